@@ -1,0 +1,73 @@
+//! What a node pushes rows to.
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
+
+use crate::{Batch, Encoding, FailedRow, Origin, Result, json_row};
+
+/// Takes the rows that a node produces, port by port, and those that it refuses.
+///
+/// The engine sends them on when the node's call returns, ports in their order and rows in theirs.
+#[derive(Debug, Default)]
+pub struct Collector {
+    ports: Vec<Vec<Batch>>,
+    failed: Vec<FailedRow>,
+}
+
+impl Collector {
+    /// For a node with so many output ports.
+    pub fn new(ports: usize) -> Self {
+        Self { ports: vec![Vec::new(); ports], failed: Vec::new() }
+    }
+
+    /// Sends rows out by output port `port`: the index in the plan's ports. A batch without rows is dropped.
+    pub fn push(&mut self, port: usize, batch: Batch) {
+        if !batch.is_empty() {
+            self.ports[port].push(batch);
+        }
+    }
+
+    /// Refuses one row.
+    pub fn fail(&mut self, row: FailedRow) {
+        self.failed.push(row);
+    }
+
+    /// Refuses row number `row` of a batch.
+    pub fn fail_row(&mut self, batch: &Batch, row: usize, error: impl Into<String>) -> Result<()> {
+        let text = json_row(&batch.rows, row)?;
+        let Origin { source, partition, start, .. } = &batch.origin;
+        self.fail(FailedRow {
+            error: error.into(),
+            source: source.clone(),
+            partition: partition.clone(),
+            position: *start,
+            row: text,
+            encoding: Encoding::Json,
+        });
+        Ok(())
+    }
+
+    /// Refuses the rows that `refused` marks, each with the error that `why` gives, and returns the others.
+    pub fn fail_rows(
+        &mut self,
+        batch: &Batch,
+        refused: &BooleanArray,
+        why: impl Fn(usize) -> String,
+    ) -> Result<RecordBatch> {
+        debug_assert_eq!(refused.null_count(), 0);
+        for row in refused.values().set_indices() {
+            self.fail_row(batch, row, why(row))?;
+        }
+        Ok(filter_record_batch(&batch.rows, &not(refused)?)?)
+    }
+
+    /// The batches that were pushed to `port`, which are taken out. For the engine, and for tests.
+    pub fn take(&mut self, port: usize) -> std::vec::Drain<'_, Batch> {
+        self.ports[port].drain(..)
+    }
+
+    /// The rows that were refused, which are taken out. For the engine, and for tests.
+    pub fn take_failed(&mut self) -> Vec<FailedRow> {
+        std::mem::take(&mut self.failed)
+    }
+}

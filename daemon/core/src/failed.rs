@@ -1,0 +1,87 @@
+//! Rows that a node refused, as they leave by the port `failed`.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::json::LineDelimitedWriter;
+
+use crate::{Result, ResultExt};
+
+/// How the text of a failed row stands for its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// A JSON object.
+    Json,
+    /// The text as it was read.
+    Text,
+    /// Bytes that are no valid UTF-8.
+    Base64,
+}
+
+impl Encoding {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+            Self::Base64 => "base64",
+        }
+    }
+}
+
+/// One row that a node refused, and why. There is no clock in it, so that a repeated run gives the same rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRow {
+    /// Why: lowercase, names the column and the value.
+    pub error: String,
+    /// The input that the row came from.
+    pub source: Arc<str>,
+    /// The part of the source.
+    pub partition: Arc<str>,
+    /// The row's position at an input; behind it, where its batch begins.
+    pub position: u64,
+    /// The row itself.
+    pub row: String,
+    /// How `row` stands for the row.
+    pub encoding: Encoding,
+}
+
+/// The columns of the port `failed`.
+pub fn failed_schema() -> SchemaRef {
+    let text = |name| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![
+        text("node"),
+        text("error"),
+        text("source"),
+        text("partition"),
+        Field::new("position", DataType::UInt64, false),
+        text("row"),
+        text("encoding"),
+    ]))
+}
+
+/// The rows that `node` refused, as a batch of [`failed_schema`].
+pub fn failed_batch(node: &str, rows: &[FailedRow]) -> Result<RecordBatch> {
+    fn text<'a>(rows: &'a [FailedRow], of: impl Fn(&'a FailedRow) -> &'a str) -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+    }
+    let columns: Vec<ArrayRef> = vec![
+        text(rows, |_| node),
+        text(rows, |row| &row.error),
+        text(rows, |row| &row.source),
+        text(rows, |row| &row.partition),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.position))),
+        text(rows, |row| &row.row),
+        text(rows, |row| row.encoding.name()),
+    ];
+    Ok(RecordBatch::try_new(failed_schema(), columns)?)
+}
+
+/// Row number `row` of a batch as a JSON object; null columns are left out.
+pub fn json_row(rows: &RecordBatch, row: usize) -> Result<String> {
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    writer.write(&rows.slice(row, 1)).and_then(|()| writer.finish()).doing(|| "writing a failed row as JSON")?;
+    let mut text = String::from_utf8(writer.into_inner()).doing(|| "writing a failed row as JSON")?;
+    text.truncate(text.trim_end().len());
+    Ok(text)
+}

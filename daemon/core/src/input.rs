@@ -1,0 +1,58 @@
+//! Inputs: where rows enter a flow.
+
+use std::fmt;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+
+use crate::{Collector, PlanContext, Problems, Result};
+
+/// An input's TOML table.
+pub trait InputSettings: Send + Sync {
+    /// The columns that will come, without side effects. Local files may be read.
+    fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems>;
+}
+
+/// An input that has been checked and can be built.
+pub struct InputPlan {
+    /// The columns that will come, in the order of the batches. At most `PlanContext::columns` need be among them.
+    pub schema: SchemaRef,
+    /// Whether the input ends by itself. Such inputs are read strictly in order, live ones as rows arrive.
+    pub finite: bool,
+    /// Whether the same positions give the same rows again, after a crash.
+    pub replayable: bool,
+    /// How many rows there are, if that is known and cheap to know: for the progress bar.
+    pub rows: Option<u64>,
+    /// Makes the input, without I/O.
+    pub build: Box<dyn FnOnce() -> Result<Box<dyn Input>> + Send>,
+}
+
+impl fmt::Debug for InputPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InputPlan").field("schema", &self.schema).field("finite", &self.finite).finish_non_exhaustive()
+    }
+}
+
+/// Whether an input has more to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There may be more.
+    More,
+    /// It has ended; `next` is not called again.
+    End,
+}
+
+/// Reads rows. The engine calls `open` once, then `next` until the end or until the flow is stopped.
+#[async_trait]
+pub trait Input: Send {
+    /// Connects, opens files.
+    async fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Pushes the next batch (or none) to `out`, and the rows that could not be read.
+    ///
+    /// Cancel safe: the engine drops the returned future to stop the flow or to cut an epoch by time, so nothing may
+    /// be lost between two polls. May compute for milliseconds, but must not block on anything that may never come.
+    async fn next(&mut self, out: &mut Collector) -> Result<Progress>;
+}

@@ -1,0 +1,47 @@
+//! The words of Millstream: what travels through a flow, what a node is, and how it is described.
+//!
+//! Every node and the engine depend on this crate; it depends on Arrow and on nothing heavy.
+//!
+//! * [`Message`], [`Batch`], [`Origin`], [`Epoch`]: what travels on an edge.
+//! * [`Input`], [`Processor`], [`Output`]: what a node does while a flow runs. The engine owns the loops.
+//! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
+//!   (schemas from schemas, without side effects), and a plan *builds* the node.
+//! * [`Kind`] and [`Registry`]: the list of node types, with their documentation and examples.
+//! * [`Error`]: what goes wrong while a flow runs. [`Problem`]: what is wrong with a flow file, and where.
+
+mod bytes;
+mod canonical;
+mod collector;
+mod error;
+mod failed;
+mod input;
+mod message;
+mod output;
+mod plan;
+mod problem;
+mod processor;
+mod registry;
+mod report;
+mod types;
+mod units;
+
+pub use bytes::batch_bytes;
+pub use canonical::Canonical;
+pub use collector::Collector;
+pub use error::{Error, Result, ResultExt};
+pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
+pub use input::{Input, InputPlan, InputSettings, Progress};
+pub use message::{Batch, Epoch, EventTime, Message, Origin};
+pub use output::{Delivery, Output, OutputPlan, OutputSettings};
+pub use plan::{PlanContext, PortPlan, Stream, Uses};
+pub use problem::{Problem, Problems, Step, TextPlace, known_names, nearest, require_column, unknown_column};
+pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
+pub use registry::{Kind, NodeKind, Parsed, Registry, Role};
+pub use report::{Baselines, Evaluation, Metrics, ModelReport, Report};
+pub use types::{ColumnType, Columns, type_name};
+pub use units::{ByteSize, Duration, Share};
+
+/// The name of a node's main port, the one that `from = "NAME"` means.
+pub const MAIN: &str = "main";
+/// The name of the port by which rows leave that a node refused.
+pub const FAILED: &str = "failed";

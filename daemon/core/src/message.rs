@@ -1,0 +1,97 @@
+//! What travels on an edge.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+/// A time of the data, in microseconds since 1970-01-01 UTC.
+pub type EventTime = i64;
+
+/// What travels on an edge. Order is total: nothing overtakes a barrier.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// Rows.
+    Batch(Batch),
+    /// No row with an earlier event time will follow.
+    Watermark(EventTime),
+    /// The border at which this epoch ends.
+    Barrier(Epoch),
+    /// Nothing follows.
+    End,
+}
+
+/// The number of a stretch of rows between two borders. The first epoch is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch behind this one's border.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Rows of one schema, and where they came from. Cloning copies no row.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// The stretch of an input from which these rows derive.
+    pub origin: Origin,
+}
+
+impl Batch {
+    /// `rows` that derive from `origin`.
+    pub fn new(rows: RecordBatch, origin: Origin) -> Self {
+        Self { rows, origin }
+    }
+
+    /// Other rows that derive from the same stretch.
+    pub fn with_rows(&self, rows: RecordBatch) -> Self {
+        Self::new(rows, self.origin.clone())
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A stretch of an input: the rows `start..end` of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The name of the input node.
+    pub source: Arc<str>,
+    /// The part of the source: a file's path, a topic's partition, or empty where there is only one.
+    pub partition: Arc<str>,
+    /// The position of the first row; files count rows from 0.
+    pub start: u64,
+    /// One past the position of the last row.
+    pub end: u64,
+}
+
+impl Origin {
+    /// The rows `start..end` of `partition` of `source`.
+    pub fn new(source: impl Into<Arc<str>>, partition: impl Into<Arc<str>>, start: u64, end: u64) -> Self {
+        Self { source: source.into(), partition: partition.into(), start, end }
+    }
+
+    /// The stretch of `rows` rows, `offset` rows into this one. Only meaningful where rows and positions still
+    /// correspond, which is at inputs.
+    pub fn slice(&self, offset: u64, rows: u64) -> Self {
+        let start = self.start + offset;
+        Self { start, end: start + rows, ..self.clone() }
+    }
+}

@@ -1,0 +1,142 @@
+//! What is wrong with a flow file: found by planning, before anything runs.
+
+use arrow::datatypes::{Field, Schema};
+
+/// All that is wrong with one node.
+pub type Problems = Vec<Problem>;
+
+/// One thing that is wrong with a node's settings. The engine turns the place into a line and column of the flow file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The way from the node's table to the value that is wrong; empty for the node itself.
+    pub at: Vec<Step>,
+    /// The place inside that value, where it is a text such as SQL.
+    pub within: Option<TextPlace>,
+    /// What is wrong: lowercase, no period.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+/// One step from a table or array to a value in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The value of a key.
+    Key(String),
+    /// The key itself, for what is wrong with a name.
+    Name(String),
+    /// An element.
+    Index(usize),
+}
+
+impl From<&str> for Step {
+    fn from(key: &str) -> Self {
+        Self::Key(key.to_owned())
+    }
+}
+
+impl From<usize> for Step {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
+
+/// A stretch of a text value. Lines and columns count from 1, columns in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextPlace {
+    /// The line within the text.
+    pub line: usize,
+    /// The column within the line.
+    pub column: usize,
+    /// How many characters are wrong; 1 marks a point.
+    pub length: usize,
+}
+
+impl Problem {
+    /// Something wrong with the node as a whole.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { at: Vec::new(), within: None, message: message.into(), help: None }
+    }
+
+    /// Puts `step` in front of the place: built from the inside out, or set once with [`Problem::at`].
+    pub fn under(mut self, step: impl Into<Step>) -> Self {
+        self.at.insert(0, step.into());
+        self
+    }
+
+    /// The place of the wrong value.
+    pub fn at<S: Into<Step>>(mut self, path: impl IntoIterator<Item = S>) -> Self {
+        self.at = path.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The place inside a text value.
+    pub fn within(mut self, place: TextPlace) -> Self {
+        self.within = Some(place);
+        self
+    }
+
+    /// What would be right.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        vec![problem]
+    }
+}
+
+/// The known name that a misspelt one most likely stands for, if any is near enough.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = |other: &str| strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
+    known
+        .into_iter()
+        .map(|other| (near(other), other))
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, other)| other)
+}
+
+/// The help for an unknown name: the nearest known one, or what there is to choose from.
+pub fn known_names<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    if let Some(near) = nearest(name, known.clone()) {
+        return format!("did you mean `{near}`?");
+    }
+    let all: Vec<_> = known.into_iter().map(|name| format!("`{name}`")).collect();
+    match all.len() {
+        0 => "there is none".to_owned(),
+        1 => format!("there is only {}", all[0]),
+        2..=20 => format!("there are {}", all.join(", ")),
+        n => format!("there are {n}, among them {}", all[..20].join(", ")),
+    }
+}
+
+/// "there is no column `amuont`", with the nearest one or all that there are.
+pub fn unknown_column(name: &str, schema: &Schema) -> Problem {
+    let columns = schema.fields().iter().map(|field| field.name().as_str());
+    Problem::new(format!("there is no column `{name}`")).help(known_names(name, columns))
+}
+
+/// The column of that name, or the problem that there is none.
+pub fn require_column<'a>(name: &str, schema: &'a Schema) -> Result<&'a Field, Problem> {
+    schema.field_with_name(name).map_err(|_| unknown_column(name, schema))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_gets_the_nearest_one() {
+        assert_eq!(nearest("amuont", ["id", "amount", "country"]), Some("amount"));
+        assert_eq!(nearest("zzz", ["id", "amount"]), None);
+    }
+
+    #[test]
+    fn a_far_name_gets_all_that_there_are() {
+        assert_eq!(known_names("zzz", ["id", "amount"]), "there are `id`, `amount`");
+    }
+}

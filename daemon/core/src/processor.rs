@@ -1,0 +1,103 @@
+//! Processors: rows in, rows out.
+
+use std::fmt;
+
+use crate::{Batch, Collector, Epoch, EventTime, PlanContext, PortPlan, Problems, Report, Result, Stream, Uses};
+
+/// A processor's TOML table.
+pub trait ProcessorSettings: Send + Sync {
+    /// The output ports and their columns from those of the inputs, without side effects.
+    ///
+    /// `inputs` holds `from` first, then the side input and the model edge where there are any.
+    fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems>;
+
+    /// The order in which the rows of several `from`s arrive.
+    fn order(&self) -> Order {
+        Order::default()
+    }
+
+    /// The model that this node trains. It then has a port `model`, on which new versions leave.
+    fn trains(&self) -> Option<&str> {
+        None
+    }
+
+    /// The model, trained by a node of this flow, that this node wants the versions of on an input port `model`.
+    fn follows_model(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// The order in which the rows of several edges into one port are processed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// `Sequence` for finite inputs, `Arrival` for live ones.
+    #[default]
+    Automatic,
+    /// As they come. Differs from run to run.
+    Arrival,
+    /// All rows of the first edge, then all of the second. Where edges stem from the same input: epoch by epoch.
+    Sequence,
+    /// So many rows of each edge in turn.
+    RoundRobin {
+        /// How many rows of an edge before it is the next one's turn.
+        rows: usize,
+    },
+}
+
+/// A processor that has been checked and can be built.
+pub struct ProcessorPlan {
+    /// The output ports; the first is the main one if it is named so. The engine adds `failed` where `fails`.
+    pub ports: Vec<PortPlan>,
+    /// What is needed of each of `inputs`, in their order.
+    pub uses: Vec<Uses>,
+    /// Whether the node may refuse rows.
+    pub fails: bool,
+    /// Makes the processor, without I/O.
+    pub build: Box<dyn FnOnce() -> Result<Box<dyn Processor>> + Send>,
+}
+
+impl fmt::Debug for ProcessorPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessorPlan").field("ports", &self.ports).field("uses", &self.uses).finish_non_exhaustive()
+    }
+}
+
+/// Transforms rows. The engine owns the loop and calls these one at a time, in the order of the messages.
+///
+/// Results must not depend on how the rows are cut into batches.
+pub trait Processor: Send {
+    /// Rows that arrived at input port `port` (the index in the `inputs` of the plan).
+    fn process(&mut self, port: usize, batch: Batch, out: &mut Collector) -> Result<()>;
+
+    /// No row with an earlier event time will arrive at any port.
+    fn watermark(&mut self, _at: EventTime, _out: &mut Collector) -> Result<()> {
+        Ok(())
+    }
+
+    /// All inputs have reached the border of `epoch`. What is pushed now still belongs to that epoch.
+    fn border(&mut self, _epoch: Epoch, _out: &mut Collector) -> Result<()> {
+        Ok(())
+    }
+
+    /// Nothing more will arrive at input port `port`.
+    fn ended(&mut self, _port: usize, _out: &mut Collector) -> Result<()> {
+        Ok(())
+    }
+
+    /// All ports have ended, and `ended` was called for each. What is pushed now is the last.
+    fn finish(&mut self, _out: &mut Collector) -> Result<()> {
+        Ok(())
+    }
+
+    /// Everything up to now is decided, so effects outside the flow may be made, such as publishing a model.
+    ///
+    /// Never called if the flow failed. Idempotent, since it is repeated after a crash.
+    fn commit(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// How the node does, for people. Asked for a few times a second, and once after the last `commit`.
+    fn report(&self) -> Option<Report> {
+        None
+    }
+}

@@ -1,0 +1,147 @@
+//! The list of node types that there are.
+
+use schemars::{JsonSchema, schema_for};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{InputSettings, OutputSettings, ProcessorSettings};
+
+/// What a node is in its flow; also the word in front of its table: `[input.NAME]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Rows enter the flow.
+    Input,
+    /// Rows are transformed.
+    Processor,
+    /// Rows leave the flow.
+    Output,
+}
+
+impl Role {
+    /// All roles, in the order in which they are shown.
+    pub const ALL: [Self; 3] = [Self::Input, Self::Processor, Self::Output];
+
+    /// The word in flow files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Processor => "processor",
+            Self::Output => "output",
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A type of node. Its settings struct is the one source of parser, checks, help and reference page: the struct's doc
+/// comment is the node's page, a field's doc comment that setting's.
+///
+/// The struct holds only the node's own settings, denies unknown fields, and leaves `type`, `from`, `on_error`,
+/// `max_failed`, `batch_rows` and the side input to the engine.
+pub trait Kind: DeserializeOwned + JsonSchema + 'static {
+    /// What `type = "…"` says.
+    const NAME: &'static str;
+
+    /// The body of a node's table without `type`, as TOML. Shown in the reference; a test parses it.
+    const EXAMPLE: &'static str;
+
+    /// A second edge, named in the flow file by this key, that is read to its end before `from`.
+    const SIDE_INPUT: Option<&'static str> = None;
+}
+
+/// Settings of a node of any role.
+pub enum Parsed {
+    /// An input's.
+    Input(Box<dyn InputSettings>),
+    /// A processor's.
+    Processor(Box<dyn ProcessorSettings>),
+    /// An output's.
+    Output(Box<dyn OutputSettings>),
+}
+
+type Parse = fn(Value) -> Result<Parsed, serde_json::Error>;
+
+/// A type of node, as the engine and the reference pages see it.
+#[derive(Debug)]
+pub struct NodeKind {
+    /// Input, processor or output.
+    pub role: Role,
+    /// What `type = "…"` says.
+    pub name: &'static str,
+    /// The body of a node's table without `type`, as TOML.
+    pub example: &'static str,
+    /// The key of the side input.
+    pub side_input: Option<&'static str>,
+    /// The JSON schema of the settings; descriptions are the doc comments.
+    pub schema: Value,
+    parse: Parse,
+}
+
+impl NodeKind {
+    fn new<T: Kind>(role: Role, parse: Parse) -> Self {
+        Self {
+            role,
+            name: T::NAME,
+            example: T::EXAMPLE,
+            side_input: T::SIDE_INPUT,
+            schema: schema_for!(T).to_value(),
+            parse,
+        }
+    }
+
+    /// What the node does, from the doc comment of its settings.
+    pub fn docs(&self) -> &str {
+        self.schema.get("description").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Builds the settings from a table that was checked against the schema.
+    pub fn parse(&self, table: Value) -> Result<Parsed, serde_json::Error> {
+        (self.parse)(table)
+    }
+}
+
+/// The list of node types that there are.
+#[derive(Debug, Default)]
+pub struct Registry {
+    kinds: Vec<NodeKind>,
+}
+
+impl Registry {
+    /// Adds an input.
+    pub fn input<T: Kind + InputSettings>(&mut self) -> &mut Self {
+        self.add(NodeKind::new::<T>(Role::Input, |table| Ok(Parsed::Input(Box::new(parse::<T>(table)?)))))
+    }
+
+    /// Adds a processor.
+    pub fn processor<T: Kind + ProcessorSettings>(&mut self) -> &mut Self {
+        self.add(NodeKind::new::<T>(Role::Processor, |table| Ok(Parsed::Processor(Box::new(parse::<T>(table)?)))))
+    }
+
+    /// Adds an output.
+    pub fn output<T: Kind + OutputSettings>(&mut self) -> &mut Self {
+        self.add(NodeKind::new::<T>(Role::Output, |table| Ok(Parsed::Output(Box::new(parse::<T>(table)?)))))
+    }
+
+    fn add(&mut self, kind: NodeKind) -> &mut Self {
+        self.kinds.push(kind);
+        self
+    }
+
+    /// All types of nodes, in the order in which they were added.
+    pub fn kinds(&self) -> &[NodeKind] {
+        &self.kinds
+    }
+
+    /// The type of that name and role.
+    pub fn find(&self, role: Role, name: &str) -> Option<&NodeKind> {
+        self.kinds.iter().find(|kind| kind.role == role && kind.name == name)
+    }
+}
+
+fn parse<T: Kind>(table: Value) -> Result<T, serde_json::Error> {
+    serde_json::from_value(table)
+}

@@ -1,0 +1,67 @@
+//! How a model or an evaluation does, in figures.
+
+use serde::Serialize;
+
+/// Names and values of metrics, in the order in which they are shown. What can't be computed is NaN.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics(pub Vec<(&'static str, f64)>);
+
+impl Metrics {
+    /// The value of one metric.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// What a node has to report.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// A model in training.
+    Model(ModelReport),
+    /// Predictions compared with labels.
+    Evaluation(Evaluation),
+}
+
+/// A model in training.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelReport {
+    /// The model's name.
+    #[serde(skip)]
+    pub model: String,
+    /// The version last published.
+    pub version: Option<u64>,
+    /// How many rows it has learned.
+    pub rows: u64,
+    /// The SHA-256 of the model file as it is now.
+    pub sha256: Option<String>,
+    /// Of the rows it learned, each predicted before it was learned.
+    pub metrics: Metrics,
+    /// Of the rows that it was told not to learn, if there were such.
+    pub held_out: Option<Metrics>,
+    /// What predictions without any model reach on the learned rows.
+    pub baselines: Baselines,
+}
+
+/// What predictions without any model reach.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Baselines {
+    /// The label of the row before.
+    pub no_change: Metrics,
+    /// The most frequent class so far, or the mean.
+    pub majority: Metrics,
+}
+
+/// Predictions compared with labels.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// How many rows had a prediction and a label.
+    pub rows: u64,
+    /// The figures.
+    pub metrics: Metrics,
+}

@@ -1,0 +1,10 @@
+//! What tests are written with: tables as text, nodes driven by hand, checks that every node must pass.
+//!
+//! Everything here panics on bad input, as tests want it.
+#![allow(clippy::unwrap_used)]
+
+mod drive;
+mod table;
+
+pub use drive::{Driven, batch, context, drive, parse, stream};
+pub use table::{rows_as_text, schema, table};
