@@ -1,0 +1,408 @@
+//! Fan-in: one order of messages out of several edges, with borders aligned.
+//!
+//! Edges are read in *stages*. A stage starts when all edges of the one before have ended, and opens the gates of the
+//! inputs behind its own edges; so a join reads its side input to the end first, and a sequence its first input.
+//! Within a stage, rows come as they arrive, in turn, or edge by edge up to the next border. The last two look at
+//! edges that are not up yet, too, and keep what they find: branches of one input could otherwise block each other.
+//! An edge that has shown a border shows nothing more until all others have, so no more than an epoch is kept.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::future::{FutureExt, select_all};
+use millstream_core::{Batch, Epoch, EventTime, Message};
+
+use crate::edge::{Closed, Receiver};
+use crate::gate::Gate;
+
+/// The edges that are read at the same time.
+#[derive(Debug)]
+pub struct Stage {
+    /// The positions in `edges` of the edges of this stage.
+    pub edges: Vec<usize>,
+    /// How their rows are ordered.
+    pub turns: Turns,
+    /// Opened when the stage starts.
+    pub gates: Vec<Arc<Gate>>,
+}
+
+/// How the rows of the edges of one stage are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turns {
+    /// As they come.
+    Arrival,
+    /// Edge by edge, up to the next border each.
+    EpochByEpoch,
+    /// So many rows of each edge in turn.
+    RoundRobin(usize),
+}
+
+/// What a node sees of its inputs.
+#[derive(Debug)]
+pub enum Event {
+    /// Rows at an input port.
+    Batch(usize, Batch),
+    /// No row with an earlier event time will arrive at any port.
+    Watermark(EventTime),
+    /// All edges have reached this border.
+    Barrier(Epoch),
+    /// All edges of an input port have ended.
+    PortEnded(usize),
+    /// All edges have ended.
+    End,
+}
+
+/// The fan-in of one node.
+#[derive(Debug)]
+pub struct Inputs {
+    edges: Vec<Edge>,
+    stages: VecDeque<Stage>,
+    /// Edges that are read in every stage, such as the one that brings a model's versions.
+    always: Vec<usize>,
+    /// Whose turn it is, as a position in the stage's edges, and how many rows it has had.
+    turn: usize,
+    turn_rows: usize,
+    /// The last border that was passed.
+    passed: Epoch,
+    watermark: Option<EventTime>,
+    /// The ports that have not ended yet.
+    open_ports: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Edge {
+    receiver: Receiver,
+    port: usize,
+    /// What came before it was this edge's turn.
+    kept: VecDeque<Message>,
+    /// The border that this edge has shown and others have not.
+    border: Option<Epoch>,
+    watermark: Option<EventTime>,
+    ended: bool,
+}
+
+impl Edge {
+    /// Whether a message may be taken from the edge's channel now.
+    fn is_readable(&self) -> bool {
+        !self.ended && self.border.is_none()
+    }
+
+    /// Whether the edge has nothing more for this epoch.
+    fn is_through(&self) -> bool {
+        self.kept.is_empty() && !self.is_readable()
+    }
+
+    fn is_over(&self) -> bool {
+        self.kept.is_empty() && self.ended
+    }
+}
+
+impl Inputs {
+    /// The fan-in of `edges`, each with the input port that it leads to. `stages` and `always` name each of them once.
+    pub fn new(edges: Vec<(usize, Receiver)>, stages: Vec<Stage>, always: Vec<usize>) -> Self {
+        let mut open_ports: Vec<usize> = edges.iter().map(|(port, _)| *port).collect();
+        open_ports.sort_unstable();
+        open_ports.dedup();
+        let edges = edges.into_iter().map(|(port, receiver)| Edge {
+            receiver,
+            port,
+            kept: VecDeque::new(),
+            border: None,
+            watermark: None,
+            ended: false,
+        });
+        Self {
+            edges: edges.collect(),
+            stages: stages.into(),
+            always,
+            turn: 0,
+            turn_rows: 0,
+            passed: Epoch::default(),
+            watermark: None,
+            open_ports,
+        }
+    }
+
+    /// The next event; none follows [`Event::End`]. `Closed` if an upstream node stopped before its end. Cancel safe.
+    pub async fn next(&mut self) -> Result<Event, Closed> {
+        loop {
+            if let Some(event) = self.settled() {
+                return Ok(event);
+            }
+            let (edge, message) = self.receive().await?;
+            if let Some(event) = self.take(edge, message) {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// The next event that needs no further message.
+    fn settled(&mut self) -> Option<Event> {
+        loop {
+            if let Some((edge, message)) = self.kept_message() {
+                match self.deliver(edge, message) {
+                    Some(event) => return Some(event),
+                    None => continue,
+                }
+            }
+            if let Some(port) = self.port_over() {
+                return Some(Event::PortEnded(port));
+            }
+            if self.stage_is_over() {
+                self.start_next_stage();
+                continue;
+            }
+            if self.active_edges().any(|edge| !self.edges[edge].is_through()) {
+                return None;
+            }
+            let border = self.edges.iter().filter_map(|edge| edge.border).min();
+            return Some(border.map_or(Event::End, |epoch| self.pass(epoch)));
+        }
+    }
+
+    /// The first kept message of the edge whose turn it is. Takes part of a batch where the turn ends within it.
+    fn kept_message(&mut self) -> Option<(usize, Message)> {
+        let place = self.place_in_turn()?;
+        let stage = self.stages.front()?;
+        let (turns, count, edge) = (stage.turns, stage.edges.len(), stage.edges[place]);
+        let message = self.edges[edge].kept.pop_front()?;
+        let (Turns::RoundRobin(rows), Message::Batch(batch)) = (turns, &message) else {
+            return Some((edge, message));
+        };
+        let left = rows - self.turn_rows;
+        if batch.len() < left {
+            self.turn_rows += batch.len();
+            return Some((edge, message));
+        }
+        if batch.len() > left {
+            let rest = batch.with_rows(batch.rows.slice(left, batch.len() - left));
+            self.edges[edge].kept.push_front(Message::Batch(rest));
+        }
+        (self.turn, self.turn_rows) = ((place + 1) % count, 0);
+        let taken = batch.with_rows(batch.rows.slice(0, left));
+        Some((edge, Message::Batch(taken)))
+    }
+
+    /// Whose turn it is, as a position in the stage's edges. Edges that are through with the epoch pass their turn.
+    fn place_in_turn(&mut self) -> Option<usize> {
+        let stage = self.stages.front()?;
+        let count = stage.edges.len();
+        let first = match stage.turns {
+            Turns::Arrival => return None,
+            Turns::EpochByEpoch => 0,
+            Turns::RoundRobin(_) => self.turn,
+        };
+        let mut places = (0..count).map(|step| (first + step) % count);
+        let place = places.find(|place| !self.edges[stage.edges[*place]].is_through())?;
+        if place != self.turn {
+            (self.turn, self.turn_rows) = (place, 0);
+        }
+        Some(place)
+    }
+
+    fn port_over(&mut self) -> Option<usize> {
+        let over = |port: &usize| self.edges.iter().all(|edge| edge.port != *port || edge.is_over());
+        let place = self.open_ports.iter().position(over)?;
+        Some(self.open_ports.remove(place))
+    }
+
+    fn stage_is_over(&self) -> bool {
+        self.stages.len() > 1 && self.stages[0].edges.iter().all(|edge| self.edges[*edge].is_over())
+    }
+
+    fn start_next_stage(&mut self) {
+        self.stages.pop_front();
+        (self.turn, self.turn_rows) = (0, 0);
+        for gate in self.stages.front().iter().flat_map(|stage| &stage.gates) {
+            gate.open(self.passed);
+        }
+    }
+
+    /// Passes a border that all active edges have shown. One that started late may have shown a later one: it waits.
+    fn pass(&mut self, epoch: Epoch) -> Event {
+        for edge in &mut self.edges {
+            if edge.border == Some(epoch) {
+                edge.border = None;
+            }
+        }
+        self.passed = epoch;
+        (self.turn, self.turn_rows) = (0, 0);
+        Event::Barrier(epoch)
+    }
+
+    fn active_edges(&self) -> impl Iterator<Item = usize> + '_ {
+        let stage = self.stages.front().map(|stage| stage.edges.as_slice()).unwrap_or_default();
+        stage.iter().chain(&self.always).copied()
+    }
+
+    async fn receive(&self) -> Result<(usize, Message), Closed> {
+        let receive = |edge: usize| async move { Ok((edge, self.edges[edge].receiver.recv().await?)) };
+        let mut readable = self.active_edges().filter(|edge| self.edges[*edge].is_readable());
+        match (readable.next(), readable.next()) {
+            (Some(edge), None) => receive(edge).await,
+            (first, second) => {
+                let readable = first.into_iter().chain(second).chain(readable);
+                select_all(readable.map(|edge| receive(edge).boxed())).await.0
+            }
+        }
+    }
+
+    /// Takes what has just been received: for now, or for when it is the edge's turn.
+    fn take(&mut self, edge: usize, message: Message) -> Option<Event> {
+        let at_once = self.always.contains(&edge)
+            || self.stages.front().is_some_and(|stage| stage.turns == Turns::Arrival || stage.edges.len() == 1);
+        match message {
+            Message::Barrier(epoch) => self.edges[edge].border = Some(epoch),
+            Message::End => {
+                self.edges[edge].ended = true;
+                return self.advance_watermark();
+            }
+            message if at_once => return self.deliver(edge, message),
+            message => self.edges[edge].kept.push_back(message),
+        }
+        None
+    }
+
+    fn deliver(&mut self, edge: usize, message: Message) -> Option<Event> {
+        match message {
+            Message::Batch(batch) => Some(Event::Batch(self.edges[edge].port, batch)),
+            Message::Watermark(at) => {
+                self.edges[edge].watermark = Some(at);
+                self.advance_watermark()
+            }
+            // Never delivered: `take` keeps them as the state of their edge.
+            Message::Barrier(_) | Message::End => None,
+        }
+    }
+
+    /// The lowest watermark of all edges wins; edges that are over hold nothing back.
+    fn advance_watermark(&mut self) -> Option<Event> {
+        let lowest = self.edges.iter().filter(|edge| !edge.is_over()).map(|edge| edge.watermark).min().flatten();
+        if lowest <= self.watermark {
+            return None;
+        }
+        self.watermark = lowest;
+        lowest.map(Event::Watermark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_testkit::{batch, table};
+
+    use super::*;
+    use crate::edge::{Limits, Sender, edge};
+
+    const LIMITS: Limits = Limits { rows: 1 << 20, bytes: 1 << 30 };
+
+    fn fan_in(ports: &[usize], stages: Vec<Stage>, always: &[usize]) -> (Vec<Sender>, Inputs) {
+        let (senders, receivers): (Vec<_>, Vec<_>) = ports.iter().map(|_| edge(LIMITS)).unzip();
+        let edges = ports.iter().copied().zip(receivers).collect();
+        (senders, Inputs::new(edges, stages, always.to_vec()))
+    }
+
+    fn stage(edges: &[usize], turns: Turns) -> Stage {
+        Stage { edges: edges.to_vec(), turns, gates: Vec::new() }
+    }
+
+    fn row(values: &[i64]) -> Message {
+        let lines: String = values.iter().map(|value| format!("\n{value}")).collect();
+        Message::Batch(batch(table(&format!("n:int64{lines}"))))
+    }
+
+    async fn send(sender: &Sender, messages: impl IntoIterator<Item = Message>) {
+        for message in messages {
+            sender.send(message).await.expect("open");
+        }
+    }
+
+    /// All events as short texts: `0:1,2` rows at port 0, `w5` a watermark, `|1` a border, `.0` a port's end.
+    async fn events(inputs: &mut Inputs) -> String {
+        let mut words = Vec::new();
+        loop {
+            words.push(match inputs.next().await.expect("open") {
+                Event::Batch(port, batch) => {
+                    let text = millstream_testkit::rows_as_text([&batch.rows]);
+                    format!("{port}:{}", text.lines().skip(1).collect::<Vec<_>>().join(","))
+                }
+                Event::Watermark(at) => format!("w{at}"),
+                Event::Barrier(epoch) => format!("|{epoch}"),
+                Event::PortEnded(port) => format!(".{port}"),
+                Event::End => return words.join(" "),
+            });
+        }
+    }
+
+    fn barrier(epoch: u64) -> Message {
+        Message::Barrier(Epoch(epoch))
+    }
+
+    #[tokio::test]
+    async fn nothing_overtakes_a_border() {
+        let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
+        send(&senders[0], [row(&[1]), barrier(1), row(&[2]), Message::End]).await;
+        send(&senders[1], [row(&[3]), row(&[4]), barrier(1), row(&[5]), barrier(2), Message::End]).await;
+        assert_eq!(events(&mut inputs).await, "0:1 0:3 0:4 |1 0:2 0:5 |2 .0");
+    }
+
+    #[tokio::test]
+    async fn branches_of_one_input_are_put_together_epoch_by_epoch() {
+        let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::EpochByEpoch)], &[]);
+        send(&senders[1], [row(&[10]), barrier(1), row(&[20]), Message::End]).await;
+        send(&senders[0], [row(&[1]), row(&[2]), barrier(1), row(&[3]), Message::End]).await;
+        assert_eq!(events(&mut inputs).await, "0:1 0:2 0:10 |1 0:3 0:20 .0");
+    }
+
+    #[tokio::test]
+    async fn rows_in_turn_do_not_depend_on_batches() {
+        for cut in 1..5 {
+            let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::RoundRobin(2))], &[]);
+            for (sender, values) in senders.iter().zip([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]) {
+                send(sender, values.chunks(cut).map(row)).await;
+                send(sender, [Message::End]).await;
+            }
+            let rows = events(&mut inputs).await.replace("0:", "").replace(' ', ",");
+            assert_eq!(rows, "1,2,6,7,3,4,8,9,5,10,.0", "batches of {cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_later_stage_opens_its_gates_and_goes_on_with_the_epochs() {
+        let gate = Gate::new(1);
+        let second = Stage { edges: vec![0], turns: Turns::Arrival, gates: vec![gate.clone()] };
+        let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[1], Turns::Arrival), second], &[]);
+        send(&senders[1], [row(&[1]), barrier(1), barrier(2), Message::End]).await;
+        let from = async {
+            let epoch = gate.opened().await;
+            send(&senders[0], [row(&[7]), Message::Barrier(epoch.next()), Message::End]).await;
+        };
+        let (text, ()) = tokio::join!(events(&mut inputs), from);
+        assert_eq!(text, "1:1 |1 |2 .1 0:7 |3 .0");
+    }
+
+    #[tokio::test]
+    async fn an_edge_that_is_always_read_takes_part_in_borders() {
+        let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0], Turns::Arrival)], &[1]);
+        send(&senders[0], [row(&[1]), barrier(1), row(&[2]), Message::End]).await;
+        send(&senders[1], [barrier(1), row(&[9]), Message::End]).await;
+        let text = events(&mut inputs).await;
+        assert!(text.starts_with("0:1 |1 "), "{text}");
+        assert!(text.contains("0:2") && text.contains("1:9") && text.ends_with(".1") | text.ends_with(".0"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_lowest_watermark_wins_until_its_edge_ends() {
+        let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
+        send(&senders[0], [Message::Watermark(5), Message::Watermark(9), Message::End]).await;
+        send(&senders[1], [Message::Watermark(3), Message::Watermark(20), Message::End]).await;
+        let text = events(&mut inputs).await;
+        assert_eq!(text, "w3 w20 .0", "edge 0 ends at once; then only edge 1 counts");
+    }
+
+    #[tokio::test]
+    async fn an_upstream_node_that_stops_early_is_noticed() {
+        let (senders, mut inputs) = fan_in(&[0], vec![stage(&[0], Turns::Arrival)], &[]);
+        drop(senders);
+        assert_eq!(inputs.next().await.map(|_| ()), Err(Closed));
+    }
+}

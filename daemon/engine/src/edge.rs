@@ -1,0 +1,196 @@
+//! Edges: one bounded channel each, with limits in rows and bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use millstream_core::{Message, batch_bytes};
+use tokio::sync::Notify;
+
+/// How much may wait on an edge. A batch over the limits passes alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of these rows.
+    pub bytes: usize,
+}
+
+/// The other side is gone: its node failed or the flow is being stopped.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// The upstream end of an edge.
+#[derive(Debug)]
+pub struct Sender {
+    channel: async_channel::Sender<Parcel>,
+    waiting: Arc<Waiting>,
+    limits: Limits,
+}
+
+/// The downstream end of an edge.
+#[derive(Debug)]
+pub struct Receiver {
+    channel: async_channel::Receiver<Parcel>,
+    waiting: Arc<Waiting>,
+}
+
+/// A message with its size, which is computed once.
+#[derive(Debug)]
+struct Parcel {
+    message: Message,
+    rows: u64,
+    bytes: u64,
+}
+
+/// What is on the edge. Only the one sender adds and only the one receiver takes away.
+#[derive(Debug, Default)]
+struct Waiting {
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    space: Notify,
+}
+
+/// A new edge.
+pub fn edge(limits: Limits) -> (Sender, Receiver) {
+    // The channel itself has no bound: the limits in rows and bytes are enforced before a message enters it.
+    let (sender, receiver) = async_channel::unbounded();
+    let waiting = Arc::new(Waiting::default());
+    (Sender { channel: sender, waiting: waiting.clone(), limits }, Receiver { channel: receiver, waiting })
+}
+
+impl Sender {
+    /// Waits until the message fits, then sends it.
+    pub async fn send(&self, message: Message) -> Result<(), Closed> {
+        let (rows, bytes) = match &message {
+            Message::Batch(batch) => (batch.len() as u64, batch_bytes(&batch.rows) as u64),
+            _ => (0, 0),
+        };
+        while !self.fits(rows, bytes) {
+            let space = self.waiting.space.notified();
+            if self.channel.is_closed() {
+                return Err(Closed);
+            }
+            // The receiver may have made space between the check and `notified`: `Notify` keeps that permit.
+            space.await;
+        }
+        self.waiting.rows.fetch_add(rows, Ordering::AcqRel);
+        self.waiting.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.channel.try_send(Parcel { message, rows, bytes }).map_err(|_| Closed)
+    }
+
+    fn fits(&self, rows: u64, bytes: u64) -> bool {
+        let waiting_rows = self.waiting.rows.load(Ordering::Acquire);
+        let waiting_bytes = self.waiting.bytes.load(Ordering::Acquire);
+        // Barriers and the end never wait: they have no size.
+        rows == 0
+            || waiting_rows == 0
+            || (waiting_rows + rows <= self.limits.rows as u64 && waiting_bytes + bytes <= self.limits.bytes as u64)
+    }
+
+    /// How many rows wait on the edge, and how many may.
+    pub fn fill(&self) -> Fill {
+        Fill { waiting: self.waiting.clone(), limits: self.limits }
+    }
+}
+
+impl Receiver {
+    /// The next message. Cancel safe.
+    pub async fn recv(&self) -> Result<Message, Closed> {
+        let parcel = self.channel.recv().await.map_err(|_| Closed)?;
+        if parcel.rows > 0 {
+            self.waiting.rows.fetch_sub(parcel.rows, Ordering::AcqRel);
+            self.waiting.bytes.fetch_sub(parcel.bytes, Ordering::AcqRel);
+            self.waiting.space.notify_one();
+        }
+        Ok(parcel.message)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // A sender that waits for space must see that nobody will make any.
+        self.channel.close();
+        self.waiting.space.notify_one();
+    }
+}
+
+/// Watches how full an edge is, without a part in it.
+#[derive(Clone, Debug)]
+pub struct Fill {
+    waiting: Arc<Waiting>,
+    limits: Limits,
+}
+
+impl Fill {
+    /// Rows that wait on the edge.
+    pub fn rows(&self) -> u64 {
+        self.waiting.rows.load(Ordering::Relaxed)
+    }
+
+    /// The limits of the edge.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_testkit::{batch, table};
+
+    use super::*;
+
+    fn rows(count: usize) -> Message {
+        let text: String = (0..count).map(|n| format!("\n{n}")).collect();
+        Message::Batch(batch(table(&format!("n:int64{text}"))))
+    }
+
+    /// Whether a send goes through at once.
+    async fn goes_through(sender: &Sender, message: Message) -> bool {
+        tokio::select! {
+            biased;
+            sent = sender.send(message) => { sent.expect("open"); true }
+            () = tokio::task::yield_now() => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_are_limited() {
+        let (sender, receiver) = edge(Limits { rows: 10, bytes: 1 << 20 });
+        assert!(goes_through(&sender, rows(6)).await);
+        assert!(goes_through(&sender, rows(4)).await);
+        assert!(!goes_through(&sender, rows(1)).await, "10 rows wait already");
+        receiver.recv().await.expect("open");
+        assert!(goes_through(&sender, rows(6)).await);
+    }
+
+    #[tokio::test]
+    async fn bytes_are_limited() {
+        let (sender, _receiver) = edge(Limits { rows: 1000, bytes: 100 });
+        assert!(goes_through(&sender, rows(10)).await);
+        assert!(!goes_through(&sender, rows(10)).await, "80 of 100 bytes are taken");
+    }
+
+    #[tokio::test]
+    async fn a_batch_over_the_limits_passes_alone() {
+        let (sender, receiver) = edge(Limits { rows: 10, bytes: 10 });
+        assert!(goes_through(&sender, rows(100)).await);
+        assert!(!goes_through(&sender, rows(1)).await);
+        receiver.recv().await.expect("open");
+        assert!(goes_through(&sender, rows(1)).await);
+    }
+
+    #[tokio::test]
+    async fn barriers_pass_a_full_edge() {
+        let (sender, _receiver) = edge(Limits { rows: 1, bytes: 1 });
+        assert!(goes_through(&sender, rows(1)).await);
+        assert!(goes_through(&sender, Message::End).await);
+    }
+
+    #[tokio::test]
+    async fn a_waiting_sender_learns_that_the_receiver_is_gone() {
+        let (sender, receiver) = edge(Limits { rows: 1, bytes: 1 });
+        sender.send(rows(1)).await.expect("open");
+        let (sent, ()) = tokio::join!(sender.send(rows(1)), async { drop(receiver) });
+        assert_eq!(sent, Err(Closed));
+    }
+}

@@ -1,0 +1,111 @@
+//! What a flow promises: columns, order, deliveries, limits, in words.
+
+use std::fmt::Write as _;
+
+use arrow::datatypes::Schema;
+use millstream_core::{ByteSize, Delivery, type_name};
+
+use crate::align::Turns;
+use crate::file::OnError;
+use crate::graph::is_shown;
+use crate::plan::{Plan, PlannedBody, PlannedNode};
+
+/// A page about a plan.
+pub fn explain(plan: &Plan) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "flow `{}`", plan.flow);
+    if let Some(description) = &plan.description {
+        let _ = writeln!(text, "  {description}");
+    }
+    let _ = writeln!(text, "\nnodes");
+    for node in &plan.nodes {
+        node_page(plan, node, &mut text);
+    }
+    let _ = writeln!(text, "\norder\n  {}", order(plan));
+    let _ = writeln!(text, "  an epoch ends after {} rows of an input", plan.epoch_rows);
+    let limits = plan.limits;
+    let _ = writeln!(
+        text,
+        "\nlimits\n  each of {} edges holds at most {} rows and {}; a larger batch passes alone",
+        plan.edges.len(),
+        limits.rows,
+        ByteSize(limits.bytes)
+    );
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "\nwarning: {warning}");
+    }
+    text
+}
+
+fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
+    let _ = writeln!(text, "  {} `{}`, {}", node.role(), node.name, node.kind);
+    for line in reading(plan, node) {
+        let _ = writeln!(text, "      {line}");
+    }
+    for port in node.ports.iter().filter(|port| is_shown(port)) {
+        let _ = writeln!(text, "      {}: {}", port.name, columns(port.canonical.schema()));
+    }
+    let line = match &node.body {
+        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } => "delivers every row exactly once: visible at the commit".to_owned(),
+        PlannedBody::Output { delivery: Delivery::AtLeastOnce, .. } => "delivers at least once: rows are visible as they are written".to_owned(),
+        PlannedBody::Input { finite, replayable, .. } => {
+            let end = if *finite { "ends by itself" } else { "live" };
+            let replay = if *replayable { "can be read again from any position" } else { "can't be read again" };
+            format!("{end}, {replay}")
+        }
+        PlannedBody::Processor { .. } => String::new(),
+    };
+    if !line.is_empty() {
+        let _ = writeln!(text, "      {line}");
+    }
+    let is_open = node.ports.iter().any(|port| port.name == millstream_core::FAILED && port.edges.is_empty());
+    if is_open {
+        let _ = writeln!(text, "      refused rows: {}", match &node.on_error {
+            OnError::Fail => "the flow fails".to_owned(),
+            OnError::Drop => "counted and dropped".to_owned(),
+            OnError::DeadLetter(path) => format!("written to {path}"),
+        });
+    }
+}
+
+/// How a node with several edges reads them.
+fn reading(plan: &Plan, node: &PlannedNode) -> Vec<String> {
+    let name = |edge: &usize| {
+        let (from, port) = plan.edges[*edge].from;
+        let (from, port) = (&plan.nodes[from], &plan.nodes[from].ports[port].name);
+        if port == millstream_core::MAIN { format!("`{}`", from.name) } else { format!("`{}.{port}`", from.name) }
+    };
+    let stages = node.stages.iter().map(|stage| {
+        let edges = stage.edges.iter().map(name).collect::<Vec<_>>().join(", ");
+        match (stage.edges.len(), stage.turns) {
+            (1, _) => edges,
+            (_, Turns::Arrival) => format!("{edges} as rows arrive"),
+            (_, Turns::EpochByEpoch) => format!("{edges} one after the other in every epoch"),
+            (_, Turns::RoundRobin(rows)) => format!("{edges} in turn, {rows} rows each"),
+        }
+    });
+    let stages: Vec<String> = stages.collect();
+    if stages.is_empty() {
+        return stages;
+    }
+    vec![format!("reads {}", stages.join(", then "))]
+}
+
+/// Whether two runs give the same.
+fn order(plan: &Plan) -> &'static str {
+    let arrival = plan.nodes.iter().flat_map(|node| &node.stages);
+    let by_arrival = arrival.into_iter().any(|stage| stage.edges.len() > 1 && stage.turns == Turns::Arrival);
+    match (plan.is_finite(), by_arrival) {
+        (true, false) => "strict: every run on the same data gives the same rows and the same models, bit for bit",
+        (true, true) => "by arrival: rows of several edges are mixed as they come, so runs may differ",
+        (false, _) => "live: rows are processed in the order in which they arrive",
+    }
+}
+
+fn columns(schema: &Schema) -> String {
+    let columns = schema.fields().iter().map(|field| {
+        let question = if field.is_nullable() { "?" } else { "" };
+        format!("{} {}{question}", field.name(), type_name(field.data_type()))
+    });
+    columns.collect::<Vec<_>>().join(", ")
+}

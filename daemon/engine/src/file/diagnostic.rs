@@ -1,0 +1,204 @@
+//! What is wrong with a flow file, as people read it.
+
+use std::fmt;
+
+use unicode_width::UnicodeWidthChar;
+
+/// One thing that is wrong, and where. Displayed as lines of text without a line break at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The file as it was named, or `--set PATH=VALUE` where the wrong value came from the command line.
+    pub path: String,
+    /// The place in the file; `None` for a file as a whole and for the command line.
+    pub place: Option<Place>,
+    /// What is wrong, with the node that it is about.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+/// A stretch of one line of a flow file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1, in characters.
+    pub column: usize,
+    /// How many characters are marked; at least 1.
+    pub length: usize,
+    /// The line itself, without its line break.
+    pub source_line: String,
+}
+
+/// All that is wrong with a flow, in the order of the file, then of the command line. Displayed one below the other,
+/// without a line break at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnostics(Vec<Diagnostic>);
+
+impl Diagnostics {
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many things are wrong.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Each in the order of the file.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.0.iter()
+    }
+}
+
+impl Extend<Diagnostic> for Diagnostics {
+    /// Adds others at their places in the order; what is there already is not said twice.
+    fn extend<T: IntoIterator<Item = Diagnostic>>(&mut self, others: T) {
+        for other in others {
+            if !self.0.contains(&other) {
+                self.0.push(other);
+            }
+        }
+        self.0.sort_by_key(|diagnostic| {
+            diagnostic.place.as_ref().map_or((usize::MAX, 0), |place| (place.line, place.column))
+        });
+    }
+}
+
+impl FromIterator<Diagnostic> for Diagnostics {
+    fn from_iter<T: IntoIterator<Item = Diagnostic>>(others: T) -> Self {
+        let mut diagnostics = Self::default();
+        diagnostics.extend(others);
+        diagnostics
+    }
+}
+
+impl From<Diagnostic> for Diagnostics {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self(vec![diagnostic])
+    }
+}
+
+impl IntoIterator for Diagnostics {
+    type Item = Diagnostic;
+    type IntoIter = std::vec::IntoIter<Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Diagnostics {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.0.iter().enumerate() {
+            let line_break = if index > 0 { "\n" } else { "" };
+            write!(f, "{line_break}{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, place, message, help } = self;
+        match (place, help) {
+            (Some(place), _) => {
+                writeln!(f, "{path}:{}:{}: {message}", place.line, place.column)?;
+                place.show(f, help.as_deref())
+            }
+            (None, Some(help)) => write!(f, "{path}: {message}; {help}"),
+            (None, None) => write!(f, "{path}: {message}"),
+        }
+    }
+}
+
+impl Place {
+    /// The line with the place marked, and the help behind the mark.
+    fn show(&self, f: &mut fmt::Formatter<'_>, help: Option<&str>) -> fmt::Result {
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        let mut characters = self.source_line.chars().map(shown);
+        let indent: usize = characters.by_ref().take(self.column - 1).map(|(_, width)| width).sum();
+        let marked: usize = characters.take(self.length).map(|(_, width)| width).sum();
+        let line: String = self.source_line.chars().map(|character| shown(character).0).collect();
+        writeln!(f, "{margin} |")?;
+        writeln!(f, "{number} | {}", line.trim_end())?;
+        write!(f, "{margin} | {}{}", " ".repeat(indent), "^".repeat(marked.max(1)))?;
+        match help {
+            Some(help) => write!(f, " {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How a character is shown, and the columns that it takes on a terminal. Control characters would do mischief there.
+fn shown(character: char) -> (String, usize) {
+    match (character, character.width()) {
+        ('\t', _) => ("    ".to_owned(), 4),
+        (_, Some(width)) => (character.to_string(), width),
+        (_, None) => (char::REPLACEMENT_CHARACTER.to_string(), 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnostic(source_line: &str, line: usize, column: usize, length: usize) -> Diagnostic {
+        let place = Place { line, column, length, source_line: source_line.to_owned() };
+        Diagnostic {
+            path: "flows/fraud.toml".to_owned(),
+            place: Some(place),
+            message: "processor `score`: there is no column `amuont`".to_owned(),
+            help: Some("did you mean `amount`?".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_diagnostic_shows_its_place() {
+        let expected = "\
+flows/fraud.toml:14:13: processor `score`: there is no column `amuont`
+   |
+14 | features = [\"amuont\"]
+   |             ^^^^^^^^ did you mean `amount`?";
+        assert_eq!(diagnostic("features = [\"amuont\"]", 14, 13, 8).to_string(), expected);
+    }
+
+    #[test]
+    fn marks_stand_below_wide_characters_and_tabs() {
+        let text = diagnostic("\tkey = \"列名\"\u{1b}", 5, 9, 4).to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[2], "5 |     key = \"列名\"\u{fffd}");
+        assert_eq!(lines[3], "  |            ^^^^^^ did you mean `amount`?");
+    }
+
+    #[test]
+    fn a_place_behind_the_end_is_marked_once() {
+        assert!(diagnostic("a", 1, 2, 9).to_string().ends_with("\n  |  ^ did you mean `amount`?"));
+        assert!(diagnostic("", 1, 1, 1).to_string().ends_with("\n1 | \n  | ^ did you mean `amount`?"));
+    }
+
+    #[test]
+    fn diagnostics_are_in_the_order_of_the_file_and_said_once() {
+        let nowhere = Diagnostic { place: None, help: None, ..diagnostic("", 1, 1, 1) };
+        let all: Diagnostics =
+            [nowhere.clone(), diagnostic("b", 10, 1, 1), diagnostic("a", 2, 1, 1), diagnostic("a", 2, 1, 1)]
+                .into_iter()
+                .collect();
+        let lines: Vec<_> = all.iter().map(|one| one.place.as_ref().map(|place| place.line)).collect();
+        assert_eq!(lines, [Some(2), Some(10), None]);
+        assert!(all.to_string().ends_with("\nflows/fraud.toml: processor `score`: there is no column `amuont`"));
+    }
+}

@@ -1,0 +1,58 @@
+//! A flow file as a tree with its source: turns problems into diagnostics.
+
+use millstream_core::{Problem, Role, Step};
+
+use super::diagnostic::Diagnostic;
+use super::source::Source;
+use super::tests_table::TEST;
+use super::value::{Located, Value, ValueKind};
+
+/// The tree and the texts that its places are in.
+pub struct Document {
+    pub source: Source,
+    pub root: Value,
+}
+
+impl Document {
+    /// A problem whose place begins at the root, at its line and column.
+    pub fn diagnose(&self, problem: Problem) -> Diagnostic {
+        let message = format!("{}{}", self.subject(&problem.at), problem.message);
+        let located = self.root.locate(&problem.at);
+        if matches!(located, Located::Value(value) if std::ptr::eq(value, &self.root)) {
+            return Diagnostic { path: self.source.path().to_owned(), place: None, message, help: problem.help };
+        }
+        let span = self.span_within(&located, &problem).unwrap_or_else(|| located.span());
+        self.source.diagnostic(&span, message, problem.help)
+    }
+
+    /// The bytes of the place inside a text.
+    fn span_within(&self, located: &Located<'_>, problem: &Problem) -> Option<std::ops::Range<usize>> {
+        let Located::Value(Value { span, kind: ValueKind::String(text) }) = located else { return None };
+        let within = text.span_in_literal(problem.within?, self.source.text(span))?;
+        Some(span.start + within.start..span.start + within.end)
+    }
+
+    /// What the problem is about, as the beginning of its message.
+    fn subject(&self, at: &[Step]) -> String {
+        match at {
+            [Step::Key(role), Step::Key(name), ..] if Role::ALL.iter().any(|known| known.name() == role) => {
+                format!("{role} `{name}`: ")
+            }
+            [Step::Key(flow), ..] if flow == "flow" => "flow: ".to_owned(),
+            [Step::Key(test), Step::Index(index), ..] if test == TEST => {
+                let table = self.root.get(TEST).and_then(|tests| tests.items().get(*index));
+                match table.and_then(|table| table.get("name")).and_then(Value::as_str) {
+                    Some(name) => format!("test `{name}`: "),
+                    None => format!("test {}: ", index + 1),
+                }
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Document").field("path", &self.source.path()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,224 @@
+//! A whole flow file.
+
+use std::path::{Path, PathBuf};
+
+use millstream_core::{Problem, Problems, Registry, Role, Step, parse_settings};
+use serde_json::Value as Json;
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::document::Document;
+use super::interpolate::{Environment, interpolate};
+use super::names::{NAME_HELP, check_flow_is_whole, check_names, is_name, nodes};
+use super::node::{Node, build};
+use super::parse::parse;
+use super::reference::check_references;
+use super::schema::flow_schema;
+use super::set::set;
+use super::settings::FlowSettings;
+use super::source::Source;
+use super::tests_table::{FlowTest, TEST, check_tests, read};
+use super::value::{Entry, Value};
+use super::walk::walk;
+
+/// The version of the flow language that this program reads.
+const LANGUAGE: u32 = 1;
+
+/// A flow file, its settings checked and built. References to nodes are checked too, those to ports are not.
+#[derive(Debug)]
+pub struct FlowFile {
+    /// The file as it was named.
+    pub path: PathBuf,
+    /// What `[flow]` says; the name is always set.
+    pub flow: FlowSettings,
+    /// The nodes, in file order.
+    pub nodes: Vec<Node>,
+    /// The names of nodes that are in the file but too wrong to be in `nodes`. Empty after [`FlowFile::load`].
+    pub broken: Vec<String>,
+    /// The tests that the file carries.
+    pub tests: Vec<FlowTest>,
+    document: Document,
+}
+
+/// What a flow file is read with, besides its text.
+#[derive(Clone, Copy)]
+pub struct LoadOptions<'a> {
+    /// The types of nodes that there are.
+    pub registry: &'a Registry,
+    /// `--set PATH=VALUE`s, without the `--set`.
+    pub sets: &'a [String],
+    /// The environment that `${NAME}` is looked up in.
+    pub environment: Environment<'a>,
+}
+
+impl<'a> LoadOptions<'a> {
+    /// With the environment of this process, and no `--set`.
+    pub fn new(registry: &'a Registry) -> Self {
+        Self { registry, sets: &[], environment: &|name| std::env::var(name).ok() }
+    }
+}
+
+impl FlowFile {
+    /// Reads and checks a file. The error has everything that is wrong with it.
+    pub fn load(path: &Path, options: LoadOptions<'_>) -> Result<Self, Diagnostics> {
+        Self::read(path, &read_text(path)?, options)
+    }
+
+    /// Checks the text of a file. The error has everything that is wrong with it.
+    pub fn read(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<Self, Diagnostics> {
+        match Self::check(path, text, options) {
+            (Some(file), diagnostics) if diagnostics.is_empty() => Ok(file),
+            (_, diagnostics) => Err(diagnostics),
+        }
+    }
+
+    /// Reads what can be read of a text, and says what is wrong with the rest. Nodes that are wrong are left out of
+    /// `nodes` and named in `broken`, so that the others can still be planned and all problems be shown at once.
+    /// `None` if the text is no TOML.
+    pub fn check(path: &Path, text: &str, options: LoadOptions<'_>) -> (Option<Self>, Diagnostics) {
+        let (document, mut diagnostics) = match open(path, text, options) {
+            Ok(opened) => opened,
+            Err(diagnostics) => return (None, diagnostics),
+        };
+        let mut problems = check_document(&document.root, options.registry);
+        let flow = flow_settings(&document.root, path, &mut problems);
+        let (nodes, broken) = build_nodes(&document.root, options.registry, &mut problems);
+        let tests = read_tests(&document.root, &problems);
+        diagnostics.extend(problems.into_iter().map(|problem| document.diagnose(problem)));
+        (Some(Self { path: path.to_owned(), flow, nodes, broken, tests, document }), diagnostics)
+    }
+
+    /// The folder of the file, which paths of inputs are relative to.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Puts the problems of a node at their places in the file.
+    pub fn diagnose(&self, node: &str, problems: Problems) -> Diagnostics {
+        let role = nodes(&self.document.root).into_iter().find(|(_, entry)| entry.key == node).map(|(role, _)| role);
+        let place = |problem: Problem| match role {
+            Some(role) => problem.under(node).under(role.name()),
+            None => problem,
+        };
+        problems.into_iter().map(|problem| self.document.diagnose(place(problem))).collect()
+    }
+
+    /// Puts the problems of a test at their places in the file.
+    pub fn diagnose_test(&self, test: &FlowTest, problems: Problems) -> Diagnostics {
+        let place = |problem: Problem| problem.under(test.index).under(TEST);
+        problems.into_iter().map(|problem| self.document.diagnose(place(problem))).collect()
+    }
+
+    /// Puts the problems of the flow as a whole at their places in `[flow]`.
+    pub fn diagnose_flow(&self, problems: Problems) -> Diagnostics {
+        problems.into_iter().map(|problem| self.document.diagnose(problem.under(FLOW))).collect()
+    }
+}
+
+const FLOW: &str = "flow";
+
+fn read_text(path: &Path) -> Result<String, Diagnostics> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("the flow file can't be read: {error}");
+        Diagnostic { path: path.display().to_string(), place: None, message, help: None }.into()
+    })
+}
+
+/// The tree as it is after `--set` and the environment, and what went wrong with these.
+fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Document, Diagnostics), Diagnostics> {
+    let mut source = Source::new(path.display().to_string(), text.to_owned());
+    let mut root = parse(text).map_err(|errors| -> Diagnostics {
+        let diagnostic = |error: super::parse::SyntaxError| source.diagnostic(&error.span, error.message, error.help);
+        errors.into_iter().map(diagnostic).collect()
+    })?;
+    let wrong_sets = options.sets.iter().filter_map(|one| set(&mut root, one, &mut source).err());
+    let mut diagnostics: Diagnostics = wrong_sets.collect();
+    diagnostics.extend(interpolate(&mut root, options.environment, &source));
+    Ok((Document { source, root }, diagnostics))
+}
+
+fn check_document(root: &Value, registry: &Registry) -> Problems {
+    let nodes = nodes(root);
+    let mut problems = walk(root, &flow_schema(registry));
+    // Where a table is misspelt, its nodes are not missing as well.
+    if problems.iter().all(|problem| problem.at.len() > 1) {
+        problems.extend(check_flow_is_whole(&nodes));
+    }
+    problems.extend(check_names(&nodes));
+    problems.extend(check_references(&nodes, registry));
+    problems.extend(check_tests(root, &nodes));
+    problems
+}
+
+/// What `[flow]` says; the defaults where it is wrong.
+fn flow_settings(root: &Value, path: &Path, problems: &mut Problems) -> FlowSettings {
+    let table = root.get(FLOW).filter(|table| table.is_known() && !has_problem(problems, &[FLOW]));
+    let table = table.map_or_else(Default::default, Value::to_json_table);
+    let mut flow = parse_settings(Json::Object(table)).unwrap_or_else(|problem: Problem| {
+        problems.push(problem.under(FLOW));
+        FlowSettings::default()
+    });
+    flow.name = flow_name(root, path, problems);
+    if flow.language != LANGUAGE {
+        let problem = Problem::new(format!("there is no version {} of the flow language", flow.language));
+        problems.push(problem.help(format!("this program reads version {LANGUAGE}")).at([FLOW, "language"]));
+    }
+    flow
+}
+
+/// The name in `[flow]`, or the file's.
+fn flow_name(root: &Value, path: &Path, problems: &mut Problems) -> String {
+    let written = root.get(FLOW).and_then(|table| table.get("name"));
+    if let Some(name) = written.and_then(Value::as_str) {
+        if !is_name(name) {
+            problems.push(Problem::new(format!("`{name}` is no name for a flow")).help(NAME_HELP).at([FLOW, "name"]));
+        }
+        return name.to_owned();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    if written.is_none() && !is_name(&stem) {
+        let problem = Problem::new(format!("the file's name `{stem}` is no name for a flow"));
+        problems.push(problem.help("set `name` in `[flow]`"));
+    }
+    stem.into_owned()
+}
+
+/// The nodes that nothing is wrong with, and the names of the others.
+fn build_nodes(root: &Value, registry: &Registry, problems: &mut Problems) -> (Vec<Node>, Vec<String>) {
+    let (mut built, mut broken) = (Vec::new(), Vec::new());
+    for (role, entry) in nodes(root) {
+        match build_node(role, entry, registry, problems) {
+            Some(node) => built.push(node),
+            None => broken.push(entry.key.clone()),
+        }
+    }
+    (built, broken)
+}
+
+fn build_node(role: Role, entry: &Entry, registry: &Registry, problems: &mut Problems) -> Option<Node> {
+    if has_problem(problems, &[role.name(), &entry.key]) || !entry.value.is_known() {
+        return None;
+    }
+    let kind = registry.find(role, entry.value.get("type")?.as_str()?)?;
+    let placed = |problem: Problem| problems.push(problem.under(entry.key.as_str()).under(role.name()));
+    build(kind, entry).map_err(placed).ok()
+}
+
+fn read_tests(root: &Value, problems: &Problems) -> Vec<FlowTest> {
+    let wrong = |index: usize| {
+        let place = [Step::from(TEST), Step::from(index)];
+        problems.iter().any(|problem| problem.at.starts_with(&place))
+    };
+    let tests = root.get(TEST).map_or(&[][..], Value::items).iter().enumerate();
+    tests.filter(|(index, table)| table.is_known() && !wrong(*index)).map(|(index, table)| read(index, table)).collect()
+}
+
+/// Whether something is wrong at a place or below it.
+fn has_problem(problems: &Problems, place: &[&str]) -> bool {
+    let same = |(step, key): (&Step, &&str)| matches!(step, Step::Key(name) | Step::Name(name) if name == key);
+    problems.iter().any(|problem| problem.at.len() >= place.len() && problem.at.iter().zip(place).all(same))
+}

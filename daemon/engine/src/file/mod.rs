@@ -1,0 +1,39 @@
+//! Flow files: from TOML text to checked settings, and every problem at its line and column.
+//!
+//! The way of a file: [`parse`](parse::parse) makes a tree of [`value`]s that know their places; `--set` and `${NAME}`
+//! change values of that tree ([`set`], [`interpolate`]); [`walk`] checks it against the JSON schema of the whole file
+//! ([`schema`]), which is put together from the settings structs of all nodes; then serde builds the settings
+//! ([`node`], [`tests_table`]). Whatever goes wrong on the way becomes a [`Diagnostic`] at its place.
+
+mod diagnostic;
+mod document;
+mod flow_file;
+mod interpolate;
+mod names;
+mod node;
+mod parse;
+mod reference;
+mod schema;
+mod set;
+mod settings;
+mod source;
+mod tests_table;
+mod text;
+mod units;
+mod value;
+mod variant;
+mod walk;
+mod words;
+
+#[cfg(test)]
+mod kinds_for_tests;
+#[cfg(test)]
+mod messages_test;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use flow_file::{FlowFile, LoadOptions};
+pub use node::{Body, InputCommon, Node, OutputCommon, ProcessorCommon};
+pub use reference::Reference;
+pub use schema::{flow_schema, node_schema};
+pub use settings::{EdgeSettings, EpochSettings, FlowSettings, OnError};
+pub use tests_table::{FlowTest, Rows};

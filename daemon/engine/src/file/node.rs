@@ -1,0 +1,154 @@
+//! A node of a flow file: the engine's own settings, and the node's.
+
+use millstream_core::{
+    InputSettings, NodeKind, OutputSettings, Parsed, Problem, ProcessorSettings, Role, Share, parse_settings,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+
+use super::reference::references;
+use super::value::{Entry, Value};
+use super::{OnError, Reference};
+
+/// One node, its settings checked and built.
+pub struct Node {
+    /// The name in the flow.
+    pub name: String,
+    /// What `type` says; [`millstream_core::Registry::find`] has the rest.
+    pub kind: &'static str,
+    /// The settings.
+    pub body: Body,
+}
+
+/// The settings of a node, by role: the engine's own (`common`) and the node's.
+pub enum Body {
+    /// `[input.NAME]`
+    Input {
+        /// The engine's settings.
+        common: InputCommon,
+        /// The node's.
+        settings: Box<dyn InputSettings>,
+    },
+    /// `[processor.NAME]`
+    Processor {
+        /// The engine's settings.
+        common: ProcessorCommon,
+        /// The node's.
+        settings: Box<dyn ProcessorSettings>,
+    },
+    /// `[output.NAME]`
+    Output {
+        /// The engine's settings.
+        common: OutputCommon,
+        /// The node's.
+        settings: Box<dyn OutputSettings>,
+    },
+}
+
+/// What every input takes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct InputCommon {
+    /// How many rows a batch has at most. No result depends on it.
+    #[serde(default = "default_batch_rows")]
+    #[schemars(range(min = 1))]
+    pub batch_rows: usize,
+    /// What happens to refused rows if nobody reads the port `failed`. Default: what the flow says.
+    pub on_error: Option<OnError>,
+    /// The share of refused rows above which the flow fails. Default: what the flow says.
+    pub max_failed: Option<Share>,
+}
+
+/// What every processor takes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct ProcessorCommon {
+    /// Where the rows come from; at least one.
+    #[serde(skip)]
+    pub from: Vec<Reference>,
+    /// The side input, if this type of node has one; its key is [`millstream_core::NodeKind::side_input`].
+    #[serde(skip)]
+    pub side: Option<Reference>,
+    /// What happens to refused rows if nobody reads the port `failed`. Default: what the flow says.
+    pub on_error: Option<OnError>,
+    /// The share of refused rows above which the flow fails. Default: what the flow says.
+    pub max_failed: Option<Share>,
+}
+
+/// What every output takes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct OutputCommon {
+    /// Where the rows come from; at least one.
+    #[serde(skip)]
+    pub from: Vec<Reference>,
+}
+
+impl Node {
+    /// Input, processor or output.
+    pub fn role(&self) -> Role {
+        match &self.body {
+            Body::Input { .. } => Role::Input,
+            Body::Processor { .. } => Role::Processor,
+            Body::Output { .. } => Role::Output,
+        }
+    }
+
+    /// Where the main rows come from; empty for inputs.
+    pub fn from(&self) -> &[Reference] {
+        match &self.body {
+            Body::Input { .. } => &[],
+            Body::Processor { common, .. } => &common.from,
+            Body::Output { common, .. } => &common.from,
+        }
+    }
+
+    /// The side input, if there is one.
+    pub fn side(&self) -> Option<&Reference> {
+        match &self.body {
+            Body::Processor { common, .. } => common.side.as_ref(),
+            Body::Input { .. } | Body::Output { .. } => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Builds the settings of a node whose table has been checked.
+pub fn build(kind: &NodeKind, entry: &Entry) -> Result<Node, Problem> {
+    let (common, own) = split(kind, &entry.value);
+    let body = match kind.parse(own)? {
+        Parsed::Input(settings) => Body::Input { common: parse_settings(common)?, settings },
+        Parsed::Processor(settings) => {
+            let mut common: ProcessorCommon = parse_settings(common)?;
+            common.from = references(&entry.value, FROM);
+            common.side = kind.side_input.and_then(|side| references(&entry.value, side).pop());
+            Body::Processor { common, settings }
+        }
+        Parsed::Output(settings) => {
+            Body::Output { common: OutputCommon { from: references(&entry.value, FROM) }, settings }
+        }
+    };
+    Ok(Node { name: entry.key.clone(), kind: kind.name, body })
+}
+
+/// The key by which a node names the nodes that it reads from.
+pub const FROM: &str = "from";
+
+/// The engine's part of a node's table, and the node's.
+fn split(kind: &NodeKind, table: &Value) -> (Json, Json) {
+    let engine: &[&str] = match kind.role {
+        Role::Input => &["type", "batch_rows", "on_error", "max_failed"],
+        Role::Processor => &["type", FROM, "on_error", "max_failed"],
+        Role::Output => &["type", FROM],
+    };
+    let is_engine = |key: &str| engine.contains(&key) || kind.side_input == Some(key);
+    let (common, own): (Map<_, _>, Map<_, _>) = table.to_json_table().into_iter().partition(|(key, _)| is_engine(key));
+    (common.into(), own.into())
+}
+
+fn default_batch_rows() -> usize {
+    8192
+}

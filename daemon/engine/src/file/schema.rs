@@ -1,0 +1,227 @@
+//! The JSON schemas of nodes and of whole files: what is checked, documented, and offered by editors.
+
+use millstream_core::{NodeKind, Registry, Role};
+use schemars::{JsonSchema, schema_for};
+use serde_json::{Map, Value as Json, json};
+
+use super::names::NAME_PATTERN;
+use super::node::{FROM, InputCommon, OutputCommon, ProcessorCommon};
+use super::settings::FlowSettings;
+
+/// The JSON schema of a node's table: `type`, the engine's settings, and its own.
+pub fn node_schema(kind: &NodeKind) -> Json {
+    let mut schema = kind.schema.as_object().cloned().unwrap_or_default();
+    schema.insert("title".to_owned(), json!(kind.name));
+    let mut common = engine_schema(kind);
+    rebase(&mut common, "#/$defs/engine");
+    let mut properties = take_object(&mut common, "properties");
+    let own = kind.schema.get("properties").and_then(Json::as_object);
+    properties.extend(own.cloned().unwrap_or_default());
+    schema.insert("properties".to_owned(), properties.into());
+    let required = required(&common).chain(required(&kind.schema)).collect();
+    schema.insert("required".to_owned(), required);
+    let definitions = take_object(&mut common, "$defs");
+    if !definitions.is_empty() {
+        let own = schema.entry("$defs").or_insert_with(|| json!({}));
+        own["engine"] = json!({ "$defs": definitions });
+    }
+    Json::Object(schema)
+}
+
+/// The JSON schema (draft 2020-12) of a whole flow file, for the check and for editors.
+pub fn flow_schema(registry: &Registry) -> Json {
+    let mut definitions = Map::new();
+    definitions.insert("flow".to_owned(), definition("flow", schema_for!(FlowSettings).to_value()));
+    for kind in registry.kinds() {
+        let name = definition_name(kind);
+        let schema = definition(&name, node_schema(kind));
+        definitions.insert(name, schema);
+    }
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Millstream flow",
+        "type": "object",
+        "properties": {
+            "flow": { "$ref": "#/$defs/flow" },
+            "input": nodes(registry, Role::Input, "Where rows enter the flow."),
+            "processor": nodes(registry, Role::Processor, "Where rows are transformed."),
+            "output": nodes(registry, Role::Output, "Where rows leave the flow."),
+            "test": { "type": "array", "description": "Tests of the flow.", "items": test() },
+        },
+        "additionalProperties": false,
+        "$defs": definitions,
+    })
+}
+
+/// The settings that the engine adds to a node.
+fn engine_schema(kind: &NodeKind) -> Json {
+    let mut schema = match kind.role {
+        Role::Input => of::<InputCommon>(),
+        Role::Processor => of::<ProcessorCommon>(),
+        Role::Output => of::<OutputCommon>(),
+    };
+    let mut properties = Map::new();
+    if kind.role != Role::Input {
+        properties.insert(FROM.to_owned(), from());
+    }
+    if let Some(side) = kind.side_input {
+        let description = "The node, or its port `NODE.PORT`, whose rows are read to their end before those of `from`.";
+        properties.insert(side.to_owned(), json!({ "description": description, "type": "string" }));
+    }
+    schema["required"] = ["type"].into_iter().chain(properties.keys().map(String::as_str)).collect();
+    properties.shift_insert(
+        0,
+        "type".to_owned(),
+        json!({ "description": "The type of the node.", "const": kind.name }),
+    );
+    properties.extend(take_object(&mut schema, "properties"));
+    schema["properties"] = properties.into();
+    schema
+}
+
+fn from() -> Json {
+    json!({
+        "description": "The node whose rows come in, or its port `NODE.PORT`, or a list of them.",
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }],
+    })
+}
+
+fn of<T: JsonSchema>() -> Json {
+    schema_for!(T).to_value()
+}
+
+fn nodes(registry: &Registry, role: Role, description: &str) -> Json {
+    let kinds = registry.kinds().iter().filter(|kind| kind.role == role);
+    let variants: Vec<_> = kinds.map(|kind| json!({ "$ref": format!("#/$defs/{}", definition_name(kind)) })).collect();
+    json!({
+        "type": "object",
+        "description": description,
+        "propertyNames": { "pattern": NAME_PATTERN },
+        "additionalProperties": { "oneOf": variants },
+    })
+}
+
+fn test() -> Json {
+    let rows = json!({ "type": "array", "items": { "type": "object", "additionalProperties": true } });
+    let ports = json!({ "type": "object", "additionalProperties": rows });
+    json!({
+        "type": "object",
+        "properties": {
+            "name": { "type": "string", "description": "What the test is about." },
+            "input": {
+                "type": "object",
+                "description": "What the inputs give, by their names.",
+                "additionalProperties": rows,
+            },
+            "expect": {
+                "type": "object",
+                "description": "The rows that leave by a node's main port, or by ports of it, or arrive at an output.",
+                "additionalProperties": { "anyOf": [rows, ports] },
+            },
+        },
+        "additionalProperties": false,
+        "required": ["name", "expect"],
+    })
+}
+
+fn definition_name(kind: &NodeKind) -> String {
+    format!("{}.{}", kind.role, kind.name)
+}
+
+/// A schema of its own as a part of a larger one.
+fn definition(name: &str, mut schema: Json) -> Json {
+    rebase(&mut schema, &format!("#/$defs/{name}"));
+    if let Some(schema) = schema.as_object_mut() {
+        schema.shift_remove("$schema");
+    }
+    schema
+}
+
+/// Lets the references of a schema lead to `root`, where the schema will stand.
+fn rebase(schema: &mut Json, root: &str) {
+    match schema {
+        Json::Object(members) => {
+            for (key, member) in members {
+                match member {
+                    Json::String(target) if key == "$ref" && target.starts_with('#') => {
+                        target.replace_range(..1, root);
+                    }
+                    member => rebase(member, root),
+                }
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| rebase(item, root)),
+        _ => {}
+    }
+}
+
+fn take_object(schema: &mut Json, key: &str) -> Map<String, Json> {
+    match schema.get_mut(key).map(Json::take) {
+        Some(Json::Object(members)) => members,
+        _ => Map::new(),
+    }
+}
+
+fn required(schema: &Json) -> impl Iterator<Item = Json> {
+    schema.get("required").and_then(Json::as_array).cloned().unwrap_or_default().into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kinds_for_tests::registry;
+    use super::*;
+
+    /// All references of a schema.
+    fn references<'s>(schema: &'s Json, found: &mut Vec<&'s str>) {
+        match schema {
+            Json::Object(members) => {
+                found.extend(members.get("$ref").and_then(Json::as_str));
+                members.values().for_each(|member| references(member, found));
+            }
+            Json::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    fn assert_references_lead_somewhere(schema: &Json) {
+        let mut found = Vec::new();
+        references(schema, &mut found);
+        assert!(!found.is_empty());
+        for reference in found {
+            let pointer = reference.strip_prefix('#').expect("a reference within the schema");
+            assert!(schema.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_node_has_the_settings_of_the_engine_first() {
+        let registry = registry();
+        let join = registry.find(Role::Processor, "join").expect("is registered");
+        let schema = node_schema(join);
+        let properties: Vec<_> =
+            schema["properties"].as_object().expect("a struct").keys().map(String::as_str).collect();
+        assert_eq!(properties, ["type", "from", "with", "on_error", "max_failed", "on"]);
+        assert_eq!(schema["required"], json!(["type", "from", "with", "on"]));
+        assert_eq!(schema["properties"]["type"]["const"], "join");
+        assert_references_lead_somewhere(&schema);
+    }
+
+    #[test]
+    fn references_of_the_whole_schema_lead_somewhere() {
+        let schema = flow_schema(&registry());
+        assert_references_lead_somewhere(&schema);
+        assert_eq!(schema["properties"]["input"]["additionalProperties"]["oneOf"][0]["$ref"], "#/$defs/input.rows");
+        assert_eq!(schema["$defs"]["flow"]["properties"]["epoch"]["description"], "Where epochs end.");
+    }
+
+    #[test]
+    fn defaults_are_shown() {
+        let schema = flow_schema(&registry());
+        let shown = |pointer: &str| schema.pointer(&format!("{pointer}/default")).cloned();
+        assert_eq!(shown("/$defs/input.rows/properties/batch_rows"), Some(json!(8192)));
+        assert_eq!(shown("/$defs/flow/properties/registry"), Some(json!("models")));
+        assert_eq!(shown("/$defs/flow/$defs/EpochSettings/properties/interval"), Some(json!("1s")));
+        assert_eq!(shown("/$defs/flow/$defs/EdgeSettings/properties/bytes"), Some(json!("16MiB")));
+        assert_eq!(shown("/$defs/flow/properties/name"), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! `--set PATH=VALUE`: changes a value of the tree from the command line.
+
+use millstream_core::{Role, known_names};
+
+use super::diagnostic::Diagnostic;
+use super::parse::{parse, parse_value};
+use super::source::Source;
+use super::text::Text;
+use super::value::{Entry, Value, ValueKind};
+
+/// Puts the value of one `--set` into the tree. Nodes must be there; settings of theirs need not.
+pub fn set(root: &mut Value, set: &str, source: &mut Source) -> Result<(), Diagnostic> {
+    let start = source.add_set(set);
+    let whole = start..start + set.len();
+    let fault = |(message, help)| source.diagnostic(&whole, message, help);
+    let (path, written) = split(set).map_err(fault)?;
+    let value_start = start + set.len() - written.len();
+    let value = parse_value(written, value_start).unwrap_or_else(|_| {
+        // What is no TOML value is a text: the shell has taken the quotes away.
+        Value { span: value_start..whole.end, kind: ValueKind::String(Text::from(written)) }
+    });
+    check_node(root, &path).map_err(fault)?;
+    let place = path.iter().try_fold(&mut *root, |place, key| step(place, key, &whole)).map_err(fault)?;
+    *place = value;
+    Ok(())
+}
+
+/// What is wrong, and what would be right.
+type Fault = (String, Option<String>);
+
+/// The keys of the path, which may be quoted, and the value.
+fn split(set: &str) -> Result<(Vec<String>, &str), Fault> {
+    let help = || Some("such as `processor.NAME.KEY=VALUE`".to_owned());
+    let (path, value) = set.split_once('=').ok_or_else(|| ("expected `PATH=VALUE`".to_owned(), help()))?;
+    let keys = keys(path).ok_or_else(|| (format!("`{}` is no path of keys", path.trim()), help()))?;
+    Ok((keys, value))
+}
+
+fn keys(path: &str) -> Option<Vec<String>> {
+    let one_line = !path.contains(['\n', '\r']);
+    let root = one_line.then(|| parse(&format!("{path} = 0")).ok())??;
+    let mut keys = Vec::new();
+    let mut value = &root;
+    while let [entry] = value.entries() {
+        keys.push(entry.key.clone());
+        value = &entry.value;
+    }
+    Some(keys).filter(|keys| !keys.is_empty())
+}
+
+fn check_node(root: &Value, path: &[String]) -> Result<(), Fault> {
+    let Some(role) = path.first().filter(|first| Role::ALL.iter().any(|role| role.name() == first.as_str())) else {
+        return Ok(());
+    };
+    let nodes = root.get(role).map_or(&[][..], Value::entries);
+    match path.get(1) {
+        Some(name) if !nodes.iter().any(|node| node.key == *name) => {
+            let known = nodes.iter().map(|node| node.key.as_str());
+            Err((format!("there is no {role} `{name}`"), Some(known_names(name, known))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The place of a key or index; a key that is not there yet gets one.
+fn step<'v>(place: &'v mut Value, key: &str, span: &std::ops::Range<usize>) -> Result<&'v mut Value, Fault> {
+    let noun = place.noun();
+    match &mut place.kind {
+        ValueKind::Table(entries) => {
+            let index = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
+                let value = Value { span: span.clone(), kind: ValueKind::Table(Vec::new()) };
+                entries.push(Entry { key: key.to_owned(), key_span: span.clone(), value });
+                entries.len() - 1
+            });
+            Ok(&mut entries[index].value)
+        }
+        ValueKind::Array(items) => {
+            let count = items.len();
+            let item = key.parse().ok().and_then(|index: usize| items.get_mut(index));
+            item.ok_or_else(|| (format!("there is no element `{key}` in a list of {count}"), None))
+        }
+        _ => Err((format!("there is no `{key}` in {noun}"), None)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const FILE: &str =
+        "[flow]\nname = \"f\"\n[input.a]\nlist = [1, { x = 2 }]\n[processor.score]\nfeatures = [\"a\"]\n";
+
+    fn after(sets: &[&str]) -> Result<serde_json::Value, String> {
+        let mut root = parse(FILE).unwrap();
+        let mut source = Source::new("f.toml".into(), FILE.into());
+        for one in sets {
+            set(&mut root, one, &mut source).map_err(|diagnostic| diagnostic.to_string())?;
+        }
+        Ok(root.to_json())
+    }
+
+    #[test]
+    fn values_are_toml_or_else_texts() {
+        let changed = after(&[
+            "processor.score.features=[\"b\", \"c\"]",
+            "processor.score.rate=0.5",
+            "processor.score.path=data/x.csv",
+            "processor.score.empty=",
+            "processor.score.equation=a=b",
+            "processor.score.\"quoted.key\"=true",
+            "flow.epoch.rows=1024",
+            "input.a.list.1.x=3",
+        ]);
+        let expected = json!({
+            "flow": {"name": "f", "epoch": {"rows": 1024}},
+            "input": {"a": {"list": [1, {"x": 3}]}},
+            "processor": {"score": {
+                "features": ["b", "c"], "rate": 0.5, "path": "data/x.csv", "empty": "", "equation": "a=b",
+                "quoted.key": true,
+            }},
+        });
+        assert_eq!(changed.unwrap(), expected);
+    }
+
+    #[test]
+    fn paths_that_lead_nowhere_are_refused() {
+        for (set, expected) in [
+            ("x", "--set x: expected `PATH=VALUE`; such as `processor.NAME.KEY=VALUE`"),
+            ("=1", "--set =1: `` is no path of keys; such as `processor.NAME.KEY=VALUE`"),
+            ("a..b=1", "--set a..b=1: `a..b` is no path of keys; such as `processor.NAME.KEY=VALUE`"),
+            ("processor.scroe.x=1", "--set processor.scroe.x=1: there is no processor `scroe`; did you mean `score`?"),
+            ("output.x.y=1", "--set output.x.y=1: there is no output `x`; there is none"),
+            ("flow.name.x=1", "--set flow.name.x=1: there is no `x` in a string"),
+            ("input.a.list.7=1", "--set input.a.list.7=1: there is no element `7` in a list of 2"),
+        ] {
+            assert_eq!(after(&[set]).unwrap_err(), expected);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What `[flow]` says.
+
+use millstream_core::{ByteSize, Duration, Share};
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
+
+use super::names::NAME_PATTERN;
+
+/// The flow as a whole.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FlowSettings {
+    /// The flow's name: small letters, digits and `_`. Default: the file's name without `.toml`.
+    #[serde(default)]
+    #[schemars(transform = name_schema)]
+    pub name: String,
+    /// The pattern of the library that the flow applies.
+    pub pattern: Option<String>,
+    /// What the flow is for, in a sentence.
+    pub description: Option<String>,
+    /// What happens to rows that a node refuses and nobody reads, where the node itself doesn't say.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// The share of refused rows above which a node fails the flow, where the node itself doesn't say.
+    pub max_failed: Option<Share>,
+    /// Where epochs end.
+    #[serde(default)]
+    pub epoch: EpochSettings,
+    /// Where models are kept: a folder relative to the current one, or a URL.
+    #[serde(default = "default_registry")]
+    pub registry: String,
+    /// The version of the language that the file is written in. There is only 1.
+    #[serde(default = "default_language")]
+    pub language: u32,
+    /// How much may wait between two nodes.
+    #[serde(default)]
+    pub edge: EdgeSettings,
+}
+
+/// Where epochs end.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EpochSettings {
+    /// So many rows of an input make an epoch.
+    #[serde(default = "default_rows")]
+    #[schemars(range(min = 1))]
+    pub rows: usize,
+    /// Live inputs end an epoch after this time even with fewer rows.
+    #[serde(default = "default_interval")]
+    #[schemars(extend("default" = "1s"))]
+    pub interval: Duration,
+}
+
+/// How much may wait between two nodes before the first one has to wait. A batch over the limit passes alone.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeSettings {
+    /// Rows.
+    #[serde(default = "default_rows")]
+    #[schemars(range(min = 1))]
+    pub rows: usize,
+    /// Bytes.
+    #[serde(default = "default_bytes")]
+    #[schemars(extend("default" = "16MiB"))]
+    pub bytes: ByteSize,
+}
+
+/// What happens to rows that a node refuses and whose port `failed` nobody reads.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The flow fails at the first one.
+    #[default]
+    Fail,
+    /// They are counted and dropped.
+    Drop,
+    /// They are written to a folder as JSON lines.
+    DeadLetter(String),
+}
+
+impl Default for FlowSettings {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            pattern: None,
+            description: None,
+            on_error: OnError::default(),
+            max_failed: None,
+            epoch: EpochSettings::default(),
+            registry: default_registry(),
+            language: default_language(),
+            edge: EdgeSettings::default(),
+        }
+    }
+}
+
+impl Default for EpochSettings {
+    fn default() -> Self {
+        Self { rows: default_rows(), interval: default_interval() }
+    }
+}
+
+impl Default for EdgeSettings {
+    fn default() -> Self {
+        Self { rows: default_rows(), bytes: default_bytes() }
+    }
+}
+
+/// Says what names look like, and not the default that serde has for a missing one, which is not that of the flow.
+fn name_schema(schema: &mut Schema) {
+    schema.remove("default");
+    schema.insert("pattern".to_owned(), NAME_PATTERN.into());
+}
+
+fn default_rows() -> usize {
+    65536
+}
+
+fn default_interval() -> Duration {
+    Duration(std::time::Duration::from_secs(1))
+}
+
+fn default_bytes() -> ByteSize {
+    ByteSize(16 << 20)
+}
+
+fn default_registry() -> String {
+    "models".to_owned()
+}
+
+fn default_language() -> u32 {
+    1
+}

@@ -1,0 +1,109 @@
+//! The texts that values come from, and the line and column of a place in them.
+
+use std::ops::Range;
+
+use super::diagnostic::{Diagnostic, Place};
+
+/// The flow file, then each `--set PATH=VALUE`, as if they were one long text: a span says where a value is from.
+#[derive(Debug)]
+pub struct Source {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    /// How diagnostics name it.
+    name: String,
+    text: String,
+    /// The offset of its first byte.
+    start: usize,
+}
+
+impl Source {
+    /// A file and its text.
+    pub fn new(path: String, text: String) -> Self {
+        Self { parts: vec![Part { name: path, text, start: 0 }] }
+    }
+
+    /// The file's path, as it was given.
+    pub fn path(&self) -> &str {
+        &self.parts[0].name
+    }
+
+    /// Adds a `--set`; returns the offset of its first byte.
+    pub fn add_set(&mut self, set: &str) -> usize {
+        // One byte stays free in between, so that what is wrong at the end of the file is not taken for the next part.
+        let start = self.parts.last().map_or(0, |last| last.start + last.text.len() + 1);
+        self.parts.push(Part { name: format!("--set {set}"), text: set.to_owned(), start });
+        start
+    }
+
+    /// The text of a span.
+    pub fn text(&self, span: &Range<usize>) -> &str {
+        let part = self.part(span.start);
+        part.text.get(span.start - part.start..span.end.saturating_sub(part.start)).unwrap_or_default()
+    }
+
+    /// Something wrong at a span, of which the first line is marked.
+    pub fn diagnostic(&self, span: &Range<usize>, message: String, help: Option<String>) -> Diagnostic {
+        let part = self.part(span.start);
+        let in_file = part.start == 0;
+        let place = in_file.then(|| place(&part.text, span));
+        Diagnostic { path: part.name.clone(), place, message, help }
+    }
+
+    fn part(&self, offset: usize) -> &Part {
+        let after = self.parts.partition_point(|part| part.start <= offset);
+        &self.parts[after.saturating_sub(1)]
+    }
+}
+
+fn place(text: &str, span: &Range<usize>) -> Place {
+    let start = text.floor_char_boundary(span.start);
+    let before = &text[..start];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+    let source_line = text[line_start..line_end].trim_end_matches('\r');
+    let end = text.ceil_char_boundary(span.end).min(line_start + source_line.len());
+    Place {
+        line: before.matches('\n').count() + 1,
+        column: text[line_start..start].chars().count() + 1,
+        length: text.get(start..end).map_or(1, |marked| marked.chars().count().max(1)),
+        source_line: source_line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn place_of(text: &str, span: Range<usize>) -> (usize, usize, usize, String) {
+        let place = place(text, &span);
+        (place.line, place.column, place.length, place.source_line)
+    }
+
+    #[test]
+    fn lines_and_columns_count_characters_from_one() {
+        assert_eq!(place_of("a = 1\nä = 22\n", 11..13), (2, 5, 2, "ä = 22".to_owned()));
+        assert_eq!(place_of("", 0..0), (1, 1, 1, String::new()));
+        assert_eq!(place_of("a\r\nb\r\n", 1..5), (1, 2, 1, "a".to_owned()));
+        assert_eq!(place_of("a = 1", 5..5), (1, 6, 1, "a = 1".to_owned()));
+        assert_eq!(place_of("a", 90..95), (1, 2, 1, "a".to_owned()));
+    }
+
+    #[test]
+    fn a_span_of_several_lines_marks_the_first() {
+        assert_eq!(place_of("a = [\n1]", 4..8), (1, 5, 1, "a = [".to_owned()));
+    }
+
+    #[test]
+    fn sets_come_behind_the_file() {
+        let mut source = Source::new("f.toml".into(), "a = 1".into());
+        let start = source.add_set("a=22");
+        let second = source.add_set("b=3");
+        assert_eq!(source.text(&(start + 2..start + 4)), "22");
+        assert_eq!(source.diagnostic(&(second..second + 1), "no".into(), None).path, "--set b=3");
+        assert!(source.diagnostic(&(5..5), "no".into(), None).place.is_some());
+    }
+}

@@ -1,0 +1,288 @@
+//! Columns through every node: forward from the inputs, then back to leave out what nobody uses.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use millstream_core::{
+    Canonical, FAILED, InputPlan, MAIN, OutputPlan, PlanContext, PortPlan, Problem, Problems, ProcessorPlan, Role,
+    Stream, Uses, failed_schema, known_names, type_name,
+};
+
+use super::wiring::{Wired, WiredPort, Wiring};
+use super::{InputPort, OutputPort, PlanOptions};
+use crate::file::{Body, Diagnostics, FlowFile, Reference};
+
+/// A node whose columns are known.
+pub struct Draft {
+    /// Its input ports.
+    pub inputs: Vec<InputPort>,
+    /// Its output ports; no edge has been laid yet.
+    pub ports: Vec<OutputPort>,
+    /// What is needed of each input port.
+    pub uses: Vec<Uses>,
+    /// How to make it.
+    pub plan: NodePlan,
+}
+
+/// What a node said when it was planned.
+pub enum NodePlan {
+    /// An input.
+    Input(InputPlan),
+    /// A processor.
+    Processor(ProcessorPlan),
+    /// An output.
+    Output(OutputPlan),
+}
+
+/// How far the planning of a node has come.
+enum State {
+    Planned(Draft),
+    Wrong,
+    /// Something upstream is wrong, which has been said.
+    Unchecked,
+}
+
+/// The columns that an input has to give; inputs that aren't named give all.
+type Wanted = HashMap<String, BTreeSet<String>>;
+
+/// Plans all nodes, in the order of the wiring.
+pub fn plan_columns(file: &FlowFile, wiring: &Wiring<'_>, options: &PlanOptions<'_>) -> Result<Vec<Draft>, Diagnostics> {
+    let drafts = forward(file, wiring, options, &Wanted::new())?;
+    if !options.prune {
+        return Ok(drafts);
+    }
+    let wanted = backward(wiring, &drafts);
+    match wanted.is_empty() {
+        true => Ok(drafts),
+        false => forward(file, wiring, options, &wanted),
+    }
+}
+
+fn forward(
+    file: &FlowFile,
+    wiring: &Wiring<'_>,
+    options: &PlanOptions<'_>,
+    wanted: &Wanted,
+) -> Result<Vec<Draft>, Diagnostics> {
+    let mut diagnostics = Diagnostics::default();
+    let mut states: BTreeMap<&str, State> = BTreeMap::new();
+    for wired in &wiring.nodes {
+        let name = wired.node.name.as_str();
+        let state = match upstream_problem(wired, &states) {
+            Some(Upstream::Wrong(problem)) => {
+                diagnostics.extend(file.diagnose(name, problem.into()));
+                State::Unchecked
+            }
+            Some(Upstream::Unchecked) => State::Unchecked,
+            None => {
+                let planned = streams(wired, &states)
+                    .and_then(|streams| plan_node(file, wired, streams, options, wanted.get(name)));
+                planned.map_or_else(
+                    |problems| {
+                        diagnostics.extend(file.diagnose(name, problems));
+                        State::Wrong
+                    },
+                    State::Planned,
+                )
+            }
+        };
+        states.insert(name, state);
+    }
+    if !diagnostics.is_empty() {
+        return Err(diagnostics);
+    }
+    let take = |wired: &Wired<'_>| match states.remove(wired.node.name.as_str()) {
+        Some(State::Planned(draft)) => Some(draft),
+        _ => None,
+    };
+    Ok(wiring.nodes.iter().filter_map(take).collect())
+}
+
+/// Why a node can't be checked.
+enum Upstream {
+    /// What it reads from is wrong itself.
+    Wrong(Problem),
+    /// What it reads from could not be checked.
+    Unchecked,
+}
+
+fn upstream_problem(wired: &Wired<'_>, states: &BTreeMap<&str, State>) -> Option<Upstream> {
+    let mut reads = wired.inputs.iter().flat_map(|port| &port.reads);
+    reads.find_map(|reference| match states.get(reference.node.as_str()) {
+        Some(State::Planned(_)) => None,
+        Some(State::Unchecked) => Some(Upstream::Unchecked),
+        // Nodes whose settings are wrong don't get here at all.
+        Some(State::Wrong) | None => {
+            let problem = Problem::new(format!("not checked, because `{}` is wrong", reference.node));
+            Some(Upstream::Wrong(problem.at(reference.at.clone())))
+        }
+    })
+}
+
+/// What arrives at the ports of a node, all of whose upstream nodes have been planned.
+fn streams(wired: &Wired<'_>, states: &BTreeMap<&str, State>) -> Result<Vec<Stream>, Problems> {
+    let mut streams = Vec::with_capacity(wired.inputs.len());
+    for port in &wired.inputs {
+        let mut schemas = Vec::with_capacity(port.reads.len());
+        for reference in &port.reads {
+            if let Some(State::Planned(draft)) = states.get(reference.node.as_str()) {
+                schemas.push(find_port(draft, reference)?.canonical.schema().clone());
+            }
+        }
+        let schema = union(port, &schemas)?;
+        streams.push(Stream { port: port.name.clone(), node: port.reads[0].node.clone(), schema });
+    }
+    Ok(streams)
+}
+
+/// The output port that a reference means.
+pub fn find_port<'d>(draft: &'d Draft, reference: &Reference) -> Result<&'d OutputPort, Problem> {
+    let name = reference.port.as_deref().unwrap_or(MAIN);
+    if let Some(port) = draft.ports.iter().find(|port| port.name == name) {
+        return Ok(port);
+    }
+    let names = draft.ports.iter().map(|port| port.name.as_str());
+    let at = reference.at.clone();
+    Err(match &reference.port {
+        Some(port) => Problem::new(format!("`{}` has no port `{port}`", reference.node)).help(known_names(port, names)),
+        None => {
+            let ports: Vec<_> = names.map(|name| format!("`{}.{name}`", reference.node)).collect();
+            Problem::new(format!("`{}` has several ports and no main one", reference.node))
+                .help(format!("choose one of {}", ports.join(", ")))
+        }
+    }
+    .at(at))
+}
+
+/// The columns of several streams together: same names and types in order; nullable if it is in any.
+fn union(port: &WiredPort, schemas: &[SchemaRef]) -> Result<SchemaRef, Problem> {
+    let first = &schemas[0];
+    let mut nullable: Vec<bool> = first.fields().iter().map(|field| field.is_nullable()).collect();
+    for (schema, reference) in schemas.iter().zip(&port.reads).skip(1) {
+        let fields = first.fields();
+        if let Some(difference) = difference(first, schema) {
+            return Err(Problem::new(format!("`{reference}` can't be united with `{}`: {difference}", port.reads[0]))
+                .help("streams in one `from` need the same columns and types in the same order; an `sql` node can bring them there")
+                .at(reference.at.clone()));
+        }
+        for (index, field) in schema.fields().iter().enumerate().take(fields.len()) {
+            nullable[index] |= field.is_nullable();
+        }
+    }
+    if schemas.len() == 1 {
+        return Ok(first.clone());
+    }
+    let fields = first.fields().iter().zip(nullable);
+    let fields: Vec<Field> = fields.map(|(field, nullable)| field.as_ref().clone().with_nullable(nullable)).collect();
+    Ok(Arc::new(Schema::new_with_metadata(fields, first.metadata().clone())))
+}
+
+fn difference(first: &Schema, second: &Schema) -> Option<String> {
+    for (a, b) in first.fields().iter().zip(second.fields()) {
+        if a.name() != b.name() {
+            return Some(format!("it has `{}` where the other has `{}`", b.name(), a.name()));
+        }
+        if a.data_type() != b.data_type() {
+            return Some(format!("column `{}` is {} there and {} here", a.name(), type_name(a.data_type()), type_name(b.data_type())));
+        }
+    }
+    let (here, there) = (second.fields().len(), first.fields().len());
+    (here != there).then(|| format!("it has {here} columns and the other {there}"))
+}
+
+fn plan_node(
+    file: &FlowFile,
+    wired: &Wired<'_>,
+    streams: Vec<Stream>,
+    options: &PlanOptions<'_>,
+    wanted: Option<&BTreeSet<String>>,
+) -> Result<Draft, Problems> {
+    let mut context = context(file, &wired.node.name, options);
+    let (plan, ports, uses, fails) = match &wired.node.body {
+        Body::Input { common, settings } => {
+            context.batch_rows = common.batch_rows;
+            context.columns = wanted.cloned();
+            let plan = settings.plan(&context)?;
+            let ports = vec![PortPlan::main(plan.schema.clone())];
+            (NodePlan::Input(plan), ports, Vec::new(), true)
+        }
+        Body::Processor { settings, .. } => {
+            let plan = settings.plan(&context, &streams)?;
+            let (ports, uses, fails) = (plan.ports.clone(), plan.uses.clone(), plan.fails);
+            (NodePlan::Processor(plan), ports, uses, fails)
+        }
+        Body::Output { settings, .. } => {
+            let plan = settings.plan(&context, &streams[0])?;
+            let uses = vec![plan.uses.clone()];
+            (NodePlan::Output(plan), Vec::new(), uses, false)
+        }
+    };
+    let inputs = streams.into_iter().map(|stream| InputPort { name: stream.port, schema: stream.schema });
+    Ok(Draft { inputs: inputs.collect(), ports: output_ports(ports, fails)?, uses, plan })
+}
+
+/// Where a node stands.
+pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanContext {
+    PlanContext {
+        flow: file.flow.name.clone(),
+        node: node.to_owned(),
+        flow_folder: file.folder().to_owned(),
+        work_folder: options.work_folder.clone(),
+        registry: file.flow.registry.clone(),
+        batch_rows: 8192,
+        columns: None,
+    }
+}
+
+fn output_ports(ports: Vec<PortPlan>, fails: bool) -> Result<Vec<OutputPort>, Problem> {
+    let failed = fails.then(|| PortPlan::new(FAILED, failed_schema()));
+    let port = |port: PortPlan| {
+        let canonical = Canonical::new(&port.schema).map_err(|message| {
+            Problem::new(message).help("an `sql` node can cast it, or leave it out")
+        })?;
+        Ok(OutputPort { name: port.name, canonical, edges: Vec::new() })
+    };
+    ports.into_iter().chain(failed).map(port).collect()
+}
+
+/// The columns that each input has to give, where the flow doesn't use all.
+fn backward(wiring: &Wiring<'_>, drafts: &[Draft]) -> Wanted {
+    let places: HashMap<&str, usize> =
+        wiring.nodes.iter().enumerate().map(|(place, wired)| (wired.node.name.as_str(), place)).collect();
+    let mut needed: Vec<BTreeSet<String>> = vec![BTreeSet::new(); drafts.len()];
+    let mut wanted = Wanted::new();
+    for (place, wired) in wiring.nodes.iter().enumerate().rev() {
+        if wired.node.role() == Role::Input {
+            let all = drafts[place].ports[0].canonical.schema();
+            let used = std::mem::take(&mut needed[place]);
+            // Rows without any column would lose their number in some formats: one column always stays.
+            if used.len() < all.fields().len() {
+                let first = all.fields().iter().take(usize::from(used.is_empty())).map(|field| field.name().clone());
+                wanted.insert(wired.node.name.clone(), used.iter().cloned().chain(first).collect());
+            }
+            continue;
+        }
+        for (port, uses) in wired.inputs.iter().zip(&drafts[place].uses) {
+            // United streams must stay equal, whatever else reads each of them.
+            let all = Uses::all();
+            let uses = if port.reads.len() > 1 { &all } else { uses };
+            for reference in &port.reads {
+                let Some(&upstream) = places.get(reference.node.as_str()) else { continue };
+                let Ok(read) = find_port(&drafts[upstream], reference) else { continue };
+                let columns = used_columns(uses, &needed[place], read.canonical.schema());
+                needed[upstream].extend(columns);
+            }
+        }
+    }
+    wanted
+}
+
+/// The columns of `schema` that a node uses, or that it passes on to those who need them.
+fn used_columns(uses: &Uses, needed_behind: &BTreeSet<String>, schema: &Schema) -> Vec<String> {
+    let is_used = |name: &String| match &uses.columns {
+        None => true,
+        Some(columns) => columns.contains(name) || (uses.passes_on && needed_behind.contains(name)),
+    };
+    schema.fields().iter().map(|field| field.name()).filter(|name| is_used(name)).cloned().collect()
+}

@@ -1,0 +1,207 @@
+//! From a flow file to a plan: every node's ports and columns, the edges between them, and the order of reading.
+//!
+//! Planning has no side effects, and finds all that is wrong with a flow at once:
+//!
+//! 1. [`wiring`]: which node reads from which port, and the order in which nodes can be planned.
+//! 2. [`columns`]: columns go forward through every node; then what nobody uses goes back to the inputs, which are
+//!    planned again without it.
+//! 3. [`stages`]: which edges of a node are read before others, and which inputs wait until then.
+
+mod columns;
+mod dead_letters;
+mod stages;
+mod wiring;
+
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Canonical, Delivery, Input, Output, Processor, Registry, Result, Role, Share};
+
+pub use stages::PlannedStage;
+
+use crate::edge::Limits;
+use crate::file::{Diagnostic, Diagnostics, FlowFile, LoadOptions, OnError};
+
+/// What a flow is planned with, besides its file.
+#[derive(Clone, Debug)]
+pub struct PlanOptions<'a> {
+    /// The types of nodes that there are.
+    pub registry: &'a Registry,
+    /// The folder that paths of outputs and of the registry are relative to.
+    pub work_folder: PathBuf,
+    /// Whether inputs leave out the columns that the flow doesn't use.
+    pub prune: bool,
+}
+
+/// A flow that was checked and can be built.
+#[derive(Debug)]
+pub struct Plan {
+    /// The flow's name.
+    pub flow: String,
+    /// What the flow is for.
+    pub description: Option<String>,
+    /// The nodes; each comes after those that it reads from.
+    pub nodes: Vec<PlannedNode>,
+    /// The edges.
+    pub edges: Vec<PlannedEdge>,
+    /// The limits of each edge.
+    pub limits: Limits,
+    /// How many rows of an input make an epoch.
+    pub epoch_rows: usize,
+    /// Ports that nobody reads: their rows are dropped.
+    pub warnings: Vec<String>,
+}
+
+/// A node of a plan.
+#[derive(Debug)]
+pub struct PlannedNode {
+    /// The name in the flow.
+    pub name: String,
+    /// What `type` says.
+    pub kind: &'static str,
+    /// The input ports, `from` first.
+    pub inputs: Vec<InputPort>,
+    /// The output ports; the last is `failed` if the node may refuse rows.
+    pub ports: Vec<OutputPort>,
+    /// The order in which the edges to this node are read.
+    pub stages: Vec<PlannedStage>,
+    /// Edges that are read in every stage.
+    pub always: Vec<usize>,
+    /// What happens to refused rows that nobody reads.
+    pub on_error: OnError,
+    /// The share of refused rows above which the node fails the flow.
+    pub max_failed: Option<Share>,
+    /// How to make it.
+    pub body: PlannedBody,
+}
+
+/// What there is to know of a node by its role, and how to make it.
+pub enum PlannedBody {
+    /// An input.
+    Input {
+        /// Whether it ends by itself.
+        finite: bool,
+        /// Whether the same positions give the same rows again.
+        replayable: bool,
+        /// How many rows there are, if known.
+        rows: Option<u64>,
+        /// How many nodes keep the input's gate closed at first.
+        gate: usize,
+        /// Makes the input.
+        build: Build<dyn Input>,
+    },
+    /// A processor.
+    Processor {
+        /// Makes the processor.
+        build: Build<dyn Processor>,
+    },
+    /// An output.
+    Output {
+        /// How often a row is delivered.
+        delivery: Delivery,
+        /// Makes the output.
+        build: Build<dyn Output>,
+    },
+}
+
+/// Makes a node, without I/O.
+pub type Build<T> = Box<dyn FnOnce() -> Result<Box<T>> + Send>;
+
+/// An input port of a node.
+#[derive(Clone, Debug)]
+pub struct InputPort {
+    /// `from`, the side input's key, or `model`.
+    pub name: String,
+    /// The columns that arrive.
+    pub schema: SchemaRef,
+}
+
+/// An output port of a node.
+#[derive(Clone, Debug)]
+pub struct OutputPort {
+    /// The port's name.
+    pub name: String,
+    /// How what the node pushes is brought to the columns that leave.
+    pub canonical: Canonical,
+    /// The edges that read the port.
+    pub edges: Vec<usize>,
+}
+
+/// An edge of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedEdge {
+    /// The node and output port that it leads from.
+    pub from: (usize, usize),
+    /// The node and input port that it leads to.
+    pub to: (usize, usize),
+}
+
+impl PlannedNode {
+    /// Input, processor or output.
+    pub fn role(&self) -> Role {
+        match self.body {
+            PlannedBody::Input { .. } => Role::Input,
+            PlannedBody::Processor { .. } => Role::Processor,
+            PlannedBody::Output { .. } => Role::Output,
+        }
+    }
+}
+
+impl Plan {
+    /// Reads, checks and plans a flow. The error has everything that is wrong with it.
+    pub fn load(path: &Path, load: LoadOptions<'_>, options: &PlanOptions<'_>) -> Result<Self, Diagnostics> {
+        let text = read(path)?;
+        let (file, mut diagnostics) = FlowFile::check(path, &text, load);
+        let Some(file) = file else {
+            return Err(diagnostics);
+        };
+        match Self::new(&file, options) {
+            Ok(plan) if diagnostics.is_empty() => Ok(plan),
+            Ok(_) => Err(diagnostics),
+            Err(more) => {
+                diagnostics.extend(more);
+                Err(diagnostics)
+            }
+        }
+    }
+
+    /// Plans a flow whose settings have been checked.
+    pub fn new(file: &FlowFile, options: &PlanOptions<'_>) -> Result<Self, Diagnostics> {
+        let wiring = wiring::Wiring::new(file, options.registry)?;
+        let drafts = columns::plan_columns(file, &wiring, options)?;
+        stages::assemble(file, wiring, drafts, options)
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&PlannedNode> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Whether all inputs end by themselves.
+    pub fn is_finite(&self) -> bool {
+        self.nodes.iter().all(|node| !matches!(node.body, PlannedBody::Input { finite: false, .. }))
+    }
+}
+
+fn read(path: &Path) -> Result<String, Diagnostics> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let mut diagnostics = Diagnostics::default();
+        diagnostics.extend([Diagnostic {
+            path: path.display().to_string(),
+            place: None,
+            message: format!("can't read this flow file: {error}"),
+            help: None,
+        }]);
+        diagnostics
+    })
+}
+
+impl std::fmt::Debug for PlannedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Input { .. } => "Input",
+            Self::Processor { .. } => "Processor",
+            Self::Output { .. } => "Output",
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! Edges, the order in which each node reads them, and the inputs that wait for others.
+
+use std::collections::{BTreeSet, HashMap};
+
+use millstream_core::{FAILED, MAIN, Order, Problem};
+
+use super::columns::{Draft, NodePlan};
+use super::dead_letters::DeadLetters;
+use super::wiring::{Wired, Wiring};
+use super::{Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode};
+use crate::align::Turns;
+use crate::edge::Limits;
+use crate::file::{Body, Diagnostics, FlowFile};
+
+/// Edges of a node that are read at the same time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedStage {
+    /// The edges.
+    pub edges: Vec<usize>,
+    /// How their rows are ordered.
+    pub turns: Turns,
+    /// The inputs that may start when the stage does.
+    pub gates: Vec<usize>,
+}
+
+/// Puts a plan together from nodes whose columns are known.
+pub fn assemble(
+    file: &FlowFile,
+    wiring: Wiring<'_>,
+    drafts: Vec<Draft>,
+    options: &PlanOptions<'_>,
+) -> Result<Plan, Diagnostics> {
+    let orders: Vec<Order> = wiring.nodes.iter().map(order).collect();
+    let names: HashMap<String, usize> =
+        wiring.nodes.iter().enumerate().map(|(place, wired)| (wired.node.name.clone(), place)).collect();
+    let mut plan = Plan {
+        flow: file.flow.name.clone(),
+        description: file.flow.description.clone(),
+        nodes: wiring.nodes.iter().zip(drafts).map(|(wired, draft)| planned(file, wired, draft)).collect(),
+        edges: Vec::new(),
+        limits: Limits { rows: file.flow.edge.rows, bytes: file.flow.edge.bytes.0 },
+        epoch_rows: file.flow.epoch.rows,
+        warnings: Vec::new(),
+    };
+    for (to, wired) in wiring.nodes.iter().enumerate() {
+        for (input, port) in wired.inputs.iter().enumerate() {
+            for reference in &port.reads {
+                let name = reference.port.as_deref().unwrap_or(MAIN);
+                plan.connect(names[&reference.node], name, (to, input));
+            }
+        }
+    }
+    DeadLetters::collect(&plan).add_to(&mut plan, file, options)?;
+    let mut waits = Waits::default();
+    for (place, order) in orders.iter().enumerate() {
+        plan.stage(place, *order, &mut waits).map_err(|problem| file.diagnose(&plan.nodes[place].name, problem.into()))?;
+    }
+    for place in orders.len()..plan.nodes.len() {
+        plan.stage(place, Order::Automatic, &mut waits).map_err(|problem| file.diagnose_flow(problem.into()))?;
+    }
+    if let Some((input, other)) = waits.circle() {
+        let (input, other) = (&plan.nodes[input].name, &plan.nodes[other].name);
+        let problem = Problem::new(format!("inputs `{input}` and `{other}` would wait for each other"))
+            .help("one node reads the first to its end before the second, another the other way round; read one of them twice, by an input of its own");
+        return Err(file.diagnose(input, problem.into()));
+    }
+    plan.set_gates();
+    plan.warn_of_unread_ports();
+    Ok(plan)
+}
+
+fn order(wired: &Wired<'_>) -> Order {
+    match &wired.node.body {
+        Body::Processor { settings, .. } => settings.order(),
+        Body::Input { .. } | Body::Output { .. } => Order::Automatic,
+    }
+}
+
+fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft) -> PlannedNode {
+    let (on_error, max_failed) = match &wired.node.body {
+        Body::Input { common, .. } => (common.on_error.clone(), common.max_failed),
+        Body::Processor { common, .. } => (common.on_error.clone(), common.max_failed),
+        Body::Output { .. } => (None, None),
+    };
+    let body = match draft.plan {
+        NodePlan::Input(plan) => PlannedBody::Input {
+            finite: plan.finite,
+            replayable: plan.replayable,
+            rows: plan.rows,
+            gate: 0,
+            build: plan.build,
+        },
+        NodePlan::Processor(plan) => PlannedBody::Processor { build: plan.build },
+        NodePlan::Output(plan) => PlannedBody::Output { delivery: plan.delivery, build: plan.build },
+    };
+    PlannedNode {
+        name: wired.node.name.clone(),
+        kind: wired.node.kind,
+        inputs: draft.inputs,
+        ports: draft.ports,
+        stages: Vec::new(),
+        always: Vec::new(),
+        on_error: on_error.unwrap_or_else(|| file.flow.on_error.clone()),
+        max_failed: max_failed.or(file.flow.max_failed),
+        body,
+    }
+}
+
+impl Plan {
+    /// Lays an edge from a port, which was found before, to an input port.
+    pub(crate) fn connect(&mut self, from: usize, port: &str, to: (usize, usize)) {
+        let edge = self.edges.len();
+        let ports = &mut self.nodes[from].ports;
+        if let Some(index) = ports.iter().position(|candidate| candidate.name == port) {
+            ports[index].edges.push(edge);
+            self.edges.push(PlannedEdge { from: (from, index), to });
+        }
+    }
+
+    /// Decides in which order a node reads its edges.
+    fn stage(&mut self, place: usize, order: Order, waits: &mut Waits) -> Result<(), Problem> {
+        let node = &self.nodes[place];
+        let port_edges = |port: usize| -> Vec<usize> {
+            (0..self.edges.len()).filter(|edge| self.edges[*edge].to == (place, port)).collect()
+        };
+        let mut sides = Vec::new();
+        let mut always = Vec::new();
+        for (port, input) in node.inputs.iter().enumerate().skip(1) {
+            match input.name == "model" {
+                true => always.extend(port_edges(port)),
+                false => sides.push(port_edges(port)),
+            }
+        }
+        let mut stages: Vec<(Vec<usize>, Turns)> = sides.into_iter().map(|edges| (edges, Turns::Arrival)).collect();
+        stages.extend(self.main_stages(&port_edges(0), order));
+        let mut started: BTreeSet<usize> = BTreeSet::new();
+        let mut planned = Vec::new();
+        for (edges, turns) in stages {
+            let inputs: BTreeSet<usize> = edges.iter().flat_map(|edge| self.inputs_behind(*edge)).collect();
+            if let Some(both) = inputs.intersection(&started).next() {
+                return Err(reads_itself(&self.nodes[*both].name, &self.nodes[place]));
+            }
+            let together = edges.iter().chain(&always).map(|edge| self.inputs_behind(*edge));
+            waits.couple(&together.collect::<Vec<_>>());
+            inputs.iter().for_each(|input| waits.after(*input, &started));
+            let gates = if started.is_empty() { Vec::new() } else { inputs.iter().copied().collect() };
+            started.extend(inputs);
+            planned.push(PlannedStage { edges, turns, gates });
+        }
+        self.nodes[place].stages = planned;
+        self.nodes[place].always = always;
+        Ok(())
+    }
+
+    /// The stages of the main port.
+    fn main_stages(&self, edges: &[usize], order: Order) -> Vec<(Vec<usize>, Turns)> {
+        if edges.is_empty() {
+            return Vec::new();
+        }
+        let is_finite = edges.iter().flat_map(|edge| self.inputs_behind(*edge)).all(|input| self.is_finite_input(input));
+        match order {
+            Order::Arrival => vec![(edges.to_vec(), Turns::Arrival)],
+            Order::RoundRobin { rows } => vec![(edges.to_vec(), Turns::RoundRobin(rows))],
+            Order::Automatic if !is_finite => vec![(edges.to_vec(), Turns::Arrival)],
+            Order::Automatic | Order::Sequence => {
+                self.related(edges).into_iter().map(|edges| (edges, Turns::EpochByEpoch)).collect()
+            }
+        }
+    }
+
+    /// Groups edges that stem from a common input, in the order of their first edge.
+    fn related(&self, edges: &[usize]) -> Vec<Vec<usize>> {
+        let mut groups: Vec<(Vec<usize>, BTreeSet<usize>)> = Vec::new();
+        for edge in edges {
+            let inputs = self.inputs_behind(*edge);
+            let (mut related, others): (Vec<_>, Vec<_>) =
+                groups.into_iter().partition(|(_, group)| !group.is_disjoint(&inputs));
+            let mut group = (Vec::new(), inputs);
+            for (edges, inputs) in related.drain(..) {
+                group.0.extend(edges);
+                group.1.extend(inputs);
+            }
+            group.0.push(*edge);
+            groups = others;
+            groups.push(group);
+            groups.sort_by_key(|(edges, _)| edges[0]);
+        }
+        groups.into_iter().map(|(edges, _)| edges).collect()
+    }
+
+    /// The inputs that the rows of an edge stem from.
+    fn inputs_behind(&self, edge: usize) -> BTreeSet<usize> {
+        let (node, _) = self.edges[edge].from;
+        match self.nodes[node].body {
+            PlannedBody::Input { .. } => BTreeSet::from([node]),
+            _ => self.edges_to(node).flat_map(|edge| self.inputs_behind(edge)).collect(),
+        }
+    }
+
+    fn edges_to(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.edges.len()).filter(move |edge| self.edges[*edge].to.0 == node)
+    }
+
+    fn is_finite_input(&self, node: usize) -> bool {
+        matches!(self.nodes[node].body, PlannedBody::Input { finite: true, .. })
+    }
+
+    fn set_gates(&mut self) {
+        let gates: Vec<usize> =
+            self.nodes.iter().flat_map(|node| &node.stages).flat_map(|stage| &stage.gates).copied().collect();
+        for place in gates {
+            if let PlannedBody::Input { gate, .. } = &mut self.nodes[place].body {
+                *gate += 1;
+            }
+        }
+    }
+
+    fn warn_of_unread_ports(&mut self) {
+        for node in &self.nodes {
+            let unread = node.ports.iter().filter(|port| port.edges.is_empty());
+            // A model's versions go to the registry, and refused rows where `on_error` says.
+            for port in unread.filter(|port| port.name != FAILED && port.name != "model") {
+                let is_end = port.name == MAIN && node.ports.iter().any(|port| port.name == "model");
+                if !is_end {
+                    self.warnings.push(format!("nobody reads `{}`: its rows are counted and dropped", port_name(node, &port.name)));
+                }
+            }
+        }
+    }
+}
+
+fn port_name(node: &PlannedNode, port: &str) -> String {
+    if port == MAIN { node.name.clone() } else { format!("{}.{port}", node.name) }
+}
+
+fn reads_itself(input: &str, node: &PlannedNode) -> Problem {
+    let port = node.inputs.get(1).map_or("from", |port| &port.name);
+    Problem::new(format!("input `{input}` is behind both `from` and `{port}`, so neither could be read to its end first"))
+        .help("read the data twice, by two inputs")
+        .at([port])
+}
+
+/// What must have happened before an input can start or end.
+#[derive(Default)]
+struct Waits {
+    /// `(a, b)`: input a starts after input b has ended.
+    after: Vec<(usize, usize)>,
+    /// `(a, b)`: input a can't end before input b has started, since a node aligns their borders.
+    with: Vec<(usize, usize)>,
+}
+
+impl Waits {
+    fn after(&mut self, input: usize, others: &BTreeSet<usize>) {
+        self.after.extend(others.iter().map(|other| (input, *other)));
+    }
+
+    /// The borders of edges that are read together are aligned. An input that is behind another edge, too, brings that
+    /// edge's borders along itself.
+    fn couple(&mut self, edges: &[BTreeSet<usize>]) {
+        for (place, inputs) in edges.iter().enumerate() {
+            for (_, others) in edges.iter().enumerate().filter(|(other, _)| *other != place) {
+                for input in inputs.difference(others) {
+                    self.with.extend(others.iter().map(|other| (*input, *other)));
+                }
+            }
+        }
+    }
+
+    /// Two inputs of a circle of waiting.
+    fn circle(&self) -> Option<(usize, usize)> {
+        // An input that starts after another has ended also waits for all that this one needs to end.
+        let mut known: BTreeSet<(usize, usize)> = self.after.iter().copied().collect();
+        loop {
+            let mut more = BTreeSet::new();
+            for (a, b) in &known {
+                let ends_after = self.with.iter().filter(|(x, _)| x == b).map(|(_, y)| *y);
+                let starts_after = ends_after.flat_map(|y| known.iter().filter(move |(x, _)| *x == y).map(|(_, z)| *z));
+                let directly = known.iter().filter(|(x, _)| x == b).map(|(_, z)| *z);
+                more.extend(starts_after.chain(directly).map(|z| (*a, z)));
+            }
+            let before = known.len();
+            known.extend(more);
+            let closes = |(a, b): &&(usize, usize)| a == b || known.contains(&(*b, *a)) || self.with.contains(&(*b, *a));
+            if let Some(circle) = known.iter().find(closes) {
+                return Some(*circle);
+            }
+            if known.len() == before {
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_that_wait_for_each_other_are_found() {
+        let waits = Waits { after: vec![(1, 0), (2, 1)], with: Vec::new() };
+        assert_eq!(waits.circle(), None);
+        let waits = Waits { after: vec![(1, 0), (0, 1)], with: Vec::new() };
+        assert!(waits.circle().is_some());
+        let waits = Waits { after: vec![(1, 0), (2, 3)], with: vec![(0, 2), (3, 1)] };
+        assert!(waits.circle().is_some(), "1 starts after 0, which needs 2, which starts after 3, which needs 1");
+    }
+}

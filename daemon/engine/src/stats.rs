@@ -1,0 +1,77 @@
+//! What a running flow counts, readable at any time without waiting.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use millstream_core::{Report, Role};
+
+use crate::plan::Plan;
+
+/// The counters of a flow.
+#[derive(Debug)]
+pub struct FlowStats {
+    /// The nodes' counters, in the order of the plan.
+    pub nodes: Vec<NodeStats>,
+}
+
+/// The counters of a node.
+#[derive(Debug)]
+pub struct NodeStats {
+    /// The node's name.
+    pub name: String,
+    /// Whether it is an input.
+    pub is_input: bool,
+    /// Rows that arrived; of an input, rows that were read.
+    pub rows_in: AtomicU64,
+    /// Rows that left, by port.
+    pub rows_out: Vec<(String, AtomicU64)>,
+    /// Rows that were refused.
+    pub rows_failed: AtomicU64,
+    report: Mutex<Option<Report>>,
+    report_wanted: AtomicBool,
+}
+
+impl FlowStats {
+    /// All zero.
+    pub fn new(plan: &Plan) -> Self {
+        let nodes = plan.nodes.iter().map(|node| NodeStats {
+            name: node.name.clone(),
+            is_input: node.role() == Role::Input,
+            rows_in: AtomicU64::new(0),
+            rows_out: node.ports.iter().map(|port| (port.name.clone(), AtomicU64::new(0))).collect(),
+            rows_failed: AtomicU64::new(0),
+            report: Mutex::new(None),
+            report_wanted: AtomicBool::new(true),
+        });
+        Self { nodes: nodes.collect() }
+    }
+}
+
+impl NodeStats {
+    /// The node's last report. Asks for a new one, which the node gives with its next rows.
+    pub fn report(&self) -> Option<Report> {
+        self.report_wanted.store(true, Ordering::Relaxed);
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether somebody has looked at the last report.
+    pub(crate) fn is_report_wanted(&self) -> bool {
+        self.report_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_report(&self, report: Option<Report>) {
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    pub(crate) fn add_in(&self, rows: usize) {
+        self.rows_in.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_out(&self, port: usize, rows: usize) {
+        self.rows_out[port].1.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_failed(&self, rows: usize) {
+        self.rows_failed.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,54 @@
+//! The loops that the engine owns: one task a node.
+
+mod input;
+mod output;
+mod ports;
+mod processor;
+
+pub use input::run_input;
+pub use output::run_output;
+pub use ports::Ports;
+pub use processor::run_processor;
+
+use millstream_core::Error;
+use tokio::sync::watch;
+
+use crate::edge::Closed;
+
+/// Why a task ended before its end.
+#[derive(Debug)]
+pub enum Stop {
+    /// The node failed.
+    Failed(Error),
+    /// A neighbour ended early, or the flow is being torn down. Somebody else has the cause.
+    Closed,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Closed> for Stop {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+/// What the flow as a whole is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Inputs read.
+    Running,
+    /// Inputs have been told to end; what was read is worked off.
+    Draining,
+    /// A node failed; nothing more counts.
+    Failing,
+}
+
+/// Waits until the flow has come to a phase.
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    // An error means that the flow itself is gone, which is the last of all phases.
+    let _ = phase.wait_for(|phase| *phase >= wanted).await;
+}

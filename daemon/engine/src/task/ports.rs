@@ -1,0 +1,115 @@
+//! The way out of a node: canonical types, counters, edges, and what becomes of refused rows.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, failed_batch};
+
+use super::Stop;
+use crate::edge::Sender;
+use crate::file::OnError;
+use crate::plan::{OutputPort, PlannedNode};
+use crate::stats::{FlowStats, NodeStats};
+
+/// The output ports of a running node.
+pub struct Ports {
+    node: usize,
+    stats: Arc<FlowStats>,
+    ports: Vec<(OutputPort, Vec<Sender>)>,
+    on_error: OnError,
+    max_failed: Option<f64>,
+}
+
+impl Ports {
+    /// The ports of a planned node; `senders` are those of its edges, by port.
+    pub fn new(node: usize, planned: &PlannedNode, senders: Vec<Vec<Sender>>, stats: Arc<FlowStats>) -> Self {
+        Self {
+            node,
+            stats,
+            ports: planned.ports.iter().cloned().zip(senders).collect(),
+            on_error: planned.on_error.clone(),
+            max_failed: planned.max_failed.map(|share| share.0),
+        }
+    }
+
+    /// The node's counters.
+    pub fn stats(&self) -> &NodeStats {
+        &self.stats.nodes[self.node]
+    }
+
+    /// A collector for the node.
+    pub fn collector(&self) -> Collector {
+        Collector::new(self.ports.len())
+    }
+
+    /// Sends on what the node has pushed.
+    pub async fn flush(&self, out: &mut Collector) -> Result<(), Stop> {
+        for port in 0..self.ports.len() {
+            for batch in out.take(port) {
+                self.send(port, batch).await?;
+            }
+        }
+        let failed = out.take_failed();
+        self.send_failed(&failed).await
+    }
+
+    /// Sends rows out by one port.
+    pub async fn send(&self, port: usize, batch: Batch) -> Result<(), Stop> {
+        self.stats().add_out(port, batch.len());
+        let (port, senders) = &self.ports[port];
+        if senders.is_empty() {
+            return Ok(());
+        }
+        let batch = Batch { rows: port.canonical.apply(batch.rows)?, origin: batch.origin };
+        for sender in senders {
+            sender.send(Message::Batch(batch.clone())).await?;
+        }
+        Ok(())
+    }
+
+    /// Does with refused rows what the flow says.
+    pub async fn send_failed(&self, rows: &[FailedRow]) -> Result<(), Stop> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        self.stats().add_failed(rows.len());
+        // The planner puts `failed` last.
+        let port = self.ports.len() - 1;
+        let is_read = !self.ports[port].1.is_empty();
+        if is_read {
+            let origin = Origin::new(first.source.clone(), first.partition.clone(), first.position, first.position + 1);
+            let batch = Batch::new(failed_batch(&self.stats().name, rows)?, origin);
+            return self.send(port, batch).await;
+        }
+        match self.on_error {
+            OnError::Fail => Err(refused(first).into()),
+            OnError::Drop | OnError::DeadLetter(_) => Ok(()),
+        }
+    }
+
+    /// Sends a message that is no batch to all readers.
+    pub async fn broadcast(&self, message: Message) -> Result<(), Stop> {
+        for sender in self.ports.iter().flat_map(|(_, senders)| senders) {
+            sender.send(message.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Fails the flow where too many rows were refused. Asked at borders, so that the answer is the same in every run.
+    pub fn check_failed(&self) -> Result<(), Error> {
+        let Some(share) = self.max_failed else { return Ok(()) };
+        let failed = self.stats().rows_failed.load(Ordering::Relaxed);
+        let rows = self.stats().rows_in.load(Ordering::Relaxed);
+        if failed as f64 <= share * rows as f64 {
+            return Ok(());
+        }
+        let percent = share * 100.0;
+        Err(Error::new(format!("{failed} of {rows} rows were refused, more than `max_failed = \"{percent}%\"` allows")))
+    }
+}
+
+fn refused(row: &FailedRow) -> Error {
+    let FailedRow { error, source, partition, position, row, .. } = row;
+    let partition = if partition.is_empty() { String::new() } else { format!("{partition}, ") };
+    Error::new(format!(
+        "{error} (input `{source}`, {partition}row {position}: {row}); `on_error` says what to do with such rows"
+    ))
+}

@@ -1,0 +1,6 @@
+//! Whole flows of small nodes through planner, tasks and edges.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod kinds;
+mod planning;
+mod running;

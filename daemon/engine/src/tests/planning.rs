@@ -1,0 +1,130 @@
+//! What the planner finds wrong with the wiring of a flow.
+
+use std::path::Path;
+
+use super::kinds::registry;
+use crate::file::{FlowFile, LoadOptions};
+use crate::plan::{Plan, PlanOptions};
+
+fn problems(text: &str) -> String {
+    let registry = registry();
+    let load = LoadOptions { registry: &registry, sets: &[], environment: &|_| None };
+    let (file, mut diagnostics) = FlowFile::check(Path::new("test.toml"), text, load);
+    let options = PlanOptions { registry: &registry, work_folder: ".".into(), prune: true };
+    match Plan::new(&file.unwrap_or_else(|| panic!("{diagnostics}")), &options) {
+        Ok(_) if diagnostics.is_empty() => "none".to_owned(),
+        Ok(_) => diagnostics.to_string(),
+        Err(more) => {
+            diagnostics.extend(more);
+            diagnostics.to_string()
+        }
+    }
+}
+
+#[track_caller]
+fn assert_problem(flow: &str, place: &str, message: &str) {
+    let problems = problems(flow);
+    assert!(problems.contains(place) && problems.contains(message), "{problems}");
+}
+
+#[test]
+fn a_circle_is_found() {
+    assert_problem(
+        r#"
+input.a = { type = "count", rows = 5 }
+processor.b = { type = "add", from = ["a", "c"], by = 1 }
+processor.c = { type = "add", from = "b", by = 1 }
+output.d = { type = "file", from = "c", path = "x" }"#,
+        "test.toml:3:",
+        "rows would run in a circle: `c` → `b` → `c`",
+    );
+}
+
+#[test]
+fn a_port_that_is_not_there() {
+    let flow = |from: &str| format!(r#"
+input.a = {{ type = "count", rows = 5 }}
+processor.b = {{ type = "parity", from = "a" }}
+output.d = {{ type = "file", from = "{from}", path = "x" }}"#);
+    assert_problem(&flow("b.evne"), "test.toml:4:", "`b` has no port `evne`");
+    assert_problem(&flow("b.evne"), "test.toml:4:", "did you mean `even`?");
+    assert_problem(&flow("b"), "test.toml:4:", "`b` has several ports and no main one");
+}
+
+#[test]
+fn streams_of_other_columns_can_not_be_united() {
+    assert_problem(
+        r#"
+input.a = { type = "count", rows = 5 }
+input.b = { type = "count", rows = 5, wide = true }
+processor.c = { type = "merge", from = ["a", "b"] }
+output.d = { type = "file", from = "c", path = "x" }"#,
+        "test.toml:4:",
+        "`b` can't be united with `a`: it has 2 columns and the other 1",
+    );
+}
+
+#[test]
+fn a_model_that_no_node_trains() {
+    assert_problem(
+        r#"
+input.a = { type = "count", rows = 5 }
+processor.t = { type = "teach", from = "a", model = "count" }
+processor.o = { type = "obey", from = "a", model = "cuont" }
+output.d = { type = "file", from = "o", path = "x" }"#,
+        "test.toml:4:",
+        "no node of this flow trains a model `cuont`",
+    );
+}
+
+#[test]
+fn a_model_that_two_nodes_train() {
+    assert_problem(
+        r#"
+input.a = { type = "count", rows = 5 }
+processor.t = { type = "teach", from = "a", model = "count" }
+processor.u = { type = "teach", from = "a", model = "count" }"#,
+        "test.toml:4:",
+        "model `count` is trained by `t` already",
+    );
+}
+
+#[test]
+fn one_input_behind_both_sides_of_a_node() {
+    assert_problem(
+        r#"
+input.a = { type = "count", rows = 5 }
+processor.b = { type = "add", from = "a", by = 1 }
+processor.c = { type = "after", from = "b", with = "a" }
+output.d = { type = "file", from = "c", path = "x" }"#,
+        "test.toml:4:",
+        "input `a` is behind both `from` and `with`",
+    );
+}
+
+#[test]
+fn inputs_that_wait_for_each_other() {
+    assert_problem(
+        r#"
+input.a = { type = "count", rows = 5 }
+input.b = { type = "count", rows = 5 }
+processor.c = { type = "after", from = "a", with = "b" }
+processor.d = { type = "after", from = "b", with = "a" }
+output.e = { type = "file", from = "c", path = "x" }
+output.f = { type = "file", from = "d", path = "y" }"#,
+        "test.toml:",
+        "would wait for each other",
+    );
+}
+
+#[test]
+fn a_node_behind_a_wrong_one_says_so_once() {
+    let problems = problems(
+        r#"
+input.a = { type = "count", rwos = 5 }
+processor.b = { type = "add", from = "a", by = 1 }
+output.d = { type = "file", from = "b", path = "x" }"#,
+    );
+    assert!(problems.contains("`rwos`"), "{problems}");
+    assert_eq!(problems.matches("not checked").count(), 1, "{problems}");
+}

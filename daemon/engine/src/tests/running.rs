@@ -1,0 +1,270 @@
+//! Flows that run: order, epochs, failures, stopping.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::kinds::{memory, memory_text, registry};
+use crate::file::LoadOptions;
+use crate::plan::{Plan, PlanOptions};
+use crate::run::{Effects, Outcome, RunningFlow, Status};
+use crate::{file::FlowFile, flow_test};
+
+fn plan(text: &str) -> Plan {
+    let registry = registry();
+    let load = LoadOptions { registry: &registry, sets: &[], environment: &|_| None };
+    let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let options = PlanOptions { registry: &registry, work_folder: ".".into(), prune: true };
+    Plan::new(&file, &options).unwrap_or_else(|wrong| panic!("{wrong}"))
+}
+
+async fn run(text: &str) -> Outcome {
+    RunningFlow::start(plan(text), Effects::Commit, &Handle::current()).unwrap().join().await
+}
+
+fn failure(outcome: Outcome) -> String {
+    match outcome.status {
+        Status::Failed(error) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn rows_run_from_input_to_output() {
+    let outcome = run(r#"
+        input.a = { type = "count", rows = 5 }
+        processor.b = { type = "add", from = "a", by = 10 }
+        output.c = { type = "file", from = "b", path = "line" }
+    "#).await;
+    assert!(matches!(outcome.status, Status::Done));
+    assert_eq!(memory("line"), (vec![10, 11, 12, 13, 14], "committed"));
+}
+
+#[tokio::test]
+async fn borders_and_merged_rows_do_not_depend_on_batches() {
+    let mut seen = Vec::new();
+    for (number, batch_rows) in [1, 3, 7, 1000].into_iter().enumerate() {
+        let path = format!("borders{number}");
+        run(&format!(r#"
+            flow.epoch.rows = 10
+            input.a = {{ type = "count", rows = 35, batch_rows = {batch_rows} }}
+            processor.kinds = {{ type = "parity", from = "a" }}
+            processor.tens = {{ type = "add", from = "kinds.odd", by = 100 }}
+            processor.both = {{ type = "borders", from = ["tens", "kinds.even"] }}
+            output.c = {{ type = "file", from = "both", path = "{path}" }}
+        "#)).await;
+        seen.push(memory(&path).0);
+    }
+    assert_eq!(seen[0][..11], [101, 103, 105, 107, 109, 0, 2, 4, 6, 8, -1]);
+    assert_eq!(seen[0].len(), 35 + 3, "three borders within 35 rows");
+    assert!(seen.iter().all(|rows| *rows == seen[0]), "{seen:?}");
+}
+
+#[tokio::test]
+async fn borders_count_the_rows_that_were_not_refused() {
+    for (number, batch_rows) in [1, 4, 100].into_iter().enumerate() {
+        let path = format!("refused{number}");
+        run(&format!(r#"
+            flow.epoch.rows = 4
+            input.a = {{ type = "count", rows = 9, refuse = 3, batch_rows = {batch_rows} }}
+            processor.b = {{ type = "borders", from = "a" }}
+            output.rows = {{ type = "file", from = "b", path = "{path}" }}
+            output.bad = {{ type = "file", from = "a.failed", path = "{path} bad" }}
+        "#)).await;
+        assert_eq!(memory(&path).0, [1, 2, 4, 5, -1, 7, 8]);
+        let bad = memory_text(&format!("{path} bad"));
+        let positions: Vec<_> = bad.lines().skip(1).map(|line| line.split(' ').nth(4).unwrap()).collect();
+        assert_eq!(positions, ["0", "3", "6"], "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn finite_inputs_are_read_one_after_the_other() {
+    run(r#"
+        flow.epoch.rows = 4
+        input.b = { type = "count", start = 100, rows = 6 }
+        input.a = { type = "count", rows = 6 }
+        processor.both = { type = "borders", from = ["a", "b"] }
+        output.c = { type = "file", from = "both", path = "sequence" }
+    "#).await;
+    assert_eq!(memory("sequence").0, [0, 1, 2, 3, -1, 4, 5, 100, 101, 102, 103, -2, 104, 105]);
+}
+
+#[tokio::test]
+async fn rows_of_inputs_in_turn() {
+    run(r#"
+        input.a = { type = "count", rows = 5 }
+        input.b = { type = "count", start = 100, rows = 3 }
+        processor.both = { type = "merge", from = ["a", "b"], rows = 2 }
+        output.c = { type = "file", from = "both", path = "turns" }
+    "#).await;
+    assert_eq!(memory("turns").0, [0, 1, 100, 101, 2, 3, 102, 4]);
+}
+
+#[tokio::test]
+async fn a_side_input_is_read_to_its_end_first() {
+    run(r#"
+        flow.epoch.rows = 2
+        input.stream = { type = "count", rows = 3 }
+        input.others = { type = "count", rows = 5 }
+        input.more = { type = "count", rows = 2 }
+        processor.first = { type = "after", from = "stream", with = "others" }
+        processor.second = { type = "after", from = "first", with = "more" }
+        output.c = { type = "file", from = "second", path = "side" }
+    "#).await;
+    assert_eq!(memory("side").0, [11, 12, 13]);
+}
+
+#[tokio::test]
+async fn a_model_counts_from_the_border_on() {
+    run(r#"
+        flow.epoch.rows = 4
+        input.a = { type = "count", rows = 10 }
+        processor.kinds = { type = "parity", from = "a" }
+        processor.taught = { type = "teach", from = "kinds.even", model = "count" }
+        processor.obeyed = { type = "obey", from = "kinds.odd", model = "count" }
+        output.c = { type = "file", from = "obeyed", path = "model" }
+    "#).await;
+    assert_eq!(memory("model").0, [0, 0, 2, 2, 4], "no version, then that of 2 rows, then that of 4");
+}
+
+#[tokio::test]
+async fn a_failing_node_is_named_and_nothing_is_committed() {
+    let outcome = run(r#"
+        input.a = { type = "count", rows = 1000, batch_rows = 10 }
+        processor.b = { type = "trouble", from = "a", fail = 500 }
+        output.c = { type = "file", from = "b", path = "fails" }
+    "#).await;
+    assert_eq!(failure(outcome), "node `b`: this node fails");
+    assert_eq!(memory("fails").1, "aborted");
+}
+
+#[tokio::test]
+async fn a_panicking_node_is_named() {
+    let outcome = run(r#"
+        input.a = { type = "count", rows = 1000, endless = true }
+        processor.b = { type = "trouble", from = "a", panic = 500 }
+        output.c = { type = "file", from = "b", path = "panics" }
+    "#).await;
+    assert_eq!(failure(outcome), "node `b`: panicked: this node panics");
+    assert_eq!(memory("panics").1, "aborted");
+}
+
+#[tokio::test]
+async fn a_refused_row_fails_the_flow_unless_it_says_otherwise() {
+    let outcome = run(r#"
+        input.a = { type = "count", start = 1, rows = 9, refuse = 5 }
+        output.c = { type = "file", from = "a", path = "refusing" }
+    "#).await;
+    let message = failure(outcome);
+    assert!(message.starts_with("node `a`: refused (input `a`, row 4: 5)"), "{message}");
+}
+
+#[tokio::test]
+async fn refused_rows_can_be_dropped_up_to_a_share() {
+    let flow = |share: &str| format!(r#"
+        input.a = {{ type = "count", rows = 100, refuse = 10, on_error = "drop", max_failed = "{share}" }}
+        output.c = {{ type = "file", from = "a", path = "share {share}" }}
+    "#);
+    assert!(matches!(run(&flow("10%")).await.status, Status::Done));
+    let message = failure(run(&flow("9%")).await);
+    assert_eq!(message, "node `a`: 10 of 100 rows were refused, more than `max_failed = \"9%\"` allows");
+}
+
+#[tokio::test]
+async fn refused_rows_go_to_the_dead_letter() {
+    run(r#"
+        flow.on_error.dead_letter = "dead"
+        input.a = { type = "count", rows = 5, refuse = 2 }
+        output.c = { type = "file", from = "a", path = "alive" }
+    "#).await;
+    assert_eq!(memory("alive").0, [1, 3]);
+    let dead = memory_text("dead");
+    assert_eq!(dead.lines().count(), 1 + 3, "{dead}");
+    assert!(dead.contains("a refused a \"\" 2 2 text"), "{dead}");
+}
+
+#[tokio::test]
+async fn a_stopped_flow_works_off_what_it_has_read() {
+    let plan = plan(r#"
+        input.a = { type = "count", rows = 0, endless = true, batch_rows = 10 }
+        processor.b = { type = "add", from = "a", by = 0 }
+        output.c = { type = "file", from = "b", path = "stopped" }
+    "#);
+    let running = RunningFlow::start(plan, Effects::Commit, &Handle::current()).unwrap();
+    let (stats, stopper) = (running.stats(), running.stopper());
+    let stop = async {
+        while stats.nodes[0].rows_in.load(Ordering::Relaxed) < 100 {
+            tokio::task::yield_now().await;
+        }
+        stopper.drain();
+    };
+    let (outcome, ()) = tokio::join!(running.join(), stop);
+    assert!(matches!(outcome.status, Status::Stopped));
+    let (rows, end) = memory("stopped");
+    assert_eq!(rows.len() as u64, stats.nodes[0].rows_in.load(Ordering::Relaxed));
+    assert_eq!(end, "committed");
+}
+
+#[tokio::test]
+async fn a_slow_output_slows_its_input() {
+    let plan = plan(r#"
+        flow.edge.rows = 100
+        input.a = { type = "count", rows = 0, endless = true, batch_rows = 10 }
+        output.c = { type = "file", from = "a", path = "slow", slow = 5 }
+    "#);
+    let running = RunningFlow::start(plan, Effects::None, &Handle::current()).unwrap();
+    let (stats, stopper) = (running.stats(), running.stopper());
+    let watch = async {
+        while stats.nodes[1].rows_in.load(Ordering::Relaxed) < 200 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let (read, written) = (&stats.nodes[0].rows_in, &stats.nodes[1].rows_in);
+            let waiting = read.load(Ordering::Relaxed) - written.load(Ordering::Relaxed);
+            assert!(waiting <= 100 + 2 * 10, "{waiting} rows wait: 100 on the edge and a batch in each node");
+        }
+        stopper.drain();
+    };
+    tokio::join!(running.join(), watch);
+    assert_eq!(memory("slow").1, "aborted", "without effects nothing is committed");
+}
+
+#[tokio::test]
+async fn unused_columns_are_not_read() {
+    let plan = plan(r#"
+        input.a = { type = "count", rows = 5, wide = true }
+        processor.b = { type = "add", from = "a", by = 10 }
+        output.c = { type = "file", from = "b", path = "narrow" }
+    "#);
+    let columns = plan.nodes[0].ports[0].canonical.schema().fields().len();
+    assert_eq!(columns, 1, "nobody uses `m`");
+}
+
+#[tokio::test]
+async fn tests_of_a_flow_file_run_without_effects() {
+    let text = r#"
+        input.a = { type = "count", rows = 1000 }
+        processor.b = { type = "add", from = "a", by = 1 }
+        output.c = { type = "file", from = "b", path = "untouched" }
+
+        [[test]]
+        name = "adds one"
+        input.a = [{ n = 4 }, { n = 6 }]
+        expect.b = [{ n = 5 }, { n = 7 }]
+        expect.c = [{ n = 5 }, { n = 7 }]
+
+        [[test]]
+        name = "is wrong"
+        input.a = [{ n = 4 }]
+        expect.b = [{ n = 4 }]
+    "#;
+    let registry = registry();
+    let load = LoadOptions { registry: &registry, sets: &[], environment: &|_| None };
+    let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let options = PlanOptions { registry: &registry, work_folder: ".".into(), prune: true };
+    let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
+    assert_eq!(outcomes[0].failures, [] as [&str; 0]);
+    assert_eq!(outcomes[1].failures, ["`b`: row 0: `n` is 5, expected 4"]);
+    assert_eq!(memory("untouched").0, [] as [i64; 0]);
+}
