@@ -35,12 +35,12 @@ impl Collector {
     /// Refuses row number `row` of a batch.
     pub fn fail_row(&mut self, batch: &Batch, row: usize, error: impl Into<String>) -> Result<()> {
         let text = json_row(&batch.rows, row)?;
-        let Origin { source, partition, start, .. } = &batch.origin;
+        let Origin { source, partition, .. } = &batch.origin;
         self.fail(FailedRow {
             error: error.into(),
             source: source.clone(),
             partition: partition.clone(),
-            position: *start,
+            position: None,
             row: text,
             encoding: Encoding::Json,
         });

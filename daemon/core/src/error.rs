@@ -44,6 +44,12 @@ impl From<arrow::error::ArrowError> for Error {
     }
 }
 
+impl From<std::io::Error> for Error {
+    fn from(cause: std::io::Error) -> Self {
+        Self::new(cause.to_string())
+    }
+}
+
 /// Says what was being done when something failed.
 pub trait ResultExt<T> {
     /// Wraps the error: `file.sync().doing(|| format!("writing `{path}`"))`.

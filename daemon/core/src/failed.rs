@@ -38,8 +38,9 @@ pub struct FailedRow {
     pub source: Arc<str>,
     /// The part of the source.
     pub partition: Arc<str>,
-    /// The row's position at an input; behind it, where its batch begins.
-    pub position: u64,
+    /// The row's position, if an input refused it. Behind inputs it isn't known: rows have been filtered and joined, and
+    /// the position of their batch would depend on how rows are cut into batches.
+    pub position: Option<u64>,
     /// The row itself.
     pub row: String,
     /// How `row` stands for the row.
@@ -54,7 +55,7 @@ pub fn failed_schema() -> SchemaRef {
         text("error"),
         text("source"),
         text("partition"),
-        Field::new("position", DataType::UInt64, false),
+        Field::new("position", DataType::UInt64, true),
         text("row"),
         text("encoding"),
     ]))
@@ -70,7 +71,7 @@ pub fn failed_batch(node: &str, rows: &[FailedRow]) -> Result<RecordBatch> {
         text(rows, |row| &row.error),
         text(rows, |row| &row.source),
         text(rows, |row| &row.partition),
-        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.position))),
+        Arc::new(UInt64Array::from_iter(rows.iter().map(|row| row.position))),
         text(rows, |row| &row.row),
         text(rows, |row| row.encoding.name()),
     ];

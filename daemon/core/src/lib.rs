@@ -34,9 +34,11 @@ pub use input::{Input, InputPlan, InputSettings, Progress};
 pub use message::{Batch, Epoch, EventTime, Message, Origin};
 pub use output::{Delivery, Output, OutputPlan, OutputSettings};
 pub use plan::{PlanContext, PortPlan, Stream, Uses};
-pub use problem::{Problem, Problems, Step, TextPlace, known_names, nearest, require_column, unknown_column};
+pub use problem::{
+    Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,
+};
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
-pub use registry::{Kind, NodeKind, Parsed, Registry, Role};
+pub use registry::{Kind, NodeKind, Parsed, Registry, Role, parse_settings};
 pub use report::{Baselines, Evaluation, Metrics, ModelReport, Report};
 pub use types::{ColumnType, Columns, type_name};
 pub use units::{ByteSize, Duration, Share};

@@ -1,5 +1,7 @@
 //! What is wrong with a flow file: found by planning, before anything runs.
 
+use std::fmt;
+
 use arrow::datatypes::{Field, Schema};
 
 /// All that is wrong with one node.
@@ -83,6 +85,17 @@ impl Problem {
     }
 }
 
+impl fmt::Display for Problem {
+    /// What is wrong and what would be right, without the place.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
         vec![problem]
@@ -125,6 +138,19 @@ pub fn require_column<'a>(name: &str, schema: &'a Schema) -> Result<&'a Field, P
     schema.field_with_name(name).map_err(|_| unknown_column(name, schema))
 }
 
+/// What is wrong with the name that a flow file gives an output port, if anything.
+pub fn port_name_problem(name: &str) -> Option<Problem> {
+    let continues = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if [crate::MAIN, crate::FAILED].contains(&name) {
+        return Some(Problem::new(format!("no port can be called `{name}` here")).help("choose another name"));
+    }
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(continues) {
+        return None;
+    }
+    let problem = Problem::new(format!("`{name}` is no name for a port"));
+    Some(problem.help("use small letters, digits and `_`, a letter first"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,5 +164,13 @@ mod tests {
     #[test]
     fn a_far_name_gets_all_that_there_are() {
         assert_eq!(known_names("zzz", ["id", "amount"]), "there are `id`, `amount`");
+    }
+
+    #[test]
+    fn names_of_ports() {
+        assert_eq!(port_name_problem("train_2"), None);
+        for name in ["main", "failed", "Train", "2nd", "", "ü"] {
+            assert!(port_name_problem(name).is_some(), "{name}");
+        }
     }
 }

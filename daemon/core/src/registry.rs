@@ -3,8 +3,9 @@
 use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_path_to_error::Segment;
 
-use crate::{InputSettings, OutputSettings, ProcessorSettings};
+use crate::{InputSettings, OutputSettings, Problem, ProcessorSettings, Step};
 
 /// What a node is in its flow; also the word in front of its table: `[input.NAME]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +64,7 @@ pub enum Parsed {
     Output(Box<dyn OutputSettings>),
 }
 
-type Parse = fn(Value) -> Result<Parsed, serde_json::Error>;
+type Parse = fn(Value) -> Result<Parsed, Problem>;
 
 /// A type of node, as the engine and the reference pages see it.
 #[derive(Debug)]
@@ -98,8 +99,8 @@ impl NodeKind {
         self.schema.get("description").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Builds the settings from a table that was checked against the schema.
-    pub fn parse(&self, table: Value) -> Result<Parsed, serde_json::Error> {
+    /// Builds the settings from a table that was checked against the schema, without the engine's own settings.
+    pub fn parse(&self, table: Value) -> Result<Parsed, Problem> {
         (self.parse)(table)
     }
 }
@@ -113,17 +114,19 @@ pub struct Registry {
 impl Registry {
     /// Adds an input.
     pub fn input<T: Kind + InputSettings>(&mut self) -> &mut Self {
-        self.add(NodeKind::new::<T>(Role::Input, |table| Ok(Parsed::Input(Box::new(parse::<T>(table)?)))))
+        self.add(NodeKind::new::<T>(Role::Input, |table| Ok(Parsed::Input(Box::new(parse_settings::<T>(table)?)))))
     }
 
     /// Adds a processor.
     pub fn processor<T: Kind + ProcessorSettings>(&mut self) -> &mut Self {
-        self.add(NodeKind::new::<T>(Role::Processor, |table| Ok(Parsed::Processor(Box::new(parse::<T>(table)?)))))
+        self.add(NodeKind::new::<T>(Role::Processor, |table| {
+            Ok(Parsed::Processor(Box::new(parse_settings::<T>(table)?)))
+        }))
     }
 
     /// Adds an output.
     pub fn output<T: Kind + OutputSettings>(&mut self) -> &mut Self {
-        self.add(NodeKind::new::<T>(Role::Output, |table| Ok(Parsed::Output(Box::new(parse::<T>(table)?)))))
+        self.add(NodeKind::new::<T>(Role::Output, |table| Ok(Parsed::Output(Box::new(parse_settings::<T>(table)?)))))
     }
 
     fn add(&mut self, kind: NodeKind) -> &mut Self {
@@ -142,6 +145,36 @@ impl Registry {
     }
 }
 
-fn parse<T: Kind>(table: Value) -> Result<T, serde_json::Error> {
-    serde_json::from_value(table)
+/// Builds a settings struct from a table. What the struct refuses comes with its place in the table.
+pub fn parse_settings<T: DeserializeOwned>(table: Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(table).map_err(|error| {
+        let steps = error.path().iter().filter_map(|segment| match segment {
+            Segment::Map { key } => Some(Step::from(key.as_str())),
+            Segment::Seq { index } => Some(Step::from(*index)),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        });
+        Problem::new(error.inner().to_string()).at(steps)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Settings {
+        #[allow(dead_code)]
+        columns: Vec<crate::Columns>,
+    }
+
+    #[test]
+    fn what_a_struct_refuses_has_its_place() {
+        let table = json!({ "columns": [{ "id": "utf8" }, { "id": "utf9" }] });
+        let problem = parse_settings::<Settings>(table).expect_err("there is no such type");
+        assert_eq!(problem.at, [Step::from("columns"), Step::from(1), Step::from("id")]);
+        assert_eq!(problem.message, "there is no type `utf9`; did you mean `utf8`?");
+    }
 }

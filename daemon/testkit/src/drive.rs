@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Batch, Collector, FailedRow, Kind, Origin, PlanContext, ProcessorSettings, Report, Stream};
+use millstream_core::{
+    Batch, Collector, Epoch, FailedRow, Kind, Origin, PlanContext, ProcessorSettings, Report, Stream,
+};
 
 /// What came out of a processor.
 #[derive(Debug, Default)]
@@ -55,7 +57,7 @@ pub fn batch(rows: RecordBatch) -> Batch {
 }
 
 /// Plans and builds a processor, gives it the tables of its inputs (side inputs and the model edge first, each to its
-/// end), cut into batches of `batch_rows`, then finishes it.
+/// end and a border), cut into batches of `batch_rows`, then finishes it.
 ///
 /// `inputs` are port names with their tables, in the order of the plan: `from` first.
 pub fn drive(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatch)], batch_rows: usize) -> Driven {
@@ -72,6 +74,9 @@ pub fn drive(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatch)], b
             start += count;
         }
         processor.ended(port, &mut out).unwrap();
+        if port > 0 {
+            processor.border(Epoch::default().next(), &mut out).unwrap();
+        }
     }
     processor.finish(&mut out).unwrap();
     let mut driven = Driven { failed: out.take_failed(), report: processor.report(), ..Driven::default() };
