@@ -46,8 +46,12 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
         let _ = writeln!(text, "      {}: {}", port.name, columns(port.canonical.schema()));
     }
     let line = match &node.body {
-        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } => "delivers every row exactly once: visible at the commit".to_owned(),
-        PlannedBody::Output { delivery: Delivery::AtLeastOnce, .. } => "delivers at least once: rows are visible as they are written".to_owned(),
+        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } => {
+            "delivers every row exactly once: visible at the commit".to_owned()
+        }
+        PlannedBody::Output { delivery: Delivery::AtLeastOnce, .. } => {
+            "delivers at least once: rows are visible as they are written".to_owned()
+        }
         PlannedBody::Input { finite, replayable, .. } => {
             let end = if *finite { "ends by itself" } else { "live" };
             let replay = if *replayable { "can be read again from any position" } else { "can't be read again" };
@@ -60,11 +64,15 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
     }
     let is_open = node.ports.iter().any(|port| port.name == millstream_core::FAILED && port.edges.is_empty());
     if is_open {
-        let _ = writeln!(text, "      refused rows: {}", match &node.on_error {
-            OnError::Fail => "the flow fails".to_owned(),
-            OnError::Drop => "counted and dropped".to_owned(),
-            OnError::DeadLetter(path) => format!("written to {path}"),
-        });
+        let _ = writeln!(
+            text,
+            "      refused rows: {}",
+            match &node.on_error {
+                OnError::Fail => "the flow fails".to_owned(),
+                OnError::Drop => "counted and dropped".to_owned(),
+                OnError::DeadLetter(path) => format!("written to {path}"),
+            }
+        );
     }
 }
 

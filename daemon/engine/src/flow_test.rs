@@ -40,7 +40,8 @@ pub async fn run_tests(
     let mut outcomes = Vec::with_capacity(file.tests.len());
     for test in &file.tests {
         let plan = Plan::new(file, &options)?;
-        let failures = run_test(plan, test, runtime).await.map_err(|problem| file.diagnose_test(test, problem.into()))?;
+        let failures =
+            run_test(plan, test, runtime).await.map_err(|problem| file.diagnose_test(test, problem.into()))?;
         outcomes.push(TestOutcome { name: test.name.clone(), failures });
     }
     Ok(outcomes)
@@ -60,7 +61,9 @@ async fn run_test(mut plan: Plan, test: &FlowTest, runtime: &Handle) -> Result<V
     for ((reference, expected), (schema, rows)) in test.expect.iter().zip(captured) {
         let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
         let actual = concat_batches(&schema, rows.iter()).map_err(|error| Problem::new(error.to_string()))?;
-        if let Some(failure) = compare(&actual, expected).map_err(|problem| Problem { at: reference.at.clone(), ..problem })? {
+        if let Some(failure) =
+            compare(&actual, expected).map_err(|problem| Problem { at: reference.at.clone(), ..problem })?
+        {
             failures.push(format!("`{reference}`: {failure}"));
         }
     }
@@ -139,7 +142,8 @@ fn batch_of(schema: &SchemaRef, rows: &[serde_json::Map<String, serde_json::Valu
         }
     }
     let wrong = |error: arrow::error::ArrowError| error.to_string();
-    let mut decoder = ReaderBuilder::new(schema.clone()).with_batch_size(rows.len().max(1)).build_decoder().map_err(wrong)?;
+    let mut decoder =
+        ReaderBuilder::new(schema.clone()).with_batch_size(rows.len().max(1)).build_decoder().map_err(wrong)?;
     decoder.serialize(rows).map_err(wrong)?;
     let batch = decoder.flush().map_err(wrong)?;
     Ok(batch.unwrap_or_else(|| RecordBatch::new_empty(schema.clone())))
@@ -178,7 +182,9 @@ fn compare(actual: &RecordBatch, expected: &Rows) -> Result<Option<String>, Prob
 
 fn is_same(actual: &ArrayRef, expected: &ArrayRef, row: usize) -> bool {
     match (float(actual, row), float(expected, row)) {
-        (Some(a), Some(b)) => a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0),
+        (Some(a), Some(b)) => {
+            a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0)
+        }
         _ => actual.slice(row, 1).to_data() == expected.slice(row, 1).to_data(),
     }
 }

@@ -30,16 +30,24 @@ pub fn mermaid(plan: &Plan) -> String {
 
 /// One line a node, with those that read from it.
 pub fn text(plan: &Plan) -> String {
-    let width = |of: fn(&crate::plan::PlannedNode) -> &str| plan.nodes.iter().map(|node| of(node).len()).max().unwrap_or(0);
+    let width =
+        |of: fn(&crate::plan::PlannedNode) -> &str| plan.nodes.iter().map(|node| of(node).len()).max().unwrap_or(0);
     let (names, kinds) = (width(|node| &node.name), width(|node| node.kind));
     let mut text = String::new();
-    for (place, node) in plan.nodes.iter().enumerate() {
-        let readers = plan.edges.iter().filter(|edge| edge.from.0 == place).map(|edge| {
+    for node in &plan.nodes {
+        let in_port_order = node.ports.iter().flat_map(|port| &port.edges).map(|edge| &plan.edges[*edge]);
+        let readers = in_port_order.map(|edge| {
             let to = &plan.nodes[edge.to.0].name;
             label(plan, edge).map_or_else(|| to.clone(), |label| format!("{label}: {to}"))
         });
         let readers = readers.collect::<Vec<_>>().join(" · ");
-        let line = format!("{:<9} {:<names$}  {:<kinds$}  {}{readers}", node.role().name(), node.name, node.kind, if readers.is_empty() { "" } else { "→ " });
+        let line = format!(
+            "{:<9} {:<names$}  {:<kinds$}  {}{readers}",
+            node.role().name(),
+            node.name,
+            node.kind,
+            if readers.is_empty() { "" } else { "→ " }
+        );
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text

@@ -36,6 +36,8 @@ pub struct RunningFlow {
 pub struct Outcome {
     /// Done, stopped or failed.
     pub status: Status,
+    /// The nodes whose effects count: all if the flow ended well, none if a node failed, some if a commit failed.
+    pub committed: Vec<String>,
     /// How long it ran.
     pub elapsed: Duration,
 }
@@ -47,7 +49,7 @@ pub enum Status {
     Done,
     /// It was told to stop; what was read until then is committed.
     Stopped,
-    /// A node failed; nothing is committed.
+    /// A node failed, or the flow was told to give up.
     Failed(NodeError),
 }
 
@@ -76,6 +78,11 @@ impl Stopper {
     /// Ends the inputs; what they have read is worked off and committed.
     pub fn drain(&self) {
         self.0.send_if_modified(|phase| advance(phase, Phase::Draining));
+    }
+
+    /// Gives up: nothing counts, and what was staged is removed.
+    pub fn give_up(&self) {
+        self.0.send_if_modified(|phase| advance(phase, Phase::Failing));
     }
 }
 
@@ -167,34 +174,51 @@ impl RunningFlow {
                 Ok((_, Err(Stop::Closed))) | Err(_) => {}
             }
         }
-        let complete = finished.len() == self.stats.nodes.len();
-        if failure.is_none() && !complete {
-            failure = Some((0, Error::new("the flow was torn down before its end")));
+        if failure.is_none() {
+            let unfinished = (0..self.stats.nodes.len()).find(|place| !finished.contains_key(place));
+            failure = unfinished.map(|place| (place, Error::new("interrupted before its end")));
         }
-        let count = failure.is_none() && self.commit;
-        for place in 0..self.stats.nodes.len() {
-            let Some(node) = finished.remove(&place) else { continue };
-            let committed = self.settle(place, node, count && failure.is_none()).await;
-            if let Err(error) = committed {
-                failure.get_or_insert((place, error));
-            }
-        }
-        Outcome { status: self.status(failure), elapsed: self.started.elapsed() }
+        let committed = self.settle_all(finished, &mut failure).await;
+        Outcome { status: self.status(failure), committed, elapsed: self.started.elapsed() }
     }
 
-    /// Commits a node, or undoes what it has staged.
-    async fn settle(&self, place: usize, node: Finished, count: bool) -> Result<(), Error> {
+    /// Commits all nodes, or undoes what they have staged, from the first failure on. Models come last: a version that
+    /// is published stays.
+    async fn settle_all(
+        &self,
+        mut finished: HashMap<usize, Finished>,
+        failure: &mut Option<(usize, Error)>,
+    ) -> Vec<String> {
+        let mut places: Vec<usize> = finished.keys().copied().collect();
+        places.sort_by_key(|place| (!matches!(finished[place], Finished::Output(_)), *place));
+        let mut committed = Vec::new();
+        for place in places {
+            let Some(node) = finished.remove(&place) else { continue };
+            let has_effects = !matches!(node, Finished::Input);
+            match self.settle(place, node, self.commit && failure.is_none()).await {
+                Ok(true) if has_effects => committed.push(self.stats.nodes[place].name.clone()),
+                Ok(_) => {}
+                Err(error) => _ = failure.get_or_insert((place, error)),
+            }
+        }
+        committed
+    }
+
+    /// Commits a node, or undoes what it has staged. Whether it was committed.
+    async fn settle(&self, place: usize, node: Finished, count: bool) -> Result<bool, Error> {
         match node {
-            Finished::Input => Ok(()),
+            Finished::Input => Ok(count),
             Finished::Processor(mut processor) => {
                 let committed = if count { processor.commit() } else { Ok(()) };
                 self.stats.nodes[place].set_report(processor.report());
-                committed
+                committed.map(|()| count)
             }
-            Finished::Output(mut output) if count => output.commit().await,
             Finished::Output(mut output) => {
-                output.abort().await;
-                Ok(())
+                let committed = if count { output.commit().await } else { Ok(()) };
+                if !count || committed.is_err() {
+                    output.abort().await;
+                }
+                committed.map(|()| count)
             }
         }
     }
@@ -233,9 +257,8 @@ struct Setup {
 
 impl Setup {
     fn task(&mut self, place: usize, node: PlannedNode) -> Result<Task, NodeError> {
-        let senders = node.ports.iter().map(|port| {
-            port.edges.iter().filter_map(|edge| self.senders[*edge].take()).collect()
-        });
+        let senders =
+            node.ports.iter().map(|port| port.edges.iter().filter_map(|edge| self.senders[*edge].take()).collect());
         let senders: Vec<Vec<Sender>> = senders.collect();
         let ports = Ports::new(place, &node, senders, self.stats.clone());
         let inputs = self.inputs(place, &node);

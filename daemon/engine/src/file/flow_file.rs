@@ -121,7 +121,8 @@ impl FlowFile {
 
 const FLOW: &str = "flow";
 
-fn read_text(path: &Path) -> Result<String, Diagnostics> {
+/// The text of a flow file.
+pub(crate) fn read_text(path: &Path) -> Result<String, Diagnostics> {
     std::fs::read_to_string(path).map_err(|error| {
         let message = format!("the flow file can't be read: {error}");
         Diagnostic { path: path.display().to_string(), place: None, message, help: None }.into()

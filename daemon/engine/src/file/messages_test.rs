@@ -187,7 +187,10 @@ fn settings_of_the_flow_are_checked() {
         ("epoch.rows = 0", "1:22: 0: flow: expected at least 1, found 0"),
         ("on_error = \"fial\"", "1:20: \"fial\": flow: `on_error` can't be `fial`; did you mean `fail`?"),
         ("on_error = 5", "1:20: 5: flow: expected `fail`, `drop` or a table, found a whole number"),
-        ("on_error.dead_leter = 1", "1:18: dead_leter: flow: there is no setting `dead_leter`; did you mean `dead_letter`?"),
+        (
+            "on_error.dead_leter = 1",
+            "1:18: dead_leter: flow: there is no setting `dead_leter`; did you mean `dead_letter`?",
+        ),
         ("epoch.interval = 5", "1:26: 5: flow: expected a string, found a whole number; such as `\"5s\"`"),
         ("max_failed = \"1\"", "1:22: \"1\": flow: `1` is no number with a unit (`%`), such as `1%`"),
         ("language = 2", "1:20: 2: flow: there is no version 2 of the flow language; this program reads version 1"),
@@ -232,6 +235,8 @@ fn settings_of_nodes_are_checked() {
         "type = \"print\"\nform = \"a\"",
         &["5:1: form: output `x`: there is no setting `form`; did you mean `from`?"],
     );
+    let neither = "5:12: 5: input `x`: expected `fail`, `drop` or a table, found a whole number";
+    assert_said_about("input.x", "type = \"rows\"\non_error = 5", &[neither]);
     assert_said_about("output.x", "type = \"print\"\nfrom = []", &["5:8: []: output `x`: the list is empty"]);
     assert_said_about(
         "input.x",

@@ -1,9 +1,9 @@
 //! Flow files: from TOML text to checked settings, and every problem at its line and column.
 //!
-//! The way of a file: [`parse`](parse::parse) makes a tree of [`value`]s that know their places; `--set` and `${NAME}`
-//! change values of that tree ([`set`], [`interpolate`]); [`walk`] checks it against the JSON schema of the whole file
-//! ([`schema`]), which is put together from the settings structs of all nodes; then serde builds the settings
-//! ([`node`], [`tests_table`]). Whatever goes wrong on the way becomes a [`Diagnostic`] at its place.
+//! The way of a file: `parse` makes a tree of values that know their places; `set` and `interpolate` change values of
+//! that tree for `--set` and `${NAME}`; `walk` checks it against the JSON schema of the whole file, which `schema` puts
+//! together from the settings structs of all nodes; then serde builds the settings. Whatever goes wrong on the way
+//! becomes a [`Diagnostic`] at its place.
 
 mod diagnostic;
 mod document;
@@ -31,7 +31,9 @@ mod kinds_for_tests;
 mod messages_test;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub(crate) use flow_file::read_text;
 pub use flow_file::{FlowFile, LoadOptions};
+pub use interpolate::Environment;
 pub use node::{Body, InputCommon, Node, OutputCommon, ProcessorCommon};
 pub use reference::Reference;
 pub use schema::{flow_schema, node_schema};

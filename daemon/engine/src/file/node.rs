@@ -51,7 +51,7 @@ pub enum Body {
 pub struct InputCommon {
     /// How many rows a batch has at most. No result depends on it.
     #[serde(default = "default_batch_rows")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub batch_rows: usize,
     /// What happens to refused rows if nobody reads the port `failed`. Default: what the flow says.
     pub on_error: Option<OnError>,

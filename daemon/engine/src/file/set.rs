@@ -8,7 +8,8 @@ use super::source::Source;
 use super::text::Text;
 use super::value::{Entry, Value, ValueKind};
 
-/// Puts the value of one `--set` into the tree. Nodes must be there; settings of theirs need not.
+/// Puts the value of one `--set` into the tree. A node must be there for its settings to be changed; a whole table, as in
+/// `output.seen={ type = "stdout", from = "rows" }`, makes a new one.
 pub fn set(root: &mut Value, set: &str, source: &mut Source) -> Result<(), Diagnostic> {
     let start = source.add_set(set);
     let whole = start..start + set.len();
@@ -19,7 +20,9 @@ pub fn set(root: &mut Value, set: &str, source: &mut Source) -> Result<(), Diagn
         // What is no TOML value is a text: the shell has taken the quotes away.
         Value { span: value_start..whole.end, kind: ValueKind::String(Text::from(written)) }
     });
-    check_node(root, &path).map_err(fault)?;
+    if !(path.len() == 2 && matches!(value.kind, ValueKind::Table(_))) {
+        check_node(root, &path).map_err(fault)?;
+    }
     let place = path.iter().try_fold(&mut *root, |place, key| step(place, key, &whole)).map_err(fault)?;
     *place = value;
     Ok(())

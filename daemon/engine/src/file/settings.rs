@@ -14,11 +14,13 @@ pub struct FlowSettings {
     #[serde(default)]
     #[schemars(transform = name_schema)]
     pub name: String,
-    /// The pattern of the library that the flow applies.
+    /// The name of the pattern that the flow applies, for people.
     pub pattern: Option<String>,
     /// What the flow is for, in a sentence.
     pub description: Option<String>,
-    /// What happens to rows that a node refuses and nobody reads, where the node itself doesn't say.
+    /// What happens to rows that a node refuses and nobody reads, where the node itself doesn't say: the flow fails
+    /// (`"fail"`), they are counted and dropped (`"drop"`), or they are written to a folder as JSON lines, which replace those
+    /// of the run before (`{ dead_letter = "PATH" }`).
     #[serde(default)]
     pub on_error: OnError,
     /// The share of refused rows above which a node fails the flow, where the node itself doesn't say.
@@ -26,7 +28,7 @@ pub struct FlowSettings {
     /// Where epochs end.
     #[serde(default)]
     pub epoch: EpochSettings,
-    /// Where models are kept: a folder relative to the current one, or a URL.
+    /// Where models are kept: a folder, relative to the current one.
     #[serde(default = "default_registry")]
     pub registry: String,
     /// The version of the language that the file is written in. There is only 1.
@@ -75,7 +77,7 @@ pub enum OnError {
     /// They are counted and dropped.
     Drop,
     /// They are written to a folder as JSON lines.
-    DeadLetter(String),
+    DeadLetter(#[schemars(description = "A folder, relative to the current one.")] String),
 }
 
 impl Default for FlowSettings {

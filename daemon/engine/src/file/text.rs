@@ -141,6 +141,8 @@ fn escaped_length(rest: &str) -> (usize, usize) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// What is marked in the literal for a place in the text that it stands for.
@@ -199,5 +201,45 @@ mod tests {
         assert_eq!(marked(17, 6), "amuont");
         assert_eq!(marked(8, 5), "${LONG}");
         assert_eq!(marked(14, 1), "b");
+    }
+
+    /// Pieces of the bodies of strings: characters, escapes, line breaks that are swallowed.
+    fn body() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("\\n"),
+            Just("\\u00e9"),
+            Just("\\U0001F600"),
+            Just("\\x41"),
+            Just("\\\\"),
+            Just("\\\""),
+            Just("\\t"),
+            Just("a"),
+            Just("é"),
+            Just("😀"),
+            Just(" "),
+            Just("'"),
+            Just("\n"),
+            Just("\r\n"),
+            Just("\\\n  "),
+            Just("\\ \r\n"),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn every_character_has_its_bytes(body in body()) {
+            for quotes in ["\"", "'", "\"\"\"", "'''"] {
+                let literal = format!("{quotes}{body}{quotes}");
+                let Ok(table) = toml::from_str::<toml::Table>(&format!("a = {literal}")) else { continue };
+                let decoded = table["a"].as_str().unwrap();
+                let spans = character_spans(&literal).unwrap();
+                prop_assert_eq!(spans.len(), decoded.chars().count(), "{}", literal);
+                for (span, character) in spans.into_iter().zip(decoded.chars()) {
+                    let written = &literal[span];
+                    prop_assert!(written.starts_with('\\') || written == character.to_string(), "{}", literal);
+                }
+            }
+        }
     }
 }

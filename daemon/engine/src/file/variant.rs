@@ -65,8 +65,8 @@ impl<'s> Walker<'s> {
     /// What the schema takes, in words: "`fail`", "a list".
     fn choices(&self, schema: &'s Json) -> Vec<String> {
         let facets = self.fixed_facets(schema);
-        if let Some(words) = self.words(schema) {
-            return words.into_iter().map(|word| format!("`{word}`")).collect();
+        if let Some(words) = facets.iter().find_map(|facet| constants(facet)) {
+            return words.iter().filter_map(Json::as_str).map(|word| format!("`{word}`")).collect();
         }
         let types = facets.iter().filter_map(|facet| facet.get("type")?.as_str()).filter(|name| *name != "null");
         let types = types.map(|name| noun_of_type(name).to_owned());
@@ -108,7 +108,7 @@ impl<'s> Walker<'s> {
             return Some(only);
         }
         let has = |key: &&str| value.get(key).is_some();
-        let complete = |variant: &&&'s Json| self.required(variant).iter().all(|key| has(key));
+        let complete = |variant: &&&'s Json| self.required(variant).iter().all(has);
         let complete: Vec<_> = fitting.iter().filter(complete).copied().collect();
         if !complete.is_empty() {
             let chosen = self.least_wrong(value, &complete);

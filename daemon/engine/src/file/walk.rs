@@ -242,3 +242,100 @@ fn limit(facets: &[Facet<'_>], key: &str) -> Option<u64> {
 fn plain(json: &Json) -> String {
     json.as_str().map_or_else(|| json.to_string(), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use schemars::{JsonSchema, schema_for};
+    use serde::Deserialize;
+
+    use super::super::parse::parse;
+    use super::*;
+
+    /// Shapes that the nodes of the other tests don't have.
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Shapes {
+        pair: Option<(String, u8)>,
+        nullable: Option<i64>,
+        number: Option<f64>,
+        rate: Option<Rate>,
+        labels: Option<BTreeMap<String, bool>>,
+        nested: Option<Box<Shapes>>,
+        #[serde(flatten)]
+        format: Format,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(tag = "format", rename_all = "snake_case")]
+    #[allow(dead_code)]
+    enum Format {
+        Csv { delimiter: Option<String> },
+        Json(Json),
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Json {
+        depth: u32,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(untagged)]
+    #[allow(dead_code)]
+    enum Rate {
+        Fixed(f64),
+        Rows(#[schemars(range(min = 10))] u64),
+        Named(Named),
+        Text(String),
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    #[allow(dead_code)]
+    enum Named {
+        Slow,
+        Fast,
+    }
+
+    fn messages(toml: &str) -> Vec<String> {
+        let schema = schema_for!(Shapes).to_value();
+        walk(&parse(toml).expect(toml), &schema).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn good_values_have_no_problems() {
+        for toml in [
+            "format = 'csv'\ndelimiter = ';'\npair = ['a', 255]\nnullable = -5\nnumber = 5\nrate = 0.5",
+            "format = 'json'\ndepth = 3\nlabels = { a = true }\nrate = 'fast'",
+            "format = 'csv'\ndelimiter = 2026-01-01\nrate = 'any'\nnested = { format = 'json', depth = 1 }",
+        ] {
+            assert!(messages(toml).is_empty(), "{:?}", messages(toml));
+        }
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        for (toml, expected) in [
+            ("pair = ['a']", "expected at least 2 elements, found 1"),
+            ("pair = ['a', 256]", "expected at most 255, found 256"),
+            ("pair = ['a', 1, 2]", "expected at most 2 elements, found 3"),
+            ("nullable = 'x'", "expected a whole number, found a string"),
+            ("number = nan", "expected a number, found a decimal number; it must be finite"),
+            ("rate = []", "expected a number, a whole number, `slow`, `fast` or a string, found a list"),
+            ("labels = { a = 1 }", "expected `true` or `false`, found a whole number"),
+            ("nested = { format = 'xml' }", "`format` can't be `xml`; there are `csv`, `json`"),
+            ("nested = { pair = 5 }", "`format` is missing; there are `csv`, `json`"),
+            (
+                "depth = 3",
+                "there is no setting `depth`; there are `pair`, `nullable`, `number`, `rate`, `labels`, \
+              `nested`, `format`, `delimiter`",
+            ),
+        ] {
+            assert_eq!(messages(&format!("format = 'csv'\n{toml}")), [expected], "{toml}");
+        }
+        let all = messages("format = 'json'\npair = 1\nlabels.a = 1\nnested = { format = 'csv', x = 1 }");
+        assert_eq!(all.len(), 4, "{all:?}");
+    }
+}

@@ -47,7 +47,11 @@ enum State {
 type Wanted = HashMap<String, BTreeSet<String>>;
 
 /// Plans all nodes, in the order of the wiring.
-pub fn plan_columns(file: &FlowFile, wiring: &Wiring<'_>, options: &PlanOptions<'_>) -> Result<Vec<Draft>, Diagnostics> {
+pub fn plan_columns(
+    file: &FlowFile,
+    wiring: &Wiring<'_>,
+    options: &PlanOptions<'_>,
+) -> Result<Vec<Draft>, Diagnostics> {
     let drafts = forward(file, wiring, options, &Wanted::new())?;
     if !options.prune {
         return Ok(drafts);
@@ -184,7 +188,12 @@ fn difference(first: &Schema, second: &Schema) -> Option<String> {
             return Some(format!("it has `{}` where the other has `{}`", b.name(), a.name()));
         }
         if a.data_type() != b.data_type() {
-            return Some(format!("column `{}` is {} there and {} here", a.name(), type_name(a.data_type()), type_name(b.data_type())));
+            return Some(format!(
+                "column `{}` is {} there and {} here",
+                a.name(),
+                type_name(a.data_type()),
+                type_name(b.data_type())
+            ));
         }
     }
     let (here, there) = (second.fields().len(), first.fields().len());
@@ -238,9 +247,8 @@ pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanCo
 fn output_ports(ports: Vec<PortPlan>, fails: bool) -> Result<Vec<OutputPort>, Problem> {
     let failed = fails.then(|| PortPlan::new(FAILED, failed_schema()));
     let port = |port: PortPlan| {
-        let canonical = Canonical::new(&port.schema).map_err(|message| {
-            Problem::new(message).help("an `sql` node can cast it, or leave it out")
-        })?;
+        let canonical = Canonical::new(&port.schema)
+            .map_err(|message| Problem::new(message).help("an `sql` node can cast it, or leave it out"))?;
         Ok(OutputPort { name: port.name, canonical, edges: Vec::new() })
     };
     ports.into_iter().chain(failed).map(port).collect()

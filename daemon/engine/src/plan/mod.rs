@@ -20,7 +20,7 @@ use millstream_core::{Canonical, Delivery, Input, Output, Processor, Registry, R
 pub use stages::PlannedStage;
 
 use crate::edge::Limits;
-use crate::file::{Diagnostic, Diagnostics, FlowFile, LoadOptions, OnError};
+use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, read_text};
 
 /// What a flow is planned with, besides its file.
 #[derive(Clone, Debug)]
@@ -150,7 +150,7 @@ impl PlannedNode {
 impl Plan {
     /// Reads, checks and plans a flow. The error has everything that is wrong with it.
     pub fn load(path: &Path, load: LoadOptions<'_>, options: &PlanOptions<'_>) -> Result<Self, Diagnostics> {
-        let text = read(path)?;
+        let text = read_text(path)?;
         let (file, mut diagnostics) = FlowFile::check(path, &text, load);
         let Some(file) = file else {
             return Err(diagnostics);
@@ -181,19 +181,6 @@ impl Plan {
     pub fn is_finite(&self) -> bool {
         self.nodes.iter().all(|node| !matches!(node.body, PlannedBody::Input { finite: false, .. }))
     }
-}
-
-fn read(path: &Path) -> Result<String, Diagnostics> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let mut diagnostics = Diagnostics::default();
-        diagnostics.extend([Diagnostic {
-            path: path.display().to_string(),
-            place: None,
-            message: format!("can't read this flow file: {error}"),
-            help: None,
-        }]);
-        diagnostics
-    })
 }
 
 impl std::fmt::Debug for PlannedBody {

@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 use millstream_core::{FAILED, MAIN, Order, Problem};
 
 use super::columns::{Draft, NodePlan};
-use super::dead_letters::DeadLetters;
 use super::wiring::{Wired, Wiring};
 use super::{Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode};
 use crate::align::Turns;
@@ -50,18 +49,21 @@ pub fn assemble(
             }
         }
     }
-    DeadLetters::collect(&plan).add_to(&mut plan, file, options)?;
+    plan.add_dead_letters(file, options)?;
+    let sources = plan.sources();
     let mut waits = Waits::default();
     for (place, order) in orders.iter().enumerate() {
-        plan.stage(place, *order, &mut waits).map_err(|problem| file.diagnose(&plan.nodes[place].name, problem.into()))?;
+        plan.stage(place, *order, &sources, &mut waits)
+            .map_err(|problem| file.diagnose(&plan.nodes[place].name, problem.into()))?;
     }
     for place in orders.len()..plan.nodes.len() {
-        plan.stage(place, Order::Automatic, &mut waits).map_err(|problem| file.diagnose_flow(problem.into()))?;
+        plan.stage(place, Order::Automatic, &sources, &mut waits)
+            .map_err(|problem| file.diagnose_flow(problem.into()))?;
     }
     if let Some((input, other)) = waits.circle() {
         let (input, other) = (&plan.nodes[input].name, &plan.nodes[other].name);
         let problem = Problem::new(format!("inputs `{input}` and `{other}` would wait for each other"))
-            .help("one node reads the first to its end before the second, another the other way round; read one of them twice, by an input of its own");
+            .help("one node reads one of them to its end first, and another node needs both at once, or the other one first; give that node's streams an output each, or read one of the inputs twice");
         return Err(file.diagnose(input, problem.into()));
     }
     plan.set_gates();
@@ -118,7 +120,7 @@ impl Plan {
     }
 
     /// Decides in which order a node reads its edges.
-    fn stage(&mut self, place: usize, order: Order, waits: &mut Waits) -> Result<(), Problem> {
+    fn stage(&mut self, place: usize, order: Order, sources: &Sources, waits: &mut Waits) -> Result<(), Problem> {
         let node = &self.nodes[place];
         let port_edges = |port: usize| -> Vec<usize> {
             (0..self.edges.len()).filter(|edge| self.edges[*edge].to == (place, port)).collect()
@@ -132,15 +134,15 @@ impl Plan {
             }
         }
         let mut stages: Vec<(Vec<usize>, Turns)> = sides.into_iter().map(|edges| (edges, Turns::Arrival)).collect();
-        stages.extend(self.main_stages(&port_edges(0), order));
+        stages.extend(self.main_stages(&port_edges(0), order, sources));
         let mut started: BTreeSet<usize> = BTreeSet::new();
         let mut planned = Vec::new();
         for (edges, turns) in stages {
-            let inputs: BTreeSet<usize> = edges.iter().flat_map(|edge| self.inputs_behind(*edge)).collect();
+            let inputs: BTreeSet<usize> = edges.iter().flat_map(|edge| sources.of(*edge)).copied().collect();
             if let Some(both) = inputs.intersection(&started).next() {
                 return Err(reads_itself(&self.nodes[*both].name, &self.nodes[place]));
             }
-            let together = edges.iter().chain(&always).map(|edge| self.inputs_behind(*edge));
+            let together = edges.iter().chain(&always).map(|edge| sources.of(*edge));
             waits.couple(&together.collect::<Vec<_>>());
             inputs.iter().for_each(|input| waits.after(*input, &started));
             let gates = if started.is_empty() { Vec::new() } else { inputs.iter().copied().collect() };
@@ -153,52 +155,34 @@ impl Plan {
     }
 
     /// The stages of the main port.
-    fn main_stages(&self, edges: &[usize], order: Order) -> Vec<(Vec<usize>, Turns)> {
+    fn main_stages(&self, edges: &[usize], order: Order, sources: &Sources) -> Vec<(Vec<usize>, Turns)> {
         if edges.is_empty() {
             return Vec::new();
         }
-        let is_finite = edges.iter().flat_map(|edge| self.inputs_behind(*edge)).all(|input| self.is_finite_input(input));
+        let is_finite = edges.iter().flat_map(|edge| sources.of(*edge)).all(|input| self.is_finite_input(*input));
         match order {
             Order::Arrival => vec![(edges.to_vec(), Turns::Arrival)],
             Order::RoundRobin { rows } => vec![(edges.to_vec(), Turns::RoundRobin(rows))],
             Order::Automatic if !is_finite => vec![(edges.to_vec(), Turns::Arrival)],
             Order::Automatic | Order::Sequence => {
-                self.related(edges).into_iter().map(|edges| (edges, Turns::EpochByEpoch)).collect()
+                related(edges, sources).into_iter().map(|edges| (edges, Turns::EpochByEpoch)).collect()
             }
         }
     }
 
-    /// Groups edges that stem from a common input, in the order of their first edge.
-    fn related(&self, edges: &[usize]) -> Vec<Vec<usize>> {
-        let mut groups: Vec<(Vec<usize>, BTreeSet<usize>)> = Vec::new();
-        for edge in edges {
-            let inputs = self.inputs_behind(*edge);
-            let (mut related, others): (Vec<_>, Vec<_>) =
-                groups.into_iter().partition(|(_, group)| !group.is_disjoint(&inputs));
-            let mut group = (Vec::new(), inputs);
-            for (edges, inputs) in related.drain(..) {
-                group.0.extend(edges);
-                group.1.extend(inputs);
-            }
-            group.0.push(*edge);
-            groups = others;
-            groups.push(group);
-            groups.sort_by_key(|(edges, _)| edges[0]);
+    /// The inputs that the rows of each edge stem from. Nodes come after those that they read from.
+    fn sources(&self) -> Sources {
+        let mut of_nodes: Vec<BTreeSet<usize>> = Vec::with_capacity(self.nodes.len());
+        for (place, node) in self.nodes.iter().enumerate() {
+            of_nodes.push(match node.body {
+                PlannedBody::Input { .. } => BTreeSet::from([place]),
+                _ => {
+                    let edges = self.edges.iter().filter(|edge| edge.to.0 == place);
+                    edges.flat_map(|edge| &of_nodes[edge.from.0]).copied().collect()
+                }
+            });
         }
-        groups.into_iter().map(|(edges, _)| edges).collect()
-    }
-
-    /// The inputs that the rows of an edge stem from.
-    fn inputs_behind(&self, edge: usize) -> BTreeSet<usize> {
-        let (node, _) = self.edges[edge].from;
-        match self.nodes[node].body {
-            PlannedBody::Input { .. } => BTreeSet::from([node]),
-            _ => self.edges_to(node).flat_map(|edge| self.inputs_behind(edge)).collect(),
-        }
-    }
-
-    fn edges_to(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
-        (0..self.edges.len()).filter(move |edge| self.edges[*edge].to.0 == node)
+        Sources(self.edges.iter().map(|edge| of_nodes[edge.from.0].clone()).collect())
     }
 
     fn is_finite_input(&self, node: usize) -> bool {
@@ -222,11 +206,43 @@ impl Plan {
             for port in unread.filter(|port| port.name != FAILED && port.name != "model") {
                 let is_end = port.name == MAIN && node.ports.iter().any(|port| port.name == "model");
                 if !is_end {
-                    self.warnings.push(format!("nobody reads `{}`: its rows are counted and dropped", port_name(node, &port.name)));
+                    self.warnings.push(format!(
+                        "nobody reads `{}`: its rows are counted and dropped",
+                        port_name(node, &port.name)
+                    ));
                 }
             }
         }
     }
+}
+
+/// The inputs that the rows of each edge stem from.
+struct Sources(Vec<BTreeSet<usize>>);
+
+impl Sources {
+    fn of(&self, edge: usize) -> &BTreeSet<usize> {
+        &self.0[edge]
+    }
+}
+
+/// Groups edges that stem from a common input, in the order of their first edge.
+fn related(edges: &[usize], sources: &Sources) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(Vec<usize>, BTreeSet<usize>)> = Vec::new();
+    for edge in edges {
+        let inputs = sources.of(*edge).clone();
+        let (mut related, others): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|(_, group)| !group.is_disjoint(&inputs));
+        let mut group = (Vec::new(), inputs);
+        for (edges, inputs) in related.drain(..) {
+            group.0.extend(edges);
+            group.1.extend(inputs);
+        }
+        group.0.push(*edge);
+        groups = others;
+        groups.push(group);
+        groups.sort_by_key(|(edges, _)| edges[0]);
+    }
+    groups.into_iter().map(|(edges, _)| edges).collect()
 }
 
 fn port_name(node: &PlannedNode, port: &str) -> String {
@@ -235,9 +251,11 @@ fn port_name(node: &PlannedNode, port: &str) -> String {
 
 fn reads_itself(input: &str, node: &PlannedNode) -> Problem {
     let port = node.inputs.get(1).map_or("from", |port| &port.name);
-    Problem::new(format!("input `{input}` is behind both `from` and `{port}`, so neither could be read to its end first"))
-        .help("read the data twice, by two inputs")
-        .at([port])
+    Problem::new(format!(
+        "input `{input}` is behind both `from` and `{port}`, so neither could be read to its end first"
+    ))
+    .help("read the data twice, by two inputs")
+    .at([port])
 }
 
 /// What must have happened before an input can start or end.
@@ -256,7 +274,7 @@ impl Waits {
 
     /// The borders of edges that are read together are aligned. An input that is behind another edge, too, brings that
     /// edge's borders along itself.
-    fn couple(&mut self, edges: &[BTreeSet<usize>]) {
+    fn couple(&mut self, edges: &[&BTreeSet<usize>]) {
         for (place, inputs) in edges.iter().enumerate() {
             for (_, others) in edges.iter().enumerate().filter(|(other, _)| *other != place) {
                 for input in inputs.difference(others) {
@@ -280,7 +298,8 @@ impl Waits {
             }
             let before = known.len();
             known.extend(more);
-            let closes = |(a, b): &&(usize, usize)| a == b || known.contains(&(*b, *a)) || self.with.contains(&(*b, *a));
+            let closes =
+                |(a, b): &&(usize, usize)| a == b || known.contains(&(*b, *a)) || self.with.contains(&(*b, *a));
             if let Some(circle) = known.iter().find(closes) {
                 return Some(*circle);
             }

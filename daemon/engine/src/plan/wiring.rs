@@ -35,7 +35,7 @@ impl<'a> Wiring<'a> {
         let mut nodes = Vec::with_capacity(file.nodes.len());
         let trained = trained_models(file, &mut diagnostics);
         for node in &file.nodes {
-            match wire(node, registry, &trained) {
+            match wire(node, file, registry, &trained) {
                 Ok(inputs) => nodes.push(Wired { node, inputs }),
                 Err(problem) => diagnostics.extend(file.diagnose(&node.name, problem.into())),
             }
@@ -70,7 +70,12 @@ fn trained_models<'a>(file: &'a FlowFile, diagnostics: &mut Diagnostics) -> Hash
     trained
 }
 
-fn wire(node: &Node, registry: &Registry, trained: &HashMap<&str, &Node>) -> Result<Vec<WiredPort>, Problem> {
+fn wire(
+    node: &Node,
+    file: &FlowFile,
+    registry: &Registry,
+    trained: &HashMap<&str, &Node>,
+) -> Result<Vec<WiredPort>, Problem> {
     let mut inputs = Vec::new();
     if !node.from().is_empty() {
         inputs.push(WiredPort { name: "from".into(), reads: node.from().to_vec() });
@@ -80,7 +85,7 @@ fn wire(node: &Node, registry: &Registry, trained: &HashMap<&str, &Node>) -> Res
         inputs.push(WiredPort { name: key.into(), reads: vec![side.clone()] });
     }
     if let Some(model) = followed_model(node) {
-        let trainer = trained.get(model).ok_or_else(|| untrained(model, trained))?;
+        let trainer = trained.get(model).ok_or_else(|| untrained(model, file, trained))?;
         let reference =
             Reference { node: trainer.name.clone(), port: Some("model".into()), at: vec![Step::from("model")] };
         inputs.push(WiredPort { name: "model".into(), reads: vec![reference] });
@@ -95,7 +100,11 @@ fn followed_model(node: &Node) -> Option<&str> {
     }
 }
 
-fn untrained(model: &str, trained: &HashMap<&str, &Node>) -> Problem {
+fn untrained(model: &str, file: &FlowFile, trained: &HashMap<&str, &Node>) -> Problem {
+    if let Some(broken) = file.broken.first() {
+        // It may be the one that trains the model.
+        return Problem::new(format!("not checked, because `{broken}` is wrong")).at(["model"]);
+    }
     let mut models: Vec<_> = trained.keys().copied().collect();
     models.sort_unstable();
     let help = known_names(model, models);
@@ -109,7 +118,8 @@ fn in_order(nodes: Vec<Wired<'_>>) -> Result<Vec<Wired<'_>>, (String, String)> {
     let mut waiting = nodes;
     let mut ordered: Vec<Wired<'_>> = Vec::with_capacity(waiting.len());
     while !waiting.is_empty() {
-        let is_ready = |wired: &Wired<'_>| upstream(wired).all(|name| !waiting.iter().any(|other| other.node.name == name));
+        let is_ready =
+            |wired: &Wired<'_>| upstream(wired).all(|name| !waiting.iter().any(|other| other.node.name == name));
         let Some(place) = waiting.iter().position(is_ready) else {
             return Err(circle(&waiting));
         };
@@ -128,7 +138,8 @@ fn circle(waiting: &[Wired<'_>]) -> (String, String) {
     loop {
         let last = path[path.len() - 1];
         let wired = waiting.iter().find(|wired| wired.node.name == last);
-        let next = wired.and_then(|wired| upstream(wired).find(|name| waiting.iter().any(|other| other.node.name == *name)));
+        let next =
+            wired.and_then(|wired| upstream(wired).find(|name| waiting.iter().any(|other| other.node.name == *name)));
         let Some(next) = next else {
             return (last.to_owned(), last.to_owned());
         };
@@ -140,4 +151,3 @@ fn circle(waiting: &[Wired<'_>]) -> (String, String) {
         path.push(next);
     }
 }
-

@@ -32,11 +32,10 @@ pub async fn run_input(
         };
         let mut failed = out.take_failed();
         let batches: Vec<Batch> = out.take(0).collect();
-        ports.stats().add_in(failed.len() + batches.iter().map(Batch::len).sum::<usize>());
         for batch in batches {
             cutter.send(batch, &mut failed).await?;
         }
-        ports.send_failed(&failed).await?;
+        cutter.send_failed(&failed).await?;
         if progress == Progress::End {
             return end(&ports, &phase).await;
         }
@@ -67,20 +66,32 @@ impl Cutter<'_> {
             let (head, tail) = cut(rest, self.epoch_rows - self.rows, failed);
             let border = head.origin.end;
             let partition = head.origin.partition.clone();
-            self.ports.send(0, head).await?;
+            self.send_rows(head).await?;
             let before: Vec<_> =
-                failed.extract_if(.., |row| row.partition == partition && row.position < border).collect();
-            self.ports.send_failed(&before).await?;
+                failed.extract_if(.., |row| row.partition == partition && row.position < Some(border)).collect();
+            self.send_failed(&before).await?;
             self.ports.check_failed()?;
             self.ports.broadcast(Message::Barrier(self.epoch)).await?;
             (self.epoch, self.rows) = (self.epoch.next(), 0);
             rest = tail;
         }
         self.rows += rest.len();
-        if rest.is_empty() {
+        self.send_rows(rest).await
+    }
+
+    // Rows are counted here and not as they are read, so that a border sees the same counts in every run.
+
+    async fn send_rows(&self, batch: Batch) -> Result<(), Stop> {
+        if batch.is_empty() {
             return Ok(());
         }
-        self.ports.send(0, rest).await
+        self.ports.stats().add_in(batch.len());
+        self.ports.send(0, batch).await
+    }
+
+    async fn send_failed(&self, rows: &[FailedRow]) -> Result<(), Stop> {
+        self.ports.stats().add_in(rows.len());
+        self.ports.send_failed(rows).await
     }
 }
 
@@ -93,8 +104,8 @@ fn cut(batch: Batch, rows: usize, failed: &[FailedRow]) -> (Batch, Batch) {
     }
     let mut border = batch.origin.start + rows as u64;
     let origin = &batch.origin;
-    for row in failed.iter().filter(|row| row.partition == origin.partition && row.position >= origin.start) {
-        if row.position < border {
+    for row in failed.iter().filter(|row| row.partition == origin.partition && row.position >= Some(origin.start)) {
+        if row.position < Some(border) {
             border += 1;
         }
     }
@@ -115,7 +126,7 @@ mod tests {
             error: "bad".into(),
             source: "input".into(),
             partition: "".into(),
-            position,
+            position: Some(position),
             row: String::new(),
             encoding: Encoding::Text,
         }

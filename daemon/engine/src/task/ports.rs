@@ -18,6 +18,8 @@ pub struct Ports {
     ports: Vec<(OutputPort, Vec<Sender>)>,
     on_error: OnError,
     max_failed: Option<f64>,
+    /// The input port at which a model's versions arrive, which are no rows of the flow.
+    model_port: Option<usize>,
 }
 
 impl Ports {
@@ -29,12 +31,20 @@ impl Ports {
             ports: planned.ports.iter().cloned().zip(senders).collect(),
             on_error: planned.on_error.clone(),
             max_failed: planned.max_failed.map(|share| share.0),
+            model_port: planned.inputs.iter().position(|input| input.name == "model"),
         }
     }
 
     /// The node's counters.
     pub fn stats(&self) -> &NodeStats {
         &self.stats.nodes[self.node]
+    }
+
+    /// Counts rows that arrived at an input port.
+    pub fn add_in(&self, port: usize, rows: usize) {
+        if Some(port) != self.model_port {
+            self.stats().add_in(rows);
+        }
     }
 
     /// A collector for the node.
@@ -75,7 +85,8 @@ impl Ports {
         let port = self.ports.len() - 1;
         let is_read = !self.ports[port].1.is_empty();
         if is_read {
-            let origin = Origin::new(first.source.clone(), first.partition.clone(), first.position, first.position + 1);
+            let start = first.position.unwrap_or_default();
+            let origin = Origin::new(first.source.clone(), first.partition.clone(), start, start + rows.len() as u64);
             let batch = Batch::new(failed_batch(&self.stats().name, rows)?, origin);
             return self.send(port, batch).await;
         }
@@ -108,8 +119,9 @@ impl Ports {
 
 fn refused(row: &FailedRow) -> Error {
     let FailedRow { error, source, partition, position, row, .. } = row;
-    let partition = if partition.is_empty() { String::new() } else { format!("{partition}, ") };
+    let partition = if partition.is_empty() { String::new() } else { format!(", {partition}") };
+    let position = position.map_or_else(String::new, |position| format!(", row {position}"));
     Error::new(format!(
-        "{error} (input `{source}`, {partition}row {position}: {row}); `on_error` says what to do with such rows"
+        "{error} (input `{source}`{partition}{position}: {row}); `on_error` says what to do with such rows"
     ))
 }

@@ -15,7 +15,7 @@ pub async fn run_processor(
     loop {
         match inputs.next().await? {
             Event::Batch(port, batch) => {
-                ports.stats().add_in(batch.len());
+                ports.add_in(port, batch.len());
                 processor.process(port, batch, &mut out)?;
                 ports.flush(&mut out).await?;
                 if ports.stats().is_report_wanted() {

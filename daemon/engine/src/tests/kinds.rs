@@ -110,7 +110,7 @@ impl Input for Counting {
                 error: "refused".into(),
                 source: self.source.clone(),
                 partition: "".into(),
-                position: (n - self.start) as u64,
+                position: Some((n - self.start) as u64),
                 row: n.to_string(),
                 encoding: Encoding::Text,
             });
@@ -180,11 +180,14 @@ impl Kind for Trouble {
 impl ProcessorSettings for Trouble {
     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let (panic, fail) = (self.panic, self.fail);
-        Ok(one_port(inputs, Map(move |rows: RecordBatch| {
-            let has = |wanted: Option<i64>| wanted.is_some_and(|n| values(&rows).contains(&n));
-            assert!(!has(panic), "this node panics");
-            if has(fail) { Err(Error::new("this node fails")) } else { Ok(rows) }
-        })))
+        Ok(one_port(
+            inputs,
+            Map(move |rows: RecordBatch| {
+                let has = |wanted: Option<i64>| wanted.is_some_and(|n| values(&rows).contains(&n));
+                assert!(!has(panic), "this node panics");
+                if has(fail) { Err(Error::new("this node fails")) } else { Ok(rows) }
+            }),
+        ))
     }
 }
 
@@ -384,8 +387,11 @@ impl Processor for Obeying {
     }
 }
 
-/// What `file` outputs have received, by path, with how they ended.
-static MEMORY: LazyLock<Mutex<HashMap<String, (Vec<RecordBatch>, &'static str)>>> = LazyLock::new(Mutex::default);
+/// Rows that an output has received, and how it ended.
+type Received = (Vec<RecordBatch>, &'static str);
+
+/// What `file` outputs have received, by path.
+static MEMORY: LazyLock<Mutex<HashMap<String, Received>>> = LazyLock::new(Mutex::default);
 
 /// The numbers that were written to a path, and whether they were `committed` or `aborted`.
 pub fn memory(path: &str) -> (Vec<i64>, &'static str) {

@@ -42,10 +42,14 @@ output.d = { type = "file", from = "c", path = "x" }"#,
 
 #[test]
 fn a_port_that_is_not_there() {
-    let flow = |from: &str| format!(r#"
+    let flow = |from: &str| {
+        format!(
+            r#"
 input.a = {{ type = "count", rows = 5 }}
 processor.b = {{ type = "parity", from = "a" }}
-output.d = {{ type = "file", from = "{from}", path = "x" }}"#);
+output.d = {{ type = "file", from = "{from}", path = "x" }}"#
+        )
+    };
     assert_problem(&flow("b.evne"), "test.toml:4:", "`b` has no port `evne`");
     assert_problem(&flow("b.evne"), "test.toml:4:", "did you mean `even`?");
     assert_problem(&flow("b"), "test.toml:4:", "`b` has several ports and no main one");
@@ -127,4 +131,17 @@ output.d = { type = "file", from = "b", path = "x" }"#,
     );
     assert!(problems.contains("`rwos`"), "{problems}");
     assert_eq!(problems.matches("not checked").count(), 1, "{problems}");
+}
+
+#[test]
+fn thirty_forks_that_meet_again_are_planned_at_once() {
+    let mut flow = String::from("input.a0 = { type = \"count\", rows = 5 }\n");
+    for number in 0..30 {
+        flow += &format!("processor.b{number} = {{ type = \"parity\", from = \"a{number}\" }}\n");
+        let ports = format!("[\"b{number}.even\", \"b{number}.odd\"]");
+        flow += &format!("processor.a{} = {{ type = \"merge\", from = {ports} }}\n", number + 1);
+    }
+    flow += "output.end = { type = \"file\", from = \"a30\", path = \"x\" }";
+    // A way through the graph for each of 2^30 choices must not be followed one by one.
+    assert_eq!(problems(&flow), "none");
 }

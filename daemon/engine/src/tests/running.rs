@@ -37,7 +37,8 @@ async fn rows_run_from_input_to_output() {
         input.a = { type = "count", rows = 5 }
         processor.b = { type = "add", from = "a", by = 10 }
         output.c = { type = "file", from = "b", path = "line" }
-    "#).await;
+    "#)
+    .await;
     assert!(matches!(outcome.status, Status::Done));
     assert_eq!(memory("line"), (vec![10, 11, 12, 13, 14], "committed"));
 }
@@ -47,14 +48,17 @@ async fn borders_and_merged_rows_do_not_depend_on_batches() {
     let mut seen = Vec::new();
     for (number, batch_rows) in [1, 3, 7, 1000].into_iter().enumerate() {
         let path = format!("borders{number}");
-        run(&format!(r#"
+        run(&format!(
+            r#"
             flow.epoch.rows = 10
             input.a = {{ type = "count", rows = 35, batch_rows = {batch_rows} }}
             processor.kinds = {{ type = "parity", from = "a" }}
             processor.tens = {{ type = "add", from = "kinds.odd", by = 100 }}
             processor.both = {{ type = "borders", from = ["tens", "kinds.even"] }}
             output.c = {{ type = "file", from = "both", path = "{path}" }}
-        "#)).await;
+        "#
+        ))
+        .await;
         seen.push(memory(&path).0);
     }
     assert_eq!(seen[0][..11], [101, 103, 105, 107, 109, 0, 2, 4, 6, 8, -1]);
@@ -66,13 +70,16 @@ async fn borders_and_merged_rows_do_not_depend_on_batches() {
 async fn borders_count_the_rows_that_were_not_refused() {
     for (number, batch_rows) in [1, 4, 100].into_iter().enumerate() {
         let path = format!("refused{number}");
-        run(&format!(r#"
+        run(&format!(
+            r#"
             flow.epoch.rows = 4
             input.a = {{ type = "count", rows = 9, refuse = 3, batch_rows = {batch_rows} }}
             processor.b = {{ type = "borders", from = "a" }}
             output.rows = {{ type = "file", from = "b", path = "{path}" }}
             output.bad = {{ type = "file", from = "a.failed", path = "{path} bad" }}
-        "#)).await;
+        "#
+        ))
+        .await;
         assert_eq!(memory(&path).0, [1, 2, 4, 5, -1, 7, 8]);
         let bad = memory_text(&format!("{path} bad"));
         let positions: Vec<_> = bad.lines().skip(1).map(|line| line.split(' ').nth(4).unwrap()).collect();
@@ -88,7 +95,8 @@ async fn finite_inputs_are_read_one_after_the_other() {
         input.a = { type = "count", rows = 6 }
         processor.both = { type = "borders", from = ["a", "b"] }
         output.c = { type = "file", from = "both", path = "sequence" }
-    "#).await;
+    "#)
+    .await;
     assert_eq!(memory("sequence").0, [0, 1, 2, 3, -1, 4, 5, 100, 101, 102, 103, -2, 104, 105]);
 }
 
@@ -99,7 +107,8 @@ async fn rows_of_inputs_in_turn() {
         input.b = { type = "count", start = 100, rows = 3 }
         processor.both = { type = "merge", from = ["a", "b"], rows = 2 }
         output.c = { type = "file", from = "both", path = "turns" }
-    "#).await;
+    "#)
+    .await;
     assert_eq!(memory("turns").0, [0, 1, 100, 101, 2, 3, 102, 4]);
 }
 
@@ -113,7 +122,8 @@ async fn a_side_input_is_read_to_its_end_first() {
         processor.first = { type = "after", from = "stream", with = "others" }
         processor.second = { type = "after", from = "first", with = "more" }
         output.c = { type = "file", from = "second", path = "side" }
-    "#).await;
+    "#)
+    .await;
     assert_eq!(memory("side").0, [11, 12, 13]);
 }
 
@@ -126,7 +136,8 @@ async fn a_model_counts_from_the_border_on() {
         processor.taught = { type = "teach", from = "kinds.even", model = "count" }
         processor.obeyed = { type = "obey", from = "kinds.odd", model = "count" }
         output.c = { type = "file", from = "obeyed", path = "model" }
-    "#).await;
+    "#)
+    .await;
     assert_eq!(memory("model").0, [0, 0, 2, 2, 4], "no version, then that of 2 rows, then that of 4");
 }
 
@@ -136,7 +147,8 @@ async fn a_failing_node_is_named_and_nothing_is_committed() {
         input.a = { type = "count", rows = 1000, batch_rows = 10 }
         processor.b = { type = "trouble", from = "a", fail = 500 }
         output.c = { type = "file", from = "b", path = "fails" }
-    "#).await;
+    "#)
+    .await;
     assert_eq!(failure(outcome), "node `b`: this node fails");
     assert_eq!(memory("fails").1, "aborted");
 }
@@ -147,7 +159,8 @@ async fn a_panicking_node_is_named() {
         input.a = { type = "count", rows = 1000, endless = true }
         processor.b = { type = "trouble", from = "a", panic = 500 }
         output.c = { type = "file", from = "b", path = "panics" }
-    "#).await;
+    "#)
+    .await;
     assert_eq!(failure(outcome), "node `b`: panicked: this node panics");
     assert_eq!(memory("panics").1, "aborted");
 }
@@ -157,20 +170,38 @@ async fn a_refused_row_fails_the_flow_unless_it_says_otherwise() {
     let outcome = run(r#"
         input.a = { type = "count", start = 1, rows = 9, refuse = 5 }
         output.c = { type = "file", from = "a", path = "refusing" }
-    "#).await;
+    "#)
+    .await;
     let message = failure(outcome);
     assert!(message.starts_with("node `a`: refused (input `a`, row 4: 5)"), "{message}");
 }
 
 #[tokio::test]
 async fn refused_rows_can_be_dropped_up_to_a_share() {
-    let flow = |share: &str| format!(r#"
+    let flow = |share: &str| {
+        format!(
+            r#"
         input.a = {{ type = "count", rows = 100, refuse = 10, on_error = "drop", max_failed = "{share}" }}
         output.c = {{ type = "file", from = "a", path = "share {share}" }}
-    "#);
+    "#
+        )
+    };
     assert!(matches!(run(&flow("10%")).await.status, Status::Done));
     let message = failure(run(&flow("9%")).await);
     assert_eq!(message, "node `a`: 10 of 100 rows were refused, more than `max_failed = \"9%\"` allows");
+}
+
+#[tokio::test]
+async fn the_share_of_refused_rows_does_not_depend_on_batches() {
+    for batch_rows in [1, 7, 1000] {
+        // At the border behind the first 5 rows that were not refused, 5 of 10 have been refused.
+        let message = failure(run(&format!(r#"
+            flow.epoch.rows = 5
+            input.a = {{ type = "count", rows = 1000, refuse = 2, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}
+            output.c = {{ type = "file", from = "a", path = "share of {batch_rows}" }}
+        "#)).await);
+        assert!(message.starts_with("node `a`: 5 of 10 rows were refused"), "{message}");
+    }
 }
 
 #[tokio::test]
@@ -179,7 +210,8 @@ async fn refused_rows_go_to_the_dead_letter() {
         flow.on_error.dead_letter = "dead"
         input.a = { type = "count", rows = 5, refuse = 2 }
         output.c = { type = "file", from = "a", path = "alive" }
-    "#).await;
+    "#)
+    .await;
     assert_eq!(memory("alive").0, [1, 3]);
     let dead = memory_text("dead");
     assert_eq!(dead.lines().count(), 1 + 3, "{dead}");
@@ -188,11 +220,13 @@ async fn refused_rows_go_to_the_dead_letter() {
 
 #[tokio::test]
 async fn a_stopped_flow_works_off_what_it_has_read() {
-    let plan = plan(r#"
+    let plan = plan(
+        r#"
         input.a = { type = "count", rows = 0, endless = true, batch_rows = 10 }
         processor.b = { type = "add", from = "a", by = 0 }
         output.c = { type = "file", from = "b", path = "stopped" }
-    "#);
+    "#,
+    );
     let running = RunningFlow::start(plan, Effects::Commit, &Handle::current()).unwrap();
     let (stats, stopper) = (running.stats(), running.stopper());
     let stop = async {
@@ -210,11 +244,13 @@ async fn a_stopped_flow_works_off_what_it_has_read() {
 
 #[tokio::test]
 async fn a_slow_output_slows_its_input() {
-    let plan = plan(r#"
+    let plan = plan(
+        r#"
         flow.edge.rows = 100
         input.a = { type = "count", rows = 0, endless = true, batch_rows = 10 }
         output.c = { type = "file", from = "a", path = "slow", slow = 5 }
-    "#);
+    "#,
+    );
     let running = RunningFlow::start(plan, Effects::None, &Handle::current()).unwrap();
     let (stats, stopper) = (running.stats(), running.stopper());
     let watch = async {
@@ -232,11 +268,13 @@ async fn a_slow_output_slows_its_input() {
 
 #[tokio::test]
 async fn unused_columns_are_not_read() {
-    let plan = plan(r#"
+    let plan = plan(
+        r#"
         input.a = { type = "count", rows = 5, wide = true }
         processor.b = { type = "add", from = "a", by = 10 }
         output.c = { type = "file", from = "b", path = "narrow" }
-    "#);
+    "#,
+    );
     let columns = plan.nodes[0].ports[0].canonical.schema().fields().len();
     assert_eq!(columns, 1, "nobody uses `m`");
 }
