@@ -1,1 +1,34 @@
-//! stub
+//! Bytes to batches and back: CSV, NDJSON, Parquet and Arrow IPC, the text formats also compressed.
+//!
+//! * [`FileKind`] and [`Format`], [`Compression`]: what a file's name says about its bytes.
+//! * [`inspect`]: the columns of a file, from its metadata or from a sample of its rows.
+//! * [`ReadOptions`] opens a [`BatchReader`], which yields [`Rows`]: batches in canonical types and, of the text
+//!   formats, the rows that could not be read. A bad row costs only itself.
+//! * [`JsonDecoder`]: JSON documents that arrive one by one, such as messages.
+//! * [`WriteOptions`] opens a [`BatchWriter`]; [`encode_csv`] and [`encode_ndjson`] are for streams without an end.
+
+mod csv;
+mod format;
+mod infer;
+mod inspect;
+mod ipc;
+mod ndjson;
+mod parquet;
+mod read;
+mod rows;
+mod text;
+mod window;
+mod write;
+
+pub use csv::{CsvOptions, check_header, csv_header};
+pub use format::{Compression, FileKind, Format};
+pub use inspect::{Found, InspectOptions, inspect};
+pub use ndjson::JsonDecoder;
+pub use read::{BatchReader, ReadOptions};
+pub use rows::{BadRow, Rows};
+pub use text::{Timezone, parse_timezone};
+pub use window::{MAX_ROW_BYTES, decompress, ends_with_line_break};
+pub use write::{BatchWriter, WRITE_ROWS, WriteOptions, encode_csv, encode_ndjson, nested_column};
+
+#[cfg(test)]
+mod tests;

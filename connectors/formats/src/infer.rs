@@ -1,0 +1,154 @@
+//! The types of columns that nobody declared, from a sample of their values.
+
+use arrow::array::timezone::Tz;
+use arrow::compute::kernels::cast_utils::Parser;
+use arrow::datatypes::{DataType, Field, Fields, Float64Type};
+use millstream_core::{ColumnType, Columns};
+use serde_json::Value;
+
+use crate::text::{boolean, is_timestamp};
+
+/// What the values of a column have in common so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Inferred {
+    /// Only nulls.
+    #[default]
+    Nothing,
+    Boolean,
+    Integer,
+    Float,
+    Timestamp,
+    Text,
+    List(Box<Self>),
+    /// Fields in the order in which they appeared.
+    Struct(Vec<(String, Self)>),
+}
+
+impl Inferred {
+    /// What a CSV cell looks like.
+    pub(crate) fn of_text(text: &str, timezone: Option<&Tz>) -> Self {
+        let begins_as_number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
+        match text {
+            _ if text.parse::<i64>().is_ok() => Self::Integer,
+            _ if is_whole_number(text) => Self::Text,
+            _ if begins_as_number && Float64Type::parse(text).is_some() => Self::Float,
+            "NaN" | "nan" | "inf" | "-inf" => Self::Float,
+            _ if boolean(text).is_some() => Self::Boolean,
+            _ if is_timestamp(text, timezone) => Self::Timestamp,
+            _ => Self::Text,
+        }
+    }
+
+    /// What a JSON value looks like.
+    pub(crate) fn of_json(value: &Value, timezone: Option<&Tz>) -> Self {
+        match value {
+            Value::Null => Self::Nothing,
+            Value::Bool(_) => Self::Boolean,
+            Value::Number(number) if number.is_i64() => Self::Integer,
+            Value::Number(number) if number.is_u64() => Self::Text,
+            Value::Number(_) => Self::Float,
+            Value::String(text) if is_timestamp(text, timezone) => Self::Timestamp,
+            Value::String(_) => Self::Text,
+            Value::Array(items) => {
+                let items = items.iter().map(|item| Self::of_json(item, timezone));
+                Self::List(Box::new(items.fold(Self::Nothing, Self::and)))
+            }
+            Value::Object(fields) => {
+                let fields = fields.iter().map(|(name, value)| (name.clone(), Self::of_json(value, timezone)));
+                Self::Struct(fields.collect())
+            }
+        }
+    }
+
+    /// What takes both kinds of values; in the worst case it is text.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (one, two) if one == two => one,
+            (Self::Nothing, other) | (other, Self::Nothing) => other,
+            (Self::Integer, Self::Float) | (Self::Float, Self::Integer) => Self::Float,
+            (Self::List(one), Self::List(two)) => Self::List(Box::new(one.and(*two))),
+            (Self::Struct(one), Self::Struct(two)) => Self::Struct(merge(one, two)),
+            _ => Self::Text,
+        }
+    }
+
+    fn data_type(self) -> DataType {
+        match self {
+            Self::Nothing | Self::Text => DataType::Utf8,
+            Self::Boolean => DataType::Boolean,
+            Self::Integer => DataType::Int64,
+            Self::Float => DataType::Float64,
+            Self::Timestamp => ColumnType::parse("timestamp").map_or(DataType::Utf8, |timestamp| timestamp.data_type),
+            Self::List(item) => DataType::new_list(item.data_type(), true),
+            Self::Struct(fields) => {
+                let fields = fields.into_iter().map(|(name, field)| Field::new(name, field.data_type(), true));
+                DataType::Struct(fields.collect::<Fields>())
+            }
+        }
+    }
+}
+
+/// Digits that are too many for an integer, and would lose some as a float.
+fn is_whole_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn merge(mut one: Vec<(String, Inferred)>, two: Vec<(String, Inferred)>) -> Vec<(String, Inferred)> {
+    for (index, (name, kind)) in two.into_iter().enumerate() {
+        // Rows mostly have the same fields at the same places.
+        let same_place = one.get(index).is_some_and(|(known, _)| *known == name);
+        let place = if same_place { Some(index) } else { one.iter().position(|(known, _)| *known == name) };
+        match place {
+            Some(place) => one[place].1 = std::mem::take(&mut one[place].1).and(kind),
+            None => one.push((name, kind)),
+        }
+    }
+    one
+}
+
+/// Inferred columns may always be missing.
+pub(crate) fn columns(inferred: Vec<(String, Inferred)>) -> Columns {
+    let column = |(name, kind): (String, Inferred)| {
+        (name, ColumnType { data_type: kind.data_type(), nullable: true, unit: None })
+    };
+    Columns(inferred.into_iter().map(column).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::type_name;
+
+    use super::*;
+
+    fn of_texts(cells: &[&str]) -> String {
+        let kinds = cells.iter().map(|cell| Inferred::of_text(cell, None));
+        type_name(&kinds.fold(Inferred::Nothing, Inferred::and).data_type()).into_owned()
+    }
+
+    #[test]
+    fn text_that_looks_like_something() {
+        assert_eq!(of_texts(&["1", "-2"]), "int64");
+        assert_eq!(of_texts(&["1", "2.5"]), "float64");
+        assert_eq!(of_texts(&["1e3", "NaN", ".5"]), "float64");
+        assert_eq!(of_texts(&["true", "False"]), "boolean");
+        assert_eq!(of_texts(&["true", "1"]), "utf8");
+        assert_eq!(of_texts(&["99999999999999999999"]), "utf8");
+        assert_eq!(of_texts(&["2026-01-31T12:00:00Z", "2026-01-31 12:00:00.5+01:00"]), "timestamp");
+        assert_eq!(of_texts(&["2026-01-31T12:00:00"]), "utf8");
+        assert_eq!(of_texts(&["2026-01-31"]), "utf8");
+        assert_eq!(of_texts(&["Nan", "Inf"]), "utf8");
+        assert_eq!(of_texts(&[]), "utf8");
+        let berlin = crate::parse_timezone("Europe/Berlin").expect("a time zone");
+        assert_eq!(Inferred::of_text("2026-01-31T12:00:00", Some(&berlin)), Inferred::Timestamp);
+    }
+
+    #[test]
+    fn json_values_keep_the_order_of_their_fields() {
+        let rows = [r#"{"b": [1, 2.5], "a": null}"#, r#"{"a": {"y": 1}, "c": [], "b": null}"#, r#"{"a": {"x": "t"}}"#];
+        let kinds = rows.iter().map(|row| Inferred::of_json(&serde_json::from_str(row).expect(row), None));
+        let kind = kinds.fold(Inferred::Nothing, Inferred::and);
+        let expected = "{ b = list<float64?>?, a = { y = int64?, x = utf8? }?, c = list<utf8?>? }";
+        assert_eq!(type_name(&kind.data_type()), expected);
+    }
+}

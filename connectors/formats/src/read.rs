@@ -1,0 +1,111 @@
+//! Opens sources for reading.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Columns, Error, Result, ResultExt};
+
+use crate::csv::CsvReader;
+use crate::ndjson::NdjsonReader;
+use crate::window::{Window, decompress};
+use crate::{Compression, CsvOptions, Format, JsonDecoder, Rows, Timezone, ipc, parquet};
+
+/// Reads a source batch by batch.
+pub trait BatchReader: Send {
+    /// The columns of the batches, in canonical types.
+    fn schema(&self) -> &SchemaRef;
+
+    /// Adds the next rows to `out`: at most `batch_rows` good and bad ones. Returns false at the end, with no rows.
+    ///
+    /// # Errors
+    /// Where the source can't be read further: it is cut off, corrupt, or has another schema than was planned.
+    fn next(&mut self, out: &mut Rows) -> Result<bool>;
+}
+
+/// How to read a source.
+#[derive(Clone, Debug)]
+pub struct ReadOptions {
+    /// The format of its bytes.
+    pub format: Format,
+    /// How they are packed.
+    pub compression: Option<Compression>,
+    /// Its columns: declared, or found by [`crate::inspect`].
+    pub columns: Columns,
+    /// The columns that are wanted, where not all are. They keep the order of `columns`.
+    pub wanted: Option<BTreeSet<String>>,
+    /// How many rows a batch has at most.
+    pub batch_rows: usize,
+    /// The time zone of text timestamps without an offset, which are bad without one.
+    pub timezone: Option<Timezone>,
+    /// How CSV is written.
+    pub csv: CsvOptions,
+    /// Whether to hand out rows as soon as a read has brought some, rather than wait until a batch is full. For
+    /// sources that somebody is still writing to.
+    pub eager: bool,
+}
+
+impl ReadOptions {
+    /// The columns that the batches will have.
+    pub fn schema(&self) -> SchemaRef {
+        self.wanted_columns().schema()
+    }
+
+    fn wanted_columns(&self) -> Columns {
+        let is_wanted = |name: &String| self.wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
+        Columns(self.columns.0.iter().filter(|(name, _)| is_wanted(name)).cloned().collect())
+    }
+
+    /// Opens a file. Errors name it.
+    pub fn open(&self, path: &Path) -> Result<Box<dyn BatchReader>> {
+        let named = || format!("reading `{}`", path.display());
+        let open = || match self.format {
+            Format::Csv | Format::Ndjson => self.read(File::open(path)?),
+            Format::Parquet => parquet::open(File::open(path)?, self.schema(), self.batch_rows),
+            Format::Arrow => ipc::open(File::open(path)?, self.schema(), self.batch_rows),
+        };
+        let reader = open().doing(named)?;
+        Ok(Box::new(Named { reader, name: named() }))
+    }
+
+    /// Reads a stream of a text format.
+    pub fn read(&self, source: impl Read + Send + 'static) -> Result<Box<dyn BatchReader>> {
+        let window = Window::new(decompress(source, self.compression)?, self.eager);
+        let wanted = self.wanted_columns();
+        match self.format {
+            Format::Csv => {
+                let csv = self.csv.clone();
+                Ok(Box::new(CsvReader::new(window, &self.columns, &wanted, self.timezone, self.batch_rows, csv)?))
+            }
+            Format::Ndjson => {
+                let decoder = JsonDecoder::new(&wanted, self.timezone, self.batch_rows)?;
+                Ok(Box::new(NdjsonReader::new(window, decoder)?))
+            }
+            other => Err(Error::new(format!("{} can only be read from files", other.name()))),
+        }
+    }
+}
+
+/// Says in errors which file it was.
+struct Named {
+    reader: Box<dyn BatchReader>,
+    name: String,
+}
+
+impl BatchReader for Named {
+    fn schema(&self) -> &SchemaRef {
+        self.reader.schema()
+    }
+
+    fn next(&mut self, out: &mut Rows) -> Result<bool> {
+        self.reader.next(out).doing(|| &self.name)
+    }
+}
+
+/// Runs Arrow's readers of binary files, some of which panic on corrupt ones.
+pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    caught.unwrap_or_else(|_| Err(Error::new("the file is corrupt")))
+}

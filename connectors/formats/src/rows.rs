@@ -1,0 +1,135 @@
+//! What a reader yields: batches with their positions, and the rows that could not be read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use millstream_core::{Batch, Collector, Encoding, FailedRow, Origin, Result};
+
+/// Rows that were read. Positions count the rows of the source from 0, bad ones included.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// The position of a batch's first row, and the batch. The positions of its rows have no gap.
+    pub batches: Vec<(u64, RecordBatch)>,
+    /// The rows that could not be read, by position.
+    pub failed: Vec<BadRow>,
+}
+
+/// A row that could not be read, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow {
+    /// Its position.
+    pub position: u64,
+    /// What was wrong: lowercase, names the column and the value where it is about one.
+    pub error: String,
+    /// The row as it was read.
+    pub row: String,
+    /// How `row` stands for its bytes: text, or base64 if they are no valid UTF-8.
+    pub encoding: Encoding,
+}
+
+impl BadRow {
+    /// A row of these bytes.
+    pub fn new(position: u64, error: impl Into<String>, bytes: &[u8]) -> Self {
+        let (row, encoding) = match std::str::from_utf8(bytes) {
+            Ok(text) => (text.to_owned(), Encoding::Text),
+            Err(_) => (STANDARD.encode(bytes), Encoding::Base64),
+        };
+        Self { position, error: error.into(), row, encoding }
+    }
+}
+
+impl Rows {
+    /// Hands the rows to the engine, as read by input `source` from `partition`.
+    pub fn send(self, source: &Arc<str>, partition: &Arc<str>, out: &mut Collector) {
+        for (start, rows) in self.batches {
+            let end = start + rows.num_rows() as u64;
+            out.push(0, Batch::new(rows, Origin::new(source.clone(), partition.clone(), start, end)));
+        }
+        for BadRow { position, error, row, encoding } in self.failed {
+            let (source, partition) = (source.clone(), partition.clone());
+            out.fail(FailedRow { error, source, partition, position: Some(position), row, encoding });
+        }
+    }
+
+    /// Adds rows at `positions` but those that are `bad`, in stretches without a gap.
+    pub(crate) fn push_stretches(&mut self, rows: &RecordBatch, positions: &[u64], bad: &BTreeMap<usize, String>) {
+        let mut start = 0;
+        for end in 1..=positions.len() {
+            let bad_start = bad.contains_key(&start);
+            let goes_on = end < positions.len() && positions[end] == positions[end - 1] + 1 && !bad.contains_key(&end);
+            if goes_on && !bad_start {
+                continue;
+            }
+            if !bad_start {
+                self.batches.push((positions[start], rows.slice(start, end - start)));
+            }
+            start = end;
+        }
+    }
+
+    /// Joins batches that follow each other without a gap.
+    pub(crate) fn join_neighbours(&mut self) -> Result<()> {
+        let mut joined: Vec<(u64, RecordBatch)> = Vec::new();
+        let mut run: Vec<RecordBatch> = Vec::new();
+        let mut next = 0;
+        for (start, rows) in std::mem::take(&mut self.batches) {
+            if !run.is_empty() && start != next {
+                joined.push(join(next, &mut run)?);
+            }
+            next = start + rows.num_rows() as u64;
+            run.push(rows);
+        }
+        if !run.is_empty() {
+            joined.push(join(next, &mut run)?);
+        }
+        self.batches = joined;
+        Ok(())
+    }
+}
+
+/// One batch of a run that ends before position `end`.
+fn join(end: u64, run: &mut Vec<RecordBatch>) -> Result<(u64, RecordBatch)> {
+    let schema = run[0].schema();
+    let rows = concat_batches(&schema, run.iter())?;
+    run.clear();
+    Ok((end - rows.num_rows() as u64, rows))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::array::{ArrayRef, UInt64Array};
+
+    use super::*;
+
+    fn stretches(positions: &[u64], bad: &[usize]) -> Vec<(u64, usize)> {
+        let column: ArrayRef = Arc::new(UInt64Array::from(positions.to_vec()));
+        let rows = RecordBatch::try_from_iter([("p", column)]).unwrap();
+        let bad = bad.iter().map(|row| (*row, String::new())).collect();
+        let mut out = Rows::default();
+        out.push_stretches(&rows, positions, &bad);
+        out.batches.iter().map(|(start, rows)| (*start, rows.num_rows())).collect()
+    }
+
+    #[test]
+    fn gaps_and_bad_rows_cut_batches() {
+        assert_eq!(stretches(&[0, 1, 2], &[]), [(0, 3)]);
+        assert_eq!(stretches(&[0, 1, 2], &[0]), [(1, 2)]);
+        assert_eq!(stretches(&[0, 1, 2], &[1]), [(0, 1), (2, 1)]);
+        assert_eq!(stretches(&[0, 1, 2], &[2]), [(0, 2)]);
+        assert_eq!(stretches(&[0, 2, 3, 7], &[]), [(0, 1), (2, 2), (7, 1)]);
+        assert_eq!(stretches(&[4, 5, 6, 7], &[1, 2]), [(4, 1), (7, 1)]);
+        assert_eq!(stretches(&[], &[]), []);
+        assert_eq!(stretches(&[1, 2], &[0, 1]), []);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_in_base64() {
+        let row = BadRow::new(3, "bad", b"a\xff");
+        assert_eq!((row.row.as_str(), row.encoding), ("Yf8=", Encoding::Base64));
+    }
+}

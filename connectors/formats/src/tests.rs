@@ -1,0 +1,607 @@
+//! Every format both ways, with everything that can be wrong with a file.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use millstream_core::{ColumnType, Columns, Encoding};
+use millstream_testkit::{rows_as_text, table};
+
+use crate::*;
+
+const BATCH_ROWS: [usize; 3] = [1, 7, 8192];
+
+fn columns(text: &str) -> Columns {
+    let column = |column: &str| {
+        let (name, kind) = column.split_once(':').unwrap();
+        (name.trim().to_owned(), ColumnType::parse(kind).unwrap())
+    };
+    Columns(text.split(';').map(column).collect())
+}
+
+fn options(format: Format, columns: Columns) -> ReadOptions {
+    ReadOptions {
+        format,
+        compression: None,
+        columns,
+        wanted: None,
+        batch_rows: 8192,
+        timezone: None,
+        csv: CsvOptions::default(),
+        eager: false,
+    }
+}
+
+fn wanting(options: ReadOptions, names: &[&str]) -> ReadOptions {
+    ReadOptions { wanted: Some(names.iter().map(|name| (*name).to_owned()).collect()), ..options }
+}
+
+/// What a reader yields: positions of good rows, the rows as one batch, bad rows.
+type All = (Vec<u64>, RecordBatch, Vec<BadRow>);
+
+fn drain(mut reader: Box<dyn BatchReader>, batch_rows: usize) -> Result<All, String> {
+    let mut rows = Rows::default();
+    let mut seen = 0;
+    while reader.next(&mut rows).map_err(|error| error.to_string())? {
+        let total = rows.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>() + rows.failed.len();
+        assert!(total - seen <= batch_rows, "{} rows in one batch of {batch_rows}", total - seen);
+        seen = total;
+    }
+    let positions = rows.batches.iter().flat_map(|(start, rows)| *start..*start + rows.num_rows() as u64).collect();
+    let batches: Vec<_> = rows.batches.iter().map(|(_, rows)| rows).collect();
+    let all = concat_batches(reader.schema(), batches).unwrap();
+    assert!(rows.failed.is_sorted_by_key(|row| row.position));
+    Ok((positions, all, rows.failed))
+}
+
+/// Gives a few bytes at a time.
+struct Dripping(Cursor<Vec<u8>>);
+
+impl Read for Dripping {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = buffer.len().min(5);
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+/// Reads bytes in batches of any size, at once and dripping, which must all be the same.
+fn read(bytes: &[u8], options: &ReadOptions) -> All {
+    let mut results = Vec::new();
+    for batch_rows in BATCH_ROWS {
+        for eager in [false, true] {
+            let options = ReadOptions { batch_rows, eager, ..options.clone() };
+            let source = Cursor::new(bytes.to_vec());
+            results.push(drain(options.read(source.clone()).unwrap(), batch_rows).unwrap());
+            results.push(drain(options.read(Dripping(source)).unwrap(), batch_rows).unwrap());
+        }
+    }
+    let first = results.remove(0);
+    results.iter().for_each(|other| assert_eq!(*other, first));
+    first
+}
+
+fn text_of(rows: &RecordBatch) -> String {
+    rows_as_text([rows])
+}
+
+fn bad(rows: &[BadRow]) -> Vec<(u64, &str, &str)> {
+    rows.iter().map(|row| (row.position, row.row.as_str(), row.error.as_str())).collect()
+}
+
+fn csv(columns: &str) -> ReadOptions {
+    options(Format::Csv, self::columns(columns))
+}
+
+fn ndjson(columns: &str) -> ReadOptions {
+    options(Format::Ndjson, self::columns(columns))
+}
+
+// --- CSV ---
+
+#[test]
+fn csv_with_quotes_and_every_kind_of_line_break() {
+    let expected = "a:int64? b:utf8?\n1 \"x, \"y\"\nz\"\n2 null\n3 c\n";
+    for text in [
+        "a,b\n1,\"x, \"\"y\"\"\nz\"\n2,\n3,c\n",
+        "a,b\r\n1,\"x, \"\"y\"\"\nz\"\r\n2,\r\n\r\n3,c",
+        "\u{feff}a,b\n\n1,\"x, \"\"y\"\"\nz\"\n2,\"\"\n3,c",
+    ] {
+        let (positions, rows, failed) = read(text.as_bytes(), &csv("a:int64?;b:utf8?"));
+        assert_eq!((text_of(&rows).as_str(), positions, failed), (expected, vec![0, 1, 2], vec![]), "{text}");
+    }
+}
+
+#[test]
+fn csv_bad_rows_at_every_place() {
+    let text = "a,b\nx,1\n1,2\n2\n3,4\n4,5,6\n\"5\r\n6\",7\r\n8,\n9,10\nlast,11";
+    let (positions, rows, failed) = read(text.as_bytes(), &csv("a:int64;b:int64"));
+    assert_eq!(text_of(&rows), "a:int64 b:int64\n1 2\n3 4\n9 10\n");
+    assert_eq!(positions, [1, 3, 7]);
+    let expected = [
+        (0, "x,1", "column `a`: `x` is no int64"),
+        (2, "2", "expected 2 cells instead of 1"),
+        (4, "4,5,6", "expected 2 cells instead of 3"),
+        (5, "\"5\r\n6\",7", "column `a`: `5\r\n6` is no int64"),
+        (6, "8,", "column `b` is null"),
+        (8, "last,11", "column `a`: `last` is no int64"),
+    ];
+    assert_eq!(bad(&failed), expected);
+}
+
+#[test]
+fn csv_bytes_that_are_no_text() {
+    // The middle row would be text if its cells were joined.
+    let text = b"a,b\n\xff,1\n\xc3,\xa4\nok,\xc3\xa4\n";
+    let (positions, rows, failed) = read(text, &csv("a:utf8?;b:utf8?"));
+    assert_eq!((text_of(&rows).as_str(), positions), ("a:utf8? b:utf8?\nok ä\n", vec![2]));
+    let shown: Vec<_> = failed.iter().map(|row| (row.row.as_str(), row.encoding)).collect();
+    assert_eq!(shown, [("/ywx", Encoding::Base64), ("wyyk", Encoding::Base64)]);
+    assert_eq!(failed[0].error, "the row is no valid UTF-8");
+}
+
+#[test]
+fn csv_columns_are_found_by_name_and_decoded_only_if_wanted() {
+    let text = "c,a,b\nx,1,0.5\ny,two,1.5\nz,3\n";
+    let declared = csv("a:int64?;missing:date?;b:float64?");
+    let (_, rows, failed) = read(text.as_bytes(), &declared);
+    assert_eq!(text_of(&rows), "a:int64? missing:date? b:float64?\n1 null 0.5\n");
+    assert_eq!(failed.len(), 2);
+    let (_, rows, failed) = read(text.as_bytes(), &wanting(declared.clone(), &["b"]));
+    assert_eq!((text_of(&rows).as_str(), failed.len()), ("b:float64?\n0.5\n1.5\n", 1));
+    let (positions, rows, failed) = read(text.as_bytes(), &wanting(declared, &[]));
+    assert_eq!((rows.num_columns(), rows.num_rows(), positions, failed.len()), (0, 2, vec![0, 1], 1));
+}
+
+#[test]
+fn csv_without_header_with_own_delimiter_and_nulls() {
+    let null_values = vec![String::new(), "NA".into(), "-".into()];
+    let csv = CsvOptions { header: false, delimiter: b'\t', null_values, ..CsvOptions::default() };
+    let options = ReadOptions { csv, ..options(Format::Csv, columns("a:utf8?;b:int64?")) };
+    let (_, rows, failed) = read(b"x\t1\nNA\t-\n,\t2\n", &options);
+    assert_eq!((text_of(&rows).as_str(), failed), ("a:utf8? b:int64?\nx 1\nnull null\n, 2\n", vec![]));
+}
+
+#[test]
+fn csv_without_rows() {
+    for text in ["", "a,b", "a,b\r\n", "\n\na,b\n\n"] {
+        let (_, rows, failed) = read(text.as_bytes(), &csv("a:int64;b:utf8?"));
+        assert_eq!((rows.num_rows(), rows.num_columns(), failed), (0, 2, vec![]), "{text:?}");
+    }
+}
+
+#[test]
+fn csv_header_that_does_not_fit() {
+    let error = |text: &str| {
+        let text = text.to_owned();
+        csv("amount:int64").read(Cursor::new(text)).err().unwrap().to_string()
+    };
+    assert_eq!(error("id,amuont\n"), "there is no column `amount` in the header; did you mean `amuont`?");
+    assert_eq!(error("a,a\n"), "the header has the name `a` twice");
+}
+
+// --- NDJSON ---
+
+#[test]
+fn ndjson_values() {
+    let text = r#"
+{"a": 1, "b": "x", "c": true, "d": 1.5, "e": "2026-01-31T12:00:00+01:00", "f": 12.30, "unknown": [1, {"x": 2}]}
+
+  {"f": "0.05", "e": "2026-01-31T12:00:00Z", "d": 2, "c": null, "b": 7, "a": 2.0}  "#;
+    let crlf = text.replace('\n', "\r\n");
+    let options = ndjson("a:int64;b:utf8;c:boolean?;d:float64;e:timestamp;f:decimal(10,2)");
+    for text in [text, &crlf] {
+        let (positions, rows, failed) = read(text.as_bytes(), &options);
+        let expected = "a:int64 b:utf8 c:boolean? d:float64 e:timestamp f:decimal(10,2)\n\
+                        1 x true 1.5 2026-01-31T11:00:00Z 12.30\n2 7 null 2.0 2026-01-31T12:00:00Z 0.05\n";
+        assert_eq!((text_of(&rows).as_str(), positions, failed), (expected, vec![0, 1], vec![]));
+    }
+}
+
+#[test]
+fn ndjson_bad_rows_at_every_place() {
+    let lines = [
+        "{\"a\": 1.5}",
+        "{\"a\": 1}",
+        "no json",
+        "{\"a\": 2}",
+        "{\"a\": 3",
+        "{\"a\": 4}{\"a\": 5}",
+        "{\"a\": \"x\ty\"}",
+        "[1]",
+        "6",
+        "{}",
+        "{\"a\": null}",
+        "{\"a\": [7]}",
+        "{\"a\": 8}",
+        "{\"b\": \"\\ud800\"}",
+    ];
+    let (positions, rows, failed) = read(lines.join("\n").as_bytes(), &ndjson("a:int64"));
+    assert_eq!(text_of(&rows), "a:int64\n1\n2\n8\n");
+    assert_eq!(positions, [1, 3, 12]);
+    let failed = bad(&failed);
+    assert!(failed.iter().all(|(position, row, _)| lines[*position as usize] == *row), "{failed:?}");
+    let errors: Vec<_> = failed.iter().map(|(_, _, error)| *error).collect();
+    let expected = [
+        "column `a`: `1.5` is no int64",
+        "no valid JSON: encountered unexpected 'o' whilst parsing literal",
+        "no valid JSON: the object is not closed",
+        "no valid JSON: expected one object on the line",
+        "column `a`: `x\ty` is no int64",
+        "no valid JSON: expected { got [1]",
+        "no valid JSON: the object is not closed",
+        "column `a` is missing or null",
+        "column `a` is missing or null",
+        "column `a`: expected string got [7]",
+        "no valid JSON: encountered unexpected '\"' whilst parsing surrogate pair escape",
+    ];
+    assert_eq!(errors, expected);
+}
+
+#[test]
+fn ndjson_objects_that_span_lines_or_share_one_are_refused_whatever_the_batch() {
+    let text = "{\"a\": 1}\n{\"a\":\n2}\n{\"a\": 3}{\"a\": 4}\n{\"a\": \"5\n\"}\n{\"a\": 6}\n";
+    let (positions, rows, failed) = read(text.as_bytes(), &ndjson("a:utf8"));
+    assert_eq!(text_of(&rows), "a:utf8\n1\n6\n");
+    assert_eq!((positions, failed.len()), (vec![0, 6], 5));
+    for text in ["{\"a\":\n2}\n{\"a\": 3}{\"a\": 4}\n", "{\"b\": {}\n, \"a\": 1}{\"a\": 2}\n"] {
+        assert!(read(text.as_bytes(), &ndjson("a:utf8?")).0.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn ndjson_lines_are_objects_whatever_stands_around_them() {
+    let cases: [(&str, &[u64], &str); 4] = [
+        ("{\"n\":1,\"x\":{}\n}\n{\"n\":2}\n{bad\n{\"n\":4}\n", &[2, 4], "2\n4\n"),
+        ("{\"n\":0}\n{\"n\":1,\"s\":\"a}\nb\"}\n{\"n\":2}\n", &[0, 3], "0\n2\n"),
+        // As many lines with braces around them as there are objects.
+        ("{\"n\":1,\"s\":\"a}\n{b\"}\n{\"n\":2}{\"n\":3}\n{\"n\":4}\n", &[3], "4\n"),
+        ("{\"n\":1}\n \n{\"n\":2,\"x\":[\n]}\n\t{\"n\":3} \r\n{\"n\":4}", &[0, 3, 4], "1\n3\n4\n"),
+    ];
+    for (text, expected, values) in cases {
+        for batch_rows in [1, 2, 3, 8192] {
+            for eager in [false, true] {
+                let options = ReadOptions { batch_rows, eager, ..ndjson("n:int64") };
+                let reader = options.read(Cursor::new(text.to_owned())).unwrap();
+                let (positions, rows, _) = drain(reader, batch_rows).unwrap();
+                let name = format!("{text} in {batch_rows}");
+                assert_eq!((&*positions, text_of(&rows)), (expected, format!("n:int64\n{values}")), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn huge_batches_are_read_in_smaller_ones() {
+    let folder = Folder::new();
+    for batch_rows in [1_000_000_000, usize::MAX / 2, usize::MAX] {
+        for name in ["a.csv", "a.ndjson", "a.parquet", "a.arrow"] {
+            let path = folder.file(name, write(name, &sample(), 9));
+            let columns = inspect(&path, &inspect_options(&path)).unwrap().columns;
+            let options = ReadOptions { batch_rows, ..options(FileKind::of(name).format.unwrap(), columns) };
+            let (_, rows, failed) = drain(options.open(&path).unwrap(), batch_rows).unwrap();
+            assert_eq!((rows.num_rows(), failed), (4, vec![]), "{name}");
+        }
+    }
+    let text = "{\"a\":1}\n".repeat(100_000);
+    let options = ReadOptions { batch_rows: usize::MAX, ..ndjson("a:int64") };
+    let (positions, _, _) = drain(options.read(Cursor::new(text)).unwrap(), 1 << 16).unwrap();
+    assert_eq!(positions.len(), 100_000);
+}
+
+#[test]
+fn ndjson_bytes_that_are_no_text() {
+    let (positions, rows, failed) = read(b"{\"a\": \"\xff\"}\n{\"a\": \"\xc3\xa4\"}\n\xff\n", &ndjson("a:utf8"));
+    assert_eq!((text_of(&rows).as_str(), positions), ("a:utf8\nä\n", vec![1]));
+    assert!(failed.iter().all(|row| row.encoding == Encoding::Base64));
+}
+
+#[test]
+fn ndjson_nested_columns() {
+    let text = r#"{"l": [1, null], "s": {"at": "2026-01-31T12:00:00Z", "n": [{"x": 1}]}, "d": "2026-01-31"}
+{"l": null, "s": null, "d": null}
+{"l": [], "s": {"at": "2026-01-31T12:00:00", "n": []}}
+{"l": [1.5], "s": {"n": []}}
+{"l": [], "s": {"n": [null]}}
+"#;
+    let options = ndjson("l:list<int32?>?;s:{ at = timestamp?, n = list<{ x = int64 }> }?;d:date?");
+    let (positions, rows, failed) = read(text.as_bytes(), &options);
+    assert_eq!(positions, [0, 1]);
+    assert!(
+        text_of(&rows)
+            .contains("\"[1, null]\" \"{at: 2026-01-31T12:00:00Z, n: [{x: 1}]}\" 2026-01-31\nnull null null\n")
+    );
+    let errors: Vec<_> = failed.iter().map(|row| row.error.as_str()).collect();
+    assert!(errors[0].starts_with("column `at`: `2026-01-31T12:00:00` is no timestamp with an offset"), "{errors:?}");
+    assert_eq!(errors[1], "column `item`: `1.5` is no int32");
+    assert!(errors[2].starts_with("column `s`"), "{errors:?}");
+}
+
+#[test]
+fn ndjson_deep_nesting_does_not_overflow_the_stack() {
+    let deep = format!("{{\"a\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let wide = format!("{{\"a\": 2, \"b\": [{}]}}", vec!["{}"; 1000].join(","));
+    let text = format!("{{\"a\": 1}}\n{deep}\n{wide}\n");
+    let (positions, _, failed) = read(text.as_bytes(), &ndjson("a:int64"));
+    assert_eq!((positions, failed.len()), (vec![0, 2], 1));
+    assert!(failed[0].error.contains("nested deeper"), "{}", failed[0].error);
+}
+
+#[test]
+fn ndjson_without_rows_or_columns() {
+    for text in ["", "\n", "\r\n  \n"] {
+        let (_, rows, failed) = read(text.as_bytes(), &ndjson("a:int64"));
+        assert_eq!((rows.num_rows(), failed), (0, vec![]));
+    }
+    let options = wanting(ndjson("a:int64"), &[]);
+    let (positions, rows, failed) = read(b"{\"a\": 1}\n{}\nx\n{}", &options);
+    assert_eq!((rows.num_rows(), rows.num_columns(), positions, failed.len()), (3, 0, vec![0, 1, 3], 1));
+}
+
+#[test]
+fn ndjson_larger_than_a_chunk() {
+    let lines: Vec<_> = (0..60_000).map(|n| format!("{{\"a\": {n}, \"b\": \"{}\"}}", "x".repeat(n % 90))).collect();
+    let mut options = ndjson("a:int64;b:utf8");
+    for batch_rows in [1000, 8192] {
+        options.batch_rows = batch_rows;
+        let mut reader = options.read(Cursor::new(lines.join("\n"))).unwrap();
+        let mut rows = Rows::default();
+        while reader.next(&mut rows).unwrap() {}
+        let sizes: Vec<_> = rows.batches.iter().map(|(_, rows)| rows.num_rows()).collect();
+        assert_eq!(sizes.iter().sum::<usize>(), 60_000);
+        assert!(sizes[..sizes.len() - 1].iter().all(|size| *size == batch_rows), "{sizes:?}");
+    }
+}
+
+#[test]
+fn json_documents_one_by_one() {
+    let decoder = JsonDecoder::new(&columns("a:int64"), None, 2).unwrap();
+    let documents: [&[u8]; 5] = [b"{\"a\": 1}", b"{\"a\":\n2}", b"", b"{\"a\": 3} x", b"{\"a\": 4}"];
+    let mut rows = Rows::default();
+    decoder.decode(&documents, 10, &mut rows).unwrap();
+    let starts: Vec<_> = rows.batches.iter().map(|(start, rows)| (*start, rows.num_rows())).collect();
+    assert_eq!(starts, [(10, 2), (14, 1)]);
+    assert_eq!(rows.failed.iter().map(|row| row.position).collect::<Vec<_>>(), [12, 13]);
+}
+
+// --- Files ---
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+fn inspect_options(path: &Path) -> InspectOptions {
+    let kind = FileKind::of(path);
+    InspectOptions {
+        format: kind.format.unwrap(),
+        compression: kind.compression,
+        rows: 10_000,
+        csv: CsvOptions::default(),
+        timezone: None,
+    }
+}
+
+/// Reads a file as its name and its bytes say.
+fn read_file(path: &Path, wanted: Option<&[&str]>) -> Result<All, String> {
+    let kind = FileKind::of(path);
+    let found = inspect(path, &inspect_options(path)).map_err(|error| error.to_string())?;
+    let mut results = Vec::new();
+    for batch_rows in BATCH_ROWS {
+        let options = ReadOptions {
+            compression: kind.compression,
+            wanted: wanted.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>()),
+            batch_rows,
+            ..options(kind.format.unwrap(), found.columns.clone())
+        };
+        let reader = options.open(path).map_err(|error| error.to_string())?;
+        results.push(drain(reader, batch_rows)?);
+    }
+    assert!(results.iter().all(|result| *result == results[0]));
+    Ok(results.remove(0))
+}
+
+fn write(name: &str, rows: &RecordBatch, cut: usize) -> Vec<u8> {
+    let kind = FileKind::of(name);
+    let options =
+        WriteOptions { format: kind.format.unwrap(), compression: kind.compression, delimiter: b',', header: true };
+    let mut writer = options.open(Vec::new(), &rows.schema()).unwrap();
+    for start in (0..rows.num_rows()).step_by(cut) {
+        writer.write(&rows.slice(start, cut.min(rows.num_rows() - start))).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn sample() -> RecordBatch {
+    table(
+        "id:int64? amount:float64? name:utf8? at:timestamp? ok:boolean?
+         1 2.5 Ada 2026-01-31T12:00:00Z true
+         2 null say\"hi\" 2026-01-31T12:00:00.000001Z false
+         3 -1e-7 ä null null
+         null 4.0 x,y 1969-12-31T23:59:59Z true",
+    )
+}
+
+#[test]
+fn every_format_reads_what_it_writes() {
+    let folder = Folder::new();
+    let rows = sample();
+    for format in ["csv", "ndjson", "parquet", "arrow"] {
+        for packed in ["", ".gz", ".zst", ".bz2"] {
+            let name = format!("a.{format}{packed}");
+            let path = folder.file(&name, write(&name, &rows, 3));
+            let (_, read, failed) = read_file(&path, None).unwrap();
+            assert_eq!((text_of(&read), failed), (text_of(&rows), vec![]), "{name}");
+            if !Format::is_text(FileKind::of(&name).format.unwrap()) {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_do_not_depend_on_batches() {
+    let ids: arrow::array::ArrayRef = std::sync::Arc::new(arrow::array::Int64Array::from_iter_values(0..20_000));
+    let words: arrow::array::ArrayRef = std::sync::Arc::new(arrow::array::StringArray::from_iter_values(
+        (0..20_000).map(|n| format!("{}", n * 7919 % 997)),
+    ));
+    let rows = RecordBatch::try_from_iter([("id", ids), ("word", words)]).unwrap();
+    for name in ["a.csv", "a.csv.gz", "a.ndjson", "a.ndjson.zst", "a.ndjson.bz2", "a.parquet", "a.arrow"] {
+        let whole = write(name, &rows, 20_000);
+        assert_eq!(write(name, &rows, 7), whole, "{name}");
+        assert_eq!(write(name, &rows, 8192), whole, "{name}");
+    }
+}
+
+#[test]
+fn other_types_survive_where_the_format_can_hold_them() {
+    let text = r#"{"d": "12.30", "b": "00ff", "day": "2026-01-31", "t": "12:30:00.5", "u": 18446744073709551615, "l": [{"x": 1}], "f": 1.5}
+{"d": "-0.01", "l": []}
+"#;
+    let kinds = "d:decimal(10,2)?;b:binary?;day:date?;t:time?;u:uint64?;l:list<{ x = int8? }?>?;f:float32?";
+    let (_, rows, failed) = read(text.as_bytes(), &ndjson(kinds));
+    assert_eq!((rows.num_rows(), failed), (2, vec![]));
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow"] {
+        let (_, read, _) = read_file(&folder.file(name, write(name, &rows, 1)), None).unwrap();
+        assert_eq!(read, rows, "{name}");
+    }
+    let (_, again, _) = read(&write("a.ndjson", &rows, 1), &ndjson(kinds));
+    assert_eq!(again, rows);
+    let flat = rows.project(&[0, 1, 2, 3, 4, 6]).unwrap();
+    let (_, again, failed) = read(&write("a.csv", &flat, 1), &csv(&kinds.replace("l:list<{ x = int8? }?>?;", "")));
+    assert_eq!((&again, failed), (&flat, vec![]));
+    let nested = rows.project(&[5]).unwrap();
+    assert_eq!(nested_column(&nested.schema()).map(|field| field.name().as_str()), Some("l"));
+    assert_eq!(nested_column(&flat.schema()), None);
+}
+
+#[test]
+fn columns_that_are_not_wanted_are_not_read() {
+    let folder = Folder::new();
+    for name in ["a.csv", "a.ndjson.gz", "a.parquet", "a.arrow"] {
+        let path = folder.file(name, write(name, &sample(), 3));
+        let (_, rows, _) = read_file(&path, Some(&["name", "id", "other"])).unwrap();
+        assert_eq!(text_of(&rows).lines().nth(1), Some("1 Ada"), "{name}");
+        assert_eq!(rows.schema().field(0).name(), "id", "the order of the file");
+        let (positions, rows, _) = read_file(&path, Some(&[])).unwrap();
+        assert_eq!((rows.num_rows(), rows.num_columns(), positions), (4, 0, vec![0, 1, 2, 3]), "{name}");
+    }
+}
+
+#[test]
+fn files_without_rows_keep_their_columns() {
+    let folder = Folder::new();
+    let none = sample().slice(0, 0);
+    for name in ["a.parquet", "a.arrow"] {
+        let path = folder.file(name, write(name, &none, 1));
+        assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().rows, Some(0));
+        assert_eq!(read_file(&path, None).unwrap().1, none, "{name}");
+    }
+    assert_eq!(write("a.csv", &none, 1), b"id,amount,name,at,ok\n");
+    assert_eq!(write("a.ndjson", &none, 1), b"");
+    let found = inspect(&folder.file("a.csv", "id,b\n"), &inspect_options(Path::new("a.csv"))).unwrap();
+    assert_eq!(found.columns, columns("id:utf8?;b:utf8?"));
+    for name in ["b.csv", "b.ndjson"] {
+        let path = folder.file(name, "");
+        assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().columns, Columns(vec![]));
+    }
+}
+
+#[test]
+fn binary_files_say_how_many_rows_they_have() {
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow"] {
+        let path = folder.file(name, write(name, &sample(), 2));
+        assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().rows, Some(4), "{name}");
+    }
+}
+
+#[test]
+fn samples_are_as_long_as_asked_for() {
+    let folder = Folder::new();
+    for (name, text) in [("a.csv", "a\n1\n2.5\n"), ("a.ndjson", "{\"a\": 1}\n\n{\"a\": 2.5}")] {
+        let path = folder.file(name, text);
+        let kind = |rows| inspect(&path, &InspectOptions { rows, ..inspect_options(&path) }).unwrap().columns;
+        assert_eq!(kind(1), columns("a:int64?"));
+        assert_eq!(kind(2), columns("a:float64?"));
+    }
+}
+
+#[test]
+fn rows_that_will_be_refused_say_nothing_about_types() {
+    let folder = Folder::new();
+    let texts: [(&str, &[u8]); 4] = [
+        ("short.csv", b"a,b\n1,2\ntorn\n3,4.5\n"),
+        ("long.csv", b"a,b\ntorn,torn,torn\n1,2\n3,4.5\n"),
+        ("bytes.csv", b"a,b\n1,2\n\xff,\xff\n3,4.5\n"),
+        ("torn.ndjson", b"{\"a\": 1, \"b\": 2}\n{\"a\": \"torn\nno json\n[1]\n\"x\"\n{\"a\": 3, \"b\": 4.5}\n"),
+    ];
+    for (name, text) in texts {
+        let (_, rows, failed) = read_file(&folder.file(name, text), None).unwrap();
+        assert_eq!(text_of(&rows), "a:int64? b:float64?\n1 2.0\n3 4.5\n", "{name}");
+        assert_eq!(failed.len(), if name.ends_with("csv") { 1 } else { 4 }, "{name}");
+    }
+    let path = folder.file("all.csv", "a,b\ntorn\n");
+    assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().columns, columns("a:utf8?;b:utf8?"));
+}
+
+#[test]
+fn headerless_columns_are_numbered() {
+    let folder = Folder::new();
+    let path = folder.file("a.csv", "1,x\n2,y\n");
+    let csv = CsvOptions { header: false, ..CsvOptions::default() };
+    let found = inspect(&path, &InspectOptions { csv, ..inspect_options(&path) }).unwrap();
+    assert_eq!(found.columns, columns("column_1:int64?;column_2:utf8?"));
+}
+
+#[test]
+fn parts_that_were_packed_one_by_one_are_all_read() {
+    let folder = Folder::new();
+    for packed in ["gz", "zst", "bz2"] {
+        let name = format!("a.ndjson.{packed}");
+        let mut bytes = write(&name, &sample(), 9);
+        bytes.extend(write(&name, &sample(), 9));
+        assert_eq!(read_file(&folder.file(&name, bytes), None).unwrap().1.num_rows(), 8, "{name}");
+    }
+}
+
+#[test]
+fn corrupt_files_are_errors_that_name_them() {
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow", "a.csv.gz", "a.ndjson.zst", "a.csv.bz2"] {
+        let bytes = write(name, &sample(), 9);
+        let cut = folder.file(name, &bytes[..bytes.len() - 9]);
+        let error = read_file(&cut, None).unwrap_err();
+        assert!(error.starts_with("reading `") && error.contains(name), "{error}");
+    }
+    let missing = read_file(Path::new("none/a.csv"), None).unwrap_err();
+    assert!(missing.starts_with("reading `none/a.csv`: "), "{missing}");
+}
+
+#[test]
+fn a_flipped_byte_never_panics() {
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow"] {
+        let bytes = write(name, &sample(), 9);
+        for place in (0..bytes.len()).step_by(13) {
+            let mut bytes = bytes.clone();
+            bytes[place] ^= 0x55;
+            let path = folder.file(name, bytes);
+            // Either is fine; many bytes are padding or statistics.
+            let _ = inspect(&path, &inspect_options(&path)).map(|_| read_file(&path, None));
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Text to values: what CSV cells, and JSON strings and numbers, stand for.
+//!
+//! Stricter than Arrow's casts where those lose something: digits that a decimal or an integer has no place for, and
+//! timestamps that could mean any time zone, refuse the cell.
+
+use std::sync::Arc;
+
+use arrow::array::builder::{BinaryBuilder, BooleanBuilder, PrimitiveBuilder, StringBuilder};
+use arrow::array::timezone::Tz;
+use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray};
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use millstream_core::type_name;
+
+/// The time zone of text timestamps without an offset: `"Europe/Berlin"`, `"+02:00"`.
+pub type Timezone = Tz;
+
+/// Reads the name of a time zone; the error says what would be right.
+pub fn parse_timezone(name: &str) -> Result<Timezone, String> {
+    name.parse().map_err(|_| format!("there is no time zone `{name}`; names are such as `Europe/Berlin` or `+02:00`"))
+}
+
+/// Whether text can stand for values of a type at all.
+pub(crate) fn has_text(data_type: &DataType) -> bool {
+    !matches!(data_type, DataType::List(_) | DataType::Struct(_))
+}
+
+/// How the text of one column is read.
+#[derive(Clone, Debug)]
+pub(crate) struct TextColumn {
+    data_type: DataType,
+    /// Timestamps are integers of this unit.
+    unit: Option<TimeUnit>,
+    timezone: Option<Tz>,
+}
+
+impl TextColumn {
+    pub(crate) fn new(data_type: DataType, unit: Option<TimeUnit>, timezone: Option<Tz>) -> Self {
+        Self { data_type, unit, timezone }
+    }
+
+    /// The values of `cells`; a cell that stands for none is refused with its row, and its place is null.
+    ///
+    /// # Panics
+    /// On types that have no text, see [`has_text`].
+    pub(crate) fn decode<'a>(
+        &self,
+        cells: impl Iterator<Item = Option<&'a str>>,
+        rows: usize,
+        refuse: &mut dyn FnMut(usize, &str),
+    ) -> ArrayRef {
+        match &self.data_type {
+            DataType::Utf8 => texts(cells, rows),
+            DataType::Binary => binary(cells, refuse),
+            DataType::Boolean => booleans(cells, rows, refuse),
+            DataType::Int8 => Arc::new(values::<Int8Type>(cells, rows, refuse, whole::<Int8Type>)),
+            DataType::Int16 => Arc::new(values::<Int16Type>(cells, rows, refuse, whole::<Int16Type>)),
+            DataType::Int32 => Arc::new(values::<Int32Type>(cells, rows, refuse, whole::<Int32Type>)),
+            DataType::Int64 => Arc::new(values::<Int64Type>(cells, rows, refuse, whole::<Int64Type>)),
+            DataType::UInt8 => Arc::new(values::<UInt8Type>(cells, rows, refuse, whole::<UInt8Type>)),
+            DataType::UInt16 => Arc::new(values::<UInt16Type>(cells, rows, refuse, whole::<UInt16Type>)),
+            DataType::UInt32 => Arc::new(values::<UInt32Type>(cells, rows, refuse, whole::<UInt32Type>)),
+            DataType::UInt64 => Arc::new(values::<UInt64Type>(cells, rows, refuse, whole::<UInt64Type>)),
+            DataType::Float32 => Arc::new(values::<Float32Type>(cells, rows, refuse, Float32Type::parse)),
+            DataType::Float64 => Arc::new(values::<Float64Type>(cells, rows, refuse, Float64Type::parse)),
+            DataType::Date32 => Arc::new(values::<Date32Type>(cells, rows, refuse, Date32Type::parse)),
+            DataType::Time64(_) => {
+                Arc::new(values::<Time64MicrosecondType>(cells, rows, refuse, Time64MicrosecondType::parse))
+            }
+            DataType::Timestamp(_, _) => self.timestamps(cells, rows, refuse),
+            DataType::Decimal128(precision, scale) => {
+                let parse = |text: &str| decimal(text, *precision, *scale);
+                let array = values::<Decimal128Type>(cells, rows, refuse, parse);
+                Arc::new(array.with_data_type(self.data_type.clone()))
+            }
+            other => unreachable!("{other} has no text"),
+        }
+    }
+
+    fn timestamps<'a>(
+        &self,
+        cells: impl Iterator<Item = Option<&'a str>>,
+        rows: usize,
+        refuse: &mut dyn FnMut(usize, &str),
+    ) -> ArrayRef {
+        let utc = UTC.parse().expect("UTC is a time zone");
+        let zone = self.timezone.unwrap_or(utc);
+        let array = values::<TimestampMicrosecondType>(cells, rows, refuse, |text| match self.unit {
+            Some(unit) => text.trim().parse().ok().and_then(|number| microseconds(number, unit)),
+            None if self.timezone.is_none() && !has_offset(text) => None,
+            None => timestamp(text, &zone),
+        });
+        Arc::new(array.with_data_type(self.data_type.clone()))
+    }
+
+    /// What is wrong with a cell that was refused.
+    pub(crate) fn complaint(&self, text: &str) -> String {
+        let shown = shorten(text);
+        match (&self.data_type, self.unit) {
+            (DataType::Timestamp(_, _), Some(_)) => format!("`{shown}` is no integer that stands for a timestamp"),
+            (DataType::Timestamp(_, _), None) if !has_offset(text) => {
+                format!(
+                    "`{shown}` is no timestamp with an offset, such as `2026-01-31T12:00:00Z`, and the input has no `timezone`"
+                )
+            }
+            (other, _) => format!("`{shown}` is no {}", type_name(other)),
+        }
+    }
+}
+
+const UTC: &str = "+00:00";
+
+fn values<'a, T: ArrowPrimitiveType>(
+    cells: impl Iterator<Item = Option<&'a str>>,
+    rows: usize,
+    refuse: &mut dyn FnMut(usize, &str),
+    parse: impl Fn(&str) -> Option<T::Native>,
+) -> PrimitiveArray<T> {
+    let mut builder = PrimitiveBuilder::<T>::with_capacity(rows);
+    for (row, cell) in cells.enumerate() {
+        let value = cell.and_then(&parse);
+        if let (None, Some(text)) = (value, cell) {
+            refuse(row, text);
+        }
+        builder.append_option(value);
+    }
+    builder.finish()
+}
+
+fn texts<'a>(cells: impl Iterator<Item = Option<&'a str>>, rows: usize) -> ArrayRef {
+    let mut builder = StringBuilder::with_capacity(rows, rows * 8);
+    cells.for_each(|cell| builder.append_option(cell));
+    Arc::new(builder.finish())
+}
+
+fn booleans<'a>(
+    cells: impl Iterator<Item = Option<&'a str>>,
+    rows: usize,
+    refuse: &mut dyn FnMut(usize, &str),
+) -> ArrayRef {
+    let mut builder = BooleanBuilder::with_capacity(rows);
+    for (row, cell) in cells.enumerate() {
+        let value = cell.and_then(boolean);
+        if let (None, Some(text)) = (value, cell) {
+            refuse(row, text);
+        }
+        builder.append_option(value);
+    }
+    Arc::new(builder.finish())
+}
+
+/// Bytes are written in hexadecimal, as Arrow writes them.
+fn binary<'a>(cells: impl Iterator<Item = Option<&'a str>>, refuse: &mut dyn FnMut(usize, &str)) -> ArrayRef {
+    let mut builder = BinaryBuilder::new();
+    let mut bytes = Vec::new();
+    for (row, cell) in cells.enumerate() {
+        match cell {
+            None => builder.append_null(),
+            Some(text) if hexadecimal(text, &mut bytes) => builder.append_value(&bytes),
+            Some(text) => {
+                refuse(row, text);
+                builder.append_null();
+            }
+        }
+    }
+    Arc::new(builder.finish())
+}
+
+fn hexadecimal(text: &str, bytes: &mut Vec<u8>) -> bool {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    bytes.clear();
+    let pairs = text.as_bytes().chunks(2);
+    bytes.extend(pairs.map_while(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)));
+    bytes.len() * 2 == text.len()
+}
+
+/// `true` or `false`, in any case.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        _ if text.eq_ignore_ascii_case("true") => Some(true),
+        _ if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+/// An integer; `2.0` and `1e3` are some, too.
+fn whole<T: ArrowPrimitiveType + Parser>(text: &str) -> Option<T::Native> {
+    T::parse(text).or_else(|| {
+        /// Up to here every integer is a float64.
+        const EXACT: f64 = (1_i64 << 53) as f64;
+        let float = Float64Type::parse(text)?;
+        let is_whole = float.fract() == 0.0 && float.abs() <= EXACT;
+        if is_whole { T::parse(&(float as i64).to_string()) } else { None }
+    })
+}
+
+/// A decimal number with at most `scale` digits that count behind the point.
+fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
+    let text = text.trim();
+    let (negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let scale = scale as usize;
+    let kept = fraction.get(..scale.min(fraction.len()))?;
+    if fraction[kept.len()..].bytes().any(|digit| digit != b'0') {
+        return None;
+    }
+    let zeros = std::iter::repeat_n(b'0', scale - kept.len());
+    let mut value: i128 = 0;
+    for digit in whole.bytes().chain(kept.bytes()).chain(zeros) {
+        let digit = char::from(digit).to_digit(10)?;
+        value = value.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    let limit = 10_i128.pow(precision.into());
+    (value < limit).then_some(if negative { -value } else { value })
+}
+
+fn microseconds(number: i64, unit: TimeUnit) -> Option<i64> {
+    match unit {
+        TimeUnit::Second => number.checked_mul(1_000_000),
+        TimeUnit::Millisecond => number.checked_mul(1_000),
+        TimeUnit::Microsecond => Some(number),
+        TimeUnit::Nanosecond => Some(number.div_euclid(1_000)),
+    }
+}
+
+/// Microseconds since 1970 of a text in ISO 8601; `zone` holds where it has no offset.
+fn timestamp(text: &str, zone: &Tz) -> Option<i64> {
+    string_to_datetime(zone, text).ok().map(|time| time.timestamp_micros())
+}
+
+/// Whether a timestamp says how far from UTC it is: `Z`, `+02:00`, `Europe/Berlin` behind the time.
+fn has_offset(text: &str) -> bool {
+    let behind_date = text.as_bytes().get(11..).unwrap_or_default();
+    behind_date.iter().any(|byte| matches!(byte, b'+' | b'-') || byte.is_ascii_alphabetic())
+}
+
+/// Whether a text is a timestamp, with a time of day, that is beyond doubt.
+pub(crate) fn is_timestamp(text: &str, timezone: Option<&Tz>) -> bool {
+    let has_time = text.len() > 10;
+    let utc = UTC.parse().expect("UTC is a time zone");
+    has_time && (timezone.is_some() || has_offset(text)) && timestamp(text, timezone.unwrap_or(&utc)).is_some()
+}
+
+/// The beginning of a text that may be very long.
+fn shorten(text: &str) -> String {
+    const SHOWN: usize = 80;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use millstream_core::ColumnType;
+    use millstream_testkit::rows_as_text;
+
+    use super::*;
+
+    /// The values of one-column rows as text, and the cells that were refused.
+    fn decode(kind: &str, timezone: Option<&str>, cells: &[&str]) -> (String, Vec<String>) {
+        let ColumnType { data_type, unit, .. } = ColumnType::parse(kind).unwrap();
+        let column = TextColumn::new(data_type, unit, timezone.map(|name| name.parse().unwrap()));
+        let mut refused = Vec::new();
+        let array = column.decode(cells.iter().map(|cell| Some(*cell)), cells.len(), &mut |_, text| {
+            refused.push(column.complaint(text));
+        });
+        let rows = arrow::array::RecordBatch::try_from_iter_with_nullable([("c", array, true)]).unwrap();
+        let text = rows_as_text([&rows]);
+        (text.lines().skip(1).collect::<Vec<_>>().join(" "), refused)
+    }
+
+    fn values_of(kind: &str, cells: &[&str]) -> String {
+        decode(kind, None, cells).0
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(
+            values_of("int8", &["127", "128", "-128", "2.0", "1e1", "1.5", "x", ""]),
+            "127 null -128 2 10 null null null"
+        );
+        assert_eq!(values_of("int64", &["9223372036854775807", "9223372036854775808"]), "9223372036854775807 null");
+        assert_eq!(values_of("uint64", &["18446744073709551615", "-1"]), "18446744073709551615 null");
+        assert_eq!(values_of("float64", &["1", "-2.5e3", "NaN", "inf", "1,5"]), "1.0 -2500.0 NaN inf null");
+        assert_eq!(values_of("boolean", &["true", "FALSE", "1"]), "true false null");
+    }
+
+    #[test]
+    fn decimals_keep_every_digit_or_are_refused() {
+        let cells = ["1.2", "-0.05", "+7", "1.230", "1.239", ".5", "5.", ".", "1e3", "123.45", "12é"];
+        let expected = "1.20 -0.05 7.00 1.23 null 0.50 5.00 null null null null";
+        assert_eq!(values_of("decimal(4,2)", &cells), expected);
+        let long = "9".repeat(400);
+        assert_eq!(values_of("decimal(38,0)", &[&long, &"9".repeat(38)]), format!("null {}", "9".repeat(38)));
+    }
+
+    #[test]
+    fn dates_times_and_bytes() {
+        assert_eq!(values_of("date", &["2026-01-31", "2026-02-31"]), "2026-01-31 null");
+        assert_eq!(values_of("time", &["12:30:00.5", "25:00"]), "12:30:00.500 null");
+        assert_eq!(values_of("binary", &["00fF", "0", "zz", "é"]), "00ff null null null");
+    }
+
+    #[test]
+    fn timestamps_need_an_offset_or_a_time_zone() {
+        let cells = ["2026-07-01T12:00:00Z", "2026-07-01 12:00:00+02:00", "2026-07-01T12:00:00", "2026-07-01"];
+        let (values, refused) = decode("timestamp", None, &cells);
+        assert_eq!(values, "2026-07-01T12:00:00Z 2026-07-01T10:00:00Z null null");
+        assert!(refused[0].contains("no timestamp with an offset"), "{refused:?}");
+        let (values, _) = decode("timestamp", Some("Europe/Berlin"), &cells);
+        assert_eq!(values, "2026-07-01T12:00:00Z 2026-07-01T10:00:00Z 2026-07-01T10:00:00Z 2026-06-30T22:00:00Z");
+    }
+
+    #[test]
+    fn integer_timestamps_say_their_unit() {
+        assert_eq!(values_of("timestamp(ms)", &["1500", "-1"]), "1970-01-01T00:00:01.500Z 1969-12-31T23:59:59.999Z");
+        assert_eq!(values_of("timestamp(ns)", &["-1"]), "1969-12-31T23:59:59.999999Z");
+        assert_eq!(values_of("timestamp(s)", &["9223372036854775807", "x"]), "null null");
+    }
+
+    #[test]
+    fn odd_text_never_panics() {
+        let alphabet: Vec<char> = "0123456789-+:.TZ eéM/\u{1F600}".chars().collect();
+        let mut state = 1_u64;
+        let kinds = ["timestamp", "time", "date", "decimal(10,2)", "int64", "float64", "binary", "timestamp(ms)"];
+        for _ in 0..20_000 {
+            let mut text = String::from(["", "2026-01-31T12:00:00", "12:00:00", "1.5"][(state >> 40) as usize % 4]);
+            for _ in 0..(state >> 20) % 12 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                text.push(alphabet[(state >> 33) as usize % alphabet.len()]);
+            }
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            for kind in kinds {
+                let ColumnType { data_type, unit, .. } = ColumnType::parse(kind).unwrap();
+                TextColumn::new(data_type, unit, None).decode([Some(text.as_str())].into_iter(), 1, &mut |_, _| {});
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A sliding window over the bytes of a source: what has been read and is still needed.
+//!
+//! Text readers keep the bytes of a batch until all of its rows are decoded, because only then is it known which of
+//! them have to be shown as failed.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use millstream_core::{Error, Result, ResultExt};
+
+use crate::Compression;
+
+/// How much is read at once.
+const CHUNK: usize = 1 << 20;
+
+/// How long a row of a text format may be: longer ones are most likely an unclosed quote, and would fill the memory.
+pub const MAX_ROW_BYTES: usize = 256 << 20;
+
+/// A batch is handed out early when its text is this long.
+pub(crate) const MAX_BATCH_BYTES: usize = 64 << 20;
+
+/// Unpacks what it reads. Files that were appended to, with several packed parts, are read to their end.
+pub fn decompress(
+    source: impl Read + Send + 'static,
+    compression: Option<Compression>,
+) -> Result<Box<dyn Read + Send>> {
+    Ok(match compression {
+        None => Box::new(source),
+        Some(Compression::Gzip) => Box::new(flate2::read::MultiGzDecoder::new(source)),
+        Some(Compression::Zstd) => Box::new(zstd::Decoder::new(source).doing(|| "starting to unpack zstd")?),
+        Some(Compression::Bzip2) => Box::new(bzip2::read::MultiBzDecoder::new(source)),
+    })
+}
+
+/// Whether a text file, unpacked, is empty or ends with a line break, so that lines can be appended.
+pub fn ends_with_line_break(path: &Path, compression: Option<Compression>) -> Result<bool> {
+    let mut source = decompress(File::open(path)?, compression)?;
+    let mut chunk = vec![0; CHUNK];
+    let mut last = b'\n';
+    loop {
+        match source.read(&mut chunk)? {
+            0 => return Ok(last == b'\n'),
+            read => last = chunk[read - 1],
+        }
+    }
+}
+
+pub(crate) struct Window {
+    source: Box<dyn Read + Send>,
+    bytes: Vec<u8>,
+    /// The first byte that is still needed.
+    start: usize,
+    /// One past the last line break; at the end of the source one past the last byte.
+    complete: usize,
+    /// Up to here line breaks have been looked for.
+    searched: usize,
+    ended: bool,
+    /// Whether to return from a read as soon as it brought anything.
+    eager: bool,
+    /// Whether the place of a byte order mark lies behind.
+    started: bool,
+}
+
+impl Window {
+    pub(crate) fn new(source: Box<dyn Read + Send>, eager: bool) -> Self {
+        Self { source, bytes: Vec::new(), start: 0, complete: 0, searched: 0, ended: false, eager, started: false }
+    }
+
+    /// The bytes that were read and not consumed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Those of them that are whole lines. At the end of the source that is all.
+    pub(crate) fn lines(&self) -> &[u8] {
+        &self.bytes[self.start..self.complete.max(self.start)]
+    }
+
+    /// Whether the source has no more bytes.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether rows should be handed out rather than wait for more to come.
+    pub(crate) fn eager(&self) -> bool {
+        self.eager
+    }
+
+    /// Gives up the first bytes.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+    }
+
+    /// Reads more bytes.
+    pub(crate) fn fill(&mut self) -> Result<()> {
+        self.bytes.drain(..self.start);
+        self.complete = self.complete.saturating_sub(self.start);
+        self.searched = self.searched.saturating_sub(self.start);
+        self.start = 0;
+        if self.bytes.len() > MAX_ROW_BYTES {
+            return Err(Error::new(format!(
+                "a row is longer than {} MiB; is a quote not closed?",
+                MAX_ROW_BYTES >> 20
+            )));
+        }
+        self.ended = self.read().doing(|| "reading")? == 0;
+        while !self.started && !self.ended && self.skip_byte_order_mark() {
+            self.ended = self.read().doing(|| "reading")? == 0;
+        }
+        if self.ended {
+            self.complete = self.bytes.len();
+        } else if let Some(last) = memchr::memrchr(b'\n', &self.bytes[self.searched..]) {
+            self.complete = self.searched + last + 1;
+        }
+        self.searched = self.bytes.len();
+        Ok(())
+    }
+
+    /// Appends what is there, at most a chunk.
+    fn read(&mut self) -> std::io::Result<usize> {
+        if !self.eager {
+            self.bytes.reserve(CHUNK);
+            return (&mut self.source).take(CHUNK as u64).read_to_end(&mut self.bytes);
+        }
+        let mut chunk = [0; 1 << 14];
+        loop {
+            match self.source.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(read) => {
+                    self.bytes.extend_from_slice(&chunk[..read]);
+                    return Ok(read);
+                }
+            }
+        }
+    }
+
+    /// Spreadsheets begin their files with the bytes EF BB BF. Returns whether more bytes are needed to tell.
+    fn skip_byte_order_mark(&mut self) -> bool {
+        const MARK: &[u8] = b"\xef\xbb\xbf";
+        if self.bytes.len() < MARK.len() && MARK.starts_with(&self.bytes) {
+            return true;
+        }
+        self.started = true;
+        if self.bytes.starts_with(MARK) {
+            self.bytes.drain(..MARK.len());
+        }
+        false
+    }
+}

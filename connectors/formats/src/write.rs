@@ -1,0 +1,264 @@
+//! Writes batches as bytes.
+//!
+//! Rows are gathered to a fixed number before they are encoded, so that the bytes depend on the rows alone, and not on
+//! how they were cut into batches.
+
+use std::io::{self, Write};
+
+use arrow::array::RecordBatch;
+use arrow::compute::BatchCoalescer;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::ipc::writer::FileWriter;
+use arrow::{csv, json};
+use bzip2::write::BzEncoder;
+use flate2::write::GzEncoder;
+use millstream_core::{Error, Result};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression as Codec, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::text::has_text;
+use crate::{Compression, Format};
+
+/// How many rows are encoded at once; [`BatchWriter::bytes`] moves on after so many.
+pub const WRITE_ROWS: usize = 8192;
+
+/// How many rows a row group of a Parquet file has.
+const ROW_GROUP_ROWS: usize = 16 * WRITE_ROWS;
+
+/// Writes batches of one schema to a sink.
+pub trait BatchWriter<W>: Send {
+    /// Writes rows.
+    fn write(&mut self, rows: &RecordBatch) -> Result<()>;
+
+    /// How many bytes the rows have come to so far, about; it moves on after every [`WRITE_ROWS`] rows.
+    fn bytes(&self) -> u64;
+
+    /// Writes what is still gathered and the format's ending, and gives the sink back. It is not flushed.
+    fn finish(self: Box<Self>) -> Result<W>;
+}
+
+/// How to write.
+///
+/// * CSV: null is an empty cell, and so is an empty text. Nested columns are refused.
+/// * NDJSON: null columns are left out. A float that is not finite becomes null. Decimals are numbers.
+/// * Parquet: compressed with zstd, row groups of 131,072 rows.
+/// * Arrow: the file format, batches of 8192 rows, not compressed.
+///
+/// Timestamps are written in UTC, binary in text formats in hexadecimal.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteOptions {
+    /// The format.
+    pub format: Format,
+    /// How to pack a text format.
+    pub compression: Option<Compression>,
+    /// What separates the cells of CSV.
+    pub delimiter: u8,
+    /// Whether CSV begins with the names of the columns. Not so when a file is appended to.
+    pub header: bool,
+}
+
+impl WriteOptions {
+    /// Starts to write. Without any rows the result is still a whole file.
+    pub fn open<W: Write + Send + 'static>(self, sink: W, schema: &SchemaRef) -> Result<Box<dyn BatchWriter<W>>> {
+        let encoder: Box<dyn Encoder<W>> = match self.format {
+            Format::Csv | Format::Ndjson => Box::new(TextEncoder::new(self, sink, schema)?),
+            Format::Parquet => {
+                let properties = WriterProperties::builder()
+                    .set_compression(Codec::ZSTD(ZstdLevel::default()))
+                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+                    .build();
+                Box::new(ArrowWriter::try_new(sink, schema.clone(), Some(properties)).map_err(parquet_error)?)
+            }
+            Format::Arrow => Box::new(FileWriter::try_new(Counted { sink, bytes: 0 }, schema)?),
+        };
+        Ok(Box::new(Gathering { rows: BatchCoalescer::new(schema.clone(), WRITE_ROWS), encoder }))
+    }
+}
+
+/// The first column, if there is one, that CSV can't hold: lists and structs.
+pub fn nested_column(schema: &Schema) -> Option<&Field> {
+    schema.fields().iter().map(AsRef::as_ref).find(|field| !has_text(field.data_type()))
+}
+
+/// Appends rows as CSV, after a line with the names of the columns if `header`.
+pub fn encode_csv(rows: &RecordBatch, delimiter: u8, header: bool, bytes: &mut Vec<u8>) -> Result<()> {
+    let mut writer = csv::WriterBuilder::new().with_header(header).with_delimiter(delimiter).build(bytes);
+    Ok(writer.write(rows)?)
+}
+
+/// Appends rows as JSON objects, one a line; null columns are left out.
+pub fn encode_ndjson(rows: &RecordBatch, bytes: &mut Vec<u8>) -> Result<()> {
+    let mut writer = json::LineDelimitedWriter::new(bytes);
+    writer.write(rows)?;
+    Ok(writer.finish()?)
+}
+
+/// Gathers rows for an encoder.
+struct Gathering<W> {
+    rows: BatchCoalescer,
+    encoder: Box<dyn Encoder<W>>,
+}
+
+impl<W: Write + Send> BatchWriter<W> for Gathering<W> {
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.rows.push_batch(rows.clone())?;
+        while let Some(rows) = self.rows.next_completed_batch() {
+            self.encoder.encode(&rows)?;
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.encoder.bytes()
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<W> {
+        self.rows.finish_buffered_batch()?;
+        while let Some(rows) = self.rows.next_completed_batch() {
+            self.encoder.encode(&rows)?;
+        }
+        self.encoder.finish()
+    }
+}
+
+/// Turns rows into bytes as they come.
+trait Encoder<W>: Send {
+    fn encode(&mut self, rows: &RecordBatch) -> Result<()>;
+    fn bytes(&self) -> u64;
+    fn finish(self: Box<Self>) -> Result<W>;
+}
+
+impl<W: Write + Send> Encoder<W> for ArrowWriter<W> {
+    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.write(rows).map_err(parquet_error)
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.bytes_written() + self.in_progress_size()) as u64
+    }
+
+    fn finish(self: Box<Self>) -> Result<W> {
+        self.into_inner().map_err(parquet_error)
+    }
+}
+
+fn parquet_error(error: parquet::errors::ParquetError) -> Error {
+    Error::new(error.to_string())
+}
+
+impl<W: Write + Send> Encoder<W> for FileWriter<Counted<W>> {
+    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
+        Ok(self.write(rows)?)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.get_ref().bytes
+    }
+
+    fn finish(self: Box<Self>) -> Result<W> {
+        Ok(self.into_inner()?.sink)
+    }
+}
+
+struct TextEncoder<W: Write> {
+    options: WriteOptions,
+    /// Reused from batch to batch.
+    text: Vec<u8>,
+    sink: Packed<Counted<W>>,
+}
+
+impl<W: Write> TextEncoder<W> {
+    fn new(options: WriteOptions, sink: W, schema: &SchemaRef) -> Result<Self> {
+        let sink = Packed::new(Counted { sink, bytes: 0 }, options.compression)?;
+        let mut encoder = Self { options, text: Vec::new(), sink };
+        if options.format == Format::Csv && options.header {
+            encode_csv(&RecordBatch::new_empty(schema.clone()), options.delimiter, true, &mut encoder.text)?;
+            encoder.sink.write_all(&encoder.text)?;
+        }
+        Ok(encoder)
+    }
+}
+
+impl<W: Write + Send> Encoder<W> for TextEncoder<W> {
+    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.text.clear();
+        match self.options.format {
+            Format::Csv => encode_csv(rows, self.options.delimiter, false, &mut self.text)?,
+            _ => encode_ndjson(rows, &mut self.text)?,
+        }
+        Ok(self.sink.write_all(&self.text)?)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.sink.get_ref().bytes
+    }
+
+    fn finish(self: Box<Self>) -> Result<W> {
+        Ok(self.sink.finish()?.sink)
+    }
+}
+
+/// A sink that packs what is written to it.
+enum Packed<W: Write> {
+    Plain(W),
+    Gzip(GzEncoder<W>),
+    Zstd(zstd::Encoder<'static, W>),
+    Bzip2(BzEncoder<W>),
+}
+
+impl<W: Write> Packed<W> {
+    fn new(sink: W, compression: Option<Compression>) -> Result<Self> {
+        Ok(match compression {
+            None => Self::Plain(sink),
+            Some(Compression::Gzip) => Self::Gzip(GzEncoder::new(sink, flate2::Compression::default())),
+            Some(Compression::Zstd) => Self::Zstd(zstd::Encoder::new(sink, zstd::DEFAULT_COMPRESSION_LEVEL)?),
+            Some(Compression::Bzip2) => Self::Bzip2(BzEncoder::new(sink, bzip2::Compression::default())),
+        })
+    }
+
+    fn get_ref(&self) -> &W {
+        match self {
+            Self::Plain(sink) => sink,
+            Self::Gzip(sink) => sink.get_ref(),
+            Self::Zstd(sink) => sink.get_ref(),
+            Self::Bzip2(sink) => sink.get_ref(),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(sink) => sink.write_all(bytes),
+            Self::Gzip(sink) => sink.write_all(bytes),
+            Self::Zstd(sink) => sink.write_all(bytes),
+            Self::Bzip2(sink) => sink.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Plain(sink) => Ok(sink),
+            Self::Gzip(sink) => sink.finish(),
+            Self::Zstd(sink) => sink.finish(),
+            Self::Bzip2(sink) => sink.finish(),
+        }
+    }
+}
+
+/// A sink that counts its bytes.
+struct Counted<W> {
+    sink: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.sink.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
