@@ -1,1 +1,39 @@
-//! stub
+//! Inputs and outputs: where rows enter and leave flows.
+
+mod drop;
+mod file;
+mod stdin;
+mod stdout;
+mod text;
+
+use millstream_core::Registry;
+
+/// Adds every input and output of this crate.
+pub fn register(registry: &mut Registry) {
+    registry.input::<file::FileInput>();
+    registry.input::<stdin::StdinInput>();
+    registry.output::<file::FileOutput>();
+    registry.output::<stdout::StdoutOutput>();
+    registry.output::<drop::DropOutput>();
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use millstream_core::Role;
+
+    use super::*;
+
+    #[test]
+    fn every_example_is_accepted() {
+        let mut registry = Registry::default();
+        register(&mut registry);
+        for kind in registry.kinds() {
+            let table: serde_json::Value = toml::from_str(kind.example).unwrap();
+            kind.parse(table).unwrap();
+            assert!(!kind.docs().is_empty(), "{} has no documentation", kind.name);
+        }
+        assert!(registry.find(Role::Input, "file").is_some());
+        assert!(registry.find(Role::Output, "drop").is_some());
+    }
+}

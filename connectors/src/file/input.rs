@@ -1,0 +1,532 @@
+//! The input `file`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use millstream_core::{
+    Collector, Columns, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Progress, Result,
+    type_name,
+};
+use millstream_formats::{
+    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, ReadOptions, Rows, Timezone,
+    check_header, inspect,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::find::{SourceFile, find};
+use crate::text;
+
+/// Reads files: CSV, NDJSON, Parquet, and Arrow IPC.
+///
+/// The files are read one after the other, sorted by path, and have to have the same columns. Parquet and Arrow files
+/// name theirs; for CSV and NDJSON they are declared in `schema`, or found by looking at the first rows of the first
+/// file: integers become `int64`, other numbers `float64`, `true` and `false` `boolean`, texts in ISO 8601 with a time
+/// and an offset `timestamp`, all else `utf8`, and every column may be null. Columns that no node uses are not decoded.
+///
+/// A row of a text format that can't be read leaves by the port `failed`, as it was read; the rows around it go on.
+/// Its position is its number in the file, counted from 0, and its partition the file's path. A Parquet, Arrow or
+/// packed file that is corrupt stops the flow.
+///
+/// In NDJSON, keys that are no column are ignored, blank lines are skipped, and binary values are hexadecimal.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileInput {
+    /// The file, relative to the flow file; or a pattern with `*` (within a name), `**` (any folders), `?` and `[ab]`;
+    /// or a list of them.
+    path: Paths,
+    /// How the files are written. By default the extension says it: `.csv`, `.tsv` (CSV with tabs), `.ndjson`,
+    /// `.jsonl`, `.json`, `.parquet`, `.arrow`; with `.gz`, `.zst` or `.bz2` behind it if it is packed.
+    format: Option<Format>,
+    /// How the files are packed, if the extension does not say it.
+    compression: Option<Compression>,
+    /// The columns of CSV and NDJSON and their types: `{ id = "utf8", amount = "float64?" }`. A value that is
+    /// missing, null or of another type fails its row; with a `?` behind its type it may be missing or null. Integers
+    /// stand for timestamps with `timestamp(ms)`. Other columns of the file are not read. Without it, columns are found
+    /// by looking at the first rows.
+    schema: Option<Columns>,
+    /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
+    /// fail their row, or are taken for texts if there is no `schema`.
+    timezone: Option<String>,
+    /// CSV: whether the first line holds the names of the columns, which are then matched by name. Otherwise they are
+    /// in the order of `schema`, or called `column_1`, `column_2` and so on.
+    #[serde(default = "text::header")]
+    header: bool,
+    /// CSV: the character that separates cells, by default a comma, or a tab for `.tsv`.
+    delimiter: Option<char>,
+    /// CSV: the cells that stand for null, by default empty ones.
+    #[serde(default = "text::null_values")]
+    null_values: Vec<String>,
+    /// How many rows are looked at to find the columns of CSV and NDJSON when there is no `schema`; those that can't be
+    /// read at all don't count towards types. A value behind them that does not fit fails its row.
+    #[serde(default = "text::infer_rows")]
+    #[schemars(range(min = 1))]
+    infer_rows: usize,
+}
+
+/// One path or several.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Paths {
+    One(String),
+    Several(#[schemars(length(min = 1))] Vec<String>),
+}
+
+impl Kind for FileInput {
+    const NAME: &'static str = "file";
+    const EXAMPLE: &'static str = r#"
+path = "data/payments-*.csv.gz"
+schema = { id = "utf8", at = "timestamp", amount = "float64?" }
+"#;
+}
+
+/// A file with how it is read.
+#[derive(Clone)]
+struct Source {
+    file: SourceFile,
+    compression: Option<Compression>,
+    delimiter: u8,
+    /// Whether a header was found, which then has to be there when the file is read.
+    has_header: bool,
+}
+
+/// What the settings come to, but for the columns.
+struct Settled {
+    sources: Vec<Source>,
+    format: Format,
+    timezone: Option<Timezone>,
+    csv: CsvOptions,
+}
+
+impl FileInput {
+    fn files(&self, context: &PlanContext) -> Result<Vec<SourceFile>, Problems> {
+        let folder = context.input_path("");
+        let patterns = match &self.path {
+            Paths::One(path) => return find(&folder, path).map_err(|problem| problem.at(["path"]).into()),
+            Paths::Several(paths) => paths.iter().enumerate(),
+        };
+        let (mut files, mut problems) = (Vec::new(), Problems::new());
+        for (index, pattern) in patterns {
+            match find(&folder, pattern) {
+                Ok(found) => files.extend(found),
+                Err(problem) => problems.push(problem.under(index).under("path")),
+            }
+        }
+        files.sort_by(|one: &SourceFile, two| one.name.cmp(&two.name));
+        files.dedup();
+        match files.is_empty() && problems.is_empty() {
+            true => Err(Problem::new("there are no paths").at(["path"]).into()),
+            false if problems.is_empty() => Ok(files),
+            false => Err(problems),
+        }
+    }
+
+    fn settle(&self, context: &PlanContext) -> Result<Settled, Problems> {
+        let files = self.files(context)?;
+        let timezone = text::timezone(self.timezone.as_deref())?;
+        let format = self.format_of(&files[0])?;
+        let mut sources = Vec::with_capacity(files.len());
+        for file in files {
+            let other = self.format_of(&file)?;
+            if other != format {
+                let message = format!("`{}` is {}, unlike the files before it", file.name, other.name());
+                return Err(Problem::new(message)
+                    .at(["path"])
+                    .help("read each format with an input of its own")
+                    .into());
+            }
+            let kind = FileKind::of(&*file.name);
+            let compression = self.compression.or(kind.compression);
+            let delimiter = text::delimiter(self.delimiter, if kind.tabs { b'\t' } else { b',' })?;
+            sources.push(Source { file, compression, delimiter, has_header: false });
+        }
+        if let (false, Some(Source { file, compression: Some(_), .. })) = (format.is_text(), sources.first()) {
+            let at = if self.compression.is_some() { "compression" } else { "path" };
+            let message = format!("`{}` can't be packed: {} files are compressed inside", file.name, format.name());
+            return Err(Problem::new(message).at([at]).into());
+        }
+        Ok(Settled { sources, format, timezone, csv: text::csv_options(self.header, &self.null_values) })
+    }
+
+    fn format_of(&self, file: &SourceFile) -> Result<Format, Problem> {
+        self.format.or(FileKind::of(&*file.name).format).ok_or_else(|| {
+            Problem::new(format!("the name of `{}` does not say its format", file.name))
+                .at(["path"])
+                .help("say it with `format`: `csv`, `ndjson`, `parquet` or `arrow`")
+        })
+    }
+
+    /// The columns that were declared, if the files can have them.
+    fn declared(&self, columns: &Columns, settled: &mut Settled) -> Result<Found, Problem> {
+        let at = |problem: Problem| problem.at(["schema"]);
+        let format = settled.format;
+        if !format.is_text() {
+            let message = format!("{} files name their columns themselves", format.name());
+            return Err(at(Problem::new(message).help("leave `schema` out")));
+        }
+        if format == Format::Csv {
+            text::flat(&columns.schema()).map_err(at)?;
+            for source in settled.sources.iter_mut().filter(|_| self.header) {
+                source.has_header = check_header(&source.file.path, source.compression, source.delimiter, columns)
+                    .map_err(|error| at(Problem::new(format!("`{}`: {error}", source.file.name))))?;
+            }
+        }
+        Ok(Found { columns: columns.clone(), rows: None })
+    }
+
+    /// The columns that the files have, which must be the same.
+    fn found(&self, settled: &mut Settled) -> Result<Found, Problem> {
+        let mut first: Option<(Found, Arc<str>)> = None;
+        for index in 0..settled.sources.len() {
+            // NDJSON has no header, so other files than the first need not be looked at.
+            if settled.format == Format::Ndjson && first.is_some() {
+                break;
+            }
+            let rows = if first.is_some() { 0 } else { self.infer_rows };
+            let found = self.inspect(&settled.sources[index], rows, settled)?;
+            let source = &mut settled.sources[index];
+            source.has_header = settled.csv.header && !found.columns.0.is_empty();
+            match &mut first {
+                _ if found.columns.0.is_empty() => {}
+                None => first = Some((found, source.file.name.clone())),
+                Some((known, of)) => join(known, found, settled.format).map_err(|message| {
+                    let files = format!("`{}` has other columns than `{of}`", source.file.name);
+                    Problem::new(format!("{files}: {message}")).at(["path"])
+                })?,
+            }
+        }
+        first.map(|(found, _)| found).ok_or_else(|| {
+            let name = &settled.sources[0].file.name;
+            let problem = Problem::new(format!("`{name}` has no rows to find the columns by")).at(["path"]);
+            problem.help("declare them with `schema`")
+        })
+    }
+
+    fn inspect(&self, source: &Source, rows: usize, settled: &Settled) -> Result<Found, Problem> {
+        let options = InspectOptions {
+            format: settled.format,
+            compression: source.compression,
+            rows,
+            csv: CsvOptions { delimiter: source.delimiter, ..settled.csv.clone() },
+            timezone: settled.timezone,
+        };
+        inspect(&source.file.path, &options).map_err(|error| Problem::new(error.to_string()).at(["path"]))
+    }
+}
+
+/// Lets `known` also stand for another file, or says how that differs.
+fn join(known: &mut Found, other: Found, format: Format) -> Result<(), String> {
+    let names = |found: &Found| found.columns.0.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    if format == Format::Csv {
+        // Columns are matched by name, and only the first file's types count.
+        let (mut one, mut two) = (names(known), names(&other));
+        one.sort();
+        two.sort();
+        return differing(&one, &two).map_or(Ok(()), Err);
+    }
+    if let Some(message) = differing(&names(known), &names(&other)) {
+        return Err(message);
+    }
+    for ((name, one), (_, two)) in known.columns.0.iter_mut().zip(other.columns.0) {
+        if one.data_type != two.data_type {
+            let types = [&one.data_type, &two.data_type].map(type_name);
+            return Err(format!("`{name}` is {} instead of {}", types[1], types[0]));
+        }
+        one.nullable |= two.nullable;
+    }
+    known.rows = known.rows.zip(other.rows).map(|(one, two)| one + two);
+    Ok(())
+}
+
+/// The first thing in which lists of names differ.
+fn differing(expected: &[String], names: &[String]) -> Option<String> {
+    if let Some(missing) = expected.iter().find(|name| !names.contains(name)) {
+        return Some(format!("`{missing}` is missing"));
+    }
+    if let Some(extra) = names.iter().find(|name| !expected.contains(name)) {
+        return Some(format!("`{extra}` is new"));
+    }
+    (expected != names).then(|| "they are in another order".to_owned())
+}
+
+impl InputSettings for FileInput {
+    fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
+        let mut settled = self.settle(context)?;
+        let found = match &self.schema {
+            Some(columns) => self.declared(columns, &mut settled)?,
+            None => self.found(&mut settled)?,
+        };
+        let options = ReadOptions {
+            format: settled.format,
+            compression: None,
+            columns: found.columns,
+            wanted: context.columns.clone(),
+            batch_rows: context.batch_rows,
+            timezone: settled.timezone,
+            csv: settled.csv,
+            eager: false,
+        };
+        let schema = options.schema();
+        let (source, left) = (context.node.as_str().into(), settled.sources.into_iter());
+        let build = Box::new(move || Ok(Box::new(Files { source, options, left, open: None }) as Box<dyn Input>));
+        Ok(InputPlan { schema, finite: true, replayable: true, rows: found.rows, build })
+    }
+}
+
+struct Files {
+    source: Arc<str>,
+    options: ReadOptions,
+    /// The files that are not open yet.
+    left: std::vec::IntoIter<Source>,
+    open: Option<(Box<dyn BatchReader>, Arc<str>)>,
+}
+
+impl Files {
+    fn open_file(&self, source: &Source) -> Result<Box<dyn BatchReader>> {
+        let mut options = self.options.clone();
+        options.compression = source.compression;
+        options.csv.delimiter = source.delimiter;
+        options.csv.header_required = source.has_header;
+        options.open(Path::new(&source.file.path))
+    }
+}
+
+#[async_trait]
+impl Input for Files {
+    async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
+        loop {
+            if let Some((reader, partition)) = &mut self.open {
+                let mut rows = Rows::default();
+                if reader.next(&mut rows)? {
+                    rows.send(&self.source, partition, out);
+                    return Ok(Progress::More);
+                }
+                self.open = None;
+            }
+            let Some(source) = self.left.next() else { return Ok(Progress::End) };
+            self.open = Some((self.open_file(&source)?, source.file.name));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    use arrow::array::RecordBatch;
+    use millstream_core::{FailedRow, Step};
+    use millstream_formats::WriteOptions;
+    use millstream_testkit::{context, parse, rows_as_text, table};
+
+    use super::*;
+
+    struct Flow {
+        folder: tempfile::TempDir,
+        context: PlanContext,
+    }
+
+    impl Flow {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, text) in files {
+                let path = folder.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            let context = PlanContext { flow_folder: folder.path().to_owned(), ..context() };
+            Self { folder, context }
+        }
+
+        fn put(&self, name: &str, rows: &RecordBatch) {
+            let FileKind { format, compression, .. } = FileKind::of(name);
+            let file = fs::File::create(self.folder.path().join(name)).unwrap();
+            let options = WriteOptions { format: format.unwrap(), compression, delimiter: b',', header: true };
+            let mut writer = options.open(file, &rows.schema()).unwrap();
+            writer.write(rows).unwrap();
+            writer.finish().unwrap();
+        }
+
+        fn plan(&self, settings: &str) -> Result<InputPlan, Problems> {
+            parse::<FileInput>(settings).plan(&self.context)
+        }
+
+        fn problem(&self, settings: &str) -> (Vec<Step>, String) {
+            let mut problems = self.plan(settings).unwrap_err();
+            assert_eq!(problems.len(), 1);
+            let problem = problems.remove(0);
+            (problem.at, problem.message)
+        }
+
+        /// The rows of every partition as text, and the failed rows.
+        fn read(&self, settings: &str) -> (Vec<(String, String)>, Vec<FailedRow>) {
+            let plan = self.plan(settings).unwrap();
+            let mut input = (plan.build)().unwrap();
+            let mut out = Collector::new(1);
+            now(input.open()).unwrap();
+            while now(input.next(&mut out)).unwrap() == Progress::More {}
+            let mut partitions: Vec<(String, Vec<RecordBatch>)> = Vec::new();
+            for batch in out.take(0) {
+                assert_eq!(batch.rows.schema(), plan.schema);
+                assert_eq!(
+                    (&*batch.origin.source, batch.origin.end - batch.origin.start),
+                    ("node", batch.len() as u64)
+                );
+                match partitions.last_mut() {
+                    Some((name, rows)) if **name == *batch.origin.partition => rows.push(batch.rows),
+                    _ => partitions.push((batch.origin.partition.to_string(), vec![batch.rows])),
+                }
+            }
+            let text = partitions.into_iter().map(|(name, rows)| (name, rows_as_text(&rows))).collect();
+            (text, out.take_failed())
+        }
+    }
+
+    /// Files never wait.
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("files never wait"),
+        }
+    }
+
+    fn at(path: &str) -> Vec<Step> {
+        vec![path.into()]
+    }
+
+    #[test]
+    fn files_are_read_in_the_order_of_their_paths() {
+        let mut flow =
+            Flow::new(&[("data/b.csv", "n,a\n3,x\n"), ("data/a.csv", "a,n\nz,1\ny,2\n"), ("c.csv", "a,n\n,4\n")]);
+        for batch_rows in [1, 7, 8192] {
+            flow.context.batch_rows = batch_rows;
+            let (rows, failed) = flow.read("path = [\"data/*.csv\", \"c.csv\", \"data/a.csv\"]");
+            let header = "a:utf8? n:int64?\n";
+            let expected = [("c.csv", "null 4\n"), ("data/a.csv", "z 1\ny 2\n"), ("data/b.csv", "x 3\n")];
+            assert_eq!(rows, expected.map(|(name, text)| (name.to_owned(), format!("{header}{text}"))));
+            assert!(failed.is_empty());
+        }
+    }
+
+    #[test]
+    fn bad_rows_fail_with_their_position_in_their_file() {
+        let flow = Flow::new(&[("a.ndjson", "{\"n\": 1}\nx\n"), ("b.ndjson", "{\"n\": \"y\"}\n{\"n\": 2}")]);
+        let (rows, failed) = flow.read("path = \"*.ndjson\"\nschema = { n = \"int64\" }");
+        assert_eq!(rows.len(), 2);
+        let places: Vec<_> =
+            failed.iter().map(|row| (&*row.source, &*row.partition, row.position, &*row.row)).collect();
+        assert_eq!(places, [("node", "a.ndjson", Some(1), "x"), ("node", "b.ndjson", Some(0), "{\"n\": \"y\"}")]);
+    }
+
+    #[test]
+    fn binary_files_know_their_rows_and_columns() {
+        let mut flow = Flow::new(&[]);
+        flow.put("a.parquet", &table("id:int64 name:utf8\n1 x\n2 y"));
+        flow.put("b.parquet", &table("id:int64 name:utf8?\n3 null"));
+        flow.put("c.arrow", &table("id:int64 name:utf8\n1 x"));
+        let plan = flow.plan("path = \"*.parquet\"").unwrap();
+        assert_eq!((plan.rows, plan.finite, plan.replayable), (Some(3), true, true));
+        let (rows, _) = flow.read("path = \"*.parquet\"");
+        assert_eq!(rows[1].1, "id:int64 name:utf8?\n3 null\n");
+        assert_eq!(flow.plan("path = \"c.arrow\"").unwrap().rows, Some(1));
+        flow.context.columns = Some(BTreeSet::from(["name".to_owned()]));
+        assert_eq!(flow.read("path = \"*.parquet\"").0[1].1, "name:utf8?\nnull\n");
+        flow.context.columns = Some(BTreeSet::new());
+        assert_eq!(flow.read("path = \"*.arrow\"").0, [("c.arrow".to_owned(), "\n\n".to_owned())]);
+    }
+
+    #[test]
+    fn names_and_settings_say_how_a_file_is_written() {
+        let flow =
+            Flow::new(&[("a.tsv", "a\tb\n1\t2\n"), ("data.txt", "1;NA\n"), ("c.csv", "at\n2026-01-31T12:00:00\n")]);
+        assert_eq!(flow.read("path = \"a.tsv\"").0[0].1, "a:int64? b:int64?\n1 2\n");
+        let settings =
+            "path = \"data.txt\"\nformat = \"csv\"\nheader = false\ndelimiter = \";\"\nnull_values = [\"NA\"]";
+        assert_eq!(flow.read(settings).0[0].1, "column_1:int64? column_2:utf8?\n1 null\n");
+        let settings = "path = \"c.csv\"\ntimezone = \"Europe/Berlin\"";
+        assert_eq!(flow.read(settings).0[0].1, "at:timestamp?\n2026-01-31T11:00:00Z\n");
+        flow.put("a.csv.gz", &table("a:int64\n1"));
+        fs::rename(flow.folder.path().join("a.csv.gz"), flow.folder.path().join("packed.csv")).unwrap();
+        assert_eq!(flow.read("path = \"packed.csv\"\ncompression = \"gzip\"").0[0].1, "a:int64?\n1\n");
+    }
+
+    #[test]
+    fn values_behind_the_sample_that_do_not_fit_fail() {
+        let flow = Flow::new(&[("a.csv", "a\n1\n2.5\n3\n")]);
+        assert_eq!(flow.read("path = \"a.csv\"").0[0].1, "a:float64?\n1.0\n2.5\n3.0\n");
+        let (_, failed) = flow.read("path = \"a.csv\"\ninfer_rows = 1");
+        assert_eq!((failed.len(), failed[0].error.as_str()), (1, "column `a`: `2.5` is no int64"));
+    }
+
+    #[test]
+    fn paths_that_are_wrong() {
+        let flow = Flow::new(&[("a.csv", "a\n1\n"), ("b.ndjson", "{}\n"), ("c", ""), ("d.parquet", "x")]);
+        assert_eq!(flow.problem("path = \"x*.csv\""), (at("path"), "no file matches `x*.csv`".into()));
+        let place = vec!["path".into(), 1.into()];
+        assert_eq!(flow.problem("path = [\"a.csv\", \"no.csv\"]"), (place, "there is no file `no.csv`".into()));
+        let message = "the name of `c` does not say its format";
+        assert_eq!(flow.problem("path = \"c\""), (at("path"), message.into()));
+        let message = "`b.ndjson` is ndjson, unlike the files before it";
+        assert_eq!(flow.problem("path = [\"a.csv\", \"b.ndjson\"]"), (at("path"), message.into()));
+        let message = "`b.ndjson` has no rows to find the columns by";
+        assert_eq!(flow.problem("path = \"b.ndjson\""), (at("path"), message.into()));
+        let (place, message) = flow.problem("path = \"d.parquet\"");
+        assert!(place == at("path") && message.contains("no valid Parquet file"), "{message}");
+        assert_eq!(flow.problem("path = []"), (at("path"), "there are no paths".into()));
+    }
+
+    #[test]
+    fn files_with_other_columns_are_named() {
+        let flow = Flow::new(&[("a.csv", "a,b\n1,2\n"), ("b.csv", "b,c\n"), ("e.csv", "")]);
+        let message = "`b.csv` has other columns than `a.csv`: `a` is missing";
+        assert_eq!(flow.problem("path = \"*.csv\""), (at("path"), message.into()));
+        assert_eq!(flow.read("path = [\"a.csv\", \"e.csv\"]").0.len(), 1);
+        flow.put("a.parquet", &table("a:int64\n1"));
+        flow.put("b.parquet", &table("a:utf8\n1"));
+        let message = "`b.parquet` has other columns than `a.parquet`: `a` is utf8 instead of int64";
+        assert_eq!(flow.problem("path = \"*.parquet\""), (at("path"), message.into()));
+    }
+
+    #[test]
+    fn settings_that_are_wrong() {
+        let flow = Flow::new(&[("a.csv", "a\n1\n")]);
+        flow.put("a.parquet", &table("a:int64\n1"));
+        let place = |settings: &str| flow.problem(settings).0;
+        assert_eq!(place("path = \"a.parquet\"\nschema = { a = \"int64\" }"), at("schema"));
+        assert_eq!(place("path = \"a.parquet\"\ncompression = \"gzip\""), at("compression"));
+        assert_eq!(place("path = \"a.csv\"\nschema = { a = \"list<int64>\" }"), at("schema"));
+        assert_eq!(place("path = \"a.csv\"\ntimezone = \"Mars\""), at("timezone"));
+        assert_eq!(place("path = \"a.csv\"\ndelimiter = \"\\\"\""), at("delimiter"));
+        let message = "`a.csv`: there is no column `b` in the header; there is only `a`";
+        assert_eq!(flow.problem("path = \"a.csv\"\nschema = { b = \"int64\" }"), (at("schema"), message.into()));
+        assert!(flow.plan("path = \"a.csv\"\nschema = { b = \"int64?\" }").is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_emptied_is_an_error_that_names_it() {
+        let flow = Flow::new(&[("a.csv", ""), ("b.csv", "a\n1\n")]);
+        for settings in ["path = \"*.csv\"", "path = \"*.csv\"\nschema = { a = \"int64\" }"] {
+            fs::write(flow.folder.path().join("b.csv"), "a\n1\n").unwrap();
+            assert_eq!(flow.read(settings).0.len(), 1, "a file that was empty may stay so");
+            let mut input = (flow.plan(settings).unwrap().build)().unwrap();
+            fs::write(flow.folder.path().join("b.csv"), "").unwrap();
+            let error = now(input.next(&mut Collector::new(1))).unwrap_err().to_string();
+            assert!(error.contains("b.csv`: the header is gone"), "{error}");
+        }
+        let headerless = "path = \"b.csv\"\nheader = false\nschema = { a = \"int64\" }";
+        assert_eq!(flow.read(headerless).0, []);
+    }
+
+    #[test]
+    fn a_file_that_goes_away_is_an_error_that_names_it() {
+        let flow = Flow::new(&[("a.csv", "a\n1\n")]);
+        let mut input = (flow.plan("path = \"a.csv\"").unwrap().build)().unwrap();
+        fs::remove_file(flow.folder.path().join("a.csv")).unwrap();
+        let error = now(input.next(&mut Collector::new(1))).unwrap_err().to_string();
+        assert!(error.starts_with("reading `") && error.contains("a.csv"), "{error}");
+    }
+}

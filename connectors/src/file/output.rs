@@ -1,0 +1,678 @@
+//! The output `file`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use millstream_core::{
+    Batch, ByteSize, Delivery, Error, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Result,
+    ResultExt, Stream, Uses,
+};
+use millstream_formats::{Compression, FileKind, Format, WriteOptions, csv_header, ends_with_line_break};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::claim::Claim;
+use super::staging::{Staged, Whole, part, remove, resolve, sync_folder};
+use super::target::{Target, number_of};
+use crate::text;
+
+/// Writes files: CSV, NDJSON, Parquet, and Arrow IPC.
+///
+/// A `path` that ends in a format's extension is one file; any other is a folder, which gets files named
+/// `FLOW-OUTPUT-EPOCH-NUMBER.EXTENSION`, with a new one begun after so many `rows` or `bytes`. Rows go to a hidden
+/// part file beside it, `.NAME.part`, which takes its name when the flow has ended well: a reader of `*.csv` only
+/// ever sees whole files. Without any rows there is still a file, with the columns where the format has a place for
+/// them. A file that takes the place of another keeps its permissions, and a path that is a link stays one. Two runs
+/// can't write to the same place at once: the later one fails.
+///
+/// A second run of a flow writes its files anew: when it has ended well, they take the place of those of the run
+/// before; when it fails, those stay as they are. `if_exists` changes that. Dead letters (`on_error = { dead_letter =
+/// "FOLDER" }`) are NDJSON files of such an output named `dead_letter`, with no settings of their own: each run that
+/// ends well replaces those of the run before, also if no row was refused; a run that fails writes none, and leaves
+/// those that are there. To keep them, send the port `failed` to an output of your own with `if_exists = "append"`
+/// and a folder as its `path`.
+///
+/// Timestamps are written in UTC. CSV: null is an empty cell, as is an empty text; lists and structs are refused.
+/// NDJSON: null columns are left out, and a float that is not finite becomes null. In both, binary is hexadecimal.
+/// Parquet is compressed with zstd. The same rows give the same bytes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileOutput {
+    /// The file or folder, relative to the folder that the program runs in. Folders that are not there are made. The
+    /// extension says the format: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`;
+    /// with `.gz`, `.zst` or `.bz2` behind it, CSV and NDJSON are packed.
+    path: String,
+    /// The format of the files in a folder. It can be left out where the extension of `path` says it.
+    format: Option<Format>,
+    /// How CSV and NDJSON files in a folder are packed; without it they are not.
+    compression: Option<Compression>,
+    /// What to do if there is a file already, or in a folder files of this output, from a run before. `replace`: they
+    /// are removed when the flow has ended well, and stay if it fails; what others put into a folder always stays.
+    /// `append`: a CSV or NDJSON file grows, which can't be done with Parquet and Arrow files; a folder gets more
+    /// files. `fail`: the flow does not start.
+    #[serde(default)]
+    if_exists: IfExists,
+    /// Folders: a file has at most so many rows. Without this and `bytes`, a run writes one file.
+    #[schemars(range(min = 1))]
+    rows: Option<usize>,
+    /// Folders: a new file is begun when one has come to so many bytes. This is looked at every 8192 rows.
+    bytes: Option<ByteSize>,
+}
+
+/// What to do with what is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum IfExists {
+    /// It is replaced when the flow has ended well. In a folder, only files of this output are.
+    #[default]
+    Replace,
+    /// It is added to: a CSV or NDJSON file grows, a folder gets more files.
+    Append,
+    /// The flow does not start.
+    Fail,
+}
+
+impl Kind for FileOutput {
+    const NAME: &'static str = "file";
+    const EXAMPLE: &'static str = r#"
+path = "out/scored"
+format = "parquet"
+rows = 1000000
+"#;
+}
+
+impl FileOutput {
+    fn target(&self, context: &PlanContext) -> Result<Target, Problem> {
+        let kind = FileKind::of(&self.path);
+        let path = context.output_path(&self.path);
+        let target = match (kind.format, self.format) {
+            (Some(named), Some(format)) if named != format => {
+                let message = format!("`{}` would be {}, but `format` is {}", self.path, named.name(), format.name());
+                return Err(Problem::new(message).at(["format"]).help("leave `format` out, or rename the file"));
+            }
+            (Some(format), _) => Target { path, format, compression: kind.compression, tabs: kind.tabs, folder: None },
+            (None, Some(format)) => {
+                let folder = Some(format!("{}-{}-", context.flow, context.node));
+                Target { path, format, compression: self.compression, tabs: false, folder }
+            }
+            (None, None) => {
+                let problem = Problem::new(format!("`{}` does not say its format", self.path)).at(["path"]);
+                return Err(problem.help("let the path end in `.csv`, say; or set `format`, for a folder of files"));
+            }
+        };
+        if target.compression.is_some() && !target.format.is_text() {
+            let at = if target.folder.is_some() { "compression" } else { "path" };
+            return Err(Problem::new(format!("{} files are compressed inside", target.format.name())).at([at]));
+        }
+        Ok(target)
+    }
+
+    /// Settings that have no meaning for the target.
+    fn check(&self, target: &Target) -> Problems {
+        let mut problems = Problems::new();
+        if target.folder.is_none() {
+            let only = |key: &str| {
+                let problem =
+                    Problem::new(format!("`{key}` needs a folder, and `{}` is one file", self.path)).at([key]);
+                problem.help("take the extension off `path`, and set `format`")
+            };
+            problems.extend(self.rows.map(|_| only("rows")));
+            problems.extend(self.bytes.map(|_| only("bytes")));
+            let other = self.compression.filter(|packed| Some(*packed) != target.compression);
+            problems.extend(other.map(|packed| {
+                let extension = packed.extension();
+                let problem = Problem::new("the extension says how one file is packed").at(["compression"]);
+                problem.help(format!("leave `compression` out, and let `path` end in `.{extension}`"))
+            }));
+            if self.if_exists == IfExists::Append && !target.format.is_text() {
+                let message = format!("{} files can't be appended to", target.format.name());
+                let help = "write a folder, which then gets another file: take the extension off `path`, set `format`";
+                problems.push(Problem::new(message).at(["if_exists"]).help(help));
+            }
+        }
+        problems.extend(target.is_in_the_way().map(|message| Problem::new(message).at(["path"])));
+        if self.if_exists == IfExists::Fail
+            && let Some(file) = target.existing().first()
+        {
+            let problem = Problem::new(format!("`{}` exists", file.display())).at(["path"]);
+            problems.push(problem.help("remove it, or set `if_exists` to `replace` or `append`"));
+        }
+        problems
+    }
+}
+
+impl OutputSettings for FileOutput {
+    fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
+        let target = self.target(context)?;
+        let mut problems = self.check(&target);
+        if target.format == Format::Csv
+            && let Err(problem) = text::flat(&input.schema)
+        {
+            let at = if self.format.is_some() { "format" } else { "path" };
+            problems.push(problem.at([at]).help("use another format, or take the column apart before"));
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let (rows, bytes) = (self.rows.unwrap_or(usize::MAX), self.bytes.map_or(u64::MAX, |size| size.0 as u64));
+        let files = Files {
+            options: target.options(),
+            target,
+            schema: input.schema.clone(),
+            if_exists: self.if_exists,
+            rows,
+            bytes,
+            number: 1,
+            former: Vec::new(),
+            claim: None,
+            open: None,
+            finished: Vec::new(),
+        };
+        let build = Box::new(move || Ok(Box::new(files) as Box<dyn Output>));
+        Ok(OutputPlan { uses: Uses::all(), delivery: Delivery::ExactlyOnce, build })
+    }
+}
+
+struct Files {
+    target: Target,
+    options: WriteOptions,
+    schema: SchemaRef,
+    if_exists: IfExists,
+    /// A file has at most so many rows.
+    rows: usize,
+    /// A file is ended when it has so many bytes.
+    bytes: u64,
+    /// The number of the next file.
+    number: u32,
+    /// The files that were there, and will be replaced.
+    former: Vec<PathBuf>,
+    /// Keeps other runs away, from the start to the commit.
+    claim: Option<Claim>,
+    open: Option<Staged>,
+    /// The files that are whole.
+    finished: Vec<Whole>,
+}
+
+impl Files {
+    /// Begins the next file.
+    fn start(&mut self) -> Result<()> {
+        let path = self.target.file(self.number);
+        self.number += 1;
+        let append = self.if_exists == IfExists::Append && self.target.folder.is_none() && path.exists();
+        let mut options = self.options;
+        if append {
+            options.header = self.check_appendable(&path)?;
+        }
+        let old = append.then(|| path.clone());
+        self.open = Some(Staged::start(path, options, &self.schema, old.as_deref())?);
+        Ok(())
+    }
+
+    /// Whether the old file still needs a header. An error if it has other columns or ends within a line.
+    fn check_appendable(&self, path: &Path) -> Result<bool> {
+        let WriteOptions { format, compression, delimiter, .. } = self.options;
+        let doing = || format!("appending to `{}`", path.display());
+        if !ends_with_line_break(path, compression).doing(doing)? {
+            return Err(Error::new(format!("{}: its last line has no line break", doing())));
+        }
+        if format != Format::Csv {
+            return Ok(false);
+        }
+        let Some(names) = csv_header(path, compression, delimiter).doing(doing)? else { return Ok(true) };
+        let columns = self.schema.fields().iter().map(|field| field.name());
+        match columns.eq(&names) {
+            true => Ok(false),
+            false => Err(Error::new(format!("{}: its columns are `{}`", doing(), names.join("`, `")))),
+        }
+    }
+
+    /// Ends the file that is open.
+    fn finish(&mut self) -> Result<()> {
+        if let Some(staged) = self.open.take() {
+            let path = staged.path.clone();
+            match staged.finish() {
+                Ok(whole) => self.finished.push(whole),
+                Err(error) => return remove(&part(&path)).and(Err(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves all files to their places. Where something has come into the way of a file that adds to a folder, it
+    /// gets the next free number.
+    fn publish(&mut self) -> Result<()> {
+        let replaces = self.replaces();
+        for whole in &mut self.finished {
+            while !whole.publish(replaces)? {
+                if self.if_exists == IfExists::Fail {
+                    return Err(Error::new(format!("`{}` exists", whole.path.display())));
+                }
+                whole.path = self.target.file(self.number);
+                self.number += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether files may take the place of others: those that replace, and a whole file that begins with the old one.
+    fn replaces(&self) -> bool {
+        match self.if_exists {
+            IfExists::Replace => true,
+            IfExists::Append => self.target.folder.is_none(),
+            IfExists::Fail => false,
+        }
+    }
+}
+
+#[async_trait]
+impl Output for Files {
+    async fn open(&mut self) -> Result<()> {
+        if self.if_exists == IfExists::Fail
+            && let Some(file) = self.target.existing().first()
+        {
+            return Err(Error::new(format!("`{}` exists", file.display())));
+        }
+        if self.target.folder.is_none() {
+            self.target.path = resolve(&self.target.path)?;
+        }
+        let folder = self.target.folder();
+        fs::create_dir_all(folder).doing(|| format!("making the folder `{}`", folder.display()))?;
+        self.claim = Some(Claim::take(self.target.lock(), &self.target.path)?);
+        self.target.leftovers().try_for_each(|path| remove(&path))?;
+        let existing = self.target.existing();
+        match (self.if_exists, existing.last()) {
+            (_, None) | (IfExists::Fail, _) => {}
+            (IfExists::Replace, _) => self.former = existing,
+            (IfExists::Append, Some(last)) => {
+                let name = last.file_name().unwrap_or_default().to_string_lossy();
+                let last = self.target.folder.as_ref().and_then(|prefix| number_of(prefix, &name));
+                self.number = last.unwrap_or(0) + 1;
+            }
+        }
+        self.start()
+    }
+
+    async fn write(&mut self, batch: Batch) -> Result<()> {
+        let mut rows = batch.rows;
+        while rows.num_rows() > 0 {
+            if self.open.is_none() {
+                self.start()?;
+            }
+            let Some(open) = &mut self.open else { continue };
+            let written = open.write(&rows, self.rows - open.rows)?;
+            if open.rows >= self.rows || open.bytes() >= self.bytes {
+                self.finish()?;
+            }
+            rows = rows.slice(written, rows.num_rows() - written);
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self) -> Result<()> {
+        self.finish()?;
+        sync_folder(self.target.folder())
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        self.publish()?;
+        let is_new = |path: &PathBuf| self.finished.iter().any(|whole| whole.path == *path);
+        self.former.iter().filter(|path| !is_new(path)).try_for_each(|path| remove(path))?;
+        // From here on, what is there may be another run's.
+        self.former.clear();
+        self.claim = None;
+        sync_folder(self.target.folder())
+    }
+
+    async fn abort(&mut self) {
+        // The next run removes or overwrites what can't be removed now.
+        if let Some(staged) = self.open.take() {
+            let _ = remove(&part(&staged.path));
+        }
+        for whole in &self.finished {
+            let _ = whole.discard();
+        }
+        self.claim = None;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use arrow::array::RecordBatch;
+    use millstream_core::Step;
+    use millstream_testkit::{batch, context, parse, stream, table};
+
+    use super::*;
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn context(&self) -> PlanContext {
+            PlanContext { work_folder: self.0.path().to_owned(), ..context() }
+        }
+
+        fn put(&self, name: &str, text: &str) {
+            fs::write(self.0.path().join(name), text).unwrap();
+        }
+
+        fn text(&self, name: &str) -> String {
+            String::from_utf8(self.bytes(name)).unwrap()
+        }
+
+        fn bytes(&self, name: &str) -> Vec<u8> {
+            fs::read(self.0.path().join(name)).unwrap()
+        }
+
+        /// The names in a folder, hidden ones included.
+        fn names(&self, folder: &str) -> Vec<String> {
+            let mut names: Vec<_> = fs::read_dir(self.0.path().join(folder))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        }
+
+        fn plan(&self, settings: &str, rows: &RecordBatch) -> Result<OutputPlan, Problems> {
+            parse::<FileOutput>(settings).plan(&self.context(), &stream("from", rows.schema()))
+        }
+
+        fn place(&self, settings: &str) -> Vec<Step> {
+            let mut problems = self.plan(settings, &table("a:int64")).unwrap_err();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            problems.remove(0).at
+        }
+
+        /// An output that has been given the rows, and not been told what to do with them.
+        async fn staged(&self, settings: &str, rows: &RecordBatch, cut: usize) -> Result<Box<dyn Output>> {
+            let plan = self.plan(settings, rows).unwrap();
+            assert_eq!((plan.uses, plan.delivery), (Uses::all(), Delivery::ExactlyOnce));
+            let mut output = (plan.build)().unwrap();
+            output.open().await?;
+            for start in (0..rows.num_rows()).step_by(cut) {
+                output.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await?;
+            }
+            output.prepare().await?;
+            Ok(output)
+        }
+
+        async fn write(&self, settings: &str, rows: &RecordBatch) {
+            let mut output = self.staged(settings, rows, 2).await.unwrap();
+            output.commit().await.unwrap();
+            output.commit().await.unwrap();
+        }
+    }
+
+    fn rows(count: usize) -> RecordBatch {
+        let lines: Vec<_> = (0..count).map(|n| format!("{n} x{n}")).collect();
+        table(&format!("a:int64 b:utf8?\n{}", lines.join("\n")))
+    }
+
+    fn at(key: &str) -> Vec<Step> {
+        vec![key.into()]
+    }
+
+    #[tokio::test]
+    async fn a_file_is_not_there_before_the_commit() {
+        let folder = Folder::new();
+        let mut output = folder.staged("path = \"deep/er/a.csv\"", &rows(3), 2).await.unwrap();
+        assert_eq!(folder.names("deep/er"), [".a.csv.part"]);
+        output.commit().await.unwrap();
+        assert_eq!(folder.names("deep/er"), ["a.csv"]);
+        assert_eq!(folder.text("deep/er/a.csv"), "a,b\n0,x0\n1,x1\n2,x2\n");
+        let mut output = folder.staged("path = \"deep/er/a.csv\"", &rows(1), 2).await.unwrap();
+        output.abort().await;
+        assert_eq!(folder.names("deep/er"), ["a.csv"]);
+        assert!(folder.text("deep/er/a.csv").ends_with("2,x2\n"));
+    }
+
+    #[tokio::test]
+    async fn every_format_writes_a_whole_file_without_rows() {
+        let folder = Folder::new();
+        for (name, start) in [("a.csv", "a,b\n"), ("a.tsv", "a\tb\n"), ("a.parquet", "PAR1"), ("a.arrow", "ARROW1")] {
+            folder.write(&format!("path = \"{name}\""), &rows(0)).await;
+            assert!(folder.bytes(name).starts_with(start.as_bytes()), "{name}");
+        }
+        folder.write("path = \"a.ndjson\"", &rows(0)).await;
+        assert_eq!(folder.text("a.ndjson"), "");
+        folder.write("path = \"out\"\nformat = \"csv\"", &rows(0)).await;
+        assert_eq!(folder.names("out"), ["test-node-00000000000000000001-00001.csv"]);
+    }
+
+    #[tokio::test]
+    async fn appending() {
+        let folder = Folder::new();
+        for name in ["a.csv", "a.ndjson"] {
+            let settings = format!("path = \"{name}\"\nif_exists = \"append\"");
+            folder.write(&settings, &rows(1)).await;
+            folder.write(&settings, &rows(2)).await;
+        }
+        assert_eq!(folder.text("a.csv"), "a,b\n0,x0\n0,x0\n1,x1\n");
+        assert_eq!(folder.text("a.ndjson").lines().count(), 3);
+        folder.put("empty.csv", "");
+        folder.write("path = \"empty.csv\"\nif_exists = \"append\"", &rows(1)).await;
+        assert_eq!(folder.text("empty.csv"), "a,b\n0,x0\n");
+        folder.put("other.csv", "a,c\n");
+        let settings = "path = \"other.csv\"\nif_exists = \"append\"";
+        let error = folder.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
+        assert!(error.ends_with("its columns are `a`, `c`"), "{error}");
+        folder.put("open.ndjson", "{}");
+        let settings = "path = \"open.ndjson\"\nif_exists = \"append\"";
+        let error = folder.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
+        assert!(error.ends_with("its last line has no line break"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn packed_files_can_be_appended_to() {
+        let folder = Folder::new();
+        let settings = "path = \"a.csv.gz\"\nif_exists = \"append\"";
+        folder.write(settings, &rows(1)).await;
+        folder.write(settings, &rows(1)).await;
+        let file = fs::File::open(folder.0.path().join("a.csv.gz")).unwrap();
+        let packed = Some(Compression::Gzip);
+        let text = std::io::read_to_string(millstream_formats::decompress(file, packed).unwrap()).unwrap();
+        assert_eq!(text, "a,b\n0,x0\n0,x0\n");
+    }
+
+    #[tokio::test]
+    async fn folders_are_rolled_by_rows_whatever_the_batches() {
+        let folder = Folder::new();
+        let settings = "path = \"out\"\nformat = \"ndjson\"\ncompression = \"zstd\"\nrows = 3";
+        for cut in [1, 2, 100] {
+            folder.staged(settings, &rows(6), cut).await.unwrap().commit().await.unwrap();
+            let names = [1, 2].map(|number| format!("test-node-00000000000000000001-0000{number}.ndjson.zst"));
+            assert_eq!(folder.names("out"), names, "no empty third file");
+        }
+    }
+
+    #[tokio::test]
+    async fn folders_are_rolled_by_bytes_whatever_the_batches() {
+        let folder = Folder::new();
+        let many = rows(40_000);
+        let mut lines = Vec::new();
+        for cut in [777, 40_000] {
+            let settings = "path = \"out\"\nformat = \"csv\"\nbytes = \"100kB\"";
+            folder.staged(settings, &many, cut).await.unwrap().commit().await.unwrap();
+            let names = folder.names("out");
+            lines
+                .push(names.iter().map(|name| folder.text(&format!("out/{name}")).lines().count()).collect::<Vec<_>>());
+        }
+        assert_eq!(lines[0], [16_385, 8193, 8193, 7233]);
+        assert_eq!(lines[0], lines[1]);
+    }
+
+    #[tokio::test]
+    async fn replacing_in_a_folder_leaves_what_others_wrote() {
+        let folder = Folder::new();
+        let settings = "path = \"out\"\nformat = \"csv\"\nrows = 1";
+        folder.write(settings, &rows(3)).await;
+        folder.put("out/notes.csv", "kept");
+        folder.put("out/test-node2-00000000000000000001-00001.csv", "kept");
+        folder.put("out/.test-node-00000000000000000001-00009.csv.part", "left behind");
+        folder.write(settings, &rows(1)).await;
+        let names =
+            ["notes.csv", "test-node-00000000000000000001-00001.csv", "test-node2-00000000000000000001-00001.csv"];
+        assert_eq!(folder.names("out"), names);
+        folder.write(&format!("{settings}\nif_exists = \"append\""), &rows(1)).await;
+        assert_eq!(folder.names("out")[2], "test-node-00000000000000000001-00002.csv");
+        assert_eq!(folder.place(&format!("{settings}\nif_exists = \"fail\"")), at("path"));
+    }
+
+    #[tokio::test]
+    async fn two_runs_never_write_to_one_place() {
+        let folder = Folder::new();
+        fs::create_dir(folder.0.path().join("out")).unwrap();
+        symlink("a.csv", folder.0.path().join("link.csv")).unwrap();
+        let folder_settings = "path = \"out\"\nformat = \"csv\"\nrows = 1";
+        for if_exists in ["replace", "append"] {
+            for (one, two) in [("a.csv", "a.csv"), ("a.csv", "link.csv"), ("out", "out")] {
+                let settings = |path: &str| match path {
+                    "out" => format!("{folder_settings}\nif_exists = \"{if_exists}\""),
+                    path => format!("path = \"{path}\"\nif_exists = \"{if_exists}\""),
+                };
+                let mut first = folder.staged(&settings(one), &rows(3), 2).await.unwrap();
+                let mut second = (folder.plan(&settings(two), &rows(1)).unwrap().build)().unwrap();
+                let error = second.open().await.unwrap_err().to_string();
+                assert!(error.starts_with("another run is writing `") && error.contains(one), "{error}");
+                second.abort().await;
+                first.commit().await.unwrap();
+                folder.staged(&settings(two), &rows(1), 1).await.unwrap().abort().await;
+            }
+        }
+        assert_eq!(folder.text("a.csv").lines().count(), 10, "a header and three times three rows");
+        assert_eq!(folder.names("out").len(), 6);
+        assert_eq!(folder.names("."), ["a.csv", "link.csv", "out"]);
+    }
+
+    #[tokio::test]
+    async fn a_commit_is_done_once() {
+        let folder = Folder::new();
+        let mut output = folder.staged("path = \"a.csv\"", &rows(1), 1).await.unwrap();
+        fs::remove_file(folder.0.path().join(".a.csv.part")).unwrap();
+        folder.put("a.csv", "another's");
+        assert!(output.commit().await.is_err(), "the rows are lost, though there is a file");
+        folder.write("path = \"a.csv\"", &rows(1)).await;
+        let mut output = folder.staged("path = \"a.csv\"", &rows(1), 1).await.unwrap();
+        output.commit().await.unwrap();
+        folder.put("a.csv", "another's");
+        folder.put(".a.csv.part", "another's");
+        output.commit().await.unwrap();
+        output.abort().await;
+        assert_eq!((folder.text("a.csv"), folder.text(".a.csv.part")), ("another's".into(), "another's".into()));
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_run_left_behind_is_no_obstacle() {
+        let folder = Folder::new();
+        folder.put(".a.csv.part", &"left behind\n".repeat(100));
+        folder.write("path = \"a.csv\"", &rows(1)).await;
+        fs::create_dir(folder.0.path().join("out")).unwrap();
+        folder.put("out/.test-node-part", "");
+        folder.write("path = \"out\"\nformat = \"csv\"", &rows(1)).await;
+        assert_eq!(folder.text("a.csv"), "a,b\n0,x0\n");
+        assert_eq!(folder.names("out"), ["test-node-00000000000000000001-00001.csv"]);
+    }
+
+    #[tokio::test]
+    async fn files_that_come_into_the_way_are_not_replaced_by_what_adds() {
+        let folder = Folder::new();
+        let settings = "path = \"out\"\nformat = \"csv\"\nrows = 1\nif_exists = \"append\"";
+        let mut output = folder.staged(settings, &rows(2), 1).await.unwrap();
+        folder.put("out/test-node-00000000000000000001-00001.csv", "another's");
+        output.commit().await.unwrap();
+        output.commit().await.unwrap();
+        assert_eq!(folder.text("out/test-node-00000000000000000001-00001.csv"), "another's");
+        assert_eq!(folder.text("out/test-node-00000000000000000001-00002.csv"), "a,b\n1,x1\n");
+        assert_eq!(folder.text("out/test-node-00000000000000000001-00003.csv"), "a,b\n0,x0\n");
+        assert_eq!(folder.names("out").len(), 3);
+        let mut output = folder.staged("path = \"b.csv\"\nif_exists = \"fail\"", &rows(1), 1).await.unwrap();
+        folder.put("b.csv", "another's");
+        let error = output.commit().await.unwrap_err().to_string();
+        assert!(error.ends_with("b.csv` exists"), "{error}");
+        output.abort().await;
+        assert_eq!(
+            (folder.text("b.csv").as_str(), folder.names(".")),
+            ("another's", vec!["b.csv".into(), "out".into()])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_keeps_its_mode() {
+        let folder = Folder::new();
+        let path = |name: &str| folder.0.path().join(name);
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o7777;
+        for (if_exists, before) in [("replace", 0o640), ("append", 0o600), ("replace", 0o400), ("append", 0o666)] {
+            folder.put("a.csv", "");
+            fs::set_permissions(path("a.csv"), fs::Permissions::from_mode(before)).unwrap();
+            let settings = format!("path = \"a.csv\"\nif_exists = \"{if_exists}\"");
+            let mut output = folder.staged(&settings, &rows(1), 1).await.unwrap();
+            assert_eq!(mode(".a.csv.part"), before | 0o200);
+            output.commit().await.unwrap();
+            assert_eq!(mode("a.csv"), before);
+            fs::remove_file(path("a.csv")).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn links_stay_links() {
+        let folder = Folder::new();
+        let path = |name: &str| folder.0.path().join(name);
+        fs::create_dir(path("deep")).unwrap();
+        symlink("deep/b.csv", path("a.csv")).unwrap();
+        symlink("../c.csv", path("deep/b.csv")).unwrap();
+        let place = folder.place("path = \"a.csv\"\nif_exists = \"fail\"");
+        assert_eq!(place, at("path"), "a link to nothing is there, too");
+        for (if_exists, lines) in [("replace", 2), ("append", 3), ("replace", 2)] {
+            folder.write(&format!("path = \"a.csv\"\nif_exists = \"{if_exists}\""), &rows(1)).await;
+            assert_eq!(folder.text("c.csv").lines().count(), lines);
+        }
+        assert!(path("a.csv").is_symlink() && path("deep/b.csv").is_symlink());
+        assert_eq!(folder.names("deep"), ["b.csv"]);
+        symlink("loop.csv", path("loop.csv")).unwrap();
+        let error = folder.staged("path = \"loop.csv\"", &rows(1), 1).await.err().unwrap().to_string();
+        assert!(error.ends_with("loop.csv` is a link that leads to itself"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_comes_between_plan_and_start_fails_too() {
+        let folder = Folder::new();
+        let plan = folder.plan("path = \"a.csv\"\nif_exists = \"fail\"", &rows(1)).unwrap();
+        folder.put("a.csv", "");
+        let error = (plan.build)().unwrap().open().await.unwrap_err();
+        assert!(error.to_string().ends_with("a.csv` exists"), "{error}");
+    }
+
+    #[test]
+    fn the_schema_says_the_default() {
+        let schema = schemars::schema_for!(FileOutput);
+        assert_eq!(schema.pointer("/properties/if_exists/default"), Some(&"replace".into()));
+    }
+
+    #[test]
+    fn settings_that_are_wrong() {
+        let folder = Folder::new();
+        folder.put("a.csv", "");
+        fs::create_dir(folder.0.path().join("b.csv")).unwrap();
+        assert_eq!(folder.place("path = \"out\""), at("path"));
+        assert_eq!(folder.place("path = \"x.csv\"\nformat = \"parquet\""), at("format"));
+        assert_eq!(folder.place("path = \"x.parquet.gz\""), at("path"));
+        assert_eq!(folder.place("path = \"out\"\nformat = \"arrow\"\ncompression = \"gzip\""), at("compression"));
+        assert_eq!(folder.place("path = \"x.csv\"\ncompression = \"gzip\""), at("compression"));
+        assert_eq!(folder.place("path = \"x.csv\"\nrows = 5"), at("rows"));
+        assert_eq!(folder.place("path = \"x.csv\"\nbytes = \"1MB\""), at("bytes"));
+        assert_eq!(folder.place("path = \"x.parquet\"\nif_exists = \"append\""), at("if_exists"));
+        assert_eq!(folder.place("path = \"a.csv\"\nif_exists = \"fail\""), at("path"));
+        assert_eq!(folder.place("path = \"b.csv\""), at("path"));
+        let nested = table("l:list<utf8>?");
+        assert_eq!(folder.plan("path = \"x.csv\"", &nested).unwrap_err()[0].at, at("path"));
+        assert_eq!(folder.names("."), ["a.csv", "b.csv"], "planning writes nothing");
+    }
+}

@@ -1,0 +1,116 @@
+//! Where the output `file` puts its files, and which of those that are there are its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use millstream_core::Epoch;
+use millstream_formats::{Compression, Format, WriteOptions};
+
+use super::staging::{is_there, part};
+
+/// Where rows go.
+pub struct Target {
+    /// The file, or the folder.
+    pub path: PathBuf,
+    /// How the files are written.
+    pub format: Format,
+    /// How they are packed.
+    pub compression: Option<Compression>,
+    /// Whether CSV is separated by tabs.
+    pub tabs: bool,
+    /// What the names of this output's files in a folder begin with.
+    pub folder: Option<String>,
+}
+
+impl Target {
+    /// How to write its files.
+    pub fn options(&self) -> WriteOptions {
+        let delimiter = if self.tabs { b'\t' } else { b',' };
+        WriteOptions { format: self.format, compression: self.compression, delimiter, header: true }
+    }
+
+    /// The folder that the files are in.
+    pub fn folder(&self) -> &Path {
+        match (&self.folder, self.path.parent()) {
+            (None, Some(parent)) if parent != Path::new("") => parent,
+            (None, _) => Path::new("."),
+            (Some(_), _) => &self.path,
+        }
+    }
+
+    /// The path of file number `number`.
+    pub fn file(&self, number: u32) -> PathBuf {
+        let Some(prefix) = &self.folder else { return self.path.clone() };
+        let packed = self.compression.map_or(String::new(), |packed| format!(".{}", packed.extension()));
+        let epoch = Epoch::default().next().0;
+        self.path.join(format!("{prefix}{epoch:020}-{number:05}.{}{packed}", self.format.name()))
+    }
+
+    /// The hidden file that is locked by who writes here: the part file, or one for all files in a folder.
+    pub fn lock(&self) -> PathBuf {
+        match &self.folder {
+            None => part(&self.path),
+            Some(prefix) => self.path.join(format!(".{prefix}part")),
+        }
+    }
+
+    /// The files of this output that are there, sorted by name.
+    pub fn existing(&self) -> Vec<PathBuf> {
+        let Some(prefix) = &self.folder else { return Vec::from_iter(is_there(&self.path).then(|| self.path.clone())) };
+        let is_own =
+            |path: &PathBuf| path.file_name().is_some_and(|name| number_of(prefix, &name.to_string_lossy()).is_some());
+        let mut files: Vec<_> = entries(&self.path).filter(is_own).collect();
+        files.sort();
+        files
+    }
+
+    /// Part files that a run left behind which was killed.
+    pub fn leftovers(&self) -> impl Iterator<Item = PathBuf> {
+        let prefix = self.folder.as_ref().map(|prefix| format!(".{prefix}"));
+        entries(self.folder()).filter(move |path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_own = prefix.as_ref().is_some_and(|prefix| number_of(prefix, &name).is_some());
+            is_own && name.ends_with(".part")
+        })
+    }
+
+    /// What is wrong with what is at the path.
+    pub fn is_in_the_way(&self) -> Option<String> {
+        match &self.folder {
+            None if self.path.is_dir() => Some(format!("`{}` is a folder", self.path.display())),
+            None if self.path.exists() && !self.path.is_file() => {
+                Some(format!("`{}` is no regular file", self.path.display()))
+            }
+            Some(_) if self.path.is_file() => Some(format!("`{}` is a file, not a folder", self.path.display())),
+            _ => None,
+        }
+    }
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// The number in a name `PREFIX{20 digits}-{5 or more digits}.EXTENSION`.
+pub fn number_of(prefix: &str, name: &str) -> Option<u32> {
+    let (epoch, rest) = name.strip_prefix(prefix)?.split_once('-')?;
+    let (number, _) = rest.split_once('.')?;
+    let is_epoch = epoch.len() == 20 && epoch.bytes().all(|byte| byte.is_ascii_digit());
+    if is_epoch && number.len() >= 5 { number.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_files_are_known_by_their_names() {
+        let number = |name| number_of("flow-out-", name);
+        assert_eq!(number("flow-out-00000000000000000001-00012.csv.gz"), Some(12));
+        assert_eq!(number("flow-out-00000000000000000001-123456.csv"), Some(123_456));
+        assert_eq!(number("flow-out-00000000000000000001-1.csv"), None);
+        assert_eq!(number("flow-out-1-00001.csv"), None);
+        assert_eq!(number("flow-out-00000000000000000001-00001"), None);
+        assert_eq!(number("flow-out2-00000000000000000001-00001.csv"), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! The output `stdout`.
+
+use std::io::{ErrorKind, Write};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::util::pretty::pretty_format_batches_with_schema;
+use async_trait::async_trait;
+use millstream_core::{
+    Batch, Delivery, Error, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Result, Stream,
+    Uses,
+};
+use millstream_formats::{encode_csv, encode_ndjson};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::text;
+
+/// Writes rows to the standard output, as they come.
+///
+/// What was written can't be taken back: if the flow is killed and resumed, rows may be written twice.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StdoutOutput {
+    /// How rows are written.
+    #[serde(default)]
+    format: RowFormat,
+    /// Where to: `stderr` keeps the standard output free for other things.
+    #[serde(default)]
+    stream: Target,
+    /// Only the first so many rows of a run are written, in `table` format as one table; those behind them are
+    /// counted and forgotten. Without it all are written.
+    #[schemars(range(min = 1))]
+    rows: Option<usize>,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum RowFormat {
+    /// One JSON object a line; null columns are left out.
+    #[default]
+    Ndjson,
+    /// Another name for `ndjson`.
+    Json,
+    /// CSV, with the names of the columns in the first line.
+    Csv,
+    /// A table for people to read: one for every batch, or one for all of the first `rows`.
+    Table,
+}
+
+/// One of the two streams that a process writes to.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Target {
+    /// The standard output.
+    #[default]
+    Stdout,
+    /// The standard error.
+    Stderr,
+}
+
+impl Kind for StdoutOutput {
+    const NAME: &'static str = "stdout";
+    const EXAMPLE: &'static str = r#"
+format = "table"
+"#;
+}
+
+impl OutputSettings for StdoutOutput {
+    fn plan(&self, _: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
+        if self.format == RowFormat::Csv {
+            let help = "use `format = \"ndjson\"`, or take the column apart before";
+            text::flat(&input.schema).map_err(|problem: Problem| problem.at(["format"]).help(help))?;
+        }
+        let (format, target, schema, rows) = (self.format, self.stream, input.schema.clone(), self.rows);
+        let build = Box::new(move || Ok(Box::new(Printer::new(format, target, schema, rows)) as Box<dyn Output>));
+        Ok(OutputPlan { uses: Uses::all(), delivery: Delivery::AtLeastOnce, build })
+    }
+}
+
+struct Printer {
+    format: RowFormat,
+    schema: SchemaRef,
+    name: &'static str,
+    sink: Box<dyn Write + Send>,
+    /// Reused from batch to batch.
+    text: Vec<u8>,
+    /// How many more rows are written.
+    left: usize,
+    /// The rows of the one table that is written when they are complete.
+    gathered: Option<Vec<RecordBatch>>,
+}
+
+impl Printer {
+    fn new(format: RowFormat, target: Target, schema: SchemaRef, rows: Option<usize>) -> Self {
+        let (name, sink): (_, Box<dyn Write + Send>) = match target {
+            Target::Stdout => ("stdout", Box::new(std::io::stdout())),
+            Target::Stderr => ("stderr", Box::new(std::io::stderr())),
+        };
+        let gathered = (format == RowFormat::Table && rows.is_some()).then(Vec::new);
+        Self { format, schema, name, sink, text: Vec::new(), left: rows.unwrap_or(usize::MAX), gathered }
+    }
+
+    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
+        match self.format {
+            RowFormat::Ndjson | RowFormat::Json => encode_ndjson(rows, &mut self.text),
+            RowFormat::Csv => encode_csv(rows, b',', false, &mut self.text),
+            RowFormat::Table => self.encode_table(std::slice::from_ref(rows)),
+        }
+    }
+
+    fn encode_table(&mut self, batches: &[RecordBatch]) -> Result<()> {
+        Ok(writeln!(self.text, "{}", pretty_format_batches_with_schema(self.schema.clone(), batches)?)?)
+    }
+
+    /// Writes the one table, unless that was done before.
+    fn print_gathered(&mut self) -> Result<()> {
+        let Some(gathered) = self.gathered.take() else { return Ok(()) };
+        self.encode_table(&gathered)?;
+        self.print()
+    }
+
+    /// Writes what is encoded, in pieces that a pipe takes at once.
+    fn print(&mut self) -> Result<()> {
+        const PIECE: usize = 1 << 16;
+        let mut pieces = self.text.chunks(PIECE);
+        let written = pieces.try_for_each(|piece| self.sink.write_all(piece)).and_then(|()| self.sink.flush());
+        self.text.clear();
+        written.map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Error::new(format!("{} was closed by the program that reads it", self.name)),
+            _ => Error::caused_by(format!("writing to {}", self.name), error),
+        })
+    }
+}
+
+#[async_trait]
+impl Output for Printer {
+    async fn open(&mut self) -> Result<()> {
+        if self.format == RowFormat::Csv {
+            encode_csv(&RecordBatch::new_empty(self.schema.clone()), b',', true, &mut self.text)?;
+        }
+        self.print()
+    }
+
+    async fn write(&mut self, batch: Batch) -> Result<()> {
+        // Nobody may be reading any more once all that was asked for is written.
+        if self.left == 0 {
+            return Ok(());
+        }
+        let rows = batch.rows.slice(0, batch.len().min(self.left));
+        self.left -= rows.num_rows();
+        let Some(gathered) = &mut self.gathered else {
+            self.encode(&rows)?;
+            return self.print();
+        };
+        gathered.push(rows);
+        if self.left > 0 { Ok(()) } else { self.print_gathered() }
+    }
+
+    async fn prepare(&mut self) -> Result<()> {
+        self.print_gathered()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Read;
+
+    use millstream_testkit::{batch, context, parse, stream, table};
+
+    use super::*;
+
+    fn printer(settings: &str, rows: &RecordBatch, sink: impl Write + Send + 'static) -> Printer {
+        let StdoutOutput { format, stream, rows: most } = parse(settings);
+        Printer { sink: Box::new(sink), ..Printer::new(format, stream, rows.schema(), most) }
+    }
+
+    /// What is written for rows in batches of `cut`.
+    async fn printed(settings: &str, rows: &RecordBatch, cut: usize) -> String {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut printer = printer(settings, rows, writer);
+        printer.open().await.unwrap();
+        for start in (0..rows.num_rows()).step_by(cut) {
+            printer.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await.unwrap();
+        }
+        printer.prepare().await.unwrap();
+        drop(printer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn every_format() {
+        let rows = table("a:int64? b:utf8?\n1 x\nnull yy");
+        assert_eq!(printed("", &rows, 1).await, "{\"a\":1,\"b\":\"x\"}\n{\"b\":\"yy\"}\n");
+        assert_eq!(printed("format = \"csv\"", &rows, 1).await, "a,b\n1,x\n,yy\n");
+        let first = "+---+---+\n| a | b |\n+---+---+\n| 1 | x |\n+---+---+\n";
+        let second = "+---+----+\n| a | b  |\n+---+----+\n|   | yy |\n+---+----+\n";
+        assert_eq!(printed("format = \"table\"", &rows, 1).await, format!("{first}{second}"));
+    }
+
+    #[tokio::test]
+    async fn only_the_first_rows_whatever_the_batches() {
+        let rows = table("a:int64\n1\n2\n3\n4\n5");
+        let first_three = "+---+\n| a |\n+---+\n| 1 |\n| 2 |\n| 3 |\n+---+\n";
+        for cut in [1, 2, 3, 5] {
+            assert_eq!(printed("format = \"csv\"\nrows = 3", &rows, cut).await, "a\n1\n2\n3\n");
+            assert_eq!(printed("rows = 1", &rows, cut).await, "{\"a\":1}\n");
+            assert_eq!(printed("format = \"table\"\nrows = 3", &rows, cut).await, first_three);
+            let fewer = rows.slice(0, 3);
+            assert_eq!(printed("format = \"table\"\nrows = 100", &fewer, cut).await, first_three);
+        }
+        let none = printed("format = \"table\"\nrows = 3", &rows.slice(0, 0), 1).await;
+        assert!(none.contains("| a |"), "{none}");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_is_a_clean_error() {
+        let rows = table("a:int64\n1");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let error = printer("", &rows, writer).write(batch(rows)).await.unwrap_err();
+        assert_eq!(error.to_string(), "stdout was closed by the program that reads it");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_when_it_has_its_rows_is_none() {
+        let rows = table("a:int64\n1\n2\n3");
+        for format in ["ndjson", "csv", "table"] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            let mut printer = printer(&format!("format = \"{format}\"\nrows = 2"), &rows, writer);
+            printer.open().await.unwrap();
+            printer.write(batch(rows.clone())).await.unwrap();
+            drop(reader);
+            printer.write(batch(rows.clone())).await.unwrap();
+            printer.prepare().await.unwrap();
+        }
+    }
+
+    #[test]
+    fn the_schema_says_the_defaults() {
+        let schema = schemars::schema_for!(StdoutOutput);
+        let default = |name: &str| schema.pointer(&format!("/properties/{name}/default")).unwrap().clone();
+        assert_eq!((default("format"), default("stream")), ("ndjson".into(), "stdout".into()));
+    }
+
+    #[test]
+    fn nested_columns_are_no_csv() {
+        let settings: StdoutOutput = parse("format = \"csv\"");
+        let rows = stream("from", millstream_testkit::schema("l:list<utf8>"));
+        let problems = settings.plan(&context(), &rows).unwrap_err();
+        assert_eq!(problems[0].at, ["format".into()]);
+        assert_eq!(
+            settings.plan(&context(), &stream("from", table("a").schema())).unwrap().delivery,
+            Delivery::AtLeastOnce
+        );
+    }
+}

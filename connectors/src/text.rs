@@ -1,0 +1,52 @@
+//! Settings that inputs of text formats share.
+
+use arrow::datatypes::Schema;
+use millstream_core::{Problem, type_name};
+use millstream_formats::{CsvOptions, Timezone, nested_column, parse_timezone};
+
+/// How many rows are looked at to find the types of columns.
+pub const INFER_ROWS: usize = 10_000;
+
+/// For `#[serde(default)]`.
+pub fn infer_rows() -> usize {
+    INFER_ROWS
+}
+
+/// For `#[serde(default)]`.
+pub fn header() -> bool {
+    true
+}
+
+/// For `#[serde(default)]`.
+pub fn null_values() -> Vec<String> {
+    vec![String::new()]
+}
+
+/// The delimiter as a byte, `or` if there is none.
+pub fn delimiter(delimiter: Option<char>, or: u8) -> Result<u8, Problem> {
+    match delimiter {
+        None => Ok(or),
+        Some(byte) if byte.is_ascii() && !matches!(byte, '"' | '\r' | '\n') => Ok(byte as u8),
+        Some(other) => Err(Problem::new(format!("`{}` can't separate cells", other.escape_default()))
+            .at(["delimiter"])
+            .help("use a single ASCII character, such as `,`, `;` or a tab")),
+    }
+}
+
+/// The time zone by its name.
+pub fn timezone(name: Option<&str>) -> Result<Option<Timezone>, Problem> {
+    let parse = |name| parse_timezone(name).map_err(|message| Problem::new(message).at(["timezone"]));
+    name.map(parse).transpose()
+}
+
+/// The settings of CSV but for the delimiter.
+pub fn csv_options(header: bool, null_values: &[String]) -> CsvOptions {
+    CsvOptions { header, null_values: null_values.to_vec(), ..CsvOptions::default() }
+}
+
+/// CSV has no lists and structs.
+pub fn flat(schema: &Schema) -> Result<(), Problem> {
+    let Some(field) = nested_column(schema) else { return Ok(()) };
+    let (name, kind) = (field.name(), type_name(field.data_type()));
+    Err(Problem::new(format!("column `{name}` has the type {kind}, which CSV can't hold")))
+}
