@@ -1,1 +1,28 @@
-//! stub
+//! The processors that speak SQL: DataFusion plans a query once, and its expressions run over every batch.
+//!
+//! * [`Condition`]: a boolean expression over the rows of a schema.
+//! * The processors `sql` and `route`, which [`register`] adds to the list of nodes.
+
+mod condition;
+mod diagnose;
+mod functions;
+mod halve;
+mod parse;
+mod plan;
+mod predicate;
+mod program;
+mod refuse;
+mod route;
+mod sql;
+mod text;
+mod unnest;
+mod words;
+
+use millstream_core::Registry;
+
+pub use condition::Condition;
+
+/// Adds the processors of this crate.
+pub fn register(registry: &mut Registry) {
+    registry.processor::<sql::SqlSettings>().processor::<route::RouteSettings>();
+}
