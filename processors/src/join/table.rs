@@ -1,0 +1,62 @@
+//! The table of a join: kept while it arrives, then looked up.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use millstream_core::{ByteSize, Error, Problem, Problems, Result, ResultExt, batch_bytes};
+
+use crate::lookup::Lookup;
+
+/// What is kept of the table while it arrives: its key columns, then those that are taken.
+pub struct Side {
+    columns: Vec<usize>,
+    keys: usize,
+    schema: SchemaRef,
+    rows: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+impl Side {
+    /// Nothing yet of a stream with the schema `with`.
+    pub fn new(with: &Schema, keys: &[usize], taken: &[usize]) -> Result<Self, Problems> {
+        let columns: Vec<usize> = keys.iter().chain(taken).copied().collect();
+        let schema = with.project(&columns).map_err(|error| Problem::new(error.to_string()))?;
+        Ok(Self { columns, keys: keys.len(), schema: Arc::new(schema), rows: Vec::new(), bytes: 0 })
+    }
+
+    /// Keeps rows. Beyond the limit they are only counted, so that the error can say how much there is.
+    pub fn keep(&mut self, rows: &RecordBatch, limit: ByteSize) -> Result<()> {
+        let columns = self.columns.iter().map(|&column| rows.column(column).clone()).collect();
+        let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+        self.bytes += batch_bytes(&rows);
+        if self.bytes > limit.0 {
+            self.rows.clear();
+        } else {
+            self.rows.push(rows);
+        }
+        Ok(())
+    }
+
+    /// All that was kept, ready to be looked up.
+    pub fn table(&mut self, types: &[DataType], limit: ByteSize) -> Result<Table> {
+        if self.bytes > limit.0 {
+            let needed = self.bytes.div_ceil(1 << 20);
+            return Err(Error::new(format!(
+                "`with` has {needed}MiB in the columns that the join needs, and `max_bytes` is {limit}; set it to {needed}MiB or more"
+            )));
+        }
+        let rows =
+            concat_batches(&self.schema, &std::mem::take(&mut self.rows)).doing(|| "keeping the rows of `with`")?;
+        let (keys, taken) = rows.columns().split_at(self.keys);
+        Ok(Table { lookup: Lookup::new(keys, types.to_vec())?, taken: taken.to_vec() })
+    }
+}
+
+/// The table, once it is known whole.
+pub struct Table {
+    pub lookup: Lookup,
+    /// The columns that are added to matches.
+    pub taken: Vec<ArrayRef>,
+}
