@@ -1,0 +1,130 @@
+//! What predictions reach that need no model: the last label again, and the most frequent one or the mean.
+
+use millstream_core::Baselines;
+
+use super::classes::Confusion;
+use super::{ClassScores, NumberScores};
+use crate::label::Task;
+
+/// Scores both baselines, each predicting a row before it knows its label.
+///
+/// Before the first row they predict the first class, or 0.
+#[derive(Clone, Debug)]
+pub enum BaselineScores {
+    /// Of classes.
+    Classes(ClassBaselines),
+    /// Of numbers.
+    Numbers(NumberBaselines),
+}
+
+impl BaselineScores {
+    /// Of nothing yet.
+    pub fn new(task: Task) -> Self {
+        let classes = match task {
+            Task::Regression => return Self::Numbers(NumberBaselines::default()),
+            Task::Binary => 2,
+            Task::Multiclass(classes) => classes,
+        };
+        Self::Classes(ClassBaselines {
+            last: 0,
+            no_change: Confusion::new(classes),
+            counts: vec![0; classes],
+            rows: 0,
+            shares: vec![1.0 / classes as f64; classes],
+            majority: ClassScores::new(classes),
+        })
+    }
+
+    /// Counts one row by its label: a number, or the index of a class.
+    #[inline]
+    pub fn add(&mut self, target: f64) {
+        match self {
+            Self::Classes(baselines) => baselines.add(target as usize),
+            Self::Numbers(baselines) => baselines.add(target),
+        }
+    }
+
+    /// The figures.
+    pub fn metrics(&self) -> Baselines {
+        match self {
+            Self::Classes(baselines) => Baselines {
+                no_change: ClassScores::certain(baselines.no_change.clone()).metrics(),
+                majority: baselines.majority.metrics(),
+            },
+            Self::Numbers(baselines) => {
+                Baselines { no_change: baselines.no_change.metrics(), majority: baselines.mean.metrics() }
+            }
+        }
+    }
+}
+
+/// The baselines of classes.
+#[derive(Clone, Debug)]
+pub struct ClassBaselines {
+    last: usize,
+    /// Its predictions are certain, so counting them is enough.
+    no_change: Confusion,
+    counts: Vec<u64>,
+    rows: u64,
+    /// The share of each class so far, which is what the majority baseline gives as its probability.
+    shares: Vec<f64>,
+    majority: ClassScores,
+}
+
+impl ClassBaselines {
+    #[inline]
+    fn add(&mut self, class: usize) {
+        self.no_change.add(class, self.last);
+        self.last = class;
+        self.majority.add(class, &self.shares);
+        self.counts[class] += 1;
+        self.rows += 1;
+        let each = 1.0 / self.rows as f64;
+        self.shares.iter_mut().zip(&self.counts).for_each(|(share, count)| *share = *count as f64 * each);
+    }
+}
+
+/// The baselines of numbers.
+#[derive(Clone, Debug, Default)]
+pub struct NumberBaselines {
+    last: f64,
+    no_change: NumberScores,
+    mean: NumberScores,
+}
+
+impl NumberBaselines {
+    #[inline]
+    fn add(&mut self, target: f64) {
+        self.no_change.add(target, self.last);
+        self.last = target;
+        self.mean.add(target, self.mean.mean());
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_that_stay_favour_no_change() {
+        let mut baselines = BaselineScores::new(Task::Binary);
+        [1.0, 1.0, 1.0, 0.0, 0.0, 0.0].into_iter().for_each(|target| baselines.add(target));
+        let Baselines { no_change, majority } = baselines.metrics();
+        // Before the first row no change says 0, and so does the majority of nothing.
+        assert_eq!(no_change.get("accuracy").unwrap(), 4.0 / 6.0);
+        assert_eq!(majority.get("accuracy").unwrap(), 2.0 / 6.0);
+        let probabilities = [0.5, 1.0, 1.0, 0.0, 0.25, 0.4];
+        let loss: f64 = probabilities.iter().map(|p: &f64| -p.clamp(1e-15, 1.0 - 1e-15).ln()).sum();
+        assert!((majority.get("log_loss").unwrap() - loss / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn numbers_are_compared_with_the_last_and_the_mean() {
+        let mut baselines = BaselineScores::new(Task::Regression);
+        [2.0, 4.0, 3.0].into_iter().for_each(|target| baselines.add(target));
+        let Baselines { no_change, majority } = baselines.metrics();
+        assert_eq!(no_change.get("mae").unwrap(), 5.0 / 3.0);
+        assert_eq!(majority.get("mae").unwrap(), 4.0 / 3.0);
+    }
+}

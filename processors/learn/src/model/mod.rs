@@ -1,0 +1,293 @@
+//! A model: encoders and an estimator, which read record batches and learn row by row.
+
+mod predictions;
+mod scored;
+mod signature;
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use millstream_core::{Error, Result};
+use sha2::{Digest, Sha256};
+
+pub use predictions::{Predictions, prediction_fields};
+pub(crate) use predictions::{likeliest, positive};
+pub use scored::ScoredModel;
+pub use signature::{Features, Signature};
+
+use crate::encode::{self, Encoders, Rows, TILE_ROWS, Tile};
+use crate::estimator::{Estimate, Estimator, Shape};
+use crate::refused::Refused;
+use crate::simd::{self, Work};
+use crate::tensors::Tensors;
+
+/// A model that learns online.
+///
+/// Everything in it is determined by its signature and by the rows that it learned, in their order: not by how they
+/// were cut into batches, nor by the machine.
+#[derive(Clone, Debug)]
+pub struct Model {
+    signature: Signature,
+    encoders: Encoders,
+    estimator: Estimator,
+    rows: u64,
+}
+
+/// The rows of a batch, as a model reads them.
+#[derive(Clone, Debug)]
+pub struct Input {
+    rows: Rows,
+    /// Numbers, or the indexes of classes. NaN where there is no label.
+    targets: Vec<f64>,
+    refused: Option<BooleanArray>,
+}
+
+impl Input {
+    /// The rows that the model can't use, if there are any. Nothing must be learned from a batch that has some.
+    pub fn refused(&self) -> Option<&BooleanArray> {
+        self.refused.as_ref()
+    }
+}
+
+impl Model {
+    /// A model that has learned nothing.
+    pub fn new(signature: Signature) -> Self {
+        let encoders = Encoders::new(&signature.features, signature.missing);
+        let shape = Shape {
+            numbers: encoders.numbers(),
+            width: encoders.width(),
+            slots: encoders.slots(),
+            classes: signature.label.classes.len(),
+        };
+        let estimator = Estimator::new(&signature.estimator, shape);
+        Self { signature, encoders, estimator, rows: 0 }
+    }
+
+    /// What it learns from, what it predicts, and how.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// How many rows it has learned.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Reads features and labels.
+    pub fn read(&self, rows: &RecordBatch) -> Result<Input> {
+        let label = &self.signature.label;
+        let mut refused = Refused::default();
+        let targets = label.read(encode::column(rows, &label.column)?, &mut refused)?;
+        self.read_features(rows, targets, refused)
+    }
+
+    /// Reads features only.
+    pub fn read_unlabelled(&self, rows: &RecordBatch) -> Result<Input> {
+        self.read_features(rows, vec![f64::NAN; rows.num_rows()], Refused::default())
+    }
+
+    fn read_features(&self, rows: &RecordBatch, targets: Vec<f64>, mut refused: Refused) -> Result<Input> {
+        let rows = encode::read(&self.signature.features, self.signature.missing, rows, &mut refused)?;
+        Ok(Input { rows, targets, refused: refused.mask() })
+    }
+
+    /// Why row `row` of the batch that was read is among the refused.
+    pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {
+        if self.signature.missing == encode::Missing::Fail
+            && let Some(why) = encode::why_refused(&self.signature.features, rows, row)?
+        {
+            return Ok(why);
+        }
+        let label = &self.signature.label;
+        label.why_refused(encode::column(rows, &label.column)?, row)
+    }
+
+    /// Predicts every row, each before it is learned; learns those that have a label, and that `learn` marks if it is
+    /// given.
+    pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
+        refuse_nothing(input)?;
+        let mut predictions = Predictions::new(input.rows.count(), self.estimator.outputs());
+        let work = Step {
+            encoders: &mut self.encoders,
+            estimator: &mut self.estimator,
+            input,
+            learn,
+            predictions: &mut predictions,
+        };
+        self.rows += simd::run(work);
+        Ok(predictions)
+    }
+
+    /// Predicts every row and learns nothing.
+    pub fn predict(&self, input: &Input) -> Result<Predictions> {
+        refuse_nothing(input)?;
+        let mut predictions = Predictions::new(input.rows.count(), self.estimator.outputs());
+        let (encoders, estimator) = (&self.encoders, &self.estimator);
+        simd::run(Predict { encoders, estimator, rows: &input.rows, predictions: &mut predictions });
+        Ok(predictions)
+    }
+
+    /// Reads a batch, then predicts and learns every row of it that has a label.
+    pub fn step_batch(&mut self, rows: &RecordBatch) -> Result<Predictions> {
+        let input = self.read(rows)?;
+        self.step(&input, None)
+    }
+
+    /// Reads a batch, and predicts every row of it.
+    pub fn predict_batch(&self, rows: &RecordBatch) -> Result<Predictions> {
+        self.predict(&self.read_unlabelled(rows)?)
+    }
+
+    /// The model as a safetensors file. Models that are equal are the same bytes.
+    pub fn save(&self) -> Result<Vec<u8>> {
+        let mut tensors = Tensors::default();
+        tensors.put_u64("rows", &[self.rows]);
+        self.encoders.save(&mut tensors);
+        self.estimator.save(&mut tensors);
+        tensors.write(&self.signature.to_json())
+    }
+
+    /// The model of a file. It goes on learning as if it had never been written.
+    pub fn load(bytes: &[u8]) -> Result<Self> {
+        let (tensors, about) = Tensors::read(bytes)?;
+        let mut model = Self::new(Signature::from_json(&about)?);
+        model.encoders.load(&tensors)?;
+        model.estimator.load(&tensors)?;
+        model.rows = *tensors.u64s("rows")?.first().ok_or_else(|| Error::new("the tensor `rows` is empty"))?;
+        Ok(model)
+    }
+}
+
+/// The SHA-256 of a model file, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn refuse_nothing(input: &Input) -> Result<()> {
+    match &input.refused {
+        None => Ok(()),
+        Some(refused) => Err(Error::new(format!(
+            "{} of {} rows lack a feature or have a label that is none",
+            refused.true_count(),
+            refused.len()
+        ))),
+    }
+}
+
+/// Predicting and learning a batch.
+struct Step<'a> {
+    encoders: &'a mut Encoders,
+    estimator: &'a mut Estimator,
+    input: &'a Input,
+    learn: Option<&'a BooleanArray>,
+    predictions: &'a mut Predictions,
+}
+
+impl Work for Step<'_> {
+    /// How many rows were learned.
+    type Output = u64;
+
+    #[inline(always)]
+    fn run(self) -> u64 {
+        let Self { encoders, estimator, input, learn, predictions } = self;
+        let rows = &input.rows;
+        let mut tile = Tile::new(rows.count(), encoders.width());
+        let mut scratch = encoders.scratch();
+        let mut learned = 0;
+        let mut start = 0;
+        while start < rows.count() {
+            let count = tile.fill(rows.numbers(), start, rows.count());
+            for offset in 0..count {
+                let (row, numbers) = (start + offset, tile.row(offset));
+                encoders.encode(rows, row, numbers, &mut scratch);
+                estimator.predict(scratch.row(), predictions.row_mut(row));
+                let target = input.targets[row];
+                if target.is_nan() || learn.is_some_and(|learn| learn.is_null(row) || !learn.value(row)) {
+                    continue;
+                }
+                encoders.learn(rows, row, numbers, &mut scratch);
+                estimator.learn(scratch.row(), target);
+                learned += 1;
+            }
+            start += TILE_ROWS;
+        }
+        learned
+    }
+}
+
+/// Predicting a batch.
+struct Predict<'a> {
+    encoders: &'a Encoders,
+    estimator: &'a Estimator,
+    rows: &'a Rows,
+    predictions: &'a mut Predictions,
+}
+
+impl Work for Predict<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { encoders, estimator, rows, predictions } = self;
+        let mut tile = Tile::new(rows.count(), encoders.width());
+        let mut scratch = encoders.scratch();
+        let mut start = 0;
+        while start < rows.count() {
+            let count = tile.fill(rows.numbers(), start, rows.count());
+            for offset in 0..count {
+                encoders.encode(rows, start + offset, tile.row(offset), &mut scratch);
+                estimator.predict(scratch.row(), predictions.row_mut(start + offset));
+            }
+            start += TILE_ROWS;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array};
+
+    use super::*;
+    use crate::{EstimatorSettings, Features, Missing};
+
+    fn rows() -> RecordBatch {
+        let column = |salt: f64| -> ArrayRef {
+            let value = |row: u32| (f64::from(row) * salt).sin() * 10.0 + salt;
+            Arc::new(Float64Array::from_iter_values((0..1000).map(value)))
+        };
+        let label: ArrayRef = Arc::new(BooleanArray::from_iter((0..1000).map(|row| Some(row % 7 < 3))));
+        let columns = [("a", column(0.7)), ("b", column(1.3)), ("c", column(99.0)), ("y", label)];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    /// Every bit of the predictions, and the file of the model, after learning by way of `run`.
+    fn bits(run: fn(Step<'_>) -> u64, estimator: EstimatorSettings) -> (Vec<u64>, Vec<u8>) {
+        let features = Features::Listed(["a", "b", "c"].map(str::to_owned).into());
+        let signature = Signature::plan(&rows().schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
+        let mut model = Model::new(signature);
+        let input = model.read(&rows()).unwrap();
+        let mut predictions = Predictions::new(1000, model.estimator.outputs());
+        let (encoders, estimator) = (&mut model.encoders, &mut model.estimator);
+        let learned = run(Step { encoders, estimator, input: &input, learn: None, predictions: &mut predictions });
+        assert_eq!(learned, 1000);
+        let bits = (0..1000).flat_map(|row| predictions.row(row)).map(|value| value.to_bits()).collect();
+        (bits, model.save().unwrap())
+    }
+
+    #[test]
+    fn wide_vectors_give_the_same_bits() {
+        for estimator in [
+            EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.01 },
+            EstimatorSettings::SoftmaxRegression { learning_rate: 0.1, l2: 0.01 },
+        ] {
+            assert!(
+                bits(|step| simd::run(step), estimator.clone()) == bits(|step| simd::run_anywhere(step), estimator)
+            );
+        }
+    }
+}

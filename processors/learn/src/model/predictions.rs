@@ -1,0 +1,118 @@
+//! What a model predicts for the rows of a batch.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, StructArray};
+use arrow::datatypes::{DataType, Field, Fields};
+use millstream_core::Result;
+
+use crate::label::{Label, Task};
+
+/// One prediction a row: a number, the probability of the positive of two classes, or one probability a class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predictions {
+    rows: usize,
+    outputs: usize,
+    values: Vec<f64>,
+}
+
+impl Predictions {
+    pub(crate) fn new(rows: usize, outputs: usize) -> Self {
+        Self { rows, outputs, values: vec![0.0; rows * outputs] }
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The prediction of one row. Of two classes it may be both probabilities or that of the positive one: the last
+    /// number is that in any case.
+    #[inline]
+    pub fn row(&self, row: usize) -> &[f64] {
+        &self.values[row * self.outputs..(row + 1) * self.outputs]
+    }
+
+    #[inline(always)]
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f64] {
+        &mut self.values[row * self.outputs..(row + 1) * self.outputs]
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[f64]> {
+        self.values.chunks_exact(self.outputs)
+    }
+
+    /// The predictions as columns, in the order of [`prediction_fields`].
+    pub fn columns(&self, label: &Label) -> Result<Vec<ArrayRef>> {
+        let class = self.iter().map(likeliest);
+        match label.task() {
+            Task::Regression => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
+            Task::Binary => {
+                let positive = self.iter().map(positive);
+                Ok(vec![label.column_of(class)?, Label::column_of_numbers(positive)])
+            }
+            Task::Multiclass(_) => {
+                let of_class = self.iter().map(|row| row[likeliest(row)]);
+                let columns = vec![label.column_of(class)?, Label::column_of_numbers(of_class), self.by_class(label)?];
+                Ok(columns)
+            }
+        }
+    }
+
+    fn by_class(&self, label: &Label) -> Result<ArrayRef> {
+        let of_class = |class: usize| self.iter().map(move |row| row[class]);
+        let columns =
+            (0..self.outputs).map(|class| -> ArrayRef { Arc::new(Float64Array::from_iter_values(of_class(class))) });
+        Ok(Arc::new(StructArray::try_new(class_fields(label), columns.collect(), None)?))
+    }
+}
+
+/// The probability of the positive of two classes.
+#[inline(always)]
+pub(crate) fn positive(prediction: &[f64]) -> f64 {
+    prediction.last().copied().unwrap_or(f64::NAN)
+}
+
+/// The index of the class that is predicted: the likeliest, and the first of equals. NaN is no class's, so the first.
+#[inline]
+pub(crate) fn likeliest(prediction: &[f64]) -> usize {
+    if let [positive] = prediction {
+        return usize::from(*positive > 0.5);
+    }
+    let better = |best: usize, class: usize| if prediction[class] > prediction[best] { class } else { best };
+    (0..prediction.len()).fold(0, better)
+}
+
+/// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
+/// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name.
+pub fn prediction_fields(label: &Label, prefix: &str, nullable: bool) -> Vec<Field> {
+    let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
+    let mut fields = vec![field("prediction", label.prediction_type())];
+    if label.task() != Task::Regression {
+        fields.push(field("probability", DataType::Float64));
+    }
+    if let Task::Multiclass(_) = label.task() {
+        fields.push(field("probabilities", DataType::Struct(class_fields(label))));
+    }
+    fields
+}
+
+fn class_fields(label: &Label) -> Fields {
+    label.classes.iter().map(|class| Field::new(class.to_string(), DataType::Float64, false)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_class_is_predicted() {
+        assert_eq!([likeliest(&[0.5]), likeliest(&[0.51]), likeliest(&[f64::NAN])], [0, 1, 0]);
+        assert_eq!([likeliest(&[0.5, 0.5]), likeliest(&[0.1, 0.2, 0.7]), likeliest(&[0.4, 0.4, 0.2])], [0, 2, 0]);
+    }
+}

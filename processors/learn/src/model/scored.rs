@@ -1,0 +1,73 @@
+//! Test, then train: a model that is scored on every row before it learns it.
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use millstream_core::{Baselines, Metrics, Result};
+
+use super::{Input, Model, Predictions, Signature};
+use crate::metrics::{BaselineScores, Scores};
+
+/// A model together with its scores, and those of the baselines on the same rows.
+#[derive(Clone, Debug)]
+pub struct ScoredModel {
+    model: Model,
+    learned: Scores,
+    held_out: Scores,
+    baselines: BaselineScores,
+}
+
+impl ScoredModel {
+    /// A model that has learned nothing.
+    pub fn new(signature: Signature) -> Self {
+        let task = signature.label.task();
+        Self {
+            model: Model::new(signature),
+            learned: Scores::new(task),
+            held_out: Scores::new(task),
+            baselines: BaselineScores::new(task),
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Predicts every row, each before it is learned; learns those that have a label, and that `learn` marks if it is
+    /// given. Scores the rows that it learned, and apart from them those that it was told not to learn.
+    pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
+        let predictions = self.model.step(input, learn)?;
+        for (row, target) in input.targets.iter().enumerate() {
+            if target.is_nan() {
+                continue;
+            }
+            if learn.is_some_and(|learn| learn.is_null(row) || !learn.value(row)) {
+                self.held_out.add(*target, predictions.row(row));
+                continue;
+            }
+            self.learned.add(*target, predictions.row(row));
+            self.baselines.add(*target);
+        }
+        Ok(predictions)
+    }
+
+    /// Reads a batch; predicts, scores and learns every row of it that has a label.
+    pub fn step_batch(&mut self, rows: &RecordBatch) -> Result<Predictions> {
+        let input = self.model.read(rows)?;
+        self.step(&input, None)
+    }
+
+    /// The figures of the rows that were learned, each predicted before.
+    pub fn metrics(&self) -> Metrics {
+        self.learned.metrics()
+    }
+
+    /// The figures of the rows that were not to be learned.
+    pub fn held_out(&self) -> Metrics {
+        self.held_out.metrics()
+    }
+
+    /// What predictions without a model reach on the rows that were learned.
+    pub fn baselines(&self) -> Baselines {
+        self.baselines.metrics()
+    }
+}

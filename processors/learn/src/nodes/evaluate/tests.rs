@@ -1,0 +1,105 @@
+use millstream_testkit::{context, drive, parse, stream, table};
+
+use super::*;
+
+fn evaluate(settings: &str, rows: &RecordBatch, batch_rows: usize) -> (Evaluation, Vec<String>, usize) {
+    let settings: EvaluateSettings = parse(settings);
+    let driven = drive(&settings, &[("from", rows.clone())], batch_rows);
+    let Some(Report::Evaluation(evaluation)) = driven.report else { panic!("a report of an evaluation") };
+    let passed = driven.ports.values().flatten().map(RecordBatch::num_rows).sum();
+    (evaluation, driven.failed.into_iter().map(|failed| failed.error).collect(), passed)
+}
+
+fn problem(settings: &str, columns: &str) -> String {
+    let settings: EvaluateSettings = parse(settings);
+    settings.plan(&context(), &[stream("from", table(columns).schema())]).unwrap_err()[0].message.clone()
+}
+
+#[test]
+fn the_example_is_one() {
+    let _: EvaluateSettings = parse(EvaluateSettings::EXAMPLE);
+}
+
+#[test]
+fn two_classes_with_probabilities() {
+    let rows = table(
+        "y:boolean? my_prediction:boolean? my_probability:float64?
+         true true 0.9
+         false false 0.1
+         null true 0.9
+         true null null
+         true false 0.4",
+    );
+    for batch_rows in [1, 10] {
+        let (evaluation, failed, passed) = evaluate("label = 'y'\nas = 'my_'", &rows, batch_rows);
+        assert_eq!((evaluation.rows, failed.len(), passed), (3, 0, 5));
+        assert_eq!(evaluation.metrics.get("accuracy"), Some(2.0 / 3.0));
+        assert_eq!(evaluation.metrics.get("auc"), Some(1.0));
+    }
+}
+
+#[test]
+fn integers_with_a_probability_are_two_classes() {
+    let rows = table("y:int64 prediction:int32 probability:float64\n 1 1 0.8\n 0 1 0.6\n 7 1 0.6");
+    let (evaluation, failed, passed) = evaluate("label = 'y'", &rows, 10);
+    assert_eq!(evaluation.metrics.get("f1"), Some(2.0 / 3.0));
+    assert_eq!((failed, passed), (vec!["`y` or `prediction` is none of the classes `0`, `1`".to_owned()], 2));
+}
+
+#[test]
+fn texts_are_compared_as_they_come() {
+    let rows = table("y guess\n a a\n b a\n c c\n ü ü");
+    let (evaluation, ..) = evaluate("label = 'y'\nprediction = 'guess'", &rows, 1);
+    assert_eq!(evaluation.metrics.get("accuracy"), Some(0.75));
+    assert!(evaluation.metrics.get("log_loss").unwrap().is_nan());
+}
+
+#[test]
+fn many_classes_with_their_probabilities() {
+    use arrow::array::{ArrayRef, StructArray};
+    use arrow::datatypes::Field;
+    use std::sync::Arc;
+
+    let of_class = |name: &str, values: Vec<f64>| {
+        (Arc::new(Field::new(name, DataType::Float64, false)), Arc::new(Float64Array::from(values)) as ArrayRef)
+    };
+    let probabilities = StructArray::from(vec![
+        of_class("a", vec![0.5, 0.2]),
+        of_class("b", vec![0.3, 0.2]),
+        of_class("c", vec![0.2, 0.6]),
+    ]);
+    let texts = table("y prediction\n a a\n b c");
+    let columns: [(&str, ArrayRef); 3] = [
+        ("y", texts.column(0).clone()),
+        ("prediction", texts.column(1).clone()),
+        ("probabilities", Arc::new(probabilities)),
+    ];
+    let (evaluation, ..) = evaluate("label = 'y'", &RecordBatch::try_from_iter(columns).unwrap(), 10);
+    let expected = -(0.5_f64.ln() + 0.2_f64.ln()) / 2.0;
+    assert!((evaluation.metrics.get("log_loss").unwrap() - expected).abs() < 1e-12);
+}
+
+#[test]
+fn numbers_are_scored_as_numbers() {
+    let rows = table("y:int64? prediction:float64?\n 1 2\n 3 3\n null 1\n 2 null");
+    let (evaluation, ..) = evaluate("label = 'y'", &rows, 1);
+    assert_eq!((evaluation.rows, evaluation.metrics.get("mae")), (2, Some(0.5)));
+}
+
+#[test]
+fn columns_are_asked_for() {
+    let settings: EvaluateSettings = parse("label = 'y'");
+    let schema = table("y:boolean prediction:boolean probability:float64 other:int64\n").schema();
+    let plan = settings.plan(&context(), &[stream("from", schema)]).unwrap();
+    assert_eq!(plan.uses, [Uses::passing_on(["prediction", "probability", "y"])]);
+}
+
+#[test]
+fn wrong_settings_are_explained() {
+    assert_eq!(problem("label = 'z'", "y prediction\n"), "there is no column `z`");
+    assert_eq!(problem("label = 'y'\nas = 'a_'", "y prediction\n"), "there is no column `a_prediction`");
+    let types = problem("label = 'y'", "y prediction:boolean\n");
+    assert_eq!(types, "label `y` and prediction `prediction` can't be compared: they are utf8 and boolean");
+    let text = problem("label = 'y'\nprobability = 'p'", "y:boolean prediction:boolean p\n");
+    assert_eq!(text, "column `p` is utf8, and no number");
+}

@@ -1,0 +1,19 @@
+//! The nodes over models.
+
+mod columns;
+mod condition;
+mod evaluate;
+mod predict;
+mod train;
+mod version;
+
+use millstream_core::Registry;
+
+pub use evaluate::EvaluateSettings;
+pub use predict::PredictSettings;
+pub use train::TrainSettings;
+
+/// Adds the nodes to the list of those that there are.
+pub fn register(registry: &mut Registry) {
+    registry.processor::<TrainSettings>().processor::<PredictSettings>().processor::<EvaluateSettings>();
+}

@@ -1,0 +1,249 @@
+//! The node `predict`: predictions of a model that is trained elsewhere.
+
+use arrow::array::{BooleanArray, new_null_array};
+use arrow::datatypes::{Schema, SchemaRef};
+use millstream_core::{
+    Batch, ByteSize, Collector, Epoch, Error, Kind, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
+    ProcessorSettings, Result, Stream, Uses, batch_bytes, known_names, type_name,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::columns::{append, with_columns};
+use super::version;
+use crate::model::{Model, Signature, prediction_fields};
+use crate::registry::{ModelReference, Registry, Selector};
+
+/// Adds the predictions of a model to the rows that pass, and learns nothing.
+///
+/// `model = "fraud"` is the model that a `train` node of the same flow trains: new versions arrive at borders, and
+/// predict the rows behind. `fraud@champion`, `fraud@latest` and `fraud/3` are read from the registry when the flow
+/// starts.
+///
+/// The new columns are those of `train`: `prediction` and, for classes, `probability` (of the positive one of two
+/// classes, else of the predicted one) and, for more than two, `probabilities`. A row that lacks a feature leaves by the
+/// port `failed`, unless the model was trained with `missing = "mean"`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PredictSettings {
+    /// The model: `NAME` of one that this flow trains, or `NAME@champion`, `NAME@latest`, `NAME/3` from the registry.
+    model: String,
+    /// What happens to rows before the first version arrives from the flow's `train` node. By default their predictions
+    /// are null (`"null"`); but where the only version comes at the end of the flow, they wait for it (`"hold"`).
+    before_first: Option<BeforeFirst>,
+    /// How many bytes of rows `before_first = "hold"` keeps at most.
+    #[serde(default = "default_hold_bytes")]
+    #[schemars(extend("default" = "64MiB"))]
+    hold_bytes: ByteSize,
+    /// What stands in front of the names of the new columns.
+    #[serde(default, rename = "as")]
+    prefix: String,
+}
+
+/// What happens to rows before there is a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum BeforeFirst {
+    /// Their predictions are null.
+    Null,
+    /// They wait for the first version.
+    Hold,
+    /// They leave by the port `failed`.
+    Fail,
+}
+
+impl BeforeFirst {
+    /// Without waiting, a model that comes at the end would predict nothing at all.
+    fn usual(versions: Option<&Stream>) -> Self {
+        match versions.is_some_and(|versions| version::is_only_at_the_end(&versions.schema)) {
+            true => Self::Hold,
+            false => Self::Null,
+        }
+    }
+}
+
+fn default_hold_bytes() -> ByteSize {
+    ByteSize(64 << 20)
+}
+
+impl Kind for PredictSettings {
+    const NAME: &'static str = "predict";
+    const EXAMPLE: &'static str = r#"model = "fraud@champion""#;
+}
+
+const ROWS_PORT: usize = 0;
+
+impl ProcessorSettings for PredictSettings {
+    fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        let input = &inputs[0];
+        let reference = ModelReference::parse(&self.model).map_err(|error| self.problem(&error))?;
+        let (signature, model) = match inputs.get(1) {
+            Some(versions) => (version::signature(&versions.schema).map_err(|error| self.problem(&error))?, None),
+            None => {
+                let model = self.registered(&reference, context)?;
+                (model.signature().clone(), Some(model))
+            }
+        };
+        self.check_features(&signature, input)?;
+        let schema = with_columns(&input.schema, prediction_fields(&signature.label, &self.prefix, true))?;
+        let features = signature.features.iter().map(|feature| feature.name.clone());
+        let mut uses = vec![Uses::passing_on(features)];
+        uses.extend(inputs.get(1).map(|_| Uses::all()));
+        let predictor = Predictor {
+            name: reference.model,
+            model,
+            arrived: None,
+            before_first: self.before_first.unwrap_or_else(|| BeforeFirst::usual(inputs.get(1))),
+            hold_bytes: self.hold_bytes,
+            held: Vec::new(),
+            held_bytes: 0,
+            schema: schema.clone(),
+        };
+        let build = Box::new(|| Ok(Box::new(predictor) as Box<dyn Processor>));
+        Ok(ProcessorPlan { ports: vec![PortPlan::main(schema)], uses, fails: true, build })
+    }
+
+    fn follows_model(&self) -> Option<&str> {
+        let trained_here = !self.model.contains(['@', '/']);
+        trained_here.then_some(self.model.as_str())
+    }
+}
+
+impl PredictSettings {
+    fn problem(&self, error: &Error) -> Problem {
+        Problem::new(error.to_string()).under("model")
+    }
+
+    fn registered(&self, reference: &ModelReference, context: &PlanContext) -> Result<Model, Problem> {
+        let name = &reference.model;
+        if reference.selector == Selector::Any {
+            let help = format!("`{name}@champion` or `{name}/3` is one from the registry");
+            return Err(Problem::new(format!("no node of this flow trains a model `{name}`"))
+                .help(help)
+                .under("model"));
+        }
+        let read = || {
+            let store = millstream_store::open(&context.registry, &context.work_folder)?;
+            Model::load(&Registry::open(store, &context.registry).resolve(&self.model)?.bytes)
+        };
+        read().map_err(|error| self.problem(&error))
+    }
+
+    /// Whether the rows have what the model was trained on.
+    fn check_features(&self, signature: &Signature, input: &Stream) -> Result<(), Problems> {
+        let problem = |feature: &crate::Feature| {
+            let trained = format!("model `{}` was trained on `{}` ({})", self.model, feature.name, feature.type_name);
+            let Ok(field) = input.schema.field_with_name(&feature.name) else {
+                let problem = Problem::new(format!("{trained}, which the rows from `{}` don't have", input.node));
+                return Some(problem.help(known_names(&feature.name, column_names(&input.schema))).under("model"));
+            };
+            let odd = !feature.accepts(field.data_type());
+            let problem =
+                || format!("{trained}, which in the rows from `{}` is {}", input.node, type_name(field.data_type()));
+            odd.then(|| Problem::new(problem()).help("cast it in an `sql` node").under("model"))
+        };
+        let problems: Problems = signature.features.iter().filter_map(problem).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+fn column_names(schema: &Schema) -> impl Iterator<Item = &str> + Clone {
+    schema.fields().iter().map(|field| field.name().as_str())
+}
+
+struct Predictor {
+    /// The model's name.
+    name: String,
+    /// The version in use.
+    model: Option<Model>,
+    /// A version that takes effect at the next border.
+    arrived: Option<Model>,
+    before_first: BeforeFirst,
+    hold_bytes: ByteSize,
+    held: Vec<Batch>,
+    held_bytes: usize,
+    schema: SchemaRef,
+}
+
+impl Processor for Predictor {
+    fn process(&mut self, port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+        if port != ROWS_PORT {
+            self.arrived = version::model(&batch.rows)?.or(self.arrived.take());
+            return Ok(());
+        }
+        match (&self.model, self.before_first) {
+            (Some(model), _) => predict(model, &batch, &self.schema, out),
+            (None, BeforeFirst::Null) => self.pass_without(&batch, out),
+            (None, BeforeFirst::Hold) => self.hold(batch),
+            (None, BeforeFirst::Fail) => self.refuse(&batch, out),
+        }
+    }
+
+    fn border(&mut self, _epoch: Epoch, out: &mut Collector) -> Result<()> {
+        self.take_arrived(out)
+    }
+
+    // Nothing happens when the model's port ends: whether rows of the same epoch come before or after that differs from
+    // run to run, so its last version waits for the next border, too.
+
+    fn finish(&mut self, out: &mut Collector) -> Result<()> {
+        self.take_arrived(out)?;
+        // No version ever came.
+        std::mem::take(&mut self.held).iter().try_for_each(|batch| self.refuse(batch, out))
+    }
+}
+
+impl Predictor {
+    /// Uses the version that arrived from now on, first of all for the rows that waited for it.
+    fn take_arrived(&mut self, out: &mut Collector) -> Result<()> {
+        let Some(model) = self.arrived.take() else { return Ok(()) };
+        self.held_bytes = 0;
+        let held = std::mem::take(&mut self.held);
+        held.iter().try_for_each(|batch| predict(&model, batch, &self.schema, out))?;
+        self.model = Some(model);
+        Ok(())
+    }
+
+    fn pass_without(&self, batch: &Batch, out: &mut Collector) -> Result<()> {
+        let added = &self.schema.fields()[batch.rows.num_columns()..];
+        let nulls = added.iter().map(|field| new_null_array(field.data_type(), batch.len())).collect();
+        out.push(0, batch.with_rows(append(&batch.rows, nulls, &self.schema)?));
+        Ok(())
+    }
+
+    fn hold(&mut self, batch: Batch) -> Result<()> {
+        self.held_bytes += batch_bytes(&batch.rows);
+        if self.held_bytes > self.hold_bytes.0 {
+            return Err(Error::new(format!(
+                "more than {} of rows wait for the first version of model `{}`; let it be published sooner, raise \
+                 `hold_bytes`, or set `before_first = \"null\"`",
+                self.hold_bytes, self.name
+            )));
+        }
+        self.held.push(batch);
+        Ok(())
+    }
+
+    fn refuse(&self, batch: &Batch, out: &mut Collector) -> Result<()> {
+        let all = BooleanArray::from(vec![true; batch.len()]);
+        out.fail_rows(batch, &all, |_| format!("there is no version of model `{}` yet", self.name))?;
+        Ok(())
+    }
+}
+
+fn predict(model: &Model, batch: &Batch, schema: &SchemaRef, out: &mut Collector) -> Result<()> {
+    let mut input = model.read_unlabelled(&batch.rows)?;
+    let mut rows = batch.rows.clone();
+    if let Some(refused) = input.refused() {
+        let why = |row| model.why_refused(&batch.rows, row).unwrap_or_else(|error| error.to_string());
+        rows = out.fail_rows(batch, refused, why)?;
+        input = model.read_unlabelled(&rows)?;
+    }
+    let columns = model.predict(&input)?.columns(&model.signature().label)?;
+    out.push(0, batch.with_rows(append(&rows, columns, schema)?));
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,186 @@
+use arrow::array::RecordBatch;
+use millstream_core::Step;
+use millstream_testkit::{batch, context, parse, rows_as_text, stream, table};
+
+use super::*;
+use crate::nodes::TrainSettings;
+use crate::registry::ModelCard;
+use crate::{EstimatorSettings, Features, Missing};
+
+fn rows() -> RecordBatch {
+    table("a:float64? y:boolean\n 1 true\n 2 false\n 3 true")
+}
+
+fn signature() -> Signature {
+    let estimator = EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.0 };
+    let features = Features::Listed(vec!["a".into()]);
+    Signature::plan(&rows().schema(), &estimator, &features, "y", None, Missing::Fail).unwrap()
+}
+
+fn trained() -> Model {
+    let mut model = Model::new(signature());
+    model.step_batch(&rows()).unwrap();
+    model
+}
+
+fn version() -> Batch {
+    let schema = version::schema(&signature(), false);
+    batch(version::batch(&schema, "m", 3, "", &trained().save().unwrap()).unwrap())
+}
+
+/// A processor that follows the model `m` of its flow.
+fn follower(more: &str) -> Box<dyn Processor> {
+    let settings: PredictSettings = parse(&format!("model = 'm'\n{more}"));
+    assert_eq!(settings.follows_model(), Some("m"));
+    let inputs = [stream("from", rows().schema()), stream("model", version::schema(&signature(), false))];
+    let plan = settings.plan(&context(), &inputs).unwrap();
+    assert_eq!(plan.uses, [Uses::passing_on(["a"]), Uses::all()]);
+    (plan.build)().unwrap()
+}
+
+fn text(out: &mut Collector) -> String {
+    let batches: Vec<_> = out.take(0).map(|batch| batch.rows).collect();
+    rows_as_text(&batches)
+}
+
+/// The rows with the predictions of the trained model.
+fn predicted() -> String {
+    let columns = trained().predict_batch(&rows()).unwrap().columns(&signature().label).unwrap();
+    let schema = with_columns(&rows().schema(), prediction_fields(&signature().label, "", true)).unwrap();
+    rows_as_text([&append(&rows(), columns, &schema).unwrap()])
+}
+
+const WITHOUT: &str = "a:float64? y:boolean prediction:boolean? probability:float64?\n\
+                       1.0 true null null\n2.0 false null null\n3.0 true null null\n";
+
+#[test]
+fn the_example_is_one() {
+    let settings: PredictSettings = parse(PredictSettings::EXAMPLE);
+    assert_eq!(settings.follows_model(), None);
+}
+
+#[test]
+fn a_version_is_used_for_the_rows_behind_the_border() {
+    let (mut predictor, mut out) = (follower(""), Collector::new(1));
+    predictor.process(0, batch(rows()), &mut out).unwrap();
+    predictor.process(1, version(), &mut out).unwrap();
+    predictor.process(0, batch(rows()), &mut out).unwrap();
+    let before = text(&mut out);
+    assert_eq!(before.matches("null null").count(), 6, "{before}");
+    assert!(before.starts_with(WITHOUT));
+    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.process(0, batch(rows()), &mut out).unwrap();
+    assert_eq!(text(&mut out), predicted());
+}
+
+#[test]
+fn the_last_version_waits_for_the_border_too() {
+    let (mut predictor, mut out) = (follower(""), Collector::new(1));
+    predictor.process(1, version(), &mut out).unwrap();
+    predictor.ended(1, &mut out).unwrap();
+    predictor.process(0, batch(rows()), &mut out).unwrap();
+    assert_eq!(text(&mut out), WITHOUT, "rows of one epoch come before or after the end of the model's edge");
+}
+
+#[test]
+fn rows_wait_for_a_model_that_only_comes_at_the_end() {
+    let settings: PredictSettings = parse("model = 'm'");
+    let first = |at_the_end: bool| {
+        let versions = stream("model", version::schema(&signature(), at_the_end));
+        settings.before_first.unwrap_or_else(|| BeforeFirst::usual(Some(&versions)))
+    };
+    assert_eq!(first(true), BeforeFirst::Hold);
+    assert_eq!(first(false), BeforeFirst::Null);
+}
+
+#[test]
+fn held_rows_are_released_in_order() {
+    let (mut predictor, mut out) = (follower("before_first = 'hold'"), Collector::new(1));
+    predictor.process(0, batch(rows().slice(0, 1)), &mut out).unwrap();
+    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.process(0, batch(rows().slice(1, 2)), &mut out).unwrap();
+    assert_eq!(text(&mut out), "");
+    predictor.process(1, version(), &mut out).unwrap();
+    predictor.border(Epoch(2), &mut out).unwrap();
+    assert_eq!(text(&mut out), predicted());
+}
+
+#[test]
+fn held_rows_fail_if_no_version_ever_comes() {
+    let (mut predictor, mut out) = (follower("before_first = 'hold'"), Collector::new(1));
+    predictor.process(0, batch(rows()), &mut out).unwrap();
+    predictor.finish(&mut out).unwrap();
+    let failed = out.take_failed();
+    assert_eq!(failed.len(), 3);
+    assert_eq!(failed[0].error, "there is no version of model `m` yet");
+}
+
+#[test]
+fn too_many_held_rows_are_an_error() {
+    let (mut predictor, mut out) = (follower("before_first = 'hold'\nhold_bytes = '20B'"), Collector::new(1));
+    let error = predictor.process(0, batch(rows()), &mut out).unwrap_err().to_string();
+    assert!(error.starts_with("more than 20B of rows wait for the first version of model `m`"), "{error}");
+}
+
+#[test]
+fn rows_before_the_first_version_can_fail() {
+    let (mut predictor, mut out) = (follower("before_first = 'fail'"), Collector::new(1));
+    predictor.process(0, batch(rows()), &mut out).unwrap();
+    assert_eq!(out.take_failed().len(), 3);
+}
+
+#[test]
+fn rows_without_a_feature_fail() {
+    let (mut predictor, mut out) = (follower(""), Collector::new(1));
+    predictor.process(1, version(), &mut out).unwrap();
+    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.process(0, batch(table("a:float64? y:boolean\n null true\n 1 true")), &mut out).unwrap();
+    assert_eq!(out.take_failed()[0].error, "feature `a` is null");
+    assert_eq!(text(&mut out).lines().count(), 2);
+}
+
+#[test]
+fn a_version_of_the_registry_is_read_when_the_flow_is_planned() {
+    let folder = tempfile::tempdir().unwrap();
+    let context = PlanContext { work_folder: folder.path().into(), ..context() };
+    let registry = Registry::open(millstream_store::open("models", folder.path()).unwrap(), "models");
+    registry.publish("m", &trained().save().unwrap(), ModelCard::new("m", &signature(), 3), "id").unwrap();
+    // The label isn't needed, and a number of another type will do.
+    let input = [stream("from", table("a:int32\n1").schema())];
+    for model in ["m@champion", "m@latest", "m/1"] {
+        let settings: PredictSettings = parse(&format!("model = '{model}'"));
+        let mut predictor = (settings.plan(&context, &input).unwrap().build)().unwrap();
+        let mut out = Collector::new(1);
+        predictor.process(0, batch(table("a:int32\n1\n2\n3")), &mut out).unwrap();
+        let probability = |text: &str| text.lines().nth(3).unwrap().rsplit(' ').next().unwrap().to_owned();
+        assert_eq!(probability(&text(&mut out)), probability(&predicted()));
+    }
+    let problem = |model: &str, columns: &str| {
+        let settings: PredictSettings = parse(&format!("model = '{model}'"));
+        let problems = settings.plan(&context, &[stream("from", table(columns).schema())]).unwrap_err();
+        assert_eq!(problems[0].at, [Step::from("model")]);
+        problems[0].message.clone()
+    };
+    assert_eq!(problem("n@latest", "a:float64"), "there is no model `n` in `models`; there is only `m`");
+    assert_eq!(problem("m/2", "a:float64"), "model `m` has no version 2; it has only 1");
+    assert_eq!(problem("m", "a:float64"), "no node of this flow trains a model `m`");
+    let missing = "model `m/1` was trained on `a` (float64), which the rows from `input` don't have";
+    assert_eq!(problem("m/1", "b:float64"), missing);
+    let text = "model `m/1` was trained on `a` (float64), which in the rows from `input` is utf8";
+    assert_eq!(problem("m/1", "a:utf8"), text);
+}
+
+#[test]
+fn predictions_are_those_of_the_node_that_trained() {
+    let settings: TrainSettings = parse(
+        "model = 'm'\n estimator = { type = 'logistic_regression', learning_rate = 0.1 }\n features = ['a']\n label = 'y'",
+    );
+    let driven = millstream_testkit::drive(&settings, &[("from", rows())], 1);
+    let version = driven.ports["model"][0].clone();
+    let mut out = Collector::new(1);
+    let mut predictor = follower("");
+    predictor.process(1, batch(version), &mut out).unwrap();
+    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.process(0, batch(rows()), &mut out).unwrap();
+    assert_eq!(text(&mut out), predicted());
+}

@@ -1,0 +1,253 @@
+//! The node `train`: a model that learns from the rows that pass.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use millstream_core::{
+    Batch, Collector, Epoch, Kind, ModelReport, Origin, PlanContext, PortPlan, Problem, Problems, Processor,
+    ProcessorPlan, ProcessorSettings, Report, Result, Stream, Uses,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::columns::{append, with_columns};
+use super::condition::Condition;
+use super::version;
+use crate::encode::Missing;
+use crate::estimator::EstimatorSettings;
+use crate::label::Class;
+use crate::model::{Features, ScoredModel, Signature, prediction_fields, sha256};
+use crate::registry::{ModelCard, Registry, check_model_name};
+
+/// Trains a model on the rows that pass, one row at a time, and publishes versions of it.
+///
+/// Every row leaves with what the model predicted for it *before* it learned it: the columns `prediction` and, for
+/// classes, `probability` (of the positive one of two classes, else of the predicted one) and, for more than two,
+/// `probabilities`. So the metrics are honest: each row is a test before it is a lesson. They stand beside two baselines
+/// on the same rows: the label before (`no_change`), and the most frequent label or the mean so far (`majority`).
+///
+/// A row without a label is predicted and not learned. A row that lacks a feature, or whose label is none, leaves by the
+/// port `failed`.
+///
+/// Versions go to the flow's registry when the flow commits; the first one becomes `champion`. A `predict` node of the
+/// same flow that names the model gets them at the next border.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSettings {
+    /// The model's name in the registry.
+    model: String,
+    /// What learns.
+    estimator: EstimatorSettings,
+    /// The columns to learn from. A list standardises numbers and one-hot encodes texts and booleans (1024 slots); a
+    /// table says it column by column: `{ amount = "standardise", age = "raw", country = { one_hot = 300 }, card = { hash
+    /// = 4096 } }`.
+    features: Features,
+    /// The column to predict: boolean, integers, texts or, for regression, numbers.
+    label: String,
+    /// The values that the label can have, where its type doesn't say. Of two the second is the positive one.
+    classes: Option<Vec<Class>>,
+    /// Learns only from rows for which this holds: `column`, `NOT column`, `column = 'text'` or `column = 1`. The
+    /// others are predicted, and their metrics are reported apart, under `held_out`.
+    learn_when: Option<String>,
+    /// What stands in front of the names of the new columns.
+    #[serde(default, rename = "as")]
+    prefix: String,
+    /// What to do with rows that lack a feature.
+    #[serde(default)]
+    missing: Missing,
+    /// When a version is published.
+    #[serde(default)]
+    publish: Publish,
+}
+
+/// When a version is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Publish {
+    /// At the end of the flow.
+    #[default]
+    End,
+    /// At the first border after so many more learned rows, and at the end.
+    Rows(#[schemars(range(min = 1))] u64),
+}
+
+impl Kind for TrainSettings {
+    const NAME: &'static str = "train";
+    const EXAMPLE: &'static str = r#"model = "fraud"
+estimator = { type = "logistic_regression", learning_rate = 0.01 }
+features = ["amount", "country"]
+label = "fraud"
+publish = { rows = 100000 }"#;
+}
+
+const MAIN_PORT: usize = 0;
+const MODEL_PORT: usize = 1;
+
+impl ProcessorSettings for TrainSettings {
+    fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        let input = &inputs[0].schema;
+        let mut problems = Problems::new();
+        let signature = self.signature(input).map_err(|found| problems.extend(found)).ok();
+        let condition = self.condition(input).map_err(|found| problems.push(found)).ok();
+        let registry = self.registry(context).map_err(|found| problems.push(found)).ok();
+        if self.publish == Publish::Rows(0) {
+            problems.push(Problem::new("a version can't be published every 0 rows").at(["publish", "rows"]));
+        }
+        let (Some(signature), Some(condition), Some(registry), []) = (signature, condition, registry, &problems[..])
+        else {
+            return Err(problems);
+        };
+        let schema = with_columns(input, prediction_fields(&signature.label, &self.prefix, false))?;
+        let versions = version::schema(&signature, self.publish == Publish::End);
+        let ports = vec![PortPlan::main(schema.clone()), PortPlan::new(version::PORT, versions.clone())];
+        let features = signature.features.iter().map(|feature| feature.name.clone());
+        let condition_column = condition.iter().map(|condition| condition.column().to_owned());
+        let uses = Uses::passing_on(features.chain([self.label.clone()]).chain(condition_column));
+        let trainer = Trainer {
+            flow: context.flow.clone(),
+            node: context.node.clone(),
+            name: self.model.clone(),
+            model: ScoredModel::new(signature),
+            condition,
+            publish: self.publish,
+            schema,
+            versions,
+            registry,
+            published_rows: 0,
+            staged: Vec::new(),
+            version: None,
+        };
+        Ok(ProcessorPlan { ports, uses: vec![uses], fails: true, build: Box::new(|| Ok(Box::new(trainer))) })
+    }
+
+    fn trains(&self) -> Option<&str> {
+        Some(&self.model)
+    }
+}
+
+impl TrainSettings {
+    fn signature(&self, schema: &SchemaRef) -> Result<Signature, Problems> {
+        let classes = self.classes.as_deref();
+        Signature::plan(schema, &self.estimator, &self.features, &self.label, classes, self.missing)
+    }
+
+    fn condition(&self, schema: &SchemaRef) -> Result<Option<Condition>, Problem> {
+        let condition = self.learn_when.as_ref().map(|text| Condition::plan(text, schema));
+        condition.transpose().map_err(|problem| problem.under("learn_when"))
+    }
+
+    fn registry(&self, context: &PlanContext) -> Result<Registry, Problem> {
+        check_model_name(&self.model).map_err(|error| Problem::new(error.to_string()).under("model"))?;
+        let store = millstream_store::open(&context.registry, &context.work_folder);
+        Ok(Registry::open(store.map_err(|error| Problem::new(error.to_string()))?, &context.registry))
+    }
+}
+
+struct Trainer {
+    flow: String,
+    node: String,
+    /// The model's name.
+    name: String,
+    model: ScoredModel,
+    condition: Option<Condition>,
+    publish: Publish,
+    schema: SchemaRef,
+    versions: SchemaRef,
+    registry: Registry,
+    /// How many rows the last version has learned.
+    published_rows: u64,
+    /// Versions that are decided by this flow and not yet published.
+    staged: Vec<Staged>,
+    version: Option<u64>,
+}
+
+struct Staged {
+    bytes: Vec<u8>,
+    card: ModelCard,
+    publish_id: String,
+}
+
+impl Processor for Trainer {
+    fn process(&mut self, _port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+        let model = self.model.model();
+        let mut input = model.read(&batch.rows)?;
+        let mut rows = batch.rows.clone();
+        if let Some(refused) = input.refused() {
+            let why = |row| model.why_refused(&batch.rows, row).unwrap_or_else(|error| error.to_string());
+            rows = out.fail_rows(&batch, refused, why)?;
+            input = model.read(&rows)?;
+        }
+        let learn = self.condition.as_ref().map(|condition| condition.evaluate(&rows)).transpose()?;
+        let predictions = self.model.step(&input, learn.as_ref())?;
+        let columns = predictions.columns(&self.model.model().signature().label)?;
+        out.push(MAIN_PORT, batch.with_rows(append(&rows, columns, &self.schema)?));
+        Ok(())
+    }
+
+    fn border(&mut self, _epoch: Epoch, out: &mut Collector) -> Result<()> {
+        match self.publish {
+            Publish::Rows(rows) if self.unpublished_rows() >= rows => self.stage(out),
+            Publish::Rows(_) | Publish::End => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, out: &mut Collector) -> Result<()> {
+        match self.unpublished_rows() {
+            0 => Ok(()),
+            _ => self.stage(out),
+        }
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        for Staged { bytes, card, publish_id } in &self.staged {
+            self.version = Some(self.registry.publish(&self.name, bytes, card.clone(), publish_id)?);
+        }
+        self.staged.clear();
+        Ok(())
+    }
+
+    fn report(&self) -> Option<Report> {
+        Some(Report::Model(ModelReport {
+            model: self.name.clone(),
+            version: self.version,
+            rows: self.model.model().rows(),
+            sha256: self.model.model().save().ok().map(|bytes| sha256(&bytes)),
+            metrics: self.model.metrics(),
+            held_out: self.condition.as_ref().map(|_| self.model.held_out()),
+            baselines: self.model.baselines(),
+        }))
+    }
+}
+
+impl Trainer {
+    fn unpublished_rows(&self) -> u64 {
+        self.model.model().rows() - self.published_rows
+    }
+
+    /// Makes a version of the model as it is, sends it to the flow's `predict` nodes, and keeps it until the commit.
+    fn stage(&mut self, out: &mut Collector) -> Result<()> {
+        let rows = self.model.model().rows();
+        let bytes = self.model.model().save()?;
+        let sha256 = sha256(&bytes);
+        let version: RecordBatch = version::batch(&self.versions, &self.name, rows, &sha256, &bytes)?;
+        let origin = Origin::new(self.node.as_str(), "", self.published_rows, rows);
+        out.push(MODEL_PORT, Batch::new(version, origin));
+        // With its checksum in it, since the same flow may train another model from as many rows.
+        let publish_id = format!("{}/{}/{rows}/{}", self.flow, self.node, &sha256[..16]);
+        self.staged.push(Staged { bytes, card: self.card(rows), publish_id });
+        self.published_rows = rows;
+        Ok(())
+    }
+
+    fn card(&self, rows: u64) -> ModelCard {
+        let held_out = self.condition.as_ref().map(|_| self.model.held_out());
+        ModelCard::new(&self.name, self.model.model().signature(), rows).trained_by(&self.flow, &self.node).scored(
+            &self.model.metrics(),
+            held_out.as_ref(),
+            &self.model.baselines(),
+        )
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,96 @@
+//! The model card: what is known about a version, for people.
+
+use std::time::SystemTime;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use millstream_core::{Baselines, Metrics};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::encode::Feature;
+use crate::estimator::EstimatorSettings;
+use crate::label::Label;
+use crate::model::Signature;
+
+/// What is known about a version of a model: `card.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// The model's name.
+    pub model: String,
+    /// The version's number.
+    pub version: u64,
+    /// What made it: the same for a publication that is repeated.
+    pub publish_id: String,
+    /// The flow that trained it.
+    pub flow: String,
+    /// The node of the flow.
+    pub node: String,
+    /// When it was published, in RFC 3339.
+    pub created: String,
+    /// What learned.
+    pub estimator: EstimatorSettings,
+    /// What it learned from.
+    pub features: Vec<Feature>,
+    /// What it predicts.
+    pub label: Label,
+    /// How many rows it learned.
+    pub rows: u64,
+    /// The SHA-256 of `model.safetensors`.
+    pub sha256: String,
+    /// The figures of the rows that it learned, each predicted before; null where one can't be computed.
+    pub metrics: Value,
+    /// The figures of the rows that it was not to learn, if there were such.
+    pub held_out: Value,
+    /// What predictions without a model reach on the rows that it learned.
+    pub baselines: Value,
+    /// The inputs that its rows came from.
+    pub sources: Vec<Value>,
+}
+
+impl ModelCard {
+    /// The card of a model of this signature; publishing adds number, id, checksum and time.
+    pub fn new(model: &str, signature: &Signature, rows: u64) -> Self {
+        Self {
+            model: model.to_owned(),
+            version: 0,
+            publish_id: String::new(),
+            flow: String::new(),
+            node: String::new(),
+            created: String::new(),
+            estimator: signature.estimator.clone(),
+            features: signature.features.clone(),
+            label: signature.label.clone(),
+            rows,
+            sha256: String::new(),
+            metrics: Value::Null,
+            held_out: Value::Null,
+            baselines: Value::Null,
+            sources: Vec::new(),
+        }
+    }
+
+    /// Says where it was trained.
+    pub fn trained_by(mut self, flow: &str, node: &str) -> Self {
+        self.flow = flow.to_owned();
+        self.node = node.to_owned();
+        self
+    }
+
+    /// Says how it does.
+    pub fn scored(mut self, metrics: &Metrics, held_out: Option<&Metrics>, baselines: &Baselines) -> Self {
+        self.metrics = value(metrics);
+        self.held_out = held_out.map_or(Value::Null, value);
+        self.baselines = value(baselines);
+        self
+    }
+}
+
+fn value(of: &impl Serialize) -> Value {
+    // Only texts are keys here, which is all that could fail.
+    serde_json::to_value(of).unwrap_or_default()
+}
+
+/// The time in RFC 3339.
+pub(super) fn now() -> String {
+    DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Secs, true)
+}

@@ -1,0 +1,117 @@
+//! The model registry: models, their numbered versions, and the aliases that point at them.
+//!
+//! It is a folder in a store, which several processes may use at once:
+//!
+//! ```text
+//! fraud/versions/00000003/card.json           about the version; whoever creates it owns the number
+//! fraud/versions/00000003/model.safetensors   the model
+//! fraud/versions/00000003/version.json        written last: from now on the version is there
+//! fraud/aliases/00000007.json                 the whole alias table; the highest number counts
+//! ```
+
+mod aliases;
+mod card;
+mod reference;
+mod versions;
+
+use std::collections::BTreeSet;
+
+use millstream_core::{Error, Result, known_names};
+use millstream_store::Store;
+
+pub use card::ModelCard;
+pub use reference::{ModelReference, Selector, check_model_name};
+
+/// The alias that a model's first version gets, and that a bare name means.
+pub const CHAMPION: &str = "champion";
+
+/// Where models are kept.
+pub struct Registry {
+    store: Box<dyn Store>,
+    /// For messages: what the user calls the place.
+    location: String,
+}
+
+/// A version of a model, read.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Its number.
+    pub version: u64,
+    /// The model file.
+    pub bytes: Vec<u8>,
+    /// What is known about it.
+    pub card: ModelCard,
+}
+
+impl Registry {
+    /// The registry in a store; `location` is what messages call it.
+    pub fn open(store: Box<dyn Store>, location: impl Into<String>) -> Self {
+        Self { store, location: location.into() }
+    }
+
+    /// The names of all models that have a version, sorted.
+    pub fn models(&self) -> Result<Vec<String>> {
+        let model = |key: &String| key.ends_with(versions::DECISION).then(|| key.split('/').next().map(str::to_owned));
+        let names: BTreeSet<_> = self.store.list("")?.iter().filter_map(model).flatten().collect();
+        Ok(names.into_iter().collect())
+    }
+
+    /// What a reference such as `fraud@champion`, `fraud@latest`, `fraud/3` or `fraud` (its champion, or its latest
+    /// version if it has none) stands for now.
+    pub fn resolve(&self, reference: &str) -> Result<Resolved> {
+        let reference = ModelReference::parse(reference)?;
+        let version = self.find(&reference)?;
+        self.read(&reference.model, version)
+    }
+
+    /// The number of the version that a reference stands for now.
+    pub fn find(&self, reference: &ModelReference) -> Result<u64> {
+        let model = &reference.model;
+        let versions = self.versions(model)?;
+        let Some(&latest) = versions.last() else { return Err(self.no_model(model)?) };
+        match &reference.selector {
+            Selector::Any => Ok(self.aliases(model)?.get(CHAMPION).copied().unwrap_or(latest)),
+            Selector::Latest => Ok(latest),
+            Selector::Version(version) if versions.contains(version) => Ok(*version),
+            Selector::Version(version) => {
+                Err(Error::new(format!("model `{model}` has no version {version}; it has {}", numbers(&versions))))
+            }
+            Selector::Alias(alias) => {
+                let aliases = self.aliases(model)?;
+                aliases.get(alias).copied().ok_or_else(|| {
+                    let known = aliases.keys().map(String::as_str).chain(["latest"]);
+                    Error::new(format!("model `{model}` has no alias `{alias}`; {}", known_names(alias, known)))
+                })
+            }
+        }
+    }
+
+    fn no_model(&self, model: &str) -> Result<Error> {
+        let known = self.models()?;
+        let help = known_names(model, known.iter().map(String::as_str));
+        Ok(Error::new(format!("there is no model `{model}` in `{}`; {help}", self.location)))
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// Version numbers for a message: `1, 2 and 3`, or the range of many.
+fn numbers(versions: &[u64]) -> String {
+    match versions {
+        [] => "none".to_owned(),
+        [only] => format!("only {only}"),
+        [first, .., last] if versions.len() > 10 => format!("{} between {first} and {last}", versions.len()),
+        [firsts @ .., last] => {
+            let firsts: Vec<_> = firsts.iter().map(u64::to_string).collect();
+            format!("{} and {last}", firsts.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

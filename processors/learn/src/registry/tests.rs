@@ -1,0 +1,164 @@
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use millstream_store::LocalStore;
+
+use super::*;
+use crate::{EstimatorSettings, Features, Missing, Signature};
+
+fn registry(folder: &Path) -> Registry {
+    Registry::open(Box::new(LocalStore::new(folder)), "models")
+}
+
+fn card(model: &str) -> ModelCard {
+    let fields = vec![Field::new("a", DataType::Float64, false), Field::new("y", DataType::Boolean, false)];
+    let estimator = EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0 };
+    let features = Features::Listed(vec!["a".into()]);
+    let signature = Signature::plan(&Schema::new(fields), &estimator, &features, "y", None, Missing::Fail).unwrap();
+    ModelCard::new(model, &signature, 7).trained_by("flow", "node")
+}
+
+fn publish(registry: &Registry, id: &str) -> u64 {
+    registry.publish("fraud", id.as_bytes(), card("fraud"), id).unwrap()
+}
+
+fn error(result: Result<Resolved>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn a_version_is_found_by_number_alias_and_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    assert_eq!([publish(&registry, "a"), publish(&registry, "b")], [1, 2]);
+    let found = |reference| registry.resolve(reference).unwrap().bytes;
+    assert_eq!(found("fraud/2"), b"b");
+    assert_eq!(found("fraud@latest"), b"b");
+    assert_eq!(found("fraud@champion"), b"a", "the first version is the champion");
+    assert_eq!(found("fraud"), b"a");
+    registry.set_alias("fraud", "champion", 2).unwrap();
+    registry.set_alias("fraud", "old", 1).unwrap();
+    assert_eq!((found("fraud"), found("fraud@old")), (b"b".to_vec(), b"a".to_vec()));
+    registry.delete_alias("fraud", "champion").unwrap();
+    publish(&registry, "c");
+    assert_eq!(found("fraud"), b"c", "without a champion it is the latest");
+    let card = registry.resolve("fraud/1").unwrap().card;
+    assert_eq!((card.version, card.rows, card.publish_id.as_str()), (1, 7, "a"));
+    assert_eq!(card.sha256, crate::sha256(b"a"));
+}
+
+#[test]
+fn publishing_again_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    publish(&registry, "a");
+    publish(&registry, "b");
+    let keys = registry.store.list("").unwrap();
+    assert_eq!([publish(&registry, "a"), publish(&registry, "b")], [1, 2]);
+    assert_eq!(registry.store.list("").unwrap(), keys);
+}
+
+#[test]
+fn a_publication_that_was_cut_short_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    let version = folder.path().join("fraud/versions/00000001");
+    for left in ["card.json", "model.safetensors", "version.json"] {
+        publish(&registry, "a");
+        let files = ["card.json", "model.safetensors", "version.json"];
+        let after = files.iter().skip_while(|file| **file != left).skip(1);
+        after.for_each(|file| fs::remove_file(version.join(file)).unwrap());
+        fs::remove_dir_all(folder.path().join("fraud/aliases")).unwrap();
+        let there = usize::from(left == "version.json");
+        assert_eq!(registry.versions("fraud").unwrap().len(), there, "up to {left}");
+        assert_eq!(publish(&registry, "a"), 1);
+        assert_eq!(registry.resolve("fraud@champion").unwrap().bytes, b"a");
+    }
+}
+
+#[test]
+fn an_unfinished_version_of_another_is_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    publish(&registry, "a");
+    fs::remove_file(folder.path().join("fraud/versions/00000001/version.json")).unwrap();
+    fs::remove_dir_all(folder.path().join("fraud/aliases")).unwrap();
+    assert!(registry.models().unwrap().is_empty());
+    assert_eq!(publish(&registry, "b"), 2);
+    assert_eq!(registry.resolve("fraud@champion").unwrap().version, 2);
+}
+
+#[test]
+fn racing_publications_get_a_number_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let versions: HashSet<u64> = thread::scope(|scope| {
+        let race = |number: usize| {
+            let registry = registry(folder.path());
+            scope.spawn(move || publish(&registry, &format!("id{number}")))
+        };
+        let racers: Vec<_> = (0..12).map(race).collect();
+        racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+    });
+    assert_eq!(versions.len(), 12);
+    let registry = registry(folder.path());
+    assert_eq!(registry.versions("fraud").unwrap(), (1..=12).collect::<Vec<_>>());
+    for version in 1..=12 {
+        let resolved = registry.resolve(&format!("fraud/{version}")).unwrap();
+        assert_eq!(resolved.card.publish_id.as_bytes(), resolved.bytes);
+    }
+}
+
+#[test]
+fn racing_processes_publish_the_same_once() {
+    let folder = tempfile::tempdir().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            let registry = registry(folder.path());
+            scope.spawn(move || assert_eq!(publish(&registry, "same"), 1));
+        }
+    });
+    assert_eq!(registry(folder.path()).versions("fraud").unwrap(), [1]);
+}
+
+#[test]
+fn racing_aliases_are_all_set() {
+    let folder = tempfile::tempdir().unwrap();
+    publish(&registry(folder.path()), "a");
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let registry = registry(folder.path());
+            scope.spawn(move || registry.set_alias("fraud", &format!("alias{number}"), 1).unwrap());
+        }
+    });
+    assert_eq!(registry(folder.path()).aliases("fraud").unwrap().len(), 9);
+}
+
+#[test]
+fn errors_say_what_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    assert_eq!(error(registry.resolve("fraud")), "there is no model `fraud` in `models`; there is none");
+    publish(&registry, "a");
+    publish(&registry, "b");
+    assert_eq!(error(registry.resolve("fruad")), "there is no model `fruad` in `models`; did you mean `fraud`?");
+    assert_eq!(error(registry.resolve("fraud/3")), "model `fraud` has no version 3; it has 1 and 2");
+    assert_eq!(
+        error(registry.resolve("fraud@champoin")),
+        "model `fraud` has no alias `champoin`; did you mean `champion`?"
+    );
+    assert!(registry.set_alias("fraud", "champion", 9).is_err());
+    assert!(registry.set_alias("fraud", "latest", 1).is_err());
+    assert!(registry.delete_alias("fraud", "none").is_err());
+}
+
+#[test]
+fn a_damaged_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    publish(&registry, "a");
+    fs::write(folder.path().join("fraud/versions/00000001/model.safetensors"), "b").unwrap();
+    assert!(error(registry.resolve("fraud/1")).contains("is damaged"));
+}

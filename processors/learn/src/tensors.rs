@@ -1,0 +1,135 @@
+//! Tensors by name, as a safetensors file: the same tensors are the same bytes.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use millstream_core::{Error, Result, ResultExt};
+use safetensors::tensor::{Dtype, SafeTensors, View};
+
+/// Tensors, and a text that says what they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Tensors {
+    tensors: BTreeMap<String, Tensor>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Tensor {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// The elements, little endian.
+    data: Vec<u8>,
+}
+
+impl View for &Tensor {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.data)
+    }
+
+    fn data_len(&self) -> usize {
+        self.data.len()
+    }
+}
+
+/// The one key of the file's metadata: with several, their order would not be fixed.
+const KEY: &str = "millstream";
+
+impl Tensors {
+    /// The file. `about` becomes its metadata.
+    pub fn write(&self, about: &str) -> Result<Vec<u8>> {
+        let metadata = HashMap::from([(KEY.to_owned(), about.to_owned())]);
+        safetensors::serialize(self.tensors.iter(), Some(metadata)).doing(|| "writing the model as safetensors")
+    }
+
+    /// The tensors and the metadata of a file.
+    pub fn read(bytes: &[u8]) -> Result<(Self, String)> {
+        let doing = || "reading the model, a safetensors file";
+        let (_, header) = SafeTensors::read_metadata(bytes).doing(doing)?;
+        let about = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY)).cloned();
+        let about = about.ok_or_else(|| Error::new("the file is no model of Millstream: it doesn't say what it is"))?;
+        let file = SafeTensors::deserialize(bytes).doing(doing)?;
+        let tensor = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {
+            let tensor = Tensor { dtype: view.dtype(), shape: view.shape().to_vec(), data: view.data().to_vec() };
+            (name.to_owned(), tensor)
+        };
+        Ok((Self { tensors: file.iter().map(tensor).collect() }, about))
+    }
+
+    pub fn put_f64(&mut self, name: &str, shape: &[usize], values: &[f64]) {
+        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
+        self.put(name, Dtype::F64, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect());
+    }
+
+    pub fn put_u64(&mut self, name: &str, values: &[u64]) {
+        self.put(name, Dtype::U64, &[values.len()], values.iter().flat_map(|value| value.to_le_bytes()).collect());
+    }
+
+    pub fn put_u8(&mut self, name: &str, values: &[u8]) {
+        self.put(name, Dtype::U8, &[values.len()], values.to_vec());
+    }
+
+    fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) {
+        self.tensors.insert(name.to_owned(), Tensor { dtype, shape: shape.to_vec(), data });
+    }
+
+    /// The values of a tensor that must have this shape.
+    pub fn f64s(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
+        let tensor = self.tensor(name, Dtype::F64)?;
+        match tensor.shape == shape {
+            true => Ok(eights(&tensor.data).map(f64::from_le_bytes).collect()),
+            false => {
+                Err(Error::new(format!("the tensor `{name}` of the model is {:?} and not {shape:?}", tensor.shape)))
+            }
+        }
+    }
+
+    pub fn u64s(&self, name: &str) -> Result<Vec<u64>> {
+        Ok(eights(&self.tensor(name, Dtype::U64)?.data).map(u64::from_le_bytes).collect())
+    }
+
+    pub fn u8s(&self, name: &str) -> Result<&[u8]> {
+        Ok(&self.tensor(name, Dtype::U8)?.data)
+    }
+
+    fn tensor(&self, name: &str, dtype: Dtype) -> Result<&Tensor> {
+        let tensor = self.tensors.get(name).filter(|tensor| tensor.dtype == dtype);
+        tensor.ok_or_else(|| Error::new(format!("the model has no tensor `{name}` of type {dtype:?}")))
+    }
+}
+
+fn eights(data: &[u8]) -> impl Iterator<Item = [u8; 8]> + '_ {
+    data.as_chunks::<8>().0.iter().copied()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_read_back_bit_by_bit() {
+        let mut tensors = Tensors::default();
+        tensors.put_f64("b.weights", &[2, 2], &[1.0, -0.0, f64::MIN_POSITIVE, 1e300]);
+        tensors.put_u64("a.ends", &[1, u64::MAX]);
+        tensors.put_u8("a.values", "größe".as_bytes());
+        let bytes = tensors.write("{}").unwrap();
+        assert_eq!(Tensors::read(&bytes).unwrap(), (tensors.clone(), "{}".to_owned()));
+        assert_eq!(tensors.write("{}").unwrap(), bytes);
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused() {
+        assert!(Tensors::read(b"rubbish").unwrap_err().to_string().starts_with("reading the model"));
+        let foreign = safetensors::serialize(BTreeMap::<String, &Tensor>::new(), None).unwrap();
+        assert!(Tensors::read(&foreign).unwrap_err().to_string().contains("no model of Millstream"));
+        let tensors = Tensors::default();
+        assert_eq!(tensors.f64s("w", &[1]).unwrap_err().to_string(), "the model has no tensor `w` of type F64");
+    }
+}

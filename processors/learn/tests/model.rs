@@ -1,0 +1,188 @@
+//! What has to hold for every model: the same bits for any batches, after any restart, and no panic on odd rows.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use millstream_learn::{Class, Encoder, EstimatorSettings, Features, Missing, Model, ScoredModel, Signature, sha256};
+
+const ROWS: usize = 2500;
+
+/// Rows with everything in them: nulls, NaN, infinities, huge numbers, unicode, more categories than slots.
+fn odd_rows() -> RecordBatch {
+    let noise = |row: usize, salt: u64| {
+        let mixed = (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ salt).rotate_left(31);
+        mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 11
+    };
+    let number = |row, salt| noise(row, salt) as f64 / (1_u64 << 53) as f64;
+    let odd = |row: usize| match row % 50 {
+        7 => None,
+        13 => Some(f64::NAN),
+        21 => Some(f64::INFINITY),
+        34 => Some(1e300),
+        _ => Some(number(row, 1) * 4.0 - 2.0),
+    };
+    let word = |row: usize| (row % 40 != 3).then(|| format!("größe {}", noise(row, 2) % 30));
+    let kind = |row: usize| (row % 60 != 5).then(|| ["a", "b", "c"][(noise(row, 3) % 3) as usize]);
+    let rows = 0..ROWS;
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("odd", Arc::new(rows.clone().map(odd).collect::<Float64Array>())),
+        ("plain", Arc::new(rows.clone().map(|row| Some(number(row, 4))).collect::<Float64Array>())),
+        ("count", Arc::new(rows.clone().map(|row| Some(noise(row, 5) as i64 % 100)).collect::<Int64Array>())),
+        ("word", Arc::new(rows.clone().map(word).collect::<StringArray>())),
+        ("flag", Arc::new(rows.clone().map(|row| Some(noise(row, 6) % 2 == 0)).collect::<BooleanArray>())),
+        (
+            "yes",
+            Arc::new(rows.clone().map(|row| (row % 70 != 9).then(|| number(row, 4) > 0.4)).collect::<BooleanArray>()),
+        ),
+        ("kind", Arc::new(rows.clone().map(kind).collect::<StringArray>())),
+        ("size", Arc::new(rows.map(|row| Some(number(row, 4) * 3.0)).collect::<Float64Array>())),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+/// One signature of each type of estimator, over all types of features.
+fn signatures() -> Vec<Signature> {
+    let features = Features::Encoded(vec![
+        ("odd".into(), Encoder::Standardise),
+        ("plain".into(), Encoder::Raw),
+        ("count".into(), Encoder::Standardise),
+        ("word".into(), Encoder::OneHot(8)),
+        ("flag".into(), Encoder::OneHot(2)),
+        ("kind".into(), Encoder::Hash(5)),
+    ]);
+    let without_kind = Features::Listed(vec!["odd".into(), "plain".into(), "word".into(), "flag".into()]);
+    let classes: Vec<_> = ["a", "b", "c"].map(|class| Class::Text(class.into())).into();
+    let schema = odd_rows().schema();
+    let plan = |estimator: EstimatorSettings, features: &Features, label: &str, classes: Option<&[Class]>| {
+        Signature::plan(&schema, &estimator, features, label, classes, Missing::Mean).unwrap()
+    };
+    let (learning_rate, l2) = (0.05, 0.001);
+    vec![
+        plan(EstimatorSettings::LogisticRegression { learning_rate, l2 }, &features, "yes", None),
+        plan(EstimatorSettings::LinearRegression { learning_rate, l2 }, &features, "size", None),
+        plan(EstimatorSettings::SoftmaxRegression { learning_rate, l2 }, &without_kind, "kind", Some(&classes)),
+    ]
+}
+
+/// Every prediction bit by bit, and the checksum of the model, after a run in batches of `batch_rows`.
+fn run(signature: &Signature, batch_rows: usize) -> (Vec<u64>, String) {
+    let mut model = Model::new(signature.clone());
+    let mut bits = Vec::new();
+    for start in (0..ROWS).step_by(batch_rows) {
+        let batch = odd_rows().slice(start, batch_rows.min(ROWS - start));
+        let predictions = model.step_batch(&batch).unwrap();
+        bits.extend((0..predictions.len()).flat_map(|row| predictions.row(row)).map(|value| value.to_bits()));
+    }
+    (bits, sha256(&model.save().unwrap()))
+}
+
+#[test]
+fn batches_do_not_matter() {
+    for signature in signatures() {
+        let whole = run(&signature, ROWS);
+        for batch_rows in [1, 7, 64, 1024] {
+            assert!(run(&signature, batch_rows) == whole, "{} in {batch_rows}", signature.estimator.name());
+        }
+    }
+}
+
+#[test]
+fn a_saved_model_goes_on_as_if_it_had_never_stopped() {
+    for signature in signatures() {
+        let rows = odd_rows();
+        let mut model = Model::new(signature.clone());
+        for start in (0..ROWS).step_by(250) {
+            model.step_batch(&rows.slice(start, 250)).unwrap();
+            let bytes = model.save().unwrap();
+            model = Model::load(&bytes).unwrap();
+            assert_eq!(model.save().unwrap(), bytes);
+        }
+        assert_eq!(sha256(&model.save().unwrap()), run(&signature, ROWS).1);
+    }
+}
+
+#[test]
+fn odd_rows_leave_a_finite_model_that_has_learned() {
+    for signature in signatures() {
+        let mut model = ScoredModel::new(signature.clone());
+        let predictions = model.step_batch(&odd_rows()).unwrap();
+        assert!((0..ROWS).flat_map(|row| predictions.row(row)).all(|value| value.is_finite()));
+        let (metrics, baselines) = (model.metrics(), model.baselines().majority);
+        match signature.estimator {
+            EstimatorSettings::LogisticRegression { .. } => {
+                assert!(metrics.get("accuracy").unwrap() > baselines.get("accuracy").unwrap() + 0.1);
+            }
+            EstimatorSettings::LinearRegression { .. } => assert!(metrics.get("r2").unwrap() > 0.5),
+            // There is nothing in these rows to tell the kinds by.
+            EstimatorSettings::SoftmaxRegression { .. } => assert!(metrics.get("log_loss").unwrap().is_finite()),
+        }
+    }
+}
+
+#[test]
+fn predicting_changes_nothing_and_agrees_with_the_next_step() {
+    for signature in signatures() {
+        let mut model = Model::new(signature);
+        model.step_batch(&odd_rows()).unwrap();
+        let before = model.save().unwrap();
+        let served = model.predict_batch(&odd_rows().slice(0, 1)).unwrap();
+        assert_eq!(model.save().unwrap(), before);
+        assert_eq!(model.step_batch(&odd_rows().slice(0, 1)).unwrap(), served);
+    }
+}
+
+#[test]
+fn rows_that_lack_a_feature_are_refused_where_that_is_not_allowed() {
+    let mut signature = signatures().swap_remove(0);
+    signature.missing = Missing::Fail;
+    let mut model = Model::new(signature);
+    let rows = odd_rows().slice(0, 50);
+    let input = model.read(&rows).unwrap();
+    let refused: Vec<_> = input.refused().unwrap().values().set_indices().collect();
+    assert_eq!(refused, [3, 5, 7, 13, 21, 34, 43]);
+    let why = |row| model.why_refused(&rows, row).unwrap();
+    assert_eq!(why(3), "feature `word` is null");
+    assert_eq!(why(7), "feature `odd` is null");
+    assert_eq!(why(21), "feature `odd` is inf, which can't be learned from");
+    assert!(model.step(&input, None).unwrap_err().to_string().starts_with("7 of 50 rows"));
+    assert_eq!(model.rows(), 0);
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let mut model = Model::new(signatures().swap_remove(2));
+    model.step_batch(&odd_rows()).unwrap();
+    let bytes = model.save().unwrap();
+    for cut in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        assert!(Model::load(&bytes[..cut]).is_err(), "{cut}");
+    }
+    // Changes of the header that keep its length, so that all else still reads.
+    let changes = [
+        (r#"one_hot\":1024"#, r#"one_hot\":   0"#),
+        ("softmax_regression", "softmin_regression"),
+        ("estimator.seen", "estimator.sign"),
+    ];
+    for (from, to) in changes {
+        let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        let mut changed = bytes.clone();
+        changed[place..place + from.len()].copy_from_slice(to.as_bytes());
+        assert!(Model::load(&changed).is_err(), "{from}");
+    }
+}
+
+#[test]
+fn a_batch_without_rows_is_nothing() {
+    for signature in signatures() {
+        let mut model = Model::new(signature);
+        assert!(model.step_batch(&odd_rows().slice(0, 0)).unwrap().is_empty());
+        assert_eq!(model.rows(), 0);
+    }
+}
+
+#[test]
+fn a_missing_column_is_named() {
+    let mut model = Model::new(signatures().swap_remove(0));
+    let rows = odd_rows().project(&[0, 5]).unwrap();
+    assert_eq!(model.step_batch(&rows).unwrap_err().to_string(), "the rows have no column `plain`");
+}
