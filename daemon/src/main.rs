@@ -1,2 +1,28 @@
-//! stub
-fn main() {}
+//! The command `millstream`.
+
+mod check;
+mod cli;
+mod console;
+mod models;
+mod nodes;
+mod predict;
+mod reference;
+mod run;
+mod summary;
+mod terminal;
+mod workplace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match arguments.command.execute() {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("{error}");
+            cli::Exit::from(&error).into()
+        }
+    }
+}

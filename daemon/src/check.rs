@@ -1,0 +1,80 @@
+//! Commands that look at flows without running them on their data: `check`, `test`, `graph`, `explain`.
+
+use millstream_engine::file::Diagnostics;
+use millstream_engine::{explain as explanation, flow_test, graph as picture};
+
+use crate::cli::{Exit, FlowArguments, FlowsArguments, GraphArguments, GraphFormat, Outcome};
+use crate::terminal::say;
+use crate::workplace::{Workplace, control_runtime, data_runtime};
+
+/// `millstream check`
+pub fn check(arguments: FlowsArguments) -> Outcome {
+    let workplace = Workplace::here()?;
+    let mut all = Diagnostics::default();
+    for flow in &arguments.flows {
+        match workplace.plan(flow, &arguments.sets) {
+            Ok(plan) => {
+                say!("{}: ok, {} nodes", flow.display(), plan.nodes.len());
+                plan.warnings.iter().for_each(|warning| say!("{}: warning: {warning}", flow.display()));
+            }
+            Err(diagnostics) => {
+                eprintln!("{diagnostics}");
+                all.extend(diagnostics);
+            }
+        }
+    }
+    match all.len() {
+        0 => Ok(Exit::Done),
+        1 => {
+            eprintln!("1 problem");
+            Ok(Exit::Usage)
+        }
+        count => {
+            eprintln!("{count} problems");
+            Ok(Exit::Usage)
+        }
+    }
+}
+
+/// `millstream test`
+pub fn test(arguments: FlowsArguments) -> Outcome {
+    let workplace = Workplace::here()?;
+    let (control, data) = (control_runtime()?, data_runtime(None)?);
+    let (mut passed, mut failed) = (0, 0);
+    for flow in &arguments.flows {
+        let file = workplace.load(flow, &arguments.sets)?;
+        let options = workplace.plan_options();
+        let outcomes = control.block_on(flow_test::run_tests(&file, &options, data.handle()))?;
+        for outcome in outcomes {
+            let name = format!("{}: {}", flow.display(), outcome.name);
+            if outcome.failures.is_empty() {
+                passed += 1;
+                say!("ok      {name}");
+                continue;
+            }
+            failed += 1;
+            say!("FAILED  {name}");
+            outcome.failures.iter().for_each(|failure| say!("    {failure}"));
+        }
+    }
+    say!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// `millstream graph`
+pub fn graph(arguments: GraphArguments) -> Outcome {
+    let plan = Workplace::here()?.plan(&arguments.flow.flow, &arguments.flow.sets)?;
+    let text = match arguments.format {
+        GraphFormat::Text => picture::text(&plan),
+        GraphFormat::Mermaid => picture::mermaid(&plan),
+    };
+    say!("{}", text.trim_end());
+    Ok(Exit::Done)
+}
+
+/// `millstream explain`
+pub fn explain(arguments: FlowArguments) -> Outcome {
+    let plan = Workplace::here()?.plan(&arguments.flow, &arguments.sets)?;
+    say!("{}", explanation::explain(&plan).trim_end());
+    Ok(Exit::Done)
+}

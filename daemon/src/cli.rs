@@ -1,0 +1,220 @@
+//! The command line: every subcommand and its arguments.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use millstream_core::Error;
+use millstream_engine::file::Diagnostics;
+
+use crate::terminal::say;
+use crate::{check, models, predict, reference, run};
+
+/// Streams of Arrow batches through flows that end in models that learn online.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run flows until their inputs end. Ctrl-C ends the inputs and finishes what was read; a second one gives up.
+    Run(RunArguments),
+    /// Check flows without running them: all that is wrong, each at its place.
+    Check(FlowsArguments),
+    /// Run the tests that flows carry.
+    Test(FlowsArguments),
+    /// Draw a flow.
+    Graph(GraphArguments),
+    /// Say what a flow promises: columns, order, deliveries, limits.
+    Explain(FlowArguments),
+    /// List the types of nodes.
+    List,
+    /// Show the reference page of a type of node, or of all.
+    Docs(DocsArguments),
+    /// Show and name the versions of models.
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
+    /// Predict the rows that come as JSON lines on standard input, with a model of the registry.
+    Predict(predict::PredictArguments),
+    /// Print a script that completes this command in a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Flow files and changes to them.
+#[derive(Clone, Debug, Args)]
+pub struct FlowsArguments {
+    /// Flow files.
+    #[arg(required = true, value_name = "FLOW")]
+    pub flows: Vec<PathBuf>,
+    /// Change a setting: `input.payments.path=other.csv`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// A flow file and changes to it.
+#[derive(Clone, Debug, Args)]
+pub struct FlowArguments {
+    /// The flow file.
+    #[arg(value_name = "FLOW")]
+    pub flow: PathBuf,
+    /// Change a setting: `input.payments.path=other.csv`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// What `run` takes.
+#[derive(Clone, Debug, Args)]
+pub struct RunArguments {
+    /// The flows.
+    #[command(flatten)]
+    pub flows: FlowsArguments,
+    /// How many threads the nodes share. Default: one a core.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// Print one line of JSON a flow instead of tables.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the first rows that leave a node (`NODE` or `NODE.PORT`).
+    #[arg(long, value_name = "NODE")]
+    pub show: Vec<String>,
+    /// How many rows `--show` prints of each node.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub show_rows: u64,
+}
+
+/// What `graph` takes.
+#[derive(Clone, Debug, Args)]
+pub struct GraphArguments {
+    /// The flow.
+    #[command(flatten)]
+    pub flow: FlowArguments,
+    /// The form.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Text)]
+    pub format: GraphFormat,
+}
+
+/// How a flow is drawn.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GraphFormat {
+    /// A line a node.
+    Text,
+    /// A Mermaid flow chart.
+    Mermaid,
+}
+
+/// What `docs` takes.
+#[derive(Clone, Debug, Args)]
+pub struct DocsArguments {
+    /// The type of node, such as `sql`. Without it, one line each.
+    pub node: Option<String>,
+    /// Only nodes of this role.
+    #[arg(long, value_enum)]
+    pub role: Option<reference::RoleArgument>,
+    /// Print the pages of all nodes, as Markdown.
+    #[arg(long, conflicts_with = "node")]
+    pub all: bool,
+    /// Print the page of the table `[flow]`, as Markdown.
+    #[arg(long, conflicts_with_all = ["node", "all"])]
+    pub flow: bool,
+    /// Print the JSON schema of flow files, for editors.
+    #[arg(long, conflicts_with_all = ["node", "all", "flow"])]
+    pub schema: bool,
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well.
+    Done,
+    /// A flow or a test failed.
+    Failed,
+    /// Wrong usage, or a flow that does not check.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+        })
+    }
+}
+
+/// Why a command could not do what it was told.
+#[derive(Debug)]
+pub enum CommandError {
+    /// Something failed on the way.
+    Failed(Error),
+    /// Flows that don't check.
+    Flow(Diagnostics),
+    /// The command line is wrong.
+    Usage(String),
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => write!(f, "error: {error}"),
+            Self::Flow(diagnostics) => f.write_str(diagnostics.to_string().trim_end()),
+            Self::Usage(message) => write!(f, "error: {message}"),
+        }
+    }
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Diagnostics> for CommandError {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Flow(diagnostics)
+    }
+}
+
+impl From<&CommandError> for Exit {
+    fn from(error: &CommandError) -> Self {
+        match error {
+            CommandError::Failed(_) => Self::Failed,
+            CommandError::Flow(_) | CommandError::Usage(_) => Self::Usage,
+        }
+    }
+}
+
+/// What a command ends with.
+pub type Outcome = Result<Exit, CommandError>;
+
+impl Command {
+    /// Does it.
+    pub fn execute(self) -> Outcome {
+        match self {
+            Self::Run(arguments) => run::run(arguments),
+            Self::Check(arguments) => check::check(arguments),
+            Self::Test(arguments) => check::test(arguments),
+            Self::Graph(arguments) => check::graph(arguments),
+            Self::Explain(arguments) => check::explain(arguments),
+            Self::List => reference::list(),
+            Self::Docs(arguments) => reference::docs(arguments),
+            Self::Models(command) => models::models(command),
+            Self::Predict(arguments) => predict::predict(arguments),
+            Self::Completion { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Arguments::command(), "millstream", &mut script);
+                say!("{}", String::from_utf8_lossy(&script).trim_end());
+                Ok(Exit::Done)
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `millstream models`: the versions of models and the names that point at them.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use millstream_core::{Result, ResultExt};
+use millstream_learn::registry::Registry;
+
+use crate::cli::{Exit, Outcome};
+use crate::summary::new_table;
+use crate::terminal::say;
+
+/// What `models` does.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List models, their versions and aliases.
+    List(RegistryArguments),
+    /// Show the card of a version, as JSON.
+    Show {
+        /// `fraud`, `fraud@champion`, `fraud@latest` or `fraud/3`.
+        model: String,
+        /// The registry.
+        #[command(flatten)]
+        registry: RegistryArguments,
+    },
+    /// Point an alias at a version: `millstream models alias fraud champion 3`.
+    Alias {
+        /// The model.
+        model: String,
+        /// The alias.
+        alias: String,
+        /// The version.
+        version: u64,
+        /// The registry.
+        #[command(flatten)]
+        registry: RegistryArguments,
+    },
+    /// Remove an alias.
+    Unalias {
+        /// The model.
+        model: String,
+        /// The alias.
+        alias: String,
+        /// The registry.
+        #[command(flatten)]
+        registry: RegistryArguments,
+    },
+}
+
+/// Where models are kept.
+#[derive(Clone, Debug, Args)]
+pub struct RegistryArguments {
+    /// The folder of the registry.
+    #[arg(long, default_value = "models", value_name = "PATH")]
+    pub registry: String,
+}
+
+impl RegistryArguments {
+    /// Opens the registry.
+    pub fn open(&self) -> Result<Registry> {
+        let store = millstream_store::open(&self.registry, Path::new("."))?;
+        Ok(Registry::open(store, self.registry.clone()))
+    }
+}
+
+/// `millstream models`
+pub fn models(command: ModelsCommand) -> Outcome {
+    match command {
+        ModelsCommand::List(registry) => list(&registry)?,
+        ModelsCommand::Show { model, registry } => {
+            let card = registry.open()?.resolve(&model)?.card;
+            say!("{}", serde_json::to_string_pretty(&card).doing(|| "writing the card as JSON")?);
+        }
+        ModelsCommand::Alias { model, alias, version, registry } => {
+            registry.open()?.set_alias(&model, &alias, version)?;
+            say!("{model}@{alias} is now {model}/{version}");
+        }
+        ModelsCommand::Unalias { model, alias, registry } => {
+            registry.open()?.delete_alias(&model, &alias)?;
+            say!("{model}@{alias} is gone");
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn list(arguments: &RegistryArguments) -> Result<()> {
+    let registry = arguments.open()?;
+    let models = registry.models()?;
+    if models.is_empty() {
+        say!("there are no models in `{}`", arguments.registry);
+        return Ok(());
+    }
+    let mut table = new_table(["version", "aliases", "estimator", "rows learned", "created", "sha256"]);
+    for model in models {
+        let aliases = registry.aliases(&model)?;
+        for version in registry.versions(&model)? {
+            let card = registry.resolve(&format!("{model}/{version}"))?.card;
+            let named = aliases.iter().filter(|(_, points_at)| **points_at == version).map(|(name, _)| name.as_str());
+            table.add_row([
+                format!("{model}/{version}"),
+                named.collect::<Vec<_>>().join(", "),
+                card.estimator.name().to_owned(),
+                indicatif::HumanCount(card.rows).to_string(),
+                card.created,
+                card.sha256.chars().take(12).collect(),
+            ]);
+        }
+    }
+    say!("{table}");
+    Ok(())
+}

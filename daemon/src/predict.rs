@@ -1,0 +1,100 @@
+//! `millstream predict`: JSON lines in, the same lines with predictions out.
+//!
+//! It is a flow like any other, written here instead of in a file.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+use millstream_core::{Error, ResultExt};
+use millstream_engine::file::FlowFile;
+use millstream_engine::plan::Plan;
+use millstream_engine::run::{Effects, RunningFlow, Status};
+use millstream_learn::registry::{ModelCard, ModelReference};
+
+use crate::cli::{Exit, Outcome};
+use crate::models::RegistryArguments;
+use crate::workplace::{Workplace, control_runtime, data_runtime};
+
+/// What `predict` takes.
+#[derive(Debug, Args)]
+pub struct PredictArguments {
+    /// `fraud` (its champion), `fraud@champion`, `fraud@latest` or `fraud/3`.
+    model: String,
+    /// Pass a key of the lines on that is no feature: `id`, or with its type, `id:int64`.
+    #[arg(long, value_name = "KEY[:TYPE]")]
+    keep: Vec<String>,
+    /// The registry.
+    #[command(flatten)]
+    registry: RegistryArguments,
+}
+
+/// `millstream predict`
+pub fn predict(arguments: PredictArguments) -> Outcome {
+    let registry = arguments.registry.open()?;
+    let reference = ModelReference::parse(&arguments.model)?;
+    let version = registry.find(&reference)?;
+    let card = registry.resolve(&format!("{}/{version}", reference.model))?.card;
+    let text = flow(&card, &arguments).doing(|| "writing the flow")?;
+
+    let workplace = Workplace::here()?;
+    let file = FlowFile::read(Path::new("predict"), &text, workplace.load_options(&[]))?;
+    let plan = Plan::new(&file, &workplace.plan_options())?;
+    let (control, data) = (control_runtime()?, data_runtime(None)?);
+    let running =
+        RunningFlow::start(plan, Effects::Commit, data.handle()).map_err(|error| Error::new(error.to_string()))?;
+    let stats = running.stats();
+    let outcome = control.block_on(running.join());
+    data.shutdown_background();
+    let refused: u64 = stats.nodes.iter().map(|node| node.rows_failed.load(Ordering::Relaxed)).sum();
+    match outcome.status {
+        Status::Failed(error) => Err(error.error.into()),
+        Status::Done | Status::Stopped if refused > 0 => Ok(Exit::Failed),
+        Status::Done | Status::Stopped => Ok(Exit::Done),
+    }
+}
+
+/// A flow from standard input through the model to standard output; lines that can't be predicted go to standard error.
+fn flow(card: &ModelCard, arguments: &PredictArguments) -> Result<String, toml::ser::Error> {
+    let mut rows = toml::toml! {
+        type = "stdin"
+        format = "ndjson"
+    };
+    rows.insert("schema".into(), toml::Value::Table(columns(card, &arguments.keep)));
+    let mut predicted = toml::toml! {
+        type = "predict"
+        from = "rows"
+    };
+    predicted.insert("model".into(), format!("{}/{}", card.model, card.version).into());
+    let printed = toml::toml! {
+        type = "stdout"
+        from = "predicted"
+        format = "ndjson"
+    };
+    let refused = toml::toml! {
+        type = "stdout"
+        from = ["rows.failed", "predicted.failed"]
+        format = "ndjson"
+        stream = "stderr"
+    };
+    let mut flow = toml::toml! { name = "predict" };
+    flow.insert("registry".into(), arguments.registry.registry.as_str().into());
+    let file = [
+        ("flow", flow),
+        ("input", tables([("rows", rows)])),
+        ("processor", tables([("predicted", predicted)])),
+        ("output", tables([("printed", printed), ("refused", refused)])),
+    ];
+    toml::to_string(&tables(file))
+}
+
+fn tables<'a>(entries: impl IntoIterator<Item = (&'a str, toml::Table)>) -> toml::Table {
+    entries.into_iter().map(|(name, table)| (name.to_owned(), toml::Value::Table(table))).collect()
+}
+
+/// The features and what is kept besides. Any of them may be missing, and the model decides what that means.
+fn columns(card: &ModelCard, keep: &[String]) -> toml::Table {
+    let kept = keep.iter().map(|key| key.rsplit_once(':').unwrap_or((key, "utf8")));
+    let features = card.features.iter().map(|feature| (feature.name.as_str(), feature.type_name.as_str()));
+    kept.chain(features).map(|(name, data_type)| (name.to_owned(), format!("{data_type}?").into())).collect()
+}

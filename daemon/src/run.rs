@@ -1,0 +1,164 @@
+//! `millstream run`: runs flows in the foreground until their inputs end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{Error, ResultExt};
+use millstream_engine::file::Diagnostics;
+use millstream_engine::plan::{Plan, PlannedBody};
+use millstream_engine::run::{Effects, NodeError, Outcome as FlowOutcome, RunningFlow, Status, Stopper};
+use millstream_engine::stats::FlowStats;
+use tokio::runtime::Handle;
+use tokio::signal;
+use tokio::task::JoinSet;
+
+use crate::cli::{CommandError, Exit, Outcome, RunArguments};
+use crate::console::Console;
+use crate::summary;
+use crate::workplace::{Workplace, control_runtime, data_runtime};
+
+/// A flow that has ended.
+pub struct Ended {
+    /// The flow's name.
+    pub flow: String,
+    /// Its nodes and their types, in the order of the counters.
+    pub kinds: Vec<&'static str>,
+    /// Its counters and reports.
+    pub stats: Arc<FlowStats>,
+    /// How it ended.
+    pub outcome: FlowOutcome,
+}
+
+/// `millstream run`
+pub fn run(arguments: RunArguments) -> Outcome {
+    let workplace = Workplace::here()?;
+    let plans = plan_all(&workplace, &arguments)?;
+    let data = data_runtime(arguments.threads)?;
+    let control = control_runtime()?;
+    let ended = control.block_on(run_all(plans, data.handle(), arguments.json))?;
+    // A node may still sit in a system call that never returns, such as reading a terminal.
+    data.shutdown_background();
+    let mut exit = Exit::Done;
+    for flow in &ended {
+        summary::print(flow, arguments.json);
+        if matches!(flow.outcome.status, Status::Failed(_)) {
+            exit = Exit::Failed;
+        }
+    }
+    Ok(exit)
+}
+
+/// Plans all flows, or says all that is wrong with any.
+fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>, CommandError> {
+    let mut diagnostics = Diagnostics::default();
+    let mut plans = Vec::new();
+    for flow in &arguments.flows.flows {
+        match workplace.plan(flow, &sets(flow, arguments)) {
+            Ok(plan) => plans.push(plan),
+            Err(more) => {
+                if arguments.json {
+                    summary::print_unchecked(flow, &more);
+                }
+                diagnostics.extend(more);
+            }
+        }
+    }
+    match diagnostics.is_empty() {
+        true => Ok(plans),
+        false => Err(diagnostics.into()),
+    }
+}
+
+/// The changes to a flow: those of the command line, and an output for every node that is to be shown.
+fn sets(_flow: &Path, arguments: &RunArguments) -> Vec<String> {
+    let stream = if arguments.json { "stderr" } else { "stdout" };
+    let rows = arguments.show_rows;
+    let shown = arguments.show.iter().map(|node| {
+        let name = format!("show_{}", node.replace('.', "_"));
+        format!(r#"output.{name}={{ type = "stdout", from = "{node}", format = "table", rows = {rows}, stream = "{stream}" }}"#)
+    });
+    arguments.flows.sets.iter().cloned().chain(shown).collect()
+}
+
+async fn run_all(plans: Vec<Plan>, data: &Handle, quiet: bool) -> Result<Vec<Ended>, CommandError> {
+    let console = Console::new(quiet);
+    let mut stoppers = Vec::new();
+    let mut flows = JoinSet::new();
+    for (place, plan) in plans.into_iter().enumerate() {
+        for warning in &plan.warnings {
+            eprintln!("warning: {}: {warning}", plan.flow);
+        }
+        let (flow, rows) = (plan.flow.clone(), known_rows(&plan));
+        let kinds = plan.nodes.iter().map(|node| node.kind).collect();
+        let running = RunningFlow::start(plan, Effects::Commit, data)
+            .map_err(|error: NodeError| Error::new(error.to_string()))?;
+        let stats = running.stats();
+        stoppers.push(running.stopper());
+        let progress = console.flow(&flow, rows, stats.clone());
+        flows.spawn(async move {
+            let outcome = tokio::select! {
+                outcome = running.join() => outcome,
+                never = progress.draw() => match never {},
+            };
+            (place, Ended { flow, kinds, stats, outcome })
+        });
+    }
+    let mut ended = Vec::new();
+    let mut interrupts = 0;
+    loop {
+        tokio::select! {
+            joined = flows.join_next() => match joined {
+                Some(joined) => ended.push(joined.doing(|| "waiting for a flow")?),
+                None => break,
+            },
+            () = interrupted() => {
+                interrupts += 1;
+                stop(&stoppers, interrupts);
+            }
+            () = tokio::time::sleep(PATIENCE), if interrupts > 1 => {
+                return Err(Error::new("a node does not end; what it had staged may be left behind").into());
+            }
+        }
+    }
+    ended.sort_by_key(|(place, _)| *place);
+    Ok(ended.into_iter().map(|(_, flow)| flow).collect())
+}
+
+/// How long nodes have to remove what they staged when a flow is given up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The first signal drains; the second gives up.
+fn stop(stoppers: &[Stopper], interrupts: usize) {
+    if interrupts == 1 {
+        eprintln!("stopping: finishing what was read; interrupt again to give up");
+        stoppers.iter().for_each(Stopper::drain);
+    } else {
+        eprintln!("giving up: nothing is committed");
+        stoppers.iter().for_each(Stopper::give_up);
+    }
+}
+
+/// Waits for Ctrl-C, or for the signal that service managers send.
+async fn interrupted() {
+    let mut terminate = match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(_) => return std::future::pending().await,
+    };
+    tokio::select! {
+        interrupt = signal::ctrl_c() => match interrupt {
+            Ok(()) => {}
+            Err(_) => std::future::pending().await,
+        },
+        _ = terminate.recv() => {}
+    }
+}
+
+/// How many rows all inputs have together, if each knows.
+fn known_rows(plan: &Plan) -> Option<u64> {
+    let inputs = plan.nodes.iter().filter_map(|node| match node.body {
+        PlannedBody::Input { rows, .. } => Some(rows),
+        _ => None,
+    });
+    inputs.sum()
+}

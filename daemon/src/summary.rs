@@ -1,0 +1,166 @@
+//! What is printed when a flow has ended: tables for people, one line of JSON for programs.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
+use indicatif::HumanCount;
+use millstream_core::{Metrics, ModelReport, Report};
+use millstream_engine::file::Diagnostics;
+use millstream_engine::run::Status;
+use millstream_engine::stats::NodeStats;
+use serde_json::{Map, Value, json};
+
+use crate::run::Ended;
+use crate::terminal::say;
+
+/// Prints how a flow has ended.
+pub fn print(flow: &Ended, as_json: bool) {
+    match as_json {
+        true => say!("{}", to_json(flow)),
+        false => print_tables(flow),
+    }
+}
+
+/// Prints the JSON line of a flow that does not check.
+pub fn print_unchecked(flow: &Path, diagnostics: &Diagnostics) {
+    let name = flow.file_stem().unwrap_or_default().to_string_lossy();
+    let line = json!({
+        "flow": name,
+        "status": "failed",
+        "error": { "node": null, "message": diagnostics.to_string() },
+        "elapsed_s": 0.0,
+        "nodes": {},
+        "models": {},
+        "evaluations": {},
+    });
+    say!("{line}");
+}
+
+fn to_json(flow: &Ended) -> Value {
+    let (status, error) = match &flow.outcome.status {
+        Status::Done => ("done", Value::Null),
+        Status::Stopped => ("stopped", Value::Null),
+        Status::Failed(error) => ("failed", json!({ "node": error.node, "message": error.error.to_string() })),
+    };
+    let (mut nodes, mut models, mut evaluations) = (Map::new(), Map::new(), Map::new());
+    for node in &flow.stats.nodes {
+        nodes.insert(node.name.clone(), node_json(node));
+        match node.report() {
+            Some(Report::Model(model)) => _ = models.insert(model.model.clone(), json!(model)),
+            Some(Report::Evaluation(evaluation)) => _ = evaluations.insert(node.name.clone(), json!(evaluation)),
+            None => {}
+        }
+    }
+    json!({
+        "flow": flow.flow,
+        "status": status,
+        "error": error,
+        "elapsed_s": flow.outcome.elapsed.as_secs_f64(),
+        "nodes": nodes,
+        "models": models,
+        "evaluations": evaluations,
+    })
+}
+
+fn node_json(node: &NodeStats) -> Value {
+    let out: Map<String, Value> = ports(node).map(|(port, rows)| (port.to_owned(), json!(rows))).collect();
+    json!({
+        "rows_in": node.rows_in.load(Ordering::Relaxed),
+        "rows_out": out,
+        "rows_failed": node.rows_failed.load(Ordering::Relaxed),
+    })
+}
+
+/// On standard error, so that standard output holds nothing but rows.
+fn print_tables(flow: &Ended) {
+    eprintln!("{}", node_table(flow));
+    for node in &flow.stats.nodes {
+        match node.report() {
+            Some(Report::Model(model)) => eprintln!("\n{}", model_table(&model)),
+            Some(Report::Evaluation(evaluation)) => {
+                let title = format!("evaluation `{}`, {} rows", node.name, HumanCount(evaluation.rows));
+                eprintln!("\n{}", metrics_table(&title, &[("predictions", &evaluation.metrics)]));
+            }
+            None => {}
+        }
+    }
+    let seconds = flow.outcome.elapsed.as_secs_f64();
+    match &flow.outcome.status {
+        Status::Done => eprintln!("\nflow `{}`: done in {seconds:.2} s", flow.flow),
+        Status::Stopped => {
+            eprintln!("\nflow `{}`: stopped after {seconds:.2} s; what was read is committed", flow.flow)
+        }
+        Status::Failed(error) => {
+            let committed = match flow.outcome.committed.join("`, `") {
+                none if none.is_empty() => "nothing was committed".to_owned(),
+                some => format!("`{some}` had been committed"),
+            };
+            eprintln!("\nflow `{}`: failed after {seconds:.2} s; {committed}\n{error}", flow.flow);
+        }
+    }
+}
+
+fn node_table(flow: &Ended) -> Table {
+    let mut table = new_table(["node", "type", "rows in", "rows out", "failed"]);
+    for (node, kind) in flow.stats.nodes.iter().zip(&flow.kinds) {
+        let count = |rows: u64| Cell::new(HumanCount(rows)).set_alignment(CellAlignment::Right);
+        table.add_row([
+            Cell::new(&node.name),
+            Cell::new(kind),
+            count(node.rows_in.load(Ordering::Relaxed)),
+            Cell::new(rows_out(node)),
+            count(node.rows_failed.load(Ordering::Relaxed)),
+        ]);
+    }
+    table
+}
+
+/// Rows by port; the name of the only port needs no mention.
+fn rows_out(node: &NodeStats) -> String {
+    let shown = ports(node).map(|(port, rows)| match port {
+        millstream_core::MAIN => HumanCount(rows).to_string(),
+        port => format!("{port} {}", HumanCount(rows)),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// Rows by port. Refused rows are counted apart, whether or not anybody reads them.
+fn ports(node: &NodeStats) -> impl Iterator<Item = (&str, u64)> {
+    let ports = node.rows_out.iter().filter(|(port, _)| port != millstream_core::FAILED);
+    ports.map(|(port, rows)| (port.as_str(), rows.load(Ordering::Relaxed)))
+}
+
+fn model_table(model: &ModelReport) -> Table {
+    let version = model.version.map_or_else(|| "not published".to_owned(), |version| format!("version {version}"));
+    let title = format!("model `{}`, {version}, {} rows learned", model.model, HumanCount(model.rows));
+    let mut rows = vec![("before learning each row", &model.metrics)];
+    rows.extend(model.held_out.as_ref().map(|metrics| ("rows held out", metrics)));
+    rows.push(("baseline: as the row before", &model.baselines.no_change));
+    let is_regression = model.metrics.get("mae").is_some();
+    let majority = if is_regression { "baseline: mean so far" } else { "baseline: most frequent so far" };
+    rows.push((majority, &model.baselines.majority));
+    metrics_table(&title, &rows)
+}
+
+fn metrics_table(title: &str, rows: &[(&str, &Metrics)]) -> Table {
+    let names = rows.first().map(|(_, metrics)| metrics.0.iter().map(|(name, _)| *name)).into_iter().flatten();
+    let mut table = new_table(std::iter::once(title).chain(names.clone()));
+    for (label, metrics) in rows {
+        let figures = names.clone().map(|name| match metrics.get(name) {
+            Some(value) if !value.is_nan() => format!("{value:.4}"),
+            _ => "-".to_owned(),
+        });
+        let cells = figures.map(|figure| Cell::new(figure).set_alignment(CellAlignment::Right));
+        table.add_row(std::iter::once(Cell::new(label)).chain(cells));
+    }
+    table
+}
+
+/// A table with a line below its header and no other.
+pub fn new_table<T: Into<Cell>>(header: impl IntoIterator<Item = T>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header.into_iter().collect::<Vec<_>>());
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    table
+}

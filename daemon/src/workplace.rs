@@ -1,0 +1,77 @@
+//! Where and with what flows run: folders, the environment, threads.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use millstream_core::{Error, Registry, Result, ResultExt};
+use millstream_engine::file::{Diagnostics, FlowFile, LoadOptions};
+use millstream_engine::plan::{Plan, PlanOptions};
+use tokio::runtime::{Builder, Runtime};
+
+/// What loading and planning flows needs.
+pub struct Workplace {
+    /// The types of nodes.
+    pub registry: Registry,
+    /// The folder that outputs and the registry of models are relative to.
+    pub folder: PathBuf,
+}
+
+/// How much data threads give way to others: the command line, and later the admin API, must never wait for them.
+const NICENESS: i32 = 10;
+
+impl Workplace {
+    /// The current folder.
+    pub fn here() -> Result<Self> {
+        let folder = std::env::current_dir().doing(|| "looking for the current folder")?;
+        Ok(Self { registry: crate::nodes::registry(), folder })
+    }
+
+    /// Reads, checks and plans a flow.
+    pub fn plan(&self, flow: &Path, sets: &[String]) -> Result<Plan, Diagnostics> {
+        Plan::load(flow, self.load_options(sets), &self.plan_options())
+    }
+
+    /// Reads and checks a flow file.
+    pub fn load(&self, flow: &Path, sets: &[String]) -> Result<FlowFile, Diagnostics> {
+        FlowFile::load(flow, self.load_options(sets))
+    }
+
+    /// What flow files are read with.
+    pub fn load_options<'a>(&'a self, sets: &'a [String]) -> LoadOptions<'a> {
+        LoadOptions { registry: &self.registry, sets, environment: &environment }
+    }
+
+    /// What flows are planned with.
+    pub fn plan_options(&self) -> PlanOptions<'_> {
+        PlanOptions { registry: &self.registry, work_folder: self.folder.clone(), prune: true }
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The threads that nodes run on.
+pub fn data_runtime(threads: Option<NonZeroUsize>) -> Result<Runtime> {
+    let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let built = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("data")
+        .on_thread_start(give_way)
+        .enable_all()
+        .build();
+    built.doing(|| "starting the data threads")
+}
+
+/// The thread that waits for signals and draws: apart from the data threads, so it never waits behind data.
+pub fn control_runtime() -> Result<Runtime> {
+    let built = Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Error::caused_by("starting the control thread", error))
+}
+
+/// Lowers the priority of this thread. On Linux it is the thread's own, not the process's.
+fn give_way() {
+    let thread = rustix::thread::gettid();
+    // A system that refuses leaves the priority as it is, which is no harm.
+    let _ = rustix::process::setpriority_process(Some(thread), NICENESS);
+}
