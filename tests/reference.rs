@@ -1,0 +1,41 @@
+//! Generated files are what the settings structs say now.
+
+use crate::millstream::{Workshop, project};
+
+/// The committed file equals what the command prints. `MILLSTREAM_UPDATE=1` writes it anew.
+fn assert_generated(file: &str, arguments: &[&str]) {
+    let printed = Workshop::new().run(arguments);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    let path = project().join(file);
+    if std::env::var_os("MILLSTREAM_UPDATE").is_some() {
+        std::fs::write(&path, &printed.stdout).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    let command = arguments.join(" ");
+    assert!(committed == printed.stdout, "{file} is out of date: `cargo run -- {command} > {file}` writes it anew");
+}
+
+#[test]
+fn reference_pages_are_up_to_date() {
+    assert_generated("connectors/INPUTS.md", &["docs", "--all", "--role", "input"]);
+    assert_generated("processors/PROCESSORS.md", &["docs", "--all", "--role", "processor"]);
+    assert_generated("connectors/OUTPUTS.md", &["docs", "--all", "--role", "output"]);
+    assert_generated("flows/FLOW.md", &["docs", "--flow"]);
+}
+
+#[test]
+fn the_schema_for_editors_is_up_to_date() {
+    assert_generated("conf/flow.schema.json", &["docs", "--schema"]);
+}
+
+#[test]
+fn every_setting_has_a_description() {
+    for file in ["connectors/INPUTS.md", "processors/PROCESSORS.md", "connectors/OUTPUTS.md"] {
+        let pages = std::fs::read_to_string(project().join(file)).unwrap();
+        let undescribed: Vec<_> = pages
+            .lines()
+            .filter(|line| line.trim_start().starts_with("- `") && line.trim_end().ends_with("):"))
+            .collect();
+        assert!(undescribed.is_empty(), "{file}: {undescribed:?}");
+    }
+}

@@ -1,0 +1,89 @@
+//! Ctrl-C: the first signal finishes what was read, the second gives up.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::millstream::{Ran, Workshop};
+
+const FLOW: &str = r#"
+    [input.rows]
+    type = "stdin"
+    format = "ndjson"
+    schema = { id = "int64" }
+    [output.seen]
+    type = "stdout"
+    from = "rows"
+    [output.kept]
+    type = "file"
+    from = "rows"
+    path = "kept.ndjson"
+"#;
+
+fn interrupt(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+}
+
+/// Starts a flow that reads from a pipe which stays open, and waits until it has passed a row on.
+fn start(workshop: &Workshop) -> (Child, BufReader<std::process::ChildStdout>) {
+    let flow = workshop.write("live.toml", FLOW);
+    let mut command = workshop.command(&["run", flow.to_str().unwrap()]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"{\"id\": 7}\n").unwrap();
+    child.stdin.as_mut().unwrap().flush().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), r#"{"id":7}"#);
+    (child, lines)
+}
+
+#[test]
+fn one_interrupt_commits_what_was_read() {
+    let workshop = Workshop::new();
+    let (child, _lines) = start(&workshop);
+    interrupt(&child);
+    // The pipe stays open until here: the flow must end without its input's end.
+    let ran: Ran = wait_with_open_pipe(child);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(workshop.read("kept.ndjson").trim(), r#"{"id":7}"#);
+}
+
+#[test]
+fn two_interrupts_give_up_and_leave_nothing_behind() {
+    let workshop = Workshop::new();
+    let flow = workshop.write("live.toml", FLOW);
+    let mut command = workshop.command(&["run", "--json", flow.to_str().unwrap()]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // More rows than the pipe to a reader that does not read can hold, so that draining can't end.
+    let rows: String = (0..100_000).map(|id| format!("{{\"id\": {id}}}\n")).collect();
+    let mut pipe = child.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || {
+        let _ = pipe.write_all(rows.as_bytes());
+        pipe
+    });
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    while !workshop.list(".").iter().any(|name| name.contains("part")) {
+        std::thread::yield_now();
+    }
+    interrupt(&child);
+    let mut line = String::new();
+    errors.read_line(&mut line).unwrap();
+    assert!(line.starts_with("stopping:"), "{line}");
+    interrupt(&child);
+    line.clear();
+    errors.read_line(&mut line).unwrap();
+    assert!(line.starts_with("giving up:"), "{line}");
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    assert_eq!(ran.code, 1);
+    assert_eq!(workshop.list("."), ["live.toml"], "neither the file nor a part of it");
+    drop(feeder.join());
+}
+
+fn wait_with_open_pipe(mut child: Child) -> Ran {
+    let pipe = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(pipe);
+    output.into()
+}
