@@ -1,0 +1,72 @@
+//! Measures Millstream beside other systems: `benches [NAME…]` prints one line of JSON for each measurement.
+//!
+//! `benches/run` makes the data and the release build first, and turns the lines into a table.
+#![allow(clippy::print_stdout)]
+
+mod answers;
+mod bits;
+mod chain;
+mod edge;
+mod flow;
+mod learning;
+mod measurement;
+mod memory;
+mod ndjson;
+mod nodes;
+mod own_process;
+mod place;
+mod python;
+mod quickstart;
+mod sql;
+mod start;
+
+use std::process::ExitCode;
+
+use millstream_core::Result;
+
+use crate::measurement::Measurement;
+
+type Benchmark = fn() -> Result<Vec<Measurement>>;
+
+/// All benchmarks, in the order of the table.
+const BENCHMARKS: &[(&str, Benchmark)] = &[
+    ("answers", answers::run),
+    ("bits", bits::run),
+    ("learning", learning::run),
+    ("quickstart", quickstart::run),
+    ("sql", sql::run),
+    ("ndjson", ndjson::run),
+    ("chain", chain::run),
+    ("edge", edge::run),
+    ("memory", memory::run),
+    ("start", start::run),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [once, job @ ..] if once == own_process::ONCE => own_process::run_once(job),
+        names => run(names),
+    }
+}
+
+fn run(names: &[String]) -> ExitCode {
+    if let Some(unknown) = names.iter().find(|name| !BENCHMARKS.iter().any(|(known, _)| known == name)) {
+        let known: Vec<_> = BENCHMARKS.iter().map(|(name, _)| *name).collect();
+        eprintln!("there is no benchmark `{unknown}`; there are {}", known.join(", "));
+        return ExitCode::from(2);
+    }
+    let mut met = true;
+    for (name, benchmark) in BENCHMARKS.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)) {
+        eprintln!("running {name}");
+        let measurements = benchmark().unwrap_or_else(|error| {
+            eprintln!("{name} failed: {error}");
+            vec![Measurement::failed(name)]
+        });
+        for measurement in measurements {
+            met &= measurement.is_met();
+            println!("{}", measurement.to_json());
+        }
+    }
+    if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,38 @@
+//! Runs the systems that Millstream is compared with: River and Vowpal Wabbit, in Python.
+
+use std::path::Path;
+use std::process::Command;
+
+use millstream_core::{Result, ResultExt};
+use serde_json::Value;
+
+use crate::place;
+
+/// River's test-then-train run over a table: its figures, `rows` and `seconds`.
+pub fn river(table: &Path) -> Result<Value> {
+    place::json_of(script("river_answers.py").arg(table).arg("label"))
+}
+
+/// The same, measured only once and then remembered: for figures that do not depend on the time.
+pub fn river_once(table: &Path) -> Result<Value> {
+    let remembered = table.with_extension("river.json");
+    if let Ok(text) = std::fs::read_to_string(&remembered) {
+        return serde_json::from_str(&text).doing(|| format!("reading `{}`", remembered.display()));
+    }
+    let figures = river(table)?;
+    std::fs::write(&remembered, figures.to_string())?;
+    Ok(figures)
+}
+
+/// Vowpal Wabbit's pass over its own binary cache: `rows` and `seconds`.
+pub fn vowpal_wabbit(text: &Path) -> Result<Value> {
+    place::json_of(script("vw_cached.py").arg(text))
+}
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new(place::root().join("target/benches/venv/bin/python"));
+    command.arg(place::root().join("benches/python").join(name));
+    // One thread, as on our side.
+    command.env("OMP_NUM_THREADS", "1").env("OPENBLAS_NUM_THREADS", "1");
+    command
+}
