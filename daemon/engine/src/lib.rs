@@ -2,7 +2,7 @@
 //!
 //! The engine knows graphs, edges, order and epochs; it knows no concrete node. The way of a flow:
 //!
-//! 1. [`file`]: a TOML file becomes a [`file::FlowFile`], its settings checked.
+//! 1. [`mod@file`]: a TOML file becomes a [`file::FlowFile`], its settings checked.
 //! 2. [`plan`]: columns go through every node; the result is a [`plan::Plan`] of nodes, edges and stages.
 //! 3. [`run`]: every node becomes a task, every edge a bounded channel; a [`run::RunningFlow`] is watched and stopped.
 

@@ -2,10 +2,10 @@
 //!
 //! Planning has no side effects, and finds all that is wrong with a flow at once:
 //!
-//! 1. [`wiring`]: which node reads from which port, and the order in which nodes can be planned.
-//! 2. [`columns`]: columns go forward through every node; then what nobody uses goes back to the inputs, which are
+//! 1. `wiring`: which node reads from which port, and the order in which nodes can be planned.
+//! 2. `columns`: columns go forward through every node; then what nobody uses goes back to the inputs, which are
 //!    planned again without it.
-//! 3. [`stages`]: which edges of a node are read before others, and which inputs wait until then.
+//! 3. `stages`: which edges of a node are read before others, and which inputs wait until then.
 
 mod columns;
 mod dead_letters;
