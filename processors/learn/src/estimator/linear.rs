@@ -7,7 +7,7 @@ use millstream_core::Result;
 
 use super::{Estimate, Row, Shape};
 use crate::tensors::Tensors;
-use crate::vector::{descend, dot};
+use crate::vector::{descend, dot, exp};
 
 /// The largest gradient of the loss that is followed.
 const CLIP: f64 = 1e12;
@@ -49,7 +49,7 @@ fn sigmoid(sum: f64) -> f64 {
     if sum > 30.0 {
         return 1.0;
     }
-    1.0 / (1.0 + libm::exp(-sum))
+    1.0 / (1.0 + exp(-sum))
 }
 
 #[inline(always)]
@@ -57,12 +57,12 @@ fn log_gradient(sum: f64, target: f64) -> f64 {
     let sign = if target == 0.0 { -1.0 } else { 1.0 };
     let margin = sum * sign;
     if margin > 18.0 {
-        return -sign * libm::exp(-margin);
+        return -sign * exp(-margin);
     }
     if margin < -18.0 {
         return -sign;
     }
-    -sign / (libm::exp(margin) + 1.0)
+    -sign / (exp(margin) + 1.0)
 }
 
 /// One weight a number, one a slot, and an intercept.

@@ -6,7 +6,7 @@ use millstream_core::{Error, Result};
 
 use super::{Estimate, Row, Shape};
 use crate::tensors::Tensors;
-use crate::vector::{descend, dot};
+use crate::vector::{descend, dot, exp};
 
 /// The nearest to 0 and to 1 that a probability counts as in the gradient.
 const NEAREST: f64 = 1e-15;
@@ -69,7 +69,7 @@ impl Estimate for Softmax {
         }
         let mut total = 0.0;
         for value in into.iter_mut() {
-            *value = libm::exp(*value - largest);
+            *value = exp(*value - largest);
             total += *value;
         }
         into.iter_mut().for_each(|value| *value /= total);

@@ -3,10 +3,8 @@
 use millstream_core::Metrics;
 
 use super::histogram::Histogram;
+use super::log_loss::LogLoss;
 use crate::model::{likeliest, positive};
-
-/// The least and, from 1, the most that a probability counts as in the log loss, as in River and scikit-learn.
-const NEAREST: f64 = 1e-15;
 
 /// Predicted classes and their probabilities, compared with labels.
 ///
@@ -15,7 +13,7 @@ const NEAREST: f64 = 1e-15;
 #[derive(Clone, Debug)]
 pub struct ClassScores {
     confusion: Confusion,
-    log_loss: f64,
+    log_loss: LogLoss,
     brier: f64,
     /// Of the positive of two classes.
     histogram: Option<Histogram>,
@@ -27,7 +25,7 @@ impl ClassScores {
     /// Of so many classes, and nothing yet.
     pub fn new(classes: usize) -> Self {
         let histogram = (classes == 2).then(Histogram::new);
-        Self { confusion: Confusion::new(classes), log_loss: 0.0, brier: 0.0, histogram, probable: true }
+        Self { confusion: Confusion::new(classes), log_loss: LogLoss::new(), brier: 0.0, histogram, probable: true }
     }
 
     /// Counts one row: the index of its class, and the predicted probability of every class, or of the positive of
@@ -67,16 +65,17 @@ impl ClassScores {
                 prediction[class]
             }
         };
-        self.log_loss += loss_of(of_class);
+        self.log_loss.add(of_class);
     }
 
     /// The scores of predictions that are one class each, with certainty.
     pub(super) fn certain(confusion: Confusion) -> Self {
         let classes = confusion.classes;
         let mut scores = Self::new(classes);
-        let errors = (confusion.rows() - confusion.right()) as f64;
-        scores.log_loss = errors * loss_of(0.0) + confusion.right() as f64 * loss_of(1.0);
-        scores.brier = errors * if classes == 2 { 1.0 } else { 2.0 };
+        let errors = confusion.rows() - confusion.right();
+        scores.log_loss.add_many(0.0, errors);
+        scores.log_loss.add_many(1.0, confusion.right());
+        scores.brier = errors as f64 * if classes == 2 { 1.0 } else { 2.0 };
         if let Some(histogram) = &mut scores.histogram {
             for (class, predicted) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 histogram.add_many(predicted as f64, class == 1, confusion.count(class, predicted));
@@ -101,16 +100,11 @@ impl ClassScores {
             ("balanced_accuracy", confusion.balanced_accuracy()),
             ("f1", confusion.f1()),
             ("kappa", confusion.kappa()),
-            ("log_loss", self.log_loss / rows),
+            ("log_loss", self.log_loss.sum() / rows),
             ("auc", auc),
             ("brier", self.brier / rows),
         ])
     }
-}
-
-#[inline]
-fn loss_of(probability: f64) -> f64 {
-    -libm::log(probability.clamp(NEAREST, 1.0 - NEAREST))
 }
 
 /// How often each class was predicted for each.

@@ -3,6 +3,7 @@
 mod baseline;
 mod classes;
 mod histogram;
+mod log_loss;
 mod numbers;
 
 use millstream_core::Metrics;
