@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
@@ -45,17 +46,32 @@ struct Column {
 enum Kind {
     /// As it is.
     Ready,
+    /// Integers, decoded as floating-point numbers.
+    Whole,
     Text(TextColumn),
     List(Box<Column>),
     Struct(Vec<Column>),
 }
 
+/// What Arrow decodes integers to. To integers it would decode 1.5, too, and make it 1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Integers {
+    /// Any integer.
+    Texts,
+    /// Faster, but only for those that are one of the integers that floating-point numbers can be.
+    Floats,
+}
+
 impl JsonDecoder {
     /// Decodes `columns`, at most `batch_rows` documents at once, and never more than 65,536.
     pub fn new(columns: &Columns, timezone: Option<Timezone>, batch_rows: usize) -> Result<Self> {
+        Self::with(columns, timezone, batch_rows, Integers::Texts)
+    }
+
+    fn with(columns: &Columns, timezone: Option<Timezone>, batch_rows: usize, integers: Integers) -> Result<Self> {
         let schema = columns.schema();
         let fields = schema.fields().iter().zip(&columns.0);
-        let columns: Vec<_> = fields.map(|(field, (_, kind))| Column::new(field, kind, timezone)).collect();
+        let columns: Vec<_> = fields.map(|(field, (_, kind))| Column::new(field, kind, timezone, integers)).collect();
         let wire = |column: &Column| Field::new(column.field.name(), column.wire_type(), true);
         let wire = Arc::new(Schema::new(columns.iter().map(wire).collect::<Fields>()));
         // Fails here, and not at the first row, if there is a type that Arrow can't decode.
@@ -164,10 +180,10 @@ fn depth(document: &[u8]) -> usize {
 }
 
 impl Column {
-    fn new(field: &FieldRef, column: &ColumnType, timezone: Option<Timezone>) -> Self {
+    fn new(field: &FieldRef, column: &ColumnType, timezone: Option<Timezone>, integers: Integers) -> Self {
         let inner = |field: &FieldRef| {
             let column = ColumnType { data_type: field.data_type().clone(), nullable: field.is_nullable(), unit: None };
-            Self::new(field, &column, timezone)
+            Self::new(field, &column, timezone, integers)
         };
         let kind = match field.data_type() {
             DataType::List(item) => Kind::List(Box::new(inner(item))),
@@ -175,6 +191,7 @@ impl Column {
             DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::Float32 | DataType::Float64 => {
                 Kind::Ready
             }
+            integer if integer.is_integer() && integers == Integers::Floats => Kind::Whole,
             // Arrow would cut off the fraction of a number in a column of integers, take a timestamp without an
             // offset for UTC, and a number for a date.
             other => Kind::Text(TextColumn::new(other.clone(), column.unit, timezone)),
@@ -185,6 +202,7 @@ impl Column {
     fn wire_type(&self) -> DataType {
         match &self.kind {
             Kind::Ready => self.field.data_type().clone(),
+            Kind::Whole => DataType::Float64,
             Kind::Text(_) => DataType::Utf8,
             Kind::List(item) => DataType::List(Arc::new(item.wire_field())),
             Kind::Struct(fields) => DataType::Struct(fields.iter().map(Self::wire_field).collect()),
@@ -203,6 +221,7 @@ impl Column {
         }
         match &self.kind {
             Kind::Ready => Ok(array.clone()),
+            Kind::Whole => whole(array, self.field.data_type()),
             Kind::Text(text) => {
                 let mut refused = None;
                 let cells = array.as_string::<i32>();
@@ -231,20 +250,45 @@ impl Column {
     }
 }
 
+/// The integers that floating-point numbers are, if all of them are some.
+fn whole(array: &ArrayRef, integer: &DataType) -> Result<ArrayRef, String> {
+    /// Below this, every integer is a floating-point number of its own.
+    const EXACT: f64 = (1_i64 << 53) as f64;
+    let is_whole = |number: &f64| number.trunc() == *number && number.abs() < EXACT;
+    // Where there is null the value is 0. No early exit, so that several numbers are checked at once.
+    if !array.as_primitive::<Float64Type>().values().iter().fold(true, |all, number| all & is_whole(number)) {
+        return Err("a number may be no integer".to_owned());
+    }
+    cast_with_options(array, integer, &CastOptions { safe: false, ..CastOptions::default() }).map_err(complaint)
+}
+
 /// Reads NDJSON. Blank lines are skipped and count no position.
 pub(crate) struct NdjsonReader {
     window: Window,
     /// Takes stretches of lines, as long as they are good.
     stretches: Decoder,
-    /// Takes the lines of a stretch that is not.
+    /// Makes batches of what `stretches` has decoded; if `None`, `lines` does.
+    fast: Option<JsonDecoder>,
+    /// Takes the lines of a stretch that is not good, or has integers that the fast decoder can't tell apart.
     lines: JsonDecoder,
     position: u64,
 }
 
 impl NdjsonReader {
-    pub(crate) fn new(window: Window, lines: JsonDecoder) -> Result<Self> {
-        let stretches = decoder(&lines.wire, lines.batch_rows)?;
-        Ok(Self { window, stretches, lines, position: 0 })
+    pub(crate) fn new(
+        window: Window,
+        columns: &Columns,
+        timezone: Option<Timezone>,
+        batch_rows: usize,
+    ) -> Result<Self> {
+        let fast = JsonDecoder::with(columns, timezone, batch_rows, Integers::Floats)?;
+        let lines = JsonDecoder::new(columns, timezone, batch_rows)?;
+        let stretches = decoder(&fast.wire, fast.batch_rows)?;
+        Ok(Self { window, stretches, fast: Some(fast), lines, position: 0 })
+    }
+
+    fn stretch_decoder(&self) -> &JsonDecoder {
+        self.fast.as_ref().unwrap_or(&self.lines)
     }
 
     /// Feeds the decoder lines until a batch is full. Returns how many bytes the batch has, or `None` if they can't
@@ -271,12 +315,12 @@ impl NdjsonReader {
     /// What was fed, as a batch; an error if any row of it is bad.
     fn flush(&mut self) -> Result<RecordBatch, String> {
         let rows = self.stretches.flush().map_err(complaint)?;
-        self.lines.restore(rows.unwrap_or_else(|| RecordBatch::new_empty(self.lines.wire.clone())))
+        let decoder = self.stretch_decoder();
+        decoder.restore(rows.unwrap_or_else(|| RecordBatch::new_empty(decoder.wire.clone())))
     }
 
     /// Decodes a batch's worth of lines one by one.
     fn decode_lines(&mut self, out: &mut Rows) -> Result<()> {
-        self.stretches = decoder(&self.lines.wire, self.lines.batch_rows)?;
         let text = self.window.lines();
         let mut lines = Vec::new();
         let mut end = 0;
@@ -288,9 +332,15 @@ impl NdjsonReader {
                 lines.push(line);
             }
         }
+        let failed = out.failed.len();
         self.lines.decode(&lines, self.position, out)?;
+        if out.failed.len() == failed {
+            // The stretch was good, but not for the fast decoder. It won't be for what follows either.
+            self.fast = None;
+        }
         self.position += lines.len() as u64;
         self.window.consume(end);
+        self.stretches = decoder(&self.stretch_decoder().wire, self.lines.batch_rows)?;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use millstream_core::{Columns, Error, Result, ResultExt};
 use crate::csv::CsvReader;
 use crate::ndjson::NdjsonReader;
 use crate::window::{Window, decompress};
-use crate::{Compression, CsvOptions, Format, JsonDecoder, Rows, Timezone, ipc, parquet};
+use crate::{Compression, CsvOptions, Format, Rows, Timezone, ipc, parquet};
 
 /// Reads a source batch by batch.
 pub trait BatchReader: Send {
@@ -79,10 +79,7 @@ impl ReadOptions {
                 let csv = self.csv.clone();
                 Ok(Box::new(CsvReader::new(window, &self.columns, &wanted, self.timezone, self.batch_rows, csv)?))
             }
-            Format::Ndjson => {
-                let decoder = JsonDecoder::new(&wanted, self.timezone, self.batch_rows)?;
-                Ok(Box::new(NdjsonReader::new(window, decoder)?))
-            }
+            Format::Ndjson => Ok(Box::new(NdjsonReader::new(window, &wanted, self.timezone, self.batch_rows)?)),
             other => Err(Error::new(format!("{} can only be read from files", other.name()))),
         }
     }

@@ -242,6 +242,22 @@ fn ndjson_bad_rows_at_every_place() {
 }
 
 #[test]
+fn ndjson_integers_keep_every_digit_and_their_fractions_are_refused() {
+    let text = "{\"n\":9007199254740991}\n{\"n\":-2e0}\n{\"n\":9007199254740993}\n{\"n\":\"7\"}\n{\"n\":0.5}\n{\"n\":true}\n\
+                {\"n\":9223372036854775807}\n{\"n\":9223372036854775808}\n{\"n\":-0}\n{\"n\":300}\n";
+    for batch_rows in [1, 3, 8192] {
+        let read = |kind: &str| {
+            let options = ReadOptions { batch_rows, ..ndjson(kind) };
+            drain(options.read(Cursor::new(text)).unwrap(), batch_rows).unwrap()
+        };
+        let (positions, rows, _) = read("n:int64");
+        let expected = "n:int64\n9007199254740991\n-2\n9007199254740993\n7\n9223372036854775807\n0\n300\n";
+        assert_eq!((positions, text_of(&rows).as_str()), (vec![0, 1, 2, 3, 6, 8, 9], expected));
+        assert_eq!(text_of(&read("n:uint8").1), "n:uint8\n7\n0\n");
+    }
+}
+
+#[test]
 fn ndjson_objects_that_span_lines_or_share_one_are_refused_whatever_the_batch() {
     let text = "{\"a\": 1}\n{\"a\":\n2}\n{\"a\": 3}{\"a\": 4}\n{\"a\": \"5\n\"}\n{\"a\": 6}\n";
     let (positions, rows, failed) = read(text.as_bytes(), &ndjson("a:utf8"));

@@ -90,8 +90,10 @@ impl TextColumn {
         let zone = self.timezone.unwrap_or(utc);
         let array = values::<TimestampMicrosecondType>(cells, rows, refuse, |text| match self.unit {
             Some(unit) => text.trim().parse().ok().and_then(|number| microseconds(number, unit)),
-            None if self.timezone.is_none() && !has_offset(text) => None,
-            None => timestamp(text, &zone),
+            None => utc_timestamp(text).or_else(|| match self.timezone.is_some() || has_offset(text) {
+                true => timestamp(text, &zone),
+                false => None,
+            }),
         });
         Arc::new(array.with_data_type(self.data_type.clone()))
     }
@@ -233,6 +235,48 @@ fn microseconds(number: i64, unit: TimeUnit) -> Option<i64> {
     }
 }
 
+/// Microseconds since 1970 of a text such as `2026-01-31T12:00:00Z`, with or without a fraction: the way in which nearly
+/// all timestamps are written, read several times as fast as any other. `None` says nothing about other texts.
+fn utc_timestamp(text: &str) -> Option<i64> {
+    let (&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b' ', h1, h2, b':', n1, n2, b':', s1, s2], rest) =
+        text.as_bytes().split_first_chunk::<19>()?
+    else {
+        return None;
+    };
+    let number = |digits: &[u8]| {
+        let digit = |number: i64, byte: &u8| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0'));
+        digits.iter().try_fold(0, digit)
+    };
+    let fraction = match rest {
+        b"Z" => 0,
+        [b'.', digits @ .., b'Z'] if (1..=6).contains(&digits.len()) => {
+            number(digits)? * 10_i64.pow(6 - digits.len() as u32)
+        }
+        _ => return None,
+    };
+    let (year, month, day) = (number(&[y1, y2, y3, y4])?, number(&[m1, m2])?, number(&[d1, d2])?);
+    let (hour, minute, second) = (number(&[h1, h2])?, number(&[n1, n2])?, number(&[s1, s2])?);
+    if !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let days = days_since_1970(year, month, day);
+    // Of the days that not every month has, those that this one lacks would be days of the next.
+    let is_day = (1..=28).contains(&day)
+        || (29..=31).contains(&day) && (month == 12 || days < days_since_1970(year, month + 1, 1));
+    let seconds = (days * 24 + hour) * 3600 + minute * 60 + second;
+    is_day.then_some(seconds * 1_000_000 + fraction)
+}
+
+/// The days from 1970-01-01 to a day of the Gregorian calendar. Counted in years that begin in March, so that the day
+/// that only leap years have is the last one; after Howard Hinnant, "chrono-compatible low-level date algorithms".
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    /// From 0000-03-01 to 1970-01-01.
+    const EPOCH: i64 = 719_468;
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - EPOCH
+}
+
 /// Microseconds since 1970 of a text in ISO 8601; `zone` holds where it has no offset.
 fn timestamp(text: &str, zone: &Tz) -> Option<i64> {
     string_to_datetime(zone, text).ok().map(|time| time.timestamp_micros())
@@ -321,6 +365,23 @@ mod tests {
         assert!(refused[0].contains("no timestamp with an offset"), "{refused:?}");
         let (values, _) = decode("timestamp", Some("Europe/Berlin"), &cells);
         assert_eq!(values, "2026-07-01T12:00:00Z 2026-07-01T10:00:00Z 2026-07-01T10:00:00Z 2026-06-30T22:00:00Z");
+    }
+
+    #[test]
+    fn the_usual_timestamps_are_read_as_arrow_reads_all() {
+        let utc: Tz = UTC.parse().unwrap();
+        let years = [0, 1, 1582, 1600, 1900, 1969, 1970, 2000, 2024, 2026, 2100, 9999];
+        let days = (1..=12).flat_map(|month| [0, 1, 2, 15, 28, 29, 30, 31, 32].map(|day| (month, day)));
+        for ((month, day), year) in days.flat_map(|day| years.map(|year| (day, year))) {
+            for time in ["T00:00:00Z", " 23:59:59Z", "T12:30:01.5Z", "T01:02:03.000450Z"] {
+                let text = format!("{year:04}-{month:02}-{day:02}{time}");
+                let read = utc_timestamp(&text);
+                assert_eq!(read, timestamp(&text, &utc), "{text}");
+            }
+        }
+        for other in ["2026-01-01T24:00:00Z", "2026-1-01T00:00:00Z", "2026-01-01T00:00:00", "é"] {
+            assert_eq!(utc_timestamp(other), None, "{other}");
+        }
     }
 
     #[test]
