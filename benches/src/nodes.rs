@@ -99,6 +99,7 @@ impl OutputSettings for SlowSettings {
         Ok(OutputPlan {
             uses: Uses::all(),
             delivery: Delivery::AtLeastOnce,
+            exclusive: None,
             build: Box::new(move || Ok(Box::new(slow))),
         })
     }

@@ -22,7 +22,7 @@ impl Kind for DropOutput {
 impl OutputSettings for DropOutput {
     fn plan(&self, _: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
         let build = Box::new(|| Ok(Box::new(Forget) as Box<dyn Output>));
-        Ok(OutputPlan { uses: Uses::only::<String>([]), delivery: Delivery::ExactlyOnce, build })
+        Ok(OutputPlan { uses: Uses::only::<String>([]), delivery: Delivery::ExactlyOnce, exclusive: None, build })
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, ByteSize, Delivery, Error, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Result,
-    ResultExt, Stream, Uses,
+    Batch, ByteSize, Delivery, Error, Exclusive, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem,
+    Problems, Result, ResultExt, Stream, Uses,
 };
 use millstream_formats::{Compression, FileKind, Format, WriteOptions, csv_header, ends_with_line_break};
 use schemars::JsonSchema;
@@ -28,7 +28,8 @@ use crate::text;
 /// can't write to the same place at once: the later one fails.
 ///
 /// A second run of a flow writes its files anew: when it has ended well, they take the place of those of the run
-/// before; when it fails, those stay as they are. `if_exists` changes that. Dead letters (`on_error = { dead_letter =
+/// before; when it fails, those stay as they are. `if_exists` changes that. Without rows a file is empty, and a folder
+/// gets none. Dead letters (`on_error = { dead_letter =
 /// "FOLDER" }`) are NDJSON files of such an output named `dead_letter`, with no settings of their own: each run that
 /// ends well replaces those of the run before, also if no row was refused; a run that fails writes none, and leaves
 /// those that are there. To keep them, send the port `failed` to an output of your own with `if_exists = "append"`
@@ -156,6 +157,10 @@ impl OutputSettings for FileOutput {
         if !problems.is_empty() {
             return Err(problems);
         }
+        // The files of a folder have the node's name in theirs.
+        let path: PathBuf = target.path.components().collect();
+        let exclusive =
+            target.folder.is_none().then(|| Exclusive { setting: "path", what: path.display().to_string() });
         let (rows, bytes) = (self.rows.unwrap_or(usize::MAX), self.bytes.map_or(u64::MAX, |size| size.0 as u64));
         let files = Files {
             options: target.options(),
@@ -171,7 +176,7 @@ impl OutputSettings for FileOutput {
             finished: Vec::new(),
         };
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Output>));
-        Ok(OutputPlan { uses: Uses::all(), delivery: Delivery::ExactlyOnce, build })
+        Ok(OutputPlan { uses: Uses::all(), delivery: Delivery::ExactlyOnce, exclusive, build })
     }
 }
 
@@ -291,7 +296,8 @@ impl Output for Files {
                 self.number = last.unwrap_or(0) + 1;
             }
         }
-        self.start()
+        // Without rows there is an empty file, but nothing in a folder: no news from a dead letter is good news.
+        if self.target.folder.is_none() { self.start() } else { Ok(()) }
     }
 
     async fn write(&mut self, batch: Batch) -> Result<()> {
@@ -444,7 +450,7 @@ mod tests {
         folder.write("path = \"a.ndjson\"", &rows(0)).await;
         assert_eq!(folder.text("a.ndjson"), "");
         folder.write("path = \"out\"\nformat = \"csv\"", &rows(0)).await;
-        assert_eq!(folder.names("out"), ["test-node-00000000000000000001-00001.csv"]);
+        assert!(folder.names("out").is_empty(), "a folder gets none");
     }
 
     #[tokio::test]

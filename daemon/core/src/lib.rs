@@ -32,7 +32,7 @@ pub use error::{Error, Result, ResultExt};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
 pub use input::{Input, InputPlan, InputSettings, Progress};
 pub use message::{Batch, Epoch, EventTime, Message, Origin};
-pub use output::{Delivery, Output, OutputPlan, OutputSettings};
+pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings};
 pub use plan::{PlanContext, PortPlan, Stream, Uses};
 pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,

@@ -21,12 +21,23 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
+/// What an output needs for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exclusive {
+    /// The setting that says it.
+    pub setting: &'static str,
+    /// What it is; equal texts mean the same thing.
+    pub what: String,
+}
+
 /// An output that has been checked and can be built.
 pub struct OutputPlan {
     /// What is needed of the columns.
     pub uses: Uses,
     /// How often a row is delivered.
     pub delivery: Delivery,
+    /// What no other output of the flow may write to, such as a file.
+    pub exclusive: Option<Exclusive>,
     /// Makes the output, without I/O.
     pub build: Box<dyn FnOnce() -> Result<Box<dyn Output>> + Send>,
 }

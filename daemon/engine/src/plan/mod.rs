@@ -9,6 +9,7 @@
 
 mod columns;
 mod dead_letters;
+mod exclusive;
 mod stages;
 mod wiring;
 
@@ -169,6 +170,7 @@ impl Plan {
     pub fn new(file: &FlowFile, options: &PlanOptions<'_>) -> Result<Self, Diagnostics> {
         let wiring = wiring::Wiring::new(file, options.registry)?;
         let drafts = columns::plan_columns(file, &wiring, options)?;
+        exclusive::check(file, &wiring, &drafts)?;
         stages::assemble(file, wiring, drafts, options)
     }
 

@@ -429,7 +429,7 @@ impl OutputSettings for Memory {
     fn plan(&self, _: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
         let (path, slow) = (self.path.clone(), self.slow);
         let build = Box::new(move || Ok(Box::new(Remembering { path, slow }) as Box<dyn Output>));
-        Ok(OutputPlan { uses: Uses::only(["n"]), delivery: Delivery::ExactlyOnce, build })
+        Ok(OutputPlan { uses: Uses::only(["n"]), delivery: Delivery::ExactlyOnce, exclusive: None, build })
     }
 }
 
