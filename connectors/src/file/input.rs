@@ -270,7 +270,7 @@ impl InputSettings for FileInput {
         let schema = options.schema();
         let (source, left) = (context.node.as_str().into(), settled.sources.into_iter());
         let build = Box::new(move || Ok(Box::new(Files { source, options, left, open: None }) as Box<dyn Input>));
-        Ok(InputPlan { schema, finite: true, replayable: true, rows: found.rows, build })
+        Ok(InputPlan { schema, finite: true, replayable: true, interleaved: false, rows: found.rows, build })
     }
 }
 

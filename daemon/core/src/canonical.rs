@@ -40,7 +40,7 @@ impl Canonical {
 
     /// The rows in canonical types. Only columns of another encoding are copied.
     pub fn apply(&self, rows: RecordBatch) -> Result<RecordBatch> {
-        if self.casts.is_empty() && Arc::ptr_eq(&rows.schema(), &self.schema) {
+        if Arc::ptr_eq(rows.schema_ref(), &self.schema) {
             return Ok(rows);
         }
         let count = rows.num_rows();

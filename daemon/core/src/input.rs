@@ -21,6 +21,8 @@ pub struct InputPlan {
     pub finite: bool,
     /// Whether the same positions give the same rows again, after a crash.
     pub replayable: bool,
+    /// Whether rows of several partitions come mixed. Otherwise one partition ends where the next begins.
+    pub interleaved: bool,
     /// How many rows there are, if that is known and cheap to know: for the progress bar.
     pub rows: Option<u64>,
     /// Makes the input, without I/O.

@@ -13,12 +13,21 @@ pub type EventTime = i64;
 pub enum Message {
     /// Rows.
     Batch(Batch),
-    /// No row with an earlier event time will follow.
-    Watermark(EventTime),
+    /// How far event time has come.
+    Watermark(Watermark),
     /// The border at which this epoch ends.
     Barrier(Epoch),
     /// Nothing follows.
     End,
+}
+
+/// How far event time has come on an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watermark {
+    /// Rows with an earlier event time are late.
+    At(EventTime),
+    /// Nothing has come for a while, so the edge holds nobody back until something does.
+    Idle,
 }
 
 /// The number of a stretch of rows between two borders. The first epoch is 1.

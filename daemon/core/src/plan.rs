@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 
+use crate::Problem;
+
 /// Where a node stands: the same for every node of a flow but for its name.
 #[derive(Clone, Debug)]
 pub struct PlanContext {
@@ -45,6 +47,20 @@ pub struct Stream {
     pub node: String,
     /// Its columns, in canonical types.
     pub schema: SchemaRef,
+    /// The column with the event time, if the rows have one and every input behind them has watermarks.
+    pub event_time: Option<String>,
+}
+
+impl Stream {
+    /// The index of the column with the event time, for nodes that can't do without.
+    pub fn require_event_time(&self) -> Result<usize, Problem> {
+        let index = self.event_time.as_ref().and_then(|name| self.schema.index_of(name).ok());
+        index.ok_or_else(|| {
+            Problem::new(format!("the rows of `{}` have no event time", self.node))
+                .help("say `event_time = { column = \"…\" }` at every input behind it, and keep that column on the way")
+                .at([self.port.as_str()])
+        })
+    }
 }
 
 /// An output port and the columns that leave by it.
@@ -54,6 +70,22 @@ pub struct PortPlan {
     pub name: String,
     /// Its columns. The engine brings them to canonical types, so a node may produce views or dictionaries.
     pub schema: SchemaRef,
+    /// The column with the event time.
+    pub event_time: PortTime,
+    /// Whether it is all right if nobody reads it.
+    pub is_side: bool,
+}
+
+/// Which column of a port has the event time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PortTime {
+    /// The one of the node's first input port, if it is still there.
+    #[default]
+    Inherited,
+    /// This one.
+    Column(String),
+    /// None.
+    None,
 }
 
 impl PortPlan {
@@ -64,7 +96,17 @@ impl PortPlan {
 
     /// A named port.
     pub fn new(name: impl Into<String>, schema: SchemaRef) -> Self {
-        Self { name: name.into(), schema }
+        Self { name: name.into(), schema, event_time: PortTime::default(), is_side: false }
+    }
+
+    /// A port for rows that few flows want: nobody is warned if nothing reads it.
+    pub fn side(name: impl Into<String>, schema: SchemaRef) -> Self {
+        Self { is_side: true, ..Self::new(name, schema) }
+    }
+
+    /// The same with another event time than that of the node's input.
+    pub fn with_event_time(self, event_time: PortTime) -> Self {
+        Self { event_time, ..self }
     }
 }
 

@@ -42,6 +42,9 @@ pub enum Order {
         /// How many rows of an edge before it is the next one's turn.
         rows: usize,
     },
+    /// The edge whose event time is furthest behind, so that all come along together. Side inputs, too, are read like
+    /// that, instead of to their end first.
+    EventTime,
 }
 
 /// A processor that has been checked and can be built.
@@ -69,9 +72,11 @@ pub trait Processor: Send {
     /// Rows that arrived at input port `port` (the index in the `inputs` of the plan).
     fn process(&mut self, port: usize, batch: Batch, out: &mut Collector) -> Result<()>;
 
-    /// No row with an earlier event time will arrive at any port.
-    fn watermark(&mut self, _at: EventTime, _out: &mut Collector) -> Result<()> {
-        Ok(())
+    /// Event time has come to `at`: rows with an earlier one are late from now on. Called with ever later times.
+    ///
+    /// Returns how far event time has come for the rows that this node is still to give, at most `at`.
+    fn watermark(&mut self, at: EventTime, _out: &mut Collector) -> Result<EventTime> {
+        Ok(at)
     }
 
     /// All inputs have reached the border of `epoch`. What is pushed now still belongs to that epoch.

@@ -11,8 +11,15 @@ use serde::de::{self, Deserialize, Deserializer};
 pub struct ByteSize(pub usize);
 
 /// A length of time, written with a unit: `"5s"`, `"100ms"`, `"10m"`, `"1h"`, `"1d"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(pub std::time::Duration);
+
+impl Duration {
+    /// In microseconds, as event times are counted; the longest there is if there are more.
+    pub fn micros(self) -> i64 {
+        i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
+    }
+}
 
 /// A share of a whole, written in percent: `"1%"`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::future::{FutureExt, select_all};
-use millstream_core::{Batch, Epoch, EventTime, Message};
+use millstream_core::{Batch, Epoch, EventTime, Message, Watermark};
 
 use crate::edge::{Closed, Receiver};
 use crate::gate::Gate;
@@ -35,6 +35,8 @@ pub enum Turns {
     EpochByEpoch,
     /// So many rows of each edge in turn.
     RoundRobin(usize),
+    /// The edge whose watermark is furthest behind; of several the first.
+    EventTime,
 }
 
 /// What a node sees of its inputs.
@@ -42,8 +44,10 @@ pub enum Turns {
 pub enum Event {
     /// Rows at an input port.
     Batch(usize, Batch),
-    /// No row with an earlier event time will arrive at any port.
+    /// Rows with an earlier event time are late, at every port.
     Watermark(EventTime),
+    /// Nothing comes at any port, for now.
+    Idle,
     /// All edges have reached this border.
     Barrier(Epoch),
     /// All edges of an input port have ended.
@@ -65,6 +69,8 @@ pub struct Inputs {
     /// The last border that was passed.
     passed: Epoch,
     watermark: Option<EventTime>,
+    /// Whether all edges have been idle.
+    idle: bool,
     /// The ports that have not ended yet.
     open_ports: Vec<usize>,
 }
@@ -78,6 +84,8 @@ struct Edge {
     /// The border that this edge has shown and others have not.
     border: Option<Epoch>,
     watermark: Option<EventTime>,
+    /// Nothing has come for a while.
+    idle: bool,
     ended: bool,
 }
 
@@ -109,6 +117,7 @@ impl Inputs {
             kept: VecDeque::new(),
             border: None,
             watermark: None,
+            idle: false,
             ended: false,
         });
         Self {
@@ -119,6 +128,7 @@ impl Inputs {
             turn_rows: 0,
             passed: Epoch::default(),
             watermark: None,
+            idle: false,
             open_ports,
         }
     }
@@ -191,6 +201,7 @@ impl Inputs {
             Turns::Arrival => return None,
             Turns::EpochByEpoch => 0,
             Turns::RoundRobin(_) => self.turn,
+            Turns::EventTime => return self.furthest_behind(&stage.edges),
         };
         let mut places = (0..count).map(|step| (first + step) % count);
         let place = places.find(|place| !self.edges[stage.edges[*place]].is_through())?;
@@ -198,6 +209,13 @@ impl Inputs {
             (self.turn, self.turn_rows) = (place, 0);
         }
         Some(place)
+    }
+
+    /// The place of the edge that is furthest behind in event time. One that is idle is not waited for.
+    fn furthest_behind(&self, edges: &[usize]) -> Option<usize> {
+        let is_waited_for = |edge: &Edge| !(edge.is_through() || edge.idle && edge.kept.is_empty());
+        let places = (0..edges.len()).filter(|place| is_waited_for(&self.edges[edges[*place]]));
+        places.min_by_key(|place| self.edges[edges[*place]].watermark)
     }
 
     fn port_over(&mut self) -> Option<usize> {
@@ -265,9 +283,17 @@ impl Inputs {
 
     fn deliver(&mut self, edge: usize, message: Message) -> Option<Event> {
         match message {
-            Message::Batch(batch) => Some(Event::Batch(self.edges[edge].port, batch)),
-            Message::Watermark(at) => {
-                self.edges[edge].watermark = Some(at);
+            Message::Batch(batch) => {
+                (self.edges[edge].idle, self.idle) = (false, false);
+                Some(Event::Batch(self.edges[edge].port, batch))
+            }
+            Message::Watermark(Watermark::At(at)) => {
+                let known = &mut self.edges[edge];
+                (known.watermark, known.idle) = (known.watermark.max(Some(at)), false);
+                self.advance_watermark()
+            }
+            Message::Watermark(Watermark::Idle) => {
+                self.edges[edge].idle = true;
                 self.advance_watermark()
             }
             // Never delivered: `take` keeps them as the state of their edge.
@@ -275,9 +301,14 @@ impl Inputs {
         }
     }
 
-    /// The lowest watermark of all edges wins; edges that are over hold nothing back.
+    /// The lowest watermark of all edges wins; edges that are over or idle hold nothing back.
     fn advance_watermark(&mut self) -> Option<Event> {
-        let lowest = self.edges.iter().filter(|edge| !edge.is_over()).map(|edge| edge.watermark).min().flatten();
+        let mut running = self.edges.iter().filter(|edge| !edge.is_over()).peekable();
+        running.peek()?;
+        let Some(lowest) = running.filter(|edge| !edge.idle).map(|edge| edge.watermark).min() else {
+            return (!std::mem::replace(&mut self.idle, true)).then_some(Event::Idle);
+        };
+        self.idle = false;
         if lowest <= self.watermark {
             return None;
         }
@@ -326,11 +357,16 @@ mod tests {
                     format!("{port}:{}", text.lines().skip(1).collect::<Vec<_>>().join(","))
                 }
                 Event::Watermark(at) => format!("w{at}"),
+                Event::Idle => "idle".to_owned(),
                 Event::Barrier(epoch) => format!("|{epoch}"),
                 Event::PortEnded(port) => format!(".{port}"),
                 Event::End => return words.join(" "),
             });
         }
+    }
+
+    fn mark(at: EventTime) -> Message {
+        Message::Watermark(Watermark::At(at))
     }
 
     fn barrier(epoch: u64) -> Message {
@@ -393,10 +429,35 @@ mod tests {
     #[tokio::test]
     async fn the_lowest_watermark_wins_until_its_edge_ends() {
         let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
-        send(&senders[0], [Message::Watermark(5), Message::Watermark(9), Message::End]).await;
-        send(&senders[1], [Message::Watermark(3), Message::Watermark(20), Message::End]).await;
+        send(&senders[0], [mark(5), mark(9), Message::End]).await;
+        send(&senders[1], [mark(3), mark(20), Message::End]).await;
         let text = events(&mut inputs).await;
         assert_eq!(text, "w3 w20 .0", "edge 0 ends at once; then only edge 1 counts");
+    }
+
+    #[tokio::test]
+    async fn an_idle_edge_holds_nobody_back() {
+        let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::EpochByEpoch)], &[]);
+        let idle = || Message::Watermark(Watermark::Idle);
+        send(&senders[0], [mark(5), idle(), barrier(1), row(&[1]), Message::End]).await;
+        send(&senders[1], [mark(8), idle(), barrier(1), mark(20), Message::End]).await;
+        assert_eq!(events(&mut inputs).await, "w8 idle |1 0:1 idle w20 .0", "until it has rows again, or its end");
+    }
+
+    #[tokio::test]
+    async fn edges_come_along_together_in_event_time() {
+        for first in [0, 1] {
+            let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0, 1], Turns::EventTime)], &[]);
+            let messages = [
+                vec![row(&[1]), mark(10), row(&[2]), mark(30), row(&[3]), Message::End],
+                vec![row(&[11]), mark(20), row(&[12]), mark(25), barrier(1), row(&[13]), mark(40), Message::End],
+            ];
+            for edge in [first, 1 - first] {
+                send(&senders[edge], messages[edge].clone()).await;
+            }
+            let text = events(&mut inputs).await;
+            assert_eq!(text, "0:1 1:11 w10 0:2 w20 1:12 w25 0:3 .0 |1 1:13 w40 .1", "whichever comes first");
+        }
     }
 
     #[tokio::test]

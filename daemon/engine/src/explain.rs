@@ -8,7 +8,7 @@ use millstream_core::{ByteSize, Delivery, type_name};
 use crate::align::Turns;
 use crate::file::OnError;
 use crate::graph::is_shown;
-use crate::plan::{Plan, PlannedBody, PlannedNode};
+use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedTime};
 
 /// A page about a plan.
 pub fn explain(plan: &Plan) -> String {
@@ -52,10 +52,10 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
         PlannedBody::Output { delivery: Delivery::AtLeastOnce, .. } => {
             "delivers at least once: rows are visible as they are written".to_owned()
         }
-        PlannedBody::Input { finite, replayable, .. } => {
+        PlannedBody::Input { finite, replayable, event_time, .. } => {
             let end = if *finite { "ends by itself" } else { "live" };
             let replay = if *replayable { "can be read again from any position" } else { "can't be read again" };
-            format!("{end}, {replay}")
+            format!("{end}, {replay}{}", lateness(node, event_time.as_ref()))
         }
         PlannedBody::Processor { .. } => String::new(),
     };
@@ -76,6 +76,14 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
     }
 }
 
+/// What becomes of rows that come out of order.
+fn lateness(node: &PlannedNode, time: Option<&PlannedTime>) -> String {
+    let Some(time) = time else { return String::new() };
+    let column = node.ports[0].event_time.as_deref().unwrap_or_default();
+    let lateness = time.lateness as f64 / 1e6;
+    format!("; a row is late if its `{column}` is more than {lateness} s before that of another row")
+}
+
 /// How a node with several edges reads them.
 fn reading(plan: &Plan, node: &PlannedNode) -> Vec<String> {
     let name = |edge: &usize| {
@@ -90,6 +98,7 @@ fn reading(plan: &Plan, node: &PlannedNode) -> Vec<String> {
             (_, Turns::Arrival) => format!("{edges} as rows arrive"),
             (_, Turns::EpochByEpoch) => format!("{edges} one after the other in every epoch"),
             (_, Turns::RoundRobin(rows)) => format!("{edges} in turn, {rows} rows each"),
+            (_, Turns::EventTime) => format!("{edges} as their event times come along"),
         }
     });
     let stages: Vec<String> = stages.collect();

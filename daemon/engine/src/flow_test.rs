@@ -73,13 +73,16 @@ async fn run_test(mut plan: Plan, test: &FlowTest, runtime: &Handle) -> Result<V
 /// Gives every input its scripted rows; those that the test doesn't name give none.
 fn script_inputs(plan: &mut Plan, test: &FlowTest) -> Result<(), Problem> {
     for node in &mut plan.nodes {
-        let PlannedBody::Input { build, finite, .. } = &mut node.body else { continue };
+        let PlannedBody::Input { build, finite, event_time, .. } = &mut node.body else { continue };
         let schema = node.ports[0].canonical.schema().clone();
         let rows = test.input.iter().find(|(name, _)| *name == node.name).map(|(_, rows)| rows.as_slice());
         let rows = batch_of(&schema, rows.unwrap_or_default())
             .map_err(|message| Problem::new(message).at(["input", node.name.as_str()]))?;
         let source: Arc<str> = node.name.as_str().into();
         *finite = true;
+        if let Some(time) = event_time {
+            time.idle = None;
+        }
         *build = Box::new(move || Ok(Box::new(Scripted { source, rows: Some(rows) })));
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use millstream_core::{Error, Output, Processor};
+use millstream_core::{Epoch, Error, Output, Processor};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,7 +18,7 @@ use crate::edge::{Fill, Receiver, Sender, edge};
 use crate::gate::Gate;
 use crate::plan::{Plan, PlannedBody, PlannedNode};
 use crate::stats::FlowStats;
-use crate::task::{Phase, Ports, Stop, run_input, run_output, run_processor};
+use crate::task::{Borders, Clock, Phase, Ports, Stop, run_input, run_output, run_processor};
 
 /// A flow whose nodes are at work.
 #[derive(Debug)]
@@ -127,6 +127,8 @@ impl RunningFlow {
             receivers: receivers.into_iter().map(Some).collect(),
             targets: plan.edges.iter().map(|edge| edge.to).collect(),
             epoch_rows: plan.epoch_rows,
+            epoch_interval: plan.epoch_interval,
+            last_border: watch::channel(Epoch::default()).0,
             phase: phase.clone(),
             stats: stats.clone(),
         };
@@ -251,6 +253,8 @@ struct Setup {
     /// The node and input port that each edge leads to.
     targets: Vec<(usize, usize)>,
     epoch_rows: usize,
+    epoch_interval: Duration,
+    last_border: watch::Sender<Epoch>,
     phase: watch::Sender<Phase>,
     stats: Arc<FlowStats>,
 }
@@ -265,10 +269,13 @@ impl Setup {
         let phase = self.phase.subscribe();
         let failed = |error| NodeError { node: node.name.clone(), error };
         Ok(match node.body {
-            PlannedBody::Input { build, .. } => {
+            PlannedBody::Input { build, finite, event_time, .. } => {
                 let input = build().map_err(failed)?;
-                let (gate, epoch_rows) = (self.gates[place].clone(), self.epoch_rows);
-                async move { run_input(input, ports, gate, epoch_rows, phase).await.map(|()| Finished::Input) }.boxed()
+                let (gate, clock) = (self.gates[place].clone(), event_time.map(Clock::new));
+                let interval = (!finite).then_some(self.epoch_interval);
+                let borders = Borders { rows: self.epoch_rows, interval, last: self.last_border.clone() };
+                async move { run_input(input, ports, gate, borders, clock, phase).await.map(|()| Finished::Input) }
+                    .boxed()
             }
             PlannedBody::Processor { build } => {
                 let processor = build().map_err(failed)?;

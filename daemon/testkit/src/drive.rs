@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::cast::AsArray;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use millstream_core::{
-    Batch, Collector, Epoch, FailedRow, Kind, Origin, PlanContext, ProcessorSettings, Report, Stream,
+    Batch, Collector, Epoch, FailedRow, Kind, Origin, PlanContext, PortPlan, Processor, ProcessorSettings, Report,
+    Stream,
 };
 
 /// What came out of a processor.
@@ -47,7 +49,7 @@ pub fn context() -> PlanContext {
 
 /// What arrives at an input port; the node it comes from is called `input`.
 pub fn stream(port: &str, schema: SchemaRef) -> Stream {
-    Stream { port: port.into(), node: "input".into(), schema }
+    Stream { port: port.into(), node: "input".into(), schema, event_time: None }
 }
 
 /// Rows whose origin counts from 0.
@@ -78,9 +80,60 @@ pub fn drive(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatch)], b
             processor.border(Epoch::default().next(), &mut out).unwrap();
         }
     }
+    end(processor, &plan.ports, out)
+}
+
+/// How far rows are out of order, and how they are cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// By how many microseconds a row may be earlier than one before it.
+    pub lateness: i64,
+    /// After how many rows the watermark moves.
+    pub watermark_rows: usize,
+    /// After how many rows an epoch ends.
+    pub epoch_rows: usize,
+    /// How many rows a batch has at most.
+    pub batch_rows: usize,
+}
+
+/// Plans and builds a processor, and gives it rows whose event time is in their column `at`, with watermarks and borders
+/// as an input would have them; then finishes it.
+pub fn drive_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timing: Timing) -> Driven {
+    let stream = Stream { event_time: Some("at".into()), ..stream("from", rows.schema()) };
+    let plan = settings.plan(&context(), &[stream]).unwrap();
+    let mut processor = (plan.build)().unwrap();
+    let mut out = Collector::new(plan.ports.len());
+    let times = rows.column_by_name("at").unwrap().as_primitive::<TimestampMicrosecondType>();
+    let mut epoch = Epoch::default();
+    let (mut start, mut said) = (0, None);
+    while start < rows.num_rows() {
+        let left = |every: usize| every - start % every;
+        let count = left(timing.watermark_rows).min(left(timing.epoch_rows)).min(timing.batch_rows);
+        let end = (start + count).min(rows.num_rows());
+        let origin = Origin::new("input", "", start as u64, end as u64);
+        processor.process(0, Batch::new(rows.slice(start, end - start), origin), &mut out).unwrap();
+        start = end;
+        let is_border = start % timing.epoch_rows == 0;
+        if is_border || start % timing.watermark_rows == 0 {
+            let watermark = times.values()[..start].iter().max().map(|latest| latest - timing.lateness);
+            if watermark > said {
+                processor.watermark(watermark.unwrap(), &mut out).unwrap();
+                said = watermark;
+            }
+        }
+        if is_border {
+            epoch = epoch.next();
+            processor.border(epoch, &mut out).unwrap();
+        }
+    }
+    processor.ended(0, &mut out).unwrap();
+    end(processor, &plan.ports, out)
+}
+
+fn end(mut processor: Box<dyn Processor>, ports: &[PortPlan], mut out: Collector) -> Driven {
     processor.finish(&mut out).unwrap();
     let mut driven = Driven { failed: out.take_failed(), report: processor.report(), ..Driven::default() };
-    for (index, port) in plan.ports.iter().enumerate() {
+    for (index, port) in ports.iter().enumerate() {
         let batches: Vec<_> = out.take(index).map(|batch| batch.rows).collect();
         if !batches.is_empty() {
             driven.ports.insert(port.name.clone(), batches);

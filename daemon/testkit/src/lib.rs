@@ -6,5 +6,5 @@
 mod drive;
 mod table;
 
-pub use drive::{Driven, batch, context, drive, parse, stream};
+pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
 pub use table::{rows_as_text, schema, table};

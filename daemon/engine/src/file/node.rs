@@ -1,7 +1,7 @@
 //! A node of a flow file: the engine's own settings, and the node's.
 
 use millstream_core::{
-    InputSettings, NodeKind, OutputSettings, Parsed, Problem, ProcessorSettings, Role, Share, parse_settings,
+    Duration, InputSettings, NodeKind, OutputSettings, Parsed, Problem, ProcessorSettings, Role, Share, parse_settings,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -57,6 +57,33 @@ pub struct InputCommon {
     pub on_error: Option<OnError>,
     /// The share of refused rows above which the flow fails. Default: what the flow says.
     pub max_failed: Option<Share>,
+    /// The event time of the rows, which windows and joins of streams need.
+    pub event_time: Option<EventTimeSettings>,
+}
+
+/// Which column has the time at which a row's event happened, and how far rows may be out of order.
+///
+/// The watermark of an input is the latest time so far, less `lateness`; of several partitions the one furthest behind
+/// counts. It moves after every `watermark_rows` rows of a partition and at the borders of epochs, so that it does not
+/// depend on how rows are cut into batches. A row whose time is null is refused.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventTimeSettings {
+    /// A column of type `timestamp`.
+    pub column: String,
+    /// By how much a row may be earlier than one before it without being late, such as `"5s"`.
+    #[serde(default)]
+    pub lateness: Duration,
+    /// Live inputs: a partition that has had no rows for so long holds nobody back. Without it, all are waited for.
+    pub idle: Option<Duration>,
+    /// After how many rows of a partition the watermark moves.
+    #[serde(default = "default_watermark_rows")]
+    #[schemars(range(min = 1))]
+    pub watermark_rows: usize,
+}
+
+fn default_watermark_rows() -> usize {
+    1024
 }
 
 /// What every processor takes.
@@ -140,7 +167,7 @@ pub const FROM: &str = "from";
 /// The engine's part of a node's table, and the node's.
 fn split(kind: &NodeKind, table: &Value) -> (Json, Json) {
     let engine: &[&str] = match kind.role {
-        Role::Input => &["type", "batch_rows", "on_error", "max_failed"],
+        Role::Input => &["type", "batch_rows", "on_error", "max_failed", "event_time"],
         Role::Processor => &["type", FROM, "on_error", "max_failed"],
         Role::Output => &["type", FROM],
     };

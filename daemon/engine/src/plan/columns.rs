@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::{
-    Canonical, FAILED, InputPlan, MAIN, OutputPlan, PlanContext, PortPlan, Problem, Problems, ProcessorPlan, Role,
-    Stream, Uses, failed_schema, known_names, type_name,
+    Canonical, FAILED, InputPlan, MAIN, OutputPlan, PlanContext, PortPlan, PortTime, Problem, Problems, ProcessorPlan,
+    Role, Stream, Uses, failed_schema, known_names, require_column, type_name,
 };
 
 use super::wiring::{Wired, WiredPort, Wiring};
-use super::{InputPort, OutputPort, PlanOptions};
-use crate::file::{Body, Diagnostics, FlowFile, Reference};
+use super::{InputPort, OutputPort, PlanOptions, PlannedTime};
+use crate::file::{Body, Diagnostics, EventTimeSettings, FlowFile, Reference};
 
 /// A node whose columns are known.
 pub struct Draft {
@@ -21,6 +21,8 @@ pub struct Draft {
     pub ports: Vec<OutputPort>,
     /// What is needed of each input port.
     pub uses: Vec<Uses>,
+    /// The event time of an input.
+    pub event_time: Option<PlannedTime>,
     /// How to make it.
     pub plan: NodePlan,
 }
@@ -37,7 +39,7 @@ pub enum NodePlan {
 
 /// How far the planning of a node has come.
 enum State {
-    Planned(Draft),
+    Planned(Box<Draft>),
     Wrong,
     /// Something upstream is wrong, which has been said.
     Unchecked,
@@ -87,7 +89,7 @@ fn forward(
                         diagnostics.extend(file.diagnose(name, problems));
                         State::Wrong
                     },
-                    State::Planned,
+                    |draft| State::Planned(Box::new(draft)),
                 )
             }
         };
@@ -97,7 +99,7 @@ fn forward(
         return Err(diagnostics);
     }
     let take = |wired: &Wired<'_>| match states.remove(wired.node.name.as_str()) {
-        Some(State::Planned(draft)) => Some(draft),
+        Some(State::Planned(draft)) => Some(*draft),
         _ => None,
     };
     Ok(wiring.nodes.iter().filter_map(take).collect())
@@ -129,13 +131,17 @@ fn streams(wired: &Wired<'_>, states: &BTreeMap<&str, State>) -> Result<Vec<Stre
     let mut streams = Vec::with_capacity(wired.inputs.len());
     for port in &wired.inputs {
         let mut schemas = Vec::with_capacity(port.reads.len());
+        let mut times = Vec::with_capacity(port.reads.len());
         for reference in &port.reads {
             if let Some(State::Planned(draft)) = states.get(reference.node.as_str()) {
-                schemas.push(find_port(draft, reference)?.canonical.schema().clone());
+                let read = find_port(draft, reference)?;
+                schemas.push(read.canonical.schema().clone());
+                times.push(read.event_time.clone());
             }
         }
         let schema = union(port, &schemas)?;
-        streams.push(Stream { port: port.name.clone(), node: port.reads[0].node.clone(), schema });
+        let event_time = times.iter().all(|time| *time == times[0]).then(|| times[0].clone()).flatten();
+        streams.push(Stream { port: port.name.clone(), node: port.reads[0].node.clone(), schema, event_time });
     }
     Ok(streams)
 }
@@ -208,13 +214,18 @@ fn plan_node(
     wanted: Option<&BTreeSet<String>>,
 ) -> Result<Draft, Problems> {
     let mut context = context(file, &wired.node.name, options);
+    let mut event_time = None;
     let (plan, ports, uses, fails) = match &wired.node.body {
         Body::Input { common, settings } => {
             context.batch_rows = common.batch_rows;
             context.columns = wanted.cloned();
             let plan = settings.plan(&context)?;
-            let ports = vec![PortPlan::main(plan.schema.clone())];
-            (NodePlan::Input(plan), ports, Vec::new(), true)
+            let mut port = PortPlan::main(plan.schema.clone());
+            if let Some(settings) = &common.event_time {
+                event_time = Some(plan_time(settings, &plan)?);
+                port = port.with_event_time(PortTime::Column(settings.column.clone()));
+            }
+            (NodePlan::Input(plan), vec![port], Vec::new(), true)
         }
         Body::Processor { settings, .. } => {
             let plan = settings.plan(&context, &streams)?;
@@ -227,8 +238,30 @@ fn plan_node(
             (NodePlan::Output(plan), Vec::new(), uses, false)
         }
     };
+    let ports = output_ports(ports, fails, streams.first().and_then(|stream| stream.event_time.as_deref()))?;
     let inputs = streams.into_iter().map(|stream| InputPort { name: stream.port, schema: stream.schema });
-    Ok(Draft { inputs: inputs.collect(), ports: output_ports(ports, fails)?, uses, plan })
+    Ok(Draft { inputs: inputs.collect(), ports, uses, event_time, plan })
+}
+
+/// The event time of an input, whose column has to be there.
+fn plan_time(settings: &EventTimeSettings, plan: &InputPlan) -> Result<PlannedTime, Problem> {
+    let at = |problem: Problem| problem.at(["event_time", "column"]);
+    let field = require_column(&settings.column, &plan.schema).map_err(at)?;
+    if !matches!(field.data_type(), DataType::Timestamp(_, _)) {
+        let message = format!("column `{}` is {}, and no timestamp", settings.column, type_name(field.data_type()));
+        return Err(at(Problem::new(message).help("the input's `schema` can declare it as one")));
+    }
+    if settings.idle.is_some() && plan.finite {
+        let problem = Problem::new("an input that ends by itself is never idle").at(["event_time", "idle"]);
+        return Err(problem.help("leave `idle` out"));
+    }
+    Ok(PlannedTime {
+        column: plan.schema.index_of(&settings.column).unwrap_or_default(),
+        lateness: settings.lateness.micros(),
+        watermark_rows: settings.watermark_rows,
+        idle: settings.idle.map(|idle| idle.0),
+        interleaved: plan.interleaved,
+    })
 }
 
 /// Where a node stands.
@@ -244,12 +277,24 @@ pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanCo
     }
 }
 
-fn output_ports(ports: Vec<PortPlan>, fails: bool) -> Result<Vec<OutputPort>, Problem> {
-    let failed = fails.then(|| PortPlan::new(FAILED, failed_schema()));
+fn output_ports(ports: Vec<PortPlan>, fails: bool, inherited: Option<&str>) -> Result<Vec<OutputPort>, Problem> {
+    let failed = fails.then(|| PortPlan::new(FAILED, failed_schema()).with_event_time(PortTime::None));
     let port = |port: PortPlan| {
         let canonical = Canonical::new(&port.schema)
             .map_err(|message| Problem::new(message).help("an `sql` node can cast it, or leave it out"))?;
-        Ok(OutputPort { name: port.name, canonical, edges: Vec::new() })
+        let event_time = match port.event_time {
+            PortTime::Column(name) => Some(name),
+            PortTime::Inherited => inherited.map(str::to_owned),
+            PortTime::None => None,
+        };
+        let is_time = |name: &String| {
+            canonical
+                .schema()
+                .field_with_name(name)
+                .is_ok_and(|field| matches!(field.data_type(), DataType::Timestamp(_, _)))
+        };
+        let event_time = event_time.filter(is_time);
+        Ok(OutputPort { name: port.name, canonical, event_time, is_side: port.is_side, edges: Vec::new() })
     };
     ports.into_iter().chain(failed).map(port).collect()
 }
@@ -263,7 +308,8 @@ fn backward(wiring: &Wiring<'_>, drafts: &[Draft]) -> Wanted {
     for (place, wired) in wiring.nodes.iter().enumerate().rev() {
         if wired.node.role() == Role::Input {
             let all = drafts[place].ports[0].canonical.schema();
-            let used = std::mem::take(&mut needed[place]);
+            let mut used = std::mem::take(&mut needed[place]);
+            used.extend(drafts[place].ports[0].event_time.clone());
             // Rows without any column would lose their number in some formats: one column always stays.
             if used.len() < all.fields().len() {
                 let first = all.fields().iter().take(usize::from(used.is_empty())).map(|field| field.name().clone());

@@ -14,9 +14,10 @@ mod stages;
 mod wiring;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Canonical, Delivery, Input, Output, Processor, Registry, Result, Role, Share};
+use millstream_core::{Canonical, Delivery, EventTime, Input, Output, Processor, Registry, Result, Role, Share};
 
 pub use stages::PlannedStage;
 
@@ -49,6 +50,8 @@ pub struct Plan {
     pub limits: Limits,
     /// How many rows of an input make an epoch.
     pub epoch_rows: usize,
+    /// How long an epoch of a live input takes at most.
+    pub epoch_interval: Duration,
     /// Ports that nobody reads: their rows are dropped.
     pub warnings: Vec<String>,
 }
@@ -86,6 +89,8 @@ pub enum PlannedBody {
         replayable: bool,
         /// How many rows there are, if known.
         rows: Option<u64>,
+        /// The event time of the rows.
+        event_time: Option<PlannedTime>,
         /// How many nodes keep the input's gate closed at first.
         gate: usize,
         /// Makes the input.
@@ -103,6 +108,21 @@ pub enum PlannedBody {
         /// Makes the output.
         build: Build<dyn Output>,
     },
+}
+
+/// The event time of an input, as [`crate::file::EventTimeSettings`] says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTime {
+    /// The column.
+    pub column: usize,
+    /// In microseconds.
+    pub lateness: EventTime,
+    /// After how many rows of a partition the watermark moves.
+    pub watermark_rows: usize,
+    /// How long a partition may be without rows until it is no longer waited for. Never set for finite inputs.
+    pub idle: Option<Duration>,
+    /// Whether rows of several partitions come mixed.
+    pub interleaved: bool,
 }
 
 /// Makes a node, without I/O.
@@ -124,6 +144,10 @@ pub struct OutputPort {
     pub name: String,
     /// How what the node pushes is brought to the columns that leave.
     pub canonical: Canonical,
+    /// The column with the event time.
+    pub event_time: Option<String>,
+    /// Whether it is all right if nobody reads it.
+    pub is_side: bool,
     /// The edges that read the port.
     pub edges: Vec<usize>,
 }

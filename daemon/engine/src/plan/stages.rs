@@ -39,6 +39,7 @@ pub fn assemble(
         edges: Vec::new(),
         limits: Limits { rows: file.flow.edge.rows, bytes: file.flow.edge.bytes.0 },
         epoch_rows: file.flow.epoch.rows,
+        epoch_interval: file.flow.epoch.interval.0,
         warnings: Vec::new(),
     };
     for (to, wired) in wiring.nodes.iter().enumerate() {
@@ -89,6 +90,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft) -> PlannedNode {
             finite: plan.finite,
             replayable: plan.replayable,
             rows: plan.rows,
+            event_time: draft.event_time,
             gate: 0,
             build: plan.build,
         },
@@ -133,8 +135,13 @@ impl Plan {
                 false => sides.push(port_edges(port)),
             }
         }
-        let mut stages: Vec<(Vec<usize>, Turns)> = sides.into_iter().map(|edges| (edges, Turns::Arrival)).collect();
-        stages.extend(self.main_stages(&port_edges(0), order, sources));
+        let stages = match order {
+            Order::EventTime => vec![(port_edges(0).into_iter().chain(sides.concat()).collect(), Turns::EventTime)],
+            order => {
+                let sides = sides.into_iter().map(|edges| (edges, Turns::Arrival));
+                sides.chain(self.main_stages(&port_edges(0), order, sources)).collect()
+            }
+        };
         let mut started: BTreeSet<usize> = BTreeSet::new();
         let mut planned = Vec::new();
         for (edges, turns) in stages {
@@ -162,6 +169,7 @@ impl Plan {
         let is_finite = edges.iter().flat_map(|edge| sources.of(*edge)).all(|input| self.is_finite_input(*input));
         match order {
             Order::Arrival => vec![(edges.to_vec(), Turns::Arrival)],
+            Order::EventTime => vec![(edges.to_vec(), Turns::EventTime)],
             Order::RoundRobin { rows } => vec![(edges.to_vec(), Turns::RoundRobin(rows))],
             Order::Automatic if !is_finite => vec![(edges.to_vec(), Turns::Arrival)],
             Order::Automatic | Order::Sequence => {
@@ -203,7 +211,7 @@ impl Plan {
         for node in &self.nodes {
             let unread = node.ports.iter().filter(|port| port.edges.is_empty());
             // A model's versions go to the registry, and refused rows where `on_error` says.
-            for port in unread.filter(|port| port.name != FAILED && port.name != "model") {
+            for port in unread.filter(|port| port.name != FAILED && port.name != "model" && !port.is_side) {
                 let is_end = port.name == MAIN && node.ports.iter().any(|port| port.name == "model");
                 if !is_end {
                     self.warnings.push(format!(

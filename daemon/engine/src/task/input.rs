@@ -1,19 +1,42 @@
-//! The loop of an input: reads batches, and cuts them at the borders of epochs.
+//! The loop of an input: reads batches, and cuts them where watermarks move and epochs end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_core::{Batch, Epoch, FailedRow, Input, Message, Origin, Progress};
+use arrow::array::cast::AsArray;
+use arrow::array::{Array, BooleanArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
+use millstream_core::{Batch, Encoding, Epoch, EventTime, FailedRow, Input, Message, Origin, Progress, json_row};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
+use super::clock::Clock;
 use super::{Phase, Ports, Stop, reached};
 use crate::gate::Gate;
+
+/// How far from 1970 an event time may be, in microseconds: so that sums of times and spans can't overflow.
+const FURTHEST: EventTime = EventTime::MAX / 4;
+
+/// Where the epochs of an input end.
+#[derive(Debug)]
+pub struct Borders {
+    /// After so many rows.
+    pub rows: usize,
+    /// Live inputs: after this time at the latest.
+    pub interval: Option<Duration>,
+    /// The last border that any input has come to. A live input ends its epoch as soon as another one has: nodes that
+    /// read both wait until both have.
+    pub last: watch::Sender<Epoch>,
+}
 
 /// Runs an input to its end, or until the flow is stopped.
 pub async fn run_input(
     mut input: Box<dyn Input>,
     ports: Ports,
     gate: Arc<Gate>,
-    epoch_rows: usize,
+    borders: Borders,
+    clock: Option<Clock>,
     mut phase: watch::Receiver<Phase>,
 ) -> Result<(), Stop> {
     let epoch = tokio::select! {
@@ -22,12 +45,16 @@ pub async fn run_input(
         epoch = gate.opened() => epoch,
     };
     input.open().await?;
-    let mut cutter = Cutter { ports: &ports, epoch: epoch.next(), rows: 0, epoch_rows };
+    let mut cutter = Cutter::new(&ports, epoch, borders, clock);
     let mut out = ports.collector();
     loop {
         let progress = tokio::select! {
             biased;
             () = reached(&mut phase, Phase::Draining) => return end(&ports, &phase).await,
+            due = cutter.due() => {
+                cutter.act(due).await?;
+                continue;
+            }
             progress = input.next(&mut out) => progress?,
         };
         let mut failed = out.take_failed();
@@ -50,40 +77,137 @@ async fn end(ports: &Ports, phase: &watch::Receiver<Phase>) -> Result<(), Stop> 
     ports.broadcast(Message::End).await
 }
 
-/// Counts rows, and puts a border behind the last of every epoch, wherever batches end.
+/// Counts rows, and puts a border behind the last of every epoch and a watermark where it moves, wherever batches end.
 struct Cutter<'a> {
     ports: &'a Ports,
+    borders: Borders,
     epoch: Epoch,
     rows: usize,
-    epoch_rows: usize,
+    /// When the epoch ends, however few rows it has.
+    due: Option<Instant>,
+    clock: Option<Clock>,
 }
 
-impl Cutter<'_> {
-    /// Sends a batch, and takes those of the refused rows out of `failed` that lie before a border in it.
+/// What time asks for.
+enum Due {
+    /// The border of an epoch.
+    Border,
+    /// A look at partitions without rows.
+    Idle,
+}
+
+impl<'a> Cutter<'a> {
+    fn new(ports: &'a Ports, passed: Epoch, borders: Borders, clock: Option<Clock>) -> Self {
+        let due = borders.interval.map(|interval| Instant::now() + interval);
+        Self { ports, borders, epoch: passed.next(), rows: 0, due, clock }
+    }
+
+    /// Sends a batch, and takes those of the refused rows out of `failed` that lie before a cut in it.
     async fn send(&mut self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
-        let mut rest = batch;
-        while self.rows + rest.len() >= self.epoch_rows {
-            let (head, tail) = cut(rest, self.epoch_rows - self.rows, failed);
-            let border = head.origin.end;
-            let partition = head.origin.partition.clone();
+        let batch = Batch { rows: self.ports.canonical(0, batch.rows)?, origin: batch.origin };
+        let mut rest = self.refuse_timeless(batch, failed)?;
+        loop {
+            let epoch_left = self.borders.rows - self.rows;
+            let mark_left = self.clock.as_ref().map_or(usize::MAX, |clock| clock.rows_left(&rest.origin.partition));
+            let left = epoch_left.min(mark_left);
+            if rest.len() < left {
+                return self.send_rows(rest).await;
+            }
+            let (head, tail) = cut(rest, left, failed);
+            let (border, partition) = (head.origin.end, head.origin.partition.clone());
             self.send_rows(head).await?;
             let before: Vec<_> =
                 failed.extract_if(.., |row| row.partition == partition && row.position < Some(border)).collect();
             self.send_failed(&before).await?;
-            self.ports.check_failed()?;
-            self.ports.broadcast(Message::Barrier(self.epoch)).await?;
-            (self.epoch, self.rows) = (self.epoch.next(), 0);
+            match left == epoch_left {
+                true => self.end_epoch().await?,
+                false => self.move_watermark().await?,
+            }
             rest = tail;
         }
-        self.rows += rest.len();
-        self.send_rows(rest).await
+    }
+
+    async fn move_watermark(&mut self) -> Result<(), Stop> {
+        match self.clock.as_mut().and_then(Clock::advance) {
+            Some(watermark) => self.ports.broadcast(Message::Watermark(watermark)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn end_epoch(&mut self) -> Result<(), Stop> {
+        self.ports.check_failed()?;
+        self.move_watermark().await?;
+        self.ports.broadcast(Message::Barrier(self.epoch)).await?;
+        self.borders.last.send_if_modified(|last| {
+            let later = self.epoch > *last;
+            *last = self.epoch.max(*last);
+            later
+        });
+        (self.epoch, self.rows) = (self.epoch.next(), 0);
+        self.due = self.borders.interval.map(|interval| Instant::now() + interval);
+        Ok(())
+    }
+
+    /// Live inputs: waits until the epoch has taken long enough, or another input has ended it, or there is no use in
+    /// waiting for the rows of a partition.
+    async fn due(&self) -> Due {
+        let Some(due) = self.due else { return std::future::pending().await };
+        let mut last = self.borders.last.subscribe();
+        let idle_at = self.clock.as_ref().and_then(Clock::idle_at);
+        tokio::select! {
+            () = sleep_until(due) => Due::Border,
+            _ = last.wait_for(|last| *last >= self.epoch) => Due::Border,
+            () = sleep_until(idle_at.unwrap_or(due)), if idle_at.is_some() => Due::Idle,
+        }
+    }
+
+    async fn act(&mut self, due: Due) -> Result<(), Stop> {
+        match (due, &mut self.clock) {
+            (Due::Border, _) | (Due::Idle, None) => self.end_epoch().await,
+            (Due::Idle, Some(clock)) => {
+                clock.fall_idle();
+                self.move_watermark().await
+            }
+        }
+    }
+
+    /// Refuses the rows that have no event time, where they need one, or one that is out of this world.
+    fn refuse_timeless(&self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Batch, Stop> {
+        let Some(clock) = &self.clock else { return Ok(batch) };
+        let times = batch.rows.column(clock.column()).as_primitive::<TimestampMicrosecondType>();
+        let is_time = |time: Option<EventTime>| Some(time.is_some_and(|time| (-FURTHEST..=FURTHEST).contains(&time)));
+        let has_time: BooleanArray = times.iter().map(is_time).collect();
+        if has_time.false_count() == 0 {
+            return Ok(batch);
+        }
+        let name = batch.rows.schema_ref().field(clock.column()).name().clone();
+        let positions = positions(&batch, failed);
+        for row in (0..batch.len()).filter(|row| !has_time.value(*row)) {
+            failed.push(FailedRow {
+                error: match times.is_null(row) {
+                    true => format!("the event time `{name}` is null"),
+                    false => format!("the event time `{name}` is {} µs from 1970", times.value(row)),
+                },
+                source: batch.origin.source.clone(),
+                partition: batch.origin.partition.clone(),
+                position: Some(positions[row]),
+                row: json_row(&batch.rows, row)?,
+                encoding: Encoding::Json,
+            });
+        }
+        failed.sort_by_key(|row| row.position);
+        Ok(batch.with_rows(filter_record_batch(&batch.rows, &has_time).map_err(millstream_core::Error::from)?))
     }
 
     // Rows are counted here and not as they are read, so that a border sees the same counts in every run.
 
-    async fn send_rows(&self, batch: Batch) -> Result<(), Stop> {
+    async fn send_rows(&mut self, batch: Batch) -> Result<(), Stop> {
         if batch.is_empty() {
             return Ok(());
+        }
+        self.rows += batch.len();
+        if let Some(clock) = &mut self.clock {
+            clock.pass(&batch.origin.partition, &batch.rows);
         }
         self.ports.stats().add_in(batch.len());
         self.ports.send(0, batch).await
@@ -93,6 +217,14 @@ impl Cutter<'_> {
         self.ports.stats().add_in(rows.len());
         self.ports.send_failed(rows).await
     }
+}
+
+/// The position of each row of a batch. Refused rows have positions, too, but are not in the batch.
+fn positions(batch: &Batch, failed: &[FailedRow]) -> Vec<u64> {
+    let origin = &batch.origin;
+    let of_batch = failed.iter().filter(|row| row.partition == origin.partition);
+    let refused: std::collections::BTreeSet<u64> = of_batch.filter_map(|row| row.position).collect();
+    (origin.start..).filter(|position| !refused.contains(position)).take(batch.len()).collect()
 }
 
 /// Cuts a batch behind its first `rows` rows. Refused rows have positions, too, but are not in the batch.

@@ -1,11 +1,13 @@
 //! The loops that the engine owns: one task a node.
 
+mod clock;
 mod input;
 mod output;
 mod ports;
 mod processor;
 
-pub use input::run_input;
+pub use clock::Clock;
+pub use input::{Borders, run_input};
 pub use output::run_output;
 pub use ports::Ports;
 pub use processor::run_processor;

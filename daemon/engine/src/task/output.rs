@@ -35,7 +35,7 @@ async fn write_all(output: &mut dyn Output, mut inputs: Inputs, ports: &Ports) -
                 ports.stats().add_in(batch.len());
                 output.write(batch).await?;
             }
-            Event::Watermark(_) | Event::Barrier(_) | Event::PortEnded(_) => {}
+            Event::Watermark(_) | Event::Idle | Event::Barrier(_) | Event::PortEnded(_) => {}
             Event::End => return Ok(output.prepare().await?),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::RecordBatch;
 use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, failed_batch};
 
 use super::Stop;
@@ -61,6 +62,11 @@ impl Ports {
         }
         let failed = out.take_failed();
         self.send_failed(&failed).await
+    }
+
+    /// The rows in the types that leave by a port.
+    pub fn canonical(&self, port: usize, rows: RecordBatch) -> Result<RecordBatch, Error> {
+        self.ports[port].0.canonical.apply(rows)
     }
 
     /// Sends rows out by one port.

@@ -1,6 +1,6 @@
 //! The loop of a processor.
 
-use millstream_core::{Message, Processor};
+use millstream_core::{Message, Processor, Watermark};
 
 use super::{Ports, Stop};
 use crate::align::{Event, Inputs};
@@ -23,10 +23,11 @@ pub async fn run_processor(
                 }
             }
             Event::Watermark(at) => {
-                processor.watermark(at, &mut out)?;
+                let at = processor.watermark(at, &mut out)?;
                 ports.flush(&mut out).await?;
-                ports.broadcast(Message::Watermark(at)).await?;
+                ports.broadcast(Message::Watermark(Watermark::At(at))).await?;
             }
+            Event::Idle => ports.broadcast(Message::Watermark(Watermark::Idle)).await?,
             Event::Barrier(epoch) => {
                 processor.border(epoch, &mut out)?;
                 ports.flush(&mut out).await?;

@@ -79,6 +79,7 @@ impl InputSettings for Count {
             schema,
             finite: !self.endless,
             replayable: true,
+            interleaved: false,
             rows: Some(self.rows as u64),
             build: Box::new(move || Ok(Box::new(counting))),
         })

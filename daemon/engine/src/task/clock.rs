@@ -1,0 +1,156 @@
+//! The event time of an input: how far it has come, partition by partition, and the watermark that follows.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::array::cast::AsArray;
+use arrow::compute::max;
+use arrow::datatypes::TimestampMicrosecondType;
+use millstream_core::{EventTime, Watermark};
+use tokio::time::Instant;
+
+use crate::plan::PlannedTime;
+
+/// Watches the rows of an input pass, and says when its watermark moves.
+#[derive(Debug)]
+pub struct Clock {
+    time: PlannedTime,
+    partitions: Vec<Partition>,
+    /// What was said last.
+    said: Option<Watermark>,
+}
+
+/// The part of a source whose rows are in order, more or less.
+#[derive(Debug)]
+struct Partition {
+    name: Arc<str>,
+    latest: EventTime,
+    /// Since the watermark was moved last.
+    rows: usize,
+    seen: Instant,
+    idle: bool,
+}
+
+impl Clock {
+    pub fn new(time: PlannedTime) -> Self {
+        Self { time, partitions: Vec::new(), said: None }
+    }
+
+    /// The column of the event time.
+    pub fn column(&self) -> usize {
+        self.time.column
+    }
+
+    /// After how many more rows of a partition the watermark moves.
+    pub fn rows_left(&self, partition: &Arc<str>) -> usize {
+        let rows = self.partitions.iter().find(|known| known.name == *partition).map_or(0, |known| known.rows);
+        self.time.watermark_rows - rows
+    }
+
+    /// Takes in rows of a partition, none of which has a null for its time.
+    pub fn pass(&mut self, partition: &Arc<str>, rows: &RecordBatch) {
+        let times = rows.column(self.time.column).as_primitive::<TimestampMicrosecondType>();
+        let Some(latest) = max(times) else { return };
+        let seen = Instant::now();
+        if let Some(known) = self.partitions.iter_mut().find(|known| known.name == *partition) {
+            known.latest = known.latest.max(latest);
+            known.rows += times.len();
+            (known.seen, known.idle) = (seen, false);
+            return;
+        }
+        if !self.time.interleaved {
+            self.partitions.clear();
+        }
+        let name = partition.clone();
+        self.partitions.push(Partition { name, latest, rows: times.len(), seen, idle: false });
+    }
+
+    /// The watermark now, if it has moved. The partition furthest behind counts.
+    pub fn advance(&mut self) -> Option<Watermark> {
+        for known in self.partitions.iter_mut().filter(|known| known.rows >= self.time.watermark_rows) {
+            known.rows = 0;
+        }
+        let active = self.partitions.iter().filter(|known| !known.idle).map(|known| known.latest).min();
+        let now = match active {
+            Some(latest) => Watermark::At(latest.saturating_sub(self.time.lateness)),
+            None if self.partitions.is_empty() => return None,
+            None => Watermark::Idle,
+        };
+        let moved = match (self.said, now) {
+            (Some(Watermark::At(said)), Watermark::At(now)) => now > said,
+            (said, now) => said != Some(now),
+        };
+        moved.then(|| *self.said.insert(now))
+    }
+
+    /// When a partition will have been without rows for too long.
+    pub fn idle_at(&self) -> Option<Instant> {
+        let idle = self.time.idle?;
+        self.partitions.iter().filter(|known| !known.idle).map(|known| known.seen + idle).min()
+    }
+
+    /// No longer waits for the partitions that have been without rows for too long.
+    pub fn fall_idle(&mut self) {
+        let now = Instant::now();
+        let Some(idle) = self.time.idle else { return };
+        self.partitions.iter_mut().filter(|known| known.seen + idle <= now).for_each(|known| known.idle = true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use millstream_testkit::table;
+
+    use super::*;
+
+    fn clock(interleaved: bool, idle: Option<Duration>) -> Clock {
+        Clock::new(PlannedTime { column: 0, lateness: 5_000_000, watermark_rows: 3, idle, interleaved })
+    }
+
+    fn pass(clock: &mut Clock, partition: &str, seconds: &[u32]) -> Option<Watermark> {
+        let lines: String = seconds.iter().map(|second| format!("\n1970-01-01T00:00:{second:02}Z")).collect();
+        clock.pass(&partition.into(), &table(&format!("at:timestamp{lines}")));
+        clock.advance()
+    }
+
+    fn at(second: i64) -> Option<Watermark> {
+        Some(Watermark::At(second * 1_000_000))
+    }
+
+    #[test]
+    fn the_watermark_is_the_latest_time_less_the_lateness() {
+        let mut clock = clock(false, None);
+        assert_eq!(clock.rows_left(&"a".into()), 3);
+        assert_eq!(pass(&mut clock, "a", &[10, 20]), at(15));
+        assert_eq!(clock.rows_left(&"a".into()), 1);
+        assert_eq!(pass(&mut clock, "a", &[12]), None, "it never goes back");
+        assert_eq!(clock.rows_left(&"a".into()), 3);
+        assert_eq!(pass(&mut clock, "b", &[15]), None, "nor in the next partition");
+        assert_eq!(pass(&mut clock, "b", &[21]), at(16));
+    }
+
+    #[test]
+    fn of_mixed_partitions_the_one_furthest_behind_counts() {
+        let mut clock = clock(true, None);
+        assert_eq!(pass(&mut clock, "a", &[30]), at(25));
+        assert_eq!(pass(&mut clock, "b", &[40]), None);
+        assert_eq!(pass(&mut clock, "a", &[50]), at(35));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_without_rows_holds_nobody_back() {
+        let mut clock = clock(true, Some(Duration::from_secs(60)));
+        pass(&mut clock, "a", &[30]);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(pass(&mut clock, "b", &[50]), None);
+        tokio::time::sleep_until(clock.idle_at().expect("a")).await;
+        clock.fall_idle();
+        assert_eq!(clock.advance(), at(45));
+        tokio::time::sleep_until(clock.idle_at().expect("b")).await;
+        clock.fall_idle();
+        assert_eq!((clock.advance(), clock.advance()), (Some(Watermark::Idle), None));
+        assert_eq!(pass(&mut clock, "b", &[55]), at(50));
+    }
+}
