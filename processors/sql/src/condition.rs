@@ -34,12 +34,12 @@ impl Condition {
 
     fn plan(text: &str, schema: &SchemaRef) -> Result<Self, Problems> {
         let text = Text::new(text)?;
-        let syntax = parse::condition(&text)?;
+        let syntax = parse::expression(&text, "a condition")?;
         let refused = refuse::refusals(&syntax, &text, &[INPUT]);
         if !refused.is_empty() {
             return Err(refused);
         }
-        let planned = Planner::new(schema.clone(), INPUT).condition(syntax);
+        let planned = Planner::new(schema.clone(), INPUT).expression(syntax);
         let plan = planned.map_err(|error| diagnose::problems(&error, &text))?;
         let result = plan.schema().field(0).data_type();
         if !matches!(result, DataType::Boolean | DataType::Null) {

@@ -1,7 +1,7 @@
 //! The processors that speak SQL: DataFusion plans a query once, and its expressions run over every batch.
 //!
 //! * [`Condition`]: a boolean expression over the rows of a schema.
-//! * The processors `sql` and `route`, which [`register`] adds to the list of nodes.
+//! * The processors `sql`, `route` and `window`, which [`register`] adds to the list of nodes.
 
 mod condition;
 mod diagnose;
@@ -16,6 +16,7 @@ mod route;
 mod sql;
 mod text;
 mod unnest;
+mod window;
 mod words;
 
 use millstream_core::Registry;
@@ -24,5 +25,5 @@ pub use condition::Condition;
 
 /// Adds the processors of this crate.
 pub fn register(registry: &mut Registry) {
-    registry.processor::<sql::SqlSettings>().processor::<route::RouteSettings>();
+    registry.processor::<sql::SqlSettings>().processor::<route::RouteSettings>().processor::<window::WindowSettings>();
 }

@@ -34,15 +34,15 @@ pub fn query(text: &Text) -> Result<Statement, Problem> {
     Ok(first)
 }
 
-/// Reads one condition, such as `amount > 10`.
-pub fn condition(text: &Text) -> Result<Expr, Problem> {
+/// Reads one expression, such as `amount > 10`. `what` says what it is, for people: "a condition".
+pub fn expression(text: &Text, what: &str) -> Result<Expr, Problem> {
     let mut parser = parser(text);
-    let condition = parser.parse_expr().map_err(|error| problem(error, text))?;
+    let expression = parser.parse_expr().map_err(|error| problem(error, text))?;
     let next = parser.next_token();
     match next.token {
-        Token::EOF => Ok(condition),
+        Token::EOF => Ok(expression),
         other => {
-            let problem = Problem::new(format!("`{other}` can't follow a condition"));
+            let problem = Problem::new(format!("`{other}` can't follow {what}"));
             Err(within(problem, text.place(next.span)))
         }
     }

@@ -47,12 +47,12 @@ impl<'a> Planner<'a> {
         self.finish(self.sql().sql_statement_to_plan(query)?)
     }
 
-    /// The plan of a condition: one boolean column.
-    pub fn condition(&self, condition: SyntaxExpr) -> Result<LogicalPlan> {
+    /// The plan of an expression: one column.
+    pub fn expression(&self, expression: SyntaxExpr) -> Result<LogicalPlan> {
         let schema = DFSchema::try_from_qualified_schema(INPUT, &self.schema)?;
-        let expr = self.sql().sql_to_expr(condition, &schema, &mut PlannerContext::new())?;
+        let expr = self.sql().sql_to_expr(expression, &schema, &mut PlannerContext::new())?;
         let scan = LogicalPlanBuilder::scan(INPUT, self.source(), None)?;
-        self.finish(scan.project([expr.alias("condition")])?.build()?)
+        self.finish(scan.project([expr.alias("value")])?.build()?)
     }
 
     fn sql(&self) -> SqlToRel<'_, Self> {

@@ -63,7 +63,7 @@ impl Visitor for Guard<'_> {
         match table {
             TableFactor::Table { name, args: None, sample, version: None, with_ordinality: false, .. } => {
                 if sample.is_some() {
-                    self.refuse("TABLESAMPLE", "split", self.text.phrase(&["TABLESAMPLE"]));
+                    self.refuse("TABLESAMPLE", "sample", self.text.phrase(&["TABLESAMPLE"]));
                 }
                 self.stream(name);
             }
@@ -319,7 +319,7 @@ mod tests {
         (
             "SELECT id FROM input [TABLESAMPLE] BERNOULLI (10)",
             "TABLESAMPLE does not work row by row",
-            "use a `split` node",
+            "use a `sample` node",
         ),
         // Another result at every run.
         ("SELECT id FROM input WHERE at < [now]()", "now is not replayable: it differs from run to run", CLOCK),

@@ -18,8 +18,9 @@ use crate::text::{Text, within};
 use crate::{diagnose, parse, refuse, words};
 
 /// A query over one stream, row by row: columns, `WHERE`, `CASE`, `WITH`, queries in `FROM`, functions of one row, and
-/// `unnest` for lists. What needs several rows is refused, with the name of the node that does it: `join`; `window` for
-/// GROUP BY, `sort`, `dedup` for DISTINCT and `limit` are to come. Clocks and random numbers are refused, since a repeated run must give the same rows.
+/// `unnest` for lists. What needs several rows is refused, with the name of the node that does it: `join`, `window` for
+/// GROUP BY, `sort` for ORDER BY, `dedup` for DISTINCT, `limit`. Clocks and random numbers are refused, since a repeated
+/// run must give the same rows.
 ///
 /// The stream is called `input`, or by the name of the node that it comes from. Names of columns match as written,
 /// keywords and functions in any case. The functions are those of DataFusion. Rows keep their order.

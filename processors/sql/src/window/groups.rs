@@ -1,0 +1,195 @@
+//! The groups of windows: the values of their keys, and the slots in which aggregates keep theirs.
+
+use std::hash::BuildHasher;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::Schema;
+use arrow::row::{RowConverter, SortField};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use millstream_core::Result;
+
+use super::accumulator::Rows;
+use super::aggregate::{self, Aggregate, Fed};
+
+/// All open groups.
+pub struct Groups {
+    /// Of the key columns; none if there are no keys.
+    converter: Option<RowConverter>,
+    columns: Vec<usize>,
+    aggregates: Vec<Aggregate>,
+    /// The keys of each slot in Arrow's row format; empty where the slot is free.
+    keys: Vec<Box<[u8]>>,
+    free: Vec<u32>,
+    most: usize,
+    /// Seeded at random, so that nobody can choose keys that collide; no result depends on hashes.
+    hasher: RandomState,
+}
+
+/// The groups of one window or pane by their keys.
+#[derive(Default)]
+pub struct Table {
+    by_key: HashTable<u32>,
+    /// In the order in which they came.
+    pub slots: Vec<u32>,
+}
+
+/// The keys of some rows.
+pub struct Keys(Option<arrow::row::Rows>);
+
+impl Keys {
+    /// Those of one row.
+    #[inline]
+    pub fn of(&self, row: usize) -> &[u8] {
+        self.0.as_ref().map_or(&[], |rows| rows.row(row).data())
+    }
+}
+
+/// A window with one of its groups, on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    pub start: i64,
+    pub end: i64,
+    pub slot: u32,
+}
+
+/// There are as many groups as there may be.
+#[derive(Debug)]
+pub struct Full;
+
+/// What becomes of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It belongs to the group that has this slot.
+    Slot(u32),
+    /// Its windows are closed.
+    Late,
+    /// It would need one group too many.
+    Full,
+}
+
+impl Groups {
+    /// Groups by the values of `columns` of `rows`, at most `most` at a time.
+    pub fn new(schema: &Schema, columns: Vec<usize>, aggregates: Vec<Aggregate>, most: usize) -> Result<Self> {
+        let fields = columns.iter().map(|column| SortField::new(schema.field(*column).data_type().clone()));
+        let fields: Vec<SortField> = fields.collect();
+        let converter = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
+        Ok(Self {
+            converter,
+            columns,
+            aggregates,
+            keys: Vec::new(),
+            free: Vec::new(),
+            most,
+            hasher: RandomState::default(),
+        })
+    }
+
+    /// Computes what the rows feed the aggregates with. The error is why at least one row failed.
+    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Vec<Fed>, String> {
+        self.aggregates.iter().map(|aggregate| aggregate.evaluate(rows)).collect()
+    }
+
+    /// The keys of rows.
+    pub fn keys(&self, rows: &RecordBatch) -> Result<Keys> {
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|column| rows.column(*column).clone()).collect();
+        Ok(Keys(self.converter.as_ref().map(|converter| converter.convert_columns(&columns)).transpose()?))
+    }
+
+    /// The slot of a group, which is made if there is none.
+    #[inline]
+    pub fn slot(&mut self, table: &mut Table, key: &[u8]) -> Result<u32, Full> {
+        let hash = self.hash(key);
+        if let Some(slot) = table.by_key.find(hash, |slot| *self.keys[*slot as usize] == *key) {
+            return Ok(*slot);
+        }
+        let slot = self.open(key)?;
+        table.by_key.insert_unique(hash, slot, |slot| self.hash(self.key(*slot)));
+        table.slots.push(slot);
+        Ok(slot)
+    }
+
+    /// A new group.
+    pub fn open(&mut self, key: &[u8]) -> Result<u32, Full> {
+        match self.keys.len() - self.free.len() >= self.most {
+            true => Err(Full),
+            false => Ok(self.open_beyond(key)),
+        }
+    }
+
+    /// A new group for a moment, however many there are.
+    pub fn open_beyond(&mut self, key: &[u8]) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            self.keys[slot as usize] = key.into();
+            return slot;
+        }
+        self.keys.push(key.into());
+        self.aggregates.iter_mut().for_each(|aggregate| aggregate.accumulator.grow(self.keys.len()));
+        self.keys.len() as u32 - 1
+    }
+
+    /// The hash of a key, for tables of groups.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// The keys of a group.
+    pub fn key(&self, slot: u32) -> &[u8] {
+        &self.keys[slot as usize]
+    }
+
+    /// Takes those of the rows `range` that have a slot into it.
+    pub fn take(&mut self, fed: &[Fed], times: &[i64], fates: &[Fate], range: Range<usize>) -> Result<()> {
+        let slot = |row: usize| match fates[row] {
+            Fate::Slot(slot) => Some(slot),
+            Fate::Late | Fate::Full => None,
+        };
+        let slots: Vec<u32> = range.clone().filter_map(slot).collect();
+        let times = &times[range.clone()];
+        let (start, length) = (range.start, range.len());
+        if slots.len() == length {
+            let rows = Rows { slots: &slots, times };
+            let mut fed = self.aggregates.iter_mut().zip(fed);
+            return fed.try_for_each(|(aggregate, fed)| aggregate.update(&fed.slice(start, length), rows));
+        }
+        let has_slot: BooleanArray = range.map(|row| Some(slot(row).is_some())).collect();
+        let times: Vec<i64> =
+            times.iter().zip(has_slot.values()).filter_map(|(time, has)| has.then_some(*time)).collect();
+        let rows = Rows { slots: &slots, times: &times };
+        let mut fed = self.aggregates.iter_mut().zip(fed);
+        fed.try_for_each(|(aggregate, fed)| aggregate.update(&fed.slice(start, length).filter(&has_slot)?, rows))
+    }
+
+    /// Adds what one group holds to another.
+    pub fn merge(&mut self, from: u32, into: u32) {
+        self.aggregates.iter_mut().for_each(|aggregate| aggregate.accumulator.merge(from, into));
+    }
+
+    /// Forgets groups.
+    pub fn release(&mut self, slots: impl IntoIterator<Item = u32>) {
+        for slot in slots {
+            self.aggregates.iter_mut().for_each(|aggregate| aggregate.accumulator.clear(slot));
+            self.keys[slot as usize] = Box::default();
+            self.free.push(slot);
+        }
+    }
+
+    /// The columns of closed windows: start, end, keys, aggregates.
+    pub fn columns(&self, closed: &[Closed]) -> Result<Vec<ArrayRef>> {
+        let times = |of: fn(&Closed) -> i64| -> ArrayRef {
+            Arc::new(TimestampMicrosecondArray::from_iter_values(closed.iter().map(of)).with_timezone("UTC"))
+        };
+        let mut columns = vec![times(|window| window.start), times(|window| window.end)];
+        if let Some(converter) = &self.converter {
+            let parser = converter.parser();
+            let keys = closed.iter().map(|window| parser.parse(self.key(window.slot)));
+            columns.extend(converter.convert_rows(keys)?);
+        }
+        let slots: Vec<u32> = closed.iter().map(|window| window.slot).collect();
+        columns.extend(aggregate::finish(&self.aggregates, &slots)?);
+        debug_assert!(columns.iter().all(|column| column.len() == closed.len()));
+        Ok(columns)
+    }
+}

@@ -1,0 +1,130 @@
+//! Windows of a fixed length, put together from *panes*: the longest stretches that never lie in one window only in part.
+//!
+//! A row goes into one pane, however many windows overlap there. When a window closes, the panes in it are added up;
+//! a tumbling window is one pane.
+
+use std::collections::BTreeMap;
+
+use millstream_core::EventTime;
+
+use super::groups::{Closed, Full, Groups, Table};
+
+/// The open windows.
+pub struct Panes {
+    size: i64,
+    every: i64,
+    /// The length of a pane.
+    length: i64,
+    /// By their starts.
+    panes: BTreeMap<i64, Pane>,
+    /// Windows that start earlier are closed, whether they had rows or not.
+    next: i64,
+}
+
+#[derive(Default)]
+struct Pane {
+    table: Table,
+    /// Whether rows came since windows were shown early.
+    changed: bool,
+}
+
+impl Panes {
+    /// Windows of `size` microseconds that start every `every`.
+    pub fn new(size: i64, every: i64) -> Self {
+        let length = greatest_common_divisor(size, every);
+        Self { size, every, length, panes: BTreeMap::new(), next: i64::MIN }
+    }
+
+    /// Whether all windows of a time are closed.
+    #[inline]
+    pub fn is_late(&self, time: EventTime, watermark: EventTime) -> bool {
+        floor(time, self.every).saturating_add(self.size) <= watermark
+    }
+
+    /// The slot of a row.
+    #[inline]
+    pub fn slot(&mut self, groups: &mut Groups, time: EventTime, key: &[u8]) -> Result<u32, Full> {
+        let pane = self.panes.entry(floor(time, self.length)).or_default();
+        pane.changed = true;
+        groups.slot(&mut pane.table, key)
+    }
+
+    /// The windows that end at `watermark` or before, in order; forgets the panes that no other window needs. The
+    /// slots are the caller's to release.
+    pub fn close(&mut self, groups: &mut Groups, watermark: EventTime) -> Vec<Closed> {
+        let mut closed = Vec::new();
+        while let Some((&first, _)) = self.panes.first_key_value() {
+            let start = self.first_window(first).max(self.next);
+            let end = start.saturating_add(self.size);
+            if end > watermark {
+                break;
+            }
+            self.next = start + self.every;
+            if self.size == self.length {
+                let Some(pane) = self.panes.remove(&start) else { continue };
+                closed.extend(pane.table.slots.iter().map(|slot| Closed { start, end, slot: *slot }));
+                continue;
+            }
+            closed.extend(self.put_together(groups, start));
+            let behind = self.panes.split_off(&(start + self.every));
+            let done = std::mem::replace(&mut self.panes, behind);
+            groups.release(done.into_values().flat_map(|pane| pane.table.slots));
+        }
+        self.next = self.next.max(self.start_of_open(watermark));
+        closed
+    }
+
+    /// The windows that are open and have changed since this was asked last, as they are now.
+    pub fn peek(&mut self, groups: &mut Groups) -> Vec<Closed> {
+        let changed: Vec<i64> = self.panes.iter().filter(|(_, pane)| pane.changed).map(|(start, _)| *start).collect();
+        let mut starts: Vec<i64> = changed.iter().flat_map(|pane| self.windows_of(*pane)).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        self.panes.values_mut().for_each(|pane| pane.changed = false);
+        starts.into_iter().flat_map(|start| self.put_together(groups, start)).collect()
+    }
+
+    /// How far the starts of the windows that are still to close have come.
+    pub fn start_of_open(&self, watermark: EventTime) -> EventTime {
+        floor(watermark.saturating_sub(self.size), self.every).saturating_add(self.every)
+    }
+
+    /// The start of the earliest window with a pane in it.
+    fn first_window(&self, pane: i64) -> i64 {
+        floor(pane + self.length - self.size - 1, self.every) + self.every
+    }
+
+    fn windows_of(&self, pane: i64) -> impl Iterator<Item = i64> + use<> {
+        let (every, last) = (self.every, floor(pane, self.every));
+        let first = self.first_window(pane).max(self.next);
+        (0..).map(move |step| first + step * every).take_while(move |start| *start <= last)
+    }
+
+    /// The groups of one window, in slots of their own.
+    fn put_together(&self, groups: &mut Groups, start: i64) -> Vec<Closed> {
+        let end = start.saturating_add(self.size);
+        let (mut order, mut by_key) = (Vec::new(), hashbrown::HashTable::new());
+        for from in self.panes.range(start..end).flat_map(|(_, pane)| &pane.table.slots) {
+            let key: Box<[u8]> = groups.key(*from).into();
+            let hash = groups.hash(&key);
+            let known = by_key.find(hash, |slot: &u32| *groups.key(*slot) == *key).copied();
+            let into = known.unwrap_or_else(|| {
+                let slot = groups.open_beyond(&key);
+                by_key.insert_unique(hash, slot, |slot| groups.hash(groups.key(*slot)));
+                order.push(slot);
+                slot
+            });
+            groups.merge(*from, into);
+        }
+        order.into_iter().map(|slot| Closed { start, end, slot }).collect()
+    }
+}
+
+/// The largest multiple of `step` that is not above `time`.
+fn floor(time: i64, step: i64) -> i64 {
+    time.div_euclid(step).saturating_mul(step)
+}
+
+fn greatest_common_divisor(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}

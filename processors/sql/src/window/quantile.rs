@@ -1,0 +1,139 @@
+//! `quantile(x, q)`: from a sketch whose answer is within 1% of the true value, whatever the order of the rows.
+//!
+//! Method: DDSketch (Masson, Rim, Lee, VLDB 2019). Values are counted in bins whose borders grow by a constant factor, so
+//! the bin of the wanted rank has the value up to a relative error. No bins are ever put together, so that neither the
+//! order nor the cut of the rows matters; a group has at most as many as there are magnitudes among its values.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array};
+use millstream_core::Result;
+
+use super::accumulator::{Accumulator, Rows, floats, for_present};
+
+/// How far the answer is from the true value at most, as a share of it.
+pub const ERROR: f64 = 0.01;
+
+/// Each bin's upper border, as a multiple of its lower one.
+const GROWTH: f64 = (1.0 + ERROR) / (1.0 - ERROR);
+
+/// The natural logarithm of that.
+const LOG_GROWTH: f64 = 0.020000666706669435;
+
+/// The value below which a share of the values lies.
+pub struct Quantile {
+    share: f64,
+    sketches: Vec<Sketch>,
+}
+
+/// How many values each bin has. The bins of negative numbers count by their absolute values.
+#[derive(Clone, Default)]
+struct Sketch {
+    negative: BTreeMap<i32, u64>,
+    zeros: u64,
+    positive: BTreeMap<i32, u64>,
+    rows: u64,
+}
+
+impl Sketch {
+    fn add(&mut self, value: f64) {
+        if value.is_nan() {
+            return;
+        }
+        self.rows += 1;
+        match value {
+            0.0 => self.zeros += 1,
+            positive if positive > 0.0 => *self.positive.entry(bin(positive)).or_default() += 1,
+            negative => *self.negative.entry(bin(-negative)).or_default() += 1,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.zeros += other.zeros;
+        other.negative.iter().for_each(|(bin, rows)| *self.negative.entry(*bin).or_default() += rows);
+        other.positive.iter().for_each(|(bin, rows)| *self.positive.entry(*bin).or_default() += rows);
+    }
+
+    fn value_at(&self, share: f64) -> Option<f64> {
+        let rank = (share * self.rows.checked_sub(1)? as f64).floor() as u64;
+        let negative = self.negative.iter().rev().map(|(bin, rows)| (-middle(*bin), *rows));
+        let positive = self.positive.iter().map(|(bin, rows)| (middle(*bin), *rows));
+        let mut below = 0;
+        let mut bins = negative.chain([(0.0, self.zeros)]).chain(positive);
+        bins.find(|(_, rows)| {
+            below += rows;
+            below > rank
+        })
+        .map(|(value, _)| value)
+    }
+}
+
+fn bin(magnitude: f64) -> i32 {
+    (libm::log(magnitude) / LOG_GROWTH).ceil() as i32
+}
+
+/// The value of a bin that is nearest to all others of it.
+fn middle(bin: i32) -> f64 {
+    2.0 * libm::exp(f64::from(bin) * LOG_GROWTH) / (GROWTH + 1.0)
+}
+
+impl Quantile {
+    /// `share` is between 0 and 1.
+    pub fn new(share: f64) -> Self {
+        Self { share, sketches: Vec::new() }
+    }
+}
+
+impl Accumulator for Quantile {
+    fn grow(&mut self, slots: usize) {
+        self.sketches.resize(slots, Sketch::default());
+    }
+
+    fn update(&mut self, values: &ArrayRef, rows: Rows<'_>) -> Result<()> {
+        let numbers = floats(values)?;
+        for_present(values, rows, |row, slot| self.sketches[slot].add(numbers.values()[row]));
+        Ok(())
+    }
+
+    fn merge(&mut self, from: u32, into: u32) {
+        let from = self.sketches[from as usize].clone();
+        self.sketches[into as usize].merge(&from);
+    }
+
+    fn clear(&mut self, slot: u32) {
+        self.sketches[slot as usize] = Sketch::default();
+    }
+
+    fn finish(&self, slots: &[u32]) -> Result<ArrayRef> {
+        let values = slots.iter().map(|slot| self.sketches[*slot as usize].value_at(self.share));
+        Ok(Arc::new(values.collect::<Float64Array>()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_the_error_in_any_order() {
+        let value = |row: u32| (f64::from(row.wrapping_mul(2_654_435_761) >> 4) - 1e8) * 1e-3;
+        let mut sorted: Vec<f64> = (0..10_001).map(value).collect();
+        let (mut sketch, mut left, mut right) = (Sketch::default(), Sketch::default(), Sketch::default());
+        sorted.iter().for_each(|value| sketch.add(*value));
+        sorted.iter().rev().enumerate().for_each(|(row, value)| [&mut left, &mut right][row % 2].add(*value));
+        left.merge(&right);
+        sorted.sort_by(f64::total_cmp);
+        for (share, place) in [(0.0, 0), (0.01, 100), (0.25, 2500), (0.5, 5000), (0.99, 9900), (1.0, 10_000)] {
+            let found = sketch.value_at(share).expect("there are values");
+            assert!(
+                (found - sorted[place]).abs() <= ERROR * sorted[place].abs(),
+                "{share}: {found}, {}",
+                sorted[place]
+            );
+            assert_eq!(left.value_at(share), Some(found));
+        }
+        assert_eq!(Sketch::default().value_at(0.5), None);
+    }
+}
