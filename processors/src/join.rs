@@ -1,6 +1,7 @@
 //! The processor `join`: columns of a table for the rows of a stream.
 
 mod on;
+mod streams;
 mod table;
 
 use std::sync::Arc;
@@ -9,19 +10,22 @@ use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, UInt32Builder};
 use arrow::compute::{filter, filter_record_batch, is_not_null, is_null, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use millstream_core::{
-    Batch, ByteSize, Collector, Error, Kind, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
-    ProcessorSettings, Result, Stream, Uses, require_column,
+    Batch, ByteSize, Collector, Duration, Error, Kind, Order, PlanContext, PortPlan, PortTime, Problem, Problems,
+    Processor, ProcessorPlan, ProcessorSettings, Result, Stream, Uses, require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::on::On;
+use self::on::{Keys, On};
+use self::streams::Streams;
 use self::table::{Side, Table};
 
 /// Where a row has many matches, they leave in batches of this many rows.
 const OUTPUT_ROWS: usize = 8192;
 
-/// Joins a stream with a table: another stream that ends, which is read to its end first and kept in memory.
+/// Joins a stream with a table: another stream that ends, which is read to its end first and kept in memory. With
+/// `within`, it joins two streams whose rows meet if their event times are near, such as predictions with the true
+/// values that come later.
 ///
 /// Rows keep the order of `from`. A row that has several matches comes out once for each, in the order of `with`. Keys are
 /// compared as they are: text by its bytes, integers of any width by value, other columns must have the same type on both
@@ -40,6 +44,18 @@ pub struct JoinSettings {
     /// How much of `with` may be kept in memory. A larger one stops the flow.
     #[serde(default = "max_bytes")]
     max_bytes: ByteSize,
+    /// Joins two streams: rows meet if their event times are at most so far from each other, such as `"10m"`. Both
+    /// inputs need `event_time`. A pair leaves when the second of the two has come; a row without a match when none can
+    /// come any more. Rows behind the watermark leave by the ports `late` and `late_with`.
+    within: Option<Duration>,
+    /// With `within`: how many rows of each side may be kept at a time; one more leaves by the port `failed`.
+    #[serde(default = "max_rows")]
+    #[schemars(range(min = 1))]
+    max_rows: usize,
+}
+
+fn max_rows() -> usize {
+    1_000_000
 }
 
 fn max_bytes() -> ByteSize {
@@ -81,7 +97,15 @@ impl ProcessorSettings for JoinSettings {
         let (Ok(keys), Ok(taken)) = (keys, taken) else {
             return Err(problems);
         };
-        let uses = vec![Uses::passing_on(self.on.names().map(|(left, _)| left)), self.side_uses()];
+        let mut uses = vec![Uses::passing_on(self.on.names().map(|(left, _)| left)), self.side_uses()];
+        if let Some(within) = self.within {
+            for (uses, stream) in uses.iter_mut().zip([from, with]) {
+                uses.columns.iter_mut().for_each(|columns| columns.extend(stream.event_time.clone()));
+                // Rows that come late are passed on.
+                uses.passes_on = true;
+            }
+            return self.plan_streams(within, from, with, keys, taken, uses);
+        }
         let side = Side::new(&with.schema, &keys.right, &taken)?;
         let schema = self.schema(&from.schema, &with.schema, &taken);
         let ports = vec![PortPlan::main(schema.clone())];
@@ -96,9 +120,40 @@ impl ProcessorSettings for JoinSettings {
         };
         Ok(ProcessorPlan { ports, uses, fails: false, build: Box::new(|| Ok(Box::new(join))) })
     }
+
+    fn order(&self) -> Order {
+        if self.within.is_some() { Order::EventTime } else { Order::Automatic }
+    }
 }
 
 impl JoinSettings {
+    /// The plan for two streams.
+    fn plan_streams(
+        &self,
+        within: Duration,
+        from: &Stream,
+        with: &Stream,
+        keys: Keys,
+        taken: Vec<usize>,
+        uses: Vec<Uses>,
+    ) -> Result<ProcessorPlan, Problems> {
+        let mut problems = Problems::new();
+        let [left, right] =
+            [from, with].map(|stream| stream.require_event_time().map_err(|problem| problems.push(problem)));
+        let (Ok(left), Ok(right)) = (left, right) else { return Err(problems) };
+        let schema = self.schema(&from.schema, &with.schema, &taken);
+        let ports = vec![
+            PortPlan::main(schema.clone()),
+            PortPlan::side("late", from.schema.clone()),
+            PortPlan::side("late_with", with.schema.clone()).with_event_time(PortTime::None),
+        ];
+        let all = (0..from.schema.fields().len()).collect();
+        let sides = [(keys.left, left, all), (keys.right, right, taken)];
+        let streams = Streams::new(self.kind, within.micros(), self.max_rows, schema, keys.types, sides);
+        let streams = streams.map_err(|error| Problem::new(error.to_string()))?;
+        Ok(ProcessorPlan { ports, uses, fails: true, build: Box::new(|| Ok(Box::new(streams))) })
+    }
+
     /// The columns of `with` that are added.
     fn taken(&self, from: &Schema, with: &Schema) -> Result<Vec<usize>, Problems> {
         let Some(names) = &self.take else {

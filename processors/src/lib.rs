@@ -1,16 +1,31 @@
 //! Light processors: Arrow's kernels and nothing heavier.
 //!
-//! [`register`] adds them to the list of nodes; each is one file: `split`, `merge`, `join`.
+//! [`register`] adds them to the list of nodes; each is one file of its name.
 
+mod dedup;
+mod distribute;
 mod hash;
 mod join;
+mod keys;
+mod limit;
 mod lookup;
 mod merge;
+mod ordered;
+mod sample;
+mod sort;
 mod split;
 
 use millstream_core::Registry;
 
 /// Adds the processors of this crate.
 pub fn register(registry: &mut Registry) {
-    registry.processor::<split::SplitSettings>().processor::<merge::MergeSettings>().processor::<join::JoinSettings>();
+    registry
+        .processor::<split::SplitSettings>()
+        .processor::<distribute::DistributeSettings>()
+        .processor::<merge::MergeSettings>()
+        .processor::<join::JoinSettings>()
+        .processor::<sort::SortSettings>()
+        .processor::<dedup::DedupSettings>()
+        .processor::<sample::SampleSettings>()
+        .processor::<limit::LimitSettings>();
 }

@@ -129,7 +129,7 @@ fn comparable(keys: &[ArrayRef], types: &[DataType]) -> Result<Vec<ArrayRef>> {
 }
 
 /// Floats with one zero and one NaN, so that equal ones have equal bytes.
-fn one_zero(values: ArrayRef) -> ArrayRef {
+pub fn one_zero(values: ArrayRef) -> ArrayRef {
     match values.data_type() {
         DataType::Float64 => {
             let one = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };

@@ -1,11 +1,16 @@
 //! The processor `merge`: several streams as one, in an order of choice.
 
+use arrow::compute::SortOptions;
 use millstream_core::{
     Batch, Collector, Kind, Order, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
     ProcessorSettings, Result, Stream, Uses,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::keys::Keys;
+use crate::ordered::Ordered;
+use crate::sort;
 
 /// How many rows a turn has, unless `rows` says otherwise.
 const ROWS_OF_A_TURN: usize = 1024;
@@ -17,11 +22,21 @@ const ROWS_OF_A_TURN: usize = 1024;
 #[serde(deny_unknown_fields)]
 pub struct MergeSettings {
     /// `sequence`: all rows of the first stream, then all of the second. `round_robin`: some rows of each in turn; a stream
-    /// that has ended is left out. `arrival`: as they come, which differs from run to run.
+    /// that has ended is left out. `event_time`: sorted by it. A row is
+    /// kept until the watermarks of all streams have passed it, and late ones leave by the port `late`; the stream whose
+    /// event time is furthest behind is read first. `arrival`: as they come, which differs from run to run.
     order: MergeOrder,
     /// With `round_robin`: how many rows of a stream before it is the next one's turn; 1024 unless set.
     #[schemars(range(min = 1))]
     rows: Option<usize>,
+    /// With `event_time`: how many rows may wait. One more, and the flow fails.
+    #[serde(default = "default_max_rows")]
+    #[schemars(range(min = 1))]
+    max_rows: usize,
+}
+
+fn default_max_rows() -> usize {
+    10_000_000
 }
 
 /// An order of streams.
@@ -31,6 +46,7 @@ enum MergeOrder {
     Arrival,
     Sequence,
     RoundRobin,
+    EventTime,
 }
 
 impl Kind for MergeSettings {
@@ -50,6 +66,9 @@ impl ProcessorSettings for MergeSettings {
             }
             _ => {}
         }
+        if self.order == MergeOrder::EventTime {
+            return self.by_event_time(&inputs[0]);
+        }
         Ok(ProcessorPlan {
             ports: inputs.iter().take(1).map(|stream| PortPlan::main(stream.schema.clone())).collect(),
             uses: vec![Uses::passing_on::<&str>([])],
@@ -60,10 +79,21 @@ impl ProcessorSettings for MergeSettings {
 
     fn order(&self) -> Order {
         match self.order {
+            MergeOrder::EventTime => Order::EventTime,
             MergeOrder::Arrival => Order::Arrival,
             MergeOrder::Sequence => Order::Sequence,
             MergeOrder::RoundRobin => Order::RoundRobin { rows: self.rows.unwrap_or(ROWS_OF_A_TURN) },
         }
+    }
+}
+
+impl MergeSettings {
+    /// The engine lets the streams come along together; what is left is to sort the few rows that wait.
+    fn by_event_time(&self, stream: &Stream) -> Result<ProcessorPlan, Problems> {
+        let time = stream.require_event_time()?;
+        let keys = Keys::ordered(vec![(time, SortOptions::default())], &stream.schema)?;
+        let uses = Uses::passing_on(stream.event_time.clone());
+        Ok(sort::plan(stream, Ordered::new(keys, Some(time)), Some(time), self.max_rows, uses))
     }
 }
 
