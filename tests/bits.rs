@@ -69,3 +69,20 @@ fn batches_of_one_row_give_the_same_bits() {
 fn batches_and_threads_give_the_same_bits() {
     assert_same_bits(31, &[(7, 2), (1024, 1), (8192, 1), (8192, 2)]);
 }
+
+/// Windows, a join of two streams of windows, and quantiles of real flights.
+#[test]
+fn event_time_does_not_depend_on_cuts() {
+    let flow = project().join("flows/busy_hours.toml");
+    let mut seen = Vec::new();
+    for (batch_rows, threads) in [(8192, 2), (777, 1), (1000, 2)] {
+        let workshop = Workshop::new();
+        let set = format!("input.flights.batch_rows={batch_rows}");
+        let ran = workshop.run_json(&[flow.to_str().unwrap(), "--set", &set, "--threads", &threads.to_string()]);
+        assert_eq!(ran["nodes"]["hours"]["rows_out"]["late"], 0, "the flights are listed in order");
+        let worse = workshop.read("out/much_worse.ndjson");
+        assert!(worse.lines().count() > 100);
+        seen.push((ran["nodes"].clone(), worse));
+    }
+    assert!(seen.iter().all(|one| *one == seen[0]));
+}
