@@ -19,6 +19,7 @@ mod python;
 mod quickstart;
 mod sql;
 mod start;
+mod windows;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("sql", sql::run),
     ("ndjson", ndjson::run),
     ("chain", chain::run),
+    ("windows", windows::run),
     ("edge", edge::run),
     ("memory", memory::run),
     ("start", start::run),

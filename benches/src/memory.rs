@@ -58,7 +58,8 @@ pub fn watch(arguments: &[String]) -> Result<[f64; 2]> {
     Ok([settled, most])
 }
 
-fn resident() -> Result<f64> {
+/// The resident memory of this process in MiB.
+pub fn resident() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/self/statm")?;
     let pages: Option<f64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
     let pages = pages.ok_or_else(|| Error::new("unexpected text")).doing(|| "reading /proc/self/statm")?;

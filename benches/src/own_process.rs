@@ -6,7 +6,7 @@ use millstream_core::{Error, Result, ResultExt};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::measurement::median;
-use crate::{memory, ndjson, place, sql};
+use crate::{memory, ndjson, place, sql, windows};
 
 /// The argument that makes this program do one job and print the two numbers that it gives.
 pub const ONCE: &str = "once";
@@ -22,6 +22,7 @@ const JOBS: &[(&str, Job)] = &[
     ("ndjson-millstream", |_| with_cpu_seconds(ndjson::millstream)),
     ("ndjson-arrow", |_| with_cpu_seconds(ndjson::arrow_json)),
     ("memory", memory::watch),
+    ("windows-memory", windows::memory),
 ];
 
 /// How many rows came out, and the CPU seconds of this process since its start.
