@@ -134,7 +134,7 @@ fn ports(node: &NodeStats) -> impl Iterator<Item = (&str, u64)> {
 fn model_table(model: &ModelReport) -> Table {
     let version = model.version.map_or_else(|| "not published".to_owned(), |version| format!("version {version}"));
     let title = format!("model `{}`, {version}, {} rows learned", model.model, HumanCount(model.rows));
-    let mut rows = vec![("before learning each row", &model.metrics)];
+    let mut rows = vec![("before learning each row", &model.metrics), ("of these, the last 1,000", &model.recent)];
     rows.extend(model.held_out.as_ref().map(|metrics| ("rows held out", metrics)));
     rows.push(("baseline: as the row before", &model.baselines.no_change));
     let is_regression = model.metrics.get("mae").is_some();

@@ -42,6 +42,8 @@ pub struct ModelReport {
     pub sha256: Option<String>,
     /// Of the rows it learned, each predicted before it was learned.
     pub metrics: Metrics,
+    /// Of the last 1000 of them.
+    pub recent: Metrics,
     /// Of the rows that it was told not to learn, if there were such.
     pub held_out: Option<Metrics>,
     /// What predictions without any model reach on the learned rows.

@@ -5,12 +5,14 @@ mod classes;
 mod histogram;
 mod log_loss;
 mod numbers;
+mod recent;
 
 use millstream_core::Metrics;
 
 pub use baseline::BaselineScores;
 pub use classes::ClassScores;
 pub use numbers::NumberScores;
+pub use recent::Recent;
 
 use crate::label::Task;
 

@@ -4,13 +4,14 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use millstream_core::{Baselines, Metrics, Result};
 
 use super::{Input, Model, Predictions, Signature};
-use crate::metrics::{BaselineScores, Scores};
+use crate::metrics::{BaselineScores, Recent, Scores};
 
 /// A model together with its scores, and those of the baselines on the same rows.
 #[derive(Clone, Debug)]
 pub struct ScoredModel {
     model: Model,
     learned: Scores,
+    recent: Recent,
     held_out: Scores,
     baselines: BaselineScores,
 }
@@ -22,6 +23,7 @@ impl ScoredModel {
         Self {
             model: Model::new(signature),
             learned: Scores::new(task),
+            recent: Recent::new(task),
             held_out: Scores::new(task),
             baselines: BaselineScores::new(task),
         }
@@ -36,11 +38,15 @@ impl ScoredModel {
     /// given. Scores the rows that it learned, and apart from them those that it was told not to learn.
     pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
         let predictions = self.model.step(input, learn)?;
+        let is_learned = |row: usize| learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
+        let labelled = input.targets.iter().enumerate().filter(|(_, target)| !target.is_nan());
+        let learned = labelled.rev().filter(|(row, _)| is_learned(*row));
+        self.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row))));
         for (row, target) in input.targets.iter().enumerate() {
             if target.is_nan() {
                 continue;
             }
-            if learn.is_some_and(|learn| learn.is_null(row) || !learn.value(row)) {
+            if !is_learned(row) {
                 self.held_out.add(*target, predictions.row(row));
                 continue;
             }
@@ -59,6 +65,11 @@ impl ScoredModel {
     /// The figures of the rows that were learned, each predicted before.
     pub fn metrics(&self) -> Metrics {
         self.learned.metrics()
+    }
+
+    /// The figures of the last 1000 of them.
+    pub fn recent(&self) -> Metrics {
+        self.recent.metrics()
     }
 
     /// The figures of the rows that were not to be learned.

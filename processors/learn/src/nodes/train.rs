@@ -22,8 +22,9 @@ use crate::registry::{ModelCard, Registry, check_model_name};
 ///
 /// Every row leaves with what the model predicted for it *before* it learned it: the columns `prediction` and, for
 /// classes, `probability` (of the positive one of two classes, else of the predicted one) and, for more than two,
-/// `probabilities`. So the metrics are honest: each row is a test before it is a lesson. They stand beside two baselines
-/// on the same rows: the label before (`no_change`), and the most frequent label or the mean so far (`majority`).
+/// `probabilities`. So the metrics are honest: each row is a test before it is a lesson. They are of all rows, and
+/// of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before (`no_change`), and the
+/// most frequent label or the mean so far (`majority`).
 ///
 /// A row without a label is predicted and not learned. A row that lacks a feature, or whose label is none, leaves by the
 /// port `failed`.
@@ -212,6 +213,7 @@ impl Processor for Trainer {
             rows: self.model.model().rows(),
             sha256: self.model.model().save().ok().map(|bytes| sha256(&bytes)),
             metrics: self.model.metrics(),
+            recent: self.model.recent(),
             held_out: self.condition.as_ref().map(|_| self.model.held_out()),
             baselines: self.model.baselines(),
         }))
