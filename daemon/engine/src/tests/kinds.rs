@@ -54,6 +54,9 @@ pub struct Count {
     /// Never ends.
     #[serde(default)]
     endless: bool,
+    /// Never ends, and has nothing more behind its rows.
+    #[serde(default)]
+    waits: bool,
 }
 
 impl Kind for Count {
@@ -70,6 +73,7 @@ impl InputSettings for Count {
             next: self.start,
             end: if self.endless { i64::MAX } else { self.start + self.rows },
             start: self.start,
+            waits: self.waits,
             refuse: self.refuse,
             batch_rows: context.batch_rows as i64,
             source: context.node.as_str().into(),
@@ -77,7 +81,7 @@ impl InputSettings for Count {
         };
         Ok(InputPlan {
             schema,
-            finite: !self.endless,
+            finite: !self.endless && !self.waits,
             replayable: true,
             interleaved: false,
             rows: Some(self.rows as u64),
@@ -90,6 +94,7 @@ struct Counting {
     next: i64,
     start: i64,
     end: i64,
+    waits: bool,
     refuse: Option<i64>,
     batch_rows: i64,
     source: Arc<str>,
@@ -99,6 +104,9 @@ struct Counting {
 #[async_trait]
 impl Input for Counting {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
+        if self.waits && self.next == self.end {
+            std::future::pending::<()>().await;
+        }
         let end = self.end.min(self.next.saturating_add(self.batch_rows));
         let is_refused = |n: &i64| self.refuse.is_some_and(|by| n % by == 0);
         let kept: ArrayRef = Arc::new(Int64Array::from_iter_values((self.next..end).filter(|n| !is_refused(n))));
@@ -118,7 +126,7 @@ impl Input for Counting {
         }
         self.next = end;
         tokio::task::yield_now().await;
-        Ok(if self.next == self.end { Progress::End } else { Progress::More })
+        Ok(if self.next == self.end && !self.waits { Progress::End } else { Progress::More })
     }
 }
 

@@ -243,6 +243,32 @@ async fn a_stopped_flow_works_off_what_it_has_read() {
 }
 
 #[tokio::test]
+async fn a_live_input_without_rows_ends_its_epochs_with_the_others() {
+    let plan = plan(
+        r#"
+        flow.epoch = { rows = 10, interval = "1h" }
+        input.a = { type = "count", rows = 0, endless = true, batch_rows = 7 }
+        input.b = { type = "count", rows = 1, start = -5, waits = true }
+        processor.both = { type = "borders", from = ["a", "b"] }
+        output.c = { type = "file", from = "both", path = "live" }
+    "#,
+    );
+    let running = RunningFlow::start(plan, Effects::Commit, &Handle::current()).unwrap();
+    let (stats, stopper) = (running.stats(), running.stopper());
+    let output = stats.nodes.iter().position(|node| node.name == "c").unwrap();
+    let stop = async {
+        while stats.nodes[output].rows_in.load(Ordering::Relaxed) < 100 {
+            tokio::task::yield_now().await;
+        }
+        stopper.drain();
+    };
+    let both = async { tokio::join!(running.join(), stop) };
+    let (outcome, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("rows go on past borders");
+    assert!(matches!(outcome.status, Status::Stopped));
+    assert!(memory("live").0.contains(&-5), "the row of the quiet input is there");
+}
+
+#[tokio::test]
 async fn a_slow_output_slows_its_input() {
     let plan = plan(
         r#"
