@@ -8,3 +8,4 @@ mod millstream;
 mod quickstart;
 mod reference;
 mod signals;
+mod time;

@@ -10,7 +10,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use foldhash::fast::RandomState;
 use millstream_core::{
     Batch, Collector, Duration, EventTime, Kind, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
-    ProcessorSettings, Result, Stream, Uses,
+    ProcessorSettings, Result, Stream, Uses, refuse_timeless,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -103,6 +103,10 @@ impl Dedup {
 
 impl Processor for Dedup {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+        let batch = match self.span {
+            Some((time, _)) => refuse_timeless(batch, time, out)?,
+            None => batch,
+        };
         let keys = self.keys.of(&batch.rows)?;
         let times = self.span.map(|(time, _)| batch.rows.column(time).as_primitive::<TimestampMicrosecondType>());
         let time = |row: usize| times.map_or(0, |times| times.value(row));

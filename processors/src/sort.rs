@@ -6,7 +6,7 @@ use arrow::compute::{SortOptions, filter_record_batch, not};
 use arrow::datatypes::TimestampMicrosecondType;
 use millstream_core::{
     Batch, Collector, Error, EventTime, Kind, Origin, PlanContext, PortPlan, Problem, Problems, Processor,
-    ProcessorPlan, ProcessorSettings, Result, Stream, Uses, require_column,
+    ProcessorPlan, ProcessorSettings, Result, Stream, Uses, refuse_timeless, require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -78,7 +78,7 @@ pub fn plan(stream: &Stream, rows: Ordered, time: Option<usize>, max_rows: usize
         ports.push(PortPlan::side("late", stream.schema.clone()));
     }
     let sort = Sort { rows, time, max_rows, watermark: EventTime::MIN, origin: None };
-    ProcessorPlan { ports, uses: vec![uses], fails: false, build: Box::new(|| Ok(Box::new(sort))) }
+    ProcessorPlan { ports, uses: vec![uses], fails: time.is_some(), build: Box::new(|| Ok(Box::new(sort))) }
 }
 
 struct Sort {
@@ -120,6 +120,7 @@ impl Processor for Sort {
 impl Sort {
     fn set_late_aside(&self, batch: Batch, out: &mut Collector) -> Result<RecordBatch> {
         let Some(time) = self.time else { return Ok(batch.rows) };
+        let batch = refuse_timeless(batch, time, out)?;
         let times = batch.rows.column(time).as_primitive::<TimestampMicrosecondType>().values();
         let late: BooleanArray = times.iter().map(|time| Some(*time < self.watermark)).collect();
         if late.true_count() == 0 {

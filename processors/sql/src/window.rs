@@ -21,7 +21,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMi
 use indexmap::IndexMap;
 use millstream_core::{
     Batch, Collector, Duration, Epoch, EventTime, Kind, Origin, PlanContext, PortPlan, PortTime, Problem, Problems,
-    Processor, ProcessorPlan, ProcessorSettings, Result, Step, Stream, Uses, require_column,
+    Processor, ProcessorPlan, ProcessorSettings, Result, Step, Stream, Uses, refuse_timeless, require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -247,6 +247,7 @@ struct Window {
 impl Processor for Window {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
         self.origin = Some(batch.origin.clone());
+        let batch = refuse_timeless(batch, self.time, out)?;
         let halved = halve(&batch.rows, |rows| Ok((rows.num_rows(), self.groups.evaluate(rows)?)));
         for (row, why) in halved.bad {
             out.fail_row(&batch, row, why)?;

@@ -10,7 +10,7 @@ use arrow::compute::{cast, filter_record_batch, interleave, not};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
 use foldhash::fast::RandomState;
-use millstream_core::{Batch, Collector, EventTime, Origin, Processor, Result};
+use millstream_core::{Batch, Collector, EventTime, Origin, Processor, Result, refuse_timeless};
 
 use super::{JoinKind, OUTPUT_ROWS};
 use crate::lookup::one_zero;
@@ -269,6 +269,7 @@ impl Processor for Streams {
         if port == 0 {
             self.origin = Some(batch.origin.clone());
         }
+        let batch = refuse_timeless(batch, self.sides[port].time, out)?;
         let rows = self.set_late_aside(port, &batch, out)?;
         let (keys, has_null) = self.keys(port, &rows)?;
         let number = self.sides[port].hold(&rows);

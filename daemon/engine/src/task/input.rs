@@ -3,20 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::cast::AsArray;
-use arrow::array::{Array, BooleanArray};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::TimestampMicrosecondType;
-use millstream_core::{Batch, Encoding, Epoch, EventTime, FailedRow, Input, Message, Origin, Progress, json_row};
+use arrow::compute::{filter_record_batch, not};
+use millstream_core::{
+    Batch, Encoding, Epoch, Error, FailedRow, Input, Message, Origin, Progress, json_row, timeless, why_timeless,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
 use super::{Phase, Ports, Stop, reached};
 use crate::gate::Gate;
-
-/// How far from 1970 an event time may be, in microseconds: so that sums of times and spans can't overflow.
-const FURTHEST: EventTime = EventTime::MAX / 4;
 
 /// Where the epochs of an input end.
 #[derive(Debug)]
@@ -174,20 +170,11 @@ impl<'a> Cutter<'a> {
     /// Refuses the rows that have no event time, where they need one, or one that is out of this world.
     fn refuse_timeless(&self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Batch, Stop> {
         let Some(clock) = &self.clock else { return Ok(batch) };
-        let times = batch.rows.column(clock.column()).as_primitive::<TimestampMicrosecondType>();
-        let is_time = |time: Option<EventTime>| Some(time.is_some_and(|time| (-FURTHEST..=FURTHEST).contains(&time)));
-        let has_time: BooleanArray = times.iter().map(is_time).collect();
-        if has_time.false_count() == 0 {
-            return Ok(batch);
-        }
-        let name = batch.rows.schema_ref().field(clock.column()).name().clone();
+        let Some(timeless) = timeless(&batch.rows, clock.column()) else { return Ok(batch) };
         let positions = positions(&batch, failed);
-        for row in (0..batch.len()).filter(|row| !has_time.value(*row)) {
+        for row in timeless.values().set_indices() {
             failed.push(FailedRow {
-                error: match times.is_null(row) {
-                    true => format!("the event time `{name}` is null"),
-                    false => format!("the event time `{name}` is {} µs from 1970", times.value(row)),
-                },
+                error: why_timeless(&batch.rows, clock.column(), row),
                 source: batch.origin.source.clone(),
                 partition: batch.origin.partition.clone(),
                 position: Some(positions[row]),
@@ -196,7 +183,8 @@ impl<'a> Cutter<'a> {
             });
         }
         failed.sort_by_key(|row| row.position);
-        Ok(batch.with_rows(filter_record_batch(&batch.rows, &has_time).map_err(millstream_core::Error::from)?))
+        let has_time = not(&timeless).map_err(Error::from)?;
+        Ok(batch.with_rows(filter_record_batch(&batch.rows, &has_time).map_err(Error::from)?))
     }
 
     // Rows are counted here and not as they are read, so that a border sees the same counts in every run.

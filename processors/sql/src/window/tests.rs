@@ -145,6 +145,18 @@ fn a_row_that_can_not_be_computed_fails_alone() {
 }
 
 #[test]
+fn a_row_without_a_time_fails() {
+    let rows = table("at:timestamp? a:int64\n 1970-01-01T00:00:01Z 1\n null 2\n 1970-01-01T00:00:03Z 4");
+    for batch_rows in [1, 100] {
+        let settings: WindowSettings = parse("size = '1m'\nselect = { s = 'sum(a)' }");
+        let driven = drive_in_time(&settings, &rows, Timing { batch_rows, ..TIMING });
+        assert!(driven.text("main").ends_with(" 5\n"), "{}", driven.text("main"));
+        assert_eq!(driven.failed.len(), 1);
+        assert_eq!(driven.failed[0].error, "the event time `at` is null");
+    }
+}
+
+#[test]
 fn too_many_groups_fail_their_rows_and_close_as_ever() {
     let rows = table(
         "at:timestamp k:int64\n 1970-01-01T00:00:01Z 1\n 1970-01-01T00:00:02Z 2\n 1970-01-01T00:00:03Z 1\n 1970-01-01T00:01:03Z 3",
