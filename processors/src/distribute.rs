@@ -4,12 +4,12 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use millstream_core::{
     Batch, Collector, Kind, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan, ProcessorSettings,
-    Result, Stream, Uses, port_name_problem, require_column,
+    Result, Stream, Uses, port_name_problem,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::hash::{can_hash, hash_column};
+use crate::hash::{hash_column, hash_columns};
 
 /// Distributes rows over several ports: in turn, or, with `keys`, such that rows with equal values always leave by the
 /// same port, in every run and on every machine.
@@ -41,35 +41,16 @@ impl ProcessorSettings for DistributeSettings {
             let problem = port_name_problem(name).or_else(|| self.ports[..place].contains(name).then(twice));
             problems.extend(problem.map(|problem| problem.under(place).under("ports")));
         }
-        let mut columns = Vec::new();
-        for (place, name) in self.keys.iter().flatten().enumerate() {
-            match require_column(name, schema) {
-                Ok(field) if can_hash(field.data_type()) => columns.extend(schema.index_of(name)),
-                Ok(_) => problems
-                    .push(Problem::new(format!("`{name}` is nested, and can't be a key")).under(place).under("keys")),
-                Err(problem) => problems.push(problem.under(place).under("keys")),
-            }
-        }
         let rule = match (&self.keys, self.rows) {
             (Some(_), Some(_)) => {
-                problems.push(
-                    Problem::new("rows go by keys or in turn, not both")
-                        .help("leave out `keys` or `rows`")
-                        .at(["rows"]),
-                );
-                Rule::Keys(Vec::new())
+                let problem = Problem::new("rows go by keys or in turn, not both").at(["rows"]);
+                Err(problem.help("leave out `keys` or `rows`").into())
             }
-            (Some(keys), None) => {
-                if keys.is_empty() {
-                    problems.push(Problem::new("there are no columns").at(["keys"]));
-                }
-                Rule::Keys(columns)
-            }
-            (None, rows) => Rule::Turns { rows: rows.unwrap_or(1) as u64, row: 0 },
+            (Some(keys), None) => hash_columns("keys", keys, schema).map(Rule::Keys),
+            (None, rows) => Ok(Rule::Turns { rows: rows.unwrap_or(1) as u64, row: 0 }),
         };
-        if !problems.is_empty() {
-            return Err(problems);
-        }
+        let rule = rule.map_err(|found: Problems| problems.extend(found));
+        let (Ok(rule), true) = (rule, problems.is_empty()) else { return Err(problems) };
         let ports = self.ports.iter().map(|name| PortPlan::new(name, schema.clone())).collect();
         let uses = vec![Uses::passing_on(self.keys.iter().flatten().cloned())];
         let distribute = Distribute { ports: self.ports.len() as u64, rule };

@@ -23,12 +23,37 @@ use arrow::array::types::{
     Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::array::{Array, AsArray, PrimitiveArray};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use millstream_core::{Problem, Problems, require_column, type_name};
 use twox_hash::XxHash3_64;
 
 /// Whether values of this type can be hashed: all but lists and structures.
-pub fn can_hash(data_type: &DataType) -> bool {
+fn can_hash(data_type: &DataType) -> bool {
     !data_type.is_nested()
+}
+
+/// The columns of these names, if their values can be hashed. Problems are at their places in `setting`.
+pub fn hash_columns(setting: &str, names: &[String], schema: &Schema) -> Result<Vec<usize>, Problems> {
+    let (mut columns, mut problems) = (Vec::new(), Problems::new());
+    if names.is_empty() {
+        problems.push(Problem::new("there are no columns").at([setting]));
+    }
+    for (place, name) in names.iter().enumerate() {
+        match require_column(name, schema).and_then(hashable) {
+            Ok(_) => columns.extend(schema.index_of(name)),
+            Err(problem) => problems.push(problem.under(place).under(setting)),
+        }
+    }
+    if problems.is_empty() { Ok(columns) } else { Err(problems) }
+}
+
+fn hashable(field: &Field) -> Result<(), Problem> {
+    if can_hash(field.data_type()) {
+        return Ok(());
+    }
+    let (name, data_type) = (field.name(), type_name(field.data_type()));
+    Err(Problem::new(format!("`{name}` is {data_type}, whose values have no hash"))
+        .help("take a column of single values"))
 }
 
 /// Takes the values of a column into the hashes of their rows.

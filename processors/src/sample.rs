@@ -4,13 +4,13 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use millstream_core::{
     Batch, Collector, Kind, Origin, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
-    ProcessorSettings, Result, Share, Stream, Uses, require_column,
+    ProcessorSettings, Result, Share, Stream, Uses,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use twox_hash::XxHash3_64;
 
-use crate::hash::{can_hash, hash_column};
+use crate::hash::{hash_column, hash_columns};
 
 /// Lets some of the rows pass, chosen by chance, and the same ones in every run.
 ///
@@ -43,7 +43,7 @@ impl ProcessorSettings for SampleSettings {
         let schema = &inputs[0].schema;
         let rule = match (self.share, &self.keys, self.rows) {
             (Some(share), None, None) => Rule::Rows(share.0),
-            (Some(share), Some(keys), None) => Rule::Keys(share.0, columns(keys, schema)?),
+            (Some(share), Some(keys), None) => Rule::Keys(share.0, hash_columns("keys", keys, schema)?),
             (None, None, Some(rows)) => Rule::Reservoir(Reservoir::new(rows)),
             (None, _, None) => {
                 let problem = Problem::new("nothing says how many rows pass");
@@ -59,19 +59,6 @@ impl ProcessorSettings for SampleSettings {
         let sample = Sample { rule, seed: self.seed, row: 0 };
         Ok(ProcessorPlan { ports, uses, fails: false, build: Box::new(|| Ok(Box::new(sample))) })
     }
-}
-
-fn columns(keys: &[String], schema: &arrow::datatypes::Schema) -> Result<Vec<usize>, Problems> {
-    let (mut columns, mut problems) = (Vec::new(), Problems::new());
-    for (place, name) in keys.iter().enumerate() {
-        match require_column(name, schema) {
-            Ok(field) if can_hash(field.data_type()) => columns.extend(schema.index_of(name)),
-            Ok(_) => problems
-                .push(Problem::new(format!("`{name}` is nested, and can't be a key")).under(place).under("keys")),
-            Err(problem) => problems.push(problem.under(place).under("keys")),
-        }
-    }
-    if problems.is_empty() { Ok(columns) } else { Err(problems) }
 }
 
 struct Sample {

@@ -16,7 +16,7 @@ use millstream_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::hash::{can_hash, hash_column};
+use crate::hash::{hash_column, hash_columns};
 
 /// Shares may add up to this much more or less than 1.
 const TOLERANCE: f64 = 1e-9;
@@ -163,19 +163,10 @@ impl SplitSettings {
 
     fn hash_rule(&self, by: &[String], schema: &Schema) -> Result<Rule, Problems> {
         let mut problems = Problems::new();
-        if by.is_empty() {
-            problems.push(Problem::new("there are no columns to split by").under("by"));
-        }
-        let mut columns = Vec::new();
-        for (place, name) in by.iter().enumerate() {
-            match require_column(name, schema).and_then(hashable) {
-                Ok(_) => columns.extend(schema.index_of(name).ok()),
-                Err(problem) => problems.push(problem.under(place).under("by")),
-            }
-        }
+        let columns = hash_columns("by", by, schema).map_err(|found| problems.extend(found));
         let bounds = self.parts.bounds().map_err(|found| problems.extend(found));
-        match (bounds, problems.is_empty()) {
-            (Ok(bounds), true) => Ok(Rule::Hash { columns, seed: self.seed, bounds }),
+        match (bounds, columns) {
+            (Ok(bounds), Ok(columns)) => Ok(Rule::Hash { columns, seed: self.seed, bounds }),
             _ => Err(problems),
         }
     }
@@ -220,15 +211,6 @@ impl SplitSettings {
             }
         }
     }
-}
-
-fn hashable(field: &Field) -> Result<(), Problem> {
-    if can_hash(field.data_type()) {
-        return Ok(());
-    }
-    let (name, data_type) = (field.name(), type_name(field.data_type()));
-    Err(Problem::new(format!("`{name}` is {data_type}, which can't decide a split"))
-        .help("take a column of single values"))
 }
 
 fn has_time(field: &Field) -> Result<(), Problem> {
@@ -426,7 +408,7 @@ mod tests {
                 "no port can be called `main` here",
                 "`B` is no name for a port",
                 "there is no column `idd`",
-                "`tags` is list<utf8>, which can't decide a split",
+                "`tags` is list<utf8>, whose values have no hash",
                 "the shares add up to 0.9 instead of 1",
             ]
         );
