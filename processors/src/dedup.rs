@@ -29,7 +29,7 @@ pub struct DedupSettings {
     keys: Vec<String>,
     /// How long a key is remembered, such as `"1h"`; for ever without it. Needs `event_time` at the input.
     within: Option<Duration>,
-    /// How many keys may be remembered at a time, each in about 100 bytes; a row with another one leaves by `failed`.
+    /// How many keys may be remembered at a time; a row with another one leaves by `failed`.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,

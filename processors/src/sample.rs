@@ -1,7 +1,7 @@
 //! The processor `sample`: some of the rows.
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use millstream_core::{
     Batch, Collector, Kind, Origin, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
     ProcessorSettings, Result, Share, Stream, Uses,
@@ -134,8 +134,7 @@ impl Reservoir {
             let number = draw(seed, first + row as u64);
             if number <= self.bound {
                 // A copy of its own, since a slice would keep the whole batch in memory.
-                let alone =
-                    arrow::compute::take_record_batch(&batch.rows, &arrow::array::UInt32Array::from(vec![row as u32]))?;
+                let alone = take_record_batch(&batch.rows, &UInt32Array::from(vec![row as u32]))?;
                 self.kept.push((number, first + row as u64, alone));
             }
             if self.kept.len() >= 2 * self.rows {

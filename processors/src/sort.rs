@@ -64,7 +64,7 @@ impl ProcessorSettings for SortSettings {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let names = self.by.iter().map(|name| name.trim_start_matches('-').to_owned());
+        let names = self.by.iter().map(|name| name.strip_prefix('-').unwrap_or(name).to_owned());
         let time = stream.require_event_time().ok().filter(|_| stream.event_time.as_ref() == self.by.first());
         let keys = Keys::ordered(columns, &stream.schema)?;
         Ok(plan(stream, Ordered::new(keys, time), time, self.max_rows, Uses::passing_on(names)))

@@ -70,7 +70,7 @@ pub struct WindowSettings {
     #[serde(default)]
     early: bool,
     /// How many groups may be open at a time, of all windows together; a row that would need one more leaves by the
-    /// port `failed`. A group takes about 100 bytes, and those of its aggregates.
+    /// port `failed`. A million groups with three aggregates take about 100 MiB.
     #[serde(default = "default_max_groups")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     max_groups: usize,

@@ -8,13 +8,16 @@ use millstream_core::EventTime;
 
 use super::groups::{Closed, Full, Groups};
 
+/// The end that a session had when it was begun or looked at last, its number, and its group.
+type End = (i64, u64, Box<[u8]>);
+
 /// The open sessions.
 pub struct Sessions {
     gap: i64,
     /// Of each group, mostly one.
     open: HashMap<Box<[u8]>, Vec<Session>, RandomState>,
-    /// When to look at a group: at the end that one of its sessions had when it was begun or looked at last.
-    ends: BinaryHeap<Reverse<(i64, Box<[u8]>)>>,
+    /// When to look at each.
+    ends: BinaryHeap<Reverse<End>>,
     begun: u64,
 }
 
@@ -23,7 +26,7 @@ struct Session {
     first: EventTime,
     last: EventTime,
     slot: u32,
-    /// Orders sessions that end and start at the same time.
+    /// How many were begun before it; orders sessions that end and start at the same time.
     number: u64,
     changed: bool,
 }
@@ -62,7 +65,7 @@ impl Sessions {
         let slot = groups.open(key)?;
         self.begun += 1;
         let session = Session { first: time, last: time, slot, number: self.begun, changed: true };
-        self.ends.push(Reverse((time.saturating_add(gap), key.into())));
+        self.ends.push(Reverse((time.saturating_add(gap), self.begun, key.into())));
         match self.open.get_mut(key) {
             Some(open) => open.push(session),
             None => _ = self.open.insert(key.into(), vec![session]),
@@ -73,13 +76,19 @@ impl Sessions {
     /// The sessions that end at `watermark` or before, in order. The slots are the caller's to release.
     pub fn close(&mut self, watermark: EventTime) -> Vec<Closed> {
         let mut closed = Vec::new();
-        while self.ends.peek().is_some_and(|Reverse((end, _))| *end <= watermark) {
-            let Some(Reverse((_, key))) = self.ends.pop() else { break };
+        while self.ends.peek().is_some_and(|Reverse((end, ..))| *end <= watermark) {
+            let Some(Reverse((_, number, key))) = self.ends.pop() else { break };
             let Some(open) = self.open.get_mut(&key) else { continue };
-            closed.extend(open.extract_if(.., |session| session.last.saturating_add(self.gap) <= watermark));
-            match open.iter().map(|session| session.last).min() {
-                Some(last) => self.ends.push(Reverse((last.saturating_add(self.gap), key))),
-                None => _ = self.open.remove(&key),
+            // It may have become a part of another session, which has an end of its own.
+            let Some(place) = open.iter().position(|session| session.number == number) else { continue };
+            let end = open[place].last.saturating_add(self.gap);
+            if end > watermark {
+                self.ends.push(Reverse((end, number, key)));
+                continue;
+            }
+            closed.push(open.remove(place));
+            if open.is_empty() {
+                self.open.remove(&key);
             }
         }
         self.in_order(closed)
@@ -125,4 +134,28 @@ fn join(open: &mut Vec<Session>, kept: usize, gone: usize, groups: &mut Groups) 
     groups.merge(slot, session.slot);
     groups.release([slot]);
     session.slot
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_group_does_not_grow_while_it_always_has_a_session() {
+        let mut groups = Groups::new(&Schema::empty(), Vec::new(), Vec::new(), 10).unwrap();
+        let mut sessions = Sessions::new(5);
+        let mut closed = 0;
+        for number in 0..1000 {
+            // Each begins before the one before is closed.
+            sessions.slot(&mut groups, number * 10, b"").unwrap();
+            let ended = sessions.close(number * 10 - 2);
+            groups.release(ended.iter().map(|session| session.slot));
+            closed += ended.len();
+            assert!(sessions.ends.len() <= 2 && sessions.open[&b""[..]].len() <= 2, "{} ends", sessions.ends.len());
+        }
+        assert_eq!(closed, 999);
+    }
 }

@@ -99,11 +99,21 @@ struct Exact {
     rows: Vec<u64>,
 }
 
+/// Stands for a sum that has overflown: no result type has so many digits. Integers never get there, decimals of 38
+/// digits may.
+const OVERFLOWN: i128 = i128::MAX;
+
+#[inline]
+fn sum(a: i128, b: i128) -> i128 {
+    if a == OVERFLOWN || b == OVERFLOWN {
+        return OVERFLOWN;
+    }
+    a.checked_add(b).unwrap_or(OVERFLOWN)
+}
+
 impl Exact {
-    /// Sums can't overflow: an integer has 64 bits, and 2^63 of them have 127. Those of decimals wrap around, which is
-    /// noticed at the end unless they have 38 digits and there are billions.
     fn add(&mut self, slot: usize, value: i128) {
-        self.sums[slot] = self.sums[slot].wrapping_add(value);
+        self.sums[slot] = sum(self.sums[slot], value);
         self.rows[slot] += 1;
     }
 
@@ -115,7 +125,11 @@ impl Exact {
             let result = match self.of {
                 Of::Sum => sum,
                 // As DataFusion does: digits that there is no place for are cut off.
-                Of::Mean => sum.saturating_mul(10_i128.pow(digits.unsigned_abs())) / i128::from(rows.max(1)),
+                Of::Mean if sum == OVERFLOWN => OVERFLOWN,
+                Of::Mean => {
+                    let scaled = sum.checked_mul(10_i128.pow(digits.unsigned_abs()));
+                    scaled.map_or(OVERFLOWN, |sum| sum / i128::from(rows.max(1)))
+                }
             };
             (rows > 0).then_some(result)
         })
@@ -149,7 +163,7 @@ impl Accumulator for Exact {
     }
 
     fn merge(&mut self, from: u32, into: u32) {
-        self.sums[into as usize] = self.sums[into as usize].wrapping_add(self.sums[from as usize]);
+        self.sums[into as usize] = sum(self.sums[into as usize], self.sums[from as usize]);
         self.rows[into as usize] += self.rows[from as usize];
     }
 
@@ -182,6 +196,31 @@ impl Accumulator for Exact {
                 };
                 Ok(Arc::new(slots.iter().map(mean).collect::<Float64Array>()))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_that_overflows_is_an_error_also_if_it_comes_back() {
+        let largest = 10_i128.pow(38) - 1;
+        let decimal = DataType::Decimal128(38, 0);
+        let values = |values: Vec<i128>| -> ArrayRef {
+            Arc::new(Decimal128Array::from(values).with_precision_and_scale(38, 0).unwrap())
+        };
+        for of in [Of::Sum, Of::Mean] {
+            let mut total = new(of, &decimal, result_type(of, &decimal).unwrap());
+            total.grow(1);
+            let rows = |count: usize| Rows { slots: &[0; 4][..count], times: &[0; 4][..count] };
+            total.update(&values(vec![largest, largest, -largest, -largest]), rows(4)).unwrap();
+            assert!(total.finish(&[0]).is_err(), "{of:?}");
+            total.clear(0);
+            total.update(&values(vec![7, 8]), rows(2)).unwrap();
+            assert!(total.finish(&[0]).is_ok(), "{of:?}");
         }
     }
 }
