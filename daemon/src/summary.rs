@@ -80,7 +80,8 @@ fn print_tables(flow: &Ended) {
             Some(Report::Model(model)) => eprintln!("\n{}", model_table(&model)),
             Some(Report::Evaluation(evaluation)) => {
                 let title = format!("evaluation `{}`, {} rows", node.name, HumanCount(evaluation.rows));
-                eprintln!("\n{}", metrics_table(&title, &[("predictions", &evaluation.metrics)]));
+                let rows = [("predictions", &evaluation.metrics), ("the last 1,000", &evaluation.recent)];
+                eprintln!("\n{}", metrics_table(&title, &rows));
             }
             None => {}
         }

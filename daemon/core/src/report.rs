@@ -66,4 +66,6 @@ pub struct Evaluation {
     pub rows: u64,
     /// The figures.
     pub metrics: Metrics,
+    /// Of the last 1000 of these rows.
+    pub recent: Metrics,
 }

@@ -2,15 +2,21 @@
 
 mod linear;
 mod settings;
+mod sgd;
 mod softmax;
 
 use millstream_core::Result;
 
+pub use settings::Certainty;
 pub use settings::EstimatorSettings;
+pub(crate) use settings::Labels;
+pub use sgd::SgdSettings;
 
 use crate::encode::Row;
+use crate::label::Class;
 use crate::tensors::Tensors;
 use linear::{Linear, Loss};
+use sgd::Sgd;
 use softmax::Softmax;
 
 /// What an estimator does.
@@ -38,20 +44,24 @@ pub(crate) trait Estimate {
 pub(crate) enum Estimator {
     Linear(Linear),
     Softmax(Softmax),
+    Sgd(Sgd),
 }
 
 impl Estimator {
-    /// One that has learned nothing, for rows of so many numbers and slots, and so many classes.
-    pub fn new(settings: &EstimatorSettings, shape: Shape) -> Self {
-        match *settings {
+    /// One that has learned nothing, for rows of this shape and labels of these classes.
+    pub fn new(settings: &EstimatorSettings, classes: &[Class], shape: Shape) -> Self {
+        match settings {
             EstimatorSettings::LogisticRegression { learning_rate, l2 } => {
-                Self::Linear(Linear::new(Loss::Log, learning_rate, l2, shape))
+                Self::Linear(Linear::new(Loss::Log, *learning_rate, *l2, shape))
             }
             EstimatorSettings::LinearRegression { learning_rate, l2 } => {
-                Self::Linear(Linear::new(Loss::Squared, learning_rate, l2, shape))
+                Self::Linear(Linear::new(Loss::Squared, *learning_rate, *l2, shape))
             }
             EstimatorSettings::SoftmaxRegression { learning_rate, l2 } => {
-                Self::Softmax(Softmax::new(learning_rate, l2, shape))
+                Self::Softmax(Softmax::new(*learning_rate, *l2, shape))
+            }
+            EstimatorSettings::SgdClassifier(settings) | EstimatorSettings::SgdRegressor(settings) => {
+                Self::Sgd(Sgd::new(settings, classes, shape))
             }
         }
     }
@@ -76,6 +86,7 @@ impl Estimate for Estimator {
         match self {
             Self::Linear(linear) => linear.outputs(),
             Self::Softmax(softmax) => softmax.outputs(),
+            Self::Sgd(sgd) => sgd.outputs(),
         }
     }
 
@@ -84,6 +95,7 @@ impl Estimate for Estimator {
         match self {
             Self::Linear(linear) => linear.predict(row, into),
             Self::Softmax(softmax) => softmax.predict(row, into),
+            Self::Sgd(sgd) => sgd.predict(row, into),
         }
     }
 
@@ -92,6 +104,7 @@ impl Estimate for Estimator {
         match self {
             Self::Linear(linear) => linear.learn(row, target),
             Self::Softmax(softmax) => softmax.learn(row, target),
+            Self::Sgd(sgd) => sgd.learn(row, target),
         }
     }
 
@@ -99,6 +112,7 @@ impl Estimate for Estimator {
         match self {
             Self::Linear(linear) => linear.save(tensors),
             Self::Softmax(softmax) => softmax.save(tensors),
+            Self::Sgd(sgd) => sgd.save(tensors),
         }
     }
 
@@ -106,6 +120,7 @@ impl Estimate for Estimator {
         match self {
             Self::Linear(linear) => linear.load(tensors),
             Self::Softmax(softmax) => softmax.load(tensors),
+            Self::Sgd(sgd) => sgd.load(tensors),
         }
     }
 }

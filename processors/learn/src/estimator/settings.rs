@@ -1,10 +1,15 @@
 //! Which estimator learns, and its settings.
 
+use millstream_core::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What learns, by its `type`. All take one step of gradient descent for every row, as River's estimators of the same
-/// names do with `SGD`.
+use super::sgd::SgdSettings;
+use crate::label::Class;
+
+/// What learns, by its `type`. `logistic_regression`, `softmax_regression` and `linear_regression` take one step of
+/// gradient descent for every row, as River's estimators of the same names do with `SGD`. `sgd_classifier` and
+/// `sgd_regressor` are scikit-learn's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EstimatorSettings {
@@ -42,6 +47,29 @@ pub enum EstimatorSettings {
         #[schemars(range(min = 0))]
         l2: f64,
     },
+    /// Classes: scikit-learn's `SGDClassifier`, one weighted sum and an intercept for two classes; for more, one for
+    /// each class against all others. Losses without probabilities (`hinge`, the default, among them) give `score`, the
+    /// weighted sum, in the place of `probability`.
+    SgdClassifier(SgdSettings),
+    /// A number: scikit-learn's `SGDRegressor`, a weighted sum and an intercept.
+    SgdRegressor(SgdSettings),
+}
+
+/// The labels that an estimator learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Labels {
+    Numbers,
+    TwoClasses,
+    Classes,
+}
+
+/// What the numbers are that an estimator predicts for classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// How probable each class is.
+    Probability,
+    /// How much speaks for each class; of two classes, for the second if it is more than 0.
+    Score,
 }
 
 fn default_learning_rate() -> f64 {
@@ -55,19 +83,48 @@ impl EstimatorSettings {
             Self::LogisticRegression { .. } => "logistic_regression",
             Self::SoftmaxRegression { .. } => "softmax_regression",
             Self::LinearRegression { .. } => "linear_regression",
+            Self::SgdClassifier(_) => "sgd_classifier",
+            Self::SgdRegressor(_) => "sgd_regressor",
         }
     }
 
-    /// Says what is wrong with the values.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let (Self::LogisticRegression { learning_rate, l2 }
-        | Self::SoftmaxRegression { learning_rate, l2 }
-        | Self::LinearRegression { learning_rate, l2 }) = self;
-        for (name, value) in [("learning_rate", learning_rate), ("l2", l2)] {
-            if !value.is_finite() || *value < 0.0 {
-                return Err(format!("`{name}` is {value}, and should be a number from 0 up, such as 0.01"));
-            }
+    pub(crate) fn labels(&self) -> Labels {
+        match self {
+            Self::LinearRegression { .. } | Self::SgdRegressor(_) => Labels::Numbers,
+            Self::LogisticRegression { .. } => Labels::TwoClasses,
+            Self::SoftmaxRegression { .. } | Self::SgdClassifier(_) => Labels::Classes,
         }
-        Ok(())
+    }
+
+    /// What the numbers are that it predicts for classes.
+    pub fn certainty(&self) -> Certainty {
+        match self {
+            Self::SgdClassifier(settings) if !settings.loss(true).has_probabilities() => Certainty::Score,
+            _ => Certainty::Probability,
+        }
+    }
+
+    /// Says what is wrong with the values, for a label of these classes; none if they are not known.
+    pub(crate) fn check(&self, classes: &[Class]) -> Result<(), Problem> {
+        match self {
+            Self::LogisticRegression { learning_rate, l2 }
+            | Self::SoftmaxRegression { learning_rate, l2 }
+            | Self::LinearRegression { learning_rate, l2 } => {
+                check_not_negative(&[("learning_rate", *learning_rate), ("l2", *l2)])
+            }
+            Self::SgdClassifier(settings) => settings.check_classifier(classes),
+            Self::SgdRegressor(settings) => settings.check_regressor(),
+        }
+    }
+}
+
+/// Says which of the values is no number from 0 up.
+pub(super) fn check_not_negative(values: &[(&str, f64)]) -> Result<(), Problem> {
+    match values.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+        Some((name, value)) => {
+            let problem = format!("`{name}` is {value}, and should be a number from 0 up, such as 0.01");
+            Err(Problem::new(problem).under(*name))
+        }
+        None => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use millstream_core::Metrics;
 
 use super::histogram::Histogram;
 use super::log_loss::LogLoss;
+use crate::estimator::Certainty;
 use crate::model::{likeliest, positive};
 
 /// Predicted classes and their probabilities, compared with labels.
@@ -19,21 +20,36 @@ pub struct ClassScores {
     histogram: Option<Histogram>,
     /// Whether every row had probabilities.
     probable: bool,
+    certainty: Certainty,
 }
 
 impl ClassScores {
     /// Of so many classes, and nothing yet.
     pub fn new(classes: usize) -> Self {
         let histogram = (classes == 2).then(Histogram::new);
-        Self { confusion: Confusion::new(classes), log_loss: LogLoss::new(), brier: 0.0, histogram, probable: true }
+        Self {
+            confusion: Confusion::new(classes),
+            log_loss: LogLoss::new(),
+            brier: 0.0,
+            histogram,
+            probable: true,
+            certainty: Certainty::Probability,
+        }
+    }
+
+    /// The same, of predictions that may be scores. Of them there are no figures about probabilities.
+    pub(crate) fn of(self, certainty: Certainty) -> Self {
+        Self { certainty, probable: certainty == Certainty::Probability, ..self }
     }
 
     /// Counts one row: the index of its class, and the predicted probability of every class, or of the positive of
     /// two.
     #[inline]
     pub fn add(&mut self, class: usize, prediction: &[f64]) {
-        self.confusion.add(class, likeliest(prediction));
-        self.add_probabilities(class, prediction);
+        self.confusion.add(class, likeliest(prediction, self.certainty));
+        if self.certainty == Certainty::Probability {
+            self.add_probabilities(class, prediction);
+        }
     }
 
     /// Counts one row of which only the predicted class is known. There will be no figures about probabilities.

@@ -14,6 +14,7 @@ pub use classes::ClassScores;
 pub use numbers::NumberScores;
 pub use recent::Recent;
 
+use crate::estimator::Certainty;
 use crate::label::Task;
 
 /// How predictions compare with labels.
@@ -27,11 +28,11 @@ pub enum Scores {
 
 impl Scores {
     /// Of nothing yet.
-    pub fn new(task: Task) -> Self {
+    pub fn new(task: Task, certainty: Certainty) -> Self {
         match task {
             Task::Regression => Self::Numbers(NumberScores::default()),
-            Task::Binary => Self::Classes(ClassScores::new(2)),
-            Task::Multiclass(classes) => Self::Classes(ClassScores::new(classes)),
+            Task::Binary => Self::Classes(ClassScores::new(2).of(certainty)),
+            Task::Multiclass(classes) => Self::Classes(ClassScores::new(classes).of(certainty)),
         }
     }
 

@@ -57,7 +57,7 @@ impl Model {
             slots: encoders.slots(),
             classes: signature.label.classes.len(),
         };
-        let estimator = Estimator::new(&signature.estimator, shape);
+        let estimator = Estimator::new(&signature.estimator, &signature.label.classes, shape);
         Self { signature, encoders, estimator, rows: 0 }
     }
 
@@ -104,7 +104,7 @@ impl Model {
     /// given.
     pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
         refuse_nothing(input)?;
-        let mut predictions = Predictions::new(input.rows.count(), self.estimator.outputs());
+        let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
         let work = Step {
             encoders: &mut self.encoders,
             estimator: &mut self.estimator,
@@ -119,7 +119,7 @@ impl Model {
     /// Predicts every row and learns nothing.
     pub fn predict(&self, input: &Input) -> Result<Predictions> {
         refuse_nothing(input)?;
-        let mut predictions = Predictions::new(input.rows.count(), self.estimator.outputs());
+        let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
         let (encoders, estimator) = (&self.encoders, &self.estimator);
         simd::run(Predict { encoders, estimator, rows: &input.rows, predictions: &mut predictions });
         Ok(predictions)
@@ -271,7 +271,7 @@ mod tests {
         let signature = Signature::plan(&rows().schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
         let mut model = Model::new(signature);
         let input = model.read(&rows()).unwrap();
-        let mut predictions = Predictions::new(1000, model.estimator.outputs());
+        let mut predictions = model.signature.predictions(1000, model.estimator.outputs());
         let (encoders, estimator) = (&mut model.encoders, &mut model.estimator);
         let learned = run(Step { encoders, estimator, input: &input, learn: None, predictions: &mut predictions });
         assert_eq!(learned, 1000);

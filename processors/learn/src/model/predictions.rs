@@ -6,19 +6,23 @@ use arrow::array::{ArrayRef, Float64Array, StructArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use millstream_core::Result;
 
+use super::Signature;
+use crate::estimator::Certainty;
 use crate::label::{Label, Task};
 
-/// One prediction a row: a number, the probability of the positive of two classes, or one probability a class.
+/// One prediction a row: a number, the probability of the positive of two classes, or one probability a class; or scores
+/// instead of probabilities.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
     rows: usize,
     outputs: usize,
+    certainty: Certainty,
     values: Vec<f64>,
 }
 
 impl Predictions {
-    pub(crate) fn new(rows: usize, outputs: usize) -> Self {
-        Self { rows, outputs, values: vec![0.0; rows * outputs] }
+    pub(crate) fn new(rows: usize, outputs: usize, certainty: Certainty) -> Self {
+        Self { rows, outputs, certainty, values: vec![0.0; rows * outputs] }
     }
 
     /// How many rows there are.
@@ -49,7 +53,8 @@ impl Predictions {
 
     /// The predictions as columns, in the order of [`prediction_fields`].
     pub fn columns(&self, label: &Label) -> Result<Vec<ArrayRef>> {
-        let class = self.iter().map(likeliest);
+        let certainty = self.certainty;
+        let class = self.iter().map(|row| likeliest(row, certainty));
         match label.task() {
             Task::Regression => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
             Task::Binary => {
@@ -57,7 +62,7 @@ impl Predictions {
                 Ok(vec![label.column_of(class)?, Label::column_of_numbers(positive)])
             }
             Task::Multiclass(_) => {
-                let of_class = self.iter().map(|row| row[likeliest(row)]);
+                let of_class = self.iter().map(|row| row[likeliest(row, certainty)]);
                 let columns = vec![label.column_of(class)?, Label::column_of_numbers(of_class), self.by_class(label)?];
                 Ok(columns)
             }
@@ -72,7 +77,7 @@ impl Predictions {
     }
 }
 
-/// The probability of the positive of two classes.
+/// The probability or score of the positive of two classes.
 #[inline(always)]
 pub(crate) fn positive(prediction: &[f64]) -> f64 {
     prediction.last().copied().unwrap_or(f64::NAN)
@@ -80,24 +85,31 @@ pub(crate) fn positive(prediction: &[f64]) -> f64 {
 
 /// The index of the class that is predicted: the likeliest, and the first of equals. NaN is no class's, so the first.
 #[inline]
-pub(crate) fn likeliest(prediction: &[f64]) -> usize {
+pub(crate) fn likeliest(prediction: &[f64], certainty: Certainty) -> usize {
     if let [positive] = prediction {
-        return usize::from(*positive > 0.5);
+        let even = if certainty == Certainty::Probability { 0.5 } else { 0.0 };
+        return usize::from(*positive > even);
     }
     let better = |best: usize, class: usize| if prediction[class] > prediction[best] { class } else { best };
     (0..prediction.len()).fold(0, better)
 }
 
 /// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
-/// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name.
-pub fn prediction_fields(label: &Label, prefix: &str, nullable: bool) -> Vec<Field> {
+/// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
+/// two are `score` and `scores` where the estimator has no probabilities.
+pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) -> Vec<Field> {
+    let label = &signature.label;
+    let (one, all) = match signature.estimator.certainty() {
+        Certainty::Probability => ("probability", "probabilities"),
+        Certainty::Score => ("score", "scores"),
+    };
     let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
     let mut fields = vec![field("prediction", label.prediction_type())];
     if label.task() != Task::Regression {
-        fields.push(field("probability", DataType::Float64));
+        fields.push(field(one, DataType::Float64));
     }
     if let Task::Multiclass(_) = label.task() {
-        fields.push(field("probabilities", DataType::Struct(class_fields(label))));
+        fields.push(field(all, DataType::Struct(class_fields(label))));
     }
     fields
 }
@@ -112,7 +124,10 @@ mod tests {
 
     #[test]
     fn the_likeliest_class_is_predicted() {
-        assert_eq!([likeliest(&[0.5]), likeliest(&[0.51]), likeliest(&[f64::NAN])], [0, 1, 0]);
-        assert_eq!([likeliest(&[0.5, 0.5]), likeliest(&[0.1, 0.2, 0.7]), likeliest(&[0.4, 0.4, 0.2])], [0, 2, 0]);
+        let by = |prediction: &[f64]| likeliest(prediction, Certainty::Probability);
+        assert_eq!([by(&[0.5]), by(&[0.51]), by(&[f64::NAN])], [0, 1, 0]);
+        assert_eq!([by(&[0.5, 0.5]), by(&[0.1, 0.2, 0.7]), by(&[0.4, 0.4, 0.2])], [0, 2, 0]);
+        let by = |prediction: &[f64]| likeliest(prediction, Certainty::Score);
+        assert_eq!([by(&[0.0]), by(&[0.1]), by(&[-2.0, -1.0, -3.0])], [0, 1, 1]);
     }
 }

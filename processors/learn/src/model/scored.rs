@@ -11,7 +11,8 @@ use crate::metrics::{BaselineScores, Recent, Scores};
 pub struct ScoredModel {
     model: Model,
     learned: Scores,
-    recent: Recent,
+    /// Target and prediction.
+    recent: Recent<(f64, Box<[f64]>)>,
     held_out: Scores,
     baselines: BaselineScores,
 }
@@ -19,13 +20,12 @@ pub struct ScoredModel {
 impl ScoredModel {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
-        let task = signature.label.task();
         Self {
+            learned: signature.scores(),
+            recent: Recent::new(),
+            held_out: signature.scores(),
+            baselines: BaselineScores::new(signature.label.task()),
             model: Model::new(signature),
-            learned: Scores::new(task),
-            recent: Recent::new(task),
-            held_out: Scores::new(task),
-            baselines: BaselineScores::new(task),
         }
     }
 
@@ -41,7 +41,7 @@ impl ScoredModel {
         let is_learned = |row: usize| learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
         let labelled = input.targets.iter().enumerate().filter(|(_, target)| !target.is_nan());
         let learned = labelled.rev().filter(|(row, _)| is_learned(*row));
-        self.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row))));
+        self.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row).into())));
         for (row, target) in input.targets.iter().enumerate() {
             if target.is_nan() {
                 continue;
@@ -69,7 +69,9 @@ impl ScoredModel {
 
     /// The figures of the last 1000 of them.
     pub fn recent(&self) -> Metrics {
-        self.recent.metrics()
+        let mut scores = self.model.signature().scores();
+        self.recent.rows().for_each(|(target, prediction)| scores.add(*target, prediction));
+        scores.metrics()
     }
 
     /// The figures of the rows that were not to be learned.

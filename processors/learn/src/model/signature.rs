@@ -10,9 +10,11 @@ use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::Predictions;
 use crate::encode::{Encoder, Feature, Missing};
-use crate::estimator::EstimatorSettings;
+use crate::estimator::{EstimatorSettings, Labels};
 use crate::label::{Class, Label};
+use crate::metrics::Scores;
 
 /// What a model learns from, what it predicts, and how. It stands in the model's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,10 +42,13 @@ impl Signature {
         classes: Option<&[Class]>,
         missing: Missing,
     ) -> Result<Self, Problems> {
-        let mut problems: Problems =
-            estimator.check().err().map(|message| Problem::new(message).under("estimator")).into_iter().collect();
+        let mut problems = Problems::new();
         let features = features.plan(schema, label).map_err(|found| problems.extend(found));
         let label = plan_label(schema, estimator, label, classes).map_err(|found| problems.push(found));
+        let classes = label.as_ref().map_or(&[][..], |label| &label.classes);
+        if let Err(problem) = estimator.check(classes) {
+            problems.push(problem.under("estimator"));
+        }
         match (features, label) {
             (Ok(features), Ok(label)) if problems.is_empty() => {
                 let signature = Self { estimator: estimator.clone(), features, label, missing };
@@ -65,11 +70,21 @@ impl Signature {
         Ok(signature)
     }
 
+    /// Room for the predictions of so many rows, each of so many numbers.
+    pub(crate) fn predictions(&self, rows: usize, outputs: usize) -> Predictions {
+        Predictions::new(rows, outputs, self.estimator.certainty())
+    }
+
+    /// Scores of nothing yet.
+    pub(crate) fn scores(&self) -> Scores {
+        Scores::new(self.label.task(), self.estimator.certainty())
+    }
+
     /// What has to hold for a model to be built, whoever wrote the signature.
     fn check(&self) -> Result<(), String> {
         self.features.iter().try_for_each(check_slots)?;
         check_classes(&self.estimator, &self.label.classes)?;
-        self.estimator.check()?;
+        self.estimator.check(&self.label.classes).map_err(|problem| problem.message)?;
         let slots = self.features.iter().map(|feature| u64::from(feature.encoder.slots())).sum::<u64>();
         let weights = slots.saturating_mul(self.label.classes.len().max(1) as u64);
         if weights > MOST_WEIGHTS {
@@ -184,18 +199,23 @@ fn plan_label(
 ) -> Result<Label, Problem> {
     let field = require_column(label, schema).map_err(|problem| problem.under("label"))?;
     let type_name = type_name(field.data_type()).into_owned();
-    let classes = match estimator {
-        EstimatorSettings::LinearRegression { .. } => regression_classes(field, classes)?,
-        EstimatorSettings::LogisticRegression { .. } => plan_classes(field, classes, true)?,
-        EstimatorSettings::SoftmaxRegression { .. } => plan_classes(field, classes, false)?,
+    let classes = match estimator.labels() {
+        Labels::Numbers => regression_classes(estimator, field, classes)?,
+        Labels::TwoClasses => plan_classes(field, classes, true)?,
+        Labels::Classes => plan_classes(field, classes, false)?,
     };
     check_classes(estimator, &classes).map_err(|message| Problem::new(message).under("classes"))?;
     Ok(Label { column: label.to_owned(), type_name, classes })
 }
 
-fn regression_classes(label: &Field, classes: Option<&[Class]>) -> Result<Vec<Class>, Problem> {
+fn regression_classes(
+    estimator: &EstimatorSettings,
+    label: &Field,
+    classes: Option<&[Class]>,
+) -> Result<Vec<Class>, Problem> {
     if classes.is_some() {
-        return Err(Problem::new("`linear_regression` predicts a number, which has no classes").under("classes"));
+        let problem = format!("`{}` predicts a number, which has no classes", estimator.name());
+        return Err(Problem::new(problem).under("classes"));
     }
     if label.data_type().is_numeric() {
         return Ok(Vec::new());
@@ -247,10 +267,10 @@ fn check_classes(estimator: &EstimatorSettings, classes: &[Class]) -> Result<(),
     if distinct.len() != classes.len() {
         return Err("a class is listed twice".to_owned());
     }
-    let (fits, wanted) = match estimator {
-        EstimatorSettings::LinearRegression { .. } => (classes.is_empty(), "no classes"),
-        EstimatorSettings::LogisticRegression { .. } => (classes.len() == 2, "two classes"),
-        EstimatorSettings::SoftmaxRegression { .. } => (classes.len() >= 2, "two or more classes"),
+    let (fits, wanted) = match estimator.labels() {
+        Labels::Numbers => (classes.is_empty(), "no classes"),
+        Labels::TwoClasses => (classes.len() == 2, "two classes"),
+        Labels::Classes => (classes.len() >= 2, "two or more classes"),
     };
     if fits {
         return Ok(());

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::encode;
 use crate::label::Class;
-use crate::metrics::{ClassScores, NumberScores};
+use crate::metrics::{ClassScores, NumberScores, Recent};
 use crate::refused::Refused;
 
 /// Compares predictions with labels, and passes the rows on as they are.
@@ -22,7 +22,8 @@ use crate::refused::Refused;
 /// Where the predictions are fractional numbers the metrics are those of regression (`mae`, `rmse`, `r2`), else those of
 /// classes (`accuracy`, `balanced_accuracy`, `f1`, `kappa`, `log_loss`, `auc`, `brier`). The last three need
 /// probabilities: of two classes the column `probability`, of more the column `probabilities`, as `train` and `predict`
-/// make them. Rows without label or prediction are passed on and not counted.
+/// make them. Rows without label or prediction are passed on and not counted. The metrics are of all rows, and of the last
+/// 1000 (`recent`).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateSettings {
@@ -70,7 +71,7 @@ impl EvaluateSettings {
         let fractional = |data_type: &DataType| data_type.is_numeric() && !data_type.is_integer();
         let label = self.label.clone();
         if fractional(predicted_type) && label_type.is_numeric() {
-            return Ok(Comparison::Numbers(Numbers { label, prediction, scores: NumberScores::default() }));
+            return Ok(Comparison::Numbers(Numbers::new(label, prediction)));
         }
         if !comparable(label_type, predicted_type) {
             let types = format!("{} and {}", type_name(label_type), type_name(predicted_type));
@@ -81,7 +82,15 @@ impl EvaluateSettings {
         let probabilities = self.probabilities(&classes, schema)?;
         let fixed = !classes.is_empty();
         let scores = ClassScores::new(classes.len());
-        Ok(Comparison::Classes(Classes { label, prediction, probabilities, known: classes, fixed, scores }))
+        Ok(Comparison::Classes(Classes {
+            label,
+            prediction,
+            probabilities,
+            known: classes,
+            fixed,
+            scores,
+            recent: Recent::new(),
+        }))
     }
 
     /// The classes that are known before the first row, in their order.
@@ -151,6 +160,8 @@ struct Numbers {
     label: String,
     prediction: String,
     scores: NumberScores,
+    /// Label and prediction.
+    recent: Recent<(f64, f64)>,
 }
 
 struct Classes {
@@ -162,6 +173,23 @@ struct Classes {
     /// Whether there are no others.
     fixed: bool,
     scores: ClassScores,
+    recent: Recent<Counted>,
+}
+
+/// A row that was counted: the indexes of its class and of the predicted one, and the probabilities if there are any.
+struct Counted {
+    class: usize,
+    predicted: usize,
+    probabilities: Box<[f64]>,
+}
+
+impl Counted {
+    fn add_to(&self, scores: &mut ClassScores) {
+        match self.probabilities.is_empty() {
+            true => scores.add_class(self.class, self.predicted),
+            false => scores.add_chosen(self.class, self.predicted, &self.probabilities),
+        }
+    }
 }
 
 /// The column that probabilities come from.
@@ -184,6 +212,21 @@ impl Comparison {
         match self {
             Self::Numbers(numbers) => numbers.scores.metrics(),
             Self::Classes(classes) => classes.scores.metrics(),
+        }
+    }
+
+    fn recent(&self) -> Metrics {
+        match self {
+            Self::Numbers(numbers) => {
+                let mut scores = NumberScores::default();
+                numbers.recent.rows().for_each(|(label, prediction)| scores.add(*label, *prediction));
+                scores.metrics()
+            }
+            Self::Classes(classes) => {
+                let mut scores = ClassScores::new(classes.known.len());
+                classes.recent.rows().for_each(|row| row.add_to(&mut scores));
+                scores.metrics()
+            }
         }
     }
 }
@@ -236,18 +279,22 @@ impl Processor for Evaluator {
     }
 
     fn report(&self) -> Option<Report> {
-        Some(Report::Evaluation(Evaluation { rows: self.rows, metrics: self.comparison.metrics() }))
+        let (metrics, recent) = (self.comparison.metrics(), self.comparison.recent());
+        Some(Report::Evaluation(Evaluation { rows: self.rows, metrics, recent }))
     }
 }
 
 impl Numbers {
+    fn new(label: String, prediction: String) -> Self {
+        Self { label, prediction, scores: NumberScores::default(), recent: Recent::new() }
+    }
+
     fn compare(&mut self, rows: &RecordBatch) -> Result<()> {
         let (labels, predictions) = (numbers(rows, &self.label)?, numbers(rows, &self.prediction)?);
-        for (label, prediction) in labels.iter().zip(&predictions) {
-            if let (Some(label), Some(prediction)) = (label, prediction) {
-                self.scores.add(label, prediction);
-            }
-        }
+        let known = |row: usize| labels.is_valid(row) && predictions.is_valid(row);
+        let rows = (0..labels.len()).filter(|row| known(*row)).map(|row| (labels.value(row), predictions.value(row)));
+        rows.clone().for_each(|(label, prediction)| self.scores.add(label, prediction));
+        self.recent.add_backwards(rows.rev());
         Ok(())
     }
 }
@@ -259,6 +306,7 @@ impl Classes {
         let probabilities = self.probabilities.read(rows, &self.known)?;
         let mut prediction = vec![0.0; probabilities.len()];
         let mut refused = Refused::default();
+        let mut counted = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let missing = probabilities.iter().any(|column| column.is_null(row));
             if labels.is_null(row) || predictions.is_null(row) || missing {
@@ -274,7 +322,12 @@ impl Classes {
                 true => self.scores.add_class(class, predicted),
                 false => self.scores.add_chosen(class, predicted, &prediction),
             }
+            counted.push((row, class, predicted));
         }
+        self.recent.add_backwards(counted.into_iter().rev().map(|(row, class, predicted)| {
+            let probabilities = probabilities.iter().map(|column| column.value(row)).collect();
+            Counted { class, predicted, probabilities }
+        }));
         Ok(refused.mask())
     }
 

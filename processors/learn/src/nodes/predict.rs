@@ -85,7 +85,7 @@ impl ProcessorSettings for PredictSettings {
             }
         };
         self.check_features(&signature, input)?;
-        let schema = with_columns(&input.schema, prediction_fields(&signature.label, &self.prefix, true))?;
+        let schema = with_columns(&input.schema, prediction_fields(&signature, &self.prefix, true))?;
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let mut uses = vec![Uses::passing_on(features)];
         uses.extend(inputs.get(1).map(|_| Uses::all()));

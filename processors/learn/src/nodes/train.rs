@@ -97,7 +97,7 @@ impl ProcessorSettings for TrainSettings {
         else {
             return Err(problems);
         };
-        let schema = with_columns(input, prediction_fields(&signature.label, &self.prefix, false))?;
+        let schema = with_columns(input, prediction_fields(&signature, &self.prefix, false))?;
         let versions = version::schema(&signature, self.publish == Publish::End);
         let ports = vec![PortPlan::main(schema.clone()), PortPlan::new(version::PORT, versions.clone())];
         let features = signature.features.iter().map(|feature| feature.name.clone());

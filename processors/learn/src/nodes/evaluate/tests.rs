@@ -35,6 +35,22 @@ fn two_classes_with_probabilities() {
         assert_eq!((evaluation.rows, failed.len(), passed), (3, 0, 5));
         assert_eq!(evaluation.metrics.get("accuracy"), Some(2.0 / 3.0));
         assert_eq!(evaluation.metrics.get("auc"), Some(1.0));
+        assert_eq!(evaluation.recent, evaluation.metrics);
+    }
+}
+
+#[test]
+fn the_last_rows_are_counted_apart() {
+    let row = |row: usize| if row < 500 { "1 2" } else { "1 1" };
+    let rows: Vec<_> = (0..1600).map(row).collect();
+    let of_classes = table(&format!("y:int64 prediction:int64\n{}", rows.join("\n")));
+    let of_numbers = table(&format!("y:float64 prediction:float64\n{}", rows.join("\n")));
+    for batch_rows in [7, 1600] {
+        let (evaluation, ..) = evaluate("label = 'y'", &of_classes, batch_rows);
+        assert_eq!(evaluation.metrics.get("accuracy"), Some(1100.0 / 1600.0));
+        assert_eq!(evaluation.recent.get("accuracy"), Some(1.0));
+        let (evaluation, ..) = evaluate("label = 'y'", &of_numbers, batch_rows);
+        assert_eq!((evaluation.metrics.get("mae"), evaluation.recent.get("mae")), (Some(0.3125), Some(0.0)));
     }
 }
 

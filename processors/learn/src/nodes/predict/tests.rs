@@ -46,7 +46,7 @@ fn text(out: &mut Collector) -> String {
 /// The rows with the predictions of the trained model.
 fn predicted() -> String {
     let columns = trained().predict_batch(&rows()).unwrap().columns(&signature().label).unwrap();
-    let schema = with_columns(&rows().schema(), prediction_fields(&signature().label, "", true)).unwrap();
+    let schema = with_columns(&rows().schema(), prediction_fields(&signature(), "", true)).unwrap();
     rows_as_text([&append(&rows(), columns, &schema).unwrap()])
 }
 
