@@ -17,7 +17,7 @@ mod tensors;
 mod vector;
 
 pub use encode::{Encoder, Feature, Missing};
-pub use estimator::{Certainty, EstimatorSettings, SgdSettings};
+pub use estimator::{Certainty, EstimatorSettings, NetworkSettings, SgdSettings};
 pub use label::{Class, Label, Task};
 pub use metrics::{BaselineScores, ClassScores, NumberScores, Scores};
 pub use model::{Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};

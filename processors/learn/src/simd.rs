@@ -1,7 +1,7 @@
 //! Runs arithmetic with the widest vectors that this processor has.
 //!
-//! The results are the same bits either way: sums have a fixed number of accumulators, and Rust never fuses a
-//! multiplication with an addition by itself.
+//! The results are the same bits either way: sums have a fixed number of accumulators, and Rust fuses a multiplication
+//! with an addition only where `mul_add` says so; there it does so everywhere, if need be without help of the hardware.
 
 /// Work whose inner loops are worth compiling a second time.
 ///
@@ -12,19 +12,19 @@ pub(crate) trait Work {
     fn run(self) -> Self::Output;
 }
 
-/// Does the work, on AVX2 where there is such.
+/// Does the work, with AVX2 and FMA where there are such.
 #[allow(unsafe_code)]
 pub(crate) fn run<W: Work>(work: W) -> W::Output {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, which is all that the function asks for.
+    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        // SAFETY: the processor has AVX2 and FMA, which is all that the function asks for.
         return unsafe { run_on_avx2(work) };
     }
     run_anywhere(work)
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn run_on_avx2<W: Work>(work: W) -> W::Output {
     work.run()
 }

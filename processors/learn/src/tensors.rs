@@ -67,6 +67,16 @@ impl Tensors {
         self.put(name, Dtype::F64, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect());
     }
 
+    pub fn put_f32(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
+        self.put(name, Dtype::F32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect());
+    }
+
+    pub fn put_u32(&mut self, name: &str, shape: &[usize], values: &[u32]) {
+        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
+        self.put(name, Dtype::U32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect());
+    }
+
     pub fn put_u64(&mut self, name: &str, values: &[u64]) {
         self.put(name, Dtype::U64, &[values.len()], values.iter().flat_map(|value| value.to_le_bytes()).collect());
     }
@@ -81,31 +91,51 @@ impl Tensors {
 
     /// The values of a tensor that must have this shape.
     pub fn f64s(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
-        let tensor = self.tensor(name, Dtype::F64)?;
-        match tensor.shape == shape {
-            true => Ok(eights(&tensor.data).map(f64::from_le_bytes).collect()),
-            false => {
-                Err(Error::new(format!("the tensor `{name}` of the model is {:?} and not {shape:?}", tensor.shape)))
-            }
-        }
+        let data = self.shaped(name, Dtype::F64, shape)?;
+        Ok(data.as_chunks::<8>().0.iter().copied().map(f64::from_le_bytes).collect())
+    }
+
+    /// The values of a tensor that must have this shape.
+    pub fn f32s(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let data = self.shaped(name, Dtype::F32, shape)?;
+        Ok(data.as_chunks::<4>().0.iter().copied().map(f32::from_le_bytes).collect())
+    }
+
+    /// The values of a tensor that must have this shape.
+    pub fn u32s(&self, name: &str, shape: &[usize]) -> Result<Vec<u32>> {
+        let data = self.shaped(name, Dtype::U32, shape)?;
+        Ok(data.as_chunks::<4>().0.iter().copied().map(u32::from_le_bytes).collect())
+    }
+
+    /// How many rows a tensor has.
+    pub fn rows(&self, name: &str) -> Result<usize> {
+        let tensor = self.tensors.get(name).and_then(|tensor| tensor.shape.first());
+        tensor.copied().ok_or_else(|| Error::new(format!("the model has no tensor `{name}` with rows")))
     }
 
     pub fn u64s(&self, name: &str) -> Result<Vec<u64>> {
-        Ok(eights(&self.tensor(name, Dtype::U64)?.data).map(u64::from_le_bytes).collect())
+        let data = &self.tensor(name, Dtype::U64)?.data;
+        Ok(data.as_chunks::<8>().0.iter().copied().map(u64::from_le_bytes).collect())
     }
 
     pub fn u8s(&self, name: &str) -> Result<&[u8]> {
         Ok(&self.tensor(name, Dtype::U8)?.data)
     }
 
+    fn shaped(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
+        let tensor = self.tensor(name, dtype)?;
+        match tensor.shape == shape {
+            true => Ok(&tensor.data),
+            false => {
+                Err(Error::new(format!("the tensor `{name}` of the model is {:?} and not {shape:?}", tensor.shape)))
+            }
+        }
+    }
+
     fn tensor(&self, name: &str, dtype: Dtype) -> Result<&Tensor> {
         let tensor = self.tensors.get(name).filter(|tensor| tensor.dtype == dtype);
         tensor.ok_or_else(|| Error::new(format!("the model has no tensor `{name}` of type {dtype:?}")))
     }
-}
-
-fn eights(data: &[u8]) -> impl Iterator<Item = [u8; 8]> + '_ {
-    data.as_chunks::<8>().0.iter().copied()
 }
 
 #[cfg(test)]

@@ -62,10 +62,22 @@ fn signatures() -> Vec<Signature> {
         plan(EstimatorSettings::LogisticRegression { learning_rate, l2 }, &features, "yes", None),
         plan(EstimatorSettings::LinearRegression { learning_rate, l2 }, &features, "size", None),
         plan(EstimatorSettings::SoftmaxRegression { learning_rate, l2 }, &without_kind, "kind", Some(&classes)),
+        plan(network("adam"), &features, "yes", None),
+        plan(network("adamw"), &features, "size", None),
+        plan(network("sgd"), &without_kind, "kind", Some(&classes)),
         plan(sgd(r#"{ "type": "sgd_classifier", "loss": "log_loss", "penalty": "l1" }"#), &features, "yes", None),
         plan(sgd(r#"{ "type": "sgd_regressor", "average": 500, "eta0": 0.05 }"#), &features, "size", None),
         plan(sgd(r#"{ "type": "sgd_classifier", "class_weight": { "a": 2 } }"#), &without_kind, "kind", Some(&classes)),
     ]
+}
+
+/// With all kinds of layers.
+fn network(optimizer: &str) -> EstimatorSettings {
+    let layers =
+        r#"[{ "dense": 20 }, { "normalise": "layer" }, { "dropout": 0.2 }, { "dense": 9, "activation": "tanh" }]"#;
+    let optimizer = format!(r#"{{ "type": "{optimizer}", "learning_rate": 0.01 }}"#);
+    let json = r#""type": "network", "batch_rows": 30, "embedding": 3, "clip_norm": 1.0"#;
+    serde_json::from_str(&format!(r#"{{ {json}, "layers": {layers}, "optimizer": {optimizer} }}"#)).unwrap()
 }
 
 fn sgd(json: &str) -> EstimatorSettings {

@@ -1,68 +1,80 @@
-//! Estimators: what learns from encoded rows, one at a time. They know nothing of flows, columns or files.
+//! Estimators: what learns from encoded rows. They know nothing of flows, columns or files.
 
+mod by_row;
 mod linear;
+mod network;
 mod settings;
 mod sgd;
 mod softmax;
 
 use millstream_core::Result;
 
-pub use settings::Certainty;
-pub use settings::EstimatorSettings;
+pub(crate) use by_row::{ByRow, Estimate};
+pub use network::NetworkSettings;
+pub(crate) use network::{Network, Questions};
 pub(crate) use settings::Labels;
+pub use settings::{Certainty, EstimatorSettings};
 pub use sgd::SgdSettings;
 
-use crate::encode::Row;
+use crate::encode::{Feature, Row};
 use crate::label::Class;
 use crate::tensors::Tensors;
 use linear::{Linear, Loss};
 use sgd::Sgd;
 use softmax::Softmax;
 
-/// What an estimator does.
+/// An estimator of any type.
 ///
 /// Everything is deterministic: the same rows in the same order give the same bits.
-pub(crate) trait Estimate {
-    /// How many numbers a prediction has.
-    fn outputs(&self) -> usize;
-
-    /// Predicts one row: a probability for classes, each in its place, else a number.
-    fn predict(&self, row: Row<'_>, into: &mut [f64]);
-
-    /// Learns one row. `target` is the number, or the index of the class.
-    fn learn(&mut self, row: Row<'_>, target: f64);
-
-    /// Writes what was learned.
-    fn save(&self, tensors: &mut Tensors);
-
-    /// Reads what was learned into a new estimator.
-    fn load(&mut self, tensors: &Tensors) -> Result<()>;
-}
-
-/// An estimator of any type. An enum, since calls through a table are not compiled for wide vectors.
 #[derive(Clone, Debug)]
 pub(crate) enum Estimator {
-    Linear(Linear),
-    Softmax(Softmax),
-    Sgd(Sgd),
+    /// It learns one row at a time.
+    ByRow(ByRow),
+    /// It learns so many rows at a time.
+    InBatches(Box<Network>),
 }
 
 impl Estimator {
-    /// One that has learned nothing, for rows of this shape and labels of these classes.
-    pub fn new(settings: &EstimatorSettings, classes: &[Class], shape: Shape) -> Self {
-        match settings {
-            EstimatorSettings::LogisticRegression { learning_rate, l2 } => {
-                Self::Linear(Linear::new(Loss::Log, *learning_rate, *l2, shape))
-            }
-            EstimatorSettings::LinearRegression { learning_rate, l2 } => {
-                Self::Linear(Linear::new(Loss::Squared, *learning_rate, *l2, shape))
-            }
+    /// One that has learned nothing, for rows of this shape, of these features, and labels of these classes.
+    pub fn new(settings: &EstimatorSettings, features: &[Feature], classes: &[Class], shape: Shape) -> Self {
+        let linear = |loss, learning_rate, l2| ByRow::Linear(Linear::new(loss, learning_rate, l2, shape));
+        Self::ByRow(match settings {
+            EstimatorSettings::LogisticRegression { learning_rate, l2 } => linear(Loss::Log, *learning_rate, *l2),
+            EstimatorSettings::LinearRegression { learning_rate, l2 } => linear(Loss::Squared, *learning_rate, *l2),
             EstimatorSettings::SoftmaxRegression { learning_rate, l2 } => {
-                Self::Softmax(Softmax::new(*learning_rate, *l2, shape))
+                ByRow::Softmax(Softmax::new(*learning_rate, *l2, shape))
             }
             EstimatorSettings::SgdClassifier(settings) | EstimatorSettings::SgdRegressor(settings) => {
-                Self::Sgd(Sgd::new(settings, classes, shape))
+                ByRow::Sgd(Sgd::new(settings, classes, shape))
             }
+            EstimatorSettings::Network(settings) => {
+                let categories = features.iter().map(|feature| feature.encoder.slots()).filter(|slots| *slots > 0);
+                return Self::InBatches(Box::new(Network::new(settings, categories, shape)));
+            }
+        })
+    }
+
+    /// How many numbers a prediction has.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Self::ByRow(by_row) => by_row.outputs(),
+            Self::InBatches(network) => network.outputs(),
+        }
+    }
+
+    /// Writes what was learned.
+    pub fn save(&self, tensors: &mut Tensors) {
+        match self {
+            Self::ByRow(by_row) => by_row.save(tensors),
+            Self::InBatches(network) => network.save(tensors),
+        }
+    }
+
+    /// Reads what was learned into a new estimator.
+    pub fn load(&mut self, tensors: &Tensors) -> Result<()> {
+        match self {
+            Self::ByRow(by_row) => by_row.load(tensors),
+            Self::InBatches(network) => network.load(tensors),
         }
     }
 }
@@ -78,49 +90,4 @@ pub(crate) struct Shape {
     pub slots: usize,
     /// How many classes there are, 0 for none.
     pub classes: usize,
-}
-
-impl Estimate for Estimator {
-    #[inline(always)]
-    fn outputs(&self) -> usize {
-        match self {
-            Self::Linear(linear) => linear.outputs(),
-            Self::Softmax(softmax) => softmax.outputs(),
-            Self::Sgd(sgd) => sgd.outputs(),
-        }
-    }
-
-    #[inline(always)]
-    fn predict(&self, row: Row<'_>, into: &mut [f64]) {
-        match self {
-            Self::Linear(linear) => linear.predict(row, into),
-            Self::Softmax(softmax) => softmax.predict(row, into),
-            Self::Sgd(sgd) => sgd.predict(row, into),
-        }
-    }
-
-    #[inline(always)]
-    fn learn(&mut self, row: Row<'_>, target: f64) {
-        match self {
-            Self::Linear(linear) => linear.learn(row, target),
-            Self::Softmax(softmax) => softmax.learn(row, target),
-            Self::Sgd(sgd) => sgd.learn(row, target),
-        }
-    }
-
-    fn save(&self, tensors: &mut Tensors) {
-        match self {
-            Self::Linear(linear) => linear.save(tensors),
-            Self::Softmax(softmax) => softmax.save(tensors),
-            Self::Sgd(sgd) => sgd.save(tensors),
-        }
-    }
-
-    fn load(&mut self, tensors: &Tensors) -> Result<()> {
-        match self {
-            Self::Linear(linear) => linear.load(tensors),
-            Self::Softmax(softmax) => softmax.load(tensors),
-            Self::Sgd(sgd) => sgd.load(tensors),
-        }
-    }
 }

@@ -4,12 +4,13 @@ use millstream_core::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::network::NetworkSettings;
 use super::sgd::SgdSettings;
 use crate::label::Class;
 
 /// What learns, by its `type`. `logistic_regression`, `softmax_regression` and `linear_regression` take one step of
 /// gradient descent for every row, as River's estimators of the same names do with `SGD`. `sgd_classifier` and
-/// `sgd_regressor` are scikit-learn's.
+/// `sgd_regressor` are scikit-learn's. A `network` learns in batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EstimatorSettings {
@@ -53,6 +54,8 @@ pub enum EstimatorSettings {
     SgdClassifier(SgdSettings),
     /// A number: scikit-learn's `SGDRegressor`, a weighted sum and an intercept.
     SgdRegressor(SgdSettings),
+    /// Classes or a number, by the label: a network of layers, which learns a batch of rows at a time.
+    Network(NetworkSettings),
 }
 
 /// The labels that an estimator learns.
@@ -61,6 +64,8 @@ pub(crate) enum Labels {
     Numbers,
     TwoClasses,
     Classes,
+    /// Classes if the label has any, else numbers.
+    Any,
 }
 
 /// What the numbers are that an estimator predicts for classes.
@@ -85,6 +90,7 @@ impl EstimatorSettings {
             Self::LinearRegression { .. } => "linear_regression",
             Self::SgdClassifier(_) => "sgd_classifier",
             Self::SgdRegressor(_) => "sgd_regressor",
+            Self::Network(_) => "network",
         }
     }
 
@@ -93,6 +99,7 @@ impl EstimatorSettings {
             Self::LinearRegression { .. } | Self::SgdRegressor(_) => Labels::Numbers,
             Self::LogisticRegression { .. } => Labels::TwoClasses,
             Self::SoftmaxRegression { .. } | Self::SgdClassifier(_) => Labels::Classes,
+            Self::Network(_) => Labels::Any,
         }
     }
 
@@ -114,6 +121,7 @@ impl EstimatorSettings {
             }
             Self::SgdClassifier(settings) => settings.check_classifier(classes),
             Self::SgdRegressor(settings) => settings.check_regressor(),
+            Self::Network(settings) => settings.check(classes),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A model: encoders and an estimator, which read record batches and learn row by row.
 
+mod by_row;
+mod in_batches;
 mod predictions;
 mod scored;
 mod signature;
@@ -8,15 +10,17 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use millstream_core::{Error, Result};
 use sha2::{Digest, Sha256};
 
+use by_row::ByRow;
+use in_batches::InBatches;
 pub use predictions::{Predictions, prediction_fields};
 pub(crate) use predictions::{likeliest, positive};
 pub use scored::ScoredModel;
 pub use signature::{Features, Signature};
 
-use crate::encode::{self, Encoders, Rows, TILE_ROWS, Tile};
-use crate::estimator::{Estimate, Estimator, Shape};
+use crate::encode::{self, Encoders, Rows};
+use crate::estimator::{Estimator, Shape};
 use crate::refused::Refused;
-use crate::simd::{self, Work};
+use crate::simd;
 use crate::tensors::Tensors;
 
 /// A model that learns online.
@@ -57,7 +61,7 @@ impl Model {
             slots: encoders.slots(),
             classes: signature.label.classes.len(),
         };
-        let estimator = Estimator::new(&signature.estimator, &signature.label.classes, shape);
+        let estimator = Estimator::new(&signature.estimator, &signature.features, &signature.label.classes, shape);
         Self { signature, encoders, estimator, rows: 0 }
     }
 
@@ -105,14 +109,11 @@ impl Model {
     pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
         refuse_nothing(input)?;
         let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
-        let work = Step {
-            encoders: &mut self.encoders,
-            estimator: &mut self.estimator,
-            input,
-            learn,
-            predictions: &mut predictions,
+        let work = Step { encoders: &mut self.encoders, input, learn, predictions: &mut predictions };
+        self.rows += match &mut self.estimator {
+            Estimator::ByRow(estimator) => simd::run(ByRow { work, estimator }),
+            Estimator::InBatches(network) => simd::run(InBatches { work, network }),
         };
-        self.rows += simd::run(work);
         Ok(predictions)
     }
 
@@ -120,8 +121,11 @@ impl Model {
     pub fn predict(&self, input: &Input) -> Result<Predictions> {
         refuse_nothing(input)?;
         let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
-        let (encoders, estimator) = (&self.encoders, &self.estimator);
-        simd::run(Predict { encoders, estimator, rows: &input.rows, predictions: &mut predictions });
+        let work = Predict { encoders: &self.encoders, rows: &input.rows, predictions: &mut predictions };
+        match &self.estimator {
+            Estimator::ByRow(estimator) => simd::run(ByRow { work, estimator }),
+            Estimator::InBatches(network) => simd::run(InBatches { work, network }),
+        }
         Ok(predictions)
     }
 
@@ -176,73 +180,28 @@ fn refuse_nothing(input: &Input) -> Result<()> {
     }
 }
 
-/// Predicting and learning a batch.
+/// What it takes to predict and learn a batch.
 struct Step<'a> {
     encoders: &'a mut Encoders,
-    estimator: &'a mut Estimator,
     input: &'a Input,
     learn: Option<&'a BooleanArray>,
     predictions: &'a mut Predictions,
 }
 
-impl Work for Step<'_> {
-    /// How many rows were learned.
-    type Output = u64;
-
+impl Step<'_> {
+    /// The target of a row that is to be learned.
     #[inline(always)]
-    fn run(self) -> u64 {
-        let Self { encoders, estimator, input, learn, predictions } = self;
-        let rows = &input.rows;
-        let mut tile = Tile::new(rows.count(), encoders.width());
-        let mut scratch = encoders.scratch();
-        let mut learned = 0;
-        let mut start = 0;
-        while start < rows.count() {
-            let count = tile.fill(rows.numbers(), start, rows.count());
-            for offset in 0..count {
-                let (row, numbers) = (start + offset, tile.row(offset));
-                encoders.encode(rows, row, numbers, &mut scratch);
-                estimator.predict(scratch.row(), predictions.row_mut(row));
-                let target = input.targets[row];
-                if target.is_nan() || learn.is_some_and(|learn| learn.is_null(row) || !learn.value(row)) {
-                    continue;
-                }
-                encoders.learn(rows, row, numbers, &mut scratch);
-                estimator.learn(scratch.row(), target);
-                learned += 1;
-            }
-            start += TILE_ROWS;
-        }
-        learned
+    fn target(&self, row: usize) -> Option<f64> {
+        let wanted = self.learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
+        Some(self.input.targets[row]).filter(|target| wanted && !target.is_nan())
     }
 }
 
-/// Predicting a batch.
+/// What it takes to predict a batch.
 struct Predict<'a> {
     encoders: &'a Encoders,
-    estimator: &'a Estimator,
     rows: &'a Rows,
     predictions: &'a mut Predictions,
-}
-
-impl Work for Predict<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self { encoders, estimator, rows, predictions } = self;
-        let mut tile = Tile::new(rows.count(), encoders.width());
-        let mut scratch = encoders.scratch();
-        let mut start = 0;
-        while start < rows.count() {
-            let count = tile.fill(rows.numbers(), start, rows.count());
-            for offset in 0..count {
-                encoders.encode(rows, start + offset, tile.row(offset), &mut scratch);
-                estimator.predict(scratch.row(), predictions.row_mut(start + offset));
-            }
-            start += TILE_ROWS;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -265,15 +224,17 @@ mod tests {
         RecordBatch::try_from_iter(columns).unwrap()
     }
 
-    /// Every bit of the predictions, and the file of the model, after learning by way of `run`.
-    fn bits(run: fn(Step<'_>) -> u64, estimator: EstimatorSettings) -> (Vec<u64>, Vec<u8>) {
+    /// Every bit of the predictions, and the file of the model, after learning with wide vectors or without.
+    fn bits(wide: bool, estimator: EstimatorSettings) -> (Vec<u64>, Vec<u8>) {
         let features = Features::Listed(["a", "b", "c"].map(str::to_owned).into());
         let signature = Signature::plan(&rows().schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
         let mut model = Model::new(signature);
         let input = model.read(&rows()).unwrap();
         let mut predictions = model.signature.predictions(1000, model.estimator.outputs());
-        let (encoders, estimator) = (&mut model.encoders, &mut model.estimator);
-        let learned = run(Step { encoders, estimator, input: &input, learn: None, predictions: &mut predictions });
+        let work = Step { encoders: &mut model.encoders, input: &input, learn: None, predictions: &mut predictions };
+        let Estimator::ByRow(estimator) = &mut model.estimator else { panic!("not by row") };
+        let work = ByRow { work, estimator };
+        let learned = if wide { simd::run(work) } else { simd::run_anywhere(work) };
         assert_eq!(learned, 1000);
         let bits = (0..1000).flat_map(|row| predictions.row(row)).map(|value| value.to_bits()).collect();
         (bits, model.save().unwrap())
@@ -285,9 +246,7 @@ mod tests {
             EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.01 },
             EstimatorSettings::SoftmaxRegression { learning_rate: 0.1, l2: 0.01 },
         ] {
-            assert!(
-                bits(|step| simd::run(step), estimator.clone()) == bits(|step| simd::run_anywhere(step), estimator)
-            );
+            assert!(bits(true, estimator.clone()) == bits(false, estimator));
         }
     }
 }

@@ -47,6 +47,11 @@ impl Predictions {
         &mut self.values[row * self.outputs..(row + 1) * self.outputs]
     }
 
+    /// The predictions of some neighbouring rows, one behind the other.
+    pub(crate) fn rows_mut(&mut self, start: usize, count: usize) -> &mut [f64] {
+        &mut self.values[start * self.outputs..(start + count) * self.outputs]
+    }
+
     fn iter(&self) -> impl Iterator<Item = &[f64]> {
         self.values.chunks_exact(self.outputs)
     }

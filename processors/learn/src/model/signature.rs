@@ -203,6 +203,8 @@ fn plan_label(
         Labels::Numbers => regression_classes(estimator, field, classes)?,
         Labels::TwoClasses => plan_classes(field, classes, true)?,
         Labels::Classes => plan_classes(field, classes, false)?,
+        Labels::Any if classes.is_none() && field.data_type().is_numeric() => Vec::new(),
+        Labels::Any => plan_classes(field, classes, false)?,
     };
     check_classes(estimator, &classes).map_err(|message| Problem::new(message).under("classes"))?;
     Ok(Label { column: label.to_owned(), type_name, classes })
@@ -271,6 +273,7 @@ fn check_classes(estimator: &EstimatorSettings, classes: &[Class]) -> Result<(),
         Labels::Numbers => (classes.is_empty(), "no classes"),
         Labels::TwoClasses => (classes.len() == 2, "two classes"),
         Labels::Classes => (classes.len() >= 2, "two or more classes"),
+        Labels::Any => (classes.len() != 1, "no classes, or two or more"),
     };
     if fits {
         return Ok(());

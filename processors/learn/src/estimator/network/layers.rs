@@ -1,0 +1,275 @@
+//! The layers of a network on the CPU: forwards from inputs to outputs, and backwards from the gradient of the outputs to
+//! that of every parameter.
+//!
+//! A row's outputs depend on that row alone, and on the parameters: not on the rows beside it, nor on how many there are.
+
+use super::multiply::{Left, Multiply, transpose};
+use super::plan::{Layer, LayerKind, Plan};
+use super::random::Uniform;
+use super::settings::Activation;
+use crate::simd::{self, Work};
+use crate::vector::{LANES, exp, padded};
+
+/// What was computed on the way forwards, which the way back needs. Its memory is used again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trace {
+    /// Of every layer, row by row.
+    outputs: Vec<Vec<f32>>,
+    /// Of every layer: by what dropout multiplied, or by what rows were normalised.
+    notes: Vec<Vec<f32>>,
+    gradient: Vec<f32>,
+    next_gradient: Vec<f32>,
+    transposed: Vec<f32>,
+}
+
+/// Which numbers dropout sets to 0: those of these rows, counted from the first that the network ever learned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drawing {
+    pub seed: u64,
+    pub first_row: u64,
+}
+
+impl Trace {
+    /// The outputs of the last layer.
+    pub fn outputs(&self) -> &[f32] {
+        self.outputs.last().map_or(&[], Vec::as_slice)
+    }
+
+    /// The gradient of the inputs, after the way back to them.
+    pub fn input_gradient(&self) -> &[f32] {
+        &self.gradient
+    }
+
+    /// Computes the outputs of all layers for rows of inputs; with dropout if `drawing` says which.
+    pub fn forwards(&mut self, plan: &Plan, parameters: &[f32], inputs: &[f32], drawing: Option<Drawing>) {
+        self.outputs.resize_with(plan.layers.len(), Vec::new);
+        self.notes.resize_with(plan.layers.len(), Vec::new);
+        for (index, layer) in plan.layers.iter().enumerate() {
+            let (before, from_here) = self.outputs.split_at_mut(index);
+            let inputs = before.last().map_or(inputs, Vec::as_slice);
+            layer.forwards(parameters, inputs, drawing, &mut from_here[0], &mut self.notes[index]);
+        }
+    }
+
+    /// Adds the gradient of every parameter to `gradients`. `of_outputs` writes the gradient of the last layer's outputs
+    /// by them. Goes back to the inputs only if their gradient is wanted.
+    pub fn backwards(
+        &mut self,
+        plan: &Plan,
+        parameters: &[f32],
+        inputs: &[f32],
+        of_outputs: impl FnOnce(&[f32], &mut [f32]),
+        to_inputs: bool,
+        gradients: &mut [f32],
+    ) {
+        self.gradient.clear();
+        self.gradient.resize(self.outputs().len(), 0.0);
+        of_outputs(self.outputs.last().map_or(&[], Vec::as_slice), &mut self.gradient);
+        for (index, layer) in plan.layers.iter().enumerate().rev() {
+            let (before, from_here) = self.outputs.split_at(index);
+            let way = Back {
+                parameters,
+                inputs: before.last().map_or(inputs, Vec::as_slice),
+                outputs: &from_here[0],
+                notes: &self.notes[index],
+                to_inputs: to_inputs || index > 0,
+                transposed: &mut self.transposed,
+            };
+            layer.backwards(way, &mut self.gradient, &mut self.next_gradient, gradients);
+            std::mem::swap(&mut self.gradient, &mut self.next_gradient);
+        }
+    }
+}
+
+/// What the way back through a layer is computed from.
+struct Back<'a> {
+    parameters: &'a [f32],
+    inputs: &'a [f32],
+    outputs: &'a [f32],
+    notes: &'a [f32],
+    to_inputs: bool,
+    transposed: &'a mut Vec<f32>,
+}
+
+impl Layer {
+    fn forwards(
+        &self,
+        parameters: &[f32],
+        inputs: &[f32],
+        drawing: Option<Drawing>,
+        outputs: &mut Vec<f32>,
+        notes: &mut Vec<f32>,
+    ) {
+        let (from, to) = (padded(self.inputs), padded(self.outputs));
+        outputs.clear();
+        match self.kind {
+            LayerKind::Dense { weights, bias, activation } => {
+                let (weights, bias) = (&parameters[weights..][..self.inputs * to], &parameters[bias..][..to]);
+                (0..inputs.len() / from).for_each(|_| outputs.extend_from_slice(bias));
+                let left = Left::Rows { values: inputs, stride: from };
+                simd::run(Multiply { left, right: weights, into: outputs, stride: to });
+                simd::run(Activate { activation, values: outputs });
+            }
+            LayerKind::Dropout { share, stream } => {
+                outputs.extend_from_slice(inputs);
+                notes.clear();
+                let Some(Drawing { seed, first_row }) = drawing else { return };
+                let mut uniform = Uniform::new(seed, stream, u128::from(first_row) * to as u128);
+                let raised = 1.0 / (1.0 - share);
+                notes.extend((0..inputs.len()).map(|_| if uniform.next() < share { 0.0 } else { raised }));
+                outputs.iter_mut().zip(notes.iter()).for_each(|(output, factor)| *output *= factor);
+            }
+            LayerKind::Normalise { scale, shift } => {
+                outputs.resize(inputs.len(), 0.0);
+                notes.clear();
+                let (scale, shift) = (&parameters[scale..][..to], &parameters[shift..][..to]);
+                for (inputs, outputs) in inputs.chunks_exact(from).zip(outputs.chunks_exact_mut(to)) {
+                    let size = Size::of(&inputs[..self.inputs]);
+                    notes.extend([size.mean, size.inverse_deviation]);
+                    for column in 0..self.outputs {
+                        outputs[column] = size.normalised(inputs[column]) * scale[column] + shift[column];
+                    }
+                }
+            }
+        }
+    }
+
+    /// From the gradient of the outputs to that of the parameters, which is added to `gradients`, and that of the inputs.
+    fn backwards(&self, back: Back<'_>, gradient: &mut [f32], next: &mut Vec<f32>, gradients: &mut [f32]) {
+        let (from, to) = (padded(self.inputs), padded(self.outputs));
+        next.clear();
+        match self.kind {
+            LayerKind::Dense { weights, bias, activation } => {
+                simd::run(Deactivate { activation, outputs: back.outputs, gradient });
+                let of_weights = &mut gradients[weights..][..self.inputs * to];
+                let left = Left::Columns { values: back.inputs, stride: from };
+                simd::run(Multiply { left, right: gradient, into: of_weights, stride: to });
+                let of_bias = &mut gradients[bias..][..to];
+                for row in gradient.chunks_exact(to) {
+                    of_bias.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+                }
+                if back.to_inputs {
+                    let weights = &back.parameters[weights..][..self.inputs * to];
+                    transpose(weights, to, self.outputs, back.transposed, from);
+                    next.resize(back.inputs.len(), 0.0);
+                    let left = Left::Rows { values: gradient, stride: to };
+                    simd::run(Multiply { left, right: back.transposed, into: next, stride: from });
+                }
+            }
+            LayerKind::Dropout { .. } => {
+                next.extend(gradient.iter().zip(back.notes).map(|(gradient, factor)| gradient * factor));
+            }
+            LayerKind::Normalise { scale, shift } => {
+                next.resize(back.inputs.len(), 0.0);
+                let factors = &back.parameters[scale..][..self.outputs];
+                for (row, sizes) in back.notes.chunks_exact(2).enumerate() {
+                    let size = Size { mean: sizes[0], inverse_deviation: sizes[1] };
+                    let inputs = &back.inputs[row * from..][..self.inputs];
+                    let gradient = &gradient[row * to..][..self.outputs];
+                    let next = &mut next[row * from..][..self.inputs];
+                    for column in 0..self.outputs {
+                        gradients[scale + column] += gradient[column] * size.normalised(inputs[column]);
+                        gradients[shift + column] += gradient[column];
+                        next[column] = gradient[column] * factors[column];
+                    }
+                    size.backwards(inputs, next);
+                }
+            }
+        }
+    }
+}
+
+/// What is added to the variance of a row, so that it can be divided by.
+const SMALLEST_VARIANCE: f32 = 1e-5;
+
+/// The mean of a row, and one by its standard deviation.
+struct Size {
+    mean: f32,
+    inverse_deviation: f32,
+}
+
+impl Size {
+    fn of(row: &[f32]) -> Self {
+        let mean = mean(row.iter().copied());
+        let variance = mean_of(row, |value| (value - mean) * (value - mean));
+        Self { mean, inverse_deviation: 1.0 / (variance + SMALLEST_VARIANCE).sqrt() }
+    }
+
+    fn normalised(&self, value: f32) -> f32 {
+        (value - self.mean) * self.inverse_deviation
+    }
+
+    /// Turns the gradient of the normalised numbers into that of the numbers: what moves all of them alike, or spreads
+    /// them, changes nothing.
+    fn backwards(&self, inputs: &[f32], gradient: &mut [f32]) {
+        let alike = mean(gradient.iter().copied());
+        let spread = mean(gradient.iter().zip(inputs).map(|(gradient, input)| gradient * self.normalised(*input)));
+        for (gradient, input) in gradient.iter_mut().zip(inputs) {
+            *gradient = (*gradient - alike - self.normalised(*input) * spread) * self.inverse_deviation;
+        }
+    }
+}
+
+fn mean_of(row: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    mean(row.iter().map(|value| of(*value)))
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+    let count = values.len() as f32;
+    values.sum::<f32>() / count
+}
+
+/// Applies an activation.
+struct Activate<'a> {
+    activation: Activation,
+    values: &'a mut [f32],
+}
+
+impl Work for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let values = self.values.as_chunks_mut::<LANES>().0.iter_mut().flatten();
+        match self.activation {
+            Activation::Linear => {}
+            Activation::Relu => values.for_each(|value| *value = value.max(0.0)),
+            Activation::LeakyRelu => values.for_each(|value| *value = value.max(*value * LEAK)),
+            Activation::Elu => values.for_each(|value| *value = value.max(exponential(value.min(0.0)) - 1.0)),
+            Activation::Tanh => values.for_each(|value| *value = 1.0 - 2.0 / (exponential(2.0 * *value) + 1.0)),
+            Activation::Sigmoid => values.for_each(|value| *value = 1.0 / (1.0 + exponential(-*value))),
+        }
+    }
+}
+
+/// Multiplies a gradient by the derivative of an activation, which is known from its outputs.
+struct Deactivate<'a> {
+    activation: Activation,
+    outputs: &'a [f32],
+    gradient: &'a mut [f32],
+}
+
+impl Work for Deactivate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let each = self.gradient.iter_mut().zip(self.outputs);
+        match self.activation {
+            Activation::Linear => {}
+            Activation::Relu => each.for_each(|(gradient, y)| *gradient = if *y > 0.0 { *gradient } else { 0.0 }),
+            Activation::LeakyRelu => each.for_each(|(gradient, y)| *gradient *= if *y > 0.0 { 1.0 } else { LEAK }),
+            Activation::Elu => each.for_each(|(gradient, y)| *gradient *= if *y > 0.0 { 1.0 } else { *y + 1.0 }),
+            Activation::Tanh => each.for_each(|(gradient, y)| *gradient *= 1.0 - y * y),
+            Activation::Sigmoid => each.for_each(|(gradient, y)| *gradient *= y * (1.0 - y)),
+        }
+    }
+}
+
+/// What is left of numbers below 0.
+pub(super) const LEAK: f32 = 0.01;
+
+#[inline(always)]
+fn exponential(x: f32) -> f32 {
+    exp(f64::from(x)) as f32
+}
