@@ -6,6 +6,9 @@
 
 mod encode;
 mod estimator;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fixtures;
 mod label;
 mod metrics;
 mod model;

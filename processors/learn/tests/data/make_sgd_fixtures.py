@@ -38,7 +38,7 @@ approval_x, approval_y = read("approval", 6)
 approval_x = approval_x[:, 1:]  # without the date
 approval_y = np.array(approval_y, dtype=float)
 # So that the numbers of all columns are of one size, and nobody has to agree about how to standardise.
-segments_x, approval_x, approval_y = segments_x / 100, approval_x / 100, approval_y
+segments_x, approval_x, approval_y = segments_x / 100, approval_x / 100, approval_y / 10
 
 
 def one_hot():

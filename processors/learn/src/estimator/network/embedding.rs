@@ -18,21 +18,21 @@ const BOUND: f32 = 0.05;
 #[derive(Clone, Debug)]
 pub(super) struct Embeddings {
     /// How many numbers a vector has.
-    size: usize,
-    values: Vec<f32>,
+    pub(super) size: usize,
+    pub(super) values: Vec<f32>,
     first: Vec<f32>,
     second: Vec<f32>,
-    used: Used,
+    pub(super) used: Used,
 }
 
 /// The slots that a batch uses. Its memory is used again.
 #[derive(Clone, Debug, Default)]
-struct Used {
+pub(super) struct Used {
     /// Where the gradient of a slot begins, for every row that uses it.
     places: Vec<(u32, usize)>,
-    slots: Vec<u32>,
+    pub slots: Vec<u32>,
     /// Of every slot, the sum over its rows.
-    gradient: Vec<f32>,
+    pub gradient: Vec<f32>,
 }
 
 impl Embeddings {

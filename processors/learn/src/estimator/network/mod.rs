@@ -221,3 +221,7 @@ fn shape(parameter: &Parameter) -> Vec<usize> {
         false => vec![parameter.rows, parameter.columns],
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
