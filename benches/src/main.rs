@@ -12,6 +12,7 @@ mod learning;
 mod measurement;
 mod memory;
 mod ndjson;
+mod networks;
 mod nodes;
 mod own_process;
 mod place;
@@ -34,6 +35,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("answers", answers::run),
     ("bits", bits::run),
     ("learning", learning::run),
+    ("networks", networks::run),
     ("quickstart", quickstart::run),
     ("sql", sql::run),
     ("ndjson", ndjson::run),

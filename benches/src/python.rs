@@ -29,6 +29,11 @@ pub fn vowpal_wabbit(text: &Path) -> Result<Value> {
     place::json_of(script("vw_cached.py").arg(text))
 }
 
+/// scikit-learn's `MLPClassifier`, test then train by batches: its figures, `rows` and `seconds`.
+pub fn scikit_learn_network(table: &Path, batch_rows: usize) -> Result<Value> {
+    place::json_of(script("sklearn_network.py").arg(table).arg("label").arg(batch_rows.to_string()))
+}
+
 fn script(name: &str) -> Command {
     let mut command = Command::new(place::root().join("target/benches/venv/bin/python"));
     command.arg(place::root().join("benches/python").join(name));
