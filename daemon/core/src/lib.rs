@@ -43,7 +43,7 @@ pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
 pub use registry::{Kind, NodeKind, Parsed, Registry, Role, parse_settings};
 pub use report::{Baselines, Evaluation, Metrics, ModelReport, Report};
 pub use types::{ColumnType, Columns, type_name};
-pub use units::{ByteSize, Duration, Share};
+pub use units::{ByteSize, Duration, Rate, Share};
 
 /// The name of a node's main port, the one that `from = "NAME"` means.
 pub const MAIN: &str = "main";
