@@ -9,7 +9,7 @@ use millstream_core::{
     type_name,
 };
 use millstream_formats::{
-    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, ReadOptions, Rows, Timezone,
+    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Pace, ReadOptions, Rows, Timezone,
     check_header, inspect,
 };
 use schemars::JsonSchema;
@@ -265,7 +265,7 @@ impl InputSettings for FileInput {
             batch_rows: context.batch_rows,
             timezone: settled.timezone,
             csv: settled.csv,
-            eager: false,
+            pace: Pace::Full,
         };
         let schema = options.schema();
         let (source, left) = (context.node.as_str().into(), settled.sources.into_iter());
