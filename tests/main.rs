@@ -4,6 +4,7 @@
 mod bits;
 mod broken;
 mod commands;
+mod live;
 mod millstream;
 mod quickstart;
 mod reference;

@@ -158,10 +158,12 @@ impl<'a> Cutter<'a> {
     }
 
     async fn act(&mut self, due: Due) -> Result<(), Stop> {
-        match (due, &mut self.clock) {
+        match (due, &self.clock) {
             (Due::Border, _) | (Due::Idle, None) => self.end_epoch().await,
-            (Due::Idle, Some(clock)) => {
-                clock.fall_idle();
+            (Due::Idle, Some(_)) => {
+                // What the partition has had since the last border counts, before it is no longer waited for.
+                self.move_watermark().await?;
+                self.clock.as_mut().map(Clock::fall_idle);
                 self.move_watermark().await
             }
         }
