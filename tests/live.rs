@@ -197,3 +197,34 @@ fn windows_come_out_although_an_input_has_fallen_silent() {
     next(r#""rows":2,"n":10002}"#);
     live.stop();
 }
+
+#[test]
+fn rows_of_a_file_are_not_late_because_another_was_read_before() {
+    let workshop = Workshop::new();
+    for name in ["a", "b"] {
+        let rows = (0..3600).map(|n| format!("{{\"at\":\"2026-01-01T00:{:02}:{:02}Z\"}}\n", n / 60, n % 60));
+        append(&workshop, &format!("logs/{name}.ndjson"), &rows.collect::<String>());
+    }
+    let flow = r#"
+        [input.logs]
+        type = "file"
+        follow = true
+        path = "logs/*.ndjson"
+        schema = { at = "timestamp" }
+        event_time = { column = "at" }
+        [processor.minutes]
+        type = "window"
+        from = "logs"
+        size = "1m"
+        select = { rows = "count(*)" }
+        [output.seen]
+        type = "stdout"
+        from = "minutes"
+        "#;
+    let live = Live::start(&workshop, flow);
+    for minute in 0..59 {
+        let line = live.line();
+        assert!(line.ends_with(r#""rows":120}"#), "minute {minute}: {line}");
+    }
+    live.stop();
+}

@@ -28,7 +28,7 @@ mod units;
 
 pub use bytes::batch_bytes;
 pub use canonical::Canonical;
-pub use collector::Collector;
+pub use collector::{Collector, PartitionChange};
 pub use error::{Error, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};

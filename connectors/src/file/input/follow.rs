@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millstream_core::{Collector, Input, InputPlan, PlanContext, Problem, Problems, Progress, Result, ResultExt};
+use millstream_core::{
+    Collector, Input, InputPlan, PartitionChange, PlanContext, Problem, Problems, Progress, Result, ResultExt,
+};
 use millstream_formats::{CsvOptions, FileKind, Format, Pace, ReadOptions, Rows};
 use tokio::time::{Instant, sleep};
 
@@ -125,7 +127,7 @@ impl Input for Follow {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         loop {
             if self.searched.is_none_or(|searched| searched.elapsed() >= SEARCH) {
-                self.search()?;
+                self.search(out)?;
             }
             if self.read(out)? {
                 return Ok(Progress::More);
@@ -148,7 +150,7 @@ impl Follow {
                 if !file.is_left() {
                     continue;
                 }
-                self.leave(&mut rows).doing(named)?;
+                self.leave(&mut rows, out).doing(named)?;
             }
             rows.send(&self.source, &name, out);
             return Ok(true);
@@ -157,10 +159,14 @@ impl Follow {
     }
 
     /// Follows the file by its new name, or gives it up. Another one may have waited for its name.
-    fn leave(&mut self, rows: &mut Rows) -> Result<()> {
+    fn leave(&mut self, rows: &mut Rows, out: &mut Collector) -> Result<()> {
         let file = &mut self.files[self.turn];
+        out.change_partition(PartitionChange::Gone(file.name.clone()));
         match file.moved.take() {
-            Some((_, Some(name))) => file.name = name,
+            Some((_, Some(name))) => {
+                out.change_partition(PartitionChange::Added(name.clone()));
+                file.name = name;
+            }
             _ => {
                 file.tail.end(rows)?;
                 self.files.remove(self.turn);
@@ -171,7 +177,7 @@ impl Follow {
     }
 
     /// Looks which files there are: which are new, and which are no longer where they were.
-    fn search(&mut self) -> Result<()> {
+    fn search(&mut self, out: &mut Collector) -> Result<()> {
         self.searched = Some(Instant::now());
         let found = self.find()?;
         let names: HashMap<Identity, &Arc<str>> =
@@ -196,6 +202,7 @@ impl Follow {
                 continue;
             };
             if known.insert(tail.identity()) {
+                out.change_partition(PartitionChange::Added(name.clone()));
                 self.files.push(Followed { name, tail, moved: None });
             }
         }
@@ -334,6 +341,9 @@ mod tests {
         assert_eq!(followed.rows().await, []);
         followed.append("a.ndjson", "{\"n\": 20}\n");
         assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "20")]));
+        let (added, gone) = (PartitionChange::Added("a.ndjson".into()), PartitionChange::Gone("a.ndjson".into()));
+        let expected = [&added, &gone, &added, &gone, &added].map(Clone::clone);
+        assert_eq!(followed.out.take_partitions(), expected);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use arrow::compute::{filter_record_batch, not};
 use millstream_core::{
-    Batch, Encoding, Epoch, Error, FailedRow, Input, Message, Origin, Progress, json_row, timeless, why_timeless,
+    Batch, Encoding, Epoch, Error, FailedRow, Input, Message, Origin, PartitionChange, Progress, json_row, timeless,
+    why_timeless,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -53,6 +54,7 @@ pub async fn run_input(
             }
             progress = input.next(&mut out) => progress?,
         };
+        out.take_partitions().into_iter().for_each(|change| cutter.change_partition(change));
         let mut failed = out.take_failed();
         let batches: Vec<Batch> = out.take(0).collect();
         for batch in batches {
@@ -120,6 +122,12 @@ impl<'a> Cutter<'a> {
                 false => self.move_watermark().await?,
             }
             rest = tail;
+        }
+    }
+
+    fn change_partition(&mut self, change: PartitionChange) {
+        if let Some(clock) = &mut self.clock {
+            clock.change(change);
         }
     }
 
