@@ -131,7 +131,7 @@ fn memory_stays_flat_while_a_flow_follows_learns_and_predicts() {
     let summary = stop(follower).json();
 
     let (settled, end) = (most(&samples, 0.1, 0.2), most(&samples, 0.9, 1.0));
-    println!("{settled:.0} MiB after a fifth of {seconds} s, {end:.0} MiB at the end");
+    eprintln!("{settled:.0} MiB after a fifth of {seconds} s, {end:.0} MiB at the end");
     assert!(end - settled <= MAY_GROW, "resident memory grew from {settled:.0} to {end:.0} MiB");
 
     let read = rows(&summary, "payments", "main");

@@ -125,7 +125,9 @@ impl Tail {
         if length < self.reach.from.load(Ordering::Relaxed) || !self.begins_as_before()? {
             self.begin_anew();
         }
-        self.beginning = self.first_bytes(length.min(BEGINNING as u64) as usize)?;
+        if self.beginning.len() < BEGINNING {
+            self.beginning = self.first_bytes(length.min(BEGINNING as u64) as usize)?;
+        }
         let from = self.reach.from.load(Ordering::Relaxed);
         self.reach.to.store(length.min(from + STRETCH), Ordering::Relaxed);
         Ok(true)
@@ -152,6 +154,7 @@ impl Tail {
     fn begin_anew(&mut self) {
         self.reader = None;
         self.reach = Arc::default();
+        self.beginning.clear();
     }
 
     /// The reader, unless the first line is not whole and may still become so.
