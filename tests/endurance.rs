@@ -3,13 +3,12 @@
 //! Run by `tests/run --nightly`. `MILLSTREAM_ENDURANCE_S=60 cargo test endurance -- --ignored --nocapture` tries it for a
 //! minute.
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::millstream::{Ran, Workshop};
+use crate::millstream::{Running, Workshop};
 
 /// How many MiB the resident memory may be above what it was when it had settled.
 const MAY_GROW: f64 = 32.0;
@@ -77,27 +76,19 @@ const FOLLOWER: &str = r#"
     from = "known.unmatched"
 "#;
 
-/// Ends a process as a service manager does.
-fn stop(child: Child) -> Ran {
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let ran: Ran = child.wait_with_output().unwrap().into();
-    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-    ran
-}
-
 /// The resident memory of a process, in MiB.
-fn resident(child: &Child) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+fn resident(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the process is running");
     line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap() / 1024.0
 }
 
 /// The resident memory, once a second.
-fn watch(child: &Child, duration: Duration) -> Vec<f64> {
+fn watch(process: u32, duration: Duration) -> Vec<f64> {
     let started = Instant::now();
     let mut samples = Vec::new();
     while started.elapsed() < duration {
-        samples.push(resident(child));
+        samples.push(resident(process));
         std::thread::sleep(Duration::from_secs(1));
     }
     samples
@@ -122,13 +113,13 @@ fn memory_stays_flat_while_a_flow_follows_learns_and_predicts() {
         (workshop.write("writer.toml", WRITER), workshop.write("follower.toml", FOLLOWER));
     let growing = std::fs::File::create(workshop.path("payments.ndjson")).unwrap();
     let mut writer = workshop.command(&["run", writer_flow.to_str().unwrap()]);
-    let writer = writer.stdout(growing).stderr(Stdio::piped()).spawn().unwrap();
+    let writer = Running::start(writer.stdout(growing));
     let mut follower = workshop.command(&["run", "--json", follower_flow.to_str().unwrap()]);
-    let follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut follower = Running::start(follower.stdout(Stdio::piped()));
 
-    let samples = watch(&follower, Duration::from_secs(seconds));
-    stop(writer);
-    let summary = stop(follower).json();
+    let samples = watch(follower.id(), Duration::from_secs(seconds));
+    writer.stop();
+    let summary = follower.stop().json();
 
     let (settled, end) = (most(&samples, 0.1, 0.2), most(&samples, 0.9, 1.0));
     eprintln!("{settled:.0} MiB after a fifth of {seconds} s, {end:.0} MiB at the end");

@@ -2,17 +2,15 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::millstream::{Ran, Workshop};
+use crate::millstream::{Running, Workshop};
 
 /// A flow that runs until it is stopped, and the lines that it prints.
 struct Live {
-    child: Child,
+    running: Running,
     lines: Receiver<String>,
 }
 
@@ -20,11 +18,11 @@ impl Live {
     fn start(workshop: &Workshop, flow: &str) -> Self {
         let flow = workshop.write("live.toml", flow);
         let mut command = workshop.command(&["run", flow.to_str().unwrap()]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut running = Running::start(command.stdout(Stdio::piped()));
+        let output = BufReader::new(running.take_stdout());
         let (sender, lines) = channel();
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, lines }
+        Self { running, lines }
     }
 
     /// The next line, which has to come within a minute.
@@ -32,11 +30,9 @@ impl Live {
         self.lines.recv_timeout(Duration::from_secs(60)).expect("a line should have come")
     }
 
-    /// Ends the flow as a service manager does, and returns the lines that were not taken.
+    /// Ends the flow, and returns the lines that were not taken.
     fn stop(self) -> Vec<String> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        let ran: Ran = self.child.wait_with_output().unwrap().into();
-        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        self.running.stop();
         self.lines.iter().collect()
     }
 }
