@@ -59,7 +59,7 @@ const FOLLOWER: &str = r#"
     estimator = { type = "logistic_regression", learning_rate = 0.05 }
     features = ["amount", "country"]
     label = "fraud"
-    publish = { rows = 20000 }
+    publish = { rows = 5000 }
     [processor.guessed]
     type = "predict"
     from = "parts.asked"
