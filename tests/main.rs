@@ -4,6 +4,8 @@
 mod bits;
 mod broken;
 mod commands;
+mod endurance;
+mod live;
 mod millstream;
 mod quickstart;
 mod reference;

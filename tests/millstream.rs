@@ -1,8 +1,9 @@
 //! Runs the real binary in a folder of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A folder for one test, with the binary to run in it.
@@ -87,6 +88,45 @@ impl Workshop {
         let ran = self.run(&arguments);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         ran.json()
+    }
+}
+
+/// A run that goes on until it is stopped. A test that fails before takes it along.
+pub struct Running(Option<Child>);
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        Self(Some(command.stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().expect("it was not stopped")
+    }
+
+    pub fn id(&mut self) -> u32 {
+        self.child().id()
+    }
+
+    pub fn take_stdout(&mut self) -> ChildStdout {
+        self.child().stdout.take().unwrap()
+    }
+
+    /// Ends it as a service manager does. It has to end well.
+    pub fn stop(mut self) -> Ran {
+        let child = self.0.take().expect("it was not stopped");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let ran: Ran = child.wait_with_output().unwrap().into();
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        ran
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use millstream_core::{
     Collector, Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Progress, Result,
     ResultExt,
 };
-use millstream_formats::{CsvOptions, Format, ReadOptions, Rows};
+use millstream_formats::{CsvOptions, Format, Pace, ReadOptions, Rows};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -89,7 +89,7 @@ impl StdinInput {
             batch_rows: context.batch_rows,
             timezone: text::timezone(self.timezone.as_deref())?,
             csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values) },
-            eager: true,
+            pace: Pace::Eager,
         })
     }
 }

@@ -10,7 +10,7 @@ use millstream_engine::plan::{Plan, PlannedBody};
 use millstream_engine::run::{Effects, NodeError, Outcome as FlowOutcome, RunningFlow, Status, Stopper};
 use millstream_engine::stats::FlowStats;
 use tokio::runtime::Handle;
-use tokio::signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::cli::{CommandError, Exit, Outcome, RunArguments};
@@ -105,14 +105,14 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, quiet: bool) -> Result<Vec<End
         });
     }
     let mut ended = Vec::new();
-    let mut interrupts = 0;
+    let (mut signals, mut interrupts) = (Interrupts::listen(), 0);
     loop {
         tokio::select! {
             joined = flows.join_next() => match joined {
                 Some(joined) => ended.push(joined.doing(|| "waiting for a flow")?),
                 None => break,
             },
-            () = interrupted() => {
+            () = signals.next() => {
                 interrupts += 1;
                 stop(&stoppers, interrupts);
             }
@@ -139,18 +139,28 @@ fn stop(stoppers: &[Stopper], interrupts: usize) {
     }
 }
 
-/// Waits for Ctrl-C, or for the signal that service managers send.
-async fn interrupted() {
-    let mut terminate = match signal::unix::signal(signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(_) => return std::future::pending().await,
-    };
-    tokio::select! {
-        interrupt = signal::ctrl_c() => match interrupt {
-            Ok(()) => {}
-            Err(_) => std::future::pending().await,
-        },
-        _ = terminate.recv() => {}
+/// Ctrl-C, and the signal that service managers send. Listened to from the start, so that none is missed while another
+/// one is acted on.
+struct Interrupts {
+    signals: Vec<Signal>,
+}
+
+impl Interrupts {
+    fn listen() -> Self {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
+        // Where a signal can't be listened to, it ends the process as it would any other.
+        Self { signals: kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect() }
+    }
+
+    async fn next(&mut self) {
+        match self.signals.as_mut_slice() {
+            [interrupt, terminate] => tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            },
+            [one] => _ = one.recv().await,
+            _ => std::future::pending().await,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use millstream_core::{ColumnType, Columns, Error, Result, ResultExt, known_names
 use crate::read::BatchReader;
 use crate::text::{TextColumn, Timezone};
 use crate::window::{MAX_BATCH_BYTES, Window, decompress};
-use crate::{BadRow, Compression, Rows};
+use crate::{BadRow, Compression, Pace, Rows};
 
 /// How a CSV source is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl CsvOptions {
 /// The names in the first record of a file, or `None` if the file is empty.
 pub fn csv_header(path: &Path, compression: Option<Compression>, delimiter: u8) -> Result<Option<Vec<String>>> {
     let file = std::fs::File::open(path)?;
-    Records::new(Window::new(decompress(file, compression)?, false), delimiter).header()
+    Records::new(Window::new(decompress(file, compression)?, Pace::Full), delimiter).header()
 }
 
 /// Checks that a file has every column that may not be null. An empty file may lack its header, too. Returns whether
@@ -92,12 +92,18 @@ impl Records {
         }
     }
 
-    /// Splits off one more record. Returns where its text is in the window, or `None` at the end.
+    /// Splits off one more record. Returns where its text is in the window, or `None` at the end, and where it is not
+    /// whole yet.
     pub(crate) fn next(&mut self) -> Result<Option<Range<usize>>> {
         let (start, cells_start, ends_start) = (self.seen, self.cells_used, self.ends_used);
         loop {
             if self.seen == self.window.bytes().len() && !self.window.ended() {
                 self.window.fill()?;
+                if self.window.dry() && !self.window.ended() {
+                    (self.seen, self.cells_used, self.ends_used) = (start, cells_start, ends_start);
+                    self.splitter.reset();
+                    return Ok(None);
+                }
                 continue;
             }
             let (result, read, written, ends) = self.splitter.read_record(
@@ -347,6 +353,10 @@ impl BatchReader for CsvReader {
         out.batches.append(&mut batch.batches);
         out.failed.append(&mut batch.failed);
         Ok(self.position > before)
+    }
+
+    fn end(&mut self) {
+        self.records.window.end();
     }
 }
 

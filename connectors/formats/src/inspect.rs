@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::csv::{Records, numbered};
 use crate::infer::{Inferred, columns};
 use crate::window::{Window, decompress};
-use crate::{Compression, CsvOptions, Format, Timezone, ipc, parquet};
+use crate::{Compression, CsvOptions, Format, Pace, Timezone, ipc, parquet};
 
 /// How to look at a file.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Found> {
 }
 
 fn window(file: File, options: &InspectOptions) -> Result<Window> {
-    Ok(Window::new(decompress(file, options.compression)?, false))
+    Ok(Window::new(decompress(file, options.compression)?, Pace::Full))
 }
 
 fn declared((schema, rows): (SchemaRef, u64)) -> Found {

@@ -294,7 +294,7 @@ impl NdjsonReader {
     /// Feeds the decoder lines until a batch is full. Returns how many bytes the batch has, or `None` if they can't
     /// be decoded as they are.
     fn feed(&mut self) -> Result<Option<usize>> {
-        let mut fed = 0;
+        let (mut fed, mut dry) = (0, false);
         loop {
             let text = self.window.lines();
             while fed < text.len() && !is_full(&self.stretches, fed, self.lines.batch_rows) {
@@ -304,11 +304,12 @@ impl NdjsonReader {
                 }
                 fed = end;
             }
-            let is_due = self.window.ended() || (self.window.eager() && !self.stretches.is_empty());
+            let is_due = self.window.ended() || dry || (self.window.eager() && !self.stretches.is_empty());
             if is_due || is_full(&self.stretches, fed, self.lines.batch_rows) {
                 return Ok(Some(fed));
             }
             self.window.fill()?;
+            dry = self.window.dry();
         }
     }
 
@@ -356,6 +357,7 @@ impl BatchReader for NdjsonReader {
             return Ok(true);
         };
         if self.stretches.is_empty() {
+            self.window.consume(fed);
             return Ok(false);
         }
         match self.flush() {
@@ -368,6 +370,10 @@ impl BatchReader for NdjsonReader {
             Err(_) => self.decode_lines(out)?,
         }
         Ok(true)
+    }
+
+    fn end(&mut self) {
+        self.window.end();
     }
 }
 

@@ -18,11 +18,28 @@ pub trait BatchReader: Send {
     /// The columns of the batches, in canonical types.
     fn schema(&self) -> &SchemaRef;
 
-    /// Adds the next rows to `out`: at most `batch_rows` good and bad ones. Returns false at the end, with no rows.
+    /// Adds the next rows to `out`: at most `batch_rows` good and bad ones. Returns false at the end, with no rows; if
+    /// the source may grow ([`Pace::Growing`]), whenever there are no more rows for now.
     ///
     /// # Errors
     /// Where the source can't be read further: it is cut off, corrupt, or has another schema than was planned.
     fn next(&mut self, out: &mut Rows) -> Result<bool>;
+
+    /// Says that a source that might have grown won't: a last row without a line break counts.
+    fn end(&mut self) {}
+}
+
+/// When a reader of a text format hands out rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// When a batch is full, or the source has ended.
+    #[default]
+    Full,
+    /// As soon as a read has brought some: for streams, whose reads wait for more to come.
+    Eager,
+    /// When a batch is full, or the source has no more bytes for now: for files that grow, whose reads don't wait. The
+    /// end of the bytes is not the end of the source, and a row counts when its line break is there.
+    Growing,
 }
 
 /// How to read a source.
@@ -42,9 +59,8 @@ pub struct ReadOptions {
     pub timezone: Option<Timezone>,
     /// How CSV is written.
     pub csv: CsvOptions,
-    /// Whether to hand out rows as soon as a read has brought some, rather than wait until a batch is full. For
-    /// sources that somebody is still writing to.
-    pub eager: bool,
+    /// When rows are handed out.
+    pub pace: Pace,
 }
 
 impl ReadOptions {
@@ -72,7 +88,7 @@ impl ReadOptions {
 
     /// Reads a stream of a text format.
     pub fn read(&self, source: impl Read + Send + 'static) -> Result<Box<dyn BatchReader>> {
-        let window = Window::new(decompress(source, self.compression)?, self.eager);
+        let window = Window::new(decompress(source, self.compression)?, self.pace);
         let wanted = self.wanted_columns();
         match self.format {
             Format::Csv => {
@@ -98,6 +114,10 @@ impl BatchReader for Named {
 
     fn next(&mut self, out: &mut Rows) -> Result<bool> {
         self.reader.next(out).doing(|| &self.name)
+    }
+
+    fn end(&mut self) {
+        self.reader.end();
     }
 }
 

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -32,7 +34,7 @@ fn options(format: Format, columns: Columns) -> ReadOptions {
         batch_rows: 8192,
         timezone: None,
         csv: CsvOptions::default(),
-        eager: false,
+        pace: Pace::Full,
     }
 }
 
@@ -72,8 +74,8 @@ impl Read for Dripping {
 fn read(bytes: &[u8], options: &ReadOptions) -> All {
     let mut results = Vec::new();
     for batch_rows in BATCH_ROWS {
-        for eager in [false, true] {
-            let options = ReadOptions { batch_rows, eager, ..options.clone() };
+        for pace in [Pace::Full, Pace::Eager] {
+            let options = ReadOptions { batch_rows, pace, ..options.clone() };
             let source = Cursor::new(bytes.to_vec());
             results.push(drain(options.read(source.clone()).unwrap(), batch_rows).unwrap());
             results.push(drain(options.read(Dripping(source)).unwrap(), batch_rows).unwrap());
@@ -82,6 +84,22 @@ fn read(bytes: &[u8], options: &ReadOptions) -> All {
     let first = results.remove(0);
     results.iter().for_each(|other| assert_eq!(*other, first));
     first
+}
+
+/// Has the bytes that were appended so far.
+#[derive(Clone, Default)]
+struct Growing(Arc<Mutex<VecDeque<u8>>>);
+
+impl Growing {
+    fn append(&self, bytes: &[u8]) {
+        self.0.lock().unwrap().extend(bytes);
+    }
+}
+
+impl Read for Growing {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().read(buffer)
+    }
 }
 
 fn text_of(rows: &RecordBatch) -> String {
@@ -279,13 +297,46 @@ fn ndjson_lines_are_objects_whatever_stands_around_them() {
     ];
     for (text, expected, values) in cases {
         for batch_rows in [1, 2, 3, 8192] {
-            for eager in [false, true] {
-                let options = ReadOptions { batch_rows, eager, ..ndjson("n:int64") };
+            for pace in [Pace::Full, Pace::Eager] {
+                let options = ReadOptions { batch_rows, pace, ..ndjson("n:int64") };
                 let reader = options.read(Cursor::new(text.to_owned())).unwrap();
                 let (positions, rows, _) = drain(reader, batch_rows).unwrap();
                 let name = format!("{text} in {batch_rows}");
                 assert_eq!((&*positions, text_of(&rows)), (expected, format!("n:int64\n{values}")), "{name}");
             }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_growing_source_count_when_they_are_whole() {
+    let texts = [
+        (csv("a:int64?; b:utf8?"), "a,b\r\n1,\"x, \"\"y\"\"\nz\"\r\n2\n\n3,c\nx,d\n4,\"e\"\n", "5,f"),
+        (ndjson("a:int64; b:utf8?"), "{\"a\": 1}\n\n{\"a\"}\n{\"a\": 2, \"b\": \"é\"}\n \n", "{\"a\": 3}"),
+    ];
+    for (options, lines, rest) in texts {
+        let whole = read(format!("{lines}{rest}").as_bytes(), &options);
+        for step in [1, 2, 5, 1000] {
+            let source = Growing::default();
+            let options = ReadOptions { pace: Pace::Growing, ..options.clone() };
+            let header = if options.format == Format::Csv { lines.find('\n').unwrap() + 1 } else { 0 };
+            source.append(&lines.as_bytes()[..header]);
+            let mut reader = options.read(source.clone()).unwrap();
+            let mut rows = Rows::default();
+            let count = |rows: &Rows| rows.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>();
+            for bytes in lines.as_bytes()[header..].chunks(step) {
+                source.append(bytes);
+                while reader.next(&mut rows).unwrap() {}
+                assert!(!reader.next(&mut rows).unwrap(), "nothing more for now");
+            }
+            source.append(rest.as_bytes());
+            assert!(!reader.next(&mut rows).unwrap(), "the last row is not whole");
+            let before = count(&rows);
+            reader.end();
+            while reader.next(&mut rows).unwrap() {}
+            assert_eq!(count(&rows), before + 1);
+            let all = concat_batches(reader.schema(), rows.batches.iter().map(|(_, rows)| rows)).unwrap();
+            assert_eq!((all, rows.failed), (whole.1.clone(), whole.2.clone()), "{step} bytes at a time");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use millstream_core::{Error, Result, ResultExt};
 
-use crate::Compression;
+use crate::{Compression, Pace};
 
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
@@ -56,15 +56,17 @@ pub(crate) struct Window {
     /// Up to here line breaks have been looked for.
     searched: usize,
     ended: bool,
-    /// Whether to return from a read as soon as it brought anything.
-    eager: bool,
+    /// Whether the last read brought nothing.
+    dry: bool,
+    pace: Pace,
     /// Whether the place of a byte order mark lies behind.
     started: bool,
 }
 
 impl Window {
-    pub(crate) fn new(source: Box<dyn Read + Send>, eager: bool) -> Self {
-        Self { source, bytes: Vec::new(), start: 0, complete: 0, searched: 0, ended: false, eager, started: false }
+    pub(crate) fn new(source: Box<dyn Read + Send>, pace: Pace) -> Self {
+        let (bytes, start, complete, searched) = (Vec::new(), 0, 0, 0);
+        Self { source, bytes, start, complete, searched, ended: false, dry: false, pace, started: false }
     }
 
     /// The bytes that were read and not consumed.
@@ -82,9 +84,19 @@ impl Window {
         self.ended
     }
 
+    /// Whether the source had no bytes when it was read last. If it grows, it may have some by now.
+    pub(crate) fn dry(&self) -> bool {
+        self.dry
+    }
+
     /// Whether rows should be handed out rather than wait for more to come.
     pub(crate) fn eager(&self) -> bool {
-        self.eager
+        self.pace == Pace::Eager
+    }
+
+    /// The source grows no more.
+    pub(crate) fn end(&mut self) {
+        self.pace = Pace::Full;
     }
 
     /// Gives up the first bytes.
@@ -104,23 +116,28 @@ impl Window {
                 MAX_ROW_BYTES >> 20
             )));
         }
-        self.ended = self.read().doing(|| "reading")? == 0;
-        while !self.started && !self.ended && self.skip_byte_order_mark() {
-            self.ended = self.read().doing(|| "reading")? == 0;
+        self.dry = self.read().doing(|| "reading")? == 0;
+        while !self.started && !self.dry && self.skip_byte_order_mark() {
+            self.dry = self.read().doing(|| "reading")? == 0;
         }
+        self.ended = self.dry && self.pace != Pace::Growing;
         if self.ended {
             self.complete = self.bytes.len();
         } else if let Some(last) = memchr::memrchr(b'\n', &self.bytes[self.searched..]) {
             self.complete = self.searched + last + 1;
         }
         self.searched = self.bytes.len();
+        if self.dry && self.bytes.is_empty() {
+            self.bytes = Vec::new();
+        }
         Ok(())
     }
 
     /// Appends what is there, at most a chunk.
     fn read(&mut self) -> std::io::Result<usize> {
-        if !self.eager {
-            self.bytes.reserve(CHUNK);
+        if self.pace != Pace::Eager {
+            // A file that grows is mostly at its end, and many may be open.
+            self.bytes.reserve(if self.pace == Pace::Full { CHUNK } else { 0 });
             return (&mut self.source).take(CHUNK as u64).read_to_end(&mut self.bytes);
         }
         let mut chunk = [0; 1 << 14];

@@ -1,5 +1,6 @@
 //! Which files a path or a pattern means.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,20 +19,21 @@ pub struct SourceFile {
 const OPTIONS: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
+/// Whether `path` is searched for files, rather than the name of one.
+fn is_pattern(folder: &Path, path: &str) -> bool {
+    path.contains(['*', '?', '[']) && !folder.join(path).exists()
+}
+
 /// The files that `pattern`, relative to `folder`, means: one, or all that match. Sorted by name, at least one.
 pub fn find(folder: &Path, pattern: &str) -> Result<Vec<SourceFile>, Problem> {
-    if !pattern.contains(['*', '?', '[']) || folder.join(pattern).exists() {
+    if !is_pattern(folder, pattern) {
         return single(folder, pattern).map(|file| vec![file]);
     }
-    let absolute = Path::new(&Pattern::escape(&folder.to_string_lossy())).join(pattern);
-    let matches = glob::glob_with(&absolute.to_string_lossy(), OPTIONS)
-        .map_err(|error| Problem::new(format!("`{pattern}` is no pattern: {error}")))?;
     let mut files = Vec::new();
-    for path in matches {
+    for path in matches(folder, pattern)? {
         let path = path.map_err(|error| Problem::new(format!("`{pattern}` can't be searched: {error}")))?;
         if !path.is_dir() {
-            let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-            files.push(regular(folder, &name, path)?);
+            files.push(regular(folder, &name_in(folder, &path), path)?);
         }
     }
     if files.is_empty() {
@@ -39,6 +41,44 @@ pub fn find(folder: &Path, pattern: &str) -> Result<Vec<SourceFile>, Problem> {
     }
     files.sort_by(|one, two| one.name.cmp(&two.name));
     Ok(files)
+}
+
+/// Checks a path or pattern whose files may come later. What is there already has to be regular.
+pub fn check_later(folder: &Path, pattern: &str) -> Result<(), Problem> {
+    match is_pattern(folder, pattern) {
+        true => matches(folder, pattern).map(|_| ()),
+        false if folder.join(pattern).exists() => single(folder, pattern).map(|_| ()),
+        false => Ok(()),
+    }
+}
+
+/// The regular files that a path or pattern means at the moment; there may be none.
+pub fn find_now(folder: &Path, pattern: &str) -> std::io::Result<Vec<SourceFile>> {
+    if !is_pattern(folder, pattern) {
+        let file = SourceFile { name: pattern.into(), path: folder.join(pattern) };
+        return Ok(if file.path.is_file() { vec![file] } else { Vec::new() });
+    }
+    let mut files = Vec::new();
+    for path in matches(folder, pattern).map_err(|problem| std::io::Error::other(problem.message))? {
+        match path {
+            Ok(path) if path.is_file() => files.push(SourceFile { name: name_in(folder, &path).into(), path }),
+            Ok(_) => {}
+            // Folders may go while they are searched.
+            Err(error) if error.error().kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(files)
+}
+
+fn matches(folder: &Path, pattern: &str) -> Result<glob::Paths, Problem> {
+    let absolute = Path::new(&Pattern::escape(&folder.to_string_lossy())).join(pattern);
+    glob::glob_with(&absolute.to_string_lossy(), OPTIONS)
+        .map_err(|error| Problem::new(format!("`{pattern}` is no pattern: {error}")))
+}
+
+fn name_in(folder: &Path, path: &Path) -> String {
+    path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
 }
 
 fn single(folder: &Path, name: &str) -> Result<SourceFile, Problem> {

@@ -1,5 +1,8 @@
 //! The input `file`.
 
+mod follow;
+mod tail;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +12,7 @@ use millstream_core::{
     type_name,
 };
 use millstream_formats::{
-    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, ReadOptions, Rows, Timezone,
+    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Pace, ReadOptions, Rows, Timezone,
     check_header, inspect,
 };
 use schemars::JsonSchema;
@@ -30,6 +33,15 @@ use crate::text;
 /// packed file that is corrupt stops the flow.
 ///
 /// In NDJSON, keys that are no column are ignored, blank lines are skipped, and binary values are hexadecimal.
+///
+/// With `follow` the input is live: it reads what is there, then waits for lines that are appended and for new files that
+/// match `path`, until the flow is stopped. A line is read when its line break is there. Files are looked at every 100 ms,
+/// and searched for every second. A file is known by what it is, not by its name: when it is renamed and a new one takes
+/// its place, as in the rotation of logs, it is read to its end, until nothing has come for a second, and only then the new
+/// one. A file that was emptied, or begins otherwise than before, is read anew from its beginning. Where a rotation makes
+/// copies or packs files, `path` should not match the copies, which would be read as new files; packed ones are left out.
+/// Every file is a partition of its own; with `event_time`, set `idle` if one may fall silent while others go on. After a
+/// crash rows can be read again only as long as their files are there.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileInput {
@@ -63,6 +75,10 @@ pub struct FileInput {
     #[serde(default = "text::infer_rows")]
     #[schemars(range(min = 1))]
     infer_rows: usize,
+    /// Whether to wait for more rows and files, instead of ending with the last file. CSV and NDJSON that are not packed
+    /// can be followed; `schema` is needed, since rows that are yet to come can't be looked at.
+    #[serde(default)]
+    follow: bool,
 }
 
 /// One path or several.
@@ -100,35 +116,41 @@ struct Settled {
 }
 
 impl FileInput {
-    fn files(&self, context: &PlanContext) -> Result<Vec<SourceFile>, Problems> {
-        let folder = context.input_path("");
-        let patterns = match &self.path {
-            Paths::One(path) => return find(&folder, path).map_err(|problem| problem.at(["path"]).into()),
+    /// What `of` says to every path; problems get the path's place.
+    fn each_path<T>(&self, of: impl Fn(&str) -> Result<T, Problem>) -> Result<Vec<T>, Problems> {
+        let paths = match &self.path {
+            Paths::One(path) => return of(path).map(|one| vec![one]).map_err(|problem| problem.at(["path"]).into()),
             Paths::Several(paths) => paths.iter().enumerate(),
         };
-        let (mut files, mut problems) = (Vec::new(), Problems::new());
-        for (index, pattern) in patterns {
-            match find(&folder, pattern) {
-                Ok(found) => files.extend(found),
+        let (mut each, mut problems) = (Vec::new(), Problems::new());
+        for (index, path) in paths {
+            match of(path) {
+                Ok(one) => each.push(one),
                 Err(problem) => problems.push(problem.under(index).under("path")),
             }
         }
-        files.sort_by(|one: &SourceFile, two| one.name.cmp(&two.name));
-        files.dedup();
-        match files.is_empty() && problems.is_empty() {
+        match each.is_empty() && problems.is_empty() {
             true => Err(Problem::new("there are no paths").at(["path"]).into()),
-            false if problems.is_empty() => Ok(files),
+            false if problems.is_empty() => Ok(each),
             false => Err(problems),
         }
+    }
+
+    fn files(&self, context: &PlanContext) -> Result<Vec<SourceFile>, Problems> {
+        let folder = context.input_path("");
+        let mut files = self.each_path(|pattern| find(&folder, pattern))?.concat();
+        files.sort_by(|one, two| one.name.cmp(&two.name));
+        files.dedup();
+        Ok(files)
     }
 
     fn settle(&self, context: &PlanContext) -> Result<Settled, Problems> {
         let files = self.files(context)?;
         let timezone = text::timezone(self.timezone.as_deref())?;
-        let format = self.format_of(&files[0])?;
+        let format = self.format_of(&files[0].name)?;
         let mut sources = Vec::with_capacity(files.len());
         for file in files {
-            let other = self.format_of(&file)?;
+            let other = self.format_of(&file.name)?;
             if other != format {
                 let message = format!("`{}` is {}, unlike the files before it", file.name, other.name());
                 return Err(Problem::new(message)
@@ -149,9 +171,9 @@ impl FileInput {
         Ok(Settled { sources, format, timezone, csv: text::csv_options(self.header, &self.null_values) })
     }
 
-    fn format_of(&self, file: &SourceFile) -> Result<Format, Problem> {
-        self.format.or(FileKind::of(&*file.name).format).ok_or_else(|| {
-            Problem::new(format!("the name of `{}` does not say its format", file.name))
+    fn format_of(&self, name: &str) -> Result<Format, Problem> {
+        self.format.or(FileKind::of(name).format).ok_or_else(|| {
+            Problem::new(format!("the name of `{name}` does not say its format"))
                 .at(["path"])
                 .help("say it with `format`: `csv`, `ndjson`, `parquet` or `arrow`")
         })
@@ -252,6 +274,9 @@ fn differing(expected: &[String], names: &[String]) -> Option<String> {
 
 impl InputSettings for FileInput {
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
+        if self.follow {
+            return follow::plan(self, context);
+        }
         let mut settled = self.settle(context)?;
         let found = match &self.schema {
             Some(columns) => self.declared(columns, &mut settled)?,
@@ -265,7 +290,7 @@ impl InputSettings for FileInput {
             batch_rows: context.batch_rows,
             timezone: settled.timezone,
             csv: settled.csv,
-            eager: false,
+            pace: Pace::Full,
         };
         let schema = options.schema();
         let (source, left) = (context.node.as_str().into(), settled.sources.into_iter());

@@ -1,5 +1,7 @@
 //! What a node pushes rows to.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
 
@@ -12,12 +14,22 @@ use crate::{Batch, Encoding, FailedRow, Origin, Result, json_row};
 pub struct Collector {
     ports: Vec<Vec<Batch>>,
     failed: Vec<FailedRow>,
+    partitions: Vec<PartitionChange>,
+}
+
+/// What an input whose partitions come mixed finds out about them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartitionChange {
+    /// Rows of it may come: event time waits for them. A partition that was never added counts from its first row on.
+    Added(Arc<str>),
+    /// No more rows of it come.
+    Gone(Arc<str>),
 }
 
 impl Collector {
     /// For a node with so many output ports.
     pub fn new(ports: usize) -> Self {
-        Self { ports: vec![Vec::new(); ports], failed: Vec::new() }
+        Self { ports: vec![Vec::new(); ports], ..Self::default() }
     }
 
     /// Sends rows out by output port `port`: the index in the plan's ports. A batch without rows is dropped.
@@ -61,6 +73,11 @@ impl Collector {
         Ok(filter_record_batch(&batch.rows, &not(refused)?)?)
     }
 
+    /// Inputs: says that a partition is there, or gone. It counts before the rows that are pushed in the same call.
+    pub fn change_partition(&mut self, change: PartitionChange) {
+        self.partitions.push(change);
+    }
+
     /// The batches that were pushed to `port`, which are taken out. For the engine, and for tests.
     pub fn take(&mut self, port: usize) -> std::vec::Drain<'_, Batch> {
         self.ports[port].drain(..)
@@ -69,5 +86,10 @@ impl Collector {
     /// The rows that were refused, which are taken out. For the engine, and for tests.
     pub fn take_failed(&mut self) -> Vec<FailedRow> {
         std::mem::take(&mut self.failed)
+    }
+
+    /// The partitions that are new or gone, in order, which are taken out. For the engine, and for tests.
+    pub fn take_partitions(&mut self) -> Vec<PartitionChange> {
+        std::mem::take(&mut self.partitions)
     }
 }

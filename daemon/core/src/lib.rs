@@ -28,7 +28,7 @@ mod units;
 
 pub use bytes::batch_bytes;
 pub use canonical::Canonical;
-pub use collector::Collector;
+pub use collector::{Collector, PartitionChange};
 pub use error::{Error, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
@@ -43,7 +43,7 @@ pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
 pub use registry::{Kind, NodeKind, Parsed, Registry, Role, parse_settings};
 pub use report::{Baselines, Evaluation, Metrics, ModelReport, Report};
 pub use types::{ColumnType, Columns, type_name};
-pub use units::{ByteSize, Duration, Share};
+pub use units::{ByteSize, Duration, Rate, Share};
 
 /// The name of a node's main port, the one that `from = "NAME"` means.
 pub const MAIN: &str = "main";

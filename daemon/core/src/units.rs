@@ -1,4 +1,4 @@
-//! Settings with a unit: `"64MiB"`, `"5s"`, `"1%"`.
+//! Settings with a unit: `"64MiB"`, `"5s"`, `"1%"`, `"1000/s"`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,6 +25,10 @@ impl Duration {
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Share(pub f64);
 
+/// How often something comes, in times a second, written with a unit of time: `"1000/s"`, `"5/m"`.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Rate(pub f64);
+
 const BYTE_UNITS: &[(&str, f64)] = &[
     ("B", 1.0),
     ("kB", 1e3),
@@ -36,6 +40,8 @@ const BYTE_UNITS: &[(&str, f64)] = &[
 ];
 
 const TIME_UNITS: &[(&str, f64)] = &[("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
+
+const RATE_UNITS: &[(&str, f64)] = &[("/s", 1.0), ("/m", 1.0 / 60.0), ("/h", 1.0 / 3600.0), ("/d", 1.0 / 86400.0)];
 
 impl ByteSize {
     fn parse(text: &str) -> Result<Self, String> {
@@ -56,6 +62,16 @@ impl Share {
         match (0.0..=100.0).contains(&percent) {
             true => Ok(Self(percent / 100.0)),
             false => Err(format!("`{text}` is not between 0% and 100%")),
+        }
+    }
+}
+
+impl Rate {
+    fn parse(text: &str) -> Result<Self, String> {
+        let rate = quantity(text, RATE_UNITS, "1000/s")?;
+        match rate > 0.0 {
+            true => Ok(Self(rate)),
+            false => Err(format!("`{text}` is no rate: it has to be more than 0")),
         }
     }
 }
@@ -111,6 +127,7 @@ macro_rules! written_as_text {
 written_as_text!(ByteSize, "A number of bytes with a unit: B, kB, MB, GB, KiB, MiB, GiB.", "64MiB");
 written_as_text!(Duration, "A length of time with a unit: ms, s, m, h, d.", "5s");
 written_as_text!(Share, "A share in percent.", "1%");
+written_as_text!(Rate, "A number with a unit of time: /s, /m, /h, /d.", "1000/s");
 
 #[cfg(test)]
 mod tests {
@@ -123,6 +140,8 @@ mod tests {
         assert_eq!(ByteSize(64 << 20).to_string(), "64MiB");
         assert_eq!(Duration::parse("100ms"), Ok(Duration(std::time::Duration::from_millis(100))));
         assert_eq!(Share::parse("1%"), Ok(Share(0.01)));
+        assert_eq!(Rate::parse("1000/s"), Ok(Rate(1000.0)));
+        assert_eq!(Rate::parse("30 /m"), Ok(Rate(0.5)));
     }
 
     #[test]
@@ -132,5 +151,6 @@ mod tests {
             Err("`5 sec` is no number with a unit (`ms`, `s`, `m`, `h`, `d`), such as `5s`".to_owned())
         );
         assert_eq!(Share::parse("120%"), Err("`120%` is not between 0% and 100%".to_owned()));
+        assert_eq!(Rate::parse("0/s"), Err("`0/s` is no rate: it has to be more than 0".to_owned()));
     }
 }

@@ -39,7 +39,7 @@ impl Condition {
         if !refused.is_empty() {
             return Err(refused);
         }
-        let planned = Planner::new(schema.clone(), INPUT).expression(syntax);
+        let planned = Planner::new(schema.clone(), INPUT).expression(syntax, "value");
         let plan = planned.map_err(|error| diagnose::problems(&error, &text))?;
         let result = plan.schema().field(0).data_type();
         if !matches!(result, DataType::Boolean | DataType::Null) {

@@ -11,6 +11,9 @@ use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
 use millstream_core::nearest;
 
+use crate::intervals::IntervalPlanner;
+use crate::random;
+
 /// Functions of many rows, by the names that people try.
 const AGGREGATES: &[&str] = &[
     "any_value",
@@ -106,9 +109,10 @@ pub fn names() -> impl Iterator<Item = &'static str> + Clone {
     all.chain(BUILT_IN.iter().copied()).filter(|name| lookup(name) == Function::OfOneRow)
 }
 
-/// The help for an unknown function.
-pub fn like(name: &str) -> String {
-    match nearest(name, names()) {
+/// The help for an unknown function, where random ones may be called or not.
+pub fn like(name: &str, random: bool) -> String {
+    let random = random::NAMES.iter().copied().filter(|_| random);
+    match nearest(name, names().chain(random)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "the functions are those of DataFusion that take one row".to_owned(),
     }
@@ -127,6 +131,7 @@ pub fn usage(name: &str) -> Option<String> {
 /// What turns operators and other syntax into functions.
 pub fn planners() -> Vec<Arc<dyn ExprPlanner>> {
     vec![
+        Arc::new(IntervalPlanner),
         Arc::new(CoreFunctionPlanner::default()),
         Arc::new(NestedFunctionPlanner),
         Arc::new(FieldAccessPlanner),

@@ -1,16 +1,19 @@
-//! The processors that speak SQL: DataFusion plans a query once, and its expressions run over every batch.
+//! The nodes that speak SQL: DataFusion plans a query once, and its expressions run over every batch.
 //!
 //! * [`Condition`]: a boolean expression over the rows of a schema.
-//! * The processors `sql`, `route` and `window`, which [`register`] adds to the list of nodes.
+//! * The input `generate` and the processors `sql`, `route` and `window`, which [`register`] adds to the list of nodes.
 
 mod condition;
 mod diagnose;
 mod functions;
+mod generate;
 mod halve;
+mod intervals;
 mod parse;
 mod plan;
 mod predicate;
 mod program;
+mod random;
 mod refuse;
 mod route;
 mod sql;
@@ -23,7 +26,8 @@ use millstream_core::Registry;
 
 pub use condition::Condition;
 
-/// Adds the processors of this crate.
+/// Adds the nodes of this crate.
 pub fn register(registry: &mut Registry) {
+    registry.input::<generate::GenerateInput>();
     registry.processor::<sql::SqlSettings>().processor::<route::RouteSettings>().processor::<window::WindowSettings>();
 }

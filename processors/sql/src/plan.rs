@@ -15,7 +15,7 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Expr as SyntaxExpr, Statement};
 
-use crate::functions;
+use crate::{functions, random};
 
 /// The name by which every query may call its stream.
 pub const INPUT: &str = "input";
@@ -47,12 +47,12 @@ impl<'a> Planner<'a> {
         self.finish(self.sql().sql_statement_to_plan(query)?)
     }
 
-    /// The plan of an expression: one column.
-    pub fn expression(&self, expression: SyntaxExpr) -> Result<LogicalPlan> {
+    /// The plan of an expression: one column, called `name`.
+    pub fn expression(&self, expression: SyntaxExpr, name: &str) -> Result<LogicalPlan> {
         let schema = DFSchema::try_from_qualified_schema(INPUT, &self.schema)?;
         let expr = self.sql().sql_to_expr(expression, &schema, &mut PlannerContext::new())?;
         let scan = LogicalPlanBuilder::scan(INPUT, self.source(), None)?;
-        self.finish(scan.project([expr.alias("value")])?.build()?)
+        self.finish(scan.project([expr.alias(name)])?.build()?)
     }
 
     fn sql(&self) -> SqlToRel<'_, Self> {
@@ -94,7 +94,8 @@ impl ContextProvider for Planner<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        functions::scalar(name)
+        // Of the two kinds of `random`, DataFusion's is refused everywhere, and ours where no rows are generated.
+        random::function(name).or_else(|| functions::scalar(name))
     }
 
     fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -11,6 +11,7 @@ use datafusion_sql::sqlparser::tokenizer::Span;
 use millstream_core::{Problem, Problems, TextPlace, known_names};
 
 use crate::functions::{self, Function};
+use crate::random;
 use crate::text::{Text, within};
 
 /// Deeper expressions are refused: planning and running them takes stack.
@@ -18,8 +19,22 @@ const DEEPEST: usize = 200;
 
 /// Everything in a query or condition that can't be done row by row. `streams` are the names that FROM may use.
 pub fn refusals<T: Visit>(syntax: &T, text: &Text, streams: &[&str]) -> Problems {
+    refusals_where(Dice::Refused, syntax, text, streams)
+}
+
+/// What becomes of random functions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Dice {
+    /// The rows of a stream must be the same in every run.
+    Refused,
+    /// Rows are generated: [`crate::random`] makes them functions of the row's number.
+    Seeded,
+}
+
+/// The same, where random functions may be allowed.
+pub fn refusals_where<T: Visit>(dice: Dice, syntax: &T, text: &Text, streams: &[&str]) -> Problems {
     let names = streams.iter().map(|&name| name.to_owned()).collect();
-    let mut guard = Guard { text, streams, names, depth: 0, problems: Vec::new() };
+    let mut guard = Guard { text, streams, names, dice, depth: 0, problems: Vec::new() };
     let _ = syntax.visit(&mut guard);
     guard.problems
 }
@@ -29,6 +44,7 @@ struct Guard<'a> {
     streams: &'a [&'a str],
     /// What FROM may name: the streams, and the queries that WITH names.
     names: BTreeSet<String>,
+    dice: Dice,
     depth: usize,
     problems: Problems,
 }
@@ -259,14 +275,27 @@ impl Guard<'_> {
         if call.over.is_some() {
             return self.refuse(&format!("{name}(…) OVER"), "window", place);
         }
+        if self.dice == Dice::Seeded && random::function(&name).is_some() {
+            return;
+        }
         let problem = match functions::lookup(name.trim_matches('"')) {
             Function::OfOneRow => return,
             Function::OfManyRows => return self.refuse(&format!("{name}(…)"), "window", place),
-            Function::NotReplayable => Problem::new(format!("{name} is not replayable: it differs from run to run"))
-                .help("use a column of the stream, such as its event time"),
-            Function::Unknown => Problem::new(format!("there is no function `{name}`")).help(functions::like(&name)),
+            Function::NotReplayable => self.not_replayable(&name),
+            Function::Unknown if random::function(&name).is_some() => self.not_replayable(&name),
+            Function::Unknown => {
+                let problem = Problem::new(format!("there is no function `{name}`"));
+                problem.help(functions::like(&name, self.dice == Dice::Seeded))
+            }
         };
         self.problems.push(within(problem, place));
+    }
+
+    fn not_replayable(&self, name: &str) -> Problem {
+        Problem::new(format!("{name} is not replayable: it differs from run to run")).help(match self.dice {
+            Dice::Refused => "use a column of the stream, such as its event time",
+            Dice::Seeded => "compute it from `row` and `random()`",
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
 use arrow::compute::max;
 use arrow::datatypes::TimestampMicrosecondType;
-use millstream_core::{EventTime, Watermark};
+use millstream_core::{EventTime, PartitionChange, Watermark};
 use tokio::time::Instant;
 
 use crate::plan::PlannedTime;
@@ -24,7 +24,8 @@ pub struct Clock {
 #[derive(Debug)]
 struct Partition {
     name: Arc<str>,
-    latest: EventTime,
+    /// None until it has had a row.
+    latest: Option<EventTime>,
     /// Since the watermark was moved last.
     rows: usize,
     seen: Instant,
@@ -53,7 +54,7 @@ impl Clock {
         let Some(latest) = max(times) else { return };
         let seen = Instant::now();
         if let Some(known) = self.partitions.iter_mut().find(|known| known.name == *partition) {
-            known.latest = known.latest.max(latest);
+            known.latest = known.latest.max(Some(latest));
             known.rows += times.len();
             (known.seen, known.idle) = (seen, false);
             return;
@@ -62,7 +63,19 @@ impl Clock {
             self.partitions.clear();
         }
         let name = partition.clone();
-        self.partitions.push(Partition { name, latest, rows: times.len(), seen, idle: false });
+        self.partitions.push(Partition { name, latest: Some(latest), rows: times.len(), seen, idle: false });
+    }
+
+    /// Takes in that a partition is there, or gone.
+    pub fn change(&mut self, change: PartitionChange) {
+        match change {
+            PartitionChange::Gone(name) => self.partitions.retain(|known| known.name != name),
+            PartitionChange::Added(name) if self.partitions.iter().all(|known| known.name != name) => {
+                let seen = Instant::now();
+                self.partitions.push(Partition { name, latest: None, rows: 0, seen, idle: false });
+            }
+            PartitionChange::Added(_) => {}
+        }
     }
 
     /// The watermark now, if it has moved. The partition furthest behind counts.
@@ -72,7 +85,8 @@ impl Clock {
         }
         let active = self.partitions.iter().filter(|known| !known.idle).map(|known| known.latest).min();
         let now = match active {
-            Some(latest) => Watermark::At(latest.saturating_sub(self.time.lateness)),
+            Some(None) => return None,
+            Some(Some(latest)) => Watermark::At(latest.saturating_sub(self.time.lateness)),
             None if self.partitions.is_empty() => return None,
             None => Watermark::Idle,
         };
@@ -137,6 +151,26 @@ mod tests {
         assert_eq!(pass(&mut clock, "a", &[30]), at(25));
         assert_eq!(pass(&mut clock, "b", &[40]), None);
         assert_eq!(pass(&mut clock, "a", &[50]), at(35));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn partitions_that_are_there_are_waited_for_until_they_have_rows_or_are_gone() {
+        let mut clock = clock(true, Some(Duration::from_secs(60)));
+        for name in ["a", "b", "c", "a"] {
+            clock.change(PartitionChange::Added(name.into()));
+        }
+        assert_eq!(pass(&mut clock, "a", &[30]), None, "`b` and `c` may have earlier rows");
+        assert_eq!(pass(&mut clock, "b", &[20]), None);
+        clock.change(PartitionChange::Gone("c".into()));
+        assert_eq!(clock.advance(), at(15));
+        clock.change(PartitionChange::Gone("b".into()));
+        assert_eq!(clock.advance(), at(25));
+        clock.change(PartitionChange::Added("d".into()));
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert_eq!(pass(&mut clock, "a", &[40]), None);
+        tokio::time::sleep_until(clock.idle_at().expect("d")).await;
+        clock.fall_idle();
+        assert_eq!(clock.advance(), at(35), "nothing came of `d`");
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use arrow::compute::{filter_record_batch, not};
 use millstream_core::{
-    Batch, Encoding, Epoch, Error, FailedRow, Input, Message, Origin, Progress, json_row, timeless, why_timeless,
+    Batch, Encoding, Epoch, Error, FailedRow, Input, Message, Origin, PartitionChange, Progress, json_row, timeless,
+    why_timeless,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -53,6 +54,7 @@ pub async fn run_input(
             }
             progress = input.next(&mut out) => progress?,
         };
+        out.take_partitions().into_iter().for_each(|change| cutter.change_partition(change));
         let mut failed = out.take_failed();
         let batches: Vec<Batch> = out.take(0).collect();
         for batch in batches {
@@ -123,6 +125,12 @@ impl<'a> Cutter<'a> {
         }
     }
 
+    fn change_partition(&mut self, change: PartitionChange) {
+        if let Some(clock) = &mut self.clock {
+            clock.change(change);
+        }
+    }
+
     async fn move_watermark(&mut self) -> Result<(), Stop> {
         match self.clock.as_mut().and_then(Clock::advance) {
             Some(watermark) => self.ports.broadcast(Message::Watermark(watermark)).await,
@@ -158,10 +166,12 @@ impl<'a> Cutter<'a> {
     }
 
     async fn act(&mut self, due: Due) -> Result<(), Stop> {
-        match (due, &mut self.clock) {
+        match (due, &self.clock) {
             (Due::Border, _) | (Due::Idle, None) => self.end_epoch().await,
-            (Due::Idle, Some(clock)) => {
-                clock.fall_idle();
+            (Due::Idle, Some(_)) => {
+                // What the partition has had since the last border counts, before it is no longer waited for.
+                self.move_watermark().await?;
+                self.clock.as_mut().map(Clock::fall_idle);
                 self.move_watermark().await
             }
         }

@@ -240,7 +240,7 @@ fn share(argument: &FunctionArgExpr) -> Option<f64> {
 }
 
 fn plan(expression: &Expr, schema: &SchemaRef, text: &Text) -> Result<Program, Problems> {
-    let planned = Planner::new(schema.clone(), INPUT).expression(expression.clone());
+    let planned = Planner::new(schema.clone(), INPUT).expression(expression.clone(), "value");
     planned.and_then(|plan| Program::new(&plan)).map_err(|error| diagnose::problems(&error, text))
 }
 

@@ -1,0 +1,426 @@
+//! Files that are followed: read as they grow, are rotated, emptied and added.
+//!
+//! They are looked at now and then instead of watched: a system's notifications can be lost, and never come from network
+//! file systems, so that looking would be needed beside them; and a look at a file costs a microsecond.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millstream_core::{
+    Collector, Input, InputPlan, PartitionChange, PlanContext, Problem, Problems, Progress, Result, ResultExt,
+};
+use millstream_formats::{CsvOptions, FileKind, Format, Pace, ReadOptions, Rows};
+use tokio::time::{Instant, sleep};
+
+use super::FileInput;
+use super::tail::{Identity, Tail};
+use crate::file::find::{SourceFile, check_later, find_now};
+use crate::text;
+
+/// How long to wait until files without new rows are looked at again.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long to wait until files are searched for again.
+const SEARCH: Duration = Duration::from_secs(1);
+
+/// How long nothing has to come to a file that has lost its name until it is given up.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Plans an input that follows files.
+pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Problems> {
+    let options = options(settings, context)?;
+    let folder = context.input_path("");
+    let patterns = settings.each_path(|path| pattern(settings, path, &folder, &options))?;
+    if let Some(other) = patterns.iter().find(|other| other.options.format != patterns[0].options.format) {
+        let message = format!("`{}` is {}, unlike the paths before it", other.path, other.options.format.name());
+        let problem = Problem::new(message).at(["path"]).help("read each format with an input of its own");
+        return Err(problem.into());
+    }
+    if patterns[0].options.format == Format::Csv {
+        text::flat(&options.columns.schema()).map_err(|problem| problem.at(["schema"]))?;
+    }
+    let (schema, source) = (options.schema(), context.node.as_str().into());
+    let files = Follow { source, folder, patterns, files: Vec::new(), turn: 0, searched: None };
+    let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
+    Ok(InputPlan { schema, finite: false, replayable: true, interleaved: true, rows: None, build })
+}
+
+/// How files are read, but for what the path says.
+fn options(settings: &FileInput, context: &PlanContext) -> Result<ReadOptions, Problem> {
+    let columns = settings.schema.clone().ok_or_else(|| {
+        let problem = Problem::new("files that are followed need a `schema`").at(["follow"]);
+        problem.help("declare the columns: rows that are yet to come can't be looked at")
+    })?;
+    if settings.compression.is_some() {
+        return Err(not_packed("a packed file can't be followed").at(["compression"]));
+    }
+    Ok(ReadOptions {
+        format: Format::Csv,
+        compression: None,
+        columns,
+        wanted: context.columns.clone(),
+        batch_rows: context.batch_rows,
+        timezone: text::timezone(settings.timezone.as_deref())?,
+        csv: text::csv_options(settings.header, &settings.null_values),
+        pace: Pace::Growing,
+    })
+}
+
+fn pattern(settings: &FileInput, path: &str, folder: &Path, options: &ReadOptions) -> Result<Pattern, Problem> {
+    check_later(folder, path)?;
+    let kind = FileKind::of(path);
+    if kind.compression.is_some() {
+        return Err(not_packed(format!("`{path}` is packed, and can't be followed")));
+    }
+    let format = settings.format_of(path)?;
+    if !format.is_text() {
+        let problem = Problem::new(format!("{} files can't be followed: they are written as a whole", format.name()));
+        return Err(problem.help("`csv` and `ndjson` can; without `follow` the file is read once"));
+    }
+    let delimiter = text::delimiter(settings.delimiter, if kind.tabs { b'\t' } else { b',' })?;
+    let csv = CsvOptions { delimiter, ..options.csv.clone() };
+    Ok(Pattern { path: path.to_owned(), options: ReadOptions { format, csv, ..options.clone() } })
+}
+
+fn not_packed(message: impl Into<String>) -> Problem {
+    Problem::new(message).help("without `follow` it is read once")
+}
+
+/// A path or pattern, and how its files are read.
+struct Pattern {
+    path: String,
+    options: ReadOptions,
+}
+
+/// The input.
+struct Follow {
+    source: Arc<str>,
+    folder: PathBuf,
+    patterns: Vec<Pattern>,
+    files: Vec<Followed>,
+    /// The file that was read last.
+    turn: usize,
+    searched: Option<Instant>,
+}
+
+/// A file that is followed.
+struct Followed {
+    /// The path at which it was found: the partition of its rows.
+    name: Arc<str>,
+    tail: Tail,
+    /// Since when it is no longer there: the path at which it is now, if any.
+    moved: Option<(Instant, Option<Arc<str>>)>,
+}
+
+impl Followed {
+    /// Whether it has lost its name, and nothing has come since for long enough. To be asked when all of it is read.
+    fn is_left(&self) -> bool {
+        self.moved.as_ref().is_some_and(|(since, _)| self.tail.changed().max(*since).elapsed() >= LINGER)
+    }
+}
+
+#[async_trait]
+impl Input for Follow {
+    async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
+        loop {
+            if self.searched.is_none_or(|searched| searched.elapsed() >= SEARCH) {
+                self.search(out)?;
+            }
+            if self.read(out)? {
+                return Ok(Progress::More);
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+impl Follow {
+    /// Reads from the next file that has something. Returns false if none has.
+    fn read(&mut self, out: &mut Collector) -> Result<bool> {
+        for _ in 0..self.files.len() {
+            self.turn = (self.turn + 1) % self.files.len();
+            let file = &mut self.files[self.turn];
+            let name = file.name.clone();
+            let named = || format!("reading `{name}`");
+            let mut rows = Rows::default();
+            if !file.tail.next(&mut rows).doing(named)? {
+                if !file.is_left() {
+                    continue;
+                }
+                self.leave(&mut rows, out).doing(named)?;
+            }
+            rows.send(&self.source, &name, out);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Follows the file by its new name, or gives it up. Another one may have waited for its name.
+    fn leave(&mut self, rows: &mut Rows, out: &mut Collector) -> Result<()> {
+        let file = &mut self.files[self.turn];
+        out.change_partition(PartitionChange::Gone(file.name.clone()));
+        match file.moved.take() {
+            Some((_, Some(name))) => {
+                out.change_partition(PartitionChange::Added(name.clone()));
+                file.name = name;
+            }
+            _ => {
+                file.tail.end(rows)?;
+                self.files.remove(self.turn);
+            }
+        }
+        self.searched = None;
+        Ok(())
+    }
+
+    /// Looks which files there are: which are new, and which are no longer where they were.
+    fn search(&mut self, out: &mut Collector) -> Result<()> {
+        self.searched = Some(Instant::now());
+        let found = self.find()?;
+        let names: HashMap<Identity, &Arc<str>> =
+            found.iter().rev().map(|(identity, file, _)| (*identity, &file.name)).collect();
+        for file in &mut self.files {
+            let name = names.get(&file.tail.identity()).copied();
+            file.moved = match file.moved.take() {
+                _ if name == Some(&file.name) => None,
+                Some((since, _)) => Some((since, name.cloned())),
+                None => Some((Instant::now(), name.cloned())),
+            };
+        }
+        let mut known: HashSet<Identity> = self.files.iter().map(|file| file.tail.identity()).collect();
+        let taken: HashSet<Arc<str>> = self.files.iter().map(|file| file.name.clone()).collect();
+        for (identity, SourceFile { name, path }, pattern) in found {
+            if known.contains(&identity) || taken.contains(&name) {
+                continue;
+            }
+            let Some(tail) =
+                Tail::open(&path, &self.patterns[pattern].options).doing(|| format!("reading `{name}`"))?
+            else {
+                continue;
+            };
+            if known.insert(tail.identity()) {
+                out.change_partition(PartitionChange::Added(name.clone()));
+                self.files.push(Followed { name, tail, moved: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that match, sorted by name, and their patterns.
+    fn find(&self) -> Result<Vec<(Identity, SourceFile, usize)>> {
+        let mut found = Vec::new();
+        for (index, Pattern { path, .. }) in self.patterns.iter().enumerate() {
+            for file in find_now(&self.folder, path).doing(|| format!("searching for `{path}`"))? {
+                // What a rotation has packed has been read before.
+                let is_packed = FileKind::of(&*file.name).compression.is_some();
+                // It may have gone meanwhile.
+                if let (false, Ok(metadata)) = (is_packed, file.path.metadata()) {
+                    found.push((Identity::of(&metadata), file, index));
+                }
+            }
+        }
+        found.sort_by(|one, two| one.1.name.cmp(&two.1.name));
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::{self, File, OpenOptions};
+    use std::io::Write;
+
+    use millstream_core::{InputSettings, Step};
+    use millstream_testkit::{context, parse, rows_as_text};
+
+    use super::*;
+
+    /// A folder, and an input that follows files in it.
+    struct Followed {
+        folder: tempfile::TempDir,
+        input: Box<dyn Input>,
+        out: Collector,
+    }
+
+    const NUMBERS: &str = "follow = true\nschema = { n = \"int64\" }";
+
+    impl Followed {
+        fn new(settings: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let context = PlanContext { flow_folder: folder.path().to_owned(), ..context() };
+            let plan = parse::<FileInput>(settings).plan(&context).unwrap();
+            assert_eq!((plan.finite, plan.interleaved), (false, true));
+            Self { folder, input: (plan.build)().unwrap(), out: Collector::new(1) }
+        }
+
+        fn append(&self, name: &str, text: &str) {
+            let path = self.folder.path().join(name);
+            let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        }
+
+        fn rename(&self, from: &str, to: &str) {
+            fs::rename(self.folder.path().join(from), self.folder.path().join(to)).unwrap();
+        }
+
+        fn empty(&self, name: &str) {
+            File::create(self.folder.path().join(name)).unwrap();
+        }
+
+        /// The rows that come until nothing has come for so many seconds: partition, first position, values.
+        async fn rows_in(&mut self, seconds: u64) -> Vec<(String, u64, String)> {
+            let quiet = Duration::from_secs(seconds);
+            while let Ok(progress) = tokio::time::timeout(quiet, self.input.next(&mut self.out)).await {
+                assert_eq!(progress.unwrap(), Progress::More);
+            }
+            let row = |batch: millstream_core::Batch| {
+                let text = rows_as_text([&batch.rows]);
+                let values = text.lines().skip(1).collect::<Vec<_>>().join(" ");
+                (batch.origin.partition.to_string(), batch.origin.start, values)
+            };
+            self.out.take(0).map(row).collect()
+        }
+
+        async fn rows(&mut self) -> Vec<(String, u64, String)> {
+            self.rows_in(10).await
+        }
+    }
+
+    fn rows<const N: usize>(expected: [(&str, u64, &str); N]) -> Vec<(String, u64, String)> {
+        expected.map(|(name, start, values)| (name.to_owned(), start, values.to_owned())).to_vec()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_is_read_when_its_line_break_is_there() {
+        let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+        assert_eq!(followed.rows().await, []);
+        followed.append("a.ndjson", "{\"n\": 1}\n{\"n\"");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "1")]));
+        followed.append("a.ndjson", ": 2");
+        assert_eq!(followed.rows().await, []);
+        followed.append("a.ndjson", "}\nbad\n{\"n\": 4}\n");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 1, "2"), ("a.ndjson", 3, "4")]));
+        let failed = followed.out.take_failed();
+        assert_eq!((&*failed[0].partition, failed[0].position, &*failed[0].row), ("a.ndjson", Some(2), "bad"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn csv_begins_with_its_header_in_every_file() {
+        let mut followed = Followed::new(&format!("path = \"*.csv\"\n{NUMBERS}"));
+        followed.append("a.csv", "m,");
+        assert_eq!(followed.rows().await, []);
+        followed.append("a.csv", "n\nx,1\n\"y\n");
+        followed.append("b.csv", "n\n7\n");
+        let mut found = followed.rows().await;
+        found.sort();
+        assert_eq!(found, rows([("a.csv", 0, "1"), ("b.csv", 0, "7")]));
+        followed.append("a.csv", "z\",2\n");
+        assert_eq!(followed.rows().await, rows([("a.csv", 1, "2")]));
+        followed.append("c.csv", "o\n1\n");
+        let error = followed.input.next(&mut followed.out).await.unwrap_err().to_string();
+        assert!(error.starts_with("reading `c.csv`: there is no column `n` in the header"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_was_renamed_is_read_to_its_end_before_the_new_one() {
+        let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+        followed.append("a.ndjson", "{\"n\": 1}\n");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "1")]));
+        followed.rename("a.ndjson", "a.ndjson.1");
+        followed.append("a.ndjson", "{\"n\": 10}\n");
+        followed.append("a.ndjson.1", "{\"n\": 2}\n{\"n\": 3}");
+        let expected = [("a.ndjson", 1, "2"), ("a.ndjson", 2, "3"), ("a.ndjson", 0, "10")];
+        assert_eq!(followed.rows().await, rows(expected));
+        followed.append("a.ndjson.1", "{\"n\": 4}\n");
+        followed.append("a.ndjson", "{\"n\": 11}\n");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 1, "11")]), "the old one was given up");
+        fs::remove_file(followed.folder.path().join("a.ndjson")).unwrap();
+        assert_eq!(followed.rows().await, []);
+        followed.append("a.ndjson", "{\"n\": 20}\n");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "20")]));
+        let (added, gone) = (PartitionChange::Added("a.ndjson".into()), PartitionChange::Gone("a.ndjson".into()));
+        let expected = [&added, &gone, &added, &gone, &added].map(Clone::clone);
+        assert_eq!(followed.out.take_partitions(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_found_under_another_name_is_followed_by_it() {
+        let settings = format!("path = \"a*\"\nformat = \"ndjson\"\n{NUMBERS}");
+        let mut followed = Followed::new(&settings);
+        followed.append("a", "{\"n\": 1}\n");
+        followed.append("a.3.gz", "packed");
+        assert_eq!(followed.rows().await, rows([("a", 0, "1")]));
+        followed.rename("a", "a.1");
+        followed.append("a", "{\"n\": 10}\n");
+        assert_eq!(followed.rows().await, rows([("a", 0, "10")]), "nothing is read twice");
+        followed.rename("a.1", "a.2");
+        followed.rename("a", "a.1");
+        followed.append("a.2", "{\"n\": 2}\n");
+        assert_eq!(followed.rows_in(60).await, rows([("a.1", 1, "2")]));
+        followed.append("a.2", "{\"n\": 3}\n");
+        followed.append("a.1", "{\"n\": 11}\n");
+        let mut found = followed.rows().await;
+        found.sort();
+        assert_eq!(found, rows([("a.1", 1, "11"), ("a.2", 2, "3")]));
+        assert!(followed.out.take_failed().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_was_emptied_is_read_from_its_beginning() {
+        let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+        followed.append("a.ndjson", "{\"n\": 1}\n{\"n\": 2}\n{\"n\": ");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "1 2")]));
+        followed.empty("a.ndjson");
+        assert_eq!(followed.rows().await, []);
+        followed.append("a.ndjson", "{\"n\": 3}\n");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "3")]));
+        followed.empty("a.ndjson");
+        followed.append("a.ndjson", "{\"n\": 4}\n{\"n\": 5}\n");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "4 5")]), "it is longer than before");
+        assert!(followed.out.take_failed().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_files_are_read_in_full_batches_in_turn() {
+        let mut followed = Followed::new(&format!("path = [\"b.ndjson\", \"a.ndjson\"]\n{NUMBERS}"));
+        let lines: String = (0..20_000).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+        followed.append("a.ndjson", &lines);
+        followed.append("b.ndjson", &lines);
+        let mut sizes = Vec::new();
+        for _ in 0..6 {
+            followed.input.next(&mut followed.out).await.unwrap();
+            sizes.extend(followed.out.take(0).map(|batch| (batch.origin.partition.to_string(), batch.len())));
+        }
+        sizes.sort();
+        let of = |name: &str| [3616, 8192, 8192].map(|rows| (name.to_owned(), rows));
+        assert_eq!(sizes, [of("a.ndjson"), of("b.ndjson")].concat());
+    }
+
+    #[test]
+    fn settings_that_can_not_be_followed() {
+        let problem = |text: &str| {
+            let problem = parse::<FileInput>(&format!("follow = true\n{text}")).plan(&context()).unwrap_err().remove(0);
+            (problem.at, problem.message)
+        };
+        let schema = "schema = { n = \"int64\" }";
+        let at = |key: &str| vec![Step::from(key)];
+        let message = "files that are followed need a `schema`";
+        assert_eq!(problem("path = \"a.csv\""), (at("follow"), message.into()));
+        let message = "parquet files can't be followed: they are written as a whole";
+        assert_eq!(problem(&format!("path = \"a.parquet\"\n{schema}")), (at("path"), message.into()));
+        let message = "`a.csv.gz` is packed, and can't be followed";
+        assert_eq!(problem(&format!("path = \"a.csv.gz\"\n{schema}")), (at("path"), message.into()));
+        let packed = format!("path = \"a.csv\"\ncompression = \"zstd\"\n{schema}");
+        assert_eq!(problem(&packed), (at("compression"), "a packed file can't be followed".into()));
+        let message = "the name of `log*` does not say its format";
+        assert_eq!(problem(&format!("path = \"log*\"\n{schema}")), (at("path"), message.into()));
+        assert_eq!(problem(&format!("path = [\"a.csv\", \"a***b\"]\n{schema}")).0, ["path".into(), 1.into()]);
+        assert_eq!(problem(&format!("path = \"src\"\nformat = \"csv\"\n{schema}")).1, "`src` is a folder");
+        let message = "`b.csv` is csv, unlike the paths before it";
+        assert_eq!(problem(&format!("path = [\"a.json\", \"b.csv\"]\n{schema}")), (at("path"), message.into()));
+        assert_eq!(problem("path = \"a.csv\"\nschema = { n = \"list<int64>\" }").0, at("schema"));
+    }
+}

@@ -1,0 +1,201 @@
+//! A file that grows: its rows, as far as they are written.
+
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use millstream_core::Result;
+use millstream_formats::{BatchReader, Pace, ReadOptions, Rows};
+use tokio::time::Instant;
+
+/// What a file is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// What a path leads to.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// How many of a file's first bytes are remembered.
+const BEGINNING: usize = 1024;
+
+/// So many bytes are read until it is checked again that the file is still the same.
+const STRETCH: u64 = 16 << 20;
+
+/// A file that is open for reading, and how far it has been read.
+pub struct Tail {
+    file: Arc<File>,
+    identity: Identity,
+    options: ReadOptions,
+    /// None until the first line is there, which may be a header.
+    reader: Option<Box<dyn BatchReader>>,
+    reach: Arc<Reach>,
+    /// The first bytes, which tell a file that was emptied and written anew.
+    beginning: Vec<u8>,
+    /// Length and time of change when the file was looked at last.
+    looked_at: Option<(u64, i64, i64)>,
+    /// When a change was seen last.
+    changed: Instant,
+    /// Whether the reader has nothing more of what was reached.
+    drained: bool,
+}
+
+/// From where to where a file can be read.
+#[derive(Debug, Default)]
+struct Reach {
+    from: AtomicU64,
+    to: AtomicU64,
+}
+
+impl Tail {
+    /// Opens a file; `None` if it has gone.
+    pub fn open(path: &Path, options: &ReadOptions) -> Result<Option<Self>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let identity = Identity::of(&file.metadata()?);
+        Ok(Some(Self {
+            file: Arc::new(file),
+            identity,
+            options: ReadOptions { pace: Pace::Growing, ..options.clone() },
+            reader: None,
+            reach: Arc::default(),
+            beginning: Vec::new(),
+            looked_at: None,
+            changed: Instant::now(),
+            drained: true,
+        }))
+    }
+
+    /// What the file is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// When a change of the file was seen last.
+    pub fn changed(&self) -> Instant {
+        self.changed
+    }
+
+    /// Adds the next rows. Returns false if there are none for now.
+    pub fn next(&mut self, out: &mut Rows) -> Result<bool> {
+        loop {
+            if self.drained && !self.look()? {
+                return Ok(false);
+            }
+            self.drained = match self.reader(Pace::Growing)? {
+                Some(reader) => !reader.next(out)?,
+                None => true,
+            };
+            if !self.drained {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Adds a last row that has no line break, if there is one: the file won't grow any more.
+    pub fn end(&mut self, out: &mut Rows) -> Result<()> {
+        let Some(reader) = self.reader(Pace::Full)? else { return Ok(()) };
+        reader.end();
+        while reader.next(out)? {}
+        Ok(())
+    }
+
+    /// Looks how long the file is. Returns whether there is something new to read.
+    fn look(&mut self) -> Result<bool> {
+        let metadata = self.file.metadata()?;
+        let length = metadata.len();
+        let looked_at = Some((length, metadata.mtime(), metadata.mtime_nsec()));
+        if looked_at == self.looked_at && self.reach.to.load(Ordering::Relaxed) >= length {
+            return Ok(false);
+        }
+        if looked_at != self.looked_at {
+            (self.looked_at, self.changed) = (looked_at, Instant::now());
+        }
+        if length < self.reach.from.load(Ordering::Relaxed) || !self.begins_as_before()? {
+            self.begin_anew();
+        }
+        if self.beginning.len() < BEGINNING {
+            self.beginning = self.first_bytes(length.min(BEGINNING as u64) as usize)?;
+        }
+        let from = self.reach.from.load(Ordering::Relaxed);
+        self.reach.to.store(length.min(from + STRETCH), Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn begins_as_before(&self) -> Result<bool> {
+        Ok(self.first_bytes(self.beginning.len())? == self.beginning)
+    }
+
+    fn first_bytes(&self, count: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        let mut read = 0;
+        while read < count {
+            match self.file.read_at(&mut bytes[read..], read as u64)? {
+                0 => break,
+                more => read += more,
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// The file was emptied. A row that was not whole is lost with the rest of it.
+    fn begin_anew(&mut self) {
+        self.reader = None;
+        self.reach = Arc::default();
+        self.beginning.clear();
+    }
+
+    /// The reader, unless the first line is not whole and may still become so.
+    fn reader(&mut self, pace: Pace) -> Result<Option<&mut Box<dyn BatchReader>>> {
+        if self.reader.is_none() && (pace == Pace::Full || self.has_line()?) {
+            let source = Stretch { file: self.file.clone(), reach: self.reach.clone() };
+            self.reader = Some(ReadOptions { pace, ..self.options.clone() }.read(source)?);
+        }
+        Ok(self.reader.as_mut())
+    }
+
+    fn has_line(&self) -> Result<bool> {
+        let to = self.reach.to.load(Ordering::Relaxed);
+        let mut chunk = vec![0; BEGINNING];
+        let mut from = 0;
+        while from < to {
+            let read = self.file.read_at(&mut chunk, from)?;
+            if chunk[..read].contains(&b'\n') {
+                return Ok(true);
+            }
+            if read == 0 {
+                break;
+            }
+            from += read as u64;
+        }
+        Ok(false)
+    }
+}
+
+/// The bytes of a file that can be reached.
+struct Stretch {
+    file: Arc<File>,
+    reach: Arc<Reach>,
+}
+
+impl Read for Stretch {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let (from, to) = (self.reach.from.load(Ordering::Relaxed), self.reach.to.load(Ordering::Relaxed));
+        let most = buffer.len().min(to.saturating_sub(from) as usize);
+        let read = self.file.read_at(&mut buffer[..most], from)?;
+        self.reach.from.store(from + read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
