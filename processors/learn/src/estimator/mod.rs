@@ -63,11 +63,12 @@ impl Estimator {
     }
 
     /// Writes what was learned.
-    pub fn save(&self, tensors: &mut Tensors) {
+    pub fn save(&self, tensors: &mut Tensors) -> Result<()> {
         match self {
             Self::ByRow(by_row) => by_row.save(tensors),
-            Self::InBatches(network) => network.save(tensors),
+            Self::InBatches(network) => network.save(tensors)?,
         }
+        Ok(())
     }
 
     /// Reads what was learned into a new estimator.

@@ -1,6 +1,8 @@
 //! Predicting and learning by a network: rows are encoded one at a time, predicted as many at once as there are before the
 //! network changes, and learned in batches of its own.
 
+use millstream_core::Result;
+
 use super::{Predict, Predictions, Step};
 use crate::encode::{TILE_ROWS, Tile};
 use crate::estimator::{Network, Questions};
@@ -14,10 +16,10 @@ pub(super) struct InBatches<W, N> {
 
 impl Work for InBatches<Step<'_>, &mut Box<Network>> {
     /// How many rows were learned, or wait to be.
-    type Output = u64;
+    type Output = Result<u64>;
 
     #[inline(always)]
-    fn run(self) -> u64 {
+    fn run(self) -> Result<u64> {
         let Self { work, network } = self;
         let rows = &work.input.rows;
         let mut tile = Tile::new(rows.count(), work.encoders.width());
@@ -37,24 +39,24 @@ impl Work for InBatches<Step<'_>, &mut Box<Network>> {
                     learned += 1;
                 }
                 if answers.questions.is_full() || network.is_taught_enough() {
-                    answers.give(network, work.predictions);
+                    answers.give(network, work.predictions)?;
                 }
                 if network.is_taught_enough() {
-                    network.learn();
+                    network.learn()?;
                 }
             }
             start += TILE_ROWS;
         }
-        answers.give(network, work.predictions);
-        learned
+        answers.give(network, work.predictions)?;
+        Ok(learned)
     }
 }
 
 impl Work for InBatches<Predict<'_>, &Box<Network>> {
-    type Output = ();
+    type Output = Result<()>;
 
     #[inline(always)]
-    fn run(self) {
+    fn run(self) -> Result<()> {
         let Self { work: Predict { encoders, rows, predictions }, network } = self;
         let mut tile = Tile::new(rows.count(), encoders.width());
         let mut scratch = encoders.scratch();
@@ -66,12 +68,12 @@ impl Work for InBatches<Predict<'_>, &Box<Network>> {
                 encoders.encode(rows, start + offset, tile.row(offset), &mut scratch);
                 answers.questions.push(scratch.row());
                 if answers.questions.is_full() {
-                    answers.give(network, predictions);
+                    answers.give(network, predictions)?;
                 }
             }
             start += TILE_ROWS;
         }
-        answers.give(network, predictions);
+        answers.give(network, predictions)
     }
 }
 
@@ -86,9 +88,10 @@ impl Answers {
         Self { questions: network.questions(), given: 0 }
     }
 
-    fn give(&mut self, network: &Network, predictions: &mut Predictions) {
+    fn give(&mut self, network: &Network, predictions: &mut Predictions) -> Result<()> {
         let count = self.questions.len();
-        network.answer(&mut self.questions, predictions.rows_mut(self.given, count));
+        network.answer(&mut self.questions, predictions.rows_mut(self.given, count))?;
         self.given += count;
+        Ok(())
     }
 }

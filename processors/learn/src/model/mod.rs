@@ -112,7 +112,7 @@ impl Model {
         let work = Step { encoders: &mut self.encoders, input, learn, predictions: &mut predictions };
         self.rows += match &mut self.estimator {
             Estimator::ByRow(estimator) => simd::run(ByRow { work, estimator }),
-            Estimator::InBatches(network) => simd::run(InBatches { work, network }),
+            Estimator::InBatches(network) => simd::run(InBatches { work, network })?,
         };
         Ok(predictions)
     }
@@ -124,7 +124,7 @@ impl Model {
         let work = Predict { encoders: &self.encoders, rows: &input.rows, predictions: &mut predictions };
         match &self.estimator {
             Estimator::ByRow(estimator) => simd::run(ByRow { work, estimator }),
-            Estimator::InBatches(network) => simd::run(InBatches { work, network }),
+            Estimator::InBatches(network) => simd::run(InBatches { work, network })?,
         }
         Ok(predictions)
     }
@@ -145,7 +145,7 @@ impl Model {
         let mut tensors = Tensors::default();
         tensors.put_u64("rows", &[self.rows]);
         self.encoders.save(&mut tensors);
-        self.estimator.save(&mut tensors);
+        self.estimator.save(&mut tensors)?;
         tensors.write(&self.signature.to_json())
     }
 

@@ -92,7 +92,7 @@ impl Embeddings {
     }
 
     /// Follows the gradient that was taken in.
-    pub fn learn(&mut self, step: Step) {
+    pub fn follow(&mut self, step: Step) {
         for (slot, gradient) in self.used.slots.iter().zip(self.used.gradient.chunks_exact(self.size)) {
             let start = *slot as usize * self.size;
             let range = start..start + self.size;

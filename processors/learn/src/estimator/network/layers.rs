@@ -3,6 +3,8 @@
 //!
 //! A row's outputs depend on that row alone, and on the parameters: not on the rows beside it, nor on how many there are.
 
+use std::ops::Range;
+
 use super::multiply::{Left, Multiply, transpose};
 use super::plan::{Layer, LayerKind, Plan};
 use super::random::Uniform;
@@ -22,11 +24,24 @@ pub(super) struct Trace {
     transposed: Vec<f32>,
 }
 
-/// Which numbers dropout sets to 0: those of these rows, counted from the first that the network ever learned.
+/// Which numbers dropout sets to 0: those of the rows from this one on, counted from the first that the network ever
+/// learned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drawing {
     pub seed: u64,
     pub first_row: u64,
+}
+
+impl Drawing {
+    /// By what a layer of dropout multiplies the numbers of so many rows, each of so many columns, `stride` apart.
+    pub fn factors(self, share: f32, stream: u64, rows: usize, columns: usize, stride: usize, into: &mut Vec<f32>) {
+        let mut uniform = Uniform::new(self.seed, stream, u128::from(self.first_row) * columns as u128);
+        let raised = 1.0 / (1.0 - share);
+        for _ in 0..rows {
+            into.extend((0..columns).map(|_| if uniform.next() < share { 0.0 } else { raised }));
+            into.extend((columns..stride).map(|_| 0.0));
+        }
+    }
 }
 
 impl Trace {
@@ -47,6 +62,7 @@ impl Trace {
         for (index, layer) in plan.layers.iter().enumerate() {
             let (before, from_here) = self.outputs.split_at_mut(index);
             let inputs = before.last().map_or(inputs, Vec::as_slice);
+            let parameters = Parameters { plan, list: parameters };
             layer.forwards(parameters, inputs, drawing, &mut from_here[0], &mut self.notes[index]);
         }
     }
@@ -68,7 +84,7 @@ impl Trace {
         for (index, layer) in plan.layers.iter().enumerate().rev() {
             let (before, from_here) = self.outputs.split_at(index);
             let way = Back {
-                parameters,
+                parameters: Parameters { plan, list: parameters },
                 inputs: before.last().map_or(inputs, Vec::as_slice),
                 outputs: &from_here[0],
                 notes: &self.notes[index],
@@ -81,9 +97,26 @@ impl Trace {
     }
 }
 
+/// The parameters of a network, with padding.
+#[derive(Clone, Copy)]
+struct Parameters<'a> {
+    plan: &'a Plan,
+    list: &'a [f32],
+}
+
+impl<'a> Parameters<'a> {
+    fn get(self, index: usize) -> &'a [f32] {
+        &self.list[self.range(index)]
+    }
+
+    fn range(self, index: usize) -> Range<usize> {
+        self.plan.parameters[index].padded_range()
+    }
+}
+
 /// What the way back through a layer is computed from.
 struct Back<'a> {
-    parameters: &'a [f32],
+    parameters: Parameters<'a>,
     inputs: &'a [f32],
     outputs: &'a [f32],
     notes: &'a [f32],
@@ -94,7 +127,7 @@ struct Back<'a> {
 impl Layer {
     fn forwards(
         &self,
-        parameters: &[f32],
+        parameters: Parameters<'_>,
         inputs: &[f32],
         drawing: Option<Drawing>,
         outputs: &mut Vec<f32>,
@@ -104,7 +137,7 @@ impl Layer {
         outputs.clear();
         match self.kind {
             LayerKind::Dense { weights, bias, activation } => {
-                let (weights, bias) = (&parameters[weights..][..self.inputs * to], &parameters[bias..][..to]);
+                let (weights, bias) = (parameters.get(weights), parameters.get(bias));
                 (0..inputs.len() / from).for_each(|_| outputs.extend_from_slice(bias));
                 let left = Left::Rows { values: inputs, stride: from };
                 simd::run(Multiply { left, right: weights, into: outputs, stride: to });
@@ -113,16 +146,14 @@ impl Layer {
             LayerKind::Dropout { share, stream } => {
                 outputs.extend_from_slice(inputs);
                 notes.clear();
-                let Some(Drawing { seed, first_row }) = drawing else { return };
-                let mut uniform = Uniform::new(seed, stream, u128::from(first_row) * to as u128);
-                let raised = 1.0 / (1.0 - share);
-                notes.extend((0..inputs.len()).map(|_| if uniform.next() < share { 0.0 } else { raised }));
+                let Some(drawing) = drawing else { return };
+                drawing.factors(share, stream, inputs.len() / to, self.outputs, to, notes);
                 outputs.iter_mut().zip(notes.iter()).for_each(|(output, factor)| *output *= factor);
             }
             LayerKind::Normalise { scale, shift } => {
                 outputs.resize(inputs.len(), 0.0);
                 notes.clear();
-                let (scale, shift) = (&parameters[scale..][..to], &parameters[shift..][..to]);
+                let (scale, shift) = (parameters.get(scale), parameters.get(shift));
                 for (inputs, outputs) in inputs.chunks_exact(from).zip(outputs.chunks_exact_mut(to)) {
                     let size = Size::of(&inputs[..self.inputs]);
                     notes.extend([size.mean, size.inverse_deviation]);
@@ -141,16 +172,15 @@ impl Layer {
         match self.kind {
             LayerKind::Dense { weights, bias, activation } => {
                 simd::run(Deactivate { activation, outputs: back.outputs, gradient });
-                let of_weights = &mut gradients[weights..][..self.inputs * to];
+                let of_weights = &mut gradients[back.parameters.range(weights)];
                 let left = Left::Columns { values: back.inputs, stride: from };
                 simd::run(Multiply { left, right: gradient, into: of_weights, stride: to });
-                let of_bias = &mut gradients[bias..][..to];
+                let of_bias = &mut gradients[back.parameters.range(bias)];
                 for row in gradient.chunks_exact(to) {
                     of_bias.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
                 }
                 if back.to_inputs {
-                    let weights = &back.parameters[weights..][..self.inputs * to];
-                    transpose(weights, to, self.outputs, back.transposed, from);
+                    transpose(back.parameters.get(weights), to, self.outputs, back.transposed, from);
                     next.resize(back.inputs.len(), 0.0);
                     let left = Left::Rows { values: gradient, stride: to };
                     simd::run(Multiply { left, right: back.transposed, into: next, stride: from });
@@ -161,7 +191,8 @@ impl Layer {
             }
             LayerKind::Normalise { scale, shift } => {
                 next.resize(back.inputs.len(), 0.0);
-                let factors = &back.parameters[scale..][..self.outputs];
+                let factors = back.parameters.get(scale);
+                let (scale, shift) = (back.parameters.range(scale).start, back.parameters.range(shift).start);
                 for (row, sizes) in back.notes.chunks_exact(2).enumerate() {
                     let size = Size { mean: sizes[0], inverse_deviation: sizes[1] };
                     let inputs = &back.inputs[row * from..][..self.inputs];

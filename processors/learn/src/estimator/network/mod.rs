@@ -3,7 +3,9 @@
 //! Every row is predicted as it comes; then it waits until its batch is complete. Batches are cut by count alone, so that
 //! they are the same however rows arrive, and an incomplete one is part of the model's state.
 
+mod cpu;
 mod embedding;
+mod engine;
 mod layers;
 mod loss;
 mod multiply;
@@ -13,6 +15,8 @@ mod random;
 mod rows;
 mod settings;
 
+use std::sync::Arc;
+
 use millstream_core::{Error, Result};
 
 pub use settings::NetworkSettings;
@@ -20,47 +24,54 @@ pub use settings::NetworkSettings;
 use super::{Row, Shape};
 use crate::tensors::Tensors;
 use crate::vector::padded;
+use cpu::Cpu;
 use embedding::Embeddings;
-use layers::{Drawing, Trace};
+use engine::{Answer, Engine, Lesson, Lists};
+use layers::Drawing;
 use loss::Objective;
-use optimizer::{Moments, Step, squares};
+use optimizer::Step;
 use plan::{Parameter, Plan};
 use rows::Rows;
 
-/// How many rows are predicted at once, at most.
-const BLOCK_ROWS: usize = 256;
-
 /// A network, and the rows that it will learn next.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Network {
     settings: NetworkSettings,
-    plan: Plan,
+    plan: Arc<Plan>,
     objective: Objective,
     classes: usize,
-    parameters: Vec<f32>,
-    /// What the optimizer remembers of each parameter.
-    first: Vec<f32>,
-    second: Vec<f32>,
+    engine: Box<dyn Engine>,
     embeddings: Embeddings,
     /// How many batches were learned.
     batches: u64,
     pending: Rows,
-    memory: Memory,
+    /// Memory for the inputs of a batch.
+    inputs: Vec<f32>,
 }
 
-/// Memory that is used again and again.
-#[derive(Clone, Debug, Default)]
-struct Memory {
-    inputs: Vec<f32>,
-    trace: Trace,
-    gradients: Vec<f32>,
+impl Clone for Network {
+    fn clone(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            plan: self.plan.clone(),
+            objective: self.objective,
+            classes: self.classes,
+            engine: self.engine.another(),
+            embeddings: self.embeddings.clone(),
+            batches: self.batches,
+            pending: self.pending.clone(),
+            inputs: Vec::new(),
+        }
+    }
 }
 
 /// Rows that wait to be predicted together.
 #[derive(Clone, Debug)]
 pub(crate) struct Questions {
     rows: Rows,
-    memory: Memory,
+    most: usize,
+    inputs: Vec<f32>,
+    answer: Answer,
 }
 
 impl Questions {
@@ -78,34 +89,31 @@ impl Questions {
     /// Whether there are so many that they should be answered before there are more.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= BLOCK_ROWS
+        self.rows.len() >= self.most
     }
 }
 
 impl Network {
-    /// One that has learned nothing. `categories` are how many slots each category has.
+    /// One that has learned nothing, on the CPU. `categories` are how many slots each category has.
     pub fn new(settings: &NetworkSettings, categories: impl Iterator<Item = u32>, shape: Shape) -> Self {
-        let ends: Vec<u32> = categories
-            .scan(0, |end, slots| {
-                *end += slots;
-                Some(*end)
-            })
-            .collect();
+        let up_to = |end: &mut u32, slots| {
+            *end += slots;
+            Some(*end)
+        };
+        let ends: Vec<u32> = categories.scan(0, up_to).collect();
         let size = settings.embedding as usize;
         let outputs = if shape.classes > 2 { shape.classes } else { 1 };
-        let plan = Plan::new(settings, shape.numbers + ends.len() * size, outputs);
+        let plan = Arc::new(Plan::new(settings, shape.numbers + ends.len() * size, outputs));
         Self {
             settings: settings.clone(),
             objective: Objective { loss: settings.loss(shape.classes > 0), outputs },
             classes: shape.classes,
-            parameters: plan.start(settings.seed),
-            first: vec![0.0; plan.size],
-            second: vec![0.0; plan.size],
+            engine: Box::new(Cpu::new(plan.clone(), &Lists::new(plan.start(settings.seed)))),
+            plan,
             embeddings: Embeddings::new(shape.slots, size, settings.seed),
             batches: 0,
             pending: Rows::new(shape.numbers, ends),
-            memory: Memory::default(),
-            plan,
+            inputs: Vec::new(),
         }
     }
 
@@ -116,19 +124,24 @@ impl Network {
 
     /// No questions yet.
     pub fn questions(&self) -> Questions {
-        Questions { rows: self.pending.like(), memory: Memory::default() }
+        let (rows, most) = (self.pending.like(), self.engine.block_rows());
+        Questions { rows, most, inputs: Vec::new(), answer: Answer::default() }
     }
 
     /// Predicts the rows that wait, writes their predictions one behind the other, and forgets the rows.
-    pub fn answer(&self, questions: &mut Questions, into: &mut [f64]) {
-        let Questions { rows, memory: Memory { inputs, trace, .. } } = questions;
+    pub fn answer(&self, questions: &mut Questions, into: &mut [f64]) -> Result<()> {
+        let Questions { rows, inputs, answer, .. } = questions;
+        if rows.len() == 0 {
+            return Ok(());
+        }
         self.embeddings.inputs(rows, padded(self.plan.inputs), inputs);
-        trace.forwards(&self.plan, &self.parameters, inputs, None);
-        let outputs = trace.outputs().chunks_exact(padded(self.plan.outputs));
-        for (outputs, into) in outputs.zip(into.chunks_exact_mut(self.plan.outputs)) {
-            self.objective.predict(&outputs[..self.plan.outputs], into);
+        self.engine.outputs(inputs, answer)?;
+        let width = self.plan.outputs;
+        for (outputs, into) in answer.outputs.chunks_exact(width).zip(into.chunks_exact_mut(width)) {
+            self.objective.predict(outputs, into);
         }
         rows.clear();
+        Ok(())
     }
 
     /// Adds a row that is to be learned. `target` is the number, or the index of the class.
@@ -144,75 +157,65 @@ impl Network {
     }
 
     /// Learns the rows that were added.
-    pub fn learn(&mut self) {
-        let to_inputs = !self.embeddings.is_empty();
-        self.find_gradients(to_inputs);
-        if to_inputs {
-            let stride = padded(self.plan.inputs);
-            self.embeddings.take_in(&self.pending, self.memory.trace.input_gradient(), stride);
-        }
+    pub fn learn(&mut self) -> Result<()> {
+        self.find_gradient()?;
         self.batches += 1;
         let step = Step::new(&self.settings, self.batches)
-            .shortened(self.settings.clip_norm, || squares(&self.memory.gradients) + self.embeddings.squares());
-        let moments = Moments { first: &mut self.first, second: &mut self.second };
-        step.run(&self.memory.gradients, &mut self.parameters, moments);
-        self.embeddings.learn(step);
+            .shortened(self.settings.clip_norm, || Ok(self.engine.squares()? + self.embeddings.squares()))?;
+        self.engine.follow(step)?;
+        self.embeddings.follow(step);
         self.pending.clear();
+        Ok(())
     }
 
-    /// The gradient of the mean loss of the rows that were added.
-    fn find_gradients(&mut self, to_inputs: bool) {
-        let Memory { inputs, trace, gradients } = &mut self.memory;
-        let rows = &self.pending;
-        self.embeddings.inputs(rows, padded(self.plan.inputs), inputs);
+    /// Computes the gradient of the mean loss of the rows that were added.
+    fn find_gradient(&mut self) -> Result<()> {
+        let stride = padded(self.plan.inputs);
+        self.embeddings.inputs(&self.pending, stride, &mut self.inputs);
         let first_row = self.batches.wrapping_mul(u64::from(self.settings.batch_rows));
-        let drawing = Drawing { seed: self.settings.seed, first_row };
-        trace.forwards(&self.plan, &self.parameters, inputs, Some(drawing));
-        gradients.clear();
-        gradients.resize(self.plan.size, 0.0);
-        let (objective, width) = (self.objective, self.plan.outputs);
-        let of_outputs = |outputs: &[f32], gradient: &mut [f32]| {
-            let share = 1.0 / rows.len() as f32;
-            let each = outputs.chunks_exact(padded(width)).zip(gradient.chunks_exact_mut(padded(width)));
-            for (row, (outputs, gradient)) in each.enumerate() {
-                objective.gradient(&outputs[..width], rows.target(row), share, &mut gradient[..width]);
-            }
-        };
-        trace.backwards(&self.plan, &self.parameters, inputs, of_outputs, to_inputs, gradients);
+        self.engine.find_gradient(Lesson {
+            inputs: &self.inputs,
+            targets: self.pending.targets(),
+            objective: self.objective,
+            drawing: Drawing { seed: self.settings.seed, first_row },
+            by_inputs: !self.embeddings.is_empty(),
+        })?;
+        if !self.embeddings.is_empty() {
+            self.embeddings.take_in(&self.pending, self.engine.input_gradient(), stride);
+        }
+        Ok(())
     }
 
     /// Writes what was learned, and what waits to be.
-    pub fn save(&self, tensors: &mut Tensors) {
-        let lists = [&self.parameters, &self.first, &self.second];
-        for (prefix, list) in LISTS.into_iter().zip(lists) {
+    pub fn save(&self, tensors: &mut Tensors) -> Result<()> {
+        for (prefix, list) in self.engine.lists()?.named() {
             for parameter in &self.plan.parameters {
-                let values: Vec<f32> = parameter.values(list).copied().collect();
-                tensors.put_f32(&format!("{prefix}.{}", parameter.name), &shape(parameter), &values);
+                let name = format!("{prefix}.{}", parameter.name);
+                tensors.put_f32(&name, &shape(parameter), &list[parameter.range()]);
             }
         }
         self.embeddings.save(tensors);
         tensors.put_u64("optimizer.batches", &[self.batches]);
         self.pending.save(tensors);
+        Ok(())
     }
 
     /// Reads what was learned into a new network.
     pub fn load(&mut self, tensors: &Tensors) -> Result<()> {
-        let lists = [&mut self.parameters, &mut self.first, &mut self.second];
-        for (prefix, list) in LISTS.into_iter().zip(lists) {
+        let mut lists = Lists::new(vec![0.0; self.plan.size()]);
+        for (prefix, list) in lists.named() {
             for parameter in &self.plan.parameters {
                 let values = tensors.f32s(&format!("{prefix}.{}", parameter.name), &shape(parameter))?;
-                parameter.values_mut(list).zip(values).for_each(|(place, value)| *place = value);
+                list[parameter.range()].copy_from_slice(&values);
             }
         }
+        self.engine = Box::new(Cpu::new(self.plan.clone(), &lists));
         self.embeddings.load(tensors)?;
         let batches = tensors.u64s("optimizer.batches")?;
         self.batches = *batches.first().ok_or_else(|| Error::new("the tensor `optimizer.batches` is empty"))?;
         self.pending.load(tensors, self.settings.batch_rows as usize, self.classes)
     }
 }
-
-/// Under which names the parameters stand in a file, and what the optimizer remembers of them.
-const LISTS: [&str; 3] = ["estimator", "optimizer.first", "optimizer.second"];
 
 /// As it stands in a file: a matrix, or a vector.
 fn shape(parameter: &Parameter) -> Vec<usize> {

@@ -1,18 +1,20 @@
 //! How parameters follow their gradient.
 
+use millstream_core::Result;
+
 use super::settings::{NetworkSettings, OptimizerSettings};
 use crate::simd::{self, Work};
 
 /// One step of an optimizer: its figures for the batch that is learned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
-    kind: StepKind,
+    pub kind: StepKind,
     /// What the gradient is multiplied by first.
-    scale: f32,
+    pub scale: f32,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum StepKind {
+pub(super) enum StepKind {
     Sgd {
         rate: f32,
         momentum: f32,
@@ -59,10 +61,10 @@ impl Step {
     }
 
     /// The same, with a gradient that is at most so long; `squares` sums up the squares of its numbers.
-    pub fn shortened(self, longest: Option<f64>, squares: impl FnOnce() -> f64) -> Self {
-        let Some(longest) = longest else { return self };
-        let length = squares().sqrt();
-        Self { scale: if length > longest { (longest / length) as f32 } else { 1.0 }, ..self }
+    pub fn shortened(self, longest: Option<f64>, squares: impl FnOnce() -> Result<f64>) -> Result<Self> {
+        let Some(longest) = longest else { return Ok(self) };
+        let length = squares()?.sqrt();
+        Ok(Self { scale: if length > longest { (longest / length) as f32 } else { 1.0 }, ..self })
     }
 
     /// Moves parameters.

@@ -1,5 +1,7 @@
 //! The layout of a network: its layers, and where their parameters stand in one long list.
 
+use std::ops::Range;
+
 use super::random::Uniform;
 use super::settings::{Activation, LayerSettings, NetworkSettings};
 use crate::vector::padded;
@@ -13,8 +15,6 @@ pub(super) struct Plan {
     pub outputs: usize,
     pub layers: Vec<Layer>,
     pub parameters: Vec<Parameter>,
-    /// How many floats all parameters are together, with padding.
-    pub size: usize,
 }
 
 /// One layer. Rows of numbers are as long as [`padded`] says wherever they come in or go out.
@@ -27,7 +27,8 @@ pub(super) struct Layer {
 
 #[derive(Clone, Debug)]
 pub(super) enum LayerKind {
-    /// `activation(x * weights + bias)`; the weights are a row an input.
+    /// `activation(x * weights + bias)`; the weights are a row an input. Both are given by their place among the
+    /// parameters, as those below are.
     Dense { weights: usize, bias: usize, activation: Activation },
     /// Some numbers are 0 while learning, drawn from this stream; the others are `1 / (1 - share)` times as large.
     Dropout { share: f32, stream: u64 },
@@ -39,11 +40,12 @@ pub(super) enum LayerKind {
 #[derive(Clone, Debug)]
 pub(super) struct Parameter {
     pub name: String,
-    /// Where it begins in the list.
-    pub offset: usize,
     pub rows: usize,
-    /// How many numbers a row has; they stand `padded(columns)` apart.
     pub columns: usize,
+    /// Where it begins in a list of all parameters, one row behind the other.
+    pub offset: usize,
+    /// Where it begins if rows are as long as [`padded`] says.
+    pub padded_offset: usize,
     start: Start,
 }
 
@@ -61,28 +63,26 @@ impl Parameter {
         matches!(self.start, Start::Same(_))
     }
 
-    /// Where it stands in the list.
-    pub fn range(&self) -> std::ops::Range<usize> {
-        self.offset..self.offset + self.rows * padded(self.columns)
+    /// How many numbers it has.
+    pub fn size(&self) -> usize {
+        self.rows * self.columns
     }
 
-    /// Without padding.
-    pub fn values<'a>(&self, list: &'a [f32]) -> impl Iterator<Item = &'a f32> {
-        let columns = self.columns;
-        list[self.range()].chunks_exact(padded(columns)).flat_map(move |row| &row[..columns])
+    /// Where it stands in a list of all parameters.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.size()
     }
 
-    /// Without padding.
-    pub fn values_mut<'a>(&self, list: &'a mut [f32]) -> impl Iterator<Item = &'a mut f32> {
-        let columns = self.columns;
-        list[self.range()].chunks_exact_mut(padded(columns)).flat_map(move |row| &mut row[..columns])
+    /// Where it stands in a list with padding.
+    pub fn padded_range(&self) -> Range<usize> {
+        self.padded_offset..self.padded_offset + self.rows * padded(self.columns)
     }
 }
 
 impl Plan {
     /// Of a network over so many numbers; the last layer has so many outputs.
     pub fn new(settings: &NetworkSettings, inputs: usize, outputs: usize) -> Self {
-        let mut plan = Self { inputs, outputs, layers: Vec::new(), parameters: Vec::new(), size: 0 };
+        let mut plan = Self { inputs, outputs, layers: Vec::new(), parameters: Vec::new() };
         for layer in &settings.layers {
             match layer {
                 LayerSettings::Dense(dense) => plan.add_dense(dense.dense as usize, dense.activation),
@@ -118,26 +118,50 @@ impl Plan {
     }
 
     fn parameter(&mut self, name: &str, rows: usize, columns: usize, start: Start) -> usize {
-        let offset = self.size;
+        let (offset, padded_offset) = (self.size(), self.padded_size());
         let name = format!("{}.{name}", self.layers.len());
-        self.parameters.push(Parameter { name, offset, rows, columns, start });
-        self.size += rows * padded(columns);
-        offset
+        self.parameters.push(Parameter { name, rows, columns, offset, padded_offset, start });
+        self.parameters.len() - 1
+    }
+
+    /// How many numbers all parameters have.
+    pub fn size(&self) -> usize {
+        self.parameters.last().map_or(0, |last| last.range().end)
+    }
+
+    /// How many there are with padding.
+    pub fn padded_size(&self) -> usize {
+        self.parameters.last().map_or(0, |last| last.padded_range().end)
+    }
+
+    /// A list of all parameters, with the rows of each as long as [`padded`] says.
+    pub fn pad(&self, list: &[f32]) -> Vec<f32> {
+        let mut into = vec![0.0; self.padded_size()];
+        for parameter in &self.parameters {
+            let rows = into[parameter.padded_range()].chunks_exact_mut(padded(parameter.columns));
+            for (row, values) in rows.zip(list[parameter.range()].chunks_exact(parameter.columns)) {
+                row[..parameter.columns].copy_from_slice(values);
+            }
+        }
+        into
+    }
+
+    /// The reverse.
+    pub fn unpad(&self, list: &[f32]) -> Vec<f32> {
+        let rows = |parameter: &Parameter| list[parameter.padded_range()].chunks_exact(padded(parameter.columns));
+        let each = self.parameters.iter().flat_map(|one| rows(one).flat_map(|row| &row[..one.columns]));
+        each.copied().collect()
     }
 
     /// The parameters before anything was learned.
     pub fn start(&self, seed: u64) -> Vec<f32> {
-        let mut list = vec![0.0; self.size];
+        let mut list = Vec::with_capacity(self.size());
         for (index, parameter) in self.parameters.iter().enumerate() {
             let mut uniform = Uniform::new(seed, PARAMETERS + index as u64, 0);
-            let value = || match parameter.start {
+            list.extend((0..parameter.size()).map(|_| match parameter.start {
                 Start::Same(value) => value,
                 Start::Within(bound) => (2.0 * uniform.next() - 1.0) * bound,
-            };
-            parameter
-                .values_mut(&mut list)
-                .zip(std::iter::repeat_with(value))
-                .for_each(|(place, value)| *place = value);
+            }));
         }
         list
     }

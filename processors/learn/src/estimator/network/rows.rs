@@ -68,8 +68,9 @@ impl Rows {
         &self.slots[row * self.ends.len()..][..self.ends.len()]
     }
 
-    pub fn target(&self, row: usize) -> f32 {
-        self.targets[row]
+    /// Of all rows.
+    pub fn targets(&self) -> &[f32] {
+        &self.targets
     }
 
     pub fn save(&self, tensors: &mut Tensors) {

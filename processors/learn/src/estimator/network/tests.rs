@@ -47,22 +47,18 @@ fn weights_become_what_they_become_in_scikit_learn() {
     for case in cases.map(|line| serde_json::from_str::<Case>(line).unwrap()) {
         let data = fixtures::data(&case.data);
         let mut network = Network::new(&case.settings, std::iter::empty(), data.shape());
-        let places = network.plan.parameters.iter().flat_map(|p| p.places());
-        for (place, value) in places.zip(flat(&case.before)) {
-            network.parameters[place] = value;
-        }
+        network.engine = Box::new(Cpu::new(network.plan.clone(), &Lists::new(flat(&case.before))));
         for (numbers, _, target) in &data.rows {
             teach(&mut network, numbers, &[], *target);
             if network.is_taught_enough() {
-                network.learn();
+                network.learn().unwrap();
             }
         }
         // scikit-learn learns the rest, too, as a smaller batch.
         if network.pending.len() > 0 {
-            network.learn();
+            network.learn().unwrap();
         }
-        let found: Vec<f32> =
-            network.plan.parameters.iter().flat_map(|p| p.values(&network.parameters)).copied().collect();
+        let found = network.engine.lists().unwrap().parameters;
         let wanted = flat(&case.after);
         assert_eq!(found.len(), wanted.len());
         for (found, wanted) in found.iter().zip(&wanted) {
@@ -75,9 +71,9 @@ fn weights_become_what_they_become_in_scikit_learn() {
 }
 
 impl Parameter {
-    /// Where its numbers stand in the list.
+    /// Where its numbers stand in a list with padding.
     fn places(&self) -> impl Iterator<Item = usize> {
-        let (columns, stride, start) = (self.columns, padded(self.columns), self.offset);
+        let (columns, stride, start) = (self.columns, padded(self.columns), self.padded_offset);
         (0..self.rows).flat_map(move |row| (0..columns).map(move |column| start + row * stride + column))
     }
 }
@@ -97,40 +93,67 @@ impl Embeddings {
     }
 }
 
-/// The mean loss of the rows that wait, by the same dropout as in learning.
-fn loss(network: &mut Network) -> f64 {
-    network.find_gradients(true);
-    let (rows, width) = (&network.pending, network.plan.outputs);
-    let outputs = network.memory.trace.outputs().chunks_exact(padded(width));
-    let of_row = |(row, outputs): (usize, &[f32])| {
-        let mut prediction = vec![0.0; width];
-        network.objective.predict(&outputs[..width], &mut prediction);
-        let target = f64::from(rows.target(row));
-        let distance = (prediction[0] - target).abs();
-        match (network.objective.loss, width) {
-            (NetworkLoss::LogLoss, 1) => -(if target == 1.0 { prediction[0] } else { 1.0 - prediction[0] }).ln(),
-            (NetworkLoss::LogLoss, _) => -prediction[target as usize].ln(),
-            (NetworkLoss::SquaredError, _) => distance * distance / 2.0,
-            (NetworkLoss::AbsoluteError, _) => distance,
-            (NetworkLoss::Huber, _) if distance <= 1.0 => distance * distance / 2.0,
-            (NetworkLoss::Huber, _) => distance - 0.5,
-        }
-    };
-    outputs.enumerate().map(of_row).sum::<f64>() / rows.len() as f64
+/// A network, and its layers apart from it so that a test can reach them.
+struct Bare {
+    network: Network,
+    cpu: Cpu,
 }
 
-/// The slope of the loss by the number that `place` finds.
-fn slope(network: &mut Network, place: impl Fn(&mut Network) -> &mut f32) -> f64 {
-    const STEP: f32 = 2e-2;
-    let before = *place(network);
-    let mut at = |value| {
-        *place(network) = value;
-        loss(network)
-    };
-    let slope = (at(before + STEP) - at(before - STEP)) / (2.0 * f64::from(STEP));
-    *place(network) = before;
-    slope
+impl Bare {
+    /// The mean loss of the rows that wait, by the same dropout as in learning; and its gradient.
+    fn loss(&mut self) -> f64 {
+        let Self { network, cpu } = self;
+        network.embeddings.inputs(&network.pending, padded(network.plan.inputs), &mut network.inputs);
+        let (targets, width) = (network.pending.targets(), network.plan.outputs);
+        let (inputs, objective) = (&network.inputs, network.objective);
+        let drawing = Drawing { seed: 3, first_row: 1000 };
+        cpu.find_gradient(Lesson { inputs, targets, objective, drawing, by_inputs: true }).unwrap();
+        let outputs = cpu.trace.outputs().chunks_exact(padded(width)).zip(targets);
+        let of_row = |(outputs, target): (&[f32], &f32)| {
+            let mut prediction = vec![0.0; width];
+            network.objective.predict(&outputs[..width], &mut prediction);
+            let target = f64::from(*target);
+            let distance = (prediction[0] - target).abs();
+            match (network.objective.loss, width) {
+                (NetworkLoss::LogLoss, 1) => -(if target == 1.0 { prediction[0] } else { 1.0 - prediction[0] }).ln(),
+                (NetworkLoss::LogLoss, _) => -prediction[target as usize].ln(),
+                (NetworkLoss::SquaredError, _) => distance * distance / 2.0,
+                (NetworkLoss::AbsoluteError, _) => distance,
+                (NetworkLoss::Huber, _) if distance <= 1.0 => distance * distance / 2.0,
+                (NetworkLoss::Huber, _) => distance - 0.5,
+            }
+        };
+        outputs.map(of_row).sum::<f64>() / targets.len() as f64
+    }
+
+    /// The slope of the loss by the number that `place` finds.
+    fn slope(&mut self, place: impl Fn(&mut Self) -> &mut f32) -> f64 {
+        const STEP: f32 = 2e-2;
+        let before = *place(self);
+        let mut at = |value| {
+            *place(self) = value;
+            self.loss()
+        };
+        let slope = (at(before + STEP) - at(before - STEP)) / (2.0 * f64::from(STEP));
+        *place(self) = before;
+        slope
+    }
 }
+
+/// Seven rows of five numbers and two categories, with something for every loss.
+fn teach_rows(network: &mut Network, salt: f64) {
+    for row in 0..7_u32 {
+        let numbers: Vec<f64> = (0..5).map(|column| (salt + f64::from(row * 5 + column)).sin() * 1.5).collect();
+        // The third row lacks the second category.
+        let slots = if row == 2 { vec![1] } else { vec![row % 4, 4 + row % 2] };
+        let classes = network.classes as f64;
+        let target = if classes > 0.0 { f64::from(row) % classes } else { f64::from(row) - 2.5 };
+        teach(network, &numbers, &slots, target);
+    }
+}
+
+const LOSSES: [(&str, usize); 5] =
+    [("log_loss", 2), ("log_loss", 4), ("squared_error", 0), ("absolute_error", 0), ("huber", 0)];
 
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
@@ -138,32 +161,25 @@ fn gradients_are_the_slopes_of_the_loss() {
         { "dense": 9, "activation": "tanh" }, { "normalise": "layer" }, { "dropout": 0.3 },
         { "dense": 6, "activation": "elu" }, { "dense": 5, "activation": "sigmoid" },
     ]);
-    for (loss_name, classes) in
-        [("log_loss", 2), ("log_loss", 4), ("squared_error", 0), ("absolute_error", 0), ("huber", 0)]
-    {
-        let settings = settings(json!({ "layers": layers, "loss": loss_name, "embedding": 3, "seed": 11 }));
+    for (loss, classes) in LOSSES {
+        let settings = settings(json!({ "layers": layers, "loss": loss, "embedding": 3, "seed": 11 }));
         let mut network = Network::new(&settings, [4, 2].into_iter(), shape(5, 6, classes));
-        for row in 0..7_u32 {
-            let numbers: Vec<f64> = (0..5).map(|column| f64::from(row * 5 + column).sin() * 1.5).collect();
-            // The third row lacks the second category.
-            let slots = if row == 2 { vec![1] } else { vec![row % 4, 4 + row % 2] };
-            let target = if classes > 0 { f64::from(row) % classes as f64 } else { f64::from(row) - 2.5 };
-            teach(&mut network, &numbers, &slots, target);
-        }
-        loss(&mut network);
-        let stride = padded(network.plan.inputs);
-        network.embeddings.take_in(&network.pending, network.memory.trace.input_gradient(), stride);
-        let of_embeddings = network.embeddings.dense_gradient();
-        let of_parameters = network.memory.gradients.clone();
+        teach_rows(&mut network, 0.0);
+        let cpu = Cpu::new(network.plan.clone(), &network.engine.lists().unwrap());
+        let mut bare = Bare { network, cpu };
+        bare.loss();
+        let Bare { network, cpu } = &mut bare;
+        network.embeddings.take_in(&network.pending, cpu.input_gradient(), padded(network.plan.inputs));
+        let (of_embeddings, of_parameters) = (network.embeddings.dense_gradient(), cpu.gradient.clone());
         let near = |found: f32, wanted: f64| (f64::from(found) - wanted).abs() < 1e-3 + 1e-2 * wanted.abs();
         let places: Vec<usize> = network.plan.parameters.iter().flat_map(Parameter::places).collect();
         for place in places {
-            let wanted = slope(&mut network, |network| &mut network.parameters[place]);
-            assert!(near(of_parameters[place], wanted), "{loss_name}: {}, not {wanted}", of_parameters[place]);
+            let wanted = bare.slope(|bare| &mut bare.cpu.lists.parameters[place]);
+            assert!(near(of_parameters[place], wanted), "{loss}: {}, not {wanted}", of_parameters[place]);
         }
         for (place, found) in of_embeddings.into_iter().enumerate() {
-            let wanted = slope(&mut network, |network| network.embeddings.value_mut(place));
-            assert!(near(found, wanted), "{loss_name}, embeddings: {found}, not {wanted}");
+            let wanted = bare.slope(|bare| bare.network.embeddings.value_mut(place));
+            assert!(near(found, wanted), "{loss}, embeddings: {found}, not {wanted}");
         }
     }
 }
@@ -175,7 +191,7 @@ fn a_batch_moves_only_the_embeddings_that_it_uses() {
     let mut step = |slots: [u32; 2]| {
         let before: Vec<f32> = (0..10).map(|place| *network.embeddings.value_mut(place)).collect();
         slots.iter().for_each(|slot| teach(&mut network, &[1.0], &[*slot], 1.0));
-        network.learn();
+        network.learn().unwrap();
         let moved = (0..10).filter(|place| *network.embeddings.value_mut(*place) != before[*place]);
         moved.map(|place| place / 2).collect::<Vec<_>>()
     };

@@ -1,0 +1,89 @@
+//! Networks on the CPU.
+
+use std::sync::Arc;
+
+use millstream_core::Result;
+
+use super::engine::{Answer, Engine, Lesson, Lists};
+use super::layers::Trace;
+use super::optimizer::{Moments, Step, squares};
+use super::plan::Plan;
+use crate::vector::padded;
+
+/// A network, computed by loops over lists of floats, on one thread.
+#[derive(Clone, Debug)]
+pub(super) struct Cpu {
+    plan: Arc<Plan>,
+    /// With padding.
+    pub(super) lists: Lists,
+    pub(super) gradient: Vec<f32>,
+    pub(super) trace: Trace,
+}
+
+impl Cpu {
+    pub fn new(plan: Arc<Plan>, lists: &Lists) -> Self {
+        let lists = Lists {
+            parameters: plan.pad(&lists.parameters),
+            first: plan.pad(&lists.first),
+            second: plan.pad(&lists.second),
+        };
+        Self { plan, lists, gradient: Vec::new(), trace: Trace::default() }
+    }
+}
+
+impl Engine for Cpu {
+    fn block_rows(&self) -> usize {
+        // So few that what is computed of them stays in the cache.
+        256
+    }
+
+    fn outputs(&self, inputs: &[f32], answer: &mut Answer) -> Result<()> {
+        answer.trace.forwards(&self.plan, &self.lists.parameters, inputs, None);
+        answer.outputs.clear();
+        let width = self.plan.outputs;
+        answer.outputs.extend(answer.trace.outputs().chunks_exact(padded(width)).flat_map(|row| &row[..width]));
+        Ok(())
+    }
+
+    fn find_gradient(&mut self, lesson: Lesson<'_>) -> Result<()> {
+        let Lesson { inputs, targets, objective, drawing, by_inputs } = lesson;
+        let (plan, parameters) = (&self.plan, &self.lists.parameters);
+        self.trace.forwards(plan, parameters, inputs, Some(drawing));
+        self.gradient.clear();
+        self.gradient.resize(plan.padded_size(), 0.0);
+        let width = plan.outputs;
+        let of_outputs = |outputs: &[f32], gradient: &mut [f32]| {
+            let share = 1.0 / targets.len() as f32;
+            let each = outputs.chunks_exact(padded(width)).zip(gradient.chunks_exact_mut(padded(width)));
+            for ((outputs, gradient), target) in each.zip(targets) {
+                objective.gradient(&outputs[..width], *target, share, &mut gradient[..width]);
+            }
+        };
+        self.trace.backwards(plan, parameters, inputs, of_outputs, by_inputs, &mut self.gradient);
+        Ok(())
+    }
+
+    fn input_gradient(&self) -> &[f32] {
+        self.trace.input_gradient()
+    }
+
+    fn squares(&self) -> Result<f64> {
+        Ok(squares(&self.gradient))
+    }
+
+    fn follow(&mut self, step: Step) -> Result<()> {
+        let Lists { parameters, first, second } = &mut self.lists;
+        step.run(&self.gradient, parameters, Moments { first, second });
+        Ok(())
+    }
+
+    fn lists(&self) -> Result<Lists> {
+        let unpad = |list: &[f32]| self.plan.unpad(list);
+        let Lists { parameters, first, second } = &self.lists;
+        Ok(Lists { parameters: unpad(parameters), first: unpad(first), second: unpad(second) })
+    }
+
+    fn another(&self) -> Box<dyn Engine> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,82 @@
+//! What computes the layers of a network: a place for its parameters, and the arithmetic over them.
+
+use std::fmt::Debug;
+
+use millstream_core::Result;
+
+use super::layers::{Drawing, Trace};
+use super::loss::Objective;
+use super::optimizer::Step;
+
+/// Computes a network somewhere.
+pub(super) trait Engine: Debug + Send + Sync {
+    /// How many rows are predicted at once, at most.
+    fn block_rows(&self) -> usize;
+
+    /// Computes the outputs of rows of inputs.
+    fn outputs(&self, inputs: &[f32], answer: &mut Answer) -> Result<()>;
+
+    /// Computes the gradient of the mean loss of some rows, and keeps it.
+    fn find_gradient(&mut self, lesson: Lesson<'_>) -> Result<()>;
+
+    /// The part of it that is by the inputs, if it was asked for.
+    fn input_gradient(&self) -> &[f32];
+
+    /// The sum of the squares of the part that is by the parameters.
+    fn squares(&self) -> Result<f64>;
+
+    /// Has the parameters follow it.
+    fn follow(&mut self, step: Step) -> Result<()>;
+
+    /// The parameters, and what the optimizer remembers of them.
+    fn lists(&self) -> Result<Lists>;
+
+    /// Another of the same, for a clone of the network.
+    fn another(&self) -> Box<dyn Engine>;
+}
+
+/// All parameters one behind the other, and what the optimizer remembers of each: the mean of its gradients, or its last
+/// step; and the mean of their squares.
+#[derive(Clone, Debug)]
+pub(super) struct Lists {
+    pub parameters: Vec<f32>,
+    pub first: Vec<f32>,
+    pub second: Vec<f32>,
+}
+
+impl Lists {
+    /// These parameters, of which the optimizer knows nothing.
+    pub fn new(parameters: Vec<f32>) -> Self {
+        let zeros = vec![0.0; parameters.len()];
+        Self { parameters, first: zeros.clone(), second: zeros }
+    }
+
+    /// Each under the name that stands before those of the parameters in a file.
+    pub fn named(&mut self) -> [(&'static str, &mut Vec<f32>); 3] {
+        [
+            ("estimator", &mut self.parameters),
+            ("optimizer.first", &mut self.first),
+            ("optimizer.second", &mut self.second),
+        ]
+    }
+}
+
+/// The outputs of some rows, and memory for what is computed on the way to them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answer {
+    /// One row behind the other.
+    pub outputs: Vec<f32>,
+    pub trace: Trace,
+}
+
+/// What a gradient is of.
+#[derive(Clone, Copy)]
+pub(super) struct Lesson<'a> {
+    /// Rows of inputs, as long as [`crate::vector::padded`] says.
+    pub inputs: &'a [f32],
+    pub targets: &'a [f32],
+    pub objective: Objective,
+    pub drawing: Drawing,
+    /// Whether the gradient by the inputs is wanted.
+    pub by_inputs: bool,
+}
