@@ -17,6 +17,7 @@ pub(crate) use predictions::{likeliest, positive};
 pub use scored::ScoredModel;
 pub use signature::{Features, Signature};
 
+use crate::device::OpenDevice;
 use crate::encode::{self, Encoders, Rows};
 use crate::estimator::{Estimator, Shape};
 use crate::refused::Refused;
@@ -73,6 +74,14 @@ impl Model {
     /// How many rows it has learned.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Goes on computing on a device, if it is a network. Others are always computed on the CPU.
+    pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
+        match &mut self.estimator {
+            Estimator::ByRow(_) => Ok(()),
+            Estimator::InBatches(network) => network.compute_on(device),
+        }
     }
 
     /// Reads features and labels.

@@ -4,6 +4,7 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use millstream_core::{Baselines, Metrics, Result};
 
 use super::{Input, Model, Predictions, Signature};
+use crate::device::OpenDevice;
 use crate::metrics::{BaselineScores, Recent, Scores};
 
 /// A model together with its scores, and those of the baselines on the same rows.
@@ -27,6 +28,11 @@ impl ScoredModel {
             baselines: BaselineScores::new(signature.label.task()),
             model: Model::new(signature),
         }
+    }
+
+    /// Goes on computing on a device, see [`Model::compute_on`].
+    pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
+        self.model.compute_on(device)
     }
 
     /// The model.

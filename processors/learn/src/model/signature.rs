@@ -11,6 +11,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::Predictions;
+use crate::device::DeviceSettings;
 use crate::encode::{Encoder, Feature, Missing};
 use crate::estimator::{EstimatorSettings, Labels};
 use crate::label::{Class, Label};
@@ -55,6 +56,17 @@ impl Signature {
                 signature.check().map(|()| signature).map_err(|message| Problem::new(message).into())
             }
             _ => Err(problems),
+        }
+    }
+
+    /// Says if a device was asked for that such a model isn't computed on.
+    pub(crate) fn check_device(&self, device: DeviceSettings) -> Result<(), Problem> {
+        match (&self.estimator, device) {
+            (EstimatorSettings::Network(_), _) | (_, DeviceSettings::Auto | DeviceSettings::Cpu) => Ok(()),
+            (estimator, DeviceSettings::Cuda(_)) => {
+                let problem = format!("`{}` is always computed on the CPU", estimator.name());
+                Err(Problem::new(problem).help("leave `device` out: it is for networks").under("device"))
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::columns::{append, with_columns};
 use super::version;
+use crate::device::{self, DeviceSettings, OpenDevice};
 use crate::model::{Model, Signature, prediction_fields};
 use crate::registry::{ModelReference, Registry, Selector};
 
@@ -21,8 +22,8 @@ use crate::registry::{ModelReference, Registry, Selector};
 /// starts.
 ///
 /// The new columns are those of `train`: `prediction` and, for classes, `probability` (of the positive one of two
-/// classes, else of the predicted one) and, for more than two, `probabilities`. A row that lacks a feature leaves by the
-/// port `failed`, unless the model was trained with `missing = "mean"`.
+/// classes, else of the predicted one) and, for more than two, `probabilities`; or `score` and `scores`. A row that lacks a
+/// feature leaves by the port `failed`, unless the model was trained with `missing = "mean"`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PredictSettings {
@@ -38,6 +39,9 @@ pub struct PredictSettings {
     /// What stands in front of the names of the new columns.
     #[serde(default, rename = "as")]
     prefix: String,
+    /// Where a network is computed: `cpu`, `cuda:0`, or `auto`, which is the first CUDA device that works, else the CPU.
+    #[serde(default)]
+    device: DeviceSettings,
 }
 
 /// What happens to rows before there is a model.
@@ -85,11 +89,12 @@ impl ProcessorSettings for PredictSettings {
             }
         };
         self.check_features(&signature, input)?;
+        signature.check_device(self.device)?;
         let schema = with_columns(&input.schema, prediction_fields(&signature, &self.prefix, true))?;
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let mut uses = vec![Uses::passing_on(features)];
         uses.extend(inputs.get(1).map(|_| Uses::all()));
-        let predictor = Predictor {
+        let mut predictor = Predictor {
             name: reference.model,
             model,
             arrived: None,
@@ -98,8 +103,14 @@ impl ProcessorSettings for PredictSettings {
             held: Vec::new(),
             held_bytes: 0,
             schema: schema.clone(),
+            device: OpenDevice::Cpu,
         };
-        let build = Box::new(|| Ok(Box::new(predictor) as Box<dyn Processor>));
+        let device = self.device;
+        let build = Box::new(move || {
+            predictor.device = device::open(device)?;
+            predictor.model.as_mut().map_or(Ok(()), |model| model.compute_on(&predictor.device))?;
+            Ok(Box::new(predictor) as Box<dyn Processor>)
+        });
         Ok(ProcessorPlan { ports: vec![PortPlan::main(schema)], uses, fails: true, build })
     }
 
@@ -163,6 +174,8 @@ struct Predictor {
     held: Vec<Batch>,
     held_bytes: usize,
     schema: SchemaRef,
+    /// Where networks are computed.
+    device: OpenDevice,
 }
 
 impl Processor for Predictor {
@@ -196,7 +209,8 @@ impl Processor for Predictor {
 impl Predictor {
     /// Uses the version that arrived from now on, first of all for the rows that waited for it.
     fn take_arrived(&mut self, out: &mut Collector) -> Result<()> {
-        let Some(model) = self.arrived.take() else { return Ok(()) };
+        let Some(mut model) = self.arrived.take() else { return Ok(()) };
+        model.compute_on(&self.device)?;
         self.held_bytes = 0;
         let held = std::mem::take(&mut self.held);
         held.iter().try_for_each(|batch| predict(&model, batch, &self.schema, out))?;

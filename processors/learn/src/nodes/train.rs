@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{append, with_columns};
 use super::condition::Condition;
 use super::version;
+use crate::device::{self, DeviceSettings};
 use crate::encode::Missing;
 use crate::estimator::EstimatorSettings;
 use crate::label::Class;
@@ -22,7 +23,7 @@ use crate::registry::{ModelCard, Registry, check_model_name};
 ///
 /// Every row leaves with what the model predicted for it *before* it learned it: the columns `prediction` and, for
 /// classes, `probability` (of the positive one of two classes, else of the predicted one) and, for more than two,
-/// `probabilities`. So the metrics are honest: each row is a test before it is a lesson. They are of all rows, and
+/// `probabilities`; or `score` and `scores` where the estimator has no probabilities. So the metrics are honest: each row is a test before it is a lesson. They are of all rows, and
 /// of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before (`no_change`), and the
 /// most frequent label or the mean so far (`majority`).
 ///
@@ -58,6 +59,10 @@ pub struct TrainSettings {
     /// When a version is published.
     #[serde(default)]
     publish: Publish,
+    /// Where a network is computed: `cpu`, `cuda:0`, or `auto`, which is the first CUDA device that works, else the CPU.
+    /// Cards compute the same up to rounding, so that their models are not the same bits as those of a CPU.
+    #[serde(default)]
+    device: DeviceSettings,
 }
 
 /// When a version is published.
@@ -93,6 +98,9 @@ impl ProcessorSettings for TrainSettings {
         if self.publish == Publish::Rows(0) {
             problems.push(Problem::new("a version can't be published every 0 rows").at(["publish", "rows"]));
         }
+        if let Some(problem) = signature.as_ref().and_then(|signature| signature.check_device(self.device).err()) {
+            problems.push(problem);
+        }
         let (Some(signature), Some(condition), Some(registry), []) = (signature, condition, registry, &problems[..])
         else {
             return Err(problems);
@@ -103,7 +111,7 @@ impl ProcessorSettings for TrainSettings {
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let condition_column = condition.iter().map(|condition| condition.column().to_owned());
         let uses = Uses::passing_on(features.chain([self.label.clone()]).chain(condition_column));
-        let trainer = Trainer {
+        let mut trainer = Trainer {
             flow: context.flow.clone(),
             node: context.node.clone(),
             name: self.model.clone(),
@@ -117,7 +125,12 @@ impl ProcessorSettings for TrainSettings {
             staged: Vec::new(),
             version: None,
         };
-        Ok(ProcessorPlan { ports, uses: vec![uses], fails: true, build: Box::new(|| Ok(Box::new(trainer))) })
+        let device = self.device;
+        let build = Box::new(move || {
+            trainer.model.compute_on(&device::open(device)?)?;
+            Ok(Box::new(trainer) as Box<dyn Processor>)
+        });
+        Ok(ProcessorPlan { ports, uses: vec![uses], fails: true, build })
     }
 
     fn trains(&self) -> Option<&str> {

@@ -211,7 +211,7 @@ impl Layer {
 }
 
 /// What is added to the variance of a row, so that it can be divided by.
-const SMALLEST_VARIANCE: f32 = 1e-5;
+pub(super) const SMALLEST_VARIANCE: f32 = 1e-5;
 
 /// The mean of a row, and one by its standard deviation.
 struct Size {

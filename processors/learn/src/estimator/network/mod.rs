@@ -3,6 +3,8 @@
 //! Every row is predicted as it comes; then it waits until its batch is complete. Batches are cut by count alone, so that
 //! they are the same however rows arrive, and an incomplete one is part of the model's state.
 
+#[cfg(feature = "candle")]
+mod candle;
 mod cpu;
 mod embedding;
 mod engine;
@@ -22,6 +24,7 @@ use millstream_core::{Error, Result};
 pub use settings::NetworkSettings;
 
 use super::{Row, Shape};
+use crate::device::OpenDevice;
 use crate::tensors::Tensors;
 use crate::vector::padded;
 use cpu::Cpu;
@@ -115,6 +118,17 @@ impl Network {
             pending: Rows::new(shape.numbers, ends),
             inputs: Vec::new(),
         }
+    }
+
+    /// Goes on computing on a device.
+    pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
+        let (plan, lists) = (self.plan.clone(), self.engine.lists()?);
+        self.engine = match device {
+            OpenDevice::Cpu => Box::new(Cpu::new(plan, &lists)),
+            #[cfg(feature = "candle")]
+            OpenDevice::Candle(device) => Box::new(candle::Candle::new(plan, &lists, device.clone())?),
+        };
+        Ok(())
     }
 
     /// How many numbers a prediction has.

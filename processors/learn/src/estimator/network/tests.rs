@@ -231,3 +231,50 @@ fn learning_rates_follow_their_schedules() {
     assert!((factor(cosine.clone(), 5) - 0.6).abs() < 1e-12);
     assert_eq!(factor(cosine, 1000), 0.2);
 }
+
+/// All layers, losses and optimizers, on candle's CPU: that on a card is the same code.
+#[cfg(feature = "candle")]
+#[test]
+fn candle_computes_what_the_cpu_computes() {
+    let layers = json!([
+        { "dense": 9, "activation": "tanh" }, { "normalise": "layer" }, { "dropout": 0.3 },
+        { "dense": 6, "activation": "elu" }, { "dense": 7, "activation": "relu" },
+        { "dense": 6, "activation": "leaky_relu" }, { "dense": 5, "activation": "sigmoid" },
+    ]);
+    let optimizers = [
+        json!({ "type": "sgd", "momentum": 0.5 }),
+        json!({ "type": "adam", "epsilon": 1e-4 }),
+        json!({ "type": "adamw", "epsilon": 1e-4 }),
+    ];
+    for ((loss, classes), optimizer) in LOSSES.into_iter().flat_map(|loss| optimizers.iter().map(move |o| (loss, o))) {
+        let settings = settings(json!({
+            "layers": layers, "loss": loss, "optimizer": optimizer, "embedding": 3, "clip_norm": 0.5, "batch_rows": 7,
+        }));
+        let mut cpu = Network::new(&settings, [4, 2].into_iter(), shape(5, 6, classes));
+        let mut candle = cpu.clone();
+        candle.compute_on(&OpenDevice::Candle(candle_core::Device::Cpu)).unwrap();
+        for batch in 0..20 {
+            for network in [&mut cpu, &mut candle] {
+                teach_rows(network, f64::from(batch));
+                network.learn().unwrap();
+            }
+        }
+        let (ours, theirs) = (cpu.engine.lists().unwrap(), candle.engine.lists().unwrap());
+        for (ours, theirs) in [(ours.parameters, theirs.parameters), (ours.first, theirs.first)] {
+            let near = |(ours, theirs): (&f32, &f32)| (ours - theirs).abs() < 1e-5;
+            assert!(ours.iter().zip(&theirs).all(near), "{loss}, {optimizer}: {ours:?}, not {theirs:?}");
+        }
+        let predict = |network: &Network| {
+            let mut questions = network.questions();
+            (0..9).for_each(|row| {
+                let numbers: Vec<f64> = (0..8).map(|column| f64::from(row * column).cos()).collect();
+                questions.push(Row { numbers: &numbers, slots: &[1, 5] });
+            });
+            let mut predictions = vec![0.0; 9 * network.outputs()];
+            network.answer(&mut questions, &mut predictions).unwrap();
+            predictions
+        };
+        let near = |(ours, theirs): (&f64, &f64)| (ours - theirs).abs() < 1e-5;
+        assert!(predict(&cpu).iter().zip(&predict(&candle)).all(near), "{loss}, {optimizer}");
+    }
+}
