@@ -97,16 +97,25 @@ impl Signature {
         self.features.iter().try_for_each(check_slots)?;
         check_classes(&self.estimator, &self.label.classes)?;
         self.estimator.check(&self.label.classes).map_err(|problem| problem.message)?;
-        let slots = self.features.iter().map(|feature| u64::from(feature.encoder.slots())).sum::<u64>();
-        let weights = slots.saturating_mul(self.label.classes.len().max(1) as u64);
+        let weights = self.weights();
         if weights > MOST_WEIGHTS {
-            return Err(format!("the model would have {weights} weights for slots; {MOST_WEIGHTS} are the most"));
+            return Err(format!("the model would have {weights} weights; {MOST_WEIGHTS} are the most"));
         }
         Ok(())
     }
+
+    /// How many weights the largest part of the model has: those of slots, or those of a network's layers for all rows that
+    /// are learned at once.
+    fn weights(&self) -> u64 {
+        let classes = self.label.classes.len().max(1) as u64;
+        let slots = self.features.iter().map(|feature| u64::from(feature.encoder.slots())).sum::<u64>();
+        let EstimatorSettings::Network(settings) = &self.estimator else { return slots.saturating_mul(classes) };
+        let numbers = self.features.iter().filter(|feature| feature.encoder.is_number()).count() as u64;
+        settings.most_numbers(numbers, self.features.len() as u64 - numbers, slots, classes)
+    }
 }
 
-/// The most weights that the slots of a model may have together: 1 GiB of them.
+/// The most weights that a part of a model may have: 1 GiB of them.
 const MOST_WEIGHTS: u64 = 1 << 27;
 
 fn check_slots(feature: &Feature) -> Result<(), String> {

@@ -295,6 +295,25 @@ impl NetworkSettings {
         }
     }
 
+    /// How many numbers the largest part of the network has: its embeddings, its parameters, or what is computed of a batch.
+    /// It is for so many numbers, categories, slots of them, and classes.
+    pub(crate) fn most_numbers(&self, numbers: u64, categories: u64, slots: u64, classes: u64) -> u64 {
+        let embedding = u64::from(self.embedding);
+        let mut width = numbers + categories * embedding;
+        let (mut parameters, mut of_a_row) = (0_u64, width);
+        let units = self.layers.iter().filter_map(|layer| match layer {
+            LayerSettings::Dense(layer) => Some(u64::from(layer.dense)),
+            LayerSettings::Dropout(_) | LayerSettings::Normalise(_) => None,
+        });
+        for units in units.chain([classes]) {
+            parameters = parameters.saturating_add((width + 1).saturating_mul(units));
+            of_a_row = of_a_row.saturating_add(units);
+            width = units;
+        }
+        let of_a_batch = of_a_row.saturating_mul(u64::from(self.batch_rows));
+        slots.saturating_mul(embedding).max(parameters).max(of_a_batch)
+    }
+
     pub(super) fn loss(&self, of_classes: bool) -> NetworkLoss {
         self.loss.unwrap_or(if of_classes { NetworkLoss::LogLoss } else { NetworkLoss::SquaredError })
     }
