@@ -4,6 +4,7 @@
 //! A [`Model`] knows nothing of flows: it reads record batches, predicts each row and then learns it. A
 //! [`ScoredModel`] keeps score while it does so.
 
+pub mod device;
 mod encode;
 mod estimator;
 mod label;
