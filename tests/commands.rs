@@ -176,6 +176,18 @@ fn nodes_are_listed_and_documented() {
 }
 
 #[test]
+fn devices_are_found_or_refused() {
+    let workshop = Workshop::new();
+    assert_eq!(workshop.run(&["device", "cpu"]).stdout, "cpu\n");
+    let missing = workshop.run(&["device", "cuda:1000"]);
+    assert_eq!(missing.code, 1);
+    assert!(missing.stderr.starts_with("error: device `cuda:1000`: "), "{}", missing.stderr);
+    let wrong = workshop.run(&["device", "gpu"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("there are `auto`, `cpu`, and `cuda:0`"), "{}", wrong.stderr);
+}
+
+#[test]
 fn shells_can_complete_the_command() {
     let script = Workshop::new().run(&["completion", "bash"]).stdout;
     assert!(script.contains("millstream") && script.contains("explain"));

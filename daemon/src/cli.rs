@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use millstream_core::Error;
 use millstream_engine::file::Diagnostics;
+use millstream_learn::device::{self, DeviceSettings};
 
 use crate::terminal::say;
 use crate::{check, models, predict, reference, run};
@@ -42,6 +43,12 @@ pub enum Command {
     Models(models::ModelsCommand),
     /// Predict the rows that come as JSON lines on standard input, with a model of the registry.
     Predict(predict::PredictArguments),
+    /// Say what a network with `device = "…"` would compute on here: `cpu`, or a CUDA device that works.
+    Device {
+        /// `auto`, `cpu`, or `cuda:0` for the first CUDA device.
+        #[arg(default_value_t)]
+        device: DeviceSettings,
+    },
     /// Print a script that completes this command in a shell.
     Completion {
         /// The shell.
@@ -209,6 +216,10 @@ impl Command {
             Self::Docs(arguments) => reference::docs(arguments),
             Self::Models(command) => models::models(command),
             Self::Predict(arguments) => predict::predict(arguments),
+            Self::Device { device } => {
+                say!("{}", device::find(device)?);
+                Ok(Exit::Done)
+            }
             Self::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Arguments::command(), "millstream", &mut script);
