@@ -1,5 +1,6 @@
 //! The reference of all nodes, out of their settings' JSON schemas: `list` and `docs`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
@@ -66,7 +67,8 @@ pub fn docs(arguments: DocsArguments) -> Outcome {
     let kinds: Vec<_> =
         registry.kinds().iter().filter(|kind| kind.name == name && role.is_none_or(|role| kind.role == role)).collect();
     if kinds.is_empty() {
-        let help = known_names(name, registry.kinds().iter().map(|kind| kind.name));
+        let names: BTreeSet<&str> = registry.kinds().iter().map(|kind| kind.name).collect();
+        let help = known_names(name, names);
         return Err(CommandError::Usage(format!("there is no type of node `{name}`; {help}")));
     }
     kinds.iter().for_each(|kind| say!("{}", page(kind).trim_end()));

@@ -89,6 +89,16 @@ impl Tensors {
         self.tensors.insert(name.to_owned(), Tensor { dtype, shape: shape.to_vec(), data });
     }
 
+    /// The name of a tensor with a number in it that is infinite or none.
+    pub fn not_finite(&self) -> Option<&str> {
+        let is_finite = |tensor: &Tensor| match tensor.dtype {
+            Dtype::F64 => tensor.data.as_chunks::<8>().0.iter().all(|value| f64::from_le_bytes(*value).is_finite()),
+            Dtype::F32 => tensor.data.as_chunks::<4>().0.iter().all(|value| f32::from_le_bytes(*value).is_finite()),
+            _ => true,
+        };
+        self.tensors.iter().find(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name.as_str())
+    }
+
     /// The values of a tensor that must have this shape.
     pub fn f64s(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
         let data = self.shaped(name, Dtype::F64, shape)?;

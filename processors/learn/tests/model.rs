@@ -65,9 +65,14 @@ fn signatures() -> Vec<Signature> {
         plan(network("adam"), &features, "yes", None),
         plan(network("adamw"), &features, "size", None),
         plan(network("sgd"), &without_kind, "kind", Some(&classes)),
-        plan(sgd(r#"{ "type": "sgd_classifier", "loss": "log_loss", "penalty": "l1" }"#), &features, "yes", None),
-        plan(sgd(r#"{ "type": "sgd_regressor", "average": 500, "eta0": 0.05 }"#), &features, "size", None),
-        plan(sgd(r#"{ "type": "sgd_classifier", "class_weight": { "a": 2 } }"#), &without_kind, "kind", Some(&classes)),
+        plan(estimator(r#"{ "type": "sgd_classifier", "loss": "log_loss", "penalty": "l1" }"#), &features, "yes", None),
+        plan(estimator(r#"{ "type": "sgd_regressor", "average": 500, "eta0": 0.05 }"#), &features, "size", None),
+        plan(
+            estimator(r#"{ "type": "sgd_classifier", "class_weight": { "a": 2 } }"#),
+            &without_kind,
+            "kind",
+            Some(&classes),
+        ),
     ]
 }
 
@@ -80,7 +85,7 @@ fn network(optimizer: &str) -> EstimatorSettings {
     serde_json::from_str(&format!(r#"{{ {json}, "layers": {layers}, "optimizer": {optimizer} }}"#)).unwrap()
 }
 
-fn sgd(json: &str) -> EstimatorSettings {
+fn estimator(json: &str) -> EstimatorSettings {
     serde_json::from_str(json).unwrap()
 }
 
@@ -118,6 +123,23 @@ fn a_saved_model_goes_on_as_if_it_had_never_stopped() {
             assert_eq!(model.save().unwrap(), bytes);
         }
         assert_eq!(sha256(&model.save().unwrap()), run(&signature, ROWS).1);
+    }
+}
+
+#[test]
+fn a_model_that_has_diverged_says_so() {
+    let features = Features::Encoded(vec![("count".into(), Encoder::Raw)]);
+    for settings in [
+        estimator(r#"{ "type": "sgd_regressor", "penalty": "none", "learning_rate": "constant", "eta0": 1e300 }"#),
+        estimator(r#"{ "type": "network", "layers": [], "optimizer": { "type": "sgd", "learning_rate": 1e30 } }"#),
+    ] {
+        let signature =
+            Signature::plan(&odd_rows().schema(), &settings, &features, "size", None, Missing::Mean).unwrap();
+        let mut model = Model::new(signature);
+        model.check_finite().unwrap();
+        model.step_batch(&odd_rows()).unwrap();
+        let error = model.check_finite().unwrap_err().to_string();
+        assert!(error.starts_with("it has diverged: after 2500 rows, `estimator."), "{error}");
     }
 }
 

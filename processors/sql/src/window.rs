@@ -42,9 +42,12 @@ use crate::plan::on_deep_stack;
 /// soon as the watermark has passed the end; windows in their order, and groups as they came.
 ///
 /// The aggregates are `count(*)`, `count(x)`, `count(DISTINCT x)` (exact), `sum`, `avg`, `min`, `max`, `stddev`, `stddev_pop`,
-/// `var`, `var_pop`, `first_value` and `last_value` (by event time), and `quantile(x, 0.9)` (within 1% of the true value).
+/// `var`, `var_pop`, `first_value` and `last_value` (by event time), and `quantile(x, 0.9)`: the value below which nine tenths of
+/// the others lie, and of two that could be it the lower one, within 1% of the true value.
 /// What stands in the brackets is an expression over one row, and `FILTER (WHERE …)` may stand behind them. Null counts
 /// nowhere but in `count(*)`, `first_value` and `last_value`.
+///
+/// When the input ends, or a live flow is stopped, windows that are still open are given out as they are.
 ///
 /// The input needs `event_time`, and its column has to come as far as here. A row that comes when all of its windows are
 /// closed leaves by the port `late`, as it is. With `early`, windows that are still open are shown at every border of an

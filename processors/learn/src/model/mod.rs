@@ -151,11 +151,27 @@ impl Model {
 
     /// The model as a safetensors file. Models that are equal are the same bytes.
     pub fn save(&self) -> Result<Vec<u8>> {
+        self.tensors()?.write(&self.signature.to_json())
+    }
+
+    fn tensors(&self) -> Result<Tensors> {
         let mut tensors = Tensors::default();
         tensors.put_u64("rows", &[self.rows]);
         self.encoders.save(&mut tensors);
         self.estimator.save(&mut tensors)?;
-        tensors.write(&self.signature.to_json())
+        Ok(tensors)
+    }
+
+    /// Says if the model has diverged, so that it predicts nothing of use.
+    pub fn check_finite(&self) -> Result<()> {
+        match self.tensors()?.not_finite() {
+            None => Ok(()),
+            Some(tensor) => Err(Error::new(format!(
+                "it has diverged: after {} rows, `{tensor}` has numbers that are not finite; lower the learning rate, \
+                 or bring features and label to a smaller size",
+                self.rows
+            ))),
+        }
     }
 
     /// The model of a file. It goes on learning as if it had never been written.

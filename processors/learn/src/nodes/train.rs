@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{
     Batch, Collector, Epoch, Kind, ModelReport, Origin, PlanContext, PortPlan, Problem, Problems, Processor,
-    ProcessorPlan, ProcessorSettings, Report, Result, Stream, Uses,
+    ProcessorPlan, ProcessorSettings, Report, Result, ResultExt, Stream, Uses,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,8 @@ use crate::registry::{ModelCard, Registry, check_model_name};
 /// A row without a label is predicted and not learned. A row that lacks a feature, or whose label is none, leaves by the
 /// port `failed`.
 ///
-/// Versions go to the flow's registry when the flow commits; the first one becomes `champion`. A `predict` node of the
+/// Versions go to the flow's registry when the flow commits; the first one becomes `champion`. A model that has diverged
+/// is not published, but ends the flow with an error. A `predict` node of the
 /// same flow that names the model gets them at the next border.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -241,6 +242,7 @@ impl Trainer {
     /// Makes a version of the model as it is, sends it to the flow's `predict` nodes, and keeps it until the commit.
     fn stage(&mut self, out: &mut Collector) -> Result<()> {
         let rows = self.model.model().rows();
+        self.model.model().check_finite().doing(|| format!("publishing model `{}`", self.name))?;
         let bytes = self.model.model().save()?;
         let sha256 = sha256(&bytes);
         let version: RecordBatch = version::batch(&self.versions, &self.name, rows, &sha256, &bytes)?;

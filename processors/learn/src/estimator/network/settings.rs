@@ -16,7 +16,8 @@ pub struct NetworkSettings {
     /// "relu" }, { dropout = 0.1 }, { dense = 32 }]`.
     pub(crate) layers: Vec<LayerSettings>,
     /// What is minimised. For classes `log_loss`, which is all there is for them; for numbers `squared_error` if
-    /// nothing is said.
+    /// nothing is said, `absolute_error`, or `huber`, which is linear from a distance of 1 on. Numbers are learned as they
+    /// are: a label of hundreds or thousands is learned sooner if an `sql` node divides it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) loss: Option<NetworkLoss>,
     /// How the weights follow the gradient.
@@ -37,7 +38,8 @@ pub struct NetworkSettings {
     #[serde(default = "default_batch_rows")]
     #[schemars(range(min = 1, max = 1048576))]
     pub(crate) batch_rows: u32,
-    /// How many numbers stand for a text or boolean. They are learned with the rest.
+    /// How many numbers stand for a text or boolean, learned with the rest. As `features` says, every value has a slot of
+    /// its own (`one_hot`) or shares one (`hash`); a network has so many numbers for each slot.
     #[serde(default = "default_embedding")]
     #[schemars(range(min = 1, max = 4096))]
     pub(crate) embedding: u32,
