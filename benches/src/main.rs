@@ -20,6 +20,7 @@ mod python;
 mod quickstart;
 mod sql;
 mod start;
+mod time;
 mod windows;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("ndjson", ndjson::run),
     ("chain", chain::run),
     ("windows", windows::run),
+    ("time", time::run),
     ("edge", edge::run),
     ("memory", memory::run),
     ("start", start::run),

@@ -22,13 +22,17 @@ use crate::{flow, own_process};
 const ROWS: u64 = 10_000_000;
 const BATCH_ROWS: u64 = 1024;
 const KEYS: u64 = 1000;
+
+/// How many µs there are between rows.
+const STEP: i64 = 600;
+
 const RUNS: usize = 5;
 const MANY_KEYS: u64 = 1_000_000;
 const CASES: u64 = 1000;
 
 /// All three.
 pub fn run() -> Result<Vec<Measurement>> {
-    let rates = (0..RUNS).map(|_| throughput()).collect::<Result<Vec<_>>>()?;
+    let rates = (0..RUNS).map(|_| throughput("window", summed_up(), &["from"], ROWS)).collect::<Result<Vec<_>>>()?;
     let [groups, mib] = own_process::numbers_of(&["windows-memory"])?;
     let differences =
         (0..CASES).map(differs).collect::<Result<Vec<_>>>()?.into_iter().filter(|differs| *differs).count();
@@ -54,19 +58,35 @@ pub fn run() -> Result<Vec<Measurement>> {
     ])
 }
 
-fn window(settings: serde_json::Value) -> Result<Box<dyn ProcessorSettings>> {
+fn processor(kind: &str, settings: serde_json::Value) -> Result<Box<dyn ProcessorSettings>> {
     let registry: Registry = flow::registry();
-    let kind = registry.find(Role::Processor, "window").ok_or_else(|| Error::new("there is no `window`"))?;
-    match kind.parse(settings).map_err(|problem| Error::new(problem.to_string()))? {
+    let found = registry.find(Role::Processor, kind).ok_or_else(|| Error::new(format!("there is no `{kind}`")))?;
+    match found.parse(settings).map_err(|problem| Error::new(problem.to_string()))? {
         Parsed::Processor(settings) => Ok(settings),
-        Parsed::Input(_) | Parsed::Output(_) => Err(Error::new("`window` is no processor")),
+        Parsed::Input(_) | Parsed::Output(_) => Err(Error::new(format!("`{kind}` is no processor"))),
     }
 }
 
-fn build(settings: serde_json::Value, rows: &RecordBatch) -> Result<(Box<dyn Processor>, usize)> {
-    let stream =
-        Stream { port: "from".into(), node: "input".into(), schema: rows.schema(), event_time: Some("at".into()) };
-    let plan = window(settings)?.plan(&context(), &[stream]).map_err(|problems| Error::new(format!("{problems:?}")))?;
+fn window(settings: serde_json::Value) -> Result<Box<dyn ProcessorSettings>> {
+    processor("window", settings)
+}
+
+/// A processor over such rows on all of its inputs, and how many ports it has.
+pub fn build(
+    kind: &str,
+    settings: serde_json::Value,
+    inputs: &[&str],
+    rows: &RecordBatch,
+) -> Result<(Box<dyn Processor>, usize)> {
+    let stream = |port: &&str| Stream {
+        port: (*port).into(),
+        node: (*port).into(),
+        schema: rows.schema(),
+        event_time: Some("at".into()),
+    };
+    let streams: Vec<Stream> = inputs.iter().map(stream).collect();
+    let plan = processor(kind, settings)?.plan(&context(), &streams);
+    let plan = plan.map_err(|problems| Error::new(format!("{problems:?}")))?;
     Ok(((plan.build)()?, plan.ports.len()))
 }
 
@@ -74,14 +94,14 @@ fn summed_up() -> serde_json::Value {
     json!({ "size": "1m", "keys": ["k"], "select": { "n": "count(*)", "mean": "avg(v)", "most": "max(v)" } })
 }
 
-/// A batch of rows that follow each other by 600 µs, so that a minute has 100 of each of 1,000 keys.
-fn batch(first: u64, keys: u64) -> Result<RecordBatch> {
+/// A batch of rows that follow each other by [`STEP`], so that a minute has 100 of each of 1,000 keys.
+pub fn batch(first: u64, keys: u64) -> Result<RecordBatch> {
     let rows = first..first + BATCH_ROWS;
     let columns: [(&str, ArrayRef); 3] = [
         (
             "at",
             Arc::new(
-                TimestampMicrosecondArray::from_iter_values(rows.clone().map(|row| row as i64 * 600))
+                TimestampMicrosecondArray::from_iter_values(rows.clone().map(|row| row as i64 * STEP))
                     .with_timezone("UTC"),
             ),
         ),
@@ -91,25 +111,29 @@ fn batch(first: u64, keys: u64) -> Result<RecordBatch> {
     Ok(RecordBatch::try_from_iter(columns)?)
 }
 
-fn throughput() -> Result<f64> {
-    let batches = (0..ROWS / BATCH_ROWS).map(|number| batch(number * BATCH_ROWS, KEYS)).collect::<Result<Vec<_>>>()?;
-    let (mut window, ports) = build(summed_up(), &batches[0])?;
+/// How many rows a processor takes in a second, all inputs together.
+pub fn throughput(kind: &str, settings: serde_json::Value, inputs: &[&str], rows: u64) -> Result<f64> {
+    let batches = (0..rows / BATCH_ROWS).map(|number| batch(number * BATCH_ROWS, KEYS)).collect::<Result<Vec<_>>>()?;
+    let (mut processor, ports) = build(kind, settings, inputs, &batches[0])?;
     let mut out = Collector::new(ports);
     let start = Instant::now();
-    for (number, rows) in (0..).zip(batches) {
+    for (number, rows) in (0..).zip(&batches) {
         let (start, end) = (number * BATCH_ROWS, (number + 1) * BATCH_ROWS);
-        window.process(0, Batch::new(rows, Origin::new("input", "", start, end)), &mut out)?;
-        window.watermark(end as i64 * 600, &mut out)?;
+        for port in 0..inputs.len() {
+            processor.process(port, Batch::new(rows.clone(), Origin::new("input", "", start, end)), &mut out)?;
+        }
+        processor.watermark(end as i64 * STEP, &mut out)?;
         out.take(0).for_each(drop);
     }
-    window.finish(&mut out)?;
-    Ok(rate(ROWS / BATCH_ROWS * BATCH_ROWS, start.elapsed()))
+    processor.finish(&mut out)?;
+    let rows = batches.len() as u64 * BATCH_ROWS * inputs.len() as u64;
+    Ok(rate(rows, start.elapsed()))
 }
 
 /// How many groups are open, and how many MiB they take.
 pub fn memory(_: &[String]) -> Result<[f64; 2]> {
-    let (mut window, ports) =
-        build(json!({ "size": "24h", "keys": ["k"], "select": summed_up()["select"] }), &batch(0, MANY_KEYS)?)?;
+    let settings = json!({ "size": "24h", "keys": ["k"], "select": summed_up()["select"] });
+    let (mut window, ports) = build("window", settings, &["from"], &batch(0, MANY_KEYS)?)?;
     let mut out = Collector::new(ports);
     let before = resident()?;
     for number in 0..MANY_KEYS.div_ceil(BATCH_ROWS) {

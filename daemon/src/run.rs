@@ -36,9 +36,10 @@ pub fn run(arguments: RunArguments) -> Outcome {
     let plans = plan_all(&workplace, &arguments)?;
     let data = data_runtime(arguments.threads)?;
     let control = control_runtime()?;
-    let ended = control.block_on(run_all(plans, data.handle(), arguments.json))?;
-    // A node may still sit in a system call that never returns, such as reading a terminal.
+    let ended = control.block_on(run_all(plans, data.handle(), arguments.json));
+    // A node may still compute, or sit in a system call that never returns, such as reading a terminal.
     data.shutdown_background();
+    let ended = ended?;
     let mut exit = Exit::Done;
     for flow in &ended {
         summary::print(flow, arguments.json);
@@ -91,8 +92,12 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, quiet: bool) -> Result<Vec<End
         }
         let (flow, rows) = (plan.flow.clone(), known_rows(&plan));
         let kinds = plan.nodes.iter().map(|node| node.kind).collect();
-        let running = RunningFlow::start(plan, Effects::Commit, data)
-            .map_err(|error: NodeError| Error::new(error.to_string()))?;
+        let running = RunningFlow::start(plan, Effects::Commit, data).map_err(|error: NodeError| {
+            if quiet {
+                summary::print_unstarted(&flow, &error);
+            }
+            Error::new(error.to_string())
+        })?;
         let stats = running.stats();
         stoppers.push(running.stopper());
         let progress = console.flow(&flow, rows, stats.clone());
@@ -130,12 +135,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first signal drains; the second gives up.
 fn stop(stoppers: &[Stopper], interrupts: usize) {
+    // Said when it is done, so that it holds by the time somebody reads it.
     if interrupts == 1 {
-        eprintln!("stopping: finishing what was read; interrupt again to give up");
         stoppers.iter().for_each(Stopper::drain);
+        eprintln!("stopping: finishing what was read; interrupt again to give up");
     } else {
-        eprintln!("giving up: nothing is committed");
         stoppers.iter().for_each(Stopper::give_up);
+        eprintln!("giving up: nothing is committed");
     }
 }
 

@@ -7,7 +7,7 @@ use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use indicatif::HumanCount;
 use millstream_core::{Metrics, ModelReport, Report};
 use millstream_engine::file::Diagnostics;
-use millstream_engine::run::Status;
+use millstream_engine::run::{NodeError, Status};
 use millstream_engine::stats::NodeStats;
 use serde_json::{Map, Value, json};
 
@@ -25,10 +25,19 @@ pub fn print(flow: &Ended, as_json: bool) {
 /// Prints the JSON line of a flow that does not check.
 pub fn print_unchecked(flow: &Path, diagnostics: &Diagnostics) {
     let name = flow.file_stem().unwrap_or_default().to_string_lossy();
+    print_not_run(&name, json!({ "node": null, "message": diagnostics.to_string() }));
+}
+
+/// Prints the JSON line of a flow of which a node can't be built.
+pub fn print_unstarted(flow: &str, error: &NodeError) {
+    print_not_run(flow, json!({ "node": error.node, "message": error.error.to_string() }));
+}
+
+fn print_not_run(flow: &str, error: Value) {
     let line = json!({
-        "flow": name,
+        "flow": flow,
         "status": "failed",
-        "error": { "node": null, "message": diagnostics.to_string() },
+        "error": error,
         "elapsed_s": 0.0,
         "nodes": {},
         "models": {},

@@ -51,8 +51,10 @@ impl ProcessorSettings for DedupSettings {
         let keys = Keys::plan("keys", &self.keys, &stream.schema)?;
         let span = match self.within {
             None => None,
-            Some(within) if within.micros() > 0 => Some((stream.require_event_time()?, within.micros())),
-            Some(_) => return Err(Problem::new("a span can't be 0").at(["within"]).into()),
+            Some(within) => match within.span().map_err(|problem| problem.at(["within"]))? {
+                0 => return Err(Problem::new("a span can't be 0").at(["within"]).into()),
+                span => Some((stream.require_event_time()?, span)),
+            },
         };
         let ports = vec![PortPlan::main(stream.schema.clone()), PortPlan::side("repeated", stream.schema.clone())];
         let time = stream.event_time.iter().filter(|_| span.is_some());

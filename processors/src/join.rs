@@ -99,6 +99,7 @@ impl ProcessorSettings for JoinSettings {
         };
         let mut uses = vec![Uses::passing_on(self.on.names().map(|(left, _)| left)), self.side_uses()];
         if let Some(within) = self.within {
+            let within = within.span().map_err(|problem| problem.at(["within"]))?;
             for (uses, stream) in uses.iter_mut().zip([from, with]) {
                 uses.columns.iter_mut().for_each(|columns| columns.extend(stream.event_time.clone()));
                 // Rows that come late are passed on.
@@ -130,7 +131,7 @@ impl JoinSettings {
     /// The plan for two streams.
     fn plan_streams(
         &self,
-        within: Duration,
+        within: i64,
         from: &Stream,
         with: &Stream,
         keys: Keys,
@@ -149,7 +150,7 @@ impl JoinSettings {
         ];
         let all = (0..from.schema.fields().len()).collect();
         let sides = [(keys.left, left, all), (keys.right, right, taken)];
-        let streams = Streams::new(self.kind, within.micros(), self.max_rows, schema, keys.types, sides);
+        let streams = Streams::new(self.kind, within, self.max_rows, schema, keys.types, sides);
         let streams = streams.map_err(|error| Problem::new(error.to_string()))?;
         Ok(ProcessorPlan { ports, uses, fails: true, build: Box::new(|| Ok(Box::new(streams))) })
     }

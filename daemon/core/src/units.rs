@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::Problem;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 
@@ -18,6 +19,15 @@ impl Duration {
     /// In microseconds, as event times are counted; the longest there is if there are more.
     pub fn micros(self) -> i64 {
         i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// In microseconds, if it is so short that event times and spans can be added up: up to 1000 years.
+    pub fn span(self) -> Result<i64, Problem> {
+        const MOST: i64 = 1000 * 366 * 86_400_000_000;
+        match self.micros() {
+            span @ 0..=MOST => Ok(span),
+            _ => Err(Problem::new("a span of time can be 1000 years at most")),
+        }
     }
 }
 

@@ -177,7 +177,9 @@ impl RunningFlow {
             }
         }
         if failure.is_none() {
-            let unfinished = (0..self.stats.nodes.len()).find(|place| !finished.contains_key(place));
+            // A node that could not be interrupted may have come to its end after the flow was given up.
+            let given_up = *self.phase.borrow() == Phase::Failing;
+            let unfinished = (0..self.stats.nodes.len()).find(|place| given_up || !finished.contains_key(place));
             failure = unfinished.map(|place| (place, Error::new("interrupted before its end")));
         }
         let committed = self.settle_all(finished, &mut failure).await;

@@ -12,7 +12,7 @@ use millstream_core::{ColumnType, Error, Result, ResultExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::encode::is_usable;
+use crate::encode::{LARGEST, is_usable};
 use crate::refused::Refused;
 
 /// One of the values that a label can have.
@@ -91,6 +91,16 @@ impl Label {
         if self.classes.is_empty() { DataType::Float64 } else { own() }
     }
 
+    /// Whether its type has such a class.
+    pub(crate) fn has(&self, class: &Class) -> bool {
+        let Ok(ColumnType { data_type, .. }) = ColumnType::parse(&self.type_name) else { return false };
+        match class {
+            Class::Boolean(_) => data_type == DataType::Boolean,
+            Class::Integer(_) => data_type.is_integer(),
+            Class::Text(_) => data_type == DataType::Utf8,
+        }
+    }
+
     /// A column of labels as numbers: classes by their index. Null becomes NaN, and what is no label is marked.
     pub(crate) fn read(&self, column: &ArrayRef, refused: &mut Refused) -> Result<Vec<f64>> {
         let targets = match self.classes.first() {
@@ -115,7 +125,7 @@ impl Label {
         let value = array_value_to_string(column, row)?;
         let name = &self.column;
         if self.classes.is_empty() {
-            return Ok(format!("label `{name}` is {value}, which can't be learned"));
+            return Ok(format!("label `{name}` is {value}; numbers that are learned are finite, up to {LARGEST:e}"));
         }
         let classes: Vec<_> = self.classes.iter().take(20).map(|class| format!("`{class}`")).collect();
         Ok(format!("label `{name}` is `{value}`, which is none of its classes {}", classes.join(", ")))

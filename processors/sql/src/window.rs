@@ -147,16 +147,25 @@ const WINDOW_END: &str = "window_end";
 
 impl WindowSettings {
     fn windows(&self) -> Result<Windows, Problem> {
-        let micros = |name: &str, duration: Duration| match duration.micros() {
-            // Times and lengths are added up without a look at overflow.
-            length @ 1..=MAX_LENGTH => Ok(length),
-            _ => Err(Problem::new("a length must be between 1 ms and 1000 years").at([name])),
+        let micros = |name: &str, duration: Duration| match duration.span().map_err(|problem| problem.at([name]))? {
+            0 => Err(Problem::new("a window can't be 0 long").at([name])),
+            length => Ok(length),
         };
         let length = |name: &str, duration: Option<Duration>| duration.map(|length| micros(name, length)).transpose();
         let (size, every, gap) = (length("size", self.size)?, length("every", self.every)?, length("gap", self.gap)?);
         match (size, every, gap) {
             (Some(size), None, None) => Ok(Windows::Panes(Panes::new(size, size))),
-            (Some(size), Some(every), None) if every <= size => Ok(Windows::Panes(Panes::new(size, every))),
+            (Some(size), Some(every), None) if every <= size => {
+                let windows = (size as u64).div_ceil(every as u64) as usize;
+                match windows <= self.max_groups {
+                    true => Ok(Windows::Panes(Panes::new(size, every))),
+                    false => {
+                        let problem = format!("a row would be in {windows} windows, more than `max_groups` allows");
+                        let help = format!("let windows start less often, or raise `max_groups` ({})", self.max_groups);
+                        Err(Problem::new(problem).help(help).at(["every"]))
+                    }
+                }
+            }
             (Some(_), Some(_), None) => {
                 let problem = Problem::new("windows that start less often than they are long would leave rows out");
                 Err(problem.help("let `every` be at most `size`").at(["every"]))
@@ -218,9 +227,6 @@ impl WindowSettings {
         Ok(Arc::new(Schema::new(fields)))
     }
 }
-
-/// 1000 years in microseconds.
-const MAX_LENGTH: i64 = 1000 * 366 * 86_400_000_000;
 
 /// The windows that are open.
 enum Windows {

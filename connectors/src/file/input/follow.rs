@@ -43,7 +43,7 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
         text::flat(&options.columns.schema()).map_err(|problem| problem.at(["schema"]))?;
     }
     let (schema, source) = (options.schema(), context.node.as_str().into());
-    let files = Follow { source, folder, patterns, files: Vec::new(), turn: 0, searched: None };
+    let files = Follow { source, folder, patterns, files: Vec::new(), turn: 0, searched: None, looked: Instant::now() };
     let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
     Ok(InputPlan { schema, finite: false, replayable: true, interleaved: true, rows: None, build })
 }
@@ -103,16 +103,19 @@ struct Follow {
     files: Vec<Followed>,
     /// The file that was read last.
     turn: usize,
+    /// When files were searched for last, and when it was looked whether they should be.
     searched: Option<Instant>,
+    looked: Instant,
 }
 
 /// A file that is followed.
 struct Followed {
     /// The path at which it was found: the partition of its rows.
     name: Arc<str>,
+    path: PathBuf,
     tail: Tail,
-    /// Since when it is no longer there: the path at which it is now, if any.
-    moved: Option<(Instant, Option<Arc<str>>)>,
+    /// Since when it is no longer there: and where it is now, if anywhere.
+    moved: Option<(Instant, Option<SourceFile>)>,
 }
 
 impl Followed {
@@ -120,13 +123,19 @@ impl Followed {
     fn is_left(&self) -> bool {
         self.moved.as_ref().is_some_and(|(since, _)| self.tail.changed().max(*since).elapsed() >= LINGER)
     }
+
+    /// Whether its path leads to something else by now, or nowhere, which is not known yet.
+    fn has_lost_its_name(&self) -> bool {
+        let there = self.path.metadata().ok().map(|metadata| Identity::of(&metadata));
+        self.moved.is_none() && there != Some(self.tail.identity())
+    }
 }
 
 #[async_trait]
 impl Input for Follow {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         loop {
-            if self.searched.is_none_or(|searched| searched.elapsed() >= SEARCH) {
+            if self.is_search_due() {
                 self.search(out)?;
             }
             if self.read(out)? {
@@ -138,10 +147,34 @@ impl Input for Follow {
 }
 
 impl Follow {
+    /// Whether files must be searched for: now and then, and as soon as one has lost its name, so that its successor is
+    /// opened before it loses its own.
+    fn is_search_due(&mut self) -> bool {
+        let Some(searched) = self.searched else { return true };
+        if self.looked.elapsed() < LOOK {
+            return false;
+        }
+        self.looked = Instant::now();
+        let leaving = self.files.iter().any(|file| file.moved.is_some());
+        searched.elapsed() >= if leaving { LOOK } else { SEARCH } || self.files.iter().any(Followed::has_lost_its_name)
+    }
+
+    /// Whether a file must not be read yet, because another one is, or will be, that had the same name before it.
+    fn must_wait(&self, index: usize) -> bool {
+        let (name, leaving) = (&self.files[index].name, self.files[index].moved.is_some());
+        let before = |(other, file): (usize, &Followed)| {
+            other != index && file.name == *name && file.moved.is_some() && (other < index || !leaving)
+        };
+        self.files.iter().enumerate().any(before)
+    }
+
     /// Reads from the next file that has something. Returns false if none has.
     fn read(&mut self, out: &mut Collector) -> Result<bool> {
         for _ in 0..self.files.len() {
             self.turn = (self.turn + 1) % self.files.len();
+            if self.must_wait(self.turn) {
+                continue;
+            }
             let file = &mut self.files[self.turn];
             let name = file.name.clone();
             let named = || format!("reading `{name}`");
@@ -161,16 +194,20 @@ impl Follow {
     /// Follows the file by its new name, or gives it up. Another one may have waited for its name.
     fn leave(&mut self, rows: &mut Rows, out: &mut Collector) -> Result<()> {
         let file = &mut self.files[self.turn];
-        out.change_partition(PartitionChange::Gone(file.name.clone()));
+        let left = file.name.clone();
+        out.change_partition(PartitionChange::Gone(left.clone()));
         match file.moved.take() {
-            Some((_, Some(name))) => {
-                out.change_partition(PartitionChange::Added(name.clone()));
-                file.name = name;
+            Some((_, Some(found))) => {
+                out.change_partition(PartitionChange::Added(found.name.clone()));
+                (file.name, file.path) = (found.name, found.path);
             }
             _ => {
                 file.tail.end(rows)?;
                 self.files.remove(self.turn);
             }
+        }
+        if self.files.iter().any(|file| file.name == left) {
+            out.change_partition(PartitionChange::Added(left));
         }
         self.searched = None;
         Ok(())
@@ -180,20 +217,19 @@ impl Follow {
     fn search(&mut self, out: &mut Collector) -> Result<()> {
         self.searched = Some(Instant::now());
         let found = self.find()?;
-        let names: HashMap<Identity, &Arc<str>> =
-            found.iter().rev().map(|(identity, file, _)| (*identity, &file.name)).collect();
+        let places: HashMap<Identity, &SourceFile> =
+            found.iter().rev().map(|(identity, file, _)| (*identity, file)).collect();
         for file in &mut self.files {
-            let name = names.get(&file.tail.identity()).copied();
+            let place = places.get(&file.tail.identity()).copied();
             file.moved = match file.moved.take() {
-                _ if name == Some(&file.name) => None,
-                Some((since, _)) => Some((since, name.cloned())),
-                None => Some((Instant::now(), name.cloned())),
+                _ if place.is_some_and(|place| place.name == file.name) => None,
+                Some((since, _)) => Some((since, place.cloned())),
+                None => Some((Instant::now(), place.cloned())),
             };
         }
         let mut known: HashSet<Identity> = self.files.iter().map(|file| file.tail.identity()).collect();
-        let taken: HashSet<Arc<str>> = self.files.iter().map(|file| file.name.clone()).collect();
         for (identity, SourceFile { name, path }, pattern) in found {
-            if known.contains(&identity) || taken.contains(&name) {
+            if known.contains(&identity) {
                 continue;
             }
             let Some(tail) =
@@ -202,8 +238,10 @@ impl Follow {
                 continue;
             };
             if known.insert(tail.identity()) {
-                out.change_partition(PartitionChange::Added(name.clone()));
-                self.files.push(Followed { name, tail, moved: None });
+                if !self.files.iter().any(|file| file.name == name) {
+                    out.change_partition(PartitionChange::Added(name.clone()));
+                }
+                self.files.push(Followed { name, path, tail, moved: None });
             }
         }
         Ok(())
@@ -344,6 +382,32 @@ mod tests {
         let (added, gone) = (PartitionChange::Added("a.ndjson".into()), PartitionChange::Gone("a.ndjson".into()));
         let expected = [&added, &gone, &added, &gone, &added].map(Clone::clone);
         assert_eq!(followed.out.take_partitions(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_follow_each_other_quickly_are_read_in_their_order() {
+        let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+        for file in 0..5 {
+            followed.append("a.ndjson", &format!("{{\"n\": {file}}}\n"));
+            // Not long enough for the one before to be given up.
+            let quiet = Duration::from_millis(300);
+            while let Ok(progress) = tokio::time::timeout(quiet, followed.input.next(&mut followed.out)).await {
+                progress.unwrap();
+            }
+            followed.rename("a.ndjson", &format!("{file}.old"));
+        }
+        let found = followed.rows().await;
+        let expected = [0, 1, 2, 3, 4].map(|file: u64| ("a.ndjson".to_owned(), 0, file.to_string()));
+        assert_eq!(found, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_line_may_be_long() {
+        let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+        followed.append("a.ndjson", &" ".repeat(20 << 20));
+        assert_eq!(followed.rows().await, []);
+        followed.append("a.ndjson", "{\"n\": 1}\n{\"n\": 2}\n");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "1 2")]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_core::Result;
-use millstream_formats::{BatchReader, Pace, ReadOptions, Rows};
+use millstream_formats::{BatchReader, MAX_ROW_BYTES, Pace, ReadOptions, Rows};
 use tokio::time::Instant;
 
 /// What a file is, whatever its name.
@@ -27,6 +27,9 @@ impl Identity {
 
 /// How many of a file's first bytes are remembered.
 const BEGINNING: usize = 1024;
+
+/// How many bytes are searched for a line break at once.
+const CHUNK: usize = 64 << 10;
 
 /// So many bytes are read until it is checked again that the file is still the same.
 const STRETCH: u64 = 16 << 20;
@@ -128,8 +131,10 @@ impl Tail {
         if self.beginning.len() < BEGINNING {
             self.beginning = self.first_bytes(length.min(BEGINNING as u64) as usize)?;
         }
+        // A first line may be longer than a stretch.
         let from = self.reach.from.load(Ordering::Relaxed);
-        self.reach.to.store(length.min(from + STRETCH), Ordering::Relaxed);
+        let to = if self.reader.is_some() { length.min(from + STRETCH) } else { length };
+        self.reach.to.store(to, Ordering::Relaxed);
         Ok(true)
     }
 
@@ -168,7 +173,11 @@ impl Tail {
 
     fn has_line(&self) -> Result<bool> {
         let to = self.reach.to.load(Ordering::Relaxed);
-        let mut chunk = vec![0; BEGINNING];
+        if to > MAX_ROW_BYTES as u64 {
+            // The reader says that it is too long.
+            return Ok(true);
+        }
+        let mut chunk = vec![0; CHUNK];
         let mut from = 0;
         while from < to {
             let read = self.file.read_at(&mut chunk, from)?;

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use millstream_core::{Result, ResultExt};
+use millstream_core::{Problem, Result, ResultExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
@@ -26,6 +26,17 @@ pub enum DeviceSettings {
     /// The CUDA device with this number, counted from 0.
     Cuda(usize),
 }
+
+/// Says if this build has no such device, whatever the machine has.
+pub fn check_build(device: DeviceSettings) -> Result<(), Problem> {
+    match device {
+        DeviceSettings::Cuda(_) if !cfg!(feature = "cuda") => Err(Problem::new(NO_CUDA).help(HOW_TO_CUDA)),
+        _ => Ok(()),
+    }
+}
+
+const NO_CUDA: &str = "this build has no CUDA";
+const HOW_TO_CUDA: &str = "build with the feature `cuda`, as `.ci/cuda` does, or use `cpu`";
 
 /// What `device` stands for in this build and on this machine: the CPU, or a CUDA device that works.
 pub fn find(device: DeviceSettings) -> Result<DeviceSettings> {
@@ -71,7 +82,7 @@ mod cuda {
     use millstream_core::{Error, Result};
 
     pub fn count() -> Result<usize> {
-        Err(Error::new("this build has no CUDA; build with the feature `cuda`, as `.ci/cuda` does, or use `cpu`"))
+        Err(Error::new(format!("{}; {}", super::NO_CUDA, super::HOW_TO_CUDA)))
     }
 
     pub fn try_out(_number: usize) -> Result<()> {

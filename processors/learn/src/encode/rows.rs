@@ -11,7 +11,7 @@ use super::{Feature, Missing};
 use crate::refused::Refused;
 
 /// The largest number that may be learned from: its square is finite, and so is a sum of such.
-const LARGEST: f64 = 1e150;
+pub(crate) const LARGEST: f64 = 1e150;
 
 /// Whether a number may be learned from.
 #[inline(always)]
@@ -79,7 +79,9 @@ pub(crate) fn why_refused(features: &[Feature], rows: &RecordBatch, row: usize) 
         }
         if feature.encoder.is_number() && !all_usable(&numbers(&column, feature)?) {
             let value = array_value_to_string(&column, 0)?;
-            return Ok(Some(format!("feature `{name}` is {value}, which can't be learned from")));
+            let problem =
+                format!("feature `{name}` is {value}; numbers that are learned from are finite, up to {LARGEST:e}");
+            return Ok(Some(problem));
         }
     }
     Ok(None)

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::Predictions;
-use crate::device::DeviceSettings;
+use crate::device::{self, DeviceSettings};
 use crate::encode::{Encoder, Feature, Missing};
 use crate::estimator::{EstimatorSettings, Labels};
 use crate::label::{Class, Label};
@@ -62,7 +62,10 @@ impl Signature {
     /// Says if a device was asked for that such a model isn't computed on.
     pub(crate) fn check_device(&self, device: DeviceSettings) -> Result<(), Problem> {
         match (&self.estimator, device) {
-            (EstimatorSettings::Network(_), _) | (_, DeviceSettings::Auto | DeviceSettings::Cpu) => Ok(()),
+            (_, DeviceSettings::Auto | DeviceSettings::Cpu) => Ok(()),
+            (EstimatorSettings::Network(_), DeviceSettings::Cuda(_)) => {
+                device::check_build(device).map_err(|problem| problem.under("device"))
+            }
             (estimator, DeviceSettings::Cuda(_)) => {
                 let problem = format!("`{}` is always computed on the CPU", estimator.name());
                 Err(Problem::new(problem).help("leave `device` out: it is for networks").under("device"))
@@ -96,6 +99,10 @@ impl Signature {
     fn check(&self) -> Result<(), String> {
         self.features.iter().try_for_each(check_slots)?;
         check_classes(&self.estimator, &self.label.classes)?;
+        if let Some(odd) = self.label.classes.iter().find(|class| !self.label.has(class)) {
+            let Label { column, type_name, .. } = &self.label;
+            return Err(format!("`{odd}` is no value of the label `{column}`, which is {type_name}"));
+        }
         self.estimator.check(&self.label.classes).map_err(|problem| problem.message)?;
         let weights = self.weights();
         if weights > MOST_WEIGHTS {

@@ -6,7 +6,7 @@ use millstream_core::{Error, Result, known_names};
 
 use super::reference::check_alias;
 use super::versions::to_json;
-use super::{CHAMPION, Registry, check_model_name, numbers};
+use super::{CHAMPION, MOST_NUMBERS, Registry, check_model_name, numbers};
 
 /// Aliases and the versions that they point at.
 pub type Aliases = BTreeMap<String, u64>;
@@ -73,7 +73,8 @@ impl Registry {
         let folder = folder(model);
         let keys = self.store.list(&folder)?;
         let number = |key: &String| key.strip_prefix(&folder)?.strip_suffix(".json")?.parse::<u64>().ok();
-        let Some(number) = keys.iter().filter_map(number).max() else { return Ok((0, Aliases::new())) };
+        let numbers = keys.iter().filter_map(number).filter(|number| *number < MOST_NUMBERS);
+        let Some(number) = numbers.max() else { return Ok((0, Aliases::new())) };
         Ok((number, self.read_json(&key(model, number))?.unwrap_or_default()))
     }
 }

@@ -25,6 +25,9 @@ pub use reference::{ModelReference, Selector, check_model_name};
 /// The alias that a model's first version gets, and that a bare name means.
 pub const CHAMPION: &str = "champion";
 
+/// Numbers of versions and alias tables have eight digits; whatever has more is none of ours.
+const MOST_NUMBERS: u64 = 100_000_000;
+
 /// Where models are kept.
 pub struct Registry {
     store: Box<dyn Store>,

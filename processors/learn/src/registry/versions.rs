@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::card::now;
-use super::{ModelCard, Registry, Resolved, check_model_name};
+use super::{MOST_NUMBERS, ModelCard, Registry, Resolved, check_model_name};
 use crate::model::sha256;
 
 /// How the key ends that makes a version one.
@@ -69,7 +69,7 @@ impl Registry {
         let folder = versions_folder(model);
         let keys = self.store.list(&folder)?;
         let number = |key: &String| key.strip_prefix(&folder)?.split('/').next()?.parse().ok();
-        let mut numbers: Vec<u64> = keys.iter().filter_map(number).collect();
+        let mut numbers: Vec<u64> = keys.iter().filter_map(number).filter(|number| *number < MOST_NUMBERS).collect();
         numbers.dedup();
         Ok(numbers)
     }

@@ -264,7 +264,8 @@ fn default_weight_decay() -> f64 {
     0.01
 }
 
-/// The most units of a layer, and rows of a batch.
+/// The most layers, units of a layer, and rows of a batch.
+const MOST_LAYERS: usize = 1000;
 const MOST_UNITS: u32 = 1 << 16;
 const MOST_BATCH_ROWS: u32 = 1 << 20;
 const MOST_EMBEDDING: u32 = 1 << 12;
@@ -272,6 +273,10 @@ const MOST_EMBEDDING: u32 = 1 << 12;
 impl NetworkSettings {
     /// Says what is wrong with the values, for a label of these classes, or of none.
     pub(crate) fn check(&self, classes: &[Class]) -> Result<(), Problem> {
+        if self.layers.len() > MOST_LAYERS {
+            let problem = format!("there are {} layers; {MOST_LAYERS} are the most", self.layers.len());
+            return Err(Problem::new(problem).under("layers"));
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             layer.check().map_err(|problem| problem.under(index).under("layers"))?;
         }
@@ -355,6 +360,11 @@ impl OptimizerSettings {
             Self::Adam { learning_rate, beta1, beta2, epsilon }
             | Self::AdamW { learning_rate, beta1, beta2, epsilon, .. } => {
                 check_not_negative(&[("learning_rate", *learning_rate), ("epsilon", *epsilon)])?;
+                // In the precision of the weights.
+                if *epsilon as f32 == 0.0 {
+                    let problem = format!("`epsilon` is {epsilon}, so that weights without gradient would be 0 / 0");
+                    return Err(Problem::new(problem).help("such as 1e-8").under("epsilon"));
+                }
                 check_share("beta1", *beta1)?;
                 check_share("beta2", *beta2)?;
                 match self {

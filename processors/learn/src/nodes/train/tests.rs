@@ -115,7 +115,7 @@ fn labels_that_are_none_fail() {
         why,
         [
             "label `kind` is `tulip`, which is none of its classes `rose`, `lily`, `iris`",
-            "feature `length` is NaN, which can't be learned from"
+            "feature `length` is NaN; numbers that are learned from are finite, up to 1e150"
         ]
     );
     let text = driven.text("main");
