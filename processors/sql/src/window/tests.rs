@@ -180,7 +180,12 @@ fn settings_that_are_wrong() {
         ("select = { n = 'count(*)' }", "a window needs a length"),
         ("size = '1m'\ngap = '1m'\nselect = { n = 'count(*)' }", "sessions have no length"),
         ("size = '1m'\nevery = '2m'\nselect = { n = 'count(*)' }", "start less often"),
-        ("size = '0s'\nselect = { n = 'count(*)' }", "between 1 ms and 1000 years"),
+        ("size = '0s'\nselect = { n = 'count(*)' }", "a window can't be 0 long"),
+        ("size = '400000d'\nselect = { n = 'count(*)' }", "1000 years at most"),
+        (
+            "size = '10s'\nevery = '1s'\nmax_groups = 9\nselect = { n = 'count(*)' }",
+            "a row would be in 10 windows, more than `max_groups` allows",
+        ),
         ("size = '1m'\nselect = { n = 'sum(country)' }", "`sum` does not take utf8"),
         ("size = '1m'\nselect = { n = 'summ(amount)' }", "there is no aggregate `summ`; did you mean `sum`?"),
         ("size = '1m'\nselect = { n = 'amount + 1' }", "this is no aggregate"),
