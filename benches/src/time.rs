@@ -17,7 +17,7 @@ pub fn run() -> Result<Vec<Measurement>> {
         (
             "join within 1 s, three matches a row",
             "join",
-            json!({ "on": ["k"], "take": ["v"], "within": "1s" }),
+            json!({ "on": ["k"], "take": [], "within": "1s" }),
             &["from", "with"],
         ),
         ("sort by time", "sort", json!({ "by": ["at"] }), &["from"]),

@@ -38,7 +38,7 @@ use crate::text;
 /// match `path`, until the flow is stopped. A line is read when its line break is there. Files are looked at every 100 ms,
 /// and searched for every second. A file is known by what it is, not by its name: when it is renamed and a new one takes
 /// its place, as in the rotation of logs, it is read to its end, until nothing has come for a second, and only then the new
-/// one. A file that was emptied, or begins otherwise than before, is read anew from its beginning. Where a rotation makes
+/// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read anew from its beginning. Where a rotation makes
 /// copies or packs files, `path` should not match the copies, which would be read as new files; packed ones are left out.
 /// Every file is a partition of its own; with `event_time`, set `idle` if one may fall silent while others go on. After a
 /// crash rows can be read again only as long as their files are there.

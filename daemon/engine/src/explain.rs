@@ -46,8 +46,12 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
         let _ = writeln!(text, "      {}: {}", port.name, columns(port.canonical.schema()));
     }
     let line = match &node.body {
-        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } => {
+        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } if plan.is_finite() => {
             "delivers every row exactly once: visible at the commit".to_owned()
+        }
+        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } => {
+            "delivers every row exactly once: visible when the flow is stopped; a crash before that loses the run"
+                .to_owned()
         }
         PlannedBody::Output { delivery: Delivery::AtLeastOnce, .. } => {
             "delivers at least once: rows are visible as they are written".to_owned()
