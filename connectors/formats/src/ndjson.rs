@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -254,12 +254,20 @@ impl Column {
 fn whole(array: &ArrayRef, integer: &DataType) -> Result<ArrayRef, String> {
     /// Below this, every integer is a floating-point number of its own.
     const EXACT: f64 = (1_i64 << 53) as f64;
-    let is_whole = |number: &f64| number.trunc() == *number && number.abs() < EXACT;
-    // Where there is null the value is 0. No early exit, so that several numbers are checked at once.
-    if !array.as_primitive::<Float64Type>().values().iter().fold(true, |all, number| all & is_whole(number)) {
+    let numbers = array.as_primitive::<Float64Type>();
+    let mut all = true;
+    // Where there is null the value is 0. No early exit, so that several numbers are converted at once.
+    let convert = |number: &f64| {
+        let integer = *number as i64;
+        all &= integer as f64 == *number && number.abs() < EXACT;
+        integer
+    };
+    let integers: Vec<i64> = numbers.values().iter().map(convert).collect();
+    if !all {
         return Err("a number may be no integer".to_owned());
     }
-    cast_with_options(array, integer, &CastOptions { safe: false, ..CastOptions::default() }).map_err(complaint)
+    let integers: ArrayRef = Arc::new(Int64Array::new(integers.into(), numbers.nulls().cloned()));
+    cast_with_options(&integers, integer, &CastOptions { safe: false, ..CastOptions::default() }).map_err(complaint)
 }
 
 /// Reads NDJSON. Blank lines are skipped and count no position.
@@ -296,9 +304,10 @@ impl NdjsonReader {
     fn feed(&mut self) -> Result<Option<usize>> {
         let (mut fed, mut dry) = (0, false);
         loop {
-            let text = self.window.lines();
+            let (text, start) = (self.window.lines(), fed);
+            let mut breaks = memchr::memchr_iter(b'\n', &text[start..]);
             while fed < text.len() && !is_full(&self.stretches, fed, self.lines.batch_rows) {
-                let end = memchr::memchr(b'\n', &text[fed..]).map_or(text.len(), |length| fed + length + 1);
+                let end = breaks.next().map_or(text.len(), |length| start + length + 1);
                 if !takes_line(&mut self.stretches, &text[fed..end]) {
                     return Ok(None);
                 }

@@ -180,7 +180,9 @@ impl Model {
         let mut model = Self::new(Signature::from_json(&about)?);
         model.encoders.load(&tensors)?;
         model.estimator.load(&tensors)?;
-        model.rows = *tensors.u64s("rows")?.first().ok_or_else(|| Error::new("the tensor `rows` is empty"))?;
+        let rows = tensors.u64s("rows")?;
+        let rows = rows.first().filter(|rows| **rows < 1 << 53);
+        model.rows = *rows.ok_or_else(|| Error::new("the tensor `rows` of the model is damaged"))?;
         Ok(model)
     }
 }
