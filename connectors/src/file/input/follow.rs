@@ -159,20 +159,20 @@ impl Follow {
         searched.elapsed() >= if leaving { LOOK } else { SEARCH } || self.files.iter().any(Followed::has_lost_its_name)
     }
 
-    /// Whether a file must not be read yet, because another one is, or will be, that had the same name before it.
-    fn must_wait(&self, index: usize) -> bool {
-        let (name, leaving) = (&self.files[index].name, self.files[index].moved.is_some());
-        let before = |(other, file): (usize, &Followed)| {
-            other != index && file.name == *name && file.moved.is_some() && (other < index || !leaving)
-        };
-        self.files.iter().enumerate().any(before)
+    /// Whether a file must not be read yet, because one of those that are `leaving` had the same name before it.
+    fn must_wait(&self, index: usize, leaving: &[usize]) -> bool {
+        let file = &self.files[index];
+        let before = |other: &usize| *other < index || file.moved.is_none();
+        leaving.iter().any(|other| *other != index && before(other) && self.files[*other].name == file.name)
     }
 
     /// Reads from the next file that has something. Returns false if none has.
     fn read(&mut self, out: &mut Collector) -> Result<bool> {
+        // Mostly none, however many files there are.
+        let leaving: Vec<usize> = (0..self.files.len()).filter(|index| self.files[*index].moved.is_some()).collect();
         for _ in 0..self.files.len() {
             self.turn = (self.turn + 1) % self.files.len();
-            if self.must_wait(self.turn) {
+            if self.must_wait(self.turn, &leaving) {
                 continue;
             }
             let file = &mut self.files[self.turn];
@@ -228,6 +228,7 @@ impl Follow {
             };
         }
         let mut known: HashSet<Identity> = self.files.iter().map(|file| file.tail.identity()).collect();
+        let mut taken: HashSet<Arc<str>> = self.files.iter().map(|file| file.name.clone()).collect();
         for (identity, SourceFile { name, path }, pattern) in found {
             if known.contains(&identity) {
                 continue;
@@ -238,7 +239,7 @@ impl Follow {
                 continue;
             };
             if known.insert(tail.identity()) {
-                if !self.files.iter().any(|file| file.name == name) {
+                if taken.insert(name.clone()) {
                     out.change_partition(PartitionChange::Added(name.clone()));
                 }
                 self.files.push(Followed { name, path, tail, moved: None });
