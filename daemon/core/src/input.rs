@@ -5,7 +5,7 @@ use std::fmt;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::{Collector, PlanContext, Problems, Result};
+use crate::{Collector, Error, Parts, PlanContext, Positions, Problems, Result, State};
 
 /// An input's TOML table.
 pub trait InputSettings: Send + Sync {
@@ -44,7 +44,8 @@ pub enum Progress {
     End,
 }
 
-/// Reads rows. The engine calls `open` once, then `next` until the end or until the flow is stopped.
+/// Reads rows. The engine calls `restore` if the flow is resumed, then `open` once, then `next` until the end or until
+/// the flow is stopped.
 #[async_trait]
 pub trait Input: Send {
     /// Connects, opens files.
@@ -57,4 +58,20 @@ pub trait Input: Send {
     /// Cancel safe: the engine drops the returned future to stop the flow or to cut an epoch by time, so nothing may
     /// be lost between two polls. May compute for milliseconds, but must not block on anything that may never come.
     async fn next(&mut self, out: &mut Collector) -> Result<Progress>;
+
+    /// What it takes, besides `positions`, to go on from there. They lie within or right behind the rows that `next` has
+    /// pushed last.
+    fn snapshot(&mut self, _positions: &Positions) -> Result<Parts> {
+        Ok(Parts::default())
+    }
+
+    /// Goes on from there: the first row that is pushed of a partition is the one at its position.
+    fn restore(&mut self, _positions: &Positions, _state: &State) -> Result<()> {
+        Err(Error::new("this input can't be read again from where it was"))
+    }
+
+    /// A durable checkpoint covers all rows before `positions`: nobody will ask for them again.
+    async fn covered(&mut self, _positions: &Positions) -> Result<()> {
+        Ok(())
+    }
 }

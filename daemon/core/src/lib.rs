@@ -7,6 +7,7 @@
 //! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
 //!   (schemas from schemas, without side effects), and a plan *builds* the node.
 //! * [`Kind`] and [`Registry`]: the list of node types, with their documentation and examples.
+//! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
 //! * [`Error`]: what goes wrong while a flow runs. [`Problem`]: what is wrong with a flow file, and where.
 
 mod bytes;
@@ -23,6 +24,7 @@ mod problem;
 mod processor;
 mod registry;
 mod report;
+mod state;
 mod types;
 mod units;
 
@@ -34,7 +36,7 @@ pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
 pub use input::{Input, InputPlan, InputSettings, Progress};
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
-pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings};
+pub use output::{Delivery, Exclusive, Opening, Output, OutputPlan, OutputSettings};
 pub use plan::{PlanContext, PortPlan, PortTime, Stream, Uses};
 pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,
@@ -42,6 +44,7 @@ pub use problem::{
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
 pub use registry::{Kind, NodeKind, Parsed, Registry, Role, parse_settings};
 pub use report::{Baselines, Evaluation, Metrics, ModelReport, Report};
+pub use state::{Border, Committer, Part, Parts, Positions, Snapshot, State, Then};
 pub use types::{ColumnType, Columns, type_name};
 pub use units::{ByteSize, Duration, Rate, Share};
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A time of the data, in microseconds since 1970-01-01 UTC.
 pub type EventTime = i64;
@@ -22,7 +23,7 @@ pub enum Message {
 }
 
 /// How far event time has come on an edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Watermark {
     /// Rows with an earlier event time are late.
     At(EventTime),
@@ -31,7 +32,7 @@ pub enum Watermark {
 }
 
 /// The number of a stretch of rows between two borders. The first epoch is 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
@@ -102,5 +103,18 @@ impl Origin {
     pub fn slice(&self, offset: u64, rows: u64) -> Self {
         let start = self.start + offset;
         Self { start, end: start + rows, ..self.clone() }
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&*self.source, &*self.partition, self.start, self.end).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (source, partition, start, end): (String, String, u64, u64) = Deserialize::deserialize(deserializer)?;
+        Ok(Self::new(source, partition, start, end))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::{Batch, PlanContext, Problems, Result, Stream, Uses};
+use crate::{Batch, Border, Committer, PlanContext, Problems, Result, Snapshot, State, Stream, Uses};
 
 /// An output's TOML table.
 pub trait OutputSettings: Send + Sync {
@@ -48,28 +48,38 @@ impl fmt::Debug for OutputPlan {
     }
 }
 
-/// Writes rows. The engine calls `open` once, `write` for every batch, `prepare` when all rows have been written,
-/// and then either `commit` or `abort`.
+/// How an output is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opening<'a> {
+    /// Whether the flow keeps its state, so that what is staged has to outlive a crash.
+    pub durable: bool,
+    /// The output's state at the checkpoint from which the flow is resumed, if it had any.
+    pub state: Option<&'a State>,
+}
+
+/// Writes rows. The engine calls `open` once, then `write` for every batch, and `stage` at some borders and at the end.
+/// What was staged is made visible by the [`Committer`], or undone by `abort`.
 #[async_trait]
 pub trait Output: Send {
-    /// Connects, creates staging files.
-    async fn open(&mut self) -> Result<()> {
+    /// Connects, creates staging files; or goes on with those of a run before.
+    async fn open(&mut self, _opening: Opening<'_>) -> Result<()> {
         Ok(())
     }
 
     /// Takes rows. Waiting here slows the flow down, which is right.
     async fn write(&mut self, batch: Batch) -> Result<()>;
 
-    /// Makes durable, but not yet visible, everything that was written.
-    async fn prepare(&mut self) -> Result<()> {
-        Ok(())
+    /// Makes durable, but not yet visible, everything that was written; says what it takes to go on from here, and to
+    /// make visible what is ready.
+    async fn stage(&mut self, _border: Border) -> Result<Snapshot> {
+        Ok(Snapshot::default())
     }
 
-    /// Makes visible what was prepared. Idempotent, since it is repeated after a crash.
-    async fn commit(&mut self) -> Result<()> {
-        Ok(())
+    /// What makes visible what the output stages. Called once, before anything else.
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        None
     }
 
-    /// The flow failed: removes what was staged.
+    /// The flow failed, and keeps no state: removes what was staged and not committed.
     async fn abort(&mut self) {}
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{Batch, Collector, Epoch, EventTime, PlanContext, PortPlan, Problems, Report, Result, Stream, Uses};
+use crate::{
+    Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Problems, Report, Result, Snapshot, State,
+    Stream, Uses,
+};
 
 /// A processor's TOML table.
 pub trait ProcessorSettings: Send + Sync {
@@ -84,7 +87,7 @@ pub trait Processor: Send {
         Ok(())
     }
 
-    /// Nothing more will arrive at input port `port`.
+    /// Nothing more will arrive at input port `port`. Called again after `restore` for ports that had ended before.
     fn ended(&mut self, _port: usize, _out: &mut Collector) -> Result<()> {
         Ok(())
     }
@@ -94,14 +97,26 @@ pub trait Processor: Send {
         Ok(())
     }
 
-    /// Everything up to now is decided, so effects outside the flow may be made, such as publishing a model.
+    /// What the node needs to go on from here, and what it has staged. Called at borders behind `border`, and at the end
+    /// behind `finish`.
     ///
-    /// Never called if the flow failed. Idempotent, since it is repeated after a crash.
-    fn commit(&mut self) -> Result<()> {
+    /// It is waited for, so whatever takes long is left for later ([`crate::Parts::put_later`]).
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        Ok(Snapshot::default())
+    }
+
+    /// Goes on from a snapshot. Called at most once, before anything else, on a node that was built from settings that
+    /// leave the state as it is.
+    fn restore(&mut self, _state: &State) -> Result<()> {
         Ok(())
     }
 
-    /// How the node does, for people. Asked for a few times a second, and once after the last `commit`.
+    /// What makes visible what the node stages. Called once, before anything else.
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        None
+    }
+
+    /// How the node does, for people. Asked for a few times a second, and at the end.
     fn report(&self) -> Option<Report> {
         None
     }

@@ -1,6 +1,7 @@
 //! Drives one processor by hand, without an engine.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
@@ -17,7 +18,7 @@ pub struct Driven {
     pub ports: BTreeMap<String, Vec<RecordBatch>>,
     /// The rows that it refused.
     pub failed: Vec<FailedRow>,
-    /// Its last report, before commit.
+    /// Its last report.
     pub report: Option<Report>,
 }
 
@@ -58,29 +59,36 @@ pub fn batch(rows: RecordBatch) -> Batch {
     Batch::new(rows, origin)
 }
 
+/// When a driven processor is replaced by a new one that goes on from its snapshot, as after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    Never,
+    AtEveryBatch,
+}
+
 /// Plans and builds a processor, gives it the tables of its inputs (side inputs and the model edge first, each to its
 /// end and a border), cut into batches of `batch_rows`, then finishes it.
 ///
-/// `inputs` are port names with their tables, in the order of the plan: `from` first.
+/// `inputs` are port names with their tables, in the order of the plan: `from` first. All is done a second time with a
+/// processor that is replaced after every batch by one that is restored from its snapshot, and must come to the same.
 pub fn drive(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatch)], batch_rows: usize) -> Driven {
     let streams: Vec<_> = inputs.iter().map(|(port, rows)| stream(port, rows.schema())).collect();
-    let plan = settings.plan(&context(), &streams).unwrap();
-    let mut processor = (plan.build)().unwrap();
-    let mut out = Collector::new(plan.ports.len());
-    for (port, (_, rows)) in inputs.iter().enumerate().rev() {
-        let mut start = 0;
-        while start < rows.num_rows() {
-            let count = batch_rows.min(rows.num_rows() - start);
-            let origin = Origin::new("input", "", start as u64, (start + count) as u64);
-            processor.process(port, Batch::new(rows.slice(start, count), origin), &mut out).unwrap();
-            start += count;
+    both_ways(|renewal| {
+        let mut driver = Driver::new(settings, &streams, renewal);
+        for (port, (_, rows)) in inputs.iter().enumerate().rev() {
+            let mut start = 0;
+            while start < rows.num_rows() {
+                let count = batch_rows.min(rows.num_rows() - start);
+                driver.process(port, rows, start..start + count);
+                start += count;
+            }
+            driver.ended(port);
+            if port > 0 {
+                driver.processor.border(Epoch::default().next(), &mut driver.out).unwrap();
+            }
         }
-        processor.ended(port, &mut out).unwrap();
-        if port > 0 {
-            processor.border(Epoch::default().next(), &mut out).unwrap();
-        }
-    }
-    end(processor, &plan.ports, out)
+        driver.end()
+    })
 }
 
 /// How far rows are out of order, and how they are cut.
@@ -97,47 +105,126 @@ pub struct Timing {
 }
 
 /// Plans and builds a processor, and gives it rows whose event time is in their column `at`, with watermarks and borders
-/// as an input would have them; then finishes it.
+/// as an input would have them; then finishes it. All is done a second time with a processor that is replaced, as in
+/// [`drive`].
 pub fn drive_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timing: Timing) -> Driven {
     let stream = Stream { event_time: Some("at".into()), ..stream("from", rows.schema()) };
-    let plan = settings.plan(&context(), &[stream]).unwrap();
-    let mut processor = (plan.build)().unwrap();
-    let mut out = Collector::new(plan.ports.len());
-    let times = rows.column_by_name("at").unwrap().as_primitive::<TimestampMicrosecondType>();
-    let mut epoch = Epoch::default();
-    let (mut start, mut said) = (0, None);
-    while start < rows.num_rows() {
-        let left = |every: usize| every - start % every;
-        let count = left(timing.watermark_rows).min(left(timing.epoch_rows)).min(timing.batch_rows);
-        let end = (start + count).min(rows.num_rows());
-        let origin = Origin::new("input", "", start as u64, end as u64);
-        processor.process(0, Batch::new(rows.slice(start, end - start), origin), &mut out).unwrap();
-        start = end;
-        let is_border = start % timing.epoch_rows == 0;
-        if is_border || start % timing.watermark_rows == 0 {
-            let watermark = times.values()[..start].iter().max().map(|latest| latest - timing.lateness);
-            if watermark > said {
-                processor.watermark(watermark.unwrap(), &mut out).unwrap();
-                said = watermark;
-            }
-        }
-        if is_border {
-            epoch = epoch.next();
-            processor.border(epoch, &mut out).unwrap();
-        }
-    }
-    processor.ended(0, &mut out).unwrap();
-    end(processor, &plan.ports, out)
+    both_ways(|renewal| {
+        let mut driver = Driver::new(settings, std::slice::from_ref(&stream), renewal);
+        driver.pass_in_time(rows, timing);
+        driver.ended(0);
+        driver.end()
+    })
 }
 
-fn end(mut processor: Box<dyn Processor>, ports: &[PortPlan], mut out: Collector) -> Driven {
-    processor.finish(&mut out).unwrap();
-    let mut driven = Driven { failed: out.take_failed(), report: processor.report(), ..Driven::default() };
-    for (index, port) in ports.iter().enumerate() {
-        let batches: Vec<_> = out.take(index).map(|batch| batch.rows).collect();
-        if !batches.is_empty() {
-            driven.ports.insert(port.name.clone(), batches);
+/// Without renewals and with them.
+fn both_ways(drive: impl Fn(Renewal) -> Driven) -> Driven {
+    let driven = drive(Renewal::Never);
+    let renewed = drive(Renewal::AtEveryBatch);
+    let ports: Vec<_> = driven.ports.keys().chain(renewed.ports.keys()).collect();
+    for port in ports {
+        assert_eq!(renewed.text(port), driven.text(port), "port `{port}` of a processor that was restored");
+    }
+    let failed =
+        |driven: &Driven| driven.failed.iter().map(|row| (row.error.clone(), row.row.clone())).collect::<Vec<_>>();
+    assert_eq!(failed(&renewed), failed(&driven), "failed rows of a processor that was restored");
+    assert_eq!(
+        format!("{:?}", renewed.report),
+        format!("{:?}", driven.report),
+        "report of a processor that was restored"
+    );
+    driven
+}
+
+/// A processor at work.
+struct Driver<'a> {
+    settings: &'a dyn ProcessorSettings,
+    streams: &'a [Stream],
+    renewal: Renewal,
+    ports: Vec<PortPlan>,
+    processor: Box<dyn Processor>,
+    out: Collector,
+    /// The ports that have ended.
+    over: Vec<usize>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(settings: &'a dyn ProcessorSettings, streams: &'a [Stream], renewal: Renewal) -> Self {
+        let plan = settings.plan(&context(), streams).unwrap();
+        let out = Collector::new(plan.ports.len());
+        Self {
+            settings,
+            streams,
+            renewal,
+            ports: plan.ports,
+            processor: (plan.build)().unwrap(),
+            out,
+            over: Vec::new(),
         }
     }
-    driven
+
+    fn process(&mut self, port: usize, rows: &RecordBatch, range: Range<usize>) {
+        let origin = Origin::new("input", "", range.start as u64, range.end as u64);
+        let batch = Batch::new(rows.slice(range.start, range.len()), origin);
+        self.processor.process(port, batch, &mut self.out).unwrap();
+        if self.renewal == Renewal::AtEveryBatch {
+            self.renew();
+        }
+    }
+
+    /// Goes on with a new processor.
+    fn renew(&mut self) {
+        let state = self.processor.snapshot().unwrap().state.into_state().unwrap();
+        self.processor = (self.settings.plan(&context(), self.streams).unwrap().build)().unwrap();
+        self.processor.restore(&state).unwrap();
+        for port in &self.over {
+            self.processor.ended(*port, &mut self.out).unwrap();
+        }
+    }
+
+    fn pass_in_time(&mut self, rows: &RecordBatch, timing: Timing) {
+        let times = rows.column_by_name("at").unwrap().as_primitive::<TimestampMicrosecondType>();
+        let mut epoch = Epoch::default();
+        let (mut start, mut said) = (0, None);
+        while start < rows.num_rows() {
+            let left = |every: usize| every - start % every;
+            let count = left(timing.watermark_rows).min(left(timing.epoch_rows)).min(timing.batch_rows);
+            let end = (start + count).min(rows.num_rows());
+            self.process(0, rows, start..end);
+            start = end;
+            let is_border = start % timing.epoch_rows == 0;
+            if is_border || start % timing.watermark_rows == 0 {
+                let watermark = times.values()[..start].iter().max().map(|latest| latest - timing.lateness);
+                if watermark > said {
+                    self.processor.watermark(watermark.unwrap(), &mut self.out).unwrap();
+                    said = watermark;
+                }
+            }
+            if is_border {
+                epoch = epoch.next();
+                self.processor.border(epoch, &mut self.out).unwrap();
+            }
+        }
+    }
+
+    fn ended(&mut self, port: usize) {
+        self.processor.ended(port, &mut self.out).unwrap();
+        self.over.push(port);
+    }
+
+    fn end(mut self) -> Driven {
+        self.processor.finish(&mut self.out).unwrap();
+        if self.renewal == Renewal::AtEveryBatch {
+            self.renew();
+        }
+        let mut out = self.out;
+        let mut driven = Driven { failed: out.take_failed(), report: self.processor.report(), ..Driven::default() };
+        for (index, port) in self.ports.iter().enumerate() {
+            let batches: Vec<_> = out.take(index).map(|batch| batch.rows).collect();
+            if !batches.is_empty() {
+                driven.ports.insert(port.name.clone(), batches);
+            }
+        }
+        driven
+    }
 }

@@ -1,0 +1,222 @@
+//! What a node remembers beyond a crash: written at a checkpoint, read when its flow is resumed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Epoch, Error, Result, ResultExt};
+
+/// How far a source was read: for each of its partitions, the position of the next row.
+pub type Positions = BTreeMap<Arc<str>, u64>;
+
+/// A border at which the state of a flow is kept, and what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Border {
+    /// The epoch that ends here.
+    pub epoch: Epoch,
+    /// What follows.
+    pub then: Then,
+}
+
+/// What follows a border.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// More rows, in this run.
+    Continue,
+    /// More rows, but not in this run.
+    Stop,
+    /// Nothing: all rows have come.
+    End,
+}
+
+/// Named pieces of state on their way out of a node.
+///
+/// What takes long to turn into bytes is handed over as it is, and turned into bytes elsewhere, while the node goes on.
+#[derive(Default)]
+pub struct Parts(Vec<(String, Part)>);
+
+/// One piece of state.
+pub enum Part {
+    /// Its bytes.
+    Bytes(Vec<u8>),
+    /// Makes its bytes.
+    Later(Box<dyn FnOnce() -> Result<Vec<u8>> + Send>),
+}
+
+impl Part {
+    /// The bytes.
+    pub fn into_bytes(self) -> Result<Vec<u8>> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Later(make) => make(),
+        }
+    }
+}
+
+impl Parts {
+    /// A value, turned into bytes at once. [`State::get`] reads it.
+    pub fn put<T: Serialize + ?Sized>(&mut self, name: impl Into<String>, value: &T) -> Result<()> {
+        let name = name.into();
+        let bytes = postcard::to_allocvec(value).doing(|| format!("keeping `{name}`"))?;
+        self.0.push((name, Part::Bytes(bytes)));
+        Ok(())
+    }
+
+    /// Bytes. [`State::bytes`] reads them.
+    pub fn put_bytes(&mut self, name: impl Into<String>, bytes: Vec<u8>) {
+        self.0.push((name.into(), Part::Bytes(bytes)));
+    }
+
+    /// A value that is turned into bytes later. [`State::get`] reads it.
+    pub fn put_later<T: Serialize + Send + 'static>(&mut self, name: impl Into<String>, value: T) {
+        self.put_bytes_later(name, move || postcard::to_allocvec(&value).doing(|| "keeping a value"));
+    }
+
+    /// Bytes that are made later. [`State::bytes`] reads them.
+    pub fn put_bytes_later(
+        &mut self,
+        name: impl Into<String>,
+        make: impl FnOnce() -> Result<Vec<u8>> + Send + 'static,
+    ) {
+        self.0.push((name.into(), Part::Later(Box::new(make))));
+    }
+
+    /// Rows, in the format of Arrow IPC. [`State::rows`] reads them.
+    pub fn put_rows(&mut self, name: impl Into<String>, schema: SchemaRef, batches: Vec<RecordBatch>) {
+        self.put_bytes_later(name, move || {
+            let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
+            batches.iter().try_for_each(|batch| writer.write(batch))?;
+            Ok(writer.into_inner()?)
+        });
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Turns all into bytes, and so into what a resumed node would read.
+    pub fn into_state(self) -> Result<State> {
+        let bytes = self.0.into_iter().map(|(name, part)| Ok((name, part.into_bytes()?)));
+        Ok(State(bytes.collect::<Result<_>>()?))
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// What a node hands over at a checkpoint.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// What it needs to go on from here.
+    pub state: Parts,
+    /// What it has done since the checkpoint before and nobody has seen yet. Once the checkpoint is decided, the node's
+    /// [`Committer`] makes it visible; the node itself forgets it.
+    pub staged: Parts,
+}
+
+impl Snapshot {
+    /// Of a node that stages nothing.
+    pub fn of(state: Parts) -> Self {
+        Self { state, staged: Parts::default() }
+    }
+}
+
+/// Named pieces of state, read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State(BTreeMap<String, Vec<u8>>);
+
+impl State {
+    /// Of these pieces.
+    pub fn new(parts: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        Self(parts.into_iter().collect())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The pieces, by name.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
+    /// Whether there is a piece of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// A value that [`Parts::put`] or [`Parts::put_later`] has kept.
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        postcard::from_bytes(self.bytes(name)?).doing(|| format!("reading `{name}` of the state"))
+    }
+
+    /// Bytes.
+    pub fn bytes(&self, name: &str) -> Result<&[u8]> {
+        let bytes = self.0.get(name).map(Vec::as_slice);
+        bytes.ok_or_else(|| Error::new(format!("`{name}` is missing in the state; another build may have written it")))
+    }
+
+    /// Rows that [`Parts::put_rows`] has kept. They must have these columns.
+    pub fn rows(&self, name: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        let doing = || format!("reading `{name}` of the state");
+        let reader = StreamReader::try_new(self.bytes(name)?, None).doing(doing)?;
+        if reader.schema() != *schema {
+            return Err(Error::new(format!("{}: its rows have other columns than those of the flow", doing())));
+        }
+        reader.collect::<Result<_, _>>().doing(doing)
+    }
+}
+
+/// Makes visible what a node has staged, once a checkpoint has decided that it counts.
+///
+/// It is a thing of its own, so that the node goes on meanwhile, and so that a resumed flow does the same as a running one:
+/// it reads the last checkpoint and commits what is staged in it, whether or not that has been done before.
+#[async_trait]
+pub trait Committer: Send {
+    /// Makes visible what was staged.
+    ///
+    /// Idempotent: it is repeated after a crash, with the same `staged`, also when all of it is visible already.
+    async fn commit(&mut self, staged: &State) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_read() {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+        let rows = RecordBatch::try_from_iter_with_nullable([("n", column, true)]).expect("one column");
+        let seen = BTreeMap::from([("a".to_owned(), -0.0), ("b".to_owned(), f64::NAN)]);
+        let mut parts = Parts::default();
+        parts.put("count", &7_u64).expect("a number");
+        parts.put_later("seen", seen);
+        parts.put_rows("rows", rows.schema(), vec![rows.slice(0, 1), rows.slice(1, 2)]);
+        let state = parts.into_state().expect("all can be written");
+        assert_eq!(state.get::<u64>("count").expect("there"), 7);
+        let seen: BTreeMap<String, f64> = state.get("seen").expect("there");
+        assert!(seen["a"].is_sign_negative() && seen["b"].is_nan());
+        let read = state.rows("rows", &rows.schema()).expect("there");
+        assert_eq!(read, [rows.slice(0, 1), rows.slice(1, 2)]);
+        let error = state.get::<u64>("other").expect_err("not there").to_string();
+        assert_eq!(error, "`other` is missing in the state; another build may have written it");
+        assert!(state.get::<String>("rows").is_err());
+    }
+}
