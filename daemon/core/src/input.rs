@@ -1,6 +1,7 @@
 //! Inputs: where rows enter a flow.
 
 use std::fmt;
+use std::path::Path;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -48,8 +49,9 @@ pub enum Progress {
 /// the flow is stopped.
 #[async_trait]
 pub trait Input: Send {
-    /// Connects, opens files.
-    async fn open(&mut self) -> Result<()> {
+    /// Connects, opens files. `home` is a local folder of the node's own that outlives the run; there is none where the
+    /// flow keeps no state.
+    async fn open(&mut self, _home: Option<&Path>) -> Result<()> {
         Ok(())
     }
 

@@ -36,7 +36,7 @@ pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
 pub use input::{Input, InputPlan, InputSettings, Progress};
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
-pub use output::{Delivery, Exclusive, Opening, Output, OutputPlan, OutputSettings};
+pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings};
 pub use plan::{PlanContext, PortPlan, PortTime, Stream, Uses};
 pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,

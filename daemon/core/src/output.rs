@@ -1,6 +1,7 @@
 //! Outputs: where rows leave a flow.
 
 use std::fmt;
+use std::path::Path;
 
 use async_trait::async_trait;
 
@@ -48,21 +49,18 @@ impl fmt::Debug for OutputPlan {
     }
 }
 
-/// How an output is opened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Opening<'a> {
-    /// Whether the flow keeps its state, so that what is staged has to outlive a crash.
-    pub durable: bool,
-    /// The output's state at the checkpoint from which the flow is resumed, if it had any.
-    pub state: Option<&'a State>,
-}
-
-/// Writes rows. The engine calls `open` once, then `write` for every batch, and `stage` at some borders and at the end.
+/// Writes rows. The engine calls `restore` if the flow is resumed, then `open` once, then `write` for every batch, and `stage` at some borders and at the end.
 /// What was staged is made visible by the [`Committer`], or undone by `abort`.
 #[async_trait]
 pub trait Output: Send {
-    /// Connects, creates staging files; or goes on with those of a run before.
-    async fn open(&mut self, _opening: Opening<'_>) -> Result<()> {
+    /// Goes on from a snapshot. Called before `open`.
+    fn restore(&mut self, _state: &State) -> Result<()> {
+        Ok(())
+    }
+
+    /// Connects, creates staging files, or goes on with those of the snapshot. `home` is a local folder of the node's own
+    /// that outlives the run; where there is none, the flow keeps no state, and nothing that is staged has to outlive it.
+    async fn open(&mut self, _home: Option<&Path>) -> Result<()> {
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! The one operation that everything rests on is [`Store::put_new`]: of several processes that create the same key,
 //! exactly one wins, and what it wrote is either there whole and for good or not at all. Nothing is ever overwritten.
 
+pub mod crash;
 mod key;
 mod local;
 

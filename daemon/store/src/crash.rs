@@ -1,0 +1,37 @@
+//! Crash points: places at which a test can have the process killed, as the machine might.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Signal, getpid, kill_process};
+
+/// The environment variable that names a point, and which time it is reached the process dies: `manifest-written:2`.
+pub const VARIABLE: &str = "MILLSTREAM_CRASH";
+
+/// All crash points, in the order in which a flow comes by.
+pub const POINTS: &[&str] = &[];
+
+struct Wanted {
+    point: String,
+    left: AtomicU64,
+}
+
+/// Dies here if this is the point that [`VARIABLE`] names. It is SIGKILL, so that nothing is tidied up.
+pub fn point(name: &str) {
+    static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
+    debug_assert!(POINTS.contains(&name), "`{name}` is missing in the list of crash points");
+    let Some(wanted) = WANTED.get_or_init(wanted) else { return };
+    if wanted.point == name && wanted.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let _ = kill_process(getpid(), Signal::KILL);
+        // The signal may take a moment, in which nothing more must happen.
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+fn wanted() -> Option<Wanted> {
+    let text = std::env::var(VARIABLE).ok()?;
+    let (point, occurrence) = text.split_once(':').unwrap_or((&text, "1"));
+    Some(Wanted { point: point.to_owned(), left: AtomicU64::new(occurrence.parse().ok()?) })
+}
