@@ -50,6 +50,10 @@ pub trait Kind: DeserializeOwned + JsonSchema + 'static {
     /// The body of a node's table without `type`, as TOML. Shown in the reference; a test parses it.
     const EXAMPLE: &'static str;
 
+    /// The settings that may change between a run and one that goes on from its state. All others of a node with state
+    /// have to stay.
+    const FREE_SETTINGS: &'static [&'static str] = &[];
+
     /// A second edge, named in the flow file by this key, that is read to its end before `from`.
     const SIDE_INPUT: Option<&'static str> = None;
 }
@@ -77,6 +81,8 @@ pub struct NodeKind {
     pub example: &'static str,
     /// The key of the side input.
     pub side_input: Option<&'static str>,
+    /// The settings on which its state does not depend.
+    pub free_settings: &'static [&'static str],
     /// The JSON schema of the settings; descriptions are the doc comments.
     pub schema: Value,
     parse: Parse,
@@ -89,6 +95,7 @@ impl NodeKind {
             name: T::NAME,
             example: T::EXAMPLE,
             side_input: T::SIDE_INPUT,
+            free_settings: T::FREE_SETTINGS,
             schema: schema_for!(T).to_value(),
             parse,
         }

@@ -103,6 +103,14 @@ impl Parts {
         self.0.is_empty()
     }
 
+    /// The bytes of a piece that has its bytes already.
+    pub fn peek(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find_map(|(known, part)| match part {
+            Part::Bytes(bytes) if known == name => Some(bytes.as_slice()),
+            _ => None,
+        })
+    }
+
     /// Turns all into bytes, and so into what a resumed node would read.
     pub fn into_state(self) -> Result<State> {
         let bytes = self.0.into_iter().map(|(name, part)| Ok((name, part.into_bytes()?)));

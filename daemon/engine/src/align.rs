@@ -4,7 +4,8 @@
 //! inputs behind its own edges; so a join reads its side input to the end first, and a sequence its first input.
 //! Within a stage, rows come as they arrive, in turn, or edge by edge up to the next border. The last two look at
 //! edges that are not up yet, too, and keep what they find: branches of one input could otherwise block each other.
-//! An edge that has shown a border shows nothing more until all others have, so no more than an epoch is kept.
+//! An edge that has shown a border shows nothing more until all others have, so no more than an epoch is kept, and nothing
+//! at a border.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use futures::future::{FutureExt, select_all};
 use millstream_core::{Batch, Epoch, EventTime, Message, Watermark};
 
+use crate::checkpoint::{FanIn, FanInEdge};
 use crate::edge::{Closed, Receiver};
 use crate::gate::Gate;
 
@@ -130,6 +132,34 @@ impl Inputs {
             watermark: None,
             idle: false,
             open_ports,
+        }
+    }
+
+    /// What is known of the edges, called as `names` says. To be asked at a border, where nothing is kept.
+    pub fn state(&self, names: &[String]) -> FanIn {
+        debug_assert!(self.edges.iter().all(|edge| edge.kept.is_empty()));
+        let edges = self.edges.iter().zip(names).map(|(edge, name)| FanInEdge {
+            from: name.clone(),
+            watermark: edge.watermark,
+            idle: edge.idle,
+            ended: edge.is_over(),
+        });
+        FanIn { edges: edges.collect(), watermark: self.watermark, idle: self.idle }
+    }
+
+    /// Begins behind the border `passed`.
+    pub fn begin_behind(&mut self, passed: Epoch) {
+        self.passed = passed;
+    }
+
+    /// Goes on behind the border `passed`. Ports that had ended then end again, and stages that were over are gone
+    /// through again, before any row comes.
+    pub fn restore(&mut self, state: &FanIn, names: &[String], passed: Epoch) {
+        (self.passed, self.watermark, self.idle) = (passed, state.watermark, state.idle);
+        for (edge, name) in self.edges.iter_mut().zip(names) {
+            // An edge that is new in the flow has had nothing yet.
+            let Some(known) = state.edges.iter().find(|known| known.from == *name) else { continue };
+            (edge.watermark, edge.idle, edge.ended) = (known.watermark, known.idle, known.ended);
         }
     }
 
@@ -270,6 +300,8 @@ impl Inputs {
         let at_once = self.always.contains(&edge)
             || self.stages.front().is_some_and(|stage| stage.turns == Turns::Arrival || stage.edges.len() == 1);
         match message {
+            // An input that starts late shows borders that this node has passed already.
+            Message::Barrier(epoch) if epoch <= self.passed => {}
             Message::Barrier(epoch) => self.edges[edge].border = Some(epoch),
             Message::End => {
                 self.edges[edge].ended = true;
@@ -409,7 +441,7 @@ mod tests {
         let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[1], Turns::Arrival), second], &[]);
         send(&senders[1], [row(&[1]), barrier(1), barrier(2), Message::End]).await;
         let from = async {
-            let epoch = gate.opened().await;
+            let (_, epoch) = gate.opened().await;
             send(&senders[0], [row(&[7]), Message::Barrier(epoch.next()), Message::End]).await;
         };
         let (text, ()) = tokio::join!(events(&mut inputs), from);

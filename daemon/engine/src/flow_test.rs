@@ -127,6 +127,7 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         ports: Vec::new(),
         stages: vec![PlannedStage { edges: vec![edge], turns: crate::align::Turns::Arrival, gates: Vec::new() }],
         always: Vec::new(),
+        shape: String::new(),
         on_error: crate::file::OnError::Fail,
         max_failed: None,
         body: PlannedBody::Output { delivery: Delivery::AtLeastOnce, build: Box::new(move || Ok(Box::new(keep))) },

@@ -4,9 +4,11 @@
 //!
 //! 1. [`mod@file`]: a TOML file becomes a [`file::FlowFile`], its settings checked.
 //! 2. [`plan`]: columns go through every node; the result is a [`plan::Plan`] of nodes, edges and stages.
-//! 3. [`run`]: every node becomes a task, every edge a bounded channel; a [`run::RunningFlow`] is watched and stopped.
+//! 3. [`checkpoint`]: what is kept of a flow, and when what it did counts.
+//! 4. [`run`]: every node becomes a task, every edge a bounded channel; a [`run::RunningFlow`] is watched and stopped.
 
 pub mod align;
+pub mod checkpoint;
 pub mod edge;
 pub mod explain;
 pub mod file;

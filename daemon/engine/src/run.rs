@@ -1,24 +1,25 @@
 //! Runs a plan: builds the nodes, spawns a task for each, and decides at the end whether what they did counts.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use millstream_core::{Epoch, Error, Output, Processor};
+use millstream_core::{Epoch, Error, Output, Processor, Then};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::align::{Inputs, Stage};
+use crate::checkpoint::{Coordinator, Keeper, Reporter, Settled};
 use crate::edge::{Fill, Receiver, Sender, edge};
 use crate::gate::Gate;
 use crate::plan::{Plan, PlannedBody, PlannedNode};
 use crate::stats::FlowStats;
-use crate::task::{Borders, Clock, Phase, Ports, Stop, run_input, run_output, run_processor};
+use crate::task::{Borders, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
 
 /// A flow whose nodes are at work.
 #[derive(Debug)]
@@ -27,8 +28,9 @@ pub struct RunningFlow {
     fills: Vec<Fill>,
     phase: watch::Sender<Phase>,
     tasks: JoinSet<(usize, Result<Finished, Stop>)>,
+    coordinator: JoinHandle<Settled>,
+    durable: bool,
     started: Instant,
-    commit: bool,
 }
 
 /// How a flow ended.
@@ -50,32 +52,36 @@ pub enum Status {
     /// It was told to stop; what was read until then is committed.
     Stopped,
     /// A node failed, or the flow was told to give up.
-    Failed(NodeError),
+    Failed(FlowError),
 }
 
-/// The node that failed, and why.
+/// Why a flow failed.
 #[derive(Debug)]
-pub struct NodeError {
-    /// The node's name.
-    pub node: String,
+pub struct FlowError {
+    /// The name of the node that failed. None if it was the flow as a whole, such as where its state can't be written.
+    pub node: Option<String>,
     /// Why.
     pub error: Error,
 }
 
-impl fmt::Display for NodeError {
+impl fmt::Display for FlowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node `{}`: {}", self.node, self.error)
+        match &self.node {
+            Some(node) => write!(f, "node `{node}`: {}", self.error),
+            None => self.error.fmt(f),
+        }
     }
 }
 
-impl std::error::Error for NodeError {}
+impl std::error::Error for FlowError {}
 
 /// Tells a running flow to end.
 #[derive(Clone, Debug)]
 pub struct Stopper(watch::Sender<Phase>);
 
 impl Stopper {
-    /// Ends the inputs; what they have read is worked off and committed.
+    /// Ends the inputs, or where the flow keeps state, stops them at a border; what they have read is worked off and
+    /// committed.
     pub fn drain(&self) {
         self.0.send_if_modified(|phase| advance(phase, Phase::Draining));
     }
@@ -92,7 +98,7 @@ fn advance(phase: &mut Phase, to: Phase) -> bool {
     later
 }
 
-/// A node that came to its end.
+/// A node that came to its end, or to the border at which the flow stops.
 enum Finished {
     Input,
     Processor(Box<dyn Processor>),
@@ -105,43 +111,61 @@ impl fmt::Debug for Finished {
     }
 }
 
-/// Whether what a flow did counts at its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What becomes of a flow's effects and state.
+#[derive(Debug)]
 pub enum Effects {
-    /// Outputs and models are committed.
-    Commit,
     /// Nothing outside the flow changes: for tests.
     None,
+    /// Outputs and models are committed at the end.
+    Commit,
+    /// Outputs and models are committed at checkpoints, from which the flow can be resumed.
+    Keep(Keeper),
 }
 
 impl RunningFlow {
     /// Builds all nodes, then starts their tasks on `runtime`.
-    pub fn start(plan: Plan, effects: Effects, runtime: &Handle) -> Result<Self, NodeError> {
+    pub fn start(plan: Plan, effects: Effects, runtime: &Handle) -> Result<Self, FlowError> {
         let stats = Arc::new(FlowStats::new(&plan));
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|_| edge(plan.limits)).unzip();
         let fills = senders.iter().map(Sender::fill).collect();
-        let (phase, _) = watch::channel(Phase::Running);
+        let phase = watch::Sender::new(Phase::Running);
+        let (commits, keeper) = match effects {
+            Effects::None => (false, None),
+            Effects::Commit => (true, None),
+            Effects::Keep(keeper) => (true, Some(keeper)),
+        };
+        let durable = keeper.is_some();
+        let (coordinator, reporter) = Coordinator::new(&plan, keeper.clone(), commits, phase.clone());
         let mut setup = Setup {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
             receivers: receivers.into_iter().map(Some).collect(),
-            targets: plan.edges.iter().map(|edge| edge.to).collect(),
+            edges: plan.edges.iter().map(|edge| (plan.port_name(edge.from), edge.to)).collect(),
             epoch_rows: plan.epoch_rows,
             epoch_interval: plan.epoch_interval,
-            last_border: watch::channel(Epoch::default()).0,
+            coordinator,
+            reporter,
+            keeper,
             phase: phase.clone(),
             stats: stats.clone(),
         };
-        let mut tasks = JoinSet::new();
         let mut ready = Vec::new();
         for (place, node) in plan.nodes.into_iter().enumerate() {
             ready.push(setup.task(place, node)?);
         }
+        let mut tasks = JoinSet::new();
+        // Nodes begin when what the last checkpoint had staged is visible.
+        let (begin, begun) = watch::channel(false);
         for (place, task) in ready.into_iter().enumerate() {
-            tasks.spawn_on(async move { (place, guard(task).await) }, runtime);
+            let mut begun = begun.clone();
+            let task = async move {
+                let has_begun = begun.wait_for(|begun| *begun).await.is_ok();
+                if has_begun { guard(task).await } else { Err(Stop::Closed) }
+            };
+            tasks.spawn_on(async move { (place, task.await) }, runtime);
         }
-        let commit = effects == Effects::Commit;
-        Ok(Self { stats, fills, phase, tasks, started: Instant::now(), commit })
+        let coordinator = runtime.spawn(coordinate(setup.coordinator, begin));
+        Ok(Self { stats, fills, phase, tasks, coordinator, durable, started: Instant::now() })
     }
 
     /// The counters, which stay readable after the end.
@@ -161,88 +185,73 @@ impl RunningFlow {
 
     /// Waits for the end: of all nodes, then of their commits.
     pub async fn join(mut self) -> Outcome {
-        let mut finished: HashMap<usize, Finished> = HashMap::new();
-        let mut failure: Option<(usize, Error)> = None;
+        let mut finished: BTreeMap<usize, Finished> = BTreeMap::new();
+        let mut failure: Option<(Option<usize>, Error)> = None;
         while let Some(joined) = self.tasks.join_next().await {
             match joined {
-                Ok((place, Ok(node))) => {
-                    finished.insert(place, node);
-                }
+                Ok((place, Ok(node))) => _ = finished.insert(place, node),
                 Ok((place, Err(Stop::Failed(error)))) => {
                     self.phase.send_if_modified(|phase| advance(phase, Phase::Failing));
-                    failure.get_or_insert((place, error));
+                    failure.get_or_insert((Some(place), error));
                 }
                 // Of a node beside the one that failed, or of a runtime that is being shut down.
-                Ok((_, Err(Stop::Closed))) | Err(_) => {}
+                Ok((_, Err(Stop::Closed | Stop::AtBorder))) | Err(_) => {}
             }
         }
-        if failure.is_none() {
-            // A node that could not be interrupted may have come to its end after the flow was given up.
-            let given_up = *self.phase.borrow() == Phase::Failing;
-            let unfinished = (0..self.stats.nodes.len()).find(|place| given_up || !finished.contains_key(place));
-            failure = unfinished.map(|place| (place, Error::new("interrupted before its end")));
+        // If all nodes came to their end, the coordinator is about to.
+        if finished.len() < self.stats.nodes.len() {
+            self.phase.send_if_modified(|phase| advance(phase, Phase::Failing));
         }
-        let committed = self.settle_all(finished, &mut failure).await;
-        Outcome { status: self.status(failure), committed, elapsed: self.started.elapsed() }
+        let settled = (&mut self.coordinator).await.unwrap_or_default();
+        failure = failure.or(settled.failure);
+        if failure.is_none() && settled.last.is_none() {
+            let unfinished = (0..self.stats.nodes.len()).find(|place| !finished.contains_key(place));
+            failure = Some((unfinished, Error::new("interrupted before its end")));
+        }
+        let committed = self.part(finished, &settled.committed).await;
+        Outcome { status: self.status(failure, settled.last), committed, elapsed: self.started.elapsed() }
     }
 
-    /// Commits all nodes, or undoes what they have staged, from the first failure on. Models come last: a version that
-    /// is published stays.
-    async fn settle_all(
-        &self,
-        mut finished: HashMap<usize, Finished>,
-        failure: &mut Option<(usize, Error)>,
-    ) -> Vec<String> {
-        let mut places: Vec<usize> = finished.keys().copied().collect();
-        places.sort_by_key(|place| (!matches!(finished[place], Finished::Output(_)), *place));
-        let mut committed = Vec::new();
-        for place in places {
-            let Some(node) = finished.remove(&place) else { continue };
-            let has_effects = !matches!(node, Finished::Input);
-            match self.settle(place, node, self.commit && failure.is_none()).await {
-                Ok(true) if has_effects => committed.push(self.stats.nodes[place].name.clone()),
-                Ok(_) => {}
-                Err(error) => _ = failure.get_or_insert((place, error)),
+    /// Takes leave of all nodes. Where outputs had staged something that was not committed, they undo it. Returns the names
+    /// of the nodes whose effects count.
+    async fn part(&self, finished: BTreeMap<usize, Finished>, committed: &[usize]) -> Vec<String> {
+        let mut names = Vec::new();
+        for (place, node) in finished {
+            let counts = committed.contains(&place);
+            match node {
+                Finished::Input => continue,
+                Finished::Processor(processor) => self.stats.nodes[place].set_report(processor.report()),
+                Finished::Output(mut output) if !counts => output.abort().await,
+                Finished::Output(_) => {}
+            }
+            if counts {
+                names.push(self.stats.nodes[place].name.clone());
             }
         }
-        committed
+        names
     }
 
-    /// Commits a node, or undoes what it has staged. Whether it was committed.
-    async fn settle(&self, place: usize, node: Finished, count: bool) -> Result<bool, Error> {
-        match node {
-            Finished::Input => Ok(count),
-            Finished::Processor(mut processor) => {
-                let committed = if count { processor.commit() } else { Ok(()) };
-                self.stats.nodes[place].set_report(processor.report());
-                committed.map(|()| count)
-            }
-            Finished::Output(mut output) => {
-                let committed = if count { output.commit().await } else { Ok(()) };
-                if !count || committed.is_err() {
-                    output.abort().await;
-                }
-                committed.map(|()| count)
-            }
-        }
-    }
-
-    fn status(&self, failure: Option<(usize, Error)>) -> Status {
+    fn status(&self, failure: Option<(Option<usize>, Error)>, last: Option<Then>) -> Status {
         match failure {
-            Some((place, error)) => Status::Failed(NodeError { node: self.stats.nodes[place].name.clone(), error }),
-            None if *self.phase.borrow() == Phase::Draining => Status::Stopped,
+            Some((place, error)) => {
+                let node = place.map(|place| self.stats.nodes[place].name.clone());
+                Status::Failed(FlowError { node, error })
+            }
+            None if last == Some(Then::Stop) => Status::Stopped,
+            // Without state, inputs that are told to stop end as if nothing more had come.
+            None if !self.durable && *self.phase.borrow() == Phase::Draining => Status::Stopped,
             None => Status::Done,
         }
     }
 }
 
-impl PlannedNode {
-    fn gate(&self) -> usize {
-        match self.body {
-            PlannedBody::Input { gate, .. } => gate,
-            _ => 0,
-        }
+/// Does what the run before had decided, lets the nodes begin, and takes checkpoints until the end.
+async fn coordinate(mut coordinator: Coordinator, begin: watch::Sender<bool>) -> Settled {
+    if let Err(failure) = coordinator.recover().await {
+        return Settled { failure: Some(failure), ..Settled::default() };
     }
+    begin.send_replace(true);
+    coordinator.run().await
 }
 
 type Task = futures::future::BoxFuture<'static, Result<Finished, Stop>>;
@@ -252,47 +261,79 @@ struct Setup {
     gates: Vec<Arc<Gate>>,
     senders: Vec<Option<Sender>>,
     receivers: Vec<Option<Receiver>>,
-    /// The node and input port that each edge leads to.
-    targets: Vec<(usize, usize)>,
+    /// The name of the port that each edge leads from, and the node and input port that it leads to.
+    edges: Vec<(String, (usize, usize))>,
     epoch_rows: usize,
     epoch_interval: Duration,
-    last_border: watch::Sender<Epoch>,
+    coordinator: Coordinator,
+    reporter: Reporter,
+    keeper: Option<Keeper>,
     phase: watch::Sender<Phase>,
     stats: Arc<FlowStats>,
 }
 
 impl Setup {
-    fn task(&mut self, place: usize, node: PlannedNode) -> Result<Task, NodeError> {
+    fn task(&mut self, place: usize, node: PlannedNode) -> Result<Task, FlowError> {
+        let name = node.name.clone();
+        self.build(place, node).map_err(|error| FlowError { node: Some(name), error })
+    }
+
+    fn build(&mut self, place: usize, node: PlannedNode) -> Result<Task, Error> {
         let senders =
             node.ports.iter().map(|port| port.edges.iter().filter_map(|edge| self.senders[*edge].take()).collect());
         let senders: Vec<Vec<Sender>> = senders.collect();
         let ports = Ports::new(place, &node, senders, self.stats.clone());
         let inputs = self.inputs(place, &node);
+        let keeping = self.keeping(place, &node.name)?;
         let phase = self.phase.subscribe();
-        let failed = |error| NodeError { node: node.name.clone(), error };
         Ok(match node.body {
-            PlannedBody::Input { build, finite, event_time, .. } => {
-                let input = build().map_err(failed)?;
+            PlannedBody::Input { build, finite, replayable, event_time, .. } => {
+                let input = build()?;
                 let (gate, clock) = (self.gates[place].clone(), event_time.map(Clock::new));
-                let interval = (!finite).then_some(self.epoch_interval);
-                let borders = Borders { rows: self.epoch_rows, interval, last: self.last_border.clone() };
-                async move { run_input(input, ports, gate, borders, clock, phase).await.map(|()| Finished::Input) }
-                    .boxed()
+                let interval = (!(finite && replayable)).then_some(self.epoch_interval);
+                let borders = Borders { rows: self.epoch_rows, interval };
+                async move {
+                    match run_input(input, ports, gate, borders, clock, keeping, phase).await {
+                        Ok(()) | Err(Stop::AtBorder) => Ok(Finished::Input),
+                        Err(stop) => Err(stop),
+                    }
+                }
+                .boxed()
             }
             PlannedBody::Processor { build } => {
-                let processor = build().map_err(failed)?;
-                async move { run_processor(processor, inputs, ports).await.map(Finished::Processor) }.boxed()
+                let mut processor = build()?;
+                self.coordinator.set_committer(place, processor.committer());
+                async move { run_processor(processor, inputs, ports, keeping).await.map(Finished::Processor) }.boxed()
             }
             PlannedBody::Output { build, .. } => {
-                let output = build().map_err(failed)?;
-                async move { run_output(output, inputs, ports, phase).await.map(Finished::Output) }.boxed()
+                let mut output = build()?;
+                self.coordinator.set_committer(place, output.committer());
+                async move { run_output(output, inputs, ports, keeping, phase).await.map(Finished::Output) }.boxed()
             }
+        })
+    }
+
+    /// A node's part in checkpoints, and where it goes on.
+    fn keeping(&mut self, place: usize, name: &str) -> Result<Keeping, Error> {
+        let edges = self.edges.iter().filter(|(_, to)| to.0 == place).map(|(from, _)| from.clone()).collect();
+        let resume = self.keeper.as_ref().map(|keeper| keeper.resume(name)).transpose()?.flatten();
+        if let Some(resume) = &resume {
+            self.coordinator.set_entry(place, resume.entry.clone());
+        }
+        Ok(Keeping {
+            reporter: self.reporter.clone(),
+            place,
+            edges,
+            resume,
+            passed: self.keeper.as_ref().map_or(Epoch::default(), Keeper::epoch),
+            durable: self.keeper.is_some(),
+            home: self.keeper.as_ref().and_then(|keeper| keeper.home(name)),
         })
     }
 
     /// The fan-in of a node. The aligner counts the node's own edges from 0.
     fn inputs(&mut self, place: usize, node: &PlannedNode) -> Inputs {
-        let own: Vec<usize> = (0..self.targets.len()).filter(|edge| self.targets[*edge].0 == place).collect();
+        let own: Vec<usize> = (0..self.edges.len()).filter(|edge| self.edges[*edge].1.0 == place).collect();
         let local = |edge: &usize| own.iter().position(|candidate| candidate == edge);
         let stages = node.stages.iter().map(|stage| Stage {
             edges: stage.edges.iter().filter_map(local).collect(),
@@ -301,7 +342,7 @@ impl Setup {
         });
         let stages = stages.collect();
         let always = node.always.iter().filter_map(local).collect();
-        let take = |edge: &usize| Some((self.targets[*edge].1, self.receivers[*edge].take()?));
+        let take = |edge: &usize| Some((self.edges[*edge].1.1, self.receivers[*edge].take()?));
         Inputs::new(own.iter().filter_map(take).collect(), stages, always)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use millstream_core::{Report, Role};
 
+use crate::checkpoint::Counters;
 use crate::plan::Plan;
 
 /// The counters of a flow.
@@ -61,6 +62,22 @@ impl NodeStats {
 
     pub(crate) fn set_report(&self, report: Option<Report>) {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    /// What was counted.
+    pub(crate) fn counters(&self) -> Counters {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let rows_out = self.rows_out.iter().map(|(port, rows)| (port.clone(), count(rows))).collect();
+        Counters { rows_in: count(&self.rows_in), rows_out, rows_failed: count(&self.rows_failed) }
+    }
+
+    /// Goes on counting from there.
+    pub(crate) fn restore(&self, counters: &Counters) {
+        self.rows_in.store(counters.rows_in, Ordering::Relaxed);
+        self.rows_failed.store(counters.rows_failed, Ordering::Relaxed);
+        for (port, rows) in &self.rows_out {
+            rows.store(counters.rows_out.get(port).copied().unwrap_or_default(), Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn add_in(&self, rows: usize) {

@@ -9,7 +9,28 @@ use rustix::process::{Signal, getpid, kill_process};
 pub const VARIABLE: &str = "MILLSTREAM_CRASH";
 
 /// All crash points, in the order in which a flow comes by.
-pub const POINTS: &[&str] = &[];
+pub const POINTS: &[&str] = &[
+    // A flow begins, or goes on.
+    "recovery-begins",
+    "recovery-taken-over",
+    "recovery-before-commit",
+    "recovery-after-commit",
+    // A checkpoint.
+    "checkpoint-asked",
+    "input-reported",
+    "barrier-sent",
+    "snapshot-taken",
+    "snapshots-gathered",
+    "blob-written",
+    "before-manifest",
+    "after-manifest",
+    "before-commit",
+    "after-commit",
+    "marked-committed",
+    "manifest-removed",
+    "blob-removed",
+    "collected",
+];
 
 struct Wanted {
     point: String,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use millstream_core::{Problem, Problems, Registry, Role, Step, parse_settings};
+use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
@@ -14,7 +15,7 @@ use super::parse::parse;
 use super::reference::check_references;
 use super::schema::flow_schema;
 use super::set::set;
-use super::settings::FlowSettings;
+use super::settings::{CheckpointSettings, FlowSettings};
 use super::source::Source;
 use super::tests_table::{FlowTest, TEST, check_tests, read};
 use super::value::{Entry, Value};
@@ -30,6 +31,8 @@ pub struct FlowFile {
     pub path: PathBuf,
     /// What `[flow]` says; the name is always set.
     pub flow: FlowSettings,
+    /// What `[checkpoint]` says.
+    pub checkpoint: CheckpointSettings,
     /// The nodes, in file order.
     pub nodes: Vec<Node>,
     /// The names of nodes that are in the file but too wrong to be in `nodes`. Empty after [`FlowFile::load`].
@@ -81,10 +84,12 @@ impl FlowFile {
         };
         let mut problems = check_document(&document.root, options.registry);
         let flow = flow_settings(&document.root, path, &mut problems);
+        let checkpoint: CheckpointSettings = table_settings(&document.root, CHECKPOINT, &mut problems);
+        problems.extend(checkpoint.how_often().err().map(|problem| problem.under(CHECKPOINT)));
         let (nodes, broken) = build_nodes(&document.root, options.registry, &mut problems);
         let tests = read_tests(&document.root, &problems);
         diagnostics.extend(problems.into_iter().map(|problem| document.diagnose(problem)));
-        (Some(Self { path: path.to_owned(), flow, nodes, broken, tests, document }), diagnostics)
+        (Some(Self { path: path.to_owned(), flow, checkpoint, nodes, broken, tests, document }), diagnostics)
     }
 
     /// The folder of the file, which paths of inputs are relative to.
@@ -120,6 +125,7 @@ impl FlowFile {
 }
 
 const FLOW: &str = "flow";
+const CHECKPOINT: &str = "checkpoint";
 
 /// The text of a flow file.
 pub(crate) fn read_text(path: &Path) -> Result<String, Diagnostics> {
@@ -157,18 +163,23 @@ fn check_document(root: &Value, registry: &Registry) -> Problems {
 
 /// What `[flow]` says; the defaults where it is wrong.
 fn flow_settings(root: &Value, path: &Path, problems: &mut Problems) -> FlowSettings {
-    let table = root.get(FLOW).filter(|table| table.is_known() && !has_problem(problems, &[FLOW]));
-    let table = table.map_or_else(Default::default, Value::to_json_table);
-    let mut flow = parse_settings(Json::Object(table)).unwrap_or_else(|problem: Problem| {
-        problems.push(problem.under(FLOW));
-        FlowSettings::default()
-    });
+    let mut flow: FlowSettings = table_settings(root, FLOW, problems);
     flow.name = flow_name(root, path, problems);
     if flow.language != LANGUAGE {
         let problem = Problem::new(format!("there is no version {} of the flow language", flow.language));
         problems.push(problem.help(format!("this program reads version {LANGUAGE}")).at([FLOW, "language"]));
     }
     flow
+}
+
+/// What a table at the top says; the defaults where it is wrong.
+fn table_settings<T: DeserializeOwned + Default>(root: &Value, name: &str, problems: &mut Problems) -> T {
+    let table = root.get(name).filter(|table| table.is_known() && !has_problem(problems, &[name]));
+    let Some(table) = table else { return T::default() };
+    parse_settings(Json::Object(table.to_json_table())).unwrap_or_else(|problem: Problem| {
+        problems.push(problem.under(name));
+        T::default()
+    })
 }
 
 /// The name in `[flow]`, or the file's.

@@ -19,6 +19,8 @@ pub struct Node {
     pub kind: &'static str,
     /// The settings.
     pub body: Body,
+    /// The node's own settings as they are written, for comparison with those of a run before.
+    pub table: Json,
 }
 
 /// The settings of a node, by role: the engine's own (`common`) and the node's.
@@ -146,7 +148,7 @@ impl std::fmt::Debug for Node {
 /// Builds the settings of a node whose table has been checked.
 pub fn build(kind: &NodeKind, entry: &Entry) -> Result<Node, Problem> {
     let (common, own) = split(kind, &entry.value);
-    let body = match kind.parse(own)? {
+    let body = match kind.parse(own.clone())? {
         Parsed::Input(settings) => Body::Input { common: parse_settings(common)?, settings },
         Parsed::Processor(settings) => {
             let mut common: ProcessorCommon = parse_settings(common)?;
@@ -158,7 +160,7 @@ pub fn build(kind: &NodeKind, entry: &Entry) -> Result<Node, Problem> {
             Body::Output { common: OutputCommon { from: references(&entry.value, FROM) }, settings }
         }
     };
-    Ok(Node { name: entry.key.clone(), kind: kind.name, body })
+    Ok(Node { name: entry.key.clone(), kind: kind.name, body, table: own })
 }
 
 /// The key by which a node names the nodes that it reads from.

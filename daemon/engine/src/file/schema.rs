@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::names::NAME_PATTERN;
 use super::node::{FROM, InputCommon, OutputCommon, ProcessorCommon};
-use super::settings::FlowSettings;
+use super::settings::{CheckpointSettings, FlowSettings};
 
 /// The JSON schema of a node's table: `type`, the engine's settings, and its own.
 pub fn node_schema(kind: &NodeKind) -> Json {
@@ -32,6 +32,7 @@ pub fn node_schema(kind: &NodeKind) -> Json {
 pub fn flow_schema(registry: &Registry) -> Json {
     let mut definitions = Map::new();
     definitions.insert("flow".to_owned(), definition("flow", schema_for!(FlowSettings).to_value()));
+    definitions.insert("checkpoint".to_owned(), definition("checkpoint", schema_for!(CheckpointSettings).to_value()));
     for kind in registry.kinds() {
         let name = definition_name(kind);
         let schema = definition(&name, node_schema(kind));
@@ -43,6 +44,7 @@ pub fn flow_schema(registry: &Registry) -> Json {
         "type": "object",
         "properties": {
             "flow": { "$ref": "#/$defs/flow" },
+            "checkpoint": { "$ref": "#/$defs/checkpoint" },
             "input": nodes(registry, Role::Input, "Where rows enter the flow."),
             "processor": nodes(registry, Role::Processor, "Where rows are transformed."),
             "output": nodes(registry, Role::Output, "Where rows leave the flow."),

@@ -1,10 +1,11 @@
 //! What `[flow]` says.
 
-use millstream_core::{ByteSize, Duration, Share};
+use millstream_core::{ByteSize, Duration, Problem, Share};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use super::names::NAME_PATTERN;
+use crate::checkpoint::Interval;
 
 /// The flow as a whole.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -51,6 +52,21 @@ pub struct EpochSettings {
     #[serde(default = "default_interval")]
     #[schemars(extend("default" = "1s"))]
     pub interval: Duration,
+}
+
+/// How the state of the flow is kept, if it is run with `--state`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointSettings {
+    /// How long after one checkpoint the next one is taken, at the next border of an epoch. By default `"10s"`.
+    pub interval: Option<Duration>,
+    /// Instead: a checkpoint at every so many borders; or fewer, where writing one takes longer than that.
+    #[schemars(range(min = 1))]
+    pub epochs: Option<u64>,
+    /// How many checkpoints are kept.
+    #[serde(default = "default_keep")]
+    #[schemars(range(min = 1))]
+    pub keep: usize,
 }
 
 /// How much may wait between two nodes before the first one has to wait. A batch over the limit passes alone.
@@ -102,6 +118,27 @@ impl Default for EpochSettings {
     }
 }
 
+impl Default for CheckpointSettings {
+    fn default() -> Self {
+        Self { interval: None, epochs: None, keep: default_keep() }
+    }
+}
+
+impl CheckpointSettings {
+    /// How often checkpoints are taken. A problem if it is said twice.
+    pub fn how_often(&self) -> Result<Interval, Problem> {
+        match (self.interval, self.epochs) {
+            (Some(_), Some(_)) => {
+                let problem = Problem::new("checkpoints are taken by time or by epochs, not both").at(["epochs"]);
+                Err(problem.help("leave out `interval` or `epochs`"))
+            }
+            (Some(time), None) => Ok(Interval::Time(time.0)),
+            (None, Some(epochs)) => Ok(Interval::Epochs(epochs)),
+            (None, None) => Ok(Interval::Time(std::time::Duration::from_secs(10))),
+        }
+    }
+}
+
 impl Default for EdgeSettings {
     fn default() -> Self {
         Self { rows: default_rows(), bytes: default_bytes() }
@@ -120,6 +157,10 @@ fn default_rows() -> usize {
 
 fn default_interval() -> Duration {
     Duration(std::time::Duration::from_secs(1))
+}
+
+fn default_keep() -> usize {
+    3
 }
 
 fn default_bytes() -> ByteSize {

@@ -38,6 +38,7 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
         ports: Vec::new(),
         stages: Vec::new(),
         always: Vec::new(),
+        shape: String::new(),
         on_error: OnError::Fail,
         max_failed: None,
         body: PlannedBody::Output { delivery: planned.delivery, build: planned.build },

@@ -10,6 +10,7 @@
 mod columns;
 mod dead_letters;
 mod exclusive;
+mod shape;
 mod stages;
 mod wiring;
 
@@ -21,6 +22,7 @@ use millstream_core::{Canonical, Delivery, EventTime, Input, Output, Processor, 
 
 pub use stages::PlannedStage;
 
+use crate::checkpoint::Interval;
 use crate::edge::Limits;
 use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, read_text};
 
@@ -52,6 +54,10 @@ pub struct Plan {
     pub epoch_rows: usize,
     /// How long an epoch of a live input takes at most.
     pub epoch_interval: Duration,
+    /// How often checkpoints are taken.
+    pub checkpoints: Interval,
+    /// How many checkpoints are kept.
+    pub keep_checkpoints: usize,
     /// Ports that nobody reads: their rows are dropped.
     pub warnings: Vec<String>,
 }
@@ -75,6 +81,8 @@ pub struct PlannedNode {
     pub on_error: OnError,
     /// The share of refused rows above which the node fails the flow.
     pub max_failed: Option<Share>,
+    /// A hash of what its state depends on: its settings and the columns that arrive.
+    pub shape: String,
     /// How to make it.
     pub body: PlannedBody,
 }
@@ -172,6 +180,16 @@ impl PlannedNode {
     }
 }
 
+impl PlannedNode {
+    /// Inputs: how many nodes keep its gate closed at first.
+    pub(crate) fn gate(&self) -> usize {
+        match self.body {
+            PlannedBody::Input { gate, .. } => gate,
+            PlannedBody::Processor { .. } | PlannedBody::Output { .. } => 0,
+        }
+    }
+}
+
 impl Plan {
     /// Reads, checks and plans a flow. The error has everything that is wrong with it.
     pub fn load(path: &Path, load: LoadOptions<'_>, options: &PlanOptions<'_>) -> Result<Self, Diagnostics> {
@@ -201,6 +219,15 @@ impl Plan {
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&PlannedNode> {
         self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// A port as flow files name it: `NODE`, or `NODE.PORT`.
+    pub fn port_name(&self, (node, port): (usize, usize)) -> String {
+        let node = &self.nodes[node];
+        match node.ports[port].name.as_str() {
+            millstream_core::MAIN => node.name.clone(),
+            port => format!("{}.{port}", node.name),
+        }
     }
 
     /// Whether all inputs end by themselves.

@@ -5,9 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 use millstream_core::{FAILED, MAIN, Order, Problem};
 
 use super::columns::{Draft, NodePlan};
+use super::shape::shape;
 use super::wiring::{Wired, Wiring};
 use super::{Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode};
 use crate::align::Turns;
+use crate::checkpoint::Interval;
 use crate::edge::Limits;
 use crate::file::{Body, Diagnostics, FlowFile};
 
@@ -35,11 +37,14 @@ pub fn assemble(
     let mut plan = Plan {
         flow: file.flow.name.clone(),
         description: file.flow.description.clone(),
-        nodes: wiring.nodes.iter().zip(drafts).map(|(wired, draft)| planned(file, wired, draft)).collect(),
+        nodes: wiring.nodes.iter().zip(drafts).map(|(wired, draft)| planned(file, wired, draft, options)).collect(),
         edges: Vec::new(),
         limits: Limits { rows: file.flow.edge.rows, bytes: file.flow.edge.bytes.0 },
         epoch_rows: file.flow.epoch.rows,
         epoch_interval: file.flow.epoch.interval.0,
+        // What is wrong with it has been said when the file was read.
+        checkpoints: file.checkpoint.how_often().unwrap_or(Interval::Never),
+        keep_checkpoints: file.checkpoint.keep,
         warnings: Vec::new(),
     };
     for (to, wired) in wiring.nodes.iter().enumerate() {
@@ -79,7 +84,7 @@ fn order(wired: &Wired<'_>) -> Order {
     }
 }
 
-fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft) -> PlannedNode {
+fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptions<'_>) -> PlannedNode {
     let (on_error, max_failed) = match &wired.node.body {
         Body::Input { common, .. } => (common.on_error.clone(), common.max_failed),
         Body::Processor { common, .. } => (common.on_error.clone(), common.max_failed),
@@ -97,9 +102,12 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft) -> PlannedNode {
         NodePlan::Processor(plan) => PlannedBody::Processor { build: plan.build },
         NodePlan::Output(plan) => PlannedBody::Output { delivery: plan.delivery, build: plan.build },
     };
+    let kind = options.registry.find(wired.node.role(), wired.node.kind);
+    let shape = kind.map(|kind| shape(kind, &wired.node.table, &draft.inputs)).unwrap_or_default();
     PlannedNode {
         name: wired.node.name.clone(),
         kind: wired.node.kind,
+        shape,
         inputs: draft.inputs,
         ports: draft.ports,
         stages: Vec::new(),
@@ -180,6 +188,12 @@ impl Plan {
 
     /// The inputs that the rows of each edge stem from. Nodes come after those that they read from.
     fn sources(&self) -> Sources {
+        let of_nodes = self.sources_of_nodes();
+        Sources(self.edges.iter().map(|edge| of_nodes[edge.from.0].clone()).collect())
+    }
+
+    /// The inputs that the rows of each node stem from.
+    pub(crate) fn sources_of_nodes(&self) -> Vec<BTreeSet<usize>> {
         let mut of_nodes: Vec<BTreeSet<usize>> = Vec::with_capacity(self.nodes.len());
         for (place, node) in self.nodes.iter().enumerate() {
             of_nodes.push(match node.body {
@@ -190,7 +204,7 @@ impl Plan {
                 }
             });
         }
-        Sources(self.edges.iter().map(|edge| of_nodes[edge.from.0].clone()).collect())
+        of_nodes
     }
 
     fn is_finite_input(&self, node: usize) -> bool {

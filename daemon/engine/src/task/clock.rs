@@ -9,6 +9,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use millstream_core::{EventTime, PartitionChange, Watermark};
 use tokio::time::Instant;
 
+use crate::checkpoint::ClockState;
 use crate::plan::PlannedTime;
 
 /// Watches the rows of an input pass, and says when its watermark moves.
@@ -35,6 +36,27 @@ struct Partition {
 impl Clock {
     pub fn new(time: PlannedTime) -> Self {
         Self { time, partitions: Vec::new(), said: None }
+    }
+
+    /// How far it has come.
+    pub fn state(&self) -> ClockState {
+        let partition = |known: &Partition| (known.name.to_string(), known.latest, known.rows, known.idle);
+        ClockState { partitions: self.partitions.iter().map(partition).collect(), said: self.said }
+    }
+
+    /// Goes on from there.
+    pub fn restore(&mut self, state: &ClockState) {
+        let seen = Instant::now();
+        let partition = |(name, latest, rows, idle): &(String, Option<EventTime>, usize, bool)| Partition {
+            name: name.as_str().into(),
+            latest: *latest,
+            // A `watermark_rows` that was lowered meanwhile is due at once.
+            rows: (*rows).min(self.time.watermark_rows - 1),
+            seen,
+            idle: *idle,
+        };
+        self.partitions = state.partitions.iter().map(partition).collect();
+        self.said = state.said;
     }
 
     /// The column of the event time.

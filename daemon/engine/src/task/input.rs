@@ -1,18 +1,23 @@
 //! The loop of an input: reads batches, and cuts them where watermarks move and epochs end.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::compute::{filter_record_batch, not};
 use millstream_core::{
-    Batch, Encoding, Epoch, Error, FailedRow, Input, Message, Origin, PartitionChange, Progress, json_row, timeless,
-    why_timeless,
+    Batch, Border, Encoding, Epoch, Error, FailedRow, Input, Message, Origin, PartitionChange, Parts, Positions,
+    Progress, Snapshot, json_row, timeless, why_timeless,
 };
+use millstream_store::crash;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
-use super::{Phase, Ports, Stop, reached};
+use super::keeping::is_last;
+use super::{Keeping, Phase, Ports, Stop, reached};
+use crate::checkpoint::NodeEntry;
+use crate::checkpoint::NodePhase;
 use crate::gate::Gate;
 
 /// Where the epochs of an input end.
@@ -20,11 +25,8 @@ use crate::gate::Gate;
 pub struct Borders {
     /// After so many rows.
     pub rows: usize,
-    /// Live inputs: after this time at the latest.
+    /// Live inputs: after this time at the latest, and as soon as another input or a checkpoint asks for it.
     pub interval: Option<Duration>,
-    /// The last border that any input has come to. A live input ends its epoch as soon as another one has: nodes that
-    /// read both wait until both have.
-    pub last: watch::Sender<Epoch>,
 }
 
 /// Runs an input to its end, or until the flow is stopped.
@@ -34,22 +36,42 @@ pub async fn run_input(
     gate: Arc<Gate>,
     borders: Borders,
     clock: Option<Clock>,
+    keeping: Keeping,
     mut phase: watch::Receiver<Phase>,
 ) -> Result<(), Stop> {
-    let epoch = tokio::select! {
-        biased;
-        () = reached(&mut phase, Phase::Draining) => return end(&ports, &phase).await,
-        epoch = gate.opened() => epoch,
+    if keeping.had_ended() {
+        keeping.resume.iter().for_each(|resume| ports.stats().restore(&resume.entry.counters));
+        ports.end_again().await;
+        return Ok(());
+    }
+    // A flow with state stops at a border; an input that has not begun by then won't.
+    let (last_phase, waiting_ends) = match keeping.durable {
+        true => (Phase::Failing, Phase::Stopped),
+        false => (Phase::Draining, Phase::Draining),
     };
-    input.open().await?;
-    let mut cutter = Cutter::new(&ports, epoch, borders, clock);
+    let mut cutter = Cutter::new(&ports, borders, clock, &keeping);
+    match cutter.restore(input.as_mut())? {
+        true => {}
+        false => tokio::select! {
+            biased;
+            () = reached(&mut phase, waiting_ends) => return cutter.leave(&phase).await,
+            (first, last) = gate.opened() => cutter.start(input.as_mut(), first, last).await?,
+        },
+    }
+    input.open(keeping.home.as_deref()).await?;
     let mut out = ports.collector();
+    let mut covered = keeping.reporter.covered();
     loop {
         let progress = tokio::select! {
             biased;
-            () = reached(&mut phase, Phase::Draining) => return end(&ports, &phase).await,
+            () = reached(&mut phase, last_phase) => return cutter.end(&phase).await,
+            Ok(()) = covered.changed() => {
+                let epoch = *covered.borrow_and_update();
+                cutter.covered(input.as_mut(), epoch).await?;
+                continue;
+            }
             due = cutter.due() => {
-                cutter.act(due).await?;
+                cutter.act(input.as_mut(), due).await?;
                 continue;
             }
             progress = input.next(&mut out) => progress?,
@@ -58,32 +80,29 @@ pub async fn run_input(
         let mut failed = out.take_failed();
         let batches: Vec<Batch> = out.take(0).collect();
         for batch in batches {
-            cutter.send(batch, &mut failed).await?;
+            cutter.send(input.as_mut(), batch, &mut failed).await?;
         }
         cutter.send_failed(&failed).await?;
         if progress == Progress::End {
-            return end(&ports, &phase).await;
+            return cutter.end(&phase).await;
         }
     }
-}
-
-async fn end(ports: &Ports, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
-    if *phase.borrow() == Phase::Failing {
-        return Err(Stop::Closed);
-    }
-    ports.check_failed()?;
-    ports.broadcast(Message::End).await
 }
 
 /// Counts rows, and puts a border behind the last of every epoch and a watermark where it moves, wherever batches end.
 struct Cutter<'a> {
     ports: &'a Ports,
+    keeping: &'a Keeping,
     borders: Borders,
     epoch: Epoch,
     rows: usize,
     /// When the epoch ends, however few rows it has.
     due: Option<Instant>,
     clock: Option<Clock>,
+    /// How far each partition has been sent.
+    positions: Positions,
+    /// How far it had been at checkpoints that are not durable yet.
+    uncovered: VecDeque<(Epoch, Positions)>,
 }
 
 /// What time asks for.
@@ -95,13 +114,90 @@ enum Due {
 }
 
 impl<'a> Cutter<'a> {
-    fn new(ports: &'a Ports, passed: Epoch, borders: Borders, clock: Option<Clock>) -> Self {
-        let due = borders.interval.map(|interval| Instant::now() + interval);
-        Self { ports, borders, epoch: passed.next(), rows: 0, due, clock }
+    fn new(ports: &'a Ports, borders: Borders, clock: Option<Clock>, keeping: &'a Keeping) -> Self {
+        Self {
+            ports,
+            keeping,
+            borders,
+            epoch: keeping.passed.next(),
+            rows: 0,
+            due: None,
+            clock,
+            positions: Positions::new(),
+            uncovered: VecDeque::new(),
+        }
+    }
+
+    /// Goes on where the input was. False if it had not begun.
+    fn restore(&mut self, input: &mut dyn Input) -> Result<bool, Stop> {
+        self.due = self.borders.interval.map(|interval| Instant::now() + interval);
+        let Some(resume) = &self.keeping.resume else { return Ok(false) };
+        if resume.entry.phase == NodePhase::Waiting {
+            return Ok(false);
+        }
+        let positions = resume.entry.positions.iter().map(|(name, next)| (Arc::from(name.as_str()), *next));
+        self.positions = positions.collect();
+        input.restore(&self.positions, &resume.state)?;
+        self.ports.stats().restore(&resume.entry.counters);
+        if let (Some(clock), Some(state)) = (&mut self.clock, &resume.entry.clock) {
+            clock.restore(state);
+        }
+        Ok(true)
+    }
+
+    /// Begins behind the border `last`. Of the nodes that read the input, one may have passed no more than `first`.
+    async fn start(&mut self, input: &mut dyn Input, first: Epoch, last: Epoch) -> Result<(), Stop> {
+        self.epoch = first.max(self.keeping.passed).next();
+        while self.epoch <= last {
+            self.end_epoch(input).await?;
+        }
+        Ok(())
+    }
+
+    /// Leaves before the first row.
+    async fn leave(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
+        match self.keeping.durable {
+            true => Err(Stop::AtBorder),
+            false => self.end(phase).await,
+        }
+    }
+
+    /// Nothing more comes.
+    async fn end(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
+        if *phase.borrow() == Phase::Failing {
+            return Err(Stop::Closed);
+        }
+        self.ports.check_failed()?;
+        self.report(None, Parts::default());
+        Ok(self.ports.broadcast(Message::End).await?)
+    }
+
+    fn report(&self, border: Option<Border>, state: Parts) {
+        let entry = NodeEntry {
+            phase: if border.is_some() { NodePhase::Running } else { NodePhase::Ended },
+            positions: self.positions.iter().map(|(name, next)| (name.to_string(), *next)).collect(),
+            clock: self.clock.as_ref().map(Clock::state),
+            counters: self.ports.stats().counters(),
+            ..NodeEntry::default()
+        };
+        self.keeping.reporter.report(self.keeping.place, border, entry, Snapshot::of(state));
+        crash::point("input-reported");
+    }
+
+    /// Tells the input what a durable checkpoint covers.
+    async fn covered(&mut self, input: &mut dyn Input, epoch: Epoch) -> Result<(), Stop> {
+        let mut last = None;
+        while self.uncovered.front().is_some_and(|(border, _)| *border <= epoch) {
+            last = self.uncovered.pop_front();
+        }
+        match last {
+            Some((_, positions)) => Ok(input.covered(&positions).await?),
+            None => Ok(()),
+        }
     }
 
     /// Sends a batch, and takes those of the refused rows out of `failed` that lie before a cut in it.
-    async fn send(&mut self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
+    async fn send(&mut self, input: &mut dyn Input, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
         let batch = Batch { rows: self.ports.canonical(0, batch.rows)?, origin: batch.origin };
         let mut rest = self.refuse_timeless(batch, failed)?;
         loop {
@@ -118,7 +214,7 @@ impl<'a> Cutter<'a> {
                 failed.extract_if(.., |row| row.partition == partition && row.position < Some(border)).collect();
             self.send_failed(&before).await?;
             match left == epoch_left {
-                true => self.end_epoch().await?,
+                true => self.end_epoch(input).await?,
                 false => self.move_watermark().await?,
             }
             rest = tail;
@@ -126,6 +222,9 @@ impl<'a> Cutter<'a> {
     }
 
     fn change_partition(&mut self, change: PartitionChange) {
+        if let PartitionChange::Gone(partition) = &change {
+            self.positions.remove(partition);
+        }
         if let Some(clock) = &mut self.clock {
             clock.change(change);
         }
@@ -138,36 +237,42 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    async fn end_epoch(&mut self) -> Result<(), Stop> {
+    async fn end_epoch(&mut self, input: &mut dyn Input) -> Result<(), Stop> {
         self.ports.check_failed()?;
         self.move_watermark().await?;
+        self.keeping.reporter.pass(self.keeping.place, self.epoch, &self.positions);
+        let wanted = self.keeping.reporter.schedule().pass(self.epoch);
+        if let Some(border) = wanted {
+            let state = input.snapshot(&self.positions)?;
+            self.report(Some(border), state);
+            self.uncovered.push_back((self.epoch, self.positions.clone()));
+        }
         self.ports.broadcast(Message::Barrier(self.epoch)).await?;
-        self.borders.last.send_if_modified(|last| {
-            let later = self.epoch > *last;
-            *last = self.epoch.max(*last);
-            later
-        });
+        crash::point("barrier-sent");
+        if is_last(wanted) {
+            return Err(Stop::AtBorder);
+        }
         (self.epoch, self.rows) = (self.epoch.next(), 0);
         self.due = self.borders.interval.map(|interval| Instant::now() + interval);
         Ok(())
     }
 
-    /// Live inputs: waits until the epoch has taken long enough, or another input has ended it, or there is no use in
-    /// waiting for the rows of a partition.
+    /// Live inputs: waits until the epoch has taken long enough, or another input has ended it, or a checkpoint waits for
+    /// its border, or there is no use in waiting for the rows of a partition.
     async fn due(&self) -> Due {
         let Some(due) = self.due else { return std::future::pending().await };
-        let mut last = self.borders.last.subscribe();
+        let mut asked = self.keeping.reporter.schedule().due();
         let idle_at = self.clock.as_ref().and_then(Clock::idle_at);
         tokio::select! {
             () = sleep_until(due) => Due::Border,
-            _ = last.wait_for(|last| *last >= self.epoch) => Due::Border,
+            _ = asked.wait_for(|epoch| *epoch >= self.epoch) => Due::Border,
             () = sleep_until(idle_at.unwrap_or(due)), if idle_at.is_some() => Due::Idle,
         }
     }
 
-    async fn act(&mut self, due: Due) -> Result<(), Stop> {
+    async fn act(&mut self, input: &mut dyn Input, due: Due) -> Result<(), Stop> {
         match (due, &self.clock) {
-            (Due::Border, _) | (Due::Idle, None) => self.end_epoch().await,
+            (Due::Border, _) | (Due::Idle, None) => self.end_epoch(input).await,
             (Due::Idle, Some(_)) => {
                 // What the partition has had since the last border counts, before it is no longer waited for.
                 self.move_watermark().await?;
@@ -200,6 +305,7 @@ impl<'a> Cutter<'a> {
     // Rows are counted here and not as they are read, so that a border sees the same counts in every run.
 
     async fn send_rows(&mut self, batch: Batch) -> Result<(), Stop> {
+        self.come_to(&batch.origin.partition, batch.origin.end);
         if batch.is_empty() {
             return Ok(());
         }
@@ -211,9 +317,23 @@ impl<'a> Cutter<'a> {
         self.ports.send(0, batch).await
     }
 
-    async fn send_failed(&self, rows: &[FailedRow]) -> Result<(), Stop> {
+    async fn send_failed(&mut self, rows: &[FailedRow]) -> Result<(), Stop> {
+        for row in rows {
+            let next = row.position.map_or(0, |position| position + 1);
+            // Rows that follow each other in a batch may have been sent before the refused ones between them.
+            if self.positions.get(&row.partition).is_none_or(|known| *known < next) {
+                self.come_to(&row.partition, next);
+            }
+        }
         self.ports.stats().add_in(rows.len());
         self.ports.send_failed(rows).await
+    }
+
+    fn come_to(&mut self, partition: &Arc<str>, next: u64) {
+        match self.positions.get_mut(partition) {
+            Some(known) => *known = next,
+            None => _ = self.positions.insert(partition.clone(), next),
+        }
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod clock;
 mod input;
+mod keeping;
 mod output;
 mod ports;
 mod processor;
 
 pub use clock::Clock;
 pub use input::{Borders, run_input};
+pub use keeping::Keeping;
 pub use output::run_output;
 pub use ports::Ports;
 pub use processor::run_processor;
@@ -24,6 +26,8 @@ pub enum Stop {
     Failed(Error),
     /// A neighbour ended early, or the flow is being torn down. Somebody else has the cause.
     Closed,
+    /// The border was reached at which the flow is to stop.
+    AtBorder,
 }
 
 impl From<Error> for Stop {
@@ -43,14 +47,16 @@ impl From<Closed> for Stop {
 pub enum Phase {
     /// Inputs read.
     Running,
-    /// Inputs have been told to end; what was read is worked off.
+    /// Inputs have been told to end, or where the flow keeps state, to stop at a border; what was read is worked off.
     Draining,
+    /// The border has been reached at which the flow stops. Inputs that have not begun won't.
+    Stopped,
     /// A node failed; nothing more counts.
     Failing,
 }
 
 /// Waits until the flow has come to a phase.
-async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+pub async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     // An error means that the flow itself is gone, which is the last of all phases.
     let _ = phase.wait_for(|phase| *phase >= wanted).await;
 }

@@ -110,6 +110,13 @@ impl Ports {
         Ok(())
     }
 
+    /// Says again that nothing more comes, to those readers that have not come to their end as well.
+    pub async fn end_again(&self) {
+        for sender in self.ports.iter().flat_map(|(_, senders)| senders) {
+            let _ = sender.send(Message::End).await;
+        }
+    }
+
     /// Fails the flow where too many rows were refused. Asked at borders, so that the answer is the same in every run.
     pub fn check_failed(&self) -> Result<(), Error> {
         let Some(share) = self.max_failed else { return Ok(()) };

@@ -2,15 +2,22 @@
 
 use millstream_core::{Message, Processor, Watermark};
 
-use super::{Ports, Stop};
+use super::keeping::is_last;
+use super::{Keeping, Ports, Stop};
 use crate::align::{Event, Inputs};
 
-/// Runs a processor to its end and gives it back, to be committed.
+/// Runs a processor to its end, or to the border at which the flow stops, and gives it back.
 pub async fn run_processor(
     mut processor: Box<dyn Processor>,
     mut inputs: Inputs,
     ports: Ports,
+    keeping: Keeping,
 ) -> Result<Box<dyn Processor>, Stop> {
+    restore(processor.as_mut(), &mut inputs, &ports, &keeping)?;
+    if keeping.had_ended() {
+        ports.end_again().await;
+        return Ok(processor);
+    }
     let mut out = ports.collector();
     loop {
         match inputs.next().await? {
@@ -32,7 +39,15 @@ pub async fn run_processor(
                 processor.border(epoch, &mut out)?;
                 ports.flush(&mut out).await?;
                 ports.check_failed()?;
+                let wanted = keeping.wanted(epoch);
+                if let Some(border) = wanted {
+                    keeping.report(border, &ports, inputs.state(&keeping.edges), processor.snapshot()?);
+                }
                 ports.broadcast(Message::Barrier(epoch)).await?;
+                if is_last(wanted) {
+                    ports.stats().set_report(processor.report());
+                    return Ok(processor);
+                }
             }
             Event::PortEnded(port) => {
                 processor.ended(port, &mut out)?;
@@ -43,9 +58,27 @@ pub async fn run_processor(
                 ports.flush(&mut out).await?;
                 ports.check_failed()?;
                 ports.stats().set_report(processor.report());
+                keeping.report_end(&ports, processor.snapshot()?);
                 ports.broadcast(Message::End).await?;
                 return Ok(processor);
             }
         }
     }
+}
+
+fn restore(processor: &mut dyn Processor, inputs: &mut Inputs, ports: &Ports, keeping: &Keeping) -> Result<(), Stop> {
+    let Some(resume) = &keeping.resume else {
+        inputs.begin_behind(keeping.passed);
+        return Ok(());
+    };
+    if !resume.state.is_empty() {
+        processor.restore(&resume.state)?;
+    }
+    ports.stats().restore(&resume.entry.counters);
+    ports.stats().set_report(processor.report());
+    match keeping.fan_in() {
+        Some(fan_in) => inputs.restore(fan_in, &keeping.edges, keeping.passed),
+        None => inputs.begin_behind(keeping.passed),
+    }
+    Ok(())
 }

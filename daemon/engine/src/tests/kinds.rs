@@ -1,6 +1,6 @@
 //! Small nodes to test the engine with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use arrow::array::cast::AsArray;
@@ -11,6 +11,8 @@ use async_trait::async_trait;
 use millstream_core::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use super::crash;
 
 /// All kinds of this file.
 pub fn registry() -> Registry {
@@ -128,6 +130,18 @@ impl Input for Counting {
         tokio::task::yield_now().await;
         Ok(if self.next == self.end && !self.waits { Progress::End } else { Progress::More })
     }
+
+    fn restore(&mut self, positions: &Positions, _: &State) -> Result<()> {
+        self.next = self.start + positions.get("").copied().unwrap_or_default() as i64;
+        Ok(())
+    }
+}
+
+/// A snapshot of one value.
+fn kept(value: &impl serde::Serialize) -> Result<Snapshot> {
+    let mut parts = Parts::default();
+    parts.put("value", value)?;
+    Ok(Snapshot::of(parts))
 }
 
 /// Passes batches through a function.
@@ -257,6 +271,15 @@ impl Processor for Summing {
         }
         Ok(())
     }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        kept(&self.0)
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.0 = state.get("value")?;
+        Ok(())
+    }
 }
 
 /// Passes rows on in an order.
@@ -346,6 +369,15 @@ impl Processor for Teaching {
         Ok(())
     }
 
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        kept(&self.0)
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.0 = state.get("value")?;
+        Ok(())
+    }
+
     fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
         out.push(1, Batch::new(batch_of([self.0]), Origin::new("teach", "", epoch.0, epoch.0)));
         Ok(())
@@ -394,28 +426,52 @@ impl Processor for Obeying {
         self.now = self.next;
         Ok(())
     }
-}
 
-/// Rows that an output has received, and how it ended.
-type Received = (Vec<RecordBatch>, &'static str);
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        kept(&(self.now, self.next))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        (self.now, self.next) = state.get("value")?;
+        Ok(())
+    }
+}
 
 /// What `file` outputs have received, by path.
 static MEMORY: LazyLock<Mutex<HashMap<String, Received>>> = LazyLock::new(Mutex::default);
 
+/// What an output has received.
+#[derive(Default)]
+struct Received {
+    /// All rows, also those of runs that came to nothing.
+    rows: Vec<RecordBatch>,
+    /// Rows that were staged, by the number under which they will be committed.
+    staged: BTreeMap<u64, Vec<RecordBatch>>,
+    /// Rows that were committed, by the number under which they were staged.
+    committed: BTreeMap<u64, Vec<RecordBatch>>,
+    end: &'static str,
+}
+
+fn with_memory<T>(path: &str, action: impl FnOnce(&mut Received) -> T) -> T {
+    action(MEMORY.lock().unwrap().entry(path.to_owned()).or_default())
+}
+
 /// The numbers that were written to a path, and whether they were `committed` or `aborted`.
 pub fn memory(path: &str) -> (Vec<i64>, &'static str) {
-    let memory = MEMORY.lock().unwrap();
-    let (rows, end) = memory.get(path).cloned().unwrap_or_default();
-    (rows.iter().flat_map(values).collect(), end)
+    with_memory(path, |received| (received.rows.iter().flat_map(values).collect(), received.end))
+}
+
+/// The rows that were committed to a path, as text.
+pub fn committed_text(path: &str) -> String {
+    with_memory(path, |received| millstream_testkit::rows_as_text(received.committed.values().flatten()))
 }
 
 /// The rows that were written to a path, as text.
 pub fn memory_text(path: &str) -> String {
-    let memory = MEMORY.lock().unwrap();
-    millstream_testkit::rows_as_text(memory.get(path).iter().flat_map(|(rows, _)| rows))
+    with_memory(path, |received| millstream_testkit::rows_as_text(&received.rows))
 }
 
-/// Keeps rows in memory.
+/// Keeps rows in memory, in the way of a database: what is staged has a number, and is moved to what is committed once.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
@@ -436,8 +492,8 @@ impl Kind for Memory {
 
 impl OutputSettings for Memory {
     fn plan(&self, _: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
-        let (path, slow) = (self.path.clone(), self.slow);
-        let build = Box::new(move || Ok(Box::new(Remembering { path, slow }) as Box<dyn Output>));
+        let output = Remembering { path: self.path.clone(), slow: self.slow, number: 0, open: Vec::new() };
+        let build = Box::new(move || Ok(Box::new(output) as Box<dyn Output>));
         Ok(OutputPlan { uses: Uses::only(["n"]), delivery: Delivery::ExactlyOnce, exclusive: None, build })
     }
 }
@@ -445,28 +501,64 @@ impl OutputSettings for Memory {
 struct Remembering {
     path: String,
     slow: u64,
-}
-
-impl Remembering {
-    fn set_end(&self, end: &'static str) {
-        MEMORY.lock().unwrap().entry(self.path.clone()).or_default().1 = end;
-    }
+    /// The number of what is staged next.
+    number: u64,
+    open: Vec<RecordBatch>,
 }
 
 #[async_trait]
 impl Output for Remembering {
-    async fn write(&mut self, batch: Batch) -> Result<()> {
-        tokio::time::sleep(std::time::Duration::from_millis(self.slow)).await;
-        MEMORY.lock().unwrap().entry(self.path.clone()).or_default().0.push(batch.rows);
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.number = state.get("number")?;
         Ok(())
     }
 
-    async fn commit(&mut self) -> Result<()> {
-        self.set_end("committed");
+    async fn write(&mut self, batch: Batch) -> Result<()> {
+        crash::step(&self.path)?;
+        tokio::time::sleep(std::time::Duration::from_millis(self.slow)).await;
+        with_memory(&self.path, |received| received.rows.push(batch.rows.clone()));
+        self.open.push(batch.rows);
         Ok(())
+    }
+
+    async fn stage(&mut self, _: Border) -> Result<Snapshot> {
+        crash::step(&self.path)?;
+        let rows = std::mem::take(&mut self.open);
+        with_memory(&self.path, |received| received.staged.insert(self.number, rows));
+        crash::step(&self.path)?;
+        let mut snapshot = Snapshot::default();
+        snapshot.staged.put("number", &self.number)?;
+        self.number += 1;
+        snapshot.state.put("number", &self.number)?;
+        Ok(snapshot)
+    }
+
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(MemoryCommitter(self.path.clone())))
     }
 
     async fn abort(&mut self) {
-        self.set_end("aborted");
+        with_memory(&self.path, |received| received.end = "aborted");
+    }
+}
+
+struct MemoryCommitter(String);
+
+#[async_trait]
+impl Committer for MemoryCommitter {
+    async fn commit(&mut self, staged: &State) -> Result<()> {
+        crash::step(&self.0)?;
+        let number: u64 = staged.get("number")?;
+        with_memory(&self.0, |received| {
+            received.end = "committed";
+            // In one transaction with the marker, which here is the number itself.
+            if !received.committed.contains_key(&number) {
+                let rows = received.staged.remove(&number);
+                let rows = rows.ok_or_else(|| Error::new("what was staged is gone"))?;
+                received.committed.insert(number, rows);
+            }
+            Ok::<_, Error>(())
+        })?;
+        crash::step(&self.0)
     }
 }

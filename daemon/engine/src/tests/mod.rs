@@ -1,6 +1,8 @@
 //! Whole flows of small nodes through planner, tasks and edges.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod crash;
 mod kinds;
 mod planning;
 mod running;
+mod simulation;

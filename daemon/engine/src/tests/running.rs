@@ -12,7 +12,7 @@ use crate::plan::{Plan, PlanOptions};
 use crate::run::{Effects, Outcome, RunningFlow, Status};
 use crate::{file::FlowFile, flow_test};
 
-fn plan(text: &str) -> Plan {
+pub fn plan(text: &str) -> Plan {
     let registry = registry();
     let load = LoadOptions { registry: &registry, sets: &[], environment: &|_| None };
     let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));

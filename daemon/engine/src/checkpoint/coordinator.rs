@@ -1,0 +1,363 @@
+//! Gathers the snapshots of all nodes, decides that they count, and makes visible what they have staged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use millstream_core::{Border, Committer, Epoch, Error, Parts, Positions, Result, ResultExt, Snapshot, State, Then};
+use millstream_store::crash;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::manifest::{NodeEntry, NodePhase};
+use super::resume::Keeper;
+use super::schedule::{Interval, Schedule};
+use crate::plan::Plan;
+use crate::task::{Phase, reached};
+
+/// The ways of nodes to the coordinator.
+#[derive(Clone)]
+pub struct Reporter {
+    schedule: Arc<Schedule>,
+    reports: mpsc::UnboundedSender<Report>,
+    covered: watch::Receiver<Epoch>,
+    history: Arc<History>,
+}
+
+/// What a node hands over.
+struct Report {
+    place: usize,
+    /// The border; none if the node has ended.
+    border: Option<Border>,
+    entry: NodeEntry,
+    snapshot: Snapshot,
+}
+
+/// How far each input had come at the borders since the last checkpoint: for the lineage of models.
+#[derive(Debug, Default)]
+struct History(Mutex<BTreeMap<(Epoch, usize), Positions>>);
+
+impl Reporter {
+    /// The schedule of checkpoints.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// An input of which rows before `positions` belong to the epoch that ends here, or one before.
+    pub fn pass(&self, place: usize, epoch: Epoch, positions: &Positions) {
+        let mut history = self.history.0.lock().unwrap_or_else(PoisonError::into_inner);
+        history.insert((epoch, place), positions.clone());
+    }
+
+    /// A node's snapshot at a border, or, without one, at its end.
+    pub fn report(&self, place: usize, border: Option<Border>, entry: NodeEntry, snapshot: Snapshot) {
+        // Nobody listens any more if the flow has failed.
+        let _ = self.reports.send(Report { place, border, entry, snapshot });
+    }
+
+    /// The last border that a durable checkpoint covers.
+    pub fn covered(&self) -> watch::Receiver<Epoch> {
+        self.covered.clone()
+    }
+}
+
+/// What the coordinator knows of a node.
+struct Node {
+    name: String,
+    is_output: bool,
+    /// An input that may still wait for others.
+    may_wait: bool,
+    /// The inputs that its rows stem from.
+    sources: Vec<usize>,
+    committer: Option<Box<dyn Committer>>,
+    /// As it was at the last checkpoint.
+    entry: NodeEntry,
+    reports: VecDeque<Report>,
+}
+
+/// Gathers snapshots and settles checkpoints.
+pub struct Coordinator {
+    nodes: Vec<Node>,
+    keeper: Option<Keeper>,
+    /// Whether effects are made visible.
+    commits: bool,
+    schedule: Arc<Schedule>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    covered: watch::Sender<Epoch>,
+    history: Arc<History>,
+    phase: watch::Sender<Phase>,
+    /// The checkpoint that is under way.
+    under_way: Option<Border>,
+    /// When the next one is asked for.
+    next: Option<Instant>,
+}
+
+/// What came of the coordinator's work.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The places of the nodes whose last effects are visible.
+    pub committed: Vec<usize>,
+    /// Why it could not go on, and at which node.
+    pub failure: Option<(Option<usize>, Error)>,
+    /// What followed the last border, if it came to the end, or to the border at which the flow was to stop.
+    pub last: Option<Then>,
+}
+
+type Failure = (Option<usize>, Error);
+
+impl Coordinator {
+    /// A coordinator for the nodes of a plan, and the way to it. Nodes' committers are added with
+    /// [`Coordinator::set_committer`].
+    pub fn new(plan: &Plan, keeper: Option<Keeper>, commits: bool, phase: watch::Sender<Phase>) -> (Self, Reporter) {
+        let schedule = Arc::new(Schedule::new(keeper.as_ref().map_or(Epoch::default(), Keeper::epoch)));
+        let (sender, reports) = mpsc::unbounded_channel();
+        let (covered, covers) = watch::channel(Epoch::default());
+        let history = Arc::new(History::default());
+        let reporter =
+            Reporter { schedule: schedule.clone(), reports: sender, covered: covers, history: history.clone() };
+        let sources = plan.sources_of_nodes();
+        let nodes = plan.nodes.iter().zip(sources).map(|(node, sources)| Node {
+            name: node.name.clone(),
+            is_output: node.role() == millstream_core::Role::Output,
+            may_wait: node.gate() > 0,
+            sources: sources.into_iter().collect(),
+            committer: None,
+            entry: NodeEntry { kind: node.kind.to_owned(), shape: node.shape.clone(), ..NodeEntry::default() },
+            reports: VecDeque::new(),
+        });
+        let nodes = nodes.collect();
+        let (under_way, next) = (None, None);
+        let coordinator = Self { nodes, keeper, commits, schedule, reports, covered, history, phase, under_way, next };
+        (coordinator, reporter)
+    }
+
+    /// What makes visible what a node stages.
+    pub fn set_committer(&mut self, place: usize, committer: Option<Box<dyn Committer>>) {
+        self.nodes[place].committer = committer;
+    }
+
+    /// Where a node of a resumed flow was.
+    pub fn set_entry(&mut self, place: usize, entry: NodeEntry) {
+        self.nodes[place].entry = entry;
+    }
+
+    /// Makes visible what the last checkpoint of a run before had staged, whether or not that has been done.
+    pub async fn recover(&mut self) -> Result<(), Failure> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        for place in in_order_of_commits(&self.nodes) {
+            let pieces = std::mem::take(&mut self.nodes[place].entry.staged);
+            if pieces.is_empty() {
+                continue;
+            }
+            let staged = keeper.vault().state(&pieces).map_err(|error| (Some(place), error))?;
+            crash::point("recovery-before-commit");
+            commit(&mut self.nodes[place], &staged).await.map_err(|error| (Some(place), error))?;
+            crash::point("recovery-after-commit");
+        }
+        keeper.settled().map_err(|error| (None, error))
+    }
+
+    /// Takes checkpoints until the flow has come to its end, is stopped, or fails.
+    pub async fn run(mut self) -> Settled {
+        let mut settled = Settled::default();
+        let (mut failing, mut draining) = (self.phase.subscribe(), self.phase.subscribe());
+        if self.keeper.as_ref().is_some_and(Keeper::is_done) {
+            settled.last = Some(Then::End);
+            return settled;
+        }
+        self.plan_next();
+        loop {
+            tokio::select! {
+                biased;
+                () = reached(&mut failing, Phase::Failing) => return settled,
+                report = self.reports.recv() => match report {
+                    Some(report) => self.nodes[report.place].reports.push_back(report),
+                    // All nodes are gone, and not all of them have come to their end.
+                    None => return settled,
+                },
+                () = reached(&mut draining, Phase::Draining), if self.may_stop() => self.ask(Then::Stop),
+                () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask(Then::Continue),
+            }
+            while let Some(border) = self.complete() {
+                if let Err(failure) = self.settle(border, &mut settled.committed).await {
+                    settled.failure = Some(failure);
+                    self.phase.send_modify(|phase| *phase = Phase::Failing);
+                    return settled;
+                }
+                if border.then != Then::Continue {
+                    if border.then == Then::Stop {
+                        self.phase.send_modify(|phase| *phase = (*phase).max(Phase::Stopped));
+                    }
+                    settled.last = Some(border.then);
+                    return settled;
+                }
+                self.plan_next();
+            }
+        }
+    }
+
+    /// Whether the flow can be stopped at a border now. Without state, inputs just end.
+    fn may_stop(&self) -> bool {
+        self.keeper.is_some() && self.under_way.is_none()
+    }
+
+    fn plan_next(&mut self) {
+        self.next = None;
+        match self.keeper.as_ref().map(Keeper::interval) {
+            Some(Interval::Time(time)) => self.next = Some(Instant::now() + time),
+            Some(Interval::Epochs(_)) => self.ask(Then::Continue),
+            Some(Interval::Never) | None => {}
+        }
+    }
+
+    fn ask(&mut self, then: Then) {
+        let Some(keeper) = &self.keeper else { return };
+        let epochs = match (keeper.interval(), then) {
+            (Interval::Epochs(epochs), Then::Continue) => epochs,
+            _ => 1,
+        };
+        self.under_way = Some(self.schedule.ask(keeper.epoch(), epochs, then));
+        self.next = None;
+        crash::point("checkpoint-asked");
+    }
+
+    /// The checkpoint for which every node has handed over what is needed.
+    fn complete(&mut self) -> Option<Border> {
+        if let Some(border) = self.under_way
+            && self.nodes.iter().all(|node| node.is_ready_for(border))
+            && self.nodes.iter().any(|node| node.reports.front().is_some_and(|report| report.border.is_some()))
+        {
+            self.under_way = None;
+            return Some(border);
+        }
+        let all_ended = self.nodes.iter().all(Node::has_ended);
+        all_ended.then(|| Border { epoch: self.schedule.highest().next(), then: Then::End })
+    }
+
+    /// Decides a checkpoint, and makes visible what is staged.
+    async fn settle(&mut self, border: Border, committed: &mut Vec<usize>) -> Result<(), Failure> {
+        crash::point("snapshots-gathered");
+        let number = self.keeper.as_ref().map(Keeper::next_number);
+        let mut snapshots = Vec::new();
+        for place in 0..self.nodes.len() {
+            let snapshot = self.nodes[place].take_report(border);
+            snapshots.push(snapshot.unwrap_or_default());
+        }
+        for (place, snapshot) in snapshots.iter_mut().enumerate() {
+            self.add_lineage(place, border, number, &mut snapshot.staged).map_err(|error| (Some(place), error))?;
+        }
+        let staged = self.decide(border, snapshots).await.map_err(|error| (None, error))?;
+        for place in in_order_of_commits(&self.nodes) {
+            if !self.commits {
+                continue;
+            }
+            if !staged[place].is_empty() {
+                crash::point("before-commit");
+                commit(&mut self.nodes[place], &staged[place]).await.map_err(|error| (Some(place), error))?;
+                crash::point("after-commit");
+            }
+            committed.push(place);
+        }
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        keeper.settled().map_err(|error| (None, error))?;
+        // An error means that no input is left that wants to know.
+        self.covered.send_replace(border.epoch);
+        let mut history = self.history.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *history = history.split_off(&(border.epoch, 0));
+        Ok(())
+    }
+
+    /// Writes the manifest, if the flow keeps state. What was staged, by node.
+    async fn decide(&mut self, border: Border, snapshots: Vec<Snapshot>) -> Result<Vec<State>> {
+        let mut entries: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), node.entry.clone())).collect();
+        let keeper = self.keeper.clone();
+        // Turning states into bytes, hashing and writing them takes a while, in which data must not wait.
+        let written = tokio::task::spawn_blocking(move || {
+            let staged = match &keeper {
+                None => snapshots.into_iter().map(|snapshot| snapshot.staged.into_state()).collect::<Result<_>>()?,
+                Some(keeper) => keeper.write(border, &mut entries, snapshots)?,
+            };
+            Ok::<_, Error>((entries, staged))
+        });
+        let (entries, staged) = written.await.doing(|| "writing a checkpoint")??;
+        for (node, (_, entry)) in self.nodes.iter_mut().zip(entries) {
+            node.entry = entry;
+            node.entry.staged.clear();
+        }
+        Ok(staged)
+    }
+
+    /// Tells a node's versions which rows they have learned.
+    fn add_lineage(&self, place: usize, border: Border, number: Option<u64>, staged: &mut Parts) -> Result<()> {
+        let Some(epochs) = staged.peek("epochs") else { return Ok(()) };
+        let epochs: Vec<u64> = State::new([("epochs".to_owned(), epochs.to_vec())]).get("epochs")?;
+        for (version, epoch) in epochs.into_iter().enumerate() {
+            let inputs: serde_json::Map<_, _> = self.nodes[place]
+                .sources
+                .iter()
+                .filter_map(|input| Some((self.nodes[*input].name.clone(), self.positions(*input, Epoch(epoch))?)))
+                .collect();
+            let lineage = json!({ "checkpoint": number, "epoch": epoch.min(border.epoch.0), "inputs": inputs });
+            staged.put_bytes(format!("lineage.{version}"), lineage.to_string().into_bytes());
+        }
+        Ok(())
+    }
+
+    /// How far an input had come at a border; an input that had ended before, how far it came at all.
+    fn positions(&self, input: usize, epoch: Epoch) -> Option<serde_json::Value> {
+        let history = self.history.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match history.get(&(epoch, input)) {
+            Some(positions) => {
+                Some(json!(positions.iter().map(|(name, next)| (name.to_string(), *next)).collect::<BTreeMap<_, _>>()))
+            }
+            None if self.nodes[input].entry.phase == NodePhase::Waiting => None,
+            None => Some(json!(self.nodes[input].entry.positions)),
+        }
+    }
+}
+
+impl Node {
+    fn has_ended(&self) -> bool {
+        let is_last = self.reports.front().is_some_and(|report| report.border.is_none());
+        is_last || self.reports.is_empty() && self.entry.phase == NodePhase::Ended
+    }
+
+    fn is_ready_for(&self, border: Border) -> bool {
+        match self.reports.front() {
+            Some(report) => report.border.is_none_or(|at| at.epoch == border.epoch),
+            // Nodes that wait for it have come to the border, so if it had begun before, it would have reported.
+            None => self.entry.phase == NodePhase::Ended || self.may_wait,
+        }
+    }
+
+    /// What the node has handed over for a checkpoint.
+    fn take_report(&mut self, border: Border) -> Option<Snapshot> {
+        let Some(report) = self.reports.pop_front() else {
+            if self.may_wait && self.entry.phase != NodePhase::Ended {
+                self.entry.phase = NodePhase::Waiting;
+            }
+            return None;
+        };
+        debug_assert!(report.border.is_none_or(|at| at.epoch == border.epoch));
+        let (kind, shape) = (self.entry.kind.clone(), self.entry.shape.clone());
+        let (state, staged) = (std::mem::take(&mut self.entry.state), std::mem::take(&mut self.entry.staged));
+        self.entry = NodeEntry { kind, shape, state, staged, ..report.entry };
+        // An input that has once begun reports from now on.
+        self.may_wait = false;
+        Some(report.snapshot)
+    }
+}
+
+/// Outputs first: a version of a model that is published stays, also where a later commit fails.
+fn in_order_of_commits(nodes: &[Node]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..nodes.len()).collect();
+    places.sort_by_key(|place| !nodes[*place].is_output);
+    places
+}
+
+async fn commit(node: &mut Node, staged: &State) -> Result<()> {
+    match &mut node.committer {
+        Some(committer) => committer.commit(staged).await,
+        None => Err(Error::new("it has staged something, and nothing can commit it")),
+    }
+}

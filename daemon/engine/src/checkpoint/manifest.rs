@@ -1,0 +1,267 @@
+//! The manifest of a checkpoint: one JSON document that says where everything is, with a checksum over itself.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use millstream_core::{Epoch, Error, EventTime, Result, ResultExt, Watermark};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The format that this build writes, and the only one that it reads. Goes up with every change to manifests, or to the
+/// state of any node, that an older or newer build would misread.
+pub const FORMAT: u32 = 1;
+
+/// What is needed to go on from a border.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The flow's name.
+    pub flow: String,
+    /// The number of the checkpoint; the highest is the one to go on from.
+    pub number: u64,
+    /// The number of the manifest by which the writer took the flow over.
+    pub generation: u64,
+    /// Who wrote it, in words.
+    pub owner: String,
+    /// When, in RFC 3339.
+    pub created: String,
+    /// The checksum of the manifest before.
+    pub parent: Option<String>,
+    /// The build and machine that wrote it.
+    pub fingerprint: BTreeMap<String, String>,
+    /// The last epoch that is part of it.
+    pub epoch: Epoch,
+    /// What follows: `continue`, `stop` or `end`.
+    pub then: String,
+    /// The nodes, by name.
+    pub nodes: BTreeMap<String, NodeEntry>,
+}
+
+/// A node at a border.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// What `type` says in the flow file.
+    pub kind: String,
+    /// A hash of what its state depends on: settings and columns.
+    pub shape: String,
+    /// Whether it has begun or ended.
+    pub phase: NodePhase,
+    /// Inputs: the next position of each partition.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub positions: BTreeMap<String, u64>,
+    /// Inputs with event time: how far it has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockState>,
+    /// Other nodes: what is known of their edges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fan_in: Option<FanIn>,
+    /// What the node has counted.
+    pub counters: Counters,
+    /// The node's state, by its parts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub state: BTreeMap<String, Piece>,
+    /// What becomes visible by this checkpoint.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub staged: BTreeMap<String, Piece>,
+}
+
+/// Where a node stands in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodePhase {
+    /// An input that waits until others have ended.
+    Waiting,
+    /// At work.
+    #[default]
+    Running,
+    /// Nothing more comes.
+    Ended,
+}
+
+/// How far the event time of an input has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockState {
+    /// The partitions: name, latest time, rows since the watermark was moved, whether it is idle.
+    pub partitions: Vec<(String, Option<EventTime>, usize, bool)>,
+    /// The watermark that was sent last.
+    pub said: Option<Watermark>,
+}
+
+/// What a node knows of its edges.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FanIn {
+    /// The edges.
+    pub edges: Vec<FanInEdge>,
+    /// The lowest of their watermarks.
+    pub watermark: Option<EventTime>,
+    /// Whether all are idle.
+    pub idle: bool,
+}
+
+/// What a node knows of one edge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FanInEdge {
+    /// The port that it leads from: `NODE.PORT`.
+    pub from: String,
+    /// The watermark that came last.
+    pub watermark: Option<EventTime>,
+    /// Whether nothing has come for a while.
+    pub idle: bool,
+    /// Whether nothing more comes.
+    pub ended: bool,
+}
+
+/// What a node has counted since the flow began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Rows that came in.
+    pub rows_in: u64,
+    /// Rows that left, by port.
+    pub rows_out: BTreeMap<String, u64>,
+    /// Rows that were refused.
+    pub rows_failed: u64,
+}
+
+/// One part of a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Piece {
+    /// Small: its bytes are here, in base64.
+    Inline {
+        /// The bytes.
+        base64: String,
+    },
+    /// Large: its bytes are in a blob of their own.
+    Blob(PieceKey),
+}
+
+/// Where the bytes of a piece are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PieceKey {
+    /// The blob's key, below the flow's folder.
+    pub blob: String,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// Their BLAKE3 hash, in hexadecimal.
+    pub blake3: String,
+}
+
+impl Piece {
+    /// A piece whose bytes are here.
+    pub fn inline(bytes: &[u8]) -> Self {
+        Self::Inline { base64: BASE64.encode(bytes) }
+    }
+
+    /// The bytes, if they are here.
+    pub fn inline_bytes(&self) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Inline { base64 } => BASE64.decode(base64).map(Some).doing(|| "reading a manifest"),
+            Self::Blob(_) => Ok(None),
+        }
+    }
+}
+
+/// The document: the manifest as text, and the checksum of that text.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<'a> {
+    format: u32,
+    blake3: String,
+    #[serde(borrow)]
+    manifest: &'a RawValue,
+}
+
+impl Manifest {
+    /// The document, and its checksum.
+    pub fn to_bytes(&self) -> Result<(Vec<u8>, String)> {
+        let doing = || "writing a manifest";
+        let manifest = serde_json::value::to_raw_value(self).doing(doing)?;
+        let blake3 = hash(manifest.get().as_bytes());
+        let document = Document { format: FORMAT, blake3: blake3.clone(), manifest: &manifest };
+        Ok((serde_json::to_vec(&document).doing(doing)?, blake3))
+    }
+
+    /// Reads a document that [`Manifest::to_bytes`] made, and its checksum.
+    ///
+    /// # Errors
+    /// If a single bit of it has changed, or another build has written it in a format that this one does not know.
+    pub fn from_bytes(bytes: &[u8]) -> Result<(Self, String)> {
+        let damaged = |error: &dyn std::fmt::Display| Error::new(format!("it is damaged: {error}"));
+        let text = std::str::from_utf8(bytes).map_err(|error| damaged(&error))?;
+        if let Some(format) = format_of(text).filter(|format| *format != FORMAT) {
+            return Err(Error::new(format!(
+                "it has format {format}, and this build reads format {FORMAT}; run the flow with the build that wrote it, \
+                 or begin anew with another state folder"
+            )));
+        }
+        let document: Document<'_> = serde_json::from_str(text).map_err(|error| damaged(&error))?;
+        if hash(document.manifest.get().as_bytes()) != document.blake3 {
+            return Err(damaged(&"its checksum is another one"));
+        }
+        let manifest = serde_json::from_str(document.manifest.get()).map_err(|error| damaged(&error))?;
+        Ok((manifest, document.blake3))
+    }
+}
+
+/// The format that a document says it has, however the rest of it looks.
+fn format_of(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("{\"format\":")?;
+    digits.split_once(',')?.0.parse().ok()
+}
+
+/// A BLAKE3 hash in hexadecimal.
+pub fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let entry = NodeEntry {
+            kind: "train".into(),
+            shape: "abc".into(),
+            positions: [("a.csv".to_owned(), u64::MAX)].into(),
+            state: [("model".to_owned(), Piece::inline(b"\0\xff"))].into(),
+            ..NodeEntry::default()
+        };
+        Manifest {
+            flow: "fraud".into(),
+            number: 7,
+            generation: 5,
+            owner: "process 1 on here".into(),
+            created: "2026-11-24T00:00:00Z".into(),
+            parent: None,
+            fingerprint: BTreeMap::new(),
+            epoch: Epoch(12),
+            then: "continue".into(),
+            nodes: [("learner".to_owned(), entry)].into(),
+        }
+    }
+
+    #[test]
+    fn a_manifest_reads_back_as_it_was_written() {
+        let (bytes, checksum) = manifest().to_bytes().expect("it can be written");
+        assert_eq!(Manifest::from_bytes(&bytes).expect("it is whole"), (manifest(), checksum));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let (bytes, _) = manifest().to_bytes().expect("it can be written");
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Manifest::from_bytes(&damaged).is_err(), "bit {bit}");
+        }
+        for end in 0..bytes.len() {
+            assert!(Manifest::from_bytes(&bytes[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn another_format_is_refused_in_words() {
+        let error = Manifest::from_bytes(b"{\"format\":2,\"zstd\":true}").expect_err("not known").to_string();
+        assert!(error.starts_with("it has format 2, and this build reads format 1"), "{error}");
+    }
+}

@@ -1,0 +1,312 @@
+//! Keeps the state of a flow: takes the flow over from the run before, and writes its checkpoints.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{SecondsFormat, Utc};
+use millstream_core::{Border, Epoch, Error, Result, Snapshot, State, Then};
+use millstream_store::{LocalStore, crash};
+
+use super::manifest::{Manifest, NodeEntry, NodePhase};
+use super::owner::{self, Lock};
+use super::schedule::Interval;
+use super::vault::Vault;
+use crate::plan::Plan;
+
+/// How a flow keeps its state.
+#[derive(Clone, Default)]
+pub struct KeeperOptions {
+    /// What the bits of results depend on: the build, the kind of machine.
+    pub fingerprint: BTreeMap<String, String>,
+    /// Whether to go on although the fingerprint is another one.
+    pub allow_drift: bool,
+    /// Nodes that begin anew.
+    pub resets: Vec<String>,
+}
+
+/// Keeps the state of a flow.
+#[derive(Clone)]
+pub struct Keeper {
+    vault: Vault,
+    /// The folder with the folders of nodes.
+    homes: Option<PathBuf>,
+    interval: Interval,
+    keep: usize,
+    _lock: Option<Arc<Lock>>,
+    last: Arc<Mutex<Last>>,
+}
+
+/// The last manifest, which this process has written.
+struct Last {
+    manifest: Manifest,
+    checksum: String,
+}
+
+/// A node as a resumed flow finds it.
+#[derive(Debug)]
+pub struct NodeResume {
+    /// Where it was.
+    pub entry: NodeEntry,
+    /// Its state.
+    pub state: State,
+}
+
+impl Keeper {
+    /// Takes over the state of a flow in a local folder, or begins one. It is in `FOLDER/FLOW`.
+    ///
+    /// # Errors
+    /// If another process runs the flow, and for the reasons of [`Keeper::open`].
+    pub fn open_folder(plan: &Plan, folder: &Path, options: &KeeperOptions) -> Result<Self> {
+        let own = folder.join(&plan.flow);
+        let lock = Lock::take(&own, &plan.flow)?;
+        let vault = Vault::new(Arc::new(LocalStore::new(folder)), &plan.flow, folder.display().to_string());
+        let keeper = Self::open(plan, vault, options)?;
+        Ok(Self { homes: Some(own.join("nodes")), _lock: Some(Arc::new(lock)), ..keeper })
+    }
+
+    /// Takes over the state of a flow, or begins one. A former owner notices it at its next checkpoint.
+    ///
+    /// # Errors
+    /// If the last checkpoint is damaged, or does not fit the flow; if a node with state
+    /// is gone or has changed.
+    pub fn open(plan: &Plan, vault: Vault, options: &KeeperOptions) -> Result<Self> {
+        crash::point("recovery-begins");
+        let before = vault.latest()?;
+        if let Some((manifest, _)) = &before {
+            check_fingerprint(manifest, options)?;
+            check_nodes(manifest, plan, options)?;
+        }
+        let last = Mutex::new(take_over(&vault, plan, before, options)?);
+        crash::point("recovery-taken-over");
+        let (interval, keep) = (plan.checkpoints, plan.keep_checkpoints);
+        Ok(Self { vault, homes: None, interval, keep, _lock: None, last: Arc::new(last) })
+    }
+
+    /// Whether there is nothing left to do.
+    pub fn is_done(&self) -> bool {
+        self.lock().manifest.then == name(Then::End)
+    }
+
+    /// The number of the last checkpoint.
+    pub fn number(&self) -> u64 {
+        self.lock().manifest.number
+    }
+
+    /// The number of the checkpoint that is written next.
+    pub fn next_number(&self) -> u64 {
+        self.number() + 1
+    }
+
+    /// The border of the last checkpoint.
+    pub fn epoch(&self) -> Epoch {
+        self.lock().manifest.epoch
+    }
+
+    /// How often checkpoints are taken.
+    pub fn interval(&self) -> Interval {
+        self.interval
+    }
+
+    /// The checkpoints.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// A local folder for a node, if the state is local.
+    pub fn home(&self, node: &str) -> Option<PathBuf> {
+        self.homes.as_ref().map(|homes| homes.join(node))
+    }
+
+    /// Where a node was at the last checkpoint. None if it is new.
+    pub fn resume(&self, node: &str) -> Result<Option<NodeResume>> {
+        let Some(entry) = self.lock().manifest.nodes.get(node).cloned() else { return Ok(None) };
+        let state = self.vault.state(&entry.state)?;
+        Ok(Some(NodeResume { entry, state }))
+    }
+
+    /// Writes a checkpoint: blobs, then the manifest. Returns what was staged, by node, and puts the pieces of all nodes
+    /// into `entries`.
+    ///
+    /// # Errors
+    /// If it can't be written, or if somebody else has taken the flow over.
+    pub fn write(
+        &self,
+        border: Border,
+        entries: &mut [(String, NodeEntry)],
+        snapshots: Vec<Snapshot>,
+    ) -> Result<Vec<State>> {
+        let number = self.next_number();
+        let mut staged = Vec::with_capacity(snapshots.len());
+        for ((_, entry), snapshot) in entries.iter_mut().zip(snapshots) {
+            let has_ended = entry.phase == NodePhase::Ended && snapshot.state.is_empty() && snapshot.staged.is_empty();
+            let state = snapshot.state.into_state()?;
+            // What a node that has ended long ago has handed over then stays as it is.
+            if !(has_ended || state.is_empty() && entry.phase == NodePhase::Waiting) {
+                entry.state = self.pieces(number, &state, &entry.state)?;
+            }
+            let effects = snapshot.staged.into_state()?;
+            entry.staged = self.pieces(number, &effects, &BTreeMap::new())?;
+            staged.push(effects);
+        }
+        let mut last = self.lock();
+        let manifest = Manifest {
+            number,
+            owner: owner::name(),
+            created: now(),
+            parent: Some(last.checksum.clone()),
+            epoch: border.epoch,
+            then: name(border.then).to_owned(),
+            nodes: entries.iter().cloned().collect(),
+            ..last.manifest.clone()
+        };
+        crash::point("before-manifest");
+        let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault, number))?;
+        crash::point("after-manifest");
+        *last = Last { manifest, checksum };
+        Ok(staged)
+    }
+
+    fn pieces(
+        &self,
+        number: u64,
+        state: &State,
+        before: &BTreeMap<String, super::Piece>,
+    ) -> Result<BTreeMap<String, super::Piece>> {
+        let piece =
+            |(name, bytes): (&str, &[u8])| Ok((name.to_owned(), self.vault.keep(number, bytes, before.get(name))?));
+        state.parts().map(piece).collect()
+    }
+
+    /// Everything that the last checkpoint had staged is visible: remembers that, and removes what is too old.
+    pub fn settled(&self) -> Result<()> {
+        let number = self.number();
+        self.vault.mark_committed(number)?;
+        crash::point("marked-committed");
+        self.vault.collect(number, self.keep)?;
+        crash::point("collected");
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("vault", &self.vault).finish_non_exhaustive()
+    }
+}
+
+/// Becomes the owner: creates the next manifest before anything else is touched.
+fn take_over(vault: &Vault, plan: &Plan, before: Option<(Manifest, String)>, options: &KeeperOptions) -> Result<Last> {
+    let (parent, mut manifest) = match before {
+        Some((manifest, checksum)) => (Some(checksum), manifest),
+        None => (None, begin(plan)),
+    };
+    manifest.nodes.retain(|node, _| !options.resets.contains(node));
+    if manifest.then == name(Then::Stop) {
+        manifest.then = name(Then::Continue).to_owned();
+    }
+    let number = manifest.number + 1;
+    let manifest = Manifest {
+        number,
+        generation: number,
+        owner: owner::name(),
+        created: now(),
+        parent,
+        fingerprint: options.fingerprint.clone(),
+        ..manifest
+    };
+    let checksum = vault.put(&manifest)?.ok_or_else(|| taken_over(vault, number))?;
+    Ok(Last { manifest, checksum })
+}
+
+/// A flow of which nothing has been read.
+fn begin(plan: &Plan) -> Manifest {
+    Manifest {
+        flow: plan.flow.clone(),
+        number: 0,
+        generation: 0,
+        owner: String::new(),
+        created: String::new(),
+        parent: None,
+        fingerprint: BTreeMap::new(),
+        epoch: Epoch::default(),
+        then: name(Then::Continue).to_owned(),
+        nodes: BTreeMap::new(),
+    }
+}
+
+fn taken_over(vault: &Vault, number: u64) -> Error {
+    let owner = vault.manifest(number).map_or_else(|_| "another process".to_owned(), |(manifest, _)| manifest.owner);
+    Error::new(format!("{owner} has taken this flow over; nothing more of this run counts"))
+}
+
+fn check_fingerprint(manifest: &Manifest, options: &KeeperOptions) -> Result<()> {
+    if options.allow_drift || manifest.fingerprint == options.fingerprint {
+        return Ok(());
+    }
+    let differs = |(name, now): &(&String, &String)| manifest.fingerprint.get(*name) != Some(now);
+    let differing = options.fingerprint.iter().filter(differs).map(|(name, now)| {
+        let before = manifest.fingerprint.get(name).map_or("unknown", String::as_str);
+        format!("{name} was `{before}` and is `{now}`")
+    });
+    let differing: Vec<_> = differing.collect();
+    Err(Error::new(format!(
+        "checkpoint {} was written by another build or kind of machine ({}), so that models may come out with other bits \
+         than in a run without interruption; `--allow-drift` goes on nevertheless",
+        manifest.number,
+        differing.join(", ")
+    )))
+}
+
+/// Refuses to leave state behind unless told so.
+fn check_nodes(manifest: &Manifest, plan: &Plan, options: &KeeperOptions) -> Result<()> {
+    for (node, entry) in manifest.nodes.iter().filter(|(node, _)| !options.resets.contains(node)) {
+        let Some(planned) = plan.node(node) else {
+            if entry.state.is_empty() && entry.staged.is_empty() && entry.positions.is_empty() {
+                continue;
+            }
+            return Err(Error::new(format!(
+                "node `{node}` has state in the last checkpoint, and is no longer part of the flow; put it back, or let it \
+                 go with `--reset {node}`"
+            )));
+        };
+        let keeps = !(entry.state.is_empty() && entry.positions.is_empty());
+        if keeps && (entry.kind != planned.kind || entry.shape != planned.shape) {
+            return Err(Error::new(format!(
+                "node `{node}` has other settings or columns than when its state was kept; change them back, or let it \
+                 begin anew with `--reset {node}`"
+            )));
+        }
+    }
+    let unknown = options.resets.iter().find(|node| plan.node(node).is_none() && !manifest.nodes.contains_key(*node));
+    match unknown {
+        Some(node) => Err(Error::new(format!("`--reset {node}`: there is no node of that name"))),
+        None => Ok(()),
+    }
+}
+
+fn now() -> String {
+    Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// The word for it in manifests.
+fn name(then: Then) -> &'static str {
+    match then {
+        Then::Continue => "continue",
+        Then::Stop => "stop",
+        Then::End => "end",
+    }
+}
+
+/// The states of the flows in a folder, by their names.
+pub fn flows(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let with_manifests = entries.filter(|entry| entry.path().join("manifests").is_dir());
+    let mut names: Vec<String> = with_manifests.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

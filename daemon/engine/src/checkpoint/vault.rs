@@ -1,0 +1,190 @@
+//! The checkpoints of one flow in a store: manifests, blobs, and marks of what has become visible.
+//!
+//! ```text
+//! FLOW/manifests/00000000000000000007.json          the decision; the highest number counts
+//! FLOW/blobs/00000000000000000007-BLAKE3            what is too large for the manifest, by the number that wrote it first
+//! FLOW/commits/00000000000000000007                 everything that manifest 7 had staged is visible
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millstream_core::{Error, Result, ResultExt, State};
+use millstream_store::{Store, crash};
+
+use super::manifest::{Manifest, Piece, PieceKey, hash};
+
+/// What is at most this large has its bytes in the manifest.
+const INLINE_BYTES: usize = 4096;
+
+/// The checkpoints of one flow.
+#[derive(Clone)]
+pub struct Vault {
+    store: Arc<dyn Store>,
+    flow: String,
+    /// For messages: what the user calls the place.
+    location: String,
+}
+
+impl Vault {
+    /// The checkpoints of `flow` in a store; `location` is what messages call it.
+    pub fn new(store: Arc<dyn Store>, flow: &str, location: impl Into<String>) -> Self {
+        Self { store, flow: flow.to_owned(), location: location.into() }
+    }
+
+    /// The numbers of all manifests, ascending.
+    pub fn numbers(&self) -> Result<Vec<u64>> {
+        let prefix = self.key("manifests/");
+        let number = |key: &String| key.strip_prefix(&prefix)?.strip_suffix(".json")?.parse().ok();
+        Ok(self.store.list(&prefix)?.iter().filter_map(number).collect())
+    }
+
+    /// The newest manifest and its checksum, if there is one.
+    ///
+    /// # Errors
+    /// If it is damaged, or missing although what it had staged has become visible. Going on from an older one would
+    /// repeat what is visible, so nobody does that silently.
+    pub fn latest(&self) -> Result<Option<(Manifest, String)>> {
+        let (number, committed) = (self.numbers()?.pop(), self.committed()?);
+        if committed > number {
+            let (committed, location) = (committed.unwrap_or_default(), &self.location);
+            return Err(Error::new(format!(
+                "checkpoint {committed} of flow `{}` in `{location}` is missing: `{}` was removed or damaged after its rows had \
+                 become visible. Put it back from a copy; or begin anew with another state folder",
+                self.flow,
+                self.manifest_key(committed)
+            )));
+        }
+        number.map(|number| self.manifest(number)).transpose()
+    }
+
+    /// A manifest and its checksum.
+    pub fn manifest(&self, number: u64) -> Result<(Manifest, String)> {
+        let key = self.manifest_key(number);
+        let doing = || format!("reading `{key}` in `{}`", self.location);
+        let bytes = self.store.get(&key)?.ok_or_else(|| Error::new(format!("{}: there is none", doing())))?;
+        let (manifest, checksum) = Manifest::from_bytes(&bytes).doing(doing)?;
+        if (manifest.number, &manifest.flow) != (number, &self.flow) {
+            return Err(Error::new(format!("{}: it is that of another checkpoint", doing())));
+        }
+        Ok((manifest, checksum))
+    }
+
+    /// Writes a manifest. False if its number is taken: somebody else owns the flow now.
+    pub fn put(&self, manifest: &Manifest) -> Result<Option<String>> {
+        let (bytes, checksum) = manifest.to_bytes()?;
+        Ok(self.store.put_new(&self.manifest_key(manifest.number), &bytes)?.then_some(checksum))
+    }
+
+    /// Keeps the bytes of a part for checkpoint `number`. What has not changed since `before` is not written again.
+    pub fn keep(&self, number: u64, bytes: &[u8], before: Option<&Piece>) -> Result<Piece> {
+        if bytes.len() <= INLINE_BYTES {
+            return Ok(Piece::inline(bytes));
+        }
+        let blake3 = hash(bytes);
+        if let Some(Piece::Blob(key)) = before
+            && key.blake3 == blake3
+        {
+            return Ok(Piece::Blob(key.clone()));
+        }
+        // With the number in it, so that a former owner of the flow never removes what this one refers to.
+        let blob = format!("blobs/{number:020}-{blake3}");
+        self.store.put_new(&self.key(&blob), bytes)?;
+        crash::point("blob-written");
+        Ok(Piece::Blob(PieceKey { blob, bytes: bytes.len() as u64, blake3 }))
+    }
+
+    /// Reads the parts of a state.
+    pub fn state(&self, pieces: &BTreeMap<String, Piece>) -> Result<State> {
+        let read = |(name, piece): (&String, &Piece)| Ok((name.clone(), self.bytes(piece)?));
+        Ok(State::new(pieces.iter().map(read).collect::<Result<Vec<_>>>()?))
+    }
+
+    fn bytes(&self, piece: &Piece) -> Result<Vec<u8>> {
+        let key = match piece {
+            Piece::Inline { .. } => return Ok(piece.inline_bytes()?.unwrap_or_default()),
+            Piece::Blob(key) => key,
+        };
+        let doing = || format!("reading `{}` in `{}`", self.key(&key.blob), self.location);
+        let bytes = self.store.get(&self.key(&key.blob))?;
+        let bytes = bytes.ok_or_else(|| Error::new(format!("{}: there is none", doing())))?;
+        if bytes.len() as u64 != key.bytes || hash(&bytes) != key.blake3 {
+            return Err(Error::new(format!("{}: it is damaged: its checksum is another one", doing())));
+        }
+        Ok(bytes)
+    }
+
+    /// Marks that everything that a manifest had staged is visible.
+    pub fn mark_committed(&self, number: u64) -> Result<()> {
+        self.store.put_new(&self.key(&format!("commits/{number:020}")), b"").map(|_| ())
+    }
+
+    /// The last manifest of which everything is visible.
+    pub fn committed(&self) -> Result<Option<u64>> {
+        let prefix = self.key("commits/");
+        let number = |key: &String| key.strip_prefix(&prefix)?.parse().ok();
+        Ok(self.store.list(&prefix)?.iter().filter_map(number).max())
+    }
+
+    /// Removes all but the last `keep` manifests up to number `latest`, and what only those referred to.
+    pub fn collect(&self, latest: u64, keep: usize) -> Result<()> {
+        let numbers: Vec<u64> = self.numbers()?.into_iter().filter(|number| *number <= latest).collect();
+        let (old, kept) = numbers.split_at(numbers.len().saturating_sub(keep.max(1)));
+        let mut needed = BTreeSet::new();
+        for number in kept {
+            needed.extend(blobs(&self.manifest(*number)?.0));
+        }
+        for number in old {
+            self.store.delete(&self.manifest_key(*number))?;
+            crash::point("manifest-removed");
+        }
+        for key in self.store.list(&self.key("blobs/"))? {
+            let is_needed = key.strip_prefix(&self.key("")).is_some_and(|blob| needed.contains(blob));
+            // One of a higher number belongs to a checkpoint that is being written.
+            if !is_needed && number_in(&key).is_some_and(|number| number <= latest) {
+                self.store.delete(&key)?;
+                crash::point("blob-removed");
+            }
+        }
+        for key in self.store.list(&self.key("commits/"))? {
+            let first = kept.first().copied().unwrap_or_default();
+            if key.rsplit('/').next().and_then(|number| number.parse().ok()).is_some_and(|number: u64| number < first) {
+                self.store.delete(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What messages call the place.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    fn manifest_key(&self, number: u64) -> String {
+        self.key(&format!("manifests/{number:020}.json"))
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.flow)
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("flow", &self.flow).field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// The blobs that a manifest refers to.
+fn blobs(manifest: &Manifest) -> impl Iterator<Item = String> {
+    let pieces = manifest.nodes.values().flat_map(|node| node.state.values().chain(node.staged.values()));
+    pieces.filter_map(|piece| match piece {
+        Piece::Blob(key) => Some(key.blob.clone()),
+        Piece::Inline { .. } => None,
+    })
+}
+
+/// The number of the checkpoint that has written a blob.
+fn number_in(key: &str) -> Option<u64> {
+    key.rsplit('/').next()?.split_once('-')?.0.parse().ok()
+}

@@ -1,0 +1,64 @@
+//! A node's part in checkpoints.
+
+use millstream_core::{Border, Epoch, Snapshot, Then};
+use millstream_store::crash;
+
+use super::Ports;
+use crate::checkpoint::{FanIn, NodeEntry, NodePhase, NodeResume, Reporter};
+
+/// How a node hands over its state, and where it goes on.
+pub struct Keeping {
+    /// The way to the coordinator.
+    pub reporter: Reporter,
+    /// The node.
+    pub place: usize,
+    /// Where each of its edges leads from.
+    pub edges: Vec<String>,
+    /// Where it goes on, if the flow is resumed.
+    pub resume: Option<NodeResume>,
+    /// The last border before that.
+    pub passed: Epoch,
+    /// Whether the flow keeps state.
+    pub durable: bool,
+    /// A local folder of the node's own, where the flow keeps state.
+    pub home: Option<std::path::PathBuf>,
+}
+
+impl Keeping {
+    /// Whether a checkpoint is taken at a border that this node has come to.
+    pub fn wanted(&self, epoch: Epoch) -> Option<Border> {
+        self.reporter.schedule().wanted(epoch)
+    }
+
+    /// Whether the node had come to its end when the flow was interrupted.
+    pub fn had_ended(&self) -> bool {
+        self.resume.as_ref().is_some_and(|resume| resume.entry.phase == NodePhase::Ended)
+    }
+
+    /// What was known of the node's edges when the flow was interrupted.
+    pub fn fan_in(&self) -> Option<&FanIn> {
+        self.resume.as_ref()?.entry.fan_in.as_ref()
+    }
+
+    /// Hands over a processor's or output's snapshot at a border.
+    pub fn report(&self, border: Border, ports: &Ports, fan_in: FanIn, snapshot: Snapshot) {
+        self.send(Some(border), ports, Some(fan_in), snapshot);
+    }
+
+    /// Hands over the last snapshot.
+    pub fn report_end(&self, ports: &Ports, snapshot: Snapshot) {
+        self.send(None, ports, None, snapshot);
+    }
+
+    fn send(&self, border: Option<Border>, ports: &Ports, fan_in: Option<FanIn>, snapshot: Snapshot) {
+        let phase = if border.is_some() { NodePhase::Running } else { NodePhase::Ended };
+        let entry = NodeEntry { phase, fan_in, counters: ports.stats().counters(), ..NodeEntry::default() };
+        self.reporter.report(self.place, border, entry, snapshot);
+        crash::point("snapshot-taken");
+    }
+}
+
+/// Whether a border is the last of this run.
+pub fn is_last(border: Option<Border>) -> bool {
+    border.is_some_and(|border| border.then == Then::Stop)
+}
