@@ -49,7 +49,5 @@ mod tests {
         assert_eq!(plan.uses, Uses::only::<String>([]));
         let mut output = (plan.build)().unwrap();
         output.write(batch(rows)).await.unwrap();
-        output.prepare().await.unwrap();
-        output.commit().await.unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! The input `stdin`.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -111,7 +112,7 @@ struct Stdin {
 
 #[async_trait]
 impl Input for Stdin {
-    async fn open(&mut self) -> Result<()> {
+    async fn open(&mut self, _: Option<&Path>) -> Result<()> {
         self.rows = Some(follow(std::io::stdin(), self.options.clone())?);
         Ok(())
     }

@@ -1,14 +1,15 @@
 //! The output `stdout`.
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::util::pretty::pretty_format_batches_with_schema;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Delivery, Error, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Result, Stream,
-    Uses,
+    Batch, Border, Delivery, Error, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Result,
+    Snapshot, Stream, Then, Uses,
 };
 use millstream_formats::{encode_csv, encode_ndjson};
 use schemars::JsonSchema;
@@ -136,7 +137,7 @@ impl Printer {
 
 #[async_trait]
 impl Output for Printer {
-    async fn open(&mut self) -> Result<()> {
+    async fn open(&mut self, _: Option<&Path>) -> Result<()> {
         if self.format == RowFormat::Csv {
             encode_csv(&RecordBatch::new_empty(self.schema.clone()), b',', true, &mut self.text)?;
         }
@@ -158,8 +159,11 @@ impl Output for Printer {
         if self.left > 0 { Ok(()) } else { self.print_gathered() }
     }
 
-    async fn prepare(&mut self) -> Result<()> {
-        self.print_gathered()
+    async fn stage(&mut self, border: Border) -> Result<Snapshot> {
+        if border.then != Then::Continue {
+            self.print_gathered()?;
+        }
+        Ok(Snapshot::default())
     }
 }
 
@@ -172,6 +176,8 @@ mod tests {
 
     use super::*;
 
+    const END: Border = Border { epoch: millstream_core::Epoch(1), then: Then::End };
+
     fn printer(settings: &str, rows: &RecordBatch, sink: impl Write + Send + 'static) -> Printer {
         let StdoutOutput { format, stream, rows: most } = parse(settings);
         Printer { sink: Box::new(sink), ..Printer::new(format, stream, rows.schema(), most) }
@@ -181,11 +187,11 @@ mod tests {
     async fn printed(settings: &str, rows: &RecordBatch, cut: usize) -> String {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let mut printer = printer(settings, rows, writer);
-        printer.open().await.unwrap();
+        printer.open(None).await.unwrap();
         for start in (0..rows.num_rows()).step_by(cut) {
             printer.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await.unwrap();
         }
-        printer.prepare().await.unwrap();
+        printer.stage(END).await.unwrap();
         drop(printer);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
@@ -232,11 +238,11 @@ mod tests {
         for format in ["ndjson", "csv", "table"] {
             let (reader, writer) = std::io::pipe().unwrap();
             let mut printer = printer(&format!("format = \"{format}\"\nrows = 2"), &rows, writer);
-            printer.open().await.unwrap();
+            printer.open(None).await.unwrap();
             printer.write(batch(rows.clone())).await.unwrap();
             drop(reader);
             printer.write(batch(rows.clone())).await.unwrap();
-            printer.prepare().await.unwrap();
+            printer.stage(END).await.unwrap();
         }
     }
 

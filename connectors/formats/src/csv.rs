@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use csv_core::ReadRecordResult;
 use millstream_core::{ColumnType, Columns, Error, Result, ResultExt, known_names};
 
-use crate::read::BatchReader;
+use crate::read::{BatchReader, Mark};
 use crate::text::{TextColumn, Timezone};
 use crate::window::{MAX_BATCH_BYTES, Window, decompress};
 use crate::{BadRow, Compression, Pace, Rows};
@@ -353,6 +353,15 @@ impl BatchReader for CsvReader {
         out.batches.append(&mut batch.batches);
         out.failed.append(&mut batch.failed);
         Ok(self.position > before)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { position: self.position, offset: self.records.window.offset() }
+    }
+
+    fn go_to(&mut self, mark: Mark) -> Result<()> {
+        self.position = mark.position;
+        self.records.window.go_to(mark.offset)
     }
 
     fn end(&mut self) {

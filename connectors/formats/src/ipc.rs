@@ -10,7 +10,7 @@ use arrow::ipc::{Block, root_as_footer, root_as_message};
 use millstream_core::{Canonical, Error, Result};
 
 use crate::Rows;
-use crate::read::{BatchReader, guarded};
+use crate::read::{BatchReader, Mark, guarded};
 
 /// The canonical columns of a file, and how many rows it has.
 pub(crate) fn inspect(mut file: File) -> Result<(SchemaRef, u64)> {
@@ -119,6 +119,25 @@ impl BatchReader for IpcReader {
         self.position += count as u64;
         Ok(true)
     }
+
+    fn mark(&self) -> Mark {
+        Mark { position: self.position, offset: 0 }
+    }
+
+    fn go_to(&mut self, mark: Mark) -> Result<()> {
+        while self.position < mark.position {
+            let Some(rows) = self.read()? else { return Err(shorter(mark.position)) };
+            let passed = (mark.position - self.position).min(rows.num_rows() as u64);
+            self.position += passed;
+            self.left = Some(rows.slice(passed as usize, rows.num_rows() - passed as usize));
+        }
+        Ok(())
+    }
+}
+
+/// A file that has fewer rows than were read from it before.
+pub(crate) fn shorter(rows: u64) -> Error {
+    Error::new(format!("it has become shorter: it should have {rows} rows and more"))
 }
 
 /// The rows with the schema that was planned, which may allow more nulls. An error if the file has changed since.

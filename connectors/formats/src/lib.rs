@@ -24,7 +24,7 @@ pub use csv::{CsvOptions, check_header, csv_header};
 pub use format::{Compression, FileKind, Format};
 pub use inspect::{Found, InspectOptions, inspect};
 pub use ndjson::JsonDecoder;
-pub use read::{BatchReader, Pace, ReadOptions};
+pub use read::{BatchReader, Mark, Pace, ReadOptions};
 pub use rows::{BadRow, Rows};
 pub use text::{Timezone, parse_timezone};
 pub use window::{MAX_ROW_BYTES, decompress, ends_with_line_break};

@@ -13,7 +13,7 @@ use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 use millstream_core::{ColumnType, Columns, Result, ResultExt};
 
-use crate::read::BatchReader;
+use crate::read::{BatchReader, Mark};
 use crate::text::{TextColumn, Timezone};
 use crate::window::{MAX_BATCH_BYTES, Window};
 use crate::{BadRow, Rows};
@@ -379,6 +379,15 @@ impl BatchReader for NdjsonReader {
             Err(_) => self.decode_lines(out)?,
         }
         Ok(true)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { position: self.position, offset: self.window.offset() }
+    }
+
+    fn go_to(&mut self, mark: Mark) -> Result<()> {
+        self.position = mark.position;
+        self.window.go_to(mark.offset)
     }
 
     fn end(&mut self) {

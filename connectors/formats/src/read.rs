@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Error, Result, ResultExt};
+use serde::{Deserialize, Serialize};
 
 use crate::csv::CsvReader;
 use crate::ndjson::NdjsonReader;
@@ -25,8 +26,26 @@ pub trait BatchReader: Send {
     /// Where the source can't be read further: it is cut off, corrupt, or has another schema than was planned.
     fn next(&mut self, out: &mut Rows) -> Result<bool>;
 
+    /// The place behind the rows that were handed out last.
+    fn mark(&self) -> Mark;
+
+    /// Goes on at a mark that another reader of the same source gave. To be called before the first `next`.
+    ///
+    /// # Errors
+    /// Where the source has become shorter.
+    fn go_to(&mut self, mark: Mark) -> Result<()>;
+
     /// Says that a source that might have grown won't: a last row without a line break counts.
     fn end(&mut self) {}
+}
+
+/// A place between two rows of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The position of the next row.
+    pub position: u64,
+    /// Text formats: how many bytes lie before it, unpacked.
+    pub offset: u64,
 }
 
 /// When a reader of a text format hands out rows.
@@ -78,6 +97,7 @@ impl ReadOptions {
     pub fn open(&self, path: &Path) -> Result<Box<dyn BatchReader>> {
         let named = || format!("reading `{}`", path.display());
         let open = || match self.format {
+            Format::Csv | Format::Ndjson if self.compression.is_none() => self.read_seekable(File::open(path)?),
             Format::Csv | Format::Ndjson => self.read(File::open(path)?),
             Format::Parquet => parquet::open(File::open(path)?, self.schema(), self.batch_rows),
             Format::Arrow => ipc::open(File::open(path)?, self.schema(), self.batch_rows),
@@ -88,7 +108,15 @@ impl ReadOptions {
 
     /// Reads a stream of a text format.
     pub fn read(&self, source: impl Read + Send + 'static) -> Result<Box<dyn BatchReader>> {
-        let window = Window::new(decompress(source, self.compression)?, self.pace);
+        self.read_window(Window::new(decompress(source, self.compression)?, self.pace))
+    }
+
+    /// Reads a text format that is not packed, in a source in which one can go on from any place at once.
+    pub fn read_seekable(&self, source: impl Read + Seek + Send + 'static) -> Result<Box<dyn BatchReader>> {
+        self.read_window(Window::seekable(Box::new(source), self.pace))
+    }
+
+    fn read_window(&self, window: Window) -> Result<Box<dyn BatchReader>> {
         let wanted = self.wanted_columns();
         match self.format {
             Format::Csv => {
@@ -114,6 +142,14 @@ impl BatchReader for Named {
 
     fn next(&mut self, out: &mut Rows) -> Result<bool> {
         self.reader.next(out).doing(|| &self.name)
+    }
+
+    fn mark(&self) -> Mark {
+        self.reader.mark()
+    }
+
+    fn go_to(&mut self, mark: Mark) -> Result<()> {
+        self.reader.go_to(mark).doing(|| &self.name)
     }
 
     fn end(&mut self) {

@@ -43,6 +43,16 @@ impl BadRow {
 }
 
 impl Rows {
+    /// Drops the rows before a position.
+    pub fn drop_before(&mut self, position: u64) {
+        self.failed.retain(|row| row.position >= position);
+        self.batches.retain_mut(|(start, rows)| {
+            let dropped = position.saturating_sub(*start).min(rows.num_rows() as u64);
+            (*start, *rows) = (*start + dropped, rows.slice(dropped as usize, rows.num_rows() - dropped as usize));
+            rows.num_rows() > 0
+        });
+    }
+
     /// Hands the rows to the engine, as read by input `source` from `partition`.
     pub fn send(self, source: &Arc<str>, partition: &Arc<str>, out: &mut Collector) {
         for (start, rows) in self.batches {

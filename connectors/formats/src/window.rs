@@ -4,7 +4,7 @@
 //! them have to be shown as failed.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use millstream_core::{Error, Result, ResultExt};
@@ -46,9 +46,32 @@ pub fn ends_with_line_break(path: &Path, compression: Option<Compression>) -> Re
     }
 }
 
+/// Where bytes come from.
+enum Source {
+    Stream(Box<dyn Read + Send>),
+    /// One in which bytes can be passed over without reading them.
+    Seekable(Box<dyn Seekable>),
+}
+
+/// A source with places.
+pub(crate) trait Seekable: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> Seekable for T {}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Stream(source) => source.read(buffer),
+            Self::Seekable(source) => source.read(buffer),
+        }
+    }
+}
+
 pub(crate) struct Window {
-    source: Box<dyn Read + Send>,
+    source: Source,
     bytes: Vec<u8>,
+    /// How many bytes of the source lie before `bytes`.
+    passed: u64,
     /// The first byte that is still needed.
     start: usize,
     /// One past the last line break; at the end of the source one past the last byte.
@@ -65,8 +88,46 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(source: Box<dyn Read + Send>, pace: Pace) -> Self {
-        let (bytes, start, complete, searched) = (Vec::new(), 0, 0, 0);
-        Self { source, bytes, start, complete, searched, ended: false, dry: false, pace, started: false }
+        Self::of(Source::Stream(source), pace)
+    }
+
+    /// A window over a source in which bytes can be passed over.
+    pub(crate) fn seekable(source: Box<dyn Seekable>, pace: Pace) -> Self {
+        Self::of(Source::Seekable(source), pace)
+    }
+
+    fn of(source: Source, pace: Pace) -> Self {
+        let (bytes, passed, start, complete, searched) = (Vec::new(), 0, 0, 0, 0);
+        Self { source, bytes, passed, start, complete, searched, ended: false, dry: false, pace, started: false }
+    }
+
+    /// How many bytes of the source lie before the first one that is needed.
+    pub(crate) fn offset(&self) -> u64 {
+        self.passed + self.start as u64
+    }
+
+    /// Goes on behind so many bytes of the source, which must not be fewer than lie behind already.
+    pub(crate) fn go_to(&mut self, offset: u64) -> Result<()> {
+        let there = self.passed + self.bytes.len() as u64;
+        if offset <= there {
+            self.start = offset.saturating_sub(self.passed) as usize;
+            return Ok(());
+        }
+        let missing = offset - there;
+        let passed = match &mut self.source {
+            Source::Stream(source) => std::io::copy(&mut source.take(missing), &mut std::io::sink())?,
+            Source::Seekable(source) => {
+                let here = source.stream_position()?;
+                let end = source.seek(SeekFrom::End(0))?;
+                source.seek(SeekFrom::Start(end.min(here + missing)))? - here
+            }
+        };
+        if passed < missing {
+            return Err(Error::new(format!("it has become shorter: it should have {offset} bytes and more")));
+        }
+        self.bytes.clear();
+        (self.passed, self.start, self.complete, self.searched, self.started) = (offset, 0, 0, 0, true);
+        Ok(())
     }
 
     /// The bytes that were read and not consumed.
@@ -107,6 +168,7 @@ impl Window {
     /// Reads more bytes.
     pub(crate) fn fill(&mut self) -> Result<()> {
         self.bytes.drain(..self.start);
+        self.passed += self.start as u64;
         self.complete = self.complete.saturating_sub(self.start);
         self.searched = self.searched.saturating_sub(self.start);
         self.start = 0;
@@ -162,6 +224,7 @@ impl Window {
         self.started = true;
         if self.bytes.starts_with(MARK) {
             self.bytes.drain(..MARK.len());
+            self.passed += MARK.len() as u64;
         }
         false
     }

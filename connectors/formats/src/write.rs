@@ -34,6 +34,11 @@ pub trait BatchWriter<W>: Send {
     /// How many bytes the rows have come to so far, about; it moves on after every [`WRITE_ROWS`] rows.
     fn bytes(&self) -> u64;
 
+    /// Writes what is still gathered, so that another writer can go on behind it; then the sink, to be flushed. None where
+    /// that would change the bytes, or where the format's ending needs to know what was written before: only text that
+    /// is not packed can be gone on with.
+    fn pause(&mut self) -> Result<Option<&mut W>>;
+
     /// Writes what is still gathered and the format's ending, and gives the sink back. It is not flushed.
     fn finish(self: Box<Self>) -> Result<W>;
 }
@@ -59,6 +64,11 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
+    /// Whether another writer can go on behind what one has written, see [`BatchWriter::pause`].
+    pub fn can_be_gone_on_with(self) -> bool {
+        self.format.is_text() && self.compression.is_none()
+    }
+
     /// Starts to write. Without any rows the result is still a whole file.
     pub fn open<W: Write + Send + 'static>(self, sink: W, schema: &SchemaRef) -> Result<Box<dyn BatchWriter<W>>> {
         let encoder: Box<dyn Encoder<W>> = match self.format {
@@ -113,6 +123,17 @@ impl<W: Write + Send> BatchWriter<W> for Gathering<W> {
         self.encoder.bytes()
     }
 
+    fn pause(&mut self) -> Result<Option<&mut W>> {
+        if self.encoder.open_sink().is_none() {
+            return Ok(None);
+        }
+        self.rows.finish_buffered_batch()?;
+        while let Some(rows) = self.rows.next_completed_batch() {
+            self.encoder.encode(&rows)?;
+        }
+        Ok(self.encoder.open_sink())
+    }
+
     fn finish(mut self: Box<Self>) -> Result<W> {
         self.rows.finish_buffered_batch()?;
         while let Some(rows) = self.rows.next_completed_batch() {
@@ -126,6 +147,10 @@ impl<W: Write + Send> BatchWriter<W> for Gathering<W> {
 trait Encoder<W>: Send {
     fn encode(&mut self, rows: &RecordBatch) -> Result<()>;
     fn bytes(&self) -> u64;
+    /// The sink, if its bytes so far are not touched by what follows.
+    fn open_sink(&mut self) -> Option<&mut W> {
+        None
+    }
     fn finish(self: Box<Self>) -> Result<W>;
 }
 
@@ -192,6 +217,13 @@ impl<W: Write + Send> Encoder<W> for TextEncoder<W> {
 
     fn bytes(&self) -> u64 {
         self.sink.get_ref().bytes
+    }
+
+    fn open_sink(&mut self) -> Option<&mut W> {
+        match &mut self.sink {
+            Packed::Plain(sink) => Some(&mut sink.sink),
+            Packed::Gzip(_) | Packed::Zstd(_) | Packed::Bzip2(_) => None,
+        }
     }
 
     fn finish(self: Box<Self>) -> Result<W> {

@@ -11,11 +11,13 @@ use millstream_core::{Error, Result, ResultExt};
 pub struct Claim {
     hidden: PathBuf,
     file: File,
+    /// Whether the hidden file stays, because its bytes are needed.
+    keep: bool,
 }
 
 impl Claim {
     /// Claims `target` by locking `hidden`. An error if another run, or another output, has done so.
-    pub fn take(hidden: PathBuf, target: &Path) -> Result<Self> {
+    pub fn take(hidden: PathBuf, target: &Path, keep: bool) -> Result<Self> {
         let doing = || format!("creating `{}`", hidden.display());
         loop {
             // Without truncation: until it is locked, the file may be another's.
@@ -29,7 +31,7 @@ impl Claim {
             }
             // Another run may have published or removed the file before it was locked.
             if is_at(&file, &hidden) {
-                return Ok(Self { hidden, file });
+                return Ok(Self { hidden, file, keep });
             }
         }
     }
@@ -37,7 +39,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if is_at(&self.file, &self.hidden) {
+        if !self.keep && is_at(&self.file, &self.hidden) {
             // The next run takes over what can't be removed now.
             let _ = fs::remove_file(&self.hidden);
         }
@@ -63,21 +65,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (hidden, target) = (folder.path().join(".a.part"), Path::new("a"));
         fs::write(&hidden, "left behind by a run that was killed").unwrap();
-        let claim = Claim::take(hidden.clone(), target).unwrap();
-        let refused = Claim::take(hidden.clone(), target).err().unwrap();
+        let claim = Claim::take(hidden.clone(), target, false).unwrap();
+        let refused = Claim::take(hidden.clone(), target, false).err().unwrap();
         assert_eq!(refused.to_string(), "another run is writing `a`");
         drop(claim);
         assert!(!hidden.exists());
-        Claim::take(hidden, target).unwrap();
+        Claim::take(hidden, target, false).unwrap();
     }
 
     #[test]
     fn what_was_published_is_neither_locked_for_others_nor_removed() {
         let folder = tempfile::tempdir().unwrap();
         let (hidden, target) = (folder.path().join(".a.part"), folder.path().join("a"));
-        let first = Claim::take(hidden.clone(), &target).unwrap();
+        let first = Claim::take(hidden.clone(), &target, false).unwrap();
         fs::rename(&hidden, &target).unwrap();
-        let second = Claim::take(hidden.clone(), &target).unwrap();
+        let second = Claim::take(hidden.clone(), &target, false).unwrap();
         drop(first);
         assert!(target.exists() && hidden.exists());
         drop(second);

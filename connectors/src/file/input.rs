@@ -1,23 +1,26 @@
 //! The input `file`.
 
 mod follow;
+mod place;
 mod tail;
 
-use std::path::Path;
+use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Columns, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Progress, Result,
-    type_name,
+    Collector, Columns, Error, Input, InputPlan, InputSettings, Kind, Parts, PlanContext, Positions, Problem, Problems,
+    Progress, Result, ResultExt, State, type_name,
 };
 use millstream_formats::{
-    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Pace, ReadOptions, Rows, Timezone,
-    check_header, inspect,
+    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Mark, Pace, ReadOptions, Rows,
+    Timezone, check_header, inspect,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::place::Place;
 use super::find::{SourceFile, find};
 use crate::text;
 
@@ -293,8 +296,9 @@ impl InputSettings for FileInput {
             pace: Pace::Full,
         };
         let schema = options.schema();
-        let (source, left) = (context.node.as_str().into(), settled.sources.into_iter());
-        let build = Box::new(move || Ok(Box::new(Files { source, options, left, open: None }) as Box<dyn Input>));
+        let (source, left) = (context.node.as_str().into(), settled.sources.into());
+        let files = Files { source, options, left, open: None, last: None, resume: None, opened: Vec::new() };
+        let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
         Ok(InputPlan { schema, finite: true, replayable: true, interleaved: false, rows: found.rows, build })
     }
 }
@@ -303,17 +307,53 @@ struct Files {
     source: Arc<str>,
     options: ReadOptions,
     /// The files that are not open yet.
-    left: std::vec::IntoIter<Source>,
-    open: Option<(Box<dyn BatchReader>, Arc<str>)>,
+    left: VecDeque<Source>,
+    open: Option<OpenFile>,
+    /// The file that was read last, where it has ended.
+    last: Option<OpenFile>,
+    /// The place at which the first of `left` is gone on with.
+    resume: Option<Place>,
+    /// The names of the files that were opened, in their order.
+    opened: Vec<String>,
 }
 
+/// A file that is being read.
+struct OpenFile {
+    source: Source,
+    reader: Box<dyn BatchReader>,
+    /// The place before the rows that were pushed last.
+    before: Mark,
+    /// Rows before this position were read by a run before.
+    first: u64,
+}
+
+/// The state of the input: the file that is being read, and the place there.
+const PLACE: &str = "place";
+
 impl Files {
-    fn open_file(&self, source: &Source) -> Result<Box<dyn BatchReader>> {
+    fn open_file(&mut self, source: Source) -> Result<OpenFile> {
         let mut options = self.options.clone();
         options.compression = source.compression;
         options.csv.delimiter = source.delimiter;
         options.csv.header_required = source.has_header;
-        options.open(Path::new(&source.file.path))
+        let mut reader = options.open(&source.file.path)?;
+        let mut first = 0;
+        if let Some(place) = self.resume.take() {
+            let doing = || format!("going on with `{}`", source.file.name);
+            place.check(&File::open(&source.file.path).doing(doing)?).doing(doing)?;
+            reader.go_to(place.mark).doing(doing)?;
+            first = place.position;
+        }
+        self.opened.push(source.file.name.to_string());
+        Ok(OpenFile { before: reader.mark(), source, reader, first })
+    }
+
+    /// How far a file has been read.
+    fn place(&self, file: &OpenFile, position: u64) -> Result<Place> {
+        let now = file.reader.mark();
+        let mark = if now.position <= position { now } else { file.before };
+        let is_text = self.options.format.is_text() && file.source.compression.is_none();
+        Place::new(&File::open(&file.source.file.path)?, is_text, mark, position)
     }
 }
 
@@ -321,17 +361,57 @@ impl Files {
 impl Input for Files {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         loop {
-            if let Some((reader, partition)) = &mut self.open {
+            if let Some(open) = &mut self.open {
+                open.before = open.reader.mark();
                 let mut rows = Rows::default();
-                if reader.next(&mut rows)? {
-                    rows.send(&self.source, partition, out);
+                if open.reader.next(&mut rows)? {
+                    rows.drop_before(open.first);
+                    rows.send(&self.source, &open.source.file.name, out);
                     return Ok(Progress::More);
                 }
-                self.open = None;
+                self.last = self.open.take();
             }
-            let Some(source) = self.left.next() else { return Ok(Progress::End) };
-            self.open = Some((self.open_file(&source)?, source.file.name));
+            let Some(source) = self.left.pop_front() else { return Ok(Progress::End) };
+            self.open = Some(self.open_file(source)?);
         }
+    }
+
+    fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {
+        let mut parts = Parts::default();
+        // Rows of the last call are all of one file: the one that is open, or that ended with it.
+        let at = |file: &&OpenFile| positions.contains_key(&file.source.file.name);
+        if let Some(file) = self.open.as_ref().filter(at).or(self.last.as_ref().filter(at)) {
+            let name = &file.source.file.name;
+            let place = self.place(file, positions[name]).doing(|| format!("reading `{name}`"))?;
+            let before = self.opened.iter().position(|opened| **opened == **name).unwrap_or_default();
+            parts.put(PLACE, &(&self.opened[..=before], place))?;
+        }
+        Ok(parts)
+    }
+
+    fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
+        if !state.has(PLACE) {
+            return match positions.is_empty() {
+                true => Ok(()),
+                false => Err(Error::new("its state does not say in which file it was")),
+            };
+        }
+        let (mut before, place): (Vec<String>, Place) = state.get(PLACE)?;
+        let name = before.pop().unwrap_or_default();
+        let Some(index) = self.left.iter().position(|source| *source.file.name == *name) else {
+            return Err(Error::new(format!("`{name}`, which was being read, is no longer there")));
+        };
+        // Files are read in their order, so those before it have ended. They may be gone by now.
+        let is_new = |source: &&Source| !before.iter().any(|name| **name == *source.file.name);
+        if let Some(new) = self.left.iter().take(index).find(is_new) {
+            return Err(Error::new(format!(
+                "`{}` is new, and its place is before `{name}`, which was being read",
+                new.file.name
+            )));
+        }
+        self.left.drain(..index);
+        (self.opened, self.resume) = (before, Some(place));
+        Ok(())
     }
 }
 
@@ -392,7 +472,7 @@ mod tests {
             let plan = self.plan(settings).unwrap();
             let mut input = (plan.build)().unwrap();
             let mut out = Collector::new(1);
-            now(input.open()).unwrap();
+            now(input.open(None)).unwrap();
             while now(input.next(&mut out)).unwrap() == Progress::More {}
             let mut partitions: Vec<(String, Vec<RecordBatch>)> = Vec::new();
             for batch in out.take(0) {

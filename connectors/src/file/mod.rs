@@ -2,8 +2,11 @@
 
 mod claim;
 mod find;
+mod hashed;
 mod input;
+mod journal;
 mod output;
+mod publish;
 mod staging;
 mod target;
 

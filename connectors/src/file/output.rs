@@ -2,19 +2,24 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, ByteSize, Delivery, Error, Exclusive, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem,
-    Problems, Result, ResultExt, Stream, Uses,
+    Batch, Border, ByteSize, Committer, Delivery, Epoch, Error, Exclusive, Kind, Output, OutputPlan, OutputSettings,
+    PlanContext, Problem, Problems, Result, ResultExt, Snapshot, State, Stream, Then, Uses,
 };
 use millstream_formats::{Compression, FileKind, Format, WriteOptions, csv_header, ends_with_line_break};
+use millstream_store::crash;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
-use super::staging::{Staged, Whole, part, remove, resolve, sync_folder};
+use super::publish::{Publication, Publisher, STAGED};
+use super::staging::{Staged, Unfinished, Whole, part, remove, resolve, sync_folder};
 use super::target::{Target, number_of};
 use crate::text;
 
@@ -60,6 +65,9 @@ pub struct FileOutput {
     rows: Option<usize>,
     /// Folders: a new file is begun when one has come to so many bytes. This is looked at every 8192 rows.
     bytes: Option<ByteSize>,
+    /// Folders: a new file is begun when one has been open for so long, such as `"1m"`. This is looked at when a checkpoint
+    /// is taken, and so needs a flow that is run with `--state`.
+    every: Option<millstream_core::Duration>,
 }
 
 /// What to do with what is there.
@@ -121,6 +129,7 @@ impl FileOutput {
             };
             problems.extend(self.rows.map(|_| only("rows")));
             problems.extend(self.bytes.map(|_| only("bytes")));
+            problems.extend(self.every.map(|_| only("every")));
             let other = self.compression.filter(|packed| Some(*packed) != target.compression);
             problems.extend(other.map(|packed| {
                 let extension = packed.extension();
@@ -169,11 +178,15 @@ impl OutputSettings for FileOutput {
             if_exists: self.if_exists,
             rows,
             bytes,
-            number: 1,
-            former: Vec::new(),
+            every: self.every.map(|every| every.0),
+            progress: Progress::default(),
             claim: None,
             open: None,
+            since: Instant::now(),
             finished: Vec::new(),
+            epoch: Epoch::default().next(),
+            durable: false,
+            is_own: Arc::default(),
         };
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Output>));
         Ok(OutputPlan { uses: Uses::all(), delivery: Delivery::ExactlyOnce, exclusive, build })
@@ -189,29 +202,52 @@ struct Files {
     rows: usize,
     /// A file is ended when it has so many bytes.
     bytes: u64,
-    /// The number of the next file.
-    number: u32,
-    /// The files that were there, and will be replaced.
-    former: Vec<PathBuf>,
-    /// Keeps other runs away, from the start to the commit.
+    /// A file is ended at the first checkpoint after this time.
+    every: Option<Duration>,
+    /// What outlives the run.
+    progress: Progress,
+    /// Keeps other runs away, from the start to the end.
     claim: Option<Claim>,
     open: Option<Staged>,
-    /// The files that are whole.
+    /// When `open` was begun.
+    since: Instant,
+    /// The files that are whole, and not handed over yet.
     finished: Vec<Whole>,
+    /// The epoch that rows belong to now.
+    epoch: Epoch,
+    /// Whether a run after a crash goes on with what this one has begun.
+    durable: bool,
+    /// Whether this process has begun to write.
+    is_own: Arc<AtomicBool>,
 }
+
+/// What an output needs to go on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    /// The number of the next file.
+    number: u32,
+    /// The files of runs before, which go when the first of this flow are published.
+    former: Vec<PathBuf>,
+    /// The file that is not whole.
+    unfinished: Option<Unfinished>,
+}
+
+/// The name of that in the state.
+const PROGRESS: &str = "progress";
 
 impl Files {
     /// Begins the next file.
     fn start(&mut self) -> Result<()> {
-        let path = self.target.file(self.number);
-        self.number += 1;
+        let path = self.target.file(self.epoch, self.progress.number);
+        self.progress.number += 1;
         let append = self.if_exists == IfExists::Append && self.target.folder.is_none() && path.exists();
         let mut options = self.options;
         if append {
             options.header = self.check_appendable(&path)?;
         }
         let old = append.then(|| path.clone());
-        self.open = Some(Staged::start(path, options, &self.schema, old.as_deref())?);
+        self.open = Some(Staged::start(path, options, &self.schema, old.as_deref(), self.durable)?);
+        self.since = Instant::now();
         Ok(())
     }
 
@@ -245,22 +281,6 @@ impl Files {
         Ok(())
     }
 
-    /// Moves all files to their places. Where something has come into the way of a file that adds to a folder, it
-    /// gets the next free number.
-    fn publish(&mut self) -> Result<()> {
-        let replaces = self.replaces();
-        for whole in &mut self.finished {
-            while !whole.publish(replaces)? {
-                if self.if_exists == IfExists::Fail {
-                    return Err(Error::new(format!("`{}` exists", whole.path.display())));
-                }
-                whole.path = self.target.file(self.number);
-                self.number += 1;
-            }
-        }
-        Ok(())
-    }
-
     /// Whether files may take the place of others: those that replace, and a whole file that begins with the old one.
     fn replaces(&self) -> bool {
         match self.if_exists {
@@ -269,35 +289,80 @@ impl Files {
             IfExists::Fail => false,
         }
     }
+
+    /// Begins a flow's files, beside or instead of those that are there.
+    fn begin(&mut self) -> Result<()> {
+        let existing = self.target.existing();
+        match (self.if_exists, existing.last()) {
+            (_, None) => {}
+            (IfExists::Fail, Some(file)) => return Err(Error::new(format!("`{}` exists", file.display()))),
+            (IfExists::Replace, _) => self.progress.former = existing,
+            (IfExists::Append, Some(last)) => {
+                let name = last.file_name().unwrap_or_default().to_string_lossy();
+                let last = self.target.folder.as_ref().and_then(|prefix| number_of(prefix, &name));
+                self.progress.number = last.unwrap_or(0) + 1;
+            }
+        }
+        // Without rows there is an empty file, but nothing in a folder: no news from a dead letter is good news.
+        if self.target.folder.is_none() { self.start() } else { Ok(()) }
+    }
+
+    /// Removes what a run left behind that was killed, except for what this one goes on with.
+    fn clean(&self) -> Result<()> {
+        let needed: Vec<PathBuf> = self.progress.unfinished.iter().flat_map(Unfinished::files).collect();
+        self.target.leftovers().filter(|path| !needed.contains(path)).try_for_each(|path| remove(&path))
+    }
+
+    /// What becomes of the file that is open at a border.
+    fn pause(&mut self, border: Border) -> Result<Option<Unfinished>> {
+        let is_last = border.then != Then::Continue;
+        let is_due = self.target.folder.is_some() && self.every.is_some_and(|every| self.since.elapsed() >= every);
+        // One file for all runs is whole for now when the flow stops, and goes on to grow when it does.
+        let goes_on = border.then == Then::Stop && self.target.folder.is_none();
+        let mut unfinished = match &mut self.open {
+            Some(open) if goes_on || !(is_last || is_due) => Some(open.pause()?),
+            _ => None,
+        };
+        if is_last || is_due {
+            self.finish()?;
+        }
+        if let (Some(unfinished), true) = (&mut unfinished, goes_on) {
+            unfinished.is_published = true;
+            // The journals are needed to go on.
+            self.finished.iter_mut().for_each(|whole| whole.journals.clear());
+        }
+        Ok(unfinished)
+    }
 }
 
 #[async_trait]
 impl Output for Files {
-    async fn open(&mut self) -> Result<()> {
-        if self.if_exists == IfExists::Fail
-            && let Some(file) = self.target.existing().first()
-        {
-            return Err(Error::new(format!("`{}` exists", file.display())));
-        }
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.progress = state.get(PROGRESS)?;
+        Ok(())
+    }
+
+    async fn open(&mut self, home: Option<&Path>) -> Result<()> {
+        self.durable = home.is_some();
+        self.is_own.store(true, Ordering::Relaxed);
         if self.target.folder.is_none() {
             self.target.path = resolve(&self.target.path)?;
         }
         let folder = self.target.folder();
         fs::create_dir_all(folder).doing(|| format!("making the folder `{}`", folder.display()))?;
-        self.claim = Some(Claim::take(self.target.lock(), &self.target.path)?);
-        self.target.leftovers().try_for_each(|path| remove(&path))?;
-        let existing = self.target.existing();
-        match (self.if_exists, existing.last()) {
-            (_, None) | (IfExists::Fail, _) => {}
-            (IfExists::Replace, _) => self.former = existing,
-            (IfExists::Append, Some(last)) => {
-                let name = last.file_name().unwrap_or_default().to_string_lossy();
-                let last = self.target.folder.as_ref().and_then(|prefix| number_of(prefix, &name));
-                self.number = last.unwrap_or(0) + 1;
+        // The part file of a single file is the lock as well, and is needed by the run that goes on with it.
+        let keep = self.durable && self.target.folder.is_none();
+        self.claim = Some(Claim::take(self.target.lock(), &self.target.path, keep)?);
+        self.clean()?;
+        match self.progress.unfinished.take() {
+            Some(unfinished) => self.open = Some(Staged::go_on(unfinished, self.options, &self.schema)?),
+            None if self.progress.number == 0 => {
+                self.progress.number = 1;
+                self.begin()?;
             }
+            None => {}
         }
-        // Without rows there is an empty file, but nothing in a folder: no news from a dead letter is good news.
-        if self.target.folder.is_none() { self.start() } else { Ok(()) }
+        Ok(())
     }
 
     async fn write(&mut self, batch: Batch) -> Result<()> {
@@ -308,7 +373,7 @@ impl Output for Files {
             }
             let Some(open) = &mut self.open else { continue };
             let written = open.write(&rows, self.rows - open.rows)?;
-            if open.rows >= self.rows || open.bytes() >= self.bytes {
+            if open.rows >= self.rows || (self.bytes < u64::MAX && open.bytes()? >= self.bytes) {
                 self.finish()?;
             }
             rows = rows.slice(written, rows.num_rows() - written);
@@ -316,28 +381,42 @@ impl Output for Files {
         Ok(())
     }
 
-    async fn prepare(&mut self) -> Result<()> {
-        self.finish()?;
-        sync_folder(self.target.folder())
+    async fn stage(&mut self, border: Border) -> Result<Snapshot> {
+        self.epoch = border.epoch.next();
+        self.progress.unfinished = match self.durable {
+            true => self.pause(border)?,
+            false => self.finish().map(|()| None)?,
+        };
+        crash::point("output-staged");
+        sync_folder(self.target.folder())?;
+        let mut snapshot = Snapshot::default();
+        let files = std::mem::take(&mut self.finished);
+        let is_last = border.then != Then::Continue;
+        if !files.is_empty() || is_last {
+            let (replaces, makes_way) = (self.replaces(), self.if_exists == IfExists::Append);
+            let former = std::mem::take(&mut self.progress.former);
+            // To be undone if it is not committed.
+            self.finished = if self.durable { Vec::new() } else { files.clone() };
+            snapshot.staged.put(STAGED, &Publication { files, replaces, makes_way, former })?;
+        }
+        snapshot.state.put(PROGRESS, &self.progress)?;
+        Ok(snapshot)
     }
 
-    async fn commit(&mut self) -> Result<()> {
-        self.publish()?;
-        let is_new = |path: &PathBuf| self.finished.iter().any(|whole| whole.path == *path);
-        self.former.iter().filter(|path| !is_new(path)).try_for_each(|path| remove(path))?;
-        // From here on, what is there may be another run's.
-        self.former.clear();
-        self.claim = None;
-        sync_folder(self.target.folder())
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(Publisher { is_own: self.is_own.clone() }))
     }
 
     async fn abort(&mut self) {
+        if self.durable {
+            return;
+        }
         // The next run removes or overwrites what can't be removed now.
         if let Some(staged) = self.open.take() {
             let _ = remove(&part(&staged.path));
         }
         for whole in &self.finished {
-            let _ = whole.discard();
+            let _ = remove(&whole.part);
         }
         self.claim = None;
     }
@@ -355,6 +434,29 @@ mod tests {
     use super::*;
 
     struct Folder(tempfile::TempDir);
+
+    /// An output that has staged what it was given.
+    struct Written {
+        output: Option<Box<dyn Output>>,
+        committer: Box<dyn Committer>,
+        staged: State,
+    }
+
+    impl Written {
+        async fn commit(&mut self) -> Result<()> {
+            self.committer.commit(&self.staged).await?;
+            self.output = None;
+            Ok(())
+        }
+
+        async fn abort(&mut self) {
+            if let Some(output) = &mut self.output {
+                output.abort().await;
+            }
+        }
+    }
+
+    const END: Border = Border { epoch: Epoch(1), then: Then::End };
 
     impl Folder {
         fn new() -> Self {
@@ -398,16 +500,17 @@ mod tests {
         }
 
         /// An output that has been given the rows, and not been told what to do with them.
-        async fn staged(&self, settings: &str, rows: &RecordBatch, cut: usize) -> Result<Box<dyn Output>> {
+        async fn staged(&self, settings: &str, rows: &RecordBatch, cut: usize) -> Result<Written> {
             let plan = self.plan(settings, rows).unwrap();
             assert_eq!((plan.uses, plan.delivery), (Uses::all(), Delivery::ExactlyOnce));
             let mut output = (plan.build)().unwrap();
-            output.open().await?;
+            let committer = output.committer().unwrap();
+            output.open(None).await?;
             for start in (0..rows.num_rows()).step_by(cut) {
                 output.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await?;
             }
-            output.prepare().await?;
-            Ok(output)
+            let staged = output.stage(END).await?.staged.into_state()?;
+            Ok(Written { output: Some(output), committer, staged })
         }
 
         async fn write(&self, settings: &str, rows: &RecordBatch) {
@@ -546,7 +649,7 @@ mod tests {
                 };
                 let mut first = folder.staged(&settings(one), &rows(3), 2).await.unwrap();
                 let mut second = (folder.plan(&settings(two), &rows(1)).unwrap().build)().unwrap();
-                let error = second.open().await.unwrap_err().to_string();
+                let error = second.open(None).await.unwrap_err().to_string();
                 assert!(error.starts_with("another run is writing `") && error.contains(one), "{error}");
                 second.abort().await;
                 first.commit().await.unwrap();
@@ -565,12 +668,14 @@ mod tests {
         fs::remove_file(folder.0.path().join(".a.csv.part")).unwrap();
         folder.put("a.csv", "another's");
         assert!(output.commit().await.is_err(), "the rows are lost, though there is a file");
+        drop(output);
         folder.write("path = \"a.csv\"", &rows(1)).await;
         let mut output = folder.staged("path = \"a.csv\"", &rows(1), 1).await.unwrap();
         output.commit().await.unwrap();
         folder.put("a.csv", "another's");
         folder.put(".a.csv.part", "another's");
-        output.commit().await.unwrap();
+        let error = output.commit().await.unwrap_err().to_string();
+        assert!(error.contains("is damaged: it is not what the last checkpoint left there"), "{error}");
         output.abort().await;
         assert_eq!((folder.text("a.csv"), folder.text(".a.csv.part")), ("another's".into(), "another's".into()));
     }
@@ -596,8 +701,8 @@ mod tests {
         output.commit().await.unwrap();
         output.commit().await.unwrap();
         assert_eq!(folder.text("out/test-node-00000000000000000001-00001.csv"), "another's");
-        assert_eq!(folder.text("out/test-node-00000000000000000001-00002.csv"), "a,b\n1,x1\n");
-        assert_eq!(folder.text("out/test-node-00000000000000000001-00003.csv"), "a,b\n0,x0\n");
+        assert_eq!(folder.text("out/test-node-00000000000000000001-00002.csv"), "a,b\n0,x0\n");
+        assert_eq!(folder.text("out/test-node-00000000000000000001-00003.csv"), "a,b\n1,x1\n");
         assert_eq!(folder.names("out").len(), 3);
         let mut output = folder.staged("path = \"b.csv\"\nif_exists = \"fail\"", &rows(1), 1).await.unwrap();
         folder.put("b.csv", "another's");
@@ -652,7 +757,7 @@ mod tests {
         let folder = Folder::new();
         let plan = folder.plan("path = \"a.csv\"\nif_exists = \"fail\"", &rows(1)).unwrap();
         folder.put("a.csv", "");
-        let error = (plan.build)().unwrap().open().await.unwrap_err();
+        let error = (plan.build)().unwrap().open(None).await.unwrap_err();
         assert!(error.to_string().ends_with("a.csv` exists"), "{error}");
     }
 

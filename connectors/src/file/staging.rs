@@ -1,8 +1,8 @@
-//! Files that are written beside their place under a hidden name, and moved there when they are whole.
+//! Files that are written beside their place under a hidden name, until they are whole.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Result, ResultExt};
 use millstream_formats::{BatchWriter, WRITE_ROWS, WriteOptions};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::hashed::{Hashed, Sum, damaged};
+use super::journal::Journal;
 
 /// How many links lead to a file at most, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -23,31 +25,122 @@ const MODE: u32 = 0o7777;
 pub struct Staged {
     /// Where it will be.
     pub path: PathBuf,
-    writer: Box<dyn BatchWriter<BufWriter<File>>>,
     /// How many rows were written.
     pub rows: usize,
+    writer: Box<dyn BatchWriter<BufWriter<Hashed>>>,
+    /// How many bytes there were when the writer began.
+    bytes_before: u64,
     /// Those of the file that will be replaced.
-    permissions: Option<Permissions>,
+    mode: Option<u32>,
+    /// The rows once more, where the file itself can't be gone on with.
+    journal: Option<Journal>,
+}
+
+/// What it takes to go on with a file that is not whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unfinished {
+    path: PathBuf,
+    rows: usize,
+    mode: Option<u32>,
+    source: Source,
+    /// Whether it was whole for the run before, which was stopped, and has come to its place.
+    pub is_published: bool,
+}
+
+/// From what a file is gone on with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Source {
+    Bytes(Sum),
+    Journals(Vec<(PathBuf, Sum)>),
+}
+
+/// A file that is whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Whole {
+    /// Where it will be, or is.
+    pub path: PathBuf,
+    /// Where it is until it is published.
+    pub part: PathBuf,
+    /// Its bytes.
+    pub sum: Sum,
+    /// The permissions that it gets.
+    pub mode: Option<u32>,
+    /// Journals that are needed no more when it is published.
+    pub journals: Vec<PathBuf>,
 }
 
 impl Staged {
-    /// Starts a file that will be at `path`. With `append_to`, its bytes come first.
-    pub fn start(path: PathBuf, options: WriteOptions, schema: &SchemaRef, append_to: Option<&Path>) -> Result<Self> {
-        let part = part(&path);
-        let creating = || format!("creating `{}`", part.display());
-        let mut file = File::create(&part).doing(creating)?;
-        let permissions = fs::metadata(&path).ok().map(|old| old.permissions());
-        if let Some(permissions) = &permissions {
-            // What is private stays so while it is written; and a run after a crash can write it anew.
-            let writable = Permissions::from_mode(permissions.mode() & MODE | 0o200);
-            file.set_permissions(writable).doing(creating)?;
-        }
+    /// Starts a file that will be at `path`. With `append_to`, its bytes come first. Only if it is `durable` can a run
+    /// after a crash go on with it.
+    pub fn start(
+        path: PathBuf,
+        options: WriteOptions,
+        schema: &SchemaRef,
+        append_to: Option<&Path>,
+        durable: bool,
+    ) -> Result<Self> {
+        let mode = fs::metadata(&path).ok().map(|old| old.permissions().mode() & MODE);
+        let mut file = create(&path, mode)?;
         if let Some(old) = append_to {
             let copied = File::open(old).and_then(|mut old| std::io::copy(&mut old, &mut file));
             copied.doing(|| format!("copying `{}`", old.display()))?;
         }
+        let needs_journal = durable && !options.can_be_gone_on_with();
+        let journal = needs_journal.then(|| Journal::start(&path, schema, Vec::new())).transpose()?;
+        Ok(Self { journal, ..Self::over(file, path, options, schema, mode)? })
+    }
+
+    /// Goes on with a file that a run before has begun. `options` are those for its beginning.
+    pub fn go_on(unfinished: Unfinished, mut options: WriteOptions, schema: &SchemaRef) -> Result<Self> {
+        let Unfinished { path, rows, mode, source, is_published } = unfinished;
+        let part = part(&path);
+        let sum = match source {
+            Source::Journals(journals) => return Self::rebuild(path, options, schema, mode, journals),
+            Source::Bytes(sum) => sum,
+        };
+        let doing = || format!("going on with `{}`", path.display());
+        if is_published {
+            if !path.exists() {
+                // Somebody has taken it away, as logs are. What comes now begins another one.
+                return Self::start(path, options, schema, None, true);
+            }
+            fs::copy(&path, &part).doing(doing)?;
+        } else if !part.exists() {
+            return Err(damaged(&part));
+        }
+        make_writable(&part, mode).doing(doing)?;
+        let file = Hashed::go_on(File::options().read(true).write(true).open(&part).doing(doing)?, &part, sum)?;
+        options.header &= sum.bytes == 0;
+        Ok(Self { rows, ..Self::over(file, path, options, schema, mode)? })
+    }
+
+    /// Writes the file anew from its rows.
+    fn rebuild(
+        path: PathBuf,
+        options: WriteOptions,
+        schema: &SchemaRef,
+        mode: Option<u32>,
+        journals: Vec<(PathBuf, Sum)>,
+    ) -> Result<Self> {
+        let mut staged = Self::over(create(&path, mode)?, path, options, schema, mode)?;
+        for (journal, sum) in &journals {
+            for rows in Journal::read(journal, *sum, schema)? {
+                let mut rows = rows?;
+                while rows.num_rows() > 0 {
+                    let written = staged.write(&rows, usize::MAX)?;
+                    rows = rows.slice(written, rows.num_rows() - written);
+                }
+            }
+        }
+        staged.journal = Some(Journal::start(&staged.path, schema, journals)?);
+        Ok(staged)
+    }
+
+    fn over(file: Hashed, path: PathBuf, options: WriteOptions, schema: &SchemaRef, mode: Option<u32>) -> Result<Self> {
+        let bytes_before = file.sum().bytes;
         let writer = options.open(BufWriter::with_capacity(1 << 18, file), schema);
-        Ok(Self { writer: writer.doing(|| format!("writing `{}`", path.display()))?, path, rows: 0, permissions })
+        let writer = writer.doing(|| format!("writing `{}`", path.display()))?;
+        Ok(Self { path, rows: 0, writer, bytes_before, mode, journal: None })
     }
 
     /// Writes the first of these rows, at most `most` and only as far as [`Staged::bytes`] stands still. Returns how
@@ -55,68 +148,72 @@ impl Staged {
     pub fn write(&mut self, rows: &RecordBatch, most: usize) -> Result<usize> {
         let until_block_ends = WRITE_ROWS - self.rows % WRITE_ROWS;
         let count = rows.num_rows().min(most).min(until_block_ends);
-        self.writer.write(&rows.slice(0, count)).doing(|| format!("writing `{}`", self.path.display()))?;
+        let rows = rows.slice(0, count);
+        self.writer.write(&rows).doing(|| format!("writing `{}`", self.path.display()))?;
+        if let Some(journal) = &mut self.journal {
+            journal.write(&rows)?;
+        }
         self.rows += count;
         Ok(count)
     }
 
-    /// How many bytes the rows have come to, without those of the last few.
-    pub fn bytes(&self) -> u64 {
-        self.writer.bytes()
+    /// How many bytes the rows have come to, without those of the last few. It moves on after every [`WRITE_ROWS`] rows,
+    /// also where checkpoints are taken in between.
+    pub fn bytes(&mut self) -> Result<u64> {
+        if self.rows.is_multiple_of(WRITE_ROWS) {
+            self.writer.pause()?;
+            return Ok(self.bytes_before + self.writer.bytes());
+        }
+        Ok(0)
+    }
+
+    /// Makes durable what was written, and says how to go on with it.
+    pub fn pause(&mut self) -> Result<Unfinished> {
+        let doing = || format!("writing `{}`", self.path.display());
+        let source = match (&mut self.journal, self.writer.pause().doing(doing)?) {
+            (Some(journal), _) => Source::Journals(journal.sync()?),
+            (None, Some(sink)) => {
+                sink.flush().and_then(|()| sink.get_ref().sync()).doing(doing)?;
+                Source::Bytes(sink.get_ref().sum())
+            }
+            (None, None) => return Err(Error::new(format!("{}: it can't be gone on with", doing()))),
+        };
+        let (path, rows, mode) = (self.path.clone(), self.rows, self.mode);
+        Ok(Unfinished { path, rows, mode, source, is_published: false })
     }
 
     /// Ends the file and makes it durable under its hidden name.
     pub fn finish(self) -> Result<Whole> {
         let doing = || format!("writing `{}`", self.path.display());
         let file = self.writer.finish().doing(doing)?.into_inner().map_err(|error| error.into_error()).doing(doing)?;
-        file.sync_all().doing(doing)?;
-        Ok(Whole { part: part(&self.path), path: self.path, permissions: self.permissions, is_published: false })
+        file.sync().doing(doing)?;
+        let journals = self.journal.iter().flat_map(Journal::paths).collect();
+        Ok(Whole { part: part(&self.path), path: self.path, sum: file.sum(), mode: self.mode, journals })
     }
 }
 
-/// A file that is whole, and hidden until it is published.
-pub struct Whole {
-    /// Where it will be, or is.
-    pub path: PathBuf,
-    part: PathBuf,
-    permissions: Option<Permissions>,
-    is_published: bool,
-}
-
-impl Whole {
-    /// Moves the file to its place, if it is not there yet. Returns false if another file is in its way, which only
-    /// `replace` puts away.
-    pub fn publish(&mut self, replace: bool) -> Result<bool> {
-        if self.is_published {
-            return Ok(true);
+impl Unfinished {
+    /// The hidden files that are needed to go on with it.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match &self.source {
+            Source::Bytes(_) => vec![part(&self.path)],
+            Source::Journals(journals) => journals.iter().map(|(path, _)| path.clone()).collect(),
         }
-        let doing = || format!("moving `{}` to its place", self.part.display());
-        if let Some(permissions) = &self.permissions {
-            fs::set_permissions(&self.part, permissions.clone()).doing(doing)?;
-        }
-        let moved = if replace { fs::rename(&self.part, &self.path) } else { rename_new(&self.part, &self.path) };
-        match moved {
-            Err(error) if !replace && error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
-            other => other.doing(doing)?,
-        }
-        self.is_published = true;
-        Ok(true)
-    }
-
-    /// Removes the file, unless it was published.
-    pub fn discard(&self) -> Result<()> {
-        if self.is_published { Ok(()) } else { remove(&self.part) }
     }
 }
 
-/// Renames a file to a name that nothing has.
-fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems, such as NFS, can't look and rename in one step.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if is_there(to) => Err(Errno::EXIST.into()),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::rename(from, to),
-        other => Ok(other?),
-    }
+/// Creates the hidden file beside a path.
+fn create(path: &Path, mode: Option<u32>) -> Result<Hashed> {
+    let part = part(path);
+    let doing = || format!("creating `{}`", part.display());
+    let file = File::create(&part).doing(doing)?;
+    make_writable(&part, mode).doing(doing)?;
+    Ok(Hashed::new(file))
+}
+
+/// What is private stays so while it is written; and a run after a crash can write it anew.
+fn make_writable(part: &Path, mode: Option<u32>) -> std::io::Result<()> {
+    mode.map_or(Ok(()), |mode| fs::set_permissions(part, Permissions::from_mode(mode | 0o200)))
 }
 
 /// Whether a name is taken, if only by a link to nothing.

@@ -38,12 +38,11 @@ impl Target {
         }
     }
 
-    /// The path of file number `number`.
-    pub fn file(&self, number: u32) -> PathBuf {
+    /// The path of file number `number`, whose first row belongs to an epoch.
+    pub fn file(&self, epoch: Epoch, number: u32) -> PathBuf {
         let Some(prefix) = &self.folder else { return self.path.clone() };
         let packed = self.compression.map_or(String::new(), |packed| format!(".{}", packed.extension()));
-        let epoch = Epoch::default().next().0;
-        self.path.join(format!("{prefix}{epoch:020}-{number:05}.{}{packed}", self.format.name()))
+        self.path.join(format!("{prefix}{:020}-{number:05}.{}{packed}", epoch.0, self.format.name()))
     }
 
     /// The hidden file that is locked by who writes here: the part file, or one for all files in a folder.
@@ -64,12 +63,17 @@ impl Target {
         files
     }
 
-    /// Part files that a run left behind which was killed.
+    /// Part files and journals that a run left behind which was killed. The part file of a single file is not among them:
+    /// it is overwritten.
     pub fn leftovers(&self) -> impl Iterator<Item = PathBuf> {
-        let prefix = self.folder.as_ref().map(|prefix| format!(".{prefix}"));
+        let prefix = match &self.folder {
+            Some(prefix) => format!(".{prefix}"),
+            None => format!(".{}.rows-", self.path.file_name().unwrap_or_default().to_string_lossy()),
+        };
+        let in_folder = self.folder.is_some();
         entries(self.folder()).filter(move |path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let is_own = prefix.as_ref().is_some_and(|prefix| number_of(prefix, &name).is_some());
+            let is_own = if in_folder { number_of(&prefix, &name).is_some() } else { name.starts_with(&prefix) };
             is_own && name.ends_with(".part")
         })
     }
@@ -89,6 +93,15 @@ impl Target {
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// The path with the next higher number in its name, for a file in a folder.
+pub fn renumbered(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let (stem, extension) = name.split_once('.')?;
+    let (prefix, number) = stem.rsplit_once('-')?;
+    let number: u32 = number.parse().ok()?;
+    Some(path.with_file_name(format!("{prefix}-{:05}.{extension}", number + 1)))
 }
 
 /// The number in a name `PREFIX{20 digits}-{5 or more digits}.EXTENSION`.
@@ -112,5 +125,7 @@ mod tests {
         assert_eq!(number("flow-out-1-00001.csv"), None);
         assert_eq!(number("flow-out-00000000000000000001-00001"), None);
         assert_eq!(number("flow-out2-00000000000000000001-00001.csv"), None);
+        let next = renumbered(Path::new("a/flow-out-00000000000000000001-00099.csv.gz"));
+        assert_eq!(next.as_deref(), Some(Path::new("a/flow-out-00000000000000000001-00100.csv.gz")));
     }
 }

@@ -15,6 +15,11 @@ pub const POINTS: &[&str] = &[
     "recovery-taken-over",
     "recovery-before-commit",
     "recovery-after-commit",
+    // The output `file`.
+    "output-staged",
+    "file-linked",
+    "file-published",
+    "journal-removed",
     // A checkpoint.
     "checkpoint-asked",
     "input-reported",

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Input, InputPlan, PartitionChange, PlanContext, Problem, Problems, Progress, Result, ResultExt,
+    Collector, Input, InputPlan, PartitionChange, Parts, PlanContext, Positions, Problem, Problems, Progress, Result,
+    ResultExt, State,
 };
 use millstream_formats::{CsvOptions, FileKind, Format, Pace, ReadOptions, Rows};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::FileInput;
+use super::place::Place;
 use super::tail::{Identity, Tail};
 use crate::file::find::{SourceFile, check_later, find_now};
 use crate::text;
@@ -43,7 +46,17 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
         text::flat(&options.columns.schema()).map_err(|problem| problem.at(["schema"]))?;
     }
     let (schema, source) = (options.schema(), context.node.as_str().into());
-    let files = Follow { source, folder, patterns, files: Vec::new(), turn: 0, searched: None, looked: Instant::now() };
+    let files = Follow {
+        source,
+        folder,
+        patterns,
+        files: Vec::new(),
+        turn: 0,
+        left: None,
+        gone: Vec::new(),
+        searched: None,
+        looked: Instant::now(),
+    };
     let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
     Ok(InputPlan { schema, finite: false, replayable: true, interleaved: true, rows: None, build })
 }
@@ -103,6 +116,10 @@ struct Follow {
     files: Vec<Followed>,
     /// The file that was read last.
     turn: usize,
+    /// A file that has been given up with the last call: its last rows may not have been sent yet.
+    left: Option<Followed>,
+    /// Files of the run before that are there no more.
+    gone: Vec<Arc<str>>,
     /// When files were searched for last, and when it was looked whether they should be.
     searched: Option<Instant>,
     looked: Instant,
@@ -114,9 +131,25 @@ struct Followed {
     name: Arc<str>,
     path: PathBuf,
     tail: Tail,
+    /// The pattern that it was found by.
+    pattern: usize,
+    /// The position behind the rows that were read.
+    read: u64,
     /// Since when it is no longer there: and where it is now, if anywhere.
     moved: Option<(Instant, Option<SourceFile>)>,
 }
+
+/// A followed file at a checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+struct FollowedState {
+    name: String,
+    pattern: usize,
+    identity: Identity,
+    place: Place,
+}
+
+/// The state of the input: the files.
+const FILES: &str = "files";
 
 impl Followed {
     /// Whether it has lost its name, and nothing has come since for long enough. To be asked when all of it is read.
@@ -134,6 +167,7 @@ impl Followed {
 #[async_trait]
 impl Input for Follow {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
+        self.gone.drain(..).for_each(|name| out.change_partition(PartitionChange::Gone(name)));
         loop {
             if self.is_search_due() {
                 self.search(out)?;
@@ -143,6 +177,46 @@ impl Input for Follow {
             }
             sleep(LOOK).await;
         }
+    }
+
+    fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {
+        let state = |file: &Followed, position: u64| -> Result<FollowedState> {
+            let place = file.tail.place(position).doing(|| format!("reading `{}`", file.name))?;
+            let (name, identity) = (file.name.to_string(), file.tail.identity());
+            Ok(FollowedState { name, pattern: file.pattern, identity, place })
+        };
+        let mut files = Vec::with_capacity(self.files.len());
+        for (index, file) in self.files.iter().enumerate() {
+            // Only of the file that was read last can there be rows that the engine has not sent yet.
+            let sent = positions.get(&file.name).filter(|_| index == self.turn && self.left.is_none());
+            files.push(state(file, sent.copied().unwrap_or(file.read))?);
+        }
+        if let Some(left) = &self.left
+            && let Some(sent) = positions.get(&left.name).filter(|sent| **sent < left.read)
+        {
+            files.push(state(left, *sent)?);
+        }
+        let mut parts = Parts::default();
+        parts.put(FILES, &files)?;
+        Ok(parts)
+    }
+
+    fn restore(&mut self, _: &Positions, state: &State) -> Result<()> {
+        let known: Vec<FollowedState> = if state.has(FILES) { state.get(FILES)? } else { Vec::new() };
+        let found = self.find()?;
+        for FollowedState { name, pattern, identity, place } in known {
+            let Some(options) = self.patterns.get(pattern).map(|pattern| &pattern.options) else { continue };
+            // By now it may have another name.
+            let path = found.iter().find(|(other, ..)| *other == identity).map(|(_, file, _)| file.path.clone());
+            let (name, read): (Arc<str>, u64) = (name.as_str().into(), place.position);
+            let path = path.or_else(|| moved_to(&self.folder, &name, identity)).unwrap_or_default();
+            let tail = Tail::open_at(&path, options, identity, place).doing(|| format!("going on with `{name}`"))?;
+            match tail {
+                Some(tail) => self.files.push(Followed { name, path, tail, pattern, read, moved: None }),
+                None => self.gone.push(name),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -168,6 +242,7 @@ impl Follow {
 
     /// Reads from the next file that has something. Returns false if none has.
     fn read(&mut self, out: &mut Collector) -> Result<bool> {
+        self.left = None;
         // Mostly none, however many files there are.
         let leaving: Vec<usize> = (0..self.files.len()).filter(|index| self.files[*index].moved.is_some()).collect();
         for _ in 0..self.files.len() {
@@ -184,6 +259,8 @@ impl Follow {
                     continue;
                 }
                 self.leave(&mut rows, out).doing(named)?;
+            } else {
+                file.read = file.tail.read();
             }
             rows.send(&self.source, &name, out);
             return Ok(true);
@@ -203,7 +280,8 @@ impl Follow {
             }
             _ => {
                 file.tail.end(rows)?;
-                self.files.remove(self.turn);
+                file.read = file.tail.read();
+                self.left = Some(self.files.remove(self.turn));
             }
         }
         if self.files.iter().any(|file| file.name == left) {
@@ -242,7 +320,7 @@ impl Follow {
                 if taken.insert(name.clone()) {
                     out.change_partition(PartitionChange::Added(name.clone()));
                 }
-                self.files.push(Followed { name, path, tail, moved: None });
+                self.files.push(Followed { name, path, tail, pattern, read: 0, moved: None });
             }
         }
         Ok(())
@@ -264,6 +342,15 @@ impl Follow {
         found.sort_by(|one, two| one.1.name.cmp(&two.1.name));
         Ok(found)
     }
+}
+
+/// Where a file is now that had a name, if it is still in the same folder: what a rotation has renamed is not found by the
+/// pattern any more.
+fn moved_to(folder: &Path, name: &str, identity: Identity) -> Option<PathBuf> {
+    let path = folder.join(name);
+    let entries = std::fs::read_dir(path.parent()?).ok()?.flatten();
+    let is_it = |entry: &std::fs::DirEntry| entry.metadata().is_ok_and(|found| Identity::of(&found) == identity);
+    entries.into_iter().find(is_it).map(|entry| entry.path())
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! A file that grows: its rows, as far as they are written.
 
 use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_core::Result;
-use millstream_formats::{BatchReader, MAX_ROW_BYTES, Pace, ReadOptions, Rows};
+use millstream_formats::{BatchReader, MAX_ROW_BYTES, Mark, Pace, ReadOptions, Rows};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::place::Place;
+
 /// What a file is, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     device: u64,
     inode: u64,
@@ -50,6 +53,12 @@ pub struct Tail {
     changed: Instant,
     /// Whether the reader has nothing more of what was reached.
     drained: bool,
+    /// The place before the rows that came last.
+    before: Mark,
+    /// Where a run before was, until the file is read from there.
+    resume: Option<Place>,
+    /// Rows before this position were read by a run before.
+    first: u64,
 }
 
 /// From where to where a file can be read.
@@ -77,12 +86,42 @@ impl Tail {
             looked_at: None,
             changed: Instant::now(),
             drained: true,
+            before: Mark::default(),
+            resume: None,
+            first: 0,
         }))
+    }
+
+    /// Opens a file in which a run before was at a place; `None` if it has gone, or another one has its name.
+    pub fn open_at(path: &Path, options: &ReadOptions, identity: Identity, place: Place) -> Result<Option<Self>> {
+        let Some(mut tail) = Self::open(path, options)?.filter(|tail| tail.identity == identity) else {
+            return Ok(None);
+        };
+        // If it was emptied since, it is read from its beginning, as it would have been.
+        if place.check(&tail.file).is_ok() {
+            tail.resume = Some(place);
+        }
+        Ok(Some(tail))
+    }
+
+    /// The place of the row with this position, which is one of those that came last, or the next.
+    pub fn place(&self, position: u64) -> Result<Place> {
+        if let Some(place) = &self.resume {
+            return Ok(place.clone());
+        }
+        let now = self.reader.as_ref().map(|reader| reader.mark()).unwrap_or_default();
+        let mark = if now.position <= position { now } else { self.before };
+        Place::new(&self.file, true, mark, position)
     }
 
     /// What the file is.
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// The position behind the rows that were read.
+    pub fn read(&self) -> u64 {
+        self.reader.as_ref().map(|reader| reader.mark().position).unwrap_or_default()
     }
 
     /// When a change of the file was seen last.
@@ -97,10 +136,16 @@ impl Tail {
                 return Ok(false);
             }
             self.drained = match self.reader(Pace::Growing)? {
-                Some(reader) => !reader.next(out)?,
+                Some(reader) => {
+                    let before = reader.mark();
+                    let has_rows = reader.next(out)?;
+                    self.before = before;
+                    !has_rows
+                }
                 None => true,
             };
             if !self.drained {
+                out.drop_before(self.first);
                 return Ok(true);
             }
         }
@@ -109,8 +154,11 @@ impl Tail {
     /// Adds a last row that has no line break, if there is one: the file won't grow any more.
     pub fn end(&mut self, out: &mut Rows) -> Result<()> {
         let Some(reader) = self.reader(Pace::Full)? else { return Ok(()) };
+        let before = reader.mark();
         reader.end();
         while reader.next(out)? {}
+        self.before = before;
+        out.drop_before(self.first);
         Ok(())
     }
 
@@ -158,6 +206,7 @@ impl Tail {
     /// The file was emptied. A row that was not whole is lost with the rest of it.
     fn begin_anew(&mut self) {
         self.reader = None;
+        (self.resume, self.first) = (None, 0);
         self.reach = Arc::default();
         self.beginning.clear();
     }
@@ -166,7 +215,12 @@ impl Tail {
     fn reader(&mut self, pace: Pace) -> Result<Option<&mut Box<dyn BatchReader>>> {
         if self.reader.is_none() && (pace == Pace::Full || self.has_line()?) {
             let source = Stretch { file: self.file.clone(), reach: self.reach.clone() };
-            self.reader = Some(ReadOptions { pace, ..self.options.clone() }.read(source)?);
+            let mut reader = ReadOptions { pace, ..self.options.clone() }.read_seekable(source)?;
+            if let Some(place) = self.resume.take() {
+                reader.go_to(place.mark)?;
+                self.first = place.position;
+            }
+            self.reader = Some(reader);
         }
         Ok(self.reader.as_mut())
     }
@@ -197,6 +251,18 @@ impl Tail {
 struct Stretch {
     file: Arc<File>,
     reach: Arc<Reach>,
+}
+
+impl Seek for Stretch {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let place = match to {
+            SeekFrom::Start(place) => place,
+            SeekFrom::Current(by) => self.reach.from.load(Ordering::Relaxed).saturating_add_signed(by),
+            SeekFrom::End(by) => self.file.metadata()?.len().saturating_add_signed(by),
+        };
+        self.reach.from.store(place, Ordering::Relaxed);
+        Ok(place)
+    }
 }
 
 impl Read for Stretch {

@@ -1,0 +1,85 @@
+//! Files whose bytes are hashed as they are written, so that a run that goes on with one knows that it is the same.
+
+use std::fs::File;
+use std::io::{Read, Result as IoResult, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use millstream_core::{Error, Result, ResultExt};
+use serde::{Deserialize, Serialize};
+
+/// How many bytes a stretch of a file has, and their BLAKE3 hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sum {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Their hash.
+    pub blake3: [u8; 32],
+}
+
+impl Sum {
+    /// Of the first bytes of a source, at most so many.
+    fn of(source: impl Read, bytes: u64, hasher: &mut blake3::Hasher) -> IoResult<Self> {
+        let bytes = std::io::copy(&mut source.take(bytes), hasher)?;
+        Ok(Self { bytes, blake3: *hasher.finalize().as_bytes() })
+    }
+
+    /// Checks that a file begins with these bytes.
+    pub fn check(self, path: &Path) -> Result<()> {
+        let doing = || format!("reading `{}`", path.display());
+        let found = Self::of(File::open(path).doing(doing)?, self.bytes, &mut blake3::Hasher::new()).doing(doing)?;
+        if found == self { Ok(()) } else { Err(damaged(path)) }
+    }
+}
+
+/// A file that is not what a checkpoint says of it.
+pub fn damaged(path: &Path) -> Error {
+    Error::new(format!("`{}` is damaged: it is not what the last checkpoint left there", path.display()))
+}
+
+/// A file that is being written.
+pub struct Hashed {
+    file: File,
+    bytes: u64,
+    hasher: blake3::Hasher,
+}
+
+impl Hashed {
+    /// A new file.
+    pub fn new(file: File) -> Self {
+        Self { file, bytes: 0, hasher: blake3::Hasher::new() }
+    }
+
+    /// A file that is gone on with behind its first bytes, which have to be these. What lies behind them is cut off.
+    pub fn go_on(mut file: File, path: &Path, sum: Sum) -> Result<Self> {
+        let doing = || format!("going on with `{}`", path.display());
+        let mut hasher = blake3::Hasher::new();
+        if Sum::of(&file, sum.bytes, &mut hasher).doing(doing)? != sum {
+            return Err(damaged(path));
+        }
+        file.set_len(sum.bytes).and_then(|()| file.seek(SeekFrom::End(0))).doing(doing)?;
+        Ok(Self { file, bytes: sum.bytes, hasher })
+    }
+
+    /// What has been written so far.
+    pub fn sum(&self) -> Sum {
+        Sum { bytes: self.bytes, blake3: *self.hasher.finalize().as_bytes() }
+    }
+
+    /// Makes it durable.
+    pub fn sync(&self) -> IoResult<()> {
+        self.file.sync_all()
+    }
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> IoResult<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> IoResult<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,60 @@
+//! Where the reading of a file is gone on with, and how one knows that it is the same file.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use millstream_core::{Error, Result};
+use millstream_formats::Mark;
+use serde::{Deserialize, Serialize};
+
+/// How many bytes at the beginning of a file, and how many before the place, have to be the same.
+const SAMPLE: u64 = 4096;
+
+/// A place in a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// A place between two rows, at or before the next row.
+    pub mark: Mark,
+    /// The position of the next row.
+    pub position: u64,
+    /// How many bytes of the file are sampled, and the hashes of the first and the last of them.
+    bytes: u64,
+    beginning: [u8; 32],
+    end: [u8; 32],
+}
+
+impl Place {
+    /// The place in a file whose next row has this position.
+    pub fn new(file: &File, is_text: bool, mark: Mark, position: u64) -> Result<Self> {
+        // Of packed files and those with columns, the whole file has to be the same.
+        let bytes = if is_text { mark.offset } else { file.metadata()?.len() };
+        Ok(Self { mark, position, bytes, beginning: sample(file, 0, bytes)?, end: last_sample(file, bytes)? })
+    }
+
+    /// Checks that a file is the one in which the place was.
+    pub fn check(&self, file: &File) -> Result<()> {
+        let length = file.metadata()?.len();
+        if length < self.bytes {
+            return Err(Error::new(format!(
+                "it has become shorter: {} bytes were read before, and it has {length}",
+                self.bytes
+            )));
+        }
+        let is_same = sample(file, 0, self.bytes)? == self.beginning && last_sample(file, self.bytes)? == self.end;
+        match is_same {
+            true => Ok(()),
+            false => Err(Error::new("it is another file than the one that was read before: its bytes have changed")),
+        }
+    }
+}
+
+fn last_sample(file: &File, bytes: u64) -> Result<[u8; 32]> {
+    sample(file, bytes.saturating_sub(SAMPLE), bytes)
+}
+
+/// The hash of the bytes from a place on, at most so many, and none at `end` or behind it.
+fn sample(file: &File, start: u64, end: u64) -> Result<[u8; 32]> {
+    let mut bytes = vec![0; SAMPLE.min(end - start) as usize];
+    file.read_exact_at(&mut bytes, start)?;
+    Ok(*blake3::hash(&bytes).as_bytes())
+}

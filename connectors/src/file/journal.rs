@@ -1,0 +1,71 @@
+//! Journals: the rows of a file that can't be gone on with, such as one in Parquet, kept until it is whole.
+//!
+//! A run writes one beside the file, as a stream of Arrow IPC. A run after it reads it, writes the file anew, which gives
+//! the same bytes since they depend on the rows alone, and adds a journal of its own.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use millstream_core::{Result, ResultExt};
+
+use super::hashed::{Hashed, Sum};
+use super::staging::part;
+
+/// The rows of a file once more.
+pub struct Journal {
+    writer: StreamWriter<Hashed>,
+    path: PathBuf,
+    /// Those of the runs before.
+    before: Vec<(PathBuf, Sum)>,
+}
+
+impl Journal {
+    /// Starts a journal for the file at `path`, of which those of runs before have the first rows.
+    pub fn start(path: &Path, schema: &SchemaRef, before: Vec<(PathBuf, Sum)>) -> Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let path = part(&path.with_file_name(format!("{name}.rows-{}", before.len() + 1)));
+        let doing = || format!("creating `{}`", path.display());
+        let writer = StreamWriter::try_new(Hashed::new(File::create(&path).doing(doing)?), schema).doing(doing)?;
+        Ok(Self { writer, path, before })
+    }
+
+    /// Adds rows.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.writer.write(rows).doing(|| format!("writing `{}`", self.path.display()))
+    }
+
+    /// Makes durable what was added. All journals of the file.
+    pub fn sync(&mut self) -> Result<Vec<(PathBuf, Sum)>> {
+        let doing = || format!("writing `{}`", self.path.display());
+        self.writer.flush().doing(doing)?;
+        self.writer.get_ref().sync().doing(doing)?;
+        let own = (self.path.clone(), self.writer.get_ref().sum());
+        Ok(self.before.iter().cloned().chain([own]).collect())
+    }
+
+    /// The files of all journals.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.before.iter().map(|(path, _)| path.clone()).chain([self.path.clone()])
+    }
+
+    /// The rows of a journal, as far as `sum` goes.
+    pub fn read(
+        path: &Path,
+        sum: Sum,
+        schema: &SchemaRef,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        sum.check(path)?;
+        let doing = format!("reading `{}`", path.display());
+        let source = std::io::Read::take(File::open(path).doing(|| doing.clone())?, sum.bytes);
+        let reader = StreamReader::try_new(BufReader::new(source), None).doing(|| doing.clone())?;
+        if reader.schema() != *schema {
+            return Err(millstream_core::Error::new(format!("{doing}: its rows have other columns")));
+        }
+        Ok(reader.map(move |rows| rows.doing(|| doing.clone())))
+    }
+}
