@@ -23,7 +23,7 @@ pub fn state_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timin
 }
 
 /// How many places of a piece of state are damaged.
-const PLACES: usize = 150;
+const PLACES: usize = 60;
 
 /// Gives processors that `build` builds a state in which pieces are cut off, have wrong bits, or are missing. They may
 /// refuse it or, where nothing shows, take it; what they must not do is panic. One that misses a piece is refused.
