@@ -2,20 +2,22 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 
-use arrow::array::BooleanArray;
 use arrow::array::cast::AsArray;
+use arrow::array::{BooleanArray, Int64Array, LargeBinaryArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use foldhash::fast::RandomState;
 use millstream_core::{
-    Batch, Collector, Duration, EventTime, Kind, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
-    ProcessorSettings, Result, Stream, Uses, refuse_timeless,
+    Batch, Collector, Duration, EventTime, Kind, Parts, PlanContext, PortPlan, Problem, Problems, Processor,
+    ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses, refuse_timeless,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::keys::Keys;
+use crate::rows::BATCH_ROWS;
 
 /// Lets the first row of each key pass; the others leave by the port `repeated`.
 ///
@@ -72,7 +74,7 @@ struct Dedup {
     max_keys: usize,
     /// The times of the rows that passed, by their keys.
     seen: HashMap<Box<[u8]>, EventTime, RandomState>,
-    /// When to look whether a key can be forgotten.
+    /// When to look whether a key can be forgotten. Every key is in it with the time that it has in `seen`.
     forget: BinaryHeap<Reverse<(EventTime, Box<[u8]>)>>,
 }
 
@@ -96,10 +98,14 @@ impl Dedup {
         } else {
             self.seen.insert(key.into(), time);
         }
-        if self.span.is_some() {
+        self.forget_later(key, time);
+        Fate::Passes
+    }
+
+    fn forget_later(&mut self, key: &[u8], time: EventTime) {
+        if let Some((_, span)) = self.span {
             self.forget.push(Reverse((time.saturating_add(span), key.into())));
         }
-        Fate::Passes
     }
 }
 
@@ -137,6 +143,45 @@ impl Processor for Dedup {
         }
         Ok(at)
     }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut parts = Parts::default();
+        let (reader, schema) = (self.keys.clone(), kept_schema(&self.keys));
+        let keys = LargeBinaryArray::from_iter_values(self.seen.keys());
+        let times: Vec<EventTime> = self.seen.values().copied().collect();
+        parts.put_rows_later("keys", schema.clone(), move || kept(&schema, &reader, &keys, &times));
+        Ok(Snapshot::of(parts))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        for rows in state.rows("keys", &kept_schema(&self.keys))? {
+            let Some((times, columns)) = rows.columns().split_last() else { continue };
+            let keys = self.keys.of_values(columns)?;
+            for (key, time) in keys.iter().zip(times.as_primitive::<Int64Type>().values()) {
+                self.seen.insert(key.data().into(), *time);
+                self.forget_later(key.data(), *time);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is kept of a key: its values, and when it was seen.
+fn kept_schema(keys: &Keys) -> SchemaRef {
+    let time = Field::new("seen", DataType::Int64, false);
+    Arc::new(Schema::new(keys.fields().iter().cloned().chain([time]).collect::<Vec<_>>()))
+}
+
+/// The keys in their order, so that it does not show in which one they lay in memory.
+fn kept(schema: &SchemaRef, reader: &Keys, keys: &LargeBinaryArray, times: &[EventTime]) -> Result<Vec<RecordBatch>> {
+    let mut order: Vec<usize> = (0..times.len()).collect();
+    order.sort_unstable_by_key(|place| keys.value(*place));
+    let batch = |places: &[usize]| {
+        let mut columns = reader.values(places.iter().map(|place| keys.value(*place)))?;
+        columns.push(Arc::new(Int64Array::from_iter_values(places.iter().map(|place| times[*place]))));
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
+    };
+    order.chunks(BATCH_ROWS).map(batch).collect()
 }
 
 #[cfg(test)]

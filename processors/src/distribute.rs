@@ -3,8 +3,8 @@
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use millstream_core::{
-    Batch, Collector, Kind, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan, ProcessorSettings,
-    Result, Stream, Uses, port_name_problem,
+    Batch, Collector, Kind, Parts, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
+    ProcessorSettings, Result, Snapshot, State, Stream, Uses, port_name_problem,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -96,6 +96,21 @@ impl Processor for Distribute {
         for port in 0..self.ports {
             let mask: BooleanArray = ports.iter().map(|of_row| Some(*of_row == port)).collect();
             out.push(port as usize, batch.with_rows(filter_record_batch(&batch.rows, &mask)?));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut parts = Parts::default();
+        if let Rule::Turns { row, .. } = &self.rule {
+            parts.put("row", row)?;
+        }
+        Ok(Snapshot::of(parts))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        if let Rule::Turns { row, .. } = &mut self.rule {
+            *row = state.get("row")?;
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, UInt32Builder};
 use arrow::compute::{filter, filter_record_batch, is_not_null, is_null, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use millstream_core::{
-    Batch, ByteSize, Collector, Duration, Error, Kind, Order, PlanContext, PortPlan, PortTime, Problem, Problems,
-    Processor, ProcessorPlan, ProcessorSettings, Result, Stream, Uses, require_column,
+    Batch, ByteSize, Collector, Duration, Error, Kind, Order, Parts, PlanContext, PortPlan, PortTime, Problem,
+    Problems, Processor, ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses, require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,9 +19,7 @@ use serde::Deserialize;
 use self::on::{Keys, On};
 use self::streams::Streams;
 use self::table::{Side, Table};
-
-/// Where a row has many matches, they leave in batches of this many rows.
-const OUTPUT_ROWS: usize = 8192;
+use crate::rows::BATCH_ROWS;
 
 /// Joins a stream with a table: another stream that ends, which is read to its end first and kept in memory. With
 /// `within`, it joins two streams whose rows meet if their event times are near, such as predictions with the true
@@ -255,6 +253,17 @@ impl Processor for Join {
         }
         Ok(())
     }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut parts = Parts::default();
+        self.side.save(&mut parts, self.limit)?;
+        Ok(Snapshot::of(parts))
+    }
+
+    /// If `with` had ended, `ended` is called again, and makes the table.
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.side.load(state)
+    }
 }
 
 impl Join {
@@ -276,7 +285,7 @@ impl Join {
                 Some(first) => {
                     for matched in table.lookup.same_key(first) {
                         pairs.push(row, Some(matched));
-                        if pairs.rows.len() == OUTPUT_ROWS {
+                        if pairs.rows.len() == BATCH_ROWS {
                             self.push_pairs(batch, &mut pairs, table, out)?;
                         }
                     }

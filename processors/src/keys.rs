@@ -1,16 +1,19 @@
 //! The values of some columns of a row as bytes: equal bytes are equal values, and their order is that of the values.
 
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::SortOptions;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use arrow::row::{RowConverter, Rows, SortField};
 use millstream_core::{Problem, Problems, Result, require_column};
 
 /// Reads keys, planned once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Keys {
     columns: Vec<usize>,
-    converter: RowConverter,
+    fields: Vec<Field>,
+    converter: Arc<RowConverter>,
 }
 
 impl Keys {
@@ -37,12 +40,30 @@ impl Keys {
         };
         let converter = RowConverter::new(columns.iter().map(field).collect());
         let converter = converter.map_err(|error| Problem::new(error.to_string()))?;
-        Ok(Self { columns: columns.into_iter().map(|(column, _)| column).collect(), converter })
+        let columns: Vec<usize> = columns.into_iter().map(|(column, _)| column).collect();
+        let fields = columns.iter().map(|column| schema.field(*column).clone().with_nullable(true)).collect();
+        Ok(Self { columns, fields, converter: Arc::new(converter) })
     }
 
     /// The keys of rows.
     pub fn of(&self, rows: &RecordBatch) -> Result<Rows> {
         let columns: Vec<ArrayRef> = self.columns.iter().map(|column| rows.column(*column).clone()).collect();
-        Ok(self.converter.convert_columns(&columns)?)
+        self.of_values(&columns)
+    }
+
+    /// The keys of rows of which these are the key columns.
+    pub fn of_values(&self, columns: &[ArrayRef]) -> Result<Rows> {
+        Ok(self.converter.convert_columns(columns)?)
+    }
+
+    /// The key columns of rows that have these keys, each of which was read here.
+    pub fn values<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
+        let parser = self.converter.parser();
+        Ok(self.converter.convert_rows(keys.map(|key| parser.parse(key)))?)
+    }
+
+    /// What the key columns are called, and their types.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
     }
 }

@@ -11,9 +11,13 @@ mod limit;
 mod lookup;
 mod merge;
 mod ordered;
+mod rows;
 mod sample;
 mod sort;
 mod split;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod state_tests;
 
 use millstream_core::Registry;
 

@@ -1,8 +1,8 @@
 //! The processor `limit`: the first rows.
 
 use millstream_core::{
-    Batch, Collector, Kind, PlanContext, PortPlan, Problems, Processor, ProcessorPlan, ProcessorSettings, Result,
-    Stream, Uses,
+    Batch, Collector, Kind, Parts, PlanContext, PortPlan, Problems, Processor, ProcessorPlan, ProcessorSettings,
+    Result, Snapshot, State, Stream, Uses,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -28,24 +28,36 @@ impl Kind for LimitSettings {
 impl ProcessorSettings for LimitSettings {
     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let ports = vec![PortPlan::main(inputs[0].schema.clone())];
-        let limit = Limit { skip: self.skip, rows: self.rows };
+        let limit = Limit { skip: self.skip, rows: self.rows, row: 0 };
         let uses = vec![Uses::passing_on::<&str>([])];
         Ok(ProcessorPlan { ports, uses, fails: false, build: Box::new(|| Ok(Box::new(limit))) })
     }
 }
 
-/// What is still to be skipped, and to pass.
 struct Limit {
     skip: usize,
     rows: usize,
+    /// How many rows have come. It is this that is kept, so that the settings may change.
+    row: usize,
 }
 
 impl Processor for Limit {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        let skipped = self.skip.min(batch.len());
-        let passed = self.rows.min(batch.len() - skipped);
-        (self.skip, self.rows) = (self.skip - skipped, self.rows - passed);
-        out.push(0, batch.with_rows(batch.rows.slice(skipped, passed)));
+        let place = |row: usize| row.saturating_sub(self.row).min(batch.len());
+        let (start, end) = (place(self.skip), place(self.skip.saturating_add(self.rows)));
+        self.row = self.row.saturating_add(batch.len());
+        out.push(0, batch.with_rows(batch.rows.slice(start, end - start)));
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut parts = Parts::default();
+        parts.put("row", &self.row)?;
+        Ok(Snapshot::of(parts))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.row = state.get("row")?;
         Ok(())
     }
 }

@@ -93,7 +93,7 @@ impl MergeSettings {
         let time = stream.require_event_time()?;
         let keys = Keys::ordered(vec![(time, SortOptions::default())], &stream.schema)?;
         let uses = Uses::passing_on(stream.event_time.clone());
-        Ok(sort::plan(stream, Ordered::new(keys, Some(time)), Some(time), self.max_rows, uses))
+        Ok(sort::plan(stream, Ordered::new(stream.schema.clone(), keys, Some(time)), Some(time), self.max_rows, uses))
     }
 }
 

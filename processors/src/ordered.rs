@@ -3,14 +3,16 @@
 use arrow::array::cast::AsArray;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
-use millstream_core::{EventTime, Result};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use millstream_core::{EventTime, Parts, Result, State};
 
 use crate::keys::Keys;
+use crate::rows::evenly;
 
 /// Keeps rows sorted, those with equal keys in the order of their arrival.
 #[derive(Debug)]
 pub struct Ordered {
+    schema: SchemaRef,
     keys: Keys,
     /// The column of the event time, if that is the first key: then rows leave as it comes along.
     time: Option<usize>,
@@ -21,8 +23,8 @@ pub struct Ordered {
 
 impl Ordered {
     /// For no rows yet.
-    pub fn new(keys: Keys, time: Option<usize>) -> Self {
-        Self { keys, time, stretches: Vec::new(), rows: 0 }
+    pub fn new(schema: SchemaRef, keys: Keys, time: Option<usize>) -> Self {
+        Self { schema, keys, time, stretches: Vec::new(), rows: 0 }
     }
 
     /// How many rows wait.
@@ -59,6 +61,17 @@ impl Ordered {
     pub fn all(&mut self) -> Result<Option<RecordBatch>> {
         let stretches = std::mem::take(&mut self.stretches);
         self.together(&stretches)
+    }
+
+    /// Keeps the rows that wait. They are not sorted for that, since there may be many.
+    pub fn save(&self, parts: &mut Parts) {
+        let (schema, stretches) = (self.schema.clone(), self.stretches.clone());
+        parts.put_rows_later("rows", schema.clone(), move || evenly(schema, stretches));
+    }
+
+    /// Takes in the rows that were kept.
+    pub fn load(&mut self, state: &State) -> Result<()> {
+        state.rows("rows", &self.schema)?.into_iter().try_for_each(|rows| self.insert(rows))
     }
 
     fn together(&mut self, stretches: &[RecordBatch]) -> Result<Option<RecordBatch>> {

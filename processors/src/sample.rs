@@ -2,15 +2,17 @@
 
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::datatypes::SchemaRef;
 use millstream_core::{
-    Batch, Collector, Kind, Origin, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
-    ProcessorSettings, Result, Share, Stream, Uses,
+    Batch, Collector, Error, Kind, Origin, Parts, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
+    ProcessorSettings, Result, Share, Snapshot, State, Stream, Uses,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use twox_hash::XxHash3_64;
 
 use crate::hash::{hash_column, hash_columns};
+use crate::rows::evenly;
 
 /// Lets some of the rows pass, chosen by chance, and the same ones in every run.
 ///
@@ -44,7 +46,7 @@ impl ProcessorSettings for SampleSettings {
         let rule = match (self.share, &self.keys, self.rows) {
             (Some(share), None, None) => Rule::Rows(share.0),
             (Some(share), Some(keys), None) => Rule::Keys(share.0, hash_columns("keys", keys, schema)?),
-            (None, None, Some(rows)) => Rule::Reservoir(Reservoir::new(rows)),
+            (None, None, Some(rows)) => Rule::Reservoir(Reservoir::new(schema.clone(), rows)),
             (None, _, None) => {
                 let problem = Problem::new("nothing says how many rows pass");
                 return Err(problem.help("set `share`, or `rows`").into());
@@ -109,12 +111,30 @@ impl Processor for Sample {
             Rule::Rows(_) | Rule::Keys(..) => Ok(()),
         }
     }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut parts = Parts::default();
+        parts.put("row", &self.row)?;
+        if let Rule::Reservoir(reservoir) = &mut self.rule {
+            reservoir.save(&mut parts)?;
+        }
+        Ok(Snapshot::of(parts))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.row = state.get("row")?;
+        match &mut self.rule {
+            Rule::Reservoir(reservoir) => reservoir.load(state, self.seed),
+            Rule::Rows(_) | Rule::Keys(..) => Ok(()),
+        }
+    }
 }
 
 /// The rows for which the smallest numbers were drawn.
 ///
 /// Each row's number depends on nothing but its place in the stream, so the choice does not depend on batches.
 struct Reservoir {
+    schema: SchemaRef,
     rows: usize,
     /// The numbers and rows that may still be chosen, at most twice as many as are wanted.
     kept: Vec<(f64, u64, RecordBatch)>,
@@ -124,8 +144,8 @@ struct Reservoir {
 }
 
 impl Reservoir {
-    fn new(rows: usize) -> Self {
-        Self { rows, kept: Vec::new(), bound: f64::INFINITY, origin: None }
+    fn new(schema: SchemaRef, rows: usize) -> Self {
+        Self { schema, rows, kept: Vec::new(), bound: f64::INFINITY, origin: None }
     }
 
     fn take(&mut self, batch: &Batch, first: u64, seed: u64) -> Result<()> {
@@ -147,7 +167,11 @@ impl Reservoir {
     fn shrink(&mut self) {
         self.kept.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
         self.kept.truncate(self.rows);
-        self.bound = self.kept.last().map_or(f64::INFINITY, |(number, ..)| *number);
+        if self.kept.len() == self.rows
+            && let Some((number, ..)) = self.kept.last()
+        {
+            self.bound = *number;
+        }
     }
 
     fn empty(&mut self, out: &mut Collector) -> Result<()> {
@@ -157,6 +181,29 @@ impl Reservoir {
         let rows = concat_batches(&first.schema(), self.kept.iter().map(|(_, _, row)| row))?;
         out.push(0, Batch::new(rows, origin.clone()));
         self.kept.clear();
+        Ok(())
+    }
+
+    fn save(&mut self, parts: &mut Parts) -> Result<()> {
+        self.shrink();
+        parts.put("origin", &self.origin)?;
+        parts.put_later("numbers", self.kept.iter().map(|(_, row, _)| *row).collect::<Vec<_>>());
+        let rows = self.kept.iter().map(|(.., rows)| rows.clone()).collect();
+        let schema = self.schema.clone();
+        parts.put_rows_later("rows", schema.clone(), move || evenly(schema, rows));
+        Ok(())
+    }
+
+    fn load(&mut self, state: &State, seed: u64) -> Result<()> {
+        self.origin = state.get("origin")?;
+        let (numbers, rows) = (state.get::<Vec<u64>>("numbers")?, state.rows("rows", &self.schema)?);
+        let rows: Vec<RecordBatch> =
+            rows.iter().flat_map(|rows| (0..rows.num_rows()).map(|row| rows.slice(row, 1))).collect();
+        if rows.len() != numbers.len() {
+            return Err(Error::new(format!("the state has {} rows and {} numbers of rows", rows.len(), numbers.len())));
+        }
+        self.kept = numbers.into_iter().zip(rows).map(|(row, rows)| (draw(seed, row), row, rows)).collect();
+        self.shrink();
         Ok(())
     }
 }

@@ -5,17 +5,15 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{SortOptions, filter_record_batch, not};
 use arrow::datatypes::TimestampMicrosecondType;
 use millstream_core::{
-    Batch, Collector, Error, EventTime, Kind, Origin, PlanContext, PortPlan, Problem, Problems, Processor,
-    ProcessorPlan, ProcessorSettings, Result, Stream, Uses, refuse_timeless, require_column,
+    Batch, Collector, Error, EventTime, Kind, Origin, Parts, PlanContext, PortPlan, Problem, Problems, Processor,
+    ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses, refuse_timeless, require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::keys::Keys;
 use crate::ordered::Ordered;
-
-/// How many rows are given out at once.
-const BATCH_ROWS: usize = 8192;
+use crate::rows::BATCH_ROWS;
 
 /// Sorts rows.
 ///
@@ -67,7 +65,7 @@ impl ProcessorSettings for SortSettings {
         let names = self.by.iter().map(|name| name.strip_prefix('-').unwrap_or(name).to_owned());
         let time = stream.require_event_time().ok().filter(|_| stream.event_time.as_ref() == self.by.first());
         let keys = Keys::ordered(columns, &stream.schema)?;
-        Ok(plan(stream, Ordered::new(keys, time), time, self.max_rows, Uses::passing_on(names)))
+        Ok(plan(stream, Ordered::new(stream.schema.clone(), keys, time), time, self.max_rows, Uses::passing_on(names)))
     }
 }
 
@@ -114,6 +112,20 @@ impl Processor for Sort {
         let rows = self.rows.all()?;
         self.push(rows, out);
         Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut parts = Parts::default();
+        parts.put("watermark", &self.watermark)?;
+        parts.put("origin", &self.origin)?;
+        self.rows.save(&mut parts);
+        Ok(Snapshot::of(parts))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.watermark = state.get("watermark")?;
+        self.origin = state.get("origin")?;
+        self.rows.load(state)
     }
 }
 

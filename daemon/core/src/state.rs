@@ -11,6 +11,7 @@ use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use twox_hash::XxHash3_64;
 
 use crate::{Epoch, Error, Result, ResultExt};
 
@@ -91,10 +92,23 @@ impl Parts {
 
     /// Rows, in the format of Arrow IPC. [`State::rows`] reads them.
     pub fn put_rows(&mut self, name: impl Into<String>, schema: SchemaRef, batches: Vec<RecordBatch>) {
+        self.put_rows_later(name, schema, || Ok(batches));
+    }
+
+    /// Rows that are put together later. [`State::rows`] reads them.
+    pub fn put_rows_later(
+        &mut self,
+        name: impl Into<String>,
+        schema: SchemaRef,
+        make: impl FnOnce() -> Result<Vec<RecordBatch>> + Send + 'static,
+    ) {
         self.put_bytes_later(name, move || {
-            let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
-            batches.iter().try_for_each(|batch| writer.write(batch))?;
-            Ok(writer.into_inner()?)
+            let mut writer = StreamWriter::try_new(vec![0; CHECKSUM_BYTES], &schema)?;
+            make()?.iter().try_for_each(|batch| writer.write(batch))?;
+            let mut bytes = writer.into_inner()?;
+            let (place, stream) = bytes.split_at_mut(CHECKSUM_BYTES);
+            place.copy_from_slice(&checksum(stream));
+            Ok(bytes)
         });
     }
 
@@ -180,12 +194,26 @@ impl State {
     /// Rows that [`Parts::put_rows`] has kept. They must have these columns.
     pub fn rows(&self, name: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
         let doing = || format!("reading `{name}` of the state");
-        let reader = StreamReader::try_new(self.bytes(name)?, None).doing(doing)?;
+        let stream = intact(self.bytes(name)?).ok_or_else(|| Error::new(format!("{}: it is damaged", doing())))?;
+        let reader = StreamReader::try_new(stream, None).doing(doing)?;
         if reader.schema() != *schema {
             return Err(Error::new(format!("{}: its rows have other columns than those of the flow", doing())));
         }
         reader.collect::<Result<_, _>>().doing(doing)
     }
+}
+
+/// How many bytes of checksum stand before rows: Arrow's reader trusts what it reads, and panics where it is damaged.
+const CHECKSUM_BYTES: usize = 8;
+
+fn checksum(stream: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    XxHash3_64::oneshot(stream).to_le_bytes()
+}
+
+/// What stands behind the checksum, if it is that of it.
+fn intact(bytes: &[u8]) -> Option<&[u8]> {
+    let (stored, stream) = bytes.split_at_checked(CHECKSUM_BYTES)?;
+    (checksum(stream) == stored).then_some(stream)
 }
 
 /// Makes visible what a node has staged, once a checkpoint has decided that it counts.
@@ -226,5 +254,11 @@ mod tests {
         let error = state.get::<u64>("other").expect_err("not there").to_string();
         assert_eq!(error, "`other` is missing in the state; another build may have written it");
         assert!(state.get::<String>("rows").is_err());
+        assert!(state.rows("count", &rows.schema()).is_err());
+        let mut bytes = state.bytes("rows").expect("there").to_vec();
+        bytes[100] ^= 1;
+        let damaged = State::new([("rows".to_owned(), bytes)]);
+        let error = damaged.rows("rows", &rows.schema()).expect_err("damaged").to_string();
+        assert_eq!(error, "reading `rows` of the state: it is damaged");
     }
 }

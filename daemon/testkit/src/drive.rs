@@ -8,7 +8,7 @@ use arrow::array::cast::AsArray;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use millstream_core::{
     Batch, Collector, Epoch, FailedRow, Kind, Origin, PlanContext, PortPlan, Processor, ProcessorSettings, Report,
-    Stream,
+    State, Stream,
 };
 
 /// What came out of a processor.
@@ -61,7 +61,7 @@ pub fn batch(rows: RecordBatch) -> Batch {
 
 /// When a driven processor is replaced by a new one that goes on from its snapshot, as after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Renewal {
+pub(crate) enum Renewal {
     Never,
     AtEveryBatch,
 }
@@ -75,18 +75,8 @@ pub fn drive(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatch)], b
     let streams: Vec<_> = inputs.iter().map(|(port, rows)| stream(port, rows.schema())).collect();
     both_ways(|renewal| {
         let mut driver = Driver::new(settings, &streams, renewal);
-        for (port, (_, rows)) in inputs.iter().enumerate().rev() {
-            let mut start = 0;
-            while start < rows.num_rows() {
-                let count = batch_rows.min(rows.num_rows() - start);
-                driver.process(port, rows, start..start + count);
-                start += count;
-            }
-            driver.ended(port);
-            if port > 0 {
-                driver.processor.border(Epoch::default().next(), &mut driver.out).unwrap();
-            }
-        }
+        driver.pass(inputs, batch_rows);
+        driver.ended(0);
         driver.end()
     })
 }
@@ -108,13 +98,18 @@ pub struct Timing {
 /// as an input would have them; then finishes it. All is done a second time with a processor that is replaced, as in
 /// [`drive`].
 pub fn drive_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timing: Timing) -> Driven {
-    let stream = Stream { event_time: Some("at".into()), ..stream("from", rows.schema()) };
+    let stream = stream_in_time(rows);
     both_ways(|renewal| {
         let mut driver = Driver::new(settings, std::slice::from_ref(&stream), renewal);
         driver.pass_in_time(rows, timing);
         driver.ended(0);
         driver.end()
     })
+}
+
+/// Rows whose event time is in their column `at`.
+pub(crate) fn stream_in_time(rows: &RecordBatch) -> Stream {
+    Stream { event_time: Some("at".into()), ..stream("from", rows.schema()) }
 }
 
 /// Without renewals and with them.
@@ -137,7 +132,7 @@ fn both_ways(drive: impl Fn(Renewal) -> Driven) -> Driven {
 }
 
 /// A processor at work.
-struct Driver<'a> {
+pub(crate) struct Driver<'a> {
     settings: &'a dyn ProcessorSettings,
     streams: &'a [Stream],
     renewal: Renewal,
@@ -149,7 +144,7 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(settings: &'a dyn ProcessorSettings, streams: &'a [Stream], renewal: Renewal) -> Self {
+    pub(crate) fn new(settings: &'a dyn ProcessorSettings, streams: &'a [Stream], renewal: Renewal) -> Self {
         let plan = settings.plan(&context(), streams).unwrap();
         let out = Collector::new(plan.ports.len());
         Self {
@@ -160,6 +155,22 @@ impl<'a> Driver<'a> {
             processor: (plan.build)().unwrap(),
             out,
             over: Vec::new(),
+        }
+    }
+
+    /// Passes all rows of the inputs, the last input first; all but the first input end.
+    pub(crate) fn pass(&mut self, inputs: &[(&str, RecordBatch)], batch_rows: usize) {
+        for (port, (_, rows)) in inputs.iter().enumerate().rev() {
+            let mut start = 0;
+            while start < rows.num_rows() {
+                let count = batch_rows.min(rows.num_rows() - start);
+                self.process(port, rows, start..start + count);
+                start += count;
+            }
+            if port > 0 {
+                self.ended(port);
+                self.processor.border(Epoch::default().next(), &mut self.out).unwrap();
+            }
         }
     }
 
@@ -174,7 +185,7 @@ impl<'a> Driver<'a> {
 
     /// Goes on with a new processor.
     fn renew(&mut self) {
-        let state = self.processor.snapshot().unwrap().state.into_state().unwrap();
+        let state = self.state();
         self.processor = (self.settings.plan(&context(), self.streams).unwrap().build)().unwrap();
         self.processor.restore(&state).unwrap();
         for port in &self.over {
@@ -182,7 +193,12 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn pass_in_time(&mut self, rows: &RecordBatch, timing: Timing) {
+    /// What the processor keeps.
+    pub(crate) fn state(&mut self) -> State {
+        self.processor.snapshot().unwrap().state.into_state().unwrap()
+    }
+
+    pub(crate) fn pass_in_time(&mut self, rows: &RecordBatch, timing: Timing) {
         let times = rows.column_by_name("at").unwrap().as_primitive::<TimestampMicrosecondType>();
         let mut epoch = Epoch::default();
         let (mut start, mut said) = (0, None);

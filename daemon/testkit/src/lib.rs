@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod drive;
+mod state;
 mod table;
 
 pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
+pub use state::{restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

@@ -1,6 +1,7 @@
 //! The input `generate`: rows that are computed.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use millstream_core::{
     Batch, Canonical, Collector, Encoding, FailedRow, Input, InputPlan, InputSettings, Kind, Origin, PlanContext,
-    Problem, Problems, Progress, Rate, Result, Step, json_row,
+    Positions, Problem, Problems, Progress, Rate, Result, State, Step, json_row,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -143,7 +144,7 @@ impl InputSettings for GenerateInput {
         let (source, batch_rows) = (context.node.as_str().into(), context.batch_rows as u64);
         let (rows, rate) = (self.rows, self.rate);
         let build = Box::new(move || {
-            let pace = rate.map(|rate| Pace { rate, started: Instant::now() });
+            let pace = rate.map(|rate| Pace { rate, started: Instant::now(), first: 0 });
             Ok(Box::new(Generate { source, generator, batch_rows, position: 0, rows, pace }) as Box<dyn Input>)
         });
         Ok(InputPlan { schema, finite: rows.is_some(), replayable: true, interleaved: false, rows, build })
@@ -210,6 +211,9 @@ impl Generator {
     }
 }
 
+/// There is only one.
+const PARTITION: &str = "";
+
 struct Generate {
     source: Arc<str>,
     generator: Generator,
@@ -223,15 +227,15 @@ struct Generate {
 
 #[async_trait]
 impl Input for Generate {
-    async fn open(&mut self) -> Result<()> {
+    async fn open(&mut self, _: Option<&Path>) -> Result<()> {
         if let Some(pace) = &mut self.pace {
-            pace.started = Instant::now();
+            (pace.started, pace.first) = (Instant::now(), self.position);
         }
         Ok(())
     }
 
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
-        let left = self.rows.map_or(u64::MAX, |rows| rows - self.position);
+        let left = self.rows.map_or(u64::MAX, |rows| rows.saturating_sub(self.position));
         if left == 0 {
             return Ok(Progress::End);
         }
@@ -242,11 +246,16 @@ impl Input for Generate {
         self.generate(left.min(due).min(self.batch_rows), out)?;
         Ok(Progress::More)
     }
+
+    fn restore(&mut self, positions: &Positions, _: &State) -> Result<()> {
+        self.position = positions.get(PARTITION).copied().unwrap_or(0);
+        Ok(())
+    }
 }
 
 impl Generate {
     fn generate(&mut self, rows: u64, out: &mut Collector) -> Result<()> {
-        let (start, partition) = (self.position, Arc::<str>::from(""));
+        let (start, partition) = (self.position, Arc::<str>::from(PARTITION));
         self.position += rows;
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(start as i64..self.position as i64));
         let numbers = RecordBatch::try_from_iter([(ROW, numbers)])?;
@@ -274,6 +283,8 @@ impl Generate {
 struct Pace {
     rate: Rate,
     started: Instant,
+    /// The number of the first row since then.
+    first: u64,
 }
 
 impl Pace {
@@ -282,13 +293,14 @@ impl Pace {
 
     /// Waits until rows from number `position` on are due, and says how many.
     async fn due(&self, position: u64) -> u64 {
+        let before = position - self.first;
         loop {
             let elapsed = self.started.elapsed();
             let due = (elapsed.as_secs_f64() * self.rate.0) as u64;
-            if due > position {
-                return due - position;
+            if due > before {
+                return due - before;
             }
-            let next = Duration::try_from_secs_f64((position + 1) as f64 / self.rate.0).unwrap_or(Duration::MAX);
+            let next = Duration::try_from_secs_f64((before + 1) as f64 / self.rate.0).unwrap_or(Duration::MAX);
             sleep(next.saturating_sub(elapsed).max(Self::TOGETHER)).await;
         }
     }

@@ -10,6 +10,7 @@ mod moments;
 mod panes;
 mod quantile;
 mod sessions;
+mod state;
 mod total;
 
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMi
 use indexmap::IndexMap;
 use millstream_core::{
     Batch, Collector, Duration, Epoch, EventTime, Kind, Origin, PlanContext, PortPlan, PortTime, Problem, Problems,
-    Processor, ProcessorPlan, ProcessorSettings, Result, Step, Stream, Uses, refuse_timeless, require_column,
+    Processor, ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Step, Stream, Uses, refuse_timeless,
+    require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -305,6 +307,14 @@ impl Processor for Window {
 
     fn finish(&mut self, out: &mut Collector) -> Result<()> {
         self.close(EventTime::MAX, out)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        self.save().map(Snapshot::of)
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.load(state)
     }
 }
 

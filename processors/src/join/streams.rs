@@ -1,5 +1,7 @@
 //! `join` with `within`: both sides are streams, whose rows meet if their event times are near.
 
+mod state;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -10,10 +12,13 @@ use arrow::compute::{cast, filter_record_batch, interleave, not};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
 use foldhash::fast::RandomState;
-use millstream_core::{Batch, Collector, EventTime, Origin, Processor, Result, refuse_timeless};
+use millstream_core::{
+    Batch, Collector, EventTime, Origin, Parts, Processor, Result, Snapshot, State, refuse_timeless,
+};
 
-use super::{JoinKind, OUTPUT_ROWS};
+use super::JoinKind;
 use crate::lookup::one_zero;
+use crate::rows::BATCH_ROWS;
 
 /// The output ports.
 const MAIN_PORT: usize = 0;
@@ -26,7 +31,7 @@ pub struct Streams {
     within: i64,
     max_rows: usize,
     schema: SchemaRef,
-    converter: RowConverter,
+    converter: Arc<RowConverter>,
     types: Vec<DataType>,
     sides: [Side; 2],
     watermark: EventTime,
@@ -64,6 +69,7 @@ type Place = (u64, usize);
 /// The time behind which a row can be forgotten, the row, and its key.
 type Expiry = (EventTime, Place, Box<[u8]>);
 
+#[derive(Clone, Copy)]
 struct Entry {
     time: EventTime,
     place: Place,
@@ -91,20 +97,20 @@ impl Side {
         }
     }
 
-    /// Keeps the columns of a batch for its rows that are going to be kept.
-    fn hold(&mut self, rows: &RecordBatch) -> u64 {
-        let columns = self.taken.iter().map(|column| rows.column(*column).clone()).collect();
+    /// Keeps the columns of a batch that come out, for its rows that are going to be kept.
+    fn hold(&mut self, columns: Arc<[ArrayRef]>) -> u64 {
         self.next += 1;
         self.batches.insert(self.next, Held { columns, rows: 0 });
         self.next
     }
 
-    fn keep(&mut self, key: &[u8], entry: Entry, until: EventTime) {
+    /// Keeps a row until the watermark is more than `within` behind it.
+    fn keep(&mut self, key: &[u8], entry: Entry, within: i64) {
         self.rows += 1;
         if let Some(held) = self.batches.get_mut(&entry.place.0) {
             held.rows += 1;
         }
-        self.expiry.push(Reverse((until, entry.place, key.into())));
+        self.expiry.push(Reverse((entry.time.saturating_add(within), entry.place, key.into())));
         match self.by_key.get_mut(key) {
             Some(entries) => entries.push(entry),
             None => _ = self.by_key.insert(key.into(), vec![entry]),
@@ -162,19 +168,20 @@ impl Streams {
     ) -> Result<Self> {
         let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
         let sides = sides.map(|(keys, time, taken)| Side::new(keys, time, taken));
-        Ok(Self { kind, within, max_rows, schema, converter, types, sides, watermark: EventTime::MIN, origin: None })
+        let (converter, watermark) = (Arc::new(converter), EventTime::MIN);
+        Ok(Self { kind, within, max_rows, schema, converter, types, sides, watermark, origin: None })
     }
 
-    /// The keys of rows, and which rows have none because a part of it is null.
-    fn keys(&self, port: usize, rows: &RecordBatch) -> Result<(Rows, BooleanArray)> {
-        let mut columns = Vec::with_capacity(self.types.len());
-        let mut has_null = vec![false; rows.num_rows()];
-        for (column, data_type) in self.sides[port].keys.iter().zip(&self.types) {
-            let column = cast(rows.column(*column), data_type)?;
+    /// The keys of rows from their key columns, and which rows have none because a part of it is null.
+    fn keys(&self, columns: &[ArrayRef]) -> Result<(Rows, BooleanArray)> {
+        let mut has_null = vec![false; columns.first().map_or(0, |column| column.len())];
+        let mut comparable = Vec::with_capacity(self.types.len());
+        for (column, data_type) in columns.iter().zip(&self.types) {
+            let column = cast(column, data_type)?;
             (0..column.len()).filter(|row| column.is_null(*row)).for_each(|row| has_null[row] = true);
-            columns.push(one_zero(column));
+            comparable.push(one_zero(column));
         }
-        Ok((self.converter.convert_columns(&columns)?, has_null.into()))
+        Ok((self.converter.convert_columns(&comparable)?, has_null.into()))
     }
 
     fn set_late_aside(&self, port: usize, batch: &Batch, out: &mut Collector) -> Result<RecordBatch> {
@@ -216,7 +223,7 @@ impl Streams {
         let Some(origin) = &self.origin else { return Ok(()) };
         let (mut left, mut right) = (pairs.left.as_slice(), pairs.right.as_slice());
         while !left.is_empty() {
-            let count = left.len().min(OUTPUT_ROWS);
+            let count = left.len().min(BATCH_ROWS);
             let mut columns =
                 gather(&left[..count].iter().map(Some).collect::<Vec<_>>(), self.sides[0].taken.len(), None)?;
             let types = &self.schema.fields()[columns.len()..];
@@ -271,8 +278,9 @@ impl Processor for Streams {
         }
         let batch = refuse_timeless(batch, self.sides[port].time, out)?;
         let rows = self.set_late_aside(port, &batch, out)?;
-        let (keys, has_null) = self.keys(port, &rows)?;
-        let number = self.sides[port].hold(&rows);
+        let (keys, has_null) = self.keys(&project(&rows, &self.sides[port].keys))?;
+        let taken = project(&rows, &self.sides[port].taken);
+        let number = self.sides[port].hold(taken.into());
         let mut pairs = Pairs::default();
         for row in 0..rows.num_rows() {
             let times = rows.column(self.sides[port].time).as_primitive::<TimestampMicrosecondType>();
@@ -291,8 +299,7 @@ impl Processor for Streams {
             let key = keys.row(row);
             let matched = can_meet && self.meet(port, key.data(), time, &this, &mut pairs);
             let key: &[u8] = if can_meet { key.data() } else { NO_KEY };
-            let until = time.saturating_add(self.within);
-            self.sides[port].keep(key, Entry { time, place, matched }, until);
+            self.sides[port].keep(key, Entry { time, place, matched }, self.within);
         }
         self.sides[port].release(number);
         self.push(pairs, out)
@@ -308,6 +315,20 @@ impl Processor for Streams {
     fn finish(&mut self, out: &mut Collector) -> Result<()> {
         self.forget(EventTime::MAX, out)
     }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut parts = Parts::default();
+        self.save(&mut parts)?;
+        Ok(Snapshot::of(parts))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.load(state)
+    }
+}
+
+fn project(rows: &RecordBatch, columns: &[usize]) -> Vec<ArrayRef> {
+    columns.iter().map(|column| rows.column(*column).clone()).collect()
 }
 
 /// Stands for keys with a null in them. No other key is this: each begins with a byte for each of its values.

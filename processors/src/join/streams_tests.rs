@@ -1,7 +1,10 @@
-use millstream_core::{Batch, Collector, Order, Origin, ProcessorSettings, Stream};
-use millstream_testkit::{context, parse, rows_as_text, stream, table};
+use std::ops::Range;
 
-use super::super::JoinSettings;
+use millstream_core::{Order, ProcessorSettings, Stream};
+use millstream_testkit::{context, parse, restore_damaged, rows_as_text, stream, table};
+
+use super::*;
+use crate::join::JoinSettings;
 
 fn side(port: &str, rows: &str) -> (Stream, arrow::array::RecordBatch) {
     let rows = table(rows);
@@ -20,31 +23,60 @@ const LABELS: &str = "id:int64 at:timestamp truth:boolean
      2 1970-01-01T00:00:45Z false
      1 1970-01-01T00:01:30Z false";
 
-/// What leaves by `port` when both sides come along together, a row at a time, each with a watermark behind it.
-fn join(kind: &str, more: &str, port: usize) -> String {
-    let settings: JoinSettings =
-        parse(&format!("on = ['id']\nkind = '{kind}'\ntake = ['truth']\nwithin = '30s'\n{more}"));
+fn settings(kind: &str, more: &str) -> JoinSettings {
+    let take = if ["semi", "anti"].contains(&kind) { "" } else { "take = ['truth']" };
+    parse(&format!("on = ['id']\nkind = '{kind}'\n{take}\nwithin = '30s'\n{more}"))
+}
+
+fn build(settings: &JoinSettings) -> Box<dyn Processor> {
+    let sides = [side("from", PREDICTIONS).0, side("with", LABELS).0];
+    (settings.plan(&context(), &sides).unwrap().build)().unwrap()
+}
+
+fn state(join: &mut dyn Processor) -> State {
+    join.snapshot().unwrap().state.into_state().unwrap()
+}
+
+/// So many rows of one side from one on, and the second to which event time has come behind them.
+type Step = (usize, Range<usize>, i64);
+
+/// What leaves by each port when both sides come along together; the same if the join is replaced after each step.
+fn come_along(settings: &JoinSettings, sides: &[RecordBatch; 2], steps: &[Step]) -> [String; 3] {
+    let [whole, renewed] = [false, true].map(|is_renewed| {
+        let mut join = build(settings);
+        let mut out = Collector::new(3);
+        for (port, rows, at) in steps {
+            let origin = Origin::new("input", "", rows.start as u64, rows.end as u64);
+            let batch = Batch::new(sides[*port].slice(rows.start, rows.len()), origin);
+            join.process(*port, batch, &mut out).unwrap();
+            assert_eq!(join.watermark(at * 1_000_000, &mut out).unwrap(), (at - 30) * 1_000_000);
+            if is_renewed {
+                let state = state(join.as_mut());
+                join = build(settings);
+                join.restore(&state).unwrap();
+            }
+        }
+        join.finish(&mut out).unwrap();
+        [0, 1, 2].map(|port| rows_as_text(out.take(port).map(|batch| batch.rows).collect::<Vec<_>>().iter()))
+    });
+    assert_eq!(renewed, whole);
+    whole
+}
+
+/// What leaves by the main port when rows come one at a time, each with a watermark behind it.
+fn join(kind: &str, more: &str) -> String {
+    let settings = settings(kind, more);
     assert_eq!(settings.order(), Order::EventTime);
-    let (sides, rows): (Vec<_>, Vec<_>) = [side("from", PREDICTIONS), side("with", LABELS)].into_iter().unzip();
-    let plan = settings.plan(&context(), &sides).unwrap();
-    let mut join = (plan.build)().unwrap();
-    let mut out = Collector::new(plan.ports.len());
-    for (input, row, at) in
-        [(0, 0, 0), (0, 1, 10), (0, 2, 11), (1, 0, 15), (0, 3, 20), (1, 1, 45), (1, 2, 90), (0, 4, 100)]
-    {
-        let batch = Batch::new(rows[input].slice(row, 1), Origin::new("input", "", row as u64, row as u64 + 1));
-        join.process(input, batch, &mut out).unwrap();
-        assert_eq!(join.watermark(at * 1_000_000, &mut out).unwrap(), (at - 30) * 1_000_000);
-    }
-    join.finish(&mut out).unwrap();
-    let rows: Vec<_> = out.take(port).map(|batch| batch.rows).collect();
-    rows_as_text(&rows).lines().skip(1).map(|line| format!("{line}\n")).collect()
+    let steps = [(0, 0, 0), (0, 1, 10), (0, 2, 11), (1, 0, 15), (0, 3, 20), (1, 1, 45), (1, 2, 90), (0, 4, 100)];
+    let steps = steps.map(|(port, row, at)| (port, row..row + 1, at));
+    let [main, ..] = come_along(&settings, &[table(PREDICTIONS), table(LABELS)], &steps);
+    main.lines().skip(1).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
 fn rows_meet_if_they_are_near() {
     let expected = "1 1970-01-01T00:00:00Z 0.1 true\n1 1970-01-01T00:00:20Z 0.4 true\n";
-    assert_eq!(join("inner", "", 0), expected);
+    assert_eq!(join("inner", ""), expected);
 }
 
 #[test]
@@ -54,12 +86,76 @@ fn rows_without_a_match_leave_when_none_can_come() {
                     2 1970-01-01T00:00:10Z 0.2 null\n\
                     null 1970-01-01T00:00:11Z 0.3 null\n\
                     3 1970-01-01T00:01:40Z 0.5 null\n";
-    assert_eq!(join("left", "", 0), expected);
+    assert_eq!(join("left", ""), expected);
+}
+
+#[test]
+fn rows_can_also_just_pass() {
+    assert_eq!(join("semi", ""), "1 1970-01-01T00:00:00Z 0.1\n1 1970-01-01T00:00:20Z 0.4\n");
+    let expected = "2 1970-01-01T00:00:10Z 0.2\nnull 1970-01-01T00:00:11Z 0.3\n3 1970-01-01T00:01:40Z 0.5\n";
+    assert_eq!(join("anti", ""), expected);
+}
+
+/// The state of a join of both sides.
+fn state_of_both(settings: &JoinSettings, batch_rows: usize) -> State {
+    let mut join = build(settings);
+    let mut out = Collector::new(3);
+    for (port, rows) in [side("from", PREDICTIONS).1, side("with", LABELS).1].into_iter().enumerate() {
+        for start in (0..rows.num_rows()).step_by(batch_rows) {
+            let rows = rows.slice(start, batch_rows.min(rows.num_rows() - start));
+            let origin = Origin::new("input", "", start as u64, (start + rows.num_rows()) as u64);
+            join.process(port, Batch::new(rows, origin), &mut out).unwrap();
+        }
+    }
+    state(join.as_mut())
+}
+
+#[test]
+fn a_state_does_not_show_how_rows_were_cut_and_may_be_damaged() {
+    for kind in ["left", "semi"] {
+        let settings = settings(kind, "");
+        let whole = state_of_both(&settings, 100);
+        for batch_rows in [1, 2] {
+            let other = state_of_both(&settings, batch_rows);
+            // The origin is that of the last batch.
+            let mut parts = whole.parts().filter(|(name, _)| *name != "origin");
+            assert!(parts.all(|(name, bytes)| other.bytes(name).unwrap() == bytes));
+        }
+        restore_damaged(&whole, || build(&settings));
+    }
+}
+
+/// Rows of a side with few keys, each up to 20 seconds before one that came earlier.
+fn many(port: usize, header: &str) -> RecordBatch {
+    let row = |row: usize| {
+        let second = row / 3 + row * (13 + port) % 20;
+        let id = [["1", "2", "null"], ["1", "2", "3"]][port][row * 7 % 5 % 3];
+        format!(
+            "\n {id} 1970-01-01T00:{:02}:{:02}Z {}",
+            second / 60,
+            second % 60,
+            [row.to_string(), "true".into()][port]
+        )
+    };
+    table(&format!("{header}{}", (0..300).map(row).collect::<String>()))
+}
+
+#[test]
+fn rows_that_met_before_a_snapshot_are_not_forgotten_and_meet_in_the_same_order() {
+    let sides = [many(0, "id:int64? at:timestamp score:float64"), many(1, "id:int64 at:timestamp truth:boolean")];
+    for kind in ["left", "inner", "semi", "anti"] {
+        for batch_rows in [5, 20] {
+            let step = |row: usize| [0, 1].map(|port| (port, row..row + batch_rows, row as i64 / 3 + 10));
+            let steps: Vec<_> = (0..300).step_by(batch_rows).flat_map(step).collect();
+            let texts = come_along(&settings(kind, "max_rows = 90"), &sides, &steps);
+            assert!(texts.iter().all(|text| text.lines().count() > 1), "{kind}, {batch_rows}");
+        }
+    }
 }
 
 #[test]
 fn a_side_that_is_full_fails_its_rows() {
-    assert_eq!(join("inner", "max_rows = 1", 0), "1 1970-01-01T00:00:00Z 0.1 true\n");
+    assert_eq!(join("inner", "max_rows = 1"), "1 1970-01-01T00:00:00Z 0.1 true\n");
 }
 
 #[test]

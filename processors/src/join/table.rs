@@ -5,11 +5,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use millstream_core::{ByteSize, Error, Problem, Problems, Result, ResultExt, batch_bytes};
+use millstream_core::{ByteSize, Error, Parts, Problem, Problems, Result, ResultExt, State, batch_bytes};
 
 use crate::lookup::Lookup;
+use crate::rows::evenly;
 
-/// What is kept of the table while it arrives: its key columns, then those that are taken.
+/// What is kept of the table: its key columns, then those that are taken.
 pub struct Side {
     columns: Vec<usize>,
     keys: usize,
@@ -41,16 +42,39 @@ impl Side {
 
     /// All that was kept, ready to be looked up.
     pub fn table(&mut self, types: &[DataType], limit: ByteSize) -> Result<Table> {
-        if self.bytes > limit.0 {
-            let needed = self.bytes.div_ceil(1 << 20);
-            return Err(Error::new(format!(
-                "`with` has {needed}MiB in the columns that the join needs, and `max_bytes` is {limit}; set it to {needed}MiB or more"
-            )));
-        }
+        self.check(limit)?;
         let rows =
             concat_batches(&self.schema, &std::mem::take(&mut self.rows)).doing(|| "keeping the rows of `with`")?;
         let (keys, taken) = rows.columns().split_at(self.keys);
-        Ok(Table { lookup: Lookup::new(keys, types.to_vec())?, taken: taken.to_vec() })
+        let table = Table { lookup: Lookup::new(keys, types.to_vec())?, taken: taken.to_vec() };
+        self.rows.push(rows);
+        Ok(table)
+    }
+
+    /// Whether no rows are missing.
+    fn check(&self, limit: ByteSize) -> Result<()> {
+        if self.bytes <= limit.0 {
+            return Ok(());
+        }
+        let needed = self.bytes.div_ceil(1 << 20);
+        Err(Error::new(format!(
+            "`with` has {needed}MiB in the columns that the join needs, and `max_bytes` is {limit}; set it to {needed}MiB or more"
+        )))
+    }
+
+    /// The rows, which are all there: a flow must not be resumed, with a higher limit, from only some of them.
+    pub fn save(&self, parts: &mut Parts, limit: ByteSize) -> Result<()> {
+        self.check(limit)?;
+        let (schema, rows) = (self.schema.clone(), self.rows.clone());
+        parts.put_rows_later("with", schema.clone(), move || evenly(schema, rows));
+        Ok(())
+    }
+
+    /// Takes in the rows that were kept.
+    pub fn load(&mut self, state: &State) -> Result<()> {
+        self.rows = state.rows("with", &self.schema)?;
+        self.bytes = self.rows.iter().map(batch_bytes).sum();
+        Ok(())
     }
 }
 

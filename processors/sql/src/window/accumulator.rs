@@ -3,10 +3,13 @@
 //! Rows are taken in one by one in their order, never batch by batch, so that the results are the same bits for every
 //! cut. Windows that overlap are put together from parts by `merge`; nothing is ever subtracted.
 
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array};
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, StructArray};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
-use millstream_core::Result;
+use arrow::datatypes::{DataType, Field, Fields, Int64Type};
+use millstream_core::{Error, Result};
 
 /// The values of one aggregate in all slots.
 pub trait Accumulator: Send {
@@ -24,7 +27,16 @@ pub trait Accumulator: Send {
 
     /// The results of some slots.
     fn finish(&self, slots: &[u32]) -> Result<ArrayRef>;
+
+    /// Copies what some slots hold. The type of the column does not depend on it.
+    fn save(&self, slots: &[u32]) -> Saved;
+
+    /// Adds a slot for each row of a column of that type, with what was saved in it.
+    fn load(&mut self, column: &ArrayRef) -> Result<()>;
 }
+
+/// What slots hold, copied; it becomes a column later.
+pub type Saved = Box<dyn FnOnce() -> Result<ArrayRef> + Send>;
 
 /// Where rows go.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +70,31 @@ impl Accumulator for Count {
     }
 
     fn finish(&self, slots: &[u32]) -> Result<ArrayRef> {
-        Ok(std::sync::Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| self.0[*slot as usize]))))
+        Ok(Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| self.0[*slot as usize]))))
     }
+
+    fn save(&self, slots: &[u32]) -> Saved {
+        let counts = self.finish(slots);
+        Box::new(|| counts)
+    }
+
+    fn load(&mut self, column: &ArrayRef) -> Result<()> {
+        self.0.extend(column.as_primitive::<Int64Type>().values());
+        Ok(())
+    }
+}
+
+/// Several columns as one.
+pub fn together<const N: usize>(columns: [(&str, ArrayRef); N]) -> ArrayRef {
+    let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
+    let fields = Fields::from_iter(fields);
+    Arc::new(StructArray::new(fields, columns.into_iter().map(|(_, column)| column).collect(), None))
+}
+
+/// The columns that were put [`together`].
+pub fn apart<const N: usize>(column: &ArrayRef) -> Result<[ArrayRef; N]> {
+    let columns = column.as_struct_opt().map_or_else(Vec::new, |columns| columns.columns().to_vec());
+    columns.try_into().map_err(|_| Error::new("the state of an aggregate has another number of columns"))
 }
 
 /// Calls `take` with the row and the slot of every value that is not null.
@@ -73,6 +108,5 @@ pub fn for_present(values: &ArrayRef, rows: Rows<'_>, mut take: impl FnMut(usize
 
 /// Numbers of any type as floating-point ones.
 pub fn floats(values: &ArrayRef) -> Result<Float64Array> {
-    use arrow::array::cast::AsArray;
     Ok(cast(values, &DataType::Float64)?.as_primitive().clone())
 }

@@ -1,11 +1,14 @@
 //! `first_value` and `last_value`: of the rows with the earliest and the latest event time.
 
-use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::{Array, ArrayRef, Int64Array, LargeBinaryArray};
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use millstream_core::Result;
 
-use super::accumulator::{Accumulator, Rows};
+use super::accumulator::{Accumulator, Rows, Saved, apart, together};
 use super::extreme::from_rows;
 
 /// The first or the last row.
@@ -18,7 +21,7 @@ pub enum End {
 /// Keeps a value, which may be null, and the time of its row. Of rows with the same time, order of arrival decides.
 pub struct Ends {
     end: End,
-    converter: RowConverter,
+    converter: Arc<RowConverter>,
     kept: Vec<Option<Kept>>,
 }
 
@@ -32,7 +35,12 @@ struct Kept {
 impl Ends {
     /// For values of any type.
     pub fn new(end: End, data_type: &DataType) -> Result<Self> {
-        Ok(Self { end, converter: RowConverter::new(vec![SortField::new(data_type.clone())])?, kept: Vec::new() })
+        let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
+        Ok(Self { end, converter: Arc::new(converter), kept: Vec::new() })
+    }
+
+    fn kept<'a>(&'a self, slots: &'a [u32]) -> impl Iterator<Item = Option<&'a Kept>> + Clone {
+        slots.iter().map(|slot| self.kept[*slot as usize].as_ref())
     }
 
     fn take(&mut self, slot: usize, time: i64, value: &[u8]) {
@@ -73,7 +81,24 @@ impl Accumulator for Ends {
     }
 
     fn finish(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let kept = slots.iter().map(|slot| self.kept[*slot as usize].as_ref().map(|kept| kept.value.as_slice()));
-        from_rows(&self.converter, kept)
+        from_rows(&self.converter, self.kept(slots).map(|kept| kept.map(|kept| kept.value.as_slice())))
+    }
+
+    fn save(&self, slots: &[u32]) -> Saved {
+        let times: Int64Array = self.kept(slots).map(|kept| kept.map(|kept| kept.time)).collect();
+        let values: LargeBinaryArray = self.kept(slots).map(|kept| kept.map(|kept| &kept.value)).collect();
+        let converter = self.converter.clone();
+        Box::new(move || {
+            let values = from_rows(&converter, values.iter())?;
+            Ok(together([("time", Arc::new(times)), ("value", values)]))
+        })
+    }
+
+    fn load(&mut self, column: &ArrayRef) -> Result<()> {
+        let [times, values] = apart(column)?;
+        let values = self.converter.convert_columns(&[values])?;
+        let kept = times.as_primitive::<Int64Type>().iter().zip(values.iter());
+        self.kept.extend(kept.map(|(time, value)| Some(Kept { time: time?, value: value.data().to_vec() })));
+        Ok(())
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray, downcast_primitive};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, LargeBinaryArray, PrimitiveArray, downcast_primitive};
 use arrow::compute::cast;
 use arrow::datatypes::{ArrowNativeTypeOp, DataType};
 use arrow::row::{RowConverter, SortField};
 use millstream_core::Result;
 
-use super::accumulator::{Accumulator, Rows, for_present};
+use super::accumulator::{Accumulator, Rows, Saved, for_present};
 
 /// The smallest or the largest value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn new(which: Which, data_type: &DataType) -> Result<Box<dyn Accumulator>> {
         _ => {}
     }
     let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
-    Ok(Box::new(OfAny { which, converter, values: Vec::new() }))
+    Ok(Box::new(OfAny { which, converter: Arc::new(converter), values: Vec::new() }))
 }
 
 struct OfPrimitives<T: ArrowPrimitiveType> {
@@ -78,12 +78,22 @@ impl<T: ArrowPrimitiveType> Accumulator for OfPrimitives<T> {
         let values: PrimitiveArray<T> = slots.iter().map(|slot| self.values[*slot as usize]).collect();
         Ok(Arc::new(values.with_data_type(self.data_type.clone())))
     }
+
+    fn save(&self, slots: &[u32]) -> Saved {
+        let values = self.finish(slots);
+        Box::new(|| values)
+    }
+
+    fn load(&mut self, column: &ArrayRef) -> Result<()> {
+        self.values.extend(column.as_primitive::<T>());
+        Ok(())
+    }
 }
 
 /// Texts, booleans and whatever else; kept in Arrow's row format, whose bytes have the order of the values.
 struct OfAny {
     which: Which,
-    converter: RowConverter,
+    converter: Arc<RowConverter>,
     values: Vec<Option<Box<[u8]>>>,
 }
 
@@ -123,6 +133,19 @@ impl Accumulator for OfAny {
 
     fn finish(&self, slots: &[u32]) -> Result<ArrayRef> {
         from_rows(&self.converter, slots.iter().map(|slot| self.values[*slot as usize].as_deref()))
+    }
+
+    fn save(&self, slots: &[u32]) -> Saved {
+        let values: LargeBinaryArray = slots.iter().map(|slot| self.values[*slot as usize].as_deref()).collect();
+        let converter = self.converter.clone();
+        Box::new(move || from_rows(&converter, values.iter()))
+    }
+
+    fn load(&mut self, column: &ArrayRef) -> Result<()> {
+        let values = self.converter.convert_columns(std::slice::from_ref(column))?;
+        let values = values.iter().enumerate();
+        self.values.extend(values.map(|(row, value)| column.is_valid(row).then(|| value.data().into())));
+        Ok(())
     }
 }
 

@@ -4,21 +4,23 @@ use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::Schema;
+use arrow::array::{Array, ArrayRef, BooleanArray, LargeBinaryArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use millstream_core::Result;
+use millstream_core::{Parts, Result, State};
 
-use super::accumulator::Rows;
+use super::BATCH_ROWS;
+use super::accumulator::{Rows, Saved};
 use super::aggregate::{self, Aggregate, Fed};
 
 /// All open groups.
 pub struct Groups {
     /// Of the key columns; none if there are no keys.
-    converter: Option<RowConverter>,
+    converter: Option<Arc<RowConverter>>,
     columns: Vec<usize>,
+    fields: Vec<Field>,
     aggregates: Vec<Aggregate>,
     /// The keys of each slot in Arrow's row format; empty where the slot is free.
     keys: Vec<Box<[u8]>>,
@@ -75,9 +77,10 @@ impl Groups {
     pub fn new(schema: &Schema, columns: Vec<usize>, aggregates: Vec<Aggregate>, most: usize) -> Result<Self> {
         let fields = columns.iter().map(|column| SortField::new(schema.field(*column).data_type().clone()));
         let fields: Vec<SortField> = fields.collect();
-        let converter = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
+        let converter = if fields.is_empty() { None } else { Some(Arc::new(RowConverter::new(fields)?)) };
         Ok(Self {
             converter,
+            fields: columns.iter().map(|column| schema.field(*column).clone().with_nullable(true)).collect(),
             columns,
             aggregates,
             keys: Vec::new(),
@@ -190,6 +193,75 @@ impl Groups {
         let slots: Vec<u32> = closed.iter().map(|window| window.slot).collect();
         columns.extend(aggregate::finish(&self.aggregates, &slots)?);
         debug_assert!(columns.iter().all(|column| column.len() == closed.len()));
+        Ok(columns)
+    }
+
+    /// Keeps some groups, in this order.
+    pub fn save(&self, slots: &[u32], parts: &mut Parts) -> Result<()> {
+        let copies: Vec<Copied> = slots.chunks(BATCH_ROWS).map(|slots| self.copy(slots)).collect();
+        let schema = self.kept_schema()?;
+        parts.put_rows_later("groups", schema.clone(), move || {
+            copies.into_iter().map(|copy| Ok(RecordBatch::try_new(schema.clone(), copy.columns()?)?)).collect()
+        });
+        Ok(())
+    }
+
+    /// Takes in the groups that were kept: their slots are numbered in their order. There are none yet.
+    pub fn load(&mut self, state: &State) -> Result<()> {
+        for rows in state.rows("groups", &self.kept_schema()?)? {
+            let (keys, columns) = rows.columns().split_at(self.columns.len());
+            let keys = Keys(self.converter.as_ref().map(|converter| converter.convert_columns(keys)).transpose()?);
+            self.keys.extend((0..rows.num_rows()).map(|row| Box::from(keys.of(row))));
+            let mut loads = self.aggregates.iter_mut().zip(columns);
+            loads.try_for_each(|(aggregate, column)| aggregate.accumulator.load(column))?;
+        }
+        Ok(())
+    }
+
+    /// How many groups were taken in.
+    pub fn loaded(&self) -> u32 {
+        self.keys.len() as u32
+    }
+
+    /// Adds a group that was taken in to a table.
+    pub fn enter(&self, table: &mut Table, slot: u32) {
+        table.by_key.insert_unique(self.hash(self.key(slot)), slot, |slot| self.hash(self.key(*slot)));
+        table.slots.push(slot);
+    }
+
+    fn copy(&self, slots: &[u32]) -> Copied {
+        let keys = self.converter.as_ref().map(|converter| {
+            (converter.clone(), LargeBinaryArray::from_iter_values(slots.iter().map(|slot| self.key(*slot))))
+        });
+        Copied { keys, aggregates: self.aggregates.iter().map(|aggregate| aggregate.accumulator.save(slots)).collect() }
+    }
+
+    /// The columns of the keys, and one for each aggregate.
+    fn kept_schema(&self) -> Result<SchemaRef> {
+        let mut fields = self.fields.clone();
+        for Aggregate { field, accumulator, .. } in &self.aggregates {
+            fields.push(Field::new(field.name(), accumulator.save(&[])()?.data_type().clone(), true));
+        }
+        Ok(Arc::new(Schema::new(fields)))
+    }
+}
+
+/// Some groups on their way into a state.
+struct Copied {
+    keys: Option<(Arc<RowConverter>, LargeBinaryArray)>,
+    aggregates: Vec<Saved>,
+}
+
+impl Copied {
+    fn columns(self) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        if let Some((converter, keys)) = self.keys {
+            let parser = converter.parser();
+            columns = converter.convert_rows(keys.iter().flatten().map(|key| parser.parse(key)))?;
+        }
+        for saved in self.aggregates {
+            columns.push(saved()?);
+        }
         Ok(columns)
     }
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow::array::cast::AsArray;
 use arrow::array::{ArrayRef, Float64Array};
+use arrow::datatypes::Float64Type;
 use millstream_core::Result;
 
-use super::accumulator::{Accumulator, Rows, floats, for_present};
+use super::accumulator::{Accumulator, Rows, Saved, apart, floats, for_present, together};
 
 /// What is made of the squared distances from the mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,5 +81,21 @@ impl Accumulator for Moments {
             if self.spread.root { variance.map(f64::sqrt) } else { variance }
         });
         Ok(Arc::new(result.collect::<Float64Array>()))
+    }
+
+    fn save(&self, slots: &[u32]) -> Saved {
+        let column = |of: fn(&Slot) -> f64| -> ArrayRef {
+            Arc::new(Float64Array::from_iter_values(slots.iter().map(|slot| of(&self.slots[*slot as usize]))))
+        };
+        let (rows, mean, squares) = (column(|slot| slot.rows), column(|slot| slot.mean), column(|slot| slot.squares));
+        Box::new(|| Ok(together([("rows", rows), ("mean", mean), ("squares", squares)])))
+    }
+
+    fn load(&mut self, column: &ArrayRef) -> Result<()> {
+        let columns: [ArrayRef; 3] = apart(column)?;
+        let [rows, mean, squares] = columns.each_ref().map(|column| column.as_primitive::<Float64Type>().values());
+        let slots = rows.iter().zip(mean).zip(squares);
+        self.slots.extend(slots.map(|((rows, mean), squares)| Slot { rows: *rows, mean: *mean, squares: *squares }));
+        Ok(())
     }
 }

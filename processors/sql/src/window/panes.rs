@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::EventTime;
+use millstream_core::{Error, EventTime, Parts, Result, State};
 
 use super::groups::{Closed, Full, Groups, Table};
 
@@ -20,6 +20,9 @@ pub struct Panes {
     /// Windows that start earlier are closed, whether they had rows or not.
     next: i64,
 }
+
+/// The start of a pane, whether it has changed, and how many groups it has.
+type Kept = (i64, bool, u64);
 
 #[derive(Default)]
 struct Pane {
@@ -82,6 +85,32 @@ impl Panes {
         starts.dedup();
         self.panes.values_mut().for_each(|pane| pane.changed = false);
         starts.into_iter().flat_map(|start| self.put_together(groups, start)).collect()
+    }
+
+    /// Keeps which windows are open. Their groups are the caller's to keep, in this order.
+    pub fn save(&self, parts: &mut Parts) -> Result<Vec<u32>> {
+        parts.put("next", &self.next)?;
+        let panes = self.panes.iter().map(|(start, pane)| (*start, pane.changed, pane.table.slots.len() as u64));
+        parts.put("panes", &panes.collect::<Vec<Kept>>())?;
+        Ok(self.panes.values().flat_map(|pane| &pane.table.slots).copied().collect())
+    }
+
+    /// Takes in what was kept. The groups have been taken in already.
+    pub fn load(&mut self, state: &State, groups: &Groups) -> Result<()> {
+        self.next = state.get("next")?;
+        let mut slots = 0..groups.loaded();
+        for (start, changed, count) in state.get::<Vec<Kept>>("panes")? {
+            let mut pane = Pane { changed, ..Pane::default() };
+            slots.by_ref().take(count as usize).for_each(|slot| groups.enter(&mut pane.table, slot));
+            let is_complete = pane.table.slots.len() as u64 == count;
+            if !is_complete || start % self.length != 0 || self.panes.insert(start, pane).is_some() {
+                return Err(Error::new(format!("the state has no good pane of a window at {start}")));
+            }
+        }
+        match slots.len() {
+            0 => Ok(()),
+            left => Err(Error::new(format!("the state has {left} groups that belong to no window"))),
+        }
     }
 
     /// How far the starts of the windows that are still to close have come.

@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array};
-use millstream_core::Result;
+use arrow::array::cast::AsArray;
+use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, ListArray, UInt64Array};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{Field, Int32Type, UInt64Type};
+use millstream_core::{Error, Result};
 
-use super::accumulator::{Accumulator, Rows, floats, for_present};
+use super::accumulator::{Accumulator, Rows, Saved, apart, floats, for_present, together};
 
 /// How far the answer is from the true value at most, as a share of it.
 pub const ERROR: f64 = 0.01;
@@ -30,11 +33,13 @@ pub struct Quantile {
 /// How many values each bin has. The bins of negative numbers count by their absolute values.
 #[derive(Clone, Default)]
 struct Sketch {
-    negative: BTreeMap<i32, u64>,
+    negative: Bins,
     zeros: u64,
-    positive: BTreeMap<i32, u64>,
+    positive: Bins,
     rows: u64,
 }
+
+type Bins = BTreeMap<i32, u64>;
 
 impl Sketch {
     fn add(&mut self, value: f64) {
@@ -79,6 +84,23 @@ fn middle(bin: i32) -> f64 {
     2.0 * libm::exp(f64::from(bin) * LOG_GROWTH) / (GROWTH + 1.0)
 }
 
+/// The bins of some sketches, as a list for each.
+fn save_bins<'a>(sketches: impl Iterator<Item = &'a Bins> + Clone) -> Result<ArrayRef> {
+    let bins = Int32Array::from_iter_values(sketches.clone().flat_map(BTreeMap::keys).copied());
+    let rows = UInt64Array::from_iter_values(sketches.clone().flat_map(BTreeMap::values).copied());
+    let pairs = together([("bin", Arc::new(bins)), ("rows", Arc::new(rows))]);
+    let field = Arc::new(Field::new("bins", pairs.data_type().clone(), true));
+    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(sketches.map(BTreeMap::len)), pairs, None)?))
+}
+
+fn load_bins(column: &ArrayRef) -> Result<Vec<Bins>> {
+    let lists = column.as_list::<i32>();
+    let [bins, rows] = apart(lists.values())?;
+    let (bins, rows) = (bins.as_primitive::<Int32Type>(), rows.as_primitive::<UInt64Type>());
+    let places = lists.value_offsets().windows(2).map(|ends| ends[0] as usize..ends[1] as usize);
+    Ok(places.map(|places| places.map(|place| (bins.value(place), rows.value(place))).collect()).collect())
+}
+
 impl Quantile {
     /// `share` is between 0 and 1.
     pub fn new(share: f64) -> Self {
@@ -109,6 +131,26 @@ impl Accumulator for Quantile {
     fn finish(&self, slots: &[u32]) -> Result<ArrayRef> {
         let values = slots.iter().map(|slot| self.sketches[*slot as usize].value_at(self.share));
         Ok(Arc::new(values.collect::<Float64Array>()))
+    }
+
+    fn save(&self, slots: &[u32]) -> Saved {
+        let sketches = slots.iter().map(|slot| &self.sketches[*slot as usize]);
+        let zeros = UInt64Array::from_iter_values(sketches.clone().map(|sketch| sketch.zeros));
+        let negative = save_bins(sketches.clone().map(|sketch| &sketch.negative));
+        let positive = save_bins(sketches.map(|sketch| &sketch.positive));
+        Box::new(|| Ok(together([("zeros", Arc::new(zeros)), ("negative", negative?), ("positive", positive?)])))
+    }
+
+    fn load(&mut self, column: &ArrayRef) -> Result<()> {
+        let [zeros, negative, positive] = apart(column)?;
+        let sides = load_bins(&negative)?.into_iter().zip(load_bins(&positive)?);
+        for (zeros, (negative, positive)) in zeros.as_primitive::<UInt64Type>().values().iter().zip(sides) {
+            let mut counts = negative.values().chain(positive.values());
+            let rows = counts.try_fold(*zeros, |rows, more| rows.checked_add(*more));
+            let rows = rows.ok_or_else(|| Error::new("the state of a quantile has too many rows"))?;
+            self.sketches.push(Sketch { negative, zeros: *zeros, positive, rows });
+        }
+        Ok(())
     }
 }
 

@@ -4,19 +4,22 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use foldhash::fast::RandomState;
-use millstream_core::EventTime;
+use millstream_core::{Error, EventTime, Parts, Result, State};
 
 use super::groups::{Closed, Full, Groups};
 
 /// The end that a session had when it was begun or looked at last, its number, and its group.
 type End = (i64, u64, Box<[u8]>);
 
+/// The first and the last row of a session, and whether it has changed.
+type Kept = (EventTime, EventTime, bool);
+
 /// The open sessions.
 pub struct Sessions {
     gap: i64,
     /// Of each group, mostly one.
     open: HashMap<Box<[u8]>, Vec<Session>, RandomState>,
-    /// When to look at each.
+    /// When to look at each. The end that it has now does as well as the one that it had.
     ends: BinaryHeap<Reverse<End>>,
     begun: u64,
 }
@@ -63,14 +66,18 @@ impl Sessions {
             return Ok(join(open, place.min(other), place.max(other), groups));
         }
         let slot = groups.open(key)?;
+        self.begin(key, (time, time, true), slot);
+        Ok(slot)
+    }
+
+    fn begin(&mut self, key: &[u8], (first, last, changed): Kept, slot: u32) {
         self.begun += 1;
-        let session = Session { first: time, last: time, slot, number: self.begun, changed: true };
-        self.ends.push(Reverse((time.saturating_add(gap), self.begun, key.into())));
+        let session = Session { first, last, slot, number: self.begun, changed };
+        self.ends.push(Reverse((last.saturating_add(self.gap), self.begun, key.into())));
         match self.open.get_mut(key) {
             Some(open) => open.push(session),
             None => _ = self.open.insert(key.into(), vec![session]),
         }
-        Ok(slot)
     }
 
     /// The sessions that end at `watermark` or before, in order. The slots are the caller's to release.
@@ -102,6 +109,30 @@ impl Sessions {
             changed.push(*session);
         }
         self.in_order(changed)
+    }
+
+    /// Keeps which sessions are open, in the order in which they were begun. Their groups are the caller's to keep, in
+    /// this order.
+    pub fn save(&self, parts: &mut Parts) -> Vec<u32> {
+        let mut open: Vec<Session> = self.open.values().flatten().copied().collect();
+        open.sort_unstable_by_key(|session| session.number);
+        let kept: Vec<Kept> = open.iter().map(|session| (session.first, session.last, session.changed)).collect();
+        parts.put_later("sessions", kept);
+        open.iter().map(|session| session.slot).collect()
+    }
+
+    /// Takes in what was kept. The groups have been taken in already.
+    pub fn load(&mut self, state: &State, groups: &Groups) -> Result<()> {
+        let sessions: Vec<Kept> = state.get("sessions")?;
+        if sessions.len() as u64 != u64::from(groups.loaded()) {
+            return Err(Error::new(format!(
+                "the state has {} sessions and {} groups",
+                sessions.len(),
+                groups.loaded()
+            )));
+        }
+        (0..).zip(sessions).for_each(|(slot, session)| self.begin(groups.key(slot), session, slot));
+        Ok(())
     }
 
     fn in_order(&self, mut sessions: Vec<Session>) -> Vec<Closed> {

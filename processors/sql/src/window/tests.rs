@@ -248,7 +248,7 @@ fn simply(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn windows_are_what_the_simple_way_gives(

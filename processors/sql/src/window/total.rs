@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Int64Type, UInt64Type};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
 use millstream_core::{Error, Result};
 
-use super::accumulator::{Accumulator, Rows, floats, for_present};
+use super::accumulator::{Accumulator, Rows, Saved, apart, floats, for_present, together};
 
 /// Sum or mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,23 @@ impl Accumulator for Floats {
         });
         Ok(Arc::new(result.collect::<Float64Array>()))
     }
+
+    fn save(&self, slots: &[u32]) -> Saved {
+        let sums = Float64Array::from_iter_values(of_slots(&self.sums, slots));
+        let rows = UInt64Array::from_iter_values(of_slots(&self.rows, slots));
+        Box::new(|| Ok(together([("sum", Arc::new(sums)), ("rows", Arc::new(rows))])))
+    }
+
+    fn load(&mut self, column: &ArrayRef) -> Result<()> {
+        let [sums, rows] = apart(column)?;
+        self.sums.extend(sums.as_primitive::<Float64Type>().values());
+        self.rows.extend(rows.as_primitive::<UInt64Type>().values());
+        Ok(())
+    }
+}
+
+fn of_slots<T: Copy>(values: &[T], slots: &[u32]) -> impl Iterator<Item = T> {
+    slots.iter().map(|slot| values[*slot as usize])
 }
 
 /// Of integers and decimals, which are added without any error.
@@ -198,6 +215,20 @@ impl Accumulator for Exact {
             }
         }
     }
+
+    fn save(&self, slots: &[u32]) -> Saved {
+        // 128 bits, whatever they stand for.
+        let sums = Decimal128Array::from_iter_values(of_slots(&self.sums, slots));
+        let rows = UInt64Array::from_iter_values(of_slots(&self.rows, slots));
+        Box::new(|| Ok(together([("sum", Arc::new(sums)), ("rows", Arc::new(rows))])))
+    }
+
+    fn load(&mut self, column: &ArrayRef) -> Result<()> {
+        let [sums, rows] = apart(column)?;
+        self.sums.extend(sums.as_primitive::<Decimal128Type>().values());
+        self.rows.extend(rows.as_primitive::<UInt64Type>().values());
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +249,10 @@ mod tests {
             let rows = |count: usize| Rows { slots: &[0; 4][..count], times: &[0; 4][..count] };
             total.update(&values(vec![largest, largest, -largest, -largest]), rows(4)).unwrap();
             assert!(total.finish(&[0]).is_err(), "{of:?}");
+            let saved = total.save(&[0])().unwrap();
+            let mut restored = new(of, &decimal, result_type(of, &decimal).unwrap());
+            restored.load(&saved).unwrap();
+            assert!(restored.finish(&[0]).is_err(), "{of:?}");
             total.clear(0);
             total.update(&values(vec![7, 8]), rows(2)).unwrap();
             assert!(total.finish(&[0]).is_ok(), "{of:?}");

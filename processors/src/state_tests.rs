@@ -1,0 +1,134 @@
+use std::fmt::Write;
+
+use arrow::array::RecordBatch;
+use millstream_core::{Kind, Processor, ProcessorSettings, State, Stream};
+use millstream_testkit::{
+    Timing, context, drive_in_time, parse, restore_damaged, state_after, state_in_time, stream, table,
+};
+
+use crate::dedup::DedupSettings;
+use crate::distribute::DistributeSettings;
+use crate::join::JoinSettings;
+use crate::limit::LimitSettings;
+use crate::merge::MergeSettings;
+use crate::sample::SampleSettings;
+use crate::sort::SortSettings;
+
+const TIMING: Timing = Timing { lateness: 5_000_000, watermark_rows: 20, epoch_rows: 100, batch_rows: 100 };
+
+/// Rows that are up to 7 seconds out of order.
+fn rows() -> RecordBatch {
+    let mut text = "at:timestamp k:utf8? v:float64?".to_owned();
+    for row in 0..250 {
+        let second = row / 5 + row * 37 % 8;
+        let key = if row % 11 == 0 { "null".to_owned() } else { format!("key{}", row * 31 % 17) };
+        let value = ["NaN", "-0.0", "null", "0.1", "1e300"][row % 5];
+        write!(text, "\n 1970-01-01T00:{:02}:{:02}Z {key} {value}", second / 60, second % 60).unwrap();
+    }
+    table(&text)
+}
+
+fn boxed<T: Kind + ProcessorSettings + 'static>(settings: &str) -> Box<dyn ProcessorSettings> {
+    Box::new(parse::<T>(settings))
+}
+
+/// Nodes whose state does not show how rows were cut into batches.
+fn nodes() -> Vec<Box<dyn ProcessorSettings>> {
+    vec![
+        boxed::<DedupSettings>("keys = ['k', 'v']"),
+        boxed::<DedupSettings>("keys = ['k']\nwithin = '3s'\nmax_keys = 12"),
+        boxed::<DistributeSettings>("ports = ['a', 'b', 'c']\nrows = 7"),
+        boxed::<LimitSettings>("rows = 100\nskip = 60"),
+        boxed::<SampleSettings>("share = '30%'"),
+        boxed::<SampleSettings>("rows = 20"),
+        boxed::<SampleSettings>("rows = 2000"),
+    ]
+}
+
+/// Nodes whose rows wait sorted only within the batches in which they came: to sort them all would take longer than to
+/// write them.
+fn sorting_nodes() -> Vec<Box<dyn ProcessorSettings>> {
+    vec![
+        boxed::<SortSettings>("by = ['-k', 'v']"),
+        boxed::<SortSettings>("by = ['at', 'k']"),
+        boxed::<MergeSettings>("order = 'event_time'"),
+    ]
+}
+
+fn build(settings: &dyn ProcessorSettings, streams: &[Stream]) -> Box<dyn Processor> {
+    (settings.plan(&context(), streams).unwrap().build)().unwrap()
+}
+
+fn in_time(rows: &RecordBatch) -> Stream {
+    Stream { event_time: Some("at".into()), ..stream("from", rows.schema()) }
+}
+
+/// The state of a join behind its table.
+fn state_of_join(batch_rows: usize) -> (JoinSettings, [Stream; 2], State) {
+    let with = table("k:utf8? weight:float64?\n key1 0.5\n null 7\n key1 NaN\n key2 null\n key3 -0.0");
+    let streams = [stream("from", rows().schema()), stream("with", with.schema())];
+    let settings: JoinSettings = parse("on = ['k']");
+    let state = state_after(&settings, &[("from", rows()), ("with", with)], batch_rows);
+    (settings, streams, state)
+}
+
+/// The pieces of a state, without the origin of the last batch.
+fn pieces(state: &State) -> Vec<(&str, &[u8])> {
+    state.parts().filter(|(name, _)| *name != "origin").collect()
+}
+
+#[test]
+fn a_state_does_not_show_how_rows_were_cut() {
+    for settings in nodes() {
+        let state = |batch_rows| state_in_time(settings.as_ref(), &rows(), Timing { batch_rows, ..TIMING });
+        let whole = state(100);
+        assert!(!whole.is_empty());
+        assert!(pieces(&state(1)) == pieces(&whole) && pieces(&state(7)) == pieces(&whole), "{whole:?}");
+    }
+    assert!(state_of_join(1).2 == state_of_join(100).2);
+}
+
+#[test]
+fn a_node_that_is_restored_goes_on_as_if_nothing_had_been() {
+    for settings in nodes().into_iter().chain(sorting_nodes()) {
+        let whole = drive_in_time(settings.as_ref(), &rows(), TIMING);
+        for batch_rows in [1, 7] {
+            let other = drive_in_time(settings.as_ref(), &rows(), Timing { batch_rows, ..TIMING });
+            whole.ports.keys().for_each(|port| assert_eq!(other.text(port), whole.text(port), "{port}"));
+            assert_eq!(other.failed.len(), whole.failed.len());
+        }
+    }
+}
+
+#[test]
+fn a_state_that_is_damaged_is_no_reason_to_panic() {
+    let streams = [in_time(&rows())];
+    for settings in nodes().into_iter().chain(sorting_nodes()) {
+        let state = state_in_time(settings.as_ref(), &rows(), TIMING);
+        restore_damaged(&state, || build(settings.as_ref(), &streams));
+    }
+    let (settings, streams, state) = state_of_join(100);
+    restore_damaged(&state, || build(&settings, &streams));
+}
+
+#[test]
+fn a_state_with_other_columns_is_refused() {
+    let state = state_after(&parse::<SortSettings>("by = ['k']"), &[("from", rows())], 100);
+    let other = stream("from", table("k:utf8?\n").schema());
+    let error = build(&parse::<SortSettings>("by = ['k']"), &[other]).restore(&state).unwrap_err();
+    let expected = "reading `rows` of the state: its rows have other columns than those of the flow";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_sample_whose_rows_have_no_numbers_is_refused() {
+    let settings: SampleSettings = parse("rows = 20");
+    let state = state_after(&settings, &[("from", rows())], 100);
+    let parts = state.parts().map(|(name, bytes)| {
+        // The number of numbers.
+        let bytes = if name == "numbers" { [&[19], &bytes[1..]].concat() } else { bytes.to_vec() };
+        (name.to_owned(), bytes)
+    });
+    let error = build(&settings, &[stream("from", rows().schema())]).restore(&State::new(parts)).unwrap_err();
+    assert_eq!(error.to_string(), "the state has 20 rows and 19 numbers of rows");
+}
