@@ -11,6 +11,7 @@ use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use twox_hash::XxHash3_64;
 
 use crate::{Epoch, Error, Result, ResultExt};
 
@@ -89,12 +90,15 @@ impl Parts {
         self.0.push((name.into(), Part::Later(Box::new(make))));
     }
 
-    /// Rows, in the format of Arrow IPC. [`State::rows`] reads them.
+    /// Rows, in the format of Arrow IPC behind its checksum. [`State::rows`] reads them.
     pub fn put_rows(&mut self, name: impl Into<String>, schema: SchemaRef, batches: Vec<RecordBatch>) {
         self.put_bytes_later(name, move || {
-            let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
+            let mut writer = StreamWriter::try_new(vec![0; CHECKSUM], &schema)?;
             batches.iter().try_for_each(|batch| writer.write(batch))?;
-            Ok(writer.into_inner()?)
+            let mut bytes = writer.into_inner()?;
+            let checksum = checksum(&bytes[CHECKSUM..]);
+            bytes[..CHECKSUM].copy_from_slice(&checksum);
+            Ok(bytes)
         });
     }
 
@@ -172,12 +176,24 @@ impl State {
     /// Rows that [`Parts::put_rows`] has kept. They must have these columns.
     pub fn rows(&self, name: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
         let doing = || format!("reading `{name}` of the state");
-        let reader = StreamReader::try_new(self.bytes(name)?, None).doing(doing)?;
+        let whole = |(sum, rows): &(&[u8; CHECKSUM], &[u8])| checksum(rows) == **sum;
+        let Some((_, rows)) = self.bytes(name)?.split_first_chunk().filter(whole) else {
+            return Err(Error::new(format!("{}: it is damaged", doing())));
+        };
+        let reader = StreamReader::try_new(rows, None).doing(doing)?;
         if reader.schema() != *schema {
             return Err(Error::new(format!("{}: its rows have other columns than those of the flow", doing())));
         }
         reader.collect::<Result<_, _>>().doing(doing)
     }
+}
+
+/// How many bytes a checksum has.
+const CHECKSUM: usize = 8;
+
+/// Rows need one, since Arrow's reader panics at bytes that are none of its own.
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
+    XxHash3_64::oneshot(bytes).to_le_bytes()
 }
 
 /// Makes visible what a node has staged, once a checkpoint has decided that it counts.
@@ -218,5 +234,15 @@ mod tests {
         let error = state.get::<u64>("other").expect_err("not there").to_string();
         assert_eq!(error, "`other` is missing in the state; another build may have written it");
         assert!(state.get::<String>("rows").is_err());
+        let bytes = state.bytes("rows").expect("there");
+        for place in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[place] ^= 1;
+            let damaged = State::new([("rows".to_owned(), damaged), ("cut".to_owned(), bytes[..place].to_vec())]);
+            for name in ["rows", "cut"] {
+                let error = damaged.rows(name, &rows.schema()).expect_err("damaged").to_string();
+                assert_eq!(error, format!("reading `{name}` of the state: it is damaged"));
+            }
+        }
     }
 }
