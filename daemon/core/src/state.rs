@@ -255,10 +255,15 @@ mod tests {
         assert_eq!(error, "`other` is missing in the state; another build may have written it");
         assert!(state.get::<String>("rows").is_err());
         assert!(state.rows("count", &rows.schema()).is_err());
-        let mut bytes = state.bytes("rows").expect("there").to_vec();
-        bytes[100] ^= 1;
-        let damaged = State::new([("rows".to_owned(), bytes)]);
-        let error = damaged.rows("rows", &rows.schema()).expect_err("damaged").to_string();
-        assert_eq!(error, "reading `rows` of the state: it is damaged");
+        let bytes = state.bytes("rows").expect("there");
+        for place in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[place] ^= 1;
+            let damaged = State::new([("rows".to_owned(), damaged), ("cut".to_owned(), bytes[..place].to_vec())]);
+            for name in ["rows", "cut"] {
+                let error = damaged.rows(name, &rows.schema()).expect_err("damaged").to_string();
+                assert_eq!(error, format!("reading `{name}` of the state: it is damaged"));
+            }
+        }
     }
 }

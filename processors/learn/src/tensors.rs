@@ -64,21 +64,21 @@ impl Tensors {
 
     pub fn put_f64(&mut self, name: &str, shape: &[usize], values: &[f64]) {
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        self.put(name, Dtype::F64, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect());
+        self.put(name, Dtype::F64, shape, joined(values, f64::to_le_bytes));
     }
 
     pub fn put_f32(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        self.put(name, Dtype::F32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect());
+        self.put(name, Dtype::F32, shape, joined(values, f32::to_le_bytes));
     }
 
     pub fn put_u32(&mut self, name: &str, shape: &[usize], values: &[u32]) {
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        self.put(name, Dtype::U32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect());
+        self.put(name, Dtype::U32, shape, joined(values, u32::to_le_bytes));
     }
 
     pub fn put_u64(&mut self, name: &str, values: &[u64]) {
-        self.put(name, Dtype::U64, &[values.len()], values.iter().flat_map(|value| value.to_le_bytes()).collect());
+        self.put(name, Dtype::U64, &[values.len()], joined(values, u64::to_le_bytes));
     }
 
     pub fn put_u8(&mut self, name: &str, values: &[u8]) {
@@ -146,6 +146,11 @@ impl Tensors {
         let tensor = self.tensors.get(name).filter(|tensor| tensor.dtype == dtype);
         tensor.ok_or_else(|| Error::new(format!("the model has no tensor `{name}` of type {dtype:?}")))
     }
+}
+
+/// The bytes of all values. Fixed numbers of bytes are put together as quickly as they could be copied.
+fn joined<T: Copy, const N: usize>(values: &[T], to_bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    values.iter().map(|value| to_bytes(*value)).collect::<Vec<_>>().into_flattened()
 }
 
 #[cfg(test)]

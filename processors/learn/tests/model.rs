@@ -136,9 +136,9 @@ fn a_model_that_has_diverged_says_so() {
         let signature =
             Signature::plan(&odd_rows().schema(), &settings, &features, "size", None, Missing::Mean).unwrap();
         let mut model = Model::new(signature);
-        model.check_finite().unwrap();
+        assert_eq!(model.save_finite().unwrap(), model.save().unwrap());
         model.step_batch(&odd_rows()).unwrap();
-        let error = model.check_finite().unwrap_err().to_string();
+        let error = model.save_finite().unwrap_err().to_string();
         assert!(error.starts_with("it has diverged: after 2500 rows, `estimator."), "{error}");
     }
 }

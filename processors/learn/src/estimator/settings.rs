@@ -69,7 +69,7 @@ pub(crate) enum Labels {
 }
 
 /// What the numbers are that an estimator predicts for classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Certainty {
     /// How probable each class is.
     Probability,

@@ -1,15 +1,16 @@
 //! What predictions reach that need no model: the last label again, and the most frequent one or the mean.
 
 use millstream_core::Baselines;
+use serde::{Deserialize, Serialize};
 
 use super::classes::Confusion;
-use super::{ClassScores, NumberScores};
+use super::{ClassScores, NumberScores, is_plausible};
 use crate::label::Task;
 
 /// Scores both baselines, each predicting a row before it knows its label.
 ///
 /// Before the first row they predict the first class, or 0.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum BaselineScores {
     /// Of classes.
     Classes(ClassBaselines),
@@ -44,6 +45,15 @@ impl BaselineScores {
         }
     }
 
+    /// Whether these may be scores of the same kind of labels as `other`, whoever wrote them.
+    pub(crate) fn are_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Classes(baselines), Self::Classes(other)) => baselines.are_like(other),
+            (Self::Numbers(baselines), Self::Numbers(_)) => baselines.no_change.is_sound() && baselines.mean.is_sound(),
+            _ => false,
+        }
+    }
+
     /// The figures.
     pub fn metrics(&self) -> Baselines {
         match self {
@@ -59,7 +69,7 @@ impl BaselineScores {
 }
 
 /// The baselines of classes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClassBaselines {
     last: usize,
     /// Its predictions are certain, so counting them is enough.
@@ -72,6 +82,15 @@ pub struct ClassBaselines {
 }
 
 impl ClassBaselines {
+    fn are_like(&self, other: &Self) -> bool {
+        let lengths = |baselines: &Self| [baselines.counts.len(), baselines.shares.len()];
+        lengths(self) == lengths(other)
+            && self.last < other.counts.len()
+            && is_plausible(self.counts.iter().copied().chain([self.rows]))
+            && self.no_change.is_like(&other.no_change)
+            && self.majority.are_like(&other.majority)
+    }
+
     #[inline]
     fn add(&mut self, class: usize) {
         self.no_change.add(class, self.last);
@@ -85,7 +104,7 @@ impl ClassBaselines {
 }
 
 /// The baselines of numbers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NumberBaselines {
     last: f64,
     no_change: NumberScores,

@@ -1,8 +1,10 @@
 //! Metrics of predicted classes.
 
 use millstream_core::Metrics;
+use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
+use super::is_plausible;
 use super::log_loss::LogLoss;
 use crate::estimator::Certainty;
 use crate::model::{likeliest, positive};
@@ -11,7 +13,7 @@ use crate::model::{likeliest, positive};
 ///
 /// Of two classes the second is the positive one. Of more, `f1` is the mean over the classes that occur, `brier` sums
 /// over the classes, and `auc` is not defined. Figures that can't be computed are NaN.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClassScores {
     confusion: Confusion,
     log_loss: LogLoss,
@@ -54,9 +56,14 @@ impl ClassScores {
 
     /// Counts one row of which only the predicted class is known. There will be no figures about probabilities.
     pub fn add_class(&mut self, class: usize, predicted: usize) {
-        self.confusion.grow(class.max(predicted) + 1);
+        self.grow(class.max(predicted) + 1);
         self.confusion.add(class, predicted);
         self.probable = false;
+    }
+
+    /// Makes room for so many classes.
+    pub(crate) fn grow(&mut self, classes: usize) {
+        self.confusion.grow(classes);
     }
 
     /// Counts one row whose predicted class is not the likeliest one, but was chosen some other way.
@@ -82,6 +89,19 @@ impl ClassScores {
             }
         };
         self.log_loss.add(of_class);
+    }
+
+    /// Whether a row like this could be counted: the index of its class, and the predicted probabilities.
+    pub(crate) fn takes(&self, class: usize, prediction: &[f64]) -> bool {
+        let classes = self.confusion.classes;
+        class < classes && (prediction.len() == classes || prediction.len() == 1 && classes == 2)
+    }
+
+    /// Whether these may be scores of the same kind of predictions as `other`, whoever wrote them.
+    pub(crate) fn are_like(&self, other: &Self) -> bool {
+        self.confusion.is_like(&other.confusion)
+            && self.histogram.is_some() == other.histogram.is_some()
+            && self.certainty == other.certainty
     }
 
     /// The scores of predictions that are one class each, with certainty.
@@ -124,7 +144,7 @@ impl ClassScores {
 }
 
 /// How often each class was predicted for each.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Confusion {
     classes: usize,
     /// Class by class, what was predicted for its rows.
@@ -153,6 +173,11 @@ impl Confusion {
             }
         }
         *self = grown;
+    }
+
+    pub fn is_like(&self, other: &Self) -> bool {
+        let fits = self.classes == other.classes && self.counts.len() == other.counts.len();
+        fits && is_plausible(self.counts.iter().copied())
     }
 
     fn count(&self, class: usize, predicted: usize) -> u64 {

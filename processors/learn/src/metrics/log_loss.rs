@@ -1,5 +1,7 @@
 //! The log loss of many rows, with hardly any logarithm taken.
 
+use serde::{Deserialize, Serialize};
+
 /// The least and, from 1, the most that a probability counts as, as in River and scikit-learn.
 const NEAREST: f64 = 1e-15;
 
@@ -10,7 +12,7 @@ const SMALL: f64 = 1e-290;
 ///
 /// Probabilities are multiplied, and the logarithm is taken of their product, once it is small: a multiplication a row,
 /// whose rounding changes the sum by about 1e-16.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct LogLoss {
     sum: f64,
     product: f64,

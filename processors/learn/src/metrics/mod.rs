@@ -8,6 +8,7 @@ mod numbers;
 mod recent;
 
 use millstream_core::Metrics;
+use serde::{Deserialize, Serialize};
 
 pub use baseline::BaselineScores;
 pub use classes::ClassScores;
@@ -18,7 +19,7 @@ use crate::estimator::Certainty;
 use crate::label::Task;
 
 /// How predictions compare with labels.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Scores {
     /// Of classes.
     Classes(ClassScores),
@@ -46,6 +47,23 @@ impl Scores {
         }
     }
 
+    /// Whether a row like this could be counted: its label and its prediction.
+    pub(crate) fn takes(&self, target: f64, prediction: &[f64]) -> bool {
+        match self {
+            Self::Classes(scores) => scores.takes(target as usize, prediction),
+            Self::Numbers(_) => prediction.len() == 1,
+        }
+    }
+
+    /// Whether these may be scores of the same kind of predictions as `other`, whoever wrote them.
+    pub(crate) fn are_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Classes(scores), Self::Classes(other)) => scores.are_like(other),
+            (Self::Numbers(scores), Self::Numbers(_)) => scores.is_sound(),
+            _ => false,
+        }
+    }
+
     /// How many rows were counted.
     pub fn rows(&self) -> u64 {
         match self {
@@ -61,4 +79,9 @@ impl Scores {
             Self::Numbers(scores) => scores.metrics(),
         }
     }
+}
+
+/// Whether so many rows may have been counted. More are a damage: nothing will ever reach them, and they would overflow.
+fn is_plausible(counts: impl IntoIterator<Item = u64>) -> bool {
+    counts.into_iter().map(u128::from).sum::<u128>() < 1 << 53
 }

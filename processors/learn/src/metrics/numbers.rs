@@ -1,9 +1,12 @@
 //! Metrics of predicted numbers.
 
 use millstream_core::Metrics;
+use serde::{Deserialize, Serialize};
+
+use super::is_plausible;
 
 /// Predicted numbers compared with labels. Figures that can't be computed are NaN.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NumberScores {
     rows: u64,
     absolute: f64,
@@ -24,6 +27,11 @@ impl NumberScores {
         let before = target - self.mean;
         self.mean += before / self.rows as f64;
         self.spread += before * (target - self.mean);
+    }
+
+    /// Whether these may be scores, whoever wrote them.
+    pub(crate) fn is_sound(&self) -> bool {
+        is_plausible([self.rows])
     }
 
     /// How many rows were counted.

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// How many rows count as the last ones, as in CapyMOA's prequential evaluation.
 const ROWS: usize = 1000;
 
 /// Keeps what is needed of the last rows; figures are made of it when somebody asks.
 ///
 /// So a row costs next to nothing, a figure is as exact as over all rows, and nothing is ever subtracted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recent<Row> {
     rows: VecDeque<Row>,
 }

@@ -154,18 +154,11 @@ impl Model {
         self.tensors()?.write(&self.signature.to_json())
     }
 
-    fn tensors(&self) -> Result<Tensors> {
-        let mut tensors = Tensors::default();
-        tensors.put_u64("rows", &[self.rows]);
-        self.encoders.save(&mut tensors);
-        self.estimator.save(&mut tensors)?;
-        Ok(tensors)
-    }
-
-    /// Says if the model has diverged, so that it predicts nothing of use.
-    pub fn check_finite(&self) -> Result<()> {
-        match self.tensors()?.not_finite() {
-            None => Ok(()),
+    /// The same, unless the model has diverged, so that it predicts nothing of use.
+    pub fn save_finite(&self) -> Result<Vec<u8>> {
+        let tensors = self.tensors()?;
+        match tensors.not_finite() {
+            None => tensors.write(&self.signature.to_json()),
             Some(tensor) => Err(Error::new(format!(
                 "it has diverged: after {} rows, `{tensor}` has numbers that are not finite; lower the learning rate, \
                  or bring features and label to a smaller size",
@@ -174,12 +167,36 @@ impl Model {
         }
     }
 
+    fn tensors(&self) -> Result<Tensors> {
+        let mut tensors = Tensors::default();
+        tensors.put_u64("rows", &[self.rows]);
+        self.encoders.save(&mut tensors);
+        self.estimator.save(&mut tensors)?;
+        Ok(tensors)
+    }
+
     /// The model of a file. It goes on learning as if it had never been written.
     pub fn load(bytes: &[u8]) -> Result<Self> {
         let (tensors, about) = Tensors::read(bytes)?;
-        let mut model = Self::new(Signature::from_json(&about)?);
-        model.encoders.load(&tensors)?;
-        model.estimator.load(&tensors)?;
+        Self::of(Signature::from_json(&about)?, &tensors)
+    }
+
+    /// The model of a file that must have this signature.
+    pub fn load_like(signature: &Signature, bytes: &[u8]) -> Result<Self> {
+        let (tensors, about) = Tensors::read(bytes)?;
+        // Compared before anything is built of it, since a damaged one might ask for any amount of memory.
+        match Signature::from_json(&about)? == *signature {
+            true => Self::of(signature.clone(), &tensors),
+            false => {
+                Err(Error::new("the model has other features, another label or another estimator than this node's"))
+            }
+        }
+    }
+
+    fn of(signature: Signature, tensors: &Tensors) -> Result<Self> {
+        let mut model = Self::new(signature);
+        model.encoders.load(tensors)?;
+        model.estimator.load(tensors)?;
         let rows = tensors.u64s("rows")?;
         let rows = rows.first().filter(|rows| **rows < 1 << 53);
         model.rows = *rows.ok_or_else(|| Error::new("the tensor `rows` of the model is damaged"))?;

@@ -1,7 +1,8 @@
 //! Test, then train: a model that is scored on every row before it learns it.
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
-use millstream_core::{Baselines, Metrics, Result};
+use millstream_core::{Baselines, Error, Metrics, Parts, Result, State};
+use serde::{Deserialize, Serialize};
 
 use super::{Input, Model, Predictions, Signature};
 use crate::device::OpenDevice;
@@ -11,6 +12,12 @@ use crate::metrics::{BaselineScores, Recent, Scores};
 #[derive(Clone, Debug)]
 pub struct ScoredModel {
     model: Model,
+    board: Board,
+}
+
+/// All scores of a model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Board {
     learned: Scores,
     /// Target and prediction.
     recent: Recent<(f64, Box<[f64]>)>,
@@ -18,16 +25,52 @@ pub struct ScoredModel {
     baselines: BaselineScores,
 }
 
-impl ScoredModel {
-    /// A model that has learned nothing.
-    pub fn new(signature: Signature) -> Self {
+impl Board {
+    /// Of a model that has learned nothing.
+    fn new(signature: &Signature) -> Self {
         Self {
             learned: signature.scores(),
             recent: Recent::new(),
             held_out: signature.scores(),
             baselines: BaselineScores::new(signature.label.task()),
-            model: Model::new(signature),
         }
+    }
+
+    /// Whether these may be the scores of a model like that of `other`, whoever wrote them.
+    fn is_like(&self, other: &Self) -> bool {
+        self.learned.are_like(&other.learned)
+            && self.recent.rows().all(|(target, prediction)| other.learned.takes(*target, prediction))
+            && self.held_out.are_like(&other.held_out)
+            && self.baselines.are_like(&other.baselines)
+    }
+}
+
+/// The parts of the state.
+const MODEL: &str = "model";
+const SCORES: &str = "scores";
+
+impl ScoredModel {
+    /// A model that has learned nothing.
+    pub fn new(signature: Signature) -> Self {
+        Self { board: Board::new(&signature), model: Model::new(signature) }
+    }
+
+    /// Adds what it takes to go on from here. It is turned into bytes later, so that nobody waits for it.
+    pub fn keep(&self, parts: &mut Parts) {
+        let model = self.model.clone();
+        parts.put_bytes_later(MODEL, move || model.save());
+        parts.put_later(SCORES, self.board.clone());
+    }
+
+    /// Goes on from what a model of the same signature has kept; on the CPU, until something else is said.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        let model = Model::load_like(self.model.signature(), state.bytes(MODEL)?)?;
+        let board: Board = state.get(SCORES)?;
+        if !board.is_like(&self.board) {
+            return Err(Error::new("the scores in the state are damaged, or not those of this model"));
+        }
+        (self.model, self.board) = (model, board);
+        Ok(())
     }
 
     /// Goes on computing on a device, see [`Model::compute_on`].
@@ -47,17 +90,17 @@ impl ScoredModel {
         let is_learned = |row: usize| learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
         let labelled = input.targets.iter().enumerate().filter(|(_, target)| !target.is_nan());
         let learned = labelled.rev().filter(|(row, _)| is_learned(*row));
-        self.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row).into())));
+        self.board.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row).into())));
         for (row, target) in input.targets.iter().enumerate() {
             if target.is_nan() {
                 continue;
             }
             if !is_learned(row) {
-                self.held_out.add(*target, predictions.row(row));
+                self.board.held_out.add(*target, predictions.row(row));
                 continue;
             }
-            self.learned.add(*target, predictions.row(row));
-            self.baselines.add(*target);
+            self.board.learned.add(*target, predictions.row(row));
+            self.board.baselines.add(*target);
         }
         Ok(predictions)
     }
@@ -70,23 +113,23 @@ impl ScoredModel {
 
     /// The figures of the rows that were learned, each predicted before.
     pub fn metrics(&self) -> Metrics {
-        self.learned.metrics()
+        self.board.learned.metrics()
     }
 
     /// The figures of the last 1000 of them.
     pub fn recent(&self) -> Metrics {
         let mut scores = self.model.signature().scores();
-        self.recent.rows().for_each(|(target, prediction)| scores.add(*target, prediction));
+        self.board.recent.rows().for_each(|(target, prediction)| scores.add(*target, prediction));
         scores.metrics()
     }
 
     /// The figures of the rows that were not to be learned.
     pub fn held_out(&self) -> Metrics {
-        self.held_out.metrics()
+        self.board.held_out.metrics()
     }
 
     /// What predictions without a model reach on the rows that were learned.
     pub fn baselines(&self) -> Baselines {
-        self.baselines.metrics()
+        self.board.baselines.metrics()
     }
 }

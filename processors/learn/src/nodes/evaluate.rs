@@ -6,11 +6,11 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Schema};
 use millstream_core::{
-    Batch, Collector, Error, Evaluation, Kind, Metrics, PlanContext, PortPlan, Problem, Problems, Processor,
-    ProcessorPlan, ProcessorSettings, Report, Result, Stream, Uses, require_column, type_name,
+    Batch, Collector, Error, Evaluation, Kind, Metrics, Parts, PlanContext, PortPlan, Problem, Problems, Processor,
+    ProcessorPlan, ProcessorSettings, Report, Result, Snapshot, State, Stream, Uses, require_column, type_name,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::encode;
 use crate::label::Class;
@@ -55,7 +55,7 @@ impl ProcessorSettings for EvaluateSettings {
         let schema = &inputs[0].schema;
         let comparison = self.comparison(schema)?;
         let uses = Uses::passing_on(comparison.columns().map(str::to_owned));
-        let evaluator = Evaluator { comparison, rows: 0 };
+        let evaluator = Evaluator { comparison };
         let ports = vec![PortPlan::main(schema.clone())];
         let fails = matches!(&evaluator.comparison, Comparison::Classes(classes) if classes.fixed);
         Ok(ProcessorPlan { ports, uses: vec![uses], fails, build: Box::new(|| Ok(Box::new(evaluator))) })
@@ -148,7 +148,6 @@ fn comparable(label: &DataType, prediction: &DataType) -> bool {
 
 struct Evaluator {
     comparison: Comparison,
-    rows: u64,
 }
 
 enum Comparison {
@@ -177,6 +176,7 @@ struct Classes {
 }
 
 /// A row that was counted: the indexes of its class and of the predicted one, and the probabilities if there are any.
+#[derive(Clone, Serialize, Deserialize)]
 struct Counted {
     class: usize,
     predicted: usize,
@@ -184,6 +184,12 @@ struct Counted {
 }
 
 impl Counted {
+    /// Whether such scores could count it.
+    fn fits(&self, scores: &ClassScores, classes: usize) -> bool {
+        let known = self.class < classes && self.predicted < classes;
+        known && (self.probabilities.is_empty() || scores.takes(self.class, &self.probabilities))
+    }
+
     fn add_to(&self, scores: &mut ClassScores) {
         match self.probabilities.is_empty() {
             true => scores.add_class(self.class, self.predicted),
@@ -215,6 +221,36 @@ impl Comparison {
         }
     }
 
+    fn rows(&self) -> u64 {
+        match self {
+            Self::Numbers(numbers) => numbers.scores.rows(),
+            Self::Classes(classes) => classes.scores.rows(),
+        }
+    }
+
+    /// Adds what was counted so far.
+    fn keep(&self, parts: &mut Parts) {
+        match self {
+            Self::Numbers(numbers) => parts.put_later(NUMBERS, (numbers.scores.clone(), numbers.recent.clone())),
+            Self::Classes(Classes { known, scores, recent, .. }) => {
+                parts.put_later(CLASSES, (known.clone(), scores.clone(), recent.clone()));
+            }
+        }
+    }
+
+    /// Goes on from what was counted.
+    fn restore(&mut self, state: &State) -> Result<()> {
+        let whole = match self {
+            Self::Numbers(numbers) => {
+                (numbers.scores, numbers.recent) = state.get(NUMBERS)?;
+                numbers.scores.is_sound()
+            }
+            Self::Classes(classes) => classes.restore(state)?,
+        };
+        let damaged = || Error::new("what was counted is damaged in the state, or not of these classes");
+        whole.then_some(()).ok_or_else(damaged)
+    }
+
     fn recent(&self) -> Metrics {
         match self {
             Self::Numbers(numbers) => {
@@ -230,6 +266,10 @@ impl Comparison {
         }
     }
 }
+
+/// The parts of the state, of which there is one.
+const NUMBERS: &str = "numbers";
+const CLASSES: &str = "classes";
 
 impl Probabilities {
     fn column(&self) -> Option<&str> {
@@ -262,12 +302,10 @@ impl Processor for Evaluator {
         match &mut self.comparison {
             Comparison::Numbers(numbers) => {
                 numbers.compare(&batch.rows)?;
-                self.rows = numbers.scores.rows();
                 out.push(0, batch);
             }
             Comparison::Classes(classes) => {
                 let refused = classes.compare(&batch.rows)?;
-                self.rows = classes.scores.rows();
                 let rows = match &refused {
                     None => batch.rows.clone(),
                     Some(refused) => out.fail_rows(&batch, refused, |_| classes.why_refused())?,
@@ -278,9 +316,20 @@ impl Processor for Evaluator {
         Ok(())
     }
 
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut state = Parts::default();
+        self.comparison.keep(&mut state);
+        Ok(Snapshot::of(state))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.comparison.restore(state)
+    }
+
     fn report(&self) -> Option<Report> {
-        let (metrics, recent) = (self.comparison.metrics(), self.comparison.recent());
-        Some(Report::Evaluation(Evaluation { rows: self.rows, metrics, recent }))
+        let Self { comparison } = self;
+        let (rows, metrics, recent) = (comparison.rows(), comparison.metrics(), comparison.recent());
+        Some(Report::Evaluation(Evaluation { rows, metrics, recent }))
     }
 }
 
@@ -348,6 +397,20 @@ impl Classes {
         }
         self.known.push(text.to_owned());
         Ok(Some(self.known.len() - 1))
+    }
+
+    /// Reads what was counted, and says whether it can be true.
+    fn restore(&mut self, state: &State) -> Result<bool> {
+        let (known, scores, recent): (Vec<String>, ClassScores, Recent<Counted>) = state.get(CLASSES)?;
+        let fits = if self.fixed { known == self.known } else { known.len() <= MOST_CLASSES };
+        if !fits {
+            return Ok(false);
+        }
+        // As if all classes had come already.
+        self.scores.grow(known.len());
+        let whole = scores.are_like(&self.scores) && recent.rows().all(|row| row.fits(&scores, known.len()));
+        (self.known, self.scores, self.recent) = (known, scores, recent);
+        Ok(whole)
     }
 
     fn why_refused(&self) -> String {

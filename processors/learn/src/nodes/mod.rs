@@ -2,6 +2,9 @@
 
 mod columns;
 mod condition;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod damage;
 mod evaluate;
 mod predict;
 mod train;

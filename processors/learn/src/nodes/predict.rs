@@ -1,10 +1,15 @@
 //! The node `predict`: predictions of a model that is trained elsewhere.
 
+mod held;
+mod registered;
+
+use std::sync::Arc;
+
 use arrow::array::{BooleanArray, new_null_array};
 use arrow::datatypes::{Schema, SchemaRef};
 use millstream_core::{
-    Batch, ByteSize, Collector, Epoch, Error, Kind, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
-    ProcessorSettings, Result, Stream, Uses, batch_bytes, known_names, type_name,
+    Batch, ByteSize, Collector, Epoch, Error, Kind, Parts, PlanContext, PortPlan, Problem, Problems, Processor,
+    ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses, known_names, type_name,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,12 +19,14 @@ use super::version;
 use crate::device::{self, DeviceSettings, OpenDevice};
 use crate::model::{Model, Signature, prediction_fields};
 use crate::registry::{ModelReference, Registry, Selector};
+use held::Held;
+use registered::Registered;
 
 /// Adds the predictions of a model to the rows that pass, and learns nothing.
 ///
 /// `model = "fraud"` is the model that a `train` node of the same flow trains: new versions arrive at borders, and
 /// predict the rows behind. `fraud@champion`, `fraud@latest` and `fraud/3` are read from the registry when the flow
-/// starts.
+/// starts; a flow that is resumed goes on with the version that it had.
 ///
 /// The new columns are those of `train`: `prediction` and, for classes, `probability` (of the positive one of two
 /// classes, else of the predicted one) and, for more than two, `probabilities`; or `score` and `scores`. A row that lacks a
@@ -81,11 +88,11 @@ impl ProcessorSettings for PredictSettings {
     fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let input = &inputs[0];
         let reference = ModelReference::parse(&self.model).map_err(|error| self.problem(&error))?;
-        let (signature, model) = match inputs.get(1) {
-            Some(versions) => (version::signature(&versions.schema).map_err(|error| self.problem(&error))?, None),
+        let (signature, registered, model) = match inputs.get(1) {
+            Some(versions) => (version::signature(&versions.schema).map_err(|error| self.problem(&error))?, None, None),
             None => {
-                let model = self.registered(&reference, context)?;
-                (model.signature().clone(), Some(model))
+                let (registered, model) = self.registered(&reference, context)?;
+                (model.signature().clone(), Some(registered), Some(Arc::new(model)))
             }
         };
         self.check_features(&signature, input)?;
@@ -96,19 +103,21 @@ impl ProcessorSettings for PredictSettings {
         uses.extend(inputs.get(1).map(|_| Uses::all()));
         let mut predictor = Predictor {
             name: reference.model,
+            signature,
+            registered,
             model,
             arrived: None,
             before_first: self.before_first.unwrap_or_else(|| BeforeFirst::usual(inputs.get(1))),
             hold_bytes: self.hold_bytes,
-            held: Vec::new(),
-            held_bytes: 0,
+            held: Held::default(),
+            input: input.schema.clone(),
             schema: schema.clone(),
             device: OpenDevice::Cpu,
         };
         let device = self.device;
         let build = Box::new(move || {
             predictor.device = device::open(device)?;
-            predictor.model.as_mut().map_or(Ok(()), |model| model.compute_on(&predictor.device))?;
+            predictor.model = predictor.model.map(|model| computed_on(&predictor.device, model)).transpose()?;
             Ok(Box::new(predictor) as Box<dyn Processor>)
         });
         Ok(ProcessorPlan { ports: vec![PortPlan::main(schema)], uses, fails: true, build })
@@ -125,7 +134,7 @@ impl PredictSettings {
         Problem::new(error.to_string()).under("model")
     }
 
-    fn registered(&self, reference: &ModelReference, context: &PlanContext) -> Result<Model, Problem> {
+    fn registered(&self, reference: &ModelReference, context: &PlanContext) -> Result<(Registered, Model), Problem> {
         let name = &reference.model;
         if reference.selector == Selector::Any {
             let help = format!("`{name}@champion` or `{name}/3` is one from the registry");
@@ -135,7 +144,7 @@ impl PredictSettings {
         }
         let read = || {
             let store = millstream_store::open(&context.registry, &context.work_folder)?;
-            Model::load(&Registry::open(store, &context.registry).resolve(&self.model)?.bytes)
+            Registered::find(Registry::open(store, &context.registry), reference.clone())
         };
         read().map_err(|error| self.problem(&error))
     }
@@ -165,14 +174,19 @@ fn column_names(schema: &Schema) -> impl Iterator<Item = &str> + Clone {
 struct Predictor {
     /// The model's name.
     name: String,
-    /// The version in use.
-    model: Option<Model>,
+    signature: Signature,
+    /// Where the model comes from, if not from this flow.
+    registered: Option<Registered>,
+    /// The version in use. Shared with snapshots, since it never changes.
+    model: Option<Arc<Model>>,
     /// A version that takes effect at the next border.
-    arrived: Option<Model>,
+    arrived: Option<Arc<Model>>,
     before_first: BeforeFirst,
     hold_bytes: ByteSize,
-    held: Vec<Batch>,
-    held_bytes: usize,
+    /// Rows that wait for the first version.
+    held: Held,
+    /// The columns that come in, and those that go out.
+    input: SchemaRef,
     schema: SchemaRef,
     /// Where networks are computed.
     device: OpenDevice,
@@ -181,7 +195,7 @@ struct Predictor {
 impl Processor for Predictor {
     fn process(&mut self, port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
         if port != ROWS_PORT {
-            self.arrived = version::model(&batch.rows)?.or(self.arrived.take());
+            self.arrived = version::model(&batch.rows)?.map(Arc::new).or(self.arrived.take());
             return Ok(());
         }
         match (&self.model, self.before_first) {
@@ -202,18 +216,63 @@ impl Processor for Predictor {
     fn finish(&mut self, out: &mut Collector) -> Result<()> {
         self.take_arrived(out)?;
         // No version ever came.
-        std::mem::take(&mut self.held).iter().try_for_each(|batch| self.refuse(batch, out))
+        self.held.take().iter().try_for_each(|batch| self.refuse(batch, out))
     }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut state = Parts::default();
+        match &self.registered {
+            Some(registered) => state.put(VERSION, &registered.version)?,
+            None => {
+                keep(MODEL, self.model.as_ref(), &mut state);
+                keep(ARRIVED, self.arrived.as_ref(), &mut state);
+                self.held.keep(&self.input, &mut state)?;
+            }
+        }
+        Ok(Snapshot::of(state))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        match &mut self.registered {
+            Some(registered) => {
+                if let Some(model) = registered.go_on_with(state.get(VERSION)?, &self.signature, &self.input)? {
+                    self.model = Some(computed_on(&self.device, Arc::new(model))?);
+                }
+            }
+            None => {
+                self.model = self.kept(MODEL, state)?;
+                self.arrived = self.kept(ARRIVED, state)?;
+                self.held = Held::restore(&self.input, state)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The parts of the state: the number of a version of the registry, or the files of versions of this flow's model.
+const VERSION: &str = "version";
+const MODEL: &str = "model";
+const ARRIVED: &str = "arrived";
+
+fn keep(name: &str, model: Option<&Arc<Model>>, parts: &mut Parts) {
+    if let Some(model) = model.cloned() {
+        parts.put_bytes_later(name, move || model.save());
+    }
+}
+
+/// The model, computed on a device.
+fn computed_on(device: &OpenDevice, model: Arc<Model>) -> Result<Arc<Model>> {
+    let mut model = Arc::unwrap_or_clone(model);
+    model.compute_on(device)?;
+    Ok(Arc::new(model))
 }
 
 impl Predictor {
     /// Uses the version that arrived from now on, first of all for the rows that waited for it.
     fn take_arrived(&mut self, out: &mut Collector) -> Result<()> {
-        let Some(mut model) = self.arrived.take() else { return Ok(()) };
-        model.compute_on(&self.device)?;
-        self.held_bytes = 0;
-        let held = std::mem::take(&mut self.held);
-        held.iter().try_for_each(|batch| predict(&model, batch, &self.schema, out))?;
+        let Some(model) = self.arrived.take() else { return Ok(()) };
+        let model = computed_on(&self.device, model)?;
+        self.held.take().iter().try_for_each(|batch| predict(&model, batch, &self.schema, out))?;
         self.model = Some(model);
         Ok(())
     }
@@ -225,16 +284,24 @@ impl Predictor {
         Ok(())
     }
 
+    /// A version that was kept in the state.
+    fn kept(&self, name: &str, state: &State) -> Result<Option<Arc<Model>>> {
+        if !state.has(name) {
+            return Ok(None);
+        }
+        let model = Model::load_like(&self.signature, state.bytes(name)?)?;
+        computed_on(&self.device, Arc::new(model)).map(Some)
+    }
+
     fn hold(&mut self, batch: Batch) -> Result<()> {
-        self.held_bytes += batch_bytes(&batch.rows);
-        if self.held_bytes > self.hold_bytes.0 {
+        self.held.add(batch);
+        if self.held.bytes() > self.hold_bytes.0 {
             return Err(Error::new(format!(
                 "more than {} of rows wait for the first version of model `{}`; let it be published sooner, raise \
                  `hold_bytes`, or set `before_first = \"null\"`",
                 self.hold_bytes, self.name
             )));
         }
-        self.held.push(batch);
         Ok(())
     }
 

@@ -1,10 +1,15 @@
 //! The node `train`: a model that learns from the rows that pass.
 
+mod staged;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{
-    Batch, Collector, Epoch, Kind, ModelReport, Origin, PlanContext, PortPlan, Problem, Problems, Processor,
-    ProcessorPlan, ProcessorSettings, Report, Result, ResultExt, Stream, Uses,
+    Batch, Collector, Committer, Epoch, Error, Kind, ModelReport, Origin, PlanContext, PortPlan, Problem, Problems,
+    Processor, ProcessorPlan, ProcessorSettings, Report, Result, ResultExt, Snapshot, State, Stream, Uses,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,12 +17,13 @@ use serde::{Deserialize, Serialize};
 use super::columns::{append, with_columns};
 use super::condition::Condition;
 use super::version;
-use crate::device::{self, DeviceSettings};
+use crate::device::{self, DeviceSettings, OpenDevice};
 use crate::encode::Missing;
 use crate::estimator::EstimatorSettings;
 use crate::label::Class;
 use crate::model::{Features, ScoredModel, Signature, prediction_fields, sha256};
 use crate::registry::{ModelCard, Registry, check_model_name};
+use staged::{AT_THE_END, Publisher, Staged};
 
 /// Trains a model on the rows that pass, one row at a time, and publishes versions of it.
 ///
@@ -112,6 +118,7 @@ impl ProcessorSettings for TrainSettings {
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let condition_column = condition.iter().map(|condition| condition.column().to_owned());
         let uses = Uses::passing_on(features.chain([self.label.clone()]).chain(condition_column));
+        let version = Arc::new(AtomicU64::new(0));
         let mut trainer = Trainer {
             flow: context.flow.clone(),
             node: context.node.clone(),
@@ -121,14 +128,16 @@ impl ProcessorSettings for TrainSettings {
             publish: self.publish,
             schema,
             versions,
-            registry,
             published_rows: 0,
             staged: Vec::new(),
-            version: None,
+            version: version.clone(),
+            publisher: Some(Publisher { name: self.model.clone(), registry, last: version }),
+            device: OpenDevice::Cpu,
         };
         let device = self.device;
         let build = Box::new(move || {
-            trainer.model.compute_on(&device::open(device)?)?;
+            trainer.device = device::open(device)?;
+            trainer.model.compute_on(&trainer.device)?;
             Ok(Box::new(trainer) as Box<dyn Processor>)
         });
         Ok(ProcessorPlan { ports, uses: vec![uses], fails: true, build })
@@ -167,19 +176,20 @@ struct Trainer {
     publish: Publish,
     schema: SchemaRef,
     versions: SchemaRef,
-    registry: Registry,
     /// How many rows the last version has learned.
     published_rows: u64,
-    /// Versions that are decided by this flow and not yet published.
+    /// Versions since the last checkpoint.
     staged: Vec<Staged>,
-    version: Option<u64>,
+    /// The number that was published last; 0 if there is none. The publisher counts on while this node goes on.
+    version: Arc<AtomicU64>,
+    /// Until the engine asks for it.
+    publisher: Option<Publisher>,
+    /// Where networks are computed.
+    device: OpenDevice,
 }
 
-struct Staged {
-    bytes: Vec<u8>,
-    card: ModelCard,
-    publish_id: String,
-}
+/// The part of the state that isn't the model's: `published_rows` and `version`.
+const PUBLISHED: &str = "published";
 
 impl Processor for Trainer {
     fn process(&mut self, _port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
@@ -198,9 +208,9 @@ impl Processor for Trainer {
         Ok(())
     }
 
-    fn border(&mut self, _epoch: Epoch, out: &mut Collector) -> Result<()> {
+    fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
         match self.publish {
-            Publish::Rows(rows) if self.unpublished_rows() >= rows => self.stage(out),
+            Publish::Rows(rows) if self.unpublished_rows() >= rows => self.stage(epoch, out),
             Publish::Rows(_) | Publish::End => Ok(()),
         }
     }
@@ -208,22 +218,39 @@ impl Processor for Trainer {
     fn finish(&mut self, out: &mut Collector) -> Result<()> {
         match self.unpublished_rows() {
             0 => Ok(()),
-            _ => self.stage(out),
+            _ => self.stage(AT_THE_END, out),
         }
     }
 
-    fn commit(&mut self) -> Result<()> {
-        for Staged { bytes, card, publish_id } in &self.staged {
-            self.version = Some(self.registry.publish(&self.name, bytes, card.clone(), publish_id)?);
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        self.model.keep(&mut snapshot.state);
+        snapshot.state.put(PUBLISHED, &(self.published_rows, self.version.load(Ordering::Relaxed)))?;
+        staged::keep(std::mem::take(&mut self.staged), &mut snapshot.staged)?;
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.model.restore(state)?;
+        self.model.compute_on(&self.device)?;
+        let (rows, version) = state.get(PUBLISHED)?;
+        if rows > self.model.model().rows() {
+            return Err(Error::new(format!("`{PUBLISHED}` of the state is damaged: the model has learned fewer rows")));
         }
-        self.staged.clear();
+        self.published_rows = rows;
+        // The greatest, since what is staged in the checkpoint may have been published already.
+        self.version.fetch_max(version, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        self.publisher.take().map(|publisher| Box::new(publisher) as Box<dyn Committer>)
     }
 
     fn report(&self) -> Option<Report> {
         Some(Report::Model(ModelReport {
             model: self.name.clone(),
-            version: self.version,
+            version: Some(self.version.load(Ordering::Relaxed)).filter(|version| *version > 0),
             rows: self.model.model().rows(),
             sha256: self.model.model().save().ok().map(|bytes| sha256(&bytes)),
             metrics: self.model.metrics(),
@@ -239,18 +266,17 @@ impl Trainer {
         self.model.model().rows() - self.published_rows
     }
 
-    /// Makes a version of the model as it is, sends it to the flow's `predict` nodes, and keeps it until the commit.
-    fn stage(&mut self, out: &mut Collector) -> Result<()> {
+    /// Makes a version of the model as it is, sends it to the flow's `predict` nodes, and keeps it until the checkpoint.
+    fn stage(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
         let rows = self.model.model().rows();
-        self.model.model().check_finite().doing(|| format!("publishing model `{}`", self.name))?;
-        let bytes = self.model.model().save()?;
+        let bytes = self.model.model().save_finite().doing(|| format!("publishing model `{}`", self.name))?;
         let sha256 = sha256(&bytes);
         let version: RecordBatch = version::batch(&self.versions, &self.name, rows, &sha256, &bytes)?;
         let origin = Origin::new(self.node.as_str(), "", self.published_rows, rows);
         out.push(MODEL_PORT, Batch::new(version, origin));
         // With its checksum in it, since the same flow may train another model from as many rows.
         let publish_id = format!("{}/{}/{rows}/{}", self.flow, self.node, &sha256[..16]);
-        self.staged.push(Staged { bytes, card: self.card(rows), publish_id });
+        self.staged.push(Staged { epoch, bytes, card: ModelCard { publish_id, ..self.card(rows) } });
         self.published_rows = rows;
         Ok(())
     }

@@ -45,6 +45,11 @@ pub struct ModelCard {
     pub baselines: Value,
     /// The inputs that its rows came from.
     pub sources: Vec<Value>,
+    /// How far the flow had read its inputs when the version was made: `{ "checkpoint": N, "inputs": { INPUT: { PARTITION:
+    /// NEXT_POSITION } } }`, where `N` is the checkpoint by which the version became visible. So the rows that it learned
+    /// can be told from those that came later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Value>,
 }
 
 impl ModelCard {
@@ -66,6 +71,7 @@ impl ModelCard {
             held_out: Value::Null,
             baselines: Value::Null,
             sources: Vec::new(),
+            lineage: None,
         }
     }
 

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use crate::vector::padded;
 
 /// A network, computed by loops over lists of floats, on one thread.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Cpu {
     plan: Arc<Plan>,
     /// With padding.
@@ -84,6 +84,7 @@ impl Engine for Cpu {
     }
 
     fn another(&self) -> Box<dyn Engine> {
-        Box::new(self.clone())
+        let (plan, lists) = (self.plan.clone(), self.lists.clone());
+        Box::new(Self { plan, lists, gradient: Vec::new(), trace: Trace::default() })
     }
 }

@@ -148,9 +148,12 @@ impl Plan {
 
     /// The reverse.
     pub fn unpad(&self, list: &[f32]) -> Vec<f32> {
-        let rows = |parameter: &Parameter| list[parameter.padded_range()].chunks_exact(padded(parameter.columns));
-        let each = self.parameters.iter().flat_map(|one| rows(one).flat_map(|row| &row[..one.columns]));
-        each.copied().collect()
+        let mut into = Vec::with_capacity(self.size());
+        for parameter in &self.parameters {
+            let rows = list[parameter.padded_range()].chunks_exact(padded(parameter.columns));
+            rows.for_each(|row| into.extend_from_slice(&row[..parameter.columns]));
+        }
+        into
     }
 
     /// The parameters before anything was learned.

@@ -1,6 +1,7 @@
-use millstream_testkit::{context, drive, parse, stream, table};
+use millstream_testkit::{batch, context, drive, parse, stream, table};
 
 use super::*;
+use crate::nodes::damage;
 
 fn evaluate(settings: &str, rows: &RecordBatch, batch_rows: usize) -> (Evaluation, Vec<String>, usize) {
     let settings: EvaluateSettings = parse(settings);
@@ -118,4 +119,36 @@ fn wrong_settings_are_explained() {
     assert_eq!(types, "label `y` and prediction `prediction` can't be compared: they are utf8 and boolean");
     let text = problem("label = 'y'\nprobability = 'p'", "y:boolean prediction:boolean p\n");
     assert_eq!(text, "column `p` is utf8, and no number");
+}
+
+#[test]
+fn damaged_states_do_no_harm() {
+    for (settings, rows) in [
+        ("label = 'y'", "y:boolean prediction:boolean probability:float64\n true true 0.9\n false true 0.6"),
+        ("label = 'y'", "y prediction\n a a\n b a\n c b"),
+        ("label = 'y'", "y:float64 prediction:float64\n 1 2\n 2.5 2"),
+        ("label = 'y'\nclasses = ['a', 'b', 'c']", "y prediction\n a a\n b a\n c b"),
+    ] {
+        let (settings, rows): (EvaluateSettings, _) = (parse(settings), table(rows));
+        let build = || (settings.plan(&context(), &[stream("from", rows.schema())]).unwrap().build)().unwrap();
+        let mut evaluator = build();
+        let mut out = Collector::new(1);
+        evaluator.process(0, batch(rows.clone()), &mut out).unwrap();
+        let state = evaluator.snapshot().unwrap().state.into_state().unwrap();
+        let refused = damage::try_all(&state, build, |node, out| node.process(0, batch(rows.clone()), out));
+        assert!(refused > 5, "{refused}");
+    }
+}
+
+#[test]
+fn a_state_of_other_classes_is_refused() {
+    let rows = table("y prediction\n a a\n b a\n c b");
+    let build = |classes: &str| {
+        let settings: EvaluateSettings = parse(&format!("label = 'y'\nclasses = {classes}"));
+        (settings.plan(&context(), &[stream("from", rows.schema())]).unwrap().build)().unwrap()
+    };
+    let state = build("['a', 'b', 'c']").snapshot().unwrap().state.into_state().unwrap();
+    build("['a', 'b', 'c']").restore(&state).unwrap();
+    let error = build("['a', 'c', 'b']").restore(&state).unwrap_err().to_string();
+    assert_eq!(error, "what was counted is damaged in the state, or not of these classes");
 }

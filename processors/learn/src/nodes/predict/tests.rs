@@ -3,7 +3,7 @@ use millstream_core::Step;
 use millstream_testkit::{batch, context, parse, rows_as_text, stream, table};
 
 use super::*;
-use crate::nodes::TrainSettings;
+use crate::nodes::{TrainSettings, damage};
 use crate::registry::ModelCard;
 use crate::{EstimatorSettings, Features, Missing};
 
@@ -183,4 +183,114 @@ fn predictions_are_those_of_the_node_that_trained() {
     predictor.border(Epoch(1), &mut out).unwrap();
     predictor.process(0, batch(rows()), &mut out).unwrap();
     assert_eq!(text(&mut out), predicted());
+}
+
+fn kept(node: &mut dyn Processor) -> State {
+    node.snapshot().unwrap().state.into_state().unwrap()
+}
+
+#[test]
+fn rows_and_versions_are_kept_with_what_they_wait_for() {
+    let (mut predictor, mut out) = (follower("before_first = 'hold'"), Collector::new(1));
+    // Everything happens twice, with a node that is new after every step and with one that is not.
+    let mut steps = Vec::new();
+    for renewed in [false, true] {
+        let renew = |predictor: &mut Box<dyn Processor>| {
+            if renewed {
+                let state = kept(&mut **predictor);
+                *predictor = follower("before_first = 'hold'");
+                predictor.restore(&state).unwrap();
+            }
+        };
+        for (start, rows_there) in [(0, 1), (1, 2)] {
+            predictor.process(0, batch(rows().slice(start, rows_there)), &mut out).unwrap();
+            renew(&mut predictor);
+        }
+        predictor.process(1, version(), &mut out).unwrap();
+        renew(&mut predictor);
+        predictor.border(Epoch(1), &mut out).unwrap();
+        renew(&mut predictor);
+        predictor.process(0, batch(rows()), &mut out).unwrap();
+        let batches: Vec<_> = out.take(0).collect();
+        let origins: Vec<_> = batches.iter().map(|batch| batch.origin.clone()).collect();
+        steps.push((batches.into_iter().map(|batch| batch.rows).collect::<Vec<_>>(), origins));
+        predictor = follower("before_first = 'hold'");
+    }
+    assert_eq!(steps[0].1.len(), 3);
+    assert_eq!(steps[0], steps[1]);
+}
+
+#[test]
+fn the_kept_version_is_the_file_that_came() {
+    let (mut predictor, mut out) = (follower(""), Collector::new(1));
+    predictor.process(1, version(), &mut out).unwrap();
+    predictor.border(Epoch(1), &mut out).unwrap();
+    assert_eq!(kept(&mut *predictor).bytes("model").unwrap(), trained().save().unwrap());
+}
+
+#[test]
+fn damaged_states_do_no_harm() {
+    let mut out = Collector::new(1);
+    let mut holding = follower("before_first = 'hold'");
+    holding.process(0, batch(rows().slice(0, 1)), &mut out).unwrap();
+    holding.process(0, batch(rows().slice(1, 2)), &mut out).unwrap();
+    let mut predicting = follower("before_first = 'hold'");
+    predicting.process(1, version(), &mut out).unwrap();
+    predicting.border(Epoch(1), &mut out).unwrap();
+    for mut node in [holding, predicting] {
+        let refused = damage::try_all(
+            &kept(&mut *node),
+            || follower("before_first = 'hold'"),
+            |node, out| {
+                node.process(1, version(), out)?;
+                node.process(0, batch(rows()), out)
+            },
+        );
+        assert!(refused > 100, "{refused}");
+    }
+}
+
+#[test]
+fn a_resumed_flow_goes_on_with_the_version_that_it_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let context = PlanContext { work_folder: folder.path().into(), ..context() };
+    let registry = Registry::open(millstream_store::open("models", folder.path()).unwrap(), "models");
+    let publish = |model: &Model| {
+        let (bytes, rows) = (model.save().unwrap(), model.rows());
+        let card = ModelCard::new("m", model.signature(), rows);
+        registry.publish("m", &bytes, card, &format!("id{}", crate::sha256(&bytes))).unwrap()
+    };
+    let build = || {
+        let settings: PredictSettings = parse("model = 'm@latest'");
+        (settings.plan(&context, &[stream("from", rows().schema())]).unwrap().build)().unwrap()
+    };
+    let predict = |node: &mut dyn Processor| {
+        let mut out = Collector::new(1);
+        node.process(0, batch(rows()), &mut out).unwrap();
+        text(&mut out)
+    };
+    let mut model = trained();
+    publish(&model);
+    let mut first = build();
+    let (predictions, state) = (predict(&mut *first), kept(&mut *first));
+    model.step_batch(&rows()).unwrap();
+    publish(&model);
+    let mut resumed = build();
+    assert_ne!(predict(&mut *resumed), predictions);
+    let mut resumed = build();
+    resumed.restore(&state).unwrap();
+    assert_eq!(predict(&mut *resumed), predictions);
+    assert_eq!(kept(&mut *resumed), state);
+    damage::try_all(&state, build, |node, out| node.process(0, batch(rows()), out));
+    // A version that would give other columns.
+    let numbers = EstimatorSettings::LinearRegression { learning_rate: 0.1, l2: 0.0 };
+    let features = Features::Listed(vec!["a".into()]);
+    let other = table("a:float64 y:float64\n1 1");
+    let signature = Signature::plan(&other.schema(), &numbers, &features, "y", None, Missing::Fail).unwrap();
+    publish(&Model::new(signature));
+    let error = build().restore(&state).unwrap_err().to_string();
+    let expected = "the flow was stopped when `m@latest` was version 1, and can't go on with it: version 3, which it is \
+        now, has another label, or version 1 learned from columns that these rows don't have; write `m/1`, or start this \
+        node anew";
+    assert_eq!(error, expected);
 }

@@ -1,8 +1,14 @@
+use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
-use millstream_testkit::{Driven, batch, context, drive, parse, stream, table};
+use millstream_testkit::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream, table};
+use serde_json::json;
 
 use super::*;
+use crate::nodes::damage;
 
 const FRAUD: &str = r#"
     model = "fraud"
@@ -36,6 +42,23 @@ fn train(more: &str, batch_rows: usize) -> Driven {
 fn model_report(report: Option<Report>) -> ModelReport {
     let Some(Report::Model(report)) = report else { panic!("a report of a model") };
     report
+}
+
+fn registry(folder: &Path) -> Registry {
+    Registry::open(millstream_store::open("models", folder).unwrap(), "models")
+}
+
+/// What a node has staged; it forgets it.
+fn staged(node: &mut dyn Processor) -> State {
+    node.snapshot().unwrap().staged.into_state().unwrap()
+}
+
+/// The registry is never waited for.
+fn commit(committer: &mut dyn Committer, staged: &State) -> Result<()> {
+    match pin!(committer.commit(staged)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("a commit that waits"),
+    }
 }
 
 fn problems(settings: &str, schema: &Schema) -> Problems {
@@ -157,12 +180,14 @@ fn versions_are_made_at_borders_and_at_the_end_and_published_once() {
         }
         trainer.finish(&mut out).unwrap();
         made.push(out.take(MODEL_PORT).count());
-        trainer.commit().unwrap();
-        trainer.commit().unwrap();
+        let staged = staged(&mut *trainer);
+        let mut committer = trainer.committer().unwrap();
+        commit(&mut *committer, &staged).unwrap();
+        commit(&mut *committer, &staged).unwrap();
         (made, model_report(trainer.report()).version)
     };
     assert_eq!(run(), (vec![0, 1, 0, 1, 0, 1], Some(3)));
-    let registry = Registry::open(millstream_store::open("models", folder.path()).unwrap(), "models");
+    let registry = registry(folder.path());
     assert_eq!(registry.versions("fraud").unwrap(), [1, 2, 3]);
     let latest = registry.resolve("fraud@latest").unwrap();
     assert_eq!((latest.card.rows, latest.card.flow.as_str(), latest.card.node.as_str()), (5, "test", "node"));
@@ -246,4 +271,186 @@ fn wrong_settings_are_explained() {
     let settings =
         "model = 'm'\n estimator = { type = 'logistic_regression' }\n features = ['prediction']\n label = 'y'";
     assert_eq!(problems(settings, &taken)[0].message, "there is already a column `prediction`");
+}
+
+/// Rows with event time, numbers, categories and labels of all kinds.
+fn events(rows: usize) -> RecordBatch {
+    let noise = |row: usize| (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31) >> 40;
+    let line = |row: usize| {
+        let (a, b) = (noise(row) % 1000, noise(row + 5000) % 1000);
+        let (word, kind) = (noise(row + 9000) % 12, ["x", "y", "z"][(a + b) as usize % 3]);
+        let part = if row.is_multiple_of(5) { "test" } else { "train" };
+        let at = format!("2026-01-01T00:{:02}:{:02}Z", row / 60, row % 60);
+        format!("{at} {a}.5 {b} w{word} {} {kind} {part}", a > b)
+    };
+    let lines: Vec<_> = (0..rows).map(line).collect();
+    table(&format!("at:timestamp a:float64 b:int64 word fraud:boolean kind part\n{}", lines.join("\n")))
+}
+
+/// Settings of one node for each estimator there is.
+fn of_each_estimator() -> Vec<TrainSettings> {
+    let network = "type = 'network', layers = [{ dense = 8 }, { dropout = 0.3 }, { normalise = 'layer' }], \
+        optimizer = { type = 'adamw', learning_rate = 0.01, weight_decay = 0.01 }, clip_norm = 1.0, batch_rows = 32";
+    let all = "features = { a = 'standardise', b = 'standardise', word = { one_hot = 8 } }";
+    let without_a = "features = { b = 'standardise', word = { hash = 5 } }";
+    let kinds = "label = 'kind'\nclasses = ['x', 'y', 'z']";
+    let settings = |estimator: &str, features: &str, more: &str| {
+        parse(&format!("model = 'm'\nestimator = {{ {estimator} }}\n{features}\npublish = {{ rows = 40 }}\n{more}"))
+    };
+    vec![
+        settings("type = 'logistic_regression'", all, "label = 'fraud'\nlearn_when = \"part = 'train'\""),
+        settings("type = 'linear_regression'", without_a, "label = 'a'"),
+        settings("type = 'softmax_regression'", all, kinds),
+        settings("type = 'sgd_classifier', penalty = 'l1', average = 20", all, "label = 'fraud'"),
+        settings("type = 'sgd_classifier', loss = 'log_loss', penalty = 'elasticnet'", all, kinds),
+        settings("type = 'sgd_regressor', average = true", without_a, "label = 'a'"),
+        settings(network, all, "label = 'fraud'\nlearn_when = \"part = 'train'\""),
+        settings(network, all, kinds),
+    ]
+}
+
+/// `drive_in_time` compares a trainer that is never restored with one that is restored at every batch: predictions,
+/// the checksum of every version, and every figure.
+#[test]
+fn a_trainer_that_is_restored_makes_the_same_bits() {
+    let rows = events(400);
+    for settings in of_each_estimator() {
+        for batch_rows in [7, 100] {
+            let timing = Timing { lateness: 0, watermark_rows: 64, epoch_rows: 90, batch_rows };
+            let driven = drive_in_time(&settings, &rows, timing);
+            assert_eq!(driven.text("model").lines().count(), 1 + 5, "a heading and a version an epoch");
+            assert!(model_report(driven.report).rows >= 320);
+        }
+    }
+}
+
+/// A trainer, built, that publishes at a border after two rows.
+fn trainer(folder: &Path) -> Box<dyn Processor> {
+    let context = PlanContext { work_folder: folder.into(), ..context() };
+    let plan = settings("publish = { rows = 2 }").plan(&context, &[stream("from", payments().schema())]).unwrap();
+    (plan.build)().unwrap()
+}
+
+/// Has it learn the rows `start..start + 2` of those that it can learn, and make a version.
+fn teach(trainer: &mut dyn Processor, start: usize, epoch: u64) {
+    let rows = [0, 1, 2, 6, 7, 0];
+    let mut out = Collector::new(2);
+    for row in &rows[start..start + 2] {
+        trainer.process(0, batch(payments().slice(*row, 1)), &mut out).unwrap();
+    }
+    trainer.border(Epoch(epoch), &mut out).unwrap();
+    assert_eq!(out.take(MODEL_PORT).count(), 1);
+}
+
+#[test]
+fn what_is_staged_is_forgotten_and_carries_its_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = trainer(folder.path());
+    assert!(staged(&mut *trainer).is_empty(), "nothing was made");
+    teach(&mut *trainer, 0, 3);
+    teach(&mut *trainer, 2, 5);
+    let first = staged(&mut *trainer);
+    assert_eq!(first.get::<Vec<u64>>("epochs").unwrap(), [3, 5]);
+    assert!(staged(&mut *trainer).is_empty());
+    let mut out = Collector::new(2);
+    trainer.process(0, batch(payments().slice(7, 1)), &mut out).unwrap();
+    trainer.finish(&mut out).unwrap();
+    assert_eq!(staged(&mut *trainer).get::<Vec<u64>>("epochs").unwrap(), [u64::MAX]);
+}
+
+#[test]
+fn commits_are_repeated_without_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = trainer(folder.path());
+    let mut committer = node.committer().unwrap();
+    assert!(node.committer().is_none());
+    teach(&mut *node, 0, 1);
+    teach(&mut *node, 2, 2);
+    let both = staged(&mut *node);
+    // The node goes on before they are committed.
+    teach(&mut *node, 4, 3);
+    let third = node.snapshot().unwrap();
+    let (state, third) = (third.state.into_state().unwrap(), third.staged.into_state().unwrap());
+    assert_eq!(model_report(node.report()).version, None);
+    // A crash after the first of the two: it alone is published.
+    let first = ["version.0", "card.0"].map(|name| (name.to_owned(), both.bytes(name).unwrap().to_owned()));
+    let epochs = ("epochs".to_owned(), vec![1, 1]);
+    commit(&mut *committer, &State::new(first.into_iter().chain([epochs]))).unwrap();
+    assert_eq!(model_report(node.report()).version, Some(1));
+    for _ in 0..2 {
+        commit(&mut *committer, &both).unwrap();
+        assert_eq!(model_report(node.report()).version, Some(2));
+    }
+    commit(&mut *committer, &third).unwrap();
+    let registry = registry(folder.path());
+    assert_eq!(registry.versions("fraud").unwrap(), [1, 2, 3]);
+    // As a flow that is resumed does, before it restores the node.
+    let mut resumed = trainer(folder.path());
+    commit(&mut *resumed.committer().unwrap(), &third).unwrap();
+    resumed.restore(&state).unwrap();
+    assert_eq!(model_report(resumed.report()).version, Some(3));
+    assert_eq!(model_report(resumed.report()).sha256, model_report(node.report()).sha256);
+    assert_eq!(registry.versions("fraud").unwrap(), [1, 2, 3]);
+    let rows: Vec<_> = [1, 2, 3].iter().map(|version| registry.card("fraud", *version).unwrap().rows).collect();
+    assert_eq!(rows, [2, 4, 6]);
+}
+
+#[test]
+fn the_lineage_of_a_version_is_on_its_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = trainer(folder.path());
+    teach(&mut *trainer, 0, 1);
+    teach(&mut *trainer, 2, 2);
+    let staged = staged(&mut *trainer);
+    let lineage = json!({ "checkpoint": 7, "inputs": { "payments": { "": 5 } } });
+    let parts = staged.parts().map(|(name, bytes)| (name.to_owned(), bytes.to_owned()));
+    let staged = State::new(parts.chain([("lineage.1".to_owned(), lineage.to_string().into_bytes())]));
+    let mut committer = trainer.committer().unwrap();
+    commit(&mut *committer, &staged).unwrap();
+    let lineages = [1, 2].map(|version| registry(folder.path()).card("fraud", version).unwrap().lineage);
+    assert_eq!(lineages, [None, Some(lineage)]);
+    let card = std::fs::read_to_string(folder.path().join("models/fraud/versions/00000001/card.json")).unwrap();
+    assert!(!card.contains("lineage"));
+}
+
+#[test]
+fn a_state_of_another_model_is_refused() {
+    let of = |settings: &TrainSettings| {
+        (settings.plan(&context(), &[stream("from", events(1).schema())]).unwrap().build)().unwrap()
+    };
+    let settings = of_each_estimator();
+    let state = of(&settings[0]).snapshot().unwrap().state.into_state().unwrap();
+    let error = of(&settings[3]).restore(&state).unwrap_err().to_string();
+    assert_eq!(error, "the model has other features, another label or another estimator than this node's");
+}
+
+#[test]
+fn damaged_states_do_no_harm() {
+    let rows = events(80);
+    for settings in of_each_estimator() {
+        let build = || (settings.plan(&context(), &[stream("from", rows.schema())]).unwrap().build)().unwrap();
+        let mut trainer = build();
+        let mut out = Collector::new(2);
+        trainer.process(0, batch(rows.clone()), &mut out).unwrap();
+        trainer.border(Epoch(1), &mut out).unwrap();
+        let state = trainer.snapshot().unwrap().state.into_state().unwrap();
+        let refused = damage::try_all(&state, build, |node, out| node.process(0, batch(rows.clone()), out));
+        assert!(refused > 100, "{refused}");
+    }
+}
+
+#[test]
+fn damaged_versions_are_not_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = trainer(folder.path());
+    teach(&mut *trainer, 0, 1);
+    let staged = staged(&mut *trainer);
+    let mut committer = trainer.committer().unwrap();
+    for name in ["epochs", "version.0", "card.0"] {
+        let others = staged.parts().filter(|(part, _)| *part != name);
+        let without = State::new(others.map(|(name, bytes)| (name.to_owned(), bytes.to_owned())));
+        let error = commit(&mut *committer, &without).unwrap_err().to_string();
+        assert_eq!(error, format!("`{name}` is missing in the state; another build may have written it"));
+    }
+    assert!(registry(folder.path()).versions("fraud").unwrap().is_empty());
 }

@@ -1,0 +1,85 @@
+//! Versions between the border at which they were made and the checkpoint by which they become visible.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use millstream_core::{Committer, Epoch, Parts, Result, ResultExt, State};
+use serde::de::DeserializeOwned;
+
+use crate::registry::{ModelCard, Registry};
+
+/// A version that waits for a checkpoint.
+pub(super) struct Staged {
+    /// The epoch at whose border it was made.
+    pub epoch: Epoch,
+    /// The model's file.
+    pub bytes: Vec<u8>,
+    /// What is known about it, its `publish_id` included.
+    pub card: ModelCard,
+}
+
+/// Stands for the epoch of a version that was made at the end of the flow.
+pub(super) const AT_THE_END: Epoch = Epoch(u64::MAX);
+
+/// The part with the epochs of all versions, as `Vec<u64>`: by it the engine knows which lineage to add. Version `N` of
+/// them, counted from 0, is `version.N` with `card.N`; its lineage is `lineage.N`.
+const EPOCHS: &str = "epochs";
+
+fn part(name: &str, index: usize) -> String {
+    format!("{name}.{index}")
+}
+
+/// Hands over versions in the order in which they were made.
+pub(super) fn keep(versions: Vec<Staged>, parts: &mut Parts) -> Result<()> {
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let epochs: Vec<_> = versions.iter().map(|version| version.epoch).collect();
+    parts.put(EPOCHS, &epochs)?;
+    for (index, Staged { bytes, card, .. }) in versions.into_iter().enumerate() {
+        parts.put_bytes(part("version", index), bytes);
+        parts.put_bytes(part("card", index), serde_json::to_vec(&card).doing(|| "keeping the card of a version")?);
+    }
+    Ok(())
+}
+
+/// Publishes the versions that a node has staged.
+pub(super) struct Publisher {
+    /// The model's name.
+    pub name: String,
+    pub registry: Registry,
+    /// The number that was published last, which the node reports; 0 if there is none.
+    pub last: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl Committer for Publisher {
+    async fn commit(&mut self, staged: &State) -> Result<()> {
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let epochs: Vec<Epoch> = staged.get(EPOCHS)?;
+        (0..epochs.len()).try_for_each(|index| self.publish(staged, index))
+    }
+}
+
+impl Publisher {
+    fn publish(&self, staged: &State, index: usize) -> Result<()> {
+        let bytes = staged.bytes(&part("version", index))?;
+        let mut card: ModelCard = json(staged, &part("card", index))?;
+        let lineage = part("lineage", index);
+        if staged.has(&lineage) {
+            card.lineage = Some(json(staged, &lineage)?);
+        }
+        let publish_id = card.publish_id.clone();
+        let version = self.registry.publish(&self.name, bytes, card, &publish_id)?;
+        // The greatest, since a commit of long ago may be repeated.
+        self.last.fetch_max(version, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn json<T: DeserializeOwned>(staged: &State, name: &str) -> Result<T> {
+    serde_json::from_slice(staged.bytes(name)?).doing(|| format!("reading `{name}` of what was staged"))
+}
