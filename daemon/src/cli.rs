@@ -9,8 +9,9 @@ use millstream_core::Error;
 use millstream_engine::file::Diagnostics;
 use millstream_learn::device::{self, DeviceSettings};
 
+use crate::state::StateArguments;
 use crate::terminal::say;
-use crate::{check, models, predict, reference, run};
+use crate::{check, checkpoints, models, predict, reference, run};
 
 /// Streams of Arrow batches through flows that end in models that learn online.
 #[derive(Debug, Parser)]
@@ -24,7 +25,7 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run flows until their inputs end. Ctrl-C ends the inputs and finishes what was read; a second one gives up.
+    /// Run flows until their inputs end. Ctrl-C finishes what was read; a second one gives up.
     Run(RunArguments),
     /// Check flows without running them: all that is wrong, each at its place.
     Check(FlowsArguments),
@@ -38,6 +39,8 @@ pub enum Command {
     List,
     /// Show the reference page of a type of node, or of all.
     Docs(DocsArguments),
+    /// List what is kept of the flows that were run with `--state`.
+    Checkpoints(checkpoints::CheckpointsArguments),
     /// Show and name the versions of models.
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -84,6 +87,9 @@ pub struct RunArguments {
     /// The flows.
     #[command(flatten)]
     pub flows: FlowsArguments,
+    /// What is kept of the flows.
+    #[command(flatten)]
+    pub state: StateArguments,
     /// How many threads the nodes share. Default: one a core.
     #[arg(long, value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
@@ -214,6 +220,7 @@ impl Command {
             Self::Explain(arguments) => check::explain(arguments),
             Self::List => reference::list(),
             Self::Docs(arguments) => reference::docs(arguments),
+            Self::Checkpoints(arguments) => checkpoints::checkpoints(arguments),
             Self::Models(command) => models::models(command),
             Self::Predict(arguments) => predict::predict(arguments),
             Self::Device { device } => {

@@ -1,6 +1,7 @@
 //! The command `millstream`.
 
 mod check;
+mod checkpoints;
 mod cli;
 mod console;
 mod models;
@@ -8,6 +9,7 @@ mod nodes;
 mod predict;
 mod reference;
 mod run;
+mod state;
 mod summary;
 mod terminal;
 mod workplace;

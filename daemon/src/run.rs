@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_core::{Error, ResultExt};
 use millstream_engine::file::Diagnostics;
 use millstream_engine::plan::{Plan, PlannedBody};
-use millstream_engine::run::{Effects, NodeError, Outcome as FlowOutcome, RunningFlow, Status, Stopper};
+use millstream_engine::run::{FlowError, Outcome as FlowOutcome, RunningFlow, Status, Stopper};
 use millstream_engine::stats::FlowStats;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -36,7 +36,7 @@ pub fn run(arguments: RunArguments) -> Outcome {
     let plans = plan_all(&workplace, &arguments)?;
     let data = data_runtime(arguments.threads)?;
     let control = control_runtime()?;
-    let ended = control.block_on(run_all(plans, data.handle(), arguments.json));
+    let ended = control.block_on(run_all(plans, data.handle(), &arguments));
     // A node may still compute, or sit in a system call that never returns, such as reading a terminal.
     data.shutdown_background();
     let ended = ended?;
@@ -82,7 +82,8 @@ fn sets(_flow: &Path, arguments: &RunArguments) -> Vec<String> {
     arguments.flows.sets.iter().cloned().chain(shown).collect()
 }
 
-async fn run_all(plans: Vec<Plan>, data: &Handle, quiet: bool) -> Result<Vec<Ended>, CommandError> {
+async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> Result<Vec<Ended>, CommandError> {
+    let quiet = arguments.json;
     let console = Console::new(quiet);
     let mut stoppers = Vec::new();
     let mut flows = JoinSet::new();
@@ -92,7 +93,8 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, quiet: bool) -> Result<Vec<End
         }
         let (flow, rows) = (plan.flow.clone(), known_rows(&plan));
         let kinds = plan.nodes.iter().map(|node| node.kind).collect();
-        let running = RunningFlow::start(plan, Effects::Commit, data).map_err(|error: NodeError| {
+        let effects = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error });
+        let running = effects.and_then(|effects| RunningFlow::start(plan, effects, data)).map_err(|error| {
             if quiet {
                 summary::print_unstarted(&flow, &error);
             }

@@ -7,7 +7,7 @@ use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use indicatif::HumanCount;
 use millstream_core::{Metrics, ModelReport, Report};
 use millstream_engine::file::Diagnostics;
-use millstream_engine::run::{NodeError, Status};
+use millstream_engine::run::{FlowError, Status};
 use millstream_engine::stats::NodeStats;
 use serde_json::{Map, Value, json};
 
@@ -29,7 +29,7 @@ pub fn print_unchecked(flow: &Path, diagnostics: &Diagnostics) {
 }
 
 /// Prints the JSON line of a flow of which a node can't be built.
-pub fn print_unstarted(flow: &str, error: &NodeError) {
+pub fn print_unstarted(flow: &str, error: &FlowError) {
     print_not_run(flow, json!({ "node": error.node, "message": error.error.to_string() }));
 }
 

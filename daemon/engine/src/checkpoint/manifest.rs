@@ -152,6 +152,14 @@ impl Piece {
         Self::Inline { base64: BASE64.encode(bytes) }
     }
 
+    /// How many bytes it has, about.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Inline { base64 } => base64.len() as u64 / 4 * 3,
+            Self::Blob(key) => key.bytes,
+        }
+    }
+
     /// The bytes, if they are here.
     pub fn inline_bytes(&self) -> Result<Option<Vec<u8>>> {
         match self {
@@ -172,6 +180,12 @@ struct Document<'a> {
 }
 
 impl Manifest {
+    /// How many bytes the states of all nodes have, and what they have staged.
+    pub fn bytes(&self) -> u64 {
+        let pieces = self.nodes.values().flat_map(|node| node.state.values().chain(node.staged.values()));
+        pieces.map(Piece::bytes).sum()
+    }
+
     /// The document, and its checksum.
     pub fn to_bytes(&self) -> Result<(Vec<u8>, String)> {
         let doing = || "writing a manifest";

@@ -19,6 +19,6 @@ mod vault;
 
 pub use coordinator::{Coordinator, Reporter, Settled};
 pub use manifest::{ClockState, Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey};
-pub use resume::{Keeper, KeeperOptions, NodeResume};
+pub use resume::{Keeper, KeeperOptions, NodeResume, flows};
 pub use schedule::{Interval, Schedule};
 pub use vault::Vault;

@@ -21,6 +21,8 @@ pub struct KeeperOptions {
     pub fingerprint: BTreeMap<String, String>,
     /// Whether to go on although the fingerprint is another one.
     pub allow_drift: bool,
+    /// Whether to keep state although an input can't be read again.
+    pub allow_loss: bool,
     /// Nodes that begin anew.
     pub resets: Vec<String>,
 }
@@ -72,7 +74,17 @@ impl Keeper {
     /// is gone or has changed.
     pub fn open(plan: &Plan, vault: Vault, options: &KeeperOptions) -> Result<Self> {
         crash::point("recovery-begins");
+        let unreplayable = plan.unreplayable_inputs();
+        if let (Some(input), false) = (unreplayable.first(), options.allow_loss) {
+            return Err(Error::new(format!(
+                "input `{input}` can't be read again from where it was, so that a crash would lose rows; `--allow-loss` keeps \
+                 state nevertheless"
+            )));
+        }
         let before = vault.latest()?;
+        // What can't be read again begins anew in every run.
+        let resets = options.resets.iter().chain(&unreplayable).cloned().collect();
+        let options = &KeeperOptions { resets, ..options.clone() };
         if let Some((manifest, _)) = &before {
             check_fingerprint(manifest, options)?;
             check_nodes(manifest, plan, options)?;

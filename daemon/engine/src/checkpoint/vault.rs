@@ -100,6 +100,15 @@ impl Vault {
         Ok(State::new(pieces.iter().map(read).collect::<Result<Vec<_>>>()?))
     }
 
+    /// Reads everything that a manifest refers to.
+    ///
+    /// # Errors
+    /// If something of it is missing or damaged.
+    pub fn verify(&self, manifest: &Manifest) -> Result<()> {
+        let pieces = manifest.nodes.values().flat_map(|node| node.state.values().chain(node.staged.values()));
+        pieces.into_iter().try_for_each(|piece| self.bytes(piece).map(|_| ()))
+    }
+
     fn bytes(&self, piece: &Piece) -> Result<Vec<u8>> {
         let key = match piece {
             Piece::Inline { .. } => return Ok(piece.inline_bytes()?.unwrap_or_default()),

@@ -221,6 +221,12 @@ impl Plan {
         self.nodes.iter().find(|node| node.name == name)
     }
 
+    /// The names of the inputs that can't be read again from where they were.
+    pub fn unreplayable_inputs(&self) -> Vec<String> {
+        let is_one = |node: &&PlannedNode| matches!(node.body, PlannedBody::Input { replayable: false, .. });
+        self.nodes.iter().filter(is_one).map(|node| node.name.clone()).collect()
+    }
+
     /// A port as flow files name it: `NODE`, or `NODE.PORT`.
     pub fn port_name(&self, (node, port): (usize, usize)) -> String {
         let node = &self.nodes[node];

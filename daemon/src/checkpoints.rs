@@ -1,0 +1,142 @@
+//! `millstream checkpoints`: what is kept of flows, and whether it is whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use millstream_core::{Error, Result, ResultExt};
+use millstream_engine::checkpoint::{self, Manifest, Vault};
+use millstream_store::LocalStore;
+use serde_json::{Value, json};
+
+use crate::cli::{Exit, Outcome};
+use crate::summary::new_table;
+use crate::terminal::say;
+
+/// What `checkpoints` takes.
+#[derive(Clone, Debug, Args)]
+pub struct CheckpointsArguments {
+    /// The folder that flows were run with.
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Only this flow.
+    pub flow: Option<String>,
+    /// Read everything that the checkpoints refer to, and say whether it is whole.
+    #[arg(long)]
+    pub verify: bool,
+    /// Print one line of JSON a checkpoint.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A checkpoint, and what is wrong with it.
+struct Found {
+    flow: String,
+    number: u64,
+    manifest: Result<Manifest>,
+    is_visible: bool,
+    damage: Option<Error>,
+}
+
+/// `millstream checkpoints`
+pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
+    let flows = match &arguments.flow {
+        Some(flow) => vec![flow.clone()],
+        None => checkpoint::flows(&arguments.state),
+    };
+    let mut found = Vec::new();
+    for flow in flows {
+        found.extend(find(&arguments, &flow).doing(|| format!("looking for checkpoints of `{flow}`"))?);
+    }
+    if found.is_empty() {
+        return Err(Error::new(format!("there are no checkpoints in `{}`", arguments.state.display())).into());
+    }
+    match arguments.json {
+        true => found.iter().for_each(|checkpoint| say!("{}", checkpoint.to_json())),
+        false => print_table(&found),
+    }
+    let damaged = found.iter().filter_map(Found::problem);
+    let damaged = damaged.inspect(|problem| eprintln!("error: {problem}")).count();
+    Ok(if damaged == 0 { Exit::Done } else { Exit::Failed })
+}
+
+fn find(arguments: &CheckpointsArguments, flow: &str) -> Result<Vec<Found>> {
+    let store = Arc::new(LocalStore::new(&arguments.state));
+    let vault = Vault::new(store, flow, arguments.state.display().to_string());
+    let committed = vault.committed()?;
+    let find = |number: u64| {
+        let manifest = vault.manifest(number).map(|(manifest, _)| manifest);
+        let damage =
+            manifest.as_ref().ok().filter(|_| arguments.verify).and_then(|manifest| vault.verify(manifest).err());
+        Found { flow: flow.to_owned(), number, manifest, is_visible: committed >= Some(number), damage }
+    };
+    let mut found: Vec<Found> = vault.numbers()?.into_iter().map(find).collect();
+    // The newest may be gone.
+    if let Err(error) = vault.latest()
+        && let Some(last) = found.last_mut().filter(|last| last.manifest.is_ok())
+    {
+        last.damage.get_or_insert(error);
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn problem(&self) -> Option<&Error> {
+        self.manifest.as_ref().err().or(self.damage.as_ref())
+    }
+
+    fn to_json(&self) -> Value {
+        let problem = self.problem().map(ToString::to_string);
+        let Ok(manifest) = &self.manifest else {
+            return json!({ "flow": self.flow, "checkpoint": self.number, "problem": problem });
+        };
+        let inputs: serde_json::Map<_, _> = manifest
+            .nodes
+            .iter()
+            .filter(|(_, node)| !node.positions.is_empty())
+            .map(|(name, node)| (name.clone(), json!(node.positions)))
+            .collect();
+        json!({
+            "flow": self.flow,
+            "checkpoint": self.number,
+            "epoch": manifest.epoch,
+            "created": manifest.created,
+            "owner": manifest.owner,
+            "generation": manifest.generation,
+            "then": manifest.then,
+            "visible": self.is_visible,
+            "bytes": manifest.bytes(),
+            "inputs": inputs,
+            "problem": problem,
+        })
+    }
+}
+
+fn print_table(found: &[Found]) {
+    let mut table =
+        new_table(["flow", "checkpoint", "created", "epoch", "rows read", "size", "what follows", "outputs"]);
+    for checkpoint in found {
+        let Ok(manifest) = &checkpoint.manifest else {
+            table.add_row([checkpoint.flow.clone(), checkpoint.number.to_string(), "damaged".to_owned()]);
+            continue;
+        };
+        let inputs = manifest.nodes.values().filter(|node| node.fan_in.is_none());
+        let rows: u64 = inputs.filter(|node| !node.positions.is_empty()).map(|node| node.counters.rows_in).sum();
+        let follows = match manifest.then.as_str() {
+            "continue" => "more rows",
+            "stop" => "more rows, in another run",
+            _ => "nothing: the flow is done",
+        };
+        table.add_row([
+            checkpoint.flow.clone(),
+            checkpoint.number.to_string(),
+            manifest.created.clone(),
+            manifest.epoch.to_string(),
+            indicatif::HumanCount(rows).to_string(),
+            indicatif::HumanBytes(manifest.bytes()).to_string(),
+            follows.to_owned(),
+            if checkpoint.is_visible { "visible" } else { "not all visible" }.to_owned(),
+        ]);
+    }
+    say!("{table}");
+}

@@ -1,0 +1,60 @@
+//! `--state`: what a run keeps of its flows, and on what it goes on.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use millstream_core::{Error, Result};
+use millstream_engine::checkpoint::{Keeper, KeeperOptions};
+use millstream_engine::plan::Plan;
+use millstream_engine::run::Effects;
+use millstream_learn::device::{self, DeviceSettings};
+
+/// How a run keeps its state.
+#[derive(Clone, Debug, Args)]
+pub struct StateArguments {
+    /// Keep the state of each flow in DIR/FLOW, and go on from there: every row counts once, also through a crash.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Let a node begin anew, whose state does not fit any more.
+    #[arg(long, value_name = "NODE", requires = "state")]
+    pub reset: Vec<String>,
+    /// Go on although the build or the kind of machine is another one, so that models may come out with other bits.
+    #[arg(long, requires = "state")]
+    pub allow_drift: bool,
+    /// Keep state although an input can't be read again, so that a crash loses its rows since the last checkpoint.
+    #[arg(long, requires = "state")]
+    pub allow_loss: bool,
+}
+
+impl StateArguments {
+    /// What becomes of what a flow does.
+    pub fn effects(&self, plan: &Plan) -> Result<Effects> {
+        let Some(folder) = &self.state else { return Ok(Effects::Commit) };
+        let options = KeeperOptions {
+            fingerprint: fingerprint(),
+            allow_drift: self.allow_drift,
+            allow_loss: self.allow_loss,
+            resets: self.reset.clone(),
+        };
+        let keeper = Keeper::open_folder(plan, folder, &options)?;
+        let (flow, number) = (&plan.flow, keeper.number());
+        if keeper.is_done() {
+            eprintln!("flow `{flow}`: has come to its end before; to run it again, take another state folder");
+        } else if number > 1 {
+            eprintln!("flow `{flow}`: goes on from checkpoint {}", number - 1);
+        }
+        Ok(Effects::Keep(keeper))
+    }
+}
+
+/// What the bits of models depend on. The kind of processor is not among it: what is computed on one does not depend on what
+/// it can do, which tests of the estimators show.
+fn fingerprint() -> BTreeMap<String, String> {
+    let device =
+        device::find(DeviceSettings::Auto).map_or_else(|error: Error| error.to_string(), |found| found.to_string());
+    let architecture = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    [("build", env!("CARGO_PKG_VERSION").to_owned()), ("architecture", architecture), ("device", device)]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+}
