@@ -4,6 +4,7 @@
 mod bits;
 mod broken;
 mod commands;
+mod crashes;
 mod endurance;
 mod live;
 mod millstream;

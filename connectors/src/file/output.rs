@@ -381,8 +381,11 @@ impl Output for Files {
         Ok(())
     }
 
+    fn border(&mut self, epoch: Epoch) {
+        self.epoch = epoch.next();
+    }
+
     async fn stage(&mut self, border: Border) -> Result<Snapshot> {
-        self.epoch = border.epoch.next();
         self.progress.unfinished = match self.durable {
             true => self.pause(border)?,
             false => self.finish().map(|()| None)?,
@@ -397,7 +400,8 @@ impl Output for Files {
             let former = std::mem::take(&mut self.progress.former);
             // To be undone if it is not committed.
             self.finished = if self.durable { Vec::new() } else { files.clone() };
-            snapshot.staged.put(STAGED, &Publication { files, replaces, makes_way, former })?;
+            let lock = (border.then == Then::End && self.target.folder.is_some()).then(|| self.target.lock());
+            snapshot.staged.put(STAGED, &Publication { files, replaces, makes_way, former, lock })?;
         }
         snapshot.state.put(PROGRESS, &self.progress)?;
         Ok(snapshot)

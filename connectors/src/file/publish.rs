@@ -28,6 +28,8 @@ pub struct Publication {
     pub makes_way: bool,
     /// Files of runs before, which go.
     pub former: Vec<PathBuf>,
+    /// The hidden file that kept other runs away, where it is needed no more.
+    pub lock: Option<PathBuf>,
 }
 
 /// The name under which it is staged.
@@ -59,7 +61,7 @@ impl Committer for Publisher {
             remove(journal)?;
             crash::point("journal-removed");
         }
-        Ok(())
+        publication.lock.map_or(Ok(()), |lock| remove(&lock))
     }
 }
 

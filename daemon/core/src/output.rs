@@ -5,7 +5,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 
-use crate::{Batch, Border, Committer, PlanContext, Problems, Result, Snapshot, State, Stream, Uses};
+use crate::{Batch, Border, Committer, Epoch, PlanContext, Problems, Result, Snapshot, State, Stream, Uses};
 
 /// An output's TOML table.
 pub trait OutputSettings: Send + Sync {
@@ -66,6 +66,9 @@ pub trait Output: Send {
 
     /// Takes rows. Waiting here slows the flow down, which is right.
     async fn write(&mut self, batch: Batch) -> Result<()>;
+
+    /// The border of an epoch: what is written from now on belongs to the next one. Called before `stage`.
+    fn border(&mut self, _epoch: Epoch) {}
 
     /// Makes durable, but not yet visible, everything that was written; says what it takes to go on from here, and to
     /// make visible what is ready.

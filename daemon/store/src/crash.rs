@@ -20,6 +20,10 @@ pub const POINTS: &[&str] = &[
     "file-linked",
     "file-published",
     "journal-removed",
+    // Models.
+    "version-numbered",
+    "version-written",
+    "version-decided",
     // A checkpoint.
     "checkpoint-asked",
     "input-reported",

@@ -61,6 +61,12 @@ impl Reporter {
     }
 }
 
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        self.schedule.close();
+    }
+}
+
 /// What the coordinator knows of a node.
 struct Node {
     name: String,
@@ -90,6 +96,8 @@ pub struct Coordinator {
     under_way: Option<Border>,
     /// When the next one is asked for.
     next: Option<Instant>,
+    /// Whether the next one is to be the last.
+    stopping: bool,
 }
 
 /// What came of the coordinator's work.
@@ -109,7 +117,8 @@ impl Coordinator {
     /// A coordinator for the nodes of a plan, and the way to it. Nodes' committers are added with
     /// [`Coordinator::set_committer`].
     pub fn new(plan: &Plan, keeper: Option<Keeper>, commits: bool, phase: watch::Sender<Phase>) -> (Self, Reporter) {
-        let schedule = Arc::new(Schedule::new(keeper.as_ref().map_or(Epoch::default(), Keeper::epoch)));
+        let interval = keeper.as_ref().map_or(Interval::Never, Keeper::interval);
+        let schedule = Arc::new(Schedule::new(interval, keeper.as_ref().map_or(Epoch::default(), Keeper::epoch)));
         let (sender, reports) = mpsc::unbounded_channel();
         let (covered, covers) = watch::channel(Epoch::default());
         let history = Arc::new(History::default());
@@ -126,8 +135,9 @@ impl Coordinator {
             reports: VecDeque::new(),
         });
         let nodes = nodes.collect();
-        let (under_way, next) = (None, None);
-        let coordinator = Self { nodes, keeper, commits, schedule, reports, covered, history, phase, under_way, next };
+        let (under_way, next, stopping) = (None, None, false);
+        let coordinator =
+            Self { nodes, keeper, commits, schedule, reports, covered, history, phase, under_way, next, stopping };
         (coordinator, reporter)
     }
 
@@ -175,8 +185,11 @@ impl Coordinator {
                     // All nodes are gone, and not all of them have come to their end.
                     None => return settled,
                 },
-                () = reached(&mut draining, Phase::Draining), if self.may_stop() => self.ask(Then::Stop),
-                () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask(Then::Continue),
+                () = reached(&mut draining, Phase::Draining), if self.keeper.is_some() && !self.stopping => {
+                    self.stopping = true;
+                    self.ask_to_stop();
+                }
+                () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask(),
             }
             while let Some(border) = self.complete() {
                 if let Err(failure) = self.settle(border, &mut settled.committed).await {
@@ -196,29 +209,28 @@ impl Coordinator {
         }
     }
 
-    /// Whether the flow can be stopped at a border now. Without state, inputs just end.
-    fn may_stop(&self) -> bool {
-        self.keeper.is_some() && self.under_way.is_none()
-    }
-
     fn plan_next(&mut self) {
         self.next = None;
         match self.keeper.as_ref().map(Keeper::interval) {
+            Some(_) if self.stopping => self.ask_to_stop(),
             Some(Interval::Time(time)) => self.next = Some(Instant::now() + time),
-            Some(Interval::Epochs(_)) => self.ask(Then::Continue),
+            Some(Interval::Epochs(_)) => self.ask(),
             Some(Interval::Never) | None => {}
         }
     }
 
-    fn ask(&mut self, then: Then) {
+    fn ask(&mut self) {
         let Some(keeper) = &self.keeper else { return };
-        let epochs = match (keeper.interval(), then) {
-            (Interval::Epochs(epochs), Then::Continue) => epochs,
-            _ => 1,
-        };
-        self.under_way = Some(self.schedule.ask(keeper.epoch(), epochs, then));
+        self.under_way = Some(self.schedule.ask(keeper.epoch()));
         self.next = None;
         crash::point("checkpoint-asked");
+    }
+
+    /// Asks for the last checkpoint; if another one is under way, that is done when it is settled.
+    fn ask_to_stop(&mut self) {
+        if let Some(border) = self.schedule.ask_to_stop() {
+            (self.under_way, self.next) = (Some(border), None);
+        }
     }
 
     /// The checkpoint for which every node has handed over what is needed.
@@ -228,6 +240,7 @@ impl Coordinator {
             && self.nodes.iter().any(|node| node.reports.front().is_some_and(|report| report.border.is_some()))
         {
             self.under_way = None;
+            self.schedule.settled();
             return Some(border);
         }
         let all_ended = self.nodes.iter().all(Node::has_ended);

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 pub enum Interval {
     /// Whenever so much time has gone by.
     Time(Duration),
-    /// At every so many borders, or more rarely where writing takes longer.
+    /// At every so many borders. Inputs wait where writing takes longer than that.
     Epochs(u64),
     /// Only when the flow ends or is stopped.
     Never,
@@ -23,9 +23,12 @@ pub enum Interval {
 /// Shared by the inputs, which come to borders, the coordinator, which asks for checkpoints, and the nodes in between.
 #[derive(Debug)]
 pub struct Schedule {
+    interval: Interval,
     state: Mutex<State>,
     /// The border that all live inputs should come to without delay.
     due: watch::Sender<Epoch>,
+    /// The last border that a checkpoint was asked for at.
+    asked: watch::Sender<Epoch>,
 }
 
 #[derive(Debug)]
@@ -37,18 +40,55 @@ struct State {
 
 impl Schedule {
     /// A schedule for a flow that begins, or goes on behind a border.
-    pub fn new(passed: Epoch) -> Self {
-        Self { state: Mutex::new(State { wanted: None, highest: passed }), due: watch::Sender::new(passed) }
+    pub fn new(interval: Interval, passed: Epoch) -> Self {
+        let state = Mutex::new(State { wanted: None, highest: passed });
+        Self { interval, state, due: watch::Sender::new(passed), asked: watch::Sender::new(passed) }
     }
 
-    /// Asks for a checkpoint at the next border, or at one that is `epochs` behind the border `last`. Returns the border.
-    pub fn ask(&self, last: Epoch, epochs: u64, then: Then) -> Border {
+    /// Asks for the next checkpoint, the last one having been at the border `last`. Returns its border.
+    pub fn ask(&self, last: Epoch) -> Border {
         let mut state = self.lock();
-        let epoch = Epoch((last.0 + epochs).max(state.highest.0 + 1));
-        let border = Border { epoch, then };
+        let epoch = match self.interval {
+            Interval::Epochs(epochs) => Epoch((last.0 + epochs).max(state.highest.0 + 1)),
+            Interval::Time(_) | Interval::Never => state.highest.next(),
+        };
+        self.set(&mut state, Border { epoch, then: Then::Continue })
+    }
+
+    /// Asks for a last checkpoint, after which inputs stop. None if one is under way, which has to be settled first.
+    pub fn ask_to_stop(&self) -> Option<Border> {
+        let mut state = self.lock();
+        let is_under_way = state.wanted.is_some_and(|border| border.epoch <= state.highest);
+        let border = Border { epoch: state.highest.next(), then: Then::Stop };
+        (!is_under_way).then(|| self.set(&mut state, border))
+    }
+
+    fn set(&self, state: &mut State, border: Border) -> Border {
         state.wanted = Some(border);
-        self.hasten(epoch);
+        // Where checkpoints are counted by epochs, nobody is in a hurry to come to the next.
+        if self.interval == Interval::Never || matches!(self.interval, Interval::Time(_)) || border.then == Then::Stop {
+            self.hasten(border.epoch);
+        }
+        self.asked.send_replace(border.epoch);
         border
+    }
+
+    /// The checkpoint that was asked for is settled.
+    pub fn settled(&self) {
+        self.lock().wanted = None;
+    }
+
+    /// Nobody asks for checkpoints any more, so that nobody has to wait for one.
+    pub fn close(&self) {
+        self.asked.send_replace(Epoch(u64::MAX));
+    }
+
+    /// Waits until an input may come to a border: where checkpoints are counted by epochs, not before it is known whether
+    /// one is taken there.
+    pub async fn may_pass(&self, epoch: Epoch) {
+        let Interval::Epochs(epochs) = self.interval else { return };
+        // The sender lives as long as `self`.
+        let _ = self.asked.subscribe().wait_for(|asked| epoch.0 < asked.0.saturating_add(epochs)).await;
     }
 
     /// An input comes to a border. Whether a checkpoint is taken there.
@@ -94,15 +134,33 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_at_a_border_that_no_input_has_come_to() {
-        let schedule = Schedule::new(Epoch(3));
-        assert_eq!(schedule.ask(Epoch(3), 1, Then::Continue).epoch, Epoch(4));
+        let schedule = Schedule::new(Interval::Time(Duration::ZERO), Epoch(3));
+        assert_eq!(schedule.ask(Epoch(3)).epoch, Epoch(4));
         assert!(schedule.pass(Epoch(4)).is_some());
         assert!(schedule.pass(Epoch(6)).is_none());
         assert!(schedule.wanted(Epoch(4)).is_some());
-        let border = schedule.ask(Epoch(4), 1, Then::Stop);
-        assert_eq!(border, Border { epoch: Epoch(7), then: Then::Stop });
+        assert_eq!(schedule.ask_to_stop(), None, "the one at 4 is under way");
+        schedule.settled();
+        assert_eq!(schedule.ask_to_stop(), Some(Border { epoch: Epoch(7), then: Then::Stop }));
         assert_eq!(*schedule.due().borrow(), Epoch(7));
         assert!(schedule.wanted(Epoch(4)).is_none());
-        assert_eq!(schedule.ask(Epoch(7), 10, Then::Continue).epoch, Epoch(17));
+    }
+
+    #[tokio::test]
+    async fn counted_by_epochs_no_border_is_left_out() {
+        let schedule = Schedule::new(Interval::Epochs(2), Epoch(0));
+        assert_eq!(schedule.ask(Epoch(0)).epoch, Epoch(2));
+        schedule.may_pass(Epoch(3)).await;
+        assert!(schedule.pass(Epoch(3)).is_none());
+        let pass = async { schedule.may_pass(Epoch(4)).await };
+        let ask = async {
+            schedule.settled();
+            schedule.ask(Epoch(2))
+        };
+        let ((), border) = tokio::join!(pass, ask);
+        assert_eq!(border.epoch, Epoch(4));
+        assert!(schedule.pass(Epoch(4)).is_some());
+        schedule.close();
+        schedule.may_pass(Epoch(1000)).await;
     }
 }

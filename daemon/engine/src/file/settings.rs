@@ -60,7 +60,7 @@ pub struct EpochSettings {
 pub struct CheckpointSettings {
     /// How long after one checkpoint the next one is taken, at the next border of an epoch. By default `"10s"`.
     pub interval: Option<Duration>,
-    /// Instead: a checkpoint at every so many borders; or fewer, where writing one takes longer than that.
+    /// Instead: a checkpoint at every so many borders. Inputs wait where writing one takes longer than that.
     #[schemars(range(min = 1))]
     pub epochs: Option<u64>,
     /// How many checkpoints are kept.

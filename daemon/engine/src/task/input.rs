@@ -240,6 +240,7 @@ impl<'a> Cutter<'a> {
     async fn end_epoch(&mut self, input: &mut dyn Input) -> Result<(), Stop> {
         self.ports.check_failed()?;
         self.move_watermark().await?;
+        self.keeping.reporter.schedule().may_pass(self.epoch).await;
         self.keeping.reporter.pass(self.keeping.place, self.epoch, &self.positions);
         let wanted = self.keeping.reporter.schedule().pass(self.epoch);
         if let Some(border) = wanted {

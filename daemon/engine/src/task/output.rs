@@ -45,6 +45,7 @@ async fn write_all(output: &mut dyn Output, mut inputs: Inputs, ports: &Ports, k
             inputs.restore(fan_in, &keeping.edges, keeping.passed);
         }
     }
+    output.border(keeping.passed);
     output.open(keeping.home.as_deref()).await?;
     let mut passed = keeping.passed;
     loop {
@@ -55,6 +56,7 @@ async fn write_all(output: &mut dyn Output, mut inputs: Inputs, ports: &Ports, k
             }
             Event::Barrier(epoch) => {
                 passed = epoch;
+                output.border(epoch);
                 let Some(border) = keeping.wanted(epoch) else { continue };
                 let snapshot = output.stage(border).await?;
                 keeping.report(border, ports, inputs.state(&keeping.edges), snapshot);

@@ -1,6 +1,7 @@
 //! Versions of models: published once, and never changed.
 
 use millstream_core::{Error, Result, ResultExt};
+use millstream_store::crash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,7 @@ impl Registry {
         let model_name = model.to_owned();
         let card = ModelCard { model: model_name, publish_id: publish_id.to_owned(), sha256, created: now(), ..card };
         let version = self.own_a_number(&card).doing(|| format!("publishing model `{model}`"))?;
+        crash::point("version-numbered");
         self.complete(model, version, bytes, &card).doing(|| format!("publishing model `{model}`"))?;
         self.crown_the_first(model)?;
         Ok(version)
@@ -82,8 +84,10 @@ impl Registry {
     fn complete(&self, model: &str, version: u64, bytes: &[u8], card: &ModelCard) -> Result<()> {
         let ModelCard { publish_id, rows, sha256, .. } = card.clone();
         self.store.put_new(&key(model, version, "model.safetensors"), bytes)?;
+        crash::point("version-written");
         let decision = VersionFile { version, publish_id, rows, sha256 };
         self.store.put_new(&key(model, version, "version.json"), &to_json(&decision)?)?;
+        crash::point("version-decided");
         Ok(())
     }
 

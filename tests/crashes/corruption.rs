@@ -1,0 +1,104 @@
+//! Damaged state: whatever was done to a file of it, the flow notices, or comes to the same results.
+
+use std::path::{Path, PathBuf};
+
+use super::Trial;
+use super::graphs::BRANCHED;
+use crate::millstream::Ran;
+
+/// What is done to a file.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Flip(u64),
+    Cut(u64),
+    Delete,
+}
+
+impl Damage {
+    fn of(number: u64) -> Self {
+        match number % 4 {
+            0 | 1 => Self::Flip(number.wrapping_mul(2_654_435_761)),
+            2 => Self::Cut(number.wrapping_mul(40_503)),
+            _ => Self::Delete,
+        }
+    }
+
+    fn apply(self, path: &Path) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let length = bytes.len() as u64;
+        match self {
+            Self::Flip(place) if length > 0 => bytes[(place / 8 % length) as usize] ^= 1 << (place % 8),
+            Self::Cut(place) if length > 0 => bytes.truncate((place % length) as usize),
+            _ => return std::fs::remove_file(path).unwrap(),
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+/// The files that a killed run has left, and that the next one needs: state, and parts of outputs.
+fn files(trial: &Trial) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for folder in ["state", "out"] {
+        collect(&trial.workshop.path(folder), &mut files);
+    }
+    files.retain(|path| path.file_name().is_some_and(|name| name != "owner"));
+    files.sort();
+    files
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        if entry.path().is_dir() { collect(&entry.path(), files) } else { files.push(entry.path()) }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).into_iter().flatten().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() { copy(&entry.path(), &to) } else { _ = std::fs::copy(entry.path(), to).unwrap() }
+    }
+}
+
+fn damage(cases: u64) {
+    let trial = Trial::new(&BRANCHED);
+    assert!(trial.run_until("before-commit:4"));
+    let kept = trial.workshop.path("kept");
+    for folder in ["state", "out", "models"] {
+        copy(&trial.workshop.path(folder), &kept.join(folder));
+    }
+    let mut noticed = 0;
+    for case in 0..cases {
+        trial.begin_anew();
+        for folder in ["state", "out", "models"] {
+            copy(&kept.join(folder), &trial.workshop.path(folder));
+        }
+        let files = files(&trial);
+        let (file, damage) = (&files[case as usize % files.len()], Damage::of(case / files.len() as u64 + case));
+        damage.apply(file);
+        let ran = Ran::from(trial.durable(&[]).output().unwrap());
+        let what = format!("{damage:?} of `{}`", file.strip_prefix(trial.workshop.path("")).unwrap().display());
+        match ran.code {
+            0 => trial.check(&what, &ran),
+            1 => {
+                noticed += 1;
+                let error = ran.json()["error"]["message"].as_str().unwrap().to_owned();
+                let words = ["damaged", "missing", "there is none", "neither there", "other file", "shorter"];
+                assert!(words.iter().any(|word| error.contains(word)), "{what}: {error}");
+            }
+            code => panic!("{what}: exit code {code}: {}", ran.stderr),
+        }
+    }
+    assert!(noticed > cases / 4, "only {noticed} of {cases} were noticed");
+}
+
+#[test]
+fn a_hundred_damages() {
+    damage(100);
+}
+
+#[test]
+#[ignore = "takes minutes; part of the nightly run"]
+fn a_thousand_damages() {
+    damage(1000);
+}
