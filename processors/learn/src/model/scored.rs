@@ -4,7 +4,7 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use millstream_core::{Baselines, Error, Metrics, Parts, Result, State};
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Model, Predictions, Signature};
+use super::{Copies, Input, Model, Predictions, Signature};
 use crate::device::OpenDevice;
 use crate::metrics::{BaselineScores, Recent, Scores};
 
@@ -13,6 +13,7 @@ use crate::metrics::{BaselineScores, Recent, Scores};
 pub struct ScoredModel {
     model: Model,
     board: Board,
+    copies: Copies,
 }
 
 /// All scores of a model.
@@ -52,14 +53,19 @@ const SCORES: &str = "scores";
 impl ScoredModel {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
-        Self { board: Board::new(&signature), model: Model::new(signature) }
+        Self { board: Board::new(&signature), model: Model::new(signature), copies: Copies::default() }
+    }
+
+    /// Makes [`ScoredModel::keep`] quick from the first time on.
+    pub fn prepare(&self) -> Result<()> {
+        self.copies.prepare(&self.model)
     }
 
     /// Adds what it takes to go on from here. It is turned into bytes later, so that nobody waits for it.
-    pub fn keep(&self, parts: &mut Parts) {
-        let model = self.model.clone();
-        parts.put_bytes_later(MODEL, move || model.save());
+    pub fn keep(&self, parts: &mut Parts) -> Result<()> {
+        self.copies.keep(MODEL, &self.model, parts)?;
         parts.put_later(SCORES, self.board.clone());
+        Ok(())
     }
 
     /// Goes on from what a model of the same signature has kept; on the CPU, until something else is said.
