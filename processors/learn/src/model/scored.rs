@@ -139,3 +139,36 @@ impl ScoredModel {
         self.board.baselines.metrics()
     }
 }
+
+#[cfg(all(test, feature = "candle"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use millstream_testkit::table;
+
+    use super::*;
+    use crate::{Features, Missing};
+
+    #[test]
+    fn a_network_on_a_device_is_restored_to_it() {
+        let rows = table("a:float64 c y:boolean\n 1 u true\n 2 v false\n 3 w true\n 4 v false\n 5 u true");
+        let estimator = r#"{ "type": "network", "layers": [{ "dense": 5 }, { "dropout": 0.5 }], "batch_rows": 2 }"#;
+        let estimator = serde_json::from_str(estimator).unwrap();
+        let features = Features::Listed(vec!["a".into(), "c".into()]);
+        let signature = Signature::plan(&rows.schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
+        let device = OpenDevice::Candle(candle_core::Device::Cpu);
+        let mut model = ScoredModel::new(signature.clone());
+        model.compute_on(&device).unwrap();
+        model.step_batch(&rows).unwrap();
+        let (mut parts, file) = (Parts::default(), model.model().save().unwrap());
+        model.keep(&mut parts).unwrap();
+        model.step_batch(&rows).unwrap();
+        let state = parts.into_state().unwrap();
+        assert!(state.bytes(MODEL).unwrap() == file);
+        let mut resumed = ScoredModel::new(signature);
+        resumed.restore(&state).unwrap();
+        resumed.compute_on(&device).unwrap();
+        resumed.step_batch(&rows).unwrap();
+        assert!(resumed.model().save().unwrap() == model.model().save().unwrap());
+        assert_eq!(format!("{:?}", resumed.metrics()), format!("{:?}", model.metrics()));
+    }
+}
