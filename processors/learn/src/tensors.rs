@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use arrow::datatypes::{ArrowNativeType, ToByteSlice};
 use millstream_core::{Error, Result, ResultExt};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
@@ -63,30 +64,47 @@ impl Tensors {
     }
 
     pub fn put_f64(&mut self, name: &str, shape: &[usize], values: &[f64]) {
-        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        self.put(name, Dtype::F64, shape, joined(values, f64::to_le_bytes));
+        self.put(name, Dtype::F64, shape, [values]);
     }
 
     pub fn put_f32(&mut self, name: &str, shape: &[usize], values: &[f32]) {
-        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        self.put(name, Dtype::F32, shape, joined(values, f32::to_le_bytes));
+        self.put(name, Dtype::F32, shape, [values]);
+    }
+
+    /// Values that come in rows.
+    pub fn put_rows<'a>(&mut self, name: &str, shape: &[usize], rows: impl IntoIterator<Item = &'a [f32]>) {
+        self.put(name, Dtype::F32, shape, rows);
     }
 
     pub fn put_u32(&mut self, name: &str, shape: &[usize], values: &[u32]) {
-        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        self.put(name, Dtype::U32, shape, joined(values, u32::to_le_bytes));
+        self.put(name, Dtype::U32, shape, [values]);
     }
 
     pub fn put_u64(&mut self, name: &str, values: &[u64]) {
-        self.put(name, Dtype::U64, &[values.len()], joined(values, u64::to_le_bytes));
+        self.put(name, Dtype::U64, &[values.len()], [values]);
     }
 
     pub fn put_u8(&mut self, name: &str, values: &[u8]) {
-        self.put(name, Dtype::U8, &[values.len()], values.to_vec());
+        self.put(name, Dtype::U8, &[values.len()], [values]);
     }
 
-    fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) {
-        self.tensors.insert(name.to_owned(), Tensor { dtype, shape: shape.to_vec(), data });
+    /// A tensor of that name is overwritten, and its memory used again.
+    fn put<'a, T: ArrowNativeType>(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        rows: impl IntoIterator<Item = &'a [T]>,
+    ) {
+        // Arrow's arrays need such machines, too.
+        const { assert!(cfg!(target_endian = "little"), "bytes of numbers are copied as they are") };
+        let empty = || Tensor { dtype, shape: Vec::new(), data: Vec::new() };
+        let tensor = self.tensors.entry(name.to_owned()).or_insert_with(empty);
+        (tensor.dtype, tensor.shape) = (dtype, shape.to_vec());
+        tensor.data.clear();
+        tensor.data.reserve_exact(size_of::<T>() * shape.iter().product::<usize>());
+        rows.into_iter().for_each(|row| tensor.data.extend_from_slice(row.to_byte_slice()));
+        debug_assert_eq!(tensor.data.len(), size_of::<T>() * shape.iter().product::<usize>());
     }
 
     /// The name of a tensor with a number in it that is infinite or none.
@@ -148,11 +166,6 @@ impl Tensors {
     }
 }
 
-/// The bytes of all values. Fixed numbers of bytes are put together as quickly as they could be copied.
-fn joined<T: Copy, const N: usize>(values: &[T], to_bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-    values.iter().map(|value| to_bytes(*value)).collect::<Vec<_>>().into_flattened()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -164,9 +177,26 @@ mod tests {
         tensors.put_f64("b.weights", &[2, 2], &[1.0, -0.0, f64::MIN_POSITIVE, 1e300]);
         tensors.put_u64("a.ends", &[1, u64::MAX]);
         tensors.put_u8("a.values", "größe".as_bytes());
+        tensors.put_rows("c.rows", &[2, 1], [&[0.5, -1.5][..1], &[f32::MAX]]);
         let bytes = tensors.write("{}").unwrap();
         assert_eq!(Tensors::read(&bytes).unwrap(), (tensors.clone(), "{}".to_owned()));
         assert_eq!(tensors.write("{}").unwrap(), bytes);
+        let values = tensors.f64s("b.weights", &[2, 2]).unwrap();
+        assert_eq!(
+            values.into_iter().map(f64::to_bits).collect::<Vec<_>>(),
+            [1.0, -0.0, f64::MIN_POSITIVE, 1e300].map(f64::to_bits)
+        );
+        assert_eq!(tensors.f32s("c.rows", &[2, 1]).unwrap(), [0.5, f32::MAX]);
+    }
+
+    #[test]
+    fn what_is_overwritten_leaves_nothing() {
+        let mut tensors = Tensors::default();
+        tensors.put_f64("a", &[3], &[1.0, 2.0, 3.0]);
+        tensors.put_f64("a", &[1, 2], &[4.0, 5.0]);
+        let mut fresh = Tensors::default();
+        fresh.put_f64("a", &[1, 2], &[4.0, 5.0]);
+        assert_eq!(tensors, fresh);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A model: encoders and an estimator, which read record batches and learn row by row.
 
 mod by_row;
+mod copies;
 mod in_batches;
 mod predictions;
 mod scored;
@@ -11,6 +12,7 @@ use millstream_core::{Error, Result};
 use sha2::{Digest, Sha256};
 
 use by_row::ByRow;
+use copies::Copies;
 use in_batches::InBatches;
 pub use predictions::{Predictions, prediction_fields};
 pub(crate) use predictions::{likeliest, positive};
@@ -169,10 +171,20 @@ impl Model {
 
     fn tensors(&self) -> Result<Tensors> {
         let mut tensors = Tensors::default();
-        tensors.put_u64("rows", &[self.rows]);
-        self.encoders.save(&mut tensors);
-        self.estimator.save(&mut tensors)?;
+        self.put_into(&mut tensors)?;
         Ok(tensors)
+    }
+
+    /// Overwrites tensors of the same model.
+    fn put_into(&self, tensors: &mut Tensors) -> Result<()> {
+        tensors.put_u64("rows", &[self.rows]);
+        self.encoders.save(tensors);
+        self.estimator.save(tensors)
+    }
+
+    /// Whether a clone costs next to nothing.
+    fn is_shared(&self) -> bool {
+        matches!(&self.estimator, Estimator::InBatches(network) if network.is_shared())
     }
 
     /// The model of a file. It goes on learning as if it had never been written.

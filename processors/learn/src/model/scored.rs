@@ -4,7 +4,7 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use millstream_core::{Baselines, Error, Metrics, Parts, Result, State};
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Model, Predictions, Signature};
+use super::{Copies, Input, Model, Predictions, Signature};
 use crate::device::OpenDevice;
 use crate::metrics::{BaselineScores, Recent, Scores};
 
@@ -13,6 +13,7 @@ use crate::metrics::{BaselineScores, Recent, Scores};
 pub struct ScoredModel {
     model: Model,
     board: Board,
+    copies: Copies,
 }
 
 /// All scores of a model.
@@ -52,14 +53,19 @@ const SCORES: &str = "scores";
 impl ScoredModel {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
-        Self { board: Board::new(&signature), model: Model::new(signature) }
+        Self { board: Board::new(&signature), model: Model::new(signature), copies: Copies::default() }
+    }
+
+    /// Makes [`ScoredModel::keep`] quick from the first time on.
+    pub fn prepare(&self) -> Result<()> {
+        self.copies.prepare(&self.model)
     }
 
     /// Adds what it takes to go on from here. It is turned into bytes later, so that nobody waits for it.
-    pub fn keep(&self, parts: &mut Parts) {
-        let model = self.model.clone();
-        parts.put_bytes_later(MODEL, move || model.save());
+    pub fn keep(&self, parts: &mut Parts) -> Result<()> {
+        self.copies.keep(MODEL, &self.model, parts)?;
         parts.put_later(SCORES, self.board.clone());
+        Ok(())
     }
 
     /// Goes on from what a model of the same signature has kept; on the CPU, until something else is said.
@@ -131,5 +137,38 @@ impl ScoredModel {
     /// What predictions without a model reach on the rows that were learned.
     pub fn baselines(&self) -> Baselines {
         self.board.baselines.metrics()
+    }
+}
+
+#[cfg(all(test, feature = "candle"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use millstream_testkit::table;
+
+    use super::*;
+    use crate::{Features, Missing};
+
+    #[test]
+    fn a_network_on_a_device_is_restored_to_it() {
+        let rows = table("a:float64 c y:boolean\n 1 u true\n 2 v false\n 3 w true\n 4 v false\n 5 u true");
+        let estimator = r#"{ "type": "network", "layers": [{ "dense": 5 }, { "dropout": 0.5 }], "batch_rows": 2 }"#;
+        let estimator = serde_json::from_str(estimator).unwrap();
+        let features = Features::Listed(vec!["a".into(), "c".into()]);
+        let signature = Signature::plan(&rows.schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
+        let device = OpenDevice::Candle(candle_core::Device::Cpu);
+        let mut model = ScoredModel::new(signature.clone());
+        model.compute_on(&device).unwrap();
+        model.step_batch(&rows).unwrap();
+        let (mut parts, file) = (Parts::default(), model.model().save().unwrap());
+        model.keep(&mut parts).unwrap();
+        model.step_batch(&rows).unwrap();
+        let state = parts.into_state().unwrap();
+        assert!(state.bytes(MODEL).unwrap() == file);
+        let mut resumed = ScoredModel::new(signature);
+        resumed.restore(&state).unwrap();
+        resumed.compute_on(&device).unwrap();
+        resumed.step_batch(&rows).unwrap();
+        assert!(resumed.model().save().unwrap() == model.model().save().unwrap());
+        assert_eq!(format!("{:?}", resumed.metrics()), format!("{:?}", model.metrics()));
     }
 }

@@ -138,6 +138,7 @@ impl ProcessorSettings for TrainSettings {
         let build = Box::new(move || {
             trainer.device = device::open(device)?;
             trainer.model.compute_on(&trainer.device)?;
+            trainer.model.prepare()?;
             Ok(Box::new(trainer) as Box<dyn Processor>)
         });
         Ok(ProcessorPlan { ports, uses: vec![uses], fails: true, build })
@@ -224,7 +225,7 @@ impl Processor for Trainer {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        self.model.keep(&mut snapshot.state);
+        self.model.keep(&mut snapshot.state)?;
         snapshot.state.put(PUBLISHED, &(self.published_rows, self.version.load(Ordering::Relaxed)))?;
         staged::keep(std::mem::take(&mut self.staged), &mut snapshot.staged)?;
         Ok(snapshot)

@@ -5,6 +5,7 @@
 //! and gradients where there are embeddings, which live on the host. Where the device's memory does not suffice, rows are
 //! computed in parts.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::vector::padded;
 pub(super) struct Candle {
     plan: Arc<Plan>,
     device: Device,
-    /// All parameters one behind the other, as in [`Lists`].
+    /// All parameters one behind the other, as in [`Lists`] but without padding.
     parameters: Tensor,
     first: Tensor,
     second: Tensor,
@@ -34,7 +35,11 @@ pub(super) struct Candle {
 
 impl Candle {
     pub fn new(plan: Arc<Plan>, lists: &Lists, device: Device) -> millstream_core::Result<Self> {
-        let put = |list: &[f32]| Tensor::from_slice(list, list.len(), &device);
+        let put = |list: &[f32]| {
+            let rows = plan.parameters.iter().flat_map(|parameter| parameter.rows_of(list));
+            let list = rows.collect::<Vec<_>>().concat();
+            Tensor::from_vec(list, plan.size(), &device)
+        };
         let put_all = || Ok::<_, Error>([put(&lists.parameters)?, put(&lists.first)?, put(&lists.second)?]);
         let [parameters, first, second] = put_all().doing(|| "moving the network to its device")?;
         Ok(Self { plan, gradient: parameters.clone(), device, parameters, first, second, input_gradient: Vec::new() })
@@ -288,14 +293,22 @@ impl Engine for Candle {
         Candle::follow(self, step).doing(|| "moving parameters on the device")
     }
 
-    fn lists(&self) -> millstream_core::Result<Lists> {
-        let get = |list: &Tensor| list.to_vec1::<f32>().doing(|| "reading parameters from the device");
-        Ok(Lists { parameters: get(&self.parameters)?, first: get(&self.first)?, second: get(&self.second)? })
+    fn lists(&self) -> millstream_core::Result<Cow<'_, Lists>> {
+        let get = |list: &Tensor| {
+            let list = list.to_vec1::<f32>().doing(|| "reading parameters from the device")?;
+            Ok::<_, millstream_core::Error>(self.plan.pad(&list))
+        };
+        let (parameters, first, second) = (get(&self.parameters)?, get(&self.first)?, get(&self.second)?);
+        Ok(Cow::Owned(Lists { parameters, first, second }))
     }
 
     fn another(&self) -> Box<dyn Engine> {
         // Tensors are never changed in place, so that two networks can share them.
         Box::new(self.clone())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 }
 

@@ -1,5 +1,6 @@
 //! Networks on the CPU.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use millstream_core::Result;
@@ -14,19 +15,13 @@ use crate::vector::padded;
 #[derive(Debug)]
 pub(super) struct Cpu {
     plan: Arc<Plan>,
-    /// With padding.
     pub(super) lists: Lists,
     pub(super) gradient: Vec<f32>,
     pub(super) trace: Trace,
 }
 
 impl Cpu {
-    pub fn new(plan: Arc<Plan>, lists: &Lists) -> Self {
-        let lists = Lists {
-            parameters: plan.pad(&lists.parameters),
-            first: plan.pad(&lists.first),
-            second: plan.pad(&lists.second),
-        };
+    pub fn new(plan: Arc<Plan>, lists: Lists) -> Self {
         Self { plan, lists, gradient: Vec::new(), trace: Trace::default() }
     }
 }
@@ -77,14 +72,11 @@ impl Engine for Cpu {
         Ok(())
     }
 
-    fn lists(&self) -> Result<Lists> {
-        let unpad = |list: &[f32]| self.plan.unpad(list);
-        let Lists { parameters, first, second } = &self.lists;
-        Ok(Lists { parameters: unpad(parameters), first: unpad(first), second: unpad(second) })
+    fn lists(&self) -> Result<Cow<'_, Lists>> {
+        Ok(Cow::Borrowed(&self.lists))
     }
 
     fn another(&self) -> Box<dyn Engine> {
-        let (plan, lists) = (self.plan.clone(), self.lists.clone());
-        Box::new(Self { plan, lists, gradient: Vec::new(), trace: Trace::default() })
+        Box::new(Self::new(self.plan.clone(), self.lists.clone()))
     }
 }

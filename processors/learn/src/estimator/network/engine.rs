@@ -1,5 +1,6 @@
 //! What computes the layers of a network: a place for its parameters, and the arithmetic over them.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use millstream_core::Result;
@@ -29,14 +30,19 @@ pub(super) trait Engine: Debug + Send + Sync {
     fn follow(&mut self, step: Step) -> Result<()>;
 
     /// The parameters, and what the optimizer remembers of them.
-    fn lists(&self) -> Result<Lists>;
+    fn lists(&self) -> Result<Cow<'_, Lists>>;
 
     /// Another of the same, for a clone of the network.
     fn another(&self) -> Box<dyn Engine>;
+
+    /// Whether that shares the parameters, so that it costs next to nothing.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
-/// All parameters one behind the other, and what the optimizer remembers of each: the mean of its gradients, or its last
-/// step; and the mean of their squares.
+/// All parameters one behind the other, with padding, and what the optimizer remembers of each: the mean of its gradients,
+/// or its last step; and the mean of their squares.
 #[derive(Clone, Debug)]
 pub(super) struct Lists {
     pub parameters: Vec<f32>,
@@ -52,7 +58,12 @@ impl Lists {
     }
 
     /// Each under the name that stands before those of the parameters in a file.
-    pub fn named(&mut self) -> [(&'static str, &mut Vec<f32>); 3] {
+    pub fn named(&self) -> [(&'static str, &Vec<f32>); 3] {
+        [("estimator", &self.parameters), ("optimizer.first", &self.first), ("optimizer.second", &self.second)]
+    }
+
+    /// The same, to be changed.
+    pub fn named_mut(&mut self) -> [(&'static str, &mut Vec<f32>); 3] {
         [
             ("estimator", &mut self.parameters),
             ("optimizer.first", &mut self.first),

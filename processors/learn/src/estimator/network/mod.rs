@@ -111,7 +111,7 @@ impl Network {
             settings: settings.clone(),
             objective: Objective { loss: settings.loss(shape.classes > 0), outputs },
             classes: shape.classes,
-            engine: Box::new(Cpu::new(plan.clone(), &Lists::new(plan.start(settings.seed)))),
+            engine: Box::new(Cpu::new(plan.clone(), Lists::new(plan.pad(&plan.start(settings.seed))))),
             plan,
             embeddings: Embeddings::new(shape.slots, size, settings.seed),
             batches: 0,
@@ -122,13 +122,18 @@ impl Network {
 
     /// Goes on computing on a device.
     pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
-        let (plan, lists) = (self.plan.clone(), self.engine.lists()?);
+        let (plan, lists) = (self.plan.clone(), self.engine.lists()?.into_owned());
         self.engine = match device {
-            OpenDevice::Cpu => Box::new(Cpu::new(plan, &lists)),
+            OpenDevice::Cpu => Box::new(Cpu::new(plan, lists)),
             #[cfg(feature = "candle")]
             OpenDevice::Candle(device) => Box::new(candle::Candle::new(plan, &lists, device.clone())?),
         };
         Ok(())
+    }
+
+    /// Whether a clone costs next to nothing, since the parameters are on a device, and shared there.
+    pub fn is_shared(&self) -> bool {
+        self.engine.is_shared()
     }
 
     /// How many numbers a prediction has.
@@ -205,7 +210,7 @@ impl Network {
         for (prefix, list) in self.engine.lists()?.named() {
             for parameter in &self.plan.parameters {
                 let name = format!("{prefix}.{}", parameter.name);
-                tensors.put_f32(&name, &shape(parameter), &list[parameter.range()]);
+                tensors.put_rows(&name, &shape(parameter), parameter.rows_of(list));
             }
         }
         self.embeddings.save(tensors);
@@ -216,14 +221,14 @@ impl Network {
 
     /// Reads what was learned into a new network.
     pub fn load(&mut self, tensors: &Tensors) -> Result<()> {
-        let mut lists = Lists::new(vec![0.0; self.plan.size()]);
-        for (prefix, list) in lists.named() {
+        let mut lists = Lists::new(vec![0.0; self.plan.padded_size()]);
+        for (prefix, list) in lists.named_mut() {
             for parameter in &self.plan.parameters {
                 let values = tensors.f32s(&format!("{prefix}.{}", parameter.name), &shape(parameter))?;
-                list[parameter.range()].copy_from_slice(&values);
+                parameter.put(&values, list);
             }
         }
-        self.engine = Box::new(Cpu::new(self.plan.clone(), &lists));
+        self.engine = Box::new(Cpu::new(self.plan.clone(), lists));
         self.embeddings.load(tensors)?;
         let batches = tensors.u64s("optimizer.batches")?;
         // So many that none will ever be reached are a damage.

@@ -68,9 +68,22 @@ impl Parameter {
         self.rows * self.columns
     }
 
+    /// Puts its values, one row behind the other, into a list with padding.
+    pub fn put(&self, values: &[f32], into: &mut [f32]) {
+        let rows = into[self.padded_range()].chunks_exact_mut(padded(self.columns));
+        rows.zip(values.chunks_exact(self.columns))
+            .for_each(|(row, values)| row[..self.columns].copy_from_slice(values));
+    }
+
     /// Where it stands in a list of all parameters.
     pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.size()
+    }
+
+    /// Its rows in a list with padding, without theirs.
+    pub fn rows_of<'a>(&self, list: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+        let columns = self.columns;
+        list[self.padded_range()].chunks_exact(padded(columns)).map(move |row| &row[..columns])
     }
 
     /// Where it stands in a list with padding.
@@ -137,22 +150,7 @@ impl Plan {
     /// A list of all parameters, with the rows of each as long as [`padded`] says.
     pub fn pad(&self, list: &[f32]) -> Vec<f32> {
         let mut into = vec![0.0; self.padded_size()];
-        for parameter in &self.parameters {
-            let rows = into[parameter.padded_range()].chunks_exact_mut(padded(parameter.columns));
-            for (row, values) in rows.zip(list[parameter.range()].chunks_exact(parameter.columns)) {
-                row[..parameter.columns].copy_from_slice(values);
-            }
-        }
-        into
-    }
-
-    /// The reverse.
-    pub fn unpad(&self, list: &[f32]) -> Vec<f32> {
-        let mut into = Vec::with_capacity(self.size());
-        for parameter in &self.parameters {
-            let rows = list[parameter.padded_range()].chunks_exact(padded(parameter.columns));
-            rows.for_each(|row| into.extend_from_slice(&row[..parameter.columns]));
-        }
+        self.parameters.iter().for_each(|parameter| parameter.put(&list[parameter.range()], &mut into));
         into
     }
 
