@@ -35,6 +35,10 @@ pub const POINTS: &[&str] = &[
     "manifest-removed",
     "blob-removed",
     "collected",
+    // The store, under all of these.
+    "store-before-link",
+    "store-after-link",
+    "store-delete",
 ];
 
 struct Wanted {

@@ -4,13 +4,18 @@
 //! exactly one wins, and what it wrote is either there whole and for good or not at all. Nothing is ever overwritten.
 
 pub mod crash;
+mod files;
 mod key;
 mod local;
+
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 
 use std::path::Path;
 
 use millstream_core::{Error, Result};
 
+pub use files::{Entry, Files, LocalFiles, NewFile};
 pub use local::LocalStore;
 
 /// Keeps bytes under keys: relative paths with `/` between their parts, such as `fraud/versions/00000003/card.json`.
