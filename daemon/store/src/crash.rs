@@ -36,6 +36,14 @@ pub const POINTS: &[&str] = &[
     "blob-removed",
     "collected",
     // The store, under all of these.
+    // The ingest log.
+    "log-append",
+    "log-before-sync",
+    "log-after-sync",
+    "log-roll",
+    "log-trim",
+    "log-cut-tail",
+    // The store, under all of these.
     "store-before-link",
     "store-after-link",
     "store-delete",

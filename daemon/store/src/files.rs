@@ -22,6 +22,9 @@ pub trait Files: fmt::Debug + Send + Sync {
     /// All bytes of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
+    /// How many bytes a file has.
+    fn size(&self, path: &Path) -> io::Result<u64>;
+
     /// Whether there is a file or a folder of that name.
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
@@ -94,6 +97,10 @@ impl Files for LocalFiles {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         fs::read(path)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

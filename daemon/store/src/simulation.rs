@@ -329,6 +329,10 @@ impl Files for Simulation {
         self.look(|disk| Ok(disk.inodes[disk.inode(path)?].bytes.clone()))
     }
 
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        self.look(|disk| Ok(disk.inodes[disk.inode(path)?].bytes.len() as u64))
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         self.look(|disk| Ok(disk.names.contains_key(path)))
     }
