@@ -35,7 +35,6 @@ pub const POINTS: &[&str] = &[
     "manifest-removed",
     "blob-removed",
     "collected",
-    // The store, under all of these.
     // The ingest log.
     "log-append",
     "log-before-sync",
