@@ -54,8 +54,11 @@ pub struct Log {
 /// A record that waits to be written, and who waits for it.
 struct Waiting {
     entry: Entry,
-    answer: oneshot::Sender<Result<u64>>,
+    answer: Answer,
 }
+
+/// Told the number of a record that has become durable, or why it has not.
+type Answer = Box<dyn FnOnce(Result<u64>) + Send>;
 
 impl Log {
     /// Opens the log in a folder, which is created if need be.
@@ -81,19 +84,34 @@ impl Log {
     /// # Errors
     /// If the log is full, or the disk, or the disk failed. It may work again later; the record has been forgotten then.
     pub async fn append(&self, payload: Vec<u8>, rows: u32) -> Result<u64> {
-        if payload.len() > MAX_PAYLOAD || rows == 0 {
+        let (sender, answer) = oneshot::channel();
+        // Whoever has stopped waiting does not want to know.
+        self.append_then(payload, rows, move |number| drop(sender.send(number)));
+        answer.await.map_err(|_| Error::new("the log is closed"))?
+    }
+
+    /// Appends a record of so many rows, at least one, and calls `then` with what [`append`](Self::append) would return. That
+    /// is called by the thread that writes the log, and so must be quick.
+    pub fn append_then(&self, payload: Vec<u8>, rows: u32, then: impl FnOnce(Result<u64>) + Send + 'static) {
+        let entry = Entry { payload, rows };
+        if let Err(error) = self.reserve(&entry) {
+            return then(Err(error));
+        }
+        if let Some(queue) = &self.queue {
+            // The thread ends when the queue does; if it panicked, the answer is dropped.
+            let _ = queue.send(Waiting { entry, answer: Box::new(then) });
+        }
+    }
+
+    fn reserve(&self, entry: &Entry) -> Result<()> {
+        if entry.payload.len() > MAX_PAYLOAD || entry.rows == 0 {
             return Err(Error::new("a record must have a row, and at most 1 GiB"));
         }
-        let entry = Entry { payload, rows };
-        let (bytes, most) = (entry.bytes(), self.options.max_bytes);
-        if !self.segments.reserve(bytes, most) {
-            return Err(Error::new(format!("the log is full: it holds {} of {most} bytes", self.segments.bytes())));
+        let most = self.options.max_bytes;
+        match self.segments.reserve(entry.bytes(), most) {
+            true => Ok(()),
+            false => Err(Error::new(format!("the log is full: it holds {} of {most} bytes", self.segments.bytes()))),
         }
-        let (answer, answered) = oneshot::channel();
-        let closed = || Error::new("the log is closed");
-        let queue = self.queue.as_ref().ok_or_else(closed)?;
-        queue.send(Waiting { entry, answer }).map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
     }
 
     /// Reads from the record that holds row `number` on.
@@ -151,8 +169,7 @@ fn write(writer: &mut Writer, group: Vec<Waiting>) {
     let mut number = *written.as_ref().unwrap_or(&0);
     for (entry, answer) in entries.iter().zip(answers) {
         let result = written.as_ref().map(|_| number);
-        // Whoever has stopped waiting does not want to know.
-        let _ = answer.send(result.map_err(|error| Error::new(format!("writing the log: {error}"))));
+        answer(result.map_err(|error| Error::new(format!("writing the log: {error}"))));
         number += u64::from(entry.rows);
     }
 }
