@@ -2,6 +2,7 @@
 
 mod drop;
 mod file;
+mod http_listen;
 mod stdin;
 mod stdout;
 mod text;
@@ -12,6 +13,7 @@ use millstream_core::Registry;
 pub fn register(registry: &mut Registry) {
     registry.input::<file::FileInput>();
     registry.input::<stdin::StdinInput>();
+    registry.input::<http_listen::HttpListenInput>();
     registry.output::<file::FileOutput>();
     registry.output::<stdout::StdoutOutput>();
     registry.output::<drop::DropOutput>();

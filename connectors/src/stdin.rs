@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use crate::text;
+use crate::text::{self, StreamFormat};
 
 /// Reads rows from the standard input, until it is closed.
 ///
@@ -44,27 +44,6 @@ pub struct StdinInput {
     /// CSV: the cells that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
-}
-
-/// The formats that can be read while they are written.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum StreamFormat {
-    /// Comma-separated values.
-    Csv,
-    /// One JSON object a line.
-    Ndjson,
-    /// Another name for `ndjson`.
-    Json,
-}
-
-impl From<StreamFormat> for Format {
-    fn from(format: StreamFormat) -> Self {
-        match format {
-            StreamFormat::Csv => Self::Csv,
-            StreamFormat::Ndjson | StreamFormat::Json => Self::Ndjson,
-        }
-    }
 }
 
 impl Kind for StdinInput {

@@ -2,7 +2,30 @@
 
 use arrow::datatypes::Schema;
 use millstream_core::{Problem, type_name};
-use millstream_formats::{CsvOptions, Timezone, nested_column, parse_timezone};
+use millstream_formats::{CsvOptions, Format, Timezone, nested_column, parse_timezone};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The formats that can be read while they are written.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamFormat {
+    /// Comma-separated values.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+    /// Another name for `ndjson`.
+    Json,
+}
+
+impl From<StreamFormat> for Format {
+    fn from(format: StreamFormat) -> Self {
+        match format {
+            StreamFormat::Csv => Self::Csv,
+            StreamFormat::Ndjson | StreamFormat::Json => Self::Ndjson,
+        }
+    }
+}
 
 /// How many rows are looked at to find the types of columns.
 pub const INFER_ROWS: usize = 10_000;

@@ -43,6 +43,23 @@ impl BadRow {
 }
 
 impl Rows {
+    /// Adds the rows of a source that begins at `position`.
+    pub fn append(&mut self, other: Self, position: u64) {
+        self.batches.extend(other.batches.into_iter().map(|(start, rows)| (position + start, rows)));
+        let moved = |row: BadRow| BadRow { position: position + row.position, ..row };
+        self.failed.extend(other.failed.into_iter().map(moved));
+    }
+
+    /// How many there are, good and bad ones.
+    pub fn len(&self) -> usize {
+        self.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>() + self.failed.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Drops the rows before a position.
     pub fn drop_before(&mut self, position: u64) {
         self.failed.retain(|row| row.position >= position);
@@ -82,7 +99,7 @@ impl Rows {
     }
 
     /// Joins batches that follow each other without a gap.
-    pub(crate) fn join_neighbours(&mut self) -> Result<()> {
+    pub fn join_neighbours(&mut self) -> Result<()> {
         let mut joined: Vec<(u64, RecordBatch)> = Vec::new();
         let mut run: Vec<RecordBatch> = Vec::new();
         let mut next = 0;

@@ -39,6 +39,17 @@ pub const POINTS: &[&str] = &[
     "manifest-removed",
     "blob-removed",
     "collected",
+    // The ingest log.
+    "log-append",
+    "log-before-sync",
+    "log-after-sync",
+    "log-roll",
+    "log-trim",
+    "log-cut-tail",
+    // The store, under all of these.
+    "store-before-link",
+    "store-after-link",
+    "store-delete",
 ];
 
 struct Wanted {

@@ -2,16 +2,25 @@
 //!
 //! The one operation that everything rests on is [`Store::put_new`]: of several processes that create the same key,
 //! exactly one wins, and what it wrote is either there whole and for good or not at all. Nothing is ever overwritten.
+//!
+//! Beside it there is the [`Log`], for inputs that can't be asked for the same rows again.
 
 pub mod crash;
+mod files;
 mod key;
 mod local;
+mod log;
+
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 
 use std::path::Path;
 
 use millstream_core::{Error, Result};
 
+pub use files::{Entry, Files, LocalFiles, NewFile};
 pub use local::LocalStore;
+pub use log::{Log, LogOptions, LogReader, Record};
 
 /// Keeps bytes under keys: relative paths with `/` between their parts, such as `fraud/versions/00000003/card.json`.
 ///

@@ -1,14 +1,15 @@
 //! A store in a local folder: a key is a file.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_core::{Result, ResultExt};
 
-use crate::{Store, key};
+use crate::files::{create_folders, hidden, is_missing, parent};
+use crate::{Files, LocalFiles, NewFile, Store, crash, key};
 
 /// Keeps each key in a file of a folder.
 ///
@@ -17,25 +18,110 @@ use crate::{Store, key};
 /// never listed.
 #[derive(Clone, Debug)]
 pub struct LocalStore {
+    files: Arc<dyn Files>,
     folder: PathBuf,
+    /// The folders whose names are known to be durable.
+    durable: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl LocalStore {
     /// The store in `folder`, which is created by the first `put_new`.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self::on(Arc::new(LocalFiles), folder)
+    }
+
+    /// The store in a folder of another file system.
+    pub fn on(files: Arc<dyn Files>, folder: impl Into<PathBuf>) -> Self {
+        Self { files, folder: folder.into(), durable: Arc::default() }
     }
 
     fn path(&self, key: &str) -> Result<PathBuf> {
         key::check(key)?;
         Ok(self.folder.join(key))
     }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<bool> {
+        self.create_folder(parent(path))?;
+        if self.files.exists(path)? {
+            // Whoever created it may not have made its name durable yet.
+            return self.sync_parent(path).map(|()| false);
+        }
+        let (hidden, file) = self.create_hidden(path)?;
+        let linked = self.write_and_link(file, bytes, &hidden, path);
+        // If it stays, it costs space and is never listed.
+        let _ = self.files.remove(&hidden);
+        match linked {
+            Ok(()) => self.sync_parent(path).map(|()| true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.sync_parent(path).map(|()| false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_and_link(&self, mut file: Box<dyn NewFile>, bytes: &[u8], hidden: &Path, path: &Path) -> io::Result<()> {
+        file.append(bytes)?;
+        file.sync()?;
+        crash::point("store-before-link");
+        self.files.hard_link(hidden, path)?;
+        crash::point("store-after-link");
+        Ok(())
+    }
+
+    /// A new hidden file beside `path`, of a name that no other thread, process or machine uses.
+    fn create_hidden(&self, path: &Path) -> io::Result<(PathBuf, Box<dyn NewFile>)> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let hidden = hidden(path, NEXT.fetch_add(1, Ordering::Relaxed));
+            match self.files.create_new(&hidden) {
+                Ok(file) => return Ok((hidden, file)),
+                // Left by a crash, or by a process of the same number on another machine.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        create_folders(&*self.files, folder, &mut durable)
+    }
+
+    /// Makes durable that a name appeared in its folder or left it.
+    fn sync_parent(&self, path: &Path) -> io::Result<()> {
+        self.files.sync_folder(parent(path))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match self.files.remove(path) {
+            Err(error) if !is_missing(&error) => return Err(error),
+            // One that is gone may have been removed by a call that could not make that durable.
+            _ => crash::point("store-delete"),
+        }
+        match self.sync_parent(path) {
+            Err(error) if is_missing(&error) => Ok(()),
+            synced => synced,
+        }
+    }
+
+    fn collect(&self, folder: &Path, prefix: &str, keys: &mut Vec<String>) -> io::Result<()> {
+        let entries = match self.files.list(folder) {
+            Err(error) if is_missing(&error) => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries.into_iter().filter(|entry| !entry.name.starts_with('.')) {
+            let key = if prefix.is_empty() { entry.name.clone() } else { format!("{prefix}/{}", entry.name) };
+            match entry.is_folder {
+                true => self.collect(&folder.join(&entry.name), &key, keys)?,
+                false => keys.push(key),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Store for LocalStore {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path(key)?;
-        match fs::read(&path) {
+        match self.files.read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error).doing(|| format!("reading `{}`", path.display())),
@@ -44,14 +130,14 @@ impl Store for LocalStore {
 
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
         let path = self.path(key)?;
-        create(&path, bytes).doing(|| format!("writing `{}`", path.display()))
+        self.create(&path, bytes).doing(|| format!("writing `{}`", path.display()))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<String>> {
         let start = prefix.rfind('/').map_or("", |end| &prefix[..end]);
         let folder = if start.is_empty() { self.folder.clone() } else { self.path(start)? };
         let mut keys = Vec::new();
-        collect(&folder, start, &mut keys).doing(|| format!("listing `{}`", folder.display()))?;
+        self.collect(&folder, start, &mut keys).doing(|| format!("listing `{}`", folder.display()))?;
         keys.retain(|key| key.starts_with(prefix));
         keys.sort_unstable();
         Ok(keys)
@@ -59,99 +145,14 @@ impl Store for LocalStore {
 
     fn delete(&self, key: &str) -> Result<()> {
         let path = self.path(key)?;
-        match fs::remove_file(&path) {
-            Ok(()) => sync_parent(&path),
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
-        .doing(|| format!("deleting `{}`", path.display()))
+        self.remove(&path).doing(|| format!("deleting `{}`", path.display()))
     }
-}
-
-fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let Some(folder) = path.parent() else { return Err(ErrorKind::InvalidInput.into()) };
-    create_folder(folder)?;
-    if path.try_exists()? {
-        return Ok(false);
-    }
-    let (hidden, file) = create_hidden(path)?;
-    let linked = write_synced(file, bytes).and_then(|()| fs::hard_link(&hidden, path));
-    fs::remove_file(&hidden)?;
-    match linked {
-        Ok(()) => sync_parent(path).map(|()| true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// A new hidden file beside `path`, of a name that no other thread, process or machine uses.
-fn create_hidden(path: &Path) -> io::Result<(PathBuf, File)> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    loop {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let hidden = path.with_file_name(format!(".{name}.{}.{number}.part", process::id()));
-        match File::create_new(&hidden) {
-            Ok(file) => return Ok((hidden, file)),
-            // Left by a crash, or by a process of the same number on another machine.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn write_synced(mut file: File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// Creates a folder and those above it, each durably.
-fn create_folder(folder: &Path) -> io::Result<()> {
-    if folder.as_os_str().is_empty() || folder.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = folder.parent() {
-        create_folder(parent)?;
-    }
-    match fs::create_dir(folder) {
-        Ok(()) => sync_parent(folder),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Makes durable that a name appeared in its folder or left it.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
-}
-
-fn collect(folder: &Path, prefix: &str, keys: &mut Vec<String>) -> io::Result<()> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if is_missing(&error) => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
-        let key = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-        match entry.file_type()?.is_dir() {
-            true => collect(&entry.path(), &key, keys)?,
-            false => keys.push(key),
-        }
-    }
-    Ok(())
-}
-
-/// No file of that name, because it or a folder above it is missing.
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
     use std::sync::Barrier;
     use std::thread;
 
@@ -219,5 +220,104 @@ mod tests {
         store.delete("a").unwrap();
         store.delete("a").unwrap();
         assert!(store.put_new("a", b"2").unwrap());
+    }
+}
+
+/// What a crash, errors and a full disk may do to a store, for thousands of seeds.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod model {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::simulation::{Faults, Random, Simulation};
+
+    const KEYS: [&str; 4] = ["a", "m/1", "m/2", "m/n/1"];
+
+    /// For each key, what it may be after a crash.
+    type Possible = BTreeMap<&'static str, BTreeSet<Option<Vec<u8>>>>;
+
+    fn open(files: &Simulation) -> LocalStore {
+        LocalStore::on(Arc::new(files.clone()), "/below/it")
+    }
+
+    fn faults(random: &mut Random) -> Faults {
+        let capacity = if random.below(4) == 0 { 1000 } else { usize::MAX };
+        let errors = [0, 10, 200][random.below(3) as usize];
+        Faults { capacity, errors, power: random.coin().then(|| 1 + random.below(60)) }
+    }
+
+    /// Does something with a key, and adapts what it may be. Returns whether a key was created.
+    fn act(store: &LocalStore, random: &mut Random, possible: &mut Possible) -> bool {
+        let key = KEYS[random.below(4) as usize];
+        let possible = possible.get_mut(key).unwrap();
+        if random.below(3) == 0 {
+            match store.delete(key) {
+                Ok(()) => *possible = [None].into(),
+                Err(_) => {
+                    possible.insert(None);
+                }
+            }
+            return false;
+        }
+        let bytes = random.number().to_le_bytes().repeat(random.below(40) as usize);
+        match store.put_new(key, &bytes) {
+            Ok(true) => {
+                assert!(possible.contains(&None), "an old key was overwritten");
+                *possible = [Some(bytes)].into();
+                return true;
+            }
+            Ok(false) => {
+                possible.remove(&None);
+            }
+            Err(_) if possible.contains(&None) => {
+                possible.insert(Some(bytes));
+            }
+            Err(_) => {}
+        }
+        false
+    }
+
+    fn check(store: &LocalStore, possible: &Possible) {
+        for key in KEYS {
+            let found = store.get(key).unwrap();
+            assert!(possible[key].contains(&found), "{key}: {found:?} is none of {:?}", possible[key]);
+            assert_eq!(store.list("").unwrap().iter().any(|listed| listed == key), found.is_some());
+        }
+    }
+
+    /// Some lives of a machine. Returns how many keys were created.
+    fn live(seed: u64) -> usize {
+        let mut random = Random::new(seed);
+        let mut files = Simulation::new(seed);
+        let mut possible: Possible = KEYS.map(|key| (key, [None].into())).into();
+        let mut created = 0;
+        for _ in 0..4 {
+            files.set_faults(faults(&mut random));
+            let store = open(&files);
+            for _ in 0..random.below(20) {
+                created += usize::from(act(&store, &mut random, &mut possible));
+            }
+            if random.below(3) == 0 {
+                files = files.new_process();
+                check(&open(&files), &possible);
+                continue;
+            }
+            files = files.restarted();
+            let store = open(&files);
+            check(&store, &possible);
+            possible = KEYS.map(|key| (key, [store.get(key).unwrap()].into())).into();
+        }
+        created
+    }
+
+    #[test]
+    fn a_key_is_whole_or_not_there_and_what_was_put_stays() {
+        let mut created = 0;
+        for seed in 0..5000 {
+            let lives = std::panic::catch_unwind(|| live(seed));
+            created += lives.unwrap_or_else(|_| panic!("seed {seed}"));
+        }
+        assert!(created > 20_000, "only {created} keys were created");
     }
 }

@@ -1,0 +1,368 @@
+//! The input `http_listen`.
+
+mod keys;
+mod request;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Cursor;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use millstream_core::{
+    ByteSize, Collector, Columns, Duration, Error, Input, InputPlan, InputSettings, Kind, Parts, PlanContext,
+    Positions, Problem, Problems, Progress, Result, ResultExt, State,
+};
+use millstream_formats::{BatchReader, CsvOptions, Format, Pace, ReadOptions, Rows};
+use millstream_store::{Files, LocalFiles, Log, LogOptions, LogReader, Record};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::text::{self, StreamFormat};
+use keys::{Answered, Keys};
+use request::{small, unpack_record};
+use server::{Server, Service};
+
+/// Takes rows that are sent to it by HTTP.
+///
+/// `POST` rows in the body of a request, packed with gzip (`Content-Encoding: gzip`) or not:
+///
+/// ```sh
+/// curl --data-binary @payments.ndjson http://127.0.0.1:8400/
+/// ```
+///
+/// The answer `200` with `{"rows": 2, "first": 17}` means that the rows are durable: they have been written to a log
+/// that outlives any crash, and the flow will count each of them exactly once. The position of the first one is 17. Any
+/// other answer says in `error` why the rows were not taken: `400` if the body can't be read, `413` if it is too large,
+/// `503` if the log or the disk is full or fails; then the request may be sent again.
+///
+/// When no answer comes, a client can't know whether its rows were taken. So it should give each request a header
+/// `Idempotency-Key`, any text of up to 255 characters that is its own, and send the request again with the same one: what
+/// was taken is not taken twice, and answered as the first time. Of two requests with one key at a time, one gets `409`.
+///
+/// Rows are taken while the flow is slow, until `max_log` of them wait. A row that can't be read leaves by the port
+/// `failed`, with its position. Because the log belongs to the flow's state, the input needs `millstream run --state
+/// DIR`.
+///
+/// There is no encryption and no authentication, so that only programs on this machine can be listened to: for others, put
+/// a proxy with TLS in front. Requests that a web page makes, which have a header `Origin`, are refused with `403`.
+/// At most 512 connections are open at a time, and a header must have come after 10 seconds.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpListenInput {
+    /// Where to listen: an address of this machine's own, `127.0.0.1` or `[::1]`, and a port.
+    #[serde(default = "address")]
+    address: String,
+    /// The path of the URL that rows are sent to.
+    #[serde(default = "path")]
+    path: String,
+    /// How the rows are written.
+    format: StreamFormat,
+    /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. A value that is missing, null or of
+    /// another type fails its row; with a `?` behind its type it may be missing or null.
+    schema: Columns,
+    /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
+    /// fail their row.
+    timezone: Option<String>,
+    /// CSV: whether the first line of every body holds the names of the columns, which are then matched by name. Otherwise
+    /// the columns are in the order of `schema`.
+    #[serde(default = "text::header")]
+    header: bool,
+    /// CSV: the character that separates cells, by default a comma.
+    delimiter: Option<char>,
+    /// CSV: the cells that stand for null, by default empty ones.
+    #[serde(default = "text::null_values")]
+    null_values: Vec<String>,
+    /// How long a body may be, by default `"16MiB"`. That goes for it unpacked, too, and it may not be more than 100 times
+    /// as long then.
+    #[serde(default = "max_body")]
+    max_body: ByteSize,
+    /// How long a body may take to come, by default `"30s"`.
+    #[serde(default = "timeout")]
+    timeout: Duration,
+    /// How many bytes of rows may wait until a checkpoint covers them, by default `"1GiB"`. At least four times
+    /// `max_body`.
+    #[serde(default = "max_log")]
+    max_log: ByteSize,
+    /// Of how many requests the `Idempotency-Key` is remembered.
+    #[serde(default = "remember")]
+    remember: usize,
+}
+
+fn address() -> String {
+    "127.0.0.1:8400".to_owned()
+}
+
+fn path() -> String {
+    "/".to_owned()
+}
+
+fn max_body() -> ByteSize {
+    ByteSize(16 << 20)
+}
+
+fn timeout() -> Duration {
+    Duration(std::time::Duration::from_secs(30))
+}
+
+fn max_log() -> ByteSize {
+    ByteSize(1 << 30)
+}
+
+fn remember() -> usize {
+    100_000
+}
+
+/// How large a file of the log becomes at most; only whole ones can be removed.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// How long a body may be at most.
+const LARGEST_BODY: usize = 256 << 20;
+
+/// The piece of state that holds the keys of the requests before a position.
+const KEYS: &str = "keys";
+
+/// The one partition.
+const PARTITION: &str = "";
+
+impl Kind for HttpListenInput {
+    const NAME: &'static str = "http_listen";
+    const EXAMPLE: &'static str = r#"
+address = "127.0.0.1:8400"
+path = "/payments"
+format = "ndjson"
+schema = { id = "utf8", amount = "float64?" }
+"#;
+    const FREE_SETTINGS: &'static [&'static str] = &["address", "path", "max_body", "timeout", "max_log", "remember"];
+}
+
+impl HttpListenInput {
+    fn options(&self, context: &PlanContext) -> Result<ReadOptions, Problem> {
+        let format = Format::from(self.format);
+        if format == Format::Csv {
+            text::flat(&self.schema.schema()).map_err(|problem| problem.at(["schema"]))?;
+        }
+        let delimiter = text::delimiter(self.delimiter, b',')?;
+        Ok(ReadOptions {
+            format,
+            compression: None,
+            columns: self.schema.clone(),
+            wanted: context.columns.clone(),
+            batch_rows: context.batch_rows,
+            timezone: text::timezone(self.timezone.as_deref())?,
+            csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values) },
+            pace: Pace::Full,
+        })
+    }
+
+    fn check_address(&self) -> Result<SocketAddr, Problem> {
+        let problem = |message: String| Problem::new(message).at(["address"]);
+        let address = self.address.parse::<SocketAddr>().map_err(|_| {
+            let message = format!("`{}` is no address with a port", self.address);
+            problem(message).help("write it like `127.0.0.1:8400` or `[::1]:8400`")
+        })?;
+        match address.ip().is_loopback() {
+            true => Ok(address),
+            false => {
+                let message = format!("`{}` can be reached from other machines, without encryption", self.address);
+                Err(problem(message).help("listen on `127.0.0.1`, and put a proxy with TLS in front"))
+            }
+        }
+    }
+
+    fn check_limits(&self) -> Result<(), Problem> {
+        if !self.path.starts_with('/') {
+            let problem = Problem::new(format!("`{}` does not begin with `/`", self.path));
+            return Err(problem.at(["path"]));
+        }
+        if !(1..=LARGEST_BODY).contains(&self.max_body.0) {
+            return Err(Problem::new("a body can be 1 byte to 256 MiB long").at(["max_body"]));
+        }
+        if self.max_log.0 / 4 < self.max_body.0 {
+            let problem = Problem::new("the log must have room for four bodies of the largest size at least");
+            return Err(problem.at(["max_log"]).help("lower `max_body`, or raise `max_log`"));
+        }
+        Ok(())
+    }
+}
+
+impl HttpListenInput {
+    /// The input, with its log in a folder of `files`.
+    fn input(&self, context: &PlanContext, files: Arc<dyn Files>) -> Result<HttpListen, Problem> {
+        self.check_limits()?;
+        Ok(HttpListen {
+            source: context.node.as_str().into(),
+            address: self.check_address()?,
+            path: self.path.clone(),
+            options: self.options(context)?,
+            max_body: self.max_body.0,
+            timeout: self.timeout.0,
+            max_log: self.max_log.0 as u64,
+            files,
+            position: 0,
+            keys: Arc::new(Mutex::new(Keys::new(self.remember))),
+            decoding: None,
+            running: None,
+        })
+    }
+}
+
+impl InputSettings for HttpListenInput {
+    fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
+        let input = self.input(context, Arc::new(LocalFiles))?;
+        let schema = input.options.schema();
+        let build = Box::new(move || Ok(Box::new(input) as Box<dyn Input>));
+        Ok(InputPlan { schema, finite: false, replayable: true, interleaved: false, rows: None, build })
+    }
+}
+
+struct HttpListen {
+    source: Arc<str>,
+    address: SocketAddr,
+    path: String,
+    options: ReadOptions,
+    max_body: usize,
+    timeout: std::time::Duration,
+    max_log: u64,
+    /// Where the log is.
+    files: Arc<dyn Files>,
+    /// The first row to read.
+    position: u64,
+    keys: Arc<Mutex<Keys>>,
+    decoding: Option<Decoding>,
+    running: Option<Running>,
+}
+
+/// What there is between `open` and the end. The server goes first, and with it the other users of the log.
+struct Running {
+    _server: Server,
+    reader: LogReader,
+    log: Arc<Log>,
+}
+
+/// A record whose rows are being read.
+struct Decoding {
+    first: u64,
+    /// How many are left.
+    rows: usize,
+    reader: Box<dyn BatchReader>,
+}
+
+#[async_trait]
+impl Input for HttpListen {
+    async fn open(&mut self, home: Option<&Path>) -> Result<()> {
+        let home = home.ok_or_else(|| {
+            Error::new(
+                "`http_listen` acknowledges rows only when they are durable, and so needs `millstream run --state DIR`",
+            )
+        })?;
+        let segment_bytes = SEGMENT_BYTES.min(self.max_log / 4);
+        let options = LogOptions { segment_bytes, max_bytes: self.max_log };
+        let log = Arc::new(Log::open(self.files.clone(), &home.join("log"), options)?);
+        self.remember_all(log.read(self.position)?)?;
+        let reader = log.read(self.position)?;
+        let (path, read, keys) = (self.path.clone(), self.options.clone(), self.keys.clone());
+        let service = Service::new(path, read, self.max_body, self.timeout, keys, log.clone());
+        self.running = Some(Running { _server: Server::start(self.address, service)?, reader, log });
+        Ok(())
+    }
+
+    async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
+        let mut rows = Rows::default();
+        // Waits only while it has no rows, so that none is lost if it is dropped there.
+        while rows.len() < self.options.batch_rows {
+            if self.decode(&mut rows)? {
+                continue;
+            }
+            let running = self.running.as_mut().ok_or_else(|| Error::new("the input is not open"))?;
+            let record = match rows.is_empty() {
+                true => running.reader.next().await?,
+                false => match running.reader.try_next()? {
+                    Some(record) => record,
+                    None => break,
+                },
+            };
+            self.begin(&record)?;
+        }
+        rows.join_neighbours()?;
+        rows.send(&self.source, &PARTITION.into(), out);
+        Ok(Progress::More)
+    }
+
+    fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {
+        let position = positions.get(PARTITION).copied().unwrap_or(self.position);
+        let mut parts = Parts::default();
+        parts.put_later(KEYS, server::keys(&self.keys).before(position));
+        Ok(parts)
+    }
+
+    fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
+        self.position = positions.get(PARTITION).copied().unwrap_or(0);
+        server::keys(&self.keys).restore(state.get(KEYS)?);
+        Ok(())
+    }
+
+    async fn covered(&mut self, positions: &Positions) -> Result<()> {
+        match (positions.get(PARTITION), &self.running) {
+            (Some(position), Some(running)) => running.log.trim(*position),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl HttpListen {
+    /// Learns the keys of the records that are not covered by the snapshot.
+    fn remember_all(&self, mut reader: LogReader) -> Result<()> {
+        while let Some(record) = reader.try_next()? {
+            self.remember(&record)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers the key of a record, and returns its rows as they came. A snapshot that covers a record must know its key,
+    /// so that it is not left to the thread that answers.
+    fn remember<'a>(&self, record: &'a Record) -> Result<&'a [u8]> {
+        let number = record.number;
+        let unpacked = unpack_record(&record.payload);
+        let (key, body) =
+            unpacked.ok_or_else(|| Error::new(format!("record {number} of the log is none of this input")))?;
+        if let Some(key) = key {
+            server::keys(&self.keys).answered(&key, Answered { first: number, rows: record.rows });
+        }
+        Ok(body)
+    }
+
+    /// Begins to read the rows of a record.
+    fn begin(&mut self, record: &Record) -> Result<()> {
+        let source = Cursor::new(self.remember(record)?.to_vec());
+        let options = small(&self.options, record.rows as usize);
+        let reader = options.read(source).doing(|| format!("reading the request at {}", record.number))?;
+        self.decoding = Some(Decoding { first: record.number, rows: record.rows as usize, reader });
+        Ok(())
+    }
+
+    /// Adds rows of the record that is being read. Returns false if there are no more.
+    fn decode(&mut self, rows: &mut Rows) -> Result<bool> {
+        let Some(decoding) = &mut self.decoding else { return Ok(false) };
+        let mut read = Rows::default();
+        if !decoding.reader.next(&mut read).doing(|| format!("reading the request at {}", decoding.first))? {
+            let left = std::mem::take(&mut self.decoding).map_or(0, |decoding| decoding.rows);
+            return if left == 0 { Ok(false) } else { Err(miscounted()) };
+        }
+        decoding.rows = decoding.rows.checked_sub(read.len()).ok_or_else(miscounted)?;
+        // The flow may go on in the middle of a request.
+        read.drop_before(self.position.saturating_sub(decoding.first));
+        rows.append(read, decoding.first);
+        Ok(true)
+    }
+}
+
+fn miscounted() -> Error {
+    Error::new(
+        "a request has other rows than when it was taken: `format`, `header` or `delimiter` was changed meanwhile",
+    )
+}

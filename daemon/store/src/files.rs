@@ -1,0 +1,206 @@
+//! What this crate does to files: few operations, so that tests can put a disk in their place that fails and loses power.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A file system.
+///
+/// What is done is visible at once, and survives a crash of the machine once it was made durable: bytes by
+/// [`NewFile::sync`], names (those that came and those that went) by [`sync_folder`](Files::sync_folder).
+pub trait Files: fmt::Debug + Send + Sync {
+    /// Creates a file, which must not be there.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
+
+    /// The bytes of a file from `start`: `length` of them, or fewer where it ends.
+    fn read_at(&self, path: &Path, start: u64, length: usize) -> io::Result<Vec<u8>>;
+
+    /// All bytes of a file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// How many bytes a file has.
+    fn size(&self, path: &Path) -> io::Result<u64>;
+
+    /// Whether there is a file or a folder of that name.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// What is in a folder, in any order.
+    fn list(&self, folder: &Path) -> io::Result<Vec<Entry>>;
+
+    /// Gives a file one more name, which must not be there.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file another name; another file of that name loses it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a folder, which must not be there, in one that is there.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes durable which names are in a folder.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Locks a file, which is created if need be, until what is returned is dropped or the process ends. `None` if
+    /// another has locked it.
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>>;
+}
+
+/// A file that is being written, from its beginning to its end.
+pub trait NewFile: Send {
+    /// Appends bytes. If that fails, any part of them may be there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes durable what was appended. If that fails, what was appended since the last success may be lost in a crash even
+    /// though a later call succeeds: the system forgets that it has not written it. Such a file must be given up.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, without its folder.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+}
+
+/// The file system of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalFiles;
+
+impl Files for LocalFiles {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        Ok(Box::new(File::create_new(path)?))
+    }
+
+    fn read_at(&self, path: &Path, start: u64, length: usize) -> io::Result<Vec<u8>> {
+        let file = File::open(path)?;
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        while filled < length {
+            match file.read_at(&mut bytes[filled..], start + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            // A name that is no text is none of ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            entries.push(Entry { name, is_folder: entry.file_type()?.is_dir() });
+        }
+        Ok(entries)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        let here = path.as_os_str().is_empty();
+        File::open(if here { Path::new(".") } else { path })?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl NewFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// No file of that name, because it or a folder above it is missing.
+pub(crate) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// The folder that a file or folder is in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// Creates a folder and those above it, and makes their names durable, but for those in `durable`, which grows.
+///
+/// That goes for folders that are there, too: they may have been created by another thread, or by a process that was killed
+/// before it could make them durable.
+pub(crate) fn create_folders(files: &dyn Files, folder: &Path, durable: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    let Some(above) = folder.parent() else { return Ok(()) };
+    if durable.contains(folder) && files.exists(folder)? {
+        return Ok(());
+    }
+    create_folders(files, above, durable)?;
+    if !files.exists(folder)? {
+        create_folder(files, folder)?;
+    }
+    match files.sync_folder(above) {
+        // Who may not read a folder has hardly created one in it.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+        synced => synced?,
+    }
+    durable.insert(folder.to_owned());
+    Ok(())
+}
+
+fn create_folder(files: &dyn Files, folder: &Path) -> io::Result<()> {
+    match files.create_folder(folder) {
+        // Another thread was faster.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        created => created,
+    }
+}
+
+/// The path of a name that differs from all that are in use: of a file that is yet to get its own name.
+pub(crate) fn hidden(path: &Path, number: u64) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.{number}.part", std::process::id()))
+}

@@ -1,0 +1,134 @@
+//! Reads a log, from any number on, while it grows.
+
+use std::sync::Arc;
+
+use millstream_core::{Error, Result, ResultExt};
+use tokio::sync::watch;
+
+use super::record::{Header, Parsed, Record, START, Salt, parse};
+use super::segments::Segments;
+use super::writer::damaged;
+
+/// How much is read at once.
+const CHUNK: usize = 1 << 20;
+
+/// Reads the durable records of a log, one by one.
+#[derive(Debug)]
+pub struct LogReader {
+    segments: Arc<Segments>,
+    grown: watch::Receiver<u64>,
+    /// The number that is wanted next.
+    number: u64,
+    place: Option<Place>,
+}
+
+/// Where in a segment.
+#[derive(Debug)]
+struct Place {
+    first: u64,
+    salt: Salt,
+    /// The number of the record that begins at `used`.
+    number: u64,
+    /// Bytes that were read, and how many of them are done with.
+    bytes: Vec<u8>,
+    used: usize,
+    /// Where `bytes` begin in the segment.
+    start: u64,
+}
+
+impl LogReader {
+    /// Reads from the record that holds `number` on.
+    pub(super) fn new(segments: Arc<Segments>, number: u64) -> Result<Self> {
+        let end = segments.end();
+        if number > end {
+            let folder = segments.folder.display();
+            return Err(Error::new(format!(
+                "the log `{folder}` ends at row {end}, but the rows before {number} were read already: it was removed or replaced"
+            )));
+        }
+        segments.holding(number)?;
+        let grown = segments.watch();
+        Ok(Self { segments, grown, number, place: None })
+    }
+
+    /// The next record, as soon as there is one. Cancel safe.
+    pub async fn next(&mut self) -> Result<Record> {
+        loop {
+            if let Some(record) = self.try_next()? {
+                return Ok(record);
+            }
+            let number = self.number;
+            self.grown.wait_for(|end| *end > number).await.doing(|| "waiting for the log to grow")?;
+        }
+    }
+
+    /// The next record, or `None` if it is not there yet.
+    pub fn try_next(&mut self) -> Result<Option<Record>> {
+        while self.number < self.segments.end() {
+            let mut place = match self.place.take() {
+                Some(place) => place,
+                None => Place::open(&self.segments, self.segments.holding(self.number)?)?,
+            };
+            if place.number > place.first && self.segments.begins(place.number) {
+                // The rest of the segment, if there is any, was given up.
+                self.place = Some(Place::open(&self.segments, place.number)?);
+                continue;
+            }
+            let header = place.header(&self.segments)?;
+            let found = (header.end() > self.number).then(|| place.record(&header));
+            place.skip(&header);
+            self.place = Some(place);
+            if let Some(record) = found {
+                self.number = record.end();
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Place {
+    fn open(segments: &Segments, first: u64) -> Result<Self> {
+        let bytes = read(segments, first, 0, CHUNK)?;
+        let salt = Salt::of(&bytes).ok_or_else(|| damaged(&segments.path(first), 0))?;
+        Ok(Self { first, salt, number: first, bytes, used: START, start: 0 })
+    }
+
+    /// The record that must be here, with all of its bytes.
+    fn header(&mut self, segments: &Segments) -> Result<Header> {
+        loop {
+            match parse(&self.bytes[self.used..], self.salt) {
+                Parsed::Record(header, _) if header.number == self.number => return Ok(header),
+                Parsed::Short(length) if self.fill(segments, length)? => {}
+                _ => return Err(damaged(&segments.path(self.first), self.start + self.used as u64)),
+            }
+        }
+    }
+
+    /// Reads on until `length` bytes are there. Returns false if there are not so many.
+    fn fill(&mut self, segments: &Segments, length: usize) -> Result<bool> {
+        self.bytes.drain(..self.used);
+        self.start += self.used as u64;
+        self.used = 0;
+        let (from, more) = (self.start + self.bytes.len() as u64, CHUNK.max(length - self.bytes.len()));
+        self.bytes.extend_from_slice(&read(segments, self.first, from, more)?);
+        Ok(self.bytes.len() >= length)
+    }
+
+    fn record(&self, header: &Header) -> Record {
+        let payload = self.bytes[self.used..][header.payload()].to_vec();
+        Record { number: header.number, rows: header.rows, payload }
+    }
+
+    fn skip(&mut self, header: &Header) {
+        self.used += header.payload().end;
+        self.number = header.end();
+    }
+}
+
+/// Bytes of a segment, as far as they are durable: what follows may yet be given up.
+fn read(segments: &Segments, first: u64, start: u64, length: usize) -> Result<Vec<u8>> {
+    let length = segments.length(first).saturating_sub(start).min(length as u64) as usize;
+    let path = segments.path(first);
+    segments.files.read_at(&path, start, length).doing(|| format!("reading `{}`", path.display()))
+}

@@ -1,0 +1,181 @@
+//! The one who writes a log: groups of records, each made durable at once.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use millstream_core::{Error, Result, ResultExt};
+
+use super::LogOptions;
+use super::record::{HEADER, START, Salt, encode, whole};
+use super::segments::{Segments, number_of, path};
+use crate::files::{create_folders, is_missing};
+use crate::{Files, NewFile, crash};
+
+/// Writes a log.
+///
+/// A file in which a write or a sync has failed is given up: nobody knows what of it is on the disk. The log goes on with a
+/// new segment from the last record that is durable, and what lies behind that in the old one is never read.
+pub struct Writer {
+    segments: Arc<Segments>,
+    options: LogOptions,
+    /// The last segment, unless it was given up.
+    current: Option<Segment>,
+    /// Reused from group to group.
+    buffer: Vec<u8>,
+    /// Ends with the writer.
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+struct Segment {
+    first: u64,
+    salt: Salt,
+    /// How many bytes of records it has.
+    bytes: u64,
+    file: Box<dyn NewFile>,
+}
+
+/// A record that is to be written.
+pub struct Entry {
+    pub payload: Vec<u8>,
+    pub rows: u32,
+}
+
+impl Entry {
+    /// How many bytes it takes up.
+    pub fn bytes(&self) -> u64 {
+        (HEADER + self.payload.len()) as u64
+    }
+}
+
+impl Writer {
+    /// Opens the log in a folder, which is created if need be. What a crash has torn off is cut.
+    pub fn open(files: Arc<dyn Files>, folder: &Path, options: LogOptions) -> Result<Self> {
+        let doing = || format!("opening the log `{}`", folder.display());
+        create_folders(&*files, folder, &mut BTreeSet::new()).doing(doing)?;
+        let lock = files.lock(&folder.join(".lock")).doing(doing)?;
+        let lock = lock.ok_or_else(|| Error::new(format!("another run is using the log `{}`", folder.display())))?;
+        let found = list(&*files, folder).doing(doing)?;
+        let last = match found.last_key_value() {
+            None => Last::new(),
+            Some((first, _)) => Last::read(&*files, &path(folder, *first), *first)?,
+        };
+        let mut by_number = found;
+        by_number.insert(last.first, (last.bytes.len() - START) as u64);
+        let segments = Arc::new(Segments::new(files, folder.to_owned(), by_number, last.end));
+        // The last segment is written anew: its records may be there without being durable, and that can't be made up for in
+        // a file in which the former process may have failed.
+        let file = begin(&segments, last.first, &last.bytes).doing(doing)?;
+        let bytes = (last.bytes.len() - START) as u64;
+        let current = Some(Segment { first: last.first, salt: last.salt, bytes, file });
+        Ok(Self { segments, options, current, buffer: Vec::new(), _lock: lock })
+    }
+
+    /// What its readers need.
+    pub fn segments(&self) -> &Arc<Segments> {
+        &self.segments
+    }
+
+    /// Writes records and makes them durable: all of them, or none. Returns the number of the first.
+    pub fn write(&mut self, group: &[Entry]) -> io::Result<u64> {
+        let number = self.segments.end();
+        let full = |segment: &Segment| segment.bytes >= self.options.segment_bytes;
+        // Out of its place until all has gone well.
+        let mut segment = match self.current.take() {
+            Some(segment) if !full(&segment) => segment,
+            _ => self.roll(number)?,
+        };
+        let mut end = number;
+        self.buffer.clear();
+        for entry in group {
+            encode(&entry.payload, entry.rows, end, number, segment.salt, &mut self.buffer);
+            end += u64::from(entry.rows);
+        }
+        crash::point("log-append");
+        segment.file.append(&self.buffer)?;
+        crash::point("log-before-sync");
+        segment.file.sync()?;
+        crash::point("log-after-sync");
+        segment.bytes += self.buffer.len() as u64;
+        self.segments.grown(segment.first, self.buffer.len() as u64, end);
+        self.current = Some(segment);
+        Ok(number)
+    }
+
+    /// Begins a segment for the records from `first` on.
+    fn roll(&self, first: u64) -> io::Result<Segment> {
+        let (salt, start) = Salt::start_segment();
+        let file = begin(&self.segments, first, &start)?;
+        crash::point("log-roll");
+        self.segments.begun(first);
+        Ok(Segment { first, salt, bytes: 0, file })
+    }
+}
+
+/// The segments in a folder, by the numbers of their first records, and their bytes.
+fn list(files: &dyn Files, folder: &Path) -> io::Result<BTreeMap<u64, u64>> {
+    let numbers = files.list(folder)?.into_iter().filter_map(|entry| number_of(&entry.name));
+    let with_bytes = |first| files.size(&path(folder, first)).map(|size| (first, size.saturating_sub(START as u64)));
+    numbers.map(with_bytes).collect()
+}
+
+/// What is whole of the last segment.
+struct Last {
+    first: u64,
+    salt: Salt,
+    bytes: Vec<u8>,
+    end: u64,
+}
+
+impl Last {
+    /// Of a log without segments.
+    fn new() -> Self {
+        let (salt, bytes) = Salt::start_segment();
+        Self { first: 0, salt, bytes, end: 0 }
+    }
+
+    fn read(files: &dyn Files, path: &Path, first: u64) -> Result<Self> {
+        let mut bytes = files.read(path).doing(|| format!("reading `{}`", path.display()))?;
+        let Some(salt) = Salt::of(&bytes) else { return Err(damaged(path, 0)) };
+        let whole = whole(&bytes, first, salt);
+        if whole.damaged {
+            return Err(damaged(path, whole.bytes as u64));
+        }
+        if whole.bytes < bytes.len() {
+            crash::point("log-cut-tail");
+        }
+        bytes.truncate(whole.bytes);
+        Ok(Self { first, salt, bytes, end: whole.end })
+    }
+}
+
+/// What was durable is no longer as it was written.
+pub fn damaged(path: &Path, place: u64) -> Error {
+    Error::new(format!("`{}` is damaged at byte {place}: rows that were acknowledged are lost", path.display()))
+}
+
+/// Writes a segment under a hidden name, and gives it its own when all of it is durable.
+fn begin(segments: &Segments, first: u64, bytes: &[u8]) -> io::Result<Box<dyn NewFile>> {
+    let hidden = segments.folder.join(".next");
+    let fill = || -> io::Result<Box<dyn NewFile>> {
+        // Left by a crash. Its name may be used again, but not the file.
+        match segments.files.remove(&hidden) {
+            Err(error) if !is_missing(&error) => return Err(error),
+            _ => {}
+        }
+        let mut file = segments.files.create_new(&hidden)?;
+        file.append(bytes)?;
+        file.sync()?;
+        segments.files.rename(&hidden, &segments.path(first))?;
+        segments.files.sync_folder(&segments.folder)?;
+        Ok(file)
+    };
+    let filled = fill();
+    if filled.is_err() {
+        // It may be the disk that is full.
+        let _ = segments.files.remove(&hidden);
+    }
+    filled
+}
