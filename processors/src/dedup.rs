@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{BooleanArray, Int64Array, LargeBinaryArray, RecordBatch};
+use arrow::array::{BooleanArray, Int64Array, LargeBinaryArray, LargeBinaryBuilder, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use foldhash::fast::RandomState;
@@ -147,7 +147,11 @@ impl Processor for Dedup {
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut parts = Parts::default();
         let (reader, schema) = (self.keys.clone(), kept_schema(&self.keys));
-        let keys = LargeBinaryArray::from_iter_values(self.seen.keys());
+        // Room for all at once: this is waited for.
+        let bytes = self.seen.keys().map(|key| key.len()).sum();
+        let mut keys = LargeBinaryBuilder::with_capacity(self.seen.len(), bytes);
+        self.seen.keys().for_each(|key| keys.append_value(key));
+        let keys = keys.finish();
         let times: Vec<EventTime> = self.seen.values().copied().collect();
         parts.put_rows_later("keys", schema.clone(), move || kept(&schema, &reader, &keys, &times));
         Ok(Snapshot::of(parts))
