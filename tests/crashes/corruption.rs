@@ -41,7 +41,12 @@ fn files(trial: &Trial) -> Vec<PathBuf> {
     for folder in ["state", "out"] {
         collect(&trial.workshop.path(folder), &mut files);
     }
-    files.retain(|path| path.file_name().is_some_and(|name| name != "owner"));
+    // What was published is the user's, and nobody asks for it again.
+    let is_published = |path: &Path, name: &str| path.starts_with(trial.workshop.path("out")) && !name.starts_with('.');
+    files.retain(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name != "owner" && !is_published(path, name)
+    });
     files.sort();
     files
 }
@@ -67,7 +72,7 @@ fn damage(cases: u64) {
     for folder in ["state", "out", "models"] {
         copy(&trial.workshop.path(folder), &kept.join(folder));
     }
-    let mut noticed = 0;
+    let newest = trial.workshop.list("state/flow/manifests").pop().unwrap();
     for case in 0..cases {
         trial.begin_anew();
         for folder in ["state", "out", "models"] {
@@ -78,18 +83,24 @@ fn damage(cases: u64) {
         damage.apply(file);
         let ran = Ran::from(trial.durable(&[]).output().unwrap());
         let what = format!("{damage:?} of `{}`", file.strip_prefix(trial.workshop.path("")).unwrap().display());
+        // Older checkpoints are only kept for people, and `checkpoints --verify` tells those. The part files of packed
+        // files are written anew from journals.
+        let is_needed = {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            name == newest || name.contains(".rows-") || name.starts_with(newest.strip_suffix("json").unwrap())
+        };
         match ran.code {
-            0 => trial.check(&what, &ran),
+            0 if is_needed => panic!("{what} was not noticed"),
+            0 => trial.check_results(&what, &ran),
             1 => {
-                noticed += 1;
                 let error = ran.json()["error"]["message"].as_str().unwrap().to_owned();
-                let words = ["damaged", "missing", "there is none", "neither there", "other file", "shorter"];
+                let words =
+                    ["damaged", "missing", "there is none", "neither there", "other file", "shorter", "No such file"];
                 assert!(words.iter().any(|word| error.contains(word)), "{what}: {error}");
             }
             code => panic!("{what}: exit code {code}: {}", ran.stderr),
         }
     }
-    assert!(noticed > cases / 4, "only {noticed} of {cases} were noticed");
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn crash_at(trial: &Trial, graph: &Graph, point: &str, occurrence: usize) -> boo
     let what = format!("{}, {named}", graph.name);
     if is_of_recovery(point) {
         // Behind the decision, with everything still to be made visible.
-        assert!(trial.run_until("after-manifest:2"), "{what}");
+        assert!(trial.run_until("before-commit:1"), "{what}");
     }
     let is_reached = trial.run_until(&named);
     trial.finish(&what);
@@ -50,7 +50,7 @@ fn crashes_in_a_row() {
     let trial = Trial::new(&BRANCHED);
     for second in ["recovery-taken-over", "recovery-before-commit", "recovery-after-commit", "marked-committed"] {
         trial.begin_anew();
-        assert!(trial.run_until("after-manifest:3"));
+        assert!(trial.run_until("before-commit:2"));
         assert!(trial.run_until(second), "{second}");
         assert!(trial.run_until("before-manifest"), "{second}");
         trial.finish(second);

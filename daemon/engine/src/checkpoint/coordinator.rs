@@ -161,10 +161,10 @@ impl Coordinator {
             }
             let staged = keeper.vault().state(&pieces).map_err(|error| (Some(place), error))?;
             crash::point("recovery-before-commit");
-            commit(&mut self.nodes[place], &staged).await.map_err(|error| (Some(place), error))?;
+            commit(&mut self.nodes[place], staged).await.map_err(|error| (Some(place), error))?;
             crash::point("recovery-after-commit");
         }
-        keeper.settled().map_err(|error| (None, error))
+        settled(keeper).await
     }
 
     /// Takes checkpoints until the flow has come to its end, is stopped, or fails.
@@ -259,20 +259,22 @@ impl Coordinator {
         for (place, snapshot) in snapshots.iter_mut().enumerate() {
             self.add_lineage(place, border, number, &mut snapshot.staged).map_err(|error| (Some(place), error))?;
         }
-        let staged = self.decide(border, snapshots).await.map_err(|error| (None, error))?;
+        let mut staged = self.decide(border, snapshots).await.map_err(|error| (None, error))?;
         for place in in_order_of_commits(&self.nodes) {
             if !self.commits {
                 continue;
             }
             if !staged[place].is_empty() {
                 crash::point("before-commit");
-                commit(&mut self.nodes[place], &staged[place]).await.map_err(|error| (Some(place), error))?;
+                commit(&mut self.nodes[place], std::mem::take(&mut staged[place]))
+                    .await
+                    .map_err(|error| (Some(place), error))?;
                 crash::point("after-commit");
             }
             committed.push(place);
         }
         let Some(keeper) = &self.keeper else { return Ok(()) };
-        keeper.settled().map_err(|error| (None, error))?;
+        settled(keeper).await?;
         // An error means that no input is left that wants to know.
         self.covered.send_replace(border.epoch);
         let mut history = self.history.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -368,9 +370,24 @@ fn in_order_of_commits(nodes: &[Node]) -> Vec<usize> {
     places
 }
 
-async fn commit(node: &mut Node, staged: &State) -> Result<()> {
-    match &mut node.committer {
-        Some(committer) => committer.commit(staged).await,
-        None => Err(Error::new("it has staged something, and nothing can commit it")),
-    }
+/// Committers wait for disks, which data must not.
+async fn commit(node: &mut Node, staged: State) -> Result<()> {
+    let Some(mut committer) = node.committer.take() else {
+        return Err(Error::new("it has staged something, and nothing can commit it"));
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let committed = tokio::task::spawn_blocking(move || {
+        let committed = runtime.block_on(committer.commit(&staged));
+        (committer, committed)
+    });
+    let (committer, committed) = committed.await.doing(|| "committing")?;
+    node.committer = Some(committer);
+    committed
+}
+
+/// Everything that the last checkpoint had staged is visible.
+async fn settled(keeper: &Keeper) -> Result<(), Failure> {
+    let keeper = keeper.clone();
+    let settled = tokio::task::spawn_blocking(move || keeper.settled()).await;
+    settled.doing(|| "removing old checkpoints").and_then(|settled| settled).map_err(|error| (None, error))
 }
