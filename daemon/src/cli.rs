@@ -11,7 +11,7 @@ use millstream_learn::device::{self, DeviceSettings};
 
 use crate::state::StateArguments;
 use crate::terminal::say;
-use crate::{check, checkpoints, models, predict, reference, run};
+use crate::{check, checkpoints, models, predict, reference, replay, run};
 
 /// Streams of Arrow batches through flows that end in models that learn online.
 #[derive(Debug, Parser)]
@@ -41,6 +41,8 @@ pub enum Command {
     Docs(DocsArguments),
     /// List what is kept of the flows that were run with `--state`.
     Checkpoints(checkpoints::CheckpointsArguments),
+    /// Train a version of a model again, from the same rows in the same order, and say whether it comes out as the same bits.
+    Replay(replay::ReplayArguments),
     /// Show and name the versions of models.
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -221,6 +223,7 @@ impl Command {
             Self::List => reference::list(),
             Self::Docs(arguments) => reference::docs(arguments),
             Self::Checkpoints(arguments) => checkpoints::checkpoints(arguments),
+            Self::Replay(arguments) => replay::replay(&arguments),
             Self::Models(command) => models::models(command),
             Self::Predict(arguments) => predict::predict(arguments),
             Self::Device { device } => {

@@ -8,6 +8,7 @@ mod models;
 mod nodes;
 mod predict;
 mod reference;
+mod replay;
 mod run;
 mod state;
 mod summary;

@@ -4,6 +4,7 @@
 mod corruption;
 mod graphs;
 mod kills;
+mod live;
 mod matrix;
 mod points;
 

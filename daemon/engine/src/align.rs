@@ -13,7 +13,7 @@ use std::sync::Arc;
 use futures::future::{FutureExt, select_all};
 use millstream_core::{Batch, Epoch, EventTime, Message, Watermark};
 
-use crate::checkpoint::{FanIn, FanInEdge};
+use crate::checkpoint::{FanIn, FanInEdge, Notes, OrderStep};
 use crate::edge::{Closed, Receiver};
 use crate::gate::Gate;
 
@@ -75,6 +75,10 @@ pub struct Inputs {
     idle: bool,
     /// The ports that have not ended yet.
     open_ports: Vec<usize>,
+    /// In which order rows were taken, where that is as they come.
+    notes: Notes<OrderStep>,
+    /// In which order they are to be taken instead.
+    script: VecDeque<OrderStep>,
 }
 
 #[derive(Debug)]
@@ -88,7 +92,10 @@ struct Edge {
     watermark: Option<EventTime>,
     /// Nothing has come for a while.
     idle: bool,
+    /// Nothing more comes, though some may be kept.
     ended: bool,
+    /// Its turn came after it had ended.
+    over: bool,
 }
 
 impl Edge {
@@ -103,7 +110,7 @@ impl Edge {
     }
 
     fn is_over(&self) -> bool {
-        self.kept.is_empty() && self.ended
+        self.over
     }
 }
 
@@ -121,6 +128,7 @@ impl Inputs {
             watermark: None,
             idle: false,
             ended: false,
+            over: false,
         });
         Self {
             edges: edges.collect(),
@@ -132,7 +140,24 @@ impl Inputs {
             watermark: None,
             idle: false,
             open_ports,
+            notes: Notes::default(),
+            script: VecDeque::new(),
         }
+    }
+
+    /// Notes from now on in which order rows are taken where that is as they come.
+    pub fn take_notes(&mut self) {
+        self.notes = Notes::taken();
+    }
+
+    /// What was noted since the last time.
+    pub fn notes(&mut self) -> VecDeque<OrderStep> {
+        self.notes.take()
+    }
+
+    /// Takes rows in this order, instead of as they come.
+    pub fn follow(&mut self, script: VecDeque<OrderStep>) {
+        self.script = script;
     }
 
     /// What is known of the edges, called as `names` says. To be asked at a border, where nothing is kept.
@@ -159,7 +184,8 @@ impl Inputs {
         for (edge, name) in self.edges.iter_mut().zip(names) {
             // An edge that is new in the flow has had nothing yet.
             let Some(known) = state.edges.iter().find(|known| known.from == *name) else { continue };
-            (edge.watermark, edge.idle, edge.ended) = (known.watermark, known.idle, known.ended);
+            (edge.watermark, edge.idle) = (known.watermark, known.idle);
+            (edge.ended, edge.over) = (known.ended, known.ended);
         }
     }
 
@@ -206,6 +232,9 @@ impl Inputs {
         let stage = self.stages.front()?;
         let (turns, count, edge) = (stage.turns, stage.edges.len(), stage.edges[place]);
         let message = self.edges[edge].kept.pop_front()?;
+        if turns == Turns::Arrival {
+            return Some((edge, self.as_scripted(edge, message)));
+        }
         let (Turns::RoundRobin(rows), Message::Batch(batch)) = (turns, &message) else {
             return Some((edge, message));
         };
@@ -223,12 +252,31 @@ impl Inputs {
         Some((edge, Message::Batch(taken)))
     }
 
+    /// As much of a message as the script says.
+    fn as_scripted(&mut self, edge: usize, message: Message) -> Message {
+        let Message::Batch(batch) = message else {
+            self.script.pop_front();
+            return message;
+        };
+        let Some(OrderStep::Rows(_, left)) = self.script.front_mut() else { return Message::Batch(batch) };
+        let count = batch.len().min(*left);
+        *left -= count;
+        if *left == 0 {
+            self.script.pop_front();
+        }
+        if count < batch.len() {
+            let rest = batch.with_rows(batch.rows.slice(count, batch.len() - count));
+            self.edges[edge].kept.push_front(Message::Batch(rest));
+        }
+        Message::Batch(batch.with_rows(batch.rows.slice(0, count)))
+    }
+
     /// Whose turn it is, as a position in the stage's edges. Edges that are through with the epoch pass their turn.
     fn place_in_turn(&mut self) -> Option<usize> {
         let stage = self.stages.front()?;
         let count = stage.edges.len();
         let first = match stage.turns {
-            Turns::Arrival => return None,
+            Turns::Arrival => return self.place_in_script(&stage.edges),
             Turns::EpochByEpoch => 0,
             Turns::RoundRobin(_) => self.turn,
             Turns::EventTime => return self.furthest_behind(&stage.edges),
@@ -239,6 +287,17 @@ impl Inputs {
             (self.turn, self.turn_rows) = (place, 0);
         }
         Some(place)
+    }
+
+    /// The place of the edge that the script names. Behind the script, that of an edge of which something is kept.
+    fn place_in_script(&self, edges: &[usize]) -> Option<usize> {
+        match self.script.front() {
+            Some(OrderStep::Border) => None,
+            Some(OrderStep::Rows(edge, _) | OrderStep::Time(edge) | OrderStep::End(edge)) => {
+                edges.iter().position(|known| known == edge)
+            }
+            None => edges.iter().position(|edge| !self.edges[*edge].kept.is_empty()),
+        }
     }
 
     /// The place of the edge that is furthest behind in event time. One that is idle is not waited for.
@@ -275,6 +334,10 @@ impl Inputs {
         }
         self.passed = epoch;
         (self.turn, self.turn_rows) = (0, 0);
+        self.notes.step(OrderStep::Border);
+        if self.script.front() == Some(&OrderStep::Border) {
+            self.script.pop_front();
+        }
         Event::Barrier(epoch)
     }
 
@@ -298,15 +361,15 @@ impl Inputs {
     /// Takes what has just been received: for now, or for when it is the edge's turn.
     fn take(&mut self, edge: usize, message: Message) -> Option<Event> {
         let at_once = self.always.contains(&edge)
-            || self.stages.front().is_some_and(|stage| stage.turns == Turns::Arrival || stage.edges.len() == 1);
+            || self
+                .stages
+                .front()
+                .is_some_and(|stage| stage.edges.len() == 1 || stage.turns == Turns::Arrival && self.script.is_empty());
+        self.edges[edge].ended |= matches!(message, Message::End);
         match message {
             // An input that starts late shows borders that this node has passed already.
             Message::Barrier(epoch) if epoch <= self.passed => {}
             Message::Barrier(epoch) => self.edges[edge].border = Some(epoch),
-            Message::End => {
-                self.edges[edge].ended = true;
-                return self.advance_watermark();
-            }
             message if at_once => return self.deliver(edge, message),
             message => self.edges[edge].kept.push_back(message),
         }
@@ -314,6 +377,7 @@ impl Inputs {
     }
 
     fn deliver(&mut self, edge: usize, message: Message) -> Option<Event> {
+        self.note(edge, &message);
         match message {
             Message::Batch(batch) => {
                 (self.edges[edge].idle, self.idle) = (false, false);
@@ -328,8 +392,27 @@ impl Inputs {
                 self.edges[edge].idle = true;
                 self.advance_watermark()
             }
+            Message::End => {
+                self.edges[edge].over = true;
+                self.advance_watermark()
+            }
             // Never delivered: `take` keeps them as the state of their edge.
-            Message::Barrier(_) | Message::End => None,
+            Message::Barrier(_) => None,
+        }
+    }
+
+    /// Notes what is taken of an edge as it comes.
+    fn note(&mut self, edge: usize, message: &Message) {
+        let is_open =
+            |stage: &Stage| stage.turns == Turns::Arrival && stage.edges.len() > 1 && stage.edges.contains(&edge);
+        if !self.stages.front().is_some_and(is_open) {
+            return;
+        }
+        match message {
+            Message::Batch(batch) => self.notes.rows(edge, batch.len()),
+            Message::Watermark(_) => self.notes.step(OrderStep::Time(edge)),
+            Message::End => self.notes.step(OrderStep::End(edge)),
+            Message::Barrier(_) => {}
         }
     }
 
@@ -411,6 +494,28 @@ mod tests {
         send(&senders[0], [row(&[1]), barrier(1), row(&[2]), Message::End]).await;
         send(&senders[1], [row(&[3]), row(&[4]), barrier(1), row(&[5]), barrier(2), Message::End]).await;
         assert_eq!(events(&mut inputs).await, "0:1 0:3 0:4 |1 0:2 0:5 |2 .0");
+    }
+
+    #[tokio::test]
+    async fn rows_are_taken_again_in_the_order_that_was_noted() {
+        let values = [[1, 2, 3, 4], [5, 6, 7, 8]];
+        let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
+        inputs.take_notes();
+        send(&senders[1], [row(&values[1][..1]), mark(3), row(&values[1][1..]), barrier(1), Message::End]).await;
+        send(&senders[0], [row(&values[0][..3]), mark(2), barrier(1), row(&values[0][3..]), Message::End]).await;
+        let expected = events(&mut inputs).await;
+        let notes = inputs.notes();
+        for cut in 1..5 {
+            let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
+            inputs.follow(notes.clone());
+            send(&senders[0], values[0][..3].chunks(cut).map(row)).await;
+            send(&senders[0], [mark(2), barrier(1), row(&values[0][3..]), Message::End]).await;
+            send(&senders[1], [row(&values[1][..1]), mark(3)]).await;
+            send(&senders[1], values[1][1..].chunks(cut).map(row)).await;
+            send(&senders[1], [barrier(1), Message::End]).await;
+            let digits = |text: &str| text.replace("0:", "").replace([' ', ','], "");
+            assert_eq!(digits(&events(&mut inputs).await), digits(&expected), "batches of {cut}");
+        }
     }
 
     #[tokio::test]

@@ -6,9 +6,10 @@ use arrow::datatypes::Schema;
 use millstream_core::{ByteSize, Delivery, type_name};
 
 use crate::align::Turns;
+use crate::checkpoint::Interval;
 use crate::file::OnError;
 use crate::graph::is_shown;
-use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedTime};
+use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage, PlannedTime};
 
 /// A page about a plan.
 pub fn explain(plan: &Plan) -> String {
@@ -23,6 +24,8 @@ pub fn explain(plan: &Plan) -> String {
     }
     let _ = writeln!(text, "\norder\n  {}", order(plan));
     let _ = writeln!(text, "  an epoch ends after {} rows of an input", plan.epoch_rows);
+    let keep = plan.keep_checkpoints;
+    let _ = writeln!(text, "\ncheckpoints\n  with `--state`, {}; the last {keep} are kept", checkpoints(plan));
     let limits = plan.limits;
     let _ = writeln!(
         text,
@@ -46,15 +49,13 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
         let _ = writeln!(text, "      {}: {}", port.name, columns(port.canonical.schema()));
     }
     let line = match &node.body {
-        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } if plan.is_finite() => {
-            "delivers every row exactly once: visible at the commit".to_owned()
-        }
         PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } => {
-            "delivers every row exactly once: visible when the flow is stopped; a crash before that loses the run"
-                .to_owned()
+            let without = if plan.is_finite() { "when the flow ends" } else { "when the flow is stopped" };
+            format!("delivers every row exactly once: visible {without}, or with `--state` at checkpoints")
         }
         PlannedBody::Output { delivery: Delivery::AtLeastOnce, .. } => {
-            "delivers at least once: rows are visible as they are written".to_owned()
+            "delivers at least once: rows are visible as they are written, and those since the last checkpoint again after a crash"
+                .to_owned()
         }
         PlannedBody::Input { finite, replayable, event_time, .. } => {
             let end = if *finite { "ends by itself" } else { "live" };
@@ -112,14 +113,32 @@ fn reading(plan: &Plan, node: &PlannedNode) -> Vec<String> {
     vec![format!("reads {}", stages.join(", then "))]
 }
 
-/// Whether two runs give the same.
-fn order(plan: &Plan) -> &'static str {
-    let arrival = plan.nodes.iter().flat_map(|node| &node.stages);
-    let by_arrival = arrival.into_iter().any(|stage| stage.edges.len() > 1 && stage.turns == Turns::Arrival);
-    match (plan.is_finite(), by_arrival) {
-        (true, false) => "strict: every run on the same data gives the same rows and the same models, bit for bit",
-        (true, true) => "by arrival: rows of several edges are mixed as they come, so runs may differ",
-        (false, _) => "live: rows are processed in the order in which they arrive",
+/// Whether two runs give the same, and why not.
+fn order(plan: &Plan) -> String {
+    if plan.is_strict() {
+        return "strict: every run on the same data gives the same rows and the same models, bit for bit, also through a crash"
+            .to_owned();
+    }
+    let live = plan.nodes.iter().filter_map(|node| match node.body {
+        PlannedBody::Input { finite: false, .. } => Some(format!("input `{}` is live", node.name)),
+        PlannedBody::Input { replayable: false, .. } => Some(format!("input `{}` can't be read again", node.name)),
+        _ => None,
+    });
+    let mixed = plan.nodes.iter().filter(|node| node.stages.iter().any(PlannedStage::is_by_arrival));
+    let mixed = mixed.map(|node| format!("`{}` takes rows as they arrive", node.name));
+    format!(
+        "logged: {}; with `--state` it is written down what came when, and `millstream replay` goes through it again",
+        live.chain(mixed).collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// How often checkpoints are taken.
+fn checkpoints(plan: &Plan) -> String {
+    match plan.checkpoints {
+        Interval::Time(time) => format!("every {} s, at the next border", time.as_secs_f64()),
+        Interval::Epochs(1) => "at every border".to_owned(),
+        Interval::Epochs(epochs) => format!("at every {epochs} borders"),
+        Interval::Never => "never".to_owned(),
     }
 }
 

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use millstream_core::{Epoch, Error, Output, Processor, Then};
+use millstream_core::{Error, Output, Processor, Then};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::align::{Inputs, Stage};
-use crate::checkpoint::{Coordinator, Keeper, Reporter, Settled};
+use crate::checkpoint::{Beginning, Coordinator, Keeper, Replay, Reporter, Settled, Steps, Visibility};
 use crate::edge::{Fill, Receiver, Sender, edge};
 use crate::gate::Gate;
-use crate::plan::{Plan, PlannedBody, PlannedNode};
+use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage};
 use crate::stats::FlowStats;
 use crate::task::{Borders, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
 
@@ -120,6 +120,8 @@ pub enum Effects {
     Commit,
     /// Outputs and models are committed at checkpoints, from which the flow can be resumed.
     Keep(Keeper),
+    /// Nothing outside the flow changes: what was done before is done again, and looked at.
+    Replay(Replay),
 }
 
 impl RunningFlow {
@@ -129,13 +131,18 @@ impl RunningFlow {
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|_| edge(plan.limits)).unzip();
         let fills = senders.iter().map(Sender::fill).collect();
         let phase = watch::Sender::new(Phase::Running);
-        let (commits, keeper) = match effects {
-            Effects::None => (false, None),
-            Effects::Commit => (true, None),
-            Effects::Keep(keeper) => (true, Some(keeper)),
+        let (visibility, keeper, beginning) = match effects {
+            Effects::None => (Visibility::None, None, Beginning::default()),
+            Effects::Commit => (Visibility::Committed, None, Beginning::default()),
+            Effects::Keep(keeper) => {
+                let beginning = keeper.beginning().map_err(|error| FlowError { node: None, error })?;
+                (Visibility::Committed, Some(keeper), beginning)
+            }
+            Effects::Replay(replay) => (Visibility::Watched(replay.watch), None, replay.beginning),
         };
         let durable = keeper.is_some();
-        let (coordinator, reporter) = Coordinator::new(&plan, keeper.clone(), commits, phase.clone());
+        let (coordinator, reporter) =
+            Coordinator::new(&plan, keeper.clone(), visibility, beginning.epoch, phase.clone());
         let mut setup = Setup {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
@@ -146,6 +153,7 @@ impl RunningFlow {
             coordinator,
             reporter,
             keeper,
+            beginning,
             phase: phase.clone(),
             stats: stats.clone(),
         };
@@ -268,6 +276,7 @@ struct Setup {
     coordinator: Coordinator,
     reporter: Reporter,
     keeper: Option<Keeper>,
+    beginning: Beginning,
     phase: watch::Sender<Phase>,
     stats: Arc<FlowStats>,
 }
@@ -283,15 +292,24 @@ impl Setup {
             node.ports.iter().map(|port| port.edges.iter().filter_map(|edge| self.senders[*edge].take()).collect());
         let senders: Vec<Vec<Sender>> = senders.collect();
         let ports = Ports::new(place, &node, senders, self.stats.clone());
-        let inputs = self.inputs(place, &node);
-        let keeping = self.keeping(place, &node.name)?;
+        let mut inputs = self.inputs(place, &node);
+        let keeping = self.keeping(place, &node.name);
+        match &keeping.steps {
+            Steps::Order(script) => inputs.follow(script.clone()),
+            // What comes as it comes is noted, so that it can come like that again.
+            _ if keeping.durable && node.stages.iter().any(PlannedStage::is_by_arrival) => inputs.take_notes(),
+            _ => {}
+        }
         let phase = self.phase.subscribe();
         Ok(match node.body {
             PlannedBody::Input { build, finite, replayable, event_time, .. } => {
                 let input = build()?;
                 let (gate, clock) = (self.gates[place].clone(), event_time.map(Clock::new));
                 let interval = (!(finite && replayable)).then_some(self.epoch_interval);
-                let borders = Borders { rows: self.epoch_rows, interval };
+                let is_scripted = matches!(keeping.steps, Steps::Input(_));
+                // Its borders are in the script.
+                let rows = if is_scripted { usize::MAX } else { self.epoch_rows };
+                let borders = Borders { rows, interval: interval.filter(|_| !is_scripted) };
                 async move {
                     match run_input(input, ports, gate, borders, clock, keeping, phase).await {
                         Ok(()) | Err(Stop::AtBorder) => Ok(Finished::Input),
@@ -314,21 +332,22 @@ impl Setup {
     }
 
     /// A node's part in checkpoints, and where it goes on.
-    fn keeping(&mut self, place: usize, name: &str) -> Result<Keeping, Error> {
+    fn keeping(&mut self, place: usize, name: &str) -> Keeping {
         let edges = self.edges.iter().filter(|(_, to)| to.0 == place).map(|(from, _)| from.clone()).collect();
-        let resume = self.keeper.as_ref().map(|keeper| keeper.resume(name)).transpose()?.flatten();
+        let resume = self.beginning.nodes.remove(name);
         if let Some(resume) = &resume {
             self.coordinator.set_entry(place, resume.entry.clone());
         }
-        Ok(Keeping {
+        Keeping {
             reporter: self.reporter.clone(),
             place,
             edges,
             resume,
-            passed: self.keeper.as_ref().map_or(Epoch::default(), Keeper::epoch),
+            passed: self.beginning.epoch,
+            steps: self.beginning.decisions.of(name),
             durable: self.keeper.is_some(),
             home: self.keeper.as_ref().and_then(|keeper| keeper.home(name)),
-        })
+        }
     }
 
     /// The fan-in of a node. The aligner counts the node's own edges from 0.

@@ -31,6 +31,7 @@ pub const POINTS: &[&str] = &[
     "snapshot-taken",
     "snapshots-gathered",
     "blob-written",
+    "decisions-written",
     "before-manifest",
     "after-manifest",
     "before-commit",

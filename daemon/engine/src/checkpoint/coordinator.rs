@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::decisions::{Decisions, Steps};
 use super::manifest::{NodeEntry, NodePhase};
 use super::resume::Keeper;
 use super::schedule::{Interval, Schedule};
@@ -31,6 +32,7 @@ struct Report {
     border: Option<Border>,
     entry: NodeEntry,
     snapshot: Snapshot,
+    steps: Steps,
 }
 
 /// How far each input had come at the borders since the last checkpoint: for the lineage of models.
@@ -50,9 +52,9 @@ impl Reporter {
     }
 
     /// A node's snapshot at a border, or, without one, at its end.
-    pub fn report(&self, place: usize, border: Option<Border>, entry: NodeEntry, snapshot: Snapshot) {
+    pub fn report(&self, place: usize, border: Option<Border>, entry: NodeEntry, snapshot: Snapshot, steps: Steps) {
         // Nobody listens any more if the flow has failed.
-        let _ = self.reports.send(Report { place, border, entry, snapshot });
+        let _ = self.reports.send(Report { place, border, entry, snapshot, steps });
     }
 
     /// The last border that a durable checkpoint covers.
@@ -81,12 +83,42 @@ struct Node {
     reports: VecDeque<Report>,
 }
 
+/// What becomes of what is staged.
+#[derive(Clone)]
+pub enum Visibility {
+    /// Nothing: it is undone.
+    None,
+    /// It becomes visible.
+    Committed,
+    /// Somebody looks at it, node by node; then it is undone.
+    Watched(Watcher),
+}
+
+/// Looks at what a node has staged.
+pub type Watcher = Arc<dyn Fn(&str, &State) + Send + Sync>;
+
+/// How often a flow that is watched is looked at.
+const WATCHED: Interval = Interval::Epochs(8);
+
+impl std::fmt::Debug for Visibility {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Committed => "Committed",
+            Self::Watched(_) => "Watched",
+        })
+    }
+}
+
 /// Gathers snapshots and settles checkpoints.
 pub struct Coordinator {
     nodes: Vec<Node>,
     keeper: Option<Keeper>,
-    /// Whether effects are made visible.
-    commits: bool,
+    effects: Visibility,
+    /// The border of the last checkpoint.
+    last: Epoch,
+    /// How often checkpoints are taken.
+    interval: Interval,
     schedule: Arc<Schedule>,
     reports: mpsc::UnboundedReceiver<Report>,
     covered: watch::Sender<Epoch>,
@@ -116,9 +148,19 @@ type Failure = (Option<usize>, Error);
 impl Coordinator {
     /// A coordinator for the nodes of a plan, and the way to it. Nodes' committers are added with
     /// [`Coordinator::set_committer`].
-    pub fn new(plan: &Plan, keeper: Option<Keeper>, commits: bool, phase: watch::Sender<Phase>) -> (Self, Reporter) {
-        let interval = keeper.as_ref().map_or(Interval::Never, Keeper::interval);
-        let schedule = Arc::new(Schedule::new(interval, keeper.as_ref().map_or(Epoch::default(), Keeper::epoch)));
+    pub fn new(
+        plan: &Plan,
+        keeper: Option<Keeper>,
+        effects: Visibility,
+        passed: Epoch,
+        phase: watch::Sender<Phase>,
+    ) -> (Self, Reporter) {
+        let interval = match (&keeper, &effects) {
+            (Some(keeper), _) => keeper.interval(),
+            (None, Visibility::Watched(_)) => WATCHED,
+            (None, _) => Interval::Never,
+        };
+        let schedule = Arc::new(Schedule::new(interval, passed));
         let (sender, reports) = mpsc::unbounded_channel();
         let (covered, covers) = watch::channel(Epoch::default());
         let history = Arc::new(History::default());
@@ -135,9 +177,22 @@ impl Coordinator {
             reports: VecDeque::new(),
         });
         let nodes = nodes.collect();
-        let (under_way, next, stopping) = (None, None, false);
-        let coordinator =
-            Self { nodes, keeper, commits, schedule, reports, covered, history, phase, under_way, next, stopping };
+        let (under_way, next, stopping, last) = (None, None, false, passed);
+        let coordinator = Self {
+            nodes,
+            keeper,
+            effects,
+            last,
+            interval,
+            schedule,
+            reports,
+            covered,
+            history,
+            phase,
+            under_way,
+            next,
+            stopping,
+        };
         (coordinator, reporter)
     }
 
@@ -211,17 +266,16 @@ impl Coordinator {
 
     fn plan_next(&mut self) {
         self.next = None;
-        match self.keeper.as_ref().map(Keeper::interval) {
-            Some(_) if self.stopping => self.ask_to_stop(),
-            Some(Interval::Time(time)) => self.next = Some(Instant::now() + time),
-            Some(Interval::Epochs(_)) => self.ask(),
-            Some(Interval::Never) | None => {}
+        match self.interval {
+            _ if self.stopping => self.ask_to_stop(),
+            Interval::Time(time) => self.next = Some(Instant::now() + time),
+            Interval::Epochs(_) => self.ask(),
+            Interval::Never => {}
         }
     }
 
     fn ask(&mut self) {
-        let Some(keeper) = &self.keeper else { return };
-        self.under_way = Some(self.schedule.ask(keeper.epoch()));
+        self.under_way = Some(self.schedule.ask(self.last));
         self.next = None;
         crash::point("checkpoint-asked");
     }
@@ -251,18 +305,24 @@ impl Coordinator {
     async fn settle(&mut self, border: Border, committed: &mut Vec<usize>) -> Result<(), Failure> {
         crash::point("snapshots-gathered");
         let number = self.keeper.as_ref().map(Keeper::next_number);
-        let mut snapshots = Vec::new();
+        let (mut snapshots, mut decisions) = (Vec::new(), Decisions { epoch: border.epoch, ..Decisions::default() });
         for place in 0..self.nodes.len() {
-            let snapshot = self.nodes[place].take_report(border);
-            snapshots.push(snapshot.unwrap_or_default());
+            let (snapshot, steps) = self.nodes[place].take_report(border).unwrap_or_default();
+            decisions.add(&self.nodes[place].name, steps);
+            snapshots.push(snapshot);
         }
         for (place, snapshot) in snapshots.iter_mut().enumerate() {
             self.add_lineage(place, border, number, &mut snapshot.staged).map_err(|error| (Some(place), error))?;
         }
-        let mut staged = self.decide(border, snapshots).await.map_err(|error| (None, error))?;
+        let mut staged = self.decide(border, snapshots, decisions).await.map_err(|error| (None, error))?;
         for place in in_order_of_commits(&self.nodes) {
-            if !self.commits {
-                continue;
+            match &self.effects {
+                Visibility::None => continue,
+                Visibility::Watched(watch) => {
+                    watch(&self.nodes[place].name, &staged[place]);
+                    continue;
+                }
+                Visibility::Committed => {}
             }
             if !staged[place].is_empty() {
                 crash::point("before-commit");
@@ -283,14 +343,15 @@ impl Coordinator {
     }
 
     /// Writes the manifest, if the flow keeps state. What was staged, by node.
-    async fn decide(&mut self, border: Border, snapshots: Vec<Snapshot>) -> Result<Vec<State>> {
+    async fn decide(&mut self, border: Border, snapshots: Vec<Snapshot>, decisions: Decisions) -> Result<Vec<State>> {
+        self.last = border.epoch;
         let mut entries: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), node.entry.clone())).collect();
         let keeper = self.keeper.clone();
         // Turning states into bytes, hashing and writing them takes a while, in which data must not wait.
         let written = tokio::task::spawn_blocking(move || {
             let staged = match &keeper {
                 None => snapshots.into_iter().map(|snapshot| snapshot.staged.into_state()).collect::<Result<_>>()?,
-                Some(keeper) => keeper.write(border, &mut entries, snapshots)?,
+                Some(keeper) => keeper.write(border, &mut entries, snapshots, decisions)?,
             };
             Ok::<_, Error>((entries, staged))
         });
@@ -346,7 +407,7 @@ impl Node {
     }
 
     /// What the node has handed over for a checkpoint.
-    fn take_report(&mut self, border: Border) -> Option<Snapshot> {
+    fn take_report(&mut self, border: Border) -> Option<(Snapshot, Steps)> {
         let Some(report) = self.reports.pop_front() else {
             if self.may_wait && self.entry.phase != NodePhase::Ended {
                 self.entry.phase = NodePhase::Waiting;
@@ -359,7 +420,7 @@ impl Node {
         self.entry = NodeEntry { kind, shape, state, staged, ..report.entry };
         // An input that has once begun reports from now on.
         self.may_wait = false;
-        Some(report.snapshot)
+        Some((report.snapshot, report.steps))
     }
 }
 

@@ -33,6 +33,9 @@ pub struct Manifest {
     pub epoch: Epoch,
     /// What follows: `continue`, `stop` or `end`.
     pub then: String,
+    /// Live flows: the number of the last checkpoint, up to this one, with decisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decisions: Option<u64>,
     /// The nodes, by name.
     pub nodes: BTreeMap<String, NodeEntry>,
 }
@@ -250,6 +253,7 @@ mod tests {
             fingerprint: BTreeMap::new(),
             epoch: Epoch(12),
             then: "continue".into(),
+            decisions: None,
             nodes: [("learner".to_owned(), entry)].into(),
         }
     }

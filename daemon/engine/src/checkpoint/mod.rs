@@ -11,14 +11,16 @@
 //! A run without state is the same with a single checkpoint, at its end, of which nothing is written.
 
 mod coordinator;
+mod decisions;
 mod manifest;
 mod owner;
 mod resume;
 mod schedule;
 mod vault;
 
-pub use coordinator::{Coordinator, Reporter, Settled};
+pub use coordinator::{Coordinator, Reporter, Settled, Visibility, Watcher};
+pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
 pub use manifest::{ClockState, Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey};
-pub use resume::{Keeper, KeeperOptions, NodeResume, flows};
+pub use resume::{Beginning, Keeper, KeeperOptions, NodeResume, Replay, flows};
 pub use schedule::{Interval, Schedule};
 pub use vault::Vault;

@@ -8,6 +8,8 @@ use chrono::{SecondsFormat, Utc};
 use millstream_core::{Border, Epoch, Error, Result, Snapshot, State, Then};
 use millstream_store::{LocalStore, crash};
 
+use super::coordinator::Watcher;
+use super::decisions::Decisions;
 use super::manifest::{Manifest, NodeEntry, NodePhase};
 use super::owner::{self, Lock};
 use super::schedule::Interval;
@@ -43,6 +45,43 @@ pub struct Keeper {
 struct Last {
     manifest: Manifest,
     checksum: String,
+}
+
+/// Where a flow begins or goes on.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// The last border before it.
+    pub epoch: Epoch,
+    /// Where the nodes were.
+    pub nodes: BTreeMap<String, NodeResume>,
+    /// What time has decided about what follows, if that is gone through again.
+    pub decisions: Decisions,
+}
+
+impl Beginning {
+    /// Behind a checkpoint.
+    pub fn behind(vault: &Vault, manifest: Manifest) -> Result<Self> {
+        let resume = |(node, entry): (String, NodeEntry)| {
+            let state = vault.state(&entry.state)?;
+            Ok((node, NodeResume { entry, state }))
+        };
+        let nodes = manifest.nodes.into_iter().map(resume).collect::<Result<_>>()?;
+        Ok(Self { epoch: manifest.epoch, nodes, decisions: Decisions::default() })
+    }
+}
+
+/// What it takes to do again what was done before.
+pub struct Replay {
+    /// Where it begins.
+    pub beginning: Beginning,
+    /// Looks at what nodes stage.
+    pub watch: Watcher,
+}
+
+impl std::fmt::Debug for Replay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay").field("beginning", &self.beginning).finish_non_exhaustive()
+    }
 }
 
 /// A node as a resumed flow finds it.
@@ -130,11 +169,10 @@ impl Keeper {
         self.homes.as_ref().map(|homes| homes.join(node))
     }
 
-    /// Where a node was at the last checkpoint. None if it is new.
-    pub fn resume(&self, node: &str) -> Result<Option<NodeResume>> {
-        let Some(entry) = self.lock().manifest.nodes.get(node).cloned() else { return Ok(None) };
-        let state = self.vault.state(&entry.state)?;
-        Ok(Some(NodeResume { entry, state }))
+    /// Where the flow goes on.
+    pub fn beginning(&self) -> Result<Beginning> {
+        let manifest = self.lock().manifest.clone();
+        Beginning::behind(&self.vault, manifest)
     }
 
     /// Writes a checkpoint: blobs, then the manifest. Returns what was staged, by node, and puts the pieces of all nodes
@@ -147,6 +185,7 @@ impl Keeper {
         border: Border,
         entries: &mut [(String, NodeEntry)],
         snapshots: Vec<Snapshot>,
+        decisions: Decisions,
     ) -> Result<Vec<State>> {
         let number = self.next_number();
         let mut staged = Vec::with_capacity(snapshots.len());
@@ -162,7 +201,14 @@ impl Keeper {
             staged.push(effects);
         }
         let mut last = self.lock();
+        let previous = last.manifest.decisions;
+        let decided = (!decisions.is_empty()).then_some(number);
+        if decided.is_some() {
+            self.vault.put_decisions(number, &Decisions { previous, ..decisions })?;
+            crash::point("decisions-written");
+        }
         let manifest = Manifest {
+            decisions: decided.or(previous),
             number,
             owner: owner::name(),
             created: now(),
@@ -247,6 +293,7 @@ fn begin(plan: &Plan) -> Manifest {
         fingerprint: BTreeMap::new(),
         epoch: Epoch::default(),
         then: name(Then::Continue).to_owned(),
+        decisions: None,
         nodes: BTreeMap::new(),
     }
 }

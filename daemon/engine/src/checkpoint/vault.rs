@@ -3,15 +3,17 @@
 //! ```text
 //! FLOW/manifests/00000000000000000007.json          the decision; the highest number counts
 //! FLOW/blobs/00000000000000000007-BLAKE3            what is too large for the manifest, by the number that wrote it first
+//! FLOW/decisions/00000000000000000007.json         what time has decided in a live flow; never removed
 //! FLOW/commits/00000000000000000007                 everything that manifest 7 had staged is visible
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_core::{Error, Result, ResultExt, State};
+use millstream_core::{Epoch, Error, Result, ResultExt, State};
 use millstream_store::{Store, crash};
 
+use super::decisions::Decisions;
 use super::manifest::{Manifest, Piece, PieceKey, hash};
 
 /// What is at most this large has its bytes in the manifest.
@@ -94,6 +96,38 @@ impl Vault {
         Ok(Piece::Blob(PieceKey { blob, bytes: bytes.len() as u64, blake3 }))
     }
 
+    /// Writes down what time has decided before checkpoint `number`.
+    pub fn put_decisions(&self, number: u64, decisions: &Decisions) -> Result<()> {
+        let key = self.decisions_key(number);
+        match self.store.put_new(&key, &decisions.to_bytes()?)? {
+            true => Ok(()),
+            false => Err(Error::new(format!("`{key}` in `{}` is there already", self.location))),
+        }
+    }
+
+    /// What time has decided between the epoch `behind` and checkpoint `until`.
+    pub fn decisions(&self, behind: Epoch, until: u64) -> Result<Decisions> {
+        // Those of the newest manifest lead back to all before; what no manifest leads to has not come to count.
+        let newest = self.latest()?.and_then(|(manifest, _)| manifest.decisions);
+        let (mut pieces, mut next) = (Vec::new(), newest);
+        while let Some(number) = next {
+            let key = self.decisions_key(number);
+            let doing = || format!("reading `{key}` in `{}`", self.location);
+            let bytes = self.store.get(&key)?.ok_or_else(|| Error::new(format!("{}: there is none", doing())))?;
+            let piece = Decisions::from_bytes(&bytes).doing(doing)?;
+            if piece.epoch <= behind {
+                break;
+            }
+            next = piece.previous;
+            if number <= until {
+                pieces.push(piece);
+            }
+        }
+        let mut decisions = Decisions { epoch: behind, ..Decisions::default() };
+        pieces.into_iter().rev().for_each(|piece| decisions.append(piece));
+        Ok(decisions)
+    }
+
     /// Reads the parts of a state.
     pub fn state(&self, pieces: &BTreeMap<String, Piece>) -> Result<State> {
         let read = |(name, piece): (&String, &Piece)| Ok((name.clone(), self.bytes(piece)?));
@@ -171,6 +205,10 @@ impl Vault {
 
     fn manifest_key(&self, number: u64) -> String {
         self.key(&format!("manifests/{number:020}.json"))
+    }
+
+    fn decisions_key(&self, number: u64) -> String {
+        self.key(&format!("decisions/{number:020}.json"))
     }
 
     fn key(&self, key: &str) -> String {

@@ -24,6 +24,13 @@ pub struct PlannedStage {
     pub gates: Vec<usize>,
 }
 
+impl PlannedStage {
+    /// Whether rows of several edges are taken as they come, so that runs may differ.
+    pub fn is_by_arrival(&self) -> bool {
+        self.edges.len() > 1 && self.turns == Turns::Arrival
+    }
+}
+
 /// Puts a plan together from nodes whose columns are known.
 pub fn assemble(
     file: &FlowFile,

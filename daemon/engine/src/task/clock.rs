@@ -125,11 +125,17 @@ impl Clock {
         self.partitions.iter().filter(|known| !known.idle).map(|known| known.seen + idle).min()
     }
 
-    /// No longer waits for the partitions that have been without rows for too long.
-    pub fn fall_idle(&mut self) {
+    /// The partitions that have been without rows for too long, and are still waited for.
+    pub fn silent(&self) -> Vec<String> {
         let now = Instant::now();
-        let Some(idle) = self.time.idle else { return };
-        self.partitions.iter_mut().filter(|known| known.seen + idle <= now).for_each(|known| known.idle = true);
+        let is_silent = |known: &&Partition| self.time.idle.is_some_and(|idle| !known.idle && known.seen + idle <= now);
+        self.partitions.iter().filter(is_silent).map(|known| known.name.to_string()).collect()
+    }
+
+    /// No longer waits for these partitions.
+    pub fn fall_idle(&mut self, partitions: &[String]) {
+        let is_one = |known: &&mut Partition| partitions.iter().any(|name| **name == *known.name);
+        self.partitions.iter_mut().filter(is_one).for_each(|known| known.idle = true);
     }
 }
 
@@ -191,7 +197,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(59)).await;
         assert_eq!(pass(&mut clock, "a", &[40]), None);
         tokio::time::sleep_until(clock.idle_at().expect("d")).await;
-        clock.fall_idle();
+        clock.fall_idle(&clock.silent());
         assert_eq!(clock.advance(), at(35), "nothing came of `d`");
     }
 
@@ -202,10 +208,10 @@ mod tests {
         tokio::time::advance(Duration::from_secs(30)).await;
         assert_eq!(pass(&mut clock, "b", &[50]), None);
         tokio::time::sleep_until(clock.idle_at().expect("a")).await;
-        clock.fall_idle();
+        clock.fall_idle(&clock.silent());
         assert_eq!(clock.advance(), at(45));
         tokio::time::sleep_until(clock.idle_at().expect("b")).await;
-        clock.fall_idle();
+        clock.fall_idle(&clock.silent());
         assert_eq!((clock.advance(), clock.advance()), (Some(Watermark::Idle), None));
         assert_eq!(pass(&mut clock, "b", &[55]), at(50));
     }

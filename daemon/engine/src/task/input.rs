@@ -1,33 +1,14 @@
-//! The loop of an input: reads batches, and cuts them where watermarks move and epochs end.
+//! The loop of an input: reads batches, and has them cut.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arrow::compute::{filter_record_batch, not};
-use millstream_core::{
-    Batch, Border, Encoding, Epoch, Error, FailedRow, Input, Message, Origin, PartitionChange, Parts, Positions,
-    Progress, Snapshot, json_row, timeless, why_timeless,
-};
-use millstream_store::crash;
+use millstream_core::{Batch, Input, Progress};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
-use super::clock::Clock;
-use super::keeping::is_last;
-use super::{Keeping, Phase, Ports, Stop, reached};
-use crate::checkpoint::NodeEntry;
-use crate::checkpoint::NodePhase;
+use super::cutter::{Borders, Cutter};
+use super::replay::run_script;
+use super::{Clock, Keeping, Phase, Ports, Stop, reached};
 use crate::gate::Gate;
-
-/// Where the epochs of an input end.
-#[derive(Debug)]
-pub struct Borders {
-    /// After so many rows.
-    pub rows: usize,
-    /// Live inputs: after this time at the latest, and as soon as another input or a checkpoint asks for it.
-    pub interval: Option<Duration>,
-}
 
 /// Runs an input to its end, or until the flow is stopped.
 pub async fn run_input(
@@ -36,7 +17,7 @@ pub async fn run_input(
     gate: Arc<Gate>,
     borders: Borders,
     clock: Option<Clock>,
-    keeping: Keeping,
+    mut keeping: Keeping,
     mut phase: watch::Receiver<Phase>,
 ) -> Result<(), Stop> {
     if keeping.had_ended() {
@@ -49,6 +30,7 @@ pub async fn run_input(
         true => (Phase::Failing, Phase::Stopped),
         false => (Phase::Draining, Phase::Draining),
     };
+    let script = keeping.steps.take_input();
     let mut cutter = Cutter::new(&ports, borders, clock, &keeping);
     match cutter.restore(input.as_mut())? {
         true => {}
@@ -60,6 +42,9 @@ pub async fn run_input(
     }
     input.open(keeping.home.as_deref()).await?;
     let mut out = ports.collector();
+    if let Some(script) = script {
+        return run_script(input.as_mut(), &mut cutter, script, &mut out).await;
+    }
     let mut covered = keeping.reporter.covered();
     loop {
         let progress = tokio::select! {
@@ -86,309 +71,5 @@ pub async fn run_input(
         if progress == Progress::End {
             return cutter.end(&phase).await;
         }
-    }
-}
-
-/// Counts rows, and puts a border behind the last of every epoch and a watermark where it moves, wherever batches end.
-struct Cutter<'a> {
-    ports: &'a Ports,
-    keeping: &'a Keeping,
-    borders: Borders,
-    epoch: Epoch,
-    rows: usize,
-    /// When the epoch ends, however few rows it has.
-    due: Option<Instant>,
-    clock: Option<Clock>,
-    /// How far each partition has been sent.
-    positions: Positions,
-    /// How far it had been at checkpoints that are not durable yet.
-    uncovered: VecDeque<(Epoch, Positions)>,
-}
-
-/// What time asks for.
-enum Due {
-    /// The border of an epoch.
-    Border,
-    /// A look at partitions without rows.
-    Idle,
-}
-
-impl<'a> Cutter<'a> {
-    fn new(ports: &'a Ports, borders: Borders, clock: Option<Clock>, keeping: &'a Keeping) -> Self {
-        Self {
-            ports,
-            keeping,
-            borders,
-            epoch: keeping.passed.next(),
-            rows: 0,
-            due: None,
-            clock,
-            positions: Positions::new(),
-            uncovered: VecDeque::new(),
-        }
-    }
-
-    /// Goes on where the input was. False if it had not begun.
-    fn restore(&mut self, input: &mut dyn Input) -> Result<bool, Stop> {
-        self.due = self.borders.interval.map(|interval| Instant::now() + interval);
-        let Some(resume) = &self.keeping.resume else { return Ok(false) };
-        if resume.entry.phase == NodePhase::Waiting {
-            return Ok(false);
-        }
-        let positions = resume.entry.positions.iter().map(|(name, next)| (Arc::from(name.as_str()), *next));
-        self.positions = positions.collect();
-        input.restore(&self.positions, &resume.state)?;
-        self.ports.stats().restore(&resume.entry.counters);
-        if let (Some(clock), Some(state)) = (&mut self.clock, &resume.entry.clock) {
-            clock.restore(state);
-        }
-        Ok(true)
-    }
-
-    /// Begins behind the border `last`. Of the nodes that read the input, one may have passed no more than `first`.
-    async fn start(&mut self, input: &mut dyn Input, first: Epoch, last: Epoch) -> Result<(), Stop> {
-        self.epoch = first.max(self.keeping.passed).next();
-        while self.epoch <= last {
-            self.end_epoch(input).await?;
-        }
-        Ok(())
-    }
-
-    /// Leaves before the first row.
-    async fn leave(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
-        match self.keeping.durable {
-            true => Err(Stop::AtBorder),
-            false => self.end(phase).await,
-        }
-    }
-
-    /// Nothing more comes.
-    async fn end(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
-        if *phase.borrow() == Phase::Failing {
-            return Err(Stop::Closed);
-        }
-        self.ports.check_failed()?;
-        self.report(None, Parts::default());
-        Ok(self.ports.broadcast(Message::End).await?)
-    }
-
-    fn report(&self, border: Option<Border>, state: Parts) {
-        let entry = NodeEntry {
-            phase: if border.is_some() { NodePhase::Running } else { NodePhase::Ended },
-            positions: self.positions.iter().map(|(name, next)| (name.to_string(), *next)).collect(),
-            clock: self.clock.as_ref().map(Clock::state),
-            counters: self.ports.stats().counters(),
-            ..NodeEntry::default()
-        };
-        self.keeping.reporter.report(self.keeping.place, border, entry, Snapshot::of(state));
-        crash::point("input-reported");
-    }
-
-    /// Tells the input what a durable checkpoint covers.
-    async fn covered(&mut self, input: &mut dyn Input, epoch: Epoch) -> Result<(), Stop> {
-        let mut last = None;
-        while self.uncovered.front().is_some_and(|(border, _)| *border <= epoch) {
-            last = self.uncovered.pop_front();
-        }
-        match last {
-            Some((_, positions)) => Ok(input.covered(&positions).await?),
-            None => Ok(()),
-        }
-    }
-
-    /// Sends a batch, and takes those of the refused rows out of `failed` that lie before a cut in it.
-    async fn send(&mut self, input: &mut dyn Input, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
-        let batch = Batch { rows: self.ports.canonical(0, batch.rows)?, origin: batch.origin };
-        let mut rest = self.refuse_timeless(batch, failed)?;
-        loop {
-            let epoch_left = self.borders.rows - self.rows;
-            let mark_left = self.clock.as_ref().map_or(usize::MAX, |clock| clock.rows_left(&rest.origin.partition));
-            let left = epoch_left.min(mark_left);
-            if rest.len() < left {
-                return self.send_rows(rest).await;
-            }
-            let (head, tail) = cut(rest, left, failed);
-            let (border, partition) = (head.origin.end, head.origin.partition.clone());
-            self.send_rows(head).await?;
-            let before: Vec<_> =
-                failed.extract_if(.., |row| row.partition == partition && row.position < Some(border)).collect();
-            self.send_failed(&before).await?;
-            match left == epoch_left {
-                true => self.end_epoch(input).await?,
-                false => self.move_watermark().await?,
-            }
-            rest = tail;
-        }
-    }
-
-    fn change_partition(&mut self, change: PartitionChange) {
-        if let PartitionChange::Gone(partition) = &change {
-            self.positions.remove(partition);
-        }
-        if let Some(clock) = &mut self.clock {
-            clock.change(change);
-        }
-    }
-
-    async fn move_watermark(&mut self) -> Result<(), Stop> {
-        match self.clock.as_mut().and_then(Clock::advance) {
-            Some(watermark) => self.ports.broadcast(Message::Watermark(watermark)).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn end_epoch(&mut self, input: &mut dyn Input) -> Result<(), Stop> {
-        self.ports.check_failed()?;
-        self.move_watermark().await?;
-        self.keeping.reporter.schedule().may_pass(self.epoch).await;
-        self.keeping.reporter.pass(self.keeping.place, self.epoch, &self.positions);
-        let wanted = self.keeping.reporter.schedule().pass(self.epoch);
-        if let Some(border) = wanted {
-            let state = input.snapshot(&self.positions)?;
-            self.report(Some(border), state);
-            self.uncovered.push_back((self.epoch, self.positions.clone()));
-        }
-        self.ports.broadcast(Message::Barrier(self.epoch)).await?;
-        crash::point("barrier-sent");
-        if is_last(wanted) {
-            return Err(Stop::AtBorder);
-        }
-        (self.epoch, self.rows) = (self.epoch.next(), 0);
-        self.due = self.borders.interval.map(|interval| Instant::now() + interval);
-        Ok(())
-    }
-
-    /// Live inputs: waits until the epoch has taken long enough, or another input has ended it, or a checkpoint waits for
-    /// its border, or there is no use in waiting for the rows of a partition.
-    async fn due(&self) -> Due {
-        let Some(due) = self.due else { return std::future::pending().await };
-        let mut asked = self.keeping.reporter.schedule().due();
-        let idle_at = self.clock.as_ref().and_then(Clock::idle_at);
-        tokio::select! {
-            () = sleep_until(due) => Due::Border,
-            _ = asked.wait_for(|epoch| *epoch >= self.epoch) => Due::Border,
-            () = sleep_until(idle_at.unwrap_or(due)), if idle_at.is_some() => Due::Idle,
-        }
-    }
-
-    async fn act(&mut self, input: &mut dyn Input, due: Due) -> Result<(), Stop> {
-        match (due, &self.clock) {
-            (Due::Border, _) | (Due::Idle, None) => self.end_epoch(input).await,
-            (Due::Idle, Some(_)) => {
-                // What the partition has had since the last border counts, before it is no longer waited for.
-                self.move_watermark().await?;
-                self.clock.as_mut().map(Clock::fall_idle);
-                self.move_watermark().await
-            }
-        }
-    }
-
-    /// Refuses the rows that have no event time, where they need one, or one that is out of this world.
-    fn refuse_timeless(&self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Batch, Stop> {
-        let Some(clock) = &self.clock else { return Ok(batch) };
-        let Some(timeless) = timeless(&batch.rows, clock.column()) else { return Ok(batch) };
-        let positions = positions(&batch, failed);
-        for row in timeless.values().set_indices() {
-            failed.push(FailedRow {
-                error: why_timeless(&batch.rows, clock.column(), row),
-                source: batch.origin.source.clone(),
-                partition: batch.origin.partition.clone(),
-                position: Some(positions[row]),
-                row: json_row(&batch.rows, row)?,
-                encoding: Encoding::Json,
-            });
-        }
-        failed.sort_by_key(|row| row.position);
-        let has_time = not(&timeless).map_err(Error::from)?;
-        Ok(batch.with_rows(filter_record_batch(&batch.rows, &has_time).map_err(Error::from)?))
-    }
-
-    // Rows are counted here and not as they are read, so that a border sees the same counts in every run.
-
-    async fn send_rows(&mut self, batch: Batch) -> Result<(), Stop> {
-        self.come_to(&batch.origin.partition, batch.origin.end);
-        if batch.is_empty() {
-            return Ok(());
-        }
-        self.rows += batch.len();
-        if let Some(clock) = &mut self.clock {
-            clock.pass(&batch.origin.partition, &batch.rows);
-        }
-        self.ports.stats().add_in(batch.len());
-        self.ports.send(0, batch).await
-    }
-
-    async fn send_failed(&mut self, rows: &[FailedRow]) -> Result<(), Stop> {
-        for row in rows {
-            let next = row.position.map_or(0, |position| position + 1);
-            // Rows that follow each other in a batch may have been sent before the refused ones between them.
-            if self.positions.get(&row.partition).is_none_or(|known| *known < next) {
-                self.come_to(&row.partition, next);
-            }
-        }
-        self.ports.stats().add_in(rows.len());
-        self.ports.send_failed(rows).await
-    }
-
-    fn come_to(&mut self, partition: &Arc<str>, next: u64) {
-        match self.positions.get_mut(partition) {
-            Some(known) => *known = next,
-            None => _ = self.positions.insert(partition.clone(), next),
-        }
-    }
-}
-
-/// The position of each row of a batch. Refused rows have positions, too, but are not in the batch.
-fn positions(batch: &Batch, failed: &[FailedRow]) -> Vec<u64> {
-    let origin = &batch.origin;
-    let of_batch = failed.iter().filter(|row| row.partition == origin.partition);
-    let refused: std::collections::BTreeSet<u64> = of_batch.filter_map(|row| row.position).collect();
-    (origin.start..).filter(|position| !refused.contains(position)).take(batch.len()).collect()
-}
-
-/// Cuts a batch behind its first `rows` rows. Refused rows have positions, too, but are not in the batch.
-fn cut(batch: Batch, rows: usize, failed: &[FailedRow]) -> (Batch, Batch) {
-    let count = batch.len();
-    if rows == count {
-        let empty = Batch::new(batch.rows.slice(count, 0), Origin { start: batch.origin.end, ..batch.origin.clone() });
-        return (batch, empty);
-    }
-    let mut border = batch.origin.start + rows as u64;
-    let origin = &batch.origin;
-    for row in failed.iter().filter(|row| row.partition == origin.partition && row.position >= Some(origin.start)) {
-        if row.position < Some(border) {
-            border += 1;
-        }
-    }
-    let head = Batch::new(batch.rows.slice(0, rows), Origin { end: border, ..origin.clone() });
-    let tail = Batch::new(batch.rows.slice(rows, count - rows), Origin { start: border, ..origin.clone() });
-    (head, tail)
-}
-
-#[cfg(test)]
-mod tests {
-    use millstream_core::Encoding;
-    use millstream_testkit::{batch, table};
-
-    use super::*;
-
-    fn failed(position: u64) -> FailedRow {
-        FailedRow {
-            error: "bad".into(),
-            source: "input".into(),
-            partition: "".into(),
-            position: Some(position),
-            row: String::new(),
-            encoding: Encoding::Text,
-        }
-    }
-
-    #[test]
-    fn positions_of_refused_rows_count_at_a_cut() {
-        let mut whole = batch(table("n:int64\n0\n2\n3\n5"));
-        whole.origin.end = 6;
-        let (head, tail) = cut(whole, 2, &[failed(1), failed(4)]);
-        assert_eq!((head.origin.start, head.origin.end), (0, 3), "rows 0 and 2, and the refused 1");
-        assert_eq!((tail.origin.start, tail.origin.end), (3, 6));
     }
 }

@@ -1,10 +1,13 @@
 //! A node's part in checkpoints.
 
+use std::collections::VecDeque;
+
 use millstream_core::{Border, Epoch, Snapshot, Then};
 use millstream_store::crash;
 
 use super::Ports;
-use crate::checkpoint::{FanIn, NodeEntry, NodePhase, NodeResume, Reporter};
+use crate::align::Inputs;
+use crate::checkpoint::{FanIn, NodeEntry, NodePhase, NodeResume, OrderStep, Reporter, Steps};
 
 /// How a node hands over its state, and where it goes on.
 pub struct Keeping {
@@ -18,6 +21,8 @@ pub struct Keeping {
     pub resume: Option<NodeResume>,
     /// The last border before that.
     pub passed: Epoch,
+    /// What it has decided when it was run before, if that is gone through again.
+    pub steps: Steps,
     /// Whether the flow keeps state.
     pub durable: bool,
     /// A local folder of the node's own, where the flow keeps state.
@@ -41,19 +46,26 @@ impl Keeping {
     }
 
     /// Hands over a processor's or output's snapshot at a border.
-    pub fn report(&self, border: Border, ports: &Ports, fan_in: FanIn, snapshot: Snapshot) {
-        self.send(Some(border), ports, Some(fan_in), snapshot);
+    pub fn report(&self, border: Border, ports: &Ports, inputs: &mut Inputs, snapshot: Snapshot) {
+        self.send(Some(border), ports, Some(inputs.state(&self.edges)), inputs.notes(), snapshot);
     }
 
     /// Hands over the last snapshot.
-    pub fn report_end(&self, ports: &Ports, snapshot: Snapshot) {
-        self.send(None, ports, None, snapshot);
+    pub fn report_end(&self, ports: &Ports, inputs: &mut Inputs, snapshot: Snapshot) {
+        self.send(None, ports, None, inputs.notes(), snapshot);
     }
 
-    fn send(&self, border: Option<Border>, ports: &Ports, fan_in: Option<FanIn>, snapshot: Snapshot) {
+    fn send(
+        &self,
+        border: Option<Border>,
+        ports: &Ports,
+        fan_in: Option<FanIn>,
+        notes: VecDeque<OrderStep>,
+        snapshot: Snapshot,
+    ) {
         let phase = if border.is_some() { NodePhase::Running } else { NodePhase::Ended };
         let entry = NodeEntry { phase, fan_in, counters: ports.stats().counters(), ..NodeEntry::default() };
-        self.reporter.report(self.place, border, entry, snapshot);
+        self.reporter.report(self.place, border, entry, snapshot, Steps::Order(notes));
         crash::point("snapshot-taken");
     }
 }

@@ -1,14 +1,17 @@
 //! The loops that the engine owns: one task a node.
 
 mod clock;
+mod cutter;
 mod input;
 mod keeping;
 mod output;
 mod ports;
 mod processor;
+mod replay;
 
 pub use clock::Clock;
-pub use input::{Borders, run_input};
+pub use cutter::Borders;
+pub use input::run_input;
 pub use keeping::Keeping;
 pub use output::run_output;
 pub use ports::Ports;

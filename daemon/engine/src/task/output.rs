@@ -59,7 +59,7 @@ async fn write_all(output: &mut dyn Output, mut inputs: Inputs, ports: &Ports, k
                 output.border(epoch);
                 let Some(border) = keeping.wanted(epoch) else { continue };
                 let snapshot = output.stage(border).await?;
-                keeping.report(border, ports, inputs.state(&keeping.edges), snapshot);
+                keeping.report(border, ports, &mut inputs, snapshot);
                 if is_last(Some(border)) {
                     return Ok(());
                 }
@@ -67,7 +67,7 @@ async fn write_all(output: &mut dyn Output, mut inputs: Inputs, ports: &Ports, k
             Event::Watermark(_) | Event::Idle | Event::PortEnded(_) => {}
             Event::End => {
                 let snapshot = output.stage(end(passed)).await?;
-                keeping.report_end(ports, snapshot);
+                keeping.report_end(ports, &mut inputs, snapshot);
                 return Ok(());
             }
         }

@@ -41,7 +41,8 @@ pub async fn run_processor(
                 ports.check_failed()?;
                 let wanted = keeping.wanted(epoch);
                 if let Some(border) = wanted {
-                    keeping.report(border, &ports, inputs.state(&keeping.edges), processor.snapshot()?);
+                    let snapshot = processor.snapshot()?;
+                    keeping.report(border, &ports, &mut inputs, snapshot);
                 }
                 ports.broadcast(Message::Barrier(epoch)).await?;
                 if is_last(wanted) {
@@ -58,7 +59,8 @@ pub async fn run_processor(
                 ports.flush(&mut out).await?;
                 ports.check_failed()?;
                 ports.stats().set_report(processor.report());
-                keeping.report_end(&ports, processor.snapshot()?);
+                let snapshot = processor.snapshot()?;
+                keeping.report_end(&ports, &mut inputs, snapshot);
                 ports.broadcast(Message::End).await?;
                 return Ok(processor);
             }

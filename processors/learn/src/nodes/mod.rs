@@ -14,7 +14,7 @@ use millstream_core::Registry;
 
 pub use evaluate::EvaluateSettings;
 pub use predict::PredictSettings;
-pub use train::TrainSettings;
+pub use train::{TrainSettings, staged_versions};
 
 /// Adds the nodes to the list of those that there are.
 pub fn register(registry: &mut Registry) {

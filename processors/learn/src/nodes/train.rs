@@ -2,6 +2,8 @@
 
 mod staged;
 
+pub use staged::versions as staged_versions;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -43,8 +43,6 @@ pub struct ModelCard {
     pub held_out: Value,
     /// What predictions without a model reach on the rows that it learned.
     pub baselines: Value,
-    /// The inputs that its rows came from.
-    pub sources: Vec<Value>,
     /// How far the flow had read its inputs when the version was made: `{ "checkpoint": N, "inputs": { INPUT: { PARTITION:
     /// NEXT_POSITION } } }`, where `N` is the checkpoint by which the version became visible. So the rows that it learned
     /// can be told from those that came later.
@@ -70,7 +68,6 @@ impl ModelCard {
             metrics: Value::Null,
             held_out: Value::Null,
             baselines: Value::Null,
-            sources: Vec::new(),
             lineage: None,
         }
     }

@@ -56,28 +56,32 @@ pub(super) struct Publisher {
 #[async_trait]
 impl Committer for Publisher {
     async fn commit(&mut self, staged: &State) -> Result<()> {
-        if staged.is_empty() {
-            return Ok(());
-        }
-        let epochs: Vec<Epoch> = staged.get(EPOCHS)?;
-        (0..epochs.len()).try_for_each(|index| self.publish(staged, index))
+        versions(staged)?.into_iter().try_for_each(|(card, bytes)| self.publish(card, bytes))
     }
 }
 
 impl Publisher {
-    fn publish(&self, staged: &State, index: usize) -> Result<()> {
-        let bytes = staged.bytes(&part("version", index))?;
-        let mut card: ModelCard = json(staged, &part("card", index))?;
-        let lineage = part("lineage", index);
-        if staged.has(&lineage) {
-            card.lineage = Some(json(staged, &lineage)?);
-        }
+    fn publish(&self, card: ModelCard, bytes: &[u8]) -> Result<()> {
         let publish_id = card.publish_id.clone();
         let version = self.registry.publish(&self.name, bytes, card, &publish_id)?;
         // The greatest, since a commit of long ago may be repeated.
         self.last.fetch_max(version, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// The versions that a node of type `train` has staged, in the order in which they were made: their cards and files.
+pub fn versions(staged: &State) -> Result<Vec<(ModelCard, &[u8])>> {
+    let epochs: Vec<Epoch> = if staged.has(EPOCHS) { staged.get(EPOCHS)? } else { Vec::new() };
+    let version = |index: usize| {
+        let mut card: ModelCard = json(staged, &part("card", index))?;
+        let lineage = part("lineage", index);
+        if staged.has(&lineage) {
+            card.lineage = Some(json(staged, &lineage)?);
+        }
+        Ok((card, staged.bytes(&part("version", index))?))
+    };
+    (0..epochs.len()).map(version).collect()
 }
 
 fn json<T: DeserializeOwned>(staged: &State, name: &str) -> Result<T> {

@@ -1,0 +1,257 @@
+//! What time has decided in a live flow: in which order rows came, where epochs ended, which partitions fell silent.
+//!
+//! It is written down at every checkpoint, before the checkpoint decides, and never removed: with it, the rows that trained a
+//! version of a model can be gone through again in the same order, whenever that is asked for.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use millstream_core::{Epoch, Error, Result, ResultExt};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::manifest::{FORMAT, hash};
+
+/// The decisions of the epochs of one checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Decisions {
+    /// The number of the checkpoint before this one that has decisions, too.
+    pub previous: Option<u64>,
+    /// The last epoch that they are about.
+    pub epoch: Epoch,
+    /// Those at inputs, by their names.
+    pub inputs: BTreeMap<String, VecDeque<InputStep>>,
+    /// Those where several edges meet, by the names of the nodes.
+    pub orders: BTreeMap<String, VecDeque<OrderStep>>,
+}
+
+/// What a live input did next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputStep {
+    /// It sent the rows of a partition up to a position.
+    Rows(String, u64),
+    /// It ended its epoch.
+    Border,
+    /// It no longer waited for these partitions.
+    Idle(Vec<String>),
+    /// It found a partition of which rows may come.
+    Added(String),
+    /// It found that no more rows of a partition come.
+    Gone(String),
+}
+
+/// What a node with several edges took next, where it takes them as they come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStep {
+    /// So many rows of an edge; edges are counted from 0.
+    Rows(usize, usize),
+    /// How far event time has come at an edge.
+    Time(usize),
+    /// That nothing more comes at an edge.
+    End(usize),
+    /// The border of an epoch.
+    Border,
+}
+
+/// The steps of a node.
+#[derive(Clone, Debug, Default)]
+pub enum Steps {
+    /// It decides nothing.
+    #[default]
+    None,
+    /// An input's.
+    Input(VecDeque<InputStep>),
+    /// Those of a node with several edges.
+    Order(VecDeque<OrderStep>),
+}
+
+impl Steps {
+    /// An input's steps, which are taken out.
+    pub fn take_input(&mut self) -> Option<VecDeque<InputStep>> {
+        match std::mem::take(self) {
+            Self::Input(steps) => Some(steps),
+            _ => None,
+        }
+    }
+}
+
+/// What a node decides, until a checkpoint takes it. Nothing is noted where nobody will ask.
+#[derive(Debug)]
+pub struct Notes<Step> {
+    steps: Option<VecDeque<Step>>,
+}
+
+impl<Step> Default for Notes<Step> {
+    fn default() -> Self {
+        Self { steps: None }
+    }
+}
+
+impl<Step> Notes<Step> {
+    /// Notes are taken.
+    pub fn taken() -> Self {
+        Self { steps: Some(VecDeque::new()) }
+    }
+
+    /// The steps since they were taken away last.
+    pub fn take(&mut self) -> VecDeque<Step> {
+        self.steps.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Notes a step, unless it can be told together with the last one.
+    pub fn note(&mut self, step: impl FnOnce() -> Step, joins: impl FnOnce(&mut Step) -> bool) {
+        let Some(steps) = &mut self.steps else { return };
+        if !steps.back_mut().is_some_and(joins) {
+            steps.push_back(step());
+        }
+    }
+}
+
+impl Notes<InputStep> {
+    /// Rows of a partition were sent up to a position.
+    pub fn rows(&mut self, partition: &str, next: u64) {
+        let joins = |last: &mut InputStep| match last {
+            InputStep::Rows(known, to) if known == partition && *to <= next => {
+                *to = next;
+                true
+            }
+            _ => false,
+        };
+        self.note(|| InputStep::Rows(partition.to_owned(), next), joins);
+    }
+
+    /// Anything else.
+    pub fn step(&mut self, step: impl FnOnce() -> InputStep) {
+        self.note(step, |_| false);
+    }
+}
+
+impl Notes<OrderStep> {
+    /// So many rows of an edge were taken.
+    pub fn rows(&mut self, edge: usize, rows: usize) {
+        let joins = |last: &mut OrderStep| match last {
+            OrderStep::Rows(known, count) if *known == edge => {
+                *count += rows;
+                true
+            }
+            _ => false,
+        };
+        self.note(|| OrderStep::Rows(edge, rows), joins);
+    }
+
+    /// Anything else.
+    pub fn step(&mut self, step: OrderStep) {
+        self.note(|| step, |_| false);
+    }
+}
+
+/// The decisions as text, and the checksum of that text.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<'a> {
+    format: u32,
+    blake3: String,
+    #[serde(borrow)]
+    decisions: &'a RawValue,
+}
+
+impl Decisions {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty() && self.orders.is_empty()
+    }
+
+    /// As a document.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let doing = || "writing decisions";
+        let decisions = serde_json::value::to_raw_value(self).doing(doing)?;
+        let blake3 = hash(decisions.get().as_bytes());
+        serde_json::to_vec(&Document { format: FORMAT, blake3, decisions: &decisions }).doing(doing)
+    }
+
+    /// Reads a document that [`Decisions::to_bytes`] made.
+    ///
+    /// # Errors
+    /// If a single bit of it has changed.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let document: Document<'_> = serde_json::from_slice(bytes).doing(|| "it is damaged")?;
+        if document.format != FORMAT || hash(document.decisions.get().as_bytes()) != document.blake3 {
+            return Err(Error::new("it is damaged: its checksum is another one"));
+        }
+        serde_json::from_str(document.decisions.get()).doing(|| "it is damaged")
+    }
+
+    /// Adds those of a node.
+    pub fn add(&mut self, node: &str, steps: Steps) {
+        match steps {
+            Steps::Input(steps) if !steps.is_empty() => _ = self.inputs.insert(node.to_owned(), steps),
+            Steps::Order(steps) if !steps.is_empty() => _ = self.orders.insert(node.to_owned(), steps),
+            Steps::None | Steps::Input(_) | Steps::Order(_) => {}
+        }
+    }
+
+    /// Those of a node.
+    pub fn of(&self, node: &str) -> Steps {
+        match (self.inputs.get(node), self.orders.get(node)) {
+            (Some(steps), _) => Steps::Input(steps.clone()),
+            (None, Some(steps)) => Steps::Order(steps.clone()),
+            (None, None) => Steps::None,
+        }
+    }
+
+    /// Adds those that follow.
+    pub fn append(&mut self, later: Self) {
+        self.epoch = later.epoch;
+        for (input, steps) in later.inputs {
+            self.inputs.entry(input).or_default().extend(steps);
+        }
+        for (node, steps) in later.orders {
+            self.orders.entry(node).or_default().extend(steps);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_one_kind_are_told_together() {
+        let mut notes = Notes::<InputStep>::taken();
+        notes.rows("a", 5);
+        notes.rows("a", 8);
+        notes.rows("b", 2);
+        notes.rows("b", 1);
+        notes.step(|| InputStep::Border);
+        notes.rows("b", 3);
+        let rows = |partition: &str, next| InputStep::Rows(partition.to_owned(), next);
+        assert_eq!(notes.take(), [rows("a", 8), rows("b", 2), rows("b", 1), InputStep::Border, rows("b", 3)]);
+        let mut order = Notes::<OrderStep>::taken();
+        order.rows(0, 2);
+        order.rows(0, 3);
+        order.step(OrderStep::Time(0));
+        order.rows(0, 1);
+        assert_eq!(order.take(), [OrderStep::Rows(0, 5), OrderStep::Time(0), OrderStep::Rows(0, 1)]);
+        let mut untaken = Notes::<OrderStep>::default();
+        untaken.rows(0, 2);
+        assert!(untaken.take().is_empty());
+    }
+
+    #[test]
+    fn decisions_read_back_and_damage_is_noticed() {
+        let decisions = Decisions {
+            previous: Some(3),
+            epoch: Epoch(9),
+            inputs: [("in".to_owned(), [InputStep::Rows("a".into(), 7), InputStep::Border].into())].into(),
+            orders: [("both".to_owned(), [OrderStep::Rows(1, 7), OrderStep::Border].into())].into(),
+        };
+        let bytes = decisions.to_bytes().expect("they can be written");
+        assert_eq!(Decisions::from_bytes(&bytes).expect("they are whole"), decisions);
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Decisions::from_bytes(&damaged).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The loop of a live input whose rows are gone through again: in the order in which they came, with borders where they
+//! were.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{Batch, Collector, Error, FailedRow, Input, PartitionChange, Result};
+use tokio::time::timeout;
+
+use super::Stop;
+use super::cutter::{Cutter, cut};
+use crate::checkpoint::InputStep;
+
+/// How long nothing comes of an input until its rows are taken for gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Takes every step, then ends.
+pub async fn run_script(
+    input: &mut dyn Input,
+    cutter: &mut Cutter<'_>,
+    script: VecDeque<InputStep>,
+    out: &mut Collector,
+) -> Result<(), Stop> {
+    let mut waiting: HashMap<Arc<str>, Waiting> = HashMap::new();
+    for step in script {
+        match step {
+            InputStep::Rows(partition, to) => {
+                let partition: Arc<str> = partition.into();
+                while waiting.get(&partition).is_none_or(|rows| rows.end < to) {
+                    let next = timeout(PATIENCE, input.next(out)).await;
+                    next.map_err(|_| gone(&partition, to))??;
+                    // They are told by the script, too.
+                    out.take_partitions();
+                    sort(out, &mut waiting);
+                }
+                let Some(rows) = waiting.get_mut(&partition) else { continue };
+                let (batches, mut failed) = rows.take(to);
+                for batch in batches {
+                    cutter.send(input, batch, &mut failed).await?;
+                }
+                cutter.send_failed(&failed).await?;
+            }
+            InputStep::Border => cutter.end_epoch(input).await?,
+            InputStep::Idle(partitions) => cutter.fall_idle(&partitions).await?,
+            InputStep::Added(partition) => cutter.change_partition(PartitionChange::Added(partition.into())),
+            InputStep::Gone(partition) => {
+                waiting.remove(partition.as_str());
+                cutter.change_partition(PartitionChange::Gone(partition.into()));
+            }
+        }
+    }
+    cutter.end_now().await
+}
+
+fn gone(partition: &str, to: u64) -> Error {
+    Error::new(format!("the rows before {to} of partition `{partition}` can't be read any more"))
+}
+
+/// Rows of a partition that have come before it is their turn.
+#[derive(Default)]
+struct Waiting {
+    batches: VecDeque<Batch>,
+    failed: Vec<FailedRow>,
+    /// The position behind the last of them.
+    end: u64,
+}
+
+impl Waiting {
+    /// Those before a position.
+    fn take(&mut self, to: u64) -> (Vec<Batch>, Vec<FailedRow>) {
+        let failed: Vec<_> = self.failed.extract_if(.., |row| row.position < Some(to)).collect();
+        let mut taken = Vec::new();
+        while let Some(batch) = self.batches.pop_front_if(|batch| batch.origin.start < to) {
+            if batch.origin.end <= to {
+                taken.push(batch);
+                continue;
+            }
+            let start = batch.origin.start;
+            let refused = failed.iter().filter(|row| row.position >= Some(start)).count();
+            let (head, tail) = cut(batch, (to - start) as usize - refused, &failed);
+            taken.push(head);
+            self.batches.push_front(tail);
+        }
+        (taken, failed)
+    }
+}
+
+/// Sorts what has come by partitions.
+fn sort(out: &mut Collector, waiting: &mut HashMap<Arc<str>, Waiting>) {
+    for batch in out.take(0) {
+        let rows = waiting.entry(batch.origin.partition.clone()).or_default();
+        rows.end = batch.origin.end;
+        rows.batches.push_back(batch);
+    }
+    for row in out.take_failed() {
+        let rows = waiting.entry(row.partition.clone()).or_default();
+        rows.end = rows.end.max(row.position.map_or(0, |position| position + 1));
+        rows.failed.push(row);
+    }
+}

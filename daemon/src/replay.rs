@@ -1,0 +1,146 @@
+//! `millstream replay`: trains a version of a model again, and compares.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::Args;
+use millstream_core::{Error, Result, ResultExt, State};
+use millstream_engine::checkpoint::{Beginning, Replay, Vault};
+use millstream_engine::plan::Plan;
+use millstream_engine::run::{Effects, RunningFlow, Status, Stopper};
+use millstream_learn::nodes::staged_versions;
+use millstream_learn::registry::{ModelCard, Registry};
+use millstream_learn::sha256;
+use millstream_store::LocalStore;
+
+use crate::cli::{CommandError, Exit, FlowArguments, Outcome};
+use crate::terminal::say;
+use crate::workplace::{Workplace, control_runtime, data_runtime};
+
+/// What `replay` takes.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArguments {
+    /// The flow that trained the model.
+    #[command(flatten)]
+    pub flow: FlowArguments,
+    /// The version: `fraud/3`, `fraud@champion`.
+    pub version: String,
+    /// The folder with the state of the flow, which knows the order in which the rows of live inputs came.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Begin behind this checkpoint, which must still be kept, instead of at the first row.
+    #[arg(long, value_name = "CHECKPOINT", requires = "state")]
+    pub from: Option<u64>,
+}
+
+/// What has been seen of the version.
+#[derive(Default)]
+struct Seen {
+    is_same: bool,
+    /// The checksum of a version of as many rows that is another one.
+    other: Option<String>,
+    stopper: Option<Stopper>,
+}
+
+/// `millstream replay`
+pub fn replay(arguments: &ReplayArguments) -> Outcome {
+    let workplace = Workplace::here()?;
+    let file = workplace.load(&arguments.flow.flow, &arguments.flow.sets)?;
+    let mut plan = Plan::new(&file, &workplace.plan_options())?;
+    let registry = Registry::open(millstream_store::open(&file.flow.registry, &workplace.folder)?, &file.flow.registry);
+    let card = registry.resolve(&arguments.version)?.card;
+    check(&plan, &card).map_err(|error| CommandError::Usage(error.to_string()))?;
+    let beginning = beginning(&plan, &card, arguments)?;
+    plan.drop_outputs();
+    let seen = run(plan, beginning, &card)?;
+    let name = format!("{}/{}", card.model, card.version);
+    match (seen.is_same, seen.other) {
+        (true, _) => {
+            say!("{name}: the same bits after {} rows, sha256 {}", card.rows, card.sha256);
+            Ok(Exit::Done)
+        }
+        (false, Some(other)) => {
+            let error =
+                format!("{name} comes out otherwise: its sha256 is {}, and that of the replay {other}", card.sha256);
+            Err(Error::new(error).into())
+        }
+        (false, None) => {
+            let error = format!("{name}: the flow made no version of {} rows; has it or its data changed?", card.rows);
+            Err(Error::new(error).into())
+        }
+    }
+}
+
+/// The flow must be the one that trained the version.
+fn check(plan: &Plan, card: &ModelCard) -> Result<()> {
+    if plan.flow == card.flow && plan.node(&card.node).is_some() {
+        return Ok(());
+    }
+    let version = format!("{}/{}", card.model, card.version);
+    Err(Error::new(format!(
+        "`{version}` was trained by node `{}` of flow `{}`, which this is not",
+        card.node, card.flow
+    )))
+}
+
+/// Where the replay begins, and what time had decided behind that.
+fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Result<Beginning> {
+    let Some(folder) = &arguments.state else {
+        return match plan.is_strict() {
+            true => Ok(Beginning::default()),
+            false => Err(Error::new(
+                "the rows of this flow have no order of their own; `--state DIR` is where it was written down how they came",
+            )),
+        };
+    };
+    let vault = Vault::new(Arc::new(LocalStore::new(folder)), &plan.flow, folder.display().to_string());
+    let beginning = match arguments.from {
+        None => Beginning::default(),
+        Some(number) => Beginning::behind(&vault, vault.manifest(number)?.0)?,
+    };
+    let checkpoint = card.lineage.as_ref().and_then(|lineage| lineage["checkpoint"].as_u64());
+    if arguments.from >= checkpoint && arguments.from.is_some() {
+        let checkpoint = checkpoint.unwrap_or_default();
+        return Err(Error::new(format!("the version is older than that: it was published by checkpoint {checkpoint}")));
+    }
+    let decisions = vault.decisions(beginning.epoch, checkpoint.unwrap_or_default())?;
+    Ok(Beginning { decisions, ..beginning })
+}
+
+fn run(plan: Plan, beginning: Beginning, card: &ModelCard) -> Result<Seen> {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let watch = {
+        let (seen, card) = (seen.clone(), card.clone());
+        Arc::new(move |node: &str, staged: &State| {
+            if node == card.node {
+                look(&card, staged, &seen);
+            }
+        })
+    };
+    let (control, data) = (control_runtime()?, data_runtime(None)?);
+    let running = RunningFlow::start(plan, Effects::Replay(Replay { beginning, watch }), data.handle());
+    let running = running.doing(|| "starting the replay")?;
+    seen.lock().unwrap_or_else(PoisonError::into_inner).stopper = Some(running.stopper());
+    let outcome = control.block_on(running.join());
+    data.shutdown_background();
+    let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    match outcome.status {
+        Status::Failed(error) if !seen.is_same && seen.other.is_none() => Err(Error::new(error.to_string())),
+        _ => Ok(seen),
+    }
+}
+
+/// Compares what the node has staged with the version; once that is found, the rest is of no interest.
+fn look(card: &ModelCard, staged: &State, seen: &Mutex<Seen>) {
+    // What can't be read is no version.
+    for (made, bytes) in staged_versions(staged).unwrap_or_default() {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let checksum = sha256(bytes);
+        match checksum == card.sha256 {
+            true => seen.is_same = true,
+            false if made.rows == card.rows => seen.other = Some(checksum),
+            false => continue,
+        }
+        seen.stopper.iter().for_each(Stopper::give_up);
+    }
+}
