@@ -107,6 +107,11 @@ impl Running {
         self.child().id()
     }
 
+    /// Whether it has come to its end by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child().try_wait().unwrap().is_some()
+    }
+
     pub fn take_stdout(&mut self) -> ChildStdout {
         self.child().stdout.take().unwrap()
     }

@@ -137,7 +137,7 @@ pub struct DocsArguments {
     /// Print the pages of all nodes, as Markdown.
     #[arg(long, conflicts_with = "node")]
     pub all: bool,
-    /// Print the page of the table `[flow]`, as Markdown.
+    /// Print the page of the tables `[flow]` and `[checkpoint]`, as Markdown.
     #[arg(long, conflicts_with_all = ["node", "all"])]
     pub flow: bool,
     /// Print the JSON schema of flow files, for editors.

@@ -45,6 +45,7 @@ impl Kind for DedupSettings {
     const NAME: &'static str = "dedup";
     const EXAMPLE: &'static str = r#"keys = ["id"]
 within = "1h""#;
+    const FREE_SETTINGS: &'static [&'static str] = &["max_keys"];
 }
 
 impl ProcessorSettings for DedupSettings {

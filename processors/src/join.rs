@@ -81,6 +81,7 @@ impl Kind for JoinSettings {
     const NAME: &'static str = "join";
     const EXAMPLE: &'static str = r#"on = { country = "code" }
 take = ["continent"]"#;
+    const FREE_SETTINGS: &'static [&'static str] = &["max_bytes", "max_rows"];
     const SIDE_INPUT: Option<&'static str> = Some("with");
 }
 

@@ -40,6 +40,7 @@ fn default_max_rows() -> usize {
 impl Kind for SortSettings {
     const NAME: &'static str = "sort";
     const EXAMPLE: &'static str = r#"by = ["country", "-amount"]"#;
+    const FREE_SETTINGS: &'static [&'static str] = &["max_rows"];
 }
 
 impl ProcessorSettings for SortSettings {

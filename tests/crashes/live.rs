@@ -92,27 +92,27 @@ impl Live {
     }
 
     fn start(&self) -> Running {
+        self.start_until("")
+    }
+
+    /// Starts a run that kills itself at a crash point.
+    fn start_until(&self, point: &str) -> Running {
         let mut command = self.workshop.command(&["run", "--json", "--state", "state", "flow.toml"]);
+        command.env("MILLSTREAM_CRASH", point);
         Running::start(command.stdout(Stdio::piped()))
     }
 
     /// Waits until a checkpoint covers so many rows.
     fn wait_for(&self, rows: usize) {
         let begin = Instant::now();
-        while self.covered() < rows {
-            assert!(begin.elapsed() < Duration::from_secs(60), "{} of {rows} rows are covered", self.covered());
+        while covered(&self.workshop) < rows {
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "{} of {rows} rows are covered",
+                covered(&self.workshop)
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    /// How many rows of both inputs the last checkpoint covers.
-    fn covered(&self) -> usize {
-        let ran = self.workshop.run(&["checkpoints", "--state", "state", "--json"]);
-        let Some(last) = ran.stdout.lines().last() else { return 0 };
-        let Ok(last) = serde_json::from_str::<Value>(last) else { return 0 };
-        let inputs = last["inputs"].as_object().into_iter().flatten();
-        let next = inputs.flat_map(|(_, partitions)| partitions.as_object().into_iter().flatten());
-        next.map(|(_, next)| next.as_u64().unwrap() as usize).sum()
     }
 
     /// The numbers of the rows in all files of an output, sorted.
@@ -142,6 +142,16 @@ impl Live {
     }
 }
 
+/// How many rows of all inputs the last checkpoint covers.
+pub fn covered(workshop: &Workshop) -> usize {
+    let ran = workshop.run(&["checkpoints", "--state", "state", "--json"]);
+    let Some(last) = ran.stdout.lines().last() else { return 0 };
+    let Ok(last) = serde_json::from_str::<Value>(last) else { return 0 };
+    let inputs = last["inputs"].as_object().into_iter().flatten();
+    let next = inputs.flat_map(|(_, partitions)| partitions.as_object().into_iter().flatten());
+    next.map(|(_, next)| next.as_u64().unwrap() as usize).sum()
+}
+
 #[test]
 fn a_live_flow_is_killed_stopped_and_gone_on_with() {
     let mut live = Live::new();
@@ -153,6 +163,13 @@ fn a_live_flow_is_killed_stopped_and_gone_on_with() {
         live.append(10);
         // Dropped, which kills it.
         drop(running);
+    }
+    for point in ["decisions-written:2", "after-manifest:3"] {
+        let mut running = live.start_until(point);
+        while !running.has_ended() {
+            live.append(3);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
     let running = live.start();
     live.append(5);

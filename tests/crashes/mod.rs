@@ -6,7 +6,9 @@ mod graphs;
 mod kills;
 mod live;
 mod matrix;
+mod owners;
 mod points;
+mod pushed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

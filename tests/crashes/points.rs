@@ -11,7 +11,8 @@ fn graph_of(point: &str) -> Option<&'static Graph> {
         _ if point.starts_with("log-") => None,
         "version-numbered" | "version-written" | "version-decided" => Some(&MERGED),
         "journal-removed" | "blob-written" | "blob-removed" => Some(&BRANCHED),
-        "file-linked" => None,
+        // `live.rs` comes by.
+        "file-linked" | "decisions-written" => None,
         _ => Some(&LINEAR),
     }
 }

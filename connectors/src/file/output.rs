@@ -90,6 +90,7 @@ path = "out/scored"
 format = "parquet"
 rows = 1000000
 "#;
+    const FREE_SETTINGS: &'static [&'static str] = &["if_exists", "rows", "bytes", "every"];
 }
 
 impl FileOutput {

@@ -90,6 +90,7 @@ impl Kind for WindowSettings {
     const EXAMPLE: &'static str = r#"size = "1m"
 keys = ["country"]
 select = { payments = "count(*)", mean = "avg(amount)", p90 = "quantile(amount, 0.9)" }"#;
+    const FREE_SETTINGS: &'static [&'static str] = &["max_groups"];
 }
 
 const MAIN_PORT: usize = 0;

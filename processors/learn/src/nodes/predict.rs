@@ -80,6 +80,7 @@ fn default_hold_bytes() -> ByteSize {
 impl Kind for PredictSettings {
     const NAME: &'static str = "predict";
     const EXAMPLE: &'static str = r#"model = "fraud@champion""#;
+    const FREE_SETTINGS: &'static [&'static str] = &["device", "hold_bytes"];
 }
 
 const ROWS_PORT: usize = 0;

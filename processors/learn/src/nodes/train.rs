@@ -92,6 +92,7 @@ estimator = { type = "logistic_regression", learning_rate = 0.01 }
 features = ["amount", "country"]
 label = "fraud"
 publish = { rows = 100000 }"#;
+    const FREE_SETTINGS: &'static [&'static str] = &["publish", "device"];
 }
 
 const MAIN_PORT: usize = 0;

@@ -1,0 +1,88 @@
+//! Who may run a flow, on what, and after which changes.
+
+use super::Trial;
+use super::graphs::{BRANCHED, LINEAR};
+use crate::millstream::{Ran, Running};
+
+fn message(ran: &Ran) -> String {
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    ran.json()["error"]["message"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_second_process_is_refused_and_told_who_the_first_is() {
+    let trial = Trial::new(&LINEAR);
+    // A reader of rows that never come, so that it stays.
+    let live = ["--set", "input.a.follow=true", "--set", "input.a.path=later-*.csv", "--set", SCHEMA];
+    let mut running = Running::start(trial.durable(&live).stdout(std::process::Stdio::piped()));
+    let id = running.id();
+    let owner = || trial.workshop.exists("state/flow/owner") && !trial.workshop.read("state/flow/owner").is_empty();
+    while !owner() {
+        assert!(!running.has_ended());
+        std::thread::yield_now();
+    }
+    let second = Ran::from(trial.durable(&live).output().unwrap());
+    let error = message(&second);
+    assert!(error.starts_with(&format!("flow `flow` is being run by process {id} on ")), "{error}");
+    running.stop();
+    let third = Ran::from(trial.durable(&[]).output().unwrap());
+    assert!(!third.stderr.contains("is being run"), "the first one is gone: {}", third.stderr);
+}
+
+const SCHEMA: &str = "input.a.schema={ id = \"int64\", at = \"timestamp\", x = \"float64\", y = \"float64\", c = \"utf8\", label = \"boolean\" }";
+
+#[test]
+fn a_flow_that_is_done_stays_done() {
+    let trial = Trial::new(&LINEAR);
+    trial.finish("once");
+    let ran = Ran::from(trial.durable(&[]).output().unwrap());
+    assert!(ran.stderr.contains("has come to its end before"), "{}", ran.stderr);
+    trial.check("again", &ran);
+}
+
+#[test]
+fn nodes_whose_state_does_not_fit_are_refused_by_name() {
+    let trial = Trial::new(&BRANCHED);
+    assert!(trial.run_until("before-commit:2"));
+    let with = |sets: &[&str]| {
+        let sets: Vec<_> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        Ran::from(trial.durable(&sets).output().unwrap())
+    };
+    let error = message(&with(&["processor.learner.features=[\"x\"]"]));
+    assert!(error.starts_with("node `learner` has other settings or columns than when its state was kept"), "{error}");
+    assert!(error.ends_with("`--reset learner`"), "{error}");
+    let error = message(&with(&["processor.distinct.keys=[\"c\"]"]));
+    assert!(error.starts_with("node `distinct` has other settings"), "{error}");
+    let ran = Ran::from(trial.durable(&["--reset", "lerner"]).output().unwrap());
+    assert_eq!(message(&ran), "`--reset lerner`: there is no node of that name");
+    // What shapes no state may change.
+    assert_eq!(with(&["checkpoint.keep=5", "output.tested.rows=800"]).code, 0);
+}
+
+#[test]
+fn what_can_not_be_read_again_is_refused() {
+    let trial = Trial::new(&LINEAR);
+    let flow = trial.workshop.write(
+        "typed.toml",
+        "[input.typed]\ntype = \"stdin\"\nformat = \"ndjson\"\nschema = { n = \"int64\" }\n[output.o]\ntype = \"drop\"\nfrom = \"typed\"",
+    );
+    let arguments = ["run", "--state", "state", flow.to_str().unwrap()];
+    let ran = trial.workshop.run(&arguments);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("input `typed` can't be read again"), "{}", ran.stderr);
+    let ran = trial.workshop.run(&[&arguments[..], &["--allow-loss"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn another_build_is_refused_in_words() {
+    let trial = Trial::new(&LINEAR);
+    assert!(trial.run_until("after-manifest:3"));
+    // A manifest as another version would have written it.
+    let newest = trial.workshop.list("state/flow/manifests").pop().unwrap();
+    let path = trial.workshop.path("state/flow/manifests").join(newest);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("{\"format\":1", "{\"format\":2", 1)).unwrap();
+    let error = message(&Ran::from(trial.durable(&[]).output().unwrap()));
+    assert!(error.contains("it has format 2, and this build reads format 1"), "{error}");
+}

@@ -1,0 +1,144 @@
+//! Rows that are pushed: what was acknowledged comes out once, whatever happens to the process meanwhile.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::graphs::line;
+use super::live::covered;
+use crate::millstream::{Ran, Running, Workshop};
+
+const FLOW: &str = r#"
+    [flow]
+    epoch = { rows = 200, interval = "50ms" }
+    [checkpoint]
+    interval = "100ms"
+    [input.pushed]
+    type = "http_listen"
+    address = "127.0.0.1:PORT"
+    format = "csv"
+    header = false
+    schema = { id = "int64", at = "timestamp", x = "float64", y = "float64", c = "utf8", label = "boolean" }
+    [processor.learner]
+    type = "train"
+    from = "pushed"
+    model = "m"
+    estimator = { type = "logistic_regression" }
+    features = ["x", "y", "c"]
+    label = "label"
+    [output.rows]
+    type = "file"
+    from = "learner"
+    path = "out/rows.ndjson"
+"#;
+
+struct Pushed {
+    workshop: Workshop,
+    port: u16,
+    /// How many rows were acknowledged; the numbers of the rows count from 0.
+    rows: usize,
+    /// The size of a request that nobody has answered: it has to be repeated as it was.
+    unanswered: Option<usize>,
+}
+
+impl Pushed {
+    fn new() -> Self {
+        let workshop = Workshop::new();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        workshop.write("flow.toml", &FLOW.replace("PORT", &port.to_string()));
+        Self { workshop, port, rows: 0, unanswered: None }
+    }
+
+    fn start(&self, point: Option<&str>) -> Running {
+        let mut command = self.workshop.command(&["run", "--json", "--state", "state", "flow.toml"]);
+        point.map(|point| command.env("MILLSTREAM_CRASH", point));
+        Running::start(command.stdout(Stdio::piped()))
+    }
+
+    /// Posts the next rows once. Whether they were acknowledged.
+    fn post(&self, rows: usize) -> std::io::Result<bool> {
+        let body: String = (self.rows..self.rows + rows).map(|row| format!("{}\n", line(row))).collect();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        // The key is that of the first row, so that the same rows are the same request.
+        write!(
+            stream,
+            "POST / HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.rows,
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.starts_with("HTTP/1.1 200 "))
+    }
+
+    /// Posts the next rows until they are acknowledged. False if nobody answers any more.
+    fn push(&mut self, rows: usize, running: &mut Running) -> bool {
+        let begin = Instant::now();
+        let rows = *self.unanswered.get_or_insert(rows);
+        while !self.post(rows).unwrap_or(false) {
+            if running.has_ended() {
+                return false;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "nothing is acknowledged");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.rows += rows;
+        self.unanswered = None;
+        true
+    }
+
+    /// What was acknowledged and not read when the flow stops is read when it goes on.
+    fn wait_until_read(&self) {
+        let begin = Instant::now();
+        while covered(&self.workshop) < self.rows {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{} of {} rows", covered(&self.workshop), self.rows);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn check(&self, stopped: &Ran) {
+        assert_eq!(stopped.json()["status"], "stopped");
+        let text = self.workshop.read("out/rows.ndjson");
+        let ids: Vec<_> = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone()).collect();
+        let expected: Vec<Value> = (0..self.rows).map(Value::from).collect();
+        assert!(ids == expected, "{} rows came out, and {} were acknowledged", ids.len(), self.rows);
+    }
+}
+
+#[test]
+fn what_was_acknowledged_comes_out_once() {
+    let mut pushed = Pushed::new();
+    for point in ["log-append:3", "log-before-sync:5", "log-after-sync:5", "after-manifest:4", "log-trim:1"] {
+        let mut running = pushed.start(Some(point));
+        let begin = Instant::now();
+        // A segment of the log has to be full before one can be removed.
+        let rows = if point.starts_with("log-trim") { 20_000 } else { 37 };
+        while pushed.push(rows, &mut running) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "`{point}` is never reached");
+        }
+    }
+    for rows in [1, 400] {
+        let mut running = pushed.start(None);
+        assert!(pushed.push(rows, &mut running));
+        // Dropped, which kills it.
+    }
+    for rows in [5, 3] {
+        let mut running = pushed.start(None);
+        assert!(pushed.push(rows, &mut running));
+        pushed.wait_until_read();
+        let stopped = running.stop();
+        pushed.check(&stopped);
+    }
+}
+
+#[test]
+fn without_state_nothing_can_be_acknowledged() {
+    let pushed = Pushed::new();
+    let ran = pushed.workshop.run(&["run", "flow.toml"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("--state"), "{}", ran.stderr);
+}
