@@ -28,6 +28,8 @@ pub struct Ended {
     pub stats: Arc<FlowStats>,
     /// How it ended.
     pub outcome: FlowOutcome,
+    /// Whether it keeps state, from which it can go on.
+    pub is_durable: bool,
 }
 
 /// `millstream run`
@@ -85,6 +87,7 @@ fn sets(_flow: &Path, arguments: &RunArguments) -> Vec<String> {
 async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> Result<Vec<Ended>, CommandError> {
     let quiet = arguments.json;
     let console = Console::new(quiet);
+    let is_durable = arguments.state.state.is_some();
     let mut stoppers = Vec::new();
     let mut flows = JoinSet::new();
     for (place, plan) in plans.into_iter().enumerate() {
@@ -108,7 +111,7 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
                 outcome = running.join() => outcome,
                 never = progress.draw() => match never {},
             };
-            (place, Ended { flow, kinds, stats, outcome })
+            (place, Ended { flow, kinds, stats, outcome, is_durable })
         });
     }
     let mut ended = Vec::new();
@@ -121,7 +124,7 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
             },
             () = signals.next() => {
                 interrupts += 1;
-                stop(&stoppers, interrupts);
+                stop(&stoppers, interrupts, is_durable);
             }
             () = tokio::time::sleep(PATIENCE), if interrupts > 1 => {
                 return Err(Error::new("a node does not end; what it had staged may be left behind").into());
@@ -136,14 +139,22 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first signal drains; the second gives up.
-fn stop(stoppers: &[Stopper], interrupts: usize) {
+fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
     // Said when it is done, so that it holds by the time somebody reads it.
     if interrupts == 1 {
         stoppers.iter().for_each(Stopper::drain);
         eprintln!("stopping: finishing what was read; interrupt again to give up");
     } else {
         stoppers.iter().for_each(Stopper::give_up);
-        eprintln!("giving up: nothing is committed");
+        eprintln!("giving up: {}", given_up(is_durable));
+    }
+}
+
+/// What becomes of a flow that did not end well.
+pub fn given_up(is_durable: bool) -> &'static str {
+    match is_durable {
+        true => "what its last checkpoint has decided stays, and it goes on from there when it is run again",
+        false => "nothing is committed",
     }
 }
 

@@ -11,7 +11,7 @@ use millstream_engine::run::{FlowError, Status};
 use millstream_engine::stats::NodeStats;
 use serde_json::{Map, Value, json};
 
-use crate::run::Ended;
+use crate::run::{Ended, given_up};
 use crate::terminal::say;
 
 /// Prints how a flow has ended.
@@ -103,6 +103,7 @@ fn print_tables(flow: &Ended) {
         }
         Status::Failed(error) => {
             let committed = match flow.outcome.committed.join("`, `") {
+                _ if flow.is_durable => given_up(true).to_owned(),
                 none if none.is_empty() => "nothing was committed".to_owned(),
                 some => format!("`{some}` had been committed"),
             };

@@ -672,3 +672,51 @@ fn a_flipped_byte_never_panics() {
         }
     }
 }
+
+/// Reads on from every mark that a reader gives, which must come to what it would have read itself.
+#[test]
+fn reading_goes_on_from_any_mark() {
+    let lines: String = (0..300).map(|n| format!("\n {n} x{} 0.5", n % 7)).collect();
+    let rows = table(&format!("a:int64? b:utf8? c:float64?{lines}"));
+    let columns = columns("a:int64?; b:utf8?; c:float64?");
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format, compression) in [
+        ("a.csv", Format::Csv, None),
+        ("a.csv.gz", Format::Csv, Some(Compression::Gzip)),
+        ("a.ndjson", Format::Ndjson, None),
+        ("a.ndjson.zst", Format::Ndjson, Some(Compression::Zstd)),
+        ("a.parquet", Format::Parquet, None),
+        ("a.arrow", Format::Arrow, None),
+    ] {
+        let path = folder.path().join(name);
+        let write = WriteOptions { format, compression, delimiter: b',', header: true };
+        let mut writer = write.open(fs::File::create(&path).unwrap(), &rows.schema()).unwrap();
+        writer.write(&rows).unwrap();
+        writer.finish().unwrap();
+        let options = ReadOptions { compression, batch_rows: 13, ..options(format, columns.clone()) };
+        let all = rows_as_text([&rows]);
+        let mut reader = options.open(&path).unwrap();
+        let mut read = Rows::default();
+        loop {
+            let mark = reader.mark();
+            for position in mark.position..(mark.position + 3).min(300) {
+                let mut later = ReadOptions { batch_rows: 50, ..options.clone() }.open(&path).unwrap();
+                later.go_to(mark).unwrap();
+                let mut rest = Rows::default();
+                while later.next(&mut rest).unwrap() {}
+                rest.drop_before(position);
+                let text = rows_as_text(rest.batches.iter().map(|(_, rows)| rows));
+                let expected = all.lines().skip(1 + position as usize);
+                assert!(text.lines().skip(1).eq(expected), "{name} from {position}, by {mark:?}");
+                assert_eq!(rest.batches[0].0, position);
+            }
+            if !reader.next(&mut read).unwrap() {
+                break;
+            }
+        }
+        assert_eq!(reader.mark().position, 300);
+        let mut short = options.open(&path).unwrap();
+        let error = short.go_to(Mark { position: 1000, offset: 1 << 30 }).unwrap_err().to_string();
+        assert!(error.contains("it has become shorter"), "{error}");
+    }
+}

@@ -115,7 +115,7 @@ impl<'a> Cutter<'a> {
     pub async fn end_now(&mut self) -> Result<(), Stop> {
         self.ports.check_failed()?;
         self.report(None, Parts::default());
-        Ok(self.ports.broadcast(Message::End).await?)
+        self.ports.broadcast(Message::End).await
     }
 
     fn report(&mut self, border: Option<Border>, state: Parts) {
@@ -238,7 +238,9 @@ impl<'a> Cutter<'a> {
         self.notes.step(|| InputStep::Idle(partitions.to_vec()));
         // What they have had since the last border counts, before they are no longer waited for.
         self.move_watermark().await?;
-        self.clock.as_mut().map(|clock| clock.fall_idle(partitions));
+        if let Some(clock) = &mut self.clock {
+            clock.fall_idle(partitions);
+        }
         self.move_watermark().await
     }
 
