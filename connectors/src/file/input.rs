@@ -362,9 +362,10 @@ impl Input for Files {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         loop {
             if let Some(open) = &mut self.open {
-                open.before = open.reader.mark();
+                let before = open.reader.mark();
                 let mut rows = Rows::default();
                 if open.reader.next(&mut rows)? {
+                    open.before = before;
                     rows.drop_before(open.first);
                     rows.send(&self.source, &open.source.file.name, out);
                     return Ok(Progress::More);

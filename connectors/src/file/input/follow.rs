@@ -376,10 +376,14 @@ mod tests {
     impl Followed {
         fn new(settings: &str) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let context = PlanContext { flow_folder: folder.path().to_owned(), ..context() };
+            Self { input: Self::input(settings, folder.path()), folder, out: Collector::new(1) }
+        }
+
+        fn input(settings: &str, folder: &Path) -> Box<dyn Input> {
+            let context = PlanContext { flow_folder: folder.to_owned(), ..context() };
             let plan = parse::<FileInput>(settings).plan(&context).unwrap();
             assert_eq!((plan.finite, plan.interleaved), (false, true));
-            Self { folder, input: (plan.build)().unwrap(), out: Collector::new(1) }
+            (plan.build)().unwrap()
         }
 
         fn append(&self, name: &str, text: &str) {
@@ -412,6 +416,20 @@ mod tests {
 
         async fn rows(&mut self) -> Vec<(String, u64, String)> {
             self.rows_in(10).await
+        }
+
+        /// The state when rows up to these positions have been sent.
+        fn snapshot(&mut self, positions: &[(&str, u64)]) -> State {
+            let positions = positions.iter().map(|(name, next)| (Arc::from(*name), *next)).collect();
+            self.input.snapshot(&positions).unwrap().into_state().unwrap()
+        }
+
+        /// The rows that come to a run that goes on from there.
+        async fn go_on(&mut self, settings: &str, state: &State) -> Vec<(String, u64, String)> {
+            self.input = Self::input(settings, self.folder.path());
+            self.input.restore(&Positions::new(), state).unwrap();
+            self.out = Collector::new(1);
+            self.rows().await
         }
     }
 
@@ -533,6 +551,38 @@ mod tests {
         followed.append("a.ndjson", "{\"n\": 4}\n{\"n\": 5}\n");
         assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "4 5")]), "it is longer than before");
         assert!(followed.out.take_failed().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_goes_on_where_another_one_was() {
+        let settings = format!("path = \"a.ndjson\"\n{NUMBERS}");
+        let mut followed = Followed::new(&settings);
+        followed.append("a.ndjson", "{\"n\": 0}\n{\"n\": 1}\nbad\n{\"n\": 3}\n");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "0 1"), ("a.ndjson", 3, "3")]));
+        // A border lies between the rows that came last.
+        let state = followed.snapshot(&[("a.ndjson", 1)]);
+        assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 1, "1"), ("a.ndjson", 3, "3")]));
+        assert_eq!(followed.out.take_failed()[0].position, Some(2));
+        let state = followed.snapshot(&[("a.ndjson", 4)]);
+        assert_eq!(followed.go_on(&settings, &state).await, []);
+        // Rotated while nobody looked: what was left of it comes first.
+        followed.append("a.ndjson", "{\"n\": 4}\n");
+        followed.rename("a.ndjson", "a.ndjson.1");
+        followed.append("a.ndjson", "{\"n\": 10}\n");
+        assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 4, "4"), ("a.ndjson", 0, "10")]));
+        // Emptied while nobody looked, or just before.
+        let before = followed.snapshot(&[("a.ndjson", 1)]);
+        followed.empty("a.ndjson");
+        let behind = followed.snapshot(&[("a.ndjson", 1)]);
+        followed.append("a.ndjson", "{\"n\": 20}\n{\"n\": 21}\n");
+        for state in [before, behind] {
+            assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 0, "20 21")]));
+        }
+        // Gone while nobody looked.
+        let state = followed.snapshot(&[("a.ndjson", 2)]);
+        fs::remove_file(followed.folder.path().join("a.ndjson")).unwrap();
+        assert_eq!(followed.go_on(&settings, &state).await, []);
+        assert_eq!(followed.out.take_partitions(), [PartitionChange::Gone("a.ndjson".into())]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,11 @@ impl Place {
         Ok(Self { mark, position, bytes, beginning: sample(file, 0, bytes)?, end: last_sample(file, bytes)? })
     }
 
+    /// A place that is there no more.
+    pub fn lost(mark: Mark, position: u64) -> Self {
+        Self { mark, position, bytes: u64::MAX, beginning: [0; 32], end: [0; 32] }
+    }
+
     /// Checks that a file is the one in which the place was.
     pub fn check(&self, file: &File) -> Result<()> {
         let length = file.metadata()?.len();

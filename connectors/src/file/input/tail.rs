@@ -111,7 +111,11 @@ impl Tail {
         }
         let now = self.reader.as_ref().map(|reader| reader.mark()).unwrap_or_default();
         let mark = if now.position <= position { now } else { self.before };
-        Place::new(&self.file, true, mark, position)
+        // It may have been emptied since it was read, and is then read from its beginning.
+        match self.file.metadata()?.len() >= mark.offset && self.begins_as_before()? {
+            true => Place::new(&self.file, true, mark, position),
+            false => Ok(Place::lost(mark, position)),
+        }
     }
 
     /// What the file is.
@@ -139,7 +143,9 @@ impl Tail {
                 Some(reader) => {
                     let before = reader.mark();
                     let has_rows = reader.next(out)?;
-                    self.before = before;
+                    if has_rows {
+                        self.before = before;
+                    }
                     !has_rows
                 }
                 None => true,
