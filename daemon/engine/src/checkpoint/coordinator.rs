@@ -13,7 +13,7 @@ use super::decisions::{Decisions, Steps};
 use super::manifest::{NodeEntry, NodePhase};
 use super::resume::Keeper;
 use super::schedule::{Interval, Schedule};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedNode};
 use crate::task::{Phase, reached};
 
 /// The ways of nodes to the coordinator.
@@ -37,7 +37,25 @@ struct Report {
 
 /// How far each input had come at the borders since the last checkpoint: for the lineage of models.
 #[derive(Debug, Default)]
-struct History(Mutex<BTreeMap<(Epoch, usize), Positions>>);
+struct History {
+    /// Whether there is a model.
+    is_wanted: bool,
+    borders: Mutex<BTreeMap<(Epoch, usize), Positions>>,
+}
+
+/// So many borders are remembered. A live flow without state never takes a checkpoint, and would remember all.
+const MOST_BORDERS: usize = 100_000;
+
+impl History {
+    fn of(plan: &Plan) -> Self {
+        let trains = |node: &PlannedNode| node.ports.iter().any(|port| port.name == "model");
+        Self { is_wanted: plan.nodes.iter().any(trains), borders: Mutex::default() }
+    }
+
+    fn borders(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Epoch, usize), Positions>> {
+        self.borders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Reporter {
     /// The schedule of checkpoints.
@@ -47,8 +65,14 @@ impl Reporter {
 
     /// An input of which rows before `positions` belong to the epoch that ends here, or one before.
     pub fn pass(&self, place: usize, epoch: Epoch, positions: &Positions) {
-        let mut history = self.history.0.lock().unwrap_or_else(PoisonError::into_inner);
-        history.insert((epoch, place), positions.clone());
+        if !self.history.is_wanted {
+            return;
+        }
+        let mut borders = self.history.borders();
+        borders.insert((epoch, place), positions.clone());
+        if borders.len() > MOST_BORDERS {
+            borders.pop_first();
+        }
     }
 
     /// A node's snapshot at a border, or, without one, at its end.
@@ -163,7 +187,7 @@ impl Coordinator {
         let schedule = Arc::new(Schedule::new(interval, passed));
         let (sender, reports) = mpsc::unbounded_channel();
         let (covered, covers) = watch::channel(Epoch::default());
-        let history = Arc::new(History::default());
+        let history = Arc::new(History::of(plan));
         let reporter =
             Reporter { schedule: schedule.clone(), reports: sender, covered: covers, history: history.clone() };
         let sources = plan.sources_of_nodes();
@@ -203,6 +227,8 @@ impl Coordinator {
 
     /// Where a node of a resumed flow was.
     pub fn set_entry(&mut self, place: usize, entry: NodeEntry) {
+        // It reports from now on if it has once begun.
+        self.nodes[place].may_wait &= entry.phase == NodePhase::Waiting;
         self.nodes[place].entry = entry;
     }
 
@@ -337,8 +363,8 @@ impl Coordinator {
         settled(keeper).await?;
         // An error means that no input is left that wants to know.
         self.covered.send_replace(border.epoch);
-        let mut history = self.history.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *history = history.split_off(&(border.epoch, 0));
+        let mut borders = self.history.borders();
+        *borders = borders.split_off(&(border.epoch, 0));
         Ok(())
     }
 
@@ -381,8 +407,7 @@ impl Coordinator {
 
     /// How far an input had come at a border; an input that had ended before, how far it came at all.
     fn positions(&self, input: usize, epoch: Epoch) -> Option<serde_json::Value> {
-        let history = self.history.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match history.get(&(epoch, input)) {
+        match self.history.borders().get(&(epoch, input)) {
             Some(positions) => {
                 Some(json!(positions.iter().map(|(name, next)| (name.to_string(), *next)).collect::<BTreeMap<_, _>>()))
             }

@@ -480,6 +480,9 @@ pub struct Memory {
     /// Unused.
     #[allow(dead_code)]
     format: Option<String>,
+    /// Unused.
+    #[allow(dead_code)]
+    every: Option<String>,
     /// Waits so many milliseconds at every batch.
     #[serde(default)]
     slow: u64,

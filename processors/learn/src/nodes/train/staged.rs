@@ -72,7 +72,7 @@ impl Publisher {
 
 /// The versions that a node of type `train` has staged, in the order in which they were made: their cards and files.
 pub fn versions(staged: &State) -> Result<Vec<(ModelCard, &[u8])>> {
-    let epochs: Vec<Epoch> = if staged.has(EPOCHS) { staged.get(EPOCHS)? } else { Vec::new() };
+    let epochs: Vec<Epoch> = if staged.is_empty() { Vec::new() } else { staged.get(EPOCHS)? };
     let version = |index: usize| {
         let mut card: ModelCard = json(staged, &part("card", index))?;
         let lineage = part("lineage", index);

@@ -1,0 +1,87 @@
+//! A state that an earlier build has written is read by this one, or refused in words.
+//!
+//! `tests/golden/state-N` has a state of every format so far, killed in the middle. When the format changes
+//! (`FORMAT` in `daemon/engine/src/checkpoint/manifest.rs`), `MILLSTREAM_GOLDEN=1 cargo test golden` writes that of the new one;
+//! what was there before stays.
+
+use std::path::Path;
+
+use super::graphs::BRANCHED;
+use crate::millstream::{Ran, Workshop, project};
+
+/// Nodes with state of each kind; its outputs are nowhere, since a state names the places of files.
+const FLOW: &str = r#"
+    [flow]
+    name = "golden"
+    epoch.rows = 700
+    [checkpoint]
+    epochs = 1
+    keep = 1
+    [input.a]
+    type = "file"
+    path = "a.csv"
+    event_time = { column = "at", lateness = "20s" }
+    [processor.distinct]
+    type = "dedup"
+    from = "a"
+    keys = ["id"]
+    [processor.learner]
+    type = "train"
+    from = "distinct"
+    model = "m"
+    estimator = { type = "network", layers = [{ dense = 4, activation = "relu" }, { dropout = 0.1 }], loss = "log_loss", optimizer = { type = "adam" }, batch_rows = 32, seed = 3 }
+    features = ["x", "y", "c"]
+    label = "label"
+    [processor.windows]
+    type = "window"
+    from = "learner"
+    size = "30s"
+    keys = ["c"]
+    select = { n = "count(*)", mean = "avg(x)", last = "last_value(y)", half = "quantile(y, 0.5)", kinds = "count(DISTINCT c)" }
+    [processor.ordered]
+    type = "sort"
+    from = "windows"
+    by = ["mean"]
+    [output.nowhere]
+    type = "drop"
+    from = "ordered"
+"#;
+
+fn workshop() -> Workshop {
+    let workshop = Workshop::new();
+    BRANCHED.write_data(&workshop);
+    workshop.write("flow.toml", FLOW);
+    workshop
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() { copy(&entry.path(), &to) } else { _ = std::fs::copy(entry.path(), to).unwrap() }
+    }
+}
+
+#[test]
+fn states_of_earlier_builds_are_gone_on_with() {
+    let control = workshop().run_json(&["flow.toml"]);
+    let golden = project().join("tests/golden");
+    if std::env::var_os("MILLSTREAM_GOLDEN").is_some() {
+        let workshop = workshop();
+        let mut command = workshop.command(&["run", "flow.toml", "--state", "state"]);
+        assert_eq!(command.env("MILLSTREAM_CRASH", "after-manifest:5").output().unwrap().status.code(), None);
+        std::fs::remove_file(workshop.path("state/golden/owner")).unwrap();
+        copy(&workshop.path("state"), &golden.join("state-1"));
+    }
+    let states: Vec<_> = std::fs::read_dir(&golden).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!states.is_empty());
+    for state in states {
+        let workshop = workshop();
+        copy(&state, &workshop.path("state"));
+        let ran = Ran::from(workshop.command(&["run", "--json", "flow.toml", "--state", "state"]).output().unwrap());
+        match ran.code {
+            0 => assert_eq!(ran.json()["models"], control["models"], "{}", state.display()),
+            _ => assert!(ran.stderr.contains("and this build reads format"), "{}: {}", state.display(), ran.stderr),
+        }
+    }
+}
