@@ -275,6 +275,9 @@ impl Inputs {
         }
         self.passed = epoch;
         (self.turn, self.turn_rows) = (0, 0);
+        for gate in self.stages.iter().skip(1).flat_map(|stage| &stage.gates) {
+            gate.pass(epoch);
+        }
         Event::Barrier(epoch)
     }
 
@@ -441,8 +444,11 @@ mod tests {
         let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[1], Turns::Arrival), second], &[]);
         send(&senders[1], [row(&[1]), barrier(1), barrier(2), Message::End]).await;
         let from = async {
-            let (_, epoch) = gate.opened().await;
-            send(&senders[0], [row(&[7]), Message::Barrier(epoch.next()), Message::End]).await;
+            let mut shown = Epoch::default();
+            while let (passed, false) = gate.changed(shown).await {
+                shown = passed;
+            }
+            send(&senders[0], [row(&[7]), Message::Barrier(shown.next()), Message::End]).await;
         };
         let (text, ()) = tokio::join!(events(&mut inputs), from);
         assert_eq!(text, "1:1 |1 |2 .1 0:7 |3 .0");

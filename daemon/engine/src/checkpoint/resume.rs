@@ -173,7 +173,7 @@ impl Keeper {
             ..last.manifest.clone()
         };
         crash::point("before-manifest");
-        let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault, number))?;
+        let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault))?;
         crash::point("after-manifest");
         *last = Last { manifest, checksum };
         Ok(staged)
@@ -231,7 +231,7 @@ fn take_over(vault: &Vault, plan: &Plan, before: Option<(Manifest, String)>, opt
         fingerprint: options.fingerprint.clone(),
         ..manifest
     };
-    let checksum = vault.put(&manifest)?.ok_or_else(|| taken_over(vault, number))?;
+    let checksum = vault.put(&manifest)?.ok_or_else(|| taken_over(vault))?;
     Ok(Last { manifest, checksum })
 }
 
@@ -251,8 +251,9 @@ fn begin(plan: &Plan) -> Manifest {
     }
 }
 
-fn taken_over(vault: &Vault, number: u64) -> Error {
-    let owner = vault.manifest(number).map_or_else(|_| "another process".to_owned(), |(manifest, _)| manifest.owner);
+fn taken_over(vault: &Vault) -> Error {
+    let newest = vault.latest().ok().flatten();
+    let owner = newest.map_or_else(|| "another process".to_owned(), |(manifest, _)| manifest.owner);
     Error::new(format!("{owner} has taken this flow over; nothing more of this run counts"))
 }
 

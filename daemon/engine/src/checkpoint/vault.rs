@@ -70,10 +70,13 @@ impl Vault {
         Ok((manifest, checksum))
     }
 
-    /// Writes a manifest. False if its number is taken: somebody else owns the flow now.
+    /// Writes a manifest. Returns its checksum; none if it does not count, because somebody else owns the flow now.
     pub fn put(&self, manifest: &Manifest) -> Result<Option<String>> {
         let (bytes, checksum) = manifest.to_bytes()?;
-        Ok(self.store.put_new(&self.manifest_key(manifest.number), &bytes)?.then_some(checksum))
+        let is_new = self.store.put_new(&self.manifest_key(manifest.number), &bytes)?;
+        // Who owns the flow may have written one of this number long ago, and removed it since, but not its newest.
+        let is_newest = is_new && self.numbers()?.last() == Some(&manifest.number);
+        Ok(is_newest.then_some(checksum))
     }
 
     /// Keeps the bytes of a part for checkpoint `number`. What has not changed since `before` is not written again.

@@ -55,7 +55,7 @@ pub async fn run_input(
         false => tokio::select! {
             biased;
             () = reached(&mut phase, waiting_ends) => return cutter.leave(&phase).await,
-            (first, last) = gate.opened() => cutter.start(input.as_mut(), first, last).await?,
+            waited = cutter.wait(&gate) => waited?,
         },
     }
     input.open(keeping.home.as_deref()).await?;
@@ -145,13 +145,20 @@ impl<'a> Cutter<'a> {
         Ok(true)
     }
 
-    /// Begins behind the border `last`. Of the nodes that read the input, one may have passed no more than `first`.
-    async fn start(&mut self, input: &mut dyn Input, first: Epoch, last: Epoch) -> Result<(), Stop> {
-        self.epoch = first.max(self.keeping.passed).next();
-        while self.epoch <= last {
-            self.end_epoch(input).await?;
+    /// Shows the borders that are passed before the gate opens. The input has no part in their checkpoints.
+    async fn wait(&mut self, gate: &Gate) -> Result<(), Stop> {
+        let mut shown = self.keeping.passed;
+        loop {
+            let (passed, is_open) = gate.changed(shown).await;
+            while shown < passed {
+                shown = shown.next();
+                self.ports.broadcast(Message::Barrier(shown)).await?;
+            }
+            self.epoch = shown.next();
+            if is_open {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Leaves before the first row.

@@ -5,4 +5,5 @@ mod crash;
 mod kinds;
 mod planning;
 mod running;
+mod sabotage;
 mod simulation;
