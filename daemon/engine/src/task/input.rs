@@ -41,7 +41,7 @@ pub async fn run_input(
 ) -> Result<(), Stop> {
     if keeping.had_ended() {
         keeping.resume.iter().for_each(|resume| ports.stats().restore(&resume.entry.counters));
-        ports.end_again().await;
+        ports.remind(Message::End).await;
         return Ok(());
     }
     // A flow with state stops at a border; an input that has not begun by then won't.
@@ -55,7 +55,7 @@ pub async fn run_input(
         false => tokio::select! {
             biased;
             () = reached(&mut phase, waiting_ends) => return cutter.leave(&phase).await,
-            waited = cutter.wait(&gate) => waited?,
+            () = cutter.wait(&gate) => {}
         },
     }
     input.open(keeping.home.as_deref()).await?;
@@ -146,17 +146,17 @@ impl<'a> Cutter<'a> {
     }
 
     /// Shows the borders that are passed before the gate opens. The input has no part in their checkpoints.
-    async fn wait(&mut self, gate: &Gate) -> Result<(), Stop> {
+    async fn wait(&mut self, gate: &Gate) {
         let mut shown = self.keeping.passed;
         loop {
             let (passed, is_open) = gate.changed(shown).await;
             while shown < passed {
                 shown = shown.next();
-                self.ports.broadcast(Message::Barrier(shown)).await?;
+                self.ports.remind(Message::Barrier(shown)).await;
             }
             self.epoch = shown.next();
             if is_open {
-                return Ok(());
+                return;
             }
         }
     }
@@ -212,20 +212,26 @@ impl<'a> Cutter<'a> {
             let mark_left = self.clock.as_ref().map_or(usize::MAX, |clock| clock.rows_left(&rest.origin.partition));
             let left = epoch_left.min(mark_left);
             if rest.len() < left {
-                return self.send_rows(rest).await;
+                return self.send_with_failed(rest, failed).await;
             }
             let (head, tail) = cut(rest, left, failed);
-            let (border, partition) = (head.origin.end, head.origin.partition.clone());
-            self.send_rows(head).await?;
-            let before: Vec<_> =
-                failed.extract_if(.., |row| row.partition == partition && row.position < Some(border)).collect();
-            self.send_failed(&before).await?;
+            self.send_with_failed(head, failed).await?;
             match left == epoch_left {
                 true => self.end_epoch(input).await?,
                 false => self.move_watermark().await?,
             }
             rest = tail;
         }
+    }
+
+    /// Sends rows, and the refused ones between them: a border that follows, in this batch or in one of another
+    /// partition, lies behind both.
+    async fn send_with_failed(&mut self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
+        let (partition, end) = (batch.origin.partition.clone(), batch.origin.end);
+        self.send_rows(batch).await?;
+        let is_before = |row: &mut FailedRow| row.partition == partition && row.position < Some(end);
+        let before: Vec<_> = failed.extract_if(.., is_before).collect();
+        self.send_failed(&before).await
     }
 
     fn change_partition(&mut self, change: PartitionChange) {
@@ -355,17 +361,17 @@ fn positions(batch: &Batch, failed: &[FailedRow]) -> Vec<u64> {
 
 /// Cuts a batch behind its first `rows` rows. Refused rows have positions, too, but are not in the batch.
 fn cut(batch: Batch, rows: usize, failed: &[FailedRow]) -> (Batch, Batch) {
-    let count = batch.len();
-    if rows == count {
-        let empty = Batch::new(batch.rows.slice(count, 0), Origin { start: batch.origin.end, ..batch.origin.clone() });
-        return (batch, empty);
-    }
-    let mut border = batch.origin.start + rows as u64;
-    let origin = &batch.origin;
+    let (count, origin) = (batch.len(), &batch.origin);
+    let mut border = origin.start + rows as u64;
+    let mut is_behind = false;
     for row in failed.iter().filter(|row| row.partition == origin.partition && row.position >= Some(origin.start)) {
-        if row.position < Some(border) {
-            border += 1;
+        match row.position < Some(border) {
+            true => border += 1,
+            false => is_behind |= row.position < Some(origin.end),
         }
+    }
+    if rows == count && !is_behind {
+        border = origin.end;
     }
     let head = Batch::new(batch.rows.slice(0, rows), Origin { end: border, ..origin.clone() });
     let tail = Batch::new(batch.rows.slice(rows, count - rows), Origin { start: border, ..origin.clone() });
@@ -397,5 +403,15 @@ mod tests {
         let (head, tail) = cut(whole, 2, &[failed(1), failed(4)]);
         assert_eq!((head.origin.start, head.origin.end), (0, 3), "rows 0 and 2, and the refused 1");
         assert_eq!((tail.origin.start, tail.origin.end), (3, 6));
+    }
+
+    #[test]
+    fn refused_rows_behind_the_last_one_lie_behind_a_cut_there() {
+        let mut whole = batch(table("n:int64\n0\n2"));
+        whole.origin.end = 5;
+        let (head, tail) = cut(whole.clone(), 2, &[failed(1), failed(3), failed(4)]);
+        assert_eq!((head.origin.end, tail.origin.start, tail.origin.end), (3, 3, 5));
+        let (head, _) = cut(whole, 2, &[failed(1)]);
+        assert_eq!(head.origin.end, 5, "other positions belong to no row");
     }
 }

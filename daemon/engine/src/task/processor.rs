@@ -15,7 +15,7 @@ pub async fn run_processor(
 ) -> Result<Box<dyn Processor>, Stop> {
     restore(processor.as_mut(), &mut inputs, &ports, &keeping)?;
     if keeping.had_ended() {
-        ports.end_again().await;
+        ports.remind(Message::End).await;
         return Ok(processor);
     }
     let mut out = ports.collector();
