@@ -336,9 +336,11 @@ impl Inputs {
         }
     }
 
-    /// The lowest watermark of all edges wins; edges that are over or idle hold nothing back.
+    /// The lowest watermark of all edges wins; edges that are over or idle hold nothing back, and those that are always read
+    /// have no part in it: between two borders, what they bring comes at another time in every run.
     fn advance_watermark(&mut self) -> Option<Event> {
-        let mut running = self.edges.iter().filter(|edge| !edge.is_over()).peekable();
+        let has_part = |(place, edge): &(usize, &Edge)| !(edge.is_over() || self.always.contains(place));
+        let mut running = self.edges.iter().enumerate().filter(has_part).map(|(_, edge)| edge).peekable();
         running.peek()?;
         let Some(lowest) = running.filter(|edge| !edge.idle).map(|edge| edge.watermark).min() else {
             return (!std::mem::replace(&mut self.idle, true)).then_some(Event::Idle);

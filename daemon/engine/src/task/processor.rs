@@ -43,11 +43,13 @@ pub async fn run_processor(
                 if let Some(border) = wanted {
                     keeping.report(border, &ports, inputs.state(&keeping.edges), processor.snapshot()?);
                 }
-                ports.broadcast(Message::Barrier(epoch)).await?;
                 if is_last(wanted) {
+                    // A reader that does not need these rows yet may have come to the border before.
+                    ports.remind(Message::Barrier(epoch)).await;
                     ports.stats().set_report(processor.report());
                     return Ok(processor);
                 }
+                ports.broadcast(Message::Barrier(epoch)).await?;
             }
             Event::PortEnded(port) => {
                 processor.ended(port, &mut out)?;

@@ -165,7 +165,7 @@ impl ProcessorSettings for Merge {
     }
 }
 
-/// Passes rows on, and at every border the negative number of the epoch.
+/// Passes rows on, and from the first one on at every border the negative number of the epoch.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Borders {}
@@ -177,21 +177,38 @@ impl Kind for Borders {
 
 impl ProcessorSettings for Borders {
     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
-        Ok(one_port(inputs, Bordering(inputs[0].schema.clone())))
+        Ok(one_port(inputs, Bordering { schema: inputs[0].schema.clone(), has_begun: false }))
     }
 }
 
-struct Bordering(SchemaRef);
+struct Bordering {
+    schema: SchemaRef,
+    /// Whether it has had a row.
+    has_begun: bool,
+}
 
 impl Processor for Bordering {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+        self.has_begun = true;
         out.push(0, batch);
         Ok(())
     }
 
     fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
+        if !self.has_begun {
+            return Ok(());
+        }
         let origin = Origin::new("borders", "", epoch.0, epoch.0);
-        out.push(0, Batch::new(rows_of(&self.0, &[(-(epoch.0 as i64), 0)]), origin));
+        out.push(0, Batch::new(rows_of(&self.schema, &[(-(epoch.0 as i64), 0)]), origin));
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        kept(&self.has_begun)
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.has_begun = state.get("value")?;
         Ok(())
     }
 }
