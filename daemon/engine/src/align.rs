@@ -94,7 +94,8 @@ struct Edge {
 impl Edge {
     /// Whether a message may be taken from the edge's channel now.
     fn is_readable(&self) -> bool {
-        !self.ended && self.border.is_none()
+        let is_end_kept = matches!(self.kept.back(), Some(Message::End));
+        !(self.ended || is_end_kept || self.border.is_some())
     }
 
     /// Whether the edge has nothing more for this epoch.
@@ -179,14 +180,14 @@ impl Inputs {
     /// The next event that needs no further message.
     fn settled(&mut self) -> Option<Event> {
         loop {
+            if let Some(port) = self.port_over() {
+                return Some(Event::PortEnded(port));
+            }
             if let Some((edge, message)) = self.kept_message() {
                 match self.deliver(edge, message) {
                     Some(event) => return Some(event),
                     None => continue,
                 }
-            }
-            if let Some(port) = self.port_over() {
-                return Some(Event::PortEnded(port));
             }
             if self.stage_is_over() {
                 self.start_next_stage();
@@ -306,10 +307,6 @@ impl Inputs {
             // An input that starts late shows borders that this node has passed already.
             Message::Barrier(epoch) if epoch <= self.passed => {}
             Message::Barrier(epoch) => self.edges[edge].border = Some(epoch),
-            Message::End => {
-                self.edges[edge].ended = true;
-                return self.advance_watermark();
-            }
             message if at_once => return self.deliver(edge, message),
             message => self.edges[edge].kept.push_back(message),
         }
@@ -331,8 +328,12 @@ impl Inputs {
                 self.edges[edge].idle = true;
                 self.advance_watermark()
             }
-            // Never delivered: `take` keeps them as the state of their edge.
-            Message::Barrier(_) | Message::End => None,
+            Message::End => {
+                self.edges[edge].ended = true;
+                self.advance_watermark()
+            }
+            // Never delivered: `take` keeps it as the state of its edge.
+            Message::Barrier(_) => None,
         }
     }
 
@@ -447,8 +448,9 @@ mod tests {
         send(&senders[1], [row(&[1]), barrier(1), barrier(2), Message::End]).await;
         let from = async {
             let mut shown = Epoch::default();
-            while let (passed, false) = gate.changed(shown).await {
-                shown = passed;
+            let mut is_open = false;
+            while !is_open {
+                (shown, is_open) = gate.changed(shown).await;
             }
             send(&senders[0], [row(&[7]), Message::Barrier(shown.next()), Message::End]).await;
         };
@@ -498,6 +500,37 @@ mod tests {
             let text = events(&mut inputs).await;
             assert_eq!(text, "0:1 1:11 w10 0:2 w20 1:12 w25 0:3 .0 |1 1:13 w40 .1", "whichever comes first");
         }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_comes_before_its_turn_waits_for_it() {
+        for turns in [Turns::EventTime, Turns::EpochByEpoch] {
+            let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0, 1], turns)], &[]);
+            send(&senders[0], [row(&[1]), mark(30)]).await;
+            send(&senders[1], [mark(10), Message::End]).await;
+            let mut seen = Vec::new();
+            // Lets both edges be read as far as they go.
+            while let Some(event) = inputs.next().now_or_never() {
+                seen.push(format!("{:?}", event.expect("open")));
+            }
+            send(&senders[0], [row(&[2]), Message::End]).await;
+            let rest = events(&mut inputs).await;
+            let expected = if turns == Turns::EventTime { "0:2 .0" } else { "0:2 .0 w10 .1" };
+            assert_eq!(rest, expected, "after {seen:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_always_read_does_not_hold_event_time_back() {
+        let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0], Turns::Arrival)], &[1]);
+        send(&senders[0], [mark(5), row(&[1]), Message::End]).await;
+        let text = async {
+            let event = inputs.next().await.expect("open");
+            assert!(matches!(event, Event::Watermark(5)), "{event:?}");
+            send(&senders[1], [mark(3), Message::End]).await;
+            events(&mut inputs).await
+        };
+        assert_eq!(text.await, "0:1 .0 .1");
     }
 
     #[tokio::test]

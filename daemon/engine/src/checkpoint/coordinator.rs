@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::manifest::{NodeEntry, NodePhase};
 use super::resume::Keeper;
 use super::schedule::{Interval, Schedule};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedNode};
 use crate::task::{Phase, reached};
 
 /// The ways of nodes to the coordinator.
@@ -131,7 +131,7 @@ impl Coordinator {
             may_wait: node.gate() > 0,
             sources: sources.into_iter().collect(),
             committer: None,
-            entry: NodeEntry { kind: node.kind.to_owned(), shape: node.shape.clone(), ..NodeEntry::default() },
+            entry: first_entry(node),
             reports: VecDeque::new(),
         });
         let nodes = nodes.collect();
@@ -253,10 +253,10 @@ impl Coordinator {
         let number = self.keeper.as_ref().map(Keeper::next_number);
         let mut snapshots = Vec::new();
         for place in 0..self.nodes.len() {
-            let snapshot = self.nodes[place].take_report(border);
-            snapshots.push(snapshot.unwrap_or_default());
+            snapshots.push(self.nodes[place].take_report(border));
         }
         for (place, snapshot) in snapshots.iter_mut().enumerate() {
+            let Some(snapshot) = snapshot else { continue };
             self.add_lineage(place, border, number, &mut snapshot.staged).map_err(|error| (Some(place), error))?;
         }
         let staged = self.decide(border, snapshots).await.map_err(|error| (None, error))?;
@@ -281,13 +281,13 @@ impl Coordinator {
     }
 
     /// Writes the manifest, if the flow keeps state. What was staged, by node.
-    async fn decide(&mut self, border: Border, snapshots: Vec<Snapshot>) -> Result<Vec<State>> {
+    async fn decide(&mut self, border: Border, snapshots: Vec<Option<Snapshot>>) -> Result<Vec<State>> {
         let mut entries: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), node.entry.clone())).collect();
         let keeper = self.keeper.clone();
         // Turning states into bytes, hashing and writing them takes a while, in which data must not wait.
         let written = tokio::task::spawn_blocking(move || {
             let staged = match &keeper {
-                None => snapshots.into_iter().map(|snapshot| snapshot.staged.into_state()).collect::<Result<_>>()?,
+                None => snapshots.into_iter().map(|one| one.unwrap_or_default().staged.into_state()).collect::<Result<_>>()?,
                 Some(keeper) => keeper.write(border, &mut entries, snapshots)?,
             };
             Ok::<_, Error>((entries, staged))
@@ -338,19 +338,14 @@ impl Node {
     fn is_ready_for(&self, border: Border) -> bool {
         match self.reports.front() {
             Some(report) => report.border.is_none_or(|at| at.epoch == border.epoch),
-            // Nodes that wait for it have come to the border, so if it had begun before, it would have reported.
+            // Nodes that it waits for have come to the border, so if it had begun before, it would have reported.
             None => self.entry.phase == NodePhase::Ended || self.may_wait,
         }
     }
 
-    /// What the node has handed over for a checkpoint.
+    /// What the node has handed over for a checkpoint. Nothing if it has ended before, or waits: then it is where it was.
     fn take_report(&mut self, border: Border) -> Option<Snapshot> {
-        let Some(report) = self.reports.pop_front() else {
-            if self.may_wait && self.entry.phase != NodePhase::Ended {
-                self.entry.phase = NodePhase::Waiting;
-            }
-            return None;
-        };
+        let report = self.reports.pop_front()?;
         debug_assert!(report.border.is_none_or(|at| at.epoch == border.epoch));
         let (kind, shape) = (self.entry.kind.clone(), self.entry.shape.clone());
         let (state, staged) = (std::mem::take(&mut self.entry.state), std::mem::take(&mut self.entry.staged));
@@ -359,6 +354,12 @@ impl Node {
         self.may_wait = false;
         Some(report.snapshot)
     }
+}
+
+/// A node at the beginning.
+fn first_entry(node: &PlannedNode) -> NodeEntry {
+    let phase = if node.gate() > 0 { NodePhase::Waiting } else { NodePhase::default() };
+    NodeEntry { kind: node.kind.to_owned(), shape: node.shape.clone(), phase, ..NodeEntry::default() }
 }
 
 /// Outputs first: a version of a model that is published stays, also where a later commit fails.

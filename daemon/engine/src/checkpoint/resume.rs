@@ -8,7 +8,7 @@ use chrono::{SecondsFormat, Utc};
 use millstream_core::{Border, Epoch, Error, Result, Snapshot, State, Then};
 use millstream_store::{LocalStore, crash};
 
-use super::manifest::{Manifest, NodeEntry, NodePhase};
+use super::manifest::{Manifest, NodeEntry};
 use super::owner::{self, Lock};
 use super::schedule::Interval;
 use super::vault::Vault;
@@ -146,17 +146,18 @@ impl Keeper {
         &self,
         border: Border,
         entries: &mut [(String, NodeEntry)],
-        snapshots: Vec<Snapshot>,
+        snapshots: Vec<Option<Snapshot>>,
     ) -> Result<Vec<State>> {
         let number = self.next_number();
         let mut staged = Vec::with_capacity(snapshots.len());
         for ((_, entry), snapshot) in entries.iter_mut().zip(snapshots) {
-            let has_ended = entry.phase == NodePhase::Ended && snapshot.state.is_empty() && snapshot.staged.is_empty();
+            // What a node has handed over that has ended long ago, or waits, stays as it is.
+            let Some(snapshot) = snapshot else {
+                staged.push(State::default());
+                continue;
+            };
             let state = snapshot.state.into_state()?;
-            // What a node that has ended long ago has handed over then stays as it is.
-            if !(has_ended || state.is_empty() && entry.phase == NodePhase::Waiting) {
-                entry.state = self.pieces(number, &state, &entry.state)?;
-            }
+            entry.state = self.pieces(number, &state, &entry.state)?;
             let effects = snapshot.staged.into_state()?;
             entry.staged = self.pieces(number, &effects, &BTreeMap::new())?;
             staged.push(effects);
@@ -218,6 +219,10 @@ fn take_over(vault: &Vault, plan: &Plan, before: Option<(Manifest, String)>, opt
         None => (None, begin(plan)),
     };
     manifest.nodes.retain(|node, _| !options.resets.contains(node));
+    for fan_in in manifest.nodes.values_mut().filter_map(|node| node.fan_in.as_mut()) {
+        // What begins anew has not ended, either.
+        fan_in.edges.retain(|edge| !options.resets.iter().any(|node| edge.from.split('.').next() == Some(node)));
+    }
     if manifest.then == name(Then::Stop) {
         manifest.then = name(Then::Continue).to_owned();
     }

@@ -45,7 +45,9 @@ impl Vault {
     /// If it is damaged, or missing although what it had staged has become visible. Going on from an older one would
     /// repeat what is visible, so nobody does that silently.
     pub fn latest(&self) -> Result<Option<(Manifest, String)>> {
-        let (number, committed) = (self.numbers()?.pop(), self.committed()?);
+        // In this order, since the flow may be running: its manifests come before their marks.
+        let committed = self.committed()?;
+        let number = self.numbers()?.pop();
         if committed > number {
             let (committed, location) = (committed.unwrap_or_default(), &self.location);
             return Err(Error::new(format!(
@@ -139,8 +141,13 @@ impl Vault {
     }
 
     /// Removes all but the last `keep` manifests up to number `latest`, and what only those referred to.
+    ///
+    /// Nothing if that one is gone itself: then somebody else owns the flow, and may need any of it.
     pub fn collect(&self, latest: u64, keep: usize) -> Result<()> {
         let numbers: Vec<u64> = self.numbers()?.into_iter().filter(|number| *number <= latest).collect();
+        if numbers.last() != Some(&latest) {
+            return Ok(());
+        }
         let (old, kept) = numbers.split_at(numbers.len().saturating_sub(keep.max(1)));
         let mut needed = BTreeSet::new();
         for number in kept {

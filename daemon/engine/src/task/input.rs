@@ -50,13 +50,11 @@ pub async fn run_input(
         false => (Phase::Draining, Phase::Draining),
     };
     let mut cutter = Cutter::new(&ports, borders, clock, &keeping);
-    match cutter.restore(input.as_mut())? {
-        true => {}
-        false => tokio::select! {
-            biased;
-            () = reached(&mut phase, waiting_ends) => return cutter.leave(&phase).await,
-            () = cutter.wait(&gate) => {}
-        },
+    cutter.restore(input.as_mut())?;
+    tokio::select! {
+        biased;
+        () = reached(&mut phase, waiting_ends) => return cutter.leave(&phase).await,
+        () = cutter.wait(&gate) => {}
     }
     input.open(keeping.home.as_deref()).await?;
     let mut out = ports.collector();
@@ -128,13 +126,11 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Goes on where the input was. False if it had not begun.
-    fn restore(&mut self, input: &mut dyn Input) -> Result<bool, Stop> {
+    /// Goes on where the input was, if it had begun.
+    fn restore(&mut self, input: &mut dyn Input) -> Result<(), Stop> {
         self.due = self.borders.interval.map(|interval| Instant::now() + interval);
-        let Some(resume) = &self.keeping.resume else { return Ok(false) };
-        if resume.entry.phase == NodePhase::Waiting {
-            return Ok(false);
-        }
+        let begun = self.keeping.resume.as_ref().filter(|resume| resume.entry.phase != NodePhase::Waiting);
+        let Some(resume) = begun else { return Ok(()) };
         let positions = resume.entry.positions.iter().map(|(name, next)| (Arc::from(name.as_str()), *next));
         self.positions = positions.collect();
         input.restore(&self.positions, &resume.state)?;
@@ -142,10 +138,11 @@ impl<'a> Cutter<'a> {
         if let (Some(clock), Some(state)) = (&mut self.clock, &resume.entry.clock) {
             clock.restore(state);
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Shows the borders that are passed before the gate opens. The input has no part in their checkpoints.
+    /// Shows the borders that are passed before the gate opens. The input has no part in their checkpoints. One that goes on
+    /// waits as well, since the flow may have been edited; mostly its gate is opened at once.
     async fn wait(&mut self, gate: &Gate) {
         let mut shown = self.keeping.passed;
         loop {

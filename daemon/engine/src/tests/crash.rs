@@ -67,6 +67,12 @@ impl MemoryStore {
         let names = keys.keys().filter(|key| key.contains(folder)).filter_map(|key| key.rsplit('/').next());
         names.filter_map(|name| name.split('.').next()?.parse().ok()).max()
     }
+
+    /// Whether there is a key in a folder of the flow's that has a text in it.
+    pub fn has(&self, folder: &str, text: &str) -> bool {
+        let keys = self.keys.lock().unwrap();
+        keys.iter().any(|(key, bytes)| key.contains(folder) && String::from_utf8_lossy(bytes).contains(text))
+    }
 }
 
 impl Store for MemoryStore {

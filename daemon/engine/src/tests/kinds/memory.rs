@@ -60,9 +60,9 @@ pub fn memory_text(path: &str) -> String {
     with_memory(path, |received| millstream_testkit::rows_as_text(&received.rows))
 }
 
-/// Forgets what the flows whose names begin like that have received.
-pub fn forget(flows: &str) {
-    MEMORY.lock().unwrap().retain(|path, _| !path.starts_with(flows));
+/// Forgets what a flow has written to paths that begin with its name.
+pub fn forget(flow: &str) {
+    MEMORY.lock().unwrap().retain(|path, _| path.split('/').next() != Some(flow));
 }
 
 /// Keeps rows in memory, in the way of a database: what is staged has a number, and is moved to what is committed once.

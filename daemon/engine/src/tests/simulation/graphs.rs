@@ -54,10 +54,24 @@ impl Graph {
 
     /// One that is put together at random.
     pub fn composed(numbers: &mut Numbers) -> Self {
-        loop {
+        Self::planned(|| {
             let epoch_rows = 1 + numbers.below(40);
-            let graph = Self::new(epoch_rows, &Composer::new(numbers, epoch_rows).compose(), false);
-            // Where inputs would wait for each other, for example, there is no plan.
+            Self::new(epoch_rows, &Composer::new(numbers, epoch_rows).compose(), false)
+        })
+    }
+
+    /// One of nodes whose results do not depend on where epochs end.
+    pub fn without_borders(numbers: &mut Numbers) -> Self {
+        Self::planned(|| {
+            let composer = Composer { knows_borders: false, timed: false, ..Composer::new(numbers, 1) };
+            Self::new(1, &composer.compose(), false)
+        })
+    }
+
+    /// The first of several for which there is a plan. There is none where inputs would wait for each other, for example.
+    fn planned(mut compose: impl FnMut() -> Self) -> Self {
+        loop {
+            let graph = compose();
             if try_plan(&graph.flow("composed", &Pace::UNHURRIED)).is_ok() {
                 return graph;
             }
@@ -187,8 +201,11 @@ struct Composer<'n> {
     epoch_rows: u64,
     /// Whether the rows have event times.
     timed: bool,
+    /// Whether there are nodes whose results depend on where epochs end.
+    knows_borders: bool,
     text: String,
     nodes: usize,
+    inputs: Vec<String>,
     /// The ports that there are, and whether anybody reads them.
     ports: Vec<(String, bool)>,
 }
@@ -196,7 +213,8 @@ struct Composer<'n> {
 impl<'n> Composer<'n> {
     fn new(numbers: &'n mut Numbers, epoch_rows: u64) -> Self {
         let timed = numbers.one_in(2);
-        Self { numbers, epoch_rows, timed, text: String::new(), nodes: 0, ports: Vec::new() }
+        let (knows_borders, text) = (true, String::new());
+        Self { numbers, epoch_rows, timed, knows_borders, text, nodes: 0, inputs: Vec::new(), ports: Vec::new() }
     }
 
     fn compose(mut self) -> String {
@@ -248,6 +266,7 @@ impl<'n> Composer<'n> {
         if is_read {
             self.add_output(&format!("{name}.failed"));
         }
+        self.inputs.push(name.clone());
         self.ports.push((name, false));
     }
 
@@ -276,7 +295,12 @@ impl<'n> Composer<'n> {
     }
 
     fn add_processor(&mut self) {
-        match self.numbers.below(if self.timed { 13 } else { 10 }) {
+        let kinds = match (self.knows_borders, self.timed) {
+            (false, _) => 7,
+            (true, false) => 11,
+            (true, true) => 14,
+        };
+        match self.numbers.below(kinds) {
             0 => self.change("type = \"add\", by = 1"),
             1 => self.change("type = \"batched\", rows = 7"),
             2 => self.change("type = \"dice\", seed = 3"),
@@ -286,19 +310,25 @@ impl<'n> Composer<'n> {
                 let name = self.add("processor", &format!("type = \"parity\", from = \"{from}\""));
                 self.ports.extend([(format!("{name}.even"), false), (format!("{name}.odd"), false)]);
             }
-            5 => self.unite("type = \"borders\""),
-            6 => self.unite("type = \"merge\""),
-            7 => self.unite("type = \"merge\", rows = 3"),
-            8 => {
+            5 => {
                 let with = self.port();
                 self.change(&format!("type = \"after\", with = \"{with}\""));
             }
-            9 => {
+            6 => {
+                // Inputs come one after the other. Branches of one input would come epoch by epoch.
+                let inputs: Vec<_> = self.inputs.iter().map(|name| format!("\"{name}\"")).collect();
+                let name = self.add("processor", &format!("type = \"merge\", from = [{}]", inputs.join(", ")));
+                self.ports.push((name, false));
+            }
+            7 => self.unite("type = \"borders\""),
+            8 => self.unite("type = \"merge\""),
+            9 => self.unite("type = \"merge\", rows = 3"),
+            10 => {
                 let model = format!("m{}", self.nodes);
                 self.change(&format!("type = \"teach\", model = \"{model}\""));
                 self.change(&format!("type = \"obey\", model = \"{model}\""));
             }
-            10 => self.unite("type = \"merge\", timed = true"),
+            11 => self.unite("type = \"merge\", timed = true"),
             _ => {
                 let from = self.several();
                 let name = self.add("processor", &format!("type = \"hold\", from = {from}"));

@@ -194,8 +194,11 @@ impl<'t> Simulation<'t> {
     /// Counts what has come of a disturbance.
     fn count(&mut self, disturbance: Disturbance, outcome: &Outcome, taken_over: Option<u64>) {
         let (manifest, committed) = (self.store.highest("/manifests/"), self.store.highest("/commits/"));
-        if self.store.keys.lock().unwrap().keys().any(|key| key.contains("/blobs/")) {
+        if self.store.has("/blobs/", "") {
             self.tally.add("had a blob");
+        }
+        if self.store.has("/manifests/", "\"phase\":\"waiting\"") && !matches!(outcome.status, Status::Done) {
+            self.tally.add("an input waited when it was disturbed");
         }
         match &outcome.status {
             Status::Done => self.has_crashed = false,
@@ -272,9 +275,10 @@ fn simulate(name: &str, seed: u64, sabotage: Option<Sabotage>, tally: &mut Tally
     if let Some(sabotage) = sabotage {
         sabotage.turn_on(&simulation.name);
     }
-    let graph = simulation.graph.clone();
+    let (graph, simulated) = (simulation.graph.clone(), simulation.name.clone());
     let outcome = runtime.block_on(simulation.run());
-    forget(&format!("{name}_{seed}"));
+    forget(&simulated);
+    forget(&format!("{simulated}_control"));
     outcome.map_err(|error| format!("seed {seed}: {error}\n{graph:?}"))
 }
 

@@ -15,7 +15,6 @@ const EXPECTED: &[&str] = &[
     "crashed with a manifest whose effects are not visible",
     "crashed while it was to stop",
     "stopped",
-    "stopped before the first checkpoint",
     "gave up",
     "taken over",
     "taken over near its end",
