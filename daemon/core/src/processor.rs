@@ -82,7 +82,8 @@ pub trait Processor: Send {
         Ok(at)
     }
 
-    /// All inputs have reached the border of `epoch`. What is pushed now still belongs to that epoch.
+    /// All inputs have reached the border of `epoch`. What is pushed now still belongs to that epoch. Before its first row, a
+    /// node pushes nothing here: those who read it may not read yet, and at a border nothing must wait on an edge.
     fn border(&mut self, _epoch: Epoch, _out: &mut Collector) -> Result<()> {
         Ok(())
     }

@@ -92,16 +92,14 @@ struct Edge {
     watermark: Option<EventTime>,
     /// Nothing has come for a while.
     idle: bool,
-    /// Nothing more comes, though some may be kept.
     ended: bool,
-    /// Its turn came after it had ended.
-    over: bool,
 }
 
 impl Edge {
     /// Whether a message may be taken from the edge's channel now.
     fn is_readable(&self) -> bool {
-        !self.ended && self.border.is_none()
+        let is_end_kept = matches!(self.kept.back(), Some(Message::End));
+        !(self.ended || is_end_kept || self.border.is_some())
     }
 
     /// Whether the edge has nothing more for this epoch.
@@ -110,7 +108,7 @@ impl Edge {
     }
 
     fn is_over(&self) -> bool {
-        self.over
+        self.kept.is_empty() && self.ended
     }
 }
 
@@ -128,7 +126,6 @@ impl Inputs {
             watermark: None,
             idle: false,
             ended: false,
-            over: false,
         });
         Self {
             edges: edges.collect(),
@@ -184,8 +181,7 @@ impl Inputs {
         for (edge, name) in self.edges.iter_mut().zip(names) {
             // An edge that is new in the flow has had nothing yet.
             let Some(known) = state.edges.iter().find(|known| known.from == *name) else { continue };
-            (edge.watermark, edge.idle) = (known.watermark, known.idle);
-            (edge.ended, edge.over) = (known.ended, known.ended);
+            (edge.watermark, edge.idle, edge.ended) = (known.watermark, known.idle, known.ended);
         }
     }
 
@@ -205,14 +201,14 @@ impl Inputs {
     /// The next event that needs no further message.
     fn settled(&mut self) -> Option<Event> {
         loop {
+            if let Some(port) = self.port_over() {
+                return Some(Event::PortEnded(port));
+            }
             if let Some((edge, message)) = self.kept_message() {
                 match self.deliver(edge, message) {
                     Some(event) => return Some(event),
                     None => continue,
                 }
-            }
-            if let Some(port) = self.port_over() {
-                return Some(Event::PortEnded(port));
             }
             if self.stage_is_over() {
                 self.start_next_stage();
@@ -338,6 +334,9 @@ impl Inputs {
         if self.script.front() == Some(&OrderStep::Border) {
             self.script.pop_front();
         }
+        for gate in self.stages.iter().skip(1).flat_map(|stage| &stage.gates) {
+            gate.pass(epoch);
+        }
         Event::Barrier(epoch)
     }
 
@@ -365,7 +364,6 @@ impl Inputs {
                 .stages
                 .front()
                 .is_some_and(|stage| stage.edges.len() == 1 || stage.turns == Turns::Arrival && self.script.is_empty());
-        self.edges[edge].ended |= matches!(message, Message::End);
         match message {
             // An input that starts late shows borders that this node has passed already.
             Message::Barrier(epoch) if epoch <= self.passed => {}
@@ -393,10 +391,10 @@ impl Inputs {
                 self.advance_watermark()
             }
             Message::End => {
-                self.edges[edge].over = true;
+                self.edges[edge].ended = true;
                 self.advance_watermark()
             }
-            // Never delivered: `take` keeps them as the state of their edge.
+            // Never delivered: `take` keeps it as the state of their edge.
             Message::Barrier(_) => None,
         }
     }
@@ -416,9 +414,11 @@ impl Inputs {
         }
     }
 
-    /// The lowest watermark of all edges wins; edges that are over or idle hold nothing back.
+    /// The lowest watermark of all edges wins; edges that are over or idle hold nothing back, and those that are always read
+    /// have no part in it: between two borders, what they bring comes at another time in every run.
     fn advance_watermark(&mut self) -> Option<Event> {
-        let mut running = self.edges.iter().filter(|edge| !edge.is_over()).peekable();
+        let has_part = |(place, edge): &(usize, &Edge)| !(edge.is_over() || self.always.contains(place));
+        let mut running = self.edges.iter().enumerate().filter(has_part).map(|(_, edge)| edge).peekable();
         running.peek()?;
         let Some(lowest) = running.filter(|edge| !edge.idle).map(|edge| edge.watermark).min() else {
             return (!std::mem::replace(&mut self.idle, true)).then_some(Event::Idle);
@@ -546,8 +546,12 @@ mod tests {
         let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[1], Turns::Arrival), second], &[]);
         send(&senders[1], [row(&[1]), barrier(1), barrier(2), Message::End]).await;
         let from = async {
-            let (_, epoch) = gate.opened().await;
-            send(&senders[0], [row(&[7]), Message::Barrier(epoch.next()), Message::End]).await;
+            let mut shown = Epoch::default();
+            let mut is_open = false;
+            while !is_open {
+                (shown, is_open) = gate.changed(shown).await;
+            }
+            send(&senders[0], [row(&[7]), Message::Barrier(shown.next()), Message::End]).await;
         };
         let (text, ()) = tokio::join!(events(&mut inputs), from);
         assert_eq!(text, "1:1 |1 |2 .1 0:7 |3 .0");
@@ -595,6 +599,37 @@ mod tests {
             let text = events(&mut inputs).await;
             assert_eq!(text, "0:1 1:11 w10 0:2 w20 1:12 w25 0:3 .0 |1 1:13 w40 .1", "whichever comes first");
         }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_comes_before_its_turn_waits_for_it() {
+        for turns in [Turns::EventTime, Turns::EpochByEpoch] {
+            let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0, 1], turns)], &[]);
+            send(&senders[0], [row(&[1]), mark(30)]).await;
+            send(&senders[1], [mark(10), Message::End]).await;
+            let mut seen = Vec::new();
+            // Lets both edges be read as far as they go.
+            while let Some(event) = inputs.next().now_or_never() {
+                seen.push(format!("{:?}", event.expect("open")));
+            }
+            send(&senders[0], [row(&[2]), Message::End]).await;
+            let rest = events(&mut inputs).await;
+            let expected = if turns == Turns::EventTime { "0:2 .0" } else { "0:2 .0 w10 .1" };
+            assert_eq!(rest, expected, "after {seen:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_always_read_does_not_hold_event_time_back() {
+        let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0], Turns::Arrival)], &[1]);
+        send(&senders[0], [mark(5), row(&[1]), Message::End]).await;
+        let text = async {
+            let event = inputs.next().await.expect("open");
+            assert!(matches!(event, Event::Watermark(5)), "{event:?}");
+            send(&senders[1], [mark(3), Message::End]).await;
+            events(&mut inputs).await
+        };
+        assert_eq!(text.await, "0:1 .0 .1");
     }
 
     #[tokio::test]

@@ -229,7 +229,8 @@ impl RunningFlow {
             match node {
                 Finished::Input => continue,
                 Finished::Processor(processor) => self.stats.nodes[place].set_report(processor.report()),
-                Finished::Output(mut output) if !counts => output.abort().await,
+                // What a flow with state has staged is needed by the run that goes on with it.
+                Finished::Output(mut output) if !counts && !self.durable => output.abort().await,
                 Finished::Output(_) => {}
             }
             if counts {

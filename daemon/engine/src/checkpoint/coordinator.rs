@@ -197,7 +197,7 @@ impl Coordinator {
             may_wait: node.gate() > 0,
             sources: sources.into_iter().collect(),
             committer: None,
-            entry: NodeEntry { kind: node.kind.to_owned(), shape: node.shape.clone(), ..NodeEntry::default() },
+            entry: first_entry(node),
             reports: VecDeque::new(),
         });
         let nodes = nodes.collect();
@@ -333,11 +333,12 @@ impl Coordinator {
         let number = self.keeper.as_ref().map(Keeper::next_number);
         let (mut snapshots, mut decisions) = (Vec::new(), Decisions { epoch: border.epoch, ..Decisions::default() });
         for place in 0..self.nodes.len() {
-            let (snapshot, steps) = self.nodes[place].take_report(border).unwrap_or_default();
-            decisions.add(&self.nodes[place].name, steps);
+            let (snapshot, steps) = self.nodes[place].take_report(border).unzip();
+            decisions.add(&self.nodes[place].name, steps.unwrap_or_default());
             snapshots.push(snapshot);
         }
         for (place, snapshot) in snapshots.iter_mut().enumerate() {
+            let Some(snapshot) = snapshot else { continue };
             self.add_lineage(place, border, number, &mut snapshot.staged).map_err(|error| (Some(place), error))?;
         }
         let mut staged = self.decide(border, snapshots, decisions).await.map_err(|error| (None, error))?;
@@ -369,14 +370,22 @@ impl Coordinator {
     }
 
     /// Writes the manifest, if the flow keeps state. What was staged, by node.
-    async fn decide(&mut self, border: Border, snapshots: Vec<Snapshot>, decisions: Decisions) -> Result<Vec<State>> {
+    async fn decide(
+        &mut self,
+        border: Border,
+        snapshots: Vec<Option<Snapshot>>,
+        decisions: Decisions,
+    ) -> Result<Vec<State>> {
         self.last = border.epoch;
         let mut entries: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), node.entry.clone())).collect();
         let keeper = self.keeper.clone();
         // Turning states into bytes, hashing and writing them takes a while, in which data must not wait.
         let written = tokio::task::spawn_blocking(move || {
             let staged = match &keeper {
-                None => snapshots.into_iter().map(|snapshot| snapshot.staged.into_state()).collect::<Result<_>>()?,
+                None => snapshots
+                    .into_iter()
+                    .map(|one| one.unwrap_or_default().staged.into_state())
+                    .collect::<Result<_>>()?,
                 Some(keeper) => keeper.write(border, &mut entries, snapshots, decisions)?,
             };
             Ok::<_, Error>((entries, staged))
@@ -426,19 +435,14 @@ impl Node {
     fn is_ready_for(&self, border: Border) -> bool {
         match self.reports.front() {
             Some(report) => report.border.is_none_or(|at| at.epoch == border.epoch),
-            // Nodes that wait for it have come to the border, so if it had begun before, it would have reported.
+            // Nodes that it waits for have come to the border, so if it had begun before, it would have reported.
             None => self.entry.phase == NodePhase::Ended || self.may_wait,
         }
     }
 
-    /// What the node has handed over for a checkpoint.
+    /// What the node has handed over for a checkpoint. Nothing if it has ended before, or waits: then it is where it was.
     fn take_report(&mut self, border: Border) -> Option<(Snapshot, Steps)> {
-        let Some(report) = self.reports.pop_front() else {
-            if self.may_wait && self.entry.phase != NodePhase::Ended {
-                self.entry.phase = NodePhase::Waiting;
-            }
-            return None;
-        };
+        let report = self.reports.pop_front()?;
         debug_assert!(report.border.is_none_or(|at| at.epoch == border.epoch));
         let (kind, shape) = (self.entry.kind.clone(), self.entry.shape.clone());
         let (state, staged) = (std::mem::take(&mut self.entry.state), std::mem::take(&mut self.entry.staged));
@@ -447,6 +451,12 @@ impl Node {
         self.may_wait = false;
         Some((report.snapshot, report.steps))
     }
+}
+
+/// A node at the beginning.
+fn first_entry(node: &PlannedNode) -> NodeEntry {
+    let phase = if node.gate() > 0 { NodePhase::Waiting } else { NodePhase::default() };
+    NodeEntry { kind: node.kind.to_owned(), shape: node.shape.clone(), phase, ..NodeEntry::default() }
 }
 
 /// Outputs first: a version of a model that is published stays, also where a later commit fails.

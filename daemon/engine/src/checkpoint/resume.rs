@@ -10,7 +10,7 @@ use millstream_store::{LocalStore, crash};
 
 use super::coordinator::Watcher;
 use super::decisions::Decisions;
-use super::manifest::{Manifest, NodeEntry, NodePhase};
+use super::manifest::{Manifest, NodeEntry};
 use super::owner::{self, Lock};
 use super::schedule::Interval;
 use super::vault::Vault;
@@ -184,18 +184,19 @@ impl Keeper {
         &self,
         border: Border,
         entries: &mut [(String, NodeEntry)],
-        snapshots: Vec<Snapshot>,
+        snapshots: Vec<Option<Snapshot>>,
         decisions: Decisions,
     ) -> Result<Vec<State>> {
         let number = self.next_number();
         let mut staged = Vec::with_capacity(snapshots.len());
         for ((_, entry), snapshot) in entries.iter_mut().zip(snapshots) {
-            let has_ended = entry.phase == NodePhase::Ended && snapshot.state.is_empty() && snapshot.staged.is_empty();
+            // What a node has handed over that has ended long ago, or waits, stays as it is.
+            let Some(snapshot) = snapshot else {
+                staged.push(State::default());
+                continue;
+            };
             let state = snapshot.state.into_state()?;
-            // What a node that has ended long ago has handed over then stays as it is.
-            if !(has_ended || state.is_empty() && entry.phase == NodePhase::Waiting) {
-                entry.state = self.pieces(number, &state, &entry.state)?;
-            }
+            entry.state = self.pieces(number, &state, &entry.state)?;
             let effects = snapshot.staged.into_state()?;
             entry.staged = self.pieces(number, &effects, &BTreeMap::new())?;
             staged.push(effects);
@@ -219,7 +220,7 @@ impl Keeper {
             ..last.manifest.clone()
         };
         crash::point("before-manifest");
-        let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault, number))?;
+        let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault))?;
         crash::point("after-manifest");
         *last = Last { manifest, checksum };
         Ok(staged)
@@ -264,6 +265,10 @@ fn take_over(vault: &Vault, plan: &Plan, before: Option<(Manifest, String)>, opt
         None => (None, begin(plan)),
     };
     manifest.nodes.retain(|node, _| !options.resets.contains(node));
+    for fan_in in manifest.nodes.values_mut().filter_map(|node| node.fan_in.as_mut()) {
+        // What begins anew has not ended, either.
+        fan_in.edges.retain(|edge| !options.resets.iter().any(|node| edge.from.split('.').next() == Some(node)));
+    }
     if manifest.then == name(Then::Stop) {
         manifest.then = name(Then::Continue).to_owned();
     }
@@ -277,7 +282,7 @@ fn take_over(vault: &Vault, plan: &Plan, before: Option<(Manifest, String)>, opt
         fingerprint: options.fingerprint.clone(),
         ..manifest
     };
-    let checksum = vault.put(&manifest)?.ok_or_else(|| taken_over(vault, number))?;
+    let checksum = vault.put(&manifest)?.ok_or_else(|| taken_over(vault))?;
     Ok(Last { manifest, checksum })
 }
 
@@ -298,8 +303,9 @@ fn begin(plan: &Plan) -> Manifest {
     }
 }
 
-fn taken_over(vault: &Vault, number: u64) -> Error {
-    let owner = vault.manifest(number).map_or_else(|_| "another process".to_owned(), |(manifest, _)| manifest.owner);
+fn taken_over(vault: &Vault) -> Error {
+    let newest = vault.latest().ok().flatten();
+    let owner = newest.map_or_else(|| "another process".to_owned(), |(manifest, _)| manifest.owner);
     Error::new(format!("{owner} has taken this flow over; nothing more of this run counts"))
 }
 

@@ -47,7 +47,9 @@ impl Vault {
     /// If it is damaged, or missing although what it had staged has become visible. Going on from an older one would
     /// repeat what is visible, so nobody does that silently.
     pub fn latest(&self) -> Result<Option<(Manifest, String)>> {
-        let (number, committed) = (self.numbers()?.pop(), self.committed()?);
+        // In this order, since the flow may be running: its manifests come before their marks.
+        let committed = self.committed()?;
+        let number = self.numbers()?.pop();
         if committed > number {
             let (committed, location) = (committed.unwrap_or_default(), &self.location);
             return Err(Error::new(format!(
@@ -72,10 +74,13 @@ impl Vault {
         Ok((manifest, checksum))
     }
 
-    /// Writes a manifest. False if its number is taken: somebody else owns the flow now.
+    /// Writes a manifest. Returns its checksum; none if it does not count, because somebody else owns the flow now.
     pub fn put(&self, manifest: &Manifest) -> Result<Option<String>> {
         let (bytes, checksum) = manifest.to_bytes()?;
-        Ok(self.store.put_new(&self.manifest_key(manifest.number), &bytes)?.then_some(checksum))
+        let is_new = self.store.put_new(&self.manifest_key(manifest.number), &bytes)?;
+        // Who owns the flow may have written one of this number long ago, and removed it since, but not its newest.
+        let is_newest = is_new && self.numbers()?.last() == Some(&manifest.number);
+        Ok(is_newest.then_some(checksum))
     }
 
     /// Keeps the bytes of a part for checkpoint `number`. What has not changed since `before` is not written again.
@@ -170,8 +175,13 @@ impl Vault {
     }
 
     /// Removes all but the last `keep` manifests up to number `latest`, and what only those referred to.
+    ///
+    /// Nothing if that one is gone itself: then somebody else owns the flow, and may need any of it.
     pub fn collect(&self, latest: u64, keep: usize) -> Result<()> {
         let numbers: Vec<u64> = self.numbers()?.into_iter().filter(|number| *number <= latest).collect();
+        if numbers.last() != Some(&latest) {
+            return Ok(());
+        }
         let (old, kept) = numbers.split_at(numbers.len().saturating_sub(keep.max(1)));
         let mut needed = BTreeSet::new();
         for number in kept {

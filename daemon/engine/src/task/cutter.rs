@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::keeping::is_last;
 use super::{Clock, Keeping, Phase, Ports, Stop};
 use crate::checkpoint::{InputStep, NodeEntry, NodePhase, Notes, Steps};
+use crate::gate::Gate;
 
 /// Where the epochs of an input end.
 #[derive(Debug)]
@@ -69,13 +70,11 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Goes on where the input was. False if it had not begun.
-    pub fn restore(&mut self, input: &mut dyn Input) -> Result<bool, Stop> {
+    /// Goes on where the input was, if it had begun.
+    pub fn restore(&mut self, input: &mut dyn Input) -> Result<(), Stop> {
         self.due = self.borders.interval.map(|interval| Instant::now() + interval);
-        let Some(resume) = &self.keeping.resume else { return Ok(false) };
-        if resume.entry.phase == NodePhase::Waiting {
-            return Ok(false);
-        }
+        let begun = self.keeping.resume.as_ref().filter(|resume| resume.entry.phase != NodePhase::Waiting);
+        let Some(resume) = begun else { return Ok(()) };
         let positions = resume.entry.positions.iter().map(|(name, next)| (Arc::from(name.as_str()), *next));
         self.positions = positions.collect();
         input.restore(&self.positions, &resume.state)?;
@@ -83,16 +82,24 @@ impl<'a> Cutter<'a> {
         if let (Some(clock), Some(state)) = (&mut self.clock, &resume.entry.clock) {
             clock.restore(state);
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Begins behind the border `last`. Of the nodes that read the input, one may have passed no more than `first`.
-    pub async fn start(&mut self, input: &mut dyn Input, first: Epoch, last: Epoch) -> Result<(), Stop> {
-        self.epoch = first.max(self.keeping.passed).next();
-        while self.epoch <= last {
-            self.end_epoch(input).await?;
+    /// Shows the borders that are passed before the gate opens. The input has no part in their checkpoints. One that goes on
+    /// waits as well, since the flow may have been edited; mostly its gate is opened at once.
+    pub async fn wait(&mut self, gate: &Gate) {
+        let mut shown = self.keeping.passed;
+        loop {
+            let (passed, is_open) = gate.changed(shown).await;
+            while shown < passed {
+                shown = shown.next();
+                self.ports.remind(Message::Barrier(shown)).await;
+            }
+            self.epoch = shown.next();
+            if is_open {
+                return;
+            }
         }
-        Ok(())
     }
 
     /// Leaves before the first row.
@@ -152,20 +159,26 @@ impl<'a> Cutter<'a> {
             let mark_left = self.clock.as_ref().map_or(usize::MAX, |clock| clock.rows_left(&rest.origin.partition));
             let left = epoch_left.min(mark_left);
             if rest.len() < left {
-                return self.send_rows(rest).await;
+                return self.send_with_failed(rest, failed).await;
             }
             let (head, tail) = cut(rest, left, failed);
-            let (border, partition) = (head.origin.end, head.origin.partition.clone());
-            self.send_rows(head).await?;
-            let before: Vec<_> =
-                failed.extract_if(.., |row| row.partition == partition && row.position < Some(border)).collect();
-            self.send_failed(&before).await?;
+            self.send_with_failed(head, failed).await?;
             match left == epoch_left {
                 true => self.end_epoch(input).await?,
                 false => self.move_watermark().await?,
             }
             rest = tail;
         }
+    }
+
+    /// Sends rows, and the refused ones between them: a border that follows, in this batch or in one of another
+    /// partition, lies behind both.
+    async fn send_with_failed(&mut self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
+        let (partition, end) = (batch.origin.partition.clone(), batch.origin.end);
+        self.send_rows(batch).await?;
+        let is_before = |row: &mut FailedRow| row.partition == partition && row.position < Some(end);
+        let before: Vec<_> = failed.extract_if(.., is_before).collect();
+        self.send_failed(&before).await
     }
 
     pub fn change_partition(&mut self, change: PartitionChange) {
@@ -310,17 +323,17 @@ fn positions(batch: &Batch, failed: &[FailedRow]) -> Vec<u64> {
 
 /// Cuts a batch behind its first `rows` rows. Refused rows have positions, too, but are not in the batch.
 pub fn cut(batch: Batch, rows: usize, failed: &[FailedRow]) -> (Batch, Batch) {
-    let count = batch.len();
-    if rows == count {
-        let empty = Batch::new(batch.rows.slice(count, 0), Origin { start: batch.origin.end, ..batch.origin.clone() });
-        return (batch, empty);
-    }
-    let mut border = batch.origin.start + rows as u64;
-    let origin = &batch.origin;
+    let (count, origin) = (batch.len(), &batch.origin);
+    let mut border = origin.start + rows as u64;
+    let mut is_behind = false;
     for row in failed.iter().filter(|row| row.partition == origin.partition && row.position >= Some(origin.start)) {
-        if row.position < Some(border) {
-            border += 1;
+        match row.position < Some(border) {
+            true => border += 1,
+            false => is_behind |= row.position < Some(origin.end),
         }
+    }
+    if rows == count && !is_behind {
+        border = origin.end;
     }
     let head = Batch::new(batch.rows.slice(0, rows), Origin { end: border, ..origin.clone() });
     let tail = Batch::new(batch.rows.slice(rows, count - rows), Origin { start: border, ..origin.clone() });
@@ -352,5 +365,15 @@ mod tests {
         let (head, tail) = cut(whole, 2, &[failed(1), failed(4)]);
         assert_eq!((head.origin.start, head.origin.end), (0, 3), "rows 0 and 2, and the refused 1");
         assert_eq!((tail.origin.start, tail.origin.end), (3, 6));
+    }
+
+    #[test]
+    fn refused_rows_behind_the_last_one_lie_behind_a_cut_there() {
+        let mut whole = batch(table("n:int64\n0\n2"));
+        whole.origin.end = 5;
+        let (head, tail) = cut(whole.clone(), 2, &[failed(1), failed(3), failed(4)]);
+        assert_eq!((head.origin.end, tail.origin.start, tail.origin.end), (3, 3, 5));
+        let (head, _) = cut(whole, 2, &[failed(1)]);
+        assert_eq!(head.origin.end, 5, "other positions belong to no row");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Batch, Input, Progress};
+use millstream_core::{Batch, Input, Message, Progress};
 use tokio::sync::watch;
 
 use super::cutter::{Borders, Cutter};
@@ -22,7 +22,7 @@ pub async fn run_input(
 ) -> Result<(), Stop> {
     if keeping.had_ended() {
         keeping.resume.iter().for_each(|resume| ports.stats().restore(&resume.entry.counters));
-        ports.end_again().await;
+        ports.remind(Message::End).await;
         return Ok(());
     }
     // A flow with state stops at a border; an input that has not begun by then won't.
@@ -32,13 +32,11 @@ pub async fn run_input(
     };
     let script = keeping.steps.take_input();
     let mut cutter = Cutter::new(&ports, borders, clock, &keeping);
-    match cutter.restore(input.as_mut())? {
-        true => {}
-        false => tokio::select! {
-            biased;
-            () = reached(&mut phase, waiting_ends) => return cutter.leave(&phase).await,
-            (first, last) = gate.opened() => cutter.start(input.as_mut(), first, last).await?,
-        },
+    cutter.restore(input.as_mut())?;
+    tokio::select! {
+        biased;
+        () = reached(&mut phase, waiting_ends) => return cutter.leave(&phase).await,
+        () = cutter.wait(&gate) => {}
     }
     input.open(keeping.home.as_deref()).await?;
     let mut out = ports.collector();

@@ -110,10 +110,11 @@ impl Ports {
         Ok(())
     }
 
-    /// Says again that nothing more comes, to those readers that have not come to their end as well.
-    pub async fn end_again(&self) {
+    /// Sends a message that is no batch to those readers that are still there: some may have come to their end before, or
+    /// to the border at which the flow stops.
+    pub async fn remind(&self, message: Message) {
         for sender in self.ports.iter().flat_map(|(_, senders)| senders) {
-            let _ = sender.send(Message::End).await;
+            let _ = sender.send(message.clone()).await;
         }
     }
 

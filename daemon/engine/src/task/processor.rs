@@ -15,7 +15,7 @@ pub async fn run_processor(
 ) -> Result<Box<dyn Processor>, Stop> {
     restore(processor.as_mut(), &mut inputs, &ports, &keeping)?;
     if keeping.had_ended() {
-        ports.end_again().await;
+        ports.remind(Message::End).await;
         return Ok(processor);
     }
     let mut out = ports.collector();
@@ -44,11 +44,13 @@ pub async fn run_processor(
                     let snapshot = processor.snapshot()?;
                     keeping.report(border, &ports, &mut inputs, snapshot);
                 }
-                ports.broadcast(Message::Barrier(epoch)).await?;
                 if is_last(wanted) {
+                    // A reader that does not need these rows yet may have come to the border before.
+                    ports.remind(Message::Barrier(epoch)).await;
                     ports.stats().set_report(processor.report());
                     return Ok(processor);
                 }
+                ports.broadcast(Message::Barrier(epoch)).await?;
             }
             Event::PortEnded(port) => {
                 processor.ended(port, &mut out)?;

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod crash;
+mod editing;
 mod kinds;
 mod planning;
 mod running;
+mod sabotage;
 mod simulation;
+mod vault;

@@ -7,17 +7,20 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::kinds::{memory, memory_text, registry};
-use crate::file::LoadOptions;
+use crate::file::{Diagnostics, LoadOptions};
 use crate::plan::{Plan, PlanOptions};
 use crate::run::{Effects, Outcome, RunningFlow, Status};
 use crate::{file::FlowFile, flow_test};
 
 pub fn plan(text: &str) -> Plan {
+    try_plan(text).unwrap_or_else(|wrong| panic!("{wrong}"))
+}
+
+pub fn try_plan(text: &str) -> Result<Plan, Diagnostics> {
     let registry = registry();
     let load = LoadOptions { registry: &registry, sets: &[], environment: &|_| None };
-    let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let options = PlanOptions { registry: &registry, work_folder: ".".into(), prune: true };
-    Plan::new(&file, &options).unwrap_or_else(|wrong| panic!("{wrong}"))
+    let file = FlowFile::read(Path::new("test.toml"), text, load)?;
+    Plan::new(&file, &PlanOptions { registry: &registry, work_folder: ".".into(), prune: true })
 }
 
 async fn run(text: &str) -> Outcome {

@@ -1,0 +1,155 @@
+//! Flows that are edited between two runs: what may change, and what is refused.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::crash::{self, MemoryStore};
+use super::kinds::{committed_text, forget};
+use super::running::plan;
+use crate::checkpoint::{Keeper, KeeperOptions, Vault};
+use crate::run::{Effects, RunningFlow, Status};
+
+/// A flow of which a part has run: about this many steps.
+struct Edited {
+    name: &'static str,
+    store: Arc<MemoryStore>,
+}
+
+const BEFORE: &str = r#"
+    input.a = { type = "events", rows = 200, batch_rows = 5 }
+    processor.b = { type = "batched", from = "a", rows = 7 }
+    processor.plain = { type = "add", from = "a", by = 1 }
+    output.c = { type = "file", from = "b", path = "NAME/c" }
+    output.d = { type = "file", from = "plain", path = "NAME/d" }
+"#;
+
+impl Edited {
+    async fn new(name: &'static str, text: &str) -> Self {
+        forget(name);
+        let flow =
+            Self { name, store: Arc::new(MemoryStore { simulation: name.to_owned(), ..MemoryStore::default() }) };
+        crash::begin(name);
+        let keeper = flow.open(text, &[]).unwrap();
+        let running = RunningFlow::start(flow.plan(text), Effects::Keep(keeper), &Handle::current()).unwrap();
+        let stopper = running.stopper();
+        crash::then(name, 60, move || stopper.drain());
+        let status = running.join().await.status;
+        assert!(matches!(status, Status::Stopped), "{status:?}");
+        flow
+    }
+
+    fn plan(&self, text: &str) -> crate::plan::Plan {
+        let text = text.replace("NAME", self.name);
+        plan(&format!("flow.name = \"{}\"\nflow.epoch.rows = 20\ncheckpoint.epochs = 1\n{text}", self.name))
+    }
+
+    fn open(&self, text: &str, resets: &[&str]) -> Result<Keeper, String> {
+        let resets = resets.iter().map(|node| (*node).to_owned()).collect();
+        let options = KeeperOptions { resets, ..KeeperOptions::default() };
+        let vault = Vault::new(self.store.clone(), self.name, "memory");
+        Keeper::open(&self.plan(text), vault, &options).map_err(|error| error.to_string())
+    }
+
+    async fn finish(&self, text: &str, resets: &[&str]) {
+        let keeper = self.open(text, resets).unwrap();
+        let running = RunningFlow::start(self.plan(text), Effects::Keep(keeper), &Handle::current()).unwrap();
+        let status = running.join().await.status;
+        assert!(matches!(status, Status::Done), "{status:?}");
+    }
+
+    /// The numbers that an output has committed.
+    fn numbers(&self, output: &str) -> Vec<i64> {
+        let text = committed_text(&format!("{}/{output}", self.name));
+        text.lines().skip(1).map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn other_settings_of_a_node_with_state_are_refused_by_name() {
+    let flow = Edited::new("edited_settings", BEFORE).await;
+    let after = BEFORE.replace("rows = 7", "rows = 8");
+    let error = flow.open(&after, &[]).unwrap_err();
+    assert!(error.starts_with("node `b` has other settings or columns than when its state was kept"), "{error}");
+    assert!(error.ends_with("`--reset b`"), "{error}");
+    flow.finish(&after, &["b"]).await;
+}
+
+#[tokio::test]
+async fn another_type_of_node_is_refused_by_name() {
+    let flow = Edited::new("edited_kind", BEFORE).await;
+    let error = flow.open(&BEFORE.replace("\"batched\", from = \"a\", rows", "\"dice\", from = \"a\", seed"), &[]);
+    assert!(error.unwrap_err().starts_with("node `b` has other settings"));
+}
+
+#[tokio::test]
+async fn settings_of_a_node_without_state_may_change_and_so_may_free_ones() {
+    let flow = Edited::new("edited_free", BEFORE).await;
+    let after = BEFORE.replace("by = 1 ", "by = 1000 ").replace("NAME/d\"", "NAME/d\", slow = 0");
+    assert_ne!(BEFORE, after);
+    flow.finish(&after, &[]).await;
+    let numbers = flow.numbers("d");
+    assert_eq!(numbers.len(), 200);
+    assert!(numbers[0] == 1 && numbers[199] == 1199, "from some row on it adds 1000");
+}
+
+#[tokio::test]
+async fn a_node_with_state_that_is_gone_is_refused_by_name() {
+    let flow = Edited::new("edited_gone", BEFORE).await;
+    let without = |node: &str| {
+        let lines = BEFORE.lines().filter(|line| !line.trim().starts_with(node));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let after = without("processor.b").replace("from = \"b\"", "from = \"a\"");
+    let error = flow.open(&after, &[]).unwrap_err();
+    assert!(
+        error.starts_with("node `b` has state in the last checkpoint, and is no longer part of the flow"),
+        "{error}"
+    );
+    assert!(flow.open(&after, &["b"]).is_ok());
+    // One without state may go.
+    let after = without("processor.plain").replace("from = \"plain\"", "from = \"a\"");
+    assert!(flow.open(&after, &["b"]).is_ok());
+}
+
+#[tokio::test]
+async fn only_nodes_that_there_are_can_be_reset() {
+    let flow = Edited::new("edited_unknown", BEFORE).await;
+    assert_eq!(flow.open(BEFORE, &["x"]).unwrap_err(), "`--reset x`: there is no node of that name");
+}
+
+#[tokio::test]
+async fn a_new_node_begins_where_the_others_are() {
+    let flow = Edited::new("edited_new", BEFORE).await;
+    let after = format!("{BEFORE}\n    output.e = {{ type = \"file\", from = \"plain\", path = \"NAME/e\" }}");
+    let before = flow.numbers("d").len();
+    flow.finish(&after, &[]).await;
+    assert!(before > 0 && before < 200);
+    assert_eq!(flow.numbers("d"), (1..=200).collect::<Vec<_>>());
+    assert_eq!(flow.numbers("e"), (before as i64 + 1..=200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_new_edge_into_a_fan_in_has_had_nothing_yet() {
+    let flow = Edited::new("edited_edge", BEFORE).await;
+    let before = flow.numbers("d").len();
+    let new = "input.more = { type = \"events\", start = 5000, rows = 30, batch_rows = 5 }";
+    let after = format!("{new}\n{}", BEFORE.replace("\"add\", from = \"a\"", "\"add\", from = [\"more\", \"a\"]"));
+    flow.finish(&after, &[]).await;
+    let expected = (1..=before as i64).chain(5001..=5030).chain(before as i64 + 1..=200);
+    assert_eq!(flow.numbers("d"), expected.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_input_that_had_ended_can_be_read_again() {
+    let text = r#"
+        input.short = { type = "events", rows = 15, batch_rows = 5 }
+        input.long = { type = "events", start = 5000, rows = 300, batch_rows = 5 }
+        processor.both = { type = "merge", from = ["short", "long"], rows = 5 }
+        output.c = { type = "file", from = "both", path = "NAME/c" }
+    "#;
+    let flow = Edited::new("edited_again", text).await;
+    flow.finish(text, &["short"]).await;
+    let numbers = flow.numbers("c");
+    assert_eq!(numbers.len(), 15 + 300 + 15);
+}

@@ -1,0 +1,195 @@
+//! An output that keeps rows in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use millstream_core::*;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::values;
+use crate::tests::crash;
+use crate::tests::sabotage::Sabotage;
+
+/// What `file` outputs have received, by path.
+static MEMORY: LazyLock<Mutex<HashMap<String, Received>>> = LazyLock::new(Mutex::default);
+
+/// What an output has received.
+#[derive(Default)]
+struct Received {
+    /// All rows, also those of runs that came to nothing.
+    rows: Vec<RecordBatch>,
+    /// Rows that were staged, each by a name that no other output uses.
+    staged: BTreeMap<u64, Vec<RecordBatch>>,
+    /// Rows that were committed, by the number under which they were staged, and where they had been until then.
+    committed: BTreeMap<u64, (u64, Vec<RecordBatch>)>,
+    end: &'static str,
+}
+
+impl Received {
+    /// Notes that a number is committed, without its rows. False if it was before.
+    fn mark(&mut self, number: u64, place: u64) -> bool {
+        let is_new = !self.committed.contains_key(&number);
+        self.committed.entry(number).or_insert((place, Vec::new()));
+        is_new
+    }
+}
+
+fn with_memory<T>(path: &str, action: impl FnOnce(&mut Received) -> T) -> T {
+    action(MEMORY.lock().unwrap().entry(path.to_owned()).or_default())
+}
+
+/// The numbers that were written to a path, and whether they were `committed` or `aborted`.
+pub fn memory(path: &str) -> (Vec<i64>, &'static str) {
+    with_memory(path, |received| (received.rows.iter().flat_map(values).collect(), received.end))
+}
+
+/// The rows that were committed to a path, as text.
+pub fn committed_text(path: &str) -> String {
+    with_memory(path, |received| {
+        millstream_testkit::rows_as_text(received.committed.values().flat_map(|(_, rows)| rows))
+    })
+}
+
+/// The rows that were written to a path, as text.
+pub fn memory_text(path: &str) -> String {
+    with_memory(path, |received| millstream_testkit::rows_as_text(&received.rows))
+}
+
+/// Forgets what a flow has written to paths that begin with its name.
+pub fn forget(flow: &str) {
+    MEMORY.lock().unwrap().retain(|path, _| path.split('/').next() != Some(flow));
+}
+
+/// Keeps rows in memory, in the way of a database: what is staged has a number, and is moved to what is committed once.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// The name under which.
+    path: String,
+    /// Unused.
+    #[allow(dead_code)]
+    format: Option<String>,
+    /// Unused.
+    #[allow(dead_code)]
+    every: Option<String>,
+    /// Waits so many milliseconds at every batch.
+    #[serde(default)]
+    slow: u64,
+}
+
+impl Kind for Memory {
+    const NAME: &'static str = "file";
+    const EXAMPLE: &'static str = "path = \"a\"";
+    const FREE_SETTINGS: &'static [&'static str] = &["slow"];
+}
+
+impl OutputSettings for Memory {
+    fn plan(&self, context: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
+        let (flow, path, slow) = (context.flow.clone(), self.path.clone(), self.slow);
+        let output = Remembering { flow, path, slow, number: 0, open: Vec::new(), staged: Vec::new() };
+        let build = Box::new(move || Ok(Box::new(output) as Box<dyn Output>));
+        Ok(OutputPlan { uses: Uses::only(["n"]), delivery: Delivery::ExactlyOnce, exclusive: None, build })
+    }
+}
+
+struct Remembering {
+    flow: String,
+    path: String,
+    slow: u64,
+    /// The number of what is staged next.
+    number: u64,
+    open: Vec<RecordBatch>,
+    /// Where it has staged something.
+    staged: Vec<u64>,
+}
+
+/// A place that nobody else stages anything at, as a former owner of the flow might otherwise.
+fn new_place() -> u64 {
+    static PLACES: AtomicU64 = AtomicU64::new(0);
+    PLACES.fetch_add(1, Ordering::Relaxed)
+}
+
+#[async_trait]
+impl Output for Remembering {
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.number = state.get("number")?;
+        Ok(())
+    }
+
+    async fn write(&mut self, batch: Batch) -> Result<()> {
+        crash::step(&self.flow)?;
+        tokio::time::sleep(Duration::from_millis(self.slow)).await;
+        with_memory(&self.path, |received| received.rows.push(batch.rows.clone()));
+        self.open.push(batch.rows);
+        Ok(())
+    }
+
+    async fn stage(&mut self, _: Border) -> Result<Snapshot> {
+        crash::step(&self.flow)?;
+        let (rows, place) = (std::mem::take(&mut self.open), new_place());
+        with_memory(&self.path, |received| {
+            if Sabotage::CommitBeforeManifest.is_on(&self.flow) {
+                received.committed.insert(self.number, (place, rows.clone()));
+            }
+            received.staged.insert(place, rows);
+        });
+        self.staged.push(place);
+        crash::step(&self.flow)?;
+        let mut snapshot = Snapshot::default();
+        snapshot.staged.put("number", &(self.number, place))?;
+        self.number += 1;
+        snapshot.state.put("number", &self.number)?;
+        Ok(snapshot)
+    }
+
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(MemoryCommitter { flow: self.flow.clone(), path: self.path.clone() }))
+    }
+
+    async fn abort(&mut self) {
+        with_memory(&self.path, |received| {
+            received.end = "aborted";
+            self.staged.iter().for_each(|place| _ = received.staged.remove(place));
+        });
+    }
+}
+
+struct MemoryCommitter {
+    flow: String,
+    path: String,
+}
+
+#[async_trait]
+impl Committer for MemoryCommitter {
+    async fn commit(&mut self, staged: &State) -> Result<()> {
+        crash::step(&self.flow)?;
+        tokio::task::yield_now().await;
+        let (number, place): (u64, u64) = staged.get("number")?;
+        let marks_first = Sabotage::MarkBeforeCommit.is_on(&self.flow);
+        if marks_first && with_memory(&self.path, |received| received.mark(number, place)) {
+            crash::step(&self.flow)?;
+            with_memory(&self.path, |received| received.committed.remove(&number));
+        }
+        with_memory(&self.path, |received| {
+            received.end = "committed";
+            let rows = received.staged.remove(&place);
+            // In one transaction with the marker, which here is the number itself.
+            match received.committed.get_mut(&number) {
+                None => _ = received.committed.insert(number, (place, rows.ok_or_else(gone)?)),
+                Some((known, _)) if *known != place => return Err(Error::new("other rows have been committed before")),
+                Some(_) => {}
+            }
+            Ok::<_, Error>(())
+        })?;
+        crash::step(&self.flow)
+    }
+}
+
+fn gone() -> Error {
+    Error::new("what was staged is gone")
+}

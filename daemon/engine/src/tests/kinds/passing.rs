@@ -1,0 +1,217 @@
+//! Processors that pass rows on, changed or sorted.
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use millstream_core::*;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{kept, one_port, rows_of, values, with_values};
+
+/// Passes batches through a function.
+struct Map<F>(F);
+
+impl<F: FnMut(RecordBatch) -> Result<RecordBatch> + Send> Processor for Map<F> {
+    fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+        let rows = (self.0)(batch.rows.clone())?;
+        out.push(0, batch.with_rows(rows));
+        Ok(())
+    }
+}
+
+/// Adds a number.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Add {
+    /// The number.
+    by: i64,
+}
+
+impl Kind for Add {
+    const NAME: &'static str = "add";
+    const EXAMPLE: &'static str = "by = 1";
+}
+
+impl ProcessorSettings for Add {
+    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        require_column("n", &inputs[0].schema)?;
+        let by = self.by;
+        Ok(one_port(
+            inputs,
+            Map(move |rows: RecordBatch| Ok(with_values(&rows, values(&rows).into_iter().map(|n| n + by)))),
+        ))
+    }
+}
+
+/// Panics or fails.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Trouble {
+    /// Panics at this number.
+    panic: Option<i64>,
+    /// Fails at this number.
+    fail: Option<i64>,
+}
+
+impl Kind for Trouble {
+    const NAME: &'static str = "trouble";
+    const EXAMPLE: &'static str = "panic = 3";
+}
+
+impl ProcessorSettings for Trouble {
+    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        let (panic, fail) = (self.panic, self.fail);
+        Ok(one_port(
+            inputs,
+            Map(move |rows: RecordBatch| {
+                let has = |wanted: Option<i64>| wanted.is_some_and(|n| values(&rows).contains(&n));
+                assert!(!has(panic), "this node panics");
+                if has(fail) { Err(Error::new("this node fails")) } else { Ok(rows) }
+            }),
+        ))
+    }
+}
+
+/// Sorts numbers into ports.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parity {}
+
+impl Kind for Parity {
+    const NAME: &'static str = "parity";
+    const EXAMPLE: &'static str = "";
+}
+
+impl ProcessorSettings for Parity {
+    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        let port = |name: &str| PortPlan::new(name, inputs[0].schema.clone());
+        Ok(ProcessorPlan { ports: vec![port("even"), port("odd")], ..one_port(inputs, Sorting) })
+    }
+}
+
+struct Sorting;
+
+impl Processor for Sorting {
+    fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+        for (port, rest) in [0, 1].into_iter().enumerate() {
+            let mask: BooleanArray = values(&batch.rows).iter().map(|n| Some(n % 2 == rest)).collect();
+            out.push(port, batch.with_rows(filter_record_batch(&batch.rows, &mask)?));
+        }
+        Ok(())
+    }
+}
+
+/// Adds up a side input, then adds the sum to every row.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct After {}
+
+impl Kind for After {
+    const NAME: &'static str = "after";
+    const EXAMPLE: &'static str = "with = \"others\"";
+    const SIDE_INPUT: Option<&'static str> = Some("with");
+}
+
+impl ProcessorSettings for After {
+    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        Ok(one_port(inputs, Summing(0)))
+    }
+}
+
+struct Summing(i64);
+
+impl Processor for Summing {
+    fn process(&mut self, port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+        if port == 1 {
+            self.0 += values(&batch.rows).iter().sum::<i64>();
+        } else {
+            out.push(0, batch.with_rows(with_values(&batch.rows, values(&batch.rows).into_iter().map(|n| n + self.0))));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        kept(&self.0)
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.0 = state.get("value")?;
+        Ok(())
+    }
+}
+
+/// Passes rows on in an order.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Merge {
+    /// Rows of each edge in turn.
+    rows: Option<usize>,
+    /// In event time.
+    #[serde(default)]
+    timed: bool,
+}
+
+impl Kind for Merge {
+    const NAME: &'static str = "merge";
+    const EXAMPLE: &'static str = "";
+}
+
+impl ProcessorSettings for Merge {
+    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        Ok(one_port(inputs, Map(Ok)))
+    }
+
+    fn order(&self) -> Order {
+        let order = if self.timed { Order::EventTime } else { Order::Automatic };
+        self.rows.map_or(order, |rows| Order::RoundRobin { rows })
+    }
+}
+
+/// Passes rows on, and from the first one on at every border the negative number of the epoch.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Borders {}
+
+impl Kind for Borders {
+    const NAME: &'static str = "borders";
+    const EXAMPLE: &'static str = "";
+}
+
+impl ProcessorSettings for Borders {
+    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        Ok(one_port(inputs, Bordering { schema: inputs[0].schema.clone(), has_begun: false }))
+    }
+}
+
+struct Bordering {
+    schema: SchemaRef,
+    /// Whether it has had a row.
+    has_begun: bool,
+}
+
+impl Processor for Bordering {
+    fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+        self.has_begun = true;
+        out.push(0, batch);
+        Ok(())
+    }
+
+    fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
+        if !self.has_begun {
+            return Ok(());
+        }
+        let origin = Origin::new("borders", "", epoch.0, epoch.0);
+        out.push(0, Batch::new(rows_of(&self.schema, &[(-(epoch.0 as i64), 0)]), origin));
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        kept(&self.has_begun)
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.has_begun = state.get("value")?;
+        Ok(())
+    }
+}

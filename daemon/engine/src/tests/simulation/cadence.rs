@@ -1,0 +1,75 @@
+//! That borders and checkpoints change no output, wherever they are.
+
+use proptest::prelude::*;
+use tokio::runtime::{Builder, Handle};
+
+use super::super::crash::MemoryStore;
+use super::super::kinds::{committed_text, forget};
+use super::graphs::{Graph, Pace};
+use super::numbers::Numbers;
+use crate::checkpoint::{Keeper, KeeperOptions, Vault};
+use crate::plan::Plan;
+use crate::run::{Effects, RunningFlow, Status};
+
+/// What the outputs of a flow commit, if it runs at this pace with so many rows an epoch.
+fn outputs(name: &str, graph: &Graph, epoch_rows: Option<u64>, pace: &Pace, keeps: bool) -> Vec<String> {
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let mut plan = graph.plan(name, pace);
+    plan.epoch_rows = epoch_rows.map_or(plan.epoch_rows, |rows| rows as usize);
+    let paths: Vec<String> = output_names(&plan).map(|output| format!("{name}/{output}")).collect();
+    runtime.block_on(async {
+        let effects = match keeps {
+            false => Effects::Commit,
+            true => Effects::Keep(keeper(&plan)),
+        };
+        let outcome = RunningFlow::start(plan, effects, &Handle::current()).unwrap().join().await;
+        assert!(matches!(outcome.status, Status::Done), "{:?}", outcome.status);
+    });
+    let texts = paths.iter().map(|path| committed_text(path)).collect();
+    forget(name);
+    texts
+}
+
+fn keeper(plan: &Plan) -> Keeper {
+    let vault = Vault::new(std::sync::Arc::new(MemoryStore::default()), &plan.flow, "memory");
+    Keeper::open(plan, vault, &KeeperOptions::default()).unwrap()
+}
+
+fn output_names(plan: &Plan) -> impl Iterator<Item = &str> {
+    let outputs = plan.nodes.iter().filter(|node| node.role() == millstream_core::Role::Output);
+    outputs.map(|node| node.name.as_str())
+}
+
+/// Refused rows of several partitions come in another order than the others, if a batch has no others.
+fn sorted(texts: Vec<String>) -> Vec<Vec<String>> {
+    let lines = |text: String| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        if text.starts_with("node:utf8 error:utf8") {
+            lines.sort_unstable();
+        }
+        lines
+    };
+    texts.into_iter().map(lines).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn checkpoints_change_no_output(seed in any::<u64>()) {
+        let mut numbers = Numbers::new(seed);
+        let graph = Graph::composed(&mut numbers);
+        let never = outputs("cadence", &graph, None, &Pace::UNHURRIED, false);
+        let now_and_then = outputs("cadence", &graph, None, &Pace::any(&mut numbers), true);
+        prop_assert_eq!(sorted(now_and_then), sorted(never), "{:?}", graph);
+    }
+
+    #[test]
+    fn borders_change_no_output_of_nodes_that_do_not_ask_for_them(seed in any::<u64>(), epoch_rows in 1..400_u64) {
+        let mut numbers = Numbers::new(seed);
+        let graph = Graph::without_borders(&mut numbers);
+        let never = outputs("borders", &graph, Some(1_000_000), &Pace::UNHURRIED, false);
+        let often = outputs("borders", &graph, Some(epoch_rows), &Pace::any(&mut numbers), true);
+        prop_assert_eq!(sorted(often), sorted(never), "{:?}", graph);
+    }
+}

@@ -1,0 +1,151 @@
+//! What is kept of the checkpoints of a flow, and what is removed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_core::Epoch;
+
+use super::crash::MemoryStore;
+use crate::checkpoint::{Manifest, NodeEntry, Piece, Vault};
+
+/// So large that it gets a blob.
+fn large(fill: u8) -> Vec<u8> {
+    vec![fill; 5000]
+}
+
+struct Flow {
+    store: Arc<MemoryStore>,
+    vault: Vault,
+}
+
+impl Flow {
+    fn new() -> Self {
+        let store = Arc::new(MemoryStore::default());
+        let vault = Vault::new(store.clone(), "flow", "memory");
+        Self { store, vault }
+    }
+
+    /// Writes a checkpoint of one node, whose state is large.
+    fn write(&self, number: u64, fill: u8, before: Option<&Piece>) -> Piece {
+        let piece = self.vault.keep(number, &large(fill), before).unwrap();
+        let state = [("weights".to_owned(), piece.clone())].into();
+        let nodes = [("node".to_owned(), NodeEntry { state, ..NodeEntry::default() })].into();
+        assert!(self.vault.put(&manifest(number, nodes)).unwrap().is_some());
+        piece
+    }
+
+    /// The keys of a folder, without what they have in common.
+    fn keys(&self, folder: &str) -> Vec<String> {
+        let prefix = format!("flow/{folder}/000000000000000");
+        let keys = self.store.keys.lock().unwrap();
+        let names = keys.keys().filter_map(|key| key.strip_prefix(&prefix));
+        names.map(|name| name.chars().take(5).collect()).collect()
+    }
+}
+
+fn manifest(number: u64, nodes: BTreeMap<String, NodeEntry>) -> Manifest {
+    Manifest {
+        flow: "flow".into(),
+        number,
+        generation: 1,
+        owner: "process 1 on here".into(),
+        created: "2026-11-24T00:00:00Z".into(),
+        parent: None,
+        fingerprint: BTreeMap::new(),
+        epoch: Epoch(number),
+        then: "continue".into(),
+        decisions: None,
+        nodes,
+    }
+}
+
+#[test]
+fn what_has_not_changed_is_not_written_again() {
+    let flow = Flow::new();
+    let first = flow.write(1, 7, None);
+    assert_eq!(flow.vault.keep(2, &large(7), Some(&first)).unwrap(), first);
+    assert_ne!(flow.vault.keep(2, &large(8), Some(&first)).unwrap(), first);
+    assert_ne!(flow.vault.keep(2, &large(7), None).unwrap(), first, "it may be that of a run that had been taken over");
+    assert!(matches!(flow.vault.keep(3, b"small", Some(&first)).unwrap(), Piece::Inline { .. }));
+    assert_eq!(flow.keys("blobs"), ["00001", "00002", "00002"]);
+}
+
+#[test]
+fn what_kept_manifests_refer_to_stays_and_nothing_else_does() {
+    let flow = Flow::new();
+    let first = flow.write(1, 1, None);
+    let second = flow.write(2, 2, None);
+    flow.write(3, 2, Some(&second));
+    flow.write(4, 4, None);
+    flow.vault.keep(4, &large(5), None).unwrap();
+    flow.vault.keep(5, &large(6), None).unwrap();
+    (1..=4).for_each(|number| flow.vault.mark_committed(number).unwrap());
+    flow.vault.collect(4, 2).unwrap();
+    assert_eq!(flow.keys("manifests"), ["00003", "00004"]);
+    assert_eq!(flow.keys("commits"), ["00003", "00004"]);
+    let stays = "2 is older than the manifests and needed, 4 has lost one that nobody needs, 5 is being written";
+    assert_eq!(flow.keys("blobs"), ["00002", "00004", "00005"], "{stays}");
+    assert!(flow.vault.verify(&flow.vault.manifest(3).unwrap().0).is_ok());
+    let lost = manifest(
+        9,
+        [("node".to_owned(), NodeEntry { state: [("w".into(), first)].into(), ..NodeEntry::default() })].into(),
+    );
+    let error = flow.vault.verify(&lost).unwrap_err().to_string();
+    assert!(error.ends_with("there is none"), "{error}");
+}
+
+#[test]
+fn a_former_owner_removes_nothing_that_the_new_one_needs() {
+    let flow = Flow::new();
+    let piece = flow.write(1, 1, None);
+    // Taken over: the state is the same at first. The new owner keeps one checkpoint.
+    flow.write(2, 1, Some(&piece));
+    flow.vault.collect(2, 1).unwrap();
+    assert_eq!(flow.keys("manifests"), ["00002"]);
+    // The former owner only comes to its own collection now.
+    flow.vault.mark_committed(1).unwrap();
+    flow.vault.collect(1, 1).unwrap();
+    let (newest, _) = flow.vault.latest().unwrap().unwrap();
+    flow.vault.verify(&newest).unwrap();
+}
+
+#[test]
+fn a_former_owner_can_not_write_a_manifest_whose_number_is_free_again() {
+    let flow = Flow::new();
+    flow.write(1, 1, None);
+    flow.write(2, 1, None);
+    flow.write(3, 1, None);
+    flow.vault.collect(3, 1).unwrap();
+    assert_eq!(flow.vault.put(&manifest(2, BTreeMap::new())).unwrap(), None, "3 is newer");
+    assert_eq!(flow.vault.latest().unwrap().unwrap().0.number, 3);
+    assert_eq!(flow.vault.put(&manifest(3, BTreeMap::new())).unwrap(), None, "3 is taken");
+}
+
+#[test]
+fn a_manifest_that_is_missing_is_missed_once_its_rows_are_visible() {
+    let flow = Flow::new();
+    assert!(flow.vault.latest().unwrap().is_none());
+    flow.write(1, 1, None);
+    flow.write(2, 1, None);
+    flow.vault.mark_committed(1).unwrap();
+    let remove = |number: u64| flow.store.keys.lock().unwrap().remove(&format!("flow/manifests/{number:020}.json"));
+    remove(2);
+    assert_eq!(flow.vault.latest().unwrap().unwrap().0.number, 1, "nothing of 2 was visible");
+    remove(1);
+    let error = flow.vault.latest().unwrap_err().to_string();
+    assert!(error.starts_with("checkpoint 1 of flow `flow` in `memory` is missing"), "{error}");
+}
+
+#[test]
+fn damaged_bytes_are_refused() {
+    let flow = Flow::new();
+    flow.write(1, 1, None);
+    let (newest, _) = flow.vault.latest().unwrap().unwrap();
+    for (key, bytes) in flow.store.keys.lock().unwrap().iter_mut() {
+        if key.contains("/blobs/") {
+            bytes[77] ^= 1;
+        }
+    }
+    let error = flow.vault.verify(&newest).unwrap_err().to_string();
+    assert!(error.ends_with("it is damaged: its checksum is another one"), "{error}");
+}
