@@ -40,7 +40,7 @@ pub async fn run_input(
             (first, last) = gate.opened() => cutter.start(input.as_mut(), first, last).await?,
         },
     }
-    input.open(keeping.home.as_deref()).await?;
+    input.open(&keeping.home).await?;
     let mut out = ports.collector();
     if let Some(script) = script {
         return run_script(input.as_mut(), &mut cutter, script, &mut out).await;
