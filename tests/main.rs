@@ -10,5 +10,6 @@ mod live;
 mod millstream;
 mod quickstart;
 mod reference;
+mod s3;
 mod signals;
 mod time;

@@ -116,6 +116,11 @@ impl Running {
         self.child().stdout.take().unwrap()
     }
 
+    /// Waits for it to end by itself.
+    pub fn wait(mut self) -> Ran {
+        self.0.take().expect("it was not stopped").wait_with_output().unwrap().into()
+    }
+
     /// Ends it as a service manager does. It has to end well.
     pub fn stop(mut self) -> Ran {
         let child = self.0.take().expect("it was not stopped");

@@ -1,14 +1,13 @@
 //! The input `stdin`.
 
 use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Progress, Result,
-    ResultExt,
+    Collector, Columns, Error, Home, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Progress,
+    Result, ResultExt,
 };
 use millstream_formats::{CsvOptions, Format, Pace, ReadOptions, Rows};
 use schemars::JsonSchema;
@@ -91,7 +90,7 @@ struct Stdin {
 
 #[async_trait]
 impl Input for Stdin {
-    async fn open(&mut self, _: Option<&Path>) -> Result<()> {
+    async fn open(&mut self, _: &Home) -> Result<()> {
         self.rows = Some(follow(std::io::stdin(), self.options.clone())?);
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! `millstream checkpoints`: what is kept of flows, and whether it is whole.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use millstream_core::{Error, Result, ResultExt};
 use millstream_engine::checkpoint::{self, Manifest, Vault};
-use millstream_store::LocalStore;
+use millstream_store::Store;
 use serde_json::{Value, json};
 
 use crate::cli::{Exit, Outcome};
@@ -16,9 +16,9 @@ use crate::terminal::say;
 /// What `checkpoints` takes.
 #[derive(Clone, Debug, Args)]
 pub struct CheckpointsArguments {
-    /// The folder that flows were run with.
+    /// The folder that flows were run with, or `s3://BUCKET/PREFIX`.
     #[arg(long, value_name = "DIR")]
-    pub state: PathBuf,
+    pub state: String,
     /// Only this flow.
     pub flow: Option<String>,
     /// Read everything that the checkpoints refer to, and say whether it is whole.
@@ -40,16 +40,17 @@ struct Found {
 
 /// `millstream checkpoints`
 pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
+    let store: Arc<dyn Store> = millstream_store::open(&arguments.state, Path::new("."))?.into();
     let flows = match &arguments.flow {
         Some(flow) => vec![flow.clone()],
-        None => checkpoint::flows(&arguments.state),
+        None => checkpoint::flows(&*store)?,
     };
     let mut found = Vec::new();
     for flow in flows {
-        found.extend(find(&arguments, &flow).doing(|| format!("looking for checkpoints of `{flow}`"))?);
+        found.extend(find(&arguments, &store, &flow).doing(|| format!("looking for checkpoints of `{flow}`"))?);
     }
     if found.is_empty() {
-        return Err(Error::new(format!("there are no checkpoints in `{}`", arguments.state.display())).into());
+        return Err(Error::new(format!("there are no checkpoints in `{}`", arguments.state)).into());
     }
     match arguments.json {
         true => found.iter().for_each(|checkpoint| say!("{}", checkpoint.to_json())),
@@ -60,9 +61,8 @@ pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
     Ok(if damaged == 0 { Exit::Done } else { Exit::Failed })
 }
 
-fn find(arguments: &CheckpointsArguments, flow: &str) -> Result<Vec<Found>> {
-    let store = Arc::new(LocalStore::new(&arguments.state));
-    let vault = Vault::new(store, flow, arguments.state.display().to_string());
+fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) -> Result<Vec<Found>> {
+    let vault = Vault::new(store.clone(), flow, &arguments.state);
     let committed = vault.committed()?;
     let find = |number: u64| {
         let manifest = vault.manifest(number).map(|(manifest, _)| manifest);

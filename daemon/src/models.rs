@@ -50,7 +50,7 @@ pub enum ModelsCommand {
 /// Where models are kept.
 #[derive(Clone, Debug, Args)]
 pub struct RegistryArguments {
-    /// The folder of the registry.
+    /// The folder of the registry, or `s3://BUCKET/PREFIX`.
     #[arg(long, default_value = "models", value_name = "PATH")]
     pub registry: String,
 }

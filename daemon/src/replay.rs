@@ -1,6 +1,6 @@
 //! `millstream replay`: trains a version of a model again, and compares.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
@@ -11,7 +11,6 @@ use millstream_engine::run::{Effects, RunningFlow, Status, Stopper};
 use millstream_learn::nodes::staged_versions;
 use millstream_learn::registry::{ModelCard, Registry};
 use millstream_learn::sha256;
-use millstream_store::LocalStore;
 
 use crate::cli::{CommandError, Exit, FlowArguments, Outcome};
 use crate::terminal::say;
@@ -25,9 +24,9 @@ pub struct ReplayArguments {
     pub flow: FlowArguments,
     /// The version: `fraud/3`, `fraud@champion`.
     pub version: String,
-    /// The folder with the state of the flow, which knows the order in which the rows of live inputs came.
+    /// The folder with the state of the flow, or `s3://BUCKET/PREFIX`, which knows the order in which the rows of live inputs came.
     #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
+    pub state: Option<String>,
     /// Begin behind this checkpoint, which must still be kept, instead of at the first row.
     #[arg(long, value_name = "CHECKPOINT", requires = "state")]
     pub from: Option<u64>,
@@ -85,7 +84,7 @@ fn check(plan: &Plan, card: &ModelCard) -> Result<()> {
 
 /// Where the replay begins, and what time had decided behind that.
 fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Result<Beginning> {
-    let Some(folder) = &arguments.state else {
+    let Some(location) = &arguments.state else {
         return match plan.is_strict() {
             true => Ok(Beginning::default()),
             false => Err(Error::new(
@@ -93,7 +92,8 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
             )),
         };
     };
-    let vault = Vault::new(Arc::new(LocalStore::new(folder)), &plan.flow, folder.display().to_string());
+    let store = millstream_store::open(location, Path::new("."))?;
+    let vault = Vault::new(store.into(), &plan.flow, location);
     let beginning = match arguments.from {
         None => Beginning::default(),
         Some(number) => Beginning::behind(&vault, vault.manifest(number)?.0)?,

@@ -1,7 +1,6 @@
 //! `--state`: what a run keeps of its flows, and on what it goes on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use clap::Args;
 use millstream_core::{Error, Result};
@@ -13,9 +12,10 @@ use millstream_learn::device::{self, DeviceSettings};
 /// How a run keeps its state.
 #[derive(Clone, Debug, Args)]
 pub struct StateArguments {
-    /// Keep the state of each flow in DIR/FLOW, and go on from there: every row counts once, also through a crash.
+    /// Keep the state of each flow in DIR/FLOW, and go on from there: every row counts once, also through a crash. Instead of a
+    /// folder, `s3://BUCKET/PREFIX`.
     #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
+    pub state: Option<String>,
     /// Let a node begin anew, whose state does not fit any more.
     #[arg(long, value_name = "NODE", requires = "state")]
     pub reset: Vec<String>,
@@ -30,14 +30,14 @@ pub struct StateArguments {
 impl StateArguments {
     /// What becomes of what a flow does.
     pub fn effects(&self, plan: &Plan) -> Result<Effects> {
-        let Some(folder) = &self.state else { return Ok(Effects::Commit) };
+        let Some(location) = &self.state else { return Ok(Effects::Commit) };
         let options = KeeperOptions {
             fingerprint: fingerprint(),
             allow_drift: self.allow_drift,
             allow_loss: self.allow_loss,
             resets: self.reset.clone(),
         };
-        let keeper = Keeper::open_folder(plan, folder, &options)?;
+        let keeper = Keeper::open_at(plan, location, &options)?;
         let (flow, number) = (&plan.flow, keeper.number());
         if keeper.is_done() {
             eprintln!("flow `{flow}`: has come to its end before; to run it again, take another state folder");

@@ -425,7 +425,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use arrow::array::RecordBatch;
-    use millstream_core::{FailedRow, Step};
+    use millstream_core::{FailedRow, Home, Step};
     use millstream_formats::WriteOptions;
     use millstream_testkit::{context, parse, rows_as_text, table};
 
@@ -473,7 +473,7 @@ mod tests {
             let plan = self.plan(settings).unwrap();
             let mut input = (plan.build)().unwrap();
             let mut out = Collector::new(1);
-            now(input.open(None)).unwrap();
+            now(input.open(&Home::Nowhere)).unwrap();
             while now(input.next(&mut out)).unwrap() == Progress::More {}
             let mut partitions: Vec<(String, Vec<RecordBatch>)> = Vec::new();
             for batch in out.take(0) {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Border, ByteSize, Committer, Delivery, Epoch, Error, Exclusive, Kind, Output, OutputPlan, OutputSettings,
-    PlanContext, Problem, Problems, Result, ResultExt, Snapshot, State, Stream, Then, Uses,
+    Batch, Border, ByteSize, Committer, Delivery, Epoch, Error, Exclusive, Home, Kind, Output, OutputPlan,
+    OutputSettings, PlanContext, Problem, Problems, Result, ResultExt, Snapshot, State, Stream, Then, Uses,
 };
 use millstream_formats::{Compression, FileKind, Format, WriteOptions, csv_header, ends_with_line_break};
 use millstream_store::crash;
@@ -343,8 +343,8 @@ impl Output for Files {
         Ok(())
     }
 
-    async fn open(&mut self, home: Option<&Path>) -> Result<()> {
-        self.durable = home.is_some();
+    async fn open(&mut self, home: &Home) -> Result<()> {
+        self.durable = home.is_durable();
         self.is_own.store(true, Ordering::Relaxed);
         if self.target.folder.is_none() {
             self.target.path = resolve(&self.target.path)?;
@@ -510,7 +510,7 @@ mod tests {
             assert_eq!((plan.uses, plan.delivery), (Uses::all(), Delivery::ExactlyOnce));
             let mut output = (plan.build)().unwrap();
             let committer = output.committer().unwrap();
-            output.open(None).await?;
+            output.open(&Home::Nowhere).await?;
             for start in (0..rows.num_rows()).step_by(cut) {
                 output.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await?;
             }
@@ -654,7 +654,7 @@ mod tests {
                 };
                 let mut first = folder.staged(&settings(one), &rows(3), 2).await.unwrap();
                 let mut second = (folder.plan(&settings(two), &rows(1)).unwrap().build)().unwrap();
-                let error = second.open(None).await.unwrap_err().to_string();
+                let error = second.open(&Home::Nowhere).await.unwrap_err().to_string();
                 assert!(error.starts_with("another run is writing `") && error.contains(one), "{error}");
                 second.abort().await;
                 first.commit().await.unwrap();
@@ -762,7 +762,7 @@ mod tests {
         let folder = Folder::new();
         let plan = folder.plan("path = \"a.csv\"\nif_exists = \"fail\"", &rows(1)).unwrap();
         folder.put("a.csv", "");
-        let error = (plan.build)().unwrap().open(None).await.unwrap_err();
+        let error = (plan.build)().unwrap().open(&Home::Nowhere).await.unwrap_err();
         assert!(error.to_string().ends_with("a.csv` exists"), "{error}");
     }
 
@@ -806,7 +806,7 @@ mod tests {
         if let Some(state) = state {
             output.restore(state).unwrap();
         }
-        output.open(Some(folder.0.path())).await.unwrap();
+        output.open(&Home::Elsewhere).await.unwrap();
         let mut staged = Vec::new();
         for (number, some) in rows.iter().enumerate() {
             output.write(batch(some.clone())).await.unwrap();
@@ -876,7 +876,7 @@ mod tests {
                 }
                 let mut output = (folder.plan(&settings, &rows(9)).unwrap().build)().unwrap();
                 output.restore(state.as_ref().unwrap()).unwrap();
-                let error = output.open(Some(folder.0.path())).await.unwrap_err().to_string();
+                let error = output.open(&Home::Elsewhere).await.unwrap_err().to_string();
                 let is_told = error.contains("is damaged") || error.contains("No such file");
                 assert!(is_told && error.contains(hidden), "{name}, {damage}: {error}");
             }

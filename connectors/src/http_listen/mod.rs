@@ -9,12 +9,11 @@ mod tests;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use millstream_core::{
-    ByteSize, Collector, Columns, Duration, Error, Input, InputPlan, InputSettings, Kind, Parts, PlanContext,
+    ByteSize, Collector, Columns, Duration, Error, Home, Input, InputPlan, InputSettings, Kind, Parts, PlanContext,
     Positions, Problem, Problems, Progress, Result, ResultExt, State,
 };
 use millstream_formats::{BatchReader, CsvOptions, Format, Pace, ReadOptions, Rows};
@@ -254,12 +253,8 @@ struct Decoding {
 
 #[async_trait]
 impl Input for HttpListen {
-    async fn open(&mut self, home: Option<&Path>) -> Result<()> {
-        let home = home.ok_or_else(|| {
-            Error::new(
-                "`http_listen` acknowledges rows only when they are durable, and so needs `millstream run --state DIR`",
-            )
-        })?;
+    async fn open(&mut self, home: &Home) -> Result<()> {
+        let home = home.folder().ok_or_else(|| needs_a_folder(home))?;
         let segment_bytes = SEGMENT_BYTES.min(self.max_log / 4);
         let options = LogOptions { segment_bytes, max_bytes: self.max_log };
         let log = Arc::new(Log::open(self.files.clone(), &home.join("log"), options)?);
@@ -359,6 +354,15 @@ impl HttpListen {
         rows.append(read, decoding.first);
         Ok(true)
     }
+}
+
+/// Why it can't run here.
+fn needs_a_folder(home: &Home) -> Error {
+    let why = "`http_listen` acknowledges rows only when they are durable";
+    Error::new(match home.is_durable() {
+        true => format!("{why}, and so needs a state on this machine: `--state DIR` with a folder, not a URL"),
+        false => format!("{why}, and so needs `millstream run --state DIR`"),
+    })
 }
 
 fn miscounted() -> Error {

@@ -38,9 +38,13 @@ impl Site {
         parse::<HttpListenInput>(&self.settings).input(&context(), files).unwrap()
     }
 
+    fn home(&self) -> Home {
+        Home::Folder(self.home.path().to_owned())
+    }
+
     async fn open(&self) -> HttpListen {
         let mut input = self.input(Arc::new(LocalFiles));
-        input.open(Some(self.home.path())).await.unwrap();
+        input.open(&self.home()).await.unwrap();
         input
     }
 
@@ -48,7 +52,7 @@ impl Site {
     async fn resume(&self, positions: &Positions, state: Parts) -> HttpListen {
         let mut input = self.input(Arc::new(LocalFiles));
         input.restore(positions, &state.into_state().unwrap()).unwrap();
-        input.open(Some(self.home.path())).await.unwrap();
+        input.open(&self.home()).await.unwrap();
         input
     }
 
@@ -231,7 +235,7 @@ async fn a_full_disk_acknowledges_nothing() {
     let site = Site::new(NDJSON);
     let files = Simulation::new(7);
     let mut input = site.input(Arc::new(files.clone()));
-    input.open(Some(Path::new("/home"))).await.unwrap();
+    input.open(&Home::Folder("/home".into())).await.unwrap();
     site.post("", &[1]);
     files.set_faults(Faults { capacity: 100, ..Faults::NONE });
     let (status, answer) = site.send("Idempotency-Key: k\r\n", &body(&[2; 20]));
@@ -242,7 +246,7 @@ async fn a_full_disk_acknowledges_nothing() {
     drop(input);
     let files = files.restarted();
     let mut input = site.input(Arc::new(files));
-    input.open(Some(Path::new("/home"))).await.unwrap();
+    input.open(&Home::Folder("/home".into())).await.unwrap();
     assert_eq!(drain(&mut input).await, [(0, 1), (1, 2), (2, 3)]);
 }
 
@@ -309,10 +313,12 @@ async fn it_can_be_opened_again_at_once() {
 #[tokio::test]
 async fn what_it_needs() {
     let site = Site::new(NDJSON);
-    let error = site.input(Arc::new(LocalFiles)).open(None).await.unwrap_err().to_string();
+    let error = site.input(Arc::new(LocalFiles)).open(&Home::Nowhere).await.unwrap_err().to_string();
     assert!(error.contains("needs `millstream run --state DIR`"), "{error}");
+    let error = site.input(Arc::new(LocalFiles)).open(&Home::Elsewhere).await.unwrap_err().to_string();
+    assert!(error.contains("`--state DIR` with a folder, not a URL"), "{error}");
     let _other = std::net::TcpListener::bind(("127.0.0.1", site.port)).unwrap();
-    let error = site.input(Arc::new(LocalFiles)).open(Some(site.home.path())).await.unwrap_err().to_string();
+    let error = site.input(Arc::new(LocalFiles)).open(&site.home()).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("listening on `127.0.0.1:{}`: Address already in use", site.port)), "{error}");
 }
 

@@ -1,12 +1,11 @@
 //! Inputs: where rows enter a flow.
 
 use std::fmt;
-use std::path::Path;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::{Collector, Error, Parts, PlanContext, Positions, Problems, Result, State};
+use crate::{Collector, Error, Home, Parts, PlanContext, Positions, Problems, Result, State};
 
 /// An input's TOML table.
 pub trait InputSettings: Send + Sync {
@@ -49,9 +48,8 @@ pub enum Progress {
 /// the flow is stopped.
 #[async_trait]
 pub trait Input: Send {
-    /// Connects, opens files. `home` is a local folder of the node's own that outlives the run; there is none where the
-    /// flow keeps no state.
-    async fn open(&mut self, _home: Option<&Path>) -> Result<()> {
+    /// Connects, opens files.
+    async fn open(&mut self, _home: &Home) -> Result<()> {
         Ok(())
     }
 

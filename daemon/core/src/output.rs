@@ -1,11 +1,10 @@
 //! Outputs: where rows leave a flow.
 
 use std::fmt;
-use std::path::Path;
 
 use async_trait::async_trait;
 
-use crate::{Batch, Border, Committer, Epoch, PlanContext, Problems, Result, Snapshot, State, Stream, Uses};
+use crate::{Batch, Border, Committer, Epoch, Home, PlanContext, Problems, Result, Snapshot, State, Stream, Uses};
 
 /// An output's TOML table.
 pub trait OutputSettings: Send + Sync {
@@ -58,9 +57,9 @@ pub trait Output: Send {
         Ok(())
     }
 
-    /// Connects, creates staging files, or goes on with those of the snapshot. `home` is a local folder of the node's own
-    /// that outlives the run; where there is none, the flow keeps no state, and nothing that is staged has to outlive it.
-    async fn open(&mut self, _home: Option<&Path>) -> Result<()> {
+    /// Connects, creates staging files, or goes on with those of the snapshot. Unless `home` is durable, nothing that is staged
+    /// has to outlive the run.
+    async fn open(&mut self, _home: &Home) -> Result<()> {
         Ok(())
     }
 

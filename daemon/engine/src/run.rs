@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use millstream_core::{Error, Output, Processor, Then};
+use millstream_core::{Error, Home, Output, Processor, Then};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -347,7 +347,7 @@ impl Setup {
             passed: self.beginning.epoch,
             steps: self.beginning.decisions.of(name),
             durable: self.keeper.is_some(),
-            home: self.keeper.as_ref().and_then(|keeper| keeper.home(name)),
+            home: self.keeper.as_ref().map_or(Home::Nowhere, |keeper| keeper.home(name)),
         }
     }
 

@@ -10,6 +10,10 @@ mod files;
 mod key;
 mod local;
 mod log;
+#[cfg(feature = "object-store")]
+mod remote;
+#[cfg(feature = "object-store")]
+mod s3;
 
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
@@ -21,6 +25,8 @@ use millstream_core::{Error, Result};
 pub use files::{Entry, Files, LocalFiles, NewFile};
 pub use local::LocalStore;
 pub use log::{Log, LogOptions, LogReader, Record};
+#[cfg(feature = "object-store")]
+pub use remote::RemoteStore;
 
 /// Keeps bytes under keys: relative paths with `/` between their parts, such as `fraud/versions/00000003/card.json`.
 ///
@@ -41,18 +47,35 @@ pub trait Store: Send + Sync {
     fn delete(&self, key: &str) -> Result<()>;
 }
 
-/// Opens the store at `location`: a path, relative to `work_folder`. Nothing is created before the first `put_new`.
+/// Opens the store at `location`: a path, relative to `work_folder`, or a URL such as `s3://bucket/models`. Nothing is created
+/// before the first `put_new`.
 pub fn open(location: &str, work_folder: &Path) -> Result<Box<dyn Store>> {
-    let location = location.strip_prefix("file://").unwrap_or(location);
-    if let Some((scheme, _)) = location.split_once("://") {
-        return Err(Error::new(format!(
-            "`{location}` can't be opened: `{scheme}` is not supported so far, only local folders such as `models`"
-        )));
+    match local_folder(location) {
+        Some(folder) if folder.as_os_str().is_empty() => {
+            Err(Error::new("the location of the store is empty; it should be a folder such as `models`"))
+        }
+        Some(folder) => Ok(Box::new(LocalStore::new(work_folder.join(folder)))),
+        None => open_remote(location),
     }
-    if location.is_empty() {
-        return Err(Error::new("the location of the store is empty; it should be a folder such as `models`"));
+}
+
+/// The folder that a location is. None if it is the URL of something else.
+pub fn local_folder(location: &str) -> Option<&Path> {
+    let path = location.strip_prefix("file://").unwrap_or(location);
+    (!path.contains("://")).then(|| Path::new(path))
+}
+
+fn open_remote(location: &str) -> Result<Box<dyn Store>> {
+    let scheme = location.split("://").next().unwrap_or_default();
+    match scheme {
+        #[cfg(feature = "object-store")]
+        "s3" => Ok(Box::new(s3::open(location)?)),
+        #[cfg(not(feature = "object-store"))]
+        "s3" => Err(Error::new("this program was built without object stores (the feature `object-store`)")),
+        _ => Err(Error::new(format!(
+            "`{scheme}://` is not supported; a location is a folder such as `models`, or `s3://BUCKET/PREFIX`"
+        ))),
     }
-    Ok(Box::new(LocalStore::new(work_folder.join(location))))
 }
 
 #[cfg(test)]
@@ -68,8 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_refused_by_its_scheme() {
-        let error = open("s3://bucket/models", Path::new(".")).err().unwrap().to_string();
-        assert!(error.contains("`s3` is not supported so far, only local folders"), "{error}");
+    fn a_url_of_a_file_is_a_path() {
+        assert_eq!(local_folder("file:///var/models"), Some(Path::new("/var/models")));
+        assert_eq!(local_folder("s3://bucket/models"), None);
+    }
+
+    #[test]
+    fn other_schemes_are_refused_by_name() {
+        let error = open("gs://bucket/models", Path::new(".")).err().unwrap().to_string();
+        assert!(error.contains("`gs://` is not supported; a location is a folder such as `models`, or"), "{error}");
     }
 }

@@ -1,7 +1,6 @@
 //! The input `generate`: rows that are computed.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use indexmap::IndexMap;
 use millstream_core::{
-    Batch, Canonical, Collector, Encoding, FailedRow, Input, InputPlan, InputSettings, Kind, Origin, PlanContext,
+    Batch, Canonical, Collector, Encoding, FailedRow, Home, Input, InputPlan, InputSettings, Kind, Origin, PlanContext,
     Positions, Problem, Problems, Progress, Rate, Result, State, Step, json_row,
 };
 use schemars::JsonSchema;
@@ -227,7 +226,7 @@ struct Generate {
 
 #[async_trait]
 impl Input for Generate {
-    async fn open(&mut self, _: Option<&Path>) -> Result<()> {
+    async fn open(&mut self, _: &Home) -> Result<()> {
         if let Some(pace) = &mut self.pace {
             (pace.started, pace.first) = (Instant::now(), self.position);
         }

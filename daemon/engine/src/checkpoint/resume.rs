@@ -1,12 +1,12 @@
 //! Keeps the state of a flow: takes the flow over from the run before, and writes its checkpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{SecondsFormat, Utc};
-use millstream_core::{Border, Epoch, Error, Result, Snapshot, State, Then};
-use millstream_store::{LocalStore, crash};
+use millstream_core::{Border, Epoch, Error, Home, Result, Snapshot, State, Then};
+use millstream_store::{LocalStore, Store, crash};
 
 use super::coordinator::Watcher;
 use super::decisions::Decisions;
@@ -94,6 +94,18 @@ pub struct NodeResume {
 }
 
 impl Keeper {
+    /// Takes over the state of a flow at a location, or begins one: a local folder, or the URL of a store.
+    ///
+    /// # Errors
+    /// For the reasons of [`Keeper::open_folder`] or [`Keeper::open`].
+    pub fn open_at(plan: &Plan, location: &str, options: &KeeperOptions) -> Result<Self> {
+        if let Some(folder) = millstream_store::local_folder(location) {
+            return Self::open_folder(plan, folder, options);
+        }
+        let store = millstream_store::open(location, Path::new(""))?;
+        Self::open(plan, Vault::new(store.into(), &plan.flow, location), options)
+    }
+
     /// Takes over the state of a flow in a local folder, or begins one. It is in `FOLDER/FLOW`.
     ///
     /// # Errors
@@ -120,15 +132,10 @@ impl Keeper {
                  state nevertheless"
             )));
         }
-        let before = vault.latest()?;
         // What can't be read again begins anew in every run.
         let resets = options.resets.iter().chain(&unreplayable).cloned().collect();
         let options = &KeeperOptions { resets, ..options.clone() };
-        if let Some((manifest, _)) = &before {
-            check_fingerprint(manifest, options)?;
-            check_nodes(manifest, plan, options)?;
-        }
-        let last = Mutex::new(take_over(&vault, plan, before, options)?);
+        let last = Mutex::new(take_over(&vault, plan, options)?);
         crash::point("recovery-taken-over");
         let (interval, keep) = (plan.checkpoints, plan.keep_checkpoints);
         Ok(Self { vault, homes: None, interval, keep, _lock: None, last: Arc::new(last) })
@@ -164,9 +171,9 @@ impl Keeper {
         &self.vault
     }
 
-    /// A local folder for a node, if the state is local.
-    pub fn home(&self, node: &str) -> Option<PathBuf> {
-        self.homes.as_ref().map(|homes| homes.join(node))
+    /// Where a node keeps what outlives the run: in a folder, if the state is local.
+    pub fn home(&self, node: &str) -> Home {
+        self.homes.as_ref().map_or(Home::Elsewhere, |homes| Home::Folder(homes.join(node)))
     }
 
     /// Where the flow goes on.
@@ -259,7 +266,23 @@ impl std::fmt::Debug for Keeper {
 }
 
 /// Becomes the owner: creates the next manifest before anything else is touched.
-fn take_over(vault: &Vault, plan: &Plan, before: Option<(Manifest, String)>, options: &KeeperOptions) -> Result<Last> {
+fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last> {
+    loop {
+        let before = vault.latest()?;
+        if let Some((manifest, _)) = &before {
+            check_fingerprint(manifest, options)?;
+            check_nodes(manifest, plan, options)?;
+        }
+        let manifest = own(plan, before, options);
+        if let Some(checksum) = vault.put(&manifest)? {
+            return Ok(Last { manifest, checksum });
+        }
+        // The owner has written one more checkpoint meanwhile, which is the one to go on from.
+    }
+}
+
+/// The manifest that makes this process the owner.
+fn own(plan: &Plan, before: Option<(Manifest, String)>, options: &KeeperOptions) -> Manifest {
     let (parent, mut manifest) = match before {
         Some((manifest, checksum)) => (Some(checksum), manifest),
         None => (None, begin(plan)),
@@ -273,7 +296,7 @@ fn take_over(vault: &Vault, plan: &Plan, before: Option<(Manifest, String)>, opt
         manifest.then = name(Then::Continue).to_owned();
     }
     let number = manifest.number + 1;
-    let manifest = Manifest {
+    Manifest {
         number,
         generation: number,
         owner: owner::name(),
@@ -281,9 +304,7 @@ fn take_over(vault: &Vault, plan: &Plan, before: Option<(Manifest, String)>, opt
         parent,
         fingerprint: options.fingerprint.clone(),
         ..manifest
-    };
-    let checksum = vault.put(&manifest)?.ok_or_else(|| taken_over(vault))?;
-    Ok(Last { manifest, checksum })
+    }
 }
 
 /// A flow of which nothing has been read.
@@ -367,11 +388,10 @@ fn name(then: Then) -> &'static str {
     }
 }
 
-/// The states of the flows in a folder, by their names.
-pub fn flows(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let with_manifests = entries.filter(|entry| entry.path().join("manifests").is_dir());
-    let mut names: Vec<String> = with_manifests.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
+/// The names of the flows of which a store has checkpoints.
+pub fn flows(store: &dyn Store) -> Result<Vec<String>> {
+    let keys = store.list("")?;
+    let flow = |key: &String| Some(key.split_once("/manifests/")?.0.to_owned());
+    let names: BTreeSet<String> = keys.iter().filter_map(flow).collect();
+    Ok(names.into_iter().collect())
 }

@@ -59,7 +59,12 @@ impl Vault {
                 self.manifest_key(committed)
             )));
         }
-        number.map(|number| self.manifest(number)).transpose()
+        let Some(number) = number else { return Ok(None) };
+        match self.manifest(number) {
+            // That owner has also removed this one.
+            Err(_) if self.numbers()?.pop() > Some(number) => self.latest(),
+            found => found.map(Some),
+        }
     }
 
     /// A manifest and its checksum.
@@ -176,9 +181,9 @@ impl Vault {
 
     /// Removes all but the last `keep` manifests up to number `latest`, and what only those referred to.
     ///
-    /// Nothing if that one is gone itself: then somebody else owns the flow, and may need any of it.
+    /// Nothing if that one is not the newest: then somebody else owns the flow, and may need any of it.
     pub fn collect(&self, latest: u64, keep: usize) -> Result<()> {
-        let numbers: Vec<u64> = self.numbers()?.into_iter().filter(|number| *number <= latest).collect();
+        let numbers = self.numbers()?;
         if numbers.last() != Some(&latest) {
             return Ok(());
         }
@@ -244,4 +249,45 @@ fn blobs(manifest: &Manifest) -> impl Iterator<Item = String> {
 /// The number of the checkpoint that has written a blob.
 fn number_in(key: &str) -> Option<u64> {
     key.rsplit('/').next()?.split_once('-')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::Epoch;
+    use millstream_store::LocalStore;
+
+    use super::super::manifest::NodeEntry;
+    use super::*;
+
+    fn manifest(number: u64, model: &Piece) -> Manifest {
+        let state = [("model".to_owned(), model.clone())].into();
+        Manifest {
+            flow: "fraud".into(),
+            number,
+            generation: number,
+            owner: "process 1 on here".into(),
+            created: "2026-11-24T00:00:00Z".into(),
+            parent: None,
+            fingerprint: BTreeMap::new(),
+            epoch: Epoch(number),
+            then: "continue".into(),
+            decisions: None,
+            nodes: [("learner".to_owned(), NodeEntry { state, ..NodeEntry::default() })].into(),
+        }
+    }
+
+    #[test]
+    fn a_former_owner_removes_nothing_that_its_successor_needs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let vault = Vault::new(Arc::new(LocalStore::new(folder.path())), "fraud", "state");
+        let model = vault.keep(1, &[7; 2 * INLINE_BYTES], None).expect("it is written");
+        vault.put(&manifest(1, &model)).expect("it is written");
+        // The owner falls asleep here, and its successor removes the owner's manifest when it has one of its own.
+        vault.put(&manifest(2, &model)).expect("it is written");
+        vault.collect(2, 1).expect("it can be removed");
+        assert_eq!(vault.numbers().expect("they are listed"), [2]);
+        vault.collect(1, 1).expect("nothing is removed");
+        let (last, _) = vault.latest().expect("it is read").expect("there is one");
+        vault.verify(&last).expect("its blob is there");
+    }
 }

@@ -29,7 +29,7 @@ pub struct FlowSettings {
     /// Where epochs end.
     #[serde(default)]
     pub epoch: EpochSettings,
-    /// Where models are kept: a folder, relative to the current one.
+    /// Where models are kept: a folder, relative to the current one, or `s3://BUCKET/PREFIX`.
     #[serde(default = "default_registry")]
     pub registry: String,
     /// The version of the language that the file is written in. There is only 1.

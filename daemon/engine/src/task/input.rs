@@ -38,7 +38,7 @@ pub async fn run_input(
         () = reached(&mut phase, waiting_ends) => return cutter.leave(&phase).await,
         () = cutter.wait(&gate) => {}
     }
-    input.open(keeping.home.as_deref()).await?;
+    input.open(&keeping.home).await?;
     let mut out = ports.collector();
     if let Some(script) = script {
         return run_script(input.as_mut(), &mut cutter, script, &mut out).await;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use millstream_core::{Border, Epoch, Snapshot, Then};
+use millstream_core::{Border, Epoch, Home, Snapshot, Then};
 use millstream_store::crash;
 
 use super::Ports;
@@ -25,8 +25,8 @@ pub struct Keeping {
     pub steps: Steps,
     /// Whether the flow keeps state.
     pub durable: bool,
-    /// A local folder of the node's own, where the flow keeps state.
-    pub home: Option<std::path::PathBuf>,
+    /// Where it keeps what outlives the run.
+    pub home: Home,
 }
 
 impl Keeping {

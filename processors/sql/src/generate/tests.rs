@@ -20,7 +20,7 @@ fn build(settings: &GenerateInput, context: &PlanContext) -> Box<dyn Input> {
 async fn read(settings: &GenerateInput, batch_rows: usize) -> (Vec<Batch>, Vec<FailedRow>) {
     let mut input = build(settings, &PlanContext { batch_rows, ..context() });
     let mut out = Collector::new(1);
-    input.open(None).await.unwrap();
+    input.open(&Home::Nowhere).await.unwrap();
     while input.next(&mut out).await.unwrap() == Progress::More {}
     (out.take(0).collect(), out.take_failed())
 }
@@ -176,7 +176,7 @@ fn with_a_number_of_rows_it_ends() {
 async fn rows_come_at_their_rate_and_catch_up() {
     let mut input = build(&settings(&[("a", "row")], "rate = \"1000/s\""), &context());
     let mut out = Collector::new(1);
-    input.open(None).await.unwrap();
+    input.open(&Home::Nowhere).await.unwrap();
     let started = Instant::now();
     let mut rows = 0;
     while rows < 5000 {
@@ -189,7 +189,7 @@ async fn rows_come_at_their_rate_and_catch_up() {
     input.next(&mut out).await.unwrap();
     assert!(out.take(0).map(|batch| batch.len()).sum::<usize>() >= 2000);
     let mut slow = build(&settings(&[("a", "row")], "rate = \"1/d\""), &context());
-    slow.open(None).await.unwrap();
+    slow.open(&Home::Nowhere).await.unwrap();
     slow.next(&mut out).await.unwrap();
     assert!(started.elapsed() > Duration::from_secs(86_400));
 }
@@ -204,7 +204,7 @@ async fn it_goes_on_at_the_row_at_which_it_was() {
         assert!(input.snapshot(&positions).unwrap().is_empty());
         input.restore(&positions, &State::default()).unwrap();
         let mut out = Collector::new(1);
-        input.open(None).await.unwrap();
+        input.open(&Home::Nowhere).await.unwrap();
         while input.next(&mut out).await.unwrap() == Progress::More {}
         let failed = out.take_failed();
         assert_eq!(failed.iter().map(|row| row.position).collect::<Vec<_>>(), [Some(7)][..usize::from(position <= 7)]);
@@ -221,7 +221,7 @@ async fn its_rate_counts_from_where_it_goes_on() {
     let mut input = build(&settings(&[("a", "row")], "rate = \"1000/s\""), &context());
     let positions = Positions::from([(PARTITION.into(), 1_000_000)]);
     input.restore(&positions, &State::default()).unwrap();
-    input.open(None).await.unwrap();
+    input.open(&Home::Nowhere).await.unwrap();
     let (started, mut out, mut rows) = (Instant::now(), Collector::new(1), 0);
     while rows < 5000 {
         input.next(&mut out).await.unwrap();
