@@ -23,6 +23,12 @@ impl Sum {
         Ok(Self { bytes, blake3: *hasher.finalize().as_bytes() })
     }
 
+    /// Of all bytes of a file.
+    pub fn of_file(path: &Path) -> Result<Self> {
+        let doing = || format!("reading `{}`", path.display());
+        Self::of(File::open(path).doing(doing)?, u64::MAX, &mut blake3::Hasher::new()).doing(doing)
+    }
+
     /// Checks that a file begins with these bytes.
     pub fn check(self, path: &Path) -> Result<()> {
         let doing = || format!("reading `{}`", path.display());
@@ -31,9 +37,17 @@ impl Sum {
     }
 }
 
+/// What to do about a file that is needed.
+const ADVICE: &str = "put it back from a copy, or let the node begin anew with `--reset`";
+
+/// A file that a checkpoint has left and that is gone.
+pub fn missing(path: &Path) -> Error {
+    Error::new(format!("`{}`, which the last checkpoint left there, is missing; {ADVICE}", path.display()))
+}
+
 /// A file that is not what a checkpoint says of it.
 pub fn damaged(path: &Path) -> Error {
-    Error::new(format!("`{}` is damaged: it is not what the last checkpoint left there", path.display()))
+    Error::new(format!("`{}` is damaged: it is not what the last checkpoint left there; {ADVICE}", path.display()))
 }
 
 /// A file that is being written.

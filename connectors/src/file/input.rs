@@ -353,7 +353,7 @@ impl Files {
         let now = file.reader.mark();
         let mark = if now.position <= position { now } else { file.before };
         let is_text = self.options.format.is_text() && file.source.compression.is_none();
-        Place::new(&File::open(&file.source.file.path)?, is_text, mark, position)
+        Place::new(&File::open(&file.source.file.path)?, is_text.then_some(now.offset), mark, position)
     }
 }
 
@@ -634,5 +634,36 @@ mod tests {
         fs::remove_file(flow.folder.path().join("a.csv")).unwrap();
         let error = now(input.next(&mut Collector::new(1))).unwrap_err().to_string();
         assert!(error.starts_with("reading `") && error.contains("a.csv"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_another_one_than_before_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ndjson");
+        let text: String = (0..20).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+        let context = PlanContext { flow_folder: folder.path().to_owned(), ..context() };
+        let build = || {
+            let settings = "path = \"a.ndjson\"\nschema = { n = \"int64\" }";
+            (parse::<FileInput>(settings).plan(&context).unwrap().build)().unwrap()
+        };
+        fs::write(&path, &text).unwrap();
+        let mut input = build();
+        let mut out = Collector::new(1);
+        now(input.next(&mut out)).unwrap();
+        // All rows have been read, and seven of them sent.
+        let positions = Positions::from([("a.ndjson".into(), 7)]);
+        let state = input.snapshot(&positions).unwrap().into_state().unwrap();
+        let go_on = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let mut input = build();
+            input.restore(&positions, &state).unwrap();
+            let mut out = Collector::new(1);
+            now(input.next(&mut out)).map(|_| out.take(0).map(|batch| batch.len()).sum::<usize>())
+        };
+        assert_eq!(go_on(&text).unwrap(), 13);
+        let error = go_on(&text[..60]).unwrap_err().to_string();
+        assert!(error.contains("it has become shorter"), "{error}");
+        let error = go_on(&text.replace("19", "91")).unwrap_err().to_string();
+        assert!(error.contains("it is another file"), "{error}");
     }
 }

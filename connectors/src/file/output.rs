@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
+use super::hashed::missing;
 use super::publish::{Publication, Publisher, STAGED};
 use super::staging::{Staged, Unfinished, Whole, part, remove, resolve, sync_folder};
 use super::target::{Target, number_of};
@@ -144,12 +145,6 @@ impl FileOutput {
             }
         }
         problems.extend(target.is_in_the_way().map(|message| Problem::new(message).at(["path"])));
-        if self.if_exists == IfExists::Fail
-            && let Some(file) = target.existing().first()
-        {
-            let problem = Problem::new(format!("`{}` exists", file.display())).at(["path"]);
-            problems.push(problem.help("remove it, or set `if_exists` to `replace` or `append`"));
-        }
         problems
     }
 }
@@ -295,8 +290,7 @@ impl Files {
     fn begin(&mut self) -> Result<()> {
         let existing = self.target.existing();
         match (self.if_exists, existing.last()) {
-            (_, None) => {}
-            (IfExists::Fail, Some(file)) => return Err(Error::new(format!("`{}` exists", file.display()))),
+            (_, None) | (IfExists::Fail, _) => {}
             (IfExists::Replace, _) => self.progress.former = existing,
             (IfExists::Append, Some(last)) => {
                 let name = last.file_name().unwrap_or_default().to_string_lossy();
@@ -346,8 +340,19 @@ impl Output for Files {
     async fn open(&mut self, home: &Home) -> Result<()> {
         self.durable = home.is_durable();
         self.is_own.store(true, Ordering::Relaxed);
+        if self.if_exists == IfExists::Fail
+            && self.progress.number == 0
+            && let Some(file) = self.target.existing().first()
+        {
+            let advice = "remove it, or set `if_exists` to `replace` or `append`";
+            return Err(Error::new(format!("`{}` exists; {advice}", file.display())));
+        }
         if self.target.folder.is_none() {
             self.target.path = resolve(&self.target.path)?;
+        }
+        // Before the lock, which would create it.
+        if let Some(path) = self.progress.unfinished.as_ref().and_then(Unfinished::missing) {
+            return Err(missing(&path));
         }
         let folder = self.target.folder();
         fs::create_dir_all(folder).doing(|| format!("making the folder `{}`", folder.display()))?;
@@ -518,6 +523,12 @@ mod tests {
             Ok(Written { output: Some(output), committer, staged })
         }
 
+        /// Checks that a run does not begin, because of what is there.
+        async fn refuses(&self, settings: &str) {
+            let error = self.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
+            assert!(error.contains("` exists; remove it"), "{error}");
+        }
+
         async fn write(&self, settings: &str, rows: &RecordBatch) {
             let mut output = self.staged(settings, rows, 2).await.unwrap();
             output.commit().await.unwrap();
@@ -637,7 +648,7 @@ mod tests {
         assert_eq!(folder.names("out"), names);
         folder.write(&format!("{settings}\nif_exists = \"append\""), &rows(1)).await;
         assert_eq!(folder.names("out")[2], "test-node-00000000000000000001-00002.csv");
-        assert_eq!(folder.place(&format!("{settings}\nif_exists = \"fail\"")), at("path"));
+        folder.refuses(&format!("{settings}\nif_exists = \"fail\"")).await;
     }
 
     #[tokio::test]
@@ -744,8 +755,8 @@ mod tests {
         fs::create_dir(path("deep")).unwrap();
         symlink("deep/b.csv", path("a.csv")).unwrap();
         symlink("../c.csv", path("deep/b.csv")).unwrap();
-        let place = folder.place("path = \"a.csv\"\nif_exists = \"fail\"");
-        assert_eq!(place, at("path"), "a link to nothing is there, too");
+        // A link to nothing is there, too.
+        folder.refuses("path = \"a.csv\"\nif_exists = \"fail\"").await;
         for (if_exists, lines) in [("replace", 2), ("append", 3), ("replace", 2)] {
             folder.write(&format!("path = \"a.csv\"\nif_exists = \"{if_exists}\""), &rows(1)).await;
             assert_eq!(folder.text("c.csv").lines().count(), lines);
@@ -758,12 +769,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_comes_between_plan_and_start_fails_too() {
+    async fn only_a_flow_that_begins_is_refused_what_is_there() {
+        let settings = "path = \"a.csv\"\nif_exists = \"fail\"";
         let folder = Folder::new();
-        let plan = folder.plan("path = \"a.csv\"\nif_exists = \"fail\"", &rows(1)).unwrap();
-        folder.put("a.csv", "");
-        let error = (plan.build)().unwrap().open(&Home::Nowhere).await.unwrap_err();
-        assert!(error.to_string().ends_with("a.csv` exists"), "{error}");
+        let mut state = None;
+        let staged = run(&folder, settings, &rows(4), &mut state, &[rows(2)], Then::Stop).await.pop().unwrap();
+        Publisher { is_own: Arc::default() }.commit(&staged).await.unwrap();
+        folder.refuses(settings).await;
+        run(&folder, settings, &rows(4), &mut state, &[rows(2)], Then::Continue).await;
     }
 
     #[test]
@@ -785,7 +798,6 @@ mod tests {
         assert_eq!(folder.place("path = \"x.csv\"\nrows = 5"), at("rows"));
         assert_eq!(folder.place("path = \"x.csv\"\nbytes = \"1MB\""), at("bytes"));
         assert_eq!(folder.place("path = \"x.parquet\"\nif_exists = \"append\""), at("if_exists"));
-        assert_eq!(folder.place("path = \"a.csv\"\nif_exists = \"fail\""), at("path"));
         assert_eq!(folder.place("path = \"b.csv\""), at("path"));
         let nested = table("l:list<utf8>?");
         assert_eq!(folder.plan("path = \"x.csv\"", &nested).unwrap_err()[0].at, at("path"));
@@ -877,7 +889,7 @@ mod tests {
                 let mut output = (folder.plan(&settings, &rows(9)).unwrap().build)().unwrap();
                 output.restore(state.as_ref().unwrap()).unwrap();
                 let error = output.open(&Home::Elsewhere).await.unwrap_err().to_string();
-                let is_told = error.contains("is damaged") || error.contains("No such file");
+                let is_told = error.contains(if damage == "remove" { "is missing; put it back" } else { "is damaged" });
                 assert!(is_told && error.contains(hidden), "{name}, {damage}: {error}");
             }
         }

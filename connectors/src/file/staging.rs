@@ -12,7 +12,7 @@ use millstream_core::{Error, Result, ResultExt};
 use millstream_formats::{BatchWriter, WRITE_ROWS, WriteOptions};
 use serde::{Deserialize, Serialize};
 
-use super::hashed::{Hashed, Sum, damaged};
+use super::hashed::{Hashed, Sum};
 use super::journal::Journal;
 
 /// How many links lead to a file at most, as in the kernel.
@@ -104,12 +104,14 @@ impl Staged {
                 // Somebody has taken it away, as logs are. What comes now begins another one.
                 return Self::start(path, options, schema, None, true);
             }
+            sum.check(&path)?;
             fs::copy(&path, &part).doing(doing)?;
-        } else if !part.exists() {
-            return Err(damaged(&part));
         }
         make_writable(&part, mode).doing(doing)?;
-        let file = Hashed::go_on(File::options().read(true).write(true).open(&part).doing(doing)?, &part, sum)?;
+        let file = File::options().read(true).write(true).open(&part).doing(doing)?;
+        // What others have added to the file since it was published stays there.
+        let sum = if is_published { Sum::of_file(&part)? } else { sum };
+        let file = Hashed::go_on(file, &part, sum)?;
         options.header &= sum.bytes == 0;
         Ok(Self { rows, ..Self::over(file, path, options, schema, mode)? })
     }
@@ -193,6 +195,12 @@ impl Staged {
 }
 
 impl Unfinished {
+    /// A hidden file that is needed to go on with it, and not there.
+    pub fn missing(&self) -> Option<PathBuf> {
+        let is_own_bytes = matches!(self.source, Source::Bytes(_));
+        self.files().into_iter().find(|path| !(is_own_bytes && self.is_published) && !path.exists())
+    }
+
     /// The hidden files that are needed to go on with it.
     pub fn files(&self) -> Vec<PathBuf> {
         match &self.source {

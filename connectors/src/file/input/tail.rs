@@ -112,8 +112,8 @@ impl Tail {
         let now = self.reader.as_ref().map(|reader| reader.mark()).unwrap_or_default();
         let mark = if now.position <= position { now } else { self.before };
         // It may have been emptied since it was read, and is then read from its beginning.
-        match self.file.metadata()?.len() >= mark.offset && self.begins_as_before()? {
-            true => Place::new(&self.file, true, mark, position),
+        match self.file.metadata()?.len() >= now.offset && self.begins_as_before()? {
+            true => Place::new(&self.file, Some(now.offset), mark, position),
             false => Ok(Place::lost(mark, position)),
         }
     }

@@ -273,7 +273,11 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
             check_fingerprint(manifest, options)?;
             check_nodes(manifest, plan, options)?;
         }
-        let manifest = own(plan, before, options);
+        let mut manifest = own(plan, before, options);
+        if vault.committed()? >= Some(manifest.number - 1) {
+            // All of it is visible, and files that had a part in it may be in use for what follows.
+            manifest.nodes.values_mut().for_each(|node| node.staged.clear());
+        }
         if let Some(checksum) = vault.put(&manifest)? {
             return Ok(Last { manifest, checksum });
         }

@@ -245,8 +245,8 @@ impl Processor for Trainer {
             return Err(Error::new(format!("`{PUBLISHED}` of the state is damaged: the model has learned fewer rows")));
         }
         (self.published_rows, self.sha256) = (rows, sha256);
-        // The greatest, since what is staged in the checkpoint may have been published already.
-        self.version.fetch_max(version, Ordering::Relaxed);
+        // Unless what is staged in the checkpoint has been published already.
+        let _ = self.version.compare_exchange(0, version, Ordering::Relaxed, Ordering::Relaxed);
         Ok(())
     }
 

@@ -64,8 +64,7 @@ impl Publisher {
     fn publish(&self, card: ModelCard, bytes: &[u8]) -> Result<()> {
         let publish_id = card.publish_id.clone();
         let version = self.registry.publish(&self.name, bytes, card, &publish_id)?;
-        // The greatest, since a commit of long ago may be repeated.
-        self.last.fetch_max(version, Ordering::Relaxed);
+        self.last.store(version, Ordering::Relaxed);
         Ok(())
     }
 }
