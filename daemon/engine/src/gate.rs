@@ -58,3 +58,27 @@ impl Gate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn borders_are_shown_until_the_last_node_opens_the_gate() {
+        let gate = Gate::new(2);
+        gate.pass(Epoch(3));
+        assert_eq!(gate.changed(Epoch(0)).await, (Epoch(3), false));
+        gate.open(Epoch(2));
+        let late = async {
+            tokio::task::yield_now().await;
+            gate.open(Epoch(5));
+        };
+        let (changed, ()) = tokio::join!(gate.changed(Epoch(3)), late);
+        assert_eq!(changed, (Epoch(5), true), "one node had passed 2, the other 5");
+    }
+
+    #[tokio::test]
+    async fn a_gate_that_nobody_keeps_closed_is_open() {
+        assert_eq!(Gate::new(0).changed(Epoch(7)).await, (Epoch(0), true));
+    }
+}

@@ -227,8 +227,6 @@ impl Coordinator {
 
     /// Where a node of a resumed flow was.
     pub fn set_entry(&mut self, place: usize, entry: NodeEntry) {
-        // It reports from now on if it has once begun.
-        self.nodes[place].may_wait &= entry.phase == NodePhase::Waiting;
         self.nodes[place].entry = entry;
     }
 
@@ -435,7 +433,7 @@ impl Node {
     fn is_ready_for(&self, border: Border) -> bool {
         match self.reports.front() {
             Some(report) => report.border.is_none_or(|at| at.epoch == border.epoch),
-            // Nodes that it waits for have come to the border, so if it had begun before, it would have reported.
+            // Nodes that wait for it have come to the border, so if it had begun before, it would have reported.
             None => self.entry.phase == NodePhase::Ended || self.may_wait,
         }
     }

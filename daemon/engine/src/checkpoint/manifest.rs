@@ -233,6 +233,10 @@ pub fn hash(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::btree_map;
+    use proptest::option;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn manifest() -> Manifest {
@@ -274,6 +278,68 @@ mod tests {
         }
         for end in 0..bytes.len() {
             assert!(Manifest::from_bytes(&bytes[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    fn any_piece() -> impl Strategy<Value = Piece> {
+        let blob = (".*", any::<u64>(), ".*").prop_map(|(blob, bytes, blake3)| PieceKey { blob, bytes, blake3 });
+        prop_oneof![any::<Vec<u8>>().prop_map(|bytes| Piece::inline(&bytes)), blob.prop_map(Piece::Blob)]
+    }
+
+    fn any_clock() -> impl Strategy<Value = ClockState> {
+        let partition = (".*", any::<Option<EventTime>>(), any::<usize>(), any::<bool>());
+        let said = prop_oneof![Just(Watermark::Idle), any::<EventTime>().prop_map(Watermark::At)];
+        let clock = (proptest::collection::vec(partition, 0..3), option::of(said));
+        clock.prop_map(|(partitions, said)| ClockState { partitions, said })
+    }
+
+    fn any_fan_in() -> impl Strategy<Value = FanIn> {
+        let edge = (".*", any::<Option<EventTime>>(), any::<bool>(), any::<bool>());
+        let edge = edge.prop_map(|(from, watermark, idle, ended)| FanInEdge { from, watermark, idle, ended });
+        let fan_in = (proptest::collection::vec(edge, 0..3), any::<Option<EventTime>>(), any::<bool>());
+        fan_in.prop_map(|(edges, watermark, idle)| FanIn { edges, watermark, idle })
+    }
+
+    fn any_entry() -> impl Strategy<Value = NodeEntry> {
+        let phase = prop_oneof![Just(NodePhase::Waiting), Just(NodePhase::Running), Just(NodePhase::Ended)];
+        let pieces = || btree_map(".*", any_piece(), 0..3);
+        let positions = btree_map(".*", any::<u64>(), 0..3);
+        let whole = (".*", phase, positions, option::of(any_clock()), option::of(any_fan_in()), pieces(), pieces());
+        whole.prop_map(|(kind, phase, positions, clock, fan_in, state, staged)| {
+            let counters = Counters { rows_in: positions.len() as u64, rows_out: positions.clone(), rows_failed: 1 };
+            NodeEntry { shape: kind.clone(), kind, phase, positions, clock, fan_in, counters, state, staged }
+        })
+    }
+
+    fn any_manifest() -> impl Strategy<Value = Manifest> {
+        let nodes = btree_map(".*", any_entry(), 0..4);
+        (".*", any::<u64>(), any::<Option<String>>(), nodes).prop_map(|(flow, number, parent, nodes)| Manifest {
+            flow,
+            number,
+            parent,
+            nodes,
+            ..manifest()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_manifest_reads_back_and_damage_is_refused(
+            manifest in any_manifest(), place in any::<prop::sample::Index>(), byte in any::<u8>(),
+        ) {
+            let (bytes, checksum) = manifest.to_bytes().expect("it can be written");
+            prop_assert_eq!(Manifest::from_bytes(&bytes).expect("it is whole"), (manifest.clone(), checksum));
+            let place = place.index(bytes.len());
+            let mut changed = bytes.clone();
+            changed[place] = byte;
+            prop_assert!(changed == bytes || Manifest::from_bytes(&changed).is_err());
+            prop_assert!(Manifest::from_bytes(&bytes[..place]).is_err());
+            let mut longer = bytes.clone();
+            longer.insert(place, byte);
+            // Between the parts of the document there may be blanks.
+            prop_assert!(Manifest::from_bytes(&longer).map_or(true, |(read, _)| byte.is_ascii_whitespace() && read == manifest));
         }
     }
 

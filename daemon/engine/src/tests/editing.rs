@@ -17,7 +17,7 @@ struct Edited {
 }
 
 const BEFORE: &str = r#"
-    input.a = { type = "events", rows = 200, batch_rows = 5 }
+    input.a = { type = "count", rows = 200, batch_rows = 5 }
     processor.b = { type = "batched", from = "a", rows = 7 }
     processor.plain = { type = "add", from = "a", by = 1 }
     output.c = { type = "file", from = "b", path = "NAME/c" }
@@ -133,7 +133,7 @@ async fn a_new_node_begins_where_the_others_are() {
 async fn a_new_edge_into_a_fan_in_has_had_nothing_yet() {
     let flow = Edited::new("edited_edge", BEFORE).await;
     let before = flow.numbers("d").len();
-    let new = "input.more = { type = \"events\", start = 5000, rows = 30, batch_rows = 5 }";
+    let new = "input.more = { type = \"count\", start = 5000, rows = 30, batch_rows = 5 }";
     let after = format!("{new}\n{}", BEFORE.replace("\"add\", from = \"a\"", "\"add\", from = [\"more\", \"a\"]"));
     flow.finish(&after, &[]).await;
     let expected = (1..=before as i64).chain(5001..=5030).chain(before as i64 + 1..=200);
@@ -143,8 +143,8 @@ async fn a_new_edge_into_a_fan_in_has_had_nothing_yet() {
 #[tokio::test]
 async fn an_input_that_had_ended_can_be_read_again() {
     let text = r#"
-        input.short = { type = "events", rows = 15, batch_rows = 5 }
-        input.long = { type = "events", start = 5000, rows = 300, batch_rows = 5 }
+        input.short = { type = "count", rows = 15, batch_rows = 5 }
+        input.long = { type = "count", start = 5000, rows = 300, batch_rows = 5 }
         processor.both = { type = "merge", from = ["short", "long"], rows = 5 }
         output.c = { type = "file", from = "both", path = "NAME/c" }
     "#;

@@ -18,9 +18,9 @@ pub fn plan(text: &str) -> Plan {
 
 pub fn try_plan(text: &str) -> Result<Plan, Diagnostics> {
     let registry = registry();
-    let load = LoadOptions { registry: &registry, sets: &[], environment: &|_| None };
+    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
     let file = FlowFile::read(Path::new("test.toml"), text, load)?;
-    Plan::new(&file, &PlanOptions { registry: &registry, work_folder: ".".into(), prune: true })
+    Plan::new(&file, &PlanOptions { registry, work_folder: ".".into(), prune: true })
 }
 
 async fn run(text: &str) -> Outcome {
@@ -196,7 +196,8 @@ async fn refused_rows_can_be_dropped_up_to_a_share() {
 
 #[tokio::test]
 async fn the_share_of_refused_rows_does_not_depend_on_batches() {
-    for batch_rows in [1, 7, 1000] {
+    // One of 11 ends with a refused row that lies behind the border.
+    for batch_rows in [1, 7, 11, 1000] {
         // At the border behind the first 5 rows that were not refused, 5 of 10 have been refused.
         let message = failure(run(&format!(r#"
             flow.epoch.rows = 5
@@ -204,6 +205,20 @@ async fn the_share_of_refused_rows_does_not_depend_on_batches() {
             output.c = {{ type = "file", from = "a", path = "share of {batch_rows}" }}
         "#)).await);
         assert!(message.starts_with("node `a`: 5 of 10 rows were refused"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn refused_rows_of_other_partitions_lie_before_the_border_as_well() {
+    for batch_rows in [1, 3, 1000] {
+        // 0 to 6 of one partition, 1000 to 1005 of another; the border is behind 1003, and 0, 5 and 1000 are refused.
+        let message = failure(run(&format!(r#"
+            flow.epoch.rows = 8
+            input.a = {{ type = "events", rows = 20, partitions = 2, mixed = true, refuse = 5, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}
+            output.c = {{ type = "file", from = "a", path = "partitions of {batch_rows}" }}
+        "#)).await);
+        let is_first = message.starts_with("node `a`: 3 of 11 rows were refused");
+        assert!(is_first, "{batch_rows}: {message}");
     }
 }
 
@@ -327,9 +342,9 @@ async fn tests_of_a_flow_file_run_without_effects() {
         expect.b = [{ n = 4 }]
     "#;
     let registry = registry();
-    let load = LoadOptions { registry: &registry, sets: &[], environment: &|_| None };
+    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
     let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let options = PlanOptions { registry: &registry, work_folder: ".".into(), prune: true };
+    let options = PlanOptions { registry, work_folder: ".".into(), prune: true };
     let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
     assert_eq!(outcomes[0].failures, [] as [&str; 0]);
     assert_eq!(outcomes[1].failures, ["`b`: row 0: `n` is 5, expected 4"]);

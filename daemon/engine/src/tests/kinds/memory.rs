@@ -60,9 +60,9 @@ pub fn memory_text(path: &str) -> String {
     with_memory(path, |received| millstream_testkit::rows_as_text(&received.rows))
 }
 
-/// Forgets what a flow has written to paths that begin with its name.
-pub fn forget(flow: &str) {
-    MEMORY.lock().unwrap().retain(|path, _| path.split('/').next() != Some(flow));
+/// Forgets what was written to other paths.
+pub fn retain(is_wanted: impl Fn(&str) -> bool) {
+    MEMORY.lock().unwrap().retain(|path, _| is_wanted(path));
 }
 
 /// Keeps rows in memory, in the way of a database: what is staged has a number, and is moved to what is committed once.
@@ -134,7 +134,7 @@ impl Output for Remembering {
         let (rows, place) = (std::mem::take(&mut self.open), new_place());
         with_memory(&self.path, |received| {
             if Sabotage::CommitBeforeManifest.is_on(&self.flow) {
-                received.committed.insert(self.number, (place, rows.clone()));
+                received.committed.entry(self.number).or_insert_with(|| (place, rows.clone()));
             }
             received.staged.insert(place, rows);
         });

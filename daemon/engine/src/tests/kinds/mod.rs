@@ -8,27 +8,37 @@ mod memory;
 mod passing;
 mod publish;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::cast::AsArray;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use millstream_core::*;
 
-pub use memory::{committed_text, forget, memory, memory_text};
+pub use memory::{committed_text, memory, memory_text};
 pub use publish::published;
 
-/// All kinds of this folder.
-pub fn registry() -> Registry {
-    let mut registry = Registry::default();
-    registry.input::<count::Count>().input::<events::Events>();
-    registry.processor::<passing::Add>().processor::<passing::Parity>().processor::<passing::Trouble>();
-    registry.processor::<passing::After>().processor::<passing::Merge>().processor::<passing::Borders>();
-    registry.processor::<learning::Teach>().processor::<learning::Obey>();
-    registry.processor::<learning::Batched>().processor::<learning::Dice>();
-    registry.processor::<hold::Hold>().processor::<publish::Publish>();
-    registry.output::<memory::Memory>();
-    registry
+/// All kinds of this folder. Made once: their schemas take a while.
+pub fn registry() -> &'static Registry {
+    static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
+        let mut registry = Registry::default();
+        registry.input::<count::Count>().input::<events::Events>();
+        registry.processor::<passing::Add>().processor::<passing::Parity>().processor::<passing::Trouble>();
+        registry.processor::<passing::After>().processor::<passing::Merge>().processor::<passing::Borders>();
+        registry.processor::<learning::Teach>().processor::<learning::Obey>();
+        registry.processor::<learning::Batched>().processor::<learning::Dice>();
+        registry.processor::<hold::Hold>().processor::<publish::Publish>();
+        registry.output::<memory::Memory>();
+        registry
+    });
+    &REGISTRY
+}
+
+/// Forgets what a flow has written and published under its name.
+pub fn forget(flow: &str) {
+    let is_other = |place: &str| place.split('/').next() != Some(flow);
+    memory::retain(is_other);
+    publish::retain(is_other);
 }
 
 /// A schema of whole numbers.

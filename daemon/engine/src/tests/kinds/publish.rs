@@ -39,6 +39,11 @@ pub fn published(flow: &str, node: &str) -> String {
     format!("{:?}", PUBLISHED.lock().unwrap().get(&format!("{flow}/{node}")))
 }
 
+/// Forgets what was published at other places.
+pub fn retain(is_wanted: impl Fn(&str) -> bool) {
+    PUBLISHED.lock().unwrap().retain(|place, _| is_wanted(place));
+}
+
 struct Publishing {
     place: String,
     every: u64,

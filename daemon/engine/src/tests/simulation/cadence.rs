@@ -13,6 +13,7 @@ use crate::run::{Effects, RunningFlow, Status};
 
 /// What the outputs of a flow commit, if it runs at this pace with so many rows an epoch.
 fn outputs(name: &str, graph: &Graph, epoch_rows: Option<u64>, pace: &Pace, keeps: bool) -> Vec<String> {
+    forget(name);
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let mut plan = graph.plan(name, pace);
     plan.epoch_rows = epoch_rows.map_or(plan.epoch_rows, |rows| rows as usize);
@@ -25,9 +26,7 @@ fn outputs(name: &str, graph: &Graph, epoch_rows: Option<u64>, pace: &Pace, keep
         let outcome = RunningFlow::start(plan, effects, &Handle::current()).unwrap().join().await;
         assert!(matches!(outcome.status, Status::Done), "{:?}", outcome.status);
     });
-    let texts = paths.iter().map(|path| committed_text(path)).collect();
-    forget(name);
-    texts
+    paths.iter().map(|path| committed_text(path)).collect()
 }
 
 fn keeper(plan: &Plan) -> Keeper {

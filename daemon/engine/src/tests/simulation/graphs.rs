@@ -43,6 +43,12 @@ impl Graph {
         Self::new(epoch_rows, &body.replace("ROWS", &rows(numbers, epoch_rows).to_string()), false)
     }
 
+    /// One with nodes that learn.
+    pub fn learning(numbers: &mut Numbers) -> Self {
+        let epoch_rows = 1 + numbers.below(40);
+        Self::new(epoch_rows, &LEARNING.replace("ROWS", "300"), false)
+    }
+
     /// One whose inputs do not say that they will end.
     fn live(numbers: &mut Numbers) -> Self {
         let body = *numbers.choose(LIVE);
@@ -155,14 +161,7 @@ const KNOWN: &[&str] = &[
     output.c = { type = "file", from = "both", path = "NAME/c" }
     output.d = { type = "file", from = "side", path = "NAME/d" }
     "#,
-    r#"
-    input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
-    processor.kinds = { type = "parity", from = "a" }
-    processor.teacher = { type = "teach", from = "kinds.even", model = "m" }
-    processor.pupil = { type = "obey", from = "kinds.odd", model = "m" }
-    output.c = { type = "file", from = "pupil", path = "NAME/c" }
-    output.even = { type = "file", from = "teacher", path = "NAME/even" }
-    "#,
+    LEARNING,
     r#"
     input.short = { type = "count", rows = 20, batch_rows = BATCH }
     input.long = { type = "count", rows = ROWS, batch_rows = BATCH }
@@ -174,6 +173,19 @@ const KNOWN: &[&str] = &[
     output.e = { type = "file", from = "a", path = "NAME/e" }
     "#,
 ];
+
+/// One with a node of every kind that learns.
+const LEARNING: &str = r#"
+    input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
+    processor.kinds = { type = "parity", from = "a" }
+    processor.teacher = { type = "teach", from = "kinds.even", model = "m" }
+    processor.pupil = { type = "obey", from = "kinds.odd", model = "m" }
+    processor.sums = { type = "batched", from = "pupil", rows = 7 }
+    processor.thrown = { type = "dice", from = "sums", seed = 3 }
+    processor.published = { type = "publish", from = "teacher", every = 20 }
+    output.c = { type = "file", from = "thrown", path = "NAME/c" }
+    output.even = { type = "file", from = "published", path = "NAME/even" }
+    "#;
 
 /// Flows with inputs that do not say that they will end. What arrives is the same, in any order.
 const LIVE: &[&str] = &[
