@@ -198,7 +198,7 @@ impl Unfinished {
     /// A hidden file that is needed to go on with it, and not there.
     pub fn missing(&self) -> Option<PathBuf> {
         let is_own_bytes = matches!(self.source, Source::Bytes(_));
-        self.files().into_iter().find(|path| !(is_own_bytes && self.is_published) && !path.exists())
+        self.files().into_iter().find(|path| !(path.exists() || is_own_bytes && self.is_published))
     }
 
     /// The hidden files that are needed to go on with it.
