@@ -45,7 +45,8 @@ impl Vault {
     /// If it is damaged, or missing although what it had staged has become visible. Going on from an older one would
     /// repeat what is visible, so nobody does that silently.
     pub fn latest(&self) -> Result<Option<(Manifest, String)>> {
-        let (number, committed) = (self.numbers()?.pop(), self.committed()?);
+        // In this order: the flow may be running, and mark a newer one.
+        let (committed, number) = (self.committed()?, self.numbers()?.pop());
         if committed > number {
             let (committed, location) = (committed.unwrap_or_default(), &self.location);
             return Err(Error::new(format!(
