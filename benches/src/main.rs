@@ -6,8 +6,10 @@
 mod answers;
 mod bits;
 mod chain;
+mod checkpoints;
 mod edge;
 mod flow;
+mod ingest;
 mod learning;
 mod measurement;
 mod memory;
@@ -18,8 +20,10 @@ mod own_process;
 mod place;
 mod python;
 mod quickstart;
+mod recovery;
 mod sql;
 mod start;
+mod state;
 mod time;
 mod windows;
 
@@ -46,6 +50,10 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("edge", edge::run),
     ("memory", memory::run),
     ("start", start::run),
+    ("checkpoints", checkpoints::run),
+    ("state", state::run),
+    ("recovery", recovery::run),
+    ("ingest", ingest::run),
 ];
 
 fn main() -> ExitCode {

@@ -20,7 +20,8 @@ use crate::memory::resident;
 use crate::{flow, own_process};
 
 const ROWS: u64 = 10_000_000;
-const BATCH_ROWS: u64 = 1024;
+/// How many rows a [`batch`] has.
+pub const BATCH_ROWS: u64 = 1024;
 const KEYS: u64 = 1000;
 
 /// How many µs there are between rows.
@@ -90,7 +91,8 @@ pub fn build(
     Ok(((plan.build)()?, plan.ports.len()))
 }
 
-fn summed_up() -> serde_json::Value {
+/// A window of a minute with three aggregates.
+pub fn summed_up() -> serde_json::Value {
     json!({ "size": "1m", "keys": ["k"], "select": { "n": "count(*)", "mean": "avg(v)", "most": "max(v)" } })
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use millstream_core::{Error, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 
-/// How many bytes a stretch of a file has, and their BLAKE3 hash.
+/// How many bytes a stretch of a file has, and their BLAKE3 hash; zeros where nobody will ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sum {
     /// How many bytes.
@@ -54,13 +54,13 @@ pub fn damaged(path: &Path) -> Error {
 pub struct Hashed {
     file: File,
     bytes: u64,
-    hasher: blake3::Hasher,
+    hasher: Option<blake3::Hasher>,
 }
 
 impl Hashed {
-    /// A new file.
-    pub fn new(file: File) -> Self {
-        Self { file, bytes: 0, hasher: blake3::Hasher::new() }
+    /// A new file. Only if it is `durable` does another process ask what was written, and is it worth to hash it.
+    pub fn new(file: File, durable: bool) -> Self {
+        Self { file, bytes: 0, hasher: durable.then(blake3::Hasher::new) }
     }
 
     /// A file that is gone on with behind its first bytes, which have to be these. What lies behind them is cut off.
@@ -71,24 +71,32 @@ impl Hashed {
             return Err(damaged(path));
         }
         file.set_len(sum.bytes).and_then(|()| file.seek(SeekFrom::End(0))).doing(doing)?;
-        Ok(Self { file, bytes: sum.bytes, hasher })
+        Ok(Self { file, bytes: sum.bytes, hasher: Some(hasher) })
     }
 
     /// What has been written so far.
     pub fn sum(&self) -> Sum {
-        Sum { bytes: self.bytes, blake3: *self.hasher.finalize().as_bytes() }
+        let blake3 = self.hasher.as_ref().map(|hasher| *hasher.finalize().as_bytes());
+        Sum { bytes: self.bytes, blake3: blake3.unwrap_or_default() }
     }
 
     /// Makes it durable.
     pub fn sync(&self) -> IoResult<()> {
         self.file.sync_all()
     }
+
+    /// The file once more, for somebody else to make durable.
+    pub fn file(&self) -> IoResult<File> {
+        self.file.try_clone()
+    }
 }
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> IoResult<usize> {
         let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes[..written]);
+        }
         self.bytes += written as u64;
         Ok(written)
     }

@@ -30,7 +30,8 @@ impl Journal {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let path = part(&path.with_file_name(format!("{name}.rows-{}", before.len() + 1)));
         let doing = || format!("creating `{}`", path.display());
-        let writer = StreamWriter::try_new(Hashed::new(File::create(&path).doing(doing)?), schema).doing(doing)?;
+        let writer =
+            StreamWriter::try_new(Hashed::new(File::create(&path).doing(doing)?, true), schema).doing(doing)?;
         Ok(Self { writer, path, before })
     }
 
@@ -39,13 +40,13 @@ impl Journal {
         self.writer.write(rows).doing(|| format!("writing `{}`", self.path.display()))
     }
 
-    /// Makes durable what was added. All journals of the file.
-    pub fn sync(&mut self) -> Result<Vec<(PathBuf, Sum)>> {
+    /// All journals of the file with what was added, and the one that is still to be made durable.
+    pub fn pause(&mut self) -> Result<(Vec<(PathBuf, Sum)>, File)> {
         let doing = || format!("writing `{}`", self.path.display());
         self.writer.flush().doing(doing)?;
-        self.writer.get_ref().sync().doing(doing)?;
         let own = (self.path.clone(), self.writer.get_ref().sum());
-        Ok(self.before.iter().cloned().chain([own]).collect())
+        let file = self.writer.get_ref().file().doing(doing)?;
+        Ok((self.before.iter().cloned().chain([own]).collect(), file))
     }
 
     /// The files of all journals.

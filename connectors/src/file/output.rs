@@ -308,25 +308,25 @@ impl Files {
         self.target.leftovers().filter(|path| !needed.contains(path)).try_for_each(|path| remove(&path))
     }
 
-    /// What becomes of the file that is open at a border.
-    fn pause(&mut self, border: Border) -> Result<Option<Unfinished>> {
+    /// What becomes of the file that is open at a border, and what of it is still to be made durable.
+    fn pause(&mut self, border: Border) -> Result<Option<(Unfinished, fs::File)>> {
         let is_last = border.then != Then::Continue;
         let is_due = self.target.folder.is_some() && self.every.is_some_and(|every| self.since.elapsed() >= every);
         // One file for all runs is whole for now when the flow stops, and goes on to grow when it does.
         let goes_on = border.then == Then::Stop && self.target.folder.is_none();
-        let mut unfinished = match &mut self.open {
+        let mut paused = match &mut self.open {
             Some(open) if goes_on || !(is_last || is_due) => Some(open.pause()?),
             _ => None,
         };
         if is_last || is_due {
             self.finish()?;
         }
-        if let (Some(unfinished), true) = (&mut unfinished, goes_on) {
+        if let (Some((unfinished, _)), true) = (&mut paused, goes_on) {
             unfinished.is_published = true;
             // The journals are needed to go on.
             self.finished.iter_mut().for_each(|whole| whole.journals.clear());
         }
-        Ok(unfinished)
+        Ok(paused)
     }
 }
 
@@ -392,12 +392,13 @@ impl Output for Files {
     }
 
     async fn stage(&mut self, border: Border) -> Result<Snapshot> {
-        self.progress.unfinished = match self.durable {
+        let paused = match self.durable {
             true => self.pause(border)?,
             false => self.finish().map(|()| None)?,
         };
+        let (unfinished, file) = paused.unzip();
+        self.progress.unfinished = unfinished;
         crash::point("output-staged");
-        sync_folder(self.target.folder())?;
         let mut snapshot = Snapshot::default();
         let files = std::mem::take(&mut self.finished);
         let is_last = border.then != Then::Continue;
@@ -409,7 +410,12 @@ impl Output for Files {
             let lock = (border.then == Then::End && self.target.folder.is_some()).then(|| self.target.lock());
             snapshot.staged.put(STAGED, &Publication { files, replaces, makes_way, former, lock })?;
         }
-        snapshot.state.put(PROGRESS, &self.progress)?;
+        // A disk takes its time to make durable what came since the last checkpoint, in which rows must not wait.
+        let folder = self.target.folder().to_owned();
+        snapshot.state.put_after(PROGRESS, self.progress.clone(), move || {
+            file.map_or(Ok(()), |file| file.sync_all()).doing(|| format!("writing to `{}`", folder.display()))?;
+            sync_folder(&folder)
+        });
         Ok(snapshot)
     }
 
@@ -682,7 +688,7 @@ mod tests {
         let folder = Folder::new();
         let mut output = folder.staged("path = \"a.csv\"", &rows(1), 1).await.unwrap();
         fs::remove_file(folder.0.path().join(".a.csv.part")).unwrap();
-        folder.put("a.csv", "another's");
+        folder.put("a.csv", "another one's");
         assert!(output.commit().await.is_err(), "the rows are lost, though there is a file");
         drop(output);
         folder.write("path = \"a.csv\"", &rows(1)).await;

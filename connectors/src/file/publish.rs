@@ -47,7 +47,6 @@ impl Committer for Publisher {
         let publication: Publication = staged.get(STAGED)?;
         let mut places = Vec::new();
         for whole in &publication.files {
-            self.check(whole)?;
             places.push(self.publish(whole, &publication)?);
             crash::point("file-published");
         }
@@ -67,12 +66,12 @@ impl Committer for Publisher {
 
 impl Publisher {
     /// A file must be what was staged; one that another process has left, bit for bit.
-    fn check(&self, whole: &Whole) -> Result<()> {
-        let Ok(found) = fs::metadata(&whole.part) else { return Ok(()) };
+    fn check(&self, whole: &Whole, path: &Path) -> Result<()> {
+        let found = fs::metadata(path).doing(|| format!("reading `{}`", path.display()))?;
         match found.len() == whole.sum.bytes {
             true if self.is_own.load(Ordering::Relaxed) => Ok(()),
-            true => whole.sum.check(&whole.part),
-            false => Err(damaged(&whole.part)),
+            true => whole.sum.check(path),
+            false => Err(damaged(path)),
         }
     }
 
@@ -82,6 +81,7 @@ impl Publisher {
         if !whole.part.exists() {
             return self.find(whole, publication);
         }
+        self.check(whole, &whole.part)?;
         if let Some(mode) = whole.mode {
             fs::set_permissions(&whole.part, Permissions::from_mode(mode)).doing(doing)?;
         }
@@ -108,7 +108,7 @@ impl Publisher {
     /// Where a file is that has been moved before.
     fn find(&self, whole: &Whole, publication: &Publication) -> Result<PathBuf> {
         // If it had to make way, it has another number.
-        if whole.sum.check(&whole.path).is_ok() || publication.makes_way {
+        if self.check(whole, &whole.path).is_ok() || publication.makes_way {
             return Ok(whole.path.clone());
         }
         Err(Error::new(format!(

@@ -80,7 +80,7 @@ impl Staged {
         durable: bool,
     ) -> Result<Self> {
         let mode = fs::metadata(&path).ok().map(|old| old.permissions().mode() & MODE);
-        let mut file = create(&path, mode)?;
+        let mut file = create(&path, mode, durable)?;
         if let Some(old) = append_to {
             let copied = File::open(old).and_then(|mut old| std::io::copy(&mut old, &mut file));
             copied.doing(|| format!("copying `{}`", old.display()))?;
@@ -124,7 +124,7 @@ impl Staged {
         mode: Option<u32>,
         journals: Vec<(PathBuf, Sum)>,
     ) -> Result<Self> {
-        let mut staged = Self::over(create(&path, mode)?, path, options, schema, mode)?;
+        let mut staged = Self::over(create(&path, mode, true)?, path, options, schema, mode)?;
         for (journal, sum) in &journals {
             for rows in Journal::read(journal, *sum, schema)? {
                 let mut rows = rows?;
@@ -169,19 +169,22 @@ impl Staged {
         Ok(0)
     }
 
-    /// Makes durable what was written, and says how to go on with it.
-    pub fn pause(&mut self) -> Result<Unfinished> {
+    /// Writes down everything, and says how to go on with it once the file that is returned, too, is made durable.
+    pub fn pause(&mut self) -> Result<(Unfinished, File)> {
         let doing = || format!("writing `{}`", self.path.display());
-        let source = match (&mut self.journal, self.writer.pause().doing(doing)?) {
-            (Some(journal), _) => Source::Journals(journal.sync()?),
+        let (source, file) = match (&mut self.journal, self.writer.pause().doing(doing)?) {
+            (Some(journal), _) => {
+                let (journals, file) = journal.pause()?;
+                (Source::Journals(journals), file)
+            }
             (None, Some(sink)) => {
-                sink.flush().and_then(|()| sink.get_ref().sync()).doing(doing)?;
-                Source::Bytes(sink.get_ref().sum())
+                sink.flush().doing(doing)?;
+                (Source::Bytes(sink.get_ref().sum()), sink.get_ref().file().doing(doing)?)
             }
             (None, None) => return Err(Error::new(format!("{}: it can't be gone on with", doing()))),
         };
         let (path, rows, mode) = (self.path.clone(), self.rows, self.mode);
-        Ok(Unfinished { path, rows, mode, source, is_published: false })
+        Ok((Unfinished { path, rows, mode, source, is_published: false }, file))
     }
 
     /// Ends the file and makes it durable under its hidden name.
@@ -211,12 +214,12 @@ impl Unfinished {
 }
 
 /// Creates the hidden file beside a path.
-fn create(path: &Path, mode: Option<u32>) -> Result<Hashed> {
+fn create(path: &Path, mode: Option<u32>, durable: bool) -> Result<Hashed> {
     let part = part(path);
     let doing = || format!("creating `{}`", part.display());
     let file = File::create(&part).doing(doing)?;
     make_writable(&part, mode).doing(doing)?;
-    Ok(Hashed::new(file))
+    Ok(Hashed::new(file, durable))
 }
 
 /// What is private stays so while it is written; and a run after a crash can write it anew.

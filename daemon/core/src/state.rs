@@ -81,6 +81,19 @@ impl Parts {
         self.put_bytes_later(name, move || postcard::to_allocvec(&value).doing(|| "keeping a value"));
     }
 
+    /// A value that holds once some work is done, such as to make durable what it tells of; that is done later.
+    /// [`State::get`] reads it.
+    pub fn put_after<T: Serialize + Send + 'static>(
+        &mut self,
+        name: impl Into<String>,
+        value: T,
+        work: impl FnOnce() -> Result<()> + Send + 'static,
+    ) {
+        self.put_bytes_later(name, move || {
+            work().and_then(|()| postcard::to_allocvec(&value).doing(|| "keeping a value"))
+        });
+    }
+
     /// Bytes that are made later. [`State::bytes`] reads them.
     pub fn put_bytes_later(
         &mut self,
