@@ -275,8 +275,12 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
         }
         let mut manifest = own(plan, before, options);
         if vault.committed()? >= Some(manifest.number - 1) {
-            // All of it is visible, and files that had a part in it may be in use for what follows.
-            manifest.nodes.values_mut().for_each(|node| node.staged.clear());
+            // All of it is visible, and files that had a part in it may be in use for what follows. Models are published once
+            // more, which changes nothing and tells their nodes the numbers of the versions.
+            let is_output =
+                |name: &str| plan.node(name).is_some_and(|node| node.role() == millstream_core::Role::Output);
+            let outputs = manifest.nodes.iter_mut().filter(|(name, _)| is_output(name));
+            outputs.for_each(|(_, node)| node.staged.clear());
         }
         if let Some(checksum) = vault.put(&manifest)? {
             return Ok(Last { manifest, checksum });

@@ -44,13 +44,12 @@ pub async fn run_processor(
                     let snapshot = processor.snapshot()?;
                     keeping.report(border, &ports, &mut inputs, snapshot);
                 }
+                // A reader that does not read these rows yet may have come to the border at which the flow stops.
+                ports.remind(Message::Barrier(epoch)).await;
                 if is_last(wanted) {
-                    // A reader that does not need these rows yet may have come to the border before.
-                    ports.remind(Message::Barrier(epoch)).await;
                     ports.stats().set_report(processor.report());
                     return Ok(processor);
                 }
-                ports.broadcast(Message::Barrier(epoch)).await?;
             }
             Event::PortEnded(port) => {
                 processor.ended(port, &mut out)?;
