@@ -102,6 +102,23 @@ impl LocalStore {
         }
     }
 
+    /// Removes hidden files beside a key that processes of this machine have left which are no more. What can't be removed
+    /// is no harm.
+    fn sweep(&self, path: &Path) {
+        let is_left = |hidden: &str| {
+            let mut numbers =
+                hidden.strip_prefix('.').and_then(|rest| rest.strip_suffix(".part")).unwrap_or_default().rsplit('.');
+            let process = numbers.nth(1).and_then(|process| process.parse::<u32>().ok());
+            process.is_some_and(|process| {
+                process != std::process::id() && !Path::new(&format!("/proc/{process}")).exists()
+            })
+        };
+        let entries = self.files.list(parent(path)).unwrap_or_default();
+        for entry in entries.into_iter().filter(|entry| Path::new("/proc/self").exists() && is_left(&entry.name)) {
+            let _ = self.files.remove(&parent(path).join(&entry.name));
+        }
+    }
+
     fn collect(&self, folder: &Path, prefix: &str, keys: &mut Vec<String>) -> io::Result<()> {
         let entries = match self.files.list(folder) {
             Err(error) if is_missing(&error) => return Ok(()),
@@ -130,7 +147,9 @@ impl Store for LocalStore {
 
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
         let path = self.path(key)?;
-        self.create(&path, bytes).doing(|| format!("writing `{}`", path.display()))
+        let created = self.create(&path, bytes).doing(|| format!("writing `{}`", path.display()));
+        self.sweep(&path);
+        created
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<String>> {
@@ -211,6 +230,21 @@ mod tests {
         assert_eq!(store.list("m").unwrap().len(), 4);
         assert!(store.list("nothing/here").unwrap().is_empty());
         assert!(store.list("../x/").is_err());
+    }
+
+    #[test]
+    fn what_dead_processes_have_left_beside_a_key_goes() {
+        let (folder, store) = store();
+        let below = folder.path().join("below/it");
+        fs::create_dir_all(&below).unwrap();
+        // No process has a number as high as that.
+        let (dead, alive) = (format!(".a.{}.3.part", u32::MAX), format!(".a.{}.3.part", std::process::id()));
+        for name in [&dead, &alive, ".a.part", ".b.4294967295.3.part"] {
+            fs::write(below.join(name), "left").unwrap();
+        }
+        store.put_new("a", b"1").unwrap();
+        assert!(!below.join(dead).exists());
+        assert_eq!(fs::read_dir(below).unwrap().count(), 3);
     }
 
     #[test]
