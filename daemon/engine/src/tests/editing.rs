@@ -51,6 +51,17 @@ impl Edited {
         Keeper::open(&self.plan(text), vault, &options).map_err(|error| error.to_string())
     }
 
+    /// Goes on, for so many steps.
+    async fn crash(&self, text: &str, steps: u64) {
+        crash::begin(self.name);
+        let keeper = self.open(text, &[]).unwrap();
+        let running = RunningFlow::start(self.plan(text), Effects::Keep(keeper), &Handle::current()).unwrap();
+        crash::after(self.name, steps);
+        let status = running.join().await.status;
+        assert!(matches!(status, Status::Failed(_)), "{status:?}");
+        crash::begin(self.name);
+    }
+
     async fn finish(&self, text: &str, resets: &[&str]) {
         let keeper = self.open(text, resets).unwrap();
         let running = RunningFlow::start(self.plan(text), Effects::Keep(keeper), &Handle::current()).unwrap();
@@ -135,6 +146,8 @@ async fn a_new_edge_into_a_fan_in_has_had_nothing_yet() {
     let before = flow.numbers("d").len();
     let new = "input.more = { type = \"count\", start = 5000, rows = 30, batch_rows = 5 }";
     let after = format!("{new}\n{}", BEFORE.replace("\"add\", from = \"a\"", "\"add\", from = [\"more\", \"a\"]"));
+    // What `a` had read by the border of a checkpoint must have arrived, although `more` comes first now.
+    flow.crash(&after, 50).await;
     flow.finish(&after, &[]).await;
     let expected = (1..=before as i64).chain(5001..=5030).chain(before as i64 + 1..=200);
     assert_eq!(flow.numbers("d"), expected.collect::<Vec<_>>());

@@ -126,7 +126,7 @@ impl Reading {
     /// Says which partitions are there, and which have become none.
     fn change_partitions(&mut self, out: &mut Collector) {
         for partition in (0..self.settings.partitions).filter(|_| self.settings.mixed) {
-            if self.next == 0 {
+            if self.next == 0 && !self.gone.contains(&partition) {
                 out.change_partition(PartitionChange::Added(partition_name(partition)));
             }
             if self.is_over(partition) && self.gone.insert(partition) {
@@ -201,9 +201,8 @@ impl Input for Reading {
     fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
         self.gone = state.get("gone")?;
         let next = |partition: u64| positions.get(&partition_name(partition)).copied().unwrap_or_default();
-        let is_new =
-            |(partition, position): &(u64, u64)| !self.gone.contains(partition) && *position >= next(*partition);
-        self.next = self.places.iter().position(is_new).unwrap_or(self.places.len());
+        // Of later partitions, rows may have been sent before the refused ones of an earlier one.
+        self.places.retain(|(partition, position)| !self.gone.contains(partition) && *position >= next(*partition));
         Ok(())
     }
 }

@@ -53,6 +53,9 @@ const DISTURBANCES: &[Disturbance] = &[
 /// So many runs are disturbed at most.
 const ATTEMPTS: usize = 12;
 
+/// How a run ends that has been taken over.
+const TAKEN_OVER: &str = "nothing more of this run counts";
+
 struct Simulation<'t> {
     name: String,
     numbers: Numbers,
@@ -163,14 +166,17 @@ impl<'t> Simulation<'t> {
             Ok(()) = told => {}
             outcome = &mut first => return Ok(Some(outcome.unwrap())),
         }
-        let Some((keeper, second)) = self.start()? else { return Ok(None) };
+        let started = match self.start() {
+            // The first run has written a checkpoint while the second one read the one before.
+            Err(error) if error.ends_with(TAKEN_OVER) => self.start()?,
+            started => started?,
+        };
+        let Some((keeper, second)) = started else { return Ok(None) };
         let was_done = keeper.is_done();
         let (first, second) = tokio::join!(first, second.join());
         match first.unwrap().status {
             Status::Done if was_done => self.tally.add("taken over near its end"),
-            Status::Failed(error) if error.to_string().ends_with("nothing more of this run counts") => {
-                self.tally.add("taken over");
-            }
+            Status::Failed(error) if error.to_string().ends_with(TAKEN_OVER) => self.tally.add("taken over"),
             other => return Err(format!("the first run was taken over, and then: {other:?}")),
         }
         Ok(Some(second))
