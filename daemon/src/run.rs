@@ -57,7 +57,7 @@ fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>
     let mut diagnostics = Diagnostics::default();
     let mut plans = Vec::new();
     for flow in &arguments.flows.flows {
-        match workplace.plan(flow, &sets(flow, arguments)) {
+        match workplace.plan(flow, &sets(arguments)) {
             Ok(plan) => plans.push(plan),
             Err(more) => {
                 if arguments.json {
@@ -74,7 +74,7 @@ fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>
 }
 
 /// The changes to a flow: those of the command line, and an output for every node that is to be shown.
-fn sets(_flow: &Path, arguments: &RunArguments) -> Vec<String> {
+fn sets(arguments: &RunArguments) -> Vec<String> {
     let stream = if arguments.json { "stderr" } else { "stdout" };
     let rows = arguments.show_rows;
     let shown = arguments.show.iter().map(|node| {

@@ -38,6 +38,8 @@ fn a_flow_that_is_done_stays_done() {
     let ran = Ran::from(trial.durable(&[]).output().unwrap());
     assert!(ran.stderr.contains("has come to its end before"), "{}", ran.stderr);
     trial.check("again", &ran);
+    let error = message(&Ran::from(trial.durable(&["--reset", "a"]).output().unwrap()));
+    assert!(error.starts_with("`--reset a`: the flow has come to its end, so that no more rows would come"), "{error}");
 }
 
 #[test]
@@ -55,8 +57,66 @@ fn nodes_whose_state_does_not_fit_are_refused_by_name() {
     assert!(error.starts_with("node `distinct` has other settings"), "{error}");
     let ran = Ran::from(trial.durable(&["--reset", "lerner"]).output().unwrap());
     assert_eq!(message(&ran), "`--reset lerner`: there is no node of that name");
+    let error = message(&Ran::from(trial.durable(&["--reset", "tested"]).output().unwrap()));
+    assert!(error.contains("has decided rows or versions that it has not made visible yet"), "{error}");
     // What shapes no state may change.
     assert_eq!(with(&["checkpoint.keep=5", "output.tested.rows=800"]).code, 0);
+}
+
+/// A model and sorted rows, neither of which looks at the column `y`.
+const NARROW: &str = r#"
+    flow.epoch.rows = 1000
+    checkpoint.epochs = 1
+    [input.a]
+    type = "file"
+    path = "a.csv"
+    [processor.learner]
+    type = "train"
+    from = "a"
+    model = "m"
+    estimator = { type = "logistic_regression" }
+    features = ["x"]
+    label = "label"
+    [output.learned]
+    type = "drop"
+    from = "learner"
+    [processor.ordered]
+    type = "sort"
+    from = "a"
+    by = ["x"]
+    [output.ordered_ids]
+    type = "file"
+    from = "ids"
+    path = "ids.csv"
+    [processor.ids]
+    type = "sql"
+    from = "ordered"
+    query = "SELECT id FROM ordered"
+"#;
+
+#[test]
+fn a_new_reader_of_another_column_leaves_the_other_nodes_as_they_are() {
+    let trial = Trial::new(&LINEAR);
+    trial.workshop.write("narrow.toml", NARROW);
+    let control = trial.workshop.run_json(&["narrow.toml"]);
+    let run = |sets: &[&str]| {
+        let sets: Vec<_> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        trial.workshop.command(&[&["run", "--json", "narrow.toml", "--state", "state"][..], &sets].concat())
+    };
+    assert_eq!(run(&[]).env("MILLSTREAM_CRASH", "after-manifest:5").output().unwrap().status.code(), None);
+    // `ordered` has kept rows without `y`.
+    let wide = "processor.ids.query=\"SELECT id, y FROM ordered\"";
+    let error = message(&Ran::from(run(&[wide]).output().unwrap()));
+    assert!(error.contains("`y` is new"), "{error}");
+    let reader = [
+        "processor.more={ type = \"sql\", from = \"a\", query = \"SELECT id, y FROM a\" }",
+        "output.more_out={ type = \"file\", from = \"more\", path = \"more.csv\" }",
+    ];
+    let ran = Ran::from(run(&reader).output().unwrap());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.json()["models"]["m"]["sha256"], control["models"]["m"]["sha256"]);
+    let more = trial.workshop.read("more.csv").lines().count() - 1;
+    assert!(more > 0 && more < 12_000 && more % 1000 == 0, "it begins behind the last checkpoint: {more}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
@@ -209,11 +209,30 @@ impl State {
         let doing = || format!("reading `{name}` of the state");
         let stream = intact(self.bytes(name)?).ok_or_else(|| Error::new(format!("{}: it is damaged", doing())))?;
         let reader = StreamReader::try_new(stream, None).doing(doing)?;
-        if reader.schema() != *schema {
-            return Err(Error::new(format!("{}: its rows have other columns than those of the flow", doing())));
+        if let Some(difference) = difference(&reader.schema(), schema) {
+            return Err(Error::new(format!(
+                "{}: its rows were kept with other columns than those that arrive now: {difference}; bring the columns back, or \
+                 let the node begin anew with `--reset`",
+                doing()
+            )));
         }
         reader.collect::<Result<_, _>>().doing(doing)
     }
+}
+
+/// In what the columns of kept rows differ from those of the flow.
+fn difference(kept: &Schema, arriving: &Schema) -> Option<String> {
+    if kept == arriving {
+        return None;
+    }
+    let only_in = |one: &Schema, other: &Schema| {
+        one.fields().iter().find(|field| other.column_with_name(field.name()).is_none()).map(|field| field.name().clone())
+    };
+    Some(match (only_in(kept, arriving), only_in(arriving, kept)) {
+        (Some(column), _) => format!("`{column}` is missing"),
+        (None, Some(column)) => format!("`{column}` is new"),
+        (None, None) => "their types or their order have changed".to_owned(),
+    })
 }
 
 /// How many bytes of checksum stand before rows: Arrow's reader trusts what it reads, and panics where it is damaged.
@@ -246,6 +265,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::{DataType, Field};
 
     use super::*;
 
@@ -278,5 +298,30 @@ mod tests {
                 assert_eq!(error, format!("reading `{name}` of the state: it is damaged"));
             }
         }
+    }
+
+    #[test]
+    fn rows_with_other_columns_are_refused() {
+        let schema = |names: &[&str]| -> SchemaRef {
+            let field = |name: &&str| Field::new(*name, DataType::Int64, true);
+            Arc::new(Schema::new(names.iter().map(field).collect::<Vec<_>>()))
+        };
+        let mut parts = Parts::default();
+        parts.put_rows("rows", schema(&["a", "b"]), Vec::new());
+        let state = parts.into_state().expect("all can be written");
+        let cases = [
+            (&["a"][..], "`b` is missing"),
+            (&["a", "b", "c"], "`c` is new"),
+            (&["b", "a"], "their types or their order have changed"),
+        ];
+        for (now, expected) in cases {
+            let error = state.rows("rows", &schema(now)).expect_err("other columns").to_string();
+            let expected = format!(
+                "reading `rows` of the state: its rows were kept with other columns than those that arrive now: {expected}; \
+                 bring the columns back, or let the node begin anew with `--reset`"
+            );
+            assert_eq!(error, expected);
+        }
+        assert!(state.rows("rows", &schema(&["a", "b"])).is_ok());
     }
 }

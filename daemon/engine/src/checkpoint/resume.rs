@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{SecondsFormat, Utc};
-use millstream_core::{Border, Epoch, Error, Home, Result, Snapshot, State, Then};
+use millstream_core::{Border, Epoch, Error, Home, Result, Role, Snapshot, State, Then};
 use millstream_store::{LocalStore, Store, crash};
 
 use super::coordinator::Watcher;
@@ -132,9 +132,6 @@ impl Keeper {
                  state nevertheless"
             )));
         }
-        // What can't be read again begins anew in every run.
-        let resets = options.resets.iter().chain(&unreplayable).cloned().collect();
-        let options = &KeeperOptions { resets, ..options.clone() };
         let last = Mutex::new(take_over(&vault, plan, options)?);
         crash::point("recovery-taken-over");
         let (interval, keep) = (plan.checkpoints, plan.keep_checkpoints);
@@ -267,21 +264,20 @@ impl std::fmt::Debug for Keeper {
 
 /// Becomes the owner: creates the next manifest before anything else is touched.
 fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last> {
+    // What can't be read again begins anew in every run.
+    let anew: BTreeSet<_> = options.resets.iter().cloned().chain(plan.unreplayable_inputs()).collect();
     loop {
-        let before = vault.latest()?;
-        if let Some((manifest, _)) = &before {
+        let mut before = vault.latest()?;
+        if let Some((manifest, _)) = &mut before {
+            let is_visible = vault.committed()? >= Some(manifest.number);
+            if is_visible {
+                forget_visible(manifest, plan);
+            }
             check_fingerprint(manifest, options)?;
-            check_nodes(manifest, plan, options)?;
+            check_resets(manifest, plan, options, is_visible)?;
+            check_nodes(manifest, plan, &anew)?;
         }
-        let mut manifest = own(plan, before, options);
-        if vault.committed()? >= Some(manifest.number - 1) {
-            // All of it is visible, and files that had a part in it may be in use for what follows. Models are published once
-            // more, which changes nothing and tells their nodes the numbers of the versions.
-            let is_output =
-                |name: &str| plan.node(name).is_some_and(|node| node.role() == millstream_core::Role::Output);
-            let outputs = manifest.nodes.iter_mut().filter(|(name, _)| is_output(name));
-            outputs.for_each(|(_, node)| node.staged.clear());
-        }
+        let manifest = own(plan, before, &anew, options);
         if let Some(checksum) = vault.put(&manifest)? {
             return Ok(Last { manifest, checksum });
         }
@@ -289,16 +285,29 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
     }
 }
 
+/// All that was staged is visible, and files that had a part in it may be in use for what follows. Models are published once
+/// more, which changes nothing and tells their nodes the numbers of the versions.
+fn forget_visible(manifest: &mut Manifest, plan: &Plan) {
+    let publishes = |name: &str| plan.node(name).is_some_and(|node| node.role() != Role::Output);
+    let others = manifest.nodes.iter_mut().filter(|(name, _)| !publishes(name));
+    others.for_each(|(_, node)| node.staged.clear());
+}
+
 /// The manifest that makes this process the owner.
-fn own(plan: &Plan, before: Option<(Manifest, String)>, options: &KeeperOptions) -> Manifest {
+fn own(
+    plan: &Plan,
+    before: Option<(Manifest, String)>,
+    anew: &BTreeSet<String>,
+    options: &KeeperOptions,
+) -> Manifest {
     let (parent, mut manifest) = match before {
         Some((manifest, checksum)) => (Some(checksum), manifest),
         None => (None, begin(plan)),
     };
-    manifest.nodes.retain(|node, _| !options.resets.contains(node));
+    manifest.nodes.retain(|node, _| !anew.contains(node));
     for fan_in in manifest.nodes.values_mut().filter_map(|node| node.fan_in.as_mut()) {
         // What begins anew has not ended, either.
-        fan_in.edges.retain(|edge| !options.resets.iter().any(|node| edge.from.split('.').next() == Some(node)));
+        fan_in.edges.retain(|edge| !edge.from.split('.').next().is_some_and(|node| anew.contains(node)));
     }
     if manifest.then == name(Then::Stop) {
         manifest.then = name(Then::Continue).to_owned();
@@ -357,29 +366,49 @@ fn check_fingerprint(manifest: &Manifest, options: &KeeperOptions) -> Result<()>
 }
 
 /// Refuses to leave state behind unless told so.
-fn check_nodes(manifest: &Manifest, plan: &Plan, options: &KeeperOptions) -> Result<()> {
-    for (node, entry) in manifest.nodes.iter().filter(|(node, _)| !options.resets.contains(node)) {
+fn check_nodes(manifest: &Manifest, plan: &Plan, anew: &BTreeSet<String>) -> Result<()> {
+    let is_kept = |node: &String, entry: &NodeEntry| !anew.contains(node) && has_something(entry);
+    for (node, entry) in manifest.nodes.iter().filter(|(node, entry)| is_kept(node, entry)) {
         let Some(planned) = plan.node(node) else {
-            if entry.state.is_empty() && entry.staged.is_empty() && entry.positions.is_empty() {
-                continue;
-            }
             return Err(Error::new(format!(
                 "node `{node}` has state in the last checkpoint, and is no longer part of the flow; put it back, or let it \
                  go with `--reset {node}`"
             )));
         };
-        let keeps = !(entry.state.is_empty() && entry.positions.is_empty());
-        if keeps && (entry.kind != planned.kind || entry.shape != planned.shape) {
+        if entry.kind != planned.kind || entry.shape != planned.shape {
             return Err(Error::new(format!(
                 "node `{node}` has other settings or columns than when its state was kept; change them back, or let it \
                  begin anew with `--reset {node}`"
             )));
         }
     }
-    let unknown = options.resets.iter().find(|node| plan.node(node).is_none() && !manifest.nodes.contains_key(*node));
-    match unknown {
-        Some(node) => Err(Error::new(format!("`--reset {node}`: there is no node of that name"))),
-        None => Ok(()),
+    Ok(())
+}
+
+fn has_something(entry: &NodeEntry) -> bool {
+    !(entry.state.is_empty() && entry.staged.is_empty() && entry.positions.is_empty())
+}
+
+/// Refuses to let nodes begin anew that aren't there, or where rows would be lost or none would come.
+fn check_resets(manifest: &Manifest, plan: &Plan, options: &KeeperOptions, is_visible: bool) -> Result<()> {
+    for node in &options.resets {
+        let entry = manifest.nodes.get(node);
+        if plan.node(node).is_none() && entry.is_none() {
+            return Err(Error::new(format!("`--reset {node}`: there is no node of that name")));
+        }
+        if !is_visible && !options.allow_loss && entry.is_some_and(|entry| !entry.staged.is_empty()) {
+            return Err(Error::new(format!(
+                "`--reset {node}`: the last checkpoint has decided rows or versions that it has not made visible yet; run the \
+                 flow as it was once more, or lose them with `--allow-loss`"
+            )));
+        }
+    }
+    match options.resets.first() {
+        Some(node) if manifest.then == name(Then::End) => Err(Error::new(format!(
+            "`--reset {node}`: the flow has come to its end, so that no more rows would come; to run it from the start, \
+             remove its state"
+        ))),
+        _ => Ok(()),
     }
 }
 

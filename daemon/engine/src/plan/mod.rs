@@ -82,7 +82,7 @@ pub struct PlannedNode {
     pub on_error: OnError,
     /// The share of refused rows above which the node fails the flow.
     pub max_failed: Option<Share>,
-    /// A hash of what its state depends on: its settings and the columns that arrive.
+    /// A hash of what its state depends on: its settings and the columns that it looks at.
     pub shape: String,
     /// How to make it.
     pub body: PlannedBody,

@@ -110,7 +110,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
         NodePlan::Output(plan) => PlannedBody::Output { delivery: plan.delivery, build: plan.build },
     };
     let kind = options.registry.find(wired.node.role(), wired.node.kind);
-    let shape = kind.map(|kind| shape(kind, &wired.node.table, &draft.inputs)).unwrap_or_default();
+    let shape = kind.map(|kind| shape(kind, &wired.node.table, &draft.inputs, &draft.uses)).unwrap_or_default();
     PlannedNode {
         name: wired.node.name.clone(),
         kind: wired.node.kind,
