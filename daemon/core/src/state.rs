@@ -226,7 +226,10 @@ fn difference(kept: &Schema, arriving: &Schema) -> Option<String> {
         return None;
     }
     let only_in = |one: &Schema, other: &Schema| {
-        one.fields().iter().find(|field| other.column_with_name(field.name()).is_none()).map(|field| field.name().clone())
+        one.fields()
+            .iter()
+            .find(|field| other.column_with_name(field.name()).is_none())
+            .map(|field| field.name().clone())
     };
     Some(match (only_in(kept, arriving), only_in(arriving, kept)) {
         (Some(column), _) => format!("`{column}` is missing"),

@@ -294,12 +294,7 @@ fn forget_visible(manifest: &mut Manifest, plan: &Plan) {
 }
 
 /// The manifest that makes this process the owner.
-fn own(
-    plan: &Plan,
-    before: Option<(Manifest, String)>,
-    anew: &BTreeSet<String>,
-    options: &KeeperOptions,
-) -> Manifest {
+fn own(plan: &Plan, before: Option<(Manifest, String)>, anew: &BTreeSet<String>, options: &KeeperOptions) -> Manifest {
     let (parent, mut manifest) = match before {
         Some((manifest, checksum)) => (Some(checksum), manifest),
         None => (None, begin(plan)),
