@@ -1,0 +1,269 @@
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+
+use millstream_core::{InputSettings, Step};
+use millstream_testkit::{context, parse, rows_as_text};
+
+use super::*;
+
+/// A folder, and an input that follows files in it.
+struct Followed {
+    folder: tempfile::TempDir,
+    input: Box<dyn Input>,
+    out: Collector,
+}
+
+const NUMBERS: &str = "follow = true\nschema = { n = \"int64\" }";
+
+impl Followed {
+    fn new(settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { input: Self::input(settings, folder.path()), folder, out: Collector::new(1) }
+    }
+
+    fn input(settings: &str, folder: &Path) -> Box<dyn Input> {
+        let context = PlanContext { flow_folder: folder.to_owned(), ..context() };
+        let plan = parse::<FileInput>(settings).plan(&context).unwrap();
+        assert_eq!((plan.finite, plan.interleaved), (false, true));
+        (plan.build)().unwrap()
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.folder.path().join(from), self.folder.path().join(to)).unwrap();
+    }
+
+    fn empty(&self, name: &str) {
+        File::create(self.folder.path().join(name)).unwrap();
+    }
+
+    /// The rows that come until nothing has come for so many seconds: partition, first position, values.
+    async fn rows_in(&mut self, seconds: u64) -> Vec<(String, u64, String)> {
+        let quiet = Duration::from_secs(seconds);
+        while let Ok(progress) = tokio::time::timeout(quiet, self.input.next(&mut self.out)).await {
+            assert_eq!(progress.unwrap(), Progress::More);
+        }
+        let row = |batch: millstream_core::Batch| {
+            let text = rows_as_text([&batch.rows]);
+            let values = text.lines().skip(1).collect::<Vec<_>>().join(" ");
+            (batch.origin.partition.to_string(), batch.origin.start, values)
+        };
+        self.out.take(0).map(row).collect()
+    }
+
+    async fn rows(&mut self) -> Vec<(String, u64, String)> {
+        self.rows_in(10).await
+    }
+
+    /// The state when rows up to these positions have been sent.
+    fn snapshot(&mut self, positions: &[(&str, u64)]) -> State {
+        let positions = positions.iter().map(|(name, next)| (Arc::from(*name), *next)).collect();
+        self.input.snapshot(&positions).unwrap().into_state().unwrap()
+    }
+
+    /// The rows that come to a run that goes on from there.
+    async fn go_on(&mut self, settings: &str, state: &State) -> Vec<(String, u64, String)> {
+        self.input = Self::input(settings, self.folder.path());
+        self.input.restore(&Positions::new(), state).unwrap();
+        self.out = Collector::new(1);
+        self.rows().await
+    }
+}
+
+fn rows<const N: usize>(expected: [(&str, u64, &str); N]) -> Vec<(String, u64, String)> {
+    expected.map(|(name, start, values)| (name.to_owned(), start, values.to_owned())).to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_is_read_when_its_line_break_is_there() {
+    let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+    assert_eq!(followed.rows().await, []);
+    followed.append("a.ndjson", "{\"n\": 1}\n{\"n\"");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "1")]));
+    followed.append("a.ndjson", ": 2");
+    assert_eq!(followed.rows().await, []);
+    followed.append("a.ndjson", "}\nbad\n{\"n\": 4}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 1, "2"), ("a.ndjson", 3, "4")]));
+    let failed = followed.out.take_failed();
+    assert_eq!((&*failed[0].partition, failed[0].position, &*failed[0].row), ("a.ndjson", Some(2), "bad"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn csv_begins_with_its_header_in_every_file() {
+    let mut followed = Followed::new(&format!("path = \"*.csv\"\n{NUMBERS}"));
+    followed.append("a.csv", "m,");
+    assert_eq!(followed.rows().await, []);
+    followed.append("a.csv", "n\nx,1\n\"y\n");
+    followed.append("b.csv", "n\n7\n");
+    let mut found = followed.rows().await;
+    found.sort();
+    assert_eq!(found, rows([("a.csv", 0, "1"), ("b.csv", 0, "7")]));
+    followed.append("a.csv", "z\",2\n");
+    assert_eq!(followed.rows().await, rows([("a.csv", 1, "2")]));
+    followed.append("c.csv", "o\n1\n");
+    let error = followed.input.next(&mut followed.out).await.unwrap_err().to_string();
+    assert!(error.starts_with("reading `c.csv`: there is no column `n` in the header"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_renamed_is_read_to_its_end_before_the_new_one() {
+    let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+    followed.append("a.ndjson", "{\"n\": 1}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "1")]));
+    followed.rename("a.ndjson", "a.ndjson.1");
+    followed.append("a.ndjson", "{\"n\": 10}\n");
+    followed.append("a.ndjson.1", "{\"n\": 2}\n{\"n\": 3}");
+    let expected = [("a.ndjson", 1, "2"), ("a.ndjson", 2, "3"), ("a.ndjson", 0, "10")];
+    assert_eq!(followed.rows().await, rows(expected));
+    followed.append("a.ndjson.1", "{\"n\": 4}\n");
+    followed.append("a.ndjson", "{\"n\": 11}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 1, "11")]), "the old one was given up");
+    fs::remove_file(followed.folder.path().join("a.ndjson")).unwrap();
+    assert_eq!(followed.rows().await, []);
+    followed.append("a.ndjson", "{\"n\": 20}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "20")]));
+    let (added, gone) = (PartitionChange::Added("a.ndjson".into()), PartitionChange::Gone("a.ndjson".into()));
+    let expected = [&added, &gone, &added, &gone, &added].map(Clone::clone);
+    assert_eq!(followed.out.take_partitions(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_follow_each_other_quickly_are_read_in_their_order() {
+    let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+    for file in 0..5 {
+        followed.append("a.ndjson", &format!("{{\"n\": {file}}}\n"));
+        // Not long enough for the one before to be given up.
+        let quiet = Duration::from_millis(300);
+        while let Ok(progress) = tokio::time::timeout(quiet, followed.input.next(&mut followed.out)).await {
+            progress.unwrap();
+        }
+        followed.rename("a.ndjson", &format!("{file}.old"));
+    }
+    let found = followed.rows().await;
+    let expected = [0, 1, 2, 3, 4].map(|file: u64| ("a.ndjson".to_owned(), 0, file.to_string()));
+    assert_eq!(found, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_line_may_be_long() {
+    let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+    followed.append("a.ndjson", &" ".repeat(20 << 20));
+    assert_eq!(followed.rows().await, []);
+    followed.append("a.ndjson", "{\"n\": 1}\n{\"n\": 2}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "1 2")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_found_under_another_name_is_followed_by_it() {
+    let settings = format!("path = \"a*\"\nformat = \"ndjson\"\n{NUMBERS}");
+    let mut followed = Followed::new(&settings);
+    followed.append("a", "{\"n\": 1}\n");
+    followed.append("a.3.gz", "packed");
+    assert_eq!(followed.rows().await, rows([("a", 0, "1")]));
+    followed.rename("a", "a.1");
+    followed.append("a", "{\"n\": 10}\n");
+    assert_eq!(followed.rows().await, rows([("a", 0, "10")]), "nothing is read twice");
+    followed.rename("a.1", "a.2");
+    followed.rename("a", "a.1");
+    followed.append("a.2", "{\"n\": 2}\n");
+    assert_eq!(followed.rows_in(60).await, rows([("a.1", 1, "2")]));
+    followed.append("a.2", "{\"n\": 3}\n");
+    followed.append("a.1", "{\"n\": 11}\n");
+    let mut found = followed.rows().await;
+    found.sort();
+    assert_eq!(found, rows([("a.1", 1, "11"), ("a.2", 2, "3")]));
+    assert!(followed.out.take_failed().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_emptied_is_read_from_its_beginning() {
+    let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
+    followed.append("a.ndjson", "{\"n\": 1}\n{\"n\": 2}\n{\"n\": ");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "1 2")]));
+    followed.empty("a.ndjson");
+    assert_eq!(followed.rows().await, []);
+    followed.append("a.ndjson", "{\"n\": 3}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "3")]));
+    followed.empty("a.ndjson");
+    followed.append("a.ndjson", "{\"n\": 4}\n{\"n\": 5}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "4 5")]), "it is longer than before");
+    assert!(followed.out.take_failed().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_goes_on_where_another_one_was() {
+    let settings = format!("path = \"a.ndjson\"\n{NUMBERS}");
+    let mut followed = Followed::new(&settings);
+    followed.append("a.ndjson", "{\"n\": 0}\n{\"n\": 1}\nbad\n{\"n\": 3}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "0 1"), ("a.ndjson", 3, "3")]));
+    // A border lies between the rows that came last.
+    let state = followed.snapshot(&[("a.ndjson", 1)]);
+    assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 1, "1"), ("a.ndjson", 3, "3")]));
+    assert_eq!(followed.out.take_failed()[0].position, Some(2));
+    let state = followed.snapshot(&[("a.ndjson", 4)]);
+    assert_eq!(followed.go_on(&settings, &state).await, []);
+    // Rotated while nobody looked: what was left of it comes first.
+    followed.append("a.ndjson", "{\"n\": 4}\n");
+    followed.rename("a.ndjson", "a.ndjson.1");
+    followed.append("a.ndjson", "{\"n\": 10}\n");
+    assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 4, "4"), ("a.ndjson", 0, "10")]));
+    // Emptied while nobody looked, or just before.
+    let before = followed.snapshot(&[("a.ndjson", 1)]);
+    followed.empty("a.ndjson");
+    let behind = followed.snapshot(&[("a.ndjson", 1)]);
+    followed.append("a.ndjson", "{\"n\": 20}\n{\"n\": 21}\n");
+    for state in [before, behind] {
+        assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 0, "20 21")]));
+    }
+    // Gone while nobody looked.
+    let state = followed.snapshot(&[("a.ndjson", 2)]);
+    fs::remove_file(followed.folder.path().join("a.ndjson")).unwrap();
+    assert_eq!(followed.go_on(&settings, &state).await, []);
+    assert_eq!(followed.out.take_partitions(), [PartitionChange::Gone("a.ndjson".into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_files_are_read_in_full_batches_in_turn() {
+    let mut followed = Followed::new(&format!("path = [\"b.ndjson\", \"a.ndjson\"]\n{NUMBERS}"));
+    let lines: String = (0..20_000).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+    followed.append("a.ndjson", &lines);
+    followed.append("b.ndjson", &lines);
+    let mut sizes = Vec::new();
+    for _ in 0..6 {
+        followed.input.next(&mut followed.out).await.unwrap();
+        sizes.extend(followed.out.take(0).map(|batch| (batch.origin.partition.to_string(), batch.len())));
+    }
+    sizes.sort();
+    let of = |name: &str| [3616, 8192, 8192].map(|rows| (name.to_owned(), rows));
+    assert_eq!(sizes, [of("a.ndjson"), of("b.ndjson")].concat());
+}
+
+#[test]
+fn settings_that_can_not_be_followed() {
+    let problem = |text: &str| {
+        let problem = parse::<FileInput>(&format!("follow = true\n{text}")).plan(&context()).unwrap_err().remove(0);
+        (problem.at, problem.message)
+    };
+    let schema = "schema = { n = \"int64\" }";
+    let at = |key: &str| vec![Step::from(key)];
+    let message = "files that are followed need a `schema`";
+    assert_eq!(problem("path = \"a.csv\""), (at("follow"), message.into()));
+    let message = "parquet files can't be followed: they are written as a whole";
+    assert_eq!(problem(&format!("path = \"a.parquet\"\n{schema}")), (at("path"), message.into()));
+    let message = "`a.csv.gz` is packed, and can't be followed";
+    assert_eq!(problem(&format!("path = \"a.csv.gz\"\n{schema}")), (at("path"), message.into()));
+    let packed = format!("path = \"a.csv\"\ncompression = \"zstd\"\n{schema}");
+    assert_eq!(problem(&packed), (at("compression"), "a packed file can't be followed".into()));
+    let message = "the name of `log*` does not say its format";
+    assert_eq!(problem(&format!("path = \"log*\"\n{schema}")), (at("path"), message.into()));
+    assert_eq!(problem(&format!("path = [\"a.csv\", \"a***b\"]\n{schema}")).0, ["path".into(), 1.into()]);
+    assert_eq!(problem(&format!("path = \"src\"\nformat = \"csv\"\n{schema}")).1, "`src` is a folder");
+    let message = "`b.csv` is csv, unlike the paths before it";
+    assert_eq!(problem(&format!("path = [\"a.json\", \"b.csv\"]\n{schema}")), (at("path"), message.into()));
+    assert_eq!(problem("path = \"a.csv\"\nschema = { n = \"list<int64>\" }").0, at("schema"));
+}

@@ -1,0 +1,453 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use millstream_core::{Border, Committer, Epoch, Home, Result, State, Step, Then};
+use millstream_testkit::{batch, context, parse, stream, table};
+
+use super::*;
+use crate::file::publish::Publisher;
+
+struct Folder(tempfile::TempDir);
+
+/// An output that has staged what it was given.
+struct Written {
+    output: Option<Box<dyn Output>>,
+    committer: Box<dyn Committer>,
+    staged: State,
+}
+
+impl Written {
+    async fn commit(&mut self) -> Result<()> {
+        self.committer.commit(&self.staged).await?;
+        self.output = None;
+        Ok(())
+    }
+
+    async fn abort(&mut self) {
+        if let Some(output) = &mut self.output {
+            output.abort().await;
+        }
+    }
+}
+
+const END: Border = Border { epoch: Epoch(1), then: Then::End };
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn context(&self) -> PlanContext {
+        PlanContext { work_folder: self.0.path().to_owned(), ..context() }
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn text(&self, name: &str) -> String {
+        String::from_utf8(self.bytes(name)).unwrap()
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.0.path().join(name)).unwrap()
+    }
+
+    /// The names in a folder, hidden ones included.
+    fn names(&self, folder: &str) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.0.path().join(folder))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn plan(&self, settings: &str, rows: &RecordBatch) -> Result<OutputPlan, Problems> {
+        parse::<FileOutput>(settings).plan(&self.context(), &stream("from", rows.schema()))
+    }
+
+    fn place(&self, settings: &str) -> Vec<Step> {
+        let mut problems = self.plan(settings, &table("a:int64")).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems.remove(0).at
+    }
+
+    /// An output that has been given the rows, and not been told what to do with them.
+    async fn staged(&self, settings: &str, rows: &RecordBatch, cut: usize) -> Result<Written> {
+        let plan = self.plan(settings, rows).unwrap();
+        assert_eq!((plan.uses, plan.delivery), (Uses::all(), Delivery::ExactlyOnce));
+        let mut output = (plan.build)().unwrap();
+        let committer = output.committer().unwrap();
+        output.open(&Home::Nowhere).await?;
+        for start in (0..rows.num_rows()).step_by(cut) {
+            output.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await?;
+        }
+        let staged = output.stage(END).await?.staged.into_state()?;
+        Ok(Written { output: Some(output), committer, staged })
+    }
+
+    /// Checks that a run does not begin, because of what is there.
+    async fn refuses(&self, settings: &str) {
+        let error = self.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
+        assert!(error.contains("` exists; remove it"), "{error}");
+    }
+
+    async fn write(&self, settings: &str, rows: &RecordBatch) {
+        let mut output = self.staged(settings, rows, 2).await.unwrap();
+        output.commit().await.unwrap();
+        output.commit().await.unwrap();
+    }
+}
+
+fn rows(count: usize) -> RecordBatch {
+    let lines: Vec<_> = (0..count).map(|n| format!("{n} x{n}")).collect();
+    table(&format!("a:int64 b:utf8?\n{}", lines.join("\n")))
+}
+
+fn at(key: &str) -> Vec<Step> {
+    vec![key.into()]
+}
+
+#[tokio::test]
+async fn a_file_is_not_there_before_the_commit() {
+    let folder = Folder::new();
+    let mut output = folder.staged("path = \"deep/er/a.csv\"", &rows(3), 2).await.unwrap();
+    assert_eq!(folder.names("deep/er"), [".a.csv.part"]);
+    output.commit().await.unwrap();
+    assert_eq!(folder.names("deep/er"), ["a.csv"]);
+    assert_eq!(folder.text("deep/er/a.csv"), "a,b\n0,x0\n1,x1\n2,x2\n");
+    let mut output = folder.staged("path = \"deep/er/a.csv\"", &rows(1), 2).await.unwrap();
+    output.abort().await;
+    assert_eq!(folder.names("deep/er"), ["a.csv"]);
+    assert!(folder.text("deep/er/a.csv").ends_with("2,x2\n"));
+}
+
+#[tokio::test]
+async fn every_format_writes_a_whole_file_without_rows() {
+    let folder = Folder::new();
+    for (name, start) in [("a.csv", "a,b\n"), ("a.tsv", "a\tb\n"), ("a.parquet", "PAR1"), ("a.arrow", "ARROW1")] {
+        folder.write(&format!("path = \"{name}\""), &rows(0)).await;
+        assert!(folder.bytes(name).starts_with(start.as_bytes()), "{name}");
+    }
+    folder.write("path = \"a.ndjson\"", &rows(0)).await;
+    assert_eq!(folder.text("a.ndjson"), "");
+    folder.write("path = \"out\"\nformat = \"csv\"", &rows(0)).await;
+    assert!(folder.names("out").is_empty(), "a folder gets none");
+}
+
+#[tokio::test]
+async fn appending() {
+    let folder = Folder::new();
+    for name in ["a.csv", "a.ndjson"] {
+        let settings = format!("path = \"{name}\"\nif_exists = \"append\"");
+        folder.write(&settings, &rows(1)).await;
+        folder.write(&settings, &rows(2)).await;
+    }
+    assert_eq!(folder.text("a.csv"), "a,b\n0,x0\n0,x0\n1,x1\n");
+    assert_eq!(folder.text("a.ndjson").lines().count(), 3);
+    folder.put("empty.csv", "");
+    folder.write("path = \"empty.csv\"\nif_exists = \"append\"", &rows(1)).await;
+    assert_eq!(folder.text("empty.csv"), "a,b\n0,x0\n");
+    folder.put("other.csv", "a,c\n");
+    let settings = "path = \"other.csv\"\nif_exists = \"append\"";
+    let error = folder.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
+    assert!(error.ends_with("its columns are `a`, `c`"), "{error}");
+    folder.put("open.ndjson", "{}");
+    let settings = "path = \"open.ndjson\"\nif_exists = \"append\"";
+    let error = folder.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
+    assert!(error.ends_with("its last line has no line break"), "{error}");
+}
+
+#[tokio::test]
+async fn packed_files_can_be_appended_to() {
+    let folder = Folder::new();
+    let settings = "path = \"a.csv.gz\"\nif_exists = \"append\"";
+    folder.write(settings, &rows(1)).await;
+    folder.write(settings, &rows(1)).await;
+    let file = fs::File::open(folder.0.path().join("a.csv.gz")).unwrap();
+    let packed = Some(Compression::Gzip);
+    let text = std::io::read_to_string(millstream_formats::decompress(file, packed).unwrap()).unwrap();
+    assert_eq!(text, "a,b\n0,x0\n0,x0\n");
+}
+
+#[tokio::test]
+async fn folders_are_rolled_by_rows_whatever_the_batches() {
+    let folder = Folder::new();
+    let settings = "path = \"out\"\nformat = \"ndjson\"\ncompression = \"zstd\"\nrows = 3";
+    for cut in [1, 2, 100] {
+        folder.staged(settings, &rows(6), cut).await.unwrap().commit().await.unwrap();
+        let names = [1, 2].map(|number| format!("test-node-00000000000000000001-0000{number}.ndjson.zst"));
+        assert_eq!(folder.names("out"), names, "no empty third file");
+    }
+}
+
+#[tokio::test]
+async fn folders_are_rolled_by_bytes_whatever_the_batches() {
+    let folder = Folder::new();
+    let many = rows(40_000);
+    let mut lines = Vec::new();
+    for cut in [777, 40_000] {
+        let settings = "path = \"out\"\nformat = \"csv\"\nbytes = \"100kB\"";
+        folder.staged(settings, &many, cut).await.unwrap().commit().await.unwrap();
+        let names = folder.names("out");
+        lines.push(names.iter().map(|name| folder.text(&format!("out/{name}")).lines().count()).collect::<Vec<_>>());
+    }
+    assert_eq!(lines[0], [16_385, 8193, 8193, 7233]);
+    assert_eq!(lines[0], lines[1]);
+}
+
+#[tokio::test]
+async fn replacing_in_a_folder_leaves_what_others_wrote() {
+    let folder = Folder::new();
+    let settings = "path = \"out\"\nformat = \"csv\"\nrows = 1";
+    folder.write(settings, &rows(3)).await;
+    folder.put("out/notes.csv", "kept");
+    folder.put("out/test-node2-00000000000000000001-00001.csv", "kept");
+    folder.put("out/.test-node-00000000000000000001-00009.csv.part", "left behind");
+    folder.write(settings, &rows(1)).await;
+    let names = ["notes.csv", "test-node-00000000000000000001-00001.csv", "test-node2-00000000000000000001-00001.csv"];
+    assert_eq!(folder.names("out"), names);
+    folder.write(&format!("{settings}\nif_exists = \"append\""), &rows(1)).await;
+    assert_eq!(folder.names("out")[2], "test-node-00000000000000000001-00002.csv");
+    folder.refuses(&format!("{settings}\nif_exists = \"fail\"")).await;
+}
+
+#[tokio::test]
+async fn two_runs_never_write_to_one_place() {
+    let folder = Folder::new();
+    fs::create_dir(folder.0.path().join("out")).unwrap();
+    symlink("a.csv", folder.0.path().join("link.csv")).unwrap();
+    let folder_settings = "path = \"out\"\nformat = \"csv\"\nrows = 1";
+    for if_exists in ["replace", "append"] {
+        for (one, two) in [("a.csv", "a.csv"), ("a.csv", "link.csv"), ("out", "out")] {
+            let settings = |path: &str| match path {
+                "out" => format!("{folder_settings}\nif_exists = \"{if_exists}\""),
+                path => format!("path = \"{path}\"\nif_exists = \"{if_exists}\""),
+            };
+            let mut first = folder.staged(&settings(one), &rows(3), 2).await.unwrap();
+            let mut second = (folder.plan(&settings(two), &rows(1)).unwrap().build)().unwrap();
+            let error = second.open(&Home::Nowhere).await.unwrap_err().to_string();
+            assert!(error.starts_with("another run is writing `") && error.contains(one), "{error}");
+            second.abort().await;
+            first.commit().await.unwrap();
+            folder.staged(&settings(two), &rows(1), 1).await.unwrap().abort().await;
+        }
+    }
+    assert_eq!(folder.text("a.csv").lines().count(), 10, "a header and three times three rows");
+    assert_eq!(folder.names("out").len(), 6);
+    assert_eq!(folder.names("."), ["a.csv", "link.csv", "out"]);
+}
+
+#[tokio::test]
+async fn a_commit_is_done_once() {
+    let folder = Folder::new();
+    let mut output = folder.staged("path = \"a.csv\"", &rows(1), 1).await.unwrap();
+    fs::remove_file(folder.0.path().join(".a.csv.part")).unwrap();
+    folder.put("a.csv", "another one's");
+    assert!(output.commit().await.is_err(), "the rows are lost, though there is a file");
+    drop(output);
+    folder.write("path = \"a.csv\"", &rows(1)).await;
+    let mut output = folder.staged("path = \"a.csv\"", &rows(1), 1).await.unwrap();
+    output.commit().await.unwrap();
+    folder.put("a.csv", "another's");
+    folder.put(".a.csv.part", "another one's");
+    let error = output.commit().await.unwrap_err().to_string();
+    assert!(error.contains("is damaged: it is not what the last checkpoint left there"), "{error}");
+    output.abort().await;
+    assert_eq!((&*folder.text("a.csv"), &*folder.text(".a.csv.part")), ("another's", "another one's"));
+}
+
+#[tokio::test]
+async fn what_a_killed_run_left_behind_is_no_obstacle() {
+    let folder = Folder::new();
+    folder.put(".a.csv.part", &"left behind\n".repeat(100));
+    folder.write("path = \"a.csv\"", &rows(1)).await;
+    fs::create_dir(folder.0.path().join("out")).unwrap();
+    folder.put("out/.test-node-part", "");
+    folder.write("path = \"out\"\nformat = \"csv\"", &rows(1)).await;
+    assert_eq!(folder.text("a.csv"), "a,b\n0,x0\n");
+    assert_eq!(folder.names("out"), ["test-node-00000000000000000001-00001.csv"]);
+}
+
+#[tokio::test]
+async fn files_that_come_into_the_way_are_not_replaced_by_what_adds() {
+    let folder = Folder::new();
+    let settings = "path = \"out\"\nformat = \"csv\"\nrows = 1\nif_exists = \"append\"";
+    let mut output = folder.staged(settings, &rows(2), 1).await.unwrap();
+    folder.put("out/test-node-00000000000000000001-00001.csv", "another's");
+    output.commit().await.unwrap();
+    output.commit().await.unwrap();
+    assert_eq!(folder.text("out/test-node-00000000000000000001-00001.csv"), "another's");
+    assert_eq!(folder.text("out/test-node-00000000000000000001-00002.csv"), "a,b\n0,x0\n");
+    assert_eq!(folder.text("out/test-node-00000000000000000001-00003.csv"), "a,b\n1,x1\n");
+    assert_eq!(folder.names("out").len(), 3);
+    let mut output = folder.staged("path = \"b.csv\"\nif_exists = \"fail\"", &rows(1), 1).await.unwrap();
+    folder.put("b.csv", "another's");
+    let error = output.commit().await.unwrap_err().to_string();
+    assert!(error.ends_with("b.csv` exists"), "{error}");
+    output.abort().await;
+    assert_eq!((folder.text("b.csv").as_str(), folder.names(".")), ("another's", vec!["b.csv".into(), "out".into()]));
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_keeps_its_mode() {
+    let folder = Folder::new();
+    let path = |name: &str| folder.0.path().join(name);
+    let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o7777;
+    for (if_exists, before) in [("replace", 0o640), ("append", 0o600), ("replace", 0o400), ("append", 0o666)] {
+        folder.put("a.csv", "");
+        fs::set_permissions(path("a.csv"), fs::Permissions::from_mode(before)).unwrap();
+        let settings = format!("path = \"a.csv\"\nif_exists = \"{if_exists}\"");
+        let mut output = folder.staged(&settings, &rows(1), 1).await.unwrap();
+        assert_eq!(mode(".a.csv.part"), before | 0o200);
+        output.commit().await.unwrap();
+        assert_eq!(mode("a.csv"), before);
+        fs::remove_file(path("a.csv")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn links_stay_links() {
+    let folder = Folder::new();
+    let path = |name: &str| folder.0.path().join(name);
+    fs::create_dir(path("deep")).unwrap();
+    symlink("deep/b.csv", path("a.csv")).unwrap();
+    symlink("../c.csv", path("deep/b.csv")).unwrap();
+    // A link to nothing is there, too.
+    folder.refuses("path = \"a.csv\"\nif_exists = \"fail\"").await;
+    for (if_exists, lines) in [("replace", 2), ("append", 3), ("replace", 2)] {
+        folder.write(&format!("path = \"a.csv\"\nif_exists = \"{if_exists}\""), &rows(1)).await;
+        assert_eq!(folder.text("c.csv").lines().count(), lines);
+    }
+    assert!(path("a.csv").is_symlink() && path("deep/b.csv").is_symlink());
+    assert_eq!(folder.names("deep"), ["b.csv"]);
+    symlink("loop.csv", path("loop.csv")).unwrap();
+    let error = folder.staged("path = \"loop.csv\"", &rows(1), 1).await.err().unwrap().to_string();
+    assert!(error.ends_with("loop.csv` is a link that leads to itself"), "{error}");
+}
+
+#[tokio::test]
+async fn only_a_flow_that_begins_is_refused_what_is_there() {
+    let settings = "path = \"a.csv\"\nif_exists = \"fail\"";
+    let folder = Folder::new();
+    let mut state = None;
+    let staged = run(&folder, settings, &rows(4), &mut state, &[rows(2)], Then::Stop).await.pop().unwrap();
+    Publisher { is_own: Arc::default() }.commit(&staged).await.unwrap();
+    folder.refuses(settings).await;
+    run(&folder, settings, &rows(4), &mut state, &[rows(2)], Then::Continue).await;
+}
+
+#[test]
+fn the_schema_says_the_default() {
+    let schema = schemars::schema_for!(FileOutput);
+    assert_eq!(schema.pointer("/properties/if_exists/default"), Some(&"replace".into()));
+}
+
+#[test]
+fn settings_that_are_wrong() {
+    let folder = Folder::new();
+    folder.put("a.csv", "");
+    fs::create_dir(folder.0.path().join("b.csv")).unwrap();
+    assert_eq!(folder.place("path = \"out\""), at("path"));
+    assert_eq!(folder.place("path = \"x.csv\"\nformat = \"parquet\""), at("format"));
+    assert_eq!(folder.place("path = \"x.parquet.gz\""), at("path"));
+    assert_eq!(folder.place("path = \"out\"\nformat = \"arrow\"\ncompression = \"gzip\""), at("compression"));
+    assert_eq!(folder.place("path = \"x.csv\"\ncompression = \"gzip\""), at("compression"));
+    assert_eq!(folder.place("path = \"x.csv\"\nrows = 5"), at("rows"));
+    assert_eq!(folder.place("path = \"x.csv\"\nbytes = \"1MB\""), at("bytes"));
+    assert_eq!(folder.place("path = \"x.parquet\"\nif_exists = \"append\""), at("if_exists"));
+    assert_eq!(folder.place("path = \"b.csv\""), at("path"));
+    let nested = table("l:list<utf8>?");
+    assert_eq!(folder.plan("path = \"x.csv\"", &nested).unwrap_err()[0].at, at("path"));
+    assert_eq!(folder.names("."), ["a.csv", "b.csv"], "planning writes nothing");
+}
+
+/// A run that keeps state: it is given rows between borders, and ends without a word, as by a crash, or with `last`.
+async fn run(
+    folder: &Folder,
+    settings: &str,
+    schema: &RecordBatch,
+    state: &mut Option<State>,
+    rows: &[RecordBatch],
+    last: Then,
+) -> Vec<State> {
+    let plan = folder.plan(settings, schema).unwrap();
+    let mut output = (plan.build)().unwrap();
+    if let Some(state) = state {
+        output.restore(state).unwrap();
+    }
+    output.open(&Home::Elsewhere).await.unwrap();
+    let mut staged = Vec::new();
+    for (number, some) in rows.iter().enumerate() {
+        output.write(batch(some.clone())).await.unwrap();
+        output.border(Epoch(number as u64 + 1));
+        let then = if number + 1 == rows.len() { last } else { Then::Continue };
+        let snapshot = output.stage(Border { epoch: Epoch(number as u64 + 1), then }).await.unwrap();
+        *state = Some(snapshot.state.into_state().unwrap());
+        staged.push(snapshot.staged.into_state().unwrap());
+    }
+    if last == Then::Continue {
+        // These rows come behind the last checkpoint, and are lost with the run.
+        output.write(batch(rows[0].clone())).await.unwrap();
+    }
+    staged
+}
+
+#[tokio::test]
+async fn a_file_is_gone_on_with_after_a_crash_and_after_a_stop() {
+    let all = rows(30);
+    let pieces: Vec<_> = (0..6).map(|piece| all.slice(piece * 5, 5)).collect();
+    for name in ["a.csv", "a.ndjson", "a.csv.gz", "a.parquet", "a.arrow"] {
+        let settings = format!("path = \"{name}\"");
+        let whole = Folder::new();
+        whole.write(&settings, &all).await;
+        let folder = Folder::new();
+        let mut state = None;
+        for (pieces, last) in
+            [(&pieces[..2], Then::Continue), (&pieces[2..4], Then::Stop), (&pieces[4..5], Then::Continue)]
+        {
+            for staged in run(&folder, &settings, &all, &mut state, pieces, last).await {
+                if !staged.is_empty() {
+                    Publisher { is_own: Arc::default() }.commit(&staged).await.unwrap();
+                }
+            }
+            assert_eq!(folder.names(".").contains(&name.to_owned()), last == Then::Stop || pieces.len() == 1, "{name}");
+        }
+        let staged = run(&folder, &settings, &all, &mut state, &pieces[5..], Then::End).await.pop().unwrap();
+        for _ in 0..2 {
+            Publisher { is_own: Arc::default() }.commit(&staged).await.unwrap();
+        }
+        assert!(folder.bytes(name) == whole.bytes(name), "{name}");
+        assert_eq!(folder.names("."), [name], "nothing is left behind");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_as_the_checkpoint_says_is_noticed() {
+    for (name, hidden) in [("a.csv", ".a.csv.part"), ("a.parquet", ".a.parquet.rows-1.part")] {
+        let settings = format!("path = \"{name}\"");
+        for damage in ["flip", "cut", "remove"] {
+            let folder = Folder::new();
+            let mut state = None;
+            run(&folder, &settings, &rows(9), &mut state, &[rows(9)], Then::Continue).await;
+            let path = folder.0.path().join(hidden);
+            let mut bytes = fs::read(&path).unwrap();
+            match damage {
+                "flip" => bytes[3] ^= 4,
+                _ => bytes.truncate(7),
+            }
+            fs::write(&path, bytes).unwrap();
+            if damage == "remove" {
+                fs::remove_file(&path).unwrap();
+            }
+            let mut output = (folder.plan(&settings, &rows(9)).unwrap().build)().unwrap();
+            output.restore(state.as_ref().unwrap()).unwrap();
+            let error = output.open(&Home::Elsewhere).await.unwrap_err().to_string();
+            let is_told = error.contains(if damage == "remove" { "is missing; put it back" } else { "is damaged" });
+            assert!(is_told && error.contains(hidden), "{name}, {damage}: {error}");
+        }
+    }
+}
