@@ -22,7 +22,8 @@ pub struct StateArguments {
     /// Go on although the build or the kind of machine is another one, so that models may come out with other bits.
     #[arg(long, requires = "state")]
     pub allow_drift: bool,
-    /// Keep state although an input can't be read again, so that a crash loses its rows since the last checkpoint.
+    /// Keep state although an input can't be read again, so that a crash loses its rows since the last checkpoint; and let a
+    /// node begin anew although the last checkpoint has decided rows of it that are not visible yet.
     #[arg(long, requires = "state")]
     pub allow_loss: bool,
 }
