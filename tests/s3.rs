@@ -174,6 +174,8 @@ fn a_flow_that_is_killed_goes_on_to_the_same_bytes() {
     assert!(site.workshop.read("scored.csv") == site.workshop.read("undisturbed.csv"), "the rows differ");
     let checked = site.run(&["checkpoints", "--state", STATE, "--verify"]);
     assert!(checked.code == 0 && checked.stdout.contains("the flow is done"), "{}{}", checked.stdout, checked.stderr);
+    let replayed = site.run(&["replay", "flow.toml", "plane/3", "--state", STATE]);
+    assert!(replayed.stdout.contains("plane/3: the same bits after 3000 rows"), "{}{}", replayed.stdout, replayed.stderr);
     assert!(!site.workshop.exists("s3:"), "an address was taken for a folder");
 }
 
