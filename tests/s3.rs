@@ -175,7 +175,12 @@ fn a_flow_that_is_killed_goes_on_to_the_same_bytes() {
     let checked = site.run(&["checkpoints", "--state", STATE, "--verify"]);
     assert!(checked.code == 0 && checked.stdout.contains("the flow is done"), "{}{}", checked.stdout, checked.stderr);
     let replayed = site.run(&["replay", "flow.toml", "plane/3", "--state", STATE]);
-    assert!(replayed.stdout.contains("plane/3: the same bits after 3000 rows"), "{}{}", replayed.stdout, replayed.stderr);
+    assert!(
+        replayed.stdout.contains("plane/3: the same bits after 3000 rows"),
+        "{}{}",
+        replayed.stdout,
+        replayed.stderr
+    );
     assert!(!site.workshop.exists("s3:"), "an address was taken for a folder");
 }
 
