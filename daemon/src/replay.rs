@@ -1,16 +1,17 @@
 //! `millstream replay`: trains a version of a model again, and compares.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use millstream_core::{Error, Result, ResultExt, State};
-use millstream_engine::checkpoint::{Beginning, Replay, Vault};
+use millstream_engine::checkpoint::{Beginning, Replay, Vault, homes};
 use millstream_engine::plan::Plan;
 use millstream_engine::run::{Effects, RunningFlow, Status, Stopper};
 use millstream_learn::nodes::staged_versions;
 use millstream_learn::registry::{ModelCard, Registry};
 use millstream_learn::sha256;
+use millstream_store::local_folder;
 
 use crate::cli::{CommandError, Exit, FlowArguments, Outcome};
 use crate::terminal::say;
@@ -50,8 +51,9 @@ pub fn replay(arguments: &ReplayArguments) -> Outcome {
     let card = registry.resolve(&arguments.version)?.card;
     check(&plan, &card).map_err(|error| CommandError::Usage(error.to_string()))?;
     let beginning = beginning(&plan, &card, arguments)?;
+    let homes = arguments.state.as_deref().and_then(local_folder).map(|folder| homes(folder, &plan.flow));
     plan.drop_outputs();
-    let seen = run(plan, beginning, &card)?;
+    let seen = run(plan, beginning, homes, &card)?;
     let name = format!("{}/{}", card.model, card.version);
     match (seen.is_same, seen.other) {
         (true, _) => {
@@ -107,7 +109,7 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
     Ok(Beginning { decisions, ..beginning })
 }
 
-fn run(plan: Plan, beginning: Beginning, card: &ModelCard) -> Result<Seen> {
+fn run(plan: Plan, beginning: Beginning, homes: Option<PathBuf>, card: &ModelCard) -> Result<Seen> {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let watch = {
         let (seen, card) = (seen.clone(), card.clone());
@@ -118,7 +120,7 @@ fn run(plan: Plan, beginning: Beginning, card: &ModelCard) -> Result<Seen> {
         })
     };
     let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running = RunningFlow::start(plan, Effects::Replay(Replay { beginning, watch }), data.handle());
+    let running = RunningFlow::start(plan, Effects::Replay(Replay { beginning, homes, watch }), data.handle());
     let running = running.doing(|| "starting the replay")?;
     seen.lock().unwrap_or_else(PoisonError::into_inner).stopper = Some(running.stopper());
     let outcome = control.block_on(running.join());

@@ -41,10 +41,17 @@ use crate::text;
 /// match `path`, until the flow is stopped. A line is read when its line break is there. Files are looked at every 100 ms,
 /// and searched for every second. A file is known by what it is, not by its name: when it is renamed and a new one takes
 /// its place, as in the rotation of logs, it is read to its end, until nothing has come for a second, and only then the new
-/// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read anew from its beginning. Where a rotation makes
-/// copies or packs files, `path` should not match the copies, which would be read as new files; packed ones are left out.
-/// Every file is a partition of its own; with `event_time`, set `idle` if one may fall silent while others go on. After a
-/// crash rows can be read again only as long as their files are there.
+/// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read anew
+/// from its beginning. Where a rotation makes copies or packs files, `path` should not match the copies, which would be read
+/// as new files; packed ones are left out.
+///
+/// Every file is a partition of its own; with `event_time`, set `idle` if one may fall silent while others go on. The
+/// partition is called by the path, and `PATH#2`, `PATH#3` and so on for the files that have had the same path later. A
+/// checkpoint says of each file there ever was how far it was read.
+///
+/// A flow with state goes on where it was, also in a file that was renamed meanwhile within its folder, copied or restored.
+/// If the file is there no more, the flow does not start, since what had come to it last would be missing; see `if_gone`.
+/// `millstream replay` needs the files as well: those that were rotated are found in the same folder, unless they are packed.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileInput {
@@ -82,6 +89,22 @@ pub struct FileInput {
     /// can be followed; `schema` is needed, since rows that are yet to come can't be looked at.
     #[serde(default)]
     follow: bool,
+    /// What to do if a file that is followed was rotated away while the flow was not running, so that it can't be found any
+    /// more by what it is, or what is in it, nor one that was emptied. `fail`: the flow does not start, since what had come
+    /// to the file after it was read last would be missing. `go_on`: it is missing.
+    #[serde(default)]
+    if_gone: IfGone,
+}
+
+/// What to do about a file that was being followed and is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum IfGone {
+    /// The flow does not start.
+    #[default]
+    Fail,
+    /// The flow goes on without the rest of it.
+    GoOn,
 }
 
 /// One path or several.
@@ -98,6 +121,7 @@ impl Kind for FileInput {
 path = "data/payments-*.csv.gz"
 schema = { id = "utf8", at = "timestamp", amount = "float64?" }
 "#;
+    const FREE_SETTINGS: &'static [&'static str] = &["if_gone"];
 }
 
 /// A file with how it is read.

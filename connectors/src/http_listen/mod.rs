@@ -236,10 +236,16 @@ struct HttpListen {
     running: Option<Running>,
 }
 
-/// What there is between `open` and the end. The server goes first, and with it the other users of the log.
+/// What there is between `open` and the end.
 struct Running {
-    _server: Server,
     reader: LogReader,
+    /// Unless rows of a run before are gone through again.
+    live: Option<Live>,
+}
+
+/// What takes new rows. The server goes first, and with it the other users of the log.
+struct Live {
+    _server: Server,
     log: Arc<Log>,
 }
 
@@ -254,6 +260,12 @@ struct Decoding {
 #[async_trait]
 impl Input for HttpListen {
     async fn open(&mut self, home: &Home) -> Result<()> {
+        if let Home::Past(folder) = home {
+            let folder = folder.as_deref().ok_or_else(|| needs_a_folder(home))?;
+            let reader = todo_of_folder()?;
+            self.running = Some(Running { reader, live: None });
+            return Ok(());
+        }
         let home = home.folder().ok_or_else(|| needs_a_folder(home))?;
         let segment_bytes = SEGMENT_BYTES.min(self.max_log / 4);
         let options = LogOptions { segment_bytes, max_bytes: self.max_log };
@@ -262,7 +274,8 @@ impl Input for HttpListen {
         let reader = log.read(self.position)?;
         let (path, read, keys) = (self.path.clone(), self.options.clone(), self.keys.clone());
         let service = Service::new(path, read, self.max_body, self.timeout, keys, log.clone());
-        self.running = Some(Running { _server: Server::start(self.address, service)?, reader, log });
+        let live = Live { _server: Server::start(self.address, service)?, log };
+        self.running = Some(Running { reader, live: Some(live) });
         Ok(())
     }
 
@@ -274,7 +287,7 @@ impl Input for HttpListen {
                 continue;
             }
             let running = self.running.as_mut().ok_or_else(|| Error::new("the input is not open"))?;
-            let record = match rows.is_empty() {
+            let record = match rows.is_empty() && running.live.is_some() {
                 true => running.reader.next().await?,
                 false => match running.reader.try_next()? {
                     Some(record) => record,
@@ -283,9 +296,10 @@ impl Input for HttpListen {
             };
             self.begin(&record)?;
         }
+        let progress = if rows.is_empty() { Progress::End } else { Progress::More };
         rows.join_neighbours()?;
         rows.send(&self.source, &PARTITION.into(), out);
-        Ok(Progress::More)
+        Ok(progress)
     }
 
     fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {
@@ -301,11 +315,13 @@ impl Input for HttpListen {
         Ok(())
     }
 
-    async fn covered(&mut self, positions: &Positions) -> Result<()> {
-        match (positions.get(PARTITION), &self.running) {
-            (Some(position), Some(running)) => running.log.trim(*position),
-            _ => Ok(()),
-        }
+    async fn covered(&mut self, newest: &Positions, oldest: &Positions) -> Result<()> {
+        let Some(Live { log, .. }) = self.running.as_ref().and_then(|running| running.live.as_ref()) else {
+            return Ok(());
+        };
+        // As long as there is room, rows can be gone through again from every checkpoint that is kept.
+        let covered = if log.bytes() > self.max_log / 2 { newest } else { oldest };
+        covered.get(PARTITION).map_or(Ok(()), |position| log.trim(*position))
     }
 }
 
@@ -359,9 +375,9 @@ impl HttpListen {
 /// Why it can't run here.
 fn needs_a_folder(home: &Home) -> Error {
     let why = "`http_listen` acknowledges rows only when they are durable";
-    Error::new(match home.is_durable() {
-        true => format!("{why}, and so needs a state on this machine: `--state DIR` with a folder, not a URL"),
-        false => format!("{why}, and so needs `millstream run --state DIR`"),
+    Error::new(match *home == Home::Nowhere {
+        true => format!("{why}, and so needs `millstream run --state DIR`"),
+        false => format!("{why}, and so needs a state on this machine: `--state DIR` with a folder, not a URL"),
     })
 }
 
@@ -369,4 +385,7 @@ fn miscounted() -> Error {
     Error::new(
         "a request has other rows than when it was taken: `format`, `header` or `delimiter` was changed meanwhile",
     )
+}
+fn todo_of_folder() -> Result<LogReader> {
+    Err(Error::new("todo"))
 }

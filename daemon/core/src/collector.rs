@@ -20,8 +20,14 @@ pub struct Collector {
 /// What an input whose partitions come mixed finds out about them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartitionChange {
-    /// Rows of it may come: event time waits for them. A partition that was never added counts from its first row on.
-    Added(Arc<str>),
+    /// Rows of it may come: event time waits for them. A partition that was never added counts from its first row on. No two
+    /// have the same name. The trace is whatever the input needs to find its rows once more, long afterwards.
+    Added {
+        /// Its name.
+        partition: Arc<str>,
+        /// By which [`Input::retrace`](crate::Input::retrace) finds it.
+        trace: String,
+    },
     /// No more rows of it come.
     Gone(Arc<str>),
 }

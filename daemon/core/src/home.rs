@@ -13,19 +13,22 @@ pub enum Home {
     Elsewhere,
     /// In this local folder, which is the node's own.
     Folder(PathBuf),
+    /// What a run before has done is gone through again. This is the node's folder of that run, if it is a local one: it may be
+    /// read, and another run may be writing to it.
+    Past(Option<PathBuf>),
 }
 
 impl Home {
     /// Whether another run may go on with what this one has begun.
     pub fn is_durable(&self) -> bool {
-        *self != Self::Nowhere
+        matches!(self, Self::Elsewhere | Self::Folder(_))
     }
 
-    /// The node's own folder.
+    /// The node's own folder, to write to.
     pub fn folder(&self) -> Option<&Path> {
         match self {
             Self::Folder(folder) => Some(folder),
-            Self::Nowhere | Self::Elsewhere => None,
+            Self::Nowhere | Self::Elsewhere | Self::Past(_) => None,
         }
     }
 }

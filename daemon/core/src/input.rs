@@ -1,6 +1,7 @@
 //! Inputs: where rows enter a flow.
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -70,8 +71,18 @@ pub trait Input: Send {
         Err(Error::new("this input can't be read again from where it was"))
     }
 
-    /// A durable checkpoint covers all rows before `positions`: nobody will ask for them again.
-    async fn covered(&mut self, _positions: &Positions) -> Result<()> {
+    /// Durable checkpoints cover all rows before these positions: the newest, and the oldest that is kept. No run will ask for
+    /// what lies before `newest`. What is not before `oldest` can be asked for by those who go through rows again.
+    async fn covered(&mut self, _newest: &Positions, _oldest: &Positions) -> Result<()> {
+        Ok(())
+    }
+
+    /// Rows of a run before are gone through again, and these are of a partition that it had added with this trace. Called
+    /// after `open`, of which the home was [`Home::Past`].
+    ///
+    /// # Errors
+    /// If they can't be found any more.
+    fn retrace(&mut self, _partition: &Arc<str>, _trace: &str) -> Result<()> {
         Ok(())
     }
 }

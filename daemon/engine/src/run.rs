@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -131,18 +132,20 @@ impl RunningFlow {
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|_| edge(plan.limits)).unzip();
         let fills = senders.iter().map(Sender::fill).collect();
         let phase = watch::Sender::new(Phase::Running);
-        let (visibility, keeper, beginning) = match effects {
-            Effects::None => (Visibility::None, None, Beginning::default()),
-            Effects::Commit => (Visibility::Committed, None, Beginning::default()),
+        let (visibility, keeper, beginning, homes) = match effects {
+            Effects::None => (Visibility::None, None, Beginning::default(), Homes::None),
+            Effects::Commit => (Visibility::Committed, None, Beginning::default(), Homes::None),
             Effects::Keep(keeper) => {
                 let beginning = keeper.beginning().map_err(|error| FlowError { node: None, error })?;
-                (Visibility::Committed, Some(keeper), beginning)
+                let homes = Homes::Own(keeper.clone());
+                (Visibility::Committed, Some(keeper), beginning, homes)
             }
-            Effects::Replay(replay) => (Visibility::Watched(replay.watch), None, replay.beginning),
+            Effects::Replay(replay) => {
+                (Visibility::Watched(replay.watch), None, replay.beginning, Homes::Past(replay.homes))
+            }
         };
         let durable = keeper.is_some();
-        let (coordinator, reporter) =
-            Coordinator::new(&plan, keeper.clone(), visibility, beginning.epoch, phase.clone());
+        let (coordinator, reporter) = Coordinator::new(&plan, keeper, visibility, beginning.epoch, phase.clone());
         let mut setup = Setup {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
@@ -152,7 +155,8 @@ impl RunningFlow {
             epoch_interval: plan.epoch_interval,
             coordinator,
             reporter,
-            keeper,
+            durable,
+            homes,
             beginning,
             phase: phase.clone(),
             stats: stats.clone(),
@@ -263,6 +267,24 @@ async fn coordinate(mut coordinator: Coordinator, begin: watch::Sender<bool>) ->
     coordinator.run().await
 }
 
+/// Where nodes keep what has to outlive the run.
+enum Homes {
+    None,
+    Own(Keeper),
+    /// Those of a run before: the folder that they are in, if it is a local one.
+    Past(Option<PathBuf>),
+}
+
+impl Homes {
+    fn of(&self, node: &str) -> Home {
+        match self {
+            Self::None => Home::Nowhere,
+            Self::Own(keeper) => keeper.home(node),
+            Self::Past(homes) => Home::Past(homes.as_ref().map(|homes| homes.join(node))),
+        }
+    }
+}
+
 type Task = futures::future::BoxFuture<'static, Result<Finished, Stop>>;
 
 /// What tasks are made from; every edge's ends are taken once.
@@ -276,7 +298,8 @@ struct Setup {
     epoch_interval: Duration,
     coordinator: Coordinator,
     reporter: Reporter,
-    keeper: Option<Keeper>,
+    durable: bool,
+    homes: Homes,
     beginning: Beginning,
     phase: watch::Sender<Phase>,
     stats: Arc<FlowStats>,
@@ -346,8 +369,8 @@ impl Setup {
             resume,
             passed: self.beginning.epoch,
             steps: self.beginning.decisions.of(name),
-            durable: self.keeper.is_some(),
-            home: self.keeper.as_ref().map_or(Home::Nowhere, |keeper| keeper.home(name)),
+            durable: self.durable,
+            home: self.homes.of(name),
         }
     }
 

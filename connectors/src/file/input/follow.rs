@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Input, InputPlan, PartitionChange, Parts, PlanContext, Positions, Problem, Problems, Progress, Result,
-    ResultExt, State,
+    Collector, Error, Home, Input, InputPlan, PartitionChange, Parts, PlanContext, Positions, Problem, Problems,
+    Progress, Result, ResultExt, State,
 };
 use millstream_formats::{CsvOptions, FileKind, Format, Pace, ReadOptions, Rows};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use super::FileInput;
 use super::place::Place;
 use super::tail::{Identity, Tail};
+use super::{FileInput, IfGone};
 use crate::file::find::{SourceFile, check_later, find_now};
 use crate::text;
 
@@ -50,10 +50,13 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
         source,
         folder,
         patterns,
+        if_gone: settings.if_gone,
+        given: HashSet::new(),
         files: Vec::new(),
         turn: 0,
         left: None,
         gone: Vec::new(),
+        retracing: false,
         searched: None,
         looked: Instant::now(),
     };
@@ -113,13 +116,18 @@ struct Follow {
     source: Arc<str>,
     folder: PathBuf,
     patterns: Vec<Pattern>,
+    if_gone: IfGone,
+    /// The partitions that there were, no two of which may have the same name.
+    given: HashSet<Arc<str>>,
     files: Vec<Followed>,
     /// The file that was read last.
     turn: usize,
     /// A file that has been given up with the last call: its last rows may not have been sent yet.
     left: Option<Followed>,
-    /// Files of the run before that are there no more.
+    /// Partitions of which no more rows come, which was not said yet.
     gone: Vec<Arc<str>>,
+    /// Whether rows of a run before are gone through again, so that no other files count than those of then.
+    retracing: bool,
     /// When files were searched for last, and when it was looked whether they should be.
     searched: Option<Instant>,
     looked: Instant,
@@ -127,7 +135,9 @@ struct Follow {
 
 /// A file that is followed.
 struct Followed {
-    /// The path at which it was found: the partition of its rows.
+    /// The partition of its rows: the path at which it was found, with a number if another one has had that.
+    partition: Arc<str>,
+    /// The path at which it is found now, as the user writes it.
     name: Arc<str>,
     path: PathBuf,
     tail: Tail,
@@ -139,22 +149,41 @@ struct Followed {
     moved: Option<(Instant, Option<SourceFile>)>,
 }
 
-/// A followed file at a checkpoint.
+/// A followed file at a checkpoint, or before its first row.
 #[derive(Debug, Serialize, Deserialize)]
 struct FollowedState {
+    partition: String,
     name: String,
     pattern: usize,
     identity: Identity,
     place: Place,
 }
 
-/// The state of the input: the files.
+/// The state of the input: the files, and the partitions of which no more rows come.
 const FILES: &str = "files";
+const GONE: &str = "gone";
 
 impl Followed {
     /// Whether it has lost its name, and nothing has come since for long enough. To be asked when all of it is read.
     fn is_left(&self) -> bool {
         self.moved.as_ref().is_some_and(|(since, _)| self.tail.changed().max(*since).elapsed() >= LINGER)
+    }
+
+    /// Where it is read, if the row with this position is the next.
+    fn state(&self, position: u64) -> Result<FollowedState> {
+        let place = self.tail.place(position).doing(|| format!("reading `{}`", self.name))?;
+        Ok(self.at(place))
+    }
+
+    /// What it takes to find it and its first row.
+    fn trace(&self) -> Result<String> {
+        let place = self.tail.first_place().doing(|| format!("reading `{}`", self.name))?;
+        serde_json::to_string(&self.at(place)).doing(|| "writing the trace of a file")
+    }
+
+    fn at(&self, place: Place) -> FollowedState {
+        let (partition, name) = (self.partition.to_string(), self.name.to_string());
+        FollowedState { partition, name, pattern: self.pattern, identity: self.tail.identity(), place }
     }
 
     /// Whether its path leads to something else by now, or nowhere, which is not known yet.
@@ -166,8 +195,13 @@ impl Followed {
 
 #[async_trait]
 impl Input for Follow {
+    async fn open(&mut self, home: &Home) -> Result<()> {
+        self.retracing = matches!(home, Home::Past(_));
+        Ok(())
+    }
+
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
-        self.gone.drain(..).for_each(|name| out.change_partition(PartitionChange::Gone(name)));
+        self.gone.drain(..).for_each(|partition| out.change_partition(PartitionChange::Gone(partition)));
         loop {
             if self.is_search_due() {
                 self.search(out)?;
@@ -180,50 +214,107 @@ impl Input for Follow {
     }
 
     fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {
-        let state = |file: &Followed, position: u64| -> Result<FollowedState> {
-            let place = file.tail.place(position).doing(|| format!("reading `{}`", file.name))?;
-            let (name, identity) = (file.name.to_string(), file.tail.identity());
-            Ok(FollowedState { name, pattern: file.pattern, identity, place })
-        };
         let mut files = Vec::with_capacity(self.files.len());
         for (index, file) in self.files.iter().enumerate() {
             // Only of the file that was read last can there be rows that the engine has not sent yet.
-            let sent = positions.get(&file.name).filter(|_| index == self.turn && self.left.is_none());
-            files.push(state(file, sent.copied().unwrap_or(file.read))?);
+            let sent = positions.get(&file.partition).filter(|_| index == self.turn && self.left.is_none());
+            files.push(file.state(sent.copied().unwrap_or(file.read))?);
         }
+        let mut gone: Vec<String> = self.gone.iter().map(ToString::to_string).collect();
         if let Some(left) = &self.left
-            && let Some(sent) = positions.get(&left.name).filter(|sent| **sent < left.read)
+            && let Some(sent) = positions.get(&left.partition).filter(|sent| **sent < left.read)
         {
-            files.push(state(left, *sent)?);
+            files.push(left.state(*sent)?);
+            gone.retain(|partition| **partition != *left.partition);
         }
         let mut parts = Parts::default();
         parts.put(FILES, &files)?;
+        parts.put(GONE, &gone)?;
         Ok(parts)
     }
 
-    fn restore(&mut self, _: &Positions, state: &State) -> Result<()> {
-        let known: Vec<FollowedState> = if state.has(FILES) { state.get(FILES)? } else { Vec::new() };
+    fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
+        self.given = positions.keys().cloned().collect();
+        let files: Vec<FollowedState> = if state.has(FILES) { state.get(FILES)? } else { Vec::new() };
+        let gone: Vec<String> = if state.has(GONE) { state.get(GONE)? } else { Vec::new() };
+        self.gone = gone.into_iter().map(Arc::from).collect();
         let found = self.find()?;
-        for FollowedState { name, pattern, identity, place } in known {
-            let Some(options) = self.patterns.get(pattern).map(|pattern| &pattern.options) else { continue };
-            // By now it may have another name.
-            let path = found.iter().find(|(other, ..)| *other == identity).map(|(_, file, _)| file.path.clone());
-            let (name, read): (Arc<str>, u64) = (name.as_str().into(), place.position);
-            let path = path.or_else(|| moved_to(&self.folder, &name, identity)).unwrap_or_default();
-            let tail = Tail::open_at(&path, options, identity, place).doing(|| format!("going on with `{name}`"))?;
-            match tail {
-                Some(tail) => self.files.push(Followed { name, path, tail, pattern, read, moved: None }),
-                None => self.gone.push(name),
+        for file in files {
+            self.given.insert(file.partition.as_str().into());
+            let may_be_gone = file.place.is_lost() || file.place.position == 0 || self.if_gone == IfGone::GoOn;
+            let (partition, name) = (Arc::from(file.partition.as_str()), file.name.clone());
+            match self.go_on(file, &found)? {
+                true => {}
+                false if may_be_gone => self.gone.push(partition),
+                false => return Err(is_gone(&name, positions.get(&partition).copied().unwrap_or_default())),
             }
         }
         Ok(())
     }
+
+    fn retrace(&mut self, partition: &Arc<str>, trace: &str) -> Result<()> {
+        let file: FollowedState = serde_json::from_str(trace).doing(|| format!("looking for `{partition}`"))?;
+        let name = file.name.clone();
+        match self.go_on(file, &self.find()?)? {
+            true => Ok(()),
+            false => Err(Error::new(format!(
+                "the file that was `{name}` when rows of partition `{partition}` were read is there no more: put it back into \
+                 its folder, by any name"
+            ))),
+        }
+    }
 }
 
 impl Follow {
+    /// Goes on with a file where it was read before. Returns false if it is there no more, or no longer what it was.
+    fn go_on(&mut self, file: FollowedState, found: &[(Identity, SourceFile, usize)]) -> Result<bool> {
+        let Some(options) = self.patterns.get(file.pattern).map(|pattern| &pattern.options) else { return Ok(false) };
+        let (name, read): (Arc<str>, u64) = (file.name.as_str().into(), file.place.position);
+        let doing = || format!("going on with `{name}`");
+        for path in self.candidates(&file, found) {
+            let Some(tail) = Tail::open_at(&path, options, file.place.clone()).doing(doing)? else { continue };
+            let (partition, pattern) = (file.partition.as_str().into(), file.pattern);
+            let moved = self.retracing.then(|| (Instant::now(), None)).filter(|_| path != self.folder.join(&*name));
+            self.files.push(Followed { partition, name, path, tail, pattern, read, moved });
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Where a file may be by now: by what it is; or by what is in it, after it was copied or unpacked.
+    fn candidates(&self, file: &FollowedState, found: &[(Identity, SourceFile, usize)]) -> Vec<PathBuf> {
+        let own = self.folder.join(&file.name);
+        let mut beside: Vec<_> = own.parent().into_iter().flat_map(files_in).collect();
+        beside.sort_by_key(|(path, _)| (*path != own, path.clone()));
+        let all = found.iter().map(|(identity, file, _)| (file.path.clone(), *identity)).chain(beside);
+        let (mut same, mut others) = (Vec::new(), Vec::new());
+        for (path, identity) in all {
+            let is_known = self.files.iter().any(|known| known.tail.identity() == identity);
+            match identity == file.identity {
+                true => same.push(path),
+                false if file.place.is_telling() && !is_known => others.push(path),
+                false => {}
+            }
+        }
+        same.extend(others);
+        same
+    }
+
+    /// A name for the rows of a file that is found at this path.
+    fn partition(&mut self, name: &Arc<str>) -> Arc<str> {
+        let numbered = (2..).map(|number: u64| Arc::from(format!("{name}#{number}")));
+        let mut names = std::iter::once(name.clone()).chain(numbered);
+        let partition = names.find(|name| !self.given.contains(name)).unwrap_or_else(|| name.clone());
+        self.given.insert(partition.clone());
+        partition
+    }
+
     /// Whether files must be searched for: now and then, and as soon as one has lost its name, so that its successor is
     /// opened before it loses its own.
     fn is_search_due(&mut self) -> bool {
+        if self.retracing {
+            return false;
+        }
         let Some(searched) = self.searched else { return true };
         if self.looked.elapsed() < LOOK {
             return false;
@@ -254,38 +345,49 @@ impl Follow {
             let name = file.name.clone();
             let named = || format!("reading `{name}`");
             let mut rows = Rows::default();
-            if !file.tail.next(&mut rows).doing(named)? {
-                if !file.is_left() {
-                    continue;
-                }
-                self.leave(&mut rows, out).doing(named)?;
-            } else {
-                file.read = file.tail.read();
+            let has_rows = file.tail.next(&mut rows).doing(named)?;
+            file.read = file.tail.read();
+            if file.tail.take_emptied() {
+                self.begin_anew(out)?;
             }
-            rows.send(&self.source, &name, out);
+            let file = &self.files[self.turn];
+            let partition = file.partition.clone();
+            match has_rows {
+                true => {}
+                false if file.is_left() => self.leave(&mut rows).doing(named)?,
+                false => continue,
+            }
+            rows.send(&self.source, &partition, out);
             return Ok(true);
         }
         Ok(false)
     }
 
-    /// Follows the file by its new name, or gives it up. Another one may have waited for its name.
-    fn leave(&mut self, rows: &mut Rows, out: &mut Collector) -> Result<()> {
+    /// What comes from the file that is read now are other rows than before.
+    fn begin_anew(&mut self, out: &mut Collector) -> Result<()> {
+        let name = self.files[self.turn].name.clone();
+        let partition = self.partition(&name);
         let file = &mut self.files[self.turn];
-        let left = file.name.clone();
-        out.change_partition(PartitionChange::Gone(left.clone()));
+        let before = std::mem::replace(&mut file.partition, partition.clone());
+        let trace = file.trace()?;
+        out.change_partition(PartitionChange::Gone(before));
+        out.change_partition(PartitionChange::Added { partition, trace });
+        Ok(())
+    }
+
+    /// Follows the file by its new name, or gives it up. Another one may have waited for its name.
+    fn leave(&mut self, rows: &mut Rows) -> Result<()> {
+        let file = &mut self.files[self.turn];
         match file.moved.take() {
-            Some((_, Some(found))) => {
-                out.change_partition(PartitionChange::Added(found.name.clone()));
-                (file.name, file.path) = (found.name, found.path);
-            }
+            Some((_, Some(found))) => (file.name, file.path) = (found.name, found.path),
             _ => {
                 file.tail.end(rows)?;
                 file.read = file.tail.read();
-                self.left = Some(self.files.remove(self.turn));
+                let left = self.files.remove(self.turn);
+                // Not before its last rows.
+                self.gone.push(left.partition.clone());
+                self.left = Some(left);
             }
-        }
-        if self.files.iter().any(|file| file.name == left) {
-            out.change_partition(PartitionChange::Added(left));
         }
         self.searched = None;
         Ok(())
@@ -306,7 +408,6 @@ impl Follow {
             };
         }
         let mut known: HashSet<Identity> = self.files.iter().map(|file| file.tail.identity()).collect();
-        let mut taken: HashSet<Arc<str>> = self.files.iter().map(|file| file.name.clone()).collect();
         for (identity, SourceFile { name, path }, pattern) in found {
             if known.contains(&identity) {
                 continue;
@@ -317,10 +418,11 @@ impl Follow {
                 continue;
             };
             if known.insert(tail.identity()) {
-                if taken.insert(name.clone()) {
-                    out.change_partition(PartitionChange::Added(name.clone()));
-                }
-                self.files.push(Followed { name, path, tail, pattern, read: 0, moved: None });
+                let partition = self.partition(&name);
+                let file = Followed { partition, name, path, tail, pattern, read: 0, moved: None };
+                let (partition, trace) = (file.partition.clone(), file.trace()?);
+                out.change_partition(PartitionChange::Added { partition, trace });
+                self.files.push(file);
             }
         }
         Ok(())
@@ -344,13 +446,25 @@ impl Follow {
     }
 }
 
-/// Where a file is now that had a name, if it is still in the same folder: what a rotation has renamed is not found by the
-/// pattern any more.
-fn moved_to(folder: &Path, name: &str, identity: Identity) -> Option<PathBuf> {
-    let path = folder.join(name);
-    let entries = std::fs::read_dir(path.parent()?).ok()?.flatten();
-    let is_it = |entry: &std::fs::DirEntry| entry.metadata().is_ok_and(|found| Identity::of(&found) == identity);
-    entries.into_iter().find(is_it).map(|entry| entry.path())
+/// The files in a folder that are not packed, and what they are: what a rotation has renamed is not found by the pattern any
+/// more.
+fn files_in(folder: &Path) -> Vec<(PathBuf, Identity)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let file = |entry: std::fs::DirEntry| {
+        let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let is_packed = FileKind::of(&*entry.file_name().to_string_lossy()).compression.is_some();
+        (!is_packed).then(|| (entry.path(), Identity::of(&metadata)))
+    };
+    entries.filter_map(file).collect()
+}
+
+/// Why the flow does not go on.
+fn is_gone(name: &str, rows: u64) -> Error {
+    Error::new(format!(
+        "`{name}`, of which {rows} rows were read, is there no more: it was removed, packed, emptied or moved to another folder, \
+         and what had come to it since would be missing. Put it back into its folder, by any name; or go on without it, with \
+         `if_gone = \"go_on\"`"
+    ))
 }
 
 #[cfg(test)]

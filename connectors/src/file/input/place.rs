@@ -19,11 +19,17 @@ pub struct Place {
     pub position: u64,
     /// How many bytes of the file are sampled, and the hashes of the first and the last of them.
     bytes: u64,
-    beginning: [u8; 32],
-    end: [u8; 32],
+    beginning: String,
+    end: String,
 }
 
 impl Place {
+    /// The place before the first row of a file. Of its bytes those that are there already are compared later.
+    pub fn first(file: &File) -> Result<Self> {
+        let bytes = file.metadata()?.len().min(SAMPLE);
+        Self::new(file, Some(bytes), Mark::default(), 0)
+    }
+
     /// The place in a file whose next row has this position. Of text `read` bytes have been read, which are compared later.
     pub fn new(file: &File, read: Option<u64>, mark: Mark, position: u64) -> Result<Self> {
         // Of packed files and those with columns, the whole file has to be the same.
@@ -33,7 +39,17 @@ impl Place {
 
     /// A place that is there no more.
     pub fn lost(mark: Mark, position: u64) -> Self {
-        Self { mark, position, bytes: u64::MAX, beginning: [0; 32], end: [0; 32] }
+        Self { mark, position, bytes: u64::MAX, beginning: String::new(), end: String::new() }
+    }
+
+    /// Whether it is known to be there no more.
+    pub fn is_lost(&self) -> bool {
+        self.bytes == u64::MAX
+    }
+
+    /// Whether anything of the file was read, by which it can be told from others.
+    pub fn is_telling(&self) -> bool {
+        self.bytes > 0 && !self.is_lost()
     }
 
     /// Checks that a file is the one in which the place was.
@@ -53,13 +69,13 @@ impl Place {
     }
 }
 
-fn last_sample(file: &File, bytes: u64) -> Result<[u8; 32]> {
+fn last_sample(file: &File, bytes: u64) -> Result<String> {
     sample(file, bytes.saturating_sub(SAMPLE), bytes)
 }
 
 /// The hash of the bytes from a place on, at most so many, and none at `end` or behind it.
-fn sample(file: &File, start: u64, end: u64) -> Result<[u8; 32]> {
+fn sample(file: &File, start: u64, end: u64) -> Result<String> {
     let mut bytes = vec![0; SAMPLE.min(end - start) as usize];
     file.read_exact_at(&mut bytes, start)?;
-    Ok(*blake3::hash(&bytes).as_bytes())
+    Ok(blake3::hash(&bytes).to_hex().to_string())
 }

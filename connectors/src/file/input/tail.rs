@@ -53,6 +53,8 @@ pub struct Tail {
     changed: Instant,
     /// Whether the reader has nothing more of what was reached.
     drained: bool,
+    /// Whether it was emptied, and what comes is of other rows.
+    emptied: bool,
     /// The place before the rows that came last.
     before: Mark,
     /// Where a run before was, until the file is read from there.
@@ -86,6 +88,7 @@ impl Tail {
             looked_at: None,
             changed: Instant::now(),
             drained: true,
+            emptied: false,
             before: Mark::default(),
             resume: None,
             first: 0,
@@ -93,15 +96,17 @@ impl Tail {
     }
 
     /// Opens a file in which a run before was at a place; `None` if it has gone, or another one has its name.
-    pub fn open_at(path: &Path, options: &ReadOptions, identity: Identity, place: Place) -> Result<Option<Self>> {
-        let Some(mut tail) = Self::open(path, options)?.filter(|tail| tail.identity == identity) else {
+    pub fn open_at(path: &Path, options: &ReadOptions, place: Place) -> Result<Option<Self>> {
+        let Some(mut tail) = Self::open(path, options)?.filter(|tail| place.check(&tail.file).is_ok()) else {
             return Ok(None);
         };
-        // If it was emptied since, it is read from its beginning, as it would have been.
-        if place.check(&tail.file).is_ok() {
-            tail.resume = Some(place);
-        }
+        tail.resume = (place.position > 0 || place.mark.offset > 0).then_some(place);
         Ok(Some(tail))
+    }
+
+    /// The place before its first row.
+    pub fn first_place(&self) -> Result<Place> {
+        Place::first(&self.file)
     }
 
     /// The place of the row with this position, which is one of those that came last, or the next.
@@ -126,6 +131,11 @@ impl Tail {
     /// The position behind the rows that were read.
     pub fn read(&self) -> u64 {
         self.reader.as_ref().map(|reader| reader.mark().position).unwrap_or_default()
+    }
+
+    /// Whether it was emptied since this was asked last, so that rows have come from its beginning since.
+    pub fn take_emptied(&mut self) -> bool {
+        std::mem::take(&mut self.emptied)
     }
 
     /// When a change of the file was seen last.
@@ -211,6 +221,7 @@ impl Tail {
 
     /// The file was emptied. A row that was not whole is lost with the rest of it.
     fn begin_anew(&mut self) {
+        self.emptied |= self.read() > 0 || self.resume.is_some();
         self.reader = None;
         (self.resume, self.first) = (None, 0);
         self.reach = Arc::default();

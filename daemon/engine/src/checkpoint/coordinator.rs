@@ -16,12 +16,21 @@ use super::schedule::{Interval, Schedule};
 use crate::plan::{Plan, PlannedNode};
 use crate::task::{Phase, reached};
 
+/// The borders of the durable checkpoints.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Covered {
+    /// The newest.
+    pub newest: Epoch,
+    /// The oldest that is kept.
+    pub oldest: Epoch,
+}
+
 /// The ways of nodes to the coordinator.
 #[derive(Clone)]
 pub struct Reporter {
     schedule: Arc<Schedule>,
     reports: mpsc::UnboundedSender<Report>,
-    covered: watch::Receiver<Epoch>,
+    covered: watch::Receiver<Covered>,
     history: Arc<History>,
 }
 
@@ -81,8 +90,8 @@ impl Reporter {
         let _ = self.reports.send(Report { place, border, entry, snapshot, steps });
     }
 
-    /// The last border that a durable checkpoint covers.
-    pub fn covered(&self) -> watch::Receiver<Epoch> {
+    /// What durable checkpoints cover.
+    pub fn covered(&self) -> watch::Receiver<Covered> {
         self.covered.clone()
     }
 }
@@ -145,7 +154,7 @@ pub struct Coordinator {
     interval: Interval,
     schedule: Arc<Schedule>,
     reports: mpsc::UnboundedReceiver<Report>,
-    covered: watch::Sender<Epoch>,
+    covered: watch::Sender<Covered>,
     history: Arc<History>,
     phase: watch::Sender<Phase>,
     /// The checkpoint that is under way.
@@ -186,7 +195,7 @@ impl Coordinator {
         };
         let schedule = Arc::new(Schedule::new(interval, passed));
         let (sender, reports) = mpsc::unbounded_channel();
-        let (covered, covers) = watch::channel(Epoch::default());
+        let (covered, covers) = watch::channel(Covered::default());
         let history = Arc::new(History::of(plan));
         let reporter =
             Reporter { schedule: schedule.clone(), reports: sender, covered: covers, history: history.clone() };
@@ -243,7 +252,7 @@ impl Coordinator {
             commit(&mut self.nodes[place], staged).await.map_err(|error| (Some(place), error))?;
             crash::point("recovery-after-commit");
         }
-        settled(keeper).await
+        settled(keeper).await.map(|_| ())
     }
 
     /// Takes checkpoints until the flow has come to its end, is stopped, or fails.
@@ -359,9 +368,8 @@ impl Coordinator {
             committed.push(place);
         }
         let Some(keeper) = &self.keeper else { return Ok(()) };
-        settled(keeper).await?;
-        // An error means that no input is left that wants to know.
-        self.covered.send_replace(border.epoch);
+        let oldest = settled(keeper).await?;
+        self.covered.send_replace(Covered { newest: border.epoch, oldest });
         let mut borders = self.history.borders();
         *borders = borders.split_off(&(border.epoch, 0));
         Ok(())
@@ -479,8 +487,8 @@ async fn commit(node: &mut Node, staged: State) -> Result<()> {
     committed
 }
 
-/// Everything that the last checkpoint had staged is visible.
-async fn settled(keeper: &Keeper) -> Result<(), Failure> {
+/// Everything that the last checkpoint had staged is visible. Returns the border of the oldest checkpoint that is kept.
+async fn settled(keeper: &Keeper) -> Result<Epoch, Failure> {
     let keeper = keeper.clone();
     let settled = tokio::task::spawn_blocking(move || keeper.settled()).await;
     settled.doing(|| "removing old checkpoints").and_then(|settled| settled).map_err(|error| (None, error))

@@ -34,8 +34,8 @@ pub enum InputStep {
     Border,
     /// It no longer waited for these partitions.
     Idle(Vec<String>),
-    /// It found a partition of which rows may come.
-    Added(String),
+    /// It found a partition of which rows may come, and this trace of it.
+    Added(String, String),
     /// It found that no more rows of a partition come.
     Gone(String),
 }

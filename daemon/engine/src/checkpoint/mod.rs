@@ -18,9 +18,9 @@ mod resume;
 mod schedule;
 mod vault;
 
-pub use coordinator::{Coordinator, Reporter, Settled, Visibility, Watcher};
+pub use coordinator::{Coordinator, Covered, Reporter, Settled, Visibility, Watcher};
 pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
 pub use manifest::{ClockState, Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey};
-pub use resume::{Beginning, Keeper, KeeperOptions, NodeResume, Replay, flows};
+pub use resume::{Beginning, Keeper, KeeperOptions, NodeResume, Replay, flows, homes};
 pub use schedule::{Interval, Schedule};
 pub use vault::Vault;

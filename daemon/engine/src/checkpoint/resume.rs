@@ -74,6 +74,8 @@ impl Beginning {
 pub struct Replay {
     /// Where it begins.
     pub beginning: Beginning,
+    /// The folder with the folders of nodes, if the state is local.
+    pub homes: Option<PathBuf>,
     /// Looks at what nodes stage.
     pub watch: Watcher,
 }
@@ -112,10 +114,11 @@ impl Keeper {
     /// If another process runs the flow, and for the reasons of [`Keeper::open`].
     pub fn open_folder(plan: &Plan, folder: &Path, options: &KeeperOptions) -> Result<Self> {
         let own = folder.join(&plan.flow);
+        let homes = homes(folder, &plan.flow);
         let lock = Lock::take(&own, &plan.flow)?;
         let vault = Vault::new(Arc::new(LocalStore::new(folder)), &plan.flow, folder.display().to_string());
         let keeper = Self::open(plan, vault, options)?;
-        Ok(Self { homes: Some(own.join("nodes")), _lock: Some(Arc::new(lock)), ..keeper })
+        Ok(Self { homes: Some(homes), _lock: Some(Arc::new(lock)), ..keeper })
     }
 
     /// Takes over the state of a flow, or begins one. A former owner notices it at its next checkpoint.
@@ -140,7 +143,7 @@ impl Keeper {
 
     /// Whether there is nothing left to do.
     pub fn is_done(&self) -> bool {
-        self.lock().manifest.then == name(Then::End)
+        has_ended(&self.lock().manifest)
     }
 
     /// The number of the last checkpoint.
@@ -241,14 +244,15 @@ impl Keeper {
         state.parts().map(piece).collect()
     }
 
-    /// Everything that the last checkpoint had staged is visible: remembers that, and removes what is too old.
-    pub fn settled(&self) -> Result<()> {
+    /// Everything that the last checkpoint had staged is visible: remembers that, and removes what is too old. Returns the
+    /// border of the oldest checkpoint that is kept.
+    pub fn settled(&self) -> Result<Epoch> {
         let number = self.number();
         self.vault.mark_committed(number)?;
         crash::point("marked-committed");
-        self.vault.collect(number, self.keep)?;
+        let oldest = self.vault.collect(number, self.keep)?;
         crash::point("collected");
-        Ok(())
+        Ok(oldest)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -262,19 +266,31 @@ impl std::fmt::Debug for Keeper {
     }
 }
 
+/// The folder with the folders of the nodes of a flow, by the local folder with its state.
+pub fn homes(folder: &Path, flow: &str) -> PathBuf {
+    folder.join(flow).join("nodes")
+}
+
 /// Becomes the owner: creates the next manifest before anything else is touched.
 fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last> {
-    // What can't be read again begins anew in every run.
-    let anew: BTreeSet<_> = options.resets.iter().cloned().chain(plan.unreplayable_inputs()).collect();
     loop {
         let mut before = vault.latest()?;
-        if let Some((manifest, _)) = &mut before {
+        let mut anew = anew(plan, options);
+        if let Some((manifest, checksum)) = &mut before {
             let is_visible = vault.committed()? >= Some(manifest.number);
+            check_resets(manifest, plan, options, is_visible)?;
+            if is_visible && has_ended(manifest) {
+                check_nothing_more_comes(plan)?;
+                return Ok(Last { manifest: manifest.clone(), checksum: checksum.clone() });
+            }
             if is_visible {
                 forget_visible(manifest, plan);
             }
+            if has_ended(manifest) {
+                // All that is left to do is to make visible what was decided.
+                anew.clear();
+            }
             check_fingerprint(manifest, options)?;
-            check_resets(manifest, plan, options, is_visible)?;
             check_nodes(manifest, plan, &anew)?;
         }
         let manifest = own(plan, before, &anew, options);
@@ -282,6 +298,27 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
             return Ok(Last { manifest, checksum });
         }
         // The owner has written one more checkpoint meanwhile, which is the one to go on from.
+    }
+}
+
+/// The nodes that begin anew. What can't be read again does so in every run.
+fn anew(plan: &Plan, options: &KeeperOptions) -> BTreeSet<String> {
+    options.resets.iter().cloned().chain(plan.unreplayable_inputs()).collect()
+}
+
+/// Whether all inputs had come to their end.
+fn has_ended(manifest: &Manifest) -> bool {
+    manifest.then == name(Then::End)
+}
+
+/// A flow that has ended takes no more rows, and whoever sends them must not believe so.
+fn check_nothing_more_comes(plan: &Plan) -> Result<()> {
+    match plan.unreplayable_inputs().first() {
+        Some(input) => Err(Error::new(format!(
+            "the flow has come to its end before, and rows that come to input `{input}` now would not count; to run it \
+             again, take another state folder"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -399,7 +436,7 @@ fn check_resets(manifest: &Manifest, plan: &Plan, options: &KeeperOptions, is_vi
         }
     }
     match options.resets.first() {
-        Some(node) if manifest.then == name(Then::End) => Err(Error::new(format!(
+        Some(node) if has_ended(manifest) => Err(Error::new(format!(
             "`--reset {node}`: the flow has come to its end, so that no more rows would come; to run it from the start, \
              remove its state"
         ))),

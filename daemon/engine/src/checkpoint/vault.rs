@@ -181,16 +181,19 @@ impl Vault {
 
     /// Removes all but the last `keep` manifests up to number `latest`, and what only those referred to.
     ///
-    /// Nothing if that one is not the newest: then somebody else owns the flow, and may need any of it.
-    pub fn collect(&self, latest: u64, keep: usize) -> Result<()> {
+    /// Nothing if that one is not the newest: then somebody else owns the flow, and may need any of it. Returns the border of
+    /// the oldest one that is kept.
+    pub fn collect(&self, latest: u64, keep: usize) -> Result<Epoch> {
         let numbers = self.numbers()?;
         if numbers.last() != Some(&latest) {
-            return Ok(());
+            return Ok(Epoch::default());
         }
         let (old, kept) = numbers.split_at(numbers.len().saturating_sub(keep.max(1)));
-        let mut needed = BTreeSet::new();
+        let (mut needed, mut oldest) = (BTreeSet::new(), None);
         for number in kept {
-            needed.extend(blobs(&self.manifest(*number)?.0));
+            let (manifest, _) = self.manifest(*number)?;
+            oldest.get_or_insert(manifest.epoch);
+            needed.extend(blobs(&manifest));
         }
         for number in old {
             self.store.delete(&self.manifest_key(*number))?;
@@ -210,7 +213,7 @@ impl Vault {
                 self.store.delete(&key)?;
             }
         }
-        Ok(())
+        Ok(oldest.unwrap_or_default())
     }
 
     /// What messages call the place.

@@ -92,11 +92,13 @@ impl Clock {
     pub fn change(&mut self, change: PartitionChange) {
         match change {
             PartitionChange::Gone(name) => self.partitions.retain(|known| known.name != name),
-            PartitionChange::Added(name) if self.partitions.iter().all(|known| known.name != name) => {
+            PartitionChange::Added { partition: name, .. }
+                if self.partitions.iter().all(|known| known.name != name) =>
+            {
                 let seen = Instant::now();
                 self.partitions.push(Partition { name, latest: None, rows: 0, seen, idle: false });
             }
-            PartitionChange::Added(_) => {}
+            PartitionChange::Added { .. } => {}
         }
     }
 
@@ -151,6 +153,10 @@ mod tests {
         Clock::new(PlannedTime { column: 0, lateness: 5_000_000, watermark_rows: 3, idle, interleaved })
     }
 
+    fn added(partition: &str) -> PartitionChange {
+        PartitionChange::Added { partition: partition.into(), trace: String::new() }
+    }
+
     fn pass(clock: &mut Clock, partition: &str, seconds: &[u32]) -> Option<Watermark> {
         let lines: String = seconds.iter().map(|second| format!("\n1970-01-01T00:00:{second:02}Z")).collect();
         clock.pass(&partition.into(), &table(&format!("at:timestamp{lines}")));
@@ -185,7 +191,7 @@ mod tests {
     async fn partitions_that_are_there_are_waited_for_until_they_have_rows_or_are_gone() {
         let mut clock = clock(true, Some(Duration::from_secs(60)));
         for name in ["a", "b", "c", "a"] {
-            clock.change(PartitionChange::Added(name.into()));
+            clock.change(added(name));
         }
         assert_eq!(pass(&mut clock, "a", &[30]), None, "`b` and `c` may have earlier rows");
         assert_eq!(pass(&mut clock, "b", &[20]), None);
@@ -193,7 +199,7 @@ mod tests {
         assert_eq!(clock.advance(), at(15));
         clock.change(PartitionChange::Gone("b".into()));
         assert_eq!(clock.advance(), at(25));
-        clock.change(PartitionChange::Added("d".into()));
+        clock.change(added("d"));
         tokio::time::advance(Duration::from_secs(59)).await;
         assert_eq!(pass(&mut clock, "a", &[40]), None);
         tokio::time::sleep_until(clock.idle_at().expect("d")).await;

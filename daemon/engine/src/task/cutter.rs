@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::keeping::is_last;
 use super::{Clock, Keeping, Phase, Ports, Stop};
-use crate::checkpoint::{InputStep, NodeEntry, NodePhase, Notes, Steps};
+use crate::checkpoint::{Covered, InputStep, NodeEntry, NodePhase, Notes, Steps};
 use crate::gate::Gate;
 
 /// Where the epochs of an input end.
@@ -39,8 +39,8 @@ pub struct Cutter<'a> {
     clock: Option<Clock>,
     /// How far each partition has been sent.
     positions: Positions,
-    /// How far it had been at checkpoints that are not durable yet.
-    uncovered: VecDeque<(Epoch, Positions)>,
+    /// How far it had been at checkpoints: those that are kept, and those that are not durable yet.
+    checkpoints: VecDeque<(Epoch, Positions)>,
     /// What time has decided since the last checkpoint, if the input is live.
     notes: Notes<InputStep>,
 }
@@ -65,7 +65,7 @@ impl<'a> Cutter<'a> {
             due: None,
             clock,
             positions: Positions::new(),
-            uncovered: VecDeque::new(),
+            checkpoints: VecDeque::new(),
             notes: if keeping.durable && is_live { Notes::taken() } else { Notes::default() },
         }
     }
@@ -138,16 +138,16 @@ impl<'a> Cutter<'a> {
         crash::point("input-reported");
     }
 
-    /// Tells the input what a durable checkpoint covers.
-    pub async fn covered(&mut self, input: &mut dyn Input, epoch: Epoch) -> Result<(), Stop> {
-        let mut last = None;
-        while self.uncovered.front().is_some_and(|(border, _)| *border <= epoch) {
-            last = self.uncovered.pop_front();
-        }
-        match last {
-            Some((_, positions)) => Ok(input.covered(&positions).await?),
-            None => Ok(()),
-        }
+    /// Tells the input what durable checkpoints cover.
+    pub async fn covered(&mut self, input: &mut dyn Input, covered: Covered) -> Result<(), Stop> {
+        let until = |epoch: Epoch| self.checkpoints.iter().rposition(|(border, _)| *border <= epoch);
+        let Some(newest) = until(covered.newest) else { return Ok(()) };
+        let oldest = until(covered.oldest);
+        let unknown = Positions::new();
+        let kept = oldest.map_or(&unknown, |oldest| &self.checkpoints[oldest].1);
+        input.covered(&self.checkpoints[newest].1, kept).await?;
+        self.checkpoints.drain(..oldest.unwrap_or(0));
+        Ok(())
     }
 
     /// Sends a batch, and takes those of the refused rows out of `failed` that lie before a cut in it.
@@ -183,11 +183,11 @@ impl<'a> Cutter<'a> {
 
     pub fn change_partition(&mut self, change: PartitionChange) {
         match &change {
-            PartitionChange::Added(partition) => self.notes.step(|| InputStep::Added(partition.to_string())),
-            PartitionChange::Gone(partition) => {
-                self.notes.step(|| InputStep::Gone(partition.to_string()));
-                self.positions.remove(partition);
+            PartitionChange::Added { partition, trace } => {
+                self.notes.step(|| InputStep::Added(partition.to_string(), trace.clone()));
             }
+            // Its position stays: models have learned of its rows.
+            PartitionChange::Gone(partition) => self.notes.step(|| InputStep::Gone(partition.to_string())),
         }
         if let Some(clock) = &mut self.clock {
             clock.change(change);
@@ -211,7 +211,7 @@ impl<'a> Cutter<'a> {
         if let Some(border) = wanted {
             let state = input.snapshot(&self.positions)?;
             self.report(Some(border), state);
-            self.uncovered.push_back((self.epoch, self.positions.clone()));
+            self.checkpoints.push_back((self.epoch, self.positions.clone()));
         }
         self.ports.broadcast(Message::Barrier(self.epoch)).await?;
         crash::point("barrier-sent");

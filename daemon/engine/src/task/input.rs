@@ -49,8 +49,8 @@ pub async fn run_input(
             biased;
             () = reached(&mut phase, last_phase) => return cutter.end(&phase).await,
             Ok(()) = covered.changed() => {
-                let epoch = *covered.borrow_and_update();
-                cutter.covered(input.as_mut(), epoch).await?;
+                let now = *covered.borrow_and_update();
+                cutter.covered(input.as_mut(), now).await?;
                 continue;
             }
             due = cutter.due() => {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Batch, Collector, Error, FailedRow, Input, PartitionChange, Result};
+use millstream_core::{Batch, Collector, Error, FailedRow, Input, PartitionChange, Progress, Result};
 use tokio::time::timeout;
 
 use super::Stop;
@@ -19,17 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn run_script(
     input: &mut dyn Input,
     cutter: &mut Cutter<'_>,
-    script: VecDeque<InputStep>,
+    mut script: VecDeque<InputStep>,
     out: &mut Collector,
 ) -> Result<(), Stop> {
     let mut waiting: HashMap<Arc<str>, Waiting> = HashMap::new();
-    for step in script {
+    while let Some(step) = script.pop_front() {
         match step {
             InputStep::Rows(partition, to) => {
                 let partition: Arc<str> = partition.into();
+                let mut progress = Progress::More;
                 while waiting.get(&partition).is_none_or(|rows| rows.end < to) {
+                    if progress == Progress::End {
+                        return Err(gone(&partition, to).into());
+                    }
                     let next = timeout(PATIENCE, input.next(out)).await;
-                    next.map_err(|_| gone(&partition, to))??;
+                    progress = next.map_err(|_| gone(&partition, to))??;
                     // They are told by the script, too.
                     out.take_partitions();
                     sort(out, &mut waiting);
@@ -43,7 +47,14 @@ pub async fn run_script(
             }
             InputStep::Border => cutter.end_epoch(input).await?,
             InputStep::Idle(partitions) => cutter.fall_idle(&partitions).await?,
-            InputStep::Added(partition) => cutter.change_partition(PartitionChange::Added(partition.into())),
+            InputStep::Added(partition, trace) => {
+                let partition: Arc<str> = partition.into();
+                // Of those without rows nothing need be left.
+                if script.iter().any(|step| matches!(step, InputStep::Rows(of, _) if **of == *partition)) {
+                    input.retrace(&partition, &trace)?;
+                }
+                cutter.change_partition(PartitionChange::Added { partition, trace });
+            }
             InputStep::Gone(partition) => {
                 waiting.remove(partition.as_str());
                 cutter.change_partition(PartitionChange::Gone(partition.into()));

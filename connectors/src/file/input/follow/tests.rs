@@ -56,6 +56,24 @@ impl Followed {
         self.out.take(0).map(row).collect()
     }
 
+    /// The partitions that have come and gone.
+    fn partitions(&mut self) -> Vec<String> {
+        let text = |change: PartitionChange| match change {
+            PartitionChange::Added { partition, .. } => format!("+{partition}"),
+            PartitionChange::Gone(partition) => format!("-{partition}"),
+        };
+        self.out.take_partitions().into_iter().map(text).collect()
+    }
+
+    /// The partitions that have come, and their traces.
+    fn traces(&mut self) -> Vec<(Arc<str>, String)> {
+        let trace = |change| match change {
+            PartitionChange::Added { partition, trace } => Some((partition, trace)),
+            PartitionChange::Gone(_) => None,
+        };
+        self.out.take_partitions().into_iter().filter_map(trace).collect()
+    }
+
     async fn rows(&mut self) -> Vec<(String, u64, String)> {
         self.rows_in(10).await
     }
@@ -69,7 +87,7 @@ impl Followed {
     /// The rows that come to a run that goes on from there.
     async fn go_on(&mut self, settings: &str, state: &State) -> Vec<(String, u64, String)> {
         self.input = Self::input(settings, self.folder.path());
-        self.input.restore(&Positions::new(), state).unwrap();
+        self.input.restore(&Positions::from([("a.ndjson".into(), 1)]), state).unwrap();
         self.out = Collector::new(1);
         self.rows().await
     }
@@ -118,18 +136,17 @@ async fn a_file_that_was_renamed_is_read_to_its_end_before_the_new_one() {
     followed.rename("a.ndjson", "a.ndjson.1");
     followed.append("a.ndjson", "{\"n\": 10}\n");
     followed.append("a.ndjson.1", "{\"n\": 2}\n{\"n\": 3}");
-    let expected = [("a.ndjson", 1, "2"), ("a.ndjson", 2, "3"), ("a.ndjson", 0, "10")];
+    let expected = [("a.ndjson", 1, "2"), ("a.ndjson", 2, "3"), ("a.ndjson#2", 0, "10")];
     assert_eq!(followed.rows().await, rows(expected));
     followed.append("a.ndjson.1", "{\"n\": 4}\n");
     followed.append("a.ndjson", "{\"n\": 11}\n");
-    assert_eq!(followed.rows().await, rows([("a.ndjson", 1, "11")]), "the old one was given up");
+    assert_eq!(followed.rows().await, rows([("a.ndjson#2", 1, "11")]), "the old one was given up");
     fs::remove_file(followed.folder.path().join("a.ndjson")).unwrap();
     assert_eq!(followed.rows().await, []);
     followed.append("a.ndjson", "{\"n\": 20}\n");
-    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "20")]));
-    let (added, gone) = (PartitionChange::Added("a.ndjson".into()), PartitionChange::Gone("a.ndjson".into()));
-    let expected = [&added, &gone, &added, &gone, &added].map(Clone::clone);
-    assert_eq!(followed.out.take_partitions(), expected);
+    assert_eq!(followed.rows().await, rows([("a.ndjson#3", 0, "20")]));
+    let expected = ["+a.ndjson", "+a.ndjson#2", "-a.ndjson", "-a.ndjson#2", "+a.ndjson#3"];
+    assert_eq!(followed.partitions(), expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +162,8 @@ async fn files_that_follow_each_other_quickly_are_read_in_their_order() {
         followed.rename("a.ndjson", &format!("{file}.old"));
     }
     let found = followed.rows().await;
-    let expected = [0, 1, 2, 3, 4].map(|file: u64| ("a.ndjson".to_owned(), 0, file.to_string()));
+    let name = |file: u64| if file == 0 { "a.ndjson".to_owned() } else { format!("a.ndjson#{}", file + 1) };
+    let expected = [0, 1, 2, 3, 4].map(|file| (name(file), 0, file.to_string()));
     assert_eq!(found, expected);
 }
 
@@ -167,16 +185,16 @@ async fn a_file_that_is_found_under_another_name_is_followed_by_it() {
     assert_eq!(followed.rows().await, rows([("a", 0, "1")]));
     followed.rename("a", "a.1");
     followed.append("a", "{\"n\": 10}\n");
-    assert_eq!(followed.rows().await, rows([("a", 0, "10")]), "nothing is read twice");
+    assert_eq!(followed.rows().await, rows([("a#2", 0, "10")]), "nothing is read twice");
     followed.rename("a.1", "a.2");
     followed.rename("a", "a.1");
     followed.append("a.2", "{\"n\": 2}\n");
-    assert_eq!(followed.rows_in(60).await, rows([("a.1", 1, "2")]));
+    assert_eq!(followed.rows_in(60).await, rows([("a", 1, "2")]));
     followed.append("a.2", "{\"n\": 3}\n");
     followed.append("a.1", "{\"n\": 11}\n");
     let mut found = followed.rows().await;
     found.sort();
-    assert_eq!(found, rows([("a.1", 1, "11"), ("a.2", 2, "3")]));
+    assert_eq!(found, rows([("a", 2, "3"), ("a#2", 1, "11")]));
     assert!(followed.out.take_failed().is_empty());
 }
 
@@ -188,10 +206,11 @@ async fn a_file_that_was_emptied_is_read_from_its_beginning() {
     followed.empty("a.ndjson");
     assert_eq!(followed.rows().await, []);
     followed.append("a.ndjson", "{\"n\": 3}\n");
-    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "3")]));
+    assert_eq!(followed.rows().await, rows([("a.ndjson#2", 0, "3")]));
     followed.empty("a.ndjson");
     followed.append("a.ndjson", "{\"n\": 4}\n{\"n\": 5}\n");
-    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "4 5")]), "it is longer than before");
+    assert_eq!(followed.rows().await, rows([("a.ndjson#3", 0, "4 5")]), "it is longer than before");
+    assert_eq!(followed.partitions(), ["+a.ndjson", "-a.ndjson", "+a.ndjson#2", "-a.ndjson#2", "+a.ndjson#3"]);
     assert!(followed.out.take_failed().is_empty());
 }
 
@@ -211,20 +230,82 @@ async fn a_run_goes_on_where_another_one_was() {
     followed.append("a.ndjson", "{\"n\": 4}\n");
     followed.rename("a.ndjson", "a.ndjson.1");
     followed.append("a.ndjson", "{\"n\": 10}\n");
-    assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 4, "4"), ("a.ndjson", 0, "10")]));
-    // Emptied while nobody looked, or just before.
-    let before = followed.snapshot(&[("a.ndjson", 1)]);
-    followed.empty("a.ndjson");
-    let behind = followed.snapshot(&[("a.ndjson", 1)]);
-    followed.append("a.ndjson", "{\"n\": 20}\n{\"n\": 21}\n");
-    for state in [before, behind] {
-        assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 0, "20 21")]));
-    }
-    // Gone while nobody looked.
+    assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 4, "4"), ("a.ndjson#2", 0, "10")]));
+}
+
+/// A file of which two rows were read, and the state then.
+async fn read_in_part(settings: &str) -> (Followed, State) {
+    let mut followed = Followed::new(settings);
+    followed.append("a.ndjson", "{\"n\": 0}\n{\"n\": 1}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "0 1")]));
     let state = followed.snapshot(&[("a.ndjson", 2)]);
+    (followed, state)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_is_known_by_what_is_in_it_where_it_was_copied_or_unpacked() {
+    let settings = format!("path = \"*.ndjson\"\n{NUMBERS}");
+    for name in ["a.ndjson", "a.1", "b.ndjson"] {
+        let (mut followed, state) = read_in_part(&settings).await;
+        followed.append("a.ndjson", "{\"n\": 2}\n");
+        let text = fs::read(followed.folder.path().join("a.ndjson")).unwrap();
+        fs::remove_file(followed.folder.path().join("a.ndjson")).unwrap();
+        followed.append("other.ndjson", "{\"n\": 7}\n");
+        fs::write(followed.folder.path().join(name), text).unwrap();
+        let mut found = followed.go_on(&settings, &state).await;
+        found.sort();
+        assert_eq!(found, rows([("a.ndjson", 2, "2"), ("other.ndjson", 0, "7")]), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_has_gone_or_was_emptied_while_nobody_looked_is_missed() {
+    let settings = format!("path = \"a.ndjson\"\n{NUMBERS}");
+    let (followed, state) = read_in_part(&settings).await;
+    let error = || {
+        let mut input = Followed::input(&settings, followed.folder.path());
+        input.restore(&Positions::from([("a.ndjson".into(), 2)]), &state).unwrap_err().to_string()
+    };
     fs::remove_file(followed.folder.path().join("a.ndjson")).unwrap();
-    assert_eq!(followed.go_on(&settings, &state).await, []);
-    assert_eq!(followed.out.take_partitions(), [PartitionChange::Gone("a.ndjson".into())]);
+    assert!(error().starts_with("`a.ndjson`, of which 2 rows were read, is there no more"), "{}", error());
+    followed.append("a.ndjson", "{\"n\": 20}\n{\"n\": 21}\n{\"n\": 22}\n");
+    assert!(error().starts_with("`a.ndjson`, of which 2 rows were read, is there no more"), "{}", error());
+    let mut followed = followed;
+    let found = followed.go_on(&format!("{settings}\nif_gone = \"go_on\""), &state).await;
+    assert_eq!(found, rows([("a.ndjson#2", 0, "20 21 22")]));
+    assert_eq!(followed.partitions(), ["-a.ndjson", "+a.ndjson#2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_emptied_just_before_the_end_is_not_missed() {
+    let settings = format!("path = \"a.ndjson\"\n{NUMBERS}");
+    let (mut followed, _) = read_in_part(&settings).await;
+    followed.empty("a.ndjson");
+    let state = followed.snapshot(&[("a.ndjson", 2)]);
+    followed.append("a.ndjson", "{\"n\": 20}\n{\"n\": 21}\n");
+    assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson#2", 0, "20 21")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_gone_through_again_where_a_rotation_has_put_them() {
+    let settings = format!("path = \"a.ndjson\"\n{NUMBERS}");
+    let (mut followed, _) = read_in_part(&settings).await;
+    followed.rename("a.ndjson", "a.ndjson.1");
+    followed.append("a.ndjson", "{\"n\": 10}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson#2", 0, "10")]));
+    let traces: Vec<(Arc<str>, String)> = followed.traces();
+    followed.rename("a.ndjson", "a.ndjson.2");
+    followed.append("a.ndjson", "{\"n\": 20}\n");
+    let mut past = Followed { input: Followed::input(&settings, followed.folder.path()), ..followed };
+    past.input.open(&Home::Past(None)).await.unwrap();
+    for ((partition, trace), values) in traces.iter().zip(["0 1", "10"]) {
+        past.input.retrace(partition, trace).unwrap();
+        assert_eq!(past.rows().await, rows([(partition, 0, values)]));
+    }
+    fs::remove_file(past.folder.path().join("a.ndjson.1")).unwrap();
+    let mut late = Followed::input(&settings, past.folder.path());
+    let error = late.retrace(&traces[0].0, &traces[0].1).unwrap_err().to_string();
+    assert!(error.starts_with("the file that was `a.ndjson` when rows of partition `a.ndjson` were read"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

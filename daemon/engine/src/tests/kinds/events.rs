@@ -127,7 +127,8 @@ impl Reading {
     fn change_partitions(&mut self, out: &mut Collector) {
         for partition in (0..self.settings.partitions).filter(|_| self.settings.mixed) {
             if self.next == 0 && !self.gone.contains(&partition) {
-                out.change_partition(PartitionChange::Added(partition_name(partition)));
+                let (partition, trace) = (partition_name(partition), String::new());
+                out.change_partition(PartitionChange::Added { partition, trace });
             }
             if self.is_over(partition) && self.gone.insert(partition) {
                 out.change_partition(PartitionChange::Gone(partition_name(partition)));
