@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use millstream_core::{Error, Result};
+use millstream_core::{Error, Result, Role};
 use millstream_engine::checkpoint::{Keeper, KeeperOptions};
 use millstream_engine::plan::Plan;
 use millstream_engine::run::Effects;
@@ -39,6 +39,13 @@ impl StateArguments {
             resets: self.reset.clone(),
         };
         let keeper = Keeper::open_at(plan, location, &options)?;
+        let is_input = |name: &&String| plan.node(name).is_some_and(|node| node.role() == Role::Input);
+        for input in self.reset.iter().filter(is_input) {
+            eprintln!(
+                "warning: input `{input}` is read from its first row again; what has learned of its rows, or has written them, \
+                 has them twice, unless it begins anew, too"
+            );
+        }
         let (flow, number) = (&plan.flow, keeper.number());
         if keeper.is_done() {
             eprintln!("flow `{flow}`: has come to its end before; to run it again, take another state folder");

@@ -123,6 +123,50 @@ fn a_new_reader_of_another_column_leaves_the_other_nodes_as_they_are() {
 }
 
 #[test]
+fn lineage_says_what_a_model_missed_and_what_it_had_twice() {
+    for (reset, key) in [("learner", "since"), ("a", "earlier")] {
+        let trial = Trial::new(&LINEAR);
+        trial.workshop.write("narrow.toml", NARROW);
+        let run = |more: &[&str]| trial.workshop.command(&[&["run", "narrow.toml", "--state", "state"], more].concat());
+        assert_eq!(run(&[]).env("MILLSTREAM_CRASH", "marked-committed:4").output().unwrap().status.code(), None);
+        let kept = trial.workshop.run(&["checkpoints", "--state", "state", "--json"]);
+        let read = kept.json()["inputs"]["a"]["a.csv"].as_u64().unwrap();
+        let ran = Ran::from(run(&["--reset", reset]).output().unwrap());
+        assert_eq!(
+            (ran.code, ran.stderr.contains("is read from its first row again")),
+            (0, reset == "a"),
+            "{}",
+            ran.stderr
+        );
+        let card = trial.workshop.run(&["models", "show", "m"]);
+        let card: serde_json::Value = serde_json::from_str(&card.stdout).unwrap();
+        let lineage = &card["lineage"];
+        let expected = match reset {
+            "learner" => serde_json::json!({ "a": { "a.csv": read } }),
+            _ => serde_json::json!({ "a": [{ "from": {}, "to": { "a.csv": read } }] }),
+        };
+        assert_eq!((&lineage[key], &lineage["inputs"]["a"]["a.csv"]), (&expected, &12_000.into()));
+        assert_eq!(card["rows"], if reset == "a" { 12_000 + read } else { 12_000 - read });
+    }
+}
+
+#[test]
+fn a_flow_that_has_ended_takes_no_more_rows() {
+    let trial = Trial::new(&LINEAR);
+    trial.workshop.write(
+        "typed.toml",
+        "[input.typed]\ntype = \"stdin\"\nformat = \"ndjson\"\nschema = { n = \"int64\" }\n[output.o]\ntype = \"drop\"\nfrom = \"typed\"",
+    );
+    let arguments = ["run", "typed.toml", "--state", "state", "--allow-loss"];
+    assert_eq!(trial.workshop.feed(&arguments, "{\"n\": 1}\n").code, 0);
+    let manifests = trial.workshop.list("state/typed/manifests");
+    let ran = trial.workshop.run(&arguments);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("rows that come to input `typed` now would not count"), "{}", ran.stderr);
+    assert_eq!(trial.workshop.list("state/typed/manifests"), manifests);
+}
+
+#[test]
 fn what_can_not_be_read_again_is_refused() {
     let trial = Trial::new(&LINEAR);
     let flow = trial.workshop.write(

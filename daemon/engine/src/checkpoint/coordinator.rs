@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::decisions::{Decisions, Steps};
+use super::lineage;
 use super::manifest::{NodeEntry, NodePhase};
 use super::resume::Keeper;
 use super::schedule::{Interval, Schedule};
@@ -57,8 +58,7 @@ const MOST_BORDERS: usize = 100_000;
 
 impl History {
     fn of(plan: &Plan) -> Self {
-        let trains = |node: &PlannedNode| node.ports.iter().any(|port| port.name == "model");
-        Self { is_wanted: plan.nodes.iter().any(trains), borders: Mutex::default() }
+        Self { is_wanted: plan.nodes.iter().any(lineage::trains), borders: Mutex::default() }
     }
 
     fn borders(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Epoch, usize), Positions>> {
@@ -407,6 +407,7 @@ impl Coordinator {
     /// Tells a node's versions which rows they have learned.
     fn add_lineage(&self, place: usize, border: Border, number: Option<u64>, staged: &mut Parts) -> Result<()> {
         let Some(epochs) = staged.peek("epochs") else { return Ok(()) };
+        let past = self.keeper.as_ref().map(|keeper| keeper.past(&self.nodes[place].name)).unwrap_or_default();
         let epochs: Vec<u64> = State::new([("epochs".to_owned(), epochs.to_vec())]).get("epochs")?;
         for (version, epoch) in epochs.into_iter().enumerate() {
             let inputs: serde_json::Map<_, _> = self.nodes[place]
@@ -414,7 +415,8 @@ impl Coordinator {
                 .iter()
                 .filter_map(|input| Some((self.nodes[*input].name.clone(), self.positions(*input, Epoch(epoch))?)))
                 .collect();
-            let lineage = json!({ "checkpoint": number, "epoch": epoch.min(border.epoch.0), "inputs": inputs });
+            let mut lineage = json!({ "checkpoint": number, "epoch": epoch.min(border.epoch.0), "inputs": inputs });
+            past.add_to(&mut lineage);
             staged.put_bytes(format!("lineage.{version}"), lineage.to_string().into_bytes());
         }
         Ok(())

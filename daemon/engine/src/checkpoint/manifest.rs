@@ -8,6 +8,8 @@ use millstream_core::{Epoch, Error, EventTime, Result, ResultExt, Watermark};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::lineage::Past;
+
 /// The format that this build writes, and the only one that it reads. Goes up with every change to manifests, or to the
 /// state of any node, that an older or newer build would misread.
 pub const FORMAT: u32 = 1;
@@ -38,6 +40,9 @@ pub struct Manifest {
     pub decisions: Option<u64>,
     /// The nodes, by name.
     pub nodes: BTreeMap<String, NodeEntry>,
+    /// By the names of the nodes that make models: what their inputs' positions don't say of what they have learned.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub past: BTreeMap<String, Past>,
 }
 
 /// A node at a border.
@@ -259,6 +264,7 @@ mod tests {
             then: "continue".into(),
             decisions: None,
             nodes: [("learner".to_owned(), entry)].into(),
+            past: BTreeMap::new(),
         }
     }
 

@@ -10,6 +10,7 @@ use millstream_store::{LocalStore, Store, crash};
 
 use super::coordinator::Watcher;
 use super::decisions::Decisions;
+use super::lineage::{self, Past};
 use super::manifest::{Manifest, NodeEntry};
 use super::owner::{self, Lock};
 use super::schedule::Interval;
@@ -164,6 +165,11 @@ impl Keeper {
     /// How often checkpoints are taken.
     pub fn interval(&self) -> Interval {
         self.interval
+    }
+
+    /// What the positions of a model's inputs don't say of what it has learned.
+    pub fn past(&self, node: &str) -> Past {
+        self.lock().manifest.past.get(node).cloned().unwrap_or_default()
     }
 
     /// The checkpoints.
@@ -336,6 +342,7 @@ fn own(plan: &Plan, before: Option<(Manifest, String)>, anew: &BTreeSet<String>,
         Some((manifest, checksum)) => (Some(checksum), manifest),
         None => (None, begin(plan)),
     };
+    lineage::note(&mut manifest, plan, anew);
     manifest.nodes.retain(|node, _| !anew.contains(node));
     for fan_in in manifest.nodes.values_mut().filter_map(|node| node.fan_in.as_mut()) {
         // What begins anew has not ended, either.
@@ -370,6 +377,7 @@ fn begin(plan: &Plan) -> Manifest {
         then: name(Then::Continue).to_owned(),
         decisions: None,
         nodes: BTreeMap::new(),
+        past: BTreeMap::new(),
     }
 }
 

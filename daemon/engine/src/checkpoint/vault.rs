@@ -276,6 +276,7 @@ mod tests {
             then: "continue".into(),
             decisions: None,
             nodes: [("learner".to_owned(), NodeEntry { state, ..NodeEntry::default() })].into(),
+            past: BTreeMap::new(),
         }
     }
 

@@ -56,6 +56,7 @@ fn manifest(number: u64, nodes: BTreeMap<String, NodeEntry>) -> Manifest {
         then: "continue".into(),
         decisions: None,
         nodes,
+        past: BTreeMap::new(),
     }
 }
 
