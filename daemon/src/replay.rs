@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use millstream_core::{Error, Result, ResultExt, State};
-use millstream_engine::checkpoint::{Beginning, Replay, Vault, homes};
+use millstream_engine::checkpoint::{Beginning, Manifest, Replay, Vault, homes};
 use millstream_engine::plan::Plan;
 use millstream_engine::run::{Effects, RunningFlow, Status, Stopper};
 use millstream_learn::nodes::staged_versions;
@@ -23,7 +23,7 @@ pub struct ReplayArguments {
     /// The flow that trained the model.
     #[command(flatten)]
     pub flow: FlowArguments,
-    /// The version: `fraud/3`, `fraud@champion`.
+    /// The version: `fraud`, `fraud@champion`, `fraud@latest` or `fraud/3`.
     pub version: String,
     /// The folder with the state of the flow, or `s3://BUCKET/PREFIX`, which knows the order in which the rows of live inputs came.
     #[arg(long, value_name = "DIR")]
@@ -61,8 +61,11 @@ pub fn replay(arguments: &ReplayArguments) -> Outcome {
             Ok(Exit::Done)
         }
         (false, Some(other)) => {
-            let error =
-                format!("{name} comes out otherwise: its sha256 is {}, and that of the replay {other}", card.sha256);
+            let error = format!(
+                "{name} comes out otherwise: its sha256 is {}, and that of the replay {other}. The data has changed since, or \
+                 the flow, or the build",
+                card.sha256
+            );
             Err(Error::new(error).into())
         }
         (false, None) => {
@@ -98,15 +101,30 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
     let vault = Vault::new(store.into(), &plan.flow, location);
     let beginning = match arguments.from {
         None => Beginning::default(),
-        Some(number) => Beginning::behind(&vault, vault.manifest(number)?.0)?,
+        Some(number) => Beginning::behind(&vault, kept(&vault, number)?)?,
     };
     let checkpoint = card.lineage.as_ref().and_then(|lineage| lineage["checkpoint"].as_u64());
     if arguments.from >= checkpoint && arguments.from.is_some() {
         let checkpoint = checkpoint.unwrap_or_default();
-        return Err(Error::new(format!("the version is older than that: it was published by checkpoint {checkpoint}")));
+        return Err(Error::new(format!(
+            "the version was published by checkpoint {checkpoint}, so that a replay has to begin behind one before it"
+        )));
     }
     let decisions = vault.decisions(beginning.epoch, checkpoint.unwrap_or_default())?;
     Ok(Beginning { decisions, ..beginning })
+}
+
+/// A checkpoint that is kept.
+fn kept(vault: &Vault, number: u64) -> Result<Manifest> {
+    let numbers = vault.numbers()?;
+    if !numbers.contains(&number) {
+        let kept = numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(Error::new(format!(
+            "checkpoint {number} is not kept in `{}`; these are: {kept}. `[checkpoint] keep` says how many",
+            vault.location()
+        )));
+    }
+    Ok(vault.manifest(number)?.0)
 }
 
 fn run(plan: Plan, beginning: Beginning, homes: Option<PathBuf>, card: &ModelCard) -> Result<Seen> {

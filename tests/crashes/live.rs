@@ -199,6 +199,45 @@ fn a_live_flow_is_killed_stopped_and_gone_on_with() {
 }
 
 #[test]
+fn rotated_files_are_in_the_lineage_and_gone_through_again() {
+    let mut live = Live::new();
+    let settings = ["--set", "input.a.path=a-1.csv"];
+    let run = |live: &Live| {
+        let arguments = [&["run", "--json", "--state", "state", "flow.toml"], &settings[..]].concat();
+        Running::start(live.workshop.command(&arguments).stdout(Stdio::piped()))
+    };
+    let mut rows = 0;
+    for rotation in 1..=3 {
+        let running = run(&live);
+        live.append(40);
+        rows = live.written["a-1.csv"] + live.written["b-1.csv"];
+        live.wait_for(rows);
+        running.stop();
+        if rotation < 3 {
+            let (from, to) = (live.workshop.path("a-1.csv"), live.workshop.path(&format!("a-1.csv.{rotation}")));
+            let header = "id,at,x,y,c,label\n";
+            std::fs::rename(&from, to).unwrap();
+            std::fs::write(from, header).unwrap();
+        }
+    }
+    let last = live.versions().len();
+    let card: Value =
+        serde_json::from_str(&live.workshop.run(&["models", "show", &format!("m/{last}")]).stdout).unwrap();
+    let inputs = &card["lineage"]["inputs"];
+    let trained: u64 =
+        ["a", "b"].iter().flat_map(|input| inputs[input].as_object().unwrap().values()).filter_map(Value::as_u64).sum();
+    assert_eq!(inputs["a"].as_object().unwrap().keys().collect::<Vec<_>>(), ["a-1.csv", "a-1.csv#2", "a-1.csv#3"]);
+    assert_eq!(card["rows"], trained);
+    assert!(rows as u64 >= trained);
+    for version in 1..=last {
+        let version = format!("m/{version}");
+        let arguments = [&["replay", "flow.toml", &version, "--state", "state"], &settings[..]].concat();
+        let ran = live.workshop.run(&arguments);
+        assert!(ran.stdout.contains("the same bits after "), "{version}: {}{}", ran.stdout, ran.stderr);
+    }
+}
+
+#[test]
 fn a_version_is_trained_again_from_the_first_row_or_from_a_checkpoint() {
     let workshop = Workshop::new();
     super::graphs::BRANCHED.write_data(&workshop);
@@ -218,7 +257,9 @@ fn a_version_is_trained_again_from_the_first_row_or_from_a_checkpoint() {
         assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
     }
     let late = run(&["replay", "flow.toml", "m/1", "--state", "state", "--from", &from]);
-    assert!(late.stderr.contains("the version is older than that"), "{}", late.stderr);
+    assert!(late.stderr.contains("the version was published by checkpoint "), "{}", late.stderr);
+    let unknown = run(&["replay", "flow.toml", &last, "--state", "state", "--from", "1000"]);
+    assert!(unknown.stderr.contains("checkpoint 1000 is not kept in `state`; these are: 1, 2, "), "{}", unknown.stderr);
     // Another row, and it is another model.
     let text = workshop.read("a.csv").replacen("red", "blue", 1);
     workshop.write("a.csv", &text);

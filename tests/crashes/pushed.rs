@@ -29,6 +29,7 @@ const FLOW: &str = r#"
     estimator = { type = "logistic_regression" }
     features = ["x", "y", "c"]
     label = "label"
+    publish = { rows = 400 }
     [output.rows]
     type = "file"
     from = "learner"
@@ -133,6 +134,42 @@ fn what_was_acknowledged_comes_out_once() {
         let stopped = running.stop();
         pushed.check(&stopped);
     }
+}
+
+#[test]
+fn pushed_rows_are_gone_through_again() {
+    let mut pushed = Pushed::new();
+    for rows in [500, 700] {
+        let mut running = pushed.start(None);
+        assert!(pushed.push(rows, &mut running));
+        pushed.wait_until_read();
+        running.stop();
+    }
+    // It takes rows meanwhile.
+    let mut running = pushed.start(None);
+    assert!(pushed.push(300, &mut running));
+    let versions = pushed.workshop.list("models/m/versions").len();
+    assert!(versions >= 2);
+    let replay =
+        |arguments: &[&str]| pushed.workshop.run(&[&["replay", "flow.toml", "--state", "state"], arguments].concat());
+    for version in 1..=versions {
+        let ran = replay(&[&format!("m/{version}")]);
+        assert!(ran.stdout.contains("the same bits after "), "{version}: {}{}", ran.stdout, ran.stderr);
+    }
+    pushed.wait_until_read();
+    running.stop();
+    let kept = pushed.workshop.run(&["checkpoints", "--state", "state", "--json"]);
+    let oldest: Value = serde_json::from_str(kept.stdout.lines().next().unwrap()).unwrap();
+    let last = format!("m/{}", pushed.workshop.list("models/m/versions").len());
+    let ran = replay(&[&last, "--from", &oldest["checkpoint"].to_string()]);
+    let is_older = ran.stderr.contains("a replay has to begin behind one before it");
+    assert!(is_older || ran.stdout.contains("the same bits after "), "{}{}", ran.stdout, ran.stderr);
+    std::fs::remove_dir_all(pushed.workshop.path("state/flow/nodes/pushed/log")).unwrap();
+    let ran = replay(&[&last]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("log"), "{}", ran.stderr);
+    let error = pushed.start(None).wait().stderr;
+    assert!(error.contains("the log "), "{error}");
 }
 
 #[test]

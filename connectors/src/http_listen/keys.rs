@@ -12,6 +12,8 @@ pub struct Answered {
     pub first: u64,
     /// How many rows it had.
     pub rows: u32,
+    /// What its body is known by.
+    pub body: u64,
 }
 
 /// What is known of a key.
@@ -32,7 +34,7 @@ pub struct Keys {
     limit: usize,
     by_key: HashMap<Arc<str>, Known>,
     /// Those that are answered, by the positions of their first rows.
-    by_first: BTreeMap<u64, (Arc<str>, u32)>,
+    by_first: BTreeMap<u64, (Arc<str>, u32, u64)>,
 }
 
 impl Keys {
@@ -65,32 +67,33 @@ impl Keys {
         if let Some(Known::Answered(before)) = before {
             self.by_first.remove(&before.first);
         }
-        self.by_first.insert(answered.first, (key.clone(), answered.rows));
+        self.by_first.insert(answered.first, (key.clone(), answered.rows, answered.body));
         while self.by_first.len() > self.limit {
-            let Some((_, (oldest, _))) = self.by_first.pop_first() else { return };
+            let Some((_, (oldest, ..))) = self.by_first.pop_first() else { return };
             self.by_key.remove(&oldest);
         }
     }
 
     /// Those of the requests that begin before `position`.
     pub fn before(&self, position: u64) -> Kept {
-        Kept(self.by_first.range(..position).map(|(first, (key, rows))| (key.clone(), *first, *rows)).collect())
+        let kept = self.by_first.range(..position);
+        Kept(kept.map(|(first, (key, rows, body))| (key.clone(), *first, *rows, *body)).collect())
     }
 
     /// Takes in what was kept.
-    pub fn restore(&mut self, kept: Vec<(String, u64, u32)>) {
-        for (key, first, rows) in kept {
-            self.answered(&key.into(), Answered { first, rows });
+    pub fn restore(&mut self, kept: Vec<(String, u64, u32, u64)>) {
+        for (key, first, rows, body) in kept {
+            self.answered(&key.into(), Answered { first, rows, body });
         }
     }
 }
 
 /// Keys on their way to a snapshot.
-pub struct Kept(Vec<(Arc<str>, u64, u32)>);
+pub struct Kept(Vec<(Arc<str>, u64, u32, u64)>);
 
 impl Serialize for Kept {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|(key, first, rows)| (&**key, first, rows)))
+        serializer.collect_seq(self.0.iter().map(|(key, first, rows, body)| (&**key, first, rows, body)))
     }
 }
 
@@ -107,13 +110,13 @@ mod tests {
         keys.forget("a");
         for (first, name) in names.iter().enumerate() {
             assert_eq!(keys.come(name), Known::New);
-            let answered = Answered { first: first as u64 * 10, rows: 10 };
+            let answered = Answered { first: first as u64 * 10, rows: 10, body: 7 };
             keys.answered(name, answered);
             keys.answered(name, answered);
             keys.forget(name);
             assert_eq!(keys.come(name), Known::Answered(answered));
         }
-        assert_eq!(keys.before(20).0, [(names[1].clone(), 10, 10)]);
+        assert_eq!(keys.before(20).0, [(names[1].clone(), 10, 10, 7)]);
         assert_eq!(keys.come(&names[0]), Known::New);
     }
 }

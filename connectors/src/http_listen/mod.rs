@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 use crate::text::{self, StreamFormat};
 use keys::{Answered, Keys};
-use request::{small, unpack_record};
+use request::{fingerprint, small, unpack_record};
 use server::{Server, Service};
 
 /// Takes rows that are sent to it by HTTP.
@@ -41,7 +41,8 @@ use server::{Server, Service};
 ///
 /// When no answer comes, a client can't know whether its rows were taken. So it should give each request a header
 /// `Idempotency-Key`, any text of up to 255 characters that is its own, and send the request again with the same one: what
-/// was taken is not taken twice, and answered as the first time. Of two requests with one key at a time, one gets `409`.
+/// was taken is not taken twice, and answered as the first time. Of two requests with one key at a time, one gets `409`; and
+/// one that has the key of another with a different body gets `422`.
 ///
 /// Rows are taken while the flow is slow, until `max_log` of them wait. A row that can't be read leaves by the port
 /// `failed`, with its position. Because the log belongs to the flow's state, the input needs `millstream run --state
@@ -342,7 +343,8 @@ impl HttpListen {
         let (key, body) =
             unpacked.ok_or_else(|| Error::new(format!("record {number} of the log is none of this input")))?;
         if let Some(key) = key {
-            server::keys(&self.keys).answered(&key, Answered { first: number, rows: record.rows });
+            let answered = Answered { first: number, rows: record.rows, body: fingerprint(&record.payload) };
+            server::keys(&self.keys).answered(&key, answered);
         }
         Ok(body)
     }

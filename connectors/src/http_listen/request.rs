@@ -48,7 +48,7 @@ impl Refusal {
 pub fn response(result: Result<Answered, Refusal>) -> Response<Full<Bytes>> {
     let (status, text) = match &result {
         Ok(Answered { rows: 0, .. }) => (StatusCode::OK, json!({"rows": 0, "first": null})),
-        Ok(Answered { first, rows }) => (StatusCode::OK, json!({"rows": rows, "first": first})),
+        Ok(Answered { first, rows, .. }) => (StatusCode::OK, json!({"rows": rows, "first": first})),
         Err(refusal) => (refusal.status, json!({"error": refusal.message})),
     };
     let mut response = Response::new(Full::from(text.to_string()));
@@ -137,6 +137,8 @@ pub async fn read_body(body: &mut Incoming, most: usize, mut take: impl FnMut(By
 pub struct Recorded {
     pub payload: Vec<u8>,
     pub rows: u32,
+    /// What its body is known by, if it has a key.
+    pub body: u64,
 }
 
 /// Turns a body into a record: its rows are counted by reading them, so that there is only one way to count.
@@ -160,7 +162,13 @@ pub fn record(head: &Head, body: Vec<u8>, options: &ReadOptions, max_body: usize
     };
     let rows = count().map_err(|error| Refusal::bad(error.to_string()))?;
     let rows = u32::try_from(rows).map_err(|_| Refusal::too_large(payload.len() - start))?;
-    Ok(Recorded { payload, rows })
+    let body = if head.key.is_some() { fingerprint(&payload) } else { 0 };
+    Ok(Recorded { payload, rows, body })
+}
+
+/// What a record is known by, so that another body with the same key is noticed.
+pub fn fingerprint(payload: &[u8]) -> u64 {
+    blake3::hash(payload).as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 fn unpacked_limit(packed: usize, max_body: usize) -> usize {

@@ -181,13 +181,17 @@ impl Service {
 
     /// Answers as before if the key is known, and else when the rows are durable.
     async fn write(&self, key: Option<Arc<str>>, recorded: Recorded) -> Result<Answered, Refusal> {
-        let Recorded { payload, rows } = recorded;
+        let Recorded { payload, rows, body } = recorded;
         if rows == 0 {
-            return Ok(Answered { first: 0, rows });
+            return Ok(Answered { first: 0, rows, body });
         }
         match key.as_ref().map(|key| keys(&self.keys).come(key)) {
             None | Some(Known::New) => {}
-            Some(Known::Answered(answered)) => return Ok(answered),
+            Some(Known::Answered(answered)) if answered.body == body => return Ok(answered),
+            Some(Known::Answered(_)) => {
+                let message = "a request with this `Idempotency-Key` had another body; each needs a key of its own";
+                return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message));
+            }
             Some(Known::Writing) => {
                 let message = "a request with this `Idempotency-Key` is being written; ask again";
                 return Err(Refusal::new(StatusCode::CONFLICT, message));
@@ -197,7 +201,7 @@ impl Service {
         let known = self.keys.clone();
         // It counts for the key whether or not the client still waits.
         self.log.append_then(payload, rows, move |number| {
-            let answered = number.map(|first| Answered { first, rows });
+            let answered = number.map(|first| Answered { first, rows, body });
             match (&key, &answered) {
                 (Some(key), Ok(answered)) => keys(&known).answered(key, *answered),
                 (Some(key), Err(_)) => keys(&known).forget(key),

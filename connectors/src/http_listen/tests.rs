@@ -160,6 +160,11 @@ async fn a_key_is_taken_once_also_when_its_record_is_gone() {
                     assert_eq!(site.post(&key(number), &many), format!(r#"{{"rows":20,"first":{}}}"#, number * 20));
                 }
                 assert_eq!(site.post(&key(100), &[1]), r#"{"rows":1,"first":640}"#);
+                // Other rows, of a client that has mistaken itself.
+                for number in [3, 100] {
+                    let (status, answer) = site.send(&key(number), &body(&[2]));
+                    assert!(status == 422 && answer.contains("had another body"), "{answer}");
+                }
                 assert_eq!(drain(&mut input).await, [(640, 1)]);
                 return;
             }

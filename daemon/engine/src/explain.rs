@@ -51,7 +51,7 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
     let line = match &node.body {
         PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } => {
             let without = if plan.is_finite() { "when the flow ends" } else { "when the flow is stopped" };
-            format!("delivers every row exactly once: visible {without}, or with `--state` at checkpoints")
+            format!("delivers every row exactly once: visible {without}, or with `--state` at the checkpoint at which its file is whole")
         }
         PlannedBody::Output { delivery: Delivery::AtLeastOnce, .. } => {
             "delivers at least once: rows are visible as they are written, and those since the last checkpoint again after a crash"
