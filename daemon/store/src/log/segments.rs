@@ -92,12 +92,25 @@ impl Segments {
     /// The first number of the segment in which a record is.
     pub fn holding(&self, number: u64) -> Result<u64> {
         let first = self.by_number().range(..=number).next_back().map(|(first, _)| *first);
-        first.ok_or_else(|| {
-            let folder = self.folder.display();
-            Error::new(format!(
-                "record {number} is no longer in the log `{folder}`; an older checkpoint may have been restored"
-            ))
-        })
+        first.ok_or_else(|| self.gone(number))
+    }
+
+    /// A record that was trimmed away.
+    pub fn gone(&self, number: u64) -> Error {
+        let folder = self.folder.display();
+        Error::new(format!(
+            "record {number} is no longer in the log `{folder}`; an older checkpoint may have been restored"
+        ))
+    }
+
+    /// The first number of the first segment.
+    pub fn oldest(&self) -> u64 {
+        self.by_number().first_key_value().map_or(0, |(first, _)| *first)
+    }
+
+    /// The first number of the segment behind the one that begins with `first`.
+    pub fn behind(&self, first: u64) -> Option<u64> {
+        self.by_number().range(first + 1..).next().map(|(next, _)| *next)
     }
 
     /// How many bytes of the segment that begins with `first` are durable.
