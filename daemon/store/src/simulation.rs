@@ -143,6 +143,25 @@ impl Simulation {
         }
     }
 
+    /// Changes one bit of a file.
+    pub fn flip(&self, path: &Path, bit: usize) {
+        let mut disk = self.disk();
+        if let Some(Name::File(inode)) = disk.names.get(path).copied() {
+            disk.inodes[inode].bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    /// Cuts a file to this length.
+    pub fn cut(&self, path: &Path, length: usize) {
+        let mut disk = self.disk();
+        if let Some(Name::File(inode)) = disk.names.get(path).copied() {
+            let inode = &mut disk.inodes[inode];
+            inode.bytes.truncate(length);
+            inode.durable.truncate(length);
+            inode.tried = inode.tried.min(length);
+        }
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,8 +4,11 @@
 //! rows: one of three rows at number 5 is followed by number 8. Many append at once; a thread of the log's own writes what
 //! waits, syncs once for all of it, and answers. Readers get durable records only.
 //!
-//! What is acknowledged survives any crash. What is not may survive, too: an answer can be lost as well as a request.
+//! What is acknowledged survives any crash. What is not may survive, too: an answer can be lost as well as a request. Should
+//! rows that were acknowledged be gone nevertheless, a guard beside the segments tells, so that it is an error.
 
+mod folder;
+mod guard;
 mod reader;
 mod record;
 mod segments;
@@ -21,7 +24,7 @@ use std::thread::{self, JoinHandle};
 use millstream_core::{Error, Result};
 use tokio::sync::oneshot;
 
-pub use reader::LogReader;
+pub use reader::{LogReader, verify_log};
 pub use record::Record;
 
 use crate::Files;
@@ -64,7 +67,7 @@ impl Log {
     /// Opens the log in a folder, which is created if need be.
     ///
     /// # Errors
-    /// If another has it open, or if it is damaged in another way than a crash may have left it.
+    /// If another has it open, or if it is damaged in another way than a crash may have left it. Nothing has been changed then.
     pub fn open(files: Arc<dyn Files>, folder: &Path, options: LogOptions) -> Result<Self> {
         let mut writer = Writer::open(files, folder, options)?;
         let segments = writer.segments().clone();

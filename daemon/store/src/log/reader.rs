@@ -1,13 +1,16 @@
-//! Reads a log, from any number on, while it grows.
+//! Reads a log, from any number on: while it grows, or as it lies in its folder.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_core::{Error, Result, ResultExt};
 use tokio::sync::watch;
 
+use super::folder::{Found, acknowledged, damaged};
 use super::record::{Header, Parsed, Record, START, Salt, parse};
 use super::segments::Segments;
-use super::writer::damaged;
+use crate::Files;
+use crate::files::is_missing;
 
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
@@ -16,7 +19,8 @@ const CHUNK: usize = 1 << 20;
 #[derive(Debug)]
 pub struct LogReader {
     segments: Arc<Segments>,
-    grown: watch::Receiver<u64>,
+    /// Tells when there is more. `None` if it is read as it was.
+    grown: Option<watch::Receiver<u64>>,
     /// The number that is wanted next.
     number: u64,
     place: Option<Place>,
@@ -37,6 +41,22 @@ struct Place {
 }
 
 impl LogReader {
+    /// Reads the log in a folder from the record that holds `number` on, as far as it was written when this is called.
+    ///
+    /// Nothing is changed, and another process may write the log meanwhile. What that process trims is not there any more,
+    /// and what it has written without having acknowledged it may be there.
+    ///
+    /// # Errors
+    /// If there is no such folder, the record is no longer in the log or not yet, or records are damaged or missing. Those
+    /// before the last segment are looked at when they are read.
+    pub fn of_folder(files: Arc<dyn Files>, folder: &Path, number: u64) -> Result<Self> {
+        Self::of_segments(look(files, folder)?, number)
+    }
+
+    fn of_segments(segments: Segments, number: u64) -> Result<Self> {
+        Ok(Self { grown: None, ..Self::new(Arc::new(segments), number)? })
+    }
+
     /// Reads from the record that holds `number` on.
     pub(super) fn new(segments: Arc<Segments>, number: u64) -> Result<Self> {
         let end = segments.end();
@@ -47,18 +67,22 @@ impl LogReader {
             )));
         }
         segments.holding(number)?;
-        let grown = segments.watch();
+        let grown = Some(segments.watch());
         Ok(Self { segments, grown, number, place: None })
     }
 
     /// The next record, as soon as there is one. Cancel safe.
+    ///
+    /// # Errors
+    /// If it can't be read, or there is none, and the log is read as it was.
     pub async fn next(&mut self) -> Result<Record> {
         loop {
             if let Some(record) = self.try_next()? {
                 return Ok(record);
             }
             let number = self.number;
-            self.grown.wait_for(|end| *end > number).await.doing(|| "waiting for the log to grow")?;
+            let grown = self.grown.as_mut().ok_or_else(|| Error::new(format!("the log ends at row {number}")))?;
+            grown.wait_for(|end| *end > number).await.doing(|| "waiting for the log to grow")?;
         }
     }
 
@@ -85,6 +109,42 @@ impl LogReader {
         }
         Ok(None)
     }
+
+    /// Reads what lies before `number`, to see whether it is there.
+    pub(super) fn pass(&mut self, number: u64) -> Result<()> {
+        while self.number < number && self.try_next()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// The segments in a folder, as they are now.
+fn look(files: Arc<dyn Files>, folder: &Path) -> Result<Segments> {
+    if !files.exists(folder).doing(|| format!("opening the log `{}`", folder.display()))? {
+        return Err(Error::new(format!("there is no log `{}`", folder.display())));
+    }
+    let Found { by_number, last } = Found::look(&*files, folder)?;
+    Ok(Segments::new(files, folder.to_owned(), by_number, last.end))
+}
+
+/// Reads all records of the log in a folder, to see whether they are whole and none is missing. Nothing is changed, and
+/// another process may write the log meanwhile.
+///
+/// # Errors
+/// If there is no such folder, or what was acknowledged and was not trimmed away is damaged or missing.
+pub fn verify_log(files: Arc<dyn Files>, folder: &Path) -> Result<()> {
+    let mut segments = look(files.clone(), folder)?;
+    loop {
+        let (oldest, end) = (segments.oldest(), segments.end());
+        let passed = LogReader::of_segments(segments, oldest)?.pass(end);
+        if passed.is_ok() {
+            return Ok(());
+        }
+        segments = look(files.clone(), folder)?;
+        // Else it was trimmed meanwhile, and what was missing may be of that.
+        if segments.oldest() <= oldest {
+            return passed;
+        }
+    }
 }
 
 impl Place {
@@ -100,8 +160,21 @@ impl Place {
             match parse(&self.bytes[self.used..], self.salt) {
                 Parsed::Record(header, _) if header.number == self.number => return Ok(header),
                 Parsed::Short(length) if self.fill(segments, length)? => {}
-                _ => return Err(damaged(&segments.path(self.first), self.start + self.used as u64)),
+                _ => return Err(self.lost(segments)),
             }
+        }
+    }
+
+    /// The record that must be here is not.
+    fn lost(&self, segments: &Segments) -> Error {
+        let (path, place) = (segments.path(self.first), self.start + self.used as u64);
+        match segments.behind(self.first) {
+            Some(next) if place == segments.length(self.first) => Error::new(format!(
+                "a segment behind `{}` is missing: {}, and are no longer in the log",
+                path.display(),
+                acknowledged(self.number, next)
+            )),
+            _ => damaged(&path, place),
         }
     }
 
@@ -130,5 +203,9 @@ impl Place {
 fn read(segments: &Segments, first: u64, start: u64, length: usize) -> Result<Vec<u8>> {
     let length = segments.length(first).saturating_sub(start).min(length as u64) as usize;
     let path = segments.path(first);
-    segments.files.read_at(&path, start, length).doing(|| format!("reading `{}`", path.display()))
+    match segments.files.read_at(&path, start, length) {
+        // Another process has trimmed the log.
+        Err(error) if is_missing(&error) => Err(segments.gone(first)),
+        read => read.doing(|| format!("reading `{}`", path.display())),
+    }
 }

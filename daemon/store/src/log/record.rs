@@ -38,24 +38,35 @@ impl Record {
     }
 }
 
-/// The random number of a segment.
+/// The random number of a segment, or of another file that is made like one.
 #[derive(Clone, Copy, Debug)]
 pub struct Salt(u32);
 
 impl Salt {
     /// The beginning of a new segment.
     pub fn start_segment() -> (Self, Vec<u8>) {
-        let salt = RandomState::new().hash_one(0) as u32;
-        (Self(salt), [MAGIC, salt.to_le_bytes()].concat())
+        Self::start(MAGIC)
     }
 
     /// That of a segment that begins like this.
     pub fn of(segment: &[u8]) -> Option<Self> {
-        let salt = segment.strip_prefix(&MAGIC)?.first_chunk()?;
+        Self::behind(MAGIC, segment)
+    }
+
+    /// The beginning of a new file.
+    pub fn start(magic: [u8; 4]) -> (Self, Vec<u8>) {
+        let salt = RandomState::new().hash_one(0) as u32;
+        (Self(salt), [magic, salt.to_le_bytes()].concat())
+    }
+
+    /// That of a file that begins like this.
+    pub fn behind(magic: [u8; 4], file: &[u8]) -> Option<Self> {
+        let salt = file.strip_prefix(&magic)?.first_chunk()?;
         Some(Self(u32::from_le_bytes(*salt)))
     }
 
-    fn checksum(self, bytes: &[u8]) -> u32 {
+    /// The checksum of some bytes of the file.
+    pub fn checksum(self, bytes: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
         hasher.update(bytes);
         hasher.finalize()

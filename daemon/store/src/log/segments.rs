@@ -1,6 +1,7 @@
 //! What the writer of a log and its readers share: which segments there are, and how far they are durable.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,12 +92,25 @@ impl Segments {
     /// The first number of the segment in which a record is.
     pub fn holding(&self, number: u64) -> Result<u64> {
         let first = self.by_number().range(..=number).next_back().map(|(first, _)| *first);
-        first.ok_or_else(|| {
-            let folder = self.folder.display();
-            Error::new(format!(
-                "record {number} is no longer in the log `{folder}`; an older checkpoint may have been restored"
-            ))
-        })
+        first.ok_or_else(|| self.gone(number))
+    }
+
+    /// A record that was trimmed away.
+    pub fn gone(&self, number: u64) -> Error {
+        let folder = self.folder.display();
+        Error::new(format!(
+            "record {number} is no longer in the log `{folder}`; an older checkpoint may have been restored"
+        ))
+    }
+
+    /// The first number of the first segment.
+    pub fn oldest(&self) -> u64 {
+        self.by_number().first_key_value().map_or(0, |(first, _)| *first)
+    }
+
+    /// The first number of the segment behind the one that begins with `first`.
+    pub fn behind(&self, first: u64) -> Option<u64> {
+        self.by_number().range(first + 1..).next().map(|(next, _)| *next)
     }
 
     /// How many bytes of the segment that begins with `first` are durable.
@@ -109,8 +123,7 @@ impl Segments {
         self.by_number().contains_key(&number)
     }
 
-    /// Removes the segments of which no record from `number` on is needed. It need not be durable: a segment that a crash
-    /// brings back is removed the next time.
+    /// Removes the segments of which no record from `number` on is needed.
     pub fn trim(&self, number: u64) -> Result<()> {
         let Ok(keep) = self.holding(number.min(self.end())) else { return Ok(()) };
         loop {
@@ -118,14 +131,17 @@ impl Segments {
             let Some((first, bytes)) = oldest else { return Ok(()) };
             crash::point("log-trim");
             let path = self.path(first);
-            match self.files.remove(&path) {
-                Err(error) if !is_missing(&error) => {
-                    return Err(error).doing(|| format!("removing `{}`", path.display()));
-                }
-                _ => {}
-            }
+            self.remove(&path).doing(|| format!("removing `{}`", path.display()))?;
             self.by_number().remove(&first);
             self.release(bytes);
+        }
+    }
+
+    /// Removes a segment, for good: if a crash brought it back without the one behind it, that one would seem to be lost.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match self.files.remove(path) {
+            Err(error) if !is_missing(&error) => Err(error),
+            _ => self.files.sync_folder(&self.folder),
         }
     }
 }

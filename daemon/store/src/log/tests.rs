@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::guard::{self, CLAIM, Claim, Guard};
 use super::segments::path;
 use super::*;
 use crate::LocalFiles;
@@ -19,8 +20,24 @@ fn open(files: &Simulation) -> Result<Writer> {
 
 /// All records from `number` on that are durable.
 fn read(segments: &Arc<Segments>, number: u64) -> Result<Vec<Record>> {
-    let mut reader = LogReader::new(segments.clone(), number)?;
+    all(LogReader::new(segments.clone(), number)?)
+}
+
+/// The same, read as another process would.
+fn read_folder(files: &Simulation, number: u64) -> Result<Vec<Record>> {
+    all(LogReader::of_folder(Arc::new(files.clone()), Path::new(FOLDER), number)?)
+}
+
+fn all(mut reader: LogReader) -> Result<Vec<Record>> {
     std::iter::from_fn(|| reader.try_next().transpose()).collect()
+}
+
+fn verify(files: &Simulation) -> Result<()> {
+    verify_log(Arc::new(files.clone()), Path::new(FOLDER))
+}
+
+fn guard_path() -> PathBuf {
+    guard::path(Path::new(FOLDER))
 }
 
 /// A log that is written, and what must be in it.
@@ -90,11 +107,19 @@ impl Model {
         if let Ok(found) = read(writer.segments(), self.needed) {
             assert_eq!(found, self.durable);
         }
+        let accepted = |error: Error| {
+            let error = error.to_string();
+            assert!(error.contains("an error of the disk") || error.contains("the power "), "{error}");
+        };
+        match read_folder(&self.files, self.needed) {
+            Ok(found) => self.check_more(&found),
+            Err(error) => accepted(error),
+        }
+        verify(&self.files).unwrap_or_else(accepted);
     }
 
-    /// The log is opened again. What is found beyond what must be there was written at least.
-    fn reopen(&mut self) {
-        let found = read(open(&self.files).unwrap().segments(), self.needed).unwrap();
+    /// What must be there was found. What there is beyond that was written at least.
+    fn check_more(&self, found: &[Record]) {
         let (kept, more) = found.split_at(self.durable.len());
         assert_eq!(kept, self.durable);
         let mut end = self.end();
@@ -102,8 +127,26 @@ impl Model {
             assert!(self.failed.contains(record) && record.number == end, "{record:?} was never appended");
             end = record.end();
         }
+    }
+
+    /// The log is opened again.
+    fn reopen(&mut self) {
+        let seen = self.look();
+        let found = read(open(&self.files).unwrap().segments(), self.needed).unwrap();
+        self.check_more(&found);
+        assert!(seen.is_none_or(|seen| seen == found));
         self.durable = found;
         self.failed.clear();
+    }
+
+    /// What one who only reads finds, if the log was there at all before the crash.
+    fn look(&self) -> Option<Vec<Record>> {
+        if !self.files.exists(Path::new(FOLDER)).unwrap() {
+            assert_eq!(self.durable, []);
+            return None;
+        }
+        verify(&self.files).unwrap();
+        Some(read_folder(&self.files, self.needed).unwrap())
     }
 
     fn live(&mut self) {
@@ -123,8 +166,17 @@ impl Model {
                 }
             }
         }
-        let killed = self.random.below(3) == 0;
-        self.files = if killed { self.files.new_process() } else { self.files.restarted() };
+        if self.random.below(3) == 0 {
+            self.files = self.files.new_process();
+            // The power may go while it is opened again, with what is not durable in it.
+            if self.random.coin() {
+                self.files.set_faults(Faults { power: Some(1 + self.random.below(20)), ..faults });
+                drop(open(&self.files));
+                self.files = self.files.restarted();
+            }
+        } else {
+            self.files = self.files.restarted();
+        }
         self.reopen();
     }
 }
@@ -160,11 +212,11 @@ fn damage_is_an_error_that_names_the_place() {
     let mut errors = 0;
     for seed in 0..2000 {
         let (files, records) = some_log(seed);
-        let segments: Vec<PathBuf> = records
-            .iter()
-            .map(|record| path(Path::new(FOLDER), record.number))
-            .filter(|path| files.exists(path).unwrap())
-            .collect();
+        let guarded = seed % 2 == 0;
+        if !guarded {
+            files.remove(&guard_path()).unwrap();
+        }
+        let segments = segments_of(&files, &records);
         assert!(segments.len() > 1);
         let segment = &segments[random.below(segments.len() as u64) as usize];
         let place = random.below(files.size(segment).unwrap());
@@ -175,10 +227,170 @@ fn damage_is_an_error_that_names_the_place() {
                 assert!(error.to_string().contains(&format!("`{}` is damaged at byte ", segment.display())), "{error}");
             }
             // Of the last group nothing tells whether it was ever durable.
-            Ok(found) => assert!(found.len() >= records.len() - 4 && records.starts_with(&found), "seed {seed}"),
+            Ok(found) => {
+                let most = found.len() >= records.len() - 4 && records.starts_with(&found);
+                assert!(most && !guarded, "seed {seed}");
+            }
         }
     }
     assert!(errors > 1500, "{errors}");
+}
+
+/// The segments that begin with one of these records.
+fn segments_of(files: &Simulation, records: &[Record]) -> Vec<PathBuf> {
+    let paths = records.iter().map(|record| path(Path::new(FOLDER), record.number));
+    paths.filter(|path| files.exists(path).unwrap()).collect()
+}
+
+/// The last segment, and how many bytes of it lie before the last record.
+fn last(files: &Simulation, records: &[Record]) -> (PathBuf, usize, usize) {
+    let segment = segments_of(files, records).pop().unwrap();
+    let length = files.size(&segment).unwrap() as usize;
+    let record = Entry { payload: records.last().unwrap().payload.clone(), rows: 1 };
+    (segment, length - record.bytes() as usize, length)
+}
+
+/// Whoever opens the log is told the same, in these words.
+fn assert_noticed(files: &Simulation, words: &str) {
+    let errors = [open(files).err(), read_folder(files, 0).err(), verify(files).err()];
+    for error in errors {
+        let error = error.expect(words).to_string();
+        assert!(error.contains(words), "{error}\n{words}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_the_last_record_is_noticed() {
+    for seed in 0..20 {
+        let (files, records) = some_log(seed);
+        let (segment, start, length) = last(&files, &records);
+        let record = records.last().unwrap();
+        let words = format!(
+            "`{}` is damaged at byte {start}: rows {} to {} were acknowledged, and are no longer in it (so says `{}`)",
+            segment.display(),
+            record.number,
+            record.end() - 1,
+            guard_path().display()
+        );
+        for bit in start * 8..length * 8 {
+            files.flip(&segment, bit);
+            assert_noticed(&files, &words);
+            files.flip(&segment, bit);
+        }
+        assert_eq!(read(open(&files).unwrap().segments(), 0).unwrap(), records);
+    }
+}
+
+#[test]
+fn wherever_the_last_segment_is_cut_it_is_noticed() {
+    for seed in 0..20 {
+        let (files, records) = some_log(seed);
+        let (segment, _, length) = last(&files, &records);
+        for length in (0..length).rev() {
+            files.cut(&segment, length);
+            assert_noticed(&files, &format!("`{}` is damaged at byte ", segment.display()));
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_was_removed_is_noticed_unless_it_was_the_first() {
+    for seed in 0..200 {
+        let (files, records) = some_log(seed);
+        let segments = segments_of(&files, &records);
+        let gone = 1 + seed as usize % (segments.len() - 1);
+        let first = |segment: Option<&PathBuf>| {
+            let number = segment.map(|segment| segment.file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap());
+            number.unwrap_or(records.last().unwrap().end())
+        };
+        let (start, end) = (first(Some(&segments[gone])), first(segments.get(gone + 1)));
+        files.remove(&segments[gone]).unwrap();
+        let who = match gone + 1 == segments.len() {
+            true => format!("`{}` is missing", segments[gone].display()),
+            false => format!("a segment behind `{}` is missing", segments[gone - 1].display()),
+        };
+        let rows = format!("rows {start} to {} were acknowledged", end - 1);
+        assert_noticed(&files, &format!("{who}: {rows}, and are no longer in the log"));
+        segments.iter().for_each(|segment| _ = files.remove(segment));
+        assert_noticed(&files, "all segments of the log `/home/log` are missing: rows up to ");
+    }
+}
+
+#[test]
+fn without_the_first_segments_a_log_has_been_trimmed() {
+    for seed in 0..200 {
+        let (files, records) = some_log(seed);
+        let segments = segments_of(&files, &records);
+        for segment in &segments[..segments.len() - 1] {
+            files.remove(segment).unwrap();
+            verify(&files).unwrap();
+            let error = read_folder(&files, 0).unwrap_err().to_string();
+            assert!(error.contains("record 0 is no longer in the log `/home/log`"), "{error}");
+        }
+        let writer = open(&files).unwrap();
+        assert_eq!(writer.segments().end(), records.last().unwrap().end());
+    }
+}
+
+#[test]
+fn a_damaged_guard_does_no_harm() {
+    let (files, records) = some_log(1);
+    let guard = guard_path();
+    let unharmed = || assert_eq!(read_folder(&files, 0).unwrap(), records);
+    let length = files.size(&guard).unwrap() as usize;
+    for bit in 0..length * 8 {
+        files.flip(&guard, bit);
+        unharmed();
+        files.flip(&guard, bit);
+    }
+    for length in (0..length).rev() {
+        files.cut(&guard, length);
+        unharmed();
+    }
+    files.remove(&guard).unwrap();
+    unharmed();
+    assert_eq!(read(open(&files).unwrap().segments(), 0).unwrap(), records);
+}
+
+#[test]
+fn what_the_guard_does_not_know_of_may_have_been_torn() {
+    for seed in 0..20 {
+        let (files, records) = some_log(seed);
+        let guard = guard_path();
+        files.cut(&guard, files.size(&guard).unwrap() as usize - CLAIM);
+        let (segment, start, length) = last(&files, &records);
+        let mut torn = records.clone();
+        torn.pop();
+        for length in (start..length).rev() {
+            files.cut(&segment, length);
+            assert_eq!(read_folder(&files, 0).unwrap(), torn);
+        }
+        assert_eq!(read(open(&files).unwrap().segments(), 0).unwrap(), torn);
+        // From now on it is known.
+        let files = files.new_process();
+        files.cut(&segment, start - 1);
+        assert_noticed(&files, &format!("`{}` is damaged at byte ", segment.display()));
+    }
+}
+
+#[test]
+fn who_only_reads_changes_nothing_and_is_told_what_is_not_there() {
+    let (files, records) = some_log(1);
+    let of = |folder, number| LogReader::of_folder(Arc::new(files.clone()), Path::new(folder), number);
+    let names = || files.list(Path::new(FOLDER)).unwrap();
+    let before = names();
+    verify(&files).unwrap();
+    let middle = &records[records.len() / 2];
+    // From within a record on.
+    assert_eq!(read_folder(&files, middle.end() - 1).unwrap(), records[records.len() / 2..]);
+    assert_eq!(names(), before);
+    let end = records.last().unwrap().end();
+    assert_eq!(read_folder(&files, end).unwrap(), []);
+    let error = of(FOLDER, end + 1).unwrap_err().to_string();
+    assert!(error.contains("it was removed or replaced"), "{error}");
+    let missing =
+        [of("/home/other", 0).unwrap_err(), verify_log(Arc::new(files.clone()), Path::new("/x")).unwrap_err()];
+    assert_eq!(missing.map(|error| error.to_string()), ["there is no log `/home/other`", "there is no log `/x`"]);
 }
 
 #[test]
@@ -244,6 +456,49 @@ async fn many_append_while_one_reads_and_trims() {
 }
 
 #[tokio::test]
+async fn one_reads_the_folder_while_another_writes_and_trims() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().to_owned();
+    let log = local(&home, LogOptions { segment_bytes: 2000, max_bytes: 1 << 20 }).unwrap();
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let reads = thread::spawn({
+        let (home, done) = (home.clone(), done.clone());
+        move || read_until(&home, || done.load(std::sync::atomic::Ordering::Relaxed))
+    });
+    for turn in 0..1500_u32 {
+        let number = log.append(turn.to_le_bytes().repeat(turn as usize % 50), 1 + turn % 3).await.unwrap();
+        if turn % 40 == 0 {
+            log.trim(number).unwrap();
+        }
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(reads.join().unwrap() > 10);
+    let mut reader = LogReader::of_folder(Arc::new(LocalFiles), &home, log.end() - 1).unwrap();
+    reader.next().await.unwrap();
+    assert!(reader.next().await.unwrap_err().to_string().contains("the log ends at row "));
+}
+
+/// Reads a log again and again, and returns how often. Nothing but what was trimmed may be missing.
+fn read_until(home: &Path, is_done: impl Fn() -> bool) -> usize {
+    let (mut reads, mut number) = (0, 0);
+    while !is_done() {
+        verify_log(Arc::new(LocalFiles), home).unwrap();
+        match LogReader::of_folder(Arc::new(LocalFiles), home, number).and_then(all) {
+            Ok(records) => {
+                assert!(records.windows(2).all(|pair| pair[0].end() == pair[1].number));
+                number = records.last().map_or(number, Record::end);
+                reads += 1;
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("is no longer in the log"), "{error}");
+                number += 1;
+            }
+        }
+    }
+    reads
+}
+
+#[tokio::test]
 async fn a_full_log_refuses_until_it_is_trimmed() {
     let folder = tempfile::tempdir().unwrap();
     let log = local(folder.path(), LogOptions { segment_bytes: 1000, max_bytes: 5000 }).unwrap();
@@ -256,4 +511,22 @@ async fn a_full_log_refuses_until_it_is_trimmed() {
     log.trim(5).unwrap();
     assert_eq!(log.append(vec![0; 500], 1).await.unwrap(), 9);
     assert_eq!(log.read(5).unwrap().next().await.unwrap().number, 5);
+}
+
+#[test]
+#[ignore = "measures, so that it needs a disk that is at rest"]
+fn a_claim_takes_little_of_the_time_of_a_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions { segment_bytes: 64 << 20, max_bytes: u64::MAX };
+    let mut writer = Writer::open(Arc::new(LocalFiles), &folder.path().join("log"), options).unwrap();
+    let group = [Entry { payload: vec![7; 1000], rows: 10 }];
+    let begin = std::time::Instant::now();
+    (0..2000).for_each(|_| _ = writer.write(&group).unwrap());
+    let whole = begin.elapsed() / 2000;
+    // So many that the guard is replaced several times.
+    let mut guard = Guard::new(Arc::new(LocalFiles), folder.path().to_owned());
+    let begin = std::time::Instant::now();
+    (0..20_000).for_each(|end| guard.claim(Claim { end, first: 0 }));
+    let claim = begin.elapsed() / 20_000;
+    assert!(claim * 20 < whole, "{claim:?} of {whole:?}");
 }

@@ -1,7 +1,7 @@
 //! The one who writes a log: groups of records, each made durable at once.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,9 +9,12 @@ use std::sync::Arc;
 use millstream_core::{Error, Result, ResultExt};
 
 use super::LogOptions;
-use super::record::{HEADER, START, Salt, encode, whole};
-use super::segments::{Segments, number_of, path};
-use crate::files::{create_folders, is_missing};
+use super::folder::{Found, replace};
+use super::guard::{Claim, Guard};
+use super::reader::LogReader;
+use super::record::{HEADER, START, Salt, encode};
+use super::segments::Segments;
+use crate::files::create_folders;
 use crate::{Files, NewFile, crash};
 
 /// Writes a log.
@@ -23,6 +26,7 @@ pub struct Writer {
     options: LogOptions,
     /// The last segment, unless it was given up.
     current: Option<Segment>,
+    guard: Guard,
     /// Reused from group to group.
     buffer: Vec<u8>,
     /// Ends with the writer.
@@ -57,20 +61,21 @@ impl Writer {
         create_folders(&*files, folder, &mut BTreeSet::new()).doing(doing)?;
         let lock = files.lock(&folder.join(".lock")).doing(doing)?;
         let lock = lock.ok_or_else(|| Error::new(format!("another run is using the log `{}`", folder.display())))?;
-        let found = list(&*files, folder).doing(doing)?;
-        let last = match found.last_key_value() {
-            None => Last::new(),
-            Some((first, _)) => Last::read(&*files, &path(folder, *first), *first)?,
-        };
-        let mut by_number = found;
-        by_number.insert(last.first, (last.bytes.len() - START) as u64);
-        let segments = Arc::new(Segments::new(files, folder.to_owned(), by_number, last.end));
+        let Found { by_number, last } = Found::look(&*files, folder)?;
+        let segments = Arc::new(Segments::new(files.clone(), folder.to_owned(), by_number, last.end));
+        // Nothing is changed before all that was acknowledged is known to be there.
+        LogReader::new(segments.clone(), segments.oldest())?.pass(last.first)?;
+        if last.is_torn {
+            crash::point("log-cut-tail");
+        }
         // The last segment is written anew: its records may be there without being durable, and that can't be made up for in
         // a file in which the former process may have failed.
         let file = begin(&segments, last.first, &last.bytes).doing(doing)?;
         let bytes = (last.bytes.len() - START) as u64;
         let current = Some(Segment { first: last.first, salt: last.salt, bytes, file });
-        Ok(Self { segments, options, current, buffer: Vec::new(), _lock: lock })
+        let mut guard = Guard::new(files, folder.to_owned());
+        guard.claim(Claim { end: last.end, first: last.first });
+        Ok(Self { segments, options, current, guard, buffer: Vec::new(), _lock: lock })
     }
 
     /// What its readers need.
@@ -98,6 +103,7 @@ impl Writer {
         crash::point("log-before-sync");
         segment.file.sync()?;
         crash::point("log-after-sync");
+        self.guard.claim(Claim { end, first: segment.first });
         segment.bytes += self.buffer.len() as u64;
         self.segments.grown(segment.first, self.buffer.len() as u64, end);
         self.current = Some(segment);
@@ -114,68 +120,9 @@ impl Writer {
     }
 }
 
-/// The segments in a folder, by the numbers of their first records, and their bytes.
-fn list(files: &dyn Files, folder: &Path) -> io::Result<BTreeMap<u64, u64>> {
-    let numbers = files.list(folder)?.into_iter().filter_map(|entry| number_of(&entry.name));
-    let with_bytes = |first| files.size(&path(folder, first)).map(|size| (first, size.saturating_sub(START as u64)));
-    numbers.map(with_bytes).collect()
-}
-
-/// What is whole of the last segment.
-struct Last {
-    first: u64,
-    salt: Salt,
-    bytes: Vec<u8>,
-    end: u64,
-}
-
-impl Last {
-    /// Of a log without segments.
-    fn new() -> Self {
-        let (salt, bytes) = Salt::start_segment();
-        Self { first: 0, salt, bytes, end: 0 }
-    }
-
-    fn read(files: &dyn Files, path: &Path, first: u64) -> Result<Self> {
-        let mut bytes = files.read(path).doing(|| format!("reading `{}`", path.display()))?;
-        let Some(salt) = Salt::of(&bytes) else { return Err(damaged(path, 0)) };
-        let whole = whole(&bytes, first, salt);
-        if whole.damaged {
-            return Err(damaged(path, whole.bytes as u64));
-        }
-        if whole.bytes < bytes.len() {
-            crash::point("log-cut-tail");
-        }
-        bytes.truncate(whole.bytes);
-        Ok(Self { first, salt, bytes, end: whole.end })
-    }
-}
-
-/// What was durable is no longer as it was written.
-pub fn damaged(path: &Path, place: u64) -> Error {
-    Error::new(format!("`{}` is damaged at byte {place}: rows that were acknowledged are lost", path.display()))
-}
-
 /// Writes a segment under a hidden name, and gives it its own when all of it is durable.
 fn begin(segments: &Segments, first: u64, bytes: &[u8]) -> io::Result<Box<dyn NewFile>> {
-    let hidden = segments.folder.join(".next");
-    let fill = || -> io::Result<Box<dyn NewFile>> {
-        // Left by a crash. Its name may be used again, but not the file.
-        match segments.files.remove(&hidden) {
-            Err(error) if !is_missing(&error) => return Err(error),
-            _ => {}
-        }
-        let mut file = segments.files.create_new(&hidden)?;
-        file.append(bytes)?;
-        file.sync()?;
-        segments.files.rename(&hidden, &segments.path(first))?;
-        segments.files.sync_folder(&segments.folder)?;
-        Ok(file)
-    };
-    let filled = fill();
-    if filled.is_err() {
-        // It may be the disk that is full.
-        let _ = segments.files.remove(&hidden);
-    }
-    filled
+    let file = replace(&*segments.files, &segments.path(first), bytes)?;
+    segments.files.sync_folder(&segments.folder)?;
+    Ok(file)
 }
