@@ -9,6 +9,7 @@ mod tests;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -204,6 +205,7 @@ impl HttpListenInput {
             max_log: self.max_log.0 as u64,
             files,
             position: 0,
+            is_resumed: false,
             keys: Arc::new(Mutex::new(Keys::new(self.remember))),
             decoding: None,
             running: None,
@@ -232,6 +234,8 @@ struct HttpListen {
     files: Arc<dyn Files>,
     /// The first row to read.
     position: u64,
+    /// Whether a run before has taken rows.
+    is_resumed: bool,
     keys: Arc<Mutex<Keys>>,
     decoding: Option<Decoding>,
     running: Option<Running>,
@@ -263,14 +267,18 @@ impl Input for HttpListen {
     async fn open(&mut self, home: &Home) -> Result<()> {
         if let Home::Past(folder) = home {
             let folder = folder.as_deref().ok_or_else(|| needs_a_folder(home))?;
-            let reader = todo_of_folder()?;
+            let reader = LogReader::of_folder(self.files.clone(), &folder.join("log"), self.position)?;
             self.running = Some(Running { reader, live: None });
             return Ok(());
         }
         let home = home.folder().ok_or_else(|| needs_a_folder(home))?;
+        let folder = home.join("log");
+        if self.is_resumed && !self.files.exists(&folder).doing(|| format!("looking for `{}`", folder.display()))? {
+            return Err(is_missing(&folder));
+        }
         let segment_bytes = SEGMENT_BYTES.min(self.max_log / 4);
         let options = LogOptions { segment_bytes, max_bytes: self.max_log };
-        let log = Arc::new(Log::open(self.files.clone(), &home.join("log"), options)?);
+        let log = Arc::new(Log::open(self.files.clone(), &folder, options)?);
         self.remember_all(log.read(self.position)?)?;
         let reader = log.read(self.position)?;
         let (path, read, keys) = (self.path.clone(), self.options.clone(), self.keys.clone());
@@ -311,6 +319,7 @@ impl Input for HttpListen {
     }
 
     fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
+        self.is_resumed = true;
         self.position = positions.get(PARTITION).copied().unwrap_or(0);
         server::keys(&self.keys).restore(state.get(KEYS)?);
         Ok(())
@@ -383,11 +392,17 @@ fn needs_a_folder(home: &Home) -> Error {
     })
 }
 
+/// Why it can't go on.
+fn is_missing(log: &Path) -> Error {
+    Error::new(format!(
+        "the log `{}` is missing, and with it rows that were acknowledged: put it back from a copy, or let the node begin anew \
+         with `--reset`",
+        log.display()
+    ))
+}
+
 fn miscounted() -> Error {
     Error::new(
         "a request has other rows than when it was taken: `format`, `header` or `delimiter` was changed meanwhile",
     )
-}
-fn todo_of_folder() -> Result<LogReader> {
-    Err(Error::new("todo"))
 }
