@@ -168,8 +168,9 @@ fn pushed_rows_are_gone_through_again() {
     let ran = replay(&[&last]);
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("log"), "{}", ran.stderr);
-    let error = pushed.start(None).wait().stderr;
-    assert!(error.contains("the log "), "{error}");
+    let ran = pushed.start(None).wait();
+    let error = ran.json()["error"]["message"].to_string();
+    assert!(ran.code == 1 && error.contains("is missing, and with it rows that were acknowledged"), "{error}");
 }
 
 #[test]

@@ -284,7 +284,7 @@ impl Follow {
     /// Where a file may be by now: by what it is; or by what is in it, after it was copied or unpacked.
     fn candidates(&self, file: &FollowedState, found: &[(Identity, SourceFile, usize)]) -> Vec<PathBuf> {
         let own = self.folder.join(&file.name);
-        let mut beside: Vec<_> = own.parent().into_iter().flat_map(files_in).collect();
+        let mut beside = files_beside(&own);
         beside.sort_by_key(|(path, _)| (*path != own, path.clone()));
         let all = found.iter().map(|(identity, file, _)| (file.path.clone(), *identity)).chain(beside);
         let (mut same, mut others) = (Vec::new(), Vec::new());
@@ -446,14 +446,15 @@ impl Follow {
     }
 }
 
-/// The files in a folder that are not packed, and what they are: what a rotation has renamed is not found by the pattern any
-/// more.
-fn files_in(folder: &Path) -> Vec<(PathBuf, Identity)> {
+/// The files in the folder of one that are not packed, and what they are: what a rotation has renamed is not found by the
+/// pattern any more.
+fn files_beside(path: &Path) -> Vec<(PathBuf, Identity)> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let file = |entry: std::fs::DirEntry| {
         let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
         let is_packed = FileKind::of(&*entry.file_name().to_string_lossy()).compression.is_some();
-        (!is_packed).then(|| (entry.path(), Identity::of(&metadata)))
+        (!is_packed).then(|| (path.with_file_name(entry.file_name()), Identity::of(&metadata)))
     };
     entries.filter_map(file).collect()
 }
