@@ -1,7 +1,7 @@
 //! `millstream run`: runs flows in the foreground until their inputs end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_core::{Error, ResultExt};
 use millstream_engine::file::Diagnostics;
@@ -137,6 +137,9 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
 /// How long nodes have to remove what they staged when a flow is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// `timeout` signals a process and then its group, so that one signal comes twice at once. People who give up are slower.
+const ECHO: Duration = Duration::from_secs(1);
+
 /// The first signal drains; the second gives up.
 fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
     // Said when it is done, so that it holds by the time somebody reads it.
@@ -161,16 +164,27 @@ pub fn given_up(is_durable: bool) -> &'static str {
 /// one is acted on.
 struct Interrupts {
     signals: Vec<Signal>,
+    /// When the first one came.
+    first: Option<Instant>,
 }
 
 impl Interrupts {
     fn listen() -> Self {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
         // Where a signal can't be listened to, it ends the process as it would any other.
-        Self { signals: kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect() }
+        Self { signals: kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect(), first: None }
     }
 
+    /// Waits for the next signal that is no echo of the first one.
     async fn next(&mut self) {
+        self.receive().await;
+        while self.first.is_some_and(|first| first.elapsed() < ECHO) {
+            self.receive().await;
+        }
+        self.first.get_or_insert_with(Instant::now);
+    }
+
+    async fn receive(&mut self) {
         match self.signals.as_mut_slice() {
             [interrupt, terminate] => tokio::select! {
                 _ = interrupt.recv() => {}
