@@ -7,6 +7,7 @@ mod stdin;
 mod stdout;
 mod text;
 
+pub use file::KeptFiles;
 use millstream_core::Registry;
 
 /// Adds every input and output of this crate.

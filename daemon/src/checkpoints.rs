@@ -1,11 +1,13 @@
 //! `millstream checkpoints`: what is kept of flows, and whether it is whole.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
-use millstream_core::{Error, Result, ResultExt};
-use millstream_engine::checkpoint::{self, Manifest, Vault};
+use millstream_connectors::KeptFiles;
+use millstream_core::{Error, Result, ResultExt, State};
+use millstream_engine::checkpoint::{Manifest, NodeEntry, Vault};
 use millstream_store::Store;
 use serde_json::{Value, json};
 
@@ -42,8 +44,8 @@ struct Found {
 pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
     let store: Arc<dyn Store> = millstream_store::open(&arguments.state, Path::new("."))?.into();
     let flows = match &arguments.flow {
-        Some(flow) => vec![flow.clone()],
-        None => checkpoint::flows(&*store)?,
+        Some(flow) => BTreeSet::from([flow.clone()]),
+        None => flows(&*store)?,
     };
     let mut found = Vec::new();
     for flow in flows {
@@ -61,6 +63,29 @@ pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
     Ok(if damaged == 0 { Exit::Done } else { Exit::Failed })
 }
 
+/// What to do about a checkpoint from which a flow would go on.
+const ADVICE: &str = "put it back from a copy, or begin anew with another state folder";
+
+/// Adds what to do, and what is `known` besides, if the error says that a checkpoint of the flow is damaged.
+pub fn advised(error: Error, flow: &str, known: &str) -> Error {
+    let text = error.to_string();
+    // What `Vault` says of its files; a store that can't be reached is no damage.
+    let is_damage = [": it is damaged", ": there is none"].iter().any(|words| text.contains(words));
+    match is_damage && text.starts_with(&format!("reading `{flow}/")) {
+        true => Error::new(format!("{text}; {ADVICE}{known}")),
+        false => error,
+    }
+}
+
+/// The flows of which there are checkpoints, or marks of some that are gone.
+fn flows(store: &dyn Store) -> Result<BTreeSet<String>> {
+    let flow = |key: &String| {
+        let (flow, rest) = key.split_once('/')?;
+        (rest.starts_with("manifests/") || rest.starts_with("commits/")).then(|| flow.to_owned())
+    };
+    Ok(store.list("")?.iter().filter_map(flow).collect())
+}
+
 fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) -> Result<Vec<Found>> {
     let vault = Vault::new(store.clone(), flow, &arguments.state);
     let committed = vault.committed()?;
@@ -71,16 +96,71 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
         Found { flow: flow.to_owned(), number, manifest, is_visible: committed >= Some(number), damage }
     };
     let mut found: Vec<Found> = vault.numbers()?.into_iter().map(find).collect();
-    // The newest may be gone.
-    if let Err(error) = vault.latest()
-        && let Some(last) = found.last_mut().filter(|last| last.manifest.is_ok())
-    {
-        last.damage.get_or_insert(error);
+    // What a run would go on from.
+    let latest = vault.latest();
+    if let Some(mut last) = found.pop() {
+        match latest {
+            Err(error) if last.manifest.is_ok() => _ = last.damage.get_or_insert(error),
+            Ok(Some((manifest, _))) if arguments.verify && last.damage.is_none() => {
+                last.damage = check_files(&vault, &manifest, flow).err();
+            }
+            _ => {}
+        }
+        found.push(last.advised());
+    } else if let Err(error) = latest {
+        let (flow, number) = (flow.to_owned(), committed.unwrap_or_default());
+        found.push(Found { flow, number, manifest: Err(error), is_visible: true, damage: None });
     }
     Ok(found)
 }
 
+/// Checks the hidden files of outputs with which a flow would go on from its newest checkpoint.
+fn check_files(vault: &Vault, newest: &Manifest, flow: &str) -> Result<()> {
+    let committed = vault.committed()?;
+    let is_visible = committed >= Some(newest.number);
+    let mut files = newest.nodes.iter().filter(|(_, node)| node.kind == "file");
+    let checked = files.try_for_each(|(name, node)| {
+        let files = kept_files(vault, node, is_visible)?;
+        files.map_or(Ok(()), |files| check_folder(&files, flow, name)).doing(|| format!("output `{name}`"))
+    });
+    // A flow that runs meanwhile moves its files, which is no damage.
+    let has_gone_on = (vault.numbers()?.pop(), vault.committed()?) != (Some(newest.number), committed);
+    if has_gone_on { Ok(()) } else { checked }
+}
+
+/// The files that a node refers to, if it is an output `file`.
+fn kept_files(vault: &Vault, node: &NodeEntry, is_visible: bool) -> Result<Option<KeptFiles>> {
+    let staged = if is_visible { State::default() } else { vault.state(&node.staged)? };
+    KeptFiles::read(&vault.state(&node.state)?, &staged)
+}
+
+/// Checks the files of an output. They are looked for where the flow ran last, which is said where that may be a surprise:
+/// its folder may have been moved or copied since.
+fn check_folder(files: &KeptFiles, flow: &str, name: &str) -> Result<()> {
+    let folder = files.folder();
+    if !folder.exists() {
+        let place = folder.display();
+        eprintln!(
+            "warning: {flow}: the files of output `{name}` were not looked at: `{place}`, where they were, is not there"
+        );
+        return Ok(());
+    }
+    if !std::env::current_dir().is_ok_and(|here| folder.starts_with(here)) {
+        eprintln!(
+            "warning: {flow}: the files of output `{name}` were looked at in `{}`, where it ran last",
+            folder.display()
+        );
+    }
+    files.check()
+}
+
 impl Found {
+    /// The same, with what to do about what is damaged.
+    fn advised(self) -> Self {
+        let advised = |error| advised(error, &self.flow, "");
+        Self { manifest: self.manifest.map_err(advised), damage: self.damage.map(advised), ..self }
+    }
+
     fn problem(&self) -> Option<&Error> {
         self.manifest.as_ref().err().or(self.damage.as_ref())
     }

@@ -1,7 +1,7 @@
 //! `millstream run`: runs flows in the foreground until their inputs end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_core::{Error, ResultExt};
 use millstream_engine::file::Diagnostics;
@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::checkpoints::advised;
 use crate::cli::{CommandError, Exit, Outcome, RunArguments};
 use crate::console::Console;
 use crate::summary;
@@ -97,6 +98,7 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
         let kinds = plan.nodes.iter().map(|node| node.kind).collect();
         let effects = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error });
         let running = effects.and_then(|effects| RunningFlow::start(plan, effects, data)).map_err(|error| {
+            let error = advise(error, &flow, "; no output was changed");
             if quiet {
                 summary::print_unstarted(&flow, &error);
             }
@@ -106,10 +108,13 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
         stoppers.push(running.stopper());
         let progress = console.flow(&flow, rows, stats.clone());
         flows.spawn(async move {
-            let outcome = tokio::select! {
+            let mut outcome = tokio::select! {
                 outcome = running.join() => outcome,
                 never = progress.draw() => match never {},
             };
+            if let Status::Failed(error) = outcome.status {
+                outcome.status = Status::Failed(advise(error, &flow, ""));
+            }
             (place, Ended { flow, kinds, stats, outcome, is_durable })
         });
     }
@@ -134,8 +139,16 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
     Ok(ended.into_iter().map(|(_, flow)| flow).collect())
 }
 
+/// Adds what to do about a damaged checkpoint, and what is known of the damage.
+fn advise(failure: FlowError, flow: &str, known: &str) -> FlowError {
+    FlowError { node: failure.node, error: advised(failure.error, flow, known) }
+}
+
 /// How long nodes have to remove what they staged when a flow is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `timeout` signals a process and then its group, so that one signal comes twice at once. People who give up are slower.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// The first signal drains; the second gives up.
 fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
@@ -161,16 +174,27 @@ pub fn given_up(is_durable: bool) -> &'static str {
 /// one is acted on.
 struct Interrupts {
     signals: Vec<Signal>,
+    /// When the first one came.
+    first: Option<Instant>,
 }
 
 impl Interrupts {
     fn listen() -> Self {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
         // Where a signal can't be listened to, it ends the process as it would any other.
-        Self { signals: kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect() }
+        Self { signals: kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect(), first: None }
     }
 
+    /// Waits for the next signal that is no echo of the first one.
     async fn next(&mut self) {
+        self.receive().await;
+        while self.first.is_some_and(|first| first.elapsed() < ECHO) {
+            self.receive().await;
+        }
+        self.first.get_or_insert_with(Instant::now);
+    }
+
+    async fn receive(&mut self) {
         match self.signals.as_mut_slice() {
             [interrupt, terminate] => tokio::select! {
                 _ = interrupt.recv() => {}

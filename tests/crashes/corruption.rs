@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Trial;
 use super::graphs::BRANCHED;
+use super::{Trial, copy};
 use crate::millstream::Ran;
 
 /// What is done to a file.
@@ -54,14 +54,6 @@ fn files(trial: &Trial) -> Vec<PathBuf> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
         if entry.path().is_dir() { collect(&entry.path(), files) } else { files.push(entry.path()) }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).into_iter().flatten().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &to) } else { _ = std::fs::copy(entry.path(), to).unwrap() }
     }
 }
 

@@ -4,8 +4,7 @@
 //! (`FORMAT` in `daemon/engine/src/checkpoint/manifest.rs`), `MILLSTREAM_GOLDEN=1 cargo test golden` writes that of the new one;
 //! what was there before stays.
 
-use std::path::Path;
-
+use super::copy;
 use super::graphs::BRANCHED;
 use crate::millstream::{Ran, Workshop, project};
 
@@ -52,14 +51,6 @@ fn workshop() -> Workshop {
     BRANCHED.write_data(&workshop);
     workshop.write("flow.toml", FLOW);
     workshop
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &to) } else { _ = std::fs::copy(entry.path(), to).unwrap() }
-    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod graphs;
 mod kills;
 mod live;
 mod matrix;
+mod moved;
 mod owners;
 mod points;
 mod pushed;
@@ -64,6 +65,14 @@ impl Trial {
         }
     }
 
+    /// The same in a folder of its own, with everything that is there.
+    pub fn copy(&self) -> Self {
+        let workshop = Workshop::new();
+        copy(&self.workshop.path(""), &workshop.path(""));
+        let flow = workshop.path("flow.toml");
+        Self { workshop, flow, control: self.control.clone(), summary: self.summary.clone() }
+    }
+
     /// Runs the flow until it is killed at a crash point. False if it never comes there, and so to its end.
     pub fn run_until(&self, point: &str) -> bool {
         let ran = Ran::from(self.durable(&[]).env("MILLSTREAM_CRASH", point).output().unwrap());
@@ -117,6 +126,14 @@ fn collect(folder: &Path, name: &str, files: &mut BTreeMap<String, Vec<u8>>) {
             true => collect(&entry.path(), &name, files),
             false => _ = files.insert(name, std::fs::read(entry.path()).unwrap()),
         }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).into_iter().flatten().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() { copy(&entry.path(), &to) } else { _ = std::fs::copy(entry.path(), to).unwrap() }
     }
 }
 

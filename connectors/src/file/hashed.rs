@@ -45,6 +45,16 @@ pub fn missing(path: &Path) -> Error {
     Error::new(format!("`{}`, which the last checkpoint left there, is missing; {ADVICE}", path.display()))
 }
 
+/// A file that is missing, and that a checkpoint has left in another folder.
+pub fn left_elsewhere(path: &Path, folder: &Path) -> Error {
+    Error::new(format!(
+        "`{}` is not there: the last checkpoint left it in `{}`; run the flow in the folder in which it ran before, copy that \
+         folder whole, or let the node begin anew with `--reset`",
+        path.display(),
+        folder.display()
+    ))
+}
+
 /// A file that is not what a checkpoint says of it.
 pub fn damaged(path: &Path) -> Error {
     Error::new(format!("`{}` is damaged: it is not what the last checkpoint left there; {ADVICE}", path.display()))

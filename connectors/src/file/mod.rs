@@ -11,4 +11,4 @@ mod staging;
 mod target;
 
 pub use input::FileInput;
-pub use output::FileOutput;
+pub use output::{FileOutput, KeptFiles};

@@ -1,6 +1,7 @@
 //! The output `file`.
 
 mod files;
+mod kept;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::files::{Files, Limits};
+pub use self::kept::KeptFiles;
 use super::target::Target;
 use crate::text;
 

@@ -13,9 +13,9 @@ use millstream_core::{Committer, Error, Result, ResultExt, State};
 use millstream_store::crash;
 use serde::{Deserialize, Serialize};
 
-use super::hashed::damaged;
+use super::hashed::{damaged, left_elsewhere};
 use super::staging::{Whole, is_there, remove, sync_folder};
-use super::target::renumbered;
+use super::target::{Base, renumbered};
 
 /// What an output has staged.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -30,6 +30,15 @@ pub struct Publication {
     pub former: Vec<PathBuf>,
     /// The hidden file that kept other runs away, where it is needed no more.
     pub lock: Option<PathBuf>,
+    /// The folder that all paths were relative to when it was staged.
+    pub folder: PathBuf,
+}
+
+impl Publication {
+    /// All paths in it.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        self.files.iter_mut().flat_map(Whole::paths_mut).chain(&mut self.former).chain(&mut self.lock)
+    }
 }
 
 /// The name under which it is staged.
@@ -37,6 +46,8 @@ pub const STAGED: &str = "files";
 
 /// Publishes the files of an output.
 pub struct Publisher {
+    /// What the paths in what is staged are relative to.
+    pub base: Base,
     /// Whether this process has begun to write, so that it has staged what is published itself.
     pub is_own: Arc<AtomicBool>,
 }
@@ -44,7 +55,8 @@ pub struct Publisher {
 #[async_trait]
 impl Committer for Publisher {
     async fn commit(&mut self, staged: &State) -> Result<()> {
-        let publication: Publication = staged.get(STAGED)?;
+        let mut publication: Publication = staged.get(STAGED)?;
+        self.base.extend(publication.paths_mut());
         let mut places = Vec::new();
         for whole in &publication.files {
             places.push(self.publish(whole, &publication)?);
@@ -67,12 +79,11 @@ impl Committer for Publisher {
 impl Publisher {
     /// A file must be what was staged; one that another process has left, bit for bit.
     fn check(&self, whole: &Whole, path: &Path) -> Result<()> {
-        let found = fs::metadata(path).doing(|| format!("reading `{}`", path.display()))?;
-        match found.len() == whole.sum.bytes {
-            true if self.is_own.load(Ordering::Relaxed) => Ok(()),
-            true => whole.sum.check(path),
-            false => Err(damaged(path)),
+        if !self.is_own.load(Ordering::Relaxed) {
+            return whole.check(path);
         }
+        let found = fs::metadata(path).doing(|| format!("reading `{}`", path.display()))?;
+        if found.len() == whole.sum.bytes { Ok(()) } else { Err(damaged(path)) }
     }
 
     /// Moves a file to its place, unless that has been done. Where it is then.
@@ -107,6 +118,9 @@ impl Publisher {
 
     /// Where a file is that has been moved before.
     fn find(&self, whole: &Whole, publication: &Publication) -> Result<PathBuf> {
+        if publication.folder != self.base.0 && !is_there(&whole.path) {
+            return Err(left_elsewhere(&whole.part, &publication.folder));
+        }
         // If it had to make way, it has another number.
         if self.check(whole, &whole.path).is_ok() || publication.makes_way {
             return Ok(whole.path.clone());

@@ -12,7 +12,7 @@ use millstream_core::{Error, Result, ResultExt};
 use millstream_formats::{BatchWriter, WRITE_ROWS, WriteOptions};
 use serde::{Deserialize, Serialize};
 
-use super::hashed::{Hashed, Sum};
+use super::hashed::{Hashed, Sum, damaged, missing};
 use super::journal::Journal;
 
 /// How many links lead to a file at most, as in the kernel.
@@ -198,6 +198,34 @@ impl Staged {
 }
 
 impl Unfinished {
+    /// All paths in it.
+    pub fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        let journals = match &mut self.source {
+            Source::Bytes(_) => &mut [][..],
+            Source::Journals(journals) => journals,
+        };
+        journals.iter_mut().map(|(path, _)| path).chain([&mut self.path]).collect()
+    }
+
+    /// Where it was published, if nothing is there any more.
+    pub fn taken_away(&self) -> Option<&Path> {
+        (self.is_published && !self.path.exists()).then_some(&self.path)
+    }
+
+    /// Checks that the files which are needed to go on with it are there, and begin as they did. `is_visible` says whether
+    /// what was staged with it is.
+    pub fn check(&self, is_visible: bool) -> Result<()> {
+        if let Some(path) = self.missing() {
+            return Err(missing(&path));
+        }
+        match &self.source {
+            Source::Bytes(_) if self.is_published && !(is_visible && self.path.exists()) => Ok(()),
+            Source::Bytes(sum) if self.is_published => sum.check(&self.path),
+            Source::Bytes(sum) => sum.check(&part(&self.path)),
+            Source::Journals(journals) => journals.iter().try_for_each(|(path, sum)| sum.check(path)),
+        }
+    }
+
     /// A hidden file that is needed to go on with it, and not there.
     pub fn missing(&self) -> Option<PathBuf> {
         let is_own_bytes = matches!(self.source, Source::Bytes(_));
@@ -210,6 +238,19 @@ impl Unfinished {
             Source::Bytes(_) => vec![part(&self.path)],
             Source::Journals(journals) => journals.iter().map(|(path, _)| path.clone()).collect(),
         }
+    }
+}
+
+impl Whole {
+    /// All paths in it.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [&mut self.path, &mut self.part].into_iter().chain(&mut self.journals)
+    }
+
+    /// Checks that a file is this one, bit for bit.
+    pub fn check(&self, path: &Path) -> Result<()> {
+        let found = fs::metadata(path).doing(|| format!("reading `{}`", path.display()))?;
+        if found.len() == self.sum.bytes { self.sum.check(path) } else { Err(damaged(path)) }
     }
 }
 

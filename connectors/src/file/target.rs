@@ -8,6 +8,27 @@ use millstream_formats::{Compression, Format, WriteOptions};
 
 use super::staging::{is_there, part};
 
+/// The folder that paths in the state are relative to, so that a work folder which was moved or copied goes on with its
+/// own files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base(pub PathBuf);
+
+impl Base {
+    /// Turns paths into what is kept. One that is not below the folder, to which a link has led, stays as it is.
+    pub fn shorten<'a>(&self, paths: impl IntoIterator<Item = &'a mut PathBuf>) {
+        for path in paths {
+            if let Ok(below) = path.strip_prefix(&self.0) {
+                *path = below.to_owned();
+            }
+        }
+    }
+
+    /// Turns what was kept into paths.
+    pub fn extend<'a>(&self, paths: impl IntoIterator<Item = &'a mut PathBuf>) {
+        paths.into_iter().for_each(|path| *path = self.0.join(&*path));
+    }
+}
+
 /// Where rows go.
 pub struct Target {
     /// The file, or the folder.
@@ -36,6 +57,11 @@ impl Target {
             (None, _) => Path::new("."),
             (Some(_), _) => &self.path,
         }
+    }
+
+    /// What paths in the state are relative to.
+    pub fn base(&self) -> Base {
+        Base(self.folder().to_owned())
     }
 
     /// The path of file number `number`, whose first row belongs to an epoch.

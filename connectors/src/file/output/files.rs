@@ -11,14 +11,13 @@ use async_trait::async_trait;
 use millstream_core::{Batch, Border, Committer, Epoch, Error, Home, Output, Result, ResultExt, Snapshot, State, Then};
 use millstream_formats::{Format, WriteOptions, csv_header, ends_with_line_break};
 use millstream_store::crash;
-use serde::{Deserialize, Serialize};
 
 use super::IfExists;
+use super::kept::{PROGRESS, Progress};
 use crate::file::claim::Claim;
-use crate::file::hashed::missing;
 use crate::file::publish::{Publication, Publisher, STAGED};
 use crate::file::staging::{Staged, Unfinished, Whole, part, remove, resolve, sync_folder};
-use crate::file::target::{Target, number_of};
+use crate::file::target::{Base, Target, number_of};
 
 /// When a file of a folder is whole.
 pub struct Limits {
@@ -33,6 +32,8 @@ pub struct Limits {
 /// The output itself.
 pub struct Files {
     target: Target,
+    /// What paths in the state are relative to.
+    base: Base,
     options: WriteOptions,
     schema: SchemaRef,
     if_exists: IfExists,
@@ -54,25 +55,12 @@ pub struct Files {
     is_own: Arc<AtomicBool>,
 }
 
-/// What an output needs to go on.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Progress {
-    /// The number of the next file.
-    number: u32,
-    /// The files of runs before, which go when the first of this flow are published.
-    former: Vec<PathBuf>,
-    /// The file that is not whole.
-    unfinished: Option<Unfinished>,
-}
-
-/// The name of that in the state.
-const PROGRESS: &str = "progress";
-
 impl Files {
     /// Files with these columns.
     pub fn new(target: Target, schema: SchemaRef, if_exists: IfExists, limits: Limits) -> Self {
         Self {
             options: target.options(),
+            base: target.base(),
             target,
             schema,
             if_exists,
@@ -190,6 +178,7 @@ impl Files {
 impl Output for Files {
     fn restore(&mut self, state: &State) -> Result<()> {
         self.progress = state.get(PROGRESS)?;
+        self.base.extend(self.progress.paths_mut());
         Ok(())
     }
 
@@ -207,9 +196,7 @@ impl Output for Files {
             self.target.path = resolve(&self.target.path)?;
         }
         // Before the lock, which would create it.
-        if let Some(path) = self.progress.unfinished.as_ref().and_then(Unfinished::missing) {
-            return Err(missing(&path));
-        }
+        self.progress.check_there(&self.base)?;
         let folder = self.target.folder();
         fs::create_dir_all(folder).doing(|| format!("making the folder `{}`", folder.display()))?;
         // The part file of a single file is the lock as well, and is needed by the run that goes on with it.
@@ -264,11 +251,16 @@ impl Output for Files {
             // To be undone if it is not committed.
             self.finished = if self.durable { Vec::new() } else { files.clone() };
             let lock = (border.then == Then::End && self.target.folder.is_some()).then(|| self.target.lock());
-            snapshot.staged.put(STAGED, &Publication { files, replaces, makes_way, former, lock })?;
+            let folder = self.base.0.clone();
+            let mut publication = Publication { files, replaces, makes_way, former, lock, folder };
+            self.base.shorten(publication.paths_mut());
+            snapshot.staged.put(STAGED, &publication)?;
         }
         // A disk takes its time to make durable what came since the last checkpoint, in which rows must not wait.
         let folder = self.target.folder().to_owned();
-        snapshot.state.put_after(PROGRESS, self.progress.clone(), move || {
+        let mut progress = Progress { folder: self.base.0.clone(), ..self.progress.clone() };
+        self.base.shorten(progress.paths_mut());
+        snapshot.state.put_after(PROGRESS, progress, move || {
             file.map_or(Ok(()), |file| file.sync_all()).doing(|| format!("writing to `{}`", folder.display()))?;
             sync_folder(&folder)
         });
@@ -276,7 +268,7 @@ impl Output for Files {
     }
 
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
-        Some(Box::new(Publisher { is_own: self.is_own.clone() }))
+        Some(Box::new(Publisher { base: self.base.clone(), is_own: self.is_own.clone() }))
     }
 
     async fn abort(&mut self) {

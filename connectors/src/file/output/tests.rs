@@ -1,13 +1,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use millstream_core::{Border, Committer, Epoch, Home, Result, State, Step, Then};
 use millstream_testkit::{batch, context, parse, stream, table};
 
 use super::*;
-use crate::file::publish::Publisher;
 
 struct Folder(tempfile::TempDir);
 
@@ -63,6 +61,31 @@ impl Folder {
             .collect();
         names.sort();
         names
+    }
+
+    /// What commits what a run before has staged into this folder itself.
+    fn publisher(&self, settings: &str) -> Box<dyn Committer> {
+        (self.plan(settings, &rows(0)).unwrap().build)().unwrap().committer().unwrap()
+    }
+
+    /// A copy of it all, as of `cp -a`.
+    fn copy(&self) -> Self {
+        let copy = Self::new();
+        for (path, bytes) in self.files() {
+            let path = copy.0.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        copy
+    }
+
+    /// All files at the top and in folders there, hidden ones included.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let names = self.names(".").into_iter().flat_map(|name| match self.0.path().join(&name).is_dir() {
+            true => self.names(&name).into_iter().map(|inner| format!("{name}/{inner}")).collect(),
+            false => vec![name],
+        });
+        names.map(|name| (name.clone(), self.bytes(&name))).collect()
     }
 
     fn plan(&self, settings: &str, rows: &RecordBatch) -> Result<OutputPlan, Problems> {
@@ -335,7 +358,7 @@ async fn only_a_flow_that_begins_is_refused_what_is_there() {
     let folder = Folder::new();
     let mut state = None;
     let staged = run(&folder, settings, &rows(4), &mut state, &[rows(2)], Then::Stop).await.pop().unwrap();
-    Publisher { is_own: Arc::default() }.commit(&staged).await.unwrap();
+    folder.publisher(settings).commit(&staged).await.unwrap();
     folder.refuses(settings).await;
     run(&folder, settings, &rows(4), &mut state, &[rows(2)], Then::Continue).await;
 }
@@ -411,14 +434,14 @@ async fn a_file_is_gone_on_with_after_a_crash_and_after_a_stop() {
         {
             for staged in run(&folder, &settings, &all, &mut state, pieces, last).await {
                 if !staged.is_empty() {
-                    Publisher { is_own: Arc::default() }.commit(&staged).await.unwrap();
+                    folder.publisher(&settings).commit(&staged).await.unwrap();
                 }
             }
             assert_eq!(folder.names(".").contains(&name.to_owned()), last == Then::Stop || pieces.len() == 1, "{name}");
         }
         let staged = run(&folder, &settings, &all, &mut state, &pieces[5..], Then::End).await.pop().unwrap();
         for _ in 0..2 {
-            Publisher { is_own: Arc::default() }.commit(&staged).await.unwrap();
+            folder.publisher(&settings).commit(&staged).await.unwrap();
         }
         assert!(folder.bytes(name) == whole.bytes(name), "{name}");
         assert_eq!(folder.names("."), [name], "nothing is left behind");
@@ -449,5 +472,156 @@ async fn what_is_not_as_the_checkpoint_says_is_noticed() {
             let is_told = error.contains(if damage == "remove" { "is missing; put it back" } else { "is damaged" });
             assert!(is_told && error.contains(hidden), "{name}, {damage}: {error}");
         }
+    }
+}
+
+/// What files of each kind are kept as: with and without a journal, one and many.
+const PLACES: [&str; 4] = [
+    "path = \"a.csv\"",
+    "path = \"deep/a.ndjson.gz\"",
+    "path = \"a.parquet\"",
+    "path = \"out\"\nformat = \"csv\"\nrows = 7",
+];
+
+async fn commit(folder: &Folder, settings: &str, staged: &[State]) {
+    for staged in staged.iter().filter(|staged| !staged.is_empty()) {
+        folder.publisher(settings).commit(staged).await.unwrap();
+    }
+}
+
+/// The end of a flow whose beginning was left behind with this state.
+async fn end(folder: &Folder, settings: &str, rows: &RecordBatch, state: Option<&State>) {
+    let mut state = state.cloned();
+    let staged = run(folder, settings, rows, &mut state, std::slice::from_ref(rows), Then::End).await;
+    commit(folder, settings, &staged).await;
+}
+
+#[tokio::test]
+async fn a_copied_folder_goes_on_with_its_own_files() {
+    let all = rows(30);
+    let pieces = [all.slice(0, 9), all.slice(9, 9)];
+    for settings in PLACES {
+        for last in [Then::Continue, Then::Stop] {
+            let (here, mut state) = (Folder::new(), None);
+            let staged = run(&here, settings, &all, &mut state, &pieces, last).await;
+            commit(&here, settings, &staged).await;
+            let there = here.copy();
+            let before = here.files();
+            end(&there, settings, &all.slice(18, 12), state.as_ref()).await;
+            assert!(here.files() == before, "{settings}: the original has changed");
+            // What it would have come to without a copy.
+            end(&here, settings, &all.slice(18, 12), state.as_ref()).await;
+            assert!(there.files() == here.files(), "{settings}");
+            assert!(
+                there.files().iter().all(|(name, _)| !name.ends_with(".part")),
+                "{settings}: {:?}",
+                there.names(".")
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_decided_becomes_visible_in_the_copy() {
+    for settings in PLACES {
+        for last in [Then::Stop, Then::End] {
+            let (here, mut state) = (Folder::new(), None);
+            // A run before, whose files go.
+            end(&here, settings, &rows(20), None).await;
+            let staged = run(&here, settings, &rows(9), &mut state, &[rows(9)], last).await;
+            let there = here.copy();
+            let before = here.files();
+            commit(&there, settings, &staged).await;
+            assert!(here.files() == before, "{settings}: the original has changed");
+            commit(&here, settings, &staged).await;
+            assert!(there.files() == here.files() && there.files() != before, "{settings}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_in_another_folder_is_told_where_the_files_are() {
+    for settings in PLACES {
+        for last in [Then::Continue, Then::Stop] {
+            let (here, elsewhere, mut state) = (Folder::new(), Folder::new(), None);
+            let staged = run(&here, settings, &rows(9), &mut state, &[rows(9)], last).await;
+            let mut output = (elsewhere.plan(settings, &rows(9)).unwrap().build)().unwrap();
+            output.restore(state.as_ref().unwrap()).unwrap();
+            let mut errors = vec![output.open(&Home::Elsewhere).await.unwrap_err().to_string()];
+            for staged in staged.iter().filter(|staged| !staged.is_empty()) {
+                errors.push(elsewhere.publisher(settings).commit(staged).await.unwrap_err().to_string());
+            }
+            for error in errors {
+                let place = here.0.path().display().to_string();
+                let is_told = error.contains(&format!("is not there: the last checkpoint left it in `{place}"));
+                assert!(is_told && error.contains("run the flow in the folder in which it ran before"), "{error}");
+            }
+            assert!(elsewhere.files().is_empty(), "{settings}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_checkpoint_refers_to_can_be_checked() {
+    for (settings, hidden) in [
+        ("path = \"a.csv\"", ".a.csv.part"),
+        ("path = \"a.parquet\"", ".a.parquet.rows-1.part"),
+        ("path = \"out\"\nformat = \"csv\"", "out/.test-node-00000000000000000001-00001.csv.part"),
+    ] {
+        let (folder, mut state) = (Folder::new(), None);
+        // It has grown since.
+        run(&folder, settings, &rows(9), &mut state, &[rows(9)], Then::Continue).await;
+        let check = || KeptFiles::read(state.as_ref().unwrap(), &State::default()).unwrap().unwrap().check();
+        check().unwrap();
+        let path = folder.0.path().join(hidden);
+        let bytes = fs::read(&path).unwrap();
+        let mut flipped = bytes.clone();
+        flipped[9] ^= 1;
+        for damaged in [&flipped[..], &bytes[..9]] {
+            fs::write(&path, damaged).unwrap();
+            let error = check().unwrap_err().to_string();
+            assert!(error.contains("is damaged") && error.contains(hidden), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+        let error = check().unwrap_err().to_string();
+        assert!(error.contains("is missing") && error.contains(hidden), "{error}");
+    }
+    assert!(KeptFiles::read(&State::default(), &State::default()).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_is_to_become_visible_can_be_checked() {
+    for settings in PLACES {
+        let (folder, mut state) = (Folder::new(), None);
+        let staged = run(&folder, settings, &rows(9), &mut state, &[rows(9)], Then::Stop).await.pop().unwrap();
+        let check = |staged: &State| match KeptFiles::read(state.as_ref().unwrap(), staged).unwrap() {
+            Some(files) => files.check(),
+            None => Ok(()),
+        };
+        check(&staged).unwrap();
+        let hidden = folder.files().into_iter().find(|(name, _)| name.contains("a.") || name.contains("-00001.csv"));
+        let (name, bytes) = hidden.unwrap();
+        fs::write(folder.0.path().join(&name), &bytes[1..]).unwrap();
+        assert!(check(&staged).unwrap_err().to_string().contains("is damaged"), "{settings}");
+        fs::write(folder.0.path().join(&name), &bytes).unwrap();
+        folder.publisher(settings).commit(&staged).await.unwrap();
+        check(&staged).unwrap();
+        check(&State::default()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_output_that_begins_anew_leaves_nothing_behind() {
+    for settings in PLACES {
+        let (folder, undisturbed, mut state) = (Folder::new(), Folder::new(), None);
+        // Twice, so that there is more than one journal.
+        for _ in 0..2 {
+            run(&folder, settings, &rows(20), &mut state, &[rows(20)], Then::Continue).await;
+        }
+        assert!(folder.files().iter().any(|(name, _)| name.ends_with(".part")));
+        for folder in [&folder, &undisturbed] {
+            end(folder, settings, &rows(3), None).await;
+        }
+        assert!(folder.files() == undisturbed.files(), "{settings}: {:?}", folder.names("."));
     }
 }

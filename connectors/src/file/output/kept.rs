@@ -1,0 +1,97 @@
+//! What an output keeps in the state, and whether the files are there that it refers to.
+
+use std::path::{Path, PathBuf};
+
+use millstream_core::{Result, State};
+use serde::{Deserialize, Serialize};
+
+use crate::file::hashed::{left_elsewhere, missing};
+use crate::file::publish::{Publication, STAGED};
+use crate::file::staging::{Unfinished, Whole, is_there};
+use crate::file::target::Base;
+
+/// What an output needs to go on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// The number of the next file.
+    pub number: u32,
+    /// The files of runs before, which go when the first of this flow are published.
+    pub former: Vec<PathBuf>,
+    /// The file that is not whole.
+    pub unfinished: Option<Unfinished>,
+    /// The folder that all paths were relative to when this was kept. Nothing is written there because of it.
+    pub folder: PathBuf,
+}
+
+/// The name of that in the state.
+pub const PROGRESS: &str = "progress";
+
+impl Progress {
+    /// All paths in it.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        self.former.iter_mut().chain(self.unfinished.iter_mut().flat_map(Unfinished::paths_mut))
+    }
+
+    /// Checks that what was left for the next run is where that run is.
+    pub fn check_there(&self, base: &Base) -> Result<()> {
+        let unfinished = self.unfinished.as_ref();
+        let hidden = unfinished.and_then(Unfinished::missing);
+        if self.number == 0 || self.folder == base.0 {
+            return hidden.map_or(Ok(()), |path| Err(missing(&path)));
+        }
+        // Where it ran before, files that were published are the user's to take away; elsewhere, they were never there.
+        let published = unfinished.and_then(Unfinished::taken_away).map(Path::to_owned);
+        let folder = (!base.0.exists()).then(|| base.0.clone());
+        hidden.or(published).or(folder).map_or(Ok(()), |path| Err(left_elsewhere(&path, &self.folder)))
+    }
+}
+
+/// The files that the last checkpoint of an output `file` refers to, where the flow ran last.
+#[derive(Debug)]
+pub struct KeptFiles {
+    progress: Progress,
+    publication: Option<Publication>,
+}
+
+impl KeptFiles {
+    /// Those of an output with this state and with what it has staged, unless that is visible. None if there are none, or if
+    /// it is no output of this kind.
+    pub fn read(state: &State, staged: &State) -> Result<Option<Self>> {
+        if !state.has(PROGRESS) {
+            return Ok(None);
+        }
+        let mut progress: Progress = state.get(PROGRESS)?;
+        let mut publication: Option<Publication> = staged.has(STAGED).then(|| staged.get(STAGED)).transpose()?;
+        let base = Base(progress.folder.clone());
+        base.extend(progress.paths_mut().chain(publication.iter_mut().flat_map(Publication::paths_mut)));
+        let has_staged = publication.as_ref().is_some_and(|publication| !publication.files.is_empty());
+        Ok((has_staged || progress.unfinished.is_some()).then_some(Self { progress, publication }))
+    }
+
+    /// The folder that they were in when the checkpoint was written.
+    pub fn folder(&self) -> &Path {
+        &self.progress.folder
+    }
+
+    /// Checks that they are there, and begin as they did then.
+    ///
+    /// # Errors
+    /// If one is missing or damaged.
+    pub fn check(&self) -> Result<()> {
+        if let Some(publication) = &self.publication {
+            publication.files.iter().try_for_each(|whole| check_whole(whole, publication.makes_way))?;
+        }
+        self.progress.unfinished.as_ref().map_or(Ok(()), |file| file.check(self.publication.is_none()))
+    }
+}
+
+/// A file that is to become visible, and may have done so already.
+fn check_whole(whole: &Whole, makes_way: bool) -> Result<()> {
+    match (whole.part.exists(), is_there(&whole.path)) {
+        (true, _) => whole.check(&whole.part),
+        // If it had to make way, it has another number.
+        (false, true) if makes_way => Ok(()),
+        (false, true) => whole.check(&whole.path),
+        (false, false) => Err(missing(&whole.part)),
+    }
+}
