@@ -8,7 +8,7 @@ use super::copy;
 use super::graphs::BRANCHED;
 use crate::millstream::{Ran, Workshop, project};
 
-/// Nodes with state of each kind; its outputs are nowhere, since a state names the places of files.
+/// Nodes with state of each kind; its output is nowhere, since the parts of files are not in the state.
 const FLOW: &str = r#"
     [flow]
     name = "golden"

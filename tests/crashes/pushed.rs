@@ -29,7 +29,6 @@ const FLOW: &str = r#"
     estimator = { type = "logistic_regression" }
     features = ["x", "y", "c"]
     label = "label"
-    publish = { rows = 400 }
     [output.rows]
     type = "file"
     from = "learner"
@@ -139,6 +138,10 @@ fn what_was_acknowledged_comes_out_once() {
 #[test]
 fn pushed_rows_are_gone_through_again() {
     let mut pushed = Pushed::new();
+    let flow = pushed.workshop.read("flow.toml");
+    pushed
+        .workshop
+        .write("flow.toml", &flow.replace("label = \"label\"", "label = \"label\"\npublish = { rows = 400 }"));
     for rows in [500, 700] {
         let mut running = pushed.start(None);
         assert!(pushed.push(rows, &mut running));
