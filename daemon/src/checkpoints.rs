@@ -1,14 +1,13 @@
 //! `millstream checkpoints`: what is kept of flows, and whether it is whole.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use millstream_connectors::KeptFiles;
 use millstream_core::{Error, Result, ResultExt, State};
-use millstream_engine::checkpoint::{Manifest, NodeEntry, Vault};
-use millstream_store::Store;
+use millstream_engine::checkpoint::{self, Manifest, NodeEntry, Vault};
+use millstream_store::{LocalFiles, Store, verify_log};
 use serde_json::{Value, json};
 
 use crate::cli::{Exit, Outcome};
@@ -44,8 +43,8 @@ struct Found {
 pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
     let store: Arc<dyn Store> = millstream_store::open(&arguments.state, Path::new("."))?.into();
     let flows = match &arguments.flow {
-        Some(flow) => BTreeSet::from([flow.clone()]),
-        None => flows(&*store)?,
+        Some(flow) => vec![flow.clone()],
+        None => checkpoint::flows(&*store)?,
     };
     let mut found = Vec::new();
     for flow in flows {
@@ -61,29 +60,6 @@ pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
     let damaged = found.iter().filter_map(Found::problem);
     let damaged = damaged.inspect(|problem| eprintln!("error: {problem}")).count();
     Ok(if damaged == 0 { Exit::Done } else { Exit::Failed })
-}
-
-/// What to do about a checkpoint from which a flow would go on.
-const ADVICE: &str = "put it back from a copy, or begin anew with another state folder";
-
-/// Adds what to do, and what is `known` besides, if the error says that a checkpoint of the flow is damaged.
-pub fn advised(error: Error, flow: &str, known: &str) -> Error {
-    let text = error.to_string();
-    // What `Vault` says of its files; a store that can't be reached is no damage.
-    let is_damage = [": it is damaged", ": there is none"].iter().any(|words| text.contains(words));
-    match is_damage && text.starts_with(&format!("reading `{flow}/")) {
-        true => Error::new(format!("{text}; {ADVICE}{known}")),
-        false => error,
-    }
-}
-
-/// The flows of which there are checkpoints, or marks of some that are gone.
-fn flows(store: &dyn Store) -> Result<BTreeSet<String>> {
-    let flow = |key: &String| {
-        let (flow, rest) = key.split_once('/')?;
-        (rest.starts_with("manifests/") || rest.starts_with("commits/")).then(|| flow.to_owned())
-    };
-    Ok(store.list("")?.iter().filter_map(flow).collect())
 }
 
 fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) -> Result<Vec<Found>> {
@@ -102,11 +78,11 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
         match latest {
             Err(error) if last.manifest.is_ok() => _ = last.damage.get_or_insert(error),
             Ok(Some((manifest, _))) if arguments.verify && last.damage.is_none() => {
-                last.damage = check_files(&vault, &manifest, flow).err();
+                last.damage = check_files(&vault, &manifest, flow).and_then(|()| check_logs(arguments, flow)).err();
             }
             _ => {}
         }
-        found.push(last.advised());
+        found.push(last);
     } else if let Err(error) = latest {
         let (flow, number) = (flow.to_owned(), committed.unwrap_or_default());
         found.push(Found { flow, number, manifest: Err(error), is_visible: true, damage: None });
@@ -126,6 +102,14 @@ fn check_files(vault: &Vault, newest: &Manifest, flow: &str) -> Result<()> {
     // A flow that runs meanwhile moves its files, which is no damage.
     let has_gone_on = (vault.numbers()?.pop(), vault.committed()?) != (Some(newest.number), committed);
     if has_gone_on { Ok(()) } else { checked }
+}
+
+/// Checks the logs of inputs, which lie in the folders of their nodes.
+fn check_logs(arguments: &CheckpointsArguments, flow: &str) -> Result<()> {
+    let Some(folder) = millstream_store::local_folder(&arguments.state) else { return Ok(()) };
+    let nodes = std::fs::read_dir(checkpoint::homes(folder, flow)).into_iter().flatten().flatten();
+    let mut logs = nodes.map(|node| node.path().join("log")).filter(|log| log.is_dir());
+    logs.try_for_each(|log| verify_log(Arc::new(LocalFiles), &log))
 }
 
 /// The files that a node refers to, if it is an output `file`.
@@ -155,12 +139,6 @@ fn check_folder(files: &KeptFiles, flow: &str, name: &str) -> Result<()> {
 }
 
 impl Found {
-    /// The same, with what to do about what is damaged.
-    fn advised(self) -> Self {
-        let advised = |error| advised(error, &self.flow, "");
-        Self { manifest: self.manifest.map_err(advised), damage: self.damage.map(advised), ..self }
-    }
-
     fn problem(&self) -> Option<&Error> {
         self.manifest.as_ref().err().or(self.damage.as_ref())
     }

@@ -12,7 +12,6 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::checkpoints::advised;
 use crate::cli::{CommandError, Exit, Outcome, RunArguments};
 use crate::console::Console;
 use crate::summary;
@@ -98,7 +97,6 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
         let kinds = plan.nodes.iter().map(|node| node.kind).collect();
         let effects = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error });
         let running = effects.and_then(|effects| RunningFlow::start(plan, effects, data)).map_err(|error| {
-            let error = advise(error, &flow, "; no output was changed");
             if quiet {
                 summary::print_unstarted(&flow, &error);
             }
@@ -108,13 +106,10 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
         stoppers.push(running.stopper());
         let progress = console.flow(&flow, rows, stats.clone());
         flows.spawn(async move {
-            let mut outcome = tokio::select! {
+            let outcome = tokio::select! {
                 outcome = running.join() => outcome,
                 never = progress.draw() => match never {},
             };
-            if let Status::Failed(error) = outcome.status {
-                outcome.status = Status::Failed(advise(error, &flow, ""));
-            }
             (place, Ended { flow, kinds, stats, outcome, is_durable })
         });
     }
@@ -137,11 +132,6 @@ async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> R
     }
     ended.sort_by_key(|(place, _)| *place);
     Ok(ended.into_iter().map(|(_, flow)| flow).collect())
-}
-
-/// Adds what to do about a damaged checkpoint, and what is known of the damage.
-fn advise(failure: FlowError, flow: &str, known: &str) -> FlowError {
-    FlowError { node: failure.node, error: advised(failure.error, flow, known) }
 }
 
 /// How long nodes have to remove what they staged when a flow is given up.

@@ -167,7 +167,21 @@ fn pushed_rows_are_gone_through_again() {
     let ran = replay(&[&last, "--from", &oldest["checkpoint"].to_string()]);
     let is_older = ran.stderr.contains("a replay has to begin behind one before it");
     assert!(is_older || ran.stdout.contains("the same bits after "), "{}{}", ran.stdout, ran.stderr);
-    std::fs::remove_dir_all(pushed.workshop.path("state/flow/nodes/pushed/log")).unwrap();
+    let log = pushed.workshop.path("state/flow/nodes/pushed/log");
+    let segment = pushed.workshop.list("state/flow/nodes/pushed/log").pop().unwrap();
+    let whole = std::fs::read(log.join(&segment)).unwrap();
+    let verify = || pushed.workshop.run(&["checkpoints", "--state", "state", "--verify"]);
+    assert_eq!(verify().code, 0);
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    for damaged in [&damaged, &whole[..whole.len() - 1]] {
+        std::fs::write(log.join(&segment), damaged).unwrap();
+        let error = verify().stderr;
+        assert!(error.contains("were acknowledged, and are no longer in it"), "{error}");
+        let ran = pushed.start(None).wait();
+        assert!(ran.code == 1 && ran.stdout.contains("were acknowledged, and are no longer in it"), "{}", ran.stdout);
+    }
+    std::fs::remove_dir_all(log).unwrap();
     let ran = replay(&[&last]);
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("log"), "{}", ran.stderr);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::lineage::Past;
+use super::vault::ADVICE;
 
 /// The format that this build writes, and the only one that it reads. Goes up with every change to manifests, or to the
 /// state of any node, that an older or newer build would misread.
@@ -208,7 +209,7 @@ impl Manifest {
     /// # Errors
     /// If a single bit of it has changed, or another build has written it in a format that this one does not know.
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, String)> {
-        let damaged = |error: &dyn std::fmt::Display| Error::new(format!("it is damaged: {error}"));
+        let damaged = |error: &dyn std::fmt::Display| Error::new(format!("it is damaged: {error}; {ADVICE}"));
         let text = std::str::from_utf8(bytes).map_err(|error| damaged(&error))?;
         if let Some(format) = format_of(text).filter(|format| *format != FORMAT) {
             return Err(Error::new(format!(

@@ -465,10 +465,13 @@ fn name(then: Then) -> &'static str {
     }
 }
 
-/// The names of the flows of which a store has checkpoints.
+/// The names of the flows of which a store has checkpoints, or marks of some that are gone.
 pub fn flows(store: &dyn Store) -> Result<Vec<String>> {
     let keys = store.list("")?;
-    let flow = |key: &String| Some(key.split_once("/manifests/")?.0.to_owned());
+    let flow = |key: &String| {
+        let (flow, rest) = key.split_once('/')?;
+        (rest.starts_with("manifests/") || rest.starts_with("commits/")).then(|| flow.to_owned())
+    };
     let names: BTreeSet<String> = keys.iter().filter_map(flow).collect();
     Ok(names.into_iter().collect())
 }

@@ -19,6 +19,9 @@ use super::manifest::{Manifest, Piece, PieceKey, hash};
 /// What is at most this large has its bytes in the manifest.
 const INLINE_BYTES: usize = 4096;
 
+/// What to do about a checkpoint that is damaged.
+pub const ADVICE: &str = "put it back from a copy, or begin anew with another state folder";
+
 /// The checkpoints of one flow.
 #[derive(Clone)]
 pub struct Vault {
@@ -54,7 +57,7 @@ impl Vault {
             let (committed, location) = (committed.unwrap_or_default(), &self.location);
             return Err(Error::new(format!(
                 "checkpoint {committed} of flow `{}` in `{location}` is missing: `{}` was removed or damaged after its rows had \
-                 become visible. Put it back from a copy; or begin anew with another state folder",
+                 become visible; {ADVICE}",
                 self.flow,
                 self.manifest_key(committed)
             )));
@@ -71,7 +74,7 @@ impl Vault {
     pub fn manifest(&self, number: u64) -> Result<(Manifest, String)> {
         let key = self.manifest_key(number);
         let doing = || format!("reading `{key}` in `{}`", self.location);
-        let bytes = self.store.get(&key)?.ok_or_else(|| Error::new(format!("{}: there is none", doing())))?;
+        let bytes = self.store.get(&key)?.ok_or_else(|| Error::new(format!("{}: there is none; {ADVICE}", doing())))?;
         let (manifest, checksum) = Manifest::from_bytes(&bytes).doing(doing)?;
         if (manifest.number, &manifest.flow) != (number, &self.flow) {
             return Err(Error::new(format!("{}: it is that of another checkpoint", doing())));
@@ -160,9 +163,9 @@ impl Vault {
         };
         let doing = || format!("reading `{}` in `{}`", self.key(&key.blob), self.location);
         let bytes = self.store.get(&self.key(&key.blob))?;
-        let bytes = bytes.ok_or_else(|| Error::new(format!("{}: there is none", doing())))?;
+        let bytes = bytes.ok_or_else(|| Error::new(format!("{}: there is none; {ADVICE}", doing())))?;
         if bytes.len() as u64 != key.bytes || hash(&bytes) != key.blake3 {
-            return Err(Error::new(format!("{}: it is damaged: its checksum is another one", doing())));
+            return Err(Error::new(format!("{}: it is damaged: its checksum is another one; {ADVICE}", doing())));
         }
         Ok(bytes)
     }
