@@ -47,7 +47,8 @@ use server::{Server, Service};
 ///
 /// Rows are taken while the flow is slow, until `max_log` of them wait. A row that can't be read leaves by the port
 /// `failed`, with its position. Because the log belongs to the flow's state, the input needs `millstream run --state
-/// DIR`.
+/// DIR`. If rows that were acknowledged are no longer in the log, because of damage or because somebody has removed it, the
+/// flow does not start, and says which ones.
 ///
 /// There is no encryption and no authentication, so that only programs on this machine can be listened to: for others, put
 /// a proxy with TLS in front. Requests that a web page makes, which have a header `Origin`, are refused with `403`.
@@ -86,7 +87,8 @@ pub struct HttpListenInput {
     #[serde(default = "timeout")]
     timeout: Duration,
     /// How many bytes of rows may wait until a checkpoint covers them, by default `"1GiB"`. At least four times
-    /// `max_body`.
+    /// `max_body`. As long as half of it is free, the rows behind the oldest checkpoint that is kept stay, so that `millstream
+    /// replay` can go through them again.
     #[serde(default = "max_log")]
     max_log: ByteSize,
     /// Of how many requests the `Idempotency-Key` is remembered.
