@@ -49,7 +49,8 @@ use crate::text;
 /// partition is called by the path, and `PATH#2`, `PATH#3` and so on for the files that have had the same path later. A
 /// checkpoint says of each file there ever was how far it was read.
 ///
-/// A flow with state goes on where it was, also in a file that was renamed meanwhile within its folder, copied or restored.
+/// A flow with state goes on where it was, also in a file that was renamed meanwhile within its folder; or copied or
+/// restored, if more than 1 KiB of it was read, by which it is known.
 /// If the file is there no more, the flow does not start, since what had come to it last would be missing; see `if_gone`.
 /// `millstream replay` needs the files as well: those that were rotated are found in the same folder, unless they are packed.
 #[derive(Debug, Deserialize, JsonSchema)]

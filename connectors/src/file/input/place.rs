@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// How many bytes at the beginning of a file, and how many before the place, have to be the same.
 const SAMPLE: u64 = 4096;
 
+/// Files that begin with the same header or the same first row are not rare. With so many bytes they are.
+const TELLING: u64 = 1024;
+
 /// A place in a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Place {
@@ -47,9 +50,9 @@ impl Place {
         self.bytes == u64::MAX
     }
 
-    /// Whether anything of the file was read, by which it can be told from others.
+    /// Whether enough of the file was read to tell it from others by what is in it.
     pub fn is_telling(&self) -> bool {
-        self.bytes > 0 && !self.is_lost()
+        self.bytes >= TELLING && !self.is_lost()
     }
 
     /// Checks that a file is the one in which the place was.

@@ -236,7 +236,8 @@ async fn a_run_goes_on_where_another_one_was() {
 /// A file of which two rows were read, and the state then.
 async fn read_in_part(settings: &str) -> (Followed, State) {
     let mut followed = Followed::new(settings);
-    followed.append("a.ndjson", "{\"n\": 0}\n{\"n\": 1}\n");
+    // Long enough to be known by it.
+    followed.append("a.ndjson", &format!("{{\"n\": 0, \"more\": \"{}\"}}\n{{\"n\": 1}}\n", "-".repeat(1024)));
     assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "0 1")]));
     let state = followed.snapshot(&[("a.ndjson", 2)]);
     (followed, state)
@@ -274,6 +275,19 @@ async fn a_file_that_has_gone_or_was_emptied_while_nobody_looked_is_missed() {
     let found = followed.go_on(&format!("{settings}\nif_gone = \"go_on\""), &state).await;
     assert_eq!(found, rows([("a.ndjson#2", 0, "20 21 22")]));
     assert_eq!(followed.partitions(), ["-a.ndjson", "+a.ndjson#2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_is_not_known_by_a_first_row_that_others_may_have() {
+    let settings = format!("path = \"*.ndjson\"\n{NUMBERS}\nif_gone = \"go_on\"");
+    let mut followed = Followed::new(&settings);
+    followed.append("a.ndjson", "{\"n\": 0}\n");
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "0")]));
+    let state = followed.snapshot(&[("a.ndjson", 1)]);
+    // So that the new one is not made of the same.
+    followed.append("b.ndjson", "{\"n\": 0}\n{\"n\": 1}\n");
+    fs::remove_file(followed.folder.path().join("a.ndjson")).unwrap();
+    assert_eq!(followed.go_on(&settings, &state).await, rows([("b.ndjson", 0, "0 1")]));
 }
 
 #[tokio::test(start_paused = true)]
