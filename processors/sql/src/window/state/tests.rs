@@ -120,6 +120,6 @@ fn a_state_of_other_aggregates_is_refused() {
     let state = state_in_time(&settings("x = 'sum(n)'"), &rows(), TIMING);
     for other in ["x = 'sum(v)'", "y = 'sum(n)'", "x = 'sum(n)', y = 'sum(n)'", "x = 'max(n)'"] {
         let error = build(&settings(other)).restore(&state).unwrap_err().to_string();
-        assert!(error.contains("its rows have other columns"), "{other}: {error}");
+        assert!(error.contains("its rows were kept with other columns"), "{other}: {error}");
     }
 }
