@@ -197,6 +197,9 @@ impl Followed {
 impl Input for Follow {
     async fn open(&mut self, home: &Home) -> Result<()> {
         self.retracing = matches!(home, Home::Past(_));
+        if self.retracing {
+            self.part_from_names();
+        }
         Ok(())
     }
 
@@ -255,7 +258,9 @@ impl Input for Follow {
     fn retrace(&mut self, partition: &Arc<str>, trace: &str) -> Result<()> {
         let file: FollowedState = serde_json::from_str(trace).doing(|| format!("looking for `{partition}`"))?;
         let name = file.name.clone();
-        match self.go_on(file, &self.find()?)? {
+        let is_there = self.go_on(file, &self.find()?)?;
+        self.part_from_names();
+        match is_there {
             true => Ok(()),
             false => Err(Error::new(format!(
                 "the file that was `{name}` when rows of partition `{partition}` were read is there no more: put it back into \
@@ -274,11 +279,17 @@ impl Follow {
         for path in self.candidates(&file, found) {
             let Some(tail) = Tail::open_at(&path, options, file.place.clone()).doing(doing)? else { continue };
             let (partition, pattern) = (file.partition.as_str().into(), file.pattern);
-            let moved = self.retracing.then(|| (Instant::now(), None)).filter(|_| path != self.folder.join(&*name));
-            self.files.push(Followed { partition, name, path, tail, pattern, read, moved });
+            self.files.push(Followed { partition, name, path, tail, pattern, read, moved: None });
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Files that have another name by now have come to their end, also if their last row has no line break.
+    fn part_from_names(&mut self) {
+        for file in self.files.iter_mut().filter(|file| file.path != self.folder.join(&*file.name)) {
+            file.moved.get_or_insert((Instant::now(), None));
+        }
     }
 
     /// Where a file may be by now: by what it is; or by what is in it, after it was copied or unpacked.
@@ -346,11 +357,13 @@ impl Follow {
             let named = || format!("reading `{name}`");
             let mut rows = Rows::default();
             let has_rows = file.tail.next(&mut rows).doing(named)?;
-            file.read = file.tail.read();
             if file.tail.take_emptied() {
                 self.begin_anew(out)?;
             }
-            let file = &self.files[self.turn];
+            let file = &mut self.files[self.turn];
+            if has_rows {
+                file.read = file.tail.read();
+            }
             let partition = file.partition.clone();
             match has_rows {
                 true => {}
@@ -368,6 +381,7 @@ impl Follow {
         let name = self.files[self.turn].name.clone();
         let partition = self.partition(&name);
         let file = &mut self.files[self.turn];
+        file.read = 0;
         let before = std::mem::replace(&mut file.partition, partition.clone());
         let trace = file.trace()?;
         out.change_partition(PartitionChange::Gone(before));

@@ -305,16 +305,18 @@ async fn rows_are_gone_through_again_where_a_rotation_has_put_them() {
     let settings = format!("path = \"a.ndjson\"\n{NUMBERS}");
     let (mut followed, _) = read_in_part(&settings).await;
     followed.rename("a.ndjson", "a.ndjson.1");
+    followed.append("a.ndjson.1", "{\"n\": 2}");
     followed.append("a.ndjson", "{\"n\": 10}\n");
-    assert_eq!(followed.rows().await, rows([("a.ndjson#2", 0, "10")]));
+    assert_eq!(followed.rows().await, rows([("a.ndjson", 2, "2"), ("a.ndjson#2", 0, "10")]));
     let traces: Vec<(Arc<str>, String)> = followed.traces();
     followed.rename("a.ndjson", "a.ndjson.2");
     followed.append("a.ndjson", "{\"n\": 20}\n");
     let mut past = Followed { input: Followed::input(&settings, followed.folder.path()), ..followed };
     past.input.open(&Home::Past(None)).await.unwrap();
-    for ((partition, trace), values) in traces.iter().zip(["0 1", "10"]) {
+    for ((partition, trace), expected) in traces.iter().zip([&[(0, "0 1"), (2, "2")][..], &[(0, "10")]]) {
         past.input.retrace(partition, trace).unwrap();
-        assert_eq!(past.rows().await, rows([(partition, 0, values)]));
+        let expected = expected.iter().map(|(start, values)| (partition.to_string(), *start, (*values).to_owned()));
+        assert_eq!(past.rows().await, expected.collect::<Vec<_>>());
     }
     fs::remove_file(past.folder.path().join("a.ndjson.1")).unwrap();
     let mut late = Followed::input(&settings, past.folder.path());
