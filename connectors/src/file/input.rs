@@ -50,7 +50,7 @@ use crate::text;
 /// checkpoint says of each file there ever was how far it was read.
 ///
 /// A flow with state goes on where it was, also in a file that was renamed meanwhile within its folder; or copied or
-/// restored, if more than 1 KiB of it was read, by which it is known.
+/// restored, if more than 256 bytes of it were read, by which it is known.
 /// If the file is there no more, the flow does not start, since what had come to it last would be missing; see `if_gone`.
 /// `millstream replay` needs the files as well: those that were rotated are found in the same folder, unless they are packed.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -244,7 +244,7 @@ impl Input for Follow {
         let found = self.find()?;
         for file in files {
             self.given.insert(file.partition.as_str().into());
-            let may_be_gone = file.place.is_lost() || file.place.position == 0 || self.if_gone == IfGone::GoOn;
+            let may_be_gone = file.place.is_lost() || file.place.is_of_nothing() || self.if_gone == IfGone::GoOn;
             let (partition, name) = (Arc::from(file.partition.as_str()), file.name.clone());
             match self.go_on(file, &found)? {
                 true => {}

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 const SAMPLE: u64 = 4096;
 
 /// Files that begin with the same header or the same first row are not rare. With so many bytes they are.
-const TELLING: u64 = 1024;
+const TELLING: u64 = 256;
 
 /// A place in a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,7 +50,12 @@ impl Place {
         self.bytes == u64::MAX
     }
 
-    /// Whether enough of the file was read to tell it from others by what is in it.
+    /// Whether there was nothing in the file.
+    pub fn is_of_nothing(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Whether enough of the file was there to tell it from others by what is in it.
     pub fn is_telling(&self) -> bool {
         self.bytes >= TELLING && !self.is_lost()
     }

@@ -118,6 +118,8 @@ impl Tail {
         let mark = if now.position <= position { now } else { self.before };
         // It may have been emptied since it was read, and is then read from its beginning.
         match self.file.metadata()?.len() >= now.offset && self.begins_as_before()? {
+            // It may have to wait, and be somewhere else when it is its turn.
+            true if now.offset == 0 => self.first_place(),
             true => Place::new(&self.file, Some(now.offset), mark, position),
             false => Ok(Place::lost(mark, position)),
         }

@@ -44,7 +44,10 @@ impl Followed {
 
     /// The rows that come until nothing has come for so many seconds: partition, first position, values.
     async fn rows_in(&mut self, seconds: u64) -> Vec<(String, u64, String)> {
-        let quiet = Duration::from_secs(seconds);
+        self.rows_in_time(Duration::from_secs(seconds)).await
+    }
+
+    async fn rows_in_time(&mut self, quiet: Duration) -> Vec<(String, u64, String)> {
         while let Ok(progress) = tokio::time::timeout(quiet, self.input.next(&mut self.out)).await {
             assert_eq!(progress.unwrap(), Progress::More);
         }
@@ -275,6 +278,30 @@ async fn a_file_that_has_gone_or_was_emptied_while_nobody_looked_is_missed() {
     let found = followed.go_on(&format!("{settings}\nif_gone = \"go_on\""), &state).await;
     assert_eq!(found, rows([("a.ndjson#2", 0, "20 21 22")]));
     assert_eq!(followed.partitions(), ["-a.ndjson", "+a.ndjson#2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_waits_for_its_turn_is_known_and_missed_as_well() {
+    let settings = format!("path = \"a.ndjson\"\n{NUMBERS}");
+    let (mut followed, _) = read_in_part(&settings).await;
+    // The first one is not given up yet, so that the second one waits when it is renamed in its turn.
+    followed.rename("a.ndjson", "a.1");
+    let rest: String = (10..60).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+    followed.append("a.ndjson", &rest);
+    assert_eq!(followed.rows_in_time(Duration::from_millis(300)).await, []);
+    let state = followed.snapshot(&[("a.ndjson", 2)]);
+    for name in ["a.1", "a.ndjson"] {
+        let text = fs::read(followed.folder.path().join(name)).unwrap();
+        fs::write(followed.folder.path().join("new"), text).unwrap();
+        fs::rename(followed.folder.path().join("new"), followed.folder.path().join(name)).unwrap();
+    }
+    followed.rename("a.ndjson", "a.2");
+    let values = (10..60).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+    assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson#2", 0, &values)]));
+    fs::remove_file(followed.folder.path().join("a.2")).unwrap();
+    let mut input = Followed::input(&settings, followed.folder.path());
+    let error = input.restore(&Positions::new(), &state).unwrap_err().to_string();
+    assert!(error.starts_with("`a.ndjson`, of which 0 rows were read, is there no more"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
