@@ -107,6 +107,12 @@ impl Running {
         self.child().id()
     }
 
+    /// Whether it has a file open.
+    pub fn has_open(&mut self, path: &Path) -> bool {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.id())).into_iter().flatten().flatten();
+        files.into_iter().any(|file| std::fs::read_link(file.path()).is_ok_and(|open| open == path))
+    }
+
     /// Whether it has come to its end by itself.
     pub fn has_ended(&mut self) -> bool {
         self.child().try_wait().unwrap().is_some()

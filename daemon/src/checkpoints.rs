@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use millstream_connectors::KeptFiles;
 use millstream_core::{Error, Result, ResultExt, State};
-use millstream_engine::checkpoint::{self, Manifest, NodeEntry, Vault};
+use millstream_engine::checkpoint::{self, Manifest, NodeEntry, NodePhase, Vault};
 use millstream_store::{LocalFiles, Store, verify_log};
 use serde_json::{Value, json};
 
@@ -78,7 +78,8 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
         match latest {
             Err(error) if last.manifest.is_ok() => _ = last.damage.get_or_insert(error),
             Ok(Some((manifest, _))) if arguments.verify && last.damage.is_none() => {
-                last.damage = check_files(&vault, &manifest, flow).and_then(|()| check_logs(arguments, flow)).err();
+                let checked = check_files(&vault, &manifest, flow);
+                last.damage = checked.and_then(|()| check_logs(&arguments.state, &manifest)).err();
             }
             _ => {}
         }
@@ -105,11 +106,15 @@ fn check_files(vault: &Vault, newest: &Manifest, flow: &str) -> Result<()> {
 }
 
 /// Checks the logs of inputs, which lie in the folders of their nodes.
-fn check_logs(arguments: &CheckpointsArguments, flow: &str) -> Result<()> {
-    let Some(folder) = millstream_store::local_folder(&arguments.state) else { return Ok(()) };
-    let nodes = std::fs::read_dir(checkpoint::homes(folder, flow)).into_iter().flatten().flatten();
-    let mut logs = nodes.map(|node| node.path().join("log")).filter(|log| log.is_dir());
-    logs.try_for_each(|log| verify_log(Arc::new(LocalFiles), &log))
+fn check_logs(state: &str, newest: &Manifest) -> Result<()> {
+    let Some(folder) = millstream_store::local_folder(state) else { return Ok(()) };
+    let homes = checkpoint::homes(folder, &newest.flow);
+    let has_log = |node: &NodeEntry| node.kind == "http_listen" && node.phase != NodePhase::Waiting;
+    let mut inputs = newest.nodes.iter().filter(|(_, node)| has_log(node));
+    inputs.try_for_each(|(name, _)| {
+        let checked = verify_log(Arc::new(LocalFiles), &homes.join(name).join("log"));
+        checked.doing(|| format!("input `{name}`"))
+    })
 }
 
 /// The files that a node refers to, if it is an output `file`.

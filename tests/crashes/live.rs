@@ -208,17 +208,20 @@ fn rotated_files_are_in_the_lineage_and_gone_through_again() {
     };
     let mut rows = 0;
     for rotation in 1..=3 {
-        let running = run(&live);
+        let mut running = run(&live);
         live.append(40);
         rows = live.written["a-1.csv"] + live.written["b-1.csv"];
         live.wait_for(rows);
-        running.stop();
         if rotation < 3 {
             let (from, to) = (live.workshop.path("a-1.csv"), live.workshop.path(&format!("a-1.csv.{rotation}")));
-            let header = "id,at,x,y,c,label\n";
             std::fs::rename(&from, to).unwrap();
-            std::fs::write(from, header).unwrap();
+            std::fs::write(&from, "id,at,x,y,c,label\n").unwrap();
+            // It is stopped when the new file was found, and has to wait until the old one is given up.
+            while !running.has_open(&from) {
+                std::thread::yield_now();
+            }
         }
+        running.stop();
     }
     let last = live.versions().len();
     let card: Value =

@@ -182,6 +182,7 @@ fn pushed_rows_are_gone_through_again() {
         assert!(ran.code == 1 && ran.stdout.contains("were acknowledged, and are no longer in it"), "{}", ran.stdout);
     }
     std::fs::remove_dir_all(log).unwrap();
+    assert!(verify().stderr.contains("input `pushed`: there is no log"), "{}", verify().stderr);
     let ran = replay(&[&last]);
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("log"), "{}", ran.stderr);

@@ -212,6 +212,9 @@ impl Input for Follow {
             if self.read(out)? {
                 return Ok(Progress::More);
             }
+            if self.retracing && self.files.iter().all(|file| file.moved.is_none()) {
+                return Ok(Progress::End);
+            }
             sleep(LOOK).await;
         }
     }

@@ -54,6 +54,8 @@ pub async fn run_input(
                 continue;
             }
             due = cutter.due() => {
+                // What the input has found before it was interrupted is part of its snapshot.
+                out.take_partitions().into_iter().for_each(|change| cutter.change_partition(change));
                 cutter.act(input.as_mut(), due).await?;
                 continue;
             }

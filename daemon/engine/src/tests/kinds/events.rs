@@ -179,12 +179,13 @@ impl Reading {
 #[async_trait]
 impl Input for Reading {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
+        // What it finds out counts, also if it is cancelled then.
+        self.change_partitions(out);
         tokio::time::sleep_until(self.ready).await;
         tokio::task::yield_now().await;
         // Not anew whenever this is cancelled.
         self.ready = Instant::now() + Duration::from_millis(self.settings.pause);
         crash::step(&self.flow)?;
-        self.change_partitions(out);
         let batch = self.batch();
         for run in self.places[batch.clone()].chunk_by(|a, b| a.0 == b.0) {
             self.push(run, out)?;
