@@ -144,9 +144,10 @@ impl Live {
 
 /// How many rows of all inputs the last checkpoint covers.
 pub fn covered(workshop: &Workshop) -> usize {
-    let ran = workshop.run(&["checkpoints", "--state", "state", "--json"]);
+    let ran = workshop.run(&["checkpoints", "--state", "state", "--json", "--verify"]);
     let Some(last) = ran.stdout.lines().last() else { return 0 };
     let Ok(last) = serde_json::from_str::<Value>(last) else { return 0 };
+    assert!(last["problem"].is_null(), "a flow that runs is no damage: {last}");
     let inputs = last["inputs"].as_object().into_iter().flatten();
     let next = inputs.flat_map(|(_, partitions)| partitions.as_object().into_iter().flatten());
     next.map(|(_, next)| next.as_u64().unwrap() as usize).sum()
