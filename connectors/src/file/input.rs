@@ -43,7 +43,8 @@ use crate::text;
 /// its place, as in the rotation of logs, it is read to its end, until nothing has come for a second, and only then the new
 /// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read anew
 /// from its beginning. Where a rotation makes copies or packs files, `path` should not match the copies, which would be read
-/// as new files; packed ones are left out.
+/// as new files; packed ones are left out. A file that comes and is renamed between two looks, or while the flow does not
+/// run, is found only if `path` matches its new name, too, as `app.log*` does.
 ///
 /// Every file is a partition of its own; with `event_time`, set `idle` if one may fall silent while others go on. The
 /// partition is called by the path, and `PATH#2`, `PATH#3` and so on for the files that have had the same path later. A
