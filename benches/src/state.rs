@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use millstream_core::{Batch, Border, Collector, Epoch, Origin, Processor, Result, Then};
-use millstream_engine::checkpoint::{Keeper, KeeperOptions, NodeEntry};
+use millstream_engine::checkpoint::{Decisions, Keeper, KeeperOptions, NodeEntry};
 use millstream_testkit::table;
 use serde_json::{Value, json};
 
@@ -109,7 +109,8 @@ fn costs(
         let snapshot = node.snapshot()?;
         stalls.push(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();
-        keeper.write(Border { epoch: Epoch(round + 1), then: Then::Continue }, &mut entries, vec![snapshot])?;
+        let border = Border { epoch: Epoch(round + 1), then: Then::Continue };
+        keeper.write(border, &mut entries, vec![Some(snapshot)], Decisions::default())?;
         keeper.settled()?;
         writings.push(start.elapsed().as_secs_f64());
         disks.push(disk_seconds(&folder, bytes(&keeper)?)?);
