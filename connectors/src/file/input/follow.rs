@@ -301,12 +301,14 @@ impl Follow {
         let mut beside = files_beside(&own);
         beside.sort_by_key(|(path, _)| (*path != own, path.clone()));
         let all = found.iter().map(|(identity, file, _)| (file.path.clone(), *identity)).chain(beside);
+        // One that is mistaken for a file that waits for its turn is read from its beginning, as it would have been anyway.
+        let is_telling = file.place.is_telling() || !self.retracing && file.place.is_unread();
         let (mut same, mut others) = (Vec::new(), Vec::new());
         for (path, identity) in all {
             let is_known = self.files.iter().any(|known| known.tail.identity() == identity);
             match identity == file.identity {
                 true => same.push(path),
-                false if file.place.is_telling() && !is_known => others.push(path),
+                false if is_telling && !is_known => others.push(path),
                 false => {}
             }
         }

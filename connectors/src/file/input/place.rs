@@ -55,6 +55,11 @@ impl Place {
         self.bytes == 0
     }
 
+    /// Whether no row of the file was read, though there were some.
+    pub fn is_unread(&self) -> bool {
+        self.position == 0 && self.bytes > 0 && !self.is_lost()
+    }
+
     /// Whether enough of the file was there to tell it from others by what is in it.
     pub fn is_telling(&self) -> bool {
         self.bytes >= TELLING && !self.is_lost()

@@ -288,8 +288,7 @@ async fn a_file_that_waits_for_its_turn_is_known_and_missed_as_well() {
     let (mut followed, _) = read_in_part(&settings).await;
     // The first one is not given up yet, so that the second one waits when it is renamed in its turn.
     followed.rename("a.ndjson", "a.1");
-    let rest: String = (10..60).map(|n| format!("{{\"n\": {n}}}\n")).collect();
-    followed.append("a.ndjson", &rest);
+    followed.append("a.ndjson", "{\"n\": 10}\n");
     assert_eq!(followed.rows_in_time(Duration::from_millis(300)).await, []);
     let state = followed.snapshot(&[("a.ndjson", 2)]);
     for name in ["a.1", "a.ndjson"] {
@@ -298,8 +297,7 @@ async fn a_file_that_waits_for_its_turn_is_known_and_missed_as_well() {
         fs::rename(followed.folder.path().join("new"), followed.folder.path().join(name)).unwrap();
     }
     followed.rename("a.ndjson", "a.2");
-    let values = (10..60).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
-    assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson#2", 0, &values)]));
+    assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson#2", 0, "10")]));
     fs::remove_file(followed.folder.path().join("a.2")).unwrap();
     let mut input = Followed::input(&settings, followed.folder.path());
     let error = input.restore(&Positions::new(), &state).unwrap_err().to_string();
