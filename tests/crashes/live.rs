@@ -218,7 +218,9 @@ fn rotated_files_are_in_the_lineage_and_gone_through_again() {
             std::fs::rename(&from, to).unwrap();
             std::fs::write(&from, "id,at,x,y,c,label\n").unwrap();
             // It is stopped when the new file was found, and has to wait until the old one is given up.
+            let from = from.canonicalize().unwrap();
             while !running.has_open(&from) {
+                assert!(!running.has_ended(), "{}", running.wait().stdout);
                 std::thread::yield_now();
             }
         }

@@ -99,8 +99,8 @@ impl Segments {
     pub fn gone(&self, number: u64) -> Error {
         let folder = self.folder.display();
         Error::new(format!(
-            "record {number} is no longer in the log `{folder}`; an older checkpoint was restored, or the log's \
-                 first files were removed"
+            "record {number} is no longer in the log `{folder}`; an older checkpoint was restored, or the log's first files were \
+             removed"
         ))
     }
 

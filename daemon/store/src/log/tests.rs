@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::guard::{self, CLAIM, Claim, Guard};
+use super::guard::{self, CLAIM};
 use super::segments::path;
 use super::*;
 use crate::LocalFiles;
@@ -511,22 +511,4 @@ async fn a_full_log_refuses_until_it_is_trimmed() {
     log.trim(5).unwrap();
     assert_eq!(log.append(vec![0; 500], 1).await.unwrap(), 9);
     assert_eq!(log.read(5).unwrap().next().await.unwrap().number, 5);
-}
-
-#[test]
-#[ignore = "measures, so that it needs a disk that is at rest"]
-fn a_claim_takes_little_of_the_time_of_a_group() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = LogOptions { segment_bytes: 64 << 20, max_bytes: u64::MAX };
-    let mut writer = Writer::open(Arc::new(LocalFiles), &folder.path().join("log"), options).unwrap();
-    let group = [Entry { payload: vec![7; 1000], rows: 10 }];
-    let begin = std::time::Instant::now();
-    (0..2000).for_each(|_| _ = writer.write(&group).unwrap());
-    let whole = begin.elapsed() / 2000;
-    // So many that the guard is replaced several times.
-    let mut guard = Guard::new(Arc::new(LocalFiles), folder.path().to_owned());
-    let begin = std::time::Instant::now();
-    (0..20_000).for_each(|end| guard.claim(Claim { end, first: 0 }));
-    let claim = begin.elapsed() / 20_000;
-    assert!(claim * 20 < whole, "{claim:?} of {whole:?}");
 }
