@@ -79,6 +79,10 @@ pub struct HttpListenInput {
     /// CSV: the cells that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
+    /// CSV: how much a cell in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
+    /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
+    #[serde(default)]
+    max_cell: text::MaxCell,
     /// How long a body may be, by default `"16MiB"`. That goes for it unpacked, too, and it may not be more than 100 times
     /// as long then.
     #[serde(default = "max_body")]
@@ -157,7 +161,7 @@ impl HttpListenInput {
             wanted: context.columns.clone(),
             batch_rows: context.batch_rows,
             timezone: text::timezone(self.timezone.as_deref())?,
-            csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values) },
+            csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values, self.max_cell) },
             pace: Pace::Full,
         })
     }

@@ -9,7 +9,7 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
-use millstream_formats::{ReadOptions, Rows};
+use millstream_formats::{Format, ReadOptions, Rows};
 use serde_json::json;
 
 use super::keys::Answered;
@@ -150,9 +150,10 @@ pub fn record(head: &Head, body: Vec<u8>, options: &ReadOptions, max_body: usize
     let mut payload = packed_key(head.key.as_deref());
     let start = payload.len();
     payload.extend_from_slice(&body);
-    let lines = body.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let last = if options.format == Format::Json { b'}' } else { b'\n' };
+    let most = body.iter().filter(|byte| **byte == last).count() + 1;
     let count = || -> millstream_core::Result<usize> {
-        let mut reader = small(options, lines).read(Cursor::new(body))?;
+        let mut reader = small(options, most).read(Cursor::new(body))?;
         let mut rows = 0;
         let mut read = Rows::default();
         while reader.next(&mut read)? {
