@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_sql::sqlparser::ast::{Select, SelectItem, Statement, Visit, Visitor};
 use millstream_core::{
@@ -147,7 +148,7 @@ impl Processor for Sql {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, ListArray, RecordBatch, StructArray};
+    use arrow::array::{ArrayRef, ListArray, StructArray};
     use arrow::datatypes::{DataType, Field, Int64Type};
     use millstream_testkit::{Driven, context, drive, parse, stream, table};
 
