@@ -66,6 +66,14 @@ fn refused_rows_go_to_the_dead_letter() {
     assert_eq!(letter["position"], 2);
     assert_eq!(letter["row"], "Alan,old");
     assert_eq!(letter["encoding"], "text");
+    let before = workshop.read(&format!("dead/people/{}", files[0]));
+    // Later runs, with refused rows and without, leave them where they are.
+    workshop.run_json(&[&flow]);
+    workshop.write("people.csv", "name,age\nAda,36\n");
+    workshop.run_json(&[&flow]);
+    let later = workshop.list("dead/people");
+    assert_eq!(later.len(), 2, "{later:?}");
+    assert!(later.iter().all(|name| workshop.read(&format!("dead/people/{name}")) == before));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use arrow::util::pretty::pretty_format_batches_with_schema;
 use async_trait::async_trait;
 use millstream_core::{
     Batch, Border, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
-    Result, Snapshot, Stream, Then, Uses,
+    Result, Run, Snapshot, Stream, Then, Uses,
 };
 use millstream_formats::{encode_csv, encode_ndjson};
 use schemars::JsonSchema;
@@ -136,7 +136,7 @@ impl Printer {
 
 #[async_trait]
 impl Output for Printer {
-    async fn open(&mut self, _: &Home) -> Result<()> {
+    async fn open(&mut self, _: &Home, _: &Run) -> Result<()> {
         if self.format == RowFormat::Csv {
             encode_csv(&RecordBatch::new_empty(self.schema.clone()), b',', true, &mut self.text)?;
         }
@@ -186,7 +186,7 @@ mod tests {
     async fn printed(settings: &str, rows: &RecordBatch, cut: usize) -> String {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let mut printer = printer(settings, rows, writer);
-        printer.open(&Home::Nowhere).await.unwrap();
+        printer.open(&Home::Nowhere, &Run::default()).await.unwrap();
         for start in (0..rows.num_rows()).step_by(cut) {
             printer.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await.unwrap();
         }
@@ -237,7 +237,7 @@ mod tests {
         for format in ["ndjson", "csv", "table"] {
             let (reader, writer) = std::io::pipe().unwrap();
             let mut printer = printer(&format!("format = \"{format}\"\nrows = 2"), &rows, writer);
-            printer.open(&Home::Nowhere).await.unwrap();
+            printer.open(&Home::Nowhere, &Run::default()).await.unwrap();
             printer.write(batch(rows.clone())).await.unwrap();
             drop(reader);
             printer.write(batch(rows.clone())).await.unwrap();

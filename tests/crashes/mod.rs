@@ -2,6 +2,7 @@
 //! that was left alone.
 
 mod corruption;
+mod disturbed;
 mod golden;
 mod graphs;
 mod kills;

@@ -12,7 +12,7 @@ fn graph_of(point: &str) -> Option<&'static Graph> {
         "version-numbered" | "version-written" | "version-decided" => Some(&MERGED),
         "journal-removed" | "blob-written" | "blob-removed" => Some(&BRANCHED),
         // `live.rs` comes by.
-        "file-linked" | "decisions-written" => None,
+        "decisions-written" => None,
         _ => Some(&LINEAR),
     }
 }

@@ -96,16 +96,20 @@ impl ReadOptions {
 
     /// Opens a file. Errors name it.
     pub fn open(&self, path: &Path) -> Result<Box<dyn BatchReader>> {
+        let file = File::open(path).doing(|| format!("reading `{}`", path.display()))?;
+        self.open_file(file, path)
+    }
+
+    /// Reads a file that was opened at a path, by which errors call it.
+    pub fn open_file(&self, file: File, path: &Path) -> Result<Box<dyn BatchReader>> {
         let named = || format!("reading `{}`", path.display());
-        let open = || match self.format {
-            Format::Csv | Format::Ndjson | Format::Json => match self.compression {
-                None => self.read_seekable(File::open(path)?),
-                Some(_) => self.read(File::open(path)?),
-            },
-            Format::Parquet => parquet::open(File::open(path)?, self.schema(), self.batch_rows),
-            Format::Arrow => ipc::open(File::open(path)?, self.schema(), self.batch_rows),
+        let reader = match self.format {
+            Format::Csv | Format::Ndjson | Format::Json if self.compression.is_none() => self.read_seekable(file),
+            Format::Csv | Format::Ndjson | Format::Json => self.read(file),
+            Format::Parquet => parquet::open(file, self.schema(), self.batch_rows),
+            Format::Arrow => ipc::open(file, self.schema(), self.batch_rows),
         };
-        let reader = open().doing(named)?;
+        let reader = reader.doing(named)?;
         Ok(Box::new(Named { reader, name: named() }))
     }
 

@@ -1,27 +1,37 @@
 //! The exclusive right to write an output's files, held as a lock on a hidden file.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use millstream_core::{Error, Result, ResultExt};
+use rustix::fs::OFlags;
 
 /// A lock on a hidden file. The system ends it with the process, however that ends, so what a killed run left behind
-/// is no obstacle. The hidden file goes with the claim, if it was not moved to its place.
+/// is no obstacle. The hidden file goes with the claim.
 pub struct Claim {
     hidden: PathBuf,
     file: File,
-    /// Whether the hidden file stays, because its bytes are needed.
-    keep: bool,
 }
 
 impl Claim {
     /// Claims `target` by locking `hidden`. An error if another run, or another output, has done so.
-    pub fn take(hidden: PathBuf, target: &Path, keep: bool) -> Result<Self> {
+    pub fn take(hidden: PathBuf, target: &Path) -> Result<Self> {
         let doing = || format!("creating `{}`", hidden.display());
+        // Without truncation: until it is locked, the file may be another's. A link would lead to somebody else's file.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
         loop {
-            // Without truncation: until it is locked, the file may be another's.
-            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&hidden).doing(doing)?;
+            let file = match options.open(&hidden) {
+                Err(_) if hidden.is_symlink() => {
+                    return Err(Error::new(format!(
+                        "`{}` is a link, where a lock should be; remove it",
+                        hidden.display()
+                    )));
+                }
+                opened => opened.doing(doing)?,
+            };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -29,9 +39,9 @@ impl Claim {
                 }
                 Err(TryLockError::Error(error)) => return Err(error).doing(doing),
             }
-            // Another run may have published or removed the file before it was locked.
+            // Another run may have removed the file before it was locked.
             if is_at(&file, &hidden) {
-                return Ok(Self { hidden, file, keep });
+                return Ok(Self { hidden, file });
             }
         }
     }
@@ -39,7 +49,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if !self.keep && is_at(&self.file, &self.hidden) {
+        if is_at(&self.file, &self.hidden) {
             // The next run takes over what can't be removed now.
             let _ = fs::remove_file(&self.hidden);
         }
@@ -55,6 +65,22 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
+/// The claim of an output, which lasts as long as the output, and which what publishes its files finds here.
+#[derive(Clone, Default)]
+pub struct Claimed(Arc<Mutex<Weak<Claim>>>);
+
+impl Claimed {
+    /// Tells of the output's claim.
+    pub fn set(&self, claim: &Arc<Claim>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(claim);
+    }
+
+    /// The output's claim, if it has one.
+    pub fn get(&self) -> Option<Arc<Claim>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -63,26 +89,39 @@ mod tests {
     #[test]
     fn one_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        let (hidden, target) = (folder.path().join(".a.part"), Path::new("a"));
+        let (hidden, target) = (folder.path().join(".a.lock"), Path::new("a"));
         fs::write(&hidden, "left behind by a run that was killed").unwrap();
-        let claim = Claim::take(hidden.clone(), target, false).unwrap();
-        let refused = Claim::take(hidden.clone(), target, false).err().unwrap();
+        let claim = Claim::take(hidden.clone(), target).unwrap();
+        let refused = Claim::take(hidden.clone(), target).err().unwrap();
         assert_eq!(refused.to_string(), "another run is writing `a`");
         drop(claim);
         assert!(!hidden.exists());
-        Claim::take(hidden, target, false).unwrap();
+        Claim::take(hidden, target).unwrap();
     }
 
     #[test]
-    fn what_was_published_is_neither_locked_for_others_nor_removed() {
+    fn what_is_no_longer_there_is_neither_locked_for_others_nor_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let (hidden, target) = (folder.path().join(".a.part"), folder.path().join("a"));
-        let first = Claim::take(hidden.clone(), &target, false).unwrap();
-        fs::rename(&hidden, &target).unwrap();
-        let second = Claim::take(hidden.clone(), &target, false).unwrap();
+        let hidden = folder.path().join(".a.lock");
+        let first = Claim::take(hidden.clone(), Path::new("a")).unwrap();
+        fs::remove_file(&hidden).unwrap();
+        let second = Claim::take(hidden.clone(), Path::new("a")).unwrap();
         drop(first);
-        assert!(target.exists() && hidden.exists());
+        assert!(hidden.exists());
         drop(second);
-        assert!(target.exists() && !hidden.exists());
+        assert!(!hidden.exists());
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hidden, other) = (folder.path().join(".a.lock"), folder.path().join("other"));
+        for _ in 0..2 {
+            std::os::unix::fs::symlink(&other, &hidden).unwrap();
+            let error = Claim::take(hidden.clone(), Path::new("a")).err().unwrap().to_string();
+            assert!(error.ends_with(".a.lock` is a link, where a lock should be; remove it"), "{error}");
+            fs::remove_file(&hidden).unwrap();
+            fs::write(&other, "another's").unwrap();
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The input `file`.
 
 mod follow;
+mod opened;
 mod place;
 mod tail;
 
@@ -18,10 +19,12 @@ use millstream_formats::{
     Timezone, check_header, inspect,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use self::opened::Opened;
 use self::place::Place;
 use super::find::{SourceFile, find};
+use super::local::check_input;
 use crate::text;
 
 /// Reads files: CSV, NDJSON, JSON, Parquet, and Arrow IPC.
@@ -39,6 +42,10 @@ use crate::text;
 /// NDJSON has one object on each line, and blank lines are skipped. JSON is an array of objects, or objects one behind the
 /// other, on as many lines as they take. Keys that are no column are ignored, and binary values are hexadecimal. In CSV with one
 /// column, a blank line is a row: an empty cell.
+///
+/// A flow with state that goes on within a file looks whether it still is the one that was opened: one that was changed, or
+/// replaced by another under its name, is an error, a copy with the same content is not. Rows that are appended to a CSV or
+/// NDJSON file that is not packed count if they come before its end was reached; behind that, nobody looks at a file again.
 ///
 /// With `follow` the input is live: it reads what is there, then waits for lines that are appended and for new files that
 /// match `path`, until the flow is stopped. A line is read when its line break is there. Files are looked at every 100 ms,
@@ -154,6 +161,7 @@ struct Settled {
 impl FileInput {
     /// What `of` says to every path; problems get the path's place.
     fn each_path<T>(&self, of: impl Fn(&str) -> Result<T, Problem>) -> Result<Vec<T>, Problems> {
+        let of = |path: &str| check_input(path).and_then(|()| of(path));
         let paths = match &self.path {
             Paths::One(path) => return of(path).map(|one| vec![one]).map_err(|problem| problem.at(["path"]).into()),
             Paths::Several(paths) => paths.iter().enumerate(),
@@ -345,8 +353,8 @@ struct Files {
     open: Option<OpenFile>,
     /// The file that was read last, where it has ended.
     last: Option<OpenFile>,
-    /// The place at which the first of `left` is gone on with.
-    resume: Option<Place>,
+    /// The place at which the first of `left` is gone on with, and which file that was.
+    resume: Option<(Place, Opened)>,
     /// The names of the files that were opened, in their order.
     opened: Vec<String>,
 }
@@ -354,6 +362,9 @@ struct Files {
 /// A file that is being read.
 struct OpenFile {
     source: Source,
+    /// The file itself, whatever has its name by now.
+    file: File,
+    opened: Opened,
     reader: Box<dyn BatchReader>,
     /// The place before the rows that were pushed last.
     before: Mark,
@@ -361,8 +372,17 @@ struct OpenFile {
     first: u64,
 }
 
-/// The state of the input: the file that is being read, and the place there.
+/// The state of the input: the files that were opened, and the place in the last of them.
 const PLACE: &str = "place";
+
+/// What is kept under that name.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// The names of the files that were opened.
+    opened: Vec<String>,
+    /// Where the last of them is gone on with, and which file that was. None if all of it was read.
+    place: Option<(Place, Opened)>,
+}
 
 impl Files {
     fn open_file(&mut self, source: Source) -> Result<OpenFile> {
@@ -370,24 +390,35 @@ impl Files {
         options.compression = source.compression;
         options.csv.delimiter = source.delimiter;
         options.csv.header_required = source.has_header;
-        let mut reader = options.open(&source.file.path)?;
+        let opening = || format!("reading `{}`", source.file.path.display());
+        let file = File::open(&source.file.path).doing(opening)?;
+        let opened = Opened::of(&file).doing(opening)?;
+        let resume = self.resume.take();
+        let doing = || format!("going on with `{}`", source.file.name);
+        if let Some((_, before)) = &resume {
+            before.check(&file, self.may_grow(&source)).doing(doing)?;
+        }
+        let mut reader = options.open_file(file.try_clone().doing(opening)?, &source.file.path)?;
         let mut first = 0;
-        if let Some(place) = self.resume.take() {
-            let doing = || format!("going on with `{}`", source.file.name);
-            place.check(&File::open(&source.file.path).doing(doing)?).doing(doing)?;
+        if let Some((place, _)) = resume {
+            place.check(&file).doing(doing)?;
             reader.go_to(place.mark).doing(doing)?;
             first = place.position;
         }
         self.opened.push(source.file.name.to_string());
-        Ok(OpenFile { before: reader.mark(), source, reader, first })
+        Ok(OpenFile { before: reader.mark(), source, file, opened, reader, first })
+    }
+
+    /// Whether rows may be appended to a file before all of it is read.
+    fn may_grow(&self, source: &Source) -> bool {
+        self.options.format.is_text() && source.compression.is_none()
     }
 
     /// How far a file has been read.
     fn place(&self, file: &OpenFile, position: u64) -> Result<Place> {
         let now = file.reader.mark();
         let mark = if now.position <= position { now } else { file.before };
-        let is_text = self.options.format.is_text() && file.source.compression.is_none();
-        Place::new(&File::open(&file.source.file.path)?, is_text.then_some(now.offset), mark, position)
+        Place::new(&file.file, self.may_grow(&file.source).then_some(now.offset), mark, position)
     }
 }
 
@@ -415,11 +446,14 @@ impl Input for Files {
         let mut parts = Parts::default();
         // Rows of the last call are all of one file: the one that is open, or that ended with it.
         let at = |file: &&OpenFile| positions.contains_key(&file.source.file.name);
-        if let Some(file) = self.open.as_ref().filter(at).or(self.last.as_ref().filter(at)) {
+        let open = self.open.as_ref().filter(at).map(|file| (file, false));
+        if let Some((file, has_ended)) = open.or(self.last.as_ref().filter(at).map(|file| (file, true))) {
             let name = &file.source.file.name;
-            let place = self.place(file, positions[name]).doing(|| format!("reading `{name}`"))?;
-            let before = self.opened.iter().position(|opened| **opened == **name).unwrap_or_default();
-            parts.put(PLACE, &(&self.opened[..=before], place))?;
+            let is_read = has_ended && file.reader.mark().position == positions[name];
+            let place = || self.place(file, positions[name]).doing(|| format!("reading `{name}`"));
+            let place = (!is_read).then(place).transpose()?.map(|place| (place, file.opened.clone()));
+            let last = self.opened.iter().position(|opened| **opened == **name).unwrap_or_default();
+            parts.put(PLACE, &Kept { opened: self.opened[..=last].to_vec(), place })?;
         }
         Ok(parts)
     }
@@ -431,11 +465,19 @@ impl Input for Files {
                 false => Err(Error::new("its state does not say in which file it was")),
             };
         }
-        let (mut before, place): (Vec<String>, Place) = state.get(PLACE)?;
-        let name = before.pop().unwrap_or_default();
-        let Some(index) = self.left.iter().position(|source| *source.file.name == *name) else {
-            return Err(Error::new(format!("`{name}`, which was being read, is no longer there")));
+        let Kept { opened: mut before, place } = state.get(PLACE)?;
+        let name = before.last().cloned().unwrap_or_default();
+        // Nothing of a file that was read is needed, whatever has its name by now.
+        let found = self.left.iter().position(|source| *source.file.name == *name);
+        let index = match (found, &place) {
+            (Some(index), Some(_)) => index,
+            (Some(index), None) => index + 1,
+            (None, None) => self.left.iter().take_while(|source| *source.file.name <= *name).count(),
+            (None, Some(_)) => return Err(Error::new(format!("`{name}`, which was being read, is no longer there"))),
         };
+        if place.is_some() {
+            before.pop();
+        }
         // Files are read in their order, so those before it have ended. They may be gone by now.
         let is_new = |source: &&Source| !before.iter().any(|name| **name == *source.file.name);
         if let Some(new) = self.left.iter().take(index).find(is_new) {
@@ -445,7 +487,7 @@ impl Input for Files {
             )));
         }
         self.left.drain(..index);
-        (self.opened, self.resume) = (before, Some(place));
+        (self.opened, self.resume) = (before, place);
         Ok(())
     }
 }

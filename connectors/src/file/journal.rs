@@ -11,10 +11,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use millstream_core::{Result, ResultExt};
+use millstream_core::{Result, ResultExt, Run};
 
 use super::hashed::{Hashed, Sum};
-use super::staging::part;
+use super::hidden;
+use super::staging::create;
 
 /// The rows of a file once more.
 pub struct Journal {
@@ -26,12 +27,11 @@ pub struct Journal {
 
 impl Journal {
     /// Starts a journal for the file at `path`, of which those of runs before have the first rows.
-    pub fn start(path: &Path, schema: &SchemaRef, before: Vec<(PathBuf, Sum)>) -> Result<Self> {
+    pub fn start(path: &Path, run: &Run, schema: &SchemaRef, before: Vec<(PathBuf, Sum)>) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let path = part(&path.with_file_name(format!("{name}.rows-{}", before.len() + 1)));
-        let doing = || format!("creating `{}`", path.display());
-        let writer =
-            StreamWriter::try_new(Hashed::new(File::create(&path).doing(doing)?, true), schema).doing(doing)?;
+        let path = hidden::part(&path.with_file_name(format!("{name}.rows-{}", before.len() + 1)), run);
+        let file = Hashed::new(create(&path)?, true);
+        let writer = StreamWriter::try_new(file, schema).doing(|| format!("creating `{}`", path.display()))?;
         Ok(Self { writer, path, before })
     }
 

@@ -3,8 +3,11 @@
 mod claim;
 mod find;
 mod hashed;
+mod hidden;
 mod input;
 mod journal;
+mod ledger;
+mod local;
 mod output;
 mod publish;
 mod staging;

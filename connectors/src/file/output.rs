@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::files::{Files, Limits};
 pub use self::kept::KeptFiles;
+use super::local::check_output;
 use super::target::Target;
 use crate::text;
 
@@ -22,18 +23,21 @@ use crate::text;
 ///
 /// A `path` that ends in a format's extension is one file; any other is a folder, which gets files named
 /// `FLOW-OUTPUT-EPOCH-NUMBER.EXTENSION`, with a new one begun after so many `rows` or `bytes`. Rows go to a hidden
-/// part file beside it, `.NAME.part`, which takes its name when the flow has ended well: a reader of `*.csv` only
-/// ever sees whole files. Without any rows there is still a file, with the columns where the format has a place for
+/// file beside it, `.NAME.RUN.part`, which nobody else can read, and which takes its name when the flow has ended well: a
+/// reader of `*.csv` only ever sees whole files, which it may take away at once. Without any rows there is still a file, with the columns where the format has a place for
 /// them. A file that takes the place of another keeps its permissions, and a path that is a link stays one. Two runs
 /// can't write to the same place at once: the later one fails.
 ///
 /// A second run of a flow writes its files anew: when it has ended well, they take the place of those of the run
 /// before; when it fails, those stay as they are. `if_exists` changes that. Without rows a file is empty, and a folder
 /// gets none. Dead letters (`on_error = { dead_letter =
-/// "FOLDER" }`) are NDJSON files of such an output named `dead_letter`, with no settings of their own: each run that
-/// ends well replaces those of the run before, also if no row was refused; a run that fails writes none, and leaves
-/// those that are there. To keep them, send the port `failed` to an output of your own with `if_exists = "append"`
-/// and a folder as its `path`.
+/// "FOLDER" }`) are NDJSON files of such an output with `if_exists = "append"`, named `dead_letter_NODE`: each run adds
+/// its own to those that are there, a run that fails adds none, and nothing removes any.
+///
+/// A flow with state keeps hidden files in the folder, until it has come to its end: what is not whole yet, and a ledger of
+/// what it has published, `.NAME.RUN.ledger`. Without them it can't go on where it had rows that are not visible, and says
+/// so. A run removes only hidden files that its own flow has left, or a run without state that was killed; those of a flow
+/// whose state was removed stay until somebody removes them.
 ///
 /// Timestamps are written in UTC. CSV: null is an empty cell, as is an empty text; lists and structs are refused.
 /// NDJSON: null columns are left out, and a float that is not finite becomes null. JSON is an array with such an object on
@@ -91,6 +95,7 @@ rows = 1000000
 
 impl FileOutput {
     fn target(&self, context: &PlanContext) -> Result<Target, Problem> {
+        check_output(&self.path).map_err(|problem| problem.at(["path"]))?;
         let kind = FileKind::of(&self.path);
         let path = context.output_path(&self.path);
         let target = match (kind.format, self.format) {

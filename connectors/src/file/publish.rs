@@ -1,25 +1,32 @@
 //! Moves whole files to their places, once it is decided that they count.
+//!
+//! It may be done any number of times, and by a run that has lost the flow long ago: hidden names are those of one run, and the
+//! ledger says what has been published since.
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
+use std::io::{ErrorKind, Result as IoResult};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use millstream_core::{Committer, Error, Result, ResultExt, State};
 use millstream_store::crash;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::claim::{Claim, Claimed};
 use super::hashed::{damaged, left_elsewhere};
-use super::staging::{Whole, is_there, remove, sync_folder};
+use super::ledger::{Ledger, Published, Turn};
+use super::staging::{Whole, is_there, remove, set_mode, sync_folder};
 use super::target::{Base, renumbered};
 
 /// What an output has staged.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Publication {
+    /// Which one of the output it is.
+    pub turn: Turn,
     /// The files, in their order.
     pub files: Vec<Whole>,
     /// Whether they may take the place of others.
@@ -28,8 +35,12 @@ pub struct Publication {
     pub makes_way: bool,
     /// Files of runs before, which go.
     pub former: Vec<PathBuf>,
-    /// The hidden file that kept other runs away, where it is needed no more.
-    pub lock: Option<PathBuf>,
+    /// The hidden file that keeps other runs away.
+    pub lock: PathBuf,
+    /// Where it is written down what has been published, if the flow keeps state.
+    pub ledger: Option<PathBuf>,
+    /// Whether it is the output's last.
+    pub is_last: bool,
     /// The folder that all paths were relative to when it was staged.
     pub folder: PathBuf,
 }
@@ -37,7 +48,26 @@ pub struct Publication {
 impl Publication {
     /// All paths in it.
     pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.files.iter_mut().flat_map(Whole::paths_mut).chain(&mut self.former).chain(&mut self.lock)
+        let files = self.files.iter_mut().flat_map(Whole::paths_mut);
+        files.chain(&mut self.former).chain([&mut self.lock]).chain(&mut self.ledger)
+    }
+
+    /// How far publications have come, by the ledger; nothing if there is none.
+    pub fn published(&self) -> Result<Published> {
+        let ledger = self.ledger.as_deref().map(Ledger::open).transpose()?.flatten();
+        ledger.map_or(Ok(Published::default()), |ledger| ledger.read())
+    }
+
+    /// Whether the file with this index has come to its place, of which nothing has to be left.
+    pub fn has_published(&self, index: usize, published: Published) -> bool {
+        published.turn > self.turn || published.turn == self.turn && index < published.files
+    }
+
+    /// Where a file is that has been moved before: at its place or, where files make way, at one with a higher number.
+    pub fn find(&self, whole: &Whole) -> Option<PathBuf> {
+        let next = |path: &PathBuf| renumbered(path).filter(|_| self.makes_way);
+        let mut places = std::iter::successors(Some(whole.path.clone()), next).take_while(|path| is_there(path));
+        places.find(|path| whole.check(path).is_ok())
     }
 }
 
@@ -48,104 +78,169 @@ pub const STAGED: &str = "files";
 pub struct Publisher {
     /// What the paths in what is staged are relative to.
     pub base: Base,
-    /// Whether this process has begun to write, so that it has staged what is published itself.
-    pub is_own: Arc<AtomicBool>,
+    /// The claim of the output. While it lasts, this process has staged what is published itself.
+    pub claimed: Claimed,
+    /// How far a run without state has come.
+    pub published: Published,
 }
 
 #[async_trait]
 impl Committer for Publisher {
     async fn commit(&mut self, staged: &State) -> Result<()> {
-        let mut publication: Publication = staged.get(STAGED)?;
-        self.base.extend(publication.paths_mut());
+        let publication = self.read(staged)?;
+        let mut way = Way::find(self, &publication)?;
+        if way.published.turn > publication.turn {
+            return Ok(());
+        }
         let mut places = Vec::new();
-        for whole in &publication.files {
-            places.push(self.publish(whole, &publication)?);
+        for (index, whole) in publication.files.iter().enumerate() {
+            places.push(way.publish(index, whole)?);
             crash::point("file-published");
         }
-        let is_new = |path: &&PathBuf| !places.contains(path);
-        publication.former.iter().filter(is_new).try_for_each(|path| remove(path))?;
+        if way.is_known {
+            way.note(publication.files.len())?;
+            let is_new = |path: &&PathBuf| !places.contains(path);
+            publication.former.iter().filter(is_new).try_for_each(|path| remove(path))?;
+        }
+        way.sync()?;
         let folders: BTreeSet<&Path> =
             places.iter().chain(&publication.former).filter_map(|path| path.parent()).collect();
-        folders.into_iter().try_for_each(sync_folder)?;
-        // Only now, since without them the file could not be written anew.
+        folders.into_iter().filter(|folder| folder.exists()).try_for_each(sync_folder)?;
+        self.published = way.published;
+        // Only now, since without them the file could not be written again.
         for journal in publication.files.iter().flat_map(|whole| &whole.journals) {
             remove(journal)?;
             crash::point("journal-removed");
         }
-        publication.lock.map_or(Ok(()), |lock| remove(&lock))
+        Ok(())
+    }
+
+    async fn settled(&mut self, staged: &State) -> Result<()> {
+        let publication = self.read(staged)?;
+        publication.ledger.filter(|_| publication.is_last).map_or(Ok(()), |ledger| remove(&ledger))
     }
 }
 
 impl Publisher {
-    /// A file must be what was staged; one that another process has left, bit for bit.
-    fn check(&self, whole: &Whole, path: &Path) -> Result<()> {
-        if !self.is_own.load(Ordering::Relaxed) {
-            return whole.check(path);
+    fn read(&self, staged: &State) -> Result<Publication> {
+        let mut publication: Publication = staged.get(STAGED)?;
+        self.base.extend(publication.paths_mut());
+        Ok(publication)
+    }
+}
+
+/// The way of a publication's files to their places.
+struct Way<'a> {
+    publication: &'a Publication,
+    ledger: Option<Ledger>,
+    published: Published,
+    /// Whether this process has staged the files itself.
+    is_own: bool,
+    /// Whether the files, or what is written down about them, are there, so that it is not too late for this publication.
+    is_known: bool,
+    _claim: Arc<Claim>,
+}
+
+impl<'a> Way<'a> {
+    /// Makes sure that the publication was staged here, and that nobody else writes here.
+    fn find(publisher: &Publisher, publication: &'a Publication) -> Result<Self> {
+        check_folder(publication, &publisher.base)?;
+        let own = publisher.claimed.get();
+        let is_own = own.is_some();
+        let place = publication.files.first().map_or(&publication.lock, |whole| &whole.path);
+        let claim = own.map_or_else(|| Claim::take(publication.lock.clone(), place).map(Arc::new), Ok)?;
+        let mut ledger = publication.ledger.as_deref().map(Ledger::open).transpose()?.flatten();
+        let has_part = publication.files.iter().any(|whole| whole.part.exists());
+        if let (None, Some(path), true) = (&ledger, &publication.ledger, has_part) {
+            Ledger::create(path)?;
+            ledger = Ledger::open(path)?;
         }
-        let found = fs::metadata(path).doing(|| format!("reading `{}`", path.display()))?;
-        if found.len() == whole.sum.bytes { Ok(()) } else { Err(damaged(path)) }
+        let published = ledger.as_ref().map_or(Ok(publisher.published), Ledger::read)?;
+        let is_known = ledger.is_some() || has_part || publication.ledger.is_none();
+        Ok(Self { publication, ledger, published, is_own, is_known, _claim: claim })
     }
 
     /// Moves a file to its place, unless that has been done. Where it is then.
-    fn publish(&self, whole: &Whole, publication: &Publication) -> Result<PathBuf> {
+    fn publish(&mut self, index: usize, whole: &Whole) -> Result<PathBuf> {
         let doing = || format!("moving `{}` to its place", whole.part.display());
         if !whole.part.exists() {
-            return self.find(whole, publication);
+            return self.find_published(index, whole);
         }
-        self.check(whole, &whole.part)?;
-        if let Some(mode) = whole.mode {
-            fs::set_permissions(&whole.part, Permissions::from_mode(mode)).doing(doing)?;
-        }
-        if publication.replaces {
+        self.check(whole)?;
+        set_mode(&whole.part, whole.mode).doing(doing)?;
+        self.note(index + 1)?;
+        crash::point("file-noted");
+        if self.publication.replaces {
             fs::rename(&whole.part, &whole.path).doing(doing)?;
             return Ok(whole.path.clone());
         }
         let mut path = whole.path.clone();
-        while let Err(error) = link(&whole.part, &path) {
+        while let Err(error) = move_to_free(&whole.part, &path) {
             if error.kind() != ErrorKind::AlreadyExists {
                 return Err(error).doing(doing);
             }
-            if is_same(&whole.part, &path) {
-                break;
-            }
-            let next = renumbered(&path).filter(|_| publication.makes_way);
+            let next = renumbered(&path).filter(|_| self.publication.makes_way);
             path = next.ok_or_else(|| Error::new(format!("`{}` exists", path.display())))?;
         }
-        crash::point("file-linked");
-        remove(&whole.part)?;
         Ok(path)
     }
 
-    /// Where a file is that has been moved before.
-    fn find(&self, whole: &Whole, publication: &Publication) -> Result<PathBuf> {
-        if publication.folder != self.base.0 && !is_there(&whole.path) {
-            return Err(left_elsewhere(&whole.part, &publication.folder));
+    /// A file must be what was staged; one that another process has left, bit for bit.
+    fn check(&self, whole: &Whole) -> Result<()> {
+        if !self.is_own {
+            return whole.check(&whole.part);
         }
-        // If it had to make way, it has another number.
-        if self.check(whole, &whole.path).is_ok() || publication.makes_way {
+        let found = fs::metadata(&whole.part).doing(|| format!("reading `{}`", whole.part.display()))?;
+        if found.len() == whole.sum.bytes { Ok(()) } else { Err(damaged(&whole.part)) }
+    }
+
+    /// Where a file is that is not at its hidden name.
+    fn find_published(&self, index: usize, whole: &Whole) -> Result<PathBuf> {
+        if self.publication.has_published(index, self.published) {
             return Ok(whole.path.clone());
         }
-        Err(Error::new(format!(
-            "`{}` was to become visible, and is neither there nor at `{}`; put it back from a copy, or let the output begin \
-             anew with `--reset`",
-            whole.path.display(),
-            whole.part.display()
-        )))
+        self.publication.find(whole).ok_or_else(|| {
+            Error::new(format!(
+                "`{}` was to become visible, and is neither there nor at `{}`; put it back from a copy",
+                whole.path.display(),
+                whole.part.display()
+            ))
+        })
+    }
+
+    /// Writes down how many files of this publication have come to their places, or are about to. It never goes back.
+    fn note(&mut self, files: usize) -> Result<()> {
+        let published = Published { turn: self.publication.turn, files };
+        if published.turn == self.published.turn && files <= self.published.files {
+            return Ok(());
+        }
+        self.published = published;
+        self.ledger.as_ref().map_or(Ok(()), |ledger| ledger.note(published))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.ledger.as_ref().map_or(Ok(()), Ledger::sync)
     }
 }
 
-/// A second name for a file, which must be free. Where the file system has no links, it is moved there.
-fn link(from: &Path, to: &Path) -> std::io::Result<()> {
-    match fs::hard_link(from, to) {
-        Err(error) if error.kind() == ErrorKind::Unsupported || error.raw_os_error() == Some(1) => match is_there(to) {
-            true => Err(ErrorKind::AlreadyExists.into()),
-            false => fs::rename(from, to),
-        },
-        other => other,
+/// Where a flow runs in another folder than the one in which files were staged, they have to be there, too.
+fn check_folder(publication: &Publication, base: &Base) -> Result<()> {
+    let is_moved = publication.folder != base.0;
+    let has_ledger = publication.ledger.as_ref().is_some_and(|ledger| ledger.exists());
+    let is_gone = |whole: &&Whole| !whole.part.exists() && !is_there(&whole.path);
+    match publication.files.iter().find(is_gone) {
+        Some(whole) if is_moved && !has_ledger => Err(left_elsewhere(&whole.part, &publication.folder)),
+        None if is_moved && !base.0.exists() => Err(left_elsewhere(&base.0, &publication.folder)),
+        _ => Ok(()),
     }
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    identity(one).is_some() && identity(one) == identity(other)
+/// Moves a file to a name that must be free.
+fn move_to_free(from: &Path, to: &Path) -> IoResult<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // The file system knows no such thing.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if is_there(to) => Err(ErrorKind::AlreadyExists.into()),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::rename(from, to),
+        moved => Ok(moved?),
+    }
 }

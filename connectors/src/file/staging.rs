@@ -1,18 +1,19 @@
 //! Files that are written beside their place under a hidden name, until they are whole.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Error, Result, ResultExt};
+use millstream_core::{Error, Result, ResultExt, Run};
 use millstream_formats::{BatchWriter, WRITE_ROWS, WriteOptions};
 use serde::{Deserialize, Serialize};
 
 use super::hashed::{Hashed, Sum, damaged, missing};
+use super::hidden;
 use super::journal::Journal;
 
 /// How many links lead to a file at most, as in the kernel.
@@ -21,17 +22,22 @@ const MAX_LINKS: usize = 40;
 /// What others may do with a file, not what kind of file it is.
 const MODE: u32 = 0o7777;
 
+/// What is not whole is nobody else's to read, and a run after a crash can go on with it.
+const PRIVATE: u32 = 0o600;
+
 /// A file that is being written.
 pub struct Staged {
     /// Where it will be.
     pub path: PathBuf,
+    /// Where it is until then.
+    pub part: PathBuf,
     /// How many rows were written.
     pub rows: usize,
     writer: Box<dyn BatchWriter<BufWriter<Hashed>>>,
     /// How many bytes there were when the writer began.
     bytes_before: u64,
-    /// Those of the file that will be replaced.
-    mode: Option<u32>,
+    /// The permissions that it will have.
+    mode: u32,
     /// The rows once more, where the file itself can't be gone on with.
     journal: Option<Journal>,
 }
@@ -39,9 +45,14 @@ pub struct Staged {
 /// What it takes to go on with a file that is not whole.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Unfinished {
-    path: PathBuf,
+    /// Where it will be.
+    pub path: PathBuf,
+    /// When it was begun.
+    pub begun: SystemTime,
+    /// Where it was when this was kept. A run that goes on with it gives it a name of its own.
+    part: PathBuf,
     rows: usize,
-    mode: Option<u32>,
+    mode: u32,
     source: Source,
     /// Whether it was whole for the run before, which was stopped, and has come to its place.
     pub is_published: bool,
@@ -64,67 +75,76 @@ pub struct Whole {
     /// Its bytes.
     pub sum: Sum,
     /// The permissions that it gets.
-    pub mode: Option<u32>,
+    pub mode: u32,
     /// Journals that are needed no more when it is published.
     pub journals: Vec<PathBuf>,
 }
 
 impl Staged {
-    /// Starts a file that will be at `path`. With `append_to`, its bytes come first. Only if it is `durable` can a run
-    /// after a crash go on with it.
+    /// Starts a file that will be at `path`. With `append_to`, its bytes come first. Only if the run keeps state can one after
+    /// it go on with the file.
     pub fn start(
         path: PathBuf,
         options: WriteOptions,
         schema: &SchemaRef,
         append_to: Option<&Path>,
-        durable: bool,
+        run: &Run,
     ) -> Result<Self> {
-        let mode = fs::metadata(&path).ok().map(|old| old.permissions().mode() & MODE);
-        let mut file = create(&path, mode, durable)?;
+        let part = hidden::part(&path, run);
+        let durable = run.generation > 0;
+        let mode = mode_of(&path, &part)?;
+        let mut file = Hashed::new(create(&part)?, durable);
         if let Some(old) = append_to {
             let copied = File::open(old).and_then(|mut old| std::io::copy(&mut old, &mut file));
             copied.doing(|| format!("copying `{}`", old.display()))?;
         }
         let needs_journal = durable && !options.can_be_gone_on_with();
-        let journal = needs_journal.then(|| Journal::start(&path, schema, Vec::new())).transpose()?;
-        Ok(Self { journal, ..Self::over(file, path, options, schema, mode)? })
+        let journal = needs_journal.then(|| Journal::start(&path, run, schema, Vec::new())).transpose()?;
+        Ok(Self { journal, ..Self::over(file, path, part, options, schema, mode)? })
     }
 
     /// Goes on with a file that a run before has begun. `options` are those for its beginning.
-    pub fn go_on(unfinished: Unfinished, mut options: WriteOptions, schema: &SchemaRef) -> Result<Self> {
-        let Unfinished { path, rows, mode, source, is_published } = unfinished;
-        let part = part(&path);
+    pub fn go_on(unfinished: Unfinished, mut options: WriteOptions, schema: &SchemaRef, run: &Run) -> Result<Self> {
+        let found = unfinished.locate(Some(run));
+        let Unfinished { path, rows, mode, source, is_published, part: left, .. } = unfinished;
+        let part = hidden::part(&path, run);
         let sum = match source {
-            Source::Journals(journals) => return Self::rebuild(path, options, schema, mode, journals),
+            Source::Journals(journals) => return Self::rebuild(path, options, schema, mode, journals, run),
             Source::Bytes(sum) => sum,
         };
         let doing = || format!("going on with `{}`", path.display());
-        if is_published {
+        let sum = if is_published {
             if !path.exists() {
                 // Somebody has taken it away, as logs are. What comes now begins another one.
-                return Self::start(path, options, schema, None, true);
+                return Self::start(path, options, schema, None, run);
             }
             sum.check(&path)?;
-            fs::copy(&path, &part).doing(doing)?;
-        }
-        make_writable(&part, mode).doing(doing)?;
+            let mut copy = create(&part)?;
+            File::open(&path).and_then(|mut old| std::io::copy(&mut old, &mut copy)).doing(doing)?;
+            // What others have added to the file since it was published stays there.
+            Sum::of_file(&part)?
+        } else {
+            // From now on, a run that was here before can't do anything to it.
+            fs::rename(found.ok_or_else(|| missing(&left))?, &part).doing(doing)?;
+            sum
+        };
         let file = File::options().read(true).write(true).open(&part).doing(doing)?;
-        // What others have added to the file since it was published stays there.
-        let sum = if is_published { Sum::of_file(&part)? } else { sum };
         let file = Hashed::go_on(file, &part, sum)?;
         options.header &= sum.bytes == 0;
-        Ok(Self { rows, ..Self::over(file, path, options, schema, mode)? })
+        Ok(Self { rows, ..Self::over(file, path, part, options, schema, mode)? })
     }
 
-    /// Writes the file anew from its rows.
+    /// Writes the file from the start, from its rows.
     fn rebuild(
         path: PathBuf,
         options: WriteOptions,
         schema: &SchemaRef,
-        mode: Option<u32>,
+        mode: u32,
         journals: Vec<(PathBuf, Sum)>,
+        run: &Run,
     ) -> Result<Self> {
-        let mut staged = Self::over(create(&path, mode, true)?, path, options, schema, mode)?;
+        let part = hidden::part(&path, run);
+        let mut staged = Self::over(Hashed::new(create(&part)?, true), path, part, options, schema, mode)?;
         for (journal, sum) in &journals {
             for rows in Journal::read(journal, *sum, schema)? {
                 let mut rows = rows?;
@@ -134,15 +154,22 @@ impl Staged {
                 }
             }
         }
-        staged.journal = Some(Journal::start(&staged.path, schema, journals)?);
+        staged.journal = Some(Journal::start(&staged.path, run, schema, journals)?);
         Ok(staged)
     }
 
-    fn over(file: Hashed, path: PathBuf, options: WriteOptions, schema: &SchemaRef, mode: Option<u32>) -> Result<Self> {
+    fn over(
+        file: Hashed,
+        path: PathBuf,
+        part: PathBuf,
+        options: WriteOptions,
+        schema: &SchemaRef,
+        mode: u32,
+    ) -> Result<Self> {
         let bytes_before = file.sum().bytes;
         let writer = options.open(BufWriter::with_capacity(1 << 18, file), schema);
         let writer = writer.doing(|| format!("writing `{}`", path.display()))?;
-        Ok(Self { path, rows: 0, writer, bytes_before, mode, journal: None })
+        Ok(Self { path, part, rows: 0, writer, bytes_before, mode, journal: None })
     }
 
     /// Writes the first of these rows, at most `most` and only as far as [`Staged::bytes`] stands still. Returns how
@@ -170,7 +197,7 @@ impl Staged {
     }
 
     /// Writes down everything, and says how to go on with it once the file that is returned, too, is made durable.
-    pub fn pause(&mut self) -> Result<(Unfinished, File)> {
+    pub fn pause(&mut self, begun: SystemTime) -> Result<(Unfinished, File)> {
         let doing = || format!("writing `{}`", self.path.display());
         let (source, file) = match (&mut self.journal, self.writer.pause().doing(doing)?) {
             (Some(journal), _) => {
@@ -183,8 +210,8 @@ impl Staged {
             }
             (None, None) => return Err(Error::new(format!("{}: it can't be gone on with", doing()))),
         };
-        let (path, rows, mode) = (self.path.clone(), self.rows, self.mode);
-        Ok((Unfinished { path, rows, mode, source, is_published: false }, file))
+        let (path, part, rows, mode) = (self.path.clone(), self.part.clone(), self.rows, self.mode);
+        Ok((Unfinished { path, begun, part, rows, mode, source, is_published: false }, file))
     }
 
     /// Ends the file and makes it durable under its hidden name.
@@ -193,7 +220,7 @@ impl Staged {
         let file = self.writer.finish().doing(doing)?.into_inner().map_err(|error| error.into_error()).doing(doing)?;
         file.sync().doing(doing)?;
         let journals = self.journal.iter().flat_map(Journal::paths).collect();
-        Ok(Whole { part: part(&self.path), path: self.path, sum: file.sum(), mode: self.mode, journals })
+        Ok(Whole { part: self.part, path: self.path, sum: file.sum(), mode: self.mode, journals })
     }
 }
 
@@ -204,7 +231,7 @@ impl Unfinished {
             Source::Bytes(_) => &mut [][..],
             Source::Journals(journals) => journals,
         };
-        journals.iter_mut().map(|(path, _)| path).chain([&mut self.path]).collect()
+        journals.iter_mut().map(|(path, _)| path).chain([&mut self.path, &mut self.part]).collect()
     }
 
     /// Where it was published, if nothing is there any more.
@@ -215,29 +242,50 @@ impl Unfinished {
     /// Checks that the files which are needed to go on with it are there, and begin as they did. `is_visible` says whether
     /// what was staged with it is.
     pub fn check(&self, is_visible: bool) -> Result<()> {
-        if let Some(path) = self.missing() {
-            return Err(missing(&path));
-        }
         match &self.source {
             Source::Bytes(_) if self.is_published && !(is_visible && self.path.exists()) => Ok(()),
             Source::Bytes(sum) if self.is_published => sum.check(&self.path),
-            Source::Bytes(sum) => sum.check(&part(&self.path)),
-            Source::Journals(journals) => journals.iter().try_for_each(|(path, sum)| sum.check(path)),
+            Source::Bytes(sum) => sum.check(&self.locate(None).ok_or_else(|| missing(&self.part))?),
+            Source::Journals(journals) => journals.iter().try_for_each(|(path, sum)| match path.exists() {
+                true => sum.check(path),
+                false => Err(missing(path)),
+            }),
         }
     }
 
     /// A hidden file that is needed to go on with it, and not there.
-    pub fn missing(&self) -> Option<PathBuf> {
-        let is_own_bytes = matches!(self.source, Source::Bytes(_));
-        self.files().into_iter().find(|path| !(path.exists() || is_own_bytes && self.is_published))
+    pub fn missing(&self, run: &Run) -> Option<PathBuf> {
+        match &self.source {
+            Source::Bytes(_) if self.is_published || self.locate(Some(run)).is_some() => None,
+            Source::Bytes(_) => Some(self.part.clone()),
+            Source::Journals(journals) => journals.iter().map(|(path, _)| path).find(|path| !path.exists()).cloned(),
+        }
     }
 
     /// The hidden files that are needed to go on with it.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub fn files(&self, run: &Run) -> Vec<PathBuf> {
         match &self.source {
-            Source::Bytes(_) => vec![part(&self.path)],
+            Source::Bytes(_) => self.locate(Some(run)).into_iter().collect(),
             Source::Journals(journals) => journals.iter().map(|(path, _)| path.clone()).collect(),
         }
+    }
+
+    /// Where it is: under the name that was kept; or that of a later run, up to this one, which has gone on with it, and ended
+    /// before its first checkpoint.
+    fn locate(&self, run: Option<&Run>) -> Option<PathBuf> {
+        if self.part.exists() {
+            return Some(self.part.clone());
+        }
+        let (name, kept) = hidden::owner(self.part.file_name()?.to_str()?)?;
+        let most = run.map_or(u64::MAX, |run| run.generation);
+        let later = |path: PathBuf| {
+            let (other, owner) = hidden::owner(path.file_name()?.to_str()?)?;
+            let is_later = owner.generation > kept.generation && owner.generation <= most;
+            (other == name && owner.incarnation == kept.incarnation && is_later)
+                .then(|| (owner.generation, path.clone()))
+        };
+        let entries = fs::read_dir(self.part.parent()?).ok()?.flatten();
+        entries.filter_map(|entry| later(entry.path())).max().map(|(_, path)| path)
     }
 }
 
@@ -254,18 +302,30 @@ impl Whole {
     }
 }
 
-/// Creates the hidden file beside a path.
-fn create(path: &Path, mode: Option<u32>, durable: bool) -> Result<Hashed> {
-    let part = part(path);
-    let doing = || format!("creating `{}`", part.display());
-    let file = File::create(&part).doing(doing)?;
-    make_writable(&part, mode).doing(doing)?;
-    Ok(Hashed::new(file, durable))
+/// Creates a hidden file, which nobody else can read. What has the name goes: a link must not be followed, and what a run of
+/// the same number has left is not needed.
+pub fn create(hidden: &Path) -> Result<File> {
+    remove(hidden)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(PRIVATE);
+    options.open(hidden).doing(|| format!("creating `{}`", hidden.display()))
 }
 
-/// What is private stays so while it is written; and a run after a crash can write it anew.
-fn make_writable(part: &Path, mode: Option<u32>) -> std::io::Result<()> {
-    mode.map_or(Ok(()), |mode| fs::set_permissions(part, Permissions::from_mode(mode | 0o200)))
+/// The permissions that a file will have: those of the one that it replaces, or else those that the system gives a file here,
+/// of which it is asked by creating one.
+fn mode_of(path: &Path, hidden: &Path) -> Result<u32> {
+    let mode = |metadata: fs::Metadata| metadata.permissions().mode() & MODE;
+    if let Ok(old) = fs::metadata(path) {
+        return Ok(mode(old));
+    }
+    remove(hidden)?;
+    let asked = File::create_new(hidden).and_then(|file| file.metadata()).map(mode);
+    asked.doing(|| format!("creating `{}`", hidden.display()))
+}
+
+/// Gives a whole file the permissions that it is to have.
+pub fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 /// Whether a name is taken, if only by a link to nothing.
@@ -283,16 +343,10 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     Err(Error::new(format!("`{}` is a link that leads to itself", path.display())))
 }
 
-/// The hidden name of a file that is not whole yet.
-pub fn part(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or(OsStr::new("file"));
-    path.with_file_name(format!(".{}.part", name.to_string_lossy()))
-}
-
 /// Removes a file. Harmless if there is none.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).doing(|| format!("removing `{}`", path.display()))
         }
         _ => Ok(()),

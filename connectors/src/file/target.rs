@@ -1,12 +1,14 @@
 //! Where the output `file` puts its files, and which of those that are there are its own.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use millstream_core::Epoch;
+use millstream_core::{Epoch, Result, ResultExt, Run};
 use millstream_formats::{Compression, Format, WriteOptions};
 
-use super::staging::{is_there, part};
+use super::hidden;
+use super::staging::is_there;
 
 /// The folder that paths in the state are relative to, so that a work folder which was moved or copied goes on with its
 /// own files.
@@ -64,44 +66,59 @@ impl Target {
         Base(self.folder().to_owned())
     }
 
-    /// The path of file number `number`, whose first row belongs to an epoch.
-    pub fn file(&self, epoch: Epoch, number: u32) -> PathBuf {
+    /// The path of file number `number`, whose first row belongs to an epoch, in a folder below that of the output.
+    pub fn file(&self, folder: &Path, epoch: Epoch, number: u32) -> PathBuf {
         let Some(prefix) = &self.folder else { return self.path.clone() };
         let packed = self.compression.map_or(String::new(), |packed| format!(".{}", packed.extension()));
-        self.path.join(format!("{prefix}{:020}-{number:05}.{}{packed}", epoch.0, self.format.name()))
+        self.path.join(folder).join(format!("{prefix}{:020}-{number:05}.{}{packed}", epoch.0, self.format.name()))
     }
 
-    /// The hidden file that is locked by who writes here: the part file, or one for all files in a folder.
-    pub fn lock(&self) -> PathBuf {
-        match &self.folder {
-            None => part(&self.path),
-            Some(prefix) => self.path.join(format!(".{prefix}part")),
-        }
+    /// The folder of a file below that of the output.
+    pub fn folder_of(&self, file: &Path) -> PathBuf {
+        let folder = file.parent().filter(|_| self.folder.is_some());
+        folder.and_then(|folder| folder.strip_prefix(&self.path).ok()).unwrap_or(Path::new("")).to_owned()
+    }
+
+    /// What stands for all files: that of which the lock and the ledger have the name.
+    pub fn place(&self) -> PathBuf {
+        self.folder.as_ref().map_or_else(|| self.path.clone(), |prefix| self.path.join(prefix.trim_end_matches('-')))
     }
 
     /// The files of this output that are there, sorted by name.
-    pub fn existing(&self) -> Vec<PathBuf> {
-        let Some(prefix) = &self.folder else { return Vec::from_iter(is_there(&self.path).then(|| self.path.clone())) };
+    pub fn existing(&self) -> Result<Vec<PathBuf>> {
+        let Some(prefix) = &self.folder else {
+            return Ok(Vec::from_iter(is_there(&self.path).then(|| self.path.clone())));
+        };
         let is_own =
             |path: &PathBuf| path.file_name().is_some_and(|name| number_of(prefix, &name.to_string_lossy()).is_some());
-        let mut files: Vec<_> = entries(&self.path).filter(is_own).collect();
+        let mut files = entries(&self.path)?;
+        files.retain(is_own);
         files.sort();
-        files
+        Ok(files)
     }
 
-    /// Part files and journals that a run left behind which was killed. The part file of a single file is not among them:
-    /// it is overwritten.
-    pub fn leftovers(&self) -> impl Iterator<Item = PathBuf> {
-        let prefix = match &self.folder {
-            Some(prefix) => format!(".{prefix}"),
-            None => format!(".{}.rows-", self.path.file_name().unwrap_or_default().to_string_lossy()),
+    /// The highest number of a file that is there, in a folder.
+    pub fn last_number(&self) -> Result<Option<u32>> {
+        let Some(prefix) = &self.folder else { return Ok(None) };
+        let number = |path: &PathBuf| number_of(prefix, &path.file_name()?.to_string_lossy());
+        Ok(self.existing()?.iter().filter_map(number).max())
+    }
+
+    /// Part files and journals that nobody needs any more, as far as `run` can know.
+    pub fn leftovers(&self, run: &Run) -> Result<Vec<PathBuf>> {
+        let is_own = |name: &str| match &self.folder {
+            Some(prefix) => number_of(prefix, name).is_some(),
+            None => {
+                let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+                name.strip_prefix(&*file).is_some_and(|rest| rest.is_empty() || rest.starts_with(".rows-"))
+            }
         };
-        let in_folder = self.folder.is_some();
-        entries(self.folder()).filter(move |path| {
+        let mut files = entries(self.folder())?;
+        files.retain(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let is_own = if in_folder { number_of(&prefix, &name).is_some() } else { name.starts_with(&prefix) };
-            is_own && name.ends_with(".part")
-        })
+            hidden::owner(&name).is_some_and(|(name, owner)| is_own(name) && hidden::is_left_behind(&owner, run))
+        });
+        Ok(files)
     }
 
     /// What is wrong with what is at the path.
@@ -117,8 +134,13 @@ impl Target {
     }
 }
 
-fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+/// What is in a folder; nothing if it is not there.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect()),
+    };
+    entries.doing(|| format!("reading the folder `{}`", folder.display()))
 }
 
 /// The path with the next higher number in its name, for a file in a folder.

@@ -1,6 +1,18 @@
-//! Where a node keeps what has to outlive the run.
+//! Where a node keeps what has to outlive the run, and which run it is.
 
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Which run of which flow: what an output writes in hidden names, so that no other run takes its files for its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// A random name, which a flow gets when its state begins. A run without state gets one of its own.
+    pub incarnation: String,
+    /// The number of the checkpoint by which this run took the flow over, above those of all runs before it. 0 for a run
+    /// without state, of which nothing is needed any more once its process has ended.
+    pub generation: u64,
+}
 
 /// Where a node keeps what has to outlive the run, besides its snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

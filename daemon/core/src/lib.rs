@@ -37,7 +37,7 @@ pub use collector::{Collector, PartitionChange};
 pub use error::{Error, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
-pub use home::Home;
+pub use home::{Home, Run};
 pub use input::{Input, InputPlan, InputSettings, Progress};
 pub use json::write_json;
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};

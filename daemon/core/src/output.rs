@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::{Batch, Border, Committer, Epoch, Home, PlanContext, Problems, Result, Snapshot, State, Stream, Uses};
+use crate::{Batch, Border, Committer, Epoch, Home, PlanContext, Problems, Result, Run, Snapshot, State, Stream, Uses};
 
 /// An output's TOML table.
 pub trait OutputSettings: Send + Sync {
@@ -58,8 +58,8 @@ pub trait Output: Send {
     }
 
     /// Connects, creates staging files, or goes on with those of the snapshot. Unless `home` is durable, nothing that is staged
-    /// has to outlive the run.
-    async fn open(&mut self, _home: &Home) -> Result<()> {
+    /// has to outlive the run. `run` tells the files of this run from those of others.
+    async fn open(&mut self, _home: &Home, _run: &Run) -> Result<()> {
         Ok(())
     }
 

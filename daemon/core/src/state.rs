@@ -261,6 +261,12 @@ pub trait Committer: Send {
     ///
     /// Idempotent: it is repeated after a crash, with the same `staged`, also when all of it is visible already.
     async fn commit(&mut self, staged: &State) -> Result<()>;
+
+    /// It has been written down that all of it is visible, so that no run will commit it again: what proved that it is can
+    /// go. Not called where a crash comes first, unless the flow had come to its end.
+    async fn settled(&mut self, _staged: &State) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

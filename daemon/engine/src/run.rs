@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use millstream_core::{Error, Home, Output, Processor, Then};
+use millstream_core::{Error, Home, Output, Processor, Run, Then};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::align::{Inputs, Stage};
-use crate::checkpoint::{Beginning, Coordinator, Keeper, Replay, Reporter, Settled, Steps, Visibility};
+use crate::checkpoint::{
+    Beginning, Coordinator, Keeper, Replay, Reporter, Settled, Steps, Visibility, draw_incarnation,
+};
 use crate::edge::{Fill, Receiver, Sender, edge};
 use crate::gate::Gate;
 use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage};
@@ -145,6 +147,12 @@ impl RunningFlow {
             }
         };
         let durable = keeper.is_some();
+        let run = match &keeper {
+            Some(keeper) => keeper.run(),
+            None => {
+                Run { incarnation: draw_incarnation().map_err(|error| FlowError { node: None, error })?, generation: 0 }
+            }
+        };
         let (coordinator, reporter) = Coordinator::new(&plan, keeper, visibility, beginning.epoch, phase.clone());
         let mut setup = Setup {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
@@ -157,6 +165,7 @@ impl RunningFlow {
             reporter,
             durable,
             homes,
+            run,
             beginning,
             phase: phase.clone(),
             stats: stats.clone(),
@@ -300,6 +309,7 @@ struct Setup {
     reporter: Reporter,
     durable: bool,
     homes: Homes,
+    run: Run,
     beginning: Beginning,
     phase: watch::Sender<Phase>,
     stats: Arc<FlowStats>,
@@ -371,6 +381,7 @@ impl Setup {
             steps: self.beginning.decisions.of(name),
             durable: self.durable,
             home: self.homes.of(name),
+            run: self.run.clone(),
         }
     }
 

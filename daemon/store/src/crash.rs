@@ -17,7 +17,7 @@ pub const POINTS: &[&str] = &[
     "recovery-after-commit",
     // The output `file`.
     "output-staged",
-    "file-linked",
+    "file-noted",
     "file-published",
     "journal-removed",
     // Models.

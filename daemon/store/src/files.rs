@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// A file system.
 ///
@@ -202,5 +203,28 @@ fn create_folder(files: &dyn Files, folder: &Path) -> io::Result<()> {
 /// The path of a name that differs from all that are in use: of a file that is yet to get its own name.
 pub(crate) fn hidden(path: &Path, number: u64) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.{number}.part", std::process::id()))
+    path.with_file_name(format!(".{name}.{:08x}-{}.{number}.part", processes(), std::process::id()))
+}
+
+/// What tells the processes that this one sees from those of other machines, of other containers, and from before the machine
+/// was started, whose numbers mean others: 0 where that is not known.
+pub(crate) fn processes() -> u32 {
+    static PROCESSES: LazyLock<u32> = LazyLock::new(|| {
+        let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        match boot.is_empty() || namespace.as_os_str().is_empty() {
+            true => 0,
+            false => crc32fast::hash(&[&boot, namespace.as_os_str().as_encoded_bytes()].concat()).max(1),
+        }
+    });
+    *PROCESSES
+}
+
+/// Whether a name is that of a hidden file which a process has left that this one would see, and that is no more.
+pub(crate) fn is_left(hidden: &str) -> bool {
+    let mut parts =
+        hidden.strip_prefix('.').and_then(|rest| rest.strip_suffix(".part")).unwrap_or_default().rsplit('.');
+    let Some((seen, process)) = parts.nth(1).and_then(|owner| owner.split_once('-')) else { return false };
+    let is_seen = processes() != 0 && u32::from_str_radix(seen, 16) == Ok(processes());
+    is_seen && process.parse::<u32>().is_ok_and(|process| !Path::new(&format!("/proc/{process}")).exists())
 }

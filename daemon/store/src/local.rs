@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_core::{Result, ResultExt};
 
-use crate::files::{create_folders, hidden, is_missing, parent};
+use crate::files::{create_folders, hidden, is_left, is_missing, parent};
 use crate::{Files, LocalFiles, NewFile, Store, crash, key};
 
 /// Keeps each key in a file of a folder.
@@ -102,19 +102,11 @@ impl LocalStore {
         }
     }
 
-    /// Removes hidden files beside a key that processes of this machine have left which are no more. What can't be removed
-    /// is no harm.
+    /// Removes hidden files beside a key that processes have left which are no more, as far as that can be known. What can't
+    /// be removed is no harm.
     fn sweep(&self, path: &Path) {
-        let is_left = |hidden: &str| {
-            let mut numbers =
-                hidden.strip_prefix('.').and_then(|rest| rest.strip_suffix(".part")).unwrap_or_default().rsplit('.');
-            let process = numbers.nth(1).and_then(|process| process.parse::<u32>().ok());
-            process.is_some_and(|process| {
-                process != std::process::id() && !Path::new(&format!("/proc/{process}")).exists()
-            })
-        };
         let entries = self.files.list(parent(path)).unwrap_or_default();
-        for entry in entries.into_iter().filter(|entry| Path::new("/proc/self").exists() && is_left(&entry.name)) {
+        for entry in entries.into_iter().filter(|entry| is_left(&entry.name)) {
             let _ = self.files.remove(&parent(path).join(&entry.name));
         }
     }
@@ -238,13 +230,17 @@ mod tests {
         let below = folder.path().join("below/it");
         fs::create_dir_all(&below).unwrap();
         // No process has a number as high as that.
-        let (dead, alive) = (format!(".a.{}.3.part", u32::MAX), format!(".a.{}.3.part", std::process::id()));
-        for name in [&dead, &alive, ".a.part", ".b.4294967295.3.part"] {
+        let seen = crate::files::processes();
+        let (dead, alive) =
+            (format!(".a.{seen:08x}-{}.3.part", u32::MAX), format!(".a.{seen:08x}-{}.3.part", std::process::id()));
+        // Of another machine, or another container, where that number may be that of a process.
+        let elsewhere = format!(".a.{:08x}-{}.3.part", seen ^ 1, u32::MAX);
+        for name in [&dead, &alive, &elsewhere, ".a.part", ".b.4294967295.3.part"] {
             fs::write(below.join(name), "left").unwrap();
         }
         store.put_new("a", b"1").unwrap();
         assert!(!below.join(dead).exists());
-        assert_eq!(fs::read_dir(below).unwrap().count(), 3);
+        assert_eq!(fs::read_dir(below).unwrap().count(), 5);
     }
 
     #[test]

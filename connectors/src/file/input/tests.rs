@@ -235,7 +235,111 @@ fn a_file_that_is_another_one_than_before_is_noticed() {
     };
     assert_eq!(go_on(&text).unwrap(), 13);
     let error = go_on(&text[..60]).unwrap_err().to_string();
-    assert!(error.contains("it has become shorter"), "{error}");
+    assert!(error.contains("it was changed since it was opened (it has become shorter: 60 bytes"), "{error}");
     let error = go_on(&text.replace("19", "91")).unwrap_err().to_string();
-    assert!(error.contains("it is another file"), "{error}");
+    assert!(error.contains("it was changed since it was opened (its bytes are others)"), "{error}");
+}
+
+/// An input over `*.ndjson`, which is to be read seven rows at a time, and gone on with.
+struct Reading {
+    folder: tempfile::TempDir,
+    input: Box<dyn Input>,
+    out: Collector,
+}
+
+fn lines(numbers: std::ops::Range<u32>) -> String {
+    numbers.map(|n| format!("{{\"n\": {n}}}\n")).collect()
+}
+
+impl Reading {
+    fn of(folder: tempfile::TempDir) -> Self {
+        let context = PlanContext { flow_folder: folder.path().to_owned(), batch_rows: 7, ..context() };
+        let settings = "path = \"*.ndjson\"\nschema = { n = \"int64\" }";
+        let input = (parse::<FileInput>(settings).plan(&context).unwrap().build)().unwrap();
+        Self { folder, input, out: Collector::new(1) }
+    }
+
+    fn next(&mut self) -> Result<usize> {
+        now(self.input.next(&mut self.out)).map(|_| self.out.take(0).map(|batch| batch.len()).sum::<usize>())
+    }
+
+    fn rest(&mut self) -> Result<usize> {
+        let mut rows = 0;
+        loop {
+            match self.next()? {
+                0 => return Ok(rows),
+                more => rows += more,
+            }
+        }
+    }
+
+    fn state(&mut self, file: &str, position: u64) -> (Positions, State) {
+        let positions = Positions::from([(file.into(), position)]);
+        let state = self.input.snapshot(&positions).unwrap().into_state().unwrap();
+        (positions, state)
+    }
+
+    fn go_on(self, (positions, state): &(Positions, State)) -> Self {
+        let mut again = Self::of(self.folder);
+        again.input.restore(positions, state).unwrap();
+        again
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_read_is_not_gone_on_with() {
+    // The new one begins as the old one does, and is as long.
+    for new in [lines(100..120), lines(0..20).replace("19", "91"), lines(0..30)] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.ndjson"), lines(0..20)).unwrap();
+        let mut reading = Reading::of(folder);
+        assert_eq!(reading.next().unwrap(), 7);
+        fs::write(reading.path("new"), &new).unwrap();
+        fs::rename(reading.path("new"), reading.path("a.ndjson")).unwrap();
+        let state = reading.state("a.ndjson", 7);
+        let gone_on = reading.go_on(&state).rest();
+        match new == lines(0..30) {
+            true => assert_eq!(gone_on.unwrap(), 23, "it is the old one with more rows"),
+            false => {
+                let error = gone_on.unwrap_err().to_string();
+                assert!(error.contains("`a.ndjson`: another file has taken its name since it was opened"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_a_file_is_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.ndjson"), lines(0..20)).unwrap();
+    let mut reading = Reading::of(folder);
+    reading.next().unwrap();
+    let state = reading.state("a.ndjson", 5);
+    fs::copy(reading.path("a.ndjson"), reading.path("copy")).unwrap();
+    fs::rename(reading.path("copy"), reading.path("a.ndjson")).unwrap();
+    assert_eq!(reading.go_on(&state).rest().unwrap(), 15);
+}
+
+#[test]
+fn nobody_looks_at_a_file_again_that_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.ndjson", "b.ndjson"] {
+        fs::write(folder.path().join(name), lines(0..7)).unwrap();
+    }
+    let mut reading = Reading::of(folder);
+    assert_eq!((reading.next().unwrap(), reading.next().unwrap()), (7, 7));
+    let in_b = reading.state("b.ndjson", 3);
+    let behind_a = reading.state("a.ndjson", 7);
+    fs::write(reading.path("a.ndjson"), lines(50..90)).unwrap();
+    let mut reading = reading.go_on(&in_b);
+    assert_eq!(reading.rest().unwrap(), 4);
+    let mut reading = reading.go_on(&behind_a);
+    assert_eq!(reading.rest().unwrap(), 7);
+    let behind_b = reading.state("b.ndjson", 7);
+    fs::remove_file(reading.path("b.ndjson")).unwrap();
+    assert_eq!(reading.go_on(&behind_b).rest().unwrap(), 0);
 }

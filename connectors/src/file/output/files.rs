@@ -1,23 +1,28 @@
 //! The files that an output writes: begun, paused at checkpoints, gone on with, handed over.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_core::{Batch, Border, Committer, Epoch, Error, Home, Output, Result, ResultExt, Snapshot, State, Then};
+use millstream_core::{
+    Batch, Border, Committer, Epoch, Error, Home, Output, Result, ResultExt, Run, Snapshot, State, Then,
+};
 use millstream_formats::{CsvOptions, Format, WriteOptions, csv_header, ends_with_line_break};
 use millstream_store::crash;
 
 use super::IfExists;
 use super::kept::{PROGRESS, Progress};
-use crate::file::claim::Claim;
+use crate::file::claim::{Claim, Claimed};
+use crate::file::hidden;
+use crate::file::ledger::{Ledger, Published, Turn};
 use crate::file::publish::{Publication, Publisher, STAGED};
-use crate::file::staging::{Staged, Unfinished, Whole, part, remove, resolve, sync_folder};
-use crate::file::target::{Base, Target, number_of};
+use crate::file::staging::{Staged, Unfinished, Whole, remove, resolve, sync_folder};
+use crate::file::target::{Base, Target};
 
 /// When a file of a folder is whole.
 pub struct Limits {
@@ -41,18 +46,40 @@ pub struct Files {
     /// What outlives the run.
     progress: Progress,
     /// Keeps other runs away, from the start to the end.
-    claim: Option<Claim>,
-    open: Option<Staged>,
-    /// When `open` was begun.
-    since: Instant,
+    claim: Option<Arc<Claim>>,
+    claimed: Claimed,
+    /// The files that are being written, by their folders below that of the output.
+    open: BTreeMap<PathBuf, Open>,
     /// The files that are whole, and not handed over yet.
     finished: Vec<Whole>,
     /// The epoch that rows belong to now.
     epoch: Epoch,
-    /// Whether a run after a crash goes on with what this one has begun.
-    durable: bool,
-    /// Whether this process has begun to write.
-    is_own: Arc<AtomicBool>,
+    run: Run,
+    /// How many publications this run has staged.
+    publications: u64,
+}
+
+/// A file that is being written, and since when.
+struct Open {
+    staged: Staged,
+    since: Instant,
+    /// How old it was then.
+    age: Duration,
+}
+
+impl Open {
+    fn new(staged: Staged, age: Duration) -> Self {
+        Self { staged, since: Instant::now(), age }
+    }
+
+    fn age(&self) -> Duration {
+        self.age + self.since.elapsed()
+    }
+
+    fn pause(&mut self) -> Result<(Unfinished, fs::File)> {
+        let now = SystemTime::now();
+        self.staged.pause(now.checked_sub(self.age()).unwrap_or(now))
+    }
 }
 
 impl Files {
@@ -67,18 +94,23 @@ impl Files {
             limits,
             progress: Progress::default(),
             claim: None,
-            open: None,
-            since: Instant::now(),
+            claimed: Claimed::default(),
+            open: BTreeMap::new(),
             finished: Vec::new(),
             epoch: Epoch::default().next(),
-            durable: false,
-            is_own: Arc::default(),
+            run: Run::default(),
+            publications: 0,
         }
     }
 
-    /// Begins the next file.
-    fn start(&mut self) -> Result<()> {
-        let path = self.target.file(self.epoch, self.progress.number);
+    /// Whether a run after a crash goes on with what this one has begun.
+    fn is_durable(&self) -> bool {
+        self.run.generation > 0
+    }
+
+    /// Begins the next file, in a folder below that of the output.
+    fn start(&mut self, folder: &Path) -> Result<()> {
+        let path = self.target.file(folder, self.epoch, self.progress.number);
         self.progress.number += 1;
         let append = self.if_exists == IfExists::Append && self.target.folder.is_none() && path.exists();
         let mut options = self.options;
@@ -86,8 +118,8 @@ impl Files {
             options.header = self.check_appendable(&path)?;
         }
         let old = append.then(|| path.clone());
-        self.open = Some(Staged::start(path, options, &self.schema, old.as_deref(), self.durable)?);
-        self.since = Instant::now();
+        let staged = Staged::start(path, options, &self.schema, old.as_deref(), &self.run)?;
+        self.open.insert(folder.to_owned(), Open::new(staged, Duration::ZERO));
         Ok(())
     }
 
@@ -110,13 +142,13 @@ impl Files {
         }
     }
 
-    /// Ends the file that is open.
-    fn finish(&mut self) -> Result<()> {
-        if let Some(staged) = self.open.take() {
-            let path = staged.path.clone();
-            match staged.finish() {
+    /// Ends a file that is open.
+    fn finish(&mut self, folder: &Path) -> Result<()> {
+        if let Some(open) = self.open.remove(folder) {
+            let part = open.staged.part.clone();
+            match open.staged.finish() {
                 Ok(whole) => self.finished.push(whole),
-                Err(error) => return remove(&part(&path)).and(Err(error)),
+                Err(error) => return remove(&part).and(Err(error)),
             }
         }
         Ok(())
@@ -133,45 +165,105 @@ impl Files {
 
     /// Begins a flow's files, beside or instead of those that are there.
     fn begin(&mut self) -> Result<()> {
-        let existing = self.target.existing();
-        match (self.if_exists, existing.last()) {
-            (_, None) | (IfExists::Fail, _) => {}
-            (IfExists::Replace, _) => self.progress.former = existing,
-            (IfExists::Append, Some(last)) => {
-                let name = last.file_name().unwrap_or_default().to_string_lossy();
-                let last = self.target.folder.as_ref().and_then(|prefix| number_of(prefix, &name));
-                self.progress.number = last.unwrap_or(0) + 1;
-            }
+        self.progress.number = 1;
+        match self.if_exists {
+            IfExists::Fail => {}
+            IfExists::Replace => self.progress.former = self.target.existing()?,
+            IfExists::Append => self.progress.number += self.target.last_number()?.unwrap_or(0),
         }
         // Without rows there is an empty file, but nothing in a folder: no news from a dead letter is good news.
-        if self.target.folder.is_none() { self.start() } else { Ok(()) }
+        if self.target.folder.is_none() { self.start(Path::new("")) } else { Ok(()) }
+    }
+
+    /// Goes on with the files that the run before has begun.
+    fn go_on(&mut self) -> Result<()> {
+        for unfinished in std::mem::take(&mut self.progress.unfinished) {
+            let age = SystemTime::now().duration_since(unfinished.begun).unwrap_or_default();
+            let folder = self.target.folder_of(&unfinished.path);
+            let staged = Staged::go_on(unfinished, self.options, &self.schema, &self.run)?;
+            self.open.insert(folder, Open::new(staged, age));
+        }
+        Ok(())
     }
 
     /// Removes what a run left behind that was killed, except for what this one goes on with.
     fn clean(&self) -> Result<()> {
-        let needed: Vec<PathBuf> = self.progress.unfinished.iter().flat_map(Unfinished::files).collect();
-        self.target.leftovers().filter(|path| !needed.contains(path)).try_for_each(|path| remove(&path))
+        let needed: Vec<PathBuf> = self.progress.unfinished.iter().flat_map(|file| file.files(&self.run)).collect();
+        let leftovers = self.target.leftovers(&self.run)?;
+        leftovers.iter().filter(|path| !needed.contains(path)).try_for_each(|path| remove(path))
     }
 
-    /// What becomes of the file that is open at a border, and what of it is still to be made durable.
-    fn pause(&mut self, border: Border) -> Result<Option<(Unfinished, fs::File)>> {
+    /// The ledger of what the flow has published, if it keeps state.
+    fn ledger(&self) -> Option<PathBuf> {
+        self.is_durable().then(|| hidden::ledger(&self.target.place(), &self.run))
+    }
+
+    /// What becomes of the files that are open at a border, and what of them is still to be made durable.
+    fn pause(&mut self, border: Border) -> Result<Vec<fs::File>> {
         let is_last = border.then != Then::Continue;
-        let is_due = self.target.folder.is_some() && self.limits.time.is_some_and(|time| self.since.elapsed() >= time);
         // One file for all runs is whole for now when the flow stops, and goes on to grow when it does.
         let goes_on = border.then == Then::Stop && self.target.folder.is_none();
-        let mut paused = match &mut self.open {
-            Some(open) if goes_on || !(is_last || is_due) => Some(open.pause()?),
-            _ => None,
+        let is_due = |open: &Open| self.limits.time.is_some_and(|time| open.age() >= time);
+        let whole: Vec<PathBuf> = match is_last {
+            true => self.open.keys().cloned().collect(),
+            false => self.open.iter().filter(|(_, open)| is_due(open)).map(|(folder, _)| folder.clone()).collect(),
         };
-        if is_last || is_due {
-            self.finish()?;
-        }
-        if let (Some((unfinished, _)), true) = (&mut paused, goes_on) {
-            unfinished.is_published = true;
+        let paused = self.open.iter_mut().filter(|(folder, _)| goes_on || !whole.contains(folder));
+        let paused = paused.map(|(_, open)| open.pause()).collect::<Result<Vec<_>>>()?;
+        whole.iter().try_for_each(|folder| self.finish(folder))?;
+        let (mut unfinished, files): (Vec<_>, Vec<_>) = paused.into_iter().unzip();
+        if goes_on {
+            unfinished.iter_mut().for_each(|file: &mut Unfinished| file.is_published = true);
             // The journals are needed to go on.
             self.finished.iter_mut().for_each(|whole| whole.journals.clear());
         }
-        Ok(paused)
+        self.progress.unfinished = unfinished;
+        Ok(files)
+    }
+
+    /// What is to become visible.
+    fn publication(&mut self, border: Border) -> Publication {
+        self.publications += 1;
+        let files = std::mem::take(&mut self.finished);
+        // To be undone if it is not committed.
+        self.finished = if self.is_durable() { Vec::new() } else { files.clone() };
+        let mut publication = Publication {
+            turn: Turn { generation: self.run.generation, number: self.publications },
+            files,
+            replaces: self.replaces(),
+            makes_way: self.if_exists == IfExists::Append,
+            former: std::mem::take(&mut self.progress.former),
+            lock: hidden::lock(&self.target.place()),
+            ledger: self.ledger(),
+            is_last: border.then == Then::End,
+            folder: self.base.0.clone(),
+        };
+        self.base.shorten(publication.paths_mut());
+        publication
+    }
+
+    /// The folders in which there are files that are not visible yet.
+    fn folders(&self) -> BTreeSet<PathBuf> {
+        let open = self.open.values().map(|open| &open.staged.path);
+        let paths = open.chain(self.finished.iter().map(|whole| &whole.path));
+        paths.filter_map(|path| path.parent()).chain([self.target.folder()]).map(Path::to_owned).collect()
+    }
+
+    /// Writes rows that belong into one folder.
+    fn write_to(&mut self, folder: &Path, mut rows: RecordBatch) -> Result<()> {
+        while rows.num_rows() > 0 {
+            if !self.open.contains_key(folder) {
+                self.start(folder)?;
+            }
+            let Some(Open { staged, .. }) = self.open.get_mut(folder) else { continue };
+            let written = staged.write(&rows, self.limits.rows - staged.rows)?;
+            let is_full = staged.rows >= self.limits.rows;
+            if is_full || (self.limits.bytes < u64::MAX && staged.bytes()? >= self.limits.bytes) {
+                self.finish(folder)?;
+            }
+            rows = rows.slice(written, rows.num_rows() - written);
+        }
+        Ok(())
     }
 }
 
@@ -183,12 +275,11 @@ impl Output for Files {
         Ok(())
     }
 
-    async fn open(&mut self, home: &Home) -> Result<()> {
-        self.durable = home.is_durable();
-        self.is_own.store(true, Ordering::Relaxed);
+    async fn open(&mut self, _: &Home, run: &Run) -> Result<()> {
+        self.run = run.clone();
         if self.if_exists == IfExists::Fail
             && self.progress.number == 0
-            && let Some(file) = self.target.existing().first()
+            && let Some(file) = self.target.existing()?.first()
         {
             let advice = "remove it, or set `if_exists` to `replace` or `append`";
             return Err(Error::new(format!("`{}` exists; {advice}", file.display())));
@@ -197,38 +288,19 @@ impl Output for Files {
             self.target.path = resolve(&self.target.path)?;
         }
         // Before the lock, which would create it.
-        self.progress.check_there(&self.base)?;
+        self.progress.check_there(&self.base, run)?;
         let folder = self.target.folder();
         fs::create_dir_all(folder).doing(|| format!("making the folder `{}`", folder.display()))?;
-        // The part file of a single file is the lock as well, and is needed by the run that goes on with it.
-        let keep = self.durable && self.target.folder.is_none();
-        self.claim = Some(Claim::take(self.target.lock(), &self.target.path, keep)?);
+        let claim = Arc::new(Claim::take(hidden::lock(&self.target.place()), &self.target.path)?);
+        self.claimed.set(&claim);
+        self.claim = Some(claim);
         self.clean()?;
-        match self.progress.unfinished.take() {
-            Some(unfinished) => self.open = Some(Staged::go_on(unfinished, self.options, &self.schema)?),
-            None if self.progress.number == 0 => {
-                self.progress.number = 1;
-                self.begin()?;
-            }
-            None => {}
-        }
-        Ok(())
+        self.ledger().map_or(Ok(()), |ledger| Ledger::create(&ledger))?;
+        if self.progress.number == 0 { self.begin() } else { self.go_on() }
     }
 
     async fn write(&mut self, batch: Batch) -> Result<()> {
-        let mut rows = batch.rows;
-        while rows.num_rows() > 0 {
-            if self.open.is_none() {
-                self.start()?;
-            }
-            let Some(open) = &mut self.open else { continue };
-            let written = open.write(&rows, self.limits.rows - open.rows)?;
-            if open.rows >= self.limits.rows || (self.limits.bytes < u64::MAX && open.bytes()? >= self.limits.bytes) {
-                self.finish()?;
-            }
-            rows = rows.slice(written, rows.num_rows() - written);
-        }
-        Ok(())
+        self.write_to(Path::new(""), batch.rows)
     }
 
     fn border(&mut self, epoch: Epoch) {
@@ -236,53 +308,40 @@ impl Output for Files {
     }
 
     async fn stage(&mut self, border: Border) -> Result<Snapshot> {
-        let paused = match self.durable {
-            true => self.pause(border)?,
-            false => self.finish().map(|()| None)?,
-        };
-        let (unfinished, file) = paused.unzip();
-        self.progress.unfinished = unfinished;
+        let end = Border { then: Then::End, ..border };
+        // Without state there is one checkpoint, at the end.
+        let files = self.pause(if self.is_durable() { border } else { end })?;
         crash::point("output-staged");
+        let folders = self.folders();
         let mut snapshot = Snapshot::default();
-        let files = std::mem::take(&mut self.finished);
-        let is_last = border.then != Then::Continue;
-        if !files.is_empty() || is_last {
-            let (replaces, makes_way) = (self.replaces(), self.if_exists == IfExists::Append);
-            let former = std::mem::take(&mut self.progress.former);
-            // To be undone if it is not committed.
-            self.finished = if self.durable { Vec::new() } else { files.clone() };
-            let lock = (border.then == Then::End && self.target.folder.is_some()).then(|| self.target.lock());
-            let folder = self.base.0.clone();
-            let mut publication = Publication { files, replaces, makes_way, former, lock, folder };
-            self.base.shorten(publication.paths_mut());
-            snapshot.staged.put(STAGED, &publication)?;
+        if !self.finished.is_empty() || border.then != Then::Continue {
+            snapshot.staged.put(STAGED, &self.publication(border))?;
         }
         // A disk takes its time to make durable what came since the last checkpoint, in which rows must not wait.
-        let folder = self.target.folder().to_owned();
+        let place = self.target.folder().to_owned();
         let mut progress = Progress { folder: self.base.0.clone(), ..self.progress.clone() };
         self.base.shorten(progress.paths_mut());
         snapshot.state.put_after(PROGRESS, progress, move || {
-            file.map_or(Ok(()), |file| file.sync_all()).doing(|| format!("writing to `{}`", folder.display()))?;
-            sync_folder(&folder)
+            let synced = files.iter().try_for_each(fs::File::sync_all);
+            synced.doing(|| format!("writing to `{}`", place.display()))?;
+            folders.iter().try_for_each(|folder| sync_folder(folder))
         });
         Ok(snapshot)
     }
 
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
-        Some(Box::new(Publisher { base: self.base.clone(), is_own: self.is_own.clone() }))
+        let (base, claimed) = (self.base.clone(), self.claimed.clone());
+        Some(Box::new(Publisher { base, claimed, published: Published::default() }))
     }
 
     async fn abort(&mut self) {
-        if self.durable {
+        if self.is_durable() {
             return;
         }
-        // The next run removes or overwrites what can't be removed now.
-        if let Some(staged) = self.open.take() {
-            let _ = remove(&part(&staged.path));
-        }
-        for whole in &self.finished {
-            let _ = remove(&whole.part);
-        }
+        // The next run removes what can't be removed now.
+        let open = std::mem::take(&mut self.open);
+        let parts = open.values().map(|open| &open.staged.part).chain(self.finished.iter().map(|whole| &whole.part));
+        parts.for_each(|part| _ = remove(part));
         self.claim = None;
     }
 }

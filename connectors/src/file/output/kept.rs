@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use millstream_core::{Result, State};
+use millstream_core::{Result, Run, State};
 use serde::{Deserialize, Serialize};
 
 use crate::file::hashed::{left_elsewhere, missing};
+use crate::file::ledger::Published;
 use crate::file::publish::{Publication, STAGED};
 use crate::file::staging::{Unfinished, Whole, is_there};
 use crate::file::target::Base;
@@ -17,8 +18,8 @@ pub struct Progress {
     pub number: u32,
     /// The files of runs before, which go when the first of this flow are published.
     pub former: Vec<PathBuf>,
-    /// The file that is not whole.
-    pub unfinished: Option<Unfinished>,
+    /// The files that are not whole.
+    pub unfinished: Vec<Unfinished>,
     /// The folder that all paths were relative to when this was kept. Nothing is written there because of it.
     pub folder: PathBuf,
 }
@@ -33,14 +34,13 @@ impl Progress {
     }
 
     /// Checks that what was left for the next run is where that run is.
-    pub fn check_there(&self, base: &Base) -> Result<()> {
-        let unfinished = self.unfinished.as_ref();
-        let hidden = unfinished.and_then(Unfinished::missing);
+    pub fn check_there(&self, base: &Base, run: &Run) -> Result<()> {
+        let hidden = self.unfinished.iter().find_map(|file| file.missing(run));
         if self.number == 0 || self.folder == base.0 {
             return hidden.map_or(Ok(()), |path| Err(missing(&path)));
         }
         // Where it ran before, files that were published are the user's to take away; elsewhere, they were never there.
-        let published = unfinished.and_then(Unfinished::taken_away).map(Path::to_owned);
+        let published = self.unfinished.iter().find_map(Unfinished::taken_away).map(Path::to_owned);
         let folder = (!base.0.exists()).then(|| base.0.clone());
         hidden.or(published).or(folder).map_or(Ok(()), |path| Err(left_elsewhere(&path, &self.folder)))
     }
@@ -65,7 +65,7 @@ impl KeptFiles {
         let base = Base(progress.folder.clone());
         base.extend(progress.paths_mut().chain(publication.iter_mut().flat_map(Publication::paths_mut)));
         let has_staged = publication.as_ref().is_some_and(|publication| !publication.files.is_empty());
-        Ok((has_staged || progress.unfinished.is_some()).then_some(Self { progress, publication }))
+        Ok((has_staged || !progress.unfinished.is_empty()).then_some(Self { progress, publication }))
     }
 
     /// The folder that they were in when the checkpoint was written.
@@ -79,19 +79,22 @@ impl KeptFiles {
     /// If one is missing or damaged.
     pub fn check(&self) -> Result<()> {
         if let Some(publication) = &self.publication {
-            publication.files.iter().try_for_each(|whole| check_whole(whole, publication.makes_way))?;
+            let published = publication.published()?;
+            let mut files = publication.files.iter().enumerate();
+            files.try_for_each(|(index, whole)| check_whole(publication, index, whole, published))?;
         }
-        self.progress.unfinished.as_ref().map_or(Ok(()), |file| file.check(self.publication.is_none()))
+        self.progress.unfinished.iter().try_for_each(|file| file.check(self.publication.is_none()))
     }
 }
 
 /// A file that is to become visible, and may have done so already.
-fn check_whole(whole: &Whole, makes_way: bool) -> Result<()> {
-    match (whole.part.exists(), is_there(&whole.path)) {
-        (true, _) => whole.check(&whole.part),
-        // If it had to make way, it has another number.
-        (false, true) if makes_way => Ok(()),
-        (false, true) => whole.check(&whole.path),
-        (false, false) => Err(missing(&whole.part)),
+fn check_whole(publication: &Publication, index: usize, whole: &Whole, published: Published) -> Result<()> {
+    if whole.part.exists() {
+        return whole.check(&whole.part);
+    }
+    match publication.has_published(index, published) || publication.find(whole).is_some() {
+        true => Ok(()),
+        false if is_there(&whole.path) => whole.check(&whole.path),
+        false => Err(missing(&whole.part)),
     }
 }

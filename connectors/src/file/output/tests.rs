@@ -1,8 +1,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
-use millstream_core::{Border, Committer, Epoch, Home, Result, State, Step, Then};
+use millstream_core::{Border, Committer, Epoch, Home, Result, Run, State, Step, Then};
 use millstream_testkit::{batch, context, parse, stream, table};
 
 use super::*;
@@ -31,6 +32,16 @@ impl Written {
 }
 
 const END: Border = Border { epoch: Epoch(1), then: Then::End };
+
+/// A run without state.
+fn stateless() -> Run {
+    Run { incarnation: "0123456789abcdef".into(), generation: 0 }
+}
+
+/// A run of a flow with state.
+fn generation(generation: u64) -> Run {
+    Run { incarnation: "fedcba9876543210".into(), generation }
+}
 
 impl Folder {
     fn new() -> Self {
@@ -66,6 +77,20 @@ impl Folder {
     /// What commits what a run before has staged into this folder itself.
     fn publisher(&self, settings: &str) -> Box<dyn Committer> {
         (self.plan(settings, &rows(0)).unwrap().build)().unwrap().committer().unwrap()
+    }
+
+    /// Commits what a run before has staged, and remembers it.
+    async fn settle(&self, settings: &str, staged: &State) {
+        let mut publisher = self.publisher(settings);
+        publisher.commit(staged).await.unwrap();
+        publisher.settled(staged).await.unwrap();
+    }
+
+    /// The hidden file whose name begins so, and ends as those of files that are not whole.
+    fn part(&self, prefix: &str) -> String {
+        let is_it = |name: &String| name.starts_with(prefix) && name.ends_with(".part");
+        let mut names = self.files().into_iter().map(|(name, _)| name).filter(is_it);
+        names.next().unwrap_or_else(|| panic!("`{prefix}` is not there: {:?}", self.names(".")))
     }
 
     /// A copy of it all, as of `cp -a`.
@@ -104,7 +129,7 @@ impl Folder {
         assert_eq!((plan.uses, plan.delivery), (Uses::all(), Delivery::ExactlyOnce));
         let mut output = (plan.build)().unwrap();
         let committer = output.committer().unwrap();
-        output.open(&Home::Nowhere).await?;
+        output.open(&Home::Nowhere, &stateless()).await?;
         for start in (0..rows.num_rows()).step_by(cut) {
             output.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await?;
         }
@@ -138,7 +163,7 @@ fn at(key: &str) -> Vec<Step> {
 async fn a_file_is_not_there_before_the_commit() {
     let folder = Folder::new();
     let mut output = folder.staged("path = \"deep/er/a.csv\"", &rows(3), 2).await.unwrap();
-    assert_eq!(folder.names("deep/er"), [".a.csv.part"]);
+    assert_eq!(folder.names("deep/er"), [".a.csv.0123456789abcdef-0.part", ".a.csv.lock"]);
     output.commit().await.unwrap();
     assert_eq!(folder.names("deep/er"), ["a.csv"]);
     assert_eq!(folder.text("deep/er/a.csv"), "a,b\n0,x0\n1,x1\n2,x2\n");
@@ -229,7 +254,7 @@ async fn replacing_in_a_folder_leaves_what_others_wrote() {
     folder.write(settings, &rows(3)).await;
     folder.put("out/notes.csv", "kept");
     folder.put("out/test-node2-00000000000000000001-00001.csv", "kept");
-    folder.put("out/.test-node-00000000000000000001-00009.csv.part", "left behind");
+    folder.put("out/.test-node-00000000000000000001-00009.csv.0a-0.part", "left behind");
     folder.write(settings, &rows(1)).await;
     let names = ["notes.csv", "test-node-00000000000000000001-00001.csv", "test-node2-00000000000000000001-00001.csv"];
     assert_eq!(folder.names("out"), names);
@@ -252,7 +277,7 @@ async fn two_runs_never_write_to_one_place() {
             };
             let mut first = folder.staged(&settings(one), &rows(3), 2).await.unwrap();
             let mut second = (folder.plan(&settings(two), &rows(1)).unwrap().build)().unwrap();
-            let error = second.open(&Home::Nowhere).await.unwrap_err().to_string();
+            let error = second.open(&Home::Nowhere, &stateless()).await.unwrap_err().to_string();
             assert!(error.starts_with("another run is writing `") && error.contains(one), "{error}");
             second.abort().await;
             first.commit().await.unwrap();
@@ -267,8 +292,9 @@ async fn two_runs_never_write_to_one_place() {
 #[tokio::test]
 async fn a_commit_is_done_once() {
     let folder = Folder::new();
+    let part = ".a.csv.0123456789abcdef-0.part";
     let mut output = folder.staged("path = \"a.csv\"", &rows(1), 1).await.unwrap();
-    fs::remove_file(folder.0.path().join(".a.csv.part")).unwrap();
+    fs::remove_file(folder.0.path().join(part)).unwrap();
     folder.put("a.csv", "another one's");
     assert!(output.commit().await.is_err(), "the rows are lost, though there is a file");
     drop(output);
@@ -276,22 +302,25 @@ async fn a_commit_is_done_once() {
     let mut output = folder.staged("path = \"a.csv\"", &rows(1), 1).await.unwrap();
     output.commit().await.unwrap();
     folder.put("a.csv", "another's");
-    folder.put(".a.csv.part", "another one's");
+    output.commit().await.unwrap();
+    folder.put(part, "another one's");
     let error = output.commit().await.unwrap_err().to_string();
     assert!(error.contains("is damaged: it is not what the last checkpoint left there"), "{error}");
     output.abort().await;
-    assert_eq!((&*folder.text("a.csv"), &*folder.text(".a.csv.part")), ("another's", "another one's"));
+    assert_eq!((&*folder.text("a.csv"), &*folder.text(part)), ("another's", "another one's"));
 }
 
 #[tokio::test]
 async fn what_a_killed_run_left_behind_is_no_obstacle() {
     let folder = Folder::new();
-    folder.put(".a.csv.part", &"left behind\n".repeat(100));
+    folder.put(".a.csv.0a-0.part", &"left behind\n".repeat(100));
+    folder.put(".a.csv.lock", "");
     folder.write("path = \"a.csv\"", &rows(1)).await;
     fs::create_dir(folder.0.path().join("out")).unwrap();
-    folder.put("out/.test-node-part", "");
+    folder.put("out/.test-node.lock", "");
     folder.write("path = \"out\"\nformat = \"csv\"", &rows(1)).await;
     assert_eq!(folder.text("a.csv"), "a,b\n0,x0\n");
+    assert_eq!(folder.names("."), ["a.csv", "out"]);
     assert_eq!(folder.names("out"), ["test-node-00000000000000000001-00001.csv"]);
 }
 
@@ -325,7 +354,7 @@ async fn a_file_that_is_replaced_keeps_its_mode() {
         fs::set_permissions(path("a.csv"), fs::Permissions::from_mode(before)).unwrap();
         let settings = format!("path = \"a.csv\"\nif_exists = \"{if_exists}\"");
         let mut output = folder.staged(&settings, &rows(1), 1).await.unwrap();
-        assert_eq!(mode(".a.csv.part"), before | 0o200);
+        assert_eq!(mode(".a.csv.0123456789abcdef-0.part"), 0o600);
         output.commit().await.unwrap();
         assert_eq!(mode("a.csv"), before);
         fs::remove_file(path("a.csv")).unwrap();
@@ -358,7 +387,7 @@ async fn only_a_flow_that_begins_is_refused_what_is_there() {
     let folder = Folder::new();
     let mut state = None;
     let staged = run(&folder, settings, &rows(4), &mut state, &[rows(2)], Then::Stop).await.pop().unwrap();
-    folder.publisher(settings).commit(&staged).await.unwrap();
+    folder.settle(settings, &staged).await;
     folder.refuses(settings).await;
     run(&folder, settings, &rows(4), &mut state, &[rows(2)], Then::Continue).await;
 }
@@ -397,12 +426,30 @@ async fn run(
     rows: &[RecordBatch],
     last: Then,
 ) -> Vec<State> {
+    run_as(folder, settings, schema, state, rows, last, &generation(next_generation())).await
+}
+
+/// Runs have rising numbers, as those of flows.
+fn next_generation() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+async fn run_as(
+    folder: &Folder,
+    settings: &str,
+    schema: &RecordBatch,
+    state: &mut Option<State>,
+    rows: &[RecordBatch],
+    last: Then,
+    run: &Run,
+) -> Vec<State> {
     let plan = folder.plan(settings, schema).unwrap();
     let mut output = (plan.build)().unwrap();
     if let Some(state) = state {
         output.restore(state).unwrap();
     }
-    output.open(&Home::Elsewhere).await.unwrap();
+    output.open(&Home::Elsewhere, run).await.unwrap();
     let mut staged = Vec::new();
     for (number, some) in rows.iter().enumerate() {
         output.write(batch(some.clone())).await.unwrap();
@@ -434,15 +481,14 @@ async fn a_file_is_gone_on_with_after_a_crash_and_after_a_stop() {
         {
             for staged in run(&folder, &settings, &all, &mut state, pieces, last).await {
                 if !staged.is_empty() {
-                    folder.publisher(&settings).commit(&staged).await.unwrap();
+                    folder.settle(&settings, &staged).await;
                 }
             }
             assert_eq!(folder.names(".").contains(&name.to_owned()), last == Then::Stop || pieces.len() == 1, "{name}");
         }
         let staged = run(&folder, &settings, &all, &mut state, &pieces[5..], Then::End).await.pop().unwrap();
-        for _ in 0..2 {
-            folder.publisher(&settings).commit(&staged).await.unwrap();
-        }
+        folder.publisher(&settings).commit(&staged).await.unwrap();
+        folder.settle(&settings, &staged).await;
         assert!(folder.bytes(name) == whole.bytes(name), "{name}");
         assert_eq!(folder.names("."), [name], "nothing is left behind");
     }
@@ -450,13 +496,13 @@ async fn a_file_is_gone_on_with_after_a_crash_and_after_a_stop() {
 
 #[tokio::test]
 async fn what_is_not_as_the_checkpoint_says_is_noticed() {
-    for (name, hidden) in [("a.csv", ".a.csv.part"), ("a.parquet", ".a.parquet.rows-1.part")] {
+    for (name, hidden) in [("a.csv", ".a.csv."), ("a.parquet", ".a.parquet.rows-1.")] {
         let settings = format!("path = \"{name}\"");
         for damage in ["flip", "cut", "remove"] {
             let folder = Folder::new();
             let mut state = None;
             run(&folder, &settings, &rows(9), &mut state, &[rows(9)], Then::Continue).await;
-            let path = folder.0.path().join(hidden);
+            let path = folder.0.path().join(folder.part(hidden));
             let mut bytes = fs::read(&path).unwrap();
             match damage {
                 "flip" => bytes[3] ^= 4,
@@ -468,7 +514,7 @@ async fn what_is_not_as_the_checkpoint_says_is_noticed() {
             }
             let mut output = (folder.plan(&settings, &rows(9)).unwrap().build)().unwrap();
             output.restore(state.as_ref().unwrap()).unwrap();
-            let error = output.open(&Home::Elsewhere).await.unwrap_err().to_string();
+            let error = output.open(&Home::Elsewhere, &generation(next_generation())).await.unwrap_err().to_string();
             let is_told = error.contains(if damage == "remove" { "is missing; put it back" } else { "is damaged" });
             assert!(is_told && error.contains(hidden), "{name}, {damage}: {error}");
         }
@@ -485,7 +531,7 @@ const PLACES: [&str; 4] = [
 
 async fn commit(folder: &Folder, settings: &str, staged: &[State]) {
     for staged in staged.iter().filter(|staged| !staged.is_empty()) {
-        folder.publisher(settings).commit(staged).await.unwrap();
+        folder.settle(settings, staged).await;
     }
 }
 
@@ -547,7 +593,8 @@ async fn a_run_in_another_folder_is_told_where_the_files_are() {
             let staged = run(&here, settings, &rows(9), &mut state, &[rows(9)], last).await;
             let mut output = (elsewhere.plan(settings, &rows(9)).unwrap().build)().unwrap();
             output.restore(state.as_ref().unwrap()).unwrap();
-            let mut errors = vec![output.open(&Home::Elsewhere).await.unwrap_err().to_string()];
+            let mut errors =
+                vec![output.open(&Home::Elsewhere, &generation(next_generation())).await.unwrap_err().to_string()];
             for staged in staged.iter().filter(|staged| !staged.is_empty()) {
                 errors.push(elsewhere.publisher(settings).commit(staged).await.unwrap_err().to_string());
             }
@@ -564,16 +611,16 @@ async fn a_run_in_another_folder_is_told_where_the_files_are() {
 #[tokio::test]
 async fn what_a_checkpoint_refers_to_can_be_checked() {
     for (settings, hidden) in [
-        ("path = \"a.csv\"", ".a.csv.part"),
-        ("path = \"a.parquet\"", ".a.parquet.rows-1.part"),
-        ("path = \"out\"\nformat = \"csv\"", "out/.test-node-00000000000000000001-00001.csv.part"),
+        ("path = \"a.csv\"", ".a.csv."),
+        ("path = \"a.parquet\"", ".a.parquet.rows-1."),
+        ("path = \"out\"\nformat = \"csv\"", "out/.test-node-00000000000000000001-00001.csv."),
     ] {
         let (folder, mut state) = (Folder::new(), None);
         // It has grown since.
         run(&folder, settings, &rows(9), &mut state, &[rows(9)], Then::Continue).await;
         let check = || KeptFiles::read(state.as_ref().unwrap(), &State::default()).unwrap().unwrap().check();
         check().unwrap();
-        let path = folder.0.path().join(hidden);
+        let path = folder.0.path().join(folder.part(hidden));
         let bytes = fs::read(&path).unwrap();
         let mut flipped = bytes.clone();
         flipped[9] ^= 1;
@@ -599,8 +646,8 @@ async fn what_is_to_become_visible_can_be_checked() {
             None => Ok(()),
         };
         check(&staged).unwrap();
-        let hidden = folder.files().into_iter().find(|(name, _)| name.contains("a.") || name.contains("-00001.csv"));
-        let (name, bytes) = hidden.unwrap();
+        let is_part = |name: &str| name.ends_with(".part") && !name.contains(".rows-");
+        let (name, bytes) = folder.files().into_iter().find(|(name, _)| is_part(name)).unwrap();
         fs::write(folder.0.path().join(&name), &bytes[1..]).unwrap();
         assert!(check(&staged).unwrap_err().to_string().contains("is damaged"), "{settings}");
         fs::write(folder.0.path().join(&name), &bytes).unwrap();
@@ -624,4 +671,194 @@ async fn an_output_that_begins_anew_leaves_nothing_behind() {
         }
         assert!(folder.files() == undisturbed.files(), "{settings}: {:?}", folder.names("."));
     }
+}
+
+/// Rows that were decided, and of which nothing is visible yet.
+async fn decided(folder: &Folder, settings: &str, then: Then) -> (Option<State>, State) {
+    let mut state = None;
+    let staged = run(folder, settings, &rows(9), &mut state, &[rows(9)], then).await.pop().unwrap();
+    (state, staged)
+}
+
+#[tokio::test]
+async fn a_decided_file_that_is_missing_is_missed() {
+    for settings in PLACES {
+        for if_exists in
+            ["replace", "append"].into_iter().filter(|one| *one == "replace" || !settings.contains("parquet"))
+        {
+            let settings = format!("{settings}\nif_exists = \"{if_exists}\"");
+            let folder = Folder::new();
+            // What a run before has left must not be taken for it.
+            end(&folder, &settings, &rows(3), None).await;
+            let (_, staged) = decided(&folder, &settings, Then::End).await;
+            let parts =
+                folder.files().into_iter().filter(|(name, _)| name.ends_with(".part") && !name.contains(".rows-"));
+            let parts: Vec<_> = parts.collect();
+            fs::remove_file(folder.0.path().join(&parts[0].0)).unwrap();
+            let before = folder.files();
+            let error = folder.publisher(&settings).commit(&staged).await.unwrap_err().to_string();
+            assert!(error.contains("was to become visible, and is neither there nor at"), "{settings}: {error}");
+            assert!(folder.files() == before, "{settings}: nothing else is touched");
+            let path = folder.0.path().join(&parts[0].0);
+            fs::write(path, &parts[0].1).unwrap();
+            folder.settle(&settings, &staged).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_without_state_leaves_the_files_of_others_alone() {
+    for settings in PLACES {
+        let folder = Folder::new();
+        let mut state = None;
+        run(&folder, settings, &rows(20), &mut state, &[rows(9)], Then::Continue).await;
+        let hidden = || folder.files().into_iter().filter(|(name, _)| name.ends_with(".part")).collect::<Vec<_>>();
+        let before = hidden();
+        folder.write(settings, &rows(2)).await;
+        assert!(hidden() == before, "{settings}");
+        end(&folder, settings, &rows(2), state.as_ref()).await;
+        assert!(hidden().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_published_file_may_be_taken_away_before_that_is_remembered() {
+    for settings in PLACES {
+        for if_exists in
+            ["replace", "append"].into_iter().filter(|one| *one == "replace" || !settings.contains("parquet"))
+        {
+            let settings = format!("{settings}\nif_exists = \"{if_exists}\"");
+            let folder = Folder::new();
+            let (state, staged) = decided(&folder, &settings, Then::Stop).await;
+            folder.publisher(&settings).commit(&staged).await.unwrap();
+            let is_published = |name: &str| !name.contains("/.") && !name.starts_with('.');
+            for (name, _) in folder.files().iter().filter(|(name, _)| is_published(name)) {
+                fs::remove_file(folder.0.path().join(name)).unwrap();
+            }
+            KeptFiles::read(state.as_ref().unwrap(), &staged).unwrap().unwrap().check().unwrap();
+            folder.settle(&settings, &staged).await;
+            end(&folder, &settings, &rows(3), state.as_ref()).await;
+            let published: Vec<_> = folder.files();
+            assert_eq!(published.len(), 1, "{settings}: {published:?}");
+            assert!(is_published(&published[0].0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_former_owner_that_wakes_changes_nothing() {
+    for settings in PLACES {
+        let folder = Folder::new();
+        // Files of a run before, whose names come again.
+        end(&folder, settings, &rows(20), None).await;
+        let (state, staged) = decided(&folder, settings, Then::Stop).await;
+        // It is taken over before it has published anything; the new owner does that, goes on, and has new files.
+        folder.settle(settings, &staged).await;
+        let mut later = state.clone();
+        run(&folder, settings, &rows(20), &mut later, &[rows(20)], Then::Continue).await;
+        let before = folder.files();
+        folder.publisher(settings).commit(&staged).await.unwrap();
+        assert!(folder.files() == before, "{settings}: while the new owner has rows that are not visible");
+        end(&folder, settings, &rows(20), later.as_ref()).await;
+        let before = folder.files();
+        let _ = folder.publisher(settings).commit(&staged).await;
+        assert!(folder.files() == before, "{settings}: when the flow has come to its end");
+    }
+}
+
+#[tokio::test]
+async fn a_former_owner_that_wakes_can_not_go_on_with_the_files_of_the_new_one() {
+    for settings in PLACES {
+        let folder = Folder::new();
+        let (mut state, early) = (None, generation(next_generation()));
+        run(&folder, settings, &rows(20), &mut state, &[rows(9)], Then::Continue).await;
+        let former = state.clone();
+        let late = generation(next_generation());
+        run(&folder, settings, &rows(20), &mut state, &[rows(9)], Then::Continue).await;
+        let before = folder.files();
+        assert!(early.generation < late.generation);
+        let mut output = (folder.plan(settings, &rows(9)).unwrap().build)().unwrap();
+        output.restore(former.as_ref().unwrap()).unwrap();
+        let _ = output.open(&Home::Elsewhere, &early).await;
+        drop(output);
+        let after = folder.files();
+        assert!(before.iter().all(|file| after.contains(file)), "{settings}: what the new owner needs is there");
+        end(&folder, settings, &rows(2), state.as_ref()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_ended_before_its_first_checkpoint_is_no_obstacle() {
+    for settings in PLACES {
+        let (folder, undisturbed) = (Folder::new(), Folder::new());
+        for (folder, is_disturbed) in [(&folder, true), (&undisturbed, false)] {
+            let mut state = None;
+            run(folder, settings, &rows(20), &mut state, &[rows(9)], Then::Continue).await;
+            if is_disturbed {
+                run(folder, settings, &rows(20), &mut state.clone(), &[rows(5)], Then::Continue).await;
+                KeptFiles::read(state.as_ref().unwrap(), &State::default()).unwrap().unwrap().check().unwrap();
+            }
+            end(folder, settings, &rows(3), state.as_ref()).await;
+        }
+        assert!(folder.files() == undisturbed.files(), "{settings}: {:?}", folder.names("."));
+    }
+}
+
+#[tokio::test]
+async fn hidden_files_are_private_and_published_ones_as_others() {
+    let folder = Folder::new();
+    let mode = |name: &str| fs::metadata(folder.0.path().join(name)).unwrap().permissions().mode() & 0o777;
+    folder.put("usual", "");
+    for settings in PLACES {
+        let (_, staged) = decided(&folder, settings, Then::Continue).await;
+        for (name, _) in folder.files().iter().filter(|(name, _)| name.starts_with('.') || name.contains("/.")) {
+            assert_eq!(mode(name), 0o600, "{name}");
+        }
+        commit(&folder, settings, &[staged]).await;
+        end(&folder, settings, &rows(3), None).await;
+    }
+    for (name, _) in folder.files().iter().filter(|(name, _)| !name.contains(".part") && !name.contains(".ledger")) {
+        assert_eq!(mode(name), mode("usual"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_at_a_hidden_name_is_not_followed() {
+    let folder = Folder::new();
+    let path = |name: &str| folder.0.path().join(name);
+    folder.put("other", "another's");
+    symlink(path("other"), path(".a.csv.lock")).unwrap();
+    let error = folder.staged("path = \"a.csv\"", &rows(1), 1).await.err().unwrap().to_string();
+    assert!(error.contains("is a link, where a lock should be"), "{error}");
+    fs::remove_file(path(".a.csv.lock")).unwrap();
+    symlink(path("other"), path(".a.csv.0123456789abcdef-0.part")).unwrap();
+    folder.write("path = \"a.csv\"", &rows(1)).await;
+    assert_eq!((folder.text("other").as_str(), folder.names(".").len()), ("another's", 2));
+}
+
+#[tokio::test]
+async fn a_folder_that_can_not_be_listed_is_an_error() {
+    let folder = Folder::new();
+    let settings = "path = \"out\"\nformat = \"csv\"";
+    let (_, staged) = decided(&folder, settings, Then::End).await;
+    drop(staged);
+    // Root may list any folder, so that of a file is taken.
+    fs::remove_dir_all(folder.0.path().join("out")).unwrap();
+    let mut output = (folder.plan(settings, &rows(1)).unwrap().build)().unwrap();
+    folder.put("out", "a file");
+    let error = output.open(&Home::Nowhere, &stateless()).await.unwrap_err().to_string();
+    assert!(error.contains("out"), "{error}");
+}
+
+#[tokio::test]
+async fn the_time_of_a_file_goes_on_through_crashes() {
+    let folder = Folder::new();
+    let settings = "path = \"out\"\nformat = \"csv\"\nevery = \"50ms\"";
+    let mut state = None;
+    let staged = run(&folder, settings, &rows(9), &mut state, &[rows(1)], Then::Continue).await;
+    assert!(staged[0].is_empty(), "it is too early");
+    // The one thing that is tested is that time passes.
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    let staged = run(&folder, settings, &rows(9), &mut state, &[rows(1)], Then::Continue).await;
+    assert!(!staged[0].is_empty());
 }

@@ -13,13 +13,15 @@ use super::vault::ADVICE;
 
 /// The format that this build writes, and the only one that it reads. Goes up with every change to manifests, or to the
 /// state of any node, that an older or newer build would misread.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What is needed to go on from a border.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The flow's name.
     pub flow: String,
+    /// A random name, drawn when the state began.
+    pub incarnation: String,
     /// The number of the checkpoint; the highest is the one to go on from.
     pub number: u64,
     /// The number of the manifest by which the writer took the flow over.
@@ -255,6 +257,7 @@ mod tests {
         };
         Manifest {
             flow: "fraud".into(),
+            incarnation: "0123456789abcdef".into(),
             number: 7,
             generation: 5,
             owner: "process 1 on here".into(),
@@ -352,7 +355,7 @@ mod tests {
 
     #[test]
     fn another_format_is_refused_in_words() {
-        let error = Manifest::from_bytes(b"{\"format\":2,\"zstd\":true}").expect_err("not known").to_string();
-        assert!(error.starts_with("it has format 2, and this build reads format 1"), "{error}");
+        let error = Manifest::from_bytes(b"{\"format\":3,\"zstd\":true}").expect_err("not known").to_string();
+        assert!(error.starts_with("it has format 3, and this build reads format 2"), "{error}");
     }
 }

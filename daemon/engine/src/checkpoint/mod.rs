@@ -23,6 +23,7 @@ pub use coordinator::{Coordinator, Covered, Reporter, Settled, Visibility, Watch
 pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
 pub use lineage::{Past, Stretch};
 pub use manifest::{ClockState, Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey};
+pub use owner::draw_incarnation;
 pub use resume::{Beginning, Keeper, KeeperOptions, NodeResume, Replay, flows, homes};
 pub use schedule::{Interval, Schedule};
 pub use vault::Vault;

@@ -42,6 +42,15 @@ impl Lock {
     }
 }
 
+/// A name that no other state and no other run without state has.
+///
+/// # Errors
+/// If the system gives no random number.
+pub fn draw_incarnation() -> Result<String> {
+    let number = getrandom::u64().map_err(|error| Error::new(format!("getting a random number: {error}")))?;
+    Ok(format!("{number:016x}"))
+}
+
 /// This process in words.
 pub fn name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{SecondsFormat, Utc};
-use millstream_core::{Border, Epoch, Error, Home, Result, Role, Snapshot, State, Then};
+use millstream_core::{Border, Epoch, Error, Home, Result, Role, Run, Snapshot, State, Then};
 use millstream_store::{LocalStore, Store, crash};
 
 use super::coordinator::Watcher;
 use super::decisions::Decisions;
 use super::lineage::{self, Past};
 use super::manifest::{Manifest, NodeEntry};
-use super::owner::{self, Lock};
+use super::owner::{self, Lock, draw_incarnation};
 use super::schedule::Interval;
 use super::vault::Vault;
 use crate::plan::Plan;
@@ -46,6 +46,8 @@ pub struct Keeper {
 struct Last {
     manifest: Manifest,
     checksum: String,
+    /// Whether all that it had staged was visible before this process came.
+    is_visible: bool,
 }
 
 /// Where a flow begins or goes on.
@@ -147,6 +149,17 @@ impl Keeper {
         has_ended(&self.lock().manifest)
     }
 
+    /// Whether all that the last run had staged was visible when this one took the flow over.
+    pub fn is_visible(&self) -> bool {
+        self.lock().is_visible
+    }
+
+    /// Which run of the flow this is.
+    pub fn run(&self) -> Run {
+        let last = self.lock();
+        Run { incarnation: last.manifest.incarnation.clone(), generation: last.manifest.generation }
+    }
+
     /// The number of the last checkpoint.
     pub fn number(&self) -> u64 {
         self.lock().manifest.number
@@ -235,7 +248,7 @@ impl Keeper {
         crash::point("before-manifest");
         let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault))?;
         crash::point("after-manifest");
-        *last = Last { manifest, checksum };
+        *last = Last { manifest, checksum, is_visible: false };
         Ok(staged)
     }
 
@@ -287,7 +300,7 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
             check_resets(manifest, plan, options, is_visible)?;
             if is_visible && has_ended(manifest) {
                 check_nothing_more_comes(plan)?;
-                return Ok(Last { manifest: manifest.clone(), checksum: checksum.clone() });
+                return Ok(Last { manifest: manifest.clone(), checksum: checksum.clone(), is_visible });
             }
             if is_visible {
                 forget_visible(manifest, plan);
@@ -299,9 +312,9 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
             check_fingerprint(manifest, options)?;
             check_nodes(manifest, plan, &anew)?;
         }
-        let manifest = own(plan, before, &anew, options);
+        let manifest = own(plan, before, &anew, options)?;
         if let Some(checksum) = vault.put(&manifest)? {
-            return Ok(Last { manifest, checksum });
+            return Ok(Last { manifest, checksum, is_visible: false });
         }
         // The owner has written one more checkpoint meanwhile, which is the one to go on from.
     }
@@ -337,10 +350,15 @@ fn forget_visible(manifest: &mut Manifest, plan: &Plan) {
 }
 
 /// The manifest that makes this process the owner.
-fn own(plan: &Plan, before: Option<(Manifest, String)>, anew: &BTreeSet<String>, options: &KeeperOptions) -> Manifest {
+fn own(
+    plan: &Plan,
+    before: Option<(Manifest, String)>,
+    anew: &BTreeSet<String>,
+    options: &KeeperOptions,
+) -> Result<Manifest> {
     let (parent, mut manifest) = match before {
         Some((manifest, checksum)) => (Some(checksum), manifest),
-        None => (None, begin(plan)),
+        None => (None, begin(plan)?),
     };
     lineage::note(&mut manifest, plan, anew);
     manifest.nodes.retain(|node, _| !anew.contains(node));
@@ -352,7 +370,7 @@ fn own(plan: &Plan, before: Option<(Manifest, String)>, anew: &BTreeSet<String>,
         manifest.then = name(Then::Continue).to_owned();
     }
     let number = manifest.number + 1;
-    Manifest {
+    Ok(Manifest {
         number,
         generation: number,
         owner: owner::name(),
@@ -360,13 +378,14 @@ fn own(plan: &Plan, before: Option<(Manifest, String)>, anew: &BTreeSet<String>,
         parent,
         fingerprint: options.fingerprint.clone(),
         ..manifest
-    }
+    })
 }
 
 /// A flow of which nothing has been read.
-fn begin(plan: &Plan) -> Manifest {
-    Manifest {
+fn begin(plan: &Plan) -> Result<Manifest> {
+    Ok(Manifest {
         flow: plan.flow.clone(),
+        incarnation: draw_incarnation()?,
         number: 0,
         generation: 0,
         owner: String::new(),
@@ -378,7 +397,7 @@ fn begin(plan: &Plan) -> Manifest {
         decisions: None,
         nodes: BTreeMap::new(),
         past: BTreeMap::new(),
-    }
+    })
 }
 
 fn taken_over(vault: &Vault) -> Error {

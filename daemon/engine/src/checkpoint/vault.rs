@@ -269,6 +269,7 @@ mod tests {
         let state = [("model".to_owned(), model.clone())].into();
         Manifest {
             flow: "fraud".into(),
+            incarnation: "0123456789abcdef".into(),
             number,
             generation: number,
             owner: "process 1 on here".into(),

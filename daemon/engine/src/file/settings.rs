@@ -20,8 +20,8 @@ pub struct FlowSettings {
     /// What the flow is for, in a sentence.
     pub description: Option<String>,
     /// What happens to rows that a node refuses and nobody reads, where the node itself doesn't say: the flow fails
-    /// (`"fail"`), they are counted and dropped (`"drop"`), or they are written to a folder as JSON lines, which replace those
-    /// of the run before (`{ dead_letter = "PATH" }`).
+    /// (`"fail"`), they are counted and dropped (`"drop"`), or they are written to a folder as JSON lines, beside those of
+    /// runs before (`{ dead_letter = "PATH" }`).
     #[serde(default)]
     pub on_error: OnError,
     /// The share of refused rows above which a node fails the flow, where the node itself doesn't say.

@@ -47,7 +47,7 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
 
 /// The settings of an output of type `file`, which is all that the engine knows of it.
 fn file_output(registry: &Registry, path: &str) -> Result<Box<dyn OutputSettings>, Problem> {
-    let table = serde_json::json!({ "path": path, "format": "ndjson", "every": "1m" });
+    let table = serde_json::json!({ "path": path, "format": "ndjson", "every": "1m", "if_exists": "append" });
     let kind = registry
         .find(Role::Output, "file")
         .ok_or_else(|| Problem::new("a dead letter needs an output of type `file`, which this build does not have"))?;

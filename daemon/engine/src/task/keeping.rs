@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use millstream_core::{Border, Epoch, Home, Snapshot, Then};
+use millstream_core::{Border, Epoch, Home, Run, Snapshot, Then};
 use millstream_store::crash;
 
 use super::Ports;
@@ -27,6 +27,8 @@ pub struct Keeping {
     pub durable: bool,
     /// Where it keeps what outlives the run.
     pub home: Home,
+    /// Which run this is.
+    pub run: Run,
 }
 
 impl Keeping {

@@ -46,7 +46,7 @@ async fn write_all(output: &mut dyn Output, mut inputs: Inputs, ports: &Ports, k
         }
     }
     output.border(keeping.passed);
-    output.open(&keeping.home).await?;
+    output.open(&keeping.home, &keeping.run).await?;
     let mut passed = keeping.passed;
     loop {
         match inputs.next().await? {

@@ -46,6 +46,7 @@ impl Flow {
 fn manifest(number: u64, nodes: BTreeMap<String, NodeEntry>) -> Manifest {
     Manifest {
         flow: "flow".into(),
+        incarnation: "0123456789abcdef".into(),
         number,
         generation: 1,
         owner: "process 1 on here".into(),

@@ -77,6 +77,9 @@ pub struct Memory {
     /// Unused.
     #[allow(dead_code)]
     every: Option<String>,
+    /// Unused.
+    #[allow(dead_code)]
+    if_exists: Option<String>,
     /// Waits so many milliseconds at every batch.
     #[serde(default)]
     slow: u64,
