@@ -11,6 +11,7 @@ mod moved;
 mod owners;
 mod points;
 mod pushed;
+mod resets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -126,8 +126,8 @@ impl Publisher {
             return Ok(whole.path.clone());
         }
         Err(Error::new(format!(
-            "`{}` was to become visible, and is neither there nor at `{}`; put it back from a copy, or let the output begin \
-             anew with `--reset`",
+            "`{}` was to become visible, and is neither there nor at `{}`; put it back from a copy; without it, its rows are lost, and \
+             `--reset` of the output goes on without them",
             whole.path.display(),
             whole.part.display()
         )))

@@ -37,6 +37,8 @@ pub struct Files {
     options: WriteOptions,
     schema: SchemaRef,
     if_exists: IfExists,
+    /// Whether what is there was published by the flow, and stays.
+    keeps_published: bool,
     limits: Limits,
     /// What outlives the run.
     progress: Progress,
@@ -64,6 +66,7 @@ impl Files {
             target,
             schema,
             if_exists,
+            keeps_published: false,
             limits,
             progress: Progress::default(),
             claim: None,
@@ -135,8 +138,9 @@ impl Files {
         let existing = self.target.existing();
         match (self.if_exists, existing.last()) {
             (_, None) | (IfExists::Fail, _) => {}
-            (IfExists::Replace, _) => self.progress.former = existing,
-            (IfExists::Append, Some(last)) => {
+            (IfExists::Replace, _) if !self.keeps_published => self.progress.former = existing,
+            (IfExists::Replace, Some(file)) if self.target.folder.is_none() => return Err(is_published(file)),
+            (IfExists::Append | IfExists::Replace, Some(last)) => {
                 let name = last.file_name().unwrap_or_default().to_string_lossy();
                 let last = self.target.folder.as_ref().and_then(|prefix| number_of(prefix, &name));
                 self.progress.number = last.unwrap_or(0) + 1;
@@ -176,6 +180,10 @@ impl Files {
 
 #[async_trait]
 impl Output for Files {
+    fn keep_published(&mut self) {
+        self.keeps_published = true;
+    }
+
     fn restore(&mut self, state: &State) -> Result<()> {
         self.progress = state.get(PROGRESS)?;
         self.base.extend(self.progress.paths_mut());
@@ -189,7 +197,7 @@ impl Output for Files {
             && self.progress.number == 0
             && let Some(file) = self.target.existing().first()
         {
-            let advice = "remove it, or set `if_exists` to `replace` or `append`";
+            let advice = "move it away, or set `if_exists` to `append`, or to `replace`, with which its rows are lost";
             return Err(Error::new(format!("`{}` exists; {advice}", file.display())));
         }
         if self.target.folder.is_none() {
@@ -284,4 +292,14 @@ impl Output for Files {
         }
         self.claim = None;
     }
+}
+
+/// Why an output can't begin whose file may have rows that the flow has published.
+fn is_published(file: &Path) -> Error {
+    Error::new(format!(
+        "`{}` may have rows that the flow has published, and would lose them: the flow has run before, and this output begins \
+         behind its rows; move the file away, or set `if_exists` to `append`; `--reset NODE --remove-published` lets it be \
+         replaced",
+        file.display()
+    ))
 }

@@ -27,6 +27,8 @@ pub struct Keeping {
     pub durable: bool,
     /// Where it keeps what outlives the run.
     pub home: Home,
+    /// Whether it was said that it may remove what it has published.
+    pub may_remove_published: bool,
 }
 
 impl Keeping {
