@@ -44,6 +44,26 @@ fn a_flow_that_fails_says_which_node_and_row() {
 }
 
 #[test]
+fn of_several_flows_none_starts_if_one_can_not() {
+    let workshop = Workshop::new();
+    let first = flow(&workshop, DROP);
+    let second = "[input.typed]\ntype = \"stdin\"\nformat = \"ndjson\"\nschema = { n = \"int64\" }\n";
+    workshop.write("typed.toml", &format!("{second}[output.o]\ntype = \"drop\"\nfrom = \"typed\""));
+    let ran = workshop.run(&["run", "--json", &first, "typed.toml", "--state", "state"]);
+    assert_eq!(ran.code, 1);
+    let lines: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let messages: Vec<_> = lines.iter().map(|line| line["error"]["message"].as_str().unwrap()).collect();
+    assert_eq!(messages[0], "not started, because flow `typed` can't be");
+    assert!(messages[1].contains("input `typed` can't be read again"), "{messages:?}");
+    assert!(
+        ran.stderr.contains("error: flow `typed`: ") && ran.stderr.contains("no flow was started"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(workshop.list("."), ["people.csv", "people.toml", "state", "typed.toml"]);
+}
+
+#[test]
 fn refused_rows_are_dropped_and_counted() {
     let workshop = Workshop::new();
     let flow = flow(&workshop, DROP);
@@ -153,6 +173,31 @@ fn tests_of_flows_run() {
 }
 
 #[test]
+fn tests_need_no_files_whose_columns_are_declared_and_expect_rows_and_failures_of_one_node() {
+    let workshop = Workshop::new();
+    let more = r#"
+        [[test]]
+        name = "the file is elsewhere"
+        input.people = [{ name = "Ada", age = 36 }]
+        expect.people.main = [{ name = "Ada", age = 36 }]
+        expect.people.failed = []
+        expect.grown = [{ name = "Ada", age = 37 }]
+    "#;
+    let flow = flow(&workshop, more);
+    std::fs::remove_file(workshop.path("people.csv")).unwrap();
+    let ran = workshop.run(&["test", &flow]);
+    assert_eq!((ran.code, ran.stdout.ends_with("1 passed, 0 failed\n")), (0, true), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(workshop.run(&["check", &flow]).code, 2, "to run it, the file is needed");
+}
+
+#[test]
+fn nodes_that_the_engine_has_added_are_not_counted() {
+    let workshop = Workshop::new();
+    let flow = flow(&workshop, "[flow]\non_error = { dead_letter = \"dead\" }");
+    assert!(workshop.run(&["check", &flow]).stdout.ends_with(": ok, 3 nodes\n"));
+}
+
+#[test]
 fn graphs_and_explanations() {
     let workshop = Workshop::new();
     let quickstart = project().join("flows/quickstart.toml");
@@ -178,6 +223,10 @@ fn nodes_are_listed_and_documented() {
     }
     let page = workshop.run(&["docs", "join"]).stdout;
     assert!(page.contains("## processor `join`") && page.contains("- `on`"), "{page}");
+    let other = workshop.run(&["docs", "window", "--role", "input"]);
+    assert_eq!(other.code, 2);
+    let expected = "error: there is no input `window`; there is a processor of that name: `millstream docs window`\n";
+    assert_eq!(other.stderr, expected);
     let wrong = workshop.run(&["docs", "jion"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("did you mean `join`?"), "{}", wrong.stderr);

@@ -231,7 +231,7 @@ fn a_service_that_goes_away_fails_the_flow_which_goes_on_later() {
     site.start_service();
     let before = site.last_checkpoint();
     let ended = site.live("flow.toml").stop();
-    let goes_on = format!("flow `flow`: goes on from checkpoint {}", before["checkpoint"]);
+    let goes_on = format!("flow `flow`: resumes from checkpoint {}", before["checkpoint"]);
     assert!(ended.stderr.contains(&goes_on), "{goes_on}: {}", ended.stderr);
 }
 

@@ -94,6 +94,57 @@ fn a_second_interrupt_gives_up_and_leaves_nothing_behind() {
     drop(pipe);
 }
 
+/// It would end by itself, after a long time.
+const LONG: &str = r#"
+    [flow]
+    epoch.rows = 10000
+    [input.rows]
+    type = "generate"
+    rows = 10000000000
+    columns = { n = "row" }
+    [output.kept]
+    type = "file"
+    from = "rows"
+    path = "kept.csv"
+"#;
+
+/// Stops a flow when it has begun to write.
+fn stop_in_the_middle(workshop: &Workshop, arguments: &[&str]) -> Ran {
+    workshop.write("long.toml", LONG);
+    let mut command = workshop.command(&[&["run", "--json", "long.toml"], arguments].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !workshop.list(".").iter().any(|name| name.contains("part")) {
+        assert!(child.try_wait().unwrap().is_none(), "it runs on");
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn half_of_a_result_does_not_take_the_place_of_a_whole_one() {
+    let workshop = Workshop::new();
+    workshop.write("kept.csv", "n\n1\n");
+    let ran = stop_in_the_middle(&workshop, &[]);
+    assert_eq!((ran.code, &ran.json()["status"]), (3, &"unfinished".into()), "{}", ran.stderr);
+    assert_eq!(ran.stderr, "stopping: nothing is committed\n");
+    assert_eq!(workshop.read("kept.csv"), "n\n1\n");
+    assert_eq!(workshop.list("."), ["kept.csv", "long.toml"]);
+}
+
+#[test]
+fn a_flow_with_state_that_is_stopped_before_its_end_says_that_it_is_unfinished() {
+    let workshop = Workshop::new();
+    let ran = stop_in_the_middle(&workshop, &["--state", "state"]);
+    assert_eq!((ran.code, &ran.json()["status"]), (3, &"unfinished".into()), "{}", ran.stderr);
+    let read = ran.json()["nodes"]["rows"]["rows_in"].as_u64().unwrap();
+    assert_eq!(workshop.read("kept.csv").lines().count() as u64, 1 + read, "what was read is there");
+    let rows = format!("input.rows.rows={}", read + 5);
+    let resumed = workshop.run(&["run", "long.toml", "--state", "state", "--set", &rows]);
+    assert_eq!(resumed.code, 0, "{}", resumed.stderr);
+    assert_eq!(workshop.read("kept.csv").lines().count() as u64, 1 + read + 5);
+}
+
 fn wait_with_open_pipe(mut child: Child) -> Ran {
     let pipe = child.stdin.take();
     let output = child.wait_with_output().unwrap();

@@ -27,7 +27,7 @@ pub fn registry() -> Registry {
 pub fn plan(flow: &str, sets: &[String]) -> Result<Plan> {
     let registry = registry();
     let load = LoadOptions { sets, ..LoadOptions::new(&registry) };
-    let options = PlanOptions { registry: &registry, work_folder: PathBuf::from("."), prune: true };
+    let options = PlanOptions { registry: &registry, work_folder: PathBuf::from("."), prune: true, scripted: false };
     Plan::load(&place::flow(flow), load, &options).map_err(|diagnostics| Error::new(diagnostics.to_string()))
 }
 

@@ -1,39 +1,49 @@
 //! Commands that look at flows without running them on their data: `check`, `test`, `graph`, `explain`.
 
-use millstream_engine::file::Diagnostics;
 use millstream_engine::{explain as explanation, flow_test, graph as picture};
 
-use crate::cli::{Exit, FlowArguments, FlowsArguments, GraphArguments, GraphFormat, Outcome};
+use crate::cli::{
+    CheckArguments, CommandError, Exit, FlowArguments, FlowsArguments, GraphArguments, GraphFormat, Outcome,
+};
 use crate::terminal::say;
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
 /// `millstream check`
-pub fn check(arguments: FlowsArguments) -> Outcome {
+pub fn check(arguments: CheckArguments) -> Outcome {
     let workplace = Workplace::here()?;
-    let mut all = Diagnostics::default();
-    for flow in &arguments.flows {
-        match workplace.plan(flow, &arguments.sets) {
-            Ok(plan) => {
-                say!("{}: ok, {} nodes", flow.display(), plan.nodes.len());
-                plan.warnings.iter().for_each(|warning| say!("{}: warning: {warning}", flow.display()));
+    let CheckArguments { flows, state } = arguments;
+    let mut problems = 0;
+    for flow in &flows.flows {
+        let planned = workplace.plan(flow, &flows.sets).map_err(CommandError::from);
+        problems += match planned.and_then(|plan| Ok((state.problems(&plan)?, plan))) {
+            Ok((found, plan)) if found.is_empty() => {
+                let nodes = plan.nodes.iter().filter(|node| !node.hidden).count();
+                say!("{}: ok, {nodes} nodes", flow.display());
+                let unmet = state.unmet(&plan);
+                let warnings = plan.warnings.iter().chain(&unmet);
+                warnings.for_each(|warning| say!("{}: warning: {warning}", flow.display()));
+                0
             }
-            Err(diagnostics) => {
+            Ok((found, _)) => {
+                found.iter().for_each(|problem| eprintln!("{}: {problem}", flow.display()));
+                found.len()
+            }
+            Err(CommandError::Flow(diagnostics)) => {
                 eprintln!("{diagnostics}");
-                all.extend(diagnostics);
+                diagnostics.len()
             }
-        }
+            Err(other) => {
+                eprintln!("{}: {other}", flow.display());
+                1
+            }
+        };
     }
-    match all.len() {
-        0 => Ok(Exit::Done),
-        1 => {
-            eprintln!("1 problem");
-            Ok(Exit::Usage)
-        }
-        count => {
-            eprintln!("{count} problems");
-            Ok(Exit::Usage)
-        }
+    match problems {
+        0 => return Ok(Exit::Done),
+        1 => eprintln!("1 problem"),
+        count => eprintln!("{count} problems"),
     }
+    Ok(Exit::Usage)
 }
 
 /// `millstream test`

@@ -25,10 +25,18 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run flows until their inputs end. Ctrl-C finishes what was read; a second one gives up.
+    /// Run flows until their inputs end. Ctrl-C or SIGTERM stops them; a second one gives up.
+    ///
+    /// Live flows that are stopped work off and commit what was read. A flow whose inputs would have ended by themselves is
+    /// unfinished: with `--state`, the same command resumes it; without, nothing is committed, and what was there before stays.
+    ///
+    /// The exit status is 0 if all flows are done, or were live and are stopped; 1 if one failed; 2 if one does not check; 3 if
+    /// one is unfinished.
+    #[command(verbatim_doc_comment)]
     Run(RunArguments),
-    /// Check flows without running them: all that is wrong, each at its place.
-    Check(FlowsArguments),
+    /// Check flows without running them: all that is wrong, each at its place. With `--state`, also whether they can be resumed
+    /// from what is kept there.
+    Check(CheckArguments),
     /// Run the tests that flows carry.
     Test(FlowsArguments),
     /// Draw a flow.
@@ -70,6 +78,17 @@ pub struct FlowsArguments {
     /// Change a setting: `input.payments.path=other.csv`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// What `check` takes.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArguments {
+    /// The flows.
+    #[command(flatten)]
+    pub flows: FlowsArguments,
+    /// What is kept of the flows.
+    #[command(flatten)]
+    pub state: StateArguments,
 }
 
 /// A flow file and changes to it.
@@ -154,6 +173,8 @@ pub enum Exit {
     Failed,
     /// Wrong usage, or a flow that does not check.
     Usage,
+    /// A flow was stopped before its inputs had ended.
+    Unfinished,
 }
 
 impl From<Exit> for ExitCode {
@@ -162,6 +183,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::Unfinished => 3,
         })
     }
 }

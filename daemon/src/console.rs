@@ -1,6 +1,8 @@
-//! What a person sees while flows run: a line a flow, with rows per second and the metrics of its models.
+//! What a person sees while flows run: a line a flow, with rows per second and the metrics of its models. Where nobody
+//! looks at a terminal, a live flow logs that line once a minute.
 
 use std::convert::Infallible;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,14 +13,19 @@ use millstream_engine::stats::FlowStats;
 
 const REFRESH: Duration = Duration::from_millis(200);
 
+/// How often a line is logged.
+const LOG: Duration = Duration::from_secs(60);
+
 /// The lines of all flows. Drawn on standard error, and only if that is a terminal.
 pub struct Console(MultiProgress);
 
 /// The line of one flow.
 pub struct FlowLine {
     bar: ProgressBar,
+    name: String,
     stats: Arc<FlowStats>,
     started: Instant,
+    is_logged: bool,
 }
 
 impl Console {
@@ -28,34 +35,51 @@ impl Console {
         Self(MultiProgress::with_draw_target(target))
     }
 
-    /// A line for a flow that will read so many rows, if that is known.
-    pub fn flow(&self, name: &str, rows: Option<u64>, stats: Arc<FlowStats>) -> FlowLine {
+    /// A line for a flow that will read so many rows, if that is known. A live one does not end by itself.
+    pub fn flow(&self, name: &str, rows: Option<u64>, is_live: bool, stats: Arc<FlowStats>) -> FlowLine {
         let (bar, template) = match rows {
             Some(rows) => (ProgressBar::new(rows), "{prefix} [{bar:30}] {percent:>3}% {msg}"),
             None => (ProgressBar::new_spinner(), "{prefix} {spinner} {msg}"),
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.0.add(bar.with_style(style.progress_chars("=> ")).with_prefix(name.to_owned()));
-        FlowLine { bar, stats, started: Instant::now() }
+        let is_logged = is_live && !std::io::stderr().is_terminal();
+        FlowLine { bar, name: name.to_owned(), stats, started: Instant::now(), is_logged }
     }
 }
 
 impl FlowLine {
-    /// Draws the line again and again, for as long as it is polled.
+    /// Draws the line again and again, or logs it, for as long as it is polled.
     pub async fn draw(&self) -> Infallible {
+        if self.is_logged {
+            return self.log(LOG, |line| eprintln!("{line}")).await;
+        }
         loop {
             tokio::time::sleep(REFRESH).await;
-            let rows = self.rows_read();
-            let per_second = rows as f64 / self.started.elapsed().as_secs_f64();
-            let mut message = format!("{} rows, {}/s", HumanCount(rows), HumanCount(per_second as u64));
-            for node in &self.stats.nodes {
-                if let Some(Report::Model(model)) = node.report() {
-                    message += &format!(" | {} {}", model.model, running(&model.metrics));
-                }
-            }
-            self.bar.set_position(rows);
-            self.bar.set_message(message);
+            self.bar.set_position(self.rows_read());
+            self.bar.set_message(self.message());
         }
+    }
+
+    async fn log(&self, every: Duration, write: impl Fn(&str)) -> Infallible {
+        loop {
+            tokio::time::sleep(every).await;
+            write(&format!("flow `{}`: {}", self.name, self.message()));
+        }
+    }
+
+    fn message(&self) -> String {
+        let rows = self.rows_read();
+        let inputs = self.stats.nodes.iter().filter(|node| node.is_input);
+        let before: u64 = inputs.map(|node| node.before().rows_in).sum();
+        let per_second = rows.saturating_sub(before) as f64 / self.started.elapsed().as_secs_f64();
+        let mut message = format!("{} rows, {}/s", HumanCount(rows), HumanCount(per_second as u64));
+        for node in &self.stats.nodes {
+            if let Some(Report::Model(model)) = node.report() {
+                message += &format!(" | {} {}", model.model, running(&model.metrics));
+            }
+        }
+        message
     }
 
     /// Rows read by inputs, which are the nodes that nothing arrives at.
@@ -76,4 +100,25 @@ fn running(metrics: &Metrics) -> String {
     let figures = ["accuracy", "log_loss", "auc", "mae", "rmse", "r2"];
     let shown = figures.iter().filter_map(|name| Some((name, metrics.get(name)?)));
     shown.map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_is_logged_again_and_again() {
+        let stats = Arc::new(FlowStats { nodes: Vec::new() });
+        let line = Console::new(true).flow("shop", None, true, stats);
+        let (sender, mut lines) = unbounded_channel();
+        let log = line.log(Duration::from_millis(1), |text| sender.send(text.to_owned()).unwrap());
+        let two = async { [lines.recv().await.unwrap(), lines.recv().await.unwrap()] };
+        tokio::select! {
+            never = log => match never {},
+            two = two => assert_eq!(two, ["flow `shop`: 0 rows, 0/s", "flow `shop`: 0 rows, 0/s"]),
+        }
+    }
 }

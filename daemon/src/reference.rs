@@ -67,6 +67,12 @@ pub fn docs(arguments: DocsArguments) -> Outcome {
     let kinds: Vec<_> =
         registry.kinds().iter().filter(|kind| kind.name == name && role.is_none_or(|role| kind.role == role)).collect();
     if kinds.is_empty() {
+        if let Some(other) = registry.kinds().iter().find(|kind| kind.name == name) {
+            let (asked, role) = (role.unwrap_or(other.role), other.role);
+            let message =
+                format!("there is no {asked} `{name}`; there is a {role} of that name: `millstream docs {name}`");
+            return Err(CommandError::Usage(message.replace("a input", "an input").replace("a output", "an output")));
+        }
         let names: BTreeSet<&str> = registry.kinds().iter().map(|kind| kind.name).collect();
         let help = known_names(name, names);
         return Err(CommandError::Usage(format!("there is no type of node `{name}`; {help}")));

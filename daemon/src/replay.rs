@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use millstream_core::{Error, Result, ResultExt, State};
-use millstream_engine::checkpoint::{Beginning, Manifest, Replay, Vault, homes};
+use millstream_engine::checkpoint::{Beginning, Manifest, Replay, Vault, homes, rename_nodes};
 use millstream_engine::plan::Plan;
 use millstream_engine::run::{Effects, RunningFlow, Status, Stopper};
 use millstream_learn::nodes::staged_versions;
@@ -77,7 +77,7 @@ pub fn replay(arguments: &ReplayArguments) -> Outcome {
 
 /// The flow must be the one that trained the version.
 fn check(plan: &Plan, card: &ModelCard) -> Result<()> {
-    if plan.flow == card.flow && plan.node(&card.node).is_some() {
+    if plan.flow == card.flow && plan.node_once_called(&card.node).is_some() {
         return Ok(());
     }
     let version = format!("{}/{}", card.model, card.version);
@@ -101,7 +101,11 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
     let vault = Vault::new(store.into(), &plan.flow, location);
     let beginning = match arguments.from {
         None => Beginning::default(),
-        Some(number) => Beginning::behind(&vault, kept(&vault, number)?)?,
+        Some(number) => {
+            let mut manifest = kept(&vault, number)?;
+            rename_nodes(&mut manifest, plan);
+            Beginning::behind(&vault, manifest)?
+        }
     };
     let checkpoint = card.lineage.as_ref().and_then(|lineage| lineage["checkpoint"].as_u64());
     if arguments.from >= checkpoint && arguments.from.is_some() {
@@ -110,7 +114,8 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
             "the version was published by checkpoint {checkpoint}, so that a replay has to begin behind one before it"
         )));
     }
-    let decisions = vault.decisions(beginning.epoch, checkpoint.unwrap_or_default())?;
+    let mut decisions = vault.decisions(beginning.epoch, checkpoint.unwrap_or_default())?;
+    decisions.rename_nodes(plan.renames());
     Ok(Beginning { decisions, ..beginning })
 }
 
@@ -131,8 +136,9 @@ fn run(plan: Plan, beginning: Beginning, homes: Option<PathBuf>, card: &ModelCar
     let seen = Arc::new(Mutex::new(Seen::default()));
     let watch = {
         let (seen, card) = (seen.clone(), card.clone());
+        let trainer = plan.node_once_called(&card.node).map(|node| node.name.clone());
         Arc::new(move |node: &str, staged: &State| {
-            if node == card.node {
+            if Some(node) == trainer.as_deref() {
                 look(&card, staged, &seen);
             }
         })

@@ -1,12 +1,13 @@
 //! `millstream run`: runs flows in the foreground until their inputs end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::{Error, ResultExt};
-use millstream_engine::file::Diagnostics;
+use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody};
-use millstream_engine::run::{FlowError, Outcome as FlowOutcome, RunningFlow, Status, Stopper};
+use millstream_engine::run::{FlowError, Outcome as FlowOutcome, PreparedFlow, Status, Stopper};
 use millstream_engine::stats::FlowStats;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::{CommandError, Exit, Outcome, RunArguments};
 use crate::console::Console;
+use crate::state::StateArguments;
 use crate::summary;
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
@@ -37,18 +39,23 @@ pub fn run(arguments: RunArguments) -> Outcome {
     let plans = plan_all(&workplace, &arguments)?;
     let data = data_runtime(arguments.threads)?;
     let control = control_runtime()?;
-    let ended = control.block_on(run_all(plans, data.handle(), &arguments));
+    let ready = prepare_all(plans, &arguments)?;
+    let ended = control.block_on(run_all(ready, data.handle(), &arguments));
     // A node may still compute, or sit in a system call that never returns, such as reading a terminal.
     data.shutdown_background();
     let ended = ended?;
-    let mut exit = Exit::Done;
-    for flow in &ended {
-        summary::print(flow, arguments.json);
-        if matches!(flow.outcome.status, Status::Failed(_)) {
-            exit = Exit::Failed;
-        }
+    ended.iter().for_each(|flow| summary::print(flow, arguments.json));
+    Ok(exit(&ended))
+}
+
+/// The worst of how the flows have ended.
+fn exit(ended: &[Ended]) -> Exit {
+    let any = |is: fn(&FlowOutcome) -> bool| ended.iter().any(|flow| is(&flow.outcome));
+    match () {
+        () if any(|outcome| matches!(outcome.status, Status::Failed(_))) => Exit::Failed,
+        () if any(|outcome| outcome.unfinished) => Exit::Unfinished,
+        () => Exit::Done,
     }
-    Ok(exit)
 }
 
 /// Plans all flows, or says all that is wrong with any.
@@ -56,7 +63,7 @@ fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>
     let mut diagnostics = Diagnostics::default();
     let mut plans = Vec::new();
     for flow in &arguments.flows.flows {
-        match workplace.plan(flow, &sets(arguments)) {
+        match workplace.plan(flow, &sets(arguments)).and_then(|plan| met(flow, plan, &arguments.state)) {
             Ok(plan) => plans.push(plan),
             Err(more) => {
                 if arguments.json {
@@ -72,6 +79,14 @@ fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>
     }
 }
 
+/// A plan whose nodes have the state that they need.
+fn met(flow: &Path, plan: Plan, state: &StateArguments) -> Result<Plan, Diagnostics> {
+    let path = flow.display().to_string();
+    let diagnostic = |message| Diagnostic { path: path.clone(), place: None, message, help: None, follows: false };
+    let unmet: Diagnostics = state.unmet(&plan).into_iter().map(diagnostic).collect();
+    if unmet.is_empty() { Ok(plan) } else { Err(unmet) }
+}
+
 /// The changes to a flow: those of the command line, and an output for every node that is to be shown.
 fn sets(arguments: &RunArguments) -> Vec<String> {
     let stream = if arguments.json { "stderr" } else { "stdout" };
@@ -83,28 +98,55 @@ fn sets(arguments: &RunArguments) -> Vec<String> {
     arguments.flows.sets.iter().cloned().chain(shown).collect()
 }
 
-async fn run_all(plans: Vec<Plan>, data: &Handle, arguments: &RunArguments) -> Result<Vec<Ended>, CommandError> {
-    let quiet = arguments.json;
-    let console = Console::new(quiet);
+/// A flow that is about to begin.
+struct Ready {
+    flow: String,
+    kinds: Vec<&'static str>,
+    rows: Option<u64>,
+    is_live: bool,
+    prepared: PreparedFlow,
+}
+
+/// Builds all flows, and opens the states from which they are resumed. None has begun when one of them can't.
+fn prepare_all(plans: Vec<Plan>, arguments: &RunArguments) -> Result<Vec<Ready>, CommandError> {
+    let names: Vec<String> = plans.iter().map(|plan| plan.flow.clone()).collect();
+    let mut ready = Vec::with_capacity(plans.len());
+    for plan in plans {
+        let name = plan.flow.clone();
+        let prepared = prepare(plan, arguments).map_err(|error| {
+            if arguments.json {
+                names.iter().for_each(|flow| summary::print_unstarted(flow, &name, &error));
+            }
+            match names.len() {
+                1 => Error::new(error.to_string()),
+                _ => Error::new(format!("flow `{name}`: {error}; no flow was started")),
+            }
+        });
+        ready.push(prepared?);
+    }
+    Ok(ready)
+}
+
+fn prepare(plan: Plan, arguments: &RunArguments) -> Result<Ready, FlowError> {
+    for warning in &plan.warnings {
+        eprintln!("warning: {}: {warning}", plan.flow);
+    }
+    let (flow, rows, is_live) = (plan.flow.clone(), known_rows(&plan), !plan.is_finite());
+    let kinds = plan.nodes.iter().map(|node| node.kind).collect();
+    let effects = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
+    Ok(Ready { flow, kinds, rows, is_live, prepared: PreparedFlow::new(plan, effects)? })
+}
+
+async fn run_all(ready: Vec<Ready>, data: &Handle, arguments: &RunArguments) -> Result<Vec<Ended>, CommandError> {
+    let console = Console::new(arguments.json);
     let is_durable = arguments.state.state.is_some();
     let mut stoppers = Vec::new();
     let mut flows = JoinSet::new();
-    for (place, plan) in plans.into_iter().enumerate() {
-        for warning in &plan.warnings {
-            eprintln!("warning: {}: {warning}", plan.flow);
-        }
-        let (flow, rows) = (plan.flow.clone(), known_rows(&plan));
-        let kinds = plan.nodes.iter().map(|node| node.kind).collect();
-        let effects = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error });
-        let running = effects.and_then(|effects| RunningFlow::start(plan, effects, data)).map_err(|error| {
-            if quiet {
-                summary::print_unstarted(&flow, &error);
-            }
-            Error::new(error.to_string())
-        })?;
+    for (place, Ready { flow, kinds, rows, is_live, prepared }) in ready.into_iter().enumerate() {
+        let running = prepared.start(data);
         let stats = running.stats();
         stoppers.push(running.stopper());
-        let progress = console.flow(&flow, rows, stats.clone());
+        let progress = console.flow(&flow, rows, is_live, stats.clone());
         flows.spawn(async move {
             let outcome = tokio::select! {
                 outcome = running.join() => outcome,
@@ -140,12 +182,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `timeout` signals a process and then its group, so that one signal comes twice at once. People who give up are slower.
 const ECHO: Duration = Duration::from_secs(1);
 
-/// The first signal drains; the second gives up.
+/// The first signal stops; the second gives up.
 fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
     // Said when it is done, so that it holds by the time somebody reads it.
     if interrupts == 1 {
-        stoppers.iter().for_each(Stopper::drain);
-        eprintln!("stopping: finishing what was read; interrupt again to give up");
+        stoppers.iter().for_each(Stopper::stop);
+        match stoppers.iter().any(Stopper::commits) {
+            true => eprintln!("stopping: finishing what was read; interrupt again to give up"),
+            false => eprintln!("stopping: nothing is committed"),
+        }
     } else {
         stoppers.iter().for_each(Stopper::give_up);
         eprintln!("giving up: {}", given_up(is_durable));

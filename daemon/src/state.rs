@@ -1,29 +1,34 @@
-//! `--state`: what a run keeps of its flows, and on what it goes on.
+//! `--state`: what a run keeps of its flows, and from what it is resumed.
 
 use std::collections::BTreeMap;
 
 use clap::Args;
 use millstream_core::{Error, Result, Role};
 use millstream_engine::checkpoint::{Keeper, KeeperOptions};
-use millstream_engine::plan::Plan;
+use millstream_engine::plan::{Plan, PlannedNode};
 use millstream_engine::run::Effects;
 use millstream_learn::device::{self, DeviceSettings};
+use millstream_store::local_folder;
 
 /// How a run keeps its state.
 #[derive(Clone, Debug, Args)]
 pub struct StateArguments {
-    /// Keep the state of each flow in DIR/FLOW, and go on from there: every row counts once, also through a crash. Instead of a
-    /// folder, `s3://BUCKET/PREFIX`.
+    /// Keep the state of each flow in DIR/FLOW, and resume it from there: every row counts once, also through a crash. Instead
+    /// of a folder, `s3://BUCKET/PREFIX`. `check` only looks whether a flow can be resumed.
     #[arg(long, value_name = "DIR")]
     pub state: Option<String>,
-    /// Let a node begin anew, whose state does not fit any more.
+    /// Let a node start from scratch, whose state does not fit any more: what it remembers is lost, and so are rows that an
+    /// output has not published yet. What was published stays.
     #[arg(long, value_name = "NODE", requires = "state")]
     pub reset: Vec<String>,
-    /// Go on although the build or the kind of machine is another one, so that models may come out with other bits.
+    /// Let outputs that are reset also remove what they have published, where `if_exists` says `replace`.
+    #[arg(long, requires = "reset")]
+    pub remove_published: bool,
+    /// Resume although the build or the kind of machine is another one, so that models may come out with other bits.
     #[arg(long, requires = "state")]
     pub allow_drift: bool,
     /// Keep state although an input can't be read again, so that a crash loses its rows since the last checkpoint; and let a
-    /// node begin anew although the last checkpoint has decided rows of it that are not visible yet.
+    /// node be reset although the last checkpoint has decided rows of it that are not visible yet, which are lost.
     #[arg(long, requires = "state")]
     pub allow_loss: bool,
 }
@@ -32,27 +37,55 @@ impl StateArguments {
     /// What becomes of what a flow does.
     pub fn effects(&self, plan: &Plan) -> Result<Effects> {
         let Some(location) = &self.state else { return Ok(Effects::Commit) };
-        let options = KeeperOptions {
-            fingerprint: fingerprint(),
-            allow_drift: self.allow_drift,
-            allow_loss: self.allow_loss,
-            resets: self.reset.clone(),
-        };
-        let keeper = Keeper::open_at(plan, location, &options)?;
+        let keeper = Keeper::open_at(plan, location, &self.options())?;
         let is_input = |name: &&String| plan.node(name).is_some_and(|node| node.role() == Role::Input);
         for input in self.reset.iter().filter(is_input) {
             eprintln!(
                 "warning: input `{input}` is read from its first row again; what has learned of its rows, or has written them, \
-                 has them twice, unless it begins anew, too"
+                 has them twice, unless it is reset, too"
             );
         }
         let (flow, number) = (&plan.flow, keeper.number());
         if keeper.is_done() {
             eprintln!("flow `{flow}`: has come to its end before; to run it again, take another state folder");
         } else if number > 1 {
-            eprintln!("flow `{flow}`: goes on from checkpoint {}", number - 1);
+            eprintln!("flow `{flow}`: resumes from checkpoint {}", number - 1);
         }
         Ok(Effects::Keep(keeper))
+    }
+
+    /// All that would keep a flow from being resumed from its state.
+    pub fn problems(&self, plan: &Plan) -> Result<Vec<String>> {
+        let Some(location) = &self.state else { return Ok(Vec::new()) };
+        let mut problems = self.unmet(plan);
+        problems.extend(Keeper::check_at(plan, location, &self.options())?);
+        Ok(problems)
+    }
+
+    /// The nodes that can't run with the state that is kept, or without one.
+    pub fn unmet(&self, plan: &Plan) -> Vec<String> {
+        if self.state.as_deref().and_then(local_folder).is_some() {
+            return Vec::new();
+        }
+        let problem = |node: &PlannedNode| {
+            format!(
+                "{} `{}` acknowledges rows only when they are durable, and so needs a state on this machine: `--state DIR`, \
+                 with a folder",
+                node.role(),
+                node.name
+            )
+        };
+        plan.needing_state().map(problem).collect()
+    }
+
+    fn options(&self) -> KeeperOptions {
+        KeeperOptions {
+            fingerprint: fingerprint(),
+            allow_drift: self.allow_drift,
+            allow_loss: self.allow_loss,
+            resets: self.reset.clone(),
+            remove_published: self.remove_published,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is printed when a flow has ended: tables for people, one line of JSON for programs.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use indicatif::HumanCount;
@@ -28,9 +28,13 @@ pub fn print_unchecked(flow: &Path, diagnostics: &Diagnostics) {
     print_not_run(&name, json!({ "node": null, "message": diagnostics.to_string() }));
 }
 
-/// Prints the JSON line of a flow of which a node can't be built.
-pub fn print_unstarted(flow: &str, error: &FlowError) {
-    print_not_run(flow, json!({ "node": error.node, "message": error.error.to_string() }));
+/// Prints the JSON line of a flow that was not started because one, which it may be itself, can't be.
+pub fn print_unstarted(flow: &str, cause: &str, error: &FlowError) {
+    let error = match flow == cause {
+        true => json!({ "node": error.node, "message": error.error.to_string() }),
+        false => json!({ "node": null, "message": format!("not started, because flow `{cause}` can't be") }),
+    };
+    print_not_run(flow, error);
 }
 
 fn print_not_run(flow: &str, error: Value) {
@@ -49,6 +53,7 @@ fn print_not_run(flow: &str, error: Value) {
 fn to_json(flow: &Ended) -> Value {
     let (status, error) = match &flow.outcome.status {
         Status::Done => ("done", Value::Null),
+        Status::Stopped if flow.outcome.unfinished => ("unfinished", Value::Null),
         Status::Stopped => ("stopped", Value::Null),
         Status::Failed(error) => ("failed", json!({ "node": error.node, "message": error.error.to_string() })),
     };
@@ -61,7 +66,7 @@ fn to_json(flow: &Ended) -> Value {
             None => {}
         }
     }
-    json!({
+    let mut summary = json!({
         "flow": flow.flow,
         "status": status,
         "error": error,
@@ -69,7 +74,31 @@ fn to_json(flow: &Ended) -> Value {
         "nodes": nodes,
         "models": models,
         "evaluations": evaluations,
+    });
+    if flow.stats.is_resumed() {
+        let nodes = flow.stats.nodes.iter().map(|node| (node.name.clone(), this_run_json(node)));
+        summary["this_run"] = Value::Object(nodes.collect());
+    }
+    summary
+}
+
+/// What a resumed flow has counted in this run, of its totals.
+fn this_run_json(node: &NodeStats) -> Value {
+    let before = node.before();
+    let out: Map<String, Value> = ports(node)
+        .map(|(port, rows)| {
+            (port.to_owned(), json!(rows - before.rows_out.get(port).copied().unwrap_or_default().min(rows)))
+        })
+        .collect();
+    json!({
+        "rows_in": of_this_run(&node.rows_in, before.rows_in),
+        "rows_out": out,
+        "rows_failed": of_this_run(&node.rows_failed, before.rows_failed),
     })
+}
+
+fn of_this_run(total: &AtomicU64, before: u64) -> u64 {
+    total.load(Ordering::Relaxed).saturating_sub(before)
 }
 
 fn node_json(node: &NodeStats) -> Value {
@@ -98,9 +127,7 @@ fn print_tables(flow: &Ended) {
     let seconds = flow.outcome.elapsed.as_secs_f64();
     match &flow.outcome.status {
         Status::Done => eprintln!("\nflow `{}`: done in {seconds:.2} s", flow.flow),
-        Status::Stopped => {
-            eprintln!("\nflow `{}`: stopped after {seconds:.2} s; what was read is committed", flow.flow)
-        }
+        Status::Stopped => eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {}", flow.flow, stopped(flow)),
         Status::Failed(error) => {
             let committed = match flow.outcome.committed.join("`, `") {
                 _ if flow.is_durable => given_up(true).to_owned(),
@@ -112,17 +139,29 @@ fn print_tables(flow: &Ended) {
     }
 }
 
+/// What becomes of a flow that was stopped.
+fn stopped(flow: &Ended) -> &'static str {
+    match (flow.outcome.unfinished, flow.is_durable) {
+        (false, _) => "what was read is committed",
+        (true, true) => "it is unfinished, and the same command resumes it from where it is",
+        (true, false) => {
+            "it is unfinished: nothing is committed, and what was there before stays; with `--state`, a run can be resumed"
+        }
+    }
+}
+
+/// A line a node. Those of a resumed flow have totals, and say what is of this run.
 fn node_table(flow: &Ended) -> Table {
-    let mut table = new_table(["node", "type", "rows in", "rows out", "failed"]);
+    let is_resumed = flow.stats.is_resumed();
+    let this_run = is_resumed.then_some("of this run");
+    let header = ["node", "type", "rows in"].into_iter().chain(this_run).chain(["rows out", "failed"]);
+    let mut table = new_table(header);
     for (node, kind) in flow.stats.nodes.iter().zip(&flow.kinds) {
         let count = |rows: u64| Cell::new(HumanCount(rows)).set_alignment(CellAlignment::Right);
-        table.add_row([
-            Cell::new(&node.name),
-            Cell::new(kind),
-            count(node.rows_in.load(Ordering::Relaxed)),
-            Cell::new(rows_out(node)),
-            count(node.rows_failed.load(Ordering::Relaxed)),
-        ]);
+        let this_run = is_resumed.then(|| count(of_this_run(&node.rows_in, node.before().rows_in)));
+        let first = [Cell::new(&node.name), Cell::new(kind), count(node.rows_in.load(Ordering::Relaxed))];
+        let last = [Cell::new(rows_out(node)), count(node.rows_failed.load(Ordering::Relaxed))];
+        table.add_row(first.into_iter().chain(this_run).chain(last));
     }
     table
 }

@@ -43,7 +43,7 @@ impl Workplace {
 
     /// What flows are planned with.
     pub fn plan_options(&self) -> PlanOptions<'_> {
-        PlanOptions { registry: &self.registry, work_folder: self.folder.clone(), prune: true }
+        PlanOptions { registry: &self.registry, work_folder: self.folder.clone(), prune: true, scripted: false }
     }
 }
 

@@ -71,7 +71,7 @@ impl Ordered {
 
     /// Takes in the rows that were kept.
     pub fn load(&mut self, state: &State) -> Result<()> {
-        state.rows("rows", &self.schema)?.into_iter().try_for_each(|rows| self.insert(rows))
+        state.arrived_rows("rows", &self.schema, 0)?.into_iter().try_for_each(|rows| self.insert(rows))
     }
 
     fn together(&mut self, stretches: &[RecordBatch]) -> Result<Option<RecordBatch>> {

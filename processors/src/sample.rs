@@ -196,7 +196,7 @@ impl Reservoir {
 
     fn load(&mut self, state: &State, seed: u64) -> Result<()> {
         self.origin = state.get("origin")?;
-        let (numbers, rows) = (state.get::<Vec<u64>>("numbers")?, state.rows("rows", &self.schema)?);
+        let (numbers, rows) = (state.get::<Vec<u64>>("numbers")?, state.arrived_rows("rows", &self.schema, 0)?);
         let rows: Vec<RecordBatch> =
             rows.iter().flat_map(|rows| (0..rows.num_rows()).map(|row| rows.slice(row, 1))).collect();
         if rows.len() != numbers.len() {

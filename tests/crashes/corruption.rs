@@ -66,7 +66,7 @@ fn damage(cases: u64) {
     }
     let newest = trial.workshop.list("state/flow/manifests").pop().unwrap();
     for case in 0..cases {
-        trial.begin_anew();
+        trial.start_over();
         for folder in ["state", "out", "models"] {
             copy(&kept.join(folder), &trial.workshop.path(folder));
         }

@@ -4,9 +4,8 @@
 //! (`FORMAT` in `daemon/engine/src/checkpoint/manifest.rs`), `MILLSTREAM_GOLDEN=1 cargo test golden` writes that of the new one;
 //! what was there before stays.
 
-use super::copy;
 use super::graphs::BRANCHED;
-use crate::millstream::{Ran, Workshop, project};
+use crate::millstream::{Ran, Workshop, copy, project};
 
 /// Nodes with state of each kind; its output is nowhere, since the parts of files are not in the state.
 const FLOW: &str = r#"

@@ -25,9 +25,9 @@ fn kill(times: usize, seed: u64) {
         if killed >= times {
             return;
         }
-        trial.begin_anew();
+        trial.start_over();
         let whole = time_of(trial);
-        trial.begin_anew();
+        trial.start_over();
         for _ in 0..1 + numbers.below(4) {
             let moment = Duration::from_micros(numbers.below(whole.as_micros() as u64));
             killed += usize::from(kill_after(trial, moment));

@@ -33,7 +33,7 @@ fn run(trial: &Trial, graph: &Graph, case: &Case) {
     let Case { kills, checkpoint, batch_rows, threads } = case;
     let what =
         format!("{}: {kills} kills, {checkpoint} epochs, batches of {batch_rows}, {threads} threads", graph.name);
-    trial.begin_anew();
+    trial.start_over();
     let mut sets = vec![format!("checkpoint.epochs={checkpoint}"), format!("input.a.batch_rows={batch_rows}")];
     if graph.name == "merged" {
         sets.push(format!("input.b.batch_rows={batch_rows}"));

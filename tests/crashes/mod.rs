@@ -12,6 +12,7 @@ mod moved;
 mod owners;
 mod points;
 mod pushed;
+mod resets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::millstream::{Ran, Workshop};
+use crate::millstream::{Ran, Workshop, copy};
 use graphs::Graph;
 
 /// A flow, what it gives when nobody disturbs it, and a folder to disturb it in.
@@ -45,7 +46,7 @@ impl Trial {
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         trial.summary = comparable(&ran.json());
         trial.control = trial.results();
-        trial.begin_anew();
+        trial.start_over();
         trial
     }
 
@@ -60,7 +61,7 @@ impl Trial {
     }
 
     /// Removes everything that was written.
-    pub fn begin_anew(&self) {
+    pub fn start_over(&self) {
         for folder in RESULTS.into_iter().chain(["state"]) {
             let _ = std::fs::remove_dir_all(self.workshop.path(folder));
         }
@@ -130,17 +131,10 @@ fn collect(folder: &Path, name: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).into_iter().flatten().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &to) } else { _ = std::fs::copy(entry.path(), to).unwrap() }
-    }
-}
-
 /// A summary without what differs from run to run.
 fn comparable(summary: &Value) -> Value {
     let mut summary = summary.clone();
     summary["elapsed_s"] = Value::Null;
+    summary.as_object_mut().unwrap().remove("this_run");
     summary
 }

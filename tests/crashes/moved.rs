@@ -1,8 +1,8 @@
 //! Work folders that are copied, state folders that are damaged, and what `checkpoints` says of both.
 
+use super::Trial;
 use super::graphs::{BRANCHED, LINEAR};
-use super::{Trial, copy};
-use crate::millstream::{Ran, Workshop};
+use crate::millstream::{Ran, Workshop, copy};
 
 const VERIFY: [&str; 4] = ["checkpoints", "--state", "state", "--verify"];
 
@@ -28,7 +28,7 @@ fn flip(path: &std::path::Path) {
 fn a_copied_work_folder_goes_on_with_its_own_files() {
     let trial = Trial::new(&BRANCHED);
     for point in ["after-manifest:4", "before-commit:4", "file-published:2", "after-commit:4"] {
-        trial.begin_anew();
+        trial.start_over();
         assert!(trial.run_until(point), "{point}");
         let before = trial.results();
         let copied = trial.copy();
@@ -93,7 +93,7 @@ fn what_to_do_about_a_damaged_checkpoint_is_said() {
         let _ = std::fs::remove_dir_all(workshop.path("state"));
         copy(&kept.workshop.path("state"), &workshop.path("state"));
         flip(&workshop.path("state/flow").join(&file));
-        let told = "put it back from a copy, or begin anew with another state folder";
+        let told = "put it back from a copy, or start from scratch with another state folder";
         let listed = workshop.run(&VERIFY);
         assert!(listed.code == 1 && listed.stderr.contains(told), "{file}: {}", listed.stderr);
         let ran = Ran::from(trial.durable(&[]).output().unwrap());
@@ -111,7 +111,7 @@ fn checkpoints_that_were_removed_are_missed() {
     }
     let ran = Ran::from(trial.durable(&[]).output().unwrap());
     let error = ran.json()["error"]["message"].as_str().unwrap().to_owned();
-    assert!(error.contains("is missing") && error.contains("begin anew with another state folder"), "{error}");
+    assert!(error.contains("is missing") && error.contains("start from scratch with another state folder"), "{error}");
     for arguments in [&VERIFY[..], &VERIFY[..3], &["checkpoints", "--state", "state", "flow"]] {
         let ran = workshop.run(arguments);
         assert_eq!(ran.code, 1);

@@ -23,7 +23,7 @@ fn is_of_recovery(point: &str) -> bool {
 }
 
 fn crash_at(trial: &Trial, graph: &Graph, point: &str, occurrence: usize) -> bool {
-    trial.begin_anew();
+    trial.start_over();
     let named = format!("{point}:{occurrence}");
     let what = format!("{}, {named}", graph.name);
     if is_of_recovery(point) {
@@ -50,7 +50,7 @@ fn every_point_once() {
 fn crashes_in_a_row() {
     let trial = Trial::new(&BRANCHED);
     for second in ["recovery-taken-over", "recovery-before-commit", "recovery-after-commit", "marked-committed"] {
-        trial.begin_anew();
+        trial.start_over();
         assert!(trial.run_until("before-commit:2"));
         assert!(trial.run_until(second), "{second}");
         assert!(trial.run_until("before-manifest"), "{second}");

@@ -198,3 +198,16 @@ fn without_state_nothing_can_be_acknowledged() {
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("--state"), "{}", ran.stderr);
 }
+
+#[test]
+fn without_state_it_is_refused_before_anything_runs_and_check_warns() {
+    let pushed = Pushed::new();
+    let says = "input `pushed` acknowledges rows only when they are durable, and so needs a state on this machine: `--state DIR`";
+    let ran = pushed.workshop.run(&["run", "flow.toml"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.starts_with(&format!("flow.toml: {says}")), "{}", ran.stderr);
+    let checked = pushed.workshop.run(&["check", "flow.toml"]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    assert!(checked.stdout.contains(&format!("flow.toml: warning: {says}")), "{}", checked.stdout);
+    assert!(!pushed.workshop.run(&["check", "flow.toml", "--state", "state"]).stdout.contains("warning"));
+}

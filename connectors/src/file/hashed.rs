@@ -38,7 +38,8 @@ impl Sum {
 }
 
 /// What to do about a file that is needed.
-const ADVICE: &str = "put it back from a copy, or let the node begin anew with `--reset`";
+const ADVICE: &str = "put it back from a copy; without it, only `--reset` of the node helps: an output loses the rows in \
+                      it, and an input is read from its first row, so that rows count twice";
 
 /// A file that a checkpoint has left and that is gone.
 pub fn missing(path: &Path) -> Error {
@@ -48,8 +49,8 @@ pub fn missing(path: &Path) -> Error {
 /// A file that is missing, and that a checkpoint has left in another folder.
 pub fn left_elsewhere(path: &Path, folder: &Path) -> Error {
     Error::new(format!(
-        "`{}` is not there: the last checkpoint left it in `{}`; run the flow in the folder in which it ran before, copy that \
-         folder whole, or let the node begin anew with `--reset`",
+        "`{}` is not there: the last checkpoint left it in `{}`; run the flow in the folder in which it ran before, or copy that \
+         folder whole",
         path.display(),
         folder.display()
     ))

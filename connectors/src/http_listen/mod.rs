@@ -145,6 +145,7 @@ format = "ndjson"
 schema = { id = "utf8", amount = "float64?" }
 "#;
     const FREE_SETTINGS: &'static [&'static str] = &["address", "path", "max_body", "timeout", "max_log", "remember"];
+    const NEEDS_STATE: bool = true;
 }
 
 impl HttpListenInput {
@@ -401,8 +402,8 @@ fn needs_a_folder(home: &Home) -> Error {
 /// Why it can't go on.
 fn is_missing(log: &Path) -> Error {
     Error::new(format!(
-        "the log `{}` is missing, and with it rows that were acknowledged: put it back from a copy, or let the node begin anew \
-         with `--reset`",
+        "the log `{}` is missing, and with it rows that were acknowledged: put it back from a copy; `--reset` of the node goes on \
+         without these rows, which are lost then",
         log.display()
     ))
 }

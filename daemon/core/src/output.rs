@@ -57,6 +57,10 @@ pub trait Output: Send {
         Ok(())
     }
 
+    /// The flow has run before, and the output begins behind its rows, because it is new or was reset. What is at its place may
+    /// be what the flow has published, and has to stay. Called before `open`, in place of `restore`.
+    fn keep_published(&mut self) {}
+
     /// Connects, creates staging files, or goes on with those of the snapshot. Unless `home` is durable, nothing that is staged
     /// has to outlive the run. `run` tells the files of this run from those of others.
     async fn open(&mut self, _home: &Home, _run: &Run) -> Result<()> {

@@ -24,6 +24,8 @@ pub struct PlanContext {
     pub batch_rows: usize,
     /// Inputs: the columns that the flow uses, where it does not use all. Others need not be read.
     pub columns: Option<BTreeSet<String>>,
+    /// Whether inputs give the rows of a test instead of their own: what declares its columns need not be there.
+    pub scripted: bool,
 }
 
 impl PlanContext {

@@ -18,6 +18,8 @@ pub struct Problem {
     pub message: String,
     /// What would be right.
     pub help: Option<String>,
+    /// Whether it only follows from another one, and is said behind all others.
+    pub follows: bool,
 }
 
 /// One step from a table or array to a value in it.
@@ -57,7 +59,12 @@ pub struct TextPlace {
 impl Problem {
     /// Something wrong with the node as a whole.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { at: Vec::new(), within: None, message: message.into(), help: None }
+        Self { at: Vec::new(), within: None, message: message.into(), help: None, follows: false }
+    }
+
+    /// A node that can't be checked, because another one is wrong, of which that is said.
+    pub fn unchecked(cause: &str) -> Self {
+        Self { follows: true, ..Self::new(format!("not checked, because `{cause}` is wrong")) }
     }
 
     /// Puts `step` in front of the place: built from the inside out, or set once with [`Problem::at`].

@@ -56,6 +56,9 @@ pub trait Kind: DeserializeOwned + JsonSchema + 'static {
 
     /// A second edge, named in the flow file by this key, that is read to its end before `from`.
     const SIDE_INPUT: Option<&'static str> = None;
+
+    /// Whether the node keeps rows in a folder of the flow's state, and so does not run without.
+    const NEEDS_STATE: bool = false;
 }
 
 /// Settings of a node of any role.
@@ -81,6 +84,8 @@ pub struct NodeKind {
     pub example: &'static str,
     /// The key of the side input.
     pub side_input: Option<&'static str>,
+    /// Whether it does not run without a state in a local folder.
+    pub needs_state: bool,
     /// The settings on which its state does not depend.
     pub free_settings: &'static [&'static str],
     /// The JSON schema of the settings; descriptions are the doc comments.
@@ -95,6 +100,7 @@ impl NodeKind {
             name: T::NAME,
             example: T::EXAMPLE,
             side_input: T::SIDE_INPUT,
+            needs_state: T::NEEDS_STATE,
             free_settings: T::FREE_SETTINGS,
             schema: schema_for!(T).to_value(),
             parse,

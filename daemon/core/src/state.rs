@@ -1,11 +1,14 @@
 //! What a node remembers beyond a crash: written at a checkpoint, read when its flow is resumed.
 
+mod columns;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
@@ -13,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use twox_hash::XxHash3_64;
 
+use self::columns::{adapt, difference, places};
 use crate::{Epoch, Error, Result, ResultExt};
 
 /// How far a source was read: for each of its partitions, the position of the next row.
@@ -207,35 +211,35 @@ impl State {
     /// Rows that [`Parts::put_rows`] has kept. They must have these columns.
     pub fn rows(&self, name: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
         let doing = || format!("reading `{name}` of the state");
-        let stream = intact(self.bytes(name)?).ok_or_else(|| Error::new(format!("{}: it is damaged", doing())))?;
-        let reader = StreamReader::try_new(stream, None).doing(doing)?;
-        if let Some(difference) = difference(&reader.schema(), schema) {
-            return Err(Error::new(format!(
+        let reader = self.stream(name)?;
+        match difference(&reader.schema(), schema) {
+            Some(difference) => Err(Error::new(format!(
                 "{}: its rows were kept with other columns than those that arrive now: {difference}; bring the columns back, or \
-                 let the node begin anew with `--reset`",
+                 lose these rows with `--reset`",
                 doing()
-            )));
+            ))),
+            None => reader.collect::<Result<_, _>>().doing(doing),
         }
-        reader.collect::<Result<_, _>>().doing(doing)
     }
-}
 
-/// In what the columns of kept rows differ from those of the flow.
-fn difference(kept: &Schema, arriving: &Schema) -> Option<String> {
-    if kept == arriving {
-        return None;
+    /// Rows that [`Parts::put_rows`] has kept as they had arrived, in the columns that arrive now: one that is new is null in
+    /// them, one that nobody asks for any more is left out. The last `own` columns are the node's, and have to be the same.
+    ///
+    /// # Errors
+    /// If there are rows, and a new column can't be null, or another one has changed.
+    pub fn arrived_rows(&self, name: &str, schema: &SchemaRef, own: usize) -> Result<Vec<RecordBatch>> {
+        let doing = || format!("reading `{name}` of the state");
+        let reader = self.stream(name)?;
+        let places = places(&reader.schema(), schema, own);
+        let adapt = |rows: Result<RecordBatch, ArrowError>| adapt(&rows.doing(doing)?, &places, schema).doing(doing);
+        reader.map(adapt).collect()
     }
-    let only_in = |one: &Schema, other: &Schema| {
-        one.fields()
-            .iter()
-            .find(|field| other.column_with_name(field.name()).is_none())
-            .map(|field| field.name().clone())
-    };
-    Some(match (only_in(kept, arriving), only_in(arriving, kept)) {
-        (Some(column), _) => format!("`{column}` is missing"),
-        (None, Some(column)) => format!("`{column}` is new"),
-        (None, None) => "their types or their order have changed".to_owned(),
-    })
+
+    fn stream(&self, name: &str) -> Result<StreamReader<&[u8]>> {
+        let doing = || format!("reading `{name}` of the state");
+        let stream = intact(self.bytes(name)?).ok_or_else(|| Error::new(format!("{}: it is damaged", doing())))?;
+        StreamReader::try_new(stream, None).doing(doing)
+    }
 }
 
 /// How many bytes of checksum stand before rows: Arrow's reader trusts what it reads, and panics where it is damaged.
@@ -274,7 +278,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use arrow::array::{ArrayRef, Int64Array};
-    use arrow::datatypes::{DataType, Field};
+    use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
 
@@ -327,10 +331,42 @@ mod tests {
             let error = state.rows("rows", &schema(now)).expect_err("other columns").to_string();
             let expected = format!(
                 "reading `rows` of the state: its rows were kept with other columns than those that arrive now: {expected}; \
-                 bring the columns back, or let the node begin anew with `--reset`"
+                 bring the columns back, or lose these rows with `--reset`"
             );
             assert_eq!(error, expected);
         }
         assert!(state.rows("rows", &schema(&["a", "b"])).is_ok());
+    }
+
+    #[test]
+    fn rows_that_wait_take_on_the_columns_that_arrive_now() {
+        let kept = |rows: &[i64]| {
+            let [n, own]: [ArrayRef; 2] =
+                [Arc::new(Int64Array::from(rows.to_vec())), Arc::new(Int64Array::from(rows.to_vec()))];
+            let other: ArrayRef = Arc::new(Int64Array::from(vec![0; rows.len()]));
+            let rows = RecordBatch::try_from_iter([("n", n), ("gone", other), ("n", own)]).expect("three columns");
+            let mut parts = Parts::default();
+            parts.put_rows("rows", rows.schema(), vec![rows]);
+            parts.into_state().expect("all can be written")
+        };
+        let schema = |columns: &[(&str, DataType, bool)]| -> SchemaRef {
+            let fields = columns.iter().map(|(name, kind, nullable)| Field::new(*name, kind.clone(), *nullable));
+            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        };
+        let int = DataType::Int64;
+        let now = schema(&[("new", DataType::Utf8, true), ("n", int.clone(), false), ("n", int.clone(), false)]);
+        let rows = kept(&[4, 5]).arrived_rows("rows", &now, 1).expect("a new column may be null");
+        assert_eq!((rows[0].num_rows(), rows[0].column(0).null_count()), (2, 2));
+        assert_eq!(rows[0].column(1), rows[0].column(2));
+        let now = schema(&[("n", int.clone(), false), ("new", int.clone(), false), ("n", int.clone(), false)]);
+        let error = kept(&[4, 5]).arrived_rows("rows", &now, 1).expect_err("it can't be null").to_string();
+        assert!(
+            error.starts_with("reading `rows` of the state: `new` is new, and not known of 2 rows that wait"),
+            "{error}"
+        );
+        assert!(kept(&[]).arrived_rows("rows", &now, 1).is_ok(), "no rows wait");
+        let now = schema(&[("n", DataType::Utf8, false), ("n", int, false)]);
+        let error = kept(&[4, 5]).arrived_rows("rows", &now, 1).expect_err("another type").to_string();
+        assert!(error.contains("`n` was `int64` in the 2 rows that wait, and is `utf8`"), "{error}");
     }
 }

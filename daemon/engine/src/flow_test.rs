@@ -15,7 +15,7 @@ use millstream_core::{
 use tokio::runtime::Handle;
 
 use crate::file::{Diagnostics, FlowFile, FlowTest, Reference, Rows};
-use crate::plan::{InputPort, Plan, PlanOptions, PlannedBody, PlannedNode, PlannedStage};
+use crate::plan::{InputPort, Plan, PlanOptions, PlannedBody, PlannedNode, PlannedStage, Shape};
 use crate::run::{Effects, RunningFlow, Status};
 
 /// How one test went.
@@ -36,7 +36,7 @@ pub async fn run_tests(
     options: &PlanOptions<'_>,
     runtime: &Handle,
 ) -> Result<Vec<TestOutcome>, Diagnostics> {
-    let options = PlanOptions { prune: false, ..options.clone() };
+    let options = PlanOptions { prune: false, scripted: true, ..options.clone() };
     let mut outcomes = Vec::with_capacity(file.tests.len());
     for test in &file.tests {
         let plan = Plan::new(file, &options)?;
@@ -127,7 +127,10 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         ports: Vec::new(),
         stages: vec![PlannedStage { edges: vec![edge], turns: crate::align::Turns::Arrival, gates: Vec::new() }],
         always: Vec::new(),
-        shape: String::new(),
+        shape: Shape::default(),
+        renamed_from: None,
+        hidden: true,
+        needs_state: false,
         on_error: crate::file::OnError::Fail,
         max_failed: None,
         body: PlannedBody::Output { delivery: Delivery::AtLeastOnce, build: Box::new(move || Ok(Box::new(keep))) },

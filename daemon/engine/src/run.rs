@@ -24,16 +24,31 @@ use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage};
 use crate::stats::FlowStats;
 use crate::task::{Borders, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
 
+/// A flow whose nodes are built, and have not begun.
+pub struct PreparedFlow {
+    common: Common,
+    tasks: Vec<Task>,
+    coordinator: Coordinator,
+}
+
 /// A flow whose nodes are at work.
 #[derive(Debug)]
 pub struct RunningFlow {
+    common: Common,
+    tasks: JoinSet<(usize, Result<Finished, Stop>)>,
+    coordinator: JoinHandle<Settled>,
+    started: Instant,
+}
+
+/// What is known of a flow before it begins and while it runs.
+#[derive(Debug)]
+struct Common {
     stats: Arc<FlowStats>,
     fills: Vec<Fill>,
     phase: watch::Sender<Phase>,
-    tasks: JoinSet<(usize, Result<Finished, Stop>)>,
-    coordinator: JoinHandle<Settled>,
     durable: bool,
-    started: Instant,
+    /// Whether it can be run again from the start, to the same end.
+    repeatable: bool,
 }
 
 /// How a flow ended.
@@ -41,6 +56,9 @@ pub struct RunningFlow {
 pub struct Outcome {
     /// Done, stopped or failed.
     pub status: Status,
+    /// Whether it was stopped although its inputs end by themselves, so that a run which is not stopped gives more. Without
+    /// state, nothing of it is committed then.
+    pub unfinished: bool,
     /// The nodes whose effects count: all if the flow ended well, none if a node failed, some if a commit failed.
     pub committed: Vec<String>,
     /// How long it ran.
@@ -52,7 +70,7 @@ pub struct Outcome {
 pub enum Status {
     /// All inputs have ended, and everything is committed.
     Done,
-    /// It was told to stop; what was read until then is committed.
+    /// It was told to stop; what was read until then is committed, unless [`Outcome::unfinished`] says otherwise.
     Stopped,
     /// A node failed, or the flow was told to give up.
     Failed(FlowError),
@@ -80,18 +98,28 @@ impl std::error::Error for FlowError {}
 
 /// Tells a running flow to end.
 #[derive(Clone, Debug)]
-pub struct Stopper(watch::Sender<Phase>);
+pub struct Stopper {
+    phase: watch::Sender<Phase>,
+    /// What becomes of a flow that is stopped.
+    stop: Phase,
+}
 
 impl Stopper {
     /// Ends the inputs, or where the flow keeps state, stops them at a border; what they have read is worked off and
-    /// committed.
-    pub fn drain(&self) {
-        self.0.send_if_modified(|phase| advance(phase, Phase::Draining));
+    /// committed. A flow without state that can be run again from the start is given up: half of a result must not take the
+    /// place of a whole one.
+    pub fn stop(&self) {
+        self.phase.send_if_modified(|phase| advance(phase, self.stop));
+    }
+
+    /// Whether [`Stopper::stop`] commits what has been read.
+    pub fn commits(&self) -> bool {
+        self.stop == Phase::Draining
     }
 
     /// Gives up: nothing counts, and what was staged is removed.
     pub fn give_up(&self) {
-        self.0.send_if_modified(|phase| advance(phase, Phase::Failing));
+        self.phase.send_if_modified(|phase| advance(phase, Phase::Failing));
     }
 }
 
@@ -127,9 +155,12 @@ pub enum Effects {
     Replay(Replay),
 }
 
-impl RunningFlow {
-    /// Builds all nodes, then starts their tasks on `runtime`.
-    pub fn start(plan: Plan, effects: Effects, runtime: &Handle) -> Result<Self, FlowError> {
+impl PreparedFlow {
+    /// Builds all nodes.
+    ///
+    /// # Errors
+    /// If a node can't be built, or the state can't be read from which the flow is resumed.
+    pub fn new(plan: Plan, effects: Effects) -> Result<Self, FlowError> {
         let stats = Arc::new(FlowStats::new(&plan));
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|_| edge(plan.limits)).unzip();
         let fills = senders.iter().map(Sender::fill).collect();
@@ -153,6 +184,7 @@ impl RunningFlow {
                 Run { incarnation: draw_incarnation().map_err(|error| FlowError { node: None, error })?, generation: 0 }
             }
         };
+        let repeatable = plan.is_repeatable();
         let (coordinator, reporter) = Coordinator::new(&plan, keeper, visibility, beginning.epoch, phase.clone());
         let mut setup = Setup {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
@@ -170,14 +202,18 @@ impl RunningFlow {
             phase: phase.clone(),
             stats: stats.clone(),
         };
-        let mut ready = Vec::new();
-        for (place, node) in plan.nodes.into_iter().enumerate() {
-            ready.push(setup.task(place, node)?);
-        }
+        let nodes = plan.nodes.into_iter().enumerate();
+        let tasks = nodes.map(|(place, node)| setup.task(place, node)).collect::<Result<Vec<_>, FlowError>>()?;
+        let common = Common { stats, fills, phase, durable, repeatable };
+        Ok(Self { common, tasks, coordinator: setup.coordinator })
+    }
+
+    /// Starts the tasks of the nodes on `runtime`.
+    pub fn start(self, runtime: &Handle) -> RunningFlow {
         let mut tasks = JoinSet::new();
         // Nodes begin when what the last checkpoint had staged is visible.
         let (begin, begun) = watch::channel(false);
-        for (place, task) in ready.into_iter().enumerate() {
+        for (place, task) in self.tasks.into_iter().enumerate() {
             let mut begun = begun.clone();
             let task = async move {
                 let has_begun = begun.wait_for(|begun| *begun).await.is_ok();
@@ -185,34 +221,53 @@ impl RunningFlow {
             };
             tasks.spawn_on(async move { (place, task.await) }, runtime);
         }
-        let coordinator = runtime.spawn(coordinate(setup.coordinator, begin));
-        Ok(Self { stats, fills, phase, tasks, coordinator, durable, started: Instant::now() })
+        let coordinator = runtime.spawn(coordinate(self.coordinator, begin));
+        RunningFlow { common: self.common, tasks, coordinator, started: Instant::now() }
+    }
+}
+
+impl fmt::Debug for PreparedFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedFlow").field("common", &self.common).finish_non_exhaustive()
+    }
+}
+
+impl RunningFlow {
+    /// Builds all nodes, then starts their tasks on `runtime`.
+    ///
+    /// # Errors
+    /// For the reasons of [`PreparedFlow::new`].
+    pub fn start(plan: Plan, effects: Effects, runtime: &Handle) -> Result<Self, FlowError> {
+        Ok(PreparedFlow::new(plan, effects)?.start(runtime))
     }
 
     /// The counters, which stay readable after the end.
     pub fn stats(&self) -> Arc<FlowStats> {
-        self.stats.clone()
+        self.common.stats.clone()
     }
 
     /// How full the edges are, in the order of the plan.
     pub fn fills(&self) -> Vec<Fill> {
-        self.fills.clone()
+        self.common.fills.clone()
     }
 
     /// Tells the flow to end.
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.phase.clone())
+        let is_given_up = !self.common.durable && self.common.repeatable;
+        let stop = if is_given_up { Phase::Abandoned } else { Phase::Draining };
+        Stopper { phase: self.common.phase.clone(), stop }
     }
 
     /// Waits for the end: of all nodes, then of their commits.
     pub async fn join(mut self) -> Outcome {
+        let common = self.common;
         let mut finished: BTreeMap<usize, Finished> = BTreeMap::new();
         let mut failure: Option<(Option<usize>, Error)> = None;
         while let Some(joined) = self.tasks.join_next().await {
             match joined {
                 Ok((place, Ok(node))) => _ = finished.insert(place, node),
                 Ok((place, Err(Stop::Failed(error)))) => {
-                    self.phase.send_if_modified(|phase| advance(phase, Phase::Failing));
+                    common.phase.send_if_modified(|phase| advance(phase, Phase::Failing));
                     failure.get_or_insert((Some(place), error));
                 }
                 // Of a node beside the one that failed, or of a runtime that is being shut down.
@@ -220,17 +275,26 @@ impl RunningFlow {
             }
         }
         // If all nodes came to their end, the coordinator is about to.
-        if finished.len() < self.stats.nodes.len() {
-            self.phase.send_if_modified(|phase| advance(phase, Phase::Failing));
+        if finished.len() < common.stats.nodes.len() {
+            common.phase.send_if_modified(|phase| advance(phase, Phase::Failing));
         }
-        let settled = (&mut self.coordinator).await.unwrap_or_default();
+        let settled = self.coordinator.await.unwrap_or_default();
         failure = failure.or(settled.failure);
-        if failure.is_none() && settled.last.is_none() {
-            let unfinished = (0..self.stats.nodes.len()).find(|place| !finished.contains_key(place));
+        if failure.is_none() && settled.last.is_none() && !common.is_abandoned() {
+            let unfinished = (0..common.stats.nodes.len()).find(|place| !finished.contains_key(place));
             failure = Some((unfinished, Error::new("interrupted before its end")));
         }
-        let committed = self.part(finished, &settled.committed).await;
-        Outcome { status: self.status(failure, settled.last), committed, elapsed: self.started.elapsed() }
+        let committed = common.part(finished, &settled.committed).await;
+        let status = common.status(failure, settled.last);
+        let unfinished = common.repeatable && matches!(status, Status::Stopped);
+        Outcome { status, unfinished, committed, elapsed: self.started.elapsed() }
+    }
+}
+
+impl Common {
+    /// Whether the flow was stopped, and keeps nothing of what it has read.
+    fn is_abandoned(&self) -> bool {
+        *self.phase.borrow() == Phase::Abandoned
     }
 
     /// Takes leave of all nodes. Where outputs had staged something that was not committed, they undo it. Returns the names
@@ -259,7 +323,7 @@ impl RunningFlow {
                 let node = place.map(|place| self.stats.nodes[place].name.clone());
                 Status::Failed(FlowError { node, error })
             }
-            None if last == Some(Then::Stop) => Status::Stopped,
+            None if last.is_none() || last == Some(Then::Stop) => Status::Stopped,
             // Without state, inputs that are told to stop end as if nothing more had come.
             None if !self.durable && *self.phase.borrow() == Phase::Draining => Status::Stopped,
             None => Status::Done,
@@ -291,6 +355,10 @@ impl Homes {
             Self::Own(keeper) => keeper.home(node),
             Self::Past(homes) => Home::Past(homes.as_ref().map(|homes| homes.join(node))),
         }
+    }
+
+    fn may_remove_published(&self, node: &str) -> bool {
+        matches!(self, Self::Own(keeper) if keeper.may_remove_published(node))
     }
 }
 
@@ -382,6 +450,7 @@ impl Setup {
             durable: self.durable,
             home: self.homes.of(name),
             run: self.run.clone(),
+            may_remove_published: self.homes.may_remove_published(name),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a running flow counts, readable at any time without waiting.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use millstream_core::{Report, Role};
 
@@ -28,6 +28,8 @@ pub struct NodeStats {
     pub rows_out: Vec<(String, AtomicU64)>,
     /// Rows that were refused.
     pub rows_failed: AtomicU64,
+    /// What runs before have counted, from which the flow was resumed.
+    before: OnceLock<Counters>,
     report: Mutex<Option<Report>>,
     report_wanted: AtomicBool,
 }
@@ -41,10 +43,16 @@ impl FlowStats {
             rows_in: AtomicU64::new(0),
             rows_out: node.ports.iter().map(|port| (port.name.clone(), AtomicU64::new(0))).collect(),
             rows_failed: AtomicU64::new(0),
+            before: OnceLock::new(),
             report: Mutex::new(None),
             report_wanted: AtomicBool::new(true),
         });
         Self { nodes: nodes.collect() }
+    }
+
+    /// Whether runs before have counted something.
+    pub fn is_resumed(&self) -> bool {
+        self.nodes.iter().any(|node| node.before() != Counters::default())
     }
 }
 
@@ -71,8 +79,14 @@ impl NodeStats {
         Counters { rows_in: count(&self.rows_in), rows_out, rows_failed: count(&self.rows_failed) }
     }
 
+    /// What runs before have counted.
+    pub fn before(&self) -> Counters {
+        self.before.get().cloned().unwrap_or_default()
+    }
+
     /// Goes on counting from there.
     pub(crate) fn restore(&self, counters: &Counters) {
+        let _ = self.before.set(counters.clone());
         self.rows_in.store(counters.rows_in, Ordering::Relaxed);
         self.rows_failed.store(counters.rows_failed, Ordering::Relaxed);
         for (port, rows) in &self.rows_out {

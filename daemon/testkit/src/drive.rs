@@ -45,6 +45,7 @@ pub fn context() -> PlanContext {
         registry: "models".into(),
         batch_rows: 8192,
         columns: None,
+        scripted: false,
     }
 }
 

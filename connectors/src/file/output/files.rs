@@ -42,6 +42,8 @@ pub struct Files {
     options: WriteOptions,
     schema: SchemaRef,
     if_exists: IfExists,
+    /// Whether what is there was published by the flow, and stays.
+    keeps_published: bool,
     limits: Limits,
     /// What outlives the run.
     progress: Progress,
@@ -91,6 +93,7 @@ impl Files {
             target,
             schema,
             if_exists,
+            keeps_published: false,
             limits,
             progress: Progress::default(),
             claim: None,
@@ -166,10 +169,13 @@ impl Files {
     /// Begins a flow's files, beside or instead of those that are there.
     fn begin(&mut self) -> Result<()> {
         self.progress.number = 1;
-        match self.if_exists {
-            IfExists::Fail => {}
-            IfExists::Replace => self.progress.former = self.target.existing()?,
-            IfExists::Append => self.progress.number += self.target.last_number()?.unwrap_or(0),
+        let existing = self.target.existing()?;
+        let keeps = self.keeps_published;
+        match (self.if_exists, existing.first()) {
+            (_, None) | (IfExists::Fail, _) => {}
+            (IfExists::Replace, _) if !keeps => self.progress.former = existing,
+            (IfExists::Replace, Some(file)) if self.target.folder.is_none() => return Err(is_published(file)),
+            (IfExists::Append | IfExists::Replace, _) => self.progress.number += self.target.last_number()?.unwrap_or(0),
         }
         // Without rows there is an empty file, but nothing in a folder: no news from a dead letter is good news.
         if self.target.folder.is_none() { self.start(Path::new("")) } else { Ok(()) }
@@ -269,6 +275,10 @@ impl Files {
 
 #[async_trait]
 impl Output for Files {
+    fn keep_published(&mut self) {
+        self.keeps_published = true;
+    }
+
     fn restore(&mut self, state: &State) -> Result<()> {
         self.progress = state.get(PROGRESS)?;
         self.base.extend(self.progress.paths_mut());
@@ -281,7 +291,7 @@ impl Output for Files {
             && self.progress.number == 0
             && let Some(file) = self.target.existing()?.first()
         {
-            let advice = "remove it, or set `if_exists` to `replace` or `append`";
+            let advice = "move it away, or set `if_exists` to `append`, or to `replace`, with which its rows are lost";
             return Err(Error::new(format!("`{}` exists; {advice}", file.display())));
         }
         if self.target.folder.is_none() {
@@ -344,4 +354,14 @@ impl Output for Files {
         parts.for_each(|part| _ = remove(part));
         self.claim = None;
     }
+}
+
+/// Why an output can't begin whose file may have rows that the flow has published.
+fn is_published(file: &Path) -> Error {
+    Error::new(format!(
+        "`{}` may have rows that the flow has published, and would lose them: the flow has run before, and this output begins \
+         behind its rows; move the file away, or set `if_exists` to `append`; `--reset NODE --remove-published` lets it be \
+         replaced",
+        file.display()
+    ))
 }

@@ -140,7 +140,7 @@ impl Folder {
     /// Checks that a run does not begin, because of what is there.
     async fn refuses(&self, settings: &str) {
         let error = self.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
-        assert!(error.contains("` exists; remove it"), "{error}");
+        assert!(error.contains("` exists; move it away"), "{error}");
     }
 
     async fn write(&self, settings: &str, rows: &RecordBatch) {

@@ -156,7 +156,23 @@ struct Document<'a> {
     decisions: &'a RawValue,
 }
 
+/// What a node has decided under its former name comes before what it has decided under the one that it has now.
+fn rename_steps<Step>(steps: &mut BTreeMap<String, VecDeque<Step>>, before: &str, now: &str) {
+    if let Some(mut first) = steps.remove(before) {
+        first.extend(steps.remove(now).into_iter().flatten());
+        steps.insert(now.to_owned(), first);
+    }
+}
+
 impl Decisions {
+    /// Gives nodes the names that they have now, by their former ones.
+    pub fn rename_nodes<'a>(&mut self, renames: impl Iterator<Item = (&'a str, &'a str)>) {
+        for (before, now) in renames {
+            rename_steps(&mut self.inputs, before, now);
+            rename_steps(&mut self.orders, before, now);
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.inputs.is_empty() && self.orders.is_empty()

@@ -11,7 +11,7 @@ use crate::plan::{Plan, PlannedNode};
 /// How far each partition of an input has been read.
 type Positions = BTreeMap<String, u64>;
 
-/// What the positions of a model's inputs don't say, since it or they have begun anew.
+/// What the positions of a model's inputs don't say, since it or they have started from scratch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
     /// By input: where it was when the model began. Without it, at the first row.
@@ -63,15 +63,15 @@ pub fn trains(node: &PlannedNode) -> bool {
     node.ports.iter().any(|port| port.name == "model")
 }
 
-/// Notes of every model what it will miss of its inputs, or has had before, when these nodes begin anew.
-pub fn note(manifest: &mut Manifest, plan: &Plan, anew: &BTreeSet<String>) {
+/// Notes of every model what it will miss of its inputs, or has had before, when these nodes start from scratch.
+pub fn note(manifest: &mut Manifest, plan: &Plan, scratch: &BTreeSet<String>) {
     let sources = plan.sources_of_nodes();
     for (node, sources) in plan.nodes.iter().zip(sources).filter(|(node, _)| trains(node)) {
-        let begins = anew.contains(&node.name) || !manifest.nodes.contains_key(&node.name);
+        let begins = scratch.contains(&node.name) || !manifest.nodes.contains_key(&node.name);
         let mut past = manifest.past.remove(&node.name).filter(|_| !begins).unwrap_or_default();
         for input in sources.into_iter().map(|input| &plan.nodes[input].name) {
             let to = manifest.nodes.get(input).map(|entry| entry.positions.clone()).unwrap_or_default();
-            match (begins, anew.contains(input)) {
+            match (begins, scratch.contains(input)) {
                 (true, false) => past.begin_behind(input, to),
                 (false, true) => past.read_again(input, to),
                 (true, true) | (false, false) => {}

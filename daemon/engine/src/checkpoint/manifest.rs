@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::lineage::Past;
 use super::vault::ADVICE;
+use crate::plan::Shape;
 
 /// The format that this build writes, and the only one that it reads. Goes up with every change to manifests, or to the
 /// state of any node, that an older or newer build would misread.
@@ -53,8 +54,9 @@ pub struct Manifest {
 pub struct NodeEntry {
     /// What `type` says in the flow file.
     pub kind: String,
-    /// A hash of what its state depends on: settings and columns.
-    pub shape: String,
+    /// What its state depends on: settings and columns.
+    #[serde(flatten)]
+    pub shape: Shape,
     /// Whether it has begun or ended.
     pub phase: NodePhase,
     /// Inputs: the next position of each partition.
@@ -216,7 +218,7 @@ impl Manifest {
         if let Some(format) = format_of(text).filter(|format| *format != FORMAT) {
             return Err(Error::new(format!(
                 "it has format {format}, and this build reads format {FORMAT}; run the flow with the build that wrote it, \
-                 or begin anew with another state folder"
+                 or start it from scratch with another state folder, which reads all rows again"
             )));
         }
         let document: Document<'_> = serde_json::from_str(text).map_err(|error| damaged(&error))?;
@@ -250,7 +252,7 @@ mod tests {
     fn manifest() -> Manifest {
         let entry = NodeEntry {
             kind: "train".into(),
-            shape: "abc".into(),
+            shape: Shape { hash: "abc".into(), ..Shape::default() },
             positions: [("a.csv".to_owned(), u64::MAX)].into(),
             state: [("model".to_owned(), Piece::inline(b"\0\xff"))].into(),
             ..NodeEntry::default()
@@ -317,7 +319,9 @@ mod tests {
         let whole = (".*", phase, positions, option::of(any_clock()), option::of(any_fan_in()), pieces(), pieces());
         whole.prop_map(|(kind, phase, positions, clock, fan_in, state, staged)| {
             let counters = Counters { rows_in: positions.len() as u64, rows_out: positions.clone(), rows_failed: 1 };
-            NodeEntry { shape: kind.clone(), kind, phase, positions, clock, fan_in, counters, state, staged }
+            let shape =
+                Shape { hash: kind.clone(), settings: [(kind.clone(), "1".into())].into(), columns: BTreeMap::new() };
+            NodeEntry { shape, kind, phase, positions, clock, fan_in, counters, state, staged }
         })
     }
 

@@ -12,6 +12,7 @@
 
 mod coordinator;
 mod decisions;
+mod fit;
 mod lineage;
 mod manifest;
 mod owner;
@@ -21,6 +22,7 @@ mod vault;
 
 pub use coordinator::{Coordinator, Covered, Reporter, Settled, Visibility, Watcher};
 pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
+pub use fit::rename_nodes;
 pub use lineage::{Past, Stretch};
 pub use manifest::{ClockState, Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey};
 pub use owner::draw_incarnation;

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{SecondsFormat, Utc};
-use millstream_core::{Border, Epoch, Error, Home, Result, Role, Run, Snapshot, State, Then};
+use millstream_core::{Border, Epoch, Error, Home, Result, ResultExt, Role, Run, Snapshot, State, Then};
 use millstream_store::{LocalStore, Store, crash};
 
 use super::coordinator::Watcher;
 use super::decisions::Decisions;
+use super::fit;
 use super::lineage::{self, Past};
 use super::manifest::{Manifest, NodeEntry};
 use super::owner::{self, Lock, draw_incarnation};
@@ -26,8 +27,27 @@ pub struct KeeperOptions {
     pub allow_drift: bool,
     /// Whether to keep state although an input can't be read again.
     pub allow_loss: bool,
-    /// Nodes that begin anew.
+    /// Nodes that start from scratch.
     pub resets: Vec<String>,
+    /// Whether outputs among these may remove what they have published.
+    pub remove_published: bool,
+}
+
+/// The newest checkpoint of a flow.
+pub struct Found {
+    /// What it has.
+    pub manifest: Manifest,
+    /// The checksum of that as it is written.
+    pub checksum: String,
+    /// Whether everything that it had staged is visible.
+    pub is_visible: bool,
+}
+
+impl Found {
+    /// Whether there is nothing left to do.
+    pub fn is_done(&self) -> bool {
+        self.is_visible && has_ended(&self.manifest)
+    }
 }
 
 /// Keeps the state of a flow.
@@ -38,6 +58,8 @@ pub struct Keeper {
     homes: Option<PathBuf>,
     interval: Interval,
     keep: usize,
+    /// The outputs that may remove what they have published.
+    removers: Vec<String>,
     _lock: Option<Arc<Lock>>,
     last: Arc<Mutex<Last>>,
 }
@@ -121,6 +143,7 @@ impl Keeper {
         let lock = Lock::take(&own, &plan.flow)?;
         let vault = Vault::new(Arc::new(LocalStore::new(folder)), &plan.flow, folder.display().to_string());
         let keeper = Self::open(plan, vault, options)?;
+        rename_homes(&homes, plan)?;
         Ok(Self { homes: Some(homes), _lock: Some(Arc::new(lock)), ..keeper })
     }
 
@@ -131,17 +154,36 @@ impl Keeper {
     /// is gone or has changed.
     pub fn open(plan: &Plan, vault: Vault, options: &KeeperOptions) -> Result<Self> {
         crash::point("recovery-begins");
-        let unreplayable = plan.unreplayable_inputs();
-        if let (Some(input), false) = (unreplayable.first(), options.allow_loss) {
-            return Err(Error::new(format!(
-                "input `{input}` can't be read again from where it was, so that a crash would lose rows; `--allow-loss` keeps \
-                 state nevertheless"
-            )));
+        let unreplayable = fit::unreplayable(plan, options);
+        if !unreplayable.is_empty() {
+            return Err(fit::refusal(&unreplayable));
         }
         let last = Mutex::new(take_over(&vault, plan, options)?);
         crash::point("recovery-taken-over");
         let (interval, keep) = (plan.checkpoints, plan.keep_checkpoints);
-        Ok(Self { vault, homes: None, interval, keep, _lock: None, last: Arc::new(last) })
+        let removers = if options.remove_published { options.resets.clone() } else { Vec::new() };
+        Ok(Self { vault, homes: None, interval, keep, removers, _lock: None, last: Arc::new(last) })
+    }
+
+    /// All that [`Keeper::open_at`] would refuse, without touching anything.
+    ///
+    /// # Errors
+    /// If the last checkpoint can't be read.
+    pub fn check_at(plan: &Plan, location: &str, options: &KeeperOptions) -> Result<Vec<String>> {
+        let store = millstream_store::open(location, Path::new(""))?;
+        Self::check(plan, &Vault::new(store.into(), &plan.flow, location), options)
+    }
+
+    /// All that [`Keeper::open`] would refuse, without touching anything.
+    ///
+    /// # Errors
+    /// If the last checkpoint can't be read.
+    pub fn check(plan: &Plan, vault: &Vault, options: &KeeperOptions) -> Result<Vec<String>> {
+        let mut problems = fit::unreplayable(plan, options);
+        if let Some(found) = look(vault, plan)? {
+            problems.extend(fit::problems(&found, plan, options));
+        }
+        Ok(problems)
     }
 
     /// Whether there is nothing left to do.
@@ -193,6 +235,11 @@ impl Keeper {
     /// Where a node keeps what outlives the run: in a folder, if the state is local.
     pub fn home(&self, node: &str) -> Home {
         self.homes.as_ref().map_or(Home::Elsewhere, |homes| Home::Folder(homes.join(node)))
+    }
+
+    /// Whether an output may remove what it has published.
+    pub fn may_remove_published(&self, node: &str) -> bool {
+        self.removers.iter().any(|remover| remover == node)
     }
 
     /// Where the flow goes on.
@@ -290,29 +337,41 @@ pub fn homes(folder: &Path, flow: &str) -> PathBuf {
     folder.join(flow).join("nodes")
 }
 
+/// Gives the folders of nodes the names that the nodes have now.
+fn rename_homes(homes: &Path, plan: &Plan) -> Result<()> {
+    for (before, now) in plan.renames() {
+        let (before, now) = (homes.join(before), homes.join(now));
+        if before.exists() && !now.exists() {
+            std::fs::rename(&before, &now).doing(|| format!("moving `{}` to `{}`", before.display(), now.display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Becomes the owner: creates the next manifest before anything else is touched.
 fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last> {
     loop {
-        let mut before = vault.latest()?;
-        let mut anew = anew(plan, options);
-        if let Some((manifest, checksum)) = &mut before {
-            let is_visible = vault.committed()? >= Some(manifest.number);
-            check_resets(manifest, plan, options, is_visible)?;
-            if is_visible && has_ended(manifest) {
-                check_nothing_more_comes(plan)?;
-                return Ok(Last { manifest: manifest.clone(), checksum: checksum.clone(), is_visible });
+        let before = look(vault, plan)?;
+        let mut scratch = fit::from_scratch(plan, options);
+        if let Some(found) = &before {
+            let problems = fit::problems(found, plan, options);
+            if !problems.is_empty() {
+                return Err(fit::refusal(&problems));
             }
-            if is_visible {
-                forget_visible(manifest, plan);
+            if found.is_done() {
+                return Ok(Last {
+                    manifest: found.manifest.clone(),
+                    checksum: found.checksum.clone(),
+                    is_visible: true,
+                });
             }
-            if has_ended(manifest) {
+            if has_ended(&found.manifest) {
                 // All that is left to do is to make visible what was decided.
-                anew.clear();
+                scratch.clear();
             }
-            check_fingerprint(manifest, options)?;
-            check_nodes(manifest, plan, &anew)?;
         }
-        let manifest = own(plan, before, &anew, options)?;
+        let before = before.map(|found| (found.manifest, found.checksum));
+        let manifest = own(plan, before, &scratch, options)?;
         if let Some(checksum) = vault.put(&manifest)? {
             return Ok(Last { manifest, checksum, is_visible: false });
         }
@@ -320,25 +379,20 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
     }
 }
 
-/// The nodes that begin anew. What can't be read again does so in every run.
-fn anew(plan: &Plan, options: &KeeperOptions) -> BTreeSet<String> {
-    options.resets.iter().cloned().chain(plan.unreplayable_inputs()).collect()
+/// The newest checkpoint, in which nodes have the names that they have now.
+fn look(vault: &Vault, plan: &Plan) -> Result<Option<Found>> {
+    let Some((mut manifest, checksum)) = vault.latest()? else { return Ok(None) };
+    let is_visible = vault.committed()? >= Some(manifest.number);
+    fit::rename_nodes(&mut manifest, plan);
+    if is_visible && !has_ended(&manifest) {
+        forget_visible(&mut manifest, plan);
+    }
+    Ok(Some(Found { manifest, checksum, is_visible }))
 }
 
 /// Whether all inputs had come to their end.
-fn has_ended(manifest: &Manifest) -> bool {
+pub fn has_ended(manifest: &Manifest) -> bool {
     manifest.then == name(Then::End)
-}
-
-/// A flow that has ended takes no more rows, and whoever sends them must not believe so.
-fn check_nothing_more_comes(plan: &Plan) -> Result<()> {
-    match plan.unreplayable_inputs().first() {
-        Some(input) => Err(Error::new(format!(
-            "the flow has come to its end before, and rows that come to input `{input}` now would not count; to run it \
-             again, take another state folder"
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// All that was staged is visible, and files that had a part in it may be in use for what follows. Models are published once
@@ -349,22 +403,22 @@ fn forget_visible(manifest: &mut Manifest, plan: &Plan) {
     others.for_each(|(_, node)| node.staged.clear());
 }
 
-/// The manifest that makes this process the owner.
+/// The manifest that makes this process the owner. The nodes in `scratch` start from scratch.
 fn own(
     plan: &Plan,
     before: Option<(Manifest, String)>,
-    anew: &BTreeSet<String>,
+    scratch: &BTreeSet<String>,
     options: &KeeperOptions,
 ) -> Result<Manifest> {
     let (parent, mut manifest) = match before {
         Some((manifest, checksum)) => (Some(checksum), manifest),
         None => (None, begin(plan)?),
     };
-    lineage::note(&mut manifest, plan, anew);
-    manifest.nodes.retain(|node, _| !anew.contains(node));
+    lineage::note(&mut manifest, plan, scratch);
+    manifest.nodes.retain(|node, _| !scratch.contains(node));
     for fan_in in manifest.nodes.values_mut().filter_map(|node| node.fan_in.as_mut()) {
-        // What begins anew has not ended, either.
-        fan_in.edges.retain(|edge| !edge.from.split('.').next().is_some_and(|node| anew.contains(node)));
+        // What starts from scratch has not ended, either.
+        fan_in.edges.retain(|edge| !edge.from.split('.').next().is_some_and(|node| scratch.contains(node)));
     }
     if manifest.then == name(Then::Stop) {
         manifest.then = name(Then::Continue).to_owned();
@@ -406,77 +460,12 @@ fn taken_over(vault: &Vault) -> Error {
     Error::new(format!("{owner} has taken this flow over; nothing more of this run counts"))
 }
 
-fn check_fingerprint(manifest: &Manifest, options: &KeeperOptions) -> Result<()> {
-    if options.allow_drift || manifest.fingerprint == options.fingerprint {
-        return Ok(());
-    }
-    let differs = |(name, now): &(&String, &String)| manifest.fingerprint.get(*name) != Some(now);
-    let differing = options.fingerprint.iter().filter(differs).map(|(name, now)| {
-        let before = manifest.fingerprint.get(name).map_or("unknown", String::as_str);
-        format!("{name} was `{before}` and is `{now}`")
-    });
-    let differing: Vec<_> = differing.collect();
-    Err(Error::new(format!(
-        "checkpoint {} was written by another build or kind of machine ({}), so that models may come out with other bits \
-         than in a run without interruption; `--allow-drift` goes on nevertheless",
-        manifest.number,
-        differing.join(", ")
-    )))
-}
-
-/// Refuses to leave state behind unless told so.
-fn check_nodes(manifest: &Manifest, plan: &Plan, anew: &BTreeSet<String>) -> Result<()> {
-    let is_kept = |node: &String, entry: &NodeEntry| !anew.contains(node) && has_something(entry);
-    for (node, entry) in manifest.nodes.iter().filter(|(node, entry)| is_kept(node, entry)) {
-        let Some(planned) = plan.node(node) else {
-            return Err(Error::new(format!(
-                "node `{node}` has state in the last checkpoint, and is no longer part of the flow; put it back, or let it \
-                 go with `--reset {node}`"
-            )));
-        };
-        if entry.kind != planned.kind || entry.shape != planned.shape {
-            return Err(Error::new(format!(
-                "node `{node}` has other settings or columns than when its state was kept; change them back, or let it \
-                 begin anew with `--reset {node}`"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn has_something(entry: &NodeEntry) -> bool {
-    !(entry.state.is_empty() && entry.staged.is_empty() && entry.positions.is_empty())
-}
-
-/// Refuses to let nodes begin anew that aren't there, or where rows would be lost or none would come.
-fn check_resets(manifest: &Manifest, plan: &Plan, options: &KeeperOptions, is_visible: bool) -> Result<()> {
-    for node in &options.resets {
-        let entry = manifest.nodes.get(node);
-        if plan.node(node).is_none() && entry.is_none() {
-            return Err(Error::new(format!("`--reset {node}`: there is no node of that name")));
-        }
-        if !is_visible && !options.allow_loss && entry.is_some_and(|entry| !entry.staged.is_empty()) {
-            return Err(Error::new(format!(
-                "`--reset {node}`: the last checkpoint has decided rows or versions that it has not made visible yet; run the \
-                 flow as it was once more, or lose them with `--allow-loss`"
-            )));
-        }
-    }
-    match options.resets.first() {
-        Some(node) if has_ended(manifest) => Err(Error::new(format!(
-            "`--reset {node}`: the flow has come to its end, so that no more rows would come; to run it from the start, \
-             remove its state"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// The word for it in manifests.
-fn name(then: Then) -> &'static str {
+pub fn name(then: Then) -> &'static str {
     match then {
         Then::Continue => "continue",
         Then::Stop => "stop",

@@ -15,6 +15,8 @@ pub struct Diagnostic {
     pub message: String,
     /// What would be right.
     pub help: Option<String>,
+    /// Whether it only follows from another one.
+    pub follows: bool,
 }
 
 /// A stretch of one line of a flow file.
@@ -30,8 +32,8 @@ pub struct Place {
     pub source_line: String,
 }
 
-/// All that is wrong with a flow, in the order of the file, then of the command line. Displayed one below the other,
-/// without a line break at the end.
+/// All that is wrong with a flow, in the order of the file, then of the command line, then what only follows from it.
+/// Displayed one below the other, without a line break at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
@@ -61,7 +63,8 @@ impl Extend<Diagnostic> for Diagnostics {
             }
         }
         self.0.sort_by_key(|diagnostic| {
-            diagnostic.place.as_ref().map_or((usize::MAX, 0), |place| (place.line, place.column))
+            let place = diagnostic.place.as_ref().map_or((usize::MAX, 0), |place| (place.line, place.column));
+            (diagnostic.follows, place)
         });
     }
 }
@@ -112,7 +115,7 @@ impl std::error::Error for Diagnostics {}
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, place, message, help } = self;
+        let Self { path, place, message, help, .. } = self;
         match (place, help) {
             (Some(place), _) => {
                 writeln!(f, "{path}:{}:{}: {message}", place.line, place.column)?;
@@ -163,6 +166,7 @@ mod tests {
             place: Some(place),
             message: "processor `score`: there is no column `amuont`".to_owned(),
             help: Some("did you mean `amount`?".to_owned()),
+            follows: false,
         }
     }
 
@@ -193,12 +197,10 @@ flows/fraud.toml:14:13: processor `score`: there is no column `amuont`
     #[test]
     fn diagnostics_are_in_the_order_of_the_file_and_said_once() {
         let nowhere = Diagnostic { place: None, help: None, ..diagnostic("", 1, 1, 1) };
-        let all: Diagnostics =
-            [nowhere.clone(), diagnostic("b", 10, 1, 1), diagnostic("a", 2, 1, 1), diagnostic("a", 2, 1, 1)]
-                .into_iter()
-                .collect();
+        let follows = Diagnostic { follows: true, ..diagnostic("c", 1, 1, 1) };
+        let two = || diagnostic("a", 2, 1, 1);
+        let all: Diagnostics = [nowhere, follows, diagnostic("b", 10, 1, 1), two(), two()].into_iter().collect();
         let lines: Vec<_> = all.iter().map(|one| one.place.as_ref().map(|place| place.line)).collect();
-        assert_eq!(lines, [Some(2), Some(10), None]);
-        assert!(all.to_string().ends_with("\nflows/fraud.toml: processor `score`: there is no column `amuont`"));
+        assert_eq!(lines, [Some(2), Some(10), None, Some(1)]);
     }
 }

@@ -19,10 +19,11 @@ impl Document {
         let message = format!("{}{}", self.subject(&problem.at), problem.message);
         let located = self.root.locate(&problem.at);
         if matches!(located, Located::Value(value) if std::ptr::eq(value, &self.root)) {
-            return Diagnostic { path: self.source.path().to_owned(), place: None, message, help: problem.help };
+            let (path, Problem { help, follows, .. }) = (self.source.path().to_owned(), problem);
+            return Diagnostic { path, place: None, message, help, follows };
         }
         let span = self.span_within(&located, &problem).unwrap_or_else(|| located.span());
-        self.source.diagnostic(&span, message, problem.help)
+        Diagnostic { follows: problem.follows, ..self.source.diagnostic(&span, message, problem.help) }
     }
 
     /// The bytes of the place inside a text.

@@ -131,7 +131,7 @@ const CHECKPOINT: &str = "checkpoint";
 pub(crate) fn read_text(path: &Path) -> Result<String, Diagnostics> {
     std::fs::read_to_string(path).map_err(|error| {
         let message = format!("the flow file can't be read: {error}");
-        Diagnostic { path: path.display().to_string(), place: None, message, help: None }.into()
+        Diagnostic { path: path.display().to_string(), place: None, message, help: None, follows: false }.into()
     })
 }
 

@@ -312,6 +312,15 @@ fn names_and_references_are_checked() {
         &["3:12: A-b: `A-b` is no name for a node; names begin with a \
          small letter, and go on with small letters, digits and `_`"],
     );
+    let renamed = |name: &str| format!("{}\nrenamed_from = \"{name}\"", sql("\"a\""));
+    assert_said_about(
+        "processor.p",
+        &renamed("z"),
+        &[
+            "7:16: \"z\": processor `p`: `z` is still a node of this flow, and keeps its state; name a node that was renamed, and \
+           is gone",
+        ],
+    );
     assert_said_about(
         "processors.x",
         &sql("\"a\""),

@@ -2,6 +2,7 @@
 
 use millstream_core::{Problem, Problems, Role, Step};
 
+use super::node::RENAMED_FROM;
 use super::value::{Entry, Value};
 
 /// The names of flows and nodes, as a regular expression.
@@ -36,6 +37,26 @@ pub fn check_names(nodes: &[(Role, &Entry)]) -> Problems {
             let message = format!("`{name}` is also the name of an {other}").replace(" an p", " a p");
             problems.push(Problem::new(message).help("each node has a name of its own").at(place));
         }
+    }
+    problems.extend(check_former_names(nodes));
+    problems
+}
+
+/// What is wrong with what nodes were called before: a state goes to one node, and stays with one that still has its name.
+fn check_former_names(nodes: &[(Role, &Entry)]) -> Problems {
+    let former = |entry: &Entry| Some(entry.value.get(RENAMED_FROM)?.as_str()?.to_owned());
+    let mut problems = Problems::new();
+    for (index, (role, entry)) in nodes.iter().enumerate() {
+        let Some(name) = former(entry) else { continue };
+        let is_there = nodes.iter().any(|(_, other)| other.key == name);
+        let taken = nodes[..index].iter().find(|(_, other)| former(other).as_deref() == Some(name.as_str()));
+        let message = match (is_there, taken) {
+            (true, _) => format!("`{name}` is still a node of this flow, and keeps its state"),
+            (false, Some((_, other))) => format!("`{}` was called `{name}` already", other.key),
+            (false, None) => continue,
+        };
+        let at = [role.name(), entry.key.as_str(), RENAMED_FROM];
+        problems.push(Problem::new(message).help("name a node that was renamed, and is gone").at(at));
     }
     problems
 }

@@ -61,6 +61,8 @@ pub struct InputCommon {
     pub max_failed: Option<Share>,
     /// The event time of the rows, which windows and joins of streams need.
     pub event_time: Option<EventTimeSettings>,
+    /// What the node was called before: with `--state`, it keeps the state that was kept under that name.
+    pub renamed_from: Option<String>,
 }
 
 /// Which column has the time at which a row's event happened, and how far rows may be out of order.
@@ -101,6 +103,8 @@ pub struct ProcessorCommon {
     pub on_error: Option<OnError>,
     /// The share of refused rows above which the flow fails. Default: what the flow says.
     pub max_failed: Option<Share>,
+    /// What the node was called before: with `--state`, it keeps the state that was kept under that name.
+    pub renamed_from: Option<String>,
 }
 
 /// What every output takes.
@@ -109,6 +113,8 @@ pub struct OutputCommon {
     /// Where the rows come from; at least one.
     #[serde(skip)]
     pub from: Vec<Reference>,
+    /// What the node was called before: with `--state`, it keeps the state that was kept under that name.
+    pub renamed_from: Option<String>,
 }
 
 impl Node {
@@ -118,6 +124,15 @@ impl Node {
             Body::Input { .. } => Role::Input,
             Body::Processor { .. } => Role::Processor,
             Body::Output { .. } => Role::Output,
+        }
+    }
+
+    /// What it was called before.
+    pub fn renamed_from(&self) -> Option<&str> {
+        match &self.body {
+            Body::Input { common, .. } => common.renamed_from.as_deref(),
+            Body::Processor { common, .. } => common.renamed_from.as_deref(),
+            Body::Output { common, .. } => common.renamed_from.as_deref(),
         }
     }
 
@@ -157,7 +172,9 @@ pub fn build(kind: &NodeKind, entry: &Entry) -> Result<Node, Problem> {
             Body::Processor { common, settings }
         }
         Parsed::Output(settings) => {
-            Body::Output { common: OutputCommon { from: references(&entry.value, FROM) }, settings }
+            let mut common: OutputCommon = parse_settings(common)?;
+            common.from = references(&entry.value, FROM);
+            Body::Output { common, settings }
         }
     };
     Ok(Node { name: entry.key.clone(), kind: kind.name, body, table: own })
@@ -166,12 +183,15 @@ pub fn build(kind: &NodeKind, entry: &Entry) -> Result<Node, Problem> {
 /// The key by which a node names the nodes that it reads from.
 pub const FROM: &str = "from";
 
+/// The key by which a node says what it was called before.
+pub const RENAMED_FROM: &str = "renamed_from";
+
 /// The engine's part of a node's table, and the node's.
 fn split(kind: &NodeKind, table: &Value) -> (Json, Json) {
     let engine: &[&str] = match kind.role {
-        Role::Input => &["type", "batch_rows", "on_error", "max_failed", "event_time"],
-        Role::Processor => &["type", FROM, "on_error", "max_failed"],
-        Role::Output => &["type", FROM],
+        Role::Input => &["type", "batch_rows", "on_error", "max_failed", "event_time", RENAMED_FROM],
+        Role::Processor => &["type", FROM, "on_error", "max_failed", RENAMED_FROM],
+        Role::Output => &["type", FROM, RENAMED_FROM],
     };
     let is_engine = |key: &str| engine.contains(&key) || kind.side_input == Some(key);
     let (common, own): (Map<_, _>, Map<_, _>) = table.to_json_table().into_iter().partition(|(key, _)| is_engine(key));

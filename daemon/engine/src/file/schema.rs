@@ -202,7 +202,7 @@ mod tests {
         let schema = node_schema(join);
         let properties: Vec<_> =
             schema["properties"].as_object().expect("a struct").keys().map(String::as_str).collect();
-        assert_eq!(properties, ["type", "from", "with", "on_error", "max_failed", "on"]);
+        assert_eq!(properties, ["type", "from", "with", "on_error", "max_failed", "renamed_from", "on"]);
         assert_eq!(schema["required"], json!(["type", "from", "with", "on"]));
         assert_eq!(schema["properties"]["type"]["const"], "join");
         assert_references_lead_somewhere(&schema);

@@ -49,7 +49,7 @@ impl Source {
         let part = self.part(span.start);
         let in_file = part.start == 0;
         let place = in_file.then(|| place(&part.text, span));
-        Diagnostic { path: part.name.clone(), place, message, help }
+        Diagnostic { path: part.name.clone(), place, message, help, follows: false }
     }
 
     fn part(&self, offset: usize) -> &Part {

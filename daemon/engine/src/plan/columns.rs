@@ -120,8 +120,7 @@ fn upstream_problem(wired: &Wired<'_>, states: &BTreeMap<&str, State>) -> Option
         Some(State::Unchecked) => Some(Upstream::Unchecked),
         // Nodes whose settings are wrong don't get here at all.
         Some(State::Wrong) | None => {
-            let problem = Problem::new(format!("not checked, because `{}` is wrong", reference.node));
-            Some(Upstream::Wrong(problem.at(reference.at.clone())))
+            Some(Upstream::Wrong(Problem::unchecked(&reference.node).at(reference.at.clone())))
         }
     })
 }
@@ -274,6 +273,7 @@ pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanCo
         registry: file.flow.registry.clone(),
         batch_rows: 8192,
         columns: None,
+        scripted: options.scripted,
     }
 }
 

@@ -6,7 +6,7 @@
 use millstream_core::{FAILED, OutputSettings, Parsed, Problem, Registry, Role, Stream, failed_schema};
 
 use super::columns::context;
-use super::{InputPort, Plan, PlanOptions, PlannedBody, PlannedNode};
+use super::{InputPort, Plan, PlanOptions, PlannedBody, PlannedNode, Shape};
 use crate::file::{Diagnostics, FlowFile, OnError};
 
 impl Plan {
@@ -38,7 +38,10 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
         ports: Vec::new(),
         stages: Vec::new(),
         always: Vec::new(),
-        shape: String::new(),
+        shape: Shape::default(),
+        renamed_from: None,
+        hidden: true,
+        needs_state: false,
         on_error: OnError::Fail,
         max_failed: None,
         body: PlannedBody::Output { delivery: planned.delivery, build: planned.build },

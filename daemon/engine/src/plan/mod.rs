@@ -21,6 +21,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{Batch, Canonical, Delivery, EventTime, Input, Output, Processor, Registry, Result, Role, Share};
 
+pub use shape::Shape;
 pub use stages::PlannedStage;
 
 use crate::checkpoint::Interval;
@@ -36,6 +37,8 @@ pub struct PlanOptions<'a> {
     pub work_folder: PathBuf,
     /// Whether inputs leave out the columns that the flow doesn't use.
     pub prune: bool,
+    /// Whether inputs give the rows of a test instead of their own.
+    pub scripted: bool,
 }
 
 /// A flow that was checked and can be built.
@@ -82,8 +85,14 @@ pub struct PlannedNode {
     pub on_error: OnError,
     /// The share of refused rows above which the node fails the flow.
     pub max_failed: Option<Share>,
-    /// A hash of what its state depends on: its settings and the columns that it looks at.
-    pub shape: String,
+    /// What its state depends on: its settings and the columns that it looks at.
+    pub shape: Shape,
+    /// What the node was called when the state was kept that it is to have.
+    pub renamed_from: Option<String>,
+    /// Whether it does not run without a state in a local folder.
+    pub needs_state: bool,
+    /// Whether the engine has added it, so that it is not in the flow file.
+    pub hidden: bool,
     /// How to make it.
     pub body: PlannedBody,
 }
@@ -222,6 +231,22 @@ impl Plan {
         self.nodes.iter().find(|node| node.name == name)
     }
 
+    /// The nodes that do not run without a state in a local folder.
+    pub fn needing_state(&self) -> impl Iterator<Item = &PlannedNode> {
+        self.nodes.iter().filter(|node| node.needs_state)
+    }
+
+    /// The node that has or had that name.
+    pub fn node_once_called(&self, name: &str) -> Option<&PlannedNode> {
+        let renamed = || self.nodes.iter().find(|node| node.renamed_from.as_deref() == Some(name));
+        self.node(name).or_else(renamed)
+    }
+
+    /// The nodes that have got another name: their former names, and those that they have now.
+    pub fn renames(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.nodes.iter().filter_map(|node| Some((node.renamed_from.as_deref()?, node.name.as_str())))
+    }
+
     /// The names of the inputs that can't be read again from where they were.
     pub fn unreplayable_inputs(&self) -> Vec<String> {
         let is_one = |node: &&PlannedNode| matches!(node.body, PlannedBody::Input { replayable: false, .. });
@@ -248,9 +273,12 @@ impl Plan {
 
     /// Whether two runs on the same data give the same, bit for bit: nothing depends on time.
     pub fn is_strict(&self) -> bool {
-        self.is_finite()
-            && self.unreplayable_inputs().is_empty()
-            && !self.nodes.iter().flat_map(|node| &node.stages).any(PlannedStage::is_by_arrival)
+        self.is_repeatable() && !self.nodes.iter().flat_map(|node| &node.stages).any(PlannedStage::is_by_arrival)
+    }
+
+    /// Whether it can be run again from the start, to the same end: all inputs end by themselves, and can be read again.
+    pub fn is_repeatable(&self) -> bool {
+        self.is_finite() && self.unreplayable_inputs().is_empty()
     }
 
     /// Whether all inputs end by themselves.

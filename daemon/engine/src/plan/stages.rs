@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use millstream_core::{FAILED, MAIN, Order, Problem};
 
 use super::columns::{Draft, NodePlan};
-use super::shape::shape;
+use super::shape::Shape;
 use super::wiring::{Wired, Wiring};
 use super::{Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode};
 use crate::align::Turns;
@@ -110,9 +110,12 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
         NodePlan::Output(plan) => PlannedBody::Output { delivery: plan.delivery, build: plan.build },
     };
     let kind = options.registry.find(wired.node.role(), wired.node.kind);
-    let shape = kind.map(|kind| shape(kind, &wired.node.table, &draft.inputs, &draft.uses)).unwrap_or_default();
+    let shape = kind.map(|kind| Shape::new(kind, &wired.node.table, &draft.inputs, &draft.uses)).unwrap_or_default();
     PlannedNode {
         name: wired.node.name.clone(),
+        hidden: false,
+        needs_state: kind.is_some_and(|kind| kind.needs_state),
+        renamed_from: wired.node.renamed_from().map(str::to_owned),
         kind: wired.node.kind,
         shape,
         inputs: draft.inputs,

@@ -103,7 +103,7 @@ fn followed_model(node: &Node) -> Option<&str> {
 fn untrained(model: &str, file: &FlowFile, trained: &HashMap<&str, &Node>) -> Problem {
     if let Some(broken) = file.broken.first() {
         // It may be the one that trains the model.
-        return Problem::new(format!("not checked, because `{broken}` is wrong")).at(["model"]);
+        return Problem::unchecked(broken).at(["model"]);
     }
     let mut models: Vec<_> = trained.keys().copied().collect();
     models.sort_unstable();

@@ -112,7 +112,7 @@ impl<'a> Cutter<'a> {
 
     /// Nothing more comes.
     pub async fn end(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
-        if *phase.borrow() == Phase::Failing {
+        if *phase.borrow() >= Phase::Failing {
             return Err(Stop::Closed);
         }
         self.end_now().await

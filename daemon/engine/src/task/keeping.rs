@@ -29,6 +29,8 @@ pub struct Keeping {
     pub home: Home,
     /// Which run this is.
     pub run: Run,
+    /// Whether it was said that it may remove what it has published.
+    pub may_remove_published: bool,
 }
 
 impl Keeping {

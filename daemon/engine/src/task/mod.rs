@@ -56,6 +56,8 @@ pub enum Phase {
     Stopped,
     /// A node failed; nothing more counts.
     Failing,
+    /// It was told to stop before its end, and keeps no state to be resumed from: nothing counts.
+    Abandoned,
 }
 
 /// Waits until the flow has come to a phase.

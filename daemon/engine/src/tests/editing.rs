@@ -33,7 +33,7 @@ impl Edited {
         let keeper = flow.open(text, &[]).unwrap();
         let running = RunningFlow::start(flow.plan(text), Effects::Keep(keeper), &Handle::current()).unwrap();
         let stopper = running.stopper();
-        crash::then(name, 60, move || stopper.drain());
+        crash::then(name, 60, move || stopper.stop());
         let status = running.join().await.status;
         assert!(matches!(status, Status::Stopped), "{status:?}");
         flow
@@ -82,8 +82,50 @@ async fn other_settings_of_a_node_with_state_are_refused_by_name() {
     let after = BEFORE.replace("rows = 7", "rows = 8");
     let error = flow.open(&after, &[]).unwrap_err();
     assert!(error.starts_with("node `b` has other settings or columns than when its state was kept"), "{error}");
+    assert!(
+        error.contains(": the setting `rows` is another one; change that back, or lose what it remembers"),
+        "{error}"
+    );
     assert!(error.ends_with("`--reset b`"), "{error}");
     flow.finish(&after, &["b"]).await;
+}
+
+#[tokio::test]
+async fn all_nodes_that_do_not_fit_are_named_at_once_and_before_anything_runs() {
+    let text = format!("{BEFORE}\n    processor.e = {{ type = \"batched\", from = \"a\", rows = 3 }}");
+    let text = format!("{text}\n    output.f = {{ type = \"file\", from = \"e\", path = \"NAME/f\" }}");
+    let flow = Edited::new("edited_many", &text).await;
+    let after =
+        text.replace("rows = 7", "rows = 8").replace("rows = 3", "rows = 4").replace("\"NAME/d\"", "\"NAME/g\"");
+    let keys = flow.store.keys.lock().unwrap().clone();
+    let vault = Vault::new(flow.store.clone(), flow.name, "memory");
+    let problems = Keeper::check(&flow.plan(&after), &vault, &KeeperOptions::default()).unwrap();
+    let named: Vec<_> = problems.iter().filter_map(|problem| problem.split('`').nth(1)).collect();
+    assert_eq!(named, ["b", "d", "e"], "{problems:?}");
+    assert!(problems[1].contains("the setting `path` is another one"), "{problems:?}");
+    let refused = flow.open(&after, &[]).unwrap_err();
+    assert!(problems.iter().all(|problem| refused.contains(problem)), "{refused}");
+    assert!(*flow.store.keys.lock().unwrap() == keys, "nothing was written");
+}
+
+#[tokio::test]
+async fn a_renamed_node_keeps_its_state() {
+    let flow = Edited::new("edited_name", BEFORE).await;
+    let read = flow.numbers("d").len();
+    let after = BEFORE
+        .replace("from = \"a\"", "from = \"z\"")
+        .replace("from = \"b\"", "from = \"y\"")
+        .replace("input.a = {", "input.z = { renamed_from = \"a\",")
+        .replace("processor.b = {", "processor.y = { renamed_from = \"b\",");
+    let error = flow.open(&after.replace("renamed_from = \"b\",", ""), &[]).unwrap_err();
+    assert!(error.contains("say `renamed_from = \"b\"` at the node that it has become"), "{error}");
+    flow.crash(&after, 20).await;
+    flow.finish(&after, &[]).await;
+    assert!(read > 0 && read < 200);
+    assert_eq!(flow.numbers("d"), (1..=200).collect::<Vec<_>>());
+    let undisturbed = Edited::new("edited_same_name", BEFORE).await;
+    undisturbed.finish(BEFORE, &[]).await;
+    assert_eq!(flow.numbers("c"), undisturbed.numbers("c"));
 }
 
 #[tokio::test]

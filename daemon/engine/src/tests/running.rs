@@ -20,7 +20,7 @@ pub fn try_plan(text: &str) -> Result<Plan, Diagnostics> {
     let registry = registry();
     let load = LoadOptions { registry, sets: &[], environment: &|_| None };
     let file = FlowFile::read(Path::new("test.toml"), text, load)?;
-    Plan::new(&file, &PlanOptions { registry, work_folder: ".".into(), prune: true })
+    Plan::new(&file, &PlanOptions { registry, work_folder: ".".into(), prune: true, scripted: false })
 }
 
 async fn run(text: &str) -> Outcome {
@@ -251,13 +251,33 @@ async fn a_stopped_flow_works_off_what_it_has_read() {
         while stats.nodes[0].rows_in.load(Ordering::Relaxed) < 100 {
             tokio::task::yield_now().await;
         }
-        stopper.drain();
+        stopper.stop();
     };
     let (outcome, ()) = tokio::join!(running.join(), stop);
     assert!(matches!(outcome.status, Status::Stopped));
     let (rows, end) = memory("stopped");
     assert_eq!(rows.len() as u64, stats.nodes[0].rows_in.load(Ordering::Relaxed));
     assert_eq!(end, "committed");
+}
+
+#[tokio::test]
+async fn a_stopped_flow_that_can_be_run_again_commits_nothing() {
+    let text = r#"
+        input.a = { type = "count", rows = 1000000000, batch_rows = 10 }
+        output.c = { type = "file", from = "a", path = "abandoned" }
+    "#;
+    let running = RunningFlow::start(plan(text), Effects::Commit, &Handle::current()).unwrap();
+    let (stats, stopper) = (running.stats(), running.stopper());
+    assert!(!stopper.commits());
+    let stop = async {
+        while stats.nodes[1].rows_in.load(Ordering::Relaxed) < 100 {
+            tokio::task::yield_now().await;
+        }
+        stopper.stop();
+    };
+    let (outcome, ()) = tokio::join!(running.join(), stop);
+    assert!(matches!(outcome.status, Status::Stopped) && outcome.unfinished, "{outcome:?}");
+    assert_eq!((memory("abandoned").1, outcome.committed.len()), ("aborted", 0));
 }
 
 #[tokio::test]
@@ -278,7 +298,7 @@ async fn a_live_input_without_rows_ends_its_epochs_with_the_others() {
         while stats.nodes[output].rows_in.load(Ordering::Relaxed) < 100 {
             tokio::task::yield_now().await;
         }
-        stopper.drain();
+        stopper.stop();
     };
     let both = async { tokio::join!(running.join(), stop) };
     let (outcome, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("rows go on past borders");
@@ -304,7 +324,7 @@ async fn a_slow_output_slows_its_input() {
             let waiting = read.load(Ordering::Relaxed) - written.load(Ordering::Relaxed);
             assert!(waiting <= 100 + 2 * 10, "{waiting} rows wait: 100 on the edge and a batch in each node");
         }
-        stopper.drain();
+        stopper.stop();
     };
     tokio::join!(running.join(), watch);
     assert_eq!(memory("slow").1, "aborted", "without effects nothing is committed");
@@ -344,7 +364,7 @@ async fn tests_of_a_flow_file_run_without_effects() {
     let registry = registry();
     let load = LoadOptions { registry, sets: &[], environment: &|_| None };
     let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let options = PlanOptions { registry, work_folder: ".".into(), prune: true };
+    let options = PlanOptions { registry, work_folder: ".".into(), prune: true, scripted: false };
     let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
     assert_eq!(outcomes[0].failures, [] as [&str; 0]);
     assert_eq!(outcomes[1].failures, ["`b`: row 0: `n` is 5, expected 4"]);

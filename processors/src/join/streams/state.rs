@@ -35,7 +35,7 @@ impl Streams {
         self.watermark = state.get("watermark")?;
         self.origin = state.get("origin")?;
         for (port, name) in SIDES.into_iter().enumerate() {
-            let rows = state.rows(name, &self.kept_schema(port))?;
+            let rows = state.arrived_rows(name, &self.kept_schema(port), self.types.len() + 2)?;
             rows.iter().try_for_each(|rows| self.take_in(port, rows))?;
         }
         Ok(())
@@ -44,7 +44,7 @@ impl Streams {
     /// The columns that come out, those of the key, the event time, and whether the row has met another one.
     fn kept_schema(&self, port: usize) -> SchemaRef {
         let (left, right) = self.schema.fields().split_at(self.sides[0].taken.len());
-        let taken = [left, right][port].iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let taken = [left, right][port].iter().map(|field| field.as_ref().clone());
         let keys = self.types.iter().map(|data_type| Field::new("key", data_type.clone(), true));
         let time = Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, None), false);
         let matched = Field::new("matched", DataType::Boolean, false);

@@ -145,9 +145,9 @@ impl<'t> Simulation<'t> {
 
     fn prepare(&mut self, disturbance: Disturbance, step: u64, stopper: Stopper) {
         match disturbance {
-            Disturbance::Stop => crash::then(&self.name, step, move || stopper.drain()),
+            Disturbance::Stop => crash::then(&self.name, step, move || stopper.stop()),
             Disturbance::StopAndCrash => {
-                crash::then(&self.name, step, move || stopper.drain());
+                crash::then(&self.name, step, move || stopper.stop());
                 crash::after(&self.name, step + 1 + self.numbers.below(20));
             }
             Disturbance::GiveUp => crash::then(&self.name, step, move || stopper.give_up()),

@@ -48,7 +48,7 @@ impl Held {
         if !state.has(ROWS) {
             return Ok(held);
         }
-        let rows = state.rows(ROWS, schema)?;
+        let rows = state.arrived_rows(ROWS, schema, 0)?;
         let origins: Vec<Origin> = state.get(ORIGINS)?;
         if rows.len() != origins.len() {
             let (rows, origins) = (rows.len(), origins.len());

@@ -38,7 +38,7 @@ impl Registered {
             return Err(Error::new(format!(
                 "the flow was stopped when `{now}` was version {version}, and can't go on with it: version {number}, \
                  which it is now, has another label, or version {version} learned from columns that these rows don't \
-                 have; write `{reference}`, or start this node anew"
+                 have; write `{reference}`, or let this node forget its version with `--reset`, which loses no row"
             )));
         }
         self.version = version;

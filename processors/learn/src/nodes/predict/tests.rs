@@ -290,7 +290,7 @@ fn a_resumed_flow_goes_on_with_the_version_that_it_had() {
     publish(&Model::new(signature));
     let error = build().restore(&state).unwrap_err().to_string();
     let expected = "the flow was stopped when `m@latest` was version 1, and can't go on with it: version 3, which it is \
-        now, has another label, or version 1 learned from columns that these rows don't have; write `m/1`, or start this \
-        node anew";
+        now, has another label, or version 1 learned from columns that these rows don't have; write `m/1`, or let this \
+        node forget its version with `--reset`, which loses no row";
     assert_eq!(error, expected);
 }
