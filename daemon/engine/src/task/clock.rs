@@ -17,6 +17,8 @@ use crate::plan::PlannedTime;
 pub struct Clock {
     time: PlannedTime,
     partitions: Vec<Partition>,
+    /// Since when a partition is waited for where there is none; `None` when that has taken too long.
+    empty: Option<Instant>,
     /// What was said last.
     said: Option<Watermark>,
     /// Whether other inputs have to come as far as the watermark, instead of as far as the latest row.
@@ -43,7 +45,8 @@ struct Partition {
 impl Clock {
     pub fn new(time: PlannedTime) -> Self {
         let (is_predicted, come, next) = (false, EventTime::MIN, EventTime::MIN);
-        Self { time, partitions: Vec::new(), said: None, is_predicted, come, next }
+        let empty = Some(Instant::now());
+        Self { time, partitions: Vec::new(), empty, said: None, is_predicted, come, next }
     }
 
     /// The clock of an input whose rows are predicted by what is learned from others, if that is so.
@@ -121,7 +124,7 @@ impl Clock {
     /// How far it has come for the inputs that wait for it; `None` if nobody should wait, since nothing has come for a while.
     pub fn come(&mut self) -> Option<EventTime> {
         let mut active = self.partitions.iter().filter(|known| !known.idle).peekable();
-        if active.peek().is_none() && !self.partitions.is_empty() {
+        if active.peek().is_none() && !self.is_awaited() {
             return None;
         }
         // Partitions that have fallen idle no longer hold it back.
@@ -144,7 +147,10 @@ impl Clock {
     /// Takes in that a partition is there, or gone.
     pub fn change(&mut self, change: PartitionChange) {
         match change {
-            PartitionChange::Gone(name) => self.partitions.retain(|known| known.name != name),
+            PartitionChange::Gone(name) => {
+                self.partitions.retain(|known| known.name != name);
+                self.empty = Some(Instant::now());
+            }
             PartitionChange::Added { partition: name, .. }
                 if self.partitions.iter().all(|known| known.name != name) =>
             {
@@ -164,7 +170,7 @@ impl Clock {
         let now = match active {
             Some(None) => return None,
             Some(Some(latest)) => Watermark::At(latest.saturating_sub(self.time.lateness).max(self.next)),
-            None if self.partitions.is_empty() => return None,
+            None if self.is_awaited() => return None,
             None => Watermark::Idle,
         };
         let moved = match (self.said, now) {
@@ -177,7 +183,14 @@ impl Clock {
     /// When a partition will have been without rows for too long.
     pub fn idle_at(&self) -> Option<Instant> {
         let idle = self.time.idle?;
-        self.partitions.iter().filter(|known| !known.idle).map(|known| known.seen + idle).min()
+        let seen = self.partitions.iter().filter(|known| !known.idle).map(|known| known.seen);
+        let empty = self.empty.filter(|_| self.partitions.is_empty());
+        seen.chain(empty).min().map(|seen| seen + idle)
+    }
+
+    /// Whether there is no partition yet, but one is waited for.
+    fn is_awaited(&self) -> bool {
+        self.partitions.is_empty() && self.empty.is_some()
     }
 
     /// The partitions that have been without rows for too long, and are still waited for.
@@ -191,6 +204,7 @@ impl Clock {
     pub fn fall_idle(&mut self, partitions: &[String]) {
         let is_one = |known: &&mut Partition| partitions.iter().any(|name| **name == *known.name);
         self.partitions.iter_mut().filter(is_one).for_each(|known| known.idle = true);
+        self.empty = self.empty.filter(|_| !self.partitions.is_empty());
     }
 }
 
@@ -333,6 +347,16 @@ mod tests {
         tokio::time::sleep_until(clock.idle_at().expect("d")).await;
         clock.fall_idle(&clock.silent());
         assert_eq!(clock.advance(), at(35), "nothing came of `d`");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_input_without_partitions_holds_nobody_back_either() {
+        let mut clock = clock(true, Some(Duration::from_secs(60)));
+        assert_eq!((clock.advance(), clock.come()), (None, Some(EventTime::MIN)));
+        tokio::time::sleep_until(clock.idle_at().expect("the first partition")).await;
+        clock.fall_idle(&clock.silent());
+        assert_eq!((clock.advance(), clock.come(), clock.idle_at()), (Some(Watermark::Idle), None, None));
+        assert_eq!(pass(&mut clock, "a", &[30]), at(25));
     }
 
     #[tokio::test(start_paused = true)]

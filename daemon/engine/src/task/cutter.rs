@@ -211,9 +211,13 @@ impl<'a> Cutter<'a> {
             let first = clock.advance_of(&rest.origin.partition, &rest.rows).at(1);
             clock.come_to(first);
         }
-        let first = positions(&rest, failed)[0];
-        let head = Batch::new(rest.rows.slice(0, 0), Origin { end: first, ..rest.origin.clone() });
-        self.send_with_failed(head, failed).await?;
+        let (start, first) = (rest.origin.start, positions(&rest, failed)[0]);
+        // Also of a partition of which nothing has been sent, it has to be known where it is gone on with.
+        self.positions.entry(rest.origin.partition.clone()).or_insert(start);
+        if first > start {
+            let head = Batch::new(rest.rows.slice(0, 0), Origin { end: first, ..rest.origin.clone() });
+            self.send_with_failed(head, failed).await?;
+        }
         self.end_epoch(input).await?;
         Ok(Batch { origin: Origin { start: first, ..rest.origin }, ..rest })
     }
