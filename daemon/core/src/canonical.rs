@@ -42,7 +42,16 @@ impl Canonical {
         Ok(Self { schema: Arc::new(Schema::new_with_metadata(fields, from.metadata().clone())), casts })
     }
 
-    /// The canonical schema.
+    /// How to bring batches of `from` to other columns of the same names, which take the values of these. None if they are the
+    /// same.
+    pub fn between(from: &Schema, to: SchemaRef) -> Option<Self> {
+        let fields = from.fields().iter().zip(to.fields()).enumerate();
+        let casts =
+            fields.filter(|(_, (from, to))| from.data_type() != to.data_type()).map(|(index, _)| index).collect();
+        (from.fields() != to.fields()).then_some(Self { schema: to, casts })
+    }
+
+    /// The schema to which batches are brought.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }

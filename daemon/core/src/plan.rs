@@ -76,6 +76,8 @@ pub struct PortPlan {
     pub event_time: PortTime,
     /// Whether it is all right if nobody reads it.
     pub is_side: bool,
+    /// Whether rows leave by it only when all inputs have ended.
+    pub only_at_the_end: bool,
 }
 
 /// Which column of a port has the event time.
@@ -98,12 +100,17 @@ impl PortPlan {
 
     /// A named port.
     pub fn new(name: impl Into<String>, schema: SchemaRef) -> Self {
-        Self { name: name.into(), schema, event_time: PortTime::default(), is_side: false }
+        Self { name: name.into(), schema, event_time: PortTime::default(), is_side: false, only_at_the_end: false }
     }
 
     /// A port for rows that few flows want: nobody is warned if nothing reads it.
     pub fn side(name: impl Into<String>, schema: SchemaRef) -> Self {
         Self { is_side: true, ..Self::new(name, schema) }
+    }
+
+    /// The same, if rows leave by it only when all inputs have ended.
+    pub fn only_at_the_end(self, only_at_the_end: bool) -> Self {
+        Self { only_at_the_end, ..self }
     }
 
     /// The same with another event time than that of the node's input.

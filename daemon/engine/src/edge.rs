@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use millstream_core::{Message, batch_bytes};
+use millstream_core::{Batch, Canonical, Message, Result, batch_bytes};
 use tokio::sync::Notify;
 
 /// How much may wait on an edge. A batch over the limits passes alone.
@@ -25,6 +25,7 @@ pub struct Sender {
     channel: async_channel::Sender<Parcel>,
     waiting: Arc<Waiting>,
     limits: Limits,
+    columns: Option<Canonical>,
 }
 
 /// The downstream end of an edge.
@@ -55,10 +56,26 @@ pub fn edge(limits: Limits) -> (Sender, Receiver) {
     // The channel itself has no bound: the limits in rows and bytes are enforced before a message enters it.
     let (sender, receiver) = async_channel::unbounded();
     let waiting = Arc::new(Waiting::default());
-    (Sender { channel: sender, waiting: waiting.clone(), limits }, Receiver { channel: receiver, waiting })
+    (
+        Sender { channel: sender, waiting: waiting.clone(), limits, columns: None },
+        Receiver { channel: receiver, waiting },
+    )
 }
 
 impl Sender {
+    /// The same, where the reader unites several streams: batches are to be brought to the columns of all.
+    pub fn uniting(self, columns: Option<Canonical>) -> Self {
+        Self { columns, ..self }
+    }
+
+    /// A batch in the columns that the reader sees.
+    pub fn united(&self, batch: &Batch) -> Result<Batch> {
+        match &self.columns {
+            Some(columns) => Ok(batch.with_rows(columns.apply(batch.rows.clone())?)),
+            None => Ok(batch.clone()),
+        }
+    }
+
     /// Waits until the message fits, then sends it.
     pub async fn send(&self, message: Message) -> Result<(), Closed> {
         let (rows, bytes) = match &message {

@@ -9,7 +9,7 @@ use crate::align::Turns;
 use crate::checkpoint::Interval;
 use crate::file::OnError;
 use crate::graph::is_shown;
-use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage, PlannedTime};
+use crate::plan::{Plan, PlannedBody, PlannedMember, PlannedNode, PlannedStage, PlannedTime, PlannedTimeGroup};
 
 /// A page about a plan.
 pub fn explain(plan: &Plan) -> String {
@@ -24,6 +24,9 @@ pub fn explain(plan: &Plan) -> String {
     }
     let _ = writeln!(text, "\norder\n  {}", order(plan));
     let _ = writeln!(text, "  an epoch ends after {} rows of an input", plan.epoch_rows);
+    for group in &plan.time_groups {
+        let _ = writeln!(text, "  {}", together(plan, group));
+    }
     let keep = plan.keep_checkpoints;
     let _ = writeln!(text, "\ncheckpoints\n  with `--state`, {}; the last {keep} are kept", checkpoints(plan));
     let limits = plan.limits;
@@ -130,6 +133,25 @@ fn order(plan: &Plan) -> String {
         "logged: {}; with `--state` it is written down what came when, and `millstream replay` goes through it again",
         live.chain(mixed).collect::<Vec<_>>().join(", ")
     )
+}
+
+/// How inputs advance together in event time.
+fn together(plan: &Plan, group: &PlannedTimeGroup) -> String {
+    let name = |member: &PlannedMember| format!("`{}`", plan.nodes[member.input].name);
+    let names = |members: &mut dyn Iterator<Item = &PlannedMember>| members.map(name).collect::<Vec<_>>().join(", ");
+    if group.is_strict {
+        let all = names(&mut group.members.iter());
+        return format!(
+            "{all} advance together in event time: an epoch ends in all of them at the event time at which the first has so \
+             many rows; so no row is predicted by what became known later"
+        );
+    }
+    let waiting = group.members.iter().filter(|member| !member.waits_for.is_empty());
+    let waiting = waiting.map(|member| {
+        let others = names(&mut member.waits_for.iter().map(|other| &group.members[*other]));
+        format!("rows of {} wait until {others} has come as far in event time, or is idle", name(member))
+    });
+    format!("{}; so no row is predicted by what became known later", waiting.collect::<Vec<_>>().join("; "))
 }
 
 /// How often checkpoints are taken.

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod run;
 pub mod stats;
 mod task;
+mod time_group;
 
 #[cfg(test)]
 mod tests;

@@ -20,9 +20,10 @@ use crate::checkpoint::{
 };
 use crate::edge::{Fill, Receiver, Sender, edge};
 use crate::gate::Gate;
-use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage};
+use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage, PlannedTimeGroup};
 use crate::stats::FlowStats;
 use crate::task::{Borders, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
+use crate::time_group::{self, Member};
 
 /// A flow whose nodes are built, and have not begun.
 pub struct PreparedFlow {
@@ -162,7 +163,14 @@ impl PreparedFlow {
     /// If a node can't be built, or the state can't be read from which the flow is resumed.
     pub fn new(plan: Plan, effects: Effects) -> Result<Self, FlowError> {
         let stats = Arc::new(FlowStats::new(&plan));
-        let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|_| edge(plan.limits)).unzip();
+        let (senders, receivers): (Vec<_>, Vec<_>) = plan
+            .edges
+            .iter()
+            .map(|planned| {
+                let (sender, receiver) = edge(plan.limits);
+                (sender.uniting(plan.union(planned)), receiver)
+            })
+            .unzip();
         let fills = senders.iter().map(Sender::fill).collect();
         let phase = watch::Sender::new(Phase::Running);
         let (visibility, keeper, beginning, homes) = match effects {
@@ -191,6 +199,7 @@ impl PreparedFlow {
             senders: senders.into_iter().map(Some).collect(),
             receivers: receivers.into_iter().map(Some).collect(),
             edges: plan.edges.iter().map(|edge| (plan.port_name(edge.from), edge.to)).collect(),
+            members: members(&plan.time_groups, matches!(homes, Homes::Past(_))),
             epoch_rows: plan.epoch_rows,
             epoch_interval: plan.epoch_interval,
             coordinator,
@@ -371,6 +380,8 @@ struct Setup {
     receivers: Vec<Option<Receiver>>,
     /// The name of the port that each edge leads from, and the node and input port that it leads to.
     edges: Vec<(String, (usize, usize))>,
+    /// The inputs that advance together with others in event time, and whether their borders depend on no time.
+    members: BTreeMap<usize, (Member, bool)>,
     epoch_rows: usize,
     epoch_interval: Duration,
     coordinator: Coordinator,
@@ -406,12 +417,15 @@ impl Setup {
         Ok(match node.body {
             PlannedBody::Input { build, finite, replayable, event_time, .. } => {
                 let input = build()?;
-                let (gate, clock) = (self.gates[place].clone(), event_time.map(Clock::new));
+                let (gate, (member, is_strict)) = (self.gates[place].clone(), self.members.remove(&place).unzip());
+                let is_predicted = member.as_ref().is_some_and(Member::is_predicted);
+                let clock = event_time.map(|time| Clock::new(time).predicted(is_predicted));
                 let interval = (!(finite && replayable)).then_some(self.epoch_interval);
+                let are_noted = interval.is_some() || is_strict == Some(false);
                 let is_scripted = matches!(keeping.steps, Steps::Input(_));
                 // Its borders are in the script.
                 let rows = if is_scripted { usize::MAX } else { self.epoch_rows };
-                let borders = Borders { rows, interval: interval.filter(|_| !is_scripted) };
+                let borders = Borders { rows, interval: interval.filter(|_| !is_scripted), member, are_noted };
                 async move {
                     match run_input(input, ports, gate, borders, clock, keeping, phase).await {
                         Ok(()) | Err(Stop::AtBorder) => Ok(Finished::Input),
@@ -468,6 +482,15 @@ impl Setup {
         let take = |edge: &usize| Some((self.edges[*edge].1.1, self.receivers[*edge].take()?));
         Inputs::new(own.iter().filter_map(take).collect(), stages, always)
     }
+}
+
+/// The members of all groups. When a run is gone through again, its script says how inputs have advanced where that
+/// depended on time.
+fn members(groups: &[PlannedTimeGroup], is_replay: bool) -> BTreeMap<usize, (Member, bool)> {
+    let groups = groups.iter().filter(|group| group.is_strict || !is_replay);
+    let members =
+        |group| time_group::members(group).into_iter().map(|(input, member)| (input, (member, group.is_strict)));
+    groups.flat_map(members).collect()
 }
 
 /// Turns a panic into an error of the node.

@@ -98,6 +98,9 @@ pub struct ClockState {
     pub partitions: Vec<(String, Option<EventTime>, usize, bool)>,
     /// The watermark that was sent last.
     pub said: Option<Watermark>,
+    /// How far it has come for the inputs that wait for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub come: Option<EventTime>,
 }
 
 /// What a node knows of its edges.
@@ -302,7 +305,7 @@ mod tests {
         let partition = (".*", any::<Option<EventTime>>(), any::<usize>(), any::<bool>());
         let said = prop_oneof![Just(Watermark::Idle), any::<EventTime>().prop_map(Watermark::At)];
         let clock = (proptest::collection::vec(partition, 0..3), option::of(said));
-        clock.prop_map(|(partitions, said)| ClockState { partitions, said })
+        clock.prop_map(|(partitions, said)| ClockState { partitions, said, come: None })
     }
 
     fn any_fan_in() -> impl Strategy<Value = FanIn> {

@@ -44,7 +44,8 @@ pub struct FlowSettings {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EpochSettings {
-    /// So many rows of an input make an epoch.
+    /// So many rows of an input make an epoch. Where inputs that end advance together in event time, so many rows of the first
+    /// that has them.
     #[serde(default = "default_rows")]
     #[schemars(range(min = 1))]
     pub rows: usize,

@@ -164,27 +164,39 @@ pub fn find_port<'d>(draft: &'d Draft, reference: &Reference) -> Result<&'d Outp
     .at(at))
 }
 
-/// The columns of several streams together: same names and types in order; nullable if it is in any.
+/// The columns of several streams together: same names and types in order; nullable if it is in any, also within lists and
+/// structs. Edges bring what they carry to these columns, so that the nodes behind see only them.
 fn union(port: &WiredPort, schemas: &[SchemaRef]) -> Result<SchemaRef, Problem> {
     let first = &schemas[0];
-    let mut nullable: Vec<bool> = first.fields().iter().map(|field| field.is_nullable()).collect();
+    let mut fields: Vec<Field> = first.fields().iter().map(|field| field.as_ref().clone()).collect();
     for (schema, reference) in schemas.iter().zip(&port.reads).skip(1) {
-        let fields = first.fields();
         if let Some(difference) = difference(first, schema) {
             return Err(Problem::new(format!("`{reference}` can't be united with `{}`: {difference}", port.reads[0]))
                 .help("streams in one `from` need the same columns and types in the same order; an `sql` node can bring them there")
                 .at(reference.at.clone()));
         }
-        for (index, field) in schema.fields().iter().enumerate().take(fields.len()) {
-            nullable[index] |= field.is_nullable();
+        for (field, other) in fields.iter_mut().zip(schema.fields()) {
+            *field = united(field, other).unwrap_or_else(|| field.clone());
         }
     }
-    if schemas.len() == 1 {
-        return Ok(first.clone());
+    match schemas.len() {
+        1 => Ok(first.clone()),
+        _ => Ok(Arc::new(Schema::new_with_metadata(fields, first.metadata().clone()))),
     }
-    let fields = first.fields().iter().zip(nullable);
-    let fields: Vec<Field> = fields.map(|(field, nullable)| field.as_ref().clone().with_nullable(nullable)).collect();
-    Ok(Arc::new(Schema::new_with_metadata(fields, first.metadata().clone())))
+}
+
+/// A column that takes the values of both, if they are of one type.
+fn united(one: &Field, other: &Field) -> Option<Field> {
+    let data_type = match (one.data_type(), other.data_type()) {
+        (DataType::List(one), DataType::List(other)) => DataType::List(Arc::new(united(one, other)?)),
+        (DataType::Struct(one), DataType::Struct(other)) if one.len() == other.len() => {
+            let fields = one.iter().zip(other).map(|(one, other)| united(one, other).map(Arc::new));
+            DataType::Struct(fields.collect::<Option<_>>()?)
+        }
+        (one, other) => (one == other).then(|| one.clone())?,
+    };
+    let is_nullable = one.is_nullable() || other.is_nullable();
+    (one.name() == other.name()).then(|| one.clone().with_data_type(data_type).with_nullable(is_nullable))
 }
 
 fn difference(first: &Schema, second: &Schema) -> Option<String> {
@@ -192,7 +204,7 @@ fn difference(first: &Schema, second: &Schema) -> Option<String> {
         if a.name() != b.name() {
             return Some(format!("it has `{}` where the other has `{}`", b.name(), a.name()));
         }
-        if a.data_type() != b.data_type() {
+        if united(a, b).is_none() {
             return Some(format!(
                 "column `{}` is {} there and {} here",
                 a.name(),
@@ -294,7 +306,8 @@ fn output_ports(ports: Vec<PortPlan>, fails: bool, inherited: Option<&str>) -> R
                 .is_ok_and(|field| matches!(field.data_type(), DataType::Timestamp(_, _)))
         };
         let event_time = event_time.filter(is_time);
-        Ok(OutputPort { name: port.name, canonical, event_time, is_side: port.is_side, edges: Vec::new() })
+        let PortPlan { name, is_side, only_at_the_end, .. } = port;
+        Ok(OutputPort { name, canonical, event_time, is_side, only_at_the_end, edges: Vec::new() })
     };
     ports.into_iter().chain(failed).map(port).collect()
 }

@@ -6,12 +6,14 @@
 //! 2. `columns`: columns go forward through every node; then what nobody uses goes back to the inputs, which are
 //!    planned again without it.
 //! 3. `stages`: which edges of a node are read before others, and which inputs wait until then.
+//! 4. `time_groups`: which inputs advance together in event time.
 
 mod columns;
 mod dead_letters;
 mod exclusive;
 mod shape;
 mod stages;
+mod time_groups;
 mod wiring;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use millstream_core::{Batch, Canonical, Delivery, EventTime, Input, Output, Proc
 
 pub use shape::Shape;
 pub use stages::PlannedStage;
+pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
 use crate::checkpoint::Interval;
 use crate::edge::Limits;
@@ -62,7 +65,9 @@ pub struct Plan {
     pub checkpoints: Interval,
     /// How many checkpoints are kept.
     pub keep_checkpoints: usize,
-    /// Ports that nobody reads: their rows are dropped.
+    /// Inputs that advance together in event time.
+    pub time_groups: Vec<PlannedTimeGroup>,
+    /// What may not be meant: ports that nobody reads, rows that are predicted by what became known later.
     pub warnings: Vec<String>,
 }
 
@@ -166,6 +171,8 @@ pub struct OutputPort {
     pub event_time: Option<String>,
     /// Whether it is all right if nobody reads it.
     pub is_side: bool,
+    /// Whether rows leave by it only when all inputs have ended.
+    pub only_at_the_end: bool,
     /// The edges that read the port.
     pub edges: Vec<usize>,
 }
@@ -260,6 +267,12 @@ impl Plan {
                 *build = Box::new(|| Ok(Box::new(Dropping)));
             }
         }
+    }
+
+    /// How an edge brings batches to the columns of all streams that its reader unites. None if they have these.
+    pub fn union(&self, edge: &PlannedEdge) -> Option<Canonical> {
+        let (from, to) = (&self.nodes[edge.from.0].ports[edge.from.1], &self.nodes[edge.to.0].inputs[edge.to.1]);
+        Canonical::between(from.canonical.schema(), to.schema.clone())
     }
 
     /// A port as flow files name it: `NODE`, or `NODE.PORT`.

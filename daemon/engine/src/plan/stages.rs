@@ -52,6 +52,7 @@ pub fn assemble(
         // What is wrong with it has been said when the file was read.
         checkpoints: file.checkpoint.how_often().unwrap_or(Interval::Never),
         keep_checkpoints: file.checkpoint.keep,
+        time_groups: Vec::new(),
         warnings: Vec::new(),
     };
     for (to, wired) in wiring.nodes.iter().enumerate() {
@@ -79,6 +80,7 @@ pub fn assemble(
             .help("one node reads one of them to its end first, and another node needs both at once, or the other one first; give that node's streams an output each, or read one of the inputs twice");
         return Err(file.diagnose(input, problem.into()));
     }
+    plan.group_by_time(&mut waits);
     plan.set_gates();
     plan.warn_of_unread_ports();
     Ok(plan)
@@ -197,7 +199,7 @@ impl Plan {
     }
 
     /// The inputs that the rows of each edge stem from. Nodes come after those that they read from.
-    fn sources(&self) -> Sources {
+    pub(super) fn sources(&self) -> Sources {
         let of_nodes = self.sources_of_nodes();
         Sources(self.edges.iter().map(|edge| of_nodes[edge.from.0].clone()).collect())
     }
@@ -249,10 +251,10 @@ impl Plan {
 }
 
 /// The inputs that the rows of each edge stem from.
-struct Sources(Vec<BTreeSet<usize>>);
+pub(super) struct Sources(Vec<BTreeSet<usize>>);
 
 impl Sources {
-    fn of(&self, edge: usize) -> &BTreeSet<usize> {
+    pub(super) fn of(&self, edge: usize) -> &BTreeSet<usize> {
         &self.0[edge]
     }
 }
@@ -291,8 +293,8 @@ fn reads_itself(input: &str, node: &PlannedNode) -> Problem {
 }
 
 /// What must have happened before an input can start or end.
-#[derive(Default)]
-struct Waits {
+#[derive(Clone, Default)]
+pub(super) struct Waits {
     /// `(a, b)`: input a starts after input b has ended.
     after: Vec<(usize, usize)>,
     /// `(a, b)`: input a can't end before input b has started, since a node aligns their borders.
@@ -300,8 +302,19 @@ struct Waits {
 }
 
 impl Waits {
-    fn after(&mut self, input: usize, others: &BTreeSet<usize>) {
+    /// An input starts after others have ended.
+    pub(super) fn after(&mut self, input: usize, others: &BTreeSet<usize>) {
         self.after.extend(others.iter().map(|other| (input, *other)));
+    }
+
+    /// Whether an input is known to start after another one has ended.
+    pub(super) fn is_after(&self, input: usize, other: usize) -> bool {
+        self.after.contains(&(input, other))
+    }
+
+    /// An input can't end before another one has started.
+    pub(super) fn with(&mut self, input: usize, other: usize) {
+        self.with.push((input, other));
     }
 
     /// The borders of edges that are read together are aligned. An input that is behind another edge, too, brings that
@@ -316,8 +329,14 @@ impl Waits {
         }
     }
 
+    /// An input waits at the same gate as one that starts after others have ended, and shows their borders until then.
+    pub(super) fn wait_along(&mut self, input: usize, others: &BTreeSet<usize>) {
+        self.after(input, others);
+        self.with.retain(|(a, b)| !(*b == input && others.contains(a)));
+    }
+
     /// Two inputs of a circle of waiting.
-    fn circle(&self) -> Option<(usize, usize)> {
+    pub(super) fn circle(&self) -> Option<(usize, usize)> {
         // An input that starts after another has ended also waits for all that this one needs to end.
         let mut known: BTreeSet<(usize, usize)> = self.after.iter().copied().collect();
         loop {

@@ -17,8 +17,17 @@ use crate::plan::PlannedTime;
 pub struct Clock {
     time: PlannedTime,
     partitions: Vec<Partition>,
+    /// Since when a partition is waited for where there is none; `None` when that has taken too long.
+    empty: Option<Instant>,
     /// What was said last.
     said: Option<Watermark>,
+    /// Whether other inputs have to come as far as the watermark, instead of as far as the latest row.
+    is_predicted: bool,
+    /// How far it has come for the inputs that wait for it: the rows that follow are no earlier. The lowest time before the
+    /// first row.
+    come: EventTime,
+    /// The watermark may come so far, since the next row does.
+    next: EventTime,
 }
 
 /// The part of a source whose rows are in order, more or less.
@@ -35,13 +44,21 @@ struct Partition {
 
 impl Clock {
     pub fn new(time: PlannedTime) -> Self {
-        Self { time, partitions: Vec::new(), said: None }
+        let (is_predicted, come, next) = (false, EventTime::MIN, EventTime::MIN);
+        let empty = Some(Instant::now());
+        Self { time, partitions: Vec::new(), empty, said: None, is_predicted, come, next }
+    }
+
+    /// The clock of an input whose rows are predicted by what is learned from others, if that is so.
+    pub fn predicted(self, is_predicted: bool) -> Self {
+        Self { is_predicted, ..self }
     }
 
     /// How far it has come.
     pub fn state(&self) -> ClockState {
         let partition = |known: &Partition| (known.name.to_string(), known.latest, known.rows, known.idle);
-        ClockState { partitions: self.partitions.iter().map(partition).collect(), said: self.said }
+        let come = Some(self.come).filter(|come| *come > EventTime::MIN);
+        ClockState { partitions: self.partitions.iter().map(partition).collect(), said: self.said, come }
     }
 
     /// Goes on from there.
@@ -57,6 +74,7 @@ impl Clock {
         };
         self.partitions = state.partitions.iter().map(partition).collect();
         self.said = state.said;
+        self.come = state.come.unwrap_or(EventTime::MIN);
     }
 
     /// The column of the event time.
@@ -74,6 +92,7 @@ impl Clock {
     pub fn pass(&mut self, partition: &Arc<str>, rows: &RecordBatch) {
         let times = rows.column(self.time.column).as_primitive::<TimestampMicrosecondType>();
         let Some(latest) = max(times) else { return };
+        self.come = self.advance_of(partition, rows).at(times.len());
         let seen = Instant::now();
         if let Some(known) = self.partitions.iter_mut().find(|known| known.name == *partition) {
             known.latest = known.latest.max(Some(latest));
@@ -88,10 +107,50 @@ impl Clock {
         self.partitions.push(Partition { name, latest: Some(latest), rows: times.len(), seen, idle: false });
     }
 
+    /// How far it comes with each of the rows of a partition that follow, none of which has a null for its time.
+    pub fn advance_of<'r>(&self, partition: &Arc<str>, rows: &'r RecordBatch) -> Advance<'r> {
+        let times = rows.column(self.time.column).as_primitive::<TimestampMicrosecondType>().values();
+        let (mut latest, mut others, mut lateness) = (EventTime::MIN, EventTime::MAX, 0);
+        if self.is_predicted {
+            let (own, mixed): (Vec<_>, Vec<_>) = self.partitions.iter().partition(|known| known.name == *partition);
+            latest = own.first().and_then(|known| known.latest).unwrap_or(EventTime::MIN);
+            let waited_for = mixed.iter().filter(|known| self.time.interleaved && !known.idle);
+            others = waited_for.map(|known| known.latest.unwrap_or(EventTime::MIN)).min().unwrap_or(EventTime::MAX);
+            lateness = self.time.lateness;
+        }
+        Advance { times, latest, others, lateness, come: self.come }
+    }
+
+    /// How far it has come for the inputs that wait for it; `None` if nobody should wait, since nothing has come for a while.
+    pub fn come(&mut self) -> Option<EventTime> {
+        let mut active = self.partitions.iter().filter(|known| !known.idle).peekable();
+        if active.peek().is_none() && !self.is_awaited() {
+            return None;
+        }
+        // Partitions that have fallen idle no longer hold it back.
+        if self.is_predicted
+            && let Some(Some(latest)) = active.map(|known| known.latest).min()
+        {
+            self.come = self.come.max(latest.saturating_sub(self.time.lateness));
+        }
+        Some(self.come)
+    }
+
+    /// Takes in how far the next row comes: so far the watermark of an input that is predicted may come before it.
+    pub fn come_to(&mut self, at: EventTime) {
+        self.come = at;
+        if self.is_predicted {
+            self.next = at;
+        }
+    }
+
     /// Takes in that a partition is there, or gone.
     pub fn change(&mut self, change: PartitionChange) {
         match change {
-            PartitionChange::Gone(name) => self.partitions.retain(|known| known.name != name),
+            PartitionChange::Gone(name) => {
+                self.partitions.retain(|known| known.name != name);
+                self.empty = Some(Instant::now());
+            }
             PartitionChange::Added { partition: name, .. }
                 if self.partitions.iter().all(|known| known.name != name) =>
             {
@@ -110,8 +169,8 @@ impl Clock {
         let active = self.partitions.iter().filter(|known| !known.idle).map(|known| known.latest).min();
         let now = match active {
             Some(None) => return None,
-            Some(Some(latest)) => Watermark::At(latest.saturating_sub(self.time.lateness)),
-            None if self.partitions.is_empty() => return None,
+            Some(Some(latest)) => Watermark::At(latest.saturating_sub(self.time.lateness).max(self.next)),
+            None if self.is_awaited() => return None,
             None => Watermark::Idle,
         };
         let moved = match (self.said, now) {
@@ -124,7 +183,14 @@ impl Clock {
     /// When a partition will have been without rows for too long.
     pub fn idle_at(&self) -> Option<Instant> {
         let idle = self.time.idle?;
-        self.partitions.iter().filter(|known| !known.idle).map(|known| known.seen + idle).min()
+        let seen = self.partitions.iter().filter(|known| !known.idle).map(|known| known.seen);
+        let empty = self.empty.filter(|_| self.partitions.is_empty());
+        seen.chain(empty).min().map(|seen| seen + idle)
+    }
+
+    /// Whether there is no partition yet, but one is waited for.
+    fn is_awaited(&self) -> bool {
+        self.partitions.is_empty() && self.empty.is_some()
     }
 
     /// The partitions that have been without rows for too long, and are still waited for.
@@ -138,6 +204,37 @@ impl Clock {
     pub fn fall_idle(&mut self, partitions: &[String]) {
         let is_one = |known: &&mut Partition| partitions.iter().any(|name| **name == *known.name);
         self.partitions.iter_mut().filter(is_one).for_each(|known| known.idle = true);
+        self.empty = self.empty.filter(|_| !self.partitions.is_empty());
+    }
+}
+
+/// How far the event time of an input comes with each row of a batch.
+pub struct Advance<'r> {
+    times: &'r [EventTime],
+    /// The latest time of the partition before.
+    latest: EventTime,
+    /// The latest time of the partition furthest behind of those that come mixed with it.
+    others: EventTime,
+    lateness: EventTime,
+    /// How far it had come before.
+    come: EventTime,
+}
+
+impl Advance<'_> {
+    /// With so many rows.
+    pub fn at(&self, rows: usize) -> EventTime {
+        let latest = self.times[..rows].iter().fold(self.latest, |latest, time| latest.max(*time));
+        self.come.max(latest.min(self.others).saturating_sub(self.lateness))
+    }
+
+    /// How many rows do not come further than that.
+    pub fn rows_until(&self, at: EventTime) -> usize {
+        let mut latest = self.latest;
+        let is_behind = |time: &EventTime| {
+            latest = latest.max(*time);
+            latest.min(self.others).saturating_sub(self.lateness) > at
+        };
+        self.times.iter().position(is_behind).unwrap_or(self.times.len())
     }
 }
 
@@ -187,6 +284,51 @@ mod tests {
         assert_eq!(pass(&mut clock, "a", &[50]), at(35));
     }
 
+    fn advance(clock: &Clock, partition: &str, seconds: &[u32]) -> Vec<i64> {
+        let lines: String = seconds.iter().map(|second| format!("\n1970-01-01T00:00:{second:02}Z")).collect();
+        let rows = table(&format!("at:timestamp{lines}"));
+        let advance = clock.advance_of(&partition.into(), &rows);
+        let at: Vec<_> = (1..=seconds.len()).map(|count| advance.at(count)).collect();
+        for (count, at) in at.iter().enumerate() {
+            assert!(advance.rows_until(*at) > count, "row {count} comes no further than {at}");
+        }
+        at.iter().map(|at| at / 1_000_000).collect()
+    }
+
+    #[test]
+    fn an_input_that_is_learned_from_has_come_as_far_as_its_latest_row() {
+        let mut clock = clock(true, None);
+        assert_eq!(advance(&clock, "a", &[10, 8, 12]), [10, 10, 12]);
+        pass(&mut clock, "a", &[10, 8, 12]);
+        assert_eq!(advance(&clock, "b", &[5, 20]), [12, 20], "also where another partition is behind");
+        assert_eq!(clock.come(), Some(12_000_000));
+    }
+
+    #[test]
+    fn an_input_that_is_predicted_has_come_as_far_as_its_watermark() {
+        let mut clock = clock(false, None).predicted(true);
+        assert_eq!(advance(&clock, "a", &[10, 8, 12]), [5, 5, 7]);
+        pass(&mut clock, "a", &[10, 8, 12]);
+        assert_eq!(advance(&clock, "b", &[5, 20]), [7, 15], "one partition comes after the other");
+        let mut restored = super::Clock::new(clock.time.clone()).predicted(true);
+        restored.restore(&clock.state());
+        assert_eq!(advance(&restored, "b", &[5, 20]), [7, 15]);
+        let mut mixed = self::clock(true, None).predicted(true);
+        mixed.change(added("b"));
+        assert!(advance(&mixed, "a", &[40])[0] < 0, "`b` may have earlier rows");
+        pass(&mut mixed, "b", &[20]);
+        assert_eq!(advance(&mixed, "a", &[10, 40]), [15, 15], "as far as `b`");
+    }
+
+    #[test]
+    fn the_watermark_comes_as_far_as_the_next_row_allows() {
+        let mut clock = clock(false, None).predicted(true);
+        assert_eq!(pass(&mut clock, "a", &[10]), at(5));
+        clock.come_to(9_000_000);
+        assert_eq!(clock.advance(), at(9));
+        assert_eq!(pass(&mut clock, "a", &[12]), None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn partitions_that_are_there_are_waited_for_until_they_have_rows_or_are_gone() {
         let mut clock = clock(true, Some(Duration::from_secs(60)));
@@ -205,6 +347,16 @@ mod tests {
         tokio::time::sleep_until(clock.idle_at().expect("d")).await;
         clock.fall_idle(&clock.silent());
         assert_eq!(clock.advance(), at(35), "nothing came of `d`");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_input_without_partitions_holds_nobody_back_either() {
+        let mut clock = clock(true, Some(Duration::from_secs(60)));
+        assert_eq!((clock.advance(), clock.come()), (None, Some(EventTime::MIN)));
+        tokio::time::sleep_until(clock.idle_at().expect("the first partition")).await;
+        clock.fall_idle(&clock.silent());
+        assert_eq!((clock.advance(), clock.come(), clock.idle_at()), (Some(Watermark::Idle), None, None));
+        assert_eq!(pass(&mut clock, "a", &[30]), at(25));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use arrow::compute::{filter_record_batch, not};
 use millstream_core::{
-    Batch, Border, Encoding, Epoch, Error, FailedRow, Input, Message, Origin, PartitionChange, Parts, Positions,
-    Snapshot, json_row, timeless, why_timeless,
+    Batch, Border, Encoding, Epoch, Error, EventTime, FailedRow, Input, Message, Origin, PartitionChange, Parts,
+    Positions, Snapshot, json_row, timeless, why_timeless,
 };
 use millstream_store::crash;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use super::keeping::is_last;
 use super::{Clock, Keeping, Phase, Ports, Stop};
 use crate::checkpoint::{Covered, InputStep, NodeEntry, NodePhase, Notes, Steps};
 use crate::gate::Gate;
+use crate::time_group::{Member, Turn};
 
 /// Where the epochs of an input end.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub struct Borders {
     pub rows: usize,
     /// Live inputs: after this time at the latest, and as soon as another input or a checkpoint asks for it.
     pub interval: Option<Duration>,
+    /// Inputs that advance together with others: where theirs end.
+    pub member: Option<Member>,
+    /// Whether time has a part in where they end, so that it is noted.
+    pub are_noted: bool,
 }
 
 /// Counts rows, and puts a border behind the last of every epoch and a watermark where it moves, wherever batches end.
@@ -55,7 +60,7 @@ pub enum Due {
 
 impl<'a> Cutter<'a> {
     pub fn new(ports: &'a Ports, borders: Borders, clock: Option<Clock>, keeping: &'a Keeping) -> Self {
-        let is_live = borders.interval.is_some();
+        let are_noted = keeping.durable && borders.are_noted;
         Self {
             ports,
             keeping,
@@ -66,7 +71,7 @@ impl<'a> Cutter<'a> {
             clock,
             positions: Positions::new(),
             checkpoints: VecDeque::new(),
-            notes: if keeping.durable && is_live { Notes::taken() } else { Notes::default() },
+            notes: if are_noted { Notes::taken() } else { Notes::default() },
         }
     }
 
@@ -97,8 +102,11 @@ impl<'a> Cutter<'a> {
             }
             self.epoch = shown.next();
             if is_open {
-                return;
+                break;
             }
+        }
+        if let Some(member) = &self.borders.member {
+            member.begin(self.epoch);
         }
     }
 
@@ -155,20 +163,63 @@ impl<'a> Cutter<'a> {
         let batch = Batch { rows: self.ports.canonical(0, batch.rows)?, origin: batch.origin };
         let mut rest = self.refuse_timeless(batch, failed)?;
         loop {
+            let Some(turn_left) = self.turn_left(&rest).await else {
+                rest = self.end_epoch_before(rest, failed, input).await?;
+                continue;
+            };
             let epoch_left = self.borders.rows - self.rows;
             let mark_left = self.clock.as_ref().map_or(usize::MAX, |clock| clock.rows_left(&rest.origin.partition));
-            let left = epoch_left.min(mark_left);
+            let left = epoch_left.min(mark_left).min(turn_left);
             if rest.len() < left {
                 return self.send_with_failed(rest, failed).await;
             }
             let (head, tail) = cut(rest, left, failed);
             self.send_with_failed(head, failed).await?;
-            match left == epoch_left {
-                true => self.end_epoch(input).await?,
-                false => self.move_watermark().await?,
+            if left == epoch_left {
+                self.end_epoch(input).await?;
+            } else if left == mark_left {
+                self.move_watermark().await?;
             }
             rest = tail;
         }
+    }
+
+    /// Waits until it is the turn of this input among those that it advances with. How many of the rows it may send then, or
+    /// none if the epoch ends before them.
+    async fn turn_left(&self, rest: &Batch) -> Option<usize> {
+        let (Some(member), Some(clock), false) = (&self.borders.member, &self.clock, rest.is_empty()) else {
+            return Some(usize::MAX);
+        };
+        let advance = clock.advance_of(&rest.origin.partition, &rest.rows);
+        let last = advance.at(rest.len().min(self.borders.rows - self.rows));
+        member.come_to(last);
+        match member.turn(self.epoch, advance.at(1)).await {
+            Turn::Border => None,
+            Turn::Until(at) if last <= at => Some(usize::MAX),
+            Turn::Until(at) => Some(advance.rows_until(at)),
+        }
+    }
+
+    /// Ends the epoch before rows that have been read, and behind the refused ones before them.
+    async fn end_epoch_before(
+        &mut self,
+        rest: Batch,
+        failed: &mut Vec<FailedRow>,
+        input: &mut dyn Input,
+    ) -> Result<Batch, Stop> {
+        if let Some(clock) = &mut self.clock {
+            let first = clock.advance_of(&rest.origin.partition, &rest.rows).at(1);
+            clock.come_to(first);
+        }
+        let (start, first) = (rest.origin.start, positions(&rest, failed)[0]);
+        // Also of a partition of which nothing has been sent, it has to be known where it is gone on with.
+        self.positions.entry(rest.origin.partition.clone()).or_insert(start);
+        if first > start {
+            let head = Batch::new(rest.rows.slice(0, 0), Origin { end: first, ..rest.origin.clone() });
+            self.send_with_failed(head, failed).await?;
+        }
+        self.end_epoch(input).await?;
+        Ok(Batch { origin: Origin { start: first, ..rest.origin }, ..rest })
     }
 
     /// Sends rows, and the refused ones between them: a border that follows, in this batch or in one of another
@@ -192,6 +243,7 @@ impl<'a> Cutter<'a> {
         if let Some(clock) = &mut self.clock {
             clock.change(change);
         }
+        self.show_time();
     }
 
     async fn move_watermark(&mut self) -> Result<(), Stop> {
@@ -204,6 +256,9 @@ impl<'a> Cutter<'a> {
     pub async fn end_epoch(&mut self, input: &mut dyn Input) -> Result<(), Stop> {
         self.ports.check_failed()?;
         self.move_watermark().await?;
+        if let (Some(member), Some(clock)) = (&self.borders.member, &mut self.clock) {
+            member.pass(self.epoch, clock.come().unwrap_or(EventTime::MAX));
+        }
         self.keeping.reporter.schedule().may_pass(self.epoch).await;
         self.keeping.reporter.pass(self.keeping.place, self.epoch, &self.positions);
         self.notes.step(|| InputStep::Border);
@@ -254,7 +309,17 @@ impl<'a> Cutter<'a> {
         if let Some(clock) = &mut self.clock {
             clock.fall_idle(partitions);
         }
+        self.show_time();
         self.move_watermark().await
+    }
+
+    /// Tells the inputs that wait for this one how far it has come.
+    fn show_time(&mut self) {
+        let (Some(member), Some(clock)) = (&self.borders.member, &mut self.clock) else { return };
+        match clock.come() {
+            Some(at) => member.come_to(at),
+            None => member.fall_idle(),
+        }
     }
 
     /// Refuses the rows that have no event time, where they need one, or one that is out of this world.

@@ -78,7 +78,7 @@ impl Ports {
         }
         let batch = Batch { rows: port.canonical.apply(batch.rows)?, origin: batch.origin };
         for sender in senders {
-            sender.send(Message::Batch(batch.clone())).await?;
+            sender.send(Message::Batch(sender.united(&batch)?)).await?;
         }
         Ok(())
     }

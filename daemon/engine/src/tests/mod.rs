@@ -8,4 +8,5 @@ mod planning;
 mod running;
 mod sabotage;
 mod simulation;
+mod time_groups;
 mod vault;

@@ -37,7 +37,8 @@ pub struct PredictSettings {
     /// The model: `NAME` of one that this flow trains, or `NAME@champion`, `NAME@latest`, `NAME/3` from the registry.
     model: String,
     /// What happens to rows before the first version arrives from the flow's `train` node. By default their predictions
-    /// are null (`"null"`); but where the only version comes at the end of the flow, they wait for it (`"hold"`).
+    /// are null (`"null"`); but where the only version comes at the end of the flow, they wait for it (`"hold"`), and are
+    /// predicted by what it has learned, though it came to be known later.
     before_first: Option<BeforeFirst>,
     /// How many bytes of rows `before_first = "hold"` keeps at most.
     #[serde(default = "default_hold_bytes")]

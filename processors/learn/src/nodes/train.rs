@@ -116,8 +116,10 @@ impl ProcessorSettings for TrainSettings {
             return Err(problems);
         };
         let schema = with_columns(input, prediction_fields(&signature, &self.prefix, false))?;
-        let versions = version::schema(&signature, self.publish == Publish::End);
-        let ports = vec![PortPlan::main(schema.clone()), PortPlan::new(version::PORT, versions.clone())];
+        let only_at_the_end = self.publish == Publish::End;
+        let versions = version::schema(&signature, only_at_the_end);
+        let port = PortPlan::new(version::PORT, versions.clone()).only_at_the_end(only_at_the_end);
+        let ports = vec![PortPlan::main(schema.clone()), port];
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let condition_column = condition.iter().map(|condition| condition.column().to_owned());
         let uses = Uses::passing_on(features.chain([self.label.clone()]).chain(condition_column));

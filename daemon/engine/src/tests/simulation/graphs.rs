@@ -84,7 +84,8 @@ impl Graph {
         }
     }
 
-    fn new(epoch_rows: u64, body: &str, is_live: bool) -> Self {
+    /// One of a text, in which `NAME`, `BATCH` and `PAUSE` are replaced.
+    pub fn new(epoch_rows: u64, body: &str, is_live: bool) -> Self {
         Self { text: format!("flow.name = \"NAME\"\nflow.epoch.rows = {epoch_rows}\n{body}"), is_live }
     }
 

@@ -6,6 +6,7 @@
 
 mod cadence;
 mod graphs;
+mod leaks;
 mod numbers;
 mod saboteurs;
 mod tally;
