@@ -175,7 +175,9 @@ impl Files {
             (_, None) | (IfExists::Fail, _) => {}
             (IfExists::Replace, _) if !keeps => self.progress.former = existing,
             (IfExists::Replace, Some(file)) if self.target.folder.is_none() => return Err(is_published(file)),
-            (IfExists::Append | IfExists::Replace, _) => self.progress.number += self.target.last_number()?.unwrap_or(0),
+            (IfExists::Append | IfExists::Replace, _) => {
+                self.progress.number += self.target.last_number()?.unwrap_or(0)
+            }
         }
         // Without rows there is an empty file, but nothing in a folder: no news from a dead letter is good news.
         if self.target.folder.is_none() { self.start(Path::new("")) } else { Ok(()) }
