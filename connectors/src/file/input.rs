@@ -2,6 +2,7 @@
 
 mod follow;
 mod place;
+mod rotated;
 mod tail;
 
 use std::collections::VecDeque;
@@ -44,7 +45,9 @@ use crate::text;
 /// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read anew
 /// from its beginning. Where a rotation makes copies or packs files, `path` should not match the copies, which would be read
 /// as new files; packed ones are left out. A file that comes and is renamed between two looks, or while the flow does not
-/// run, is found only if `path` matches its new name, too, as `app.log*` does.
+/// run, is found if it is still beside the one before it, and has a name that rotations give: of `app.log` these are
+/// `app.log.1`, `app.log-20260131`, `app.log.old`, `app-20260131.log` and the like. With other names it is found only if
+/// `path` matches them, too, as `app*` does.
 ///
 /// Every file is a partition of its own; with `event_time`, set `idle` if one may fall silent while others go on. The
 /// partition is called by the path, and `PATH#2`, `PATH#3` and so on for the files that have had the same path later. A
@@ -325,7 +328,15 @@ impl InputSettings for FileInput {
         let (source, left) = (context.node.as_str().into(), settled.sources.into());
         let files = Files { source, options, left, open: None, last: None, resume: None, opened: Vec::new() };
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
-        Ok(InputPlan { schema, finite: true, replayable: true, interleaved: false, rows: found.rows, build })
+        Ok(InputPlan {
+            schema,
+            finite: true,
+            replayable: true,
+            acknowledges: false,
+            interleaved: false,
+            rows: found.rows,
+            build,
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 //!    planned again without it.
 //! 3. `stages`: which edges of a node are read before others, and which inputs wait until then.
 
+mod acknowledged;
 mod columns;
 mod dead_letters;
 mod exclusive;
@@ -96,6 +97,8 @@ pub enum PlannedBody {
         finite: bool,
         /// Whether the same positions give the same rows again.
         replayable: bool,
+        /// Whether it tells those who send rows that they are taken.
+        acknowledges: bool,
         /// How many rows there are, if known.
         rows: Option<u64>,
         /// The event time of the rows.
