@@ -43,6 +43,10 @@ pub struct StdinInput {
     /// CSV: the cells that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
+    /// CSV: how much a cell in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
+    /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
+    #[serde(default)]
+    max_cell: text::MaxCell,
 }
 
 impl Kind for StdinInput {
@@ -67,7 +71,7 @@ impl StdinInput {
             wanted: context.columns.clone(),
             batch_rows: context.batch_rows,
             timezone: text::timezone(self.timezone.as_deref())?,
-            csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values) },
+            csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values, self.max_cell) },
             pace: Pace::Eager,
         })
     }
@@ -199,7 +203,7 @@ mod tests {
         };
         assert_eq!(format("csv").unwrap(), Format::Csv);
         assert_eq!(format("ndjson").unwrap(), Format::Ndjson);
-        assert_eq!(format("json").unwrap(), Format::Ndjson);
+        assert_eq!(format("json").unwrap(), Format::Json);
         assert!(format("parquet").is_err() && format("arrow").is_err());
         let schema = schemars::schema_for!(StdinInput).as_value().to_string();
         assert!(!schema.contains("parquet") && !schema.contains("arrow"), "{schema}");

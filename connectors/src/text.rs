@@ -1,8 +1,8 @@
 //! Settings that inputs of text formats share.
 
 use arrow::datatypes::Schema;
-use millstream_core::{Problem, type_name};
-use millstream_formats::{CsvOptions, Format, Timezone, nested_column, parse_timezone};
+use millstream_core::{ByteSize, Problem, type_name};
+use millstream_formats::{CellLimit, CsvOptions, Format, Timezone, nested_column, parse_timezone};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ pub enum StreamFormat {
     Csv,
     /// One JSON object a line.
     Ndjson,
-    /// Another name for `ndjson`.
+    /// An array of JSON objects, or objects one behind the other, on as many lines as they take.
     Json,
 }
 
@@ -22,7 +22,8 @@ impl From<StreamFormat> for Format {
     fn from(format: StreamFormat) -> Self {
         match format {
             StreamFormat::Csv => Self::Csv,
-            StreamFormat::Ndjson | StreamFormat::Json => Self::Ndjson,
+            StreamFormat::Ndjson => Self::Ndjson,
+            StreamFormat::Json => Self::Json,
         }
     }
 }
@@ -62,9 +63,27 @@ pub fn timezone(name: Option<&str>) -> Result<Option<Timezone>, Problem> {
     name.map(parse).transpose()
 }
 
+/// How much a cell in quotes may hold.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaxCell {
+    /// How many bytes.
+    bytes: ByteSize,
+    /// How many line breaks.
+    lines: usize,
+}
+
+impl Default for MaxCell {
+    fn default() -> Self {
+        let CellLimit { bytes, lines } = CellLimit::default();
+        Self { bytes: ByteSize(bytes), lines }
+    }
+}
+
 /// The settings of CSV but for the delimiter.
-pub fn csv_options(header: bool, null_values: &[String]) -> CsvOptions {
-    CsvOptions { header, null_values: null_values.to_vec(), ..CsvOptions::default() }
+pub fn csv_options(header: bool, null_values: &[String], max_cell: MaxCell) -> CsvOptions {
+    let max_cell = CellLimit { bytes: max_cell.bytes.0, lines: max_cell.lines };
+    CsvOptions { header, null_values: null_values.to_vec(), max_cell, ..CsvOptions::default() }
 }
 
 /// CSV has no lists and structs.

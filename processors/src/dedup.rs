@@ -214,13 +214,17 @@ impl Processor for Dedup {
             times.push(time);
         }
         let keys = keys.finish();
-        parts.put("watermark", &self.watermark)?;
+        if self.span.is_some() {
+            parts.put("watermark", &self.watermark)?;
+        }
         parts.put_rows_later("keys", schema.clone(), move || kept(&schema, &reader, &keys, &times));
         Ok(Snapshot::of(parts))
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        self.watermark = state.get("watermark")?;
+        if self.span.is_some() {
+            self.watermark = state.get("watermark")?;
+        }
         for rows in state.rows("keys", &kept_schema(&self.keys))? {
             let Some((times, columns)) = rows.columns().split_last() else { continue };
             let keys = self.keys.of_values(columns)?;

@@ -1,6 +1,6 @@
 //! CSV: RFC 4180, with any single-byte delimiter.
 //!
-//! Records are split with csv-core, so that a record with too few or too many cells costs only itself; cells are
+//! A record that can't be split, or has too few or too many cells, costs only itself; cells are
 //! decoded column by column.
 
 use std::collections::BTreeMap;
@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::SchemaRef;
-use csv_core::ReadRecordResult;
 use millstream_core::{ColumnType, Columns, Error, Result, ResultExt, known_names};
 
 use crate::read::{BatchReader, Mark};
+use crate::rows::NO_TEXT;
+use crate::split::{CellLimit, Cells, Split, Splitter};
 use crate::text::{TextColumn, Timezone};
-use crate::window::{MAX_BATCH_BYTES, Window, decompress};
+use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window, decompress};
 use crate::{BadRow, Compression, Pace, Rows};
 
 /// How a CSV source is written.
@@ -32,6 +33,8 @@ pub struct CsvOptions {
     pub delimiter: u8,
     /// The cells that stand for null.
     pub null_values: Vec<String>,
+    /// How much a cell in quotes may hold.
+    pub max_cell: CellLimit,
 }
 
 impl Default for CsvOptions {
@@ -42,6 +45,7 @@ impl Default for CsvOptions {
             column_required: false,
             delimiter: b',',
             null_values: vec![String::new()],
+            max_cell: CellLimit::default(),
         }
     }
 }
@@ -53,15 +57,20 @@ impl CsvOptions {
 }
 
 /// The names in the first record of a file, or `None` if the file is empty.
-pub fn csv_header(path: &Path, compression: Option<Compression>, delimiter: u8) -> Result<Option<Vec<String>>> {
+pub fn csv_header(path: &Path, compression: Option<Compression>, options: &CsvOptions) -> Result<Option<Vec<String>>> {
     let file = std::fs::File::open(path)?;
-    Records::new(Window::new(decompress(file, compression)?, Pace::Full), delimiter).header()
+    Records::new(Window::new(decompress(file, compression)?, Pace::Full), options).header()
 }
 
 /// Checks that a file has every column that may not be null. An empty file may lack its header, too. Returns whether
 /// there is one.
-pub fn check_header(path: &Path, compression: Option<Compression>, delimiter: u8, columns: &Columns) -> Result<bool> {
-    match csv_header(path, compression, delimiter)? {
+pub fn check_header(
+    path: &Path,
+    compression: Option<Compression>,
+    options: &CsvOptions,
+    columns: &Columns,
+) -> Result<bool> {
+    match csv_header(path, compression, options)? {
         Some(names) => require_columns(&names, columns).map(|()| true),
         None => Ok(false),
     }
@@ -70,29 +79,39 @@ pub fn check_header(path: &Path, compression: Option<Compression>, delimiter: u8
 /// Splits bytes into records, and keeps those of a batch.
 pub(crate) struct Records {
     window: Window,
-    splitter: csv_core::Reader,
-    /// How many bytes of the window the splitter has seen.
+    splitter: Splitter,
+    /// How many bytes of the window are split.
     seen: usize,
-    /// The cells of the kept records without their quotes, one behind the other. May be longer than what is used.
-    cells: Vec<u8>,
-    cells_used: usize,
-    /// Where each cell ends. May be longer than what is used.
-    ends: Vec<usize>,
-    ends_used: usize,
+    /// How many bytes the window had when the next record was not whole in it.
+    tried: usize,
+    cells: Cells,
+}
+
+/// What was split off: where its text is in the window.
+pub(crate) enum Piece {
+    /// A record, whose cells are kept.
+    Record(Range<usize>),
+    /// A record that can't be split, and why.
+    Broken(Range<usize>, String),
+    /// Something that is too long. It is left in the window.
+    TooLong,
 }
 
 impl Records {
-    pub(crate) fn new(window: Window, delimiter: u8) -> Self {
-        let splitter = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
-        Self { window, splitter, seen: 0, cells: Vec::new(), cells_used: 0, ends: Vec::new(), ends_used: 0 }
+    pub(crate) fn new(window: Window, options: &CsvOptions) -> Self {
+        let splitter = Splitter { delimiter: options.delimiter, limit: options.max_cell, blank_is_record: false };
+        Self { window, splitter, seen: 0, tried: 0, cells: Cells::default() }
     }
 
     /// Takes the first record as names.
     pub(crate) fn header(&mut self) -> Result<Option<Vec<String>>> {
-        if self.next()?.is_none() {
-            return Ok(None);
+        match self.next(true)? {
+            None => return Ok(None),
+            Some(Piece::Record(_)) => {}
+            Some(Piece::Broken(_, why)) => return Err(Error::new(format!("the header can't be read: {why}"))),
+            Some(Piece::TooLong) => return Err(Error::new("the header can't be read: it is too long")),
         }
-        let cells = (0..self.ends_used).map(|index| String::from_utf8(self.cell_bytes(index).to_vec()));
+        let cells = (0..self.len()).map(|index| String::from_utf8(self.cell_bytes(index).to_vec()));
         let names = cells.collect::<Result<Vec<_>, _>>().doing(|| "reading the header")?;
         self.clear();
         match repeated(&names) {
@@ -101,85 +120,101 @@ impl Records {
         }
     }
 
-    /// Splits off one more record. Returns where its text is in the window, or `None` at the end, and where it is not
-    /// whole yet.
-    pub(crate) fn next(&mut self) -> Result<Option<Range<usize>>> {
-        let (start, cells_start, ends_start) = (self.seen, self.cells_used, self.ends_used);
+    /// Says how many cells a record has. If it is one, a blank line is a record, too: that is how others write null.
+    pub(crate) fn set_width(&mut self, width: usize) {
+        self.splitter.blank_is_record = width == 1;
+    }
+
+    /// Splits off what comes next. `None` at the end; where it is not whole yet; and where it would have to be waited for,
+    /// unless that `may_wait`.
+    pub(crate) fn next(&mut self, may_wait: bool) -> Result<Option<Piece>> {
         loop {
-            if self.seen == self.window.bytes().len() && !self.window.ended() {
-                self.window.fill()?;
-                if self.window.dry() && !self.window.ended() {
-                    (self.seen, self.cells_used, self.ends_used) = (start, cells_start, ends_start);
-                    self.splitter.reset();
-                    return Ok(None);
+            if self.window.is_passing() {
+                return Ok(Some(Piece::TooLong));
+            }
+            if self.is_worth_a_try() {
+                let (text, start, ended) = (self.window.bytes(), self.seen, self.window.ended());
+                let kept = self.cells.len();
+                match self.splitter.split(text, start, ended, &mut self.cells) {
+                    Split::Record(length) | Split::Broken(length, _) | Split::Nothing(length)
+                        if length > MAX_ROW_BYTES =>
+                    {
+                        self.cells.truncate(kept);
+                        return Ok(Some(Piece::TooLong));
+                    }
+                    Split::Record(length) => return Ok(Some(Piece::Record(self.pass(length)))),
+                    Split::Broken(length, why) => return Ok(Some(Piece::Broken(self.pass(length), why))),
+                    Split::Nothing(length) => drop(self.pass(length)),
+                    Split::Incomplete => self.tried = text.len(),
                 }
                 continue;
             }
-            let (result, read, written, ends) = self.splitter.read_record(
-                &self.window.bytes()[self.seen..],
-                &mut self.cells[self.cells_used..],
-                &mut self.ends[self.ends_used..],
-            );
-            self.seen += read;
-            self.cells_used += written;
-            self.ends_used += ends;
-            match result {
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull => self.cells.resize(2 * self.cells.len().max(1024), 0),
-                ReadRecordResult::OutputEndsFull => self.ends.resize(2 * self.ends.len().max(256), 0),
-                ReadRecordResult::End => return Ok(None),
-                ReadRecordResult::Record => {
-                    self.ends[ends_start..self.ends_used].iter_mut().for_each(|end| *end += cells_start);
-                    return Ok(Some(start..self.seen));
-                }
+            if self.window.is_too_long(self.seen) {
+                return Ok(Some(Piece::TooLong));
+            }
+            if self.window.ended() || (self.window.eager() && !may_wait) {
+                return Ok(None);
+            }
+            self.window.fill()?;
+            if self.window.dry() && !self.window.ended() {
+                return Ok(None);
             }
         }
     }
 
-    /// Whether the next record would have to be waited for, although rows could be handed out.
-    fn would_wait(&self) -> bool {
-        self.window.eager() && !self.window.ended() && self.seen >= self.window.lines().len()
+    /// Whether a record may be whole. One that was not before is split again when a line has ended since, or its text has
+    /// doubled: not with every byte that comes.
+    fn is_worth_a_try(&self) -> bool {
+        let length = self.window.bytes().len();
+        let has_more = self.window.lines().len() > self.tried || length - self.seen >= 2 * (self.tried - self.seen);
+        length > self.seen && (self.window.ended() || length > self.tried && has_more)
     }
 
-    /// The text of a record, without the line breaks around it.
+    /// Passes over a line that is too long, see [`Window::pass_line`]. Nothing must be kept.
+    pub(crate) fn pass_line(&mut self, position: u64, out: &mut Rows) -> Result<bool> {
+        self.tried = 0;
+        self.window.pass_line(position, out)
+    }
+
+    fn pass(&mut self, length: usize) -> Range<usize> {
+        let start = self.seen;
+        self.seen += length;
+        self.tried = self.seen;
+        start..self.seen
+    }
+
+    /// The text of a record, without the line break at its end.
     fn text(&self, record: &Range<usize>) -> &[u8] {
         let text = &self.window.bytes()[record.clone()];
-        let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
-        let start = text.iter().position(|byte| !is_break(byte)).unwrap_or(text.len());
-        let end = text.iter().rposition(|byte| !is_break(byte)).map_or(start, |last| last + 1);
-        &text[start..end]
+        let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+        &text[..end]
     }
 
-    /// The place of cell number `index` of the kept records.
-    fn cell(&self, index: usize) -> Range<usize> {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        start..self.ends[index]
+    /// The text of all records.
+    fn all_text(&self) -> &[u8] {
+        &self.window.bytes()[..self.seen]
     }
 
     pub(crate) fn cell_bytes(&self, index: usize) -> &[u8] {
-        &self.cells[self.cell(index)]
+        self.cells.get(index, self.all_text())
     }
 
     /// How many cells are kept.
     pub(crate) fn len(&self) -> usize {
-        self.ends_used
-    }
-
-    /// Forgets the kept cells from number `len` on.
-    fn truncate(&mut self, len: usize) {
-        self.ends_used = len;
-        self.cells_used = if len == 0 { 0 } else { self.ends[len - 1] };
+        self.cells.len()
     }
 
     /// Forgets all that was kept, and its text.
     pub(crate) fn clear(&mut self) {
-        self.truncate(0);
+        self.cells.truncate(0);
         self.window.consume(self.seen);
+        self.tried -= self.seen;
         self.seen = 0;
     }
 }
 
-fn repeated(names: &[String]) -> Option<&String> {
+/// The first name that was there before.
+pub(crate) fn repeated(names: &[String]) -> Option<&String> {
     let mut seen = std::collections::BTreeSet::new();
     names.iter().find(|name| !seen.insert(*name))
 }
@@ -222,7 +257,7 @@ impl CsvReader {
         batch_rows: usize,
         options: CsvOptions,
     ) -> Result<Self> {
-        let mut records = Records::new(window, options.delimiter);
+        let mut records = Records::new(window, &options);
         let declared = || all.0.iter().map(|(name, _)| name.clone()).collect();
         let header = if options.header { records.header()? } else { None };
         if options.header && options.header_required && header.is_none() {
@@ -233,6 +268,7 @@ impl CsvReader {
         }
         let names = header.unwrap_or_else(declared);
         require_columns(&names, all)?;
+        records.set_width(names.len());
         let column = |(name, ColumnType { data_type, nullable, unit }): &(String, ColumnType)| Column {
             name: name.clone(),
             nullable: *nullable,
@@ -255,52 +291,65 @@ impl CsvReader {
     /// Splits off a batch's worth of records. Those with a wrong number of cells are refused at once.
     fn split(&mut self, out: &mut Rows) -> Result<()> {
         while self.positions.len() + out.failed.len() < self.batch_rows && self.records.seen < MAX_BATCH_BYTES {
-            if self.position > 0 && self.positions.len() + out.failed.len() > 0 && self.records.would_wait() {
-                return Ok(());
-            }
             let kept = self.records.len();
-            let Some(place) = self.records.next()? else { return Ok(()) };
-            let width = self.records.len() - kept;
-            if width == self.width {
-                self.positions.push(self.position);
-                self.places.push(place);
-            } else {
-                let error = format!("expected {} cells instead of {width}", self.width);
-                out.failed.push(BadRow::new(self.position, error, self.records.text(&place)));
-                self.records.truncate(kept);
-            }
+            let is_empty = self.positions.len() + out.failed.len() == 0;
+            let (place, error) = match self.records.next(is_empty)? {
+                None => return Ok(()),
+                // What lies before it is handed out first.
+                Some(Piece::TooLong) if self.records.seen > 0 => return Ok(()),
+                Some(Piece::TooLong) if self.records.pass_line(self.position, out)? => {
+                    self.position += 1;
+                    continue;
+                }
+                Some(Piece::TooLong) => return Ok(()),
+                Some(Piece::Broken(place, why)) => (place, why),
+                Some(Piece::Record(place)) => match self.records.len() - kept {
+                    width if width == self.width => {
+                        self.positions.push(self.position);
+                        self.places.push(place);
+                        self.position += 1;
+                        continue;
+                    }
+                    width => (place, format!("expected {} cells instead of {width}", self.width)),
+                },
+            };
+            out.failed.push(BadRow::new(self.position, error, self.records.text(&place)));
+            self.records.cells.truncate(kept);
             self.position += 1;
         }
         Ok(())
     }
 
-    /// Refuses records that are no text, and puts question marks in their place.
-    fn refuse_non_text(&mut self, bad: &mut BTreeMap<usize, String>) {
-        let Records { cells, cells_used, ends, ends_used, .. } = &mut self.records;
-        let (cells, ends) = (&mut cells[..*cells_used], &ends[..*ends_used]);
-        if cells.is_ascii() {
-            return;
+    /// Refuses records that are no text.
+    fn refuse_non_text(&mut self, out: &mut Rows) {
+        let is_text = |place| std::str::from_utf8(self.records.text(place)).is_ok();
+        let is_kept: Vec<bool> = self.places.iter().map(is_text).collect();
+        for row in (0..is_kept.len()).filter(|row| !is_kept[*row]) {
+            let text = self.records.text(&self.places[row]);
+            out.failed.push(BadRow::new(self.positions[row], NO_TEXT, text));
         }
-        let mut start = 0;
-        for (row, record) in ends.chunks(self.width.max(1)).enumerate() {
-            let (record_start, mut is_text) = (start, true);
-            for end in record {
-                is_text &= std::str::from_utf8(&cells[start..*end]).is_ok();
-                start = *end;
-            }
-            if !is_text {
-                bad.insert(row, "the row is no valid UTF-8".to_owned());
-                cells[record_start..start].fill(b'?');
-            }
-        }
+        self.records.cells.retain(self.width, &is_kept);
+        let mut kept = is_kept.iter();
+        self.positions.retain(|_| kept.next().is_some_and(|kept| *kept));
+        let mut kept = is_kept.iter();
+        self.places.retain(|_| kept.next().is_some_and(|kept| *kept));
     }
 
-    fn decode(&self, column: &Column, text: &str, bad: &mut BTreeMap<usize, String>) -> ArrayRef {
+    /// The values of the columns. There is no text of the records where some of them were no text.
+    fn decode_all(&self, text: Option<&str>, bad: &mut BTreeMap<usize, String>) -> Vec<ArrayRef> {
+        self.columns.iter().map(|column| self.decode(column, text, bad)).collect()
+    }
+
+    fn decode(&self, column: &Column, text: Option<&str>, bad: &mut BTreeMap<usize, String>) -> ArrayRef {
         let rows = self.positions.len();
         let name = &column.name;
         let Some(cell) = column.cell else { return new_null_array(self.field_type(name), rows) };
         let cells = (0..rows).map(|row| {
-            let cell = &text[self.records.cell(row * self.width + cell)];
+            let index = row * self.width + cell;
+            let cell = match text {
+                Some(text) => self.records.cells.get_text(index, text),
+                None => std::str::from_utf8(self.records.cell_bytes(index)).unwrap_or_default(),
+            };
             (!self.options.is_null(cell)).then_some(cell)
         });
         let mut refuse = |row, cell: &str| {
@@ -322,13 +371,19 @@ impl CsvReader {
     /// The records of the batch as columns, cut where a row is missing.
     fn finish_batch(&mut self, out: &mut Rows) -> Result<()> {
         let mut bad = BTreeMap::new();
-        self.refuse_non_text(&mut bad);
-        let text = std::str::from_utf8(&self.records.cells[..self.records.cells_used]).doing(|| "reading CSV")?;
-        let arrays: Vec<_> = self.columns.iter().map(|column| self.decode(column, text, &mut bad)).collect();
+        let text = std::str::from_utf8(self.records.all_text());
+        let arrays = match text.map(|text| self.decode_all(Some(text), &mut bad)) {
+            Ok(arrays) => arrays,
+            Err(_) => {
+                self.refuse_non_text(out);
+                self.decode_all(None, &mut bad)
+            }
+        };
         for (row, error) in &bad {
             let text = self.records.text(&self.places[*row]);
             out.failed.push(BadRow::new(self.positions[*row], error, text));
         }
+        out.failed.sort_by_key(|row| row.position);
         let options = RecordBatchOptions::new().with_row_count(Some(self.positions.len()));
         if bad.is_empty() {
             let rows = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?;
@@ -344,7 +399,6 @@ impl CsvReader {
             let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
             *rows = RecordBatch::try_new_with_options(self.schema.clone(), rows.columns().to_vec(), &options)?;
         }
-        out.failed.sort_by_key(|row| row.position);
         Ok(())
     }
 }
@@ -373,6 +427,7 @@ impl BatchReader for CsvReader {
 
     fn go_to(&mut self, mark: Mark) -> Result<()> {
         self.position = mark.position;
+        self.records.tried = 0;
         self.records.window.go_to(mark.offset)
     }
 

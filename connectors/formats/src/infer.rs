@@ -3,6 +3,7 @@
 use arrow::array::timezone::Tz;
 use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type};
+use indexmap::IndexMap;
 use millstream_core::{ColumnType, Columns};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ pub(crate) enum Inferred {
     Text,
     List(Box<Self>),
     /// Fields in the order in which they appeared.
-    Struct(Vec<(String, Self)>),
+    Struct(IndexMap<String, Self>),
 }
 
 impl Inferred {
@@ -29,6 +30,7 @@ impl Inferred {
     pub(crate) fn of_text(text: &str, timezone: Option<&Tz>) -> Self {
         let begins_as_number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
         match text {
+            _ if is_identifier(text) => Self::Text,
             _ if text.parse::<i64>().is_ok() => Self::Integer,
             _ if is_whole_number(text) => Self::Text,
             _ if begins_as_number && Float64Type::parse(text).is_some() => Self::Float,
@@ -63,11 +65,11 @@ impl Inferred {
     /// What takes both kinds of values; in the worst case it is text.
     pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
-            (one, two) if one == two => one,
             (Self::Nothing, other) | (other, Self::Nothing) => other,
             (Self::Integer, Self::Float) | (Self::Float, Self::Integer) => Self::Float,
             (Self::List(one), Self::List(two)) => Self::List(Box::new(one.and(*two))),
             (Self::Struct(one), Self::Struct(two)) => Self::Struct(merge(one, two)),
+            (one, two) if one == two => one,
             _ => Self::Text,
         }
     }
@@ -88,27 +90,28 @@ impl Inferred {
     }
 }
 
+/// A number that would lose something if it were read as one: a zero in front, as of post codes, or the sign of a phone number.
+fn is_identifier(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    matches!(digits, [b'+', ..] | [b'0', b'0'..=b'9', ..])
+}
+
 /// Digits that are too many for an integer, and would lose some as a float.
 fn is_whole_number(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn merge(mut one: Vec<(String, Inferred)>, two: Vec<(String, Inferred)>) -> Vec<(String, Inferred)> {
-    for (index, (name, kind)) in two.into_iter().enumerate() {
-        // Rows mostly have the same fields at the same places.
-        let same_place = one.get(index).is_some_and(|(known, _)| *known == name);
-        let place = if same_place { Some(index) } else { one.iter().position(|(known, _)| *known == name) };
-        match place {
-            Some(place) => one[place].1 = std::mem::take(&mut one[place].1).and(kind),
-            None => one.push((name, kind)),
-        }
+fn merge(mut one: IndexMap<String, Inferred>, two: IndexMap<String, Inferred>) -> IndexMap<String, Inferred> {
+    for (name, kind) in two {
+        let known = one.entry(name).or_default();
+        *known = std::mem::take(known).and(kind);
     }
     one
 }
 
 /// Inferred columns may always be missing.
-pub(crate) fn columns(inferred: Vec<(String, Inferred)>) -> Columns {
+pub(crate) fn columns(inferred: impl IntoIterator<Item = (String, Inferred)>) -> Columns {
     let column = |(name, kind): (String, Inferred)| {
         (name, ColumnType { data_type: kind.data_type(), nullable: true, unit: None })
     };
@@ -134,6 +137,10 @@ mod tests {
         assert_eq!(of_texts(&["true", "False"]), "boolean");
         assert_eq!(of_texts(&["true", "1"]), "utf8");
         assert_eq!(of_texts(&["99999999999999999999"]), "utf8");
+        assert_eq!(of_texts(&["01234", "56789"]), "utf8");
+        assert_eq!(of_texts(&["+4917612345678"]), "utf8");
+        assert_eq!(of_texts(&["0", "-0.5", "0.25"]), "float64");
+        assert_eq!(of_texts(&["-05"]), "utf8");
         assert_eq!(of_texts(&["2026-01-31T12:00:00Z", "2026-01-31 12:00:00.5+01:00"]), "timestamp");
         assert_eq!(of_texts(&["2026-01-31T12:00:00"]), "utf8");
         assert_eq!(of_texts(&["2026-01-31"]), "utf8");

@@ -4,13 +4,18 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow::datatypes::SchemaRef;
-use millstream_core::{ColumnType, Columns, Result, ResultExt};
+use indexmap::IndexMap;
+use millstream_core::{ColumnType, Columns, Error, Result, ResultExt};
 use serde_json::Value;
 
-use crate::csv::{Records, numbered};
+use crate::csv::{Piece, Records, numbered};
 use crate::infer::{Inferred, columns};
+use crate::json::Documents;
 use crate::window::{Window, decompress};
-use crate::{Compression, CsvOptions, Format, Pace, Timezone, ipc, parquet};
+use crate::{Compression, CsvOptions, Format, Pace, Rows, Timezone, ipc, parquet};
+
+/// How many columns are found in JSON at most. Where there are more keys they are data, such as ids.
+const MAX_KEYS: usize = 10_000;
 
 /// How to look at a file.
 #[derive(Clone, Debug)]
@@ -46,8 +51,9 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Found> {
         match options.format {
             Format::Parquet => parquet::inspect(file).map(declared),
             Format::Arrow => ipc::inspect(file).map(declared),
-            Format::Csv => inferred(csv(window(file, options)?, options)?),
-            Format::Ndjson => inferred(ndjson(window(file, options)?, options)?),
+            Format::Csv => csv(window(file, options)?, options).map(inferred),
+            Format::Json => json(window(file, options)?, options).map(inferred),
+            Format::Ndjson => ndjson(window(file, options)?, options).map(inferred),
         }
     };
     found().doing(|| format!("reading `{}`", path.display()))
@@ -65,32 +71,41 @@ fn declared((schema, rows): (SchemaRef, u64)) -> Found {
     Found { columns: Columns(fields.collect()), rows: Some(rows) }
 }
 
-fn inferred(kinds: Vec<(String, Inferred)>) -> Result<Found> {
-    Ok(Found { columns: columns(kinds), rows: None })
+fn inferred(kinds: impl IntoIterator<Item = (String, Inferred)>) -> Found {
+    Found { columns: columns(kinds), rows: None }
 }
 
 fn csv(window: Window, options: &InspectOptions) -> Result<Vec<(String, Inferred)>> {
-    let mut records = Records::new(window, options.csv.delimiter);
+    let mut records = Records::new(window, &options.csv);
     let mut kinds: Vec<(String, Inferred)> = Vec::new();
     if options.csv.header {
         let names = records.header()?.unwrap_or_default();
         kinds.extend(names.into_iter().map(|name| (name, Inferred::Nothing)));
     }
     for _ in 0..options.rows {
-        if records.next()?.is_none() {
-            break;
-        }
-        if kinds.is_empty() && !options.csv.header {
-            kinds.extend((0..records.len()).map(|index| (numbered(index), Inferred::Nothing)));
-        }
-        if let Some(cells) = readable(&records, kinds.len()) {
-            for ((_, kind), cell) in kinds.iter_mut().zip(cells).filter(|(_, cell)| !options.csv.is_null(cell)) {
-                *kind = std::mem::take(kind).and(Inferred::of_text(cell, options.timezone.as_ref()));
-            }
+        records.set_width(kinds.len());
+        match records.next(true)? {
+            None => break,
+            Some(Piece::Broken(..)) => {}
+            Some(Piece::TooLong) => drop(records.pass_line(0, &mut Rows::default())?),
+            Some(Piece::Record(_)) => learn(&records, &mut kinds, options),
         }
         records.clear();
     }
     Ok(kinds)
+}
+
+/// Takes the kept record into account.
+fn learn(records: &Records, kinds: &mut Vec<(String, Inferred)>, options: &InspectOptions) {
+    if kinds.is_empty() && !options.csv.header {
+        kinds.extend((0..records.len()).map(|index| (numbered(index), Inferred::Nothing)));
+    }
+    let cells = readable(records, kinds.len()).unwrap_or_default();
+    for ((_, kind), cell) in kinds.iter_mut().zip(cells) {
+        if !options.csv.is_null(cell) {
+            *kind = std::mem::take(kind).and(Inferred::of_text(cell, options.timezone.as_ref()));
+        }
+    }
 }
 
 /// The cells of a record, or `None` if the reader would refuse it whatever the types are: it must not say anything
@@ -103,10 +118,13 @@ fn readable(records: &Records, width: usize) -> Option<Vec<&str>> {
 }
 
 /// Lines that are no JSON objects are left for the reader to refuse.
-fn ndjson(mut window: Window, options: &InspectOptions) -> Result<Vec<(String, Inferred)>> {
-    let mut all = Inferred::Struct(Vec::new());
-    let mut rows = 0;
-    while rows < options.rows {
+fn ndjson(mut window: Window, options: &InspectOptions) -> Result<IndexMap<String, Inferred>> {
+    let mut keys = Keys::new(options);
+    while keys.rows < options.rows {
+        if window.pass_long_line(0, &mut Rows::default())?.is_some() {
+            keys.rows += 1;
+            continue;
+        }
         let Some(end) = memchr::memchr(b'\n', window.lines()).map(|end| end + 1).or_else(|| rest(&window)) else {
             match window.ended() {
                 true => break,
@@ -115,15 +133,60 @@ fn ndjson(mut window: Window, options: &InspectOptions) -> Result<Vec<(String, I
             continue;
         };
         let line = window.lines()[..end].trim_ascii();
-        if let Ok(row @ Value::Object(_)) = serde_json::from_slice(line) {
-            all = all.and(Inferred::of_json(&row, options.timezone.as_ref()));
+        if !line.is_empty() {
+            keys.learn(line);
         }
-        rows += usize::from(!line.is_empty());
         window.consume(end);
     }
-    match all {
-        Inferred::Struct(kinds) => Ok(kinds),
-        _ => Ok(Vec::new()),
+    keys.found()
+}
+
+fn json(window: Window, options: &InspectOptions) -> Result<IndexMap<String, Inferred>> {
+    let mut documents = Documents::new(window);
+    let mut keys = Keys::new(options);
+    while keys.rows < options.rows {
+        match documents.find(1)?.first() {
+            Some(object) => {
+                keys.learn(documents.text(object));
+                documents.consume(object.end);
+            }
+            None if documents.pass_long(0, &mut Rows::default())?.is_some() => keys.rows += 1,
+            None => break,
+        }
+    }
+    keys.found()
+}
+
+/// The keys of JSON objects.
+struct Keys<'a> {
+    all: Inferred,
+    rows: usize,
+    timezone: Option<&'a Timezone>,
+}
+
+impl<'a> Keys<'a> {
+    fn new(options: &'a InspectOptions) -> Self {
+        Self { all: Inferred::Struct(IndexMap::new()), rows: 0, timezone: options.timezone.as_ref() }
+    }
+
+    /// Takes a text into account, if it is an object.
+    fn learn(&mut self, text: &[u8]) {
+        self.rows += 1;
+        if let Ok(row @ Value::Object(_)) = serde_json::from_slice(text) {
+            self.all = std::mem::take(&mut self.all).and(Inferred::of_json(&row, self.timezone));
+        }
+    }
+
+    fn found(self) -> Result<IndexMap<String, Inferred>> {
+        match self.all {
+            Inferred::Struct(kinds) if kinds.len() > MAX_KEYS => Err(Error::new(format!(
+                "its first {} rows have {} different keys, more than {MAX_KEYS} columns; declare those that are wanted",
+                self.rows,
+                kinds.len()
+            ))),
+            Inferred::Struct(kinds) => Ok(kinds),
+            _ => Ok(IndexMap::new()),
+        }
     }
 }
 

@@ -1,76 +1,141 @@
 //! Arrow IPC files, also known as Feather 2.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::{FileReader, read_footer_length};
-use arrow::ipc::{Block, root_as_footer, root_as_message};
-use millstream_core::{Canonical, Error, Result};
+use arrow::ipc::{Block, RecordBatch as Header, root_as_footer, root_as_message};
+use millstream_core::{Error, Result};
 
 use crate::Rows;
+use crate::pieces::{Pieces, carried};
 use crate::read::{BatchReader, Mark, guarded};
 
+/// The most that a compressed buffer can become: zstd has blocks of 128 KiB, which take 4 bytes at least. LZ4 reaches less.
+const MAX_RATIO: u64 = 128 * 1024 / 4;
+
+/// How much a batch may take in memory. Files are written in much smaller ones.
+const MAX_BATCH: u64 = 4 << 30;
+
 /// The canonical columns of a file, and how many rows it has.
-pub(crate) fn inspect(mut file: File) -> Result<(SchemaRef, u64)> {
+pub(crate) fn inspect(file: File) -> Result<(SchemaRef, u64)> {
     guarded(|| {
-        let rows = count_rows(&mut file)?;
-        let reader = FileReader::try_new(file, None).map_err(corrupt)?;
-        Ok((Canonical::new(&reader.schema()).map_err(Error::new)?.schema().clone(), rows))
+        let blocks = Blocks::of(&file)?;
+        let rows = blocks.batches.iter().map(|block| blocks.header(&file, block, |header| rows_of(&header)));
+        let rows = rows.sum::<Result<u64>>()?;
+        let reader = blocks.open(file, None)?;
+        Ok((carried(&reader.schema())?, rows))
     })
 }
 
-/// The lengths that the headers of all batches give.
-fn count_rows(file: &mut File) -> Result<u64> {
-    const TRAILER: u64 = 10;
-    let length = file.seek(SeekFrom::End(0))?;
-    let start = length.checked_sub(TRAILER).ok_or_else(|| corrupt("it is too short"))?;
-    let trailer = read_at(file, start, TRAILER as usize)?;
-    let trailer = trailer.try_into().map_err(|_| corrupt("it is too short"))?;
-    let footer_length = read_footer_length(trailer).map_err(corrupt)?;
-    let start = start.checked_sub(footer_length as u64).ok_or_else(|| corrupt("its footer is too long"))?;
-    let footer = read_at(file, start, footer_length)?;
-    let footer = root_as_footer(&footer).map_err(corrupt)?;
-    let mut rows = 0;
-    for block in footer.recordBatches().iter().flatten() {
-        rows += block_rows(file, block, length)?;
-    }
-    Ok(rows)
+/// Where the dictionaries and batches of a file are.
+struct Blocks {
+    length: u64,
+    dictionaries: Vec<Block>,
+    batches: Vec<Block>,
 }
 
-fn block_rows(file: &mut File, block: &Block, file_length: u64) -> Result<u64> {
-    let start = u64::try_from(block.offset()).map_err(corrupt)?;
-    let length = usize::try_from(block.metaDataLength()).map_err(corrupt)?;
-    if start + length as u64 > file_length {
-        return Err(corrupt("a batch lies behind its end"));
+impl Blocks {
+    fn of(mut file: &File) -> Result<Self> {
+        const TRAILER: u64 = 10;
+        let length = file.seek(SeekFrom::End(0))?;
+        let start = length.checked_sub(TRAILER).ok_or_else(|| corrupt("it is too short"))?;
+        let trailer = read_at(file, start, TRAILER as usize)?;
+        let trailer = trailer.try_into().map_err(|_| corrupt("it is too short"))?;
+        let footer_length = read_footer_length(trailer).map_err(corrupt)?;
+        let start = start.checked_sub(footer_length as u64).ok_or_else(|| corrupt("its footer is too long"))?;
+        let footer = read_at(file, start, footer_length)?;
+        let footer = root_as_footer(&footer).map_err(corrupt)?;
+        let dictionaries = footer.dictionaries().iter().flatten().copied().collect();
+        Ok(Self { length, dictionaries, batches: footer.recordBatches().iter().flatten().copied().collect() })
     }
-    let header = read_at(file, start, length)?;
-    // Older files lack the marker FF FF FF FF in front of the length.
-    let skipped = if header.starts_with(&[0xff; 4]) { 8 } else { 4 };
-    let message = root_as_message(header.get(skipped..).unwrap_or_default()).map_err(corrupt)?;
-    let batch = message.header_as_record_batch().ok_or_else(|| corrupt("expected a batch"))?;
-    u64::try_from(batch.length()).map_err(corrupt)
+
+    /// Opens the file. Its dictionaries are read.
+    fn open(&self, file: File, wanted: Option<Vec<usize>>) -> Result<FileReader<File>> {
+        self.dictionaries.iter().try_for_each(|block| self.check(&file, block))?;
+        FileReader::try_new(file, wanted).map_err(corrupt)
+    }
+
+    /// What the header of a block says.
+    fn header<T>(&self, file: &File, block: &Block, of: impl FnOnce(Header) -> Result<T>) -> Result<T> {
+        let start = u64::try_from(block.offset()).map_err(corrupt)?;
+        let header_length = u64::try_from(block.metaDataLength()).map_err(corrupt)?;
+        let body_length = u64::try_from(block.bodyLength()).map_err(corrupt)?;
+        let end = start.checked_add(header_length).and_then(|end| end.checked_add(body_length));
+        if end.is_none_or(|end| end > self.length) {
+            return Err(corrupt("a batch lies behind its end"));
+        }
+        let header = read_at(file, start, header_length as usize)?;
+        // Older files lack the marker FF FF FF FF in front of the length.
+        let skipped = if header.starts_with(&[0xff; 4]) { 8 } else { 4 };
+        let message = root_as_message(header.get(skipped..).unwrap_or_default()).map_err(corrupt)?;
+        let dictionary = message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data());
+        of(message.header_as_record_batch().or(dictionary).ok_or_else(|| corrupt("expected a batch"))?)
+    }
+
+    /// Checks how much memory a block asks for, before anybody takes it.
+    fn check(&self, file: &File, block: &Block) -> Result<()> {
+        let body = block.offset() as u64 + block.metaDataLength() as u64;
+        self.header(file, block, |header| {
+            if header.compression().is_none() {
+                return Ok(());
+            }
+            let mut unpacked = 0_u64;
+            for buffer in header.buffers().iter().flatten() {
+                let start = u64::try_from(buffer.offset()).map_err(corrupt)?;
+                let length = u64::try_from(buffer.length()).map_err(corrupt)?;
+                if start.checked_add(length).is_none_or(|end| end > block.bodyLength() as u64) {
+                    return Err(corrupt("a buffer lies behind its batch"));
+                }
+                unpacked = unpacked.saturating_add(unpacked_length(file, body + start, length)?);
+            }
+            match unpacked > MAX_BATCH {
+                true => Err(Error::new(format!("a batch takes {unpacked} bytes in memory, more than {MAX_BATCH}"))),
+                false => Ok(()),
+            }
+        })
+    }
 }
 
-fn read_at(file: &mut File, start: u64, length: usize) -> Result<Vec<u8>> {
+/// How long a compressed buffer is when it is unpacked, as it says itself.
+fn unpacked_length(file: &File, start: u64, length: u64) -> Result<u64> {
+    const PREFIX: u64 = 8;
+    if length < PREFIX {
+        return Ok(0);
+    }
+    let prefix = read_at(file, start, PREFIX as usize)?;
+    let unpacked = prefix.first_chunk().map_or(0, |prefix| i64::from_le_bytes(*prefix));
+    match u64::try_from(unpacked) {
+        // -1 stands for a buffer that is not compressed.
+        Err(_) => Ok(length),
+        Ok(unpacked) if unpacked <= (length - PREFIX).saturating_mul(MAX_RATIO) => Ok(unpacked),
+        Ok(unpacked) => Err(corrupt(format!("{length} bytes can't be {unpacked} bytes when they are unpacked"))),
+    }
+}
+
+fn rows_of(header: &Header) -> Result<u64> {
+    u64::try_from(header.length()).map_err(corrupt)
+}
+
+fn read_at(file: &File, start: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; length];
-    file.seek(SeekFrom::Start(start))?;
-    file.read_exact(&mut bytes).map_err(corrupt)?;
+    file.read_exact_at(&mut bytes, start).map_err(corrupt)?;
     Ok(bytes)
 }
 
 /// Reads only the columns of `schema`.
-pub(crate) fn open(mut file: File, schema: SchemaRef, batch_rows: usize) -> Result<Box<dyn BatchReader>> {
+pub(crate) fn open(file: File, schema: SchemaRef, batch_rows: usize) -> Result<Box<dyn BatchReader>> {
     guarded(|| {
-        let all = FileReader::try_new(&mut file, None).map_err(corrupt)?.schema();
+        let blocks = Blocks::of(&file)?;
+        let all = blocks.open(file.try_clone()?, None)?.schema();
         let fields = all.fields().iter().enumerate();
         let wanted = fields.filter(|(_, field)| schema.field_with_name(field.name()).is_ok());
         let wanted: Vec<usize> = wanted.map(|(index, _)| index).collect();
-        let canonical = Canonical::new(&all.project(&wanted)?).map_err(Error::new)?;
-        let reader = FileReader::try_new(file, Some(wanted)).map_err(corrupt)?;
-        let reader = IpcReader { reader, canonical, schema, batch_rows, left: None, position: 0 };
-        Ok(Box::new(reader) as Box<dyn BatchReader>)
+        let pieces = Pieces::new(&all.project(&wanted)?, schema, batch_rows)?;
+        let reader = blocks.open(file.try_clone()?, Some(wanted))?;
+        Ok(Box::new(IpcReader { reader, file, blocks, read: 0, pieces }) as Box<dyn BatchReader>)
     })
 }
 
@@ -80,56 +145,49 @@ fn corrupt(error: impl std::fmt::Display) -> Error {
 
 struct IpcReader {
     reader: FileReader<File>,
-    canonical: Canonical,
-    schema: SchemaRef,
-    batch_rows: usize,
-    /// What is left of a batch of the file that is too large.
-    left: Option<RecordBatch>,
-    position: u64,
+    file: File,
+    blocks: Blocks,
+    /// How many batches have been read.
+    read: usize,
+    pieces: Pieces,
 }
 
 impl IpcReader {
-    fn read(&mut self) -> Result<Option<RecordBatch>> {
-        let read = || self.reader.next().transpose().map_err(corrupt);
-        let Some(rows) = guarded(read)? else { return Ok(None) };
-        as_planned(self.canonical.apply(rows)?, &self.schema).map(Some)
+    /// Reads the next batch. Returns false at the end.
+    fn read(&mut self) -> Result<bool> {
+        if let Some(block) = self.blocks.batches.get(self.read) {
+            guarded(|| self.blocks.check(&self.file, block))?;
+        }
+        self.read += 1;
+        let Some(rows) = guarded(|| self.reader.next().transpose().map_err(corrupt))? else { return Ok(false) };
+        self.pieces.put(rows);
+        Ok(true)
     }
 }
 
 impl BatchReader for IpcReader {
     fn schema(&self) -> &SchemaRef {
-        &self.schema
+        self.pieces.schema()
     }
 
     fn next(&mut self, out: &mut Rows) -> Result<bool> {
-        let rows = match self.left.take() {
-            Some(rows) => rows,
-            None => match self.read()? {
-                Some(rows) => rows,
-                None => return Ok(false),
-            },
-        };
-        let count = rows.num_rows().min(self.batch_rows);
-        if count < rows.num_rows() {
-            self.left = Some(rows.slice(count, rows.num_rows() - count));
+        if self.pieces.is_empty() && !self.read()? {
+            return Ok(false);
         }
-        if count > 0 {
-            out.batches.push((self.position, rows.slice(0, count)));
-        }
-        self.position += count as u64;
+        guarded(|| self.pieces.next(out))?;
         Ok(true)
     }
 
     fn mark(&self) -> Mark {
-        Mark { position: self.position, offset: 0 }
+        Mark { position: self.pieces.position(), offset: 0 }
     }
 
     fn go_to(&mut self, mark: Mark) -> Result<()> {
-        while self.position < mark.position {
-            let Some(rows) = self.read()? else { return Err(shorter(mark.position)) };
-            let passed = (mark.position - self.position).min(rows.num_rows() as u64);
-            self.position += passed;
-            self.left = Some(rows.slice(passed as usize, rows.num_rows() - passed as usize));
+        while self.pieces.position() < mark.position {
+            if self.pieces.is_empty() && !self.read()? {
+                return Err(shorter(mark.position));
+            }
+            self.pieces.pass(mark.position);
         }
         Ok(())
     }
@@ -138,15 +196,4 @@ impl BatchReader for IpcReader {
 /// A file that has fewer rows than were read from it before.
 pub(crate) fn shorter(rows: u64) -> Error {
     Error::new(format!("it has become shorter: it should have {rows} rows and more"))
-}
-
-/// The rows with the schema that was planned, which may allow more nulls. An error if the file has changed since.
-pub(crate) fn as_planned(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let same = rows.schema_ref().fields().iter().map(|field| (field.name(), field.data_type()));
-    let planned = schema.fields().iter().map(|field| (field.name(), field.data_type()));
-    if !same.eq(planned) {
-        return Err(Error::new("the columns are no longer those that the flow was planned with"));
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)?)
 }

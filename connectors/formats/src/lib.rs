@@ -1,4 +1,4 @@
-//! Bytes to batches and back: CSV, NDJSON, Parquet and Arrow IPC, the text formats also compressed.
+//! Bytes to batches and back: CSV, NDJSON, JSON, Parquet and Arrow IPC, the text formats also compressed.
 //!
 //! * [`FileKind`] and [`Format`], [`Compression`]: what a file's name says about its bytes.
 //! * [`inspect`]: the columns of a file, from its metadata or from a sample of its rows.
@@ -12,10 +12,14 @@ mod format;
 mod infer;
 mod inspect;
 mod ipc;
+mod json;
+mod json_text;
 mod ndjson;
 mod parquet;
+mod pieces;
 mod read;
 mod rows;
+mod split;
 mod text;
 mod window;
 mod write;
@@ -26,6 +30,7 @@ pub use inspect::{Found, InspectOptions, inspect};
 pub use ndjson::JsonDecoder;
 pub use read::{BatchReader, Mark, Pace, ReadOptions};
 pub use rows::{BadRow, Rows};
+pub use split::CellLimit;
 pub use text::{Timezone, parse_timezone};
 pub use window::{MAX_ROW_BYTES, decompress, ends_with_line_break};
 pub use write::{BatchWriter, WRITE_ROWS, WriteOptions, encode_csv, encode_ndjson, nested_column};

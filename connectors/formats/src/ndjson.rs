@@ -13,14 +13,12 @@ use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 use millstream_core::{ColumnType, Columns, Result, ResultExt};
 
+use crate::json_text::objection;
 use crate::read::{BatchReader, Mark};
+use crate::rows::NO_TEXT;
 use crate::text::{TextColumn, Timezone};
-use crate::window::{MAX_BATCH_BYTES, Window};
+use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window};
 use crate::{BadRow, Rows};
-
-/// How deep objects and arrays may be nested. Arrow prints a value of the wrong type by recursion, which would
-/// overflow the stack.
-const MAX_DEPTH: usize = 512;
 
 /// How many rows are decoded at once at most: Arrow allocates for as many as it may get before it sees any.
 const MAX_BATCH_ROWS: usize = 1 << 16;
@@ -101,7 +99,7 @@ impl JsonDecoder {
         match self.decode_all(documents) {
             Ok(rows) => out.batches.push((first, rows)),
             Err(error) if documents.len() == 1 => {
-                out.failed.push(BadRow::new(first, error, documents[0]));
+                out.failed.push(BadRow::new(first, of_text(documents[0], error), documents[0]));
             }
             Err(_) => {
                 let (left, right) = documents.split_at(documents.len() / 2);
@@ -117,8 +115,8 @@ impl JsonDecoder {
         // One row more than there are, so that a document that follows another on its line is noticed.
         let mut decoder = decoder(&self.wire, documents.len() + 1).map_err(|error| error.to_string())?;
         for (number, document) in documents.iter().enumerate() {
-            if depth(document) > MAX_DEPTH {
-                return Err(format!("no valid JSON: nested deeper than {MAX_DEPTH} levels"));
+            if let Some(why) = objection(document) {
+                return Err(format!("no valid JSON: {why}"));
             }
             let read = decoder.decode(document).map_err(complaint)?;
             if read < document.len() || decoder.len() != number + 1 {
@@ -146,6 +144,11 @@ fn decoder(wire: &SchemaRef, batch_rows: usize) -> Result<Decoder> {
     builder.build_decoder().doing(|| "preparing to read JSON")
 }
 
+/// What is wrong with a document: that it is no text is the cause of all else.
+fn of_text(document: &[u8], error: String) -> String {
+    if std::str::from_utf8(document).is_ok() { error } else { NO_TEXT.to_owned() }
+}
+
 fn complaint(error: ArrowError) -> String {
     let text = match error {
         ArrowError::JsonError(text) => text,
@@ -158,27 +161,6 @@ fn complaint(error: ArrowError) -> String {
     }
 }
 
-/// How deep the brackets of a document are nested.
-fn depth(document: &[u8]) -> usize {
-    let (mut deepest, mut depth, mut in_string, mut escaped) = (0, 0_usize, false, false);
-    if memchr::memchr2_iter(b'{', b'[', document).count() <= MAX_DEPTH {
-        return 0;
-    }
-    for byte in document {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    deepest
-}
-
 impl Column {
     fn new(field: &FieldRef, column: &ColumnType, timezone: Option<Timezone>, integers: Integers) -> Self {
         let inner = |field: &FieldRef| {
@@ -188,12 +170,10 @@ impl Column {
         let kind = match field.data_type() {
             DataType::List(item) => Kind::List(Box::new(inner(item))),
             DataType::Struct(fields) => Kind::Struct(fields.iter().map(inner).collect()),
-            DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::Float32 | DataType::Float64 => {
-                Kind::Ready
-            }
+            DataType::Boolean | DataType::Utf8 | DataType::Float32 | DataType::Float64 => Kind::Ready,
             integer if integer.is_integer() && integers == Integers::Floats => Kind::Whole,
-            // Arrow would cut off the fraction of a number in a column of integers, take a timestamp without an
-            // offset for UTC, and a number for a date.
+            // Arrow would cut off the fraction of a number in a column of integers and half a byte of binary, take a
+            // timestamp without an offset for UTC, and a number for a date.
             other => Kind::Text(TextColumn::new(other.clone(), column.unit, timezone)),
         };
         Self { field: field.clone(), kind }
@@ -314,7 +294,7 @@ impl NdjsonReader {
                 fed = end;
             }
             let is_due = self.window.ended() || dry || (self.window.eager() && !self.stretches.is_empty());
-            if is_due || is_full(&self.stretches, fed, self.lines.batch_rows) {
+            if is_due || self.window.is_too_long(fed) || is_full(&self.stretches, fed, self.lines.batch_rows) {
                 return Ok(Some(fed));
             }
             self.window.fill()?;
@@ -329,13 +309,16 @@ impl NdjsonReader {
         decoder.restore(rows.unwrap_or_else(|| RecordBatch::new_empty(decoder.wire.clone())))
     }
 
-    /// Decodes a batch's worth of lines one by one.
+    /// Decodes a batch's worth of lines one by one, up to one that is too long.
     fn decode_lines(&mut self, out: &mut Rows) -> Result<()> {
         let text = self.window.lines();
         let mut lines = Vec::new();
         let mut end = 0;
         while lines.len() < self.lines.batch_rows && end < text.len() {
             let length = memchr::memchr(b'\n', &text[end..]).map_or(text.len() - end, |length| length + 1);
+            if length > MAX_ROW_BYTES {
+                break;
+            }
             let line = text[end..end + length].trim_ascii();
             end += length;
             if !line.is_empty() {
@@ -361,13 +344,17 @@ impl BatchReader for NdjsonReader {
     }
 
     fn next(&mut self, out: &mut Rows) -> Result<bool> {
+        if let Some(has_ended) = self.window.pass_long_line(self.position, out)? {
+            self.position += u64::from(has_ended);
+            return Ok(has_ended);
+        }
         let Some(fed) = self.feed()? else {
             self.decode_lines(out)?;
             return Ok(true);
         };
         if self.stretches.is_empty() {
             self.window.consume(fed);
-            return Ok(false);
+            return if self.window.is_too_long(0) { self.next(out) } else { Ok(false) };
         }
         match self.flush() {
             Ok(rows) => {
@@ -404,7 +391,7 @@ fn is_full(decoder: &Decoder, fed: usize, batch_rows: usize) -> bool {
 /// wherever the batch is cut.
 fn takes_line(decoder: &mut Decoder, line: &[u8]) -> bool {
     let rows = decoder.len();
-    if line.len() > MAX_DEPTH && depth(line) > MAX_DEPTH {
+    if line.len() > MAX_ROW_BYTES || objection(line).is_some() {
         return false;
     }
     let Ok(read) = decoder.decode(line) else { return false };

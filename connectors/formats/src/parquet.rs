@@ -1,47 +1,136 @@
 //! Parquet files.
 
 use std::fs::File;
+use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatchReader;
-use millstream_core::{Canonical, Error, Result};
+use millstream_core::{Error, Result};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::Type;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
 use crate::Rows;
-use crate::ipc::{as_planned, shorter};
+use crate::ipc::shorter;
+use crate::pieces::{Pieces, carried};
 use crate::read::{BatchReader, Mark, guarded};
+use crate::window::MAX_BATCH_BYTES;
+
+/// Texts of a column of a row group that are longer together might be too long for one array.
+const MAX_ARRAY_BYTES: u64 = 1 << 30;
 
 /// The canonical columns of a file, and how many rows it has.
 pub(crate) fn inspect(file: File) -> Result<(SchemaRef, u64)> {
     guarded(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?;
-        let schema = Canonical::new(builder.schema()).map_err(Error::new)?.schema().clone();
         let rows = builder.metadata().file_metadata().num_rows();
-        Ok((schema, u64::try_from(rows).unwrap_or(0)))
+        Ok((carried(builder.schema())?, u64::try_from(rows).unwrap_or(0)))
     })
 }
 
 /// Reads only the columns of `schema`.
 pub(crate) fn open(file: File, schema: SchemaRef, batch_rows: usize) -> Result<Box<dyn BatchReader>> {
     let reader = open_at(&file, &schema, batch_rows, 0)?;
-    let canonical = Canonical::new(&reader.schema()).map_err(Error::new)?;
-    Ok(Box::new(ParquetReader { file, batch_rows, reader, canonical, schema, position: 0 }))
+    let pieces = Pieces::new(&reader.schema(), schema, batch_rows)?;
+    Ok(Box::new(ParquetReader { file, batch_rows, reader, pieces }))
 }
 
 /// Reads from a row on.
 fn open_at(file: &File, schema: &SchemaRef, batch_rows: usize, position: u64) -> Result<ParquetRecordBatchReader> {
     guarded(|| {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file.try_clone()?).map_err(corrupt)?;
-        if u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0) < position {
+        let metadata = ArrowReaderMetadata::load(file, ArrowReaderOptions::new()).map_err(corrupt)?;
+        if u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0) < position {
             return Err(shorter(position));
         }
-        let fields = builder.schema().fields().iter().enumerate();
-        let wanted = fields.filter(|(_, field)| schema.field_with_name(field.name()).is_ok());
-        let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.map(|(index, _)| index));
+        let plan = Plan::new(metadata.metadata(), metadata.schema(), schema);
+        let options = ArrowReaderOptions::new().with_schema(plan.schema);
+        let metadata = ArrowReaderMetadata::try_new(metadata.metadata().clone(), options).map_err(corrupt)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.try_clone()?, metadata);
+        let mask = ProjectionMask::roots(builder.parquet_schema(), plan.wanted);
+        let batch_rows = batch_rows.min(plan.batch_rows);
         let builder = builder.with_projection(mask).with_batch_size(batch_rows).with_offset(position as usize);
         builder.build().map_err(corrupt)
     })
+}
+
+/// How a file is read.
+struct Plan {
+    /// The columns that are read.
+    wanted: Vec<usize>,
+    /// All columns, with the types in which they are read.
+    schema: SchemaRef,
+    /// How many rows have room in memory.
+    batch_rows: usize,
+}
+
+impl Plan {
+    fn new(metadata: &ParquetMetaData, file: &SchemaRef, schema: &SchemaRef) -> Self {
+        let is_wanted = |field: &Field| schema.field_with_name(field.name()).is_ok();
+        let mut fields = file.fields().to_vec();
+        let mut row_bytes = 1;
+        let leaves = metadata.file_metadata().schema_descr();
+        for leaf in 0..leaves.num_columns() {
+            let root = leaves.get_column_root_idx(leaf);
+            if !is_wanted(&fields[root]) {
+                continue;
+            }
+            let size = LeafSize::of(metadata, leaf);
+            row_bytes += size.row_bytes;
+            let read_as = match (leaves.column(leaf).physical_type(), fields[root].data_type()) {
+                // As nanoseconds, which is the default, it would be another time before 1678 and after 2262.
+                (Type::INT96, DataType::Timestamp(_, zone)) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+                (_, data_type) if size.is_unknown => viewed(data_type),
+                _ => continue,
+            };
+            fields[root] = Arc::new(fields[root].as_ref().clone().with_data_type(read_as));
+        }
+        let wanted = (0..fields.len()).filter(|index| is_wanted(&fields[*index])).collect();
+        let schema = Arc::new(Schema::new_with_metadata(fields, file.metadata().clone()));
+        Self { wanted, schema, batch_rows: (MAX_BATCH_BYTES as u64 / row_bytes).max(1) as usize }
+    }
+}
+
+/// How much the values of a column take in memory.
+struct LeafSize {
+    /// In one row, in the row group in which they are longest.
+    row_bytes: u64,
+    /// Whether they may take much more: the file does not say how long texts are that are in a dictionary.
+    is_unknown: bool,
+}
+
+impl LeafSize {
+    fn of(metadata: &ParquetMetaData, leaf: usize) -> Self {
+        let (mut row_bytes, mut is_unknown) = (0, false);
+        for group in metadata.row_groups() {
+            let chunk = group.column(leaf);
+            let is_text = chunk.column_type() == Type::BYTE_ARRAY;
+            let texts = chunk.unencoded_byte_array_data_bytes();
+            let bytes = texts.unwrap_or_else(|| chunk.uncompressed_size());
+            let bytes = u64::try_from(bytes).unwrap_or(0);
+            is_unknown |= is_text && (texts.is_none() && has_dictionary(chunk) || bytes > MAX_ARRAY_BYTES);
+            row_bytes = row_bytes.max(bytes / u64::try_from(group.num_rows()).unwrap_or(0).max(1));
+        }
+        Self { row_bytes, is_unknown }
+    }
+}
+
+fn has_dictionary(chunk: &ColumnChunkMetaData) -> bool {
+    chunk.dictionary_page_offset().is_some()
+}
+
+/// A type whose texts stay where they are, so that those of a dictionary are there once, until they are cut into pieces.
+fn viewed(data_type: &DataType) -> DataType {
+    let field = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_data_type(viewed(field.data_type())));
+    match data_type {
+        DataType::Utf8 => DataType::Utf8View,
+        DataType::Binary => DataType::BinaryView,
+        DataType::List(item) => DataType::List(field(item)),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+        other => other.clone(),
+    }
 }
 
 fn corrupt(error: impl std::fmt::Display) -> Error {
@@ -52,32 +141,32 @@ struct ParquetReader {
     file: File,
     batch_rows: usize,
     reader: ParquetRecordBatchReader,
-    canonical: Canonical,
-    schema: SchemaRef,
-    position: u64,
+    pieces: Pieces,
 }
 
 impl BatchReader for ParquetReader {
     fn schema(&self) -> &SchemaRef {
-        &self.schema
+        self.pieces.schema()
     }
 
     fn next(&mut self, out: &mut Rows) -> Result<bool> {
-        let Some(rows) = guarded(|| self.reader.next().transpose().map_err(corrupt))? else { return Ok(false) };
-        let rows = as_planned(self.canonical.apply(rows)?, &self.schema)?;
-        let start = self.position;
-        self.position += rows.num_rows() as u64;
-        out.batches.push((start, rows));
+        if self.pieces.is_empty() {
+            match guarded(|| self.reader.next().transpose().map_err(corrupt))? {
+                Some(rows) => self.pieces.put(rows),
+                None => return Ok(false),
+            }
+        }
+        guarded(|| self.pieces.next(out))?;
         Ok(true)
     }
 
     fn mark(&self) -> Mark {
-        Mark { position: self.position, offset: 0 }
+        Mark { position: self.pieces.position(), offset: 0 }
     }
 
     fn go_to(&mut self, mark: Mark) -> Result<()> {
-        self.reader = open_at(&self.file, &self.schema, self.batch_rows, mark.position)?;
-        self.position = mark.position;
+        self.reader = open_at(&self.file, self.pieces.schema(), self.batch_rows, mark.position)?;
+        self.pieces.go_to(mark.position);
         Ok(())
     }
 }

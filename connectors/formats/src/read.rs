@@ -10,6 +10,7 @@ use millstream_core::{Columns, Error, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 
 use crate::csv::CsvReader;
+use crate::json::JsonReader;
 use crate::ndjson::NdjsonReader;
 use crate::window::{Window, decompress};
 use crate::{Compression, CsvOptions, Format, Rows, Timezone, ipc, parquet};
@@ -97,8 +98,10 @@ impl ReadOptions {
     pub fn open(&self, path: &Path) -> Result<Box<dyn BatchReader>> {
         let named = || format!("reading `{}`", path.display());
         let open = || match self.format {
-            Format::Csv | Format::Ndjson if self.compression.is_none() => self.read_seekable(File::open(path)?),
-            Format::Csv | Format::Ndjson => self.read(File::open(path)?),
+            Format::Csv | Format::Ndjson | Format::Json => match self.compression {
+                None => self.read_seekable(File::open(path)?),
+                Some(_) => self.read(File::open(path)?),
+            },
             Format::Parquet => parquet::open(File::open(path)?, self.schema(), self.batch_rows),
             Format::Arrow => ipc::open(File::open(path)?, self.schema(), self.batch_rows),
         };
@@ -124,6 +127,7 @@ impl ReadOptions {
                 Ok(Box::new(CsvReader::new(window, &self.columns, &wanted, self.timezone, self.batch_rows, csv)?))
             }
             Format::Ndjson => Ok(Box::new(NdjsonReader::new(window, &wanted, self.timezone, self.batch_rows)?)),
+            Format::Json => Ok(Box::new(JsonReader::new(window, &wanted, self.timezone, self.batch_rows)?)),
             other => Err(Error::new(format!("{} can only be read from files", other.name()))),
         }
     }

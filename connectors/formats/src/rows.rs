@@ -31,6 +31,9 @@ pub struct BadRow {
     pub encoding: Encoding,
 }
 
+/// What is wrong with a row in another encoding.
+pub(crate) const NO_TEXT: &str = "the row is no valid UTF-8";
+
 impl BadRow {
     /// A row of these bytes.
     pub fn new(position: u64, error: impl Into<String>, bytes: &[u8]) -> Self {

@@ -192,6 +192,82 @@ fn csv_without_rows() {
 }
 
 #[test]
+fn csv_a_quote_that_is_not_closed_costs_one_row() {
+    let row = |n: usize| if n == 10 { "10,\"x\n".to_owned() } else { format!("{n},x\n") };
+    let text: String = std::iter::once("a,b\n".to_owned()).chain((0..1000).map(row)).collect();
+    let expected: Vec<u64> = (0..1000).filter(|n| *n != 10).collect();
+    let check = |text: &str, error: &str, max_cell: CellLimit| {
+        let format = CsvOptions { max_cell, ..CsvOptions::default() };
+        let options = ReadOptions { csv: format, ..csv("a:int64;b:utf8") };
+        let (positions, rows, failed) = read(text.as_bytes(), &options);
+        assert_eq!((&positions, rows.num_rows()), (&expected, 999));
+        assert_eq!((bad(&failed), &*failed[0].error), (vec![(10, "10,\"x", error)], error));
+    };
+    check(&text, "a quote is not closed", CellLimit { bytes: 1 << 20, lines: 1000 });
+    for limit in [CellLimit { bytes: 500, lines: 999 }, CellLimit { bytes: 5000, lines: 100 }] {
+        let CellLimit { bytes, lines } = limit;
+        let error =
+            format!("a quote is not closed within {bytes} bytes and {lines} line breaks, the setting `max_cell`");
+        check(&text, &error, limit);
+    }
+    let closed = text.replace("20,x", "20,\"x\"");
+    check(&closed, "a quote is closed in the middle of a cell, or not at all", CellLimit::default());
+}
+
+#[test]
+fn csv_that_grows_does_not_wait_for_a_quote_for_ever() {
+    let source = Growing::default();
+    source.append(b"a,b\n1,\"x\n");
+    let format = CsvOptions { max_cell: CellLimit { bytes: 100, lines: 3 }, ..CsvOptions::default() };
+    let options = ReadOptions { csv: format, pace: Pace::Growing, ..csv("a:int64;b:utf8") };
+    let mut reader = options.read(source.clone()).unwrap();
+    let mut rows = Rows::default();
+    for _ in 0..3 {
+        assert!(!reader.next(&mut rows).unwrap(), "the quote may yet be closed");
+        source.append(b"2,y\n");
+    }
+    assert!(reader.next(&mut rows).unwrap());
+    assert_eq!((rows.batches[0].0, rows.batches[0].1.num_rows(), rows.failed[0].row.as_str()), (1, 3, "1,\"x"));
+}
+
+#[test]
+fn csv_blank_lines_are_nulls_where_there_is_one_column() {
+    let text = "a\n1\n\n2\r\n\r\n\"\"\n3";
+    let (_, rows, failed) = read(text.as_bytes(), &csv("a:int64?"));
+    assert_eq!((text_of(&rows).as_str(), failed), ("a:int64?\n1\nnull\n2\nnull\nnull\n3\n", vec![]));
+    let (positions, _, failed) = read(text.as_bytes(), &csv("a:int64"));
+    assert_eq!((positions, failed.len(), failed[0].error.as_str()), (vec![0, 2, 5], 3, "column `a` is null"));
+}
+
+/// Reads rows of which one is too long, and returns its error and how much of it is shown.
+fn read_long(options: ReadOptions, bytes: Vec<u8>) -> (String, usize) {
+    let mut reader = options.read(Cursor::new(bytes)).unwrap();
+    let mut rows = Rows::default();
+    let mut last = reader.mark();
+    while reader.next(&mut rows).unwrap() {
+        assert!(reader.mark().offset > last.offset);
+        last = reader.mark();
+    }
+    let positions: Vec<_> = rows.batches.iter().map(|(start, rows)| (*start, rows.num_rows())).collect();
+    assert_eq!((positions, rows.failed.len(), rows.failed[0].position), (vec![(0, 2), (3, 1)], 1, 2));
+    (rows.failed[0].error.clone(), rows.failed[0].row.len())
+}
+
+#[test]
+fn a_row_without_an_end_costs_itself_only() {
+    let long = "ä".repeat(MAX_ROW_BYTES / 2);
+    let expected = format!("of the {} bytes of its first line, 1023 are shown", MAX_ROW_BYTES + 2);
+    let text = format!("a,b\n1,x\n2,x\n3{long}\n4,x\n");
+    let (error, shown) = read_long(csv("a:int64;b:utf8"), text.into_bytes());
+    assert!(error.ends_with(&expected) && shown == 1023, "{error}");
+    let text = format!("{{\"a\":1}}\n{{\"a\":2}}\n3{long}\n{{\"a\":4}}\n");
+    for pace in [Pace::Full, Pace::Growing] {
+        let (error, shown) = read_long(ReadOptions { pace, ..ndjson("a:int64") }, text.clone().into_bytes());
+        assert!(error.ends_with(&expected) && shown == 1023, "{error}");
+    }
+}
+
+#[test]
 fn csv_header_that_does_not_fit() {
     let error = |text: &str| {
         let text = text.to_owned();
@@ -273,6 +349,25 @@ fn ndjson_integers_keep_every_digit_and_their_fractions_are_refused() {
         assert_eq!((positions, text_of(&rows).as_str()), (vec![0, 1, 2, 3, 6, 8, 9], expected));
         assert_eq!(text_of(&read("n:uint8").1), "n:uint8\n7\n0\n");
     }
+}
+
+#[test]
+fn ndjson_numbers_that_json_does_not_have_are_refused_whatever_the_batch() {
+    let text = "{\"n\":5}\n{\"n\":05}\n{\"n\":-1.}\n{\"n\":7,\"x\":[00]}\n{\"n\":\"08\"}\n";
+    let (positions, rows, failed) = read(text.as_bytes(), &ndjson("n:float64"));
+    assert_eq!((positions, text_of(&rows).as_str()), (vec![0, 4], "n:float64\n5.0\n8.0\n"));
+    let errors: Vec<_> = failed.iter().map(|row| row.error.as_str()).collect();
+    let expected = ["`05` is no number", "`-1.` is no number", "`00` is no number"];
+    assert!(errors.iter().zip(expected).all(|(error, end)| error.ends_with(end)), "{errors:?}");
+}
+
+#[test]
+fn ndjson_binary_has_two_digits_a_byte() {
+    let (_, rows, failed) = read(b"{\"b\":\"00fF\"}\n{\"b\":\"abc\"}\n{\"b\":\"\"}\n", &ndjson("b:binary"));
+    assert_eq!(
+        (text_of(&rows).as_str(), &*failed[0].error),
+        ("b:binary\n00ff\n\"\"\n", "column `b`: `abc` is no binary")
+    );
 }
 
 #[test]
@@ -434,6 +529,29 @@ fn json_documents_one_by_one() {
     assert_eq!(rows.failed.iter().map(|row| row.position).collect::<Vec<_>>(), [12, 13]);
 }
 
+// --- JSON ---
+
+#[test]
+fn json_in_an_array_or_on_several_lines() {
+    let options = options(Format::Json, columns("a:int64;b:utf8?"));
+    for text in [
+        "[{\"a\": 1}, {\"a\": 2,\n \"b\": \"}\"}\n]",
+        "{\n  \"a\": 1\n}\n{\n  \"a\": 2, \"b\": \"}\"}",
+        "\u{feff}{\"a\": 1}\r\n{\"a\": 2, \"b\": \"}\"}\r\n",
+    ] {
+        let (positions, rows, failed) = read(text.as_bytes(), &options);
+        let expected = "a:int64 b:utf8?\n1 null\n2 }\n";
+        assert_eq!((text_of(&rows).as_str(), positions, failed), (expected, vec![0, 1], vec![]), "{text}");
+    }
+    let (positions, _, failed) = read(b"[{\"a\": 1}, {\"a\": x}, 7, {\"a\": 4}", &options);
+    let errors: Vec<_> = failed.iter().map(|row| (row.position, row.row.as_str())).collect();
+    assert_eq!((positions, errors), (vec![0, 3], vec![(1, "{\"a\": x}"), (2, "7"), (4, "")]));
+    assert!(failed[2].error.starts_with("the array is not closed"), "{failed:?}");
+    for text in ["", " ", "[]", "[ ]\n"] {
+        assert_eq!(read(text.as_bytes(), &options).1.num_rows(), 0);
+    }
+}
+
 // --- Files ---
 
 struct Folder(tempfile::TempDir);
@@ -505,7 +623,7 @@ fn sample() -> RecordBatch {
 fn every_format_reads_what_it_writes() {
     let folder = Folder::new();
     let rows = sample();
-    for format in ["csv", "ndjson", "parquet", "arrow"] {
+    for format in ["csv", "ndjson", "json", "parquet", "arrow"] {
         for packed in ["", ".gz", ".zst", ".bz2"] {
             let name = format!("a.{format}{packed}");
             let path = folder.file(&name, write(&name, &rows, 3));
@@ -525,7 +643,7 @@ fn bytes_do_not_depend_on_batches() {
         (0..20_000).map(|n| format!("{}", n * 7919 % 997)),
     ));
     let rows = RecordBatch::try_from_iter([("id", ids), ("word", words)]).unwrap();
-    for name in ["a.csv", "a.csv.gz", "a.ndjson", "a.ndjson.zst", "a.ndjson.bz2", "a.parquet", "a.arrow"] {
+    for name in ["a.csv", "a.csv.gz", "a.ndjson", "a.json", "a.ndjson.zst", "a.ndjson.bz2", "a.parquet", "a.arrow"] {
         let whole = write(name, &rows, 20_000);
         assert_eq!(write(name, &rows, 7), whole, "{name}");
         assert_eq!(write(name, &rows, 8192), whole, "{name}");
@@ -579,6 +697,7 @@ fn files_without_rows_keep_their_columns() {
     }
     assert_eq!(write("a.csv", &none, 1), b"id,amount,name,at,ok\n");
     assert_eq!(write("a.ndjson", &none, 1), b"");
+    assert_eq!(write("a.json", &none, 1), b"[\n]\n");
     let found = inspect(&folder.file("a.csv", "id,b\n"), &inspect_options(Path::new("a.csv"))).unwrap();
     assert_eq!(found.columns, columns("id:utf8?;b:utf8?"));
     for name in ["b.csv", "b.ndjson"] {
@@ -659,10 +778,161 @@ fn corrupt_files_are_errors_that_name_them() {
 }
 
 #[test]
-fn a_flipped_byte_never_panics() {
+fn dates_and_times_that_nobody_else_has_are_written_and_read() {
+    let micros = vec![Some(i64::MAX), Some(i64::MIN), Some(253_402_300_800_000_000), None];
+    let days = vec![Some(i32::MAX), Some(i32::MIN), Some(2_932_897), Some(0)];
+    let columns: [(&str, arrow::array::ArrayRef); 2] = [
+        ("at", Arc::new(arrow::array::TimestampMicrosecondArray::from(micros).with_timezone("UTC"))),
+        ("day", Arc::new(arrow::array::Date32Array::from(days))),
+    ];
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap();
+    for (name, options) in [("a.csv", csv("at:timestamp?;day:date?")), ("a.ndjson", ndjson("at:timestamp?;day:date?"))]
+    {
+        let bytes = write(name, &rows, 2);
+        assert!(String::from_utf8_lossy(&bytes).contains("+10000-01-01T00:00:00Z"), "{name}");
+        let (_, read, failed) = read(&bytes, &options);
+        assert_eq!((read, failed), (rows.clone(), vec![]), "{name}");
+    }
+}
+
+/// A Parquet or Arrow file that another program might have written.
+fn foreign(folder: &Folder, name: &str, rows: &RecordBatch) -> PathBuf {
+    let mut bytes = Vec::new();
+    match name.ends_with("parquet") {
+        true => {
+            let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
+            writer.write(rows).unwrap();
+            writer.close().unwrap();
+        }
+        false => {
+            let options = arrow::ipc::writer::IpcWriteOptions::default();
+            let options = options.try_with_compression(Some(arrow::ipc::CompressionType::ZSTD)).unwrap();
+            let schema = rows.schema();
+            let mut writer =
+                arrow::ipc::writer::FileWriter::try_new_with_options(&mut bytes, &schema, options).unwrap();
+            writer.write(rows).unwrap();
+            writer.finish().unwrap();
+        }
+    }
+    folder.file(name, bytes)
+}
+
+#[test]
+fn binary_values_that_are_out_of_range_fail_their_row() {
+    let millis = arrow::array::TimestampMillisecondArray::from(vec![Some(1), Some(i64::MAX), None, Some(i64::MIN)]);
+    let ids = arrow::array::Int32Array::from(vec![0, 1, 2, 3]);
+    let columns: [(&str, arrow::array::ArrayRef); 2] = [("at", Arc::new(millis)), ("id", Arc::new(ids))];
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap();
     let folder = Folder::new();
     for name in ["a.parquet", "a.arrow"] {
-        let bytes = write(name, &sample(), 9);
+        let (positions, read, failed) = read_file(&foreign(&folder, name, &rows), None).unwrap();
+        let expected = "at:timestamp? id:int32?\n1970-01-01T00:00:00.001Z 0\nnull 2\n";
+        assert_eq!((positions, text_of(&read).as_str()), (vec![0, 2], expected), "{name}");
+        assert_eq!(failed.iter().map(|row| row.position).collect::<Vec<_>>(), [1, 3]);
+        assert!(failed[0].error.starts_with("column `at`: the timestamp 9223372036854775807 is out of range"));
+        assert_eq!(failed[0].row, "{\"at\":\"+292278994-08-17T07:12:55.807Z\",\"id\":1}");
+    }
+}
+
+#[test]
+fn long_texts_come_in_batches_that_have_room() {
+    let texts =
+        arrow::array::StringArray::from_iter_values((0..300).map(|n| format!("{}{}", n % 3, "x".repeat(1 << 20))));
+    let texts: arrow::array::ArrayRef = Arc::new(texts);
+    let keys = arrow::datatypes::DataType::Dictionary(
+        Box::new(arrow::datatypes::DataType::Int32),
+        Box::new(arrow::datatypes::DataType::Utf8),
+    );
+    let packed = arrow::compute::cast(&texts, &keys).unwrap();
+    let folder = Folder::new();
+    for (name, column) in [("a.parquet", &texts), ("b.parquet", &packed), ("a.arrow", &packed)] {
+        let rows = RecordBatch::try_from_iter_with_nullable([("text", column.clone(), true)]).unwrap();
+        let path = foreign(&folder, name, &rows);
+        let kind = FileKind::of(name);
+        let options = options(kind.format.unwrap(), columns("text:utf8?"));
+        let mut reader = options.open(&path).unwrap();
+        let (mut count, mut rows) = (0, Rows::default());
+        while reader.next(&mut rows).unwrap() {
+            let sizes: Vec<_> = rows.batches.drain(..).map(|(_, rows)| rows.num_rows()).collect();
+            assert!(sizes.iter().all(|size| (1..=64).contains(size)), "{name}: {sizes:?}");
+            count += sizes.iter().sum::<usize>();
+        }
+        assert_eq!(count, 300, "{name}");
+    }
+}
+
+#[test]
+fn columns_that_flows_can_not_carry_are_left_out() {
+    let columns: [(&str, arrow::array::ArrayRef); 2] = [
+        ("span", Arc::new(arrow::array::DurationSecondArray::from(vec![1]))),
+        ("id", Arc::new(arrow::array::Int32Array::from(vec![7]))),
+    ];
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap();
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow"] {
+        let (_, read, _) = read_file(&foreign(&folder, name, &rows), None).unwrap();
+        assert_eq!(text_of(&read), "id:int32?\n7\n", "{name}");
+        let path = foreign(&folder, name, &rows.project(&[0]).unwrap());
+        let error = read_file(&path, None).unwrap_err();
+        assert!(error.contains("column `span` has the type Duration(s), which flows can't carry"), "{error}");
+        let path = foreign(&folder, name, &rows.project(&[1, 1]).unwrap());
+        assert!(read_file(&path, None).unwrap_err().contains("two columns with the name `id`"));
+    }
+}
+
+#[test]
+fn keys_that_are_data_are_no_columns() {
+    let folder = Folder::new();
+    let rows = |count: usize| (0..count).map(|n| format!("{{\"id{n}\": {{\"x\": 1}}}}\n")).collect::<String>();
+    let options = inspect_options(Path::new("a.ndjson"));
+    let found = inspect(&folder.file("a.ndjson", rows(10_000)), &InspectOptions { rows: 20_000, ..options.clone() });
+    assert_eq!(found.unwrap().columns.0.len(), 10_000);
+    let found = inspect(&folder.file("a.ndjson", rows(10_001)), &InspectOptions { rows: 20_000, ..options });
+    assert!(found.unwrap_err().to_string().contains("10001 different keys"));
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    use ::base64::Engine as _;
+    ::base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+}
+
+/// Eight texts, `000` to `007`, with a checksum of their page; written by pyarrow 26.
+const WITH_CHECKSUM: &str = "UEFSMRUAFXwVfBWamOXxAhwVEBUAFQYVBhwAAAACAAAAEAEDAAAAMDAwAwAAADAwMQMAAAAwMDIDAAAAMDAzAwAAADAwNAMAAAAwMDUDAAAAMD\
+     A2AwAAADAwNxUEGSw1ABgGc2NoZW1hFQIAFQwlAhgEdGV4dCUATBwAAAAWEBkcGRwmABwVDBklBgAZGAR0ZXh0FQAWEBauARauASYISRwVABUA\
+     FQIAPBYwGQYZJgAQAAAAFq4BFhAmCBauAQAoIHBhcnF1ZXQtY3BwLWFycm93IHZlcnNpb24gMjYuMC4xGRwcAAAAjAAAAFBBUjE=";
+
+/// The old type of timestamps, as Spark and Hive write it; written by pyarrow 26.
+const WITH_INT96: &str = "UEFSMRUEFUgVSEwVBhUAEgAAAAAAAAAAAAAs/lEAAAAAAAAAAABSRBoAAEoDUEonAAByjSUAFQAVFBUULBUGFRAVBhUGHAAAAAIAAAAGAQIDJA\
+     AVBBksNQAYBnNjaGVtYRUCABUGJQIYAmF0ABYGGRwZHCYAHBUGGTUABhAZGAJhdBUAFgYWngEWngEmbCYIKSwVBBUAFQIAFQAVEBUCADwpBhkm\
+     AAYAAAAWngEWBiYIFp4BACggcGFycXVldC1jcHAtYXJyb3cgdmVyc2lvbiAyNi4wLjEZHBwAAACKAAAAUEFSMQ==";
+
+#[test]
+fn parquet_pages_that_were_changed_are_noticed() {
+    let folder = Folder::new();
+    let mut bytes = base64(WITH_CHECKSUM);
+    assert_eq!(read_file(&folder.file("a.parquet", &bytes), None).unwrap().1.num_rows(), 8);
+    let place = memchr::memmem::find(&bytes, b"005").unwrap();
+    bytes[place] = b'9';
+    let error = read_file(&folder.file("a.parquet", bytes), None).unwrap_err();
+    assert!(error.contains("checksum"), "{error}");
+}
+
+#[test]
+fn parquet_timestamps_of_the_old_type_have_their_whole_range() {
+    let folder = Folder::new();
+    let (_, rows, failed) = read_file(&folder.file("a.parquet", base64(WITH_INT96)), None).unwrap();
+    let expected = "at:timestamp?\n9999-12-31T00:00:00Z\n0001-01-01T00:00:00Z\n2026-01-01T12:00:00.123456Z\n";
+    assert_eq!((text_of(&rows).as_str(), failed), (expected, vec![]));
+}
+
+#[test]
+fn a_flipped_byte_never_panics() {
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow", "zstd.arrow"] {
+        let bytes = match name {
+            "zstd.arrow" => fs::read(foreign(&folder, name, &sample())).unwrap(),
+            name => write(name, &sample(), 9),
+        };
         for place in (0..bytes.len()).step_by(13) {
             let mut bytes = bytes.clone();
             bytes[place] ^= 0x55;
@@ -684,6 +954,7 @@ fn reading_goes_on_from_any_mark() {
         ("a.csv", Format::Csv, None),
         ("a.csv.gz", Format::Csv, Some(Compression::Gzip)),
         ("a.ndjson", Format::Ndjson, None),
+        ("a.json", Format::Json, None),
         ("a.ndjson.zst", Format::Ndjson, Some(Compression::Zstd)),
         ("a.parquet", Format::Parquet, None),
         ("a.arrow", Format::Arrow, None),

@@ -13,7 +13,7 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use millstream_core::type_name;
+use millstream_core::{DAY_MICROS, type_name};
 
 /// The time zone of text timestamps without an offset: `"Europe/Berlin"`, `"+02:00"`.
 pub type Timezone = Tz;
@@ -66,10 +66,8 @@ impl TextColumn {
             DataType::UInt64 => Arc::new(values::<UInt64Type>(cells, rows, refuse, whole::<UInt64Type>)),
             DataType::Float32 => Arc::new(values::<Float32Type>(cells, rows, refuse, Float32Type::parse)),
             DataType::Float64 => Arc::new(values::<Float64Type>(cells, rows, refuse, Float64Type::parse)),
-            DataType::Date32 => Arc::new(values::<Date32Type>(cells, rows, refuse, Date32Type::parse)),
-            DataType::Time64(_) => {
-                Arc::new(values::<Time64MicrosecondType>(cells, rows, refuse, Time64MicrosecondType::parse))
-            }
+            DataType::Date32 => Arc::new(values::<Date32Type>(cells, rows, refuse, date)),
+            DataType::Time64(_) => Arc::new(values::<Time64MicrosecondType>(cells, rows, refuse, time_of_day)),
             DataType::Timestamp(_, _) => self.timestamps(cells, rows, refuse),
             DataType::Decimal128(precision, scale) => {
                 let parse = |text: &str| decimal(text, *precision, *scale);
@@ -91,7 +89,7 @@ impl TextColumn {
         let array = values::<TimestampMicrosecondType>(cells, rows, refuse, |text| match self.unit {
             Some(unit) => text.trim().parse().ok().and_then(|number| microseconds(number, unit)),
             None => utc_timestamp(text).or_else(|| match self.timezone.is_some() || has_offset(text) {
-                true => timestamp(text, &zone),
+                true => any_timestamp(text, &zone),
                 false => None,
             }),
         });
@@ -191,12 +189,61 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 /// An integer; `2.0` and `1e3` are some, too.
 fn whole<T: ArrowPrimitiveType + Parser>(text: &str) -> Option<T::Native> {
     T::parse(text).or_else(|| {
-        /// Up to here every integer is a float64.
+        /// Below this a fraction may have more digits than a float64 has, as it may where JSON is decoded to float64 at once.
         const EXACT: f64 = (1_i64 << 53) as f64;
-        let float = Float64Type::parse(text)?;
-        let is_whole = float.fract() == 0.0 && float.abs() <= EXACT;
-        if is_whole { T::parse(&(float as i64).to_string()) } else { None }
+        let float = || Float64Type::parse(text).filter(|float| float.fract() == 0.0 && float.abs() < EXACT);
+        let integer = exactly_whole(text.trim()).or_else(|| float().map(|float| float as i128))?;
+        T::parse(&integer.to_string())
     })
+}
+
+/// The integer that a number with a point or an exponent is, with all of its digits.
+fn exactly_whole(text: &str) -> Option<i128> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
+    let mantissa = mantissa.strip_prefix('+').unwrap_or(mantissa);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let fraction = fraction.trim_end_matches('0');
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let add = |number: i128, digit: u8| {
+        let digit = char::from(digit).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    };
+    let digits = whole.bytes().chain(fraction.bytes()).try_fold(0, add)?;
+    let power = exponent.parse::<i64>().ok()?.checked_sub(fraction.len() as i64)?;
+    let ten = 10_i128.checked_pow(u32::try_from(power.unsigned_abs()).ok()?);
+    let integer = match (ten, power >= 0) {
+        _ if digits == 0 => 0,
+        (Some(ten), true) => digits.checked_mul(ten)?,
+        (Some(ten), false) if digits % ten == 0 => digits / ten,
+        _ => return None,
+    };
+    Some(if negative { -integer } else { integer })
+}
+
+/// The days since 1970 of a date, which may have a midnight behind it. Any other time would be lost; with an offset, midnight
+/// is another one in UTC.
+fn date(text: &str) -> Option<i32> {
+    let is_extended = text.starts_with(['+', '-']);
+    if text.len() <= 10 || is_extended {
+        return Date32Type::parse(text);
+    }
+    let (date, time) = text.split_at_checked(10)?;
+    let midnight = time.strip_prefix(['T', ' '])?.strip_prefix("00:00:00")?;
+    let is_midnight = midnight.is_empty() || midnight.strip_prefix('.')?.bytes().all(|digit| digit == b'0');
+    if is_midnight { Date32Type::parse(date) } else { None }
+}
+
+/// The microseconds since midnight of a time. There is no leap second, which would be the midnight of the next day.
+fn time_of_day(text: &str) -> Option<i64> {
+    let mut parts = text.split(':').skip(1);
+    let (Some(_), seconds) = (parts.next(), parts.next()) else { return None };
+    match seconds {
+        Some(seconds) if seconds.starts_with("60") => None,
+        _ => Time64MicrosecondType::parse(text),
+    }
 }
 
 /// A decimal number with at most `scale` digits that count behind the point.
@@ -283,9 +330,28 @@ fn timestamp(text: &str, zone: &Tz) -> Option<i64> {
     string_to_datetime(zone, text).ok().map(|time| time.timestamp_micros())
 }
 
+/// The same, also with a year that has a sign, as those behind 9999 and before 0 have.
+fn any_timestamp(text: &str, zone: &Tz) -> Option<i64> {
+    /// After so many years the calendar repeats itself.
+    const CYCLE: i64 = 400;
+    const CYCLE_MICROS: i64 = 146_097 * DAY_MICROS;
+    if !text.starts_with(['+', '-']) {
+        return timestamp(text, zone);
+    }
+    let digits = text[1..].find('-')?;
+    let (year, rest) = text.split_at(digits + 1);
+    let year: i64 = year.parse().ok().filter(|_| digits >= 4)?;
+    let text = format!("{}{rest}", 2000 + year.rem_euclid(CYCLE));
+    let cycles = (year - 2000).div_euclid(CYCLE);
+    let micros = i128::from(timestamp(&text, zone)?) + i128::from(cycles) * i128::from(CYCLE_MICROS);
+    i64::try_from(micros).ok()
+}
+
 /// Whether a timestamp says how far from UTC it is: `Z`, `+02:00`, `Europe/Berlin` behind the time.
 fn has_offset(text: &str) -> bool {
-    let behind_date = text.as_bytes().get(11..).unwrap_or_default();
+    let has_sign = text.starts_with(['+', '-']);
+    let date_length = if has_sign { text[1..].find('-').map_or(text.len(), |digits| digits + 7) } else { 10 };
+    let behind_date = text.as_bytes().get(date_length + 1..).unwrap_or_default();
     behind_date.iter().any(|byte| matches!(byte, b'+' | b'-') || byte.is_ascii_alphabetic())
 }
 
@@ -343,6 +409,26 @@ mod tests {
     }
 
     #[test]
+    fn integers_keep_every_digit_also_with_a_point_or_an_exponent() {
+        let cells = [
+            "9007199254740993.0",
+            "-9007199254740993.000",
+            "92233720368547758.07e2",
+            "10e-1",
+            "1e-1",
+            "0e999",
+            "1e999",
+        ];
+        let expected = "9007199254740993 -9007199254740993 9223372036854775807 1 null 0 null";
+        assert_eq!(values_of("int64", &cells), expected);
+        assert_eq!(
+            values_of("int64", &["9007199254740993.5", "9223372036854775808.0", ".", "e", "1.e0"]),
+            "null null null null 1"
+        );
+        assert_eq!(values_of("uint64", &["18446744073709551615.0", "-0.0", "-1.0"]), "18446744073709551615 0 null");
+    }
+
+    #[test]
     fn decimals_keep_every_digit_or_are_refused() {
         let cells = ["1.2", "-0.05", "+7", "1.230", "1.239", ".5", "5.", ".", "1e3", "123.45", "12é"];
         let expected = "1.20 -0.05 7.00 1.23 null 0.50 5.00 null null null null";
@@ -354,7 +440,12 @@ mod tests {
     #[test]
     fn dates_times_and_bytes() {
         assert_eq!(values_of("date", &["2026-01-31", "2026-02-31"]), "2026-01-31 null");
-        assert_eq!(values_of("time", &["12:30:00.5", "25:00"]), "12:30:00.500 null");
+        assert_eq!(values_of("time", &["12:30:00.5", "25:00", "9:05 pm"]), "12:30:00.500 null 21:05:00");
+        assert_eq!(values_of("time", &["23:59:60", "86400000000", "5", "-1", "12"]), "null null null null null");
+        let midnights = ["2026-01-31T00:00:00", "2026-01-31 00:00:00.000"];
+        assert_eq!(values_of("date", &midnights), "2026-01-31 2026-01-31");
+        let others = ["2026-01-31T00:00:00Z", "2026-01-31T23:30:00-05:00", "2026-01-31 12:00:00", "2026-01-31T"];
+        assert_eq!(values_of("date", &others), "null null null null");
         assert_eq!(values_of("binary", &["00fF", "0", "zz", "é"]), "00ff null null null");
     }
 
@@ -383,6 +474,25 @@ mod tests {
         for other in ["2026-01-01T24:00:00Z", "2026-1-01T00:00:00Z", "2026-01-01T00:00:00", "é"] {
             assert_eq!(utc_timestamp(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn years_with_a_sign_are_read_as_they_are_written() {
+        let utc: Tz = UTC.parse().unwrap();
+        for seconds in
+            [253_402_300_800, -62_167_219_201, -62_198_755_200, i64::MAX / 1_000_000, i64::MIN / 1_000_000 + 1]
+        {
+            let mut text = Vec::new();
+            millstream_core::write_timestamp(seconds, 123_000, &mut text);
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(any_timestamp(&text, &utc), Some(seconds * 1_000_000 + 123), "{text}");
+            assert!(has_offset(&text) && !has_offset(text.trim_end_matches('Z')), "{text}");
+        }
+        let (values, _) =
+            decode("timestamp", None, &["+10000-01-01T01:00:00+01:00", "+10000-01-01T00:00:00", "+1-01-01T00:00:00Z"]);
+        assert_eq!(values, "+10000-01-01T00:00:00Z null null");
+        assert_eq!(any_timestamp("+9223372036854775807-01-01T00:00:00Z", &utc), None);
+        assert_eq!(values_of("date", &["+10000-01-01", "-0001-12-31", "10000-01-01"]), "+10000-01-01 -0001-12-31 null");
     }
 
     #[test]

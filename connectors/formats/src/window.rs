@@ -9,13 +9,16 @@ use std::path::Path;
 
 use millstream_core::{Error, Result, ResultExt};
 
-use crate::{Compression, Pace};
+use crate::{BadRow, Compression, Pace, Rows};
 
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
 
-/// How long a row of a text format may be: longer ones are most likely an unclosed quote, and would fill the memory.
-pub const MAX_ROW_BYTES: usize = 256 << 20;
+/// How long a row of a text format may be: longer ones would fill the memory.
+pub const MAX_ROW_BYTES: usize = 64 << 20;
+
+/// So much of a row that is too long is shown.
+const SHOWN_BYTES: usize = 1 << 10;
 
 /// A batch is handed out early when its text is this long.
 pub(crate) const MAX_BATCH_BYTES: usize = 64 << 20;
@@ -67,6 +70,31 @@ impl Read for Source {
     }
 }
 
+/// A line that is too long.
+struct LongLine {
+    /// How much of it has been passed over.
+    length: u64,
+    beginning: Vec<u8>,
+}
+
+impl LongLine {
+    fn refuse(mut self, position: u64) -> BadRow {
+        // Not in the middle of a character.
+        if let Err(error) = std::str::from_utf8(&self.beginning)
+            && error.error_len().is_none()
+        {
+            self.beginning.truncate(error.valid_up_to());
+        }
+        let LongLine { length, beginning } = self;
+        let mut error = format!("the row is longer than {MAX_ROW_BYTES} bytes");
+        if length > beginning.len() as u64 {
+            error += &format!("; of the {length} bytes of its first line, {} are shown", beginning.len());
+        }
+        let beginning = beginning.trim_ascii_end();
+        BadRow::new(position, error, beginning)
+    }
+}
+
 pub(crate) struct Window {
     source: Source,
     bytes: Vec<u8>,
@@ -84,6 +112,8 @@ pub(crate) struct Window {
     pace: Pace,
     /// Whether the place of a byte order mark lies behind.
     started: bool,
+    /// A line of which the end has not come.
+    passing: Option<LongLine>,
 }
 
 impl Window {
@@ -98,12 +128,57 @@ impl Window {
 
     fn of(source: Source, pace: Pace) -> Self {
         let (bytes, passed, start, complete, searched) = (Vec::new(), 0, 0, 0, 0);
-        Self { source, bytes, passed, start, complete, searched, ended: false, dry: false, pace, started: false }
+        let (ended, dry, started, passing) = (false, false, false, None);
+        Self { source, bytes, passed, start, complete, searched, ended, dry, pace, started, passing }
     }
 
     /// How many bytes of the source lie before the first one that is needed.
     pub(crate) fn offset(&self) -> u64 {
-        self.passed + self.start as u64
+        self.passed + self.start as u64 - self.passing.as_ref().map_or(0, |line| line.length)
+    }
+
+    /// Whether the row that begins at this place is not whole, and can't become so in the room that there is.
+    pub(crate) fn is_too_long(&self, start: usize) -> bool {
+        self.bytes().len() - start > MAX_ROW_BYTES && self.lines().len() <= start
+    }
+
+    /// Whether a line that is too long is passed over, and its end has not come.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.passing.is_some()
+    }
+
+    /// Passes over the first line if it is too long, see [`Self::pass_line`]; `None` if it is not.
+    pub(crate) fn pass_long_line(&mut self, position: u64, out: &mut Rows) -> Result<Option<bool>> {
+        match self.is_passing() || self.begins_with_long_line() {
+            true => self.pass_line(position, out).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Passes over the first line, and refuses it as the beginning of a row that is too long. Returns whether its end has
+    /// come; until then, a reader that went on from here would begin with it.
+    pub(crate) fn pass_line(&mut self, position: u64, out: &mut Rows) -> Result<bool> {
+        loop {
+            let end = memchr::memchr(b'\n', self.bytes());
+            let length = end.map_or(self.bytes().len(), |end| end + 1);
+            let shown = &self.bytes[self.start..][..length.min(SHOWN_BYTES)];
+            let line = self.passing.get_or_insert_with(|| LongLine { length: 0, beginning: shown.to_vec() });
+            line.length += length as u64;
+            self.start += length;
+            if end.is_some() || self.ended {
+                out.failed.extend(self.passing.take().map(|line| line.refuse(position)));
+                return Ok(true);
+            }
+            self.fill()?;
+            if self.dry && !self.ended {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn begins_with_long_line(&self) -> bool {
+        let bytes = self.bytes();
+        bytes.len() > MAX_ROW_BYTES && memchr::memchr(b'\n', &bytes[..MAX_ROW_BYTES]).is_none()
     }
 
     /// Goes on behind so many bytes of the source, which must not be fewer than lie behind already.
@@ -172,12 +247,6 @@ impl Window {
         self.complete = self.complete.saturating_sub(self.start);
         self.searched = self.searched.saturating_sub(self.start);
         self.start = 0;
-        if self.bytes.len() > MAX_ROW_BYTES {
-            return Err(Error::new(format!(
-                "a row is longer than {} MiB; is a quote not closed?",
-                MAX_ROW_BYTES >> 20
-            )));
-        }
         self.dry = self.read().doing(|| "reading")? == 0;
         while !self.started && !self.dry && self.skip_byte_order_mark() {
             self.dry = self.read().doing(|| "reading")? == 0;

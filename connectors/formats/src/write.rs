@@ -4,15 +4,20 @@
 //! how they were cut into batches.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::builder::StringBuilder;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::BatchCoalescer;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::csv;
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Date32Type, Field, Schema, SchemaRef, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType,
+};
 use arrow::ipc::writer::FileWriter;
-use arrow::{csv, json};
 use bzip2::write::BzEncoder;
 use flate2::write::GzEncoder;
-use millstream_core::{Error, Result};
+use millstream_core::{Error, Result, write_date, write_json, write_time, write_timestamp};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -47,6 +52,7 @@ pub trait BatchWriter<W>: Send {
 ///
 /// * CSV: null is an empty cell, and so is an empty text. Nested columns are refused.
 /// * NDJSON: null columns are left out. A float that is not finite becomes null. Decimals are numbers.
+/// * JSON: an array with such an object on each line.
 /// * Parquet: compressed with zstd, row groups of 131,072 rows.
 /// * Arrow: the file format, batches of 8192 rows, not compressed.
 ///
@@ -66,13 +72,13 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// Whether another writer can go on behind what one has written, see [`BatchWriter::pause`].
     pub fn can_be_gone_on_with(self) -> bool {
-        self.format.is_text() && self.compression.is_none()
+        self.format.can_grow() && self.compression.is_none()
     }
 
     /// Starts to write. Without any rows the result is still a whole file.
     pub fn open<W: Write + Send + 'static>(self, sink: W, schema: &SchemaRef) -> Result<Box<dyn BatchWriter<W>>> {
         let encoder: Box<dyn Encoder<W>> = match self.format {
-            Format::Csv | Format::Ndjson => Box::new(TextEncoder::new(self, sink, schema)?),
+            Format::Csv | Format::Ndjson | Format::Json => Box::new(TextEncoder::new(self, sink, schema)?),
             Format::Parquet => {
                 let properties = WriterProperties::builder()
                     .set_compression(Codec::ZSTD(ZstdLevel::default()))
@@ -94,14 +100,47 @@ pub fn nested_column(schema: &Schema) -> Option<&Field> {
 /// Appends rows as CSV, after a line with the names of the columns if `header`.
 pub fn encode_csv(rows: &RecordBatch, delimiter: u8, header: bool, bytes: &mut Vec<u8>) -> Result<()> {
     let mut writer = csv::WriterBuilder::new().with_header(header).with_delimiter(delimiter).build(bytes);
-    Ok(writer.write(rows)?)
+    Ok(writer.write(&moments_as_text(rows)?)?)
+}
+
+/// The rows with texts for dates, times and timestamps. Arrow fails at those that chrono does not have.
+fn moments_as_text(rows: &RecordBatch) -> Result<RecordBatch> {
+    let columns: Vec<_> = rows.columns().iter().map(|column| moment_texts(column).unwrap_or(column.clone())).collect();
+    let fields = rows.schema_ref().fields().iter().zip(&columns);
+    let fields = fields.map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+fn moment_texts(array: &ArrayRef) -> Option<ArrayRef> {
+    fn texts<T: ArrowPrimitiveType>(array: &ArrayRef, write: impl Fn(T::Native, &mut Vec<u8>)) -> ArrayRef {
+        let mut text = Vec::new();
+        let mut texts = StringBuilder::with_capacity(array.len(), array.len() * 24);
+        for value in array.as_primitive::<T>() {
+            text.clear();
+            texts.append_option(value.and_then(|value| {
+                write(value, &mut text);
+                std::str::from_utf8(&text).ok()
+            }));
+        }
+        Arc::new(texts.finish())
+    }
+    match array.data_type() {
+        DataType::Date32 => Some(texts::<Date32Type>(array, |days, out| write_date(days.into(), out))),
+        DataType::Time64(TimeUnit::Microsecond) => {
+            Some(texts::<Time64MicrosecondType>(array, |time, out| write_time(time.saturating_mul(1000), out)))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => Some(texts::<TimestampMicrosecondType>(array, |time, out| {
+            write_timestamp(time.div_euclid(1_000_000), time.rem_euclid(1_000_000) * 1000, out);
+        })),
+        _ => None,
+    }
 }
 
 /// Appends rows as JSON objects, one a line; null columns are left out.
 pub fn encode_ndjson(rows: &RecordBatch, bytes: &mut Vec<u8>) -> Result<()> {
-    let mut writer = json::LineDelimitedWriter::new(bytes);
-    writer.write(rows)?;
-    Ok(writer.finish()?)
+    write_json(rows, bytes)
 }
 
 /// Gathers rows for an encoder.
@@ -190,18 +229,35 @@ struct TextEncoder<W: Write> {
     options: WriteOptions,
     /// Reused from batch to batch.
     text: Vec<u8>,
+    /// JSON: whether the array has rows.
+    has_rows: bool,
     sink: Packed<Counted<W>>,
 }
 
 impl<W: Write> TextEncoder<W> {
     fn new(options: WriteOptions, sink: W, schema: &SchemaRef) -> Result<Self> {
         let sink = Packed::new(Counted { sink, bytes: 0 }, options.compression)?;
-        let mut encoder = Self { options, text: Vec::new(), sink };
+        let mut encoder = Self { options, text: Vec::new(), has_rows: false, sink };
         if options.format == Format::Csv && options.header {
             encode_csv(&RecordBatch::new_empty(schema.clone()), options.delimiter, true, &mut encoder.text)?;
             encoder.sink.write_all(&encoder.text)?;
         }
+        if options.format == Format::Json {
+            encoder.sink.write_all(b"[")?;
+        }
         Ok(encoder)
+    }
+}
+
+impl<W: Write> TextEncoder<W> {
+    /// Writes lines as items of an array.
+    fn write_items(&mut self) -> Result<()> {
+        for line in self.text.split_inclusive(|byte| *byte == b'\n') {
+            self.sink.write_all(if self.has_rows { b",\n" } else { b"\n" })?;
+            self.sink.write_all(line.trim_ascii_end())?;
+            self.has_rows = true;
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +268,9 @@ impl<W: Write + Send> Encoder<W> for TextEncoder<W> {
             Format::Csv => encode_csv(rows, self.options.delimiter, false, &mut self.text)?,
             _ => encode_ndjson(rows, &mut self.text)?,
         }
+        if self.options.format == Format::Json {
+            return self.write_items();
+        }
         Ok(self.sink.write_all(&self.text)?)
     }
 
@@ -221,12 +280,15 @@ impl<W: Write + Send> Encoder<W> for TextEncoder<W> {
 
     fn open_sink(&mut self) -> Option<&mut W> {
         match &mut self.sink {
-            Packed::Plain(sink) => Some(&mut sink.sink),
-            Packed::Gzip(_) | Packed::Zstd(_) | Packed::Bzip2(_) => None,
+            Packed::Plain(sink) if self.options.can_be_gone_on_with() => Some(&mut sink.sink),
+            Packed::Plain(_) | Packed::Gzip(_) | Packed::Zstd(_) | Packed::Bzip2(_) => None,
         }
     }
 
-    fn finish(self: Box<Self>) -> Result<W> {
+    fn finish(mut self: Box<Self>) -> Result<W> {
+        if self.options.format == Format::Json {
+            self.sink.write_all(b"\n]\n")?;
+        }
         Ok(self.sink.finish()?.sink)
     }
 }

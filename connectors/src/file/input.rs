@@ -25,21 +25,25 @@ use self::place::Place;
 use super::find::{SourceFile, find};
 use crate::text;
 
-/// Reads files: CSV, NDJSON, Parquet, and Arrow IPC.
+/// Reads files: CSV, NDJSON, JSON, Parquet, and Arrow IPC.
 ///
 /// The files are read one after the other, sorted by path, and have to have the same columns. Parquet and Arrow files
-/// name theirs; for CSV and NDJSON they are declared in `schema`, or found by looking at the first rows of the first
-/// file: integers become `int64`, other numbers `float64`, `true` and `false` `boolean`, texts in ISO 8601 with a time
-/// and an offset `timestamp`, all else `utf8`, and every column may be null. Columns that no node uses are not decoded.
+/// name theirs, of which those are left out whose types flows can't carry; for CSV, NDJSON and JSON they are declared in
+/// `schema`, or found by looking at the first rows of the first file: integers become `int64`, other numbers `float64`, `true`
+/// and `false` `boolean`, texts in ISO 8601 with a time and an offset `timestamp`, all else `utf8`, also numbers with a sign `+`
+/// or a zero in front; and every column may be null. Columns that no node uses are not decoded.
 ///
-/// A row of a text format that can't be read leaves by the port `failed`, as it was read; the rows around it go on.
-/// Its position is its number in the file, counted from 0, and its partition the file's path. A Parquet, Arrow or
-/// packed file that is corrupt stops the flow.
+/// A row that can't be read leaves by the port `failed`, as it was read; the rows around it go on. Its position is its
+/// number in the file, counted from 0, and its partition the file's path. Of rows of more than 64 MiB the first bytes are shown.
+/// A Parquet, Arrow or packed file that is corrupt stops the flow. A timestamp between two microseconds becomes the earlier one.
 ///
-/// In NDJSON, keys that are no column are ignored, blank lines are skipped, and binary values are hexadecimal.
+/// NDJSON has one object on each line, and blank lines are skipped. JSON is an array of objects, or objects one behind the
+/// other, on as many lines as they take. Keys that are no column are ignored, and binary values are hexadecimal. In CSV with one
+/// column, a blank line is a row: an empty cell.
 ///
 /// With `follow` the input is live: it reads what is there, then waits for lines that are appended and for new files that
-/// match `path`, until the flow is stopped. A line is read when its line break is there. Files are looked at every 100 ms,
+/// match `path`, until the flow is stopped. A line is read when its line break is there; with 64 MiB and none, or a quote that
+/// is not closed as soon as `max_cell` says, it fails. Files are looked at every 100 ms,
 /// and searched for every second. A file is known by what it is, not by its name: when it is renamed and a new one takes
 /// its place, as in the rotation of logs, it is read to its end, until nothing has come for a second, and only then the new
 /// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read anew
@@ -68,7 +72,7 @@ pub struct FileInput {
     format: Option<Format>,
     /// How the files are packed, if the extension does not say it.
     compression: Option<Compression>,
-    /// The columns of CSV and NDJSON and their types: `{ id = "utf8", amount = "float64?" }`. A value that is
+    /// The columns of CSV, NDJSON and JSON and their types: `{ id = "utf8", amount = "float64?" }`. A value that is
     /// missing, null or of another type fails its row; with a `?` behind its type it may be missing or null. Integers
     /// stand for timestamps with `timestamp(ms)`. Other columns of the file are not read. Without it, columns are found
     /// by looking at the first rows.
@@ -85,12 +89,16 @@ pub struct FileInput {
     /// CSV: the cells that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
-    /// How many rows are looked at to find the columns of CSV and NDJSON when there is no `schema`; those that can't be
+    /// CSV: how much a cell in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
+    /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
+    #[serde(default)]
+    max_cell: text::MaxCell,
+    /// How many rows are looked at to find the columns of CSV, NDJSON and JSON when there is no `schema`; those that can't be
     /// read at all don't count towards types. A value behind them that does not fit fails its row.
     #[serde(default = "text::infer_rows")]
     #[schemars(range(min = 1))]
     infer_rows: usize,
-    /// Whether to wait for more rows and files, instead of ending with the last file. CSV and NDJSON that are not packed
+    /// Whether to wait for more rows and files, instead of ending with the last file. CSV, NDJSON and JSON that are not packed
     /// can be followed; `schema` is needed, since rows that are yet to come can't be looked at.
     #[serde(default)]
     follow: bool,
@@ -200,14 +208,14 @@ impl FileInput {
             let message = format!("`{}` can't be packed: {} files are compressed inside", file.name, format.name());
             return Err(Problem::new(message).at([at]).into());
         }
-        Ok(Settled { sources, format, timezone, csv: text::csv_options(self.header, &self.null_values) })
+        Ok(Settled { sources, format, timezone, csv: text::csv_options(self.header, &self.null_values, self.max_cell) })
     }
 
     fn format_of(&self, name: &str) -> Result<Format, Problem> {
         self.format.or(FileKind::of(name).format).ok_or_else(|| {
             Problem::new(format!("the name of `{name}` does not say its format"))
                 .at(["path"])
-                .help("say it with `format`: `csv`, `ndjson`, `parquet` or `arrow`")
+                .help("say it with `format`: `csv`, `ndjson`, `json`, `parquet` or `arrow`")
         })
     }
 
@@ -222,7 +230,8 @@ impl FileInput {
         if format == Format::Csv {
             text::flat(&columns.schema()).map_err(at)?;
             for source in settled.sources.iter_mut().filter(|_| self.header) {
-                source.has_header = check_header(&source.file.path, source.compression, source.delimiter, columns)
+                let csv = CsvOptions { delimiter: source.delimiter, ..settled.csv.clone() };
+                source.has_header = check_header(&source.file.path, source.compression, &csv, columns)
                     .map_err(|error| at(Problem::new(format!("`{}`: {error}", source.file.name))))?;
             }
         }
@@ -233,8 +242,8 @@ impl FileInput {
     fn found(&self, settled: &mut Settled) -> Result<Found, Problem> {
         let mut first: Option<(Found, Arc<str>)> = None;
         for index in 0..settled.sources.len() {
-            // NDJSON has no header, so other files than the first need not be looked at.
-            if settled.format == Format::Ndjson && first.is_some() {
+            // JSON has no header, so other files than the first need not be looked at.
+            if matches!(settled.format, Format::Ndjson | Format::Json) && first.is_some() {
                 break;
             }
             let rows = if first.is_some() { 0 } else { self.infer_rows };

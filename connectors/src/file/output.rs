@@ -36,22 +36,23 @@ use crate::text;
 /// and a folder as its `path`.
 ///
 /// Timestamps are written in UTC. CSV: null is an empty cell, as is an empty text; lists and structs are refused.
-/// NDJSON: null columns are left out, and a float that is not finite becomes null. In both, binary is hexadecimal.
+/// NDJSON: null columns are left out, and a float that is not finite becomes null. JSON is an array with such an object on
+/// each line. In all of them, binary is hexadecimal, and years behind 9999 and before 0 have a sign.
 /// Parquet is compressed with zstd. The same rows give the same bytes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileOutput {
     /// The file or folder, relative to the folder that the program runs in. Folders that are not there are made. The
     /// extension says the format: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`;
-    /// with `.gz`, `.zst` or `.bz2` behind it, CSV and NDJSON are packed.
+    /// with `.gz`, `.zst` or `.bz2` behind it, CSV, NDJSON and JSON are packed.
     path: String,
     /// The format of the files in a folder. It can be left out where the extension of `path` says it.
     format: Option<Format>,
-    /// How CSV and NDJSON files in a folder are packed; without it they are not.
+    /// How CSV, NDJSON and JSON files in a folder are packed; without it they are not.
     compression: Option<Compression>,
     /// What to do if there is a file already, or in a folder files of this output, from a run before. `replace`: they
     /// are removed when the flow has ended well, and stay if it fails; what others put into a folder always stays.
-    /// `append`: a CSV or NDJSON file grows, which can't be done with Parquet and Arrow files; a folder gets more
+    /// `append`: a CSV or NDJSON file grows, which can't be done with others; a folder gets more
     /// files. `fail`: the flow does not start.
     #[serde(default)]
     if_exists: IfExists,
@@ -132,7 +133,7 @@ impl FileOutput {
                 let problem = Problem::new("the extension says how one file is packed").at(["compression"]);
                 problem.help(format!("leave `compression` out, and let `path` end in `.{extension}`"))
             }));
-            if self.if_exists == IfExists::Append && !target.format.is_text() {
+            if self.if_exists == IfExists::Append && !target.format.can_grow() {
                 let message = format!("{} files can't be appended to", target.format.name());
                 let help = "write a folder, which then gets another file: take the extension off `path`, set `format`";
                 problems.push(Problem::new(message).at(["if_exists"]).help(help));

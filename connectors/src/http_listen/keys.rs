@@ -125,7 +125,7 @@ impl Keys {
     }
 
     /// Takes in what was kept.
-    pub fn restore(&mut self, kept: Vec<(String, u64, u32, u64, Seconds)>) {
+    pub fn restore(&mut self, kept: Vec<Remembered>) {
         for (key, first, rows, body, at) in kept {
             self.answered(&key.into(), Answered { first, rows, body }, at);
         }
@@ -136,6 +136,9 @@ impl Keys {
 fn cost(key: &str) -> usize {
     key.len() + OVERHEAD
 }
+
+/// A key in a state, the first row and the number of rows of its request, what its body is known by, and when it was answered.
+pub type Remembered = (String, u64, u32, u64, Seconds);
 
 /// Keys on their way to a snapshot.
 pub struct Kept(Vec<(u64, Entry)>);

@@ -86,6 +86,10 @@ pub struct HttpListenInput {
     /// CSV: the cells that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
+    /// CSV: how much a cell in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
+    /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
+    #[serde(default)]
+    max_cell: text::MaxCell,
     /// How long a body may be, by default `"16MiB"`. That goes for it unpacked, too, and it may not be more than 100 times
     /// as long then.
     #[serde(default = "max_body")]
@@ -149,8 +153,10 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// How long a body may be at most.
 const LARGEST_BODY: usize = 256 << 20;
 
-/// The piece of state that holds the keys of the requests before a position.
-const KEYS: &str = "keys";
+/// The piece of state that holds the keys of the requests before a position; and that in which earlier builds kept them, without
+/// the times at which they were answered.
+const KEYS: &str = "answered";
+const TIMELESS_KEYS: &str = "keys";
 
 /// The file beside the log that says that a checkpoint has covered rows of it, so that its beginning may be gone.
 const COVERED: &str = "covered";
@@ -182,7 +188,7 @@ impl HttpListenInput {
             wanted: context.columns.clone(),
             batch_rows: context.batch_rows,
             timezone: text::timezone(self.timezone.as_deref())?,
-            csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values) },
+            csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values, self.max_cell) },
             pace: Pace::Full,
         })
     }
@@ -367,7 +373,11 @@ impl Input for HttpListen {
     fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
         self.is_resumed = true;
         self.position = positions.get(PARTITION).copied().unwrap_or(0);
-        server::keys(&self.keys).restore(state.get(KEYS)?);
+        let kept = match state.has(TIMELESS_KEYS) {
+            true => timed(state.get(TIMELESS_KEYS)?),
+            false => state.get(KEYS)?,
+        };
+        server::keys(&self.keys).restore(kept);
         Ok(())
     }
 
@@ -443,6 +453,11 @@ impl HttpListen {
         rows.append(read, decoding.first);
         Ok(true)
     }
+}
+
+/// Keys of an earlier build, as if they had been answered now.
+fn timed(keys: Vec<(String, u64, u32, u64)>) -> Vec<keys::Remembered> {
+    keys.into_iter().map(|(key, first, rows, body)| (key, first, rows, body, now())).collect()
 }
 
 /// Why it can't run here.

@@ -9,7 +9,7 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
-use millstream_formats::{BadRow, ReadOptions, Rows};
+use millstream_formats::{BadRow, Format, ReadOptions, Rows};
 use serde_json::json;
 
 use super::keys::Answered;
@@ -171,9 +171,10 @@ pub fn record(
 
 /// How many rows a body has, all of which can be read.
 fn count(body: Vec<u8>, options: &ReadOptions) -> Result<usize, Refusal> {
-    let lines = body.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let last = if options.format == Format::Json { b'}' } else { b'\n' };
+    let most = body.iter().filter(|byte| **byte == last).count() + 1;
     let wrong = |error: millstream_core::Error| Refusal::bad(error.to_string());
-    let mut reader = small(options, lines).read(Cursor::new(body)).map_err(wrong)?;
+    let mut reader = small(options, most).read(Cursor::new(body)).map_err(wrong)?;
     let (mut rows, mut bad, mut first) = (0, 0, None);
     let mut read = Rows::default();
     while reader.next(&mut read).map_err(wrong)? {

@@ -173,6 +173,20 @@ async fn a_key_is_taken_once_also_when_its_record_is_gone() {
 }
 
 #[tokio::test]
+async fn keys_in_the_state_of_an_earlier_build_are_known() {
+    let site = Site::new(NDJSON);
+    let input = site.open().await;
+    site.post("Idempotency-Key: k\r\n", &[1, 2]);
+    drop(input);
+    let print = fingerprint(&[b"\x01k", body(&[1, 2]).as_slice()].concat());
+    let mut state = Parts::default();
+    state.put("keys", &[("k", 0_u64, 2_u32, print)][..]).unwrap();
+    let mut input = site.resume(&at(2), state).await;
+    assert_eq!(site.post("Idempotency-Key: k\r\n", &[1, 2]), r#"{"rows":2,"first":0}"#);
+    assert_eq!(drain(&mut input).await, []);
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_read_is_refused_at_the_door() {
     let site = Site::new("format = \"csv\"\nschema = { a = \"int64\", b = \"utf8\" }");
     let mut input = site.open().await;

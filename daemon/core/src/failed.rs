@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::json::LineDelimitedWriter;
 
+use crate::json::write_json;
 use crate::{Result, ResultExt};
 
 /// How the text of a failed row stands for its bytes.
@@ -80,9 +80,9 @@ pub fn failed_batch(node: &str, rows: &[FailedRow]) -> Result<RecordBatch> {
 
 /// Row number `row` of a batch as a JSON object; null columns are left out.
 pub fn json_row(rows: &RecordBatch, row: usize) -> Result<String> {
-    let mut writer = LineDelimitedWriter::new(Vec::new());
-    writer.write(&rows.slice(row, 1)).and_then(|()| writer.finish()).doing(|| "writing a failed row as JSON")?;
-    let mut text = String::from_utf8(writer.into_inner()).doing(|| "writing a failed row as JSON")?;
+    let mut text = Vec::new();
+    write_json(&rows.slice(row, 1), &mut text)?;
+    let mut text = String::from_utf8(text).doing(|| "writing a failed row as JSON")?;
     text.truncate(text.trim_end().len());
     Ok(text)
 }

@@ -18,7 +18,9 @@ mod event_time;
 mod failed;
 mod home;
 mod input;
+mod json;
 mod message;
+mod moment;
 mod output;
 mod plan;
 mod problem;
@@ -30,14 +32,16 @@ mod types;
 mod units;
 
 pub use bytes::batch_bytes;
-pub use canonical::Canonical;
+pub use canonical::{Canonical, Sifted};
 pub use collector::{Collector, PartitionChange};
 pub use error::{Error, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
 pub use home::Home;
 pub use input::{Input, InputPlan, InputSettings, Progress};
+pub use json::write_json;
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
+pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};
 pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings};
 pub use plan::{PlanContext, PortPlan, PortTime, Stream, Uses};
 pub use problem::{

@@ -11,7 +11,8 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use crate::nearest;
 
-const UTC: &str = "UTC";
+/// The time zone of canonical timestamps.
+pub(crate) const UTC: &str = "UTC";
 
 /// The type of a column as a flow file declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,9 +163,9 @@ impl Parser<'_> {
 
     fn list(&mut self) -> Result<DataType, String> {
         self.expect("<")?;
-        let item = self.column()?;
+        let item = self.inner("item")?;
         self.expect(">")?;
-        Ok(DataType::List(Arc::new(item.field("item"))))
+        Ok(DataType::List(Arc::new(item)))
     }
 
     fn structure(&mut self) -> Result<DataType, String> {
@@ -179,11 +180,24 @@ impl Parser<'_> {
                 return Err("expected a field's name or `}`".to_owned());
             }
             self.expect("=")?;
-            fields.push(self.column()?.field(&name));
+            fields.push(self.inner(&name)?);
             if !self.take(",") {
                 self.expect("}")?;
                 return Ok(DataType::Struct(Fields::from(fields)));
             }
+        }
+    }
+
+    /// A column inside of another type.
+    fn inner(&mut self, name: &str) -> Result<Field, String> {
+        let column = self.column()?;
+        match column.unit {
+            None => Ok(column.field(name)),
+            Some(_) => Err(
+                "a timestamp inside of a list or struct can't be an integer: declare it as `int64`, and convert it \
+                            with `sql`"
+                    .to_owned(),
+            ),
         }
     }
 
@@ -335,6 +349,8 @@ mod tests {
         assert_eq!(error("list<utf8"), "expected `>` at the end");
         assert_eq!(error("int64 x"), "unexpected `x` after the type");
         assert!(error("decimal(50,2)").contains("1 to 38 digits"));
+        assert!(error("list<timestamp(s)>").starts_with("a timestamp inside of a list"));
+        assert!(error("{ at = timestamp(ms)? }").starts_with("a timestamp inside of a list"));
         assert_eq!(error("{ = int64 }"), "expected a field's name or `}`");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_sql::sqlparser::ast::{Select, SelectItem, Statement, Visit, Visitor};
 use millstream_core::{
@@ -121,14 +122,22 @@ struct Sql {
     canonical: Canonical,
 }
 
+impl Sql {
+    /// What comes out, in canonical types; an error if any row can't be computed or has no place there.
+    fn run(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>, String> {
+        let rows = self.program.run(rows)?.map(|rows| self.canonical.apply(rows));
+        rows.transpose().map_err(|error| error.to_string())
+    }
+}
+
 impl Processor for Sql {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        let halved = halve(&batch.rows, |rows| self.program.run(rows));
+        let halved = halve(&batch.rows, |rows| self.run(rows));
         for (row, why) in halved.bad {
             out.fail_row(&batch, row, why)?;
         }
         for rows in together(halved.good.into_iter().filter_map(|(_, rows)| rows).collect()) {
-            out.push(0, batch.with_rows(self.canonical.apply(rows)?));
+            out.push(0, batch.with_rows(rows));
         }
         Ok(())
     }
@@ -139,7 +148,7 @@ impl Processor for Sql {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, ListArray, RecordBatch, StructArray};
+    use arrow::array::{ArrayRef, ListArray, StructArray};
     use arrow::datatypes::{DataType, Field, Int64Type};
     use millstream_testkit::{Driven, context, drive, parse, stream, table};
 

@@ -81,7 +81,7 @@ fn options(settings: &FileInput, context: &PlanContext) -> Result<ReadOptions, P
         wanted: context.columns.clone(),
         batch_rows: context.batch_rows,
         timezone: text::timezone(settings.timezone.as_deref())?,
-        csv: text::csv_options(settings.header, &settings.null_values),
+        csv: text::csv_options(settings.header, &settings.null_values, settings.max_cell),
         pace: Pace::Growing,
     })
 }

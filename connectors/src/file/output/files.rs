@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{Batch, Border, Committer, Epoch, Error, Home, Output, Result, ResultExt, Snapshot, State, Then};
-use millstream_formats::{Format, WriteOptions, csv_header, ends_with_line_break};
+use millstream_formats::{CsvOptions, Format, WriteOptions, csv_header, ends_with_line_break};
 use millstream_store::crash;
 
 use super::IfExists;
@@ -101,7 +101,8 @@ impl Files {
         if format != Format::Csv {
             return Ok(false);
         }
-        let Some(names) = csv_header(path, compression, delimiter).doing(doing)? else { return Ok(true) };
+        let csv = CsvOptions { delimiter, ..CsvOptions::default() };
+        let Some(names) = csv_header(path, compression, &csv).doing(doing)? else { return Ok(true) };
         let columns = self.schema.fields().iter().map(|field| field.name());
         match columns.eq(&names) {
             true => Ok(false),

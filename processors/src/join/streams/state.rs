@@ -80,11 +80,16 @@ impl Streams {
         let (keys, has_null) = self.keys(keys)?;
         let number = self.sides[port].hold(taken.into());
         for row in 0..rows.num_rows() {
+            // Earlier builds kept rows that were done with.
+            if port == 0 && matched.value(row) && !self.kind.adds_columns() {
+                continue;
+            }
             let key = keys.row(row);
             let key = if has_null.value(row) { NO_KEY } else { key.data() };
             let entry = Entry { time: times.value(row), place: (number, row), matched: matched.value(row) };
             self.sides[port].keep(key, entry);
         }
+        self.sides[port].release(number);
         Ok(())
     }
 }

@@ -134,6 +134,18 @@ async fn csv_begins_with_its_header_in_every_file() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quote_that_is_not_closed_is_not_waited_for_without_end() {
+    let mut followed = Followed::new(&format!("path = \"a.csv\"\nmax_cell = {{ lines = 3 }}\n{NUMBERS}"));
+    followed.append("a.csv", "n,m\n1,a\n2,\"b\n3,c\n4,d\n");
+    assert_eq!(followed.rows().await, rows([("a.csv", 0, "1")]));
+    followed.append("a.csv", "5,e\n6,f\n7,g\n");
+    let found = followed.rows().await;
+    assert_eq!(found, rows([("a.csv", 2, "3 4 5 6 7")]));
+    let failed = followed.out.take_failed();
+    assert_eq!((failed.len(), failed[0].position, &*failed[0].row), (1, Some(1), "2,\"b"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_that_was_renamed_is_read_to_its_end_before_the_new_one() {
     let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
     followed.append("a.ndjson", "{\"n\": 1}\n");
