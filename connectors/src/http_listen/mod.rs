@@ -172,6 +172,7 @@ path = "/payments"
 format = "ndjson"
 schema = { id = "utf8", amount = "float64?" }
 "#;
+    const FREE_SETTINGS: &'static [&'static str] = &["address", "path", "max_body", "timeout", "max_log", "remember"];
 }
 
 impl HttpListenInput {
