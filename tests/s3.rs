@@ -146,6 +146,7 @@ const LEARNING: &str = r#"
 const LIVE: &str = r#"
     [flow]
     epoch = { rows = 500, interval = "50ms" }
+    on_error = "fail"
     [checkpoint]
     interval = "50ms"
     [input.rows]

@@ -45,6 +45,7 @@ impl InputSettings for MemorySettings {
             schema,
             finite: true,
             replayable: true,
+            acknowledges: false,
             interleaved: false,
             rows: Some(self.rows),
             build: Box::new(|| Ok(Box::new(memory))),

@@ -82,7 +82,15 @@ impl InputSettings for StdinInput {
         let options = self.options(context)?;
         let (schema, source) = (options.schema(), context.node.as_str().into());
         let build = Box::new(move || Ok(Box::new(Stdin { source, options, rows: None }) as Box<dyn Input>));
-        Ok(InputPlan { schema, finite: true, replayable: false, interleaved: false, rows: None, build })
+        Ok(InputPlan {
+            schema,
+            finite: true,
+            replayable: false,
+            acknowledges: false,
+            interleaved: false,
+            rows: None,
+            build,
+        })
     }
 }
 

@@ -1,12 +1,12 @@
 //! The processor `dedup`: each key once.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::{BooleanArray, Int64Array, LargeBinaryArray, LargeBinaryBuilder, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use foldhash::fast::RandomState;
 use millstream_core::{
@@ -21,8 +21,9 @@ use crate::rows::BATCH_ROWS;
 
 /// Lets the first row of each key pass; the others leave by the port `repeated`.
 ///
-/// With `within`, a row is a repetition only if its event time is less than that away from the one of the row that
-/// passed, and keys are forgotten once the watermark has come so far.
+/// With `within`, a row is a repetition only if its event time is less than that away from the one of a row that passed,
+/// in whichever order they come, and keys are forgotten once the watermark has come so far. Rows behind the watermark, of
+/// which nobody knows any more whether they are repetitions, leave by the port `late`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DedupSettings {
@@ -31,7 +32,8 @@ pub struct DedupSettings {
     keys: Vec<String>,
     /// How long a key is remembered, such as `"1h"`; for ever without it. Needs `event_time` at the input.
     within: Option<Duration>,
-    /// How many keys may be remembered at a time; a row with another one leaves by `failed`.
+    /// How many keys may be remembered at a time; a row with another one leaves by `failed`. With `within`, as many further
+    /// rows may have passed with keys that are remembered.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
@@ -59,11 +61,21 @@ impl ProcessorSettings for DedupSettings {
                 span => Some((stream.require_event_time()?, span)),
             },
         };
-        let ports = vec![PortPlan::main(stream.schema.clone()), PortPlan::side("repeated", stream.schema.clone())];
+        let side = |name: &str| PortPlan::side(name, stream.schema.clone());
+        let late = span.map(|_| side("late"));
+        let ports = [PortPlan::main(stream.schema.clone()), side("repeated")].into_iter().chain(late).collect();
         let time = stream.event_time.iter().filter(|_| span.is_some());
         let uses = vec![Uses::passing_on(self.keys.iter().chain(time).cloned())];
-        let (seen, forget) = (HashMap::default(), BinaryHeap::new());
-        let dedup = Dedup { keys, span, max_keys: self.max_keys, seen, forget };
+        let dedup = Dedup {
+            keys,
+            span,
+            max_keys: self.max_keys,
+            seen: HashMap::default(),
+            earlier: HashMap::default(),
+            earlier_rows: 0,
+            forget: BinaryHeap::new(),
+            watermark: EventTime::MIN,
+        };
         Ok(ProcessorPlan { ports, uses, fails: true, build: Box::new(|| Ok(Box::new(dedup))) })
     }
 }
@@ -73,11 +85,18 @@ struct Dedup {
     /// The column of the event time, and how long keys are remembered.
     span: Option<(usize, i64)>,
     max_keys: usize,
-    /// The times of the rows that passed, by their keys.
+    /// The latest times of the rows that passed, by their keys.
     seen: HashMap<Box<[u8]>, EventTime, RandomState>,
-    /// When to look whether a key can be forgotten. Every key is in it with the time that it has in `seen`.
+    /// Those before it, of keys with several. There are few, unless rows are much out of order.
+    earlier: HashMap<Box<[u8]>, BTreeSet<EventTime>, RandomState>,
+    earlier_rows: usize,
+    /// The times of `seen` and `earlier` in the order in which they can be forgotten.
     forget: BinaryHeap<Reverse<(EventTime, Box<[u8]>)>>,
+    watermark: EventTime,
 }
+
+/// The output port of late rows.
+const LATE_PORT: usize = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -88,34 +107,70 @@ enum Fate {
 
 impl Dedup {
     fn fate(&mut self, key: &[u8], time: EventTime) -> Fate {
-        let span = self.span.map_or(i64::MAX, |(_, span)| span);
-        if let Some(seen) = self.seen.get_mut(key) {
-            if time.saturating_sub(*seen).saturating_abs() < span || self.span.is_none() {
-                return Fate::Repeated;
-            }
-            *seen = time.max(*seen);
-        } else if self.seen.len() >= self.max_keys {
+        let is_full = match (self.seen.get(key), self.span) {
+            (Some(_), None) => return Fate::Repeated,
+            (Some(latest), Some((_, span))) if self.is_near(key, *latest, time, span) => return Fate::Repeated,
+            (Some(_), Some(_)) => self.earlier_rows >= self.max_keys,
+            (None, _) => self.seen.len() >= self.max_keys,
+        };
+        if is_full {
             return Fate::Full;
-        } else {
-            self.seen.insert(key.into(), time);
         }
-        self.forget_later(key, time);
+        self.remember(key, time);
         Fate::Passes
     }
 
-    fn forget_later(&mut self, key: &[u8], time: EventTime) {
-        if let Some((_, span)) = self.span {
-            self.forget.push(Reverse((time.saturating_add(span), key.into())));
+    /// Whether a row with this key has passed less than a span from a time.
+    fn is_near(&self, key: &[u8], latest: EventTime, time: EventTime, span: i64) -> bool {
+        let near = time.saturating_sub(span - 1)..=time.saturating_add(span - 1);
+        near.contains(&latest) || self.earlier.get(key).is_some_and(|times| times.range(near).next().is_some())
+    }
+
+    /// A row has passed.
+    fn remember(&mut self, key: &[u8], time: EventTime) {
+        match self.seen.get_mut(key) {
+            None => _ = self.seen.insert(key.into(), time),
+            Some(latest) => {
+                self.earlier.entry(key.into()).or_default().insert(time.min(*latest));
+                self.earlier_rows += 1;
+                *latest = time.max(*latest);
+            }
         }
+        if self.span.is_some() {
+            self.forget.push(Reverse((time, key.into())));
+        }
+    }
+
+    fn forget(&mut self, key: &[u8], time: EventTime) {
+        // The latest one goes last.
+        let Some(times) = self.earlier.get_mut(key) else {
+            self.seen.remove(key);
+            return;
+        };
+        times.remove(&time);
+        self.earlier_rows -= 1;
+        if times.is_empty() {
+            self.earlier.remove(key);
+        }
+    }
+
+    /// The rows that come in time; the others leave.
+    fn in_time(&self, batch: Batch, out: &mut Collector) -> Result<Batch> {
+        let Some((time, _)) = self.span else { return Ok(batch) };
+        let batch = refuse_timeless(batch, time, out)?;
+        let times = batch.rows.column(time).as_primitive::<TimestampMicrosecondType>().values();
+        let late: BooleanArray = times.iter().map(|time| Some(*time < self.watermark)).collect();
+        if late.true_count() == 0 {
+            return Ok(batch);
+        }
+        out.push(LATE_PORT, batch.with_rows(filter_record_batch(&batch.rows, &late)?));
+        Ok(batch.with_rows(filter_record_batch(&batch.rows, &not(&late)?)?))
     }
 }
 
 impl Processor for Dedup {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        let batch = match self.span {
-            Some((time, _)) => refuse_timeless(batch, time, out)?,
-            None => batch,
-        };
+        let batch = self.in_time(batch, out)?;
         let keys = self.keys.of(&batch.rows)?;
         let times = self.span.map(|(time, _)| batch.rows.column(time).as_primitive::<TimestampMicrosecondType>());
         let time = |row: usize| times.map_or(0, |times| times.value(row));
@@ -136,11 +191,10 @@ impl Processor for Dedup {
 
     fn watermark(&mut self, at: EventTime, _: &mut Collector) -> Result<EventTime> {
         let Some((_, span)) = self.span else { return Ok(at) };
-        while self.forget.peek().is_some_and(|Reverse((until, _))| *until <= at) {
-            let Some(Reverse((_, key))) = self.forget.pop() else { break };
-            if self.seen.get(&key).is_some_and(|seen| seen.saturating_add(span) <= at) {
-                self.seen.remove(&key);
-            }
+        self.watermark = at;
+        while self.forget.peek().is_some_and(|Reverse((time, _))| time.saturating_add(span) <= at) {
+            let Some(Reverse((time, key))) = self.forget.pop() else { break };
+            self.forget(&key, time);
         }
         Ok(at)
     }
@@ -150,37 +204,48 @@ impl Processor for Dedup {
         let (reader, schema) = (self.keys.clone(), kept_schema(&self.keys));
         // Room for all at once: this is waited for.
         let bytes = self.seen.keys().map(|key| key.len()).sum();
-        let mut keys = LargeBinaryBuilder::with_capacity(self.seen.len(), bytes);
-        self.seen.keys().for_each(|key| keys.append_value(key));
+        let count = self.seen.len() + self.earlier_rows;
+        let mut keys = LargeBinaryBuilder::with_capacity(count, bytes);
+        let mut times: Vec<EventTime> = Vec::with_capacity(count);
+        let latest = self.seen.iter().map(|(key, time)| (key, *time));
+        let earlier = self.earlier.iter().flat_map(|(key, times)| times.iter().map(move |time| (key, *time)));
+        for (key, time) in latest.chain(earlier) {
+            keys.append_value(key);
+            times.push(time);
+        }
         let keys = keys.finish();
-        let times: Vec<EventTime> = self.seen.values().copied().collect();
+        if self.span.is_some() {
+            parts.put("watermark", &self.watermark)?;
+        }
         parts.put_rows_later("keys", schema.clone(), move || kept(&schema, &reader, &keys, &times));
         Ok(Snapshot::of(parts))
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
+        if self.span.is_some() {
+            self.watermark = state.get("watermark")?;
+        }
         for rows in state.rows("keys", &kept_schema(&self.keys))? {
             let Some((times, columns)) = rows.columns().split_last() else { continue };
             let keys = self.keys.of_values(columns)?;
             for (key, time) in keys.iter().zip(times.as_primitive::<Int64Type>().values()) {
-                self.seen.insert(key.data().into(), *time);
-                self.forget_later(key.data(), *time);
+                self.remember(key.data(), *time);
             }
         }
         Ok(())
     }
 }
 
-/// What is kept of a key: its values, and when it was seen.
+/// What is kept of a row that has passed: the values of its key, and its time.
 fn kept_schema(keys: &Keys) -> SchemaRef {
     let time = Field::new("seen", DataType::Int64, false);
     Arc::new(Schema::new(keys.fields().iter().cloned().chain([time]).collect::<Vec<_>>()))
 }
 
-/// The keys in their order, so that it does not show in which one they lay in memory.
+/// The rows in the order of their keys and times, so that it does not show in which one they lay in memory.
 fn kept(schema: &SchemaRef, reader: &Keys, keys: &LargeBinaryArray, times: &[EventTime]) -> Result<Vec<RecordBatch>> {
     let mut order: Vec<usize> = (0..times.len()).collect();
-    order.sort_unstable_by_key(|place| keys.value(*place));
+    order.sort_unstable_by_key(|place| (keys.value(*place), times[*place]));
     let batch = |places: &[usize]| {
         let mut columns = reader.values(places.iter().map(|place| keys.value(*place)))?;
         columns.push(Arc::new(Int64Array::from_iter_values(places.iter().map(|place| times[*place]))));
@@ -225,6 +290,64 @@ mod tests {
                 "at:timestamp k:int64\n1970-01-01T00:00:00Z 1\n1970-01-01T00:00:10Z 1\n1970-01-01T00:01:01Z 1\n";
             assert_eq!(driven.text("main"), expected);
             assert!(driven.failed[0].error.contains("max_keys"), "only one key is remembered");
+        }
+    }
+
+    /// Rows of one key at these seconds, and the numbers of those that leave by each port.
+    fn at_seconds(seconds: &[i64], lateness: i64, watermark_rows: usize) -> [Vec<usize>; 3] {
+        let lines = seconds
+            .iter()
+            .enumerate()
+            .map(|(row, second)| format!("\n 1970-01-01T00:{:02}:{:02}Z 1 {row}", second / 60, second % 60));
+        let rows = table(&format!("at:timestamp k:int64 row:int64{}", lines.collect::<String>()));
+        let settings: DedupSettings = parse("keys = ['k']\nwithin = '10s'");
+        let ports = [1, 3, 100].map(|batch_rows| {
+            let timing = Timing { lateness: lateness * 1_000_000, watermark_rows, epoch_rows: 1000, batch_rows };
+            let driven = drive_in_time(&settings, &rows, timing);
+            ["main", "repeated", "late"].map(|port| {
+                let text = driven.text(port);
+                text.lines().skip(1).map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
+            })
+        });
+        assert!(ports.iter().all(|other: &[Vec<usize>; 3]| *other == ports[0]), "{ports:?}");
+        let [one, ..] = ports;
+        one
+    }
+
+    #[test]
+    fn rows_out_of_order_are_compared_with_all_that_passed() {
+        assert_eq!(at_seconds(&[100, 80, 80, 81], 60, 100), [vec![0, 1], vec![2, 3], vec![]]);
+        assert_eq!(at_seconds(&[100, 80, 90, 89, 91, 110], 60, 100), [vec![0, 1, 2, 5], vec![3, 4], vec![]]);
+    }
+
+    #[test]
+    fn what_is_behind_the_watermark_is_late() {
+        assert_eq!(at_seconds(&[100, 94, 95, 120, 100, 109, 131], 5, 1), [vec![0, 3, 6], vec![2], vec![1, 4, 5]]);
+    }
+
+    #[test]
+    fn as_if_all_rows_were_remembered() {
+        let mut number = 1_u64;
+        let mut random = |below: u64| {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((number >> 33) % below) as i64
+        };
+        for _ in 0..30 {
+            let (lateness, watermark_rows) = (random(60), 1 + random(5) as usize);
+            let seconds: Vec<i64> = (0..60).map(|row| row * 4 + random(50)).collect();
+            let (mut watermark, mut expected) = (i64::MIN, [vec![], vec![], vec![]]);
+            for (row, second) in seconds.iter().enumerate() {
+                let passed = |other: &usize| (seconds[*other] - second).abs() < 10;
+                let port = match *second < watermark {
+                    true => 2,
+                    false => usize::from(expected[0].iter().any(passed)),
+                };
+                expected[port].push(row);
+                if (row + 1) % watermark_rows == 0 {
+                    watermark = seconds[..=row].iter().max().unwrap() - lateness;
+                }
+            }
+            assert_eq!(at_seconds(&seconds, lateness, watermark_rows), expected, "{seconds:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use millstream_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::hash::{hash_column, hash_columns};
+use crate::hash::{hash_column, hash_columns, start};
 
 /// Distributes rows over several ports: in turn, or, with `keys`, such that rows with equal values always leave by the
 /// same port, in every run and on every machine.
@@ -77,7 +77,7 @@ impl Distribute {
         let ports = self.ports;
         match &mut self.rule {
             Rule::Keys(columns) => {
-                let mut hashes = vec![0; batch.num_rows()];
+                let mut hashes = vec![start(DistributeSettings::NAME, 0); batch.num_rows()];
                 columns.iter().for_each(|column| hash_column(&mut hashes, batch.column(*column)));
                 hashes.into_iter().map(|hash| hash % ports).collect()
             }

@@ -27,6 +27,14 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use millstream_core::{Problem, Problems, require_column, type_name};
 use twox_hash::XxHash3_64;
 
+/// What the hashes of rows start as, for a type of node with this name and a seed.
+///
+/// Each type of node has its own, so that what one chooses by some columns is not always the same to another one that looks
+/// at the same columns. (`split` is the one that starts with the seed itself.)
+pub fn start(node: &str, seed: u64) -> u64 {
+    XxHash3_64::oneshot_with_seed(seed, node.as_bytes())
+}
+
 /// Whether values of this type can be hashed: all but lists and structures.
 fn can_hash(data_type: &DataType) -> bool {
     !data_type.is_nested()

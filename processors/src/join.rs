@@ -117,6 +117,7 @@ impl ProcessorSettings for JoinSettings {
             side,
             limit: self.max_bytes,
             table: None,
+            rest: None,
         };
         Ok(ProcessorPlan { ports, uses, fails: false, build: Box::new(|| Ok(Box::new(join))) })
     }
@@ -219,6 +220,8 @@ struct Join {
     side: Side,
     limit: ByteSize,
     table: Option<Table>,
+    /// Rows that have come and are still to leave.
+    rest: Option<Rest>,
 }
 
 impl Processor for Join {
@@ -243,9 +246,18 @@ impl Processor for Join {
                 let matches: UInt32Array = filter(&matches, &matched)?.to_data().into();
                 out.push(0, batch.with_rows(self.joined(rows.columns().to_vec(), &matches, table)?));
             }
-            JoinKind::Left | JoinKind::Inner => self.push_all_matches(&batch, &matches, table, out)?,
+            JoinKind::Left | JoinKind::Inner => {
+                self.rest = Some(Rest::new(batch, matches));
+                self.advance(out)?;
+            }
         }
         Ok(())
+    }
+
+    fn more(&mut self, out: &mut Collector) -> Result<bool> {
+        let is_more = self.rest.is_some();
+        self.advance(out)?;
+        Ok(is_more)
     }
 
     fn ended(&mut self, port: usize, _: &mut Collector) -> Result<()> {
@@ -276,31 +288,56 @@ impl Join {
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 
-    /// Each row once for each of its matches, in batches of limited size.
-    fn push_all_matches(&self, batch: &Batch, first: &UInt32Array, table: &Table, out: &mut Collector) -> Result<()> {
+    /// Pushes the next piece of what has to leave once for each match.
+    fn advance(&mut self, out: &mut Collector) -> Result<()> {
+        let (Some(mut rest), Some(table)) = (self.rest.take(), &self.table) else { return Ok(()) };
         let mut pairs = Pairs::default();
-        for (row, first) in first.iter().enumerate() {
-            match first {
-                None if self.kind == JoinKind::Inner => {}
-                None => pairs.push(row, None),
-                Some(first) => {
-                    for matched in table.lookup.same_key(first) {
-                        pairs.push(row, Some(matched));
-                        if pairs.rows.len() == BATCH_ROWS {
-                            self.push_pairs(batch, &mut pairs, table, out)?;
-                        }
-                    }
-                }
+        while pairs.rows.len() < BATCH_ROWS && !rest.is_over() {
+            if rest.matched.is_some() || self.kind == JoinKind::Left {
+                pairs.push(rest.row, rest.matched);
             }
+            rest.advance(table);
         }
-        self.push_pairs(batch, &mut pairs, table, out)
+        let rows = UInt32Array::from(pairs.rows);
+        let columns = rest.batch.rows.columns().iter().map(|column| take(column, &rows, None));
+        let rows = self.joined(columns.collect::<Result<_, _>>()?, &pairs.matches.finish(), table)?;
+        out.push(0, rest.batch.with_rows(rows));
+        self.rest = (!rest.is_over()).then_some(rest);
+        Ok(())
+    }
+}
+
+/// What is left of a batch whose rows leave once for each of their matches.
+struct Rest {
+    batch: Batch,
+    /// The first match of each row.
+    first: UInt32Array,
+    /// The row that is next, and its match that is.
+    row: usize,
+    matched: Option<u32>,
+}
+
+impl Rest {
+    fn new(batch: Batch, first: UInt32Array) -> Self {
+        let mut rest = Self { batch, first, row: 0, matched: None };
+        rest.matched = rest.first_of(0);
+        rest
     }
 
-    fn push_pairs(&self, batch: &Batch, pairs: &mut Pairs, table: &Table, out: &mut Collector) -> Result<()> {
-        let rows = UInt32Array::from(std::mem::take(&mut pairs.rows));
-        let columns = batch.rows.columns().iter().map(|column| take(column, &rows, None)).collect::<Result<_, _>>()?;
-        out.push(0, batch.with_rows(self.joined(columns, &pairs.matches.finish(), table)?));
-        Ok(())
+    fn first_of(&self, row: usize) -> Option<u32> {
+        (row < self.first.len() && self.first.is_valid(row)).then(|| self.first.value(row))
+    }
+
+    fn is_over(&self) -> bool {
+        self.row == self.first.len()
+    }
+
+    fn advance(&mut self, table: &Table) {
+        self.matched = self.matched.and_then(|matched| table.lookup.next(matched));
+        if self.matched.is_none() {
+            self.row += 1;
+            self.matched = self.first_of(self.row);
+        }
     }
 }
 
@@ -485,6 +522,18 @@ mod tests {
                 let lines: Vec<_> = driven.text("main").lines().skip(1).map(str::to_owned).collect();
                 assert_eq!(lines, naive(kind, keys, &from, &with), "{kind} of {data_type}, seed {seed}");
             }
+        }
+    }
+
+    #[test]
+    fn rows_with_many_matches_leave_in_pieces() {
+        let with: String = (0..3000).map(|n| format!("\n {} {n}", n % 2)).collect();
+        let from: String = (0..100).map(|n| format!("\n {} {n}", n % 3)).collect();
+        let (from, with) = (table(&format!("k:int64 n:int64{from}")), table(&format!("k:int64 m:int64{with}")));
+        for (kind, expected) in [("inner", 67 * 1500), ("left", 67 * 1500 + 33)] {
+            let driven = run(&format!("on = ['k']\nkind = '{kind}'"), &from, &with);
+            assert_eq!(driven.ports["main"].iter().map(RecordBatch::num_rows).sum::<usize>(), expected);
+            assert!(driven.largest <= BATCH_ROWS, "{} rows at once", driven.largest);
         }
     }
 

@@ -99,9 +99,9 @@ impl Lookup {
         self.next.is_empty()
     }
 
-    /// A row of the table and those behind it with the same key.
-    pub fn same_key(&self, first: u32) -> impl Iterator<Item = u32> {
-        std::iter::successors(Some(first), |&row| self.next.get(row as usize).copied().flatten())
+    /// The next row of the table behind this one that has the same key.
+    pub fn next(&self, row: u32) -> Option<u32> {
+        self.next.get(row as usize).copied().flatten()
     }
 }
 

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use twox_hash::XxHash3_64;
 
-use crate::hash::{hash_column, hash_columns};
+use crate::hash::{hash_column, hash_columns, start};
 use crate::rows::evenly;
 
 /// Lets some of the rows pass, chosen by chance, and the same ones in every run.
@@ -29,7 +29,7 @@ pub struct SampleSettings {
     /// How many rows are chosen of all.
     #[schemars(range(min = 1, max = 10_000_000))]
     rows: Option<usize>,
-    /// Another number chooses other rows.
+    /// Another number chooses other rows, or other keys: of several samples by the same keys in a row, each needs its own.
     #[serde(default)]
     seed: u64,
 }
@@ -95,7 +95,7 @@ impl Processor for Sample {
         let passes: BooleanArray = match &mut self.rule {
             Rule::Rows(share) => (first..self.row).map(|row| Some(draw(seed, row) < *share)).collect(),
             Rule::Keys(share, columns) => {
-                let mut hashes = vec![seed; batch.len()];
+                let mut hashes = vec![start(SampleSettings::NAME, seed); batch.len()];
                 columns.iter().for_each(|column| hash_column(&mut hashes, batch.rows.column(*column)));
                 hashes.into_iter().map(|hash| Some(between_0_and_1(hash) < *share)).collect()
             }
@@ -246,6 +246,33 @@ mod tests {
         let keys: BTreeSet<u32> = rows.iter().map(|row| row % 100).collect();
         assert_eq!(rows.len(), keys.len() * 20);
         assert!((15..45).contains(&keys.len()), "{} of 100", keys.len());
+    }
+
+    #[test]
+    fn what_is_chosen_by_a_key_is_split_by_it_evenly() {
+        use crate::distribute::DistributeSettings;
+        use crate::split::SplitSettings;
+        let lines: String = (0..4000).map(|k| format!("\n {k}")).collect();
+        let driven = drive(
+            &parse::<SampleSettings>("share = '50%'\nkeys = ['k']"),
+            &[("from", table(&format!("k:int64{lines}")))],
+            8192,
+        );
+        let sampled = driven.ports["main"][0].clone();
+        let split: SplitSettings = parse("by = ['k']\nparts = { a = 0.5, b = 0.5 }");
+        let distribute: DistributeSettings = parse("ports = ['a', 'b']\nkeys = ['k']");
+        let count = |rows: &RecordBatch, settings: &dyn ProcessorSettings| {
+            let driven = drive(settings, &[("from", rows.clone())], 8192);
+            let part = |port: &str| driven.ports.get(port).map_or(0, |batches| batches[0].num_rows());
+            (part("a"), part("b"))
+        };
+        for settings in [&split as &dyn ProcessorSettings, &distribute] {
+            let (a, b) = count(&sampled, settings);
+            assert!(a.abs_diff(b) < 200 && a + b == sampled.num_rows(), "{a} and {b}");
+        }
+        let part = drive(&split, &[("from", sampled)], 8192).ports["a"][0].clone();
+        let (a, b) = count(&part, &distribute);
+        assert!(a.abs_diff(b) < 150, "{a} and {b}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::millstream::{Ran, Running, Workshop};
 const FLOW: &str = r#"
     [flow]
     epoch = { rows = 200, interval = "50ms" }
+    on_error = "fail"
     [checkpoint]
     interval = "100ms"
     [input.pushed]

@@ -26,6 +26,9 @@ pub struct CsvOptions {
     pub header: bool,
     /// Whether that record must be there: the source is known not to be empty.
     pub header_required: bool,
+    /// Whether it must have one of the columns at least, so that a first row is not taken for it. Otherwise all of them may be
+    /// missing that may be null.
+    pub column_required: bool,
     /// What separates cells.
     pub delimiter: u8,
     /// The cells that stand for null.
@@ -39,6 +42,7 @@ impl Default for CsvOptions {
         Self {
             header: true,
             header_required: false,
+            column_required: false,
             delimiter: b',',
             null_values: vec![String::new()],
             max_cell: CellLimit::default(),
@@ -259,6 +263,9 @@ impl CsvReader {
         if options.header && options.header_required && header.is_none() {
             return Err(Error::new("the header is gone; was the file emptied since it was checked?"));
         }
+        if let Some(names) = header.as_ref().filter(|_| options.column_required) {
+            require_any_column(names, all)?;
+        }
         let names = header.unwrap_or_else(declared);
         require_columns(&names, all)?;
         records.set_width(names.len());
@@ -439,4 +446,13 @@ fn require_columns(names: &[String], columns: &Columns) -> Result<()> {
             Err(Error::new(format!("there is no column `{name}` in the header; {known}")))
         }
     }
+}
+
+/// One of the columns has to be there.
+fn require_any_column(names: &[String], columns: &Columns) -> Result<()> {
+    if columns.0.iter().any(|(name, _)| names.contains(name)) {
+        return Ok(());
+    }
+    let names: Vec<_> = names.iter().take(20).map(|name| format!("`{name}`")).collect();
+    Err(Error::new(format!("none of the columns is in the header, which has {}", names.join(", "))))
 }

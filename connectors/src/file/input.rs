@@ -3,6 +3,7 @@
 mod follow;
 mod opened;
 mod place;
+mod rotated;
 mod tail;
 
 use std::collections::VecDeque;
@@ -48,13 +49,16 @@ use crate::text;
 /// NDJSON file that is not packed count if they come before its end was reached; behind that, nobody looks at a file again.
 ///
 /// With `follow` the input is live: it reads what is there, then waits for lines that are appended and for new files that
-/// match `path`, until the flow is stopped. A line is read when its line break is there. Files are looked at every 100 ms,
+/// match `path`, until the flow is stopped. A line is read when its line break is there; with 64 MiB and none, or a quote that
+/// is not closed as soon as `max_cell` says, it fails. Files are looked at every 100 ms,
 /// and searched for every second. A file is known by what it is, not by its name: when it is renamed and a new one takes
 /// its place, as in the rotation of logs, it is read to its end, until nothing has come for a second, and only then the new
 /// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read anew
 /// from its beginning. Where a rotation makes copies or packs files, `path` should not match the copies, which would be read
 /// as new files; packed ones are left out. A file that comes and is renamed between two looks, or while the flow does not
-/// run, is found only if `path` matches its new name, too, as `app.log*` does.
+/// run, is found if it is still beside the one before it, and has a name that rotations give: of `app.log` these are
+/// `app.log.1`, `app.log-20260131`, `app.log.old`, `app-20260131.log` and the like. With other names it is found only if
+/// `path` matches them, too, as `app*` does.
 ///
 /// Every file is a partition of its own; with `event_time`, set `idle` if one may fall silent while others go on. The
 /// partition is called by the path, and `PATH#2`, `PATH#3` and so on for the files that have had the same path later. A
@@ -350,7 +354,15 @@ impl InputSettings for FileInput {
         let (source, left) = (context.node.as_str().into(), settled.sources.into());
         let files = Files { source, options, left, open: None, last: None, resume: None, opened: Vec::new() };
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
-        Ok(InputPlan { schema, finite: true, replayable: true, interleaved: false, rows: found.rows, build })
+        Ok(InputPlan {
+            schema,
+            finite: true,
+            replayable: true,
+            acknowledges: false,
+            interleaved: false,
+            rows: found.rows,
+            build,
+        })
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
+
+/// How much memory a key takes besides its text, about: it is in two maps.
+const OVERHEAD: usize = 200;
 
 /// What was answered to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,24 +31,52 @@ pub enum Known {
     Answered(Answered),
 }
 
+/// For how long keys are remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct Remember {
+    /// For so long, if there is memory for them.
+    pub time: Duration,
+    /// How much memory they may take; the oldest ones are forgotten earlier if it is not enough.
+    pub bytes: usize,
+}
+
+/// When something was answered, in seconds since 1970.
+pub type Seconds = u64;
+
+/// What time it is.
+pub fn now() -> Seconds {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 /// The keys of the last requests.
 #[derive(Debug)]
 pub struct Keys {
-    /// How many are remembered.
-    limit: usize,
+    remember: Remember,
+    /// How much memory those that are answered take.
+    bytes: usize,
     by_key: HashMap<Arc<str>, Known>,
-    /// Those that are answered, by the positions of their first rows.
-    by_first: BTreeMap<u64, (Arc<str>, u32, u64)>,
+    /// Those that are answered, by the positions of their first rows, which is the order in which they were.
+    by_first: BTreeMap<u64, Entry>,
+}
+
+/// An answered request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    key: Arc<str>,
+    rows: u32,
+    body: u64,
+    at: Seconds,
 }
 
 impl Keys {
-    /// Remembers so many, and none so far.
-    pub fn new(limit: usize) -> Self {
-        Self { limit, by_key: HashMap::new(), by_first: BTreeMap::new() }
+    /// Has none so far.
+    pub fn new(remember: Remember) -> Self {
+        Self { remember, bytes: 0, by_key: HashMap::new(), by_first: BTreeMap::new() }
     }
 
     /// A request with this key has come. If it is new, it must be answered or forgotten.
-    pub fn come(&mut self, key: &Arc<str>) -> Known {
+    pub fn come(&mut self, key: &Arc<str>, now: Seconds) -> Known {
+        self.forget_old(now);
         match self.by_key.get(key) {
             Some(known) => *known,
             None => {
@@ -62,38 +94,59 @@ impl Keys {
     }
 
     /// The request with this key is durable. May be said more than once.
-    pub fn answered(&mut self, key: &Arc<str>, answered: Answered) {
-        let before = self.by_key.insert(key.clone(), Known::Answered(answered));
-        if let Some(Known::Answered(before)) = before {
-            self.by_first.remove(&before.first);
+    pub fn answered(&mut self, key: &Arc<str>, answered: Answered, at: Seconds) {
+        if let Some(Known::Answered(before)) = self.by_key.insert(key.clone(), Known::Answered(answered))
+            && self.by_first.remove(&before.first).is_some()
+        {
+            self.bytes -= cost(key);
         }
-        self.by_first.insert(answered.first, (key.clone(), answered.rows, answered.body));
-        while self.by_first.len() > self.limit {
-            let Some((_, (oldest, ..))) = self.by_first.pop_first() else { return };
-            self.by_key.remove(&oldest);
+        let Answered { first, rows, body } = answered;
+        self.by_first.insert(first, Entry { key: key.clone(), rows, body, at });
+        self.bytes += cost(key);
+        self.forget_old(at);
+    }
+
+    /// Forgets those whose time has come, and the oldest ones if all are too many.
+    fn forget_old(&mut self, now: Seconds) {
+        while let Some(oldest) = self.by_first.first_entry() {
+            let age = now.saturating_sub(oldest.get().at);
+            if age <= self.remember.time.as_secs() && self.bytes <= self.remember.bytes {
+                return;
+            }
+            let Entry { key, .. } = oldest.remove();
+            self.bytes -= cost(&key);
+            self.by_key.remove(&key);
         }
     }
 
     /// Those of the requests that begin before `position`.
     pub fn before(&self, position: u64) -> Kept {
-        let kept = self.by_first.range(..position);
-        Kept(kept.map(|(first, (key, rows, body))| (key.clone(), *first, *rows, *body)).collect())
+        Kept(self.by_first.range(..position).map(|(first, entry)| (*first, entry.clone())).collect())
     }
 
     /// Takes in what was kept.
-    pub fn restore(&mut self, kept: Vec<(String, u64, u32, u64)>) {
-        for (key, first, rows, body) in kept {
-            self.answered(&key.into(), Answered { first, rows, body });
+    pub fn restore(&mut self, kept: Vec<Remembered>) {
+        for (key, first, rows, body, at) in kept {
+            self.answered(&key.into(), Answered { first, rows, body }, at);
         }
     }
 }
 
+/// How much memory a key takes, about.
+fn cost(key: &str) -> usize {
+    key.len() + OVERHEAD
+}
+
+/// A key in a state, the first row and the number of rows of its request, what its body is known by, and when it was answered.
+pub type Remembered = (String, u64, u32, u64, Seconds);
+
 /// Keys on their way to a snapshot.
-pub struct Kept(Vec<(Arc<str>, u64, u32, u64)>);
+pub struct Kept(Vec<(u64, Entry)>);
 
 impl Serialize for Kept {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|(key, first, rows, body)| (&**key, first, rows, body)))
+        let kept = |(first, Entry { key, rows, body, at }): &(u64, Entry)| (key.to_string(), *first, *rows, *body, *at);
+        serializer.collect_seq(self.0.iter().map(kept))
     }
 }
 
@@ -102,21 +155,48 @@ impl Serialize for Kept {
 mod tests {
     use super::*;
 
+    fn keys(seconds: u64, count: usize) -> Keys {
+        Keys::new(Remember { time: Duration::from_secs(seconds), bytes: count * cost("a") })
+    }
+
+    fn answered(first: u64) -> Answered {
+        Answered { first, rows: 10, body: 7 }
+    }
+
     #[test]
-    fn the_last_are_remembered_and_those_that_failed_are_not() {
-        let mut keys = Keys::new(2);
+    fn those_for_which_there_is_memory_are_remembered_and_those_that_failed_are_not() {
+        let mut keys = keys(60, 2);
         let names: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).to_vec();
-        assert_eq!((keys.come(&names[0]), keys.come(&names[0])), (Known::New, Known::Writing));
+        assert_eq!((keys.come(&names[0], 0), keys.come(&names[0], 0)), (Known::New, Known::Writing));
         keys.forget("a");
         for (first, name) in names.iter().enumerate() {
-            assert_eq!(keys.come(name), Known::New);
-            let answered = Answered { first: first as u64 * 10, rows: 10, body: 7 };
-            keys.answered(name, answered);
-            keys.answered(name, answered);
+            assert_eq!(keys.come(name, 0), Known::New);
+            let answered = answered(first as u64 * 10);
+            keys.answered(name, answered, 0);
+            keys.answered(name, answered, 0);
             keys.forget(name);
-            assert_eq!(keys.come(name), Known::Answered(answered));
+            assert_eq!(keys.come(name, 0), Known::Answered(answered));
         }
-        assert_eq!(keys.before(20).0, [(names[1].clone(), 10, 10, 7)]);
-        assert_eq!(keys.come(&names[0]), Known::New);
+        let kept: Vec<_> = keys.before(20).0.into_iter().map(|(first, entry)| (first, entry.key)).collect();
+        assert_eq!(kept, [(10, names[1].clone())]);
+        assert_eq!(keys.come(&names[0], 0), Known::New);
+    }
+
+    #[test]
+    fn they_are_forgotten_when_their_time_has_come() {
+        let mut keys = keys(60, 100);
+        let [early, late]: [Arc<str>; 2] = ["early", "late"].map(Arc::from);
+        keys.answered(&early, answered(0), 1000);
+        keys.answered(&late, answered(10), 1050);
+        assert_eq!(keys.come(&early, 1060), Known::Answered(answered(0)));
+        assert_eq!(keys.come(&early, 1061), Known::New);
+        assert_eq!(keys.come(&late, 1110), Known::Answered(answered(10)));
+        // Their age counts on after a restart.
+        let bytes = postcard::to_allocvec(&keys.before(u64::MAX)).unwrap();
+        let mut restored = self::keys(60, 100);
+        restored.restore(postcard::from_bytes(&bytes).unwrap());
+        assert_eq!(restored.come(&late, 1110), Known::Answered(answered(10)));
+        assert_eq!(restored.come(&late, 1111), Known::New);
+        assert_eq!(restored.bytes, 0);
     }
 }

@@ -1,6 +1,8 @@
 //! The input `http_listen`.
 
+mod connections;
 mod keys;
+mod memory;
 mod request;
 mod server;
 
@@ -9,7 +11,7 @@ mod tests;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -23,9 +25,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::text::{self, StreamFormat};
-use keys::{Answered, Keys};
+use keys::{Answered, Keys, Remember, now};
 use request::{fingerprint, small, unpack_record};
-use server::{Server, Service};
+use server::{Limits, Server, Service};
 
 /// Takes rows that are sent to it by HTTP.
 ///
@@ -36,23 +38,28 @@ use server::{Server, Service};
 /// ```
 ///
 /// The answer `200` with `{"rows": 2, "first": 17}` means that the rows are durable: they have been written to a log
-/// that outlives any crash, and the flow will count each of them exactly once. The position of the first one is 17. Any
-/// other answer says in `error` why the rows were not taken: `400` if the body can't be read, `413` if it is too large,
-/// `503` if the log or the disk is full or fails; then the request may be sent again.
+/// that outlives any crash, and the flow will count each of them exactly once. The position of the first one is 17.
+///
+/// Any other answer says in `error` why no row of the request was taken: `400` if the body or one of its rows can't be read
+/// (then `row` is the number of the first such row, counted from 0), `408` if it comes too slowly, `413` if it is too large,
+/// `503` if the log, the disk or the memory for bodies is full, or the disk fails; then the request may be sent again.
+/// Only `500` leaves it open whether the rows count: the disk has failed in such a way that they may be there after a crash.
 ///
 /// When no answer comes, a client can't know whether its rows were taken. So it should give each request a header
 /// `Idempotency-Key`, any text of up to 255 characters that is its own, and send the request again with the same one: what
-/// was taken is not taken twice, and answered as the first time. Of two requests with one key at a time, one gets `409`; and
-/// one that has the key of another with a different body gets `422`.
+/// was taken is not taken twice, and answered as the first time, for as long as `remember` and `max_keys` say. Of two requests
+/// with one key at a time, one gets `409`; and one that has the key of another with a different body gets `422`.
 ///
-/// Rows are taken while the flow is slow, until `max_log` of them wait. A row that can't be read leaves by the port
-/// `failed`, with its position. Because the log belongs to the flow's state, the input needs `millstream run --state
+/// Rows are taken while the flow is slow, until `max_log` of them wait. What was taken can't be asked for again: so the flow
+/// has to say with `on_error` what becomes of rows that turn out to be of no use behind the door, such as one that an `sql`
+/// node fails at; a flow that failed there would do so in every run. Because the log belongs to the flow's state, the input needs `millstream run --state
 /// DIR`. If rows that were acknowledged are no longer in the log, because of damage or because somebody has removed it, the
-/// flow does not start, and says which ones.
+/// flow does not start, and says which ones. With `--reset` it begins with the oldest row that its log still has.
 ///
 /// There is no encryption and no authentication, so that only programs on this machine can be listened to: for others, put
 /// a proxy with TLS in front. Requests that a web page makes, which have a header `Origin`, are refused with `403`.
-/// At most 512 connections are open at a time, and a header must have come after 10 seconds.
+/// At most 512 connections are open at a time: for one more, the one that has been idle for the longest time is closed. A
+/// header must have come after 10 seconds.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpListenInput {
@@ -90,14 +97,22 @@ pub struct HttpListenInput {
     /// How long a body may take to come, by default `"30s"`.
     #[serde(default = "timeout")]
     timeout: Duration,
+    /// How many bytes of a body have to come in a second, on average since it began, once it has taken 5 seconds. By default
+    /// `"1kB"`.
+    #[serde(default = "min_rate")]
+    min_rate: ByteSize,
     /// How many bytes of rows may wait until a checkpoint covers them, by default `"1GiB"`. At least four times
     /// `max_body`. As long as half of it is free, the rows behind the oldest checkpoint that is kept stay, so that `millstream
     /// replay` can go through them again.
     #[serde(default = "max_log")]
     max_log: ByteSize,
-    /// Of how many requests the `Idempotency-Key` is remembered.
+    /// For how long the `Idempotency-Key` of a request is remembered, by default `"1h"`: a client must not send it again later.
     #[serde(default = "remember")]
-    remember: usize,
+    remember: Duration,
+    /// How much memory these keys may take, by default `"64MiB"`, which is enough for 250,000 keys of 36 characters. If there
+    /// are more, the oldest ones are forgotten before `remember` is over. They are part of every checkpoint.
+    #[serde(default = "max_keys")]
+    max_keys: ByteSize,
 }
 
 fn address() -> String {
@@ -120,8 +135,16 @@ fn max_log() -> ByteSize {
     ByteSize(1 << 30)
 }
 
-fn remember() -> usize {
-    100_000
+fn min_rate() -> ByteSize {
+    ByteSize(1000)
+}
+
+fn remember() -> Duration {
+    Duration(std::time::Duration::from_secs(3600))
+}
+
+fn max_keys() -> ByteSize {
+    ByteSize(64 << 20)
 }
 
 /// How large a file of the log becomes at most; only whole ones can be removed.
@@ -130,8 +153,13 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// How long a body may be at most.
 const LARGEST_BODY: usize = 256 << 20;
 
-/// The piece of state that holds the keys of the requests before a position.
-const KEYS: &str = "keys";
+/// The piece of state that holds the keys of the requests before a position; and that in which earlier builds kept them, without
+/// the times at which they were answered.
+const KEYS: &str = "answered";
+const TIMELESS_KEYS: &str = "keys";
+
+/// The file beside the log that says that a checkpoint has covered rows of it, so that its beginning may be gone.
+const COVERED: &str = "covered";
 
 /// The one partition.
 const PARTITION: &str = "";
@@ -190,6 +218,9 @@ impl HttpListenInput {
         if !(1..=LARGEST_BODY).contains(&self.max_body.0) {
             return Err(Problem::new("a body can be 1 byte to 256 MiB long").at(["max_body"]));
         }
+        if self.min_rate.0 == 0 {
+            return Err(Problem::new("a body has to come with 1 byte a second at least").at(["min_rate"]));
+        }
         if self.max_log.0 / 4 < self.max_body.0 {
             let problem = Problem::new("the log must have room for four bodies of the largest size at least");
             return Err(problem.at(["max_log"]).help("lower `max_body`, or raise `max_log`"));
@@ -207,13 +238,12 @@ impl HttpListenInput {
             address: self.check_address()?,
             path: self.path.clone(),
             options: self.options(context)?,
-            max_body: self.max_body.0,
-            timeout: self.timeout.0,
+            limits: Limits { max_body: self.max_body.0, timeout: self.timeout.0, min_rate: self.min_rate.0 },
             max_log: self.max_log.0 as u64,
             files,
             position: 0,
             is_resumed: false,
-            keys: Arc::new(Mutex::new(Keys::new(self.remember))),
+            keys: Arc::new(Mutex::new(Keys::new(Remember { time: self.remember.0, bytes: self.max_keys.0 }))),
             decoding: None,
             running: None,
         })
@@ -225,7 +255,15 @@ impl InputSettings for HttpListenInput {
         let input = self.input(context, Arc::new(LocalFiles))?;
         let schema = input.options.schema();
         let build = Box::new(move || Ok(Box::new(input) as Box<dyn Input>));
-        Ok(InputPlan { schema, finite: false, replayable: true, interleaved: false, rows: None, build })
+        Ok(InputPlan {
+            schema,
+            finite: false,
+            replayable: true,
+            acknowledges: true,
+            interleaved: false,
+            rows: None,
+            build,
+        })
     }
 }
 
@@ -234,8 +272,7 @@ struct HttpListen {
     address: SocketAddr,
     path: String,
     options: ReadOptions,
-    max_body: usize,
-    timeout: std::time::Duration,
+    limits: Limits,
     max_log: u64,
     /// Where the log is.
     files: Arc<dyn Files>,
@@ -259,6 +296,9 @@ struct Running {
 struct Live {
     _server: Server,
     log: Arc<Log>,
+    home: PathBuf,
+    /// Whether it is written down that a checkpoint has covered rows.
+    is_covered: bool,
 }
 
 /// A record whose rows are being read.
@@ -286,11 +326,18 @@ impl Input for HttpListen {
         let segment_bytes = SEGMENT_BYTES.min(self.max_log / 4);
         let options = LogOptions { segment_bytes, max_bytes: self.max_log };
         let log = Arc::new(Log::open(self.files.clone(), &folder, options)?);
+        let covered = home.join(COVERED);
+        let is_covered = self.files.exists(&covered).doing(|| format!("looking for `{}`", covered.display()))?;
+        if !self.is_resumed && is_covered {
+            // It begins from scratch, with what is left.
+            self.position = log.oldest();
+        }
         self.remember_all(log.read(self.position)?)?;
         let reader = log.read(self.position)?;
         let (path, read, keys) = (self.path.clone(), self.options.clone(), self.keys.clone());
-        let service = Service::new(path, read, self.max_body, self.timeout, keys, log.clone());
-        let live = Live { _server: Server::start(self.address, service)?, log };
+        let service = Service::new(path, read, self.limits, keys, log.clone());
+        let server = Server::start(self.address, service)?;
+        let live = Live { _server: server, log, home: home.to_owned(), is_covered };
         self.running = Some(Running { reader, live: Some(live) });
         Ok(())
     }
@@ -328,17 +375,37 @@ impl Input for HttpListen {
     fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
         self.is_resumed = true;
         self.position = positions.get(PARTITION).copied().unwrap_or(0);
-        server::keys(&self.keys).restore(state.get(KEYS)?);
+        let kept = match state.has(TIMELESS_KEYS) {
+            true => timed(state.get(TIMELESS_KEYS)?),
+            false => state.get(KEYS)?,
+        };
+        server::keys(&self.keys).restore(kept);
         Ok(())
     }
 
     async fn covered(&mut self, newest: &Positions, oldest: &Positions) -> Result<()> {
-        let Some(Live { log, .. }) = self.running.as_ref().and_then(|running| running.live.as_ref()) else {
-            return Ok(());
-        };
+        let Some(live) = self.running.as_mut().and_then(|running| running.live.as_mut()) else { return Ok(()) };
+        live.note_covered(&*self.files)?;
+        let log = &live.log;
         // As long as there is room, rows can be gone through again from every checkpoint that is kept.
         let covered = if log.bytes() > self.max_log / 2 { newest } else { oldest };
         covered.get(PARTITION).map_or(Ok(()), |position| log.trim(*position))
+    }
+}
+
+impl Live {
+    /// Writes down that a checkpoint has covered rows, before any of them is trimmed away.
+    fn note_covered(&mut self, files: &dyn Files) -> Result<()> {
+        if self.is_covered {
+            return Ok(());
+        }
+        let path = self.home.join(COVERED);
+        files
+            .create_new(&path)
+            .and_then(|_| files.sync_folder(&self.home))
+            .doing(|| format!("creating `{}`", path.display()))?;
+        self.is_covered = true;
+        Ok(())
     }
 }
 
@@ -360,7 +427,7 @@ impl HttpListen {
             unpacked.ok_or_else(|| Error::new(format!("record {number} of the log is none of this input")))?;
         if let Some(key) = key {
             let answered = Answered { first: number, rows: record.rows, body: fingerprint(&record.payload) };
-            server::keys(&self.keys).answered(&key, answered);
+            server::keys(&self.keys).answered(&key, answered, now());
         }
         Ok(body)
     }
@@ -388,6 +455,11 @@ impl HttpListen {
         rows.append(read, decoding.first);
         Ok(true)
     }
+}
+
+/// Keys of an earlier build, as if they had been answered now.
+fn timed(keys: Vec<(String, u64, u32, u64)>) -> Vec<keys::Remembered> {
+    keys.into_iter().map(|(key, first, rows, body)| (key, first, rows, body, now())).collect()
 }
 
 /// Why it can't run here.

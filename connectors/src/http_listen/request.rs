@@ -9,16 +9,20 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
-use millstream_formats::{Format, ReadOptions, Rows};
+use millstream_formats::{BadRow, Format, ReadOptions, Rows};
 use serde_json::json;
 
 use super::keys::Answered;
+use super::memory::Share;
 
 /// How many times as long a body may become by being unpacked.
 const MAX_RATIO: usize = 100;
 
 /// Short bodies may become longer than that: up to here.
 const FREE_RATIO: usize = 1 << 20;
+
+/// How many bytes are unpacked at once.
+const CHUNK: usize = 64 << 10;
 
 /// How long an idempotency key may be.
 const MAX_KEY: usize = 255;
@@ -28,18 +32,28 @@ const MAX_KEY: usize = 255;
 pub struct Refusal {
     status: StatusCode,
     message: String,
+    /// The row that is wrong.
+    row: Option<u64>,
 }
 
 impl Refusal {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), row: None }
     }
 
     fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    fn too_large(limit: usize) -> Self {
+    /// Rows that can't be read, of so many. None of them is taken: who sends them has them still, and can mend them.
+    fn bad_rows(first: BadRow, bad: usize, rows: usize) -> Self {
+        let BadRow { position, error, .. } = first;
+        let others = if bad > 1 { format!(", as {} others of {rows} can't", bad - 1) } else { String::new() };
+        let message = format!("row {position}, counted from 0, can't be read{others}: {error}; none was taken");
+        Self { row: Some(position), ..Self::bad(message) }
+    }
+
+    pub fn too_large(limit: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {limit} bytes, unpacked"))
     }
 }
@@ -49,7 +63,8 @@ pub fn response(result: Result<Answered, Refusal>) -> Response<Full<Bytes>> {
     let (status, text) = match &result {
         Ok(Answered { rows: 0, .. }) => (StatusCode::OK, json!({"rows": 0, "first": null})),
         Ok(Answered { first, rows, .. }) => (StatusCode::OK, json!({"rows": rows, "first": first})),
-        Err(refusal) => (refusal.status, json!({"error": refusal.message})),
+        Err(Refusal { status, message, row: None }) => (*status, json!({"error": message})),
+        Err(Refusal { status, message, row }) => (*status, json!({"error": message, "row": row})),
     };
     let mut response = Response::new(Full::from(text.to_string()));
     *response.status_mut() = status;
@@ -92,11 +107,6 @@ impl Head {
         let length = length.map_or(max_body, |length| length as usize);
         Ok(Self { key: key(&parts.headers)?, gzip: is_gzip(&parts.headers)?, length })
     }
-
-    /// How much memory the body may take.
-    pub fn memory(&self, max_body: usize) -> usize {
-        if self.gzip { self.length + unpacked_limit(self.length, max_body) } else { self.length }
-    }
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Refusal> {
@@ -118,19 +128,15 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
     }
 }
 
-/// Reads a body of at most so many bytes, as they come.
-pub async fn read_body(body: &mut Incoming, most: usize, mut take: impl FnMut(Bytes)) -> Result<(), Refusal> {
-    let mut length = 0;
+/// The next bytes of a body, as soon as there are some. `None` at its end.
+pub async fn next_bytes(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::bad(format!("the body broke off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len();
-        if length > most {
-            return Err(Refusal::too_large(most));
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
         }
-        take(data);
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A record of the log, and how many rows it has.
@@ -141,30 +147,45 @@ pub struct Recorded {
     pub body: u64,
 }
 
-/// Turns a body into a record: its rows are counted by reading them, so that there is only one way to count.
-pub fn record(head: &Head, body: Vec<u8>, options: &ReadOptions, max_body: usize) -> Result<Recorded, Refusal> {
-    let body = if head.gzip { unpack(&body, max_body)? } else { body };
+/// Turns a body into a record. Its rows are read as the flow will read them, so that there is only one way to count them,
+/// and those that can't be read are refused as long as somebody has them.
+pub fn record(
+    head: &Head,
+    body: Vec<u8>,
+    options: &ReadOptions,
+    max_body: usize,
+    memory: &mut Share,
+) -> Result<Recorded, Refusal> {
+    let body = if head.gzip { unpack(&body, max_body, memory)? } else { body };
     if std::str::from_utf8(&body).is_err() {
         return Err(Refusal::bad("the body is not UTF-8"));
     }
     let mut payload = packed_key(head.key.as_deref());
     let start = payload.len();
     payload.extend_from_slice(&body);
-    let last = if options.format == Format::Json { b'}' } else { b'\n' };
-    let most = body.iter().filter(|byte| **byte == last).count() + 1;
-    let count = || -> millstream_core::Result<usize> {
-        let mut reader = small(options, most).read(Cursor::new(body))?;
-        let mut rows = 0;
-        let mut read = Rows::default();
-        while reader.next(&mut read)? {
-            rows += std::mem::take(&mut read).len();
-        }
-        Ok(rows)
-    };
-    let rows = count().map_err(|error| Refusal::bad(error.to_string()))?;
+    let rows = count(body, options)?;
     let rows = u32::try_from(rows).map_err(|_| Refusal::too_large(payload.len() - start))?;
     let body = if head.key.is_some() { fingerprint(&payload) } else { 0 };
     Ok(Recorded { payload, rows, body })
+}
+
+/// How many rows a body has, all of which can be read.
+fn count(body: Vec<u8>, options: &ReadOptions) -> Result<usize, Refusal> {
+    let last = if options.format == Format::Json { b'}' } else { b'\n' };
+    let most = body.iter().filter(|byte| **byte == last).count() + 1;
+    let wrong = |error: millstream_core::Error| Refusal::bad(error.to_string());
+    let mut reader = small(options, most).read(Cursor::new(body)).map_err(wrong)?;
+    let (mut rows, mut bad, mut first) = (0, 0, None);
+    let mut read = Rows::default();
+    while reader.next(&mut read).map_err(wrong)? {
+        let read = std::mem::take(&mut read);
+        (rows, bad) = (rows + read.len(), bad + read.failed.len());
+        first = first.or_else(|| read.failed.into_iter().min_by_key(|row| row.position));
+    }
+    match first {
+        None => Ok(rows),
+        Some(first) => Err(Refusal::bad_rows(first, bad, rows)),
+    }
 }
 
 /// What a record is known by, so that another body with the same key is noticed.
@@ -176,12 +197,21 @@ fn unpacked_limit(packed: usize, max_body: usize) -> usize {
     max_body.min(FREE_RATIO.max(packed.saturating_mul(MAX_RATIO)))
 }
 
-fn unpack(packed: &[u8], max_body: usize) -> Result<Vec<u8>, Refusal> {
+fn unpack(packed: &[u8], max_body: usize, memory: &mut Share) -> Result<Vec<u8>, Refusal> {
     let limit = unpacked_limit(packed.len(), max_body);
+    let mut decoder = MultiGzDecoder::new(packed);
     let mut body = Vec::new();
-    let read = MultiGzDecoder::new(packed).take(limit as u64 + 1).read_to_end(&mut body);
-    read.map_err(|error: io::Error| Refusal::bad(format!("the body is no gzip: {error}")))?;
-    if body.len() > limit { Err(Refusal::too_large(limit)) } else { Ok(body) }
+    loop {
+        let read = decoder.by_ref().take(CHUNK as u64).read_to_end(&mut body);
+        let read = read.map_err(|error: io::Error| Refusal::bad(format!("the body is no gzip: {error}")))?;
+        if body.len() > limit {
+            return Err(Refusal::too_large(limit));
+        }
+        if read == 0 {
+            return Ok(body);
+        }
+        memory.grow(packed.len() + body.len())?;
+    }
 }
 
 /// The key, as a record begins: its length in a byte, and its text.

@@ -5,33 +5,42 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use millstream_core::{Result, ResultExt};
-use millstream_formats::ReadOptions;
-use millstream_store::Log;
+use millstream_core::{Error, Result, ResultExt};
+use millstream_formats::{CsvOptions, ReadOptions};
+use millstream_store::{Log, NotAppended};
 use tokio::net::TcpStream;
 use tokio::runtime;
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::keys::{Answered, Keys, Known};
-use super::request::{Head, Recorded, Refusal, read_body, record, response};
+use super::connections::{Activity, Connections};
+use super::keys::{Answered, Keys, Known, now};
+use super::memory::{Memory, Share};
+use super::request::{Head, Recorded, Refusal, next_bytes, record, response};
 
-/// How many connections there are at most; more wait until one is closed.
-const CONNECTIONS: usize = 512;
+/// How many connections there are at most; for one more, an idle one is closed.
+pub const CONNECTIONS: usize = if cfg!(test) { 20 } else { 512 };
 
 /// How long a client may take to send a header, and be silent between two requests.
-const HEADER_TIMEOUT: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
+const HEADER_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(10) };
+
+/// How long a connection that gives way to another may take to send its last answer.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How long a body may take to come whatever its rate.
+const GRACE: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(5) };
 
 /// How long the rest of a refused body is read.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,21 +49,39 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_HEADER: usize = 64 << 10;
 
 /// How much memory bodies may take together, unless one alone may take more.
-const MEMORY: usize = 256 << 20;
+const MEMORY: usize = if cfg!(test) { 4 << 20 } else { 256 << 20 };
 
 /// A body that takes longer to read than a request should keep others waiting.
 const LONG: usize = 256 << 10;
 
 /// What it takes to answer.
 pub struct Service {
-    pub path: String,
-    pub options: ReadOptions,
+    path: String,
+    options: ReadOptions,
+    limits: Limits,
+    keys: Arc<Mutex<Keys>>,
+    log: Arc<Log>,
+    /// What is left of the memory for bodies.
+    memory: Memory,
+}
+
+/// What bodies may be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long one may be, in bytes.
     pub max_body: usize,
+    /// How long one may take to come.
     pub timeout: Duration,
-    pub keys: Arc<Mutex<Keys>>,
-    pub log: Arc<Log>,
-    /// What is left of the memory for bodies, in KiB.
-    memory: Semaphore,
+    /// How many bytes of one have to come in a second.
+    pub min_rate: usize,
+}
+
+impl Limits {
+    /// How long a body may take until more than so many bytes have come.
+    fn due(&self, bytes: usize) -> Duration {
+        let by_rate = Duration::try_from_secs_f64(bytes as f64 / self.min_rate as f64);
+        by_rate.map_or(self.timeout, |time| self.timeout.min(GRACE.saturating_add(time)))
+    }
 }
 
 /// Takes requests until it is dropped.
@@ -101,43 +128,50 @@ impl Drop for Server {
 }
 
 async fn take_all(listener: tokio::net::TcpListener, service: Arc<Service>) {
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
     loop {
-        while connections.try_join_next().is_some() {}
-        if connections.len() >= CONNECTIONS {
-            connections.join_next().await;
-        }
         match listener.accept().await {
-            Ok((stream, _)) => drop(connections.spawn(take(stream, service.clone()))),
+            Ok((stream, _)) => {
+                connections.make_room(CONNECTIONS).await;
+                connections.serve(|activity| take(stream, service.clone(), activity));
+            }
             // Too many open files, for example, or a client that was gone at once.
             Err(_) => sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// Serves a connection to its end.
-async fn take(stream: TcpStream, service: Arc<Service>) {
+/// Serves a connection to its end, or until it has to give way to another.
+async fn take(stream: TcpStream, service: Arc<Service>, activity: Arc<Activity>) {
     let answer = service_fn(|request| {
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(response(service.answer(request).await)) }
+        let (service, busy) = (service.clone(), activity.request());
+        async move {
+            let answer = response(service.answer(request).await);
+            drop(busy);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER);
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), answer));
     // What went wrong with a connection is the client's to know.
-    let _ = server.serve_connection(TokioIo::new(stream), answer).await;
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = activity.told_to_leave() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    if timeout(LEAVE_TIMEOUT, connection.as_mut()).await.is_err() && activity.is_busy() {
+        let _ = connection.await;
+    }
 }
 
 impl Service {
-    pub fn new(
-        path: String,
-        options: ReadOptions,
-        max_body: usize,
-        timeout: Duration,
-        keys: Arc<Mutex<Keys>>,
-        log: Arc<Log>,
-    ) -> Self {
-        let memory = Semaphore::new(MEMORY.max(2 * max_body) >> 10);
-        Self { path, options, max_body, timeout, keys, log, memory }
+    pub fn new(path: String, options: ReadOptions, limits: Limits, keys: Arc<Mutex<Keys>>, log: Arc<Log>) -> Self {
+        let memory = Memory::new(MEMORY.max(2 * limits.max_body));
+        // What is promised to who sends rows must not depend on which columns the flow uses at the moment.
+        let csv = CsvOptions { column_required: true, ..options.csv.clone() };
+        let options = ReadOptions { wanted: None, csv, ..options };
+        Self { path, options, limits, keys, log, memory }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answered, Refusal> {
@@ -145,38 +179,61 @@ impl Service {
         let result = self.take(&parts, &mut body).await;
         if result.is_err() {
             // A client that is still sending would not read the answer.
-            let _ = timeout(DRAIN_TIMEOUT, read_body(&mut body, MEMORY, drop)).await;
+            let _ = timeout(DRAIN_TIMEOUT, async { while let Ok(Some(_)) = next_bytes(&mut body).await {} }).await;
         }
         result
     }
 
     async fn take(&self, parts: &Parts, body: &mut Incoming) -> Result<Answered, Refusal> {
-        let head = Head::check(parts, body, &self.path, self.max_body)?;
-        let late = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to come");
-        let (body, _memory) = timeout(self.timeout, self.body(body, &head)).await.map_err(late)??;
+        let head = Head::check(parts, body, &self.path, self.limits.max_body)?;
+        let mut memory = self.memory.share();
+        let body = self.body(body, &head, &mut memory).await?;
         let key = head.key.clone();
-        let recorded = self.record(head, body).await?;
+        let (recorded, _memory) = self.record(head, body, memory).await?;
         self.write(key, recorded).await
     }
 
-    /// The body, when there is memory for it.
-    async fn body(&self, body: &mut Incoming, head: &Head) -> Result<(Vec<u8>, SemaphorePermit<'_>), Refusal> {
-        let memory = head.memory(self.max_body).div_ceil(1024) as u32;
-        let memory = self.memory.acquire_many(memory).await;
-        let memory = memory.map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the input is closed"))?;
+    /// The body, as it comes, if it does not come too slowly.
+    async fn body(&self, body: &mut Incoming, head: &Head, memory: &mut Share) -> Result<Vec<u8>, Refusal> {
+        let begin = Instant::now();
         let mut bytes = Vec::new();
-        read_body(body, head.length, |data| bytes.extend_from_slice(&data)).await?;
-        Ok((bytes, memory))
+        while let Some(data) = self.in_time(begin, bytes.len(), next_bytes(body)).await? {
+            if bytes.len() + data.len() > head.length {
+                return Err(Refusal::too_large(head.length));
+            }
+            memory.grow(bytes.len() + data.len())?;
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes)
     }
 
-    async fn record(&self, head: Head, body: Vec<u8>) -> Result<Recorded, Refusal> {
-        let max_body = self.max_body;
+    /// The next bytes of a body of which so many have come since `begin`.
+    async fn in_time(
+        &self,
+        begin: Instant,
+        bytes: usize,
+        next: impl Future<Output = Result<Option<Bytes>, Refusal>>,
+    ) -> Result<Option<Bytes>, Refusal> {
+        let left = self.limits.due(bytes).saturating_sub(begin.elapsed());
+        timeout(left, next).await.unwrap_or_else(|_| {
+            let Limits { timeout, min_rate, .. } = self.limits;
+            let message = format!(
+                "the body came too slowly: it has to come within {timeout:?}, and with {min_rate} bytes a second once it has \
+                 taken {GRACE:?}"
+            );
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, message))
+        })
+    }
+
+    async fn record(&self, head: Head, body: Vec<u8>, mut memory: Share) -> Result<(Recorded, Share), Refusal> {
+        let max_body = self.limits.max_body;
         if body.len() < LONG && !head.gzip {
-            return record(&head, body, &self.options, max_body);
+            return Ok((record(&head, body, &self.options, max_body, &mut memory)?, memory));
         }
         let options = self.options.clone();
-        let recorded = spawn_blocking(move || record(&head, body, &options, max_body)).await;
-        recorded.unwrap_or_else(|_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the rows can't be read")))
+        let work = move || Ok((record(&head, body, &options, max_body, &mut memory)?, memory));
+        let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the rows can't be read"));
+        spawn_blocking(work).await.unwrap_or_else(failed)
     }
 
     /// Answers as before if the key is known, and else when the rows are durable.
@@ -185,7 +242,7 @@ impl Service {
         if rows == 0 {
             return Ok(Answered { first: 0, rows, body });
         }
-        match key.as_ref().map(|key| keys(&self.keys).come(key)) {
+        match key.as_ref().map(|key| keys(&self.keys).come(key, now())) {
             None | Some(Known::New) => {}
             Some(Known::Answered(answered)) if answered.body == body => return Ok(answered),
             Some(Known::Answered(_)) => {
@@ -203,16 +260,27 @@ impl Service {
         self.log.append_then(payload, rows, move |number| {
             let answered = number.map(|first| Answered { first, rows, body });
             match (&key, &answered) {
-                (Some(key), Ok(answered)) => keys(&known).answered(key, *answered),
+                (Some(key), Ok(answered)) => keys(&known).answered(key, *answered, now()),
                 (Some(key), Err(_)) => keys(&known).forget(key),
                 (None, _) => {}
             }
             let _ = sender.send(answered);
         });
-        let unavailable = |message: String| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message);
-        let written = written.await.map_err(|_| unavailable("the log is closed".to_owned()))?;
-        written.map_err(|error| unavailable(error.to_string()))
+        let closed = |_| Err(NotAppended { error: Error::new("the log is closed"), may_count: true });
+        written.await.unwrap_or_else(closed).map_err(not_written)
     }
+}
+
+/// Why rows are not durable, and whether they may be sent again.
+fn not_written(NotAppended { error, may_count }: NotAppended) -> Refusal {
+    if !may_count {
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+    }
+    let message = format!(
+        "{error}; after a crash the rows may be there nevertheless: only with the same `Idempotency-Key` can they be sent again \
+         without counting twice"
+    );
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
 }
 
 /// The keys, for a moment.

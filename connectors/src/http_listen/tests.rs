@@ -139,7 +139,7 @@ async fn what_was_acknowledged_comes_once_across_restarts() {
 
 #[tokio::test]
 async fn a_key_is_taken_once_also_when_its_record_is_gone() {
-    let site = Site::new(&format!("{NDJSON}\nmax_log = \"4kB\"\nmax_body = \"1kB\"\nremember = 50"));
+    let site = Site::new(&format!("{NDJSON}\nmax_log = \"4kB\"\nmax_body = \"1kB\""));
     let mut input = site.open().await;
     let key = |number: usize| format!("Idempotency-Key: request {number}\r\n");
     let many: Vec<i64> = (0..20).collect();
@@ -173,21 +173,139 @@ async fn a_key_is_taken_once_also_when_its_record_is_gone() {
 }
 
 #[tokio::test]
-async fn rows_that_cannot_be_read_leave_with_their_position() {
+async fn keys_in_the_state_of_an_earlier_build_are_known() {
+    let site = Site::new(NDJSON);
+    let input = site.open().await;
+    site.post("Idempotency-Key: k\r\n", &[1, 2]);
+    drop(input);
+    let print = fingerprint(&[b"\x01k", body(&[1, 2]).as_slice()].concat());
+    let mut state = Parts::default();
+    state.put("keys", &[("k", 0_u64, 2_u32, print)][..]).unwrap();
+    let mut input = site.resume(&at(2), state).await;
+    assert_eq!(site.post("Idempotency-Key: k\r\n", &[1, 2]), r#"{"rows":2,"first":0}"#);
+    assert_eq!(drain(&mut input).await, []);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_refused_at_the_door() {
     let site = Site::new("format = \"csv\"\nschema = { a = \"int64\", b = \"utf8\" }");
     let mut input = site.open().await;
-    let (status, answer) = site.send("", b"b,a\n\"x\ny\",1\nz,bad\n");
-    assert_eq!((status, answer.lines().last()), (200, Some(r#"{"rows":2,"first":0}"#)));
+    let (status, answer) = site.send("", b"b,a\n\"x\ny\",1\nz,bad\nz,3\n");
+    let expected =
+        r#"{"error":"row 1, counted from 0, can't be read: column `a`: `bad` is no int64; none was taken","row":1}"#;
+    assert_eq!((status, answer.lines().last()), (400, Some(expected)));
+    let (status, answer) = site.send("", b"b,a\nz,bad\nz,3\nworse\n");
+    assert!(
+        status == 400 && answer.contains("row 0, counted from 0, can't be read, as 1 others of 3 can't"),
+        "{answer}"
+    );
     let (status, answer) = site.send("Content-Encoding: gzip\r\n", &gzip(b"a,b\n2,x\n"));
-    assert_eq!((status, answer.lines().last()), (200, Some(r#"{"rows":1,"first":2}"#)));
-    let (mut rows, mut failed) = next(&mut input).await;
-    while rows.len() < 2 {
-        let more = next(&mut input).await;
-        rows.extend(more.0);
-        failed.extend(more.1);
+    assert_eq!((status, answer.lines().last()), (200, Some(r#"{"rows":1,"first":0}"#)));
+    assert_eq!(next(&mut input).await.0, [(0, 2)]);
+}
+
+#[tokio::test]
+async fn a_body_in_which_nothing_can_be_read_is_refused() {
+    for (settings, body) in [
+        (NDJSON, "hello\n"),
+        (NDJSON, "[1, 2]"),
+        (NDJSON, "a=1&b=2"),
+        ("format = \"csv\"\nschema = { a = \"int64?\" }", "b,c\n1,2\n"),
+        ("format = \"csv\"\nschema = { a = \"int64?\" }", "17\n"),
+    ] {
+        let site = Site::new(settings);
+        let mut input = site.open().await;
+        let (status, answer) = site.send("", body.as_bytes());
+        assert_eq!(status, 400, "{body}: {answer}");
+        assert_eq!(drain(&mut input).await, []);
     }
-    assert_eq!(rows, [(0, 1), (2, 2)]);
-    assert_eq!((failed.len(), failed[0].position, failed[0].row.as_str()), (1, Some(1), "z,bad"));
+}
+
+#[tokio::test]
+async fn columns_that_the_flow_does_not_use_are_judged_as_well() {
+    let site = Site::new("format = \"ndjson\"\nschema = { a = \"int64\", b = \"int64\" }");
+    let context = PlanContext { columns: Some(["a".to_owned()].into()), ..context() };
+    let mut input = parse::<HttpListenInput>(&site.settings).input(&context, Arc::new(LocalFiles)).unwrap();
+    input.open(&site.home()).await.unwrap();
+    assert_eq!(site.send("", b"{\"a\": 1, \"b\": \"x\"}\n").0, 400);
+    site.send("", b"{\"a\": 1, \"b\": 2}\n");
+    assert_eq!(drain(&mut input).await, [(0, 1)]);
+}
+
+#[tokio::test]
+async fn rows_that_were_taken_with_another_schema_leave_with_their_position() {
+    let site = Site::new("format = \"ndjson\"\nschema = { a = \"utf8\" }");
+    let input = site.open().await;
+    assert_eq!(site.send("", b"{\"a\": \"1\"}\n{\"a\": \"x\"}\n").0, 200);
+    drop(input);
+    let site = Site { settings: site.settings.replace("utf8", "int64"), ..site };
+    let (rows, failed) = next(&mut site.open().await).await;
+    assert_eq!(rows, [(0, 1)]);
+    assert_eq!((failed.len(), failed[0].position, failed[0].row.as_str()), (1, Some(1), "{\"a\": \"x\"}"));
+}
+
+/// A client that has sent so much of a body of unknown length.
+fn slow(site: &Site, sent: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
+    write!(stream, "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    if sent > 0 {
+        write!(stream, "{sent:x}\r\n").unwrap();
+        stream.write_all(&vec![b' '; sent]).unwrap();
+    }
+    stream
+}
+
+#[tokio::test]
+async fn slow_clients_keep_nobody_waiting() {
+    let site = Site::new(&format!("{NDJSON}\nmax_body = \"2MiB\"\ntimeout = \"5s\""));
+    let mut input = site.open().await;
+    // Each might yet send 2 MiB.
+    let _slow: Vec<_> = (0..10).map(|_| slow(&site, 100)).collect();
+    site.post("", &[1]);
+    assert_eq!(drain(&mut input).await, [(0, 1)]);
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_not_waited_for() {
+    let site = Site::new(&format!("{NDJSON}\nmin_rate = \"10B\"\ntimeout = \"1h\""));
+    let _input = site.open().await;
+    let (status, answer) = site.exchange("POST /", "Content-Length: 5\r\n", b"{}");
+    assert!(status == 408 && answer.contains("with 10 bytes a second"), "{answer}");
+}
+
+#[tokio::test]
+async fn when_bodies_take_all_the_memory_others_are_told_to_come_again() {
+    let site = Site::new(&format!("{NDJSON}\nmax_body = \"2MiB\""));
+    let mut input = site.open().await;
+    let large = 1_900_000;
+    let slow: Vec<_> = (0..2).map(|_| slow(&site, large)).collect();
+    let send = || site.send("", &vec![b' '; large]);
+    // What the others send may still be on its way.
+    let answers: Vec<_> = (0..50).map(|_| send()).collect();
+    let refused = answers.iter().find(|(status, _)| *status == 503).map(|(_, answer)| answer.as_str());
+    let is_told = refused.is_some_and(|answer| answer.contains("retry-after: 1") && answer.contains("memory"));
+    let statuses: Vec<u16> = answers.iter().map(|(status, _)| *status).collect();
+    assert!(is_told, "{statuses:?}");
+    drop(slow);
+    while send().0 == 503 {}
+    site.post("", &[1]);
+    assert_eq!(drain(&mut input).await, [(0, 1)]);
+}
+
+#[tokio::test]
+async fn idle_connections_give_way() {
+    let site = Site::new(NDJSON);
+    let _input = site.open().await;
+    let idle: Vec<_> =
+        (0..server::CONNECTIONS).map(|_| TcpStream::connect(("127.0.0.1", site.port)).unwrap()).collect();
+    site.post("", &[1]);
+    let is_closed = |stream: &&TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        let mut stream: &TcpStream = stream;
+        stream.read(&mut [0]).is_ok()
+    };
+    assert_eq!(idle.iter().filter(is_closed).count(), 1);
+    assert!(is_closed(&&idle[0]));
 }
 
 #[tokio::test]
@@ -272,6 +390,47 @@ async fn a_full_log_is_written_again_when_it_is_covered() {
     site.post("", &rows);
 }
 
+#[tokio::test]
+async fn a_disk_that_fails_may_leave_open_what_counts() {
+    let site = Site::new(NDJSON);
+    let files = Simulation::new(3);
+    let mut input = site.input(Arc::new(files.clone()));
+    input.open(&Home::Folder("/home".into())).await.unwrap();
+    files.set_faults(Faults { errors: 1000, ..Faults::NONE });
+    let (status, answer) = site.send("Idempotency-Key: k\r\n", &body(&[1, 2]));
+    assert!(
+        status == 500 && answer.contains("only with the same `Idempotency-Key` can they be sent again"),
+        "{answer}"
+    );
+    files.set_faults(Faults::NONE);
+    assert_eq!(site.post("Idempotency-Key: k\r\n", &[1, 2]), r#"{"rows":2,"first":0}"#);
+    drop(input);
+    let mut input = site.input(Arc::new(files.restarted()));
+    input.open(&Home::Folder("/home".into())).await.unwrap();
+    assert_eq!(drain(&mut input).await, [(0, 1), (1, 2)]);
+}
+
+#[tokio::test]
+async fn it_begins_from_scratch_with_what_its_log_still_has() {
+    let site = Site::new(&format!("{NDJSON}\nmax_log = \"4kB\"\nmax_body = \"1kB\""));
+    let mut input = site.open().await;
+    let rows = vec![1; 80];
+    (0..3).for_each(|_| drop(site.post("", &rows)));
+    assert_eq!(drain(&mut input).await.len(), 240);
+    input.covered(&at(200), &at(200)).await.unwrap();
+    drop(input);
+    // As after `--reset`: nothing is restored.
+    let mut input = site.open().await;
+    assert_eq!(site.post("", &[2]), r#"{"rows":1,"first":240}"#);
+    let rows = drain(&mut input).await;
+    assert_eq!((rows[0], rows.last(), rows.len()), ((160, 1), Some(&(240, 2)), 81));
+    drop(input);
+    // Without any checkpoint nothing is trimmed, and so something is missing.
+    std::fs::remove_file(site.home.path().join("covered")).unwrap();
+    let error = site.input(Arc::new(LocalFiles)).open(&site.home()).await.unwrap_err().to_string();
+    assert!(error.contains("record 0 is no longer in the log"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_clients_at_once_and_a_reader_that_is_interrupted() {
     let site = Arc::new(Site::new(NDJSON));
@@ -340,7 +499,8 @@ fn settings_that_are_wrong() {
     assert_eq!(place("max_body = \"1GiB\""), ["max_body".into()]);
     assert_eq!(place("max_log = \"20MiB\""), ["max_log".into()]);
     assert_eq!(place("timezone = \"Berlin\""), ["timezone".into()]);
+    assert_eq!(place("min_rate = \"0B\""), ["min_rate".into()]);
     let settings: HttpListenInput = parse(&format!("{NDJSON}\naddress = \"[::1]:8400\""));
     let plan = settings.plan(&context()).unwrap();
-    assert_eq!((plan.finite, plan.replayable, plan.interleaved), (false, true, false));
+    assert_eq!((plan.finite, plan.replayable, plan.acknowledges, plan.interleaved), (false, true, true, false));
 }

@@ -22,6 +22,9 @@ pub struct InputPlan {
     pub finite: bool,
     /// Whether the same positions give the same rows again, after a crash.
     pub replayable: bool,
+    /// Whether the input tells those who send rows that they are taken. These forget them, so that a row that turns out to be
+    /// of no use can't be asked for again, and comes in every run: the flow has to say what becomes of such rows.
+    pub acknowledges: bool,
     /// Whether rows of several partitions come mixed. Otherwise one partition ends where the next begins.
     pub interleaved: bool,
     /// How many rows there are, if that is known and cheap to know: for the progress bar.

@@ -75,6 +75,15 @@ pub trait Processor: Send {
     /// Rows that arrived at input port `port` (the index in the `inputs` of the plan).
     fn process(&mut self, port: usize, batch: Batch, out: &mut Collector) -> Result<()>;
 
+    /// Pushes the next piece of what follows from the last call, where that is too much to be pushed at once. Returns whether
+    /// there may be more.
+    ///
+    /// Called behind every other call that pushes rows until there is no more, and before any other call. What is pushed each
+    /// time has to be taken first, so a node that makes many rows of few keeps no more of them than one piece.
+    fn more(&mut self, _out: &mut Collector) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Event time has come to `at`: rows with an earlier one are late from now on. Called with ever later times.
     ///
     /// Returns how far event time has come for the rows that this node is still to give, at most `at`.

@@ -60,6 +60,9 @@ pub trait NewFile: Send {
     /// Makes durable what was appended. If that fails, what was appended since the last success may be lost in a crash even
     /// though a later call succeeds: the system forgets that it has not written it. Such a file must be given up.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts the file to so many bytes, which is durable once it is synced. Nothing is appended after that.
+    fn cut(&mut self, length: u64) -> io::Result<()>;
 }
 
 /// A name in a folder.
@@ -157,6 +160,10 @@ impl NewFile for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)
     }
 }
 

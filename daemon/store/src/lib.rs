@@ -24,7 +24,7 @@ use millstream_core::{Error, Result};
 
 pub use files::{Entry, Files, LocalFiles, NewFile};
 pub use local::LocalStore;
-pub use log::{Log, LogOptions, LogReader, Record, verify_log};
+pub use log::{Log, LogOptions, LogReader, NotAppended, Record, verify_log};
 #[cfg(feature = "object-store")]
 pub use remote::RemoteStore;
 

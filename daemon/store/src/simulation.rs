@@ -63,6 +63,8 @@ struct Inode {
     durable: Vec<bool>,
     /// Up to here it was tried to make them durable. What lies before and is not durable stays so.
     tried: usize,
+    /// What was cut off, and may come back until that is durable.
+    cut_off: Vec<u8>,
 }
 
 /// SplitMix64.
@@ -156,9 +158,8 @@ impl Simulation {
         let mut disk = self.disk();
         if let Some(Name::File(inode)) = disk.names.get(path).copied() {
             let inode = &mut disk.inodes[inode];
-            inode.bytes.truncate(length);
-            inode.durable.truncate(length);
-            inode.tried = inode.tried.min(length);
+            inode.cut(length);
+            inode.cut_off.clear();
         }
     }
 
@@ -292,6 +293,14 @@ impl Inode {
     fn sync(&mut self) {
         self.durable[self.tried..].fill(true);
         self.tried = self.bytes.len();
+        self.cut_off.clear();
+    }
+
+    /// Loses what lies behind so many bytes.
+    fn cut(&mut self, length: usize) {
+        self.cut_off = self.bytes.split_off(length.min(self.bytes.len()));
+        self.durable.truncate(length);
+        self.tried = self.tried.min(length);
     }
 
     /// Fails to. Some of it may have been written, but nobody knows what.
@@ -301,6 +310,11 @@ impl Inode {
 
     /// Loses an end of the file, and some blocks before it, but nothing that is durable.
     fn crash(&mut self, random: &mut Random) {
+        let cut_off = std::mem::take(&mut self.cut_off);
+        if random.coin() {
+            self.bytes.extend(cut_off);
+            self.durable.resize(self.bytes.len(), false);
+        }
         let shortest = self.durable.iter().rposition(|durable| *durable).map_or(0, |last| last + 1);
         let lost = match random.below(3) {
             0 => 0,
@@ -463,6 +477,13 @@ impl NewFile for SimulatedFile {
             }
         }
     }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.files.change(|disk| {
+            disk.inodes[self.inode].cut(length as usize);
+            Ok(())
+        })
+    }
 }
 
 #[cfg(test)]
@@ -517,6 +538,22 @@ mod tests {
         });
         assert!(seen.len() > 1);
         assert!(seen.iter().flatten().all(|bytes| bytes[100..] == [2; 100]));
+    }
+
+    #[test]
+    fn what_was_cut_off_may_come_back_until_that_is_durable() {
+        let cut = |files: &Simulation| {
+            let mut file = files.create_new(Path::new("/a")).unwrap();
+            files.sync_folder(Path::new("/")).unwrap();
+            file.append(&[1; 100]).unwrap();
+            file.sync().unwrap();
+            file.cut(40).unwrap();
+            assert_eq!(files.read(Path::new("/a")).unwrap(), [1; 40]);
+            file
+        };
+        assert!(after_crashes(|files| drop(cut(files))).len() > 1);
+        let durable = after_crashes(|files| cut(files).sync().unwrap());
+        assert_eq!(durable, BTreeSet::from([Some(vec![1; 40])]));
     }
 
     #[test]

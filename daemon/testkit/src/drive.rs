@@ -20,6 +20,8 @@ pub struct Driven {
     pub failed: Vec<FailedRow>,
     /// Its last report.
     pub report: Option<Report>,
+    /// How many rows it has pushed at once, at most.
+    pub largest: usize,
 }
 
 impl Driven {
@@ -139,7 +141,10 @@ pub(crate) struct Driver<'a> {
     renewal: Renewal,
     ports: Vec<PortPlan>,
     processor: Box<dyn Processor>,
+    /// What the processor pushes to, and what was taken from there.
     out: Collector,
+    taken: Collector,
+    largest: usize,
     /// The ports that have ended.
     over: Vec<usize>,
 }
@@ -147,15 +152,35 @@ pub(crate) struct Driver<'a> {
 impl<'a> Driver<'a> {
     pub(crate) fn new(settings: &'a dyn ProcessorSettings, streams: &'a [Stream], renewal: Renewal) -> Self {
         let plan = settings.plan(&context(), streams).unwrap();
-        let out = Collector::new(plan.ports.len());
+        let collector = || Collector::new(plan.ports.len());
         Self {
             settings,
             streams,
             renewal,
+            out: collector(),
+            taken: collector(),
+            largest: 0,
             ports: plan.ports,
             processor: (plan.build)().unwrap(),
-            out,
             over: Vec::new(),
+        }
+    }
+
+    /// Takes what was pushed, and what follows from it.
+    fn take(&mut self) {
+        loop {
+            let mut rows = 0;
+            for port in 0..self.ports.len() {
+                for batch in self.out.take(port) {
+                    rows += batch.len();
+                    self.taken.push(port, batch);
+                }
+            }
+            self.out.take_failed().into_iter().for_each(|row| self.taken.fail(row));
+            self.largest = self.largest.max(rows);
+            if !self.processor.more(&mut self.out).unwrap() {
+                return;
+            }
         }
     }
 
@@ -171,6 +196,7 @@ impl<'a> Driver<'a> {
             if port > 0 {
                 self.ended(port);
                 self.processor.border(Epoch::default().next(), &mut self.out).unwrap();
+                self.take();
             }
         }
     }
@@ -179,6 +205,7 @@ impl<'a> Driver<'a> {
         let origin = Origin::new("input", "", range.start as u64, range.end as u64);
         let batch = Batch::new(rows.slice(range.start, range.len()), origin);
         self.processor.process(port, batch, &mut self.out).unwrap();
+        self.take();
         if self.renewal == Renewal::AtEveryBatch {
             self.renew();
         }
@@ -192,6 +219,7 @@ impl<'a> Driver<'a> {
         for port in &self.over {
             self.processor.ended(*port, &mut self.out).unwrap();
         }
+        self.take();
     }
 
     /// What the processor keeps.
@@ -214,28 +242,33 @@ impl<'a> Driver<'a> {
                 let watermark = times.values()[..start].iter().max().map(|latest| latest - timing.lateness);
                 if watermark > said {
                     self.processor.watermark(watermark.unwrap(), &mut self.out).unwrap();
+                    self.take();
                     said = watermark;
                 }
             }
             if is_border {
                 epoch = epoch.next();
                 self.processor.border(epoch, &mut self.out).unwrap();
+                self.take();
             }
         }
     }
 
     fn ended(&mut self, port: usize) {
         self.processor.ended(port, &mut self.out).unwrap();
+        self.take();
         self.over.push(port);
     }
 
     fn end(mut self) -> Driven {
         self.processor.finish(&mut self.out).unwrap();
+        self.take();
         if self.renewal == Renewal::AtEveryBatch {
             self.renew();
         }
-        let mut out = self.out;
+        let mut out = self.taken;
         let mut driven = Driven { failed: out.take_failed(), report: self.processor.report(), ..Driven::default() };
+        driven.largest = self.largest;
         for (index, port) in self.ports.iter().enumerate() {
             let batches: Vec<_> = out.take(index).map(|batch| batch.rows).collect();
             if !batches.is_empty() {

@@ -146,7 +146,15 @@ impl InputSettings for GenerateInput {
             let pace = rate.map(|rate| Pace { rate, started: Instant::now(), first: 0 });
             Ok(Box::new(Generate { source, generator, batch_rows, position: 0, rows, pace }) as Box<dyn Input>)
         });
-        Ok(InputPlan { schema, finite: rows.is_some(), replayable: true, interleaved: false, rows, build })
+        Ok(InputPlan {
+            schema,
+            finite: rows.is_some(),
+            replayable: true,
+            acknowledges: false,
+            interleaved: false,
+            rows,
+            build,
+        })
     }
 }
 

@@ -3,7 +3,8 @@
 mod state;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
@@ -37,6 +38,25 @@ pub struct Streams {
     watermark: EventTime,
     /// Of the last rows of the left side.
     origin: Option<Origin>,
+    /// What is left of the rows that have come last.
+    rest: Option<Rest>,
+    /// What is to leave.
+    pairs: Pairs,
+    /// How many rows were looked at because others came.
+    #[cfg(test)]
+    looked_at: usize,
+}
+
+/// Rows that have come, in time, and have not met the others yet.
+struct Rest {
+    port: usize,
+    batch: Batch,
+    keys: Rows,
+    has_null: BooleanArray,
+    /// The number of their batch.
+    number: u64,
+    /// The one that is next.
+    row: usize,
 }
 
 /// What one side keeps.
@@ -47,8 +67,9 @@ struct Side {
     /// The columns that come out.
     taken: Vec<usize>,
     batches: BTreeMap<u64, Held>,
-    by_key: HashMap<Box<[u8]>, Vec<Entry>, RandomState>,
-    /// When rows can be forgotten, in the order in which those of the same time came.
+    /// In the order of their times, and of places where these are the same.
+    by_key: HashMap<Box<[u8]>, VecDeque<Entry>, RandomState>,
+    /// All of `by_key` in that order, in which they are forgotten; and some that have left before.
     expiry: BinaryHeap<Reverse<Expiry>>,
     rows: usize,
     next: u64,
@@ -66,7 +87,7 @@ type Row = (Arc<[ArrayRef]>, usize);
 /// Where a row is: the number of its batch, and its place there.
 type Place = (u64, usize);
 
-/// The time behind which a row can be forgotten, the row, and its key.
+/// The time of a row, the row, and its key.
 type Expiry = (EventTime, Place, Box<[u8]>);
 
 #[derive(Clone, Copy)]
@@ -76,11 +97,20 @@ struct Entry {
     matched: bool,
 }
 
+impl Entry {
+    /// What entries are ordered by.
+    fn order(&self) -> (EventTime, Place) {
+        (self.time, self.place)
+    }
+}
+
 /// Rows on their way out: one of the left side, and one of the right or none.
 #[derive(Default)]
 struct Pairs {
     left: Vec<Row>,
     right: Vec<Option<Row>>,
+    /// How many of them have left.
+    sent: usize,
 }
 
 impl Side {
@@ -104,17 +134,64 @@ impl Side {
         self.next
     }
 
-    /// Keeps a row until the watermark is more than `within` behind it.
-    fn keep(&mut self, key: &[u8], entry: Entry, within: i64) {
+    /// Keeps a row.
+    fn keep(&mut self, key: &[u8], entry: Entry) {
         self.rows += 1;
         if let Some(held) = self.batches.get_mut(&entry.place.0) {
             held.rows += 1;
         }
-        self.expiry.push(Reverse((entry.time.saturating_add(within), entry.place, key.into())));
+        self.expiry.push(Reverse((entry.time, entry.place, key.into())));
         match self.by_key.get_mut(key) {
-            Some(entries) => entries.push(entry),
-            None => _ = self.by_key.insert(key.into(), vec![entry]),
+            Some(entries) => {
+                // Mostly the last place.
+                let place = entries.partition_point(|other| other.order() < entry.order());
+                entries.insert(place, entry);
+            }
+            None => _ = self.by_key.insert(key.into(), [entry].into()),
         }
+    }
+
+    /// The rows of a key whose times are near, by their places among those of the key.
+    fn near(&self, key: &[u8], time: EventTime, within: i64) -> Range<usize> {
+        let Some(entries) = self.by_key.get(key) else { return 0..0 };
+        let start = entries.partition_point(|entry| entry.time < time.saturating_sub(within));
+        let end = entries.partition_point(|entry| entry.time <= time.saturating_add(within));
+        start..end
+    }
+
+    /// Takes out rows of a key, in the order in which they came.
+    fn take(&mut self, key: &[u8], range: Range<usize>) -> Vec<Row> {
+        let Some(entries) = self.by_key.get_mut(key) else { return Vec::new() };
+        let mut taken: Vec<Entry> = entries.drain(range).collect();
+        if entries.is_empty() {
+            self.by_key.remove(key);
+        }
+        taken.sort_unstable_by_key(|entry| entry.place);
+        let rows = taken.iter().filter_map(|entry| self.row(entry.place)).collect();
+        taken.iter().for_each(|entry| self.let_go(entry.place));
+        self.tidy();
+        rows
+    }
+
+    /// Lets the order of expiry not grow with rows that have left before.
+    fn tidy(&mut self) {
+        if self.expiry.len() <= 2 * self.rows + BATCH_ROWS {
+            return;
+        }
+        let by_key = &self.by_key;
+        self.expiry.retain(|Reverse((time, place, key))| {
+            let entries = by_key.get(key);
+            entries.is_some_and(|entries| entries.binary_search_by_key(&(*time, *place), Entry::order).is_ok())
+        });
+    }
+
+    /// A row is kept no more.
+    fn let_go(&mut self, place: Place) {
+        self.rows -= 1;
+        if let Some(held) = self.batches.get_mut(&place.0) {
+            held.rows -= 1;
+        }
+        self.release(place.0);
     }
 
     /// The columns of a row, and its place in them.
@@ -130,13 +207,15 @@ impl Side {
         }
     }
 
-    /// Forgets the rows that nothing can meet any more. Those of them that have met none go to `unmatched`.
-    fn forget(&mut self, watermark: EventTime, mut unmatched: impl FnMut(Row)) {
-        while self.expiry.peek().is_some_and(|Reverse((until, ..))| *until < watermark) {
-            let Some(Reverse((_, place, key))) = self.expiry.pop() else { break };
+    /// Forgets the rows that nothing can meet any more, since the watermark is more than `within` behind them. Those of them
+    /// that have met none go to `unmatched`.
+    fn forget(&mut self, watermark: EventTime, within: i64, mut unmatched: impl FnMut(Row)) {
+        let is_over = |Reverse((time, ..)): &Reverse<Expiry>| time.saturating_add(within) < watermark;
+        while self.expiry.peek().is_some_and(is_over) {
+            let Some(Reverse((time, place, key))) = self.expiry.pop() else { break };
             let Some(entries) = self.by_key.get_mut(&key) else { continue };
-            let Some(at) = entries.iter().position(|entry| entry.place == place) else { continue };
-            let entry = entries.remove(at);
+            // It is the first one, unless it has left before.
+            let Some(entry) = entries.pop_front_if(|first| first.order() == (time, place)) else { continue };
             if entries.is_empty() {
                 self.by_key.remove(&key);
             }
@@ -145,11 +224,7 @@ impl Side {
             {
                 unmatched(row);
             }
-            self.rows -= 1;
-            if let Some(held) = self.batches.get_mut(&place.0) {
-                held.rows -= 1;
-            }
-            self.release(place.0);
+            self.let_go(place);
         }
     }
 }
@@ -169,7 +244,21 @@ impl Streams {
         let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
         let sides = sides.map(|(keys, time, taken)| Side::new(keys, time, taken));
         let (converter, watermark) = (Arc::new(converter), EventTime::MIN);
-        Ok(Self { kind, within, max_rows, schema, converter, types, sides, watermark, origin: None })
+        Ok(Self {
+            kind,
+            within,
+            max_rows,
+            schema,
+            converter,
+            types,
+            sides,
+            watermark,
+            origin: None,
+            rest: None,
+            pairs: Pairs::default(),
+            #[cfg(test)]
+            looked_at: 0,
+        })
     }
 
     /// The keys of rows from their key columns, and which rows have none because a part of it is null.
@@ -195,48 +284,106 @@ impl Streams {
         Ok(filter_record_batch(&batch.rows, &not(&late)?)?)
     }
 
-    /// Lets a row meet those of the other side. Whether it met any.
-    fn meet(&mut self, port: usize, key: &[u8], time: EventTime, row: &Row, pairs: &mut Pairs) -> bool {
-        let (within, kind) = (self.within, self.kind);
-        let [left, right] = &mut self.sides;
-        let other = if port == 0 { right } else { left };
-        let Side { by_key, batches, .. } = other;
-        let Some(entries) = by_key.get_mut(key) else { return false };
-        let mut met = false;
-        for entry in entries.iter_mut().filter(|entry| (entry.time - time).abs() <= within) {
-            let Some(held) = batches.get(&entry.place.0) else { continue };
-            let there = || (held.columns.clone(), entry.place.1);
-            match (kind, port) {
-                (JoinKind::Left | JoinKind::Inner, 0) => pairs.push(row.clone(), Some(there())),
-                (JoinKind::Left | JoinKind::Inner, _) => pairs.push(there(), Some(row.clone())),
-                (JoinKind::Semi, 0) if !met => pairs.push(row.clone(), None),
-                (JoinKind::Semi, 1) if !entry.matched => pairs.push(there(), None),
-                (JoinKind::Semi | JoinKind::Anti, _) => {}
+    /// Lets rows meet until enough has come of it for a piece, and pushes that.
+    fn advance(&mut self, out: &mut Collector) -> Result<()> {
+        if let Some(mut rest) = self.rest.take() {
+            while rest.row < rest.batch.len() && self.pairs.len() < BATCH_ROWS {
+                self.meet_next(&rest, out)?;
+                rest.row += 1;
             }
-            entry.matched = true;
-            met = true;
+            match rest.row < rest.batch.len() {
+                true => self.rest = Some(rest),
+                false => self.sides[rest.port].release(rest.number),
+            }
         }
-        met
+        self.push(out)
     }
 
-    fn push(&self, pairs: Pairs, out: &mut Collector) -> Result<()> {
-        let Some(origin) = &self.origin else { return Ok(()) };
-        let (mut left, mut right) = (pairs.left.as_slice(), pairs.right.as_slice());
-        while !left.is_empty() {
-            let count = left.len().min(BATCH_ROWS);
-            let mut columns =
-                gather(&left[..count].iter().map(Some).collect::<Vec<_>>(), self.sides[0].taken.len(), None)?;
-            let types = &self.schema.fields()[columns.len()..];
-            let nulls: Vec<ArrayRef> = types.iter().map(|field| new_null_array(field.data_type(), 1)).collect();
-            columns.extend(gather(
-                &right[..count].iter().map(Option::as_ref).collect::<Vec<_>>(),
-                nulls.len(),
-                Some(&nulls),
-            )?);
-            let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
-            out.push(MAIN_PORT, Batch::new(rows, origin.clone()));
-            (left, right) = (&left[count..], &right[count..]);
+    /// Lets the next row meet those of the other side, and keeps it for those that are yet to come.
+    fn meet_next(&mut self, rest: &Rest, out: &mut Collector) -> Result<()> {
+        let Rest { port, batch, number, row, .. } = rest;
+        let (port, place) = (*port, (*number, *row));
+        let time = batch.rows.column(self.sides[port].time).as_primitive::<TimestampMicrosecondType>().value(*row);
+        // Null meets nothing, but a row with it may still leave as one without a match.
+        let can_meet = !rest.has_null.value(*row);
+        if !can_meet && (port == 1 || matches!(self.kind, JoinKind::Inner | JoinKind::Semi)) {
+            return Ok(());
         }
+        if self.sides[port].rows >= self.max_rows {
+            let why = format!("{} rows of this side are kept already (`max_rows`)", self.max_rows);
+            return out.fail_row(batch, *row, why);
+        }
+        let Some(this) = self.sides[port].row(place) else { return Ok(()) };
+        let key = rest.keys.row(*row);
+        let matched = can_meet && self.meet(port, key.data(), time, this);
+        // One that has a match is done with where it matters only whether there is one.
+        if port == 1 || !matched || self.kind.adds_columns() {
+            let key: &[u8] = if can_meet { key.data() } else { NO_KEY };
+            self.sides[port].keep(key, Entry { time, place, matched });
+        }
+        Ok(())
+    }
+
+    /// Lets a row meet those of the other side. Whether it met any.
+    fn meet(&mut self, port: usize, key: &[u8], time: EventTime, row: Row) -> bool {
+        let other = &self.sides[1 - port];
+        let near = other.near(key, time, self.within);
+        if near.is_empty() {
+            return false;
+        }
+        match (self.kind, port) {
+            (JoinKind::Left | JoinKind::Inner, _) => self.meet_each(port, key, near, &row),
+            (JoinKind::Semi, 0) => self.pairs.push(row, None),
+            (JoinKind::Anti, 0) => {}
+            (JoinKind::Semi | JoinKind::Anti, _) => {
+                self.look_at(near.len());
+                let met = self.sides[0].take(key, near);
+                if self.kind == JoinKind::Semi {
+                    met.into_iter().for_each(|row| self.pairs.push(row, None));
+                }
+            }
+        }
+        true
+    }
+
+    /// Makes a pair of a row and each of those that are near, in the order in which these came.
+    fn meet_each(&mut self, port: usize, key: &[u8], near: Range<usize>, row: &Row) {
+        self.look_at(near.len());
+        let Side { by_key, batches, .. } = &mut self.sides[1 - port];
+        let Some(entries) = by_key.get_mut(key) else { return };
+        entries.range_mut(near.clone()).for_each(|entry| entry.matched = true);
+        let mut places: Vec<Place> = entries.range(near).map(|entry| entry.place).collect();
+        places.sort_unstable();
+        for place in places {
+            let Some(held) = batches.get(&place.0) else { continue };
+            let there = (held.columns.clone(), place.1);
+            match port {
+                0 => self.pairs.push(row.clone(), Some(there)),
+                _ => self.pairs.push(there, Some(row.clone())),
+            }
+        }
+    }
+
+    /// Counts for tests how much work it is.
+    fn look_at(&mut self, _rows: usize) {
+        #[cfg(test)]
+        {
+            self.looked_at += _rows;
+        }
+    }
+
+    /// Pushes a piece of what is to leave.
+    fn push(&mut self, out: &mut Collector) -> Result<()> {
+        let (left, right) = self.pairs.next();
+        let (Some(origin), false) = (&self.origin, left.is_empty()) else { return Ok(()) };
+        let mut columns = gather(&left.iter().map(Some).collect::<Vec<_>>(), self.sides[0].taken.len(), None)?;
+        let types = &self.schema.fields()[columns.len()..];
+        let nulls: Vec<ArrayRef> = types.iter().map(|field| new_null_array(field.data_type(), 1)).collect();
+        let right: Vec<_> = right.iter().map(Option::as_ref).collect();
+        columns.extend(gather(&right, nulls.len(), Some(&nulls))?);
+        let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+        out.push(MAIN_PORT, Batch::new(rows, origin.clone()));
+        self.pairs.drop_sent();
         Ok(())
     }
 }
@@ -245,6 +392,25 @@ impl Pairs {
     fn push(&mut self, left: Row, right: Option<Row>) {
         self.left.push(left);
         self.right.push(right);
+    }
+
+    /// How many are to leave.
+    fn len(&self) -> usize {
+        self.left.len() - self.sent
+    }
+
+    /// The next ones to leave, as many as make a piece at most.
+    fn next(&mut self) -> (&[Row], &[Option<Row>]) {
+        let start = self.sent;
+        self.sent = self.left.len().min(start + BATCH_ROWS);
+        (&self.left[start..self.sent], &self.right[start..self.sent])
+    }
+
+    /// Forgets those that have left, when all have.
+    fn drop_sent(&mut self) {
+        if self.len() == 0 {
+            *self = Self::default();
+        }
     }
 }
 
@@ -281,28 +447,14 @@ impl Processor for Streams {
         let (keys, has_null) = self.keys(&project(&rows, &self.sides[port].keys))?;
         let taken = project(&rows, &self.sides[port].taken);
         let number = self.sides[port].hold(taken.into());
-        let mut pairs = Pairs::default();
-        for row in 0..rows.num_rows() {
-            let times = rows.column(self.sides[port].time).as_primitive::<TimestampMicrosecondType>();
-            let (time, place) = (times.value(row), (number, row));
-            // Null meets nothing, but a row with it may still leave as one without a match.
-            let can_meet = !has_null.value(row);
-            if !can_meet && (port == 1 || matches!(self.kind, JoinKind::Inner | JoinKind::Semi)) {
-                continue;
-            }
-            if self.sides[port].rows >= self.max_rows {
-                let why = format!("{} rows of this side are kept already (`max_rows`)", self.max_rows);
-                out.fail_row(&batch.with_rows(rows.clone()), row, why)?;
-                continue;
-            }
-            let Some(this) = self.sides[port].row(place) else { continue };
-            let key = keys.row(row);
-            let matched = can_meet && self.meet(port, key.data(), time, &this, &mut pairs);
-            let key: &[u8] = if can_meet { key.data() } else { NO_KEY };
-            self.sides[port].keep(key, Entry { time, place, matched }, self.within);
-        }
-        self.sides[port].release(number);
-        self.push(pairs, out)
+        self.rest = Some(Rest { port, batch: batch.with_rows(rows), keys, has_null, number, row: 0 });
+        self.advance(out)
+    }
+
+    fn more(&mut self, out: &mut Collector) -> Result<bool> {
+        let is_more = self.rest.is_some() || self.pairs.len() > 0;
+        self.advance(out)?;
+        Ok(is_more)
     }
 
     fn watermark(&mut self, at: EventTime, out: &mut Collector) -> Result<EventTime> {
@@ -336,15 +488,14 @@ const NO_KEY: &[u8] = b"";
 
 impl Streams {
     fn forget(&mut self, watermark: EventTime, out: &mut Collector) -> Result<()> {
-        let mut pairs = Pairs::default();
         let leaves = matches!(self.kind, JoinKind::Left | JoinKind::Anti);
-        self.sides[0].forget(watermark, |row| {
+        self.sides[0].forget(watermark, self.within, |row| {
             if leaves {
-                pairs.push(row, None);
+                self.pairs.push(row, None);
             }
         });
-        self.sides[1].forget(watermark, |_| {});
-        self.push(pairs, out)
+        self.sides[1].forget(watermark, self.within, |_| {});
+        self.push(out)
     }
 }
 

@@ -49,7 +49,9 @@ fn come_along(settings: &JoinSettings, sides: &[RecordBatch; 2], steps: &[Step])
             let origin = Origin::new("input", "", rows.start as u64, rows.end as u64);
             let batch = Batch::new(sides[*port].slice(rows.start, rows.len()), origin);
             join.process(*port, batch, &mut out).unwrap();
+            while join.more(&mut out).unwrap() {}
             assert_eq!(join.watermark(at * 1_000_000, &mut out).unwrap(), (at - 30) * 1_000_000);
+            while join.more(&mut out).unwrap() {}
             if is_renewed {
                 let state = state(join.as_mut());
                 join = build(settings);
@@ -57,6 +59,7 @@ fn come_along(settings: &JoinSettings, sides: &[RecordBatch; 2], steps: &[Step])
             }
         }
         join.finish(&mut out).unwrap();
+        while join.more(&mut out).unwrap() {}
         [0, 1, 2].map(|port| rows_as_text(out.take(port).map(|batch| batch.rows).collect::<Vec<_>>().iter()))
     });
     assert_eq!(renewed, whole);
@@ -105,6 +108,7 @@ fn state_of_both(settings: &JoinSettings, batch_rows: usize) -> State {
             let rows = rows.slice(start, batch_rows.min(rows.num_rows() - start));
             let origin = Origin::new("input", "", start as u64, (start + rows.num_rows()) as u64);
             join.process(port, Batch::new(rows, origin), &mut out).unwrap();
+            while join.more(&mut out).unwrap() {}
         }
     }
     state(join.as_mut())
@@ -150,6 +154,85 @@ fn rows_that_met_before_a_snapshot_are_not_forgotten_and_meet_in_the_same_order(
             let texts = come_along(&settings(kind, "max_rows = 90"), &sides, &steps);
             assert!(texts.iter().all(|text| text.lines().count() > 1), "{kind}, {batch_rows}");
         }
+    }
+}
+
+/// Rows of a side that all have the same key, a millisecond apart.
+fn hot(port: usize, count: usize) -> RecordBatch {
+    let row = |row: usize| {
+        let value = [row.to_string(), "true".into()];
+        format!("\n 1 1970-01-01T00:{:02}:{:02}.{:03}Z {}", row / 60_000, row / 1000 % 60, row % 1000, value[port])
+    };
+    let header = ["id:int64? at:timestamp score:float64", "id:int64 at:timestamp truth:boolean"][port];
+    table(&format!("{header}{}", (0..count).map(row).collect::<String>()))
+}
+
+/// A join of rows of one key that has pushed so many rows, at most so many at once.
+fn join_hot(kind: JoinKind, within: i64, count: usize) -> (Streams, usize, usize) {
+    let schema = |adds: bool| {
+        let right = if adds { " truth:boolean?" } else { "" };
+        table(&format!("id:int64? at:timestamp score:float64{right}")).schema()
+    };
+    let right = if kind.adds_columns() { vec![2] } else { Vec::new() };
+    let sides = [(vec![0], 1, vec![0, 1, 2]), (vec![0], 1, right)];
+    let types = vec![DataType::Int64];
+    let mut join = Streams::new(kind, within, 1_000_000, schema(kind.adds_columns()), types, sides).unwrap();
+    let (mut all, mut largest) = (0, 0);
+    let mut take = |join: &mut Streams, out: &mut Collector| loop {
+        let rows: usize = out.take(0).map(|batch| batch.len()).sum();
+        (all, largest) = (all + rows, largest.max(rows));
+        if !join.more(out).unwrap() {
+            break;
+        }
+    };
+    let rows = [hot(0, count), hot(1, count)];
+    let mut out = Collector::new(3);
+    for start in (0..count).step_by(1000) {
+        for (port, rows) in rows.iter().enumerate() {
+            let rows = rows.slice(start, 1000.min(count - start));
+            let origin = Origin::new("input", "", start as u64, (start + rows.num_rows()) as u64);
+            join.process(port, Batch::new(rows, origin), &mut out).unwrap();
+            take(&mut join, &mut out);
+        }
+        join.watermark((start as i64 - 1000) * 1000, &mut out).unwrap();
+        take(&mut join, &mut out);
+    }
+    join.finish(&mut out).unwrap();
+    take(&mut join, &mut out);
+    (join, all, largest)
+}
+
+#[test]
+fn pairs_of_a_key_with_many_rows_leave_in_pieces() {
+    let (_, pairs, largest) = join_hot(JoinKind::Inner, 60_000_000, 400);
+    assert_eq!(pairs, 400 * 400);
+    assert!(largest <= BATCH_ROWS, "{largest} rows at once");
+    // None of them meets another, and all leave at the end.
+    let (mut join, ..) = join_hot(JoinKind::Left, 60_000_000, 0);
+    let mut out = Collector::new(3);
+    let rows = hot(0, 20_000);
+    join.process(0, Batch::new(rows, Origin::new("input", "", 0, 20_000)), &mut out).unwrap();
+    join.finish(&mut out).unwrap();
+    let mut pieces = Vec::new();
+    loop {
+        pieces.push(out.take(0).map(|batch| batch.len()).sum::<usize>());
+        if !join.more(&mut out).unwrap() {
+            break;
+        }
+    }
+    assert_eq!(pieces, [8192, 8192, 3616]);
+}
+
+#[test]
+fn rows_of_one_key_cost_as_much_as_comes_of_them() {
+    const COUNT: usize = 20_000;
+    let (join, pairs, _) = join_hot(JoinKind::Left, 1000, COUNT);
+    assert_eq!((pairs, join.looked_at), (3 * COUNT - 2, 3 * COUNT - 2));
+    for (kind, expected) in [(JoinKind::Semi, COUNT), (JoinKind::Anti, 0)] {
+        let (join, rows, _) = join_hot(kind, 60_000_000, COUNT);
+        assert_eq!(rows, expected);
+        assert!(join.looked_at <= COUNT, "{} rows were looked at", join.looked_at);
+        assert!(join.sides[0].expiry.len() <= 2 * BATCH_ROWS);
     }
 }
 

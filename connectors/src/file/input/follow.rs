@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::place::Place;
-use super::tail::{Identity, Tail};
+use super::rotated::is_rotated;
+use super::tail::{Identity, Tail, created};
 use super::{FileInput, IfGone};
 use crate::file::find::{SourceFile, check_later, find_now};
 use crate::text;
@@ -61,7 +62,7 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
         looked: Instant::now(),
     };
     let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
-    Ok(InputPlan { schema, finite: false, replayable: true, interleaved: true, rows: None, build })
+    Ok(InputPlan { schema, finite: false, replayable: true, acknowledges: false, interleaved: true, rows: None, build })
 }
 
 /// How files are read, but for what the path says.
@@ -418,13 +419,20 @@ impl Follow {
         let found = self.find()?;
         let places: HashMap<Identity, &SourceFile> =
             found.iter().rev().map(|(identity, file, _)| (*identity, file)).collect();
-        for file in &mut self.files {
+        let mut left_name = Vec::new();
+        for (index, file) in self.files.iter_mut().enumerate() {
             let place = places.get(&file.tail.identity()).copied();
+            if file.moved.is_none() && place.is_none() {
+                left_name.push(index);
+            }
             file.moved = match file.moved.take() {
                 _ if place.is_some_and(|place| place.name == file.name) => None,
                 Some((since, _)) => Some((since, place.cloned())),
                 None => Some((Instant::now(), place.cloned())),
             };
+        }
+        for index in left_name {
+            self.add_successors(index, &places, out)?;
         }
         let mut known: HashSet<Identity> = self.files.iter().map(|file| file.tail.identity()).collect();
         for (identity, SourceFile { name, path }, pattern) in found {
@@ -437,11 +445,61 @@ impl Follow {
                 continue;
             };
             if known.insert(tail.identity()) {
-                let partition = self.partition(&name);
-                let file = Followed { partition, name, path, tail, pattern, read: 0, moved: None };
-                let (partition, trace) = (file.partition.clone(), file.trace()?);
-                out.change_partition(PartitionChange::Added { partition, trace });
-                self.files.push(file);
+                self.add(name, path, tail, pattern, None, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows one more file.
+    fn add(
+        &mut self,
+        name: Arc<str>,
+        path: PathBuf,
+        tail: Tail,
+        pattern: usize,
+        moved: Option<(Instant, Option<SourceFile>)>,
+        out: &mut Collector,
+    ) -> Result<()> {
+        let partition = self.partition(&name);
+        let file = Followed { partition, name, path, tail, pattern, read: 0, moved };
+        let (partition, trace) = (file.partition.clone(), file.trace()?);
+        out.change_partition(PartitionChange::Added { partition, trace });
+        self.files.push(file);
+        Ok(())
+    }
+
+    /// Follows the files that have come after this one under its name, and have lost the name in their turn before anybody
+    /// looked: those that were created later and have a name that a rotation gives.
+    fn add_successors(
+        &mut self,
+        index: usize,
+        matching: &HashMap<Identity, &SourceFile>,
+        out: &mut Collector,
+    ) -> Result<()> {
+        let Followed { name, path, tail, pattern, .. } = &self.files[index];
+        let (name, pattern) = (name.clone(), *pattern);
+        let (first, since) = (tail.first_place()?, tail.created()?);
+        let live = Path::new(&*name).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_known = |identity: &Identity| {
+            matching.contains_key(identity) || self.files.iter().any(|known| known.tail.identity() == *identity)
+        };
+        let mut later = Vec::new();
+        for (path, identity) in files_beside(path) {
+            let is_named_so = path.file_name().is_some_and(|name| is_rotated(&live, &name.to_string_lossy()));
+            // It may have gone meanwhile.
+            let (true, false, Ok(metadata)) = (is_named_so, is_known(&identity), path.metadata()) else { continue };
+            if created(&metadata) > since {
+                later.push((created(&metadata), path));
+            }
+        }
+        later.sort();
+        for (_, path) in later {
+            let open = Tail::open(&path, &self.patterns[pattern].options);
+            let Some(tail) = open.doing(|| format!("reading `{}`", path.display()))? else { continue };
+            // Another than a copy of the file, whose rows would come twice.
+            if !(first.is_telling() && tail.has(&first)) {
+                self.add(name.clone(), path, tail, pattern, Some((Instant::now(), None)), out)?;
             }
         }
         Ok(())

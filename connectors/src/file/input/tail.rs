@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use millstream_core::Result;
 use millstream_formats::{BatchReader, MAX_ROW_BYTES, Mark, Pace, ReadOptions, Rows};
@@ -26,6 +27,11 @@ impl Identity {
     pub fn of(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
+}
+
+/// When a file was created, as far as that is known: else when it was written last.
+pub fn created(metadata: &Metadata) -> SystemTime {
+    metadata.created().or_else(|_| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// How many of a file's first bytes are remembered.
@@ -97,11 +103,16 @@ impl Tail {
 
     /// Opens a file in which a run before was at a place; `None` if it has gone, or another one has its name.
     pub fn open_at(path: &Path, options: &ReadOptions, place: Place) -> Result<Option<Self>> {
-        let Some(mut tail) = Self::open(path, options)?.filter(|tail| place.check(&tail.file).is_ok()) else {
+        let Some(mut tail) = Self::open(path, options)?.filter(|tail| tail.has(&place)) else {
             return Ok(None);
         };
         tail.resume = (place.position > 0 || place.mark.offset > 0).then_some(place);
         Ok(Some(tail))
+    }
+
+    /// Whether a place may be in this file.
+    pub fn has(&self, place: &Place) -> bool {
+        place.check(&self.file).is_ok()
     }
 
     /// The place before its first row.
@@ -123,6 +134,11 @@ impl Tail {
             true => Place::new(&self.file, Some(now.offset), mark, position),
             false => Ok(Place::lost(mark, position)),
         }
+    }
+
+    /// When the file was created.
+    pub fn created(&self) -> Result<SystemTime> {
+        Ok(created(&self.file.metadata()?))
     }
 
     /// What the file is.

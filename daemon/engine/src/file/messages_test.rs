@@ -94,7 +94,7 @@ fn a_good_file_is_read() {
     let file = read(&registry, GOOD, &[]).expect("is good");
     assert_eq!((file.flow.name.as_str(), file.flow.epoch.rows, file.flow.edge.rows), ("f", 10, 65536));
     assert_eq!((file.flow.edge.bytes.0, file.flow.registry.as_str()), (1 << 20, "models"));
-    assert_eq!(file.flow.on_error, OnError::DeadLetter("dead/x".to_owned()));
+    assert_eq!(file.flow.on_error, Some(OnError::DeadLetter("dead/x".to_owned())));
     assert_eq!(file.folder(), Path::new("flows"));
     let nodes: Vec<_> = file.nodes.iter().map(|node| (node.role(), node.name.as_str(), node.kind)).collect();
     let expected = [

@@ -20,10 +20,10 @@ pub struct FlowSettings {
     /// What the flow is for, in a sentence.
     pub description: Option<String>,
     /// What happens to rows that a node refuses and nobody reads, where the node itself doesn't say: the flow fails
-    /// (`"fail"`), they are counted and dropped (`"drop"`), or they are written to a folder as JSON lines, beside those of
-    /// runs before (`{ dead_letter = "PATH" }`).
-    #[serde(default)]
-    pub on_error: OnError,
+    /// (`"fail"`, the default), they are counted and dropped (`"drop"`), or they are written to a folder as JSON lines, beside
+    /// those of runs before (`{ dead_letter = "PATH" }`). It has to be said where an input tells senders that it has taken
+    /// their rows.
+    pub on_error: Option<OnError>,
     /// The share of refused rows above which a node fails the flow, where the node itself doesn't say.
     pub max_failed: Option<Share>,
     /// Where epochs end.
@@ -103,7 +103,7 @@ impl Default for FlowSettings {
             name: String::new(),
             pattern: None,
             description: None,
-            on_error: OnError::default(),
+            on_error: None,
             max_failed: None,
             epoch: EpochSettings::default(),
             registry: default_registry(),

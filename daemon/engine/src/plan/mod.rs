@@ -8,6 +8,7 @@
 //! 3. `stages`: which edges of a node are read before others, and which inputs wait until then.
 //! 4. `time_groups`: which inputs advance together in event time.
 
+mod acknowledged;
 mod columns;
 mod dead_letters;
 mod exclusive;
@@ -110,6 +111,8 @@ pub enum PlannedBody {
         finite: bool,
         /// Whether the same positions give the same rows again.
         replayable: bool,
+        /// Whether it tells those who send rows that they are taken.
+        acknowledges: bool,
         /// How many rows there are, if known.
         rows: Option<u64>,
         /// The event time of the rows.

@@ -63,6 +63,7 @@ pub fn assemble(
             }
         }
     }
+    plan.check_acknowledged(file, &wiring)?;
     plan.add_dead_letters(file, options)?;
     let sources = plan.sources();
     let mut waits = Waits::default();
@@ -103,6 +104,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
         NodePlan::Input(plan) => PlannedBody::Input {
             finite: plan.finite,
             replayable: plan.replayable,
+            acknowledges: plan.acknowledges,
             rows: plan.rows,
             event_time: draft.event_time,
             gate: 0,
@@ -124,7 +126,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
         ports: draft.ports,
         stages: Vec::new(),
         always: Vec::new(),
-        on_error: on_error.unwrap_or_else(|| file.flow.on_error.clone()),
+        on_error: on_error.or_else(|| file.flow.on_error.clone()).unwrap_or_default(),
         max_failed: max_failed.or(file.flow.max_failed),
         body,
     }

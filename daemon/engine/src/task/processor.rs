@@ -1,6 +1,6 @@
 //! The loop of a processor.
 
-use millstream_core::{Message, Processor, Watermark};
+use millstream_core::{Collector, Message, Processor, Watermark};
 
 use super::keeping::is_last;
 use super::{Keeping, Ports, Stop};
@@ -24,20 +24,20 @@ pub async fn run_processor(
             Event::Batch(port, batch) => {
                 ports.add_in(port, batch.len());
                 processor.process(port, batch, &mut out)?;
-                ports.flush(&mut out).await?;
+                flush(processor.as_mut(), &ports, &mut out).await?;
                 if ports.stats().is_report_wanted() {
                     ports.stats().set_report(processor.report());
                 }
             }
             Event::Watermark(at) => {
                 let at = processor.watermark(at, &mut out)?;
-                ports.flush(&mut out).await?;
+                flush(processor.as_mut(), &ports, &mut out).await?;
                 ports.broadcast(Message::Watermark(Watermark::At(at))).await?;
             }
             Event::Idle => ports.broadcast(Message::Watermark(Watermark::Idle)).await?,
             Event::Barrier(epoch) => {
                 processor.border(epoch, &mut out)?;
-                ports.flush(&mut out).await?;
+                flush(processor.as_mut(), &ports, &mut out).await?;
                 ports.check_failed()?;
                 let wanted = keeping.wanted(epoch);
                 if let Some(border) = wanted {
@@ -53,11 +53,11 @@ pub async fn run_processor(
             }
             Event::PortEnded(port) => {
                 processor.ended(port, &mut out)?;
-                ports.flush(&mut out).await?;
+                flush(processor.as_mut(), &ports, &mut out).await?;
             }
             Event::End => {
                 processor.finish(&mut out)?;
-                ports.flush(&mut out).await?;
+                flush(processor.as_mut(), &ports, &mut out).await?;
                 ports.check_failed()?;
                 ports.stats().set_report(processor.report());
                 let snapshot = processor.snapshot()?;
@@ -67,6 +67,15 @@ pub async fn run_processor(
             }
         }
     }
+}
+
+/// Sends on what the processor has pushed, and what follows from it, piece by piece.
+async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mut Collector) -> Result<(), Stop> {
+    ports.flush(out).await?;
+    while processor.more(out)? {
+        ports.flush(out).await?;
+    }
+    Ok(())
 }
 
 fn restore(processor: &mut dyn Processor, inputs: &mut Inputs, ports: &Ports, keeping: &Keeping) -> Result<(), Stop> {

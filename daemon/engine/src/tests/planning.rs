@@ -145,3 +145,21 @@ fn thirty_forks_that_meet_again_are_planned_at_once() {
     // A way through the graph for each of 2^30 choices must not be followed one by one.
     assert_eq!(problems(&flow), "none");
 }
+
+#[test]
+fn what_becomes_of_rows_that_nobody_sends_again_has_to_be_said() {
+    let flow = |flow: &str, input: &str, sum: &str| {
+        format!(
+            r#"
+flow = {{ {flow} }}
+input.a = {{ type = "count", rows = 5, acknowledges = true{input} }}
+processor.b = {{ type = "add", from = "a", by = 1{sum} }}
+output.d = {{ type = "file", from = "b", path = "x" }}"#
+        )
+    };
+    let message = "one that `a` or `b` can't use would end the flow, in every run";
+    assert_problem(&flow("", "", ""), "test.toml:3:11", message);
+    assert_problem(&flow("", ", on_error = \"drop\"", ""), "test.toml:3:11", "one that `b` can't use");
+    assert_eq!(problems(&flow("on_error = \"fail\"", "", "")), "none");
+    assert_eq!(problems(&flow("", ", on_error = \"fail\"", ", on_error = \"drop\"")), "none");
+}

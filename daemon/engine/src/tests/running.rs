@@ -47,6 +47,18 @@ async fn rows_run_from_input_to_output() {
 }
 
 #[tokio::test]
+async fn what_a_node_pushes_piece_by_piece_comes_before_anything_else() {
+    run(r#"
+        flow.epoch.rows = 2
+        input.a = { type = "count", rows = 3, batch_rows = 1 }
+        processor.b = { type = "repeat", from = "a", times = 2 }
+        output.c = { type = "file", from = "b", path = "pieces" }
+    "#)
+    .await;
+    assert_eq!(memory("pieces").0, [0, 0, 1, 1, -1, -1, 2, 2, -2, -2]);
+}
+
+#[tokio::test]
 async fn borders_and_merged_rows_do_not_depend_on_batches() {
     let mut seen = Vec::new();
     for (number, batch_rows) in [1, 3, 7, 1000].into_iter().enumerate() {

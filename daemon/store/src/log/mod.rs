@@ -4,7 +4,8 @@
 //! rows: one of three rows at number 5 is followed by number 8. Many append at once; a thread of the log's own writes what
 //! waits, syncs once for all of it, and answers. Readers get durable records only.
 //!
-//! What is acknowledged survives any crash. What is not may survive, too: an answer can be lost as well as a request. Should
+//! What is acknowledged survives any crash. What is not may survive, too: an answer can be lost as well as a request. What is
+//! refused does not, unless the refusal says so. Should
 //! rows that were acknowledged be gone nevertheless, a guard beside the segments tells, so that it is an error.
 
 mod folder;
@@ -30,7 +31,7 @@ pub use record::Record;
 use crate::Files;
 use record::MAX_PAYLOAD;
 use segments::Segments;
-use writer::{Entry, Writer};
+use writer::{Entry, NotWritten, Writer};
 
 /// A group is written when it has so many bytes, or nothing else waits.
 const GROUP_BYTES: u64 = 4 << 20;
@@ -61,7 +62,23 @@ struct Waiting {
 }
 
 /// Told the number of a record that has become durable, or why it has not.
-type Answer = Box<dyn FnOnce(Result<u64>) + Send>;
+type Answer = Box<dyn FnOnce(Result<u64, NotAppended>) + Send>;
+
+/// Why a record was not appended.
+#[derive(Debug)]
+pub struct NotAppended {
+    /// What went wrong. It may work again later.
+    pub error: Error,
+    /// Whether the record may be found in the log after a crash nevertheless: it was written in part, and could not be removed.
+    pub may_count: bool,
+}
+
+impl From<Error> for NotAppended {
+    /// Before anything of it was written.
+    fn from(error: Error) -> Self {
+        Self { error, may_count: false }
+    }
+}
 
 impl Log {
     /// Opens the log in a folder, which is created if need be.
@@ -85,20 +102,25 @@ impl Log {
     /// If the caller stops waiting, the record is appended or not.
     ///
     /// # Errors
-    /// If the log is full, or the disk, or the disk failed. It may work again later; the record has been forgotten then.
+    /// If the log is full, or the disk, or the disk failed.
     pub async fn append(&self, payload: Vec<u8>, rows: u32) -> Result<u64> {
         let (sender, answer) = oneshot::channel();
         // Whoever has stopped waiting does not want to know.
         self.append_then(payload, rows, move |number| drop(sender.send(number)));
-        answer.await.map_err(|_| Error::new("the log is closed"))?
+        answer.await.map_err(|_| Error::new("the log is closed"))?.map_err(|NotAppended { error, .. }| error)
     }
 
     /// Appends a record of so many rows, at least one, and calls `then` with what [`append`](Self::append) would return. That
     /// is called by the thread that writes the log, and so must be quick.
-    pub fn append_then(&self, payload: Vec<u8>, rows: u32, then: impl FnOnce(Result<u64>) + Send + 'static) {
+    pub fn append_then(
+        &self,
+        payload: Vec<u8>,
+        rows: u32,
+        then: impl FnOnce(Result<u64, NotAppended>) + Send + 'static,
+    ) {
         let entry = Entry { payload, rows };
         if let Err(error) = self.reserve(&entry) {
-            return then(Err(error));
+            return then(Err(error.into()));
         }
         if let Some(queue) = &self.queue {
             // The thread ends when the queue does; if it panicked, the answer is dropped.
@@ -125,6 +147,11 @@ impl Log {
     /// The number behind the last durable record.
     pub fn end(&self) -> u64 {
         self.segments.end()
+    }
+
+    /// The number of the first record that was not trimmed away.
+    pub fn oldest(&self) -> u64 {
+        self.segments.oldest()
     }
 
     /// How many bytes it takes up.
@@ -172,7 +199,10 @@ fn write(writer: &mut Writer, group: Vec<Waiting>) {
     let mut number = *written.as_ref().unwrap_or(&0);
     for (entry, answer) in entries.iter().zip(answers) {
         let result = written.as_ref().map(|_| number);
-        answer(result.map_err(|error| Error::new(format!("writing the log: {error}"))));
+        answer(result.map_err(|NotWritten { error, may_count }| NotAppended {
+            error: Error::new(format!("writing the log: {error}")),
+            may_count: *may_count,
+        }));
         number += u64::from(entry.rows);
     }
 }

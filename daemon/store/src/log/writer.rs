@@ -19,8 +19,9 @@ use crate::{Files, NewFile, crash};
 
 /// Writes a log.
 ///
-/// A file in which a write or a sync has failed is given up: nobody knows what of it is on the disk. The log goes on with a
-/// new segment from the last record that is durable, and what lies behind that in the old one is never read.
+/// A file in which a write or a sync has failed is given up: nobody knows what of it is on the disk. What lies behind the last
+/// durable record is cut off, since a crash might make it count though it was refused. The log goes on with a new segment
+/// from there, and if cutting failed, too, what lies behind is not read any more once there is one.
 pub struct Writer {
     segments: Arc<Segments>,
     options: LogOptions,
@@ -39,6 +40,38 @@ struct Segment {
     /// How many bytes of records it has.
     bytes: u64,
     file: Box<dyn NewFile>,
+}
+
+impl Segment {
+    fn append(&mut self, records: &[u8]) -> io::Result<()> {
+        crash::point("log-append");
+        self.file.append(records)?;
+        crash::point("log-before-sync");
+        self.file.sync()?;
+        crash::point("log-after-sync");
+        Ok(())
+    }
+
+    /// Cuts off what lies behind the records that are durable, so that it is not taken for one of them after a crash.
+    fn give_up(mut self) -> io::Result<()> {
+        self.file.cut(START as u64 + self.bytes)?;
+        self.file.sync()
+    }
+}
+
+/// Why a group was not written.
+#[derive(Debug)]
+pub struct NotWritten {
+    pub error: io::Error,
+    /// Whether some of it may be found in the log after a crash nevertheless.
+    pub may_count: bool,
+}
+
+impl From<io::Error> for NotWritten {
+    /// Before anything of it was written.
+    fn from(error: io::Error) -> Self {
+        Self { error, may_count: false }
+    }
 }
 
 /// A record that is to be written.
@@ -84,7 +117,7 @@ impl Writer {
     }
 
     /// Writes records and makes them durable: all of them, or none. Returns the number of the first.
-    pub fn write(&mut self, group: &[Entry]) -> io::Result<u64> {
+    pub fn write(&mut self, group: &[Entry]) -> Result<u64, NotWritten> {
         let number = self.segments.end();
         let full = |segment: &Segment| segment.bytes >= self.options.segment_bytes;
         // Out of its place until all has gone well.
@@ -98,11 +131,9 @@ impl Writer {
             encode(&entry.payload, entry.rows, end, number, segment.salt, &mut self.buffer);
             end += u64::from(entry.rows);
         }
-        crash::point("log-append");
-        segment.file.append(&self.buffer)?;
-        crash::point("log-before-sync");
-        segment.file.sync()?;
-        crash::point("log-after-sync");
+        if let Err(error) = segment.append(&self.buffer) {
+            return Err(NotWritten { error, may_count: segment.give_up().is_err() });
+        }
         self.guard.claim(Claim { end, first: segment.first });
         segment.bytes += self.buffer.len() as u64;
         self.segments.grown(segment.first, self.buffer.len() as u64, end);

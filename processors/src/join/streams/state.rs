@@ -55,7 +55,7 @@ impl Streams {
         let side = &self.sides[port];
         let (mut entries, mut keys) = (Vec::with_capacity(side.rows), LargeBinaryBuilder::new());
         for (key, of_key) in &side.by_key {
-            entries.extend_from_slice(of_key);
+            entries.extend(of_key);
             of_key.iter().for_each(|_| keys.append_value(key));
         }
         let nulls: Vec<_> = self.types.iter().map(|data_type| new_null_array(data_type, 1)).collect();
@@ -80,11 +80,16 @@ impl Streams {
         let (keys, has_null) = self.keys(keys)?;
         let number = self.sides[port].hold(taken.into());
         for row in 0..rows.num_rows() {
+            // Earlier builds kept rows that were done with.
+            if port == 0 && matched.value(row) && !self.kind.adds_columns() {
+                continue;
+            }
             let key = keys.row(row);
             let key = if has_null.value(row) { NO_KEY } else { key.data() };
             let entry = Entry { time: times.value(row), place: (number, row), matched: matched.value(row) };
-            self.sides[port].keep(key, entry, self.within);
+            self.sides[port].keep(key, entry);
         }
+        self.sides[port].release(number);
         Ok(())
     }
 }

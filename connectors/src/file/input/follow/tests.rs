@@ -134,6 +134,18 @@ async fn csv_begins_with_its_header_in_every_file() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quote_that_is_not_closed_is_not_waited_for_without_end() {
+    let mut followed = Followed::new(&format!("path = \"a.csv\"\nmax_cell = {{ lines = 3 }}\n{NUMBERS}"));
+    followed.append("a.csv", "n,m\n1,a\n2,\"b\n3,c\n4,d\n");
+    assert_eq!(followed.rows().await, rows([("a.csv", 0, "1")]));
+    followed.append("a.csv", "5,e\n6,f\n7,g\n");
+    let found = followed.rows().await;
+    assert_eq!(found, rows([("a.csv", 2, "3 4 5 6 7")]));
+    let failed = followed.out.take_failed();
+    assert_eq!((failed.len(), failed[0].position, &*failed[0].row), (1, Some(1), "2,\"b"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_that_was_renamed_is_read_to_its_end_before_the_new_one() {
     let mut followed = Followed::new(&format!("path = \"a.ndjson\"\n{NUMBERS}"));
     followed.append("a.ndjson", "{\"n\": 1}\n");
@@ -349,6 +361,60 @@ async fn rows_are_gone_through_again_where_a_rotation_has_put_them() {
     let mut late = Followed::input(&settings, past.folder.path());
     let error = late.retrace(&traces[0].0, &traces[0].1).unwrap_err().to_string();
     assert!(error.starts_with("the file that was `a.ndjson` when rows of partition `a.ndjson` were read"), "{error}");
+}
+
+/// Renames `a.ndjson.1` to `a.ndjson.2` and so on, and `a.ndjson` to `a.ndjson.1`; then a file comes with this row.
+fn rotate(followed: &Followed, rotated: usize, row: u64) {
+    for number in (0..rotated).rev() {
+        let name = |number| if number == 0 { "a.ndjson".to_owned() } else { format!("a.ndjson.{number}") };
+        followed.rename(&name(number), &name(number + 1));
+    }
+    // File systems count the time of creation in ticks of some milliseconds.
+    std::thread::sleep(Duration::from_millis(20));
+    followed.append("a.ndjson", &format!("{{\"n\": {row}}}\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_come_and_are_renamed_before_anybody_looks_are_found_beside_the_one_before() {
+    let settings = format!("path = \"a.ndjson\"\n{NUMBERS}");
+    for is_running in [false, true] {
+        let mut followed = Followed::new(&settings);
+        // One that was read before.
+        followed.append("a.ndjson", "{\"n\": 90}\n");
+        assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "90")]));
+        rotate(&followed, 1, 0);
+        assert_eq!(followed.rows().await, rows([("a.ndjson#2", 0, "0")]));
+        let state = followed.snapshot(&[("a.ndjson", 1), ("a.ndjson#2", 1)]);
+        followed.append("a.ndjson", "{\"n\": 1}\n");
+        rotate(&followed, 2, 10);
+        rotate(&followed, 3, 20);
+        followed.append("a.ndjson.1", "{\"n\": 11}\n");
+        // Others that have nothing to do with it, and one that was packed.
+        followed.append("b.ndjson.1", "{\"n\": 91}\n");
+        followed.append("a.ndjson.bak", "{\"n\": 92}\n");
+        followed.append("a.ndjson.4.gz", "packed");
+        rotate(&followed, 4, 30);
+        let found = match is_running {
+            true => followed.rows().await,
+            false => followed.go_on(&settings, &state).await,
+        };
+        let expected =
+            [("a.ndjson#2", 1, "1"), ("a.ndjson#3", 0, "10 11"), ("a.ndjson#4", 0, "20"), ("a.ndjson#5", 0, "30")];
+        assert_eq!(found, rows(expected));
+        assert_eq!(followed.rows().await, []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_a_file_is_none_that_came_after_it() {
+    let settings = format!("path = \"a.ndjson\"\n{NUMBERS}");
+    let (mut followed, state) = read_in_part(&settings).await;
+    std::thread::sleep(Duration::from_millis(20));
+    let path = |name: &str| followed.folder.path().join(name);
+    fs::copy(path("a.ndjson"), path("a.ndjson-20260131")).unwrap();
+    followed.rename("a.ndjson", "a.ndjson.1");
+    followed.append("a.ndjson", "{\"n\": 10}\n");
+    assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson#2", 0, "10")]));
 }
 
 #[tokio::test(start_paused = true)]

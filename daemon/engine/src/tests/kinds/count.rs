@@ -31,6 +31,9 @@ pub struct Count {
     /// Never ends, and has nothing more behind its rows.
     #[serde(default)]
     waits: bool,
+    /// Tells somebody that the rows are taken.
+    #[serde(default)]
+    acknowledges: bool,
 }
 
 impl Kind for Count {
@@ -57,6 +60,7 @@ impl InputSettings for Count {
             schema,
             finite: !self.endless && !self.waits,
             replayable: true,
+            acknowledges: self.acknowledges,
             interleaved: false,
             rows: Some(self.rows as u64),
             build: Box::new(move || Ok(Box::new(counting))),

@@ -73,6 +73,7 @@ impl InputSettings for Events {
             schema: reading.schema.clone(),
             finite: !self.live,
             replayable: true,
+            acknowledges: false,
             interleaved: self.mixed,
             rows: Some(self.rows),
             build: Box::new(move || Ok(Box::new(reading))),

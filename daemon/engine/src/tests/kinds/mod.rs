@@ -26,7 +26,11 @@ pub fn registry() -> &'static Registry {
         let mut registry = Registry::default();
         registry.input::<count::Count>().input::<events::Events>();
         registry.processor::<passing::Add>().processor::<passing::Parity>().processor::<passing::Trouble>();
-        registry.processor::<passing::After>().processor::<passing::Merge>().processor::<passing::Borders>();
+        registry
+            .processor::<passing::Repeat>()
+            .processor::<passing::After>()
+            .processor::<passing::Merge>()
+            .processor::<passing::Borders>();
         registry.processor::<learning::Teach>().processor::<learning::Obey>();
         registry.processor::<learning::Batched>().processor::<learning::Dice>();
         registry.processor::<hold::Hold>().processor::<publish::Publish>();

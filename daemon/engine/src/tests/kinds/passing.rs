@@ -7,7 +7,7 @@ use millstream_core::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{kept, one_port, rows_of, values, with_values};
+use super::{batch_of, kept, one_port, rows_of, values, with_values};
 
 /// Passes batches through a function.
 struct Map<F>(F);
@@ -70,6 +70,59 @@ impl ProcessorSettings for Trouble {
                 if has(fail) { Err(Error::new("this node fails")) } else { Ok(rows) }
             }),
         ))
+    }
+}
+
+/// Passes every batch on several times, piece by piece; and -1 at borders, -2 at the end.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    /// How often.
+    times: usize,
+}
+
+impl Kind for Repeat {
+    const NAME: &'static str = "repeat";
+    const EXAMPLE: &'static str = "times = 3";
+}
+
+impl ProcessorSettings for Repeat {
+    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        Ok(one_port(inputs, Repeating { times: self.times, left: Vec::new() }))
+    }
+}
+
+struct Repeating {
+    times: usize,
+    left: Vec<Batch>,
+}
+
+impl Repeating {
+    fn begin(&mut self, batch: Batch) {
+        assert!(self.left.is_empty(), "there was more");
+        self.left = vec![batch; self.times];
+    }
+}
+
+impl Processor for Repeating {
+    fn process(&mut self, _: usize, batch: Batch, _: &mut Collector) -> Result<()> {
+        self.begin(batch);
+        Ok(())
+    }
+
+    fn more(&mut self, out: &mut Collector) -> Result<bool> {
+        let piece = self.left.pop();
+        Ok(piece.map(|piece| out.push(0, piece)).is_some())
+    }
+
+    fn border(&mut self, _: Epoch, _: &mut Collector) -> Result<()> {
+        self.begin(Batch::new(batch_of([-1]), Origin::new("border", "", 0, 1)));
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut Collector) -> Result<()> {
+        self.begin(Batch::new(batch_of([-2]), Origin::new("end", "", 0, 1)));
+        Ok(())
     }
 }
 

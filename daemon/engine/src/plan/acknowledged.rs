@@ -1,0 +1,60 @@
+//! Rows that an input has told their senders to be taken: the flow has to say what becomes of those that are of no use.
+
+use millstream_core::{FAILED, Problem};
+
+use super::wiring::{Wired, Wiring};
+use super::{Plan, PlannedBody};
+use crate::file::{Body, Diagnostics, FlowFile};
+
+impl Plan {
+    /// Refuses a flow that would fail at a row which nobody sends again, without having been told to. It would fail in every
+    /// run, since that row is the next one each time.
+    pub(super) fn check_acknowledged(&self, file: &FlowFile, wiring: &Wiring<'_>) -> Result<(), Diagnostics> {
+        if file.flow.on_error.is_some() {
+            return Ok(());
+        }
+        let mut diagnostics = Diagnostics::default();
+        let sources = self.sources_of_nodes();
+        for (input, node) in self.nodes.iter().enumerate() {
+            if !matches!(node.body, PlannedBody::Input { acknowledges: true, .. }) {
+                continue;
+            }
+            let is_silent = |place: &usize| {
+                sources[*place].contains(&input) && self.refuses_unread(*place) && !says(&wiring.nodes[*place])
+            };
+            let silent: Vec<_> =
+                (0..wiring.nodes.len()).filter(is_silent).map(|place| &self.nodes[place].name).collect();
+            if !silent.is_empty() {
+                diagnostics.extend(file.diagnose(&node.name, problem(&silent).into()));
+            }
+        }
+        if diagnostics.is_empty() { Ok(()) } else { Err(diagnostics) }
+    }
+
+    /// Whether a node may refuse rows that nobody reads.
+    fn refuses_unread(&self, place: usize) -> bool {
+        self.nodes[place].ports.iter().any(|port| port.name == FAILED && port.edges.is_empty())
+    }
+}
+
+/// Whether a node itself says what becomes of the rows that it refuses.
+fn says(wired: &Wired<'_>) -> bool {
+    match &wired.node.body {
+        Body::Input { common, .. } => common.on_error.is_some(),
+        Body::Processor { common, .. } => common.on_error.is_some(),
+        Body::Output { .. } => true,
+    }
+}
+
+fn problem(silent: &[&String]) -> Problem {
+    let names: Vec<_> = silent.iter().map(|name| format!("`{name}`")).collect();
+    Problem::new(format!(
+        "those who send rows are told that they are taken, and don't send them again: one that {} can't use would end the flow, \
+         in every run",
+        names.join(" or ")
+    ))
+    .help(
+        "say what becomes of such rows, with `on_error` in `[flow]` or of each node: `{ dead_letter = \"FOLDER\" }` keeps \
+         them, `\"drop\"` counts and drops them, `\"fail\"` ends the flow",
+    )
+}
