@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::halve::halve;
 use crate::plan::{INPUT, Planner, on_deep_stack};
-use crate::program::{Program, batch};
+use crate::program::{Program, batch, canonical_rows};
 use crate::random::{ROW, give_streams};
 use crate::refuse::{Dice, refusals_where};
 use crate::text::{Text, within};
@@ -161,8 +161,9 @@ struct Column {
 
 impl Column {
     fn new(name: &str, expression: &str, above: SchemaRef, seed: u64) -> Result<Self, Problems> {
-        let text = Text::new(expression)?;
-        let mut syntax = parse::expression(&text, "an expression")?;
+        let text = Text::over(expression, &above)?;
+        let syntax = parse::expression(&text, "an expression");
+        let mut syntax = syntax.map_err(|problem| text.advising_quotes(problem, &above))?;
         let refused = refusals_where(Dice::Seeded, &syntax, &text, &[INPUT]);
         if !refused.is_empty() {
             return Err(refused);
@@ -184,8 +185,7 @@ impl Column {
     fn compute(&self, above: &[ArrayRef], rows: usize) -> Result<ArrayRef, String> {
         let computed = self.program.run(&batch(&self.above, above.to_vec(), rows)?)?;
         let computed = computed.ok_or_else(|| format!("`{}` has no value", self.name()))?;
-        let canonical = self.canonical.apply(computed).map_err(|error| error.to_string())?;
-        Ok(canonical.column(0).clone())
+        Ok(canonical_rows(&self.canonical, computed)?.column(0).clone())
     }
 }
 

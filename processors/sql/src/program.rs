@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::FilterBuilder;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode};
@@ -13,6 +13,7 @@ use datafusion_expr::{Expr, Filter, LogicalPlan, Projection, TableScan};
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use millstream_core::Canonical;
 
 use crate::plan::OPTIONS;
 use crate::predicate::Predicate;
@@ -247,6 +248,18 @@ impl Project {
             name if name.starts_with("__") => why.to_owned(),
             name => format!("computing `{name}`: {why}"),
         }
+    }
+}
+
+/// The rows in canonical types. A value that its type can't hold fails its row, where Arrow would make it null.
+pub fn canonical_rows(canonical: &Canonical, rows: RecordBatch) -> Result<RecordBatch, String> {
+    let nulls =
+        |rows: &RecordBatch| rows.columns().iter().map(|column| column.logical_null_count()).collect::<Vec<_>>();
+    let before = nulls(&rows);
+    let rows = canonical.apply(rows).map_err(|error| error.to_string())?;
+    match before.iter().zip(nulls(&rows)).position(|(before, after)| after > *before) {
+        Some(column) => Err(format!("computing `{0}`: the value is too large", rows.schema().field(column).name())),
+        None => Ok(rows),
     }
 }
 

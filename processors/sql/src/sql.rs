@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::halve::{halve, together};
 use crate::plan::{Planner, on_deep_stack};
-use crate::program::Program;
+use crate::program::{Program, canonical_rows};
 use crate::text::{Text, within};
 use crate::{diagnose, parse, refuse, words};
 
@@ -63,8 +63,8 @@ struct Planned {
 }
 
 fn plan(query: &str, stream: &Stream) -> Result<Planned, Problems> {
-    let text = Text::new(query)?;
-    let syntax = parse::query(&text)?;
+    let text = Text::over(query, &stream.schema)?;
+    let syntax = parse::query(&text).map_err(|problem| text.advising_quotes(problem, &stream.schema))?;
     let planner = Planner::new(stream.schema.clone(), &stream.node);
     let refused = refuse::refusals(&syntax, &text, &planner.names);
     if !refused.is_empty() {
@@ -123,12 +123,15 @@ struct Sql {
 
 impl Processor for Sql {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        let halved = halve(&batch.rows, |rows| self.program.run(rows));
+        let halved = halve(&batch.rows, |rows| {
+            let computed = self.program.run(rows)?;
+            computed.map(|rows| canonical_rows(&self.canonical, rows)).transpose()
+        });
         for (row, why) in halved.bad {
             out.fail_row(&batch, row, why)?;
         }
         for rows in together(halved.good.into_iter().filter_map(|(_, rows)| rows).collect()) {
-            out.push(0, batch.with_rows(self.canonical.apply(rows)?));
+            out.push(0, batch.with_rows(rows));
         }
         Ok(())
     }
