@@ -24,7 +24,7 @@ use arrow::array::types::{
 };
 use arrow::array::{Array, AsArray, PrimitiveArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use millstream_core::{Problem, Problems, require_column, type_name};
+use millstream_core::{Problem, Problems, canonical_float, require_column, type_name};
 use twox_hash::XxHash3_64;
 
 /// What the hashes of rows start as, for a type of node with this name and a seed.
@@ -136,10 +136,7 @@ fn integers<T: ArrowPrimitiveType<Native: Into<i128>>>(hashes: &mut [u64], value
 
 fn floats<T: ArrowPrimitiveType<Native: Into<f64>>>(hashes: &mut [u64], values: &PrimitiveArray<T>) {
     each(hashes, values, |row, bytes| {
-        let value: f64 = values.value(row).into();
-        // Adding zero turns -0.0 into 0.0 and nothing else.
-        let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
-        tagged(bytes, 4, &value.to_le_bytes());
+        tagged(bytes, 4, &canonical_float(values.value(row).into()).to_le_bytes());
     });
 }
 

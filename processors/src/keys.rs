@@ -1,4 +1,5 @@
 //! The values of some columns of a row as bytes: equal bytes are equal values, and their order is that of the values.
+//! There is one zero, and one NaN, which is larger than any other number.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Field, Schema};
 use arrow::row::{RowConverter, Rows, SortField};
-use millstream_core::{Problem, Problems, Result, require_column};
+use millstream_core::{Problem, Problems, Result, canonical_floats, require_column};
 
 /// Reads keys, planned once.
 #[derive(Clone, Debug)]
@@ -53,7 +54,8 @@ impl Keys {
 
     /// The keys of rows of which these are the key columns.
     pub fn of_values(&self, columns: &[ArrayRef]) -> Result<Rows> {
-        Ok(self.converter.convert_columns(columns)?)
+        let columns: Vec<ArrayRef> = columns.iter().map(canonical_floats).collect();
+        Ok(self.converter.convert_columns(&columns)?)
     }
 
     /// The key columns of rows that have these keys, each of which was read here.
@@ -65,5 +67,24 @@ impl Keys {
     /// What the key columns are called, and their types.
     pub fn fields(&self) -> &[Field] {
         &self.fields
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::array::Float64Array;
+
+    use super::*;
+
+    #[test]
+    fn there_is_one_zero_and_one_nan_behind_all_numbers() {
+        let values = vec![-0.0, 0.0, -f64::NAN, f64::NAN, f64::INFINITY];
+        let values: ArrayRef = Arc::new(Float64Array::from(values));
+        let rows = RecordBatch::try_from_iter([("x", values)]).unwrap();
+        let keys = Keys::plan("keys", &["x".to_owned()], &rows.schema()).unwrap().of(&rows).unwrap();
+        assert_eq!(keys.row(0), keys.row(1));
+        assert_eq!(keys.row(2), keys.row(3));
+        assert!(keys.row(2) > keys.row(4));
     }
 }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::array::types::{Float32Type, Float64Type, Int64Type};
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, UInt32Array};
+use arrow::array::types::Int64Type;
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use foldhash::fast::RandomState;
-use millstream_core::Result;
+use millstream_core::{Result, canonical_floats};
 
 /// How values of two types are compared, or `None` if they can't be.
 ///
@@ -124,25 +124,8 @@ fn index<K: Hash + Eq>(
 
 /// The key columns in the types in which they are compared.
 fn comparable(keys: &[ArrayRef], types: &[DataType]) -> Result<Vec<ArrayRef>> {
-    let casts = keys.iter().zip(types).map(|(key, data_type)| Ok(one_zero(cast(key, data_type)?)));
+    let casts = keys.iter().zip(types).map(|(key, data_type)| Ok(canonical_floats(&cast(key, data_type)?)));
     casts.collect()
-}
-
-/// Floats with one zero and one NaN, so that equal ones have equal bytes.
-pub fn one_zero(values: ArrayRef) -> ArrayRef {
-    match values.data_type() {
-        DataType::Float64 => {
-            let one = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };
-            let values: Float64Array = values.as_primitive::<Float64Type>().unary(one);
-            Arc::new(values)
-        }
-        DataType::Float32 => {
-            let one = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };
-            let values: Float32Array = values.as_primitive::<Float32Type>().unary(one);
-            Arc::new(values)
-        }
-        _ => values,
-    }
 }
 
 fn nulls(keys: &[ArrayRef]) -> Option<NullBuffer> {

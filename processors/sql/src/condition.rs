@@ -33,8 +33,9 @@ impl Condition {
     }
 
     fn plan(text: &str, schema: &SchemaRef) -> Result<Self, Problems> {
-        let text = Text::new(text)?;
-        let syntax = parse::expression(&text, "a condition")?;
+        let text = Text::over(text, schema)?;
+        let syntax =
+            parse::expression(&text, "a condition").map_err(|problem| text.advising_quotes(problem, schema))?;
         let refused = refuse::refusals(&syntax, &text, &[INPUT]);
         if !refused.is_empty() {
             return Err(refused);

@@ -12,7 +12,11 @@ use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPla
 use millstream_core::nearest;
 
 use crate::intervals::IntervalPlanner;
+use crate::limits::limited;
+use crate::portable::portable;
 use crate::random;
+use crate::rounding::any_digits;
+use crate::times::in_micros;
 
 /// Functions of many rows, by the names that people try.
 const AGGREGATES: &[&str] = &[
@@ -145,7 +149,7 @@ static SCALARS: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
     functions.extend(datafusion_functions_nested::all_default_nested_functions());
     functions.retain(|function| !OF_FILES.contains(&function.name()));
     let mut named = HashMap::new();
-    for function in functions {
+    for function in functions.into_iter().map(portable).map(any_digits).map(limited).map(in_micros) {
         for alias in function.aliases() {
             named.insert(alias.to_lowercase(), function.clone());
         }

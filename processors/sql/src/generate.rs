@@ -169,8 +169,9 @@ struct Column {
 
 impl Column {
     fn new(name: &str, expression: &str, above: SchemaRef, seed: u64) -> Result<Self, Problems> {
-        let text = Text::new(expression)?;
-        let mut syntax = parse::expression(&text, "an expression")?;
+        let text = Text::over(expression, &above)?;
+        let syntax = parse::expression(&text, "an expression");
+        let mut syntax = syntax.map_err(|problem| text.advising_quotes(problem, &above))?;
         let refused = refusals_where(Dice::Seeded, &syntax, &text, &[INPUT]);
         if !refused.is_empty() {
             return Err(refused);

@@ -1,9 +1,12 @@
 //! Finds the bad rows of a batch that failed, by halving it.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+
+use crate::hidden::without_hidden;
 
 /// What came of a batch.
 #[derive(Debug)]
@@ -15,6 +18,9 @@ pub struct Halved<T> {
 }
 
 /// Runs over a batch; where that fails over its halves, down to single rows.
+///
+/// A row fails only for what is in it: functions that look at the items of neighbours or of nulls, which lists carry
+/// unseen, are given another try without these.
 pub fn halve<T>(rows: &RecordBatch, run: impl Fn(&RecordBatch) -> Result<T, String>) -> Halved<T> {
     let mut halved = Halved { good: Vec::new(), bad: Vec::new() };
     if rows.num_rows() > 0 {
@@ -32,13 +38,27 @@ fn descend<T>(
     let count = rows.num_rows();
     match survive(|| run(rows)) {
         Ok(result) => halved.good.push((offset, result)),
-        Err(why) if count <= 1 => halved.bad.push((offset, why)),
-        Err(_) => {
-            let half = count / 2;
-            descend(&rows.slice(0, half), offset, run, halved);
-            descend(&rows.slice(half, count - half), offset + half, run, halved);
-        }
+        Err(why) => match without_hidden(rows) {
+            Some(seen) => descend(&seen, offset, run, halved),
+            None if count <= 1 => halved.bad.push((offset, why)),
+            None => {
+                let half = count / 2;
+                descend_into(rows, 0..half, offset, run, halved);
+                descend_into(rows, half..count, offset, run, halved);
+            }
+        },
     }
+}
+
+fn descend_into<T>(
+    rows: &RecordBatch,
+    part: Range<usize>,
+    offset: usize,
+    run: &impl Fn(&RecordBatch) -> Result<T, String>,
+    halved: &mut Halved<T>,
+) {
+    let half = rows.slice(part.start, part.len());
+    descend(&without_hidden(&half).unwrap_or(half), offset + part.start, run, halved);
 }
 
 /// A panic in a function of DataFusion must cost its row only.

@@ -3,21 +3,35 @@
 //! * [`Condition`]: a boolean expression over the rows of a schema.
 //! * The input `generate` and the processors `sql`, `route` and `window`, which [`register`] adds to the list of nodes.
 
+mod changed;
 mod condition;
 mod diagnose;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod duckdb;
+mod floats;
 mod functions;
 mod generate;
 mod halve;
+mod hidden;
 mod intervals;
+mod limits;
+mod literals;
+mod names;
 mod parse;
 mod plan;
+mod portable;
 mod predicate;
 mod program;
 mod random;
 mod refuse;
+mod rewrite;
+mod rounding;
 mod route;
 mod sql;
 mod text;
+mod times;
+mod unfolded;
 mod unnest;
 mod window;
 mod words;

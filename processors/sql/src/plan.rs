@@ -15,6 +15,8 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Expr as SyntaxExpr, Statement};
 
+use crate::literals::in_flow_types;
+use crate::rewrite::{as_flows_compute, decimals_meet_floats};
 use crate::{functions, random};
 
 /// The name by which every query may call its stream.
@@ -24,6 +26,7 @@ pub const INPUT: &str = "input";
 pub static OPTIONS: LazyLock<Arc<ConfigOptions>> = LazyLock::new(|| {
     let mut options = ConfigOptions::default();
     options.execution.target_partitions = 1;
+    options.sql_parser.parse_float_as_decimal = true;
     Arc::new(options)
 });
 
@@ -43,12 +46,14 @@ impl<'a> Planner<'a> {
     }
 
     /// The plan of a query.
-    pub fn query(&self, query: Statement) -> Result<LogicalPlan> {
+    pub fn query(&self, mut query: Statement) -> Result<LogicalPlan> {
+        in_flow_types(&mut query);
         self.finish(self.sql().sql_statement_to_plan(query)?)
     }
 
     /// The plan of an expression: one column, called `name`.
-    pub fn expression(&self, expression: SyntaxExpr, name: &str) -> Result<LogicalPlan> {
+    pub fn expression(&self, mut expression: SyntaxExpr, name: &str) -> Result<LogicalPlan> {
+        in_flow_types(&mut expression);
         let schema = DFSchema::try_from_qualified_schema(INPUT, &self.schema)?;
         let expr = self.sql().sql_to_expr(expression, &schema, &mut PlannerContext::new())?;
         let scan = LogicalPlanBuilder::scan(INPUT, self.source(), None)?;
@@ -58,6 +63,7 @@ impl<'a> Planner<'a> {
     fn sql(&self) -> SqlToRel<'_, Self> {
         let options = ParserOptions::new()
             .with_enable_ident_normalization(false)
+            .with_parse_float_as_decimal(true)
             .with_map_string_types_to_utf8view(false)
             .with_collect_spans(true);
         SqlToRel::new_with_options(self, options)
@@ -66,7 +72,9 @@ impl<'a> Planner<'a> {
     /// Makes types agree and simplifies. Filters stay where they were written: a query may rely on them to keep
     /// bad rows from an expression behind.
     fn finish(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let plan = decimals_meet_floats(plan)?;
         let plan = Analyzer::new().execute_and_check(plan, &OPTIONS, |_, _| {})?;
+        let plan = as_flows_compute(plan)?;
         let optimizer = Optimizer::with_rules(vec![
             Arc::new(SimplifyExpressions::new()),
             Arc::new(CommonSubexprEliminate::new()),

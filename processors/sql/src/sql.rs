@@ -64,8 +64,8 @@ struct Planned {
 }
 
 fn plan(query: &str, stream: &Stream) -> Result<Planned, Problems> {
-    let text = Text::new(query)?;
-    let syntax = parse::query(&text)?;
+    let text = Text::over(query, &stream.schema)?;
+    let syntax = parse::query(&text).map_err(|problem| text.advising_quotes(problem, &stream.schema))?;
     let planner = Planner::new(stream.schema.clone(), &stream.node);
     let refused = refuse::refusals(&syntax, &text, &planner.names);
     if !refused.is_empty() {

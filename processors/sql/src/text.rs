@@ -8,7 +8,7 @@ use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Word};
 use millstream_core::{Problem, TextPlace};
 
-use crate::functions;
+use crate::{functions, names};
 
 /// Longer texts are refused, so that no text is nested deeply enough to exhaust the planner's stack.
 const LONGEST: usize = 64 * 1024;
@@ -30,6 +30,24 @@ impl<'a> Text<'a> {
             Problem::new(error.message.to_lowercase()).within(point(error.location.line, error.location.column))
         })?;
         Ok(Self { text, tokens })
+    }
+
+    /// The same text, in which bare words stand for the columns of `schema` wherever they can.
+    pub fn over(text: &'a str, schema: &Schema) -> Result<Self, Problem> {
+        let mut text = Self::new(text)?;
+        names::name_columns(&mut text.tokens, schema);
+        Ok(text)
+    }
+
+    /// A problem with the advice to put a column in quotes, if a word of SQL stands in the text that is a column as well.
+    pub fn advising_quotes(&self, problem: Problem, schema: &Schema) -> Problem {
+        match names::doubtful(&self.tokens, schema) {
+            Some(word) if problem.help.is_none() => {
+                let word = word.token.to_string();
+                problem.help(format!("`{word}` is a word of SQL; the column is \"{word}\", in quotes"))
+            }
+            _ => problem,
+        }
     }
 
     /// The tokens, spaces and comments included.
@@ -136,7 +154,7 @@ fn contains_word(message: &str, wanted: &str) -> bool {
 }
 
 fn is_keyword(word: &Word, wanted: &str) -> bool {
-    word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted)
+    word.keyword != Keyword::NoKeyword && word.value.eq_ignore_ascii_case(wanted)
 }
 
 fn point(line: u64, column: u64) -> TextPlace {

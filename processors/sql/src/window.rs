@@ -45,9 +45,10 @@ use crate::plan::on_deep_stack;
 ///
 /// The aggregates are `count(*)`, `count(x)`, `count(DISTINCT x)` (exact), `sum`, `avg`, `min`, `max`, `stddev`, `stddev_pop`,
 /// `var`, `var_pop`, `first_value` and `last_value` (by event time), and `quantile(x, 0.9)`: the value below which nine tenths of
-/// the others lie, and of two that could be it the lower one, within 1% of the true value.
-/// What stands in the brackets is an expression over one row, and `FILTER (WHERE …)` may stand behind them. Null counts
-/// nowhere but in `count(*)`, `first_value` and `last_value`.
+/// the others lie, that of rank `floor(0.9 * (n - 1))` of `n` counted from 0, within 1% of the true value.
+/// What stands in the brackets is an expression over one row, and `FILTER (WHERE …)` may stand behind them: for the rows that it
+/// leaves out, the expression is not computed, and can't fail. Null counts nowhere but in `count(*)`, `first_value` and
+/// `last_value`. `-0.0` is 0, and NaN equals NaN and is larger than any other number, in keys as in `min`, `max` and `DISTINCT`.
 ///
 /// When the input ends, or a live flow is stopped, windows that are still open are given out as they are.
 ///

@@ -14,11 +14,10 @@ use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
 use foldhash::fast::RandomState;
 use millstream_core::{
-    Batch, Collector, EventTime, Origin, Parts, Processor, Result, Snapshot, State, refuse_timeless,
+    Batch, Collector, EventTime, Origin, Parts, Processor, Result, Snapshot, State, canonical_floats, refuse_timeless,
 };
 
 use super::JoinKind;
-use crate::lookup::one_zero;
 use crate::rows::BATCH_ROWS;
 
 /// The output ports.
@@ -268,7 +267,7 @@ impl Streams {
         for (column, data_type) in columns.iter().zip(&self.types) {
             let column = cast(column, data_type)?;
             (0..column.len()).filter(|row| column.is_null(*row)).for_each(|row| has_null[row] = true);
-            comparable.push(one_zero(column));
+            comparable.push(canonical_floats(&column));
         }
         Ok((self.converter.convert_columns(&comparable)?, has_null.into()))
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
-use arrow::compute::filter;
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion_sql::sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator, Value,
 };
-use millstream_core::{Problem, Problems, Result, ResultExt, known_names, type_name};
+use millstream_core::{Problem, Problems, Result, ResultExt, canonical_floats, known_names, type_name};
 
 use super::accumulator::{Accumulator, Count, Rows};
 use super::distinct::Distinct;
@@ -48,6 +48,8 @@ pub struct Aggregate {
     pub columns: BTreeSet<String>,
     argument: Option<Program>,
     condition: Option<Program>,
+    /// Whether values are compared: floats with one NaN and one zero.
+    compares: bool,
     pub accumulator: Box<dyn Accumulator>,
 }
 
@@ -75,8 +77,10 @@ impl Fed {
 impl Aggregate {
     /// Plans an aggregate over rows of `schema`. Problems have their place within the text.
     pub fn new(name: &str, text: &str, schema: &SchemaRef) -> Result<Self, Problems> {
-        let text = Text::new(text)?;
-        let call = call(parse::expression(&text, "an aggregate")?, &text)?;
+        let text = Text::over(text, schema)?;
+        let syntax =
+            parse::expression(&text, "an aggregate").map_err(|problem| text.advising_quotes(problem, schema))?;
+        let call = call(syntax, &text)?;
         let mut refused = Problems::new();
         let parts = call.argument.iter().chain(&call.condition);
         parts.for_each(|part| refused.extend(refuse::refusals(part, &text, &[INPUT])));
@@ -94,19 +98,21 @@ impl Aggregate {
         let values = argument.as_ref().map_or(DataType::Int64, |argument| result(argument).data_type().clone());
         let (data_type, accumulator) = call.accumulator(&values, &text)?;
         let field = Field::new(name, data_type, call.function != "count");
-        Ok(Self { field, columns: text.mentions(schema), argument, condition, accumulator })
+        let compares = call.distinct || ["min", "max"].contains(&call.function);
+        Ok(Self { field, columns: text.mentions(schema), argument, condition, compares, accumulator })
     }
 
     /// Computes what the rows feed it with. The error is why at least one of them failed.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<Fed, String> {
-        let values = match &self.argument {
-            Some(argument) => column(argument, rows)?,
-            None => Arc::new(Int64Array::from(vec![0; rows.num_rows()])),
-        };
         let condition = self.condition.as_ref().map(|condition| column(condition, rows)).transpose()?;
         // NULL as a condition has no boolean type.
         let none = || BooleanArray::from(vec![false; rows.num_rows()]);
         let condition = condition.map(|condition| condition.as_boolean_opt().cloned().unwrap_or_else(none));
+        let values = match &self.argument {
+            Some(argument) => argument_values(argument, condition.as_ref(), rows)?,
+            None => Arc::new(Int64Array::from(vec![0; rows.num_rows()])),
+        };
+        let values = if self.compares { canonical_floats(&values) } else { values };
         Ok(Fed { values, condition })
     }
 
@@ -248,6 +254,35 @@ fn result(program: &Program) -> &Field {
     program.schema().field(0)
 }
 
+/// The values of an argument. Where it fails, it is computed for the rows alone that pass the condition, which guards it; the
+/// others have null.
+fn argument_values(
+    argument: &Program,
+    condition: Option<&BooleanArray>,
+    rows: &RecordBatch,
+) -> Result<ArrayRef, String> {
+    match (column(argument, rows), condition) {
+        (Err(_), Some(condition)) => {
+            let passing =
+                if condition.null_count() == 0 { condition.clone() } else { prep_null_mask_filter(condition) };
+            let kept = filter_record_batch(rows, &passing).map_err(|error| error.to_string())?;
+            if kept.num_rows() == 0 {
+                return Ok(new_null_array(result(argument).data_type(), rows.num_rows()));
+            }
+            let mut next = 0;
+            let place = |passes: bool| {
+                passes.then(|| {
+                    next += 1;
+                    next - 1
+                })
+            };
+            let places: UInt32Array = passing.values().iter().map(place).collect();
+            take(&column(argument, &kept)?, &places, None).map_err(|error| error.to_string())
+        }
+        (values, _) => values,
+    }
+}
+
 /// The one column that a program computes.
 fn column(program: &Program, rows: &RecordBatch) -> Result<ArrayRef, String> {
     let computed = program.run(rows)?;
@@ -258,7 +293,8 @@ fn column(program: &Program, rows: &RecordBatch) -> Result<ArrayRef, String> {
 pub fn finish(aggregates: &[Aggregate], slots: &[u32]) -> Result<Vec<ArrayRef>> {
     let finish = |aggregate: &Aggregate| {
         let name = aggregate.field.name();
-        aggregate.accumulator.finish(slots).doing(|| format!("computing `{name}`"))
+        let values = aggregate.accumulator.finish(slots).doing(|| format!("computing `{name}`"))?;
+        Ok(canonical_floats(&values))
     };
     aggregates.iter().map(finish).collect()
 }

@@ -9,7 +9,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use millstream_core::{Parts, Result, State};
+use millstream_core::{Parts, Result, State, canonical_floats};
 
 use super::BATCH_ROWS;
 use super::accumulator::{Rows, Saved};
@@ -95,9 +95,9 @@ impl Groups {
         self.aggregates.iter().map(|aggregate| aggregate.evaluate(rows)).collect()
     }
 
-    /// The keys of rows.
+    /// The keys of rows. There is one zero and one NaN.
     pub fn keys(&self, rows: &RecordBatch) -> Result<Keys> {
-        let columns: Vec<ArrayRef> = self.columns.iter().map(|column| rows.column(*column).clone()).collect();
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|column| canonical_floats(rows.column(*column))).collect();
         Ok(Keys(self.converter.as_ref().map(|converter| converter.convert_columns(&columns)).transpose()?))
     }
 

@@ -1,4 +1,5 @@
-//! `quantile(x, q)`: from a sketch whose answer is within 1% of the true value, whatever the order of the rows.
+//! `quantile(x, q)`: from a sketch whose answer is within 1% of the true value, whatever the order of the rows. The true value is
+//! the one of rank `floor(q * (n - 1))`, counted from 0, of `n` in their order; the rank itself is exact.
 //!
 //! Method: DDSketch (Masson, Rim, Lee, VLDB 2019). Values are counted in bins whose borders grow by a constant factor, so
 //! the bin of the wanted rank has the value up to a relative error. No bins are ever put together, so that neither the
@@ -26,8 +27,31 @@ const LOG_GROWTH: f64 = 0.020000666706669435;
 
 /// The value below which a share of the values lies.
 pub struct Quantile {
-    share: f64,
+    share: Share,
     sketches: Vec<Sketch>,
+}
+
+/// A share as it was written, which floats such as 0.29 are not.
+#[derive(Clone, Copy)]
+struct Share {
+    numerator: u64,
+    denominator: u64,
+}
+
+impl Share {
+    /// The shortest decimal number that stands for this float, which is between 0 and 1.
+    fn of(share: f64) -> Self {
+        let text = share.to_string();
+        let (whole, digits) = text.split_once('.').unwrap_or((&text, ""));
+        let digits = &digits[..digits.len().min(18)];
+        let numerator = format!("{whole}{digits}").parse().unwrap_or_default();
+        Self { numerator, denominator: 10_u64.pow(digits.len() as u32) }
+    }
+
+    /// That share of a number, rounded down.
+    fn floor_of(self, number: u64) -> u64 {
+        (u128::from(self.numerator) * u128::from(number) / u128::from(self.denominator)) as u64
+    }
 }
 
 /// How many values each bin has. The bins of negative numbers count by their absolute values.
@@ -61,8 +85,8 @@ impl Sketch {
         other.positive.iter().for_each(|(bin, rows)| *self.positive.entry(*bin).or_default() += rows);
     }
 
-    fn value_at(&self, share: f64) -> Option<f64> {
-        let rank = (share * self.rows.checked_sub(1)? as f64).floor() as u64;
+    fn value_at(&self, share: Share) -> Option<f64> {
+        let rank = share.floor_of(self.rows.checked_sub(1)?);
         let negative = self.negative.iter().rev().map(|(bin, rows)| (-middle(*bin), *rows));
         let positive = self.positive.iter().map(|(bin, rows)| (middle(*bin), *rows));
         let mut below = 0;
@@ -104,7 +128,7 @@ fn load_bins(column: &ArrayRef) -> Result<Vec<Bins>> {
 impl Quantile {
     /// `share` is between 0 and 1.
     pub fn new(share: f64) -> Self {
-        Self { share, sketches: Vec::new() }
+        Self { share: Share::of(share), sketches: Vec::new() }
     }
 }
 
@@ -168,14 +192,25 @@ mod tests {
         left.merge(&right);
         sorted.sort_by(f64::total_cmp);
         for (share, place) in [(0.0, 0), (0.01, 100), (0.25, 2500), (0.5, 5000), (0.99, 9900), (1.0, 10_000)] {
-            let found = sketch.value_at(share).expect("there are values");
+            let found = sketch.value_at(Share::of(share)).expect("there are values");
             assert!(
                 (found - sorted[place]).abs() <= ERROR * sorted[place].abs(),
                 "{share}: {found}, {}",
                 sorted[place]
             );
-            assert_eq!(left.value_at(share), Some(found));
+            assert_eq!(left.value_at(Share::of(share)), Some(found));
         }
-        assert_eq!(Sketch::default().value_at(0.5), None);
+        assert_eq!(Sketch::default().value_at(Share::of(0.5)), None);
+    }
+
+    #[test]
+    fn ranks_are_exact() {
+        for percent in 0..=100 {
+            let share: f64 = format!("{}.{:02}", percent / 100, percent % 100).parse().expect("a number");
+            assert_eq!(Share::of(share).floor_of(100), percent);
+            assert_eq!(Share::of(share).floor_of(100_000_000_000_000), percent * 1_000_000_000_000);
+        }
+        assert_eq!(Share::of(1e-20).floor_of(u64::MAX), 0);
+        assert_eq!(Share::of(0.999_999_999_999_999_9).floor_of(1_000_000), 999_999);
     }
 }

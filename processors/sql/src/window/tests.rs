@@ -77,6 +77,31 @@ fn windows_that_overlap_share_their_rows() {
 }
 
 #[test]
+fn a_filter_protects_what_stands_before_it() {
+    let rows = table(
+        "at:timestamp a:int64 b:int64 t:utf8\n 1970-01-01T00:00:05Z 6 0 x\n 1970-01-01T00:00:15Z 6 2 7\n 1970-01-01T00:00:38Z 6 0 y",
+    );
+    let settings = "size = '1m'\n[select]\nn = 'count(*)'\nratio = 'sum(a / b) FILTER (WHERE b <> 0)'\n\
+                    least = \"min(CAST(t AS int)) FILTER (WHERE b = 2)\"\nnone = 'max(a / b) FILTER (WHERE b = 0 AND NULL)'";
+    let driven = run(settings, &rows, TIMING);
+    assert!(driven.failed.is_empty(), "{:?}", driven.failed);
+    let main = driven.text("main");
+    assert!(main.ends_with("1970-01-01T00:00:00Z 1970-01-01T00:01:00Z 3 3 7 null\n"), "{main}");
+}
+
+#[test]
+fn there_is_one_nan_and_one_zero() {
+    let times = TimestampMicrosecondArray::from(vec![1, 2, 3, 4, 5]).with_timezone("UTC");
+    let values = Float64Array::from(vec![-0.0, f64::NAN, 0.0, -f64::NAN, 1.0]);
+    let rows = RecordBatch::try_from_iter([("at", Arc::new(times) as ArrayRef), ("v", Arc::new(values))]).unwrap();
+    let select = "select = { n = 'count(DISTINCT v)', low = 'min(v)', high = 'max(v)' }";
+    let all = run(&format!("size = '1m'\n{select}"), &rows, TIMING).text("main");
+    assert!(all.ends_with(" 3 0.0 NaN\n"), "{all}");
+    let keys = run(&format!("size = '1m'\nkeys = ['v']\n{select}"), &rows, TIMING).text("main");
+    assert_eq!(keys.lines().count(), 4, "{keys}");
+}
+
+#[test]
 fn sessions_end_with_a_gap_and_grow_together() {
     let rows = table(
         "at:timestamp k:utf8 v:float64

@@ -1,0 +1,231 @@
+//! Functions whose result a number or text in a row can make as long as it likes: a row that asks for too much fails.
+
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use datafusion_common::{Result, exec_err};
+use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+
+use crate::changed::{Change, changed};
+
+/// The longest result that a row may ask for.
+const MOST_BYTES: i128 = 1 << 20;
+
+/// Where the result can only be estimated from above.
+const MOST_ESTIMATED: i128 = 64 << 20;
+
+/// The most pairs of characters that are compared for a row.
+const MOST_PAIRS: i128 = 1 << 30;
+
+/// How much a function wants for a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Limit {
+    /// `lpad(text, length, …)`.
+    Pad,
+    /// `repeat(text, times)`, `array_repeat(item, times)`.
+    Repeat,
+    /// `array_resize(list, length, item)`.
+    Resize,
+    /// `range(start, stop, step)`, with or without what stands at the sides.
+    Range,
+    /// `replace(text, from, to)`.
+    Replace,
+    /// `regexp_replace(text, pattern, to, …)`.
+    ReplacePattern,
+    /// `array_to_string(list, between, …)`.
+    Join,
+    /// `levenshtein(text, text)`.
+    Compare,
+}
+
+const LIMITS: &[(&str, Limit)] = &[
+    ("lpad", Limit::Pad),
+    ("rpad", Limit::Pad),
+    ("repeat", Limit::Repeat),
+    ("array_repeat", Limit::Repeat),
+    ("array_resize", Limit::Resize),
+    ("range", Limit::Range),
+    ("generate_series", Limit::Range),
+    ("replace", Limit::Replace),
+    ("regexp_replace", Limit::ReplacePattern),
+    ("array_to_string", Limit::Join),
+    ("levenshtein", Limit::Compare),
+];
+
+/// The function with its limit, if it needs one.
+pub fn limited(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    let limit = LIMITS.iter().find(|(name, _)| *name == function.name());
+    limit.map_or(function.clone(), |(_, limit)| changed(&function, *limit))
+}
+
+impl Change for Limit {
+    const SIMPLIFIED: bool = true;
+
+    fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let given = args.args.iter().map(Argument::new).collect::<Result<Vec<_>>>()?;
+        let deciding = if *self == Self::Pad { &given[1..2.min(given.len())] } else { &given[..] };
+        let rows = if deciding.iter().all(|argument| argument.is_scalar) { 1 } else { args.number_rows };
+        for row in 0..rows {
+            let (wanted, most) = self.wants(&given, row);
+            if wanted > most {
+                return exec_err!(
+                    "`{}` would take {wanted} bytes for this row, and {most} are allowed",
+                    function.name()
+                );
+            }
+        }
+        function.invoke_with_args(args)
+    }
+}
+
+impl Limit {
+    /// How much a row wants, and how much it may have.
+    fn wants(self, given: &[Argument], row: usize) -> (i128, i128) {
+        let number = |place: usize| given.get(place).map_or(0, |argument| argument.number(row)).max(0);
+        let size = |place: usize| given.get(place).map_or(1, |argument| argument.size(row));
+        let length = |place: usize| given.get(place).map_or(0, |argument| argument.size(row));
+        match self {
+            Self::Pad => (number(1), MOST_BYTES),
+            Self::Repeat => (number(1) * size(0).max(1), MOST_BYTES),
+            Self::Resize => (number(1) * size(2).max(8), MOST_BYTES),
+            Self::Range => (range(given, row) * 8, MOST_BYTES),
+            Self::Replace | Self::ReplacePattern => {
+                let places = length(0) / if self == Self::Replace { length(1).max(1) } else { 1 } + 1;
+                (length(0) + places * length(2), MOST_ESTIMATED)
+            }
+            Self::Join => (length(0) + length(0) * length(1), MOST_ESTIMATED),
+            Self::Compare => (length(0) * length(1), MOST_PAIRS),
+        }
+    }
+}
+
+/// How many items a range has.
+fn range(given: &[Argument], row: usize) -> i128 {
+    let (start, stop) = match given {
+        [stop] => (0, stop.number(row)),
+        [start, stop, ..] => (start.number(row), stop.number(row)),
+        [] => (0, 0),
+    };
+    let step = given.get(2).map_or(1, |step| step.number(row)).abs().max(1);
+    (stop - start).abs() / step + 1
+}
+
+/// An argument: one value for all rows, or one for each.
+struct Argument {
+    values: ArrayRef,
+    is_scalar: bool,
+}
+
+impl Argument {
+    fn new(value: &ColumnarValue) -> Result<Self> {
+        Ok(match value {
+            ColumnarValue::Array(values) => Self { values: as_numbers(values)?, is_scalar: false },
+            ColumnarValue::Scalar(value) => Self { values: as_numbers(&value.to_array()?)?, is_scalar: true },
+        })
+    }
+
+    fn row(&self, row: usize) -> usize {
+        if self.is_scalar { 0 } else { row }
+    }
+
+    fn number(&self, row: usize) -> i128 {
+        let row = self.row(row);
+        match self.values.data_type() {
+            DataType::Int64 if self.values.is_valid(row) => self.values.as_primitive::<Int64Type>().value(row).into(),
+            DataType::Interval(IntervalUnit::MonthDayNano) if self.values.is_valid(row) => {
+                let step = self.values.as_primitive::<IntervalMonthDayNanoType>().value(row);
+                let days = i128::from(step.months) * 28 + i128::from(step.days);
+                days * 86_400_000_000_000 + i128::from(step.nanoseconds)
+            }
+            _ => 0,
+        }
+    }
+
+    fn size(&self, row: usize) -> i128 {
+        size(&self.values, self.row(row))
+    }
+}
+
+/// Integers as `int64`; dates and times as nanoseconds, so that they can be set against intervals.
+fn as_numbers(values: &ArrayRef) -> Result<ArrayRef> {
+    Ok(match values.data_type() {
+        integer if integer.is_integer() => cast(values, &DataType::Int64)?,
+        DataType::Date32 | DataType::Timestamp(_, _) => {
+            let nanos = cast(values, &DataType::Timestamp(TimeUnit::Nanosecond, None))?;
+            cast(&nanos, &DataType::Int64)?
+        }
+        _ => values.clone(),
+    })
+}
+
+/// About how many bytes a value has.
+fn size(values: &ArrayRef, row: usize) -> i128 {
+    if values.is_null(row) {
+        return 1;
+    }
+    match values.data_type() {
+        DataType::Utf8 => values.as_string::<i32>().value(row).len() as i128,
+        DataType::LargeUtf8 => values.as_string::<i64>().value(row).len() as i128,
+        DataType::Utf8View => values.as_string_view().value(row).len() as i128,
+        DataType::List(_) => {
+            let items = values.as_list::<i32>().value(row);
+            (0..items.len()).map(|item| size(&items, item)).sum::<i128>() + 8
+        }
+        DataType::Struct(_) => values.as_struct().columns().iter().map(|field| size(field, row)).sum(),
+        _ => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_testkit::{drive, parse, table};
+
+    use crate::sql::SqlSettings;
+
+    #[test]
+    fn a_row_that_asks_for_too_much_fails() {
+        let rows = table(
+            "id:int64 n:int64 t:utf8 at:timestamp\n 1 3 ab 2026-01-01T00:00:00Z\n 2 100000000000 ab 2026-01-01T00:00:00Z\n 3 5 b 2026-01-01T00:00:00Z",
+        );
+        for call in [
+            "lpad(t, n)",
+            "rpad(t, n, 'xy')",
+            "repeat(t, n)",
+            "repeat(repeat(t, CAST(n / 1000000 AS int)), 1000000 * CAST(n / 100000000000 AS int))",
+            "array_repeat(t, n)",
+            "array_repeat([n, n], n)",
+            "array_resize([1], n)",
+            "array_resize([1], n, 7)",
+            "generate_series(1, n)",
+            "range(n)",
+            "range(n, 0, -1)",
+            "list_repeat(1, n)",
+        ] {
+            let settings: SqlSettings = parse(&format!(
+                "query = '''SELECT id, cardinality([1]) AS one FROM (SELECT id, {call} AS r FROM input) WHERE r IS NOT NULL'''"
+            ));
+            for batch_rows in [1, 3] {
+                let driven = drive(&settings, &[("from", rows.clone())], batch_rows);
+                assert_eq!(driven.failed.len(), 1, "{call}: {:?}", driven.failed);
+                assert!(driven.failed[0].row.contains("100000000000"), "{call}");
+                assert!(driven.failed[0].error.contains("for this row"), "{call}: {}", driven.failed[0].error);
+            }
+        }
+    }
+
+    #[test]
+    fn long_texts_that_replace_short_ones_are_limited_too() {
+        let long = "x".repeat(50_000);
+        let rows = table(&format!("t:utf8\n {long}\n a"));
+        for call in
+            ["replace(t, 'x', t)", "regexp_replace(t, 'x', t, 'g')", "array_to_string(string_to_array(t, NULL), t)"]
+        {
+            let settings: SqlSettings = parse(&format!("query = '''SELECT {call} AS r FROM input'''"));
+            let driven = drive(&settings, &[("from", rows.clone())], 2);
+            assert_eq!(driven.failed.len(), 1, "{call}");
+        }
+    }
+}
