@@ -43,7 +43,8 @@ fn borders_by_event_time_do_not_depend_on_batches() {
     let workshop = Workshop::new();
     let scores = |sets: &[&str]| {
         let mut arguments = vec![flow(), "--set".to_owned(), "output.scores.path=scores.csv".to_owned()];
-        arguments.extend(sets.iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]));
+        let sets = sets.iter().chain(&["input.payments.rows=9000", "input.chargebacks.rows=6000"]);
+        arguments.extend(sets.flat_map(|set| ["--set".to_owned(), (*set).to_owned()]));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         workshop.run_json(&arguments);
         workshop.read("scores.csv")

@@ -6,9 +6,9 @@ use crate::millstream::Workshop;
 fn flow(processor: &str, from: &str) -> String {
     format!(
         "[input.whole]\ntype = \"file\"\npath = \"whole.ndjson\"\nevent_time = {{ column = \"at\" }}\n\
-         schema = {{ at = \"timestamp\", n = \"int64\", l = \"list<int64>\", s = {{ x = \"int64\" }} }}\n\
+         schema = {{ at = \"timestamp\", n = \"int64\", l = \"list<int64>\", s = \"{{ x = int64 }}\" }}\n\
          [input.holes]\ntype = \"file\"\npath = \"holes.ndjson\"\nevent_time = {{ column = \"at\" }}\n\
-         schema = {{ at = \"timestamp\", n = \"int64?\", l = \"list<int64?>\", s = {{ x = \"int64?\" }} }}\n\
+         schema = {{ at = \"timestamp\", n = \"int64?\", l = \"list<int64?>\", s = \"{{ x = int64? }}\" }}\n\
          [processor.united]\nfrom = {from}\n{processor}\n\
          [output.out]\ntype = \"file\"\npath = \"out.csv\"\nfrom = \"numbers\"\n\
          [processor.numbers]\ntype = \"sql\"\nfrom = \"united\"\n\
