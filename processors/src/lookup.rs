@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::Arc;
 
 use arrow::array::types::Int64Type;
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};

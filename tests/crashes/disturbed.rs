@@ -55,7 +55,7 @@ fn a_run_without_state_leaves_what_a_flow_with_state_needs() {
     for graph in [&LINEAR, &BRANCHED] {
         let trial = Trial::new(graph);
         for point in ["after-manifest:4", "before-commit:1", "file-noted:1"] {
-            trial.begin_anew();
+            trial.start_over();
             assert!(trial.run_until(point), "{point}");
             let hidden = |name: &String| name.ends_with(".part");
             let before: Vec<_> = trial.workshop.list("out").into_iter().filter(hidden).collect();
@@ -75,7 +75,7 @@ fn a_published_file_may_be_taken_away_at_any_moment() {
     let points = ["file-published:1", "after-commit:1"].map(str::to_owned).into_iter().chain(last);
     let rows = trial.workshop.path("out/rows.csv");
     for point in points {
-        trial.begin_anew();
+        trial.start_over();
         assert!(trial.run_until(&point), "{point}");
         // The file comes with the last checkpoint.
         if !rows.exists() {
@@ -91,7 +91,7 @@ fn a_published_file_may_be_taken_away_at_any_moment() {
             break;
         }
     }
-    trial.begin_anew();
+    trial.start_over();
     trial.finish("undisturbed");
     std::fs::remove_file(trial.workshop.path("out/rows.csv")).unwrap();
     let ran = Ran::from(trial.durable(&[]).output().unwrap());

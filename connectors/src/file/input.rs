@@ -324,7 +324,15 @@ fn differing(expected: &[String], names: &[String]) -> Option<String> {
 /// An input whose rows a test gives, so that its files need not be there.
 fn scripted(columns: &Columns) -> InputPlan {
     let build = Box::new(|| -> Result<Box<dyn Input>> { Err(Error::new("a test gives the rows of this input")) });
-    InputPlan { schema: columns.schema(), finite: true, replayable: true, interleaved: false, rows: None, build }
+    InputPlan {
+        schema: columns.schema(),
+        finite: true,
+        replayable: true,
+        acknowledges: false,
+        interleaved: false,
+        rows: None,
+        build,
+    }
 }
 
 impl InputSettings for FileInput {

@@ -56,7 +56,15 @@ impl InputSettings for Known {
         };
         let build = Box::new(move || Ok(Box::new(reading) as Box<dyn Input>));
         let rows = Some(self.rows);
-        Ok(InputPlan { schema, finite: !self.live, replayable: true, interleaved: false, rows, build })
+        Ok(InputPlan {
+            schema,
+            finite: !self.live,
+            replayable: true,
+            acknowledges: false,
+            interleaved: false,
+            rows,
+            build,
+        })
     }
 }
 
