@@ -49,7 +49,8 @@ fn signature(batches: &[RecordBatch]) -> Result<Signature> {
     let schema = batches.first().ok_or_else(|| Error::new("the file has no rows"))?.schema();
     let names = schema.fields().iter().map(|field| field.name().clone()).filter(|name| name != "label");
     let features = Features::Listed(names.collect());
-    let estimator = EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0 };
+    let estimator =
+        EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0, class_weight: Default::default() };
     let planned = Signature::plan(&schema, &estimator, &features, "label", None, Missing::Fail);
     planned.map_err(|problems| Error::new(format!("{problems:?}")))
 }

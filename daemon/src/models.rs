@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use millstream_core::{Result, ResultExt};
-use millstream_learn::registry::Registry;
+use millstream_learn::registry::{Aliases, ModelCard, Registry};
 
 use crate::cli::{Exit, Outcome};
 use crate::summary::new_table;
@@ -83,6 +83,7 @@ pub fn models(command: ModelsCommand) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// What can't be read is said behind the table, and hides nothing else.
 fn list(arguments: &RegistryArguments) -> Result<()> {
     let registry = arguments.open()?;
     let models = registry.models()?;
@@ -91,21 +92,32 @@ fn list(arguments: &RegistryArguments) -> Result<()> {
         return Ok(());
     }
     let mut table = new_table(["version", "aliases", "estimator", "rows learned", "created", "sha256"]);
+    let mut unreadable = Vec::new();
     for model in models {
-        let aliases = registry.aliases(&model)?;
+        let aliases = registry.aliases(&model).unwrap_or_else(|error| {
+            unreadable.push(error);
+            Aliases::new()
+        });
         for version in registry.versions(&model)? {
-            let card = registry.resolve(&format!("{model}/{version}"))?.card;
             let named = aliases.iter().filter(|(_, points_at)| **points_at == version).map(|(name, _)| name.as_str());
-            table.add_row([
-                format!("{model}/{version}"),
-                named.collect::<Vec<_>>().join(", "),
-                card.estimator.name().to_owned(),
-                indicatif::HumanCount(card.rows).to_string(),
-                card.created,
-                card.sha256.chars().take(12).collect(),
-            ]);
+            let of_version = [format!("{model}/{version}"), named.collect::<Vec<_>>().join(", ")];
+            let of_card = registry.card(&model, version).map(|card| columns(&card)).unwrap_or_else(|error| {
+                unreadable.push(error);
+                ["damaged", "", "", ""].map(str::to_owned)
+            });
+            table.add_row(of_version.into_iter().chain(of_card));
         }
     }
     say!("{table}");
+    unreadable.iter().for_each(|error| eprintln!("{error}"));
     Ok(())
+}
+
+fn columns(card: &ModelCard) -> [String; 4] {
+    [
+        card.estimator.name().to_owned(),
+        indicatif::HumanCount(card.rows).to_string(),
+        card.created.clone(),
+        card.sha256.chars().take(12).collect(),
+    ]
 }

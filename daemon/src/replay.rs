@@ -12,6 +12,7 @@ use millstream_learn::nodes::staged_versions;
 use millstream_learn::registry::{ModelCard, Registry};
 use millstream_learn::sha256;
 use millstream_store::local_folder;
+use serde_json::json;
 
 use crate::cli::{CommandError, Exit, FlowArguments, Outcome};
 use crate::terminal::say;
@@ -91,6 +92,10 @@ fn check(plan: &Plan, card: &ModelCard) -> Result<()> {
 fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Result<Beginning> {
     let Some(location) = &arguments.state else {
         return match plan.is_strict() {
+            true if has_past(card) => Err(Error::new(format!(
+                "`{}/{}` is of a flow of which a part began anew in the middle; `--state DIR` is where that was written down",
+                card.model, card.version
+            ))),
             true => Ok(Beginning::default()),
             false => Err(Error::new(
                 "the rows of this flow have no order of their own; `--state DIR` is where it was written down how they came",
@@ -99,7 +104,12 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
     };
     let store = millstream_store::open(location, Path::new("."))?;
     let vault = Vault::new(store.into(), &plan.flow, location);
-    let beginning = match arguments.from {
+    let checkpoint = card.lineage.as_ref().and_then(|lineage| lineage["checkpoint"].as_u64());
+    let from = match arguments.from {
+        None if has_past(card) => Some(behind_past(&vault, card, checkpoint)?),
+        from => from,
+    };
+    let beginning = match from {
         None => Beginning::default(),
         Some(number) => {
             let mut manifest = kept(&vault, number)?;
@@ -107,8 +117,7 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
             Beginning::behind(&vault, manifest)?
         }
     };
-    let checkpoint = card.lineage.as_ref().and_then(|lineage| lineage["checkpoint"].as_u64());
-    if arguments.from >= checkpoint && arguments.from.is_some() {
+    if from >= checkpoint && from.is_some() {
         let checkpoint = checkpoint.unwrap_or_default();
         return Err(Error::new(format!(
             "the version was published by checkpoint {checkpoint}, so that a replay has to begin behind one before it"
@@ -117,6 +126,33 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
     let mut decisions = vault.decisions(beginning.epoch, checkpoint.unwrap_or_default())?;
     decisions.rename_nodes(plan.renames());
     Ok(Beginning { decisions, ..beginning })
+}
+
+/// Whether the model or an input of it began anew before the version was made, so that the rows from the first on don't tell
+/// what it has learned.
+fn has_past(card: &ModelCard) -> bool {
+    card.lineage.as_ref().is_some_and(|lineage| !lineage["since"].is_null() || !lineage["earlier"].is_null())
+}
+
+/// The oldest checkpoint that is kept in which the model has the past that the version has.
+fn behind_past(vault: &Vault, card: &ModelCard, checkpoint: Option<u64>) -> Result<u64> {
+    for number in vault.numbers()?.into_iter().filter(|number| checkpoint.is_none_or(|checkpoint| *number < checkpoint))
+    {
+        let mut known = json!({});
+        if let Some(past) = vault.manifest(number)?.0.past.get(&card.node) {
+            past.add_to(&mut known);
+        }
+        let is_same = |key: &str| card.lineage.as_ref().is_some_and(|lineage| lineage[key] == known[key]);
+        if is_same("since") && is_same("earlier") {
+            return Ok(number);
+        }
+    }
+    Err(Error::new(format!(
+        "`{}/{}` is of a flow of which a part began anew in the middle, and no checkpoint in `{}` is kept from then until it          was published; `[checkpoint] keep` says how many are",
+        card.model,
+        card.version,
+        vault.location()
+    )))
 }
 
 /// A checkpoint that is kept.

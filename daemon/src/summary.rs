@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use indicatif::HumanCount;
-use millstream_core::{Metrics, ModelReport, Report};
+use millstream_core::{ConfusionMatrix, Metrics, ModelReport, Report};
 use millstream_engine::file::Diagnostics;
 use millstream_engine::run::{FlowError, Status};
 use millstream_engine::stats::NodeStats;
@@ -120,6 +120,10 @@ fn print_tables(flow: &Ended) {
                 let title = format!("evaluation `{}`, {} rows", node.name, HumanCount(evaluation.rows));
                 let rows = [("predictions", &evaluation.metrics), ("the last 1,000", &evaluation.recent)];
                 eprintln!("\n{}", metrics_table(&title, &rows));
+                if let Some(confusion) = evaluation.confusion.filter(|confusion| confusion.classes.len() <= MOST_SHOWN)
+                {
+                    eprintln!("\n{}", confusion_table(&confusion));
+                }
             }
             None => {}
         }
@@ -186,11 +190,24 @@ fn model_table(model: &ModelReport) -> Table {
     let title = format!("model `{}`, {version}, {} rows learned", model.model, HumanCount(model.rows));
     let mut rows = vec![("before learning each row", &model.metrics), ("of these, the last 1,000", &model.recent)];
     rows.extend(model.held_out.as_ref().map(|metrics| ("rows held out", metrics)));
-    rows.push(("baseline: as the row before", &model.baselines.no_change));
+    rows.push(("baseline: persistence", &model.baselines.persistence));
     let is_regression = model.metrics.get("mae").is_some();
     let majority = if is_regression { "baseline: mean so far" } else { "baseline: most frequent so far" };
     rows.push((majority, &model.baselines.majority));
     metrics_table(&title, &rows)
+}
+
+/// The most classes whose confusion is printed; JSON has that of more.
+const MOST_SHOWN: usize = 10;
+
+fn confusion_table(confusion: &ConfusionMatrix) -> Table {
+    let predicted = confusion.classes.iter().map(|class| format!("predicted `{class}`"));
+    let mut table = new_table(std::iter::once("rows of".to_owned()).chain(predicted));
+    for (class, counts) in confusion.classes.iter().zip(&confusion.counts) {
+        let count = |rows: &u64| Cell::new(HumanCount(*rows)).set_alignment(CellAlignment::Right);
+        table.add_row(std::iter::once(Cell::new(format!("`{class}`"))).chain(counts.iter().map(count)));
+    }
+    table
 }
 
 fn metrics_table(title: &str, rows: &[(&str, &Metrics)]) -> Table {

@@ -108,15 +108,15 @@ impl Trial {
         assert_eq!(checked.code, 0, "{what}: {}", checked.stderr);
     }
 
-    /// Every file of the results, hidden ones too. Of models the bytes and the lineage; cards have the time in them.
+    /// Every file of the results, hidden ones too. Of models the bytes and the lineage; cards have the time in them, and
+    /// publications the name of the run.
     fn results(&self) -> BTreeMap<String, Vec<u8>> {
         let mut results = BTreeMap::new();
         for folder in RESULTS {
             collect(&self.workshop.path(folder), folder, &mut results);
         }
-        results.retain(|name, _| {
-            !name.ends_with("card.json") && !name.ends_with("version.json") && !name.contains("/aliases/")
-        });
+        let of_runs = ["card.json", "version.json", "/aliases/", "/publications/", "/last/"];
+        results.retain(|name, _| !of_runs.iter().any(|part| name.contains(part)));
         results
     }
 }

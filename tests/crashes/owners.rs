@@ -130,7 +130,10 @@ fn lineage_says_what_a_model_missed_and_what_it_had_twice() {
     for (reset, key) in [("learner", "since"), ("a", "earlier")] {
         let trial = Trial::new(&LINEAR);
         trial.workshop.write("narrow.toml", NARROW);
-        let run = |more: &[&str]| trial.workshop.command(&[&["run", "narrow.toml", "--state", "state"], more].concat());
+        let run = |more: &[&str]| {
+            let keep = ["run", "narrow.toml", "--state", "state", "--set", "checkpoint.keep=100"];
+            trial.workshop.command(&[&keep, more].concat())
+        };
         assert_eq!(run(&[]).env("MILLSTREAM_CRASH", "marked-committed:4").output().unwrap().status.code(), None);
         let kept = trial.workshop.run(&["checkpoints", "--state", "state", "--json"]);
         let read = kept.json()["inputs"]["a"]["a.csv"].as_u64().unwrap();
@@ -150,6 +153,10 @@ fn lineage_says_what_a_model_missed_and_what_it_had_twice() {
         };
         assert_eq!((&lineage[key], &lineage["inputs"]["a"]["a.csv"]), (&expected, &12_000.into()));
         assert_eq!(card["rows"], if reset == "a" { 12_000 + read } else { 12_000 - read });
+        let replayed = trial.workshop.run(&["replay", "narrow.toml", "m", "--state", "state"]);
+        assert!(replayed.stdout.contains("the same bits after "), "{reset}: {}", replayed.stderr);
+        let without = trial.workshop.run(&["replay", "narrow.toml", "m"]).stderr;
+        assert!(without.contains("began anew in the middle; `--state DIR` is where"), "{without}");
     }
 }
 

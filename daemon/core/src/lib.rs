@@ -51,7 +51,7 @@ pub use problem::{
 };
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
 pub use registry::{Kind, NodeKind, Parsed, Registry, Role, parse_settings};
-pub use report::{Baselines, Evaluation, Metrics, ModelReport, Report};
+pub use report::{Baselines, ConfusionMatrix, Evaluation, Metrics, ModelReport, Report};
 pub use state::{Border, Committer, Part, Parts, Positions, Snapshot, State, Then};
 pub use types::{ColumnType, Columns, type_name};
 pub use units::{ByteSize, Duration, Rate, Share};

@@ -48,13 +48,24 @@ pub struct ModelReport {
     pub held_out: Option<Metrics>,
     /// What predictions without any model reach on the learned rows.
     pub baselines: Baselines,
+    /// Of the rows it learned, which classes were predicted for which.
+    pub confusion: Option<ConfusionMatrix>,
+}
+
+/// How often each class was predicted for the rows of each class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ConfusionMatrix {
+    /// The classes, in their order.
+    pub classes: Vec<String>,
+    /// Class by class, for how many of its rows each class was predicted.
+    pub counts: Vec<Vec<u64>>,
 }
 
 /// What predictions without any model reach.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Baselines {
-    /// The label of the row before.
-    pub no_change: Metrics,
+    /// The label of the row before: the persistence baseline of forecasting.
+    pub persistence: Metrics,
     /// The most frequent class so far, or the mean.
     pub majority: Metrics,
 }
@@ -68,4 +79,6 @@ pub struct Evaluation {
     pub metrics: Metrics,
     /// Of the last 1000 of these rows.
     pub recent: Metrics,
+    /// Which classes were predicted for which.
+    pub confusion: Option<ConfusionMatrix>,
 }

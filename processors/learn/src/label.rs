@@ -12,7 +12,7 @@ use millstream_core::{ColumnType, Error, Result, ResultExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{LARGEST, is_usable};
+use crate::encode::is_usable;
 use crate::refused::Refused;
 
 /// One of the values that a label can have.
@@ -38,6 +38,18 @@ impl Class {
 
     fn text(&self) -> Option<&str> {
         if let Self::Text(value) = self { Some(value) } else { None }
+    }
+
+    /// Whether a column of this type can hold it.
+    pub(crate) fn is_of(&self, data_type: &DataType) -> bool {
+        match self {
+            Self::Boolean(_) => *data_type == DataType::Boolean,
+            Self::Text(_) => *data_type == DataType::Utf8,
+            Self::Integer(value) => {
+                let cast = || cast(&Int64Array::from(vec![*value]), data_type);
+                data_type.is_integer() && cast().is_ok_and(|cast| cast.is_valid(0))
+            }
+        }
     }
 }
 
@@ -93,19 +105,17 @@ impl Label {
 
     /// Whether its type has such a class.
     pub(crate) fn has(&self, class: &Class) -> bool {
-        let Ok(ColumnType { data_type, .. }) = ColumnType::parse(&self.type_name) else { return false };
-        match class {
-            Class::Boolean(_) => data_type == DataType::Boolean,
-            Class::Integer(_) => data_type.is_integer(),
-            Class::Text(_) => data_type == DataType::Utf8,
-        }
+        ColumnType::parse(&self.type_name).is_ok_and(|column| class.is_of(&column.data_type))
     }
 
     /// A column of labels as numbers: classes by their index. Null becomes NaN, and what is no label is marked.
-    pub(crate) fn read(&self, column: &ArrayRef, refused: &mut Refused) -> Result<Vec<f64>> {
+    /// Numbers may be as large as `largest`.
+    pub(crate) fn read(&self, column: &ArrayRef, largest: f64, refused: &mut Refused) -> Result<Vec<f64>> {
         let targets = match self.classes.first() {
             None => self.read_numbers(column)?,
-            Some(Class::Boolean(_)) => column.as_boolean_opt().map(read_booleans).ok_or_else(|| self.odd(column))?,
+            Some(Class::Boolean(_)) => {
+                column.as_boolean_opt().map(|values| self.read_booleans(values)).ok_or_else(|| self.odd(column))?
+            }
             Some(Class::Integer(_)) => self.read_integers(column)?,
             Some(Class::Text(_)) => {
                 column.as_string_opt().map(|texts| self.read_texts(texts)).ok_or_else(|| self.odd(column))?
@@ -113,7 +123,7 @@ impl Label {
         };
         for (row, target) in targets.iter().enumerate() {
             // A target that is not null stands for a value that is no label where it is NaN, too large or infinite.
-            if !is_usable(*target) && column.is_valid(row) {
+            if !is_usable(*target, largest) && column.is_valid(row) {
                 refused.mark(row, targets.len());
             }
         }
@@ -121,11 +131,11 @@ impl Label {
     }
 
     /// Why the label of a row was marked.
-    pub(crate) fn why_refused(&self, column: &ArrayRef, row: usize) -> Result<String> {
+    pub(crate) fn why_refused(&self, column: &ArrayRef, largest: f64, row: usize) -> Result<String> {
         let value = array_value_to_string(column, row)?;
         let name = &self.column;
         if self.classes.is_empty() {
-            return Ok(format!("label `{name}` is {value}; numbers that are learned are finite, up to {LARGEST:e}"));
+            return Ok(format!("label `{name}` is {value}; numbers that are learned are finite, up to {largest:e}"));
         }
         let classes: Vec<_> = self.classes.iter().take(20).map(|class| format!("`{class}`")).collect();
         Ok(format!("label `{name}` is `{value}`, which is none of its classes {}", classes.join(", ")))
@@ -134,6 +144,12 @@ impl Label {
     fn read_numbers(&self, column: &ArrayRef) -> Result<Vec<f64>> {
         let numbers = cast(column, &DataType::Float64).doing(|| format!("reading label `{}`", self.column))?;
         Ok(numbers.as_primitive::<Float64Type>().iter().map(|number| number.unwrap_or(f64::NAN)).collect())
+    }
+
+    fn read_booleans(&self, values: &BooleanArray) -> Vec<f64> {
+        let index = |value| self.classes.iter().position(|class| class.boolean() == Some(value));
+        let [of_false, of_true] = [false, true].map(|value| as_target(index(value)));
+        values.iter().map(|value| value.map_or(f64::NAN, |value| if value { of_true } else { of_false })).collect()
     }
 
     fn read_integers(&self, column: &ArrayRef) -> Result<Vec<f64>> {
@@ -168,10 +184,6 @@ impl Label {
     }
 }
 
-fn read_booleans(values: &BooleanArray) -> Vec<f64> {
-    values.iter().map(|value| value.map_or(f64::NAN, |value| if value { 1.0 } else { 0.0 })).collect()
-}
-
 fn as_target(class: Option<usize>) -> f64 {
     class.map_or(f64::NAN, |index| index as f64)
 }
@@ -179,9 +191,10 @@ fn as_target(class: Option<usize>) -> f64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use arrow::array::UInt64Array;
+    use arrow::array::{Int8Array, UInt64Array};
 
     use super::*;
+    use crate::encode::LARGEST;
 
     fn label(type_name: &str, classes: &[Class]) -> Label {
         Label { column: "y".into(), type_name: type_name.into(), classes: classes.to_vec() }
@@ -189,7 +202,7 @@ mod tests {
 
     fn read(label: &Label, column: ArrayRef) -> (String, Option<BooleanArray>) {
         let mut refused = Refused::default();
-        let targets = label.read(&column, &mut refused).unwrap();
+        let targets = label.read(&column, LARGEST, &mut refused).unwrap();
         (format!("{targets:?}"), refused.mask())
     }
 
@@ -200,7 +213,41 @@ mod tests {
         let (targets, refused) = read(&label, column.clone());
         assert_eq!(targets, "[1.0, NaN, 0.0, NaN, NaN]");
         assert_eq!(refused.unwrap(), BooleanArray::from(vec![false, false, false, true, true]));
-        assert_eq!(label.why_refused(&column, 3).unwrap(), "label `y` is `3`, which is none of its classes `0`, `7`");
+        assert_eq!(
+            label.why_refused(&column, LARGEST, 3).unwrap(),
+            "label `y` is `3`, which is none of its classes `0`, `7`"
+        );
+    }
+
+    #[test]
+    fn what_is_read_as_a_class_is_written_as_that_class_in_any_order() {
+        let booleans = [Class::Boolean(true), Class::Boolean(false)];
+        let integers = [Class::Integer(-7), Class::Integer(100), Class::Integer(0)];
+        let texts = ["b", "", "größe"].map(|text| Class::Text(text.to_owned()));
+        let columns: [(&str, &[Class], ArrayRef); 4] = [
+            ("boolean", &booleans, Arc::new(BooleanArray::from(vec![true, false, false, true]))),
+            ("int8", &integers, Arc::new(Int8Array::from(vec![0, -7, 100, 100]))),
+            ("int64", &integers, Arc::new(Int64Array::from(vec![0, -7, 100, 100]))),
+            ("utf8", &texts, Arc::new(StringArray::from(vec!["", "größe", "b", "b"]))),
+        ];
+        for (type_name, classes, column) in columns {
+            let mut turned = classes.to_vec();
+            for _ in classes {
+                turned.rotate_left(1);
+                let label = label(type_name, &turned);
+                let targets = label.read(&column, LARGEST, &mut Refused::default()).unwrap();
+                let first = targets.iter().map(|target| *target as usize);
+                assert_eq!(&label.column_of(first).unwrap(), &column, "{type_name}: {turned:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_class_is_of_the_types_that_hold_it() {
+        let is_of = |class: Class, type_name: &str| label(type_name, &[]).has(&class);
+        assert!(is_of(Class::Integer(-128), "int8") && is_of(Class::Integer(i64::MAX), "uint64"));
+        assert!(!is_of(Class::Integer(128), "int8") && !is_of(Class::Integer(-1), "uint64"));
+        assert!(!is_of(Class::Integer(1), "boolean") && !is_of(Class::Text("1".into()), "int64"));
     }
 
     #[test]

@@ -24,5 +24,5 @@ pub use encode::{Encoder, Feature, Missing};
 pub use estimator::{Certainty, EstimatorSettings, NetworkSettings, SgdSettings};
 pub use label::{Class, Label, Task};
 pub use metrics::{BaselineScores, ClassScores, NumberScores, Scores};
-pub use model::{Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
+pub use model::{Decision, Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use nodes::register;

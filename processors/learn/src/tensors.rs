@@ -117,6 +117,16 @@ impl Tensors {
         self.tensors.iter().find(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name.as_str())
     }
 
+    /// The largest absolute value of the tensors of fractional numbers whose names begin like this.
+    pub fn largest(&self, prefix: &str) -> f64 {
+        let of_tensor = |tensor: &Tensor| match tensor.dtype {
+            Dtype::F64 => largest(tensor.data.as_chunks::<8>().0.iter().map(|value| f64::from_le_bytes(*value))),
+            Dtype::F32 => largest(tensor.data.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value).into())),
+            _ => 0.0,
+        };
+        largest(self.tensors.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, tensor)| of_tensor(tensor)))
+    }
+
     /// The values of a tensor that must have this shape.
     pub fn f64s(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
         let data = self.shaped(name, Dtype::F64, shape)?;
@@ -164,6 +174,10 @@ impl Tensors {
         let tensor = self.tensors.get(name).filter(|tensor| tensor.dtype == dtype);
         tensor.ok_or_else(|| Error::new(format!("the model has no tensor `{name}` of type {dtype:?}")))
     }
+}
+
+fn largest(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |largest, value| value.abs().max(largest))
 }
 
 #[cfg(test)]

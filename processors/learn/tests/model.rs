@@ -59,9 +59,19 @@ fn signatures() -> Vec<Signature> {
     };
     let (learning_rate, l2) = (0.05, 0.001);
     vec![
-        plan(EstimatorSettings::LogisticRegression { learning_rate, l2 }, &features, "yes", None),
+        plan(
+            EstimatorSettings::LogisticRegression { learning_rate, l2, class_weight: Default::default() },
+            &features,
+            "yes",
+            None,
+        ),
         plan(EstimatorSettings::LinearRegression { learning_rate, l2 }, &features, "size", None),
-        plan(EstimatorSettings::SoftmaxRegression { learning_rate, l2 }, &without_kind, "kind", Some(&classes)),
+        plan(
+            EstimatorSettings::SoftmaxRegression { learning_rate, l2, class_weight: Default::default() },
+            &without_kind,
+            "kind",
+            Some(&classes),
+        ),
         plan(network("adam"), &features, "yes", None),
         plan(network("adamw"), &features, "size", None),
         plan(network("sgd"), &without_kind, "kind", Some(&classes)),
@@ -143,6 +153,35 @@ fn a_model_that_has_diverged_says_so() {
     }
 }
 
+/// Gradients are clipped, so that its numbers stay finite.
+#[test]
+fn a_model_that_has_diverged_says_so_though_it_is_finite() {
+    let features = Features::Encoded(vec![("count".into(), Encoder::Raw)]);
+    for (settings, label, why) in [
+        (r#"{ "type": "linear_regression", "learning_rate": 1e3 }"#, "size", "over the last 500 rows its error is"),
+        (
+            r#"{ "type": "sgd_classifier", "loss": "squared_hinge", "learning_rate": "constant", "eta0": 1e3 }"#,
+            "yes",
+            "a weight is",
+        ),
+    ] {
+        let settings = estimator(settings);
+        let signature =
+            Signature::plan(&odd_rows().schema(), &settings, &features, label, None, Missing::Mean).unwrap();
+        let mut model = ScoredModel::new(signature);
+        assert_eq!(model.save_converged().unwrap(), model.model().save().unwrap());
+        model.step_batch(&odd_rows()).unwrap();
+        assert!(model.model().save_finite().is_ok());
+        let error = model.save_converged().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("it has diverged: after {} rows, {why}", model.model().rows())), "{error}");
+    }
+    for signature in signatures() {
+        let mut model = ScoredModel::new(signature);
+        model.step_batch(&odd_rows()).unwrap();
+        assert_eq!(model.save_converged().unwrap(), model.model().save().unwrap());
+    }
+}
+
 #[test]
 fn odd_rows_leave_a_finite_model_that_has_learned() {
     for signature in signatures() {
@@ -186,6 +225,28 @@ fn rows_that_lack_a_feature_are_refused_where_that_is_not_allowed() {
     assert_eq!(why(21), "feature `odd` is inf; numbers that are learned from are finite, up to 1e150");
     assert!(model.step(&input, None).unwrap_err().to_string().starts_with("7 of 50 rows"));
     assert_eq!(model.rows(), 0);
+}
+
+#[test]
+fn a_network_is_kept_from_numbers_that_32_bits_can_not_hold() {
+    let numbers: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0, -1e39, 1e149, 3.0, 1e17]));
+    let labels: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0, 1.0, 3.0, 1e39, 2.0]));
+    let rows = RecordBatch::try_from_iter([("x", numbers), ("y", labels)]).unwrap();
+    for (encoder, refused) in [(Encoder::Standardise, &[4][..]), (Encoder::Raw, &[2, 3, 4, 5])] {
+        let features = Features::Encoded(vec![("x".into(), encoder)]);
+        let settings = estimator(r#"{ "type": "network", "layers": [{ "dense": 4 }], "batch_rows": 1 }"#);
+        let signature = Signature::plan(&rows.schema(), &settings, &features, "y", None, Missing::Fail).unwrap();
+        let mut model = ScoredModel::new(signature);
+        let found = model.model().read(&rows).unwrap();
+        assert_eq!(found.refused().unwrap().values().set_indices().collect::<Vec<_>>(), refused);
+        let why = model.model().why_refused(&rows, 4).unwrap();
+        assert!(why.ends_with("numbers that are learned are finite, up to 1e9"), "{why}");
+        for row in (0..6).filter(|row| !refused.contains(row)) {
+            let predictions = model.step_batch(&rows.slice(row, 1)).unwrap();
+            assert!(predictions.row(0)[0].is_finite(), "{row}");
+        }
+        assert!(model.model().save_finite().is_ok());
+    }
 }
 
 #[test]

@@ -66,14 +66,16 @@ fn distance(fixture: &Fixture, estimator: EstimatorSettings, classes: Option<&[C
 #[test]
 fn logistic_regression_on_bananas() {
     let fixture = fixture(include_str!("data/bananas.csv"));
-    let estimator = EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0 };
+    let estimator =
+        EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0, class_weight: Default::default() };
     assert!(distance(&fixture, estimator, None) < 1e-9);
 }
 
 #[test]
 fn logistic_regression_with_penalty_on_phishing() {
     let fixture = fixture(include_str!("data/phishing.csv"));
-    let estimator = EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.01 };
+    let estimator =
+        EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.01, class_weight: Default::default() };
     assert!(distance(&fixture, estimator, None) < 1e-9);
 }
 
@@ -81,7 +83,8 @@ fn logistic_regression_with_penalty_on_phishing() {
 fn softmax_regression_on_image_segments() {
     let fixture = fixture(include_str!("data/segments.csv"));
     let classes: Vec<_> = fixture.outputs.iter().cloned().map(Class::Text).collect();
-    let estimator = EstimatorSettings::SoftmaxRegression { learning_rate: 0.01, l2: 0.0 };
+    let estimator =
+        EstimatorSettings::SoftmaxRegression { learning_rate: 0.01, l2: 0.0, class_weight: Default::default() };
     assert!(distance(&fixture, estimator, Some(&classes)) < 1e-9);
 }
 

@@ -12,7 +12,7 @@ mod tile;
 use millstream_core::Result;
 
 pub(crate) use category::Category;
-pub(crate) use rows::{LARGEST, Rows, column, is_usable, read, why_refused};
+pub(crate) use rows::{LARGEST, LARGEST_OF_32_BITS, Rows, column, is_usable, read, why_refused};
 pub use settings::{Encoder, Feature, Missing};
 pub(crate) use statistics::Statistics;
 pub(crate) use tile::{TILE_ROWS, Tile};

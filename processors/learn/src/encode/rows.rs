@@ -7,16 +7,24 @@ use arrow::datatypes::{DataType, Float64Type};
 use arrow::util::display::array_value_to_string;
 use millstream_core::{Error, Result, ResultExt};
 
-use super::{Feature, Missing};
+use super::{Encoder, Feature, Missing};
 use crate::refused::Refused;
 
 /// The largest number that may be learned from: its square is finite, and so is a sum of such.
 pub(crate) const LARGEST: f64 = 1e150;
 
-/// Whether a number may be learned from.
+/// The same, where it is computed with in 32 bits: the square of the product of an error and a number is finite.
+pub(crate) const LARGEST_OF_32_BITS: f64 = 1e9;
+
+/// Whether a number may be learned from, if it is at most so large.
 #[inline(always)]
-pub(crate) fn is_usable(number: f64) -> bool {
-    number.abs() <= LARGEST
+pub(crate) fn is_usable(number: f64, largest: f64) -> bool {
+    number.abs() <= largest
+}
+
+/// The largest number of a feature, where numbers as they are may be as large as `raw`. Standardised numbers get small.
+fn largest(feature: &Feature, raw: f64) -> f64 {
+    if feature.encoder == Encoder::Raw { raw } else { LARGEST }
 }
 
 /// The features of a batch, column by column.
@@ -44,8 +52,15 @@ impl Rows {
     }
 }
 
-/// Reads the features of a batch, and marks the rows that lack one where that is not allowed.
-pub(crate) fn read(features: &[Feature], missing: Missing, rows: &RecordBatch, refused: &mut Refused) -> Result<Rows> {
+/// Reads the features of a batch, and marks the rows that lack one where that is not allowed. A number that is larger than
+/// may be, which is `raw` for one that is learned from as it is, is missing.
+pub(crate) fn read(
+    features: &[Feature],
+    raw: f64,
+    missing: Missing,
+    rows: &RecordBatch,
+    refused: &mut Refused,
+) -> Result<Rows> {
     let mut read = Rows { count: rows.num_rows(), numbers: Vec::new(), texts: Vec::new() };
     for feature in features {
         let column = column(rows, &feature.name)?;
@@ -58,10 +73,11 @@ pub(crate) fn read(features: &[Feature], missing: Missing, rows: &RecordBatch, r
             continue;
         }
         let mut numbers = numbers(column, feature)?;
-        if !all_usable(&numbers) {
+        let largest = largest(feature, raw);
+        if !all_usable(&numbers, largest) {
             match missing {
-                Missing::Fail => mark_unusable(&numbers, refused),
-                Missing::Mean => numbers = without_unusable(&numbers),
+                Missing::Fail => mark_unusable(&numbers, largest, refused),
+                Missing::Mean => numbers = without_unusable(&numbers, largest),
             }
         }
         read.numbers.push(numbers);
@@ -70,17 +86,18 @@ pub(crate) fn read(features: &[Feature], missing: Missing, rows: &RecordBatch, r
 }
 
 /// Why a row was marked: the first feature that it lacks.
-pub(crate) fn why_refused(features: &[Feature], rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+pub(crate) fn why_refused(features: &[Feature], raw: f64, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
     for feature in features {
         let name = &feature.name;
         let column = column(rows, name)?.slice(row, 1);
         if column.is_null(0) {
             return Ok(Some(format!("feature `{name}` is null")));
         }
-        if feature.encoder.is_number() && !all_usable(&numbers(&column, feature)?) {
+        let largest = largest(feature, raw);
+        if feature.encoder.is_number() && !all_usable(&numbers(&column, feature)?, largest) {
             let value = array_value_to_string(&column, 0)?;
             let problem =
-                format!("feature `{name}` is {value}; numbers that are learned from are finite, up to {LARGEST:e}");
+                format!("feature `{name}` is {value}; numbers that are learned from are finite, up to {largest:e}");
             return Ok(Some(problem));
         }
     }
@@ -108,14 +125,14 @@ fn texts(column: &ArrayRef, feature: &Feature) -> Result<StringArray> {
     Ok(texts.as_string::<i32>().clone())
 }
 
-fn all_usable(numbers: &Float64Array) -> bool {
+fn all_usable(numbers: &Float64Array, largest: f64) -> bool {
     // No early exit, so that it is a few instructions for several numbers at once.
-    numbers.null_count() == 0 && numbers.values().iter().fold(true, |all, number| all & is_usable(*number))
+    numbers.null_count() == 0 && numbers.values().iter().fold(true, |all, number| all & is_usable(*number, largest))
 }
 
-fn mark_unusable(numbers: &Float64Array, refused: &mut Refused) {
+fn mark_unusable(numbers: &Float64Array, largest: f64, refused: &mut Refused) {
     for (row, number) in numbers.iter().enumerate() {
-        if !number.is_some_and(is_usable) {
+        if !number.is_some_and(|number| is_usable(number, largest)) {
             refused.mark(row, numbers.len());
         }
     }
@@ -128,6 +145,6 @@ fn mark_nulls(texts: &StringArray, refused: &mut Refused) {
     }
 }
 
-fn without_unusable(numbers: &Float64Array) -> Float64Array {
-    numbers.iter().map(|number| number.filter(|number| is_usable(*number))).collect()
+fn without_unusable(numbers: &Float64Array, largest: f64) -> Float64Array {
+    numbers.iter().map(|number| number.filter(|number| is_usable(*number, largest))).collect()
 }

@@ -71,6 +71,8 @@ pub(crate) struct Linear {
     loss: Loss,
     learning_rate: f64,
     l2: f64,
+    /// How much rows count whose target is 0, and others.
+    counts: [f64; 2],
     numbers: usize,
     weights: Vec<f64>,
     slots: Vec<f64>,
@@ -80,7 +82,13 @@ pub(crate) struct Linear {
 impl Linear {
     pub fn new(loss: Loss, learning_rate: f64, l2: f64, shape: Shape) -> Self {
         let (weights, slots) = (vec![0.0; shape.width], vec![0.0; shape.slots]);
-        Self { loss, learning_rate, l2, numbers: shape.numbers, weights, slots, intercept: 0.0 }
+        let counts = [1.0; 2];
+        Self { loss, learning_rate, l2, counts, numbers: shape.numbers, weights, slots, intercept: 0.0 }
+    }
+
+    /// The same, where rows of two classes count so much.
+    pub fn weighing(self, counts: &[f64]) -> Self {
+        Self { counts: counts.try_into().unwrap_or(self.counts), ..self }
     }
 
     #[inline(always)]
@@ -103,7 +111,8 @@ impl Estimate for Linear {
 
     #[inline(always)]
     fn learn(&mut self, row: Row<'_>, target: f64) {
-        let gradient = self.loss.gradient(self.sum(row), target).clamp(-CLIP, CLIP);
+        let counts = self.counts[usize::from(target != 0.0)];
+        let gradient = self.loss.gradient(self.sum(row), target).clamp(-CLIP, CLIP) * counts;
         self.intercept -= self.learning_rate * gradient;
         descend(&mut self.weights, row.numbers, gradient, self.l2, self.learning_rate);
         for slot in row.slots {
@@ -142,6 +151,17 @@ mod tests {
         linear.learn(row, 1.0);
         assert_eq!(linear.weights[..2], [0.05, -0.1]);
         assert_eq!((linear.slots[2], linear.intercept), (0.05, 0.05));
+    }
+
+    #[test]
+    fn rows_of_a_class_can_count_more() {
+        let shape = Shape { numbers: 0, width: 0, slots: 1, classes: 2 };
+        let mut linear = Linear::new(Loss::Log, 0.1, 0.0, shape).weighing(&[0.5, 20.0]);
+        linear.learn(Row { numbers: &[], slots: &[] }, 1.0);
+        assert_eq!(linear.intercept, 0.1 * 0.5 * 20.0);
+        linear.intercept = 0.0;
+        linear.learn(Row { numbers: &[], slots: &[] }, 0.0);
+        assert_eq!(linear.intercept, -0.1 * 0.5 * 0.5);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::encode::{Feature, Row};
 use crate::label::Class;
 use crate::tensors::Tensors;
 use linear::{Linear, Loss};
+use settings::weight_of;
 use sgd::Sgd;
 use softmax::Softmax;
 
@@ -37,19 +38,25 @@ pub(crate) enum Estimator {
 impl Estimator {
     /// One that has learned nothing, for rows of this shape, of these features, and labels of these classes.
     pub fn new(settings: &EstimatorSettings, features: &[Feature], classes: &[Class], shape: Shape) -> Self {
-        let linear = |loss, learning_rate, l2| ByRow::Linear(Linear::new(loss, learning_rate, l2, shape));
+        let weights = |weights| classes.iter().map(|class| weight_of(class, weights)).collect::<Vec<_>>();
         Self::ByRow(match settings {
-            EstimatorSettings::LogisticRegression { learning_rate, l2 } => linear(Loss::Log, *learning_rate, *l2),
-            EstimatorSettings::LinearRegression { learning_rate, l2 } => linear(Loss::Squared, *learning_rate, *l2),
-            EstimatorSettings::SoftmaxRegression { learning_rate, l2 } => {
-                ByRow::Softmax(Softmax::new(*learning_rate, *l2, shape))
+            EstimatorSettings::LogisticRegression { learning_rate, l2, class_weight } => {
+                let linear = Linear::new(Loss::Log, *learning_rate, *l2, shape);
+                ByRow::Linear(linear.weighing(&weights(class_weight)))
+            }
+            EstimatorSettings::LinearRegression { learning_rate, l2 } => {
+                ByRow::Linear(Linear::new(Loss::Squared, *learning_rate, *l2, shape))
+            }
+            EstimatorSettings::SoftmaxRegression { learning_rate, l2, class_weight } => {
+                ByRow::Softmax(Softmax::new(*learning_rate, *l2, shape).weighing(weights(class_weight)))
             }
             EstimatorSettings::SgdClassifier(settings) | EstimatorSettings::SgdRegressor(settings) => {
                 ByRow::Sgd(Sgd::new(settings, classes, shape))
             }
             EstimatorSettings::Network(settings) => {
                 let categories = features.iter().map(|feature| feature.encoder.slots()).filter(|slots| *slots > 0);
-                return Self::InBatches(Box::new(Network::new(settings, categories, shape)));
+                let network = Network::new(settings, categories, shape).weighing(classes);
+                return Self::InBatches(Box::new(network));
             }
         })
     }

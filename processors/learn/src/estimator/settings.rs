@@ -1,6 +1,8 @@
 //! Which estimator learns, and its settings.
 
-use millstream_core::Problem;
+use std::collections::BTreeMap;
+
+use millstream_core::{Problem, known_names};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,9 @@ pub enum EstimatorSettings {
         #[serde(default)]
         #[schemars(range(min = 0))]
         l2: f64,
+        /// How much the rows of a class count, by the class: `{ true = 20 }`. Classes that are not named count 1.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        class_weight: ClassWeight,
     },
     /// Two or more classes: the probabilities are the softmax of one weighted sum per class, without intercept.
     /// Classes that no row has had yet have the probability 0.
@@ -36,6 +41,9 @@ pub enum EstimatorSettings {
         #[serde(default)]
         #[schemars(range(min = 0))]
         l2: f64,
+        /// How much the rows of a class count, by the class: `{ fraud = 20 }`. Classes that are not named count 1.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        class_weight: ClassWeight,
     },
     /// A number: a weighted sum and an intercept, by the squared error.
     LinearRegression {
@@ -114,9 +122,12 @@ impl EstimatorSettings {
     /// Says what is wrong with the values, for a label of these classes; none if they are not known.
     pub(crate) fn check(&self, classes: &[Class]) -> Result<(), Problem> {
         match self {
-            Self::LogisticRegression { learning_rate, l2 }
-            | Self::SoftmaxRegression { learning_rate, l2 }
-            | Self::LinearRegression { learning_rate, l2 } => {
+            Self::LogisticRegression { learning_rate, l2, class_weight }
+            | Self::SoftmaxRegression { learning_rate, l2, class_weight } => {
+                check_not_negative(&[("learning_rate", *learning_rate), ("l2", *l2)])?;
+                check_class_weight(class_weight, classes)
+            }
+            Self::LinearRegression { learning_rate, l2 } => {
                 check_not_negative(&[("learning_rate", *learning_rate), ("l2", *l2)])
             }
             Self::SgdClassifier(settings) => settings.check_classifier(classes),
@@ -124,6 +135,31 @@ impl EstimatorSettings {
             Self::Network(settings) => settings.check(classes),
         }
     }
+}
+
+/// How much the rows of classes count, by their names.
+pub(crate) type ClassWeight = BTreeMap<String, f64>;
+
+/// How much the rows of a class count.
+pub(super) fn weight_of(class: &Class, weights: &ClassWeight) -> f64 {
+    weights.get(&class.to_string()).copied().unwrap_or(1.0)
+}
+
+/// Says which of the weights is none, or of none of these classes. Nothing is said of classes if they are not known.
+pub(super) fn check_class_weight(weights: &ClassWeight, classes: &[Class]) -> Result<(), Problem> {
+    for (name, weight) in weights {
+        if !weight.is_finite() || *weight < 0.0 {
+            let problem = format!("the weight of class `{name}` is {weight}, and should be a number from 0 up");
+            return Err(Problem::new(problem).under(name.as_str()).under("class_weight"));
+        }
+        if !classes.is_empty() && !classes.iter().any(|class| class.to_string() == *name) {
+            let known: Vec<_> = classes.iter().map(Class::to_string).collect();
+            let problem = Problem::new(format!("`{name}` is no class of the label"));
+            let help = known_names(name, known.iter().map(String::as_str));
+            return Err(problem.help(help).under(name.as_str()).under("class_weight"));
+        }
+    }
+    Ok(())
 }
 
 /// Says which of the values is no number from 0 up.

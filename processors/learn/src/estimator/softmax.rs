@@ -16,6 +16,8 @@ const NEAREST: f64 = 1e-15;
 pub(crate) struct Softmax {
     learning_rate: f64,
     l2: f64,
+    /// How much rows of each class count.
+    counts: Vec<f64>,
     shape: Shape,
     /// Class by class.
     weights: Vec<f64>,
@@ -32,12 +34,18 @@ impl Softmax {
         Self {
             learning_rate,
             l2,
+            counts: vec![1.0; shape.classes],
             shape,
             weights: vec![0.0; shape.classes * shape.width],
             slots: vec![0.0; shape.slots * shape.classes],
             seen: vec![0; shape.classes],
             probabilities: vec![0.0; shape.classes],
         }
+    }
+
+    /// The same, where rows of the classes count so much.
+    pub fn weighing(self, counts: Vec<f64>) -> Self {
+        Self { counts, ..self }
     }
 
     #[inline(always)]
@@ -85,9 +93,10 @@ impl Estimate for Softmax {
             probabilities[target] = 0.0;
         }
         let Shape { width, classes, .. } = self.shape;
+        let counts = self.counts[target];
         for class in (0..classes).filter(|class| self.seen[*class] == 1) {
             let wanted = if class == target { 1.0 } else { 0.0 };
-            let gradient = probabilities[class].clamp(NEAREST, 1.0 - NEAREST) - wanted;
+            let gradient = (probabilities[class].clamp(NEAREST, 1.0 - NEAREST) - wanted) * counts;
             let weights = &mut self.weights[class * width..][..width];
             descend(weights, row.numbers, gradient, self.l2, self.learning_rate);
             for slot in row.slots {

@@ -3,7 +3,7 @@
 use millstream_core::Baselines;
 use serde::{Deserialize, Serialize};
 
-use super::classes::Confusion;
+use super::confusion::Confusion;
 use super::{ClassScores, NumberScores, is_plausible};
 use crate::label::Task;
 
@@ -28,7 +28,7 @@ impl BaselineScores {
         };
         Self::Classes(ClassBaselines {
             last: 0,
-            no_change: Confusion::new(classes),
+            persistence: Confusion::new(classes),
             counts: vec![0; classes],
             rows: 0,
             shares: vec![1.0 / classes as f64; classes],
@@ -49,7 +49,9 @@ impl BaselineScores {
     pub(crate) fn are_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Classes(baselines), Self::Classes(other)) => baselines.are_like(other),
-            (Self::Numbers(baselines), Self::Numbers(_)) => baselines.no_change.is_sound() && baselines.mean.is_sound(),
+            (Self::Numbers(baselines), Self::Numbers(_)) => {
+                baselines.persistence.is_sound() && baselines.mean.is_sound()
+            }
             _ => false,
         }
     }
@@ -58,11 +60,11 @@ impl BaselineScores {
     pub fn metrics(&self) -> Baselines {
         match self {
             Self::Classes(baselines) => Baselines {
-                no_change: ClassScores::certain(baselines.no_change.clone()).metrics(),
+                persistence: ClassScores::certain(baselines.persistence.clone()).metrics(),
                 majority: baselines.majority.metrics(),
             },
             Self::Numbers(baselines) => {
-                Baselines { no_change: baselines.no_change.metrics(), majority: baselines.mean.metrics() }
+                Baselines { persistence: baselines.persistence.metrics(), majority: baselines.mean.metrics() }
             }
         }
     }
@@ -73,7 +75,7 @@ impl BaselineScores {
 pub struct ClassBaselines {
     last: usize,
     /// Its predictions are certain, so counting them is enough.
-    no_change: Confusion,
+    persistence: Confusion,
     counts: Vec<u64>,
     rows: u64,
     /// The share of each class so far, which is what the majority baseline gives as its probability.
@@ -87,13 +89,13 @@ impl ClassBaselines {
         lengths(self) == lengths(other)
             && self.last < other.counts.len()
             && is_plausible(self.counts.iter().copied().chain([self.rows]))
-            && self.no_change.is_like(&other.no_change)
+            && self.persistence.is_like(&other.persistence)
             && self.majority.are_like(&other.majority)
     }
 
     #[inline]
     fn add(&mut self, class: usize) {
-        self.no_change.add(class, self.last);
+        self.persistence.add(class, self.last);
         self.last = class;
         self.majority.add(class, &self.shares);
         self.counts[class] += 1;
@@ -107,14 +109,19 @@ impl ClassBaselines {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NumberBaselines {
     last: f64,
-    no_change: NumberScores,
+    persistence: NumberScores,
     mean: NumberScores,
 }
 
 impl NumberBaselines {
+    /// The root of the mean squared error of the mean so far.
+    pub(crate) fn error_of_mean(&self) -> f64 {
+        self.mean.root_mean_square()
+    }
+
     #[inline]
     fn add(&mut self, target: f64) {
-        self.no_change.add(target, self.last);
+        self.persistence.add(target, self.last);
         self.last = target;
         self.mean.add(target, self.mean.mean());
     }
@@ -126,12 +133,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_that_stay_favour_no_change() {
+    fn classes_that_stay_favour_persistence() {
         let mut baselines = BaselineScores::new(Task::Binary);
         [1.0, 1.0, 1.0, 0.0, 0.0, 0.0].into_iter().for_each(|target| baselines.add(target));
-        let Baselines { no_change, majority } = baselines.metrics();
-        // Before the first row no change says 0, and so does the majority of nothing.
-        assert_eq!(no_change.get("accuracy").unwrap(), 4.0 / 6.0);
+        let Baselines { persistence, majority } = baselines.metrics();
+        // Before the first row persistence says 0, and so does the majority of nothing.
+        assert_eq!(persistence.get("accuracy").unwrap(), 4.0 / 6.0);
         assert_eq!(majority.get("accuracy").unwrap(), 2.0 / 6.0);
         let probabilities = [0.5, 1.0, 1.0, 0.0, 0.25, 0.4];
         let loss: f64 = probabilities.iter().map(|p: &f64| -p.clamp(1e-15, 1.0 - 1e-15).ln()).sum();
@@ -142,8 +149,8 @@ mod tests {
     fn numbers_are_compared_with_the_last_and_the_mean() {
         let mut baselines = BaselineScores::new(Task::Regression);
         [2.0, 4.0, 3.0].into_iter().for_each(|target| baselines.add(target));
-        let Baselines { no_change, majority } = baselines.metrics();
-        assert_eq!(no_change.get("mae").unwrap(), 5.0 / 3.0);
+        let Baselines { persistence, majority } = baselines.metrics();
+        assert_eq!(persistence.get("mae").unwrap(), 5.0 / 3.0);
         assert_eq!(majority.get("mae").unwrap(), 4.0 / 3.0);
     }
 }

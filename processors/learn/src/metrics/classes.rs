@@ -1,18 +1,18 @@
 //! Metrics of predicted classes.
 
-use millstream_core::Metrics;
+use millstream_core::{ConfusionMatrix, Metrics};
 use serde::{Deserialize, Serialize};
 
+use super::confusion::Confusion;
 use super::histogram::Histogram;
-use super::is_plausible;
 use super::log_loss::LogLoss;
 use crate::estimator::Certainty;
-use crate::model::{likeliest, positive};
+use crate::model::{Decision, positive};
 
 /// Predicted classes and their probabilities, compared with labels.
 ///
-/// Of two classes the second is the positive one. Of more, `f1` is the mean over the classes that occur, `brier` sums
-/// over the classes, and `auc` is not defined. Figures that can't be computed are NaN.
+/// Of two classes the second is the positive one. Of more, `precision`, `recall` and `f1` are the mean over the classes that
+/// occur, `brier` sums over the classes, and `auc` and `pr_auc` are not defined. Figures that can't be computed are NaN.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClassScores {
     confusion: Confusion,
@@ -22,7 +22,7 @@ pub struct ClassScores {
     histogram: Option<Histogram>,
     /// Whether every row had probabilities.
     probable: bool,
-    certainty: Certainty,
+    decision: Decision,
 }
 
 impl ClassScores {
@@ -35,21 +35,21 @@ impl ClassScores {
             brier: 0.0,
             histogram,
             probable: true,
-            certainty: Certainty::Probability,
+            decision: Certainty::Probability.into(),
         }
     }
 
-    /// The same, of predictions that may be scores. Of them there are no figures about probabilities.
-    pub(crate) fn of(self, certainty: Certainty) -> Self {
-        Self { certainty, probable: certainty == Certainty::Probability, ..self }
+    /// The same, where classes are chosen otherwise, or by scores. Of these there are no figures about probabilities.
+    pub(crate) fn of(self, decision: Decision) -> Self {
+        Self { decision, probable: decision.certainty == Certainty::Probability, ..self }
     }
 
     /// Counts one row: the index of its class, and the predicted probability of every class, or of the positive of
     /// two.
     #[inline]
     pub fn add(&mut self, class: usize, prediction: &[f64]) {
-        self.confusion.add(class, likeliest(prediction, self.certainty));
-        if self.certainty == Certainty::Probability {
+        self.confusion.add(class, self.decision.class(prediction));
+        if self.decision.certainty == Certainty::Probability {
             self.add_probabilities(class, prediction);
         }
     }
@@ -101,7 +101,7 @@ impl ClassScores {
     pub(crate) fn are_like(&self, other: &Self) -> bool {
         self.confusion.is_like(&other.confusion)
             && self.histogram.is_some() == other.histogram.is_some()
-            && self.certainty == other.certainty
+            && self.decision == other.decision
     }
 
     /// The scores of predictions that are one class each, with certainty.
@@ -113,8 +113,9 @@ impl ClassScores {
         scores.log_loss.add_many(1.0, confusion.right());
         scores.brier = errors as f64 * if classes == 2 { 1.0 } else { 2.0 };
         if let Some(histogram) = &mut scores.histogram {
-            for (class, predicted) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                histogram.add_many(predicted as f64, class == 1, confusion.count(class, predicted));
+            for (class, counts) in confusion.pairs().into_iter().flatten().enumerate() {
+                let each = counts.into_iter().enumerate();
+                each.for_each(|(predicted, rows)| histogram.add_many(predicted as f64, class == 1, rows));
             }
         }
         scores.confusion = confusion;
@@ -126,113 +127,31 @@ impl ClassScores {
         self.confusion.rows()
     }
 
+    /// How often each of these classes was predicted for the rows of each; `None` of too many classes.
+    pub fn confusion(&self, classes: impl Iterator<Item = String>) -> Option<ConfusionMatrix> {
+        Some(ConfusionMatrix { classes: classes.collect(), counts: self.confusion.pairs()? })
+    }
+
     /// The figures.
     pub fn metrics(&self) -> Metrics {
         let confusion = &self.confusion;
         let rows = if self.probable { confusion.rows() as f64 } else { f64::NAN };
-        let auc = self.histogram.as_ref().filter(|_| self.probable).map_or(f64::NAN, Histogram::area);
+        let has_positive = self.histogram.is_some();
+        let of_ranks =
+            |figure: fn(&Histogram) -> f64| self.histogram.as_ref().filter(|_| self.probable).map_or(f64::NAN, figure);
         Metrics(vec![
             ("accuracy", confusion.accuracy()),
             ("balanced_accuracy", confusion.balanced_accuracy()),
-            ("f1", confusion.f1()),
+            ("precision", confusion.precision(has_positive)),
+            ("recall", confusion.recall(has_positive)),
+            ("f1", confusion.f1(has_positive)),
             ("kappa", confusion.kappa()),
             ("log_loss", self.log_loss.sum() / rows),
-            ("auc", auc),
+            ("auc", of_ranks(Histogram::area)),
+            ("pr_auc", of_ranks(Histogram::average_precision)),
             ("brier", self.brier / rows),
         ])
     }
-}
-
-/// How often each class was predicted for each.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Confusion {
-    classes: usize,
-    /// Class by class, what was predicted for its rows.
-    counts: Vec<u64>,
-}
-
-impl Confusion {
-    pub fn new(classes: usize) -> Self {
-        Self { classes, counts: vec![0; classes * classes] }
-    }
-
-    #[inline]
-    pub fn add(&mut self, class: usize, predicted: usize) {
-        self.counts[class * self.classes + predicted] += 1;
-    }
-
-    /// Makes room for so many classes.
-    fn grow(&mut self, classes: usize) {
-        if classes <= self.classes {
-            return;
-        }
-        let mut grown = Self::new(classes);
-        for class in 0..self.classes {
-            for predicted in 0..self.classes {
-                grown.counts[class * classes + predicted] = self.count(class, predicted);
-            }
-        }
-        *self = grown;
-    }
-
-    pub fn is_like(&self, other: &Self) -> bool {
-        let fits = self.classes == other.classes && self.counts.len() == other.counts.len();
-        fits && is_plausible(self.counts.iter().copied())
-    }
-
-    fn count(&self, class: usize, predicted: usize) -> u64 {
-        self.counts[class * self.classes + predicted]
-    }
-
-    /// Rows of a class.
-    fn of(&self, class: usize) -> u64 {
-        (0..self.classes).map(|predicted| self.count(class, predicted)).sum()
-    }
-
-    /// Rows for which a class was predicted.
-    fn predicted(&self, class: usize) -> u64 {
-        (0..self.classes).map(|of| self.count(of, class)).sum()
-    }
-
-    pub fn rows(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    fn right(&self) -> u64 {
-        (0..self.classes).map(|class| self.count(class, class)).sum()
-    }
-
-    fn accuracy(&self) -> f64 {
-        self.right() as f64 / self.rows() as f64
-    }
-
-    /// The mean over the classes that occur of the share of their rows that is predicted rightly.
-    fn balanced_accuracy(&self) -> f64 {
-        let occurring = (0..self.classes).filter(|class| self.of(*class) > 0);
-        mean(occurring.map(|class| self.count(class, class) as f64 / self.of(class) as f64))
-    }
-
-    /// Of the positive of two classes, else the mean over the classes that occur or were predicted.
-    fn f1(&self) -> f64 {
-        let f1 = |class| 2.0 * self.count(class, class) as f64 / (self.of(class) + self.predicted(class)) as f64;
-        if self.classes == 2 {
-            return f1(1);
-        }
-        mean((0..self.classes).filter(|class| self.of(*class) + self.predicted(*class) > 0).map(f1))
-    }
-
-    /// Cohen's kappa: by how much the accuracy exceeds that of chance.
-    fn kappa(&self) -> f64 {
-        let rows = self.rows() as f64;
-        let share = |count: u64| count as f64 / rows;
-        let chance: f64 = (0..self.classes).map(|class| share(self.of(class)) * share(self.predicted(class))).sum();
-        (self.accuracy() - chance) / (1.0 - chance)
-    }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
-    sum / count
 }
 
 #[cfg(test)]
@@ -259,10 +178,13 @@ mod tests {
         let expected = [
             ("accuracy", 0.75),
             ("balanced_accuracy", 0.75),
+            ("precision", 0.75),
+            ("recall", 0.75),
             ("f1", 0.75),
             ("kappa", 0.5),
             ("log_loss", 0.372_474_491_781_954_7),
             ("auc", 0.9375),
+            ("pr_auc", 0.95),
             ("brier", 0.12),
         ];
         near(&scores.metrics(), &expected);
@@ -279,6 +201,8 @@ mod tests {
         let expected = [
             ("accuracy", 0.8),
             ("balanced_accuracy", 0.833_333_333_333_333_4),
+            ("precision", 0.833_333_333_333_333_4),
+            ("recall", 0.833_333_333_333_333_4),
             ("f1", 0.777_777_777_777_777_7),
             ("kappa", 0.705_882_352_941_176_5),
             ("log_loss", 0.540_016_406_290_606_7),
@@ -286,6 +210,13 @@ mod tests {
             ("brier", 0.304),
         ];
         near(&scores.metrics(), &expected);
+    }
+
+    #[test]
+    fn what_was_never_predicted_has_no_precision() {
+        let mut scores = ClassScores::new(2);
+        scores.add(1, &[0.2]);
+        near(&scores.metrics(), &[("precision", f64::NAN), ("recall", 0.0), ("f1", 0.0)]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod classes;
+mod confusion;
 mod histogram;
 mod log_loss;
 mod numbers;
@@ -15,8 +16,8 @@ pub use classes::ClassScores;
 pub use numbers::NumberScores;
 pub use recent::Recent;
 
-use crate::estimator::Certainty;
 use crate::label::Task;
+use crate::model::Decision;
 
 /// How predictions compare with labels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,11 +30,11 @@ pub enum Scores {
 
 impl Scores {
     /// Of nothing yet.
-    pub fn new(task: Task, certainty: Certainty) -> Self {
+    pub fn new(task: Task, decision: Decision) -> Self {
         match task {
             Task::Regression => Self::Numbers(NumberScores::default()),
-            Task::Binary => Self::Classes(ClassScores::new(2).of(certainty)),
-            Task::Multiclass(classes) => Self::Classes(ClassScores::new(classes).of(certainty)),
+            Task::Binary => Self::Classes(ClassScores::new(2).of(decision)),
+            Task::Multiclass(classes) => Self::Classes(ClassScores::new(classes).of(decision)),
         }
     }
 

@@ -44,11 +44,16 @@ impl NumberScores {
         self.mean
     }
 
+    /// The root of the mean squared error; NaN before the first row.
+    pub fn root_mean_square(&self) -> f64 {
+        (self.squared / self.rows as f64).sqrt()
+    }
+
     /// The figures.
     pub fn metrics(&self) -> Metrics {
         let rows = self.rows as f64;
         let r2 = if self.spread > 0.0 { 1.0 - self.squared / self.spread } else { f64::NAN };
-        Metrics(vec![("mae", self.absolute / rows), ("rmse", (self.squared / rows).sqrt()), ("r2", r2)])
+        Metrics(vec![("mae", self.absolute / rows), ("rmse", self.root_mean_square()), ("r2", r2)])
     }
 }
 

@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn copies_on_their_way_stay_what_they_were() {
         let rows = table("a:float64 c y:boolean\n 1 u true\n 2 v false\n 3 größe true");
-        let estimator = EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.0 };
+        let estimator =
+            EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.0, class_weight: Default::default() };
         let features = Features::Listed(vec!["a".into(), "c".into()]);
         let signature = Signature::plan(&rows.schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
         let mut model = Model::new(signature);

@@ -2,6 +2,8 @@
 
 mod by_row;
 mod copies;
+mod divergence;
+mod features;
 mod in_batches;
 mod predictions;
 mod scored;
@@ -13,11 +15,12 @@ use sha2::{Digest, Sha256};
 
 use by_row::ByRow;
 use copies::Copies;
+pub use features::Features;
 use in_batches::InBatches;
-pub use predictions::{Predictions, prediction_fields};
+pub use predictions::{Decision, Predictions, prediction_fields};
 pub(crate) use predictions::{likeliest, positive};
 pub use scored::ScoredModel;
-pub use signature::{Features, Signature};
+pub use signature::Signature;
 
 use crate::device::OpenDevice;
 use crate::encode::{self, Encoders, Rows};
@@ -90,7 +93,7 @@ impl Model {
     pub fn read(&self, rows: &RecordBatch) -> Result<Input> {
         let label = &self.signature.label;
         let mut refused = Refused::default();
-        let targets = label.read(encode::column(rows, &label.column)?, &mut refused)?;
+        let targets = label.read(encode::column(rows, &label.column)?, self.signature.largest(), &mut refused)?;
         self.read_features(rows, targets, refused)
     }
 
@@ -100,19 +103,21 @@ impl Model {
     }
 
     fn read_features(&self, rows: &RecordBatch, targets: Vec<f64>, mut refused: Refused) -> Result<Input> {
-        let rows = encode::read(&self.signature.features, self.signature.missing, rows, &mut refused)?;
+        let signature = &self.signature;
+        let rows = encode::read(&signature.features, signature.largest(), signature.missing, rows, &mut refused)?;
         Ok(Input { rows, targets, refused: refused.mask() })
     }
 
     /// Why row `row` of the batch that was read is among the refused.
     pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {
-        if self.signature.missing == encode::Missing::Fail
-            && let Some(why) = encode::why_refused(&self.signature.features, rows, row)?
+        let Signature { features, label, missing, .. } = &self.signature;
+        let largest = self.signature.largest();
+        if *missing == encode::Missing::Fail
+            && let Some(why) = encode::why_refused(features, largest, rows, row)?
         {
             return Ok(why);
         }
-        let label = &self.signature.label;
-        label.why_refused(encode::column(rows, &label.column)?, row)
+        label.why_refused(encode::column(rows, &label.column)?, largest, row)
     }
 
     /// Predicts every row, each before it is learned; learns those that have a label, and that `learn` marks if it is
@@ -161,11 +166,7 @@ impl Model {
         let tensors = self.tensors()?;
         match tensors.not_finite() {
             None => tensors.write(&self.signature.to_json()),
-            Some(tensor) => Err(Error::new(format!(
-                "it has diverged: after {} rows, `{tensor}` has numbers that are not finite; lower the learning rate, \
-                 or bring features and label to a smaller size",
-                self.rows
-            ))),
+            Some(tensor) => Err(diverged(self.rows, &format!("`{tensor}` has numbers that are not finite"))),
         }
     }
 
@@ -173,6 +174,11 @@ impl Model {
         let mut tensors = Tensors::default();
         self.put_into(&mut tensors)?;
         Ok(tensors)
+    }
+
+    /// The largest of what the estimator has learned, by its absolute value.
+    fn largest_weight(&self) -> Result<f64> {
+        Ok(self.tensors()?.largest("estimator."))
     }
 
     /// Overwrites tensors of the same model.
@@ -223,6 +229,12 @@ pub fn sha256(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+fn diverged(rows: u64, how: &str) -> Error {
+    Error::new(format!(
+        "it has diverged: after {rows} rows, {how}; lower the learning rate, or bring features and label to a smaller size"
+    ))
 }
 
 fn refuse_nothing(input: &Input) -> Result<()> {
@@ -299,8 +311,8 @@ mod tests {
     #[test]
     fn wide_vectors_give_the_same_bits() {
         for estimator in [
-            EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.01 },
-            EstimatorSettings::SoftmaxRegression { learning_rate: 0.1, l2: 0.01 },
+            EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.01, class_weight: Default::default() },
+            EstimatorSettings::SoftmaxRegression { learning_rate: 0.1, l2: 0.01, class_weight: Default::default() },
         ] {
             assert!(bits(true, estimator.clone()) == bits(false, estimator));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, StructArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use millstream_core::Result;
+use serde::{Deserialize, Serialize};
 
 use super::Signature;
 use crate::estimator::Certainty;
@@ -16,13 +17,13 @@ use crate::label::{Label, Task};
 pub struct Predictions {
     rows: usize,
     outputs: usize,
-    certainty: Certainty,
+    decision: Decision,
     values: Vec<f64>,
 }
 
 impl Predictions {
-    pub(crate) fn new(rows: usize, outputs: usize, certainty: Certainty) -> Self {
-        Self { rows, outputs, certainty, values: vec![0.0; rows * outputs] }
+    pub(crate) fn new(rows: usize, outputs: usize, decision: Decision) -> Self {
+        Self { rows, outputs, decision, values: vec![0.0; rows * outputs] }
     }
 
     /// How many rows there are.
@@ -52,14 +53,20 @@ impl Predictions {
         &mut self.values[start * self.outputs..(start + count) * self.outputs]
     }
 
+    /// The same, but that the positive of two classes is predicted above another number, if one is given.
+    pub fn deciding_by(mut self, threshold: Option<f64>) -> Self {
+        self.decision.threshold = threshold.or(self.decision.threshold);
+        self
+    }
+
     fn iter(&self) -> impl Iterator<Item = &[f64]> {
         self.values.chunks_exact(self.outputs)
     }
 
     /// The predictions as columns, in the order of [`prediction_fields`].
     pub fn columns(&self, label: &Label) -> Result<Vec<ArrayRef>> {
-        let certainty = self.certainty;
-        let class = self.iter().map(|row| likeliest(row, certainty));
+        let decision = self.decision;
+        let class = self.iter().map(|row| decision.class(row));
         match label.task() {
             Task::Regression => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
             Task::Binary => {
@@ -67,7 +74,7 @@ impl Predictions {
                 Ok(vec![label.column_of(class)?, Label::column_of_numbers(positive)])
             }
             Task::Multiclass(_) => {
-                let of_class = self.iter().map(|row| row[likeliest(row, certainty)]);
+                let of_class = self.iter().map(|row| row[decision.class(row)]);
                 let columns = vec![label.column_of(class)?, Label::column_of_numbers(of_class), self.by_class(label)?];
                 Ok(columns)
             }
@@ -88,8 +95,34 @@ pub(crate) fn positive(prediction: &[f64]) -> f64 {
     prediction.last().copied().unwrap_or(f64::NAN)
 }
 
+/// How a class is chosen by what is predicted for all.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What the numbers are.
+    pub certainty: Certainty,
+    /// Above which number the positive of two classes is chosen, if it is not simply the likelier one.
+    pub threshold: Option<f64>,
+}
+
+impl Decision {
+    /// The index of the class that is chosen.
+    #[inline]
+    pub fn class(self, prediction: &[f64]) -> usize {
+        match self.threshold {
+            None => likeliest(prediction, self.certainty),
+            Some(threshold) => usize::from(positive(prediction) > threshold),
+        }
+    }
+}
+
+impl From<Certainty> for Decision {
+    fn from(certainty: Certainty) -> Self {
+        Self { certainty, threshold: None }
+    }
+}
+
 /// The index of the class that is predicted: the likeliest, and the first of equals. NaN is no class's, so the first.
-#[inline]
+#[inline(always)]
 pub(crate) fn likeliest(prediction: &[f64], certainty: Certainty) -> usize {
     if let [positive] = prediction {
         let even = if certainty == Certainty::Probability { 0.5 } else { 0.0 };
@@ -134,5 +167,8 @@ mod tests {
         assert_eq!([by(&[0.5, 0.5]), by(&[0.1, 0.2, 0.7]), by(&[0.4, 0.4, 0.2])], [0, 2, 0]);
         let by = |prediction: &[f64]| likeliest(prediction, Certainty::Score);
         assert_eq!([by(&[0.0]), by(&[0.1]), by(&[-2.0, -1.0, -3.0])], [0, 1, 1]);
+        let by =
+            |prediction: &[f64]| Decision { threshold: Some(0.2), ..Certainty::Probability.into() }.class(prediction);
+        assert_eq!([by(&[0.2]), by(&[0.21]), by(&[0.7, 0.3]), by(&[f64::NAN])], [0, 1, 1, 0]);
     }
 }

@@ -1,11 +1,12 @@
 //! Test, then train: a model that is scored on every row before it learns it.
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
-use millstream_core::{Baselines, Error, Metrics, Parts, Result, State};
+use millstream_core::{Baselines, ConfusionMatrix, Error, Metrics, Parts, Result, State};
 use serde::{Deserialize, Serialize};
 
-use super::{Copies, Input, Model, Predictions, Signature};
+use super::{Copies, Input, Model, Predictions, Signature, diverged, divergence};
 use crate::device::OpenDevice;
+use crate::label::Class;
 use crate::metrics::{BaselineScores, Recent, Scores};
 
 /// A model together with its scores, and those of the baselines on the same rows.
@@ -79,6 +80,30 @@ impl ScoredModel {
         Ok(())
     }
 
+    /// The model's file, unless the model has diverged, so that it predicts nothing of use: one of its numbers is not finite,
+    /// or its predictions of the last rows are far worse than none.
+    pub fn save_converged(&self) -> Result<Vec<u8>> {
+        match self.divergence()? {
+            Some(why) => Err(diverged(self.model.rows(), &why)),
+            None => self.model.save_finite(),
+        }
+    }
+
+    fn divergence(&self) -> Result<Option<String>> {
+        let recent = self.board.recent.rows();
+        match &self.board.baselines {
+            BaselineScores::Numbers(baselines) => {
+                let rows: Vec<_> = recent.map(|(target, prediction)| (*target, prediction[0])).collect();
+                Ok(divergence::of_numbers(&rows, baselines.error_of_mean()))
+            }
+            BaselineScores::Classes(_) => {
+                let rows: Vec<_> = recent.map(|(target, prediction)| (*target as usize, &prediction[..])).collect();
+                let decision = self.model.signature().decision();
+                divergence::of_classes(&rows, decision, || self.model.largest_weight())
+            }
+        }
+    }
+
     /// Goes on computing on a device, see [`Model::compute_on`].
     pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
         self.model.compute_on(device)
@@ -132,6 +157,12 @@ impl ScoredModel {
     /// The figures of the rows that were not to be learned.
     pub fn held_out(&self) -> Metrics {
         self.board.held_out.metrics()
+    }
+
+    /// How often each class was predicted for the rows of each, of those that were learned.
+    pub fn confusion(&self) -> Option<ConfusionMatrix> {
+        let Scores::Classes(scores) = &self.board.learned else { return None };
+        scores.confusion(self.model.signature().label.classes.iter().map(Class::to_string))
     }
 
     /// What predictions without a model reach on the rows that were learned.

@@ -1,20 +1,17 @@
 //! What a model learns from, what it predicts, and how: planned from the columns that there are.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use millstream_core::{Problem, Problems, Result, ResultExt, Step, require_column, type_name};
-use schemars::{JsonSchema, SchemaGenerator, json_schema};
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use millstream_core::{Problem, Problems, Result, ResultExt, require_column, type_name};
 use serde::{Deserialize, Serialize};
 
-use super::Predictions;
+use super::features::check_slots;
+use super::{Decision, Features, Predictions};
 use crate::device::{self, DeviceSettings};
-use crate::encode::{Encoder, Feature, Missing};
-use crate::estimator::{EstimatorSettings, Labels};
-use crate::label::{Class, Label};
+use crate::encode::{Feature, LARGEST, LARGEST_OF_32_BITS, Missing};
+use crate::estimator::{Certainty, EstimatorSettings, Labels};
+use crate::label::{Class, Label, Task};
 use crate::metrics::Scores;
 
 /// What a model learns from, what it predicts, and how. It stands in the model's file.
@@ -29,6 +26,9 @@ pub struct Signature {
     pub label: Label,
     /// What happens to rows that lack a feature.
     pub missing: Missing,
+    /// Above which probability or score the positive of two classes is predicted, if it is not simply the likelier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
 }
 
 impl Signature {
@@ -52,11 +52,41 @@ impl Signature {
         }
         match (features, label) {
             (Ok(features), Ok(label)) if problems.is_empty() => {
-                let signature = Self { estimator: estimator.clone(), features, label, missing };
+                let signature = Self { estimator: estimator.clone(), features, label, missing, threshold: None };
                 signature.check().map(|()| signature).map_err(|message| Problem::new(message).into())
             }
             _ => Err(problems),
         }
+    }
+
+    /// The same, but that the positive of two classes is predicted above another probability or score, if one is given.
+    ///
+    /// `threshold` is also the key under which problems are reported.
+    pub fn with_threshold(self, threshold: Option<f64>) -> Result<Self, Problem> {
+        let signature = Self { threshold: threshold.or(self.threshold), ..self };
+        signature.check_threshold().map(|()| signature).map_err(|message| Problem::new(message).under("threshold"))
+    }
+
+    fn check_threshold(&self) -> Result<(), String> {
+        let Some(threshold) = self.threshold else { return Ok(()) };
+        if self.label.task() != Task::Binary {
+            return Err(format!(
+                "a threshold is for two classes, which the label `{}` does not have",
+                self.label.column
+            ));
+        }
+        match self.estimator.certainty() {
+            Certainty::Probability if !(0.0..=1.0).contains(&threshold) => {
+                Err(format!("`threshold` is {threshold}, and should be a probability from 0 to 1"))
+            }
+            Certainty::Score if !threshold.is_finite() => Err(format!("`threshold` is {threshold}, which is no score")),
+            _ => Ok(()),
+        }
+    }
+
+    /// How classes are chosen.
+    pub(crate) fn decision(&self) -> Decision {
+        Decision { certainty: self.estimator.certainty(), threshold: self.threshold }
     }
 
     /// Says if a device was asked for that such a model isn't computed on.
@@ -85,14 +115,22 @@ impl Signature {
         Ok(signature)
     }
 
+    /// The largest number that may be learned, or learned from as it is.
+    pub(crate) fn largest(&self) -> f64 {
+        match self.estimator {
+            EstimatorSettings::Network(_) => LARGEST_OF_32_BITS,
+            _ => LARGEST,
+        }
+    }
+
     /// Room for the predictions of so many rows, each of so many numbers.
     pub(crate) fn predictions(&self, rows: usize, outputs: usize) -> Predictions {
-        Predictions::new(rows, outputs, self.estimator.certainty())
+        Predictions::new(rows, outputs, self.decision())
     }
 
     /// Scores of nothing yet.
     pub(crate) fn scores(&self) -> Scores {
-        Scores::new(self.label.task(), self.estimator.certainty())
+        Scores::new(self.label.task(), self.decision())
     }
 
     /// What has to hold for a model to be built, whoever wrote the signature.
@@ -104,6 +142,7 @@ impl Signature {
             return Err(format!("`{odd}` is no value of the label `{column}`, which is {type_name}"));
         }
         self.estimator.check(&self.label.classes).map_err(|problem| problem.message)?;
+        self.check_threshold()?;
         let weights = self.weights();
         if weights > MOST_WEIGHTS {
             return Err(format!("the model would have {weights} weights; {MOST_WEIGHTS} are the most"));
@@ -116,8 +155,10 @@ impl Signature {
     fn weights(&self) -> u64 {
         let classes = self.label.classes.len().max(1) as u64;
         let slots = self.features.iter().map(|feature| u64::from(feature.encoder.slots())).sum::<u64>();
-        let EstimatorSettings::Network(settings) = &self.estimator else { return slots.saturating_mul(classes) };
         let numbers = self.features.iter().filter(|feature| feature.encoder.is_number()).count() as u64;
+        let EstimatorSettings::Network(settings) = &self.estimator else {
+            return (slots + numbers).saturating_mul(classes);
+        };
         settings.most_numbers(numbers, self.features.len() as u64 - numbers, slots, classes)
     }
 }
@@ -125,99 +166,8 @@ impl Signature {
 /// The most weights that a part of a model may have: 1 GiB of them.
 const MOST_WEIGHTS: u64 = 1 << 27;
 
-fn check_slots(feature: &Feature) -> Result<(), String> {
-    let slots = feature.encoder.slots();
-    if feature.encoder.is_number() || (1..=Encoder::MOST_SLOTS).contains(&slots) {
-        return Ok(());
-    }
-    Err(format!("`{}` has {slots} slots; there must be 1 to {}", feature.name, Encoder::MOST_SLOTS))
-}
-
-/// The columns that a model learns from: `["a", "b"]`, or by column how it is encoded.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Features {
-    /// Columns, encoded as is usual for their types.
-    Listed(Vec<String>),
-    /// Columns and how they are encoded.
-    Encoded(Vec<(String, Encoder)>),
-}
-
-impl Features {
-    /// The names of the columns.
-    pub fn names(&self) -> Vec<&str> {
-        match self {
-            Self::Listed(names) => names.iter().map(String::as_str).collect(),
-            Self::Encoded(columns) => columns.iter().map(|(name, _)| name.as_str()).collect(),
-        }
-    }
-
-    fn step(&self, index: usize, name: &str) -> Step {
-        match self {
-            Self::Listed(_) => Step::Index(index),
-            Self::Encoded(_) => Step::Key(name.to_owned()),
-        }
-    }
-
-    fn plan(&self, schema: &Schema, label: &str) -> Result<Vec<Feature>, Problems> {
-        let names = self.names();
-        if names.is_empty() {
-            return Err(Problem::new("there are no features to learn from").under("features").into());
-        }
-        let mut problems = Problems::new();
-        let mut features = Vec::new();
-        let mut known = HashSet::new();
-        for (index, name) in names.into_iter().enumerate() {
-            let fresh = known.insert(name);
-            match self.plan_one(schema, index, name, label, fresh) {
-                Ok(feature) => features.push(feature),
-                Err(problem) => problems.push(problem.under(self.step(index, name)).under("features")),
-            }
-        }
-        if problems.is_empty() { Ok(features) } else { Err(problems) }
-    }
-
-    fn plan_one(
-        &self,
-        schema: &Schema,
-        index: usize,
-        name: &str,
-        label: &str,
-        fresh: bool,
-    ) -> Result<Feature, Problem> {
-        if name == label {
-            return Err(Problem::new(format!("`{name}` is the label, so the model would learn from the answer")));
-        }
-        if !fresh {
-            return Err(Problem::new(format!("`{name}` is listed twice")));
-        }
-        let data_type = require_column(name, schema)?.data_type();
-        let encoder = match self {
-            Self::Listed(_) => usual_encoder(name, data_type)?,
-            Self::Encoded(columns) => fitting_encoder(name, data_type, columns[index].1)?,
-        };
-        let feature = Feature { name: name.to_owned(), type_name: type_name(data_type).into_owned(), encoder };
-        check_slots(&feature).map(|()| feature).map_err(Problem::new)
-    }
-}
-
-fn usual_encoder(name: &str, data_type: &DataType) -> Result<Encoder, Problem> {
-    Encoder::usual(data_type).ok_or_else(|| {
-        Problem::new(format!("column `{name}` is {}, which can't be learned from", type_name(data_type)))
-            .help("compute a number or a text from it in an `sql` node")
-    })
-}
-
-fn fitting_encoder(name: &str, data_type: &DataType, encoder: Encoder) -> Result<Encoder, Problem> {
-    if encoder.takes(data_type) {
-        return Ok(encoder);
-    }
-    let (wanted, help) = match encoder.is_number() {
-        true => ("numbers", "texts are encoded by `{ one_hot = 1024 }` or `{ hash = 1024 }`"),
-        false => ("texts, booleans and integers", "numbers are encoded by `\"standardise\"` or `\"raw\"`"),
-    };
-    let problem = format!("column `{name}` is {}, and this encodes {wanted}", type_name(data_type));
-    Err(Problem::new(problem).help(help))
-}
+/// The most classes: every row has a prediction for each, and some rows are kept.
+const MOST_CLASSES: usize = 10_000;
 
 fn plan_label(
     schema: &Schema,
@@ -277,12 +227,7 @@ fn plan_classes(label: &Field, given: Option<&[Class]>, binary: bool) -> Result<
 }
 
 fn fitting_classes(label: &Field, given: &[Class]) -> Result<Vec<Class>, Problem> {
-    let fits = |class: &Class| match class {
-        Class::Boolean(_) => *label.data_type() == DataType::Boolean,
-        Class::Integer(_) => label.data_type().is_integer(),
-        Class::Text(_) => *label.data_type() == DataType::Utf8,
-    };
-    match given.iter().position(|class| !fits(class)) {
+    match given.iter().position(|class| !class.is_of(label.data_type())) {
         None => Ok(given.to_vec()),
         Some(odd) => {
             let type_name = type_name(label.data_type());
@@ -293,6 +238,9 @@ fn fitting_classes(label: &Field, given: &[Class]) -> Result<Vec<Class>, Problem
 }
 
 fn check_classes(estimator: &EstimatorSettings, classes: &[Class]) -> Result<(), String> {
+    if classes.len() > MOST_CLASSES {
+        return Err(format!("there are {} classes; {MOST_CLASSES} are the most", classes.len()));
+    }
     let distinct: HashSet<_> = classes.iter().collect();
     if distinct.len() != classes.len() {
         return Err("a class is listed twice".to_owned());
@@ -308,50 +256,4 @@ fn check_classes(estimator: &EstimatorSettings, classes: &[Class]) -> Result<(),
     }
     let help = if classes.len() > 2 { "; `softmax_regression` has any number" } else { "" };
     Err(format!("`{}` has {wanted}, and there are {}{help}", estimator.name(), classes.len()))
-}
-
-impl<'de> Deserialize<'de> for Features {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListOrTable;
-        impl<'de> Visitor<'de> for ListOrTable {
-            type Value = Features;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of columns, or a table of columns and encoders")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Features, A::Error> {
-                let mut names = Vec::new();
-                while let Some(name) = list.next_element()? {
-                    names.push(name);
-                }
-                Ok(Features::Listed(names))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Features, A::Error> {
-                let mut columns = Vec::new();
-                while let Some(column) = table.next_entry()? {
-                    columns.push(column);
-                }
-                Ok(Features::Encoded(columns))
-            }
-        }
-        deserializer.deserialize_any(ListOrTable)
-    }
-}
-
-impl JsonSchema for Features {
-    fn schema_name() -> Cow<'static, str> {
-        "Features".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> schemars::Schema {
-        let encoder = generator.subschema_for::<Encoder>();
-        json_schema!({
-            "anyOf": [
-                { "type": "array", "items": { "type": "string" }, "minItems": 1 },
-                { "type": "object", "additionalProperties": encoder },
-            ],
-        })
-    }
 }

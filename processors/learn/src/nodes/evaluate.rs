@@ -1,29 +1,33 @@
 //! The node `evaluate`: compares predictions with labels.
 
-use arrow::array::cast::AsArray;
-use arrow::array::{Array, BooleanArray, Float64Array, RecordBatch, StringArray};
-use arrow::buffer::NullBuffer;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Schema};
+mod classes;
+mod comparison;
+mod numbers;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
 use millstream_core::{
-    Batch, Collector, Error, Evaluation, Kind, Metrics, Parts, PlanContext, PortPlan, Problem, Problems, Processor,
-    ProcessorPlan, ProcessorSettings, Report, Result, Snapshot, State, Stream, Uses, require_column, type_name,
+    Batch, Collector, Evaluation, Kind, Parts, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
+    ProcessorSettings, Report, Result, Snapshot, State, Stream, Uses, require_column, type_name,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::encode;
+use super::columns::classes_of;
 use crate::label::Class;
-use crate::metrics::{ClassScores, NumberScores, Recent};
-use crate::refused::Refused;
+use crate::metrics::{ClassScores, Recent};
+use classes::{Classes, Probabilities};
+use comparison::Comparison;
+use numbers::Numbers;
 
 /// Compares predictions with labels, and passes the rows on as they are.
 ///
 /// Where the predictions are fractional numbers the metrics are those of regression (`mae`, `rmse`, `r2`), else those of
-/// classes (`accuracy`, `balanced_accuracy`, `f1`, `kappa`, `log_loss`, `auc`, `brier`). The last three need
-/// probabilities: of two classes the column `probability`, of more the column `probabilities`, as `train` and `predict`
-/// make them. Rows without label or prediction are passed on and not counted. The metrics are of all rows, and of the last
-/// 1000 (`recent`).
+/// classes (`accuracy`, `balanced_accuracy`, `precision`, `recall`, `f1`, `kappa`, `log_loss`, `auc`, `pr_auc`, `brier`), and
+/// up to 100 classes the confusion matrix. `log_loss`, `auc`, `pr_auc` and `brier` need probabilities: of two classes the column `probability`, of more the column `probabilities`, as `train` and `predict`
+/// make them. Rows without label or prediction are passed on and not counted; those whose label or prediction is no class,
+/// no finite number or no probability leave by the port `failed`. The metrics are of all rows, and of the last 1000
+/// (`recent`).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateSettings {
@@ -34,8 +38,9 @@ pub struct EvaluateSettings {
     /// The column with the probability of the positive of two classes. `probability` with `as` in front of it if
     /// nothing is said and there is one.
     probability: Option<String>,
-    /// The values that a label can have, where its type doesn't say. Of two the second is the positive one. Without
-    /// them, texts are compared as they come, and nothing is said about their probabilities.
+    /// The values that a label can have. Of two the second is the positive one. If nothing is said, they are those of the
+    /// `train` or `predict` node that made the predictions, or those that the label's type has. Otherwise texts are
+    /// compared as they come: none of them is the positive one, and nothing is said about their probabilities.
     classes: Option<Vec<Class>>,
     /// The `as` of the node that made the predictions.
     #[serde(default, rename = "as")]
@@ -47,9 +52,6 @@ impl Kind for EvaluateSettings {
     const EXAMPLE: &'static str = r#"label = "fraud""#;
 }
 
-/// The most classes that are found by looking.
-const MOST_CLASSES: usize = 1000;
-
 impl ProcessorSettings for EvaluateSettings {
     fn plan(&self, _context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let schema = &inputs[0].schema;
@@ -57,8 +59,7 @@ impl ProcessorSettings for EvaluateSettings {
         let uses = Uses::passing_on(comparison.columns().map(str::to_owned));
         let evaluator = Evaluator { comparison };
         let ports = vec![PortPlan::main(schema.clone())];
-        let fails = matches!(&evaluator.comparison, Comparison::Classes(classes) if classes.fixed);
-        Ok(ProcessorPlan { ports, uses: vec![uses], fails, build: Box::new(|| Ok(Box::new(evaluator))) })
+        Ok(ProcessorPlan { ports, uses: vec![uses], fails: true, build: Box::new(|| Ok(Box::new(evaluator))) })
     }
 }
 
@@ -78,7 +79,7 @@ impl EvaluateSettings {
             let problem = format!("label `{label}` and prediction `{prediction}` can't be compared: they are {types}");
             return Err(Problem::new(problem).help("cast one of them in an `sql` node").under("prediction"));
         }
-        let classes = self.classes(label_type, schema)?;
+        let classes = self.classes(label_type, &prediction, schema)?;
         let probabilities = self.probabilities(&classes, schema)?;
         let fixed = !classes.is_empty();
         let scores = ClassScores::new(classes.len());
@@ -94,9 +95,14 @@ impl EvaluateSettings {
     }
 
     /// The classes that are known before the first row, in their order.
-    fn classes(&self, label: &DataType, schema: &Schema) -> Result<Vec<String>, Problem> {
+    fn classes(&self, label: &DataType, prediction: &str, schema: &Schema) -> Result<Vec<String>, Problem> {
+        let as_texts = |classes: &[Class]| classes.iter().map(Class::to_string).collect();
         if let Some(classes) = &self.classes {
-            return Ok(classes.iter().map(Class::to_string).collect());
+            self.check_classes(classes, label)?;
+            return Ok(as_texts(classes));
+        }
+        if let Some(classes) = classes_of(prediction, schema).filter(|classes| are_of(classes, label)) {
+            return Ok(as_texts(&classes));
         }
         if let Ok(DataType::Struct(fields)) = schema.field_with_name(&self.by_class()).map(|field| field.data_type()) {
             return Ok(fields.iter().map(|field| field.name().clone()).collect());
@@ -107,6 +113,13 @@ impl EvaluateSettings {
             integer if integer.is_integer() && has_probability => Ok(vec!["0".to_owned(), "1".to_owned()]),
             _ => Ok(Vec::new()),
         }
+    }
+
+    fn check_classes(&self, classes: &[Class], label: &DataType) -> Result<(), Problem> {
+        let Some(odd) = classes.iter().position(|class| !class.is_of(label)) else { return Ok(()) };
+        let problem =
+            format!("`{}` is no value of the label `{}`, which is {}", classes[odd], self.label, type_name(label));
+        Err(Problem::new(problem).under(odd).under("classes"))
     }
 
     fn probabilities(&self, classes: &[String], schema: &Schema) -> Result<Probabilities, Problem> {
@@ -139,6 +152,10 @@ impl EvaluateSettings {
     }
 }
 
+fn are_of(classes: &[Class], label: &DataType) -> bool {
+    classes.iter().all(|class| class.is_of(label))
+}
+
 /// Whether labels and predictions of these types can be equal.
 fn comparable(label: &DataType, prediction: &DataType) -> bool {
     let is_class =
@@ -150,170 +167,18 @@ struct Evaluator {
     comparison: Comparison,
 }
 
-enum Comparison {
-    Numbers(Numbers),
-    Classes(Classes),
-}
-
-struct Numbers {
-    label: String,
-    prediction: String,
-    scores: NumberScores,
-    /// Label and prediction.
-    recent: Recent<(f64, f64)>,
-}
-
-struct Classes {
-    label: String,
-    prediction: String,
-    probabilities: Probabilities,
-    /// The classes in their order.
-    known: Vec<String>,
-    /// Whether there are no others.
-    fixed: bool,
-    scores: ClassScores,
-    recent: Recent<Counted>,
-}
-
-/// A row that was counted: the indexes of its class and of the predicted one, and the probabilities if there are any.
-#[derive(Clone, Serialize, Deserialize)]
-struct Counted {
-    class: usize,
-    predicted: usize,
-    probabilities: Box<[f64]>,
-}
-
-impl Counted {
-    /// Whether such scores could count it.
-    fn fits(&self, scores: &ClassScores, classes: usize) -> bool {
-        let known = self.class < classes && self.predicted < classes;
-        known && (self.probabilities.is_empty() || scores.takes(self.class, &self.probabilities))
-    }
-
-    fn add_to(&self, scores: &mut ClassScores) {
-        match self.probabilities.is_empty() {
-            true => scores.add_class(self.class, self.predicted),
-            false => scores.add_chosen(self.class, self.predicted, &self.probabilities),
-        }
-    }
-}
-
-/// The column that probabilities come from.
-enum Probabilities {
-    OfPositive(String),
-    ByClass(String),
-    None,
-}
-
-impl Comparison {
-    fn columns(&self) -> impl Iterator<Item = &str> {
-        let (label, prediction, probabilities) = match self {
-            Self::Numbers(numbers) => (&numbers.label, &numbers.prediction, None),
-            Self::Classes(classes) => (&classes.label, &classes.prediction, classes.probabilities.column()),
-        };
-        [label.as_str(), prediction].into_iter().chain(probabilities)
-    }
-
-    fn metrics(&self) -> Metrics {
-        match self {
-            Self::Numbers(numbers) => numbers.scores.metrics(),
-            Self::Classes(classes) => classes.scores.metrics(),
-        }
-    }
-
-    fn rows(&self) -> u64 {
-        match self {
-            Self::Numbers(numbers) => numbers.scores.rows(),
-            Self::Classes(classes) => classes.scores.rows(),
-        }
-    }
-
-    /// Adds what was counted so far.
-    fn keep(&self, parts: &mut Parts) {
-        match self {
-            Self::Numbers(numbers) => parts.put_later(NUMBERS, (numbers.scores.clone(), numbers.recent.clone())),
-            Self::Classes(Classes { known, scores, recent, .. }) => {
-                parts.put_later(CLASSES, (known.clone(), scores.clone(), recent.clone()));
-            }
-        }
-    }
-
-    /// Goes on from what was counted.
-    fn restore(&mut self, state: &State) -> Result<()> {
-        let whole = match self {
-            Self::Numbers(numbers) => {
-                (numbers.scores, numbers.recent) = state.get(NUMBERS)?;
-                numbers.scores.is_sound()
-            }
-            Self::Classes(classes) => classes.restore(state)?,
-        };
-        let damaged = || Error::new("what was counted is damaged in the state, or not of these classes");
-        whole.then_some(()).ok_or_else(damaged)
-    }
-
-    fn recent(&self) -> Metrics {
-        match self {
-            Self::Numbers(numbers) => {
-                let mut scores = NumberScores::default();
-                numbers.recent.rows().for_each(|(label, prediction)| scores.add(*label, *prediction));
-                scores.metrics()
-            }
-            Self::Classes(classes) => {
-                let mut scores = ClassScores::new(classes.known.len());
-                classes.recent.rows().for_each(|row| row.add_to(&mut scores));
-                scores.metrics()
-            }
-        }
-    }
-}
-
-/// The parts of the state, of which there is one.
-const NUMBERS: &str = "numbers";
-const CLASSES: &str = "classes";
-
-impl Probabilities {
-    fn column(&self) -> Option<&str> {
-        match self {
-            Self::OfPositive(column) | Self::ByClass(column) => Some(column),
-            Self::None => None,
-        }
-    }
-
-    /// One column of probabilities, or one a class.
-    fn read(&self, rows: &RecordBatch, classes: &[String]) -> Result<Vec<Float64Array>> {
-        let odd = |name: &str| Error::new(format!("the column `{name}` has no probabilities of the classes"));
-        match self {
-            Self::None => Ok(Vec::new()),
-            Self::OfPositive(name) => Ok(vec![numbers(rows, name)?]),
-            Self::ByClass(name) => {
-                let column = encode::column(rows, name)?.as_struct_opt().ok_or_else(|| odd(name))?;
-                let of_class = |class: &String| {
-                    let child = column.column_by_name(class)?.as_primitive_opt::<Float64Type>()?;
-                    Some(Float64Array::new(child.values().clone(), NullBuffer::union(child.nulls(), column.nulls())))
-                };
-                classes.iter().map(|class| of_class(class).ok_or_else(|| odd(name))).collect()
-            }
-        }
-    }
-}
-
 impl Processor for Evaluator {
     fn process(&mut self, _port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
         match &mut self.comparison {
             Comparison::Numbers(numbers) => {
-                numbers.compare(&batch.rows)?;
-                out.push(0, batch);
+                let refused = numbers.compare(&batch.rows)?;
+                pass_on(batch, refused, |rows, row| numbers.why_refused(rows, row), out)
             }
             Comparison::Classes(classes) => {
                 let refused = classes.compare(&batch.rows)?;
-                let rows = match &refused {
-                    None => batch.rows.clone(),
-                    Some(refused) => out.fail_rows(&batch, refused, |_| classes.why_refused())?,
-                };
-                out.push(0, batch.with_rows(rows));
+                pass_on(batch, refused, |rows, row| classes.why_refused(rows, row), out)
             }
         }
-        Ok(())
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
@@ -329,102 +194,26 @@ impl Processor for Evaluator {
     fn report(&self) -> Option<Report> {
         let Self { comparison } = self;
         let (rows, metrics, recent) = (comparison.rows(), comparison.metrics(), comparison.recent());
-        Some(Report::Evaluation(Evaluation { rows, metrics, recent }))
+        let confusion = comparison.confusion();
+        Some(Report::Evaluation(Evaluation { rows, metrics, recent, confusion }))
     }
 }
 
-impl Numbers {
-    fn new(label: String, prediction: String) -> Self {
-        Self { label, prediction, scores: NumberScores::default(), recent: Recent::new() }
-    }
-
-    fn compare(&mut self, rows: &RecordBatch) -> Result<()> {
-        let (labels, predictions) = (numbers(rows, &self.label)?, numbers(rows, &self.prediction)?);
-        let known = |row: usize| labels.is_valid(row) && predictions.is_valid(row);
-        let rows = (0..labels.len()).filter(|row| known(*row)).map(|row| (labels.value(row), predictions.value(row)));
-        rows.clone().for_each(|(label, prediction)| self.scores.add(label, prediction));
-        self.recent.add_backwards(rows.rev());
-        Ok(())
-    }
-}
-
-impl Classes {
-    /// Counts the rows, and marks those whose label or prediction is no class.
-    fn compare(&mut self, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
-        let (labels, predictions) = (texts(rows, &self.label)?, texts(rows, &self.prediction)?);
-        let probabilities = self.probabilities.read(rows, &self.known)?;
-        let mut prediction = vec![0.0; probabilities.len()];
-        let mut refused = Refused::default();
-        let mut counted = Vec::with_capacity(rows.num_rows());
-        for row in 0..rows.num_rows() {
-            let missing = probabilities.iter().any(|column| column.is_null(row));
-            if labels.is_null(row) || predictions.is_null(row) || missing {
-                continue;
-            }
-            let (Some(class), Some(predicted)) = (self.class(labels.value(row))?, self.class(predictions.value(row))?)
-            else {
-                refused.mark(row, rows.num_rows());
-                continue;
-            };
-            prediction.iter_mut().zip(&probabilities).for_each(|(value, column)| *value = column.value(row));
-            match prediction.is_empty() {
-                true => self.scores.add_class(class, predicted),
-                false => self.scores.add_chosen(class, predicted, &prediction),
-            }
-            counted.push((row, class, predicted));
-        }
-        self.recent.add_backwards(counted.into_iter().rev().map(|(row, class, predicted)| {
-            let probabilities = probabilities.iter().map(|column| column.value(row)).collect();
-            Counted { class, predicted, probabilities }
-        }));
-        Ok(refused.mask())
-    }
-
-    /// The index of a class; `None` if there is no such and none may be added.
-    fn class(&mut self, text: &str) -> Result<Option<usize>> {
-        if let Some(index) = self.known.iter().position(|known| known == text) {
-            return Ok(Some(index));
-        }
-        if self.fixed {
-            return Ok(None);
-        }
-        if self.known.len() == MOST_CLASSES {
-            return Err(Error::new(format!(
-                "`{}` has more than {MOST_CLASSES} different values, which are no classes; if it is a number, cast \
-                 `{}` to float64",
-                self.label, self.prediction
-            )));
-        }
-        self.known.push(text.to_owned());
-        Ok(Some(self.known.len() - 1))
-    }
-
-    /// Reads what was counted, and says whether it can be true.
-    fn restore(&mut self, state: &State) -> Result<bool> {
-        let (known, scores, recent): (Vec<String>, ClassScores, Recent<Counted>) = state.get(CLASSES)?;
-        let fits = if self.fixed { known == self.known } else { known.len() <= MOST_CLASSES };
-        if !fits {
-            return Ok(false);
-        }
-        // As if all classes had come already.
-        self.scores.grow(known.len());
-        let whole = scores.are_like(&self.scores) && recent.rows().all(|row| row.fits(&scores, known.len()));
-        (self.known, self.scores, self.recent) = (known, scores, recent);
-        Ok(whole)
-    }
-
-    fn why_refused(&self) -> String {
-        let classes: Vec<_> = self.known.iter().take(20).map(|class| format!("`{class}`")).collect();
-        format!("`{}` or `{}` is none of the classes {}", self.label, self.prediction, classes.join(", "))
-    }
-}
-
-fn numbers(rows: &RecordBatch, name: &str) -> Result<Float64Array> {
-    Ok(cast(encode::column(rows, name)?, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
-}
-
-fn texts(rows: &RecordBatch, name: &str) -> Result<StringArray> {
-    Ok(cast(encode::column(rows, name)?, &DataType::Utf8)?.as_string::<i32>().clone())
+/// Sends the rows on that are not refused, and those that are to the port `failed`.
+fn pass_on(
+    batch: Batch,
+    refused: Option<BooleanArray>,
+    why: impl Fn(&RecordBatch, usize) -> Result<String>,
+    out: &mut Collector,
+) -> Result<()> {
+    let Some(refused) = refused else {
+        out.push(0, batch);
+        return Ok(());
+    };
+    let why = |row| why(&batch.rows, row).unwrap_or_else(|error| error.to_string());
+    let rows = out.fail_rows(&batch, &refused, why)?;
+    out.push(0, batch.with_rows(rows));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 mod held;
 mod registered;
 
+use std::iter::repeat_n;
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, new_null_array};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{BooleanArray, StringArray, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::{
     Batch, ByteSize, Collector, Epoch, Error, Kind, Parts, PlanContext, PortPlan, Problem, Problems, Processor,
     ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses, known_names, type_name,
@@ -14,10 +15,10 @@ use millstream_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::columns::{append, with_columns};
+use super::columns::{append, with_columns, with_predictions};
 use super::version;
 use crate::device::{self, DeviceSettings, OpenDevice};
-use crate::model::{Model, Signature, prediction_fields};
+use crate::model::{Model, Signature, sha256};
 use crate::registry::{ModelReference, Registry, Selector};
 use held::Held;
 use registered::Registered;
@@ -44,6 +45,13 @@ pub struct PredictSettings {
     #[serde(default = "default_hold_bytes")]
     #[schemars(extend("default" = "64MiB"))]
     hold_bytes: ByteSize,
+    /// Above which probability (or score) the positive of two classes is predicted, if it is another than in training.
+    threshold: Option<f64>,
+    /// Whether a column `model_version` says by which version each row is predicted: `fraud/3` if it is from the registry;
+    /// `fraud#` and the first 12 digits of its SHA-256, as `millstream models list` shows them, if it is from the same flow,
+    /// where rows are predicted before the version gets its number.
+    #[serde(default)]
+    model_version: bool,
     /// What stands in front of the names of the new columns.
     #[serde(default, rename = "as")]
     prefix: String,
@@ -94,21 +102,30 @@ impl ProcessorSettings for PredictSettings {
             Some(versions) => (version::signature(&versions.schema).map_err(|error| self.problem(&error))?, None, None),
             None => {
                 let (registered, model) = self.registered(&reference, context)?;
-                (model.signature().clone(), Some(registered), Some(Arc::new(model)))
+                (model.signature().clone(), Some(registered), Some(model))
             }
         };
         self.check_features(&signature, input)?;
         signature.check_device(self.device)?;
-        let schema = with_columns(&input.schema, prediction_fields(&signature, &self.prefix, true))?;
+        signature.clone().with_threshold(self.threshold)?;
+        let version =
+            self.model_version.then(|| Field::new(format!("{}model_version", self.prefix), DataType::Utf8, true));
+        let schema = with_predictions(&input.schema, &signature, &self.prefix, true)?;
+        let schema = with_columns(&schema, version.into_iter().collect())?;
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let mut uses = vec![Uses::passing_on(features)];
         uses.extend(inputs.get(1).map(|_| Uses::all()));
+        let name = reference.model.as_str();
+        let model =
+            model.zip(registered.as_ref()).map(|(model, registered)| Version::of_registry(name, registered, model));
         let mut predictor = Predictor {
-            name: reference.model,
+            name: reference.model.clone(),
             signature,
             registered,
             model,
             arrived: None,
+            threshold: self.threshold,
+            says_version: self.model_version,
             before_first: self.before_first.unwrap_or_else(|| BeforeFirst::usual(inputs.get(1))),
             hold_bytes: self.hold_bytes,
             held: Held::default(),
@@ -119,7 +136,7 @@ impl ProcessorSettings for PredictSettings {
         let device = self.device;
         let build = Box::new(move || {
             predictor.device = device::open(device)?;
-            predictor.model = predictor.model.map(|model| computed_on(&predictor.device, model)).transpose()?;
+            predictor.model = predictor.model.map(|version| version.computed_on(&predictor.device)).transpose()?;
             Ok(Box::new(predictor) as Box<dyn Processor>)
         });
         Ok(ProcessorPlan { ports: vec![PortPlan::main(schema)], uses, fails: true, build })
@@ -179,10 +196,14 @@ struct Predictor {
     signature: Signature,
     /// Where the model comes from, if not from this flow.
     registered: Option<Registered>,
-    /// The version in use. Shared with snapshots, since it never changes.
-    model: Option<Arc<Model>>,
+    /// The version in use.
+    model: Option<Version>,
     /// A version that takes effect at the next border.
-    arrived: Option<Arc<Model>>,
+    arrived: Option<Version>,
+    /// Above which number the positive of two classes is predicted, if not by the model's own rule.
+    threshold: Option<f64>,
+    /// Whether rows say by which version they are predicted.
+    says_version: bool,
     before_first: BeforeFirst,
     hold_bytes: ByteSize,
     /// Rows that wait for the first version.
@@ -197,11 +218,12 @@ struct Predictor {
 impl Processor for Predictor {
     fn process(&mut self, port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
         if port != ROWS_PORT {
-            self.arrived = version::model(&batch.rows)?.map(Arc::new).or(self.arrived.take());
+            let arrived = version::last(&batch.rows)?.map(|bytes| Version::of_flow(&self.name, bytes)).transpose()?;
+            self.arrived = arrived.or(self.arrived.take());
             return Ok(());
         }
         match (&self.model, self.before_first) {
-            (Some(model), _) => predict(model, &batch, &self.schema, out),
+            (Some(version), _) => self.predict(version, &batch, out),
             (None, BeforeFirst::Null) => self.pass_without(&batch, out),
             (None, BeforeFirst::Hold) => self.hold(batch),
             (None, BeforeFirst::Fail) => self.refuse(&batch, out),
@@ -238,7 +260,8 @@ impl Processor for Predictor {
         match &mut self.registered {
             Some(registered) => {
                 if let Some(model) = registered.go_on_with(state.get(VERSION)?, &self.signature, &self.input)? {
-                    self.model = Some(computed_on(&self.device, Arc::new(model))?);
+                    let version = Version::of_registry(&self.name, registered, model);
+                    self.model = Some(version.computed_on(&self.device)?);
                 }
             }
             None => {
@@ -256,26 +279,66 @@ const VERSION: &str = "version";
 const MODEL: &str = "model";
 const ARRIVED: &str = "arrived";
 
-fn keep(name: &str, model: Option<&Arc<Model>>, parts: &mut Parts) {
-    if let Some(model) = model.cloned() {
+fn keep(name: &str, version: Option<&Version>, parts: &mut Parts) {
+    if let Some(model) = version.map(|version| version.model.clone()) {
         parts.put_bytes_later(name, move || model.save());
     }
 }
 
-/// The model, computed on a device.
-fn computed_on(device: &OpenDevice, model: Arc<Model>) -> Result<Arc<Model>> {
-    let mut model = Arc::unwrap_or_clone(model);
-    model.compute_on(device)?;
-    Ok(Arc::new(model))
+/// A version of the model.
+struct Version {
+    /// What rows say that are predicted by it.
+    name: String,
+    /// Shared with snapshots, since it never changes.
+    model: Arc<Model>,
+}
+
+impl Version {
+    fn of_registry(model_name: &str, registered: &Registered, model: Model) -> Self {
+        Self { name: format!("{model_name}/{}", registered.version), model: Arc::new(model) }
+    }
+
+    /// Of a file that the flow has made.
+    fn of_flow(model_name: &str, bytes: &[u8]) -> Result<Self> {
+        Ok(Self { name: version_name(model_name, bytes), model: Arc::new(Model::load(bytes)?) })
+    }
+
+    fn computed_on(self, device: &OpenDevice) -> Result<Self> {
+        let mut model = Arc::unwrap_or_clone(self.model);
+        model.compute_on(device)?;
+        Ok(Self { model: Arc::new(model), ..self })
+    }
+}
+
+fn version_name(model_name: &str, bytes: &[u8]) -> String {
+    format!("{model_name}#{}", &sha256(bytes)[..12])
 }
 
 impl Predictor {
     /// Uses the version that arrived from now on, first of all for the rows that waited for it.
     fn take_arrived(&mut self, out: &mut Collector) -> Result<()> {
-        let Some(model) = self.arrived.take() else { return Ok(()) };
-        let model = computed_on(&self.device, model)?;
-        self.held.take().iter().try_for_each(|batch| predict(&model, batch, &self.schema, out))?;
-        self.model = Some(model);
+        let Some(version) = self.arrived.take() else { return Ok(()) };
+        let version = version.computed_on(&self.device)?;
+        self.held.take().iter().try_for_each(|batch| self.predict(&version, batch, out))?;
+        self.model = Some(version);
+        Ok(())
+    }
+
+    fn predict(&self, version: &Version, batch: &Batch, out: &mut Collector) -> Result<()> {
+        let model = &version.model;
+        let mut input = model.read_unlabelled(&batch.rows)?;
+        let mut rows = batch.rows.clone();
+        if let Some(refused) = input.refused() {
+            let why = |row| model.why_refused(&batch.rows, row).unwrap_or_else(|error| error.to_string());
+            rows = out.fail_rows(batch, refused, why)?;
+            input = model.read_unlabelled(&rows)?;
+        }
+        let predictions = model.predict(&input)?.deciding_by(self.threshold);
+        let mut columns = predictions.columns(&model.signature().label)?;
+        if self.says_version {
+            columns.push(Arc::new(StringArray::from_iter_values(repeat_n(&version.name, rows.num_rows()))));
+        }
+        out.push(0, batch.with_rows(append(&rows, columns, &self.schema)?));
         Ok(())
     }
 
@@ -287,12 +350,14 @@ impl Predictor {
     }
 
     /// A version that was kept in the state.
-    fn kept(&self, name: &str, state: &State) -> Result<Option<Arc<Model>>> {
+    fn kept(&self, name: &str, state: &State) -> Result<Option<Version>> {
         if !state.has(name) {
             return Ok(None);
         }
-        let model = Model::load_like(&self.signature, state.bytes(name)?)?;
-        computed_on(&self.device, Arc::new(model)).map(Some)
+        let bytes = state.bytes(name)?;
+        let model = Arc::new(Model::load_like(&self.signature, bytes)?);
+        let version = Version { name: version_name(&self.name, bytes), model };
+        version.computed_on(&self.device).map(Some)
     }
 
     fn hold(&mut self, batch: Batch) -> Result<()> {
@@ -312,19 +377,6 @@ impl Predictor {
         out.fail_rows(batch, &all, |_| format!("there is no version of model `{}` yet", self.name))?;
         Ok(())
     }
-}
-
-fn predict(model: &Model, batch: &Batch, schema: &SchemaRef, out: &mut Collector) -> Result<()> {
-    let mut input = model.read_unlabelled(&batch.rows)?;
-    let mut rows = batch.rows.clone();
-    if let Some(refused) = input.refused() {
-        let why = |row| model.why_refused(&batch.rows, row).unwrap_or_else(|error| error.to_string());
-        rows = out.fail_rows(batch, refused, why)?;
-        input = model.read_unlabelled(&rows)?;
-    }
-    let columns = model.predict(&input)?.columns(&model.signature().label)?;
-    out.push(0, batch.with_rows(append(&rows, columns, schema)?));
-    Ok(())
 }
 
 #[cfg(test)]

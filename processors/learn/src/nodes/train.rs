@@ -4,8 +4,10 @@ mod staged;
 
 pub use staged::versions as staged_versions;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -16,14 +18,14 @@ use millstream_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::columns::{append, with_columns};
+use super::columns::{append, with_predictions};
 use super::condition::Condition;
 use super::version;
 use crate::device::{self, DeviceSettings, OpenDevice};
 use crate::encode::Missing;
 use crate::estimator::EstimatorSettings;
 use crate::label::Class;
-use crate::model::{Features, ScoredModel, Signature, prediction_fields, sha256};
+use crate::model::{Features, ScoredModel, Signature, sha256};
 use crate::registry::{ModelCard, Registry, check_model_name};
 use staged::{AT_THE_END, Publisher, Staged};
 
@@ -32,15 +34,20 @@ use staged::{AT_THE_END, Publisher, Staged};
 /// Every row leaves with what the model predicted for it *before* it learned it: the columns `prediction` and, for
 /// classes, `probability` (of the positive one of two classes, else of the predicted one) and, for more than two,
 /// `probabilities`; or `score` and `scores` where the estimator has no probabilities. So the metrics are honest: each row is a test before it is a lesson. They are of all rows, and
-/// of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before (`no_change`), and the
+/// of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before (`persistence`), and the
 /// most frequent label or the mean so far (`majority`).
 ///
 /// A row without a label is predicted and not learned. A row that lacks a feature, or whose label is none, leaves by the
 /// port `failed`.
 ///
-/// Versions go to the flow's registry when the flow commits; the first one becomes `champion`. A model that has diverged
-/// is not published, but ends the flow with an error. A `predict` node of the
-/// same flow that names the model gets them at the next border.
+/// Versions go to the flow's registry when the flow commits; the first one becomes `champion`. If the newest that are there
+/// are these already, since the flow ran before, nothing is published. A `predict` node of the same flow that names the
+/// model gets them at the next border.
+///
+/// A model that has diverged is not published, but ends the flow with an error. Of numbers it has if over the newer half of
+/// the last 1000 rows its error (`rmse`) is more than 1000 times the size of the labels and the error of the mean so far, or
+/// more than 10 times and growing by as much from the older half to the newer one; of classes if a weight exceeds 1e12
+/// while fewer rows are predicted rightly than by one class alone; and always if a number in it is infinite or none.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSettings {
@@ -56,6 +63,9 @@ pub struct TrainSettings {
     label: String,
     /// The values that the label can have, where its type doesn't say. Of two the second is the positive one.
     classes: Option<Vec<Class>>,
+    /// Above which probability (or score) the positive of two classes is predicted: 0.5 (or 0) if nothing is said. A lower
+    /// one finds more of the positive rows, and takes more of the others for them (`recall` and `precision`).
+    threshold: Option<f64>,
     /// Learns only from rows for which this holds: `column`, `NOT column`, `column = 'text'` or `column = 1`. The
     /// others are predicted, and their metrics are reported apart, under `held_out`.
     learn_when: Option<String>,
@@ -115,7 +125,7 @@ impl ProcessorSettings for TrainSettings {
         else {
             return Err(problems);
         };
-        let schema = with_columns(input, prediction_fields(&signature, &self.prefix, false))?;
+        let schema = with_predictions(input, &signature, &self.prefix, false)?;
         let only_at_the_end = self.publish == Publish::End;
         let versions = version::schema(&signature, only_at_the_end);
         let port = PortPlan::new(version::PORT, versions.clone()).only_at_the_end(only_at_the_end);
@@ -127,6 +137,7 @@ impl ProcessorSettings for TrainSettings {
         let mut trainer = Trainer {
             flow: context.flow.clone(),
             node: context.node.clone(),
+            run: new_run(),
             name: self.model.clone(),
             model: ScoredModel::new(signature),
             condition,
@@ -158,7 +169,8 @@ impl ProcessorSettings for TrainSettings {
 impl TrainSettings {
     fn signature(&self, schema: &SchemaRef) -> Result<Signature, Problems> {
         let classes = self.classes.as_deref();
-        Signature::plan(schema, &self.estimator, &self.features, &self.label, classes, self.missing)
+        let signature = Signature::plan(schema, &self.estimator, &self.features, &self.label, classes, self.missing)?;
+        Ok(signature.with_threshold(self.threshold)?)
     }
 
     fn condition(&self, schema: &SchemaRef) -> Result<Option<Condition>, Problem> {
@@ -176,6 +188,8 @@ impl TrainSettings {
 struct Trainer {
     flow: String,
     node: String,
+    /// What no other run of this or another flow is called.
+    run: String,
     /// The model's name.
     name: String,
     model: ScoredModel,
@@ -267,6 +281,7 @@ impl Processor for Trainer {
             recent: self.model.recent(),
             held_out: self.condition.as_ref().map(|_| self.model.held_out()),
             baselines: self.model.baselines(),
+            confusion: self.model.confusion(),
         }))
     }
 }
@@ -279,14 +294,15 @@ impl Trainer {
     /// Makes a version of the model as it is, sends it to the flow's `predict` nodes, and keeps it until the checkpoint.
     fn stage(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
         let rows = self.model.model().rows();
-        let bytes = self.model.model().save_finite().doing(|| format!("publishing model `{}`", self.name))?;
+        let bytes = self.model.save_converged().doing(|| format!("publishing model `{}`", self.name))?;
         let sha256 = sha256(&bytes);
         let version: RecordBatch = version::batch(&self.versions, &self.name, rows, &sha256, &bytes)?;
         let origin = Origin::new(self.node.as_str(), "", self.published_rows, rows);
         out.push(MODEL_PORT, Batch::new(version, origin));
         // With its checksum in it, since the same flow may train another model from as many rows.
         let publish_id = format!("{}/{}/{rows}/{}", self.flow, self.node, &sha256[..16]);
-        self.staged.push(Staged { epoch, bytes, card: ModelCard { publish_id, ..self.card(rows) } });
+        let card = ModelCard { publish_id, run: self.run.clone(), ..self.card(rows) };
+        self.staged.push(Staged { epoch, bytes, card });
         (self.published_rows, self.sha256) = (rows, Some(sha256));
         Ok(())
     }
@@ -299,6 +315,11 @@ impl Trainer {
             &self.model.baselines(),
         )
     }
+}
+
+/// A name that no other run has, drawn from what the system gives hash maps against collisions.
+fn new_run() -> String {
+    format!("{:016x}", RandomState::new().hash_one(SystemTime::now()))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt64Array}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::{Error, Result};
 
-use crate::model::{Model, Signature};
+use crate::model::Signature;
 
 /// The port by which versions leave and arrive.
 pub(super) const PORT: &str = "model";
@@ -56,10 +56,10 @@ pub(super) fn batch(schema: &SchemaRef, model: &str, rows: u64, sha256: &str, by
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
-/// The model of the last version in a batch, or `None` if there is no row.
-pub(super) fn model(rows: &RecordBatch) -> Result<Option<Model>> {
+/// The file of the last version in a batch, or `None` if there is no row.
+pub(super) fn last(rows: &RecordBatch) -> Result<Option<&[u8]>> {
     let Some(last) = rows.num_rows().checked_sub(1) else { return Ok(None) };
     let bytes = rows.column_by_name("bytes").and_then(|column| column.as_binary_opt::<i32>());
     let bytes = bytes.ok_or_else(|| Error::new("what arrives on the port `model` is no model"))?;
-    Model::load(bytes.value(last)).map(Some)
+    Ok(Some(bytes.value(last)))
 }

@@ -6,7 +6,7 @@ use millstream_core::{Error, Result, known_names};
 
 use super::reference::check_alias;
 use super::versions::to_json;
-use super::{CHAMPION, MOST_NUMBERS, Registry, check_model_name, numbers};
+use super::{CHAMPION, MOST_NUMBERS, Registry, check_model_name};
 
 /// Aliases and the versions that they point at.
 pub type Aliases = BTreeMap<String, u64>;
@@ -23,13 +23,7 @@ impl Registry {
         if alias == "latest" {
             return Err(Error::new("`latest` always is the version with the highest number, and can't be set"));
         }
-        let versions = self.versions(model)?;
-        if versions.is_empty() {
-            return Err(self.no_model(model)?);
-        }
-        if !versions.contains(&version) {
-            return Err(Error::new(format!("model `{model}` has no version {version}; it has {}", numbers(&versions))));
-        }
+        self.check_version(model, version)?;
         self.change_aliases(model, |aliases| {
             aliases.insert(alias.to_owned(), version);
             Ok(())
@@ -49,8 +43,10 @@ impl Registry {
 
     /// Makes the first version the champion, unless somebody has ever set an alias.
     pub(super) fn crown_the_first(&self, model: &str) -> Result<()> {
-        let (number, _) = self.alias_table(model)?;
-        let Some(first) = self.versions(model)?.first().copied().filter(|_| number == 0) else { return Ok(()) };
+        if self.alias_number(model)? > 0 {
+            return Ok(());
+        }
+        let Some(first) = self.versions(model)?.first().copied() else { return Ok(()) };
         // Losing means that there is a table now, which is as good.
         let table = Aliases::from([(CHAMPION.to_owned(), first)]);
         self.store.put_new(&key(model, 1), &to_json(&table)?)?;
@@ -69,13 +65,19 @@ impl Registry {
 
     /// The table that counts, and its number; 0 if there is none.
     fn alias_table(&self, model: &str) -> Result<(u64, Aliases)> {
+        match self.alias_number(model)? {
+            0 => Ok((0, Aliases::new())),
+            number => Ok((number, self.read_json(&key(model, number))?.unwrap_or_default())),
+        }
+    }
+
+    /// The number of the table that counts; 0 if there is none.
+    fn alias_number(&self, model: &str) -> Result<u64> {
         check_model_name(model)?;
         let folder = folder(model);
         let keys = self.store.list(&folder)?;
         let number = |key: &String| key.strip_prefix(&folder)?.strip_suffix(".json")?.parse::<u64>().ok();
-        let numbers = keys.iter().filter_map(number).filter(|number| *number < MOST_NUMBERS);
-        let Some(number) = numbers.max() else { return Ok((0, Aliases::new())) };
-        Ok((number, self.read_json(&key(model, number))?.unwrap_or_default()))
+        Ok(keys.iter().filter_map(number).filter(|number| *number < MOST_NUMBERS).max().unwrap_or(0))
     }
 }
 

@@ -19,8 +19,11 @@ pub struct ModelCard {
     pub model: String,
     /// The version's number.
     pub version: u64,
-    /// What made it: the same for a publication that is repeated.
+    /// What was published: the same for every run that makes the same model from the same rows.
     pub publish_id: String,
+    /// The run that made it: the same for a publication that is repeated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub run: String,
     /// The flow that trained it.
     pub flow: String,
     /// The node of the flow.
@@ -33,6 +36,9 @@ pub struct ModelCard {
     pub features: Vec<Feature>,
     /// What it predicts.
     pub label: Label,
+    /// Above which probability or score it predicts the positive of two classes, if not simply the likelier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
     /// How many rows it learned.
     pub rows: u64,
     /// The SHA-256 of `model.safetensors`.
@@ -58,12 +64,14 @@ impl ModelCard {
             model: model.to_owned(),
             version: 0,
             publish_id: String::new(),
+            run: String::new(),
             flow: String::new(),
             node: String::new(),
             created: String::new(),
             estimator: signature.estimator.clone(),
             features: signature.features.clone(),
             label: signature.label.clone(),
+            threshold: signature.threshold,
             rows,
             sha256: String::new(),
             metrics: Value::Null,

@@ -7,7 +7,11 @@
 //! fraud/versions/00000003/model.safetensors   the model
 //! fraud/versions/00000003/version.json        written last: from now on the version is there
 //! fraud/aliases/00000007.json                 the whole alias table; the highest number counts
+//! fraud/publications/9f86d081…/00000003       which numbers a publication, by its id, has tried to own
+//! fraud/last/00000003                         numbers up to this one are taken
 //! ```
+//!
+//! The last two say nothing that the first don't, but so that nobody need list or read all versions to publish one.
 
 mod aliases;
 mod card;
@@ -19,6 +23,7 @@ use std::collections::BTreeSet;
 use millstream_core::{Error, Result, known_names};
 use millstream_store::Store;
 
+pub use aliases::Aliases;
 pub use card::ModelCard;
 pub use reference::{ModelReference, Selector, check_model_name};
 
@@ -70,23 +75,38 @@ impl Registry {
     /// The number of the version that a reference stands for now.
     pub fn find(&self, reference: &ModelReference) -> Result<u64> {
         let model = &reference.model;
-        let versions = self.versions(model)?;
-        let Some(&latest) = versions.last() else { return Err(self.no_model(model)?) };
         match &reference.selector {
-            Selector::Any => Ok(self.aliases(model)?.get(CHAMPION).copied().unwrap_or(latest)),
-            Selector::Latest => Ok(latest),
-            Selector::Version(version) if versions.contains(version) => Ok(*version),
-            Selector::Version(version) => {
-                Err(Error::new(format!("model `{model}` has no version {version}; it has {}", numbers(&versions))))
-            }
+            Selector::Any => match self.aliases(model)?.get(CHAMPION) {
+                Some(champion) => Ok(*champion),
+                None => self.latest(model),
+            },
+            Selector::Latest => self.latest(model),
+            Selector::Version(version) => self.check_version(model, *version).map(|()| *version),
             Selector::Alias(alias) => {
                 let aliases = self.aliases(model)?;
-                aliases.get(alias).copied().ok_or_else(|| {
-                    let known = aliases.keys().map(String::as_str).chain(["latest"]);
-                    Error::new(format!("model `{model}` has no alias `{alias}`; {}", known_names(alias, known)))
-                })
+                if let Some(version) = aliases.get(alias) {
+                    return Ok(*version);
+                }
+                self.latest(model)?;
+                let known = aliases.keys().map(String::as_str).chain(["latest"]);
+                Err(Error::new(format!("model `{model}` has no alias `{alias}`; {}", known_names(alias, known))))
             }
         }
+    }
+
+    fn latest(&self, model: &str) -> Result<u64> {
+        self.versions(model)?.last().copied().map_or_else(|| Err(self.no_model(model)?), Ok)
+    }
+
+    /// Refuses a version that there is not.
+    fn check_version(&self, model: &str, version: u64) -> Result<()> {
+        check_model_name(model)?;
+        if self.has(model, version)? {
+            return Ok(());
+        }
+        self.latest(model)?;
+        let there = numbers(&self.versions(model)?);
+        Err(Error::new(format!("model `{model}` has no version {version}; it has {there}")))
     }
 
     fn no_model(&self, model: &str) -> Result<Error> {

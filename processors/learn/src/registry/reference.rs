@@ -59,29 +59,31 @@ impl fmt::Display for ModelReference {
     }
 }
 
+/// The longest name of a model or alias, which is part of the names of folders and objects.
+const LONGEST: usize = 100;
+
 /// Refuses what can't be the name of a model.
 pub fn check_model_name(name: &str) -> Result<()> {
-    match is_name(name) {
-        true => Ok(()),
-        false => Err(Error::new(format!(
-            "`{name}` is no name for a model; names are lowercase letters, digits and `_`, and begin with a letter"
-        ))),
-    }
+    check_name(name, "a model")
 }
 
 /// Refuses what can't be the name of an alias.
 pub(super) fn check_alias(name: &str) -> Result<()> {
-    match is_name(name) {
-        true => Ok(()),
-        false => Err(Error::new(format!(
-            "`{name}` is no name for an alias; names are lowercase letters, digits and `_`, and begin with a letter"
-        ))),
-    }
+    check_name(name, "an alias")
 }
 
-fn is_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+fn check_name(name: &str, what: &str) -> Result<()> {
+    let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if !begins || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
+        return Err(Error::new(format!(
+            "`{name}` is no name for {what}; names are lowercase letters, digits and `_`, and begin with a letter"
+        )));
+    }
+    if name.len() > LONGEST {
+        let (start, length) = (&name[..20], name.len());
+        return Err(Error::new(format!("the name `{start}…` of {what} has {length} letters; {LONGEST} are the most")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -102,5 +104,9 @@ mod tests {
         {
             assert!(ModelReference::parse(text).is_err(), "{text}");
         }
+        let long = "m".repeat(300);
+        let error = check_model_name(&long).unwrap_err().to_string();
+        assert_eq!(error, "the name `mmmmmmmmmmmmmmmmmmmm…` of a model has 300 letters; 100 are the most");
+        assert!(check_model_name(&long[..100]).is_ok() && check_alias(&long).is_err());
     }
 }

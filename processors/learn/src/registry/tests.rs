@@ -1,6 +1,7 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use arrow::datatypes::{DataType, Field, Schema};
@@ -15,7 +16,8 @@ fn registry(folder: &Path) -> Registry {
 
 fn card(model: &str) -> ModelCard {
     let fields = vec![Field::new("a", DataType::Float64, false), Field::new("y", DataType::Boolean, false)];
-    let estimator = EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0 };
+    let estimator =
+        EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0, class_weight: Default::default() };
     let features = Features::Listed(vec!["a".into()]);
     let signature = Signature::plan(&Schema::new(fields), &estimator, &features, "y", None, Missing::Fail).unwrap();
     ModelCard::new(model, &signature, 7).trained_by("flow", "node")
@@ -27,6 +29,125 @@ fn publish(registry: &Registry, id: &str) -> u64 {
 
 fn error(result: Result<Resolved>) -> String {
     result.unwrap_err().to_string()
+}
+
+/// A store in memory that counts what it is asked for: operations, and keys that were listed.
+#[derive(Clone, Default)]
+struct Counting {
+    keys: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    operations: Arc<Mutex<(usize, usize)>>,
+}
+
+impl Counting {
+    fn count(&self, listed: usize) {
+        let mut operations = self.operations.lock().unwrap();
+        *operations = (operations.0 + 1, operations.1 + listed);
+    }
+
+    /// What was counted while something was done.
+    fn during<T>(&self, work: impl FnOnce() -> T) -> (T, (usize, usize)) {
+        *self.operations.lock().unwrap() = (0, 0);
+        (work(), *self.operations.lock().unwrap())
+    }
+}
+
+impl Store for Counting {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.count(0);
+        Ok(self.keys.lock().unwrap().get(key).cloned())
+    }
+
+    fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
+        self.count(0);
+        let mut keys = self.keys.lock().unwrap();
+        let new = !keys.contains_key(key);
+        keys.entry(key.to_owned()).or_insert_with(|| bytes.to_vec());
+        Ok(new)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let keys = self.keys.lock().unwrap();
+        let found: Vec<_> = keys.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+        self.count(found.len());
+        Ok(found)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.count(0);
+        self.keys.lock().unwrap().remove(key);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_publication_costs_the_same_however_many_versions_there_are() {
+    let store = Counting::default();
+    let registry = Registry::open(Box::new(store.clone()), "models");
+    (1..1000).for_each(|version| assert_eq!(publish(&registry, &format!("id{version}")), version));
+    let (version, (operations, listed)) = store.during(|| publish(&registry, "id1000"));
+    assert!(version == 1000 && operations <= 12 && listed <= 4, "{version}: {operations} operations, {listed} keys");
+    let (version, (operations, listed)) = store.during(|| publish(&registry, "id17"));
+    assert!(version == 17 && operations <= 10 && listed <= 4, "{version}: {operations} operations, {listed} keys");
+    let (found, (operations, listed)) = store.during(|| registry.resolve("fraud/500").unwrap());
+    assert!(found.version == 500 && operations <= 5 && listed == 0, "{operations} operations, {listed} keys");
+    let (found, (operations, listed)) = store.during(|| registry.resolve("fraud@champion").unwrap());
+    assert!(found.version == 1 && operations <= 5 && listed <= 4, "{operations} operations, {listed} keys");
+    // What `models list` does.
+    let list =
+        || registry.versions("fraud").unwrap().into_iter().map(|version| registry.card("fraud", version)).count();
+    let (count, (operations, _)) = store.during(list);
+    assert!(count == 1000 && operations <= 1001, "{count} in {operations}");
+}
+
+#[test]
+fn damaged_versions_are_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    ["a", "b", "c"].iter().for_each(|id| _ = publish(&registry, id));
+    for (version, file) in [(1, "card.json"), (2, "version.json"), (3, "card.json"), (3, "model.safetensors")] {
+        fs::write(folder.path().join(format!("fraud/versions/{version:08}/{file}")), "damaged").unwrap();
+    }
+    let mut table = fs::read_dir(folder.path().join("fraud/aliases")).unwrap();
+    fs::write(table.next().unwrap().unwrap().path(), "damaged").unwrap();
+    assert_eq!(publish(&registry, "d"), 4);
+    assert_eq!(publish(&registry, "c"), 5, "whose card is damaged is nobody's");
+    assert_eq!(registry.models().unwrap(), ["fraud"]);
+    assert_eq!(registry.versions("fraud").unwrap(), [1, 2, 3, 4, 5]);
+    assert_eq!(registry.card("fraud", 4).unwrap().publish_id, "d");
+    assert!(registry.card("fraud", 1).unwrap_err().to_string().contains("fraud/versions/00000001/card.json"));
+    assert_eq!(registry.resolve("fraud@latest").unwrap().bytes, b"c");
+}
+
+#[test]
+fn a_registry_from_before_publications_were_kept_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    assert_eq!([publish(&registry, "a"), publish(&registry, "b")], [1, 2]);
+    for kept in ["publications", "last"] {
+        fs::remove_dir_all(folder.path().join("fraud").join(kept)).unwrap();
+    }
+    assert_eq!([publish(&registry, "c"), publish(&registry, "d")], [3, 4]);
+}
+
+#[test]
+fn what_was_published_last_is_published_once_and_anything_else_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    let run = |ids: &[&str], run: &str| {
+        let of = |id: &&str| ModelCard { publish_id: (*id).to_owned(), run: run.to_owned(), ..card("fraud") };
+        let versions = ids.iter().map(|id| (of(id), id.as_bytes())).collect();
+        registry.publish_all("fraud", versions).unwrap()
+    };
+    assert_eq!(run(&[], "1"), None);
+    assert_eq!(run(&["a"], "1"), Some(1));
+    assert_eq!(run(&["b"], "2"), Some(2));
+    assert_eq!(run(&["a"], "1"), Some(1), "a repetition of the first run, after a crash");
+    assert_eq!(run(&["a"], "3"), Some(3));
+    assert_eq!(run(&["a", "b", "c"], "4"), Some(5), "a run that was killed in the middle of this");
+    assert_eq!(run(&["a", "b", "c"], "5"), Some(5));
+    assert_eq!(run(&["b", "c", "d"], "6"), Some(6));
+    assert_eq!(run(&["c", "a"], "7"), Some(8));
+    assert_eq!(registry.resolve("fraud@latest").unwrap().bytes, b"a");
 }
 
 #[test]

@@ -1,5 +1,6 @@
-"""Writes sgd.ndjson, the fixture of src/estimator/sgd/tests.rs: what scikit-learn's SGDClassifier and SGDRegressor learn from
-the rows of the other fixtures, for every loss, penalty and learning rate.
+"""Writes the fixtures of src/estimator/sgd/tests.rs. sgd.ndjson: what scikit-learn's SGDClassifier and SGDRegressor learn from
+the rows of the other fixtures, for every loss, penalty and learning rate. digits.csv: digits as they come, and what
+SGDClassifier predicts for each before it learns it, with the losses that have probabilities.
 
 Made with scikit-learn 1.9.1 on Python 3.11: `pip install scikit-learn==1.9.1 && python make_sgd_fixtures.py`, in this
 folder.
@@ -12,6 +13,7 @@ import json
 import numpy as np
 import sklearn
 from scipy.sparse import csr_matrix
+from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 
 assert sklearn.__version__ == "1.9.1"
@@ -116,3 +118,21 @@ with open("sgd.ndjson", "w") as file:
     x, y = one_hot()
     for penalty, average in [("l2", True), ("l1", False), ("elasticnet", False)]:
         write(file, "chicks", SGDRegressor, x, y, {"penalty": penalty, "average": average, "fit_intercept": False})
+
+
+def before_learning(loss, x, y):
+    """The class that is predicted for each row before it is learned; for the first, of which nothing is known, 0."""
+    model = SGDClassifier(loss=loss, shuffle=False)
+    for number in range(len(y)):
+        row = slice(number, number + 1)
+        yield int(model.predict(x[row])[0]) if number else 0
+        model.partial_fit(x[row], y[row], classes=np.unique(y))
+
+
+with open("digits.csv", "w", newline="") as file:
+    x, y = (part[:400] for part in load_digits(return_X_y=True))
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["pixels", "y", "log_loss", "modified_huber"])
+    for pixels, label, *predicted in zip(x, y, before_learning("log_loss", x, y), before_learning("modified_huber", x, y)):
+        # A brightness from 0 to 16 a letter.
+        writer.writerow(["".join("0123456789abcdefg"[int(pixel)] for pixel in pixels), label, *predicted])

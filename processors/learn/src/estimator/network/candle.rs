@@ -138,11 +138,17 @@ impl Candle {
         let inputs = self.rows(lesson.inputs, &rows, self.plan.inputs)?;
         let first_row = lesson.drawing.first_row.wrapping_add(rows.start as u64);
         let passed = self.forwards(inputs, Some(Drawing { first_row, ..lesson.drawing }))?;
+        let counts = lesson.counts.get(rows.clone());
         let targets = &lesson.targets[rows];
         let targets = Tensor::from_slice(targets, (targets.len(), 1), &self.device)?;
         let outputs = passed.last().map(|passed| &passed.outputs).ok_or_else(|| Error::Msg("no layers".to_owned()))?;
         let share = 1.0 / lesson.targets.len() as f64;
-        let mut gradient = Some((of_outputs(lesson.objective, outputs, &targets)? * share)?);
+        let mut of_outputs = (of_outputs(lesson.objective, outputs, &targets)? * share)?;
+        if let Some(counts) = counts.filter(|counts| !counts.is_empty()) {
+            let counts = Tensor::from_slice(counts, (counts.len(), 1), &self.device)?;
+            of_outputs = of_outputs.broadcast_mul(&counts)?;
+        }
+        let mut gradient = Some(of_outputs);
         let mut of_parameters = vec![None; self.plan.parameters.len()];
         for (index, (layer, passed)) in self.plan.layers.iter().zip(&passed).enumerate().rev() {
             if let Some(of_outputs) = gradient {

@@ -41,7 +41,7 @@ impl Engine for Cpu {
     }
 
     fn find_gradient(&mut self, lesson: Lesson<'_>) -> Result<()> {
-        let Lesson { inputs, targets, objective, drawing, by_inputs } = lesson;
+        let Lesson { inputs, targets, counts, objective, drawing, by_inputs } = lesson;
         let (plan, parameters) = (&self.plan, &self.lists.parameters);
         self.trace.forwards(plan, parameters, inputs, Some(drawing));
         self.gradient.clear();
@@ -50,7 +50,8 @@ impl Engine for Cpu {
         let of_outputs = |outputs: &[f32], gradient: &mut [f32]| {
             let share = 1.0 / targets.len() as f32;
             let each = outputs.chunks_exact(padded(width)).zip(gradient.chunks_exact_mut(padded(width)));
-            for ((outputs, gradient), target) in each.zip(targets) {
+            for (row, ((outputs, gradient), target)) in each.zip(targets).enumerate() {
+                let share = counts.get(row).map_or(share, |count| share * count);
                 objective.gradient(&outputs[..width], *target, share, &mut gradient[..width]);
             }
         };

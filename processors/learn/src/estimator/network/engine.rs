@@ -86,6 +86,8 @@ pub(super) struct Lesson<'a> {
     /// Rows of inputs, as long as [`crate::vector::padded`] says.
     pub inputs: &'a [f32],
     pub targets: &'a [f32],
+    /// How much each row counts; empty if all count the same.
+    pub counts: &'a [f32],
     pub objective: Objective,
     pub drawing: Drawing,
     /// Whether the gradient by the inputs is wanted.

@@ -23,8 +23,10 @@ use millstream_core::{Error, Result};
 
 pub use settings::NetworkSettings;
 
+use super::settings::weight_of;
 use super::{Row, Shape};
 use crate::device::OpenDevice;
+use crate::label::Class;
 use crate::tensors::Tensors;
 use crate::vector::padded;
 use cpu::Cpu;
@@ -43,6 +45,8 @@ pub(crate) struct Network {
     plan: Arc<Plan>,
     objective: Objective,
     classes: usize,
+    /// How much rows of each class count; empty if all count the same.
+    counts: Vec<f32>,
     engine: Box<dyn Engine>,
     embeddings: Embeddings,
     /// How many batches were learned.
@@ -59,6 +63,7 @@ impl Clone for Network {
             plan: self.plan.clone(),
             objective: self.objective,
             classes: self.classes,
+            counts: self.counts.clone(),
             engine: self.engine.another(),
             embeddings: self.embeddings.clone(),
             batches: self.batches,
@@ -111,6 +116,7 @@ impl Network {
             settings: settings.clone(),
             objective: Objective { loss: settings.loss(shape.classes > 0), outputs },
             classes: shape.classes,
+            counts: Vec::new(),
             engine: Box::new(Cpu::new(plan.clone(), Lists::new(plan.pad(&plan.start(settings.seed))))),
             plan,
             embeddings: Embeddings::new(shape.slots, size, settings.seed),
@@ -118,6 +124,13 @@ impl Network {
             pending: Rows::new(shape.numbers, ends),
             inputs: Vec::new(),
         }
+    }
+
+    /// The same, where rows of classes count as the settings say.
+    pub fn weighing(self, classes: &[Class]) -> Self {
+        let weights = &self.settings.class_weight;
+        let counts = classes.iter().filter(|_| !weights.is_empty()).map(|class| weight_of(class, weights) as f32);
+        Self { counts: counts.collect(), ..self }
     }
 
     /// Goes on computing on a device.
@@ -191,10 +204,16 @@ impl Network {
     fn find_gradient(&mut self) -> Result<()> {
         let stride = padded(self.plan.inputs);
         self.embeddings.inputs(&self.pending, stride, &mut self.inputs);
+        let count = |target: &f32| self.counts.get(*target as usize).copied().unwrap_or(1.0);
+        let counts: Vec<f32> = match self.counts.is_empty() {
+            true => Vec::new(),
+            false => self.pending.targets().iter().map(count).collect(),
+        };
         let first_row = self.batches.wrapping_mul(u64::from(self.settings.batch_rows));
         self.engine.find_gradient(Lesson {
             inputs: &self.inputs,
             targets: self.pending.targets(),
+            counts: &counts,
             objective: self.objective,
             drawing: Drawing { seed: self.settings.seed, first_row },
             by_inputs: !self.embeddings.is_empty(),

@@ -3,6 +3,7 @@
 use millstream_core::{Error, Result};
 
 use super::super::Row;
+use crate::encode::LARGEST_OF_32_BITS;
 use crate::tensors::Tensors;
 
 /// The slot of a category that a row lacks.
@@ -46,7 +47,9 @@ impl Rows {
     #[inline(always)]
     pub fn push(&mut self, row: Row<'_>) {
         self.count += 1;
-        self.numbers.extend(row.numbers[..self.width].iter().map(|number| *number as f32));
+        // Only a standardised number can be larger, by many deviations.
+        let in_32_bits = |number: &f64| number.clamp(-LARGEST_OF_32_BITS, LARGEST_OF_32_BITS) as f32;
+        self.numbers.extend(row.numbers[..self.width].iter().map(in_32_bits));
         // The slots of a row are in the order of the categories, and those that it lacks are left out.
         let mut slots = row.slots.iter().copied().peekable();
         let of_category = self.ends.iter().map(|end| slots.next_if(|slot| slot < end).unwrap_or(NONE));

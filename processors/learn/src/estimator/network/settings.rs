@@ -1,10 +1,12 @@
 //! The settings of networks.
 
+use std::collections::BTreeMap;
+
 use millstream_core::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::settings::check_not_negative;
+use super::super::settings::{ClassWeight, check_class_weight, check_not_negative};
 use crate::label::Class;
 
 /// A network of layers, and how it learns.
@@ -46,6 +48,9 @@ pub struct NetworkSettings {
     /// What the first weights and dropout are drawn from.
     #[serde(default)]
     pub(crate) seed: u64,
+    /// How much the rows of a class count, by the class: `{ fraud = 20 }`. Classes that are not named count 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) class_weight: ClassWeight,
 }
 
 /// A layer of a network.
@@ -288,6 +293,11 @@ impl NetworkSettings {
             let problem = format!("`clip_norm` is {norm}, and should be a number above 0, such as 1.0");
             return Err(Problem::new(problem).under("clip_norm"));
         }
+        if classes.is_empty() && !self.class_weight.is_empty() {
+            let problem = "the label is a number, which has no classes";
+            return Err(Problem::new(problem).help("list its values in `classes`").under("class_weight"));
+        }
+        check_class_weight(&self.class_weight, classes)?;
         match (self.loss, !classes.is_empty()) {
             (Some(NetworkLoss::LogLoss), false) => {
                 let problem = "the loss `log_loss` is of classes, and the label is a number";
@@ -335,7 +345,14 @@ fn check_count(name: &str, count: u32, most: u32) -> Result<(), Problem> {
 
 fn check_share(name: &str, value: f64) -> Result<(), Problem> {
     if (0.0..1.0).contains(&value) {
-        return Ok(());
+        // In the precision of the weights.
+        return match (value as f32) < 1.0 {
+            true => Ok(()),
+            false => {
+                let problem = format!("`{name}` is {value}, which is 1 in the 32 bits of the weights");
+                Err(Problem::new(problem).help("0.9999999 is the most").under(name))
+            }
+        };
     }
     Err(Problem::new(format!("`{name}` is {value}, and should be a number from 0 to less than 1")).under(name))
 }

@@ -109,7 +109,7 @@ impl Bare {
         let (targets, width) = (network.pending.targets(), network.plan.outputs);
         let (inputs, objective) = (&network.inputs, network.objective);
         let drawing = Drawing { seed: 3, first_row: 1000 };
-        cpu.find_gradient(Lesson { inputs, targets, objective, drawing, by_inputs: true }).unwrap();
+        cpu.find_gradient(Lesson { inputs, targets, counts: &[], objective, drawing, by_inputs: true }).unwrap();
         let outputs = cpu.trace.outputs().chunks_exact(padded(width)).zip(targets);
         let of_row = |(outputs, target): (&[f32], &f32)| {
             let mut prediction = vec![0.0; width];
@@ -215,6 +215,12 @@ fn settings_that_do_not_go_together_are_refused() {
         (json!({ "layers": [], "loss": "huber" }), &classes, "the label has classes, whose loss is `log_loss`"),
         (json!({ "layers": [], "clip_norm": 0 }), &classes, "`clip_norm` is 0, and should be a number above 0"),
         (json!({ "layers": [], "optimizer": { "type": "adam", "beta1": 1 } }), &classes, "`beta1` is 1"),
+        (
+            json!({ "layers": [], "optimizer": { "type": "adam", "beta2": 0.999_999_99 } }),
+            &classes,
+            "`beta2` is 0.99999999, which is 1 in the 32 bits of the weights",
+        ),
+        (json!({ "layers": [{ "dropout": 0.999_999_99 }] }), &classes, "`dropout` is 0.99999999, which is 1 in"),
         (json!({ "layers": [], "schedule": { "type": "cosine", "batches": 0 } }), &classes, "`batches` is 0"),
     ] {
         let problem = settings(json).check(classes).unwrap_err();
@@ -232,6 +238,35 @@ fn learning_rates_follow_their_schedules() {
     let cosine = json!({ "type": "cosine", "batches": 10, "floor": 0.2 });
     assert!((factor(cosine.clone(), 5) - 0.6).abs() < 1e-12);
     assert_eq!(factor(cosine, 1000), 0.2);
+}
+
+#[test]
+fn rows_of_a_class_count_as_if_they_came_as_often() {
+    let learned = |class_weight: serde_json::Value, targets: &[f64]| {
+        let optimizer = json!({ "type": "sgd", "learning_rate": 0.1 });
+        let rows = targets.len();
+        let json = json!({ "layers": [], "optimizer": optimizer, "batch_rows": rows, "class_weight": class_weight });
+        let settings = settings(json);
+        let classes = [false, true].map(Class::Boolean);
+        settings.check(&classes).unwrap();
+        let mut network = Network::new(&settings, [].into_iter(), shape(2, 0, 2)).weighing(&classes);
+        targets.iter().for_each(|target| {
+            network.teach(Row { numbers: &[1.0, *target, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], slots: &[] }, *target)
+        });
+        network.learn().unwrap();
+        let start = Network::new(&settings, [].into_iter(), shape(2, 0, 2));
+        let (start, end) =
+            (start.engine.lists().unwrap().parameters.clone(), network.engine.lists().unwrap().parameters.clone());
+        // The mean is over all rows, so that the steps are compared times their number.
+        start.iter().zip(&end).map(|(start, end)| (end - start) * rows as f32).collect::<Vec<_>>()
+    };
+    let weighed = learned(json!({ "true": 3.0, "false": 0.5 }), &[0.0, 1.0, 0.0]);
+    let repeated = learned(json!({}), &[0.0, 1.0, 1.0, 1.0]);
+    assert!(
+        weighed.iter().zip(&repeated).all(|(weighed, repeated)| (weighed - repeated).abs() < 1e-5),
+        "{weighed:?}, {repeated:?}"
+    );
+    assert!(weighed.iter().any(|step| *step != 0.0));
 }
 
 /// All layers, losses and optimizers, on candle's CPU: that on a card is the same code.

@@ -6,6 +6,7 @@
 //! penalty for every row of the past.
 
 mod loss;
+mod pending;
 mod settings;
 mod weights;
 
@@ -14,8 +15,10 @@ use millstream_core::{Error, Result};
 pub(crate) use loss::Loss;
 pub use settings::SgdSettings;
 
-use super::{Estimate, Row, Shape};
+use super::{Certainty, Estimate, Row, Shape};
+use crate::estimator::settings::weight_of;
 use crate::label::Class;
+use crate::model::likeliest;
 use crate::tensors::Tensors;
 use crate::vector::dot;
 use settings::LearningRate;
@@ -61,7 +64,7 @@ impl Rules {
         let classifier = !classes.is_empty();
         let loss = settings.loss(classifier);
         let (l1, l2) = settings.penalties();
-        let weight = |class| settings.weight_of(class);
+        let weight = |class| weight_of(class, &settings.class_weight);
         let class_weights = match classes {
             [] => vec![[1.0, 1.0]],
             [negative, positive] => vec![[weight(positive), weight(negative)]],
@@ -161,8 +164,10 @@ impl Estimate for Sgd {
             *into = self.sum(weights, row);
         }
         if self.rules.classifier && self.rules.loss.has_probabilities() {
+            let best = likeliest(into, Certainty::Score);
             into.iter_mut().for_each(|value| *value = self.rules.loss.probability(*value));
             share_out(into);
+            prefer(best, into);
         }
     }
 
@@ -225,6 +230,21 @@ fn share_out(probabilities: &mut [f64]) {
     let sum: f64 = probabilities.iter().sum();
     let equal = 1.0 / probabilities.len() as f64;
     probabilities.iter_mut().for_each(|value| *value = if sum > 0.0 { *value / sum } else { equal });
+}
+
+/// Lets the class with the highest sum be the likeliest also where others are as probable, since sums that differ may be
+/// too large, or too small, for probabilities that do: by the least that there is between two numbers.
+#[inline(always)]
+fn prefer(best: usize, probabilities: &mut [f64]) {
+    if probabilities.len() == 1 {
+        return;
+    }
+    let below = probabilities[best].next_down();
+    for (class, probability) in probabilities.iter_mut().enumerate() {
+        if class != best && *probability > below {
+            *probability = below;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::{Problem, known_names};
+use millstream_core::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::settings::check_not_negative;
+use super::super::settings::{ClassWeight, check_class_weight, check_not_negative};
 use super::loss::Loss;
 use crate::label::Class;
 
@@ -55,7 +55,7 @@ pub struct SgdSettings {
     pub(super) average: Average,
     /// How much the rows of a class count, by the class: `{ fraud = 20 }`. Classes that are not named count 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) class_weight: BTreeMap<String, f64>,
+    pub(super) class_weight: ClassWeight,
 }
 
 /// What draws the weights to 0.
@@ -139,7 +139,7 @@ impl SgdSettings {
     /// Says what is wrong with the values for a classifier of these classes; none if they are not known.
     pub(crate) fn check_classifier(&self, classes: &[Class]) -> Result<(), Problem> {
         self.check(true)?;
-        if classes.is_empty() { Ok(()) } else { self.check_class_weight(classes) }
+        check_class_weight(&self.class_weight, classes)
     }
 
     /// Says what is wrong with the values for a regressor.
@@ -192,22 +192,6 @@ impl SgdSettings {
         Ok(())
     }
 
-    fn check_class_weight(&self, classes: &[Class]) -> Result<(), Problem> {
-        for (name, weight) in &self.class_weight {
-            if !weight.is_finite() || *weight < 0.0 {
-                let problem = format!("the weight of class `{name}` is {weight}, and should be a number from 0 up");
-                return Err(Problem::new(problem).under(name.as_str()).under("class_weight"));
-            }
-            if !classes.iter().any(|class| class.to_string() == *name) {
-                let known: Vec<_> = classes.iter().map(Class::to_string).collect();
-                let problem = Problem::new(format!("`{name}` is no class of the label"));
-                let help = known_names(name, known.iter().map(String::as_str));
-                return Err(problem.help(help).under(name.as_str()).under("class_weight"));
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn loss(&self, classifier: bool) -> Loss {
         self.loss.unwrap_or(if classifier { Loss::Hinge } else { Loss::SquaredError })
     }
@@ -229,10 +213,6 @@ impl SgdSettings {
             Penalty::ElasticNet => self.l1_ratio,
         };
         (share * self.alpha, (1.0 - share) * self.alpha)
-    }
-
-    pub(super) fn weight_of(&self, class: &Class) -> f64 {
-        self.class_weight.get(&class.to_string()).copied().unwrap_or(1.0)
     }
 }
 

@@ -73,6 +73,31 @@ fn coefficients_are_those_of_scikit_learn() {
     assert!(count > 190, "{count}");
 }
 
+/// Sums of raw digits are so large that several classes have the probability 1; the one with the largest sum counts.
+#[test]
+fn classes_are_those_of_scikit_learn_where_probabilities_are_equal() {
+    let lines = include_str!("../../../tests/data/digits.csv").lines().skip(1);
+    let rows: Vec<_> = lines.map(|line| line.split(',').collect::<Vec<_>>()).collect();
+    let shape = Shape { numbers: 64, width: 64, slots: 0, classes: 10 };
+    let classes: Vec<_> = (0..10).map(Class::Integer).collect();
+    for (loss, column) in [("log_loss", 2), ("modified_huber", 3)] {
+        let settings: SgdSettings = serde_json::from_str(&format!(r#"{{ "loss": "{loss}" }}"#)).unwrap();
+        let mut sgd = Sgd::new(&settings, &classes, shape);
+        let mut probabilities = [0.0; 10];
+        let mut same = 0;
+        for row in &rows {
+            let numbers: Vec<_> = row[0].chars().map(|pixel| f64::from(pixel.to_digit(17).unwrap())).collect();
+            let encoded = Row { numbers: &numbers, slots: &[] };
+            sgd.predict(encoded, &mut probabilities);
+            assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            let predicted = likeliest(&probabilities, Certainty::Probability);
+            same += usize::from(predicted == row[column].parse::<usize>().unwrap());
+            sgd.learn(encoded, row[1].parse().unwrap());
+        }
+        assert_eq!(same, rows.len(), "{loss}");
+    }
+}
+
 /// With an L1 penalty, scikit-learn's average is something else; this compares with the mean of the weights themselves.
 #[test]
 fn the_average_is_the_mean_of_the_weights_after_every_row() {
@@ -98,6 +123,39 @@ fn the_average_is_the_mean_of_the_weights_after_every_row() {
                 assert!((mean - wanted).abs() < 1e-9, "{penalty} {alpha}, row {count}: {mean}, not {wanted}");
             }
         }
+    }
+}
+
+/// The same bits whether slots are multiplied when they are used or all at once, as they are before a model is saved.
+#[test]
+fn slots_that_wait_to_be_multiplied_come_to_the_same() {
+    for average in ["false", "true", "300"] {
+        let json = format!(
+            r#"{{ "alpha": 20.0, "learning_rate": "constant", "eta0": 0.02, "average": {average}, "penalty": "elasticnet" }}"#
+        );
+        let settings: SgdSettings = serde_json::from_str(&json).unwrap();
+        let shape = Shape { numbers: 1, width: 8, slots: 5000, classes: 0 };
+        let (mut waiting, mut saved) = (Sgd::new(&settings, &[], shape), Sgd::new(&settings, &[], shape));
+        for row in 0..20_000_u32 {
+            let numbers = [f64::from(row % 7), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+            let encoded = Row { numbers: &numbers, slots: &[row * row % 4999] };
+            let (mut ours, mut theirs) = ([0.0], [0.0]);
+            waiting.predict(encoded, &mut ours);
+            saved.predict(encoded, &mut theirs);
+            assert_eq!(ours[0].to_bits(), theirs[0].to_bits(), "{average}, row {row}");
+            waiting.learn(encoded, f64::from(row % 11));
+            saved.learn(encoded, f64::from(row % 11));
+            if row % 50 == 0 {
+                let mut tensors = Tensors::default();
+                saved.save(&mut tensors);
+                saved = Sgd::new(&settings, &[], shape);
+                saved.load(&tensors).unwrap();
+            }
+        }
+        let (mut ours, mut theirs) = (Tensors::default(), Tensors::default());
+        waiting.save(&mut ours);
+        saved.save(&mut theirs);
+        assert_eq!(ours, theirs);
     }
 }
 

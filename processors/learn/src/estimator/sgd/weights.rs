@@ -3,6 +3,7 @@
 use millstream_core::Result;
 
 use super::super::{Row, Shape};
+use super::pending::{Factor, Pending};
 use crate::tensors::Tensors;
 use crate::vector::{LANES, dot};
 
@@ -22,14 +23,6 @@ impl Vector {
     #[inline(always)]
     fn dot(&self, row: Row<'_>) -> f64 {
         dot(&self.numbers, row.numbers) + row.slots.iter().fold(0.0, |sum, slot| sum + self.slots[*slot as usize])
-    }
-
-    fn values_mut(&mut self) -> impl Iterator<Item = &mut f64> {
-        self.numbers.iter_mut().chain(&mut self.slots)
-    }
-
-    fn scale(&mut self, by: f64) {
-        self.values_mut().for_each(|value| *value *= by);
     }
 
     fn save(&self, name: &str, numbers: usize, tensors: &mut Tensors) {
@@ -69,6 +62,8 @@ pub(super) struct Weights {
     /// By how much each weight was drawn to 0 so far, where there is an L1 penalty.
     drawn: Option<Vector>,
     average: Option<Average>,
+    /// What slots that no row has used since have still to be multiplied by.
+    pending: Pending,
 }
 
 /// The mean of the weights after every row, which is `(share * values + rest) / count`. So a row changes only the
@@ -91,20 +86,58 @@ impl Weights {
             intercept: 0.0,
             drawn: l1.then(|| Vector::new(shape)),
             average: average.then(empty),
+            pending: Pending::default(),
         }
     }
 
     /// The weighted sum with the intercept, as the weights are now.
     #[inline(always)]
     pub fn sum(&self, row: Row<'_>) -> f64 {
-        self.values.dot(row) * self.scale + self.intercept
+        self.dot(&self.values, row, |(value, _)| value) * self.scale + self.intercept
     }
 
     /// The weighted sum with the intercept, by the mean of the weights.
     #[inline(always)]
     pub fn average_sum(&self, row: Row<'_>) -> f64 {
         let Some(average) = &self.average else { return self.sum(row) };
-        (average.share * self.values.dot(row) + average.rest.dot(row)) / average.count + average.intercept
+        let values = self.dot(&self.values, row, |(value, _)| value);
+        let rest = self.dot(&average.rest, row, |(_, rest)| rest);
+        (average.share * values + rest) / average.count + average.intercept
+    }
+
+    /// The product of a row with the values or with the rest of the mean, of which a slot has this part.
+    #[inline(always)]
+    fn dot(&self, vector: &Vector, row: Row<'_>, part: impl Fn((f64, f64)) -> f64) -> f64 {
+        if self.pending.is_empty() {
+            return vector.dot(row);
+        }
+        let slots = row.slots.iter().fold(0.0, |sum, slot| sum + part(self.slot(*slot as usize)));
+        dot(&vector.numbers, row.numbers) + slots
+    }
+
+    /// The value of a slot, and its part in the rest of the mean, multiplied by all that is pending.
+    #[inline]
+    fn slot(&self, slot: usize) -> (f64, f64) {
+        let rest = self.average.as_ref().map_or(0.0, |average| average.rest.slots[slot]);
+        self.pending.apply(slot, self.values.slots[slot], rest)
+    }
+
+    /// Multiplies slots by what is pending.
+    fn catch_up(&mut self, slots: impl Iterator<Item = usize>) {
+        for slot in slots {
+            let (value, rest) = self.slot(slot);
+            self.values.slots[slot] = value;
+            if let Some(average) = &mut self.average {
+                average.rest.slots[slot] = rest;
+            }
+            self.pending.done(slot);
+        }
+    }
+
+    /// Multiplies all slots by what is pending.
+    fn catch_up_all(&mut self) {
+        self.catch_up(0..self.values.slots.len());
+        self.pending = Pending::default();
     }
 
     /// Does a step.
@@ -114,6 +147,12 @@ impl Weights {
             self.scale *= step.decay;
             if self.scale < SMALLEST_SCALE {
                 self.multiply_out();
+            }
+        }
+        if !self.pending.is_empty() {
+            match self.pending.has_waited_enough() {
+                true => self.catch_up_all(),
+                false => self.catch_up(row.slots.iter().map(|slot| *slot as usize)),
             }
         }
         let each = Each {
@@ -159,20 +198,31 @@ impl Weights {
         average.intercept += (self.intercept - average.intercept) / count;
     }
 
-    /// Multiplies the common factor into the weights, and divides the mean by its count.
+    /// Multiplies the common factor into the weights, and divides the mean by its count. Of slots there may be very many,
+    /// so that they are multiplied when they are used.
     #[cold]
     fn multiply_out(&mut self) {
-        if let Some(average) = &mut self.average {
-            for (rest, value) in average.rest.values_mut().zip(self.values.values_mut()) {
-                *rest = (*rest + average.share * *value) / average.count;
+        let factor = match &mut self.average {
+            None => Factor { scale: self.scale, share: 0.0, count: 1.0 },
+            Some(average) => {
+                let factor = Factor { scale: self.scale, share: average.share, count: average.count };
+                (average.share, average.count) = (0.0, 1.0);
+                let numbers = average.rest.numbers.iter_mut().zip(&self.values.numbers);
+                numbers.for_each(|(rest, value)| *rest = factor.apply(*value, *rest).1);
+                factor
             }
-            (average.share, average.count) = (0.0, 1.0);
-        }
-        self.values.scale(self.scale);
+        };
+        self.values.numbers.iter_mut().for_each(|value| *value *= factor.scale);
         self.scale = 1.0;
+        self.pending.add(factor, self.values.slots.len());
     }
 
     pub fn save(&self, name: &str, tensors: &mut Tensors) {
+        if !self.pending.is_empty() {
+            let mut whole = self.clone();
+            whole.catch_up_all();
+            return whole.save(name, tensors);
+        }
         self.values.save(&format!("{name}.weights"), self.numbers, tensors);
         tensors.put_f64(&format!("{name}.scale_and_intercept"), &[2], &[self.scale, self.intercept]);
         if let Some(drawn) = &self.drawn {

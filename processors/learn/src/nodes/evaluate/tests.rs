@@ -1,3 +1,5 @@
+use arrow::array::Float64Array;
+use millstream_core::Metrics;
 use millstream_testkit::{batch, context, drive, parse, stream, table};
 
 use super::*;
@@ -104,6 +106,59 @@ fn numbers_are_scored_as_numbers() {
 }
 
 #[test]
+fn numbers_that_are_none_are_refused_and_leave_the_figures_whole() {
+    let rows = table("y:float64? prediction:float64?\n 1 2\n nan 3\n 3 3\n 1 inf\n null nan");
+    let (evaluation, failed, passed) = evaluate("label = 'y'", &rows, 10);
+    assert_eq!((evaluation.rows, passed, evaluation.metrics.get("mae")), (2, 3, Some(0.5)));
+    let why = ["`y` is NaN; numbers that are compared are finite, up to 1e150", "`prediction` is inf"];
+    assert!(failed.iter().zip(why).all(|(failed, why)| failed.starts_with(why)) && failed.len() == 2, "{failed:?}");
+    let rows =
+        table("y:boolean prediction:boolean probability:float64\n true true 0.9\n false false nan\n true true 1.5");
+    let (evaluation, failed, passed) = evaluate("label = 'y'", &rows, 10);
+    assert!((evaluation.metrics.get("brier").unwrap() - 0.01).abs() < 1e-12 && passed == 1);
+    assert_eq!(failed[0], "`probability` is NaN; probabilities are numbers from 0 to 1");
+}
+
+/// Trains on the rows, and evaluates what leaves: the model's own figures and the evaluation's.
+fn trained_and_evaluated(more: &str, label: &str) -> (Metrics, Metrics) {
+    use millstream_core::ModelReport;
+
+    let label = |row: usize| label.split(' ').nth(usize::from(row % 7 < 2)).unwrap();
+    let lines: Vec<_> =
+        (0..200).map(|row| format!("{} {} {}", row % 7, label(row), if row % 7 < 2 { 2 } else { 1 })).collect();
+    let rows = table(&format!("x:int64 word y:int64\n{}", lines.join("\n")));
+    let settings = "model = 'm'\nestimator = { type = 'logistic_regression' }\nfeatures = ['x']";
+    let train: crate::nodes::TrainSettings = parse(&format!("{settings}\n{more}"));
+    let driven = drive(&train, &[("from", rows)], 50);
+    let Some(Report::Model(ModelReport { metrics, .. })) = driven.report else { panic!("a report of a model") };
+    let learned = &driven.ports["main"];
+    let learned = arrow::compute::concat_batches(&learned[0].schema(), learned).unwrap();
+    let (evaluation, failed, _) = evaluate(more.lines().next().unwrap(), &learned, 70);
+    assert!(failed.is_empty(), "{failed:?}");
+    (metrics, evaluation.metrics)
+}
+
+#[test]
+fn classes_are_those_of_the_node_that_made_the_predictions() {
+    for more in [
+        "label = 'y'\nclasses = [1, 2]",
+        "label = 'y'\nclasses = [2, 1]",
+        "label = 'word'\nclasses = ['no', 'yes']",
+        "label = 'word'\nclasses = ['yes', 'no']",
+    ] {
+        let (of_train, of_evaluate) = trained_and_evaluated(more, "no yes");
+        assert_eq!(format!("{of_train:?}"), format!("{of_evaluate:?}"), "{more}");
+        assert!(of_train.get("auc").unwrap() > 0.9);
+    }
+}
+
+#[test]
+fn of_classes_that_nobody_has_named_none_is_positive() {
+    let f1 = |rows: &str| evaluate("label = 'y'", &table(&format!("y prediction\n{rows}")), 10).0.metrics.get("f1");
+    assert_eq!(f1("a a\n b a\n b b\n b b"), f1("b b\n b b\n b a\n a a"));
+}
+
+#[test]
 fn columns_are_asked_for() {
     let settings: EvaluateSettings = parse("label = 'y'");
     let schema = table("y:boolean prediction:boolean probability:float64 other:int64\n").schema();
@@ -119,6 +174,8 @@ fn wrong_settings_are_explained() {
     assert_eq!(types, "label `y` and prediction `prediction` can't be compared: they are utf8 and boolean");
     let text = problem("label = 'y'\nprobability = 'p'", "y:boolean prediction:boolean p\n");
     assert_eq!(text, "column `p` is utf8, and no number");
+    let odd = problem("label = 'y'\nclasses = [0, 300]", "y:int8 prediction:int8\n");
+    assert_eq!(odd, "`300` is no value of the label `y`, which is int8");
 }
 
 #[test]

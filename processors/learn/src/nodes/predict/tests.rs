@@ -12,7 +12,8 @@ fn rows() -> RecordBatch {
 }
 
 fn signature() -> Signature {
-    let estimator = EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.0 };
+    let estimator =
+        EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.0, class_weight: Default::default() };
     let features = Features::Listed(vec!["a".into()]);
     Signature::plan(&rows().schema(), &estimator, &features, "y", None, Missing::Fail).unwrap()
 }
@@ -46,7 +47,7 @@ fn text(out: &mut Collector) -> String {
 /// The rows with the predictions of the trained model.
 fn predicted() -> String {
     let columns = trained().predict_batch(&rows()).unwrap().columns(&signature().label).unwrap();
-    let schema = with_columns(&rows().schema(), prediction_fields(&signature(), "", true)).unwrap();
+    let schema = with_predictions(&rows().schema(), &signature(), "", true).unwrap();
     rows_as_text([&append(&rows(), columns, &schema).unwrap()])
 }
 
@@ -154,6 +155,10 @@ fn a_version_of_the_registry_is_read_when_the_flow_is_planned() {
         predictor.process(0, batch(table("a:int32\n1\n2\n3")), &mut out).unwrap();
         let probability = |text: &str| text.lines().nth(3).unwrap().rsplit(' ').next().unwrap().to_owned();
         assert_eq!(probability(&text(&mut out)), probability(&predicted()));
+        let settings: PredictSettings = parse(&format!("model = '{model}'\nmodel_version = true"));
+        let mut predictor = (settings.plan(&context, &input).unwrap().build)().unwrap();
+        predictor.process(0, batch(table("a:int32\n1")), &mut out).unwrap();
+        assert!(text(&mut out).trim().ends_with(" m/1"));
     }
     let problem = |model: &str, columns: &str| {
         let settings: PredictSettings = parse(&format!("model = '{model}'"));
@@ -183,6 +188,30 @@ fn predictions_are_those_of_the_node_that_trained() {
     predictor.border(Epoch(1), &mut out).unwrap();
     predictor.process(0, batch(rows()), &mut out).unwrap();
     assert_eq!(text(&mut out), predicted());
+}
+
+#[test]
+fn rows_say_by_which_version_they_are_predicted_and_above_which_threshold() {
+    let (mut predictor, mut out) = (follower("model_version = true\nthreshold = 1"), Collector::new(1));
+    predictor.process(0, batch(rows().slice(0, 1)), &mut out).unwrap();
+    predictor.process(1, version(), &mut out).unwrap();
+    predictor.border(Epoch(1), &mut out).unwrap();
+    let state = kept(&mut *predictor);
+    let mut restored = follower("model_version = true\nthreshold = 1");
+    restored.restore(&state).unwrap();
+    let sha256 = &crate::sha256(&trained().save().unwrap())[..12];
+    for predictor in [&mut predictor, &mut restored] {
+        predictor.process(0, batch(rows()), &mut out).unwrap();
+        let text = text(&mut out);
+        let header = "a:float64? y:boolean prediction:boolean? probability:float64? model_version:utf8?";
+        assert!(text.starts_with(header), "{text}");
+        assert!(text.lines().rev().take(3).all(|line| line.ends_with(&format!(" m#{sha256}"))), "{text}");
+        assert!(text.lines().rev().take(3).all(|line| line.split(' ').nth(2) == Some("false")), "{text}");
+    }
+    let settings: PredictSettings = parse("model = 'm'\nthreshold = 2");
+    let inputs = [stream("from", rows().schema()), stream("model", version::schema(&signature(), false))];
+    let problem = settings.plan(&context(), &inputs).unwrap_err();
+    assert_eq!(problem[0].message, "`threshold` is 2, and should be a probability from 0 to 1");
 }
 
 fn kept(node: &mut dyn Processor) -> State {

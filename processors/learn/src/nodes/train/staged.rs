@@ -56,15 +56,9 @@ pub(super) struct Publisher {
 #[async_trait]
 impl Committer for Publisher {
     async fn commit(&mut self, staged: &State) -> Result<()> {
-        versions(staged)?.into_iter().try_for_each(|(card, bytes)| self.publish(card, bytes))
-    }
-}
-
-impl Publisher {
-    fn publish(&self, card: ModelCard, bytes: &[u8]) -> Result<()> {
-        let publish_id = card.publish_id.clone();
-        let version = self.registry.publish(&self.name, bytes, card, &publish_id)?;
-        self.last.store(version, Ordering::Relaxed);
+        if let Some(last) = self.registry.publish_all(&self.name, versions(staged)?)? {
+            self.last.store(last, Ordering::Relaxed);
+        }
         Ok(())
     }
 }

@@ -107,6 +107,37 @@ fn rows_without_label_are_not_learned() {
 }
 
 #[test]
+fn the_order_of_classes_says_which_is_positive_and_nothing_else() {
+    // The first row is a tie, which goes to the first class.
+    let predicted = |more: &str| {
+        let text = train(more, 100).text("main");
+        text.lines().skip(2).map(|line| line.split(' ').nth(5).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(predicted("classes = [true, false]"), predicted(""));
+}
+
+#[test]
+fn a_threshold_decides_and_goes_with_the_model() {
+    let recall = |more: &str| {
+        let driven = train(more, 100);
+        let signature = version::signature(&driven.ports["model"][0].schema()).unwrap();
+        let confusion = model_report(driven.report.clone()).confusion.unwrap();
+        assert_eq!(confusion.classes, ["false", "true"]);
+        (confusion.counts, signature.threshold)
+    };
+    assert_eq!(recall("threshold = 0.0"), (vec![vec![0, 3], vec![0, 2]], Some(0.0)));
+    assert_eq!(recall("threshold = 1.0"), (vec![vec![3, 0], vec![2, 0]], Some(1.0)));
+    let problem = |label: &str, more: &str| {
+        let settings =
+            format!("model = 'm'\nestimator = {{ type = 'network', layers = [] }}\nfeatures = ['country']\n{more}");
+        problems(&format!("{settings}\nlabel = '{label}'"), &payments().schema())[0].message.clone()
+    };
+    assert_eq!(problem("fraud", "threshold = 1.5"), "`threshold` is 1.5, and should be a probability from 0 to 1");
+    let number = problem("amount", "threshold = 0.5");
+    assert_eq!(number, "a threshold is for two classes, which the label `amount` does not have");
+}
+
+#[test]
 fn held_out_rows_are_reported_apart() {
     let report = model_report(train("learn_when = \"part = 'train'\"", 100).report);
     assert_eq!(report.rows, 3);
@@ -199,6 +230,28 @@ fn versions_are_made_at_borders_and_at_the_end_and_published_once() {
 }
 
 #[test]
+fn the_latest_version_is_that_of_the_last_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let context = PlanContext { work_folder: folder.path().into(), ..context() };
+    let run = |more: &str| {
+        let plan = settings(more).plan(&context, &[stream("from", payments().schema())]).unwrap();
+        let mut trainer = (plan.build)().unwrap();
+        let mut out = Collector::new(2);
+        trainer.process(0, batch(payments()), &mut out).unwrap();
+        trainer.finish(&mut out).unwrap();
+        let staged = staged(&mut *trainer);
+        let mut committer = trainer.committer().unwrap();
+        commit(&mut *committer, &staged).unwrap();
+        (
+            model_report(trainer.report()).version.unwrap(),
+            registry(folder.path()).resolve("fraud@latest").unwrap().version,
+        )
+    };
+    let other = "learn_when = \"part = 'train'\"";
+    assert_eq!([run(""), run(other), run(""), run(""), run(other)], [(1, 1), (2, 2), (3, 3), (3, 3), (4, 4)]);
+}
+
+#[test]
 fn without_new_rows_there_is_no_version() {
     let unlabelled = payments().slice(3, 1);
     let driven = drive(&settings(""), &[("from", unlabelled)], 1);
@@ -242,7 +295,7 @@ fn all_problems_are_found_at_their_places() {
 
 #[test]
 fn wrong_settings_are_explained() {
-    let schema = payments().schema();
+    let schema = table("id:int64 amount:float64? country fraud:boolean? part small:int8\n").schema();
     let message = |estimator: &str, features: &str, label: &str, more: &str| {
         let settings = format!(
             "model = 'm'\n estimator = {{ type = '{estimator}' }}\n features = {features}\n label = '{label}'\n{more}"
@@ -255,6 +308,11 @@ fn wrong_settings_are_explained() {
     assert!(three.contains("has two classes, and there are 3; `softmax_regression`"), "{three}");
     let odd = message("logistic_regression", "['amount']", "fraud", "classes = [0, 1]");
     assert_eq!(odd, "`0` is no value of the label `fraud`, which is boolean");
+    let large = message("softmax_regression", "['amount']", "small", "classes = [1, 300]");
+    assert_eq!(large, "`300` is no value of the label `small`, which is int8");
+    let many = (0..10_001).map(|class| class.to_string()).collect::<Vec<_>>().join(", ");
+    let many = message("softmax_regression", "['amount']", "id", &format!("classes = [{many}]"));
+    assert_eq!(many, "there are 10001 classes; 10000 are the most");
     let own = message("logistic_regression", "['fraud']", "fraud", "");
     assert!(own.contains("learn from the answer"), "{own}");
     let text = message("logistic_regression", "{ country = 'standardise' }", "fraud", "");
