@@ -79,7 +79,7 @@ impl Reading {
     }
 
     fn is_refused(&self, position: u64) -> bool {
-        self.settings.refuse.is_some_and(|by| position % by == 0)
+        self.settings.refuse.is_some_and(|by| position.is_multiple_of(by))
     }
 }
 
