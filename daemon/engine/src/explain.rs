@@ -149,9 +149,10 @@ fn together(plan: &Plan, group: &PlannedTimeGroup) -> String {
     let waiting = group.members.iter().filter(|member| !member.waits_for.is_empty());
     let waiting = waiting.map(|member| {
         let others = names(&mut member.waits_for.iter().map(|other| &group.members[*other]));
-        format!("rows of {} wait until {others} has come as far in event time, or is idle", name(member))
+        let name = name(member);
+        format!("rows of {name} wait until {others} has come as far in event time, or is idle, so none is predicted by later rows of {name}")
     });
-    format!("{}; so no row is predicted by what became known later", waiting.collect::<Vec<_>>().join("; "))
+    waiting.collect::<Vec<_>>().join("; ")
 }
 
 /// How often checkpoints are taken.

@@ -15,6 +15,7 @@ mod exclusive;
 mod shape;
 mod stages;
 mod time_groups;
+mod waits;
 mod wiring;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::stages::Waits;
+use super::waits::Waits;
 use super::{Plan, PlannedBody};
 use crate::align::Turns;
 
@@ -43,10 +43,16 @@ struct Crossing {
 }
 
 impl Crossing {
-    /// An input that is learned from and another one that is predicted, unless one of them ends before the other begins.
-    fn pairs<'c>(&'c self, waits: &'c Waits) -> impl Iterator<Item = (usize, usize)> + 'c {
+    /// An input that is learned from and another one that is predicted, unless the rows of one follow those of the other.
+    fn pairs(&self, waits: &Waits) -> Vec<(usize, usize)> {
         let pairs = self.learned.iter().flat_map(|learned| self.predicted.iter().map(move |other| (*learned, *other)));
-        pairs.filter(|(a, b)| a != b && !waits.is_after(*a, *b) && !waits.is_after(*b, *a))
+        let is_sequence = |a, b| waits.is_after(a, b) || waits.is_after(b, a) && self.predicted.contains(&a);
+        pairs.filter(|(a, b)| a != b && !is_sequence(*a, *b)).collect()
+    }
+
+    /// Whether an input that is learned from is read to its end before one begins that is predicted.
+    fn learns_first(&self, waits: &Waits) -> bool {
+        self.pairs(waits).iter().any(|(learned, predicted)| waits.is_after(*predicted, *learned))
     }
 }
 
@@ -61,7 +67,8 @@ impl Plan {
             gates.extend(self.shared_gates(group, &mut with_groups));
             group.couple(&mut with_groups);
         }
-        let are_possible = with_groups.circle().is_none();
+        let are_possible =
+            with_groups.circle().is_none() && !crossings.iter().any(|crossing| crossing.learns_first(waits));
         if are_possible {
             *waits = with_groups;
             for (node, stage, input) in gates {
@@ -170,7 +177,7 @@ impl Plan {
             let names: Vec<_> = inputs.iter().map(|input| format!("`{}`", self.nodes[*input].name)).collect();
             names.join(", ")
         };
-        let pairs: Vec<_> = crossing.pairs(waits).collect();
+        let pairs = crossing.pairs(waits);
         let learned: BTreeSet<usize> = pairs.iter().map(|(learned, _)| *learned).collect();
         let predicted: BTreeSet<usize> = pairs.iter().map(|(_, predicted)| *predicted).collect();
         let untimed: BTreeSet<usize> =
@@ -194,8 +201,8 @@ impl Plan {
                  `publish = {{ rows = 10000 }}` at the node that trains it lets versions come in time"
             )),
             (true, false) if !are_possible => Some(format!(
-                "{start}, and these inputs can't advance together in event time, since one of them waits for another to \
-                 end; a row may be predicted by what became known later"
+                "{start}, and these inputs can't advance together in event time, since one of them is read to its end before \
+                 another begins, so that a row may be predicted by what became known later"
             )),
             (true, false) => None,
         }

@@ -9,6 +9,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use millstream_core::{EventTime, PartitionChange, Watermark};
 use tokio::time::Instant;
 
+use super::advance::Advance;
 use crate::checkpoint::ClockState;
 use crate::plan::PlannedTime;
 
@@ -205,36 +206,6 @@ impl Clock {
         let is_one = |known: &&mut Partition| partitions.iter().any(|name| **name == *known.name);
         self.partitions.iter_mut().filter(is_one).for_each(|known| known.idle = true);
         self.empty = self.empty.filter(|_| !self.partitions.is_empty());
-    }
-}
-
-/// How far the event time of an input comes with each row of a batch.
-pub struct Advance<'r> {
-    times: &'r [EventTime],
-    /// The latest time of the partition before.
-    latest: EventTime,
-    /// The latest time of the partition furthest behind of those that come mixed with it.
-    others: EventTime,
-    lateness: EventTime,
-    /// How far it had come before.
-    come: EventTime,
-}
-
-impl Advance<'_> {
-    /// With so many rows.
-    pub fn at(&self, rows: usize) -> EventTime {
-        let latest = self.times[..rows].iter().fold(self.latest, |latest, time| latest.max(*time));
-        self.come.max(latest.min(self.others).saturating_sub(self.lateness))
-    }
-
-    /// How many rows do not come further than that.
-    pub fn rows_until(&self, at: EventTime) -> usize {
-        let mut latest = self.latest;
-        let is_behind = |time: &EventTime| {
-            latest = latest.max(*time);
-            latest.min(self.others).saturating_sub(self.lateness) > at
-        };
-        self.times.iter().position(is_behind).unwrap_or(self.times.len())
     }
 }
 

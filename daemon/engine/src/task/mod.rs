@@ -1,5 +1,6 @@
 //! The loops that the engine owns: one task a node.
 
+mod advance;
 mod clock;
 mod cutter;
 mod input;

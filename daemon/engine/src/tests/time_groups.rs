@@ -101,3 +101,20 @@ fn inputs_that_wait_for_a_table_begin_together() {
     assert_eq!([gate("a"), gate("labels"), gate("table")], [1, 1, 0]);
     assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
 }
+
+#[test]
+fn labels_that_are_all_read_first_are_warned_of() {
+    let plan = plan(&format!(
+        "input.a = {{ type = \"known\", rows = 9, every = 10, {TIME} }}\n\
+         input.labels = {{ type = \"known\", rows = 9, every = 10, {TIME} }}\n\
+         processor.ready = {{ type = \"after\", from = \"a\", with = \"labels\" }}\n\
+         processor.learned = {{ type = \"latest\", from = \"labels\", model = \"m\" }}\n\
+         processor.scored = {{ type = \"labelled\", from = \"ready\", model = \"m\" }}\n\
+         output.c = {{ type = \"file\", from = \"scored\", path = \"x\" }}\n\
+         output.d = {{ type = \"file\", from = \"learned\", path = \"y\" }}\n"
+    ));
+    assert!(plan.time_groups.is_empty());
+    assert!(plan.warnings[0].contains("is read to its end before another begins"), "{:?}", plan.warnings);
+    let page = explain(&plan);
+    assert!(!page.contains("no row is predicted by what became known later"), "{page}");
+}
