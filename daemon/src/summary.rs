@@ -175,7 +175,7 @@ fn rows_out(node: &NodeStats) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// Rows by port. Refused rows are counted apart, whether or not anybody reads them.
+/// Rows by port. Rejected rows are counted apart, whether or not anybody reads them.
 fn ports(node: &NodeStats) -> impl Iterator<Item = (&str, u64)> {
     let ports = node.rows_out.iter().filter(|(port, _)| port != millstream_core::FAILED);
     ports.map(|(port, rows)| (port.as_str(), rows.load(Ordering::Relaxed)))
@@ -186,7 +186,7 @@ fn model_table(model: &ModelReport) -> Table {
     let title = format!("model `{}`, {version}, {} rows learned", model.model, HumanCount(model.rows));
     let mut rows = vec![("before learning each row", &model.metrics), ("of these, the last 1,000", &model.recent)];
     rows.extend(model.held_out.as_ref().map(|metrics| ("rows held out", metrics)));
-    rows.push(("baseline: as the row before", &model.baselines.no_change));
+    rows.push(("baseline: persistence", &model.baselines.no_change));
     let is_regression = model.metrics.get("mae").is_some();
     let majority = if is_regression { "baseline: mean so far" } else { "baseline: most frequent so far" };
     rows.push((majority, &model.baselines.majority));

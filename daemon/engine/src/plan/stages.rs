@@ -73,7 +73,7 @@ pub fn assemble(
         plan.stage(place, Order::Automatic, &sources, &mut waits)
             .map_err(|problem| file.diagnose_flow(problem.into()))?;
     }
-    if let Some((input, other)) = waits.circle() {
+    if let Some((input, other)) = waits.cycle() {
         let (input, other) = (&plan.nodes[input].name, &plan.nodes[other].name);
         let problem = Problem::new(format!("inputs `{input}` and `{other}` would wait for each other"))
             .help("one node reads one of them to its end first, and another node needs both at once, or the other one first; give that node's streams an output each, or read one of the inputs twice");
@@ -234,7 +234,7 @@ impl Plan {
     fn warn_of_unread_ports(&mut self) {
         for node in &self.nodes {
             let unread = node.ports.iter().filter(|port| port.edges.is_empty());
-            // A model's versions go to the registry, and refused rows where `on_error` says.
+            // A model's versions go to the registry, and rejected rows where `on_error` says.
             for port in unread.filter(|port| port.name != FAILED && port.name != "model" && !port.is_side) {
                 let is_end = port.name == MAIN && node.ports.iter().any(|port| port.name == "model");
                 if !is_end {
@@ -316,8 +316,8 @@ impl Waits {
         }
     }
 
-    /// Two inputs of a circle of waiting.
-    fn circle(&self) -> Option<(usize, usize)> {
+    /// Two inputs of a cycle of waiting.
+    fn cycle(&self) -> Option<(usize, usize)> {
         // An input that starts after another has ended also waits for all that this one needs to end.
         let mut known: BTreeSet<(usize, usize)> = self.after.iter().copied().collect();
         loop {
@@ -332,8 +332,8 @@ impl Waits {
             known.extend(more);
             let closes =
                 |(a, b): &&(usize, usize)| a == b || known.contains(&(*b, *a)) || self.with.contains(&(*b, *a));
-            if let Some(circle) = known.iter().find(closes) {
-                return Some(*circle);
+            if let Some(cycle) = known.iter().find(closes) {
+                return Some(*cycle);
             }
             if known.len() == before {
                 return None;
@@ -349,10 +349,10 @@ mod tests {
     #[test]
     fn inputs_that_wait_for_each_other_are_found() {
         let waits = Waits { after: vec![(1, 0), (2, 1)], with: Vec::new() };
-        assert_eq!(waits.circle(), None);
+        assert_eq!(waits.cycle(), None);
         let waits = Waits { after: vec![(1, 0), (0, 1)], with: Vec::new() };
-        assert!(waits.circle().is_some());
+        assert!(waits.cycle().is_some());
         let waits = Waits { after: vec![(1, 0), (2, 3)], with: vec![(0, 2), (3, 1)] };
-        assert!(waits.circle().is_some(), "1 starts after 0, which needs 2, which starts after 3, which needs 1");
+        assert!(waits.cycle().is_some(), "1 starts after 0, which needs 2, which starts after 3, which needs 1");
     }
 }
