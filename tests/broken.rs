@@ -1,6 +1,6 @@
 //! Flows that are wrong: every message at its place, kept by snapshots.
 //!
-//! `INSTA_UPDATE=always cargo test broken` writes them anew; read the difference before you commit it.
+//! `INSTA_UPDATE=always cargo test broken` writes them again; read the difference before you commit it.
 
 use std::path::PathBuf;
 

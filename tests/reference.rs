@@ -2,7 +2,7 @@
 
 use crate::millstream::{Workshop, project};
 
-/// The committed file equals what the command prints. `MILLSTREAM_UPDATE=1` writes it anew.
+/// The committed file equals what the command prints. `MILLSTREAM_UPDATE=1` writes it.
 fn assert_generated(file: &str, arguments: &[&str]) {
     let printed = Workshop::new().run(arguments);
     assert_eq!(printed.code, 0, "{}", printed.stderr);
@@ -12,7 +12,7 @@ fn assert_generated(file: &str, arguments: &[&str]) {
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     let command = arguments.join(" ");
-    assert!(committed == printed.stdout, "{file} is out of date: `cargo run -- {command} > {file}` writes it anew");
+    assert!(committed == printed.stdout, "{file} is out of date: `cargo run -- {command} > {file}` writes it");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
     if found.iter().any(|one| one.problem().is_some() && !kept.contains(&one.number)) {
         return find(arguments, store, flow);
     }
-    // What a run would go on from.
+    // What a run would resume from.
     let latest = vault.latest();
     if let Some(mut last) = found.pop() {
         match latest {
@@ -96,7 +96,7 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
     Ok(found)
 }
 
-/// Checks the hidden files of outputs with which a flow would go on from its newest checkpoint.
+/// Checks the hidden files of outputs with which a flow would resume from its newest checkpoint.
 fn check_files(vault: &Vault, newest: &Manifest, flow: &str) -> Result<()> {
     let committed = vault.committed()?;
     let is_visible = committed >= Some(newest.number);

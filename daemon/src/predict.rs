@@ -46,10 +46,10 @@ pub fn predict(arguments: PredictArguments) -> Outcome {
     let stats = running.stats();
     let outcome = control.block_on(running.join());
     data.shutdown_background();
-    let refused: u64 = stats.nodes.iter().map(|node| node.rows_failed.load(Ordering::Relaxed)).sum();
+    let rejected: u64 = stats.nodes.iter().map(|node| node.rows_failed.load(Ordering::Relaxed)).sum();
     match outcome.status {
         Status::Failed(error) => Err(error.error.into()),
-        Status::Done | Status::Stopped if refused > 0 => Ok(Exit::Failed),
+        Status::Done | Status::Stopped if rejected > 0 => Ok(Exit::Failed),
         Status::Done | Status::Stopped => Ok(Exit::Done),
     }
 }
@@ -71,7 +71,7 @@ fn flow(card: &ModelCard, arguments: &PredictArguments) -> Result<String, toml::
         from = "predicted"
         format = "ndjson"
     };
-    let refused = toml::toml! {
+    let rejected = toml::toml! {
         type = "stdout"
         from = ["rows.failed", "predicted.failed"]
         format = "ndjson"
@@ -83,7 +83,7 @@ fn flow(card: &ModelCard, arguments: &PredictArguments) -> Result<String, toml::
         ("flow", flow),
         ("input", tables([("rows", rows)])),
         ("processor", tables([("predicted", predicted)])),
-        ("output", tables([("printed", printed), ("refused", refused)])),
+        ("output", tables([("printed", printed), ("rejected", rejected)])),
     ];
     toml::to_string(&tables(file))
 }

@@ -29,7 +29,7 @@ pub struct Ended {
     pub stats: Arc<FlowStats>,
     /// How it ended.
     pub outcome: FlowOutcome,
-    /// Whether it keeps state, from which it can go on.
+    /// Whether it keeps state, from which it can be resumed.
     pub is_durable: bool,
 }
 
@@ -200,7 +200,7 @@ fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
 /// What becomes of a flow that did not end well.
 pub fn given_up(is_durable: bool) -> &'static str {
     match is_durable {
-        true => "what its last checkpoint has decided stays, and it goes on from there when it is run again",
+        true => "what its last checkpoint has decided stays, and it resumes from there when it is run again",
         false => "nothing is committed",
     }
 }

@@ -179,7 +179,7 @@ fn rows_out(node: &NodeStats) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// Rows by port. Refused rows are counted apart, whether or not anybody reads them.
+/// Rows by port. Rejected rows are counted apart, whether or not anybody reads them.
 fn ports(node: &NodeStats) -> impl Iterator<Item = (&str, u64)> {
     let ports = node.rows_out.iter().filter(|(port, _)| port != millstream_core::FAILED);
     ports.map(|(port, rows)| (port.as_str(), rows.load(Ordering::Relaxed)))

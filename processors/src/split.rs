@@ -406,7 +406,7 @@ mod tests {
             problems("by = ['idd', 'tags']\nparts = { main = 0.5, B = 0.4 }"),
             [
                 "no port can be called `main` here",
-                "`B` is no name for a port",
+                "`B` is not a name for a port",
                 "there is no column `idd`",
                 "`tags` is list<utf8>, whose values have no hash",
                 "the shares add up to 0.9 instead of 1",

@@ -29,7 +29,9 @@ use crate::text;
 /// can't write to the same place at once: the later one fails.
 ///
 /// A second run of a flow writes its files anew: when it has ended well, they take the place of those of the run
-/// before; when it fails, those stay as they are. `if_exists` changes that. Without rows a file is empty, and a folder
+/// before; when it fails, those stay as they are. `if_exists` changes that. An output that begins behind rows of its
+/// flow, because it is new or was reset, leaves what may have been published: a folder gets more files, and a single
+/// file has to be moved away, unless `--remove-published` says otherwise. Without rows a file is empty, and a folder
 /// gets none. Dead letters (`on_error = { dead_letter =
 /// "FOLDER" }`) are NDJSON files of such an output with `if_exists = "append"`, named `dead_letter_NODE`: each run adds
 /// its own to those that are there, a run that fails adds none, and nothing removes any.

@@ -154,7 +154,7 @@ pub fn port_name_problem(name: &str) -> Option<Problem> {
     if name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(continues) {
         return None;
     }
-    let problem = Problem::new(format!("`{name}` is no name for a port"));
+    let problem = Problem::new(format!("`{name}` is not a name for a port"));
     Some(problem.help("use small letters, digits and `_`, a letter first"))
 }
 

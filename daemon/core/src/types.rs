@@ -140,7 +140,7 @@ impl Parser<'_> {
             "ms" => TimeUnit::Millisecond,
             "us" => TimeUnit::Microsecond,
             "ns" => TimeUnit::Nanosecond,
-            other => return Err(format!("`{other}` is no unit of time; there are `s`, `ms`, `us`, `ns`")),
+            other => return Err(format!("`{other}` is not a unit of time; there are `s`, `ms`, `us`, `ns`")),
         };
         self.expect(")")?;
         Ok(Some(unit))
@@ -345,7 +345,7 @@ mod tests {
     fn errors_say_what_would_be_right() {
         let error = |text| ColumnType::parse(text).expect_err(text);
         assert_eq!(error("flaot64"), "there is no type `flaot64`; did you mean `float64`?");
-        assert_eq!(error("timestamp(min)"), "`min` is no unit of time; there are `s`, `ms`, `us`, `ns`");
+        assert_eq!(error("timestamp(min)"), "`min` is not a unit of time; there are `s`, `ms`, `us`, `ns`");
         assert_eq!(error("list<utf8"), "expected `>` at the end");
         assert_eq!(error("int64 x"), "unexpected `x` after the type");
         assert!(error("decimal(50,2)").contains("1 to 38 digits"));

@@ -31,7 +31,7 @@ impl Duration {
     }
 }
 
-/// A share of a whole, written in percent: `"1%"`.
+/// A fraction of a whole, written in percent: `"1%"`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Share(pub f64);
 
@@ -81,7 +81,7 @@ impl Rate {
         let rate = quantity(text, RATE_UNITS, "1000/s")?;
         match rate > 0.0 {
             true => Ok(Self(rate)),
-            false => Err(format!("`{text}` is no rate: it has to be more than 0")),
+            false => Err(format!("`{text}` is not a rate: it has to be more than 0")),
         }
     }
 }
@@ -96,7 +96,7 @@ fn quantity(text: &str, units: &[(&str, f64)], example: &str) -> Result<f64, Str
         (Ok(number), Some(factor)) => Ok(number * factor),
         _ => {
             let names: Vec<_> = units.iter().map(|(name, _)| format!("`{name}`")).collect();
-            Err(format!("`{text}` is no number with a unit ({}), such as `{example}`", names.join(", ")))
+            Err(format!("`{text}` is not a number with a unit ({}), such as `{example}`", names.join(", ")))
         }
     }
 }
@@ -136,7 +136,7 @@ macro_rules! written_as_text {
 
 written_as_text!(ByteSize, "A number of bytes with a unit: B, kB, MB, GB, KiB, MiB, GiB.", "64MiB");
 written_as_text!(Duration, "A length of time with a unit: ms, s, m, h, d.", "5s");
-written_as_text!(Share, "A share in percent.", "1%");
+written_as_text!(Share, "A fraction in percent.", "1%");
 written_as_text!(Rate, "A number with a unit of time: /s, /m, /h, /d.", "1000/s");
 
 #[cfg(test)]
@@ -158,9 +158,9 @@ mod tests {
     fn errors_give_an_example() {
         assert_eq!(
             Duration::parse("5 sec"),
-            Err("`5 sec` is no number with a unit (`ms`, `s`, `m`, `h`, `d`), such as `5s`".to_owned())
+            Err("`5 sec` is not a number with a unit (`ms`, `s`, `m`, `h`, `d`), such as `5s`".to_owned())
         );
         assert_eq!(Share::parse("120%"), Err("`120%` is not between 0% and 100%".to_owned()));
-        assert_eq!(Rate::parse("0/s"), Err("`0/s` is no rate: it has to be more than 0".to_owned()));
+        assert_eq!(Rate::parse("0/s"), Err("`0/s` is not a rate: it has to be more than 0".to_owned()));
     }
 }

@@ -74,7 +74,7 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
     if is_open {
         let _ = writeln!(
             text,
-            "      refused rows: {}",
+            "      rejected rows: {}",
             match &node.on_error {
                 OnError::Fail => "the flow fails".to_owned(),
                 OnError::Drop => "counted and dropped".to_owned(),

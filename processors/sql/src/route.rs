@@ -226,7 +226,7 @@ mod tests {
         let told: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
         let expected = [
             "no port can be called `main` here",
-            "`Big Port` is no name for a port",
+            "`Big Port` is not a name for a port",
             "there is no column `c`",
             "a condition must be boolean, and this is int64",
             "count(…) does not work row by row",

@@ -142,7 +142,7 @@ fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Document, 
         let diagnostic = |error: super::parse::SyntaxError| source.diagnostic(&error.span, error.message, error.help);
         errors.into_iter().map(diagnostic).collect()
     })?;
-    let wrong_sets = options.sets.iter().filter_map(|one| set(&mut root, one, &mut source).err());
+    let wrong_sets = options.sets.iter().filter_map(|one| set(&mut root, one, &mut source).err()).map(|wrong| *wrong);
     let mut diagnostics: Diagnostics = wrong_sets.collect();
     diagnostics.extend(interpolate(&mut root, options.environment, &source));
     Ok((Document { source, root }, diagnostics))
@@ -187,13 +187,14 @@ fn flow_name(root: &Value, path: &Path, problems: &mut Problems) -> String {
     let written = root.get(FLOW).and_then(|table| table.get("name"));
     if let Some(name) = written.and_then(Value::as_str) {
         if !is_name(name) {
-            problems.push(Problem::new(format!("`{name}` is no name for a flow")).help(NAME_HELP).at([FLOW, "name"]));
+            problems
+                .push(Problem::new(format!("`{name}` is not a name for a flow")).help(NAME_HELP).at([FLOW, "name"]));
         }
         return name.to_owned();
     }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     if written.is_none() && !is_name(&stem) {
-        let problem = Problem::new(format!("the file's name `{stem}` is no name for a flow"));
+        let problem = Problem::new(format!("the file's name `{stem}` is not a name for a flow"));
         problems.push(problem.help("set `name` in `[flow]`"));
     }
     stem.into_owned()

@@ -90,7 +90,7 @@ fn look_up(variable: &str, environment: Environment<'_>) -> Result<String, (Stri
         None => (inside, None),
     };
     if !is_variable_name(name) {
-        return Err((format!("`{name}` is no name of an environment variable"), escape.to_owned()));
+        return Err((format!("`{name}` is not the name of an environment variable"), escape.to_owned()));
     }
     let missing = || {
         let message = format!("the environment variable `{name}` is not set");
@@ -143,7 +143,7 @@ mod tests {
         let errors = filled("${A} ${B:b} ${C-D} ${E").unwrap_err();
         let expected = [
             "the environment variable `A` is not set",
-            "`C-D` is no name of an environment variable",
+            "`C-D` is not the name of an environment variable",
             "`${` has no `}`",
         ];
         assert_eq!(errors, expected);

@@ -192,11 +192,11 @@ fn settings_of_the_flow_are_checked() {
             "1:18: dead_leter: flow: there is no setting `dead_leter`; did you mean `dead_letter`?",
         ),
         ("epoch.interval = 5", "1:26: 5: flow: expected a string, found a whole number; such as `\"5s\"`"),
-        ("max_failed = \"1\"", "1:22: \"1\": flow: `1` is no number with a unit (`%`), such as `1%`"),
+        ("max_failed = \"1\"", "1:22: \"1\": flow: `1` is not a number with a unit (`%`), such as `1%`"),
         ("language = 2", "1:20: 2: flow: there is no version 2 of the flow language; this program reads version 1"),
         (
             "name = \"Card\"",
-            "1:16: \"Card\": flow: `Card` is no name for a flow; names begin with a small letter, and go on with small \
+            "1:16: \"Card\": flow: `Card` is not a name for a flow; names begin with a small letter, followed by small \
              letters, digits and `_`",
         ),
     ] {
@@ -220,7 +220,7 @@ fn settings_of_nodes_are_checked() {
             "5:17: \"utf9\": input `x`: there is no type `utf9`; did you mean `utf8`?",
             "5:29: 3: input `x`: expected a string, found a whole number; such as `\"float64?\"`",
             "6:16: colum: input `x`: there is no setting `colum`; did you mean `column`?",
-            "6:41: \"5\": input `x`: `5` is no number with a unit (`ms`, `s`, `m`, `h`, `d`), such as `5s`",
+            "6:41: \"5\": input `x`: `5` is not a number with a unit (`ms`, `s`, `m`, `h`, `d`), such as `5s`",
             "7:9: \"doubel\": input `x`: `quote` can't be `doubel`; did you mean `double`?",
             "8:14: 0: input `x`: expected at least 1, found 0",
         ],
@@ -309,8 +309,8 @@ fn names_and_references_are_checked() {
     assert_said_about(
         "processor.A-b",
         &sql("\"a\""),
-        &["3:12: A-b: `A-b` is no name for a node; names begin with a \
-         small letter, and go on with small letters, digits and `_`"],
+        &["3:12: A-b: `A-b` is not a name for a node; names begin with a \
+         small letter, followed by small letters, digits and `_`"],
     );
     let renamed = |name: &str| format!("{}\nrenamed_from = \"{name}\"", sql("\"a\""));
     assert_said_about(
@@ -407,7 +407,7 @@ fn the_name_of_a_file_must_do_as_a_name() {
     let path = Path::new("Card-Fraud.toml");
     assert!(FlowFile::read(path, &text, options(&registry)).is_ok());
     let diagnostics = FlowFile::read(path, GOOD, options(&registry)).expect_err("the name");
-    let expected = "Card-Fraud.toml: the file's name `Card-Fraud` is no name for a flow; set `name` in `[flow]`";
+    let expected = "Card-Fraud.toml: the file's name `Card-Fraud` is not a name for a flow; set `name` in `[flow]`";
     assert_eq!(diagnostics.to_string(), expected);
 }
 

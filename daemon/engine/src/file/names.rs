@@ -9,7 +9,7 @@ use super::value::{Entry, Value};
 pub const NAME_PATTERN: &str = "^[a-z][a-z0-9_]*$";
 
 /// What is said about other names.
-pub const NAME_HELP: &str = "names begin with a small letter, and go on with small letters, digits and `_`";
+pub const NAME_HELP: &str = "names begin with a small letter, followed by small letters, digits and `_`";
 
 /// Whether a flow or node may be called so.
 pub fn is_name(name: &str) -> bool {
@@ -32,7 +32,7 @@ pub fn check_names(nodes: &[(Role, &Entry)]) -> Problems {
         let name = &entry.key;
         let place = [Step::from(role.name()), Step::Name(name.clone())];
         if !is_name(name) {
-            problems.push(Problem::new(format!("`{name}` is no name for a node")).help(NAME_HELP).at(place));
+            problems.push(Problem::new(format!("`{name}` is not a name for a node")).help(NAME_HELP).at(place));
         } else if let Some((other, _)) = nodes[..index].iter().find(|(_, other)| other.key == *name) {
             let message = format!("`{name}` is also the name of an {other}").replace(" an p", " a p");
             problems.push(Problem::new(message).help("each node has a name of its own").at(place));

@@ -55,9 +55,9 @@ pub struct InputCommon {
     #[serde(default = "default_batch_rows")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub batch_rows: usize,
-    /// What happens to refused rows if nobody reads the port `failed`. Default: what the flow says.
+    /// What happens to rejected rows if nobody reads the port `failed`. Default: what the flow says.
     pub on_error: Option<OnError>,
-    /// The share of refused rows above which the flow fails. Default: what the flow says.
+    /// The fraction of rejected rows above which the flow fails. Default: what the flow says.
     pub max_failed: Option<Share>,
     /// The event time of the rows, which windows and joins of streams need.
     pub event_time: Option<EventTimeSettings>,
@@ -69,7 +69,7 @@ pub struct InputCommon {
 ///
 /// The watermark of an input is the latest time so far, less `lateness`; of several partitions the one furthest behind
 /// counts. It moves after every `watermark_rows` rows of a partition and at the borders of epochs, so that it does not
-/// depend on how rows are cut into batches. A row whose time is null is refused.
+/// depend on how rows are cut into batches. A row whose time is null is rejected.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventTimeSettings {
@@ -99,9 +99,9 @@ pub struct ProcessorCommon {
     /// The side input, if this type of node has one; its key is [`millstream_core::NodeKind::side_input`].
     #[serde(skip)]
     pub side: Option<Reference>,
-    /// What happens to refused rows if nobody reads the port `failed`. Default: what the flow says.
+    /// What happens to rejected rows if nobody reads the port `failed`. Default: what the flow says.
     pub on_error: Option<OnError>,
-    /// The share of refused rows above which the flow fails. Default: what the flow says.
+    /// The fraction of rejected rows above which the flow fails. Default: what the flow says.
     pub max_failed: Option<Share>,
     /// What the node was called before: with `--state`, it keeps the state that was kept under that name.
     pub renamed_from: Option<String>,

@@ -10,10 +10,10 @@ use super::value::{Entry, Value, ValueKind};
 
 /// Puts the value of one `--set` into the tree. A node must be there for its settings to be changed; a whole table, as in
 /// `output.seen={ type = "stdout", from = "rows" }`, makes a new one.
-pub fn set(root: &mut Value, set: &str, source: &mut Source) -> Result<(), Diagnostic> {
+pub fn set(root: &mut Value, set: &str, source: &mut Source) -> Result<(), Box<Diagnostic>> {
     let start = source.add_set(set);
     let whole = start..start + set.len();
-    let fault = |(message, help)| source.diagnostic(&whole, message, help);
+    let fault = |(message, help)| Box::new(source.diagnostic(&whole, message, help));
     let (path, written) = split(set).map_err(fault)?;
     let value_start = start + set.len() - written.len();
     let value = parse_value(written, value_start).unwrap_or_else(|_| {
@@ -35,7 +35,7 @@ type Fault = (String, Option<String>);
 fn split(set: &str) -> Result<(Vec<String>, &str), Fault> {
     let help = || Some("such as `processor.NAME.KEY=VALUE`".to_owned());
     let (path, value) = set.split_once('=').ok_or_else(|| ("expected `PATH=VALUE`".to_owned(), help()))?;
-    let keys = keys(path).ok_or_else(|| (format!("`{}` is no path of keys", path.trim()), help()))?;
+    let keys = keys(path).ok_or_else(|| (format!("`{}` is not a path of keys", path.trim()), help()))?;
     Ok((keys, value))
 }
 
@@ -132,8 +132,8 @@ mod tests {
     fn paths_that_lead_nowhere_are_refused() {
         for (set, expected) in [
             ("x", "--set x: expected `PATH=VALUE`; such as `processor.NAME.KEY=VALUE`"),
-            ("=1", "--set =1: `` is no path of keys; such as `processor.NAME.KEY=VALUE`"),
-            ("a..b=1", "--set a..b=1: `a..b` is no path of keys; such as `processor.NAME.KEY=VALUE`"),
+            ("=1", "--set =1: `` is not a path of keys; such as `processor.NAME.KEY=VALUE`"),
+            ("a..b=1", "--set a..b=1: `a..b` is not a path of keys; such as `processor.NAME.KEY=VALUE`"),
             ("processor.scroe.x=1", "--set processor.scroe.x=1: there is no processor `scroe`; did you mean `score`?"),
             ("output.x.y=1", "--set output.x.y=1: there is no output `x`; there is none"),
             ("flow.name.x=1", "--set flow.name.x=1: there is no `x` in a string"),

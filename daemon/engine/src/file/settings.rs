@@ -19,12 +19,12 @@ pub struct FlowSettings {
     pub pattern: Option<String>,
     /// What the flow is for, in a sentence.
     pub description: Option<String>,
-    /// What happens to rows that a node refuses and nobody reads, where the node itself doesn't say: the flow fails
+    /// What happens to rows that a node rejects and nobody reads, where the node itself doesn't say: the flow fails
     /// (`"fail"`, the default), they are counted and dropped (`"drop"`), or they are written to a folder as JSON lines, beside
     /// those of runs before (`{ dead_letter = "PATH" }`). It has to be said where an input tells senders that it has taken
     /// their rows.
     pub on_error: Option<OnError>,
-    /// The share of refused rows above which a node fails the flow, where the node itself doesn't say.
+    /// The fraction of rejected rows above which a node fails the flow, where the node itself doesn't say.
     pub max_failed: Option<Share>,
     /// Where epochs end.
     #[serde(default)]
@@ -84,7 +84,7 @@ pub struct EdgeSettings {
     pub bytes: ByteSize,
 }
 
-/// What happens to rows that a node refuses and whose port `failed` nobody reads.
+/// What happens to rows that a node rejects and whose port `failed` nobody reads.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {

@@ -41,7 +41,7 @@ mod tests {
         let units = UnitTypes::new();
         assert_eq!(units.check(schema, "5s"), None);
         let message = units.check(schema, "5 sec").expect("there is no such unit");
-        assert!(message.starts_with("`5 sec` is no number with a unit"), "{message}");
+        assert!(message.starts_with("`5 sec` is not a number with a unit"), "{message}");
         assert_eq!(units.check(&Map::new(), "5 sec"), None);
     }
 }

@@ -259,7 +259,8 @@ fn plan_time(settings: &EventTimeSettings, plan: &InputPlan) -> Result<PlannedTi
     let at = |problem: Problem| problem.at(["event_time", "column"]);
     let field = require_column(&settings.column, &plan.schema).map_err(at)?;
     if !matches!(field.data_type(), DataType::Timestamp(_, _)) {
-        let message = format!("column `{}` is {}, and no timestamp", settings.column, type_name(field.data_type()));
+        let message =
+            format!("column `{}` is not a `timestamp`, but `{}`", settings.column, type_name(field.data_type()));
         return Err(at(Problem::new(message).help("the input's `schema` can declare it as one")));
     }
     if settings.idle.is_some() && plan.finite {

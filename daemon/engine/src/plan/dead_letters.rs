@@ -1,6 +1,6 @@
 //! `on_error = { dead_letter = PATH }`: for each node that may refuse rows, an output of JSON lines into that folder.
 //!
-//! Each node has an output of its own, so that the refused rows of different nodes, which come at different times, need
+//! Each node has an output of its own, so that the rejected rows of different nodes, which come at different times, need
 //! no common order.
 
 use millstream_core::{FAILED, OutputSettings, Parsed, Problem, Registry, Role, Stream, failed_schema};
@@ -10,7 +10,7 @@ use super::{InputPort, Plan, PlanOptions, PlannedBody, PlannedNode, Shape};
 use crate::file::{Diagnostics, FlowFile, OnError};
 
 impl Plan {
-    /// Adds an output for every node that may refuse rows which nobody reads.
+    /// Adds an output for every node that may reject rows which nobody reads.
     pub(super) fn add_dead_letters(&mut self, file: &FlowFile, options: &PlanOptions<'_>) -> Result<(), Diagnostics> {
         for place in 0..self.nodes.len() {
             let node = &self.nodes[place];
@@ -56,6 +56,6 @@ fn file_output(registry: &Registry, path: &str) -> Result<Box<dyn OutputSettings
         .ok_or_else(|| Problem::new("a dead letter needs an output of type `file`, which this build does not have"))?;
     match kind.parse(table)? {
         Parsed::Output(settings) => Ok(settings),
-        Parsed::Input(_) | Parsed::Processor(_) => Err(Problem::new("`file` is no output")),
+        Parsed::Input(_) | Parsed::Processor(_) => Err(Problem::new("`file` is not an output")),
     }
 }

@@ -88,9 +88,9 @@ pub struct PlannedNode {
     pub stages: Vec<PlannedStage>,
     /// Edges that are read in every stage.
     pub always: Vec<usize>,
-    /// What happens to refused rows that nobody reads.
+    /// What happens to rejected rows that nobody reads.
     pub on_error: OnError,
-    /// The share of refused rows above which the node fails the flow.
+    /// The fraction of rejected rows above which the node fails the flow.
     pub max_failed: Option<Share>,
     /// What its state depends on: its settings and the columns that it looks at.
     pub shape: Shape,

@@ -76,7 +76,7 @@ pub fn assemble(
         plan.stage(place, Order::Automatic, &sources, &mut waits)
             .map_err(|problem| file.diagnose_flow(problem.into()))?;
     }
-    if let Some((input, other)) = waits.circle() {
+    if let Some((input, other)) = waits.cycle() {
         let (input, other) = (&plan.nodes[input].name, &plan.nodes[other].name);
         let problem = Problem::new(format!("inputs `{input}` and `{other}` would wait for each other"))
             .help("one node reads one of them to its end first, and another node needs both at once, or the other one first; give that node's streams an output each, or read one of the inputs twice");
@@ -239,7 +239,7 @@ impl Plan {
     fn warn_of_unread_ports(&mut self) {
         for node in &self.nodes {
             let unread = node.ports.iter().filter(|port| port.edges.is_empty());
-            // A model's versions go to the registry, and refused rows where `on_error` says.
+            // A model's versions go to the registry, and rejected rows where `on_error` says.
             for port in unread.filter(|port| port.name != FAILED && port.name != "model" && !port.is_side) {
                 let is_end = port.name == MAIN && node.ports.iter().any(|port| port.name == "model");
                 if !is_end {

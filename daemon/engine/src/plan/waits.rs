@@ -1,4 +1,4 @@
-//! Which inputs wait for others, before they start or before they end, and circles of that.
+//! Which inputs wait for others, before they start or before they end, and cycles of that.
 
 use std::collections::BTreeSet;
 
@@ -45,8 +45,8 @@ impl Waits {
         self.with.retain(|(a, b)| !(*b == input && others.contains(a)));
     }
 
-    /// Two inputs of a circle of waiting.
-    pub fn circle(&self) -> Option<(usize, usize)> {
+    /// Two inputs of a cycle of waiting.
+    pub fn cycle(&self) -> Option<(usize, usize)> {
         // An input that starts after another has ended also waits for all that this one needs to end.
         let mut known: BTreeSet<(usize, usize)> = self.after.iter().copied().collect();
         loop {
@@ -61,8 +61,8 @@ impl Waits {
             known.extend(more);
             let closes =
                 |(a, b): &&(usize, usize)| a == b || known.contains(&(*b, *a)) || self.with.contains(&(*b, *a));
-            if let Some(circle) = known.iter().find(closes) {
-                return Some(*circle);
+            if let Some(cycle) = known.iter().find(closes) {
+                return Some(*cycle);
             }
             if known.len() == before {
                 return None;
@@ -78,10 +78,10 @@ mod tests {
     #[test]
     fn inputs_that_wait_for_each_other_are_found() {
         let waits = Waits { after: vec![(1, 0), (2, 1)], with: Vec::new() };
-        assert_eq!(waits.circle(), None);
+        assert_eq!(waits.cycle(), None);
         let waits = Waits { after: vec![(1, 0), (0, 1)], with: Vec::new() };
-        assert!(waits.circle().is_some());
+        assert!(waits.cycle().is_some());
         let waits = Waits { after: vec![(1, 0), (2, 3)], with: vec![(0, 2), (3, 1)] };
-        assert!(waits.circle().is_some(), "1 starts after 0, which needs 2, which starts after 3, which needs 1");
+        assert!(waits.cycle().is_some(), "1 starts after 0, which needs 2, which starts after 3, which needs 1");
     }
 }

@@ -43,8 +43,8 @@ impl<'a> Wiring<'a> {
         match in_order(nodes) {
             Ok(nodes) if diagnostics.is_empty() => Ok(Self { nodes }),
             Ok(_) => Err(diagnostics),
-            Err((node, circle)) => {
-                let problem = Problem::new(format!("rows would run in a circle: {circle}"))
+            Err((node, cycle)) => {
+                let problem = Problem::new(format!("rows would run in a cycle: {cycle}"))
                     .help("a node can't read, directly or through others, what it writes itself")
                     .at(["from"]);
                 diagnostics.extend(file.diagnose(&node, problem.into()));
@@ -113,7 +113,7 @@ fn untrained(model: &str, file: &FlowFile, trained: &HashMap<&str, &Node>) -> Pr
         .at(["model"])
 }
 
-/// Sorts the nodes so that each comes after those it reads from, otherwise as in the file. The error is a circle.
+/// Sorts the nodes so that each comes after those it reads from, otherwise as in the file. The error is a cycle.
 fn in_order(nodes: Vec<Wired<'_>>) -> Result<Vec<Wired<'_>>, (String, String)> {
     let mut waiting = nodes;
     let mut ordered: Vec<Wired<'_>> = Vec::with_capacity(waiting.len());
@@ -121,7 +121,7 @@ fn in_order(nodes: Vec<Wired<'_>>) -> Result<Vec<Wired<'_>>, (String, String)> {
         let is_ready =
             |wired: &Wired<'_>| upstream(wired).all(|name| !waiting.iter().any(|other| other.node.name == name));
         let Some(place) = waiting.iter().position(is_ready) else {
-            return Err(circle(&waiting));
+            return Err(cycle(&waiting));
         };
         ordered.push(waiting.remove(place));
     }
@@ -133,7 +133,7 @@ fn upstream<'w>(wired: &'w Wired<'_>) -> impl Iterator<Item = &'w str> {
 }
 
 /// Follows the references of nodes that can't be ordered until one comes again.
-fn circle(waiting: &[Wired<'_>]) -> (String, String) {
+fn cycle(waiting: &[Wired<'_>]) -> (String, String) {
     let mut path: Vec<&str> = vec![&waiting[0].node.name];
     loop {
         let last = path[path.len() - 1];

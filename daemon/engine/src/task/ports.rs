@@ -127,7 +127,9 @@ impl Ports {
             return Ok(());
         }
         let percent = share * 100.0;
-        Err(Error::new(format!("{failed} of {rows} rows were refused, more than `max_failed = \"{percent}%\"` allows")))
+        Err(Error::new(format!(
+            "{failed} of {rows} rows were rejected, more than `max_failed = \"{percent}%\"` allows"
+        )))
     }
 }
 

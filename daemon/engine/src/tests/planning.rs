@@ -28,7 +28,7 @@ fn assert_problem(flow: &str, place: &str, message: &str) {
 }
 
 #[test]
-fn a_circle_is_found() {
+fn a_cycle_is_found() {
     assert_problem(
         r#"
 input.a = { type = "count", rows = 5 }
@@ -36,7 +36,7 @@ processor.b = { type = "add", from = ["a", "c"], by = 1 }
 processor.c = { type = "add", from = "b", by = 1 }
 output.d = { type = "file", from = "c", path = "x" }"#,
         "test.toml:3:",
-        "rows would run in a circle: `c` → `b` → `c`",
+        "rows would run in a cycle: `c` → `b` → `c`",
     );
 }
 

@@ -203,7 +203,7 @@ async fn refused_rows_can_be_dropped_up_to_a_share() {
     };
     assert!(matches!(run(&flow("10%")).await.status, Status::Done));
     let message = failure(run(&flow("9%")).await);
-    assert_eq!(message, "node `a`: 10 of 100 rows were refused, more than `max_failed = \"9%\"` allows");
+    assert_eq!(message, "node `a`: 10 of 100 rows were rejected, more than `max_failed = \"9%\"` allows");
 }
 
 #[tokio::test]
@@ -216,7 +216,7 @@ async fn the_share_of_refused_rows_does_not_depend_on_batches() {
             input.a = {{ type = "count", rows = 1000, refuse = 2, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}
             output.c = {{ type = "file", from = "a", path = "share of {batch_rows}" }}
         "#)).await);
-        assert!(message.starts_with("node `a`: 5 of 10 rows were refused"), "{message}");
+        assert!(message.starts_with("node `a`: 5 of 10 rows were rejected"), "{message}");
     }
 }
 
@@ -229,7 +229,7 @@ async fn refused_rows_of_other_partitions_lie_before_the_border_as_well() {
             input.a = {{ type = "events", rows = 20, partitions = 2, mixed = true, refuse = 5, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}
             output.c = {{ type = "file", from = "a", path = "partitions of {batch_rows}" }}
         "#)).await);
-        let is_first = message.starts_with("node `a`: 3 of 11 rows were refused");
+        let is_first = message.starts_with("node `a`: 3 of 11 rows were rejected");
         assert!(is_first, "{batch_rows}: {message}");
     }
 }

@@ -256,7 +256,7 @@ impl<'t> Simulation<'t> {
 
     fn rows(&self, flow: &str, output: &str) -> String {
         let text = committed_text(&format!("{flow}/{output}"));
-        // Of several partitions, refused rows come in another order than the others, if a batch has no others.
+        // Of several partitions, rejected rows come in another order than the others, if a batch has no others.
         if !self.graph.is_live && !text.starts_with("node:utf8 error:utf8") {
             return text;
         }
