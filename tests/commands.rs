@@ -269,3 +269,60 @@ fn standard_input_to_standard_output() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.starts_with("{\"a\":1,\"b\":\"x\"}\n{\"a\":2}\n"), "{}", ran.stdout);
 }
+
+const LEARN: &str = r#"
+    [input.rows]
+    type = "file"
+    path = "rows.csv"
+    schema = { x = "float64", y = "int64" }
+    [processor.learn]
+    type = "train"
+    from = "rows"
+    model = "m"
+    estimator = { type = "logistic_regression" }
+    features = ["x"]
+    label = "y"
+    classes = [2, 1]
+    [processor.chosen]
+    type = "sql"
+    from = "learn"
+    query = "SELECT y, prediction, probability FROM learn WHERE y > 0"
+    [processor.judged]
+    type = "evaluate"
+    from = "chosen"
+    label = "y"
+    [output.nothing]
+    type = "drop"
+    from = "judged"
+"#;
+
+#[test]
+fn evaluations_take_the_classes_of_the_model_they_judge() {
+    let workshop = Workshop::new();
+    let rows: String = (0..300).map(|row| format!("{},{}\n", row * 7 % 11, 1 + row * 7 % 11 / 6)).collect();
+    workshop.write("rows.csv", &format!("x,y\n{rows}"));
+    workshop.write("learn.toml", LEARN);
+    let ran = workshop.run_json(&["learn.toml"]);
+    let (model, judged) = (&ran["models"]["m"], &ran["evaluations"]["judged"]);
+    assert_eq!((&model["metrics"], &model["confusion"]), (&judged["metrics"], &judged["confusion"]));
+    assert_eq!(model["confusion"]["classes"], serde_json::json!(["2", "1"]));
+    assert!(model["metrics"]["recall"].as_f64().unwrap() > 0.8, "{model}");
+}
+
+#[test]
+fn the_latest_version_is_the_last_and_a_damaged_one_hides_no_other() {
+    let workshop = Workshop::new();
+    workshop.write("rows.csv", "x,y\n1,1\n2,2\n3,1\n");
+    workshop.write("learn.toml", LEARN);
+    let version = |set: &str| workshop.run_json(&["learn.toml", "--set", set])["models"]["m"]["version"].clone();
+    let rate = |rate: &str| format!("processor.learn.estimator.learning_rate={rate}");
+    assert_eq!([version(&rate("0.1")), version(&rate("0.2")), version(&rate("0.1"))], [1, 2, 3]);
+    assert_eq!(version(&rate("0.1")), 3, "it is there already");
+    workshop.write("models/m/versions/00000001/card.json", "damaged");
+    assert_eq!(version(&rate("0.3")), 4);
+    let listed = workshop.run(&["models", "list"]);
+    assert_eq!(listed.code, 0);
+    assert!(listed.stdout.contains("m/1 ") && listed.stdout.contains("damaged"), "{}", listed.stdout);
+    assert!(listed.stdout.contains("m/4 ") && listed.stdout.contains("logistic_regression"), "{}", listed.stdout);
+    assert!(listed.stderr.contains("m/versions/00000001/card.json"), "{}", listed.stderr);
+}

@@ -202,7 +202,8 @@ impl JoinSettings {
             let field = with.field(column);
             Arc::new(field.clone().with_nullable(field.is_nullable() || self.kind == JoinKind::Left))
         });
-        Arc::new(Schema::new(from.fields().iter().cloned().chain(added).collect::<Vec<_>>()))
+        let fields = from.fields().iter().cloned().chain(added).collect::<Vec<_>>();
+        Arc::new(Schema::new_with_metadata(fields, from.metadata().clone()))
     }
 }
 

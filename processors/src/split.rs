@@ -207,7 +207,7 @@ impl SplitSettings {
             Some(column) => {
                 let field = Arc::new(Field::new(column, DataType::Utf8, false));
                 let fields = schema.fields().iter().cloned().chain([field]).collect::<Vec<_>>();
-                Exit::Column(names, Arc::new(Schema::new(fields)))
+                Exit::Column(names, Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())))
             }
         }
     }
