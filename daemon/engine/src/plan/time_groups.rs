@@ -68,7 +68,7 @@ impl Plan {
             group.couple(&mut with_groups);
         }
         let are_possible =
-            with_groups.circle().is_none() && !crossings.iter().any(|crossing| crossing.learns_first(waits));
+            with_groups.cycle().is_none() && !crossings.iter().any(|crossing| crossing.learns_first(waits));
         if are_possible {
             *waits = with_groups;
             for (node, stage, input) in gates {
