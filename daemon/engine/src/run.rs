@@ -22,7 +22,7 @@ use crate::edge::{Fill, Receiver, Sender, edge};
 use crate::gate::Gate;
 use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage};
 use crate::stats::FlowStats;
-use crate::task::{Borders, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
+use crate::task::{Borders, CaughtUp, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
 
 /// A flow whose nodes are at work.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub struct RunningFlow {
     tasks: JoinSet<(usize, Result<Finished, Stop>)>,
     coordinator: JoinHandle<Settled>,
     durable: bool,
+    caught_up: Arc<CaughtUp>,
     started: Instant,
 }
 
@@ -154,7 +155,10 @@ impl RunningFlow {
             }
         };
         let (coordinator, reporter) = Coordinator::new(&plan, keeper, visibility, beginning.epoch, phase.clone());
+        let is_input = |node: &&PlannedNode| matches!(node.body, PlannedBody::Input { .. });
+        let caught_up = Arc::new(CaughtUp::new(plan.nodes.iter().filter(is_input).count(), phase.clone()));
         let mut setup = Setup {
+            caught_up: caught_up.clone(),
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
             receivers: receivers.into_iter().map(Some).collect(),
@@ -186,7 +190,7 @@ impl RunningFlow {
             tasks.spawn_on(async move { (place, task.await) }, runtime);
         }
         let coordinator = runtime.spawn(coordinate(setup.coordinator, begin));
-        Ok(Self { stats, fills, phase, tasks, coordinator, durable, started: Instant::now() })
+        Ok(Self { stats, fills, phase, tasks, coordinator, durable, caught_up, started: Instant::now() })
     }
 
     /// The counters, which stay readable after the end.
@@ -259,6 +263,7 @@ impl RunningFlow {
                 let node = place.map(|place| self.stats.nodes[place].name.clone());
                 Status::Failed(FlowError { node, error })
             }
+            None if last == Some(Then::Stop) && self.caught_up.is_all() => Status::Done,
             None if last == Some(Then::Stop) => Status::Stopped,
             // Without state, inputs that are told to stop end as if nothing more had come.
             None if !self.durable && *self.phase.borrow() == Phase::Draining => Status::Stopped,
@@ -310,6 +315,7 @@ struct Setup {
     durable: bool,
     homes: Homes,
     run: Run,
+    caught_up: Arc<CaughtUp>,
     beginning: Beginning,
     phase: watch::Sender<Phase>,
     stats: Arc<FlowStats>,
@@ -382,6 +388,7 @@ impl Setup {
             durable: self.durable,
             home: self.homes.of(name),
             run: self.run.clone(),
+            caught_up: self.caught_up.clone(),
         }
     }
 

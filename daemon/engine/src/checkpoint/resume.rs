@@ -11,7 +11,7 @@ use millstream_store::{LocalStore, Store, crash};
 use super::coordinator::Watcher;
 use super::decisions::Decisions;
 use super::lineage::{self, Past};
-use super::manifest::{Manifest, NodeEntry};
+use super::manifest::{Manifest, NodeEntry, Piece};
 use super::owner::{self, Lock, draw_incarnation};
 use super::schedule::Interval;
 use super::vault::Vault;
@@ -48,6 +48,8 @@ struct Last {
     checksum: String,
     /// Whether all that it had staged was visible before this process came.
     is_visible: bool,
+    /// The states of nodes that begin from scratch.
+    forgotten: BTreeMap<String, BTreeMap<String, Piece>>,
 }
 
 /// Where a flow begins or goes on.
@@ -154,6 +156,11 @@ impl Keeper {
         self.lock().is_visible
     }
 
+    /// The states of nodes that begin from scratch.
+    pub fn forgotten(&self) -> BTreeMap<String, BTreeMap<String, Piece>> {
+        self.lock().forgotten.clone()
+    }
+
     /// Which run of the flow this is.
     pub fn run(&self) -> Run {
         let last = self.lock();
@@ -248,7 +255,7 @@ impl Keeper {
         crash::point("before-manifest");
         let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault))?;
         crash::point("after-manifest");
-        *last = Last { manifest, checksum, is_visible: false };
+        *last = Last { manifest, checksum, is_visible: false, forgotten: BTreeMap::new() };
         Ok(staged)
     }
 
@@ -300,7 +307,12 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
             check_resets(manifest, plan, options, is_visible)?;
             if is_visible && has_ended(manifest) {
                 check_nothing_more_comes(plan)?;
-                return Ok(Last { manifest: manifest.clone(), checksum: checksum.clone(), is_visible });
+                return Ok(Last {
+                    manifest: manifest.clone(),
+                    checksum: checksum.clone(),
+                    is_visible,
+                    forgotten: BTreeMap::new(),
+                });
             }
             if is_visible {
                 forget_visible(manifest, plan);
@@ -312,9 +324,11 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
             check_fingerprint(manifest, options)?;
             check_nodes(manifest, plan, &anew)?;
         }
+        let states = before.iter().flat_map(|(manifest, _)| &manifest.nodes).filter(|(node, _)| anew.contains(*node));
+        let forgotten = states.map(|(node, entry)| (node.clone(), entry.state.clone())).collect();
         let manifest = own(plan, before, &anew, options)?;
         if let Some(checksum) = vault.put(&manifest)? {
-            return Ok(Last { manifest, checksum, is_visible: false });
+            return Ok(Last { manifest, checksum, is_visible: false, forgotten });
         }
         // The owner has written one more checkpoint meanwhile, which is the one to go on from.
     }

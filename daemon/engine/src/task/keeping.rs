@@ -1,11 +1,12 @@
 //! A node's part in checkpoints.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use millstream_core::{Border, Epoch, Home, Run, Snapshot, Then};
 use millstream_store::crash;
 
-use super::Ports;
+use super::{CaughtUp, Ports};
 use crate::align::Inputs;
 use crate::checkpoint::{FanIn, NodeEntry, NodePhase, NodeResume, OrderStep, Reporter, Steps};
 
@@ -29,6 +30,8 @@ pub struct Keeping {
     pub home: Home,
     /// Which run this is.
     pub run: Run,
+    /// Whom inputs tell that they have nothing more.
+    pub caught_up: Arc<CaughtUp>,
 }
 
 impl Keeping {

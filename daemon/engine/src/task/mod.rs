@@ -1,5 +1,6 @@
 //! The loops that the engine owns: one task a node.
 
+mod caught_up;
 mod clock;
 mod cutter;
 mod input;
@@ -9,6 +10,7 @@ mod ports;
 mod processor;
 mod replay;
 
+pub use caught_up::CaughtUp;
 pub use clock::Clock;
 pub use cutter::Borders;
 pub use input::run_input;
