@@ -224,3 +224,47 @@ fn rows_of_a_file_are_not_late_because_another_was_read_before() {
     }
     live.stop();
 }
+
+#[test]
+fn a_job_processes_what_has_come_since_its_last_run() {
+    let workshop = Workshop::new();
+    workshop.write(
+        "job.toml",
+        r#"
+        [input.rows]
+        type = "file"
+        path = "in/*.csv"
+        schema = { n = "int64" }
+        once = "new_files"
+        [input.names]
+        type = "file"
+        path = "names.csv"
+        [processor.named]
+        type = "join"
+        from = "rows"
+        with = "names"
+        on = ["n"]
+        kind = "inner"
+        [output.out]
+        type = "file"
+        from = "named"
+        path = "out"
+        format = "ndjson"
+        "#,
+    );
+    workshop.write("names.csv", "n,name\n1,a\n2,b\n3,c\n");
+    let run = |rows: u64| {
+        let json = workshop.run_json(&["job.toml", "--state", "state"]);
+        assert_eq!((&json["status"], &json["nodes"]["rows"]["rows_in"]), (&"done".into(), &rows.into()));
+        workshop.list("out").iter().filter(|name| !name.starts_with('.')).count()
+    };
+    assert_eq!(run(0), 0);
+    workshop.write("in/b.csv", "n\n1\n2\n");
+    assert_eq!(run(2), 1);
+    assert_eq!(run(2), 1, "nothing has come");
+    workshop.write("in/a.csv", "n\n3\n");
+    assert_eq!(run(3), 2);
+    // Without state there is one run, which reads all.
+    let json = workshop.run_json(&["job.toml"]);
+    assert_eq!(json["nodes"]["rows"]["rows_in"], 3);
+}

@@ -170,6 +170,7 @@ impl Found {
             "epoch": manifest.epoch,
             "created": manifest.created,
             "owner": manifest.owner,
+            "incarnation": manifest.incarnation,
             "generation": manifest.generation,
             "then": manifest.then,
             "visible": self.is_visible,

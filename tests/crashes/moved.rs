@@ -122,7 +122,7 @@ fn checkpoints_that_were_removed_are_missed() {
 #[test]
 fn an_output_that_is_reset_leaves_no_part_behind() {
     let trial = killed();
-    assert_eq!(trial.workshop.list("out").len(), 2, "a part file, and the ledger: {}", part_of(&trial.workshop));
+    assert!(part_of(&trial.workshop).starts_with(".rows.csv."));
     let ran = Ran::from(trial.durable(&["--reset", "rows"]).output().unwrap());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(trial.workshop.list("out"), ["rows.csv"]);

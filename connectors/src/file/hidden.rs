@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use millstream_core::Run;
 
+use super::target::number_of;
+
 /// The hidden name under which a run writes what will be at a path.
 pub fn part(path: &Path, run: &Run) -> PathBuf {
     hidden(path, &format!("{}-{}.part", run.incarnation, run.generation))
@@ -23,6 +25,23 @@ pub fn ledger(path: &Path, run: &Run) -> PathBuf {
 fn hidden(path: &Path, what: &str) -> PathBuf {
     let name = path.file_name().unwrap_or(OsStr::new("file"));
     path.with_file_name(format!(".{}.{what}", name.to_string_lossy()))
+}
+
+/// Whether a hidden file is one of those of a place.
+pub fn is_beside(hidden: &Path, place: &Path) -> bool {
+    let name = place.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
+    let rest = hidden.file_name().and_then(|hidden| hidden.to_str()?.strip_prefix(&format!(".{name}.")));
+    hidden.parent() == place.parent() && rest.is_some_and(|rest| rest.matches('.').count() == 1)
+}
+
+/// Whether a hidden file is a part of what a ledger is about.
+pub fn is_of_ledger(hidden: &Path, ledger: &Path) -> bool {
+    let text = |path: &Path| path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    let (hidden, ledger) = (text(hidden), text(ledger));
+    let of_ledger = ledger.strip_prefix('.').and_then(|name| name.strip_suffix(".ledger")?.rsplit_once('.'));
+    let (Some((name, run)), Some((place, incarnation))) = (owner(&hidden), of_ledger) else { return false };
+    let is_file = name.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(".rows-"));
+    run.incarnation == incarnation && (is_file || number_of(&format!("{place}-"), name).is_some())
 }
 
 /// The name that a hidden file will have, and the run that writes it.
@@ -59,6 +78,18 @@ mod tests {
         for other in [".a.csv.part", "a.csv.0123-7.part", ".a.csv.0123-x.part", ".a.csv.xyz-7.part", ".a.csv.-7.part"] {
             assert_eq!(owner(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_a_ledger_is_about_is_known() {
+        let is_of = |hidden: &str, ledger: &str| is_of_ledger(Path::new(hidden), Path::new(ledger));
+        assert!(is_of(".a.csv.aa-7.part", ".a.csv.aa.ledger") && is_of(".a.csv.rows-2.aa-7.part", ".a.csv.aa.ledger"));
+        assert!(is_of("x=1/.f-o-00000000000000000001-00001.csv.aa-7.part", ".f-o.aa.ledger"));
+        for other in [".a.csv.bb-7.part", ".b.csv.aa-7.part", ".a.csv2.aa-7.part", ".a.csv.aa.ledger", "a.csv"] {
+            assert!(!is_of(other, ".a.csv.aa.ledger"), "{other}");
+        }
+        assert!(is_beside(Path::new("out/.f-o.aa.ledger"), Path::new("out/f-o")));
+        assert!(!is_beside(Path::new("out/.f-o.aa.ledger"), Path::new("f-o")));
     }
 
     #[test]

@@ -1,30 +1,26 @@
 //! The input `file`.
 
 mod follow;
+mod once;
 mod opened;
 mod place;
 mod rotated;
 mod tail;
 
-use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use millstream_core::{
-    Collector, Columns, Error, Input, InputPlan, InputSettings, Kind, Parts, PlanContext, Positions, Problem, Problems,
-    Progress, Result, ResultExt, State, type_name,
+    Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Result, type_name,
 };
 use millstream_formats::{
-    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Mark, Pace, ReadOptions, Rows,
-    Timezone, check_header, inspect,
+    Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Pace, ReadOptions, Timezone, check_header,
+    inspect,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use self::opened::Opened;
-use self::place::Place;
-use super::find::{SourceFile, find};
+use self::once::Files;
+use super::find::{SourceFile, find, find_now};
 use super::local::check_input;
 use crate::text;
 
@@ -114,6 +110,18 @@ pub struct FileInput {
     /// to the file after it was read last would be missing. `go_on`: it is missing.
     #[serde(default)]
     if_gone: IfGone,
+    /// `new_files`: the flow is a job that is run again and again with `--state`. Each run reads the files that no run before has
+    /// read, and then stops, until the next run; what is open, such as windows, stays so. A file counts as read by its path, so it
+    /// has to be whole when it gets its name. With `schema`, there may be no files at all.
+    once: Option<Once>,
+}
+
+/// What a run reads, where it is one of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Once {
+    /// The files that no run before has read.
+    NewFiles,
 }
 
 /// What to do about a file that was being followed and is gone.
@@ -186,7 +194,13 @@ impl FileInput {
 
     fn files(&self, context: &PlanContext) -> Result<Vec<SourceFile>, Problems> {
         let folder = context.input_path("");
-        let mut files = self.each_path(|pattern| find(&folder, pattern))?.concat();
+        // A run that finds nothing new has nothing to do.
+        let may_be_none = self.once.is_some() && self.schema.is_some();
+        let find = |pattern: &str| match may_be_none {
+            true => find_now(&folder, pattern).map_err(|error| Problem::new(format!("`{pattern}`: {error}"))),
+            false => find(&folder, pattern),
+        };
+        let mut files = self.each_path(find)?.concat();
         files.sort_by(|one, two| one.name.cmp(&two.name));
         files.dedup();
         Ok(files)
@@ -195,7 +209,10 @@ impl FileInput {
     fn settle(&self, context: &PlanContext) -> Result<Settled, Problems> {
         let files = self.files(context)?;
         let timezone = text::timezone(self.timezone.as_deref())?;
-        let format = self.format_of(&files[0].name)?;
+        let format = match files.first() {
+            Some(file) => self.format_of(&file.name)?,
+            None => self.each_path(|path| self.format_of(path))?[0],
+        };
         let mut sources = Vec::with_capacity(files.len());
         for file in files {
             let other = self.format_of(&file.name)?;
@@ -340,8 +357,13 @@ impl InputSettings for FileInput {
         if let (Some(columns), true) = (&self.schema, context.scripted) {
             return Ok(scripted(columns));
         }
-        if self.follow {
-            return follow::plan(self, context);
+        match (self.follow, self.once) {
+            (true, Some(_)) => {
+                let problem = Problem::new("files are either followed or read once").at(["once"]);
+                return Err(problem.help("leave out `once` or `follow`").into());
+            }
+            (true, None) => return follow::plan(self, context),
+            (false, _) => {}
         }
         let mut settled = self.settle(context)?;
         let found = match &self.schema {
@@ -360,164 +382,11 @@ impl InputSettings for FileInput {
         };
         let schema = options.schema();
         let (source, left) = (context.node.as_str().into(), settled.sources.into());
-        let files = Files { source, options, left, open: None, last: None, resume: None, opened: Vec::new() };
+        let finite = self.once.is_none();
+        let files = Files::new(source, options, finite, left);
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
-        Ok(InputPlan {
-            schema,
-            finite: true,
-            replayable: true,
-            acknowledges: false,
-            interleaved: false,
-            rows: found.rows,
-            build,
-        })
-    }
-}
-
-struct Files {
-    source: Arc<str>,
-    options: ReadOptions,
-    /// The files that are not open yet.
-    left: VecDeque<Source>,
-    open: Option<OpenFile>,
-    /// The file that was read last, where it has ended.
-    last: Option<OpenFile>,
-    /// The place at which the first of `left` is gone on with, and which file that was.
-    resume: Option<(Place, Opened)>,
-    /// The names of the files that were opened, in their order.
-    opened: Vec<String>,
-}
-
-/// A file that is being read.
-struct OpenFile {
-    source: Source,
-    /// The file itself, whatever has its name by now.
-    file: File,
-    opened: Opened,
-    reader: Box<dyn BatchReader>,
-    /// The place before the rows that were pushed last.
-    before: Mark,
-    /// Rows before this position were read by a run before.
-    first: u64,
-}
-
-/// The state of the input: the files that were opened, and the place in the last of them.
-const PLACE: &str = "place";
-
-/// What is kept under that name.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    /// The names of the files that were opened.
-    opened: Vec<String>,
-    /// Where the last of them is gone on with, and which file that was. None if all of it was read.
-    place: Option<(Place, Opened)>,
-}
-
-impl Files {
-    fn open_file(&mut self, source: Source) -> Result<OpenFile> {
-        let mut options = self.options.clone();
-        options.compression = source.compression;
-        options.csv.delimiter = source.delimiter;
-        options.csv.header_required = source.has_header;
-        let opening = || format!("reading `{}`", source.file.path.display());
-        let file = File::open(&source.file.path).doing(opening)?;
-        let opened = Opened::of(&file).doing(opening)?;
-        let resume = self.resume.take();
-        let doing = || format!("going on with `{}`", source.file.name);
-        if let Some((_, before)) = &resume {
-            before.check(&file, self.may_grow(&source)).doing(doing)?;
-        }
-        let mut reader = options.open_file(file.try_clone().doing(opening)?, &source.file.path)?;
-        let mut first = 0;
-        if let Some((place, _)) = resume {
-            place.check(&file).doing(doing)?;
-            reader.go_to(place.mark).doing(doing)?;
-            first = place.position;
-        }
-        self.opened.push(source.file.name.to_string());
-        Ok(OpenFile { before: reader.mark(), source, file, opened, reader, first })
-    }
-
-    /// Whether rows may be appended to a file before all of it is read.
-    fn may_grow(&self, source: &Source) -> bool {
-        self.options.format.is_text() && source.compression.is_none()
-    }
-
-    /// How far a file has been read.
-    fn place(&self, file: &OpenFile, position: u64) -> Result<Place> {
-        let now = file.reader.mark();
-        let mark = if now.position <= position { now } else { file.before };
-        Place::new(&file.file, self.may_grow(&file.source).then_some(now.offset), mark, position)
-    }
-}
-
-#[async_trait]
-impl Input for Files {
-    async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
-        loop {
-            if let Some(open) = &mut self.open {
-                let before = open.reader.mark();
-                let mut rows = Rows::default();
-                if open.reader.next(&mut rows)? {
-                    open.before = before;
-                    rows.drop_before(open.first);
-                    rows.send(&self.source, &open.source.file.name, out);
-                    return Ok(Progress::More);
-                }
-                self.last = self.open.take();
-            }
-            let Some(source) = self.left.pop_front() else { return Ok(Progress::End) };
-            self.open = Some(self.open_file(source)?);
-        }
-    }
-
-    fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {
-        let mut parts = Parts::default();
-        // Rows of the last call are all of one file: the one that is open, or that ended with it.
-        let at = |file: &&OpenFile| positions.contains_key(&file.source.file.name);
-        let open = self.open.as_ref().filter(at).map(|file| (file, false));
-        if let Some((file, has_ended)) = open.or(self.last.as_ref().filter(at).map(|file| (file, true))) {
-            let name = &file.source.file.name;
-            let is_read = has_ended && file.reader.mark().position == positions[name];
-            let place = || self.place(file, positions[name]).doing(|| format!("reading `{name}`"));
-            let place = (!is_read).then(place).transpose()?.map(|place| (place, file.opened.clone()));
-            let last = self.opened.iter().position(|opened| **opened == **name).unwrap_or_default();
-            parts.put(PLACE, &Kept { opened: self.opened[..=last].to_vec(), place })?;
-        }
-        Ok(parts)
-    }
-
-    fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
-        if !state.has(PLACE) {
-            return match positions.is_empty() {
-                true => Ok(()),
-                false => Err(Error::new("its state does not say in which file it was")),
-            };
-        }
-        let Kept { opened: mut before, place } = state.get(PLACE)?;
-        let name = before.last().cloned().unwrap_or_default();
-        // Nothing of a file that was read is needed, whatever has its name by now.
-        let found = self.left.iter().position(|source| *source.file.name == *name);
-        let index = match (found, &place) {
-            (Some(index), Some(_)) => index,
-            (Some(index), None) => index + 1,
-            (None, None) => self.left.iter().take_while(|source| *source.file.name <= *name).count(),
-            (None, Some(_)) => return Err(Error::new(format!("`{name}`, which was being read, is no longer there"))),
-        };
-        if place.is_some() {
-            before.pop();
-        }
-        // Files are read in their order, so those before it have ended. They may be gone by now.
-        let is_new = |source: &&Source| !before.iter().any(|name| **name == *source.file.name);
-        if let Some(new) = self.left.iter().take(index).find(is_new) {
-            return Err(Error::new(format!(
-                "`{}` is new, and its place is before `{name}`, which was being read",
-                new.file.name
-            )));
-        }
-        self.left.drain(..index);
-        (self.opened, self.resume) = (before, place);
-        Ok(())
+        let rows = found.rows.filter(|_| finite);
+        Ok(InputPlan { schema, finite, replayable: true, acknowledges: false, interleaved: false, rows, build })
     }
 }
 

@@ -13,9 +13,9 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use millstream_core::{Result, ResultExt, Run};
 
+use super::disk::create;
 use super::hashed::{Hashed, Sum};
 use super::hidden;
-use super::staging::create;
 
 /// The rows of a file once more.
 pub struct Journal {

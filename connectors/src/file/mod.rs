@@ -1,6 +1,7 @@
 //! The input and the output `file`.
 
 mod claim;
+mod disk;
 mod find;
 mod hashed;
 mod hidden;

@@ -1,7 +1,10 @@
 //! The output `file`.
 
+mod appended;
+mod divided;
 mod files;
-mod kept;
+pub(super) mod kept;
+mod partition;
 
 use std::path::PathBuf;
 
@@ -15,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::files::{Files, Limits};
 pub use self::kept::KeptFiles;
+use self::partition::{Partitioning, escape};
 use super::local::check_output;
 use super::target::Target;
 use crate::text;
@@ -70,7 +74,20 @@ pub struct FileOutput {
     /// Folders: a new file is begun when one has been open for so long, such as `"1m"`. This is looked at when a checkpoint
     /// is taken, and so needs a flow that is run with `--state`.
     every: Option<millstream_core::Duration>,
+    /// Folders: rows go to folders below it, as Hive, DuckDB and Spark read them: with `["country", "hour"]` to
+    /// `country=DE/hour=2026-01-31T13/`. Each is a column, which the files then don't have; or, if no column is called so, `year`,
+    /// `month`, `day` or `hour` of the event time in UTC. A missing value, or an empty text, is `__HIVE_DEFAULT_PARTITION__`. The
+    /// number in a file's name begins with 1 in each folder and epoch.
+    #[schemars(length(min = 1))]
+    partition: Option<Vec<String>>,
+    /// With `partition`: how many files are open at once, by default 100. Where a row needs one more, the file is ended that has
+    /// been without rows for longest; so rows that come in any order make many small files if this is less than there are folders.
+    #[schemars(range(min = 1))]
+    open_partitions: Option<usize>,
 }
+
+/// How many files are open at once, if nothing else is said.
+const OPEN_PARTITIONS: usize = 100;
 
 /// What to do with what is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -92,23 +109,32 @@ path = "out/scored"
 format = "parquet"
 rows = 1000000
 "#;
-    const FREE_SETTINGS: &'static [&'static str] = &["if_exists", "rows", "bytes", "every"];
+    const FREE_SETTINGS: &'static [&'static str] = &["if_exists", "rows", "bytes", "every", "open_partitions"];
 }
 
 impl FileOutput {
     fn target(&self, context: &PlanContext) -> Result<Target, Problem> {
         check_output(&self.path).map_err(|problem| problem.at(["path"]))?;
         let kind = FileKind::of(&self.path);
-        let path = context.output_path(&self.path);
+        let levels: Vec<_> = self.partition.iter().flatten().map(|name| escape(name)).collect();
+        let (path, work_folder) = (context.output_path(&self.path), context.work_folder.clone());
         let target = match (kind.format, self.format) {
             (Some(named), Some(format)) if named != format => {
                 let message = format!("`{}` would be {}, but `format` is {}", self.path, named.name(), format.name());
                 return Err(Problem::new(message).at(["format"]).help("leave `format` out, or rename the file"));
             }
-            (Some(format), _) => Target { path, format, compression: kind.compression, tabs: kind.tabs, folder: None },
+            (Some(format), _) => Target {
+                path,
+                work_folder,
+                format,
+                compression: kind.compression,
+                tabs: kind.tabs,
+                folder: None,
+                levels,
+            },
             (None, Some(format)) => {
                 let folder = Some(format!("{}-{}-", context.flow, context.node));
-                Target { path, format, compression: self.compression, tabs: false, folder }
+                Target { path, work_folder, format, compression: self.compression, tabs: false, folder, levels }
             }
             (None, None) => {
                 let problem = Problem::new(format!("`{}` does not say its format", self.path)).at(["path"]);
@@ -134,6 +160,7 @@ impl FileOutput {
             problems.extend(self.rows.map(|_| only("rows")));
             problems.extend(self.bytes.map(|_| only("bytes")));
             problems.extend(self.every.map(|_| only("every")));
+            problems.extend(self.partition.as_ref().map(|_| only("partition")));
             let other = self.compression.filter(|packed| Some(*packed) != target.compression);
             problems.extend(other.map(|packed| {
                 let extension = packed.extension();
@@ -146,6 +173,10 @@ impl FileOutput {
                 problems.push(Problem::new(message).at(["if_exists"]).help(help));
             }
         }
+        if let (None, Some(_)) = (&self.partition, self.open_partitions) {
+            let problem = Problem::new("`open_partitions` needs `partition`").at(["open_partitions"]);
+            problems.push(problem.help("say by which columns the folder is divided, or leave it out"));
+        }
         problems.extend(target.is_in_the_way().map(|message| Problem::new(message).at(["path"])));
         problems
     }
@@ -155,8 +186,11 @@ impl OutputSettings for FileOutput {
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
         let target = self.target(context)?;
         let mut problems = self.check(&target);
+        let partitioning = self.partition.as_ref().map(|names| Partitioning::plan(names, input)).transpose()?;
+        let schema =
+            partitioning.as_ref().map_or_else(|| input.schema.clone(), |division| division.schema(&input.schema));
         if target.format == Format::Csv
-            && let Err(problem) = text::flat(&input.schema)
+            && let Err(problem) = text::flat(&schema)
         {
             let at = if self.format.is_some() { "format" } else { "path" };
             problems.push(problem.at([at]).help("use another format, or take the column apart before"));
@@ -172,8 +206,9 @@ impl OutputSettings for FileOutput {
             rows: self.rows.unwrap_or(usize::MAX),
             bytes: self.bytes.map_or(u64::MAX, |size| size.0 as u64),
             time: self.every.map(|every| every.0),
+            open: self.open_partitions.unwrap_or(OPEN_PARTITIONS),
         };
-        let files = Files::new(target, input.schema.clone(), self.if_exists, limits);
+        let files = Files::new(target, schema, self.if_exists, limits, partitioning);
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Output>));
         Ok(OutputPlan { uses: Uses::all(), delivery: Delivery::ExactlyOnce, exclusive, build })
     }

@@ -17,9 +17,11 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, Claimed};
+use super::disk::{is_there, remove, set_mode, sync_folder};
 use super::hashed::{damaged, left_elsewhere};
 use super::ledger::{Ledger, Published, Turn};
-use super::staging::{Whole, is_there, remove, set_mode, sync_folder};
+use super::output::kept::{PROGRESS, Progress};
+use super::staging::Whole;
 use super::target::{Base, renumbered};
 
 /// What an output has staged.
@@ -78,6 +80,10 @@ pub const STAGED: &str = "files";
 pub struct Publisher {
     /// What the paths in what is staged are relative to.
     pub base: Base,
+    /// The folder that the flow runs in.
+    pub work_folder: PathBuf,
+    /// What stands for all files of the output.
+    pub place: PathBuf,
     /// The claim of the output. While it lasts, this process has staged what is published itself.
     pub claimed: Claimed,
     /// How far a run without state has come.
@@ -116,8 +122,19 @@ impl Committer for Publisher {
     }
 
     async fn settled(&mut self, staged: &State) -> Result<()> {
-        let publication = self.read(staged)?;
-        publication.ledger.filter(|_| publication.is_last).map_or(Ok(()), |ledger| remove(&ledger))
+        let Publication { is_last: true, ledger, lock, .. } = self.read(staged)? else { return Ok(()) };
+        if self.claimed.get().is_none() {
+            // What a run that was killed has left of its lock goes with this one, unless another run has it by now.
+            drop(Claim::take(lock, &self.place));
+        }
+        ledger.map_or(Ok(()), |ledger| remove(&ledger))
+    }
+
+    async fn forgotten(&mut self, state: &State) -> Result<()> {
+        match state.has(PROGRESS) {
+            true => state.get::<Progress>(PROGRESS)?.remove_hidden(&self.work_folder, &self.place),
+            false => Ok(()),
+        }
     }
 }
 

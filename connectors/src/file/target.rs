@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use millstream_core::{Epoch, Result, ResultExt, Run};
 use millstream_formats::{Compression, Format, WriteOptions};
 
+use super::disk::is_there;
 use super::hidden;
-use super::staging::is_there;
 
 /// The folder that paths in the state are relative to, so that a work folder which was moved or copied goes on with its
 /// own files.
@@ -35,6 +35,8 @@ impl Base {
 pub struct Target {
     /// The file, or the folder.
     pub path: PathBuf,
+    /// The folder that the flow runs in.
+    pub work_folder: PathBuf,
     /// How the files are written.
     pub format: Format,
     /// How they are packed.
@@ -43,6 +45,8 @@ pub struct Target {
     pub tabs: bool,
     /// What the names of this output's files in a folder begin with.
     pub folder: Option<String>,
+    /// What the names of folders below that one begin with, level by level, if there are any.
+    pub levels: Vec<String>,
 }
 
 impl Target {
@@ -91,7 +95,7 @@ impl Target {
         };
         let is_own =
             |path: &PathBuf| path.file_name().is_some_and(|name| number_of(prefix, &name.to_string_lossy()).is_some());
-        let mut files = entries(&self.path)?;
+        let mut files = self.all_files()?;
         files.retain(is_own);
         files.sort();
         Ok(files)
@@ -113,11 +117,31 @@ impl Target {
                 name.strip_prefix(&*file).is_some_and(|rest| rest.is_empty() || rest.starts_with(".rows-"))
             }
         };
-        let mut files = entries(self.folder())?;
+        let mut files = self.all_files()?;
         files.retain(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             hidden::owner(&name).is_some_and(|(name, owner)| is_own(name) && hidden::is_left_behind(&owner, run))
         });
+        Ok(files)
+    }
+
+    /// What is in the folder, and in those below it into which rows are divided.
+    fn all_files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.folder().to_owned()];
+        for depth in 0..=self.levels.len() {
+            let mut below = Vec::new();
+            for entry in folders.iter().map(|folder| entries(folder)).collect::<Result<Vec<_>>>()?.into_iter().flatten()
+            {
+                let name = entry.file_name().unwrap_or_default().to_string_lossy();
+                let level = self.levels.get(depth).and_then(|level| name.strip_prefix(level.as_str()));
+                match level.is_some_and(|rest| rest.starts_with('=')) {
+                    true => below.push(entry),
+                    false => files.push(entry),
+                }
+            }
+            folders = below;
+        }
         Ok(files)
     }
 
@@ -135,9 +159,9 @@ impl Target {
 }
 
 /// What is in a folder; nothing if it is not there.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
         entries => entries.and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect()),
     };
     entries.doing(|| format!("reading the folder `{}`", folder.display()))

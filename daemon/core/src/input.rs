@@ -44,6 +44,9 @@ impl fmt::Debug for InputPlan {
 pub enum Progress {
     /// There may be more.
     More,
+    /// There is nothing more for this run, but there may be for a later one. A flow without state takes it for the end. One with
+    /// state stops, as soon as all its inputs have come so far or to their end; meanwhile `next` is called again, and waits.
+    CaughtUp,
     /// It has ended; `next` is not called again.
     End,
 }

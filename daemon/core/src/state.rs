@@ -271,6 +271,11 @@ pub trait Committer: Send {
     async fn settled(&mut self, _staged: &State) -> Result<()> {
         Ok(())
     }
+
+    /// The node begins from scratch, and nobody will go on from this state: what it refers to can go, but for what is visible.
+    async fn forgotten(&mut self, _state: &State) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::edge::{Fill, Receiver, Sender, edge};
 use crate::gate::Gate;
 use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage, PlannedTimeGroup};
 use crate::stats::FlowStats;
-use crate::task::{Borders, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
+use crate::task::{Borders, CaughtUp, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
 use crate::time_group::{self, Member};
 
 /// A flow whose nodes are built, and have not begun.
@@ -50,6 +50,7 @@ struct Common {
     durable: bool,
     /// Whether it can be run again from the start, to the same end.
     repeatable: bool,
+    caught_up: Arc<CaughtUp>,
 }
 
 /// How a flow ended.
@@ -194,7 +195,10 @@ impl PreparedFlow {
         };
         let repeatable = plan.is_repeatable();
         let (coordinator, reporter) = Coordinator::new(&plan, keeper, visibility, beginning.epoch, phase.clone());
+        let is_input = |node: &&PlannedNode| matches!(node.body, PlannedBody::Input { .. });
+        let caught_up = Arc::new(CaughtUp::new(plan.nodes.iter().filter(is_input).count(), phase.clone()));
         let mut setup = Setup {
+            caught_up: caught_up.clone(),
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
             receivers: receivers.into_iter().map(Some).collect(),
@@ -213,7 +217,7 @@ impl PreparedFlow {
         };
         let nodes = plan.nodes.into_iter().enumerate();
         let tasks = nodes.map(|(place, node)| setup.task(place, node)).collect::<Result<Vec<_>, FlowError>>()?;
-        let common = Common { stats, fills, phase, durable, repeatable };
+        let common = Common { stats, fills, phase, durable, repeatable, caught_up };
         Ok(Self { common, tasks, coordinator: setup.coordinator })
     }
 
@@ -332,6 +336,7 @@ impl Common {
                 let node = place.map(|place| self.stats.nodes[place].name.clone());
                 Status::Failed(FlowError { node, error })
             }
+            None if last == Some(Then::Stop) && self.caught_up.is_all() => Status::Done,
             None if last.is_none() || last == Some(Then::Stop) => Status::Stopped,
             // Without state, inputs that are told to stop end as if nothing more had come.
             None if !self.durable && *self.phase.borrow() == Phase::Draining => Status::Stopped,
@@ -389,6 +394,7 @@ struct Setup {
     durable: bool,
     homes: Homes,
     run: Run,
+    caught_up: Arc<CaughtUp>,
     beginning: Beginning,
     phase: watch::Sender<Phase>,
     stats: Arc<FlowStats>,
@@ -465,6 +471,7 @@ impl Setup {
             home: self.homes.of(name),
             run: self.run.clone(),
             may_remove_published: self.homes.may_remove_published(name),
+            caught_up: self.caught_up.clone(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
 use arrow::array::RecordBatch;
-use millstream_core::{FailedRow, Home, Step};
+use millstream_core::{Collector, FailedRow, Home, Positions, Progress, State, Step};
 use millstream_formats::WriteOptions;
 use millstream_testkit::{context, parse, rows_as_text, table};
 
@@ -342,4 +342,49 @@ fn nobody_looks_at_a_file_again_that_was_read() {
     let behind_b = reading.state("b.ndjson", 7);
     fs::remove_file(reading.path("b.ndjson")).unwrap();
     assert_eq!(reading.go_on(&behind_b).rest().unwrap(), 0);
+}
+
+#[test]
+fn each_run_reads_the_files_that_are_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "path = \"*.ndjson\"\nschema = { n = \"int64\" }\nonce = \"new_files\"";
+    let context = PlanContext { flow_folder: folder.path().to_owned(), batch_rows: 7, ..context() };
+    let put = |name: &str, rows: u32| fs::write(folder.path().join(name), lines(0..rows)).unwrap();
+    let mut before: Option<(Positions, State)> = None;
+    let mut run = |expected: &[(&str, usize)]| {
+        let plan = parse::<FileInput>(settings).plan(&context).unwrap();
+        assert!(!plan.finite && plan.replayable);
+        let mut input = (plan.build)().unwrap();
+        let mut positions = Positions::new();
+        if let Some((before, state)) = &before {
+            input.restore(before, state).unwrap();
+            positions = before.clone();
+        }
+        let (mut out, mut read) = (Collector::new(1), Vec::new());
+        while now(input.next(&mut out)).unwrap() == Progress::More {
+            for batch in out.take(0) {
+                positions.insert(batch.origin.partition.clone(), batch.origin.end);
+                read.push((batch.origin.partition.to_string(), batch.len()));
+            }
+        }
+        let read: Vec<_> = read.iter().map(|(name, rows)| (name.as_str(), *rows)).collect();
+        assert_eq!(read, expected);
+        {
+            let next = std::pin::pin!(input.next(&mut out));
+            assert!(next.poll(&mut Context::from_waker(Waker::noop())).is_pending(), "it waits to be stopped");
+        }
+        let state = input.snapshot(&positions).unwrap().into_state().unwrap();
+        before = Some((positions, state));
+    };
+    run(&[]);
+    put("b.ndjson", 3);
+    run(&[("b.ndjson", 3)]);
+    run(&[]);
+    put("a.ndjson", 2);
+    put("c.ndjson", 1);
+    run(&[("a.ndjson", 2), ("c.ndjson", 1)]);
+    // Those that were read may be taken away.
+    fs::remove_file(folder.path().join("c.ndjson")).unwrap();
+    put("b.ndjson", 9);
+    run(&[]);
 }

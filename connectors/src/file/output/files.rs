@@ -1,6 +1,6 @@
 //! The files that an output writes: begun, paused at checkpoints, gone on with, handed over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,16 +12,18 @@ use async_trait::async_trait;
 use millstream_core::{
     Batch, Border, Committer, Epoch, Error, Home, Output, Result, ResultExt, Run, Snapshot, State, Then,
 };
-use millstream_formats::{CsvOptions, Format, WriteOptions, csv_header, ends_with_line_break};
+use millstream_formats::WriteOptions;
 use millstream_store::crash;
 
 use super::IfExists;
 use super::kept::{PROGRESS, Progress};
+use super::partition::Partitioning;
 use crate::file::claim::{Claim, Claimed};
+use crate::file::disk::{create_folder, remove, resolve, sync_folder};
 use crate::file::hidden;
 use crate::file::ledger::{Ledger, Published, Turn};
 use crate::file::publish::{Publication, Publisher, STAGED};
-use crate::file::staging::{Staged, Unfinished, Whole, remove, resolve, sync_folder};
+use crate::file::staging::{Staged, Unfinished, Whole};
 use crate::file::target::{Base, Target};
 
 /// When a file of a folder is whole.
@@ -32,6 +34,8 @@ pub struct Limits {
     pub bytes: u64,
     /// It is ended at the first checkpoint after this time.
     pub time: Option<Duration>,
+    /// So many are open at once.
+    pub open: usize,
 }
 
 /// The output itself.
@@ -39,19 +43,25 @@ pub struct Files {
     target: Target,
     /// What paths in the state are relative to.
     base: Base,
-    options: WriteOptions,
-    schema: SchemaRef,
+    pub(super) options: WriteOptions,
+    pub(super) schema: SchemaRef,
     if_exists: IfExists,
     /// Whether what is there was published by the flow, and stays.
     keeps_published: bool,
-    limits: Limits,
+    pub(super) limits: Limits,
+    /// How rows are divided among folders, if they are.
+    pub(super) partitioning: Option<Partitioning>,
+    /// How many files were begun in this epoch, by their folders, where rows are divided.
+    pub(super) begun: HashMap<PathBuf, u32>,
+    /// How many rows were divided.
+    pub(super) divided: u64,
     /// What outlives the run.
-    progress: Progress,
+    pub(super) progress: Progress,
     /// Keeps other runs away, from the start to the end.
     claim: Option<Arc<Claim>>,
     claimed: Claimed,
     /// The files that are being written, by their folders below that of the output.
-    open: BTreeMap<PathBuf, Open>,
+    pub(super) open: BTreeMap<PathBuf, Open>,
     /// The files that are whole, and not handed over yet.
     finished: Vec<Whole>,
     /// The epoch that rows belong to now.
@@ -62,16 +72,18 @@ pub struct Files {
 }
 
 /// A file that is being written, and since when.
-struct Open {
+pub(super) struct Open {
     staged: Staged,
     since: Instant,
     /// How old it was then.
     age: Duration,
+    /// The number of its last row among those that were divided.
+    pub(super) used: u64,
 }
 
 impl Open {
     fn new(staged: Staged, age: Duration) -> Self {
-        Self { staged, since: Instant::now(), age }
+        Self { staged, since: Instant::now(), age, used: 0 }
     }
 
     fn age(&self) -> Duration {
@@ -86,7 +98,13 @@ impl Open {
 
 impl Files {
     /// Files with these columns.
-    pub fn new(target: Target, schema: SchemaRef, if_exists: IfExists, limits: Limits) -> Self {
+    pub fn new(
+        target: Target,
+        schema: SchemaRef,
+        if_exists: IfExists,
+        limits: Limits,
+        partitioning: Option<Partitioning>,
+    ) -> Self {
         Self {
             options: target.options(),
             base: target.base(),
@@ -95,6 +113,9 @@ impl Files {
             if_exists,
             keeps_published: false,
             limits,
+            partitioning,
+            begun: HashMap::new(),
+            divided: 0,
             progress: Progress::default(),
             claim: None,
             claimed: Claimed::default(),
@@ -113,8 +134,9 @@ impl Files {
 
     /// Begins the next file, in a folder below that of the output.
     fn start(&mut self, folder: &Path) -> Result<()> {
-        let path = self.target.file(folder, self.epoch, self.progress.number);
-        self.progress.number += 1;
+        let number = self.next_number(folder);
+        let path = self.target.file(folder, self.epoch, number);
+        path.parent().map_or(Ok(()), create_folder)?;
         let append = self.if_exists == IfExists::Append && self.target.folder.is_none() && path.exists();
         let mut options = self.options;
         if append {
@@ -126,27 +148,8 @@ impl Files {
         Ok(())
     }
 
-    /// Whether the old file still needs a header. An error if it has other columns or ends within a line.
-    fn check_appendable(&self, path: &Path) -> Result<bool> {
-        let WriteOptions { format, compression, delimiter, .. } = self.options;
-        let doing = || format!("appending to `{}`", path.display());
-        if !ends_with_line_break(path, compression).doing(doing)? {
-            return Err(Error::new(format!("{}: its last line has no line break", doing())));
-        }
-        if format != Format::Csv {
-            return Ok(false);
-        }
-        let csv = CsvOptions { delimiter, ..CsvOptions::default() };
-        let Some(names) = csv_header(path, compression, &csv).doing(doing)? else { return Ok(true) };
-        let columns = self.schema.fields().iter().map(|field| field.name());
-        match columns.eq(&names) {
-            true => Ok(false),
-            false => Err(Error::new(format!("{}: its columns are `{}`", doing(), names.join("`, `")))),
-        }
-    }
-
     /// Ends a file that is open.
-    fn finish(&mut self, folder: &Path) -> Result<()> {
+    pub(super) fn finish(&mut self, folder: &Path) -> Result<()> {
         if let Some(open) = self.open.remove(folder) {
             let part = open.staged.part.clone();
             match open.staged.finish() {
@@ -189,7 +192,8 @@ impl Files {
             let age = SystemTime::now().duration_since(unfinished.begun).unwrap_or_default();
             let folder = self.target.folder_of(&unfinished.path);
             let staged = Staged::go_on(unfinished, self.options, &self.schema, &self.run)?;
-            self.open.insert(folder, Open::new(staged, age));
+            self.divided += 1;
+            self.open.insert(folder, Open { used: self.divided, ..Open::new(staged, age) });
         }
         Ok(())
     }
@@ -216,8 +220,10 @@ impl Files {
             true => self.open.keys().cloned().collect(),
             false => self.open.iter().filter(|(_, open)| is_due(open)).map(|(folder, _)| folder.clone()).collect(),
         };
-        let paused = self.open.iter_mut().filter(|(folder, _)| goes_on || !whole.contains(folder));
-        let paused = paused.map(|(_, open)| open.pause()).collect::<Result<Vec<_>>>()?;
+        let mut open: Vec<_> = self.open.iter_mut().filter(|(folder, _)| goes_on || !whole.contains(folder)).collect();
+        // In this order, a run that goes on knows which was without rows for longest.
+        open.sort_by_key(|(_, open)| open.used);
+        let paused = open.into_iter().map(|(_, open)| open.pause()).collect::<Result<Vec<_>>>()?;
         whole.iter().try_for_each(|folder| self.finish(folder))?;
         let (mut unfinished, files): (Vec<_>, Vec<_>) = paused.into_iter().unzip();
         if goes_on {
@@ -258,7 +264,7 @@ impl Files {
     }
 
     /// Writes rows that belong into one folder.
-    fn write_to(&mut self, folder: &Path, mut rows: RecordBatch) -> Result<()> {
+    pub(super) fn write_to(&mut self, folder: &Path, mut rows: RecordBatch) -> Result<()> {
         while rows.num_rows() > 0 {
             if !self.open.contains_key(folder) {
                 self.start(folder)?;
@@ -301,8 +307,7 @@ impl Output for Files {
         }
         // Before the lock, which would create it.
         self.progress.check_there(&self.base, run)?;
-        let folder = self.target.folder();
-        fs::create_dir_all(folder).doing(|| format!("making the folder `{}`", folder.display()))?;
+        create_folder(self.target.folder())?;
         let claim = Arc::new(Claim::take(hidden::lock(&self.target.place()), &self.target.path)?);
         self.claimed.set(&claim);
         self.claim = Some(claim);
@@ -312,11 +317,14 @@ impl Output for Files {
     }
 
     async fn write(&mut self, batch: Batch) -> Result<()> {
-        self.write_to(Path::new(""), batch.rows)
+        let Some(partitioning) = &mut self.partitioning else { return self.write_to(Path::new(""), batch.rows) };
+        let (rows, folders) = partitioning.split(&batch.rows)?;
+        self.divide(&rows, &folders)
     }
 
     fn border(&mut self, epoch: Epoch) {
         self.epoch = epoch.next();
+        self.begun.clear();
     }
 
     async fn stage(&mut self, border: Border) -> Result<Snapshot> {
@@ -331,7 +339,7 @@ impl Output for Files {
         }
         // A disk takes its time to make durable what came since the last checkpoint, in which rows must not wait.
         let place = self.target.folder().to_owned();
-        let mut progress = Progress { folder: self.base.0.clone(), ..self.progress.clone() };
+        let mut progress = Progress { folder: self.base.0.clone(), ledger: self.ledger(), ..self.progress.clone() };
         self.base.shorten(progress.paths_mut());
         snapshot.state.put_after(PROGRESS, progress, move || {
             let synced = files.iter().try_for_each(fs::File::sync_all);
@@ -343,7 +351,8 @@ impl Output for Files {
 
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         let (base, claimed) = (self.base.clone(), self.claimed.clone());
-        Some(Box::new(Publisher { base, claimed, published: Published::default() }))
+        let (work_folder, place) = (self.target.work_folder.clone(), self.target.place());
+        Some(Box::new(Publisher { base, work_folder, place, claimed, published: Published::default() }))
     }
 
     async fn abort(&mut self) {

@@ -1,15 +1,18 @@
 //! What an output keeps in the state, and whether the files are there that it refers to.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use millstream_core::{Result, Run, State};
 use serde::{Deserialize, Serialize};
 
+use crate::file::disk::{is_there, remove};
 use crate::file::hashed::{left_elsewhere, missing};
+use crate::file::hidden;
 use crate::file::ledger::Published;
 use crate::file::publish::{Publication, STAGED};
-use crate::file::staging::{Unfinished, Whole, is_there};
-use crate::file::target::Base;
+use crate::file::staging::{Unfinished, Whole};
+use crate::file::target::{Base, entries};
 
 /// What an output needs to go on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -20,6 +23,8 @@ pub struct Progress {
     pub former: Vec<PathBuf>,
     /// The files that are not whole.
     pub unfinished: Vec<Unfinished>,
+    /// Where it is written down what has been published.
+    pub ledger: Option<PathBuf>,
     /// The folder that all paths were relative to when this was kept. Nothing is written there because of it.
     pub folder: PathBuf,
 }
@@ -30,7 +35,22 @@ pub const PROGRESS: &str = "progress";
 impl Progress {
     /// All paths in it.
     pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.former.iter_mut().chain(self.unfinished.iter_mut().flat_map(Unfinished::paths_mut))
+        let unfinished = self.unfinished.iter_mut().flat_map(Unfinished::paths_mut);
+        self.former.iter_mut().chain(&mut self.ledger).chain(unfinished)
+    }
+
+    /// Removes the hidden files of a state that nobody goes on from, if they are below the work folder: those of a folder that
+    /// was copied are the original's. The ledger of `place` is needed.
+    pub fn remove_hidden(mut self, work_folder: &Path, place: &Path) -> Result<()> {
+        let is_own = self.folder.starts_with(work_folder);
+        Base(self.folder.clone()).extend(self.paths_mut());
+        let Some(ledger) = self.ledger.filter(|_| is_own) else { return Ok(()) };
+        let folders = self.unfinished.iter().filter_map(|file| file.path.parent()).chain(ledger.parent());
+        for folder in folders.collect::<BTreeSet<_>>() {
+            let files = entries(folder)?;
+            files.iter().filter(|file| hidden::is_of_ledger(file, &ledger)).try_for_each(|file| remove(file))?;
+        }
+        if hidden::is_beside(&ledger, place) { Ok(()) } else { remove(&ledger) }
     }
 
     /// Checks that what was left for the next run is where that run is.

@@ -1,5 +1,6 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
@@ -125,7 +126,10 @@ impl Folder {
 
     /// An output that has been given the rows, and not been told what to do with them.
     async fn staged(&self, settings: &str, rows: &RecordBatch, cut: usize) -> Result<Written> {
-        let plan = self.plan(settings, rows).unwrap();
+        self.staged_by(self.plan(settings, rows).unwrap(), rows, cut).await
+    }
+
+    async fn staged_by(&self, plan: OutputPlan, rows: &RecordBatch, cut: usize) -> Result<Written> {
         assert_eq!((plan.uses, plan.delivery), (Uses::all(), Delivery::ExactlyOnce));
         let mut output = (plan.build)().unwrap();
         let committer = output.committer().unwrap();
@@ -426,7 +430,7 @@ async fn run(
     rows: &[RecordBatch],
     last: Then,
 ) -> Vec<State> {
-    run_as(folder, settings, schema, state, rows, last, &generation(next_generation())).await
+    run_behind(0, folder, settings, schema, state, rows, last).await
 }
 
 /// Runs have rising numbers, as those of flows.
@@ -435,27 +439,30 @@ fn next_generation() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-async fn run_as(
+/// The same, behind an epoch.
+async fn run_behind(
+    passed: u64,
     folder: &Folder,
     settings: &str,
     schema: &RecordBatch,
     state: &mut Option<State>,
     rows: &[RecordBatch],
     last: Then,
-    run: &Run,
 ) -> Vec<State> {
     let plan = folder.plan(settings, schema).unwrap();
     let mut output = (plan.build)().unwrap();
     if let Some(state) = state {
         output.restore(state).unwrap();
     }
-    output.open(&Home::Elsewhere, run).await.unwrap();
+    output.border(Epoch(passed));
+    output.open(&Home::Elsewhere, &generation(next_generation())).await.unwrap();
     let mut staged = Vec::new();
     for (number, some) in rows.iter().enumerate() {
         output.write(batch(some.clone())).await.unwrap();
-        output.border(Epoch(number as u64 + 1));
+        let epoch = Epoch(passed + number as u64 + 1);
+        output.border(epoch);
         let then = if number + 1 == rows.len() { last } else { Then::Continue };
-        let snapshot = output.stage(Border { epoch: Epoch(number as u64 + 1), then }).await.unwrap();
+        let snapshot = output.stage(Border { epoch, then }).await.unwrap();
         *state = Some(snapshot.state.into_state().unwrap());
         staged.push(snapshot.staged.into_state().unwrap());
     }
@@ -861,4 +868,168 @@ async fn the_time_of_a_file_goes_on_through_crashes() {
     std::thread::sleep(std::time::Duration::from_millis(60));
     let staged = run(&folder, settings, &rows(9), &mut state, &[rows(1)], Then::Continue).await;
     assert!(!staged[0].is_empty());
+}
+
+/// The files of a folder with their texts, without what is hidden.
+fn texts(folder: &Folder, name: &str) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![name.to_owned()];
+    while let Some(inner) = folders.pop() {
+        for name in folder.names(&inner).into_iter().filter(|name| !name.starts_with('.')) {
+            let path = format!("{inner}/{name}");
+            match folder.0.path().join(&path).is_dir() {
+                true => folders.push(path),
+                false => files.push((path.clone(), String::from_utf8_lossy(&folder.bytes(&path)).into_owned())),
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Hidden files anywhere in a folder.
+fn hidden(folder: &Path) -> Vec<PathBuf> {
+    let entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let below = entries.iter().filter(|path| path.is_dir()).flat_map(|path| hidden(path)).collect::<Vec<_>>();
+    let is_hidden = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with('.');
+    entries.into_iter().filter(is_hidden).chain(below).collect()
+}
+
+const SALES: &str = "country:utf8? n:int64 at:timestamp\n DE 1 2026-01-31T13:59:59Z\n FR 2 2026-01-31T14:00:00Z\n \
+                     null 3 1969-12-31T23:59:59Z\n DE 4 2026-01-31T13:00:00Z\n a/b=c 5 2026-02-01T00:00:00Z";
+
+#[tokio::test]
+async fn rows_are_divided_among_folders() {
+    let folder = Folder::new();
+    let sales = table(SALES);
+    for cut in [1, 2, 100] {
+        let settings = "path = \"out\"\nformat = \"csv\"\npartition = [\"country\", \"hour\"]";
+        let timed = Stream { event_time: Some("at".into()), ..stream("from", sales.schema()) };
+        let plan = parse::<FileOutput>(settings).plan(&folder.context(), &timed).unwrap();
+        folder.staged_by(plan, &sales, cut).await.unwrap().commit().await.unwrap();
+        let name = "test-node-00000000000000000001-00001.csv";
+        let expected = [
+            ("out/country=DE/hour=2026-01-31T13", "n,at\n1,2026-01-31T13:59:59Z\n4,2026-01-31T13:00:00Z\n"),
+            ("out/country=FR/hour=2026-01-31T14", "n,at\n2,2026-01-31T14:00:00Z\n"),
+            ("out/country=__HIVE_DEFAULT_PARTITION__/hour=1969-12-31T23", "n,at\n3,1969-12-31T23:59:59Z\n"),
+            ("out/country=a%2Fb%3Dc/hour=2026-02-01T00", "n,at\n5,2026-02-01T00:00:00Z\n"),
+        ];
+        let expected: Vec<_> = expected.map(|(path, text)| (format!("{path}/{name}"), text.to_owned())).into();
+        assert_eq!(texts(&folder, "out"), expected, "{cut}");
+        assert!(hidden(folder.0.path()).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn years_months_and_days_are_those_of_the_event_time() {
+    for (unit, names) in [
+        ("year", vec!["year=1969", "year=2026"]),
+        ("month", vec!["month=1969-12", "month=2026-01", "month=2026-02"]),
+        ("day", vec!["day=1969-12-31", "day=2026-01-31", "day=2026-02-01"]),
+    ] {
+        let folder = Folder::new();
+        let sales = table(SALES);
+        let settings = format!("path = \"out\"\nformat = \"parquet\"\npartition = [\"{unit}\"]");
+        let timed = Stream { event_time: Some("at".into()), ..stream("from", sales.schema()) };
+        let plan = parse::<FileOutput>(&settings).plan(&folder.context(), &timed).unwrap();
+        folder.staged_by(plan, &sales, 2).await.unwrap().commit().await.unwrap();
+        assert_eq!(folder.names("out"), names);
+    }
+}
+
+#[tokio::test]
+async fn so_many_files_are_open_whatever_the_batches() {
+    let many: String = (0..300).map(|n| format!("\n{} {n}", n * 7919 % 13 * (n % 3))).collect();
+    let many = table(&format!("k:int64 n:int64{many}"));
+    let settings = "path = \"out\"\nformat = \"csv\"\npartition = [\"k\"]\nopen_partitions = 4\nrows = 9";
+    let mut before: Option<Vec<(String, String)>> = None;
+    for cut in [1, 7, 100, 300] {
+        let folder = Folder::new();
+        folder.staged(settings, &many, cut).await.unwrap().commit().await.unwrap();
+        let files = texts(&folder, "out");
+        assert_eq!(files.iter().map(|(_, text)| text.lines().count() - 1).sum::<usize>(), 300);
+        assert!(before.is_none_or(|before| before == files), "{cut}");
+        before = Some(files);
+    }
+}
+
+#[tokio::test]
+async fn divided_rows_come_through_crashes() {
+    let many: String = (0..300).map(|n| format!("\n{} {n}", n * 7919 % 13)).collect();
+    let many = table(&format!("a:int64 b:int64{many}"));
+    for format in ["csv", "parquet"] {
+        let settings = format!("path = \"out\"\nformat = \"{format}\"\npartition = [\"a\"]\nopen_partitions = 6");
+        let (folder, whole) = (Folder::new(), Folder::new());
+        let mut state = None;
+        for piece in 0..3 {
+            let rows = many.slice(piece * 100, 100);
+            let last = if piece == 2 { Then::End } else { Then::Continue };
+            let staged = run_behind(piece as u64, &folder, &settings, &many, &mut state, &[rows], last).await;
+            commit(&folder, &settings, &staged).await;
+        }
+        assert!(hidden(folder.0.path()).is_empty(), "{:?}", hidden(folder.0.path()));
+        // Every row once, however often the run was killed.
+        if format == "csv" {
+            let lines =
+                |text: &String| text.lines().skip(1).map(|line| line.parse::<u64>().unwrap()).collect::<Vec<_>>();
+            let mut numbers: Vec<u64> = texts(&folder, "out").iter().flat_map(|(_, text)| lines(text)).collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, (0..300).collect::<Vec<_>>());
+        }
+        // A run before is replaced in all folders, also in those that are not written to now.
+        end(&folder, &settings, &many.slice(0, 1), None).await;
+        whole.write(&settings, &many.slice(0, 1)).await;
+        let files = |folder: &Folder| {
+            let found = walk(folder.0.path());
+            found.into_iter().map(|path| path.strip_prefix(folder.0.path()).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(files(&folder), files(&whole));
+    }
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.into_iter().flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn partitions_that_are_wrong() {
+    let folder = Folder::new();
+    let wrong = |settings: &str| {
+        let settings = format!("path = \"out\"\nformat = \"csv\"\n{settings}");
+        let mut problems = folder.plan(&settings, &table("a:int64 f:float64")).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems.remove(0).message
+    };
+    assert_eq!(wrong("partition = [\"b\"]"), "there is no column `b`");
+    assert_eq!(wrong("partition = [\"a\", \"a\"]"), "`a` is there twice");
+    assert_eq!(wrong("partition = [\"f\"]"), "`f` is float64, which makes no names of folders");
+    assert_eq!(wrong("partition = [\"hour\"]"), "there is no column `hour`, and the rows have no event time");
+    assert_eq!(wrong("open_partitions = 3"), "`open_partitions` needs `partition`");
+    let mut problems = folder.plan("path = \"a.csv\"\npartition = [\"a\"]", &table("a:int64 b:int64")).unwrap_err();
+    assert_eq!(problems.remove(0).at, at("partition"));
+    let mut problems =
+        folder.plan("path = \"out\"\nformat = \"csv\"\npartition = [\"a\"]", &table("a:int64")).unwrap_err();
+    assert!(problems.remove(0).message.contains("none is left for the files"));
+}
+
+#[tokio::test]
+async fn an_output_that_begins_from_scratch_elsewhere_leaves_nothing_hidden() {
+    for settings in PLACES {
+        for then in [Then::Continue, Then::Stop] {
+            let folder = Folder::new();
+            let mut state = None;
+            let staged = run(&folder, settings, &rows(20), &mut state, &[rows(9)], then).await;
+            commit(&folder, settings, &staged).await;
+            let visible = texts(&folder, ".");
+            // A copy of the work folder must not touch the original.
+            let (elsewhere, before) = (Folder::new(), walk(folder.0.path()));
+            elsewhere.publisher("path = \"b.csv\"").forgotten(state.as_ref().unwrap()).await.unwrap();
+            assert!(walk(folder.0.path()) == before);
+            let mut publisher = folder.publisher("path = \"b.csv\"");
+            publisher.forgotten(state.as_ref().unwrap()).await.unwrap();
+            assert!(hidden(folder.0.path()).is_empty(), "{settings}: {:?}", hidden(folder.0.path()));
+            assert!(texts(&folder, ".") == visible);
+        }
+    }
 }

@@ -260,7 +260,14 @@ impl Coordinator {
             crash::point("recovery-after-commit");
         }
         settled(&keeper).await?;
-        self.forget(visible).await
+        self.forget(visible).await?;
+        for (name, pieces) in keeper.forgotten() {
+            let has_committer = |node: &Node| node.name == name && node.committer.is_some();
+            let Some(place) = self.nodes.iter().position(has_committer) else { continue };
+            let state = keeper.vault().state(&pieces).map_err(|error| (Some(place), error))?;
+            self.commit(place, state, Step::Forgotten).await?;
+        }
+        Ok(())
     }
 
     /// Lets go of what proved that it had become visible.
@@ -499,6 +506,7 @@ fn in_order_of_commits(nodes: &[Node]) -> Vec<usize> {
 enum Step {
     Commit,
     Settled,
+    Forgotten,
 }
 
 /// Committers wait for disks, which data must not. Gives back what was staged.
@@ -511,6 +519,7 @@ async fn commit(node: &mut Node, staged: State, step: Step) -> Result<State> {
         let committed = match step {
             Step::Commit => runtime.block_on(committer.commit(&staged)),
             Step::Settled => runtime.block_on(committer.settled(&staged)),
+            Step::Forgotten => runtime.block_on(committer.forgotten(&staged)),
         };
         (committer, committed.map(|()| staged))
     });

@@ -12,7 +12,7 @@ use super::coordinator::Watcher;
 use super::decisions::Decisions;
 use super::fit;
 use super::lineage::{self, Past};
-use super::manifest::{Manifest, NodeEntry};
+use super::manifest::{Manifest, NodeEntry, Piece};
 use super::owner::{self, Lock, draw_incarnation};
 use super::schedule::Interval;
 use super::vault::Vault;
@@ -70,6 +70,8 @@ struct Last {
     checksum: String,
     /// Whether all that it had staged was visible before this process came.
     is_visible: bool,
+    /// The states of nodes that begin from scratch.
+    forgotten: BTreeMap<String, BTreeMap<String, Piece>>,
 }
 
 /// Where a flow begins or goes on.
@@ -196,6 +198,11 @@ impl Keeper {
         self.lock().is_visible
     }
 
+    /// The states of nodes that begin from scratch.
+    pub fn forgotten(&self) -> BTreeMap<String, BTreeMap<String, Piece>> {
+        self.lock().forgotten.clone()
+    }
+
     /// Which run of the flow this is.
     pub fn run(&self) -> Run {
         let last = self.lock();
@@ -295,7 +302,7 @@ impl Keeper {
         crash::point("before-manifest");
         let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault))?;
         crash::point("after-manifest");
-        *last = Last { manifest, checksum, is_visible: false };
+        *last = Last { manifest, checksum, is_visible: false, forgotten: BTreeMap::new() };
         Ok(staged)
     }
 
@@ -363,6 +370,7 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
                     manifest: found.manifest.clone(),
                     checksum: found.checksum.clone(),
                     is_visible: true,
+                    forgotten: BTreeMap::new(),
                 });
             }
             if has_ended(&found.manifest) {
@@ -371,9 +379,12 @@ fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last
             }
         }
         let before = before.map(|found| (found.manifest, found.checksum));
+        let states = before.iter().flat_map(|(manifest, _)| &manifest.nodes);
+        let forgotten = states.filter(|(node, _)| scratch.contains(*node));
+        let forgotten = forgotten.map(|(node, entry)| (node.clone(), entry.state.clone())).collect();
         let manifest = own(plan, before, &scratch, options)?;
         if let Some(checksum) = vault.put(&manifest)? {
-            return Ok(Last { manifest, checksum, is_visible: false });
+            return Ok(Last { manifest, checksum, is_visible: false, forgotten });
         }
         // The owner has written one more checkpoint meanwhile, which is the one to go on from.
     }

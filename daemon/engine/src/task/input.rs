@@ -21,6 +21,7 @@ pub async fn run_input(
     mut phase: watch::Receiver<Phase>,
 ) -> Result<(), Stop> {
     if keeping.had_ended() {
+        keeping.caught_up.note(false);
         keeping.resume.iter().for_each(|resume| ports.stats().restore(&resume.entry.counters));
         ports.remind(Message::End).await;
         return Ok(());
@@ -68,8 +69,13 @@ pub async fn run_input(
             cutter.send(input.as_mut(), batch, &mut failed).await?;
         }
         cutter.send_failed(&failed).await?;
-        if progress == Progress::End {
-            return cutter.end(&phase).await;
+        match progress {
+            Progress::More => {}
+            Progress::CaughtUp if keeping.durable => keeping.caught_up.note(true),
+            Progress::CaughtUp | Progress::End => {
+                keeping.caught_up.note(false);
+                return cutter.end(&phase).await;
+            }
         }
     }
 }

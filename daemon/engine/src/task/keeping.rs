@@ -1,11 +1,12 @@
 //! A node's part in checkpoints.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use millstream_core::{Border, Epoch, Home, Run, Snapshot, Then};
 use millstream_store::crash;
 
-use super::Ports;
+use super::{CaughtUp, Ports};
 use crate::align::Inputs;
 use crate::checkpoint::{FanIn, NodeEntry, NodePhase, NodeResume, OrderStep, Reporter, Steps};
 
@@ -31,6 +32,8 @@ pub struct Keeping {
     pub run: Run,
     /// Whether it was said that it may remove what it has published.
     pub may_remove_published: bool,
+    /// Whom inputs tell that they have nothing more.
+    pub caught_up: Arc<CaughtUp>,
 }
 
 impl Keeping {

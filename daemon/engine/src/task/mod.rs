@@ -1,6 +1,7 @@
 //! The loops that the engine owns: one task a node.
 
 mod advance;
+mod caught_up;
 mod clock;
 mod cutter;
 mod input;
@@ -10,6 +11,7 @@ mod ports;
 mod processor;
 mod replay;
 
+pub use caught_up::CaughtUp;
 pub use clock::Clock;
 pub use cutter::Borders;
 pub use input::run_input;

@@ -29,7 +29,7 @@ pub async fn run_script(
                 let partition: Arc<str> = partition.into();
                 let mut progress = Progress::More;
                 while waiting.get(&partition).is_none_or(|rows| rows.end < to) {
-                    if progress == Progress::End {
+                    if progress != Progress::More {
                         return Err(gone(&partition, to).into());
                     }
                     let next = timeout(PATIENCE, input.next(out)).await;
