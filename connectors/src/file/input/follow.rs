@@ -3,6 +3,8 @@
 //! They are looked at now and then instead of watched: a system's notifications can be lost, and never come from network
 //! file systems, so that looking would be needed beside them; and a look at a file costs a microsecond.
 
+mod successors;
+
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::place::Place;
-use super::rotated::is_rotated;
-use super::tail::{Identity, Tail, created};
+use super::tail::{Identity, Tail};
 use super::{FileInput, IfGone};
 use crate::file::find::{SourceFile, check_later, find_now};
 use crate::text;
@@ -466,42 +467,6 @@ impl Follow {
         let (partition, trace) = (file.partition.clone(), file.trace()?);
         out.change_partition(PartitionChange::Added { partition, trace });
         self.files.push(file);
-        Ok(())
-    }
-
-    /// Follows the files that have come after this one under its name, and have lost the name in their turn before anybody
-    /// looked: those that were created later and have a name that a rotation gives.
-    fn add_successors(
-        &mut self,
-        index: usize,
-        matching: &HashMap<Identity, &SourceFile>,
-        out: &mut Collector,
-    ) -> Result<()> {
-        let Followed { name, path, tail, pattern, .. } = &self.files[index];
-        let (name, pattern) = (name.clone(), *pattern);
-        let (first, since) = (tail.first_place()?, tail.created()?);
-        let live = Path::new(&*name).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_known = |identity: &Identity| {
-            matching.contains_key(identity) || self.files.iter().any(|known| known.tail.identity() == *identity)
-        };
-        let mut later = Vec::new();
-        for (path, identity) in files_beside(path) {
-            let is_named_so = path.file_name().is_some_and(|name| is_rotated(&live, &name.to_string_lossy()));
-            // It may have gone meanwhile.
-            let (true, false, Ok(metadata)) = (is_named_so, is_known(&identity), path.metadata()) else { continue };
-            if created(&metadata) > since {
-                later.push((created(&metadata), path));
-            }
-        }
-        later.sort();
-        for (_, path) in later {
-            let open = Tail::open(&path, &self.patterns[pattern].options);
-            let Some(tail) = open.doing(|| format!("reading `{}`", path.display()))? else { continue };
-            // Another than a copy of the file, whose rows would come twice.
-            if !(first.is_telling() && tail.has(&first)) {
-                self.add(name.clone(), path, tail, pattern, Some((Instant::now(), None)), out)?;
-            }
-        }
         Ok(())
     }
 

@@ -12,7 +12,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMi
 use arrow::row::RowConverter;
 use millstream_core::{Error, Parts, Result, State, timeless};
 
-use super::{Entry, NO_KEY, Place, Row, Streams, gather};
+use super::side::{Entry, Place, Row};
+use super::{NO_KEY, Streams, gather};
 use crate::rows::BATCH_ROWS;
 
 /// The names of the sides.
