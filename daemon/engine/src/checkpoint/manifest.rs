@@ -13,7 +13,7 @@ use super::vault::ADVICE;
 
 /// The format that this build writes, and the only one that it reads. Goes up with every change to manifests, or to the
 /// state of any node, that an older or newer build would misread.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What is needed to go on from a border.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
