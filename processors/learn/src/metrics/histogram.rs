@@ -166,7 +166,8 @@ mod tests {
             let missing: f64 = if probability > 0.5 { 1.0 - probability } else { probability };
             assert!(bin(probability + missing * 0.003) > bin(probability), "{probability}");
         }
-        const { assert!(BINS <= 1 << 16, "the number of a bin is kept as u16") }
+        // The number of a bin is kept as u16.
+        const { assert!(BINS <= 1 << 16) };
     }
 
     /// 51 positives among many rows whose probabilities are all below one equal bin of 16,384.

@@ -93,8 +93,14 @@ fn a_publication_costs_the_same_however_many_versions_there_are() {
     let (found, (operations, listed)) = store.during(|| registry.resolve("fraud@champion").unwrap());
     assert!(found.version == 1 && operations <= 5 && listed <= 4, "{operations} operations, {listed} keys");
     // What `models list` does.
-    let card = |version| registry.card("fraud", version).unwrap();
-    let list = || registry.versions("fraud").unwrap().into_iter().map(card).collect::<Vec<_>>().len();
+    let list = || {
+        registry
+            .versions("fraud")
+            .unwrap()
+            .into_iter()
+            .filter(|version| registry.card("fraud", *version).is_ok())
+            .count()
+    };
     let (count, (operations, _)) = store.during(list);
     assert!(count == 1000 && operations <= 1001, "{count} in {operations}");
 }
