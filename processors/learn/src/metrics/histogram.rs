@@ -40,9 +40,12 @@ fn bin_below_half(probability: f64) -> usize {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(into = "Vec<Occupied>", try_from = "Vec<Occupied>")]
 pub(crate) struct Histogram {
-    /// For each bin the negative and the positive rows, side by side.
-    counts: Vec<[u64; 2]>,
+    /// For each bin the negative and the positive rows, side by side; in pages, of which those without rows have no bins.
+    pages: Vec<Vec<[u64; 2]>>,
 }
+
+/// How many bins a page has: those of a doubling, for about as many pages as there are doublings in use.
+const PAGE: usize = BINS_A_DOUBLING as usize;
 
 /// The number of a bin that is not empty, and its negative and positive rows: how a histogram is kept, since most bins are
 /// empty most of the time.
@@ -50,8 +53,8 @@ type Occupied = (u16, u64, u64);
 
 impl From<Histogram> for Vec<Occupied> {
     fn from(histogram: Histogram) -> Self {
-        let bins = (0..).zip(histogram.counts).filter(|(_, counts)| *counts != [0; 2]);
-        bins.map(|(bin, [negative, positive])| (bin, negative, positive)).collect()
+        let bins = histogram.bins().filter(|(_, counts)| *counts != [0; 2]);
+        bins.map(|(bin, [negative, positive])| (bin as u16, negative, positive)).collect()
     }
 }
 
@@ -59,19 +62,38 @@ impl TryFrom<Vec<Occupied>> for Histogram {
     type Error = &'static str;
 
     fn try_from(occupied: Vec<Occupied>) -> Result<Self, Self::Error> {
+        if !is_plausible(occupied.iter().flat_map(|(_, negative, positive)| [*negative, *positive])) {
+            return Err("there can't be so many rows");
+        }
         let mut histogram = Self::new();
         for (bin, negative, positive) in occupied {
-            let counts = histogram.counts.get_mut(usize::from(bin)).ok_or("there are not so many bins")?;
-            *counts = [negative, positive];
+            if usize::from(bin) >= BINS {
+                return Err("there are not so many bins");
+            }
+            *histogram.counts(usize::from(bin)) = [negative, positive];
         }
-        let plausible = is_plausible(histogram.counts.as_flattened().iter().copied());
-        if plausible { Ok(histogram) } else { Err("there can't be so many rows") }
+        Ok(histogram)
     }
 }
 
 impl Histogram {
     pub fn new() -> Self {
-        Self { counts: vec![[0; 2]; BINS] }
+        Self { pages: vec![Vec::new(); BINS.div_ceil(PAGE)] }
+    }
+
+    #[inline]
+    fn counts(&mut self, bin: usize) -> &mut [u64; 2] {
+        let page = &mut self.pages[bin / PAGE];
+        if page.is_empty() {
+            page.resize(PAGE, [0; 2]);
+        }
+        &mut page[bin % PAGE]
+    }
+
+    /// The bins of all pages that have some, and their negative and positive rows.
+    fn bins(&self) -> impl DoubleEndedIterator<Item = (usize, [u64; 2])> {
+        let pages = self.pages.iter().enumerate();
+        pages.flat_map(|(page, bins)| bins.iter().enumerate().map(move |(bin, counts)| (page * PAGE + bin, *counts)))
     }
 
     /// Counts one row. NaN counts as 0.
@@ -83,14 +105,14 @@ impl Histogram {
     /// Counts so many rows.
     #[inline]
     pub fn add_many(&mut self, probability: f64, positive: bool, rows: u64) {
-        self.counts[bin(probability)][usize::from(positive)] += rows;
+        self.counts(bin(probability))[usize::from(positive)] += rows;
     }
 
     /// How likely a positive row got a higher probability than a negative one, ties counting half. NaN unless there
     /// are both.
     pub fn area(&self) -> f64 {
         let (mut negatives, mut positives, mut pairs) = (0.0, 0.0, 0.0);
-        for &[negative, positive] in &self.counts {
+        for (_, [negative, positive]) in self.bins() {
             let (negative, positive) = (negative as f64, positive as f64);
             pairs += positive * (negatives + negative / 2.0);
             negatives += negative;
@@ -103,7 +125,7 @@ impl Histogram {
     /// unless there are positive rows.
     pub fn average_precision(&self) -> f64 {
         let (mut rows, mut positives, mut sum) = (0.0, 0.0, 0.0);
-        for &[negative, positive] in self.counts.iter().rev().filter(|counts| **counts != [0; 2]) {
+        for (_, [negative, positive]) in self.bins().rev().filter(|(_, counts)| *counts != [0; 2]) {
             let positive = positive as f64;
             rows += negative as f64 + positive;
             positives += positive;
@@ -127,7 +149,7 @@ mod tests {
         let kept: Vec<Occupied> = histogram.clone().into();
         let last = (BINS - 1) as u16;
         assert_eq!(kept, [(0, 1, 0), (bin(0.7) as u16, 1, 1), (last, 0, 1)]);
-        assert_eq!(Histogram::try_from(kept).unwrap().counts, histogram.counts);
+        assert_eq!(Histogram::try_from(kept).unwrap().pages, histogram.pages);
         assert!(Histogram::try_from(vec![(last + 1, 1, 1)]).is_err());
         assert!(Histogram::try_from(vec![(0, u64::MAX, 0), (1, u64::MAX, 0)]).is_err());
     }
