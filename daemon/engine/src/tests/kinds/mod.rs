@@ -15,6 +15,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray}
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use millstream_core::*;
 
+pub use learning::lineages;
 pub use memory::{committed_text, memory, memory_text};
 pub use publish::published;
 
@@ -39,6 +40,7 @@ pub fn forget(flow: &str) {
     let is_other = |place: &str| place.split('/').next() != Some(flow);
     memory::retain(is_other);
     publish::retain(is_other);
+    learning::retain(is_other);
 }
 
 /// A schema of whole numbers.
