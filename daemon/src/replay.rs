@@ -110,7 +110,7 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
             "the version was published by checkpoint {checkpoint}, so that a replay has to begin behind one before it"
         )));
     }
-    let decisions = vault.decisions(beginning.epoch, checkpoint.unwrap_or_default())?;
+    let decisions = vault.decisions(arguments.from, checkpoint.unwrap_or_default())?;
     Ok(Beginning { decisions, ..beginning })
 }
 

@@ -16,6 +16,16 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Claims `target` if there is a hidden file already, as there is wherever another run writes. An error if that one is at
+    /// work.
+    pub fn of_existing(hidden: PathBuf, target: &Path) -> Result<Option<Self>> {
+        match hidden.try_exists() {
+            Ok(true) => Self::take(hidden, target, true).map(Some),
+            // What is wrong with it is said when it is to be written.
+            Ok(false) | Err(_) => Ok(None),
+        }
+    }
+
     /// Claims `target` by locking `hidden`. An error if another run, or another output, has done so.
     pub fn take(hidden: PathBuf, target: &Path, keep: bool) -> Result<Self> {
         let doing = || format!("creating `{}`", hidden.display());
@@ -68,8 +78,11 @@ mod tests {
         let claim = Claim::take(hidden.clone(), target, false).unwrap();
         let refused = Claim::take(hidden.clone(), target, false).err().unwrap();
         assert_eq!(refused.to_string(), "another run is writing `a`");
+        let refused = Claim::of_existing(hidden.clone(), target).err().unwrap();
+        assert_eq!(refused.to_string(), "another run is writing `a`");
         drop(claim);
         assert!(!hidden.exists());
+        assert!(Claim::of_existing(hidden.clone(), target).unwrap().is_none() && !hidden.exists());
         Claim::take(hidden, target, false).unwrap();
     }
 

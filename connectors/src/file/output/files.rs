@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{Batch, Border, Committer, Epoch, Error, Home, Output, Result, ResultExt, Snapshot, State, Then};
 use millstream_formats::{Format, WriteOptions, csv_header, ends_with_line_break};
-use millstream_store::crash;
+use millstream_store::{Access, crash, create_durable_folder};
 
 use super::IfExists;
 use super::kept::{PROGRESS, Progress};
@@ -176,6 +176,14 @@ impl Files {
 
 #[async_trait]
 impl Output for Files {
+    fn claim(&mut self, _: &Home) -> Result<()> {
+        if self.target.folder.is_none() {
+            self.target.path = resolve(&self.target.path)?;
+        }
+        self.claim = Claim::of_existing(self.target.lock(), &self.target.path)?;
+        Ok(())
+    }
+
     fn restore(&mut self, state: &State) -> Result<()> {
         self.progress = state.get(PROGRESS)?;
         self.base.extend(self.progress.paths_mut());
@@ -198,9 +206,12 @@ impl Output for Files {
         // Before the lock, which would create it.
         self.progress.check_there(&self.base)?;
         let folder = self.target.folder();
-        fs::create_dir_all(folder).doing(|| format!("making the folder `{}`", folder.display()))?;
+        let made = create_durable_folder(folder, Access::Shared);
+        made.doing(|| format!("making the folder `{}`", folder.display()))?;
         // The part file of a single file is the lock as well, and is needed by the run that goes on with it.
         let keep = self.durable && self.target.folder.is_none();
+        // What the flow has made visible meanwhile may have been the file that was locked.
+        self.claim = None;
         self.claim = Some(Claim::take(self.target.lock(), &self.target.path, keep)?);
         self.clean()?;
         match self.progress.unfinished.take() {

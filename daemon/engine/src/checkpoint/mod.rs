@@ -19,7 +19,7 @@ mod resume;
 mod schedule;
 mod vault;
 
-pub use coordinator::{Coordinator, Covered, Reporter, Settled, Visibility, Watcher};
+pub use coordinator::{Coordinator, Covered, Point, Reporter, Settled, Visibility, Watcher};
 pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
 pub use lineage::{Past, Stretch};
 pub use manifest::{ClockState, Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey};

@@ -15,6 +15,7 @@ use super::manifest::{Manifest, NodeEntry};
 use super::owner::{self, Lock};
 use super::schedule::Interval;
 use super::vault::Vault;
+use crate::file::KeptDecisions;
 use crate::plan::Plan;
 
 /// How a flow keeps its state.
@@ -38,14 +39,17 @@ pub struct Keeper {
     homes: Option<PathBuf>,
     interval: Interval,
     keep: usize,
+    keep_decisions: KeptDecisions,
+    options: KeeperOptions,
     _lock: Option<Arc<Lock>>,
     last: Arc<Mutex<Last>>,
 }
 
-/// The last manifest, which this process has written.
+/// The last manifest.
 struct Last {
     manifest: Manifest,
-    checksum: String,
+    /// None of one that this process is still to write, to take the flow over.
+    checksum: Option<String>,
 }
 
 /// Where a flow begins or goes on.
@@ -97,7 +101,7 @@ pub struct NodeResume {
 }
 
 impl Keeper {
-    /// Takes over the state of a flow at a location, or begins one: a local folder, or the URL of a store.
+    /// Opens the state of a flow at a location, or begins one: a local folder, or the URL of a store.
     ///
     /// # Errors
     /// For the reasons of [`Keeper::open_folder`] or [`Keeper::open`].
@@ -109,7 +113,7 @@ impl Keeper {
         Self::open(plan, Vault::new(store.into(), &plan.flow, location), options)
     }
 
-    /// Takes over the state of a flow in a local folder, or begins one. It is in `FOLDER/FLOW`.
+    /// Opens the state of a flow in a local folder, or begins one. It is in `FOLDER/FLOW`.
     ///
     /// # Errors
     /// If another process runs the flow, and for the reasons of [`Keeper::open`].
@@ -117,12 +121,12 @@ impl Keeper {
         let own = folder.join(&plan.flow);
         let homes = homes(folder, &plan.flow);
         let lock = Lock::take(&own, &plan.flow)?;
-        let vault = Vault::new(Arc::new(LocalStore::new(folder)), &plan.flow, folder.display().to_string());
+        let vault = Vault::new(Arc::new(LocalStore::private(folder)), &plan.flow, folder.display().to_string());
         let keeper = Self::open(plan, vault, options)?;
         Ok(Self { homes: Some(homes), _lock: Some(Arc::new(lock)), ..keeper })
     }
 
-    /// Takes over the state of a flow, or begins one. A former owner notices it at its next checkpoint.
+    /// Opens the state of a flow, or begins one. Nothing is written before [`Keeper::take_over`].
     ///
     /// # Errors
     /// If the last checkpoint is damaged, or does not fit the flow; if a node with state
@@ -136,10 +140,45 @@ impl Keeper {
                  state nevertheless"
             )));
         }
-        let last = Mutex::new(take_over(&vault, plan, options)?);
-        crash::point("recovery-taken-over");
-        let (interval, keep) = (plan.checkpoints, plan.keep_checkpoints);
-        Ok(Self { vault, homes: None, interval, keep, _lock: None, last: Arc::new(last) })
+        let last = Arc::new(Mutex::new(next(&vault, plan, options)?));
+        Ok(Self {
+            vault,
+            homes: None,
+            interval: plan.checkpoints,
+            keep: plan.keep_checkpoints,
+            keep_decisions: plan.keep_decisions,
+            options: options.clone(),
+            _lock: None,
+            last,
+        })
+    }
+
+    /// Becomes the owner of the flow: creates the next manifest. A former owner notices that at its next checkpoint, and
+    /// gives up; so whatever may keep this process from going on should have been tried before. Returns where it goes on.
+    ///
+    /// # Errors
+    /// If the state can't be read, or for the reasons of [`Keeper::open`], if the former owner has written another checkpoint
+    /// meanwhile.
+    pub fn take_over(&self, plan: &Plan) -> Result<Beginning> {
+        let mut last = self.lock();
+        if last.checksum.is_some() {
+            return Beginning::behind(&self.vault, last.manifest.clone());
+        }
+        // A state that can't be read should leave the former owner alone.
+        let mut beginning = Some(Beginning::behind(&self.vault, last.manifest.clone())?);
+        loop {
+            if let Some(checksum) = self.vault.put(&last.manifest)? {
+                last.checksum = Some(checksum);
+                crash::point("recovery-taken-over");
+                return beginning.map_or_else(|| Beginning::behind(&self.vault, last.manifest.clone()), Ok);
+            }
+            // The owner has written one more checkpoint meanwhile, which is the one to go on from.
+            beginning = None;
+            *last = next(&self.vault, plan, &self.options)?;
+            if last.checksum.is_some() {
+                return Beginning::behind(&self.vault, last.manifest.clone());
+            }
+        }
     }
 
     /// Whether there is nothing left to do.
@@ -182,12 +221,6 @@ impl Keeper {
         self.homes.as_ref().map_or(Home::Elsewhere, |homes| Home::Folder(homes.join(node)))
     }
 
-    /// Where the flow goes on.
-    pub fn beginning(&self) -> Result<Beginning> {
-        let manifest = self.lock().manifest.clone();
-        Beginning::behind(&self.vault, manifest)
-    }
-
     /// Writes a checkpoint: blobs, then the manifest. Returns what was staged, by node, and puts the pieces of all nodes
     /// into `entries`.
     ///
@@ -226,7 +259,7 @@ impl Keeper {
             number,
             owner: owner::name(),
             created: now(),
-            parent: Some(last.checksum.clone()),
+            parent: last.checksum.clone(),
             epoch: border.epoch,
             then: name(border.then).to_owned(),
             nodes: entries.iter().cloned().collect(),
@@ -235,7 +268,7 @@ impl Keeper {
         crash::point("before-manifest");
         let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault))?;
         crash::point("after-manifest");
-        *last = Last { manifest, checksum };
+        *last = Last { manifest, checksum: Some(checksum) };
         Ok(staged)
     }
 
@@ -257,6 +290,9 @@ impl Keeper {
         self.vault.mark_committed(number)?;
         crash::point("marked-committed");
         let oldest = self.vault.collect(number, self.keep)?;
+        if self.keep_decisions == KeptDecisions::Kept {
+            self.vault.trim_decisions()?;
+        }
         crash::point("collected");
         Ok(oldest)
     }
@@ -277,34 +313,28 @@ pub fn homes(folder: &Path, flow: &str) -> PathBuf {
     folder.join(flow).join("nodes")
 }
 
-/// Becomes the owner: creates the next manifest before anything else is touched.
-fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last> {
-    loop {
-        let mut before = vault.latest()?;
-        let mut anew = anew(plan, options);
-        if let Some((manifest, checksum)) = &mut before {
-            let is_visible = vault.committed()? >= Some(manifest.number);
-            check_resets(manifest, plan, options, is_visible)?;
-            if is_visible && has_ended(manifest) {
-                check_nothing_more_comes(plan)?;
-                return Ok(Last { manifest: manifest.clone(), checksum: checksum.clone() });
-            }
-            if is_visible {
-                forget_visible(manifest, plan);
-            }
-            if has_ended(manifest) {
-                // All that is left to do is to make visible what was decided.
-                anew.clear();
-            }
-            check_fingerprint(manifest, options)?;
-            check_nodes(manifest, plan, &anew)?;
+/// The manifest by which a process becomes the owner, or the last one of a flow that has come to its end.
+fn next(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last> {
+    let mut before = vault.latest()?;
+    let mut anew = anew(plan, options);
+    if let Some((manifest, checksum)) = &mut before {
+        let is_visible = vault.committed()? >= Some(manifest.number);
+        check_resets(manifest, plan, options, is_visible)?;
+        if is_visible && has_ended(manifest) {
+            check_nothing_more_comes(plan)?;
+            return Ok(Last { manifest: manifest.clone(), checksum: Some(checksum.clone()) });
         }
-        let manifest = own(plan, before, &anew, options);
-        if let Some(checksum) = vault.put(&manifest)? {
-            return Ok(Last { manifest, checksum });
+        if is_visible {
+            forget_visible(manifest, plan);
         }
-        // The owner has written one more checkpoint meanwhile, which is the one to go on from.
+        if has_ended(manifest) {
+            // All that is left to do is to make visible what was decided.
+            anew.clear();
+        }
+        check_fingerprint(manifest, options)?;
+        check_nodes(manifest, plan, &anew)?;
     }
+    Ok(Last { manifest: own(plan, before, &anew, options), checksum: None })
 }
 
 /// The nodes that begin anew. What can't be read again does so in every run.

@@ -29,7 +29,7 @@ pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
 use crate::checkpoint::Interval;
 use crate::edge::Limits;
-use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, read_text};
+use crate::file::{Diagnostics, FlowFile, KeptDecisions, LoadOptions, OnError, read_text};
 
 /// What a flow is planned with, besides its file.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ pub struct Plan {
     pub checkpoints: Interval,
     /// How many checkpoints are kept.
     pub keep_checkpoints: usize,
+    /// How long it is kept what time has decided.
+    pub keep_decisions: KeptDecisions,
     /// Inputs that advance together in event time.
     pub time_groups: Vec<PlannedTimeGroup>,
     /// What may not be meant: ports that nobody reads, rows that are predicted by what became known later.
@@ -190,6 +192,11 @@ impl PlannedNode {
 }
 
 impl PlannedNode {
+    /// Whether it makes a model.
+    pub(crate) fn makes_model(&self) -> bool {
+        self.ports.iter().any(|port| port.name == "model")
+    }
+
     /// Inputs: how many nodes keep its gate closed at first.
     pub(crate) fn gate(&self) -> usize {
         match self.body {
@@ -265,6 +272,11 @@ impl Plan {
         self.is_finite()
             && self.unreplayable_inputs().is_empty()
             && !self.nodes.iter().flat_map(|node| &node.stages).any(PlannedStage::is_by_arrival)
+    }
+
+    /// Whether a node makes a model, of which versions can be made again by a replay.
+    pub fn makes_models(&self) -> bool {
+        self.nodes.iter().any(PlannedNode::makes_model)
     }
 
     /// Whether all inputs end by themselves.

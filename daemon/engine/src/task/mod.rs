@@ -9,6 +9,7 @@ mod output;
 mod ports;
 mod processor;
 mod replay;
+mod stretch;
 
 pub use clock::Clock;
 pub use cutter::Borders;
