@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_core::{Error, Result, ResultExt};
-use millstream_store::{Files, LocalFiles, Log, LogOptions};
+use millstream_store::{Access, Files, LocalFiles, Log, LogOptions};
 
 use crate::measurement::{Goal, Measurement};
 use crate::{flow, place};
@@ -58,7 +58,7 @@ impl std::fmt::Display for Clients {
 
 /// How often a second a file can be appended to and synced.
 fn syncs(path: &Path, bytes: usize) -> Result<f64> {
-    let mut file = LocalFiles.create_new(path)?;
+    let mut file = LocalFiles.create_new(path, Access::Shared)?;
     let (bytes, start, mut count) = (vec![b'x'; bytes], Instant::now(), 0.0);
     while start.elapsed() < TIME {
         file.append(&bytes)?;

@@ -123,7 +123,7 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
             "the version was published by checkpoint {checkpoint}, so that a replay has to begin behind one before it"
         )));
     }
-    let mut decisions = vault.decisions(beginning.epoch, checkpoint.unwrap_or_default())?;
+    let mut decisions = vault.decisions(from, checkpoint.unwrap_or_default())?;
     decisions.rename_nodes(plan.renames());
     Ok(Beginning { decisions, ..beginning })
 }

@@ -8,15 +8,16 @@ use crate::millstream::Workshop;
 pub struct Graph {
     pub name: &'static str,
     pub flow: &'static str,
-    rows: usize,
+    /// How many rows `a.csv` has, and `b.csv`.
+    rows: [usize; 2],
 }
 
 impl Graph {
     /// Writes the files that the flow reads: every value follows from the number of its row.
     pub fn write_data(&self, workshop: &Workshop) {
-        for (file, first) in [("a.csv", 0), ("b.csv", 1_000_000)] {
+        for (file, first, rows) in [("a.csv", 0, self.rows[0]), ("b.csv", 1_000_000, self.rows[1])] {
             let mut text = "id,at,x,y,c,label\n".to_owned();
-            for row in first..first + self.rows {
+            for row in first..first + rows {
                 let _ = writeln!(text, "{}", line(row));
             }
             workshop.write(file, &text);
@@ -37,7 +38,7 @@ pub fn line(row: usize) -> String {
 /// From end to end.
 pub const LINEAR: Graph = Graph {
     name: "linear",
-    rows: 12_000,
+    rows: [12_000; 2],
     flow: r#"
         [flow]
         epoch.rows = 1000
@@ -60,7 +61,7 @@ pub const LINEAR: Graph = Graph {
 /// Two inputs that are merged, windows over them, and a network that learns from the windows.
 pub const MERGED: Graph = Graph {
     name: "merged",
-    rows: 6000,
+    rows: [6000; 2],
     flow: r#"
         [flow]
         epoch.rows = 500
@@ -111,7 +112,7 @@ pub const MERGED: Graph = Graph {
 /// A model, predictions of it, and three outputs of different formats, one of them packed and one a folder.
 pub const BRANCHED: Graph = Graph {
     name: "branched",
-    rows: 9000,
+    rows: [9000; 2],
     flow: r#"
         [flow]
         epoch.rows = 700
@@ -159,6 +160,32 @@ pub const BRANCHED: Graph = Graph {
         type = "file"
         from = "distinct.repeated"
         path = "out/kinds.arrow"
+    "#,
+};
+
+/// An input that waits for another, and then has few rows.
+pub const SEQUENCE: Graph = Graph {
+    name: "sequence",
+    rows: [100, 10],
+    flow: r#"
+        [flow]
+        epoch.rows = 64
+        [checkpoint]
+        epochs = 1
+        [input.a]
+        type = "file"
+        path = "a.csv"
+        [input.b]
+        type = "file"
+        path = "b.csv"
+        [processor.both]
+        type = "merge"
+        from = ["a", "b"]
+        order = "sequence"
+        [output.rows]
+        type = "file"
+        from = "both"
+        path = "out/rows.csv"
     "#,
 };
 

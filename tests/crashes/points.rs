@@ -3,7 +3,7 @@
 use millstream_store::crash::POINTS;
 
 use super::Trial;
-use super::graphs::{ALL, BRANCHED, Graph, LINEAR, MERGED};
+use super::graphs::{ALL, BRANCHED, Graph, LINEAR, MERGED, SEQUENCE};
 
 /// Points that only a flow of this kind comes by; all others are on the way of every flow that keeps state.
 fn graph_of(point: &str) -> Option<&'static Graph> {
@@ -55,6 +55,17 @@ fn crashes_in_a_row() {
         assert!(trial.run_until(second), "{second}");
         assert!(trial.run_until("before-manifest"), "{second}");
         trial.finish(second);
+    }
+}
+
+/// An input may come to its end, while the checkpoint of a border before its first row is gathered.
+#[test]
+fn crashes_while_an_input_waits_for_its_turn() {
+    let trial = Trial::new(&SEQUENCE);
+    for point in ["snapshots-gathered", "after-manifest", "collected"] {
+        for occurrence in [1, 2, 2, 2, 2, 3] {
+            crash_at(&trial, &SEQUENCE, point, occurrence);
+        }
     }
 }
 

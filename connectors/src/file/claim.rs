@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use millstream_core::{Error, Result, ResultExt};
 use rustix::fs::OFlags;
@@ -16,6 +16,16 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Claims `target` if there is a hidden file already, as there is wherever another run writes. An error if that one is at
+    /// work.
+    pub fn of_existing(hidden: PathBuf, target: &Path) -> Result<Option<Self>> {
+        match hidden.try_exists() {
+            Ok(true) => Self::take(hidden, target).map(Some),
+            // What is wrong with it is said when it is to be written.
+            Ok(false) | Err(_) => Ok(None),
+        }
+    }
+
     /// Claims `target` by locking `hidden`. An error if another run, or another output, has done so.
     pub fn take(hidden: PathBuf, target: &Path) -> Result<Self> {
         let doing = || format!("creating `{}`", hidden.display());
@@ -67,17 +77,38 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// The claim of an output, which lasts as long as the output, and which what publishes its files finds here.
 #[derive(Clone, Default)]
-pub struct Claimed(Arc<Mutex<Weak<Claim>>>);
+pub struct Claimed(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    claim: Weak<Claim>,
+    /// Whether the output has begun to write.
+    is_writing: bool,
+}
 
 impl Claimed {
     /// Tells of the output's claim.
     pub fn set(&self, claim: &Arc<Claim>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(claim);
+        self.held().claim = Arc::downgrade(claim);
     }
 
     /// The output's claim, if it has one.
     pub fn get(&self) -> Option<Arc<Claim>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+        self.held().claim.upgrade()
+    }
+
+    /// The output begins to write.
+    pub fn start_writing(&self) {
+        self.held().is_writing = true;
+    }
+
+    /// Whether the output has begun to write, so that this process has staged what is published from now on.
+    pub fn is_writing(&self) -> bool {
+        self.held().is_writing
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,8 +125,11 @@ mod tests {
         let claim = Claim::take(hidden.clone(), target).unwrap();
         let refused = Claim::take(hidden.clone(), target).err().unwrap();
         assert_eq!(refused.to_string(), "another run is writing `a`");
+        let refused = Claim::of_existing(hidden.clone(), target).err().unwrap();
+        assert_eq!(refused.to_string(), "another run is writing `a`");
         drop(claim);
         assert!(!hidden.exists());
+        assert!(Claim::of_existing(hidden.clone(), target).unwrap().is_none() && !hidden.exists());
         Claim::take(hidden, target).unwrap();
     }
 

@@ -163,7 +163,7 @@ impl<'a> Way<'a> {
     fn find(publisher: &Publisher, publication: &'a Publication) -> Result<Self> {
         check_folder(publication, &publisher.base)?;
         let own = publisher.claimed.get();
-        let is_own = own.is_some();
+        let is_own = publisher.claimed.is_writing();
         let place = publication.files.first().map_or(&publication.lock, |whole| &whole.path);
         let claim = own.map_or_else(|| Claim::take(publication.lock.clone(), place).map(Arc::new), Ok)?;
         let mut ledger = publication.ledger.as_deref().map(Ledger::open).transpose()?.flatten();

@@ -13,6 +13,8 @@ use crate::{Batch, Encoding, FailedRow, Origin, Result, json_row};
 #[derive(Debug, Default)]
 pub struct Collector {
     ports: Vec<Vec<Batch>>,
+    /// Whether batches without rows count: they say where refused rows stand among others.
+    keeps_empty: bool,
     failed: Vec<FailedRow>,
     partitions: Vec<PartitionChange>,
 }
@@ -38,9 +40,15 @@ impl Collector {
         Self { ports: vec![Vec::new(); ports], ..Self::default() }
     }
 
-    /// Sends rows out by output port `port`: the index in the plan's ports. A batch without rows is dropped.
+    /// For an input: a batch without rows is kept, so that it is known when the rows were refused that it had.
+    pub fn of_input(ports: usize) -> Self {
+        Self { keeps_empty: true, ..Self::new(ports) }
+    }
+
+    /// Sends rows out by output port `port`: the index in the plan's ports. A batch without rows is dropped; inputs push
+    /// those whose rows were all refused.
     pub fn push(&mut self, port: usize, batch: Batch) {
-        if !batch.is_empty() {
+        if self.keeps_empty || !batch.is_empty() {
             self.ports[port].push(batch);
         }
     }
@@ -82,6 +90,11 @@ impl Collector {
     /// Inputs: says that a partition is there, or gone. It counts before the rows that are pushed in the same call.
     pub fn change_partition(&mut self, change: PartitionChange) {
         self.partitions.push(change);
+    }
+
+    /// Whether anything was pushed to `port` that has not been taken out. For the engine.
+    pub fn has(&self, port: usize) -> bool {
+        !self.ports[port].is_empty()
     }
 
     /// The batches that were pushed to `port`, which are taken out. For the engine, and for tests.

@@ -48,10 +48,17 @@ impl fmt::Debug for OutputPlan {
     }
 }
 
-/// Writes rows. The engine calls `restore` if the flow is resumed, then `open` once, then `write` for every batch, and `stage` at some borders and at the end.
+/// Writes rows. The engine calls `claim` if the flow keeps state, `restore` if it is resumed, then `open` once, then `write` for
+/// every batch, and `stage` at some borders and at the end.
 /// What was staged is made visible by the [`Committer`], or undone by `abort`.
 #[async_trait]
 pub trait Output: Send {
+    /// Claims what no other process may write to at the same time, as far as that is there already. Called before this process
+    /// takes the flow over, so that one that can't write leaves another alone that can. Changes nothing.
+    fn claim(&mut self, _home: &Home) -> Result<()> {
+        Ok(())
+    }
+
     /// Goes on from a snapshot. Called before `open`.
     fn restore(&mut self, _state: &State) -> Result<()> {
         Ok(())

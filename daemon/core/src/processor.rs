@@ -24,6 +24,12 @@ pub trait ProcessorSettings: Send + Sync {
         None
     }
 
+    /// After how many rows the node has something to do at the next border, such as to publish a version. Epochs that are not
+    /// set otherwise are short enough for it not to come much later.
+    fn border_rows(&self) -> Option<u64> {
+        None
+    }
+
     /// The model, trained by a node of this flow, that this node wants the versions of on an input port `model`.
     fn follows_model(&self) -> Option<&str> {
         None

@@ -169,6 +169,11 @@ impl Inputs {
         FanIn { edges: edges.collect(), watermark: self.watermark, idle: self.idle }
     }
 
+    /// The epoch of the rows that come now.
+    pub fn epoch(&self) -> Epoch {
+        self.passed.next()
+    }
+
     /// Begins behind the border `passed`.
     pub fn begin_behind(&mut self, passed: Epoch) {
         self.passed = passed;

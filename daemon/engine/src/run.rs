@@ -20,7 +20,7 @@ use crate::checkpoint::{
 };
 use crate::edge::{Fill, Receiver, Sender, edge};
 use crate::gate::Gate;
-use crate::plan::{Plan, PlannedBody, PlannedNode, PlannedStage, PlannedTimeGroup};
+use crate::plan::{Build, Plan, PlannedBody, PlannedNode, PlannedStage, PlannedTimeGroup};
 use crate::stats::FlowStats;
 use crate::task::{Borders, CaughtUp, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
 use crate::time_group::{self, Member};
@@ -158,11 +158,11 @@ pub enum Effects {
 }
 
 impl PreparedFlow {
-    /// Builds all nodes.
+    /// Builds all nodes, and takes over what the flow keeps. Waits for files and for the network.
     ///
     /// # Errors
     /// If a node can't be built, or the state can't be read from which the flow is resumed.
-    pub fn new(plan: Plan, effects: Effects) -> Result<Self, FlowError> {
+    pub fn new(mut plan: Plan, effects: Effects) -> Result<Self, FlowError> {
         let stats = Arc::new(FlowStats::new(&plan));
         let (senders, receivers): (Vec<_>, Vec<_>) = plan
             .edges
@@ -178,7 +178,9 @@ impl PreparedFlow {
             Effects::None => (Visibility::None, None, Beginning::default(), Homes::None),
             Effects::Commit => (Visibility::Committed, None, Beginning::default(), Homes::None),
             Effects::Keep(keeper) => {
-                let beginning = keeper.beginning().map_err(|error| FlowError { node: None, error })?;
+                // What may go wrong here goes wrong while a former owner can still go on.
+                plan.prepare(|node| keeper.home(node))?;
+                let beginning = keeper.take_over(&plan).map_err(|error| FlowError { node: None, error })?;
                 let homes = Homes::Own(keeper.clone());
                 (Visibility::Committed, Some(keeper), beginning, homes)
             }
@@ -194,6 +196,7 @@ impl PreparedFlow {
             }
         };
         let repeatable = plan.is_repeatable();
+        let takes_notes = durable && plan.makes_models();
         let (coordinator, reporter) = Coordinator::new(&plan, keeper, visibility, beginning.epoch, phase.clone());
         let is_input = |node: &&PlannedNode| matches!(node.body, PlannedBody::Input { .. });
         let caught_up = Arc::new(CaughtUp::new(plan.nodes.iter().filter(is_input).count(), phase.clone()));
@@ -209,6 +212,7 @@ impl PreparedFlow {
             coordinator,
             reporter,
             durable,
+            takes_notes,
             homes,
             run,
             beginning,
@@ -376,6 +380,43 @@ impl Homes {
     }
 }
 
+impl Plan {
+    /// Builds all nodes, and lets outputs claim what they need for themselves.
+    fn prepare(&mut self, home: impl Fn(&str) -> Home) -> Result<(), FlowError> {
+        for node in &mut self.nodes {
+            let home = home(&node.name);
+            node.body.prepare(&home).map_err(|error| FlowError { node: Some(node.name.clone()), error })?;
+        }
+        Ok(())
+    }
+}
+
+impl PlannedBody {
+    fn prepare(&mut self, home: &Home) -> Result<(), Error> {
+        match self {
+            Self::Input { build, .. } => made(build),
+            Self::Processor { build } => made(build),
+            Self::Output { build, .. } => {
+                let mut output = take(build)?;
+                output.claim(home)?;
+                *build = Box::new(|| Ok(output));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Makes a node now instead of later.
+fn made<T: ?Sized + Send + 'static>(build: &mut Build<T>) -> Result<(), Error> {
+    let node = take(build)?;
+    *build = Box::new(|| Ok(node));
+    Ok(())
+}
+
+fn take<T: ?Sized>(build: &mut Build<T>) -> Result<Box<T>, Error> {
+    std::mem::replace(build, Box::new(|| Err(Error::new("it can be made once only"))))()
+}
+
 type Task = futures::future::BoxFuture<'static, Result<Finished, Stop>>;
 
 /// What tasks are made from; every edge's ends are taken once.
@@ -392,6 +433,8 @@ struct Setup {
     coordinator: Coordinator,
     reporter: Reporter,
     durable: bool,
+    /// Whether it is written down what time decides.
+    takes_notes: bool,
     homes: Homes,
     run: Run,
     caught_up: Arc<CaughtUp>,
@@ -416,7 +459,7 @@ impl Setup {
         match &keeping.steps {
             Steps::Order(script) => inputs.follow(script.clone()),
             // What comes as it comes is noted, so that it can come like that again.
-            _ if keeping.durable && node.stages.iter().any(PlannedStage::is_by_arrival) => inputs.take_notes(),
+            _ if keeping.takes_notes && node.stages.iter().any(PlannedStage::is_by_arrival) => inputs.take_notes(),
             _ => {}
         }
         let phase = self.phase.subscribe();
@@ -468,6 +511,7 @@ impl Setup {
             passed: self.beginning.epoch,
             steps: self.beginning.decisions.of(name),
             durable: self.durable,
+            takes_notes: self.takes_notes,
             home: self.homes.of(name),
             run: self.run.clone(),
             may_remove_published: self.homes.may_remove_published(name),

@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 /// [`NewFile::sync`], names (those that came and those that went) by [`sync_folder`](Files::sync_folder).
 pub trait Files: fmt::Debug + Send + Sync {
     /// Creates a file, which must not be there.
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
+    fn create_new(&self, path: &Path, access: Access) -> io::Result<Box<dyn NewFile>>;
 
     /// The bytes of a file from `start`: `length` of them, or fewer where it ends.
     fn read_at(&self, path: &Path, start: u64, length: usize) -> io::Result<Vec<u8>>;
@@ -28,6 +28,9 @@ pub trait Files: fmt::Debug + Send + Sync {
 
     /// Whether there is a file or a folder of that name.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Whether two names are those of the same file. False if one of them is not there.
+    fn are_same(&self, one: &Path, other: &Path) -> io::Result<bool>;
 
     /// What is in a folder, in any order.
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>>;
@@ -42,7 +45,7 @@ pub trait Files: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// Creates a folder, which must not be there, in one that is there.
-    fn create_folder(&self, path: &Path) -> io::Result<()>;
+    fn create_folder(&self, path: &Path, access: Access) -> io::Result<()>;
 
     /// Makes durable which names are in a folder.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
@@ -50,6 +53,15 @@ pub trait Files: fmt::Debug + Send + Sync {
     /// Locks a file, which is created if need be, until what is returned is dropped or the process ends. `None` if
     /// another has locked it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>>;
+}
+
+/// Who may read what is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody but the user of this process: it has rows of users in it.
+    Private,
+    /// Whom the process allows it in general, by its umask.
+    Shared,
 }
 
 /// A file that is being written, from its beginning to its end.
@@ -79,8 +91,9 @@ pub struct Entry {
 pub struct LocalFiles;
 
 impl Files for LocalFiles {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
-        Ok(Box::new(File::create_new(path)?))
+    fn create_new(&self, path: &Path, access: Access) -> io::Result<Box<dyn NewFile>> {
+        let mode = if access == Access::Private { 0o600 } else { 0o666 };
+        Ok(Box::new(OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)?))
     }
 
     fn read_at(&self, path: &Path, start: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -111,6 +124,15 @@ impl Files for LocalFiles {
         path.try_exists()
     }
 
+    fn are_same(&self, one: &Path, other: &Path) -> io::Result<bool> {
+        let identity = |path: &Path| match fs::symlink_metadata(path) {
+            Ok(file) => Ok(Some((file.dev(), file.ino()))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        };
+        Ok(identity(one)?.is_some_and(|one| identity(other).is_ok_and(|other| other == Some(one))))
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder)? {
@@ -134,8 +156,8 @@ impl Files for LocalFiles {
         fs::remove_file(path)
     }
 
-    fn create_folder(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir(path)
+    fn create_folder(&self, path: &Path, access: Access) -> io::Result<()> {
+        DirBuilder::new().mode(if access == Access::Private { 0o700 } else { 0o777 }).create(path)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
@@ -144,7 +166,7 @@ impl Files for LocalFiles {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -177,18 +199,28 @@ pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
+/// Creates a folder on this machine and those above it, as far as they are not there, and makes their names durable.
+pub fn create_durable_folder(folder: &Path, access: Access) -> io::Result<()> {
+    create_folders(&LocalFiles, folder, access, &mut BTreeSet::new())
+}
+
 /// Creates a folder and those above it, and makes their names durable, but for those in `durable`, which grows.
 ///
 /// That goes for folders that are there, too: they may have been created by another thread, or by a process that was killed
 /// before it could make them durable.
-pub(crate) fn create_folders(files: &dyn Files, folder: &Path, durable: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+pub(crate) fn create_folders(
+    files: &dyn Files,
+    folder: &Path,
+    access: Access,
+    durable: &mut BTreeSet<PathBuf>,
+) -> io::Result<()> {
     let Some(above) = folder.parent() else { return Ok(()) };
     if durable.contains(folder) && files.exists(folder)? {
         return Ok(());
     }
-    create_folders(files, above, durable)?;
+    create_folders(files, above, access, durable)?;
     if !files.exists(folder)? {
-        create_folder(files, folder)?;
+        create_folder(files, folder, access)?;
     }
     match files.sync_folder(above) {
         // Who may not read a folder has hardly created one in it.
@@ -199,8 +231,8 @@ pub(crate) fn create_folders(files: &dyn Files, folder: &Path, durable: &mut BTr
     Ok(())
 }
 
-fn create_folder(files: &dyn Files, folder: &Path) -> io::Result<()> {
-    match files.create_folder(folder) {
+fn create_folder(files: &dyn Files, folder: &Path, access: Access) -> io::Result<()> {
+    match files.create_folder(folder, access) {
         // Another thread was faster.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         created => created,

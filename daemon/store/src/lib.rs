@@ -22,7 +22,7 @@ use std::path::Path;
 
 use millstream_core::{Error, Result};
 
-pub use files::{Entry, Files, LocalFiles, NewFile};
+pub use files::{Access, Entry, Files, LocalFiles, NewFile, create_durable_folder};
 pub use local::LocalStore;
 pub use log::{Log, LogOptions, LogReader, NotAppended, Record, verify_log};
 #[cfg(feature = "object-store")]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use millstream_core::{Result, ResultExt};
 
 use crate::files::{create_folders, hidden, is_left, is_missing, parent};
-use crate::{Files, LocalFiles, NewFile, Store, crash, key};
+use crate::{Access, Files, LocalFiles, NewFile, Store, crash, key};
 
 /// Keeps each key in a file of a folder.
 ///
@@ -20,8 +20,11 @@ use crate::{Files, LocalFiles, NewFile, Store, crash, key};
 pub struct LocalStore {
     files: Arc<dyn Files>,
     folder: PathBuf,
+    access: Access,
     /// The folders whose names are known to be durable.
     durable: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// The folders in which this process has looked for what others have left.
+    swept: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl LocalStore {
@@ -30,9 +33,15 @@ impl LocalStore {
         Self::on(Arc::new(LocalFiles), folder)
     }
 
+    /// The store in `folder`, which nobody else may read if it is created by this one.
+    pub fn private(folder: impl Into<PathBuf>) -> Self {
+        Self { access: Access::Private, ..Self::new(folder) }
+    }
+
     /// The store in a folder of another file system.
     pub fn on(files: Arc<dyn Files>, folder: impl Into<PathBuf>) -> Self {
-        Self { files, folder: folder.into(), durable: Arc::default() }
+        let (folder, access) = (folder.into(), Access::Shared);
+        Self { files, folder, access, durable: Arc::default(), swept: Arc::default() }
     }
 
     fn path(&self, key: &str) -> Result<PathBuf> {
@@ -61,9 +70,13 @@ impl LocalStore {
         file.append(bytes)?;
         file.sync()?;
         crash::point("store-before-link");
-        self.files.hard_link(hidden, path)?;
+        let linked = match self.files.hard_link(hidden, path) {
+            // A network file system repeats what it has got no answer to, and then finds its own link.
+            Err(error) if !self.files.are_same(hidden, path)? => Err(error),
+            _ => Ok(()),
+        };
         crash::point("store-after-link");
-        Ok(())
+        linked
     }
 
     /// A new hidden file beside `path`, of a name that no other thread, process or machine uses.
@@ -71,7 +84,7 @@ impl LocalStore {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
             let hidden = hidden(path, NEXT.fetch_add(1, Ordering::Relaxed));
-            match self.files.create_new(&hidden) {
+            match self.files.create_new(&hidden, self.access) {
                 Ok(file) => return Ok((hidden, file)),
                 // Left by a crash, or by a process of the same number on another machine.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -82,7 +95,7 @@ impl LocalStore {
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        create_folders(&*self.files, folder, &mut durable)
+        create_folders(&*self.files, folder, self.access, &mut durable)
     }
 
     /// Makes durable that a name appeared in its folder or left it.
@@ -102,9 +115,12 @@ impl LocalStore {
         }
     }
 
-    /// Removes hidden files beside a key that processes have left which are no more, as far as that can be known. What can't
-    /// be removed is no harm.
+    /// Removes hidden files beside a key that processes have left which are no more, as far as that can be known, once in each
+    /// folder. What can't be removed is no harm.
     fn sweep(&self, path: &Path) {
+        if !self.swept.lock().unwrap_or_else(PoisonError::into_inner).insert(parent(path).to_owned()) {
+            return;
+        }
         let entries = self.files.list(parent(path)).unwrap_or_default();
         for entry in entries.into_iter().filter(|entry| is_left(&entry.name)) {
             let _ = self.files.remove(&parent(path).join(&entry.name));
@@ -241,6 +257,29 @@ mod tests {
         store.put_new("a", b"1").unwrap();
         assert!(!below.join(dead).exists());
         assert_eq!(fs::read_dir(below).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn what_is_private_is_for_one_user_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("state");
+        LocalStore::private(&below).put_new("flow/manifests/1", b"rows").unwrap();
+        let mode = |path: &str| fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+        let folders = ["state", "state/flow", "state/flow/manifests"].map(mode);
+        assert_eq!((folders, mode("state/flow/manifests/1")), ([0o700; 3], 0o600));
+    }
+
+    #[test]
+    fn names_of_one_file_are_told_from_those_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hidden, path) = (folder.path().join(".a"), folder.path().join("a"));
+        fs::write(&hidden, "1").unwrap();
+        LocalFiles.hard_link(&hidden, &path).unwrap();
+        assert!(LocalFiles.are_same(&hidden, &path).unwrap());
+        fs::write(folder.path().join(".b"), "1").unwrap();
+        assert!(!LocalFiles.are_same(&folder.path().join(".b"), &path).unwrap());
+        assert!(!LocalFiles.are_same(&folder.path().join(".c"), &path).unwrap());
     }
 
     #[test]

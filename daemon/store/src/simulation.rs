@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::files::parent;
-use crate::{Entry, Files, NewFile};
+use crate::{Access, Entry, Files, NewFile};
 
 /// A crash keeps or loses the bytes of a file in blocks of this size.
 const BLOCK: usize = 64;
@@ -343,7 +343,7 @@ impl Inode {
 }
 
 impl Files for Simulation {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+    fn create_new(&self, path: &Path, _: Access) -> io::Result<Box<dyn NewFile>> {
         let inode = self.change(|disk| {
             disk.add(path, Name::File(disk.inodes.len()))?;
             disk.inodes.push(Inode::default());
@@ -384,8 +384,17 @@ impl Files for Simulation {
         })
     }
 
+    fn are_same(&self, one: &Path, other: &Path) -> io::Result<bool> {
+        self.look(|disk| Ok(disk.inode(one).ok().is_some_and(|inode| disk.inode(other).ok() == Some(inode))))
+    }
+
+    /// The answer may be lost, so that it is done again.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change(|disk| disk.add(to, Name::File(disk.inode(from)?)))
+        self.change(|disk| {
+            let name = Name::File(disk.inode(from)?);
+            disk.add(to, name)?;
+            if disk.faults.errors > 0 && disk.random.below(10) == 0 { disk.add(to, name) } else { Ok(()) }
+        })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -405,7 +414,7 @@ impl Files for Simulation {
         })
     }
 
-    fn create_folder(&self, path: &Path) -> io::Result<()> {
+    fn create_folder(&self, path: &Path, _: Access) -> io::Result<()> {
         self.change(|disk| disk.add(path, Name::Folder))
     }
 
@@ -505,7 +514,7 @@ mod tests {
     #[test]
     fn what_is_durable_survives_and_nothing_else_need_to() {
         let write = |files: &Simulation| {
-            let mut file = files.create_new(Path::new("/a")).unwrap();
+            let mut file = files.create_new(Path::new("/a"), Access::Shared).unwrap();
             file.append(&[1; 100]).unwrap();
             file
         };
@@ -527,7 +536,7 @@ mod tests {
     #[test]
     fn a_sync_that_failed_is_not_made_up_for_by_a_later_one() {
         let seen = after_crashes(|files| {
-            let mut file = files.create_new(Path::new("/a")).unwrap();
+            let mut file = files.create_new(Path::new("/a"), Access::Shared).unwrap();
             files.sync_folder(Path::new("/")).unwrap();
             file.append(&[1; 100]).unwrap();
             files.set_faults(Faults { errors: 1000, ..Faults::NONE });
@@ -560,10 +569,10 @@ mod tests {
     fn a_full_disk_takes_what_fits() {
         let files = Simulation::new(1);
         files.set_faults(Faults { capacity: 10, ..Faults::NONE });
-        let mut file = files.create_new(Path::new("/a")).unwrap();
+        let mut file = files.create_new(Path::new("/a"), Access::Shared).unwrap();
         assert_eq!(file.append(&[1; 11]).unwrap_err().kind(), ErrorKind::StorageFull);
         assert_eq!(files.read(Path::new("/a")).unwrap(), [1; 10]);
         files.remove(Path::new("/a")).unwrap();
-        files.create_new(Path::new("/b")).unwrap().append(&[1; 10]).unwrap();
+        files.create_new(Path::new("/b"), Access::Shared).unwrap().append(&[1; 10]).unwrap();
     }
 }

@@ -40,7 +40,8 @@ use crate::{diagnose, parse, words};
 /// another column changes none of the others. Clocks are refused: a time is computed from the number of the row, as in
 /// `timestamp '2026-01-01' + row * interval '1 second'`.
 ///
-/// With `rows` the input ends by itself, without it is live. A row for which an expression fails leaves by `failed`, with
+/// With `rows` the input ends by itself. Without it, and wherever there is a `rate`, it is live, so that a flow that is to be
+/// stopped need not wait for the rows of an epoch. A row for which an expression fails leaves by `failed`, with
 /// its number as its position.
 ///
 /// Others can compute the numbers, too: call number `c` of a column, counted from 0, has the stream `s` = XXH3 (64 bits) of the
@@ -53,8 +54,8 @@ pub struct GenerateInput {
     columns: IndexMap<String, String>,
     /// How many rows there are. Without it, rows come until the flow is stopped.
     rows: Option<u64>,
-    /// How many rows come in which time, such as `"1000/s"`. Without it they come as fast as they are taken. Where the
-    /// flow was too slow for a while, the input catches up.
+    /// How many rows come in which time, such as `"1000/s"`, as rows of a live input do. Without it they come as fast as they
+    /// are taken. Where the flow was too slow for a while, the input catches up.
     rate: Option<Rate>,
     /// Another number gives other random numbers.
     #[serde(default)]
@@ -146,15 +147,8 @@ impl InputSettings for GenerateInput {
             let pace = rate.map(|rate| Pace { rate, started: Instant::now(), first: 0 });
             Ok(Box::new(Generate { source, generator, batch_rows, position: 0, rows, pace }) as Box<dyn Input>)
         });
-        Ok(InputPlan {
-            schema,
-            finite: rows.is_some(),
-            replayable: true,
-            acknowledges: false,
-            interleaved: false,
-            rows,
-            build,
-        })
+        let finite = rows.is_some() && rate.is_none();
+        Ok(InputPlan { schema, finite, replayable: true, acknowledges: false, interleaved: false, rows, build })
     }
 }
 

@@ -283,6 +283,16 @@ impl Files {
 
 #[async_trait]
 impl Output for Files {
+    fn claim(&mut self, _: &Home) -> Result<()> {
+        if self.target.folder.is_none() {
+            self.target.path = resolve(&self.target.path)?;
+        }
+        let claim = Claim::of_existing(hidden::lock(&self.target.place()), &self.target.path)?.map(Arc::new);
+        claim.iter().for_each(|claim| self.claimed.set(claim));
+        self.claim = claim;
+        Ok(())
+    }
+
     fn keep_published(&mut self) {
         self.keeps_published = true;
     }
@@ -308,9 +318,12 @@ impl Output for Files {
         // Before the lock, which would create it.
         self.progress.check_there(&self.base, run)?;
         create_folder(self.target.folder())?;
-        let claim = Arc::new(Claim::take(hidden::lock(&self.target.place()), &self.target.path)?);
-        self.claimed.set(&claim);
-        self.claim = Some(claim);
+        if self.claim.is_none() {
+            let claim = Arc::new(Claim::take(hidden::lock(&self.target.place()), &self.target.path)?);
+            self.claimed.set(&claim);
+            self.claim = Some(claim);
+        }
+        self.claimed.start_writing();
         self.clean()?;
         self.ledger().map_or(Ok(()), |ledger| Ledger::create(&ledger))?;
         if self.progress.number == 0 { self.begin() } else { self.go_on() }

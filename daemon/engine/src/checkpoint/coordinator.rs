@@ -1,7 +1,7 @@
 //! Gathers the snapshots of all nodes, decides that they count, and makes visible what they have staged.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use millstream_core::{Border, Committer, Epoch, Error, Parts, Positions, Result, ResultExt, Snapshot, State, Then};
 use millstream_store::crash;
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::decisions::{Decisions, Steps};
-use super::lineage;
+use super::lineage::History;
 use super::manifest::{NodeEntry, NodePhase};
 use super::resume::Keeper;
 use super::schedule::{Interval, Schedule};
@@ -35,35 +35,48 @@ pub struct Reporter {
     history: Arc<History>,
 }
 
+/// Where a node is of which a report tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// At a border.
+    Border(Border),
+    /// At its end, which lies in this epoch: it has had its part in the borders before.
+    End(Epoch),
+}
+
+impl Point {
+    fn epoch(self) -> Epoch {
+        match self {
+            Self::Border(border) => border.epoch,
+            Self::End(epoch) => epoch,
+        }
+    }
+
+    fn is_end(self) -> bool {
+        matches!(self, Self::End(_))
+    }
+
+    /// Whether a node that is there has ended.
+    pub fn phase(self) -> NodePhase {
+        if self.is_end() { NodePhase::Ended } else { NodePhase::Running }
+    }
+
+    /// Whether what is said there holds at a border: also at those behind the end, but at none before it.
+    fn holds_at(self, border: Epoch) -> bool {
+        match self {
+            Self::Border(at) => at.epoch == border,
+            Self::End(epoch) => epoch <= border,
+        }
+    }
+}
+
 /// What a node hands over.
 struct Report {
     place: usize,
-    /// The border; none if the node has ended.
-    border: Option<Border>,
+    point: Point,
     entry: NodeEntry,
     snapshot: Snapshot,
     steps: Steps,
-}
-
-/// How far each input had come at the borders since the last checkpoint: for the lineage of models.
-#[derive(Debug, Default)]
-struct History {
-    /// Whether there is a model.
-    is_wanted: bool,
-    borders: Mutex<BTreeMap<(Epoch, usize), Positions>>,
-}
-
-/// So many borders are remembered. A live flow without state never takes a checkpoint, and would remember all.
-const MOST_BORDERS: usize = 100_000;
-
-impl History {
-    fn of(plan: &Plan) -> Self {
-        Self { is_wanted: plan.nodes.iter().any(lineage::trains), borders: Mutex::default() }
-    }
-
-    fn borders(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Epoch, usize), Positions>> {
-        self.borders.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Reporter {
@@ -72,22 +85,23 @@ impl Reporter {
         &self.schedule
     }
 
-    /// An input of which rows before `positions` belong to the epoch that ends here, or one before.
+    /// An input has come to a border: rows before `positions` belong to the epoch that ends here, or one before.
     pub fn pass(&self, place: usize, epoch: Epoch, positions: &Positions) {
-        if !self.history.is_wanted {
-            return;
-        }
-        let mut borders = self.history.borders();
-        borders.insert((epoch, place), positions.clone());
-        if borders.len() > MOST_BORDERS {
-            borders.pop_first();
-        }
+        self.history.pass(place, epoch, positions);
     }
 
-    /// A node's snapshot at a border, or, without one, at its end.
-    pub fn report(&self, place: usize, border: Option<Border>, entry: NodeEntry, snapshot: Snapshot, steps: Steps) {
+    /// A node that makes a model has come to a border. Whether it has made a version there.
+    pub fn learned(&self, place: usize, epoch: Epoch, has_made_version: bool) {
+        self.history.learned(place, epoch, has_made_version);
+    }
+
+    /// A node's snapshot at a border, or at its end.
+    pub fn report(&self, place: usize, point: Point, entry: NodeEntry, snapshot: Snapshot, steps: Steps) {
+        if let Point::End(epoch) = point {
+            self.history.end(place, epoch, &entry.positions);
+        }
         // Nobody listens any more if the flow has failed.
-        let _ = self.reports.send(Report { place, border, entry, snapshot, steps });
+        let _ = self.reports.send(Report { place, point, entry, snapshot, steps });
     }
 
     /// What durable checkpoints cover.
@@ -196,7 +210,7 @@ impl Coordinator {
         let schedule = Arc::new(Schedule::new(interval, passed));
         let (sender, reports) = mpsc::unbounded_channel();
         let (covered, covers) = watch::channel(Covered::default());
-        let history = Arc::new(History::of(plan));
+        let history = Arc::new(History::of(plan, passed));
         let reporter =
             Reporter { schedule: schedule.clone(), reports: sender, covered: covers, history: history.clone() };
         let sources = plan.sources_of_nodes();
@@ -236,6 +250,9 @@ impl Coordinator {
 
     /// Where a node of a resumed flow was.
     pub fn set_entry(&mut self, place: usize, entry: NodeEntry) {
+        if entry.phase == NodePhase::Ended {
+            self.history.end(place, self.last, &entry.positions);
+        }
         self.nodes[place].entry = entry;
     }
 
@@ -351,7 +368,7 @@ impl Coordinator {
     fn complete(&mut self) -> Option<Border> {
         if let Some(border) = self.under_way
             && self.nodes.iter().all(|node| node.is_ready_for(border))
-            && self.nodes.iter().any(|node| node.reports.front().is_some_and(|report| report.border.is_some()))
+            && self.nodes.iter().any(|node| node.reports.front().is_some_and(|report| !report.point.is_end()))
         {
             self.under_way = None;
             self.schedule.settled();
@@ -393,12 +410,11 @@ impl Coordinator {
             }
             committed.push(place);
         }
+        self.history.covered(border.epoch);
         let Some(keeper) = &self.keeper else { return Ok(()) };
         let oldest = settled(keeper).await?;
         self.forget(visible).await?;
         self.covered.send_replace(Covered { newest: border.epoch, oldest });
-        let mut borders = self.history.borders();
-        *borders = borders.split_off(&(border.epoch, 0));
         Ok(())
     }
 
@@ -440,7 +456,7 @@ impl Coordinator {
             let inputs: serde_json::Map<_, _> = self.nodes[place]
                 .sources
                 .iter()
-                .filter_map(|input| Some((self.nodes[*input].name.clone(), self.positions(*input, Epoch(epoch))?)))
+                .filter_map(|input| Some((self.nodes[*input].name.clone(), self.history.at(*input, Epoch(epoch))?)))
                 .collect();
             let mut lineage = json!({ "checkpoint": number, "epoch": epoch.min(border.epoch.0), "inputs": inputs });
             past.add_to(&mut lineage);
@@ -448,28 +464,19 @@ impl Coordinator {
         }
         Ok(())
     }
-
-    /// How far an input had come at a border; an input that had ended before, how far it came at all.
-    fn positions(&self, input: usize, epoch: Epoch) -> Option<serde_json::Value> {
-        match self.history.borders().get(&(epoch, input)) {
-            Some(positions) => {
-                Some(json!(positions.iter().map(|(name, next)| (name.to_string(), *next)).collect::<BTreeMap<_, _>>()))
-            }
-            None if self.nodes[input].entry.phase == NodePhase::Waiting => None,
-            None => Some(json!(self.nodes[input].entry.positions)),
-        }
-    }
 }
 
 impl Node {
     fn has_ended(&self) -> bool {
-        let is_last = self.reports.front().is_some_and(|report| report.border.is_none());
+        let is_last = self.reports.front().is_some_and(|report| report.point.is_end());
         is_last || self.reports.is_empty() && self.entry.phase == NodePhase::Ended
     }
 
+    /// Whether it is known what the node was at a border.
     fn is_ready_for(&self, border: Border) -> bool {
         match self.reports.front() {
-            Some(report) => report.border.is_none_or(|at| at.epoch == border.epoch),
+            // An input that tells first of something behind the border has waited there.
+            Some(report) => report.point.holds_at(border.epoch) || self.may_wait && report.point.epoch() > border.epoch,
             // Nodes that wait for it have come to the border, so if it had begun before, it would have reported.
             None => self.entry.phase == NodePhase::Ended || self.may_wait,
         }
@@ -477,8 +484,7 @@ impl Node {
 
     /// What the node has handed over for a checkpoint. Nothing if it has ended before, or waits: then it is where it was.
     fn take_report(&mut self, border: Border) -> Option<(Snapshot, Steps)> {
-        let report = self.reports.pop_front()?;
-        debug_assert!(report.border.is_none_or(|at| at.epoch == border.epoch));
+        let report = self.reports.pop_front_if(|report| report.point.holds_at(border.epoch))?;
         let (kind, shape) = (self.entry.kind.clone(), self.entry.shape.clone());
         let (state, staged) = (std::mem::take(&mut self.entry.state), std::mem::take(&mut self.entry.staged));
         self.entry = NodeEntry { kind, shape, state, staged, ..report.entry };

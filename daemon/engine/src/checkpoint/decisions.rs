@@ -1,7 +1,7 @@
 //! What time has decided in a live flow: in which order rows came, where epochs ended, which partitions fell silent.
 //!
-//! It is written down at every checkpoint, before the checkpoint decides, and never removed: with it, the rows that trained a
-//! version of a model can be gone through again in the same order, whenever that is asked for.
+//! Where models are made, it is written down at every checkpoint, before the checkpoint decides: with it, the rows that trained
+//! a version can be gone through again in the same order, whenever that is asked for.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,7 +1,9 @@
-//! Which rows a model has learned of: those up to where its inputs are, but for what it has missed, or has had before.
+//! Which rows a model has learned of: those up to where its inputs were, but for what it has missed, or has had before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use millstream_core::{Epoch, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -58,15 +60,116 @@ impl Past {
     }
 }
 
-/// Whether a node makes a model.
-pub fn trains(node: &PlannedNode) -> bool {
-    node.ports.iter().any(|port| port.name == "model")
+/// How far inputs had come at the borders at which versions of models were made, until a checkpoint covers those.
+#[derive(Debug)]
+pub struct History {
+    inputs: BTreeSet<usize>,
+    borders: Mutex<Borders>,
+}
+
+/// How far inputs had come at a border. One that is not named had not begun, or had ended.
+type AtBorder = BTreeMap<usize, millstream_core::Positions>;
+
+#[derive(Debug, Default)]
+struct Borders {
+    /// The nodes that make models and have not ended, and the last borders that they have come to.
+    learners: BTreeMap<usize, Epoch>,
+    /// The borders that some of these are still to come to.
+    ahead: BTreeMap<Epoch, AtBorder>,
+    /// Borders at which versions were made, also if some nodes are still to come there.
+    made: BTreeSet<Epoch>,
+    /// The others of these.
+    kept: BTreeMap<Epoch, AtBorder>,
+    /// The inputs that have ended: in which epoch, and how far they came.
+    ended: BTreeMap<usize, (Epoch, Positions)>,
+}
+
+impl History {
+    /// Of the inputs of a flow that goes on behind the border `passed`.
+    pub fn of(plan: &Plan, passed: Epoch) -> Self {
+        let places = |is_one: fn(&PlannedNode) -> bool| {
+            let nodes = plan.nodes.iter().enumerate();
+            nodes.filter(move |(_, node)| is_one(node)).map(|(place, _)| place)
+        };
+        let learners = places(PlannedNode::makes_model).map(|place| (place, passed)).collect();
+        let inputs = places(|node| node.role() == Role::Input).collect();
+        Self { inputs, borders: Mutex::new(Borders { learners, ..Borders::default() }) }
+    }
+
+    /// An input has come to a border, where rows before `positions` lie before it.
+    pub fn pass(&self, input: usize, epoch: Epoch, positions: &millstream_core::Positions) {
+        let mut borders = self.lock();
+        // Those who learn of it come to the border behind it.
+        if !borders.is_passed(epoch) {
+            borders.ahead.entry(epoch).or_default().insert(input, positions.clone());
+        }
+    }
+
+    /// A node that makes a model has come to a border. Whether it has made a version there.
+    pub fn learned(&self, node: usize, epoch: Epoch, has_made_version: bool) {
+        let mut borders = self.lock();
+        if has_made_version {
+            borders.made.insert(epoch);
+        }
+        borders.learners.insert(node, epoch);
+        borders.forget();
+    }
+
+    /// A node has come to its end in an epoch; an input that has had the rows before `positions`.
+    pub fn end(&self, node: usize, epoch: Epoch, positions: &Positions) {
+        let mut borders = self.lock();
+        if self.inputs.contains(&node) {
+            borders.ended.insert(node, (epoch, positions.clone()));
+        }
+        borders.learners.remove(&node);
+        borders.forget();
+    }
+
+    /// A checkpoint is decided that has the versions up to a border.
+    pub fn covered(&self, epoch: Epoch) {
+        let mut borders = self.lock();
+        borders.made = borders.made.split_off(&epoch.next());
+        borders.kept = borders.kept.split_off(&epoch.next());
+    }
+
+    /// How far an input had come at a border at which a version was made; one that had ended before, how far it came at all.
+    /// None if it had not begun.
+    pub fn at(&self, input: usize, epoch: Epoch) -> Option<Value> {
+        let borders = self.lock();
+        if let Some((_, positions)) = borders.ended.get(&input).filter(|(end, _)| *end <= epoch) {
+            return Some(json!(positions));
+        }
+        let border = borders.kept.get(&epoch).or_else(|| borders.ahead.get(&epoch))?;
+        let positions = border.get(&input)?.iter();
+        Some(positions.map(|(partition, next)| (partition.to_string(), Value::from(*next))).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Borders> {
+        self.borders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Borders {
+    /// Forgets the borders that nobody is still to come to, but for those with versions.
+    fn forget(&mut self) {
+        while let Some(epoch) = self.ahead.keys().next().copied().filter(|epoch| self.is_passed(*epoch)) {
+            let inputs = self.ahead.remove(&epoch).unwrap_or_default();
+            if self.made.contains(&epoch) {
+                self.kept.insert(epoch, inputs);
+            }
+        }
+    }
+
+    /// Whether nobody is still to come to a border.
+    fn is_passed(&self, epoch: Epoch) -> bool {
+        self.learners.values().all(|passed| epoch <= *passed)
+    }
 }
 
 /// Notes of every model what it will miss of its inputs, or has had before, when these nodes start from scratch.
 pub fn note(manifest: &mut Manifest, plan: &Plan, scratch: &BTreeSet<String>) {
     let sources = plan.sources_of_nodes();
-    for (node, sources) in plan.nodes.iter().zip(sources).filter(|(node, _)| trains(node)) {
+    for (node, sources) in plan.nodes.iter().zip(sources).filter(|(node, _)| node.makes_model()) {
         let begins = scratch.contains(&node.name) || !manifest.nodes.contains_key(&node.name);
         let mut past = manifest.past.remove(&node.name).filter(|_| !begins).unwrap_or_default();
         for input in sources.into_iter().map(|input| &plan.nodes[input].name) {
@@ -80,5 +183,55 @@ pub fn note(manifest: &mut Manifest, plan: &Plan, scratch: &BTreeSet<String>) {
         if past != Past::default() {
             manifest.past.insert(node.name.clone(), past);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::running::plan;
+
+    fn read(history: &History, input: usize, epoch: u64, next: u64) {
+        history.pass(input, Epoch(epoch), &[("".into(), next)].into());
+    }
+
+    #[test]
+    fn only_the_borders_with_versions_are_remembered_and_those_that_are_still_to_come() {
+        let plan = plan(
+            r#"
+            input.a = { type = "count", rows = 5 }
+            input.b = { type = "count", rows = 5 }
+            processor.both = { type = "merge", from = ["a", "b"] }
+            processor.taught = { type = "teach", from = "both", model = "m" }
+            output.c = { type = "file", from = "taught", path = "history" }
+            "#,
+        );
+        let [a, b, learner] = ["a", "b", "taught"].map(|name| {
+            let place = plan.nodes.iter().position(|node| node.name == name);
+            place.expect("it is there")
+        });
+        let history = History::of(&plan, Epoch(0));
+        for epoch in 1..=1000 {
+            read(&history, a, epoch, 10 * epoch);
+            history.learned(learner, Epoch(epoch - 1), epoch == 500);
+        }
+        let known = |history: &History| {
+            let borders = history.lock();
+            borders.ahead.len() + borders.kept.len()
+        };
+        assert_eq!(known(&history), 2);
+        assert_eq!(history.at(a, Epoch(499)), Some(json!({ "": 4990 })));
+        assert_eq!(history.at(b, Epoch(499)), None, "it has not begun");
+        history.end(a, Epoch(1001), &[(String::new(), 10_003)].into());
+        history.learned(learner, Epoch(1000), true);
+        assert_eq!(history.at(a, Epoch(1000)), Some(json!({ "": 10_000 })), "it ends behind that border");
+        read(&history, b, 1000, 3);
+        assert_eq!(history.at(a, Epoch(1000)), Some(json!({ "": 10_000 })), "whoever else comes late");
+        history.covered(Epoch(1000));
+        assert_eq!(known(&history), 0);
+        read(&history, b, 1001, 7);
+        history.learned(learner, Epoch(1001), true);
+        assert_eq!(history.at(a, Epoch(1001)), Some(json!({ "": 10_003 })));
+        assert_eq!(history.at(b, Epoch(1001)), Some(json!({ "": 7 })));
     }
 }

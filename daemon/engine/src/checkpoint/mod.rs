@@ -20,7 +20,7 @@ mod resume;
 mod schedule;
 mod vault;
 
-pub use coordinator::{Coordinator, Covered, Reporter, Settled, Visibility, Watcher};
+pub use coordinator::{Coordinator, Covered, Point, Reporter, Settled, Visibility, Watcher};
 pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
 pub use fit::rename_nodes;
 pub use lineage::{Past, Stretch};

@@ -2,9 +2,11 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use millstream_core::{Error, Result, ResultExt};
+use millstream_store::{Access, create_durable_folder};
 
 /// The lock on a flow's state. The system ends it with the process, however that ends.
 #[derive(Debug)]
@@ -20,10 +22,11 @@ impl Lock {
     pub fn take(folder: &Path, flow: &str) -> Result<Self> {
         let path = folder.join("owner");
         let doing = || format!("locking `{}`", path.display());
-        std::fs::create_dir_all(folder).doing(doing)?;
+        create_durable_folder(folder, Access::Private).doing(doing)?;
         // Without truncation: until it is locked, the file is another's.
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = options.doing(doing)?;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut file = file.doing(doing)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -16,6 +16,7 @@ use super::manifest::{Manifest, NodeEntry, Piece};
 use super::owner::{self, Lock, draw_incarnation};
 use super::schedule::Interval;
 use super::vault::Vault;
+use crate::file::KeptDecisions;
 use crate::plan::Plan;
 
 /// How a flow keeps its state.
@@ -58,19 +59,20 @@ pub struct Keeper {
     homes: Option<PathBuf>,
     interval: Interval,
     keep: usize,
-    /// The outputs that may remove what they have published.
-    removers: Vec<String>,
+    keep_decisions: KeptDecisions,
+    options: KeeperOptions,
     _lock: Option<Arc<Lock>>,
     last: Arc<Mutex<Last>>,
 }
 
-/// The last manifest, which this process has written.
+/// The last manifest.
 struct Last {
     manifest: Manifest,
-    checksum: String,
+    /// None of one that this process is still to write, to take the flow over.
+    checksum: Option<String>,
     /// Whether all that it had staged was visible before this process came.
     is_visible: bool,
-    /// The states of nodes that begin from scratch.
+    /// The states of nodes that start from scratch.
     forgotten: BTreeMap<String, BTreeMap<String, Piece>>,
 }
 
@@ -123,7 +125,7 @@ pub struct NodeResume {
 }
 
 impl Keeper {
-    /// Takes over the state of a flow at a location, or begins one: a local folder, or the URL of a store.
+    /// Opens the state of a flow at a location, or begins one: a local folder, or the URL of a store.
     ///
     /// # Errors
     /// For the reasons of [`Keeper::open_folder`] or [`Keeper::open`].
@@ -135,7 +137,7 @@ impl Keeper {
         Self::open(plan, Vault::new(store.into(), &plan.flow, location), options)
     }
 
-    /// Takes over the state of a flow in a local folder, or begins one. It is in `FOLDER/FLOW`.
+    /// Opens the state of a flow in a local folder, or begins one. It is in `FOLDER/FLOW`.
     ///
     /// # Errors
     /// If another process runs the flow, and for the reasons of [`Keeper::open`].
@@ -143,13 +145,13 @@ impl Keeper {
         let own = folder.join(&plan.flow);
         let homes = homes(folder, &plan.flow);
         let lock = Lock::take(&own, &plan.flow)?;
-        let vault = Vault::new(Arc::new(LocalStore::new(folder)), &plan.flow, folder.display().to_string());
+        let vault = Vault::new(Arc::new(LocalStore::private(folder)), &plan.flow, folder.display().to_string());
         let keeper = Self::open(plan, vault, options)?;
         rename_homes(&homes, plan)?;
         Ok(Self { homes: Some(homes), _lock: Some(Arc::new(lock)), ..keeper })
     }
 
-    /// Takes over the state of a flow, or begins one. A former owner notices it at its next checkpoint.
+    /// Opens the state of a flow, or begins one. Nothing is written before [`Keeper::take_over`].
     ///
     /// # Errors
     /// If the last checkpoint is damaged, or does not fit the flow; if a node with state
@@ -160,11 +162,45 @@ impl Keeper {
         if !unreplayable.is_empty() {
             return Err(fit::refusal(&unreplayable));
         }
-        let last = Mutex::new(take_over(&vault, plan, options)?);
-        crash::point("recovery-taken-over");
-        let (interval, keep) = (plan.checkpoints, plan.keep_checkpoints);
-        let removers = if options.remove_published { options.resets.clone() } else { Vec::new() };
-        Ok(Self { vault, homes: None, interval, keep, removers, _lock: None, last: Arc::new(last) })
+        let last = Arc::new(Mutex::new(next(&vault, plan, options)?));
+        Ok(Self {
+            vault,
+            homes: None,
+            interval: plan.checkpoints,
+            keep: plan.keep_checkpoints,
+            keep_decisions: plan.keep_decisions,
+            options: options.clone(),
+            _lock: None,
+            last,
+        })
+    }
+
+    /// Becomes the owner of the flow: creates the next manifest. A former owner notices that at its next checkpoint, and
+    /// gives up; so whatever may keep this process from going on should have been tried before. Returns where it goes on.
+    ///
+    /// # Errors
+    /// If the state can't be read, or for the reasons of [`Keeper::open`], if the former owner has written another checkpoint
+    /// meanwhile.
+    pub fn take_over(&self, plan: &Plan) -> Result<Beginning> {
+        let mut last = self.lock();
+        if last.checksum.is_some() {
+            return Beginning::behind(&self.vault, last.manifest.clone());
+        }
+        // A state that can't be read should leave the former owner alone.
+        let mut beginning = Some(Beginning::behind(&self.vault, last.manifest.clone())?);
+        loop {
+            if let Some(checksum) = self.vault.put(&last.manifest)? {
+                last.checksum = Some(checksum);
+                crash::point("recovery-taken-over");
+                return beginning.map_or_else(|| Beginning::behind(&self.vault, last.manifest.clone()), Ok);
+            }
+            // The owner has written one more checkpoint meanwhile, which is the one to go on from.
+            beginning = None;
+            *last = next(&self.vault, plan, &self.options)?;
+            if last.checksum.is_some() {
+                return Beginning::behind(&self.vault, last.manifest.clone());
+            }
+        }
     }
 
     /// All that [`Keeper::open_at`] would refuse, without touching anything.
@@ -246,13 +282,7 @@ impl Keeper {
 
     /// Whether an output may remove what it has published.
     pub fn may_remove_published(&self, node: &str) -> bool {
-        self.removers.iter().any(|remover| remover == node)
-    }
-
-    /// Where the flow goes on.
-    pub fn beginning(&self) -> Result<Beginning> {
-        let manifest = self.lock().manifest.clone();
-        Beginning::behind(&self.vault, manifest)
+        self.options.remove_published && self.options.resets.iter().any(|reset| reset == node)
     }
 
     /// Writes a checkpoint: blobs, then the manifest. Returns what was staged, by node, and puts the pieces of all nodes
@@ -293,7 +323,7 @@ impl Keeper {
             number,
             owner: owner::name(),
             created: now(),
-            parent: Some(last.checksum.clone()),
+            parent: last.checksum.clone(),
             epoch: border.epoch,
             then: name(border.then).to_owned(),
             nodes: entries.iter().cloned().collect(),
@@ -302,7 +332,7 @@ impl Keeper {
         crash::point("before-manifest");
         let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault))?;
         crash::point("after-manifest");
-        *last = Last { manifest, checksum, is_visible: false, forgotten: BTreeMap::new() };
+        *last = Last { manifest, checksum: Some(checksum), is_visible: false, forgotten: BTreeMap::new() };
         Ok(staged)
     }
 
@@ -324,6 +354,9 @@ impl Keeper {
         self.vault.mark_committed(number)?;
         crash::point("marked-committed");
         let oldest = self.vault.collect(number, self.keep)?;
+        if self.keep_decisions == KeptDecisions::Kept {
+            self.vault.trim_decisions()?;
+        }
         crash::point("collected");
         Ok(oldest)
     }
@@ -355,39 +388,34 @@ fn rename_homes(homes: &Path, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Becomes the owner: creates the next manifest before anything else is touched.
-fn take_over(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last> {
-    loop {
-        let before = look(vault, plan)?;
-        let mut scratch = fit::from_scratch(plan, options);
-        if let Some(found) = &before {
-            let problems = fit::problems(found, plan, options);
-            if !problems.is_empty() {
-                return Err(fit::refusal(&problems));
-            }
-            if found.is_done() {
-                return Ok(Last {
-                    manifest: found.manifest.clone(),
-                    checksum: found.checksum.clone(),
-                    is_visible: true,
-                    forgotten: BTreeMap::new(),
-                });
-            }
-            if has_ended(&found.manifest) {
-                // All that is left to do is to make visible what was decided.
-                scratch.clear();
-            }
+/// The manifest by which a process becomes the owner, or the last one of a flow that has come to its end.
+fn next(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last> {
+    let before = look(vault, plan)?;
+    let mut scratch = fit::from_scratch(plan, options);
+    if let Some(found) = &before {
+        let problems = fit::problems(found, plan, options);
+        if !problems.is_empty() {
+            return Err(fit::refusal(&problems));
         }
-        let before = before.map(|found| (found.manifest, found.checksum));
-        let states = before.iter().flat_map(|(manifest, _)| &manifest.nodes);
-        let forgotten = states.filter(|(node, _)| scratch.contains(*node));
-        let forgotten = forgotten.map(|(node, entry)| (node.clone(), entry.state.clone())).collect();
-        let manifest = own(plan, before, &scratch, options)?;
-        if let Some(checksum) = vault.put(&manifest)? {
-            return Ok(Last { manifest, checksum, is_visible: false, forgotten });
+        if found.is_done() {
+            return Ok(Last {
+                manifest: found.manifest.clone(),
+                checksum: Some(found.checksum.clone()),
+                is_visible: true,
+                forgotten: BTreeMap::new(),
+            });
         }
-        // The owner has written one more checkpoint meanwhile, which is the one to go on from.
+        if has_ended(&found.manifest) {
+            // All that is left to do is to make visible what was decided.
+            scratch.clear();
+        }
     }
+    let before = before.map(|found| (found.manifest, found.checksum));
+    let states = before.iter().flat_map(|(manifest, _)| &manifest.nodes);
+    let forgotten = states.filter(|(node, _)| scratch.contains(*node));
+    let forgotten = forgotten.map(|(node, entry)| (node.clone(), entry.state.clone())).collect();
+    let manifest = own(plan, before, &scratch, options)?;
+    Ok(Last { manifest, checksum: None, is_visible: false, forgotten })
 }
 
 /// The newest checkpoint, in which nodes have the names that they have now.

@@ -3,7 +3,7 @@
 //! ```text
 //! FLOW/manifests/00000000000000000007.json          the decision; the highest number counts
 //! FLOW/blobs/00000000000000000007-BLAKE3            what is too large for the manifest, by the number that wrote it first
-//! FLOW/decisions/00000000000000000007.json         what time has decided in a live flow; never removed
+//! FLOW/decisions/00000000000000000007.json         what time has decided in a live flow that makes models
 //! FLOW/commits/00000000000000000007                 everything that manifest 7 had staged is visible
 //! ```
 
@@ -73,9 +73,13 @@ impl Vault {
 
     /// A manifest and its checksum.
     pub fn manifest(&self, number: u64) -> Result<(Manifest, String)> {
-        let key = self.manifest_key(number);
-        let doing = || format!("reading `{key}` in `{}`", self.location);
-        let bytes = self.store.get(&key)?.ok_or_else(|| Error::new(format!("{}: there is none; {ADVICE}", doing())))?;
+        let bytes = self.store.get(&self.manifest_key(number))?;
+        self.read(number, bytes)
+    }
+
+    fn read(&self, number: u64, bytes: Option<Vec<u8>>) -> Result<(Manifest, String)> {
+        let doing = || format!("reading `{}` in `{}`", self.manifest_key(number), self.location);
+        let bytes = bytes.ok_or_else(|| Error::new(format!("{}: there is none; {ADVICE}", doing())))?;
         let (manifest, checksum) = Manifest::from_bytes(&bytes).doing(doing)?;
         if (manifest.number, &manifest.flow) != (number, &self.flow) {
             return Err(Error::new(format!("{}: it is that of another checkpoint", doing())));
@@ -119,25 +123,29 @@ impl Vault {
         }
     }
 
-    /// What time has decided between the epoch `behind` and checkpoint `until`.
-    pub fn decisions(&self, behind: Epoch, until: u64) -> Result<Decisions> {
+    /// What time has decided between checkpoint `from`, or the beginning of the flow, and checkpoint `until`.
+    ///
+    /// # Errors
+    /// If some of it is missing or damaged.
+    pub fn decisions(&self, from: Option<u64>, until: u64) -> Result<Decisions> {
         // Those of the newest manifest lead back to all before; what no manifest leads to has not come to count.
         let newest = self.latest()?.and_then(|(manifest, _)| manifest.decisions);
         let (mut pieces, mut next) = (Vec::new(), newest);
-        while let Some(number) = next {
+        while let Some(number) = next.filter(|number| Some(*number) > from) {
             let key = self.decisions_key(number);
             let doing = || format!("reading `{key}` in `{}`", self.location);
-            let bytes = self.store.get(&key)?.ok_or_else(|| Error::new(format!("{}: there is none", doing())))?;
+            let bytes = self.store.get(&key)?.ok_or_else(|| {
+                let why =
+                    "there is none; `[checkpoint] decisions = \"kept\"` removes what no checkpoint that is kept needs";
+                Error::new(format!("{}: {why}", doing()))
+            })?;
             let piece = Decisions::from_bytes(&bytes).doing(doing)?;
-            if piece.epoch <= behind {
-                break;
-            }
             next = piece.previous;
             if number <= until {
                 pieces.push(piece);
             }
         }
-        let mut decisions = Decisions { epoch: behind, ..Decisions::default() };
+        let mut decisions = Decisions::default();
         pieces.into_iter().rev().for_each(|piece| decisions.append(piece));
         Ok(decisions)
     }
@@ -186,22 +194,32 @@ impl Vault {
     /// Removes all but the last `keep` manifests up to number `latest`, and what only those referred to.
     ///
     /// Nothing if that one is not the newest: then somebody else owns the flow, and may need any of it. Returns the border of
-    /// the oldest one that is kept.
+    /// the oldest one that is kept; that before the first row, if it is not known.
+    ///
+    /// Where one that is kept is damaged, nothing else goes than manifests, since it may yet be put back from a copy.
     pub fn collect(&self, latest: u64, keep: usize) -> Result<Epoch> {
         let numbers = self.numbers()?;
         if numbers.last() != Some(&latest) {
             return Ok(Epoch::default());
         }
         let (old, kept) = numbers.split_at(numbers.len().saturating_sub(keep.max(1)));
-        let (mut needed, mut oldest) = (BTreeSet::new(), None);
+        let (mut needed, mut oldest, mut is_damaged) = (BTreeSet::new(), None, false);
         for number in kept {
-            let (manifest, _) = self.manifest(*number)?;
-            oldest.get_or_insert(manifest.epoch);
-            needed.extend(blobs(&manifest));
+            let bytes = self.store.get(&self.manifest_key(*number))?;
+            match self.read(*number, bytes) {
+                Ok((manifest, _)) => {
+                    oldest.get_or_insert(manifest.epoch);
+                    needed.extend(blobs(&manifest));
+                }
+                Err(_) => is_damaged = true,
+            }
         }
         for number in old {
             self.store.delete(&self.manifest_key(*number))?;
             crash::point("manifest-removed");
+        }
+        if is_damaged {
+            return Ok(Epoch::default());
         }
         for key in self.store.list(&self.key("blobs/"))? {
             let is_needed = key.strip_prefix(&self.key("")).is_some_and(|blob| needed.contains(blob));
@@ -218,6 +236,19 @@ impl Vault {
             }
         }
         Ok(oldest.unwrap_or_default())
+    }
+
+    /// Removes what time has decided before the oldest checkpoint that is kept: nobody can go on from there any more.
+    pub fn trim_decisions(&self) -> Result<()> {
+        let Some(oldest) = self.numbers()?.first().copied() else { return Ok(()) };
+        let prefix = self.key("decisions/");
+        for key in self.store.list(&prefix)? {
+            let number = key.strip_prefix(&prefix).and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
+            if number.is_some_and(|number| number <= oldest) {
+                self.store.delete(&key)?;
+            }
+        }
+        Ok(())
     }
 
     /// What messages call the place.

@@ -92,7 +92,7 @@ fn assert_said_about(node: &str, settings: &str, expected: &[&str]) {
 fn a_good_file_is_read() {
     let registry = registry();
     let file = read(&registry, GOOD, &[]).expect("is good");
-    assert_eq!((file.flow.name.as_str(), file.flow.epoch.rows, file.flow.edge.rows), ("f", 10, 65536));
+    assert_eq!((file.flow.name.as_str(), file.flow.epoch.rows, file.flow.edge.rows), ("f", Some(10), 65536));
     assert_eq!((file.flow.edge.bytes.0, file.flow.registry.as_str()), (1 << 20, "models"));
     assert_eq!(file.flow.on_error, Some(OnError::DeadLetter("dead/x".to_owned())));
     assert_eq!(file.folder(), Path::new("flows"));

@@ -44,11 +44,11 @@ pub struct FlowSettings {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EpochSettings {
-    /// So many rows of an input make an epoch. Where inputs that end advance together in event time, so many rows of the first
-    /// that has them.
-    #[serde(default = "default_rows")]
+    /// So many rows of an input make an epoch, refused ones among them. By default 65536, or a quarter of the rows after which
+    /// a node publishes a model, if that is less. Where inputs that end advance together in event time, so many rows of the
+    /// first that has them.
     #[schemars(range(min = 1))]
-    pub rows: usize,
+    pub rows: Option<usize>,
     /// Live inputs end an epoch after this time even with fewer rows.
     #[serde(default = "default_interval")]
     #[schemars(extend("default" = "1s"))]
@@ -68,6 +68,22 @@ pub struct CheckpointSettings {
     #[serde(default = "default_keep")]
     #[schemars(range(min = 1))]
     pub keep: usize,
+    /// Live flows that make models: how long it is kept what time has decided. `"all"`: for good, so that `millstream replay`
+    /// can go through it from the first row. `"kept"`: back to the oldest checkpoint that is kept, so that it does not grow;
+    /// then `replay` needs `--from`.
+    #[serde(default)]
+    pub decisions: KeptDecisions,
+}
+
+/// How long it is kept what time has decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptDecisions {
+    /// For good.
+    #[default]
+    All,
+    /// Back to the oldest checkpoint that is kept.
+    Kept,
 }
 
 /// How much may wait between two nodes before the first one has to wait. A batch over the limit passes alone.
@@ -115,13 +131,31 @@ impl Default for FlowSettings {
 
 impl Default for EpochSettings {
     fn default() -> Self {
-        Self { rows: default_rows(), interval: default_interval() }
+        Self { rows: None, interval: default_interval() }
     }
 }
 
+impl EpochSettings {
+    /// How many rows of an input make an epoch in a flow in which nodes have something to do at the first border behind so
+    /// many rows each.
+    pub fn rows_for(&self, wanted: impl Iterator<Item = u64>) -> usize {
+        let most = self.rows.unwrap_or_else(default_rows);
+        let epoch = |rows: u64| match self.rows {
+            Some(_) => rows,
+            // Filters, joins and refusals leave fewer rows to a node than come in. An epoch is a whole part of what is wanted, so
+            // that a node that gets all rows has its border right behind them.
+            None => rows.div_ceil(rows.div_ceil(most as u64).max(PARTS)),
+        };
+        wanted.map(epoch).fold(most, |least, rows| least.min(rows.max(1) as usize))
+    }
+}
+
+/// Into how many epochs rows are parted at least, behind which a node has something to do.
+const PARTS: u64 = 4;
+
 impl Default for CheckpointSettings {
     fn default() -> Self {
-        Self { interval: None, epochs: None, keep: default_keep() }
+        Self { interval: None, epochs: None, keep: default_keep(), decisions: KeptDecisions::All }
     }
 }
 

@@ -31,7 +31,7 @@ pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
 use crate::checkpoint::Interval;
 use crate::edge::Limits;
-use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, read_text};
+use crate::file::{Diagnostics, FlowFile, KeptDecisions, LoadOptions, OnError, read_text};
 
 /// What a flow is planned with, besides its file.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub struct Plan {
     pub checkpoints: Interval,
     /// How many checkpoints are kept.
     pub keep_checkpoints: usize,
+    /// How long it is kept what time has decided.
+    pub keep_decisions: KeptDecisions,
     /// Inputs that advance together in event time.
     pub time_groups: Vec<PlannedTimeGroup>,
     /// What may not be meant: ports that nobody reads, rows that are predicted by what became known later.
@@ -202,6 +204,11 @@ impl PlannedNode {
 }
 
 impl PlannedNode {
+    /// Whether it makes a model.
+    pub(crate) fn makes_model(&self) -> bool {
+        self.ports.iter().any(|port| port.name == "model")
+    }
+
     /// Inputs: how many nodes keep its gate closed at first.
     pub(crate) fn gate(&self) -> usize {
         match self.body {
@@ -296,6 +303,11 @@ impl Plan {
     /// Whether it can be run again from the start, to the same end: all inputs end by themselves, and can be read again.
     pub fn is_repeatable(&self) -> bool {
         self.is_finite() && self.unreplayable_inputs().is_empty()
+    }
+
+    /// Whether a node makes a model, of which versions can be made again by a replay.
+    pub fn makes_models(&self) -> bool {
+        self.nodes.iter().any(PlannedNode::makes_model)
     }
 
     /// Whether all inputs end by themselves.

@@ -4,25 +4,25 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::compute::{filter_record_batch, not};
 use millstream_core::{
-    Batch, Border, Encoding, Epoch, Error, EventTime, FailedRow, Input, Message, Origin, PartitionChange, Parts,
-    Positions, Snapshot, json_row, timeless, why_timeless,
+    Batch, Epoch, Error, EventTime, FailedRow, Input, Message, Origin, PartitionChange, Parts, Positions, Snapshot,
+    timeless, why_timeless,
 };
 use millstream_store::crash;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::keeping::is_last;
+use super::stretch::Stretch;
 use super::{Clock, Keeping, Phase, Ports, Stop};
-use crate::checkpoint::{Covered, InputStep, NodeEntry, NodePhase, Notes, Steps};
+use crate::checkpoint::{Covered, InputStep, NodeEntry, NodePhase, Notes, Point, Steps};
 use crate::gate::Gate;
 use crate::time_group::{Member, Turn};
 
 /// Where the epochs of an input end.
 #[derive(Debug)]
 pub struct Borders {
-    /// After so many rows.
+    /// After so many rows, refused ones among them.
     pub rows: usize,
     /// Live inputs: after this time at the latest, and as soon as another input or a checkpoint asks for it.
     pub interval: Option<Duration>,
@@ -60,7 +60,7 @@ pub enum Due {
 
 impl<'a> Cutter<'a> {
     pub fn new(ports: &'a Ports, borders: Borders, clock: Option<Clock>, keeping: &'a Keeping) -> Self {
-        let are_noted = keeping.durable && borders.are_noted;
+        let are_noted = keeping.takes_notes && borders.are_noted;
         Self {
             ports,
             keeping,
@@ -129,20 +129,20 @@ impl<'a> Cutter<'a> {
     /// Nothing more comes.
     pub async fn end_now(&mut self) -> Result<(), Stop> {
         self.ports.check_failed()?;
-        self.report(None, Parts::default());
+        self.report(Point::End(self.epoch), Parts::default());
         self.ports.broadcast(Message::End).await
     }
 
-    fn report(&mut self, border: Option<Border>, state: Parts) {
+    fn report(&mut self, point: Point, state: Parts) {
         let entry = NodeEntry {
-            phase: if border.is_some() { NodePhase::Running } else { NodePhase::Ended },
+            phase: point.phase(),
             positions: self.positions.iter().map(|(name, next)| (name.to_string(), *next)).collect(),
             clock: self.clock.as_ref().map(Clock::state),
             counters: self.ports.stats().counters(),
             ..NodeEntry::default()
         };
         let steps = Steps::Input(self.notes.take());
-        self.keeping.reporter.report(self.keeping.place, border, entry, Snapshot::of(state), steps);
+        self.keeping.reporter.report(self.keeping.place, point, entry, Snapshot::of(state), steps);
         crash::point("input-reported");
     }
 
@@ -158,26 +158,28 @@ impl<'a> Cutter<'a> {
         Ok(())
     }
 
-    /// Sends a batch, and takes those of the refused rows out of `failed` that lie before a cut in it.
+    /// Sends a batch, and takes those of the refused rows out of `failed` that lie before its end.
     pub async fn send(&mut self, input: &mut dyn Input, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
         let batch = Batch { rows: self.ports.canonical(0, batch.rows)?, origin: batch.origin };
-        let mut rest = self.refuse_timeless(batch, failed)?;
+        let mut rest = Stretch::new(batch, failed);
+        self.refuse_timeless(&mut rest)?;
         loop {
             let Some(turn_left) = self.turn_left(&rest).await else {
-                rest = self.end_epoch_before(rest, failed, input).await?;
+                rest = self.end_epoch_before(rest, input).await?;
                 continue;
             };
-            let epoch_left = self.borders.rows - self.rows;
-            let mark_left = self.clock.as_ref().map_or(usize::MAX, |clock| clock.rows_left(&rest.origin.partition));
-            let left = epoch_left.min(mark_left).min(turn_left);
-            if rest.len() < left {
-                return self.send_with_failed(rest, failed).await;
-            }
-            let (head, tail) = cut(rest, left, failed);
-            self.send_with_failed(head, failed).await?;
-            if left == epoch_left {
+            let partition = &rest.batch.origin.partition;
+            let until_mark = self.clock.as_ref().and_then(|clock| rest.behind_rows(clock.rows_left(partition)));
+            let until_border = rest.behind_all(self.borders.rows - self.rows);
+            let until_turn = rest.behind_rows(turn_left);
+            let Some(cut) = until_border.into_iter().chain(until_mark).chain(until_turn).min() else {
+                return self.send_stretch(rest).await;
+            };
+            let (head, tail) = rest.cut(cut);
+            self.send_stretch(head).await?;
+            if until_border == Some(cut) {
                 self.end_epoch(input).await?;
-            } else if left == mark_left {
+            } else if until_mark == Some(cut) {
                 self.move_watermark().await?;
             }
             rest = tail;
@@ -186,12 +188,15 @@ impl<'a> Cutter<'a> {
 
     /// Waits until it is the turn of this input among those that it advances with. How many of the rows it may send then, or
     /// none if the epoch ends before them.
-    async fn turn_left(&self, rest: &Batch) -> Option<usize> {
-        let (Some(member), Some(clock), false) = (&self.borders.member, &self.clock, rest.is_empty()) else {
+    async fn turn_left(&self, rest: &Stretch) -> Option<usize> {
+        let (Some(member), Some(clock)) = (&self.borders.member, &self.clock) else { return Some(usize::MAX) };
+        let rows = rest.behind_all(self.borders.rows - self.rows).map_or(rest.batch.len(), |cut| cut.rows());
+        // Refused rows have no time, and wait for nobody.
+        if rows == 0 {
             return Some(usize::MAX);
-        };
-        let advance = clock.advance_of(&rest.origin.partition, &rest.rows);
-        let last = advance.at(rest.len().min(self.borders.rows - self.rows));
+        }
+        let advance = clock.advance_of(&rest.batch.origin.partition, &rest.batch.rows);
+        let last = advance.at(rows);
         member.come_to(last);
         match member.turn(self.epoch, advance.at(1)).await {
             Turn::Border => None,
@@ -200,36 +205,44 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Ends the epoch before rows that have been read, and behind the refused ones before them.
-    async fn end_epoch_before(
-        &mut self,
-        rest: Batch,
-        failed: &mut Vec<FailedRow>,
-        input: &mut dyn Input,
-    ) -> Result<Batch, Stop> {
+    /// Ends the epoch before rows that have been read, and behind the refused ones before them. Returns those behind.
+    async fn end_epoch_before(&mut self, rest: Stretch, input: &mut dyn Input) -> Result<Stretch, Stop> {
+        let Origin { partition, start, .. } = &rest.batch.origin;
         if let Some(clock) = &mut self.clock {
-            let first = clock.advance_of(&rest.origin.partition, &rest.rows).at(1);
+            let first = clock.advance_of(partition, &rest.batch.rows).at(1);
             clock.come_to(first);
         }
-        let (start, first) = (rest.origin.start, positions(&rest, failed)[0]);
         // Also of a partition of which nothing has been sent, it has to be known where it is gone on with.
-        self.positions.entry(rest.origin.partition.clone()).or_insert(start);
-        if first > start {
-            let head = Batch::new(rest.rows.slice(0, 0), Origin { end: first, ..rest.origin.clone() });
-            self.send_with_failed(head, failed).await?;
+        self.positions.entry(partition.clone()).or_insert(*start);
+        let before = rest.before_rows();
+        let (head, tail) = rest.cut(before);
+        if !head.refused.is_empty() {
+            self.send_stretch(head).await?;
         }
         self.end_epoch(input).await?;
-        Ok(Batch { origin: Origin { start: first, ..rest.origin }, ..rest })
+        Ok(tail)
     }
 
     /// Sends rows, and the refused ones between them: a border that follows, in this batch or in one of another
     /// partition, lies behind both.
-    async fn send_with_failed(&mut self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
-        let (partition, end) = (batch.origin.partition.clone(), batch.origin.end);
-        self.send_rows(batch).await?;
-        let is_before = |row: &mut FailedRow| row.partition == partition && row.position < Some(end);
-        let before: Vec<_> = failed.extract_if(.., is_before).collect();
-        self.send_failed(&before).await
+    async fn send_stretch(&mut self, stretch: Stretch) -> Result<(), Stop> {
+        self.send_rows(stretch.batch).await?;
+        self.send_failed(&stretch.refused).await
+    }
+
+    /// Sends refused rows that lie in no batch.
+    pub async fn send_refused(&mut self, input: &mut dyn Input, failed: Vec<FailedRow>) -> Result<(), Stop> {
+        let mut rest = failed.as_slice();
+        while !rest.is_empty() {
+            let left = self.borders.rows - self.rows;
+            let (head, tail) = rest.split_at(left.min(rest.len()));
+            self.send_failed(head).await?;
+            if head.len() == left {
+                self.end_epoch(input).await?;
+            }
+            rest = tail;
+        }
+        Ok(())
     }
 
     pub fn change_partition(&mut self, change: PartitionChange) {
@@ -265,7 +278,7 @@ impl<'a> Cutter<'a> {
         let wanted = self.keeping.reporter.schedule().pass(self.epoch);
         if let Some(border) = wanted {
             let state = input.snapshot(&self.positions)?;
-            self.report(Some(border), state);
+            self.report(Point::Border(border), state);
             self.checkpoints.push_back((self.epoch, self.positions.clone()));
         }
         self.ports.broadcast(Message::Barrier(self.epoch)).await?;
@@ -323,23 +336,10 @@ impl<'a> Cutter<'a> {
     }
 
     /// Refuses the rows that have no event time, where they need one, or one that is out of this world.
-    fn refuse_timeless(&self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Batch, Stop> {
-        let Some(clock) = &self.clock else { return Ok(batch) };
-        let Some(timeless) = timeless(&batch.rows, clock.column()) else { return Ok(batch) };
-        let positions = positions(&batch, failed);
-        for row in timeless.values().set_indices() {
-            failed.push(FailedRow {
-                error: why_timeless(&batch.rows, clock.column(), row),
-                source: batch.origin.source.clone(),
-                partition: batch.origin.partition.clone(),
-                position: Some(positions[row]),
-                row: json_row(&batch.rows, row)?,
-                encoding: Encoding::Json,
-            });
-        }
-        failed.sort_by_key(|row| row.position);
-        let has_time = not(&timeless).map_err(Error::from)?;
-        Ok(batch.with_rows(filter_record_batch(&batch.rows, &has_time).map_err(Error::from)?))
+    fn refuse_timeless(&self, stretch: &mut Stretch) -> Result<(), Error> {
+        let Some(clock) = &self.clock else { return Ok(()) };
+        let Some(timeless) = timeless(&stretch.batch.rows, clock.column()) else { return Ok(()) };
+        stretch.refuse(&timeless, |rows, row| why_timeless(rows, clock.column(), row))
     }
 
     // Rows are counted here and not as they are read, so that a border sees the same counts in every run.
@@ -357,7 +357,8 @@ impl<'a> Cutter<'a> {
         self.ports.send(0, batch).await
     }
 
-    pub async fn send_failed(&mut self, rows: &[FailedRow]) -> Result<(), Stop> {
+    async fn send_failed(&mut self, rows: &[FailedRow]) -> Result<(), Stop> {
+        self.rows += rows.len();
         for row in rows {
             let next = row.position.map_or(0, |position| position + 1);
             // Rows that follow each other in a batch may have been sent before the refused ones between them.
@@ -375,70 +376,5 @@ impl<'a> Cutter<'a> {
             Some(known) => *known = next,
             None => _ = self.positions.insert(partition.clone(), next),
         }
-    }
-}
-
-/// The position of each row of a batch. Refused rows have positions, too, but are not in the batch.
-fn positions(batch: &Batch, failed: &[FailedRow]) -> Vec<u64> {
-    let origin = &batch.origin;
-    let of_batch = failed.iter().filter(|row| row.partition == origin.partition);
-    let refused: std::collections::BTreeSet<u64> = of_batch.filter_map(|row| row.position).collect();
-    (origin.start..).filter(|position| !refused.contains(position)).take(batch.len()).collect()
-}
-
-/// Cuts a batch behind its first `rows` rows. Refused rows have positions, too, but are not in the batch.
-pub fn cut(batch: Batch, rows: usize, failed: &[FailedRow]) -> (Batch, Batch) {
-    let (count, origin) = (batch.len(), &batch.origin);
-    let mut border = origin.start + rows as u64;
-    let mut is_behind = false;
-    for row in failed.iter().filter(|row| row.partition == origin.partition && row.position >= Some(origin.start)) {
-        match row.position < Some(border) {
-            true => border += 1,
-            false => is_behind |= row.position < Some(origin.end),
-        }
-    }
-    if rows == count && !is_behind {
-        border = origin.end;
-    }
-    let head = Batch::new(batch.rows.slice(0, rows), Origin { end: border, ..origin.clone() });
-    let tail = Batch::new(batch.rows.slice(rows, count - rows), Origin { start: border, ..origin.clone() });
-    (head, tail)
-}
-
-#[cfg(test)]
-mod tests {
-    use millstream_core::Encoding;
-    use millstream_testkit::{batch, table};
-
-    use super::*;
-
-    fn failed(position: u64) -> FailedRow {
-        FailedRow {
-            error: "bad".into(),
-            source: "input".into(),
-            partition: "".into(),
-            position: Some(position),
-            row: String::new(),
-            encoding: Encoding::Text,
-        }
-    }
-
-    #[test]
-    fn positions_of_refused_rows_count_at_a_cut() {
-        let mut whole = batch(table("n:int64\n0\n2\n3\n5"));
-        whole.origin.end = 6;
-        let (head, tail) = cut(whole, 2, &[failed(1), failed(4)]);
-        assert_eq!((head.origin.start, head.origin.end), (0, 3), "rows 0 and 2, and the refused 1");
-        assert_eq!((tail.origin.start, tail.origin.end), (3, 6));
-    }
-
-    #[test]
-    fn refused_rows_behind_the_last_one_lie_behind_a_cut_there() {
-        let mut whole = batch(table("n:int64\n0\n2"));
-        whole.origin.end = 5;
-        let (head, tail) = cut(whole.clone(), 2, &[failed(1), failed(3), failed(4)]);
-        assert_eq!((head.origin.end, tail.origin.start, tail.origin.end), (3, 3, 5));
-        let (head, _) = cut(whole, 2, &[failed(1)]);
-        assert_eq!(head.origin.end, 5, "other positions belong to no row");
     }
 }

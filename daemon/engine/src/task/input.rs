@@ -40,7 +40,7 @@ pub async fn run_input(
         () = cutter.wait(&gate) => {}
     }
     input.open(&keeping.home).await?;
-    let mut out = ports.collector();
+    let mut out = ports.collector_of_input();
     if let Some(script) = script {
         return run_script(input.as_mut(), &mut cutter, script, &mut out).await;
     }
@@ -68,7 +68,7 @@ pub async fn run_input(
         for batch in batches {
             cutter.send(input.as_mut(), batch, &mut failed).await?;
         }
-        cutter.send_failed(&failed).await?;
+        cutter.send_refused(input.as_mut(), failed).await?;
         match progress {
             Progress::More => {}
             Progress::CaughtUp if keeping.durable => keeping.caught_up.note(true),

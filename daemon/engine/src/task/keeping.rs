@@ -8,7 +8,7 @@ use millstream_store::crash;
 
 use super::{CaughtUp, Ports};
 use crate::align::Inputs;
-use crate::checkpoint::{FanIn, NodeEntry, NodePhase, NodeResume, OrderStep, Reporter, Steps};
+use crate::checkpoint::{FanIn, NodeEntry, NodePhase, NodeResume, OrderStep, Point, Reporter, Steps};
 
 /// How a node hands over its state, and where it goes on.
 pub struct Keeping {
@@ -26,6 +26,8 @@ pub struct Keeping {
     pub steps: Steps,
     /// Whether the flow keeps state.
     pub durable: bool,
+    /// Whether it is written down what time decides.
+    pub takes_notes: bool,
     /// Where it keeps what outlives the run.
     pub home: Home,
     /// Which run this is.
@@ -54,25 +56,19 @@ impl Keeping {
 
     /// Hands over a processor's or output's snapshot at a border.
     pub fn report(&self, border: Border, ports: &Ports, inputs: &mut Inputs, snapshot: Snapshot) {
-        self.send(Some(border), ports, Some(inputs.state(&self.edges)), inputs.notes(), snapshot);
+        let fan_in = inputs.state(&self.edges);
+        self.send(Point::Border(border), ports, Some(fan_in), inputs.notes(), snapshot);
     }
 
     /// Hands over the last snapshot.
     pub fn report_end(&self, ports: &Ports, inputs: &mut Inputs, snapshot: Snapshot) {
-        self.send(None, ports, None, inputs.notes(), snapshot);
+        self.send(Point::End(inputs.epoch()), ports, None, inputs.notes(), snapshot);
     }
 
-    fn send(
-        &self,
-        border: Option<Border>,
-        ports: &Ports,
-        fan_in: Option<FanIn>,
-        notes: VecDeque<OrderStep>,
-        snapshot: Snapshot,
-    ) {
-        let phase = if border.is_some() { NodePhase::Running } else { NodePhase::Ended };
-        let entry = NodeEntry { phase, fan_in, counters: ports.stats().counters(), ..NodeEntry::default() };
-        self.reporter.report(self.place, border, entry, snapshot, Steps::Order(notes));
+    fn send(&self, point: Point, ports: &Ports, fan_in: Option<FanIn>, notes: VecDeque<OrderStep>, snapshot: Snapshot) {
+        let entry =
+            NodeEntry { phase: point.phase(), fan_in, counters: ports.stats().counters(), ..NodeEntry::default() };
+        self.reporter.report(self.place, point, entry, snapshot, Steps::Order(notes));
         crash::point("snapshot-taken");
     }
 }

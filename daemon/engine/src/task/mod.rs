@@ -10,6 +10,7 @@ mod output;
 mod ports;
 mod processor;
 mod replay;
+mod stretch;
 
 pub use caught_up::CaughtUp;
 pub use clock::Clock;

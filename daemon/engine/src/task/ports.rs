@@ -21,6 +21,8 @@ pub struct Ports {
     max_failed: Option<f64>,
     /// The input port at which a model's versions arrive, which are no rows of the flow.
     model_port: Option<usize>,
+    /// The output port by which versions leave of a model that the node makes.
+    made_model: Option<usize>,
 }
 
 impl Ports {
@@ -33,6 +35,7 @@ impl Ports {
             on_error: planned.on_error.clone(),
             max_failed: planned.max_failed.map(|share| share.0),
             model_port: planned.inputs.iter().position(|input| input.name == "model"),
+            made_model: planned.ports.iter().position(|port| port.name == "model"),
         }
     }
 
@@ -51,6 +54,16 @@ impl Ports {
     /// A collector for the node.
     pub fn collector(&self) -> Collector {
         Collector::new(self.ports.len())
+    }
+
+    /// A collector for an input.
+    pub fn collector_of_input(&self) -> Collector {
+        Collector::of_input(self.ports.len())
+    }
+
+    /// Whether the node has pushed a version of its model. None if it makes none.
+    pub fn has_version(&self, out: &Collector) -> Option<bool> {
+        self.made_model.map(|port| out.has(port))
     }
 
     /// Sends on what the node has pushed.

@@ -37,6 +37,9 @@ pub async fn run_processor(
             Event::Idle => ports.broadcast(Message::Watermark(Watermark::Idle)).await?,
             Event::Barrier(epoch) => {
                 processor.border(epoch, &mut out)?;
+                if let Some(has_made_version) = ports.has_version(&out) {
+                    keeping.reporter.learned(keeping.place, epoch, has_made_version);
+                }
                 flush(processor.as_mut(), &ports, &mut out).await?;
                 ports.check_failed()?;
                 let wanted = keeping.wanted(epoch);

@@ -9,7 +9,8 @@ use millstream_core::{Batch, Collector, Error, FailedRow, Input, PartitionChange
 use tokio::time::timeout;
 
 use super::Stop;
-use super::cutter::{Cutter, cut};
+use super::cutter::Cutter;
+use super::stretch::cut;
 use crate::checkpoint::InputStep;
 
 /// How long nothing comes of an input until its rows are taken for gone.
@@ -43,7 +44,7 @@ pub async fn run_script(
                 for batch in batches {
                     cutter.send(input, batch, &mut failed).await?;
                 }
-                cutter.send_failed(&failed).await?;
+                cutter.send_refused(input, failed).await?;
             }
             InputStep::Border => cutter.end_epoch(input).await?,
             InputStep::Idle(partitions) => cutter.fall_idle(&partitions).await?,
@@ -89,7 +90,7 @@ impl Waiting {
             }
             let start = batch.origin.start;
             let refused = failed.iter().filter(|row| row.position >= Some(start)).count();
-            let (head, tail) = cut(batch, (to - start) as usize - refused, &failed);
+            let (head, tail) = cut(batch, (to - start) as usize - refused, to);
             taken.push(head);
             self.batches.push_front(tail);
         }

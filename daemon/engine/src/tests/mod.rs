@@ -1,11 +1,13 @@
 //! Whole flows of small nodes through planner, tasks and edges.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod borders;
 mod crash;
 mod editing;
 mod kinds;
+mod owners;
 mod planning;
-mod running;
+pub mod running;
 mod sabotage;
 mod simulation;
 mod time_groups;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::kinds::{memory, memory_text, registry};
+use super::kinds::{lineages, memory, memory_text, registry};
 use crate::file::{Diagnostics, LoadOptions};
 use crate::plan::{Plan, PlanOptions};
 use crate::run::{Effects, Outcome, RunningFlow, Status};
@@ -23,11 +23,11 @@ pub fn try_plan(text: &str) -> Result<Plan, Diagnostics> {
     Plan::new(&file, &PlanOptions { registry, work_folder: ".".into(), prune: true, scripted: false })
 }
 
-async fn run(text: &str) -> Outcome {
+pub async fn run(text: &str) -> Outcome {
     RunningFlow::start(plan(text), Effects::Commit, &Handle::current()).unwrap().join().await
 }
 
-fn failure(outcome: Outcome) -> String {
+pub fn failure(outcome: Outcome) -> String {
     match outcome.status {
         Status::Failed(error) => error.to_string(),
         other => panic!("{other:?}"),
@@ -79,27 +79,6 @@ async fn borders_and_merged_rows_do_not_depend_on_batches() {
     assert_eq!(seen[0][..11], [101, 103, 105, 107, 109, 0, 2, 4, 6, 8, -1]);
     assert_eq!(seen[0].len(), 35 + 3, "three borders within 35 rows");
     assert!(seen.iter().all(|rows| *rows == seen[0]), "{seen:?}");
-}
-
-#[tokio::test]
-async fn borders_count_the_rows_that_were_not_refused() {
-    for (number, batch_rows) in [1, 4, 100].into_iter().enumerate() {
-        let path = format!("refused{number}");
-        run(&format!(
-            r#"
-            flow.epoch.rows = 4
-            input.a = {{ type = "count", rows = 9, refuse = 3, batch_rows = {batch_rows} }}
-            processor.b = {{ type = "borders", from = "a" }}
-            output.rows = {{ type = "file", from = "b", path = "{path}" }}
-            output.bad = {{ type = "file", from = "a.failed", path = "{path} bad" }}
-        "#
-        ))
-        .await;
-        assert_eq!(memory(&path).0, [1, 2, 4, 5, -1, 7, 8]);
-        let bad = memory_text(&format!("{path} bad"));
-        let positions: Vec<_> = bad.lines().skip(1).map(|line| line.split(' ').nth(4).unwrap()).collect();
-        assert_eq!(positions, ["0", "3", "6"], "{bad}");
-    }
 }
 
 #[tokio::test]
@@ -157,6 +136,25 @@ async fn a_model_counts_from_the_border_on() {
 }
 
 #[tokio::test]
+async fn versions_that_are_made_while_an_input_waits_have_learned_nothing_of_it() {
+    run(r#"
+        flow.name = "lineage"
+        flow.epoch.rows = 4
+        input.a = { type = "count", rows = 10 }
+        input.b = { type = "count", start = 100, rows = 6 }
+        processor.taught = { type = "teach", from = ["a", "b"], model = "count" }
+        output.c = { type = "file", from = "taught", path = "lineage/c" }
+    "#)
+    .await;
+    let read = |a: u64, b: Option<u64>| match b {
+        Some(b) => serde_json::json!({ "a": { "": a }, "b": { "": b } }),
+        None => serde_json::json!({ "a": { "": a } }),
+    };
+    let expected = [(1, read(4, None)), (2, read(8, None)), (3, read(10, Some(4))), (u64::MAX, read(10, Some(6)))];
+    assert_eq!(lineages("lineage", "taught"), expected.into());
+}
+
+#[tokio::test]
 async fn a_failing_node_is_named_and_nothing_is_committed() {
     let outcome = run(r#"
         input.a = { type = "count", rows = 1000, batch_rows = 10 }
@@ -204,34 +202,6 @@ async fn refused_rows_can_be_dropped_up_to_a_share() {
     assert!(matches!(run(&flow("10%")).await.status, Status::Done));
     let message = failure(run(&flow("9%")).await);
     assert_eq!(message, "node `a`: 10 of 100 rows were rejected, more than `max_failed = \"9%\"` allows");
-}
-
-#[tokio::test]
-async fn the_share_of_refused_rows_does_not_depend_on_batches() {
-    // One of 11 ends with a refused row that lies behind the border.
-    for batch_rows in [1, 7, 11, 1000] {
-        // At the border behind the first 5 rows that were not refused, 5 of 10 have been refused.
-        let message = failure(run(&format!(r#"
-            flow.epoch.rows = 5
-            input.a = {{ type = "count", rows = 1000, refuse = 2, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}
-            output.c = {{ type = "file", from = "a", path = "share of {batch_rows}" }}
-        "#)).await);
-        assert!(message.starts_with("node `a`: 5 of 10 rows were rejected"), "{message}");
-    }
-}
-
-#[tokio::test]
-async fn refused_rows_of_other_partitions_lie_before_the_border_as_well() {
-    for batch_rows in [1, 3, 1000] {
-        // 0 to 6 of one partition, 1000 to 1005 of another; the border is behind 1003, and 0, 5 and 1000 are refused.
-        let message = failure(run(&format!(r#"
-            flow.epoch.rows = 8
-            input.a = {{ type = "events", rows = 20, partitions = 2, mixed = true, refuse = 5, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}
-            output.c = {{ type = "file", from = "a", path = "partitions of {batch_rows}" }}
-        "#)).await);
-        let is_first = message.starts_with("node `a`: 3 of 11 rows were rejected");
-        assert!(is_first, "{batch_rows}: {message}");
-    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_core::Epoch;
 
 use super::crash::MemoryStore;
-use crate::checkpoint::{Manifest, NodeEntry, Piece, Vault};
+use crate::checkpoint::{Decisions, Manifest, NodeEntry, Piece, Vault};
 
 /// So large that it gets a blob.
 fn large(fill: u8) -> Vec<u8> {
@@ -150,4 +150,35 @@ fn damaged_bytes_are_refused() {
     }
     let error = flow.vault.verify(&newest).unwrap_err().to_string();
     assert!(error.contains("it is damaged: its checksum is another one; put it back"), "{error}");
+}
+
+#[test]
+fn an_old_manifest_that_is_damaged_is_no_obstacle_and_keeps_what_it_may_need() {
+    let flow = Flow::new();
+    (1..=3).for_each(|number| drop(flow.write(number, number as u8, None)));
+    let damage = |bytes: &mut Vec<u8>| bytes[100] ^= 1;
+    let key = format!("flow/manifests/{:020}.json", 2);
+    flow.store.keys.lock().unwrap().get_mut(&key).map(damage).unwrap();
+    assert_eq!(flow.vault.collect(3, 2).unwrap(), Epoch(0));
+    assert_eq!((flow.keys("manifests"), flow.keys("blobs").len()), (vec!["00002".to_owned(), "00003".to_owned()], 3));
+    flow.write(4, 4, None);
+    assert_eq!(flow.vault.collect(4, 2).unwrap(), Epoch(3));
+    assert_eq!((flow.keys("manifests"), flow.keys("blobs").len()), (vec!["00003".to_owned(), "00004".to_owned()], 2));
+}
+
+#[test]
+fn decisions_go_with_the_checkpoints_behind_which_they_were_made() {
+    let flow = Flow::new();
+    for number in 1..=4 {
+        let decisions = Decisions { epoch: Epoch(number), previous: Some(number - 1), ..Decisions::default() };
+        flow.vault.put_decisions(number, &decisions).unwrap();
+        let manifest = Manifest { decisions: Some(number), ..manifest(number, BTreeMap::new()) };
+        assert!(flow.vault.put(&manifest).unwrap().is_some());
+    }
+    flow.vault.collect(4, 2).unwrap();
+    flow.vault.trim_decisions().unwrap();
+    assert_eq!(flow.keys("decisions"), ["00004"], "a replay can begin behind 3");
+    assert_eq!(flow.vault.decisions(Some(3), 4).unwrap().epoch, Epoch(4));
+    let error = flow.vault.decisions(None, 4).unwrap_err().to_string();
+    assert!(error.contains("there is none; `[checkpoint] decisions = \"kept\"` removes"), "{error}");
 }

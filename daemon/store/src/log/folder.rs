@@ -10,7 +10,7 @@ use super::guard::{self, Claim};
 use super::record::{START, Salt, whole};
 use super::segments::{number_of, path};
 use crate::files::{is_missing, parent};
-use crate::{Files, NewFile};
+use crate::{Access, Files, NewFile};
 
 /// The segments of a log.
 pub struct Found {
@@ -129,7 +129,7 @@ pub fn replace(files: &dyn Files, path: &Path, bytes: &[u8]) -> io::Result<Box<d
             Err(error) if !is_missing(&error) => return Err(error),
             _ => {}
         }
-        let mut file = files.create_new(&hidden)?;
+        let mut file = files.create_new(&hidden, Access::Private)?;
         file.append(bytes)?;
         file.sync()?;
         files.rename(&hidden, path)?;

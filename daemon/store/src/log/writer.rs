@@ -15,7 +15,7 @@ use super::reader::LogReader;
 use super::record::{HEADER, START, Salt, encode};
 use super::segments::Segments;
 use crate::files::create_folders;
-use crate::{Files, NewFile, crash};
+use crate::{Access, Files, NewFile, crash};
 
 /// Writes a log.
 ///
@@ -91,7 +91,7 @@ impl Writer {
     /// Opens the log in a folder, which is created if need be. What a crash has torn off is cut.
     pub fn open(files: Arc<dyn Files>, folder: &Path, options: LogOptions) -> Result<Self> {
         let doing = || format!("opening the log `{}`", folder.display());
-        create_folders(&*files, folder, &mut BTreeSet::new()).doing(doing)?;
+        create_folders(&*files, folder, Access::Private, &mut BTreeSet::new()).doing(doing)?;
         let lock = files.lock(&folder.join(".lock")).doing(doing)?;
         let lock = lock.ok_or_else(|| Error::new(format!("another run is using the log `{}`", folder.display())))?;
         let Found { by_number, last } = Found::look(&*files, folder)?;

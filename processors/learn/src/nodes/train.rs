@@ -164,6 +164,13 @@ impl ProcessorSettings for TrainSettings {
     fn trains(&self) -> Option<&str> {
         Some(&self.model)
     }
+
+    fn border_rows(&self) -> Option<u64> {
+        match self.publish {
+            Publish::Rows(rows) => Some(rows),
+            Publish::End => None,
+        }
+    }
 }
 
 impl TrainSettings {

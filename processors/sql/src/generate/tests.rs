@@ -163,13 +163,14 @@ async fn columns_that_nobody_uses_are_not_computed() {
 }
 
 #[test]
-fn with_a_number_of_rows_it_ends() {
+fn with_a_number_of_rows_it_ends_and_with_a_rate_it_is_live() {
     let kind = |more: &str| {
         let plan = settings(&[("a", "row")], more).plan(&context()).unwrap();
         (plan.finite, plan.replayable, plan.rows)
     };
     assert_eq!(kind("rows = 3"), (true, true, Some(3)));
     assert_eq!(kind(""), (false, true, None));
+    assert_eq!(kind("rows = 3\nrate = \"1/s\""), (false, true, Some(3)));
 }
 
 #[tokio::test(start_paused = true)]

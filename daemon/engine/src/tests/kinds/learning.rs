@@ -1,21 +1,27 @@
 //! Processors that learn, and such as follow what they have learned.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{LazyLock, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use millstream_core::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{batch_of, kept, numbers, one_port, rows_of, values, with_values};
 use crate::tests::sabotage::Sabotage;
 
-/// Counts rows, and sends the count as its model at every border and at the end.
+/// Counts rows, and sends the count as its model at every border, which makes a version, as does the end.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Teach {
     /// The model.
     model: String,
+    /// Wants a border after so many rows.
+    every: Option<u64>,
 }
 
 impl Kind for Teach {
@@ -26,20 +32,41 @@ impl Kind for Teach {
 impl ProcessorSettings for Teach {
     fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let ports = vec![PortPlan::main(inputs[0].schema.clone()), PortPlan::new("model", numbers(&["n"]))];
-        let teaching = Teaching { flow: context.flow.clone(), count: 0, before: 0 };
+        let (flow, place) = (context.flow.clone(), format!("{}/{}", context.flow, context.node));
+        let teaching = Teaching { flow, place, count: 0, before: 0, made: Vec::new() };
         Ok(ProcessorPlan { ports, ..one_port(inputs, teaching) })
     }
 
     fn trains(&self) -> Option<&str> {
         Some(&self.model)
     }
+
+    fn border_rows(&self) -> Option<u64> {
+        self.every
+    }
+}
+
+/// What versions have learned of, by flow and node and by the epochs of the versions.
+static LINEAGES: LazyLock<Mutex<HashMap<String, BTreeMap<u64, Value>>>> = LazyLock::new(Mutex::default);
+
+/// What the versions that a node has made have learned of, by epoch.
+pub fn lineages(flow: &str, node: &str) -> BTreeMap<u64, Value> {
+    LINEAGES.lock().unwrap().get(&format!("{flow}/{node}")).cloned().unwrap_or_default()
+}
+
+/// Forgets the versions that were made at other places.
+pub fn retain(is_wanted: impl Fn(&str) -> bool) {
+    LINEAGES.lock().unwrap().retain(|place, _| is_wanted(place));
 }
 
 struct Teaching {
     flow: String,
+    place: String,
     count: i64,
     /// What it was at the last snapshot.
     before: i64,
+    /// The epochs of the versions since then.
+    made: Vec<u64>,
 }
 
 impl Processor for Teaching {
@@ -51,7 +78,9 @@ impl Processor for Teaching {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let before = std::mem::replace(&mut self.before, self.count);
-        kept(if Sabotage::OldState.is_on(&self.flow) { &before } else { &self.count })
+        let mut snapshot = kept(if Sabotage::OldState.is_on(&self.flow) { &before } else { &self.count })?;
+        snapshot.staged.put("epochs", &std::mem::take(&mut self.made))?;
+        Ok(snapshot)
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
@@ -60,8 +89,32 @@ impl Processor for Teaching {
         Ok(())
     }
 
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(Witness(self.place.clone())))
+    }
+
+    fn finish(&mut self, _: &mut Collector) -> Result<()> {
+        self.made.push(u64::MAX);
+        Ok(())
+    }
+
     fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
+        self.made.push(epoch.0);
         out.push(1, Batch::new(batch_of([self.count]), Origin::new("teach", "", epoch.0, epoch.0)));
+        Ok(())
+    }
+}
+
+/// Writes down what versions have learned of.
+struct Witness(String);
+
+#[async_trait]
+impl Committer for Witness {
+    async fn commit(&mut self, staged: &State) -> Result<()> {
+        for (version, epoch) in staged.get::<Vec<u64>>("epochs")?.into_iter().enumerate() {
+            let lineage: Value = serde_json::from_slice(staged.bytes(&format!("lineage.{version}"))?).unwrap();
+            LINEAGES.lock().unwrap().entry(self.0.clone()).or_default().insert(epoch, lineage["inputs"].clone());
+        }
         Ok(())
     }
 }

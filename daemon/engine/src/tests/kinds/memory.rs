@@ -1,6 +1,6 @@
 //! An output that keeps rows in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
@@ -83,6 +83,9 @@ pub struct Memory {
     /// Waits so many milliseconds at every batch.
     #[serde(default)]
     slow: u64,
+    /// Lets nobody else write there at the same time.
+    #[serde(default)]
+    claims: bool,
 }
 
 impl Kind for Memory {
@@ -94,9 +97,26 @@ impl Kind for Memory {
 impl OutputSettings for Memory {
     fn plan(&self, context: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
         let (flow, path, slow) = (context.flow.clone(), self.path.clone(), self.slow);
-        let output = Remembering { flow, path, slow, number: 0, open: Vec::new(), staged: Vec::new() };
+        let claim = self.claims.then(|| Claim { path: path.clone(), is_held: false });
+        let output = Remembering { flow, path, slow, claim, number: 0, open: Vec::new(), staged: Vec::new() };
         let build = Box::new(move || Ok(Box::new(output) as Box<dyn Output>));
         Ok(OutputPlan { uses: Uses::only(["n"]), delivery: Delivery::ExactlyOnce, exclusive: None, build })
+    }
+}
+
+/// The paths that outputs have claimed.
+static CLAIMED: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
+
+struct Claim {
+    path: String,
+    is_held: bool,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.is_held {
+            CLAIMED.lock().unwrap().remove(&self.path);
+        }
     }
 }
 
@@ -104,6 +124,7 @@ struct Remembering {
     flow: String,
     path: String,
     slow: u64,
+    claim: Option<Claim>,
     /// The number of what is staged next.
     number: u64,
     open: Vec<RecordBatch>,
@@ -119,6 +140,12 @@ fn new_place() -> u64 {
 
 #[async_trait]
 impl Output for Remembering {
+    fn claim(&mut self, _: &Home) -> Result<()> {
+        let Some(claim) = &mut self.claim else { return Ok(()) };
+        claim.is_held = CLAIMED.lock().unwrap().insert(self.path.clone());
+        if claim.is_held { Ok(()) } else { Err(Error::new(format!("another run is writing `{}`", self.path))) }
+    }
+
     fn restore(&mut self, state: &State) -> Result<()> {
         self.number = state.get("number")?;
         Ok(())

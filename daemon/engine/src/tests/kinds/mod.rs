@@ -17,6 +17,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampM
 use millstream_core::*;
 
 pub use known::MODELS;
+pub use learning::lineages;
 pub use memory::{committed_text, memory, memory_text};
 pub use publish::published;
 
@@ -46,6 +47,7 @@ pub fn forget(flow: &str) {
     let is_other = |place: &str| place.split('/').next() != Some(flow);
     memory::retain(is_other);
     publish::retain(is_other);
+    learning::retain(is_other);
 }
 
 /// A schema of whole numbers.

@@ -20,6 +20,8 @@ pub struct Pace {
     pub batch_rows: u64,
     /// How long inputs wait before each, in milliseconds.
     pub pause: u64,
+    /// How long outputs take for each, in milliseconds.
+    pub slow: u64,
     /// How many rows may wait on an edge.
     pub edge_rows: u64,
     /// What `[checkpoint]` says.
@@ -38,9 +40,14 @@ impl Graph {
 
     /// One of those that were thought up.
     fn known(numbers: &mut Numbers) -> Self {
-        let body = *numbers.choose(KNOWN);
+        let body = *numbers.choose(&[KNOWN, GATED].concat());
         let epoch_rows = 1 + numbers.below(40);
         Self::new(epoch_rows, &body.replace("ROWS", &rows(numbers, epoch_rows).to_string()), false)
+    }
+
+    /// Those with inputs that wait until others have ended, and then have few rows.
+    pub fn gated() -> impl Iterator<Item = Self> {
+        GATED.iter().map(|body| Self::new(8, &body.replace("ROWS", "12"), false))
     }
 
     /// One with nodes that learn.
@@ -92,7 +99,7 @@ impl Graph {
     /// The flow file.
     pub fn flow(&self, name: &str, pace: &Pace) -> String {
         let text = self.text.replace("NAME", name).replace("BATCH", &pace.batch_rows.to_string());
-        let text = text.replace("PAUSE", &pace.pause.to_string());
+        let text = text.replace("PAUSE", &pace.pause.to_string()).replace("SLOW", &pace.slow.to_string());
         format!("{}\nflow.edge.rows = {}\n{text}", pace.checkpoint, pace.edge_rows)
     }
 
@@ -104,7 +111,14 @@ impl Graph {
 
 impl Pace {
     /// Large batches, no pauses, and no checkpoint before the end.
-    pub const UNHURRIED: Self = Self { batch_rows: 8192, pause: 0, edge_rows: 65536, checkpoint: String::new() };
+    pub const UNHURRIED: Self =
+        Self { batch_rows: 8192, pause: 0, slow: 0, edge_rows: 65536, checkpoint: String::new() };
+
+    /// Outputs come to borders long after the others, and checkpoints are taken all the time.
+    pub fn with_slow_outputs(numbers: &mut Numbers) -> Self {
+        let (batch_rows, checkpoint) = (4 + numbers.below(5), "checkpoint.epochs = 1".to_owned());
+        Self { batch_rows, slow: 2, checkpoint, ..Self::UNHURRIED }
+    }
 
     /// Any.
     pub fn any(numbers: &mut Numbers) -> Self {
@@ -114,23 +128,23 @@ impl Pace {
         };
         let edge_rows = if numbers.below(3) == 0 { 1 + numbers.below(50) } else { 65536 };
         let checkpoint = format!("{cadence}\ncheckpoint.keep = {}", 1 + numbers.below(4));
-        let pause = numbers.below(6).saturating_sub(3);
-        Self { batch_rows: 1 + numbers.below(60), pause, edge_rows, checkpoint }
+        let (pause, slow) = (numbers.below(6).saturating_sub(3), numbers.below(8).saturating_sub(4));
+        Self { batch_rows: 1 + numbers.below(60), pause, slow, edge_rows, checkpoint }
     }
 }
 
-/// How many rows an input has: none, whole epochs, or any number.
+/// How many rows an input has: none, whole epochs, a few, or any number.
 fn rows(numbers: &mut Numbers, epoch_rows: u64) -> u64 {
     match numbers.below(8) {
         0 => 0,
         1 => epoch_rows * (1 + numbers.below(5)),
+        2 => 1 + numbers.below(12),
         _ => numbers.below(300),
     }
 }
 
-/// Flows that were thought up: linear; two inputs in turn; a fan-out that is put together again, with borders; a side
-/// input, then a sequence; a model that follows another; an input behind the gates of two nodes, which open at different
-/// borders, and which somebody else reads as well.
+/// Flows that were thought up: linear; two inputs in turn; a fan-out that is put together again, with borders; a model that
+/// follows another.
 const KNOWN: &[&str] = &[
     r#"
     input.a = { type = "count", rows = ROWS, refuse = 7, batch_rows = BATCH }
@@ -153,16 +167,28 @@ const KNOWN: &[&str] = &[
     output.c = { type = "file", from = "both", path = "NAME/c" }
     output.odd = { type = "file", from = "kinds.odd", path = "NAME/odd" }
     "#,
-    r#"
-    input.side = { type = "count", rows = 40, batch_rows = BATCH }
-    input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
-    input.b = { type = "count", rows = 30, start = 500, batch_rows = BATCH }
-    processor.joined = { type = "after", from = "a", with = "side" }
-    processor.both = { type = "borders", from = ["joined", "b"] }
-    output.c = { type = "file", from = "both", path = "NAME/c" }
-    output.d = { type = "file", from = "side", path = "NAME/d" }
-    "#,
     LEARNING,
+];
+
+/// Flows with inputs that wait until others have ended: a sequence; one that learns; a side input, then a sequence; an input
+/// behind the gates of two nodes, which open at different borders, and which somebody else reads as well.
+const GATED: &[&str] = &[
+    r#"
+    input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
+    input.b = { type = "count", rows = 5, start = 1000, batch_rows = BATCH }
+    output.c = { type = "file", from = ["a", "b"], path = "NAME/c", slow = SLOW }
+    "#,
+    r#"
+    input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
+    input.b = { type = "count", rows = 7, start = 1000, batch_rows = BATCH }
+    input.c = { type = "count", rows = 3, start = 2000, batch_rows = BATCH }
+    processor.tens = { type = "add", from = "b", by = 10 }
+    processor.teacher = { type = "teach", from = ["a", "tens", "c"], model = "m" }
+    processor.pupil = { type = "obey", from = "a", model = "m" }
+    output.d = { type = "file", from = "teacher", path = "NAME/d", slow = SLOW }
+    output.e = { type = "file", from = "pupil", path = "NAME/e" }
+    "#,
+    SIDE,
     r#"
     input.short = { type = "count", rows = 20, batch_rows = BATCH }
     input.long = { type = "count", rows = ROWS, batch_rows = BATCH }
@@ -170,10 +196,21 @@ const KNOWN: &[&str] = &[
     processor.early = { type = "after", from = "a", with = "short" }
     processor.late = { type = "after", from = "a", with = "long" }
     output.c = { type = "file", from = "early", path = "NAME/c" }
-    output.d = { type = "file", from = "late", path = "NAME/d" }
+    output.d = { type = "file", from = "late", path = "NAME/d", slow = SLOW }
     output.e = { type = "file", from = "a", path = "NAME/e" }
     "#,
 ];
+
+/// One with a side input, then a sequence.
+const SIDE: &str = r#"
+    input.side = { type = "count", rows = 40, batch_rows = BATCH }
+    input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
+    input.b = { type = "count", rows = 30, start = 500, batch_rows = BATCH }
+    processor.joined = { type = "after", from = "a", with = "side" }
+    processor.both = { type = "borders", from = ["joined", "b"] }
+    output.c = { type = "file", from = "both", path = "NAME/c", slow = SLOW }
+    output.d = { type = "file", from = "side", path = "NAME/d" }
+    "#;
 
 /// One with a node of every kind that learns.
 const LEARNING: &str = r#"
@@ -184,7 +221,7 @@ const LEARNING: &str = r#"
     processor.sums = { type = "batched", from = "pupil", rows = 7 }
     processor.thrown = { type = "dice", from = "sums", seed = 3 }
     processor.published = { type = "publish", from = "teacher", every = 20 }
-    output.c = { type = "file", from = "thrown", path = "NAME/c" }
+    output.c = { type = "file", from = "thrown", path = "NAME/c", slow = SLOW }
     output.even = { type = "file", from = "published", path = "NAME/even" }
     "#;
 
@@ -285,7 +322,7 @@ impl<'n> Composer<'n> {
 
     fn add_output(&mut self, port: &str) {
         let path = format!("NAME/n{}", self.nodes);
-        self.add("output", &format!("type = \"file\", from = \"{port}\", path = \"{path}\""));
+        self.add("output", &format!("type = \"file\", from = \"{port}\", path = \"{path}\", slow = SLOW"));
     }
 
     /// Any port, which is now read.

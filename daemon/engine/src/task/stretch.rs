@@ -1,0 +1,222 @@
+//! Rows of a partition that follow each other, with the refused ones between them, and where to cut them.
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
+use millstream_core::{Batch, Encoding, FailedRow, Origin, Result, json_row};
+
+/// A batch, and the refused rows that lie before its end.
+pub struct Stretch {
+    pub batch: Batch,
+    /// In the order of their positions.
+    pub refused: Vec<FailedRow>,
+}
+
+/// Behind so many rows of a stretch, and so many of the refused ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cut {
+    rows: usize,
+    refused: usize,
+}
+
+impl Cut {
+    /// Behind how many rows that were not refused.
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+}
+
+impl Stretch {
+    /// A batch, and those of the refused rows that lie before its end, which are taken out of `failed`.
+    pub fn new(batch: Batch, failed: &mut Vec<FailedRow>) -> Self {
+        let (partition, end) = (&batch.origin.partition, batch.origin.end);
+        let is_before = |row: &mut FailedRow| row.partition == *partition && row.position < Some(end);
+        let mut refused: Vec<_> = failed.extract_if(.., is_before).collect();
+        refused.sort_by_key(|row| row.position);
+        Self { batch, refused }
+    }
+
+    /// Behind so many rows, refused ones among them. None if there are fewer.
+    pub fn behind_all(&self, count: usize) -> Option<Cut> {
+        if self.batch.len() + self.refused.len() < count {
+            return None;
+        }
+        let refused = self.refused_until(|rows, refused| rows + refused < count);
+        Some(Cut { rows: count - refused, refused })
+    }
+
+    /// Behind so many rows that were not refused. None if there are fewer.
+    pub fn behind_rows(&self, rows: usize) -> Option<Cut> {
+        let refused = || self.refused_until(|before, _| before < rows);
+        (rows <= self.batch.len()).then(|| Cut { rows, refused: refused() })
+    }
+
+    /// Before the first row that was not refused.
+    pub fn before_rows(&self) -> Cut {
+        Cut { rows: 0, refused: self.refused_until(|rows, _| rows == 0) }
+    }
+
+    /// How many of the refused rows come before the first of which this does not hold: it has so many rows before it, and so
+    /// many refused ones.
+    fn refused_until(&self, holds: impl Fn(usize, usize) -> bool) -> usize {
+        let first = self.refused_before();
+        let mut places = self.refused.iter().enumerate();
+        let is_over = |(place, row): (usize, &FailedRow)| {
+            let distance = row.position.unwrap_or_default().saturating_sub(self.batch.origin.start) as usize;
+            // Between the rows of a batch every position is that of a row, or of a refused one.
+            let rows = distance.saturating_sub(place.saturating_sub(first)).min(self.batch.len());
+            !holds(rows, place)
+        };
+        places.position(is_over).unwrap_or(self.refused.len())
+    }
+
+    /// How many of the refused rows come before the batch.
+    fn refused_before(&self) -> usize {
+        self.refused.partition_point(|row| row.position < Some(self.batch.origin.start))
+    }
+
+    /// Cuts it.
+    pub fn cut(mut self, cut: Cut) -> (Self, Self) {
+        let is_whole = cut.rows == self.batch.len() && cut.refused == self.refused.len();
+        // Other positions behind the last row belong to none.
+        let border = match is_whole {
+            true => self.batch.origin.end,
+            false => {
+                let between = cut.refused.saturating_sub(self.refused_before());
+                self.batch.origin.start + (cut.rows + between) as u64
+            }
+        };
+        let behind = self.refused.split_off(cut.refused);
+        let (head, tail) = self::cut(self.batch, cut.rows, border);
+        (Self { batch: head, refused: self.refused }, Self { batch: tail, refused: behind })
+    }
+
+    /// Refuses the rows that are marked.
+    pub fn refuse(&mut self, marked: &BooleanArray, why: impl Fn(&RecordBatch, usize) -> String) -> Result<()> {
+        let Batch { rows, origin } = &self.batch;
+        let positions = self.positions();
+        for row in marked.values().set_indices() {
+            self.refused.push(FailedRow {
+                error: why(rows, row),
+                source: origin.source.clone(),
+                partition: origin.partition.clone(),
+                position: Some(positions[row]),
+                row: json_row(rows, row)?,
+                encoding: Encoding::Json,
+            });
+        }
+        self.refused.sort_by_key(|row| row.position);
+        self.batch.rows = filter_record_batch(rows, &not(marked)?)?;
+        Ok(())
+    }
+
+    /// The position of each row of the batch.
+    fn positions(&self) -> Vec<u64> {
+        let refused: std::collections::BTreeSet<u64> = self.refused.iter().filter_map(|row| row.position).collect();
+        let start = self.batch.origin.start;
+        (start..).filter(|position| !refused.contains(position)).take(self.batch.len()).collect()
+    }
+}
+
+/// Cuts a batch behind its first `rows` rows, where the position `border` is.
+pub fn cut(batch: Batch, rows: usize, border: u64) -> (Batch, Batch) {
+    let (count, origin) = (batch.len(), &batch.origin);
+    let head = Batch::new(batch.rows.slice(0, rows), Origin { end: border, ..origin.clone() });
+    let tail = Batch::new(batch.rows.slice(rows, count - rows), Origin { start: border, ..origin.clone() });
+    (head, tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_testkit::{batch, table};
+
+    use super::*;
+
+    fn failed(position: u64) -> FailedRow {
+        FailedRow {
+            error: "bad".into(),
+            source: "input".into(),
+            partition: "".into(),
+            position: Some(position),
+            row: String::new(),
+            encoding: Encoding::Text,
+        }
+    }
+
+    /// Rows 5, 7, 8 and 10 of positions up to 13, with 3, 6, 9, 11 and 12 refused.
+    fn stretch() -> Stretch {
+        let mut batch = batch(table("n:int64\n5\n7\n8\n10"));
+        (batch.origin.start, batch.origin.end) = (5, 14);
+        Stretch::new(batch, &mut [3, 12, 11, 9, 6, 14].map(failed).into())
+    }
+
+    /// The positions of both parts, and how many rows they have and of refused ones.
+    fn parts(cut: Option<Cut>) -> [(u64, u64, usize, usize); 2] {
+        let (head, tail) = stretch().cut(cut.expect("there are enough"));
+        [head, tail].map(|part| {
+            let Origin { start, end, .. } = part.batch.origin;
+            (start, end, part.batch.len(), part.refused.len())
+        })
+    }
+
+    #[test]
+    fn refused_rows_count_where_all_do() {
+        let expected = [
+            [(5, 5, 0, 1), (5, 14, 4, 4)],
+            [(5, 6, 1, 1), (6, 14, 3, 4)],
+            [(5, 7, 1, 2), (7, 14, 3, 3)],
+            [(5, 8, 2, 2), (8, 14, 2, 3)],
+            [(5, 9, 3, 2), (9, 14, 1, 3)],
+            [(5, 10, 3, 3), (10, 14, 1, 2)],
+            [(5, 11, 4, 3), (11, 14, 0, 2)],
+            [(5, 12, 4, 4), (12, 14, 0, 1)],
+            // Other positions belong to no row.
+            [(5, 14, 4, 5), (14, 14, 0, 0)],
+        ];
+        for (count, expected) in expected.into_iter().enumerate() {
+            assert_eq!(parts(stretch().behind_all(count + 1)), expected, "{count}");
+        }
+        assert_eq!(stretch().behind_all(10), None);
+    }
+
+    #[test]
+    fn refused_rows_between_others_lie_before_a_cut_behind_these() {
+        assert_eq!(parts(stretch().behind_rows(1)), [(5, 6, 1, 1), (6, 14, 3, 4)]);
+        assert_eq!(parts(stretch().behind_rows(2)), [(5, 8, 2, 2), (8, 14, 2, 3)]);
+        assert_eq!(parts(stretch().behind_rows(4)), [(5, 11, 4, 3), (11, 14, 0, 2)]);
+        assert_eq!(stretch().behind_rows(5), None);
+    }
+
+    #[test]
+    fn refused_rows_before_the_first_row_are_cut_off() {
+        assert_eq!(parts(Some(stretch().before_rows())), [(5, 5, 0, 1), (5, 14, 4, 4)]);
+        let mut batch = batch(table("n:int64\n7"));
+        (batch.origin.start, batch.origin.end) = (5, 9);
+        let stretch = Stretch::new(batch, &mut [5, 6, 8].map(failed).into());
+        let before = stretch.before_rows();
+        let (head, tail) = stretch.cut(before);
+        assert_eq!(
+            (head.batch.origin.end, head.refused.len(), tail.batch.origin.start, tail.refused.len()),
+            (7, 2, 7, 1)
+        );
+    }
+
+    #[test]
+    fn a_row_that_is_refused_later_has_its_position() {
+        let mut stretch = stretch();
+        stretch
+            .refuse(&BooleanArray::from(vec![false, true, false, true]), |_, _| "late".into())
+            .expect("they are rows");
+        let refused: Vec<_> = stretch.refused.iter().filter_map(|row| row.position).collect();
+        assert_eq!((stretch.batch.len(), refused), (2, vec![3, 6, 7, 9, 10, 11, 12]));
+    }
+
+    #[test]
+    fn rows_that_were_all_refused_are_cut_as_well() {
+        let mut batch = batch(table("n:int64"));
+        (batch.origin.start, batch.origin.end) = (0, 3);
+        let stretch = Stretch::new(batch, &mut [0, 1, 2].map(failed).into());
+        let cut = stretch.behind_all(2).expect("there are three");
+        let (head, tail) = stretch.cut(cut);
+        assert_eq!((head.batch.origin.end, head.refused.len(), tail.refused.len()), (2, 2, 1));
+    }
+}
