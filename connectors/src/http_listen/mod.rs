@@ -401,7 +401,7 @@ impl Live {
         }
         let path = self.home.join(COVERED);
         files
-            .create_new(&path)
+            .create_new(&path, Access::Private)
             .and_then(|_| files.sync_folder(&self.home))
             .doing(|| format!("creating `{}`", path.display()))?;
         self.is_covered = true;

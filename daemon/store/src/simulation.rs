@@ -552,7 +552,7 @@ mod tests {
     #[test]
     fn what_was_cut_off_may_come_back_until_that_is_durable() {
         let cut = |files: &Simulation| {
-            let mut file = files.create_new(Path::new("/a")).unwrap();
+            let mut file = files.create_new(Path::new("/a"), Access::Shared).unwrap();
             files.sync_folder(Path::new("/")).unwrap();
             file.append(&[1; 100]).unwrap();
             file.sync().unwrap();

@@ -39,11 +39,11 @@ async fn who_can_not_write_an_output_leaves_the_flow_to_its_owner() {
     let error = start(&store, FLOW).unwrap_err().to_string();
     assert_eq!(error, "node `c`: another run is writing `owners/c`");
     until_read(&first, 300).await;
-    first.stopper().drain();
+    first.stopper().stop();
     let status = first.join().await.status;
     assert!(matches!(status, Status::Stopped), "{status:?}");
     let second = start(&store, FLOW).unwrap();
-    second.stopper().drain();
+    second.stopper().stop();
     assert!(matches!(second.join().await.status, Status::Stopped));
 }
 
@@ -70,6 +70,6 @@ async fn who_can_not_read_the_state_leaves_the_flow_to_its_owner() {
     let error = start(&other, &flow).unwrap_err().to_string();
     assert!(error.contains("it is damaged"), "{error}");
     assert_eq!(other.highest("/manifests/"), manifests, "it has not taken the flow over");
-    first.stopper().drain();
+    first.stopper().stop();
     assert!(matches!(first.join().await.status, Status::Stopped));
 }
