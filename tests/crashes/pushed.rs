@@ -193,14 +193,6 @@ fn pushed_rows_are_gone_through_again() {
 }
 
 #[test]
-fn without_state_nothing_can_be_acknowledged() {
-    let pushed = Pushed::new();
-    let ran = pushed.workshop.run(&["run", "flow.toml"]);
-    assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("--state"), "{}", ran.stderr);
-}
-
-#[test]
 fn without_state_it_is_refused_before_anything_runs_and_check_warns() {
     let pushed = Pushed::new();
     let says = "input `pushed` acknowledges rows only when they are durable, and so needs a state on this machine: `--state DIR`";

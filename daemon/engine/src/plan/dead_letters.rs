@@ -16,9 +16,11 @@ impl Plan {
             let node = &self.nodes[place];
             let is_unread = node.ports.iter().any(|port| port.name == FAILED && port.edges.is_empty());
             let (OnError::DeadLetter(path), true) = (&node.on_error, is_unread) else { continue };
-            let name = format!("dead_letter_{}", node.name);
-            let output = output(&name, path, file, options).map_err(|problem| file.diagnose_flow(problem.into()))?;
-            self.nodes.push(output);
+            let name = |node: &str| format!("dead_letter_{node}");
+            let renamed_from = node.renamed_from.as_deref().map(name);
+            let output = output(&name(&node.name), path, file, options);
+            let output = output.map_err(|problem| file.diagnose_flow(problem.into()))?;
+            self.nodes.push(PlannedNode { renamed_from, ..output });
             self.connect(place, FAILED, (self.nodes.len() - 1, 0));
         }
         Ok(())

@@ -208,3 +208,17 @@ async fn an_input_that_had_ended_can_be_read_again() {
     let numbers = flow.numbers("c");
     assert_eq!(numbers.len(), 15 + 300 + 15);
 }
+
+#[tokio::test]
+async fn the_dead_letters_of_a_renamed_node_are_those_of_the_new_name() {
+    let refusing = "input.a = { on_error = { dead_letter = \"NAME/dead\" }, refuse = 9,";
+    let text = BEFORE.replace("input.a = {", refusing);
+    let flow = Edited::new("edited_dead_letters", &text).await;
+    let after =
+        text.replace("from = \"a\"", "from = \"z\"").replace("input.a = {", "input.z = { renamed_from = \"a\",");
+    let vault = Vault::new(flow.store.clone(), flow.name, "memory");
+    assert!(vault.latest().unwrap().unwrap().0.nodes.contains_key("dead_letter_a"));
+    flow.finish(&after, &[]).await;
+    let nodes = vault.latest().unwrap().unwrap().0.nodes;
+    assert!(nodes.contains_key("dead_letter_z") && !nodes.contains_key("dead_letter_a"));
+}
