@@ -20,7 +20,7 @@ use millstream_core::{
     Positions, Problem, Problems, Progress, Result, ResultExt, State,
 };
 use millstream_formats::{BatchReader, CsvOptions, Format, Pace, ReadOptions, Rows};
-use millstream_store::{Files, LocalFiles, Log, LogOptions, LogReader, Record};
+use millstream_store::{Access, Files, LocalFiles, Log, LogOptions, LogReader, Record};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -27,13 +27,19 @@ pub trait Change: Debug + Eq + Hash + Send + Sync + 'static {
 
 /// A function as it was, but for the change.
 pub fn changed(function: &Arc<ScalarUDF>, change: impl Change) -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::new_from_impl(Changed { function: function.clone(), change }))
+    changed_for(function, change, function.signature().clone())
+}
+
+/// A function that takes arguments of other types, too.
+pub fn changed_for(function: &Arc<ScalarUDF>, change: impl Change, signature: Signature) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(Changed { function: function.clone(), change, signature }))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Changed<C> {
     function: Arc<ScalarUDF>,
     change: C,
+    signature: Signature,
 }
 
 impl<C: Change> ScalarUDFImpl for Changed<C> {
@@ -46,7 +52,7 @@ impl<C: Change> ScalarUDFImpl for Changed<C> {
     }
 
     fn signature(&self) -> &Signature {
-        self.function.signature()
+        &self.signature
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {

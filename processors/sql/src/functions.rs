@@ -12,6 +12,7 @@ use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPla
 use millstream_core::nearest;
 
 use crate::intervals::IntervalPlanner;
+use crate::json::{self, JsonPlanner};
 use crate::limits::limited;
 use crate::portable::portable;
 use crate::random;
@@ -129,6 +130,9 @@ pub fn scalar(name: &str) -> Option<Arc<ScalarUDF>> {
 
 /// How a function is called: `round(numeric_expression[, decimal_places])`.
 pub fn usage(name: &str) -> Option<String> {
+    if name.starts_with("json_get") {
+        return Some(format!("{name}(text, 'key', 0)"));
+    }
     scalar(name)?.documentation().map(|page| page.syntax_example.clone())
 }
 
@@ -136,6 +140,7 @@ pub fn usage(name: &str) -> Option<String> {
 pub fn planners() -> Vec<Arc<dyn ExprPlanner>> {
     vec![
         Arc::new(IntervalPlanner),
+        Arc::new(JsonPlanner),
         Arc::new(CoreFunctionPlanner::default()),
         Arc::new(NestedFunctionPlanner),
         Arc::new(FieldAccessPlanner),
@@ -148,6 +153,7 @@ static SCALARS: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
     let mut functions = datafusion_functions::all_default_functions();
     functions.extend(datafusion_functions_nested::all_default_nested_functions());
     functions.retain(|function| !OF_FILES.contains(&function.name()));
+    functions.extend(json::functions());
     let mut named = HashMap::new();
     for function in functions.into_iter().map(portable).map(any_digits).map(limited).map(in_micros) {
         for alias in function.aliases() {

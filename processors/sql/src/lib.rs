@@ -1,7 +1,7 @@
 //! The nodes that speak SQL: DataFusion plans a query once, and its expressions run over every batch.
 //!
 //! * [`Condition`]: a boolean expression over the rows of a schema.
-//! * The input `generate` and the processors `sql`, `route` and `window`, which [`register`] adds to the list of nodes.
+//! * The input `generate` and the processors `sql`, `route`, `window` and `over`, which [`register`] adds to the list of nodes.
 
 mod changed;
 mod condition;
@@ -15,9 +15,11 @@ mod generate;
 mod halve;
 mod hidden;
 mod intervals;
+mod json;
 mod limits;
 mod literals;
 mod names;
+mod over;
 mod parse;
 mod plan;
 mod portable;
@@ -44,4 +46,5 @@ pub use condition::Condition;
 pub fn register(registry: &mut Registry) {
     registry.input::<generate::GenerateInput>();
     registry.processor::<sql::SqlSettings>().processor::<route::RouteSettings>().processor::<window::WindowSettings>();
+    registry.processor::<over::OverSettings>();
 }

@@ -146,6 +146,8 @@ fn is_operator(token: &Token) -> bool {
             | Token::Tilde
             | Token::ShiftLeft
             | Token::ShiftRight
+            | Token::Arrow
+            | Token::LongArrow
     )
 }
 

@@ -1,13 +1,14 @@
-//! `round` and `trunc` of floats to any number of digits. DataFusion multiplies by more than a float can hold, and gives NaN.
+//! `round` and `trunc` of floats to any number of digits, where DataFusion multiplies by more than a float can hold, and gives NaN;
+//! and `round` of decimals, whose type DataFusion changes while it plans, so that what stands beside it loses digits.
 
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::compute::{cast, try_binary};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef, Float64Type, Int64Type};
 use arrow::error::ArrowError;
 use datafusion_common::{Result, ScalarValue};
-use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF};
 
 use crate::changed::{Change, changed};
 
@@ -20,6 +21,9 @@ pub fn any_digits(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     }
 }
 
+/// No decimal has as many digits.
+const MOST: i128 = 10_i128.pow(38);
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Rounding {
     /// To the nearest number, half away from zero, or else towards zero.
@@ -27,10 +31,24 @@ struct Rounding {
 }
 
 impl Change for Rounding {
-    const SIMPLIFIED: bool = true;
+    const SIMPLIFIED: bool = false;
+
+    fn returns(&self, function: &ScalarUDF, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let value = args.arg_fields.first().map(|field| field.data_type().clone());
+        match (value, args.arg_fields.len()) {
+            (Some(DataType::Decimal128(precision, scale)), 2) if self.nearest => {
+                let decimal = DataType::Decimal128(DECIMAL128_MAX_PRECISION.min(precision + 1), scale);
+                Ok(Arc::new(Field::new(function.name(), decimal, true)))
+            }
+            _ => function.return_field_from_args(args),
+        }
+    }
 
     fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let [value, digits] = args.args.as_slice() else { return function.invoke_with_args(args) };
+        if let (DataType::Decimal128(_, scale), true) = (value.data_type(), self.nearest) {
+            return round_decimals(value, digits, scale, &args);
+        }
         if value.data_type() != DataType::Float64 || is_usual(digits) {
             return function.invoke_with_args(args);
         }
@@ -42,6 +60,35 @@ impl Change for Rounding {
             |value, digits| Ok::<_, ArrowError>(self.round(value, digits)),
         );
         Ok(ColumnarValue::Array(Arc::new(rounded?)))
+    }
+}
+
+fn round_decimals(
+    value: &ColumnarValue,
+    digits: &ColumnarValue,
+    scale: i8,
+    args: &ScalarFunctionArgs,
+) -> Result<ColumnarValue> {
+    let values = value.to_array(args.number_rows)?;
+    let digits = cast(&digits.to_array(args.number_rows)?, &DataType::Int64)?;
+    let rounded = try_binary::<_, _, _, Decimal128Type>(
+        values.as_primitive::<Decimal128Type>(),
+        digits.as_primitive::<Int64Type>(),
+        |value, digits| round_decimal(value, i64::from(scale).saturating_sub(digits)),
+    )?;
+    Ok(ColumnarValue::Array(Arc::new(rounded.with_data_type(args.return_field.data_type().clone()))))
+}
+
+/// A decimal whose last digits are zero: so many of them.
+fn round_decimal(value: i128, zeros: i64) -> Result<i128, ArrowError> {
+    match u32::try_from(zeros) {
+        Err(_) | Ok(0) => Ok(if zeros > 0 { 0 } else { value }),
+        Ok(zeros) => {
+            let Some(unit) = 10_i128.checked_pow(zeros) else { return Ok(0) };
+            let away = if (value % unit).abs() >= unit / 2 { value.signum() } else { 0 };
+            let rounded = (value / unit + away).checked_mul(unit).filter(|rounded| rounded.abs() < MOST);
+            rounded.ok_or_else(|| ArrowError::ArithmeticOverflow("a rounded decimal has too many digits".to_owned()))
+        }
     }
 }
 
@@ -72,6 +119,18 @@ impl Rounding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decimals_are_rounded_half_away_from_zero() {
+        let rounded = |value, zeros| round_decimal(value, zeros).ok();
+        assert_eq!(rounded(1250, 2), Some(1300));
+        assert_eq!(rounded(-1250, 2), Some(-1300));
+        assert_eq!(rounded(1249, 2), Some(1200));
+        assert_eq!(rounded(1249, 0), Some(1249));
+        assert_eq!(rounded(1249, -5), Some(1249));
+        assert_eq!(rounded(1249, 50), Some(0));
+        assert_eq!(rounded(MOST - 1, 38), None);
+    }
 
     #[test]
     fn any_number_of_digits_gives_a_number() {

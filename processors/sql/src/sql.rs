@@ -28,7 +28,8 @@ use crate::{diagnose, parse, refuse, words};
 ///
 /// An expression without a name is called by its text: `SELECT amount + 1` gives the column `"amount + 1"`.
 /// A row for which an expression fails, as `1 / 0` or `CAST('abc' AS int)` does, leaves by `failed`; `TRY_CAST` gives null
-/// instead. Integers that overflow do not fail: they wrap around.
+/// instead. Integers that overflow do not fail: they wrap around. A number with a point is a decimal, and a float where it meets
+/// floats. [SQL.md](../flows/SQL.md) has these rules, and what differs from DuckDB.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SqlSettings {

@@ -9,10 +9,10 @@ use arrow::compute::cast;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float64Type, TimeUnit, TimestampMicrosecondType};
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
-use datafusion_common::{DataFusionError, Result, exec_datafusion_err, exec_err};
-use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF};
+use datafusion_common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
+use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, Signature, TypeSignature};
 
-use crate::changed::{Change, changed};
+use crate::changed::{Change, changed, changed_for};
 
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
@@ -27,6 +27,8 @@ pub fn in_micros(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
         "to_timestamp_micros" => (MICROS_PER_SECOND, true),
         "to_timestamp_nanos" => (1000 * MICROS_PER_SECOND, true),
         "date_trunc" => return changed(&function, Truncate),
+        "date_bin" => return changed_for(&function, Bin, micros_first(function.signature())),
+        "to_char" => return changed_for(&function, AsItIs, micros_first(function.signature())),
         _ => return function,
     };
     changed(&function, ToTimestamp { per_second, truncates })
@@ -147,6 +149,92 @@ impl Change for Truncate {
     }
 }
 
+/// The signature, in which timestamps need not become nanoseconds.
+fn micros_first(signature: &Signature) -> Signature {
+    let TypeSignature::OneOf(all) = &signature.type_signature else { return signature.clone() };
+    let in_micros = |one: &TypeSignature| match one {
+        TypeSignature::Exact(types) => {
+            let is_zoned = types.iter().any(|of_it| matches!(of_it, DataType::Timestamp(_, Some(_))));
+            let micros = types.iter().map(|of_it| match of_it {
+                DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+                other => other.clone(),
+            });
+            Some((!is_zoned, TypeSignature::Exact(micros.collect())))
+        }
+        _ => None,
+    };
+    let mut micros: Vec<(bool, TypeSignature)> = all.iter().filter_map(in_micros).collect();
+    // With a zone first: the other way round, a zone would be lost.
+    micros.sort_by_key(|(is_local, _)| *is_local);
+    let all = micros.into_iter().map(|(_, one)| one).chain(all.clone());
+    Signature::one_of(all.collect(), signature.volatility)
+}
+
+/// Called for other types, and nothing else.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct AsItIs;
+
+impl Change for AsItIs {
+    const SIMPLIFIED: bool = true;
+
+    fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        function.invoke_with_args(args)
+    }
+}
+
+/// `date_bin` with a stretch of so many microseconds.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Bin;
+
+impl Change for Bin {
+    const SIMPLIFIED: bool = true;
+
+    fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let (Some(stretch), Some(origin)) = (args.args.first().and_then(stretch), origin(args.args.get(2))) else {
+            return binned_by_datafusion(function, args);
+        };
+        let values = args.args[1].to_array(args.number_rows)?;
+        let Some(times) = values.as_primitive_opt::<TimestampMicrosecondType>() else {
+            return binned_by_datafusion(function, args);
+        };
+        let start = |time: i64| {
+            let into = (i128::from(time) - i128::from(origin)).rem_euclid(stretch.into());
+            i64::try_from(i128::from(time) - into).map_err(|_| too_far(time))
+        };
+        let binned = times.try_unary::<_, TimestampMicrosecondType, _>(start)?;
+        Ok(ColumnarValue::Array(Arc::new(binned.with_data_type(values.data_type().clone()))))
+    }
+}
+
+/// For other stretches, such as months, DataFusion wants the origin in nanoseconds.
+fn binned_by_datafusion(function: &ScalarUDF, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    if let Some(origin) = args.args.get_mut(2)
+        && let DataType::Timestamp(_, zone) = origin.data_type()
+    {
+        *origin = origin.cast_to(&DataType::Timestamp(TimeUnit::Nanosecond, zone), None)?;
+    }
+    function.invoke_with_args(args)
+}
+
+/// The microseconds of a constant interval, if that is what it has.
+fn stretch(interval: &ColumnarValue) -> Option<i64> {
+    let ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(interval))) = interval else { return None };
+    if interval.months != 0 || interval.nanoseconds % 1000 != 0 {
+        return None;
+    }
+    let micros = i64::from(interval.days).checked_mul(DAY)?.checked_add(interval.nanoseconds / 1000)?;
+    (micros > 0).then_some(micros)
+}
+
+/// From when stretches are counted: a constant, or 1970.
+fn origin(given: Option<&ColumnarValue>) -> Option<i64> {
+    match given {
+        None => Some(0),
+        Some(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(micros, _))) => *micros,
+        Some(_) => None,
+    }
+}
+
 /// A stretch of time, counted from 1970 or by the calendar.
 enum Unit {
     Micros(i64),
@@ -239,6 +327,22 @@ mod tests {
         assert_eq!(failed, 0);
         let expected = "1500-02-03T04:00:00Z 1500-01-29T00:00:00Z 1500-01-01T00:00:00Z 3000-01-01T00:00:00Z 3000-01-01T00:00:00Z false 1500-02-03T04:05:06.789Z\n\
                         2999-12-31T23:00:00Z 2999-12-30T00:00:00Z 2999-10-01T00:00:00Z 1400-01-01T00:00:00Z 1400-01-01T00:00:00Z true 2999-12-31T23:59:59.999999Z\n";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn stretches_are_counted_from_their_origin() {
+        let rows = "at:timestamp\n 1600-01-01T00:20:00Z\n 2600-06-01T10:59:59.999999Z";
+        let (text, failed) = run(
+            "SELECT date_bin(interval '15 minutes', at) AS a,
+                    date_bin(interval '1 hour', at, timestamp '2000-01-01 00:30:00') AS b FROM input",
+            rows,
+        );
+        assert_eq!(failed, 0);
+        let rows_of_today = "at:timestamp\n 2026-05-06T07:08:09Z";
+        let months = "SELECT date_bin(interval '3 months', at, timestamp '2000-01-01') AS a FROM input";
+        assert_eq!(run(months, rows_of_today), ("a:timestamp?\n2026-04-01T00:00:00Z\n".to_owned(), 0));
+        let expected = "1600-01-01T00:15:00Z 1599-12-31T23:30:00Z\n2600-06-01T10:45:00Z 2600-06-01T10:30:00Z\n";
         assert!(text.ends_with(expected), "{text}");
     }
 

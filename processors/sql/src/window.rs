@@ -1,7 +1,7 @@
 //! The processor `window`: rows of a stretch of event time, summed up.
 
-mod accumulator;
-mod aggregate;
+pub mod accumulator;
+pub mod aggregate;
 mod distinct;
 mod ends;
 mod extreme;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter, take};
+use arrow::compute::{concat, filter, filter_record_batch, interleave, prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion_sql::sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator, Value,
@@ -60,6 +60,47 @@ pub struct Fed {
 }
 
 impl Fed {
+    /// Values, and which of them count.
+    pub fn new(values: ArrayRef, condition: Option<BooleanArray>) -> Self {
+        Self { values, condition }
+    }
+
+    /// The values.
+    pub fn values(&self) -> &ArrayRef {
+        &self.values
+    }
+
+    /// What several hold, one behind the other.
+    pub fn concat(several: &[&Self]) -> Result<Self> {
+        let values: Vec<&dyn Array> = several.iter().map(|fed| fed.values.as_ref()).collect();
+        let conditions: Option<Vec<&dyn Array>> =
+            several.iter().map(|fed| fed.condition.as_ref().map(|condition| condition as &dyn Array)).collect();
+        let condition = conditions.map(|conditions| concat(&conditions)).transpose()?;
+        Ok(Self { values: concat(&values)?, condition: condition.map(|condition| condition.as_boolean().clone()) })
+    }
+
+    /// What several hold at some places, each the number of one of them and a row.
+    pub fn gather(several: &[&Self], places: &[(usize, usize)]) -> Result<Self> {
+        let values: Vec<&dyn Array> = several.iter().map(|fed| fed.values.as_ref()).collect();
+        let conditions: Option<Vec<&dyn Array>> =
+            several.iter().map(|fed| fed.condition.as_ref().map(|condition| condition as &dyn Array)).collect();
+        let condition = conditions.map(|conditions| interleave(&conditions, places)).transpose()?;
+        Ok(Self { values: interleave(&values, places)?, condition: condition.map(|all| all.as_boolean().clone()) })
+    }
+
+    /// The values and the condition, as columns to be kept.
+    pub fn into_columns(self) -> [ArrayRef; 2] {
+        let rows = self.values.len();
+        let condition = self.condition.map(|condition| Arc::new(condition) as ArrayRef);
+        [self.values, condition.unwrap_or_else(|| new_null_array(&DataType::Boolean, rows))]
+    }
+
+    /// What was kept as columns. A condition is either there for all rows or for none.
+    pub fn of_columns(columns: &[ArrayRef]) -> Self {
+        let condition = columns.get(1).and_then(|column| column.as_boolean_opt()).filter(|all| all.null_count() == 0);
+        Self { values: columns[0].clone(), condition: condition.cloned() }
+    }
+
     /// That of some neighbouring rows.
     pub fn slice(&self, start: usize, length: usize) -> Self {
         let condition = self.condition.as_ref().map(|condition| condition.slice(start, length));
@@ -102,12 +143,22 @@ impl Aggregate {
         Ok(Self { field, columns: text.mentions(schema), argument, condition, compares, accumulator })
     }
 
+    /// The type of what it is fed with.
+    pub fn argument_type(&self) -> DataType {
+        self.argument.as_ref().map_or(DataType::Int64, |argument| result(argument).data_type().clone())
+    }
+
     /// Computes what the rows feed it with. The error is why at least one of them failed.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<Fed, String> {
         let condition = self.condition.as_ref().map(|condition| column(condition, rows)).transpose()?;
         // NULL as a condition has no boolean type.
         let none = || BooleanArray::from(vec![false; rows.num_rows()]);
         let condition = condition.map(|condition| condition.as_boolean_opt().cloned().unwrap_or_else(none));
+        // Null is not true.
+        let condition = condition.map(|condition| match condition.null_count() {
+            0 => condition,
+            _ => prep_null_mask_filter(&condition),
+        });
         let values = match &self.argument {
             Some(argument) => argument_values(argument, condition.as_ref(), rows)?,
             None => Arc::new(Int64Array::from(vec![0; rows.num_rows()])),
@@ -263,9 +314,7 @@ fn argument_values(
 ) -> Result<ArrayRef, String> {
     match (column(argument, rows), condition) {
         (Err(_), Some(condition)) => {
-            let passing =
-                if condition.null_count() == 0 { condition.clone() } else { prep_null_mask_filter(condition) };
-            let kept = filter_record_batch(rows, &passing).map_err(|error| error.to_string())?;
+            let kept = filter_record_batch(rows, condition).map_err(|error| error.to_string())?;
             if kept.num_rows() == 0 {
                 return Ok(new_null_array(result(argument).data_type(), rows.num_rows()));
             }
@@ -276,7 +325,7 @@ fn argument_values(
                     next - 1
                 })
             };
-            let places: UInt32Array = passing.values().iter().map(place).collect();
+            let places: UInt32Array = condition.values().iter().map(place).collect();
             take(&column(argument, &kept)?, &places, None).map_err(|error| error.to_string())
         }
         (values, _) => values,
@@ -284,7 +333,7 @@ fn argument_values(
 }
 
 /// The one column that a program computes.
-fn column(program: &Program, rows: &RecordBatch) -> Result<ArrayRef, String> {
+pub fn column(program: &Program, rows: &RecordBatch) -> Result<ArrayRef, String> {
     let computed = program.run(rows)?;
     computed.map(|rows| rows.column(0).clone()).ok_or_else(|| "there are no rows".to_owned())
 }

@@ -46,8 +46,8 @@ def text(value):
     return str(value)
 
 
-def computed(connection, expression, row):
-    columns = ", ".join(f"{literal(value, sql_type)} AS {name}" for value, (name, sql_type) in zip(row, COLUMNS.items()))
+def computed_over(connection, expression, row, types):
+    columns = ", ".join(f"{literal(value, sql_type)} AS {name}" for value, (name, sql_type) in zip(row, types.items()))
     try:
         (value,) = connection.execute(f"SELECT {expression} FROM (SELECT {columns})").fetchone()
         return text(value)
@@ -62,7 +62,7 @@ def main():
         print(json.dumps({"columns": COLUMNS, "rows": rows}, ensure_ascii=False), file=file)
         for expression in EXPRESSIONS:
             ours, theirs = expression if isinstance(expression, tuple) else (expression, expression)
-            values = [computed(connection, theirs, row) for row in ROWS]
+            values = [computed_over(connection, theirs, row, COLUMNS) for row in ROWS]
             line = {"sql": ours} | ({"duckdb": theirs} if theirs != ours else {}) | {"values": values}
             print(json.dumps(line, ensure_ascii=False), file=file)
 

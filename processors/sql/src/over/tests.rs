@@ -1,0 +1,121 @@
+use millstream_testkit::{Driven, Timing, context, drive, drive_in_time, parse, stream, table};
+
+use super::*;
+
+const TIMING: Timing = Timing { lateness: 5_000_000, watermark_rows: 1, epoch_rows: 1 << 20, batch_rows: 8192 };
+
+fn payments() -> RecordBatch {
+    table(
+        "at:timestamp card:utf8 amount:float64? n:int64
+         1970-01-01T00:00:10Z a 10 1
+         1970-01-01T00:00:20Z b 5 2
+         1970-01-01T00:00:40Z a null 3
+         1970-01-01T00:01:05Z a 30 4
+         1970-01-01T00:01:02Z b 7 5
+         1970-01-01T00:03:00Z a 1 6",
+    )
+}
+
+fn run(settings: &str, rows: &RecordBatch) -> Driven {
+    let settings: OverSettings = parse(settings);
+    let driven = drive_in_time(&settings, rows, TIMING);
+    for batch_rows in [1, 2, 3] {
+        let other = drive_in_time(&settings, rows, Timing { batch_rows, ..TIMING });
+        for port in ["main", "late"] {
+            assert_eq!(other.text(port), driven.text(port), "{port} in batches of {batch_rows}");
+        }
+        assert_eq!(other.failed.len(), driven.failed.len());
+    }
+    driven
+}
+
+/// What was added, without the columns of the rows.
+fn added(driven: &Driven) -> Vec<String> {
+    driven.text("main").lines().skip(1).map(|line| line.split(' ').skip(4).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn rows_of_the_last_minute_count() {
+    let driven = run(
+        "keys = ['card']\nlast = '1m'\nselect = { c = 'count(*)', sum = 'sum(amount)', before = 'lag(n)', since = 'time_since()' }",
+        &payments(),
+    );
+    let expected =
+        ["1 10.0 null null", "1 5.0 null null", "2 10.0 1 30.0", "3 40.0 3 25.0", "2 12.0 2 42.0", "1 1.0 null null"];
+    assert_eq!(added(&driven), expected);
+}
+
+#[test]
+fn a_row_need_not_count_for_itself() {
+    let driven = run(
+        "keys = ['card']\nlast = '1m'\ncurrent = false\nselect = { c = 'count(*)', high = 'max(amount)', big = 'count(*) FILTER (WHERE amount > 6)' }",
+        &payments(),
+    );
+    assert_eq!(added(&driven), ["0 null 0", "0 null 0", "1 10.0 1", "2 10.0 1", "1 5.0 0", "0 null 0"]);
+}
+
+#[test]
+fn the_last_rows_count() {
+    let settings =
+        "keys = ['card']\nrows = 2\nselect = { sum = 'sum(n)', first = 'first_value(n)', lag = 'lag(amount)' }";
+    let settings: OverSettings = parse(settings);
+    for batch_rows in [1, 2, 8192] {
+        let driven = drive(&settings, &[("from", payments())], batch_rows);
+        let lines: Vec<_> = added(&driven);
+        assert_eq!(lines, ["1 1 null", "2 2 null", "4 1 10.0", "7 3 null", "7 2 5.0", "10 4 30.0"]);
+    }
+}
+
+#[test]
+fn without_keys_all_rows_are_one() {
+    let settings: OverSettings = parse("rows = 3\ncurrent = false\nselect = { mean = 'avg(n)' }");
+    let driven = drive(&settings, &[("from", payments())], 2);
+    assert_eq!(added(&driven), ["null", "1.0", "1.5", "2.0", "3.0", "4.0"]);
+}
+
+#[test]
+fn too_many_rows_and_late_ones_leave_by_their_ports() {
+    let driven = run("keys = ['card']\nlast = '1m'\nmax_rows = 2\nselect = { c = 'count(*)' }", &payments());
+    assert!(driven.failed.iter().all(|row| row.error.contains("max_rows")));
+    assert!(!driven.failed.is_empty());
+    let rows = table(
+        "at:timestamp card:utf8 amount:float64? n:int64\n 1970-01-01T00:01:00Z a 1 1\n 1970-01-01T00:00:10Z a 1 2",
+    );
+    let driven = run("keys = ['card']\nlast = '1m'\nselect = { m = 'count(*)' }", &rows);
+    assert_eq!(driven.text("late").lines().count(), 2);
+    assert_eq!(added(&driven), ["1"]);
+}
+
+#[test]
+fn many_rows_are_forgotten_and_put_together() {
+    let ids = (0..40_000_i64).map(|row| if row % 39_999 == 0 { -1 } else { row % 7 });
+    let numbers: arrow::array::ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(0..40_000));
+    let ids: arrow::array::ArrayRef = Arc::new(ids.collect::<arrow::array::Int64Array>());
+    let rows = RecordBatch::try_from_iter([("id", ids), ("n", numbers)]).unwrap();
+    let settings: OverSettings = parse("keys = ['id']\nrows = 2\nselect = { sum = 'sum(n)', before = 'lag(n)' }");
+    let text = drive(&settings, &[("from", rows)], 5000).text("main");
+    let lines: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(lines[39_998], "0 39998 79989 39991");
+    assert_eq!(lines[39_999], "-1 39999 39999 0");
+}
+
+#[test]
+fn settings_that_are_wrong() {
+    let problems = |settings: &str| {
+        let settings: OverSettings = parse(settings);
+        let mut stream = stream("from", payments().schema());
+        stream.event_time = Some("at".to_owned());
+        let problems = settings.plan(&context(), &[stream]).err().unwrap_or_default();
+        problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(problems("select = { m = 'count(*)' }"), ["it does not say which rows count"]);
+    assert_eq!(problems("rows = 2\nlast = '1m'\nselect = { m = 'count(*)' }"), ["rows count by time or by number"]);
+    assert_eq!(problems("rows = 2\nselect = { n = 'count(*)' }"), ["there is a column `n` already"]);
+    assert_eq!(problems("rows = 2\nselect = { m = 'lag()' }"), ["`lag` is not called like that"]);
+    assert_eq!(problems("rows = 2\nkeys = ['x']\nselect = { m = 'lag(n)' }").len(), 1);
+}
+
+#[test]
+fn the_example_is_settings() {
+    let _: OverSettings = parse(OverSettings::EXAMPLE);
+}
