@@ -240,11 +240,12 @@ fn a_service_that_goes_away_fails_the_flow_which_goes_on_later() {
 fn what_is_missing_is_said() {
     let Some(site) = Site::open() else { return };
     let list = ["checkpoints", "--state", STATE];
-    let refused = |command: &mut Command, words: &str| {
+    let ended_with = |code: i32, command: &mut Command, words: &str| {
         let ran = Ran::from(command.output().unwrap());
-        assert_eq!(ran.code, 1, "{words}");
+        assert_eq!(ran.code, code, "{words}");
         assert!(ran.stderr.contains(words) && !ran.stderr.contains(SECRET), "{words}: {}", ran.stderr);
     };
+    let refused = |command: &mut Command, words: &str| ended_with(1, command, words);
     let no_bucket = "listing `s3://other/state`: The specified bucket does not exist (NoSuchBucket)";
     refused(&mut site.command(&["checkpoints", "--state", "s3://other/state"]), no_bucket);
     refused(site.command(&list).env_remove("AWS_SECRET_ACCESS_KEY"), "Missing SecretAccessKey");
@@ -259,5 +260,5 @@ fn what_is_missing_is_said() {
             "address = \"127.0.0.1:0\"\n    format = \"ndjson\"\n    schema = { id = \"int64\" }",
         ),
     );
-    refused(&mut site.command(&["run", "flow.toml", "--state", STATE]), "`--state DIR` with a folder, not a URL");
+    ended_with(2, &mut site.command(&["run", "flow.toml", "--state", STATE]), "`--state DIR` with a folder, not a URL");
 }

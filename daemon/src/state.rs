@@ -69,8 +69,8 @@ impl StateArguments {
         }
         let problem = |node: &PlannedNode| {
             format!(
-                "{} `{}` acknowledges rows only when they are durable, and so needs a state on this machine: `--state DIR`, \
-                 with a folder",
+                "{} `{}` acknowledges rows only when they are durable, and so needs a state on this machine: `--state DIR` \
+                 with a folder, not a URL",
                 node.role(),
                 node.name
             )
