@@ -14,8 +14,8 @@ use millstream_core::{
     Progress, Result, ResultExt, State, type_name,
 };
 use millstream_formats::{
-    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Mark, Pace, ReadOptions, Rows,
-    Timezone, check_header, inspect,
+    BatchReader, Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Mark, Moments, Pace, ReadOptions,
+    Rows, TextEncoding, check_header, inspect,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -76,6 +76,19 @@ pub struct FileInput {
     /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
     /// fail their row, or are taken for texts if there is no `schema`.
     timezone: Option<String>,
+    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`. By default in ISO 8601.
+    date_format: Option<String>,
+    /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
+    /// 8601.
+    timestamp_format: Option<String>,
+    /// How letters are written as bytes. With another encoding than UTF-8, files can't be followed.
+    #[serde(default)]
+    encoding: TextEncoding,
+    /// CSV: how many lines at the beginning are passed over, before the header.
+    #[serde(default)]
+    skip_lines: usize,
+    /// CSV: the character that begins lines which are passed over, such as `"#"`.
+    comment: Option<char>,
     /// CSV: whether the first line holds the names of the columns, which are then matched by name. Otherwise they are
     /// in the order of `schema`, or called `column_1`, `column_2` and so on.
     #[serde(default = "text::header")]
@@ -147,7 +160,7 @@ struct Source {
 struct Settled {
     sources: Vec<Source>,
     format: Format,
-    timezone: Option<Timezone>,
+    moments: Moments,
     csv: CsvOptions,
 }
 
@@ -182,7 +195,7 @@ impl FileInput {
 
     fn settle(&self, context: &PlanContext) -> Result<Settled, Problems> {
         let files = self.files(context)?;
-        let timezone = text::timezone(self.timezone.as_deref())?;
+        let moments = self.moments()?;
         let format = self.format_of(&files[0].name)?;
         let mut sources = Vec::with_capacity(files.len());
         for file in files {
@@ -204,7 +217,21 @@ impl FileInput {
             let message = format!("`{}` can't be packed: {} files are compressed inside", file.name, format.name());
             return Err(Problem::new(message).at([at]).into());
         }
-        Ok(Settled { sources, format, timezone, csv: text::csv_options(self.header, &self.null_values, self.max_cell) })
+        Ok(Settled { sources, format, moments, csv: self.csv_options()? })
+    }
+
+    fn moments(&self) -> Result<Moments, Problem> {
+        text::moments(self.timezone.as_deref(), self.date_format.as_deref(), self.timestamp_format.as_deref())
+    }
+
+    /// How CSV is written, but for the delimiter.
+    fn csv_options(&self) -> Result<CsvOptions, Problem> {
+        Ok(CsvOptions {
+            encoding: self.encoding,
+            skip_lines: self.skip_lines,
+            comment: text::comment(self.comment)?,
+            ..text::csv_options(self.header, &self.null_values, self.max_cell)
+        })
     }
 
     fn format_of(&self, name: &str) -> Result<Format, Problem> {
@@ -268,7 +295,7 @@ impl FileInput {
             compression: source.compression,
             rows,
             csv: CsvOptions { delimiter: source.delimiter, ..settled.csv.clone() },
-            timezone: settled.timezone,
+            moments: settled.moments.clone(),
         };
         inspect(&source.file.path, &options).map_err(|error| Problem::new(error.to_string()).at(["path"]))
     }
@@ -325,7 +352,7 @@ impl InputSettings for FileInput {
             columns: found.columns,
             wanted: context.columns.clone(),
             batch_rows: context.batch_rows,
-            timezone: settled.timezone,
+            moments: settled.moments,
             csv: settled.csv,
             pace: Pace::Full,
         };
@@ -386,7 +413,9 @@ impl Files {
     fn place(&self, file: &OpenFile, position: u64) -> Result<Place> {
         let now = file.reader.mark();
         let mark = if now.position <= position { now } else { file.before };
-        let is_text = self.options.format.is_text() && file.source.compression.is_none();
+        // A mark is a place in the file only if the text is there as it is.
+        let is_plain = file.source.compression.is_none() && self.options.csv.encoding == TextEncoding::Utf8;
+        let is_text = self.options.format.is_text() && is_plain;
         Place::new(&File::open(&file.source.file.path)?, is_text.then_some(now.offset), mark, position)
     }
 }

@@ -268,6 +268,7 @@ impl<'a> Cutter<'a> {
                 source: batch.origin.source.clone(),
                 partition: batch.origin.partition.clone(),
                 position: Some(positions[row]),
+                line: None,
                 row: json_row(&batch.rows, row)?,
                 encoding: Encoding::Json,
             });
@@ -353,6 +354,7 @@ mod tests {
             source: "input".into(),
             partition: "".into(),
             position: Some(position),
+            line: None,
             row: String::new(),
             encoding: Encoding::Text,
         }
