@@ -6,6 +6,7 @@ mod broken;
 mod commands;
 mod crashes;
 mod endurance;
+mod hostile;
 mod leaks;
 mod live;
 mod millstream;

@@ -9,7 +9,7 @@ use millstream_core::{
     Collector, Columns, Error, Home, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Progress,
     Result, ResultExt,
 };
-use millstream_formats::{CsvOptions, Format, Pace, ReadOptions, Rows};
+use millstream_formats::{CsvOptions, Format, Pace, ReadOptions, Rows, TextEncoding};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -34,6 +34,19 @@ pub struct StdinInput {
     /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
     /// fail their row.
     timezone: Option<String>,
+    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`. By default in ISO 8601.
+    date_format: Option<String>,
+    /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
+    /// 8601.
+    timestamp_format: Option<String>,
+    /// How letters are written as bytes.
+    #[serde(default)]
+    encoding: TextEncoding,
+    /// CSV: how many lines at the beginning are passed over, before the header.
+    #[serde(default)]
+    skip_lines: usize,
+    /// CSV: the character that begins lines which are passed over, such as `"#"`.
+    comment: Option<char>,
     /// CSV: whether the first line holds the names of the columns, which are then matched by name. Otherwise the
     /// columns are in the order of `schema`.
     #[serde(default = "text::header")]
@@ -70,8 +83,18 @@ impl StdinInput {
             columns: self.schema.clone(),
             wanted: context.columns.clone(),
             batch_rows: context.batch_rows,
-            timezone: text::timezone(self.timezone.as_deref())?,
-            csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values, self.max_cell) },
+            moments: text::moments(
+                self.timezone.as_deref(),
+                self.date_format.as_deref(),
+                self.timestamp_format.as_deref(),
+            )?,
+            csv: CsvOptions {
+                delimiter,
+                encoding: self.encoding,
+                skip_lines: self.skip_lines,
+                comment: text::comment(self.comment)?,
+                ..text::csv_options(self.header, &self.null_values, self.max_cell)
+            },
             pace: Pace::Eager,
         })
     }

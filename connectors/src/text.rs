@@ -1,8 +1,10 @@
 //! Settings that inputs of text formats share.
 
+use std::sync::Arc;
+
 use arrow::datatypes::Schema;
 use millstream_core::{ByteSize, Problem, type_name};
-use millstream_formats::{CellLimit, CsvOptions, Format, Timezone, nested_column, parse_timezone};
+use millstream_formats::{CellLimit, CsvOptions, Format, Moments, check_moment_format, nested_column, parse_timezone};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -57,10 +59,29 @@ pub fn delimiter(delimiter: Option<char>, or: u8) -> Result<u8, Problem> {
     }
 }
 
-/// The time zone by its name.
-pub fn timezone(name: Option<&str>) -> Result<Option<Timezone>, Problem> {
+/// How texts stand for dates and timestamps.
+pub fn moments(timezone: Option<&str>, date: Option<&str>, timestamp: Option<&str>) -> Result<Moments, Problem> {
     let parse = |name| parse_timezone(name).map_err(|message| Problem::new(message).at(["timezone"]));
-    name.map(parse).transpose()
+    let format = |key: &'static str, format: Option<&str>| {
+        format.map_or(Ok(()), check_moment_format).map_err(|message| Problem::new(message).at([key]))?;
+        Ok(format.map(Arc::from))
+    };
+    Ok(Moments {
+        timezone: timezone.map(parse).transpose()?,
+        date: format("date_format", date)?,
+        timestamp: format("timestamp_format", timestamp)?,
+    })
+}
+
+/// The character that comments begin with, as a byte.
+pub fn comment(comment: Option<char>) -> Result<Option<u8>, Problem> {
+    match comment {
+        None => Ok(None),
+        Some(byte) if byte.is_ascii() && !matches!(byte, '"' | '\r' | '\n') => Ok(Some(byte as u8)),
+        Some(other) => Err(Problem::new(format!("comments can't begin with `{}`", other.escape_default()))
+            .at(["comment"])
+            .help("use a single ASCII character, such as `#`")),
+    }
 }
 
 /// How much a cell in quotes may hold.

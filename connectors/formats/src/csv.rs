@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::SchemaRef;
-use millstream_core::{ColumnType, Columns, Error, Result, ResultExt, known_names};
+use millstream_core::{ColumnType, Columns, Error, Result, known_names};
 
 use crate::read::{BatchReader, Mark};
+use crate::records::{Piece, Records};
 use crate::rows::NO_TEXT;
-use crate::split::{CellLimit, Cells, Split, Splitter};
-use crate::text::{TextColumn, Timezone};
-use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window, decompress};
-use crate::{BadRow, Compression, Pace, Rows};
+use crate::split::CellLimit;
+use crate::text::{Moments, TextColumn};
+use crate::window::{MAX_BATCH_BYTES, Window, decode, decompress};
+use crate::{BadRow, Compression, Pace, Rows, TextEncoding};
 
 /// How a CSV source is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,12 @@ pub struct CsvOptions {
     pub null_values: Vec<String>,
     /// How much a cell in quotes may hold.
     pub max_cell: CellLimit,
+    /// How many lines at the beginning are passed over, before the header.
+    pub skip_lines: usize,
+    /// What a line begins with that is passed over.
+    pub comment: Option<u8>,
+    /// How its letters are written.
+    pub encoding: TextEncoding,
 }
 
 impl Default for CsvOptions {
@@ -46,6 +53,9 @@ impl Default for CsvOptions {
             delimiter: b',',
             null_values: vec![String::new()],
             max_cell: CellLimit::default(),
+            skip_lines: 0,
+            comment: None,
+            encoding: TextEncoding::Utf8,
         }
     }
 }
@@ -58,8 +68,8 @@ impl CsvOptions {
 
 /// The names in the first record of a file, or `None` if the file is empty.
 pub fn csv_header(path: &Path, compression: Option<Compression>, options: &CsvOptions) -> Result<Option<Vec<String>>> {
-    let file = std::fs::File::open(path)?;
-    Records::new(Window::new(decompress(file, compression)?, Pace::Full), options).header()
+    let source = decode(decompress(std::fs::File::open(path)?, compression)?, options.encoding);
+    Records::new(Window::new(source, Pace::Full), options).header()
 }
 
 /// Checks that a file has every column that may not be null. An empty file may lack its header, too. Returns whether
@@ -71,145 +81,8 @@ pub fn check_header(
     columns: &Columns,
 ) -> Result<bool> {
     match csv_header(path, compression, options)? {
-        Some(names) => require_columns(&names, columns).map(|()| true),
+        Some(names) => require_columns(&names, columns, options.delimiter).map(|()| true),
         None => Ok(false),
-    }
-}
-
-/// Splits bytes into records, and keeps those of a batch.
-pub(crate) struct Records {
-    window: Window,
-    splitter: Splitter,
-    /// How many bytes of the window are split.
-    seen: usize,
-    /// How many bytes the window had when the next record was not whole in it.
-    tried: usize,
-    cells: Cells,
-}
-
-/// What was split off: where its text is in the window.
-pub(crate) enum Piece {
-    /// A record, whose cells are kept.
-    Record(Range<usize>),
-    /// A record that can't be split, and why.
-    Broken(Range<usize>, String),
-    /// Something that is too long. It is left in the window.
-    TooLong,
-}
-
-impl Records {
-    pub(crate) fn new(window: Window, options: &CsvOptions) -> Self {
-        let splitter = Splitter { delimiter: options.delimiter, limit: options.max_cell, blank_is_record: false };
-        Self { window, splitter, seen: 0, tried: 0, cells: Cells::default() }
-    }
-
-    /// Takes the first record as names.
-    pub(crate) fn header(&mut self) -> Result<Option<Vec<String>>> {
-        match self.next(true)? {
-            None => return Ok(None),
-            Some(Piece::Record(_)) => {}
-            Some(Piece::Broken(_, why)) => return Err(Error::new(format!("the header can't be read: {why}"))),
-            Some(Piece::TooLong) => return Err(Error::new("the header can't be read: it is too long")),
-        }
-        let cells = (0..self.len()).map(|index| String::from_utf8(self.cell_bytes(index).to_vec()));
-        let names = cells.collect::<Result<Vec<_>, _>>().doing(|| "reading the header")?;
-        self.clear();
-        match repeated(&names) {
-            Some(name) => Err(Error::new(format!("the header has the name `{name}` twice"))),
-            None => Ok(Some(names)),
-        }
-    }
-
-    /// Says how many cells a record has. If it is one, a blank line is a record, too: that is how others write null.
-    pub(crate) fn set_width(&mut self, width: usize) {
-        self.splitter.blank_is_record = width == 1;
-    }
-
-    /// Splits off what comes next. `None` at the end; where it is not whole yet; and where it would have to be waited for,
-    /// unless that `may_wait`.
-    pub(crate) fn next(&mut self, may_wait: bool) -> Result<Option<Piece>> {
-        loop {
-            if self.window.is_passing() {
-                return Ok(Some(Piece::TooLong));
-            }
-            if self.is_worth_a_try() {
-                let (text, start, ended) = (self.window.bytes(), self.seen, self.window.ended());
-                let kept = self.cells.len();
-                match self.splitter.split(text, start, ended, &mut self.cells) {
-                    Split::Record(length) | Split::Broken(length, _) | Split::Nothing(length)
-                        if length > MAX_ROW_BYTES =>
-                    {
-                        self.cells.truncate(kept);
-                        return Ok(Some(Piece::TooLong));
-                    }
-                    Split::Record(length) => return Ok(Some(Piece::Record(self.pass(length)))),
-                    Split::Broken(length, why) => return Ok(Some(Piece::Broken(self.pass(length), why))),
-                    Split::Nothing(length) => drop(self.pass(length)),
-                    Split::Incomplete => self.tried = text.len(),
-                }
-                continue;
-            }
-            if self.window.is_too_long(self.seen) {
-                return Ok(Some(Piece::TooLong));
-            }
-            if self.window.ended() || (self.window.eager() && !may_wait) {
-                return Ok(None);
-            }
-            self.window.fill()?;
-            if self.window.dry() && !self.window.ended() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Whether a record may be whole. One that was not before is split again when a line has ended since, or its text has
-    /// doubled: not with every byte that comes.
-    fn is_worth_a_try(&self) -> bool {
-        let length = self.window.bytes().len();
-        let has_more = self.window.lines().len() > self.tried || length - self.seen >= 2 * (self.tried - self.seen);
-        length > self.seen && (self.window.ended() || length > self.tried && has_more)
-    }
-
-    /// Passes over a line that is too long, see [`Window::pass_line`]. Nothing must be kept.
-    pub(crate) fn pass_line(&mut self, position: u64, out: &mut Rows) -> Result<bool> {
-        self.tried = 0;
-        self.window.pass_line(position, out)
-    }
-
-    fn pass(&mut self, length: usize) -> Range<usize> {
-        let start = self.seen;
-        self.seen += length;
-        self.tried = self.seen;
-        start..self.seen
-    }
-
-    /// The text of a record, without the line break at its end.
-    fn text(&self, record: &Range<usize>) -> &[u8] {
-        let text = &self.window.bytes()[record.clone()];
-        let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
-        &text[..end]
-    }
-
-    /// The text of all records.
-    fn all_text(&self) -> &[u8] {
-        &self.window.bytes()[..self.seen]
-    }
-
-    pub(crate) fn cell_bytes(&self, index: usize) -> &[u8] {
-        self.cells.get(index, self.all_text())
-    }
-
-    /// How many cells are kept.
-    pub(crate) fn len(&self) -> usize {
-        self.cells.len()
-    }
-
-    /// Forgets all that was kept, and its text.
-    pub(crate) fn clear(&mut self) {
-        self.cells.truncate(0);
-        self.window.consume(self.seen);
-        self.tried -= self.seen;
-        self.seen = 0;
     }
 }
 
@@ -237,6 +110,8 @@ pub(crate) struct CsvReader {
     /// Of the batch's records: their positions and their texts.
     positions: Vec<u64>,
     places: Vec<Range<usize>>,
+    /// Where the refused ones begin, by position.
+    bad_starts: BTreeMap<u64, usize>,
 }
 
 struct Column {
@@ -253,7 +128,7 @@ impl CsvReader {
         window: Window,
         all: &Columns,
         wanted: &Columns,
-        timezone: Option<Timezone>,
+        moments: &Moments,
         batch_rows: usize,
         options: CsvOptions,
     ) -> Result<Self> {
@@ -267,13 +142,13 @@ impl CsvReader {
             require_any_column(names, all)?;
         }
         let names = header.unwrap_or_else(declared);
-        require_columns(&names, all)?;
+        require_columns(&names, all, options.delimiter)?;
         records.set_width(names.len());
         let column = |(name, ColumnType { data_type, nullable, unit }): &(String, ColumnType)| Column {
             name: name.clone(),
             nullable: *nullable,
             cell: names.iter().position(|known| known == name),
-            text: TextColumn::new(data_type.clone(), *unit, timezone),
+            text: TextColumn::new(data_type.clone(), *unit, moments),
         };
         Ok(Self {
             records,
@@ -285,6 +160,7 @@ impl CsvReader {
             position: 0,
             positions: Vec::new(),
             places: Vec::new(),
+            bad_starts: BTreeMap::new(),
         })
     }
 
@@ -310,9 +186,13 @@ impl CsvReader {
                         self.position += 1;
                         continue;
                     }
-                    width => (place, format!("expected {} cells instead of {width}", self.width)),
+                    width => {
+                        let other = other_delimiter(self.records.text(&place), self.width, self.options.delimiter);
+                        (place, format!("expected {} cells instead of {width}{other}", self.width))
+                    }
                 },
             };
+            self.bad_starts.insert(self.position, place.start);
             out.failed.push(BadRow::new(self.position, error, self.records.text(&place)));
             self.records.cells.truncate(kept);
             self.position += 1;
@@ -327,6 +207,7 @@ impl CsvReader {
         for row in (0..is_kept.len()).filter(|row| !is_kept[*row]) {
             let text = self.records.text(&self.places[row]);
             out.failed.push(BadRow::new(self.positions[row], NO_TEXT, text));
+            self.bad_starts.insert(self.positions[row], self.places[row].start);
         }
         self.records.cells.retain(self.width, &is_kept);
         let mut kept = is_kept.iter();
@@ -382,8 +263,11 @@ impl CsvReader {
         for (row, error) in &bad {
             let text = self.records.text(&self.places[*row]);
             out.failed.push(BadRow::new(self.positions[*row], error, text));
+            self.bad_starts.insert(self.positions[*row], self.places[*row].start);
         }
         out.failed.sort_by_key(|row| row.position);
+        let starts = std::mem::take(&mut self.bad_starts);
+        self.records.window.number_lines(&mut out.failed, |position| starts.get(&position).copied().unwrap_or(0))?;
         let options = RecordBatchOptions::new().with_row_count(Some(self.positions.len()));
         if bad.is_empty() {
             let rows = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?;
@@ -427,8 +311,7 @@ impl BatchReader for CsvReader {
 
     fn go_to(&mut self, mark: Mark) -> Result<()> {
         self.position = mark.position;
-        self.records.tried = 0;
-        self.records.window.go_to(mark.offset)
+        self.records.go_to(mark.offset)
     }
 
     fn end(&mut self) {
@@ -437,15 +320,30 @@ impl BatchReader for CsvReader {
 }
 
 /// A column that may not be null has to be there.
-fn require_columns(names: &[String], columns: &Columns) -> Result<()> {
+fn require_columns(names: &[String], columns: &Columns, delimiter: u8) -> Result<()> {
     let missing = columns.0.iter().find(|(name, column)| !column.nullable && !names.contains(name));
-    match missing {
-        None => Ok(()),
-        Some((name, _)) => {
-            let known = known_names(name, names.iter().map(String::as_str));
-            Err(Error::new(format!("there is no column `{name}` in the header; {known}")))
-        }
-    }
+    let Some((name, _)) = missing else { return Ok(()) };
+    let header = names.join(&char::from(delimiter).to_string());
+    let is_cell = |other: &u8| header.split(char::from(*other)).any(|cell| cell.trim_matches(['"', ' ']) == name);
+    let advice = match DELIMITERS.iter().find(|other| **other != delimiter && names.len() == 1 && is_cell(other)) {
+        Some(other) => set_delimiter(*other),
+        None => known_names(name, names.iter().map(String::as_str)),
+    };
+    Err(Error::new(format!("there is no column `{name}` in the header; {advice}")))
+}
+
+/// What mostly separates cells.
+const DELIMITERS: [u8; 4] = *b",;\t|";
+
+fn set_delimiter(delimiter: u8) -> String {
+    format!("its cells seem to be separated by another character: set `delimiter = \"{}\"`", delimiter.escape_ascii())
+}
+
+/// What separates the cells of a record if they are as many as expected then; nothing if no character does it.
+fn other_delimiter(text: &[u8], width: usize, delimiter: u8) -> String {
+    let cells = |other: u8| memchr::memchr_iter(other, text).count() + 1;
+    let other = DELIMITERS.into_iter().find(|other| *other != delimiter && width > 1 && cells(*other) == width);
+    other.map_or_else(String::new, |other| format!("; {}", set_delimiter(other)))
 }
 
 /// One of the columns has to be there.

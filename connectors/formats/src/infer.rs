@@ -1,13 +1,12 @@
 //! The types of columns that nobody declared, from a sample of their values.
 
-use arrow::array::timezone::Tz;
 use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type};
 use indexmap::IndexMap;
 use millstream_core::{ColumnType, Columns};
 use serde_json::Value;
 
-use crate::text::{boolean, is_timestamp};
+use crate::text::{Moments, boolean, is_timestamp};
 
 /// What the values of a column have in common so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,7 +26,7 @@ pub(crate) enum Inferred {
 
 impl Inferred {
     /// What a CSV cell looks like.
-    pub(crate) fn of_text(text: &str, timezone: Option<&Tz>) -> Self {
+    pub(crate) fn of_text(text: &str, moments: &Moments) -> Self {
         let begins_as_number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
         match text {
             _ if is_identifier(text) => Self::Text,
@@ -36,27 +35,27 @@ impl Inferred {
             _ if begins_as_number && Float64Type::parse(text).is_some() => Self::Float,
             "NaN" | "nan" | "inf" | "-inf" => Self::Float,
             _ if boolean(text).is_some() => Self::Boolean,
-            _ if is_timestamp(text, timezone) => Self::Timestamp,
+            _ if is_timestamp(text, moments) => Self::Timestamp,
             _ => Self::Text,
         }
     }
 
     /// What a JSON value looks like.
-    pub(crate) fn of_json(value: &Value, timezone: Option<&Tz>) -> Self {
+    pub(crate) fn of_json(value: &Value, moments: &Moments) -> Self {
         match value {
             Value::Null => Self::Nothing,
             Value::Bool(_) => Self::Boolean,
             Value::Number(number) if number.is_i64() => Self::Integer,
             Value::Number(number) if number.is_u64() => Self::Text,
             Value::Number(_) => Self::Float,
-            Value::String(text) if is_timestamp(text, timezone) => Self::Timestamp,
+            Value::String(text) if is_timestamp(text, moments) => Self::Timestamp,
             Value::String(_) => Self::Text,
             Value::Array(items) => {
-                let items = items.iter().map(|item| Self::of_json(item, timezone));
+                let items = items.iter().map(|item| Self::of_json(item, moments));
                 Self::List(Box::new(items.fold(Self::Nothing, Self::and)))
             }
             Value::Object(fields) => {
-                let fields = fields.iter().map(|(name, value)| (name.clone(), Self::of_json(value, timezone)));
+                let fields = fields.iter().map(|(name, value)| (name.clone(), Self::of_json(value, moments)));
                 Self::Struct(fields.collect())
             }
         }
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     fn of_texts(cells: &[&str]) -> String {
-        let kinds = cells.iter().map(|cell| Inferred::of_text(cell, None));
+        let kinds = cells.iter().map(|cell| Inferred::of_text(cell, &Moments::default()));
         type_name(&kinds.fold(Inferred::Nothing, Inferred::and).data_type()).into_owned()
     }
 
@@ -146,14 +145,16 @@ mod tests {
         assert_eq!(of_texts(&["2026-01-31"]), "utf8");
         assert_eq!(of_texts(&["Nan", "Inf"]), "utf8");
         assert_eq!(of_texts(&[]), "utf8");
-        let berlin = crate::parse_timezone("Europe/Berlin").expect("a time zone");
-        assert_eq!(Inferred::of_text("2026-01-31T12:00:00", Some(&berlin)), Inferred::Timestamp);
+        let timezone = Some(crate::parse_timezone("Europe/Berlin").expect("a time zone"));
+        let berlin = Moments { timezone, ..Moments::default() };
+        assert_eq!(Inferred::of_text("2026-01-31T12:00:00", &berlin), Inferred::Timestamp);
     }
 
     #[test]
     fn json_values_keep_the_order_of_their_fields() {
         let rows = [r#"{"b": [1, 2.5], "a": null}"#, r#"{"a": {"y": 1}, "c": [], "b": null}"#, r#"{"a": {"x": "t"}}"#];
-        let kinds = rows.iter().map(|row| Inferred::of_json(&serde_json::from_str(row).expect(row), None));
+        let kinds =
+            rows.iter().map(|row| Inferred::of_json(&serde_json::from_str(row).expect(row), &Moments::default()));
         let kind = kinds.fold(Inferred::Nothing, Inferred::and);
         let expected = "{ b = list<float64?>?, a = { y = int64?, x = utf8? }?, c = list<utf8?>? }";
         assert_eq!(type_name(&kind.data_type()), expected);

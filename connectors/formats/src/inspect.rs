@@ -8,11 +8,12 @@ use indexmap::IndexMap;
 use millstream_core::{ColumnType, Columns, Error, Result, ResultExt};
 use serde_json::Value;
 
-use crate::csv::{Piece, Records, numbered};
+use crate::csv::numbered;
 use crate::infer::{Inferred, columns};
 use crate::json::Documents;
-use crate::window::{Window, decompress};
-use crate::{Compression, CsvOptions, Format, Pace, Rows, Timezone, ipc, parquet};
+use crate::records::{Piece, Records};
+use crate::window::{Window, decode, decompress};
+use crate::{Compression, CsvOptions, Format, Moments, Pace, Rows, ipc, parquet};
 
 /// How many columns are found in JSON at most. Where there are more keys they are data, such as ids.
 const MAX_KEYS: usize = 10_000;
@@ -28,8 +29,8 @@ pub struct InspectOptions {
     pub rows: usize,
     /// How CSV is written.
     pub csv: CsvOptions,
-    /// The time zone of text timestamps without an offset, which are plain texts without one.
-    pub timezone: Option<Timezone>,
+    /// How texts stand for dates and timestamps, which are plain texts otherwise.
+    pub moments: Moments,
 }
 
 /// What a file holds.
@@ -60,7 +61,8 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Found> {
 }
 
 fn window(file: File, options: &InspectOptions) -> Result<Window> {
-    Ok(Window::new(decompress(file, options.compression)?, Pace::Full))
+    let source = decode(decompress(file, options.compression)?, options.csv.encoding);
+    Ok(Window::new(source, Pace::Full))
 }
 
 fn declared((schema, rows): (SchemaRef, u64)) -> Found {
@@ -103,7 +105,7 @@ fn learn(records: &Records, kinds: &mut Vec<(String, Inferred)>, options: &Inspe
     let cells = readable(records, kinds.len()).unwrap_or_default();
     for ((_, kind), cell) in kinds.iter_mut().zip(cells) {
         if !options.csv.is_null(cell) {
-            *kind = std::mem::take(kind).and(Inferred::of_text(cell, options.timezone.as_ref()));
+            *kind = std::mem::take(kind).and(Inferred::of_text(cell, &options.moments));
         }
     }
 }
@@ -161,19 +163,19 @@ fn json(window: Window, options: &InspectOptions) -> Result<IndexMap<String, Inf
 struct Keys<'a> {
     all: Inferred,
     rows: usize,
-    timezone: Option<&'a Timezone>,
+    moments: &'a Moments,
 }
 
 impl<'a> Keys<'a> {
     fn new(options: &'a InspectOptions) -> Self {
-        Self { all: Inferred::Struct(IndexMap::new()), rows: 0, timezone: options.timezone.as_ref() }
+        Self { all: Inferred::Struct(IndexMap::new()), rows: 0, moments: &options.moments }
     }
 
     /// Takes a text into account, if it is an object.
     fn learn(&mut self, text: &[u8]) {
         self.rows += 1;
         if let Ok(row @ Value::Object(_)) = serde_json::from_slice(text) {
-            self.all = std::mem::take(&mut self.all).and(Inferred::of_json(&row, self.timezone));
+            self.all = std::mem::take(&mut self.all).and(Inferred::of_json(&row, self.moments));
         }
     }
 

@@ -32,7 +32,8 @@ pub(crate) fn inspect(file: File) -> Result<(SchemaRef, u64)> {
 
 /// Where the dictionaries and batches of a file are.
 struct Blocks {
-    length: u64,
+    /// Behind the last block: where the footer begins.
+    end: u64,
     dictionaries: Vec<Block>,
     batches: Vec<Block>,
 }
@@ -49,7 +50,7 @@ impl Blocks {
         let footer = read_at(file, start, footer_length)?;
         let footer = root_as_footer(&footer).map_err(corrupt)?;
         let dictionaries = footer.dictionaries().iter().flatten().copied().collect();
-        Ok(Self { length, dictionaries, batches: footer.recordBatches().iter().flatten().copied().collect() })
+        Ok(Self { end: start, dictionaries, batches: footer.recordBatches().iter().flatten().copied().collect() })
     }
 
     /// Opens the file. Its dictionaries are read.
@@ -64,7 +65,7 @@ impl Blocks {
         let header_length = u64::try_from(block.metaDataLength()).map_err(corrupt)?;
         let body_length = u64::try_from(block.bodyLength()).map_err(corrupt)?;
         let end = start.checked_add(header_length).and_then(|end| end.checked_add(body_length));
-        if end.is_none_or(|end| end > self.length) {
+        if end.is_none_or(|end| end > self.end) {
             return Err(corrupt("a batch lies behind its end"));
         }
         let header = read_at(file, start, header_length as usize)?;

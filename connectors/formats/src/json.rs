@@ -10,7 +10,7 @@ use millstream_core::{Columns, Result};
 use crate::ndjson::JsonDecoder;
 use crate::read::{BatchReader, Mark};
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window};
-use crate::{BadRow, Rows, Timezone};
+use crate::{BadRow, Moments, Rows};
 
 /// Finds objects in a text.
 #[derive(Debug, Default)]
@@ -204,13 +204,8 @@ pub(crate) struct JsonReader {
 }
 
 impl JsonReader {
-    pub(crate) fn new(
-        window: Window,
-        columns: &Columns,
-        timezone: Option<Timezone>,
-        batch_rows: usize,
-    ) -> Result<Self> {
-        let decoder = JsonDecoder::new(columns, timezone, batch_rows)?;
+    pub(crate) fn new(window: Window, columns: &Columns, moments: &Moments, batch_rows: usize) -> Result<Self> {
+        let decoder = JsonDecoder::new(columns, moments, batch_rows)?;
         Ok(Self { documents: Documents::new(window), decoder, batch_rows, position: 0 })
     }
 
@@ -242,7 +237,10 @@ impl BatchReader for JsonReader {
         let found = self.documents.find(self.batch_rows)?;
         let Some(last) = found.last() else { return self.end_or_pass(out) };
         let texts: Vec<_> = found.iter().map(|object| self.documents.text(object)).collect();
-        self.decoder.decode(&texts, self.position, out)?;
+        let (first, failed) = (self.position, out.failed.len());
+        self.decoder.decode(&texts, first, out)?;
+        let start_of = |position: u64| found[(position - first) as usize].start;
+        self.documents.window.number_lines(&mut out.failed[failed..], start_of)?;
         self.position += found.len() as u64;
         self.documents.consume(last.end);
         Ok(true)

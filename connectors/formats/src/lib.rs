@@ -8,16 +8,18 @@
 //! * [`WriteOptions`] opens a [`BatchWriter`]; [`encode_csv`] and [`encode_ndjson`] are for streams without an end.
 
 mod csv;
+mod depth;
+mod encoding;
 mod format;
 mod infer;
 mod inspect;
 mod ipc;
 mod json;
-mod json_text;
 mod ndjson;
 mod parquet;
 mod pieces;
 mod read;
+mod records;
 mod rows;
 mod split;
 mod text;
@@ -25,13 +27,14 @@ mod window;
 mod write;
 
 pub use csv::{CsvOptions, check_header, csv_header};
+pub use encoding::TextEncoding;
 pub use format::{Compression, FileKind, Format};
 pub use inspect::{Found, InspectOptions, inspect};
 pub use ndjson::JsonDecoder;
 pub use read::{BatchReader, Mark, Pace, ReadOptions};
 pub use rows::{BadRow, Rows};
 pub use split::CellLimit;
-pub use text::{Timezone, parse_timezone};
+pub use text::{Moments, Timezone, check_moment_format, parse_timezone};
 pub use window::{MAX_ROW_BYTES, decompress, ends_with_line_break};
 pub use write::{BatchWriter, WRITE_ROWS, WriteOptions, encode_csv, encode_ndjson, nested_column};
 

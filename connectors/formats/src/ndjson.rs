@@ -13,10 +13,10 @@ use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 use millstream_core::{ColumnType, Columns, Result, ResultExt};
 
-use crate::json_text::objection;
+use crate::depth::{MAX_DEPTH, is_too_deep};
 use crate::read::{BatchReader, Mark};
 use crate::rows::NO_TEXT;
-use crate::text::{TextColumn, Timezone};
+use crate::text::{Moments, TextColumn};
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window};
 use crate::{BadRow, Rows};
 
@@ -62,14 +62,14 @@ enum Integers {
 
 impl JsonDecoder {
     /// Decodes `columns`, at most `batch_rows` documents at once, and never more than 65,536.
-    pub fn new(columns: &Columns, timezone: Option<Timezone>, batch_rows: usize) -> Result<Self> {
-        Self::with(columns, timezone, batch_rows, Integers::Texts)
+    pub fn new(columns: &Columns, moments: &Moments, batch_rows: usize) -> Result<Self> {
+        Self::with(columns, moments, batch_rows, Integers::Texts)
     }
 
-    fn with(columns: &Columns, timezone: Option<Timezone>, batch_rows: usize, integers: Integers) -> Result<Self> {
+    fn with(columns: &Columns, moments: &Moments, batch_rows: usize, integers: Integers) -> Result<Self> {
         let schema = columns.schema();
         let fields = schema.fields().iter().zip(&columns.0);
-        let columns: Vec<_> = fields.map(|(field, (_, kind))| Column::new(field, kind, timezone, integers)).collect();
+        let columns: Vec<_> = fields.map(|(field, (_, kind))| Column::new(field, kind, moments, integers)).collect();
         let wire = |column: &Column| Field::new(column.field.name(), column.wire_type(), true);
         let wire = Arc::new(Schema::new(columns.iter().map(wire).collect::<Fields>()));
         // Fails here, and not at the first row, if there is a type that Arrow can't decode.
@@ -115,8 +115,8 @@ impl JsonDecoder {
         // One row more than there are, so that a document that follows another on its line is noticed.
         let mut decoder = decoder(&self.wire, documents.len() + 1).map_err(|error| error.to_string())?;
         for (number, document) in documents.iter().enumerate() {
-            if let Some(why) = objection(document) {
-                return Err(format!("no valid JSON: {why}"));
+            if is_too_deep(document) {
+                return Err(format!("no valid JSON: nested deeper than {MAX_DEPTH} levels"));
             }
             let read = decoder.decode(document).map_err(complaint)?;
             if read < document.len() || decoder.len() != number + 1 {
@@ -162,10 +162,10 @@ fn complaint(error: ArrowError) -> String {
 }
 
 impl Column {
-    fn new(field: &FieldRef, column: &ColumnType, timezone: Option<Timezone>, integers: Integers) -> Self {
+    fn new(field: &FieldRef, column: &ColumnType, moments: &Moments, integers: Integers) -> Self {
         let inner = |field: &FieldRef| {
             let column = ColumnType { data_type: field.data_type().clone(), nullable: field.is_nullable(), unit: None };
-            Self::new(field, &column, timezone, integers)
+            Self::new(field, &column, moments, integers)
         };
         let kind = match field.data_type() {
             DataType::List(item) => Kind::List(Box::new(inner(item))),
@@ -174,7 +174,7 @@ impl Column {
             integer if integer.is_integer() && integers == Integers::Floats => Kind::Whole,
             // Arrow would cut off the fraction of a number in a column of integers and half a byte of binary, take a
             // timestamp without an offset for UTC, and a number for a date.
-            other => Kind::Text(TextColumn::new(other.clone(), column.unit, timezone)),
+            other => Kind::Text(TextColumn::new(other.clone(), column.unit, moments)),
         };
         Self { field: field.clone(), kind }
     }
@@ -263,14 +263,9 @@ pub(crate) struct NdjsonReader {
 }
 
 impl NdjsonReader {
-    pub(crate) fn new(
-        window: Window,
-        columns: &Columns,
-        timezone: Option<Timezone>,
-        batch_rows: usize,
-    ) -> Result<Self> {
-        let fast = JsonDecoder::with(columns, timezone, batch_rows, Integers::Floats)?;
-        let lines = JsonDecoder::new(columns, timezone, batch_rows)?;
+    pub(crate) fn new(window: Window, columns: &Columns, moments: &Moments, batch_rows: usize) -> Result<Self> {
+        let fast = JsonDecoder::with(columns, moments, batch_rows, Integers::Floats)?;
+        let lines = JsonDecoder::new(columns, moments, batch_rows)?;
         let stretches = decoder(&fast.wire, fast.batch_rows)?;
         Ok(Self { window, stretches, fast: Some(fast), lines, position: 0 })
     }
@@ -312,7 +307,7 @@ impl NdjsonReader {
     /// Decodes a batch's worth of lines one by one, up to one that is too long.
     fn decode_lines(&mut self, out: &mut Rows) -> Result<()> {
         let text = self.window.lines();
-        let mut lines = Vec::new();
+        let (mut lines, mut starts) = (Vec::new(), Vec::new());
         let mut end = 0;
         while lines.len() < self.lines.batch_rows && end < text.len() {
             let length = memchr::memchr(b'\n', &text[end..]).map_or(text.len() - end, |length| length + 1);
@@ -323,6 +318,7 @@ impl NdjsonReader {
             end += length;
             if !line.is_empty() {
                 lines.push(line);
+                starts.push(end - length);
             }
         }
         let failed = out.failed.len();
@@ -331,7 +327,9 @@ impl NdjsonReader {
             // The stretch was good, but not for the fast decoder. It won't be for what follows either.
             self.fast = None;
         }
-        self.position += lines.len() as u64;
+        let first = self.position;
+        self.window.number_lines(&mut out.failed[failed..], |position| starts[(position - first) as usize])?;
+        self.position += starts.len() as u64;
         self.window.consume(end);
         self.stretches = decoder(&self.stretch_decoder().wire, self.lines.batch_rows)?;
         Ok(())
@@ -391,7 +389,7 @@ fn is_full(decoder: &Decoder, fed: usize, batch_rows: usize) -> bool {
 /// wherever the batch is cut.
 fn takes_line(decoder: &mut Decoder, line: &[u8]) -> bool {
     let rows = decoder.len();
-    if line.len() > MAX_ROW_BYTES || objection(line).is_some() {
+    if line.len() > MAX_ROW_BYTES || is_too_deep(line) {
         return false;
     }
     let Ok(read) = decoder.decode(line) else { return false };

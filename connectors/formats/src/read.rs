@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::csv::CsvReader;
 use crate::json::JsonReader;
 use crate::ndjson::NdjsonReader;
-use crate::window::{Window, decompress};
-use crate::{Compression, CsvOptions, Format, Rows, Timezone, ipc, parquet};
+use crate::window::{Window, decode, decompress};
+use crate::{Compression, CsvOptions, Format, Moments, Rows, TextEncoding, ipc, parquet};
 
 /// Reads a source batch by batch.
 pub trait BatchReader: Send {
@@ -75,8 +75,8 @@ pub struct ReadOptions {
     pub wanted: Option<BTreeSet<String>>,
     /// How many rows a batch has at most.
     pub batch_rows: usize,
-    /// The time zone of text timestamps without an offset, which are bad without one.
-    pub timezone: Option<Timezone>,
+    /// How texts stand for dates and timestamps.
+    pub moments: Moments,
     /// How CSV is written.
     pub csv: CsvOptions,
     /// When rows are handed out.
@@ -115,12 +115,17 @@ impl ReadOptions {
 
     /// Reads a stream of a text format.
     pub fn read(&self, source: impl Read + Send + 'static) -> Result<Box<dyn BatchReader>> {
-        self.read_window(Window::new(decompress(source, self.compression)?, self.pace))
+        let source = decode(decompress(source, self.compression)?, self.csv.encoding);
+        self.read_window(Window::new(source, self.pace))
     }
 
     /// Reads a text format that is not packed, in a source in which one can go on from any place at once.
     pub fn read_seekable(&self, source: impl Read + Seek + Send + 'static) -> Result<Box<dyn BatchReader>> {
-        self.read_window(Window::seekable(Box::new(source), self.pace))
+        match self.csv.encoding {
+            TextEncoding::Utf8 => self.read_window(Window::seekable(Box::new(source), self.pace)),
+            // The places are those of the text, and not those of its bytes.
+            other => self.read_window(Window::new(decode(Box::new(source), other), self.pace)),
+        }
     }
 
     fn read_window(&self, window: Window) -> Result<Box<dyn BatchReader>> {
@@ -128,10 +133,10 @@ impl ReadOptions {
         match self.format {
             Format::Csv => {
                 let csv = self.csv.clone();
-                Ok(Box::new(CsvReader::new(window, &self.columns, &wanted, self.timezone, self.batch_rows, csv)?))
+                Ok(Box::new(CsvReader::new(window, &self.columns, &wanted, &self.moments, self.batch_rows, csv)?))
             }
-            Format::Ndjson => Ok(Box::new(NdjsonReader::new(window, &wanted, self.timezone, self.batch_rows)?)),
-            Format::Json => Ok(Box::new(JsonReader::new(window, &wanted, self.timezone, self.batch_rows)?)),
+            Format::Ndjson => Ok(Box::new(NdjsonReader::new(window, &wanted, &self.moments, self.batch_rows)?)),
+            Format::Json => Ok(Box::new(JsonReader::new(window, &wanted, &self.moments, self.batch_rows)?)),
             other => Err(Error::new(format!("{} can only be read from files", other.name()))),
         }
     }

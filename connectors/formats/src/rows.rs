@@ -23,6 +23,8 @@ pub struct Rows {
 pub struct BadRow {
     /// Its position.
     pub position: u64,
+    /// Text formats: the number of the line in which it begins, counted from 1.
+    pub line: Option<u64>,
     /// What was wrong: lowercase, names the column and the value where it is about one.
     pub error: String,
     /// The row as it was read.
@@ -32,7 +34,7 @@ pub struct BadRow {
 }
 
 /// What is wrong with a row in another encoding.
-pub(crate) const NO_TEXT: &str = "the row is no valid UTF-8";
+pub(crate) const NO_TEXT: &str = "the row is no valid UTF-8; the setting `encoding` names other encodings";
 
 impl BadRow {
     /// A row of these bytes.
@@ -41,15 +43,15 @@ impl BadRow {
             Ok(text) => (text.to_owned(), Encoding::Text),
             Err(_) => (STANDARD.encode(bytes), Encoding::Base64),
         };
-        Self { position, error: error.into(), row, encoding }
+        Self { position, line: None, error: error.into(), row, encoding }
     }
 }
 
 impl Rows {
-    /// Adds the rows of a source that begins at `position`.
+    /// Adds the rows of a source that begins at `position`. Its lines are of another text than the others'.
     pub fn append(&mut self, other: Self, position: u64) {
         self.batches.extend(other.batches.into_iter().map(|(start, rows)| (position + start, rows)));
-        let moved = |row: BadRow| BadRow { position: position + row.position, ..row };
+        let moved = |row: BadRow| BadRow { position: position + row.position, line: None, ..row };
         self.failed.extend(other.failed.into_iter().map(moved));
     }
 
@@ -79,9 +81,9 @@ impl Rows {
             let end = start + rows.num_rows() as u64;
             out.push(0, Batch::new(rows, Origin::new(source.clone(), partition.clone(), start, end)));
         }
-        for BadRow { position, error, row, encoding } in self.failed {
+        for BadRow { position, line, error, row, encoding } in self.failed {
             let (source, partition) = (source.clone(), partition.clone());
-            out.fail(FailedRow { error, source, partition, position: Some(position), row, encoding });
+            out.fail(FailedRow { error, source, partition, position: Some(position), line, row, encoding });
         }
     }
 

@@ -24,6 +24,8 @@ impl Default for CellLimit {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Splitter {
     pub delimiter: u8,
+    /// What a line begins with that is no record.
+    pub comment: Option<u8>,
     pub limit: CellLimit,
     /// Whether a line without anything is a record with one empty cell, instead of none.
     pub blank_is_record: bool,
@@ -138,11 +140,14 @@ impl Splitter {
 
     /// A line that is no record.
     fn nothing(&self, text: &[u8], start: usize, is_end: bool) -> Option<Split> {
-        let is_blank = matches!(text.get(start)?, b'\n' | b'\r') && !self.blank_is_record;
-        if !is_blank {
-            return None;
-        }
-        Some(line_end(text, start, is_end).map_or(Split::Incomplete, |end| Split::Nothing(end - start)))
+        let first = text.get(start)?;
+        let is_blank = matches!(first, b'\n' | b'\r') && !self.blank_is_record;
+        (is_blank || Some(*first) == self.comment).then(|| Self::line(text, start, is_end))
+    }
+
+    /// The line that begins at `start`, as one that is no record.
+    pub(crate) fn line(text: &[u8], start: usize, is_end: bool) -> Split {
+        line_end(text, start, is_end).map_or(Split::Incomplete, |end| Split::Nothing(end - start))
     }
 
     fn record(&self, text: &[u8], start: usize, is_end: bool, cells: &mut Cells) -> Split {
@@ -237,7 +242,7 @@ mod tests {
     /// The cells of each record in brackets, and lines that are to blame in angle brackets. However the text is cut, the
     /// beginning of what is split must be the same.
     fn split(text: &str, blank_is_record: bool) -> String {
-        let splitter = Splitter { delimiter: b',', limit: LIMIT, blank_is_record };
+        let splitter = Splitter { delimiter: b',', comment: Some(b'#'), limit: LIMIT, blank_is_record };
         let whole = pieces(&splitter, text.as_bytes(), true);
         for end in 0..text.len() {
             let part = pieces(&splitter, &text.as_bytes()[..end], false);
@@ -275,6 +280,7 @@ mod tests {
         assert_eq!(split("a\n\n\r\nb\n\n", true), "[a][][][b][]");
         assert_eq!(split("a\"b,\" \"\n \"c\"\n", false), "[a\"b| ][ \"c\"]");
         assert_eq!(split("\"1\n2\r\n3\",4\n", false), "[1\n2\r\n3|4]");
+        assert_eq!(split("#x,\"\n1,2\n#\n3,#4\n#", false), "[1|2][3|#4]");
         assert_eq!(split("\"\",\"\"\"\"\n,", false), "[|\"][|]");
     }
 

@@ -32,7 +32,7 @@ fn options(format: Format, columns: Columns) -> ReadOptions {
         columns,
         wanted: None,
         batch_rows: 8192,
-        timezone: None,
+        moments: Moments::default(),
         csv: CsvOptions::default(),
         pace: Pace::Full,
     }
@@ -158,7 +158,7 @@ fn csv_bytes_that_are_no_text() {
     assert_eq!((text_of(&rows).as_str(), positions), ("a:utf8? b:utf8?\nok ä\n", vec![2]));
     let shown: Vec<_> = failed.iter().map(|row| (row.row.as_str(), row.encoding)).collect();
     assert_eq!(shown, [("/ywx", Encoding::Base64), ("wyyk", Encoding::Base64)]);
-    assert_eq!(failed[0].error, "the row is no valid UTF-8");
+    assert_eq!(failed[0].error, "the row is no valid UTF-8; the setting `encoding` names other encodings");
 }
 
 #[test]
@@ -268,6 +268,78 @@ fn a_row_without_an_end_costs_itself_only() {
 }
 
 #[test]
+fn csv_lines_that_are_no_records() {
+    let text = "made by\n\"x,\n# units\nid;name\n1;a\n#2;b\n3;#c\n";
+    let format = CsvOptions { skip_lines: 2, comment: Some(b'#'), delimiter: b';', ..CsvOptions::default() };
+    let (positions, rows, failed) = read(text.as_bytes(), &ReadOptions { csv: format, ..csv("id:int64;name:utf8") });
+    assert_eq!((text_of(&rows).as_str(), positions, failed), ("id:int64 name:utf8\n1 a\n3 #c\n", vec![0, 1], vec![]));
+}
+
+#[test]
+fn csv_in_another_encoding() {
+    let options = |encoding| {
+        let format = CsvOptions { encoding, ..CsvOptions::default() };
+        ReadOptions { csv: format, ..csv("id:int64;näme:utf8") }
+    };
+    let latin = b"id,n\xe4me\n1,\xfc\n2,x\n";
+    let expected = "id:int64 näme:utf8\n1 ü\n2 x\n";
+    assert_eq!(text_of(&read(latin, &options(TextEncoding::Latin1)).1), expected);
+    let units = "\u{feff}id,näme\n1,ü\n2,x\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    let (_, rows, failed) = read(&units, &options(TextEncoding::Utf16));
+    assert_eq!((text_of(&rows).as_str(), failed), (expected, vec![]));
+    let cut = read(&units[..units.len() - 3], &options(TextEncoding::Utf16));
+    assert_eq!((cut.1.num_rows(), cut.2[0].encoding), (1, Encoding::Base64));
+}
+
+#[test]
+fn another_delimiter_is_suggested() {
+    let error = csv("amount:int64").read(Cursor::new("id;amount\n")).err().unwrap().to_string();
+    assert!(error.ends_with("set `delimiter = \";\"`"), "{error}");
+    let (_, _, failed) = read(b"id,amount\n1\t2\n", &csv("id:int64;amount:int64"));
+    assert!(failed[0].error.ends_with("set `delimiter = \"\\t\"`"), "{}", failed[0].error);
+}
+
+#[test]
+fn refused_rows_say_their_line() {
+    let texts = [
+        (csv("a:int64;b:utf8"), "a,b\n\n1,\"x\ny\"\nz,2\n3\n4,\"5\n6,7\nx,x", vec![5, 6, 7, 9]),
+        (ndjson("a:int64"), "\n{\"a\": 1}\n{\"a\": x}\n\n{}\n{\"a\": 2}\n7", vec![3, 5, 7]),
+        (options(Format::Json, columns("a:int64")), "[\n{\"a\":\n1},\n{\"a\":\nx}, 7,\n{}]", vec![4, 5, 6]),
+    ];
+    let folder = Folder::new();
+    for (options, text, expected) in texts {
+        let lines = |rows: &[BadRow]| rows.iter().filter_map(|row| row.line).collect::<Vec<_>>();
+        let (_, _, failed) = read(text.as_bytes(), &options);
+        assert_eq!(lines(&failed), expected, "{text}");
+        // Also where reading goes on in the middle.
+        let path = folder.file("a", text);
+        let one = ReadOptions { batch_rows: 1, ..options };
+        let (mut reader, mut marks) = (one.open(&path).unwrap(), Vec::new());
+        let mut rows = Rows::default();
+        while reader.next(&mut rows).unwrap() {
+            marks.push(reader.mark());
+        }
+        for mark in marks {
+            let (mut later, mut rest) = (one.open(&path).unwrap(), Rows::default());
+            later.go_to(mark).unwrap();
+            while later.next(&mut rest).unwrap() {}
+            let expected: Vec<_> = failed.iter().filter(|row| row.position >= mark.position).cloned().collect();
+            assert_eq!(lines(&rest.failed), lines(&expected), "{text} from {mark:?}");
+        }
+    }
+}
+
+#[test]
+fn lines_are_counted_that_were_passed_over() {
+    let text = format!("{}x\n", "{\"a\":1}\n".repeat(200_000));
+    let mut reader = ndjson("a:int64").read_seekable(Cursor::new(text)).unwrap();
+    reader.go_to(Mark { position: 150_000, offset: 1_200_000 }).unwrap();
+    let mut rows = Rows::default();
+    while reader.next(&mut rows).unwrap() {}
+    assert_eq!((rows.failed[0].position, rows.failed[0].line), (200_000, Some(200_001)));
+}
+
+#[test]
 fn csv_header_that_does_not_fit() {
     let error = |text: &str| {
         let text = text.to_owned();
@@ -349,16 +421,6 @@ fn ndjson_integers_keep_every_digit_and_their_fractions_are_refused() {
         assert_eq!((positions, text_of(&rows).as_str()), (vec![0, 1, 2, 3, 6, 8, 9], expected));
         assert_eq!(text_of(&read("n:uint8").1), "n:uint8\n7\n0\n");
     }
-}
-
-#[test]
-fn ndjson_numbers_that_json_does_not_have_are_refused_whatever_the_batch() {
-    let text = "{\"n\":5}\n{\"n\":05}\n{\"n\":-1.}\n{\"n\":7,\"x\":[00]}\n{\"n\":\"08\"}\n";
-    let (positions, rows, failed) = read(text.as_bytes(), &ndjson("n:float64"));
-    assert_eq!((positions, text_of(&rows).as_str()), (vec![0, 4], "n:float64\n5.0\n8.0\n"));
-    let errors: Vec<_> = failed.iter().map(|row| row.error.as_str()).collect();
-    let expected = ["`05` is no number", "`-1.` is no number", "`00` is no number"];
-    assert!(errors.iter().zip(expected).all(|(error, end)| error.ends_with(end)), "{errors:?}");
 }
 
 #[test]
@@ -520,7 +582,7 @@ fn ndjson_larger_than_a_chunk() {
 
 #[test]
 fn json_documents_one_by_one() {
-    let decoder = JsonDecoder::new(&columns("a:int64"), None, 2).unwrap();
+    let decoder = JsonDecoder::new(&columns("a:int64"), &Moments::default(), 2).unwrap();
     let documents: [&[u8]; 5] = [b"{\"a\": 1}", b"{\"a\":\n2}", b"", b"{\"a\": 3} x", b"{\"a\": 4}"];
     let mut rows = Rows::default();
     decoder.decode(&documents, 10, &mut rows).unwrap();
@@ -575,7 +637,7 @@ fn inspect_options(path: &Path) -> InspectOptions {
         compression: kind.compression,
         rows: 10_000,
         csv: CsvOptions::default(),
-        timezone: None,
+        moments: Moments::default(),
     }
 }
 

@@ -13,6 +13,8 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
+use chrono::format::{Item, StrftimeItems};
+use chrono::{DateTime, NaiveDateTime, TimeZone as _};
 use millstream_core::{DAY_MICROS, type_name};
 
 /// The time zone of text timestamps without an offset: `"Europe/Berlin"`, `"+02:00"`.
@@ -21,6 +23,25 @@ pub type Timezone = Tz;
 /// Reads the name of a time zone; the error says what would be right.
 pub fn parse_timezone(name: &str) -> Result<Timezone, String> {
     name.parse().map_err(|_| format!("there is no time zone `{name}`; names are such as `Europe/Berlin` or `+02:00`"))
+}
+
+/// How texts stand for dates and timestamps.
+#[derive(Clone, Debug, Default)]
+pub struct Moments {
+    /// Where timestamps are from that have no offset. They are bad without one.
+    pub timezone: Option<Timezone>,
+    /// How dates are written, in the language of `strftime`; otherwise in ISO 8601.
+    pub date: Option<Arc<str>>,
+    /// How timestamps are written.
+    pub timestamp: Option<Arc<str>>,
+}
+
+/// Checks how dates or timestamps are written; the error says what would be right.
+pub fn check_moment_format(format: &str) -> Result<(), String> {
+    match StrftimeItems::new(format).any(|item| matches!(item, Item::Error)) {
+        false => Ok(()),
+        true => Err(format!("`{format}` is no format of dates and times; formats are such as `%d.%m.%Y %H:%M:%S`")),
+    }
 }
 
 /// Whether text can stand for values of a type at all.
@@ -34,12 +55,12 @@ pub(crate) struct TextColumn {
     data_type: DataType,
     /// Timestamps are integers of this unit.
     unit: Option<TimeUnit>,
-    timezone: Option<Tz>,
+    moments: Moments,
 }
 
 impl TextColumn {
-    pub(crate) fn new(data_type: DataType, unit: Option<TimeUnit>, timezone: Option<Tz>) -> Self {
-        Self { data_type, unit, timezone }
+    pub(crate) fn new(data_type: DataType, unit: Option<TimeUnit>, moments: &Moments) -> Self {
+        Self { data_type, unit, moments: moments.clone() }
     }
 
     /// The values of `cells`; a cell that stands for none is refused with its row, and its place is null.
@@ -66,7 +87,13 @@ impl TextColumn {
             DataType::UInt64 => Arc::new(values::<UInt64Type>(cells, rows, refuse, whole::<UInt64Type>)),
             DataType::Float32 => Arc::new(values::<Float32Type>(cells, rows, refuse, Float32Type::parse)),
             DataType::Float64 => Arc::new(values::<Float64Type>(cells, rows, refuse, Float64Type::parse)),
-            DataType::Date32 => Arc::new(values::<Date32Type>(cells, rows, refuse, date)),
+            DataType::Date32 => match &self.moments.date {
+                None => Arc::new(values::<Date32Type>(cells, rows, refuse, date)),
+                Some(format) => {
+                    let parse = |text: &str| Date32Type::parse_formatted(text, format);
+                    Arc::new(values::<Date32Type>(cells, rows, refuse, parse))
+                }
+            },
             DataType::Time64(_) => Arc::new(values::<Time64MicrosecondType>(cells, rows, refuse, time_of_day)),
             DataType::Timestamp(_, _) => self.timestamps(cells, rows, refuse),
             DataType::Decimal128(precision, scale) => {
@@ -85,10 +112,12 @@ impl TextColumn {
         refuse: &mut dyn FnMut(usize, &str),
     ) -> ArrayRef {
         let utc = UTC.parse().expect("UTC is a time zone");
-        let zone = self.timezone.unwrap_or(utc);
-        let array = values::<TimestampMicrosecondType>(cells, rows, refuse, |text| match self.unit {
-            Some(unit) => text.trim().parse().ok().and_then(|number| microseconds(number, unit)),
-            None => utc_timestamp(text).or_else(|| match self.timezone.is_some() || has_offset(text) {
+        let Moments { timezone, timestamp: format, .. } = &self.moments;
+        let zone = timezone.unwrap_or(utc);
+        let array = values::<TimestampMicrosecondType>(cells, rows, refuse, |text| match (self.unit, format) {
+            (Some(unit), _) => text.trim().parse().ok().and_then(|number| microseconds(number, unit)),
+            (None, Some(format)) => formatted_timestamp(text, format, timezone.as_ref()),
+            (None, None) => utc_timestamp(text).or_else(|| match timezone.is_some() || has_offset(text) {
                 true => any_timestamp(text, &zone),
                 false => None,
             }),
@@ -101,6 +130,14 @@ impl TextColumn {
         let shown = shorten(text);
         match (&self.data_type, self.unit) {
             (DataType::Timestamp(_, _), Some(_)) => format!("`{shown}` is no integer that stands for a timestamp"),
+            (DataType::Date32, _) if self.moments.date.is_some() => {
+                format!("`{shown}` is no date in the format `{}`", self.moments.date.as_deref().unwrap_or_default())
+            }
+            (DataType::Timestamp(_, _), None) if self.moments.timestamp.is_some() => {
+                let format = self.moments.timestamp.as_deref().unwrap_or_default();
+                let zone = if self.moments.timezone.is_none() { ", with an offset (`%z`) or a `timezone`" } else { "" };
+                format!("`{shown}` is no timestamp in the format `{format}`{zone}")
+            }
             (DataType::Timestamp(_, _), None) if !has_offset(text) => {
                 format!(
                     "`{shown}` is no timestamp with an offset, such as `2026-01-31T12:00:00Z`, and the input has no `timezone`"
@@ -330,6 +367,13 @@ fn timestamp(text: &str, zone: &Tz) -> Option<i64> {
     string_to_datetime(zone, text).ok().map(|time| time.timestamp_micros())
 }
 
+/// Microseconds since 1970 of a text in some format; `zone` holds where that has no offset.
+fn formatted_timestamp(text: &str, format: &str, zone: Option<&Tz>) -> Option<i64> {
+    let local = || zone?.from_local_datetime(&NaiveDateTime::parse_from_str(text, format).ok()?).single();
+    let time = DateTime::parse_from_str(text, format).map(|time| time.timestamp_micros());
+    time.ok().or_else(|| local().map(|time| time.timestamp_micros()))
+}
+
 /// The same, also with a year that has a sign, as those behind 9999 and before 0 have.
 fn any_timestamp(text: &str, zone: &Tz) -> Option<i64> {
     /// After so many years the calendar repeats itself.
@@ -356,10 +400,15 @@ fn has_offset(text: &str) -> bool {
 }
 
 /// Whether a text is a timestamp, with a time of day, that is beyond doubt.
-pub(crate) fn is_timestamp(text: &str, timezone: Option<&Tz>) -> bool {
+pub(crate) fn is_timestamp(text: &str, moments: &Moments) -> bool {
+    let Moments { timezone, timestamp: format, .. } = moments;
+    if let Some(format) = format {
+        return formatted_timestamp(text, format, timezone.as_ref()).is_some();
+    }
     let has_time = text.len() > 10;
     let utc = UTC.parse().expect("UTC is a time zone");
-    has_time && (timezone.is_some() || has_offset(text)) && timestamp(text, timezone.unwrap_or(&utc)).is_some()
+    let zone = timezone.unwrap_or(utc);
+    has_time && (timezone.is_some() || has_offset(text)) && timestamp(text, &zone).is_some()
 }
 
 /// The beginning of a text that may be very long.
@@ -382,7 +431,11 @@ mod tests {
     /// The values of one-column rows as text, and the cells that were refused.
     fn decode(kind: &str, timezone: Option<&str>, cells: &[&str]) -> (String, Vec<String>) {
         let ColumnType { data_type, unit, .. } = ColumnType::parse(kind).unwrap();
-        let column = TextColumn::new(data_type, unit, timezone.map(|name| name.parse().unwrap()));
+        let moments = Moments { timezone: timezone.map(|name| name.parse().unwrap()), ..Moments::default() };
+        decode_with(TextColumn::new(data_type, unit, &moments), cells)
+    }
+
+    fn decode_with(column: TextColumn, cells: &[&str]) -> (String, Vec<String>) {
         let mut refused = Vec::new();
         let array = column.decode(cells.iter().map(|cell| Some(*cell)), cells.len(), &mut |_, text| {
             refused.push(column.complaint(text));
@@ -496,6 +549,31 @@ mod tests {
     }
 
     #[test]
+    fn dates_and_timestamps_may_have_a_format() {
+        let column = |kind: &str, format: &str, zone: Option<&str>| {
+            let ColumnType { data_type, unit, .. } = ColumnType::parse(kind).unwrap();
+            let format = Some(Arc::from(format));
+            let timezone = zone.map(|name| name.parse().unwrap());
+            TextColumn::new(data_type, unit, &Moments { timezone, date: format.clone(), timestamp: format })
+        };
+        let (values, refused) =
+            decode_with(column("date", "%d.%m.%Y", None), &["31.01.2026", "2026-01-31", "31.02.2026"]);
+        assert_eq!(
+            (values.as_str(), refused[0].as_str()),
+            ("2026-01-31 null null", "`2026-01-31` is no date in the format `%d.%m.%Y`")
+        );
+        let berlin = column("timestamp", "%d/%b/%Y %H:%M", Some("Europe/Berlin"));
+        assert_eq!(decode_with(berlin, &["01/Jul/2026 12:00"]).0, "2026-07-01T10:00:00Z");
+        let offset = || column("timestamp", "%d/%b/%Y:%H:%M:%S %z", None);
+        assert_eq!(
+            decode_with(offset(), &["01/Jul/2026:12:00:00 +0200", "01/Jul/2026"]).0,
+            "2026-07-01T10:00:00Z null"
+        );
+        assert_eq!(decode_with(column("timestamp", "%Y %H:%M", None), &["2026 12:00"]).0, "null");
+        assert!(check_moment_format("%d.%m.%Y").is_ok() && check_moment_format("%!").is_err());
+    }
+
+    #[test]
     fn integer_timestamps_say_their_unit() {
         assert_eq!(values_of("timestamp(ms)", &["1500", "-1"]), "1970-01-01T00:00:01.500Z 1969-12-31T23:59:59.999Z");
         assert_eq!(values_of("timestamp(ns)", &["-1"]), "1969-12-31T23:59:59.999999Z");
@@ -516,7 +594,11 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             for kind in kinds {
                 let ColumnType { data_type, unit, .. } = ColumnType::parse(kind).unwrap();
-                TextColumn::new(data_type, unit, None).decode([Some(text.as_str())].into_iter(), 1, &mut |_, _| {});
+                TextColumn::new(data_type, unit, &Moments::default()).decode(
+                    [Some(text.as_str())].into_iter(),
+                    1,
+                    &mut |_, _| {},
+                );
             }
         }
     }

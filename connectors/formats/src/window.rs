@@ -4,12 +4,14 @@
 //! them have to be shown as failed.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use millstream_core::{Error, Result, ResultExt};
 
-use crate::{BadRow, Compression, Pace, Rows};
+use crate::encoding::Decoder;
+use crate::{BadRow, Compression, Pace, Rows, TextEncoding};
 
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
@@ -34,6 +36,14 @@ pub fn decompress(
         Some(Compression::Zstd) => Box::new(zstd::Decoder::new(source).doing(|| "starting to unpack zstd")?),
         Some(Compression::Bzip2) => Box::new(bzip2::read::MultiBzDecoder::new(source)),
     })
+}
+
+/// Turns text of another encoding into UTF-8.
+pub(crate) fn decode(source: Box<dyn Read + Send>, encoding: TextEncoding) -> Box<dyn Read + Send> {
+    match encoding {
+        TextEncoding::Utf8 => source,
+        other => Box::new(Decoder::new(source, other)),
+    }
 }
 
 /// Whether a text file, unpacked, is empty or ends with a line break, so that lines can be appended.
@@ -72,6 +82,8 @@ impl Read for Source {
 
 /// A line that is too long.
 struct LongLine {
+    /// Its number.
+    line: u64,
     /// How much of it has been passed over.
     length: u64,
     beginning: Vec<u8>,
@@ -85,13 +97,13 @@ impl LongLine {
         {
             self.beginning.truncate(error.valid_up_to());
         }
-        let LongLine { length, beginning } = self;
+        let LongLine { line, length, beginning } = self;
         let mut error = format!("the row is longer than {MAX_ROW_BYTES} bytes");
         if length > beginning.len() as u64 {
             error += &format!("; of the {length} bytes of its first line, {} are shown", beginning.len());
         }
         let beginning = beginning.trim_ascii_end();
-        BadRow::new(position, error, beginning)
+        BadRow { line: Some(line), ..BadRow::new(position, error, beginning) }
     }
 }
 
@@ -114,6 +126,27 @@ pub(crate) struct Window {
     started: bool,
     /// A line of which the end has not come.
     passing: Option<LongLine>,
+    /// How many line breaks lie before `bytes`, but for those in a stretch that was passed over and not read.
+    breaks: u64,
+    uncounted: Option<Range<u64>>,
+}
+
+fn breaks(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// Counts the line breaks in what is written to it.
+struct Breaks<'a>(&'a mut u64);
+
+impl Write for Breaks<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        *self.0 += breaks(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Window {
@@ -128,8 +161,8 @@ impl Window {
 
     fn of(source: Source, pace: Pace) -> Self {
         let (bytes, passed, start, complete, searched) = (Vec::new(), 0, 0, 0, 0);
-        let (ended, dry, started, passing) = (false, false, false, None);
-        Self { source, bytes, passed, start, complete, searched, ended, dry, pace, started, passing }
+        let (ended, dry, started, passing, breaks, uncounted) = (false, false, false, None, 0, None);
+        Self { source, bytes, passed, start, complete, searched, ended, dry, pace, started, passing, breaks, uncounted }
     }
 
     /// How many bytes of the source lie before the first one that is needed.
@@ -161,9 +194,12 @@ impl Window {
         loop {
             let end = memchr::memchr(b'\n', self.bytes());
             let length = end.map_or(self.bytes().len(), |end| end + 1);
-            let shown = &self.bytes[self.start..][..length.min(SHOWN_BYTES)];
-            let line = self.passing.get_or_insert_with(|| LongLine { length: 0, beginning: shown.to_vec() });
-            line.length += length as u64;
+            if self.passing.is_none() {
+                let line = self.first_line()?;
+                let beginning = self.bytes()[..length.min(SHOWN_BYTES)].to_vec();
+                self.passing = Some(LongLine { line, length: 0, beginning });
+            }
+            self.passing.iter_mut().for_each(|line| line.length += length as u64);
             self.start += length;
             if end.is_some() || self.ended {
                 out.failed.extend(self.passing.take().map(|line| line.refuse(position)));
@@ -189,9 +225,11 @@ impl Window {
             return Ok(());
         }
         let missing = offset - there;
+        self.breaks += breaks(&self.bytes);
         let passed = match &mut self.source {
-            Source::Stream(source) => std::io::copy(&mut source.take(missing), &mut std::io::sink())?,
+            Source::Stream(source) => std::io::copy(&mut source.take(missing), &mut Breaks(&mut self.breaks))?,
             Source::Seekable(source) => {
+                self.uncounted = Some(there..offset);
                 let here = source.stream_position()?;
                 let end = source.seek(SeekFrom::End(0))?;
                 source.seek(SeekFrom::Start(end.min(here + missing)))? - here
@@ -203,6 +241,33 @@ impl Window {
         self.bytes.clear();
         (self.passed, self.start, self.complete, self.searched, self.started) = (offset, 0, 0, 0, true);
         Ok(())
+    }
+
+    /// Gives refused rows the numbers of their lines, counted from 1: `start_of` says where in the window a row of a position
+    /// begins.
+    pub(crate) fn number_lines(&mut self, failed: &mut [BadRow], start_of: impl Fn(u64) -> usize) -> Result<()> {
+        let mut failed = failed.iter_mut().filter(|row| row.line.is_none()).peekable();
+        if failed.peek().is_none() {
+            return Ok(());
+        }
+        let (mut line, mut at) = (self.first_line()?, 0);
+        for row in failed {
+            let start = start_of(row.position);
+            line += breaks(&self.bytes()[at..start]);
+            (row.line, at) = (Some(line), start);
+        }
+        Ok(())
+    }
+
+    /// The number of the line in which the window begins.
+    fn first_line(&mut self) -> Result<u64> {
+        if let (Some(range), Source::Seekable(source)) = (self.uncounted.take(), &mut self.source) {
+            let here = source.stream_position()?;
+            source.seek(SeekFrom::Start(range.start))?;
+            std::io::copy(&mut source.by_ref().take(range.end - range.start), &mut Breaks(&mut self.breaks))?;
+            source.seek(SeekFrom::Start(here))?;
+        }
+        Ok(self.breaks + breaks(&self.bytes[..self.start]) + 1)
     }
 
     /// The bytes that were read and not consumed.
@@ -242,6 +307,7 @@ impl Window {
 
     /// Reads more bytes.
     pub(crate) fn fill(&mut self) -> Result<()> {
+        self.breaks += breaks(&self.bytes[..self.start]);
         self.bytes.drain(..self.start);
         self.passed += self.start as u64;
         self.complete = self.complete.saturating_sub(self.start);

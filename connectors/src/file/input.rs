@@ -13,8 +13,8 @@ use millstream_core::{
     Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Result, type_name,
 };
 use millstream_formats::{
-    Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Pace, ReadOptions, Timezone, check_header,
-    inspect,
+    Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Moments, Pace, ReadOptions, TextEncoding,
+    check_header, inspect,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -83,6 +83,19 @@ pub struct FileInput {
     /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
     /// fail their row, or are taken for texts if there is no `schema`.
     timezone: Option<String>,
+    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`. By default in ISO 8601.
+    date_format: Option<String>,
+    /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
+    /// 8601.
+    timestamp_format: Option<String>,
+    /// How letters are written as bytes. With another encoding than UTF-8, files can't be followed.
+    #[serde(default)]
+    encoding: TextEncoding,
+    /// CSV: how many lines at the beginning are passed over, before the header.
+    #[serde(default)]
+    skip_lines: usize,
+    /// CSV: the character that begins lines which are passed over, such as `"#"`.
+    comment: Option<char>,
     /// CSV: whether the first line holds the names of the columns, which are then matched by name. Otherwise they are
     /// in the order of `schema`, or called `column_1`, `column_2` and so on.
     #[serde(default = "text::header")]
@@ -166,7 +179,7 @@ struct Source {
 struct Settled {
     sources: Vec<Source>,
     format: Format,
-    timezone: Option<Timezone>,
+    moments: Moments,
     csv: CsvOptions,
 }
 
@@ -208,7 +221,7 @@ impl FileInput {
 
     fn settle(&self, context: &PlanContext) -> Result<Settled, Problems> {
         let files = self.files(context)?;
-        let timezone = text::timezone(self.timezone.as_deref())?;
+        let moments = self.moments()?;
         let format = match files.first() {
             Some(file) => self.format_of(&file.name)?,
             None => self.each_path(|path| self.format_of(path))?[0],
@@ -233,7 +246,21 @@ impl FileInput {
             let message = format!("`{}` can't be packed: {} files are compressed inside", file.name, format.name());
             return Err(Problem::new(message).at([at]).into());
         }
-        Ok(Settled { sources, format, timezone, csv: text::csv_options(self.header, &self.null_values, self.max_cell) })
+        Ok(Settled { sources, format, moments, csv: self.csv_options()? })
+    }
+
+    fn moments(&self) -> Result<Moments, Problem> {
+        text::moments(self.timezone.as_deref(), self.date_format.as_deref(), self.timestamp_format.as_deref())
+    }
+
+    /// How CSV is written, but for the delimiter.
+    fn csv_options(&self) -> Result<CsvOptions, Problem> {
+        Ok(CsvOptions {
+            encoding: self.encoding,
+            skip_lines: self.skip_lines,
+            comment: text::comment(self.comment)?,
+            ..text::csv_options(self.header, &self.null_values, self.max_cell)
+        })
     }
 
     fn format_of(&self, name: &str) -> Result<Format, Problem> {
@@ -297,7 +324,7 @@ impl FileInput {
             compression: source.compression,
             rows,
             csv: CsvOptions { delimiter: source.delimiter, ..settled.csv.clone() },
-            timezone: settled.timezone,
+            moments: settled.moments.clone(),
         };
         inspect(&source.file.path, &options).map_err(|error| Problem::new(error.to_string()).at(["path"]))
     }
@@ -376,7 +403,7 @@ impl InputSettings for FileInput {
             columns: found.columns,
             wanted: context.columns.clone(),
             batch_rows: context.batch_rows,
-            timezone: settled.timezone,
+            moments: settled.moments,
             csv: settled.csv,
             pace: Pace::Full,
         };

@@ -77,6 +77,11 @@ pub struct HttpListenInput {
     /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
     /// fail their row.
     timezone: Option<String>,
+    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`. By default in ISO 8601.
+    date_format: Option<String>,
+    /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
+    /// 8601.
+    timestamp_format: Option<String>,
     /// CSV: whether the first line of every body holds the names of the columns, which are then matched by name. Otherwise
     /// the columns are in the order of `schema`.
     #[serde(default = "text::header")]
@@ -189,7 +194,11 @@ impl HttpListenInput {
             columns: self.schema.clone(),
             wanted: context.columns.clone(),
             batch_rows: context.batch_rows,
-            timezone: text::timezone(self.timezone.as_deref())?,
+            moments: text::moments(
+                self.timezone.as_deref(),
+                self.date_format.as_deref(),
+                self.timestamp_format.as_deref(),
+            )?,
             csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values, self.max_cell) },
             pace: Pace::Full,
         })

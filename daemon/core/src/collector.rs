@@ -67,6 +67,7 @@ impl Collector {
             source: source.clone(),
             partition: partition.clone(),
             position: None,
+            line: None,
             row: text,
             encoding: Encoding::Json,
         });

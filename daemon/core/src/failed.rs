@@ -41,6 +41,8 @@ pub struct FailedRow {
     /// The row's position, if an input refused it. Behind inputs it isn't known: rows have been filtered and joined, and
     /// the position of their batch would depend on how rows are cut into batches.
     pub position: Option<u64>,
+    /// The line in which the row begins, counted from 1, if an input of text refused it.
+    pub line: Option<u64>,
     /// The row itself.
     pub row: String,
     /// How `row` stands for the row.
@@ -56,6 +58,7 @@ pub fn failed_schema() -> SchemaRef {
         text("source"),
         text("partition"),
         Field::new("position", DataType::UInt64, true),
+        Field::new("line", DataType::UInt64, true),
         text("row"),
         text("encoding"),
     ]))
@@ -72,6 +75,7 @@ pub fn failed_batch(node: &str, rows: &[FailedRow]) -> Result<RecordBatch> {
         text(rows, |row| &row.source),
         text(rows, |row| &row.partition),
         Arc::new(UInt64Array::from_iter(rows.iter().map(|row| row.position))),
+        Arc::new(UInt64Array::from_iter(rows.iter().map(|row| row.line))),
         text(rows, |row| &row.row),
         text(rows, |row| row.encoding.name()),
     ];

@@ -273,6 +273,7 @@ impl Generate {
                 source: self.source.clone(),
                 partition: partition.clone(),
                 position: Some(start + row as u64),
+                line: None,
                 row: json_row(&numbers, row)?,
                 encoding: Encoding::Json,
             });

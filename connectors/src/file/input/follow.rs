@@ -15,7 +15,7 @@ use millstream_core::{
     Collector, Error, Home, Input, InputPlan, PartitionChange, Parts, PlanContext, Positions, Problem, Problems,
     Progress, Result, ResultExt, State,
 };
-use millstream_formats::{CsvOptions, FileKind, Format, Pace, ReadOptions, Rows};
+use millstream_formats::{CsvOptions, FileKind, Format, Pace, ReadOptions, Rows, TextEncoding};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
@@ -75,14 +75,18 @@ fn options(settings: &FileInput, context: &PlanContext) -> Result<ReadOptions, P
     if settings.compression.is_some() {
         return Err(not_packed("a packed file can't be followed").at(["compression"]));
     }
+    if settings.encoding != TextEncoding::Utf8 {
+        let problem = Problem::new("only files in UTF-8 can be followed").at(["encoding"]);
+        return Err(problem.help("without `follow` the file is read once"));
+    }
     Ok(ReadOptions {
         format: Format::Csv,
         compression: None,
         columns,
         wanted: context.columns.clone(),
         batch_rows: context.batch_rows,
-        timezone: text::timezone(settings.timezone.as_deref())?,
-        csv: text::csv_options(settings.header, &settings.null_values, settings.max_cell),
+        moments: settings.moments()?,
+        csv: settings.csv_options()?,
         pace: Pace::Growing,
     })
 }

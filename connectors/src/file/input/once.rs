@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::{Collector, Error, Input, Parts, Positions, Progress, Result, ResultExt, State};
-use millstream_formats::{BatchReader, Mark, ReadOptions, Rows};
+use millstream_formats::{BatchReader, Mark, ReadOptions, Rows, TextEncoding};
 use serde::{Deserialize, Serialize};
 
 use super::Source;
@@ -90,7 +90,7 @@ impl Files {
 
     /// Whether rows may be appended to a file before all of it is read.
     fn may_grow(&self, source: &Source) -> bool {
-        self.options.format.is_text() && source.compression.is_none()
+        self.options.format.is_text() && source.compression.is_none() && self.options.csv.encoding == TextEncoding::Utf8
     }
 
     /// Leaves out the files that have been read, but for the last of them if it has a place.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use millstream_core::Result;
-use millstream_formats::{BatchReader, MAX_ROW_BYTES, Mark, Pace, ReadOptions, Rows};
+use millstream_formats::{BatchReader, CsvOptions, MAX_ROW_BYTES, Mark, Pace, ReadOptions, Rows};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -266,11 +266,20 @@ impl Tail {
             // The reader says that it is too long.
             return Ok(true);
         }
+        let CsvOptions { comment, skip_lines, .. } = self.options.csv;
         let mut chunk = vec![0; CHUNK];
-        let mut from = 0;
+        let (mut from, mut lines, mut before) = (0, 0, b'\n');
+        let mut is_comment = false;
         while from < to {
             let read = self.file.read_at(&mut chunk, from)?;
-            if chunk[..read].contains(&b'\n') {
+            for byte in &chunk[..read] {
+                is_comment |= before == b'\n' && lines >= skip_lines && Some(*byte) == comment;
+                before = *byte;
+                if *byte == b'\n' {
+                    lines += usize::from(!std::mem::take(&mut is_comment));
+                }
+            }
+            if lines > skip_lines {
                 return Ok(true);
             }
             if read == 0 {

@@ -147,10 +147,11 @@ impl Ports {
 }
 
 fn refused(row: &FailedRow) -> Error {
-    let FailedRow { error, source, partition, position, row, .. } = row;
+    let FailedRow { error, source, partition, position, line, row, .. } = row;
     let partition = if partition.is_empty() { String::new() } else { format!(", {partition}") };
     let position = position.map_or_else(String::new, |position| format!(", row {position}"));
+    let line = line.map_or_else(String::new, |line| format!(", line {line}"));
     Error::new(format!(
-        "{error} (input `{source}`{partition}{position}: {row}); `on_error` says what to do with such rows"
+        "{error} (input `{source}`{partition}{position}{line}: {row}); `on_error` says what to do with such rows"
     ))
 }

@@ -100,6 +100,7 @@ impl Stretch {
                 source: origin.source.clone(),
                 partition: origin.partition.clone(),
                 position: Some(positions[row]),
+                line: None,
                 row: json_row(rows, row)?,
                 encoding: Encoding::Json,
             });
@@ -137,6 +138,7 @@ mod tests {
             source: "input".into(),
             partition: "".into(),
             position: Some(position),
+            line: None,
             row: String::new(),
             encoding: Encoding::Text,
         }

@@ -215,7 +215,7 @@ async fn refused_rows_go_to_the_dead_letter() {
     assert_eq!(memory("alive").0, [1, 3]);
     let dead = memory_text("dead");
     assert_eq!(dead.lines().count(), 1 + 3, "{dead}");
-    assert!(dead.contains("a refused a \"\" 2 2 text"), "{dead}");
+    assert!(dead.contains("a refused a \"\" 2 null 2 text"), "{dead}");
 }
 
 #[tokio::test]

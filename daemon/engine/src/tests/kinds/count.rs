@@ -98,6 +98,7 @@ impl Input for Counting {
                 source: self.source.clone(),
                 partition: "".into(),
                 position: Some((n - self.start) as u64),
+                line: None,
                 row: n.to_string(),
                 encoding: Encoding::Text,
             });

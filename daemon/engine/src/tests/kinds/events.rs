@@ -169,6 +169,7 @@ impl Reading {
                 source: self.source.clone(),
                 partition: partition_name(partition),
                 position: Some(place.1),
+                line: None,
                 row: self.number(*place).to_string(),
                 encoding: Encoding::Text,
             });

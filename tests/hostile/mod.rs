@@ -1,0 +1,197 @@
+//! Files that are cut off, damaged, endless, in another encoding or made to fill the memory: in every format, read once and
+//! followed. No row is lost in silence, and the memory stays bounded.
+
+mod files;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
+
+use crate::millstream::{Ran, Running, Workshop};
+use files::{Case, Rows};
+
+/// How much memory a flow over such files may take.
+const MAX_MIB: usize = 512;
+
+/// A flow that reads all cases, and prints their rows, good and bad.
+fn flow(cases: &[Case], follow: bool) -> String {
+    let input = |case: &Case| {
+        let schema = if case.has_columns() { "" } else { "schema = { id = \"utf8\", n = \"int64\" }" };
+        let follow = if follow { "follow = true" } else { "" };
+        format!("[input.{}]\ntype = \"file\"\npath = \"{}\"\n{schema}\n{follow}\n", case.name, case.file)
+    };
+    let from = |port: &str| cases.iter().map(|case| format!("\"{}{port}\"", case.name)).collect::<Vec<_>>().join(", ");
+    let inputs: String = cases.iter().map(input).collect();
+    format!(
+        "{inputs}
+        [output.good]
+        type = \"stdout\"
+        from = [{}]
+        [output.bad]
+        type = \"stdout\"
+        from = [{}]
+        ",
+        from(""),
+        from(".failed")
+    )
+}
+
+/// A flow that runs, the lines that it prints, and how much memory it takes.
+struct Watched {
+    running: Running,
+    lines: Receiver<String>,
+    peak: JoinHandle<usize>,
+}
+
+impl Watched {
+    fn start(workshop: &Workshop, cases: &[Case], follow: bool) -> Self {
+        for case in cases {
+            let mut bytes = case.bytes.clone();
+            // What is followed counts when its line break is there.
+            if follow && !bytes.is_empty() && !bytes.ends_with(b"\n") {
+                bytes.push(b'\n');
+            }
+            fs::write(workshop.path(&case.file), bytes).unwrap();
+        }
+        let flow = workshop.write("flow.toml", &flow(cases, follow));
+        let mut command = workshop.command(&["run", flow.to_str().unwrap()]);
+        let mut running = Running::start(command.stdout(Stdio::piped()));
+        let id = running.id();
+        let output = BufReader::new(running.take_stdout());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { running, lines, peak: std::thread::spawn(move || peak_mib(id)) }
+    }
+
+    /// The lines of a flow that ends by itself.
+    fn end(self) -> (Vec<String>, Ran) {
+        let lines = self.lines.iter().collect();
+        let ran = self.running.wait();
+        check_peak(self.peak);
+        (lines, ran)
+    }
+
+    /// So many lines of a flow that is stopped then.
+    fn stop_after(self, count: usize) -> Vec<String> {
+        let next = |number| {
+            let line = self.lines.recv_timeout(Duration::from_secs(60));
+            line.unwrap_or_else(|_| panic!("{number} lines of {count} have come"))
+        };
+        let mut lines: Vec<String> = (0..count).map(next).collect();
+        self.running.stop();
+        lines.extend(self.lines.iter());
+        check_peak(self.peak);
+        lines
+    }
+}
+
+fn check_peak(peak: JoinHandle<usize>) {
+    let peak = peak.join().unwrap();
+    assert!(peak <= MAX_MIB, "{peak} MiB of memory were taken");
+}
+
+/// The most memory that a process has taken, until it ends.
+fn peak_mib(id: u32) -> usize {
+    let mut peak = 0;
+    while let Ok(status) = fs::read_to_string(format!("/proc/{id}/status")) {
+        let Some(line) = status.lines().find(|line| line.starts_with("VmHWM:")) else { break };
+        peak = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).unwrap_or(0) / 1024;
+        sleep(Duration::from_millis(2));
+    }
+    peak
+}
+
+/// Checks that every row of every case is there, as a good one or a bad one.
+fn check(cases: &[Case], lines: &[String]) {
+    let found: HashSet<&str> = lines.iter().flat_map(|line| markers(line)).collect();
+    for case in cases {
+        let marker = format!("{}-", case.name);
+        let node = format!("{{\"node\":\"{}\"", case.name);
+        let bad = lines.iter().filter(|line| line.starts_with(&node)).count();
+        let good = lines.iter().filter(|line| line.starts_with(&format!("{{\"id\":\"{marker}"))).count();
+        let is_right = match case.rows {
+            Rows::Exactly(good_rows, bad_rows) => (good, bad) == (good_rows, bad_rows),
+            Rows::Least(all) => good + bad >= all,
+            Rows::AllBad(least) => good == 0 && bad >= least,
+        };
+        assert!(is_right, "{good} good and {bad} bad rows in {}", case.name);
+        let missing: Vec<_> = (0..case.marked).filter(|row| !found.contains(&*format!("{marker}{row}."))).collect();
+        assert!(missing.is_empty(), "rows {missing:?} of {} are gone", case.name);
+    }
+}
+
+/// What may be markers in a line.
+fn markers(line: &str) -> impl Iterator<Item = &str> {
+    let words = line.split(|letter: char| !letter.is_ascii_alphanumeric() && !"_-.".contains(letter));
+    words.filter_map(|word| word.split_inclusive('.').next())
+}
+
+/// How many lines the cases give together.
+fn count(cases: &[Case]) -> usize {
+    let rows = |case: &Case| match case.rows {
+        Rows::Exactly(good, bad) => good + bad,
+        Rows::Least(all) | Rows::AllBad(all) => all,
+    };
+    cases.iter().map(rows).sum()
+}
+
+fn read_once(cases: &[Case]) {
+    let workshop = Workshop::new();
+    let (lines, ran) = Watched::start(&workshop, cases, false).end();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    check(cases, &lines);
+}
+
+fn follow(cases: &[Case]) {
+    let workshop = Workshop::new();
+    let lines = Watched::start(&workshop, cases, true).stop_after(count(cases));
+    check(cases, &lines);
+}
+
+#[test]
+fn text_is_read_once() {
+    read_once(&[files::text(), files::cut()].concat());
+}
+
+#[test]
+fn rows_without_an_end_have_no_room() {
+    // The others are in the nightly test: this takes seconds.
+    read_once(&[files::endless(65 << 20)[1].clone(), files::bombs(65 << 20)[0].clone()]);
+}
+
+#[test]
+fn text_is_followed() {
+    follow(&files::text());
+}
+
+#[test]
+fn files_that_are_no_whole_ones_fail_the_flow_and_are_named() {
+    let workshop = Workshop::new();
+    let makers = [files::made("parquet"), files::made("arrow")];
+    for flow in makers {
+        let flow = workshop.write("make.toml", &flow);
+        assert_eq!(workshop.run(&["run", flow.to_str().unwrap()]).code, 0);
+    }
+    for case in files::damaged(&workshop) {
+        let cases = [case];
+        let (lines, ran) = Watched::start(&workshop, &cases, false).end();
+        let name = &cases[0].name;
+        assert!(!ran.stderr.contains("panicked"), "{name}: {}", ran.stderr);
+        match ran.code {
+            0 => check(&cases, &lines),
+            _ => assert!(ran.stderr.contains(&cases[0].file), "{name}: {}", ran.stderr),
+        }
+    }
+}
+
+/// Run by `tests/run --nightly`.
+#[test]
+#[ignore = "takes minutes and gigabytes"]
+fn endless_rows_and_bombs_of_a_gigabyte() {
+    read_once(&[files::endless(1 << 30), files::bombs(1 << 30)].concat());
+    follow(&files::endless(1 << 30));
+}
