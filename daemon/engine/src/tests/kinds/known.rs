@@ -109,6 +109,7 @@ impl Input for Reading {
                 source: self.source.clone(),
                 partition: "".into(),
                 position: Some(position),
+                line: None,
                 row: self.second(position).to_string(),
                 encoding: Encoding::Text,
             });
