@@ -3,7 +3,7 @@
 
 mod files;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -75,13 +75,18 @@ impl Watched {
         (lines, ran)
     }
 
-    /// So many lines of a flow that is stopped then.
-    fn stop_after(self, count: usize) -> Vec<String> {
-        let next = |number| {
-            let line = self.lines.recv_timeout(Duration::from_secs(60));
-            line.unwrap_or_else(|_| panic!("{number} lines of {count} have come"))
-        };
-        let mut lines: Vec<String> = (0..count).map(next).collect();
+    /// The lines of a flow that is stopped when all rows of these cases have come.
+    fn stop_after(self, cases: &[Case]) -> Vec<String> {
+        let mut left: HashMap<&str, usize> = cases.iter().map(|case| (case.name.as_str(), count(case))).collect();
+        let mut lines = Vec::new();
+        while left.values().any(|left| *left > 0) {
+            let line =
+                self.lines.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{left:?} are missing"));
+            if let Some(left) = case_of(&line).and_then(|name| left.get_mut(name)) {
+                *left = left.saturating_sub(1);
+            }
+            lines.push(line);
+        }
         self.running.stop();
         lines.extend(self.lines.iter());
         check_peak(self.peak);
@@ -130,13 +135,18 @@ fn markers(line: &str) -> impl Iterator<Item = &str> {
     words.filter_map(|word| word.split_inclusive('.').next())
 }
 
-/// How many lines the cases give together.
-fn count(cases: &[Case]) -> usize {
-    let rows = |case: &Case| match case.rows {
+/// How many lines a case gives at least.
+fn count(case: &Case) -> usize {
+    match case.rows {
         Rows::Exactly(good, bad) => good + bad,
         Rows::Least(all) | Rows::AllBad(all) => all,
-    };
-    cases.iter().map(rows).sum()
+    }
+}
+
+/// The case that a line is of: good rows begin with their marker, refused ones with the name of the input.
+fn case_of(line: &str) -> Option<&str> {
+    let good = line.strip_prefix("{\"id\":\"").and_then(|rest| rest.split('-').next());
+    good.or_else(|| line.strip_prefix("{\"node\":\"")?.split('"').next())
 }
 
 fn read_once(cases: &[Case]) {
@@ -148,7 +158,7 @@ fn read_once(cases: &[Case]) {
 
 fn follow(cases: &[Case]) {
     let workshop = Workshop::new();
-    let lines = Watched::start(&workshop, cases, true).stop_after(count(cases));
+    let lines = Watched::start(&workshop, cases, true).stop_after(cases);
     check(cases, &lines);
 }
 

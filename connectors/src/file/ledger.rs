@@ -62,26 +62,34 @@ impl Ledger {
 
     /// What is written down.
     pub fn read(&self) -> Result<Published> {
-        let mut text = String::new();
-        (&self.file).read_to_string(&mut text).doing(|| format!("reading `{}`", self.path.display()))?;
-        let numbers: Vec<u64> = text.split_whitespace().map_while(|number| number.parse().ok()).collect();
-        match numbers[..] {
-            [generation, number, files] => Ok(Published { turn: Turn { generation, number }, files: files as usize }),
-            _ => Err(damaged(&self.path)),
-        }
+        let mut bytes = Vec::new();
+        (&self.file).read_to_end(&mut bytes).doing(|| format!("reading `{}`", self.path.display()))?;
+        parse(&bytes).ok_or_else(|| damaged(&self.path))
     }
 
     /// Writes down how far publications have come, at once for all processes, in the place of what was there.
     pub fn note(&self, published: Published) -> Result<()> {
-        let Published { turn, files } = published;
-        let text = format!("{:020} {:020} {files:010}\n", turn.generation, turn.number);
-        self.file.write_all_at(text.as_bytes(), 0).doing(|| format!("writing `{}`", self.path.display()))
+        self.file.write_all_at(text(published).as_bytes(), 0).doing(|| format!("writing `{}`", self.path.display()))
     }
 
     /// Makes it durable.
     pub fn sync(&self) -> Result<()> {
         self.file.sync_data().doing(|| format!("writing `{}`", self.path.display()))
     }
+}
+
+/// The numbers, always in the same number of digits, and their checksum: a flipped digit would lose rows or publish them twice.
+fn text(Published { turn, files }: Published) -> String {
+    let numbers = format!("{:020} {:020} {files:010}", turn.generation, turn.number);
+    format!("{numbers} {}\n", &blake3::hash(numbers.as_bytes()).to_hex()[..16])
+}
+
+fn parse(bytes: &[u8]) -> Option<Published> {
+    let words: Vec<&str> = std::str::from_utf8(bytes).ok()?.split_whitespace().take(3).collect();
+    let [generation, number, files] = words[..] else { return None };
+    let turn = Turn { generation: generation.parse().ok()?, number: number.parse().ok()? };
+    let published = Published { turn, files: files.parse().ok()? };
+    (text(published).as_bytes() == bytes).then_some(published)
 }
 
 fn options() -> OpenOptions {
@@ -108,7 +116,12 @@ mod tests {
         Ledger::create(&path).unwrap();
         assert_eq!(read(), published, "it is begun once");
         assert!(Turn { generation: 8, number: 1 } > published.turn);
-        std::fs::write(&path, "7 x").unwrap();
-        assert!(Ledger::open(&path).unwrap().unwrap().read().is_err());
+        let bytes = std::fs::read(&path).unwrap();
+        for place in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[place] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            assert!(Ledger::open(&path).unwrap().unwrap().read().is_err(), "{place}");
+        }
     }
 }

@@ -88,8 +88,9 @@ impl Canonical {
     fn convert(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
         for &index in &self.casts {
-            let name = self.schema.field(index).name();
-            columns[index] = canonical(&columns[index]).map_err(|why| Error::new(format!("column `{name}`: {why}")))?;
+            let field = self.schema.field(index);
+            let column = canonical(&columns[index]).and_then(|column| as_type(column, field.data_type()));
+            columns[index] = column.map_err(|why| Error::new(format!("column `{}`: {why}", field.name())))?;
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
@@ -113,13 +114,16 @@ fn only(rows: &RecordBatch, numbers: &[u64]) -> Result<RecordBatch> {
 /// The values in their canonical type; an error if one has no place there.
 fn canonical(array: &ArrayRef) -> Result<ArrayRef, String> {
     let unpacked = unpacked_type(array.data_type()).unwrap_or(DataType::Null);
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    let array = if unpacked == *array.data_type() { array.clone() } else { cast(array, &unpacked, &options)? };
-    in_micros(&array)
+    in_micros(&as_type(array.clone(), &unpacked)?)
 }
 
-fn cast(array: &ArrayRef, to: &DataType, options: &CastOptions) -> Result<ArrayRef, String> {
-    cast_with_options(array, to, options).map_err(|error| error.to_string())
+/// The values in another type; an error if one has no place there.
+fn as_type(array: ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
+    if array.data_type() == to {
+        return Ok(array);
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(&array, to, &options).map_err(|error| error.to_string())
 }
 
 /// Dates in days, times and timestamps in microseconds. What lies between two of them becomes the earlier one.
@@ -270,6 +274,18 @@ mod tests {
     use arrow::datatypes::Int32Type;
 
     use super::*;
+
+    #[test]
+    fn items_of_lists_may_come_to_be_null_in_a_union() {
+        let list = |nullable| DataType::List(Arc::new(Field::new("item", DataType::Int64, nullable)));
+        let schema = |nullable| Arc::new(Schema::new(vec![Field::new("l", list(nullable), false)]));
+        let items = Arc::new(arrow::array::Int64Array::from(vec![1, 2, 3]));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([2, 1]);
+        let lists = ListArray::new(Arc::new(Field::new("item", DataType::Int64, false)), offsets, items, None);
+        let rows = RecordBatch::try_new(schema(false), vec![Arc::new(lists)]).expect("one column");
+        let canonical = Canonical::between(&schema(false), schema(true)).expect("they differ");
+        assert_eq!(canonical.apply(rows).expect("a null fits").schema(), schema(true));
+    }
 
     #[test]
     fn other_encodings_become_canonical() {

@@ -99,7 +99,7 @@ async fn the_share_of_refused_rows_does_not_depend_on_batches() {
             input.a = {{ type = "count", rows = 1000, refuse = 2, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}
             output.c = {{ type = "file", from = "a", path = "share of {batch_rows}" }}
         "#)).await);
-        assert!(message.starts_with("node `a`: 3 of 5 rows were refused"), "{message}");
+        assert!(message.starts_with("node `a`: 3 of 5 rows were rejected"), "{message}");
     }
 }
 
@@ -112,7 +112,7 @@ async fn refused_rows_of_other_partitions_lie_before_the_border_as_well() {
             input.a = {{ type = "events", rows = 20, partitions = 2, mixed = true, refuse = 5, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}
             output.c = {{ type = "file", from = "a", path = "partitions of {batch_rows}" }}
         "#)).await);
-        let is_first = message.starts_with("node `a`: 3 of 8 rows were refused");
+        let is_first = message.starts_with("node `a`: 3 of 8 rows were rejected");
         assert!(is_first, "{batch_rows}: {message}");
     }
 }
