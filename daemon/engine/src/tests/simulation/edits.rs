@@ -189,11 +189,11 @@ fn simulate_all(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn what_comes_out_of_edited_flows_is_what_was_reckoned() {
-    simulate_all(0..120);
+    simulate_all(0..40);
 }
 
 #[test]
 #[ignore = "takes minutes; part of the nightly run"]
 fn what_comes_out_of_many_more_edited_flows_is_what_was_reckoned() {
-    simulate_all(120..20_000);
+    simulate_all(40..20_000);
 }
