@@ -61,6 +61,7 @@ fn of_several_flows_none_starts_if_one_can_not() {
         ran.stderr
     );
     assert_eq!(workshop.list("."), ["people.csv", "people.toml", "state", "typed.toml"]);
+    assert!(!workshop.exists("state/people/manifests"), "no flow was taken over");
 }
 
 #[test]

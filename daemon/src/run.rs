@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use millstream_core::{Error, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody};
-use millstream_engine::run::{FlowError, Outcome as FlowOutcome, PreparedFlow, Status, Stopper};
+use millstream_engine::run::{FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, Stopper};
 use millstream_engine::stats::FlowStats;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -98,52 +98,60 @@ fn sets(arguments: &RunArguments) -> Vec<String> {
     arguments.flows.sets.iter().cloned().chain(shown).collect()
 }
 
-/// A flow that is about to begin.
-struct Ready {
+/// What is said of a flow while it runs.
+struct Shown {
     flow: String,
     kinds: Vec<&'static str>,
     rows: Option<u64>,
     is_live: bool,
-    prepared: PreparedFlow,
 }
 
-/// Builds all flows, and opens the states from which they are resumed. None has begun when one of them can't.
-fn prepare_all(plans: Vec<Plan>, arguments: &RunArguments) -> Result<Vec<Ready>, CommandError> {
+/// Prepares all flows, then takes over the states from which they are resumed. No other process has lost a flow to this one
+/// when one of them can't be prepared, and none has begun when one of them can't.
+fn prepare_all(plans: Vec<Plan>, arguments: &RunArguments) -> Result<Vec<(Shown, ReadyFlow)>, CommandError> {
     let names: Vec<String> = plans.iter().map(|plan| plan.flow.clone()).collect();
-    let mut ready = Vec::with_capacity(plans.len());
-    for plan in plans {
-        let name = plan.flow.clone();
-        let prepared = prepare(plan, arguments).map_err(|error| {
-            if arguments.json {
-                names.iter().for_each(|flow| summary::print_unstarted(flow, &name, &error));
-            }
-            match names.len() {
-                1 => Error::new(error.to_string()),
-                _ => Error::new(format!("flow `{name}`: {error}; no flow was started")),
-            }
-        });
-        ready.push(prepared?);
+    let unstarted = |name: &str, error: FlowError| {
+        if arguments.json {
+            names.iter().for_each(|flow| summary::print_unstarted(flow, name, &error));
+        }
+        match names.len() {
+            1 => Error::new(error.to_string()),
+            _ => Error::new(format!("flow `{name}`: {error}; no flow was started")),
+        }
+    };
+    let mut prepared = Vec::with_capacity(plans.len());
+    for (plan, name) in plans.into_iter().zip(&names) {
+        prepared.push(prepare(plan, arguments).map_err(|error| unstarted(name, error))?);
+    }
+    let mut ready = Vec::with_capacity(prepared.len());
+    for (shown, flow) in prepared {
+        let flow = flow.take_over().map_err(|error| unstarted(&shown.flow, error))?;
+        ready.push((shown, flow));
     }
     Ok(ready)
 }
 
-fn prepare(plan: Plan, arguments: &RunArguments) -> Result<Ready, FlowError> {
+fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow), FlowError> {
     for warning in &plan.warnings {
         eprintln!("warning: {}: {warning}", plan.flow);
     }
-    let (flow, rows, is_live) = (plan.flow.clone(), known_rows(&plan), !plan.is_finite());
     let kinds = plan.nodes.iter().map(|node| node.kind).collect();
+    let shown = Shown { flow: plan.flow.clone(), kinds, rows: known_rows(&plan), is_live: !plan.is_finite() };
     let effects = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
-    Ok(Ready { flow, kinds, rows, is_live, prepared: PreparedFlow::new(plan, effects)? })
+    Ok((shown, PreparedFlow::new(plan, effects)?))
 }
 
-async fn run_all(ready: Vec<Ready>, data: &Handle, arguments: &RunArguments) -> Result<Vec<Ended>, CommandError> {
+async fn run_all(
+    ready: Vec<(Shown, ReadyFlow)>,
+    data: &Handle,
+    arguments: &RunArguments,
+) -> Result<Vec<Ended>, CommandError> {
     let console = Console::new(arguments.json);
     let is_durable = arguments.state.state.is_some();
     let mut stoppers = Vec::new();
     let mut flows = JoinSet::new();
-    for (place, Ready { flow, kinds, rows, is_live, prepared }) in ready.into_iter().enumerate() {
-        let running = prepared.start(data);
+    for (place, (Shown { flow, kinds, rows, is_live }, ready)) in ready.into_iter().enumerate() {
+        let running = ready.start(data);
         let stats = running.stats();
         stoppers.push(running.stopper());
         let progress = console.flow(&flow, rows, is_live, stats.clone());

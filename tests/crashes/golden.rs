@@ -64,14 +64,18 @@ fn states_of_earlier_builds_are_gone_on_with() {
         copy(&workshop.path("state"), &golden.join("state-2"));
     }
     let states: Vec<_> = std::fs::read_dir(&golden).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(!states.is_empty());
+    let mut resumed = 0;
     for state in states {
         let workshop = workshop();
         copy(&state, &workshop.path("state"));
         let ran = Ran::from(workshop.command(&["run", "--json", "flow.toml", "--state", "state"]).output().unwrap());
         match ran.code {
-            0 => assert_eq!(ran.json()["models"], control["models"], "{}", state.display()),
+            0 => {
+                assert_eq!(ran.json()["models"], control["models"], "{}", state.display());
+                resumed += 1;
+            }
             _ => assert!(ran.stderr.contains("and this build reads format"), "{}: {}", state.display(), ran.stderr),
         }
     }
+    assert!(resumed > 0, "there is no state of this format");
 }

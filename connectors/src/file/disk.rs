@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use millstream_core::{Error, Result, ResultExt};
+use millstream_store::{Access, create_durable_folder};
 
 /// How many links lead to a file at most, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -72,11 +73,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).doing(|| format!("writing to `{}`", folder.display()))
 }
 
-/// Creates a folder and those above it, and makes the names of those that were not there durable.
+/// Creates a folder and those above it, and makes their names durable.
 pub fn create_folder(folder: &Path) -> Result<()> {
-    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-    let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
-    fs::create_dir_all(folder).doing(|| format!("making the folder `{}`", folder.display()))?;
-    let above = missing.iter().filter_map(|folder| folder.parent());
-    above.map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above }).try_for_each(sync_folder)
+    create_durable_folder(folder, Access::Shared).doing(|| format!("making the folder `{}`", folder.display()))
 }

@@ -41,7 +41,8 @@ use crate::text;
 /// column, a blank line is a row: an empty cell.
 ///
 /// A flow with state that goes on within a file looks whether it still is the one that was opened: one that was changed, or
-/// replaced by another under its name, is an error, a copy with the same content is not. Rows that are appended to a CSV or
+/// replaced by another under its name, is an error, a copy with the same content is not; compared
+/// are its length and 16 samples of 4 KiB. Rows that are appended to a CSV or
 /// NDJSON file that is not packed count if they come before its end was reached; behind that, nobody looks at a file again.
 ///
 /// With `follow` the input is live: it reads what is there, then waits for lines that are appended and for new files that

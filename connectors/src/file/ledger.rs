@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use millstream_core::{Result, ResultExt};
+use millstream_store::crash;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
@@ -42,9 +43,8 @@ impl Ledger {
         let doing = || format!("creating `{}`", path.display());
         match options().create_new(true).open(path) {
             Ok(file) => {
-                let ledger = Self { path: path.to_owned(), file };
-                ledger.note(Published::default())?;
-                ledger.sync()
+                crash::point("ledger-created");
+                Self { path: path.to_owned(), file }.note(Published::default())
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error).doing(doing),
@@ -64,17 +64,15 @@ impl Ledger {
     pub fn read(&self) -> Result<Published> {
         let mut bytes = Vec::new();
         (&self.file).read_to_end(&mut bytes).doing(|| format!("reading `{}`", self.path.display()))?;
-        parse(&bytes).ok_or_else(|| damaged(&self.path))
+        // Whoever began it was killed before the first note, or the machine went down.
+        let is_empty = bytes.iter().all(|byte| *byte == 0);
+        if is_empty { Ok(Published::default()) } else { parse(&bytes).ok_or_else(|| damaged(&self.path)) }
     }
 
-    /// Writes down how far publications have come, at once for all processes, in the place of what was there.
+    /// Writes down how far publications have come, in the place of what was there, and makes it durable.
     pub fn note(&self, published: Published) -> Result<()> {
-        self.file.write_all_at(text(published).as_bytes(), 0).doing(|| format!("writing `{}`", self.path.display()))
-    }
-
-    /// Makes it durable.
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().doing(|| format!("writing `{}`", self.path.display()))
+        let written = self.file.write_all_at(text(published).as_bytes(), 0).and_then(|()| self.file.sync_data());
+        written.doing(|| format!("writing `{}`", self.path.display()))
     }
 }
 
@@ -122,6 +120,10 @@ mod tests {
             bytes[place] ^= 1;
             std::fs::write(&path, bytes).unwrap();
             assert!(Ledger::open(&path).unwrap().unwrap().read().is_err(), "{place}");
+        }
+        for begun in [&b""[..], &[0; 9]] {
+            std::fs::write(&path, begun).unwrap();
+            assert_eq!(read(), Published::default(), "nothing is published before the first note");
         }
     }
 }

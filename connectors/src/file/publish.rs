@@ -108,7 +108,6 @@ impl Committer for Publisher {
             let is_new = |path: &&PathBuf| !places.contains(path);
             publication.former.iter().filter(is_new).try_for_each(|path| remove(path))?;
         }
-        way.sync()?;
         let folders: BTreeSet<&Path> =
             places.iter().chain(&publication.former).filter_map(|path| path.parent()).collect();
         folders.into_iter().filter(|folder| folder.exists()).try_for_each(sync_folder)?;
@@ -226,7 +225,8 @@ impl<'a> Way<'a> {
         })
     }
 
-    /// Writes down how many files of this publication have come to their places, or are about to. It never goes back.
+    /// Writes down how many files of this publication have come to their places, or are about to: durably before they do, since
+    /// somebody may take them away at once. It never goes back.
     fn note(&mut self, files: usize) -> Result<()> {
         let published = Published { turn: self.publication.turn, files };
         if published.turn == self.published.turn && files <= self.published.files {
@@ -234,10 +234,6 @@ impl<'a> Way<'a> {
         }
         self.published = published;
         self.ledger.as_ref().map_or(Ok(()), |ledger| ledger.note(published))
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.ledger.as_ref().map_or(Ok(()), Ledger::sync)
     }
 }
 

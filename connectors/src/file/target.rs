@@ -173,15 +173,15 @@ pub fn renumbered(path: &Path) -> Option<PathBuf> {
     let (stem, extension) = name.split_once('.')?;
     let (prefix, number) = stem.rsplit_once('-')?;
     let number: u32 = number.parse().ok()?;
-    Some(path.with_file_name(format!("{prefix}-{:05}.{extension}", number + 1)))
+    Some(path.with_file_name(format!("{prefix}-{:05}.{extension}", number.checked_add(1)?)))
 }
 
-/// The number in a name `PREFIX{20 digits}-{5 or more digits}.EXTENSION`.
+/// The number in a name `PREFIX{20 digits}-{5 to 9 digits}.EXTENSION`. More digits are not ours.
 pub fn number_of(prefix: &str, name: &str) -> Option<u32> {
     let (epoch, rest) = name.strip_prefix(prefix)?.split_once('-')?;
     let (number, _) = rest.split_once('.')?;
     let is_epoch = epoch.len() == 20 && epoch.bytes().all(|byte| byte.is_ascii_digit());
-    if is_epoch && number.len() >= 5 { number.parse().ok() } else { None }
+    if is_epoch && (5..10).contains(&number.len()) { number.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -158,10 +158,8 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// How long a body may be at most.
 const LARGEST_BODY: usize = 256 << 20;
 
-/// The piece of state that holds the keys of the requests before a position; and that in which earlier builds kept them, without
-/// the times at which they were answered.
+/// The piece of state that holds the keys of the requests before a position.
 const KEYS: &str = "answered";
-const TIMELESS_KEYS: &str = "keys";
 
 /// The file beside the log that says that a checkpoint has covered rows of it, so that its beginning may be gone.
 const COVERED: &str = "covered";
@@ -384,11 +382,7 @@ impl Input for HttpListen {
     fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
         self.is_resumed = true;
         self.position = positions.get(PARTITION).copied().unwrap_or(0);
-        let kept = match state.has(TIMELESS_KEYS) {
-            true => timed(state.get(TIMELESS_KEYS)?),
-            false => state.get(KEYS)?,
-        };
-        server::keys(&self.keys).restore(kept);
+        server::keys(&self.keys).restore(state.get(KEYS)?);
         Ok(())
     }
 
@@ -464,11 +458,6 @@ impl HttpListen {
         rows.append(read, decoding.first);
         Ok(true)
     }
-}
-
-/// Keys of an earlier build, as if they had been answered now.
-fn timed(keys: Vec<(String, u64, u32, u64)>) -> Vec<keys::Remembered> {
-    keys.into_iter().map(|(key, first, rows, body)| (key, first, rows, body, now())).collect()
 }
 
 /// Why it can't run here.

@@ -173,20 +173,6 @@ async fn a_key_is_taken_once_also_when_its_record_is_gone() {
 }
 
 #[tokio::test]
-async fn keys_in_the_state_of_an_earlier_build_are_known() {
-    let site = Site::new(NDJSON);
-    let input = site.open().await;
-    site.post("Idempotency-Key: k\r\n", &[1, 2]);
-    drop(input);
-    let print = fingerprint(&[b"\x01k", body(&[1, 2]).as_slice()].concat());
-    let mut state = Parts::default();
-    state.put("keys", &[("k", 0_u64, 2_u32, print)][..]).unwrap();
-    let mut input = site.resume(&at(2), state).await;
-    assert_eq!(site.post("Idempotency-Key: k\r\n", &[1, 2]), r#"{"rows":2,"first":0}"#);
-    assert_eq!(drain(&mut input).await, []);
-}
-
-#[tokio::test]
 async fn a_row_that_cannot_be_read_is_refused_at_the_door() {
     let site = Site::new("format = \"csv\"\nschema = { a = \"int64\", b = \"utf8\" }");
     let mut input = site.open().await;
@@ -278,14 +264,14 @@ async fn when_bodies_take_all_the_memory_others_are_told_to_come_again() {
     let site = Site::new(&format!("{NDJSON}\nmax_body = \"2MiB\""));
     let mut input = site.open().await;
     let large = 1_900_000;
-    let slow: Vec<_> = (0..2).map(|_| slow(&site, large)).collect();
     let send = || site.send("", &vec![b' '; large]);
-    // What the others send may still be on its way.
-    let answers: Vec<_> = (0..50).map(|_| send()).collect();
-    let refused = answers.iter().find(|(status, _)| *status == 503).map(|(_, answer)| answer.as_str());
-    let is_told = refused.is_some_and(|answer| answer.contains("retry-after: 1") && answer.contains("memory"));
-    let statuses: Vec<u16> = answers.iter().map(|(status, _)| *status).collect();
-    assert!(is_told, "{statuses:?}");
+    // What two others send may still be on its way, or come too slowly where the machine is busy.
+    let crowded = || {
+        let slow = [(); 2].map(|()| slow(&site, large));
+        (0..20).map(|_| send()).find(|(status, _)| *status == 503).map(|(_, answer)| (slow, answer))
+    };
+    let (slow, answer) = (0..20).find_map(|_| crowded()).expect("memory is full once");
+    assert!(answer.contains("retry-after: 1") && answer.contains("memory"), "{answer}");
     drop(slow);
     while send().0 == 503 {}
     site.post("", &[1]);

@@ -54,7 +54,8 @@ impl fmt::Debug for OutputPlan {
 #[async_trait]
 pub trait Output: Send {
     /// Claims what no other process may write to at the same time, as far as that is there already. Called before this process
-    /// takes the flow over, so that one that can't write leaves another alone that can. Changes nothing.
+    /// takes the flow over, so that one that can't write leaves another alone that can. Changes nothing. If the
+    /// node was renamed, its `home` still has the name that it had before.
     fn claim(&mut self, _home: &Home) -> Result<()> {
         Ok(())
     }

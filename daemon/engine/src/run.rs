@@ -25,8 +25,16 @@ use crate::stats::FlowStats;
 use crate::task::{Borders, CaughtUp, Clock, Keeping, Phase, Ports, Stop, run_input, run_output, run_processor};
 use crate::time_group::{self, Member};
 
-/// A flow whose nodes are built, and have not begun.
+/// A flow that is about to be taken over: a former owner can still go on with it.
 pub struct PreparedFlow {
+    plan: Plan,
+    effects: Effects,
+    /// Where it goes on, if it keeps state.
+    found: Beginning,
+}
+
+/// A flow that has been taken over, and whose nodes have not begun.
+pub struct ReadyFlow {
     common: Common,
     tasks: Vec<Task>,
     coordinator: Coordinator,
@@ -158,11 +166,28 @@ pub enum Effects {
 }
 
 impl PreparedFlow {
-    /// Builds all nodes, and takes over what the flow keeps. Waits for files and for the network.
+    /// If the flow keeps state, builds all nodes, claims outputs, and reads the state. Waits for files and for the network.
+    /// What may go wrong goes wrong here, where nothing has been taken over.
     ///
     /// # Errors
-    /// If a node can't be built, or the state can't be read from which the flow is resumed.
+    /// If a node can't be built, an output can't be claimed, or the state can't be read from which the flow is resumed.
     pub fn new(mut plan: Plan, effects: Effects) -> Result<Self, FlowError> {
+        let found = match &effects {
+            Effects::Keep(keeper) => {
+                plan.prepare(|node| keeper.home(node))?;
+                keeper.beginning().map_err(|error| FlowError { node: None, error })?
+            }
+            Effects::None | Effects::Commit | Effects::Replay(_) => Beginning::default(),
+        };
+        Ok(Self { plan, effects, found })
+    }
+
+    /// Takes over what the flow keeps. Of several flows, none should be before all are prepared.
+    ///
+    /// # Errors
+    /// If a node can't be built of a flow that keeps no state, or for the reasons of [`Keeper::take_over`].
+    pub fn take_over(self) -> Result<ReadyFlow, FlowError> {
+        let Self { plan, effects, found } = self;
         let stats = Arc::new(FlowStats::new(&plan));
         let (senders, receivers): (Vec<_>, Vec<_>) = plan
             .edges
@@ -178,9 +203,7 @@ impl PreparedFlow {
             Effects::None => (Visibility::None, None, Beginning::default(), Homes::None),
             Effects::Commit => (Visibility::Committed, None, Beginning::default(), Homes::None),
             Effects::Keep(keeper) => {
-                // What may go wrong here goes wrong while a former owner can still go on.
-                plan.prepare(|node| keeper.home(node))?;
-                let beginning = keeper.take_over(&plan).map_err(|error| FlowError { node: None, error })?;
+                let beginning = keeper.take_over(&plan, found).map_err(|error| FlowError { node: None, error })?;
                 let homes = Homes::Own(keeper.clone());
                 (Visibility::Committed, Some(keeper), beginning, homes)
             }
@@ -222,9 +245,17 @@ impl PreparedFlow {
         let nodes = plan.nodes.into_iter().enumerate();
         let tasks = nodes.map(|(place, node)| setup.task(place, node)).collect::<Result<Vec<_>, FlowError>>()?;
         let common = Common { stats, fills, phase, durable, repeatable, caught_up };
-        Ok(Self { common, tasks, coordinator: setup.coordinator })
+        Ok(ReadyFlow { common, tasks, coordinator: setup.coordinator })
     }
+}
 
+impl fmt::Debug for PreparedFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedFlow").field("flow", &self.plan.flow).finish_non_exhaustive()
+    }
+}
+
+impl ReadyFlow {
     /// Starts the tasks of the nodes on `runtime`.
     pub fn start(self, runtime: &Handle) -> RunningFlow {
         let mut tasks = JoinSet::new();
@@ -243,19 +274,19 @@ impl PreparedFlow {
     }
 }
 
-impl fmt::Debug for PreparedFlow {
+impl fmt::Debug for ReadyFlow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PreparedFlow").field("common", &self.common).finish_non_exhaustive()
+        f.debug_struct("ReadyFlow").field("common", &self.common).finish_non_exhaustive()
     }
 }
 
 impl RunningFlow {
-    /// Builds all nodes, then starts their tasks on `runtime`.
+    /// Prepares a flow, takes it over, and starts it on `runtime`.
     ///
     /// # Errors
-    /// For the reasons of [`PreparedFlow::new`].
+    /// For the reasons of [`PreparedFlow::new`] and [`PreparedFlow::take_over`].
     pub fn start(plan: Plan, effects: Effects, runtime: &Handle) -> Result<Self, FlowError> {
-        Ok(PreparedFlow::new(plan, effects)?.start(runtime))
+        Ok(PreparedFlow::new(plan, effects)?.take_over()?.start(runtime))
     }
 
     /// The counters, which stay readable after the end.

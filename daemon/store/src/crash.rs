@@ -16,6 +16,7 @@ pub const POINTS: &[&str] = &[
     "recovery-before-commit",
     "recovery-after-commit",
     // The output `file`.
+    "ledger-created",
     "output-staged",
     "file-noted",
     "file-published",

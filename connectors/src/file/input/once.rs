@@ -1,6 +1,6 @@
 //! Files that are read once, one after the other.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -96,7 +96,8 @@ impl Files {
     /// Leaves out the files that have been read, but for the last of them if it has a place.
     fn leave_out(&mut self, mut read: Vec<String>, place: Option<(Place, Opened)>) -> Result<()> {
         let last = place.as_ref().and_then(|_| read.pop());
-        self.left.retain(|source| !read.iter().any(|name| **name == *source.file.name));
+        let known: HashSet<&str> = read.iter().map(String::as_str).collect();
+        self.left.retain(|source| !known.contains(&*source.file.name));
         if let Some(name) = last {
             let index = self.left.iter().position(|source| *source.file.name == *name);
             let gone = || Error::new(format!("`{name}`, which was being read, is no longer there"));

@@ -46,8 +46,6 @@ pub struct Files {
     pub(super) options: WriteOptions,
     pub(super) schema: SchemaRef,
     if_exists: IfExists,
-    /// Whether what is there was published by the flow, and stays.
-    keeps_published: bool,
     pub(super) limits: Limits,
     /// How rows are divided among folders, if they are.
     pub(super) partitioning: Option<Partitioning>,
@@ -111,7 +109,6 @@ impl Files {
             target,
             schema,
             if_exists,
-            keeps_published: false,
             limits,
             partitioning,
             begun: HashMap::new(),
@@ -163,17 +160,22 @@ impl Files {
     /// Whether files may take the place of others: those that replace, and a whole file that begins with the old one.
     fn replaces(&self) -> bool {
         match self.if_exists {
-            IfExists::Replace => true,
+            IfExists::Replace => !self.keeps_others(),
             IfExists::Append => self.target.folder.is_none(),
             IfExists::Fail => false,
         }
+    }
+
+    /// Whether there may be files in the folder that the flow has published, and that stay.
+    fn keeps_others(&self) -> bool {
+        self.progress.keeps_published && self.target.folder.is_some()
     }
 
     /// Begins a flow's files, beside or instead of those that are there.
     fn begin(&mut self) -> Result<()> {
         self.progress.number = 1;
         let existing = self.target.existing()?;
-        let keeps = self.keeps_published;
+        let keeps = self.progress.keeps_published;
         match (self.if_exists, existing.first()) {
             (_, None) | (IfExists::Fail, _) => {}
             (IfExists::Replace, _) if !keeps => self.progress.former = existing,
@@ -245,7 +247,7 @@ impl Files {
             turn: Turn { generation: self.run.generation, number: self.publications },
             files,
             replaces: self.replaces(),
-            makes_way: self.if_exists == IfExists::Append,
+            makes_way: self.if_exists == IfExists::Append || self.keeps_others(),
             former: std::mem::take(&mut self.progress.former),
             lock: hidden::lock(&self.target.place()),
             ledger: self.ledger(),
@@ -294,7 +296,7 @@ impl Output for Files {
     }
 
     fn keep_published(&mut self) {
-        self.keeps_published = true;
+        self.progress.keeps_published = true;
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {

@@ -21,6 +21,8 @@ pub struct Progress {
     pub number: u32,
     /// The files of runs before, which go when the first of this flow are published.
     pub former: Vec<PathBuf>,
+    /// Whether what was there when it began may have been published by the flow, and stays.
+    pub keeps_published: bool,
     /// The files that are not whole.
     pub unfinished: Vec<Unfinished>,
     /// Where it is written down what has been published.

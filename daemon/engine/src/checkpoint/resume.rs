@@ -147,7 +147,6 @@ impl Keeper {
         let lock = Lock::take(&own, &plan.flow)?;
         let vault = Vault::new(Arc::new(LocalStore::private(folder)), &plan.flow, folder.display().to_string());
         let keeper = Self::open(plan, vault, options)?;
-        rename_homes(&homes, plan)?;
         Ok(Self { homes: Some(homes), _lock: Some(Arc::new(lock)), ..keeper })
     }
 
@@ -175,32 +174,37 @@ impl Keeper {
         })
     }
 
-    /// Becomes the owner of the flow: creates the next manifest. A former owner notices that at its next checkpoint, and
-    /// gives up; so whatever may keep this process from going on should have been tried before. Returns where it goes on.
+    /// Where the flow goes on, if nobody writes another checkpoint before [`Keeper::take_over`].
     ///
     /// # Errors
-    /// If the state can't be read, or for the reasons of [`Keeper::open`], if the former owner has written another checkpoint
-    /// meanwhile.
-    pub fn take_over(&self, plan: &Plan) -> Result<Beginning> {
+    /// If the state can't be read.
+    pub fn beginning(&self) -> Result<Beginning> {
+        Beginning::behind(&self.vault, self.lock().manifest.clone())
+    }
+
+    /// Becomes the owner of the flow: creates the next manifest. A former owner notices that at its next checkpoint, and
+    /// gives up; so whatever may keep this process from going on should have been tried before, which includes reading what
+    /// was `found`, the [`Keeper::beginning`]. Returns where it goes on.
+    ///
+    /// # Errors
+    /// If the manifest can't be written, or if the former owner has written another checkpoint meanwhile, for the reasons of
+    /// [`Keeper::open`] or because its state can't be read.
+    pub fn take_over(&self, plan: &Plan, found: Beginning) -> Result<Beginning> {
         let mut last = self.lock();
-        if last.checksum.is_some() {
-            return Beginning::behind(&self.vault, last.manifest.clone());
-        }
-        // A state that can't be read should leave the former owner alone.
-        let mut beginning = Some(Beginning::behind(&self.vault, last.manifest.clone())?);
-        loop {
+        let mut beginning = Some(found);
+        while last.checksum.is_none() {
             if let Some(checksum) = self.vault.put(&last.manifest)? {
                 last.checksum = Some(checksum);
                 crash::point("recovery-taken-over");
-                return beginning.map_or_else(|| Beginning::behind(&self.vault, last.manifest.clone()), Ok);
-            }
-            // The owner has written one more checkpoint meanwhile, which is the one to go on from.
-            beginning = None;
-            *last = next(&self.vault, plan, &self.options)?;
-            if last.checksum.is_some() {
-                return Beginning::behind(&self.vault, last.manifest.clone());
+                // Before, the names of nodes were those that a former owner, or the flow without its renames, goes on with.
+                self.homes.as_ref().map_or(Ok(()), |homes| rename_homes(homes, plan))?;
+            } else {
+                // The owner has written one more checkpoint meanwhile, which is the one to go on from.
+                beginning = None;
+                *last = next(&self.vault, plan, &self.options)?;
             }
         }
+        beginning.map_or_else(|| Beginning::behind(&self.vault, last.manifest.clone()), Ok)
     }
 
     /// All that [`Keeper::open_at`] would refuse, without touching anything.

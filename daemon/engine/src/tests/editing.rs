@@ -8,7 +8,7 @@ use super::crash::{self, MemoryStore};
 use super::kinds::{committed_text, forget};
 use super::running::plan;
 use crate::checkpoint::{Keeper, KeeperOptions, Vault};
-use crate::run::{Effects, RunningFlow, Status};
+use crate::run::{Effects, PreparedFlow, RunningFlow, Status};
 
 /// A flow of which a part has run: about this many steps.
 struct Edited {
@@ -126,6 +126,25 @@ async fn a_renamed_node_keeps_its_state() {
     let undisturbed = Edited::new("edited_same_name", BEFORE).await;
     undisturbed.finish(BEFORE, &[]).await;
     assert_eq!(flow.numbers("c"), undisturbed.numbers("c"));
+}
+
+#[tokio::test]
+async fn a_folder_is_renamed_with_its_node_when_the_flow_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = folder.path().join("renamed").join("nodes");
+    std::fs::create_dir_all(nodes.join("a")).unwrap();
+    let text = r#"
+        flow.name = "renamed"
+        input.z = { renamed_from = "a", type = "count", rows = 5 }
+        output.c = { type = "file", from = "z", path = "renamed/c" }
+    "#;
+    let keeper = Keeper::open_folder(&plan(text), folder.path(), &KeeperOptions::default()).unwrap();
+    let prepared = PreparedFlow::new(plan(text), Effects::Keep(keeper)).unwrap();
+    assert!(nodes.join("a").exists(), "whoever does not take the flow over changes nothing");
+    let ready = prepared.take_over().unwrap();
+    assert!(nodes.join("z").exists() && !nodes.join("a").exists());
+    let status = ready.start(&Handle::current()).join().await.status;
+    assert!(matches!(status, Status::Done), "{status:?}");
 }
 
 #[tokio::test]

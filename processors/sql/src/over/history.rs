@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use millstream_core::{Parts, Result, State, canonical_floats};
 
 use super::feature::Feature;
+use super::segments::{SEGMENT_ROWS, Segments};
 use crate::window::accumulator::Rows;
 use crate::window::aggregate::Fed;
 
@@ -30,7 +31,7 @@ type Key = Arc<[u8]>;
 /// The remembered rows.
 pub struct History {
     /// Of the key columns; none if there are no keys.
-    converter: Option<RowConverter>,
+    converter: Option<Arc<RowConverter>>,
     columns: Vec<usize>,
     reach: Reach,
     /// Whether a row counts for itself.
@@ -38,33 +39,19 @@ pub struct History {
     most: usize,
     /// The rows of each key in the order in which they came. Seeded at random; no result depends on hashes.
     keys: HashMap<Key, VecDeque<Place>, RandomState>,
-    segments: VecDeque<Segment>,
-    /// The number of the first segment.
-    first: u64,
-    live: usize,
+    segments: Segments,
     /// When rows can be forgotten.
     forget: BinaryHeap<Reverse<(i64, Key)>>,
     /// What is kept: the key columns, the time, and for each feature its values and whether they count.
     schema: SchemaRef,
 }
 
-/// Where a row is remembered.
+/// A row that is remembered.
 #[derive(Clone, Copy)]
 struct Place {
-    segment: u64,
-    row: u32,
+    row: u64,
     time: i64,
 }
-
-/// What some neighbouring rows feed the features with.
-struct Segment {
-    fed: Vec<Fed>,
-    rows: usize,
-    live: usize,
-}
-
-/// How many rows a segment has before another one is begun.
-const SEGMENT_ROWS: usize = 8192;
 
 /// How many rows are looked at together.
 const LOOK_AT: usize = 1 << 16;
@@ -93,7 +80,7 @@ impl History {
         let fields: Vec<Field> =
             columns.iter().map(|column| input.field(*column).clone().with_nullable(true)).collect();
         let sort = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect::<Vec<_>>();
-        let converter = if sort.is_empty() { None } else { Some(RowConverter::new(sort)?) };
+        let converter = if sort.is_empty() { None } else { Some(Arc::new(RowConverter::new(sort)?)) };
         let kept = features.iter().flat_map(|feature| {
             let name = feature.field().name();
             [
@@ -110,9 +97,7 @@ impl History {
             current,
             most,
             keys: HashMap::default(),
-            segments: VecDeque::new(),
-            first: 0,
-            live: 0,
+            segments: Segments::default(),
             forget: BinaryHeap::new(),
             schema,
         })
@@ -126,24 +111,28 @@ impl History {
         times: Option<&[i64]>,
         features: &mut [Feature],
     ) -> Result<(Vec<ArrayRef>, BooleanArray)> {
-        let (segment, offset) = self.push(fed, rows.num_rows())?;
+        let first = self.segments.push(fed, rows.num_rows())?;
         let columns: Vec<ArrayRef> = self.columns.iter().map(|column| rows.column(*column).clone()).collect();
         let keys = self.read_keys(&columns)?;
         let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); features.len()];
-        let (mut fits, mut counting) = (Vec::with_capacity(rows.num_rows()), Counting::default());
+        let (mut fit, mut counting) = (Vec::with_capacity(rows.num_rows()), Counting::default());
         for row in 0..rows.num_rows() {
             let time = times.map_or(0, |times| times[row]);
-            let place = Place { segment, row: (offset + row) as u32, time };
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
-            fits.push(self.remember(key, place, &mut counting));
-            if counting.places.len() >= LOOK_AT {
+            let held = self.keys.get(key).map_or(0, VecDeque::len);
+            if counting.places.len() + self.reached(held) > LOOK_AT && !counting.before.is_empty() {
                 self.compute(std::mem::take(&mut counting), features, &mut parts)?;
             }
+            let fits = self.has_room(held);
+            if fits {
+                self.remember(key, held, Place { row: first + row as u64, time }, &mut counting);
+            }
+            fit.push(fits);
         }
         self.compute(counting, features, &mut parts)?;
         self.tidy()?;
         let whole = parts.iter().map(|parts| Ok(concat(&parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>())?));
-        Ok((whole.collect::<Result<_>>()?, BooleanArray::from(fits)))
+        Ok((whole.collect::<Result<_>>()?, BooleanArray::from(fit)))
     }
 
     fn read_keys(&self, columns: &[ArrayRef]) -> Result<Option<arrow::row::Rows>> {
@@ -151,29 +140,25 @@ impl History {
         Ok(self.converter.as_ref().map(|converter| converter.convert_columns(&columns)).transpose()?)
     }
 
-    /// Adds what rows are fed with: the number of its segment, and where in it they begin.
-    fn push(&mut self, fed: Vec<Fed>, rows: usize) -> Result<(u64, usize)> {
-        match self.segments.back_mut() {
-            Some(last) if last.rows + rows <= SEGMENT_ROWS => {
-                let offset = last.rows;
-                let both = last.fed.iter().zip(&fed).map(|(one, other)| Fed::concat(&[one, other]));
-                last.fed = both.collect::<Result<_>>()?;
-                last.rows += rows;
-                Ok((self.first + self.segments.len() as u64 - 1, offset))
-            }
-            _ => {
-                self.segments.push_back(Segment { fed, rows, live: 0 });
-                Ok((self.first + self.segments.len() as u64 - 1, 0))
-            }
+    /// How many rows can count for one whose key holds so many.
+    fn reached(&self, held: usize) -> usize {
+        let all = held + usize::from(self.current);
+        match self.reach {
+            Reach::Time(_) => all,
+            Reach::Rows(rows) => all.min(rows),
         }
     }
 
-    /// Notes which rows count for a row, and remembers it; false if there is no room for it.
-    fn remember(&mut self, key: &[u8], place: Place, counting: &mut Counting) -> bool {
-        if self.live >= self.most {
-            return false;
-        }
-        if !self.keys.contains_key(key) {
+    /// Whether a row can be remembered whose key holds so many.
+    fn has_room(&self, held: usize) -> bool {
+        // The first one of the key makes room.
+        let is_full = matches!(self.reach, Reach::Rows(rows) if held >= kept_of_each(rows));
+        is_full || self.segments.live() < self.most
+    }
+
+    /// Notes which rows count for a row, whose key holds `held`, and remembers it.
+    fn remember(&mut self, key: &[u8], held: usize, place: Place, counting: &mut Counting) {
+        if held == 0 {
             self.keys.insert(key.into(), VecDeque::new());
         }
         let reach = self.reach;
@@ -182,11 +167,8 @@ impl History {
             Reach::Rows(_) => true,
         };
         let slot = counting.before.len() as u32;
-        let Some(places) = self.keys.get_mut(key) else { return false };
-        let skipped = match reach {
-            Reach::Rows(rows) => (places.len() + usize::from(self.current)).saturating_sub(rows),
-            Reach::Time(_) => 0,
-        };
+        let skipped = held + usize::from(self.current) - self.reached(held);
+        let Some(places) = self.keys.get_mut(key) else { return };
         counting.places.extend(places.iter().skip(skipped).filter(counts));
         counting.before.push(places.iter().rev().find(counts).copied());
         places.push_back(place);
@@ -195,10 +177,8 @@ impl History {
         }
         counting.slots.resize(counting.places.len(), slot);
         counting.times.push(place.time);
-        self.live += 1;
-        self.segments[(place.segment - self.first) as usize].live += 1;
+        self.segments.remember();
         self.forget_more_than_count(key, place.time);
-        true
     }
 
     fn forget_more_than_count(&mut self, key: &[u8], time: i64) {
@@ -210,11 +190,9 @@ impl History {
             }
             Reach::Rows(rows) => {
                 let Some(places) = self.keys.get_mut(key) else { return };
-                // One is needed as the row before, even where only a row itself counts.
-                while places.len() > rows.max(1) {
+                while places.len() > kept_of_each(rows) {
                     if let Some(place) = places.pop_front() {
-                        self.live -= 1;
-                        self.segments[(place.segment - self.first) as usize].live -= 1;
+                        self.segments.forget(place.row);
                     }
                 }
             }
@@ -228,8 +206,7 @@ impl History {
             let Some(Reverse((time, key))) = self.forget.pop() else { break };
             let Some(places) = self.keys.get_mut(&key) else { continue };
             if let Some(place) = places.iter().position(|place| place.time == time).and_then(|at| places.remove(at)) {
-                self.live -= 1;
-                self.segments[(place.segment - self.first) as usize].live -= 1;
+                self.segments.forget(place.row);
             }
             if places.is_empty() {
                 self.keys.remove(&key);
@@ -242,11 +219,12 @@ impl History {
         let rows = counting.before.len();
         let slots: Vec<u32> = (0..rows as u32).collect();
         let times: Vec<i64> = counting.places.iter().map(|place| place.time).collect();
+        let places = self.segments.find(counting.places.iter().map(|place| place.row));
         for (number, feature) in features.iter_mut().enumerate() {
             let part = match feature {
                 Feature::Aggregate(aggregate) => {
                     aggregate.accumulator.grow(rows);
-                    let fed = self.gather(number, &counting.places)?;
+                    let fed = self.segments.gather(number, &places)?;
                     aggregate.update(&fed, Rows { slots: &counting.slots, times: &times })?;
                     let values = canonical_floats(&aggregate.accumulator.finish(&slots)?);
                     slots.iter().for_each(|slot| aggregate.accumulator.clear(*slot));
@@ -264,18 +242,10 @@ impl History {
         Ok(())
     }
 
-    /// What a feature is fed with at some places.
-    fn gather(&self, feature: usize, places: &[Place]) -> Result<Fed> {
-        let fed: Vec<&Fed> = self.segments.iter().map(|segment| &segment.fed[feature]).collect();
-        let places: Vec<(usize, usize)> =
-            places.iter().map(|place| ((place.segment - self.first) as usize, place.row as usize)).collect();
-        Fed::gather(&fed, &places)
-    }
-
     /// The values at some places, and null where there is none.
     fn lag(&self, feature: usize, before: &[Option<Place>]) -> Result<ArrayRef> {
-        let there: Vec<Place> = before.iter().copied().flatten().collect();
-        let values = self.gather(feature, &there)?;
+        let there = self.segments.find(before.iter().flatten().map(|place| place.row));
+        let values = self.segments.gather(feature, &there)?;
         let mut next = 0;
         let places: UInt32Array = before
             .iter()
@@ -291,56 +261,30 @@ impl History {
 
     /// Drops segments of which nothing is left, and puts the rest together where most of it is gone.
     fn tidy(&mut self) -> Result<()> {
-        while self.segments.len() > 1 && self.segments.front().is_some_and(|segment| segment.live == 0) {
-            self.segments.pop_front();
-            self.first += 1;
-        }
-        let rows: usize = self.segments.iter().map(|segment| segment.rows).sum();
-        if rows <= 2 * self.live + 4 * SEGMENT_ROWS {
+        self.segments.drop_forgotten();
+        if !self.segments.are_sparse() {
             return Ok(());
         }
         let mut places: Vec<&mut Place> = self.keys.values_mut().flatten().collect();
-        places.sort_unstable_by_key(|place| (place.segment, place.row));
-        let old: Vec<(usize, usize)> =
-            places.iter().map(|place| ((place.segment - self.first) as usize, place.row as usize)).collect();
-        let number = self.first + self.segments.len() as u64;
-        let features = self.segments.front().map_or(0, |segment| segment.fed.len());
-        let fed = (0..features).map(|feature| {
-            let all: Vec<&Fed> = self.segments.iter().map(|segment| &segment.fed[feature]).collect();
-            Fed::gather(&all, &old)
-        });
-        let fed = fed.collect::<Result<Vec<_>>>()?;
-        for (row, place) in places.into_iter().enumerate() {
-            (place.segment, place.row) = (number, row as u32);
-        }
-        self.segments = VecDeque::from([Segment { fed, rows: old.len(), live: old.len() }]);
-        self.first = number;
+        places.sort_unstable_by_key(|place| place.row);
+        self.segments.compact(places.iter().map(|place| place.row))?;
+        places.into_iter().zip(0..).for_each(|(place, row)| place.row = row);
         Ok(())
     }
 
     /// Keeps the rows, in the order in which they came.
-    pub fn save(&self, parts: &mut Parts) -> Result<()> {
-        let mut all: Vec<(&Key, Place)> =
-            self.keys.iter().flat_map(|(key, places)| places.iter().map(move |place| (key, *place))).collect();
-        all.sort_unstable_by_key(|(_, place)| (place.segment, place.row));
-        let batches = all.chunks(SEGMENT_ROWS).map(|rows| self.kept(rows)).collect::<Result<Vec<_>>>()?;
-        parts.put_rows("rows", self.schema.clone(), batches);
-        Ok(())
-    }
-
-    fn kept(&self, rows: &[(&Key, Place)]) -> Result<RecordBatch> {
-        let mut columns = Vec::new();
-        if let Some(converter) = &self.converter {
-            let parser = converter.parser();
-            columns = converter.convert_rows(rows.iter().map(|(key, _)| parser.parse(key)))?;
-        }
-        columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, place)| place.time))));
-        let places: Vec<Place> = rows.iter().map(|(_, place)| *place).collect();
-        let features = self.segments.front().map_or(0, |segment| segment.fed.len());
-        for feature in 0..features {
-            columns.extend(self.gather(feature, &places)?.into_columns());
-        }
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    pub fn save(&self, parts: &mut Parts) {
+        // Room for all at once: this is waited for.
+        let mut places = Vec::with_capacity(self.segments.live());
+        self.keys.values().for_each(|of_key| places.extend(of_key));
+        let copied = Copied {
+            converter: self.converter.clone(),
+            keys: self.keys.iter().map(|(key, places)| (key.clone(), places.len())).collect(),
+            places,
+            segments: self.segments.clone(),
+            schema: self.schema.clone(),
+        };
+        parts.put_rows_later("rows", self.schema.clone(), move || copied.batches());
     }
 
     /// Takes in the rows that were kept. There are none yet.
@@ -349,18 +293,53 @@ impl History {
             let (keys, rest) = rows.columns().split_at(self.columns.len());
             let keys = self.read_keys(keys)?;
             let fed = rest[1..].chunks(2).map(Fed::of_columns).collect();
-            let (segment, offset) = self.push(fed, rows.num_rows())?;
+            let first = self.segments.push(fed, rows.num_rows())?;
             for (row, time) in rest[0].as_primitive::<Int64Type>().values().iter().enumerate() {
-                let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
-                let place = Place { segment, row: (offset + row) as u32, time: *time };
-                self.keys.entry(key.into()).or_default().push_back(place);
-                self.live += 1;
-                self.segments[(segment - self.first) as usize].live += 1;
+                let key: Key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data()).into();
                 if matches!(self.reach, Reach::Time(_)) {
-                    self.forget.push(Reverse((*time, key.into())));
+                    self.forget.push(Reverse((*time, key.clone())));
                 }
+                self.keys.entry(key).or_default().push_back(Place { row: first + row as u64, time: *time });
+                self.segments.remember();
             }
         }
         Ok(())
+    }
+}
+
+/// How many rows are kept of each key: one is needed as the row before, even where only a row itself counts.
+fn kept_of_each(rows: usize) -> usize {
+    rows.max(1)
+}
+
+/// The remembered rows of one moment.
+struct Copied {
+    converter: Option<Arc<RowConverter>>,
+    /// With the number of their places.
+    keys: Vec<(Key, usize)>,
+    places: Vec<Place>,
+    segments: Segments,
+    schema: SchemaRef,
+}
+
+impl Copied {
+    /// The rows in the order in which they came.
+    fn batches(&self) -> Result<Vec<RecordBatch>> {
+        let keys = self.keys.iter().flat_map(|(key, count)| std::iter::repeat_n(key, *count));
+        let mut all: Vec<(&Key, Place)> = keys.zip(self.places.iter().copied()).collect();
+        all.sort_unstable_by_key(|(_, place)| place.row);
+        all.chunks(SEGMENT_ROWS).map(|rows| self.batch(rows)).collect()
+    }
+
+    fn batch(&self, rows: &[(&Key, Place)]) -> Result<RecordBatch> {
+        let mut columns = Vec::new();
+        if let Some(converter) = &self.converter {
+            let parser = converter.parser();
+            columns = converter.convert_rows(rows.iter().map(|(key, _)| parser.parse(key)))?;
+        }
+        columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, place)| place.time))));
+        let places = self.segments.find(rows.iter().map(|(_, place)| place.row));
+        columns.extend(self.segments.gather_all(&places)?.into_iter().flat_map(Fed::into_columns));
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 }

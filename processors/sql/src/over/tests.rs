@@ -87,6 +87,18 @@ fn too_many_rows_and_late_ones_leave_by_their_ports() {
 }
 
 #[test]
+fn a_key_that_has_its_rows_needs_no_more_room() {
+    let settings: OverSettings = parse("keys = ['card']\nrows = 2\nmax_rows = 3\nselect = { sum = 'sum(n)' }");
+    for batch_rows in [1, 2, 8192] {
+        let driven = drive(&settings, &[("from", payments())], batch_rows);
+        assert_eq!(added(&driven), ["1", "2", "4", "7", "10"]);
+        // The second row of `b` would be a fourth one.
+        assert_eq!(driven.failed.len(), 1);
+        assert!(driven.failed[0].error.contains("max_rows"));
+    }
+}
+
+#[test]
 fn many_rows_are_forgotten_and_put_together() {
     let ids = (0..40_000_i64).map(|row| if row % 39_999 == 0 { -1 } else { row % 7 });
     let numbers: arrow::array::ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(0..40_000));
@@ -97,6 +109,22 @@ fn many_rows_are_forgotten_and_put_together() {
     let lines: Vec<&str> = text.lines().skip(1).collect();
     assert_eq!(lines[39_998], "0 39998 79989 39991");
     assert_eq!(lines[39_999], "-1 39999 39999 0");
+}
+
+#[test]
+fn small_batches_and_more_rows_than_are_looked_at_together() {
+    let numbers: arrow::array::ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(0..600));
+    let rows = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
+    let settings: OverSettings = parse("rows = 500\nselect = { sum = 'sum(n)', before = 'lag(n)' }");
+    let line = |row: i64| match row {
+        0 => "0 0 null".to_owned(),
+        _ => format!("{row} {} {}", ((row - 499).max(0)..=row).sum::<i64>(), row - 1),
+    };
+    let expected: Vec<String> = (0..600).map(line).collect();
+    for batch_rows in [1, 7, 8192] {
+        let text = drive(&settings, &[("from", rows.clone())], batch_rows).text("main");
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), expected, "in batches of {batch_rows}");
+    }
 }
 
 #[test]

@@ -321,7 +321,7 @@ fn simulate_all(seeds: std::ops::Range<u64>) -> Tally {
 
 #[test]
 fn crashes_at_any_step_lose_nothing_and_repeat_nothing() {
-    simulate_all(0..200).check(2);
+    simulate_all(0..300).check(3);
 }
 
 /// Crashes every flow with inputs that wait at every `stride`th step, from `first` on.
@@ -357,5 +357,5 @@ fn a_crash_at_each_of_many_steps_of_a_flow_with_gates() {
 #[test]
 #[ignore = "takes minutes; part of the nightly run"]
 fn crashes_at_any_step_of_many_more_flows() {
-    simulate_all(200..20_000).check(100);
+    simulate_all(300..20_000).check(100);
 }
