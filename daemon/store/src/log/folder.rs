@@ -29,6 +29,10 @@ impl Found {
         // Before the segments: what is claimed later may not be in what is seen of them.
         let claim = guard::read(files, folder).doing(doing)?;
         let mut by_number = list(files, folder).doing(doing)?;
+        if by_number.is_empty() && claim.as_ref().is_some_and(|claim| claim.end > 0) {
+            // A folder is not listed at one moment: the last segment may have been followed by another, and trimmed.
+            by_number = list(files, folder).doing(doing)?;
+        }
         let last = loop {
             let Some((first, _)) = by_number.last_key_value() else { break Last::new() };
             let path = path(folder, *first);
@@ -48,15 +52,17 @@ impl Found {
 
 /// The segments in a folder, by the numbers of their first records, and their bytes.
 fn list(files: &dyn Files, folder: &Path) -> io::Result<BTreeMap<u64, u64>> {
-    let mut by_number = BTreeMap::new();
-    for first in files.list(folder)?.into_iter().filter_map(|entry| number_of(&entry.name)) {
-        match files.size(&path(folder, first)) {
-            // It was trimmed meanwhile.
-            Err(error) if is_missing(&error) => {}
-            size => _ = by_number.insert(first, size?.saturating_sub(START as u64)),
+    'listed: loop {
+        let mut by_number = BTreeMap::new();
+        for first in files.list(folder)?.into_iter().filter_map(|entry| number_of(&entry.name)) {
+            match files.size(&path(folder, first)) {
+                // It was trimmed meanwhile, and others may have come that were not listed yet.
+                Err(error) if is_missing(&error) => continue 'listed,
+                size => _ = by_number.insert(first, size?.saturating_sub(START as u64)),
+            }
         }
+        return Ok(by_number);
     }
-    Ok(by_number)
 }
 
 /// What is whole of the last segment.
