@@ -1,6 +1,7 @@
 //! End-to-end tests with the real binary.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod beginning;
 mod bits;
 mod broken;
 mod commands;

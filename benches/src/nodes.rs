@@ -102,6 +102,8 @@ impl OutputSettings for SlowSettings {
             uses: Uses::all(),
             delivery: Delivery::AtLeastOnce,
             exclusive: None,
+            place: None,
+            takes_other_columns: false,
             build: Box::new(move || Ok(Box::new(slow))),
         })
     }

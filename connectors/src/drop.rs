@@ -22,7 +22,14 @@ impl Kind for DropOutput {
 impl OutputSettings for DropOutput {
     fn plan(&self, _: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
         let build = Box::new(|| Ok(Box::new(Forget) as Box<dyn Output>));
-        Ok(OutputPlan { uses: Uses::only::<String>([]), delivery: Delivery::ExactlyOnce, exclusive: None, build })
+        Ok(OutputPlan {
+            uses: Uses::only::<String>([]),
+            delivery: Delivery::ExactlyOnce,
+            exclusive: None,
+            place: None,
+            takes_other_columns: true,
+            build,
+        })
     }
 }
 

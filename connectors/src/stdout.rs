@@ -75,7 +75,14 @@ impl OutputSettings for StdoutOutput {
         }
         let (format, target, schema, rows) = (self.format, self.stream, input.schema.clone(), self.rows);
         let build = Box::new(move || Ok(Box::new(Printer::new(format, target, schema, rows)) as Box<dyn Output>));
-        Ok(OutputPlan { uses: Uses::all(), delivery: Delivery::AtLeastOnce, exclusive: None, build })
+        Ok(OutputPlan {
+            uses: Uses::all(),
+            delivery: Delivery::AtLeastOnce,
+            exclusive: None,
+            place: None,
+            takes_other_columns: true,
+            build,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ pub fn check(arguments: CheckArguments) -> Outcome {
     let workplace = Workplace::here()?;
     let CheckArguments { flows, state } = arguments;
     let mut problems = 0;
-    for flow in &flows.flows {
+    for flow in &flows.files()? {
         let planned = workplace.plan(flow, &flows.sets).map_err(CommandError::from);
         problems += match planned.and_then(|plan| Ok((state.problems(&plan)?, plan))) {
             Ok((found, plan)) if found.is_empty() => {
@@ -51,7 +51,7 @@ pub fn test(arguments: FlowsArguments) -> Outcome {
     let workplace = Workplace::here()?;
     let (control, data) = (control_runtime()?, data_runtime(None)?);
     let (mut passed, mut failed) = (0, 0);
-    for flow in &arguments.flows {
+    for flow in &arguments.files()? {
         let file = workplace.load(flow, &arguments.sets)?;
         let options = workplace.plan_options();
         let outcomes = control.block_on(flow_test::run_tests(&file, &options, data.handle()))?;

@@ -11,7 +11,7 @@ use millstream_learn::device::{self, DeviceSettings};
 
 use crate::state::StateArguments;
 use crate::terminal::say;
-use crate::{check, checkpoints, models, predict, reference, replay, run};
+use crate::{check, checkpoints, flow_files, models, new, predict, reference, replay, run};
 
 /// Streams of Arrow batches through flows that end in models that learn online.
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ pub enum Command {
     Check(CheckArguments),
     /// Run the tests that flows carry.
     Test(FlowsArguments),
+    /// Write a flow to begin with: from a template, or from a look at a data file.
+    New(new::NewArguments),
     /// Draw a flow.
     Graph(GraphArguments),
     /// Say what a flow promises: columns, order, deliveries, limits.
@@ -72,12 +74,19 @@ pub enum Command {
 /// Flow files and changes to them.
 #[derive(Clone, Debug, Args)]
 pub struct FlowsArguments {
-    /// Flow files.
+    /// Flow files, folders of them, or patterns such as `'flows/*.toml'`.
     #[arg(required = true, value_name = "FLOW")]
     pub flows: Vec<PathBuf>,
     /// Change a setting: `input.payments.path=other.csv`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
+}
+
+impl FlowsArguments {
+    /// The flow files.
+    pub fn files(&self) -> Result<Vec<PathBuf>, CommandError> {
+        flow_files::find(&self.flows)
+    }
 }
 
 /// What `check` takes.
@@ -240,6 +249,7 @@ impl Command {
             Self::Run(arguments) => run::run(arguments),
             Self::Check(arguments) => check::check(arguments),
             Self::Test(arguments) => check::test(arguments),
+            Self::New(arguments) => new::new(&arguments),
             Self::Graph(arguments) => check::graph(arguments),
             Self::Explain(arguments) => check::explain(arguments),
             Self::List => reference::list(),

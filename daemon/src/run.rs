@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millstream_core::{Error, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
-use millstream_engine::plan::{Plan, PlannedBody};
+use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
 use millstream_engine::run::{FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, Stopper};
 use millstream_engine::stats::FlowStats;
 use tokio::runtime::Handle;
@@ -29,6 +29,8 @@ pub struct Ended {
     pub stats: Arc<FlowStats>,
     /// How it ended.
     pub outcome: FlowOutcome,
+    /// Where the rows of each node are when they are committed, in the order of the counters. None for nodes that have no place.
+    pub places: Vec<Option<String>>,
     /// Whether it keeps state, from which it can be resumed.
     pub is_durable: bool,
 }
@@ -62,7 +64,7 @@ fn exit(ended: &[Ended]) -> Exit {
 fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>, CommandError> {
     let mut diagnostics = Diagnostics::default();
     let mut plans = Vec::new();
-    for flow in &arguments.flows.flows {
+    for flow in &arguments.flows.files()? {
         match workplace.plan(flow, &sets(arguments)).and_then(|plan| met(flow, plan, &arguments.state)) {
             Ok(plan) => plans.push(plan),
             Err(more) => {
@@ -102,6 +104,7 @@ fn sets(arguments: &RunArguments) -> Vec<String> {
 struct Shown {
     flow: String,
     kinds: Vec<&'static str>,
+    places: Vec<Option<String>>,
     rows: Option<u64>,
     is_live: bool,
 }
@@ -136,7 +139,9 @@ fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow)
         eprintln!("warning: {}: {warning}", plan.flow);
     }
     let kinds = plan.nodes.iter().map(|node| node.kind).collect();
-    let shown = Shown { flow: plan.flow.clone(), kinds, rows: known_rows(&plan), is_live: !plan.is_finite() };
+    let places = plan.nodes.iter().map(place).collect();
+    let (flow, rows, is_live) = (plan.flow.clone(), known_rows(&plan), !plan.is_finite());
+    let shown = Shown { flow, kinds, places, rows, is_live };
     let effects = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
     Ok((shown, PreparedFlow::new(plan, effects)?))
 }
@@ -150,7 +155,7 @@ async fn run_all(
     let is_durable = arguments.state.state.is_some();
     let mut stoppers = Vec::new();
     let mut flows = JoinSet::new();
-    for (place, (Shown { flow, kinds, rows, is_live }, ready)) in ready.into_iter().enumerate() {
+    for (number, (Shown { flow, kinds, places, rows, is_live }, ready)) in ready.into_iter().enumerate() {
         let running = ready.start(data);
         let stats = running.stats();
         stoppers.push(running.stopper());
@@ -160,7 +165,7 @@ async fn run_all(
                 outcome = running.join() => outcome,
                 never = progress.draw() => match never {},
             };
-            (place, Ended { flow, kinds, stats, outcome, is_durable })
+            (number, Ended { flow, kinds, places, stats, outcome, is_durable })
         });
     }
     let mut ended = Vec::new();
@@ -180,7 +185,7 @@ async fn run_all(
             }
         }
     }
-    ended.sort_by_key(|(place, _)| *place);
+    ended.sort_by_key(|(number, _)| *number);
     Ok(ended.into_iter().map(|(_, flow)| flow).collect())
 }
 
@@ -246,6 +251,14 @@ impl Interrupts {
             [one] => _ = one.recv().await,
             _ => std::future::pending().await,
         }
+    }
+}
+
+/// Where the committed rows of a node are, if it is an output with a place.
+fn place(node: &PlannedNode) -> Option<String> {
+    match &node.body {
+        PlannedBody::Output { place, .. } => place.clone(),
+        _ => None,
     }
 }
 

@@ -44,6 +44,7 @@ fn print_not_run(flow: &str, error: Value) {
         "error": error,
         "elapsed_s": 0.0,
         "nodes": {},
+        "outputs": {},
         "models": {},
         "evaluations": {},
     });
@@ -66,12 +67,17 @@ fn to_json(flow: &Ended) -> Value {
             None => {}
         }
     }
+    let nodes_with_place = flow.stats.nodes.iter().zip(&flow.places);
+    let outputs: Map<String, Value> = nodes_with_place
+        .filter_map(|(node, place)| Some((node.name.clone(), json!({ "place": place.as_ref()? }))))
+        .collect();
     let mut summary = json!({
         "flow": flow.flow,
         "status": status,
         "error": error,
         "elapsed_s": flow.outcome.elapsed.as_secs_f64(),
         "nodes": nodes,
+        "outputs": outputs,
         "models": models,
         "evaluations": evaluations,
     });
@@ -130,8 +136,14 @@ fn print_tables(flow: &Ended) {
     }
     let seconds = flow.outcome.elapsed.as_secs_f64();
     match &flow.outcome.status {
-        Status::Done => eprintln!("\nflow `{}`: done in {seconds:.2} s", flow.flow),
-        Status::Stopped => eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {}", flow.flow, stopped(flow)),
+        Status::Done => eprintln!("\nflow `{}`: done in {seconds:.2} s{}", flow.flow, places(flow)),
+        Status::Stopped if flow.outcome.unfinished => {
+            eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {}", flow.flow, unfinished(flow));
+        }
+        Status::Stopped => {
+            let committed = "what was read is committed";
+            eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {committed}{}", flow.flow, places(flow));
+        }
         Status::Failed(error) => {
             let committed = match flow.outcome.committed.join("`, `") {
                 _ if flow.is_durable => given_up(true).to_owned(),
@@ -143,15 +155,25 @@ fn print_tables(flow: &Ended) {
     }
 }
 
-/// What becomes of a flow that was stopped.
-fn stopped(flow: &Ended) -> &'static str {
-    match (flow.outcome.unfinished, flow.is_durable) {
-        (false, _) => "what was read is committed",
-        (true, true) => "it is unfinished, and the same command resumes it from where it is",
-        (true, false) => {
+/// What becomes of a flow that was stopped although its inputs would have ended.
+fn unfinished(flow: &Ended) -> &'static str {
+    match flow.is_durable {
+        true => "it is unfinished, and the same command resumes it from where it is",
+        false => {
             "it is unfinished: nothing is committed, and what was there before stays; with `--state`, a run can be resumed"
         }
     }
+}
+
+/// A line for each place that has got rows.
+fn places(flow: &Ended) -> String {
+    let nodes = flow.stats.nodes.iter().zip(&flow.places);
+    let placed = nodes.filter_map(|(node, place)| Some((node.rows_in.load(Ordering::Relaxed), place.as_ref()?)));
+    let lines = placed.filter(|(rows, _)| *rows > 0).map(|(rows, place)| match rows {
+        1 => format!("\n  1 row in {place}"),
+        _ => format!("\n  {} rows in {place}", HumanCount(rows)),
+    });
+    lines.collect()
 }
 
 /// A line a node. Those of a resumed flow have totals, and say what is of this run.

@@ -24,6 +24,9 @@ const FLOW: &str = r#"
 /// One column more.
 const WIDER: &str = "processor.wide.query=SELECT n, n * 2 AS twice FROM numbers";
 
+/// The same place in other words, which is another setting.
+const OTHER: &str = "output.kept.path=./kept";
+
 fn run(workshop: &Workshop, arguments: &[&str]) -> Ran {
     workshop.run(&[&["run", "flow.toml", "--state", "state"], arguments].concat())
 }
@@ -48,16 +51,30 @@ fn numbers(workshop: &Workshop) -> Vec<u64> {
 }
 
 #[test]
+fn a_folder_goes_on_when_a_column_has_come() {
+    let workshop = begun(FLOW);
+    let before = workshop.list("kept").len();
+    let ran = run(&workshop, &["--set", WIDER]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let all = numbers(&workshop);
+    assert!(before > 0 && all.len() == 1000 && all.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{}", all.len());
+    let files = workshop.list("kept");
+    let (first, last) = (&files[0], &files[files.len() - 1]);
+    assert!(workshop.read(&format!("kept/{first}")).starts_with("n\n"), "{files:?}");
+    assert!(workshop.read(&format!("kept/{last}")).starts_with("n,twice\n"), "{files:?}");
+}
+
+#[test]
 fn an_output_that_is_reset_keeps_what_it_has_published() {
     let workshop = begun(FLOW);
     let published = numbers(&workshop);
     assert!(!published.is_empty() && published.len() < 1000);
-    let refused = run(&workshop, &["--set", WIDER]);
+    let refused = run(&workshop, &["--set", OTHER]);
     assert_eq!(refused.code, 1);
-    for part in ["node `kept`", "the column `twice` is new", "published ones stay", "with `--reset kept`"] {
+    for part in ["node `kept`", "the setting `path` is another one", "published ones stay", "with `--reset kept`"] {
         assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
     }
-    let reset = run(&workshop, &["--set", WIDER, "--reset", "kept"]);
+    let reset = run(&workshop, &["--set", OTHER, "--reset", "kept"]);
     assert_eq!(reset.code, 0, "{}", reset.stderr);
     let all = numbers(&workshop);
     assert_eq!(all.len(), 1000);
@@ -68,7 +85,7 @@ fn an_output_that_is_reset_keeps_what_it_has_published() {
 fn what_an_output_has_published_goes_if_that_is_said() {
     let workshop = begun(FLOW);
     let published = numbers(&workshop).len();
-    let reset = run(&workshop, &["--set", WIDER, "--reset", "kept", "--remove-published"]);
+    let reset = run(&workshop, &["--set", OTHER, "--reset", "kept", "--remove-published"]);
     assert_eq!(reset.code, 0, "{}", reset.stderr);
     assert_eq!(numbers(&workshop).len(), 1000 - published);
 }
@@ -96,13 +113,13 @@ fn check_says_before_anything_runs_what_would_be_refused() {
     let check = |more: &[&str]| workshop.run(&[&["check", "flow.toml", "--state", "state"], more].concat());
     assert_eq!(check(&[]).code, 0);
     let manifests = workshop.list("state/flow/manifests");
-    let wrong = check(&["--set", WIDER, "--reset", "kpet"]);
+    let wrong = check(&["--set", OTHER, "--reset", "kpet"]);
     assert_eq!(wrong.code, 2);
     let lines: Vec<_> = wrong.stderr.lines().collect();
     assert_eq!(lines[0], "flow.toml: `--reset kpet`: there is no node of that name");
     assert!(lines[1].starts_with("flow.toml: node `kept` has other settings or columns"), "{lines:?}");
     assert_eq!(lines[2], "2 problems");
-    assert_eq!(check(&["--set", WIDER, "--reset", "kept"]).code, 0);
+    assert_eq!(check(&["--set", OTHER, "--reset", "kept"]).code, 0);
     assert_eq!(workshop.list("state/flow/manifests"), manifests);
 }
 

@@ -54,6 +54,13 @@ impl Journal {
         self.before.iter().map(|(path, _)| path.clone()).chain([self.path.clone()])
     }
 
+    /// The columns of a journal.
+    pub fn schema(path: &Path) -> Result<SchemaRef> {
+        let doing = || format!("reading `{}`", path.display());
+        let source = BufReader::new(File::open(path).doing(doing)?);
+        Ok(StreamReader::try_new(source, None).doing(doing)?.schema())
+    }
+
     /// The rows of a journal, as far as `sum` goes.
     pub fn read(
         path: &Path,

@@ -42,7 +42,8 @@ use crate::text;
 ///
 /// A flow with state keeps hidden files in the folder, until it has come to its end: what is not whole yet, and a ledger of
 /// what it has published, `.NAME.RUN.ledger`. Without them it can't go on where it had rows that are not visible, and says
-/// so. A run removes only hidden files that its own flow has left, or a run without state that was killed; those of a flow
+/// so. When its columns change between two runs, a folder goes on with new files, and NDJSON as it is; another single file can't.
+/// A run removes only hidden files that its own flow has left, or a run without state that was killed; those of a flow
 /// whose state was removed stay until somebody removes them.
 ///
 /// Timestamps are written in UTC. CSV: null is an empty cell, as is an empty text; lists and structs are refused.
@@ -208,9 +209,19 @@ impl OutputSettings for FileOutput {
             time: self.every.map(|every| every.0),
             open: self.open_partitions.unwrap_or(OPEN_PARTITIONS),
         };
+        let place = Some(self.path.clone());
+        let takes_other_columns =
+            target.folder.is_some() || (target.format == Format::Ndjson && target.options().can_be_gone_on_with());
         let files = Files::new(target, schema, self.if_exists, limits, partitioning);
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Output>));
-        Ok(OutputPlan { uses: Uses::all(), delivery: Delivery::ExactlyOnce, exclusive, build })
+        Ok(OutputPlan {
+            uses: Uses::all(),
+            delivery: Delivery::ExactlyOnce,
+            exclusive,
+            place,
+            takes_other_columns,
+            build,
+        })
     }
 }
 

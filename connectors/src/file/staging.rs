@@ -125,6 +125,15 @@ impl Staged {
         Ok(Self { rows, ..Self::over(file, path, part, options, schema, mode)? })
     }
 
+    /// Ends a file that a run before has begun, with the columns that it had then; `schema` has those of now.
+    pub fn end(unfinished: Unfinished, options: WriteOptions, schema: &SchemaRef, run: &Run) -> Result<Whole> {
+        let kept = match &unfinished.source {
+            Source::Journals(journals) => journals.first().map(|(path, _)| Journal::schema(path)).transpose()?,
+            Source::Bytes(_) => None,
+        };
+        Self::go_on(unfinished, options, kept.as_ref().unwrap_or(schema), run)?.finish()
+    }
+
     /// Writes the file from the start, from its rows.
     fn rebuild(
         path: PathBuf,

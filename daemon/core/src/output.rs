@@ -38,6 +38,10 @@ pub struct OutputPlan {
     pub delivery: Delivery,
     /// What no other output of the flow may write to, such as a file.
     pub exclusive: Option<Exclusive>,
+    /// Where its rows are when they are committed, in words for people: a path.
+    pub place: Option<String>,
+    /// Whether the output goes on from its state when other columns arrive than when the state was kept.
+    pub takes_other_columns: bool,
     /// Makes the output, without I/O.
     pub build: Box<dyn FnOnce() -> Result<Box<dyn Output>> + Send>,
 }

@@ -133,7 +133,12 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         needs_state: false,
         on_error: crate::file::OnError::Fail,
         max_failed: None,
-        body: PlannedBody::Output { delivery: Delivery::AtLeastOnce, build: Box::new(move || Ok(Box::new(keep))) },
+        body: PlannedBody::Output {
+            delivery: Delivery::AtLeastOnce,
+            place: None,
+            takes_other_columns: true,
+            build: Box::new(move || Ok(Box::new(keep))),
+        },
     });
     let name = name.to_owned();
     plan.connect(place, &name, (plan.nodes.len() - 1, 0));

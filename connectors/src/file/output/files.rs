@@ -16,7 +16,7 @@ use millstream_formats::WriteOptions;
 use millstream_store::crash;
 
 use super::IfExists;
-use super::kept::{PROGRESS, Progress};
+use super::kept::{COLUMNS, Columns, PROGRESS, Progress, columns};
 use super::partition::Partitioning;
 use crate::file::claim::{Claim, Claimed};
 use crate::file::disk::{create_folder, remove, resolve, sync_folder};
@@ -55,6 +55,8 @@ pub struct Files {
     pub(super) divided: u64,
     /// What outlives the run.
     pub(super) progress: Progress,
+    /// Whether the files that the run before has begun may have other columns.
+    has_other_columns: bool,
     /// Keeps other runs away, from the start to the end.
     claim: Option<Arc<Claim>>,
     claimed: Claimed,
@@ -114,6 +116,7 @@ impl Files {
             begun: HashMap::new(),
             divided: 0,
             progress: Progress::default(),
+            has_other_columns: false,
             claim: None,
             claimed: Claimed::default(),
             open: BTreeMap::new(),
@@ -188,11 +191,15 @@ impl Files {
         if self.target.folder.is_none() { self.start(Path::new("")) } else { Ok(()) }
     }
 
-    /// Goes on with the files that the run before has begun.
+    /// Goes on with the files that the run before has begun. Those of a folder that have other columns are whole.
     fn go_on(&mut self) -> Result<()> {
         for unfinished in std::mem::take(&mut self.progress.unfinished) {
             let age = SystemTime::now().duration_since(unfinished.begun).unwrap_or_default();
             let folder = self.target.folder_of(&unfinished.path);
+            if self.has_other_columns && self.target.folder.is_some() {
+                self.finished.push(Staged::end(unfinished, self.options, &self.schema, &self.run)?);
+                continue;
+            }
             let staged = Staged::go_on(unfinished, self.options, &self.schema, &self.run)?;
             self.divided += 1;
             self.open.insert(folder, Open { used: self.divided, ..Open::new(staged, age) });
@@ -301,6 +308,7 @@ impl Output for Files {
 
     fn restore(&mut self, state: &State) -> Result<()> {
         self.progress = state.get(PROGRESS)?;
+        self.has_other_columns = !state.has(COLUMNS) || state.get::<Columns>(COLUMNS)? != columns(&self.schema);
         self.base.extend(self.progress.paths_mut());
         Ok(())
     }
@@ -352,6 +360,7 @@ impl Output for Files {
         if !self.finished.is_empty() || border.then != Then::Continue {
             snapshot.staged.put(STAGED, &self.publication(border))?;
         }
+        snapshot.state.put(COLUMNS, &columns(&self.schema))?;
         // A disk takes its time to make durable what came since the last checkpoint, in which rows must not wait.
         let place = self.target.folder().to_owned();
         let mut progress = Progress { folder: self.base.0.clone(), ledger: self.ledger(), ..self.progress.clone() };

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use arrow::datatypes::Schema;
 use millstream_core::{Result, Run, State};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,17 @@ pub struct Progress {
 
 /// The name of that in the state.
 pub const PROGRESS: &str = "progress";
+
+/// The names and types of columns.
+pub type Columns = Vec<(String, String)>;
+
+/// The name in the state of the columns that the files have which are not whole.
+pub const COLUMNS: &str = "columns";
+
+/// The columns of a schema, as the state keeps them.
+pub fn columns(schema: &Schema) -> Columns {
+    schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string())).collect()
+}
 
 impl Progress {
     /// All paths in it.

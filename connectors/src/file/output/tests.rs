@@ -528,6 +528,40 @@ async fn what_is_not_as_the_checkpoint_says_is_noticed() {
     }
 }
 
+#[tokio::test]
+async fn other_columns_begin_another_file_of_a_folder_after_a_crash() {
+    let (before, after) = (rows(4), table("a:int64 c:float64\n7 0.5"));
+    for format in ["csv", "ndjson", "parquet", "json"] {
+        let settings = format!("path = \"out\"\nformat = \"{format}\"");
+        assert!(Folder::new().plan(&settings, &before).unwrap().takes_other_columns);
+        let (folder, mut state) = (Folder::new(), None);
+        run(&folder, &settings, &before, &mut state, &[before.slice(0, 3), before.slice(3, 1)], Then::Continue).await;
+        let staged = run_behind(2, &folder, &settings, &after, &mut state, &[after.clone()], Then::End).await;
+        commit(&folder, &settings, &staged).await;
+        let names = folder.names("out");
+        assert_eq!(names.len(), 2, "{names:?}");
+        let whole = Folder::new();
+        whole.write(&settings, &before).await;
+        assert!(folder.bytes(&format!("out/{}", names[0])) == whole.bytes(&format!("out/{}", whole.names("out")[0])));
+        whole.write(&settings, &after).await;
+        assert!(folder.bytes(&format!("out/{}", names[1])) == whole.bytes(&format!("out/{}", whole.names("out")[0])));
+    }
+}
+
+#[tokio::test]
+async fn one_file_of_ndjson_goes_on_with_other_columns() {
+    let settings = "path = \"a.ndjson\"";
+    let (before, after) = (rows(1), table("a:int64 c:float64\n7 0.5"));
+    let (folder, mut state) = (Folder::new(), None);
+    run(&folder, settings, &before, &mut state, &[before.clone()], Then::Continue).await;
+    let staged = run_behind(1, &folder, settings, &after, &mut state, &[after.clone()], Then::End).await;
+    commit(&folder, settings, &staged).await;
+    assert_eq!(folder.text("a.ndjson"), "{\"a\":0,\"b\":\"x0\"}\n{\"a\":7,\"c\":0.5}\n");
+    for path in ["a.csv", "a.ndjson.gz", "a.parquet", "a.json"] {
+        assert!(!folder.plan(&format!("path = \"{path}\""), &before).unwrap().takes_other_columns, "{path}");
+    }
+}
+
 /// What files of each kind are kept as: with and without a journal, one and many.
 const PLACES: [&str; 4] = [
     "path = \"a.csv\"",

@@ -112,7 +112,7 @@ fn misfit(node: &str, entry: &NodeEntry, manifest: &Manifest, plan: &Plan) -> Op
     };
     let difference = match () {
         () if entry.kind != planned.kind => format!("its type was `{}` and is `{}`", entry.kind, planned.kind),
-        () if entry.shape.hash != planned.shape.hash => planned.shape.differences(&entry.shape),
+        () if !planned.fits(&entry.shape) => planned.shape.differences(&entry.shape),
         () => return None,
     };
     Some(format!(

@@ -46,7 +46,12 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
         needs_state: false,
         on_error: OnError::Fail,
         max_failed: None,
-        body: PlannedBody::Output { delivery: planned.delivery, build: planned.build },
+        body: PlannedBody::Output {
+            delivery: planned.delivery,
+            place: planned.place,
+            takes_other_columns: planned.takes_other_columns,
+            build: planned.build,
+        },
     })
 }
 

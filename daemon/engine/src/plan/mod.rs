@@ -134,6 +134,10 @@ pub enum PlannedBody {
     Output {
         /// How often a row is delivered.
         delivery: Delivery,
+        /// Where its rows are when they are committed, in words for people.
+        place: Option<String>,
+        /// Whether it goes on from its state when other columns arrive.
+        takes_other_columns: bool,
         /// Makes the output.
         build: Build<dyn Output>,
     },
@@ -204,6 +208,12 @@ impl PlannedNode {
 }
 
 impl PlannedNode {
+    /// Whether it can be resumed from a state that was kept with this shape.
+    pub(crate) fn fits(&self, kept: &Shape) -> bool {
+        let takes_other_columns = matches!(self.body, PlannedBody::Output { takes_other_columns: true, .. });
+        kept.hash == self.shape.hash || (takes_other_columns && kept.settings == self.shape.settings)
+    }
+
     /// Whether it makes a model.
     pub(crate) fn makes_model(&self) -> bool {
         self.ports.iter().any(|port| port.name == "model")

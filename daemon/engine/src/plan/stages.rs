@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use millstream_core::{FAILED, MAIN, Order, Problem};
+use millstream_core::{FAILED, MAIN, Order, OutputPlan, Problem};
 
 use super::columns::{Draft, NodePlan};
 use super::shape::Shape;
@@ -120,7 +120,9 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
             build: plan.build,
         },
         NodePlan::Processor(plan) => PlannedBody::Processor { build: plan.build },
-        NodePlan::Output(plan) => PlannedBody::Output { delivery: plan.delivery, build: plan.build },
+        NodePlan::Output(OutputPlan { delivery, place, takes_other_columns, build, .. }) => {
+            PlannedBody::Output { delivery, place, takes_other_columns, build }
+        }
     };
     let kind = options.registry.find(wired.node.role(), wired.node.kind);
     let shape = kind.map(|kind| Shape::new(kind, &wired.node.table, &draft.inputs, &draft.uses)).unwrap_or_default();

@@ -100,7 +100,14 @@ impl OutputSettings for Memory {
         let claim = self.claims.then(|| Claim { path: path.clone(), is_held: false });
         let output = Remembering { flow, path, slow, claim, number: 0, open: Vec::new(), staged: Vec::new() };
         let build = Box::new(move || Ok(Box::new(output) as Box<dyn Output>));
-        Ok(OutputPlan { uses: Uses::only(["n"]), delivery: Delivery::ExactlyOnce, exclusive: None, build })
+        Ok(OutputPlan {
+            uses: Uses::only(["n"]),
+            delivery: Delivery::ExactlyOnce,
+            exclusive: None,
+            place: None,
+            takes_other_columns: false,
+            build,
+        })
     }
 }
 
