@@ -4,6 +4,7 @@ Everything comes from a fixed seed, from PyPI, or from `flows/data`; nothing els
 """
 
 import hashlib
+import inspect
 import subprocess
 import sys
 import zipfile
@@ -92,11 +93,13 @@ def payments():
     }
     write("payments.parquet", columns)
     few = pyarrow.table(columns).slice(0, PAYMENT_JSON_ROWS).to_pydict()
-    with open(FOLDER / "payments.ndjson", "w") as text:
+    with open(FOLDER / "payments.ndjson", "w") as text, open(FOLDER / "payments.csv", "w") as csv:
+        csv.write("id,quantity,price,discount,country,at\n")
         for id, quantity, price, discount, country, at in zip(*few.values()):
             at = at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             text.write(f'{{"id":{id},"quantity":{quantity},"price":{price},"discount":{discount},'
                        f'"country":"{country}","at":"{at}"}}\n')
+            csv.write(f"{id},{quantity},{price},{discount},{country},{at}\n")
 
 
 def small():
@@ -104,10 +107,11 @@ def small():
     (FOLDER / "small.csv").write_text("id,kind,amount\n" + lines)
 
 
-done = FOLDER / "done"
-if not done.exists():
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for make in [synth28, elec2_and_covtype, shuttle, flights, payments, small]:
+FOLDER.mkdir(parents=True, exist_ok=True)
+for make in [synth28, elec2_and_covtype, shuttle, flights, payments, small]:
+    # What was made by this text of the program is there.
+    done = FOLDER / f".{make.__name__}-{hashlib.sha256(inspect.getsource(make).encode()).hexdigest()[:8]}"
+    if not done.exists():
         print(f"making data: {make.__name__}", file=sys.stderr)
         make()
-    done.touch()
+        done.touch()

@@ -24,6 +24,7 @@ mod recovery;
 mod sql;
 mod start;
 mod state;
+mod text;
 mod time;
 mod windows;
 
@@ -44,6 +45,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("quickstart", quickstart::run),
     ("sql", sql::run),
     ("ndjson", ndjson::run),
+    ("text", text::run),
     ("chain", chain::run),
     ("windows", windows::run),
     ("time", time::run),

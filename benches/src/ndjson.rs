@@ -10,7 +10,7 @@ use millstream_core::Result;
 
 use crate::measurement::{Goal, Measurement};
 use crate::own_process::compare_cpu;
-use crate::{flow, place};
+use crate::{flow, place, text};
 
 /// What Arrow's readers take by default in flows.
 const BATCH_ROWS: usize = 8192;
@@ -24,12 +24,7 @@ pub fn run() -> Result<Vec<Measurement>> {
 
 /// The flow, with the file of JSON in place of that of Parquet. Gives the rows that it has read.
 pub fn millstream() -> Result<u64> {
-    let types = r#"{ id = "int64", quantity = "int64", price = "float64", discount = "float64", country = "utf8", at = "timestamp" }"#;
-    let sets = [
-        format!("input.payments.path={}", place::data("payments.ndjson").display()),
-        format!("input.payments.schema={types}"),
-    ];
-    flow::rows_into("payments.toml", &sets, 1, "revenue")
+    flow::rows_into("payments.toml", &text::settings("ndjson"), 1, "revenue")
 }
 
 /// Arrow's decoder alone. Gives the rows that it has read.

@@ -6,7 +6,7 @@ use millstream_core::{Error, Result, ResultExt};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::measurement::median;
-use crate::{memory, ndjson, place, sql, windows};
+use crate::{memory, ndjson, place, sql, text, windows};
 
 /// The argument that makes this program do one job and print the two numbers that it gives.
 pub const ONCE: &str = "once";
@@ -21,12 +21,13 @@ const JOBS: &[(&str, Job)] = &[
     ("sql-datafusion", |_| with_cpu_seconds(sql::datafusion)),
     ("ndjson-millstream", |_| with_cpu_seconds(ndjson::millstream)),
     ("ndjson-arrow", |_| with_cpu_seconds(ndjson::arrow_json)),
+    ("text", |format| with_cpu_seconds(|| text::millstream(format.first().map_or("", String::as_str)))),
     ("memory", memory::watch),
     ("windows-memory", windows::memory),
 ];
 
 /// How many rows came out, and the CPU seconds of this process since its start.
-fn with_cpu_seconds(job: fn() -> Result<u64>) -> Result<[f64; 2]> {
+fn with_cpu_seconds(job: impl FnOnce() -> Result<u64>) -> Result<[f64; 2]> {
     let rows = job()?;
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Ok([rows as f64, time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9])

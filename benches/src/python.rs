@@ -1,4 +1,4 @@
-//! Runs the systems that Millstream is compared with: River and Vowpal Wabbit, in Python.
+//! Runs the systems that Millstream is compared with: River, Vowpal Wabbit, scikit-learn and DuckDB, in Python.
 
 use std::path::Path;
 use std::process::Command;
@@ -32,6 +32,11 @@ pub fn vowpal_wabbit(text: &Path) -> Result<Value> {
 /// scikit-learn's `MLPClassifier`, test then train by batches: its figures, `rows` and `seconds`.
 pub fn scikit_learn_network(table: &Path, batch_rows: usize) -> Result<Value> {
     place::json_of(script("sklearn_network.py").arg(table).arg("label").arg(batch_rows.to_string()))
+}
+
+/// DuckDB's pass over a text file, on one thread: `rows` that a query over it gives, and CPU `seconds`.
+pub fn duckdb(file: &Path, query: &str) -> Result<Value> {
+    place::json_of(script("duckdb_text.py").arg(file).arg(query))
 }
 
 fn script(name: &str) -> Command {

@@ -41,7 +41,8 @@ async fn query() -> Result<u64> {
     Ok(rows)
 }
 
-fn query_of_the_flow() -> Result<String> {
+/// The query of the flow.
+pub fn query_of_the_flow() -> Result<String> {
     let flow: toml::Table =
         std::fs::read_to_string(place::flow("payments.toml"))?.parse().doing(|| "reading the flow")?;
     let query = flow.get("processor").and_then(|nodes| nodes.get("revenue")?.get("query")?.as_str());
