@@ -10,7 +10,7 @@ use millstream_core::{
     Batch, Border, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
     Result, Run, Snapshot, Stream, Then, Uses,
 };
-use millstream_formats::{encode_csv, encode_ndjson};
+use millstream_formats::{encode_csv, encode_json, encode_ndjson};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ enum RowFormat {
     /// One JSON object a line; null columns are left out.
     #[default]
     Ndjson,
-    /// Another name for `ndjson`.
+    /// JSON for people to read: objects of several lines, indented. `format = "json"` of an input reads them, too.
     Json,
     /// CSV, with the names of the columns in the first line.
     Csv,
@@ -111,7 +111,8 @@ impl Printer {
 
     fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
         match self.format {
-            RowFormat::Ndjson | RowFormat::Json => encode_ndjson(rows, &mut self.text),
+            RowFormat::Ndjson => encode_ndjson(rows, &mut self.text),
+            RowFormat::Json => encode_json(rows, &mut self.text),
             RowFormat::Csv => encode_csv(rows, b',', false, &mut self.text),
             RowFormat::Table => self.encode_table(std::slice::from_ref(rows)),
         }
@@ -221,6 +222,10 @@ mod tests {
         for cut in [1, 2, 3, 5] {
             assert_eq!(printed("format = \"csv\"\nrows = 3", &rows, cut).await, "a\n1\n2\n3\n");
             assert_eq!(printed("rows = 1", &rows, cut).await, "{\"a\":1}\n");
+            assert_eq!(
+                printed("format = \"json\"\nrows = 2", &rows, cut).await,
+                "{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n"
+            );
             assert_eq!(printed("format = \"table\"\nrows = 3", &rows, cut).await, first_three);
             let fewer = rows.slice(0, 3);
             assert_eq!(printed("format = \"table\"\nrows = 100", &fewer, cut).await, first_three);

@@ -25,9 +25,9 @@ use crate::{BadRow, Compression, Pace, Rows, TextEncoding};
 pub struct CsvOptions {
     /// Whether the first record holds the names of the columns.
     pub header: bool,
-    /// Whether that record must be there: the source is known not to be empty.
+    /// Whether the record with the names must be there: the source is known not to be empty.
     pub header_required: bool,
-    /// Whether it must have one of the columns at least, so that a first row is not taken for it. Otherwise all of them may be
+    /// Whether the record with the names must have one of the columns at least, so that a first row is not taken for it. Otherwise all of them may be
     /// missing that may be null.
     pub column_required: bool,
     /// What separates cells.
@@ -40,7 +40,7 @@ pub struct CsvOptions {
     pub skip_lines: usize,
     /// What a line begins with that is passed over.
     pub comment: Option<u8>,
-    /// How its letters are written.
+    /// How letters are written as bytes.
     pub encoding: TextEncoding,
 }
 
@@ -86,7 +86,7 @@ pub fn check_header(
     }
 }
 
-/// The first name that was there before.
+/// The first name of a list that is there twice.
 pub(crate) fn repeated(names: &[String]) -> Option<&String> {
     let mut seen = std::collections::BTreeSet::new();
     names.iter().find(|name| !seen.insert(*name))
@@ -107,7 +107,7 @@ pub(crate) struct CsvReader {
     options: CsvOptions,
     batch_rows: usize,
     position: u64,
-    /// Of the batch's records: their positions and their texts.
+    /// The positions of the batch's records, and where their texts are.
     positions: Vec<u64>,
     places: Vec<Range<usize>>,
     /// Where the refused ones begin, by position.

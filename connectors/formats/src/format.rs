@@ -44,7 +44,7 @@ impl Format {
     }
 }
 
-/// How the bytes of a text format are packed. Parquet and Arrow files compress inside.
+/// How the bytes of a text format are compressed. Parquet and Arrow files compress inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -57,7 +57,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The extension behind the format's.
+    /// The extension of a compressed file, which follows that of the format.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Gzip => "gz",

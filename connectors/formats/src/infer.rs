@@ -1,12 +1,14 @@
 //! The types of columns that nobody declared, from a sample of their values.
 
-use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type};
 use indexmap::IndexMap;
 use millstream_core::{ColumnType, Columns};
-use serde_json::Value;
 
-use crate::text::{Moments, boolean, is_timestamp};
+use crate::json::{Read, Refusal, Scalar, Scanner};
+use crate::text::{Moments, boolean, float, is_timestamp};
+
+/// How deep inferred types are nested.
+const MAX_INFERRED_DEPTH: usize = 128;
 
 /// What the values of a column have in common so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,9 +32,7 @@ impl Inferred {
         let begins_as_number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
         match text {
             _ if is_identifier(text) => Self::Text,
-            _ if text.parse::<i64>().is_ok() => Self::Integer,
-            _ if is_whole_number(text) => Self::Text,
-            _ if begins_as_number && Float64Type::parse(text).is_some() => Self::Float,
+            _ if begins_as_number && float::<Float64Type>(text).is_some() => Self::of_number(text),
             "NaN" | "nan" | "inf" | "-inf" => Self::Float,
             _ if boolean(text).is_some() => Self::Boolean,
             _ if is_timestamp(text, moments) => Self::Timestamp,
@@ -40,24 +40,63 @@ impl Inferred {
         }
     }
 
-    /// What a JSON value looks like.
-    pub(crate) fn of_json(value: &Value, moments: &Moments) -> Self {
+    /// What a JSON document looks like; an error if the reader would refuse it whatever the types are.
+    pub(crate) fn of_json(text: &str, moments: &Moments) -> Read<Self> {
+        let mut unescaped = String::new();
+        let mut json = Scanner::new(text, &mut unescaped);
+        let kind = Self::read(&mut json, moments)?;
+        json.end()?;
+        Ok(kind)
+    }
+
+    fn read(json: &mut Scanner, moments: &Moments) -> Read<Self> {
+        match json.peek() {
+            // Where types are nested deeper, no other program could read them.
+            b'{' | b'[' if json.depth() == MAX_INFERRED_DEPTH => Err(json.unexpected("less depth")),
+            b'{' => Self::read_object(json, moments),
+            b'[' => {
+                let mut item = Self::Nothing;
+                let mut has_more = json.open(b']')?;
+                while has_more {
+                    item = item.and(Self::read(json, moments)?);
+                    has_more = json.another(b']')?;
+                }
+                Ok(Self::List(Box::new(item)))
+            }
+            _ => Ok(Self::of_scalar(&json.scalar()?, moments)),
+        }
+    }
+
+    fn read_object(json: &mut Scanner, moments: &Moments) -> Read<Self> {
+        let mut fields = IndexMap::new();
+        let mut has_more = json.open(b'}')?;
+        while has_more {
+            let key = json.key()?.1.to_owned();
+            json.colon()?;
+            if fields.insert(key, Self::read(json, moments)?).is_some() {
+                return Err(Refusal::json("a key is there twice"));
+            }
+            has_more = json.another(b'}')?;
+        }
+        Ok(Self::Struct(fields))
+    }
+
+    fn of_scalar(value: &Scalar, moments: &Moments) -> Self {
         match value {
-            Value::Null => Self::Nothing,
-            Value::Bool(_) => Self::Boolean,
-            Value::Number(number) if number.is_i64() => Self::Integer,
-            Value::Number(number) if number.is_u64() => Self::Text,
-            Value::Number(_) => Self::Float,
-            Value::String(text) if is_timestamp(text, moments) => Self::Timestamp,
-            Value::String(_) => Self::Text,
-            Value::Array(items) => {
-                let items = items.iter().map(|item| Self::of_json(item, moments));
-                Self::List(Box::new(items.fold(Self::Nothing, Self::and)))
-            }
-            Value::Object(fields) => {
-                let fields = fields.iter().map(|(name, value)| (name.clone(), Self::of_json(value, moments)));
-                Self::Struct(fields.collect())
-            }
+            Scalar::Null => Self::Nothing,
+            Scalar::Boolean(_) => Self::Boolean,
+            Scalar::Number(number) => Self::of_number(number.text),
+            Scalar::Text(text) if is_timestamp(text, moments) => Self::Timestamp,
+            Scalar::Text(_) => Self::Text,
+        }
+    }
+
+    /// A number of which no digit may be lost: one that is too large is a text.
+    fn of_number(text: &str) -> Self {
+        match text {
+            _ if text.parse::<i64>().is_ok() => Self::Integer,
+            _ if is_whole_number(text) || float::<Float64Type>(text).is_none() => Self::Text,
+            _ => Self::Float,
         }
     }
 
@@ -153,10 +192,33 @@ mod tests {
     #[test]
     fn json_values_keep_the_order_of_their_fields() {
         let rows = [r#"{"b": [1, 2.5], "a": null}"#, r#"{"a": {"y": 1}, "c": [], "b": null}"#, r#"{"a": {"x": "t"}}"#];
-        let kinds =
-            rows.iter().map(|row| Inferred::of_json(&serde_json::from_str(row).expect(row), &Moments::default()));
+        let kinds = rows.iter().map(|row| Inferred::of_json(row, &Moments::default()).expect(row));
         let kind = kinds.fold(Inferred::Nothing, Inferred::and);
         let expected = "{ b = list<float64?>?, a = { y = int64?, x = utf8? }?, c = list<utf8?>? }";
         assert_eq!(type_name(&kind.data_type()), expected);
+    }
+
+    #[test]
+    fn numbers_that_would_lose_digits_are_texts() {
+        let kind = |text: &str| type_name(&Inferred::of_number(text).data_type()).into_owned();
+        let numbers = [
+            "1",
+            "-9223372036854775808",
+            "9223372036854775808",
+            "123456789012345678901234567890",
+            "1.0",
+            "1e9",
+            "1e999",
+        ];
+        assert_eq!(numbers.map(kind), ["int64", "int64", "utf8", "utf8", "float64", "float64", "utf8"]);
+        assert_eq!(of_texts(&["1e999"]), "utf8");
+        assert_eq!(of_texts(&["-1e400", "1.5"]), "utf8");
+    }
+
+    #[test]
+    fn documents_that_are_refused_say_nothing() {
+        for text in [r#"{"a": 05}"#, r#"{"a": 1, "a": 2}"#, r#"{"a": 1,}"#, r#"{"a": 1} x"#, &"[".repeat(100_000)] {
+            assert!(Inferred::of_json(text, &Moments::default()).is_err(), "{text}");
+        }
     }
 }

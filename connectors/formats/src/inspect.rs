@@ -6,7 +6,6 @@ use std::path::Path;
 use arrow::datatypes::SchemaRef;
 use indexmap::IndexMap;
 use millstream_core::{ColumnType, Columns, Error, Result, ResultExt};
-use serde_json::Value;
 
 use crate::csv::numbered;
 use crate::infer::{Inferred, columns};
@@ -21,9 +20,9 @@ const MAX_KEYS: usize = 10_000;
 /// How to look at a file.
 #[derive(Clone, Debug)]
 pub struct InspectOptions {
-    /// The format of its bytes.
+    /// The format of the file.
     pub format: Format,
-    /// How they are packed.
+    /// How the bytes of a text format are compressed.
     pub compression: Option<Compression>,
     /// How many rows of a text format are looked at to find the types.
     pub rows: usize,
@@ -36,10 +35,10 @@ pub struct InspectOptions {
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its columns in canonical types. Those inferred from a sample may be null. None if there is nothing to tell
+    /// The columns in canonical types. Those inferred from a sample may be null. None if there is nothing to tell
     /// from: an empty file, or NDJSON without a readable row.
     pub columns: Columns,
-    /// How many rows there are, if the file says.
+    /// How many rows the file has, if it says.
     pub rows: Option<u64>,
 }
 
@@ -97,7 +96,7 @@ fn csv(window: Window, options: &InspectOptions) -> Result<Vec<(String, Inferred
     Ok(kinds)
 }
 
-/// Takes the kept record into account.
+/// Lets the kept record count for the kinds of its cells.
 fn learn(records: &Records, kinds: &mut Vec<(String, Inferred)>, options: &InspectOptions) {
     if kinds.is_empty() && !options.csv.header {
         kinds.extend((0..records.len()).map(|index| (numbered(index), Inferred::Nothing)));
@@ -171,11 +170,12 @@ impl<'a> Keys<'a> {
         Self { all: Inferred::Struct(IndexMap::new()), rows: 0, moments: &options.moments }
     }
 
-    /// Takes a text into account, if it is an object.
+    /// Lets a document count for the kinds of its keys, unless the reader would refuse it.
     fn learn(&mut self, text: &[u8]) {
         self.rows += 1;
-        if let Ok(row @ Value::Object(_)) = serde_json::from_slice(text) {
-            self.all = std::mem::take(&mut self.all).and(Inferred::of_json(&row, self.moments));
+        let Ok(text) = std::str::from_utf8(text) else { return };
+        if let Ok(row @ Inferred::Struct(_)) = Inferred::of_json(text, self.moments) {
+            self.all = std::mem::take(&mut self.all).and(row);
         }
     }
 

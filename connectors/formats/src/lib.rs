@@ -5,19 +5,18 @@
 //! * [`ReadOptions`] opens a [`BatchReader`], which yields [`Rows`]: batches in canonical types and, of the text
 //!   formats, the rows that could not be read. A bad row costs only itself.
 //! * [`JsonDecoder`]: JSON documents that arrive one by one, such as messages.
-//! * [`WriteOptions`] opens a [`BatchWriter`]; [`encode_csv`] and [`encode_ndjson`] are for streams without an end.
+//! * [`WriteOptions`] opens a [`BatchWriter`]; [`encode_csv`], [`encode_ndjson`] and [`encode_json`] are for streams without an end.
 
 mod csv;
-mod depth;
 mod encoding;
 mod format;
 mod infer;
 mod inspect;
 mod ipc;
 mod json;
-mod ndjson;
 mod parquet;
 mod pieces;
+mod pretty;
 mod read;
 mod records;
 mod rows;
@@ -30,7 +29,8 @@ pub use csv::{CsvOptions, check_header, csv_header};
 pub use encoding::TextEncoding;
 pub use format::{Compression, FileKind, Format};
 pub use inspect::{Found, InspectOptions, inspect};
-pub use ndjson::JsonDecoder;
+pub use json::JsonDecoder;
+pub use pretty::encode_json;
 pub use read::{BatchReader, Mark, Pace, ReadOptions};
 pub use rows::{BadRow, Rows};
 pub use split::CellLimit;

@@ -9,7 +9,7 @@ use millstream_core::{Canonical, Encoding, Error, Result, Sifted, write_json};
 use crate::window::MAX_BATCH_BYTES;
 use crate::{BadRow, Rows};
 
-/// Takes batches, and hands them out again.
+/// Cuts batches of any size into pieces that are small enough for a flow.
 pub(crate) struct Pieces {
     canonical: Canonical,
     schema: SchemaRef,
@@ -20,7 +20,7 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Of batches with the schema `from`, as rows of `schema`, which may allow more nulls.
+    /// Makes a cutter of batches that have the schema `from`. The pieces have `schema`, which may allow more nulls.
     pub(crate) fn new(from: &Schema, schema: SchemaRef, batch_rows: usize) -> Result<Self> {
         let canonical = Canonical::new(from).map_err(Error::new)?;
         let same = canonical.schema().fields().iter().map(|field| (field.name(), field.data_type()));
@@ -45,12 +45,12 @@ impl Pieces {
         self.left.is_none()
     }
 
-    /// Takes the next batch.
+    /// Hands in the next batch, of which there must be nothing left before.
     pub(crate) fn put(&mut self, rows: RecordBatch) {
         self.left = (rows.num_rows() > 0).then_some(rows);
     }
 
-    /// Goes on at this position, of which it is known that the next batch begins there.
+    /// Continues at this position, of which it is known that the next batch begins there.
     pub(crate) fn go_to(&mut self, position: u64) {
         (self.left, self.position) = (None, position);
     }
@@ -64,7 +64,7 @@ impl Pieces {
         }
     }
 
-    /// Hands out rows, if there are some.
+    /// Hands out the next piece, if there are rows left.
     pub(crate) fn next(&mut self, out: &mut Rows) -> Result<()> {
         let Some(rows) = self.left.take() else { return Ok(()) };
         let count = fitting(&rows, self.batch_rows.max(1));
@@ -154,7 +154,7 @@ fn within<O: OffsetSizeTrait>(offsets: &[O], start: usize, end: usize) -> (usize
     (offsets[start].as_usize(), offsets[end].as_usize() - offsets[start].as_usize())
 }
 
-/// The lengths are the lower halves of views.
+/// How many bytes views stand for: their lower halves are lengths.
 fn viewed(views: &[u128], start: usize, end: usize) -> usize {
     views[start..end].iter().map(|view| *view as u32 as usize).sum()
 }

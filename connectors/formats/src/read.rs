@@ -10,8 +10,7 @@ use millstream_core::{Columns, Error, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 
 use crate::csv::CsvReader;
-use crate::json::JsonReader;
-use crate::ndjson::NdjsonReader;
+use crate::json::{JsonReader, NdjsonReader};
 use crate::window::{Window, decode, decompress};
 use crate::{Compression, CsvOptions, Format, Moments, Rows, TextEncoding, ipc, parquet};
 
@@ -30,7 +29,7 @@ pub trait BatchReader: Send {
     /// The place behind the rows that were handed out last.
     fn mark(&self) -> Mark;
 
-    /// Goes on at a mark that another reader of the same source gave. To be called before the first `next`.
+    /// Continues at a mark that another reader of the same source gave. To be called before the first `next`.
     ///
     /// # Errors
     /// Where the source has become shorter.
@@ -45,19 +44,19 @@ pub trait BatchReader: Send {
 pub struct Mark {
     /// The position of the next row.
     pub position: u64,
-    /// Text formats: how many bytes lie before it, unpacked.
+    /// Text formats: how many bytes lie before the next row, decompressed.
     pub offset: u64,
 }
 
 /// When a reader of a text format hands out rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pace {
-    /// When a batch is full, or the source has ended.
+    /// Rows are handed out when a batch is full, or the source has ended.
     #[default]
     Full,
-    /// As soon as a read has brought some: for streams, whose reads wait for more to come.
+    /// Rows are handed out as soon as a read has brought some: for streams, whose reads wait for more to come.
     Eager,
-    /// When a batch is full, or the source has no more bytes for now: for files that grow, whose reads don't wait. The
+    /// Rows are handed out when a batch is full, or the source has no more bytes for now: for files that grow, whose reads don't wait. The
     /// end of the bytes is not the end of the source, and a row counts when its line break is there.
     Growing,
 }
@@ -65,11 +64,11 @@ pub enum Pace {
 /// How to read a source.
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
-    /// The format of its bytes.
+    /// The format of the source.
     pub format: Format,
-    /// How they are packed.
+    /// How the bytes of a text format are compressed.
     pub compression: Option<Compression>,
-    /// Its columns: declared, or found by [`crate::inspect`].
+    /// The columns of the source: declared, or found by [`crate::inspect`].
     pub columns: Columns,
     /// The columns that are wanted, where not all are. They keep the order of `columns`.
     pub wanted: Option<BTreeSet<String>>,
@@ -94,7 +93,7 @@ impl ReadOptions {
         Columns(self.columns.0.iter().filter(|(name, _)| is_wanted(name)).cloned().collect())
     }
 
-    /// Opens a file. Errors name it.
+    /// Opens a file for reading. Errors name it.
     pub fn open(&self, path: &Path) -> Result<Box<dyn BatchReader>> {
         let file = File::open(path).doing(|| format!("reading `{}`", path.display()))?;
         self.open_file(file, path)
@@ -119,7 +118,7 @@ impl ReadOptions {
         self.read_window(Window::new(source, self.pace))
     }
 
-    /// Reads a text format that is not packed, in a source in which one can go on from any place at once.
+    /// Reads a text format that is not compressed, in a source in which reading can continue at any place.
     pub fn read_seekable(&self, source: impl Read + Seek + Send + 'static) -> Result<Box<dyn BatchReader>> {
         match self.csv.encoding {
             TextEncoding::Utf8 => self.read_window(Window::seekable(Box::new(source), self.pace)),
@@ -135,8 +134,8 @@ impl ReadOptions {
                 let csv = self.csv.clone();
                 Ok(Box::new(CsvReader::new(window, &self.columns, &wanted, &self.moments, self.batch_rows, csv)?))
             }
-            Format::Ndjson => Ok(Box::new(NdjsonReader::new(window, &wanted, &self.moments, self.batch_rows)?)),
-            Format::Json => Ok(Box::new(JsonReader::new(window, &wanted, &self.moments, self.batch_rows)?)),
+            Format::Ndjson => Ok(Box::new(NdjsonReader::new(window, &wanted, &self.moments, self.batch_rows))),
+            Format::Json => Ok(Box::new(JsonReader::new(window, &wanted, &self.moments, self.batch_rows))),
             other => Err(Error::new(format!("{} can only be read from files", other.name()))),
         }
     }

@@ -39,7 +39,7 @@ impl Records {
         Self { window, splitter, skip: skip_lines, seen: 0, tried: 0, cells: Cells::default() }
     }
 
-    /// Takes the first record as names.
+    /// Reads the first record, which holds the names of the columns.
     pub(crate) fn header(&mut self) -> Result<Option<Vec<String>>> {
         match self.next(true)? {
             None => return Ok(None),
@@ -147,7 +147,7 @@ impl Records {
         self.cells.len()
     }
 
-    /// Goes on behind so many bytes of the source.
+    /// Continues behind so many bytes of the source.
     pub(crate) fn go_to(&mut self, offset: u64) -> Result<()> {
         self.tried = 0;
         self.skip = if offset > 0 { 0 } else { self.skip };

@@ -21,9 +21,9 @@ pub struct Rows {
 /// A row that could not be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRow {
-    /// Its position.
+    /// The position of the row.
     pub position: u64,
-    /// Text formats: the number of the line in which it begins, counted from 1.
+    /// Text formats: the number of the line in which the row begins, counted from 1.
     pub line: Option<u64>,
     /// What was wrong: lowercase, names the column and the value where it is about one.
     pub error: String,
@@ -37,7 +37,7 @@ pub struct BadRow {
 pub(crate) const NO_TEXT: &str = "the row is no valid UTF-8; the setting `encoding` names other encodings";
 
 impl BadRow {
-    /// A row of these bytes.
+    /// Makes the report of a row that was read as these bytes.
     pub fn new(position: u64, error: impl Into<String>, bytes: &[u8]) -> Self {
         let (row, encoding) = match std::str::from_utf8(bytes) {
             Ok(text) => (text.to_owned(), Encoding::Text),
@@ -55,12 +55,12 @@ impl Rows {
         self.failed.extend(other.failed.into_iter().map(moved));
     }
 
-    /// How many there are, good and bad ones.
+    /// How many rows there are, good and bad ones.
     pub fn len(&self) -> usize {
         self.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>() + self.failed.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -8,9 +8,9 @@ use memchr::{memchr, memchr_iter, memchr2, memchr3};
 /// How much a cell in quotes may hold: more is most likely a quote that was never closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellLimit {
-    /// How many bytes.
+    /// How many bytes the cell may have.
     pub bytes: usize,
-    /// How many line breaks.
+    /// How many line breaks the cell may have.
     pub lines: usize,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Splitter {
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     places: Vec<CellPlace>,
-    /// Those that are not written as they are, because they contain quotes.
+    /// The text of cells that are not written as they are, because they contain quotes.
     unquoted: Vec<u8>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Cells {
 struct CellPlace {
     start: usize,
     end: usize,
-    /// Whether it lies in `unquoted` rather than in the text.
+    /// Whether the cell lies in `unquoted` rather than in the text.
     is_unquoted: bool,
 }
 
@@ -62,20 +62,20 @@ pub(crate) enum Split {
 
 /// Where a cell in quotes ends.
 enum Quoted {
-    /// Behind its closing quote.
+    /// The cell ends behind its closing quote.
     Closed(usize),
-    /// Nowhere, and why.
+    /// The cell ends nowhere, and this says why.
     Broken(String),
     Incomplete,
 }
 
 impl Cells {
-    /// How many there are.
+    /// How many cells there are.
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Forgets those from number `len` on.
+    /// Forgets the cells from number `len` on.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.places.truncate(len);
         if len == 0 {

@@ -25,7 +25,7 @@ const SHOWN_BYTES: usize = 1 << 10;
 /// A batch is handed out early when its text is this long.
 pub(crate) const MAX_BATCH_BYTES: usize = 64 << 20;
 
-/// Unpacks what it reads. Files that were appended to, with several packed parts, are read to their end.
+/// A reader of the decompressed bytes of a source. Files that were appended to, with several compressed parts, are read to their end.
 pub fn decompress(
     source: impl Read + Send + 'static,
     compression: Option<Compression>,
@@ -38,7 +38,7 @@ pub fn decompress(
     })
 }
 
-/// Turns text of another encoding into UTF-8.
+/// A reader of a text of any encoding as UTF-8.
 pub(crate) fn decode(source: Box<dyn Read + Send>, encoding: TextEncoding) -> Box<dyn Read + Send> {
     match encoding {
         TextEncoding::Utf8 => source,
@@ -46,7 +46,7 @@ pub(crate) fn decode(source: Box<dyn Read + Send>, encoding: TextEncoding) -> Bo
     }
 }
 
-/// Whether a text file, unpacked, is empty or ends with a line break, so that lines can be appended.
+/// Whether a text file, decompressed, is empty or ends with a line break, so that lines can be appended.
 pub fn ends_with_line_break(path: &Path, compression: Option<Compression>) -> Result<bool> {
     let mut source = decompress(File::open(path)?, compression)?;
     let mut chunk = vec![0; CHUNK];
@@ -62,7 +62,7 @@ pub fn ends_with_line_break(path: &Path, compression: Option<Compression>) -> Re
 /// Where bytes come from.
 enum Source {
     Stream(Box<dyn Read + Send>),
-    /// One in which bytes can be passed over without reading them.
+    /// A source in which bytes can be passed over without reading them.
     Seekable(Box<dyn Seekable>),
 }
 
@@ -82,9 +82,9 @@ impl Read for Source {
 
 /// A line that is too long.
 struct LongLine {
-    /// Its number.
+    /// The number of the line.
     line: u64,
-    /// How much of it has been passed over.
+    /// How much of the line has been passed over.
     length: u64,
     beginning: Vec<u8>,
 }
@@ -182,7 +182,7 @@ impl Window {
 
     /// Passes over the first line if it is too long, see [`Self::pass_line`]; `None` if it is not.
     pub(crate) fn pass_long_line(&mut self, position: u64, out: &mut Rows) -> Result<Option<bool>> {
-        match self.is_passing() || self.begins_with_long_line() {
+        match self.is_passing() || self.has_long_line(0) {
             true => self.pass_line(position, out).map(Some),
             false => Ok(None),
         }
@@ -212,8 +212,9 @@ impl Window {
         }
     }
 
-    fn begins_with_long_line(&self) -> bool {
-        let bytes = self.bytes();
+    /// Whether the line that begins at this place is too long.
+    pub(crate) fn has_long_line(&self, start: usize) -> bool {
+        let bytes = &self.bytes()[start..];
         bytes.len() > MAX_ROW_BYTES && memchr::memchr(b'\n', &bytes[..MAX_ROW_BYTES]).is_none()
     }
 
@@ -275,7 +276,7 @@ impl Window {
         &self.bytes[self.start..]
     }
 
-    /// Those of them that are whole lines. At the end of the source that is all.
+    /// The whole lines among the bytes that were read and not consumed. At the end of the source that is all.
     pub(crate) fn lines(&self) -> &[u8] {
         &self.bytes[self.start..self.complete.max(self.start)]
     }
@@ -295,17 +296,17 @@ impl Window {
         self.pace == Pace::Eager
     }
 
-    /// The source grows no more.
+    /// Says that the source grows no more.
     pub(crate) fn end(&mut self) {
         self.pace = Pace::Full;
     }
 
-    /// Gives up the first bytes.
+    /// Gives up the first bytes of the window.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.start += bytes;
     }
 
-    /// Reads more bytes.
+    /// Reads more bytes of the source into the window.
     pub(crate) fn fill(&mut self) -> Result<()> {
         self.breaks += breaks(&self.bytes[..self.start]);
         self.bytes.drain(..self.start);
@@ -330,7 +331,7 @@ impl Window {
         Ok(())
     }
 
-    /// Appends what is there, at most a chunk.
+    /// Appends the bytes that the source has, at most a chunk. Returns how many they are.
     fn read(&mut self) -> std::io::Result<usize> {
         if self.pace != Pace::Eager {
             // A file that grows is mostly at its end, and many may be open.

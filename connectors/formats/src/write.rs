@@ -33,7 +33,7 @@ const ROW_GROUP_ROWS: usize = 16 * WRITE_ROWS;
 
 /// Writes batches of one schema to a sink.
 pub trait BatchWriter<W>: Send {
-    /// Writes rows.
+    /// Writes rows behind those before.
     fn write(&mut self, rows: &RecordBatch) -> Result<()>;
 
     /// How many bytes the rows have come to so far, about; it moves on after every [`WRITE_ROWS`] rows.
@@ -48,7 +48,7 @@ pub trait BatchWriter<W>: Send {
     fn finish(self: Box<Self>) -> Result<W>;
 }
 
-/// How to write.
+/// How rows are written.
 ///
 /// * CSV: null is an empty cell, and so is an empty text. Nested columns are refused.
 /// * NDJSON: null columns are left out. A float that is not finite becomes null. Decimals are numbers.
@@ -59,9 +59,9 @@ pub trait BatchWriter<W>: Send {
 /// Timestamps are written in UTC, binary in text formats in hexadecimal.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteOptions {
-    /// The format.
+    /// The format of the bytes.
     pub format: Format,
-    /// How to pack a text format.
+    /// How a text format is compressed.
     pub compression: Option<Compression>,
     /// What separates the cells of CSV.
     pub delimiter: u8,
@@ -227,7 +227,7 @@ impl<W: Write + Send> Encoder<W> for FileWriter<Counted<W>> {
 
 struct TextEncoder<W: Write> {
     options: WriteOptions,
-    /// Reused from batch to batch.
+    /// The text of a batch; reused from one to the next.
     text: Vec<u8>,
     /// JSON: whether the array has rows.
     has_rows: bool,

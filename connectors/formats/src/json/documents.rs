@@ -7,7 +7,7 @@ use std::ops::Range;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Result};
 
-use crate::ndjson::JsonDecoder;
+use super::decoder::JsonDecoder;
 use crate::read::{BatchReader, Mark};
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window};
 use crate::{BadRow, Moments, Rows};
@@ -49,7 +49,7 @@ impl Objects {
         self.start.filter(|_| is_end).map(|start| self.end(start))
     }
 
-    /// Takes a byte between objects.
+    /// Goes past a byte between objects.
     fn begin(&mut self, byte: u8) {
         match byte {
             b'[' => self.arrays += 1,
@@ -75,7 +75,7 @@ impl Objects {
         }
     }
 
-    /// Takes a byte of an object. Returns whether that is its end: the last bracket, or a line break in a string.
+    /// Goes past a byte of an object. Returns whether that ends the object: the last bracket, or a line break in a string.
     fn ends_with(&mut self, byte: u8) -> bool {
         match byte {
             b'\n' if self.in_string => return true,
@@ -99,7 +99,7 @@ impl Objects {
         start..self.at
     }
 
-    /// The beginning of the text is gone.
+    /// Takes note that the beginning of the text is gone.
     fn consume(&mut self, bytes: usize) {
         self.at -= bytes;
         self.start = self.start.map(|start| start - bytes);
@@ -154,7 +154,7 @@ impl Documents {
         &self.window.bytes()[object.clone()]
     }
 
-    /// Gives up the first bytes.
+    /// Gives up the first bytes of the window.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.window.consume(bytes);
         self.objects.consume(bytes);
@@ -195,7 +195,7 @@ impl Documents {
     }
 }
 
-/// Reads such JSON.
+/// Reads JSON that is not one object a line.
 pub(crate) struct JsonReader {
     documents: Documents,
     decoder: JsonDecoder,
@@ -204,9 +204,9 @@ pub(crate) struct JsonReader {
 }
 
 impl JsonReader {
-    pub(crate) fn new(window: Window, columns: &Columns, moments: &Moments, batch_rows: usize) -> Result<Self> {
-        let decoder = JsonDecoder::new(columns, moments, batch_rows)?;
-        Ok(Self { documents: Documents::new(window), decoder, batch_rows, position: 0 })
+    pub(crate) fn new(window: Window, columns: &Columns, moments: &Moments, batch_rows: usize) -> Self {
+        let decoder = JsonDecoder::new(columns, moments, batch_rows);
+        Self { documents: Documents::new(window), decoder, batch_rows, position: 0 }
     }
 
     /// Hands out what comes instead of objects. Returns false if there is nothing.

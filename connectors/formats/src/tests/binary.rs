@@ -1,0 +1,118 @@
+//! Parquet and Arrow files of others, and damaged ones.
+
+use super::*;
+
+#[test]
+fn binary_values_that_are_out_of_range_fail_their_row() {
+    let millis = arrow::array::TimestampMillisecondArray::from(vec![Some(1), Some(i64::MAX), None, Some(i64::MIN)]);
+    let ids = arrow::array::Int32Array::from(vec![0, 1, 2, 3]);
+    let columns: [(&str, arrow::array::ArrayRef); 2] = [("at", Arc::new(millis)), ("id", Arc::new(ids))];
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap();
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow"] {
+        let (positions, read, failed) = read_file(&foreign(&folder, name, &rows), None).unwrap();
+        let expected = "at:timestamp? id:int32?\n1970-01-01T00:00:00.001Z 0\nnull 2\n";
+        assert_eq!((positions, text_of(&read).as_str()), (vec![0, 2], expected), "{name}");
+        assert_eq!(failed.iter().map(|row| row.position).collect::<Vec<_>>(), [1, 3]);
+        assert!(failed[0].error.starts_with("column `at`: the timestamp 9223372036854775807 is out of range"));
+        assert_eq!(failed[0].row, "{\"at\":\"+292278994-08-17T07:12:55.807Z\",\"id\":1}");
+    }
+}
+
+#[test]
+fn long_texts_come_in_batches_that_have_room() {
+    let texts =
+        arrow::array::StringArray::from_iter_values((0..300).map(|n| format!("{}{}", n % 3, "x".repeat(1 << 20))));
+    let texts: arrow::array::ArrayRef = Arc::new(texts);
+    let keys = arrow::datatypes::DataType::Dictionary(
+        Box::new(arrow::datatypes::DataType::Int32),
+        Box::new(arrow::datatypes::DataType::Utf8),
+    );
+    let packed = arrow::compute::cast(&texts, &keys).unwrap();
+    let folder = Folder::new();
+    for (name, column) in [("a.parquet", &texts), ("b.parquet", &packed), ("a.arrow", &packed)] {
+        let rows = RecordBatch::try_from_iter_with_nullable([("text", column.clone(), true)]).unwrap();
+        let path = foreign(&folder, name, &rows);
+        let kind = FileKind::of(name);
+        let options = options(kind.format.unwrap(), columns("text:utf8?"));
+        let mut reader = options.open(&path).unwrap();
+        let (mut count, mut rows) = (0, Rows::default());
+        while reader.next(&mut rows).unwrap() {
+            let sizes: Vec<_> = rows.batches.drain(..).map(|(_, rows)| rows.num_rows()).collect();
+            assert!(sizes.iter().all(|size| (1..=64).contains(size)), "{name}: {sizes:?}");
+            count += sizes.iter().sum::<usize>();
+        }
+        assert_eq!(count, 300, "{name}");
+    }
+}
+
+#[test]
+fn columns_that_flows_can_not_carry_are_left_out() {
+    let columns: [(&str, arrow::array::ArrayRef); 2] = [
+        ("span", Arc::new(arrow::array::DurationSecondArray::from(vec![1]))),
+        ("id", Arc::new(arrow::array::Int32Array::from(vec![7]))),
+    ];
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap();
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow"] {
+        let (_, read, _) = read_file(&foreign(&folder, name, &rows), None).unwrap();
+        assert_eq!(text_of(&read), "id:int32?\n7\n", "{name}");
+        let path = foreign(&folder, name, &rows.project(&[0]).unwrap());
+        let error = read_file(&path, None).unwrap_err();
+        assert!(error.contains("column `span` has the type Duration(s), which flows can't carry"), "{error}");
+        let path = foreign(&folder, name, &rows.project(&[1, 1]).unwrap());
+        assert!(read_file(&path, None).unwrap_err().contains("two columns with the name `id`"));
+    }
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    use ::base64::Engine as _;
+    ::base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+}
+
+/// Eight texts, `000` to `007`, with a checksum of their page; written by pyarrow 26.
+const WITH_CHECKSUM: &str = "UEFSMRUAFXwVfBWamOXxAhwVEBUAFQYVBhwAAAACAAAAEAEDAAAAMDAwAwAAADAwMQMAAAAwMDIDAAAAMDAzAwAAADAwNAMAAAAwMDUDAAAAMD\
+     A2AwAAADAwNxUEGSw1ABgGc2NoZW1hFQIAFQwlAhgEdGV4dCUATBwAAAAWEBkcGRwmABwVDBklBgAZGAR0ZXh0FQAWEBauARauASYISRwVABUA\
+     FQIAPBYwGQYZJgAQAAAAFq4BFhAmCBauAQAoIHBhcnF1ZXQtY3BwLWFycm93IHZlcnNpb24gMjYuMC4xGRwcAAAAjAAAAFBBUjE=";
+
+/// The old type of timestamps, as Spark and Hive write it; written by pyarrow 26.
+const WITH_INT96: &str = "UEFSMRUEFUgVSEwVBhUAEgAAAAAAAAAAAAAs/lEAAAAAAAAAAABSRBoAAEoDUEonAAByjSUAFQAVFBUULBUGFRAVBhUGHAAAAAIAAAAGAQIDJA\
+     AVBBksNQAYBnNjaGVtYRUCABUGJQIYAmF0ABYGGRwZHCYAHBUGGTUABhAZGAJhdBUAFgYWngEWngEmbCYIKSwVBBUAFQIAFQAVEBUCADwpBhkm\
+     AAYAAAAWngEWBiYIFp4BACggcGFycXVldC1jcHAtYXJyb3cgdmVyc2lvbiAyNi4wLjEZHBwAAACKAAAAUEFSMQ==";
+
+#[test]
+fn parquet_pages_that_were_changed_are_noticed() {
+    let folder = Folder::new();
+    let mut bytes = base64(WITH_CHECKSUM);
+    assert_eq!(read_file(&folder.file("a.parquet", &bytes), None).unwrap().1.num_rows(), 8);
+    let place = memchr::memmem::find(&bytes, b"005").unwrap();
+    bytes[place] = b'9';
+    let error = read_file(&folder.file("a.parquet", bytes), None).unwrap_err();
+    assert!(error.contains("checksum"), "{error}");
+}
+
+#[test]
+fn parquet_timestamps_of_the_old_type_have_their_whole_range() {
+    let folder = Folder::new();
+    let (_, rows, failed) = read_file(&folder.file("a.parquet", base64(WITH_INT96)), None).unwrap();
+    let expected = "at:timestamp?\n9999-12-31T00:00:00Z\n0001-01-01T00:00:00Z\n2026-01-01T12:00:00.123456Z\n";
+    assert_eq!((text_of(&rows).as_str(), failed), (expected, vec![]));
+}
+
+#[test]
+fn a_flipped_byte_never_panics() {
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow", "zstd.arrow"] {
+        let bytes = match name {
+            "zstd.arrow" => fs::read(foreign(&folder, name, &sample())).unwrap(),
+            name => write(name, &sample(), 9),
+        };
+        for place in (0..bytes.len()).step_by(13) {
+            let mut bytes = bytes.clone();
+            bytes[place] ^= 0x55;
+            let path = folder.file(name, bytes);
+            // Either is fine; many bytes are padding or statistics.
+            let _ = inspect(&path, &inspect_options(&path)).map(|_| read_file(&path, None));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The columns that are found in files.
+
+use super::*;
+
+#[test]
+fn files_without_rows_keep_their_columns() {
+    let folder = Folder::new();
+    let none = sample().slice(0, 0);
+    for name in ["a.parquet", "a.arrow"] {
+        let path = folder.file(name, write(name, &none, 1));
+        assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().rows, Some(0));
+        assert_eq!(read_file(&path, None).unwrap().1, none, "{name}");
+    }
+    assert_eq!(write("a.csv", &none, 1), b"id,amount,name,at,ok\n");
+    assert_eq!(write("a.ndjson", &none, 1), b"");
+    assert_eq!(write("a.json", &none, 1), b"[\n]\n");
+    let found = inspect(&folder.file("a.csv", "id,b\n"), &inspect_options(Path::new("a.csv"))).unwrap();
+    assert_eq!(found.columns, columns("id:utf8?;b:utf8?"));
+    for name in ["b.csv", "b.ndjson"] {
+        let path = folder.file(name, "");
+        assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().columns, Columns(vec![]));
+    }
+}
+
+#[test]
+fn binary_files_say_how_many_rows_they_have() {
+    let folder = Folder::new();
+    for name in ["a.parquet", "a.arrow"] {
+        let path = folder.file(name, write(name, &sample(), 2));
+        assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().rows, Some(4), "{name}");
+    }
+}
+
+#[test]
+fn samples_are_as_long_as_asked_for() {
+    let folder = Folder::new();
+    for (name, text) in [("a.csv", "a\n1\n2.5\n"), ("a.ndjson", "{\"a\": 1}\n\n{\"a\": 2.5}")] {
+        let path = folder.file(name, text);
+        let kind = |rows| inspect(&path, &InspectOptions { rows, ..inspect_options(&path) }).unwrap().columns;
+        assert_eq!(kind(1), columns("a:int64?"));
+        assert_eq!(kind(2), columns("a:float64?"));
+    }
+}
+
+#[test]
+fn rows_that_will_be_refused_say_nothing_about_types() {
+    let folder = Folder::new();
+    let texts: [(&str, &[u8]); 4] = [
+        ("short.csv", b"a,b\n1,2\ntorn\n3,4.5\n"),
+        ("long.csv", b"a,b\ntorn,torn,torn\n1,2\n3,4.5\n"),
+        ("bytes.csv", b"a,b\n1,2\n\xff,\xff\n3,4.5\n"),
+        ("torn.ndjson", b"{\"a\": 1, \"b\": 2}\n{\"a\": \"torn\nno json\n[1]\n\"x\"\n{\"a\": 3, \"b\": 4.5}\n"),
+    ];
+    for (name, text) in texts {
+        let (_, rows, failed) = read_file(&folder.file(name, text), None).unwrap();
+        assert_eq!(text_of(&rows), "a:int64? b:float64?\n1 2.0\n3 4.5\n", "{name}");
+        assert_eq!(failed.len(), if name.ends_with("csv") { 1 } else { 4 }, "{name}");
+    }
+    let path = folder.file("all.csv", "a,b\ntorn\n");
+    assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().columns, columns("a:utf8?;b:utf8?"));
+}
+
+#[test]
+fn headerless_columns_are_numbered() {
+    let folder = Folder::new();
+    let path = folder.file("a.csv", "1,x\n2,y\n");
+    let csv = CsvOptions { header: false, ..CsvOptions::default() };
+    let found = inspect(&path, &InspectOptions { csv, ..inspect_options(&path) }).unwrap();
+    assert_eq!(found.columns, columns("column_1:int64?;column_2:utf8?"));
+}
+
+#[test]
+fn keys_that_are_data_are_no_columns() {
+    let folder = Folder::new();
+    let rows = |count: usize| (0..count).map(|n| format!("{{\"id{n}\": {{\"x\": 1}}}}\n")).collect::<String>();
+    let options = inspect_options(Path::new("a.ndjson"));
+    let found = inspect(&folder.file("a.ndjson", rows(10_000)), &InspectOptions { rows: 20_000, ..options.clone() });
+    assert_eq!(found.unwrap().columns.0.len(), 10_000);
+    let found = inspect(&folder.file("a.ndjson", rows(10_001)), &InspectOptions { rows: 20_000, ..options });
+    assert!(found.unwrap_err().to_string().contains("10001 different keys"));
+}

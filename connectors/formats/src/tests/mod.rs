@@ -1,0 +1,213 @@
+//! Every format both ways, with everything that can be wrong with a file.
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+mod csv;
+mod files;
+mod inspection;
+mod json;
+mod reading;
+mod strict;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use millstream_core::{ColumnType, Columns, Encoding};
+use millstream_testkit::{rows_as_text, table};
+
+use crate::*;
+
+const BATCH_ROWS: [usize; 3] = [1, 7, 8192];
+
+fn columns(text: &str) -> Columns {
+    let column = |column: &str| {
+        let (name, kind) = column.split_once(':').unwrap();
+        (name.trim().to_owned(), ColumnType::parse(kind).unwrap())
+    };
+    Columns(text.split(';').map(column).collect())
+}
+
+fn options(format: Format, columns: Columns) -> ReadOptions {
+    ReadOptions {
+        format,
+        compression: None,
+        columns,
+        wanted: None,
+        batch_rows: 8192,
+        moments: Moments::default(),
+        csv: CsvOptions::default(),
+        pace: Pace::Full,
+    }
+}
+
+fn wanting(options: ReadOptions, names: &[&str]) -> ReadOptions {
+    ReadOptions { wanted: Some(names.iter().map(|name| (*name).to_owned()).collect()), ..options }
+}
+
+/// What a reader yields: positions of good rows, the rows as one batch, bad rows.
+type All = (Vec<u64>, RecordBatch, Vec<BadRow>);
+
+fn drain(mut reader: Box<dyn BatchReader>, batch_rows: usize) -> Result<All, String> {
+    let mut rows = Rows::default();
+    let mut seen = 0;
+    while reader.next(&mut rows).map_err(|error| error.to_string())? {
+        let total = rows.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>() + rows.failed.len();
+        assert!(total - seen <= batch_rows, "{} rows in one batch of {batch_rows}", total - seen);
+        seen = total;
+    }
+    let positions = rows.batches.iter().flat_map(|(start, rows)| *start..*start + rows.num_rows() as u64).collect();
+    let batches: Vec<_> = rows.batches.iter().map(|(_, rows)| rows).collect();
+    let all = concat_batches(reader.schema(), batches).unwrap();
+    assert!(rows.failed.is_sorted_by_key(|row| row.position));
+    Ok((positions, all, rows.failed))
+}
+
+/// Gives a few bytes at a time.
+struct Dripping(Cursor<Vec<u8>>);
+
+impl Read for Dripping {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = buffer.len().min(5);
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+/// Reads bytes in batches of any size, at once and dripping, which must all be the same.
+fn read(bytes: &[u8], options: &ReadOptions) -> All {
+    let mut results = Vec::new();
+    for batch_rows in BATCH_ROWS {
+        for pace in [Pace::Full, Pace::Eager] {
+            let options = ReadOptions { batch_rows, pace, ..options.clone() };
+            let source = Cursor::new(bytes.to_vec());
+            results.push(drain(options.read(source.clone()).unwrap(), batch_rows).unwrap());
+            results.push(drain(options.read(Dripping(source)).unwrap(), batch_rows).unwrap());
+        }
+    }
+    let first = results.remove(0);
+    results.iter().for_each(|other| assert_eq!(*other, first));
+    first
+}
+
+/// Has the bytes that were appended so far.
+#[derive(Clone, Default)]
+struct Growing(Arc<Mutex<VecDeque<u8>>>);
+
+impl Growing {
+    fn append(&self, bytes: &[u8]) {
+        self.0.lock().unwrap().extend(bytes);
+    }
+}
+
+impl Read for Growing {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().read(buffer)
+    }
+}
+
+fn text_of(rows: &RecordBatch) -> String {
+    rows_as_text([rows])
+}
+
+fn bad(rows: &[BadRow]) -> Vec<(u64, &str, &str)> {
+    rows.iter().map(|row| (row.position, row.row.as_str(), row.error.as_str())).collect()
+}
+
+fn csv(columns: &str) -> ReadOptions {
+    options(Format::Csv, self::columns(columns))
+}
+
+fn ndjson(columns: &str) -> ReadOptions {
+    options(Format::Ndjson, self::columns(columns))
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+fn inspect_options(path: &Path) -> InspectOptions {
+    let kind = FileKind::of(path);
+    InspectOptions {
+        format: kind.format.unwrap(),
+        compression: kind.compression,
+        rows: 10_000,
+        csv: CsvOptions::default(),
+        moments: Moments::default(),
+    }
+}
+
+/// Reads a file as its name and its bytes say.
+fn read_file(path: &Path, wanted: Option<&[&str]>) -> Result<All, String> {
+    let kind = FileKind::of(path);
+    let found = inspect(path, &inspect_options(path)).map_err(|error| error.to_string())?;
+    let mut results = Vec::new();
+    for batch_rows in BATCH_ROWS {
+        let options = ReadOptions {
+            compression: kind.compression,
+            wanted: wanted.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>()),
+            batch_rows,
+            ..options(kind.format.unwrap(), found.columns.clone())
+        };
+        let reader = options.open(path).map_err(|error| error.to_string())?;
+        results.push(drain(reader, batch_rows)?);
+    }
+    assert!(results.iter().all(|result| *result == results[0]));
+    Ok(results.remove(0))
+}
+
+fn write(name: &str, rows: &RecordBatch, cut: usize) -> Vec<u8> {
+    let kind = FileKind::of(name);
+    let options =
+        WriteOptions { format: kind.format.unwrap(), compression: kind.compression, delimiter: b',', header: true };
+    let mut writer = options.open(Vec::new(), &rows.schema()).unwrap();
+    for start in (0..rows.num_rows()).step_by(cut) {
+        writer.write(&rows.slice(start, cut.min(rows.num_rows() - start))).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn sample() -> RecordBatch {
+    table(
+        "id:int64? amount:float64? name:utf8? at:timestamp? ok:boolean?
+         1 2.5 Ada 2026-01-31T12:00:00Z true
+         2 null say\"hi\" 2026-01-31T12:00:00.000001Z false
+         3 -1e-7 ä null null
+         null 4.0 x,y 1969-12-31T23:59:59Z true",
+    )
+}
+
+/// A Parquet or Arrow file that another program might have written.
+fn foreign(folder: &Folder, name: &str, rows: &RecordBatch) -> PathBuf {
+    let mut bytes = Vec::new();
+    match name.ends_with("parquet") {
+        true => {
+            let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
+            writer.write(rows).unwrap();
+            writer.close().unwrap();
+        }
+        false => {
+            let options = arrow::ipc::writer::IpcWriteOptions::default();
+            let options = options.try_with_compression(Some(arrow::ipc::CompressionType::ZSTD)).unwrap();
+            let schema = rows.schema();
+            let mut writer =
+                arrow::ipc::writer::FileWriter::try_new_with_options(&mut bytes, &schema, options).unwrap();
+            writer.write(rows).unwrap();
+            writer.finish().unwrap();
+        }
+    }
+    folder.file(name, bytes)
+}

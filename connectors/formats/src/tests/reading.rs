@@ -1,0 +1,171 @@
+//! Reading on and on: rows without an end, sources that grow, marks, lines.
+
+use super::*;
+
+/// Reads rows of which one is too long, and returns its error and how much of it is shown.
+fn read_long(options: ReadOptions, bytes: Vec<u8>) -> (String, usize) {
+    let mut reader = options.read(Cursor::new(bytes)).unwrap();
+    let mut rows = Rows::default();
+    let mut last = reader.mark();
+    while reader.next(&mut rows).unwrap() {
+        assert!(reader.mark().offset > last.offset);
+        last = reader.mark();
+    }
+    let positions: Vec<_> = rows.batches.iter().map(|(start, rows)| (*start, rows.num_rows())).collect();
+    assert_eq!((positions, rows.failed.len(), rows.failed[0].position), (vec![(0, 2), (3, 1)], 1, 2));
+    (rows.failed[0].error.clone(), rows.failed[0].row.len())
+}
+
+#[test]
+fn a_row_without_an_end_costs_itself_only() {
+    let long = "ä".repeat(MAX_ROW_BYTES / 2);
+    let expected = format!("of the {} bytes of its first line, 1023 are shown", MAX_ROW_BYTES + 2);
+    let text = format!("a,b\n1,x\n2,x\n3{long}\n4,x\n");
+    let (error, shown) = read_long(csv("a:int64;b:utf8"), text.into_bytes());
+    assert!(error.ends_with(&expected) && shown == 1023, "{error}");
+    let text = format!("{{\"a\":1}}\n{{\"a\":2}}\n3{long}\n{{\"a\":4}}\n");
+    for pace in [Pace::Full, Pace::Growing] {
+        let (error, shown) = read_long(ReadOptions { pace, ..ndjson("a:int64") }, text.clone().into_bytes());
+        assert!(error.ends_with(&expected) && shown == 1023, "{error}");
+    }
+}
+
+#[test]
+fn refused_rows_say_their_line() {
+    let texts = [
+        (csv("a:int64;b:utf8"), "a,b\n\n1,\"x\ny\"\nz,2\n3\n4,\"5\n6,7\nx,x", vec![5, 6, 7, 9]),
+        (ndjson("a:int64"), "\n{\"a\": 1}\n{\"a\": x}\n\n{}\n{\"a\": 2}\n7", vec![3, 5, 7]),
+        (options(Format::Json, columns("a:int64")), "[\n{\"a\":\n1},\n{\"a\":\nx}, 7,\n{}]", vec![4, 5, 6]),
+    ];
+    let folder = Folder::new();
+    for (options, text, expected) in texts {
+        let lines = |rows: &[BadRow]| rows.iter().filter_map(|row| row.line).collect::<Vec<_>>();
+        let (_, _, failed) = read(text.as_bytes(), &options);
+        assert_eq!(lines(&failed), expected, "{text}");
+        // Also where reading goes on in the middle.
+        let path = folder.file("a", text);
+        let one = ReadOptions { batch_rows: 1, ..options };
+        let (mut reader, mut marks) = (one.open(&path).unwrap(), Vec::new());
+        let mut rows = Rows::default();
+        while reader.next(&mut rows).unwrap() {
+            marks.push(reader.mark());
+        }
+        for mark in marks {
+            let (mut later, mut rest) = (one.open(&path).unwrap(), Rows::default());
+            later.go_to(mark).unwrap();
+            while later.next(&mut rest).unwrap() {}
+            let expected: Vec<_> = failed.iter().filter(|row| row.position >= mark.position).cloned().collect();
+            assert_eq!(lines(&rest.failed), lines(&expected), "{text} from {mark:?}");
+        }
+    }
+}
+
+#[test]
+fn lines_are_counted_that_were_passed_over() {
+    let text = format!("{}x\n", "{\"a\":1}\n".repeat(200_000));
+    let mut reader = ndjson("a:int64").read_seekable(Cursor::new(text)).unwrap();
+    reader.go_to(Mark { position: 150_000, offset: 1_200_000 }).unwrap();
+    let mut rows = Rows::default();
+    while reader.next(&mut rows).unwrap() {}
+    assert_eq!((rows.failed[0].position, rows.failed[0].line), (200_000, Some(200_001)));
+}
+
+#[test]
+fn rows_of_a_growing_source_count_when_they_are_whole() {
+    let texts = [
+        (csv("a:int64?; b:utf8?"), "a,b\r\n1,\"x, \"\"y\"\"\nz\"\r\n2\n\n3,c\nx,d\n4,\"e\"\n", "5,f"),
+        (ndjson("a:int64; b:utf8?"), "{\"a\": 1}\n\n{\"a\"}\n{\"a\": 2, \"b\": \"é\"}\n \n", "{\"a\": 3}"),
+    ];
+    for (options, lines, rest) in texts {
+        let whole = read(format!("{lines}{rest}").as_bytes(), &options);
+        for step in [1, 2, 5, 1000] {
+            let source = Growing::default();
+            let options = ReadOptions { pace: Pace::Growing, ..options.clone() };
+            let header = if options.format == Format::Csv { lines.find('\n').unwrap() + 1 } else { 0 };
+            source.append(&lines.as_bytes()[..header]);
+            let mut reader = options.read(source.clone()).unwrap();
+            let mut rows = Rows::default();
+            let count = |rows: &Rows| rows.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>();
+            for bytes in lines.as_bytes()[header..].chunks(step) {
+                source.append(bytes);
+                while reader.next(&mut rows).unwrap() {}
+                assert!(!reader.next(&mut rows).unwrap(), "nothing more for now");
+            }
+            source.append(rest.as_bytes());
+            assert!(!reader.next(&mut rows).unwrap(), "the last row is not whole");
+            let before = count(&rows);
+            reader.end();
+            while reader.next(&mut rows).unwrap() {}
+            assert_eq!(count(&rows), before + 1);
+            let all = concat_batches(reader.schema(), rows.batches.iter().map(|(_, rows)| rows)).unwrap();
+            assert_eq!((all, rows.failed), (whole.1.clone(), whole.2.clone()), "{step} bytes at a time");
+        }
+    }
+}
+
+#[test]
+fn huge_batches_are_read_in_smaller_ones() {
+    let folder = Folder::new();
+    for batch_rows in [1_000_000_000, usize::MAX / 2, usize::MAX] {
+        for name in ["a.csv", "a.ndjson", "a.parquet", "a.arrow"] {
+            let path = folder.file(name, write(name, &sample(), 9));
+            let columns = inspect(&path, &inspect_options(&path)).unwrap().columns;
+            let options = ReadOptions { batch_rows, ..options(FileKind::of(name).format.unwrap(), columns) };
+            let (_, rows, failed) = drain(options.open(&path).unwrap(), batch_rows).unwrap();
+            assert_eq!((rows.num_rows(), failed), (4, vec![]), "{name}");
+        }
+    }
+    let text = "{\"a\":1}\n".repeat(100_000);
+    let options = ReadOptions { batch_rows: usize::MAX, ..ndjson("a:int64") };
+    let (positions, _, _) = drain(options.read(Cursor::new(text)).unwrap(), 1 << 16).unwrap();
+    assert_eq!(positions.len(), 100_000);
+}
+
+/// Reads on from every mark that a reader gives, which must come to what it would have read itself.
+#[test]
+fn reading_goes_on_from_any_mark() {
+    let lines: String = (0..300).map(|n| format!("\n {n} x{} 0.5", n % 7)).collect();
+    let rows = table(&format!("a:int64? b:utf8? c:float64?{lines}"));
+    let columns = columns("a:int64?; b:utf8?; c:float64?");
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format, compression) in [
+        ("a.csv", Format::Csv, None),
+        ("a.csv.gz", Format::Csv, Some(Compression::Gzip)),
+        ("a.ndjson", Format::Ndjson, None),
+        ("a.json", Format::Json, None),
+        ("a.ndjson.zst", Format::Ndjson, Some(Compression::Zstd)),
+        ("a.parquet", Format::Parquet, None),
+        ("a.arrow", Format::Arrow, None),
+    ] {
+        let path = folder.path().join(name);
+        let write = WriteOptions { format, compression, delimiter: b',', header: true };
+        let mut writer = write.open(fs::File::create(&path).unwrap(), &rows.schema()).unwrap();
+        writer.write(&rows).unwrap();
+        writer.finish().unwrap();
+        let options = ReadOptions { compression, batch_rows: 13, ..options(format, columns.clone()) };
+        let all = rows_as_text([&rows]);
+        let mut reader = options.open(&path).unwrap();
+        let mut read = Rows::default();
+        loop {
+            let mark = reader.mark();
+            for position in mark.position..(mark.position + 3).min(300) {
+                let mut later = ReadOptions { batch_rows: 50, ..options.clone() }.open(&path).unwrap();
+                later.go_to(mark).unwrap();
+                let mut rest = Rows::default();
+                while later.next(&mut rest).unwrap() {}
+                rest.drop_before(position);
+                let text = rows_as_text(rest.batches.iter().map(|(_, rows)| rows));
+                let expected = all.lines().skip(1 + position as usize);
+                assert!(text.lines().skip(1).eq(expected), "{name} from {position}, by {mark:?}");
+                assert_eq!(rest.batches[0].0, position);
+            }
+            if !reader.next(&mut read).unwrap() {
+                break;
+            }
+        }
+        assert_eq!(reader.mark().position, 300);
+        let mut short = options.open(&path).unwrap();
+        let error = short.go_to(Mark { position: 1000, offset: 1 << 30 }).unwrap_err().to_string();
+        assert!(error.contains("it has become shorter"), "{error}");
+    }
+}

@@ -1,0 +1,172 @@
+//! Text to values: what CSV cells, and JSON strings and numbers, stand for.
+//!
+//! Stricter than Arrow's casts where those lose something: digits that a decimal or an integer has no place for, and
+//! timestamps that could mean any time zone, refuse the cell.
+
+mod cells;
+mod moments;
+mod numbers;
+#[cfg(test)]
+mod tests;
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType};
+use arrow::compute::kernels::cast_utils::Parser;
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use millstream_core::type_name;
+
+use cells::Cells;
+pub(crate) use moments::is_timestamp;
+pub use moments::{Moments, Timezone, check_moment_format, parse_timezone};
+use moments::{date, formatted_timestamp, has_offset, microseconds, time_of_day};
+use numbers::decimal;
+pub(crate) use numbers::{Float, Integer, float, integer};
+
+/// Whether text can stand for values of a type at all.
+pub(crate) fn has_text(data_type: &DataType) -> bool {
+    !matches!(data_type, DataType::List(_) | DataType::Struct(_))
+}
+
+/// Makes something for the type of a column, such as a buffer for its values.
+pub(crate) trait ByType {
+    /// What it makes.
+    type Made;
+
+    fn texts(self) -> Self::Made;
+    /// Bytes, written in hexadecimal.
+    fn binary(self) -> Self::Made;
+    fn booleans(self) -> Self::Made;
+    fn integers<T: Integer>(self) -> Self::Made;
+    fn floats<T: Float>(self) -> Self::Made;
+    /// Values of a type that has its own way to be read from text.
+    fn others<T: ArrowPrimitiveType>(
+        self,
+        parse: impl Fn(&str) -> Option<T::Native> + Send + Sync + 'static,
+    ) -> Self::Made;
+}
+
+/// How the text of one column is read.
+#[derive(Clone, Debug)]
+pub(crate) struct TextColumn {
+    data_type: DataType,
+    /// Timestamps are integers of this unit.
+    unit: Option<TimeUnit>,
+    moments: Moments,
+}
+
+impl TextColumn {
+    pub(crate) fn new(data_type: DataType, unit: Option<TimeUnit>, moments: &Moments) -> Self {
+        Self { data_type, unit, moments: moments.clone() }
+    }
+
+    pub(crate) fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+
+    /// The values of `cells`; a cell that stands for none is refused with its row, and its place is null.
+    ///
+    /// # Panics
+    /// On types that have no text, see [`has_text`].
+    pub(crate) fn decode<'a>(
+        &self,
+        cells: impl Iterator<Item = Option<&'a str>>,
+        rows: usize,
+        refuse: &mut dyn FnMut(usize, &str),
+    ) -> ArrayRef {
+        self.by_type(Cells { cells, rows, refuse, data_type: &self.data_type })
+    }
+
+    /// What `maker` makes for the column's type.
+    ///
+    /// # Panics
+    /// On types that have no text, see [`has_text`].
+    pub(crate) fn by_type<M: ByType>(&self, maker: M) -> M::Made {
+        match self.data_type {
+            DataType::Utf8 => maker.texts(),
+            DataType::Binary => maker.binary(),
+            DataType::Boolean => maker.booleans(),
+            DataType::Int8 => maker.integers::<Int8Type>(),
+            DataType::Int16 => maker.integers::<Int16Type>(),
+            DataType::Int32 => maker.integers::<Int32Type>(),
+            DataType::Int64 => maker.integers::<Int64Type>(),
+            DataType::UInt8 => maker.integers::<UInt8Type>(),
+            DataType::UInt16 => maker.integers::<UInt16Type>(),
+            DataType::UInt32 => maker.integers::<UInt32Type>(),
+            DataType::UInt64 => maker.integers::<UInt64Type>(),
+            DataType::Float32 => maker.floats::<Float32Type>(),
+            DataType::Float64 => maker.floats::<Float64Type>(),
+            DataType::Date32 => match self.moments.date.clone() {
+                None => maker.others::<Date32Type>(date),
+                Some(format) => maker.others::<Date32Type>(move |text| Date32Type::parse_formatted(text, &format)),
+            },
+            DataType::Time64(_) => maker.others::<Time64MicrosecondType>(time_of_day),
+            DataType::Timestamp(_, _) => self.timestamps(maker),
+            DataType::Decimal128(precision, scale) => {
+                maker.others::<Decimal128Type>(move |text| decimal(text, precision, scale))
+            }
+            ref other => unreachable!("{other} has no text"),
+        }
+    }
+
+    fn timestamps<M: ByType>(&self, maker: M) -> M::Made {
+        let Moments { timezone, timestamp: format, .. } = self.moments.clone();
+        match (self.unit, format) {
+            (Some(unit), _) => maker.others::<TimestampMicrosecondType>(move |text| microseconds(text, unit)),
+            (None, Some(format)) => maker
+                .others::<TimestampMicrosecondType>(move |text| formatted_timestamp(text, &format, timezone.as_ref())),
+            (None, None) => maker.others::<TimestampMicrosecondType>(self.moments.reader()),
+        }
+    }
+
+    /// What is wrong with a cell that was refused.
+    pub(crate) fn complaint(&self, text: &str) -> String {
+        let shown = shorten(text);
+        match (&self.data_type, self.unit) {
+            (DataType::Timestamp(_, _), Some(_)) => format!("`{shown}` is no integer that stands for a timestamp"),
+            (DataType::Date32, _) if self.moments.date.is_some() => {
+                format!("`{shown}` is no date in the format `{}`", self.moments.date.as_deref().unwrap_or_default())
+            }
+            (DataType::Timestamp(_, _), None) if self.moments.timestamp.is_some() => {
+                let format = self.moments.timestamp.as_deref().unwrap_or_default();
+                let zone = if self.moments.timezone.is_none() { ", with an offset (`%z`) or a `timezone`" } else { "" };
+                format!("`{shown}` is no timestamp in the format `{format}`{zone}")
+            }
+            (DataType::Timestamp(_, _), None) if !has_offset(text) => {
+                format!(
+                    "`{shown}` is no timestamp with an offset, such as `2026-01-31T12:00:00Z`, and the input has no `timezone`"
+                )
+            }
+            (other, _) => format!("`{shown}` is no {}", type_name(other)),
+        }
+    }
+}
+
+/// The value of `true` and `false`, in any case.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        _ if text.eq_ignore_ascii_case("true") => Some(true),
+        _ if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+/// Appends the bytes that a text stands for, two hexadecimal digits each, as Arrow writes them; returns false, and has appended
+/// some, if it stands for none.
+pub(crate) fn hexadecimal(text: &str, bytes: &mut Vec<u8>) -> bool {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let before = bytes.len();
+    let pairs = text.as_bytes().chunks(2);
+    bytes.extend(pairs.map_while(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)));
+    (bytes.len() - before) * 2 == text.len()
+}
+
+/// The beginning of a text that may be very long.
+pub(crate) fn shorten(text: &str) -> String {
+    const SHOWN: usize = 80;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

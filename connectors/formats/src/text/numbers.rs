@@ -1,0 +1,113 @@
+//! Texts that stand for numbers. No digit is lost but where a floating-point number is rounded.
+
+use arrow::array::ArrowPrimitiveType;
+use arrow::compute::kernels::cast_utils::Parser;
+use arrow::datatypes::{Float32Type, Float64Type};
+
+/// A type of integers.
+pub(crate) trait Integer: ArrowPrimitiveType<Native: TryFrom<i64>> + Parser {}
+
+impl<T: ArrowPrimitiveType<Native: TryFrom<i64>> + Parser> Integer for T {}
+
+/// A type of floating-point numbers.
+pub(crate) trait Float: ArrowPrimitiveType<Native: Into<f64>> + Parser {
+    /// The number of these digits, of which so many are behind the point; `None` if it has to be read from its text to be rounded
+    /// correctly.
+    fn of_digits(digits: u64, fraction: usize, negative: bool) -> Option<Self::Native>;
+}
+
+impl Float for Float64Type {
+    fn of_digits(digits: u64, fraction: usize, negative: bool) -> Option<f64> {
+        /// The powers of ten that are floating-point numbers.
+        const POWERS: [f64; 23] = [
+            1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+            1e19, 1e20, 1e21, 1e22,
+        ];
+        /// Up to here all integers are floating-point numbers.
+        const EXACT: u64 = 1 << 53;
+        // Both are exact, so that there is one rounding only; after William Clinger, "How to read floating point numbers accurately".
+        let number = if digits <= EXACT { digits as f64 / POWERS.get(fraction)? } else { return None };
+        Some(if negative { -number } else { number })
+    }
+}
+
+impl Float for Float32Type {
+    fn of_digits(_: u64, _: usize, _: bool) -> Option<f32> {
+        None
+    }
+}
+
+/// A floating-point number. What is larger than any of them is none, unless the text says that it is infinite: `inf`.
+pub(crate) fn float<T: Float>(text: &str) -> Option<T::Native> {
+    let has_digits = || text.bytes().any(|byte| byte.is_ascii_digit());
+    T::parse(text).filter(|number| !(*number).into().is_infinite() || !has_digits())
+}
+
+/// An integer; `2.0` and `1e3` are some, too.
+pub(crate) fn integer<T: Integer>(text: &str) -> Option<T::Native> {
+    T::parse(text).or_else(|| T::parse(&exact_integer(text.trim())?.to_string()))
+}
+
+/// The integer that a number with a point or an exponent is, with all of its digits, if it has no more than 38 of them.
+fn exact_integer(text: &str) -> Option<i128> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (negative, mantissa) = sign(mantissa);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut digits = whole.bytes().chain(fraction.bytes());
+    if whole.is_empty() && fraction.is_empty() || !digits.all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    // The digits that count, and the power of ten with which they do.
+    let counting = format!("{whole}{fraction}");
+    let counting = counting.trim_start_matches('0');
+    let zeros = counting.len() - counting.trim_end_matches('0').len();
+    let counting = &counting[..counting.len() - zeros];
+    let power = power(exponent)?.saturating_add(zeros as i64).saturating_sub(fraction.len() as i64);
+    if counting.is_empty() {
+        return Some(0);
+    }
+    let ten = 10_i128.checked_pow(u32::try_from(power).ok()?)?;
+    let integer = counting.parse::<i128>().ok()?.checked_mul(ten)?;
+    Some(if negative { -integer } else { integer })
+}
+
+/// A whole exponent. Those that are far too large for any number are as large as can be.
+fn power(text: &str) -> Option<i64> {
+    let (negative, digits) = sign(text);
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let add = |power: i64, digit: u8| power.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
+    let power = digits.bytes().fold(0, add);
+    Some(if negative { -power } else { power })
+}
+
+/// Whether a number is negative, and the rest of it.
+fn sign(text: &str) -> (bool, &str) {
+    match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
+/// A decimal number with at most `scale` digits that count behind the point.
+pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
+    let (negative, digits) = sign(text.trim());
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let scale = scale as usize;
+    let kept = fraction.get(..scale.min(fraction.len()))?;
+    if fraction[kept.len()..].bytes().any(|digit| digit != b'0') {
+        return None;
+    }
+    let zeros = std::iter::repeat_n(b'0', scale - kept.len());
+    let mut value: i128 = 0;
+    for digit in whole.bytes().chain(kept.bytes()).chain(zeros) {
+        let digit = char::from(digit).to_digit(10)?;
+        value = value.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    let limit = 10_i128.pow(precision.into());
+    (value < limit).then_some(if negative { -value } else { value })
+}
