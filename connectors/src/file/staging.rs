@@ -265,6 +265,8 @@ impl Unfinished {
     /// The hidden files that are needed to go on with it.
     pub fn files(&self, run: &Run) -> Vec<PathBuf> {
         match &self.source {
+            // What is at a hidden name is the copy of a run that began to go on with it, and ended before its first checkpoint.
+            Source::Bytes(_) if self.is_published => Vec::new(),
             Source::Bytes(_) => self.locate(Some(run)).into_iter().collect(),
             Source::Journals(journals) => journals.iter().map(|(path, _)| path.clone()).collect(),
         }
