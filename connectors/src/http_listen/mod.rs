@@ -48,7 +48,8 @@ use server::{Limits, Server, Service};
 /// When no answer comes, a client can't know whether its rows were taken. So it should give each request a header
 /// `Idempotency-Key`, any text of up to 255 characters that is its own, and send the request again with the same one: what
 /// was taken is not taken twice, and answered as the first time, for as long as `remember` and `max_keys` say. Of two requests
-/// with one key at a time, one gets `409`; and one that has the key of another with a different body gets `422`.
+/// with one key at a time, one gets `409`; and one that has the key of another with a different body gets `422`. One with two
+/// keys gets `400`.
 ///
 /// Rows are taken while the flow is slow, until `max_log` of them wait. What was taken can't be asked for again: so the flow
 /// has to say with `on_error` what becomes of rows that turn out to be of no use behind the door, such as one that an `sql`
@@ -59,7 +60,9 @@ use server::{Limits, Server, Service};
 /// There is no encryption and no authentication, so that only programs on this machine can be listened to: for others, put
 /// a proxy with TLS in front. Requests that a web page makes, which have a header `Origin`, are refused with `403`.
 /// At most 512 connections are open at a time: for one more, the one that has been idle for the longest time is closed. A
-/// header must have come after 10 seconds.
+/// header must have come after 10 seconds. Where it says both how long the body is and that it comes in chunks, the chunks
+/// count and the connection is closed behind the answer, as RFC 9112 has it, so that no proxy that counts otherwise can be made
+/// to send a request within a request; one with two lengths gets `400`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpListenInput {

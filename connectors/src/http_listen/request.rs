@@ -110,7 +110,12 @@ impl Head {
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Refusal> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    // By another one it would be taken a second time.
+    if keys.any(|other| other != key) {
+        return Err(Refusal::bad("a request has one `Idempotency-Key`, and this one has several"));
+    }
     match key.to_str() {
         Ok(key) if (1..=MAX_KEY).contains(&key.len()) => Ok(Some(key.into())),
         _ => Err(Refusal::bad(format!("`Idempotency-Key` must be 1 to {MAX_KEY} visible characters"))),
@@ -118,10 +123,11 @@ fn key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Refusal> {
 }
 
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
-    match headers.get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes()) {
-        None | Some(b"identity") => Ok(false),
-        Some(b"gzip" | b"x-gzip") => Ok(true),
-        Some(_) => {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter().map(|encoding| encoding.as_bytes());
+    match (encodings.next(), encodings.next()) {
+        (None | Some(b"identity"), None) => Ok(false),
+        (Some(b"gzip" | b"x-gzip"), None) => Ok(true),
+        _ => {
             let message = "the body is packed in an unknown way; `gzip` is known";
             Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
         }

@@ -294,6 +294,27 @@ async fn idle_connections_give_way() {
     assert!(is_closed(&&idle[0]));
 }
 
+/// A proxy that goes by the length would take the second request for a part of the first one's body.
+#[tokio::test]
+async fn no_request_is_hidden_within_another() {
+    let site = Site::new(NDJSON);
+    let mut input = site.open().await;
+    let hidden = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n{\"a\":2}\n";
+    let body = format!("8\r\n{{\"a\":1}}\n\r\n0\r\n\r\n{hidden}");
+    let length = format!("Content-Length: {}\r\n", body.len());
+    for lines in [format!("{length}Transfer-Encoding: chunked\r\n"), format!("Transfer-Encoding: chunked\r\n{length}")]
+    {
+        let mut stream = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
+        write!(stream, "POST / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n{body}").unwrap();
+        let mut answers = Vec::new();
+        // The connection may be reset, since more has come than was read.
+        let _ = stream.read_to_end(&mut answers);
+        let answers = String::from_utf8(answers).unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+    }
+    assert_eq!(drain(&mut input).await, [(0, 1), (1, 1)]);
+}
+
 #[tokio::test]
 async fn requests_that_are_refused() {
     let site = Site::new(
@@ -316,6 +337,9 @@ async fn requests_that_are_refused() {
     assert_eq!(post("Content-Encoding: gzip\r\n", &gzip(b"a\n1\n")[..15]).0, 400);
     assert_eq!(post("Idempotency-Key:\r\n", b"a\n1\n").0, 400);
     assert_eq!(post(&format!("Idempotency-Key: {}\r\n", "k".repeat(256)), b"a\n1\n").0, 400);
+    assert_eq!(post("Idempotency-Key: a\r\nIdempotency-Key: b\r\n", b"a\n1\n").0, 400);
+    assert_eq!(post("Content-Encoding: gzip\r\nContent-Encoding: gzip\r\n", &gzip(b"a\n1\n")).0, 415);
+    assert_eq!(post("Content-Length: 5\r\n", b"a\n1\n").0, 400);
     let long = vec![b'1'; (2 << 20) + 1];
     assert_eq!(post("", &long).0, 413);
     let chunked = [b"200001\r\n", long.as_slice(), b"\r\n0\r\n\r\n"].concat();
