@@ -146,6 +146,12 @@ fn print_tables(flow: &Ended) {
 /// What becomes of a flow that was stopped.
 fn stopped(flow: &Ended) -> &'static str {
     match (flow.outcome.unfinished, flow.is_durable) {
+        (false, true) if flow.outcome.abandoned => {
+            "it did not come to a border in time, and is resumed from its last checkpoint when it is run again"
+        }
+        (true, true) if flow.outcome.abandoned => {
+            "it is unfinished, and did not come to a border in time: the same command resumes it from its last checkpoint"
+        }
         (false, _) => "what was read is committed",
         (true, true) => "it is unfinished, and the same command resumes it from where it is",
         (true, false) => {
