@@ -145,6 +145,107 @@ fn a_flow_with_state_that_is_stopped_before_its_end_says_that_it_is_unfinished()
     assert_eq!(workshop.read("kept.csv").lines().count() as u64, 1 + read + 5);
 }
 
+/// Starts a flow whose file is a pipe, and waits until it is being read: what the flow is becomes known when that is written.
+fn start_with_unread_flow(workshop: &Workshop) -> (Child, std::fs::File) {
+    let path = workshop.path("long.toml");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let mut command = workshop.command(&["run", "long.toml"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // This waits until the other end is opened as well.
+    (child, std::fs::File::options().write(true).open(path).unwrap())
+}
+
+fn terminate(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+}
+
+#[test]
+fn a_signal_that_comes_before_a_flow_has_begun_stops_it() {
+    let workshop = Workshop::new();
+    workshop.write("kept.csv", "n\n1\n");
+    let (child, mut flow) = start_with_unread_flow(&workshop);
+    terminate(&child);
+    // It is gone by now, if the signal ends it.
+    std::thread::sleep(Duration::from_millis(50));
+    let _ = flow.write_all(LONG.as_bytes());
+    drop(flow);
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("stopping: nothing is committed\n"), "{}", ran.stderr);
+    assert_eq!(workshop.read("kept.csv"), "n\n1\n");
+    assert_eq!(workshop.list("."), ["kept.csv", "long.toml"]);
+}
+
+#[test]
+fn a_second_signal_ends_what_has_not_begun() {
+    let workshop = Workshop::new();
+    let (child, flow) = start_with_unread_flow(&workshop);
+    terminate(&child);
+    // What comes within a second would be an echo.
+    std::thread::sleep(Duration::from_millis(1100));
+    terminate(&child);
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    drop(flow);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (1, "error: interrupted before a flow has begun; nothing has been read\n")
+    );
+}
+
+/// A flow that is behind its first border for minutes, since its output waits.
+const SLOW: &str = r#"
+    [input.rows]
+    type = "generate"
+    rows = 10000000
+    batch_rows = 10
+    columns = { n = "row" }
+    [processor.long]
+    type = "sql"
+    from = "rows"
+    query = "SELECT n, repeat('long ', 20000) AS text FROM rows"
+    [output.seen]
+    type = "stdout"
+    from = "long"
+"#;
+
+/// Stops that flow when it has begun to write, and does not read what it writes.
+fn stop_a_slow_one(workshop: &Workshop, arguments: &[&str]) -> (Ran, Duration) {
+    workshop.write("slow.toml", SLOW);
+    let mut command = workshop.command(&[&["run", "slow.toml"], arguments].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let stdout = child.stdout.take().unwrap();
+    while rustix::io::ioctl_fionread(&stdout).unwrap() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it runs on");
+        std::thread::yield_now();
+    }
+    let begun = std::time::Instant::now();
+    terminate(&child);
+    let ran = child.wait_with_output().unwrap().into();
+    (ran, begun.elapsed())
+}
+
+#[test]
+fn a_finite_flow_without_state_stops_at_once() {
+    let (ran, took) = stop_a_slow_one(&Workshop::new(), &[]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn a_finite_flow_with_state_that_does_not_come_to_a_border_in_time_stops_where_its_last_checkpoint_was() {
+    let (ran, took) = stop_a_slow_one(&Workshop::new(), &["--state", "state"]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("the same command resumes it from its last checkpoint"), "{}", ran.stderr);
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
 fn wait_with_open_pipe(mut child: Child) -> Ran {
     let pipe = child.stdin.take();
     let output = child.wait_with_output().unwrap();

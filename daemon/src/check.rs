@@ -20,7 +20,8 @@ pub fn check(arguments: CheckArguments) -> Outcome {
                 let nodes = plan.nodes.iter().filter(|node| !node.hidden).count();
                 say!("{}: ok, {nodes} nodes", flow.display());
                 let unmet = state.unmet(&plan);
-                let warnings = plan.warnings.iter().chain(&unmet);
+                let begins = state.warning(&plan);
+                let warnings = plan.warnings.iter().chain(&unmet).chain(&begins);
                 warnings.for_each(|warning| say!("{}: warning: {warning}", flow.display()));
                 0
             }

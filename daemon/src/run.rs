@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use millstream_core::{Error, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
-use millstream_engine::run::{FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, Stopper};
+use millstream_engine::run::{
+    Effects, FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, Stopper, TakeOver,
+};
 use millstream_engine::stats::FlowStats;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -37,14 +39,14 @@ pub struct Ended {
 
 /// `millstream run`
 pub fn run(arguments: RunArguments) -> Outcome {
-    let workplace = Workplace::here()?;
-    let plans = plan_all(&workplace, &arguments)?;
-    let data = data_runtime(arguments.threads)?;
     let control = control_runtime()?;
-    let ready = prepare_all(plans, &arguments)?;
-    let ended = control.block_on(run_all(ready, data.handle(), &arguments));
-    // A node may still compute, or sit in a system call that never returns, such as reading a terminal.
+    // Before anything that takes time, so that a signal never ends the process without what it promises.
+    let interrupts = Interrupts::listen(&control);
+    let data = data_runtime(arguments.threads)?;
+    let ended = control.block_on(prepare_and_run(interrupts, data.handle(), &arguments));
+    // A node may still compute, or sit in a system call that never returns, such as reading a terminal; so may a plan.
     data.shutdown_background();
+    control.shutdown_background();
     let ended = ended?;
     ended.iter().for_each(|flow| summary::print(flow, arguments.json));
     Ok(exit(&ended))
@@ -111,7 +113,11 @@ struct Shown {
 
 /// Prepares all flows, then takes over the states from which they are resumed. No other process has lost a flow to this one
 /// when one of them can't be prepared, and none has begun when one of them can't.
-fn prepare_all(plans: Vec<Plan>, arguments: &RunArguments) -> Result<Vec<(Shown, ReadyFlow)>, CommandError> {
+fn prepare_all(
+    plans: Vec<Plan>,
+    workplace: &Workplace,
+    arguments: &RunArguments,
+) -> Result<Vec<(Shown, ReadyFlow)>, CommandError> {
     let names: Vec<String> = plans.iter().map(|plan| plan.flow.clone()).collect();
     let unstarted = |name: &str, error: FlowError| {
         if arguments.json {
@@ -127,11 +133,33 @@ fn prepare_all(plans: Vec<Plan>, arguments: &RunArguments) -> Result<Vec<(Shown,
         prepared.push(prepare(plan, arguments).map_err(|error| unstarted(name, error))?);
     }
     let mut ready = Vec::with_capacity(prepared.len());
-    for (shown, flow) in prepared {
-        let flow = flow.take_over().map_err(|error| unstarted(&shown.flow, error))?;
+    for ((shown, flow), path) in prepared.into_iter().zip(&arguments.flows.flows) {
+        let again = || workplace.plan(path, &sets(arguments));
+        let flow = take_over(flow, again)?.map_err(|error| unstarted(&shown.flow, error))?;
         ready.push((shown, flow));
     }
     Ok(ready)
+}
+
+/// How often a flow is prepared whose owner writes a checkpoint in the meantime.
+const ATTEMPTS: usize = 10;
+
+/// Takes a flow over. As long as its owner writes checkpoints meanwhile, it is planned and prepared once more.
+fn take_over(
+    mut flow: PreparedFlow,
+    again: impl Fn() -> Result<Plan, Diagnostics>,
+) -> Result<Result<ReadyFlow, FlowError>, Diagnostics> {
+    for _ in 1..ATTEMPTS {
+        let keeper = match flow.take_over() {
+            Ok(TakeOver::Outrun(keeper)) => keeper,
+            taken => return Ok(taken.and_then(TakeOver::ready)),
+        };
+        flow = match PreparedFlow::new(again()?, Effects::Keep(keeper)) {
+            Ok(flow) => flow,
+            Err(error) => return Ok(Err(error)),
+        };
+    }
+    Ok(flow.take_over().and_then(TakeOver::ready))
 }
 
 fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow), FlowError> {
@@ -146,8 +174,34 @@ fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow)
     Ok((shown, PreparedFlow::new(plan, effects)?))
 }
 
+/// Plans and prepares all flows, and runs them. One that is interrupted before it has begun is stopped when it begins.
+async fn prepare_and_run(
+    mut interrupts: Interrupts,
+    data: &Handle,
+    arguments: &RunArguments,
+) -> Result<Vec<Ended>, CommandError> {
+    let prepared = {
+        let arguments = arguments.clone();
+        tokio::task::spawn_blocking(move || {
+            let workplace = Workplace::here()?;
+            prepare_all(plan_all(&workplace, &arguments)?, &workplace, &arguments)
+        })
+    };
+    tokio::pin!(prepared);
+    let ready = loop {
+        tokio::select! {
+            ready = &mut prepared => break ready.doing(|| "preparing the flows")??,
+            () = interrupts.next() => if interrupts.count > 1 {
+                return Err(Error::new("interrupted before a flow has begun; nothing has been read").into());
+            }
+        }
+    };
+    run_all(ready, interrupts, data, arguments).await
+}
+
 async fn run_all(
     ready: Vec<(Shown, ReadyFlow)>,
+    mut interrupts: Interrupts,
     data: &Handle,
     arguments: &RunArguments,
 ) -> Result<Vec<Ended>, CommandError> {
@@ -168,19 +222,18 @@ async fn run_all(
             (number, Ended { flow, kinds, places, stats, outcome, is_durable })
         });
     }
+    if interrupts.count > 0 {
+        stop(&stoppers, interrupts.count, is_durable);
+    }
     let mut ended = Vec::new();
-    let (mut signals, mut interrupts) = (Interrupts::listen(), 0);
     loop {
         tokio::select! {
             joined = flows.join_next() => match joined {
                 Some(joined) => ended.push(joined.doing(|| "waiting for a flow")?),
                 None => break,
             },
-            () = signals.next() => {
-                interrupts += 1;
-                stop(&stoppers, interrupts, is_durable);
-            }
-            () = tokio::time::sleep(PATIENCE), if interrupts > 1 => {
+            () = interrupts.next() => stop(&stoppers, interrupts.count, is_durable),
+            () = tokio::time::sleep(PATIENCE), if interrupts.count > 1 => {
                 return Err(Error::new("a node does not end; what it had staged may be left behind").into());
             }
         }
@@ -222,15 +275,19 @@ pub fn given_up(is_durable: bool) -> &'static str {
 /// one is acted on.
 struct Interrupts {
     signals: Vec<Signal>,
+    /// How many came, without echoes.
+    count: usize,
     /// When the first one came.
     first: Option<Instant>,
 }
 
 impl Interrupts {
-    fn listen() -> Self {
+    fn listen(control: &Runtime) -> Self {
+        let _inside = control.enter();
         let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
         // Where a signal can't be listened to, it ends the process as it would any other.
-        Self { signals: kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect(), first: None }
+        let signals = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
+        Self { signals, count: 0, first: None }
     }
 
     /// Waits for the next signal that is no echo of the first one.
@@ -240,6 +297,7 @@ impl Interrupts {
             self.receive().await;
         }
         self.first.get_or_insert_with(Instant::now);
+        self.count += 1;
     }
 
     async fn receive(&mut self) {

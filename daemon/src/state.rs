@@ -45,6 +45,10 @@ impl StateArguments {
                  has them twice, unless it is reset, too"
             );
         }
+        // What can't be read of other flows is of no interest to this one.
+        if let Ok(Some(warning)) = keeper.warning(plan) {
+            eprintln!("warning: {warning}");
+        }
         let (flow, number) = (&plan.flow, keeper.number());
         if keeper.is_done() {
             eprintln!("flow `{flow}`: has come to its end before; to run it again, take another state folder");
@@ -60,6 +64,11 @@ impl StateArguments {
         let mut problems = self.unmet(plan);
         problems.extend(Keeper::check_at(plan, location, &self.options())?);
         Ok(problems)
+    }
+
+    /// What may not be meant of a flow that would begin from scratch.
+    pub fn warning(&self, plan: &Plan) -> Option<String> {
+        Keeper::warning_at(plan, self.state.as_ref()?).ok().flatten()
     }
 
     /// The nodes that can't run with the state that is kept, or without one.

@@ -141,8 +141,14 @@ fn print_tables(flow: &Ended) {
             eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {}", flow.flow, unfinished(flow));
         }
         Status::Stopped => {
-            let committed = "what was read is committed";
-            eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {committed}{}", flow.flow, places(flow));
+            let committed = match flow.outcome.abandoned {
+                true => {
+                    "it did not come to a border in time, and is resumed from its last checkpoint when it is run again"
+                        .to_owned()
+                }
+                false => format!("what was read is committed{}", places(flow)),
+            };
+            eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {committed}", flow.flow);
         }
         Status::Failed(error) => {
             let committed = match flow.outcome.committed.join("`, `") {
@@ -158,6 +164,9 @@ fn print_tables(flow: &Ended) {
 /// What becomes of a flow that was stopped although its inputs would have ended.
 fn unfinished(flow: &Ended) -> &'static str {
     match flow.is_durable {
+        true if flow.outcome.abandoned => {
+            "it is unfinished, and did not come to a border in time: the same command resumes it from its last checkpoint"
+        }
         true => "it is unfinished, and the same command resumes it from where it is",
         false => {
             "it is unfinished: nothing is committed, and what was there before stays; with `--state`, a run can be resumed"

@@ -1,10 +1,12 @@
 //! The output `file`.
 
 mod appended;
+mod begin;
 mod divided;
 mod files;
 pub(super) mod kept;
 mod partition;
+mod stage;
 
 use std::path::PathBuf;
 

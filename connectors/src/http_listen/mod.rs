@@ -178,7 +178,6 @@ path = "/payments"
 format = "ndjson"
 schema = { id = "utf8", amount = "float64?" }
 "#;
-    const FREE_SETTINGS: &'static [&'static str] = &["address", "path", "max_body", "timeout", "max_log", "remember"];
     const NEEDS_STATE: bool = true;
 }
 

@@ -72,7 +72,8 @@ pub trait Input: Send {
         Ok(Parts::default())
     }
 
-    /// Goes on from there: the first row that is pushed of a partition is the one at its position.
+    /// Goes on from there: the first row that is pushed of a partition is the one at its position. Called before this process
+    /// takes the flow over, so that one which can't go on leaves another alone that can. Changes nothing outside.
     fn restore(&mut self, _positions: &Positions, _state: &State) -> Result<()> {
         Err(Error::new("this input can't be read again from where it was"))
     }

@@ -58,13 +58,13 @@ impl fmt::Debug for OutputPlan {
 #[async_trait]
 pub trait Output: Send {
     /// Claims what no other process may write to at the same time, as far as that is there already. Called before this process
-    /// takes the flow over, so that one that can't write leaves another alone that can. Changes nothing. If the
-    /// node was renamed, its `home` still has the name that it had before.
-    fn claim(&mut self, _home: &Home) -> Result<()> {
+    /// takes the flow over, so that one that can't write leaves another alone that can. Changes nothing.
+    fn claim(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Goes on from a snapshot. Called before `open`.
+    /// Goes on from a snapshot. Called before `open`, and before this process takes the flow over, so that one which can't go on
+    /// from it leaves another alone that can. Changes nothing outside.
     fn restore(&mut self, _state: &State) -> Result<()> {
         Ok(())
     }

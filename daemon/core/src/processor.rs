@@ -122,7 +122,8 @@ pub trait Processor: Send {
     }
 
     /// Goes on from a snapshot. Called at most once, before anything else, on a node that was built from settings that
-    /// leave the state as it is.
+    /// leave the state as it is; also before this process takes the flow over, so that one which can't go on from it leaves
+    /// another alone that can. Changes nothing outside.
     fn restore(&mut self, _state: &State) -> Result<()> {
         Ok(())
     }

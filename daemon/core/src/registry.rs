@@ -1,5 +1,7 @@
 //! The list of node types that there are.
 
+use std::sync::OnceLock;
+
 use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -50,8 +52,8 @@ pub trait Kind: DeserializeOwned + JsonSchema + 'static {
     /// The body of a node's table without `type`, as TOML. Shown in the reference; a test parses it.
     const EXAMPLE: &'static str;
 
-    /// The settings that may change between a run and one that goes on from its state. All others of a node with state
-    /// have to stay.
+    /// The settings that may change between a run and one that goes on from its state. All others of a processor or output
+    /// with state have to stay. The state of an input is positions, which mean the same whatever its settings.
     const FREE_SETTINGS: &'static [&'static str] = &[];
 
     /// A second edge, named in the flow file by this key, that is read to its end before `from`.
@@ -122,6 +124,7 @@ impl NodeKind {
 #[derive(Debug, Default)]
 pub struct Registry {
     kinds: Vec<NodeKind>,
+    language: OnceLock<Value>,
 }
 
 impl Registry {
@@ -144,7 +147,14 @@ impl Registry {
 
     fn add(&mut self, kind: NodeKind) -> &mut Self {
         self.kinds.push(kind);
+        self.language = OnceLock::new();
         self
+    }
+
+    /// The JSON schema of the files that these types of nodes can be used in. It is made once, since that takes longer than to
+    /// read a file.
+    pub fn language(&self, make: impl FnOnce(&Self) -> Value) -> &Value {
+        self.language.get_or_init(|| make(self))
     }
 
     /// All types of nodes, in the order in which they were added.

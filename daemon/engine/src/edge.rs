@@ -103,11 +103,6 @@ impl Sender {
             || waiting_rows == 0
             || (waiting_rows + rows <= self.limits.rows as u64 && waiting_bytes + bytes <= self.limits.bytes as u64)
     }
-
-    /// How many rows wait on the edge, and how many may.
-    pub fn fill(&self) -> Fill {
-        Fill { waiting: self.waiting.clone(), limits: self.limits }
-    }
 }
 
 impl Receiver {
@@ -128,25 +123,6 @@ impl Drop for Receiver {
         // A sender that waits for space must see that nobody will make any.
         self.channel.close();
         self.waiting.space.notify_one();
-    }
-}
-
-/// Watches how full an edge is, without a part in it.
-#[derive(Clone, Debug)]
-pub struct Fill {
-    waiting: Arc<Waiting>,
-    limits: Limits,
-}
-
-impl Fill {
-    /// Rows that wait on the edge.
-    pub fn rows(&self) -> u64 {
-        self.waiting.rows.load(Ordering::Relaxed)
-    }
-
-    /// The limits of the edge.
-    pub fn limits(&self) -> Limits {
-        self.limits
     }
 }
 

@@ -116,11 +116,6 @@ impl Simulation {
         self.disk().faults = faults;
     }
 
-    /// Whether the power went.
-    pub fn is_off(&self) -> bool {
-        self.disk().faults.power == Some(0)
-    }
-
     /// The machine is started again after its power went: what was not durable is there, gone, or there in part. What still
     /// runs on the former handles can do nothing any more.
     pub fn restarted(&self) -> Self {

@@ -1,6 +1,6 @@
 //! Files that are read once, one after the other.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -51,10 +51,31 @@ const PLACE: &str = "place";
 /// What is kept under that name.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    /// The names of the files that were opened.
+    /// The names of the files that were opened, in their order: the last, and those of which the positions don't tell, since they
+    /// have no rows.
     opened: Vec<String>,
     /// Where the last of them is gone on with, and which file that was. None if all of it was read.
     place: Option<(Place, Opened)>,
+}
+
+impl Kept {
+    fn new(opened: impl Iterator<Item = String>, place: Option<(Place, Opened)>, positions: &Positions) -> Self {
+        let mut opened: Vec<String> = opened.collect();
+        let last = opened.pop();
+        opened.retain(|name| !positions.contains_key(name.as_str()));
+        opened.extend(last);
+        Self { opened, place }
+    }
+
+    /// The names of all files that were opened, the last of them behind all others, and its place.
+    fn opened(self, positions: &Positions) -> (Vec<String>, Option<(Place, Opened)>) {
+        let mut opened = self.opened;
+        let last = opened.pop();
+        let others: BTreeSet<String> =
+            opened.into_iter().chain(positions.keys().map(|name| name.to_string())).collect();
+        let others = others.into_iter().filter(|name| Some(name) != last.as_ref());
+        (others.chain(last.clone()).collect(), self.place)
+    }
 }
 
 impl Files {
@@ -156,12 +177,12 @@ impl Input for Files {
             let place = || self.place(file, positions[name]).doing(|| format!("reading `{name}`"));
             let place = (!is_read).then(place).transpose()?.map(|place| (place, file.opened.clone()));
             let last = self.opened.iter().position(|opened| **opened == **name).unwrap_or_default();
-            parts.put(PLACE, &Kept { opened: self.opened[..=last].to_vec(), place })?;
+            parts.put(PLACE, &Kept::new(self.opened[..=last].iter().cloned(), place, positions))?;
         } else if !positions.is_empty() {
             // Nothing has come since it went on.
             let next = self.resume.as_ref().and(self.left.front()).map(|source| source.file.name.to_string());
-            let opened = self.opened.iter().cloned().chain(next).collect();
-            parts.put(PLACE, &Kept { opened, place: self.resume.clone() })?;
+            let opened = self.opened.iter().cloned().chain(next);
+            parts.put(PLACE, &Kept::new(opened, self.resume.clone(), positions))?;
         }
         Ok(parts)
     }
@@ -173,7 +194,7 @@ impl Input for Files {
                 false => Err(Error::new("its state does not say in which file it was")),
             };
         }
-        let Kept { opened: mut before, place } = state.get(PLACE)?;
+        let (mut before, place) = state.get::<Kept>(PLACE)?.opened(positions);
         let name = before.last().cloned().unwrap_or_default();
         if !self.finite {
             return self.leave_out(before, place);
@@ -200,5 +221,21 @@ impl Input for Files {
         self.left.drain(..index);
         (self.opened, self.resume) = (before, place);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_position_is_kept_is_not_named_twice() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let positions: Positions = ["b", "c", "d"].map(|name| (Arc::from(name), 7)).into();
+        let kept = Kept::new(names(&["c", "empty", "b", "d"]).into_iter(), None, &positions);
+        assert_eq!(kept.opened, ["empty", "d"]);
+        assert_eq!(kept.opened(&positions).0, ["b", "c", "empty", "d"], "the last one is behind the others");
+        let kept = Kept::new(names(&["c"]).into_iter(), None, &Positions::new());
+        assert_eq!(kept.opened(&Positions::new()).0, ["c"]);
     }
 }

@@ -1,6 +1,6 @@
-//! The files that an output writes: begun, paused at checkpoints, gone on with, handed over.
+//! The files that an output writes, from its claim to what it stages.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use super::partition::Partitioning;
 use crate::file::claim::{Claim, Claimed};
 use crate::file::disk::{create_folder, remove, resolve, sync_folder};
 use crate::file::hidden;
-use crate::file::ledger::{Ledger, Published, Turn};
-use crate::file::publish::{Publication, Publisher, STAGED};
+use crate::file::ledger::{Ledger, Published};
+use crate::file::publish::{Publisher, STAGED};
 use crate::file::staging::{Staged, Unfinished, Whole};
 use crate::file::target::{Base, Target};
 
@@ -40,12 +40,12 @@ pub struct Limits {
 
 /// The output itself.
 pub struct Files {
-    target: Target,
+    pub(super) target: Target,
     /// What paths in the state are relative to.
-    base: Base,
+    pub(super) base: Base,
     pub(super) options: WriteOptions,
     pub(super) schema: SchemaRef,
-    if_exists: IfExists,
+    pub(super) if_exists: IfExists,
     pub(super) limits: Limits,
     /// How rows are divided among folders, if they are.
     pub(super) partitioning: Option<Partitioning>,
@@ -56,24 +56,24 @@ pub struct Files {
     /// What outlives the run.
     pub(super) progress: Progress,
     /// Whether the files that the run before has begun may have other columns.
-    has_other_columns: bool,
+    pub(super) has_other_columns: bool,
     /// Keeps other runs away, from the start to the end.
-    claim: Option<Arc<Claim>>,
-    claimed: Claimed,
+    pub(super) claim: Option<Arc<Claim>>,
+    pub(super) claimed: Claimed,
     /// The files that are being written, by their folders below that of the output.
     pub(super) open: BTreeMap<PathBuf, Open>,
     /// The files that are whole, and not handed over yet.
-    finished: Vec<Whole>,
+    pub(super) finished: Vec<Whole>,
     /// The epoch that rows belong to now.
-    epoch: Epoch,
-    run: Run,
+    pub(super) epoch: Epoch,
+    pub(super) run: Run,
     /// How many publications this run has staged.
-    publications: u64,
+    pub(super) publications: u64,
 }
 
 /// A file that is being written, and since when.
 pub(super) struct Open {
-    staged: Staged,
+    pub(super) staged: Staged,
     since: Instant,
     /// How old it was then.
     age: Duration,
@@ -82,15 +82,18 @@ pub(super) struct Open {
 }
 
 impl Open {
-    fn new(staged: Staged, age: Duration) -> Self {
-        Self { staged, since: Instant::now(), age, used: 0 }
+    /// A file that is begun, or gone on with, when it is so old.
+    pub(super) fn new(staged: Staged, age: Duration, used: u64) -> Self {
+        Self { staged, since: Instant::now(), age, used }
     }
 
-    fn age(&self) -> Duration {
+    /// How old it is.
+    pub(super) fn age(&self) -> Duration {
         self.age + self.since.elapsed()
     }
 
-    fn pause(&mut self) -> Result<(Unfinished, fs::File)> {
+    /// Writes down everything; see [`Staged::pause`].
+    pub(super) fn pause(&mut self) -> Result<(Unfinished, fs::File)> {
         let now = SystemTime::now();
         self.staged.pause(now.checked_sub(self.age()).unwrap_or(now))
     }
@@ -128,24 +131,8 @@ impl Files {
     }
 
     /// Whether a run after a crash goes on with what this one has begun.
-    fn is_durable(&self) -> bool {
+    pub(super) fn is_durable(&self) -> bool {
         self.run.generation > 0
-    }
-
-    /// Begins the next file, in a folder below that of the output.
-    fn start(&mut self, folder: &Path) -> Result<()> {
-        let number = self.next_number(folder);
-        let path = self.target.file(folder, self.epoch, number);
-        path.parent().map_or(Ok(()), create_folder)?;
-        let append = self.if_exists == IfExists::Append && self.target.folder.is_none() && path.exists();
-        let mut options = self.options;
-        if append {
-            options.header = self.check_appendable(&path)?;
-        }
-        let old = append.then(|| path.clone());
-        let staged = Staged::start(path, options, &self.schema, old.as_deref(), &self.run)?;
-        self.open.insert(folder.to_owned(), Open::new(staged, Duration::ZERO));
-        Ok(())
     }
 
     /// Ends a file that is open.
@@ -160,116 +147,9 @@ impl Files {
         Ok(())
     }
 
-    /// Whether files may take the place of others: those that replace, and a whole file that begins with the old one.
-    fn replaces(&self) -> bool {
-        match self.if_exists {
-            IfExists::Replace => !self.keeps_others(),
-            IfExists::Append => self.target.folder.is_none(),
-            IfExists::Fail => false,
-        }
-    }
-
-    /// Whether there may be files in the folder that the flow has published, and that stay.
-    fn keeps_others(&self) -> bool {
-        self.progress.keeps_published && self.target.folder.is_some()
-    }
-
-    /// Begins a flow's files, beside or instead of those that are there.
-    fn begin(&mut self) -> Result<()> {
-        self.progress.number = 1;
-        let existing = self.target.existing()?;
-        let keeps = self.progress.keeps_published;
-        match (self.if_exists, existing.first()) {
-            (_, None) | (IfExists::Fail, _) => {}
-            (IfExists::Replace, _) if !keeps => self.progress.former = existing,
-            (IfExists::Replace, Some(file)) if self.target.folder.is_none() => return Err(is_published(file)),
-            (IfExists::Append | IfExists::Replace, _) => {
-                self.progress.number += self.target.last_number()?.unwrap_or(0)
-            }
-        }
-        // Without rows there is an empty file, but nothing in a folder: no news from a dead letter is good news.
-        if self.target.folder.is_none() { self.start(Path::new("")) } else { Ok(()) }
-    }
-
-    /// Goes on with the files that the run before has begun. Those of a folder that have other columns are whole.
-    fn go_on(&mut self) -> Result<()> {
-        for unfinished in std::mem::take(&mut self.progress.unfinished) {
-            let age = SystemTime::now().duration_since(unfinished.begun).unwrap_or_default();
-            let folder = self.target.folder_of(&unfinished.path);
-            if self.has_other_columns && self.target.folder.is_some() {
-                self.finished.push(Staged::end(unfinished, self.options, &self.schema, &self.run)?);
-                continue;
-            }
-            let staged = Staged::go_on(unfinished, self.options, &self.schema, &self.run)?;
-            self.divided += 1;
-            self.open.insert(folder, Open { used: self.divided, ..Open::new(staged, age) });
-        }
-        Ok(())
-    }
-
-    /// Removes what a run left behind that was killed, except for what this one goes on with.
-    fn clean(&self) -> Result<()> {
-        let needed: Vec<PathBuf> = self.progress.unfinished.iter().flat_map(|file| file.files(&self.run)).collect();
-        let leftovers = self.target.leftovers(&self.run)?;
-        leftovers.iter().filter(|path| !needed.contains(path)).try_for_each(|path| remove(path))
-    }
-
     /// The ledger of what the flow has published, if it keeps state.
-    fn ledger(&self) -> Option<PathBuf> {
+    pub(super) fn ledger(&self) -> Option<PathBuf> {
         self.is_durable().then(|| hidden::ledger(&self.target.place(), &self.run))
-    }
-
-    /// What becomes of the files that are open at a border, and what of them is still to be made durable.
-    fn pause(&mut self, border: Border) -> Result<Vec<fs::File>> {
-        let is_last = border.then != Then::Continue;
-        // One file for all runs is whole for now when the flow stops, and goes on to grow when it does.
-        let goes_on = border.then == Then::Stop && self.target.folder.is_none();
-        let is_due = |open: &Open| self.limits.time.is_some_and(|time| open.age() >= time);
-        let whole: Vec<PathBuf> = match is_last {
-            true => self.open.keys().cloned().collect(),
-            false => self.open.iter().filter(|(_, open)| is_due(open)).map(|(folder, _)| folder.clone()).collect(),
-        };
-        let mut open: Vec<_> = self.open.iter_mut().filter(|(folder, _)| goes_on || !whole.contains(folder)).collect();
-        // In this order, a run that goes on knows which was without rows for longest.
-        open.sort_by_key(|(_, open)| open.used);
-        let paused = open.into_iter().map(|(_, open)| open.pause()).collect::<Result<Vec<_>>>()?;
-        whole.iter().try_for_each(|folder| self.finish(folder))?;
-        let (mut unfinished, files): (Vec<_>, Vec<_>) = paused.into_iter().unzip();
-        if goes_on {
-            unfinished.iter_mut().for_each(|file: &mut Unfinished| file.is_published = true);
-            // The journals are needed to go on.
-            self.finished.iter_mut().for_each(|whole| whole.journals.clear());
-        }
-        self.progress.unfinished = unfinished;
-        Ok(files)
-    }
-
-    /// What is to become visible.
-    fn publication(&mut self, border: Border) -> Publication {
-        self.publications += 1;
-        let files = std::mem::take(&mut self.finished);
-        // To be undone if it is not committed.
-        self.finished = if self.is_durable() { Vec::new() } else { files.clone() };
-        let mut publication = Publication {
-            turn: Turn { generation: self.run.generation, number: self.publications },
-            files,
-            replaces: self.replaces(),
-            makes_way: self.if_exists == IfExists::Append || self.keeps_others(),
-            former: std::mem::take(&mut self.progress.former),
-            lock: hidden::lock(&self.target.place()),
-            ledger: self.ledger(),
-            is_last: border.then == Then::End,
-            folder: self.base.0.clone(),
-        };
-        self.base.shorten(publication.paths_mut());
-        publication
-    }
-
-    /// The folders in which there are files that are not visible yet.
-    fn folders(&self) -> BTreeSet<PathBuf> {
-        let open = self.open.values().map(|open| &open.staged.path);
-        let paths = open.chain(self.finished.iter().map(|whole| &whole.path));
-        paths.filter_map(|path| path.parent()).chain([self.target.folder()]).map(Path::to_owned).collect()
     }
 
     /// Writes rows that belong into one folder.
@@ -292,7 +172,7 @@ impl Files {
 
 #[async_trait]
 impl Output for Files {
-    fn claim(&mut self, _: &Home) -> Result<()> {
+    fn claim(&mut self) -> Result<()> {
         if self.target.folder.is_none() {
             self.target.path = resolve(&self.target.path)?;
         }
@@ -389,14 +269,4 @@ impl Output for Files {
         parts.for_each(|part| _ = remove(part));
         self.claim = None;
     }
-}
-
-/// Why an output can't begin whose file may have rows that the flow has published.
-fn is_published(file: &Path) -> Error {
-    Error::new(format!(
-        "`{}` may have rows that the flow has published, and would lose them: the flow has run before, and this output begins \
-         behind its rows; move the file away, or set `if_exists` to `append`; `--reset NODE --remove-published` lets it be \
-         replaced",
-        file.display()
-    ))
 }

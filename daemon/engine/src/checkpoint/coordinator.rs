@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::decisions::{Decisions, Steps};
+use super::keeper::Keeper;
 use super::lineage::History;
 use super::manifest::{NodeEntry, NodePhase};
-use super::resume::Keeper;
 use super::schedule::{Interval, Schedule};
 use crate::plan::{Plan, PlannedNode};
 use crate::task::{Phase, reached};

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_core::{Error, Role, Then};
 
+use super::keeper::KeeperOptions;
 use super::manifest::{Manifest, NodeEntry};
-use super::resume::{Found, KeeperOptions, has_ended, name};
+use super::resume::{Found, has_ended, name};
 use crate::plan::{Plan, PlannedNode};
 
 /// The nodes that start from scratch. What can't be read again does so in every run.

@@ -1,10 +1,11 @@
 //! The manifest of a checkpoint: one JSON document that says where everything is, with a checksum over itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use millstream_core::{Epoch, Error, EventTime, Result, ResultExt, Watermark};
+use millstream_core::{Epoch, Error, EventTime, Positions, Result, ResultExt, Watermark};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -76,6 +77,13 @@ pub struct NodeEntry {
     /// What becomes visible by this checkpoint.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub staged: BTreeMap<String, Piece>,
+}
+
+impl NodeEntry {
+    /// How far each partition of an input has been read.
+    pub fn positions(&self) -> Positions {
+        self.positions.iter().map(|(name, next)| (Arc::from(name.as_str()), *next)).collect()
+    }
 }
 
 /// Where a node stands in its life.

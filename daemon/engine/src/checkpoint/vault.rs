@@ -251,6 +251,16 @@ impl Vault {
         Ok(())
     }
 
+    /// The store that it is in.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// The checkpoints of another flow in the same place.
+    pub fn of(&self, flow: &str) -> Self {
+        Self { flow: flow.to_owned(), ..self.clone() }
+    }
+
     /// What messages call the place.
     pub fn location(&self) -> &str {
         &self.location

@@ -150,7 +150,7 @@ fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Document, 
 
 fn check_document(root: &Value, registry: &Registry) -> Problems {
     let nodes = nodes(root);
-    let mut problems = walk(root, &flow_schema(registry));
+    let mut problems = walk(root, registry.language(flow_schema));
     // Where a table is misspelt, its nodes are not missing as well.
     if problems.iter().all(|problem| problem.at.len() > 1) {
         problems.extend(check_flow_is_whole(&nodes));

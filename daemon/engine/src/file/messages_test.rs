@@ -321,6 +321,22 @@ fn names_and_references_are_checked() {
            is gone",
         ],
     );
+    let taken = format!("{}\nrenamed_from = \"p\"\n[processor.p]\n{}", sql("\"a\""), renamed("q"));
+    let help = "first run the flow with a new name for the one, and leave `renamed_from` out when that has been done";
+    assert_said_about(
+        "processor.q",
+        &taken,
+        &[
+            &format!(
+                "7:16: \"p\": processor `q`: `p` is still a node of this flow, and keeps its state; where the name `p` passes from \
+                 one node to another, {help}"
+            ),
+            &format!(
+                "12:16: \"q\": processor `p`: `q` is still a node of this flow, and keeps its state; where the name `q` passes \
+                 from one node to another, {help}"
+            ),
+        ],
+    );
     assert_said_about(
         "processors.x",
         &sql("\"a\""),

@@ -48,15 +48,22 @@ fn check_former_names(nodes: &[(Role, &Entry)]) -> Problems {
     let mut problems = Problems::new();
     for (index, (role, entry)) in nodes.iter().enumerate() {
         let Some(name) = former(entry) else { continue };
-        let is_there = nodes.iter().any(|(_, other)| other.key == name);
+        let there = nodes.iter().find(|(_, other)| other.key == name);
         let taken = nodes[..index].iter().find(|(_, other)| former(other).as_deref() == Some(name.as_str()));
-        let message = match (is_there, taken) {
-            (true, _) => format!("`{name}` is still a node of this flow, and keeps its state"),
-            (false, Some((_, other))) => format!("`{}` was called `{name}` already", other.key),
-            (false, None) => continue,
+        let message = match (there, taken) {
+            (Some(_), _) => format!("`{name}` is still a node of this flow, and keeps its state"),
+            (None, Some((_, other))) => format!("`{}` was called `{name}` already", other.key),
+            (None, None) => continue,
+        };
+        let help = match there.and_then(|(_, other)| former(other)) {
+            None => "name a node that was renamed, and is gone".to_owned(),
+            Some(_) => format!(
+                "where the name `{name}` passes from one node to another, first run the flow with a new name for the one, and \
+                 leave `{RENAMED_FROM}` out when that has been done"
+            ),
         };
         let at = [role.name(), entry.key.as_str(), RENAMED_FROM];
-        problems.push(Problem::new(message).help("name a node that was renamed, and is gone").at(at));
+        problems.push(Problem::new(message).help(help).at(at));
     }
     problems
 }

@@ -1,4 +1,5 @@
-//! Rows that an input has told their senders to be taken: the flow has to say what becomes of those that are of no use.
+//! Rows of live inputs that are of no use, and would end every run: of those that senders were told to be taken, the flow has to
+//! say what becomes of them; of others it should.
 
 use millstream_core::{FAILED, Problem};
 
@@ -29,6 +30,23 @@ impl Plan {
             }
         }
         if diagnostics.is_empty() { Ok(()) } else { Err(diagnostics) }
+    }
+
+    /// Warns where a flow would fail at a row of a file that grows, and again whenever it is resumed, without having been told to.
+    pub(super) fn warn_of_rejected(&mut self, file: &FlowFile, wiring: &Wiring<'_>, are_followed: &[bool]) {
+        if file.flow.on_error.is_some() {
+            return;
+        }
+        for (input, wired) in wiring.nodes.iter().enumerate() {
+            if are_followed[input] && self.refuses_unread(input) && !says(wired) {
+                self.warnings.push(format!(
+                    "input `{}` is live, and does not say what becomes of rows that can't be read: the first one ends the flow, \
+                     and so does every run that resumes it; `on_error = {{ dead_letter = \"FOLDER\" }}` keeps them and goes on, \
+                     `\"drop\"` counts and drops them, `\"fail\"` says that it is meant so",
+                    wired.node.name
+                ));
+            }
+        }
     }
 
     /// Whether a node may refuse rows that nobody reads.

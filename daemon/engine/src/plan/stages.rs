@@ -40,6 +40,7 @@ pub fn assemble(
     options: &PlanOptions<'_>,
 ) -> Result<Plan, Diagnostics> {
     let orders: Vec<Order> = wiring.nodes.iter().map(order).collect();
+    let are_followed: Vec<bool> = drafts.iter().map(is_followed).collect();
     let names: HashMap<String, usize> =
         wiring.nodes.iter().enumerate().map(|(place, wired)| (wired.node.name.clone(), place)).collect();
     let mut plan = Plan {
@@ -66,6 +67,7 @@ pub fn assemble(
         }
     }
     plan.check_acknowledged(file, &wiring)?;
+    plan.warn_of_rejected(file, &wiring, &are_followed);
     plan.add_dead_letters(file, options)?;
     let sources = plan.sources();
     let mut waits = Waits::default();
@@ -94,6 +96,11 @@ fn order(wired: &Wired<'_>) -> Order {
         Body::Processor { settings, .. } => settings.order(),
         Body::Input { .. } | Body::Output { .. } => Order::Automatic,
     }
+}
+
+/// Whether it is an input that reads what others go on to write, and would read it again.
+fn is_followed(draft: &Draft) -> bool {
+    matches!(&draft.plan, NodePlan::Input(plan) if !plan.finite && plan.replayable && plan.interleaved && !plan.acknowledges)
 }
 
 fn border_rows(wired: &Wired<'_>) -> Option<u64> {

@@ -93,7 +93,7 @@ impl Clock {
     pub fn pass(&mut self, partition: &Arc<str>, rows: &RecordBatch) {
         let times = rows.column(self.time.column).as_primitive::<TimestampMicrosecondType>();
         let Some(latest) = max(times) else { return };
-        self.come = self.advance_of(partition, rows).at(times.len());
+        self.come = self.advance_of(partition).with(latest);
         let seen = Instant::now();
         if let Some(known) = self.partitions.iter_mut().find(|known| known.name == *partition) {
             known.latest = known.latest.max(Some(latest));
@@ -108,9 +108,8 @@ impl Clock {
         self.partitions.push(Partition { name, latest: Some(latest), rows: times.len(), seen, idle: false });
     }
 
-    /// How far it comes with each of the rows of a partition that follow, none of which has a null for its time.
-    pub fn advance_of<'r>(&self, partition: &Arc<str>, rows: &'r RecordBatch) -> Advance<'r> {
-        let times = rows.column(self.time.column).as_primitive::<TimestampMicrosecondType>().values();
+    /// How far it comes with rows of a partition that follow.
+    pub fn advance_of(&self, partition: &Arc<str>) -> Advance {
         let (mut latest, mut others, mut lateness) = (EventTime::MIN, EventTime::MAX, 0);
         if self.is_predicted {
             let (own, mixed): (Vec<_>, Vec<_>) = self.partitions.iter().partition(|known| known.name == *partition);
@@ -119,7 +118,7 @@ impl Clock {
             others = waited_for.map(|known| known.latest.unwrap_or(EventTime::MIN)).min().unwrap_or(EventTime::MAX);
             lateness = self.time.lateness;
         }
-        Advance { times, latest, others, lateness, come: self.come }
+        Advance { latest, others, lateness, come: self.come }
     }
 
     /// How far it has come for the inputs that wait for it; `None` if nobody should wait, since nothing has come for a while.
@@ -215,6 +214,7 @@ mod tests {
 
     use millstream_testkit::table;
 
+    use super::super::advance::Latest;
     use super::*;
 
     fn clock(interleaved: bool, idle: Option<Duration>) -> Clock {
@@ -258,10 +258,10 @@ mod tests {
     fn advance(clock: &Clock, partition: &str, seconds: &[u32]) -> Vec<i64> {
         let lines: String = seconds.iter().map(|second| format!("\n1970-01-01T00:00:{second:02}Z")).collect();
         let rows = table(&format!("at:timestamp{lines}"));
-        let advance = clock.advance_of(&partition.into(), &rows);
-        let at: Vec<_> = (1..=seconds.len()).map(|count| advance.at(count)).collect();
+        let (advance, latest) = (clock.advance_of(&partition.into()), Latest::of(&rows, 0));
+        let at: Vec<_> = latest.behind(0).iter().map(|latest| advance.with(*latest)).collect();
         for (count, at) in at.iter().enumerate() {
-            assert!(advance.rows_until(*at) > count, "row {count} comes no further than {at}");
+            assert!(advance.rows_until(latest.behind(0), *at) > count, "row {count} comes no further than {at}");
         }
         at.iter().map(|at| at / 1_000_000).collect()
     }

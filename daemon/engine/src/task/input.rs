@@ -5,12 +5,12 @@ use std::sync::Arc;
 use millstream_core::{Batch, Input, Message, Progress};
 use tokio::sync::watch;
 
-use super::cutter::{Borders, Cutter};
+use super::cutter::Cutter;
 use super::replay::run_script;
-use super::{Clock, Keeping, Phase, Ports, Stop, reached};
+use super::{Borders, Clock, Keeping, Phase, Ports, Stop, reached};
 use crate::gate::Gate;
 
-/// Runs an input to its end, or until the flow is stopped.
+/// Runs an input, which is restored, to its end, or until the flow is stopped.
 pub async fn run_input(
     mut input: Box<dyn Input>,
     ports: Ports,
@@ -33,7 +33,7 @@ pub async fn run_input(
     };
     let script = keeping.steps.take_input();
     let mut cutter = Cutter::new(&ports, borders, clock, &keeping);
-    cutter.restore(input.as_mut())?;
+    cutter.resume();
     tokio::select! {
         biased;
         () = reached(&mut phase, waiting_ends) => return cutter.leave(&phase).await,

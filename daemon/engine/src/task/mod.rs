@@ -1,6 +1,7 @@
 //! The loops that the engine owns: one task a node.
 
 mod advance;
+mod border;
 mod caught_up;
 mod clock;
 mod cutter;
@@ -12,9 +13,9 @@ mod processor;
 mod replay;
 mod stretch;
 
+pub use border::Borders;
 pub use caught_up::CaughtUp;
 pub use clock::Clock;
-pub use cutter::Borders;
 pub use input::run_input;
 pub use keeping::Keeping;
 pub use output::run_output;
@@ -60,7 +61,8 @@ pub enum Phase {
     Stopped,
     /// A node failed; nothing more counts.
     Failing,
-    /// It was told to stop before its end, and keeps no state to be resumed from: nothing counts.
+    /// It was told to stop before its end, and is not brought to a border: what came since its last checkpoint does not count;
+    /// without state, nothing does.
     Abandoned,
 }
 

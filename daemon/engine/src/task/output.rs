@@ -7,7 +7,7 @@ use super::keeping::is_last;
 use super::{Keeping, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
 
-/// Runs an output until everything is written and staged, and gives it back, since what was staged is still to be
+/// Runs an output, which is restored, until everything is written and staged, and gives it back, since what was staged is still to be
 /// committed or undone. If it or a node before it failed, that has been done here.
 pub async fn run_output(
     mut output: Box<dyn Output>,
@@ -40,7 +40,6 @@ async fn write_all(output: &mut dyn Output, mut inputs: Inputs, ports: &Ports, k
         if keeping.had_ended() {
             return Ok(());
         }
-        output.restore(&resume.state)?;
         if let Some(fan_in) = keeping.fan_in() {
             inputs.restore(fan_in, &keeping.edges, keeping.passed);
         }

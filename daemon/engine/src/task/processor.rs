@@ -1,26 +1,33 @@
 //! The loop of a processor.
 
 use millstream_core::{Collector, Message, Processor, Watermark};
+use tokio::sync::watch;
 
 use super::keeping::is_last;
-use super::{Keeping, Ports, Stop};
+use super::{Keeping, Phase, Ports, Stop};
 use crate::align::{Event, Inputs};
 
-/// Runs a processor to its end, or to the border at which the flow stops, and gives it back.
+/// Runs a processor, which is restored, to its end, or to the border at which the flow stops, and gives it back.
 pub async fn run_processor(
     mut processor: Box<dyn Processor>,
     mut inputs: Inputs,
     ports: Ports,
     keeping: Keeping,
+    phase: watch::Receiver<Phase>,
 ) -> Result<Box<dyn Processor>, Stop> {
-    restore(processor.as_mut(), &mut inputs, &ports, &keeping)?;
+    resume(processor.as_ref(), &mut inputs, &ports, &keeping);
     if keeping.had_ended() {
         ports.remind(Message::End).await;
         return Ok(processor);
     }
     let mut out = ports.collector();
     loop {
-        match inputs.next().await? {
+        let event = inputs.next().await?;
+        // A slow node need not work off what waits for it when nothing of it counts.
+        if *phase.borrow() >= Phase::Failing {
+            return Err(Stop::Closed);
+        }
+        match event {
             Event::Batch(port, batch) => {
                 ports.add_in(port, batch.len());
                 processor.process(port, batch, &mut out)?;
@@ -81,19 +88,14 @@ async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mut Collector
     Ok(())
 }
 
-fn restore(processor: &mut dyn Processor, inputs: &mut Inputs, ports: &Ports, keeping: &Keeping) -> Result<(), Stop> {
-    let Some(resume) = &keeping.resume else {
-        inputs.begin_behind(keeping.passed);
-        return Ok(());
-    };
-    if !resume.state.is_empty() {
-        processor.restore(&resume.state)?;
+/// Goes on with counters and edges where they were.
+fn resume(processor: &dyn Processor, inputs: &mut Inputs, ports: &Ports, keeping: &Keeping) {
+    if let Some(resume) = &keeping.resume {
+        ports.stats().restore(&resume.entry.counters);
+        ports.stats().set_report(processor.report());
     }
-    ports.stats().restore(&resume.entry.counters);
-    ports.stats().set_report(processor.report());
     match keeping.fan_in() {
         Some(fan_in) => inputs.restore(fan_in, &keeping.edges, keeping.passed),
         None => inputs.begin_behind(keeping.passed),
     }
-    Ok(())
 }

@@ -68,6 +68,13 @@ impl MemoryStore {
         names.filter_map(|name| name.split('.').next()?.parse().ok()).max()
     }
 
+    /// The border of the newest checkpoint.
+    pub fn epoch(&self) -> u64 {
+        let keys = self.keys.lock().unwrap();
+        let newest = keys.iter().rev().find(|(key, _)| key.contains("/manifests/")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(newest.1).unwrap()["manifest"]["epoch"].as_u64().unwrap()
+    }
+
     /// Whether there is a key in a folder of the flow's that has a text in it.
     pub fn has(&self, folder: &str, text: &str) -> bool {
         let keys = self.keys.lock().unwrap();

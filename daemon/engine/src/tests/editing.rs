@@ -141,7 +141,7 @@ async fn a_folder_is_renamed_with_its_node_when_the_flow_is_taken_over() {
     let keeper = Keeper::open_folder(&plan(text), folder.path(), &KeeperOptions::default()).unwrap();
     let prepared = PreparedFlow::new(plan(text), Effects::Keep(keeper)).unwrap();
     assert!(nodes.join("a").exists(), "whoever does not take the flow over changes nothing");
-    let ready = prepared.take_over().unwrap();
+    let ready = prepared.take_over().unwrap().ready().unwrap();
     assert!(nodes.join("z").exists() && !nodes.join("a").exists());
     let status = ready.start(&Handle::current()).join().await.status;
     assert!(matches!(status, Status::Done), "{status:?}");

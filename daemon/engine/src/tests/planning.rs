@@ -163,3 +163,22 @@ output.d = {{ type = "file", from = "b", path = "x" }}"#
     assert_eq!(problems(&flow("on_error = \"fail\"", "", "")), "none");
     assert_eq!(problems(&flow("", ", on_error = \"fail\"", ", on_error = \"drop\"")), "none");
 }
+
+#[test]
+fn what_becomes_of_rows_that_come_in_every_run_should_be_said() {
+    let warnings = |flow: &str, input: &str, more: &str| {
+        let input = format!("input.a = {{ type = \"events\", rows = 5, {input} }}");
+        let output = "output.d = { type = \"file\", from = \"a\", path = \"x\" }";
+        super::running::plan(&format!("flow = {{ {flow} }}\n{input}\n{output}\n{more}")).warnings
+    };
+    let said = warnings("", "mixed = true, live = true", "");
+    assert!(
+        said.len() == 1 && said[0].starts_with("input `a` is live, and does not say what becomes of rows"),
+        "{said:?}"
+    );
+    assert_eq!(warnings("", "mixed = true", ""), [""; 0], "it ends");
+    assert_eq!(warnings("on_error = \"fail\"", "mixed = true, live = true", ""), [""; 0]);
+    assert_eq!(warnings("", "mixed = true, live = true, on_error = \"drop\"", ""), [""; 0]);
+    let read = "output.e = { type = \"file\", from = \"a.failed\", path = \"y\" }";
+    assert_eq!(warnings("", "mixed = true, live = true", read), [""; 0], "somebody reads them");
+}

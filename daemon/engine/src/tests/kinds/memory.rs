@@ -147,7 +147,7 @@ fn new_place() -> u64 {
 
 #[async_trait]
 impl Output for Remembering {
-    fn claim(&mut self, _: &Home) -> Result<()> {
+    fn claim(&mut self) -> Result<()> {
         let Some(claim) = &mut self.claim else { return Ok(()) };
         claim.is_held = CLAIMED.lock().unwrap().insert(self.path.clone());
         if claim.is_held { Ok(()) } else { Err(Error::new(format!("another run is writing `{}`", self.path))) }

@@ -51,24 +51,55 @@ fn sorted(texts: Vec<String>) -> Vec<Vec<String>> {
     texts.into_iter().map(lines).collect()
 }
 
+fn checkpoints_change_nothing(name: &str, seed: u64) -> Result<(), TestCaseError> {
+    let mut numbers = Numbers::new(seed);
+    let graph = Graph::composed(&mut numbers);
+    let never = outputs(name, &graph, None, &Pace::UNHURRIED, false);
+    let now_and_then = outputs(name, &graph, None, &Pace::any(&mut numbers), true);
+    prop_assert_eq!(sorted(now_and_then), sorted(never), "{:?}", graph);
+    Ok(())
+}
+
+fn borders_change_nothing(name: &str, seed: u64, epoch_rows: u64) -> Result<(), TestCaseError> {
+    let mut numbers = Numbers::new(seed);
+    let graph = Graph::without_borders(&mut numbers);
+    let never = outputs(name, &graph, Some(1_000_000), &Pace::UNHURRIED, false);
+    let often = outputs(name, &graph, Some(epoch_rows), &Pace::any(&mut numbers), true);
+    prop_assert_eq!(sorted(often), sorted(never), "{:?}", graph);
+    Ok(())
+}
+
+/// So many cases, other ones each time.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(15))]
 
     #[test]
     fn checkpoints_change_no_output(seed in any::<u64>()) {
-        let mut numbers = Numbers::new(seed);
-        let graph = Graph::composed(&mut numbers);
-        let never = outputs("cadence", &graph, None, &Pace::UNHURRIED, false);
-        let now_and_then = outputs("cadence", &graph, None, &Pace::any(&mut numbers), true);
-        prop_assert_eq!(sorted(now_and_then), sorted(never), "{:?}", graph);
+        checkpoints_change_nothing("cadence", seed)?;
     }
 
     #[test]
     fn borders_change_no_output_of_nodes_that_do_not_ask_for_them(seed in any::<u64>(), epoch_rows in 1..400_u64) {
-        let mut numbers = Numbers::new(seed);
-        let graph = Graph::without_borders(&mut numbers);
-        let never = outputs("borders", &graph, Some(1_000_000), &Pace::UNHURRIED, false);
-        let often = outputs("borders", &graph, Some(epoch_rows), &Pace::any(&mut numbers), true);
-        prop_assert_eq!(sorted(often), sorted(never), "{:?}", graph);
+        borders_change_nothing("borders", seed, epoch_rows)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(2000))]
+
+    #[test]
+    #[ignore = "takes minutes; part of the nightly run"]
+    fn many_checkpoints_change_no_output(seed in any::<u64>()) {
+        checkpoints_change_nothing("cadences", seed)?;
+    }
+
+    #[test]
+    #[ignore = "takes minutes; part of the nightly run"]
+    fn borders_change_no_output_of_many_flows(seed in any::<u64>(), epoch_rows in 1..400_u64) {
+        borders_change_nothing("many_borders", seed, epoch_rows)?;
     }
 }

@@ -45,9 +45,14 @@ impl Graph {
         Self::new(epoch_rows, &body.replace("ROWS", &rows(numbers, epoch_rows).to_string()), false)
     }
 
-    /// Those with inputs that wait until others have ended, and then have few rows.
-    pub fn gated() -> impl Iterator<Item = Self> {
-        GATED.iter().map(|body| Self::new(8, &body.replace("ROWS", "12"), false))
+    /// How many there are with inputs that wait.
+    pub const GATED: usize = GATED.len();
+
+    /// One with inputs that wait until others have ended, and then have few rows.
+    pub fn gated(number: usize) -> Self {
+        // Those with side inputs have more rows.
+        let epoch_rows = if number < 2 { 8 } else { 20 };
+        Self::new(epoch_rows, &GATED[number].replace("ROWS", "12"), false)
     }
 
     /// One with nodes that learn.

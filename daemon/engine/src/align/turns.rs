@@ -1,0 +1,105 @@
+//! Whose turn it is among the edges of a stage, and how much of what is kept of them.
+
+use millstream_core::{Batch, Message};
+
+use super::edge::Edge;
+use super::{Inputs, Stage, Turns};
+use crate::checkpoint::OrderStep;
+
+impl Inputs {
+    /// The first kept message of the edge whose turn it is. Takes part of a batch where the turn ends within it.
+    pub(super) fn kept_message(&mut self) -> Option<(usize, Message)> {
+        let place = self.place_in_turn()?;
+        let stage = self.stages.front()?;
+        let (turns, count, edge) = (stage.turns, stage.edges.len(), stage.edges[place]);
+        let message = self.edges[edge].kept.pop_front()?;
+        if turns == Turns::Arrival {
+            return Some((edge, self.as_scripted(edge, message)));
+        }
+        let (Turns::RoundRobin(rows), Message::Batch(batch)) = (turns, &message) else {
+            return Some((edge, message));
+        };
+        let left = rows - self.turn_rows;
+        if batch.len() < left {
+            self.turn_rows += batch.len();
+            return Some((edge, message));
+        }
+        (self.turn, self.turn_rows) = ((place + 1) % count, 0);
+        Some((edge, self.first_rows(edge, batch, left)))
+    }
+
+    /// The first rows of a batch. The others are kept.
+    fn first_rows(&mut self, edge: usize, batch: &Batch, count: usize) -> Message {
+        if count < batch.len() {
+            let rest = batch.with_rows(batch.rows.slice(count, batch.len() - count));
+            self.edges[edge].kept.push_front(Message::Batch(rest));
+        }
+        Message::Batch(batch.with_rows(batch.rows.slice(0, count)))
+    }
+
+    /// As much of a message as the script says.
+    fn as_scripted(&mut self, edge: usize, message: Message) -> Message {
+        let Message::Batch(batch) = message else {
+            self.script.pop_front();
+            return message;
+        };
+        let Some(OrderStep::Rows(_, left)) = self.script.front_mut() else { return Message::Batch(batch) };
+        let count = batch.len().min(*left);
+        *left -= count;
+        if *left == 0 {
+            self.script.pop_front();
+        }
+        self.first_rows(edge, &batch, count)
+    }
+
+    /// Whose turn it is, as a position in the stage's edges. Edges that are through with the epoch pass their turn.
+    fn place_in_turn(&mut self) -> Option<usize> {
+        let stage = self.stages.front()?;
+        let count = stage.edges.len();
+        let first = match stage.turns {
+            Turns::Arrival => return self.place_in_script(&stage.edges),
+            Turns::EpochByEpoch => 0,
+            Turns::RoundRobin(_) => self.turn,
+            Turns::EventTime => return self.furthest_behind(&stage.edges),
+        };
+        let mut places = (0..count).map(|step| (first + step) % count);
+        let place = places.find(|place| !self.edges[stage.edges[*place]].is_through())?;
+        if place != self.turn {
+            (self.turn, self.turn_rows) = (place, 0);
+        }
+        Some(place)
+    }
+
+    /// The place of the edge that the script names. Behind the script, that of an edge of which something is kept.
+    fn place_in_script(&self, edges: &[usize]) -> Option<usize> {
+        match self.script.front() {
+            Some(OrderStep::Border) => None,
+            Some(OrderStep::Rows(edge, _) | OrderStep::Time(edge) | OrderStep::End(edge)) => {
+                edges.iter().position(|known| known == edge)
+            }
+            None => edges.iter().position(|edge| !self.edges[*edge].kept.is_empty()),
+        }
+    }
+
+    /// The place of the edge that is furthest behind in event time. One that is idle is not waited for.
+    fn furthest_behind(&self, edges: &[usize]) -> Option<usize> {
+        let is_waited_for = |edge: &Edge| !(edge.is_through() || edge.idle && edge.kept.is_empty());
+        let places = (0..edges.len()).filter(|place| is_waited_for(&self.edges[edges[*place]]));
+        places.min_by_key(|place| self.edges[edges[*place]].watermark)
+    }
+
+    /// Notes what is taken of an edge as it comes.
+    pub(super) fn note(&mut self, edge: usize, message: &Message) {
+        let is_open =
+            |stage: &Stage| stage.turns == Turns::Arrival && stage.edges.len() > 1 && stage.edges.contains(&edge);
+        if !self.stages.front().is_some_and(is_open) {
+            return;
+        }
+        match message {
+            Message::Batch(batch) => self.notes.rows(edge, batch.len()),
+            Message::Watermark(_) => self.notes.step(OrderStep::Time(edge)),
+            Message::End => self.notes.step(OrderStep::End(edge)),
+            Message::Barrier(_) => {}
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Runs a plan: builds the nodes, spawns a task for each, and decides at the end whether what they did counts.
+
+mod outcome;
+mod prepare;
+mod running;
+mod setup;
+
+use std::fmt;
+
+use millstream_core::{Output, Processor};
+
+pub use outcome::{FlowError, Outcome, Status, Stopper};
+pub use prepare::{PreparedFlow, ReadyFlow, TakeOver};
+pub use running::RunningFlow;
+
+use crate::checkpoint::{Keeper, Replay};
+
+/// What becomes of a flow's effects and state.
+#[derive(Debug)]
+pub enum Effects {
+    /// Nothing outside the flow changes: for tests.
+    None,
+    /// Outputs and models are committed at the end.
+    Commit,
+    /// Outputs and models are committed at checkpoints, from which the flow can be resumed.
+    Keep(Keeper),
+    /// Nothing outside the flow changes: what was done before is done again, and looked at.
+    Replay(Replay),
+}
+
+/// A node that came to its end, or to the border at which the flow stops.
+enum Finished {
+    Input,
+    Processor(Box<dyn Processor>),
+    Output(Box<dyn Output>),
+}
+
+impl fmt::Debug for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Finished")
+    }
+}

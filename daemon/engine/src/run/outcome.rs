@@ -1,0 +1,91 @@
+//! How a flow has ended, and how it is told to.
+
+use std::fmt;
+use std::time::Duration;
+
+use millstream_core::Error;
+use tokio::sync::watch;
+
+use crate::task::Phase;
+
+/// How a flow ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Done, stopped or failed.
+    pub status: Status,
+    /// Whether it was stopped although its inputs end by themselves, so that a run which is not stopped gives more. Without
+    /// state, nothing of it is committed then.
+    pub unfinished: bool,
+    /// Whether it was stopped between two borders: what came since the last checkpoint does not count. A run that resumes it
+    /// reads that again; without state, nothing is committed.
+    pub abandoned: bool,
+    /// The nodes whose effects count: all if the flow ended well, none if a node failed, some if a commit failed.
+    pub committed: Vec<String>,
+    /// How long it ran.
+    pub elapsed: Duration,
+}
+
+/// How a flow ended.
+#[derive(Debug)]
+pub enum Status {
+    /// All inputs have ended, and everything is committed.
+    Done,
+    /// It was told to stop; what was read until then is committed, unless [`Outcome::unfinished`] says otherwise.
+    Stopped,
+    /// A node failed, or the flow was told to give up.
+    Failed(FlowError),
+}
+
+/// Why a flow failed.
+#[derive(Debug)]
+pub struct FlowError {
+    /// The name of the node that failed. None if it was the flow as a whole, such as where its state can't be written.
+    pub node: Option<String>,
+    /// Why.
+    pub error: Error,
+}
+
+impl fmt::Display for FlowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.node {
+            Some(node) => write!(f, "node `{node}`: {}", self.error),
+            None => self.error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for FlowError {}
+
+/// Tells a running flow to end.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    pub(super) phase: watch::Sender<Phase>,
+    /// What becomes of a flow that is stopped.
+    pub(super) stop: Phase,
+}
+
+impl Stopper {
+    /// Ends the inputs, or where the flow keeps state, stops them at a border; what they have read is worked off and
+    /// committed. A flow without state that can be run again from the start is given up: half of a result must not take the
+    /// place of a whole one.
+    pub fn stop(&self) {
+        self.phase.send_if_modified(|phase| advance(phase, self.stop));
+    }
+
+    /// Whether [`Stopper::stop`] commits what has been read.
+    pub fn commits(&self) -> bool {
+        self.stop == Phase::Draining
+    }
+
+    /// Gives up: nothing counts, and what was staged is removed.
+    pub fn give_up(&self) {
+        self.phase.send_if_modified(|phase| advance(phase, Phase::Failing));
+    }
+}
+
+/// Comes to a phase, unless that lies behind. Whether it did.
+pub(super) fn advance(phase: &mut Phase, to: Phase) -> bool {
+    let later = to > *phase;
+    *phase = (*phase).max(to);
+    later
+}

@@ -1,0 +1,165 @@
+//! From a plan to a flow that is taken over: whatever may go wrong is tried before.
+
+use std::fmt;
+
+use millstream_core::{Error, Input, Output, Positions, Processor, Result};
+
+use super::Effects;
+use super::outcome::FlowError;
+use super::running::Common;
+use super::setup::{Setup, Task};
+use crate::checkpoint::{Beginning, Coordinator, Keeper, NodePhase, NodeResume};
+use crate::plan::{Build, Plan, PlannedBody, PlannedNode};
+
+/// A flow that is about to be taken over: a former owner can still go on with it.
+pub struct PreparedFlow {
+    /// Its nodes are built and restored.
+    plan: Plan,
+    effects: Effects,
+    /// Where it goes on.
+    beginning: Beginning,
+}
+
+/// A flow that has been taken over, and whose nodes have not begun.
+pub struct ReadyFlow {
+    pub(super) common: Common,
+    pub(super) tasks: Vec<Task>,
+    pub(super) coordinator: Coordinator,
+}
+
+/// What has come of a try to take a flow over.
+pub enum TakeOver {
+    /// It has been taken over.
+    Ready(Box<ReadyFlow>),
+    /// Its owner has written another checkpoint since it was prepared. It is to be planned and prepared again, with this keeper.
+    Outrun(Keeper),
+}
+
+impl PreparedFlow {
+    /// Builds all nodes, and if the flow keeps state, claims outputs, reads the state and restores the nodes. Waits for files and
+    /// for the network. What may go wrong goes wrong here, where nothing has been taken over.
+    ///
+    /// # Errors
+    /// If a node can't be built, an output can't be claimed, the state can't be read from which the flow is resumed, or a node
+    /// refuses what it has kept.
+    pub fn new(mut plan: Plan, mut effects: Effects) -> Result<Self, FlowError> {
+        let mut beginning = match &mut effects {
+            Effects::Keep(keeper) => keeper.beginning()?,
+            Effects::Replay(replay) => std::mem::take(&mut replay.beginning),
+            Effects::None | Effects::Commit => Beginning::default(),
+        };
+        let claims = matches!(effects, Effects::Keep(_));
+        for node in &mut plan.nodes {
+            let resume = beginning.nodes.get_mut(&node.name);
+            node.body.prepare(claims, resume).map_err(|error| FlowError::of(node, error))?;
+        }
+        Ok(Self { plan, effects, beginning })
+    }
+
+    /// Takes over what the flow keeps. Of several flows, none should be before all are prepared.
+    ///
+    /// # Errors
+    /// For the reasons of [`Keeper::take_over`].
+    pub fn take_over(self) -> Result<TakeOver, FlowError> {
+        let Self { plan, effects, beginning } = self;
+        if let Effects::Keep(keeper) = &effects
+            && !keeper.take_over(&plan)?
+        {
+            return Ok(TakeOver::Outrun(keeper.clone()));
+        }
+        let mut setup = Setup::new(&plan, effects, beginning)?;
+        let nodes = plan.nodes.into_iter().enumerate();
+        let tasks = nodes.map(|(place, node)| setup.task(place, node)).collect::<Result<Vec<_>, FlowError>>()?;
+        let Setup { common, coordinator, .. } = setup;
+        Ok(TakeOver::Ready(Box::new(ReadyFlow { common, tasks, coordinator })))
+    }
+}
+
+impl TakeOver {
+    /// The flow.
+    ///
+    /// # Errors
+    /// If its owner has written another checkpoint meanwhile.
+    pub fn ready(self) -> Result<ReadyFlow, FlowError> {
+        match self {
+            Self::Ready(flow) => Ok(*flow),
+            Self::Outrun(keeper) => Err(keeper.outrun().into()),
+        }
+    }
+}
+
+impl FlowError {
+    fn of(node: &PlannedNode, error: Error) -> Self {
+        Self { node: Some(node.name.clone()), error }
+    }
+}
+
+impl From<Error> for FlowError {
+    fn from(error: Error) -> Self {
+        Self { node: None, error }
+    }
+}
+
+impl fmt::Debug for PreparedFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedFlow").field("flow", &self.plan.flow).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ReadyFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadyFlow").field("common", &self.common).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TakeOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(flow) => flow.fmt(f),
+            Self::Outrun(keeper) => f.debug_tuple("Outrun").field(keeper).finish(),
+        }
+    }
+}
+
+impl PlannedBody {
+    /// Builds the node, and restores it. An output claims what it needs for itself before.
+    fn prepare(&mut self, claims: bool, resume: Option<&mut NodeResume>) -> Result<()> {
+        match self {
+            Self::Input { build, .. } => made(build, |input| restore_input(input, resume)),
+            Self::Processor { build } => made(build, |processor| restore_processor(processor, resume)),
+            Self::Output { build, .. } => made(build, |output| {
+                if claims {
+                    output.claim()?;
+                }
+                restore_output(output, resume)
+            }),
+        }
+    }
+}
+
+/// Makes a node now instead of later.
+fn made<T: ?Sized + Send + 'static>(build: &mut Build<T>, prepare: impl FnOnce(&mut T) -> Result<()>) -> Result<()> {
+    let taken: Build<T> = Box::new(|| Err(Error::new("it can be made once only")));
+    let mut node = std::mem::replace(build, taken)()?;
+    prepare(&mut node)?;
+    *build = Box::new(|| Ok(node));
+    Ok(())
+}
+
+// What nodes have kept may be large, and is needed no more when they are restored.
+
+fn restore_input(input: &mut dyn Input, resume: Option<&mut NodeResume>) -> Result<()> {
+    let Some(resume) = resume.filter(|resume| resume.entry.phase == NodePhase::Running) else { return Ok(()) };
+    let positions: Positions = resume.entry.positions();
+    input.restore(&positions, &std::mem::take(&mut resume.state))
+}
+
+fn restore_processor(processor: &mut dyn Processor, resume: Option<&mut NodeResume>) -> Result<()> {
+    let state = resume.map(|resume| std::mem::take(&mut resume.state)).filter(|state| !state.is_empty());
+    state.map_or(Ok(()), |state| processor.restore(&state))
+}
+
+fn restore_output(output: &mut dyn Output, resume: Option<&mut NodeResume>) -> Result<()> {
+    let Some(resume) = resume.filter(|resume| resume.entry.phase != NodePhase::Ended) else { return Ok(()) };
+    output.restore(&std::mem::take(&mut resume.state))
+}

@@ -1,0 +1,243 @@
+//! A flow whose nodes are at work, and what is decided when they have come to their end.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use millstream_core::{Error, Role, Then};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::outcome::advance;
+use super::setup::Task;
+use super::{Effects, Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, Status, Stopper, TakeOver};
+use crate::checkpoint::{Coordinator, Settled};
+use crate::plan::{Plan, PlannedBody, PlannedNode};
+use crate::stats::FlowStats;
+use crate::task::{CaughtUp, Phase, Stop, reached};
+
+/// A flow whose nodes are at work.
+#[derive(Debug)]
+pub struct RunningFlow {
+    common: Common,
+    tasks: JoinSet<(usize, Result<Finished, Stop>)>,
+    coordinator: JoinHandle<Settled>,
+    started: Instant,
+}
+
+/// What is known of a flow before it begins and while it runs.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub stats: Arc<FlowStats>,
+    pub phase: watch::Sender<Phase>,
+    pub durable: bool,
+    /// Whether it can be run again from the start, to the same end.
+    pub repeatable: bool,
+    /// The inputs that end by themselves. None where rows would be lost if the flow were stopped between two borders.
+    pub finite: Vec<usize>,
+    pub caught_up: Arc<CaughtUp>,
+}
+
+/// How long a flow with state that is stopped may take to come to a border, where inputs end epochs by rows alone.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long nodes of which nothing counts have to remove what they have staged. One that computes is not waited for.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+type Finishing = BTreeMap<usize, Finished>;
+
+impl ReadyFlow {
+    /// Starts the tasks of the nodes on `runtime`.
+    pub fn start(self, runtime: &Handle) -> RunningFlow {
+        let mut tasks = JoinSet::new();
+        // Nodes begin when what the last checkpoint had staged is visible.
+        let (begin, begun) = watch::channel(false);
+        for (place, task) in self.tasks.into_iter().enumerate() {
+            let mut begun = begun.clone();
+            let task = async move {
+                let has_begun = begun.wait_for(|begun| *begun).await.is_ok();
+                if has_begun { guard(task).await } else { Err(Stop::Closed) }
+            };
+            tasks.spawn_on(async move { (place, task.await) }, runtime);
+        }
+        let coordinator = runtime.spawn(coordinate(self.coordinator, begin));
+        RunningFlow { common: self.common, tasks, coordinator, started: Instant::now() }
+    }
+}
+
+impl RunningFlow {
+    /// Prepares a flow, takes it over, and starts it on `runtime`.
+    ///
+    /// # Errors
+    /// For the reasons of [`PreparedFlow::new`] and [`PreparedFlow::take_over`], and if its owner writes a checkpoint
+    /// meanwhile.
+    pub fn start(plan: Plan, effects: Effects, runtime: &Handle) -> Result<Self, FlowError> {
+        match PreparedFlow::new(plan, effects)?.take_over()? {
+            TakeOver::Ready(ready) => Ok(ready.start(runtime)),
+            TakeOver::Outrun(keeper) => Err(keeper.outrun().into()),
+        }
+    }
+
+    /// The counters, which stay readable after the end.
+    pub fn stats(&self) -> Arc<FlowStats> {
+        self.common.stats.clone()
+    }
+
+    /// Tells the flow to end.
+    pub fn stopper(&self) -> Stopper {
+        let is_given_up = !self.common.durable && self.common.repeatable;
+        let stop = if is_given_up { Phase::Abandoned } else { Phase::Draining };
+        Stopper { phase: self.common.phase.clone(), stop }
+    }
+
+    /// Waits for the end: of all nodes, then of their commits.
+    pub async fn join(mut self) -> Outcome {
+        let (finished, failure) = self.join_nodes().await;
+        let common = self.common;
+        // If all nodes came to their end, the coordinator is about to.
+        if finished.len() < common.stats.nodes.len() {
+            common.advance(Phase::Failing);
+        }
+        let settled = self.coordinator.await.unwrap_or_default();
+        let mut failure = failure.or(settled.failure);
+        let abandoned = common.is_abandoned() && settled.last.is_none();
+        if failure.is_none() && settled.last.is_none() && !abandoned {
+            let unfinished = (0..common.stats.nodes.len()).find(|place| !finished.contains_key(place));
+            failure = Some((unfinished, Error::new("interrupted before its end")));
+        }
+        let committed = common.part(finished, &settled.committed).await;
+        let status = common.status(failure, settled.last);
+        let unfinished = common.repeatable && matches!(status, Status::Stopped);
+        Outcome { status, unfinished, abandoned, committed, elapsed: self.started.elapsed() }
+    }
+
+    /// Waits for the end of all nodes. Gives back those that came to it, and the first failure, with its node.
+    async fn join_nodes(&mut self) -> (Finishing, Option<(Option<usize>, Error)>) {
+        let (mut finished, mut failure) = (Finishing::new(), None);
+        let mut draining = self.common.phase.subscribe();
+        let mut patience = Box::pin(async move {
+            reached(&mut draining, Phase::Draining).await;
+            tokio::time::sleep(PATIENCE).await;
+        });
+        let mut is_patient = !self.common.finite.is_empty() && self.common.durable;
+        let mut abandoned = self.common.phase.subscribe();
+        let mut last_moment = Box::pin(async move {
+            reached(&mut abandoned, Phase::Abandoned).await;
+            tokio::time::sleep(LAST_MOMENT).await;
+        });
+        loop {
+            let joined = tokio::select! {
+                joined = self.tasks.join_next() => joined,
+                () = &mut patience, if is_patient => {
+                    is_patient = false;
+                    self.common.give_way(&finished);
+                    continue;
+                }
+                () = &mut last_moment => return (finished, failure),
+            };
+            match joined {
+                None => return (finished, failure),
+                Some(Ok((place, Ok(node)))) => _ = finished.insert(place, node),
+                Some(Ok((place, Err(Stop::Failed(error))))) => {
+                    self.common.advance(Phase::Failing);
+                    failure.get_or_insert((Some(place), error));
+                }
+                // Of a node beside the one that failed, or of a runtime that is being shut down.
+                Some(Ok((_, Err(Stop::Closed | Stop::AtBorder))) | Err(_)) => {}
+            }
+        }
+    }
+}
+
+impl Common {
+    pub fn new(plan: &Plan, durable: bool) -> Self {
+        let phase = watch::Sender::new(Phase::Running);
+        let is_input = |node: &&PlannedNode| node.role() == Role::Input;
+        let inputs = plan.nodes.iter().filter(is_input).count();
+        let is_finite = |place: &usize| matches!(plan.nodes[*place].body, PlannedBody::Input { finite: true, .. });
+        let may_leave = plan.unreplayable_inputs().is_empty();
+        Self {
+            stats: Arc::new(FlowStats::new(plan)),
+            durable,
+            repeatable: plan.is_repeatable(),
+            finite: (0..plan.nodes.len()).filter(is_finite).filter(|_| may_leave).collect(),
+            caught_up: Arc::new(CaughtUp::new(inputs, phase.clone())),
+            phase,
+        }
+    }
+
+    fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| advance(phase, to));
+    }
+
+    /// Leaves a flow that is to stop where its last checkpoint was, from which it is resumed, if it does not come to a border
+    /// in time: because an input ends its epochs by rows alone, or in a flow of only such inputs, because a node is slow.
+    fn give_way(&self, finished: &Finishing) {
+        let is_awaited = self.repeatable || self.finite.iter().any(|input| !finished.contains_key(input));
+        if is_awaited && !self.caught_up.is_all() {
+            self.phase.send_if_modified(|phase| *phase == Phase::Draining && advance(phase, Phase::Abandoned));
+        }
+    }
+
+    /// Whether the flow was stopped between two borders.
+    fn is_abandoned(&self) -> bool {
+        *self.phase.borrow() == Phase::Abandoned
+    }
+
+    /// Takes leave of all nodes. Where outputs had staged something that was not committed, they undo it. Returns the names
+    /// of the nodes whose effects count.
+    async fn part(&self, finished: Finishing, committed: &[usize]) -> Vec<String> {
+        let mut names = Vec::new();
+        for (place, node) in finished {
+            let counts = committed.contains(&place);
+            match node {
+                Finished::Input => continue,
+                Finished::Processor(processor) => self.stats.nodes[place].set_report(processor.report()),
+                // What a flow with state has staged is needed by the run that goes on with it.
+                Finished::Output(mut output) if !counts && !self.durable => output.abort().await,
+                Finished::Output(_) => {}
+            }
+            if counts {
+                names.push(self.stats.nodes[place].name.clone());
+            }
+        }
+        names
+    }
+
+    fn status(&self, failure: Option<(Option<usize>, Error)>, last: Option<Then>) -> Status {
+        match failure {
+            Some((place, error)) => {
+                let node = place.map(|place| self.stats.nodes[place].name.clone());
+                Status::Failed(FlowError { node, error })
+            }
+            None if last == Some(Then::Stop) && self.caught_up.is_all() => Status::Done,
+            None if last.is_none() || last == Some(Then::Stop) => Status::Stopped,
+            // Without state, inputs that are told to stop end as if nothing more had come.
+            None if !self.durable && *self.phase.borrow() == Phase::Draining => Status::Stopped,
+            None => Status::Done,
+        }
+    }
+}
+
+/// Turns a panic into an error of the node.
+async fn guard(task: Task) -> Result<Finished, Stop> {
+    let caught = AssertUnwindSafe(task).catch_unwind().await;
+    caught.unwrap_or_else(|panic| Err(Stop::Failed(Error::new(format!("panicked: {}", panic_message(&*panic))))))
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+/// Does what the run before had decided, lets the nodes begin, and takes checkpoints until the end.
+async fn coordinate(mut coordinator: Coordinator, begin: watch::Sender<bool>) -> Settled {
+    if let Err(failure) = coordinator.recover().await {
+        return Settled { failure: Some(failure), ..Settled::default() };
+    }
+    begin.send_replace(true);
+    coordinator.run().await
+}

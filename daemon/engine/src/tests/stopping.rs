@@ -1,0 +1,81 @@
+//! Flows that are stopped far from the next border.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::crash::MemoryStore;
+use super::kinds::committed_text;
+use super::running::plan;
+use crate::checkpoint::{Keeper, KeeperOptions, Vault};
+use crate::run::{Effects, Outcome, RunningFlow, Status};
+
+/// Its output takes a second for each row, so that borders are minutes apart.
+const FLOW: &str = r#"
+    flow = { name = "patience", epoch.rows = 100 }
+    checkpoint.epochs = 1
+    input.a = { type = "count", rows = 250, batch_rows = 1 }
+    output.c = { type = "file", from = "a", path = "patience/c", slow = 1000 }
+"#;
+
+fn start(store: &Arc<MemoryStore>, text: &str) -> RunningFlow {
+    let plan = plan(text);
+    let vault = Vault::new(store.clone(), &plan.flow, "memory");
+    let keeper = Keeper::open(&plan, vault, &KeeperOptions::default()).unwrap();
+    RunningFlow::start(plan, Effects::Keep(keeper), &Handle::current()).unwrap()
+}
+
+/// The numbers that are committed at a path.
+fn committed(path: &str) -> Vec<i64> {
+    committed_text(path).lines().skip(1).map(|line| line.parse().unwrap()).collect()
+}
+
+/// Stops a flow when its output has had so many rows. How it ends, and how long that takes.
+async fn stop_behind(running: RunningFlow, rows: u64) -> (Outcome, Duration) {
+    let (stats, stopper) = (running.stats(), running.stopper());
+    let stop = async {
+        while stats.nodes[1].rows_in.load(Ordering::Relaxed) < rows {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        stopper.stop();
+        Instant::now()
+    };
+    let (outcome, stopped) = tokio::join!(running.join(), stop);
+    (outcome, stopped.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finite_flow_that_comes_to_no_border_in_time_goes_on_from_its_last_checkpoint() {
+    let store = Arc::new(MemoryStore::default());
+    let (outcome, took) = stop_behind(start(&store, FLOW), 150).await;
+    assert!(matches!(outcome.status, Status::Stopped), "{outcome:?}");
+    assert!(outcome.unfinished && outcome.abandoned && took < Duration::from_secs(4), "{outcome:?} after {took:?}");
+    assert_eq!(committed("patience/c"), (0..100).collect::<Vec<_>>());
+    let outcome = start(&store, FLOW).join().await;
+    assert!(matches!(outcome.status, Status::Done), "{outcome:?}");
+    assert_eq!(committed("patience/c"), (0..250).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finite_flow_that_comes_to_a_border_in_time_stops_there() {
+    let store = Arc::new(MemoryStore::default());
+    let text = FLOW.replace("patience", "punctual").replace("250", "1000").replace("slow = 1000", "slow = 10");
+    let (outcome, _) = stop_behind(start(&store, &text), 150).await;
+    assert!(matches!(outcome.status, Status::Stopped) && outcome.unfinished && !outcome.abandoned, "{outcome:?}");
+    let committed = committed("punctual/c");
+    assert!(committed.len() < 1000 && committed.len() % 100 == 0, "{}", committed.len());
+    assert_eq!(committed, (0..committed.len() as i64).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_flow_works_off_what_it_has_read_however_long_that_takes() {
+    let store = Arc::new(MemoryStore::default());
+    let text = FLOW.replace("patience", "diligent").replace("rows = 250", "rows = 60, waits = true");
+    let (outcome, took) = stop_behind(start(&store, &text), 10).await;
+    assert!(matches!(outcome.status, Status::Stopped) && !outcome.abandoned, "{outcome:?}");
+    assert!(took > Duration::from_secs(40), "{took:?}");
+    assert_eq!(committed("diligent/c"), (0..60).collect::<Vec<_>>());
+}
