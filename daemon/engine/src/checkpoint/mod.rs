@@ -13,6 +13,7 @@
 mod coordinator;
 mod decisions;
 mod fit;
+mod kept;
 mod lineage;
 mod manifest;
 mod owner;
@@ -23,6 +24,7 @@ mod vault;
 pub use coordinator::{Coordinator, Covered, Point, Reporter, Settled, Visibility, Watcher};
 pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
 pub use fit::rename_nodes;
+pub use kept::KeptStates;
 pub use lineage::{Past, Stretch};
 pub use manifest::{ClockState, Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey};
 pub use owner::draw_incarnation;
