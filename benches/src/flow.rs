@@ -1,9 +1,9 @@
 //! Runs flows inside this process.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use millstream_core::{Error, Registry, Result, ResultExt};
+use millstream_engine::checkpoint::KeptStates;
 use millstream_engine::file::LoadOptions;
 use millstream_engine::plan::{Plan, PlanOptions};
 use millstream_engine::run::{Effects, Outcome, RunningFlow, Status};
@@ -27,8 +27,9 @@ pub fn registry() -> Registry {
 pub fn plan(flow: &str, sets: &[String]) -> Result<Plan> {
     let registry = registry();
     let load = LoadOptions { sets, ..LoadOptions::new(&registry) };
-    let options = PlanOptions { registry: &registry, work_folder: PathBuf::from("."), prune: true, scripted: false };
-    Plan::load(&place::flow(flow), load, &options).map_err(|diagnostics| Error::new(diagnostics.to_string()))
+    let options = PlanOptions::new(&registry, ".");
+    Plan::load(&place::flow(flow), load, options, |_| KeptStates::default())
+        .map_err(|diagnostics| Error::new(diagnostics.to_string()))
 }
 
 /// Threads for the nodes of a flow.

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use millstream_core::{Error, Result, ResultExt, State};
-use millstream_engine::checkpoint::{Beginning, Manifest, Replay, Vault, homes, rename_nodes};
-use millstream_engine::plan::Plan;
+use millstream_engine::checkpoint::{
+    Beginning, KeeperOptions, KeptStates, Manifest, Replay, Vault, homes, rename_nodes,
+};
+use millstream_engine::plan::{Plan, PlanOptions};
 use millstream_engine::run::{Effects, RunningFlow, Status, Stopper};
 use millstream_learn::nodes::staged_versions;
 use millstream_learn::registry::{ModelCard, Registry};
@@ -47,7 +49,9 @@ struct Seen {
 pub fn replay(arguments: &ReplayArguments) -> Outcome {
     let workplace = Workplace::here()?;
     let file = workplace.load(&arguments.flow.flow, &arguments.flow.sets)?;
-    let mut plan = Plan::new(&file, &workplace.plan_options())?;
+    let kept = |location: &String| KeptStates::at(location, &file.flow.name, &KeeperOptions::default());
+    let kept = arguments.state.as_ref().map(kept).unwrap_or_default();
+    let mut plan = Plan::new(&file, &PlanOptions { kept, ..workplace.plan_options() })?;
     let registry = Registry::open(millstream_store::open(&file.flow.registry, &workplace.folder)?, &file.flow.registry);
     let card = registry.resolve(&arguments.version)?.card;
     check(&plan, &card).map_err(|error| CommandError::Usage(error.to_string()))?;
@@ -148,7 +152,7 @@ fn behind_past(vault: &Vault, card: &ModelCard, checkpoint: Option<u64>) -> Resu
         }
     }
     Err(Error::new(format!(
-        "`{}/{}` is of a flow of which a part began anew in the middle, and no checkpoint in `{}` is kept from then until it          was published; `[checkpoint] keep` says how many are",
+        "`{}/{}` is of a flow of which a part began anew in the middle, and no checkpoint in `{}` is kept from then until it was published; `[checkpoint] keep` says how many are",
         card.model,
         card.version,
         vault.location()

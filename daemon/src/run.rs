@@ -67,7 +67,8 @@ fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>
     let mut diagnostics = Diagnostics::default();
     let mut plans = Vec::new();
     for flow in &arguments.flows.files()? {
-        match workplace.plan(flow, &sets(arguments)).and_then(|plan| met(flow, plan, &arguments.state)) {
+        let planned = workplace.plan_resumed(flow, &sets(arguments), &arguments.state);
+        match planned.and_then(|plan| met(flow, plan, &arguments.state)) {
             Ok(plan) => plans.push(plan),
             Err(more) => {
                 if arguments.json {

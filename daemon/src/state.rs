@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use millstream_core::{Error, Result, Role};
-use millstream_engine::checkpoint::{Keeper, KeeperOptions};
+use millstream_engine::checkpoint::{Keeper, KeeperOptions, KeptStates};
 use millstream_engine::plan::{Plan, PlannedNode};
 use millstream_engine::run::Effects;
 use millstream_learn::device::{self, DeviceSettings};
@@ -34,6 +34,12 @@ pub struct StateArguments {
 }
 
 impl StateArguments {
+    /// What the nodes of a flow have kept, as far as it is planned by.
+    pub fn kept(&self, flow: &str) -> KeptStates {
+        let location = self.state.as_deref();
+        location.map(|location| KeptStates::at(location, flow, &self.options())).unwrap_or_default()
+    }
+
     /// What becomes of what a flow does.
     pub fn effects(&self, plan: &Plan) -> Result<Effects> {
         let Some(location) = &self.state else { return Ok(Effects::Commit) };

@@ -4,9 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use millstream_core::{Error, Registry, Result, ResultExt};
+use millstream_engine::checkpoint::KeptStates;
 use millstream_engine::file::{Diagnostics, FlowFile, LoadOptions};
 use millstream_engine::plan::{Plan, PlanOptions};
 use tokio::runtime::{Builder, Runtime};
+
+use crate::state::StateArguments;
 
 /// What loading and planning flows needs.
 pub struct Workplace {
@@ -28,7 +31,12 @@ impl Workplace {
 
     /// Reads, checks and plans a flow.
     pub fn plan(&self, flow: &Path, sets: &[String]) -> Result<Plan, Diagnostics> {
-        Plan::load(flow, self.load_options(sets), &self.plan_options())
+        Plan::load(flow, self.load_options(sets), self.plan_options(), |_| KeptStates::default())
+    }
+
+    /// The same, for a flow that is going to be resumed from its state, if it has one.
+    pub fn plan_resumed(&self, flow: &Path, sets: &[String], state: &StateArguments) -> Result<Plan, Diagnostics> {
+        Plan::load(flow, self.load_options(sets), self.plan_options(), |flow| state.kept(flow))
     }
 
     /// Reads and checks a flow file.
@@ -43,7 +51,7 @@ impl Workplace {
 
     /// What flows are planned with.
     pub fn plan_options(&self) -> PlanOptions<'_> {
-        PlanOptions { registry: &self.registry, work_folder: self.folder.clone(), prune: true, scripted: false }
+        PlanOptions::new(&self.registry, self.folder.clone())
     }
 }
 

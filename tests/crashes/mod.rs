@@ -1,6 +1,7 @@
 //! Exactly once, and the same bits: the real binary is killed, its state damaged, and what comes out compared with a run
 //! that was left alone.
 
+mod aliases;
 mod corruption;
 mod disturbed;
 mod golden;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 
-use crate::Problem;
+use crate::{Problem, State};
 
 /// Where a node stands: the same for every node of a flow but for its name.
 #[derive(Clone, Debug)]
@@ -26,6 +26,10 @@ pub struct PlanContext {
     pub columns: Option<BTreeSet<String>>,
     /// Whether inputs give the rows of a test instead of their own: what declares its columns need not be there.
     pub scripted: bool,
+    /// What the node has kept, if it is planned to be resumed: the small parts of its state. Nothing if it has other
+    /// settings than it had then. A node whose columns depend on what is outside the flow, such as an alias that may have
+    /// been moved, finds here what it was.
+    pub kept: State,
 }
 
 impl PlanContext {

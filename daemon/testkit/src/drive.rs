@@ -48,6 +48,7 @@ pub fn context() -> PlanContext {
         batch_rows: 8192,
         columns: None,
         scripted: false,
+        kept: State::default(),
     }
 }
 

@@ -14,6 +14,7 @@ mod coordinator;
 mod decisions;
 mod fit;
 mod keeper;
+mod kept;
 mod lineage;
 mod manifest;
 mod owner;
@@ -26,6 +27,7 @@ pub use coordinator::{Coordinator, Covered, Point, Reporter, Settled, Visibility
 pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
 pub use fit::rename_nodes;
 pub use keeper::{Keeper, KeeperOptions, homes};
+pub use kept::KeptStates;
 pub use lineage::{Past, Stretch};
 pub use manifest::{ClockState, Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey};
 pub use owner::draw_incarnation;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::{
     Canonical, FAILED, InputPlan, MAIN, OutputPlan, PlanContext, PortPlan, PortTime, Problem, Problems, ProcessorPlan,
-    Role, Stream, Uses, failed_schema, known_names, require_column, type_name,
+    Role, State, Stream, Uses, failed_schema, known_names, require_column, type_name,
 };
 
 use super::wiring::{Wired, WiredPort, Wiring};
@@ -38,7 +38,7 @@ pub enum NodePlan {
 }
 
 /// How far the planning of a node has come.
-enum State {
+enum Progress {
     Planned(Box<Draft>),
     Wrong,
     /// Something upstream is wrong, which has been said.
@@ -72,24 +72,24 @@ fn forward(
     wanted: &Wanted,
 ) -> Result<Vec<Draft>, Diagnostics> {
     let mut diagnostics = Diagnostics::default();
-    let mut states: BTreeMap<&str, State> = BTreeMap::new();
+    let mut states: BTreeMap<&str, Progress> = BTreeMap::new();
     for wired in &wiring.nodes {
         let name = wired.node.name.as_str();
         let state = match upstream_problem(wired, &states) {
             Some(Upstream::Wrong(problem)) => {
                 diagnostics.extend(file.diagnose(name, problem.into()));
-                State::Unchecked
+                Progress::Unchecked
             }
-            Some(Upstream::Unchecked) => State::Unchecked,
+            Some(Upstream::Unchecked) => Progress::Unchecked,
             None => {
                 let planned = streams(wired, &states)
                     .and_then(|streams| plan_node(file, wired, streams, options, wanted.get(name)));
                 planned.map_or_else(
                     |problems| {
                         diagnostics.extend(file.diagnose(name, problems));
-                        State::Wrong
+                        Progress::Wrong
                     },
-                    |draft| State::Planned(Box::new(draft)),
+                    |draft| Progress::Planned(Box::new(draft)),
                 )
             }
         };
@@ -99,7 +99,7 @@ fn forward(
         return Err(diagnostics);
     }
     let take = |wired: &Wired<'_>| match states.remove(wired.node.name.as_str()) {
-        Some(State::Planned(draft)) => Some(*draft),
+        Some(Progress::Planned(draft)) => Some(*draft),
         _ => None,
     };
     Ok(wiring.nodes.iter().filter_map(take).collect())
@@ -113,26 +113,26 @@ enum Upstream {
     Unchecked,
 }
 
-fn upstream_problem(wired: &Wired<'_>, states: &BTreeMap<&str, State>) -> Option<Upstream> {
+fn upstream_problem(wired: &Wired<'_>, states: &BTreeMap<&str, Progress>) -> Option<Upstream> {
     let mut reads = wired.inputs.iter().flat_map(|port| &port.reads);
     reads.find_map(|reference| match states.get(reference.node.as_str()) {
-        Some(State::Planned(_)) => None,
-        Some(State::Unchecked) => Some(Upstream::Unchecked),
+        Some(Progress::Planned(_)) => None,
+        Some(Progress::Unchecked) => Some(Upstream::Unchecked),
         // Nodes whose settings are wrong don't get here at all.
-        Some(State::Wrong) | None => {
+        Some(Progress::Wrong) | None => {
             Some(Upstream::Wrong(Problem::unchecked(&reference.node).at(reference.at.clone())))
         }
     })
 }
 
 /// What arrives at the ports of a node, all of whose upstream nodes have been planned.
-fn streams(wired: &Wired<'_>, states: &BTreeMap<&str, State>) -> Result<Vec<Stream>, Problems> {
+fn streams(wired: &Wired<'_>, states: &BTreeMap<&str, Progress>) -> Result<Vec<Stream>, Problems> {
     let mut streams = Vec::with_capacity(wired.inputs.len());
     for port in &wired.inputs {
         let mut schemas = Vec::with_capacity(port.reads.len());
         let mut times = Vec::with_capacity(port.reads.len());
         for reference in &port.reads {
-            if let Some(State::Planned(draft)) = states.get(reference.node.as_str()) {
+            if let Some(Progress::Planned(draft)) = states.get(reference.node.as_str()) {
                 let read = find_port(draft, reference)?;
                 schemas.push(read.canonical.schema().clone());
                 times.push(read.event_time.clone());
@@ -225,6 +225,8 @@ fn plan_node(
     wanted: Option<&BTreeSet<String>>,
 ) -> Result<Draft, Problems> {
     let mut context = context(file, &wired.node.name, options);
+    let kind = options.registry.find(wired.node.role(), wired.node.kind);
+    context.kept = kind.map(|kind| options.kept.of(wired.node, kind)).unwrap_or_default();
     let mut event_time = None;
     let (plan, ports, uses, fails) = match &wired.node.body {
         Body::Input { common, settings } => {
@@ -287,6 +289,7 @@ pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanCo
         batch_rows: 8192,
         columns: None,
         scripted: options.scripted,
+        kept: State::default(),
     }
 }
 

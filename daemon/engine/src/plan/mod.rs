@@ -29,7 +29,7 @@ pub use shape::Shape;
 pub use stages::PlannedStage;
 pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
-use crate::checkpoint::Interval;
+use crate::checkpoint::{Interval, KeptStates};
 use crate::edge::Limits;
 use crate::file::{Diagnostics, FlowFile, KeptDecisions, LoadOptions, OnError, read_text};
 
@@ -44,6 +44,16 @@ pub struct PlanOptions<'a> {
     pub prune: bool,
     /// Whether inputs give the rows of a test instead of their own.
     pub scripted: bool,
+    /// What nodes have kept that are going to be resumed.
+    pub kept: KeptStates,
+}
+
+impl<'a> PlanOptions<'a> {
+    /// For a flow that begins with its first rows.
+    pub fn new(registry: &'a Registry, work_folder: impl Into<PathBuf>) -> Self {
+        let work_folder = work_folder.into();
+        Self { registry, work_folder, prune: true, scripted: false, kept: KeptStates::default() }
+    }
 }
 
 /// A flow that was checked and can be built.
@@ -229,14 +239,21 @@ impl PlannedNode {
 }
 
 impl Plan {
-    /// Reads, checks and plans a flow. The error has everything that is wrong with it.
-    pub fn load(path: &Path, load: LoadOptions<'_>, options: &PlanOptions<'_>) -> Result<Self, Diagnostics> {
+    /// Reads, checks and plans a flow; `kept` has what its nodes have kept, by its name. The error has everything that is
+    /// wrong with it.
+    pub fn load(
+        path: &Path,
+        load: LoadOptions<'_>,
+        options: PlanOptions<'_>,
+        kept: impl FnOnce(&str) -> KeptStates,
+    ) -> Result<Self, Diagnostics> {
         let text = read_text(path)?;
         let (file, mut diagnostics) = FlowFile::check(path, &text, load);
         let Some(file) = file else {
             return Err(diagnostics);
         };
-        match Self::new(&file, options) {
+        let options = PlanOptions { kept: kept(&file.flow.name), ..options };
+        match Self::new(&file, &options) {
             Ok(plan) if diagnostics.is_empty() => Ok(plan),
             Ok(_) => Err(diagnostics),
             Err(more) => {

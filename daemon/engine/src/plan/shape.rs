@@ -31,17 +31,21 @@ impl Shape {
         if kind.role == Role::Input {
             return Self::default();
         }
-        let shaping = |(key, _): &(&String, &Json)| !kind.free_settings.contains(&key.as_str());
-        let settings: BTreeMap<_, _> = table.as_object().into_iter().flatten().filter(shaping).collect();
+        let settings = shaping(kind, table);
         let columns: Vec<Vec<Column<'_>>> = inputs.iter().zip(uses).map(|(port, uses)| used(port, uses)).collect();
         let array = |column: &Column<'_>| json!([column.name, column.kind, column.nullable]);
         let arrays: Vec<Vec<Json>> = columns.iter().map(|columns| columns.iter().map(array).collect()).collect();
         let types = columns.iter().map(|columns| columns.iter().map(Column::described).collect());
         Self {
             hash: short_hash(&json!({ "settings": settings, "columns": arrays })),
-            settings: settings.iter().map(|(key, value)| ((*key).clone(), short_hash(value))).collect(),
+            settings: hashes(&settings),
             columns: inputs.iter().map(|port| port.name.clone()).zip(types).collect(),
         }
+    }
+
+    /// Whether a state was kept with these settings.
+    pub fn has_settings(&self, kind: &NodeKind, table: &Json) -> bool {
+        self.settings == hashes(&shaping(kind, table))
     }
 
     /// In what this shape differs from the one that a state was kept with, in words.
@@ -68,6 +72,16 @@ impl Shape {
             false => words.join(", "),
         }
     }
+}
+
+/// The settings that a state depends on.
+fn shaping<'a>(kind: &NodeKind, table: &'a Json) -> BTreeMap<&'a String, &'a Json> {
+    let settings = table.as_object().into_iter().flatten();
+    settings.filter(|(key, _)| !kind.free_settings.contains(&key.as_str())).collect()
+}
+
+fn hashes(settings: &BTreeMap<&String, &Json>) -> BTreeMap<String, String> {
+    settings.iter().map(|(key, value)| ((*key).clone(), short_hash(value))).collect()
 }
 
 fn setting_difference(key: &str, kept: Option<&String>, now: Option<&String>) -> Option<String> {

@@ -10,7 +10,7 @@ fn problems(text: &str) -> String {
     let registry = registry();
     let load = LoadOptions { registry, sets: &[], environment: &|_| None };
     let (file, mut diagnostics) = FlowFile::check(Path::new("test.toml"), text, load);
-    let options = PlanOptions { registry, work_folder: ".".into(), prune: true, scripted: false };
+    let options = PlanOptions::new(registry, ".");
     match Plan::new(&file.unwrap_or_else(|| panic!("{diagnostics}")), &options) {
         Ok(_) if diagnostics.is_empty() => "none".to_owned(),
         Ok(_) => diagnostics.to_string(),

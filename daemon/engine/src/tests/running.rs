@@ -20,7 +20,7 @@ pub fn try_plan(text: &str) -> Result<Plan, Diagnostics> {
     let registry = registry();
     let load = LoadOptions { registry, sets: &[], environment: &|_| None };
     let file = FlowFile::read(Path::new("test.toml"), text, load)?;
-    Plan::new(&file, &PlanOptions { registry, work_folder: ".".into(), prune: true, scripted: false })
+    Plan::new(&file, &PlanOptions::new(registry, "."))
 }
 
 pub async fn run(text: &str) -> Outcome {
@@ -346,7 +346,7 @@ async fn tests_of_a_flow_file_run_without_effects() {
     let registry = registry();
     let load = LoadOptions { registry, sets: &[], environment: &|_| None };
     let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let options = PlanOptions { registry, work_folder: ".".into(), prune: true, scripted: false };
+    let options = PlanOptions::new(registry, ".");
     let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
     assert_eq!(outcomes[0].failures, [] as [&str; 0]);
     assert_eq!(outcomes[1].failures, ["`b`: row 0: `n` is 5, expected 4"]);

@@ -11,8 +11,8 @@ fn flow(a: &str, labels: &str, more: &str) -> Plan {
     plan(&format!(
         "input.a = {{ type = \"known\", rows = 9, every = 10, {a} }}\n\
          input.labels = {{ type = \"known\", rows = 9, every = 10, {labels} }}\n\
-         processor.learned = {{ type = \"latest\", from = \"labels\", model = \"m\"{more} }}\n\
-         processor.scored = {{ type = \"labelled\", from = \"a\", model = \"m\" }}\n\
+         processor.learned = {{ type = \"teach\", learns = \"largest\", from = \"labels\", model = \"m\"{more} }}\n\
+         processor.scored = {{ type = \"obey\", beside = true, from = \"a\", model = \"m\" }}\n\
          processor.end = {{ type = \"parity\", from = \"scored\" }}\n\
          output.c = {{ type = \"file\", from = [\"end.even\", \"end.odd\"], path = \"x\" }}\n\
          output.d = {{ type = \"file\", from = \"learned\", path = \"y\" }}\n"
@@ -76,8 +76,8 @@ fn rows_of_one_stream_need_no_event_time() {
         input.b = { type = "count", rows = 9 }
         processor.both = { type = "merge", from = ["a", "b"], rows = 1 }
         processor.kinds = { type = "parity", from = "both" }
-        processor.learned = { type = "latest", from = "kinds.even", model = "m" }
-        processor.scored = { type = "labelled", from = "kinds.odd", model = "m" }
+        processor.learned = { type = "teach", learns = "largest", from = "kinds.even", model = "m" }
+        processor.scored = { type = "obey", beside = true, from = "kinds.odd", model = "m" }
         output.c = { type = "file", from = "scored", path = "x" }
         output.d = { type = "file", from = "learned", path = "y" }
     "#,
@@ -92,8 +92,8 @@ fn inputs_that_wait_for_a_table_begin_together() {
          input.labels = {{ type = \"known\", rows = 9, every = 10, {TIME} }}\n\
          input.table = {{ type = \"count\", rows = 9 }}\n\
          processor.ready = {{ type = \"after\", from = \"a\", with = \"table\" }}\n\
-         processor.learned = {{ type = \"latest\", from = \"labels\", model = \"m\" }}\n\
-         processor.scored = {{ type = \"labelled\", from = \"ready\", model = \"m\" }}\n\
+         processor.learned = {{ type = \"teach\", learns = \"largest\", from = \"labels\", model = \"m\" }}\n\
+         processor.scored = {{ type = \"obey\", beside = true, from = \"ready\", model = \"m\" }}\n\
          output.c = {{ type = \"file\", from = \"scored\", path = \"x\" }}\n\
          output.d = {{ type = \"file\", from = \"learned\", path = \"y\" }}\n"
     ));
@@ -108,8 +108,8 @@ fn labels_that_are_all_read_first_are_warned_of() {
         "input.a = {{ type = \"known\", rows = 9, every = 10, {TIME} }}\n\
          input.labels = {{ type = \"known\", rows = 9, every = 10, {TIME} }}\n\
          processor.ready = {{ type = \"after\", from = \"a\", with = \"labels\" }}\n\
-         processor.learned = {{ type = \"latest\", from = \"labels\", model = \"m\" }}\n\
-         processor.scored = {{ type = \"labelled\", from = \"ready\", model = \"m\" }}\n\
+         processor.learned = {{ type = \"teach\", learns = \"largest\", from = \"labels\", model = \"m\" }}\n\
+         processor.scored = {{ type = \"obey\", beside = true, from = \"ready\", model = \"m\" }}\n\
          output.c = {{ type = \"file\", from = \"scored\", path = \"x\" }}\n\
          output.d = {{ type = \"file\", from = \"learned\", path = \"y\" }}\n"
     ));

@@ -20,8 +20,10 @@ pub(super) fn try_all(
                 let mut out = Collector::new(2);
                 let _ = use_it(&mut *node, &mut out)
                     .and_then(|()| node.border(Epoch(9), &mut out))
+                    .and_then(|()| all_pieces(&mut *node, &mut out))
                     .and_then(|()| node.snapshot()?.state.into_state().map(|_| ()))
-                    .and_then(|()| node.finish(&mut out));
+                    .and_then(|()| node.finish(&mut out))
+                    .and_then(|()| all_pieces(&mut *node, &mut out));
                 node.report();
             }
             Err(error) => {
@@ -31,6 +33,11 @@ pub(super) fn try_all(
         }
     }
     refused
+}
+
+fn all_pieces(node: &mut dyn Processor, out: &mut Collector) -> Result<()> {
+    while node.more(out)? {}
+    Ok(())
 }
 
 fn damaged(state: &State) -> impl Iterator<Item = State> {

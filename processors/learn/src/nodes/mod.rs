@@ -6,6 +6,7 @@ mod condition;
 #[allow(clippy::unwrap_used)]
 mod damage;
 mod evaluate;
+mod pieces;
 mod predict;
 mod train;
 mod version;

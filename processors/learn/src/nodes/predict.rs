@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::columns::{append, with_columns, with_predictions};
+use super::pieces::Pieces;
 use super::version;
 use crate::device::{self, DeviceSettings, OpenDevice};
 use crate::model::{Model, Signature, sha256};
@@ -27,7 +28,8 @@ use registered::Registered;
 ///
 /// `model = "fraud"` is the model that a `train` node of the same flow trains: new versions arrive at borders, and
 /// predict the rows behind. `fraud@champion`, `fraud@latest` and `fraud/3` are read from the registry when the flow
-/// starts; a flow that is resumed goes on with the version that it had.
+/// starts; a flow that is resumed keeps the version that it had, also if the alias was moved since. `--reset` of
+/// the node takes the version that the alias points at now, and loses no row.
 ///
 /// The new columns are those of `train`: `prediction` and, for classes, `probability` (of the positive one of two
 /// classes, else of the predicted one) and, for more than two, `probabilities`; or `score` and `scores`. A row that lacks a
@@ -105,7 +107,8 @@ impl ProcessorSettings for PredictSettings {
                 (model.signature().clone(), Some(registered), Some(model))
             }
         };
-        self.check_features(&signature, input)?;
+        let model_name = registered.as_ref().map_or_else(|| reference.to_string(), Registered::name);
+        check_features(&model_name, &signature, input)?;
         signature.check_device(self.device)?;
         signature.clone().with_threshold(self.threshold)?;
         let version =
@@ -129,6 +132,7 @@ impl ProcessorSettings for PredictSettings {
             before_first: self.before_first.unwrap_or_else(|| BeforeFirst::usual(inputs.get(1))),
             hold_bytes: self.hold_bytes,
             held: Held::default(),
+            pieces: Pieces::default(),
             input: input.schema.clone(),
             schema: schema.clone(),
             device: OpenDevice::Cpu,
@@ -163,27 +167,28 @@ impl PredictSettings {
         }
         let read = || {
             let store = millstream_store::open(&context.registry, &context.work_folder)?;
-            Registered::find(Registry::open(store, &context.registry), reference.clone())
+            let kept = context.kept.has(VERSION).then(|| context.kept.get(VERSION)).transpose()?;
+            Registered::find(Registry::open(store, &context.registry), reference.clone(), kept)
         };
         read().map_err(|error| self.problem(&error))
     }
+}
 
-    /// Whether the rows have what the model was trained on.
-    fn check_features(&self, signature: &Signature, input: &Stream) -> Result<(), Problems> {
-        let problem = |feature: &crate::Feature| {
-            let trained = format!("model `{}` was trained on `{}` ({})", self.model, feature.name, feature.type_name);
-            let Ok(field) = input.schema.field_with_name(&feature.name) else {
-                let problem = Problem::new(format!("{trained}, which the rows from `{}` don't have", input.node));
-                return Some(problem.help(known_names(&feature.name, column_names(&input.schema))).under("model"));
-            };
-            let odd = !feature.accepts(field.data_type());
-            let problem =
-                || format!("{trained}, which in the rows from `{}` is {}", input.node, type_name(field.data_type()));
-            odd.then(|| Problem::new(problem()).help("cast it in an `sql` node").under("model"))
+/// Whether the rows have what the model was trained on.
+fn check_features(model: &str, signature: &Signature, input: &Stream) -> Result<(), Problems> {
+    let problem = |feature: &crate::Feature| {
+        let trained = format!("model `{}` was trained on `{}` ({})", model, feature.name, feature.type_name);
+        let Ok(field) = input.schema.field_with_name(&feature.name) else {
+            let problem = Problem::new(format!("{trained}, which the rows from `{}` don't have", input.node));
+            return Some(problem.help(known_names(&feature.name, column_names(&input.schema))).under("model"));
         };
-        let problems: Problems = signature.features.iter().filter_map(problem).collect();
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
-    }
+        let odd = !feature.accepts(field.data_type());
+        let problem =
+            || format!("{trained}, which in the rows from `{}` is {}", input.node, type_name(field.data_type()));
+        odd.then(|| Problem::new(problem()).help("cast it in an `sql` node").under("model"))
+    };
+    let problems: Problems = signature.features.iter().filter_map(problem).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 fn column_names(schema: &Schema) -> impl Iterator<Item = &str> + Clone {
@@ -208,6 +213,8 @@ struct Predictor {
     hold_bytes: ByteSize,
     /// Rows that wait for the first version.
     held: Held,
+    /// Rows that are handed on, piece by piece.
+    pieces: Pieces,
     /// The columns that come in, and those that go out.
     input: SchemaRef,
     schema: SchemaRef,
@@ -222,25 +229,29 @@ impl Processor for Predictor {
             self.arrived = arrived.or(self.arrived.take());
             return Ok(());
         }
-        match (&self.model, self.before_first) {
-            (Some(version), _) => self.predict(version, &batch, out),
-            (None, BeforeFirst::Null) => self.pass_without(&batch, out),
-            (None, BeforeFirst::Hold) => self.hold(batch),
-            (None, BeforeFirst::Fail) => self.refuse(&batch, out),
+        if self.model.is_none() && self.before_first == BeforeFirst::Hold {
+            return self.hold(batch);
         }
+        self.pieces.add([batch]);
+        self.hand_on(out).map(|_| ())
     }
 
-    fn border(&mut self, _epoch: Epoch, out: &mut Collector) -> Result<()> {
-        self.take_arrived(out)
+    fn more(&mut self, out: &mut Collector) -> Result<bool> {
+        self.hand_on(out)
+    }
+
+    fn border(&mut self, _epoch: Epoch, _out: &mut Collector) -> Result<()> {
+        self.take_arrived()
     }
 
     // Nothing happens when the model's port ends: whether rows of the same epoch come before or after that differs from
     // run to run, so its last version waits for the next border, too.
 
-    fn finish(&mut self, out: &mut Collector) -> Result<()> {
-        self.take_arrived(out)?;
-        // No version ever came.
-        self.held.take().iter().try_for_each(|batch| self.refuse(batch, out))
+    fn finish(&mut self, _out: &mut Collector) -> Result<()> {
+        self.take_arrived()?;
+        // Where no version ever came, they are refused.
+        self.pieces.add(self.held.take());
+        Ok(())
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
@@ -316,12 +327,22 @@ fn version_name(model_name: &str, bytes: &[u8]) -> String {
 
 impl Predictor {
     /// Uses the version that arrived from now on, first of all for the rows that waited for it.
-    fn take_arrived(&mut self, out: &mut Collector) -> Result<()> {
+    fn take_arrived(&mut self) -> Result<()> {
         let Some(version) = self.arrived.take() else { return Ok(()) };
-        let version = version.computed_on(&self.device)?;
-        self.held.take().iter().try_for_each(|batch| self.predict(&version, batch, out))?;
-        self.model = Some(version);
+        self.model = Some(version.computed_on(&self.device)?);
+        self.pieces.add(self.held.take());
         Ok(())
+    }
+
+    /// Hands on the next piece. False if there was none.
+    fn hand_on(&mut self, out: &mut Collector) -> Result<bool> {
+        let Some(batch) = self.pieces.next(&self.signature) else { return Ok(false) };
+        match (&self.model, self.before_first) {
+            (Some(version), _) => self.predict(version, &batch, out)?,
+            (None, BeforeFirst::Null) => self.pass_without(&batch, out)?,
+            (None, BeforeFirst::Hold | BeforeFirst::Fail) => self.refuse(&batch, out)?,
+        }
+        Ok(true)
     }
 
     fn predict(&self, version: &Version, batch: &Batch, out: &mut Collector) -> Result<()> {

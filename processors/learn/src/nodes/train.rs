@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::{append, with_predictions};
 use super::condition::Condition;
+use super::pieces::Pieces;
 use super::version;
 use crate::device::{self, DeviceSettings, OpenDevice};
 use crate::encode::Missing;
@@ -148,6 +149,7 @@ impl ProcessorSettings for TrainSettings {
             sha256: None,
             staged: Vec::new(),
             version: version.clone(),
+            pieces: Pieces::default(),
             publisher: Some(Publisher { name: self.model.clone(), registry, last: version }),
             device: OpenDevice::Cpu,
         };
@@ -212,6 +214,8 @@ struct Trainer {
     staged: Vec<Staged>,
     /// The number that was published last; 0 if there is none. The publisher counts on while this node goes on.
     version: Arc<AtomicU64>,
+    /// Rows that are predicted and learned, piece by piece.
+    pieces: Pieces,
     /// Until the engine asks for it.
     publisher: Option<Publisher>,
     /// Where networks are computed.
@@ -223,19 +227,13 @@ const PUBLISHED: &str = "published";
 
 impl Processor for Trainer {
     fn process(&mut self, _port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        let model = self.model.model();
-        let mut input = model.read(&batch.rows)?;
-        let mut rows = batch.rows.clone();
-        if let Some(refused) = input.refused() {
-            let why = |row| model.why_refused(&batch.rows, row).unwrap_or_else(|error| error.to_string());
-            rows = out.fail_rows(&batch, refused, why)?;
-            input = model.read(&rows)?;
-        }
-        let learn = self.condition.as_ref().map(|condition| condition.evaluate(&rows)).transpose()?;
-        let predictions = self.model.step(&input, learn.as_ref())?;
-        let columns = predictions.columns(&self.model.model().signature().label)?;
-        out.push(MAIN_PORT, batch.with_rows(append(&rows, columns, &self.schema)?));
-        Ok(())
+        self.pieces.add([batch]);
+        self.more(out).map(|_| ())
+    }
+
+    fn more(&mut self, out: &mut Collector) -> Result<bool> {
+        let Some(batch) = self.pieces.next(self.model.model().signature()) else { return Ok(false) };
+        self.learn(&batch, out).map(|()| true)
     }
 
     fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
@@ -294,6 +292,23 @@ impl Processor for Trainer {
 }
 
 impl Trainer {
+    /// Predicts rows, each before it is learned, and hands them on.
+    fn learn(&mut self, batch: &Batch, out: &mut Collector) -> Result<()> {
+        let model = self.model.model();
+        let mut input = model.read(&batch.rows)?;
+        let mut rows = batch.rows.clone();
+        if let Some(refused) = input.refused() {
+            let why = |row| model.why_refused(&batch.rows, row).unwrap_or_else(|error| error.to_string());
+            rows = out.fail_rows(batch, refused, why)?;
+            input = model.read(&rows)?;
+        }
+        let learn = self.condition.as_ref().map(|condition| condition.evaluate(&rows)).transpose()?;
+        let predictions = self.model.step(&input, learn.as_ref())?;
+        let columns = predictions.columns(&self.model.model().signature().label)?;
+        out.push(MAIN_PORT, batch.with_rows(append(&rows, columns, &self.schema)?));
+        Ok(())
+    }
+
     fn unpublished_rows(&self) -> u64 {
         self.model.model().rows() - self.published_rows
     }

@@ -33,7 +33,8 @@ impl ModelReference {
             check_alias(alias)?;
             let latest = alias == "latest";
             (model, if latest { Selector::Latest } else { Selector::Alias(alias.to_owned()) })
-        } else if let Some((model, version)) = text.split_once('/') {
+        } else if let Some((model, version)) = text.rsplit_once('/') {
+            check_model_name(model)?;
             let number = version.parse().ok().filter(|number| *number > 0);
             let number = number.ok_or_else(|| {
                 Error::new(format!("`{version}` is no version of a model; versions are numbers such as `{model}/3`"))
@@ -104,6 +105,8 @@ mod tests {
         {
             assert!(ModelReference::parse(text).is_err(), "{text}");
         }
+        let error = ModelReference::parse("../../x/1").unwrap_err().to_string();
+        assert!(error.starts_with("`../../x` is no name for a model; names are"), "{error}");
         let long = "m".repeat(300);
         let error = check_model_name(&long).unwrap_err().to_string();
         assert_eq!(error, "the name `mmmmmmmmmmmmmmmmmmmm…` of a model has 300 letters; 100 are the most");

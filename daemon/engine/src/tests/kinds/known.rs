@@ -1,4 +1,4 @@
-//! Rows that are known at a time, a model that knows the latest of them, and predictions that say which model they are by.
+//! Rows that are known at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{batch_of, kept, numbers, one_port, rows_of, values, with_values};
+use super::rows_of;
 use crate::tests::crash;
 
 /// Rows whose number is the second at which they are known.
@@ -120,136 +120,6 @@ impl Input for Reading {
 
     fn restore(&mut self, positions: &Positions, _: &State) -> Result<()> {
         self.next = positions.get("").copied().unwrap_or_default();
-        Ok(())
-    }
-}
-
-/// A model that is the largest number so far. Versions come at borders, and at the end.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Latest {
-    /// The model.
-    model: String,
-    /// Whether the only version comes at the end.
-    #[serde(default)]
-    at_the_end: bool,
-}
-
-impl Kind for Latest {
-    const NAME: &'static str = "latest";
-    const EXAMPLE: &'static str = "model = \"m\"";
-}
-
-impl ProcessorSettings for Latest {
-    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
-        let versions = PortPlan::new("model", numbers(&["n"])).only_at_the_end(self.at_the_end);
-        let ports = vec![PortPlan::main(inputs[0].schema.clone()), versions];
-        let learning = Learning { at_the_end: self.at_the_end, largest: 0, sent: 0 };
-        Ok(ProcessorPlan { ports, ..one_port(inputs, learning) })
-    }
-
-    fn trains(&self) -> Option<&str> {
-        Some(&self.model)
-    }
-}
-
-struct Learning {
-    at_the_end: bool,
-    largest: i64,
-    sent: i64,
-}
-
-impl Learning {
-    fn send(&mut self, out: &mut Collector) {
-        if self.largest > self.sent {
-            self.sent = self.largest;
-            out.push(1, Batch::new(batch_of([self.largest]), Origin::new("latest", "", 0, 1)));
-        }
-    }
-}
-
-impl Processor for Learning {
-    fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        self.largest = values(&batch.rows).into_iter().fold(self.largest, i64::max);
-        out.push(0, batch);
-        Ok(())
-    }
-
-    fn border(&mut self, _: Epoch, out: &mut Collector) -> Result<()> {
-        if !self.at_the_end {
-            self.send(out);
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, out: &mut Collector) -> Result<()> {
-        self.send(out);
-        Ok(())
-    }
-
-    fn snapshot(&mut self) -> Result<Snapshot> {
-        kept(&(self.largest, self.sent))
-    }
-
-    fn restore(&mut self, state: &State) -> Result<()> {
-        (self.largest, self.sent) = state.get("value")?;
-        Ok(())
-    }
-}
-
-/// Adds the model to every row, as the last five digits. It takes effect at the next border.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Labelled {
-    /// The model.
-    model: String,
-}
-
-impl Kind for Labelled {
-    const NAME: &'static str = "labelled";
-    const EXAMPLE: &'static str = "model = \"m\"";
-}
-
-impl ProcessorSettings for Labelled {
-    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
-        Ok(one_port(inputs, Labelling { now: 0, next: 0 }))
-    }
-
-    fn follows_model(&self) -> Option<&str> {
-        Some(&self.model)
-    }
-}
-
-/// The digits of the model.
-pub const MODELS: i64 = 100_000;
-
-struct Labelling {
-    now: i64,
-    next: i64,
-}
-
-impl Processor for Labelling {
-    fn process(&mut self, port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        if port > 0 {
-            self.next = values(&batch.rows)[0];
-            return Ok(());
-        }
-        let labelled = values(&batch.rows).into_iter().map(|n| n * MODELS + self.now).collect::<Vec<_>>();
-        out.push(0, batch.with_rows(with_values(&batch.rows, labelled)));
-        Ok(())
-    }
-
-    fn border(&mut self, _: Epoch, _: &mut Collector) -> Result<()> {
-        self.now = self.next;
-        Ok(())
-    }
-
-    fn snapshot(&mut self) -> Result<Snapshot> {
-        kept(&(self.now, self.next))
-    }
-
-    fn restore(&mut self, state: &State) -> Result<()> {
-        (self.now, self.next) = state.get("value")?;
         Ok(())
     }
 }

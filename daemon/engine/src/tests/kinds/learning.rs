@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{batch_of, kept, numbers, one_port, rows_of, values, with_values};
 use crate::tests::sabotage::Sabotage;
 
-/// Counts rows, and sends the count as its model at every border, which makes a version, as does the end.
+/// Learns a number, and sends it as its model at borders, which makes a version, as does the end.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Teach {
@@ -22,6 +22,23 @@ pub struct Teach {
     model: String,
     /// Wants a border after so many rows.
     every: Option<u64>,
+    /// What is learned.
+    #[serde(default)]
+    learns: Learns,
+    /// Whether the only version comes at the end.
+    #[serde(default)]
+    at_the_end: bool,
+}
+
+/// What is learned of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Learns {
+    /// How many there are. There is a version at every border.
+    #[default]
+    Count,
+    /// The largest number. There is a version when it is another one, also at the end.
+    Largest,
 }
 
 impl Kind for Teach {
@@ -31,9 +48,11 @@ impl Kind for Teach {
 
 impl ProcessorSettings for Teach {
     fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
-        let ports = vec![PortPlan::main(inputs[0].schema.clone()), PortPlan::new("model", numbers(&["n"]))];
+        let versions = PortPlan::new("model", numbers(&["n"])).only_at_the_end(self.at_the_end);
+        let ports = vec![PortPlan::main(inputs[0].schema.clone()), versions];
         let (flow, place) = (context.flow.clone(), format!("{}/{}", context.flow, context.node));
-        let teaching = Teaching { flow, place, count: 0, before: 0, made: Vec::new() };
+        let (learns, at_the_end) = (self.learns, self.at_the_end);
+        let teaching = Teaching { flow, place, learns, at_the_end, learned: 0, sent: 0, before: 0, made: Vec::new() };
         Ok(ProcessorPlan { ports, ..one_port(inputs, teaching) })
     }
 
@@ -62,8 +81,12 @@ pub fn retain(is_wanted: impl Fn(&str) -> bool) {
 struct Teaching {
     flow: String,
     place: String,
-    count: i64,
-    /// What it was at the last snapshot.
+    learns: Learns,
+    at_the_end: bool,
+    learned: i64,
+    /// What the last version was.
+    sent: i64,
+    /// What was learned at the last snapshot.
     before: i64,
     /// The epochs of the versions since then.
     made: Vec<u64>,
@@ -71,21 +94,25 @@ struct Teaching {
 
 impl Processor for Teaching {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        self.count += batch.len() as i64;
+        self.learned = match self.learns {
+            Learns::Count => self.learned + batch.len() as i64,
+            Learns::Largest => values(&batch.rows).into_iter().fold(self.learned, i64::max),
+        };
         out.push(0, batch);
         Ok(())
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
-        let before = std::mem::replace(&mut self.before, self.count);
-        let mut snapshot = kept(if Sabotage::OldState.is_on(&self.flow) { &before } else { &self.count })?;
+        let before = std::mem::replace(&mut self.before, self.learned);
+        let learned = if Sabotage::OldState.is_on(&self.flow) { before } else { self.learned };
+        let mut snapshot = kept(&(learned, self.sent))?;
         snapshot.staged.put("epochs", &std::mem::take(&mut self.made))?;
         Ok(snapshot)
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        self.count = state.get("value")?;
-        self.before = self.count;
+        (self.learned, self.sent) = state.get("value")?;
+        self.before = self.learned;
         Ok(())
     }
 
@@ -93,15 +120,31 @@ impl Processor for Teaching {
         Some(Box::new(Witness(self.place.clone())))
     }
 
-    fn finish(&mut self, _: &mut Collector) -> Result<()> {
+    fn finish(&mut self, out: &mut Collector) -> Result<()> {
         self.made.push(u64::MAX);
+        if self.learns == Learns::Largest && self.has_news() {
+            self.send(u64::MAX, out);
+        }
         Ok(())
     }
 
     fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
-        self.made.push(epoch.0);
-        out.push(1, Batch::new(batch_of([self.count]), Origin::new("teach", "", epoch.0, epoch.0)));
+        if !self.at_the_end && self.has_news() {
+            self.made.push(epoch.0);
+            self.send(epoch.0, out);
+        }
         Ok(())
+    }
+}
+
+impl Teaching {
+    fn has_news(&self) -> bool {
+        self.learns == Learns::Count || self.learned > self.sent
+    }
+
+    fn send(&mut self, epoch: u64, out: &mut Collector) {
+        self.sent = self.learned;
+        out.push(1, Batch::new(batch_of([self.learned]), Origin::new("teach", "", epoch, epoch)));
     }
 }
 
@@ -125,7 +168,13 @@ impl Committer for Witness {
 pub struct Obey {
     /// The model.
     model: String,
+    /// Whether the number of the row stands before it, which then is the last five digits.
+    #[serde(default)]
+    beside: bool,
 }
+
+/// What the number of a row is multiplied by that stands before the model.
+pub const MODELS: i64 = 100_000;
 
 impl Kind for Obey {
     const NAME: &'static str = "obey";
@@ -134,7 +183,7 @@ impl Kind for Obey {
 
 impl ProcessorSettings for Obey {
     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
-        Ok(one_port(inputs, Obeying { now: 0, next: 0 }))
+        Ok(one_port(inputs, Obeying { beside: self.beside, now: 0, next: 0 }))
     }
 
     fn follows_model(&self) -> Option<&str> {
@@ -143,6 +192,7 @@ impl ProcessorSettings for Obey {
 }
 
 struct Obeying {
+    beside: bool,
     now: i64,
     next: i64,
 }
@@ -152,7 +202,9 @@ impl Processor for Obeying {
         if port == 1 {
             self.next = values(&batch.rows)[0];
         } else {
-            out.push(0, batch.with_rows(with_values(&batch.rows, values(&batch.rows).iter().map(|_| self.now))));
+            let before = |number: i64| if self.beside { number * MODELS } else { 0 };
+            let obeyed = values(&batch.rows).into_iter().map(|number| before(number) + self.now);
+            out.push(0, batch.with_rows(with_values(&batch.rows, obeyed)));
         }
         Ok(())
     }

@@ -16,8 +16,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray}
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use millstream_core::*;
 
-pub use known::MODELS;
-pub use learning::lineages;
+pub use learning::{MODELS, lineages};
 pub use memory::{committed_text, memory, memory_text};
 pub use publish::published;
 
@@ -35,7 +34,7 @@ pub fn registry() -> &'static Registry {
         registry.processor::<learning::Teach>().processor::<learning::Obey>();
         registry.processor::<learning::Batched>().processor::<learning::Dice>();
         registry.processor::<hold::Hold>().processor::<publish::Publish>();
-        registry.input::<known::Known>().processor::<known::Latest>().processor::<known::Labelled>();
+        registry.input::<known::Known>();
         registry.output::<memory::Memory>();
         registry
     });

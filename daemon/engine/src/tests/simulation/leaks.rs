@@ -17,22 +17,22 @@ use crate::run::{Effects, RunningFlow, Status};
 /// Rows that are predicted, and what becomes known meanwhile: learned alone; beside the rows, in the order of event time;
 /// with rows from two inputs, one after the other; and with rows that wait for a table.
 const FLOWS: &[&str] = &[
-    "processor.learned = { type = \"latest\", from = \"labels\", model = \"m\" }\n\
-     processor.scored = { type = \"labelled\", from = \"a\", model = \"m\" }",
+    "processor.learned = { type = \"teach\", learns = \"largest\", from = \"labels\", model = \"m\" }\n\
+     processor.scored = { type = \"obey\", beside = true, from = \"a\", model = \"m\" }",
     "processor.sorted = { type = \"hold\", from = \"a\" }\n\
-     processor.learned = { type = \"latest\", from = \"labels\", model = \"m\" }\n\
-     processor.scored = { type = \"labelled\", from = \"sorted\", model = \"m\" }",
+     processor.learned = { type = \"teach\", learns = \"largest\", from = \"labels\", model = \"m\" }\n\
+     processor.scored = { type = \"obey\", beside = true, from = \"sorted\", model = \"m\" }",
     "processor.joined = { type = \"merge\", timed = true, from = [\"labels\", \"early\"] }\n\
-     processor.learned = { type = \"latest\", from = \"joined\", model = \"m\" }\n\
-     processor.scored = { type = \"labelled\", from = \"a\", model = \"m\" }",
+     processor.learned = { type = \"teach\", learns = \"largest\", from = \"joined\", model = \"m\" }\n\
+     processor.scored = { type = \"obey\", beside = true, from = \"a\", model = \"m\" }",
     "input.b = { type = \"known\", start = 20000, rows = 90, every = 41, SETTINGS }\n\
-     processor.learned = { type = \"latest\", from = \"labels\", model = \"m\" }\n\
+     processor.learned = { type = \"teach\", learns = \"largest\", from = \"labels\", model = \"m\" }\n\
      processor.both = { type = \"merge\", from = [\"a\", \"b\"] }\n\
-     processor.scored = { type = \"labelled\", from = \"both\", model = \"m\" }",
+     processor.scored = { type = \"obey\", beside = true, from = \"both\", model = \"m\" }",
     "input.table = { type = \"count\", start = -60, rows = 121, batch_rows = BATCH }\n\
      processor.ready = { type = \"after\", from = \"a\", with = \"table\" }\n\
-     processor.learned = { type = \"latest\", from = \"labels\", model = \"m\" }\n\
-     processor.scored = { type = \"labelled\", from = \"ready\", model = \"m\" }",
+     processor.learned = { type = \"teach\", learns = \"largest\", from = \"labels\", model = \"m\" }\n\
+     processor.scored = { type = \"obey\", beside = true, from = \"ready\", model = \"m\" }",
 ];
 
 /// Any of them. Rows that are predicted come out of order by no more than their input says.

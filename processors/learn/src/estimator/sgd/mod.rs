@@ -1,9 +1,10 @@
 //! Linear models by stochastic gradient descent, one step a row: scikit-learn's `SGDClassifier` and `SGDRegressor`.
 //!
-//! The formulas are those of scikit-learn 1.9.1's `partial_fit` over dense rows, all given to it at once. Two things are
+//! The formulas are those of scikit-learn 1.9.1's `partial_fit` over dense rows, all given to it at once. Three things are
 //! otherwise. The rate `adaptive` is missing, since it only differs from `constant` when rows are seen again and again.
-//! And with an L1 penalty the average is the mean of the weights after every row, while scikit-learn counts the whole
-//! penalty for every row of the past.
+//! With an L1 penalty the average is the mean of the weights after every row, while scikit-learn counts the whole
+//! penalty for every row of the past. And an L1 penalty draws the weight of a slot only when a row uses it, though then by all
+//! that it has missed, as scikit-learn's does over sparse rows.
 
 mod loss;
 mod pending;

@@ -18,7 +18,8 @@ pub struct SgdSettings {
     /// What is minimised; for a classifier `hinge` if nothing is said, for a regressor `squared_error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) loss: Option<Loss>,
-    /// What draws the weights to 0. The intercept is not drawn.
+    /// What draws the weights to 0. The intercept is not drawn. L1 draws the weight of a slot when a row uses it, by all that
+    /// it has missed.
     #[serde(default)]
     pub(super) penalty: Penalty,
     /// How strongly the weights are drawn to 0; the rate `optimal` depends on it, too.

@@ -3,6 +3,7 @@
 use arrow::datatypes::Schema;
 use millstream_core::{Error, Result, ResultExt};
 
+use crate::label::Label;
 use crate::model::{Model, Signature};
 use crate::registry::{ModelReference, Registry};
 
@@ -15,11 +16,28 @@ pub(super) struct Registered {
 }
 
 impl Registered {
-    /// What the reference stands for now, and the model of it.
-    pub fn find(registry: Registry, reference: ModelReference) -> Result<(Self, Model)> {
-        let resolved = registry.resolve(&reference.to_string())?;
-        let model = Model::load(&resolved.bytes)?;
-        Ok((Self { registry, reference, version: resolved.version }, model))
+    /// The version that was `kept`, or else what the reference stands for now, and the model of it.
+    pub fn find(registry: Registry, reference: ModelReference, kept: Option<u64>) -> Result<(Self, Model)> {
+        let version = kept.map_or_else(|| registry.find(&reference), Ok)?;
+        let registered = Self { registry, reference, version };
+        let model = match kept {
+            Some(_) => registered.read().doing(|| registered.resuming())?,
+            None => registered.read()?,
+        };
+        Ok((registered, model))
+    }
+
+    /// The version as flows write it: `fraud/3`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.reference.model, self.version)
+    }
+
+    fn read(&self) -> Result<Model> {
+        Model::load(&self.registry.resolve(&self.name())?.bytes)
+    }
+
+    fn resuming(&self) -> String {
+        format!("resuming with model `{}`, which `{}` was when the flow was started", self.name(), self.reference)
     }
 
     /// Goes back to another version, and returns the model of it; `None` if it is the same.
@@ -29,20 +47,30 @@ impl Registered {
         if version == self.version {
             return Ok(None);
         }
-        let reference = format!("{}/{version}", self.reference.model);
-        let doing = || format!("going on with model `{reference}`, which `{}` was", self.reference);
-        let resolved = self.registry.resolve(&reference).doing(doing)?;
-        let model = Model::load(&resolved.bytes).doing(doing)?;
-        if !fits(model.signature(), planned, input) {
-            let Self { reference: now, version: number, .. } = self;
-            return Err(Error::new(format!(
-                "the flow was stopped when `{now}` was version {version}, and can't go on with it: version {number}, \
-                 which it is now, has another label, or version {version} learned from columns that these rows don't \
-                 have; write `{reference}`, or let this node forget its version with `--reset`, which loses no row"
-            )));
-        }
+        let planned_for = self.name();
         self.version = version;
-        Ok(Some(model))
+        let model = self.read().doing(|| self.resuming())?;
+        match fits(model.signature(), planned, input) {
+            true => Ok(Some(model)),
+            false => Err(Error::new(format!(
+                "{}: the flow was planned for `{planned_for}` ({}) instead, and `{}` ({}) gives other columns, or needs \
+                 others; run it again with its state, by which it is planned then, or let the node take `{planned_for}` \
+                 with `--reset`, which loses no row, and gives the nodes behind it other columns",
+                self.resuming(),
+                what(planned),
+                self.name(),
+                what(model.signature())
+            ))),
+        }
+    }
+}
+
+/// What a model predicts, in words.
+fn what(signature: &Signature) -> String {
+    let Label { column, type_name, classes } = &signature.label;
+    match classes.len() {
+        0 => format!("a number, `{column}`"),
+        count => format!("one of {count} classes, `{column}`, {type_name}"),
     }
 }
 

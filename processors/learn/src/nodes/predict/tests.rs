@@ -3,6 +3,7 @@ use millstream_core::Step;
 use millstream_testkit::{batch, context, parse, rows_as_text, stream, table};
 
 use super::*;
+use crate::label::Class;
 use crate::nodes::{TrainSettings, damage};
 use crate::registry::ModelCard;
 use crate::{EstimatorSettings, Features, Missing};
@@ -42,6 +43,12 @@ fn follower(more: &str) -> Box<dyn Processor> {
 fn text(out: &mut Collector) -> String {
     let batches: Vec<_> = out.take(0).map(|batch| batch.rows).collect();
     rows_as_text(&batches)
+}
+
+/// A border, and all pieces that follow from it.
+fn border(predictor: &mut dyn Processor, epoch: u64, out: &mut Collector) {
+    predictor.border(Epoch(epoch), out).unwrap();
+    while predictor.more(out).unwrap() {}
 }
 
 /// The rows with the predictions of the trained model.
@@ -102,8 +109,41 @@ fn held_rows_are_released_in_order() {
     predictor.process(0, batch(rows().slice(1, 2)), &mut out).unwrap();
     assert_eq!(text(&mut out), "");
     predictor.process(1, version(), &mut out).unwrap();
-    predictor.border(Epoch(2), &mut out).unwrap();
+    border(&mut *predictor, 2, &mut out);
     assert_eq!(text(&mut out), predicted());
+}
+
+#[test]
+fn rows_are_handed_on_in_pieces_if_much_is_predicted_for_each() {
+    let rows = table(&format!("a:float64 y:int64{}", "\n 1.5 3".repeat(500)));
+    let estimator =
+        EstimatorSettings::SoftmaxRegression { learning_rate: 0.1, l2: 0.0, class_weight: Default::default() };
+    let classes: Vec<_> = (0..5000).map(Class::Integer).collect();
+    let features = Features::Listed(vec!["a".into()]);
+    let signature = Signature::plan(&rows.schema(), &estimator, &features, "y", Some(&classes), Missing::Fail).unwrap();
+    let schema = version::schema(&signature, false);
+    let version = version::batch(&schema, "m", 0, "", &Model::new(signature).save().unwrap()).unwrap();
+    for before_first in ["null", "hold", "fail"] {
+        let settings: PredictSettings = parse(&format!("model = 'm'\nbefore_first = '{before_first}'"));
+        let inputs = [stream("from", rows.schema()), stream("model", schema.clone())];
+        let mut predictor = (settings.plan(&context(), &inputs).unwrap().build)().unwrap();
+        let (mut out, mut pieces) = (Collector::new(1), Vec::new());
+        let mut drain = |predictor: &mut dyn Processor, out: &mut Collector| loop {
+            let rows = out.take(0).map(|batch| batch.len()).sum::<usize>() + out.take_failed().len();
+            pieces.extend(Some(rows).filter(|rows| *rows > 0));
+            if !predictor.more(out).unwrap() {
+                break;
+            }
+        };
+        for _ in 0..2 {
+            predictor.process(0, batch(rows.clone()), &mut out).unwrap();
+            drain(&mut *predictor, &mut out);
+            predictor.process(1, batch(version.clone()), &mut out).unwrap();
+            predictor.border(Epoch(1), &mut out).unwrap();
+            drain(&mut *predictor, &mut out);
+        }
+        assert_eq!(pieces, [209, 209, 82, 209, 209, 82], "{before_first}");
+    }
 }
 
 #[test]
@@ -111,6 +151,7 @@ fn held_rows_fail_if_no_version_ever_comes() {
     let (mut predictor, mut out) = (follower("before_first = 'hold'"), Collector::new(1));
     predictor.process(0, batch(rows()), &mut out).unwrap();
     predictor.finish(&mut out).unwrap();
+    while predictor.more(&mut out).unwrap() {}
     let failed = out.take_failed();
     assert_eq!(failed.len(), 3);
     assert_eq!(failed[0].error, "there is no version of model `m` yet");
@@ -237,7 +278,7 @@ fn rows_and_versions_are_kept_with_what_they_wait_for() {
         }
         predictor.process(1, version(), &mut out).unwrap();
         renew(&mut predictor);
-        predictor.border(Epoch(1), &mut out).unwrap();
+        border(&mut *predictor, 1, &mut out);
         renew(&mut predictor);
         predictor.process(0, batch(rows()), &mut out).unwrap();
         let batches: Vec<_> = out.take(0).collect();
@@ -318,8 +359,20 @@ fn a_resumed_flow_goes_on_with_the_version_that_it_had() {
     let signature = Signature::plan(&other.schema(), &numbers, &features, "y", None, Missing::Fail).unwrap();
     publish(&Model::new(signature));
     let error = build().restore(&state).unwrap_err().to_string();
-    let expected = "the flow was stopped when `m@latest` was version 1, and can't go on with it: version 3, which it is \
-        now, has another label, or version 1 learned from columns that these rows don't have; write `m/1`, or let this \
-        node forget its version with `--reset`, which loses no row";
+    let expected = "resuming with model `m/1`, which `m@latest` was when the flow was started: the flow was planned for \
+        `m/3` (a number, `y`) instead, and `m/1` (one of 2 classes, `y`, boolean) gives other columns, or needs others; run \
+        it again with its state, by which it is planned then, or let the node take `m/3` with `--reset`, which loses no row, \
+        and gives the nodes behind it other columns";
     assert_eq!(error, expected);
+    // A flow that is planned to be resumed has the columns of the version that it had.
+    let context = PlanContext { kept: state.clone(), ..context };
+    let settings: PredictSettings = parse("model = 'm@latest'");
+    let plan = settings.plan(&context, &[stream("from", rows().schema())]).unwrap();
+    let mut resumed = (plan.build)().unwrap();
+    resumed.restore(&state).unwrap();
+    assert_eq!(predict(&mut *resumed), predictions);
+    let settings: PredictSettings = parse("model = 'n@latest'");
+    let problem = settings.plan(&context, &[stream("from", rows().schema())]).unwrap_err();
+    let expected = "resuming with model `n/1`, which `n@latest` was when the flow was started: there is no model `n`";
+    assert!(problem[0].message.starts_with(expected), "{}", problem[0].message);
 }

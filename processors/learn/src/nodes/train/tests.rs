@@ -512,3 +512,31 @@ fn damaged_versions_are_not_published() {
     }
     assert!(registry(folder.path()).versions("fraud").unwrap().is_empty());
 }
+
+#[test]
+fn rows_are_learned_in_pieces_if_much_is_predicted_for_each() {
+    let rows = table(&format!("a:float64 y:int64{}", "\n 1.5 3\n -2 4999".repeat(250)));
+    let settings: TrainSettings = parse(&format!(
+        "model = 'm'\nestimator = {{ type = 'softmax_regression', learning_rate = 0.1 }}\nfeatures = ['a']\nlabel = 'y'\n\
+         classes = {:?}",
+        (0..5000).collect::<Vec<_>>()
+    ));
+    let files = [1, 499, 500].map(|batch_rows| {
+        let mut trainer = (settings.plan(&context(), &[stream("from", rows.schema())]).unwrap().build)().unwrap();
+        let (mut out, mut largest) = (Collector::new(2), 0);
+        for start in (0..500).step_by(batch_rows) {
+            trainer.process(0, batch(rows.slice(start, batch_rows.min(500 - start))), &mut out).unwrap();
+            loop {
+                largest = largest.max(out.take(0).map(|batch| batch.len()).sum::<usize>());
+                if !trainer.more(&mut out).unwrap() {
+                    break;
+                }
+            }
+        }
+        assert_eq!(largest, batch_rows.min(209));
+        trainer.finish(&mut out).unwrap();
+        let file = out.take(MODEL_PORT).next().unwrap();
+        version::last(&file.rows).unwrap().unwrap().to_vec()
+    });
+    assert!(files[0] == files[1] && files[1] == files[2]);
+}
