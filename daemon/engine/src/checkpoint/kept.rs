@@ -5,8 +5,8 @@ use std::path::Path;
 
 use millstream_core::{NodeKind, Result, State};
 
+use super::keeper::KeeperOptions;
 use super::manifest::{Manifest, NodeEntry};
-use super::resume::KeeperOptions;
 use super::vault::Vault;
 use crate::file::Node;
 use crate::plan::Shape;
