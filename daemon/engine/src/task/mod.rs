@@ -4,6 +4,7 @@ mod advance;
 mod caught_up;
 mod clock;
 mod cutter;
+mod derive;
 mod input;
 mod keeping;
 mod output;

@@ -2,6 +2,7 @@
 
 mod count;
 mod events;
+mod expression;
 mod hold;
 mod known;
 mod learning;
@@ -37,6 +38,7 @@ pub fn registry() -> &'static Registry {
         registry.processor::<hold::Hold>().processor::<publish::Publish>();
         registry.input::<known::Known>().processor::<known::Latest>().processor::<known::Labelled>();
         registry.output::<memory::Memory>();
+        registry.expressions(expression::plan);
         registry
     });
     &REGISTRY
