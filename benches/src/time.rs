@@ -1,4 +1,5 @@
-//! How fast the other nodes of event time are: sessions, `join` of two streams, `sort` and `dedup`.
+//! How fast the other nodes of event time are, and those that sum up: sessions, `join` of two streams, `over`, `aggregate`, `sort`
+//! and `dedup`.
 
 use millstream_core::Result;
 use serde_json::json;
@@ -20,6 +21,19 @@ pub fn run() -> Result<Vec<Measurement>> {
             json!({ "on": ["k"], "take": [], "within": "1s" }),
             &["from", "with"],
         ),
+        (
+            "over the last minute, 100 rows of a key, 3 aggregates",
+            "over",
+            json!({ "keys": ["k"], "last": "1m", "select": sums }),
+            &["from"],
+        ),
+        (
+            "over the last minute, 100,000 rows of one key, 3 aggregates",
+            "over",
+            json!({ "last": "1m", "select": sums }),
+            &["from"],
+        ),
+        ("aggregate, 1,000 groups, 3 aggregates", "aggregate", json!({ "keys": ["k"], "select": sums }), &["from"]),
         ("sort by time", "sort", json!({ "by": ["at"] }), &["from"]),
         ("dedup by key within 1 s", "dedup", json!({ "keys": ["k"], "within": "1s" }), &["from"]),
     ];

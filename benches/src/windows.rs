@@ -84,6 +84,7 @@ pub fn build(
         node: (*port).into(),
         schema: rows.schema(),
         event_time: Some("at".into()),
+        is_live: false,
     };
     let streams: Vec<Stream> = inputs.iter().map(stream).collect();
     let plan = processor(kind, settings)?.plan(&context(), &streams);

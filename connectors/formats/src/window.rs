@@ -23,7 +23,7 @@ pub const MAX_ROW_BYTES: usize = 64 << 20;
 const SHOWN_BYTES: usize = 1 << 10;
 
 /// A batch is handed out early when its text is this long.
-pub(crate) const MAX_BATCH_BYTES: usize = 64 << 20;
+pub(crate) use millstream_core::MAX_BATCH_BYTES;
 
 /// A reader of the decompressed bytes of a source. Files that were appended to, with several compressed parts, are read to their end.
 pub fn decompress(

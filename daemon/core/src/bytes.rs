@@ -1,10 +1,13 @@
 //! How many bytes a batch stands for.
 
-use arrow::array::cast::AsArray;
 use std::ops::Range;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::cast::AsArray;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
+
+/// Who makes batches ends one early where it would have more bytes.
+pub const MAX_BATCH_BYTES: usize = 64 << 20;
 
 /// The bytes of a batch's rows, for limits on edges and files.
 ///
@@ -34,6 +37,31 @@ fn array_bytes(array: &dyn Array) -> usize {
     }
 }
 
+/// As many bytes as any row of these columns has, or more. No row is looked at alone.
+pub fn widest_row<'a>(columns: impl IntoIterator<Item = &'a ArrayRef>) -> usize {
+    columns.into_iter().map(|column| widest(column.as_ref())).sum()
+}
+
+fn widest(array: &dyn Array) -> usize {
+    match array.data_type() {
+        DataType::Boolean => 1,
+        DataType::Utf8 => OFFSET + longest(array.as_string::<i32>().value_offsets()),
+        DataType::Binary => OFFSET + longest(array.as_binary::<i32>().value_offsets()),
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let span = span(list.value_offsets());
+            OFFSET + longest(list.value_offsets()) * widest(&list.values().slice(span.start, span.len()))
+        }
+        DataType::Struct(_) => array.as_struct().columns().iter().map(|column| widest(column)).sum(),
+        other => other.primitive_width().unwrap_or_else(|| array_bytes(array)),
+    }
+}
+
+/// The longest value between two offsets.
+fn longest(offsets: &[i32]) -> usize {
+    offsets.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0) as usize
+}
+
 /// The bytes of one offset into values of any length.
 const OFFSET: usize = size_of::<i32>();
 
@@ -59,5 +87,17 @@ mod tests {
         let rows = RecordBatch::try_from_iter([("n", numbers), ("w", words)]).expect("equal lengths");
         assert_eq!(batch_bytes(&rows), 8 * 1000 + 4 * 1000 + 4 * 1000);
         assert_eq!(batch_bytes(&rows.slice(500, 10)), 8 * 10 + 4 * 10 + 4 * 10);
+    }
+
+    #[test]
+    fn the_widest_row_has_the_longest_values() {
+        use arrow::array::ListArray;
+        use arrow::datatypes::Int64Type;
+        let words: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("seven..")]));
+        let lists = [Some(vec![Some(1), Some(2)]), Some(vec![]), Some(vec![None])];
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists));
+        assert_eq!(widest_row([&words, &lists]), (4 + 7) + (4 + 2 * 8));
+        assert_eq!(widest_row([&words.slice(0, 2), &lists.slice(1, 2)]), (4 + 1) + (4 + 8));
+        assert_eq!(widest_row([&words.slice(0, 0)]), 4);
     }
 }

@@ -7,6 +7,7 @@
 //! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
 //!   (schemas from schemas, without side effects), and a plan *builds* the node.
 //! * [`Kind`] and [`Registry`]: the list of node types, with their documentation and examples.
+//! * [`Expression`]: what the crate that knows the language of expressions plans for those that do not.
 //! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
 //! * [`Error`]: what goes wrong while a flow runs. [`Problem`]: what is wrong with a flow file, and where.
 
@@ -15,6 +16,7 @@ mod canonical;
 mod collector;
 mod error;
 mod event_time;
+mod expression;
 mod failed;
 mod floats;
 mod home;
@@ -32,11 +34,12 @@ mod state;
 mod types;
 mod units;
 
-pub use bytes::batch_bytes;
+pub use bytes::{MAX_BATCH_BYTES, batch_bytes, widest_row};
 pub use canonical::{Canonical, Sifted};
 pub use collector::{Collector, PartitionChange};
 pub use error::{Error, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
+pub use expression::{Evaluated, Expression, PlanExpression};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
 pub use floats::{canonical_float, canonical_floats, has_floats};
 pub use home::{Home, Run};

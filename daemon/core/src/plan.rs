@@ -55,6 +55,8 @@ pub struct Stream {
     pub schema: SchemaRef,
     /// The column with the event time, if the rows have one and every input behind them has watermarks.
     pub event_time: Option<String>,
+    /// Whether rows come until the flow is stopped, since an input behind them does not end by itself.
+    pub is_live: bool,
 }
 
 impl Stream {

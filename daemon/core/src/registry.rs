@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use crate::{InputSettings, OutputSettings, Problem, ProcessorSettings, Step};
+use crate::{InputSettings, OutputSettings, PlanExpression, Problem, ProcessorSettings, Step};
 
 /// What a node is in its flow; also the word in front of its table: `[input.NAME]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,11 +120,12 @@ impl NodeKind {
     }
 }
 
-/// The list of node types that there are.
+/// The list of node types that there are, and what plans expressions.
 #[derive(Debug, Default)]
 pub struct Registry {
     kinds: Vec<NodeKind>,
     language: OnceLock<Value>,
+    expressions: Option<PlanExpression>,
 }
 
 impl Registry {
@@ -143,6 +144,17 @@ impl Registry {
     /// Adds an output.
     pub fn output<T: Kind + OutputSettings>(&mut self) -> &mut Self {
         self.add(NodeKind::new::<T>(Role::Output, |table| Ok(Parsed::Output(Box::new(parse_settings::<T>(table)?)))))
+    }
+
+    /// Sets what plans the expressions in the settings that every input has.
+    pub fn expressions(&mut self, plan: PlanExpression) -> &mut Self {
+        self.expressions = Some(plan);
+        self
+    }
+
+    /// What plans expressions. None if no crate of this program knows their language.
+    pub fn planner(&self) -> Option<PlanExpression> {
+        self.expressions
     }
 
     fn add(&mut self, kind: NodeKind) -> &mut Self {

@@ -74,7 +74,8 @@ async fn run_test(mut plan: Plan, test: &FlowTest, runtime: &Handle) -> Result<V
 fn script_inputs(plan: &mut Plan, test: &FlowTest) -> Result<(), Problem> {
     for node in &mut plan.nodes {
         let PlannedBody::Input { build, finite, event_time, .. } = &mut node.body else { continue };
-        let schema = node.ports[0].canonical.schema().clone();
+        let derived = event_time.as_ref().and_then(|time| time.derived.as_ref());
+        let schema = derived.map_or(&node.ports[0].canonical, |derived| &derived.input).schema().clone();
         let rows = test.input.iter().find(|(name, _)| *name == node.name).map(|(_, rows)| rows.as_slice());
         let rows = batch_of(&schema, rows.unwrap_or_default())
             .map_err(|message| Problem::new(message).at(["input", node.name.as_str()]))?;

@@ -54,7 +54,7 @@ pub fn context() -> PlanContext {
 
 /// What arrives at an input port; the node it comes from is called `input`.
 pub fn stream(port: &str, schema: SchemaRef) -> Stream {
-    Stream { port: port.into(), node: "input".into(), schema, event_time: None }
+    Stream { port: port.into(), node: "input".into(), schema, event_time: None, is_live: false }
 }
 
 /// Rows whose origin counts from 0.

@@ -1,6 +1,5 @@
 //! Finds the bad rows of a batch that failed, by halving it.
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::array::RecordBatch;
@@ -23,42 +22,75 @@ pub struct Halved<T> {
 /// unseen, are given another try without these.
 pub fn halve<T>(rows: &RecordBatch, run: impl Fn(&RecordBatch) -> Result<T, String>) -> Halved<T> {
     let mut halved = Halved { good: Vec::new(), bad: Vec::new() };
-    if rows.num_rows() > 0 {
-        descend(rows, 0, &run, &mut halved);
+    let mut halves = Halves::of(rows);
+    while let Some(half) = halves.next(&run) {
+        match half {
+            Half::Good(start, result) => halved.good.push((start, result)),
+            Half::Bad(row, why) => halved.bad.push((row, why)),
+        }
     }
     halved
 }
 
-fn descend<T>(
-    rows: &RecordBatch,
-    offset: usize,
-    run: &impl Fn(&RecordBatch) -> Result<T, String>,
-    halved: &mut Halved<T>,
-) {
-    let count = rows.num_rows();
-    match survive(|| run(rows)) {
-        Ok(result) => halved.good.push((offset, result)),
-        Err(why) => match without_hidden(rows) {
-            Some(seen) => descend(&seen, offset, run, halved),
-            None if count <= 1 => halved.bad.push((offset, why)),
-            None => {
-                let half = count / 2;
-                descend_into(rows, 0..half, offset, run, halved);
-                descend_into(rows, half..count, offset, run, halved);
-            }
-        },
-    }
+/// A stretch of a batch, and what came of it.
+#[derive(Debug)]
+pub enum Half<T> {
+    /// The first of its rows, and the result.
+    Good(usize, T),
+    /// A row that failed even alone, and why.
+    Bad(usize, String),
 }
 
-fn descend_into<T>(
-    rows: &RecordBatch,
-    part: Range<usize>,
-    offset: usize,
-    run: &impl Fn(&RecordBatch) -> Result<T, String>,
-    halved: &mut Halved<T>,
-) {
-    let half = rows.slice(part.start, part.len());
-    descend(&without_hidden(&half).unwrap_or(half), offset + part.start, run, halved);
+/// What is left of a batch that is run over as in [`halve`], one stretch after the other.
+#[derive(Debug)]
+pub struct Halves {
+    /// The first row of each stretch, and its rows; the next one is the last.
+    left: Vec<(usize, RecordBatch)>,
+}
+
+impl Halves {
+    /// All rows.
+    pub fn of(rows: &RecordBatch) -> Self {
+        Self { left: if rows.num_rows() > 0 { vec![(0, rows.clone())] } else { Vec::new() } }
+    }
+
+    /// Runs over the next rows.
+    pub fn next<T>(&mut self, run: impl Fn(&RecordBatch) -> Result<T, String>) -> Option<Half<T>> {
+        while let Some((start, rows)) = self.left.pop() {
+            match survive(|| run(&rows)) {
+                Ok(result) => return Some(Half::Good(start, result)),
+                Err(why) => match without_hidden(&rows) {
+                    Some(seen) => self.left.push((start, seen)),
+                    None if rows.num_rows() <= 1 => return Some(Half::Bad(start, why)),
+                    None => self.split(start, &rows),
+                },
+            }
+        }
+        None
+    }
+
+    /// Runs over the next rows that do not fail. Those that do are given to `fail` one by one.
+    pub fn next_good<T>(
+        &mut self,
+        run: impl Fn(&RecordBatch) -> Result<T, String>,
+        mut fail: impl FnMut(usize, String) -> millstream_core::Result<()>,
+    ) -> millstream_core::Result<Option<(usize, T)>> {
+        loop {
+            match self.next(&run) {
+                None => return Ok(None),
+                Some(Half::Good(start, result)) => return Ok(Some((start, result))),
+                Some(Half::Bad(row, why)) => fail(row, why)?,
+            }
+        }
+    }
+
+    fn split(&mut self, start: usize, rows: &RecordBatch) {
+        let middle = rows.num_rows() / 2;
+        for part in [middle..rows.num_rows(), 0..middle] {
+            let half = rows.slice(part.start, part.len());
+            self.left.push((start + part.start, without_hidden(&half).unwrap_or(half)));
+        }
+    }
 }
 
 /// A panic in a function of DataFusion must cost its row only.

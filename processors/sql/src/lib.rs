@@ -1,15 +1,17 @@
 //! The nodes that speak SQL: DataFusion plans a query once, and its expressions run over every batch.
 //!
 //! * [`Condition`]: a boolean expression over the rows of a schema.
-//! * The input `generate` and the processors `sql`, `route`, `window` and `over`, which [`register`] adds to the list of nodes.
+//! * The input `generate` and the processors `sql`, `route`, `window`, `over` and `aggregate`, which [`register`] adds to the list of nodes.
 
+mod accumulate;
+mod aggregate;
 mod changed;
 mod condition;
 mod diagnose;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod duckdb;
-mod floats;
+mod expression;
 mod functions;
 mod generate;
 mod halve;
@@ -33,7 +35,7 @@ mod route;
 mod sql;
 mod text;
 mod times;
-mod unfolded;
+mod unnamed;
 mod unnest;
 mod window;
 mod words;
@@ -42,9 +44,10 @@ use millstream_core::Registry;
 
 pub use condition::Condition;
 
-/// Adds the nodes of this crate.
+/// Adds the nodes of this crate, and what plans expressions.
 pub fn register(registry: &mut Registry) {
     registry.input::<generate::GenerateInput>();
     registry.processor::<sql::SqlSettings>().processor::<route::RouteSettings>().processor::<window::WindowSettings>();
-    registry.processor::<over::OverSettings>();
+    registry.processor::<over::OverSettings>().processor::<aggregate::AggregateSettings>();
+    registry.expressions(expression::plan);
 }

@@ -1,4 +1,5 @@
-//! Functions whose result a number or text in a row can make as long as it likes: a row that asks for too much fails.
+//! Functions whose result a number or text in a row can make as long as it likes: a row that asks for too much fails, and rows
+//! that together do are computed one after the other.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use millstream_core::MAX_BATCH_BYTES;
 
 use crate::changed::{Change, changed};
 
@@ -71,8 +73,10 @@ impl Change for Limit {
         }
         let deciding = if *self == Self::Pad { &given[1..2.min(given.len())] } else { &given[..] };
         let rows = if deciding.iter().all(|argument| argument.is_scalar) { 1 } else { args.number_rows };
+        let mut total = 0_i128;
         for row in 0..rows {
             let (wanted, most) = self.wants(&given, row);
+            total = total.saturating_add(wanted);
             if wanted > most {
                 return exec_err!(
                     "`{}` would take {wanted} bytes for this row, and {most} are allowed",
@@ -80,11 +84,28 @@ impl Change for Limit {
                 );
             }
         }
+        // One result for all rows is made once.
+        let times = if rows == 1 && !given.iter().all(|argument| argument.is_scalar) { args.number_rows } else { 1 };
+        let total = total.saturating_mul(times as i128);
+        if args.number_rows > 1 && total > self.most_together() {
+            // Whoever called it tries half as many rows.
+            return exec_err!("`{}` would take {total} bytes for {} rows", function.name(), args.number_rows);
+        }
         function.invoke_with_args(args)
     }
 }
 
 impl Limit {
+    /// How much the rows of a batch may want together.
+    fn most_together(self) -> i128 {
+        match self {
+            Self::Compare => i128::MAX,
+            // Mostly much less comes of it.
+            Self::Replace | Self::ReplacePattern | Self::Join => 8 * MAX_BATCH_BYTES as i128,
+            Self::Pad | Self::Repeat | Self::Resize | Self::Range => MAX_BATCH_BYTES as i128,
+        }
+    }
+
     /// Whether all rows together want no more than one of them may have, so that nobody has to look at each.
     fn is_modest(self, given: &[Argument]) -> bool {
         let total = |place: usize| given.get(place).map_or(0, Argument::total);

@@ -13,7 +13,7 @@ use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use indexmap::IndexMap;
 use millstream_core::{
     Batch, Collector, Duration, EventTime, Kind, Parts, PlanContext, PortPlan, Problem, Problems, Processor,
-    ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Step, Stream, Uses, refuse_timeless, require_column,
+    ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses, refuse_timeless,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,8 +21,9 @@ use serde::Deserialize;
 use feature::Feature;
 use history::{History, Reach};
 
-use crate::halve::halve;
-use crate::plan::on_deep_stack;
+use crate::accumulate::aggregate::Fed;
+use crate::accumulate::{key_columns, selected};
+use crate::halve::Halves;
 
 /// Adds columns to each row that sum up the rows before it with the same keys: how often a card was used in the last hour,
 /// what a sensor showed before, how long ago a customer came.
@@ -84,9 +85,9 @@ impl ProcessorSettings for OverSettings {
         let stream = &inputs[0];
         let mut problems = Problems::new();
         let reach = self.reach().map_err(|problem| problems.push(problem)).ok();
-        let keys = self.keys(&stream.schema, &mut problems);
-        let planned = on_deep_stack(|| self.features(&stream.schema));
-        let features = planned.unwrap_or_else(|error| Err(Problem::new(error.to_string()).into()));
+        let keys = key_columns(&self.keys, &stream.schema, &mut problems);
+        let is_taken = |name: &str| stream.schema.field_with_name(name).is_ok();
+        let features = selected(&self.select, is_taken, |name, text| Feature::new(name, text, &stream.schema));
         let features = features.map_err(|found| problems.extend(found)).unwrap_or_default();
         let needs_time = self.last.is_some() || features.iter().any(Feature::needs_time);
         let time = if needs_time { stream.require_event_time().map(Some) } else { Ok(None) };
@@ -124,37 +125,6 @@ impl OverSettings {
             }
         }
     }
-
-    fn keys(&self, schema: &SchemaRef, problems: &mut Problems) -> Vec<usize> {
-        let mut columns = Vec::new();
-        for (place, key) in self.keys.iter().enumerate() {
-            match require_column(key, schema) {
-                Ok(_) => columns.extend(schema.index_of(key)),
-                Err(problem) => problems.push(problem.under(place).under("keys")),
-            }
-        }
-        columns
-    }
-
-    fn features(&self, schema: &SchemaRef) -> Result<Vec<Feature>, Problems> {
-        let (mut features, mut problems) = (Vec::new(), Problems::new());
-        if self.select.is_empty() {
-            problems.push(Problem::new("nothing is selected").help("such as `{ n = \"count(*)\" }`").at(["select"]));
-        }
-        for (name, text) in &self.select {
-            if schema.field_with_name(name).is_ok() {
-                let problem = Problem::new(format!("there is a column `{name}` already")).help("choose another name");
-                problems.push(problem.under(Step::Name(name.clone())).under("select"));
-            }
-            match Feature::new(name, text, schema) {
-                Ok(feature) => features.push(feature),
-                Err(found) => {
-                    problems.extend(found.into_iter().map(|problem| problem.under(name.as_str()).under("select")))
-                }
-            }
-        }
-        if problems.is_empty() { Ok(features) } else { Err(problems) }
-    }
 }
 
 /// The columns of the rows, and what is added.
@@ -182,15 +152,10 @@ impl Processor for Over {
             None => batch,
         };
         let batch = batch.with_rows(self.set_late_aside(&batch, out)?);
-        let evaluate = |rows: &RecordBatch| {
-            let fed = self.features.iter().map(|feature| feature.evaluate(rows)).collect::<Result<Vec<_>, String>>()?;
-            Ok((rows.num_rows(), fed))
-        };
-        let halved = halve(&batch.rows, evaluate);
-        for (row, why) in halved.bad {
-            out.fail_row(&batch, row, why)?;
-        }
-        for (start, (count, fed)) in halved.good {
+        let mut halves = Halves::of(&batch.rows);
+        while let Some((start, (count, fed))) =
+            halves.next_good(|rows| evaluate(&self.features, rows), |row, why| out.fail_row(&batch, row, why))?
+        {
             let rows = batch.rows.slice(start, count);
             let times = self.time.map(|time| rows.column(time).as_primitive::<TimestampMicrosecondType>().values());
             let (added, fits) = self.history.take(&rows, fed, times.map(|times| &times[..]), &mut self.features)?;
@@ -222,6 +187,12 @@ impl Processor for Over {
         self.watermark = state.get("watermark")?;
         self.history.load(state)
     }
+}
+
+/// How many rows there are, and what is remembered of them. The error is why at least one of them failed.
+fn evaluate(features: &[Feature], rows: &RecordBatch) -> Result<(usize, Vec<Fed>), String> {
+    let fed = features.iter().map(|feature| feature.evaluate(rows)).collect::<Result<_, _>>()?;
+    Ok((rows.num_rows(), fed))
 }
 
 impl Over {

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::FilterBuilder;
+use arrow::compute::{FilterBuilder, concat_batches};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, Result, plan_err};
+use datafusion_common::{DFSchema, Result, exec_err, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{Expr, Filter, LogicalPlan, Projection, TableScan};
+use datafusion_expr::{ColumnarValue, Expr, Filter, LogicalPlan, Projection, TableScan};
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use millstream_core::MAX_BATCH_BYTES;
 
 use crate::plan::OPTIONS;
 use crate::predicate::Predicate;
-use crate::unnest::Unnest;
+use crate::unnest::{Spread, Unnest};
 use crate::words::why;
 
 /// The steps of a query.
@@ -30,7 +31,7 @@ pub struct Program {
 enum Step {
     Filter(FilterStep),
     Project(Project),
-    Unnest(Unnest),
+    Unnest(Arc<Unnest>),
 }
 
 impl Program {
@@ -61,18 +62,78 @@ impl Program {
 
     /// What becomes of the rows; `None` if nothing is left. The error is why at least one row of them failed.
     pub fn run(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>, String> {
-        let mut rows = rows.clone();
-        for step in &self.steps {
+        let mut course = Course::new(rows, MAX_BATCH_BYTES);
+        let Some(first) = self.next(&mut course)? else { return Ok(None) };
+        let mut pieces = vec![first];
+        while let Some(piece) = self.next(&mut course)? {
+            pieces.push(piece);
+        }
+        match pieces.len() {
+            1 => Ok(pieces.pop()),
+            _ => concat_batches(&self.schema, &pieces).map(Some).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// The next piece of what becomes of the rows. None if there are no more.
+    pub fn next(&self, course: &mut Course) -> Result<Option<RecordBatch>, String> {
+        if let Some(rows) = course.rows.take()
+            && let Some(done) = self.advance(rows, 0, course)?
+        {
+            return Ok(Some(done));
+        }
+        while let Some((step, spread)) = course.spreads.last_mut() {
+            let step = *step;
+            match spread.next()? {
+                None => _ = course.spreads.pop(),
+                Some(rows) => {
+                    if let Some(done) = self.advance(rows, step, course)? {
+                        return Ok(Some(done));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes rows through the steps from `first` on, to the end or to where they become many.
+    fn advance(&self, mut rows: RecordBatch, first: usize, course: &mut Course) -> Result<Option<RecordBatch>, String> {
+        for (place, step) in self.steps.iter().enumerate().skip(first) {
             rows = match step {
                 Step::Filter(filter) => filter.run(rows)?,
                 Step::Project(project) => project.run(&rows)?,
-                Step::Unnest(unnest) => unnest.run(&rows)?,
+                Step::Unnest(unnest) => {
+                    course.spreads.push((place + 1, Spread::new(unnest, rows, course.bytes)?));
+                    return Ok(None);
+                }
             };
             if rows.num_rows() == 0 {
                 return Ok(None);
             }
         }
         Ok(Some(rows))
+    }
+}
+
+/// Rows on their way through a program, which may make many of few.
+#[derive(Debug)]
+pub struct Course {
+    /// Before the first step.
+    rows: Option<RecordBatch>,
+    /// Rows of which many are made, and the step that these come to; the last come first.
+    spreads: Vec<(usize, Spread)>,
+    /// About how many bytes a piece has at most.
+    bytes: usize,
+}
+
+impl Course {
+    /// Rows that have come. A piece has about `bytes` bytes at most where many are made of few.
+    pub fn new(rows: &RecordBatch, bytes: usize) -> Self {
+        Self { rows: Some(rows.clone()), spreads: Vec::new(), bytes }
+    }
+
+    /// Whether there are no more pieces.
+    pub fn is_over(&self) -> bool {
+        self.rows.is_none() && self.spreads.is_empty()
     }
 }
 
@@ -103,7 +164,7 @@ fn compile(plan: &LogicalPlan, steps: &mut Vec<Step>) -> Result<()> {
         }
         LogicalPlan::Unnest(unnest) => {
             compile(&unnest.input, steps)?;
-            Step::Unnest(Unnest::new(unnest)?)
+            Step::Unnest(Arc::new(Unnest::new(unnest)?))
         }
         _ => return plan_err!("the query does something that does not work row by row"),
     };
@@ -233,7 +294,7 @@ impl Project {
             columns.push(match output {
                 Output::Column(column) => rows.column(*column).clone(),
                 Output::Computed(expr) => {
-                    let computed = expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
+                    let computed = expr.evaluate(rows).and_then(|value| as_array(value, rows.num_rows()));
                     computed.map_err(|error| self.in_column(place, &why(&error)))?
                 }
             });
@@ -247,6 +308,17 @@ impl Project {
             name if name.starts_with("__") => why.to_owned(),
             name => format!("computing `{name}`: {why}"),
         }
+    }
+}
+
+/// The values of so many rows. An error where one for all of them, such as a long text, would take too much; whoever asked
+/// tries half as many.
+fn as_array(value: ColumnarValue, rows: usize) -> Result<ArrayRef> {
+    match &value {
+        ColumnarValue::Scalar(one) if rows > 1 && one.size().saturating_mul(rows) > MAX_BATCH_BYTES => {
+            exec_err!("a value of {} bytes would stand in {rows} rows", one.size())
+        }
+        _ => value.into_array(rows),
     }
 }
 

@@ -130,7 +130,11 @@ impl Visitor for Guard<'_> {
 
 impl Guard<'_> {
     fn refuse(&mut self, what: &str, node: &str, place: Option<TextPlace>) {
-        let problem = Problem::new(format!("{what} does not work row by row")).help(format!("use a `{node}` node"));
+        let problem = Problem::new(format!("{what} does not work row by row")).help(match node {
+            "aggregate" => "use an `aggregate` node, or a `window` for stretches of time".to_owned(),
+            "over" => "use an `over` node".to_owned(),
+            node => format!("use a `{node}` node"),
+        });
         self.problems.push(within(problem, place));
     }
 
@@ -190,9 +194,9 @@ impl Guard<'_> {
             GroupByExpr::Expressions(columns, modifiers) => !columns.is_empty() || !modifiers.is_empty(),
         };
         let node_by_clause: [(&[&str], bool, &str); 8] = [
-            (&["GROUP", "BY"], groups, "window"),
-            (&["HAVING"], select.having.is_some(), "window"),
-            (&["QUALIFY"], select.qualify.is_some(), "window"),
+            (&["GROUP", "BY"], groups, "aggregate"),
+            (&["HAVING"], select.having.is_some(), "aggregate"),
+            (&["QUALIFY"], select.qualify.is_some(), "over"),
             (&["SELECT", "DISTINCT"], select.distinct.is_some(), "dedup"),
             (&["TOP"], select.top.is_some(), "limit"),
             (&["SORT", "BY"], !select.sort_by.is_empty(), "sort"),
@@ -273,14 +277,14 @@ impl Guard<'_> {
         let span = call.name.0.first().map_or(Span::empty(), |part| part.span());
         let place = self.text.place(span);
         if call.over.is_some() {
-            return self.refuse(&format!("{name}(…) OVER"), "window", place);
+            return self.refuse(&format!("{name}(…) OVER"), "over", place);
         }
         if self.dice == Dice::Seeded && random::function(&name).is_some() {
             return;
         }
         let problem = match functions::lookup(name.trim_matches('"')) {
             Function::OfOneRow => return,
-            Function::OfManyRows => return self.refuse(&format!("{name}(…)"), "window", place),
+            Function::OfManyRows => return self.refuse(&format!("{name}(…)"), "aggregate", place),
             Function::NotReplayable => self.not_replayable(&name),
             Function::Unknown if random::function(&name).is_some() => self.not_replayable(&name),
             Function::Unknown => {
@@ -309,7 +313,8 @@ mod tests {
     const SORT: &str = "use a `sort` node";
     const JOIN: &str = "use a `join` node";
     const LIMIT: &str = "use a `limit` node";
-    const WINDOW: &str = "use a `window` node";
+    const AGGREGATE: &str = "use an `aggregate` node, or a `window` for stretches of time";
+    const OVER: &str = "use an `over` node";
     const RENAME: &str = "give one of them another name by AS";
     const NOT_QUERY: &str = "a query starts with SELECT or WITH";
     const FORM: &str = "a query has the form `WITH … SELECT … FROM … WHERE …`";
@@ -318,11 +323,11 @@ mod tests {
     /// Each query with the place marked by `[` and `]` (an empty place is the end of the text), the message and the help.
     const REFUSED: &[(&str, &str, &str)] = &[
         // Several rows.
-        ("SELECT id FROM input [GROUP BY] id", "GROUP BY does not work row by row", WINDOW),
-        ("SELECT [MAX](amount) FROM input", "MAX(…) does not work row by row", WINDOW),
-        ("SELECT id FROM input WHERE [count](*) > 1", "count(…) does not work row by row", WINDOW),
-        ("SELECT id FROM input [HAVING] id > 1", "HAVING does not work row by row", WINDOW),
-        ("SELECT [rank]() OVER (ORDER BY id) FROM input", "rank(…) OVER does not work row by row", WINDOW),
+        ("SELECT id FROM input [GROUP BY] id", "GROUP BY does not work row by row", AGGREGATE),
+        ("SELECT [MAX](amount) FROM input", "MAX(…) does not work row by row", AGGREGATE),
+        ("SELECT id FROM input WHERE [count](*) > 1", "count(…) does not work row by row", AGGREGATE),
+        ("SELECT id FROM input [HAVING] id > 1", "HAVING does not work row by row", AGGREGATE),
+        ("SELECT [rank]() OVER (ORDER BY id) FROM input", "rank(…) OVER does not work row by row", OVER),
         ("SELECT a.id FROM input AS a [JOIN] input AS b ON true", "JOIN does not work row by row", JOIN),
         ("SELECT 1 FROM input AS a, [input AS b]", "a second stream in FROM does not work row by row", JOIN),
         ("SELECT id FROM input [ORDER BY] id", "ORDER BY does not work row by row", SORT),

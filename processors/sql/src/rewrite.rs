@@ -10,8 +10,7 @@ use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit};
 use millstream_core::has_floats;
 
-use crate::floats::canonical;
-use crate::unfolded::unfolded;
+use crate::unnamed::{canonical, unfolded};
 
 /// Functions whose arguments have nothing to do with each other.
 const OF_UNLIKE: &[&str] = &["named_struct", "struct", "make_map", "map"];

@@ -1,26 +1,28 @@
 //! The processor `sql`: a query over one stream, row by row.
 
 use std::ops::ControlFlow;
+use std::vec::IntoIter;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_sql::sqlparser::ast::{Select, SelectItem, Statement, Visit, Visitor};
 use millstream_core::{
-    Batch, Canonical, Collector, Kind, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
-    ProcessorSettings, Result, Stream, Uses,
+    Batch, Canonical, Collector, Error, Kind, MAX_BATCH_BYTES, PlanContext, PortPlan, Problem, Problems, Processor,
+    ProcessorPlan, ProcessorSettings, Result, Stream, Uses, batch_bytes,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::halve::{halve, together};
+use crate::accumulate::BATCH_ROWS;
+use crate::halve::{Half, Halves, together};
 use crate::plan::{Planner, on_deep_stack};
-use crate::program::Program;
+use crate::program::{Course, Program};
 use crate::text::{Text, within};
 use crate::{diagnose, parse, refuse, words};
 
 /// A query over one stream, row by row: columns, `WHERE`, `CASE`, `WITH`, queries in `FROM`, functions of one row, and
-/// `unnest` for lists. What needs several rows is refused, with the name of the node that does it: `join`, `window` for
-/// GROUP BY, `sort` for ORDER BY, `dedup` for DISTINCT, `limit`. Clocks and random numbers are refused, since a repeated
+/// `unnest` for lists. What needs several rows is refused, with the name of the node that does it: `join`, `aggregate` and
+/// `window` for GROUP BY, `over` for OVER, `sort` for ORDER BY, `dedup` for DISTINCT, `limit`. Clocks and random numbers are refused, since a repeated
 /// run must give the same rows.
 ///
 /// The stream is called `input`, or by the name of the node that it comes from. Names of columns match as written,
@@ -51,9 +53,9 @@ impl ProcessorSettings for SqlSettings {
             .map_err(|problems| problems.into_iter().map(|problem| problem.under("query")).collect::<Vec<_>>())?;
         Ok(ProcessorPlan {
             ports: vec![PortPlan::main(planned.canonical.schema().clone())],
-            uses: vec![planned.uses],
+            uses: vec![planned.uses.clone()],
             fails: true,
-            build: Box::new(|| Ok(Box::new(Sql { program: planned.program, canonical: planned.canonical }))),
+            build: Box::new(|| Ok(Box::new(planned.build(MAX_BATCH_BYTES)))),
         })
     }
 }
@@ -62,6 +64,12 @@ struct Planned {
     program: Program,
     canonical: Canonical,
     uses: Uses,
+}
+
+impl Planned {
+    fn build(self, bytes: usize) -> Sql {
+        Sql { program: self.program, canonical: self.canonical, bytes, rest: None }
+    }
 }
 
 fn plan(query: &str, stream: &Stream) -> Result<Planned, Problems> {
@@ -121,212 +129,116 @@ impl Visitor for FindWildcard {
 struct Sql {
     program: Program,
     canonical: Canonical,
+    /// How many bytes are worked on together, if they can be worked on one after the other.
+    bytes: usize,
+    /// Rows that have come and are still to leave.
+    rest: Option<Rest>,
+}
+
+/// What is left of a batch.
+struct Rest {
+    batch: Batch,
+    halves: Halves,
+    /// Of the rows that were run over last.
+    pieces: IntoIter<RecordBatch>,
+    /// A row of which more is made than is kept at once.
+    large: Option<Course>,
+    /// The piece that comes next.
+    held: Option<RecordBatch>,
+}
+
+/// What becomes of some rows.
+enum Made {
+    Pieces(Vec<RecordBatch>),
+    /// So much of one row that it is made a second time, piece by piece: it is known now that none of it fails.
+    Large(Course),
 }
 
 impl Sql {
-    /// What comes out, in canonical types; an error if any row can't be computed or has no place there.
-    fn run(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>, String> {
-        let rows = self.program.run(rows)?.map(|rows| self.canonical.apply(rows));
+    /// What becomes of some rows; an error if any of them can't be computed or has no place in canonical types, or if several
+    /// become too much.
+    fn run(&self, rows: &RecordBatch) -> Result<Made, String> {
+        let mut course = Course::new(rows, self.bytes);
+        let (mut pieces, mut bytes) = (Vec::new(), 0);
+        while let Some(piece) = self.next(&mut course)? {
+            bytes += if course.is_over() { 0 } else { batch_bytes(&piece) };
+            pieces.push(piece);
+            if bytes > self.bytes {
+                return self.make_later(rows, course);
+            }
+        }
+        Ok(Made::Pieces(pieces))
+    }
+
+    fn make_later(&self, rows: &RecordBatch, mut course: Course) -> Result<Made, String> {
+        if rows.num_rows() > 1 {
+            return Err("these rows become too much together".to_owned());
+        }
+        while self.next(&mut course)?.is_some() {}
+        Ok(Made::Large(Course::new(rows, self.bytes)))
+    }
+
+    fn next(&self, course: &mut Course) -> Result<Option<RecordBatch>, String> {
+        let rows = self.program.next(course)?.map(|rows| self.canonical.apply(rows));
         rows.transpose().map_err(|error| error.to_string())
+    }
+
+    /// The next piece of what is left of a batch.
+    fn next_piece(&self, rest: &mut Rest, out: &mut Collector) -> Result<Option<RecordBatch>> {
+        loop {
+            if let Some(piece) = rest.held.take().or_else(|| rest.pieces.next()) {
+                return Ok(Some(piece));
+            }
+            if let Some(large) = &mut rest.large {
+                match self.next(large).map_err(Error::new)? {
+                    Some(piece) => return Ok(Some(piece)),
+                    None => rest.large = None,
+                }
+            }
+            match rest.halves.next(|rows| self.run(rows)) {
+                None => return Ok(None),
+                Some(Half::Bad(row, why)) => out.fail_row(&rest.batch, row, why)?,
+                Some(Half::Good(_, Made::Pieces(pieces))) => rest.pieces = pieces.into_iter(),
+                Some(Half::Good(_, Made::Large(course))) => rest.large = Some(course),
+            }
+        }
+    }
+
+    /// Pushes as much of what is left as a batch may have.
+    fn advance(&mut self, out: &mut Collector) -> Result<()> {
+        let Some(mut rest) = self.rest.take() else { return Ok(()) };
+        let most = rest.batch.len().max(BATCH_ROWS);
+        let (mut gathered, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(piece) = self.next_piece(&mut rest, out)? {
+            (rows, bytes) = (rows + piece.num_rows(), bytes + batch_bytes(&piece));
+            if !gathered.is_empty() && (rows > most || bytes > self.bytes) {
+                rest.held = Some(piece);
+                break;
+            }
+            gathered.push(piece);
+        }
+        for rows in together(gathered) {
+            out.push(0, rest.batch.with_rows(rows));
+        }
+        self.rest = rest.held.is_some().then_some(rest);
+        Ok(())
     }
 }
 
 impl Processor for Sql {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        let halved = halve(&batch.rows, |rows| self.run(rows));
-        for (row, why) in halved.bad {
-            out.fail_row(&batch, row, why)?;
-        }
-        for rows in together(halved.good.into_iter().filter_map(|(_, rows)| rows).collect()) {
-            out.push(0, batch.with_rows(rows));
-        }
-        Ok(())
+        let halves = Halves::of(&batch.rows);
+        self.rest = Some(Rest { batch, halves, pieces: Vec::new().into_iter(), large: None, held: None });
+        self.advance(out)
+    }
+
+    fn more(&mut self, out: &mut Collector) -> Result<bool> {
+        let is_more = self.rest.is_some();
+        self.advance(out)?;
+        Ok(is_more)
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, ListArray, StructArray};
-    use arrow::datatypes::{DataType, Field, Int64Type};
-    use millstream_testkit::{Driven, context, drive, parse, stream, table};
-
-    use super::*;
-
-    fn settings(query: &str) -> SqlSettings {
-        parse(&format!("query = '''{query}'''"))
-    }
-
-    /// What comes of a query, the same for every cut.
-    fn run(query: &str, rows: &RecordBatch) -> Driven {
-        let driven = drive(&settings(query), &[("from", rows.clone())], 8192);
-        for batch_rows in [1, 7] {
-            let other = drive(&settings(query), &[("from", rows.clone())], batch_rows);
-            assert_eq!(other.text("main"), driven.text("main"), "{query} in batches of {batch_rows}");
-            let errors = |driven: &Driven| {
-                driven.failed.iter().map(|row| (row.error.clone(), row.row.clone())).collect::<Vec<_>>()
-            };
-            assert_eq!(errors(&other), errors(&driven), "{query} in batches of {batch_rows}");
-        }
-        driven
-    }
-
-    fn payments() -> RecordBatch {
-        table(
-            "id:int64 amount:float64? country:utf8? at:timestamp
-             1 10 DE 2026-01-01T10:20:30Z
-             2 null Österreich 2026-01-01T23:59:59Z
-             3 -4 null 2026-01-02T00:00:00Z
-             4 0.5 DE 2026-02-28T12:00:00Z",
-        )
-    }
-
-    /// Rows with a list `tags` and a structure `s`.
-    fn nested() -> RecordBatch {
-        let lists = [Some(vec![Some(1), None, Some(3)]), None, Some(vec![]), Some(vec![Some(4)])];
-        let tags: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists));
-        let ids: ArrayRef = table("id:int64\n 1\n 2\n 3\n 4").column(0).clone();
-        let field = Arc::new(Field::new("a", DataType::Int64, true));
-        let structures: ArrayRef = Arc::new(StructArray::from(vec![(field, ids.clone())]));
-        RecordBatch::try_from_iter([("id", ids), ("tags", tags), ("s", structures)]).unwrap()
-    }
-
-    #[test]
-    fn columns_and_conditions() {
-        let query = "SELECT id, amount * 2 AS twice, country FROM input WHERE amount > 0 AND country = 'DE'";
-        let expected = "id:int64 twice:float64? country:utf8?\n1 20.0 DE\n4 1.0 DE\n";
-        assert_eq!(run(query, &payments()).text("main"), expected);
-    }
-
-    #[test]
-    fn a_star_with_new_columns_keeps_all() {
-        let query = "SELECT *, ln(amount + 1) AS log_amount FROM input WHERE amount IS NOT NULL AND amount > -1";
-        let driven = run(query, &payments());
-        assert_eq!(driven.ports["main"][0].num_columns(), 5);
-        let query = "SELECT * EXCEPT (at, country) FROM input WHERE id = 1";
-        assert_eq!(run(query, &payments()).text("main"), "id:int64 amount:float64?\n1 10.0\n");
-    }
-
-    #[test]
-    fn cases_and_named_queries() {
-        let query = "
-            WITH sized AS (
-                SELECT id, CASE WHEN amount > 1 THEN 'large' WHEN amount IS NULL THEN 'unknown' ELSE 'small' END AS size
-                FROM input
-            ), named AS (SELECT id AS number, upper(size) AS size FROM sized)
-            SELECT * FROM (SELECT number, size FROM named WHERE number < 4) AS some WHERE size <> 'UNKNOWN'";
-        assert_eq!(run(query, &payments()).text("main"), "number:int64 size:utf8?\n1 LARGE\n3 SMALL\n");
-    }
-
-    #[test]
-    fn names_match_as_written_and_functions_in_any_case() {
-        let rows = table("Id:int64 id:int64 order:utf8\n 1 2 x");
-        let query = "select Id, id, Upper(\"order\") as \"in capitals\", LOWER('É') AS é from input";
-        let expected = "Id:int64 id:int64 in capitals:utf8? é:utf8\n1 2 X é\n";
-        assert_eq!(run(query, &rows).text("main"), expected);
-    }
-
-    #[test]
-    fn what_has_no_name_is_called_by_its_text() {
-        let query = "SELECT input.id, id + 1, abs(-id), s.a, s['a'] + 1 FROM input";
-        let text = run(query, &nested()).text("main");
-        assert_eq!(text.lines().next().unwrap(), "id:int64 id + 1:int64 abs(-id):int64? a:int64? s['a'] + 1:int64?");
-    }
-
-    #[test]
-    fn the_stream_may_be_called_by_its_node() {
-        let mut stream = stream("from", payments().schema());
-        stream.node = "payments".into();
-        let query = settings("SELECT payments.id FROM payments WHERE payments.amount > 1");
-        assert!(query.plan(&context(), &[stream]).is_ok());
-    }
-
-    #[test]
-    fn lists_become_rows() {
-        let driven = run("SELECT id, unnest(tags) AS tag FROM input", &nested());
-        assert_eq!(driven.text("main"), "id:int64 tag:int64?\n1 1\n1 null\n1 3\n4 4\n");
-        let driven = run("SELECT id FROM (SELECT id, unnest(tags) AS tag FROM input) AS t WHERE tag > 2", &nested());
-        assert_eq!(driven.text("main"), "id:int64\n1\n4\n");
-    }
-
-    #[test]
-    fn lists_go_side_by_side() {
-        let driven = run("SELECT unnest(tags) AS tag, unnest([id, id * 10]) AS n FROM input WHERE id <> 3", &nested());
-        assert_eq!(driven.text("main"), "tag:int64? n:int64?\n1 1\nnull 10\n3 null\nnull 2\nnull 20\n4 4\nnull 40\n");
-        let driven = run("SELECT id, unnest_outer(tags) AS tag FROM input WHERE id > 1", &nested());
-        assert_eq!(driven.text("main"), "id:int64 tag:int64?\n2 null\n3 null\n4 4\n");
-    }
-
-    #[test]
-    fn times() {
-        let query =
-            "SELECT date_trunc('hour', at) AS hour, at + interval '90 minutes' AS later, extract(day FROM at) AS day
-                     FROM input WHERE at >= '2026-01-01T23:00:00Z' AND at < timestamp '2026-02-01 00:00:00'";
-        let expected = "hour:timestamp later:timestamp day:int32\n\
-                        2026-01-01T23:00:00Z 2026-01-02T01:29:59Z 1\n2026-01-02T00:00:00Z 2026-01-02T01:30:00Z 2\n";
-        assert_eq!(run(query, &payments()).text("main"), expected);
-    }
-
-    #[test]
-    fn bad_rows_fail_alone() {
-        let rows = table("id:int64 text:utf8 by:int64\n 1 12 3\n 2 abc 3\n 3 7 0\n 4 99999999999 1\n 5 8 2");
-        let driven = run("SELECT id, CAST(text AS int) / by AS ratio FROM input", &rows);
-        assert_eq!(driven.text("main"), "id:int64 ratio:int64\n1 4\n5 4\n");
-        let errors: Vec<_> = driven.failed.iter().map(|row| row.error.as_str()).collect();
-        let expected = [
-            "computing `ratio`: can't cast string 'abc' to value of int32 type",
-            "computing `ratio`: division by zero",
-            "computing `ratio`: can't cast string '99999999999' to value of int32 type",
-        ];
-        assert_eq!(errors, expected);
-        assert_eq!(driven.failed[1].row, r#"{"id":3,"text":"7","by":0}"#);
-        assert_eq!(driven.ports["main"].len(), 1, "one batch, not its splinters");
-    }
-
-    #[test]
-    fn an_earlier_condition_guards_a_later_one() {
-        let rows = table("a:int64 b:int64?\n 6 0\n 6 2\n 6 null\n 1 2");
-        for query in [
-            "SELECT a FROM input WHERE b <> 0 AND a / b > 1",
-            "SELECT a FROM (SELECT * FROM input WHERE b <> 0) AS t WHERE a / b > 1",
-            "SELECT a FROM input WHERE CASE WHEN b <> 0 THEN a / b > 1 END",
-        ] {
-            let driven = run(query, &rows);
-            assert!(driven.failed.is_empty(), "{query}: {:?}", driven.failed);
-            assert_eq!(driven.text("main"), "a:int64\n6\n");
-        }
-        let driven = run("SELECT a FROM input WHERE a / b > 1", &rows);
-        assert_eq!(driven.failed.len(), 1);
-        assert_eq!(driven.failed[0].error, "in WHERE: division by zero");
-    }
-
-    #[test]
-    fn only_the_columns_that_are_used_are_asked_for() {
-        let uses =
-            |query| settings(query).plan(&context(), &[stream("from", payments().schema())]).unwrap().uses.remove(0);
-        assert_eq!(uses("SELECT id FROM input WHERE \"amount\" > 1"), Uses::only(["id", "amount"]));
-        assert_eq!(uses("SELECT *, id + 1 AS next FROM input"), Uses::passing_on(["id"]));
-        assert_eq!(uses("SELECT * EXCEPT (at) FROM input"), Uses::passing_on(["at"]));
-        assert_eq!(uses("SELECT 1 AS one FROM input"), Uses::only::<&str>([]));
-    }
-
-    #[test]
-    fn constants_and_other_encodings() {
-        let query = "SELECT 1 AS one, NULL AS nothing, arrow_cast(country, 'Utf8View') AS view, to_timestamp(0) AS zero FROM input WHERE id = 1";
-        let expected = "one:int64 nothing:utf8? view:utf8? zero:timestamp\n1 null DE 1970-01-01T00:00:00Z\n";
-        assert_eq!(run(query, &payments()).text("main"), expected);
-    }
-
-    #[test]
-    fn nothing_left_is_no_batch() {
-        assert!(run("SELECT * FROM input WHERE false", &payments()).ports.is_empty());
-        assert!(run("SELECT id FROM input WHERE id > 10", &payments()).ports.is_empty());
-    }
-
-    #[test]
-    fn the_example_is_settings() {
-        let _: SqlSettings = parse(SqlSettings::EXAMPLE);
-    }
-}
+mod tests;

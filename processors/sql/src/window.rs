@@ -1,42 +1,33 @@
 //! The processor `window`: rows of a stretch of event time, summed up.
 
-pub mod accumulator;
-pub mod aggregate;
-mod distinct;
-mod ends;
-mod extreme;
-mod groups;
-mod moments;
 mod panes;
-mod quantile;
 mod sessions;
 mod state;
-mod total;
 
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use indexmap::IndexMap;
 use millstream_core::{
     Batch, Collector, Duration, Epoch, EventTime, Kind, Origin, PlanContext, PortPlan, PortTime, Problem, Problems,
-    Processor, ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Step, Stream, Uses, refuse_timeless,
-    require_column,
+    Processor, ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses, refuse_timeless,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use aggregate::{Aggregate, Fed};
-use groups::{Closed, Fate, Full, Groups};
 use panes::Panes;
 use sessions::Sessions;
 
-use crate::halve::halve;
-use crate::plan::on_deep_stack;
+use crate::accumulate::aggregate::{Aggregate, Fed};
+use crate::accumulate::groups::{Fate, Full, Groups};
+use crate::accumulate::{BATCH_ROWS, key_columns, selected};
+use crate::halve::Halves;
 
-/// Sums up the rows of each window of event time: one row a window, or one a group of a window with `keys`.
+/// Sums up the rows of each window of event time: one row a window, or one a group of a window with `keys`. (`aggregate`
+/// sums up all rows, `over` adds to each row what came before it.)
 ///
 /// Windows are *tumbling* (`size`: each row is in one), *sliding* (`size` and `every`: they overlap) or *sessions*
 /// (`gap`: rows that follow each other closely, until nothing has come for that long). They are counted from
@@ -98,18 +89,16 @@ const MAIN_PORT: usize = 0;
 const LATE_PORT: usize = 1;
 const EARLY_PORT: usize = 2;
 
-/// How many rows are given out at once.
-const BATCH_ROWS: usize = 8192;
-
 impl ProcessorSettings for WindowSettings {
     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let stream = &inputs[0];
         let mut problems = Problems::new();
         let time = stream.require_event_time().map_err(|problem| problems.push(problem)).ok();
         let windows = self.windows().map_err(|problem| problems.push(problem)).ok();
-        let keys = self.keys(&stream.schema, &mut problems);
-        let planned = on_deep_stack(|| self.aggregates(&stream.schema));
-        let aggregates = planned.unwrap_or_else(|error| Err(Problem::new(error.to_string()).into()));
+        let keys = key_columns(&self.keys, &stream.schema, &mut problems);
+        let is_taken =
+            |name: &str| self.keys.iter().any(|key| key == name) || [WINDOW_START, WINDOW_END].contains(&name);
+        let aggregates = selected(&self.select, is_taken, |name, text| Aggregate::new(name, text, &stream.schema));
         let aggregates = aggregates.map_err(|found| problems.extend(found)).ok();
         let (Some(time), Some(windows), Some(aggregates), []) = (time, windows, aggregates, &problems[..]) else {
             return Err(problems);
@@ -185,42 +174,6 @@ impl WindowSettings {
         }
     }
 
-    fn keys(&self, schema: &SchemaRef, problems: &mut Problems) -> Vec<usize> {
-        let mut columns = Vec::new();
-        for (place, key) in self.keys.iter().enumerate() {
-            match require_column(key, schema) {
-                Ok(_) if self.keys[..place].contains(key) => {
-                    problems
-                        .push(Problem::new(format!("`{key}` is a key already")).at([Step::from("keys"), place.into()]));
-                }
-                Ok(_) => columns.extend(schema.index_of(key)),
-                Err(problem) => problems.push(problem.under(place).under("keys")),
-            }
-        }
-        columns
-    }
-
-    fn aggregates(&self, schema: &SchemaRef) -> Result<Vec<Aggregate>, Problems> {
-        let mut problems = Problems::new();
-        let mut aggregates = Vec::new();
-        if self.select.is_empty() {
-            problems.push(Problem::new("nothing is selected").help("such as `{ n = \"count(*)\" }`").at(["select"]));
-        }
-        for (name, text) in &self.select {
-            if self.keys.contains(name) || [WINDOW_START, WINDOW_END].contains(&name.as_str()) {
-                let problem = Problem::new(format!("there is a column `{name}` already")).help("choose another name");
-                problems.push(problem.under(Step::Name(name.clone())).under("select"));
-            }
-            match Aggregate::new(name, text, schema) {
-                Ok(aggregate) => aggregates.push(aggregate),
-                Err(found) => {
-                    problems.extend(found.into_iter().map(|problem| problem.under(name.as_str()).under("select")))
-                }
-            }
-        }
-        if problems.is_empty() { Ok(aggregates) } else { Err(problems) }
-    }
-
     /// The columns that come out.
     fn schema(&self, input: &Schema, keys: &[usize], aggregates: &[Aggregate]) -> Result<SchemaRef, Problem> {
         let time = |name| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false);
@@ -230,6 +183,14 @@ impl WindowSettings {
             [time(WINDOW_START), time(WINDOW_END)].into_iter().chain(keys).chain(aggregates).collect();
         Ok(Arc::new(Schema::new(fields)))
     }
+}
+
+/// A window with one of its groups, on its way out.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    start: i64,
+    end: i64,
+    slot: u32,
 }
 
 /// The windows that are open.
@@ -261,11 +222,11 @@ impl Processor for Window {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
         self.origin = Some(batch.origin.clone());
         let batch = refuse_timeless(batch, self.time, out)?;
-        let halved = halve(&batch.rows, |rows| Ok((rows.num_rows(), self.groups.evaluate(rows)?)));
-        for (row, why) in halved.bad {
-            out.fail_row(&batch, row, why)?;
-        }
-        for (start, (count, fed)) in halved.good {
+        let mut halves = Halves::of(&batch.rows);
+        let evaluate = |groups: &Groups, rows: &RecordBatch| Ok((rows.num_rows(), groups.evaluate(rows)?));
+        while let Some((start, (count, fed))) =
+            halves.next_good(|rows| evaluate(&self.groups, rows), |row, why| out.fail_row(&batch, row, why))?
+        {
             let rows = batch.rows.slice(start, count);
             let fates = self.take(&rows, &fed)?;
             if fates.contains(&Fate::Late) {
@@ -365,10 +326,21 @@ impl Window {
     fn send(&self, port: usize, windows: &[Closed], out: &mut Collector) -> Result<()> {
         let Some(origin) = &self.origin else { return Ok(()) };
         for windows in windows.chunks(BATCH_ROWS) {
-            let rows = RecordBatch::try_new(self.schema.clone(), self.groups.columns(windows)?)?;
+            let rows = RecordBatch::try_new(self.schema.clone(), self.columns(windows)?)?;
             out.push(port, Batch::new(rows, origin.clone()));
         }
         Ok(())
+    }
+
+    /// The columns of windows: start, end, keys, aggregates.
+    fn columns(&self, windows: &[Closed]) -> Result<Vec<ArrayRef>> {
+        let times = |of: fn(&Closed) -> i64| -> ArrayRef {
+            Arc::new(TimestampMicrosecondArray::from_iter_values(windows.iter().map(of)).with_timezone("UTC"))
+        };
+        let mut columns = vec![times(|window| window.start), times(|window| window.end)];
+        let slots: Vec<u32> = windows.iter().map(|window| window.slot).collect();
+        columns.extend(self.groups.columns(&slots)?);
+        Ok(columns)
     }
 }
 

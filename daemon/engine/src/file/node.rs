@@ -65,16 +65,20 @@ pub struct InputCommon {
     pub renamed_from: Option<String>,
 }
 
-/// Which column has the time at which a row's event happened, and how far rows may be out of order.
+/// The time at which a row's event happened, and how far rows may be out of order: `{ column = "at" }` if a column has it,
+/// `{ expression = "to_timestamp(ts)" }` if it is to be computed.
 ///
 /// The watermark of an input is the latest time so far, less `lateness`; of several partitions the one furthest behind
 /// counts. It moves after every `watermark_rows` rows of a partition and at the borders of epochs, so that it does not
-/// depend on how rows are cut into batches. A row whose time is null is rejected.
+/// depend on how rows are cut into batches. A row whose time is null, or can't be computed, is rejected.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventTimeSettings {
-    /// A column of type `timestamp`.
-    pub column: String,
+    /// A column of type `timestamp`. With `expression`, the name of the column that the times get.
+    pub column: Option<String>,
+    /// Computes the time from the columns of the row: an expression of the language of `sql`. The times stand in a
+    /// column of their own behind the others, called `event_time` unless `column` says otherwise.
+    pub expression: Option<String>,
     /// By how much a row may be earlier than one before it without being late, such as `"5s"`.
     #[serde(default)]
     pub lateness: Duration,

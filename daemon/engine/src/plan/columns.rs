@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::{
     Canonical, FAILED, InputPlan, MAIN, OutputPlan, PlanContext, PortPlan, PortTime, Problem, Problems, ProcessorPlan,
-    Role, State, Stream, Uses, failed_schema, known_names, require_column, type_name,
+    Role, State, Stream, Uses, failed_schema, known_names, type_name,
 };
 
+use super::event_time::plan_time;
 use super::wiring::{Wired, WiredPort, Wiring};
 use super::{InputPort, OutputPort, PlanOptions, PlannedTime};
-use crate::file::{Body, Diagnostics, EventTimeSettings, FlowFile, Reference};
+use crate::file::{Body, Diagnostics, FlowFile, Reference};
 
 /// A node whose columns are known.
 pub struct Draft {
@@ -23,6 +24,8 @@ pub struct Draft {
     pub uses: Vec<Uses>,
     /// The event time of an input.
     pub event_time: Option<PlannedTime>,
+    /// Whether it, or an input behind it, does not end by itself.
+    pub is_live: bool,
     /// How to make it.
     pub plan: NodePlan,
 }
@@ -131,16 +134,19 @@ fn streams(wired: &Wired<'_>, states: &BTreeMap<&str, Progress>) -> Result<Vec<S
     for port in &wired.inputs {
         let mut schemas = Vec::with_capacity(port.reads.len());
         let mut times = Vec::with_capacity(port.reads.len());
+        let mut is_live = false;
         for reference in &port.reads {
             if let Some(Progress::Planned(draft)) = states.get(reference.node.as_str()) {
                 let read = find_port(draft, reference)?;
                 schemas.push(read.canonical.schema().clone());
                 times.push(read.event_time.clone());
+                is_live |= draft.is_live;
             }
         }
         let schema = union(port, &schemas)?;
         let event_time = times.iter().all(|time| *time == times[0]).then(|| times[0].clone()).flatten();
-        streams.push(Stream { port: port.name.clone(), node: port.reads[0].node.clone(), schema, event_time });
+        let (port, node) = (port.name.clone(), port.reads[0].node.clone());
+        streams.push(Stream { port, node, schema, event_time, is_live });
     }
     Ok(streams)
 }
@@ -235,8 +241,11 @@ fn plan_node(
             let plan = settings.plan(&context)?;
             let mut port = PortPlan::main(plan.schema.clone());
             if let Some(settings) = &common.event_time {
-                event_time = Some(plan_time(settings, &plan)?);
-                port = port.with_event_time(PortTime::Column(settings.column.clone()));
+                let time = plan_time(settings, &plan, options.registry)?;
+                let schema = time.schema(&plan.schema);
+                let column = schema.field(time.column).name().clone();
+                port = PortPlan::main(schema).with_event_time(PortTime::Column(column));
+                event_time = Some(time);
             }
             (NodePlan::Input(plan), vec![port], Vec::new(), true)
         }
@@ -252,30 +261,12 @@ fn plan_node(
         }
     };
     let ports = output_ports(ports, fails, streams.first().and_then(|stream| stream.event_time.as_deref()))?;
+    let is_live = match &plan {
+        NodePlan::Input(plan) => !plan.finite,
+        NodePlan::Processor(_) | NodePlan::Output(_) => streams.iter().any(|stream| stream.is_live),
+    };
     let inputs = streams.into_iter().map(|stream| InputPort { name: stream.port, schema: stream.schema });
-    Ok(Draft { inputs: inputs.collect(), ports, uses, event_time, plan })
-}
-
-/// The event time of an input, whose column has to be there.
-fn plan_time(settings: &EventTimeSettings, plan: &InputPlan) -> Result<PlannedTime, Problem> {
-    let at = |problem: Problem| problem.at(["event_time", "column"]);
-    let field = require_column(&settings.column, &plan.schema).map_err(at)?;
-    if !matches!(field.data_type(), DataType::Timestamp(_, _)) {
-        let message =
-            format!("column `{}` is not a `timestamp`, but `{}`", settings.column, type_name(field.data_type()));
-        return Err(at(Problem::new(message).help("the input's `schema` can declare it as one")));
-    }
-    if settings.idle.is_some() && plan.finite {
-        let problem = Problem::new("an input that ends by itself is never idle").at(["event_time", "idle"]);
-        return Err(problem.help("leave `idle` out"));
-    }
-    Ok(PlannedTime {
-        column: plan.schema.index_of(&settings.column).unwrap_or_default(),
-        lateness: settings.lateness.micros(),
-        watermark_rows: settings.watermark_rows,
-        idle: settings.idle.map(|idle| idle.0),
-        interleaved: plan.interleaved,
-    })
+    Ok(Draft { inputs: inputs.collect(), ports, uses, event_time, is_live, plan })
 }
 
 /// Where a node stands.
@@ -324,9 +315,14 @@ fn backward(wiring: &Wiring<'_>, drafts: &[Draft]) -> Wanted {
     let mut wanted = Wanted::new();
     for (place, wired) in wiring.nodes.iter().enumerate().rev() {
         if wired.node.role() == Role::Input {
-            let all = drafts[place].ports[0].canonical.schema();
             let mut used = std::mem::take(&mut needed[place]);
             used.extend(drafts[place].ports[0].event_time.clone());
+            let mut all = drafts[place].ports[0].canonical.schema();
+            if let Some(derived) = drafts[place].event_time.as_ref().and_then(|time| time.derived.as_ref()) {
+                used.remove(derived.name());
+                used.extend(derived.expression.columns().iter().cloned());
+                all = derived.input.schema();
+            }
             // Rows without any column would lose their number in some formats: one column always stays.
             if used.len() < all.fields().len() {
                 let first = all.fields().iter().take(usize::from(used.is_empty())).map(|field| field.name().clone());

@@ -30,7 +30,13 @@ impl Plan {
 fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) -> Result<PlannedNode, Problem> {
     let at = |problem: Problem| Problem { at: vec!["on_error".into()], within: None, ..problem };
     let settings = file_output(options.registry, path).map_err(at)?;
-    let input = Stream { port: "from".into(), node: name.to_owned(), schema: failed_schema(), event_time: None };
+    let input = Stream {
+        port: "from".into(),
+        node: name.to_owned(),
+        schema: failed_schema(),
+        event_time: None,
+        is_live: false,
+    };
     let planned = settings.plan(&context(file, name, options), &input);
     let planned = planned.map_err(|problems| at(problems.into_iter().next().unwrap_or_else(|| Problem::new(path))))?;
     Ok(PlannedNode {

@@ -11,6 +11,7 @@
 mod acknowledged;
 mod columns;
 mod dead_letters;
+mod event_time;
 mod exclusive;
 mod shape;
 mod stages;
@@ -19,11 +20,14 @@ mod waits;
 mod wiring;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_core::{Batch, Canonical, Delivery, EventTime, Input, Output, Processor, Registry, Result, Role, Share};
+use millstream_core::{
+    Batch, Canonical, Delivery, EventTime, Expression, Input, Output, Processor, Registry, Result, Role, Share,
+};
 
 pub use shape::Shape;
 pub use stages::PlannedStage;
@@ -154,7 +158,7 @@ pub enum PlannedBody {
 }
 
 /// The event time of an input, as [`crate::file::EventTimeSettings`] says it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PlannedTime {
     /// The column.
     pub column: usize,
@@ -166,6 +170,26 @@ pub struct PlannedTime {
     pub idle: Option<Duration>,
     /// Whether rows of several partitions come mixed.
     pub interleaved: bool,
+    /// How it is computed, if no column of the input has it.
+    pub derived: Option<Arc<DerivedTime>>,
+}
+
+/// Event times that are computed from the columns of an input, and stand in a column behind these.
+#[derive(Debug)]
+pub struct DerivedTime {
+    /// How what the input pushes is brought to the columns that the expression looks at.
+    pub input: Canonical,
+    /// What computes the times.
+    pub expression: Box<dyn Expression>,
+    /// The columns that leave.
+    pub schema: SchemaRef,
+}
+
+impl DerivedTime {
+    /// The name of the column that the times get.
+    pub fn name(&self) -> &str {
+        self.schema.field(self.schema.fields().len() - 1).name()
+    }
 }
 
 /// Makes a node, without I/O.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::advance::Advance;
 use crate::checkpoint::ClockState;
-use crate::plan::PlannedTime;
+use crate::plan::{DerivedTime, PlannedTime};
 
 /// Watches the rows of an input pass, and says when its watermark moves.
 #[derive(Debug)]
@@ -81,6 +81,11 @@ impl Clock {
     /// The column of the event time.
     pub fn column(&self) -> usize {
         self.time.column
+    }
+
+    /// How the event time is computed, if no column of the input has it.
+    pub fn derived(&self) -> Option<&DerivedTime> {
+        self.time.derived.as_deref()
     }
 
     /// After how many more rows of a partition the watermark moves.
@@ -218,7 +223,7 @@ mod tests {
     use super::*;
 
     fn clock(interleaved: bool, idle: Option<Duration>) -> Clock {
-        Clock::new(PlannedTime { column: 0, lateness: 5_000_000, watermark_rows: 3, idle, interleaved })
+        Clock::new(PlannedTime { column: 0, lateness: 5_000_000, watermark_rows: 3, idle, interleaved, derived: None })
     }
 
     fn added(partition: &str) -> PartitionChange {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::advance::Latest;
+use super::derive::with_times;
 use super::stretch::Stretch;
 use super::{Borders, Clock, Keeping, Phase, Ports, Stop};
 use crate::checkpoint::{InputStep, NodePhase, Notes, Point};
@@ -109,9 +110,7 @@ impl<'a> Cutter<'a> {
 
     /// Sends a batch, and takes those of the refused rows out of `failed` that lie before its end.
     pub async fn send(&mut self, input: &mut dyn Input, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
-        let batch = Batch { rows: self.ports.canonical(0, batch.rows)?, origin: batch.origin };
-        let mut rest = Stretch::new(batch, failed);
-        self.refuse_timeless(&mut rest)?;
+        let mut rest = self.with_times(batch, failed)?;
         let (latest, mut sent) = (self.latest(&rest), 0);
         loop {
             let Some(turn_left) = self.turn_left(&rest, latest.behind(sent)).await else {
@@ -223,11 +222,19 @@ impl<'a> Cutter<'a> {
         self.show_time();
     }
 
-    /// Refuses the rows that have no event time, where they need one, or one that is out of this world.
-    fn refuse_timeless(&self, stretch: &mut Stretch) -> Result<(), Error> {
-        let Some(clock) = &self.clock else { return Ok(()) };
-        let Some(timeless) = timeless(&stretch.batch.rows, clock.column()) else { return Ok(()) };
-        stretch.refuse(&timeless, |rows, row| why_timeless(rows, clock.column(), row))
+    /// The rows in canonical types. Those that have no event time, where they need one, or one that is out of this world, are
+    /// refused.
+    fn with_times(&self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Stretch, Error> {
+        if let Some(derived) = self.clock.as_ref().and_then(Clock::derived) {
+            return with_times(derived, batch, failed);
+        }
+        let batch = Batch { rows: self.ports.canonical(0, batch.rows)?, origin: batch.origin };
+        let mut stretch = Stretch::new(batch, failed);
+        let Some(clock) = &self.clock else { return Ok(stretch) };
+        if let Some(timeless) = timeless(&stretch.batch.rows, clock.column()) {
+            stretch.refuse(&timeless, |rows, row| why_timeless(rows, clock.column(), row))?;
+        }
+        Ok(stretch)
     }
 
     // Rows are counted here and not as they are read, so that a border sees the same counts in every run.

@@ -5,6 +5,7 @@ mod border;
 mod caught_up;
 mod clock;
 mod cutter;
+mod derive;
 mod input;
 mod keeping;
 mod output;

@@ -182,3 +182,19 @@ fn what_becomes_of_rows_that_come_in_every_run_should_be_said() {
     let read = "output.e = { type = \"file\", from = \"a.failed\", path = \"y\" }";
     assert_eq!(warnings("", "mixed = true, live = true", read), [""; 0], "somebody reads them");
 }
+
+#[test]
+fn an_event_time_that_is_not_right() {
+    let flow = |time: &str| {
+        format!(
+            r#"
+input.a = {{ type = "events", rows = 5, event_time = {{ {time} }} }}
+output.c = {{ type = "file", from = "a", path = "x" }}"#
+        )
+    };
+    assert_problem(&flow("lateness = \"1s\""), "test.toml:2:53:", "it does not say where the event time is");
+    assert_problem(&flow("expression = \"wrong\""), "test.toml:2:70:", "no such word");
+    assert_problem(&flow("expression = \"n\""), "test.toml:2:", "an event time is a `timestamp`, and this is `int64`");
+    assert_problem(&flow("expression = \"second\", column = \"at\""), "test.toml:2:", "there is a column `at` already");
+    assert_problem(&flow("column = \"n\""), "test.toml:2:", "column `n` is not a `timestamp`, but `int64`");
+}

@@ -326,6 +326,69 @@ async fn unused_columns_are_not_read() {
 }
 
 #[tokio::test]
+async fn event_times_that_are_computed_are_those_of_a_column() {
+    let flow = |name: &str, time: &str, bad: &str, batch_rows: usize| {
+        format!(
+            "flow.epoch.rows = 10\n\
+             input.a = {{ type = \"events\", rows = 90, batch_rows = {batch_rows}{bad}, event_time = {{ {time}, lateness = \"10s\", watermark_rows = 6 }} }}\n\
+             processor.held = {{ type = \"hold\", from = \"a\" }}\n\
+             output.timely = {{ type = \"file\", from = \"held\", path = \"{name}\" }}\n\
+             output.late = {{ type = \"file\", from = \"held.late\", path = \"{name}_late\" }}\n\
+             output.bad = {{ type = \"file\", from = \"a.failed\", path = \"{name}_bad\" }}\n"
+        )
+    };
+    run(&flow("of_column", "column = \"at\"", ", refuse = 7, timeless = 11", 8)).await;
+    let (expected, late) = (memory("of_column").0, memory("of_column_late").0);
+    assert!(expected.len() > 30 && late.len() > 3, "{expected:?} {late:?}");
+    for batch_rows in [1, 7, 100] {
+        let name = format!("computed_{batch_rows}");
+        run(&flow(&name, "expression = \"second\"", "", batch_rows)).await;
+        assert_eq!((memory(&name).0, memory(&format!("{name}_late")).0), (expected.clone(), late.clone()));
+        let rows = memory_text(&name);
+        assert!(rows.starts_with("n:int64 event_time:timestamp\n"), "{rows}");
+        let bad = memory_text(&format!("{name}_bad"));
+        assert!(bad.contains("a 7 divides it a p0 7 null {\"n\":7}"), "{bad}");
+        assert!(bad.contains("a the event time `event_time` is null a p0 11 "), "{bad}");
+        assert_eq!(bad.lines().count(), memory_text("of_column_bad").lines().count(), "{bad}");
+    }
+}
+
+#[test]
+fn only_what_the_event_time_is_computed_from_is_read_for_it() {
+    let plan = plan(
+        r#"
+        input.a = { type = "events", rows = 5, event_time = { expression = "second", column = "when" } }
+        processor.b = { type = "hold", from = "a" }
+        output.c = { type = "file", from = "b", path = "computed_narrow" }
+    "#,
+    );
+    let names = |schema: &arrow::datatypes::Schema| {
+        schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(plan.nodes[0].ports[0].canonical.schema()), ["n", "when"]);
+    assert_eq!(plan.nodes[0].ports[0].event_time.as_deref(), Some("when"));
+}
+
+#[tokio::test]
+async fn a_test_gives_the_rows_from_which_event_times_are_computed() {
+    let text = r#"
+        input.a = { type = "events", rows = 5, event_time = { expression = "second" } }
+        output.c = { type = "file", from = "a", path = "computed_in_a_test" }
+
+        [[test]]
+        name = "a time a row"
+        input.a = [{ n = 1 }, { n = 3 }]
+        expect.a = [{ n = 1, event_time = "1970-01-01T00:00:29Z" }, { n = 3, event_time = "1970-01-01T00:00:37Z" }]
+    "#;
+    let registry = registry();
+    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
+    let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let options = PlanOptions { registry, work_folder: ".".into(), kept: KeptStates::default(), prune: true, scripted: false };
+    let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
+    assert_eq!(outcomes[0].failures, [] as [&str; 0]);
+}
+
+#[tokio::test]
 async fn tests_of_a_flow_file_run_without_effects() {
     let text = r#"
         input.a = { type = "count", rows = 1000 }

@@ -249,7 +249,14 @@ fn what_is_wrong_has_its_place() {
     assert_eq!(one("random_int(1, 'six')"), expect("x: random_int", range, ""));
     let values = "`random_choice` takes values of one type: `random_choice('a', 'b')`";
     assert_eq!(one("random_choice()"), expect("x: random_choice", values, ""));
-    assert_eq!(one("sum(row)"), expect("x: sum", "sum(…) does not work row by row", "use a `window` node"));
+    assert_eq!(
+        one("sum(row)"),
+        expect(
+            "x: sum",
+            "sum(…) does not work row by row",
+            "use an `aggregate` node, or a `window` for stretches of time"
+        )
+    );
     assert_eq!(one("rwo + 1"), expect("x: rwo", "there is no column `rwo`", "did you mean `row`?"));
     assert_eq!(one("row +").1, "expected an expression at the end");
     assert_eq!(one("row; row").1, "`;` can't follow an expression");

@@ -8,10 +8,10 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion_sql::sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments};
 use millstream_core::{Problem, Problems};
 
+use crate::accumulate::aggregate::{Aggregate, Fed, column};
 use crate::plan::{INPUT, Planner};
 use crate::program::Program;
 use crate::text::{Text, within};
-use crate::window::aggregate::{Aggregate, Fed, column};
 use crate::{diagnose, parse, refuse};
 
 /// One column that is added.

@@ -14,8 +14,8 @@ use millstream_core::{Parts, Result, State, canonical_floats};
 
 use super::feature::Feature;
 use super::segments::{SEGMENT_ROWS, Segments};
-use crate::window::accumulator::Rows;
-use crate::window::aggregate::Fed;
+use crate::accumulate::accumulator::Rows;
+use crate::accumulate::aggregate::Fed;
 
 /// Which rows count.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::Result;
 
-use crate::window::aggregate::Fed;
+use crate::accumulate::aggregate::Fed;
 
 /// The segments. Rows are numbered in the order in which they came. A clone shares what they hold.
 #[derive(Clone, Default)]

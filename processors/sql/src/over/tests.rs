@@ -1,4 +1,10 @@
-use millstream_testkit::{Driven, Timing, context, drive, drive_in_time, parse, stream, table};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMicrosecondArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Float64Type, Int64Type};
+use millstream_testkit::{
+    Driven, Timing, context, drive, drive_in_time, parse, restore_damaged, state_in_time, stream, table,
+};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -146,4 +152,155 @@ fn settings_that_are_wrong() {
 #[test]
 fn the_example_is_settings() {
     let _: OverSettings = parse(OverSettings::EXAMPLE);
+}
+
+#[test]
+fn a_hot_key_has_the_same_bits_however_its_rows_are_cut() {
+    let rows = hot(600);
+    let select = "select = { c = 'count(*)', sum = 'sum(v)', dev = 'stddev(v)', odd = 'sum(v) FILTER (WHERE n % 2 = 1)', k = 'count(DISTINCT n % 5)', q = 'quantile(n, 0.5)' }";
+    for reach in ["last = '300s'", "rows = 200", "rows = 200\ncurrent = false"] {
+        let settings: OverSettings = parse(&format!("{reach}\n{select}"));
+        let [whole, cut] = [1500, 7]
+            .map(|batch_rows| drive_in_time(&settings, &rows, Timing { batch_rows, watermark_rows: 100, ..TIMING }));
+        assert!(whole.text("main") == cut.text("main"), "{reach}");
+        let lines: Vec<String> = whole.text("main").lines().map(str::to_owned).collect();
+        let last: Vec<&str> = lines[600].split(' ').collect();
+        let counted = if reach.starts_with("last") { 300 } else { 200 };
+        assert_eq!(last[3], counted.to_string());
+        assert_eq!(last[6..].len(), 3);
+    }
+}
+
+#[test]
+fn a_state_that_is_damaged_is_no_reason_to_panic() {
+    let settings: OverSettings = parse("last = '100s'\nselect = { c = 'count(*)', sum = 'sum(v)', before = 'lag(n)' }");
+    let state = state_in_time(&settings, &hot(200), Timing { watermark_rows: 10, ..TIMING });
+    let build = || {
+        let stream = Stream { event_time: Some("at".to_owned()), ..stream("from", hot(1).schema()) };
+        (settings.plan(&context(), &[stream]).unwrap().build)().unwrap()
+    };
+    restore_damaged(&state, build);
+}
+
+/// A row that was remembered.
+#[derive(Clone, Copy)]
+struct Seen {
+    key: bool,
+    time: i64,
+    value: i64,
+}
+
+/// What a row comes to: how many rows count, their sum, least, most, first and last value, and the value of the row before.
+fn simply(seen: &[Seen], row: Seen, span: i64, current: bool) -> Vec<Option<i64>> {
+    let counts = |other: &&Seen| other.key == row.key && other.time <= row.time && row.time - other.time < span;
+    let before: Vec<Seen> = seen.iter().filter(counts).copied().collect();
+    let all: Vec<Seen> = before.iter().copied().chain(current.then_some(row)).collect();
+    let values = || all.iter().map(|row| row.value);
+    // Of equal ones, the first and the last one.
+    let (first, last) = (all.iter().min_by_key(|row| row.time), all.iter().max_by_key(|row| row.time));
+    vec![
+        Some(all.len() as i64),
+        (!all.is_empty()).then(|| values().sum()),
+        values().min(),
+        values().max(),
+        first.map(|row| row.value),
+        last.map(|row| row.value),
+        before.last().map(|row| row.value),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn rows_are_what_the_simple_way_gives(
+        steps in prop::collection::vec((-40..45_i64, prop::bool::weighted(0.8), -50..50_i64), 1..500),
+        span in prop_oneof![Just(20_i64), Just(300), Just(2000)],
+        lateness in 0..100_i64,
+        watermark_rows in 1..60_usize,
+        current in any::<bool>(),
+        batch_rows in 1..90_usize,
+    ) {
+        let mut time = 0;
+        let rows: Vec<Seen> = steps.iter().map(|(step, key, value)| {
+            time = (time + step).max(0);
+            Seen { key: *key, time, value: *value }
+        }).collect();
+        let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.time * 1_000_000));
+        let columns: [(&str, ArrayRef); 4] = [
+            ("at", Arc::new(times.with_timezone("UTC"))),
+            ("k", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| i64::from(row.key))))),
+            ("n", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.value)))),
+            ("v", Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.value as f64 / 7.0)))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let settings: OverSettings = parse(&format!(
+            "keys = ['k']\nlast = '{span}s'\ncurrent = {current}\nselect = {{ c = 'count(*)', sum = 'sum(n)', low = 'min(n)', \
+             high = 'max(n)', first = 'first_value(n)', last = 'last_value(n)', before = 'lag(n)', mean = 'avg(v)' }}"
+        ));
+        let timing = Timing { lateness: lateness * 1_000_000, watermark_rows, epoch_rows: 1 << 20, batch_rows };
+        let driven = drive_in_time(&settings, &batch, timing);
+        let other = drive_in_time(&settings, &batch, Timing { batch_rows: 1000, ..timing });
+        prop_assert!(driven.text("main") == other.text("main"), "the same bits however rows are cut");
+        let (mut seen, mut expected) = (Vec::new(), Vec::new());
+        let (mut latest, mut watermark) = (i64::MIN, i64::MIN);
+        for (number, row) in rows.iter().enumerate() {
+            if row.time >= watermark {
+                expected.push(simply(&seen, *row, span, current));
+                seen.push(*row);
+            }
+            latest = latest.max(row.time);
+            if (number + 1) % watermark_rows == 0 {
+                watermark = latest - lateness;
+            }
+        }
+        let found = concat_batches(&driven.ports["main"][0].schema(), &driven.ports["main"]).unwrap();
+        prop_assert_eq!(found.num_rows(), expected.len());
+        for (number, expected) in expected.iter().enumerate() {
+            for (column, expected) in expected.iter().enumerate() {
+                let values = found.column(4 + column).as_primitive::<Int64Type>();
+                let value = arrow::array::Array::is_valid(values, number).then(|| values.value(number));
+                prop_assert_eq!(value, *expected, "column {} of row {}", column, number);
+            }
+            let mean = found.column(11).as_primitive::<Float64Type>().value(number);
+            if let (Some(sum), Some(count)) = (expected[1], expected[0]) {
+                prop_assert!((mean - sum as f64 / 7.0 / count as f64).abs() < 1e-9);
+            }
+        }
+    }
+}
+
+/// Rows of one key, one a second.
+fn hot(rows: i64) -> RecordBatch {
+    let times = TimestampMicrosecondArray::from_iter_values((0..rows).map(|row| row * 1_000_000)).with_timezone("UTC");
+    let columns: [(&str, ArrayRef); 3] = [
+        ("at", Arc::new(times)),
+        ("n", Arc::new(Int64Array::from_iter_values(0..rows))),
+        ("v", Arc::new(Float64Array::from_iter_values((0..rows).map(|row| (row * 7919 % 1000) as f64 / 7.0)))),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+/// `cargo test -p millstream-sql --lib hot_key -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn how_long_a_row_of_a_hot_key_takes() {
+    use std::io::Write;
+    for window in [10, 100, 1000, 10_000] {
+        let settings: OverSettings = parse(&format!(
+            "last = '{window}s'\nselect = {{ c = 'count(*)', mean = 'avg(v)', most = 'max(n)', end = 'last_value(v)', before = 'lag(v)' }}"
+        ));
+        let rows = hot(20_000);
+        let stream = Stream { event_time: Some("at".to_owned()), ..stream("from", rows.schema()) };
+        let mut over = (settings.plan(&context(), &[stream]).unwrap().build)().unwrap();
+        let mut out = Collector::new(2);
+        let started = std::time::Instant::now();
+        for start in (0..rows.num_rows()).step_by(1000) {
+            over.process(0, millstream_testkit::batch(rows.slice(start, 1000)), &mut out).unwrap();
+            over.watermark(start as i64 * 1_000_000, &mut out).unwrap();
+            out.take(0).for_each(drop);
+        }
+        let time = started.elapsed().as_secs_f64() * 1e6 / rows.num_rows() as f64;
+        writeln!(std::io::stderr(), "{window} rows in the window: {time:.1} µs a row").unwrap();
+    }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use millstream_core::{Error, EventTime, Parts, Result, State};
 
-use super::groups::{Closed, Full, Groups, Table};
+use super::Closed;
+use crate::accumulate::groups::{Full, Groups, Table};
 
 /// The open windows.
 pub struct Panes {

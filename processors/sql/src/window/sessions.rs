@@ -6,7 +6,8 @@ use std::collections::{BinaryHeap, HashMap};
 use foldhash::fast::RandomState;
 use millstream_core::{Error, EventTime, Parts, Result, State};
 
-use super::groups::{Closed, Full, Groups};
+use super::Closed;
+use crate::accumulate::groups::{Full, Groups};
 
 /// The end that a session had when it was begun or looked at last, its number, and its group.
 type End = (i64, u64, Box<[u8]>);

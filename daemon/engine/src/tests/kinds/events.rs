@@ -46,6 +46,11 @@ fn one() -> u64 {
     1
 }
 
+/// When the event of a number happened.
+pub fn second(n: i64) -> i64 {
+    (n % 1000) * 10 + (n * 7919) % 50
+}
+
 /// Of a mixed input, so many rows of a partition come before the next one's turn.
 const TURN: u64 = 7;
 
@@ -155,7 +160,6 @@ impl Reading {
         let (partition, first) = places[0];
         let kept = || places.iter().filter(|place| !self.is_refused(**place)).map(|place| self.number(*place));
         let is_timeless = |n: i64| self.settings.timeless.is_some_and(|by| n % by == 0);
-        let second = |n: i64| (n % 1000) * 10 + (n * 7919) % 50;
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(kept()));
         let times: TimestampMicrosecondArray =
             kept().map(|n| (!is_timeless(n)).then(|| second(n) * 1_000_000)).collect();

@@ -2,6 +2,7 @@
 
 mod count;
 mod events;
+mod expression;
 mod hold;
 mod known;
 mod learning;
@@ -36,6 +37,7 @@ pub fn registry() -> &'static Registry {
         registry.processor::<hold::Hold>().processor::<publish::Publish>();
         registry.input::<known::Known>();
         registry.output::<memory::Memory>();
+        registry.expressions(expression::plan);
         registry
     });
     &REGISTRY

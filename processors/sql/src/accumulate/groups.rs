@@ -1,10 +1,10 @@
-//! The groups of windows: the values of their keys, and the slots in which aggregates keep theirs.
+//! Groups of rows: the values of their keys, and the slots in which aggregates keep theirs.
 
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, LargeBinaryArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, LargeBinaryArray, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use foldhash::fast::RandomState;
@@ -15,7 +15,7 @@ use super::BATCH_ROWS;
 use super::accumulator::{Rows, Saved};
 use super::aggregate::{self, Aggregate, Fed};
 
-/// All open groups.
+/// All groups that there are.
 pub struct Groups {
     /// Of the key columns; none if there are no keys.
     converter: Option<Arc<RowConverter>>,
@@ -30,7 +30,7 @@ pub struct Groups {
     hasher: RandomState,
 }
 
-/// The groups of one window or pane by their keys.
+/// Groups that belong together, such as those of one window, by their keys.
 #[derive(Default)]
 pub struct Table {
     by_key: HashTable<u32>,
@@ -47,14 +47,6 @@ impl Keys {
     pub fn of(&self, row: usize) -> &[u8] {
         self.0.as_ref().map_or(&[], |rows| rows.row(row).data())
     }
-}
-
-/// A window with one of its groups, on its way out.
-#[derive(Clone, Copy, Debug)]
-pub struct Closed {
-    pub start: i64,
-    pub end: i64,
-    pub slot: u32,
 }
 
 /// There are as many groups as there may be.
@@ -179,20 +171,15 @@ impl Groups {
         }
     }
 
-    /// The columns of closed windows: start, end, keys, aggregates.
-    pub fn columns(&self, closed: &[Closed]) -> Result<Vec<ArrayRef>> {
-        let times = |of: fn(&Closed) -> i64| -> ArrayRef {
-            Arc::new(TimestampMicrosecondArray::from_iter_values(closed.iter().map(of)).with_timezone("UTC"))
-        };
-        let mut columns = vec![times(|window| window.start), times(|window| window.end)];
+    /// The columns of some groups: keys, aggregates.
+    pub fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
         if let Some(converter) = &self.converter {
             let parser = converter.parser();
-            let keys = closed.iter().map(|window| parser.parse(self.key(window.slot)));
-            columns.extend(converter.convert_rows(keys)?);
+            columns = converter.convert_rows(slots.iter().map(|slot| parser.parse(self.key(*slot))))?;
         }
-        let slots: Vec<u32> = closed.iter().map(|window| window.slot).collect();
-        columns.extend(aggregate::finish(&self.aggregates, &slots)?);
-        debug_assert!(columns.iter().all(|column| column.len() == closed.len()));
+        columns.extend(aggregate::finish(&self.aggregates, slots)?);
+        debug_assert!(columns.iter().all(|column| column.len() == slots.len()));
         Ok(columns)
     }
 

@@ -1,4 +1,4 @@
-//! The aggregates of a window: from `"avg(amount) FILTER (WHERE paid)"` to an accumulator and what it is fed with.
+//! One aggregate: from `"avg(amount) FILTER (WHERE paid)"` to an accumulator and what it is fed with.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -236,7 +236,7 @@ fn call(expression: Expr, text: &Text) -> Result<Call, Problem> {
         return Err(within(problem, text.name(&called)));
     };
     let odd = |what: &str| {
-        let problem = Problem::new(format!("`{what}` can't stand in an aggregate of a window"));
+        let problem = Problem::new(format!("`{what}` can't stand in an aggregate"));
         Err(within(problem, text.name(what.split(' ').next().unwrap_or_default())))
     };
     let Function { args, filter, null_treatment, over, within_group, .. } = call;
