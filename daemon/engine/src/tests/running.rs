@@ -347,8 +347,8 @@ async fn event_times_that_are_computed_are_those_of_a_column() {
         let rows = memory_text(&name);
         assert!(rows.starts_with("n:int64 event_time:timestamp\n"), "{rows}");
         let bad = memory_text(&format!("{name}_bad"));
-        assert!(bad.contains("a 7 divides it a p0 7 null {\"n\":7}"), "{bad}");
-        assert!(bad.contains("a the event time `event_time` is null a p0 11 "), "{bad}");
+        assert!(bad.contains("a \"7 divides it\" a p0 7 null {\"n\":7}"), "{bad}");
+        assert!(bad.contains("a \"the event time `event_time` is null\" a p0 11 "), "{bad}");
         assert_eq!(bad.lines().count(), memory_text("of_column_bad").lines().count(), "{bad}");
     }
 }

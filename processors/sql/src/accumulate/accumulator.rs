@@ -22,6 +22,11 @@ pub trait Accumulator: Send {
     /// Adds what one slot holds to another, as if its rows had come behind those of the other.
     fn merge(&mut self, from: u32, into: u32);
 
+    /// Whether a slot holds about as much as a value, however many rows have come, so that [`Self::merge`] is quick.
+    fn is_small(&self) -> bool {
+        true
+    }
+
     /// Empties a slot.
     fn clear(&mut self, slot: u32);
 

@@ -48,6 +48,10 @@ impl Accumulator for Distinct {
         self.values[into as usize].extend(values);
     }
 
+    fn is_small(&self) -> bool {
+        false
+    }
+
     fn clear(&mut self, slot: u32) {
         self.values[slot as usize] = HashSet::default();
     }

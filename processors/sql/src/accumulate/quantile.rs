@@ -148,6 +148,10 @@ impl Accumulator for Quantile {
         self.sketches[into as usize].merge(&from);
     }
 
+    fn is_small(&self) -> bool {
+        false
+    }
+
     fn clear(&mut self, slot: u32) {
         self.sketches[slot as usize] = Sketch::default();
     }

@@ -4,17 +4,17 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::cast::AsArray;
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat, take};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::concat;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use foldhash::fast::RandomState;
-use millstream_core::{Parts, Result, State, canonical_floats};
+use millstream_core::{Result, canonical_floats};
 
+use super::blocks::{BLOCK_ROWS, Block, Blocks, Share, Slots};
+use super::counting::Counting;
 use super::feature::Feature;
-use super::segments::{SEGMENT_ROWS, Segments};
-use crate::accumulate::accumulator::Rows;
+use super::segments::Segments;
 use crate::accumulate::aggregate::Fed;
 
 /// Which rows count.
@@ -26,45 +26,117 @@ pub enum Reach {
     Rows(usize),
 }
 
-type Key = Arc<[u8]>;
+pub type Key = Arc<[u8]>;
 
 /// The remembered rows.
 pub struct History {
     /// Of the key columns; none if there are no keys.
-    converter: Option<Arc<RowConverter>>,
-    columns: Vec<usize>,
+    pub(super) converter: Option<Arc<RowConverter>>,
+    pub(super) columns: Vec<usize>,
     reach: Reach,
     /// Whether a row counts for itself.
     current: bool,
     most: usize,
-    /// The rows of each key in the order in which they came. Seeded at random; no result depends on hashes.
-    keys: HashMap<Key, VecDeque<Place>, RandomState>,
-    segments: Segments,
+    /// Whether there are aggregates that are put together from blocks, and others that are not.
+    has_small: bool,
+    has_others: bool,
+    /// The rows of each key. Seeded at random; no result depends on hashes.
+    pub(super) keys: HashMap<Key, OfKey, RandomState>,
+    pub(super) segments: Segments,
+    pub(super) slots: Slots,
     /// When rows can be forgotten.
     forget: BinaryHeap<Reverse<(i64, Key)>>,
-    /// What is kept: the key columns, the time, and for each feature its values and whether they count.
-    schema: SchemaRef,
+    /// What is kept: the key columns, the number within the key, the time, and for each feature its values and whether they
+    /// count.
+    pub(super) schema: SchemaRef,
+}
+
+/// The rows of one key, in the order in which they came.
+#[derive(Default)]
+pub struct OfKey {
+    pub(super) places: VecDeque<Place>,
+    blocks: Blocks,
 }
 
 /// A row that is remembered.
 #[derive(Clone, Copy)]
-struct Place {
-    row: u64,
-    time: i64,
+pub struct Place {
+    pub(super) row: u64,
+    pub(super) time: i64,
+    /// Among the rows of its key.
+    pub(super) number: u64,
 }
 
 /// How many rows are looked at together.
 const LOOK_AT: usize = 1 << 16;
 
-/// The rows that count for some rows in a row.
-#[derive(Default)]
-struct Counting {
-    places: Vec<Place>,
-    /// For which of the rows each place counts.
-    slots: Vec<u32>,
-    /// The row before each row.
-    before: Vec<Option<Place>>,
-    times: Vec<i64>,
+impl Reach {
+    /// Whether a row of that time counts for one of another time, which came later.
+    fn counts(self, time: i64, now: i64) -> bool {
+        match self {
+            Self::Time(span) => time <= now && now.saturating_sub(time) < span,
+            Self::Rows(_) => true,
+        }
+    }
+
+    /// How much of a block counts for a row of a time, which came later.
+    fn share(self, block: Block, now: i64) -> Share {
+        match self {
+            Self::Rows(_) => Share::Whole,
+            Self::Time(span) if block.earliest > now || now.saturating_sub(block.latest) >= span => Share::None,
+            Self::Time(_) if self.counts(block.earliest, now) && self.counts(block.latest, now) => Share::Whole,
+            Self::Time(_) => Share::Part,
+        }
+    }
+}
+
+impl OfKey {
+    /// Gives what counts of the rows from place `from` on to a row of a time.
+    fn cover(&self, from: usize, reach: Reach, now: i64, counting: &mut Counting) {
+        let mut at = from;
+        while let Some(place) = self.places.get(at) {
+            match self.blocks.largest(place.number, self.places.len() - at, |block| reach.share(block, now)) {
+                Some((rows, block)) => {
+                    block.iter().for_each(|block| counting.block(block.slot));
+                    at += rows;
+                }
+                None => {
+                    if reach.counts(place.time, now) {
+                        counting.row(*place);
+                    }
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Remembers a row, and puts a block together if it completes one whose rows lie within `span`.
+    pub(super) fn remember(&mut self, place: Place, span: Option<i64>, slots: &mut Slots, counting: &mut Counting) {
+        self.places.push_back(place);
+        let Some(span) = span else { return };
+        let Some((block, start)) = self.completed(span) else { return };
+        let block = Block { slot: slots.take(), ..block };
+        counting.new_block(block.slot, self.places.range(start..).copied());
+        self.blocks.add(place.number / BLOCK_ROWS as u64, block, span, slots, counting.merges());
+    }
+
+    fn forget(&mut self, at: usize, segments: &mut Segments, slots: &mut Slots) {
+        if let Some(place) = self.places.remove(at) {
+            segments.forget(place.row);
+            self.blocks.forget(place.number, slots);
+        }
+    }
+
+    /// The block that the last row has completed, if its rows can count together.
+    fn completed(&self, span: i64) -> Option<(Block, usize)> {
+        let last = self.places.back()?;
+        let start = self.places.len().checked_sub(BLOCK_ROWS).filter(|_| (last.number + 1) % BLOCK_ROWS as u64 == 0)?;
+        let times = || self.places.range(start..).map(|place| place.time);
+        let (earliest, latest) = (times().min()?, times().max()?);
+        let is_whole = self.places[start].number + BLOCK_ROWS as u64 == last.number + 1;
+        let fits = is_whole && latest.saturating_sub(earliest) < span;
+        fits.then_some((Block { slot: 0, earliest, latest }, start))
+    }
 }
 
 impl History {
@@ -81,25 +153,23 @@ impl History {
             columns.iter().map(|column| input.field(*column).clone().with_nullable(true)).collect();
         let sort = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect::<Vec<_>>();
         let converter = if sort.is_empty() { None } else { Some(Arc::new(RowConverter::new(sort)?)) };
-        let kept = features.iter().flat_map(|feature| {
-            let name = feature.field().name();
-            [
-                Field::new(name, feature.remembered(), true),
-                Field::new(format!("{name} counts"), DataType::Boolean, true),
-            ]
-        });
-        let time = Field::new("time", DataType::Int64, false);
-        let schema = Arc::new(Schema::new(fields.into_iter().chain([time]).chain(kept).collect::<Vec<_>>()));
+        let is_small = |feature: &Feature| match feature {
+            Feature::Aggregate(aggregate) => Some(aggregate.accumulator.is_small()),
+            Feature::Lag(..) | Feature::TimeSince(_) => None,
+        };
         Ok(Self {
             converter,
             columns,
             reach,
             current,
             most,
+            has_small: features.iter().any(|feature| is_small(feature) == Some(true)),
+            has_others: features.iter().any(|feature| is_small(feature) == Some(false)),
             keys: HashMap::default(),
             segments: Segments::default(),
+            slots: Slots::default(),
             forget: BinaryHeap::new(),
-            schema,
+            schema: kept_schema(fields, features),
         })
     }
 
@@ -114,28 +184,32 @@ impl History {
         let first = self.segments.push(fed, rows.num_rows())?;
         let columns: Vec<ArrayRef> = self.columns.iter().map(|column| rows.column(*column).clone()).collect();
         let keys = self.read_keys(&columns)?;
-        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); features.len()];
+        let mut parts: Vec<Vec<ArrayRef>> = Vec::new();
         let (mut fit, mut counting) = (Vec::with_capacity(rows.num_rows()), Counting::default());
         for row in 0..rows.num_rows() {
             let time = times.map_or(0, |times| times[row]);
             let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
-            let held = self.keys.get(key).map_or(0, VecDeque::len);
-            if counting.places.len() + self.reached(held) > LOOK_AT && !counting.before.is_empty() {
-                self.compute(std::mem::take(&mut counting), features, &mut parts)?;
+            let held = self.keys.get(key).map_or(0, |of_key| of_key.places.len());
+            let alone = if self.has_others { self.reached(held) } else { 0 };
+            if counting.size() + alone > LOOK_AT && counting.rows() > 0 {
+                parts.push(std::mem::take(&mut counting).compute(features, &self.segments, &mut self.slots)?);
             }
             let fits = self.has_room(held);
             if fits {
-                self.remember(key, held, Place { row: first + row as u64, time }, &mut counting);
+                self.remember(key, held, first + row as u64, time, &mut counting);
             }
             fit.push(fits);
         }
-        self.compute(counting, features, &mut parts)?;
-        self.tidy()?;
-        let whole = parts.iter().map(|parts| Ok(concat(&parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>())?));
+        parts.push(counting.compute(features, &self.segments, &mut self.slots)?);
+        self.segments.tidy()?;
+        let whole = (0..features.len()).map(|feature| {
+            let parts: Vec<_> = parts.iter().map(|part| part[feature].as_ref()).collect();
+            Ok(concat(&parts)?)
+        });
         Ok((whole.collect::<Result<_>>()?, BooleanArray::from(fit)))
     }
 
-    fn read_keys(&self, columns: &[ArrayRef]) -> Result<Option<arrow::row::Rows>> {
+    pub(super) fn read_keys(&self, columns: &[ArrayRef]) -> Result<Option<arrow::row::Rows>> {
         let columns: Vec<ArrayRef> = columns.iter().map(canonical_floats).collect();
         Ok(self.converter.as_ref().map(|converter| converter.convert_columns(&columns)).transpose()?)
     }
@@ -157,45 +231,49 @@ impl History {
     }
 
     /// Notes which rows count for a row, whose key holds `held`, and remembers it.
-    fn remember(&mut self, key: &[u8], held: usize, place: Place, counting: &mut Counting) {
+    fn remember(&mut self, key: &[u8], held: usize, row: u64, time: i64, counting: &mut Counting) {
         if held == 0 {
-            self.keys.insert(key.into(), VecDeque::new());
+            self.keys.insert(key.into(), OfKey::default());
         }
-        let reach = self.reach;
-        let counts = |other: &&Place| match reach {
-            Reach::Time(span) => other.time <= place.time && place.time.saturating_sub(other.time) < span,
-            Reach::Rows(_) => true,
-        };
-        let slot = counting.before.len() as u32;
-        let skipped = held + usize::from(self.current) - self.reached(held);
-        let Some(places) = self.keys.get_mut(key) else { return };
-        counting.places.extend(places.iter().skip(skipped).filter(counts));
-        counting.before.push(places.iter().rev().find(counts).copied());
-        places.push_back(place);
+        let from = held + usize::from(self.current) - self.reached(held);
+        let (reach, blocks) = (self.reach, self.blocks());
+        let Some(of_key) = self.keys.get_mut(key) else { return };
+        let place = Place { row, time, number: of_key.places.back().map_or(0, |last| last.number + 1) };
+        let counts = |other: &&Place| reach.counts(other.time, time);
+        counting.begin(of_key.places.iter().rev().find(counts).copied(), time);
+        if self.has_small {
+            of_key.cover(from, reach, time, counting);
+        }
+        if self.has_others {
+            of_key.places.iter().skip(from).filter(counts).for_each(|other| counting.row_alone(*other));
+        }
         if self.current {
-            counting.places.push(place);
+            counting.current(place, self.has_small, self.has_others);
         }
-        counting.slots.resize(counting.places.len(), slot);
-        counting.times.push(place.time);
-        self.segments.remember();
-        self.forget_more_than_count(key, place.time);
+        of_key.remember(place, blocks, &mut self.slots, counting);
+        self.segments.remember(row);
+        match reach {
+            Reach::Time(_) => self.forget_later(key, time),
+            Reach::Rows(rows) => {
+                let too_many = of_key.places.len().saturating_sub(kept_of_each(rows));
+                (0..too_many).for_each(|_| of_key.forget(0, &mut self.segments, &mut self.slots));
+            }
+        }
     }
 
-    fn forget_more_than_count(&mut self, key: &[u8], time: i64) {
-        match self.reach {
-            Reach::Time(_) => {
-                if let Some((key, _)) = self.keys.get_key_value(key) {
-                    self.forget.push(Reverse((time, key.clone())));
-                }
-            }
-            Reach::Rows(rows) => {
-                let Some(places) = self.keys.get_mut(key) else { return };
-                while places.len() > kept_of_each(rows) {
-                    if let Some(place) = places.pop_front() {
-                        self.segments.forget(place.row);
-                    }
-                }
-            }
+    /// How far from each other rows can be that blocks are made of; `None` if there are no blocks.
+    pub(super) fn blocks(&self) -> Option<i64> {
+        let span = match self.reach {
+            Reach::Time(span) => Some(span),
+            Reach::Rows(rows) => (rows >= 2 * BLOCK_ROWS).then_some(i64::MAX),
+        };
+        span.filter(|_| self.has_small)
+    }
+
+    /// Notes that a row of that time is to be forgotten when no other can count it.
+    pub(super) fn forget_later(&mut self, key: &[u8], time: i64) {
+        if let (Reach::Time(_), Some((key, _))) = (self.reach, self.keys.get_key_value(key)) {
+            self.forget.push(Reverse((time, key.clone())));
         }
     }
 
@@ -204,106 +282,19 @@ impl History {
         let Reach::Time(span) = self.reach else { return };
         while self.forget.peek().is_some_and(|Reverse((time, _))| time.saturating_add(span) <= watermark) {
             let Some(Reverse((time, key))) = self.forget.pop() else { break };
-            let Some(places) = self.keys.get_mut(&key) else { continue };
-            if let Some(place) = places.iter().position(|place| place.time == time).and_then(|at| places.remove(at)) {
-                self.segments.forget(place.row);
+            let Some(of_key) = self.keys.get_mut(&key) else { continue };
+            if let Some(at) = of_key.places.iter().position(|place| place.time == time) {
+                of_key.forget(at, &mut self.segments, &mut self.slots);
             }
-            if places.is_empty() {
+            if of_key.places.is_empty() {
                 self.keys.remove(&key);
             }
         }
     }
 
-    /// The features of the rows that others count for.
-    fn compute(&self, counting: Counting, features: &mut [Feature], parts: &mut [Vec<ArrayRef>]) -> Result<()> {
-        let rows = counting.before.len();
-        let slots: Vec<u32> = (0..rows as u32).collect();
-        let times: Vec<i64> = counting.places.iter().map(|place| place.time).collect();
-        let places = self.segments.find(counting.places.iter().map(|place| place.row));
-        for (number, feature) in features.iter_mut().enumerate() {
-            let part = match feature {
-                Feature::Aggregate(aggregate) => {
-                    aggregate.accumulator.grow(rows);
-                    let fed = self.segments.gather(number, &places)?;
-                    aggregate.update(&fed, Rows { slots: &counting.slots, times: &times })?;
-                    let values = canonical_floats(&aggregate.accumulator.finish(&slots)?);
-                    slots.iter().for_each(|slot| aggregate.accumulator.clear(*slot));
-                    values
-                }
-                Feature::Lag(..) => self.lag(number, &counting.before)?,
-                Feature::TimeSince(_) => {
-                    let since =
-                        |(before, time): (&Option<Place>, &i64)| before.map(|before| (time - before.time) as f64 / 1e6);
-                    Arc::new(counting.before.iter().zip(&counting.times).map(since).collect::<Float64Array>())
-                }
-            };
-            parts[number].push(part);
-        }
-        Ok(())
-    }
-
-    /// The values at some places, and null where there is none.
-    fn lag(&self, feature: usize, before: &[Option<Place>]) -> Result<ArrayRef> {
-        let there = self.segments.find(before.iter().flatten().map(|place| place.row));
-        let values = self.segments.gather(feature, &there)?;
-        let mut next = 0;
-        let places: UInt32Array = before
-            .iter()
-            .map(|before| {
-                before.map(|_| {
-                    next += 1;
-                    next - 1
-                })
-            })
-            .collect();
-        Ok(take(values.values(), &places, None)?)
-    }
-
-    /// Drops segments of which nothing is left, and puts the rest together where most of it is gone.
-    fn tidy(&mut self) -> Result<()> {
-        self.segments.drop_forgotten();
-        if !self.segments.are_sparse() {
-            return Ok(());
-        }
-        let mut places: Vec<&mut Place> = self.keys.values_mut().flatten().collect();
-        places.sort_unstable_by_key(|place| place.row);
-        self.segments.compact(places.iter().map(|place| place.row))?;
-        places.into_iter().zip(0..).for_each(|(place, row)| place.row = row);
-        Ok(())
-    }
-
-    /// Keeps the rows, in the order in which they came.
-    pub fn save(&self, parts: &mut Parts) {
-        // Room for all at once: this is waited for.
-        let mut places = Vec::with_capacity(self.segments.live());
-        self.keys.values().for_each(|of_key| places.extend(of_key));
-        let copied = Copied {
-            converter: self.converter.clone(),
-            keys: self.keys.iter().map(|(key, places)| (key.clone(), places.len())).collect(),
-            places,
-            segments: self.segments.clone(),
-            schema: self.schema.clone(),
-        };
-        parts.put_rows_later("rows", self.schema.clone(), move || copied.batches());
-    }
-
-    /// Takes in the rows that were kept. There are none yet.
-    pub fn load(&mut self, state: &State) -> Result<()> {
-        for rows in state.rows("rows", &self.schema)? {
-            let (keys, rest) = rows.columns().split_at(self.columns.len());
-            let keys = self.read_keys(keys)?;
-            let fed = rest[1..].chunks(2).map(Fed::of_columns).collect();
-            let first = self.segments.push(fed, rows.num_rows())?;
-            for (row, time) in rest[0].as_primitive::<Int64Type>().values().iter().enumerate() {
-                let key: Key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data()).into();
-                if matches!(self.reach, Reach::Time(_)) {
-                    self.forget.push(Reverse((*time, key.clone())));
-                }
-                self.keys.entry(key).or_default().push_back(Place { row: first + row as u64, time: *time });
-                self.segments.remember();
-            }
-        }
-        Ok(())
+    /// Makes blocks that are noted, for no row.
+    pub(super) fn build(&mut self, counting: &Counting, features: &mut [Feature]) -> Result<()> {
+        counting.build(features, &self.segments, &self.slots)
     }
 }
 
@@ -312,34 +303,11 @@ fn kept_of_each(rows: usize) -> usize {
     rows.max(1)
 }
 
-/// The remembered rows of one moment.
-struct Copied {
-    converter: Option<Arc<RowConverter>>,
-    /// With the number of their places.
-    keys: Vec<(Key, usize)>,
-    places: Vec<Place>,
-    segments: Segments,
-    schema: SchemaRef,
-}
-
-impl Copied {
-    /// The rows in the order in which they came.
-    fn batches(&self) -> Result<Vec<RecordBatch>> {
-        let keys = self.keys.iter().flat_map(|(key, count)| std::iter::repeat_n(key, *count));
-        let mut all: Vec<(&Key, Place)> = keys.zip(self.places.iter().copied()).collect();
-        all.sort_unstable_by_key(|(_, place)| place.row);
-        all.chunks(SEGMENT_ROWS).map(|rows| self.batch(rows)).collect()
-    }
-
-    fn batch(&self, rows: &[(&Key, Place)]) -> Result<RecordBatch> {
-        let mut columns = Vec::new();
-        if let Some(converter) = &self.converter {
-            let parser = converter.parser();
-            columns = converter.convert_rows(rows.iter().map(|(key, _)| parser.parse(key)))?;
-        }
-        columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, place)| place.time))));
-        let places = self.segments.find(rows.iter().map(|(_, place)| place.row));
-        columns.extend(self.segments.gather_all(&places)?.into_iter().flat_map(Fed::into_columns));
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
-    }
+fn kept_schema(keys: Vec<Field>, features: &[Feature]) -> SchemaRef {
+    let kept = features.iter().flat_map(|feature| {
+        let name = feature.field().name();
+        [Field::new(name, feature.remembered(), true), Field::new(format!("{name} counts"), DataType::Boolean, true)]
+    });
+    let own = ["number", "time"].map(|name| Field::new(name, DataType::Int64, false));
+    Arc::new(Schema::new(keys.into_iter().chain(own).chain(kept).collect::<Vec<_>>()))
 }

@@ -1,8 +1,10 @@
 //! What the remembered rows feed the features with, in segments of rows that came one after the other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::BooleanArray;
 use millstream_core::Result;
 
 use crate::accumulate::aggregate::Fed;
@@ -14,17 +16,25 @@ pub struct Segments {
     /// The number of the row that comes next.
     end: u64,
     live: usize,
+    /// Segments of which most is forgotten, by one of their rows.
+    sparse: BTreeSet<u64>,
 }
 
 #[derive(Clone)]
 struct Segment {
-    /// The number of its first row.
-    start: u64,
-    rows: usize,
-    /// How many of the rows are remembered.
+    rows: Numbers,
+    /// Which of them are remembered.
+    is_live: Vec<bool>,
     live: usize,
     /// One for each feature.
     fed: Arc<[Fed]>,
+}
+
+/// The numbers of the rows that a segment holds, in their order.
+#[derive(Clone)]
+enum Numbers {
+    Run(Range<u64>),
+    Listed(Arc<[u64]>),
 }
 
 /// How many rows a segment has before another one is begun.
@@ -42,41 +52,63 @@ impl Segments {
         if rows == 0 && !self.list.is_empty() {
             return Ok(start);
         }
-        // Small ones are joined when about as much has come again, so that a row is copied only a few times.
-        let (mut from, mut all) = (self.list.len(), rows);
-        while from > 0 && self.list[from - 1].rows <= 2 * all && self.list[from - 1].rows + all <= SEGMENT_ROWS {
-            from -= 1;
-            all += self.list[from].rows;
-        }
-        let joined: Vec<Segment> = self.list.drain(from..).collect();
-        let fed = match &joined[..] {
-            [] => fed.into(),
-            _ => fed.iter().enumerate().map(|(feature, last)| join(&joined, feature, last)).collect::<Result<_>>()?,
-        };
-        let first = joined.first().map_or(start, |segment| segment.start);
-        let live = joined.iter().map(|segment| segment.live).sum();
-        self.list.push_back(Segment { start: first, rows: all, live, fed });
         self.end += rows as u64;
+        let added =
+            Segment { rows: Numbers::Run(start..self.end), is_live: vec![false; rows], live: 0, fed: fed.into() };
+        self.list.push_back(added);
+        self.join_before(self.list.len())?;
         Ok(start)
     }
 
-    /// Remembers one of the rows that were added last.
-    pub fn remember(&mut self) {
-        if let Some(last) = self.list.back_mut() {
-            last.live += 1;
-            self.live += 1;
+    /// Joins the last of so many segments with those before it while these are small. Small ones are joined when about as much
+    /// has come again, so that a row is copied only a few times.
+    fn join_before(&mut self, until: usize) -> Result<()> {
+        let (mut from, mut all) = (until - 1, self.list[until - 1].rows.len());
+        while from > 0 {
+            let before = self.list[from - 1].rows.len();
+            if before > 2 * all || before + all > SEGMENT_ROWS {
+                break;
+            }
+            (from, all) = (from - 1, all + before);
+        }
+        if from + 1 == until {
+            return Ok(());
+        }
+        let joined = join(self.list.range(from..until))?;
+        self.list.drain(from..until);
+        self.list.insert(from, joined);
+        Ok(())
+    }
+
+    /// Remembers a row that was added.
+    pub fn remember(&mut self, row: u64) {
+        let (segment, place) = self.place(row);
+        let segment = &mut self.list[segment];
+        segment.is_live[place] = true;
+        segment.live += 1;
+        self.live += 1;
+    }
+
+    /// Forgets a row that is remembered. What it holds stays for now.
+    pub fn forget(&mut self, row: u64) {
+        let (segment, place) = self.place(row);
+        let segment = &mut self.list[segment];
+        segment.is_live[place] = false;
+        segment.live -= 1;
+        self.live -= 1;
+        if 2 * segment.live < segment.rows.len() {
+            self.sparse.insert(segment.rows.first());
         }
     }
 
-    /// Forgets a row. What it holds stays for now.
-    pub fn forget(&mut self, row: u64) {
-        let at = self.segment(row);
-        self.list[at].live -= 1;
-        self.live -= 1;
+    /// Where a row lies: a segment, and a row in that.
+    fn place(&self, row: u64) -> (usize, usize) {
+        let segment = self.segment(row);
+        (segment, self.list[segment].rows.place(row))
     }
 
     fn segment(&self, row: u64) -> usize {
-        self.list.partition_point(|segment| segment.start <= row) - 1
+        self.list.partition_point(|segment| segment.rows.first() <= row).saturating_sub(1)
     }
 
     /// Where rows lie: segments, and rows in these.
@@ -86,10 +118,9 @@ impl Segments {
             // The next one lies mostly in the same segment.
             if !within.contains(&row) {
                 at = self.segment(row);
-                let segment = &self.list[at];
-                within = segment.start..segment.start + segment.rows as u64;
+                within = self.list[at].rows.first()..self.list[at].rows.end();
             }
-            (at, (row - within.start) as usize)
+            (at, self.list[at].rows.place(row))
         };
         rows.map(place).collect()
     }
@@ -106,31 +137,98 @@ impl Segments {
         (0..features).map(|feature| self.gather(feature, places)).collect()
     }
 
-    /// Drops segments at the front of which nothing is left.
-    pub fn drop_forgotten(&mut self) {
-        while self.list.len() > 1 && self.list.front().is_some_and(|segment| segment.live == 0) {
-            self.list.pop_front();
+    /// Drops what is forgotten where that is most of a segment, so that each row is copied for one that is forgotten.
+    pub fn tidy(&mut self) -> Result<()> {
+        // Rows of the last one may never have been remembered.
+        self.sparse.extend(self.list.back().map(|segment| segment.rows.first()));
+        while let Some(first) = self.sparse.pop_first() {
+            // Segments may have been joined since.
+            let at = self.segment(first);
+            let segment = &self.list[at];
+            if 2 * segment.live >= segment.rows.len() || (segment.live == 0 && self.list.len() == 1) {
+                continue;
+            }
+            match segment.live {
+                0 => _ = self.list.remove(at),
+                _ => {
+                    self.list[at] = segment.thinned()?;
+                    self.join_before(at + 1)?;
+                }
+            }
         }
-    }
-
-    /// Whether most of what they hold is forgotten.
-    pub fn are_sparse(&self) -> bool {
-        let rows: usize = self.list.iter().map(|segment| segment.rows).sum();
-        rows > 2 * self.live + 4 * SEGMENT_ROWS
-    }
-
-    /// Puts those rows together that are remembered. They are numbered anew from 0.
-    pub fn compact(&mut self, remembered: impl Iterator<Item = u64>) -> Result<()> {
-        let places = self.find(remembered);
-        let fed = self.gather_all(&places)?.into();
-        let rows = places.len();
-        (self.live, self.end) = (rows, rows as u64);
-        self.list = VecDeque::from([Segment { start: 0, rows, live: rows, fed }]);
         Ok(())
     }
 }
 
-fn join(several: &[Segment], feature: usize, last: &Fed) -> Result<Fed> {
-    let all: Vec<&Fed> = several.iter().map(|segment| &segment.fed[feature]).chain([last]).collect();
-    Fed::concat(&all)
+impl Segment {
+    /// Only what is remembered.
+    fn thinned(&self) -> Result<Self> {
+        let mask = BooleanArray::from(self.is_live.clone());
+        let fed = self.fed.iter().map(|fed| fed.filter(&mask)).collect::<Result<_>>()?;
+        let rows = self.rows.iter().zip(&self.is_live).filter_map(|(row, is_live)| is_live.then_some(row)).collect();
+        Ok(Self { rows: Numbers::Listed(rows), is_live: vec![true; self.live], live: self.live, fed })
+    }
+}
+
+impl Numbers {
+    fn len(&self) -> usize {
+        match self {
+            Self::Run(run) => (run.end - run.start) as usize,
+            Self::Listed(listed) => listed.len(),
+        }
+    }
+
+    fn first(&self) -> u64 {
+        match self {
+            Self::Run(run) => run.start,
+            Self::Listed(listed) => listed.first().copied().unwrap_or_default(),
+        }
+    }
+
+    /// One more than the last.
+    fn end(&self) -> u64 {
+        match self {
+            Self::Run(run) => run.end,
+            Self::Listed(listed) => listed.last().map_or(0, |last| last + 1),
+        }
+    }
+
+    /// The place of one of them.
+    fn place(&self, row: u64) -> usize {
+        match self {
+            Self::Run(run) => (row - run.start) as usize,
+            Self::Listed(listed) => listed.partition_point(|held| *held < row),
+        }
+    }
+
+    fn iter(&self) -> Box<dyn Iterator<Item = u64> + '_> {
+        match self {
+            Self::Run(run) => Box::new(run.clone()),
+            Self::Listed(listed) => Box::new(listed.iter().copied()),
+        }
+    }
+
+    fn join<'a>(several: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let (mut start, mut end, mut rows) = (None, 0, 0);
+        for numbers in several.clone() {
+            (start, end, rows) = (start.or(Some(numbers.first())), numbers.end(), rows + numbers.len() as u64);
+        }
+        let all = start.unwrap_or_default()..end;
+        match all.end.saturating_sub(all.start) == rows {
+            true => Self::Run(all),
+            false => Self::Listed(several.flat_map(Self::iter).collect()),
+        }
+    }
+}
+
+/// Several segments as one.
+fn join<'a>(several: impl Iterator<Item = &'a Segment> + Clone) -> Result<Segment> {
+    let features = several.clone().next().map_or(0, |segment| segment.fed.len());
+    let fed = |feature: usize| Fed::concat(&several.clone().map(|segment| &segment.fed[feature]).collect::<Vec<_>>());
+    Ok(Segment {
+        rows: Numbers::join(several.clone().map(|segment| &segment.rows)),
+        is_live: several.clone().flat_map(|segment| segment.is_live.iter().copied()).collect(),
+        live: several.clone().map(|segment| segment.live).sum(),
+        fed: (0..features).map(fed).collect::<Result<_>>()?,
+    })
 }
