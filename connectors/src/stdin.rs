@@ -51,12 +51,12 @@ pub struct StdinInput {
     /// columns are in the order of `schema`.
     #[serde(default = "text::header")]
     header: bool,
-    /// CSV: the character that separates cells, by default a comma.
+    /// CSV: the character that separates fields, by default a comma.
     delimiter: Option<char>,
-    /// CSV: the cells that stand for null, by default empty ones.
+    /// CSV: the fields that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
-    /// CSV: how much a cell in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
+    /// CSV: how much a field in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
     /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
     #[serde(default)]
     max_cell: text::MaxCell,

@@ -53,7 +53,7 @@ pub fn delimiter(delimiter: Option<char>, or: u8) -> Result<u8, Problem> {
     match delimiter {
         None => Ok(or),
         Some(byte) if byte.is_ascii() && !matches!(byte, '"' | '\r' | '\n') => Ok(byte as u8),
-        Some(other) => Err(Problem::new(format!("`{}` can't separate cells", other.escape_default()))
+        Some(other) => Err(Problem::new(format!("`{}` can't separate fields", other.escape_default()))
             .at(["delimiter"])
             .help("use a single ASCII character, such as `,`, `;` or a tab")),
     }
@@ -84,7 +84,7 @@ pub fn comment(comment: Option<char>) -> Result<Option<u8>, Problem> {
     }
 }
 
-/// How much a cell in quotes may hold.
+/// How much a field in quotes may hold.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaxCell {

@@ -97,7 +97,7 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
     let Some(location) = &arguments.state else {
         return match plan.is_strict() {
             true if has_past(card) => Err(Error::new(format!(
-                "`{}/{}` is of a flow of which a part began anew in the middle; `--state DIR` is where that was written down",
+                "`{}/{}` is of a flow of which a part began from scratch in the middle; `--state DIR` is where that was written down",
                 card.model, card.version
             ))),
             true => Ok(Beginning::default()),
@@ -132,7 +132,7 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
     Ok(Beginning { decisions, ..beginning })
 }
 
-/// Whether the model or an input of it began anew before the version was made, so that the rows from the first on don't tell
+/// Whether the model or an input of it began from scratch before the version was made, so that the rows from the first on don't tell
 /// what it has learned.
 fn has_past(card: &ModelCard) -> bool {
     card.lineage.as_ref().is_some_and(|lineage| !lineage["since"].is_null() || !lineage["earlier"].is_null())
@@ -152,7 +152,7 @@ fn behind_past(vault: &Vault, card: &ModelCard, checkpoint: Option<u64>) -> Resu
         }
     }
     Err(Error::new(format!(
-        "`{}/{}` is of a flow of which a part began anew in the middle, and no checkpoint in `{}` is kept from then until it was published; `[checkpoint] keep` says how many are",
+        "`{}/{}` is of a flow of which a part began from scratch in the middle, and no checkpoint in `{}` is kept from then until it was published; `[checkpoint] keep` says how many are",
         card.model,
         card.version,
         vault.location()

@@ -21,9 +21,9 @@ use crate::rows::BATCH_ROWS;
 
 /// Lets the first row of each key pass; the others leave by the port `repeated`.
 ///
-/// With `within`, a row is a repetition only if its event time is less than that away from the one of a row that passed,
+/// With `within`, a row is a duplicate only if its event time is less than that away from the one of a row that passed,
 /// in whichever order they come, and keys are forgotten once the watermark has come so far. Rows behind the watermark, of
-/// which nobody knows any more whether they are repetitions, leave by the port `late`.
+/// which nobody knows any more whether they are duplicates, leave by the port `late`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DedupSettings {

@@ -109,7 +109,7 @@ pub const MERGED: Graph = Graph {
     "#,
 };
 
-/// A model, predictions of it, and three outputs of different formats, one of them packed and one a folder.
+/// A model, predictions of it, and three outputs of different formats, one of them compressed and one a folder.
 pub const BRANCHED: Graph = Graph {
     name: "branched",
     rows: [9000; 2],

@@ -156,7 +156,7 @@ fn lineage_says_what_a_model_missed_and_what_it_had_twice() {
         let replayed = trial.workshop.run(&["replay", "narrow.toml", "m", "--state", "state"]);
         assert!(replayed.stdout.contains("the same bits after "), "{reset}: {}", replayed.stderr);
         let without = trial.workshop.run(&["replay", "narrow.toml", "m"]).stderr;
-        assert!(without.contains("began anew in the middle; `--state DIR` is where"), "{without}");
+        assert!(without.contains("began from scratch in the middle; `--state DIR` is where"), "{without}");
     }
 }
 

@@ -168,7 +168,7 @@ pub fn cut() -> Vec<Case> {
     cases
 }
 
-/// Files that are short, and have a row of so many bytes when they are unpacked.
+/// Files that are short, and have a row of so many bytes when they are decompressed.
 pub fn bombs(bytes: usize) -> Vec<Case> {
     [CSV, NDJSON].iter().map(|text| text.endless("bomb", bytes).packed()).collect()
 }

@@ -76,7 +76,7 @@ impl Hashed {
 
     /// A file that is gone on with behind its first bytes, which have to be these. What lies behind them is cut off.
     pub fn go_on(mut file: File, path: &Path, sum: Sum) -> Result<Self> {
-        let doing = || format!("going on with `{}`", path.display());
+        let doing = || format!("resuming `{}`", path.display());
         let mut hasher = blake3::Hasher::new();
         if Sum::of(&file, sum.bytes, &mut hasher).doing(doing)? != sum {
             return Err(damaged(path));

@@ -34,25 +34,25 @@ use crate::text;
 ///
 /// A row that can't be read leaves by the port `failed`, as it was read; the rows around it go on. Its position is its
 /// number in the file, counted from 0, and its partition the file's path. Of rows of more than 64 MiB the first bytes are shown.
-/// A Parquet, Arrow or packed file that is corrupt stops the flow. A timestamp between two microseconds becomes the earlier one.
+/// A Parquet, Arrow or compressed file that is corrupt stops the flow. A timestamp between two microseconds becomes the earlier one.
 ///
 /// NDJSON has one object on each line, and blank lines are skipped. JSON is an array of objects, or objects one behind the
 /// other, on as many lines as they take. Keys that are no column are ignored, and binary values are hexadecimal. In CSV with one
-/// column, a blank line is a row: an empty cell.
+/// column, a blank line is a row: an empty field.
 ///
-/// A flow with state that goes on within a file looks whether it still is the one that was opened: one that was changed, or
+/// A flow with state that resumes within a file looks whether it still is the one that was opened: one that was changed, or
 /// replaced by another under its name, is an error, a copy with the same content is not; compared
 /// are its length and 16 samples of 4 KiB. Rows that are appended to a CSV or
-/// NDJSON file that is not packed count if they come before its end was reached; behind that, nobody looks at a file again.
+/// NDJSON file that is not compressed count if they come before its end was reached; behind that, nobody looks at a file again.
 ///
 /// With `follow` the input is live: it reads what is there, then waits for lines that are appended and for new files that
 /// match `path`, until the flow is stopped. A line is read when its line break is there; with 64 MiB and none, or a quote that
 /// is not closed as soon as `max_cell` says, it fails. Files are looked at every 100 ms,
 /// and searched for every second. A file is known by what it is, not by its name: when it is renamed and a new one takes
 /// its place, as in the rotation of logs, it is read to its end, until nothing has come for a second, and only then the new
-/// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read anew
-/// from its beginning. Where a rotation makes copies or packs files, `path` should not match the copies, which would be read
-/// as new files; packed ones are left out. A file that comes and is renamed between two looks, or while the flow does not
+/// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read again
+/// from its beginning. Where a rotation copies or compresses files, `path` should not match the copies, which would be read
+/// as new files; compressed ones are left out. A file that comes and is renamed between two looks, or while the flow does not
 /// run, is found if it is still beside the one before it, and has a name that rotations give: of `app.log` these are
 /// `app.log.1`, `app.log-20260131`, `app.log.old`, `app-20260131.log` and the like. With other names it is found only if
 /// `path` matches them, too, as `app*` does.
@@ -61,10 +61,10 @@ use crate::text;
 /// partition is called by the path, and `PATH#2`, `PATH#3` and so on for the files that have had the same path later. A
 /// checkpoint says of each file there ever was how far it was read.
 ///
-/// A flow with state goes on where it was, also in a file that was renamed meanwhile within its folder; or copied or
+/// A flow with state resumes where it was, also in a file that was renamed meanwhile within its folder; or copied or
 /// restored, if more than 256 bytes of it were read, by which it is known.
 /// If the file is there no more, the flow does not start, since what had come to it last would be missing; see `if_gone`.
-/// `millstream replay` needs the files as well: those that were rotated are found in the same folder, unless they are packed.
+/// `millstream replay` needs the files as well: those that were rotated are found in the same folder, unless they are compressed.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileInput {
@@ -72,9 +72,9 @@ pub struct FileInput {
     /// or a list of them.
     path: Paths,
     /// How the files are written. By default the extension says it: `.csv`, `.tsv` (CSV with tabs), `.ndjson`,
-    /// `.jsonl`, `.json`, `.parquet`, `.arrow`; with `.gz`, `.zst` or `.bz2` behind it if it is packed.
+    /// `.jsonl`, `.json`, `.parquet`, `.arrow`; with `.gz`, `.zst` or `.bz2` behind it if it is compressed.
     format: Option<Format>,
-    /// How the files are packed, if the extension does not say it.
+    /// How the files are compressed, if the extension does not say it.
     compression: Option<Compression>,
     /// The columns of CSV, NDJSON and JSON and their types: `{ id = "utf8", amount = "float64?" }`. A value that is
     /// missing, null or of another type fails its row; with a `?` behind its type it may be missing or null. Integers
@@ -101,12 +101,12 @@ pub struct FileInput {
     /// in the order of `schema`, or called `column_1`, `column_2` and so on.
     #[serde(default = "text::header")]
     header: bool,
-    /// CSV: the character that separates cells, by default a comma, or a tab for `.tsv`.
+    /// CSV: the character that separates fields, by default a comma, or a tab for `.tsv`.
     delimiter: Option<char>,
-    /// CSV: the cells that stand for null, by default empty ones.
+    /// CSV: the fields that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
-    /// CSV: how much a cell in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
+    /// CSV: how much a field in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
     /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
     #[serde(default)]
     max_cell: text::MaxCell,
@@ -115,7 +115,7 @@ pub struct FileInput {
     #[serde(default = "text::infer_rows")]
     #[schemars(range(min = 1))]
     infer_rows: usize,
-    /// Whether to wait for more rows and files, instead of ending with the last file. CSV, NDJSON and JSON that are not packed
+    /// Whether to wait for more rows and files, instead of ending with the last file. CSV, NDJSON and JSON that are not compressed
     /// can be followed; `schema` is needed, since rows that are yet to come can't be looked at.
     #[serde(default)]
     follow: bool,
@@ -245,7 +245,7 @@ impl FileInput {
         }
         if let (false, Some(Source { file, compression: Some(_), .. })) = (format.is_text(), sources.first()) {
             let at = if self.compression.is_some() { "compression" } else { "path" };
-            let message = format!("`{}` can't be packed: {} files are compressed inside", file.name, format.name());
+            let message = format!("`{}` can't be compressed: {} files are compressed inside", file.name, format.name());
             return Err(Problem::new(message).at([at]).into());
         }
         Ok(Settled { sources, format, moments, csv: self.csv_options()? })

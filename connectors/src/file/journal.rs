@@ -1,6 +1,6 @@
 //! Journals: the rows of a file that can't be gone on with, such as one in Parquet, kept until it is whole.
 //!
-//! A run writes one beside the file, as a stream of Arrow IPC. A run after it reads it, writes the file anew, which gives
+//! A run writes one beside the file, as a stream of Arrow IPC. A run after it reads it, writes the file from scratch, which gives
 //! the same bytes since they depend on the rows alone, and adds a journal of its own.
 
 use std::fs::File;

@@ -34,7 +34,7 @@ use crate::text;
 /// them. A file that takes the place of another keeps its permissions, and a path that is a link stays one. Two runs
 /// can't write to the same place at once: the later one fails.
 ///
-/// A second run of a flow writes its files anew: when it has ended well, they take the place of those of the run
+/// A second run of a flow writes its files from scratch: when it has ended well, they take the place of those of the run
 /// before; when it fails, those stay as they are. `if_exists` changes that. An output that begins behind rows of its
 /// flow, because it is new or was reset, leaves what may have been published: a folder gets more files, and a single
 /// file has to be moved away, unless `--remove-published` says otherwise. Without rows a file is empty, and a folder
@@ -43,12 +43,12 @@ use crate::text;
 /// its own to those that are there, a run that fails adds none, and nothing removes any.
 ///
 /// A flow with state keeps hidden files in the folder, until it has come to its end: what is not whole yet, and a ledger of
-/// what it has published, `.NAME.RUN.ledger`. Without them it can't go on where it had rows that are not visible, and says
-/// so. When its columns change between two runs, a folder goes on with new files, and NDJSON as it is; another single file can't.
+/// what it has published, `.NAME.RUN.ledger`. Without them it can't be resumed where it had rows that are not visible, and says
+/// so. When its columns change between two runs, a folder gets new files, and NDJSON goes on as it is; another single file can't.
 /// A run removes only hidden files that its own flow has left, or a run without state that was killed; those of a flow
 /// whose state was removed stay until somebody removes them.
 ///
-/// Timestamps are written in UTC. CSV: null is an empty cell, as is an empty text; lists and structs are refused.
+/// Timestamps are written in UTC. CSV: null is an empty field, as is an empty text; lists and structs are refused.
 /// NDJSON: null columns are left out, and a float that is not finite becomes null. JSON is an array with such an object on
 /// each line. In all of them, binary is hexadecimal, and years behind 9999 and before 0 have a sign.
 /// Parquet is compressed with zstd. The same rows give the same bytes.
@@ -57,11 +57,11 @@ use crate::text;
 pub struct FileOutput {
     /// The file or folder, relative to the folder that the program runs in. Folders that are not there are made. The
     /// extension says the format: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`;
-    /// with `.gz`, `.zst` or `.bz2` behind it, CSV, NDJSON and JSON are packed.
+    /// with `.gz`, `.zst` or `.bz2` behind it, CSV, NDJSON and JSON are compressed.
     path: String,
     /// The format of the files in a folder. It can be left out where the extension of `path` says it.
     format: Option<Format>,
-    /// How CSV, NDJSON and JSON files in a folder are packed; without it they are not.
+    /// How CSV, NDJSON and JSON files in a folder are compressed; without it they are not.
     compression: Option<Compression>,
     /// What to do if there is a file already, or in a folder files of this output, from a run before. `replace`: they
     /// are removed when the flow has ended well, and stay if it fails; what others put into a folder always stays.
@@ -164,10 +164,10 @@ impl FileOutput {
             problems.extend(self.bytes.map(|_| only("bytes")));
             problems.extend(self.every.map(|_| only("every")));
             problems.extend(self.partition.as_ref().map(|_| only("partition")));
-            let other = self.compression.filter(|packed| Some(*packed) != target.compression);
-            problems.extend(other.map(|packed| {
-                let extension = packed.extension();
-                let problem = Problem::new("the extension says how one file is packed").at(["compression"]);
+            let other = self.compression.filter(|given| Some(*given) != target.compression);
+            problems.extend(other.map(|given| {
+                let extension = given.extension();
+                let problem = Problem::new("the extension says how one file is compressed").at(["compression"]);
                 problem.help(format!("leave `compression` out, and let `path` end in `.{extension}`"))
             }));
             if self.if_exists == IfExists::Append && !target.format.can_grow() {

@@ -218,7 +218,7 @@ impl<'a> Way<'a> {
         self.publication.find(whole).ok_or_else(|| {
             Error::new(format!(
                 "`{}` was to become visible, and is neither there nor at `{}`; put it back from a copy; without it, its rows are \
-                 lost, and `--reset` of the output goes on without them",
+                 lost, and `--reset` of the output resumes without them",
                 whole.path.display(),
                 whole.part.display()
             ))

@@ -103,7 +103,7 @@ impl Staged {
             Source::Journals(journals) => return Self::rebuild(path, options, schema, mode, journals, run),
             Source::Bytes(sum) => sum,
         };
-        let doing = || format!("going on with `{}`", path.display());
+        let doing = || format!("resuming `{}`", path.display());
         let sum = if is_published {
             if !path.exists() {
                 // Somebody has taken it away, as logs are. What comes now begins another one.

@@ -39,7 +39,7 @@ pub struct Target {
     pub work_folder: PathBuf,
     /// How the files are written.
     pub format: Format,
-    /// How they are packed.
+    /// How they are compressed.
     pub compression: Option<Compression>,
     /// Whether CSV is separated by tabs.
     pub tabs: bool,
@@ -73,8 +73,8 @@ impl Target {
     /// The path of file number `number`, whose first row belongs to an epoch, in a folder below that of the output.
     pub fn file(&self, folder: &Path, epoch: Epoch, number: u32) -> PathBuf {
         let Some(prefix) = &self.folder else { return self.path.clone() };
-        let packed = self.compression.map_or(String::new(), |packed| format!(".{}", packed.extension()));
-        self.path.join(folder).join(format!("{prefix}{:020}-{number:05}.{}{packed}", epoch.0, self.format.name()))
+        let behind = self.compression.map_or(String::new(), |compression| format!(".{}", compression.extension()));
+        self.path.join(folder).join(format!("{prefix}{:020}-{number:05}.{}{behind}", epoch.0, self.format.name()))
     }
 
     /// The folder of a file below that of the output.

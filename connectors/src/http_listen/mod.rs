@@ -31,7 +31,7 @@ use server::{Limits, Server, Service};
 
 /// Takes rows that are sent to it by HTTP.
 ///
-/// `POST` rows in the body of a request, packed with gzip (`Content-Encoding: gzip`) or not:
+/// `POST` rows in the body of a request, compressed with gzip (`Content-Encoding: gzip`) or not:
 ///
 /// ```sh
 /// curl --data-binary @payments.ndjson http://127.0.0.1:8400/
@@ -89,16 +89,16 @@ pub struct HttpListenInput {
     /// the columns are in the order of `schema`.
     #[serde(default = "text::header")]
     header: bool,
-    /// CSV: the character that separates cells, by default a comma.
+    /// CSV: the character that separates fields, by default a comma.
     delimiter: Option<char>,
-    /// CSV: the cells that stand for null, by default empty ones.
+    /// CSV: the fields that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
-    /// CSV: how much a cell in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
+    /// CSV: how much a field in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
     /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
     #[serde(default)]
     max_cell: text::MaxCell,
-    /// How long a body may be, by default `"16MiB"`. That goes for it unpacked, too, and it may not be more than 100 times
+    /// How long a body may be, by default `"16MiB"`. That goes for it decompressed, too, and it may not be more than 100 times
     /// as long then.
     #[serde(default = "max_body")]
     max_body: ByteSize,
@@ -427,9 +427,9 @@ impl HttpListen {
     /// so that it is not left to the thread that answers.
     fn remember<'a>(&self, record: &'a Record) -> Result<&'a [u8]> {
         let number = record.number;
-        let unpacked = unpack_record(&record.payload);
+        let parts = unpack_record(&record.payload);
         let (key, body) =
-            unpacked.ok_or_else(|| Error::new(format!("record {number} of the log is none of this input")))?;
+            parts.ok_or_else(|| Error::new(format!("record {number} of the log is none of this input")))?;
         if let Some(key) = key {
             let answered = Answered { first: number, rows: record.rows, body: fingerprint(&record.payload) };
             server::keys(&self.keys).answered(&key, answered, now());
@@ -471,10 +471,10 @@ fn needs_a_folder(home: &Home) -> Error {
     })
 }
 
-/// Why it can't go on.
+/// Why it can't be resumed.
 fn is_missing(log: &Path) -> Error {
     Error::new(format!(
-        "the log `{}` is missing, and with it rows that were acknowledged: put it back from a copy; `--reset` of the node goes on \
+        "the log `{}` is missing, and with it rows that were acknowledged: put it back from a copy; `--reset` of the node resumes \
          without these rows, which are lost then",
         log.display()
     ))

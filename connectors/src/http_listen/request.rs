@@ -15,13 +15,13 @@ use serde_json::json;
 use super::keys::Answered;
 use super::memory::Share;
 
-/// How many times as long a body may become by being unpacked.
+/// How many times as long a body may become by being decompressed.
 const MAX_RATIO: usize = 100;
 
 /// Short bodies may become longer than that: up to here.
 const FREE_RATIO: usize = 1 << 20;
 
-/// How many bytes are unpacked at once.
+/// How many bytes are decompressed at once.
 const CHUNK: usize = 64 << 10;
 
 /// How long an idempotency key may be.
@@ -54,7 +54,7 @@ impl Refusal {
     }
 
     pub fn too_large(limit: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {limit} bytes, unpacked"))
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {limit} bytes, decompressed"))
     }
 }
 
@@ -81,7 +81,7 @@ pub fn response(result: Result<Answered, Refusal>) -> Response<Full<Bytes>> {
 pub struct Head {
     /// Its idempotency key.
     pub key: Option<Arc<str>>,
-    /// Whether its body is packed.
+    /// Whether its body is compressed.
     pub gzip: bool,
     /// How long the body is at most, as it comes.
     pub length: usize,
@@ -128,7 +128,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
         (None | Some(b"identity"), None) => Ok(false),
         (Some(b"gzip" | b"x-gzip"), None) => Ok(true),
         _ => {
-            let message = "the body is packed in an unknown way; `gzip` is known";
+            let message = "the body is compressed in an unknown way; `gzip` is known";
             Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
         }
     }
@@ -162,7 +162,7 @@ pub fn record(
     max_body: usize,
     memory: &mut Share,
 ) -> Result<Recorded, Refusal> {
-    let body = if head.gzip { unpack(&body, max_body, memory)? } else { body };
+    let body = if head.gzip { decompress(&body, max_body, memory)? } else { body };
     if std::str::from_utf8(&body).is_err() {
         return Err(Refusal::bad("the body is not UTF-8"));
     }
@@ -199,13 +199,13 @@ pub fn fingerprint(payload: &[u8]) -> u64 {
     blake3::hash(payload).as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
-fn unpacked_limit(packed: usize, max_body: usize) -> usize {
-    max_body.min(FREE_RATIO.max(packed.saturating_mul(MAX_RATIO)))
+fn decompressed_limit(compressed: usize, max_body: usize) -> usize {
+    max_body.min(FREE_RATIO.max(compressed.saturating_mul(MAX_RATIO)))
 }
 
-fn unpack(packed: &[u8], max_body: usize, memory: &mut Share) -> Result<Vec<u8>, Refusal> {
-    let limit = unpacked_limit(packed.len(), max_body);
-    let mut decoder = MultiGzDecoder::new(packed);
+fn decompress(compressed: &[u8], max_body: usize, memory: &mut Share) -> Result<Vec<u8>, Refusal> {
+    let limit = decompressed_limit(compressed.len(), max_body);
+    let mut decoder = MultiGzDecoder::new(compressed);
     let mut body = Vec::new();
     loop {
         let read = decoder.by_ref().take(CHUNK as u64).read_to_end(&mut body);
@@ -216,7 +216,7 @@ fn unpack(packed: &[u8], max_body: usize, memory: &mut Share) -> Result<Vec<u8>,
         if read == 0 {
             return Ok(body);
         }
-        memory.grow(packed.len() + body.len())?;
+        memory.grow(compressed.len() + body.len())?;
     }
 }
 

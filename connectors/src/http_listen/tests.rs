@@ -48,7 +48,7 @@ impl Site {
         input
     }
 
-    /// Opens it as a flow does that goes on from a checkpoint.
+    /// Opens it as a flow does that is resumed from a checkpoint.
     async fn resume(&self, positions: &Positions, state: Parts) -> HttpListen {
         let mut input = self.input(Arc::new(LocalFiles));
         input.restore(positions, &state.into_state().unwrap()).unwrap();
@@ -84,9 +84,9 @@ fn body(rows: &[i64]) -> Vec<u8> {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
-    packer.write_all(bytes).unwrap();
-    packer.finish().unwrap()
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 fn at(position: u64) -> Positions {

@@ -73,7 +73,7 @@ fn options(settings: &FileInput, context: &PlanContext) -> Result<ReadOptions, P
         problem.help("declare the columns: rows that are yet to come can't be looked at")
     })?;
     if settings.compression.is_some() {
-        return Err(not_packed("a packed file can't be followed").at(["compression"]));
+        return Err(not_compressed("a compressed file can't be followed").at(["compression"]));
     }
     if settings.encoding != TextEncoding::Utf8 {
         let problem = Problem::new("only files in UTF-8 can be followed").at(["encoding"]);
@@ -95,7 +95,7 @@ fn pattern(settings: &FileInput, path: &str, folder: &Path, options: &ReadOption
     check_later(folder, path)?;
     let kind = FileKind::of(path);
     if kind.compression.is_some() {
-        return Err(not_packed(format!("`{path}` is packed, and can't be followed")));
+        return Err(not_compressed(format!("`{path}` is compressed, and can't be followed")));
     }
     let format = settings.format_of(path)?;
     if !format.is_text() {
@@ -107,7 +107,7 @@ fn pattern(settings: &FileInput, path: &str, folder: &Path, options: &ReadOption
     Ok(Pattern { path: path.to_owned(), options: ReadOptions { format, csv, ..options.clone() } })
 }
 
-fn not_packed(message: impl Into<String>) -> Problem {
+fn not_compressed(message: impl Into<String>) -> Problem {
     Problem::new(message).help("without `follow` it is read once")
 }
 
@@ -280,11 +280,11 @@ impl Input for Follow {
 }
 
 impl Follow {
-    /// Goes on with a file where it was read before. Returns false if it is there no more, or no longer what it was.
+    /// Resumes a file where it was read before. Returns false if it is there no more, or no longer what it was.
     fn go_on(&mut self, file: FollowedState, found: &[(Identity, SourceFile, usize)]) -> Result<bool> {
         let Some(options) = self.patterns.get(file.pattern).map(|pattern| &pattern.options) else { return Ok(false) };
         let (name, read): (Arc<str>, u64) = (file.name.as_str().into(), file.place.position);
-        let doing = || format!("going on with `{name}`");
+        let doing = || format!("resuming `{name}`");
         for path in self.candidates(&file, found) {
             let Some(tail) = Tail::open_at(&path, options, file.place.clone()).doing(doing)? else { continue };
             let (partition, pattern) = (file.partition.as_str().into(), file.pattern);
@@ -301,7 +301,7 @@ impl Follow {
         }
     }
 
-    /// Where a file may be by now: by what it is; or by what is in it, after it was copied or unpacked.
+    /// Where a file may be by now: by what it is; or by what is in it, after it was copied or decompressed.
     fn candidates(&self, file: &FollowedState, found: &[(Identity, SourceFile, usize)]) -> Vec<PathBuf> {
         let own = self.folder.join(&file.name);
         let mut beside = files_beside(&own);
@@ -479,7 +479,7 @@ impl Follow {
         let mut found = Vec::new();
         for (index, Pattern { path, .. }) in self.patterns.iter().enumerate() {
             for file in find_now(&self.folder, path).doing(|| format!("searching for `{path}`"))? {
-                // What a rotation has packed has been read before.
+                // What a rotation has compressed has been read before.
                 let is_packed = FileKind::of(&*file.name).compression.is_some();
                 // It may have gone meanwhile.
                 if let (false, Ok(metadata)) = (is_packed, file.path.metadata()) {
@@ -492,7 +492,7 @@ impl Follow {
     }
 }
 
-/// The files in the folder of one that are not packed, and what they are: what a rotation has renamed is not found by the
+/// The files in the folder of one that are not compressed, and what they are: what a rotation has renamed is not found by the
 /// pattern any more.
 fn files_beside(path: &Path) -> Vec<(PathBuf, Identity)> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -505,11 +505,11 @@ fn files_beside(path: &Path) -> Vec<(PathBuf, Identity)> {
     entries.filter_map(file).collect()
 }
 
-/// Why the flow does not go on.
+/// Why the flow does not resume.
 fn is_gone(name: &str, rows: u64) -> Error {
     Error::new(format!(
-        "`{name}`, of which {rows} rows were read, is there no more: it was removed, packed, emptied or moved to another folder, \
-         and what had come to it since would be missing. Put it back into its folder, by any name; or go on without it, with \
+        "`{name}`, of which {rows} rows were read, is there no more: it was removed, compressed, emptied or moved to another folder, \
+         and what had come to it since would be missing. Put it back into its folder, by any name; or resume without it, with \
          `if_gone = \"go_on\"`"
     ))
 }

@@ -94,7 +94,7 @@ impl Files {
         let file = File::open(&source.file.path).doing(opening)?;
         let opened = Opened::of(&file).doing(opening)?;
         let resume = self.resume.take();
-        let doing = || format!("going on with `{}`", source.file.name);
+        let doing = || format!("resuming `{}`", source.file.name);
         if let Some((_, before)) = &resume {
             before.check(&file, self.may_grow(&source)).doing(doing)?;
         }

@@ -35,7 +35,7 @@ impl Place {
 
     /// The place in a file whose next row has this position. Of text `read` bytes have been read, which are compared later.
     pub fn new(file: &File, read: Option<u64>, mark: Mark, position: u64) -> Result<Self> {
-        // Of packed files and those with columns, the whole file has to be the same.
+        // Of compressed files and those with columns, the whole file has to be the same.
         let bytes = read.map_or_else(|| file.metadata().map(|metadata| metadata.len()), Ok)?;
         Ok(Self { mark, position, bytes, beginning: sample(file, 0, bytes)?, end: last_sample(file, bytes)? })
     }

@@ -51,7 +51,7 @@ pub struct Tail {
     /// None until the first line is there, which may be a header.
     reader: Option<Box<dyn BatchReader>>,
     reach: Arc<Reach>,
-    /// The first bytes, which tell a file that was emptied and written anew.
+    /// The first bytes, which tell a file that was emptied and written again.
     beginning: Vec<u8>,
     /// Length and time of change when the file was looked at last.
     looked_at: Option<(u64, i64, i64)>,

@@ -220,8 +220,8 @@ async fn packed_files_can_be_appended_to() {
     folder.write(settings, &rows(1)).await;
     folder.write(settings, &rows(1)).await;
     let file = fs::File::open(folder.0.path().join("a.csv.gz")).unwrap();
-    let packed = Some(Compression::Gzip);
-    let text = std::io::read_to_string(millstream_formats::decompress(file, packed).unwrap()).unwrap();
+    let compressed = Some(Compression::Gzip);
+    let text = std::io::read_to_string(millstream_formats::decompress(file, compressed).unwrap()).unwrap();
     assert_eq!(text, "a,b\n0,x0\n0,x0\n");
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::kinds::{lineages, memory, memory_text, registry};
+use crate::checkpoint::KeptStates;
 use crate::file::{Diagnostics, LoadOptions};
 use crate::plan::{Plan, PlanOptions};
 use crate::run::{Effects, Outcome, RunningFlow, Status};
@@ -383,7 +384,8 @@ async fn a_test_gives_the_rows_from_which_event_times_are_computed() {
     let registry = registry();
     let load = LoadOptions { registry, sets: &[], environment: &|_| None };
     let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let options = PlanOptions { registry, work_folder: ".".into(), kept: KeptStates::default(), prune: true, scripted: false };
+    let options =
+        PlanOptions { registry, work_folder: ".".into(), kept: KeptStates::default(), prune: true, scripted: false };
     let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
     assert_eq!(outcomes[0].failures, [] as [&str; 0]);
 }

@@ -1,4 +1,4 @@
-//! Aliases: names that point at versions, such as `champion`. Every change writes the whole table anew.
+//! Aliases: names that point at versions, such as `champion`. Every change writes the whole table again.
 
 use std::collections::BTreeMap;
 

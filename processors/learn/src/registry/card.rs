@@ -51,7 +51,7 @@ pub struct ModelCard {
     pub baselines: Value,
     /// How far the flow had read its inputs when the version was made: `{ "checkpoint": N, "inputs": { INPUT: { PARTITION:
     /// NEXT_POSITION } } }`, where `N` is the checkpoint by which the version became visible. So the rows that it learned
-    /// can be told from those that came later. If the model has begun anew, `since` says where the inputs were then; if an
+    /// can be told from those that came later. If the model has started from scratch, `since` says where the inputs were then; if an
     /// input has, `earlier` says what the model had learned of it before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Value>,

@@ -89,7 +89,7 @@ impl Followed {
         self.input.snapshot(&positions).unwrap().into_state().unwrap()
     }
 
-    /// The rows that come to a run that goes on from there.
+    /// The rows that come to a run that resumes from there.
     async fn go_on(&mut self, settings: &str, state: &State) -> Vec<(String, u64, String)> {
         self.input = Self::input(settings, self.folder.path());
         self.input.restore(&Positions::from([("a.ndjson".into(), 1)]), state).unwrap();
@@ -261,7 +261,7 @@ async fn read_in_part(settings: &str) -> (Followed, State) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_is_known_by_what_is_in_it_where_it_was_copied_or_unpacked() {
+async fn a_file_is_known_by_what_is_in_it_where_it_was_copied_or_decompressed() {
     let settings = format!("path = \"*.ndjson\"\n{NUMBERS}");
     for name in ["a.ndjson", "a.1", "b.ndjson"] {
         let (mut followed, state) = read_in_part(&settings).await;
@@ -389,7 +389,7 @@ async fn files_that_come_and_are_renamed_before_anybody_looks_are_found_beside_t
         rotate(&followed, 2, 10);
         rotate(&followed, 3, 20);
         followed.append("a.ndjson.1", "{\"n\": 11}\n");
-        // Others that have nothing to do with it, and one that was packed.
+        // Others that have nothing to do with it, and one that was compressed.
         followed.append("b.ndjson.1", "{\"n\": 91}\n");
         followed.append("a.ndjson.bak", "{\"n\": 92}\n");
         followed.append("a.ndjson.4.gz", "packed");
@@ -445,10 +445,10 @@ fn settings_that_can_not_be_followed() {
     assert_eq!(problem("path = \"a.csv\""), (at("follow"), message.into()));
     let message = "parquet files can't be followed: they are written as a whole";
     assert_eq!(problem(&format!("path = \"a.parquet\"\n{schema}")), (at("path"), message.into()));
-    let message = "`a.csv.gz` is packed, and can't be followed";
+    let message = "`a.csv.gz` is compressed, and can't be followed";
     assert_eq!(problem(&format!("path = \"a.csv.gz\"\n{schema}")), (at("path"), message.into()));
-    let packed = format!("path = \"a.csv\"\ncompression = \"zstd\"\n{schema}");
-    assert_eq!(problem(&packed), (at("compression"), "a packed file can't be followed".into()));
+    let compressed = format!("path = \"a.csv\"\ncompression = \"zstd\"\n{schema}");
+    assert_eq!(problem(&compressed), (at("compression"), "a compressed file can't be followed".into()));
     let message = "the name of `log*` does not say its format";
     assert_eq!(problem(&format!("path = \"log*\"\n{schema}")), (at("path"), message.into()));
     assert_eq!(problem(&format!("path = [\"a.csv\", \"a***b\"]\n{schema}")).0, ["path".into(), 1.into()]);

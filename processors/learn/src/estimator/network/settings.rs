@@ -81,7 +81,7 @@ pub(crate) struct DenseSettings {
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub(crate) struct DropoutSettings {
-    /// The share of the numbers that are set to 0, at random, while learning; the others are raised by as much.
+    /// The fraction of the numbers that are set to 0, at random, while learning; the others are raised by as much.
     #[schemars(range(min = 0, max = 1))]
     pub dropout: f64,
 }
@@ -188,7 +188,7 @@ pub(crate) enum OptimizerSettings {
         #[serde(default = "default_epsilon")]
         #[schemars(range(min = 0))]
         epsilon: f64,
-        /// By what share of themselves, times the learning rate, a batch draws all weights to 0.
+        /// By what fraction of themselves, times the learning rate, a batch draws all weights to 0.
         #[serde(default = "default_weight_decay")]
         #[schemars(range(min = 0))]
         weight_decay: f64,
@@ -219,7 +219,7 @@ pub(crate) enum Schedule {
         /// Over how many batches.
         #[schemars(range(min = 1))]
         batches: u32,
-        /// To which share of itself.
+        /// To which fraction of itself.
         #[serde(default)]
         #[schemars(range(min = 0, max = 1))]
         floor: f64,
@@ -403,10 +403,8 @@ impl Schedule {
                 check_count("batches", batches, u32::MAX)?;
                 match (0.0..=1.0).contains(&floor) {
                     true => Ok(()),
-                    false => {
-                        Err(Problem::new(format!("`floor` is {floor}, and should be a share from 0 to 1"))
-                            .under("floor"))
-                    }
+                    false => Err(Problem::new(format!("`floor` is {floor}, and should be a fraction from 0 to 1"))
+                        .under("floor")),
                 }
             }
         }

@@ -26,7 +26,7 @@ pub struct SgdSettings {
     #[serde(default = "default_alpha")]
     #[schemars(range(min = 0))]
     pub(super) alpha: f64,
-    /// The share of the penalty `elasticnet` that is `l1`.
+    /// The fraction of the penalty `elasticnet` that is `l1`.
     #[serde(default = "default_l1_ratio")]
     #[schemars(range(min = 0, max = 1))]
     pub(super) l1_ratio: f64,
@@ -161,7 +161,7 @@ impl SgdSettings {
             ("epsilon", self.epsilon),
         ])?;
         if self.l1_ratio > 1.0 {
-            let problem = format!("`l1_ratio` is {}, and should be a share from 0 to 1", self.l1_ratio);
+            let problem = format!("`l1_ratio` is {}, and should be a fraction from 0 to 1", self.l1_ratio);
             return Err(Problem::new(problem).under("l1_ratio"));
         }
         if self.average == Average::From(0) {

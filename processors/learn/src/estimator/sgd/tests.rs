@@ -171,7 +171,7 @@ fn settings_that_do_not_go_together_are_refused() {
             &classes,
             "go with the loss `hinge`, not with `log_loss`",
         ),
-        (r#"{ "l1_ratio": 1.5 }"#, &classes, "`l1_ratio` is 1.5, and should be a share from 0 to 1"),
+        (r#"{ "l1_ratio": 1.5 }"#, &classes, "`l1_ratio` is 1.5, and should be a fraction from 0 to 1"),
         (r#"{ "eta0": -1 }"#, &classes, "`eta0` is -1, and should be a number from 0 up"),
         (r#"{ "average": 0 }"#, &classes, "`average` is 0"),
         (r#"{ "class_weight": { "eggs": 2 } }"#, &classes, "`eggs` is no class of the label"),
