@@ -30,8 +30,8 @@ pub fn unfolded(expr: Expr) -> Expr {
     UNFOLDED.call(vec![expr])
 }
 
-static CANONICAL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Unnamed::new(Does::Canonical, Volatility::Immutable));
-static UNFOLDED: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Unnamed::new(Does::Nothing, Volatility::Volatile));
+static CANONICAL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| unnamed(Does::Canonical, Volatility::Immutable));
+static UNFOLDED: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| unnamed(Does::Nothing, Volatility::Volatile));
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Unnamed {
@@ -47,10 +47,8 @@ enum Does {
     Nothing,
 }
 
-impl Unnamed {
-    fn new(does: Does, volatility: Volatility) -> Arc<ScalarUDF> {
-        Arc::new(ScalarUDF::new_from_impl(Self { does, signature: Signature::any(1, volatility) }))
-    }
+fn unnamed(does: Does, volatility: Volatility) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(Unnamed { does, signature: Signature::any(1, volatility) }))
 }
 
 impl ScalarUDFImpl for Unnamed {

@@ -98,12 +98,12 @@ impl Blocks {
     /// The largest block that begins with a row, has at most `most` rows, and counts as a whole or not at all: how many rows it
     /// has, and whether it counts.
     pub fn largest(&self, row: u64, most: usize, share: impl Fn(Block) -> Share) -> Option<(usize, Option<Block>)> {
-        if row % BLOCK_ROWS as u64 != 0 {
+        if !row.is_multiple_of(BLOCK_ROWS as u64) {
             return None;
         }
         self.levels.iter().enumerate().rev().find_map(|(level, blocks)| {
             let rows = BLOCK_ROWS << level;
-            if row % rows as u64 != 0 || rows > most {
+            if !row.is_multiple_of(rows as u64) || rows > most {
                 return None;
             }
             let block = blocks.get(&(row / rows as u64))?;
