@@ -101,8 +101,10 @@ impl JsonDecoder {
             return Err(Refusal::json(format!("longer than {MAX_ROW_BYTES} bytes")));
         }
         let mut json = Scanner::new(text, &mut self.unescaped);
-        if json.peek() != b'{' {
-            return Err(json.unexpected("an object"));
+        match json.peek() {
+            b'{' => {}
+            b'[' => return Err(Refusal::json("expected an object; `format = \"json\"` reads arrays of objects")),
+            _ => return Err(json.unexpected("an object")),
         }
         self.object.read(&mut json)?;
         json.end()

@@ -200,7 +200,9 @@ impl Keys {
         let found = match self.places.get(raw) {
             Some(found) => *found,
             None => {
-                let column = columns.iter().position(|column| column.name == key);
+                // A key without escapes would be known if it were a column.
+                let may_be_column = raw.contains('\\');
+                let column = columns.iter().position(|column| may_be_column && column.name == key);
                 let has_room = raw.len() <= UNKNOWN_BYTES && self.known.len() <= columns.len() + UNKNOWN_KEYS;
                 if !has_room {
                     return Ok(column);

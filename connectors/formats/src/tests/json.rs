@@ -48,7 +48,7 @@ fn ndjson_bad_rows_at_every_place() {
         "no valid JSON: the object is not closed",
         "no valid JSON: expected one object on the line",
         "no valid JSON: a control character in a text has to be escaped, at byte 9",
-        "no valid JSON: expected an object instead of `[`, at byte 1",
+        "no valid JSON: expected an object; `format = \"json\"` reads arrays of objects",
         "no valid JSON: expected an object instead of `6`, at byte 1",
         "column `a` is missing or null",
         "column `a` is missing or null",

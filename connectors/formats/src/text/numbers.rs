@@ -45,30 +45,36 @@ pub(crate) fn float<T: Float>(text: &str) -> Option<T::Native> {
 
 /// An integer; `2.0` and `1e3` are some, too.
 pub(crate) fn integer<T: Integer>(text: &str) -> Option<T::Native> {
-    T::parse(text).or_else(|| T::parse(&exact_integer(text.trim())?.to_string()))
+    T::parse(text).or_else(|| T::parse(&exactly(text.trim(), 0)?.to_string()))
 }
 
-/// The integer that a number with a point or an exponent is, with all of its digits, if it has no more than 38 of them.
-fn exact_integer(text: &str) -> Option<i128> {
+/// The integer that is 10^`shift` times a number, with all of its digits, if it has no more than 38 of them.
+fn exactly(text: &str, shift: i64) -> Option<i128> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (negative, mantissa) = sign(mantissa);
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let mut digits = whole.bytes().chain(fraction.bytes());
-    if whole.is_empty() && fraction.is_empty() || !digits.all(|digit| digit.is_ascii_digit()) {
+    if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    // The digits that count, and the power of ten with which they do.
-    let counting = format!("{whole}{fraction}");
-    let counting = counting.trim_start_matches('0');
-    let zeros = counting.len() - counting.trim_end_matches('0').len();
-    let counting = &counting[..counting.len() - zeros];
-    let power = power(exponent)?.saturating_add(zeros as i64).saturating_sub(fraction.len() as i64);
-    if counting.is_empty() {
+    // Zeros count when another digit follows.
+    let (mut number, mut zeros) = (0_i128, 0);
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        match digit {
+            b'0' => zeros += u32::from(number != 0),
+            b'1'..=b'9' => {
+                let power = 10_i128.checked_pow(zeros + 1)?;
+                number = number.checked_mul(power)?.checked_add(i128::from(digit - b'0'))?;
+                zeros = 0;
+            }
+            _ => return None,
+        }
+    }
+    let power = power(exponent)?.saturating_add(i64::from(zeros)).saturating_add(shift - fraction.len() as i64);
+    if number == 0 {
         return Some(0);
     }
-    let ten = 10_i128.checked_pow(u32::try_from(power).ok()?)?;
-    let integer = counting.parse::<i128>().ok()?.checked_mul(ten)?;
-    Some(if negative { -integer } else { integer })
+    number = number.checked_mul(10_i128.checked_pow(u32::try_from(power).ok()?)?)?;
+    Some(if negative { -number } else { number })
 }
 
 /// A whole exponent. Those that are far too large for any number are as large as can be.
@@ -92,22 +98,6 @@ fn sign(text: &str) -> (bool, &str) {
 
 /// A decimal number with at most `scale` digits that count behind the point.
 pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
-    let (negative, digits) = sign(text.trim());
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let scale = scale as usize;
-    let kept = fraction.get(..scale.min(fraction.len()))?;
-    if fraction[kept.len()..].bytes().any(|digit| digit != b'0') {
-        return None;
-    }
-    let zeros = std::iter::repeat_n(b'0', scale - kept.len());
-    let mut value: i128 = 0;
-    for digit in whole.bytes().chain(kept.bytes()).chain(zeros) {
-        let digit = char::from(digit).to_digit(10)?;
-        value = value.checked_mul(10)?.checked_add(digit.into())?;
-    }
-    let limit = 10_i128.pow(precision.into());
-    (value < limit).then_some(if negative { -value } else { value })
+    let limit = 10_u128.pow(precision.into());
+    exactly(text.trim(), scale.into()).filter(|number| number.unsigned_abs() < limit)
 }

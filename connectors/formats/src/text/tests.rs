@@ -102,6 +102,9 @@ fn decimals_keep_every_digit_or_are_refused() {
     let cells = ["1.2", "-0.05", "+7", "1.230", "1.239", ".5", "5.", ".", "1e3", "123.45", "12é"];
     let expected = "1.20 -0.05 7.00 1.23 null 0.50 5.00 null null null null";
     assert_eq!(values_of("decimal(4,2)", &cells), expected);
+    let cells = ["1e3", "2E-2", "2E-3", "-1.5e+1", "20e-3", "0e-999", "1e9", "1e", "e1", "99999999"];
+    let expected = "1000.00 0.02 null -15.00 0.02 0.00 null null null 99999999.00";
+    assert_eq!(values_of("decimal(10,2)", &cells), expected);
     let long = "9".repeat(400);
     assert_eq!(values_of("decimal(38,0)", &[&long, &"9".repeat(38)]), format!("null {}", "9".repeat(38)));
 }
