@@ -66,7 +66,7 @@ async fn a_finite_flow_that_comes_to_a_border_in_time_stops_there() {
     let (outcome, _) = stop_behind(start(&store, &text), 150).await;
     assert!(matches!(outcome.status, Status::Stopped) && outcome.unfinished && !outcome.abandoned, "{outcome:?}");
     let committed = committed("punctual/c");
-    assert!(committed.len() < 1000 && committed.len() % 100 == 0, "{}", committed.len());
+    assert!(committed.len() < 1000 && committed.len().is_multiple_of(100), "{}", committed.len());
     assert_eq!(committed, (0..committed.len() as i64).collect::<Vec<_>>());
 }
 
