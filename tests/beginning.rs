@@ -22,7 +22,7 @@ fn every_template_checks_and_passes_its_tests() {
     }
     for template in ["transform", "learn"] {
         let finished = ran(&workshop, &["run", &format!("flows/my-{template}.toml")]);
-        let place = format!(" rows in out/my-{template}/");
+        let place = format!(" rows in out/my_{template}/");
         assert!(finished.stderr.contains(&place), "it says where the rows are: {}", finished.stderr);
     }
     let again = workshop.run(&["new", "flows/my-learn.toml"]);

@@ -66,7 +66,7 @@ fn exit(ended: &[Ended]) -> Exit {
 fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>, CommandError> {
     let mut diagnostics = Diagnostics::default();
     let mut plans = Vec::new();
-    for flow in &arguments.flows.files()? {
+    for flow in &arguments.flows.flows {
         let planned = workplace.plan_resumed(flow, &sets(arguments), &arguments.state);
         match planned.and_then(|plan| met(flow, plan, &arguments.state)) {
             Ok(plan) => plans.push(plan),
@@ -135,7 +135,7 @@ fn prepare_all(
     }
     let mut ready = Vec::with_capacity(prepared.len());
     for ((shown, flow), path) in prepared.into_iter().zip(&arguments.flows.flows) {
-        let again = || workplace.plan(path, &sets(arguments));
+        let again = || workplace.plan_resumed(path, &sets(arguments), &arguments.state);
         let flow = take_over(flow, again)?.map_err(|error| unstarted(&shown.flow, error))?;
         ready.push((shown, flow));
     }
@@ -182,9 +182,10 @@ async fn prepare_and_run(
     arguments: &RunArguments,
 ) -> Result<Vec<Ended>, CommandError> {
     let prepared = {
-        let arguments = arguments.clone();
+        let mut arguments = arguments.clone();
         tokio::task::spawn_blocking(move || {
             let workplace = Workplace::here()?;
+            arguments.flows.flows = arguments.flows.files()?;
             prepare_all(plan_all(&workplace, &arguments)?, &workplace, &arguments)
         })
     };

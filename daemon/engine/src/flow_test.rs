@@ -10,8 +10,9 @@ use arrow::json::ReaderBuilder;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Collector, Delivery, Input, MAIN, Origin, Output, Problem, Progress, Result, known_names,
+    Batch, Collector, Delivery, Input, MAIN, Origin, Output, Problem, Progress, Result, known_names, type_name,
 };
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::file::{Diagnostics, FlowFile, FlowTest, Reference, Rows};
@@ -147,19 +148,34 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
 }
 
 /// Rows of a test in the columns of a port. Columns that a row doesn't name are null.
-fn batch_of(schema: &SchemaRef, rows: &[serde_json::Map<String, serde_json::Value>]) -> Result<RecordBatch, String> {
-    let names = || schema.fields().iter().map(|field| field.name().as_str());
-    for (number, row) in rows.iter().enumerate() {
-        if let Some(unknown) = row.keys().find(|key| schema.field_with_name(key).is_err()) {
-            return Err(format!("row {number}: there is no column `{unknown}`; {}", known_names(unknown, names())));
+fn batch_of(schema: &SchemaRef, rows: &[serde_json::Map<String, Value>]) -> Result<RecordBatch, String> {
+    let row = |(number, row)| row_of(schema, row).map_err(|error| format!("row {number}: {error}"));
+    let batches = rows.iter().enumerate().map(row).collect::<Result<Vec<_>, _>>()?;
+    concat_batches(schema, &batches).map_err(|error| error.to_string())
+}
+
+fn row_of(schema: &SchemaRef, row: &serde_json::Map<String, Value>) -> Result<RecordBatch, String> {
+    for (name, value) in row {
+        let Ok(field) = schema.field_with_name(name) else {
+            let names = schema.fields().iter().map(|field| field.name().as_str());
+            return Err(format!("there is no column `{name}`; {}", known_names(name, names)));
+        };
+        // The decoder would cut the fraction off.
+        if field.data_type().is_integer() && value.as_f64().is_some_and(|number| number.fract() != 0.0) {
+            return Err(format!("column `{name}`: {value} is not an `{}`", type_name(field.data_type())));
         }
     }
-    let wrong = |error: arrow::error::ArrowError| error.to_string();
-    let mut decoder =
-        ReaderBuilder::new(schema.clone()).with_batch_size(rows.len().max(1)).build_decoder().map_err(wrong)?;
-    decoder.serialize(rows).map_err(wrong)?;
-    let batch = decoder.flush().map_err(wrong)?;
-    Ok(batch.unwrap_or_else(|| RecordBatch::new_empty(schema.clone())))
+    let decoded = ReaderBuilder::new(schema.clone()).with_batch_size(1).build_decoder().and_then(|mut decoder| {
+        decoder.serialize(std::slice::from_ref(row))?;
+        decoder.flush()
+    });
+    let rows = decoded.map_err(|error| {
+        let text = error.to_string();
+        let text = text.trim_start_matches("Json error: ");
+        text.strip_prefix("whilst decoding field ")
+            .map_or(text.to_owned(), |text| format!("column {}", text.replacen('\'', "`", 2)))
+    })?;
+    Ok(rows.unwrap_or_else(|| RecordBatch::new_empty(schema.clone())))
 }
 
 /// The first difference, in words. Columns that no expected row names are not compared.
@@ -271,6 +287,20 @@ mod tests {
     #[test]
     fn floats_may_differ_in_the_last_digits() {
         assert_eq!(difference(r#"[{"id": 1, "amount": 0.3}, {"id": 2}]"#), None);
+    }
+
+    #[test]
+    fn rows_that_are_not_of_their_types_are_named() {
+        let schema = millstream_testkit::table("n:int64? d:timestamp?").schema();
+        let error = |json: &str| batch_of(&schema, &rows(json)).expect_err("it is wrong");
+        assert_eq!(error(r#"[{"n": 1}, {"n": 36.5}]"#), "row 1: column `n`: 36.5 is not an `int64`");
+        assert!(
+            error(r#"[{"d": "31.12.2025"}]"#).starts_with("row 0: column `d`: "),
+            "{}",
+            error(r#"[{"d": "31.12.2025"}]"#)
+        );
+        assert_eq!(error(r#"[{"m": 1}]"#), "row 0: there is no column `m`; there are `n`, `d`");
+        assert_eq!(batch_of(&schema, &rows(r#"[{"n": 2.0}, {}]"#)).expect("it fits").num_rows(), 2);
     }
 
     #[test]

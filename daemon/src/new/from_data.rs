@@ -47,7 +47,8 @@ fn head() -> String {
          #     millstream check {FILE}               # what is wrong, and where\n\
          #     millstream test {FILE}                # the tests at the end of this file\n\
          #     millstream run {FILE}\n\
-         #     millstream run {FILE} --show chosen   # the first rows that leave a node\n\n"
+         #     millstream run {FILE} --show chosen   # the first rows that leave a node\n\n\
+         [flow]\nname = \"{NAME}\"   # by which its state is found\n\n"
     )
 }
 

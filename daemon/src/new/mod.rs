@@ -63,13 +63,20 @@ pub fn new(arguments: &NewArguments) -> Outcome {
         Some(data) => from_data::flow(&workplace, &arguments.flow, data, arguments.label.as_deref())?,
         None => arguments.template.text().to_owned(),
     };
-    let name = arguments.flow.file_stem().unwrap_or_default().to_string_lossy();
+    let name = flow_name(&arguments.flow);
     let shown = arguments.flow.display().to_string();
     write(&arguments.flow, &template.replace(FILE, &shown).replace(NAME, &name))?;
     say!(
         "wrote {shown}; `millstream check {shown}`, `millstream test {shown}` and `millstream explain {shown}` look at it"
     );
     Ok(Exit::Done)
+}
+
+/// A name for the flow of a file: small letters, digits and `_`.
+fn flow_name(file: &Path) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) { name } else { format!("flow_{name}") }
 }
 
 /// Writes a file that is not there yet.

@@ -117,5 +117,5 @@ fn run(plan: Plan) -> Result<(), CommandError> {
 pub fn relative(path: &Path, folder: &Path) -> PathBuf {
     let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let path = whole(path);
-    path.strip_prefix(whole(folder)).map_or_else(|_| path.clone(), Path::to_owned)
+    path.strip_prefix(whole(&Path::new(".").join(folder))).map_or_else(|_| path.clone(), Path::to_owned)
 }
