@@ -125,6 +125,15 @@ impl Target {
         Ok(files)
     }
 
+    /// The ledgers of other flows with state, or of other states of this one, that have not come to their end.
+    pub fn other_ledgers(&self, run: &Run) -> Result<Vec<PathBuf>> {
+        let place = self.place();
+        let mut files = entries(self.folder())?;
+        files.retain(|path| hidden::incarnation_of(path, &place).is_some_and(|other| other != run.incarnation));
+        files.sort();
+        Ok(files)
+    }
+
     /// What is in the folder, and in those below it into which rows are divided.
     fn all_files(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();

@@ -47,7 +47,7 @@ pub use input::{Input, InputPlan, InputSettings, Progress};
 pub use json::write_json;
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
 pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};
-pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings};
+pub use output::{Delivery, Exclusive, Former, Output, OutputPlan, OutputSettings};
 pub use plan::{PlanContext, PortPlan, PortTime, Stream, Uses};
 pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,
