@@ -35,7 +35,11 @@ use crate::text;
 /// can't write to the same place at once: the later one fails.
 ///
 /// A second run of a flow writes its files from scratch: when it has ended well, they take the place of those of the run
-/// before; when it fails, those stay as they are. `if_exists` changes that. An output that begins behind rows of its
+/// before; when it fails, those stay as they are. With state, a run that is resumed goes on with its own files; only one that begins
+/// from scratch replaces those of a run before, as soon as the first of its own become visible, which in a live flow is long
+/// before its end. `if_exists` changes that. Files of a run with another state that has not come to its end are not
+/// replaced, which its ledger tells: the flow does not start, also one without state, unless `--remove-published` says so.
+/// An output that begins behind rows of its
 /// flow, because it is new or was reset, leaves what may have been published: a folder gets more files, and a single
 /// file has to be moved away, unless `--remove-published` says otherwise. Without rows a file is empty, and a folder
 /// gets none. Dead letters (`on_error = { dead_letter =
