@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use millstream_core::{Error, Result, Role};
 use millstream_engine::checkpoint::{Keeper, KeeperOptions, KeptStates};
-use millstream_engine::plan::{Plan, PlannedNode};
+use millstream_engine::plan::{NeedsState, Plan, PlannedNode};
 use millstream_engine::run::{Effects, FlowError, PreparedFlow};
 use millstream_learn::device::{self, DeviceSettings};
 use millstream_store::local_folder;
@@ -89,18 +89,29 @@ impl StateArguments {
 
     /// The nodes that can't run with the state that is kept, or without one.
     pub fn unmet(&self, plan: &Plan) -> Vec<String> {
-        if self.state.as_deref().and_then(local_folder).is_some() {
-            return Vec::new();
+        let mut unmet = Vec::new();
+        if self.state.as_deref().and_then(local_folder).is_none() {
+            let problem = |node: &PlannedNode| {
+                format!(
+                    "{} `{}` acknowledges rows only when they are durable, and so needs a state on this machine: `--state DIR` \
+                     with a folder, not a URL",
+                    node.role(),
+                    node.name
+                )
+            };
+            unmet.extend(plan.needing_state(NeedsState::Here).map(problem));
         }
-        let problem = |node: &PlannedNode| {
-            format!(
-                "{} `{}` acknowledges rows only when they are durable, and so needs a state on this machine: `--state DIR` \
-                 with a folder, not a URL",
-                node.role(),
-                node.name
-            )
-        };
-        plan.needing_state().map(problem).collect()
+        if self.state.is_none() {
+            let problem = |node: &PlannedNode| {
+                format!(
+                    "{} `{}` reads what no run before has read, and so needs a state that says what that is: `--state DIR`",
+                    node.role(),
+                    node.name
+                )
+            };
+            unmet.extend(plan.needing_state(NeedsState::Anywhere).map(problem));
+        }
+        unmet
     }
 
     fn options(&self) -> KeeperOptions {

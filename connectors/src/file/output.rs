@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use millstream_core::{
     ByteSize, Delivery, Exclusive, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Stream,
-    Uses,
+    Uses, Writes,
 };
 use millstream_formats::{Compression, FileKind, Format};
 use schemars::JsonSchema;
@@ -215,12 +215,14 @@ impl OutputSettings for FileOutput {
             time: self.every.map(|every| every.0),
             open: self.open_partitions.unwrap_or(OPEN_PARTITIONS),
         };
+        let writes = Writes { setting: "path", path: target.example() };
         let place = Some(self.path.clone());
         let takes_other_columns =
             target.folder.is_some() || (target.format == Format::Ndjson && target.options().can_be_gone_on_with());
         let files = Files::new(target, schema, self.if_exists, limits, partitioning);
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Output>));
         Ok(OutputPlan {
+            writes: Some(writes),
             uses: Uses::all(),
             delivery: Delivery::ExactlyOnce,
             exclusive,

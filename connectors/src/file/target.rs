@@ -77,6 +77,12 @@ impl Target {
         self.path.join(folder).join(format!("{prefix}{:020}-{number:05}.{}{behind}", epoch.0, self.format.name()))
     }
 
+    /// The path of a file, as one of them is called.
+    pub fn example(&self) -> PathBuf {
+        let below: PathBuf = self.levels.iter().map(|level| format!("{level}=0")).collect();
+        self.file(&below, Epoch(1), 1)
+    }
+
     /// The folder of a file below that of the output.
     pub fn folder_of(&self, file: &Path) -> PathBuf {
         let folder = file.parent().filter(|_| self.folder.is_some());

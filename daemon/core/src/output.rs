@@ -1,6 +1,7 @@
 //! Outputs: where rows leave a flow.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 
@@ -30,6 +31,15 @@ pub struct Exclusive {
     pub what: String,
 }
 
+/// A file that an output writes, which no input of its flow should read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writes {
+    /// The setting that says it.
+    pub setting: &'static str,
+    /// The file, or one of many, as it would be called.
+    pub path: PathBuf,
+}
+
 /// What becomes of what was published before at the place of an output that begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Former {
@@ -51,6 +61,8 @@ pub struct OutputPlan {
     pub delivery: Delivery,
     /// What no other output of the flow may write to, such as a file.
     pub exclusive: Option<Exclusive>,
+    /// A file that it writes, if it writes files.
+    pub writes: Option<Writes>,
     /// Where its rows are when they are committed, in words for people: a path.
     pub place: Option<String>,
     /// Whether the output goes on from its state when other columns arrive than when the state was kept.
