@@ -42,6 +42,8 @@ impl InputSettings for MemorySettings {
         };
         let memory = Memory { batches, turn: 0, position: 0, rows: self.rows };
         Ok(InputPlan {
+            reads: None,
+            continues: false,
             schema,
             finite: true,
             replayable: true,
@@ -99,6 +101,7 @@ impl OutputSettings for SlowSettings {
     fn plan(&self, _: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
         let slow = Slow { rows_per_second: self.rows_per_second };
         Ok(OutputPlan {
+            writes: None,
             uses: Uses::all(),
             delivery: Delivery::AtLeastOnce,
             exclusive: None,

@@ -23,6 +23,7 @@ impl OutputSettings for DropOutput {
     fn plan(&self, _: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
         let build = Box::new(|| Ok(Box::new(Forget) as Box<dyn Output>));
         Ok(OutputPlan {
+            writes: None,
             uses: Uses::only::<String>([]),
             delivery: Delivery::ExactlyOnce,
             exclusive: None,

@@ -106,6 +106,8 @@ impl InputSettings for StdinInput {
         let (schema, source) = (options.schema(), context.node.as_str().into());
         let build = Box::new(move || Ok(Box::new(Stdin { source, options, rows: None }) as Box<dyn Input>));
         Ok(InputPlan {
+            reads: None,
+            continues: false,
             schema,
             finite: true,
             replayable: false,

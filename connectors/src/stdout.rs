@@ -76,6 +76,7 @@ impl OutputSettings for StdoutOutput {
         let (format, target, schema, rows) = (self.format, self.stream, input.schema.clone(), self.rows);
         let build = Box::new(move || Ok(Box::new(Printer::new(format, target, schema, rows)) as Box<dyn Output>));
         Ok(OutputPlan {
+            writes: None,
             uses: Uses::all(),
             delivery: Delivery::AtLeastOnce,
             exclusive: None,

@@ -15,7 +15,7 @@ pub fn check(arguments: CheckArguments) -> Outcome {
     let mut problems = 0;
     for flow in &flows.files()? {
         let planned = workplace.plan_resumed(flow, &flows.sets, &state).map_err(CommandError::from);
-        problems += match planned.and_then(|plan| Ok((state.problems(&plan)?, plan))) {
+        problems += match planned.and_then(|mut plan| Ok((state.problems(&mut plan)?, plan))) {
             Ok((found, plan)) if found.is_empty() => {
                 let nodes = plan.nodes.iter().filter(|node| !node.hidden).count();
                 say!("{}: ok, {nodes} nodes", flow.display());

@@ -41,8 +41,8 @@ pub fn predict(arguments: PredictArguments) -> Outcome {
     let file = FlowFile::read(Path::new("predict"), &text, workplace.load_options(&[]))?;
     let plan = Plan::new(&file, &workplace.plan_options())?;
     let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running =
-        RunningFlow::start(plan, Effects::Commit, data.handle()).map_err(|error| Error::new(error.to_string()))?;
+    let running = RunningFlow::start(plan, Effects::Commit { remove_published: false }, data.handle())
+        .map_err(|error| Error::new(error.to_string()))?;
     let stats = running.stats();
     let outcome = control.block_on(running.join());
     data.shutdown_background();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use clap::Args;
 use millstream_core::{Error, Result, Role};
 use millstream_engine::checkpoint::{Keeper, KeeperOptions, KeptStates};
-use millstream_engine::plan::{Plan, PlannedNode};
-use millstream_engine::run::Effects;
+use millstream_engine::plan::{NeedsState, Plan, PlannedNode};
+use millstream_engine::run::{Effects, FlowError, PreparedFlow};
 use millstream_learn::device::{self, DeviceSettings};
 use millstream_store::local_folder;
 
@@ -21,8 +21,9 @@ pub struct StateArguments {
     /// output has not published yet. What was published stays.
     #[arg(long, value_name = "NODE", requires = "state")]
     pub reset: Vec<String>,
-    /// Let outputs that are reset also remove what they have published, where `if_exists` says `replace`.
-    #[arg(long, requires = "reset")]
+    /// Let outputs remove what was published at their places, where `if_exists` says `replace`: those that are reset; without
+    /// `--reset`, all that begin, also where a run with another state has published something and has not come to its end.
+    #[arg(long)]
     pub remove_published: bool,
     /// Resume although the build or the kind of machine is another one, so that models may come out with other bits.
     #[arg(long, requires = "state")]
@@ -42,7 +43,9 @@ impl StateArguments {
 
     /// What becomes of what a flow does.
     pub fn effects(&self, plan: &Plan) -> Result<Effects> {
-        let Some(location) = &self.state else { return Ok(Effects::Commit) };
+        let Some(location) = &self.state else {
+            return Ok(Effects::Commit { remove_published: self.remove_published });
+        };
         let keeper = Keeper::open_at(plan, location, &self.options())?;
         let is_input = |name: &&String| plan.node(name).is_some_and(|node| node.role() == Role::Input);
         for input in self.reset.iter().filter(is_input) {
@@ -57,7 +60,10 @@ impl StateArguments {
         }
         let (flow, number) = (&plan.flow, keeper.number());
         if keeper.is_done() {
-            eprintln!("flow `{flow}`: has come to its end before; to run it again, take another state folder");
+            eprintln!(
+                "flow `{flow}`: has come to its end before; to run it again, take another state folder, and other places for \
+                 its outputs if what is there is to stay"
+            );
         } else if number > 1 {
             eprintln!("flow `{flow}`: resumes from checkpoint {}", number - 1);
         }
@@ -65,10 +71,14 @@ impl StateArguments {
     }
 
     /// All that would keep a flow from being resumed from its state.
-    pub fn problems(&self, plan: &Plan) -> Result<Vec<String>> {
+    pub fn problems(&self, plan: &mut Plan) -> Result<Vec<String>> {
         let Some(location) = &self.state else { return Ok(Vec::new()) };
         let mut problems = self.unmet(plan);
         problems.extend(Keeper::check_at(plan, location, &self.options())?);
+        if problems.is_empty() {
+            let keeper = Keeper::look_at(plan, location, &self.options())?;
+            problems.extend(PreparedFlow::check(plan, &keeper)?.iter().map(FlowError::to_string));
+        }
         Ok(problems)
     }
 
@@ -79,18 +89,29 @@ impl StateArguments {
 
     /// The nodes that can't run with the state that is kept, or without one.
     pub fn unmet(&self, plan: &Plan) -> Vec<String> {
-        if self.state.as_deref().and_then(local_folder).is_some() {
-            return Vec::new();
+        let mut unmet = Vec::new();
+        if self.state.as_deref().and_then(local_folder).is_none() {
+            let problem = |node: &PlannedNode| {
+                format!(
+                    "{} `{}` acknowledges rows only when they are durable, and so needs a state on this machine: `--state DIR` \
+                     with a folder, not a URL",
+                    node.role(),
+                    node.name
+                )
+            };
+            unmet.extend(plan.needing_state(NeedsState::Here).map(problem));
         }
-        let problem = |node: &PlannedNode| {
-            format!(
-                "{} `{}` acknowledges rows only when they are durable, and so needs a state on this machine: `--state DIR` \
-                 with a folder, not a URL",
-                node.role(),
-                node.name
-            )
-        };
-        plan.needing_state().map(problem).collect()
+        if self.state.is_none() {
+            let problem = |node: &PlannedNode| {
+                format!(
+                    "{} `{}` reads what no run before has read, and so needs a state that says what that is: `--state DIR`",
+                    node.role(),
+                    node.name
+                )
+            };
+            unmet.extend(plan.needing_state(NeedsState::Anywhere).map(problem));
+        }
+        unmet
     }
 
     fn options(&self) -> KeeperOptions {

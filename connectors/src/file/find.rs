@@ -16,11 +16,12 @@ pub struct SourceFile {
     pub path: PathBuf,
 }
 
-const OPTIONS: MatchOptions =
+/// How names are compared with patterns.
+pub const OPTIONS: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// Whether `path` is searched for files, rather than the name of one.
-fn is_pattern(folder: &Path, path: &str) -> bool {
+pub fn is_pattern(folder: &Path, path: &str) -> bool {
     path.contains(['*', '?', '[']) && !folder.join(path).exists()
 }
 

@@ -27,6 +27,14 @@ fn hidden(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(format!(".{}.{what}", name.to_string_lossy()))
 }
 
+/// The incarnation whose ledger for a place a hidden file in its folder is.
+pub fn incarnation_of<'a>(hidden: &'a Path, place: &Path) -> Option<&'a str> {
+    let place = place.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
+    let rest = hidden.file_name()?.to_str()?.strip_prefix('.')?.strip_prefix(&*place)?;
+    let incarnation = rest.strip_prefix('.')?.strip_suffix(".ledger")?;
+    incarnation.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(incarnation)
+}
+
 /// Whether a hidden file is one of those of a place.
 pub fn is_beside(hidden: &Path, place: &Path) -> bool {
     let name = place.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
@@ -75,6 +83,13 @@ mod tests {
         assert_eq!(owner(".a.csv.0123456789abcdef-7.part"), Some(("a.csv", own.clone())));
         assert_eq!(lock(Path::new("a.csv")), Path::new(".a.csv.lock"));
         assert_eq!(ledger(Path::new("a.csv"), &own), Path::new(".a.csv.0123456789abcdef.ledger"));
+        let of_place = |hidden| incarnation_of(Path::new(hidden), Path::new("a.csv"));
+        assert_eq!(of_place("./.a.csv.0123456789abcdef.ledger"), Some("0123456789abcdef"));
+        for other in
+            ["a.csv.0123.ledger", ".a.csv.b.0123.ledger", ".b.csv.0123.ledger", ".a.csv.lock", ".a.csv.0123-7.part"]
+        {
+            assert_eq!(of_place(other), None, "{other}");
+        }
         for other in [".a.csv.part", "a.csv.0123-7.part", ".a.csv.0123-x.part", ".a.csv.xyz-7.part", ".a.csv.-7.part"] {
             assert_eq!(owner(other), None, "{other}");
         }

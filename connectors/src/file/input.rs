@@ -10,7 +10,7 @@ mod tail;
 use std::sync::Arc;
 
 use millstream_core::{
-    Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Result, type_name,
+    Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Reads, Result, type_name,
 };
 use millstream_formats::{
     Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Moments, Pace, ReadOptions, TextEncoding,
@@ -22,6 +22,7 @@ use serde::Deserialize;
 use self::once::Files;
 use super::find::{SourceFile, find, find_now};
 use super::local::check_input;
+use super::reads::reads;
 use crate::text;
 
 /// Reads files: CSV, NDJSON, JSON, Parquet, and Arrow IPC.
@@ -207,6 +208,15 @@ impl FileInput {
         }
     }
 
+    /// Whether it reads a file.
+    fn reads(&self, context: &PlanContext) -> Reads {
+        let paths = match &self.path {
+            Paths::One(path) => std::slice::from_ref(path),
+            Paths::Several(paths) => paths,
+        };
+        reads(&context.input_path(""), paths)
+    }
+
     fn files(&self, context: &PlanContext) -> Result<Vec<SourceFile>, Problems> {
         let folder = context.input_path("");
         // A run that finds nothing new has nothing to do.
@@ -371,6 +381,8 @@ fn differing(expected: &[String], names: &[String]) -> Option<String> {
 fn scripted(columns: &Columns) -> InputPlan {
     let build = Box::new(|| -> Result<Box<dyn Input>> { Err(Error::new("a test gives the rows of this input")) });
     InputPlan {
+        reads: None,
+        continues: false,
         schema: columns.schema(),
         finite: true,
         replayable: true,
@@ -415,7 +427,18 @@ impl InputSettings for FileInput {
         let files = Files::new(source, options, finite, left);
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
         let rows = found.rows.filter(|_| finite);
-        Ok(InputPlan { schema, finite, replayable: true, acknowledges: false, interleaved: false, rows, build })
+        let reads = Some(self.reads(context));
+        Ok(InputPlan {
+            reads,
+            continues: !finite,
+            schema,
+            finite,
+            replayable: true,
+            acknowledges: false,
+            interleaved: false,
+            rows,
+            build,
+        })
     }
 }
 

@@ -11,6 +11,7 @@ mod ledger;
 mod local;
 mod output;
 mod publish;
+mod reads;
 mod staging;
 mod target;
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use millstream_core::{
     ByteSize, Delivery, Exclusive, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Stream,
-    Uses,
+    Uses, Writes,
 };
 use millstream_formats::{Compression, FileKind, Format};
 use schemars::JsonSchema;
@@ -35,7 +35,11 @@ use crate::text;
 /// can't write to the same place at once: the later one fails.
 ///
 /// A second run of a flow writes its files from scratch: when it has ended well, they take the place of those of the run
-/// before; when it fails, those stay as they are. `if_exists` changes that. An output that begins behind rows of its
+/// before; when it fails, those stay as they are. With state, a run that is resumed goes on with its own files; only one that begins
+/// from scratch replaces those of a run before, as soon as the first of its own become visible, which in a live flow is long
+/// before its end. `if_exists` changes that. Files of a run with another state that has not come to its end are not
+/// replaced, which its ledger tells: the flow does not start, also one without state, unless `--remove-published` says so.
+/// An output that begins behind rows of its
 /// flow, because it is new or was reset, leaves what may have been published: a folder gets more files, and a single
 /// file has to be moved away, unless `--remove-published` says otherwise. Without rows a file is empty, and a folder
 /// gets none. Dead letters (`on_error = { dead_letter =
@@ -211,12 +215,14 @@ impl OutputSettings for FileOutput {
             time: self.every.map(|every| every.0),
             open: self.open_partitions.unwrap_or(OPEN_PARTITIONS),
         };
+        let writes = Writes { setting: "path", path: target.example() };
         let place = Some(self.path.clone());
         let takes_other_columns =
             target.folder.is_some() || (target.format == Format::Ndjson && target.options().can_be_gone_on_with());
         let files = Files::new(target, schema, self.if_exists, limits, partitioning);
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Output>));
         Ok(OutputPlan {
+            writes: Some(writes),
             uses: Uses::all(),
             delivery: Delivery::ExactlyOnce,
             exclusive,

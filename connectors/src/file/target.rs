@@ -77,6 +77,12 @@ impl Target {
         self.path.join(folder).join(format!("{prefix}{:020}-{number:05}.{}{behind}", epoch.0, self.format.name()))
     }
 
+    /// The path of a file, as one of them is called.
+    pub fn example(&self) -> PathBuf {
+        let below: PathBuf = self.levels.iter().map(|level| format!("{level}=0")).collect();
+        self.file(&below, Epoch(1), 1)
+    }
+
     /// The folder of a file below that of the output.
     pub fn folder_of(&self, file: &Path) -> PathBuf {
         let folder = file.parent().filter(|_| self.folder.is_some());
@@ -122,6 +128,15 @@ impl Target {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             hidden::owner(&name).is_some_and(|(name, owner)| is_own(name) && hidden::is_left_behind(&owner, run))
         });
+        Ok(files)
+    }
+
+    /// The ledgers of other flows with state, or of other states of this one, that have not come to their end.
+    pub fn other_ledgers(&self, run: &Run) -> Result<Vec<PathBuf>> {
+        let place = self.place();
+        let mut files = entries(self.folder())?;
+        files.retain(|path| hidden::incarnation_of(path, &place).is_some_and(|other| other != run.incarnation));
+        files.sort();
         Ok(files)
     }
 

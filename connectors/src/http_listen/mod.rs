@@ -265,6 +265,8 @@ impl InputSettings for HttpListenInput {
         let schema = input.options.schema();
         let build = Box::new(move || Ok(Box::new(input) as Box<dyn Input>));
         Ok(InputPlan {
+            reads: None,
+            continues: false,
             schema,
             finite: false,
             replayable: true,

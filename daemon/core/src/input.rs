@@ -1,6 +1,7 @@
 //! Inputs: where rows enter a flow.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -13,6 +14,9 @@ pub trait InputSettings: Send + Sync {
     /// The columns that will come, without side effects. Local files may be read.
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems>;
 }
+
+/// Whether an input reads the file that is or will be at a path.
+pub type Reads = Box<dyn Fn(&Path) -> bool + Send>;
 
 /// An input that has been checked and can be built.
 pub struct InputPlan {
@@ -27,6 +31,10 @@ pub struct InputPlan {
     pub acknowledges: bool,
     /// Whether rows of several partitions come mixed. Otherwise one partition ends where the next begins.
     pub interleaved: bool,
+    /// Whether a run reads what no run before has read, so that the input has no sense without a state.
+    pub continues: bool,
+    /// Whether it reads the file that is or will be at a path, if it reads files.
+    pub reads: Option<Reads>,
     /// How many rows there are, if that is known and cheap to know: for the progress bar.
     pub rows: Option<u64>,
     /// Makes the input, without I/O.

@@ -43,11 +43,11 @@ pub use expression::{Evaluated, Expression, PlanExpression};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
 pub use floats::{canonical_float, canonical_floats, has_floats};
 pub use home::{Home, Run};
-pub use input::{Input, InputPlan, InputSettings, Progress};
+pub use input::{Input, InputPlan, InputSettings, Progress, Reads};
 pub use json::write_json;
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
 pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};
-pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings};
+pub use output::{Delivery, Exclusive, Former, Output, OutputPlan, OutputSettings, Writes};
 pub use plan::{PlanContext, PortPlan, PortTime, Stream, Uses};
 pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,

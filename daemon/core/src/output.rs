@@ -1,6 +1,7 @@
 //! Outputs: where rows leave a flow.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 
@@ -30,6 +31,28 @@ pub struct Exclusive {
     pub what: String,
 }
 
+/// A file that an output writes, which no input of its flow should read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writes {
+    /// The setting that says it.
+    pub setting: &'static str,
+    /// The file, or one of many, as it would be called.
+    pub path: PathBuf,
+}
+
+/// What becomes of what was published before at the place of an output that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Former {
+    /// What runs have left that have come to their end, or kept no state, is treated as the settings say. What belongs to another
+    /// state stays.
+    Ended,
+    /// All of it stays: the flow has run before, and the output begins behind its rows, because it is new or was reset. What is
+    /// there may be what the flow has published.
+    Stays,
+    /// All of it is treated as the settings say, since somebody has said that it may go.
+    MayGo,
+}
+
 /// An output that has been checked and can be built.
 pub struct OutputPlan {
     /// What is needed of the columns.
@@ -38,6 +61,8 @@ pub struct OutputPlan {
     pub delivery: Delivery,
     /// What no other output of the flow may write to, such as a file.
     pub exclusive: Option<Exclusive>,
+    /// A file that it writes, if it writes files.
+    pub writes: Option<Writes>,
     /// Where its rows are when they are committed, in words for people: a path.
     pub place: Option<String>,
     /// Whether the output goes on from its state when other columns arrive than when the state was kept.
@@ -52,7 +77,7 @@ impl fmt::Debug for OutputPlan {
     }
 }
 
-/// Writes rows. The engine calls `claim` if the flow keeps state, `restore` if it is resumed, then `open` once, then `write` for
+/// Writes rows. The engine calls `claim` if the flow keeps state, `restore` if it is resumed or else `begin`, then `open` once, then `write` for
 /// every batch, and `stage` at some borders and at the end.
 /// What was staged is made visible by the [`Committer`], or undone by `abort`.
 #[async_trait]
@@ -69,9 +94,12 @@ pub trait Output: Send {
         Ok(())
     }
 
-    /// The flow has run before, and the output begins behind its rows, because it is new or was reset. What is at its place may
-    /// be what the flow has published, and has to stay. Called before `open`, in place of `restore`.
-    fn keep_published(&mut self) {}
+    /// Begins with its first row, instead of going on from a snapshot. An error if what may not go would be removed or replaced.
+    /// Called before `open`, in place of `restore`, also in runs without state, whose incarnation has no name yet. Changes
+    /// nothing outside.
+    fn begin(&mut self, _former: Former, _run: &Run) -> Result<()> {
+        Ok(())
+    }
 
     /// Connects, creates staging files, or goes on with those of the snapshot. Unless `home` is durable, nothing that is staged
     /// has to outlive the run. `run` tells the files of this run from those of others.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::file::{Diagnostics, FlowFile, FlowTest, Reference, Rows};
-use crate::plan::{InputPort, Plan, PlanOptions, PlannedBody, PlannedNode, PlannedStage, Shape};
+use crate::plan::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, PlannedStage, Shape};
 use crate::run::{Effects, RunningFlow, Status};
 
 /// How one test went.
@@ -132,11 +132,12 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         shape: Shape::default(),
         renamed_from: None,
         hidden: true,
-        needs_state: false,
+        needs_state: NeedsState::No,
         on_error: crate::file::OnError::Fail,
         max_failed: None,
         body: PlannedBody::Output {
             delivery: Delivery::AtLeastOnce,
+            writes: None,
             place: None,
             takes_other_columns: true,
             build: Box::new(move || Ok(Box::new(keep))),

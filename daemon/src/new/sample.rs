@@ -103,8 +103,8 @@ fn columns(plan: &Plan) -> Vec<Column> {
 
 fn run(plan: Plan) -> Result<(), CommandError> {
     let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running =
-        RunningFlow::start(plan, Effects::Commit, data.handle()).map_err(|error| Error::new(error.to_string()))?;
+    let running = RunningFlow::start(plan, Effects::Commit { remove_published: false }, data.handle())
+        .map_err(|error| Error::new(error.to_string()))?;
     let outcome = control.block_on(running.join());
     data.shutdown_background();
     match outcome.status {

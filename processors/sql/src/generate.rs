@@ -148,7 +148,17 @@ impl InputSettings for GenerateInput {
             Ok(Box::new(Generate { source, generator, batch_rows, position: 0, rows, pace }) as Box<dyn Input>)
         });
         let finite = rows.is_some() && rate.is_none();
-        Ok(InputPlan { schema, finite, replayable: true, acknowledges: false, interleaved: false, rows, build })
+        Ok(InputPlan {
+            reads: None,
+            continues: false,
+            schema,
+            finite,
+            replayable: true,
+            acknowledges: false,
+            interleaved: false,
+            rows,
+            build,
+        })
     }
 }
 

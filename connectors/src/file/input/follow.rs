@@ -47,7 +47,7 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
     if patterns[0].options.format == Format::Csv {
         text::flat(&options.columns.schema()).map_err(|problem| problem.at(["schema"]))?;
     }
-    let (schema, source) = (options.schema(), context.node.as_str().into());
+    let (schema, source, reads) = (options.schema(), context.node.as_str().into(), Some(settings.reads(context)));
     let files = Follow {
         source,
         folder,
@@ -63,7 +63,17 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
         looked: Instant::now(),
     };
     let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
-    Ok(InputPlan { schema, finite: false, replayable: true, acknowledges: false, interleaved: true, rows: None, build })
+    Ok(InputPlan {
+        reads,
+        continues: false,
+        schema,
+        finite: false,
+        replayable: true,
+        acknowledges: false,
+        interleaved: true,
+        rows: None,
+        build,
+    })
 }
 
 /// How files are read, but for what the path says.

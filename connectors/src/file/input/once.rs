@@ -191,7 +191,11 @@ impl Input for Files {
         if !state.has(PLACE) {
             return match positions.is_empty() {
                 true => Ok(()),
-                false => Err(Error::new("its state does not say in which file it was")),
+                false => Err(Error::new(
+                    "its state does not say in which file it was, since the flow was to read its files in another way when that \
+                     was kept (`follow`, `once`); change that back, or reset the input (`--reset`), which reads all its rows \
+                     again, so that those which were read count twice",
+                )),
             };
         }
         let (mut before, place) = state.get::<Kept>(PLACE)?.opened(positions);

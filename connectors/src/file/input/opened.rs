@@ -35,8 +35,8 @@ impl Opened {
         let differs = |how: String| {
             let what = if is_same_file { "it was changed" } else { "another file has taken its name" };
             Err(Error::new(format!(
-                "{what} since it was opened ({how}), and rows of both would be mixed; put the file back as it was, or run the \
-                 flow with another state folder"
+                "{what} since it was opened ({how}), and rows of both would be mixed; put the file back as it was, or start \
+                 the flow from scratch with another state folder, and other places for its outputs"
             )))
         };
         match now.len() {

@@ -20,10 +20,15 @@ impl Files {
         }
         let csv = CsvOptions { delimiter, ..CsvOptions::default() };
         let Some(names) = csv_header(path, compression, &csv).doing(doing)? else { return Ok(true) };
-        let columns = self.schema.fields().iter().map(|field| field.name());
-        match columns.eq(&names) {
+        let columns = self.schema.fields().iter().map(|field| field.name().as_str());
+        match columns.clone().eq(&names) {
             true => Ok(false),
-            false => Err(Error::new(format!("{}: its columns are `{}`", doing(), names.join("`, `")))),
+            false => Err(Error::new(format!(
+                "{}: its columns are `{}`, and would be `{}`; move it away, or choose another `path`",
+                doing(),
+                names.join("`, `"),
+                columns.collect::<Vec<_>>().join("`, `")
+            ))),
         }
     }
 }

@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Border, Committer, Epoch, Error, Home, Output, Result, ResultExt, Run, Snapshot, State, Then,
+    Batch, Border, Committer, Epoch, Error, Former, Home, Output, Result, ResultExt, Run, Snapshot, State, Then,
 };
 use millstream_formats::WriteOptions;
 use millstream_store::crash;
@@ -55,6 +55,8 @@ pub struct Files {
     pub(super) divided: u64,
     /// What outlives the run.
     pub(super) progress: Progress,
+    /// The ledgers of other states, which go when the first files of this flow are published, as somebody has said they may.
+    pub(super) others: Vec<PathBuf>,
     /// Whether the files that the run before has begun may have other columns.
     pub(super) has_other_columns: bool,
     /// Keeps other runs away, from the start to the end.
@@ -119,6 +121,7 @@ impl Files {
             begun: HashMap::new(),
             divided: 0,
             progress: Progress::default(),
+            others: Vec::new(),
             has_other_columns: false,
             claim: None,
             claimed: Claimed::default(),
@@ -182,8 +185,12 @@ impl Output for Files {
         Ok(())
     }
 
-    fn keep_published(&mut self) {
-        self.progress.keeps_published = true;
+    fn begin(&mut self, former: Former, run: &Run) -> Result<()> {
+        if self.target.folder.is_none() {
+            self.target.path = resolve(&self.target.path)?;
+        }
+        self.progress.keeps_published = former == Former::Stays;
+        self.check_former(former, run)
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
@@ -216,7 +223,7 @@ impl Output for Files {
         self.claimed.start_writing();
         self.clean()?;
         self.ledger().map_or(Ok(()), |ledger| Ledger::create(&ledger))?;
-        if self.progress.number == 0 { self.begin() } else { self.go_on() }
+        if self.progress.number == 0 { self.begin_files() } else { self.go_on() }
     }
 
     async fn write(&mut self, batch: Batch) -> Result<()> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
-use millstream_core::{Border, Committer, Epoch, Home, Result, Run, State, Step, Then};
+use millstream_core::{Border, Committer, Epoch, Former, Home, Result, Run, State, Step, Then};
 use millstream_testkit::{batch, context, parse, stream, table};
 
 use super::*;
@@ -206,7 +206,7 @@ async fn appending() {
     folder.put("other.csv", "a,c\n");
     let settings = "path = \"other.csv\"\nif_exists = \"append\"";
     let error = folder.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
-    assert!(error.ends_with("its columns are `a`, `c`"), "{error}");
+    assert!(error.contains("its columns are `a`, `c`, and would be `a`, `b`; move it away"), "{error}");
     folder.put("open.ndjson", "{}");
     let settings = "path = \"open.ndjson\"\nif_exists = \"append\"";
     let error = folder.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
@@ -581,6 +581,62 @@ async fn end(folder: &Folder, settings: &str, rows: &RecordBatch, state: Option<
     let mut state = state.cloned();
     let staged = run(folder, settings, rows, &mut state, std::slice::from_ref(rows), Then::End).await;
     commit(folder, settings, &staged).await;
+}
+
+/// What an output says that begins with these settings, as a run of a state or of none.
+fn begin(folder: &Folder, settings: &str, former: Former, run: &Run) -> Result<Box<dyn Output>> {
+    let mut output = (folder.plan(settings, &rows(9)).unwrap().build)().unwrap();
+    output.begin(former, run).map(|()| output)
+}
+
+#[tokio::test]
+async fn what_another_state_goes_on_with_is_not_replaced() {
+    let another = Run { incarnation: "00000000000000aa".into(), generation: 1 };
+    for settings in PLACES.into_iter().chain(["path = \"b.csv\"\nif_exists = \"append\""]) {
+        let (folder, mut state) = (Folder::new(), None);
+        let staged = run(&folder, settings, &rows(9), &mut state, &[rows(9)], Then::Stop).await;
+        assert!(begin(&folder, settings, Former::Ended, &another).is_ok(), "nothing has been published");
+        commit(&folder, settings, &staged).await;
+        let before = folder.files();
+        for run in [&another, &Run::default()] {
+            let error = begin(&folder, settings, Former::Ended, run).err().unwrap().to_string();
+            for part in
+                ["is of a run with another state", ".fedcba9876543210.ledger` is its ledger", "`--remove-published`"]
+            {
+                assert!(error.contains(part), "{settings}: {part}: {error}");
+            }
+            assert!(begin(&folder, settings, Former::MayGo, run).is_ok(), "{settings}");
+        }
+        assert!(begin(&folder, settings, Former::Ended, &generation(9)).is_ok(), "its own");
+        assert!(folder.files() == before, "nothing has changed");
+    }
+    // What is added to a folder harms nobody.
+    let (folder, mut state) = (Folder::new(), None);
+    let staged = run(&folder, PLACES[3], &rows(9), &mut state, &[rows(9)], Then::Stop).await;
+    commit(&folder, PLACES[3], &staged).await;
+    let appending = format!("{}\nif_exists = \"append\"", PLACES[3]);
+    assert!(begin(&folder, &appending, Former::Ended, &Run::default()).is_ok());
+    assert!(begin(&folder, PLACES[3], Former::Stays, &another).is_ok());
+}
+
+#[tokio::test]
+async fn another_state_goes_with_its_files_if_that_is_said() {
+    let settings = PLACES[3];
+    let (folder, mut state) = (Folder::new(), None);
+    let staged = run(&folder, settings, &rows(9), &mut state, &[rows(9)], Then::Stop).await;
+    commit(&folder, settings, &staged).await;
+    let before = folder.names("out");
+    assert!(before.iter().any(|name| name.ends_with(".ledger")), "{before:?}");
+    let mut output = begin(&folder, settings, Former::MayGo, &Run::default()).unwrap();
+    let mut committer = output.committer().unwrap();
+    output.open(&Home::Nowhere, &stateless()).await.unwrap();
+    output.write(batch(rows(3))).await.unwrap();
+    let staged = output.stage(END).await.unwrap().staged.into_state().unwrap();
+    assert!(before.iter().all(|name| folder.names("out").contains(name)), "until it is decided");
+    committer.commit(&staged).await.unwrap();
+    drop(output);
+    assert_eq!(folder.names("out").len(), 1, "{:?}", folder.names("out"));
+    assert!(begin(&folder, settings, Former::Ended, &Run::default()).is_ok());
 }
 
 #[tokio::test]

@@ -167,7 +167,7 @@ fn reset_problems(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<St
     if let (Some(node), true) = (options.resets.first(), has_ended(&found.manifest)) {
         problems.push(format!(
             "`--reset {node}`: the flow has come to its end, so that no more rows would come; to run it from the start, take \
-             another state folder"
+             another state folder, and other places for its outputs if what is there is to stay"
         ));
     }
     problems
@@ -178,6 +178,6 @@ fn nothing_more_comes(plan: &Plan) -> Option<String> {
     let input = plan.unreplayable_inputs().into_iter().next()?;
     Some(format!(
         "the flow has come to its end before, and rows that come to input `{input}` now would not count; to run it again, take \
-         another state folder"
+         another state folder, and other places for its outputs if what is there is to stay"
     ))
 }

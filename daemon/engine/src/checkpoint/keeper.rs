@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millstream_core::{Border, Epoch, Error, Home, Result, ResultExt, Run, Snapshot, State};
+use millstream_core::{Border, Epoch, Error, Former, Home, Result, ResultExt, Run, Snapshot, State};
 use millstream_store::{LocalStore, crash};
 
 use super::decisions::Decisions;
@@ -30,7 +30,8 @@ pub struct KeeperOptions {
     pub allow_loss: bool,
     /// Nodes that start from scratch.
     pub resets: Vec<String>,
-    /// Whether outputs among these may remove what they have published.
+    /// Whether outputs may remove what was published at their places: those among these nodes, or if there are none, all that
+    /// begin.
     pub remove_published: bool,
 }
 
@@ -96,6 +97,15 @@ impl Keeper {
             _lock: None,
             last,
         })
+    }
+
+    /// What is kept at a location, without the right to go on from it: whether nodes could be asked.
+    ///
+    /// # Errors
+    /// For the reasons of [`Keeper::open`].
+    pub fn look_at(plan: &Plan, location: &str, options: &KeeperOptions) -> Result<Self> {
+        let store = millstream_store::open(location, Path::new(""))?;
+        Self::open(plan, Vault::new(store.into(), &plan.flow, location), options)
     }
 
     /// Where the flow goes on, if nobody writes another checkpoint before [`Keeper::take_over`].
@@ -228,9 +238,14 @@ impl Keeper {
         self.homes.as_ref().map_or(Home::Elsewhere, |homes| Home::Folder(homes.join(node)))
     }
 
-    /// Whether an output may remove what it has published.
-    pub fn may_remove_published(&self, node: &str) -> bool {
-        self.options.remove_published && self.options.resets.iter().any(|reset| reset == node)
+    /// What becomes of what is at the place of an output, if it begins.
+    pub fn former(&self, node: &str) -> Former {
+        let KeeperOptions { remove_published, resets, .. } = &self.options;
+        match () {
+            () if *remove_published && (resets.is_empty() || resets.iter().any(|reset| reset == node)) => Former::MayGo,
+            () if self.lock().manifest.epoch > Epoch::default() => Former::Stays,
+            () => Former::Ended,
+        }
     }
 
     /// Writes a checkpoint: blobs, then the manifest. Returns what was staged, by node, and puts the pieces of all nodes

@@ -229,7 +229,7 @@ impl Manifest {
         if let Some(format) = format_of(text).filter(|format| *format != FORMAT) {
             return Err(Error::new(format!(
                 "it has format {format}, and this build reads format {FORMAT}; run the flow with the build that wrote it, \
-                 or start it from scratch with another state folder, which reads all rows again"
+                 or start it from scratch with another state folder, and other places for its outputs, which reads all rows again"
             )));
         }
         let document: Document<'_> = serde_json::from_str(text).map_err(|error| damaged(&error))?;

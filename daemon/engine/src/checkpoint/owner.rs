@@ -33,7 +33,8 @@ impl Lock {
                 let mut owner = String::new();
                 let _ = file.read_to_string(&mut owner);
                 return Err(Error::new(format!(
-                    "flow `{flow}` is being run by {}; stop that one first, or take another state folder",
+                    "flow `{flow}` is being run by {}; stop that one first; to run it beside, take another state \
+                     folder, and other places for its outputs",
                     owner.trim()
                 )));
             }

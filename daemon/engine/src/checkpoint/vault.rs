@@ -20,8 +20,8 @@ use super::manifest::{Manifest, Piece, PieceKey, hash};
 const INLINE_BYTES: usize = 4096;
 
 /// What to do about a checkpoint that is damaged.
-pub const ADVICE: &str =
-    "put it back from a copy, or start from scratch with another state folder, which reads all rows again";
+pub const ADVICE: &str = "put it back from a copy, or start from scratch with another state folder, and other places for outputs, \
+                          which reads all rows again";
 
 /// The checkpoints of one flow.
 #[derive(Clone)]

@@ -56,7 +56,7 @@ impl Plan {
 }
 
 /// Whether a node itself says what becomes of the rows that it refuses.
-fn says(wired: &Wired<'_>) -> bool {
+pub(super) fn says(wired: &Wired<'_>) -> bool {
     match &wired.node.body {
         Body::Input { common, .. } => common.on_error.is_some(),
         Body::Processor { common, .. } => common.on_error.is_some(),

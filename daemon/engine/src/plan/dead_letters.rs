@@ -6,7 +6,7 @@
 use millstream_core::{FAILED, OutputSettings, Parsed, Problem, Registry, Role, Stream, failed_schema};
 
 use super::columns::context;
-use super::{InputPort, Plan, PlanOptions, PlannedBody, PlannedNode, Shape};
+use super::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, Shape};
 use crate::file::{Diagnostics, FlowFile, OnError};
 
 impl Plan {
@@ -49,11 +49,12 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
         shape: Shape::default(),
         renamed_from: None,
         hidden: true,
-        needs_state: false,
+        needs_state: NeedsState::No,
         on_error: OnError::Fail,
         max_failed: None,
         body: PlannedBody::Output {
             delivery: planned.delivery,
+            writes: planned.writes,
             place: planned.place,
             takes_other_columns: planned.takes_other_columns,
             build: planned.build,

@@ -26,7 +26,8 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Canonical, Delivery, EventTime, Expression, Input, Output, Processor, Registry, Result, Role, Share,
+    Batch, Canonical, Delivery, EventTime, Expression, Input, Output, Processor, Reads, Registry, Result, Role, Share,
+    Writes,
 };
 
 pub use shape::Shape;
@@ -112,12 +113,24 @@ pub struct PlannedNode {
     pub shape: Shape,
     /// What the node was called when the state was kept that it is to have.
     pub renamed_from: Option<String>,
-    /// Whether it does not run without a state in a local folder.
-    pub needs_state: bool,
+    /// Without which state it does not run.
+    pub needs_state: NeedsState,
     /// Whether the engine has added it, so that it is not in the flow file.
     pub hidden: bool,
     /// How to make it.
     pub body: PlannedBody,
+}
+
+/// Without which state a node does not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NeedsState {
+    /// It runs without.
+    #[default]
+    No,
+    /// Without any.
+    Anywhere,
+    /// Without one in a local folder.
+    Here,
 }
 
 /// What there is to know of a node by its role, and how to make it.
@@ -136,6 +149,8 @@ pub enum PlannedBody {
         event_time: Option<PlannedTime>,
         /// How many nodes keep the input's gate closed at first.
         gate: usize,
+        /// Whether it reads the file at a path.
+        reads: Option<Reads>,
         /// Makes the input.
         build: Build<dyn Input>,
     },
@@ -148,6 +163,8 @@ pub enum PlannedBody {
     Output {
         /// How often a row is delivered.
         delivery: Delivery,
+        /// A file that it writes.
+        writes: Option<Writes>,
         /// Where its rows are when they are committed, in words for people.
         place: Option<String>,
         /// Whether it goes on from its state when other columns arrive.
@@ -300,9 +317,9 @@ impl Plan {
         self.nodes.iter().find(|node| node.name == name)
     }
 
-    /// The nodes that do not run without a state in a local folder.
-    pub fn needing_state(&self) -> impl Iterator<Item = &PlannedNode> {
-        self.nodes.iter().filter(|node| node.needs_state)
+    /// The nodes that do not run without such a state.
+    pub fn needing_state(&self, state: NeedsState) -> impl Iterator<Item = &PlannedNode> {
+        self.nodes.iter().filter(move |node| node.needs_state == state)
     }
 
     /// The node that has or had that name.

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use millstream_core::{FAILED, MAIN, Order, OutputPlan, Problem};
+use millstream_core::{FAILED, InputPlan, MAIN, Order, OutputPlan, Problem};
 
 use super::columns::{Draft, NodePlan};
 use super::shape::Shape;
 use super::waits::Waits;
 use super::wiring::{Wired, Wiring};
-use super::{Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode};
+use super::{NeedsState, Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode};
 use crate::align::Turns;
 use crate::checkpoint::Interval;
 use crate::edge::Limits;
@@ -69,6 +69,7 @@ pub fn assemble(
     plan.check_acknowledged(file, &wiring)?;
     plan.warn_of_rejected(file, &wiring, &are_followed);
     plan.add_dead_letters(file, options)?;
+    plan.check_written(file, &wiring)?;
     let sources = plan.sources();
     let mut waits = Waits::default();
     for (place, order) in orders.iter().enumerate() {
@@ -116,6 +117,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
         Body::Processor { common, .. } => (common.on_error.clone(), common.max_failed),
         Body::Output { .. } => (None, None),
     };
+    let continues = matches!(&draft.plan, NodePlan::Input(InputPlan { continues: true, .. }));
     let body = match draft.plan {
         NodePlan::Input(plan) => PlannedBody::Input {
             finite: plan.finite,
@@ -124,11 +126,12 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
             rows: plan.rows,
             event_time: draft.event_time,
             gate: 0,
+            reads: plan.reads,
             build: plan.build,
         },
         NodePlan::Processor(plan) => PlannedBody::Processor { build: plan.build },
-        NodePlan::Output(OutputPlan { delivery, place, takes_other_columns, build, .. }) => {
-            PlannedBody::Output { delivery, place, takes_other_columns, build }
+        NodePlan::Output(OutputPlan { delivery, writes, place, takes_other_columns, build, .. }) => {
+            PlannedBody::Output { delivery, writes, place, takes_other_columns, build }
         }
     };
     let kind = options.registry.find(wired.node.role(), wired.node.kind);
@@ -136,7 +139,11 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
     PlannedNode {
         name: wired.node.name.clone(),
         hidden: false,
-        needs_state: kind.is_some_and(|kind| kind.needs_state),
+        needs_state: match kind {
+            Some(kind) if kind.needs_state => NeedsState::Here,
+            _ if continues => NeedsState::Anywhere,
+            _ => NeedsState::No,
+        },
         renamed_from: wired.node.renamed_from().map(str::to_owned),
         kind: wired.node.kind,
         shape,

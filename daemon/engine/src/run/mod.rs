@@ -21,7 +21,10 @@ pub enum Effects {
     /// Nothing outside the flow changes: for tests.
     None,
     /// Outputs and models are committed at the end.
-    Commit,
+    Commit {
+        /// Whether outputs may also remove what flows with state have published at their places.
+        remove_published: bool,
+    },
     /// Outputs and models are committed at checkpoints, from which the flow can be resumed.
     Keep(Keeper),
     /// Nothing outside the flow changes: what was done before is done again, and looked at.

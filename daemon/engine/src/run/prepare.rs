@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use millstream_core::{Error, Input, Output, Positions, Processor, Result};
+use millstream_core::{Error, Former, Input, Output, Positions, Processor, Result, Run};
 
 use super::Effects;
 use super::outcome::FlowError;
@@ -46,14 +46,30 @@ impl PreparedFlow {
         let mut beginning = match &mut effects {
             Effects::Keep(keeper) => keeper.beginning()?,
             Effects::Replay(replay) => std::mem::take(&mut replay.beginning),
-            Effects::None | Effects::Commit => Beginning::default(),
+            Effects::None | Effects::Commit { .. } => Beginning::default(),
         };
-        let claims = matches!(effects, Effects::Keep(_));
         for node in &mut plan.nodes {
-            let resume = beginning.nodes.get_mut(&node.name);
-            node.body.prepare(claims, resume).map_err(|error| FlowError::of(node, error))?;
+            effects.prepare(node, &mut beginning).map_err(|error| FlowError::of(node, error))?;
         }
         Ok(Self { plan, effects, beginning })
+    }
+
+    /// All that would keep nodes from going on from what a keeper has kept, or from beginning beside it. Claims nothing, so that
+    /// it can be asked while the flow runs.
+    ///
+    /// # Errors
+    /// If the state can't be read.
+    pub fn check(plan: &mut Plan, keeper: &Keeper) -> Result<Vec<FlowError>> {
+        let mut beginning = keeper.beginning()?;
+        let mut problems = Vec::new();
+        for node in &mut plan.nodes {
+            let former = keeper.former(&node.name);
+            let resume = beginning.nodes.get_mut(&node.name);
+            if let Err(error) = node.body.prepare(false, resume, former, &keeper.run()) {
+                problems.push(FlowError::of(node, error));
+            }
+        }
+        Ok(problems)
     }
 
     /// Takes over what the flow keeps. Of several flows, none should be before all are prepared.
@@ -121,9 +137,24 @@ impl fmt::Debug for TakeOver {
     }
 }
 
+impl Effects {
+    /// Builds a node, and restores it or lets it begin.
+    fn prepare(&self, node: &mut PlannedNode, beginning: &mut Beginning) -> Result<()> {
+        let resume = beginning.nodes.get_mut(&node.name);
+        match self {
+            Self::Keep(keeper) => node.body.prepare(true, resume, keeper.former(&node.name), &keeper.run()),
+            Self::Commit { remove_published: true } => node.body.prepare(false, resume, Former::MayGo, &Run::default()),
+            Self::None | Self::Commit { .. } | Self::Replay(_) => {
+                node.body.prepare(false, resume, Former::Ended, &Run::default())
+            }
+        }
+    }
+}
+
 impl PlannedBody {
-    /// Builds the node, and restores it. An output claims what it needs for itself before.
-    fn prepare(&mut self, claims: bool, resume: Option<&mut NodeResume>) -> Result<()> {
+    /// Builds the node, and restores it. An output claims what it needs for itself before, and begins if there is nothing that it
+    /// could be restored from.
+    fn prepare(&mut self, claims: bool, resume: Option<&mut NodeResume>, former: Former, run: &Run) -> Result<()> {
         match self {
             Self::Input { build, .. } => made(build, |input| restore_input(input, resume)),
             Self::Processor { build } => made(build, |processor| restore_processor(processor, resume)),
@@ -131,7 +162,10 @@ impl PlannedBody {
                 if claims {
                     output.claim()?;
                 }
-                restore_output(output, resume)
+                match resume {
+                    Some(resume) => restore_output(output, resume),
+                    None => output.begin(former, run),
+                }
             }),
         }
     }
@@ -159,7 +193,9 @@ fn restore_processor(processor: &mut dyn Processor, resume: Option<&mut NodeResu
     state.map_or(Ok(()), |state| processor.restore(&state))
 }
 
-fn restore_output(output: &mut dyn Output, resume: Option<&mut NodeResume>) -> Result<()> {
-    let Some(resume) = resume.filter(|resume| resume.entry.phase != NodePhase::Ended) else { return Ok(()) };
-    output.restore(&std::mem::take(&mut resume.state))
+fn restore_output(output: &mut dyn Output, resume: &mut NodeResume) -> Result<()> {
+    match resume.entry.phase {
+        NodePhase::Ended => Ok(()),
+        NodePhase::Waiting | NodePhase::Running => output.restore(&std::mem::take(&mut resume.state)),
+    }
 }

@@ -47,7 +47,7 @@ impl Setup {
     pub fn new(plan: &Plan, effects: Effects, beginning: Beginning) -> Result<Self, Error> {
         let (visibility, keeper, homes) = match effects {
             Effects::None => (Visibility::None, None, Homes::None),
-            Effects::Commit => (Visibility::Committed, None, Homes::None),
+            Effects::Commit { .. } => (Visibility::Committed, None, Homes::None),
             Effects::Keep(keeper) => (Visibility::Committed, Some(keeper.clone()), Homes::Own(keeper)),
             Effects::Replay(replay) => (Visibility::Watched(replay.watch), None, Homes::Past(replay.homes)),
         };
@@ -156,7 +156,6 @@ impl Setup {
             takes_notes: self.takes_notes,
             home: self.homes.of(name),
             run: self.run.clone(),
-            may_remove_published: self.homes.may_remove_published(name),
             caught_up: self.common.caught_up.clone(),
         }
     }
@@ -207,9 +206,5 @@ impl Homes {
             Self::Own(keeper) => keeper.home(node),
             Self::Past(homes) => Home::Past(homes.as_ref().map(|homes| homes.join(node))),
         }
-    }
-
-    fn may_remove_published(&self, node: &str) -> bool {
-        matches!(self, Self::Own(keeper) if keeper.may_remove_published(node))
     }
 }

@@ -32,8 +32,6 @@ pub struct Keeping {
     pub home: Home,
     /// Which run this is.
     pub run: Run,
-    /// Whether it was said that it may remove what it has published.
-    pub may_remove_published: bool,
     /// Whom inputs tell that they have nothing more.
     pub caught_up: Arc<CaughtUp>,
 }

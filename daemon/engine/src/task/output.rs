@@ -43,8 +43,6 @@ async fn write_all(output: &mut dyn Output, mut inputs: Inputs, ports: &Ports, k
         if let Some(fan_in) = keeping.fan_in() {
             inputs.restore(fan_in, &keeping.edges, keeping.passed);
         }
-    } else if keeping.passed > Epoch::default() && !keeping.may_remove_published {
-        output.keep_published();
     }
     output.border(keeping.passed);
     output.open(&keeping.home, &keeping.run).await?;

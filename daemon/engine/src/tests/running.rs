@@ -25,7 +25,10 @@ pub fn try_plan(text: &str) -> Result<Plan, Diagnostics> {
 }
 
 pub async fn run(text: &str) -> Outcome {
-    RunningFlow::start(plan(text), Effects::Commit, &Handle::current()).unwrap().join().await
+    RunningFlow::start(plan(text), Effects::Commit { remove_published: false }, &Handle::current())
+        .unwrap()
+        .join()
+        .await
 }
 
 pub fn failure(outcome: Outcome) -> String {
@@ -228,7 +231,7 @@ async fn a_stopped_flow_works_off_what_it_has_read() {
         output.c = { type = "file", from = "b", path = "stopped" }
     "#,
     );
-    let running = RunningFlow::start(plan, Effects::Commit, &Handle::current()).unwrap();
+    let running = RunningFlow::start(plan, Effects::Commit { remove_published: false }, &Handle::current()).unwrap();
     let (stats, stopper) = (running.stats(), running.stopper());
     let stop = async {
         while stats.nodes[0].rows_in.load(Ordering::Relaxed) < 100 {
@@ -249,7 +252,8 @@ async fn a_stopped_flow_that_can_be_run_again_commits_nothing() {
         input.a = { type = "count", rows = 1000000000, batch_rows = 10 }
         output.c = { type = "file", from = "a", path = "abandoned" }
     "#;
-    let running = RunningFlow::start(plan(text), Effects::Commit, &Handle::current()).unwrap();
+    let running =
+        RunningFlow::start(plan(text), Effects::Commit { remove_published: false }, &Handle::current()).unwrap();
     let (stats, stopper) = (running.stats(), running.stopper());
     assert!(!stopper.commits());
     let stop = async {
@@ -274,7 +278,7 @@ async fn a_live_input_without_rows_ends_its_epochs_with_the_others() {
         output.c = { type = "file", from = "both", path = "live" }
     "#,
     );
-    let running = RunningFlow::start(plan, Effects::Commit, &Handle::current()).unwrap();
+    let running = RunningFlow::start(plan, Effects::Commit { remove_published: false }, &Handle::current()).unwrap();
     let (stats, stopper) = (running.stats(), running.stopper());
     let output = stats.nodes.iter().position(|node| node.name == "c").unwrap();
     let stop = async {

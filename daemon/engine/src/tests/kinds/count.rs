@@ -57,6 +57,8 @@ impl InputSettings for Count {
             schema: schema.clone(),
         };
         Ok(InputPlan {
+            reads: None,
+            continues: false,
             schema,
             finite: !self.endless && !self.waits,
             replayable: true,

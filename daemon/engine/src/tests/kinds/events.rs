@@ -75,6 +75,8 @@ impl InputSettings for Events {
             schema: millstream_testkit::schema(header),
         };
         Ok(InputPlan {
+            reads: None,
+            continues: false,
             schema: reading.schema.clone(),
             finite: !self.live,
             replayable: true,

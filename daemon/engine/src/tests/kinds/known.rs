@@ -57,6 +57,8 @@ impl InputSettings for Known {
         let build = Box::new(move || Ok(Box::new(reading) as Box<dyn Input>));
         let rows = Some(self.rows);
         Ok(InputPlan {
+            reads: None,
+            continues: false,
             schema,
             finite: !self.live,
             replayable: true,

@@ -101,6 +101,7 @@ impl OutputSettings for Memory {
         let output = Remembering { flow, path, slow, claim, number: 0, open: Vec::new(), staged: Vec::new() };
         let build = Box::new(move || Ok(Box::new(output) as Box<dyn Output>));
         Ok(OutputPlan {
+            writes: None,
             uses: Uses::only(["n"]),
             delivery: Delivery::ExactlyOnce,
             exclusive: None,

@@ -20,7 +20,7 @@ fn outputs(name: &str, graph: &Graph, epoch_rows: Option<u64>, pace: &Pace, keep
     let paths: Vec<String> = output_names(&plan).map(|output| format!("{name}/{output}")).collect();
     runtime.block_on(async {
         let effects = match keeps {
-            false => Effects::Commit,
+            false => Effects::Commit { remove_published: false },
             true => Effects::Keep(keeper(&plan)),
         };
         let outcome = RunningFlow::start(plan, effects, &Handle::current()).unwrap().join().await;

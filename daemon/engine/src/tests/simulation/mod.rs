@@ -109,7 +109,8 @@ impl<'t> Simulation<'t> {
 
     async fn run_control(&mut self, name: &str) -> Result<(), String> {
         let plan = self.graph.plan(name, &(self.pace)(&mut self.numbers));
-        let running = RunningFlow::start(plan, Effects::Commit, &Handle::current()).unwrap();
+        let running =
+            RunningFlow::start(plan, Effects::Commit { remove_published: false }, &Handle::current()).unwrap();
         match running.join().await.status {
             Status::Done => Ok(()),
             other => Err(format!("without state: {other:?}")),
