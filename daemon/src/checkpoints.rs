@@ -220,7 +220,7 @@ fn print_table(found: &[Found]) {
             indicatif::HumanCount(rows).to_string(),
             indicatif::HumanBytes(manifest.bytes()).to_string(),
             follows.to_owned(),
-            if checkpoint.is_visible { "visible" } else { "not all visible" }.to_owned(),
+            if checkpoint.is_visible { "committed" } else { "not all committed" }.to_owned(),
         ]);
     }
     say!("{table}");
