@@ -16,6 +16,7 @@ pub struct DropOutput {}
 
 impl Kind for DropOutput {
     const NAME: &'static str = "drop";
+    const ALSO_CALLED: &'static [&'static str] = &["null", "blackhole", "discard"];
     const EXAMPLE: &'static str = "";
 }
 

@@ -29,12 +29,14 @@ pub struct StdinInput {
     /// How the rows are written.
     format: StreamFormat,
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. A value that is missing, null or of
-    /// another type fails its row; with a `?` behind its type it may be missing or null.
+    /// another type fails its row; with a `?` behind its type it may be missing or null. In JSON, a text may stand for a
+    /// number (`"101"`, `" 7 "`, `"1e3"`), and a number or boolean for a text; `json` keeps a value of any kind as its text.
     schema: Columns,
     /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
     /// fail their row.
     timezone: Option<String>,
-    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`. By default in ISO 8601.
+    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`; `%Y` has four digits, `%y` two. By
+    /// default in ISO 8601.
     date_format: Option<String>,
     /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
     /// 8601.
@@ -42,10 +44,10 @@ pub struct StdinInput {
     /// How letters are written as bytes.
     #[serde(default)]
     encoding: TextEncoding,
-    /// CSV: how many lines at the beginning are passed over, before the header.
+    /// CSV: how many lines at the beginning are skipped, before the header.
     #[serde(default)]
     skip_lines: usize,
-    /// CSV: the character that begins lines which are passed over, such as `"#"`.
+    /// CSV: the character that begins lines which are skipped, such as `"#"`.
     comment: Option<char>,
     /// CSV: whether the first line holds the names of the columns, which are then matched by name. Otherwise the
     /// columns are in the order of `schema`.
@@ -53,6 +55,9 @@ pub struct StdinInput {
     header: bool,
     /// CSV: the character that separates fields, by default a comma.
     delimiter: Option<char>,
+    /// CSV: what stands in floats and decimals before the digits behind the point, by default `.`; with `","`, `1,5` is a number
+    /// and `1.5` is none. It can't be the delimiter as well.
+    decimal_separator: Option<char>,
     /// CSV: the fields that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
@@ -90,6 +95,7 @@ impl StdinInput {
             )?,
             csv: CsvOptions {
                 delimiter,
+                decimal_separator: text::decimal_separator(self.decimal_separator, delimiter)?,
                 encoding: self.encoding,
                 skip_lines: self.skip_lines,
                 comment: text::comment(self.comment)?,

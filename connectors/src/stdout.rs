@@ -62,6 +62,7 @@ enum Target {
 
 impl Kind for StdoutOutput {
     const NAME: &'static str = "stdout";
+    const ALSO_CALLED: &'static [&'static str] = &["print", "console", "log"];
     const EXAMPLE: &'static str = r#"
 format = "table"
 "#;

@@ -1,10 +1,8 @@
 //! Settings that inputs of text formats share.
 
-use std::sync::Arc;
-
 use arrow::datatypes::Schema;
 use millstream_core::{ByteSize, Problem, type_name};
-use millstream_formats::{CellLimit, CsvOptions, Format, Moments, check_moment_format, nested_column, parse_timezone};
+use millstream_formats::{CellLimit, CsvOptions, Format, MomentFormat, Moments, nested_column, parse_timezone};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -62,15 +60,31 @@ pub fn delimiter(delimiter: Option<char>, or: u8) -> Result<u8, Problem> {
 /// How texts stand for dates and timestamps.
 pub fn moments(timezone: Option<&str>, date: Option<&str>, timestamp: Option<&str>) -> Result<Moments, Problem> {
     let parse = |name| parse_timezone(name).map_err(|message| Problem::new(message).at(["timezone"]));
-    let format = |key: &'static str, format: Option<&str>| {
-        format.map_or(Ok(()), check_moment_format).map_err(|message| Problem::new(message).at([key]))?;
-        Ok(format.map(Arc::from))
+    let format = |key: &'static str, of: fn(&str) -> Result<MomentFormat, String>, format: Option<&str>| {
+        format.map(of).transpose().map_err(|message| Problem::new(message).at([key]))
     };
     Ok(Moments {
         timezone: timezone.map(parse).transpose()?,
-        date: format("date_format", date)?,
-        timestamp: format("timestamp_format", timestamp)?,
+        date: format("date_format", MomentFormat::of_dates, date)?,
+        timestamp: format("timestamp_format", MomentFormat::of_timestamps, timestamp)?,
     })
+}
+
+/// What stands in numbers for the point, as a byte; it can't separate fields as well.
+pub fn decimal_separator(separator: Option<char>, delimiter: u8) -> Result<Option<u8>, Problem> {
+    let problem = |message: String| Problem::new(message).at(["decimal_separator"]);
+    match separator {
+        None | Some('.') => Ok(None),
+        Some(',') if delimiter == b',' => {
+            let message = "`,` can't stand in numbers and separate fields".to_owned();
+            Err(problem(message).help("say what separates fields, such as `delimiter = \";\"`"))
+        }
+        Some(',') => Ok(Some(b',')),
+        Some(other) => {
+            let message = format!("`{}` can't stand in numbers", other.escape_default());
+            Err(problem(message).help("use `,`, or `.`, which is the default"))
+        }
+    }
 }
 
 /// The character that comments begin with, as a byte.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use millstream_connectors::KeptFiles;
-use millstream_core::{Error, Result, ResultExt, State};
+use millstream_core::{Error, Result, ResultExt, State, known_names};
 use millstream_engine::checkpoint::{self, Manifest, NodeEntry, NodePhase, Vault};
 use millstream_store::{LocalFiles, Store, verify_log};
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
         found.extend(find(&arguments, &store, &flow).doing(|| format!("looking for checkpoints of `{flow}`"))?);
     }
     if found.is_empty() {
-        return Err(Error::new(format!("there are no checkpoints in `{}`", arguments.state)).into());
+        return Err(none_found(&arguments, &*store)?.into());
     }
     match arguments.json {
         true => found.iter().for_each(|checkpoint| say!("{}", checkpoint.to_json())),
@@ -59,7 +59,23 @@ pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
     }
     let damaged = found.iter().filter_map(Found::problem);
     let damaged = damaged.inspect(|problem| eprintln!("error: {problem}")).count();
+    if damaged == 0 && arguments.verify && !arguments.json {
+        say!("all of it was read, and is whole");
+    }
     Ok(if damaged == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// Says that there is nothing, or nothing of the flow that was asked for.
+fn none_found(arguments: &CheckpointsArguments, store: &dyn Store) -> Result<Error> {
+    let state = &arguments.state;
+    let others = checkpoint::flows(store)?;
+    Ok(Error::new(match &arguments.flow {
+        Some(flow) if !others.is_empty() => {
+            let known = known_names(flow, others.iter().map(String::as_str));
+            format!("there are no checkpoints of flow `{flow}` in `{state}`; {known}")
+        }
+        _ => format!("there are no checkpoints in `{state}`"),
+    }))
 }
 
 fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) -> Result<Vec<Found>> {
@@ -204,7 +220,7 @@ fn print_table(found: &[Found]) {
             indicatif::HumanCount(rows).to_string(),
             indicatif::HumanBytes(manifest.bytes()).to_string(),
             follows.to_owned(),
-            if checkpoint.is_visible { "visible" } else { "not all visible" }.to_owned(),
+            if checkpoint.is_visible { "committed" } else { "not all committed" }.to_owned(),
         ]);
     }
     say!("{table}");

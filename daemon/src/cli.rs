@@ -27,7 +27,7 @@ pub struct Arguments {
 pub enum Command {
     /// Run flows until their inputs end. Ctrl-C or SIGTERM stops them; a second one gives up.
     ///
-    /// Live flows that are stopped work off and commit what was read. A flow whose inputs would have ended by themselves is
+    /// Live flows that are stopped process and commit what was read. A flow whose inputs would have ended by themselves is
     /// unfinished: with `--state`, the same command resumes it; without, nothing is committed, and what was there before stays.
     ///
     /// The exit status is 0 if all flows are done, or were live and are stopped; 1 if one failed; 2 if one does not check; 3 if

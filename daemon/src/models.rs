@@ -17,7 +17,7 @@ pub enum ModelsCommand {
     List(RegistryArguments),
     /// Show the card of a version, as JSON.
     Show {
-        /// `fraud`, `fraud@champion`, `fraud@latest` or `fraud/3`.
+        /// `fraud` (its champion), `fraud@champion`, `fraud@latest` or `fraud/3`.
         model: String,
         /// The registry.
         #[command(flatten)]
@@ -29,7 +29,8 @@ pub enum ModelsCommand {
         model: String,
         /// The alias.
         alias: String,
-        /// The version.
+        /// The version: a number.
+        #[arg(value_parser = version)]
         version: u64,
         /// The registry.
         #[command(flatten)]
@@ -45,6 +46,12 @@ pub enum ModelsCommand {
         #[command(flatten)]
         registry: RegistryArguments,
     },
+}
+
+/// Reads the number of a version.
+fn version(text: &str) -> std::result::Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("versions are numbers such as 3; `{text}` is none"))
 }
 
 /// Where models are kept.

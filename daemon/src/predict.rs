@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
-use millstream_core::{Error, ResultExt};
+use millstream_core::{ColumnType, Error, ResultExt};
 use millstream_engine::file::FlowFile;
 use millstream_engine::plan::Plan;
 use millstream_engine::run::{Effects, RunningFlow, Status};
+use millstream_learn::Feature;
 use millstream_learn::registry::{ModelCard, ModelReference};
 
 use crate::cli::{Exit, Outcome};
@@ -95,6 +96,14 @@ fn tables<'a>(entries: impl IntoIterator<Item = (&'a str, toml::Table)>) -> toml
 /// The features and what is kept besides. Any of them may be missing, and the model decides what that means.
 fn columns(card: &ModelCard, keep: &[String]) -> toml::Table {
     let kept = keep.iter().map(|key| key.rsplit_once(':').unwrap_or((key, "utf8")));
-    let features = card.features.iter().map(|feature| (feature.name.as_str(), feature.type_name.as_str()));
+    let kept = kept.map(|(name, data_type)| (name, data_type.to_owned()));
+    const FLOAT: &str = "float64";
+    // To a model decimals are floats, so that a line may have more digits than those that it has learned from.
+    let data_type = |feature: &Feature| {
+        let takes_floats = ColumnType::parse(FLOAT).is_ok_and(|float| feature.accepts(&float.data_type));
+        let is_decimal = feature.type_name.starts_with("decimal");
+        if is_decimal && takes_floats { FLOAT.to_owned() } else { feature.type_name.clone() }
+    };
+    let features = card.features.iter().map(|feature| (feature.name.as_str(), data_type(feature)));
     kept.chain(features).map(|(name, data_type)| (name.to_owned(), format!("{data_type}?").into())).collect()
 }

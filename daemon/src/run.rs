@@ -71,6 +71,7 @@ fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>
         match planned.and_then(|plan| met(flow, plan, &arguments.state)) {
             Ok(plan) => plans.push(plan),
             Err(more) => {
+                let more: Diagnostics = more.into_iter().map(|wrong| asked(wrong, arguments)).collect();
                 if arguments.json {
                     summary::print_unchecked(flow, &more);
                 }
@@ -94,13 +95,28 @@ fn met(flow: &Path, plan: Plan, state: &StateArguments) -> Result<Plan, Diagnost
 
 /// The changes to a flow: those of the command line, and an output for every node that is to be shown.
 fn sets(arguments: &RunArguments) -> Vec<String> {
+    let shown = arguments.show.iter().map(|node| show(node, arguments));
+    arguments.flows.sets.iter().cloned().chain(shown).collect()
+}
+
+/// An output for a node that is to be shown.
+fn show(node: &str, arguments: &RunArguments) -> String {
     let stream = if arguments.json { "stderr" } else { "stdout" };
     let rows = arguments.show_rows;
-    let shown = arguments.show.iter().map(|node| {
-        let name = format!("show_{}", node.replace('.', "_"));
-        format!(r#"output.{name}={{ type = "stdout", from = "{node}", format = "table", rows = {rows}, stream = "{stream}" }}"#)
-    });
-    arguments.flows.sets.iter().cloned().chain(shown).collect()
+    let name = format!("show_{}", node.replace('.', "_"));
+    format!(
+        r#"output.{name}={{ type = "stdout", from = "{node}", format = "table", rows = {rows}, stream = "{stream}" }}"#
+    )
+}
+
+/// What is wrong with an output of `--show`, at what was written for it.
+fn asked(wrong: Diagnostic, arguments: &RunArguments) -> Diagnostic {
+    let set = wrong.path.strip_prefix("--set ");
+    let node = set.and_then(|set| arguments.show.iter().find(|node| show(node, arguments) == set));
+    match node {
+        Some(node) => Diagnostic { path: format!("--show {node}"), ..wrong },
+        None => wrong,
+    }
 }
 
 /// What is said of a flow while it runs.

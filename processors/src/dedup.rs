@@ -45,6 +45,7 @@ fn default_max_keys() -> usize {
 
 impl Kind for DedupSettings {
     const NAME: &'static str = "dedup";
+    const ALSO_CALLED: &'static [&'static str] = &["distinct", "deduplicate", "drop_duplicates", "unique"];
     const EXAMPLE: &'static str = r#"keys = ["id"]
 within = "1h""#;
     const FREE_SETTINGS: &'static [&'static str] = &["max_keys"];

@@ -79,6 +79,7 @@ impl JoinKind {
 
 impl Kind for JoinSettings {
     const NAME: &'static str = "join";
+    const ALSO_CALLED: &'static [&'static str] = &["lookup", "enrich"];
     const EXAMPLE: &'static str = r#"on = { country = "code" }
 take = ["continent"]"#;
     const FREE_SETTINGS: &'static [&'static str] = &["max_bytes", "max_rows"];

@@ -22,6 +22,7 @@ pub struct LimitSettings {
 
 impl Kind for LimitSettings {
     const NAME: &'static str = "limit";
+    const ALSO_CALLED: &'static [&'static str] = &["head", "take"];
     const EXAMPLE: &'static str = "rows = 100";
 }
 

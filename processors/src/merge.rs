@@ -51,6 +51,7 @@ enum MergeOrder {
 
 impl Kind for MergeSettings {
     const NAME: &'static str = "merge";
+    const ALSO_CALLED: &'static [&'static str] = &["union", "concat"];
     const EXAMPLE: &'static str = r#"order = "round_robin"
 rows = 100"#;
 }

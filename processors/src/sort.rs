@@ -39,6 +39,7 @@ fn default_max_rows() -> usize {
 
 impl Kind for SortSettings {
     const NAME: &'static str = "sort";
+    const ALSO_CALLED: &'static [&'static str] = &["order_by", "order"];
     const EXAMPLE: &'static str = r#"by = ["country", "-amount"]"#;
     const FREE_SETTINGS: &'static [&'static str] = &["max_rows"];
 }

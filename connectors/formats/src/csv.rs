@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
 use arrow::datatypes::SchemaRef;
 use millstream_core::{ColumnType, Columns, Error, Result, known_names};
 
@@ -16,7 +16,7 @@ use crate::read::{BatchReader, Mark};
 use crate::records::{Piece, Records};
 use crate::rows::NO_TEXT;
 use crate::split::CellLimit;
-use crate::text::{Moments, TextColumn};
+use crate::text::{Moments, TextColumn, exchanged};
 use crate::window::{MAX_BATCH_BYTES, Window, decode, decompress};
 use crate::{BadRow, Compression, Pace, Rows, TextEncoding};
 
@@ -32,6 +32,8 @@ pub struct CsvOptions {
     pub column_required: bool,
     /// What separates cells.
     pub delimiter: u8,
+    /// What stands in numbers where others have a point.
+    pub decimal_separator: Option<u8>,
     /// The cells that stand for null.
     pub null_values: Vec<String>,
     /// How much a cell in quotes may hold.
@@ -51,6 +53,7 @@ impl Default for CsvOptions {
             header_required: false,
             column_required: false,
             delimiter: b',',
+            decimal_separator: None,
             null_values: vec![String::new()],
             max_cell: CellLimit::default(),
             skip_lines: 0,
@@ -102,6 +105,8 @@ pub(crate) struct CsvReader {
     records: Records,
     /// How many cells a record has.
     width: usize,
+    /// What may be wrong with the header, where records are wider.
+    advice: Option<&'static str>,
     columns: Vec<Column>,
     schema: SchemaRef,
     options: CsvOptions,
@@ -144,15 +149,17 @@ impl CsvReader {
         let names = header.unwrap_or_else(declared);
         require_columns(&names, all, options.delimiter)?;
         records.set_width(names.len());
-        let column = |(name, ColumnType { data_type, nullable, unit }): &(String, ColumnType)| Column {
+        let advice = not_a_header(&names, options.header);
+        let column = |(name, column): &(String, ColumnType)| Column {
             name: name.clone(),
-            nullable: *nullable,
+            nullable: column.nullable,
             cell: names.iter().position(|known| known == name),
-            text: TextColumn::new(data_type.clone(), *unit, moments),
+            text: TextColumn::new(column, moments),
         };
         Ok(Self {
             records,
             width: names.len(),
+            advice,
             columns: wanted.0.iter().map(column).collect(),
             schema: wanted.schema(),
             options,
@@ -188,7 +195,8 @@ impl CsvReader {
                     }
                     width => {
                         let other = other_delimiter(self.records.text(&place), self.width, self.options.delimiter);
-                        (place, format!("expected {} cells instead of {width}{other}", self.width))
+                        let advice = self.advice.unwrap_or_default();
+                        (place, format!("expected {} cells instead of {width}{other}{advice}", self.width))
                     }
                 },
             };
@@ -236,7 +244,14 @@ impl CsvReader {
         let mut refuse = |row, cell: &str| {
             bad.entry(row).or_insert_with(|| format!("column `{name}`: {}", column.text.complaint(cell)));
         };
-        let array = column.text.decode(cells, rows, &mut refuse);
+        let array = match self.options.decimal_separator.filter(|_| column.text.has_point()) {
+            None => column.text.decode(cells, rows, &mut refuse),
+            Some(separator) => {
+                let cells: StringArray = cells.map(|cell| cell.map(|cell| exchanged(cell, separator))).collect();
+                let mut refuse = |row, cell: &str| refuse(row, &exchanged(cell, separator));
+                column.text.decode(cells.iter(), rows, &mut refuse)
+            }
+        };
         if !column.nullable && array.null_count() > 0 {
             for row in (0..rows).filter(|row| array.is_null(*row)) {
                 bad.entry(row).or_insert_with(|| format!("column `{name}` is null"));
@@ -325,11 +340,28 @@ fn require_columns(names: &[String], columns: &Columns, delimiter: u8) -> Result
     let Some((name, _)) = missing else { return Ok(()) };
     let header = names.join(&char::from(delimiter).to_string());
     let is_cell = |other: &u8| header.split(char::from(*other)).any(|cell| cell.trim_matches(['"', ' ']) == name);
+    if let Some(advice) = not_a_header(names, true) {
+        return Err(Error::new(format!("there is no column `{name}` in the header{advice}")));
+    }
     let advice = match DELIMITERS.iter().find(|other| **other != delimiter && names.len() == 1 && is_cell(other)) {
         Some(other) => set_delimiter(*other),
         None => known_names(name, names.iter().map(String::as_str)),
     };
     Err(Error::new(format!("there is no column `{name}` in the header; {advice}")))
+}
+
+/// What to say of a first line that is none with names.
+pub(crate) fn not_a_header(names: &[String], is_header: bool) -> Option<&'static str> {
+    let first = names.first().filter(|_| is_header)?.as_str();
+    match first.trim_start() {
+        excel if excel.starts_with("sep=") => {
+            Some("; the first line is a note for Excel: pass it by with `skip_lines = 1`, and set `delimiter`")
+        }
+        comment if comment.starts_with('#') => Some(
+            "; the first line looks like a comment: pass such lines by with `comment = \"#\"`, or it with `skip_lines = 1`",
+        ),
+        _ => None,
+    }
 }
 
 /// What mostly separates cells.

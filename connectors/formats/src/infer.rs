@@ -150,9 +150,7 @@ fn merge(mut one: IndexMap<String, Inferred>, two: IndexMap<String, Inferred>) -
 
 /// Inferred columns may always be missing.
 pub(crate) fn columns(inferred: impl IntoIterator<Item = (String, Inferred)>) -> Columns {
-    let column = |(name, kind): (String, Inferred)| {
-        (name, ColumnType { data_type: kind.data_type(), nullable: true, unit: None })
-    };
+    let column = |(name, kind): (String, Inferred)| (name, ColumnType::new(kind.data_type(), true));
     Columns(inferred.into_iter().map(column).collect())
 }
 

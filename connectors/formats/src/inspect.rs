@@ -7,10 +7,11 @@ use arrow::datatypes::SchemaRef;
 use indexmap::IndexMap;
 use millstream_core::{ColumnType, Columns, Error, Result, ResultExt};
 
-use crate::csv::numbered;
+use crate::csv::{not_a_header, numbered};
 use crate::infer::{Inferred, columns};
 use crate::json::Documents;
 use crate::records::{Piece, Records};
+use crate::text::exchanged;
 use crate::window::{Window, decode, decompress};
 use crate::{Compression, CsvOptions, Format, Moments, Pace, Rows, ipc, parquet};
 
@@ -65,10 +66,10 @@ fn window(file: File, options: &InspectOptions) -> Result<Window> {
 }
 
 fn declared((schema, rows): (SchemaRef, u64)) -> Found {
-    let fields = schema.fields().iter().map(|field| {
-        let column = ColumnType { data_type: field.data_type().clone(), nullable: field.is_nullable(), unit: None };
-        (field.name().clone(), column)
-    });
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| (field.name().clone(), ColumnType::new(field.data_type().clone(), field.is_nullable())));
     Found { columns: Columns(fields.collect()), rows: Some(rows) }
 }
 
@@ -79,8 +80,10 @@ fn inferred(kinds: impl IntoIterator<Item = (String, Inferred)>) -> Found {
 fn csv(window: Window, options: &InspectOptions) -> Result<Vec<(String, Inferred)>> {
     let mut records = Records::new(window, &options.csv);
     let mut kinds: Vec<(String, Inferred)> = Vec::new();
+    let mut advice = None;
     if options.csv.header {
         let names = records.header()?.unwrap_or_default();
+        advice = not_a_header(&names, true);
         kinds.extend(names.into_iter().map(|name| (name, Inferred::Nothing)));
     }
     for _ in 0..options.rows {
@@ -89,11 +92,21 @@ fn csv(window: Window, options: &InspectOptions) -> Result<Vec<(String, Inferred
             None => break,
             Some(Piece::Broken(..)) => {}
             Some(Piece::TooLong) => drop(records.pass_line(0, &mut Rows::default())?),
-            Some(Piece::Record(_)) => learn(&records, &mut kinds, options),
+            Some(Piece::Record(_)) => match advice.take().filter(|_| records.len() != kinds.len() || is_note(&kinds)) {
+                Some(advice) => {
+                    return Err(Error::new(format!("the header is none{advice}")));
+                }
+                None => learn(&records, &mut kinds, options),
+            },
         }
         records.clear();
     }
     Ok(kinds)
+}
+
+/// Whether the first line tells Excel what separates cells.
+fn is_note(kinds: &[(String, Inferred)]) -> bool {
+    kinds.first().is_some_and(|(name, _)| name.starts_with("sep="))
 }
 
 /// Lets the kept record count for the kinds of its cells.
@@ -104,8 +117,20 @@ fn learn(records: &Records, kinds: &mut Vec<(String, Inferred)>, options: &Inspe
     let cells = readable(records, kinds.len()).unwrap_or_default();
     for ((_, kind), cell) in kinds.iter_mut().zip(cells) {
         if !options.csv.is_null(cell) {
-            *kind = std::mem::take(kind).and(Inferred::of_text(cell, &options.moments));
+            let other =
+                options.csv.decimal_separator.map(|separator| of_other_number(cell, separator, &options.moments));
+            let found = other.unwrap_or_else(|| Inferred::of_text(cell, &options.moments));
+            *kind = std::mem::take(kind).and(found);
         }
+    }
+}
+
+/// What a cell looks like, if this character stands for the point of numbers.
+fn of_other_number(cell: &str, separator: u8, moments: &Moments) -> Inferred {
+    match (Inferred::of_text(&exchanged(cell, separator), moments), Inferred::of_text(cell, moments)) {
+        (number @ (Inferred::Integer | Inferred::Float), _) => number,
+        (_, Inferred::Integer | Inferred::Float) => Inferred::Text,
+        (_, other) => other,
     }
 }
 

@@ -34,7 +34,7 @@ pub use pretty::encode_json;
 pub use read::{BatchReader, Mark, Pace, ReadOptions};
 pub use rows::{BadRow, Rows};
 pub use split::CellLimit;
-pub use text::{Moments, Timezone, check_moment_format, parse_timezone};
+pub use text::{MomentFormat, Moments, Timezone, parse_timezone};
 pub use window::{MAX_ROW_BYTES, decompress, ends_with_line_break};
 pub use write::{BatchWriter, WRITE_ROWS, WriteOptions, encode_csv, encode_ndjson, nested_column};
 

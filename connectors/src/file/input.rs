@@ -79,13 +79,15 @@ pub struct FileInput {
     compression: Option<Compression>,
     /// The columns of CSV, NDJSON and JSON and their types: `{ id = "utf8", amount = "float64?" }`. A value that is
     /// missing, null or of another type fails its row; with a `?` behind its type it may be missing or null. Integers
-    /// stand for timestamps with `timestamp(ms)`. Other columns of the file are not read. Without it, columns are found
+    /// stand for timestamps with `timestamp(ms)`. In JSON, a text may stand for a number (`"101"`, `" 7 "`, `"1e3"`), and a number or
+    /// boolean for a text; `json` keeps a value of any kind as its text. Other columns of the file are not read. Without it, columns are found
     /// by looking at the first rows.
     schema: Option<Columns>,
     /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
     /// fail their row, or are taken for texts if there is no `schema`.
     timezone: Option<String>,
-    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`. By default in ISO 8601.
+    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`; `%Y` has four digits, `%y` two. By
+    /// default in ISO 8601.
     date_format: Option<String>,
     /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
     /// 8601.
@@ -93,10 +95,10 @@ pub struct FileInput {
     /// How letters are written as bytes. With another encoding than UTF-8, files can't be followed.
     #[serde(default)]
     encoding: TextEncoding,
-    /// CSV: how many lines at the beginning are passed over, before the header.
+    /// CSV: how many lines at the beginning are skipped, before the header.
     #[serde(default)]
     skip_lines: usize,
-    /// CSV: the character that begins lines which are passed over, such as `"#"`.
+    /// CSV: the character that begins lines which are skipped, such as `"#"`.
     comment: Option<char>,
     /// CSV: whether the first line holds the names of the columns, which are then matched by name. Otherwise they are
     /// in the order of `schema`, or called `column_1`, `column_2` and so on.
@@ -104,6 +106,9 @@ pub struct FileInput {
     header: bool,
     /// CSV: the character that separates fields, by default a comma, or a tab for `.tsv`.
     delimiter: Option<char>,
+    /// CSV: what stands in floats and decimals before the digits behind the point, by default `.`; with `","`, `1,5` is a number
+    /// and `1.5` is none. It can't be the delimiter as well.
+    decimal_separator: Option<char>,
     /// CSV: the fields that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
@@ -162,6 +167,8 @@ enum Paths {
 
 impl Kind for FileInput {
     const NAME: &'static str = "file";
+    const ALSO_CALLED: &'static [&'static str] =
+        &["csv", "tsv", "ndjson", "jsonl", "json", "parquet", "arrow", "files", "folder", "s3", "read_csv", "tail"];
     const EXAMPLE: &'static str = r#"
 path = "data/payments-*.csv.gz"
 schema = { id = "utf8", at = "timestamp", amount = "float64?" }
@@ -251,6 +258,9 @@ impl FileInput {
             let kind = FileKind::of(&*file.name);
             let compression = self.compression.or(kind.compression);
             let delimiter = text::delimiter(self.delimiter, if kind.tabs { b'\t' } else { b',' })?;
+            if format == Format::Csv {
+                text::decimal_separator(self.decimal_separator, delimiter)?;
+            }
             sources.push(Source { file, compression, delimiter, has_header: false });
         }
         if let (false, Some(Source { file, compression: Some(_), .. })) = (format.is_text(), sources.first()) {
@@ -271,6 +281,8 @@ impl FileInput {
             encoding: self.encoding,
             skip_lines: self.skip_lines,
             comment: text::comment(self.comment)?,
+            // Where fields end is known of each file only.
+            decimal_separator: text::decimal_separator(self.decimal_separator, b'\0')?,
             ..text::csv_options(self.header, &self.null_values, self.max_cell)
         })
     }

@@ -111,6 +111,8 @@ enum IfExists {
 
 impl Kind for FileOutput {
     const NAME: &'static str = "file";
+    const ALSO_CALLED: &'static [&'static str] =
+        &["csv", "tsv", "ndjson", "jsonl", "json", "parquet", "arrow", "files", "folder", "s3", "write_csv", "sink"];
     const EXAMPLE: &'static str = r#"
 path = "out/scored"
 format = "parquet"

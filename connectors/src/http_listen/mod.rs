@@ -40,16 +40,25 @@ use server::{Limits, Server, Service};
 /// The answer `200` with `{"rows": 2, "first": 17}` means that the rows are durable: they have been written to a log
 /// that outlives any crash, and the flow will count each of them exactly once. The position of the first one is 17.
 ///
-/// Any other answer says in `error` why no row of the request was taken: `400` if the body or one of its rows can't be read
-/// (then `row` is the number of the first such row, counted from 0), `408` if it comes too slowly, `413` if it is too large,
-/// `503` if the log, the disk or the memory for bodies is full, or the disk fails; then the request may be sent again.
-/// Only `500` leaves it open whether the rows count: the disk has failed in such a way that they may be there after a crash.
+/// Any other answer says in `error` why no row of the request was taken:
+///
+/// | status | why |
+/// |---|---|
+/// | `400` | the body or one of its rows can't be read (then `row` is the number of the first such row, counted from 0); or there are two keys or two lengths |
+/// | `403` | a web page has sent it: it has a header `Origin` |
+/// | `404` | rows are taken at another `path` |
+/// | `405` | it is no `POST` |
+/// | `408` | it comes too slowly |
+/// | `409` | another request with its key is being taken |
+/// | `413` | the body is too large |
+/// | `415` | the body is compressed in another way than with gzip |
+/// | `422` | its key is that of another request, with a different body |
+/// | `503` | the log, the disk or the memory for bodies is full, or the disk fails; it may be sent again |
+/// | `500` | only this leaves it open whether the rows count: the disk has failed in such a way that they may be there after a crash |
 ///
 /// When no answer comes, a client can't know whether its rows were taken. So it should give each request a header
 /// `Idempotency-Key`, any text of up to 255 characters that is its own, and send the request again with the same one: what
-/// was taken is not taken twice, and answered as the first time, for as long as `remember` and `max_keys` say. Of two requests
-/// with one key at a time, one gets `409`; and one that has the key of another with a different body gets `422`. One with two
-/// keys gets `400`.
+/// was taken is not taken twice, and answered as the first time, for as long as `remember` and `max_keys` say.
 ///
 /// Rows are taken while the flow is slow, until `max_log` of them wait. What was taken can't be asked for again: so the flow
 /// has to say with `on_error` what becomes of rows that turn out to be of no use behind the door, such as one that an `sql`
@@ -58,11 +67,11 @@ use server::{Limits, Server, Service};
 /// flow does not start, and says which ones. With `--reset` it begins with the oldest row that its log still has.
 ///
 /// There is no encryption and no authentication, so that only programs on this machine can be listened to: for others, put
-/// a proxy with TLS in front. Requests that a web page makes, which have a header `Origin`, are refused with `403`.
+/// a proxy with TLS in front. Requests that a web page makes are refused.
 /// At most 512 connections are open at a time: for one more, the one that has been idle for the longest time is closed. A
 /// header must have come after 10 seconds. Where it says both how long the body is and that it comes in chunks, the chunks
 /// count and the connection is closed behind the answer, as RFC 9112 has it, so that no proxy that counts otherwise can be made
-/// to send a request within a request; one with two lengths gets `400`.
+/// to send a request within a request.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpListenInput {
@@ -75,12 +84,14 @@ pub struct HttpListenInput {
     /// How the rows are written.
     format: StreamFormat,
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. A value that is missing, null or of
-    /// another type fails its row; with a `?` behind its type it may be missing or null.
+    /// another type fails its row; with a `?` behind its type it may be missing or null. In JSON, a text may stand for a
+    /// number (`"101"`, `" 7 "`, `"1e3"`), and a number or boolean for a text; `json` keeps a value of any kind as its text.
     schema: Columns,
     /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
     /// fail their row.
     timezone: Option<String>,
-    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`. By default in ISO 8601.
+    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`; `%Y` has four digits, `%y` two. By
+    /// default in ISO 8601.
     date_format: Option<String>,
     /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
     /// 8601.
@@ -91,6 +102,9 @@ pub struct HttpListenInput {
     header: bool,
     /// CSV: the character that separates fields, by default a comma.
     delimiter: Option<char>,
+    /// CSV: what stands in floats and decimals before the digits behind the point, by default `.`; with `","`, `1,5` is a number
+    /// and `1.5` is none. It can't be the delimiter as well.
+    decimal_separator: Option<char>,
     /// CSV: the fields that stand for null, by default empty ones.
     #[serde(default = "text::null_values")]
     null_values: Vec<String>,
@@ -172,6 +186,7 @@ const PARTITION: &str = "";
 
 impl Kind for HttpListenInput {
     const NAME: &'static str = "http_listen";
+    const ALSO_CALLED: &'static [&'static str] = &["http", "webhook", "server", "kafka"];
     const EXAMPLE: &'static str = r#"
 address = "127.0.0.1:8400"
 path = "/payments"
@@ -199,7 +214,11 @@ impl HttpListenInput {
                 self.date_format.as_deref(),
                 self.timestamp_format.as_deref(),
             )?,
-            csv: CsvOptions { delimiter, ..text::csv_options(self.header, &self.null_values, self.max_cell) },
+            csv: CsvOptions {
+                delimiter,
+                decimal_separator: text::decimal_separator(self.decimal_separator, delimiter)?,
+                ..text::csv_options(self.header, &self.null_values, self.max_cell)
+            },
             pace: Pace::Full,
         })
     }

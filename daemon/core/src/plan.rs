@@ -80,7 +80,7 @@ pub struct PortPlan {
     pub schema: SchemaRef,
     /// The column with the event time.
     pub event_time: PortTime,
-    /// Whether it is all right if nobody reads it.
+    /// Whether few flows read it, so that nobody is told at length if nothing does.
     pub is_side: bool,
     /// Whether rows leave by it only when all inputs have ended.
     pub only_at_the_end: bool,
@@ -92,6 +92,8 @@ pub enum PortTime {
     /// The one of the node's first input port, if it is still there.
     #[default]
     Inherited,
+    /// The column that has the name of the one of the node's first input port, but other values.
+    Recomputed,
     /// This one.
     Column(String),
     /// None.
@@ -109,7 +111,7 @@ impl PortPlan {
         Self { name: name.into(), schema, event_time: PortTime::default(), is_side: false, only_at_the_end: false }
     }
 
-    /// A port for rows that few flows want: nobody is warned if nothing reads it.
+    /// A port for rows that few flows want, such as late ones: one warning names all of them that nothing reads.
     pub fn side(name: impl Into<String>, schema: SchemaRef) -> Self {
         Self { is_side: true, ..Self::new(name, schema) }
     }

@@ -56,6 +56,9 @@ pub trait Kind: DeserializeOwned + JsonSchema + 'static {
     /// with state have to stay. The state of an input is positions, which mean the same whatever its settings.
     const FREE_SETTINGS: &'static [&'static str] = &[];
 
+    /// What other programs call such a node, for those who try one of these words.
+    const ALSO_CALLED: &'static [&'static str] = &[];
+
     /// A second edge, named in the flow file by this key, that is read to its end before `from`.
     const SIDE_INPUT: Option<&'static str> = None;
 
@@ -84,6 +87,8 @@ pub struct NodeKind {
     pub name: &'static str,
     /// The body of a node's table without `type`, as TOML.
     pub example: &'static str,
+    /// What other programs call it.
+    pub also_called: &'static [&'static str],
     /// The key of the side input.
     pub side_input: Option<&'static str>,
     /// Whether it does not run without a state in a local folder.
@@ -101,6 +106,7 @@ impl NodeKind {
             role,
             name: T::NAME,
             example: T::EXAMPLE,
+            also_called: T::ALSO_CALLED,
             side_input: T::SIDE_INPUT,
             needs_state: T::NEEDS_STATE,
             free_settings: T::FREE_SETTINGS,
@@ -188,8 +194,15 @@ pub fn parse_settings<T: DeserializeOwned>(table: Value) -> Result<T, Problem> {
             Segment::Seq { index } => Some(Step::from(*index)),
             Segment::Enum { .. } | Segment::Unknown => None,
         });
-        Problem::new(error.inner().to_string()).at(steps)
+        Problem::new(in_words(error.inner().to_string())).at(steps)
     })
+}
+
+/// What serde says, in the words of flow files.
+fn in_words(message: String) -> String {
+    let text =
+        message.strip_prefix("invalid value: string ").and_then(|rest| rest.strip_suffix(", expected a character"));
+    text.map_or_else(|| message.clone(), |text| format!("expected a single character, found {text}"))
 }
 
 #[cfg(test)]
@@ -203,6 +216,8 @@ mod tests {
     struct Settings {
         #[allow(dead_code)]
         columns: Vec<crate::Columns>,
+        #[allow(dead_code)]
+        delimiter: Option<char>,
     }
 
     #[test]
@@ -211,5 +226,8 @@ mod tests {
         let problem = parse_settings::<Settings>(table).expect_err("there is no such type");
         assert_eq!(problem.at, [Step::from("columns"), Step::from(1), Step::from("id")]);
         assert_eq!(problem.message, "there is no type `utf9`; did you mean `utf8`?");
+        let table = json!({"columns": [], "delimiter": ";;"});
+        let problem = parse_settings::<Settings>(table).expect_err("these are two characters");
+        assert_eq!(problem.message, "expected a single character, found \";;\"");
     }
 }

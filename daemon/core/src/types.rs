@@ -23,6 +23,8 @@ pub struct ColumnType {
     pub nullable: bool,
     /// The unit in which integers stand for timestamps: `timestamp(ms)`.
     pub unit: Option<TimeUnit>,
+    /// Whether texts are JSON, in which any value is kept as it is written: `json`.
+    pub is_json: bool,
 }
 
 /// Declared columns, in order: `schema = { id = "utf8", amount = "float64?" }`.
@@ -38,6 +40,11 @@ impl Columns {
 }
 
 impl ColumnType {
+    /// A column of an Arrow type.
+    pub fn new(data_type: DataType, nullable: bool) -> Self {
+        Self { data_type, nullable, unit: None, is_json: false }
+    }
+
     /// A column of this type.
     pub fn field(&self, name: &str) -> Field {
         Field::new(name, self.data_type.clone(), self.nullable)
@@ -82,6 +89,8 @@ fn field_type_name(field: &Field) -> String {
     format!("{}{question}", type_name(field.data_type()))
 }
 
+const JSON: &str = "json";
+
 const SIMPLE: &[(&str, DataType)] = &[
     ("boolean", DataType::Boolean),
     ("int8", DataType::Int8),
@@ -113,22 +122,24 @@ struct Parser<'a> {
 impl Parser<'_> {
     fn column(&mut self) -> Result<ColumnType, String> {
         self.space();
-        let (data_type, unit) = if self.take("{") { (self.structure()?, None) } else { self.named()? };
-        let nullable = self.take("?");
-        Ok(ColumnType { data_type, nullable, unit })
+        let column = if self.take("{") { ColumnType::new(self.structure()?, false) } else { self.named()? };
+        Ok(ColumnType { nullable: self.take("?"), ..column })
     }
 
-    fn named(&mut self) -> Result<(DataType, Option<TimeUnit>), String> {
+    fn named(&mut self) -> Result<ColumnType, String> {
         let word = self.word();
-        match word.as_str() {
-            "timestamp" => Ok((timestamp(), self.unit()?)),
-            "decimal" => Ok((self.decimal()?, None)),
-            "list" => Ok((self.list()?, None)),
+        let is_json = word == JSON;
+        let (data_type, unit) = match word.as_str() {
+            JSON => (DataType::Utf8, None),
+            "timestamp" => (timestamp(), self.unit()?),
+            "decimal" => (self.decimal()?, None),
+            "list" => (self.list()?, None),
             word => match SIMPLE.iter().find(|(name, _)| *name == word) {
-                Some((_, data_type)) => Ok((data_type.clone(), None)),
-                None => Err(unknown_type(word)),
+                Some((_, data_type)) => (data_type.clone(), None),
+                None => return Err(unknown_type(word)),
             },
-        }
+        };
+        Ok(ColumnType { data_type, nullable: false, unit, is_json })
     }
 
     fn unit(&mut self) -> Result<Option<TimeUnit>, String> {
@@ -147,7 +158,10 @@ impl Parser<'_> {
     }
 
     fn decimal(&mut self) -> Result<DataType, String> {
-        self.expect("(")?;
+        if !self.take("(") {
+            let advice = "say how many digits there are, and how many of them behind the point: `decimal(12,2)`";
+            return Err(format!("`decimal` needs a size; {advice}"));
+        }
         let precision: u8 = self.number()?;
         self.expect(",")?;
         let scale: i8 = self.number()?;
@@ -162,7 +176,9 @@ impl Parser<'_> {
     }
 
     fn list(&mut self) -> Result<DataType, String> {
-        self.expect("<")?;
+        if !self.take("<") {
+            return Err("`list` needs the type of its items: `list<utf8>`".to_owned());
+        }
         let item = self.inner("item")?;
         self.expect(">")?;
         Ok(DataType::List(Arc::new(item)))
@@ -191,13 +207,16 @@ impl Parser<'_> {
     /// A column inside of another type.
     fn inner(&mut self, name: &str) -> Result<Field, String> {
         let column = self.column()?;
-        match column.unit {
-            None => Ok(column.field(name)),
-            Some(_) => Err(
+        match column {
+            ColumnType { unit: Some(_), .. } => Err(
                 "a timestamp inside of a list or struct can't be an integer: declare it as `int64`, and convert it \
                             with `sql`"
                     .to_owned(),
             ),
+            ColumnType { is_json: true, .. } => {
+                Err("`json` can't be inside of a list or struct: declare the whole column as `json`".to_owned())
+            }
+            column => Ok(column.field(name)),
         }
     }
 
@@ -240,8 +259,45 @@ impl Parser<'_> {
     }
 }
 
+/// What other programs call the types.
+const CALLED_OTHERWISE: &[(&str, &str)] = &[
+    ("string", "utf8"),
+    ("str", "utf8"),
+    ("text", "utf8"),
+    ("varchar", "utf8"),
+    ("char", "utf8"),
+    ("jsonb", "json"),
+    ("object", "json"),
+    ("bool", "boolean"),
+    ("byte", "int8"),
+    ("tinyint", "int8"),
+    ("short", "int16"),
+    ("smallint", "int16"),
+    ("int", "int64"),
+    ("integer", "int64"),
+    ("long", "int64"),
+    ("bigint", "int64"),
+    ("float", "float64"),
+    ("double", "float64"),
+    ("real", "float32"),
+    ("number", "float64"),
+    ("numeric", "decimal(12,2)"),
+    ("bytes", "binary"),
+    ("blob", "binary"),
+    ("bytea", "binary"),
+    ("date32", "date"),
+    ("datetime", "timestamp"),
+    ("timestamptz", "timestamp"),
+    ("array", "list<T>"),
+    ("struct", "{ name = T }"),
+];
+
 fn unknown_type(word: &str) -> String {
-    let names = SIMPLE.iter().map(|(name, _)| *name).chain(["timestamp", "decimal", "list"]);
+    let names = SIMPLE.iter().map(|(name, _)| *name).chain(["timestamp", "decimal", "list", JSON]);
+    let small = word.to_lowercase();
+    if let Some((_, right)) = CALLED_OTHERWISE.iter().find(|(other, _)| *other == small) {
+        return format!("there is no type `{word}`; it is called `{right}` here");
+    }
     if let Some(near) = nearest(word, names.clone()) {
         return format!("there is no type `{word}`; did you mean `{near}`?");
     }
@@ -265,7 +321,7 @@ impl JsonSchema for ColumnType {
         json_schema!({
             "type": "string",
             "description": "A type: boolean, int8 to int64, uint8 to uint64, float32, float64, decimal(p,s), utf8, \
-                binary, date, time, timestamp, list<T>, { name = T }; `?` behind it allows null.",
+                json, binary, date, time, timestamp, list<T>, { name = T }; `?` behind it allows null.",
             "examples": ["float64?"],
         })
     }
@@ -342,11 +398,23 @@ mod tests {
     }
 
     #[test]
+    fn json_is_a_text() {
+        let column = ColumnType::parse("json?").expect("a type");
+        assert!(column.is_json && column.nullable && !ColumnType::parse("utf8").expect("a type").is_json);
+        assert_eq!(column.data_type, DataType::Utf8);
+    }
+
+    #[test]
     fn errors_say_what_would_be_right() {
         let error = |text| ColumnType::parse(text).expect_err(text);
         assert_eq!(error("flaot64"), "there is no type `flaot64`; did you mean `float64`?");
         assert_eq!(error("timestamp(min)"), "`min` is not a unit of time; there are `s`, `ms`, `us`, `ns`");
         assert_eq!(error("list<utf8"), "expected `>` at the end");
+        assert_eq!(error("list"), "`list` needs the type of its items: `list<utf8>`");
+        assert!(error("decimal").ends_with("how many of them behind the point: `decimal(12,2)`"));
+        assert_eq!(error("String"), "there is no type `String`; it is called `utf8` here");
+        assert_eq!(error("list<datetime>"), "there is no type `datetime`; it is called `timestamp` here");
+        assert!(error("list<json>").starts_with("`json` can't be inside of a list"));
         assert_eq!(error("int64 x"), "unexpected `x` after the type");
         assert!(error("decimal(50,2)").contains("1 to 38 digits"));
         assert!(error("list<timestamp(s)>").starts_with("a timestamp inside of a list"));

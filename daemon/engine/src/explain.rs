@@ -89,7 +89,11 @@ fn lateness(node: &PlannedNode, time: Option<&PlannedTime>) -> String {
     let Some(time) = time else { return String::new() };
     let column = node.ports[0].event_time.as_deref().unwrap_or_default();
     let lateness = time.lateness as f64 / 1e6;
-    format!("; a row is late if its `{column}` is more than {lateness} s before that of another row")
+    format!(
+        "; the watermark is the latest `{column}` less {lateness} s, and moves after every {} rows and at borders; a row that is \
+         earlier is late",
+        time.watermark_rows
+    )
 }
 
 /// How a node with several edges reads them.

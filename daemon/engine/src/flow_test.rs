@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, Float32Array, Float64Array, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use millstream_core::{
     Batch, Collector, Delivery, Input, MAIN, Origin, Output, Problem, Progress, Result, known_names, type_name,
 };
-use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::file::{Diagnostics, FlowFile, FlowTest, Reference, Rows};
@@ -62,8 +62,8 @@ async fn run_test(mut plan: Plan, test: &FlowTest, runtime: &Handle) -> Result<V
     for ((reference, expected), (schema, rows)) in test.expect.iter().zip(captured) {
         let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
         let actual = concat_batches(&schema, rows.iter()).map_err(|error| Problem::new(error.to_string()))?;
-        if let Some(failure) =
-            compare(&actual, expected).map_err(|problem| Problem { at: reference.at.clone(), ..problem })?
+        if let Some(failure) = compare(&actual, expected)
+            .map_err(|problem| Problem { at: [reference.at.clone(), problem.at].concat(), ..problem })?
         {
             failures.push(format!("`{reference}`: {failure}"));
         }
@@ -79,7 +79,7 @@ fn script_inputs(plan: &mut Plan, test: &FlowTest) -> Result<(), Problem> {
         let schema = derived.map_or(&node.ports[0].canonical, |derived| &derived.input).schema().clone();
         let rows = test.input.iter().find(|(name, _)| *name == node.name).map(|(_, rows)| rows.as_slice());
         let rows = batch_of(&schema, rows.unwrap_or_default())
-            .map_err(|message| Problem::new(message).at(["input", node.name.as_str()]))?;
+            .map_err(|problem| problem.under(node.name.as_str()).under("input"))?;
         let source: Arc<str> = node.name.as_str().into();
         *finite = true;
         if let Some(time) = event_time {
@@ -149,34 +149,66 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
 }
 
 /// Rows of a test in the columns of a port. Columns that a row doesn't name are null.
-fn batch_of(schema: &SchemaRef, rows: &[serde_json::Map<String, Value>]) -> Result<RecordBatch, String> {
-    let row = |(number, row)| row_of(schema, row).map_err(|error| format!("row {number}: {error}"));
-    let batches = rows.iter().enumerate().map(row).collect::<Result<Vec<_>, _>>()?;
-    concat_batches(schema, &batches).map_err(|error| error.to_string())
-}
-
-fn row_of(schema: &SchemaRef, row: &serde_json::Map<String, Value>) -> Result<RecordBatch, String> {
-    for (name, value) in row {
-        let Ok(field) = schema.field_with_name(name) else {
-            let names = schema.fields().iter().map(|field| field.name().as_str());
-            return Err(format!("there is no column `{name}`; {}", known_names(name, names)));
-        };
-        // The decoder would cut the fraction off.
-        if field.data_type().is_integer() && value.as_f64().is_some_and(|number| number.fract() != 0.0) {
-            return Err(format!("column `{name}`: {value} is not an `{}`", type_name(field.data_type())));
+fn batch_of(schema: &SchemaRef, rows: &[Row]) -> Result<RecordBatch, Problem> {
+    let names = || schema.fields().iter().map(|field| field.name().as_str());
+    for (number, row) in rows.iter().enumerate() {
+        if let Some(unknown) = row.keys().find(|key| schema.field_with_name(key).is_err()) {
+            let problem = Problem::new(format!("there is no column `{unknown}`")).help(known_names(unknown, names()));
+            return Err(problem.under(number));
+        }
+        if let Some(problem) = schema.fields().iter().find_map(|field| fraction(field, row)) {
+            return Err(problem.under(number));
         }
     }
-    let decoded = ReaderBuilder::new(schema.clone()).with_batch_size(1).build_decoder().and_then(|mut decoder| {
-        decoder.serialize(std::slice::from_ref(row))?;
-        decoder.flush()
-    });
-    let rows = decoded.map_err(|error| {
-        let text = error.to_string();
-        let text = text.trim_start_matches("Json error: ");
-        text.strip_prefix("whilst decoding field ")
-            .map_or(text.to_owned(), |text| format!("column {}", text.replacen('\'', "`", 2)))
-    })?;
-    Ok(rows.unwrap_or_else(|| RecordBatch::new_empty(schema.clone())))
+    decode(schema, rows).map_err(|error| {
+        let of_one = rows.iter().enumerate().find_map(|(number, row)| Some((number, wrong_value(schema, row)?)));
+        of_one.map_or_else(|| Problem::new(error.to_string()), |(number, problem)| problem.under(number))
+    })
+}
+
+type Row = serde_json::Map<String, serde_json::Value>;
+
+/// What is wrong with a number that is no integer, where it should be one: it would lose its fraction.
+fn fraction(field: &Field, row: &Row) -> Option<Problem> {
+    let (name, kind) = (field.name(), type_name(field.data_type()));
+    let value = row.get(name).filter(|_| field.data_type().is_integer())?;
+    let is_cut = value.as_f64()?.fract() != 0.0;
+    is_cut.then(|| Problem::new(format!("column `{name}`: `{value}` is no {kind}")).under(name.as_str()))
+}
+
+fn decode(schema: &SchemaRef, rows: &[Row]) -> Result<RecordBatch, ArrowError> {
+    let mut decoder = ReaderBuilder::new(schema.clone()).with_batch_size(rows.len().max(1)).build_decoder()?;
+    decoder.serialize(rows)?;
+    Ok(decoder.flush()?.unwrap_or_else(|| RecordBatch::new_empty(schema.clone())))
+}
+
+/// What is wrong with a row, by its first value that its column can't hold.
+fn wrong_value(schema: &SchemaRef, row: &Row) -> Option<Problem> {
+    schema.fields().iter().find_map(|field| {
+        let only = Arc::new(Schema::new(vec![field.clone()]));
+        let value = row.get(field.name()).cloned().unwrap_or_default();
+        let of_column = Row::from_iter([(field.name().clone(), value.clone())]);
+        decode(&only, &[of_column]).err()?;
+        let (name, kind) = (field.name(), type_name(field.data_type()));
+        Some(match value {
+            serde_json::Value::Null => Problem::new(format!("column `{name}` is missing or null")),
+            value => {
+                let problem = Problem::new(format!("column `{name}`: `{value}` is no {kind}")).under(name.as_str());
+                Problem { help: how_written(field.data_type()), ..problem }
+            }
+        })
+    })
+}
+
+/// How a test writes values that TOML has no word for.
+fn how_written(data_type: &DataType) -> Option<String> {
+    let example = match data_type {
+        DataType::Date32 => "2026-01-31",
+        DataType::Timestamp(..) => "2026-01-31T12:00:00Z",
+        DataType::Time64(_) => "12:00:00",
+        _ => return None,
+    };
+    Some(format!("in a test it is written as `\"{example}\"`, whatever the input's format"))
 }
 
 /// The first difference, in words. Columns that no expected row names are not compared.
@@ -197,7 +229,7 @@ fn compare(actual: &RecordBatch, expected: &Rows) -> Result<Option<String>, Prob
         return Ok(None);
     }
     fields.dedup_by(|a, b| a.name() == b.name());
-    let expected = batch_of(&Arc::new(Schema::new(fields)), expected).map_err(Problem::new)?;
+    let expected = batch_of(&Arc::new(Schema::new(fields)), expected)?;
     for row in 0..actual.num_rows() {
         for (field, expected) in expected.schema().fields().iter().zip(expected.columns()) {
             let Some(actual) = actual.column_by_name(field.name()) else { continue };
@@ -291,16 +323,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_not_of_their_types_are_named() {
-        let schema = millstream_testkit::table("n:int64? d:timestamp?").schema();
-        let error = |json: &str| batch_of(&schema, &rows(json)).expect_err("it is wrong");
-        assert_eq!(error(r#"[{"n": 1}, {"n": 36.5}]"#), "row 1: column `n`: 36.5 is not an `int64`");
-        assert!(
-            error(r#"[{"d": "31.12.2025"}]"#).starts_with("row 0: column `d`: "),
-            "{}",
-            error(r#"[{"d": "31.12.2025"}]"#)
+    fn a_number_does_not_lose_its_fraction() {
+        let schema = millstream_testkit::table("n:int64?").schema();
+        let problem = batch_of(&schema, &rows(r#"[{"n": 1}, {"n": 36.5}]"#)).expect_err("it is no integer");
+        assert_eq!(
+            (problem.message.as_str(), problem.at),
+            ("column `n`: `36.5` is no int64", vec![1.into(), "n".into()])
         );
-        assert_eq!(error(r#"[{"m": 1}]"#), "row 0: there is no column `m`; there are `n`, `d`");
         assert_eq!(batch_of(&schema, &rows(r#"[{"n": 2.0}, {}]"#)).expect("it fits").num_rows(), 2);
     }
 
@@ -311,6 +340,18 @@ mod tests {
         let null = difference(r#"[{"amount": 0.3}, {"amount": 1.0}]"#);
         assert_eq!(null.as_deref(), Some("row 1: `amount` is null, expected 1.0"));
         assert!(difference("[{}]").is_some_and(|text| text.starts_with("expected 1 rows, got 2")));
+    }
+
+    #[test]
+    fn a_value_that_has_no_place_is_named_with_its_row() {
+        let schema = millstream_testkit::table("id:int64 day:date?").schema();
+        let wrong = |json: &str| batch_of(&schema, &rows(json)).expect_err(json);
+        let problem = wrong(r#"[{"id": 1}, {"id": 2, "day": "31.12.2025"}]"#);
+        assert_eq!(problem.message, "column `day`: `\"31.12.2025\"` is no date");
+        assert_eq!(problem.at, [millstream_core::Step::from(1), millstream_core::Step::from("day")]);
+        assert!(problem.help.is_some_and(|help| help.contains("`\"2026-01-31\"`")));
+        assert_eq!(wrong(r#"[{"day": "2025-12-31"}]"#).message, "column `id` is missing or null");
+        assert_eq!(wrong(r#"[{"id": 1, "dya": null}]"#).message, "there is no column `dya`");
     }
 
     #[test]

@@ -70,6 +70,7 @@ enum Emit {
 
 impl Kind for AggregateSettings {
     const NAME: &'static str = "aggregate";
+    const ALSO_CALLED: &'static [&'static str] = &["group_by", "groupby", "group", "reduce", "count"];
     const EXAMPLE: &'static str = r#"keys = ["country"]
 select = { payments = "count(*)", mean = "avg(amount)", refunds = "count(*) FILTER (WHERE amount < 0)" }"#;
     const FREE_SETTINGS: &'static [&'static str] = &["emit", "max_groups"];

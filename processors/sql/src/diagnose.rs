@@ -87,9 +87,24 @@ fn known_problem(message: &str, text: &Text) -> Option<Problem> {
     None
 }
 
+/// How a function of JSON is mostly written.
+fn json_operator(function: &str) -> Option<&'static str> {
+    match function {
+        "json_get" => Some("->"),
+        "json_get_text" => Some("->>"),
+        _ => None,
+    }
+}
+
 /// A call, such as `ln(Utf8)`, of a function that does not take such arguments.
 fn wrong_arguments(call: &str, text: &Text) -> Problem {
     let (name, types) = call.split_once('(').unwrap_or((call, ")"));
+    if let Some(operator) = json_operator(name).filter(|_| types.starts_with("Struct(") || types.starts_with("List(")) {
+        let what = if types.starts_with("List(") { "list" } else { "struct" };
+        let problem = Problem::new(format!("`{operator}` and `{name}` take a text that is JSON, and this is a {what}"));
+        let problem = problem.help("a field of a struct is `column.field`, and the first item of a list `column[1]`");
+        return within(problem, text.name(name).or_else(|| text.only_symbol(operator)));
+    }
     let problem = match types {
         ")" => Problem::new(format!("`{name}` needs arguments")),
         types => Problem::new(format!("`{name}` does not take ({}", flow_types(types))),

@@ -64,6 +64,7 @@ pub struct GenerateInput {
 
 impl Kind for GenerateInput {
     const NAME: &'static str = "generate";
+    const ALSO_CALLED: &'static [&'static str] = &["random", "faker", "datagen"];
     const EXAMPLE: &'static str = r#"rows = 100000
 seed = 5
 

@@ -21,6 +21,7 @@ mod json;
 mod limits;
 mod literals;
 mod names;
+mod origin;
 mod over;
 mod parse;
 mod plan;

@@ -35,7 +35,12 @@ use crate::halve::Halves;
 /// The row itself counts, too, unless `current = false`. Rows leave in their order, at once, with all their columns.
 ///
 /// What can be selected are the aggregates of `window`, with `FILTER (WHERE …)`, and two more that look at the row before:
-/// `lag(x)` is its value of `x`, and `time_since()` is how many seconds have passed since then. Both are null for a first row.
+/// `lag(x)` is its value of `x`, and `time_since()` is how many seconds of event time lie between them. The row before is the one with
+/// the same keys that came last, with `last` among those that count. Both are null where there is none: for a first row, and with
+/// `last` where none lies less than that before.
+///
+/// So where rows are out of order, the row before is not always the one before in event time, and with `rows` the last ones are
+/// those that came last. A `sort` in front of the node brings rows into the order of event time.
 ///
 /// However many rows count, each takes a few dozen steps, but for `count(DISTINCT x)` and `quantile`, which go through all of them.
 /// For that, floats of a key are added up in blocks of 32 rows, of 64, of 128 and so on, counted from the first row that is
@@ -79,6 +84,7 @@ fn default_max_rows() -> usize {
 
 impl Kind for OverSettings {
     const NAME: &'static str = "over";
+    const ALSO_CALLED: &'static [&'static str] = &["lag", "rolling", "features"];
     const EXAMPLE: &'static str = r#"keys = ["card"]
 last = "1h"
 select = { n = "count(*)", mean = "avg(amount)", before = "lag(amount)", since = "time_since()" }"#;

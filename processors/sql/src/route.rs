@@ -32,6 +32,7 @@ pub struct RouteSettings {
 
 impl Kind for RouteSettings {
     const NAME: &'static str = "route";
+    const ALSO_CALLED: &'static [&'static str] = &["filter", "branch", "switch", "case"];
     const EXAMPLE: &'static str = r#"when = { learn = "fraud IS NOT NULL", large = "amount >= 1000" }"#;
 }
 

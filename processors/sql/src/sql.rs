@@ -7,8 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_sql::sqlparser::ast::{Select, SelectItem, Statement, Visit, Visitor};
 use millstream_core::{
-    Batch, Canonical, Collector, Error, Kind, MAX_BATCH_BYTES, PlanContext, PortPlan, Problem, Problems, Processor,
-    ProcessorPlan, ProcessorSettings, Result, Stream, Uses, batch_bytes,
+    Batch, Canonical, Collector, Error, Kind, MAX_BATCH_BYTES, PlanContext, PortPlan, PortTime, Problem, Problems,
+    Processor, ProcessorPlan, ProcessorSettings, Result, Stream, Uses, batch_bytes,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use crate::halve::{Half, Halves, together};
 use crate::plan::{Planner, on_deep_stack};
 use crate::program::{Course, Program};
 use crate::text::{Text, within};
-use crate::{diagnose, parse, refuse, words};
+use crate::{diagnose, origin, parse, refuse, words};
 
 /// A query over one stream, row by row: columns, `WHERE`, `CASE`, `WITH`, queries in `FROM`, functions of one row, and
 /// `unnest` for lists. What needs several rows is refused, with the name of the node that does it: `join`, `aggregate` and
@@ -41,6 +41,8 @@ pub struct SqlSettings {
 
 impl Kind for SqlSettings {
     const NAME: &'static str = "sql";
+    const ALSO_CALLED: &'static [&'static str] =
+        &["filter", "map", "select", "project", "query", "where", "transform", "cast", "explode"];
     const EXAMPLE: &'static str =
         r#"query = "SELECT *, ln(amount + 1) AS log_amount FROM input WHERE amount IS NOT NULL""#;
 }
@@ -52,7 +54,7 @@ impl ProcessorSettings for SqlSettings {
         let planned = planned
             .map_err(|problems| problems.into_iter().map(|problem| problem.under("query")).collect::<Vec<_>>())?;
         Ok(ProcessorPlan {
-            ports: vec![PortPlan::main(planned.canonical.schema().clone())],
+            ports: vec![PortPlan::main(planned.canonical.schema().clone()).with_event_time(planned.time.clone())],
             uses: vec![planned.uses.clone()],
             fails: true,
             build: Box::new(|| Ok(Box::new(planned.build(MAX_BATCH_BYTES)))),
@@ -64,6 +66,8 @@ struct Planned {
     program: Program,
     canonical: Canonical,
     uses: Uses,
+    /// Whether the event time is still the one of the input.
+    time: PortTime,
 }
 
 impl Planned {
@@ -82,10 +86,12 @@ fn plan(query: &str, stream: &Stream) -> Result<Planned, Problems> {
     }
     let uses = uses(&syntax, &text, &stream.schema);
     let plan = planner.query(syntax).map_err(|error| diagnose::problems(&error, &text))?;
+    let is_kept = stream.event_time.as_ref().is_none_or(|time| origin::passes_on(&plan, time));
+    let time = if is_kept { PortTime::Inherited } else { PortTime::Recomputed };
     let mut program = Program::new(&plan).map_err(|error| diagnose::problems(&error, &text))?;
     let canonical = output(program.schema(), &text)?;
     program.produces(canonical.schema());
-    Ok(Planned { program, canonical, uses })
+    Ok(Planned { program, canonical, uses, time })
 }
 
 /// The columns that leave, in canonical types.

@@ -41,7 +41,8 @@ use crate::halve::Halves;
 /// leaves out, the expression is not computed, and can't fail. Null counts nowhere but in `count(*)`, `first_value` and
 /// `last_value`. `-0.0` is 0, and NaN equals NaN and is larger than any other number, in keys as in `min`, `max` and `DISTINCT`.
 ///
-/// When the input ends, or a live flow is stopped, windows that are still open are given out as they are.
+/// When the input ends, windows that are still open are emitted as they are, and so they are when a live flow without state is stopped.
+/// With `--state` they stay open, and the rows of the next run go on filling them.
 ///
 /// The input needs `event_time`, and its column has to come as far as here. A row that comes when all of its windows are
 /// closed leaves by the port `late`, as it is. With `early`, windows that are still open are shown at every border of an
@@ -79,6 +80,7 @@ fn default_max_groups() -> usize {
 
 impl Kind for WindowSettings {
     const NAME: &'static str = "window";
+    const ALSO_CALLED: &'static [&'static str] = &["tumble", "tumbling", "sliding", "hop", "session"];
     const EXAMPLE: &'static str = r#"size = "1m"
 keys = ["country"]
 select = { payments = "count(*)", mean = "avg(amount)", p90 = "quantile(amount, 0.9)" }"#;

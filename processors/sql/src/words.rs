@@ -63,6 +63,8 @@ pub fn root(error: &DataFusionError) -> String {
 pub fn sentence(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let message = flow_types(line.trim().trim_end_matches('.'));
+    // Arrow names some decimal there, whatever the cast is to.
+    let message = message.replace("to value of decimal(38, 10) type", "to a decimal");
     let message = message.replace("Divide by zero error", "division by zero").replace("Cannot", "can't");
     let mut letters = message.chars();
     match letters.next() {
@@ -96,6 +98,8 @@ mod tests {
         let cast = ArrowError::CastError("Cannot cast string 'abc' to value of Int32 type".to_owned());
         let error = DataFusionError::from(cast).context("Optimizer rule 'simplify_expressions' failed");
         assert_eq!(why(&error), "can't cast string 'abc' to value of int32 type");
+        let cast = ArrowError::CastError("Cannot cast string 'abc' to value of Decimal128(38, 10) type".to_owned());
+        assert_eq!(why(&DataFusionError::from(cast)), "can't cast string 'abc' to a decimal");
         assert_eq!(why(&ArrowError::DivideByZero.into()), "division by zero");
         assert_eq!(sentence("SQL type X."), "SQL type X");
     }

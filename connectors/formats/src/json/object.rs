@@ -26,8 +26,7 @@ impl Column {
     }
 
     pub(crate) fn of_field(field: &FieldRef, moments: &Moments) -> Self {
-        let column = ColumnType { data_type: field.data_type().clone(), nullable: field.is_nullable(), unit: None };
-        Self::new(field.name(), &column, moments)
+        Self::new(field.name(), &ColumnType::new(field.data_type().clone(), field.is_nullable()), moments)
     }
 
     /// How many values the column has.

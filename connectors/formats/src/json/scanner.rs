@@ -150,6 +150,14 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    /// Passes over any value, and gives it as it is written.
+    pub(crate) fn raw(&mut self) -> Read<&'a str> {
+        self.peek();
+        let (start, text) = (self.at, self.text);
+        self.skip()?;
+        Ok(&text[start..self.at])
+    }
+
     /// Passes over any value.
     pub(crate) fn skip(&mut self) -> Read<()> {
         match self.peek() {
@@ -312,6 +320,13 @@ impl<'a> Scanner<'a> {
     fn fault(&self, what: &str) -> Box<Refusal> {
         Refusal::json(format!("{what}, at byte {}", self.at + 1))
     }
+}
+
+/// Whether a text is a JSON value, and nothing else.
+pub(crate) fn is_json(text: &str) -> bool {
+    let mut unescaped = String::new();
+    let mut json = Scanner::new(text, &mut unescaped);
+    json.skip().and_then(|()| json.end()).is_ok()
 }
 
 /// Where the first byte from `start` on is that does not stand for itself in a text: a quote, a backslash, a control character; or the end.

@@ -7,6 +7,7 @@ use millstream_core::{ColumnType, type_name};
 
 use super::buffers::{Buffer, Bytes, Primitives};
 use super::nested::{List, Struct};
+use super::raw::Raw;
 use super::refusal::{Read, Refusal};
 use super::scanner::{Scalar, Scanner};
 use crate::text::{ByType, Float, Integer, Moments, TextColumn, float, hexadecimal, integer};
@@ -30,8 +31,8 @@ pub(crate) fn values_of(column: &ColumnType, moments: &Moments) -> Box<dyn Value
     match &column.data_type {
         DataType::List(item) => Box::new(List::new(item, moments)),
         DataType::Struct(fields) => Box::new(Struct::new(fields, moments)),
-        scalar => {
-            let text = TextColumn::new(scalar.clone(), column.unit, moments);
+        _ => {
+            let text = TextColumn::new(column, moments);
             text.by_type(ForType(&text))
         }
     }
@@ -63,6 +64,10 @@ impl ByType for ForType<'_> {
             true
         };
         self.leaf(Bytes::<Utf8Type, _>::new(append))
+    }
+
+    fn json(self) -> Self::Made {
+        Box::new(Raw::default())
     }
 
     fn binary(self) -> Self::Made {
@@ -139,5 +144,7 @@ impl<B: Buffer> Values for Leaf<B> {
 /// Says that something has another type.
 #[cold]
 pub(super) fn refused(found: &str, data_type: &DataType) -> Box<Refusal> {
-    Refusal::value(format!(": {found} is no {}", type_name(data_type)))
+    let is_text = *data_type == DataType::Utf8;
+    let advice = if is_text { "; a column of type `json` takes the text of any value" } else { "" };
+    Refusal::value(format!(": {found} is no {}{advice}", type_name(data_type)))
 }

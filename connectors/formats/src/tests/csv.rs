@@ -162,3 +162,35 @@ fn csv_header_that_does_not_fit() {
     assert_eq!(error("id,amuont\n"), "there is no column `amount` in the header; did you mean `amuont`?");
     assert_eq!(error("a,a\n"), "the header has the name `a` twice");
 }
+
+#[test]
+fn csv_numbers_may_have_a_comma() {
+    let comma = |columns: &str| {
+        let options = csv(columns);
+        let csv = CsvOptions { delimiter: b';', decimal_separator: Some(b','), ..options.csv.clone() };
+        ReadOptions { csv, ..options }
+    };
+    let text = "a;b;c;d\n1,5;-0,25;7;x,y.z\n1.5;1;1;x\n1.234,5;1;1;x\n;;;\n2e3;3;4;5\n";
+    let (_, rows, failed) = read(text.as_bytes(), &comma("a:float64?;b:decimal(12,2)?;c:int64?;d:utf8?"));
+    let expected =
+        "a:float64? b:decimal(12,2)? c:int64? d:utf8?\n1.5 -0.25 7 x,y.z\nnull null null null\n2000.0 3.00 4 5\n";
+    assert_eq!(text_of(&rows), expected);
+    let errors: Vec<_> = bad(&failed).iter().map(|(_, _, error)| error.to_string()).collect();
+    assert_eq!(errors, ["column `a`: `1.5` is no float64", "column `a`: `1.234,5` is no float64"]);
+}
+
+#[test]
+fn csv_first_lines_that_are_no_header() {
+    let error = |text: &str| {
+        let source = Cursor::new(text.as_bytes().to_vec());
+        csv("a:int64;b:int64").read(source).err().unwrap().to_string()
+    };
+    let text = "sep=;\na;b\n1;2\n";
+    let why = error(text);
+    assert!(why.contains("a note for Excel: pass it by with `skip_lines = 1`"), "{why}");
+    let text = "# made by hand\na,b\n1,2\n";
+    let why = error(text);
+    assert!(why.contains("pass such lines by with `comment = \"#\"`"), "{why}");
+    let (_, _, failed) = read(text.as_bytes(), &csv("# made by hand:utf8"));
+    assert!(bad(&failed)[0].2.starts_with("expected 1 cells instead of 2; the first line looks like a comment"));
+}

@@ -79,3 +79,25 @@ fn keys_that_are_data_are_no_columns() {
     let found = inspect(&folder.file("a.ndjson", rows(10_001)), &InspectOptions { rows: 20_000, ..options });
     assert!(found.unwrap_err().to_string().contains("10001 different keys"));
 }
+
+#[test]
+fn a_first_line_that_is_no_header_is_told() {
+    let folder = Folder::new();
+    let look = |text: &str| {
+        let path = folder.file("a.csv", text);
+        inspect(&path, &inspect_options(&path)).map(|found| found.columns).map_err(|error| error.to_string())
+    };
+    assert!(look("sep=;\na;b\n1;2\n").unwrap_err().contains("`skip_lines = 1`, and set `delimiter`"));
+    assert!(look("# made by hand\na,b\n").unwrap_err().contains("`comment = \"#\"`"));
+    assert_eq!(look("#id,b\n1,2\n1,2,3\n").unwrap(), columns("#id:int64?;b:int64?"));
+}
+
+#[test]
+fn numbers_with_a_comma_are_found() {
+    let folder = Folder::new();
+    let path = folder.file("a.csv", "a;b;c;d\n1,5;1.5;2;true\n2;x;3;false\n");
+    let options = inspect_options(&path);
+    let csv = CsvOptions { delimiter: b';', decimal_separator: Some(b','), ..options.csv.clone() };
+    let found = inspect(&path, &InspectOptions { csv, ..options }).unwrap();
+    assert_eq!(found.columns, columns("a:float64?;b:utf8?;c:int64?;d:boolean?"));
+}

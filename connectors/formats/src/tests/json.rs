@@ -210,3 +210,32 @@ fn json_in_an_array_or_on_several_lines() {
         assert_eq!(read(text.as_bytes(), &options).1.num_rows(), 0);
     }
 }
+
+#[test]
+fn any_value_can_be_kept_as_its_text() {
+    let lines = [
+        r#"{"id": 1, "extra": {"a": [1.50, "\u00e4"],  "b": null}}"#,
+        r#"{"extra": [ ], "id": 2}"#,
+        r#"{"id": 3, "extra": "x\n"}"#,
+        r#"{"id": 4, "extra": null}"#,
+        r#"{"id": 5, "extra": 1e400}"#,
+        r#"{"id": 6, "extra": {"a": 1, }}"#,
+        r#"{"id": 7}"#,
+        r#"{"id": "x", "extra": true}"#,
+        r#"{"id": 9, "extra": false}"#,
+    ];
+    let expected = "id:int64 extra:utf8?\n1 \"{\"a\": [1.50, \"\\u00e4\"],  \"b\": null}\"\n2 \"[ ]\"\n3 \"x\\n\"\n4 null\n5 1e400\n\
+                    7 null\n9 false\n";
+    let (positions, rows, failed) = read(lines.join("\n").as_bytes(), &ndjson("id:int64;extra:json?"));
+    assert_eq!(text_of(&rows), expected);
+    assert_eq!(positions, [0, 1, 2, 3, 4, 6, 8]);
+    assert_eq!(bad(&failed)[0].2, "no valid JSON: expected a key in quotes instead of `}`, at byte 29");
+    let (_, rows, failed) = read(lines[2..4].join("\n").as_bytes(), &ndjson("extra:json"));
+    assert_eq!(
+        (text_of(&rows).as_str(), bad(&failed)[0].2),
+        ("extra:utf8\n\"x\\n\"\n", "column `extra` is missing or null")
+    );
+    let (_, _, failed) = read(lines[0].as_bytes(), &ndjson("extra:utf8"));
+    let advice = "a column of type `json` takes the text of any value";
+    assert_eq!(bad(&failed)[0].2, format!("column `extra`: an object is no utf8; {advice}"));
+}

@@ -8,6 +8,7 @@ use arrow::datatypes::DataType;
 
 use super::numbers::{Float, Integer, float, integer};
 use super::{ByType, boolean, hexadecimal};
+use crate::json::is_json;
 
 /// The cells of a column, null where there is none.
 pub(super) struct Cells<'c, I> {
@@ -25,7 +26,7 @@ impl<'a, I: Iterator<Item = Option<&'a str>>> Cells<'_, I> {
         Arc::new(builder.finish())
     }
 
-    fn each<V>(self, parse: impl Fn(&str) -> Option<V>, mut append: impl FnMut(Option<V>)) {
+    fn each<V>(self, parse: impl Fn(&'a str) -> Option<V>, mut append: impl FnMut(Option<V>)) {
         for (row, cell) in self.cells.enumerate() {
             let value = cell.and_then(&parse);
             if let (None, Some(text)) = (&value, cell) {
@@ -42,6 +43,12 @@ impl<'a, I: Iterator<Item = Option<&'a str>>> ByType for Cells<'_, I> {
     fn texts(self) -> ArrayRef {
         let mut builder = StringBuilder::with_capacity(self.rows, self.rows * 8);
         self.cells.for_each(|cell| builder.append_option(cell));
+        Arc::new(builder.finish())
+    }
+
+    fn json(self) -> ArrayRef {
+        let mut builder = StringBuilder::with_capacity(self.rows, self.rows * 8);
+        self.each(|text| is_json(text).then_some(text), |value| builder.append_option(value));
         Arc::new(builder.finish())
     }
 

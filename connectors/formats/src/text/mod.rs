@@ -4,23 +4,24 @@
 //! timestamps that could mean any time zone, refuse the cell.
 
 mod cells;
+mod format;
 mod moments;
 mod numbers;
 #[cfg(test)]
 mod tests;
 
 use arrow::array::{ArrayRef, ArrowPrimitiveType};
-use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use millstream_core::type_name;
+use millstream_core::{ColumnType, type_name};
 
 use cells::Cells;
+pub use format::MomentFormat;
 pub(crate) use moments::is_timestamp;
-pub use moments::{Moments, Timezone, check_moment_format, parse_timezone};
-use moments::{date, formatted_timestamp, has_offset, microseconds, time_of_day};
+pub use moments::{Moments, Timezone, parse_timezone};
+use moments::{begins_with_year, date, has_offset, microseconds, time_of_day};
 use numbers::decimal;
 pub(crate) use numbers::{Float, Integer, float, integer};
 
@@ -35,6 +36,8 @@ pub(crate) trait ByType {
     type Made;
 
     fn texts(self) -> Self::Made;
+    /// Texts that are JSON.
+    fn json(self) -> Self::Made;
     /// Bytes, written in hexadecimal.
     fn binary(self) -> Self::Made;
     fn booleans(self) -> Self::Made;
@@ -53,12 +56,19 @@ pub(crate) struct TextColumn {
     data_type: DataType,
     /// Timestamps are integers of this unit.
     unit: Option<TimeUnit>,
+    is_json: bool,
     moments: Moments,
 }
 
 impl TextColumn {
-    pub(crate) fn new(data_type: DataType, unit: Option<TimeUnit>, moments: &Moments) -> Self {
-        Self { data_type, unit, moments: moments.clone() }
+    pub(crate) fn new(column: &ColumnType, moments: &Moments) -> Self {
+        let ColumnType { data_type, unit, is_json, .. } = column.clone();
+        Self { data_type, unit, is_json, moments: moments.clone() }
+    }
+
+    /// Whether the values are numbers that may have digits behind a point.
+    pub(crate) fn has_point(&self) -> bool {
+        matches!(self.data_type, DataType::Float32 | DataType::Float64 | DataType::Decimal128(..))
     }
 
     pub(crate) fn data_type(&self) -> &DataType {
@@ -84,6 +94,7 @@ impl TextColumn {
     /// On types that have no text, see [`has_text`].
     pub(crate) fn by_type<M: ByType>(&self, maker: M) -> M::Made {
         match self.data_type {
+            DataType::Utf8 if self.is_json => maker.json(),
             DataType::Utf8 => maker.texts(),
             DataType::Binary => maker.binary(),
             DataType::Boolean => maker.booleans(),
@@ -99,7 +110,7 @@ impl TextColumn {
             DataType::Float64 => maker.floats::<Float64Type>(),
             DataType::Date32 => match self.moments.date.clone() {
                 None => maker.others::<Date32Type>(date),
-                Some(format) => maker.others::<Date32Type>(move |text| Date32Type::parse_formatted(text, &format)),
+                Some(format) => maker.others::<Date32Type>(move |text| format.date(text)),
             },
             DataType::Time64(_) => maker.others::<Time64MicrosecondType>(time_of_day),
             DataType::Timestamp(_, _) => self.timestamps(maker),
@@ -114,9 +125,27 @@ impl TextColumn {
         let Moments { timezone, timestamp: format, .. } = self.moments.clone();
         match (self.unit, format) {
             (Some(unit), _) => maker.others::<TimestampMicrosecondType>(move |text| microseconds(text, unit)),
-            (None, Some(format)) => maker
-                .others::<TimestampMicrosecondType>(move |text| formatted_timestamp(text, &format, timezone.as_ref())),
+            (None, Some(format)) => {
+                maker.others::<TimestampMicrosecondType>(move |text| format.timestamp(text, timezone.as_ref()))
+            }
             (None, None) => maker.others::<TimestampMicrosecondType>(self.moments.reader()),
+        }
+    }
+
+    fn no_timestamp(&self, text: &str, shown: &str) -> String {
+        let is_local = self.moments.timezone.is_none();
+        match &self.moments.timestamp {
+            Some(format) => {
+                let zone = if is_local { ", with an offset (`%z`) or a `timezone`" } else { "" };
+                format!("`{shown}` is no timestamp in the format `{format}`{zone}")
+            }
+            None if is_local && !has_offset(text) && begins_with_year(text) => format!(
+                "`{shown}` is no timestamp with an offset, such as `2026-01-31T12:00:00Z`, and the input has no `timezone`"
+            ),
+            None => {
+                let advice = "`timestamp_format` says how others are written";
+                format!("`{shown}` is no timestamp such as `2026-01-31T12:00:00Z`; {advice}")
+            }
         }
     }
 
@@ -125,22 +154,26 @@ impl TextColumn {
         let shown = shorten(text);
         match (&self.data_type, self.unit) {
             (DataType::Timestamp(_, _), Some(_)) => format!("`{shown}` is no integer that stands for a timestamp"),
-            (DataType::Date32, _) if self.moments.date.is_some() => {
-                format!("`{shown}` is no date in the format `{}`", self.moments.date.as_deref().unwrap_or_default())
-            }
-            (DataType::Timestamp(_, _), None) if self.moments.timestamp.is_some() => {
-                let format = self.moments.timestamp.as_deref().unwrap_or_default();
-                let zone = if self.moments.timezone.is_none() { ", with an offset (`%z`) or a `timezone`" } else { "" };
-                format!("`{shown}` is no timestamp in the format `{format}`{zone}")
-            }
-            (DataType::Timestamp(_, _), None) if !has_offset(text) => {
-                format!(
-                    "`{shown}` is no timestamp with an offset, such as `2026-01-31T12:00:00Z`, and the input has no `timezone`"
-                )
-            }
+            (DataType::Date32, _) => match &self.moments.date {
+                Some(format) => format!("`{shown}` is no date in the format `{format}`"),
+                None => format!("`{shown}` is no date such as `2026-01-31`; `date_format` says how others are written"),
+            },
+            (DataType::Timestamp(_, _), None) => self.no_timestamp(text, &shown),
+            (DataType::Utf8, _) => format!("`{shown}` is no valid JSON"),
             (other, _) => format!("`{shown}` is no {}", type_name(other)),
         }
     }
+}
+
+/// A number in which this character stands for the point, as others write it. The point becomes that character, so that it is none.
+pub(crate) fn exchanged(text: &str, separator: u8) -> String {
+    let separator = char::from(separator);
+    let exchange = |character| match character {
+        '.' => separator,
+        other if other == separator => '.',
+        other => other,
+    };
+    text.chars().map(exchange).collect()
 }
 
 /// The value of `true` and `false`, in any case.

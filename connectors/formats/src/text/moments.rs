@@ -2,14 +2,13 @@
 //!
 //! Stricter than Arrow's casts: a timestamp that could mean any time zone, and a date with a time of day, are refused.
 
-use std::sync::Arc;
-
 use arrow::array::timezone::Tz;
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{Date32Type, Time64MicrosecondType, TimeUnit};
-use chrono::format::{Item, StrftimeItems};
-use chrono::{DateTime, NaiveDateTime, TimeZone, Timelike};
+use chrono::{DateTime, TimeZone, Timelike};
 use millstream_core::DAY_MICROS;
+
+use super::format::MomentFormat;
 
 const UTC: &str = "+00:00";
 
@@ -26,10 +25,10 @@ pub fn parse_timezone(name: &str) -> Result<Timezone, String> {
 pub struct Moments {
     /// Where timestamps are from that have no offset. They are bad without one.
     pub timezone: Option<Timezone>,
-    /// How dates are written, in the language of `strftime`; otherwise in ISO 8601.
-    pub date: Option<Arc<str>>,
+    /// How dates are written; otherwise in ISO 8601.
+    pub date: Option<MomentFormat>,
     /// How timestamps are written.
-    pub timestamp: Option<Arc<str>>,
+    pub timestamp: Option<MomentFormat>,
 }
 
 impl Moments {
@@ -43,14 +42,6 @@ impl Moments {
         let (zone, is_local) = (self.zone(), self.timezone.is_some());
         let any = move |text: &str| if is_local || has_offset(text) { any_timestamp(text, &zone) } else { None };
         move |text| utc_timestamp(text).or_else(|| any(text))
-    }
-}
-
-/// Checks how dates or timestamps are written; the error says what would be right.
-pub fn check_moment_format(format: &str) -> Result<(), String> {
-    match StrftimeItems::new(format).any(|item| matches!(item, Item::Error)) {
-        false => Ok(()),
-        true => Err(format!("`{format}` is no format of dates and times; formats are such as `%d.%m.%Y %H:%M:%S`")),
     }
 }
 
@@ -138,17 +129,8 @@ pub(super) fn timestamp(text: &str, zone: &Tz) -> Option<i64> {
     string_to_datetime(zone, text).ok().and_then(|time| micros_of(&time))
 }
 
-/// Microseconds since 1970 of a text in some format; `zone` holds where that has no offset.
-pub(super) fn formatted_timestamp(text: &str, format: &str, zone: Option<&Tz>) -> Option<i64> {
-    let local = || zone?.from_local_datetime(&NaiveDateTime::parse_from_str(text, format).ok()?).single();
-    match DateTime::parse_from_str(text, format) {
-        Ok(time) => micros_of(&time),
-        Err(_) => micros_of(&local()?),
-    }
-}
-
 /// Microseconds since 1970 of a time. A leap second has none of its own.
-fn micros_of<Z: TimeZone>(time: &DateTime<Z>) -> Option<i64> {
+pub(super) fn micros_of<Z: TimeZone>(time: &DateTime<Z>) -> Option<i64> {
     /// From here on, chrono counts the nanoseconds of a leap second.
     const LEAP: u32 = 1_000_000_000;
     (time.nanosecond() < LEAP).then(|| time.timestamp_micros())
@@ -179,11 +161,17 @@ pub(super) fn has_offset(text: &str) -> bool {
     behind_date.iter().any(|byte| matches!(byte, b'+' | b'-') || byte.is_ascii_alphabetic())
 }
 
+/// Whether a text begins as dates in ISO 8601 do.
+pub(super) fn begins_with_year(text: &str) -> bool {
+    let year = text.strip_prefix(['+', '-']).unwrap_or(text).split('-').next().unwrap_or_default();
+    year.len() >= 4 && year.bytes().all(|digit| digit.is_ascii_digit())
+}
+
 /// Whether a text is a timestamp, with a time of day, that is beyond doubt.
 pub(crate) fn is_timestamp(text: &str, moments: &Moments) -> bool {
     let Moments { timezone, timestamp: format, .. } = moments;
     if let Some(format) = format {
-        return formatted_timestamp(text, format, timezone.as_ref()).is_some();
+        return format.timestamp(text, timezone.as_ref()).is_some();
     }
     let has_time = text.len() > 10;
     has_time && (timezone.is_some() || has_offset(text)) && timestamp(text, &moments.zone()).is_some()

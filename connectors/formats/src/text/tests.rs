@@ -1,8 +1,6 @@
 //! Cells of every type, and odd ones.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
-
 use millstream_core::ColumnType;
 use millstream_testkit::rows_as_text;
 
@@ -11,9 +9,8 @@ use super::*;
 
 /// The values of one-column rows as text, and the cells that were refused.
 fn decode(kind: &str, timezone: Option<&str>, cells: &[&str]) -> (String, Vec<String>) {
-    let ColumnType { data_type, unit, .. } = ColumnType::parse(kind).unwrap();
     let moments = Moments { timezone: timezone.map(|name| name.parse().unwrap()), ..Moments::default() };
-    decode_with(TextColumn::new(data_type, unit, &moments), cells)
+    decode_with(TextColumn::new(&ColumnType::parse(kind).unwrap(), &moments), cells)
 }
 
 fn decode_with(column: TextColumn, cells: &[&str]) -> (String, Vec<String>) {
@@ -91,9 +88,9 @@ fn there_is_no_leap_second() {
     let cells =
         ["2016-12-31T23:59:60Z", "2026-01-01T12:30:60Z", "2026-01-01T12:30:60.5+01:00", "2026-01-01T12:30:59.9Z"];
     assert_eq!(values_of("timestamp", &cells), "null null null 2026-01-01T12:30:59.900Z");
-    let format = Moments { timestamp: Some(Arc::from("%Y-%m-%d %H:%M:%S %z")), ..Moments::default() };
-    let ColumnType { data_type, unit, .. } = ColumnType::parse("timestamp").unwrap();
-    let column = TextColumn::new(data_type, unit, &format);
+    let format = MomentFormat::of_timestamps("%Y-%m-%d %H:%M:%S %z").unwrap();
+    let format = Moments { timestamp: Some(format), ..Moments::default() };
+    let column = TextColumn::new(&ColumnType::parse("timestamp").unwrap(), &format);
     assert_eq!(decode_with(column, &["2016-12-31 23:59:60 +0000"]).0, "null");
 }
 
@@ -168,10 +165,9 @@ fn years_with_a_sign_are_read_as_they_are_written() {
 #[test]
 fn dates_and_timestamps_may_have_a_format() {
     let column = |kind: &str, format: &str, zone: Option<&str>| {
-        let ColumnType { data_type, unit, .. } = ColumnType::parse(kind).unwrap();
-        let format = Some(Arc::from(format));
         let timezone = zone.map(|name| name.parse().unwrap());
-        TextColumn::new(data_type, unit, &Moments { timezone, date: format.clone(), timestamp: format })
+        let (date, timestamp) = (MomentFormat::of_dates(format).ok(), MomentFormat::of_timestamps(format).ok());
+        TextColumn::new(&ColumnType::parse(kind).unwrap(), &Moments { timezone, date, timestamp })
     };
     let (values, refused) = decode_with(column("date", "%d.%m.%Y", None), &["31.01.2026", "2026-01-31", "31.02.2026"]);
     assert_eq!(
@@ -182,8 +178,52 @@ fn dates_and_timestamps_may_have_a_format() {
     assert_eq!(decode_with(berlin, &["01/Jul/2026 12:00"]).0, "2026-07-01T10:00:00Z");
     let offset = || column("timestamp", "%d/%b/%Y:%H:%M:%S %z", None);
     assert_eq!(decode_with(offset(), &["01/Jul/2026:12:00:00 +0200", "01/Jul/2026"]).0, "2026-07-01T10:00:00Z null");
-    assert_eq!(decode_with(column("timestamp", "%Y %H:%M", None), &["2026 12:00"]).0, "null");
-    assert!(check_moment_format("%d.%m.%Y").is_ok() && check_moment_format("%!").is_err());
+}
+
+#[test]
+fn a_year_has_four_digits() {
+    let read = |format: &str, cells: &[&str]| {
+        let moments = Moments { date: Some(MomentFormat::of_dates(format).unwrap()), ..Moments::default() };
+        decode_with(TextColumn::new(&ColumnType::parse("date").unwrap(), &moments), cells).0
+    };
+    let cells = ["31.12.2025", "31.12.25", "31.12.0025", "31.12.+2025", "31.12.20255", "31.12.202"];
+    assert_eq!(read("%d.%m.%Y", &cells), "2025-12-31 null 0025-12-31 null null null");
+    assert_eq!(read("%d%m%Y", &["31122025", "311225"]), "2025-12-31 null");
+    assert_eq!(read("%F", &["2025-12-31", "25-12-31"]), "2025-12-31 null");
+    assert_eq!(read("%d.%m.%y", &["31.12.25", "31.12.2025"]), "2025-12-31 null");
+}
+
+#[test]
+fn a_format_says_enough() {
+    let error = |format: &str| MomentFormat::of_dates(format).unwrap_err();
+    assert_eq!(error("DD.MM.YYYY"), "`DD.MM.YYYY` does not say a date; formats are such as `%d.%m.%Y`");
+    assert_eq!(error("%!"), "`%!` is no format of dates and times; formats are such as `%d.%m.%Y`");
+    assert!(error("%m.%Y").contains("does not say a date"));
+    for format in ["%d.%m.%Y", "%j %Y", "%x", "%G-W%V-%u", "%Y-%m-%d %H:%M"] {
+        assert!(MomentFormat::of_dates(format).is_ok(), "{format}");
+    }
+    let error = |format: &str| MomentFormat::of_timestamps(format).unwrap_err();
+    assert!(error("%d.%m.%Y").contains("does not say a day and a time of day"));
+    assert!(error("%Y %H:%M").contains("does not say a day and a time of day"));
+    for format in ["%s", "%d/%b/%Y:%H:%M:%S %z", "%d.%m.%y %I:%M %p", "%Y-%m-%dT%H:%M:%S%.f", "%+", "%a %b %e %T %Y"] {
+        assert!(MomentFormat::of_timestamps(format).is_ok(), "{format}");
+    }
+}
+
+#[test]
+fn complaints_name_the_setting_that_helps() {
+    let complaint = |kind: &str, cell: &str| decode(kind, None, &[cell]).1.remove(0);
+    let expected = "`28.12.2025` is no date such as `2026-01-31`; `date_format` says how others are written";
+    assert_eq!(complaint("date", "28.12.2025"), expected);
+    assert!(complaint("timestamp", "28.12.2025 10:00").ends_with("`timestamp_format` says how others are written"));
+    assert!(complaint("timestamp", "2025-12-28 10:00").ends_with("and the input has no `timezone`"));
+}
+
+#[test]
+fn json_in_a_cell_has_to_be_valid() {
+    let (values, refused) = decode("json", None, &["{\"a\":[1.50,null]}", " 7", "\"x\"", "x", "{\"a\":1} 2", ""]);
+    assert_eq!(values, "{\"a\":[1.50,null]} \" 7\" \"x\" null null null");
+    assert_eq!(refused, ["`x` is no valid JSON", "`{\"a\":1} 2` is no valid JSON", "`` is no valid JSON"]);
 }
 
 #[test]
@@ -197,7 +237,7 @@ fn integer_timestamps_say_their_unit() {
 fn odd_text_never_panics() {
     let alphabet: Vec<char> = "0123456789-+:.TZ eéM/\u{1F600}".chars().collect();
     let mut state = 1_u64;
-    let kinds = ["timestamp", "time", "date", "decimal(10,2)", "int64", "float64", "binary", "timestamp(ms)"];
+    let kinds = ["timestamp", "time", "date", "decimal(10,2)", "int64", "float64", "binary", "timestamp(ms)", "json"];
     for _ in 0..20_000 {
         let mut text = String::from(["", "2026-01-31T12:00:00", "12:00:00", "1.5"][(state >> 40) as usize % 4]);
         for _ in 0..(state >> 20) % 12 {
@@ -206,8 +246,7 @@ fn odd_text_never_panics() {
         }
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         for kind in kinds {
-            let ColumnType { data_type, unit, .. } = ColumnType::parse(kind).unwrap();
-            TextColumn::new(data_type, unit, &Moments::default()).decode(
+            TextColumn::new(&ColumnType::parse(kind).unwrap(), &Moments::default()).decode(
                 [Some(text.as_str())].into_iter(),
                 1,
                 &mut |_, _| {},

@@ -113,6 +113,7 @@ fn pattern(settings: &FileInput, path: &str, folder: &Path, options: &ReadOption
         return Err(problem.help("`csv` and `ndjson` can; without `follow` the file is read once"));
     }
     let delimiter = text::delimiter(settings.delimiter, if kind.tabs { b'\t' } else { b',' })?;
+    text::decimal_separator(settings.decimal_separator, delimiter)?;
     let csv = CsvOptions { delimiter, ..options.csv.clone() };
     Ok(Pattern { path: path.to_owned(), options: ReadOptions { format, csv, ..options.clone() } })
 }

@@ -168,6 +168,10 @@ macro_rules! kind {
         impl Kind for $type {
             const NAME: &'static str = $name;
             const EXAMPLE: &'static str = "";
+            const ALSO_CALLED: &'static [&'static str] = match $name.as_bytes() {
+                b"csv" => &["spreadsheet"],
+                _ => &[],
+            };
             const SIDE_INPUT: Option<&'static str> = $side;
         }
     };

@@ -186,6 +186,10 @@ fn settings_of_the_flow_are_checked() {
         ("nam = \"x\"", "1:9: nam: flow: there is no setting `nam`; did you mean `name`?"),
         ("epoch.rows = 0", "1:22: 0: flow: expected at least 1, found 0"),
         ("on_error = \"fial\"", "1:20: \"fial\": flow: `on_error` can't be `fial`; did you mean `fail`?"),
+        (
+            "on_error = \"ignore\"",
+            "1:20: \"ignore\": flow: `on_error` can't be `ignore`; there are `fail`, `drop`, `{ dead_letter = \"…\" }`",
+        ),
         ("on_error = 5", "1:20: 5: flow: expected `fail`, `drop` or a table, found a whole number"),
         (
             "on_error.dead_leter = 1",
@@ -210,6 +214,8 @@ fn settings_of_nodes_are_checked() {
     assert_said_about("input.x", "", &["3:1: [input.x]: input `x`: `type` is missing; there are `rows`, `csv`"]);
     let misspelt = "4:8: \"cvs\": input `x`: `type` can't be `cvs`; did you mean `csv`?";
     assert_said_about("input.x", "type = \"cvs\"", &[misspelt]);
+    let otherwise = "4:8: \"spreadsheet\": input `x`: `type` can't be `spreadsheet`; it is called `csv` here";
+    assert_said_about("input.x", "type = \"spreadsheet\"", &[otherwise]);
     assert_said_about("input.x", "type = 5", &["4:8: 5: input `x`: expected a string, found a whole number"]);
     assert_said_about(
         "input.x",

@@ -45,6 +45,17 @@ impl From<toml::de::Error> for SyntaxError {
     }
 }
 
+/// In a test, rows that are expected of a node stand in the way of those that are expected of its ports.
+fn advise_main_port(error: &mut SyntaxError, text: &str) {
+    let line = text.get(..error.span.start).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
+    let written = text.get(error.span.clone()).unwrap_or_default();
+    let is_expected = line.trim_start().starts_with("expect.") || written.starts_with("expect.");
+    let has_ports = error.message == "duplicate key" && text.contains(&format!("expect.{written}."));
+    if is_expected && (has_ports || error.message.contains("dotted key")) {
+        error.help = Some("the main port has a name, too: `expect.NODE.main`, beside `expect.NODE.PORT`".to_owned());
+    }
+}
+
 struct Reader {
     /// Where the text begins in the source.
     offset: usize,
@@ -56,6 +67,7 @@ impl Reader {
         if self.errors.is_empty() {
             return Ok(value);
         }
+        self.errors.iter_mut().for_each(|error| advise_main_port(error, text));
         let line = |error: &SyntaxError| text.bytes().take(error.span.start).filter(|byte| *byte == b'\n').count();
         self.errors.sort_by_key(|error| error.span.start);
         self.errors.dedup_by_key(|error| line(error));
@@ -116,6 +128,14 @@ impl Reader {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_main_port_is_advised_where_another_is_expected() {
+        for text in ["expect.a = []\nexpect.a.failed = []\n", "expect.a.failed = []\nexpect.a = []\n"] {
+            let errors = parse(&format!("[[test]]\nname = 'x'\n{text}")).unwrap_err();
+            assert!(errors[0].help.as_ref().is_some_and(|help| help.contains("`expect.NODE.main`")), "{errors:?}");
+        }
+    }
 
     #[test]
     fn values_keep_their_order_and_places() {

@@ -8,6 +8,9 @@ use super::names::NAME_PATTERN;
 use super::node::{FROM, InputCommon, OutputCommon, ProcessorCommon};
 use super::settings::{CheckpointSettings, FlowSettings};
 
+/// The key of a constant in a schema, which has other words for it that are no good.
+pub const ALSO_CALLED: &str = "x-also-called";
+
 /// The JSON schema of a node's table: `type`, the engine's settings, and its own.
 pub fn node_schema(kind: &NodeKind) -> Json {
     let mut schema = kind.schema.as_object().cloned().unwrap_or_default();
@@ -71,11 +74,11 @@ fn engine_schema(kind: &NodeKind) -> Json {
         properties.insert(side.to_owned(), json!({ "description": description, "type": "string" }));
     }
     schema["required"] = ["type"].into_iter().chain(properties.keys().map(String::as_str)).collect();
-    properties.shift_insert(
-        0,
-        "type".to_owned(),
-        json!({ "description": "The type of the node.", "const": kind.name }),
-    );
+    let mut type_of_node = json!({ "description": "The type of the node.", "const": kind.name });
+    if !kind.also_called.is_empty() {
+        type_of_node[ALSO_CALLED] = json!(kind.also_called);
+    }
+    properties.shift_insert(0, "type".to_owned(), type_of_node);
     properties.extend(take_object(&mut schema, "properties"));
     schema["properties"] = properties.into();
     schema

@@ -3,9 +3,10 @@
 use millstream_core::{Problem, Step, known_names};
 use serde_json::Value as Json;
 
+use super::schema::ALSO_CALLED;
 use super::value::{Entry, Value, ValueKind};
 use super::walk::{Facet, Walker, constants, unions};
-use super::words::{fits, join_or, noun_of_type, type_help};
+use super::words::{fits, join_or, noun_of_type, sample, type_help};
 
 impl<'s> Walker<'s> {
     /// The variant to check the value against. `None` if there is none, which has been reported.
@@ -18,7 +19,10 @@ impl<'s> Walker<'s> {
             }
             (ValueKind::Table(_), _) => self.choose_table(value, &fitting),
             (_, [only]) => Some(only),
-            (ValueKind::String(text), _) => self.choose_text(text.as_str(), value, &fitting),
+            (ValueKind::String(text), _) => {
+                let tables: Vec<_> = variants.iter().filter_map(|variant| self.table_form(variant)).collect();
+                self.choose_text(text.as_str(), value, &fitting, tables)
+            }
             _ => Some(self.least_wrong(value, &fitting)),
         }
     }
@@ -86,14 +90,31 @@ impl<'s> Walker<'s> {
         words.map(|words| words.concat()).filter(|words| !words.is_empty())
     }
 
-    fn choose_text(&mut self, text: &str, value: &Value, fitting: &[&'s Json]) -> Option<&'s Json> {
+    /// How a table of the schema is written, if it takes one that has to have keys: `{ dead_letter = "…" }`.
+    fn table_form(&self, schema: &'s Json) -> Option<String> {
+        let facets = self.fixed_facets(schema);
+        let property = |key: &str| facets.iter().find_map(|facet| facet.get("properties")?.get(key));
+        let required = self.required(schema);
+        let entry = |key: &&str| Some(format!("{key} = {}", sample(property(key)?, self.schema)));
+        let entries: Option<Vec<_>> = required.iter().map(entry).collect();
+        entries.filter(|entries| !entries.is_empty()).map(|entries| format!("{{ {} }}", entries.join(", ")))
+    }
+
+    fn choose_text(
+        &mut self,
+        text: &str,
+        value: &Value,
+        fitting: &[&'s Json],
+        tables: Vec<String>,
+    ) -> Option<&'s Json> {
         let words: Vec<_> = fitting.iter().map(|variant| self.words(variant)).collect();
         let said = words.iter().position(|words| words.as_ref().is_some_and(|words| words.contains(&text)));
         let free: Vec<_> = (0..fitting.len()).filter(|index| words[*index].is_none()).map(|i| fitting[i]).collect();
         match (said, free.as_slice()) {
             (Some(index), _) => Some(fitting[index]),
             (None, []) => {
-                self.can_not_be(text, &words.into_iter().flatten().flatten().collect::<Vec<_>>());
+                let words = words.into_iter().flatten().flatten().map(str::to_owned);
+                self.can_not_be(text, &words.chain(tables).collect::<Vec<_>>());
                 None
             }
             (None, free) => Some(self.least_wrong(value, free)),
@@ -150,8 +171,13 @@ impl<'s> Walker<'s> {
         let word = match &written.kind {
             ValueKind::String(text) => {
                 let found = tagged.iter().find(|(word, _)| *word == text.as_str());
-                if found.is_none() {
-                    self.can_not_be(text.as_str(), &words);
+                let meant = self.called_otherwise(text.as_str(), tag, tagged);
+                match (found, meant.is_empty()) {
+                    (Some(_), _) => {}
+                    (None, true) => self.can_not_be(text.as_str(), &words),
+                    (None, false) => {
+                        self.can_not_be_for(text.as_str(), format!("it is called {} here", join_or(&meant)));
+                    }
                 }
                 found
             }
@@ -163,6 +189,17 @@ impl<'s> Walker<'s> {
         };
         self.path.pop();
         word.map(|(_, variant)| *variant)
+    }
+
+    /// The words of the variants that others call by this word.
+    fn called_otherwise(&self, word: &str, tag: &str, tagged: &[(&'s str, &'s Json)]) -> Vec<String> {
+        let is_meant = |variant: &'s Json| {
+            let properties = self.fixed_facets(variant).into_iter().filter_map(|facet| facet.get("properties"));
+            let mut others = properties.filter_map(|properties| properties.get(tag)?.get(ALSO_CALLED)?.as_array());
+            others.any(|others| others.iter().any(|other| other == word))
+        };
+        let meant = tagged.iter().filter(|(_, variant)| is_meant(variant));
+        meant.map(|(word, _)| format!("`{word}`")).collect()
     }
 
     /// Reports keys of other variants than the chosen one.

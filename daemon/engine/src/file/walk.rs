@@ -99,11 +99,15 @@ impl<'s> Walker<'s> {
 
     /// Reports a word that is none of those there are.
     pub fn can_not_be<S: AsRef<str>>(&mut self, word: &str, allowed: &[S]) {
+        self.can_not_be_for(word, known_names(word, allowed.iter().map(AsRef::as_ref)));
+    }
+
+    /// Reports a word that can't be there.
+    pub fn can_not_be_for(&mut self, word: &str, help: String) {
         let message = match self.path.last() {
             Some(Step::Key(key)) => format!("`{key}` can't be `{word}`"),
             _ => format!("expected something else than `{word}`"),
         };
-        let help = known_names(word, allowed.iter().map(AsRef::as_ref));
         self.report(Problem::new(message).help(help));
     }
 

@@ -289,9 +289,10 @@ fn output_ports(ports: Vec<PortPlan>, fails: bool, inherited: Option<&str>) -> R
     let port = |port: PortPlan| {
         let canonical = Canonical::new(&port.schema)
             .map_err(|message| Problem::new(message).help("an `sql` node can cast it, or leave it out"))?;
+        let is_recomputed = port.event_time == PortTime::Recomputed;
         let event_time = match port.event_time {
             PortTime::Column(name) => Some(name),
-            PortTime::Inherited => inherited.map(str::to_owned),
+            PortTime::Inherited | PortTime::Recomputed => inherited.map(str::to_owned),
             PortTime::None => None,
         };
         let is_time = |name: &String| {
@@ -302,7 +303,8 @@ fn output_ports(ports: Vec<PortPlan>, fails: bool, inherited: Option<&str>) -> R
         };
         let event_time = event_time.filter(is_time);
         let PortPlan { name, is_side, only_at_the_end, .. } = port;
-        Ok(OutputPort { name, canonical, event_time, is_side, only_at_the_end, edges: Vec::new() })
+        let has_other_time = is_recomputed && event_time.is_some();
+        Ok(OutputPort { name, canonical, event_time, has_other_time, is_side, only_at_the_end, edges: Vec::new() })
     };
     ports.into_iter().chain(failed).map(port).collect()
 }

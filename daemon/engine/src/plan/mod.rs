@@ -230,7 +230,9 @@ pub struct OutputPort {
     pub canonical: Canonical,
     /// The column with the event time.
     pub event_time: Option<String>,
-    /// Whether it is all right if nobody reads it.
+    /// Whether the column with the event time has other values than the one of the node's input, by which rows are late.
+    pub has_other_time: bool,
+    /// Whether few flows read it, so that one warning names all such ports.
     pub is_side: bool,
     /// Whether rows leave by it only when all inputs have ended.
     pub only_at_the_end: bool,

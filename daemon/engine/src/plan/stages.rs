@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use millstream_core::{FAILED, InputPlan, MAIN, Order, OutputPlan, Problem};
+use millstream_core::{FAILED, InputPlan, MAIN, Order, OutputPlan, Problem, Role};
 
 use super::columns::{Draft, NodePlan};
 use super::shape::Shape;
@@ -89,6 +89,7 @@ pub fn assemble(
     plan.group_by_time(&mut waits);
     plan.set_gates();
     plan.warn_of_unread_ports();
+    plan.warn_of_recomputed_times();
     Ok(plan)
 }
 
@@ -261,14 +262,35 @@ impl Plan {
     }
 
     fn warn_of_unread_ports(&mut self) {
+        let mut sides = Vec::new();
         for node in &self.nodes {
             let unread = node.ports.iter().filter(|port| port.edges.is_empty());
             // A model's versions go to the registry, and rejected rows where `on_error` says.
-            for port in unread.filter(|port| port.name != FAILED && port.name != "model" && !port.is_side) {
+            for port in unread.filter(|port| port.name != FAILED && port.name != "model") {
                 let is_end = port.name == MAIN && node.ports.iter().any(|port| port.name == "model");
-                if !is_end {
+                let name = format!("`{}`", port_name(node, &port.name));
+                match port.is_side {
+                    true => sides.push(name),
+                    false if is_end => {}
+                    false => self.warnings.push(format!("nobody reads {name}: its rows are counted and dropped")),
+                }
+            }
+        }
+        if !sides.is_empty() {
+            let warning = "rows that leave there are counted and dropped";
+            self.warnings.push(format!("nobody reads {}: {warning}", sides.join(", ")));
+        }
+    }
+
+    /// Rows are late, and windows end, by the watermark, which knows the times that the input has read.
+    fn warn_of_recomputed_times(&mut self) {
+        for node in &self.nodes {
+            for port in node.ports.iter().filter(|port| port.has_other_time) {
+                let mut readers = port.edges.iter().map(|edge| &self.nodes[self.edges[*edge].to.0]);
+                if let (Some(time), true) = (&port.event_time, readers.any(|node| node.role() == Role::Processor)) {
                     self.warnings.push(format!(
-                        "nobody reads `{}`: its rows are counted and dropped",
+                        "`{}` computes the event time `{time}` anew, but which rows are late is told by that of the input: \
+                         give what it computes another name, or say it at the input (`event_time.expression`)",
                         port_name(node, &port.name)
                     ));
                 }

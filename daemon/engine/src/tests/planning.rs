@@ -198,3 +198,17 @@ output.c = {{ type = "file", from = "a", path = "x" }}"#
     assert_problem(&flow("expression = \"second\", column = \"at\""), "test.toml:2:", "there is a column `at` already");
     assert_problem(&flow("column = \"n\""), "test.toml:2:", "column `n` is not a `timestamp`, but `int64`");
 }
+
+#[test]
+fn ports_that_nobody_reads_are_named() {
+    let text = "input.a = { type = \"events\", rows = 5, event_time = { column = \"at\" } }\n\
+                processor.b = { type = \"hold\", from = \"a\" }\n\
+                processor.c = { type = \"hold\", from = \"b\" }\n\
+                output.d = { type = \"file\", from = \"c\", path = \"x\" }\n";
+    let said = super::running::plan(text).warnings;
+    assert_eq!(said, ["nobody reads `b.late`, `c.late`: rows that leave there are counted and dropped"]);
+    let odd = "processor.e = { type = \"parity\", from = \"a\" }\n\
+               output.f = { type = \"file\", from = [\"e.even\", \"b.late\", \"c.late\"], path = \"y\" }\n";
+    let said = super::running::plan(&format!("{text}{odd}")).warnings;
+    assert_eq!(said, ["nobody reads `e.odd`: its rows are counted and dropped"]);
+}

@@ -91,7 +91,9 @@ pub(crate) fn why_refused(features: &[Feature], raw: f64, rows: &RecordBatch, ro
         let name = &feature.name;
         let column = column(rows, name)?.slice(row, 1);
         if column.is_null(0) {
-            return Ok(Some(format!("feature `{name}` is null")));
+            return Ok(Some(format!(
+                "feature `{name}` is null; `missing = \"mean\"` of `train` lets such rows through"
+            )));
         }
         let largest = largest(feature, raw);
         if feature.encoder.is_number() && !all_usable(&numbers(&column, feature)?, largest) {

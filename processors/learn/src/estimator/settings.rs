@@ -20,7 +20,7 @@ pub enum EstimatorSettings {
     LogisticRegression {
         /// How far one row moves the weights and the intercept.
         #[serde(default = "default_learning_rate")]
-        #[schemars(range(min = 0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         learning_rate: f64,
         /// How strongly the weights that a row uses are drawn to 0. The intercept is not.
         #[serde(default)]
@@ -35,7 +35,7 @@ pub enum EstimatorSettings {
     SoftmaxRegression {
         /// How far one row moves the weights.
         #[serde(default = "default_learning_rate")]
-        #[schemars(range(min = 0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         learning_rate: f64,
         /// How strongly the weights that a row uses are drawn to 0.
         #[serde(default)]
@@ -49,7 +49,7 @@ pub enum EstimatorSettings {
     LinearRegression {
         /// How far one row moves the weights and the intercept.
         #[serde(default = "default_learning_rate")]
-        #[schemars(range(min = 0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         learning_rate: f64,
         /// How strongly the weights that a row uses are drawn to 0. The intercept is not.
         #[serde(default)]

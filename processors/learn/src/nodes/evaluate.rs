@@ -25,7 +25,8 @@ use numbers::Numbers;
 /// Where the predictions are fractional numbers the metrics are those of regression (`mae`, `rmse`, `r2`), else those of
 /// classes (`accuracy`, `balanced_accuracy`, `precision`, `recall`, `f1`, `kappa`, `log_loss`, `auc`, `pr_auc`, `brier`), and
 /// up to 100 classes the confusion matrix. `log_loss`, `auc`, `pr_auc` and `brier` need probabilities: of two classes the column `probability`, of more the column `probabilities`, as `train` and `predict`
-/// make them. Rows without label or prediction are passed on and not counted; those whose label or prediction is no class,
+/// make them. `auc` and `pr_auc` are computed from counts of rows with about the same probability, a five-hundredth apart, and so
+/// mostly right to three digits. Rows without label or prediction are passed on and not counted; those whose label or prediction is no class,
 /// no finite number or no probability leave by the port `failed`. The metrics are of all rows, and of the last 1000
 /// (`recent`).
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -49,6 +50,7 @@ pub struct EvaluateSettings {
 
 impl Kind for EvaluateSettings {
     const NAME: &'static str = "evaluate";
+    const ALSO_CALLED: &'static [&'static str] = &["metrics", "test"];
     const EXAMPLE: &'static str = r#"label = "fraud""#;
 }
 

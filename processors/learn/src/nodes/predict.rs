@@ -90,6 +90,7 @@ fn default_hold_bytes() -> ByteSize {
 
 impl Kind for PredictSettings {
     const NAME: &'static str = "predict";
+    const ALSO_CALLED: &'static [&'static str] = &["score", "infer", "apply"];
     const EXAMPLE: &'static str = r#"model = "fraud@champion""#;
     const FREE_SETTINGS: &'static [&'static str] = &["device", "hold_bytes"];
 }

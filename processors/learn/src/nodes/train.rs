@@ -36,7 +36,7 @@ use staged::{AT_THE_END, Publisher, Staged};
 /// classes, `probability` (of the positive one of two classes, else of the predicted one) and, for more than two,
 /// `probabilities`; or `score` and `scores` where the estimator has no probabilities. So the metrics are honest: each row is a test before it is a lesson. They are of all rows, and
 /// of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before (`persistence`), and the
-/// most frequent label or the mean so far (`majority`).
+/// most frequent label or the mean so far (`majority`, in the table `most frequent so far` or `mean so far`).
 ///
 /// A row without a label is predicted and not learned. A row that lacks a feature, or whose label is none, leaves by the
 /// port `failed`.
@@ -92,12 +92,14 @@ enum Publish {
     /// At the end of the flow.
     #[default]
     End,
-    /// At the first border after so many more learned rows, and at the end.
+    /// At the first border of an epoch after so many more learned rows, and at the end. `[flow] epoch` says how many rows an epoch
+    /// has. Every version is a folder in the registry, and stays there, so tens of thousands are a good number.
     Rows(#[schemars(range(min = 1))] u64),
 }
 
 impl Kind for TrainSettings {
     const NAME: &'static str = "train";
+    const ALSO_CALLED: &'static [&'static str] = &["learn", "fit"];
     const EXAMPLE: &'static str = r#"model = "fraud"
 estimator = { type = "logistic_regression", learning_rate = 0.01 }
 features = ["amount", "country"]

@@ -64,8 +64,7 @@ impl Registry {
         Ok(names.into_iter().collect())
     }
 
-    /// What a reference such as `fraud@champion`, `fraud@latest`, `fraud/3` or `fraud` (its champion, or its latest
-    /// version if it has none) stands for now.
+    /// What a reference such as `fraud@champion`, `fraud@latest`, `fraud/3` or `fraud` (its champion) stands for now.
     pub fn resolve(&self, reference: &str) -> Result<Resolved> {
         let reference = ModelReference::parse(reference)?;
         let version = self.find(&reference)?;
@@ -78,7 +77,12 @@ impl Registry {
         match &reference.selector {
             Selector::Any => match self.aliases(model)?.get(CHAMPION) {
                 Some(champion) => Ok(*champion),
-                None => self.latest(model),
+                None => {
+                    let latest = self.latest(model)?;
+                    Err(Error::new(format!(
+                        "model `{model}` has no champion; say which version is meant: `{model}@latest` or `{model}/{latest}`"
+                    )))
+                }
             },
             Selector::Latest => self.latest(model),
             Selector::Version(version) => self.check_version(model, *version).map(|()| *version),

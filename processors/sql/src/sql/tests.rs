@@ -258,3 +258,69 @@ fn nothing_left_is_no_batch() {
 fn the_example_is_settings() {
     let _: SqlSettings = parse(SqlSettings::EXAMPLE);
 }
+
+#[test]
+fn an_event_time_that_is_computed_anew_is_not_that_of_the_input() {
+    let planned = |query: &str| {
+        let stream = Stream { event_time: Some("at".to_owned()), ..stream("from", payments().schema()) };
+        let plan = settings(query).plan(&context(), &[stream]).unwrap();
+        plan.ports[0].event_time.clone()
+    };
+    for kept in [
+        "SELECT * FROM input WHERE amount > 0",
+        "SELECT at, amount + 1 AS more FROM input",
+        "WITH a AS (SELECT id, at AS other FROM input) SELECT other AS at FROM a AS b",
+        "SELECT id FROM input",
+    ] {
+        assert_eq!(planned(kept), PortTime::Inherited, "{kept}");
+    }
+    for other in [
+        "SELECT id, at + INTERVAL '1 hour' AS at FROM input",
+        "SELECT * EXCEPT (at), date_trunc('day', at) AS at FROM input",
+        "WITH a AS (SELECT greatest(at, now) AS at FROM (SELECT at, at + INTERVAL '1 hour' AS now FROM input)) SELECT * FROM a",
+    ] {
+        assert_eq!(planned(other), PortTime::Recomputed, "{other}");
+    }
+}
+
+#[test]
+fn fields_of_structs_in_lists() {
+    let item = Field::new_struct("item", vec![Field::new("sku", DataType::Utf8, true)], true);
+    let skus: ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["a", "b", "c"]));
+    let items = StructArray::try_new(vec![Arc::new(Field::new("sku", DataType::Utf8, true))].into(), vec![skus], None);
+    let offsets = arrow::buffer::OffsetBuffer::from_lengths([2, 1]);
+    let items: ArrayRef = Arc::new(ListArray::new(Arc::new(item), offsets, Arc::new(items.unwrap()), None));
+    let ids = table("id:int64\n 1\n 2").column(0).clone();
+    let rows = RecordBatch::try_from_iter([("id", ids), ("items", items)]).unwrap();
+    let query = "SELECT id, item.sku FROM (SELECT id, unnest(items) AS item FROM input) AS one";
+    assert_eq!(run(query, &rows).text("main").lines().skip(1).collect::<Vec<_>>(), ["1 a", "1 b", "2 c"]);
+    let query = "SELECT items[1]['sku'] AS first FROM input";
+    assert_eq!(run(query, &rows).text("main").lines().skip(1).collect::<Vec<_>>(), ["a", "c"]);
+}
+
+#[test]
+fn json_of_a_struct_is_told_how_fields_are_written() {
+    for (query, what) in [("SELECT s ->> 'a' FROM input", "struct"), ("SELECT json_get(tags, 0) FROM input", "list")] {
+        let problems = settings(query).plan(&context(), &[stream("from", nested().schema())]).unwrap_err();
+        assert!(
+            problems[0].message.ends_with(&format!("take a text that is JSON, and this is a {what}")),
+            "{problems:?}"
+        );
+        assert!(problems[0].help.as_ref().unwrap().contains("`column.field`"));
+    }
+}
+
+#[test]
+fn times_that_clocks_show_somewhere() {
+    let rows = table(
+        "at:timestamp
+         2026-03-28T23:30:00Z
+         2026-03-29T22:00:00Z
+         2026-10-25T00:30:00Z
+         2026-10-25T01:30:00Z",
+    );
+    let expected = "local:timestamp?\n2026-03-29T00:30:00Z\n2026-03-30T00:00:00Z\n2026-10-25T02:30:00Z\n\
+                    2026-10-25T02:30:00Z\n";
+    let query = "SELECT to_local_time(at AT TIME ZONE 'Europe/Berlin') AS local FROM input";
+    assert_eq!(run(query, &rows).text("main"), expected);
+}

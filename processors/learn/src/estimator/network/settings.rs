@@ -143,7 +143,7 @@ pub(crate) enum OptimizerSettings {
     Sgd {
         /// How far a batch moves the weights.
         #[serde(default = "default_sgd_rate")]
-        #[schemars(range(min = 0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         learning_rate: f64,
         /// How much of the step before is repeated.
         #[serde(default)]
@@ -154,7 +154,7 @@ pub(crate) enum OptimizerSettings {
     Adam {
         /// How far a batch moves the weights.
         #[serde(default = "default_adam_rate")]
-        #[schemars(range(min = 0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         learning_rate: f64,
         /// How slowly the mean of the gradient moves.
         #[serde(default = "default_beta1")]
@@ -174,7 +174,7 @@ pub(crate) enum OptimizerSettings {
     AdamW {
         /// How far a batch moves the weights.
         #[serde(default = "default_adam_rate")]
-        #[schemars(range(min = 0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         learning_rate: f64,
         /// How slowly the mean of the gradient moves.
         #[serde(default = "default_beta1")]

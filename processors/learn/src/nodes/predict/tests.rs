@@ -177,7 +177,8 @@ fn rows_without_a_feature_fail() {
     predictor.process(1, version(), &mut out).unwrap();
     predictor.border(Epoch(1), &mut out).unwrap();
     predictor.process(0, batch(table("a:float64? y:boolean\n null true\n 1 true")), &mut out).unwrap();
-    assert_eq!(out.take_failed()[0].error, "feature `a` is null");
+    let why = "feature `a` is null; `missing = \"mean\"` of `train` lets such rows through";
+    assert_eq!(out.take_failed()[0].error, why);
     assert_eq!(text(&mut out).lines().count(), 2);
 }
 
