@@ -127,3 +127,26 @@ pub fn flat(schema: &Schema) -> Result<(), Problem> {
     let (name, kind) = (field.name(), type_name(field.data_type()));
     Err(Problem::new(format!("column `{name}` has the type {kind}, which CSV can't hold")))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_numbers_does_not_separate_fields() {
+        assert_eq!(decimal_separator(Some(','), b';').unwrap(), Some(b','));
+        assert_eq!(decimal_separator(Some('.'), b',').unwrap(), None);
+        let problem = decimal_separator(Some(','), b',').unwrap_err();
+        assert_eq!(problem.message, "`,` can't stand in numbers and separate fields");
+        assert!(decimal_separator(Some(';'), b',').is_err());
+    }
+
+    #[test]
+    fn formats_are_refused_at_their_settings() {
+        let problem = moments(None, Some("DD.MM.YYYY"), None).unwrap_err();
+        assert!(problem.message.starts_with("`DD.MM.YYYY` does not say a date"), "{}", problem.message);
+        assert_eq!(problem.at, [millstream_core::Step::from("date_format")]);
+        assert!(moments(Some("Europe/Berlin"), Some("%d.%m.%Y"), Some("%d.%m.%Y %H:%M")).is_ok());
+    }
+}

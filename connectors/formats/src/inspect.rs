@@ -7,7 +7,8 @@ use arrow::datatypes::SchemaRef;
 use indexmap::IndexMap;
 use millstream_core::{ColumnType, Columns, Error, Result, ResultExt};
 
-use crate::csv::{not_a_header, numbered};
+use crate::csv::numbered;
+use crate::header::not_a_header;
 use crate::infer::{Inferred, columns};
 use crate::json::Documents;
 use crate::records::{Piece, Records};

@@ -10,6 +10,7 @@
 mod csv;
 mod encoding;
 mod format;
+mod header;
 mod infer;
 mod inspect;
 mod ipc;

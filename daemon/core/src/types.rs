@@ -1,5 +1,7 @@
 //! The type language of flow files: `float64?`, `timestamp(ms)`, `list<utf8>`, `{ a = int64, b = utf8? }`.
 
+mod names;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use schemars::{JsonSchema, Schema as JsonSchemaValue, SchemaGenerator, json_sche
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use crate::nearest;
+use names::unknown_type;
 
 /// The time zone of canonical timestamps.
 pub(crate) const UTC: &str = "UTC";
@@ -257,52 +259,6 @@ impl Parser<'_> {
             false => Err(format!("expected `{token}` before `{}`", self.rest)),
         }
     }
-}
-
-/// What other programs call the types.
-const CALLED_OTHERWISE: &[(&str, &str)] = &[
-    ("string", "utf8"),
-    ("str", "utf8"),
-    ("text", "utf8"),
-    ("varchar", "utf8"),
-    ("char", "utf8"),
-    ("jsonb", "json"),
-    ("object", "json"),
-    ("bool", "boolean"),
-    ("byte", "int8"),
-    ("tinyint", "int8"),
-    ("short", "int16"),
-    ("smallint", "int16"),
-    ("int", "int64"),
-    ("integer", "int64"),
-    ("long", "int64"),
-    ("bigint", "int64"),
-    ("float", "float64"),
-    ("double", "float64"),
-    ("real", "float32"),
-    ("number", "float64"),
-    ("numeric", "decimal(12,2)"),
-    ("bytes", "binary"),
-    ("blob", "binary"),
-    ("bytea", "binary"),
-    ("date32", "date"),
-    ("datetime", "timestamp"),
-    ("timestamptz", "timestamp"),
-    ("array", "list<T>"),
-    ("struct", "{ name = T }"),
-];
-
-fn unknown_type(word: &str) -> String {
-    let names = SIMPLE.iter().map(|(name, _)| *name).chain(["timestamp", "decimal", "list", JSON]);
-    let small = word.to_lowercase();
-    if let Some((_, right)) = CALLED_OTHERWISE.iter().find(|(other, _)| *other == small) {
-        return format!("there is no type `{word}`; it is called `{right}` here");
-    }
-    if let Some(near) = nearest(word, names.clone()) {
-        return format!("there is no type `{word}`; did you mean `{near}`?");
-    }
-    let names: Vec<_> = names.collect();
-    format!("there is no type `{word}`; there are {}", names.join(", "))
 }
 
 impl<'de> Deserialize<'de> for ColumnType {

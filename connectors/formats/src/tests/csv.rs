@@ -187,10 +187,10 @@ fn csv_first_lines_that_are_no_header() {
     };
     let text = "sep=;\na;b\n1;2\n";
     let why = error(text);
-    assert!(why.contains("a note for Excel: pass it by with `skip_lines = 1`"), "{why}");
+    assert!(why.contains("a note for Excel: skip it with `skip_lines = 1`"), "{why}");
     let text = "# made by hand\na,b\n1,2\n";
     let why = error(text);
-    assert!(why.contains("pass such lines by with `comment = \"#\"`"), "{why}");
+    assert!(why.contains("skip such lines with `comment = \"#\"`"), "{why}");
     let (_, _, failed) = read(text.as_bytes(), &csv("# made by hand:utf8"));
     assert!(bad(&failed)[0].2.starts_with("expected 1 cells instead of 2; the first line looks like a comment"));
 }
