@@ -50,7 +50,7 @@ use crate::text;
 /// what it has published, `.NAME.RUN.ledger`. Without them it can't be resumed where it had rows that are not visible, and says
 /// so. When its columns change between two runs, a folder gets new files, and NDJSON goes on as it is; another single file can't.
 /// A run removes only hidden files that its own flow has left, or a run without state that was killed; those of a flow
-/// whose state was removed stay until somebody removes them.
+/// whose state was removed, or of an output that its flow has dropped, stay until somebody removes them.
 ///
 /// Timestamps are written in UTC. CSV: null is an empty field, as is an empty text; lists and structs are refused.
 /// NDJSON: null columns are left out, and a float that is not finite becomes null. JSON is an array with such an object on
@@ -156,7 +156,7 @@ impl FileOutput {
     }
 
     /// Settings that have no meaning for the target.
-    fn check(&self, target: &Target) -> Problems {
+    fn problems(&self, target: &Target) -> Problems {
         let mut problems = Problems::new();
         if target.folder.is_none() {
             let only = |key: &str| {
@@ -190,9 +190,14 @@ impl FileOutput {
 }
 
 impl OutputSettings for FileOutput {
+    fn check(&self, context: &PlanContext) -> Result<(), Problems> {
+        let problems = self.problems(&self.target(context)?);
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
         let target = self.target(context)?;
-        let mut problems = self.check(&target);
+        let mut problems = self.problems(&target);
         let partitioning = self.partition.as_ref().map(|names| Partitioning::plan(names, input)).transpose()?;
         let schema =
             partitioning.as_ref().map_or_else(|| input.schema.clone(), |division| division.schema(&input.schema));
