@@ -59,7 +59,8 @@ use crate::text;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileOutput {
-    /// The file or folder, relative to the folder that the program runs in. Folders that are not there are made. The
+    /// The file or folder, relative to the folder that the program runs in; no input of the flow may read what is written there.
+    /// Folders that are not there are made. The
     /// extension says the format: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`;
     /// with `.gz`, `.zst` or `.bz2` behind it, CSV, NDJSON and JSON are compressed.
     path: String,
