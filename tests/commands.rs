@@ -327,3 +327,45 @@ fn the_latest_version_is_the_last_and_a_damaged_one_hides_no_other() {
     assert!(listed.stdout.contains("m/4 ") && listed.stdout.contains("logistic_regression"), "{}", listed.stdout);
     assert!(listed.stderr.contains("m/versions/00000001/card.json"), "{}", listed.stderr);
 }
+
+#[test]
+fn what_a_flow_reads_is_not_written_by_it() {
+    let workshop = Workshop::new();
+    std::fs::create_dir(workshop.path("data")).unwrap();
+    workshop.write("data/a.csv", "a\n1\n");
+    let flow = |reads: &str, more: &str| {
+        format!(
+            "[input.rows]\ntype = \"file\"\npath = \"{reads}\"\nschema = {{ a = \"int64\" }}\n{more}\n\
+             [output.out]\ntype = \"file\"\nfrom = \"rows\"\npath = \"data/clean.csv\"\n"
+        )
+    };
+    for (reads, more) in [
+        ("data/*.csv", ""),
+        ("data/../data/clean.csv", "follow = true"),
+        ("data/c*", "format = \"csv\"\nfollow = true"),
+    ] {
+        workshop.write("flow.toml", &flow(reads, more));
+        let checked = workshop.run(&["check", "flow.toml"]);
+        assert!(
+            checked.code == 2 && checked.stderr.contains("input `rows` reads what is written here"),
+            "{}",
+            checked.stderr
+        );
+    }
+    workshop.write("flow.toml", &flow("data/a.csv", ""));
+    assert_eq!(workshop.run(&["check", "flow.toml"]).code, 0);
+    workshop.write("flow.toml", &flow("data/a.csv", "once = \"new_files\""));
+    let run = workshop.run(&["run", "flow.toml"]);
+    assert!(
+        run.code == 2 && run.stderr.contains("so needs a state that says what that is: `--state DIR`"),
+        "{}",
+        run.stderr
+    );
+    let empty = workshop.run(&["run", "flow.toml", "--state", ""]);
+    assert!(
+        empty.code == 2 && empty.stderr.contains("it is empty; it should be a folder such as `state`"),
+        "{}",
+        empty.stderr
+    );
+    assert_eq!(workshop.list("data"), ["a.csv"]);
+}

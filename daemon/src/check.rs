@@ -21,7 +21,8 @@ pub fn check(arguments: CheckArguments) -> Outcome {
                 say!("{}: ok, {nodes} nodes", flow.display());
                 let unmet = state.unmet(&plan);
                 let begins = state.warning(&plan);
-                let warnings = plan.warnings.iter().chain(&unmet).chain(&begins);
+                let losses = state.losses(&plan);
+                let warnings = plan.warnings.iter().chain(&unmet).chain(&begins).chain(&losses);
                 warnings.for_each(|warning| say!("{}: warning: {warning}", flow.display()));
                 0
             }

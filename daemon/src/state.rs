@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use millstream_core::{Error, Result, Role};
-use millstream_engine::checkpoint::{Keeper, KeeperOptions, KeptStates};
+use millstream_core::{Error, Result};
+use millstream_engine::checkpoint::{ANEW, Keeper, KeeperOptions, KeptStates};
 use millstream_engine::plan::{NeedsState, Plan, PlannedNode};
 use millstream_engine::run::{Effects, FlowError, PreparedFlow};
 use millstream_learn::device::{self, DeviceSettings};
@@ -15,7 +15,7 @@ use millstream_store::local_folder;
 pub struct StateArguments {
     /// Keep the state of each flow in DIR/FLOW, and resume it from there: every row counts once, also through a crash. Instead
     /// of a folder, `s3://BUCKET/PREFIX`. `check` only looks whether a flow can be resumed.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = location)]
     pub state: Option<String>,
     /// Let a node start from scratch, whose state does not fit any more: what it remembers is lost, and so are rows that an
     /// output has not published yet. What was published stays.
@@ -46,24 +46,16 @@ impl StateArguments {
         let Some(location) = &self.state else {
             return Ok(Effects::Commit { remove_published: self.remove_published });
         };
+        let losses = self.losses(plan);
         let keeper = Keeper::open_at(plan, location, &self.options())?;
-        let is_input = |name: &&String| plan.node(name).is_some_and(|node| node.role() == Role::Input);
-        for input in self.reset.iter().filter(is_input) {
-            eprintln!(
-                "warning: input `{input}` is read from its first row again; what has learned of its rows, or has written them, \
-                 has them twice, unless it is reset, too"
-            );
-        }
+        losses.iter().for_each(|loss| eprintln!("warning: {loss}"));
         // What can't be read of other flows is of no interest to this one.
         if let Ok(Some(warning)) = keeper.warning(plan) {
             eprintln!("warning: {warning}");
         }
         let (flow, number) = (&plan.flow, keeper.number());
         if keeper.is_done() {
-            eprintln!(
-                "flow `{flow}`: has come to its end before; to run it again, take another state folder, and other places for \
-                 its outputs if what is there is to stay"
-            );
+            eprintln!("flow `{flow}`: has come to its end before; {ANEW}");
         } else if number > 1 {
             eprintln!("flow `{flow}`: resumes from checkpoint {}", number - 1);
         }
@@ -80,6 +72,12 @@ impl StateArguments {
             problems.extend(PreparedFlow::check(plan, &keeper)?.iter().map(FlowError::to_string));
         }
         Ok(problems)
+    }
+
+    /// What the resets that were asked for lose, or let count twice. What can't be read is said elsewhere.
+    pub fn losses(&self, plan: &Plan) -> Vec<String> {
+        let losses = |location: &String| Keeper::losses_at(plan, location, &self.options()).ok();
+        self.state.as_ref().and_then(losses).unwrap_or_default()
     }
 
     /// What may not be meant of a flow that would begin from scratch.
@@ -122,6 +120,14 @@ impl StateArguments {
             resets: self.reset.clone(),
             remove_published: self.remove_published,
         }
+    }
+}
+
+/// A place for states, which is never empty: that would be the current folder.
+fn location(text: &str) -> Result<String, String> {
+    match text.is_empty() {
+        true => Err("it is empty; it should be a folder such as `state`, or `s3://BUCKET/PREFIX`".to_owned()),
+        false => Ok(text.to_owned()),
     }
 }
 

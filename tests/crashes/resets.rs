@@ -50,6 +50,12 @@ fn numbers(workshop: &Workshop) -> Vec<u64> {
     numbers
 }
 
+#[track_caller]
+fn assert_each_is_there_once(workshop: &Workshop) {
+    let all = numbers(workshop);
+    assert!(all.len() == 1000 && all.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{}", all.len());
+}
+
 #[test]
 fn a_folder_goes_on_when_a_column_has_come() {
     let workshop = begun(FLOW);
@@ -138,4 +144,40 @@ fn renamed_nodes_keep_what_they_had() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let all = numbers(&workshop);
     assert!(all.len() == 1000 && all.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{}", all.len());
+}
+
+#[test]
+fn what_a_state_goes_on_with_is_not_replaced_by_runs_without_it() {
+    let workshop = begun(FLOW);
+    let files = workshop.list("kept");
+    assert!(files.iter().any(|name| name.ends_with(".csv")), "{files:?}");
+    for state in [&[][..], &["--state", "other"]] {
+        let refused = workshop.run(&[&["run", "flow.toml"], state].concat());
+        assert_eq!(refused.code, 1, "{}", refused.stderr);
+        for part in
+            ["node `kept`: `", "is of a run with another state", "`--remove-published` begins here nevertheless"]
+        {
+            assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+        }
+        assert_eq!(workshop.list("kept"), files);
+    }
+    let checked = workshop.run(&["check", "flow.toml", "--state", "other"]);
+    assert!(checked.code == 2 && checked.stderr.contains("is of a run with another state"), "{}", checked.stderr);
+    let resumed = run(&workshop, &[]);
+    assert_eq!(resumed.code, 0, "{}", resumed.stderr);
+    assert_each_is_there_once(&workshop);
+}
+
+#[test]
+fn a_state_that_is_gone_gives_way_if_that_is_said() {
+    for state in [&[][..], &["--state", "state"]] {
+        let workshop = begun(FLOW);
+        std::fs::remove_dir_all(workshop.path("state")).unwrap();
+        let ran = workshop.run(&[&["run", "flow.toml", "--remove-published"], state].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_each_is_there_once(&workshop);
+        let ledgers = workshop.list("kept").into_iter().filter(|name| name.ends_with(".ledger"));
+        assert_eq!(ledgers.count(), 0);
+        assert_eq!(workshop.run(&["run", "flow.toml"]).code, 0, "it need not be said again");
+    }
 }

@@ -130,7 +130,7 @@ pub struct FileInput {
     /// to the file after it was read last would be missing. `go_on`: it is missing.
     #[serde(default)]
     if_gone: IfGone,
-    /// `new_files`: the flow is a job that is run again and again with `--state`. Each run reads the files that no run before has
+    /// `new_files`: the flow is a job that is run again and again with `--state`, and does not run without. Each run reads the files that no run before has
     /// read, and then stops, until the next run; what is open, such as windows, stays so. A file counts as read by its path, so it
     /// has to be whole when it gets its name. With `schema`, there may be no files at all. Each checkpoint names every file that was
     /// ever read, with some 30 bytes and its path: 100,000 files make it some 10 MB, written at each checkpoint, so that a flow of

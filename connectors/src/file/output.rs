@@ -50,7 +50,7 @@ use crate::text;
 /// what it has published, `.NAME.RUN.ledger`. Without them it can't be resumed where it had rows that are not visible, and says
 /// so. When its columns change between two runs, a folder gets new files, and NDJSON goes on as it is; another single file can't.
 /// A run removes only hidden files that its own flow has left, or a run without state that was killed; those of a flow
-/// whose state was removed stay until somebody removes them.
+/// whose state was removed, or of an output that its flow has dropped, stay until somebody removes them.
 ///
 /// Timestamps are written in UTC. CSV: null is an empty field, as is an empty text; lists and structs are refused.
 /// NDJSON: null columns are left out, and a float that is not finite becomes null. JSON is an array with such an object on
@@ -59,7 +59,8 @@ use crate::text;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileOutput {
-    /// The file or folder, relative to the folder that the program runs in. Folders that are not there are made. The
+    /// The file or folder, relative to the folder that the program runs in; no input of the flow may read what is written there.
+    /// Folders that are not there are made. The
     /// extension says the format: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`;
     /// with `.gz`, `.zst` or `.bz2` behind it, CSV, NDJSON and JSON are compressed.
     path: String,
@@ -158,7 +159,7 @@ impl FileOutput {
     }
 
     /// Settings that have no meaning for the target.
-    fn check(&self, target: &Target) -> Problems {
+    fn problems(&self, target: &Target) -> Problems {
         let mut problems = Problems::new();
         if target.folder.is_none() {
             let only = |key: &str| {
@@ -192,9 +193,14 @@ impl FileOutput {
 }
 
 impl OutputSettings for FileOutput {
+    fn check(&self, context: &PlanContext) -> Result<(), Problems> {
+        let problems = self.problems(&self.target(context)?);
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
         let target = self.target(context)?;
-        let mut problems = self.check(&target);
+        let mut problems = self.problems(&target);
         let partitioning = self.partition.as_ref().map(|names| Partitioning::plan(names, input)).transpose()?;
         let schema =
             partitioning.as_ref().map_or_else(|| input.schema.clone(), |division| division.schema(&input.schema));

@@ -351,7 +351,7 @@ impl Input for HttpListen {
         let home = home.folder().ok_or_else(|| needs_a_folder(home))?;
         let folder = home.join("log");
         if self.is_resumed && !self.files.exists(&folder).doing(|| format!("looking for `{}`", folder.display()))? {
-            return Err(is_missing(&folder));
+            return Err(is_missing(&folder, self.position));
         }
         let segment_bytes = SEGMENT_BYTES.min(self.max_log / 4);
         let options = LogOptions { segment_bytes, max_bytes: self.max_log };
@@ -492,11 +492,15 @@ fn needs_a_folder(home: &Home) -> Error {
     })
 }
 
-/// Why it can't be resumed.
-fn is_missing(log: &Path) -> Error {
+/// Why it can't be resumed, when the flow has all rows before `position`. Only the log says how many came behind them.
+fn is_missing(log: &Path, position: u64) -> Error {
+    let taken = match position {
+        0 => "no row is in the flow yet".to_owned(),
+        position => format!("rows 0 to {} are in the flow, and are not lost", position - 1),
+    };
     Error::new(format!(
-        "the log `{}` is missing, and with it rows that were acknowledged: put it back from a copy; `--reset` of the node resumes \
-         without these rows, which are lost then",
+        "the log `{}` is missing, and with it rows that were acknowledged from {position} on, if there were any ({taken}): put it \
+         back from a copy; `--reset` of the node resumes without these rows, which are lost then",
         log.display()
     ))
 }

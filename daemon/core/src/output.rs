@@ -9,6 +9,14 @@ use crate::{Batch, Border, Committer, Epoch, Home, PlanContext, Problems, Result
 
 /// An output's TOML table.
 pub trait OutputSettings: Send + Sync {
+    /// Checks what depends on no column, which is all that can be said where a node before it is wrong.
+    ///
+    /// # Errors
+    /// If a setting is wrong. [`OutputSettings::plan`] says the same.
+    fn check(&self, _context: &PlanContext) -> Result<(), Problems> {
+        Ok(())
+    }
+
     /// Checks the settings against the columns that will arrive, without side effects.
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems>;
 }

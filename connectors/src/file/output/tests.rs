@@ -583,6 +583,14 @@ async fn end(folder: &Folder, settings: &str, rows: &RecordBatch, state: Option<
     commit(folder, settings, &staged).await;
 }
 
+#[test]
+fn what_is_wrong_whatever_arrives_is_said_without_columns() {
+    let check = |settings: &str| parse::<FileOutput>(settings).check(&Folder::new().context());
+    assert!(check("path = \"a.csv\"").is_ok());
+    assert_eq!(check("path = \"a.csv\"\nrows = 3\nevery = \"1m\"").unwrap_err().len(), 2);
+    assert!(check("path = \"out\"").unwrap_err()[0].message.contains("does not say its format"));
+}
+
 /// What an output says that begins with these settings, as a run of a state or of none.
 fn begin(folder: &Folder, settings: &str, former: Former, run: &Run) -> Result<Box<dyn Output>> {
     let mut output = (folder.plan(settings, &rows(9)).unwrap().build)().unwrap();

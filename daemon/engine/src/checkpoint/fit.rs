@@ -2,12 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_core::{Error, Role, Then};
+use millstream_core::{Error, Role, Then, known_names};
 
 use super::keeper::KeeperOptions;
 use super::manifest::{Manifest, NodeEntry};
 use super::resume::{Found, has_ended, name};
-use crate::plan::{Plan, PlannedNode};
+use crate::plan::{DEAD_LETTERS, Plan, PlannedBody, PlannedNode};
+
+/// The port of models.
+const MODEL: &str = "model";
+
+/// How a flow that has come to its end is run again.
+pub const ANEW: &str = "to run it from the start, take another state folder, and other places for its outputs if what is there is \
+                        to stay";
 
 /// The nodes that start from scratch. What can't be read again does so in every run.
 pub fn from_scratch(plan: &Plan, options: &KeeperOptions) -> BTreeSet<String> {
@@ -31,11 +38,12 @@ pub fn problems(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<Stri
     let manifest = &found.manifest;
     let mut problems = reset_problems(found, plan, options);
     if found.is_done() {
-        problems.extend(nothing_more_comes(plan));
+        problems.extend(nothing_more_comes(manifest, plan));
         return problems;
     }
     problems.extend(drift(manifest, options));
     let scratch = if has_ended(manifest) { BTreeSet::new() } else { from_scratch(plan, options) };
+    problems.extend(misnamed(manifest, plan, &scratch));
     let is_kept = |node: &String, entry: &NodeEntry| !scratch.contains(node) && has_something(entry);
     let kept = manifest.nodes.iter().filter(|(node, entry)| is_kept(node, entry));
     problems.extend(kept.filter_map(|(node, entry)| misfit(node, entry, manifest, plan)));
@@ -105,11 +113,17 @@ fn drift(manifest: &Manifest, options: &KeeperOptions) -> Option<String> {
 /// Why the state of a node can't be used, if it can't.
 fn misfit(node: &str, entry: &NodeEntry, manifest: &Manifest, plan: &Plan) -> Option<String> {
     let Some(planned) = plan.node(node) else {
-        return Some(format!(
-            "node `{node}` has state in the last checkpoint, and is no longer part of the flow; put it back, say \
-             `renamed_from = \"{node}\"` at the node that it has become, or {}",
-            loss(node, entry, None, manifest)
-        ));
+        let loss = loss(node, entry, None, manifest);
+        return Some(match rejecting(node, manifest, plan) {
+            Some(rejecting) => format!(
+                "the dead letters of node `{rejecting}` have state in the last checkpoint, and the flow no longer writes them; say \
+                 `on_error = {{ dead_letter = … }}` again, or {loss}"
+            ),
+            None => format!(
+                "node `{node}` has state in the last checkpoint, and is no longer part of the flow; put it back, say \
+                 `renamed_from = \"{node}\"` at the node that it has become, or {loss}"
+            ),
+        });
     };
     let difference = match () {
         () if entry.kind != planned.kind => format!("its type was `{}` and is `{}`", entry.kind, planned.kind),
@@ -122,27 +136,118 @@ fn misfit(node: &str, entry: &NodeEntry, manifest: &Manifest, plan: &Plan) -> Op
     ))
 }
 
+/// The node whose dead letters a node was that is gone, and that no flow file has named.
+fn rejecting<'a>(node: &'a str, manifest: &Manifest, plan: &Plan) -> Option<&'a str> {
+    let rejecting = node.strip_prefix(DEAD_LETTERS)?;
+    (manifest.nodes.contains_key(rejecting) || plan.node_once_called(rejecting).is_some()).then_some(rejecting)
+}
+
+/// Former names of nodes that the state does not know, while it knows a node that is gone, which may be meant.
+fn misnamed(manifest: &Manifest, plan: &Plan, scratch: &BTreeSet<String>) -> Vec<String> {
+    let is_gone = |name: &&str| plan.node_once_called(name).is_none();
+    let gone: Vec<&str> = manifest.nodes.keys().map(String::as_str).filter(is_gone).collect();
+    let is_known = |name: &str| manifest.nodes.contains_key(name) || scratch.contains(name);
+    let unknown = plan.renames().filter(|(before, now)| !is_known(before) && !is_known(now));
+    let is_written = |name: &str| plan.node(name).is_some_and(|node| !node.hidden);
+    let unknown = unknown.filter(|(_, now)| !gone.is_empty() && is_written(now));
+    let problem = |(before, now): (&str, &str)| {
+        format!(
+            "node `{now}` says `renamed_from = \"{before}\"`, and there is no state of a node of that name; {}",
+            known_names(before, gone.iter().copied())
+        )
+    };
+    unknown.map(problem).collect()
+}
+
+/// What a node is, or was.
+enum Part {
+    Input,
+    Model,
+    Processor,
+    Output,
+}
+
+fn part(entry: &NodeEntry, planned: Option<&PlannedNode>) -> Part {
+    let role = match planned {
+        Some(planned) => planned.role(),
+        None if entry.fan_in.is_none() && !entry.positions.is_empty() => Role::Input,
+        None if !entry.counters.rows_out.is_empty() => Role::Processor,
+        None => Role::Output,
+    };
+    match role {
+        Role::Input => Part::Input,
+        Role::Processor if entry.counters.rows_out.contains_key(MODEL) => Part::Model,
+        Role::Processor => Part::Processor,
+        Role::Output => Part::Output,
+    }
+}
+
 /// What a reset would lose, and how to reset.
 fn loss(node: &str, entry: &NodeEntry, planned: Option<&PlannedNode>, manifest: &Manifest) -> String {
-    let role = match planned {
-        Some(planned) => Some(planned.role()),
-        None if entry.fan_in.is_none() && !entry.positions.is_empty() => Some(Role::Input),
-        None if !entry.counters.rows_out.is_empty() => Some(Role::Processor),
-        None => None,
-    };
     let is_stopped = manifest.then == name(Then::Stop);
-    let lost = match role {
-        Some(Role::Input) if planned.is_none() => "forget how far it was read",
-        Some(Role::Input) => "read it from its first row, so that rows that were read count twice,",
-        Some(Role::Processor) => "lose what it remembers of the rows so far (published versions of models stay)",
-        Some(Role::Output) | None if is_stopped => {
+    let lost = match (part(entry, planned), planned) {
+        (Part::Input, None) => {
+            "forget how far it was read, so that an input which reads the same under another name begins with its first row, and \
+             rows that were read count twice,"
+        }
+        (Part::Input, Some(_)) => "read it from its first row, so that rows that were read count twice,",
+        (Part::Model, _) => {
+            "let its model start from scratch, of which the next version then becomes the latest (published versions stay),"
+        }
+        (Part::Processor, _) => "lose what it remembers of the rows so far",
+        (Part::Output, None) if is_stopped => "drop it from the state (what it has published stays)",
+        (Part::Output, None) => {
+            "drop it, and lose the rows that it has not published yet (published ones stay; to lose none, run the flow as it was, \
+             and stop it),"
+        }
+        (Part::Output, Some(_)) if is_stopped => {
             "let it begin behind the rows so far, which it has published and which stay,"
         }
-        Some(Role::Output) | None => {
+        (Part::Output, Some(_)) => {
             "lose the rows that it has not published yet (published ones stay; to lose none, run the flow as it was, and stop it)"
         }
     };
     format!("{lost} with `--reset {node}`")
+}
+
+/// What the resets that were asked for lose, or let count twice.
+pub fn losses(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<String> {
+    let nodes = options.resets.iter().filter_map(|node| Some((node, found.manifest.nodes.get(node)?)));
+    nodes.map(|(node, entry)| reset_loss(node, entry, plan.node(node), found, options)).collect()
+}
+
+fn reset_loss(
+    node: &str,
+    entry: &NodeEntry,
+    planned: Option<&PlannedNode>,
+    found: &Found,
+    options: &KeeperOptions,
+) -> String {
+    let is_stopped = found.manifest.then == name(Then::Stop);
+    match (part(entry, planned), planned) {
+        (Part::Input, Some(_)) => format!(
+            "input `{node}` is read from its first row again; what has learned of its rows, or has written them, has them twice, \
+             unless it is reset, too"
+        ),
+        (Part::Input, None) => format!(
+            "it is forgotten how far input `{node}` was read; an input that reads the same under another name begins with its \
+             first row, so that rows that were read count twice"
+        ),
+        (Part::Model, _) => format!(
+            "the model of node `{node}` starts from scratch, and the next version of it becomes the latest; published ones stay"
+        ),
+        (Part::Processor, _) => format!("node `{node}` loses what it remembers of the rows so far"),
+        (Part::Output, _) if !is_stopped => format!(
+            "output `{node}` loses the rows that it has not published yet; to lose none, run the flow as it was, and stop it, before"
+        ),
+        (Part::Output, Some(_)) if options.remove_published => format!(
+            "output `{node}` begins behind the rows so far, and does with those that it has published what `if_exists` says"
+        ),
+        (Part::Output, Some(_)) => {
+            format!("output `{node}` begins behind the rows so far; what it has published stays")
+        }
+        (Part::Output, None) => format!("output `{node}` is forgotten; what it has published stays"),
+    }
 }
 
 fn has_something(entry: &NodeEntry) -> bool {
@@ -165,19 +270,37 @@ fn reset_problems(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<St
         }
     }
     if let (Some(node), true) = (options.resets.first(), has_ended(&found.manifest)) {
-        problems.push(format!(
-            "`--reset {node}`: the flow has come to its end, so that no more rows would come; to run it from the start, take \
-             another state folder, and other places for its outputs if what is there is to stay"
-        ));
+        problems
+            .push(format!("`--reset {node}`: the flow has come to its end, so that no more rows would come; {ANEW}"));
     }
     problems
 }
 
-/// A flow that has ended takes no more rows, and whoever sends them must not believe so.
-fn nothing_more_comes(plan: &Plan) -> Option<String> {
-    let input = plan.unreplayable_inputs().into_iter().next()?;
-    Some(format!(
-        "the flow has come to its end before, and rows that come to input `{input}` now would not count; to run it again, take \
-         another state folder, and other places for its outputs if what is there is to stay"
-    ))
+/// A flow that has ended takes no more rows, and whoever sends them, or lets it read others, must not believe so.
+fn nothing_more_comes(manifest: &Manifest, plan: &Plan) -> Vec<String> {
+    if let Some(input) = plan.unreplayable_inputs().into_iter().next() {
+        return vec![format!(
+            "the flow has come to its end before, and rows that come to input `{input}` now would not count; {ANEW}"
+        )];
+    }
+    let changed =
+        plan.nodes.iter().filter_map(|node| Some((node, input_change(node, manifest.nodes.get(&node.name))?)));
+    let problem = |(input, change): (&PlannedNode, String)| {
+        format!(
+            "the flow has come to its end before, and reads nothing more, while input `{}` {change}; {ANEW}",
+            input.name
+        )
+    };
+    changed.map(problem).collect()
+}
+
+/// In what an input is another one than when its flow came to its end.
+fn input_change(node: &PlannedNode, entry: Option<&NodeEntry>) -> Option<String> {
+    let PlannedBody::Input { finite, .. } = node.body else { return None };
+    match entry {
+        None => Some("is new".to_owned()),
+        Some(_) if !finite => Some("does not end any more".to_owned()),
+        Some(entry) if entry.shape.settings.is_empty() || entry.shape.settings == node.shape.settings => None,
+        Some(entry) => Some(format!("has other settings: {}", node.shape.differences(&entry.shape))),
+    }
 }

@@ -170,6 +170,24 @@ impl Keeper {
         Ok(problems)
     }
 
+    /// What the resets that were asked for lose, or let count twice, at a location.
+    ///
+    /// # Errors
+    /// If the last checkpoint can't be read.
+    pub fn losses_at(plan: &Plan, location: &str, options: &KeeperOptions) -> Result<Vec<String>> {
+        let store = millstream_store::open(location, Path::new(""))?;
+        Self::losses(plan, &Vault::new(store.into(), &plan.flow, location), options)
+    }
+
+    /// The same, of checkpoints.
+    ///
+    /// # Errors
+    /// If the last one can't be read.
+    pub fn losses(plan: &Plan, vault: &Vault, options: &KeeperOptions) -> Result<Vec<String>> {
+        let found = look(vault, plan)?;
+        Ok(found.map(|found| fit::losses(&found, plan, options)).unwrap_or_default())
+    }
+
     /// What is to be said of a flow that begins from scratch at a location, where it may be kept under another name.
     ///
     /// # Errors

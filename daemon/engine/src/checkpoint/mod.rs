@@ -25,7 +25,7 @@ mod vault;
 
 pub use coordinator::{Coordinator, Covered, Point, Reporter, Settled, Visibility, Watcher};
 pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
-pub use fit::rename_nodes;
+pub use fit::{ANEW, rename_nodes};
 pub use keeper::{Keeper, KeeperOptions, homes};
 pub use kept::KeptStates;
 pub use lineage::{Past, Stretch};

@@ -79,11 +79,13 @@ fn forward(
     for wired in &wiring.nodes {
         let name = wired.node.name.as_str();
         let state = match upstream_problem(wired, &states) {
-            Some(Upstream::Wrong(problem)) => {
-                diagnostics.extend(file.diagnose(name, problem.into()));
+            Some(upstream) => {
+                diagnostics.extend(file.diagnose(name, own_problems(file, wired, options)));
+                if let Upstream::Wrong(problem) = upstream {
+                    diagnostics.extend(file.diagnose(name, problem.into()));
+                }
                 Progress::Unchecked
             }
-            Some(Upstream::Unchecked) => Progress::Unchecked,
             None => {
                 let planned = streams(wired, &states)
                     .and_then(|streams| plan_node(file, wired, streams, options, wanted.get(name)));
@@ -114,6 +116,16 @@ enum Upstream {
     Wrong(Problem),
     /// What it reads from could not be checked.
     Unchecked,
+}
+
+/// What is wrong with a node whatever arrives at it.
+fn own_problems(file: &FlowFile, wired: &Wired<'_>, options: &PlanOptions<'_>) -> Problems {
+    match &wired.node.body {
+        Body::Output { settings, .. } => {
+            settings.check(&context(file, &wired.node.name, options)).err().unwrap_or_default()
+        }
+        Body::Input { .. } | Body::Processor { .. } => Problems::new(),
+    }
 }
 
 fn upstream_problem(wired: &Wired<'_>, states: &BTreeMap<&str, Progress>) -> Option<Upstream> {

@@ -9,6 +9,9 @@ use super::columns::context;
 use super::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, Shape};
 use crate::file::{Diagnostics, FlowFile, OnError};
 
+/// What the names of these outputs begin with, before that of the node.
+pub const DEAD_LETTERS: &str = "dead_letter_";
+
 impl Plan {
     /// Adds an output for every node that may reject rows which nobody reads.
     pub(super) fn add_dead_letters(&mut self, file: &FlowFile, options: &PlanOptions<'_>) -> Result<(), Diagnostics> {
@@ -16,7 +19,7 @@ impl Plan {
             let node = &self.nodes[place];
             let is_unread = node.ports.iter().any(|port| port.name == FAILED && port.edges.is_empty());
             let (OnError::DeadLetter(path), true) = (&node.on_error, is_unread) else { continue };
-            let name = |node: &str| format!("dead_letter_{node}");
+            let name = |node: &str| format!("{DEAD_LETTERS}{node}");
             let renamed_from = node.renamed_from.as_deref().map(name);
             let output = output(&name(&node.name), path, file, options);
             let output = output.map_err(|problem| file.diagnose_flow(problem.into()))?;

@@ -30,6 +30,7 @@ use millstream_core::{
     Writes,
 };
 
+pub(crate) use dead_letters::DEAD_LETTERS;
 pub use shape::Shape;
 pub use stages::PlannedStage;
 pub use time_groups::{PlannedMember, PlannedTimeGroup};

@@ -26,12 +26,13 @@ impl Shape {
     /// The shape of a node with these settings, at which these columns arrive, and which looks at those that it `uses`.
     ///
     /// Other columns come and go with what other nodes read. Where a node keeps whole rows, these have their columns with
-    /// them. The state of an input is positions, which mean the same whatever its settings.
+    /// them. The state of an input is positions, which mean the same whatever its settings: these only tell whether a flow that
+    /// has come to its end would read something else.
     pub fn new(kind: &NodeKind, table: &Json, inputs: &[InputPort], uses: &[Uses]) -> Self {
-        if kind.role == Role::Input {
-            return Self::default();
-        }
         let settings = shaping(kind, table);
+        if kind.role == Role::Input {
+            return Self { settings: hashes(&settings), ..Self::default() };
+        }
         let columns: Vec<Vec<Column<'_>>> = inputs.iter().zip(uses).map(|(port, uses)| used(port, uses)).collect();
         let array = |column: &Column<'_>| json!([column.name, column.kind, column.nullable]);
         let arrays: Vec<Vec<Json>> = columns.iter().map(|columns| columns.iter().map(array).collect()).collect();

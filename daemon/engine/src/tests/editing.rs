@@ -178,6 +178,7 @@ async fn a_node_with_state_that_is_gone_is_refused_by_name() {
         error.starts_with("node `b` has state in the last checkpoint, and is no longer part of the flow"),
         "{error}"
     );
+    assert!(error.ends_with("or lose what it remembers of the rows so far with `--reset b`"), "{error}");
     assert!(flow.open(&after, &["b"]).is_ok());
     // One without state may go.
     let after = without("processor.plain").replace("from = \"plain\"", "from = \"a\"");
@@ -240,4 +241,75 @@ async fn the_dead_letters_of_a_renamed_node_are_those_of_the_new_name() {
     flow.finish(&after, &[]).await;
     let nodes = vault.latest().unwrap().unwrap().0.nodes;
     assert!(nodes.contains_key("dead_letter_z") && !nodes.contains_key("dead_letter_a"));
+}
+
+#[tokio::test]
+async fn what_is_gone_is_dropped_in_words_that_fit() {
+    let flow = Edited::new("edited_dropped", BEFORE).await;
+    let without = |node: &str| {
+        let lines = BEFORE.lines().filter(|line| !line.trim().starts_with(node));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let error = flow.open(&without("output.d"), &[]).unwrap_err();
+    assert!(error.ends_with("or drop it from the state (what it has published stays) with `--reset d`"), "{error}");
+    let renamed = BEFORE.replace("from = \"a\"", "from = \"z\"").replace("input.a", "input.z");
+    let error = flow.open(&renamed, &[]).unwrap_err();
+    assert!(error.contains("and rows that were read count twice, with `--reset a`"), "{error}");
+    let losses = |text: &str, reset: &str| {
+        let vault = Vault::new(flow.store.clone(), flow.name, "memory");
+        let options = KeeperOptions { resets: vec![reset.to_owned()], ..KeeperOptions::default() };
+        Keeper::losses(&flow.plan(text), &vault, &options).unwrap()
+    };
+    assert!(losses(BEFORE, "a")[0].starts_with("input `a` is read from its first row again; what has learned"));
+    assert!(losses(&renamed, "a")[0].ends_with("so that rows that were read count twice"));
+    assert_eq!(losses(BEFORE, "b"), ["node `b` loses what it remembers of the rows so far"]);
+    assert_eq!(losses(BEFORE, "d"), ["output `d` begins behind the rows so far; what it has published stays"]);
+    assert!(losses(BEFORE, "nothing").is_empty());
+}
+
+#[tokio::test]
+async fn a_former_name_that_the_state_does_not_know_is_named() {
+    let flow = Edited::new("edited_misnamed", BEFORE).await;
+    let renamed = BEFORE.replace("from = \"b\"", "from = \"y\"");
+    let after =
+        |before: &str| renamed.replace("processor.b = {", &format!("processor.y = {{ renamed_from = \"{before}\","));
+    let error = flow.open(&after("plan"), &[]).unwrap_err();
+    let told =
+        "node `y` says `renamed_from = \"plan\"`, and there is no state of a node of that name; there is only `b`";
+    assert!(error.contains(told), "{error}");
+    assert!(flow.open(&after("b"), &[]).is_ok());
+    flow.finish(&after("b"), &[]).await;
+    // It may stay when it has been done.
+    assert!(flow.open(&after("b"), &[]).is_ok());
+}
+
+#[tokio::test]
+async fn dead_letters_that_are_no_longer_written_are_called_that() {
+    let text = BEFORE.replace("input.a = {", "input.a = { on_error = { dead_letter = \"NAME/dead\" }, refuse = 9,");
+    let flow = Edited::new("edited_no_dead_letters", &text).await;
+    let after = text.replace("on_error = { dead_letter = \"NAME/dead\" }", "on_error = \"drop\"");
+    let error = flow.open(&after, &[]).unwrap_err();
+    assert!(error.starts_with("the dead letters of node `a` have state in the last checkpoint"), "{error}");
+    assert!(error.ends_with("(what it has published stays) with `--reset dead_letter_a`"), "{error}");
+    assert!(flow.open(&after, &["dead_letter_a"]).is_ok());
+}
+
+#[tokio::test]
+async fn a_flow_that_has_ended_does_not_take_other_inputs_in_silence() {
+    let flow = Edited::new("edited_ended", BEFORE).await;
+    flow.finish(BEFORE, &[]).await;
+    assert!(flow.open(BEFORE, &[]).is_ok());
+    let refused = |text: &str, change: &str| {
+        let error = flow.open(text, &[]).unwrap_err();
+        assert!(
+            error.starts_with("the flow has come to its end before, and reads nothing more, while input"),
+            "{error}"
+        );
+        assert!(error.contains(change) && error.contains("take another state folder, and other places"), "{error}");
+    };
+    refused(&BEFORE.replace("rows = 200", "rows = 300"), "`a` has other settings: the setting `rows` is another one; ");
+    refused(&BEFORE.replace("rows = 200", "rows = 200, endless = true"), "`a` does not end any more; ");
+    let more = "input.more = { type = \"count\", rows = 3 }\noutput.more_out = { type = \"drop\", from = \"more\" }";
+    let more = more.replace("type = \"drop\", from = \"more\"", "type = \"file\", from = \"more\", path = \"NAME/m\"");
+    refused(&format!("{more}\n{BEFORE}"), "`more` is new; ");
 }

@@ -131,6 +131,20 @@ output.d = { type = "file", from = "b", path = "x" }"#,
     );
     assert!(problems.contains("`rwos`"), "{problems}");
     assert_eq!(problems.matches("not checked").count(), 1, "{problems}");
+    assert!(!problems.contains("is empty"), "{problems}");
+}
+
+#[test]
+fn an_output_behind_a_wrong_node_says_what_is_wrong_itself() {
+    let problems = problems(
+        r#"
+input.a = { type = "count", rows = 5, event_time = { column = "none" } }
+processor.b = { type = "add", from = "a", by = 1 }
+output.d = { type = "file", from = "b", path = "" }
+output.e = { type = "file", from = "a", path = "" }"#,
+    );
+    assert_eq!(problems.matches("the path is empty").count(), 2, "{problems}");
+    assert!(problems.contains("because `a` is wrong") && problems.contains("no column `none`"), "{problems}");
 }
 
 #[test]
@@ -211,4 +225,22 @@ fn ports_that_nobody_reads_are_named() {
                output.f = { type = \"file\", from = [\"e.even\", \"b.late\", \"c.late\"], path = \"y\" }\n";
     let said = super::running::plan(&format!("{text}{odd}")).warnings;
     assert_eq!(said, ["nobody reads `e.odd`: its rows are counted and dropped"]);
+}
+
+#[test]
+fn what_the_flow_reads_is_not_written() {
+    let flow = |reads: &str| {
+        format!(
+            r#"
+flow.on_error = {{ dead_letter = "dead" }}
+input.a = {{ type = "count", rows = 5, reads = "{reads}" }}
+input.b = {{ type = "count", rows = 5, refuse = 2, on_error = {{ dead_letter = "own" }} }}
+output.c = {{ type = "file", from = ["a", "b"], path = "x" }}"#
+        )
+    };
+    assert_eq!(problems(&flow("other")), "none");
+    assert_problem(&flow("x"), "test.toml:5:55", "input `a` reads what is written here: `x`");
+    assert_problem(&flow("own"), "test.toml:4:", "input `a` reads what is written here: `own`");
+    let of_all = flow("dead").replace(", on_error = { dead_letter = \"own\" }", "");
+    assert_problem(&of_all, "test.toml:2:", "input `a` reads what is written here: `dead`");
 }

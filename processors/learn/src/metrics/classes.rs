@@ -101,7 +101,12 @@ impl ClassScores {
     pub(crate) fn are_like(&self, other: &Self) -> bool {
         self.confusion.is_like(&other.confusion)
             && self.histogram.is_some() == other.histogram.is_some()
-            && self.decision == other.decision
+            && self.decision.certainty == other.decision.certainty
+    }
+
+    /// Chooses classes like `other` from now on.
+    pub(crate) fn decide_like(&mut self, other: &Self) {
+        self.decision = other.decision;
     }
 
     /// The scores of predictions that are one class each, with certainty.

@@ -65,6 +65,13 @@ impl Scores {
         }
     }
 
+    /// Chooses classes like `other` from now on.
+    pub(crate) fn decide_like(&mut self, other: &Self) {
+        if let (Self::Classes(scores), Self::Classes(other)) = (self, other) {
+            scores.decide_like(other);
+        }
+    }
+
     /// How many rows were counted.
     pub fn rows(&self) -> u64 {
         match self {

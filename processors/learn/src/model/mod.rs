@@ -199,11 +199,11 @@ impl Model {
         Self::of(Signature::from_json(&about)?, &tensors)
     }
 
-    /// The model of a file that must have this signature.
+    /// The model of a file that must have this signature, but for the threshold, which is the one that is given here.
     pub fn load_like(signature: &Signature, bytes: &[u8]) -> Result<Self> {
         let (tensors, about) = Tensors::read(bytes)?;
         // Compared before anything is built of it, since a damaged one might ask for any amount of memory.
-        match Signature::from_json(&about)? == *signature {
+        match (Signature { threshold: signature.threshold, ..Signature::from_json(&about)? }) == *signature {
             true => Self::of(signature.clone(), &tensors),
             false => {
                 Err(Error::new("the model has other features, another label or another estimator than this node's"))

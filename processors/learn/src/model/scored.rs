@@ -69,13 +69,15 @@ impl ScoredModel {
         Ok(())
     }
 
-    /// Goes on from what a model of the same signature has kept; on the CPU, until something else is said.
+    /// Goes on from what a model of the same signature, but for its threshold, has kept; on the CPU, until something else is said.
     pub fn restore(&mut self, state: &State) -> Result<()> {
         let model = Model::load_like(self.model.signature(), state.bytes(MODEL)?)?;
-        let board: Board = state.get(SCORES)?;
+        let mut board: Board = state.get(SCORES)?;
         if !board.is_like(&self.board) {
             return Err(Error::new("the scores in the state are damaged, or not those of this model"));
         }
+        board.learned.decide_like(&self.board.learned);
+        board.held_out.decide_like(&self.board.held_out);
         (self.model, self.board) = (model, board);
         Ok(())
     }

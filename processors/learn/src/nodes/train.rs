@@ -65,7 +65,8 @@ pub struct TrainSettings {
     /// The values that the label can have, where its type doesn't say. Of two the second is the positive one.
     classes: Option<Vec<Class>>,
     /// Above which probability (or score) the positive of two classes is predicted: 0.5 (or 0) if nothing is said. A lower
-    /// one finds more of the positive rows, and takes more of the others for them (`recall` and `precision`).
+    /// one finds more of the positive rows, and takes more of the others for them (`recall` and `precision`). Another one in a flow that is resumed counts for
+    /// predictions and metrics from then on.
     threshold: Option<f64>,
     /// Learns only from rows for which this holds: `column`, `NOT column`, `column = 'text'` or `column = 1`. The
     /// others are predicted, and their metrics are reported apart, under `held_out`.
@@ -105,7 +106,7 @@ estimator = { type = "logistic_regression", learning_rate = 0.01 }
 features = ["amount", "country"]
 label = "fraud"
 publish = { rows = 100000 }"#;
-    const FREE_SETTINGS: &'static [&'static str] = &["publish", "device"];
+    const FREE_SETTINGS: &'static [&'static str] = &["publish", "device", "threshold"];
 }
 
 const MAIN_PORT: usize = 0;

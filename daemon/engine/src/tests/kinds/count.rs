@@ -34,6 +34,8 @@ pub struct Count {
     /// Tells somebody that the rows are taken.
     #[serde(default)]
     acknowledges: bool,
+    /// A file that it is said to read.
+    reads: Option<std::path::PathBuf>,
 }
 
 impl Kind for Count {
@@ -57,7 +59,7 @@ impl InputSettings for Count {
             schema: schema.clone(),
         };
         Ok(InputPlan {
-            reads: None,
+            reads: self.reads.clone().map(|own| Box::new(move |path: &std::path::Path| path == own) as Reads),
             continues: false,
             schema,
             finite: !self.endless && !self.waits,

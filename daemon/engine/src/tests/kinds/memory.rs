@@ -95,13 +95,20 @@ impl Kind for Memory {
 }
 
 impl OutputSettings for Memory {
+    fn check(&self, _: &PlanContext) -> Result<(), Problems> {
+        match self.path.is_empty() {
+            true => Err(Problem::new("the path is empty").at(["path"]).into()),
+            false => Ok(()),
+        }
+    }
+
     fn plan(&self, context: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
         let (flow, path, slow) = (context.flow.clone(), self.path.clone(), self.slow);
         let claim = self.claims.then(|| Claim { path: path.clone(), is_held: false });
         let output = Remembering { flow, path, slow, claim, number: 0, open: Vec::new(), staged: Vec::new() };
         let build = Box::new(move || Ok(Box::new(output) as Box<dyn Output>));
         Ok(OutputPlan {
-            writes: None,
+            writes: Some(Writes { setting: "path", path: self.path.clone().into() }),
             uses: Uses::only(["n"]),
             delivery: Delivery::ExactlyOnce,
             exclusive: None,

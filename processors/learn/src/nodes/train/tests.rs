@@ -485,6 +485,25 @@ fn a_state_of_another_model_is_refused() {
 }
 
 #[test]
+fn another_threshold_leaves_a_state_as_it_is() {
+    let with = |more: &str| {
+        let mut node =
+            (settings(more).plan(&context(), &[stream("from", payments().schema())]).unwrap().build)().unwrap();
+        move |state: Option<&State>| {
+            state.map_or(Ok(()), |state| node.restore(state)).unwrap();
+            node.process(0, batch(payments()), &mut Collector::new(2)).unwrap();
+            let state = node.snapshot().unwrap().state.into_state().unwrap();
+            (state, model_report(node.report()).confusion.unwrap().counts)
+        }
+    };
+    let (state, before) = with("threshold = 0.0")(None);
+    let (_, after) = with("threshold = 1.0")(Some(&state));
+    assert_eq!(before, [[0, 3], [0, 2]]);
+    assert_eq!(after, [[3, 3], [2, 2]], "it counts from then on");
+    assert!(TrainSettings::FREE_SETTINGS.contains(&"threshold"));
+}
+
+#[test]
 fn damaged_states_do_no_harm() {
     let rows = events(80);
     for settings in of_each_estimator() {
