@@ -32,12 +32,12 @@ fn every_template_checks_and_passes_its_tests() {
 #[test]
 fn a_look_at_a_data_file_is_a_flow_that_runs() {
     let workshop = Workshop::new();
-    let rows = |number: usize| {
+    let row = |number: usize| {
         let (id, kind) = (format!("x{number}"), ["a", "b"][number % 2]);
-        let size = if number % 5 == 0 { String::new() } else { format!("{}.5", number % 7) };
+        let size = if number.is_multiple_of(5) { String::new() } else { format!("{}.5", number % 7) };
         format!("{id},{kind},{size},2026-01-01T00:00:{:02}Z,{}", number % 60, number % 3 % 2)
     };
-    let lines: Vec<_> = (0..300).map(rows).collect();
+    let lines: Vec<_> = (0..300).map(row).collect();
     workshop.write("data/things.csv", &format!("Id,kind,size,at,\"is \"\"it\"\" \\\"\n{}\n", lines.join("\n")));
     ran(&workshop, &["new", "things.toml", "--data", "data/things.csv", "--label", "is \"it\" \\"]);
     let flow = workshop.read("things.toml");

@@ -406,6 +406,10 @@ fn scripted(columns: &Columns) -> InputPlan {
 }
 
 impl InputSettings for FileInput {
+    fn pauses(&self) -> bool {
+        self.once.is_some()
+    }
+
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
         if let (Some(columns), true) = (&self.schema, context.scripted) {
             return Ok(scripted(columns));

@@ -13,6 +13,11 @@ use crate::{Collector, Error, Home, Parts, PlanContext, Positions, Problems, Res
 pub trait InputSettings: Send + Sync {
     /// The columns that will come, without side effects. Local files may be read.
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems>;
+
+    /// Whether each run stops behind what is there, and the next one goes on with what is new. Such an input is not finite.
+    fn pauses(&self) -> bool {
+        false
+    }
 }
 
 /// Whether an input reads the file that is or will be at a path.

@@ -60,8 +60,12 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
             "delivers at least once: rows are visible as they are written, and those since the last checkpoint again after a crash"
                 .to_owned()
         }
-        PlannedBody::Input { finite, replayable, event_time, .. } => {
-            let end = if *finite { "ends by itself" } else { "live" };
+        PlannedBody::Input { finite, pauses, replayable, event_time, .. } => {
+            let end = match (finite, pauses) {
+                (true, _) => "ends by itself",
+                (false, true) => "each run ends behind what is there, and the next one goes on with what is new",
+                (false, false) => "live",
+            };
             let replay = if *replayable { "can be read again from any position" } else { "can't be read again" };
             format!("{end}, {replay}{}", lateness(node, event_time.as_ref()))
         }
@@ -127,6 +131,7 @@ fn order(plan: &Plan) -> String {
             .to_owned();
     }
     let live = plan.nodes.iter().filter_map(|node| match node.body {
+        PlannedBody::Input { pauses: true, .. } => Some(format!("input `{}` goes on with every run", node.name)),
         PlannedBody::Input { finite: false, .. } => Some(format!("input `{}` is live", node.name)),
         PlannedBody::Input { replayable: false, .. } => Some(format!("input `{}` can't be read again", node.name)),
         _ => None,

@@ -536,7 +536,8 @@ async fn other_columns_begin_another_file_of_a_folder_after_a_crash() {
         assert!(Folder::new().plan(&settings, &before).unwrap().takes_other_columns);
         let (folder, mut state) = (Folder::new(), None);
         run(&folder, &settings, &before, &mut state, &[before.slice(0, 3), before.slice(3, 1)], Then::Continue).await;
-        let staged = run_behind(2, &folder, &settings, &after, &mut state, &[after.clone()], Then::End).await;
+        let staged =
+            run_behind(2, &folder, &settings, &after, &mut state, std::slice::from_ref(&after), Then::End).await;
         commit(&folder, &settings, &staged).await;
         let names = folder.names("out");
         assert_eq!(names.len(), 2, "{names:?}");
@@ -553,8 +554,8 @@ async fn one_file_of_ndjson_goes_on_with_other_columns() {
     let settings = "path = \"a.ndjson\"";
     let (before, after) = (rows(1), table("a:int64 c:float64\n7 0.5"));
     let (folder, mut state) = (Folder::new(), None);
-    run(&folder, settings, &before, &mut state, &[before.clone()], Then::Continue).await;
-    let staged = run_behind(1, &folder, settings, &after, &mut state, &[after.clone()], Then::End).await;
+    run(&folder, settings, &before, &mut state, std::slice::from_ref(&before), Then::Continue).await;
+    let staged = run_behind(1, &folder, settings, &after, &mut state, std::slice::from_ref(&after), Then::End).await;
     commit(&folder, settings, &staged).await;
     assert_eq!(folder.text("a.ndjson"), "{\"a\":0,\"b\":\"x0\"}\n{\"a\":7,\"c\":0.5}\n");
     for path in ["a.csv", "a.ndjson.gz", "a.parquet", "a.json"] {

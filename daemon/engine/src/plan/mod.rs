@@ -140,6 +140,8 @@ pub enum PlannedBody {
     Input {
         /// Whether it ends by itself.
         finite: bool,
+        /// Whether it is not live either: each run stops behind what is there.
+        pauses: bool,
         /// Whether the same positions give the same rows again.
         replayable: bool,
         /// Whether it tells those who send rows that they are taken.

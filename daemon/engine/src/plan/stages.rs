@@ -122,6 +122,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
     let body = match draft.plan {
         NodePlan::Input(plan) => PlannedBody::Input {
             finite: plan.finite,
+            pauses: matches!(&wired.node.body, Body::Input { settings, .. } if settings.pauses()),
             replayable: plan.replayable,
             acknowledges: plan.acknowledges,
             rows: plan.rows,

@@ -244,3 +244,20 @@ output.c = {{ type = "file", from = ["a", "b"], path = "x" }}"#
     let of_all = flow("dead").replace(", on_error = { dead_letter = \"own\" }", "");
     assert_problem(&of_all, "test.toml:2:", "input `a` reads what is written here: `dead`");
 }
+
+#[test]
+fn what_an_input_does_at_its_end_is_explained() {
+    let page = |more: &str| {
+        let text = format!(
+            "input.a = {{ type = \"events\", rows = 5, event_time = {{ column = \"at\", lateness = \"5s\", watermark_rows = 7 }}{more} }}\n\
+             output.d = {{ type = \"file\", from = \"a\", path = \"x\" }}\n"
+        );
+        crate::explain::explain(&super::running::plan(&text))
+    };
+    let late = "the watermark is the latest `at` less 5 s, and moves after every 7 rows and at borders; a row that is earlier is late";
+    let finite = page("");
+    assert!(finite.contains("ends by itself") && finite.contains(late), "{finite}");
+    assert!(page(", live = true").contains(" live, can be read again"), "{finite}");
+    let pauses = page(", live = true, pauses = true");
+    assert!(pauses.contains("each run ends behind what is there") && !pauses.contains("is live"), "{pauses}");
+}

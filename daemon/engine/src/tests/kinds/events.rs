@@ -37,6 +37,9 @@ pub struct Events {
     /// Does not say that it will end.
     #[serde(default)]
     live: bool,
+    /// Whether it says that each run stops behind what is there.
+    #[serde(default)]
+    pauses: bool,
     /// Waits so many milliseconds before every batch.
     #[serde(default)]
     pause: u64,
@@ -60,6 +63,10 @@ impl Kind for Events {
 }
 
 impl InputSettings for Events {
+    fn pauses(&self) -> bool {
+        self.pauses
+    }
+
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
         let is_wanted = |name: &str| context.columns.as_ref().is_none_or(|wanted| wanted.contains(name));
         let header = if is_wanted("at") { "n:int64 at:timestamp?" } else { "n:int64" };
