@@ -118,6 +118,31 @@ fn settings_can_be_changed_from_the_command_line() {
 }
 
 #[test]
+fn rows_that_nobody_reads_are_told_at_the_end() {
+    let workshop = Workshop::new();
+    let flow = r#"
+        [input.numbers]
+        type = "generate"
+        rows = 100
+        columns = { k = "row % 10" }
+        [processor.once]
+        type = "dedup"
+        from = "numbers"
+        keys = ["k"]
+        [output.o]
+        type = "drop"
+        from = "once"
+    "#;
+    workshop.write("flow.toml", flow);
+    assert!(!workshop.run(&["check", "flow.toml"]).stdout.contains("warning"));
+    let ran = workshop.run(&["run", "flow.toml"]);
+    assert!(ran.stderr.contains("warning: 90 rows left by `once.repeated`, which nobody reads"), "{}", ran.stderr);
+    let read = format!("{flow}\n[output.rest]\ntype = \"drop\"\nfrom = \"once.repeated\"");
+    workshop.write("flow.toml", &read);
+    assert!(!workshop.run(&["run", "flow.toml"]).stderr.contains("nobody reads"));
+}
+
+#[test]
 fn rows_of_a_node_are_shown() {
     let workshop = Workshop::new();
     let flow = flow(&workshop, DROP);

@@ -33,6 +33,8 @@ pub struct Ended {
     pub outcome: FlowOutcome,
     /// Where the rows of each node are when they are committed, in the order of the counters. None for nodes that have no place.
     pub places: Vec<Option<String>>,
+    /// The side ports of each node that nobody reads.
+    pub unread: Vec<Vec<String>>,
     /// Whether it keeps state, from which it can be resumed.
     pub is_durable: bool,
 }
@@ -124,6 +126,7 @@ struct Shown {
     flow: String,
     kinds: Vec<&'static str>,
     places: Vec<Option<String>>,
+    unread: Vec<Vec<String>>,
     rows: Option<u64>,
     is_live: bool,
 }
@@ -185,8 +188,9 @@ fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow)
     }
     let kinds = plan.nodes.iter().map(|node| node.kind).collect();
     let places = plan.nodes.iter().map(place).collect();
+    let unread = plan.nodes.iter().map(unread_sides).collect();
     let (flow, rows, is_live) = (plan.flow.clone(), known_rows(&plan), !plan.is_finite());
-    let shown = Shown { flow, kinds, places, rows, is_live };
+    let shown = Shown { flow, kinds, places, unread, rows, is_live };
     let effects = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
     Ok((shown, PreparedFlow::new(plan, effects)?))
 }
@@ -227,7 +231,7 @@ async fn run_all(
     let is_durable = arguments.state.state.is_some();
     let mut stoppers = Vec::new();
     let mut flows = JoinSet::new();
-    for (number, (Shown { flow, kinds, places, rows, is_live }, ready)) in ready.into_iter().enumerate() {
+    for (number, (Shown { flow, kinds, places, unread, rows, is_live }, ready)) in ready.into_iter().enumerate() {
         let running = ready.start(data);
         let stats = running.stats();
         stoppers.push(running.stopper());
@@ -237,7 +241,7 @@ async fn run_all(
                 outcome = running.join() => outcome,
                 never = progress.draw() => match never {},
             };
-            (number, Ended { flow, kinds, places, stats, outcome, is_durable })
+            (number, Ended { flow, kinds, places, unread, stats, outcome, is_durable })
         });
     }
     if interrupts.count > 0 {
@@ -336,6 +340,12 @@ fn place(node: &PlannedNode) -> Option<String> {
         PlannedBody::Output { place, .. } => place.clone(),
         _ => None,
     }
+}
+
+/// The side ports of a node that nobody reads, such as `late`.
+fn unread_sides(node: &PlannedNode) -> Vec<String> {
+    let unread = node.ports.iter().filter(|port| port.is_side && port.edges.is_empty());
+    unread.map(|port| port.name.clone()).collect()
 }
 
 /// How many rows all inputs have together, if each knows.

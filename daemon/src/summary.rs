@@ -134,6 +134,7 @@ fn print_tables(flow: &Ended) {
             None => {}
         }
     }
+    dropped(flow).iter().for_each(|line| eprintln!("\n{line}"));
     let seconds = flow.outcome.elapsed.as_secs_f64();
     match &flow.outcome.status {
         Status::Done => eprintln!("\nflow `{}`: done in {seconds:.2} s{}", flow.flow, places(flow)),
@@ -172,6 +173,18 @@ fn unfinished(flow: &Ended) -> &'static str {
             "it is unfinished: nothing is committed, and what was there before stays; with `--state`, a run can be resumed"
         }
     }
+}
+
+/// A line for each side port by which rows have left that nobody reads.
+fn dropped(flow: &Ended) -> Vec<String> {
+    let of_node = |(node, unread): (&NodeStats, &Vec<String>)| {
+        let lost = ports(node).filter(|(port, rows)| *rows > 0 && unread.iter().any(|name| name == port));
+        let line = |(port, rows)| {
+            format!("warning: {} rows left by `{}.{port}`, which nobody reads", HumanCount(rows), node.name)
+        };
+        lost.map(line).collect::<Vec<_>>()
+    };
+    flow.stats.nodes.iter().zip(&flow.unread).flat_map(of_node).collect()
 }
 
 /// A line for each place that has got rows.

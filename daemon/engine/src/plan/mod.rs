@@ -235,7 +235,7 @@ pub struct OutputPort {
     pub event_time: Option<String>,
     /// Whether the column with the event time has other values than the one of the node's input, by which rows are late.
     pub has_other_time: bool,
-    /// Whether few flows read it, so that one warning names all such ports.
+    /// Whether few flows read it, so that nobody is warned unless rows have left there.
     pub is_side: bool,
     /// Whether rows leave by it only when all inputs have ended.
     pub only_at_the_end: bool,

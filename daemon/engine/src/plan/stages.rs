@@ -263,32 +263,30 @@ impl Plan {
     }
 
     fn warn_of_unread_ports(&mut self) {
-        let mut sides = Vec::new();
         for node in &self.nodes {
-            let unread = node.ports.iter().filter(|port| port.edges.is_empty());
+            let unread = node.ports.iter().filter(|port| port.edges.is_empty() && !port.is_side);
             // A model's versions go to the registry, and rejected rows where `on_error` says.
             for port in unread.filter(|port| port.name != FAILED && port.name != "model") {
                 let is_end = port.name == MAIN && node.ports.iter().any(|port| port.name == "model");
-                let name = format!("`{}`", port_name(node, &port.name));
-                match port.is_side {
-                    true => sides.push(name),
-                    false if is_end => {}
-                    false => self.warnings.push(format!("nobody reads {name}: its rows are counted and dropped")),
+                if !is_end {
+                    let name = port_name(node, &port.name);
+                    self.warnings.push(format!("nobody reads `{name}`: its rows are counted and dropped"));
                 }
             }
-        }
-        if !sides.is_empty() {
-            let warning = "rows that leave there are counted and dropped";
-            self.warnings.push(format!("nobody reads {}: {warning}", sides.join(", ")));
         }
     }
 
     /// Rows are late, and windows end, by the watermark, which knows the times that the input has read.
     fn warn_of_recomputed_times(&mut self) {
+        let sources = self.sources();
         for node in &self.nodes {
             for port in node.ports.iter().filter(|port| port.has_other_time) {
-                let mut readers = port.edges.iter().map(|edge| &self.nodes[self.edges[*edge].to.0]);
-                if let (Some(time), true) = (&port.event_time, readers.any(|node| node.role() == Role::Processor)) {
+                let is_of_input = |edge: usize| {
+                    sources.of(edge).iter().any(|input| self.nodes[*input].ports[0].event_time == port.event_time)
+                };
+                let is_misled =
+                    |edge: &usize| self.nodes[self.edges[*edge].to.0].role() == Role::Processor && is_of_input(*edge);
+                if let (Some(time), true) = (&port.event_time, port.edges.iter().any(is_misled)) {
                     self.warnings.push(format!(
                         "`{}` computes the event time `{time}` anew, but which rows are late is told by that of the input: \
                          give what it computes another name, or say it at the input (`event_time.expression`)",

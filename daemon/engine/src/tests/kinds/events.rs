@@ -59,6 +59,7 @@ const TURN: u64 = 7;
 
 impl Kind for Events {
     const NAME: &'static str = "events";
+    const FREE_SETTINGS: &'static [&'static str] = &["pause"];
     const EXAMPLE: &'static str = "rows = 3";
 }
 

@@ -39,6 +39,7 @@ pub struct Known {
 
 impl Kind for Known {
     const NAME: &'static str = "known";
+    const FREE_SETTINGS: &'static [&'static str] = &["pause"];
     const EXAMPLE: &'static str = "rows = 3\nevery = 10";
 }
 
