@@ -264,7 +264,6 @@ fn a_job_processes_what_has_come_since_its_last_run() {
     assert_eq!(run(2), 1, "nothing has come");
     workshop.write("in/a.csv", "n\n3\n");
     assert_eq!(run(3), 2);
-    // Without state there is one run, which reads all.
-    let json = workshop.run_json(&["job.toml"]);
-    assert_eq!(json["nodes"]["rows"]["rows_in"], 3);
+    let refused = workshop.run(&["run", "job.toml"]);
+    assert!(refused.code == 2 && refused.stderr.contains("needs a state"), "{}", refused.stderr);
 }
