@@ -21,7 +21,7 @@ def main(path, query):
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"CREATE VIEW payments AS FROM {READERS[path.rsplit('.', 1)[-1]].format(path, TYPES)}")
     begun = time.process_time()
-    rows = sum(batch.num_rows for batch in connection.execute(query).to_arrow_reader(8192))
+    rows = sum(batch.num_rows for batch in connection.sql(query).to_arrow_reader(8192))
     print(json.dumps({"rows": rows, "seconds": time.process_time() - begun}))
 
 
