@@ -6,6 +6,7 @@
 mod accumulate;
 mod aggregate;
 mod changed;
+mod choice;
 mod condition;
 mod diagnose;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use millstream_core::MAX_BATCH_BYTES;
 
+use crate::choice::as_choice;
 use crate::plan::OPTIONS;
 use crate::predicate::Predicate;
 use crate::unnest::{Spread, Unnest};
@@ -140,7 +141,8 @@ impl Course {
 /// The physical expression for one of a plan.
 pub fn physical(expr: &Expr, input: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     let properties = ExecutionProps { config_options: Some(OPTIONS.clone()), ..ExecutionProps::new() };
-    create_physical_expr(expr, input, &properties, &PhysicalPlanningContext::default())
+    let expr = create_physical_expr(expr, input, &properties, &PhysicalPlanningContext::default())?;
+    Ok(expr.transform_up(as_choice)?.data)
 }
 
 fn arrow_schema(schema: &DFSchema) -> Schema {
