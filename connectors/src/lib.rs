@@ -8,10 +8,10 @@ mod stdout;
 mod text;
 
 pub use file::KeptFiles;
-use millstream_core::Registry;
+use millstream_core::NodeTypes;
 
 /// Adds every input and output of this crate.
-pub fn register(registry: &mut Registry) {
+pub fn register(registry: &mut NodeTypes) {
     registry.input::<file::FileInput>();
     registry.input::<stdin::StdinInput>();
     registry.input::<http_listen::HttpListenInput>();
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn every_example_is_accepted() {
-        let mut registry = Registry::default();
+        let mut registry = NodeTypes::default();
         register(&mut registry);
         for kind in registry.kinds() {
             let table: serde_json::Value = toml::from_str(kind.example).unwrap();

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::util::pretty::pretty_format_batches_with_schema;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Border, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
+    Barrier, Batch, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
     Result, Run, Snapshot, Stream, Then, Uses,
 };
 use millstream_formats::{encode_csv, encode_json, encode_ndjson};
@@ -168,8 +168,8 @@ impl Output for Printer {
         if self.left > 0 { Ok(()) } else { self.print_gathered() }
     }
 
-    async fn stage(&mut self, border: Border) -> Result<Snapshot> {
-        if border.then != Then::Continue {
+    async fn stage(&mut self, barrier: Barrier) -> Result<Snapshot> {
+        if barrier.then != Then::Continue {
             self.print_gathered()?;
         }
         Ok(Snapshot::default())
@@ -185,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    const END: Border = Border { epoch: millstream_core::Epoch(1), then: Then::End };
+    const END: Barrier = Barrier { epoch: millstream_core::Epoch(1), then: Then::End };
 
     fn printer(settings: &str, rows: &RecordBatch, sink: impl Write + Send + 'static) -> Printer {
         let StdoutOutput { format, stream, rows: most } = parse(settings);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use millstream_connectors::KeptFiles;
 use millstream_core::{Error, Result, ResultExt, State, known_names};
-use millstream_engine::checkpoint::{self, Manifest, NodeEntry, NodePhase, Vault};
+use millstream_engine::checkpoint::{self, CheckpointStore, Manifest, NodeEntry, NodePhase};
 use millstream_store::{LocalFiles, Store, verify_log};
 use serde_json::{Value, json};
 
@@ -79,27 +79,30 @@ fn none_found(arguments: &CheckpointsArguments, store: &dyn Store) -> Result<Err
 }
 
 fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) -> Result<Vec<Found>> {
-    let vault = Vault::new(store.clone(), flow, &arguments.state);
-    let committed = vault.committed()?;
+    let checkpoint_store = CheckpointStore::new(store.clone(), flow, &arguments.state);
+    let committed = checkpoint_store.committed()?;
     let look = |number: u64| {
-        let manifest = vault.manifest(number).map(|(manifest, _)| manifest);
-        let damage =
-            manifest.as_ref().ok().filter(|_| arguments.verify).and_then(|manifest| vault.verify(manifest).err());
+        let manifest = checkpoint_store.manifest(number).map(|(manifest, _)| manifest);
+        let damage = manifest
+            .as_ref()
+            .ok()
+            .filter(|_| arguments.verify)
+            .and_then(|manifest| checkpoint_store.verify(manifest).err());
         Found { flow: flow.to_owned(), number, manifest, is_visible: committed >= Some(number), damage }
     };
-    let mut found: Vec<Found> = vault.numbers()?.into_iter().map(look).collect();
+    let mut found: Vec<Found> = checkpoint_store.numbers()?.into_iter().map(look).collect();
     // What a flow that runs has removed meanwhile is no damage.
-    let kept = vault.numbers()?;
+    let kept = checkpoint_store.numbers()?;
     if found.iter().any(|one| one.problem().is_some() && !kept.contains(&one.number)) {
         return find(arguments, store, flow);
     }
     // What a run would resume from.
-    let latest = vault.latest();
+    let latest = checkpoint_store.latest();
     if let Some(mut last) = found.pop() {
         match latest {
             Err(error) if last.manifest.is_ok() => _ = last.damage.get_or_insert(error),
             Ok(Some((manifest, _))) if arguments.verify && last.damage.is_none() => {
-                let checked = check_files(&vault, &manifest, flow);
+                let checked = check_files(&checkpoint_store, &manifest, flow);
                 last.damage = checked.and_then(|()| check_logs(&arguments.state, &manifest)).err();
             }
             _ => {}
@@ -113,16 +116,17 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
 }
 
 /// Checks the hidden files of outputs with which a flow would resume from its newest checkpoint.
-fn check_files(vault: &Vault, newest: &Manifest, flow: &str) -> Result<()> {
-    let committed = vault.committed()?;
+fn check_files(checkpoint_store: &CheckpointStore, newest: &Manifest, flow: &str) -> Result<()> {
+    let committed = checkpoint_store.committed()?;
     let is_visible = committed >= Some(newest.number);
     let mut files = newest.nodes.iter().filter(|(_, node)| node.kind == "file");
     let checked = files.try_for_each(|(name, node)| {
-        let files = kept_files(vault, node, is_visible)?;
+        let files = kept_files(checkpoint_store, node, is_visible)?;
         files.map_or(Ok(()), |files| check_folder(&files, flow, name)).doing(|| format!("output `{name}`"))
     });
     // A flow that runs meanwhile moves its files, which is no damage.
-    let has_gone_on = (vault.numbers()?.pop(), vault.committed()?) != (Some(newest.number), committed);
+    let has_gone_on =
+        (checkpoint_store.numbers()?.pop(), checkpoint_store.committed()?) != (Some(newest.number), committed);
     if has_gone_on { Ok(()) } else { checked }
 }
 
@@ -139,9 +143,9 @@ fn check_logs(state: &str, newest: &Manifest) -> Result<()> {
 }
 
 /// The files that a node refers to, if it is an output `file`.
-fn kept_files(vault: &Vault, node: &NodeEntry, is_visible: bool) -> Result<Option<KeptFiles>> {
-    let staged = if is_visible { State::default() } else { vault.state(&node.staged)? };
-    KeptFiles::read(&vault.state(&node.state)?, &staged)
+fn kept_files(checkpoint_store: &CheckpointStore, node: &NodeEntry, is_visible: bool) -> Result<Option<KeptFiles>> {
+    let staged = if is_visible { State::default() } else { checkpoint_store.state(&node.staged)? };
+    KeptFiles::read(&checkpoint_store.state(&node.state)?, &staged)
 }
 
 /// Checks the files of an output. They are looked for where the flow ran last, which is said where that may be a surprise:

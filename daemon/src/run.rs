@@ -8,7 +8,7 @@ use millstream_core::{Error, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
 use millstream_engine::run::{
-    Effects, FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, Stopper, TakeOver,
+    FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver,
 };
 use millstream_engine::stats::FlowStats;
 use tokio::runtime::{Handle, Runtime};
@@ -170,11 +170,11 @@ fn take_over(
     again: impl Fn() -> Result<Plan, Diagnostics>,
 ) -> Result<Result<ReadyFlow, FlowError>, Diagnostics> {
     for _ in 1..ATTEMPTS {
-        let keeper = match flow.take_over() {
-            Ok(TakeOver::Outrun(keeper)) => keeper,
+        let checkpoints = match flow.take_over() {
+            Ok(TakeOver::Outrun(checkpoints)) => checkpoints,
             taken => return Ok(taken.and_then(TakeOver::ready)),
         };
-        flow = match PreparedFlow::new(again()?, Effects::Keep(keeper)) {
+        flow = match PreparedFlow::new(again()?, RunMode::Keep(checkpoints)) {
             Ok(flow) => flow,
             Err(error) => return Ok(Err(error)),
         };

@@ -144,7 +144,7 @@ fn print_tables(flow: &Ended) {
         Status::Stopped => {
             let committed = match flow.outcome.abandoned {
                 true => {
-                    "it did not come to a border in time, and is resumed from its last checkpoint when it is run again"
+                    "it did not come to a barrier in time, and is resumed from its last checkpoint when it is run again"
                         .to_owned()
                 }
                 false => format!("what was read is committed{}", places(flow)),
@@ -166,7 +166,7 @@ fn print_tables(flow: &Ended) {
 fn unfinished(flow: &Ended) -> &'static str {
     match flow.is_durable {
         true if flow.outcome.abandoned => {
-            "it is unfinished, and did not come to a border in time: the same command resumes it from its last checkpoint"
+            "it is unfinished, and did not come to a barrier in time: the same command resumes it from its last checkpoint"
         }
         true => "it is unfinished, and the same command resumes it from where it is",
         false => {

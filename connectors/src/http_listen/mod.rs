@@ -342,7 +342,7 @@ struct Decoding {
 #[async_trait]
 impl Input for HttpListen {
     async fn open(&mut self, home: &Home) -> Result<()> {
-        if let Home::Past(folder) = home {
+        if let Home::Replay(folder) = home {
             let folder = folder.as_deref().ok_or_else(|| needs_a_folder(home))?;
             let reader = LogReader::of_folder(self.files.clone(), &folder.join("log"), self.position)?;
             self.running = Some(Running { reader, live: None });
@@ -409,7 +409,7 @@ impl Input for HttpListen {
         Ok(())
     }
 
-    async fn covered(&mut self, newest: &Positions, oldest: &Positions) -> Result<()> {
+    async fn checkpoint_completed(&mut self, newest: &Positions, oldest: &Positions) -> Result<()> {
         let Some(live) = self.running.as_mut().and_then(|running| running.live.as_mut()) else { return Ok(()) };
         live.note_covered(&*self.files)?;
         let log = &live.log;

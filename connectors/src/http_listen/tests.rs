@@ -130,7 +130,7 @@ async fn what_was_acknowledged_comes_once_across_restarts() {
     // It may lie within a request, and rows behind it may have been read.
     let positions = at(3);
     let state = input.snapshot(&positions).unwrap();
-    input.covered(&positions, &positions).await.unwrap();
+    input.checkpoint_completed(&positions, &positions).await.unwrap();
     drop(input);
     let mut input = site.resume(&positions, state).await;
     assert_eq!(site.post("", &[16]), r#"{"rows":1,"first":6}"#);
@@ -149,7 +149,7 @@ async fn a_key_is_taken_once_also_when_its_record_is_gone() {
             let rows = drain(&mut input).await;
             let positions = at(rows.last().unwrap().0 + 1);
             let state = input.snapshot(&positions).unwrap();
-            input.covered(&positions, &positions).await.unwrap();
+            input.checkpoint_completed(&positions, &positions).await.unwrap();
             // These are taken after the checkpoint.
             if number == 31 {
                 assert_eq!(site.post(&key(100), &[1]), r#"{"rows":1,"first":640}"#);
@@ -396,7 +396,7 @@ async fn a_full_log_is_written_again_when_it_is_covered() {
     let (status, answer) = site.send("", &body(&rows));
     assert!(status == 503 && answer.contains("the log is full: it holds "), "{answer}");
     assert_eq!(drain(&mut input).await.len(), taken);
-    input.covered(&at(taken as u64), &at(taken as u64)).await.unwrap();
+    input.checkpoint_completed(&at(taken as u64), &at(taken as u64)).await.unwrap();
     site.post("", &rows);
 }
 
@@ -427,7 +427,7 @@ async fn it_begins_from_scratch_with_what_its_log_still_has() {
     let rows = vec![1; 80];
     (0..3).for_each(|_| drop(site.post("", &rows)));
     assert_eq!(drain(&mut input).await.len(), 240);
-    input.covered(&at(200), &at(200)).await.unwrap();
+    input.checkpoint_completed(&at(200), &at(200)).await.unwrap();
     drop(input);
     // As after `--reset`: nothing is restored.
     let mut input = site.open().await;

@@ -6,7 +6,7 @@
 //! * [`Input`], [`Processor`], [`Output`]: what a node does while a flow runs. The engine owns the loops.
 //! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
 //!   (schemas from schemas, without side effects), and a plan *builds* the node.
-//! * [`Kind`] and [`Registry`]: the list of node types, with their documentation and examples.
+//! * [`Kind`] and [`NodeTypes`]: the list of node types, with their documentation and examples.
 //! * [`Expression`]: what the crate that knows the language of expressions plans for those that do not.
 //! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
 //! * [`Error`]: what goes wrong while a flow runs. [`Problem`]: what is wrong with a flow file, and where.
@@ -53,9 +53,9 @@ pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,
 };
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
-pub use registry::{Kind, NodeKind, Parsed, Registry, Role, parse_settings};
+pub use registry::{Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings};
 pub use report::{Baselines, ConfusionMatrix, Evaluation, Metrics, ModelReport, Report};
-pub use state::{Border, Committer, Part, Parts, Positions, Snapshot, State, Then};
+pub use state::{Barrier, Committer, Part, Parts, Positions, Snapshot, State, Then};
 pub use types::{ColumnType, Columns, type_name};
 pub use units::{ByteSize, Duration, Rate, Share};
 

@@ -16,7 +16,7 @@ pub enum Message {
     Batch(Batch),
     /// How far event time has come.
     Watermark(Watermark),
-    /// The border at which this epoch ends.
+    /// The barrier at which this epoch ends.
     Barrier(Epoch),
     /// Nothing follows.
     End,
@@ -31,12 +31,12 @@ pub enum Watermark {
     Idle,
 }
 
-/// The number of a stretch of rows between two borders. The first epoch is 1.
+/// The number of a stretch of rows between two barriers. The first epoch is 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// The epoch behind this one's border.
+    /// The epoch behind this one's barrier.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }

@@ -128,13 +128,13 @@ impl NodeKind {
 
 /// The list of node types that there are, and what plans expressions.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub struct NodeTypes {
     kinds: Vec<NodeKind>,
     language: OnceLock<Value>,
     expressions: Option<PlanExpression>,
 }
 
-impl Registry {
+impl NodeTypes {
     /// Adds an input.
     pub fn input<T: Kind + InputSettings>(&mut self) -> &mut Self {
         self.add(NodeKind::new::<T>(Role::Input, |table| Ok(Parsed::Input(Box::new(parse_settings::<T>(table)?)))))

@@ -22,16 +22,16 @@ use crate::{Epoch, Error, Result, ResultExt};
 /// How far a source was read: for each of its partitions, the position of the next row.
 pub type Positions = BTreeMap<Arc<str>, u64>;
 
-/// A border at which the state of a flow is kept, and what follows.
+/// A barrier at which the state of a flow is kept, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Border {
+pub struct Barrier {
     /// The epoch that ends here.
     pub epoch: Epoch,
     /// What follows.
     pub then: Then,
 }
 
-/// What follows a border.
+/// What follows a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// More rows, in this run.
@@ -70,7 +70,7 @@ impl Parts {
     /// A value, turned into bytes at once. [`State::get`] reads it.
     pub fn put<T: Serialize + ?Sized>(&mut self, name: impl Into<String>, value: &T) -> Result<()> {
         let name = name.into();
-        let bytes = postcard::to_allocvec(value).doing(|| format!("keeping `{name}`"))?;
+        let bytes = postcard::to_allocvec(value).doing(|| format!("checkpointing `{name}`"))?;
         self.0.push((name, Part::Bytes(bytes)));
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Parts {
 
     /// A value that is turned into bytes later. [`State::get`] reads it.
     pub fn put_later<T: Serialize + Send + 'static>(&mut self, name: impl Into<String>, value: T) {
-        self.put_bytes_later(name, move || postcard::to_allocvec(&value).doing(|| "keeping a value"));
+        self.put_bytes_later(name, move || postcard::to_allocvec(&value).doing(|| "checkpointing a value"));
     }
 
     /// A value that holds once some work is done, such as to make durable what it tells of; that is done later.
@@ -94,7 +94,7 @@ impl Parts {
         work: impl FnOnce() -> Result<()> + Send + 'static,
     ) {
         self.put_bytes_later(name, move || {
-            work().and_then(|()| postcard::to_allocvec(&value).doing(|| "keeping a value"))
+            work().and_then(|()| postcard::to_allocvec(&value).doing(|| "checkpointing a value"))
         });
     }
 

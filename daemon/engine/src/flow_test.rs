@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::file::{Diagnostics, FlowFile, FlowTest, Reference, Rows};
 use crate::plan::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, PlannedStage, Shape};
-use crate::run::{Effects, RunningFlow, Status};
+use crate::run::{RunMode, RunningFlow, Status};
 
 /// How one test went.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub async fn run_tests(
 async fn run_test(mut plan: Plan, test: &FlowTest, runtime: &Handle) -> Result<Vec<String>, Problem> {
     script_inputs(&mut plan, test)?;
     let captured = capture(&mut plan, test)?;
-    let running = match RunningFlow::start(plan, Effects::None, runtime) {
+    let running = match RunningFlow::start(plan, RunMode::None, runtime) {
         Ok(running) => running,
         Err(error) => return Ok(vec![error.to_string()]),
     };

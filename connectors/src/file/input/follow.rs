@@ -213,7 +213,7 @@ impl Followed {
 #[async_trait]
 impl Input for Follow {
     async fn open(&mut self, home: &Home) -> Result<()> {
-        self.retracing = matches!(home, Home::Past(_));
+        self.retracing = matches!(home, Home::Replay(_));
         if self.retracing {
             self.part_from_names();
         }
@@ -275,7 +275,7 @@ impl Input for Follow {
         Ok(())
     }
 
-    fn retrace(&mut self, partition: &Arc<str>, trace: &str) -> Result<()> {
+    fn locate(&mut self, partition: &Arc<str>, trace: &str) -> Result<()> {
         let file: FollowedState = serde_json::from_str(trace).doing(|| format!("looking for `{partition}`"))?;
         let name = file.name.clone();
         let is_there = self.go_on(file, &self.find()?)?;

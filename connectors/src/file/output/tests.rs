@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
-use millstream_core::{Border, Committer, Epoch, Former, Home, Result, Run, State, Step, Then};
+use millstream_core::{Barrier, Committer, Epoch, Former, Home, Result, Run, State, Step, Then};
 use millstream_testkit::{batch, context, parse, stream, table};
 
 use super::*;
@@ -32,7 +32,7 @@ impl Written {
     }
 }
 
-const END: Border = Border { epoch: Epoch(1), then: Then::End };
+const END: Barrier = Barrier { epoch: Epoch(1), then: Then::End };
 
 /// A run without state.
 fn stateless() -> Run {
@@ -421,7 +421,7 @@ fn settings_that_are_wrong() {
     assert_eq!(folder.names("."), ["a.csv", "b.csv"], "planning writes nothing");
 }
 
-/// A run that keeps state: it is given rows between borders, and ends without a word, as by a crash, or with `last`.
+/// A run that keeps state: it is given rows between barriers, and ends without a word, as by a crash, or with `last`.
 async fn run(
     folder: &Folder,
     settings: &str,
@@ -454,15 +454,15 @@ async fn run_behind(
     if let Some(state) = state {
         output.restore(state).unwrap();
     }
-    output.border(Epoch(passed));
+    output.barrier(Epoch(passed));
     output.open(&Home::Elsewhere, &generation(next_generation())).await.unwrap();
     let mut staged = Vec::new();
     for (number, some) in rows.iter().enumerate() {
         output.write(batch(some.clone())).await.unwrap();
         let epoch = Epoch(passed + number as u64 + 1);
-        output.border(epoch);
+        output.barrier(epoch);
         let then = if number + 1 == rows.len() { last } else { Then::Continue };
-        let snapshot = output.stage(Border { epoch, then }).await.unwrap();
+        let snapshot = output.stage(Barrier { epoch, then }).await.unwrap();
         *state = Some(snapshot.state.into_state().unwrap());
         staged.push(snapshot.staged.into_state().unwrap());
     }

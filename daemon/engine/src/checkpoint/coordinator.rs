@@ -3,23 +3,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use millstream_core::{Border, Committer, Epoch, Error, Parts, Positions, Result, ResultExt, Snapshot, State, Then};
+use millstream_core::{Barrier, Committer, Epoch, Error, Parts, Positions, Result, ResultExt, Snapshot, State, Then};
 use millstream_store::crash;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::decisions::{Decisions, Steps};
-use super::keeper::Keeper;
+use super::flow_checkpoints::FlowCheckpoints;
 use super::lineage::History;
 use super::manifest::{NodeEntry, NodePhase};
+use super::replay_log::{ReplayEvents, ReplayLog};
 use super::schedule::{Interval, Schedule};
 use crate::plan::{Plan, PlannedNode};
 use crate::task::{Phase, reached};
 
-/// The borders of the durable checkpoints.
+/// The barriers of the durable checkpoints.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Covered {
+pub struct CompletedCheckpoints {
     /// The newest.
     pub newest: Epoch,
     /// The oldest that is kept.
@@ -31,23 +31,23 @@ pub struct Covered {
 pub struct Reporter {
     schedule: Arc<Schedule>,
     reports: mpsc::UnboundedSender<Report>,
-    covered: watch::Receiver<Covered>,
+    checkpoint_completed: watch::Receiver<CompletedCheckpoints>,
     history: Arc<History>,
 }
 
 /// Where a node is of which a report tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// At a border.
-    Border(Border),
-    /// At its end, which lies in this epoch: it has had its part in the borders before.
+    /// At a barrier.
+    Barrier(Barrier),
+    /// At its end, which lies in this epoch: it has had its part in the barriers before.
     End(Epoch),
 }
 
 impl Point {
     fn epoch(self) -> Epoch {
         match self {
-            Self::Border(border) => border.epoch,
+            Self::Barrier(barrier) => barrier.epoch,
             Self::End(epoch) => epoch,
         }
     }
@@ -61,11 +61,11 @@ impl Point {
         if self.is_end() { NodePhase::Ended } else { NodePhase::Running }
     }
 
-    /// Whether what is said there holds at a border: also at those behind the end, but at none before it.
-    fn holds_at(self, border: Epoch) -> bool {
+    /// Whether what is said there holds at a barrier: also at those behind the end, but at none before it.
+    fn holds_at(self, barrier: Epoch) -> bool {
         match self {
-            Self::Border(at) => at.epoch == border,
-            Self::End(epoch) => epoch <= border,
+            Self::Barrier(at) => at.epoch == barrier,
+            Self::End(epoch) => epoch <= barrier,
         }
     }
 }
@@ -76,7 +76,7 @@ struct Report {
     point: Point,
     entry: NodeEntry,
     snapshot: Snapshot,
-    steps: Steps,
+    steps: ReplayEvents,
 }
 
 impl Reporter {
@@ -85,18 +85,18 @@ impl Reporter {
         &self.schedule
     }
 
-    /// An input has come to a border: rows before `positions` belong to the epoch that ends here, or one before.
+    /// An input has come to a barrier: rows before `positions` belong to the epoch that ends here, or one before.
     pub fn pass(&self, place: usize, epoch: Epoch, positions: &Positions) {
         self.history.pass(place, epoch, positions);
     }
 
-    /// A node that makes a model has come to a border. Whether it has made a version there.
+    /// A node that makes a model has come to a barrier. Whether it has made a version there.
     pub fn learned(&self, place: usize, epoch: Epoch, has_made_version: bool) {
         self.history.learned(place, epoch, has_made_version);
     }
 
-    /// A node's snapshot at a border, or at its end.
-    pub fn report(&self, place: usize, point: Point, entry: NodeEntry, snapshot: Snapshot, steps: Steps) {
+    /// A node's snapshot at a barrier, or at its end.
+    pub fn report(&self, place: usize, point: Point, entry: NodeEntry, snapshot: Snapshot, steps: ReplayEvents) {
         if let Point::End(epoch) = point {
             self.history.end(place, epoch, &entry.positions);
         }
@@ -105,8 +105,8 @@ impl Reporter {
     }
 
     /// What durable checkpoints cover.
-    pub fn covered(&self) -> watch::Receiver<Covered> {
-        self.covered.clone()
+    pub fn checkpoint_completed(&self) -> watch::Receiver<CompletedCheckpoints> {
+        self.checkpoint_completed.clone()
     }
 }
 
@@ -160,19 +160,19 @@ impl std::fmt::Debug for Visibility {
 /// Gathers snapshots and settles checkpoints.
 pub struct Coordinator {
     nodes: Vec<Node>,
-    keeper: Option<Keeper>,
+    checkpoints: Option<FlowCheckpoints>,
     effects: Visibility,
-    /// The border of the last checkpoint.
+    /// The barrier of the last checkpoint.
     last: Epoch,
     /// How often checkpoints are taken.
     interval: Interval,
     schedule: Arc<Schedule>,
     reports: mpsc::UnboundedReceiver<Report>,
-    covered: watch::Sender<Covered>,
+    checkpoint_completed: watch::Sender<CompletedCheckpoints>,
     history: Arc<History>,
     phase: watch::Sender<Phase>,
     /// The checkpoint that is under way.
-    under_way: Option<Border>,
+    under_way: Option<Barrier>,
     /// When the next one is asked for.
     next: Option<Instant>,
     /// Whether the next one is to be the last.
@@ -186,7 +186,7 @@ pub struct Settled {
     pub committed: Vec<usize>,
     /// Why it could not go on, and at which node.
     pub failure: Option<(Option<usize>, Error)>,
-    /// What followed the last border, if it came to the end, or to the border at which the flow was to stop.
+    /// What followed the last barrier, if it came to the end, or to the barrier at which the flow was to stop.
     pub last: Option<Then>,
 }
 
@@ -197,22 +197,26 @@ impl Coordinator {
     /// [`Coordinator::set_committer`].
     pub fn new(
         plan: &Plan,
-        keeper: Option<Keeper>,
+        checkpoints: Option<FlowCheckpoints>,
         effects: Visibility,
         passed: Epoch,
         phase: watch::Sender<Phase>,
     ) -> (Self, Reporter) {
-        let interval = match (&keeper, &effects) {
-            (Some(keeper), _) => keeper.interval(),
+        let interval = match (&checkpoints, &effects) {
+            (Some(checkpoints), _) => checkpoints.interval(),
             (None, Visibility::Watched(_)) => WATCHED,
             (None, _) => Interval::Never,
         };
         let schedule = Arc::new(Schedule::new(interval, passed));
         let (sender, reports) = mpsc::unbounded_channel();
-        let (covered, covers) = watch::channel(Covered::default());
+        let (checkpoint_completed, covers) = watch::channel(CompletedCheckpoints::default());
         let history = Arc::new(History::of(plan, passed));
-        let reporter =
-            Reporter { schedule: schedule.clone(), reports: sender, covered: covers, history: history.clone() };
+        let reporter = Reporter {
+            schedule: schedule.clone(),
+            reports: sender,
+            checkpoint_completed: covers,
+            history: history.clone(),
+        };
         let sources = plan.sources_of_nodes();
         let nodes = plan.nodes.iter().zip(sources).map(|(node, sources)| Node {
             name: node.name.clone(),
@@ -227,13 +231,13 @@ impl Coordinator {
         let (under_way, next, stopping, last) = (None, None, false, passed);
         let coordinator = Self {
             nodes,
-            keeper,
+            checkpoints,
             effects,
             last,
             interval,
             schedule,
             reports,
-            covered,
+            checkpoint_completed,
             history,
             phase,
             under_way,
@@ -258,17 +262,17 @@ impl Coordinator {
 
     /// Makes visible what the last checkpoint of a run before had staged, whether or not that has been done.
     pub async fn recover(&mut self) -> Result<(), Failure> {
-        let Some(keeper) = self.keeper.clone() else { return Ok(()) };
+        let Some(checkpoints) = self.checkpoints.clone() else { return Ok(()) };
         let mut visible = Vec::new();
         for place in in_order_of_commits(&self.nodes) {
             let pieces = std::mem::take(&mut self.nodes[place].entry.staged);
             if pieces.is_empty() {
                 continue;
             }
-            let staged = keeper.vault().state(&pieces).map_err(|error| (Some(place), error))?;
+            let staged = checkpoints.checkpoint_store().state(&pieces).map_err(|error| (Some(place), error))?;
             // What somebody has taken away of the rows of a flow that has ended does not come again. Versions of models tell
             // their nodes their numbers.
-            if keeper.is_visible() && self.nodes[place].is_output {
+            if checkpoints.is_visible() && self.nodes[place].is_output {
                 visible.push((place, staged));
                 continue;
             }
@@ -276,12 +280,12 @@ impl Coordinator {
             visible.push((place, self.commit(place, staged, Step::Commit).await?));
             crash::point("recovery-after-commit");
         }
-        settled(&keeper).await?;
+        settled(&checkpoints).await?;
         self.forget(visible).await?;
-        for (name, pieces) in keeper.forgotten() {
+        for (name, pieces) in checkpoints.forgotten() {
             let has_committer = |node: &Node| node.name == name && node.committer.is_some();
             let Some(place) = self.nodes.iter().position(has_committer) else { continue };
-            let state = keeper.vault().state(&pieces).map_err(|error| (Some(place), error))?;
+            let state = checkpoints.checkpoint_store().state(&pieces).map_err(|error| (Some(place), error))?;
             self.commit(place, state, Step::Forgotten).await?;
         }
         Ok(())
@@ -303,7 +307,7 @@ impl Coordinator {
     pub async fn run(mut self) -> Settled {
         let mut settled = Settled::default();
         let (mut failing, mut draining) = (self.phase.subscribe(), self.phase.subscribe());
-        if self.keeper.as_ref().is_some_and(Keeper::is_done) {
+        if self.checkpoints.as_ref().is_some_and(FlowCheckpoints::is_done) {
             settled.last = Some(Then::End);
             return settled;
         }
@@ -317,23 +321,23 @@ impl Coordinator {
                     // All nodes are gone, and not all of them have come to their end.
                     None => return settled,
                 },
-                () = reached(&mut draining, Phase::Draining), if self.keeper.is_some() && !self.stopping => {
+                () = reached(&mut draining, Phase::Draining), if self.checkpoints.is_some() && !self.stopping => {
                     self.stopping = true;
                     self.ask_to_stop();
                 }
                 () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask(),
             }
-            while let Some(border) = self.complete() {
-                if let Err(failure) = self.settle(border, &mut settled.committed).await {
+            while let Some(barrier) = self.complete() {
+                if let Err(failure) = self.settle(barrier, &mut settled.committed).await {
                     settled.failure = Some(failure);
                     self.phase.send_modify(|phase| *phase = Phase::Failing);
                     return settled;
                 }
-                if border.then != Then::Continue {
-                    if border.then == Then::Stop {
+                if barrier.then != Then::Continue {
+                    if barrier.then == Then::Stop {
                         self.phase.send_modify(|phase| *phase = (*phase).max(Phase::Stopped));
                     }
-                    settled.last = Some(border.then);
+                    settled.last = Some(barrier.then);
                     return settled;
                 }
                 self.plan_next();
@@ -359,40 +363,40 @@ impl Coordinator {
 
     /// Asks for the last checkpoint; if another one is under way, that is done when it is settled.
     fn ask_to_stop(&mut self) {
-        if let Some(border) = self.schedule.ask_to_stop() {
-            (self.under_way, self.next) = (Some(border), None);
+        if let Some(barrier) = self.schedule.ask_to_stop() {
+            (self.under_way, self.next) = (Some(barrier), None);
         }
     }
 
     /// The checkpoint for which every node has handed over what is needed.
-    fn complete(&mut self) -> Option<Border> {
-        if let Some(border) = self.under_way
-            && self.nodes.iter().all(|node| node.is_ready_for(border))
+    fn complete(&mut self) -> Option<Barrier> {
+        if let Some(barrier) = self.under_way
+            && self.nodes.iter().all(|node| node.is_ready_for(barrier))
             && self.nodes.iter().any(|node| node.reports.front().is_some_and(|report| !report.point.is_end()))
         {
             self.under_way = None;
             self.schedule.settled();
-            return Some(border);
+            return Some(barrier);
         }
         let all_ended = self.nodes.iter().all(Node::has_ended);
-        all_ended.then(|| Border { epoch: self.schedule.highest().next(), then: Then::End })
+        all_ended.then(|| Barrier { epoch: self.schedule.highest().next(), then: Then::End })
     }
 
     /// Decides a checkpoint, and makes visible what is staged.
-    async fn settle(&mut self, border: Border, committed: &mut Vec<usize>) -> Result<(), Failure> {
+    async fn settle(&mut self, barrier: Barrier, committed: &mut Vec<usize>) -> Result<(), Failure> {
         crash::point("snapshots-gathered");
-        let number = self.keeper.as_ref().map(Keeper::next_number);
-        let (mut snapshots, mut decisions) = (Vec::new(), Decisions { epoch: border.epoch, ..Decisions::default() });
+        let number = self.checkpoints.as_ref().map(FlowCheckpoints::next_number);
+        let (mut snapshots, mut replay_log) = (Vec::new(), ReplayLog { epoch: barrier.epoch, ..ReplayLog::default() });
         for place in 0..self.nodes.len() {
-            let (snapshot, steps) = self.nodes[place].take_report(border).unzip();
-            decisions.add(&self.nodes[place].name, steps.unwrap_or_default());
+            let (snapshot, steps) = self.nodes[place].take_report(barrier).unzip();
+            replay_log.add(&self.nodes[place].name, steps.unwrap_or_default());
             snapshots.push(snapshot);
         }
         for (place, snapshot) in snapshots.iter_mut().enumerate() {
             let Some(snapshot) = snapshot else { continue };
-            self.add_lineage(place, border, number, &mut snapshot.staged).map_err(|error| (Some(place), error))?;
+            self.add_lineage(place, barrier, number, &mut snapshot.staged).map_err(|error| (Some(place), error))?;
         }
-        let mut staged = self.decide(border, snapshots, decisions).await.map_err(|error| (None, error))?;
+        let mut staged = self.decide(barrier, snapshots, replay_log).await.map_err(|error| (None, error))?;
         let mut visible = Vec::new();
         for place in in_order_of_commits(&self.nodes) {
             match &self.effects {
@@ -410,32 +414,32 @@ impl Coordinator {
             }
             committed.push(place);
         }
-        self.history.covered(border.epoch);
-        let Some(keeper) = &self.keeper else { return Ok(()) };
-        let oldest = settled(keeper).await?;
+        self.history.checkpoint_completed(barrier.epoch);
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        let oldest = settled(checkpoints).await?;
         self.forget(visible).await?;
-        self.covered.send_replace(Covered { newest: border.epoch, oldest });
+        self.checkpoint_completed.send_replace(CompletedCheckpoints { newest: barrier.epoch, oldest });
         Ok(())
     }
 
     /// Writes the manifest, if the flow keeps state. What was staged, by node.
     async fn decide(
         &mut self,
-        border: Border,
+        barrier: Barrier,
         snapshots: Vec<Option<Snapshot>>,
-        decisions: Decisions,
+        replay_log: ReplayLog,
     ) -> Result<Vec<State>> {
-        self.last = border.epoch;
+        self.last = barrier.epoch;
         let mut entries: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), node.entry.clone())).collect();
-        let keeper = self.keeper.clone();
+        let checkpoints = self.checkpoints.clone();
         // Turning states into bytes, hashing and writing them takes a while, in which data must not wait.
         let written = tokio::task::spawn_blocking(move || {
-            let staged = match &keeper {
+            let staged = match &checkpoints {
                 None => snapshots
                     .into_iter()
                     .map(|one| one.unwrap_or_default().staged.into_state())
                     .collect::<Result<_>>()?,
-                Some(keeper) => keeper.write(border, &mut entries, snapshots, decisions)?,
+                Some(checkpoints) => checkpoints.write(barrier, &mut entries, snapshots, replay_log)?,
             };
             Ok::<_, Error>((entries, staged))
         });
@@ -448,9 +452,10 @@ impl Coordinator {
     }
 
     /// Tells a node's versions which rows they have learned.
-    fn add_lineage(&self, place: usize, border: Border, number: Option<u64>, staged: &mut Parts) -> Result<()> {
+    fn add_lineage(&self, place: usize, barrier: Barrier, number: Option<u64>, staged: &mut Parts) -> Result<()> {
         let Some(epochs) = staged.peek("epochs") else { return Ok(()) };
-        let past = self.keeper.as_ref().map(|keeper| keeper.past(&self.nodes[place].name)).unwrap_or_default();
+        let past =
+            self.checkpoints.as_ref().map(|checkpoints| checkpoints.past(&self.nodes[place].name)).unwrap_or_default();
         let epochs: Vec<u64> = State::new([("epochs".to_owned(), epochs.to_vec())]).get("epochs")?;
         for (version, epoch) in epochs.into_iter().enumerate() {
             let inputs: serde_json::Map<_, _> = self.nodes[place]
@@ -458,7 +463,7 @@ impl Coordinator {
                 .iter()
                 .filter_map(|input| Some((self.nodes[*input].name.clone(), self.history.at(*input, Epoch(epoch))?)))
                 .collect();
-            let mut lineage = json!({ "checkpoint": number, "epoch": epoch.min(border.epoch.0), "inputs": inputs });
+            let mut lineage = json!({ "checkpoint": number, "epoch": epoch.min(barrier.epoch.0), "inputs": inputs });
             past.add_to(&mut lineage);
             staged.put_bytes(format!("lineage.{version}"), lineage.to_string().into_bytes());
         }
@@ -472,19 +477,21 @@ impl Node {
         is_last || self.reports.is_empty() && self.entry.phase == NodePhase::Ended
     }
 
-    /// Whether it is known what the node was at a border.
-    fn is_ready_for(&self, border: Border) -> bool {
+    /// Whether it is known what the node was at a barrier.
+    fn is_ready_for(&self, barrier: Barrier) -> bool {
         match self.reports.front() {
-            // An input that tells first of something behind the border has waited there.
-            Some(report) => report.point.holds_at(border.epoch) || self.may_wait && report.point.epoch() > border.epoch,
-            // Nodes that wait for it have come to the border, so if it had begun before, it would have reported.
+            // An input that tells first of something behind the barrier has waited there.
+            Some(report) => {
+                report.point.holds_at(barrier.epoch) || self.may_wait && report.point.epoch() > barrier.epoch
+            }
+            // Nodes that wait for it have come to the barrier, so if it had begun before, it would have reported.
             None => self.entry.phase == NodePhase::Ended || self.may_wait,
         }
     }
 
     /// What the node has handed over for a checkpoint. Nothing if it has ended before, or waits: then it is where it was.
-    fn take_report(&mut self, border: Border) -> Option<(Snapshot, Steps)> {
-        let report = self.reports.pop_front_if(|report| report.point.holds_at(border.epoch))?;
+    fn take_report(&mut self, barrier: Barrier) -> Option<(Snapshot, ReplayEvents)> {
+        let report = self.reports.pop_front_if(|report| report.point.holds_at(barrier.epoch))?;
         let (kind, shape) = (self.entry.kind.clone(), self.entry.shape.clone());
         let (state, staged) = (std::mem::take(&mut self.entry.state), std::mem::take(&mut self.entry.staged));
         self.entry = NodeEntry { kind, shape, state, staged, ..report.entry };
@@ -534,9 +541,9 @@ async fn commit(node: &mut Node, staged: State, step: Step) -> Result<State> {
     committed
 }
 
-/// Everything that the last checkpoint had staged is visible. Returns the border of the oldest checkpoint that is kept.
-async fn settled(keeper: &Keeper) -> Result<Epoch, Failure> {
-    let keeper = keeper.clone();
-    let settled = tokio::task::spawn_blocking(move || keeper.settled()).await;
+/// Everything that the last checkpoint had staged is visible. Returns the barrier of the oldest checkpoint that is kept.
+async fn settled(checkpoints: &FlowCheckpoints) -> Result<Epoch, Failure> {
+    let checkpoints = checkpoints.clone();
+    let settled = tokio::task::spawn_blocking(move || checkpoints.settled()).await;
     settled.doing(|| "removing old checkpoints").and_then(|settled| settled).map_err(|error| (None, error))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_core::{Error, Role, Then, known_names};
 
-use super::keeper::KeeperOptions;
+use super::flow_checkpoints::ResumeOptions;
 use super::manifest::{Manifest, NodeEntry};
 use super::resume::{Found, has_ended, name};
 use crate::plan::{DEAD_LETTERS, Plan, PlannedBody, PlannedNode};
@@ -17,12 +17,12 @@ pub const ANEW: &str = "to run it from the start, take another state folder, and
                         to stay";
 
 /// The nodes that start from scratch. What can't be read again does so in every run.
-pub fn from_scratch(plan: &Plan, options: &KeeperOptions) -> BTreeSet<String> {
+pub fn from_scratch(plan: &Plan, options: &ResumeOptions) -> BTreeSet<String> {
     options.resets.iter().cloned().chain(plan.unreplayable_inputs()).collect()
 }
 
 /// The inputs that lose rows in a crash, unless that is allowed.
-pub fn unreplayable(plan: &Plan, options: &KeeperOptions) -> Vec<String> {
+pub fn unreplayable(plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let inputs = if options.allow_loss { Vec::new() } else { plan.unreplayable_inputs() };
     let problem = |input| {
         format!(
@@ -34,7 +34,7 @@ pub fn unreplayable(plan: &Plan, options: &KeeperOptions) -> Vec<String> {
 }
 
 /// All that keeps a flow from being resumed from a checkpoint, whose nodes have the names that they have now.
-pub fn problems(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<String> {
+pub fn problems(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let manifest = &found.manifest;
     let mut problems = reset_problems(found, plan, options);
     if found.is_done() {
@@ -92,7 +92,7 @@ fn rename_key<T>(map: &mut BTreeMap<String, T>, before: &str, now: &str) {
 }
 
 /// What is wrong with another build or kind of machine, unless that is allowed.
-fn drift(manifest: &Manifest, options: &KeeperOptions) -> Option<String> {
+fn drift(manifest: &Manifest, options: &ResumeOptions) -> Option<String> {
     if options.allow_drift || manifest.fingerprint == options.fingerprint {
         return None;
     }
@@ -211,7 +211,7 @@ fn loss(node: &str, entry: &NodeEntry, planned: Option<&PlannedNode>, manifest: 
 }
 
 /// What the resets that were asked for lose, or let count twice.
-pub fn losses(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<String> {
+pub fn losses(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let nodes = options.resets.iter().filter_map(|node| Some((node, found.manifest.nodes.get(node)?)));
     nodes.map(|(node, entry)| reset_loss(node, entry, plan.node(node), found, options)).collect()
 }
@@ -221,7 +221,7 @@ fn reset_loss(
     entry: &NodeEntry,
     planned: Option<&PlannedNode>,
     found: &Found,
-    options: &KeeperOptions,
+    options: &ResumeOptions,
 ) -> String {
     let is_stopped = found.manifest.then == name(Then::Stop);
     match (part(entry, planned), planned) {
@@ -255,7 +255,7 @@ fn has_something(entry: &NodeEntry) -> bool {
 }
 
 /// What is wrong with the nodes that are to start from scratch: they aren't there, rows would be lost, or none would come.
-fn reset_problems(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<String> {
+fn reset_problems(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let entry = |node: &String| found.manifest.nodes.get(node);
     let mut problems = Vec::new();
     for node in &options.resets {

@@ -37,5 +37,5 @@ pub use interpolate::Environment;
 pub use node::{Body, EventTimeSettings, InputCommon, Node, OutputCommon, ProcessorCommon};
 pub use reference::Reference;
 pub use schema::{flow_schema, node_schema};
-pub use settings::{CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, KeptDecisions, OnError};
+pub use settings::{CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, OnError, ReplayLogRetention};
 pub use tests_table::{FlowTest, Rows};

@@ -3,7 +3,7 @@
 //! Each node has an output of its own, so that the rejected rows of different nodes, which come at different times, need
 //! no common order.
 
-use millstream_core::{FAILED, OutputSettings, Parsed, Problem, Registry, Role, Stream, failed_schema};
+use millstream_core::{FAILED, NodeTypes, OutputSettings, Parsed, Problem, Role, Stream, failed_schema};
 
 use super::columns::context;
 use super::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, Shape};
@@ -66,7 +66,7 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
 }
 
 /// The settings of an output of type `file`, which is all that the engine knows of it.
-fn file_output(registry: &Registry, path: &str) -> Result<Box<dyn OutputSettings>, Problem> {
+fn file_output(registry: &NodeTypes, path: &str) -> Result<Box<dyn OutputSettings>, Problem> {
     let table = serde_json::json!({ "path": path, "format": "ndjson", "every": "1m", "if_exists": "append" });
     let kind = registry
         .find(Role::Output, "file")

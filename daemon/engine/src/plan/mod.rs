@@ -26,7 +26,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Canonical, Delivery, EventTime, Expression, Input, Output, Processor, Reads, Registry, Result, Role, Share,
+    Batch, Canonical, Delivery, EventTime, Expression, Input, NodeTypes, Output, Processor, Reads, Result, Role, Share,
     Writes,
 };
 
@@ -37,13 +37,13 @@ pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
 use crate::checkpoint::{Interval, KeptStates};
 use crate::edge::Limits;
-use crate::file::{Diagnostics, FlowFile, KeptDecisions, LoadOptions, OnError, read_text};
+use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, ReplayLogRetention, read_text};
 
 /// What a flow is planned with, besides its file.
 #[derive(Clone, Debug)]
 pub struct PlanOptions<'a> {
     /// The types of nodes that there are.
-    pub registry: &'a Registry,
+    pub registry: &'a NodeTypes,
     /// The folder that paths of outputs and of the registry are relative to.
     pub work_folder: PathBuf,
     /// Whether inputs leave out the columns that the flow doesn't use.
@@ -56,7 +56,7 @@ pub struct PlanOptions<'a> {
 
 impl<'a> PlanOptions<'a> {
     /// For a flow that begins with its first rows.
-    pub fn new(registry: &'a Registry, work_folder: impl Into<PathBuf>) -> Self {
+    pub fn new(registry: &'a NodeTypes, work_folder: impl Into<PathBuf>) -> Self {
         let work_folder = work_folder.into();
         Self { registry, work_folder, prune: true, scripted: false, kept: KeptStates::default() }
     }
@@ -84,7 +84,7 @@ pub struct Plan {
     /// How many checkpoints are kept.
     pub keep_checkpoints: usize,
     /// How long it is kept what time has decided.
-    pub keep_decisions: KeptDecisions,
+    pub replay_log_retention: ReplayLogRetention,
     /// Inputs that advance together in event time.
     pub time_groups: Vec<PlannedTimeGroup>,
     /// What may not be meant: ports that nobody reads, rows that are predicted by what became known later.

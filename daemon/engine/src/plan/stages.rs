@@ -49,12 +49,12 @@ pub fn assemble(
         nodes: wiring.nodes.iter().zip(drafts).map(|(wired, draft)| planned(file, wired, draft, options)).collect(),
         edges: Vec::new(),
         limits: Limits { rows: file.flow.edge.rows, bytes: file.flow.edge.bytes.0 },
-        epoch_rows: file.flow.epoch.rows_for(wiring.nodes.iter().filter_map(border_rows)),
+        epoch_rows: file.flow.epoch.rows_for(wiring.nodes.iter().filter_map(barrier_rows)),
         epoch_interval: file.flow.epoch.interval.0,
         // What is wrong with it has been said when the file was read.
         checkpoints: file.checkpoint.how_often().unwrap_or(Interval::Never),
         keep_checkpoints: file.checkpoint.keep,
-        keep_decisions: file.checkpoint.decisions,
+        replay_log_retention: file.checkpoint.replay_log,
         time_groups: Vec::new(),
         warnings: Vec::new(),
     };
@@ -105,9 +105,9 @@ fn is_followed(draft: &Draft) -> bool {
     matches!(&draft.plan, NodePlan::Input(plan) if !plan.finite && plan.replayable && plan.interleaved && !plan.acknowledges)
 }
 
-fn border_rows(wired: &Wired<'_>) -> Option<u64> {
+fn barrier_rows(wired: &Wired<'_>) -> Option<u64> {
     match &wired.node.body {
-        Body::Processor { settings, .. } => settings.border_rows(),
+        Body::Processor { settings, .. } => settings.barrier_rows(),
         Body::Input { .. } | Body::Output { .. } => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use millstream_core::{Problem, Registry, Step, known_names};
+use millstream_core::{NodeTypes, Problem, Step, known_names};
 
 use crate::file::{Body, Diagnostics, FlowFile, Node, Reference};
 
@@ -30,7 +30,7 @@ pub struct WiredPort {
 
 impl<'a> Wiring<'a> {
     /// Resolves model edges and orders the nodes.
-    pub fn new(file: &'a FlowFile, registry: &Registry) -> Result<Self, Diagnostics> {
+    pub fn new(file: &'a FlowFile, registry: &NodeTypes) -> Result<Self, Diagnostics> {
         let mut diagnostics = Diagnostics::default();
         let mut nodes = Vec::with_capacity(file.nodes.len());
         let trained = trained_models(file, &mut diagnostics);
@@ -73,7 +73,7 @@ fn trained_models<'a>(file: &'a FlowFile, diagnostics: &mut Diagnostics) -> Hash
 fn wire(
     node: &Node,
     file: &FlowFile,
-    registry: &Registry,
+    registry: &NodeTypes,
     trained: &HashMap<&str, &Node>,
 ) -> Result<Vec<WiredPort>, Problem> {
     let mut inputs = Vec::new();

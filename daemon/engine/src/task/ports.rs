@@ -124,14 +124,14 @@ impl Ports {
     }
 
     /// Sends a message that is no batch to those readers that are still there: some may have come to their end before, or
-    /// to the border at which the flow stops.
+    /// to the barrier at which the flow stops.
     pub async fn remind(&self, message: Message) {
         for sender in self.ports.iter().flat_map(|(_, senders)| senders) {
             let _ = sender.send(message.clone()).await;
         }
     }
 
-    /// Fails the flow where too many rows were refused. Asked at borders, so that the answer is the same in every run.
+    /// Fails the flow where too many rows were refused. Asked at barriers, so that the answer is the same in every run.
     pub fn check_failed(&self) -> Result<(), Error> {
         let Some(share) = self.max_failed else { return Ok(()) };
         let failed = self.stats().rows_failed.load(Ordering::Relaxed);

@@ -3,20 +3,20 @@
 use millstream_core::{Collector, Message, Processor, Watermark};
 use tokio::sync::watch;
 
-use super::keeping::is_last;
-use super::{Keeping, Phase, Ports, Stop};
+use super::node_checkpointing::is_last;
+use super::{NodeCheckpointing, Phase, Ports, Stop};
 use crate::align::{Event, Inputs};
 
-/// Runs a processor, which is restored, to its end, or to the border at which the flow stops, and gives it back.
+/// Runs a processor, which is restored, to its end, or to the barrier at which the flow stops, and gives it back.
 pub async fn run_processor(
     mut processor: Box<dyn Processor>,
     mut inputs: Inputs,
     ports: Ports,
-    keeping: Keeping,
+    checkpointing: NodeCheckpointing,
     phase: watch::Receiver<Phase>,
 ) -> Result<Box<dyn Processor>, Stop> {
-    resume(processor.as_ref(), &mut inputs, &ports, &keeping);
-    if keeping.had_ended() {
+    resume(processor.as_ref(), &mut inputs, &ports, &checkpointing);
+    if checkpointing.had_ended() {
         ports.remind(Message::End).await;
         return Ok(processor);
     }
@@ -43,18 +43,18 @@ pub async fn run_processor(
             }
             Event::Idle => ports.broadcast(Message::Watermark(Watermark::Idle)).await?,
             Event::Barrier(epoch) => {
-                processor.border(epoch, &mut out)?;
+                processor.barrier(epoch, &mut out)?;
                 if let Some(has_made_version) = ports.has_version(&out) {
-                    keeping.reporter.learned(keeping.place, epoch, has_made_version);
+                    checkpointing.reporter.learned(checkpointing.place, epoch, has_made_version);
                 }
                 flush(processor.as_mut(), &ports, &mut out).await?;
                 ports.check_failed()?;
-                let wanted = keeping.wanted(epoch);
-                if let Some(border) = wanted {
+                let wanted = checkpointing.wanted(epoch);
+                if let Some(barrier) = wanted {
                     let snapshot = processor.snapshot()?;
-                    keeping.report(border, &ports, &mut inputs, snapshot);
+                    checkpointing.report(barrier, &ports, &mut inputs, snapshot);
                 }
-                // A reader that does not read these rows yet may have come to the border at which the flow stops.
+                // A reader that does not read these rows yet may have come to the barrier at which the flow stops.
                 ports.remind(Message::Barrier(epoch)).await;
                 if is_last(wanted) {
                     ports.stats().set_report(processor.report());
@@ -71,7 +71,7 @@ pub async fn run_processor(
                 ports.check_failed()?;
                 ports.stats().set_report(processor.report());
                 let snapshot = processor.snapshot()?;
-                keeping.report_end(&ports, &mut inputs, snapshot);
+                checkpointing.report_end(&ports, &mut inputs, snapshot);
                 ports.broadcast(Message::End).await?;
                 return Ok(processor);
             }
@@ -89,13 +89,13 @@ async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mut Collector
 }
 
 /// Goes on with counters and edges where they were.
-fn resume(processor: &dyn Processor, inputs: &mut Inputs, ports: &Ports, keeping: &Keeping) {
-    if let Some(resume) = &keeping.resume {
+fn resume(processor: &dyn Processor, inputs: &mut Inputs, ports: &Ports, checkpointing: &NodeCheckpointing) {
+    if let Some(resume) = &checkpointing.resume {
         ports.stats().restore(&resume.entry.counters);
         ports.stats().set_report(processor.report());
     }
-    match keeping.fan_in() {
-        Some(fan_in) => inputs.restore(fan_in, &keeping.edges, keeping.passed),
-        None => inputs.begin_behind(keeping.passed),
+    match checkpointing.fan_in() {
+        Some(fan_in) => inputs.restore(fan_in, &checkpointing.edges, checkpointing.passed),
+        None => inputs.begin_behind(checkpointing.passed),
     }
 }

@@ -78,7 +78,7 @@ impl Stretch {
     pub fn cut(mut self, cut: Cut) -> (Self, Self) {
         let is_whole = cut.rows == self.batch.len() && cut.refused == self.refused.len();
         // Other positions behind the last row belong to none.
-        let border = match is_whole {
+        let barrier = match is_whole {
             true => self.batch.origin.end,
             false => {
                 let between = cut.refused.saturating_sub(self.refused_before());
@@ -86,7 +86,7 @@ impl Stretch {
             }
         };
         let behind = self.refused.split_off(cut.refused);
-        let (head, tail) = self::cut(self.batch, cut.rows, border);
+        let (head, tail) = self::cut(self.batch, cut.rows, barrier);
         (Self { batch: head, refused: self.refused }, Self { batch: tail, refused: behind })
     }
 
@@ -118,11 +118,11 @@ impl Stretch {
     }
 }
 
-/// Cuts a batch behind its first `rows` rows, where the position `border` is.
-pub fn cut(batch: Batch, rows: usize, border: u64) -> (Batch, Batch) {
+/// Cuts a batch behind its first `rows` rows, where the position `barrier` is.
+pub fn cut(batch: Batch, rows: usize, barrier: u64) -> (Batch, Batch) {
     let (count, origin) = (batch.len(), &batch.origin);
-    let head = Batch::new(batch.rows.slice(0, rows), Origin { end: border, ..origin.clone() });
-    let tail = Batch::new(batch.rows.slice(rows, count - rows), Origin { start: border, ..origin.clone() });
+    let head = Batch::new(batch.rows.slice(0, rows), Origin { end: barrier, ..origin.clone() });
+    let tail = Batch::new(batch.rows.slice(rows, count - rows), Origin { start: barrier, ..origin.clone() });
     (head, tail)
 }
 

@@ -1,7 +1,8 @@
 //! Whole flows of small nodes through planner, tasks and edges.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod borders;
+mod barriers;
+mod checkpoint_store;
 mod crash;
 mod editing;
 mod kinds;
@@ -13,4 +14,3 @@ mod sabotage;
 mod simulation;
 mod stopping;
 mod time_groups;
-mod vault;

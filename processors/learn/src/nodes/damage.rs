@@ -19,7 +19,7 @@ pub(super) fn try_all(
             Ok(()) => {
                 let mut out = Collector::new(2);
                 let _ = use_it(&mut *node, &mut out)
-                    .and_then(|()| node.border(Epoch(9), &mut out))
+                    .and_then(|()| node.barrier(Epoch(9), &mut out))
                     .and_then(|()| all_pieces(&mut *node, &mut out))
                     .and_then(|()| node.snapshot()?.state.into_state().map(|_| ()))
                     .and_then(|()| node.finish(&mut out))

@@ -11,13 +11,13 @@ mod predict;
 mod train;
 mod version;
 
-use millstream_core::Registry;
+use millstream_core::NodeTypes;
 
 pub use evaluate::EvaluateSettings;
 pub use predict::PredictSettings;
 pub use train::{TrainSettings, staged_versions};
 
 /// Adds the nodes to the list of those that there are.
-pub fn register(registry: &mut Registry) {
+pub fn register(registry: &mut NodeTypes) {
     registry.processor::<TrainSettings>().processor::<PredictSettings>().processor::<EvaluateSettings>();
 }

@@ -20,13 +20,13 @@ use super::pieces::Pieces;
 use super::version;
 use crate::device::{self, DeviceSettings, OpenDevice};
 use crate::model::{Model, Signature, sha256};
-use crate::registry::{ModelReference, Registry, Selector};
+use crate::registry::{ModelReference, ModelRegistry, Selector};
 use held::Held;
 use registered::Registered;
 
 /// Adds the predictions of a model to the rows that pass, and learns nothing.
 ///
-/// `model = "fraud"` is the model that a `train` node of the same flow trains: new versions arrive at borders, and
+/// `model = "fraud"` is the model that a `train` node of the same flow trains: new versions arrive at barriers, and
 /// predict the rows behind. `fraud@champion`, `fraud@latest` and `fraud/3` are read from the registry when the flow
 /// starts; a flow that is resumed keeps the version that it had, also if the alias was moved since. `--reset` of
 /// the node takes the version that the alias points at now, and loses no row.
@@ -169,7 +169,7 @@ impl PredictSettings {
         let read = || {
             let store = millstream_store::open(&context.registry, &context.work_folder)?;
             let kept = context.kept.has(VERSION).then(|| context.kept.get(VERSION)).transpose()?;
-            Registered::find(Registry::open(store, &context.registry), reference.clone(), kept)
+            Registered::find(ModelRegistry::open(store, &context.registry), reference.clone(), kept)
         };
         read().map_err(|error| self.problem(&error))
     }
@@ -204,7 +204,7 @@ struct Predictor {
     registered: Option<Registered>,
     /// The version in use.
     model: Option<Version>,
-    /// A version that takes effect at the next border.
+    /// A version that takes effect at the next barrier.
     arrived: Option<Version>,
     /// Above which number the positive of two classes is predicted, if not by the model's own rule.
     threshold: Option<f64>,
@@ -241,12 +241,12 @@ impl Processor for Predictor {
         self.hand_on(out)
     }
 
-    fn border(&mut self, _epoch: Epoch, _out: &mut Collector) -> Result<()> {
+    fn barrier(&mut self, _epoch: Epoch, _out: &mut Collector) -> Result<()> {
         self.take_arrived()
     }
 
     // Nothing happens when the model's port ends: whether rows of the same epoch come before or after that differs from
-    // run to run, so its last version waits for the next border, too.
+    // run to run, so its last version waits for the next barrier, too.
 
     fn finish(&mut self, _out: &mut Collector) -> Result<()> {
         self.take_arrived()?;

@@ -27,7 +27,7 @@ use crate::encode::Missing;
 use crate::estimator::EstimatorSettings;
 use crate::label::Class;
 use crate::model::{Features, ScoredModel, Signature, sha256};
-use crate::registry::{ModelCard, Registry, check_model_name};
+use crate::registry::{ModelCard, ModelRegistry, check_model_name};
 use staged::{AT_THE_END, Publisher, Staged};
 
 /// Trains a model on the rows that pass, one row at a time, and publishes versions of it.
@@ -43,7 +43,7 @@ use staged::{AT_THE_END, Publisher, Staged};
 ///
 /// Versions go to the flow's registry when the flow commits; the first one becomes `champion`. If the newest that are there
 /// are these already, since the flow ran before, nothing is published. A `predict` node of the same flow that names the
-/// model gets them at the next border.
+/// model gets them at the next barrier.
 ///
 /// A model that has diverged is not published, but ends the flow with an error. Of numbers it has if over the newer half of
 /// the last 1000 rows its error (`rmse`) is more than 1000 times the size of the labels and the error of the mean so far, or
@@ -93,7 +93,7 @@ enum Publish {
     /// At the end of the flow.
     #[default]
     End,
-    /// At the first border of an epoch after so many more learned rows, and at the end. `[flow] epoch` says how many rows an epoch
+    /// At the first barrier of an epoch after so many more learned rows, and at the end. `[flow] epoch` says how many rows an epoch
     /// has. Every version is a folder in the registry, and stays there, so tens of thousands are a good number.
     Rows(#[schemars(range(min = 1))] u64),
 }
@@ -170,7 +170,7 @@ impl ProcessorSettings for TrainSettings {
         Some(&self.model)
     }
 
-    fn border_rows(&self) -> Option<u64> {
+    fn barrier_rows(&self) -> Option<u64> {
         match self.publish {
             Publish::Rows(rows) => Some(rows),
             Publish::End => None,
@@ -190,10 +190,10 @@ impl TrainSettings {
         condition.transpose().map_err(|problem| problem.under("learn_when"))
     }
 
-    fn registry(&self, context: &PlanContext) -> Result<Registry, Problem> {
+    fn registry(&self, context: &PlanContext) -> Result<ModelRegistry, Problem> {
         check_model_name(&self.model).map_err(|error| Problem::new(error.to_string()).under("model"))?;
         let store = millstream_store::open(&context.registry, &context.work_folder);
-        Ok(Registry::open(store.map_err(|error| Problem::new(error.to_string()))?, &context.registry))
+        Ok(ModelRegistry::open(store.map_err(|error| Problem::new(error.to_string()))?, &context.registry))
     }
 }
 
@@ -239,7 +239,7 @@ impl Processor for Trainer {
         self.learn(&batch, out).map(|()| true)
     }
 
-    fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
         match self.publish {
             Publish::Rows(rows) if self.unpublished_rows() >= rows => self.stage(epoch, out),
             Publish::Rows(_) | Publish::End => Ok(()),

@@ -6,12 +6,12 @@ use millstream_core::{Error, Result, known_names};
 
 use super::reference::check_alias;
 use super::versions::to_json;
-use super::{CHAMPION, MOST_NUMBERS, Registry, check_model_name};
+use super::{CHAMPION, MOST_NUMBERS, ModelRegistry, check_model_name};
 
 /// Aliases and the versions that they point at.
 pub type Aliases = BTreeMap<String, u64>;
 
-impl Registry {
+impl ModelRegistry {
     /// The aliases of a model.
     pub fn aliases(&self, model: &str) -> Result<Aliases> {
         Ok(self.alias_table(model)?.1)

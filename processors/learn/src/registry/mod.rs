@@ -34,7 +34,7 @@ pub const CHAMPION: &str = "champion";
 const MOST_NUMBERS: u64 = 100_000_000;
 
 /// Where models are kept.
-pub struct Registry {
+pub struct ModelRegistry {
     store: Box<dyn Store>,
     /// For messages: what the user calls the place.
     location: String,
@@ -51,7 +51,7 @@ pub struct Resolved {
     pub card: ModelCard,
 }
 
-impl Registry {
+impl ModelRegistry {
     /// The registry in a store; `location` is what messages call it.
     pub fn open(store: Box<dyn Store>, location: impl Into<String>) -> Self {
         Self { store, location: location.into() }
@@ -120,9 +120,9 @@ impl Registry {
     }
 }
 
-impl std::fmt::Debug for Registry {
+impl std::fmt::Debug for ModelRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry").field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("ModelRegistry").field("location", &self.location).finish_non_exhaustive()
     }
 }
 

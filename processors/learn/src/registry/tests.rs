@@ -10,8 +10,8 @@ use millstream_store::LocalStore;
 use super::*;
 use crate::{EstimatorSettings, Features, Missing, Signature};
 
-fn registry(folder: &Path) -> Registry {
-    Registry::open(Box::new(LocalStore::new(folder)), "models")
+fn registry(folder: &Path) -> ModelRegistry {
+    ModelRegistry::open(Box::new(LocalStore::new(folder)), "models")
 }
 
 fn card(model: &str) -> ModelCard {
@@ -23,7 +23,7 @@ fn card(model: &str) -> ModelCard {
     ModelCard::new(model, &signature, 7).trained_by("flow", "node")
 }
 
-fn publish(registry: &Registry, id: &str) -> u64 {
+fn publish(registry: &ModelRegistry, id: &str) -> u64 {
     registry.publish("fraud", id.as_bytes(), card("fraud"), id).unwrap()
 }
 
@@ -82,7 +82,7 @@ impl Store for Counting {
 #[test]
 fn a_publication_costs_the_same_however_many_versions_there_are() {
     let store = Counting::default();
-    let registry = Registry::open(Box::new(store.clone()), "models");
+    let registry = ModelRegistry::open(Box::new(store.clone()), "models");
     (1..1000).for_each(|version| assert_eq!(publish(&registry, &format!("id{version}")), version));
     let (version, (operations, listed)) = store.during(|| publish(&registry, "id1000"));
     assert!(version == 1000 && operations <= 12 && listed <= 4, "{version}: {operations} operations, {listed} keys");

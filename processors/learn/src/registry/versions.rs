@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::card::now;
-use super::{MOST_NUMBERS, ModelCard, Registry, Resolved, check_model_name};
+use super::{MOST_NUMBERS, ModelCard, ModelRegistry, Resolved, check_model_name};
 use crate::model::sha256;
 
 /// How the key ends that makes a version one.
@@ -21,7 +21,7 @@ struct VersionFile {
     sha256: String,
 }
 
-impl Registry {
+impl ModelRegistry {
     /// The numbers of a model's versions, ascending.
     pub fn versions(&self, model: &str) -> Result<Vec<u64>> {
         check_model_name(model)?;

@@ -237,7 +237,7 @@ async fn a_run_goes_on_where_another_one_was() {
     let mut followed = Followed::new(&settings);
     followed.append("a.ndjson", "{\"n\": 0}\n{\"n\": 1}\nbad\n{\"n\": 3}\n");
     assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "0 1"), ("a.ndjson", 3, "3")]));
-    // A border lies between the rows that came last.
+    // A barrier lies between the rows that came last.
     let state = followed.snapshot(&[("a.ndjson", 1)]);
     assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 1, "1"), ("a.ndjson", 3, "3")]));
     assert_eq!(followed.out.take_failed()[0].position, Some(2));
@@ -351,15 +351,15 @@ async fn rows_are_gone_through_again_where_a_rotation_has_put_them() {
     followed.rename("a.ndjson", "a.ndjson.2");
     followed.append("a.ndjson", "{\"n\": 20}\n");
     let mut past = Followed { input: Followed::input(&settings, followed.folder.path()), ..followed };
-    past.input.open(&Home::Past(None)).await.unwrap();
+    past.input.open(&Home::Replay(None)).await.unwrap();
     for ((partition, trace), expected) in traces.iter().zip([&[(0, "0 1"), (2, "2")][..], &[(0, "10")]]) {
-        past.input.retrace(partition, trace).unwrap();
+        past.input.locate(partition, trace).unwrap();
         let expected = expected.iter().map(|(start, values)| (partition.to_string(), *start, (*values).to_owned()));
         assert_eq!(past.rows().await, expected.collect::<Vec<_>>());
     }
     fs::remove_file(past.folder.path().join("a.ndjson.1")).unwrap();
     let mut late = Followed::input(&settings, past.folder.path());
-    let error = late.retrace(&traces[0].0, &traces[0].1).unwrap_err().to_string();
+    let error = late.locate(&traces[0].0, &traces[0].1).unwrap_err().to_string();
     assert!(error.starts_with("the file that was `a.ndjson` when rows of partition `a.ndjson` were read"), "{error}");
 }
 

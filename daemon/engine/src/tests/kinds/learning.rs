@@ -14,13 +14,13 @@ use serde_json::Value;
 use super::{batch_of, kept, numbers, one_port, rows_of, values, with_values};
 use crate::tests::sabotage::Sabotage;
 
-/// Learns a number, and sends it as its model at borders, which makes a version, as does the end.
+/// Learns a number, and sends it as its model at barriers, which makes a version, as does the end.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Teach {
     /// The model.
     model: String,
-    /// Wants a border after so many rows.
+    /// Wants a barrier after so many rows.
     every: Option<u64>,
     /// What is learned.
     #[serde(default)]
@@ -34,7 +34,7 @@ pub struct Teach {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Learns {
-    /// How many there are. There is a version at every border.
+    /// How many there are. There is a version at every barrier.
     #[default]
     Count,
     /// The largest number. There is a version when it is another one, also at the end.
@@ -60,7 +60,7 @@ impl ProcessorSettings for Teach {
         Some(&self.model)
     }
 
-    fn border_rows(&self) -> Option<u64> {
+    fn barrier_rows(&self) -> Option<u64> {
         self.every
     }
 }
@@ -128,7 +128,7 @@ impl Processor for Teaching {
         Ok(())
     }
 
-    fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
         if !self.at_the_end && self.has_news() {
             self.made.push(epoch.0);
             self.send(epoch.0, out);
@@ -162,7 +162,7 @@ impl Committer for Witness {
     }
 }
 
-/// Replaces every row by the model that was known at the last border.
+/// Replaces every row by the model that was known at the last barrier.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Obey {
@@ -209,7 +209,7 @@ impl Processor for Obeying {
         Ok(())
     }
 
-    fn border(&mut self, _: Epoch, _: &mut Collector) -> Result<()> {
+    fn barrier(&mut self, _: Epoch, _: &mut Collector) -> Result<()> {
         self.now = self.next;
         Ok(())
     }

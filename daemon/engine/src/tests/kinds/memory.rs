@@ -174,7 +174,7 @@ impl Output for Remembering {
         Ok(())
     }
 
-    async fn stage(&mut self, _: Border) -> Result<Snapshot> {
+    async fn stage(&mut self, _: Barrier) -> Result<Snapshot> {
         crash::step(&self.flow)?;
         let (rows, place) = (std::mem::take(&mut self.open), new_place());
         with_memory(&self.path, |received| {

@@ -22,16 +22,16 @@ pub use memory::{committed_text, memory, memory_text};
 pub use publish::published;
 
 /// All kinds of this folder. Made once: their schemas take a while.
-pub fn registry() -> &'static Registry {
-    static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
-        let mut registry = Registry::default();
+pub fn registry() -> &'static NodeTypes {
+    static REGISTRY: LazyLock<NodeTypes> = LazyLock::new(|| {
+        let mut registry = NodeTypes::default();
         registry.input::<count::Count>().input::<events::Events>();
         registry.processor::<passing::Add>().processor::<passing::Parity>().processor::<passing::Trouble>();
         registry
             .processor::<passing::Repeat>()
             .processor::<passing::After>()
             .processor::<passing::Merge>()
-            .processor::<passing::Borders>();
+            .processor::<passing::EpochPolicy>();
         registry.processor::<learning::Teach>().processor::<learning::Obey>();
         registry.processor::<learning::Batched>().processor::<learning::Dice>();
         registry.processor::<hold::Hold>().processor::<publish::Publish>();

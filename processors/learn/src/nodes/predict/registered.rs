@@ -5,11 +5,11 @@ use millstream_core::{Error, Result, ResultExt};
 
 use crate::label::Label;
 use crate::model::{Model, Signature};
-use crate::registry::{ModelReference, Registry};
+use crate::registry::{ModelReference, ModelRegistry};
 
 /// A version of the registry.
 pub(super) struct Registered {
-    registry: Registry,
+    registry: ModelRegistry,
     reference: ModelReference,
     /// What the reference stood for when the flow was first started.
     pub version: u64,
@@ -17,7 +17,7 @@ pub(super) struct Registered {
 
 impl Registered {
     /// The version that was `kept`, or else what the reference stands for now, and the model of it.
-    pub fn find(registry: Registry, reference: ModelReference, kept: Option<u64>) -> Result<(Self, Model)> {
+    pub fn find(registry: ModelRegistry, reference: ModelReference, kept: Option<u64>) -> Result<(Self, Model)> {
         let version = kept.map_or_else(|| registry.find(&reference), Ok)?;
         let registered = Self { registry, reference, version };
         let model = match kept {

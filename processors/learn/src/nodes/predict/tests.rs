@@ -45,9 +45,9 @@ fn text(out: &mut Collector) -> String {
     rows_as_text(&batches)
 }
 
-/// A border, and all pieces that follow from it.
-fn border(predictor: &mut dyn Processor, epoch: u64, out: &mut Collector) {
-    predictor.border(Epoch(epoch), out).unwrap();
+/// A barrier, and all pieces that follow from it.
+fn barrier(predictor: &mut dyn Processor, epoch: u64, out: &mut Collector) {
+    predictor.barrier(Epoch(epoch), out).unwrap();
     while predictor.more(out).unwrap() {}
 }
 
@@ -76,7 +76,7 @@ fn a_version_is_used_for_the_rows_behind_the_border() {
     let before = text(&mut out);
     assert_eq!(before.matches("null null").count(), 6, "{before}");
     assert!(before.starts_with(WITHOUT));
-    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.barrier(Epoch(1), &mut out).unwrap();
     predictor.process(0, batch(rows()), &mut out).unwrap();
     assert_eq!(text(&mut out), predicted());
 }
@@ -105,11 +105,11 @@ fn rows_wait_for_a_model_that_only_comes_at_the_end() {
 fn held_rows_are_released_in_order() {
     let (mut predictor, mut out) = (follower("before_first = 'hold'"), Collector::new(1));
     predictor.process(0, batch(rows().slice(0, 1)), &mut out).unwrap();
-    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.barrier(Epoch(1), &mut out).unwrap();
     predictor.process(0, batch(rows().slice(1, 2)), &mut out).unwrap();
     assert_eq!(text(&mut out), "");
     predictor.process(1, version(), &mut out).unwrap();
-    border(&mut *predictor, 2, &mut out);
+    barrier(&mut *predictor, 2, &mut out);
     assert_eq!(text(&mut out), predicted());
 }
 
@@ -139,7 +139,7 @@ fn rows_are_handed_on_in_pieces_if_much_is_predicted_for_each() {
             predictor.process(0, batch(rows.clone()), &mut out).unwrap();
             drain(&mut *predictor, &mut out);
             predictor.process(1, batch(version.clone()), &mut out).unwrap();
-            predictor.border(Epoch(1), &mut out).unwrap();
+            predictor.barrier(Epoch(1), &mut out).unwrap();
             drain(&mut *predictor, &mut out);
         }
         assert_eq!(pieces, [209, 209, 82, 209, 209, 82], "{before_first}");
@@ -175,7 +175,7 @@ fn rows_before_the_first_version_can_fail() {
 fn rows_without_a_feature_fail() {
     let (mut predictor, mut out) = (follower(""), Collector::new(1));
     predictor.process(1, version(), &mut out).unwrap();
-    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.barrier(Epoch(1), &mut out).unwrap();
     predictor.process(0, batch(table("a:float64? y:boolean\n null true\n 1 true")), &mut out).unwrap();
     let why = "feature `a` is null; `missing = \"mean\"` of `train` lets such rows through";
     assert_eq!(out.take_failed()[0].error, why);
@@ -186,7 +186,7 @@ fn rows_without_a_feature_fail() {
 fn a_version_of_the_registry_is_read_when_the_flow_is_planned() {
     let folder = tempfile::tempdir().unwrap();
     let context = PlanContext { work_folder: folder.path().into(), ..context() };
-    let registry = Registry::open(millstream_store::open("models", folder.path()).unwrap(), "models");
+    let registry = ModelRegistry::open(millstream_store::open("models", folder.path()).unwrap(), "models");
     registry.publish("m", &trained().save().unwrap(), ModelCard::new("m", &signature(), 3), "id").unwrap();
     // The label isn't needed, and a number of another type will do.
     let input = [stream("from", table("a:int32\n1").schema())];
@@ -227,7 +227,7 @@ fn predictions_are_those_of_the_node_that_trained() {
     let mut out = Collector::new(1);
     let mut predictor = follower("");
     predictor.process(1, batch(version), &mut out).unwrap();
-    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.barrier(Epoch(1), &mut out).unwrap();
     predictor.process(0, batch(rows()), &mut out).unwrap();
     assert_eq!(text(&mut out), predicted());
 }
@@ -237,7 +237,7 @@ fn rows_say_by_which_version_they_are_predicted_and_above_which_threshold() {
     let (mut predictor, mut out) = (follower("model_version = true\nthreshold = 1"), Collector::new(1));
     predictor.process(0, batch(rows().slice(0, 1)), &mut out).unwrap();
     predictor.process(1, version(), &mut out).unwrap();
-    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.barrier(Epoch(1), &mut out).unwrap();
     let state = kept(&mut *predictor);
     let mut restored = follower("model_version = true\nthreshold = 1");
     restored.restore(&state).unwrap();
@@ -279,7 +279,7 @@ fn rows_and_versions_are_kept_with_what_they_wait_for() {
         }
         predictor.process(1, version(), &mut out).unwrap();
         renew(&mut predictor);
-        border(&mut *predictor, 1, &mut out);
+        barrier(&mut *predictor, 1, &mut out);
         renew(&mut predictor);
         predictor.process(0, batch(rows()), &mut out).unwrap();
         let batches: Vec<_> = out.take(0).collect();
@@ -295,7 +295,7 @@ fn rows_and_versions_are_kept_with_what_they_wait_for() {
 fn the_kept_version_is_the_file_that_came() {
     let (mut predictor, mut out) = (follower(""), Collector::new(1));
     predictor.process(1, version(), &mut out).unwrap();
-    predictor.border(Epoch(1), &mut out).unwrap();
+    predictor.barrier(Epoch(1), &mut out).unwrap();
     assert_eq!(kept(&mut *predictor).bytes("model").unwrap(), trained().save().unwrap());
 }
 
@@ -307,7 +307,7 @@ fn damaged_states_do_no_harm() {
     holding.process(0, batch(rows().slice(1, 2)), &mut out).unwrap();
     let mut predicting = follower("before_first = 'hold'");
     predicting.process(1, version(), &mut out).unwrap();
-    predicting.border(Epoch(1), &mut out).unwrap();
+    predicting.barrier(Epoch(1), &mut out).unwrap();
     for mut node in [holding, predicting] {
         let refused = damage::try_all(
             &kept(&mut *node),
@@ -325,7 +325,7 @@ fn damaged_states_do_no_harm() {
 fn a_resumed_flow_goes_on_with_the_version_that_it_had() {
     let folder = tempfile::tempdir().unwrap();
     let context = PlanContext { work_folder: folder.path().into(), ..context() };
-    let registry = Registry::open(millstream_store::open("models", folder.path()).unwrap(), "models");
+    let registry = ModelRegistry::open(millstream_store::open("models", folder.path()).unwrap(), "models");
     let publish = |model: &Model| {
         let (bytes, rows) = (model.save().unwrap(), model.rows());
         let card = ModelCard::new("m", model.signature(), rows);

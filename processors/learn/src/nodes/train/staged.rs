@@ -1,4 +1,4 @@
-//! Versions between the border at which they were made and the checkpoint by which they become visible.
+//! Versions between the barrier at which they were made and the checkpoint by which they become visible.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use millstream_core::{Committer, Epoch, Parts, Result, ResultExt, State};
 use serde::de::DeserializeOwned;
 
-use crate::registry::{ModelCard, Registry};
+use crate::registry::{ModelCard, ModelRegistry};
 
 /// A version that waits for a checkpoint.
 pub(super) struct Staged {
-    /// The epoch at whose border it was made.
+    /// The epoch at whose barrier it was made.
     pub epoch: Epoch,
     /// The model's file.
     pub bytes: Vec<u8>,
@@ -48,7 +48,7 @@ pub(super) fn keep(versions: Vec<Staged>, parts: &mut Parts) -> Result<()> {
 pub(super) struct Publisher {
     /// The model's name.
     pub name: String,
-    pub registry: Registry,
+    pub registry: ModelRegistry,
     /// The number that was published last, which the node reports; 0 if there is none.
     pub last: Arc<AtomicU64>,
 }

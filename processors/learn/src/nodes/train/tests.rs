@@ -44,8 +44,8 @@ fn model_report(report: Option<Report>) -> ModelReport {
     report
 }
 
-fn registry(folder: &Path) -> Registry {
-    Registry::open(millstream_store::open("models", folder).unwrap(), "models")
+fn registry(folder: &Path) -> ModelRegistry {
+    ModelRegistry::open(millstream_store::open("models", folder).unwrap(), "models")
 }
 
 /// What a node has staged; it forgets it.
@@ -208,7 +208,7 @@ fn versions_are_made_at_borders_and_at_the_end_and_published_once() {
         let mut made = Vec::new();
         for (epoch, row) in [0, 1, 2, 6, 7].into_iter().enumerate() {
             trainer.process(0, batch(payments().slice(row, 1)), &mut out).unwrap();
-            trainer.border(Epoch(epoch as u64 + 1), &mut out).unwrap();
+            trainer.barrier(Epoch(epoch as u64 + 1), &mut out).unwrap();
             made.push(out.take(MODEL_PORT).count());
         }
         trainer.finish(&mut out).unwrap();
@@ -384,7 +384,7 @@ fn a_trainer_that_is_restored_makes_the_same_bits() {
     }
 }
 
-/// A trainer, built, that publishes at a border after two rows.
+/// A trainer, built, that publishes at a barrier after two rows.
 fn trainer(folder: &Path) -> Box<dyn Processor> {
     let context = PlanContext { work_folder: folder.into(), ..context() };
     let plan = settings("publish = { rows = 2 }").plan(&context, &[stream("from", payments().schema())]).unwrap();
@@ -398,7 +398,7 @@ fn teach(trainer: &mut dyn Processor, start: usize, epoch: u64) {
     for row in &rows[start..start + 2] {
         trainer.process(0, batch(payments().slice(*row, 1)), &mut out).unwrap();
     }
-    trainer.border(Epoch(epoch), &mut out).unwrap();
+    trainer.barrier(Epoch(epoch), &mut out).unwrap();
     assert_eq!(out.take(MODEL_PORT).count(), 1);
 }
 
@@ -511,7 +511,7 @@ fn damaged_states_do_no_harm() {
         let mut trainer = build();
         let mut out = Collector::new(2);
         trainer.process(0, batch(rows.clone()), &mut out).unwrap();
-        trainer.border(Epoch(1), &mut out).unwrap();
+        trainer.barrier(Epoch(1), &mut out).unwrap();
         let state = trainer.snapshot().unwrap().state.into_state().unwrap();
         let refused = damage::try_all(&state, build, |node, out| node.process(0, batch(rows.clone()), out));
         assert!(refused > 100, "{refused}");

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use super::crash::MemoryStore;
 use super::kinds::{lineages, memory, memory_text};
 use super::running::{failure, plan, run};
-use crate::checkpoint::{Keeper, KeeperOptions, Vault};
-use crate::run::{Effects, RunningFlow, Status};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
+use crate::run::{RunMode, RunningFlow, Status};
 
 #[tokio::test]
 async fn borders_count_refused_rows_as_well() {
@@ -18,7 +18,7 @@ async fn borders_count_refused_rows_as_well() {
             r#"
             flow.epoch.rows = 4
             input.a = {{ type = "count", rows = 9, refuse = 3, batch_rows = {batch_rows} }}
-            processor.b = {{ type = "borders", from = "a" }}
+            processor.b = {{ type = "barriers", from = "a" }}
             output.rows = {{ type = "file", from = "b", path = "{path}" }}
             output.bad = {{ type = "file", from = "a.failed", path = "{path} bad" }}
         "#
@@ -43,9 +43,9 @@ async fn checkpoints_are_taken_while_every_row_is_refused() {
             "#
         ));
         let store = Arc::new(MemoryStore::default());
-        let vault = Vault::new(store.clone(), &plan.flow, "memory");
-        let keeper = Keeper::open(&plan, vault, &KeeperOptions::default()).unwrap();
-        let running = RunningFlow::start(plan, Effects::Keep(keeper), &Handle::current()).unwrap();
+        let checkpoint_store = CheckpointStore::new(store.clone(), &plan.flow, "memory");
+        let checkpoints = FlowCheckpoints::open(&plan, checkpoint_store, &ResumeOptions::default()).unwrap();
+        let running = RunningFlow::start(plan, RunMode::Keep(checkpoints), &Handle::current()).unwrap();
         let status = running.join().await.status;
         assert!(matches!(status, Status::Done), "{status:?}");
         // The first one takes the flow over; the partitions have 50, 33 and 16 rows.
@@ -66,9 +66,9 @@ async fn a_border_lies_where_a_version_is_wanted() {
             "#
         ))
         .await;
-        let borders: Vec<u64> = lineages(&name, "taught").values().filter_map(|read| read["a"][""].as_u64()).collect();
-        let expected: Vec<u64> = (1..=24).map(|border| border * 2500).chain([60_000]).collect();
-        assert_eq!(borders, expected);
+        let barriers: Vec<u64> = lineages(&name, "taught").values().filter_map(|read| read["a"][""].as_u64()).collect();
+        let expected: Vec<u64> = (1..=24).map(|barrier| barrier * 2500).chain([60_000]).collect();
+        assert_eq!(barriers, expected);
     }
 }
 
@@ -91,9 +91,9 @@ fn epochs_are_a_part_of_what_is_wanted_unless_they_are_set() {
 
 #[tokio::test]
 async fn the_share_of_refused_rows_does_not_depend_on_batches() {
-    // One of 11 ends with a refused row that lies behind the border.
+    // One of 11 ends with a refused row that lies behind the barrier.
     for batch_rows in [1, 7, 11, 1000] {
-        // At the border behind the first 5 rows, 3 of them have been refused.
+        // At the barrier behind the first 5 rows, 3 of them have been refused.
         let message = failure(run(&format!(r#"
             flow.epoch.rows = 5
             input.a = {{ type = "count", rows = 1000, refuse = 2, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}
@@ -106,7 +106,7 @@ async fn the_share_of_refused_rows_does_not_depend_on_batches() {
 #[tokio::test]
 async fn refused_rows_of_other_partitions_lie_before_the_border_as_well() {
     for batch_rows in [1, 3, 1000] {
-        // 0 to 6 of one partition, 1000 to 1005 of another; the border is behind 1000, and 0, 5 and 1000 are refused.
+        // 0 to 6 of one partition, 1000 to 1005 of another; the barrier is behind 1000, and 0, 5 and 1000 are refused.
         let message = failure(run(&format!(r#"
             flow.epoch.rows = 8
             input.a = {{ type = "events", rows = 20, partitions = 2, mixed = true, refuse = 5, on_error = "drop", max_failed = "20%", batch_rows = {batch_rows} }}

@@ -13,62 +13,67 @@ use tokio::time::Instant;
 use super::advance::Latest;
 use super::derive::with_times;
 use super::stretch::Stretch;
-use super::{Borders, Clock, Keeping, Phase, Ports, Stop};
-use crate::checkpoint::{InputStep, NodePhase, Notes, Point};
+use super::{EpochPolicy, NodeCheckpointing, Phase, Ports, Stop, WatermarkGenerator};
+use crate::checkpoint::{InputEvent, NodePhase, Point, Recorder};
 use crate::gate::Gate;
 use crate::time_group::Turn;
 
-/// Counts rows, and puts a border behind the last of every epoch and a watermark where it moves, wherever batches end.
-pub struct Cutter<'a> {
+/// Counts rows, and puts a barrier behind the last of every epoch and a watermark where it moves, wherever batches end.
+pub struct EpochWriter<'a> {
     pub(super) ports: &'a Ports,
-    pub(super) keeping: &'a Keeping,
-    pub(super) borders: Borders,
+    pub(super) checkpointing: &'a NodeCheckpointing,
+    pub(super) barriers: EpochPolicy,
     pub(super) epoch: Epoch,
     pub(super) rows: usize,
     /// When the epoch ends, however few rows it has.
     pub(super) due: Option<Instant>,
-    pub(super) clock: Option<Clock>,
+    pub(super) watermarks: Option<WatermarkGenerator>,
     /// How far each partition has been sent.
     pub(super) positions: Positions,
     /// How far it had been at checkpoints: those that are kept, and those that are not durable yet.
     pub(super) checkpoints: VecDeque<(Epoch, Positions)>,
     /// What time has decided since the last checkpoint, if the input is live.
-    pub(super) notes: Notes<InputStep>,
+    pub(super) recorder: Recorder<InputEvent>,
 }
 
-impl<'a> Cutter<'a> {
-    pub fn new(ports: &'a Ports, borders: Borders, clock: Option<Clock>, keeping: &'a Keeping) -> Self {
-        let are_noted = keeping.takes_notes && borders.are_noted;
+impl<'a> EpochWriter<'a> {
+    pub fn new(
+        ports: &'a Ports,
+        barriers: EpochPolicy,
+        watermarks: Option<WatermarkGenerator>,
+        checkpointing: &'a NodeCheckpointing,
+    ) -> Self {
+        let are_recorded = checkpointing.records && barriers.are_recorded;
         Self {
             ports,
-            keeping,
-            borders,
-            epoch: keeping.passed.next(),
+            checkpointing,
+            barriers,
+            epoch: checkpointing.passed.next(),
             rows: 0,
             due: None,
-            clock,
+            watermarks,
             positions: Positions::new(),
             checkpoints: VecDeque::new(),
-            notes: if are_noted { Notes::taken() } else { Notes::default() },
+            recorder: if are_recorded { Recorder::taken() } else { Recorder::default() },
         }
     }
 
     /// Goes on where the input was, if it had begun.
     pub fn resume(&mut self) {
-        self.due = self.borders.interval.map(|interval| Instant::now() + interval);
-        let begun = self.keeping.resume.as_ref().filter(|resume| resume.entry.phase != NodePhase::Waiting);
+        self.due = self.barriers.interval.map(|interval| Instant::now() + interval);
+        let begun = self.checkpointing.resume.as_ref().filter(|resume| resume.entry.phase != NodePhase::Waiting);
         let Some(resume) = begun else { return };
         self.positions = resume.entry.positions();
         self.ports.stats().restore(&resume.entry.counters);
-        if let (Some(clock), Some(state)) = (&mut self.clock, &resume.entry.clock) {
-            clock.restore(state);
+        if let (Some(watermarks), Some(state)) = (&mut self.watermarks, &resume.entry.watermarks) {
+            watermarks.restore(state);
         }
     }
 
-    /// Shows the borders that are passed before the gate opens. The input has no part in their checkpoints. One that goes on
+    /// Shows the barriers that are passed before the gate opens. The input has no part in their checkpoints. One that goes on
     /// waits as well, since the flow may have been edited; mostly its gate is opened at once.
     pub async fn wait(&mut self, gate: &Gate) {
-        let mut shown = self.keeping.passed;
+        let mut shown = self.checkpointing.passed;
         loop {
             let (passed, is_open) = gate.changed(shown).await;
             while shown < passed {
@@ -80,15 +85,15 @@ impl<'a> Cutter<'a> {
                 break;
             }
         }
-        if let Some(member) = &self.borders.member {
+        if let Some(member) = &self.barriers.member {
             member.begin(self.epoch);
         }
     }
 
     /// Leaves before the first row.
     pub async fn leave(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
-        match self.keeping.durable {
-            true => Err(Stop::AtBorder),
+        match self.checkpointing.durable {
+            true => Err(Stop::AtBarrier),
             false => self.end(phase).await,
         }
     }
@@ -118,16 +123,17 @@ impl<'a> Cutter<'a> {
                 continue;
             };
             let partition = &rest.batch.origin.partition;
-            let until_mark = self.clock.as_ref().and_then(|clock| rest.behind_rows(clock.rows_left(partition)));
-            let until_border = rest.behind_all(self.borders.rows - self.rows);
+            let until_mark =
+                self.watermarks.as_ref().and_then(|watermarks| rest.behind_rows(watermarks.rows_left(partition)));
+            let until_barrier = rest.behind_all(self.barriers.rows - self.rows);
             let until_turn = rest.behind_rows(turn_left);
-            let Some(cut) = until_border.into_iter().chain(until_mark).chain(until_turn).min() else {
+            let Some(cut) = until_barrier.into_iter().chain(until_mark).chain(until_turn).min() else {
                 return self.send_stretch(rest).await;
             };
             let (head, tail) = rest.cut(cut);
             sent += head.batch.len();
             self.send_stretch(head).await?;
-            if until_border == Some(cut) {
+            if until_barrier == Some(cut) {
                 self.end_epoch(input).await?;
             } else if until_mark == Some(cut) {
                 self.move_watermark().await?;
@@ -138,8 +144,8 @@ impl<'a> Cutter<'a> {
 
     /// The latest event time up to each row, of an input that advances with others.
     fn latest(&self, stretch: &Stretch) -> Latest {
-        match (&self.borders.member, &self.clock) {
-            (Some(_), Some(clock)) => Latest::of(&stretch.batch.rows, clock.column()),
+        match (&self.barriers.member, &self.watermarks) {
+            (Some(_), Some(watermarks)) => Latest::of(&stretch.batch.rows, watermarks.column()),
             _ => Latest::default(),
         }
     }
@@ -147,17 +153,19 @@ impl<'a> Cutter<'a> {
     /// Waits until it is the turn of this input among those that it advances with. How many of the rows it may send then, or
     /// none if the epoch ends before them.
     async fn turn_left(&self, rest: &Stretch, latest: &[EventTime]) -> Option<usize> {
-        let (Some(member), Some(clock)) = (&self.borders.member, &self.clock) else { return Some(usize::MAX) };
-        let rows = rest.behind_all(self.borders.rows - self.rows).map_or(rest.batch.len(), |cut| cut.rows());
+        let (Some(member), Some(watermarks)) = (&self.barriers.member, &self.watermarks) else {
+            return Some(usize::MAX);
+        };
+        let rows = rest.behind_all(self.barriers.rows - self.rows).map_or(rest.batch.len(), |cut| cut.rows());
         // Refused rows have no time, and wait for nobody.
         if rows == 0 {
             return Some(usize::MAX);
         }
-        let advance = clock.advance_of(&rest.batch.origin.partition);
+        let advance = watermarks.advance_of(&rest.batch.origin.partition);
         let last = advance.with(latest[rows - 1]);
         member.come_to(last);
         match member.turn(self.epoch, advance.with(latest[0])).await {
-            Turn::Border => None,
+            Turn::Barrier => None,
             Turn::Until(at) if last <= at => Some(usize::MAX),
             Turn::Until(at) => Some(advance.rows_until(latest, at)),
         }
@@ -172,8 +180,8 @@ impl<'a> Cutter<'a> {
         input: &mut dyn Input,
     ) -> Result<Stretch, Stop> {
         let Origin { partition, start, .. } = &rest.batch.origin;
-        if let Some(clock) = &mut self.clock {
-            clock.come_to(clock.advance_of(partition).with(first));
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.come_to(watermarks.advance_of(partition).with(first));
         }
         // Also of a partition of which nothing has been sent, it has to be known where it is gone on with.
         self.positions.entry(partition.clone()).or_insert(*start);
@@ -186,7 +194,7 @@ impl<'a> Cutter<'a> {
         Ok(tail)
     }
 
-    /// Sends rows, and the refused ones between them: a border that follows, in this batch or in one of another
+    /// Sends rows, and the refused ones between them: a barrier that follows, in this batch or in one of another
     /// partition, lies behind both.
     async fn send_stretch(&mut self, stretch: Stretch) -> Result<(), Stop> {
         self.send_rows(stretch.batch).await?;
@@ -197,7 +205,7 @@ impl<'a> Cutter<'a> {
     pub async fn send_refused(&mut self, input: &mut dyn Input, failed: Vec<FailedRow>) -> Result<(), Stop> {
         let mut rest = failed.as_slice();
         while !rest.is_empty() {
-            let left = self.borders.rows - self.rows;
+            let left = self.barriers.rows - self.rows;
             let (head, tail) = rest.split_at(left.min(rest.len()));
             self.send_failed(head).await?;
             if head.len() == left {
@@ -210,14 +218,14 @@ impl<'a> Cutter<'a> {
 
     pub fn change_partition(&mut self, change: PartitionChange) {
         match &change {
-            PartitionChange::Added { partition, trace } => {
-                self.notes.step(|| InputStep::Added(partition.to_string(), trace.clone()));
+            PartitionChange::Added { partition, locator } => {
+                self.recorder.step(|| InputEvent::Added(partition.to_string(), locator.clone()));
             }
             // Its position stays: models have learned of its rows.
-            PartitionChange::Gone(partition) => self.notes.step(|| InputStep::Gone(partition.to_string())),
+            PartitionChange::Gone(partition) => self.recorder.step(|| InputEvent::Gone(partition.to_string())),
         }
-        if let Some(clock) = &mut self.clock {
-            clock.change(change);
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.change(change);
         }
         self.show_time();
     }
@@ -225,19 +233,19 @@ impl<'a> Cutter<'a> {
     /// The rows in canonical types. Those that have no event time, where they need one, or one that is out of this world, are
     /// refused.
     fn with_times(&self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Stretch, Error> {
-        if let Some(derived) = self.clock.as_ref().and_then(Clock::derived) {
+        if let Some(derived) = self.watermarks.as_ref().and_then(WatermarkGenerator::derived) {
             return with_times(derived, batch, failed);
         }
         let batch = Batch { rows: self.ports.canonical(0, batch.rows)?, origin: batch.origin };
         let mut stretch = Stretch::new(batch, failed);
-        let Some(clock) = &self.clock else { return Ok(stretch) };
-        if let Some(timeless) = timeless(&stretch.batch.rows, clock.column()) {
-            stretch.refuse(&timeless, |rows, row| why_timeless(rows, clock.column(), row))?;
+        let Some(watermarks) = &self.watermarks else { return Ok(stretch) };
+        if let Some(timeless) = timeless(&stretch.batch.rows, watermarks.column()) {
+            stretch.refuse(&timeless, |rows, row| why_timeless(rows, watermarks.column(), row))?;
         }
         Ok(stretch)
     }
 
-    // Rows are counted here and not as they are read, so that a border sees the same counts in every run.
+    // Rows are counted here and not as they are read, so that a barrier sees the same counts in every run.
 
     async fn send_rows(&mut self, batch: Batch) -> Result<(), Stop> {
         self.come_to(&batch.origin.partition, batch.origin.end);
@@ -245,8 +253,8 @@ impl<'a> Cutter<'a> {
             return Ok(());
         }
         self.rows += batch.len();
-        if let Some(clock) = &mut self.clock {
-            clock.pass(&batch.origin.partition, &batch.rows);
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.pass(&batch.origin.partition, &batch.rows);
         }
         self.ports.stats().add_in(batch.len());
         self.ports.send(0, batch).await
@@ -266,7 +274,7 @@ impl<'a> Cutter<'a> {
     }
 
     fn come_to(&mut self, partition: &Arc<str>, next: u64) {
-        self.notes.rows(partition, next);
+        self.recorder.rows(partition, next);
         match self.positions.get_mut(partition) {
             Some(known) => *known = next,
             None => _ = self.positions.insert(partition.clone(), next),

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use millstream_core::{Epoch, Error, Result, ResultExt, State};
 use millstream_store::{Store, crash};
 
-use super::decisions::Decisions;
 use super::manifest::{Manifest, Piece, PieceKey, hash};
+use super::replay_log::ReplayLog;
 
 /// What is at most this large has its bytes in the manifest.
 const INLINE_BYTES: usize = 4096;
@@ -25,14 +25,14 @@ pub const ADVICE: &str = "put it back from a copy, or start from scratch with an
 
 /// The checkpoints of one flow.
 #[derive(Clone)]
-pub struct Vault {
+pub struct CheckpointStore {
     store: Arc<dyn Store>,
     flow: String,
     /// For messages: what the user calls the place.
     location: String,
 }
 
-impl Vault {
+impl CheckpointStore {
     /// The checkpoints of `flow` in a store; `location` is what messages call it.
     pub fn new(store: Arc<dyn Store>, flow: &str, location: impl Into<String>) -> Self {
         Self { store, flow: flow.to_owned(), location: location.into() }
@@ -115,9 +115,9 @@ impl Vault {
     }
 
     /// Writes down what time has decided before checkpoint `number`.
-    pub fn put_decisions(&self, number: u64, decisions: &Decisions) -> Result<()> {
+    pub fn put_replay_log(&self, number: u64, replay_log: &ReplayLog) -> Result<()> {
         let key = self.decisions_key(number);
-        match self.store.put_new(&key, &decisions.to_bytes()?)? {
+        match self.store.put_new(&key, &replay_log.to_bytes()?)? {
             true => Ok(()),
             false => Err(Error::new(format!("`{key}` in `{}` is there already", self.location))),
         }
@@ -127,27 +127,27 @@ impl Vault {
     ///
     /// # Errors
     /// If some of it is missing or damaged.
-    pub fn decisions(&self, from: Option<u64>, until: u64) -> Result<Decisions> {
+    pub fn replay_log(&self, from: Option<u64>, until: u64) -> Result<ReplayLog> {
         // Those of the newest manifest lead back to all before; what no manifest leads to has not come to count.
-        let newest = self.latest()?.and_then(|(manifest, _)| manifest.decisions);
+        let newest = self.latest()?.and_then(|(manifest, _)| manifest.replay_log);
         let (mut pieces, mut next) = (Vec::new(), newest);
         while let Some(number) = next.filter(|number| Some(*number) > from) {
             let key = self.decisions_key(number);
             let doing = || format!("reading `{key}` in `{}`", self.location);
             let bytes = self.store.get(&key)?.ok_or_else(|| {
                 let why =
-                    "there is none; `[checkpoint] decisions = \"kept\"` removes what no checkpoint that is kept needs";
+                    "there is none; `[checkpoint] replay_log = \"kept\"` removes what no checkpoint that is kept needs";
                 Error::new(format!("{}: {why}", doing()))
             })?;
-            let piece = Decisions::from_bytes(&bytes).doing(doing)?;
+            let piece = ReplayLog::from_bytes(&bytes).doing(doing)?;
             next = piece.previous;
             if number <= until {
                 pieces.push(piece);
             }
         }
-        let mut decisions = Decisions::default();
-        pieces.into_iter().rev().for_each(|piece| decisions.append(piece));
-        Ok(decisions)
+        let mut replay_log = ReplayLog::default();
+        pieces.into_iter().rev().for_each(|piece| replay_log.append(piece));
+        Ok(replay_log)
     }
 
     /// Reads the parts of a state.
@@ -193,7 +193,7 @@ impl Vault {
 
     /// Removes all but the last `keep` manifests up to number `latest`, and what only those referred to.
     ///
-    /// Nothing if that one is not the newest: then somebody else owns the flow, and may need any of it. Returns the border of
+    /// Nothing if that one is not the newest: then somebody else owns the flow, and may need any of it. Returns the barrier of
     /// the oldest one that is kept; that before the first row, if it is not known.
     ///
     /// Where one that is kept is damaged, nothing else goes than manifests, since it may yet be put back from a copy.
@@ -239,9 +239,9 @@ impl Vault {
     }
 
     /// Removes what time has decided before the oldest checkpoint that is kept: nobody can go on from there any more.
-    pub fn trim_decisions(&self) -> Result<()> {
+    pub fn trim_replay_logs(&self) -> Result<()> {
         let Some(oldest) = self.numbers()?.first().copied() else { return Ok(()) };
-        let prefix = self.key("decisions/");
+        let prefix = self.key("replay_log/");
         for key in self.store.list(&prefix)? {
             let number = key.strip_prefix(&prefix).and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
             if number.is_some_and(|number| number <= oldest) {
@@ -271,7 +271,7 @@ impl Vault {
     }
 
     fn decisions_key(&self, number: u64) -> String {
-        self.key(&format!("decisions/{number:020}.json"))
+        self.key(&format!("replay_log/{number:020}.json"))
     }
 
     fn key(&self, key: &str) -> String {
@@ -279,9 +279,12 @@ impl Vault {
     }
 }
 
-impl std::fmt::Debug for Vault {
+impl std::fmt::Debug for CheckpointStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vault").field("flow", &self.flow).field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("CheckpointStore")
+            .field("flow", &self.flow)
+            .field("location", &self.location)
+            .finish_non_exhaustive()
     }
 }
 
@@ -320,7 +323,7 @@ mod tests {
             fingerprint: BTreeMap::new(),
             epoch: Epoch(number),
             then: "continue".into(),
-            decisions: None,
+            replay_log: None,
             nodes: [("learner".to_owned(), NodeEntry { state, ..NodeEntry::default() })].into(),
             past: BTreeMap::new(),
         }
@@ -329,15 +332,15 @@ mod tests {
     #[test]
     fn a_former_owner_removes_nothing_that_its_successor_needs() {
         let folder = tempfile::tempdir().expect("a folder");
-        let vault = Vault::new(Arc::new(LocalStore::new(folder.path())), "fraud", "state");
-        let model = vault.keep(1, &[7; 2 * INLINE_BYTES], None).expect("it is written");
-        vault.put(&manifest(1, &model)).expect("it is written");
+        let checkpoint_store = CheckpointStore::new(Arc::new(LocalStore::new(folder.path())), "fraud", "state");
+        let model = checkpoint_store.keep(1, &[7; 2 * INLINE_BYTES], None).expect("it is written");
+        checkpoint_store.put(&manifest(1, &model)).expect("it is written");
         // The owner falls asleep here, and its successor removes the owner's manifest when it has one of its own.
-        vault.put(&manifest(2, &model)).expect("it is written");
-        vault.collect(2, 1).expect("it can be removed");
-        assert_eq!(vault.numbers().expect("they are listed"), [2]);
-        vault.collect(1, 1).expect("nothing is removed");
-        let (last, _) = vault.latest().expect("it is read").expect("there is one");
-        vault.verify(&last).expect("its blob is there");
+        checkpoint_store.put(&manifest(2, &model)).expect("it is written");
+        checkpoint_store.collect(2, 1).expect("it can be removed");
+        assert_eq!(checkpoint_store.numbers().expect("they are listed"), [2]);
+        checkpoint_store.collect(1, 1).expect("nothing is removed");
+        let (last, _) = checkpoint_store.latest().expect("it is read").expect("there is one");
+        checkpoint_store.verify(&last).expect("its blob is there");
     }
 }

@@ -13,28 +13,28 @@ use super::manifest::{FORMAT, hash};
 
 /// The decisions of the epochs of one checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Decisions {
+pub struct ReplayLog {
     /// The number of the checkpoint before this one that has decisions, too.
     pub previous: Option<u64>,
     /// The last epoch that they are about.
     pub epoch: Epoch,
     /// Those at inputs, by their names.
-    pub inputs: BTreeMap<String, VecDeque<InputStep>>,
+    pub inputs: BTreeMap<String, VecDeque<InputEvent>>,
     /// Those where several edges meet, by the names of the nodes.
-    pub orders: BTreeMap<String, VecDeque<OrderStep>>,
+    pub orders: BTreeMap<String, VecDeque<FanInEvent>>,
 }
 
 /// What a live input did next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum InputStep {
+pub enum InputEvent {
     /// It sent the rows of a partition up to a position.
     Rows(String, u64),
     /// It ended its epoch.
-    Border,
+    Barrier,
     /// It no longer waited for these partitions.
     Idle(Vec<String>),
-    /// It found a partition of which rows may come, and this trace of it.
+    /// It found a partition of which rows may come, and this locator of it.
     Added(String, String),
     /// It found that no more rows of a partition come.
     Gone(String),
@@ -43,32 +43,32 @@ pub enum InputStep {
 /// What a node with several edges took next, where it takes them as they come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OrderStep {
+pub enum FanInEvent {
     /// So many rows of an edge; edges are counted from 0.
     Rows(usize, usize),
     /// How far event time has come at an edge.
     Time(usize),
     /// That nothing more comes at an edge.
     End(usize),
-    /// The border of an epoch.
-    Border,
+    /// The barrier of an epoch.
+    Barrier,
 }
 
 /// The steps of a node.
 #[derive(Clone, Debug, Default)]
-pub enum Steps {
+pub enum ReplayEvents {
     /// It decides nothing.
     #[default]
     None,
     /// An input's.
-    Input(VecDeque<InputStep>),
+    Input(VecDeque<InputEvent>),
     /// Those of a node with several edges.
-    Order(VecDeque<OrderStep>),
+    Order(VecDeque<FanInEvent>),
 }
 
-impl Steps {
+impl ReplayEvents {
     /// An input's steps, which are taken out.
-    pub fn take_input(&mut self) -> Option<VecDeque<InputStep>> {
+    pub fn take_input(&mut self) -> Option<VecDeque<InputEvent>> {
         match std::mem::take(self) {
             Self::Input(steps) => Some(steps),
             _ => None,
@@ -78,17 +78,17 @@ impl Steps {
 
 /// What a node decides, until a checkpoint takes it. Nothing is noted where nobody will ask.
 #[derive(Debug)]
-pub struct Notes<Step> {
+pub struct Recorder<Step> {
     steps: Option<VecDeque<Step>>,
 }
 
-impl<Step> Default for Notes<Step> {
+impl<Step> Default for Recorder<Step> {
     fn default() -> Self {
         Self { steps: None }
     }
 }
 
-impl<Step> Notes<Step> {
+impl<Step> Recorder<Step> {
     /// Notes are taken.
     pub fn taken() -> Self {
         Self { steps: Some(VecDeque::new()) }
@@ -108,40 +108,40 @@ impl<Step> Notes<Step> {
     }
 }
 
-impl Notes<InputStep> {
+impl Recorder<InputEvent> {
     /// Rows of a partition were sent up to a position.
     pub fn rows(&mut self, partition: &str, next: u64) {
-        let joins = |last: &mut InputStep| match last {
-            InputStep::Rows(known, to) if known == partition && *to <= next => {
+        let joins = |last: &mut InputEvent| match last {
+            InputEvent::Rows(known, to) if known == partition && *to <= next => {
                 *to = next;
                 true
             }
             _ => false,
         };
-        self.note(|| InputStep::Rows(partition.to_owned(), next), joins);
+        self.note(|| InputEvent::Rows(partition.to_owned(), next), joins);
     }
 
     /// Anything else.
-    pub fn step(&mut self, step: impl FnOnce() -> InputStep) {
+    pub fn step(&mut self, step: impl FnOnce() -> InputEvent) {
         self.note(step, |_| false);
     }
 }
 
-impl Notes<OrderStep> {
+impl Recorder<FanInEvent> {
     /// So many rows of an edge were taken.
     pub fn rows(&mut self, edge: usize, rows: usize) {
-        let joins = |last: &mut OrderStep| match last {
-            OrderStep::Rows(known, count) if *known == edge => {
+        let joins = |last: &mut FanInEvent| match last {
+            FanInEvent::Rows(known, count) if *known == edge => {
                 *count += rows;
                 true
             }
             _ => false,
         };
-        self.note(|| OrderStep::Rows(edge, rows), joins);
+        self.note(|| FanInEvent::Rows(edge, rows), joins);
     }
 
     /// Anything else.
-    pub fn step(&mut self, step: OrderStep) {
+    pub fn step(&mut self, step: FanInEvent) {
         self.note(|| step, |_| false);
     }
 }
@@ -153,7 +153,7 @@ struct Document<'a> {
     format: u32,
     blake3: String,
     #[serde(borrow)]
-    decisions: &'a RawValue,
+    replay_log: &'a RawValue,
 }
 
 /// What a node has decided under its former name comes before what it has decided under the one that it has now.
@@ -164,7 +164,7 @@ fn rename_steps<Step>(steps: &mut BTreeMap<String, VecDeque<Step>>, before: &str
     }
 }
 
-impl Decisions {
+impl ReplayLog {
     /// Gives nodes the names that they have now, by their former ones.
     pub fn rename_nodes<'a>(&mut self, renames: impl Iterator<Item = (&'a str, &'a str)>) {
         for (before, now) in renames {
@@ -180,39 +180,39 @@ impl Decisions {
 
     /// As a document.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let doing = || "writing decisions";
-        let decisions = serde_json::value::to_raw_value(self).doing(doing)?;
-        let blake3 = hash(decisions.get().as_bytes());
-        serde_json::to_vec(&Document { format: FORMAT, blake3, decisions: &decisions }).doing(doing)
+        let doing = || "writing replay_log";
+        let replay_log = serde_json::value::to_raw_value(self).doing(doing)?;
+        let blake3 = hash(replay_log.get().as_bytes());
+        serde_json::to_vec(&Document { format: FORMAT, blake3, replay_log: &replay_log }).doing(doing)
     }
 
-    /// Reads a document that [`Decisions::to_bytes`] made.
+    /// Reads a document that [`ReplayLog::to_bytes`] made.
     ///
     /// # Errors
     /// If a single bit of it has changed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let document: Document<'_> = serde_json::from_slice(bytes).doing(|| "it is damaged")?;
-        if document.format != FORMAT || hash(document.decisions.get().as_bytes()) != document.blake3 {
+        if document.format != FORMAT || hash(document.replay_log.get().as_bytes()) != document.blake3 {
             return Err(Error::new("it is damaged: its checksum is another one"));
         }
-        serde_json::from_str(document.decisions.get()).doing(|| "it is damaged")
+        serde_json::from_str(document.replay_log.get()).doing(|| "it is damaged")
     }
 
     /// Adds those of a node.
-    pub fn add(&mut self, node: &str, steps: Steps) {
+    pub fn add(&mut self, node: &str, steps: ReplayEvents) {
         match steps {
-            Steps::Input(steps) if !steps.is_empty() => _ = self.inputs.insert(node.to_owned(), steps),
-            Steps::Order(steps) if !steps.is_empty() => _ = self.orders.insert(node.to_owned(), steps),
-            Steps::None | Steps::Input(_) | Steps::Order(_) => {}
+            ReplayEvents::Input(steps) if !steps.is_empty() => _ = self.inputs.insert(node.to_owned(), steps),
+            ReplayEvents::Order(steps) if !steps.is_empty() => _ = self.orders.insert(node.to_owned(), steps),
+            ReplayEvents::None | ReplayEvents::Input(_) | ReplayEvents::Order(_) => {}
         }
     }
 
     /// Those of a node.
-    pub fn of(&self, node: &str) -> Steps {
+    pub fn of(&self, node: &str) -> ReplayEvents {
         match (self.inputs.get(node), self.orders.get(node)) {
-            (Some(steps), _) => Steps::Input(steps.clone()),
-            (None, Some(steps)) => Steps::Order(steps.clone()),
-            (None, None) => Steps::None,
+            (Some(steps), _) => ReplayEvents::Input(steps.clone()),
+            (None, Some(steps)) => ReplayEvents::Order(steps.clone()),
+            (None, None) => ReplayEvents::None,
         }
     }
 
@@ -234,40 +234,40 @@ mod tests {
 
     #[test]
     fn steps_of_one_kind_are_told_together() {
-        let mut notes = Notes::<InputStep>::taken();
-        notes.rows("a", 5);
-        notes.rows("a", 8);
-        notes.rows("b", 2);
-        notes.rows("b", 1);
-        notes.step(|| InputStep::Border);
-        notes.rows("b", 3);
-        let rows = |partition: &str, next| InputStep::Rows(partition.to_owned(), next);
-        assert_eq!(notes.take(), [rows("a", 8), rows("b", 2), rows("b", 1), InputStep::Border, rows("b", 3)]);
-        let mut order = Notes::<OrderStep>::taken();
+        let mut recorder = Recorder::<InputEvent>::taken();
+        recorder.rows("a", 5);
+        recorder.rows("a", 8);
+        recorder.rows("b", 2);
+        recorder.rows("b", 1);
+        recorder.step(|| InputEvent::Barrier);
+        recorder.rows("b", 3);
+        let rows = |partition: &str, next| InputEvent::Rows(partition.to_owned(), next);
+        assert_eq!(recorder.take(), [rows("a", 8), rows("b", 2), rows("b", 1), InputEvent::Barrier, rows("b", 3)]);
+        let mut order = Recorder::<FanInEvent>::taken();
         order.rows(0, 2);
         order.rows(0, 3);
-        order.step(OrderStep::Time(0));
+        order.step(FanInEvent::Time(0));
         order.rows(0, 1);
-        assert_eq!(order.take(), [OrderStep::Rows(0, 5), OrderStep::Time(0), OrderStep::Rows(0, 1)]);
-        let mut untaken = Notes::<OrderStep>::default();
+        assert_eq!(order.take(), [FanInEvent::Rows(0, 5), FanInEvent::Time(0), FanInEvent::Rows(0, 1)]);
+        let mut untaken = Recorder::<FanInEvent>::default();
         untaken.rows(0, 2);
         assert!(untaken.take().is_empty());
     }
 
     #[test]
     fn decisions_read_back_and_damage_is_noticed() {
-        let decisions = Decisions {
+        let replay_log = ReplayLog {
             previous: Some(3),
             epoch: Epoch(9),
-            inputs: [("in".to_owned(), [InputStep::Rows("a".into(), 7), InputStep::Border].into())].into(),
-            orders: [("both".to_owned(), [OrderStep::Rows(1, 7), OrderStep::Border].into())].into(),
+            inputs: [("in".to_owned(), [InputEvent::Rows("a".into(), 7), InputEvent::Barrier].into())].into(),
+            orders: [("both".to_owned(), [FanInEvent::Rows(1, 7), FanInEvent::Barrier].into())].into(),
         };
-        let bytes = decisions.to_bytes().expect("they can be written");
-        assert_eq!(Decisions::from_bytes(&bytes).expect("they are whole"), decisions);
+        let bytes = replay_log.to_bytes().expect("they can be written");
+        assert_eq!(ReplayLog::from_bytes(&bytes).expect("they are whole"), replay_log);
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(Decisions::from_bytes(&damaged).is_err(), "bit {bit}");
+            assert!(ReplayLog::from_bytes(&damaged).is_err(), "bit {bit}");
         }
     }
 }

@@ -4,24 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millstream_core::{Border, Epoch, Error, Former, Home, Result, ResultExt, Run, Snapshot, State};
+use millstream_core::{Barrier, Epoch, Error, Former, Home, Result, ResultExt, Run, Snapshot, State};
 use millstream_store::{LocalStore, crash};
 
-use super::decisions::Decisions;
+use super::checkpoint_store::CheckpointStore;
 use super::fit;
 use super::lineage::Past;
 use super::manifest::{Manifest, NodeEntry, Piece};
 use super::owner::{self, Lock};
 use super::renamed;
+use super::replay_log::ReplayLog;
 use super::resume::{Beginning, Last, has_ended, look, name, next, now};
 use super::schedule::Interval;
-use super::vault::Vault;
-use crate::file::KeptDecisions;
+use crate::file::ReplayLogRetention;
 use crate::plan::Plan;
 
 /// How a flow keeps its state.
 #[derive(Clone, Default)]
-pub struct KeeperOptions {
+pub struct ResumeOptions {
     /// What the bits of results depend on: the build, the kind of machine.
     pub fingerprint: BTreeMap<String, String>,
     /// Whether to go on although the fingerprint is another one.
@@ -37,62 +37,63 @@ pub struct KeeperOptions {
 
 /// Keeps the state of a flow.
 #[derive(Clone)]
-pub struct Keeper {
-    vault: Vault,
+pub struct FlowCheckpoints {
+    checkpoint_store: CheckpointStore,
     /// The folder with the folders of nodes.
     homes: Option<PathBuf>,
     interval: Interval,
     keep: usize,
-    keep_decisions: KeptDecisions,
-    options: KeeperOptions,
+    replay_log_retention: ReplayLogRetention,
+    options: ResumeOptions,
     _lock: Option<Arc<Lock>>,
     last: Arc<Mutex<Last>>,
 }
 
-impl Keeper {
+impl FlowCheckpoints {
     /// Opens the state of a flow at a location, or begins one: a local folder, or the URL of a store.
     ///
     /// # Errors
-    /// For the reasons of [`Keeper::open_folder`] or [`Keeper::open`].
-    pub fn open_at(plan: &Plan, location: &str, options: &KeeperOptions) -> Result<Self> {
+    /// For the reasons of [`FlowCheckpoints::open_folder`] or [`FlowCheckpoints::open`].
+    pub fn open_at(plan: &Plan, location: &str, options: &ResumeOptions) -> Result<Self> {
         if let Some(folder) = millstream_store::local_folder(location) {
             return Self::open_folder(plan, folder, options);
         }
         let store = millstream_store::open(location, Path::new(""))?;
-        Self::open(plan, Vault::new(store.into(), &plan.flow, location), options)
+        Self::open(plan, CheckpointStore::new(store.into(), &plan.flow, location), options)
     }
 
     /// Opens the state of a flow in a local folder, or begins one. It is in `FOLDER/FLOW`.
     ///
     /// # Errors
-    /// If another process runs the flow, and for the reasons of [`Keeper::open`].
-    pub fn open_folder(plan: &Plan, folder: &Path, options: &KeeperOptions) -> Result<Self> {
+    /// If another process runs the flow, and for the reasons of [`FlowCheckpoints::open`].
+    pub fn open_folder(plan: &Plan, folder: &Path, options: &ResumeOptions) -> Result<Self> {
         let own = folder.join(&plan.flow);
         let homes = homes(folder, &plan.flow);
         let lock = Lock::take(&own, &plan.flow)?;
-        let vault = Vault::new(Arc::new(LocalStore::private(folder)), &plan.flow, folder.display().to_string());
-        let keeper = Self::open(plan, vault, options)?;
-        Ok(Self { homes: Some(homes), _lock: Some(Arc::new(lock)), ..keeper })
+        let checkpoint_store =
+            CheckpointStore::new(Arc::new(LocalStore::private(folder)), &plan.flow, folder.display().to_string());
+        let checkpoints = Self::open(plan, checkpoint_store, options)?;
+        Ok(Self { homes: Some(homes), _lock: Some(Arc::new(lock)), ..checkpoints })
     }
 
-    /// Opens the state of a flow, or begins one. Nothing is written before [`Keeper::take_over`].
+    /// Opens the state of a flow, or begins one. Nothing is written before [`FlowCheckpoints::take_over`].
     ///
     /// # Errors
     /// If the last checkpoint is damaged, or does not fit the flow; if a node with state
     /// is gone or has changed.
-    pub fn open(plan: &Plan, vault: Vault, options: &KeeperOptions) -> Result<Self> {
+    pub fn open(plan: &Plan, checkpoint_store: CheckpointStore, options: &ResumeOptions) -> Result<Self> {
         crash::point("recovery-begins");
         let unreplayable = fit::unreplayable(plan, options);
         if !unreplayable.is_empty() {
             return Err(fit::refusal(&unreplayable));
         }
-        let last = Arc::new(Mutex::new(next(&vault, plan, options)?));
+        let last = Arc::new(Mutex::new(next(&checkpoint_store, plan, options)?));
         Ok(Self {
-            vault,
+            checkpoint_store,
             homes: None,
             interval: plan.checkpoints,
             keep: plan.keep_checkpoints,
-            keep_decisions: plan.keep_decisions,
+            replay_log_retention: plan.replay_log_retention,
             options: options.clone(),
             _lock: None,
             last,
@@ -102,35 +103,35 @@ impl Keeper {
     /// What is kept at a location, without the right to go on from it: whether nodes could be asked.
     ///
     /// # Errors
-    /// For the reasons of [`Keeper::open`].
-    pub fn look_at(plan: &Plan, location: &str, options: &KeeperOptions) -> Result<Self> {
+    /// For the reasons of [`FlowCheckpoints::open`].
+    pub fn look_at(plan: &Plan, location: &str, options: &ResumeOptions) -> Result<Self> {
         let store = millstream_store::open(location, Path::new(""))?;
-        Self::open(plan, Vault::new(store.into(), &plan.flow, location), options)
+        Self::open(plan, CheckpointStore::new(store.into(), &plan.flow, location), options)
     }
 
-    /// Where the flow goes on, if nobody writes another checkpoint before [`Keeper::take_over`].
+    /// Where the flow goes on, if nobody writes another checkpoint before [`FlowCheckpoints::take_over`].
     ///
     /// # Errors
     /// If the state can't be read.
     pub fn beginning(&self) -> Result<Beginning> {
-        Beginning::behind(&self.vault, self.lock().manifest.clone())
+        Beginning::behind(&self.checkpoint_store, self.lock().manifest.clone())
     }
 
     /// Becomes the owner of the flow: creates the next manifest. A former owner notices that at its next checkpoint, and
     /// gives up; so whatever may keep this process from going on should have been tried before, which includes reading the
-    /// [`Keeper::beginning`]. Returns whether it has: if the former owner has written another checkpoint meanwhile, that is where
+    /// [`FlowCheckpoints::beginning`]. Returns whether it has: if the former owner has written another checkpoint meanwhile, that is where
     /// the flow goes on, and it has to be prepared again.
     ///
     /// # Errors
-    /// If the manifest can't be written, or the folders of renamed nodes can't be moved; or for the reasons of [`Keeper::open`],
+    /// If the manifest can't be written, or the folders of renamed nodes can't be moved; or for the reasons of [`FlowCheckpoints::open`],
     /// if there is another checkpoint.
     pub fn take_over(&self, plan: &Plan) -> Result<bool> {
         let mut last = self.lock();
         if last.checksum.is_some() {
             return Ok(true);
         }
-        let Some(checksum) = self.vault.put(&last.manifest)? else {
-            *last = next(&self.vault, plan, &self.options)?;
+        let Some(checksum) = self.checkpoint_store.put(&last.manifest)? else {
+            *last = next(&self.checkpoint_store, plan, &self.options)?;
             return Ok(false);
         };
         last.checksum = Some(checksum);
@@ -145,26 +146,26 @@ impl Keeper {
         Error::new(format!(
             "{} runs this flow, and writes checkpoints faster than this process can read them; stop it first, or let it take \
              fewer of them (`[checkpoint] interval`)",
-            owner(&self.vault)
+            owner(&self.checkpoint_store)
         ))
     }
 
-    /// All that [`Keeper::open_at`] would refuse, without touching anything.
+    /// All that [`FlowCheckpoints::open_at`] would refuse, without touching anything.
     ///
     /// # Errors
     /// If the last checkpoint can't be read.
-    pub fn check_at(plan: &Plan, location: &str, options: &KeeperOptions) -> Result<Vec<String>> {
+    pub fn check_at(plan: &Plan, location: &str, options: &ResumeOptions) -> Result<Vec<String>> {
         let store = millstream_store::open(location, Path::new(""))?;
-        Self::check(plan, &Vault::new(store.into(), &plan.flow, location), options)
+        Self::check(plan, &CheckpointStore::new(store.into(), &plan.flow, location), options)
     }
 
-    /// All that [`Keeper::open`] would refuse, without touching anything.
+    /// All that [`FlowCheckpoints::open`] would refuse, without touching anything.
     ///
     /// # Errors
     /// If the last checkpoint can't be read.
-    pub fn check(plan: &Plan, vault: &Vault, options: &KeeperOptions) -> Result<Vec<String>> {
+    pub fn check(plan: &Plan, checkpoint_store: &CheckpointStore, options: &ResumeOptions) -> Result<Vec<String>> {
         let mut problems = fit::unreplayable(plan, options);
-        if let Some(found) = look(vault, plan)? {
+        if let Some(found) = look(checkpoint_store, plan)? {
             problems.extend(fit::problems(&found, plan, options));
         }
         Ok(problems)
@@ -174,17 +175,17 @@ impl Keeper {
     ///
     /// # Errors
     /// If the last checkpoint can't be read.
-    pub fn losses_at(plan: &Plan, location: &str, options: &KeeperOptions) -> Result<Vec<String>> {
+    pub fn losses_at(plan: &Plan, location: &str, options: &ResumeOptions) -> Result<Vec<String>> {
         let store = millstream_store::open(location, Path::new(""))?;
-        Self::losses(plan, &Vault::new(store.into(), &plan.flow, location), options)
+        Self::losses(plan, &CheckpointStore::new(store.into(), &plan.flow, location), options)
     }
 
     /// The same, of checkpoints.
     ///
     /// # Errors
     /// If the last one can't be read.
-    pub fn losses(plan: &Plan, vault: &Vault, options: &KeeperOptions) -> Result<Vec<String>> {
-        let found = look(vault, plan)?;
+    pub fn losses(plan: &Plan, checkpoint_store: &CheckpointStore, options: &ResumeOptions) -> Result<Vec<String>> {
+        let found = look(checkpoint_store, plan)?;
         Ok(found.map(|found| fit::losses(&found, plan, options)).unwrap_or_default())
     }
 
@@ -194,7 +195,7 @@ impl Keeper {
     /// If what is there can't be read.
     pub fn warning_at(plan: &Plan, location: &str) -> Result<Option<String>> {
         let store = millstream_store::open(location, Path::new(""))?;
-        renamed::warning(plan, &Vault::new(store.into(), &plan.flow, location))
+        renamed::warning(plan, &CheckpointStore::new(store.into(), &plan.flow, location))
     }
 
     /// The same, of the location that was opened.
@@ -202,7 +203,7 @@ impl Keeper {
     /// # Errors
     /// If what is there can't be read.
     pub fn warning(&self, plan: &Plan) -> Result<Option<String>> {
-        renamed::warning(plan, &self.vault)
+        renamed::warning(plan, &self.checkpoint_store)
     }
 
     /// Whether there is nothing left to do.
@@ -247,8 +248,8 @@ impl Keeper {
     }
 
     /// The checkpoints.
-    pub fn vault(&self) -> &Vault {
-        &self.vault
+    pub fn checkpoint_store(&self) -> &CheckpointStore {
+        &self.checkpoint_store
     }
 
     /// Where a node keeps what outlives the run: in a folder, if the state is local.
@@ -258,7 +259,7 @@ impl Keeper {
 
     /// What becomes of what is at the place of an output, if it begins.
     pub fn former(&self, node: &str) -> Former {
-        let KeeperOptions { remove_published, resets, .. } = &self.options;
+        let ResumeOptions { remove_published, resets, .. } = &self.options;
         match () {
             () if *remove_published && (resets.is_empty() || resets.iter().any(|reset| reset == node)) => Former::MayGo,
             () if self.lock().manifest.epoch > Epoch::default() => Former::Stays,
@@ -273,10 +274,10 @@ impl Keeper {
     /// If it can't be written, or if somebody else has taken the flow over.
     pub fn write(
         &self,
-        border: Border,
+        barrier: Barrier,
         entries: &mut [(String, NodeEntry)],
         snapshots: Vec<Option<Snapshot>>,
-        decisions: Decisions,
+        replay_log: ReplayLog,
     ) -> Result<Vec<State>> {
         let number = self.next_number();
         let written = entries.iter_mut().zip(snapshots).map(|((_, entry), snapshot)| match snapshot {
@@ -286,25 +287,25 @@ impl Keeper {
         });
         let staged = written.collect::<Result<Vec<_>>>()?;
         let mut last = self.lock();
-        let previous = last.manifest.decisions;
-        let decided = (!decisions.is_empty()).then_some(number);
+        let previous = last.manifest.replay_log;
+        let decided = (!replay_log.is_empty()).then_some(number);
         if decided.is_some() {
-            self.vault.put_decisions(number, &Decisions { previous, ..decisions })?;
-            crash::point("decisions-written");
+            self.checkpoint_store.put_replay_log(number, &ReplayLog { previous, ..replay_log })?;
+            crash::point("replay_log-written");
         }
         let manifest = Manifest {
-            decisions: decided.or(previous),
+            replay_log: decided.or(previous),
             number,
             owner: owner::name(),
             created: now(),
             parent: last.checksum.clone(),
-            epoch: border.epoch,
-            then: name(border.then).to_owned(),
+            epoch: barrier.epoch,
+            then: name(barrier.then).to_owned(),
             nodes: entries.iter().cloned().collect(),
             ..last.manifest.clone()
         };
         crash::point("before-manifest");
-        let checksum = self.vault.put(&manifest)?.ok_or_else(|| taken_over(&self.vault))?;
+        let checksum = self.checkpoint_store.put(&manifest)?.ok_or_else(|| taken_over(&self.checkpoint_store))?;
         crash::point("after-manifest");
         *last = Last { manifest, checksum: Some(checksum), is_visible: false, forgotten: BTreeMap::new() };
         Ok(staged)
@@ -320,20 +321,21 @@ impl Keeper {
     }
 
     fn pieces(&self, number: u64, state: &State, before: &BTreeMap<String, Piece>) -> Result<BTreeMap<String, Piece>> {
-        let piece =
-            |(name, bytes): (&str, &[u8])| Ok((name.to_owned(), self.vault.keep(number, bytes, before.get(name))?));
+        let piece = |(name, bytes): (&str, &[u8])| {
+            Ok((name.to_owned(), self.checkpoint_store.keep(number, bytes, before.get(name))?))
+        };
         state.parts().map(piece).collect()
     }
 
     /// Everything that the last checkpoint had staged is visible: remembers that, and removes what is too old. Returns the
-    /// border of the oldest checkpoint that is kept.
+    /// barrier of the oldest checkpoint that is kept.
     pub fn settled(&self) -> Result<Epoch> {
         let number = self.number();
-        self.vault.mark_committed(number)?;
+        self.checkpoint_store.mark_committed(number)?;
         crash::point("marked-committed");
-        let oldest = self.vault.collect(number, self.keep)?;
-        if self.keep_decisions == KeptDecisions::Kept {
-            self.vault.trim_decisions()?;
+        let oldest = self.checkpoint_store.collect(number, self.keep)?;
+        if self.replay_log_retention == ReplayLogRetention::Kept {
+            self.checkpoint_store.trim_replay_logs()?;
         }
         crash::point("collected");
         Ok(oldest)
@@ -344,9 +346,9 @@ impl Keeper {
     }
 }
 
-impl std::fmt::Debug for Keeper {
+impl std::fmt::Debug for FlowCheckpoints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keeper").field("vault", &self.vault).finish_non_exhaustive()
+        f.debug_struct("FlowCheckpoints").field("checkpoint_store", &self.checkpoint_store).finish_non_exhaustive()
     }
 }
 
@@ -367,12 +369,12 @@ fn rename_homes(homes: &Path, plan: &Plan) -> Result<()> {
 }
 
 /// Who has written the newest checkpoint, in words.
-fn owner(vault: &Vault) -> String {
-    let newest = vault.latest().ok().flatten();
+fn owner(checkpoint_store: &CheckpointStore) -> String {
+    let newest = checkpoint_store.latest().ok().flatten();
     newest.map_or_else(|| "another process".to_owned(), |(manifest, _)| manifest.owner)
 }
 
-fn taken_over(vault: &Vault) -> Error {
-    let owner = owner(vault);
+fn taken_over(checkpoint_store: &CheckpointStore) -> Error {
+    let owner = owner(checkpoint_store);
     Error::new(format!("{owner} has taken this flow over; nothing more of this run counts"))
 }

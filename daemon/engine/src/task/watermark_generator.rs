@@ -10,12 +10,12 @@ use millstream_core::{EventTime, PartitionChange, Watermark};
 use tokio::time::Instant;
 
 use super::advance::Advance;
-use crate::checkpoint::ClockState;
+use crate::checkpoint::WatermarkState;
 use crate::plan::{DerivedTime, PlannedTime};
 
 /// Watches the rows of an input pass, and says when its watermark moves.
 #[derive(Debug)]
-pub struct Clock {
+pub struct WatermarkGenerator {
     time: PlannedTime,
     partitions: Vec<Partition>,
     /// Since when a partition is waited for where there is none; `None` when that has taken too long.
@@ -43,7 +43,7 @@ struct Partition {
     idle: bool,
 }
 
-impl Clock {
+impl WatermarkGenerator {
     pub fn new(time: PlannedTime) -> Self {
         let (is_predicted, come, next) = (false, EventTime::MIN, EventTime::MIN);
         let empty = Some(Instant::now());
@@ -56,14 +56,14 @@ impl Clock {
     }
 
     /// How far it has come.
-    pub fn state(&self) -> ClockState {
+    pub fn state(&self) -> WatermarkState {
         let partition = |known: &Partition| (known.name.to_string(), known.latest, known.rows, known.idle);
         let come = Some(self.come).filter(|come| *come > EventTime::MIN);
-        ClockState { partitions: self.partitions.iter().map(partition).collect(), said: self.said, come }
+        WatermarkState { partitions: self.partitions.iter().map(partition).collect(), said: self.said, come }
     }
 
     /// Goes on from there.
-    pub fn restore(&mut self, state: &ClockState) {
+    pub fn restore(&mut self, state: &WatermarkState) {
         let seen = Instant::now();
         let partition = |(name, latest, rows, idle): &(String, Option<EventTime>, usize, bool)| Partition {
             name: name.as_str().into(),
@@ -222,18 +222,25 @@ mod tests {
     use super::super::advance::Latest;
     use super::*;
 
-    fn clock(interleaved: bool, idle: Option<Duration>) -> Clock {
-        Clock::new(PlannedTime { column: 0, lateness: 5_000_000, watermark_rows: 3, idle, interleaved, derived: None })
+    fn watermarks(interleaved: bool, idle: Option<Duration>) -> WatermarkGenerator {
+        WatermarkGenerator::new(PlannedTime {
+            column: 0,
+            lateness: 5_000_000,
+            watermark_rows: 3,
+            idle,
+            interleaved,
+            derived: None,
+        })
     }
 
     fn added(partition: &str) -> PartitionChange {
-        PartitionChange::Added { partition: partition.into(), trace: String::new() }
+        PartitionChange::Added { partition: partition.into(), locator: String::new() }
     }
 
-    fn pass(clock: &mut Clock, partition: &str, seconds: &[u32]) -> Option<Watermark> {
+    fn pass(watermarks: &mut WatermarkGenerator, partition: &str, seconds: &[u32]) -> Option<Watermark> {
         let lines: String = seconds.iter().map(|second| format!("\n1970-01-01T00:00:{second:02}Z")).collect();
-        clock.pass(&partition.into(), &table(&format!("at:timestamp{lines}")));
-        clock.advance()
+        watermarks.pass(&partition.into(), &table(&format!("at:timestamp{lines}")));
+        watermarks.advance()
     }
 
     fn at(second: i64) -> Option<Watermark> {
@@ -242,28 +249,28 @@ mod tests {
 
     #[test]
     fn the_watermark_is_the_latest_time_less_the_lateness() {
-        let mut clock = clock(false, None);
-        assert_eq!(clock.rows_left(&"a".into()), 3);
-        assert_eq!(pass(&mut clock, "a", &[10, 20]), at(15));
-        assert_eq!(clock.rows_left(&"a".into()), 1);
-        assert_eq!(pass(&mut clock, "a", &[12]), None, "it never goes back");
-        assert_eq!(clock.rows_left(&"a".into()), 3);
-        assert_eq!(pass(&mut clock, "b", &[15]), None, "nor in the next partition");
-        assert_eq!(pass(&mut clock, "b", &[21]), at(16));
+        let mut watermarks = watermarks(false, None);
+        assert_eq!(watermarks.rows_left(&"a".into()), 3);
+        assert_eq!(pass(&mut watermarks, "a", &[10, 20]), at(15));
+        assert_eq!(watermarks.rows_left(&"a".into()), 1);
+        assert_eq!(pass(&mut watermarks, "a", &[12]), None, "it never goes back");
+        assert_eq!(watermarks.rows_left(&"a".into()), 3);
+        assert_eq!(pass(&mut watermarks, "b", &[15]), None, "nor in the next partition");
+        assert_eq!(pass(&mut watermarks, "b", &[21]), at(16));
     }
 
     #[test]
     fn of_mixed_partitions_the_one_furthest_behind_counts() {
-        let mut clock = clock(true, None);
-        assert_eq!(pass(&mut clock, "a", &[30]), at(25));
-        assert_eq!(pass(&mut clock, "b", &[40]), None);
-        assert_eq!(pass(&mut clock, "a", &[50]), at(35));
+        let mut watermarks = watermarks(true, None);
+        assert_eq!(pass(&mut watermarks, "a", &[30]), at(25));
+        assert_eq!(pass(&mut watermarks, "b", &[40]), None);
+        assert_eq!(pass(&mut watermarks, "a", &[50]), at(35));
     }
 
-    fn advance(clock: &Clock, partition: &str, seconds: &[u32]) -> Vec<i64> {
+    fn advance(watermarks: &WatermarkGenerator, partition: &str, seconds: &[u32]) -> Vec<i64> {
         let lines: String = seconds.iter().map(|second| format!("\n1970-01-01T00:00:{second:02}Z")).collect();
         let rows = table(&format!("at:timestamp{lines}"));
-        let (advance, latest) = (clock.advance_of(&partition.into()), Latest::of(&rows, 0));
+        let (advance, latest) = (watermarks.advance_of(&partition.into()), Latest::of(&rows, 0));
         let at: Vec<_> = latest.behind(0).iter().map(|latest| advance.with(*latest)).collect();
         for (count, at) in at.iter().enumerate() {
             assert!(advance.rows_until(latest.behind(0), *at) > count, "row {count} comes no further than {at}");
@@ -273,23 +280,23 @@ mod tests {
 
     #[test]
     fn an_input_that_is_learned_from_has_come_as_far_as_its_latest_row() {
-        let mut clock = clock(true, None);
-        assert_eq!(advance(&clock, "a", &[10, 8, 12]), [10, 10, 12]);
-        pass(&mut clock, "a", &[10, 8, 12]);
-        assert_eq!(advance(&clock, "b", &[5, 20]), [12, 20], "also where another partition is behind");
-        assert_eq!(clock.come(), Some(12_000_000));
+        let mut watermarks = watermarks(true, None);
+        assert_eq!(advance(&watermarks, "a", &[10, 8, 12]), [10, 10, 12]);
+        pass(&mut watermarks, "a", &[10, 8, 12]);
+        assert_eq!(advance(&watermarks, "b", &[5, 20]), [12, 20], "also where another partition is behind");
+        assert_eq!(watermarks.come(), Some(12_000_000));
     }
 
     #[test]
     fn an_input_that_is_predicted_has_come_as_far_as_its_watermark() {
-        let mut clock = clock(false, None).predicted(true);
-        assert_eq!(advance(&clock, "a", &[10, 8, 12]), [5, 5, 7]);
-        pass(&mut clock, "a", &[10, 8, 12]);
-        assert_eq!(advance(&clock, "b", &[5, 20]), [7, 15], "one partition comes after the other");
-        let mut restored = super::Clock::new(clock.time.clone()).predicted(true);
-        restored.restore(&clock.state());
+        let mut watermarks = watermarks(false, None).predicted(true);
+        assert_eq!(advance(&watermarks, "a", &[10, 8, 12]), [5, 5, 7]);
+        pass(&mut watermarks, "a", &[10, 8, 12]);
+        assert_eq!(advance(&watermarks, "b", &[5, 20]), [7, 15], "one partition comes after the other");
+        let mut restored = super::WatermarkGenerator::new(watermarks.time.clone()).predicted(true);
+        restored.restore(&watermarks.state());
         assert_eq!(advance(&restored, "b", &[5, 20]), [7, 15]);
-        let mut mixed = self::clock(true, None).predicted(true);
+        let mut mixed = self::watermarks(true, None).predicted(true);
         mixed.change(added("b"));
         assert!(advance(&mixed, "a", &[40])[0] < 0, "`b` may have earlier rows");
         pass(&mut mixed, "b", &[20]);
@@ -298,55 +305,58 @@ mod tests {
 
     #[test]
     fn the_watermark_comes_as_far_as_the_next_row_allows() {
-        let mut clock = clock(false, None).predicted(true);
-        assert_eq!(pass(&mut clock, "a", &[10]), at(5));
-        clock.come_to(9_000_000);
-        assert_eq!(clock.advance(), at(9));
-        assert_eq!(pass(&mut clock, "a", &[12]), None);
+        let mut watermarks = watermarks(false, None).predicted(true);
+        assert_eq!(pass(&mut watermarks, "a", &[10]), at(5));
+        watermarks.come_to(9_000_000);
+        assert_eq!(watermarks.advance(), at(9));
+        assert_eq!(pass(&mut watermarks, "a", &[12]), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn partitions_that_are_there_are_waited_for_until_they_have_rows_or_are_gone() {
-        let mut clock = clock(true, Some(Duration::from_secs(60)));
+        let mut watermarks = watermarks(true, Some(Duration::from_secs(60)));
         for name in ["a", "b", "c", "a"] {
-            clock.change(added(name));
+            watermarks.change(added(name));
         }
-        assert_eq!(pass(&mut clock, "a", &[30]), None, "`b` and `c` may have earlier rows");
-        assert_eq!(pass(&mut clock, "b", &[20]), None);
-        clock.change(PartitionChange::Gone("c".into()));
-        assert_eq!(clock.advance(), at(15));
-        clock.change(PartitionChange::Gone("b".into()));
-        assert_eq!(clock.advance(), at(25));
-        clock.change(added("d"));
+        assert_eq!(pass(&mut watermarks, "a", &[30]), None, "`b` and `c` may have earlier rows");
+        assert_eq!(pass(&mut watermarks, "b", &[20]), None);
+        watermarks.change(PartitionChange::Gone("c".into()));
+        assert_eq!(watermarks.advance(), at(15));
+        watermarks.change(PartitionChange::Gone("b".into()));
+        assert_eq!(watermarks.advance(), at(25));
+        watermarks.change(added("d"));
         tokio::time::advance(Duration::from_secs(59)).await;
-        assert_eq!(pass(&mut clock, "a", &[40]), None);
-        tokio::time::sleep_until(clock.idle_at().expect("d")).await;
-        clock.fall_idle(&clock.silent());
-        assert_eq!(clock.advance(), at(35), "nothing came of `d`");
+        assert_eq!(pass(&mut watermarks, "a", &[40]), None);
+        tokio::time::sleep_until(watermarks.idle_at().expect("d")).await;
+        watermarks.fall_idle(&watermarks.silent());
+        assert_eq!(watermarks.advance(), at(35), "nothing came of `d`");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_input_without_partitions_holds_nobody_back_either() {
-        let mut clock = clock(true, Some(Duration::from_secs(60)));
-        assert_eq!((clock.advance(), clock.come()), (None, Some(EventTime::MIN)));
-        tokio::time::sleep_until(clock.idle_at().expect("the first partition")).await;
-        clock.fall_idle(&clock.silent());
-        assert_eq!((clock.advance(), clock.come(), clock.idle_at()), (Some(Watermark::Idle), None, None));
-        assert_eq!(pass(&mut clock, "a", &[30]), at(25));
+        let mut watermarks = watermarks(true, Some(Duration::from_secs(60)));
+        assert_eq!((watermarks.advance(), watermarks.come()), (None, Some(EventTime::MIN)));
+        tokio::time::sleep_until(watermarks.idle_at().expect("the first partition")).await;
+        watermarks.fall_idle(&watermarks.silent());
+        assert_eq!(
+            (watermarks.advance(), watermarks.come(), watermarks.idle_at()),
+            (Some(Watermark::Idle), None, None)
+        );
+        assert_eq!(pass(&mut watermarks, "a", &[30]), at(25));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_partition_without_rows_holds_nobody_back() {
-        let mut clock = clock(true, Some(Duration::from_secs(60)));
-        pass(&mut clock, "a", &[30]);
+        let mut watermarks = watermarks(true, Some(Duration::from_secs(60)));
+        pass(&mut watermarks, "a", &[30]);
         tokio::time::advance(Duration::from_secs(30)).await;
-        assert_eq!(pass(&mut clock, "b", &[50]), None);
-        tokio::time::sleep_until(clock.idle_at().expect("a")).await;
-        clock.fall_idle(&clock.silent());
-        assert_eq!(clock.advance(), at(45));
-        tokio::time::sleep_until(clock.idle_at().expect("b")).await;
-        clock.fall_idle(&clock.silent());
-        assert_eq!((clock.advance(), clock.advance()), (Some(Watermark::Idle), None));
-        assert_eq!(pass(&mut clock, "b", &[55]), at(50));
+        assert_eq!(pass(&mut watermarks, "b", &[50]), None);
+        tokio::time::sleep_until(watermarks.idle_at().expect("a")).await;
+        watermarks.fall_idle(&watermarks.silent());
+        assert_eq!(watermarks.advance(), at(45));
+        tokio::time::sleep_until(watermarks.idle_at().expect("b")).await;
+        watermarks.fall_idle(&watermarks.silent());
+        assert_eq!((watermarks.advance(), watermarks.advance()), (Some(Watermark::Idle), None));
+        assert_eq!(pass(&mut watermarks, "b", &[55]), at(50));
     }
 }
