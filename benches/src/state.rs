@@ -112,7 +112,8 @@ fn costs(
         let start = Instant::now();
         let barrier = Barrier { epoch: Epoch(round + 1), then: Then::Continue };
         checkpoints.write(barrier, &mut entries, vec![Some(snapshot)], ReplayLog::default())?;
-        checkpoints.settled()?;
+        checkpoints.mark_committed(checkpoints.number())?;
+        checkpoints.remove_old()?;
         writings.push(start.elapsed().as_secs_f64());
         disks.push(disk_seconds(&folder, bytes(&checkpoints)?)?);
     }
@@ -123,7 +124,7 @@ fn costs(
 
 /// How large the last checkpoint is.
 fn bytes(checkpoints: &FlowCheckpoints) -> Result<u64> {
-    Ok(checkpoints.checkpoint_store().latest()?.map_or(0, |(manifest, _)| manifest.bytes()))
+    Ok(checkpoints.store().latest()?.map_or(0, |(manifest, _)| manifest.bytes()))
 }
 
 /// How long it takes to write so many bytes to a file, and to sync it.

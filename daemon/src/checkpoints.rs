@@ -118,10 +118,9 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
 /// Checks the hidden files of outputs with which a flow would resume from its newest checkpoint.
 fn check_files(checkpoint_store: &CheckpointStore, newest: &Manifest, flow: &str) -> Result<()> {
     let committed = checkpoint_store.committed()?;
-    let is_visible = committed >= Some(newest.number);
     let mut files = newest.nodes.iter().filter(|(_, node)| node.kind == "file");
     let checked = files.try_for_each(|(name, node)| {
-        let files = kept_files(checkpoint_store, node, is_visible)?;
+        let files = kept_files(checkpoint_store, node, committed)?;
         files.map_or(Ok(()), |files| check_folder(&files, flow, name)).doing(|| format!("output `{name}`"))
     });
     // A flow that runs meanwhile moves its files, which is no damage.
@@ -143,8 +142,13 @@ fn check_logs(state: &str, newest: &Manifest) -> Result<()> {
 }
 
 /// The files that a node refers to, if it is an output `file`.
-fn kept_files(checkpoint_store: &CheckpointStore, node: &NodeEntry, is_visible: bool) -> Result<Option<KeptFiles>> {
-    let staged = if is_visible { State::default() } else { checkpoint_store.state(&node.staged)? };
+fn kept_files(
+    checkpoint_store: &CheckpointStore,
+    node: &NodeEntry,
+    committed: Option<u64>,
+) -> Result<Option<KeptFiles>> {
+    let pending = node.pending.iter().filter(|stage| Some(stage.checkpoint) > committed);
+    let staged = pending.map(|stage| checkpoint_store.state(&stage.pieces)).collect::<Result<Vec<_>>>()?;
     KeptFiles::read(&checkpoint_store.state(&node.state)?, &staged)
 }
 

@@ -14,6 +14,7 @@
 mod bytes;
 mod canonical;
 mod collector;
+mod commit;
 mod error;
 mod event_time;
 mod expression;
@@ -37,7 +38,8 @@ mod units;
 pub use bytes::{MAX_BATCH_BYTES, batch_bytes, widest_row};
 pub use canonical::{Canonical, Sifted};
 pub use collector::{Collector, PartitionChange};
-pub use error::{Error, Result, ResultExt};
+pub use commit::{CommitContext, Committer, PendingCommit};
+pub use error::{Error, ErrorClass, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use expression::{Evaluated, Expression, PlanExpression};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
@@ -55,7 +57,7 @@ pub use problem::{
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
 pub use registry::{Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings};
 pub use report::{Baselines, ConfusionMatrix, Evaluation, Metrics, ModelReport, Report};
-pub use state::{Barrier, Committer, Part, Parts, Positions, Snapshot, State, Then};
+pub use state::{Barrier, Part, Parts, Positions, Snapshot, State, Then};
 pub use types::{ColumnType, Columns, type_name};
 pub use units::{ByteSize, Duration, Rate, Share};
 

@@ -11,7 +11,6 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use twox_hash::XxHash3_64;
@@ -253,29 +252,6 @@ fn checksum(stream: &[u8]) -> [u8; CHECKSUM_BYTES] {
 fn intact(bytes: &[u8]) -> Option<&[u8]> {
     let (stored, stream) = bytes.split_at_checked(CHECKSUM_BYTES)?;
     (checksum(stream) == stored).then_some(stream)
-}
-
-/// Makes visible what a node has staged, once a checkpoint has decided that it counts.
-///
-/// It is a thing of its own, so that the node goes on meanwhile, and so that a resumed flow does the same as a running one:
-/// it reads the last checkpoint and commits what is staged in it, whether or not that has been done before.
-#[async_trait]
-pub trait Committer: Send {
-    /// Makes visible what was staged.
-    ///
-    /// Idempotent: it is repeated after a crash, with the same `staged`, also when all of it is visible already.
-    async fn commit(&mut self, staged: &State) -> Result<()>;
-
-    /// It has been written down that all of it is visible, so that no run will commit it again: what proved that it is can
-    /// go. Not called where a crash comes first, unless the flow had come to its end.
-    async fn settled(&mut self, _staged: &State) -> Result<()> {
-        Ok(())
-    }
-
-    /// The node begins from scratch, and nobody will go on from this state: what it refers to can go, but for what is visible.
-    async fn forgotten(&mut self, _state: &State) -> Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

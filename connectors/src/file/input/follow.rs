@@ -58,7 +58,7 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
         turn: 0,
         left: None,
         gone: Vec::new(),
-        retracing: false,
+        locating: false,
         searched: None,
         looked: Instant::now(),
     };
@@ -144,7 +144,7 @@ struct Follow {
     /// Partitions of which no more rows come, which was not said yet.
     gone: Vec<Arc<str>>,
     /// Whether rows of a run before are gone through again, so that no other files count than those of then.
-    retracing: bool,
+    locating: bool,
     /// When files were searched for last, and when it was looked whether they should be.
     searched: Option<Instant>,
     looked: Instant,
@@ -193,9 +193,9 @@ impl Followed {
     }
 
     /// What it takes to find it and its first row.
-    fn trace(&self) -> Result<String> {
+    fn locator(&self) -> Result<String> {
         let place = self.tail.first_place().doing(|| format!("reading `{}`", self.name))?;
-        serde_json::to_string(&self.at(place)).doing(|| "writing the trace of a file")
+        serde_json::to_string(&self.at(place)).doing(|| "writing the locator of a file")
     }
 
     fn at(&self, place: Place) -> FollowedState {
@@ -213,8 +213,8 @@ impl Followed {
 #[async_trait]
 impl Input for Follow {
     async fn open(&mut self, home: &Home) -> Result<()> {
-        self.retracing = matches!(home, Home::Replay(_));
-        if self.retracing {
+        self.locating = matches!(home, Home::Replay(_));
+        if self.locating {
             self.part_from_names();
         }
         Ok(())
@@ -229,7 +229,7 @@ impl Input for Follow {
             if self.read(out)? {
                 return Ok(Progress::More);
             }
-            if self.retracing && self.files.iter().all(|file| file.moved.is_none()) {
+            if self.locating && self.files.iter().all(|file| file.moved.is_none()) {
                 return Ok(Progress::End);
             }
             sleep(LOOK).await;
@@ -275,8 +275,8 @@ impl Input for Follow {
         Ok(())
     }
 
-    fn locate(&mut self, partition: &Arc<str>, trace: &str) -> Result<()> {
-        let file: FollowedState = serde_json::from_str(trace).doing(|| format!("looking for `{partition}`"))?;
+    fn locate(&mut self, partition: &Arc<str>, locator: &str) -> Result<()> {
+        let file: FollowedState = serde_json::from_str(locator).doing(|| format!("looking for `{partition}`"))?;
         let name = file.name.clone();
         let is_there = self.go_on(file, &self.find()?)?;
         self.part_from_names();
@@ -319,7 +319,7 @@ impl Follow {
         beside.sort_by_key(|(path, _)| (*path != own, path.clone()));
         let all = found.iter().map(|(identity, file, _)| (file.path.clone(), *identity)).chain(beside);
         // One that is mistaken for a file that waits for its turn is read from its beginning, as it would have been anyway.
-        let is_telling = file.place.is_telling() || !self.retracing && file.place.is_unread();
+        let is_telling = file.place.is_telling() || !self.locating && file.place.is_unread();
         let (mut same, mut others) = (Vec::new(), Vec::new());
         for (path, identity) in all {
             let is_known = self.files.iter().any(|known| known.tail.identity() == identity);
@@ -345,7 +345,7 @@ impl Follow {
     /// Whether files must be searched for: now and then, and as soon as one has lost its name, so that its successor is
     /// opened before it loses its own.
     fn is_search_due(&mut self) -> bool {
-        if self.retracing {
+        if self.locating {
             return false;
         }
         let Some(searched) = self.searched else { return true };
@@ -405,9 +405,9 @@ impl Follow {
         let file = &mut self.files[self.turn];
         file.read = 0;
         let before = std::mem::replace(&mut file.partition, partition.clone());
-        let trace = file.trace()?;
+        let locator = file.locator()?;
         out.change_partition(PartitionChange::Gone(before));
-        out.change_partition(PartitionChange::Added { partition, trace });
+        out.change_partition(PartitionChange::Added { partition, locator });
         Ok(())
     }
 
@@ -479,8 +479,8 @@ impl Follow {
     ) -> Result<()> {
         let partition = self.partition(&name);
         let file = Followed { partition, name, path, tail, pattern, read: 0, moved };
-        let (partition, trace) = (file.partition.clone(), file.trace()?);
-        out.change_partition(PartitionChange::Added { partition, trace });
+        let (partition, locator) = (file.partition.clone(), file.locator()?);
+        out.change_partition(PartitionChange::Added { partition, locator });
         self.files.push(file);
         Ok(())
     }

@@ -4,10 +4,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
-use millstream_core::{Barrier, Committer, Epoch, Former, Home, Result, Run, State, Step, Then};
+use millstream_core::{
+    Barrier, CommitContext, Committer, Epoch, Former, Home, PendingCommit, Result, Run, State, Step, Then,
+};
 use millstream_testkit::{batch, context, parse, stream, table};
 
 use super::*;
+
+/// A stage, as a committer is given it.
+fn stage_of(staged: &State) -> PendingCommit {
+    PendingCommit { staged: staged.clone(), context: CommitContext::default() }
+}
 
 struct Folder(tempfile::TempDir);
 
@@ -20,7 +27,7 @@ struct Written {
 
 impl Written {
     async fn commit(&mut self) -> Result<()> {
-        self.committer.commit(&self.staged).await?;
+        self.committer.commit(&stage_of(&self.staged)).await?;
         self.output = None;
         Ok(())
     }
@@ -83,8 +90,8 @@ impl Folder {
     /// Commits what a run before has staged, and remembers it.
     async fn settle(&self, settings: &str, staged: &State) {
         let mut publisher = self.publisher(settings);
-        publisher.commit(staged).await.unwrap();
-        publisher.settled(staged).await.unwrap();
+        publisher.commit(&stage_of(staged)).await.unwrap();
+        publisher.committed(&stage_of(staged)).await.unwrap();
     }
 
     /// The hidden file whose name begins so, and ends as those of files that are not whole.
@@ -494,7 +501,7 @@ async fn a_file_is_gone_on_with_after_a_crash_and_after_a_stop() {
             assert_eq!(folder.names(".").contains(&name.to_owned()), last == Then::Stop || pieces.len() == 1, "{name}");
         }
         let staged = run(&folder, &settings, &all, &mut state, &pieces[5..], Then::End).await.pop().unwrap();
-        folder.publisher(&settings).commit(&staged).await.unwrap();
+        folder.publisher(&settings).commit(&stage_of(&staged)).await.unwrap();
         folder.settle(&settings, &staged).await;
         assert!(folder.bytes(name) == whole.bytes(name), "{name}");
         assert_eq!(folder.names("."), [name], "nothing is left behind");
@@ -642,7 +649,7 @@ async fn another_state_goes_with_its_files_if_that_is_said() {
     output.write(batch(rows(3))).await.unwrap();
     let staged = output.stage(END).await.unwrap().staged.into_state().unwrap();
     assert!(before.iter().all(|name| folder.names("out").contains(name)), "until it is decided");
-    committer.commit(&staged).await.unwrap();
+    committer.commit(&stage_of(&staged)).await.unwrap();
     drop(output);
     assert_eq!(folder.names("out").len(), 1, "{:?}", folder.names("out"));
     assert!(begin(&folder, settings, Former::Ended, &Run::default()).is_ok());
@@ -702,7 +709,7 @@ async fn a_run_in_another_folder_is_told_where_the_files_are() {
             let mut errors =
                 vec![output.open(&Home::Elsewhere, &generation(next_generation())).await.unwrap_err().to_string()];
             for staged in staged.iter().filter(|staged| !staged.is_empty()) {
-                errors.push(elsewhere.publisher(settings).commit(staged).await.unwrap_err().to_string());
+                errors.push(elsewhere.publisher(settings).commit(&stage_of(staged)).await.unwrap_err().to_string());
             }
             for error in errors {
                 let place = here.0.path().display().to_string();
@@ -757,7 +764,7 @@ async fn what_is_to_become_visible_can_be_checked() {
         fs::write(folder.0.path().join(&name), &bytes[1..]).unwrap();
         assert!(check(&staged).unwrap_err().to_string().contains("is damaged"), "{settings}");
         fs::write(folder.0.path().join(&name), &bytes).unwrap();
-        folder.publisher(settings).commit(&staged).await.unwrap();
+        folder.publisher(settings).commit(&stage_of(&staged)).await.unwrap();
         check(&staged).unwrap();
         check(&State::default()).unwrap();
     }
@@ -802,7 +809,7 @@ async fn a_decided_file_that_is_missing_is_missed() {
             let parts: Vec<_> = parts.collect();
             fs::remove_file(folder.0.path().join(&parts[0].0)).unwrap();
             let before = folder.files();
-            let error = folder.publisher(&settings).commit(&staged).await.unwrap_err().to_string();
+            let error = folder.publisher(&settings).commit(&stage_of(&staged)).await.unwrap_err().to_string();
             assert!(error.contains("was to become visible, and is neither there nor at"), "{settings}: {error}");
             assert!(folder.files() == before, "{settings}: nothing else is touched");
             let path = folder.0.path().join(&parts[0].0);
@@ -836,7 +843,7 @@ async fn a_published_file_may_be_taken_away_before_that_is_remembered() {
             let settings = format!("{settings}\nif_exists = \"{if_exists}\"");
             let folder = Folder::new();
             let (state, staged) = decided(&folder, &settings, Then::Stop).await;
-            folder.publisher(&settings).commit(&staged).await.unwrap();
+            folder.publisher(&settings).commit(&stage_of(&staged)).await.unwrap();
             let is_published = |name: &str| !name.contains("/.") && !name.starts_with('.');
             for (name, _) in folder.files().iter().filter(|(name, _)| is_published(name)) {
                 fs::remove_file(folder.0.path().join(name)).unwrap();
@@ -863,11 +870,11 @@ async fn a_former_owner_that_wakes_changes_nothing() {
         let mut later = state.clone();
         run(&folder, settings, &rows(20), &mut later, &[rows(20)], Then::Continue).await;
         let before = folder.files();
-        folder.publisher(settings).commit(&staged).await.unwrap();
+        folder.publisher(settings).commit(&stage_of(&staged)).await.unwrap();
         assert!(folder.files() == before, "{settings}: while the new owner has rows that are not visible");
         end(&folder, settings, &rows(20), later.as_ref()).await;
         let before = folder.files();
-        let _ = folder.publisher(settings).commit(&staged).await;
+        let _ = folder.publisher(settings).commit(&stage_of(&staged)).await;
         assert!(folder.files() == before, "{settings}: when the flow has come to its end");
     }
 }
@@ -1125,10 +1132,10 @@ async fn an_output_that_begins_from_scratch_elsewhere_leaves_nothing_hidden() {
             let visible = texts(&folder, ".");
             // A copy of the work folder must not touch the original.
             let (elsewhere, before) = (Folder::new(), walk(folder.0.path()));
-            elsewhere.publisher("path = \"b.csv\"").forgotten(state.as_ref().unwrap()).await.unwrap();
+            elsewhere.publisher("path = \"b.csv\"").abort(state.as_ref().unwrap()).await.unwrap();
             assert!(walk(folder.0.path()) == before);
             let mut publisher = folder.publisher("path = \"b.csv\"");
-            publisher.forgotten(state.as_ref().unwrap()).await.unwrap();
+            publisher.abort(state.as_ref().unwrap()).await.unwrap();
             assert!(hidden(folder.0.path()).is_empty(), "{settings}: {:?}", hidden(folder.0.path()));
             assert!(texts(&folder, ".") == visible);
         }

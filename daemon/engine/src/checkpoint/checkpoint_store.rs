@@ -3,8 +3,8 @@
 //! ```text
 //! FLOW/manifests/00000000000000000007.json          the decision; the highest number counts
 //! FLOW/blobs/00000000000000000007-BLAKE3            what is too large for the manifest, by the number that wrote it first
-//! FLOW/decisions/00000000000000000007.json         what time has decided in a live flow that makes models
-//! FLOW/commits/00000000000000000007                 everything that manifest 7 had staged is visible
+//! FLOW/replay_log/00000000000000000007.json         what time has decided in a live flow that makes models
+//! FLOW/commits/00000000000000000007                 everything that manifests up to 7 have decided is visible
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use millstream_core::{Epoch, Error, Result, ResultExt, State};
 use millstream_store::{Store, crash};
 
-use super::manifest::{Manifest, Piece, PieceKey, hash};
+use super::manifest::{Manifest, NodeEntry, Piece, PieceKey, hash};
 use super::replay_log::ReplayLog;
 
 /// What is at most this large has its bytes in the manifest.
@@ -116,7 +116,7 @@ impl CheckpointStore {
 
     /// Writes down what time has decided before checkpoint `number`.
     pub fn put_replay_log(&self, number: u64, replay_log: &ReplayLog) -> Result<()> {
-        let key = self.decisions_key(number);
+        let key = self.replay_log_key(number);
         match self.store.put_new(&key, &replay_log.to_bytes()?)? {
             true => Ok(()),
             false => Err(Error::new(format!("`{key}` in `{}` is there already", self.location))),
@@ -132,7 +132,7 @@ impl CheckpointStore {
         let newest = self.latest()?.and_then(|(manifest, _)| manifest.replay_log);
         let (mut pieces, mut next) = (Vec::new(), newest);
         while let Some(number) = next.filter(|number| Some(*number) > from) {
-            let key = self.decisions_key(number);
+            let key = self.replay_log_key(number);
             let doing = || format!("reading `{key}` in `{}`", self.location);
             let bytes = self.store.get(&key)?.ok_or_else(|| {
                 let why =
@@ -161,8 +161,8 @@ impl CheckpointStore {
     /// # Errors
     /// If something of it is missing or damaged.
     pub fn verify(&self, manifest: &Manifest) -> Result<()> {
-        let pieces = manifest.nodes.values().flat_map(|node| node.state.values().chain(node.staged.values()));
-        pieces.into_iter().try_for_each(|piece| self.bytes(piece).map(|_| ()))
+        let mut pieces = manifest.nodes.values().flat_map(NodeEntry::pieces);
+        pieces.try_for_each(|piece| self.bytes(piece).map(|_| ()))
     }
 
     fn bytes(&self, piece: &Piece) -> Result<Vec<u8>> {
@@ -179,12 +179,12 @@ impl CheckpointStore {
         Ok(bytes)
     }
 
-    /// Marks that everything that a manifest had staged is visible.
+    /// Marks that everything that manifests up to this one have decided is visible.
     pub fn mark_committed(&self, number: u64) -> Result<()> {
         self.store.put_new(&self.key(&format!("commits/{number:020}")), b"").map(|_| ())
     }
 
-    /// The last manifest of which everything is visible.
+    /// The last manifest of which, and of all before, everything is visible.
     pub fn committed(&self) -> Result<Option<u64>> {
         let prefix = self.key("commits/");
         let number = |key: &String| key.strip_prefix(&prefix)?.parse().ok();
@@ -229,11 +229,12 @@ impl CheckpointStore {
                 crash::point("blob-removed");
             }
         }
-        for key in self.store.list(&self.key("commits/"))? {
-            let first = kept.first().copied().unwrap_or_default();
-            if key.rsplit('/').next().and_then(|number| number.parse().ok()).is_some_and(|number: u64| number < first) {
-                self.store.delete(&key)?;
-            }
+        // The last mark stays, however far behind it may be.
+        let mut marks = self.store.list(&self.key("commits/"))?;
+        marks.sort_unstable();
+        marks.pop();
+        for key in marks {
+            self.store.delete(&key)?;
         }
         Ok(oldest.unwrap_or_default())
     }
@@ -270,7 +271,7 @@ impl CheckpointStore {
         self.key(&format!("manifests/{number:020}.json"))
     }
 
-    fn decisions_key(&self, number: u64) -> String {
+    fn replay_log_key(&self, number: u64) -> String {
         self.key(&format!("replay_log/{number:020}.json"))
     }
 
@@ -290,8 +291,7 @@ impl std::fmt::Debug for CheckpointStore {
 
 /// The blobs that a manifest refers to.
 fn blobs(manifest: &Manifest) -> impl Iterator<Item = String> {
-    let pieces = manifest.nodes.values().flat_map(|node| node.state.values().chain(node.staged.values()));
-    pieces.filter_map(|piece| match piece {
+    manifest.nodes.values().flat_map(NodeEntry::pieces).filter_map(|piece| match piece {
         Piece::Blob(key) => Some(key.blob.clone()),
         Piece::Inline { .. } => None,
     })
@@ -307,7 +307,6 @@ mod tests {
     use millstream_core::Epoch;
     use millstream_store::LocalStore;
 
-    use super::super::manifest::NodeEntry;
     use super::*;
 
     fn manifest(number: u64, model: &Piece) -> Manifest {

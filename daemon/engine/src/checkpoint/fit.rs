@@ -251,7 +251,7 @@ fn reset_loss(
 }
 
 fn has_something(entry: &NodeEntry) -> bool {
-    !(entry.state.is_empty() && entry.staged.is_empty() && entry.positions.is_empty())
+    !(entry.state.is_empty() && entry.pending.is_empty() && entry.positions.is_empty())
 }
 
 /// What is wrong with the nodes that are to start from scratch: they aren't there, rows would be lost, or none would come.
@@ -262,7 +262,7 @@ fn reset_problems(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<St
         if plan.node(node).is_none() && entry(node).is_none() {
             problems.push(format!("`--reset {node}`: there is no node of that name"));
         }
-        if !found.is_visible && !options.allow_loss && entry(node).is_some_and(|entry| !entry.staged.is_empty()) {
+        if !found.is_visible && !options.allow_loss && entry(node).is_some_and(|entry| !entry.pending.is_empty()) {
             problems.push(format!(
                 "`--reset {node}`: the last checkpoint has decided rows or versions that it has not made visible yet; run the \
                  flow as it was once more, or lose them with `--allow-loss`"

@@ -10,7 +10,7 @@ use millstream_store::{LocalStore, crash};
 use super::checkpoint_store::CheckpointStore;
 use super::fit;
 use super::lineage::Past;
-use super::manifest::{Manifest, NodeEntry, Piece};
+use super::manifest::{Manifest, NodeEntry, PendingStage, Piece};
 use super::owner::{self, Lock};
 use super::renamed;
 use super::replay_log::ReplayLog;
@@ -247,8 +247,8 @@ impl FlowCheckpoints {
         self.lock().manifest.past.get(node).cloned().unwrap_or_default()
     }
 
-    /// The checkpoints.
-    pub fn checkpoint_store(&self) -> &CheckpointStore {
+    /// Where the checkpoints are.
+    pub fn store(&self) -> &CheckpointStore {
         &self.checkpoint_store
     }
 
@@ -281,7 +281,7 @@ impl FlowCheckpoints {
     ) -> Result<Vec<State>> {
         let number = self.next_number();
         let written = entries.iter_mut().zip(snapshots).map(|((_, entry), snapshot)| match snapshot {
-            Some(snapshot) => self.write_pieces(number, entry, snapshot),
+            Some(snapshot) => self.write_pieces(number, barrier.epoch, entry, snapshot),
             // What a node has handed over that has ended long ago, or waits, stays as it is.
             None => Ok(State::default()),
         });
@@ -312,11 +312,14 @@ impl FlowCheckpoints {
     }
 
     /// Writes what a node has handed over, and puts the pieces into its entry. Returns what it has staged.
-    fn write_pieces(&self, number: u64, entry: &mut NodeEntry, snapshot: Snapshot) -> Result<State> {
+    fn write_pieces(&self, number: u64, epoch: Epoch, entry: &mut NodeEntry, snapshot: Snapshot) -> Result<State> {
         let state = snapshot.state.into_state()?;
         entry.state = self.pieces(number, &state, &entry.state)?;
         let staged = snapshot.staged.into_state()?;
-        entry.staged = self.pieces(number, &staged, &BTreeMap::new())?;
+        if !staged.is_empty() {
+            let pieces = self.pieces(number, &staged, &BTreeMap::new())?;
+            entry.pending.push(PendingStage { checkpoint: number, epoch, pieces });
+        }
         Ok(staged)
     }
 
@@ -327,13 +330,22 @@ impl FlowCheckpoints {
         state.parts().map(piece).collect()
     }
 
-    /// Everything that the last checkpoint had staged is visible: remembers that, and removes what is too old. Returns the
-    /// barrier of the oldest checkpoint that is kept.
-    pub fn settled(&self) -> Result<Epoch> {
-        let number = self.number();
+    /// Writes down that everything is visible that checkpoints up to this one have decided.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn mark_committed(&self, number: u64) -> Result<()> {
         self.checkpoint_store.mark_committed(number)?;
         crash::point("marked-committed");
-        let oldest = self.checkpoint_store.collect(number, self.keep)?;
+        Ok(())
+    }
+
+    /// Removes the checkpoints that are too old. Returns the barrier of the oldest one that is kept.
+    ///
+    /// # Errors
+    /// If they can't be removed.
+    pub fn remove_old(&self) -> Result<Epoch> {
+        let oldest = self.checkpoint_store.collect(self.number(), self.keep)?;
         if self.replay_log_retention == ReplayLogRetention::Kept {
             self.checkpoint_store.trim_replay_logs()?;
         }

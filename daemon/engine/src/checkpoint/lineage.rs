@@ -64,19 +64,19 @@ impl Past {
 #[derive(Debug)]
 pub struct History {
     inputs: BTreeSet<usize>,
-    barriers: Mutex<EpochPolicy>,
+    barriers: Mutex<Barriers>,
 }
 
 /// How far inputs had come at a barrier. One that is not named had not begun, or had ended.
 type AtBarrier = BTreeMap<usize, millstream_core::Positions>;
 
 #[derive(Debug, Default)]
-struct EpochPolicy {
+struct Barriers {
     /// The nodes that make models and have not ended, and the last barriers that they have come to.
     learners: BTreeMap<usize, Epoch>,
     /// The barriers that some of these are still to come to.
     ahead: BTreeMap<Epoch, AtBarrier>,
-    /// Borders at which versions were made, also if some nodes are still to come there.
+    /// Barriers at which versions were made, also if some nodes are still to come there.
     made: BTreeSet<Epoch>,
     /// The others of these.
     kept: BTreeMap<Epoch, AtBarrier>,
@@ -93,7 +93,7 @@ impl History {
         };
         let learners = places(PlannedNode::makes_model).map(|place| (place, passed)).collect();
         let inputs = places(|node| node.role() == Role::Input).collect();
-        Self { inputs, barriers: Mutex::new(EpochPolicy { learners, ..EpochPolicy::default() }) }
+        Self { inputs, barriers: Mutex::new(Barriers { learners, ..Barriers::default() }) }
     }
 
     /// An input has come to a barrier, where rows before `positions` lie before it.
@@ -144,12 +144,12 @@ impl History {
         Some(positions.map(|(partition, next)| (partition.to_string(), Value::from(*next))).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, EpochPolicy> {
+    fn lock(&self) -> MutexGuard<'_, Barriers> {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl EpochPolicy {
+impl Barriers {
     /// Forgets the barriers that nobody is still to come to, but for those with versions.
     fn forget(&mut self) {
         while let Some(epoch) = self.ahead.keys().next().copied().filter(|epoch| self.is_passed(*epoch)) {

@@ -15,7 +15,7 @@ use crate::plan::Shape;
 
 /// The format that this build writes, and the only one that it reads. Goes up with every change to manifests, or to the
 /// state of any node, that an older or newer build would misread.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What is needed to go on from a barrier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,15 +74,31 @@ pub struct NodeEntry {
     /// The node's state, by its parts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub state: BTreeMap<String, Piece>,
-    /// What becomes visible by this checkpoint.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub staged: BTreeMap<String, Piece>,
+    /// What this checkpoint and those before have decided, and had not become visible when it was written; in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<PendingStage>,
+}
+
+/// A stage of a node that is to become visible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingStage {
+    /// The number of the checkpoint that has decided it.
+    pub checkpoint: u64,
+    /// The last epoch in it.
+    pub epoch: Epoch,
+    /// What the node has handed over, by its parts.
+    pub pieces: BTreeMap<String, Piece>,
 }
 
 impl NodeEntry {
     /// How far each partition of an input has been read.
     pub fn positions(&self) -> Positions {
         self.positions.iter().map(|(name, next)| (Arc::from(name.as_str()), *next)).collect()
+    }
+
+    /// All pieces that the entry refers to.
+    pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.state.values().chain(self.pending.iter().flat_map(|stage| stage.pieces.values()))
     }
 }
 
@@ -206,8 +222,7 @@ struct Document<'a> {
 impl Manifest {
     /// How many bytes the states of all nodes have, and what they have staged.
     pub fn bytes(&self) -> u64 {
-        let pieces = self.nodes.values().flat_map(|node| node.state.values().chain(node.staged.values()));
-        pieces.map(Piece::bytes).sum()
+        self.nodes.values().flat_map(NodeEntry::pieces).map(Piece::bytes).sum()
     }
 
     /// The document, and its checksum.
@@ -328,11 +343,12 @@ mod tests {
         let pieces = || btree_map(".*", any_piece(), 0..3);
         let positions = btree_map(".*", any::<u64>(), 0..3);
         let whole = (".*", phase, positions, option::of(any_clock()), option::of(any_fan_in()), pieces(), pieces());
-        whole.prop_map(|(kind, phase, positions, watermarks, fan_in, state, staged)| {
+        whole.prop_map(|(kind, phase, positions, watermarks, fan_in, state, pieces)| {
+            let pending = vec![PendingStage { checkpoint: 3, epoch: Epoch(7), pieces }];
             let counters = Counters { rows_in: positions.len() as u64, rows_out: positions.clone(), rows_failed: 1 };
             let shape =
                 Shape { hash: kind.clone(), settings: [(kind.clone(), "1".into())].into(), columns: BTreeMap::new() };
-            NodeEntry { shape, kind, phase, positions, watermarks, fan_in, counters, state, staged }
+            NodeEntry { shape, kind, phase, positions, watermarks, fan_in, counters, state, pending }
         })
     }
 
@@ -370,7 +386,7 @@ mod tests {
 
     #[test]
     fn another_format_is_refused_in_words() {
-        let error = Manifest::from_bytes(b"{\"format\":3,\"zstd\":true}").expect_err("not known").to_string();
-        assert!(error.starts_with("it has format 3, and this build reads format 2"), "{error}");
+        let error = Manifest::from_bytes(b"{\"format\":4,\"zstd\":true}").expect_err("not known").to_string();
+        assert!(error.starts_with("it has format 4, and this build reads format 3"), "{error}");
     }
 }

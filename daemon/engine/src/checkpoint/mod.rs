@@ -11,6 +11,7 @@
 //! A run without state is the same with a single checkpoint, at its end, of which nothing is written.
 
 mod checkpoint_store;
+mod commits;
 mod coordinator;
 mod fit;
 mod flow_checkpoints;
@@ -20,18 +21,22 @@ mod manifest;
 mod owner;
 mod renamed;
 mod replay_log;
+mod reporter;
 mod resume;
 mod schedule;
 
 pub use checkpoint_store::CheckpointStore;
-pub use coordinator::{CompletedCheckpoints, Coordinator, Point, Reporter, Settled, Visibility, Watcher};
+pub use coordinator::{Conclusion, Coordinator, Failure, Visibility, Watcher};
 pub use fit::{ANEW, rename_nodes};
 pub use flow_checkpoints::{FlowCheckpoints, ResumeOptions, homes};
 pub use kept::KeptStates;
 pub use lineage::{Past, Stretch};
-pub use manifest::{Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey, WatermarkState};
+pub use manifest::{
+    Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, PendingStage, Piece, PieceKey, WatermarkState,
+};
 pub use owner::draw_incarnation;
 pub use renamed::flows;
 pub use replay_log::{FanInEvent, InputEvent, Recorder, ReplayEvents, ReplayLog};
+pub use reporter::{CompletedCheckpoints, Point, Reporter};
 pub use resume::{Beginning, NodeResume, Replay};
 pub use schedule::{Interval, Schedule};

@@ -126,10 +126,11 @@ pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOpt
 /// The newest checkpoint, in which nodes have the names that they have now.
 pub fn look(checkpoint_store: &CheckpointStore, plan: &Plan) -> Result<Option<Found>> {
     let Some((mut manifest, checksum)) = checkpoint_store.latest()? else { return Ok(None) };
-    let is_visible = checkpoint_store.committed()? >= Some(manifest.number);
+    let committed = checkpoint_store.committed()?;
+    let is_visible = committed >= Some(manifest.number);
     fit::rename_nodes(&mut manifest, plan);
-    if is_visible && !has_ended(&manifest) {
-        forget_visible(&mut manifest, plan);
+    if !has_ended(&manifest) {
+        forget_visible(&mut manifest, plan, committed);
     }
     Ok(Some(Found { manifest, checksum, is_visible }))
 }
@@ -139,12 +140,12 @@ pub fn has_ended(manifest: &Manifest) -> bool {
     manifest.then == name(Then::End)
 }
 
-/// All that was staged is visible, and files that had a part in it may be in use for what follows. Models are published once
-/// more, which changes nothing and tells their nodes the numbers of the versions.
-fn forget_visible(manifest: &mut Manifest, plan: &Plan) {
+/// What checkpoints up to this number have decided is visible, and files that had a part in it may be in use for what follows.
+/// Models are published once more, which changes nothing and tells their nodes the numbers of the versions.
+fn forget_visible(manifest: &mut Manifest, plan: &Plan, committed: Option<u64>) {
     let publishes = |name: &str| plan.node(name).is_some_and(|node| node.role() != Role::Output);
     let others = manifest.nodes.iter_mut().filter(|(name, _)| !publishes(name));
-    others.for_each(|(_, node)| node.staged.clear());
+    others.for_each(|(_, node)| node.pending.retain(|stage| Some(stage.checkpoint) > committed));
 }
 
 /// The manifest that makes this process the owner. The nodes in `scratch` start from scratch.

@@ -74,8 +74,8 @@ impl Schedule {
         barrier
     }
 
-    /// The checkpoint that was asked for is settled.
-    pub fn settled(&self) {
+    /// The checkpoint that was asked for is about to be decided.
+    pub fn completed(&self) {
         self.lock().wanted = None;
     }
 
@@ -141,7 +141,7 @@ mod tests {
         assert!(schedule.pass(Epoch(6)).is_none());
         assert!(schedule.wanted(Epoch(4)).is_some());
         assert_eq!(schedule.ask_to_stop(), None, "the one at 4 is under way");
-        schedule.settled();
+        schedule.completed();
         assert_eq!(schedule.ask_to_stop(), Some(Barrier { epoch: Epoch(7), then: Then::Stop }));
         assert_eq!(*schedule.due().borrow(), Epoch(7));
         assert!(schedule.wanted(Epoch(4)).is_none());
@@ -155,7 +155,7 @@ mod tests {
         assert!(schedule.pass(Epoch(3)).is_none());
         let pass = async { schedule.may_pass(Epoch(4)).await };
         let ask = async {
-            schedule.settled();
+            schedule.completed();
             schedule.ask(Epoch(2))
         };
         let ((), barrier) = tokio::join!(pass, ask);

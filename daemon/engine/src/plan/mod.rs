@@ -39,6 +39,9 @@ use crate::checkpoint::{Interval, KeptStates};
 use crate::edge::Limits;
 use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, ReplayLogRetention, read_text};
 
+/// A node, by its place among the nodes of a plan.
+pub type NodeIndex = usize;
+
 /// What a flow is planned with, besides its file.
 #[derive(Clone, Debug)]
 pub struct PlanOptions<'a> {

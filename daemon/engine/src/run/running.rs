@@ -1,6 +1,5 @@
 //! A flow whose nodes are at work, and what is decided when they have come to their end.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,7 +14,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::outcome::advance;
 use super::setup::Task;
 use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver};
-use crate::checkpoint::{Coordinator, Settled};
+use crate::checkpoint::{Conclusion, Coordinator};
+use crate::panic::panic_message;
 use crate::plan::{Plan, PlannedBody, PlannedNode};
 use crate::stats::FlowStats;
 use crate::task::{CaughtUp, Phase, Stop, reached};
@@ -25,7 +25,7 @@ use crate::task::{CaughtUp, Phase, Stop, reached};
 pub struct RunningFlow {
     common: Common,
     tasks: JoinSet<(usize, Result<Finished, Stop>)>,
-    coordinator: JoinHandle<Settled>,
+    coordinator: JoinHandle<Conclusion>,
     started: Instant,
 }
 
@@ -102,15 +102,15 @@ impl RunningFlow {
         if finished.len() < common.stats.nodes.len() {
             common.advance(Phase::Failing);
         }
-        let settled = self.coordinator.await.unwrap_or_default();
-        let mut failure = failure.or(settled.failure);
-        let abandoned = common.is_abandoned() && settled.last.is_none();
-        if failure.is_none() && settled.last.is_none() && !abandoned {
+        let concluded = self.coordinator.await.unwrap_or_default();
+        let mut failure = failure.or(concluded.failure);
+        let abandoned = common.is_abandoned() && concluded.last.is_none();
+        if failure.is_none() && concluded.last.is_none() && !abandoned {
             let unfinished = (0..common.stats.nodes.len()).find(|place| !finished.contains_key(place));
             failure = Some((unfinished, Error::new("interrupted before its end")));
         }
-        let committed = common.part(finished, &settled.committed).await;
-        let status = common.status(failure, settled.last);
+        let committed = common.part(finished, &concluded.committed).await;
+        let status = common.status(failure, concluded.last);
         let unfinished = common.repeatable && matches!(status, Status::Stopped);
         Outcome { status, unfinished, abandoned, committed, elapsed: self.started.elapsed() }
     }
@@ -229,14 +229,10 @@ async fn guard(task: Task) -> Result<Finished, Stop> {
     caught.unwrap_or_else(|panic| Err(Stop::Failed(Error::new(format!("panicked: {}", panic_message(&*panic))))))
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
-}
 /// Does what the run before had decided, lets the nodes begin, and takes checkpoints until the end.
-async fn coordinate(mut coordinator: Coordinator, begin: watch::Sender<bool>) -> Settled {
+async fn coordinate(mut coordinator: Coordinator, begin: watch::Sender<bool>) -> Conclusion {
     if let Err(failure) = coordinator.recover().await {
-        return Settled { failure: Some(failure), ..Settled::default() };
+        return Conclusion { failure: Some(failure), ..Conclusion::default() };
     }
     begin.send_replace(true);
     coordinator.run().await

@@ -63,7 +63,8 @@ impl Setup {
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|planned| edge_of(plan, planned)).unzip();
         let common = Common::new(plan, durable);
         let phase = common.phase.clone();
-        let (coordinator, reporter) = Coordinator::new(plan, checkpoints, visibility, beginning.epoch, phase);
+        let (coordinator, reporter) =
+            Coordinator::new(plan, checkpoints, visibility, beginning.epoch, phase, common.stats.clone());
         Ok(Self {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),

@@ -44,13 +44,13 @@ pub async fn run_input(
     if let Some(replay) = replay {
         return replay_input(input.as_mut(), &mut writer, replay, &mut out).await;
     }
-    let mut checkpoint_completed = checkpointing.reporter.checkpoint_completed();
+    let mut completed = checkpointing.reporter.completed_checkpoints();
     loop {
         let progress = tokio::select! {
             biased;
             () = reached(&mut phase, last_phase) => return writer.end(&phase).await,
-            Ok(()) = checkpoint_completed.changed() => {
-                let now = *checkpoint_completed.borrow_and_update();
+            Ok(()) = completed.changed() => {
+                let now = *completed.borrow_and_update();
                 writer.checkpoint_completed(input.as_mut(), now).await?;
                 continue;
             }

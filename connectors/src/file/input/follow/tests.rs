@@ -70,13 +70,13 @@ impl Followed {
         self.out.take_partitions().into_iter().map(text).collect()
     }
 
-    /// The partitions that have come, and their traces.
-    fn traces(&mut self) -> Vec<(Arc<str>, String)> {
-        let trace = |change| match change {
-            PartitionChange::Added { partition, trace } => Some((partition, trace)),
+    /// The partitions that have come, and their locators.
+    fn locators(&mut self) -> Vec<(Arc<str>, String)> {
+        let locator = |change| match change {
+            PartitionChange::Added { partition, locator } => Some((partition, locator)),
             PartitionChange::Gone(_) => None,
         };
-        self.out.take_partitions().into_iter().filter_map(trace).collect()
+        self.out.take_partitions().into_iter().filter_map(locator).collect()
     }
 
     async fn rows(&mut self) -> Vec<(String, u64, String)> {
@@ -347,19 +347,19 @@ async fn rows_are_gone_through_again_where_a_rotation_has_put_them() {
     followed.append("a.ndjson.1", "{\"n\": 2}");
     followed.append("a.ndjson", "{\"n\": 10}\n");
     assert_eq!(followed.rows().await, rows([("a.ndjson", 2, "2"), ("a.ndjson#2", 0, "10")]));
-    let traces: Vec<(Arc<str>, String)> = followed.traces();
+    let locators: Vec<(Arc<str>, String)> = followed.locators();
     followed.rename("a.ndjson", "a.ndjson.2");
     followed.append("a.ndjson", "{\"n\": 20}\n");
     let mut past = Followed { input: Followed::input(&settings, followed.folder.path()), ..followed };
     past.input.open(&Home::Replay(None)).await.unwrap();
-    for ((partition, trace), expected) in traces.iter().zip([&[(0, "0 1"), (2, "2")][..], &[(0, "10")]]) {
-        past.input.locate(partition, trace).unwrap();
+    for ((partition, locator), expected) in locators.iter().zip([&[(0, "0 1"), (2, "2")][..], &[(0, "10")]]) {
+        past.input.locate(partition, locator).unwrap();
         let expected = expected.iter().map(|(start, values)| (partition.to_string(), *start, (*values).to_owned()));
         assert_eq!(past.rows().await, expected.collect::<Vec<_>>());
     }
     fs::remove_file(past.folder.path().join("a.ndjson.1")).unwrap();
     let mut late = Followed::input(&settings, past.folder.path());
-    let error = late.locate(&traces[0].0, &traces[0].1).unwrap_err().to_string();
+    let error = late.locate(&locators[0].0, &locators[0].1).unwrap_err().to_string();
     assert!(error.starts_with("the file that was `a.ndjson` when rows of partition `a.ndjson` were read"), "{error}");
 }
 

@@ -153,7 +153,8 @@ struct Witness(String);
 
 #[async_trait]
 impl Committer for Witness {
-    async fn commit(&mut self, staged: &State) -> Result<()> {
+    async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        let staged = &pending.staged;
         for (version, epoch) in staged.get::<Vec<u64>>("epochs")?.into_iter().enumerate() {
             let lineage: Value = serde_json::from_slice(staged.bytes(&format!("lineage.{version}"))?).unwrap();
             LINEAGES.lock().unwrap().entry(self.0.clone()).or_default().insert(epoch, lineage["inputs"].clone());

@@ -211,7 +211,8 @@ struct MemoryCommitter {
 
 #[async_trait]
 impl Committer for MemoryCommitter {
-    async fn commit(&mut self, staged: &State) -> Result<()> {
+    async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        let staged = &pending.staged;
         crash::step(&self.flow)?;
         tokio::task::yield_now().await;
         let (number, place): (u64, u64) = staged.get("number")?;

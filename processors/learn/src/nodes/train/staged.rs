@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use millstream_core::{Committer, Epoch, Parts, Result, ResultExt, State};
+use millstream_core::{Committer, Epoch, Parts, PendingCommit, Result, ResultExt, State};
 use serde::de::DeserializeOwned;
 
 use crate::registry::{ModelCard, ModelRegistry};
@@ -55,8 +55,8 @@ pub(super) struct Publisher {
 
 #[async_trait]
 impl Committer for Publisher {
-    async fn commit(&mut self, staged: &State) -> Result<()> {
-        if let Some(last) = self.registry.publish_all(&self.name, versions(staged)?)? {
+    async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        if let Some(last) = self.registry.publish_all(&self.name, versions(&pending.staged)?)? {
             self.last.store(last, Ordering::Relaxed);
         }
         Ok(())

@@ -55,7 +55,8 @@ fn staged(node: &mut dyn Processor) -> State {
 
 /// The registry is never waited for.
 fn commit(committer: &mut dyn Committer, staged: &State) -> Result<()> {
-    match pin!(committer.commit(staged)).poll(&mut Context::from_waker(Waker::noop())) {
+    let pending = PendingCommit { staged: staged.clone(), context: CommitContext::default() };
+    match pin!(committer.commit(&pending)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,
         Poll::Pending => panic!("a commit that waits"),
     }
