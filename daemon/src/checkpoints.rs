@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use millstream_connectors::KeptFiles;
-use millstream_core::{Error, Result, ResultExt, State, known_names};
+use millstream_core::{Error, Result, ResultExt, known_names};
 use millstream_engine::checkpoint::{self, CheckpointStore, Manifest, NodeEntry, NodePhase};
 use millstream_store::{LocalFiles, Store, verify_log};
 use serde_json::{Value, json};

@@ -731,7 +731,7 @@ async fn what_a_checkpoint_refers_to_can_be_checked() {
         let (folder, mut state) = (Folder::new(), None);
         // It has grown since.
         run(&folder, settings, &rows(9), &mut state, &[rows(9)], Then::Continue).await;
-        let check = || KeptFiles::read(state.as_ref().unwrap(), &State::default()).unwrap().unwrap().check();
+        let check = || KeptFiles::read(state.as_ref().unwrap(), &[]).unwrap().unwrap().check();
         check().unwrap();
         let path = folder.0.path().join(folder.part(hidden));
         let bytes = fs::read(&path).unwrap();
@@ -746,7 +746,7 @@ async fn what_a_checkpoint_refers_to_can_be_checked() {
         let error = check().unwrap_err().to_string();
         assert!(error.contains("is missing") && error.contains(hidden), "{error}");
     }
-    assert!(KeptFiles::read(&State::default(), &State::default()).unwrap().is_none());
+    assert!(KeptFiles::read(&State::default(), &[]).unwrap().is_none());
 }
 
 #[tokio::test]
@@ -754,10 +754,11 @@ async fn what_is_to_become_visible_can_be_checked() {
     for settings in PLACES {
         let (folder, mut state) = (Folder::new(), None);
         let staged = run(&folder, settings, &rows(9), &mut state, &[rows(9)], Then::Stop).await.pop().unwrap();
-        let check = |staged: &State| match KeptFiles::read(state.as_ref().unwrap(), staged).unwrap() {
-            Some(files) => files.check(),
-            None => Ok(()),
-        };
+        let check =
+            |staged: &State| match KeptFiles::read(state.as_ref().unwrap(), std::slice::from_ref(staged)).unwrap() {
+                Some(files) => files.check(),
+                None => Ok(()),
+            };
         check(&staged).unwrap();
         let is_part = |name: &str| name.ends_with(".part") && !name.contains(".rows-");
         let (name, bytes) = folder.files().into_iter().find(|(name, _)| is_part(name)).unwrap();
@@ -848,7 +849,7 @@ async fn a_published_file_may_be_taken_away_before_that_is_remembered() {
             for (name, _) in folder.files().iter().filter(|(name, _)| is_published(name)) {
                 fs::remove_file(folder.0.path().join(name)).unwrap();
             }
-            KeptFiles::read(state.as_ref().unwrap(), &staged).unwrap().unwrap().check().unwrap();
+            KeptFiles::read(state.as_ref().unwrap(), std::slice::from_ref(&staged)).unwrap().unwrap().check().unwrap();
             folder.settle(&settings, &staged).await;
             end(&folder, &settings, &rows(3), state.as_ref()).await;
             let published: Vec<_> = folder.files();
@@ -910,7 +911,7 @@ async fn a_run_that_ended_before_its_first_checkpoint_is_no_obstacle() {
             commit(folder, settings, &staged).await;
             if is_disturbed {
                 run(folder, settings, &rows(20), &mut state.clone(), &[rows(5)], Then::Continue).await;
-                let kept = KeptFiles::read(state.as_ref().unwrap(), &State::default()).unwrap();
+                let kept = KeptFiles::read(state.as_ref().unwrap(), &[]).unwrap();
                 kept.map_or(Ok(()), |kept| kept.check()).unwrap();
             }
             end(folder, settings, &rows(3), state.as_ref()).await;

@@ -4,6 +4,7 @@ use std::task::{Context, Poll, Waker};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
+use millstream_core::{CommitContext, PendingCommit};
 use millstream_testkit::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream, table};
 use serde_json::json;
 
