@@ -7,7 +7,6 @@ mod stdin;
 mod stdout;
 mod text;
 
-pub use file::KeptFiles;
 use millstream_core::NodeTypes;
 
 /// Adds every input and output of this crate.
@@ -15,7 +14,7 @@ pub fn register(registry: &mut NodeTypes) {
     registry.input::<file::FileInput>();
     registry.input::<stdin::StdinInput>();
     registry.input::<http_listen::HttpListenInput>();
-    registry.output::<file::FileOutput>();
+    registry.output::<file::FileOutput>().dead_letters::<file::FileOutput>(file::dead_letters);
     registry.output::<stdout::StdoutOutput>();
     registry.output::<drop::DropOutput>();
 }

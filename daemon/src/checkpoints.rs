@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
-use millstream_connectors::KeptFiles;
-use millstream_core::{Error, Result, ResultExt, known_names};
+use millstream_core::{Error, KeptNode, NodeTypes, Result, ResultExt, known_names};
 use millstream_engine::checkpoint::{self, CheckpointStore, Manifest, NodeEntry, NodePhase};
-use millstream_store::{LocalFiles, Store, verify_log};
+use millstream_store::Store;
 use serde_json::{Value, json};
 
 use crate::cli::{Exit, Outcome};
+use crate::nodes;
 use crate::summary::new_table;
 use crate::terminal::say;
 
@@ -102,8 +102,7 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
         match latest {
             Err(error) if last.manifest.is_ok() => _ = last.damage.get_or_insert(error),
             Ok(Some((manifest, _))) if arguments.verify && last.damage.is_none() => {
-                let checked = check_files(&checkpoint_store, &manifest, flow);
-                last.damage = checked.and_then(|()| check_logs(&arguments.state, &manifest)).err();
+                last.damage = verify_nodes(&nodes::registry(), &checkpoint_store, &arguments.state, &manifest).err();
             }
             _ => {}
         }
@@ -115,61 +114,43 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
     Ok(found)
 }
 
-/// Checks the hidden files of outputs with which a flow would resume from its newest checkpoint.
-fn check_files(checkpoint_store: &CheckpointStore, newest: &Manifest, flow: &str) -> Result<()> {
+/// Checks what nodes keep outside of checkpoints, with which a flow would resume from its newest one.
+fn verify_nodes(
+    node_types: &NodeTypes,
+    checkpoint_store: &CheckpointStore,
+    state: &str,
+    newest: &Manifest,
+) -> Result<()> {
     let committed = checkpoint_store.committed()?;
-    let mut files = newest.nodes.iter().filter(|(_, node)| node.kind == "file");
-    let checked = files.try_for_each(|(name, node)| {
-        let files = kept_files(checkpoint_store, node, committed)?;
-        files.map_or(Ok(()), |files| check_folder(&files, flow, name)).doing(|| format!("output `{name}`"))
+    let homes = millstream_store::local_folder(state).map(|folder| checkpoint::homes(folder, &newest.flow));
+    let begun = newest.nodes.iter().filter(|(_, node)| node.phase != NodePhase::Waiting);
+    let verified = begun.map(|(name, node)| {
+        let home = homes.as_ref().map(|homes| homes.join(name));
+        let remark = verify_node(node_types, checkpoint_store, node, committed, home.as_deref());
+        let remark = remark.doing(|| format!("{} `{name}`", node.role))?;
+        if let Some(remark) = remark {
+            eprintln!("warning: {}: {} `{name}`: {remark}", newest.flow, node.role);
+        }
+        Ok(())
     });
+    let verified = verified.collect::<Result<Vec<()>>>().map(|_| ());
     // A flow that runs meanwhile moves its files, which is no damage.
     let has_gone_on =
         (checkpoint_store.numbers()?.pop(), checkpoint_store.committed()?) != (Some(newest.number), committed);
-    if has_gone_on { Ok(()) } else { checked }
+    if has_gone_on { Ok(()) } else { verified }
 }
 
-/// Checks the logs of inputs, which lie in the folders of their nodes.
-fn check_logs(state: &str, newest: &Manifest) -> Result<()> {
-    let Some(folder) = millstream_store::local_folder(state) else { return Ok(()) };
-    let homes = checkpoint::homes(folder, &newest.flow);
-    let has_log = |node: &NodeEntry| node.kind == "http_listen" && node.phase != NodePhase::Waiting;
-    let mut inputs = newest.nodes.iter().filter(|(_, node)| has_log(node));
-    inputs.try_for_each(|(name, _)| {
-        let checked = verify_log(Arc::new(LocalFiles), &homes.join(name).join("log"));
-        checked.doing(|| format!("input `{name}`"))
-    })
-}
-
-/// The files that a node refers to, if it is an output `file`.
-fn kept_files(
+fn verify_node(
+    node_types: &NodeTypes,
     checkpoint_store: &CheckpointStore,
     node: &NodeEntry,
     committed: Option<u64>,
-) -> Result<Option<KeptFiles>> {
+    home: Option<&Path>,
+) -> Result<Option<String>> {
+    let Some(node_type) = node_types.find(node.role, &node.kind) else { return Ok(None) };
     let pending = node.pending.iter().filter(|stage| Some(stage.checkpoint) > committed);
-    let staged = pending.map(|stage| checkpoint_store.state(&stage.pieces)).collect::<Result<Vec<_>>>()?;
-    KeptFiles::read(&checkpoint_store.state(&node.state)?, &staged)
-}
-
-/// Checks the files of an output. They are looked for where the flow ran last, which is said where that may be a surprise:
-/// its folder may have been moved or copied since.
-fn check_folder(files: &KeptFiles, flow: &str, name: &str) -> Result<()> {
-    let folder = files.folder();
-    if !folder.exists() {
-        let place = folder.display();
-        eprintln!(
-            "warning: {flow}: the files of output `{name}` were not looked at: `{place}`, where they were, is not there"
-        );
-        return Ok(());
-    }
-    if !std::env::current_dir().is_ok_and(|here| folder.starts_with(here)) {
-        eprintln!(
-            "warning: {flow}: the files of output `{name}` were looked at in `{}`, where it ran last",
-            folder.display()
-        );
-    }
-    files.check()
+    let pending = pending.map(|stage| checkpoint_store.state(&stage.pieces)).collect::<Result<Vec<_>>>()?;
+    node_type.verify(&KeptNode { state: &checkpoint_store.state(&node.state)?, pending: &pending, home })
 }
 
 impl Found {

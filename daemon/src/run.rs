@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_core::{Error, ResultExt};
+use millstream_core::{Error, PortRole, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
 use millstream_engine::run::{
@@ -344,7 +344,7 @@ fn place(node: &PlannedNode) -> Option<String> {
 
 /// The side ports of a node that nobody reads, such as `late`.
 fn unread_sides(node: &PlannedNode) -> Vec<String> {
-    let unread = node.ports.iter().filter(|port| port.is_side && port.edges.is_empty());
+    let unread = node.ports.iter().filter(|port| port.role == PortRole::Side && port.edges.is_empty());
     unread.map(|port| port.name.clone()).collect()
 }
 

@@ -11,12 +11,13 @@ mod stage;
 use std::path::PathBuf;
 
 use millstream_core::{
-    ByteSize, Delivery, Exclusive, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Stream,
-    Uses, Writes,
+    ByteSize, Delivery, Exclusive, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
+    Result, Stream, Uses, Writes, parse_settings,
 };
 use millstream_formats::{Compression, FileKind, Format};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use self::files::{Files, Limits};
 pub use self::kept::KeptFiles;
@@ -94,6 +95,12 @@ pub struct FileOutput {
     open_partitions: Option<usize>,
 }
 
+/// The output for rejected rows: files in a folder, which each run adds to.
+pub fn dead_letters(path: &str) -> Result<Box<dyn OutputSettings>, Problem> {
+    let table = json!({ "path": path, "format": "ndjson", "every": "1m", "if_exists": "append" });
+    Ok(Box::new(parse_settings::<FileOutput>(table)?))
+}
+
 /// How many files are open at once, if nothing else is said.
 const OPEN_PARTITIONS: usize = 100;
 
@@ -120,6 +127,10 @@ format = "parquet"
 rows = 1000000
 "#;
     const FREE_SETTINGS: &'static [&'static str] = &["if_exists", "rows", "bytes", "every", "open_partitions"];
+
+    fn verify(kept: &KeptNode<'_>) -> Result<Option<String>> {
+        KeptFiles::read(kept.state, kept.pending)?.map_or(Ok(None), |files| files.verify())
+    }
 }
 
 impl FileOutput {

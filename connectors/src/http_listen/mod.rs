@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use millstream_core::{
-    ByteSize, Collector, Columns, Duration, Error, Home, Input, InputPlan, InputSettings, Kind, Parts, PlanContext,
-    Positions, Problem, Problems, Progress, Result, ResultExt, State,
+    ByteSize, Collector, Columns, Duration, Error, Home, Input, InputPlan, InputSettings, KeptNode, Kind, Parts,
+    PlanContext, Positions, Problem, Problems, Progress, Result, ResultExt, State,
 };
 use millstream_formats::{BatchReader, CsvOptions, Format, Pace, ReadOptions, Rows};
-use millstream_store::{Access, Files, LocalFiles, Log, LogOptions, LogReader, Record};
+use millstream_store::{Access, Files, LocalFiles, Log, LogOptions, LogReader, Record, verify_log};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -194,6 +194,11 @@ format = "ndjson"
 schema = { id = "utf8", amount = "float64?" }
 "#;
     const NEEDS_STATE: bool = true;
+
+    fn verify(kept: &KeptNode<'_>) -> Result<Option<String>> {
+        let log = kept.home.map(|home| home.join("log"));
+        log.map_or(Ok(()), |log| verify_log(Arc::new(LocalFiles), &log)).map(|()| None)
+    }
 }
 
 impl HttpListenInput {

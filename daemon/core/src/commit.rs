@@ -1,8 +1,9 @@
 //! Commits: how what a node has staged becomes visible, once a checkpoint has decided that it counts.
 
 use async_trait::async_trait;
+use serde_json::Value;
 
-use crate::{Epoch, Result, State};
+use crate::{Epoch, Result, ResultExt, State};
 
 /// Which stage of which flow is committed, and by which run.
 ///
@@ -33,6 +34,23 @@ pub struct PendingCommit {
     pub staged: State,
     /// Which stage it is.
     pub context: CommitContext,
+}
+
+impl PendingCommit {
+    /// The part of what is staged in which the engine tells which rows versions have learned of.
+    pub const LINEAGES: &'static str = "lineages";
+
+    /// Which rows the versions of a model have learned of that the node has named in
+    /// [`Snapshot::versions`](crate::Snapshot::versions), in their order: how far its inputs had come.
+    ///
+    /// # Errors
+    /// If that can't be read.
+    pub fn lineages(staged: &State) -> Result<Vec<Value>> {
+        match staged.has(Self::LINEAGES) {
+            true => serde_json::from_slice(staged.bytes(Self::LINEAGES)?).doing(|| "reading which rows were learned"),
+            false => Ok(Vec::new()),
+        }
+    }
 }
 
 /// Makes visible what a node has staged, once a checkpoint has decided that it counts.

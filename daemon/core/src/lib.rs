@@ -50,12 +50,12 @@ pub use json::write_json;
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
 pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};
 pub use output::{Delivery, Exclusive, Former, Output, OutputPlan, OutputSettings, Writes};
-pub use plan::{PlanContext, PortPlan, PortTime, Stream, Uses};
+pub use plan::{PlanContext, PortPlan, PortRole, PortTime, Stream, Uses};
 pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,
 };
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
-pub use registry::{Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings};
+pub use registry::{DeadLetterOutput, KeptNode, Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings};
 pub use report::{Baselines, ConfusionMatrix, Evaluation, Metrics, ModelReport, Report};
 pub use state::{Barrier, Part, Parts, Positions, Snapshot, State, Then};
 pub use types::{ColumnType, Columns, type_name};
@@ -63,5 +63,7 @@ pub use units::{ByteSize, Duration, Rate, Share};
 
 /// The name of a node's main port, the one that `from = "NAME"` means.
 pub const MAIN: &str = "main";
+/// The name of the ports by which versions of a model leave the node that trains it, and arrive at those that follow it.
+pub const MODEL: &str = "model";
 /// The name of the port by which rows leave that a node refused.
 pub const FAILED: &str = "failed";

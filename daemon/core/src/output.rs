@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::{
-    Barrier, Batch, Committer, Epoch, Home, PlanContext, Problems, Result, Run, Snapshot, State, Stream, Uses,
+    Barrier, Batch, Committer, Epoch, EventTime, Home, PlanContext, Problems, Result, Run, Snapshot, State, Stream,
+    Uses,
 };
 
 /// An output's TOML table.
@@ -119,6 +121,22 @@ pub trait Output: Send {
 
     /// Takes rows. Waiting here slows the flow down, which is right.
     async fn write(&mut self, batch: Batch) -> Result<()>;
+
+    /// Event time has come to `at`: rows with an earlier one are late from now on. Called with ever later times.
+    async fn watermark(&mut self, _at: EventTime) -> Result<()> {
+        Ok(())
+    }
+
+    /// How often `tick` is wanted, which is asked once, behind `open`.
+    fn tick_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// So much time has gone by, and no other call is under way: for connections that have to be kept alive, or rows that are to
+    /// be sent although no more come.
+    async fn tick(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// The barrier of an epoch: what is written from now on belongs to the next one. Called before `stage`.
     fn barrier(&mut self, _epoch: Epoch) {}

@@ -113,6 +113,13 @@ pub trait Processor: Send {
         Ok(())
     }
 
+    /// Another node that does the same, if this one is *stateless*: what becomes of the rows of a batch depends on no other batch,
+    /// and it does nothing at watermarks, barriers and ends. The engine then works on several batches at a time, each on a lane of
+    /// its own, and puts what comes out into the order in which they came in. None for a node whose rows depend on those before.
+    fn lane(&self) -> Option<Box<dyn Processor>> {
+        None
+    }
+
     /// What the node needs to go on from here, and what it has staged. Called at barriers behind `barrier`, and at the end
     /// behind `finish`.
     ///

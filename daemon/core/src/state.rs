@@ -133,14 +133,6 @@ impl Parts {
         self.0.is_empty()
     }
 
-    /// The bytes of a piece that has its bytes already.
-    pub fn peek(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find_map(|(known, part)| match part {
-            Part::Bytes(bytes) if known == name => Some(bytes.as_slice()),
-            _ => None,
-        })
-    }
-
     /// Turns all into bytes, and so into what a resumed node would read.
     pub fn into_state(self) -> Result<State> {
         let bytes = self.0.into_iter().map(|(name, part)| Ok((name, part.into_bytes()?)));
@@ -160,14 +152,17 @@ pub struct Snapshot {
     /// What it needs to go on from here.
     pub state: Parts,
     /// What it has done since the checkpoint before and nobody has seen yet. Once the checkpoint is decided, the node's
-    /// [`Committer`] makes it visible; the node itself forgets it.
+    /// [`Committer`](crate::Committer) makes it visible; the node itself forgets it.
     pub staged: Parts,
+    /// Of each version of a model in `staged`, in their order, the epoch at whose barrier it was made. When the versions are
+    /// committed, [`PendingCommit::lineages`](crate::PendingCommit::lineages) says which rows they have learned of.
+    pub versions: Vec<Epoch>,
 }
 
 impl Snapshot {
     /// Of a node that stages nothing.
     pub fn of(state: Parts) -> Self {
-        Self { state, staged: Parts::default() }
+        Self { state, ..Self::default() }
     }
 }
 

@@ -11,7 +11,8 @@ use arrow::json::ReaderBuilder;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Collector, Delivery, Input, MAIN, Origin, Output, Problem, Progress, Result, known_names, type_name,
+    Batch, Collector, Delivery, Input, MAIN, Origin, Output, PortRole, Problem, Progress, Result, known_names,
+    type_name,
 };
 use tokio::runtime::Handle;
 
@@ -125,7 +126,7 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
     plan.nodes.push(PlannedNode {
         name: format!("expect {reference}"),
         kind: "test",
-        inputs: vec![InputPort { name: "from".into(), schema: schema.clone() }],
+        inputs: vec![InputPort { name: "from".into(), role: PortRole::Rows, schema: schema.clone() }],
         ports: Vec::new(),
         stages: vec![PlannedStage { edges: vec![edge], turns: crate::align::Turns::Arrival, gates: Vec::new() }],
         always: Vec::new(),

@@ -108,6 +108,22 @@ impl KeptFiles {
         &self.progress.folder
     }
 
+    /// Checks the files where the flow ran last. Returns what may be a surprise about that place: its folder may have been moved or
+    /// copied since.
+    ///
+    /// # Errors
+    /// If one is missing or damaged.
+    pub fn verify(&self) -> Result<Option<String>> {
+        let folder = self.folder();
+        let place = folder.display();
+        if !folder.exists() {
+            return Ok(Some(format!("its files were not looked at: `{place}`, where they were, is not there")));
+        }
+        let is_here = std::env::current_dir().is_ok_and(|here| folder.starts_with(here));
+        let elsewhere = (!is_here).then(|| format!("its files were looked at in `{place}`, where it ran last"));
+        self.check().map(|()| elsewhere)
+    }
+
     /// Checks that they are there, and begin as they did then.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use crate::stats::FlowStats;
 
 /// How many stages of a node may wait to be committed. Checkpoints wait where there are more, so that a target which is down does
 /// not fill the disk.
-pub const MAX_PENDING: usize = 64;
+const MAX_PENDING: usize = 16;
 
 /// The pauses between tries of what may be over in a while.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Barrier, CommitContext, Committer, Epoch, Error, Parts, PendingCommit, Result, ResultExt, Snapshot, State, Then,
+    Barrier, CommitContext, Committer, Epoch, Error, PendingCommit, Result, ResultExt, Role, Snapshot, State, Then,
 };
 use millstream_store::crash;
 use serde_json::json;
@@ -35,7 +35,6 @@ impl Drop for Coordinator {
 /// What the coordinator knows of a node.
 struct Node {
     name: String,
-    is_output: bool,
     /// An input that may still wait for others.
     may_wait: bool,
     /// The inputs that its rows stem from.
@@ -182,7 +181,7 @@ impl Coordinator {
             }
             // What somebody has taken away of the rows of a flow that has ended does not come again. Versions of models tell
             // their nodes their numbers.
-            if !(checkpoints.is_visible() && self.nodes[node].is_output) {
+            if !(checkpoints.is_visible() && self.nodes[node].entry.role == Role::Output) {
                 self.push(node, Job::Recover(pending.clone()))?;
             }
             self.unmarked.extend(pending.into_iter().map(|stage| (node, stage)));
@@ -392,8 +391,7 @@ impl Coordinator {
             snapshots.push(snapshot);
         }
         for (node, snapshot) in snapshots.iter_mut().enumerate() {
-            let Some(snapshot) = snapshot else { continue };
-            self.add_lineage(node, barrier, number, &mut snapshot.staged).map_err(|error| (Some(node), error))?;
+            snapshot.iter_mut().for_each(|snapshot| self.add_lineages(node, barrier, number, snapshot));
         }
         let staged = self.write(barrier, snapshots, replay_log).await.map_err(|error| (None, error))?;
         self.history.checkpoint_completed(barrier.epoch);
@@ -450,23 +448,24 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Tells a node's versions which rows they have learned.
-    fn add_lineage(&self, node: NodeIndex, barrier: Barrier, number: Option<u64>, staged: &mut Parts) -> Result<()> {
-        let Some(epochs) = staged.peek("epochs") else { return Ok(()) };
-        let past =
-            self.checkpoints.as_ref().map(|checkpoints| checkpoints.past(&self.nodes[node].name)).unwrap_or_default();
-        let epochs: Vec<u64> = State::new([("epochs".to_owned(), epochs.to_vec())]).get("epochs")?;
-        for (version, epoch) in epochs.into_iter().enumerate() {
-            let inputs: serde_json::Map<_, _> = self.nodes[node]
-                .sources
-                .iter()
-                .filter_map(|input| Some((self.nodes[*input].name.clone(), self.history.at(*input, Epoch(epoch))?)))
-                .collect();
-            let mut lineage = json!({ "checkpoint": number, "epoch": epoch.min(barrier.epoch.0), "inputs": inputs });
-            past.add_to(&mut lineage);
-            staged.put_bytes(format!("lineage.{version}"), lineage.to_string().into_bytes());
+    /// Tells a node's versions which rows they have learned of.
+    fn add_lineages(&self, node: NodeIndex, barrier: Barrier, number: Option<u64>, snapshot: &mut Snapshot) {
+        if snapshot.versions.is_empty() {
+            return;
         }
-        Ok(())
+        let past = self.checkpoints.as_ref().map(|checkpoints| checkpoints.past(&self.nodes[node].name));
+        let past = past.unwrap_or_default();
+        let lineages = snapshot.versions.iter().map(|epoch| {
+            let sources = self.nodes[node].sources.iter();
+            let inputs =
+                sources.filter_map(|input| Some((self.nodes[*input].name.clone(), self.history.at(*input, *epoch)?)));
+            let inputs: serde_json::Map<_, _> = inputs.collect();
+            let mut lineage = json!({ "checkpoint": number, "epoch": epoch.0.min(barrier.epoch.0), "inputs": inputs });
+            past.add_to(&mut lineage);
+            lineage
+        });
+        let lineages = serde_json::Value::Array(lineages.collect());
+        snapshot.staged.put_bytes(PendingCommit::LINEAGES, lineages.to_string().into_bytes());
     }
 }
 
@@ -491,9 +490,9 @@ impl Node {
     /// What the node has handed over for a checkpoint. Nothing if it has ended before, or waits: then it is where it was.
     fn take_report(&mut self, barrier: Barrier) -> Option<(Snapshot, ReplayEvents)> {
         let report = self.reports.pop_front_if(|report| report.point.holds_at(barrier.epoch))?;
-        let (kind, shape) = (self.entry.kind.clone(), self.entry.shape.clone());
+        let (role, kind, shape) = (self.entry.role, self.entry.kind.clone(), self.entry.shape.clone());
         let (state, pending) = (std::mem::take(&mut self.entry.state), std::mem::take(&mut self.entry.pending));
-        self.entry = NodeEntry { kind, shape, state, pending, ..report.entry };
+        self.entry = NodeEntry { role, kind, shape, state, pending, ..report.entry };
         // An input that has once begun reports from now on.
         self.may_wait = false;
         Some((report.snapshot, report.events))
@@ -504,7 +503,6 @@ impl Node {
 fn nodes(plan: &Plan) -> Vec<Node> {
     let nodes = plan.nodes.iter().zip(plan.sources_of_nodes()).map(|(node, sources)| Node {
         name: node.name.clone(),
-        is_output: node.role() == millstream_core::Role::Output,
         may_wait: node.gate() > 0,
         sources: sources.into_iter().collect(),
         entry: first_entry(node),
@@ -516,5 +514,11 @@ fn nodes(plan: &Plan) -> Vec<Node> {
 /// A node at the beginning.
 fn first_entry(node: &PlannedNode) -> NodeEntry {
     let phase = if node.gate() > 0 { NodePhase::Waiting } else { NodePhase::default() };
-    NodeEntry { kind: node.kind.to_owned(), shape: node.shape.clone(), phase, ..NodeEntry::default() }
+    NodeEntry {
+        role: node.role(),
+        kind: node.kind.to_owned(),
+        shape: node.shape.clone(),
+        phase,
+        ..NodeEntry::default()
+    }
 }

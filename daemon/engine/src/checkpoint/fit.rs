@@ -2,15 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_core::{Error, Role, Then, known_names};
+use millstream_core::{Error, MODEL, Role, Then, known_names};
 
 use super::flow_checkpoints::ResumeOptions;
 use super::manifest::{Manifest, NodeEntry};
 use super::resume::{Found, has_ended, name};
 use crate::plan::{DEAD_LETTERS, Plan, PlannedBody, PlannedNode};
-
-/// The port of models.
-const MODEL: &str = "model";
 
 /// How a flow that has come to its end is run again.
 pub const ANEW: &str = "to run it from the start, take another state folder, and other places for its outputs if what is there is \
@@ -126,6 +123,7 @@ fn misfit(node: &str, entry: &NodeEntry, manifest: &Manifest, plan: &Plan) -> Op
         });
     };
     let difference = match () {
+        () if entry.role != planned.role() => format!("it was an {} and is an {}", entry.role, planned.role()),
         () if entry.kind != planned.kind => format!("its type was `{}` and is `{}`", entry.kind, planned.kind),
         () if !planned.fits(&entry.shape) => planned.shape.differences(&entry.shape),
         () => return None,
@@ -168,13 +166,7 @@ enum Part {
 }
 
 fn part(entry: &NodeEntry, planned: Option<&PlannedNode>) -> Part {
-    let role = match planned {
-        Some(planned) => planned.role(),
-        None if entry.fan_in.is_none() && !entry.positions.is_empty() => Role::Input,
-        None if !entry.counters.rows_out.is_empty() => Role::Processor,
-        None => Role::Output,
-    };
-    match role {
+    match planned.map_or(entry.role, PlannedNode::role) {
         Role::Input => Part::Input,
         Role::Processor if entry.counters.rows_out.contains_key(MODEL) => Part::Model,
         Role::Processor => Part::Processor,

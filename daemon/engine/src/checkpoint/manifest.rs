@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use millstream_core::{Epoch, Error, EventTime, Positions, Result, ResultExt, Watermark};
+use millstream_core::{Epoch, Error, EventTime, Positions, Result, ResultExt, Role, Watermark};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -53,6 +53,8 @@ pub struct Manifest {
 /// A node at a barrier.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeEntry {
+    /// Whether it is an input, a processor or an output.
+    pub role: Role,
     /// What `type` says in the flow file.
     pub kind: String,
     /// What its state depends on: settings and columns.
@@ -348,7 +350,18 @@ mod tests {
             let counters = Counters { rows_in: positions.len() as u64, rows_out: positions.clone(), rows_failed: 1 };
             let shape =
                 Shape { hash: kind.clone(), settings: [(kind.clone(), "1".into())].into(), columns: BTreeMap::new() };
-            NodeEntry { shape, kind, phase, positions, watermarks, fan_in, counters, state, pending }
+            NodeEntry {
+                role: Role::Output,
+                shape,
+                kind,
+                phase,
+                positions,
+                watermarks,
+                fan_in,
+                counters,
+                state,
+                pending,
+            }
         })
     }
 

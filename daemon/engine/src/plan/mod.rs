@@ -26,8 +26,8 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Canonical, Delivery, EventTime, Expression, Input, NodeTypes, Output, Processor, Reads, Result, Role, Share,
-    Writes,
+    Batch, Canonical, Delivery, EventTime, Expression, Input, NodeTypes, Output, PortRole, Processor, Reads, Result,
+    Role, Share, Writes,
 };
 
 pub(crate) use dead_letters::DEAD_LETTERS;
@@ -223,6 +223,8 @@ pub type Build<T> = Box<dyn FnOnce() -> Result<Box<T>> + Send>;
 pub struct InputPort {
     /// `from`, the side input's key, or `model`.
     pub name: String,
+    /// What arrives.
+    pub role: PortRole,
     /// The columns that arrive.
     pub schema: SchemaRef,
 }
@@ -238,8 +240,8 @@ pub struct OutputPort {
     pub event_time: Option<String>,
     /// Whether the column with the event time has other values than the one of the node's input, by which rows are late.
     pub has_other_time: bool,
-    /// Whether few flows read it, so that nobody is warned unless rows have left there.
-    pub is_side: bool,
+    /// What leaves by it.
+    pub role: PortRole,
     /// Whether rows leave by it only when all inputs have ended.
     pub only_at_the_end: bool,
     /// The edges that read the port.
@@ -275,7 +277,7 @@ impl PlannedNode {
 
     /// Whether it makes a model.
     pub(crate) fn makes_model(&self) -> bool {
-        self.ports.iter().any(|port| port.name == "model")
+        self.ports.iter().any(|port| port.role == PortRole::Versions)
     }
 
     /// Inputs: how many nodes keep its gate closed at first.

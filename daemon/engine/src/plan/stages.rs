@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use millstream_core::{FAILED, InputPlan, MAIN, Order, OutputPlan, Problem, Role};
+use millstream_core::{FAILED, InputPlan, MAIN, Order, OutputPlan, PortRole, Problem, Role};
 
 use super::columns::{Draft, NodePlan};
 use super::shape::Shape;
@@ -179,9 +179,9 @@ impl Plan {
         let mut sides = Vec::new();
         let mut always = Vec::new();
         for (port, input) in node.inputs.iter().enumerate().skip(1) {
-            match input.name == "model" {
-                true => always.extend(port_edges(port)),
-                false => sides.push(port_edges(port)),
+            match input.role {
+                PortRole::Versions => always.extend(port_edges(port)),
+                PortRole::Rows | PortRole::Side => sides.push(port_edges(port)),
             }
         }
         let stages = match order {
@@ -264,10 +264,11 @@ impl Plan {
 
     fn warn_of_unread_ports(&mut self) {
         for node in &self.nodes {
-            let unread = node.ports.iter().filter(|port| port.edges.is_empty() && !port.is_side);
-            // A model's versions go to the registry, and rejected rows where `on_error` says.
-            for port in unread.filter(|port| port.name != FAILED && port.name != "model") {
-                let is_end = port.name == MAIN && node.ports.iter().any(|port| port.name == "model");
+            let unread = node.ports.iter().filter(|port| port.edges.is_empty() && port.role == PortRole::Rows);
+            // Rejected rows go where `on_error` says.
+            for port in unread.filter(|port| port.name != FAILED) {
+                // What a node gives that trains a model are its versions, which go to the registry.
+                let is_end = port.name == MAIN && node.makes_model();
                 if !is_end {
                     let name = port_name(node, &port.name);
                     self.warnings.push(format!("nobody reads `{name}`: its rows are counted and dropped"));

@@ -236,7 +236,7 @@ impl<'a> EpochWriter<'a> {
         if let Some(derived) = self.watermarks.as_ref().and_then(WatermarkGenerator::derived) {
             return with_times(derived, batch, failed);
         }
-        let batch = Batch { rows: self.ports.canonical(0, batch.rows)?, origin: batch.origin };
+        let batch = batch.try_map(|rows| self.ports.canonical(0, rows))?;
         let mut stretch = Stretch::new(batch, failed);
         let Some(watermarks) = &self.watermarks else { return Ok(stretch) };
         if let Some(timeless) = timeless(&stretch.batch.rows, watermarks.column()) {

@@ -6,6 +6,7 @@ mod derive;
 mod epoch_policy;
 mod epoch_writer;
 mod input;
+mod lanes;
 mod node_checkpointing;
 mod output;
 mod ports;

@@ -1,7 +1,11 @@
 //! The loop of an output.
 
+use std::future::pending;
+use std::time::Duration;
+
 use millstream_core::{Barrier, Epoch, Output, Then};
 use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::node_checkpointing::is_last;
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
@@ -52,8 +56,16 @@ async fn write_all(
     output.barrier(checkpointing.passed);
     output.open(&checkpointing.home, &checkpointing.run).await?;
     let mut passed = checkpointing.passed;
+    let mut ticks = Ticks::every(output.tick_every());
     loop {
-        match inputs.next().await? {
+        let event = tokio::select! {
+            event = inputs.next() => event?,
+            () = ticks.next() => {
+                output.tick().await?;
+                continue;
+            }
+        };
+        match event {
             Event::Batch(_, batch) => {
                 ports.stats().add_in(batch.len());
                 output.write(batch).await?;
@@ -68,12 +80,34 @@ async fn write_all(
                     return Ok(());
                 }
             }
-            Event::Watermark(_) | Event::Idle | Event::PortEnded(_) => {}
+            Event::Watermark(at) => output.watermark(at).await?,
+            Event::Idle | Event::PortEnded(_) => {}
             Event::End => {
                 let snapshot = output.stage(end(passed)).await?;
                 checkpointing.report_end(ports, &mut inputs, snapshot);
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Says when an output is to be called though no rows come.
+struct Ticks(Option<Interval>);
+
+impl Ticks {
+    fn every(time: Option<Duration>) -> Self {
+        Self(time.map(|time| {
+            let mut ticks = interval_at(Instant::now() + time, time);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        }))
+    }
+
+    /// Waits for the next one. Cancel safe.
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(ticks) => _ = ticks.tick().await,
+            None => pending().await,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
-use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, failed_batch};
+use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, PortRole, failed_batch};
 
 use super::Stop;
 use crate::edge::Sender;
@@ -34,8 +34,8 @@ impl Ports {
             ports: planned.ports.iter().cloned().zip(senders).collect(),
             on_error: planned.on_error.clone(),
             max_failed: planned.max_failed.map(|share| share.0),
-            model_port: planned.inputs.iter().position(|input| input.name == "model"),
-            made_model: planned.ports.iter().position(|port| port.name == "model"),
+            model_port: planned.inputs.iter().position(|input| input.role == PortRole::Versions),
+            made_model: planned.ports.iter().position(|port| port.role == PortRole::Versions),
         }
     }
 
@@ -89,7 +89,8 @@ impl Ports {
         if senders.is_empty() {
             return Ok(());
         }
-        let batch = Batch { rows: port.canonical.apply(batch.rows)?, origin: batch.origin };
+        // Behind an input, rows have no positions of their own.
+        let batch = Batch::new(port.canonical.apply(batch.rows)?, batch.origin);
         for sender in senders {
             sender.send(Message::Batch(sender.united(&batch)?)).await?;
         }

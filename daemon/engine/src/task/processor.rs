@@ -3,19 +3,24 @@
 use millstream_core::{Collector, Message, Processor, Watermark};
 use tokio::sync::watch;
 
+use super::lanes::Lanes;
 use super::node_checkpointing::is_last;
 use super::{NodeCheckpointing, Phase, Ports, Stop};
 use crate::align::{Event, Inputs};
 
 /// Runs a processor, which is restored, to its end, or to the barrier at which the flow stops, and gives it back.
 pub async fn run_processor(
-    mut processor: Box<dyn Processor>,
+    processor: Box<dyn Processor>,
     mut inputs: Inputs,
     ports: Ports,
     checkpointing: NodeCheckpointing,
     phase: watch::Receiver<Phase>,
 ) -> Result<Box<dyn Processor>, Stop> {
-    resume(processor.as_ref(), &mut inputs, &ports, &checkpointing);
+    let mut processor = match Lanes::new(processor, &ports) {
+        Ok(lanes) => return lanes.run(inputs, ports, checkpointing, phase).await,
+        Err(processor) => processor,
+    };
+    resume(Some(processor.as_ref()), &mut inputs, &ports, &checkpointing);
     if checkpointing.had_ended() {
         ports.remind(Message::End).await;
         return Ok(processor);
@@ -66,21 +71,32 @@ pub async fn run_processor(
                 flush(processor.as_mut(), &ports, &mut out).await?;
             }
             Event::End => {
-                processor.finish(&mut out)?;
-                flush(processor.as_mut(), &ports, &mut out).await?;
-                ports.check_failed()?;
-                ports.stats().set_report(processor.report());
-                let snapshot = processor.snapshot()?;
-                checkpointing.report_end(&ports, &mut inputs, snapshot);
-                ports.broadcast(Message::End).await?;
+                finish(processor.as_mut(), &mut inputs, &ports, &checkpointing).await?;
                 return Ok(processor);
             }
         }
     }
 }
 
+/// All inputs have ended: sends the last rows.
+pub(super) async fn finish(
+    processor: &mut dyn Processor,
+    inputs: &mut Inputs,
+    ports: &Ports,
+    checkpointing: &NodeCheckpointing,
+) -> Result<(), Stop> {
+    let mut out = ports.collector();
+    processor.finish(&mut out)?;
+    flush(processor, ports, &mut out).await?;
+    ports.check_failed()?;
+    ports.stats().set_report(processor.report());
+    let snapshot = processor.snapshot()?;
+    checkpointing.report_end(ports, inputs, snapshot);
+    ports.broadcast(Message::End).await
+}
+
 /// Sends on what the processor has pushed, and what follows from it, piece by piece.
-async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mut Collector) -> Result<(), Stop> {
+pub(super) async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mut Collector) -> Result<(), Stop> {
     ports.flush(out).await?;
     while processor.more(out)? {
         ports.flush(out).await?;
@@ -89,10 +105,15 @@ async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mut Collector
 }
 
 /// Goes on with counters and edges where they were.
-fn resume(processor: &dyn Processor, inputs: &mut Inputs, ports: &Ports, checkpointing: &NodeCheckpointing) {
+pub(super) fn resume(
+    processor: Option<&dyn Processor>,
+    inputs: &mut Inputs,
+    ports: &Ports,
+    checkpointing: &NodeCheckpointing,
+) {
     if let Some(resume) = &checkpointing.resume {
         ports.stats().restore(&resume.entry.counters);
-        ports.stats().set_report(processor.report());
+        ports.stats().set_report(processor.and_then(Processor::report));
     }
     match checkpointing.fan_in() {
         Some(fan_in) => inputs.restore(fan_in, &checkpointing.edges, checkpointing.passed),

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Stop;
 use super::epoch_writer::EpochWriter;
-use super::stretch::cut;
+use super::stretch::rows_before;
 use crate::checkpoint::InputEvent;
 
 /// How long nothing comes of an input until its rows are taken for gone.
@@ -35,7 +35,7 @@ pub async fn replay_input(
                     }
                     let next = timeout(PATIENCE, input.next(out)).await;
                     progress = next.map_err(|_| gone(&partition, to))??;
-                    // They are told by the script, too.
+                    // They are told by the replay log, too.
                     out.take_partitions();
                     sort(out, &mut waiting);
                 }
@@ -90,7 +90,8 @@ impl Waiting {
             }
             let start = batch.origin.start;
             let refused = failed.iter().filter(|row| row.position >= Some(start)).count();
-            let (head, tail) = cut(batch, (to - start) as usize - refused, to);
+            let rows = rows_before(&batch, to, refused);
+            let (head, tail) = batch.cut(rows, to);
             taken.push(head);
             self.batches.push_front(tail);
         }

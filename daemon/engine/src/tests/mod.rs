@@ -3,6 +3,7 @@
 
 mod barriers;
 mod checkpoint_store;
+mod commits;
 mod crash;
 mod editing;
 mod kinds;

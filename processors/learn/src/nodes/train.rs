@@ -132,7 +132,7 @@ impl ProcessorSettings for TrainSettings {
         let schema = with_predictions(input, &signature, &self.prefix, false)?;
         let only_at_the_end = self.publish == Publish::End;
         let versions = version::schema(&signature, only_at_the_end);
-        let port = PortPlan::new(version::PORT, versions.clone()).only_at_the_end(only_at_the_end);
+        let port = PortPlan::versions(versions.clone()).only_at_the_end(only_at_the_end);
         let ports = vec![PortPlan::main(schema.clone()), port];
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let condition_column = condition.iter().map(|condition| condition.column().to_owned());
@@ -257,7 +257,7 @@ impl Processor for Trainer {
         let mut snapshot = Snapshot::default();
         self.model.keep(&mut snapshot.state)?;
         snapshot.state.put(PUBLISHED, &(self.published_rows, self.version.load(Ordering::Relaxed), &self.sha256))?;
-        staged::keep(std::mem::take(&mut self.staged), &mut snapshot.staged)?;
+        staged::keep(std::mem::take(&mut self.staged), &mut snapshot)?;
         Ok(snapshot)
     }
 

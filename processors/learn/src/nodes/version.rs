@@ -10,9 +10,6 @@ use millstream_core::{Error, Result};
 
 use crate::model::Signature;
 
-/// The port by which versions leave and arrive.
-pub(super) const PORT: &str = "model";
-
 /// The key of the schema's metadata under which the model's signature stands.
 const SIGNATURE: &str = "millstream.model";
 

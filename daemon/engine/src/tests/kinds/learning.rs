@@ -48,7 +48,7 @@ impl Kind for Teach {
 
 impl ProcessorSettings for Teach {
     fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
-        let versions = PortPlan::new("model", numbers(&["n"])).only_at_the_end(self.at_the_end);
+        let versions = PortPlan::versions(numbers(&["n"])).only_at_the_end(self.at_the_end);
         let ports = vec![PortPlan::main(inputs[0].schema.clone()), versions];
         let (flow, place) = (context.flow.clone(), format!("{}/{}", context.flow, context.node));
         let (learns, at_the_end) = (self.learns, self.at_the_end);
@@ -106,6 +106,7 @@ impl Processor for Teaching {
         let before = std::mem::replace(&mut self.before, self.learned);
         let learned = if Sabotage::OldState.is_on(&self.flow) { before } else { self.learned };
         let mut snapshot = kept(&(learned, self.sent))?;
+        snapshot.versions = self.made.iter().copied().map(Epoch).collect();
         snapshot.staged.put("epochs", &std::mem::take(&mut self.made))?;
         Ok(snapshot)
     }
@@ -155,8 +156,8 @@ struct Witness(String);
 impl Committer for Witness {
     async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
         let staged = &pending.staged;
-        for (version, epoch) in staged.get::<Vec<u64>>("epochs")?.into_iter().enumerate() {
-            let lineage: Value = serde_json::from_slice(staged.bytes(&format!("lineage.{version}"))?).unwrap();
+        let lineages = PendingCommit::lineages(staged)?;
+        for (epoch, lineage) in staged.get::<Vec<u64>>("epochs")?.into_iter().zip(lineages) {
             LINEAGES.lock().unwrap().entry(self.0.clone()).or_default().insert(epoch, lineage["inputs"].clone());
         }
         Ok(())

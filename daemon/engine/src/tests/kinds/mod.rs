@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampM
 use millstream_core::*;
 
 pub use learning::{MODELS, lineages};
-pub use memory::{committed_text, memory, memory_text};
+pub use memory::{committed_text, memory, memory_text, set_down};
 pub use publish::published;
 
 /// All kinds of this folder. Made once: their schemas take a while.
@@ -31,12 +31,13 @@ pub fn registry() -> &'static NodeTypes {
             .processor::<passing::Repeat>()
             .processor::<passing::After>()
             .processor::<passing::Merge>()
-            .processor::<passing::EpochPolicy>();
+            .processor::<passing::Barriers>();
         registry.processor::<learning::Teach>().processor::<learning::Obey>();
         registry.processor::<learning::Batched>().processor::<learning::Dice>();
         registry.processor::<hold::Hold>().processor::<publish::Publish>();
         registry.input::<known::Known>();
         registry.output::<memory::Memory>();
+        registry.dead_letters::<memory::Memory>(memory::dead_letters);
         registry.expressions(expression::plan);
         registry
     });

@@ -224,14 +224,14 @@ impl ProcessorSettings for Merge {
 /// Passes rows on, and from the first one on at every barrier the negative number of the epoch.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct EpochPolicy {}
+pub struct Barriers {}
 
-impl Kind for EpochPolicy {
+impl Kind for Barriers {
     const NAME: &'static str = "barriers";
     const EXAMPLE: &'static str = "";
 }
 
-impl ProcessorSettings for EpochPolicy {
+impl ProcessorSettings for Barriers {
     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         Ok(one_port(inputs, Bordering { schema: inputs[0].schema.clone(), has_begun: false }))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use millstream_core::{Committer, Epoch, Parts, PendingCommit, Result, ResultExt, State};
+use millstream_core::{Committer, Epoch, PendingCommit, Result, ResultExt, Snapshot, State};
 use serde::de::DeserializeOwned;
 
 use crate::registry::{ModelCard, ModelRegistry};
@@ -22,24 +22,24 @@ pub(super) struct Staged {
 /// Stands for the epoch of a version that was made at the end of the flow.
 pub(super) const AT_THE_END: Epoch = Epoch(u64::MAX);
 
-/// The part with the epochs of all versions, as `Vec<u64>`: by it the engine knows which lineage to add. Version `N` of
-/// them, counted from 0, is `version.N` with `card.N`; its lineage is `lineage.N`.
-const EPOCHS: &str = "epochs";
+/// The part that says how many versions there are. Version `N` of them, counted from 0, is `version.N` with `card.N`.
+const COUNT: &str = "versions";
 
 fn part(name: &str, index: usize) -> String {
     format!("{name}.{index}")
 }
 
 /// Hands over versions in the order in which they were made.
-pub(super) fn keep(versions: Vec<Staged>, parts: &mut Parts) -> Result<()> {
+pub(super) fn keep(versions: Vec<Staged>, snapshot: &mut Snapshot) -> Result<()> {
     if versions.is_empty() {
         return Ok(());
     }
-    let epochs: Vec<_> = versions.iter().map(|version| version.epoch).collect();
-    parts.put(EPOCHS, &epochs)?;
+    snapshot.versions = versions.iter().map(|version| version.epoch).collect();
+    snapshot.staged.put(COUNT, &versions.len())?;
     for (index, Staged { bytes, card, .. }) in versions.into_iter().enumerate() {
-        parts.put_bytes(part("version", index), bytes);
-        parts.put_bytes(part("card", index), serde_json::to_vec(&card).doing(|| "keeping the card of a version")?);
+        let card = serde_json::to_vec(&card).doing(|| "keeping the card of a version")?;
+        snapshot.staged.put_bytes(part("version", index), bytes);
+        snapshot.staged.put_bytes(part("card", index), card);
     }
     Ok(())
 }
@@ -65,16 +65,14 @@ impl Committer for Publisher {
 
 /// The versions that a node of type `train` has staged, in the order in which they were made: their cards and files.
 pub fn versions(staged: &State) -> Result<Vec<(ModelCard, &[u8])>> {
-    let epochs: Vec<Epoch> = if staged.is_empty() { Vec::new() } else { staged.get(EPOCHS)? };
+    let count: usize = if staged.is_empty() { 0 } else { staged.get(COUNT)? };
+    let lineages = PendingCommit::lineages(staged)?;
     let version = |index: usize| {
-        let mut card: ModelCard = json(staged, &part("card", index))?;
-        let lineage = part("lineage", index);
-        if staged.has(&lineage) {
-            card.lineage = Some(json(staged, &lineage)?);
-        }
-        Ok((card, staged.bytes(&part("version", index))?))
+        let card: ModelCard = json(staged, &part("card", index))?;
+        let lineage = lineages.get(index).cloned().or(card.lineage);
+        Ok((ModelCard { lineage, ..card }, staged.bytes(&part("version", index))?))
     };
-    (0..epochs.len()).map(version).collect()
+    (0..count).map(version).collect()
 }
 
 fn json<T: DeserializeOwned>(staged: &State, name: &str) -> Result<T> {

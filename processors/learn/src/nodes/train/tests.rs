@@ -411,13 +411,12 @@ fn what_is_staged_is_forgotten_and_carries_its_epochs() {
     assert!(staged(&mut *trainer).is_empty(), "nothing was made");
     teach(&mut *trainer, 0, 3);
     teach(&mut *trainer, 2, 5);
-    let first = staged(&mut *trainer);
-    assert_eq!(first.get::<Vec<u64>>("epochs").unwrap(), [3, 5]);
+    assert_eq!(trainer.snapshot().unwrap().versions, [Epoch(3), Epoch(5)]);
     assert!(staged(&mut *trainer).is_empty());
     let mut out = Collector::new(2);
     trainer.process(0, batch(payments().slice(7, 1)), &mut out).unwrap();
     trainer.finish(&mut out).unwrap();
-    assert_eq!(staged(&mut *trainer).get::<Vec<u64>>("epochs").unwrap(), [u64::MAX]);
+    assert_eq!(trainer.snapshot().unwrap().versions, [Epoch(u64::MAX)]);
 }
 
 #[test]
@@ -436,8 +435,8 @@ fn commits_are_repeated_without_harm() {
     assert_eq!(model_report(node.report()).version, None);
     // A crash after the first of the two: it alone is published.
     let first = ["version.0", "card.0"].map(|name| (name.to_owned(), both.bytes(name).unwrap().to_owned()));
-    let epochs = ("epochs".to_owned(), vec![1, 1]);
-    commit(&mut *committer, &State::new(first.into_iter().chain([epochs]))).unwrap();
+    let count = ("versions".to_owned(), vec![1]);
+    commit(&mut *committer, &State::new(first.into_iter().chain([count]))).unwrap();
     assert_eq!(model_report(node.report()).version, Some(1));
     for _ in 0..2 {
         commit(&mut *committer, &both).unwrap();
@@ -455,6 +454,8 @@ fn commits_are_repeated_without_harm() {
     assert_eq!(registry.versions("fraud").unwrap(), [1, 2, 3]);
     let rows: Vec<_> = [1, 2, 3].iter().map(|version| registry.card("fraud", *version).unwrap().rows).collect();
     assert_eq!(rows, [2, 4, 6]);
+    let card = std::fs::read_to_string(folder.path().join("models/fraud/versions/00000001/card.json")).unwrap();
+    assert!(!card.contains("lineage"), "none was told");
 }
 
 #[test]
@@ -464,15 +465,13 @@ fn the_lineage_of_a_version_is_on_its_card() {
     teach(&mut *trainer, 0, 1);
     teach(&mut *trainer, 2, 2);
     let staged = staged(&mut *trainer);
-    let lineage = json!({ "checkpoint": 7, "inputs": { "payments": { "": 5 } } });
+    let expected = [3, 5].map(|next| json!({ "checkpoint": 7, "inputs": { "payments": { "": next } } }));
     let parts = staged.parts().map(|(name, bytes)| (name.to_owned(), bytes.to_owned()));
-    let staged = State::new(parts.chain([("lineage.1".to_owned(), lineage.to_string().into_bytes())]));
+    let told = (PendingCommit::LINEAGES.to_owned(), json!(expected).to_string().into_bytes());
     let mut committer = trainer.committer().unwrap();
-    commit(&mut *committer, &staged).unwrap();
+    commit(&mut *committer, &State::new(parts.chain([told]))).unwrap();
     let lineages = [1, 2].map(|version| registry(folder.path()).card("fraud", version).unwrap().lineage);
-    assert_eq!(lineages, [None, Some(lineage)]);
-    let card = std::fs::read_to_string(folder.path().join("models/fraud/versions/00000001/card.json")).unwrap();
-    assert!(!card.contains("lineage"));
+    assert_eq!(lineages, expected.map(Some));
 }
 
 #[test]
@@ -527,7 +526,7 @@ fn damaged_versions_are_not_published() {
     teach(&mut *trainer, 0, 1);
     let staged = staged(&mut *trainer);
     let mut committer = trainer.committer().unwrap();
-    for name in ["epochs", "version.0", "card.0"] {
+    for name in ["versions", "version.0", "card.0"] {
         let others = staged.parts().filter(|(part, _)| *part != name);
         let without = State::new(others.map(|(name, bytes)| (name.to_owned(), bytes.to_owned())));
         let error = commit(&mut *committer, &without).unwrap_err().to_string();
