@@ -7,6 +7,7 @@ mod commits;
 mod crash;
 mod editing;
 mod kinds;
+mod lanes;
 mod owners;
 mod planning;
 mod renamed;

@@ -9,6 +9,7 @@ mod learning;
 mod memory;
 mod passing;
 mod publish;
+mod uneven;
 
 use std::sync::{Arc, LazyLock};
 
@@ -34,6 +35,7 @@ pub fn registry() -> &'static NodeTypes {
             .processor::<passing::Barriers>();
         registry.processor::<learning::Teach>().processor::<learning::Obey>();
         registry.processor::<learning::Batched>().processor::<learning::Dice>();
+        registry.processor::<uneven::Uneven>();
         registry.processor::<hold::Hold>().processor::<publish::Publish>();
         registry.input::<known::Known>();
         registry.output::<memory::Memory>();
