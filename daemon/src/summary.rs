@@ -134,7 +134,7 @@ fn print_tables(flow: &Ended) {
             None => {}
         }
     }
-    dropped(flow).iter().for_each(|line| eprintln!("\n{line}"));
+    dropped(flow).iter().chain(&pending(flow)).for_each(|line| eprintln!("\n{line}"));
     let seconds = flow.outcome.elapsed.as_secs_f64();
     match &flow.outcome.status {
         Status::Done => eprintln!("\nflow `{}`: done in {seconds:.2} s{}", flow.flow, places(flow)),
@@ -185,6 +185,19 @@ fn dropped(flow: &Ended) -> Vec<String> {
         lost.map(line).collect::<Vec<_>>()
     };
     flow.stats.nodes.iter().zip(&flow.unread).flat_map(of_node).collect()
+}
+
+/// A line for each node whose target does not have all yet that counts.
+fn pending(flow: &Ended) -> Vec<String> {
+    let of_node = |node: &NodeStats| {
+        let commits = node.pending_commits.load(Ordering::Relaxed);
+        let why = node.retrying().map_or_else(String::new, |why| format!(" ({why})"));
+        let name = &node.name;
+        let line =
+            format!("warning: {commits} commits of `{name}` are pending{why}; the next run makes their rows visible");
+        (flow.is_durable && commits > 0).then_some(line)
+    };
+    flow.stats.nodes.iter().filter_map(of_node).collect()
 }
 
 /// A line for each place that has got rows.

@@ -78,7 +78,7 @@ impl NodeStats {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 
-    /// Why the last try to commit has failed, while it is tried again.
+    /// Why the last try to commit has failed: it is tried again, unless the flow has ended since.
     pub fn retrying(&self) -> Option<String> {
         self.retrying.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

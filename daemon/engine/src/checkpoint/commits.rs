@@ -208,7 +208,8 @@ impl Worker {
         job: Job,
         result: Result<()>,
     ) -> (NodeIndex, Box<dyn Committer>, Job, Result<()>) {
-        self.stats.nodes[self.node].set_retrying(None);
+        let why = result.as_ref().err().map(Error::to_string);
+        self.stats.nodes[self.node].set_retrying(why);
         (self.node, committer, job, result)
     }
 }
