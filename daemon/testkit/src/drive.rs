@@ -202,6 +202,14 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Passes all rows of a side input, which ends with them.
+    pub(crate) fn pass_side(&mut self, port: usize, rows: &RecordBatch, batch_rows: usize) {
+        for start in (0..rows.num_rows()).step_by(batch_rows) {
+            self.process(port, rows, start..rows.num_rows().min(start + batch_rows));
+        }
+        self.ended(port);
+    }
+
     fn process(&mut self, port: usize, rows: &RecordBatch, range: Range<usize>) {
         let origin = Origin::new("input", "", range.start as u64, range.end as u64);
         let batch = Batch::new(rows.slice(range.start, range.len()), origin);
@@ -255,13 +263,13 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn ended(&mut self, port: usize) {
+    pub(crate) fn ended(&mut self, port: usize) {
         self.processor.ended(port, &mut self.out).unwrap();
         self.take();
         self.over.push(port);
     }
 
-    fn end(mut self) -> Driven {
+    pub(crate) fn end(mut self) -> Driven {
         self.processor.finish(&mut self.out).unwrap();
         self.take();
         if self.renewal == Renewal::AtEveryBatch {

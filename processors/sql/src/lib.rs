@@ -8,6 +8,9 @@ mod aggregate;
 mod changed;
 mod choice;
 mod condition;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod conformance;
 mod diagnose;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
