@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use millstream_core::{
     Barrier, CommitContext, Committer, Epoch, Former, Home, PendingCommit, Result, Run, State, Step, Then,
 };
-use millstream_testkit::{batch, context, parse, stream, table};
+use millstream_testkit::{batch, commit_late, context, parse, stages, stream, table};
 
 use super::*;
 
@@ -581,6 +581,24 @@ const PLACES: [&str; 4] = [
 async fn commit(folder: &Folder, settings: &str, staged: &[State]) {
     for staged in staged.iter().filter(|staged| !staged.is_empty()) {
         folder.settle(settings, staged).await;
+    }
+}
+
+#[tokio::test]
+async fn late_and_repeated_commits_have_no_effect() {
+    for settings in ["path = \"out\"\nformat = \"csv\"\nrows = 2", "path = \"out\"\nformat = \"parquet\"\nrows = 2"] {
+        let [late, control] = [Folder::new(), Folder::new()];
+        let parts = [rows(4), rows(5), rows(3)];
+        let staged = run(&late, settings, &rows(0), &mut None, &parts, Then::End).await;
+        commit_late(&stages(staged), || late.publisher(settings)).await.unwrap();
+        let staged = run(&control, settings, &rows(0), &mut None, &parts, Then::End).await;
+        commit(&control, settings, &staged).await;
+        let published = |folder: &Folder| {
+            let names = folder.names("out").into_iter().filter(|name| !name.starts_with('.'));
+            names.map(|name| folder.bytes(&format!("out/{name}"))).collect::<Vec<_>>()
+        };
+        assert_eq!(published(&late).len(), 6);
+        assert!(published(&late) == published(&control));
     }
 }
 
