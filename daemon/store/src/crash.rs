@@ -32,7 +32,7 @@ pub const POINTS: &[&str] = &[
     "snapshot-taken",
     "snapshots-gathered",
     "blob-written",
-    "replay_log-written",
+    "replay-log-written",
     "before-manifest",
     "after-manifest",
     "before-commit",

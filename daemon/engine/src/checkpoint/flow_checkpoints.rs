@@ -291,7 +291,7 @@ impl FlowCheckpoints {
         let decided = (!replay_log.is_empty()).then_some(number);
         if decided.is_some() {
             self.checkpoint_store.put_replay_log(number, &ReplayLog { previous, ..replay_log })?;
-            crash::point("replay_log-written");
+            crash::point("replay-log-written");
         }
         let manifest = Manifest {
             replay_log: decided.or(previous),
