@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use millstream_core::{Error, Result};
-use millstream_learn::{EstimatorSettings, Features, Missing, ScoredModel, Signature};
+use millstream_models::{EstimatorSettings, Features, Missing, ScoredModel, Signature};
 
 use crate::measurement::{Goal, Measurement, median, rate};
 use crate::nodes::read_batches;
