@@ -91,7 +91,7 @@ impl EvaluateSettings {
             known: classes,
             fixed,
             scores,
-            recent: Recent::new(),
+            recent: Recent::default(),
         }))
     }
 

@@ -15,6 +15,10 @@ pub(crate) trait Work {
 /// Does the work, with AVX2 and FMA where there are such.
 #[allow(unsafe_code)]
 pub(crate) fn run<W: Work>(work: W) -> W::Output {
+    #[cfg(test)]
+    if tests::NARROW.get() {
+        return run_anywhere(work);
+    }
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
         // SAFETY: the processor has AVX2 and FMA, which is all that the function asks for.
@@ -32,4 +36,21 @@ fn run_on_avx2<W: Work>(work: W) -> W::Output {
 /// Does the work with what every processor of this architecture has.
 pub(crate) fn run_anywhere<W: Work>(work: W) -> W::Output {
     work.run()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(super) static NARROW: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Has this thread do without wide vectors, as on a processor that has none.
+    pub(crate) fn without_wide_vectors<T>(work: impl FnOnce() -> T) -> T {
+        NARROW.set(true);
+        let done = work();
+        NARROW.set(false);
+        done
+    }
 }

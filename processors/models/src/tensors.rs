@@ -107,6 +107,12 @@ impl Tensors {
         debug_assert_eq!(tensor.data.len(), size_of::<T>() * shape.iter().product::<usize>());
     }
 
+    /// How many elements each has.
+    #[cfg(test)]
+    pub fn sizes(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.iter().product()))
+    }
+
     /// The name of a tensor with a number in it that is infinite or none.
     pub fn not_finite(&self) -> Option<&str> {
         let is_finite = |tensor: &Tensor| match tensor.dtype {

@@ -57,21 +57,10 @@ fn signatures() -> Vec<Signature> {
     let plan = |estimator: EstimatorSettings, features: &Features, label: &str, classes: Option<&[Class]>| {
         Signature::plan(&schema, &estimator, features, label, classes, Missing::Mean).unwrap()
     };
-    let (learning_rate, l2) = (0.05, 0.001);
     vec![
-        plan(
-            EstimatorSettings::LogisticRegression { learning_rate, l2, class_weight: Default::default() },
-            &features,
-            "yes",
-            None,
-        ),
-        plan(EstimatorSettings::LinearRegression { learning_rate, l2 }, &features, "size", None),
-        plan(
-            EstimatorSettings::SoftmaxRegression { learning_rate, l2, class_weight: Default::default() },
-            &without_kind,
-            "kind",
-            Some(&classes),
-        ),
+        plan(of_river("logistic_regression"), &features, "yes", None),
+        plan(of_river("linear_regression"), &features, "size", None),
+        plan(of_river("softmax_regression"), &without_kind, "kind", Some(&classes)),
         plan(network("adam"), &features, "yes", None),
         plan(network("adamw"), &features, "size", None),
         plan(network("sgd"), &without_kind, "kind", Some(&classes)),
@@ -84,6 +73,10 @@ fn signatures() -> Vec<Signature> {
             Some(&classes),
         ),
     ]
+}
+
+fn of_river(name: &str) -> EstimatorSettings {
+    estimator(&format!(r#"{{ "type": "{name}", "learning_rate": 0.05, "l2": 0.001 }}"#))
 }
 
 /// With all kinds of layers.

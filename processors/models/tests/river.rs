@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
 use millstream_models::{Class, EstimatorSettings, Features, Missing, Model, Signature};
+use serde_json::json;
 
 /// A fixture: its features and label `y` as rows, and behind them River's predictions.
 struct Fixture {
@@ -63,19 +64,21 @@ fn distance(fixture: &Fixture, estimator: EstimatorSettings, classes: Option<&[C
     largest
 }
 
+fn settings(name: &str, learning_rate: f64, l2: f64) -> EstimatorSettings {
+    serde_json::from_value(json!({ "type": name, "learning_rate": learning_rate, "l2": l2 })).unwrap()
+}
+
 #[test]
 fn logistic_regression_on_bananas() {
     let fixture = fixture(include_str!("data/bananas.csv"));
-    let estimator =
-        EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0, class_weight: Default::default() };
+    let estimator = settings("logistic_regression", 0.01, 0.0);
     assert!(distance(&fixture, estimator, None) < 1e-9);
 }
 
 #[test]
 fn logistic_regression_with_penalty_on_phishing() {
     let fixture = fixture(include_str!("data/phishing.csv"));
-    let estimator =
-        EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.01, class_weight: Default::default() };
+    let estimator = settings("logistic_regression", 0.1, 0.01);
     assert!(distance(&fixture, estimator, None) < 1e-9);
 }
 
@@ -83,21 +86,20 @@ fn logistic_regression_with_penalty_on_phishing() {
 fn softmax_regression_on_image_segments() {
     let fixture = fixture(include_str!("data/segments.csv"));
     let classes: Vec<_> = fixture.outputs.iter().cloned().map(Class::Text).collect();
-    let estimator =
-        EstimatorSettings::SoftmaxRegression { learning_rate: 0.01, l2: 0.0, class_weight: Default::default() };
+    let estimator = settings("softmax_regression", 0.01, 0.0);
     assert!(distance(&fixture, estimator, Some(&classes)) < 1e-9);
 }
 
 #[test]
 fn linear_regression_on_approval() {
     let fixture = fixture(include_str!("data/approval.csv"));
-    let estimator = EstimatorSettings::LinearRegression { learning_rate: 0.01, l2: 0.0 };
+    let estimator = settings("linear_regression", 0.01, 0.0);
     assert!(distance(&fixture, estimator, None) < 1e-9);
 }
 
 #[test]
 fn linear_regression_with_categories_and_penalty_on_chicks() {
     let fixture = fixture(include_str!("data/chicks.csv"));
-    let estimator = EstimatorSettings::LinearRegression { learning_rate: 0.01, l2: 0.001 };
+    let estimator = settings("linear_regression", 0.01, 0.001);
     assert!(distance(&fixture, estimator, None) < 1e-9);
 }

@@ -20,7 +20,7 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub fn new(label: String, prediction: String) -> Self {
-        Self { label, prediction, scores: NumberScores::default(), recent: Recent::new() }
+        Self { label, prediction, scores: NumberScores::default(), recent: Recent::default() }
     }
 
     /// Counts the rows, and marks those whose label or prediction can't be compared.

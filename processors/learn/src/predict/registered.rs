@@ -75,7 +75,5 @@ fn what(signature: &Signature) -> String {
 fn fits(signature: &Signature, planned: &Signature, input: &Schema) -> bool {
     let accepted =
         |feature: &Feature| input.field_with_name(&feature.name).is_ok_and(|field| feature.accepts(field.data_type()));
-    signature.label == planned.label
-        && signature.estimator.certainty() == planned.estimator.certainty()
-        && signature.features.iter().all(accepted)
+    signature.label == planned.label && signature.gives() == planned.gives() && signature.features.iter().all(accepted)
 }

@@ -3,6 +3,7 @@ use millstream_core::Step;
 use millstream_models::registry::ModelCard;
 use millstream_models::{Class, EstimatorSettings, Features, Missing};
 use millstream_testkit::{batch, context, parse, rows_as_text, stream, table};
+use serde_json::json;
 
 use super::*;
 use crate::{TrainSettings, damage};
@@ -11,9 +12,12 @@ fn rows() -> RecordBatch {
     table("a:float64? y:boolean\n 1 true\n 2 false\n 3 true")
 }
 
+fn estimator(name: &str) -> EstimatorSettings {
+    serde_json::from_value(json!({ "type": name, "learning_rate": 0.1 })).unwrap()
+}
+
 fn signature() -> Signature {
-    let estimator =
-        EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.0, class_weight: Default::default() };
+    let estimator = estimator("logistic_regression");
     let features = Features::Listed(vec!["a".into()]);
     Signature::plan(&rows().schema(), &estimator, &features, "y", None, Missing::Fail).unwrap()
 }
@@ -115,8 +119,7 @@ fn held_rows_are_released_in_order() {
 #[test]
 fn rows_are_handed_on_in_pieces_if_much_is_predicted_for_each() {
     let rows = table(&format!("a:float64 y:int64{}", "\n 1.5 3".repeat(500)));
-    let estimator =
-        EstimatorSettings::SoftmaxRegression { learning_rate: 0.1, l2: 0.0, class_weight: Default::default() };
+    let estimator = estimator("softmax_regression");
     let classes: Vec<_> = (0..5000).map(Class::Integer).collect();
     let features = Features::Listed(vec!["a".into()]);
     let signature = Signature::plan(&rows.schema(), &estimator, &features, "y", Some(&classes), Missing::Fail).unwrap();
@@ -353,7 +356,7 @@ fn a_resumed_flow_goes_on_with_the_version_that_it_had() {
     assert_eq!(kept(&mut *resumed), state);
     damage::try_all(&state, build, |node, out| node.process(0, batch(rows()), out));
     // A version that would give other columns.
-    let numbers = EstimatorSettings::LinearRegression { learning_rate: 0.1, l2: 0.0 };
+    let numbers = estimator("linear_regression");
     let features = Features::Listed(vec!["a".into()]);
     let other = table("a:float64 y:float64\n1 1");
     let signature = Signature::plan(&other.schema(), &numbers, &features, "y", None, Missing::Fail).unwrap();

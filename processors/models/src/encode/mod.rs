@@ -73,16 +73,6 @@ impl Encoders {
         self.statistics.width()
     }
 
-    /// How many numbers a row has, without padding.
-    pub fn numbers(&self) -> usize {
-        self.statistics.numbers()
-    }
-
-    /// How many slots all categories have together.
-    pub fn slots(&self) -> usize {
-        self.categories.iter().map(|category| category.slots() as usize).sum()
-    }
-
     /// Memory for the encoding of one row.
     pub fn scratch(&self) -> Scratch {
         Scratch { numbers: vec![0.0; self.width()], slots: Vec::with_capacity(self.categories.len()) }

@@ -103,10 +103,6 @@ impl Statistics {
         padded(self.numbers)
     }
 
-    pub fn numbers(&self) -> usize {
-        self.numbers
-    }
-
     /// Encodes a row by the statistics so far.
     #[inline(always)]
     pub fn encode(&self, numbers: &[f64], into: &mut [f64]) {

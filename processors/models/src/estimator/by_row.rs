@@ -1,25 +1,25 @@
-//! Estimators that learn one row at a time.
+//! Estimators that predict and learn one row at a time.
+
+use std::fmt::Debug;
 
 use millstream_core::Result;
 
-use super::linear::Linear;
-use super::sgd::Sgd;
-use super::softmax::Softmax;
-use crate::encode::Row;
+use super::{Estimator, Predict, Row, Step};
+use crate::encode::{TILE_ROWS, Tile};
+use crate::simd::{self, Work};
 use crate::tensors::Tensors;
 
-/// What an estimator does that learns one row at a time.
-///
-/// Everything is deterministic: the same rows in the same order give the same bits.
-pub(crate) trait Estimate {
+/// What an estimator does that goes row by row. The loop over the rows is compiled for each of them, with wide vectors: what
+/// is called in it should be `#[inline(always)]`, as [`Work`] says.
+pub(crate) trait ByRow: Clone + Debug + Send + Sync + 'static {
     /// How many numbers a prediction has.
     fn outputs(&self) -> usize;
 
-    /// Predicts one row: a probability for classes, each in its place, else a number.
-    fn predict(&self, row: Row<'_>, into: &mut [f64]);
+    /// Predicts one row.
+    fn predict_one(&self, row: Row<'_>, into: &mut [f64]);
 
     /// Learns one row. `target` is the number, or the index of the class.
-    fn learn(&mut self, row: Row<'_>, target: f64);
+    fn learn_one(&mut self, row: Row<'_>, target: f64);
 
     /// Writes what was learned.
     fn save(&self, tensors: &mut Tensors);
@@ -28,55 +28,87 @@ pub(crate) trait Estimate {
     fn load(&mut self, tensors: &Tensors) -> Result<()>;
 }
 
-/// Any of them. An enum, since calls through a table are not compiled for wide vectors.
-#[derive(Clone, Debug)]
-pub(crate) enum ByRow {
-    Linear(Linear),
-    Softmax(Softmax),
-    Sgd(Sgd),
-}
-
-impl Estimate for ByRow {
-    #[inline(always)]
+impl<E: ByRow> Estimator for E {
     fn outputs(&self) -> usize {
-        match self {
-            Self::Linear(linear) => linear.outputs(),
-            Self::Softmax(softmax) => softmax.outputs(),
-            Self::Sgd(sgd) => sgd.outputs(),
-        }
+        ByRow::outputs(self)
     }
 
-    #[inline(always)]
-    fn predict(&self, row: Row<'_>, into: &mut [f64]) {
-        match self {
-            Self::Linear(linear) => linear.predict(row, into),
-            Self::Softmax(softmax) => softmax.predict(row, into),
-            Self::Sgd(sgd) => sgd.predict(row, into),
-        }
+    fn step(&mut self, step: Step<'_>) -> Result<u64> {
+        Ok(simd::run(RowByRow { work: step, estimator: self }))
     }
 
-    #[inline(always)]
-    fn learn(&mut self, row: Row<'_>, target: f64) {
-        match self {
-            Self::Linear(linear) => linear.learn(row, target),
-            Self::Softmax(softmax) => softmax.learn(row, target),
-            Self::Sgd(sgd) => sgd.learn(row, target),
-        }
+    fn predict(&self, predict: Predict<'_>) -> Result<()> {
+        simd::run(RowByRow { work: predict, estimator: self });
+        Ok(())
     }
 
-    fn save(&self, tensors: &mut Tensors) {
-        match self {
-            Self::Linear(linear) => linear.save(tensors),
-            Self::Softmax(softmax) => softmax.save(tensors),
-            Self::Sgd(sgd) => sgd.save(tensors),
-        }
+    fn save(&self, tensors: &mut Tensors) -> Result<()> {
+        ByRow::save(self, tensors);
+        Ok(())
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {
-        match self {
-            Self::Linear(linear) => linear.load(tensors),
-            Self::Softmax(softmax) => softmax.load(tensors),
-            Self::Sgd(sgd) => sgd.load(tensors),
+        ByRow::load(self, tensors)
+    }
+
+    fn another(&self) -> Box<dyn Estimator> {
+        Box::new(self.clone())
+    }
+}
+
+/// Some work, and who does it.
+struct RowByRow<W, E> {
+    work: W,
+    estimator: E,
+}
+
+impl<E: ByRow> Work for RowByRow<Step<'_>, &mut E> {
+    /// How many rows were learned.
+    type Output = u64;
+
+    #[inline(always)]
+    fn run(self) -> u64 {
+        let Self { work, estimator } = self;
+        let (rows, outputs) = (work.rows, ByRow::outputs(estimator));
+        let mut tile = Tile::new(rows.count(), work.encoders.width());
+        let mut scratch = work.encoders.scratch();
+        let mut learned = 0;
+        let mut start = 0;
+        while start < rows.count() {
+            let count = tile.fill(rows.numbers(), start, rows.count());
+            for offset in 0..count {
+                let (row, numbers) = (start + offset, tile.row(offset));
+                work.encoders.encode(rows, row, numbers, &mut scratch);
+                estimator.predict_one(scratch.row(), &mut work.predictions[row * outputs..(row + 1) * outputs]);
+                let Some(target) = work.target(row) else { continue };
+                work.encoders.learn(rows, row, numbers, &mut scratch);
+                estimator.learn_one(scratch.row(), target);
+                learned += 1;
+            }
+            start += TILE_ROWS;
+        }
+        learned
+    }
+}
+
+impl<E: ByRow> Work for RowByRow<Predict<'_>, &E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { work: Predict { encoders, rows, predictions }, estimator } = self;
+        let outputs = ByRow::outputs(estimator);
+        let mut tile = Tile::new(rows.count(), encoders.width());
+        let mut scratch = encoders.scratch();
+        let mut start = 0;
+        while start < rows.count() {
+            let count = tile.fill(rows.numbers(), start, rows.count());
+            for offset in 0..count {
+                let row = start + offset;
+                encoders.encode(rows, row, tile.row(offset), &mut scratch);
+                estimator.predict_one(scratch.row(), &mut predictions[row * outputs..(row + 1) * outputs]);
+            }
+            start += TILE_ROWS;
         }
     }
 }

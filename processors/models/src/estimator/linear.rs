@@ -5,16 +5,21 @@
 
 use millstream_core::Result;
 
-use super::{Estimate, Row, Shape};
+use super::{ByRow, Row, Shape};
 use crate::tensors::Tensors;
 use crate::vector::{descend, dot, exp};
 
 /// The largest gradient of the loss that is followed.
 const CLIP: f64 = 1e12;
 
+/// The rate of the settings that say nothing about it.
+pub(super) fn default_learning_rate() -> f64 {
+    0.01
+}
+
 /// What is minimised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub(super) enum Loss {
     /// Of a probability.
     Log,
     /// Of a number.
@@ -67,7 +72,7 @@ fn log_gradient(sum: f64, target: f64) -> f64 {
 
 /// One weight a number, one a slot, and an intercept.
 #[derive(Clone, Debug)]
-pub(crate) struct Linear {
+pub(super) struct Linear {
     loss: Loss,
     learning_rate: f64,
     l2: f64,
@@ -98,19 +103,19 @@ impl Linear {
     }
 }
 
-impl Estimate for Linear {
+impl ByRow for Linear {
     #[inline(always)]
     fn outputs(&self) -> usize {
         1
     }
 
     #[inline(always)]
-    fn predict(&self, row: Row<'_>, into: &mut [f64]) {
+    fn predict_one(&self, row: Row<'_>, into: &mut [f64]) {
         into[0] = self.loss.prediction(self.sum(row));
     }
 
     #[inline(always)]
-    fn learn(&mut self, row: Row<'_>, target: f64) {
+    fn learn_one(&mut self, row: Row<'_>, target: f64) {
         let counts = self.counts[usize::from(target != 0.0)];
         let gradient = self.loss.gradient(self.sum(row), target).clamp(-CLIP, CLIP) * counts;
         self.intercept -= self.learning_rate * gradient;
@@ -146,9 +151,9 @@ mod tests {
         let mut linear = Linear::new(Loss::Log, 0.1, 0.0, shape);
         let row = Row { numbers: &[1.0, -2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], slots: &[2] };
         let mut probability = [0.0];
-        linear.predict(row, &mut probability);
+        linear.predict_one(row, &mut probability);
         assert_eq!(probability, [0.5]);
-        linear.learn(row, 1.0);
+        linear.learn_one(row, 1.0);
         assert_eq!(linear.weights[..2], [0.05, -0.1]);
         assert_eq!((linear.slots[2], linear.intercept), (0.05, 0.05));
     }
@@ -157,10 +162,10 @@ mod tests {
     fn rows_of_a_class_can_count_more() {
         let shape = Shape { numbers: 0, width: 0, slots: 1, classes: 2 };
         let mut linear = Linear::new(Loss::Log, 0.1, 0.0, shape).weighing(&[0.5, 20.0]);
-        linear.learn(Row { numbers: &[], slots: &[] }, 1.0);
+        linear.learn_one(Row { numbers: &[], slots: &[] }, 1.0);
         assert_eq!(linear.intercept, 0.1 * 0.5 * 20.0);
         linear.intercept = 0.0;
-        linear.learn(Row { numbers: &[], slots: &[] }, 0.0);
+        linear.learn_one(Row { numbers: &[], slots: &[] }, 0.0);
         assert_eq!(linear.intercept, -0.1 * 0.5 * 0.5);
     }
 
@@ -169,7 +174,7 @@ mod tests {
         let shape = Shape { numbers: 0, width: 0, slots: 2, classes: 0 };
         let mut linear = Linear::new(Loss::Squared, 0.1, 0.5, shape);
         linear.slots = vec![1.0, 1.0];
-        linear.learn(Row { numbers: &[], slots: &[0] }, 1.0);
+        linear.learn_one(Row { numbers: &[], slots: &[0] }, 1.0);
         assert_eq!(linear.slots, [0.95, 1.0]);
     }
 

@@ -1,101 +1,137 @@
-//! Estimators: what learns from encoded rows. They know nothing of flows, columns or files.
+//! Estimators: what learns from encoded rows. They know nothing of flows, batches of columns or files.
+//!
+//! An estimator is a file beside this one and a line in [`list`]. The file has what users write ([`Kind`]), what follows from
+//! it ([`Settings`]), and what learns: a [`ByRow`] if it goes row by row, else an [`Estimator`] of its own.
 
+mod batch;
 mod by_row;
+mod checks;
+mod gives;
+mod labels;
 mod linear;
+mod linear_regression;
+mod list;
+mod logistic_regression;
 mod network;
 mod settings;
 mod sgd;
-mod softmax;
+mod shape;
+mod softmax_regression;
 
-use millstream_core::Result;
+use std::fmt::Debug;
 
-pub(crate) use by_row::{ByRow, Estimate};
-pub use network::NetworkSettings;
-pub(crate) use network::{Network, Questions};
-pub(crate) use settings::Labels;
-pub use settings::{Certainty, EstimatorSettings};
-pub use sgd::SgdSettings;
+use millstream_core::{Problem, Result};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::encode::{Feature, Row};
+pub(crate) use batch::{Predict, Step};
+use by_row::ByRow;
+pub use gives::{Certainty, Gives};
+pub(crate) use gives::{likeliest, positive};
+pub use labels::Labels;
+pub use list::{EstimatorKind, estimators};
+pub use settings::EstimatorSettings;
+pub(crate) use shape::Shape;
+
+use crate::device::OpenDevice;
+use crate::encode::{Feature, LARGEST, Row};
 use crate::label::Class;
 use crate::tensors::Tensors;
-use linear::{Linear, Loss};
-use settings::weight_of;
-use sgd::Sgd;
-use softmax::Softmax;
 
-/// An estimator of any type.
-///
-/// Everything is deterministic: the same rows in the same order give the same bits.
-#[derive(Clone, Debug)]
-pub(crate) enum Estimator {
-    /// It learns one row at a time.
-    ByRow(ByRow),
-    /// It learns so many rows at a time.
-    InBatches(Box<Network>),
+/// The settings of an estimator. The struct is the one source of parser, checks and reference page, as a node's is: its doc
+/// comment says what the estimator is, a field's doc comment is that setting's entry, and it denies unknown fields.
+pub(crate) trait Kind: Settings + Serialize + DeserializeOwned + JsonSchema + 'static {
+    /// What `type = "…"` says.
+    const NAME: &'static str;
+
+    /// The body of an estimator's table without `type`, as TOML. Tests learn with it.
+    const EXAMPLE: &'static str;
 }
 
-impl Estimator {
-    /// One that has learned nothing, for rows of this shape, of these features, and labels of these classes.
-    pub fn new(settings: &EstimatorSettings, features: &[Feature], classes: &[Class], shape: Shape) -> Self {
-        let weights = |weights| classes.iter().map(|class| weight_of(class, weights)).collect::<Vec<_>>();
-        Self::ByRow(match settings {
-            EstimatorSettings::LogisticRegression { learning_rate, l2, class_weight } => {
-                let linear = Linear::new(Loss::Log, *learning_rate, *l2, shape);
-                ByRow::Linear(linear.weighing(&weights(class_weight)))
-            }
-            EstimatorSettings::LinearRegression { learning_rate, l2 } => {
-                ByRow::Linear(Linear::new(Loss::Squared, *learning_rate, *l2, shape))
-            }
-            EstimatorSettings::SoftmaxRegression { learning_rate, l2, class_weight } => {
-                ByRow::Softmax(Softmax::new(*learning_rate, *l2, shape).weighing(weights(class_weight)))
-            }
-            EstimatorSettings::SgdClassifier(settings) | EstimatorSettings::SgdRegressor(settings) => {
-                ByRow::Sgd(Sgd::new(settings, classes, shape))
-            }
-            EstimatorSettings::Network(settings) => {
-                let categories = features.iter().map(|feature| feature.encoder.slots()).filter(|slots| *slots > 0);
-                let network = Network::new(settings, categories, shape).weighing(classes);
-                return Self::InBatches(Box::new(network));
-            }
-        })
+/// What follows from the settings of an estimator.
+pub(crate) trait Settings: Debug + Send + Sync {
+    /// What it computes with.
+    fn takes(&self) -> Takes {
+        Takes::Dense
     }
 
-    /// How many numbers a prediction has.
-    pub fn outputs(&self) -> usize {
-        match self {
-            Self::ByRow(by_row) => by_row.outputs(),
-            Self::InBatches(network) => network.outputs(),
-        }
+    /// The labels that it learns.
+    fn labels(&self) -> Labels;
+
+    /// What its predictions are, for a label of these classes, or of none.
+    fn gives(&self, classes: &[Class]) -> Gives;
+
+    /// Says what is wrong with the values, for a label of these classes, or of none.
+    fn check(&self, classes: &[Class]) -> Result<(), Problem>;
+
+    /// The largest number that may be learned, or learned from as it is.
+    fn largest(&self) -> f64 {
+        LARGEST
     }
+
+    /// How many numbers the largest part of its state has at most, however many rows it learns.
+    fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
+        let Shape { numbers, slots, .. } = Shape::new(features, classes);
+        (numbers as u64 + slots as u64).saturating_mul(classes.len().max(1) as u64)
+    }
+
+    /// Whether it can be computed on other devices than the CPU.
+    fn supports_devices(&self) -> bool {
+        false
+    }
+
+    /// An estimator that has learned nothing, for rows of these features, and a label of these classes, or of none.
+    fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator>;
+}
+
+/// What an estimator computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Numbers of about one size, and a one for each category: numbers are standardised where nothing else is said.
+    Dense,
+    /// Values as they are: numbers are `raw` where nothing else is said.
+    Raw,
+    /// No features, only labels.
+    Nothing,
+}
+
+/// What learns. It is called once a batch, and loops over the rows itself.
+///
+/// Everything is deterministic: the same rows in the same order give the same bits, however they are cut into batches.
+pub(crate) trait Estimator: Debug + Send + Sync {
+    /// How many numbers a prediction has.
+    fn outputs(&self) -> usize;
+
+    /// Predicts every row, and then learns it if it is to be learned, before it predicts the next. Returns how many rows it
+    /// has learned.
+    fn step(&mut self, step: Step<'_>) -> Result<u64>;
+
+    /// Predicts every row.
+    fn predict(&self, predict: Predict<'_>) -> Result<()>;
 
     /// Writes what was learned.
-    pub fn save(&self, tensors: &mut Tensors) -> Result<()> {
-        match self {
-            Self::ByRow(by_row) => by_row.save(tensors),
-            Self::InBatches(network) => network.save(tensors)?,
-        }
-        Ok(())
-    }
+    fn save(&self, tensors: &mut Tensors) -> Result<()>;
 
     /// Reads what was learned into a new estimator.
-    pub fn load(&mut self, tensors: &Tensors) -> Result<()> {
-        match self {
-            Self::ByRow(by_row) => by_row.load(tensors),
-            Self::InBatches(network) => network.load(tensors),
-        }
+    fn load(&mut self, tensors: &Tensors) -> Result<()>;
+
+    /// The same once more, which goes on for itself.
+    fn another(&self) -> Box<dyn Estimator>;
+
+    /// Whether that costs next to nothing.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Goes on computing on a device, if it [can](Settings::supports_devices).
+    fn compute_on(&mut self, _device: &OpenDevice) -> Result<()> {
+        Ok(())
     }
 }
 
-/// The sizes of what an estimator learns from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
-    /// How many numbers a row has.
-    pub numbers: usize,
-    /// How many there are with padding.
-    pub width: usize,
-    /// How many slots there are.
-    pub slots: usize,
-    /// How many classes there are, 0 for none.
-    pub classes: usize,
+impl Clone for Box<dyn Estimator> {
+    fn clone(&self) -> Self {
+        self.another()
+    }
 }

@@ -15,12 +15,13 @@ pub struct Recent<Row> {
     rows: VecDeque<Row>,
 }
 
-impl<Row> Recent<Row> {
-    /// Of nothing yet.
-    pub fn new() -> Self {
+impl<Row> Default for Recent<Row> {
+    fn default() -> Self {
         Self { rows: VecDeque::new() }
     }
+}
 
+impl<Row> Recent<Row> {
     /// Takes in rows, the last of them first.
     pub fn add_backwards(&mut self, rows: impl Iterator<Item = Row>) {
         let new: Vec<_> = rows.take(ROWS).collect();
@@ -42,7 +43,7 @@ mod tests {
     #[test]
     fn only_the_last_rows_count_however_they_come() {
         for cut in [1, 7, 999, 1000, 2300] {
-            let mut recent = Recent::new();
+            let mut recent = Recent::default();
             let rows: Vec<usize> = (0..2300).collect();
             for rows in rows.chunks(cut) {
                 recent.add_backwards(rows.iter().rev().copied());

@@ -53,13 +53,12 @@ mod tests {
     use millstream_testkit::table;
 
     use super::*;
-    use crate::{EstimatorSettings, Features, Missing, Signature};
+    use crate::{Features, Missing, Signature};
 
     #[test]
     fn copies_on_their_way_stay_what_they_were() {
         let rows = table("a:float64 c y:boolean\n 1 u true\n 2 v false\n 3 größe true");
-        let estimator =
-            EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.0, class_weight: Default::default() };
+        let estimator = serde_json::from_str(r#"{ "type": "logistic_regression", "learning_rate": 0.1 }"#).unwrap();
         let features = Features::Listed(vec!["a".into(), "c".into()]);
         let signature = Signature::plan(&rows.schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
         let mut model = Model::new(signature);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::encode::{Encoder, Feature};
+use crate::estimator::Takes;
 
 /// The columns that a model learns from: `["a", "b"]`, or by column how it is encoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,17 +38,15 @@ impl Features {
         }
     }
 
-    pub(super) fn plan(&self, schema: &Schema, label: &str) -> Result<Vec<Feature>, Problems> {
+    pub(super) fn plan(&self, schema: &Schema, label: &str, takes: Takes) -> Result<Vec<Feature>, Problems> {
         let names = self.names();
-        if names.is_empty() {
-            return Err(Problem::new("there are no features to learn from").under("features").into());
-        }
+        check_count(names.len(), takes).map_err(|problem| problem.under("features"))?;
         let mut problems = Problems::new();
         let mut features = Vec::new();
         let mut known = HashSet::new();
         for (index, name) in names.into_iter().enumerate() {
             let fresh = known.insert(name);
-            match self.plan_one(schema, index, name, label, fresh) {
+            match self.plan_one(schema, index, name, label, fresh, takes) {
                 Ok(feature) => features.push(feature),
                 Err(problem) => problems.push(problem.under(self.step(index, name)).under("features")),
             }
@@ -62,6 +61,7 @@ impl Features {
         name: &str,
         label: &str,
         fresh: bool,
+        takes: Takes,
     ) -> Result<Feature, Problem> {
         if name == label {
             return Err(Problem::new(format!("`{name}` is the label, so the model would learn from the answer")));
@@ -71,7 +71,7 @@ impl Features {
         }
         let data_type = require_column(name, schema)?.data_type();
         let encoder = match self {
-            Self::Listed(_) => usual_encoder(name, data_type)?,
+            Self::Listed(_) => usual_encoder(name, data_type, takes)?,
             Self::Encoded(columns) => fitting_encoder(name, data_type, columns[index].1)?,
         };
         let feature = Feature { name: name.to_owned(), type_name: type_name(data_type).into_owned(), encoder };
@@ -79,7 +79,21 @@ impl Features {
     }
 }
 
-fn usual_encoder(name: &str, data_type: &DataType) -> Result<Encoder, Problem> {
+/// Says if there are too few features, or too many.
+fn check_count(features: usize, takes: Takes) -> Result<(), Problem> {
+    match (takes, features) {
+        (Takes::Dense | Takes::Raw, 0) => Err(Problem::new("there are no features to learn from")),
+        (Takes::Nothing, 1..) => {
+            Err(Problem::new(format!("this estimator learns from labels alone, and there are {features} features")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn usual_encoder(name: &str, data_type: &DataType, takes: Takes) -> Result<Encoder, Problem> {
+    if takes == Takes::Raw && data_type.is_numeric() {
+        return Ok(Encoder::Raw);
+    }
     Encoder::usual(data_type).ok_or_else(|| {
         Problem::new(format!("column `{name}` is {}, which can't be learned from", type_name(data_type)))
             .help("compute a number or a text from it in an `sql` node")
@@ -149,5 +163,34 @@ impl JsonSchema for Features {
                 { "type": "object", "additionalProperties": encoder },
             ],
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_encoded_as_the_estimator_takes_them() {
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::Float64, false),
+            Field::new("b", DataType::Utf8, false),
+            Field::new("c", DataType::Boolean, false),
+        ]);
+        let plan = |names: &[&str], takes| {
+            let features = Features::Listed(names.iter().map(ToString::to_string).collect());
+            let planned = features.plan(&schema, "y", takes).map_err(|problems| problems[0].message.clone());
+            planned.map(|features| features.into_iter().map(|feature| feature.encoder).collect::<Vec<_>>())
+        };
+        let one_hot = Encoder::OneHot(1024);
+        assert_eq!(plan(&["a", "b", "c"], Takes::Dense).unwrap(), [Encoder::Standardise, one_hot, one_hot]);
+        assert_eq!(plan(&["a", "b", "c"], Takes::Raw).unwrap(), [Encoder::Raw, one_hot, one_hot]);
+        assert_eq!(plan(&[], Takes::Nothing).unwrap(), []);
+        assert_eq!(plan(&[], Takes::Raw).unwrap_err(), "there are no features to learn from");
+        let problem = plan(&["a"], Takes::Nothing).unwrap_err();
+        assert_eq!(problem, "this estimator learns from labels alone, and there are 1 features");
     }
 }

@@ -1,32 +1,26 @@
 //! A model: encoders and an estimator, which read record batches and learn row by row.
 
-mod by_row;
 mod copies;
 mod divergence;
 mod features;
-mod in_batches;
 mod predictions;
 mod scored;
 mod signature;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, RecordBatch};
 use millstream_core::{Error, Result};
 use sha2::{Digest, Sha256};
 
-use by_row::ByRow;
 use copies::Copies;
 pub use features::Features;
-use in_batches::InBatches;
 pub use predictions::{Decision, Predictions, prediction_fields};
-pub(crate) use predictions::{likeliest, positive};
 pub use scored::ScoredModel;
 pub use signature::Signature;
 
 use crate::device::OpenDevice;
 use crate::encode::{self, Encoders, Rows};
-use crate::estimator::{Estimator, Shape};
+use crate::estimator::{Estimator, Predict, Step};
 use crate::refused::Refused;
-use crate::simd;
 use crate::tensors::Tensors;
 
 /// A model that learns online.
@@ -37,7 +31,7 @@ use crate::tensors::Tensors;
 pub struct Model {
     signature: Signature,
     encoders: Encoders,
-    estimator: Estimator,
+    estimator: Box<dyn Estimator>,
     rows: u64,
 }
 
@@ -61,13 +55,7 @@ impl Model {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
         let encoders = Encoders::new(&signature.features, signature.missing);
-        let shape = Shape {
-            numbers: encoders.numbers(),
-            width: encoders.width(),
-            slots: encoders.slots(),
-            classes: signature.label.classes.len(),
-        };
-        let estimator = Estimator::new(&signature.estimator, &signature.features, &signature.label.classes, shape);
+        let estimator = signature.estimator.settings().build(&signature.features, &signature.label.classes);
         Self { signature, encoders, estimator, rows: 0 }
     }
 
@@ -83,10 +71,7 @@ impl Model {
 
     /// Goes on computing on a device, if it is a network. Others are always computed on the CPU.
     pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
-        match &mut self.estimator {
-            Estimator::ByRow(_) => Ok(()),
-            Estimator::InBatches(network) => network.compute_on(device),
-        }
+        self.estimator.compute_on(device)
     }
 
     /// Reads features and labels.
@@ -125,11 +110,13 @@ impl Model {
     pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
         refuse_nothing(input)?;
         let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
-        let work = Step { encoders: &mut self.encoders, input, learn, predictions: &mut predictions };
-        self.rows += match &mut self.estimator {
-            Estimator::ByRow(estimator) => simd::run(ByRow { work, estimator }),
-            Estimator::InBatches(network) => simd::run(InBatches { work, network })?,
-        };
+        self.rows += self.estimator.step(Step {
+            encoders: &mut self.encoders,
+            rows: &input.rows,
+            targets: &input.targets,
+            learn,
+            predictions: predictions.values_mut(),
+        })?;
         Ok(predictions)
     }
 
@@ -137,11 +124,8 @@ impl Model {
     pub fn predict(&self, input: &Input) -> Result<Predictions> {
         refuse_nothing(input)?;
         let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
-        let work = Predict { encoders: &self.encoders, rows: &input.rows, predictions: &mut predictions };
-        match &self.estimator {
-            Estimator::ByRow(estimator) => simd::run(ByRow { work, estimator }),
-            Estimator::InBatches(network) => simd::run(InBatches { work, network })?,
-        }
+        let (encoders, rows) = (&self.encoders, &input.rows);
+        self.estimator.predict(Predict { encoders, rows, predictions: predictions.values_mut() })?;
         Ok(predictions)
     }
 
@@ -190,7 +174,7 @@ impl Model {
 
     /// Whether a clone costs next to nothing.
     fn is_shared(&self) -> bool {
-        matches!(&self.estimator, Estimator::InBatches(network) if network.is_shared())
+        self.estimator.is_shared()
     }
 
     /// The model of a file. It goes on learning as if it had never been written.
@@ -248,73 +232,6 @@ fn refuse_nothing(input: &Input) -> Result<()> {
     }
 }
 
-/// What it takes to predict and learn a batch.
-struct Step<'a> {
-    encoders: &'a mut Encoders,
-    input: &'a Input,
-    learn: Option<&'a BooleanArray>,
-    predictions: &'a mut Predictions,
-}
-
-impl Step<'_> {
-    /// The target of a row that is to be learned.
-    #[inline(always)]
-    fn target(&self, row: usize) -> Option<f64> {
-        let wanted = self.learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
-        Some(self.input.targets[row]).filter(|target| wanted && !target.is_nan())
-    }
-}
-
-/// What it takes to predict a batch.
-struct Predict<'a> {
-    encoders: &'a Encoders,
-    rows: &'a Rows,
-    predictions: &'a mut Predictions,
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, Float64Array};
-
-    use super::*;
-    use crate::{EstimatorSettings, Features, Missing};
-
-    fn rows() -> RecordBatch {
-        let column = |salt: f64| -> ArrayRef {
-            let value = |row: u32| (f64::from(row) * salt).sin() * 10.0 + salt;
-            Arc::new(Float64Array::from_iter_values((0..1000).map(value)))
-        };
-        let label: ArrayRef = Arc::new(BooleanArray::from_iter((0..1000).map(|row| Some(row % 7 < 3))));
-        let columns = [("a", column(0.7)), ("b", column(1.3)), ("c", column(99.0)), ("y", label)];
-        RecordBatch::try_from_iter(columns).unwrap()
-    }
-
-    /// Every bit of the predictions, and the file of the model, after learning with wide vectors or without.
-    fn bits(wide: bool, estimator: EstimatorSettings) -> (Vec<u64>, Vec<u8>) {
-        let features = Features::Listed(["a", "b", "c"].map(str::to_owned).into());
-        let signature = Signature::plan(&rows().schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
-        let mut model = Model::new(signature);
-        let input = model.read(&rows()).unwrap();
-        let mut predictions = model.signature.predictions(1000, model.estimator.outputs());
-        let work = Step { encoders: &mut model.encoders, input: &input, learn: None, predictions: &mut predictions };
-        let Estimator::ByRow(estimator) = &mut model.estimator else { panic!("not by row") };
-        let work = ByRow { work, estimator };
-        let learned = if wide { simd::run(work) } else { simd::run_anywhere(work) };
-        assert_eq!(learned, 1000);
-        let bits = (0..1000).flat_map(|row| predictions.row(row)).map(|value| value.to_bits()).collect();
-        (bits, model.save().unwrap())
-    }
-
-    #[test]
-    fn wide_vectors_give_the_same_bits() {
-        for estimator in [
-            EstimatorSettings::LogisticRegression { learning_rate: 0.1, l2: 0.01, class_weight: Default::default() },
-            EstimatorSettings::SoftmaxRegression { learning_rate: 0.1, l2: 0.01, class_weight: Default::default() },
-        ] {
-            assert!(bits(true, estimator.clone()) == bits(false, estimator));
-        }
-    }
-}
+mod suite;

@@ -8,7 +8,7 @@ use millstream_core::Result;
 use serde::{Deserialize, Serialize};
 
 use super::Signature;
-use crate::estimator::Certainty;
+use crate::estimator::{Certainty, Gives, likeliest, positive};
 use crate::label::{Label, Task};
 
 /// One prediction a row: a number, the probability of the positive of two classes, or one probability a class; or scores
@@ -43,14 +43,9 @@ impl Predictions {
         &self.values[row * self.outputs..(row + 1) * self.outputs]
     }
 
-    #[inline(always)]
-    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f64] {
-        &mut self.values[row * self.outputs..(row + 1) * self.outputs]
-    }
-
-    /// The predictions of some neighbouring rows, one behind the other.
-    pub(crate) fn rows_mut(&mut self, start: usize, count: usize) -> &mut [f64] {
-        &mut self.values[start * self.outputs..(start + count) * self.outputs]
+    /// All of them, one row behind the other.
+    pub(crate) fn values_mut(&mut self) -> &mut [f64] {
+        &mut self.values
     }
 
     /// The same, but that the positive of two classes is predicted above another number, if one is given.
@@ -89,12 +84,6 @@ impl Predictions {
     }
 }
 
-/// The probability or score of the positive of two classes.
-#[inline(always)]
-pub(crate) fn positive(prediction: &[f64]) -> f64 {
-    prediction.last().copied().unwrap_or(f64::NAN)
-}
-
 /// How a class is chosen by what is predicted for all.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -121,25 +110,14 @@ impl From<Certainty> for Decision {
     }
 }
 
-/// The index of the class that is predicted: the likeliest, and the first of equals. NaN is no class's, so the first.
-#[inline(always)]
-pub(crate) fn likeliest(prediction: &[f64], certainty: Certainty) -> usize {
-    if let [positive] = prediction {
-        let even = if certainty == Certainty::Probability { 0.5 } else { 0.0 };
-        return usize::from(*positive > even);
-    }
-    let better = |best: usize, class: usize| if prediction[class] > prediction[best] { class } else { best };
-    (0..prediction.len()).fold(0, better)
-}
-
 /// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
 /// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
 /// two are `score` and `scores` where the estimator has no probabilities.
 pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) -> Vec<Field> {
     let label = &signature.label;
-    let (one, all) = match signature.estimator.certainty() {
-        Certainty::Probability => ("probability", "probabilities"),
-        Certainty::Score => ("score", "scores"),
+    let (one, all) = match signature.gives() {
+        Gives::Scores => ("score", "scores"),
+        Gives::Number | Gives::Probabilities => ("probability", "probabilities"),
     };
     let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
     let mut fields = vec![field("prediction", label.prediction_type())];

@@ -32,7 +32,7 @@ impl Board {
     fn new(signature: &Signature) -> Self {
         Self {
             learned: signature.scores(),
-            recent: Recent::new(),
+            recent: Recent::default(),
             held_out: signature.scores(),
             baselines: BaselineScores::new(signature.label.task()),
         }

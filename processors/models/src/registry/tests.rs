@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use millstream_store::LocalStore;
 
 use super::*;
-use crate::{EstimatorSettings, Features, Missing, Signature};
+use crate::{Features, Missing, Signature};
 
 fn registry(folder: &Path) -> ModelRegistry {
     ModelRegistry::open(Box::new(LocalStore::new(folder)), "models")
@@ -16,8 +16,7 @@ fn registry(folder: &Path) -> ModelRegistry {
 
 fn card(model: &str) -> ModelCard {
     let fields = vec![Field::new("a", DataType::Float64, false), Field::new("y", DataType::Boolean, false)];
-    let estimator =
-        EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0, class_weight: Default::default() };
+    let estimator = serde_json::from_str(r#"{ "type": "logistic_regression" }"#).unwrap();
     let features = Features::Listed(vec!["a".into()]);
     let signature = Signature::plan(&Schema::new(fields), &estimator, &features, "y", None, Missing::Fail).unwrap();
     ModelCard::new(model, &signature, 7).trained_by("flow", "node")

@@ -8,10 +8,12 @@ mod candle;
 mod cpu;
 mod embedding;
 mod engine;
+mod in_batches;
 mod layers;
 mod loss;
 mod multiply;
 mod optimizer;
+mod optimizer_settings;
 mod plan;
 mod random;
 mod rows;
@@ -21,17 +23,19 @@ use std::sync::Arc;
 
 use millstream_core::{Error, Result};
 
-pub use settings::NetworkSettings;
+pub(super) use settings::NetworkSettings;
 
-use super::settings::weight_of;
-use super::{Row, Shape};
+use super::checks::weight_of;
+use super::{Estimator, Predict, Row, Shape};
 use crate::device::OpenDevice;
 use crate::label::Class;
+use crate::simd;
 use crate::tensors::Tensors;
 use crate::vector::padded;
 use cpu::Cpu;
 use embedding::Embeddings;
 use engine::{Answer, Engine, Lesson, Lists};
+use in_batches::InBatches;
 use layers::Drawing;
 use loss::Objective;
 use optimizer::Step;
@@ -40,7 +44,7 @@ use rows::Rows;
 
 /// A network, and the rows that it will learn next.
 #[derive(Debug)]
-pub(crate) struct Network {
+struct Network {
     settings: NetworkSettings,
     plan: Arc<Plan>,
     objective: Objective,
@@ -75,7 +79,7 @@ impl Clone for Network {
 
 /// Rows that wait to be predicted together.
 #[derive(Clone, Debug)]
-pub(crate) struct Questions {
+struct Questions {
     rows: Rows,
     most: usize,
     inputs: Vec<f32>,
@@ -131,27 +135,6 @@ impl Network {
         let weights = &self.settings.class_weight;
         let counts = classes.iter().filter(|_| !weights.is_empty()).map(|class| weight_of(class, weights) as f32);
         Self { counts: counts.collect(), ..self }
-    }
-
-    /// Goes on computing on a device.
-    pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
-        let (plan, lists) = (self.plan.clone(), self.engine.lists()?.into_owned());
-        self.engine = match device {
-            OpenDevice::Cpu => Box::new(Cpu::new(plan, lists)),
-            #[cfg(feature = "candle")]
-            OpenDevice::Candle(device) => Box::new(candle::Candle::new(plan, &lists, device.clone())?),
-        };
-        Ok(())
-    }
-
-    /// Whether a clone costs next to nothing, since the parameters are on a device, and shared there.
-    pub fn is_shared(&self) -> bool {
-        self.engine.is_shared()
-    }
-
-    /// How many numbers a prediction has.
-    pub fn outputs(&self) -> usize {
-        self.plan.outputs
     }
 
     /// No questions yet.
@@ -223,9 +206,23 @@ impl Network {
         }
         Ok(())
     }
+}
 
-    /// Writes what was learned, and what waits to be.
-    pub fn save(&self, tensors: &mut Tensors) -> Result<()> {
+impl Estimator for Network {
+    fn outputs(&self) -> usize {
+        self.plan.outputs
+    }
+
+    fn step(&mut self, step: super::Step<'_>) -> Result<u64> {
+        simd::run(InBatches { work: step, network: self })
+    }
+
+    fn predict(&self, predict: Predict<'_>) -> Result<()> {
+        simd::run(InBatches { work: predict, network: self })
+    }
+
+    /// Also what waits to be learned.
+    fn save(&self, tensors: &mut Tensors) -> Result<()> {
         for (prefix, list) in self.engine.lists()?.named() {
             for parameter in &self.plan.parameters {
                 let name = format!("{prefix}.{}", parameter.name);
@@ -238,8 +235,7 @@ impl Network {
         Ok(())
     }
 
-    /// Reads what was learned into a new network.
-    pub fn load(&mut self, tensors: &Tensors) -> Result<()> {
+    fn load(&mut self, tensors: &Tensors) -> Result<()> {
         let mut lists = Lists::new(vec![0.0; self.plan.padded_size()]);
         for (prefix, list) in lists.named_mut() {
             for parameter in &self.plan.parameters {
@@ -254,6 +250,25 @@ impl Network {
         let batches = batches.first().filter(|batches| **batches < 1 << 53);
         self.batches = *batches.ok_or_else(|| Error::new("the tensor `optimizer.batches` of the model is damaged"))?;
         self.pending.load(tensors, self.settings.batch_rows as usize, self.classes)
+    }
+
+    fn another(&self) -> Box<dyn Estimator> {
+        Box::new(self.clone())
+    }
+
+    /// It is if the parameters are on a device, where they are shared.
+    fn is_shared(&self) -> bool {
+        self.engine.is_shared()
+    }
+
+    fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
+        let (plan, lists) = (self.plan.clone(), self.engine.lists()?.into_owned());
+        self.engine = match device {
+            OpenDevice::Cpu => Box::new(Cpu::new(plan, lists)),
+            #[cfg(feature = "candle")]
+            OpenDevice::Candle(device) => Box::new(candle::Candle::new(plan, &lists, device.clone())?),
+        };
+        Ok(())
     }
 }
 

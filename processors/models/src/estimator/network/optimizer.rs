@@ -2,7 +2,8 @@
 
 use millstream_core::Result;
 
-use super::settings::{NetworkSettings, OptimizerSettings};
+use super::optimizer_settings::OptimizerSettings;
+use super::settings::NetworkSettings;
 use crate::simd::{self, Work};
 
 /// One step of an optimizer: its figures for the batch that is learned.

@@ -6,57 +6,60 @@ use millstream_core::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::settings::{ClassWeight, check_class_weight, check_not_negative};
+use super::super::checks::{ClassWeight, check_class_weight};
+use super::super::{Estimator, Gives, Kind, Labels, Settings, Shape};
+use super::Network;
+use super::optimizer_settings::{OptimizerSettings, Schedule};
+use crate::encode::{Feature, LARGEST_OF_32_BITS};
 use crate::label::Class;
 
-/// A network of layers, and how it learns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Classes or a number, by the label: a network of layers, which learns a batch of rows at a time.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(inline)]
-pub struct NetworkSettings {
+pub(in crate::estimator) struct NetworkSettings {
     /// The layers between the features and the output, whose layer follows from the label: `[{ dense = 64, activation =
     /// "relu" }, { dropout = 0.1 }, { dense = 32 }]`.
-    pub(crate) layers: Vec<LayerSettings>,
+    pub(super) layers: Vec<LayerSettings>,
     /// What is minimised. For classes `log_loss`, which is all there is for them; for numbers `squared_error` if
     /// nothing is said, `absolute_error`, or `huber`, which is linear from a distance of 1 on. Numbers are learned as they
     /// are: a label of hundreds or thousands is learned sooner if an `sql` node divides it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) loss: Option<NetworkLoss>,
+    pub(super) loss: Option<NetworkLoss>,
     /// How the weights follow the gradient.
     #[serde(default)]
-    pub(crate) optimizer: OptimizerSettings,
+    pub(super) optimizer: OptimizerSettings,
     /// How the learning rate changes with the number of batches.
     #[serde(default)]
-    pub(crate) schedule: Schedule,
+    pub(super) schedule: Schedule,
     /// Over how many batches the learning rate rises to what it is.
     #[serde(default)]
-    pub(crate) warmup: u32,
+    pub(super) warmup: u32,
     /// Gradients that are longer, all weights together, are shortened to this length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
-    pub(crate) clip_norm: Option<f64>,
+    pub(super) clip_norm: Option<f64>,
     /// How many rows are learned at once. Every row is predicted as it comes, before it is learned; rows of an incomplete
     /// batch are kept in the model until others complete it.
     #[serde(default = "default_batch_rows")]
     #[schemars(range(min = 1, max = 1048576))]
-    pub(crate) batch_rows: u32,
+    pub(super) batch_rows: u32,
     /// How many numbers stand for a text or boolean, learned with the rest. As `features` says, every value has a slot of
     /// its own (`one_hot`) or shares one (`hash`); a network has so many numbers for each slot.
     #[serde(default = "default_embedding")]
     #[schemars(range(min = 1, max = 4096))]
-    pub(crate) embedding: u32,
+    pub(super) embedding: u32,
     /// What the first weights and dropout are drawn from.
     #[serde(default)]
-    pub(crate) seed: u64,
+    pub(super) seed: u64,
     /// How much the rows of a class count, by the class: `{ fraud = 20 }`. Classes that are not named count 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) class_weight: ClassWeight,
+    pub(super) class_weight: ClassWeight,
 }
 
 /// A layer of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub(crate) enum LayerSettings {
+pub(super) enum LayerSettings {
     /// Units, each with a weight for every number that comes in.
     Dense(DenseSettings),
     /// Sets numbers to 0 at random while learning.
@@ -68,7 +71,7 @@ pub(crate) enum LayerSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
-pub(crate) struct DenseSettings {
+pub(super) struct DenseSettings {
     /// A layer of so many units, each a weighted sum of all that comes in, and an intercept.
     #[schemars(range(min = 1, max = 65536))]
     pub dense: u32,
@@ -80,7 +83,7 @@ pub(crate) struct DenseSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
-pub(crate) struct DropoutSettings {
+pub(super) struct DropoutSettings {
     /// The fraction of the numbers that are set to 0, at random, while learning; the others are raised by as much.
     #[schemars(range(min = 0, max = 1))]
     pub dropout: f64,
@@ -89,7 +92,7 @@ pub(crate) struct DropoutSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
-pub(crate) struct NormaliseSettings {
+pub(super) struct NormaliseSettings {
     /// `layer`: the numbers of a row get the mean 0 and the variance 1, and a scale and a shift that are learned.
     pub normalise: Normalisation,
 }
@@ -97,7 +100,7 @@ pub(crate) struct NormaliseSettings {
 /// What is brought to one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Normalisation {
+pub(super) enum Normalisation {
     /// The numbers of each row among themselves, so that it is the same however many rows there are.
     Layer,
 }
@@ -105,7 +108,7 @@ pub(crate) enum Normalisation {
 /// What becomes of the sums of a dense layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Activation {
+pub(super) enum Activation {
     /// What is more than 0.
     #[default]
     Relu,
@@ -124,7 +127,7 @@ pub(crate) enum Activation {
 /// What a network minimises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum NetworkLoss {
+pub(super) enum NetworkLoss {
     /// Of the probabilities of classes.
     LogLoss,
     /// Half the square of the distance.
@@ -135,108 +138,6 @@ pub(crate) enum NetworkLoss {
     Huber,
 }
 
-/// How the weights follow the gradient.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum OptimizerSettings {
-    /// Stochastic gradient descent, with momentum if wished.
-    Sgd {
-        /// How far a batch moves the weights.
-        #[serde(default = "default_sgd_rate")]
-        #[schemars(extend("exclusiveMinimum" = 0))]
-        learning_rate: f64,
-        /// How much of the step before is repeated.
-        #[serde(default)]
-        #[schemars(range(min = 0, max = 1))]
-        momentum: f64,
-    },
-    /// Kingma and Ba (2014).
-    Adam {
-        /// How far a batch moves the weights.
-        #[serde(default = "default_adam_rate")]
-        #[schemars(extend("exclusiveMinimum" = 0))]
-        learning_rate: f64,
-        /// How slowly the mean of the gradient moves.
-        #[serde(default = "default_beta1")]
-        #[schemars(range(min = 0, max = 1))]
-        beta1: f64,
-        /// How slowly the mean of its square moves.
-        #[serde(default = "default_beta2")]
-        #[schemars(range(min = 0, max = 1))]
-        beta2: f64,
-        /// What is added to the root of that.
-        #[serde(default = "default_epsilon")]
-        #[schemars(range(min = 0))]
-        epsilon: f64,
-    },
-    /// The same, and all weights are drawn to 0 apart from the gradient: Loshchilov and Hutter (2017).
-    #[serde(rename = "adamw")]
-    AdamW {
-        /// How far a batch moves the weights.
-        #[serde(default = "default_adam_rate")]
-        #[schemars(extend("exclusiveMinimum" = 0))]
-        learning_rate: f64,
-        /// How slowly the mean of the gradient moves.
-        #[serde(default = "default_beta1")]
-        #[schemars(range(min = 0, max = 1))]
-        beta1: f64,
-        /// How slowly the mean of its square moves.
-        #[serde(default = "default_beta2")]
-        #[schemars(range(min = 0, max = 1))]
-        beta2: f64,
-        /// What is added to the root of that.
-        #[serde(default = "default_epsilon")]
-        #[schemars(range(min = 0))]
-        epsilon: f64,
-        /// By what fraction of themselves, times the learning rate, a batch draws all weights to 0.
-        #[serde(default = "default_weight_decay")]
-        #[schemars(range(min = 0))]
-        weight_decay: f64,
-    },
-}
-
-/// How the learning rate changes with the number of batches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Schedule {
-    /// Not at all.
-    #[default]
-    Constant,
-    /// It falls with the root of the number of batches, from the given one on.
-    InverseSquareRoot {
-        /// From which batch on.
-        #[schemars(range(min = 1))]
-        batches: u32,
-    },
-    /// It halves again and again.
-    Exponential {
-        /// After how many batches each time.
-        #[schemars(range(min = 1))]
-        half_life: u32,
-    },
-    /// It falls along half a cosine, and stays at its floor.
-    Cosine {
-        /// Over how many batches.
-        #[schemars(range(min = 1))]
-        batches: u32,
-        /// To which fraction of itself.
-        #[serde(default)]
-        #[schemars(range(min = 0, max = 1))]
-        floor: f64,
-    },
-}
-
-impl Default for OptimizerSettings {
-    fn default() -> Self {
-        Self::Adam {
-            learning_rate: default_adam_rate(),
-            beta1: default_beta1(),
-            beta2: default_beta2(),
-            epsilon: default_epsilon(),
-        }
-    }
-}
-
 fn default_batch_rows() -> u32 {
     64
 }
@@ -245,39 +146,60 @@ fn default_embedding() -> u32 {
     8
 }
 
-fn default_sgd_rate() -> f64 {
-    0.01
-}
-
-fn default_adam_rate() -> f64 {
-    0.001
-}
-
-fn default_beta1() -> f64 {
-    0.9
-}
-
-fn default_beta2() -> f64 {
-    0.999
-}
-
-fn default_epsilon() -> f64 {
-    1e-8
-}
-
-fn default_weight_decay() -> f64 {
-    0.01
-}
-
 /// The most layers, units of a layer, and rows of a batch.
 const MOST_LAYERS: usize = 1000;
 const MOST_UNITS: u32 = 1 << 16;
 const MOST_BATCH_ROWS: u32 = 1 << 20;
 const MOST_EMBEDDING: u32 = 1 << 12;
 
+impl Kind for NetworkSettings {
+    const NAME: &'static str = "network";
+    const EXAMPLE: &'static str = r#"layers = [{ dense = 16, activation = "tanh" }, { dropout = 0.1 }, { dense = 8 }]
+optimizer = { type = "adam", learning_rate = 0.01 }
+batch_rows = 30"#;
+}
+
+impl Settings for NetworkSettings {
+    fn labels(&self) -> Labels {
+        Labels::Any
+    }
+
+    fn gives(&self, classes: &[Class]) -> Gives {
+        match classes {
+            [] => Gives::Number,
+            _ => Gives::Probabilities,
+        }
+    }
+
+    fn check(&self, classes: &[Class]) -> Result<(), Problem> {
+        self.check_sizes()?;
+        self.check_learning()?;
+        self.check_label(classes)
+    }
+
+    /// The weights are numbers of 32 bits.
+    fn largest(&self) -> f64 {
+        LARGEST_OF_32_BITS
+    }
+
+    fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
+        let Shape { numbers, slots, .. } = Shape::new(features, classes);
+        let categories = features.len() - numbers;
+        self.largest_part(numbers as u64, categories as u64, slots as u64, classes.len().max(1) as u64)
+    }
+
+    fn supports_devices(&self) -> bool {
+        true
+    }
+
+    fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
+        let categories = features.iter().map(|feature| feature.encoder.slots()).filter(|slots| *slots > 0);
+        Box::new(Network::new(self, categories, Shape::new(features, classes)).weighing(classes))
+    }
+}
+
 impl NetworkSettings {
-    /// Says what is wrong with the values, for a label of these classes, or of none.
-    pub(crate) fn check(&self, classes: &[Class]) -> Result<(), Problem> {
+    fn check_sizes(&self) -> Result<(), Problem> {
         if self.layers.len() > MOST_LAYERS {
             let problem = format!("there are {} layers; {MOST_LAYERS} are the most", self.layers.len());
             return Err(Problem::new(problem).under("layers"));
@@ -286,13 +208,20 @@ impl NetworkSettings {
             layer.check().map_err(|problem| problem.under(index).under("layers"))?;
         }
         check_count("batch_rows", self.batch_rows, MOST_BATCH_ROWS)?;
-        check_count("embedding", self.embedding, MOST_EMBEDDING)?;
+        check_count("embedding", self.embedding, MOST_EMBEDDING)
+    }
+
+    fn check_learning(&self) -> Result<(), Problem> {
         self.optimizer.check().map_err(|problem| problem.under("optimizer"))?;
         self.schedule.check().map_err(|problem| problem.under("schedule"))?;
         if let Some(norm) = self.clip_norm.filter(|norm| !norm.is_finite() || *norm <= 0.0) {
             let problem = format!("`clip_norm` is {norm}, and should be a number above 0, such as 1.0");
             return Err(Problem::new(problem).under("clip_norm"));
         }
+        Ok(())
+    }
+
+    fn check_label(&self, classes: &[Class]) -> Result<(), Problem> {
         if classes.is_empty() && !self.class_weight.is_empty() {
             let problem = "the label is a number, which has no classes";
             return Err(Problem::new(problem).help("list its values in `classes`").under("class_weight"));
@@ -314,7 +243,7 @@ impl NetworkSettings {
 
     /// How many numbers the largest part of the network has: its embeddings, its parameters, or what is computed of a batch.
     /// It is for so many numbers, categories, slots of them, and classes.
-    pub(crate) fn most_numbers(&self, numbers: u64, categories: u64, slots: u64, classes: u64) -> u64 {
+    fn largest_part(&self, numbers: u64, categories: u64, slots: u64, classes: u64) -> u64 {
         let embedding = u64::from(self.embedding);
         let mut width = numbers + categories * embedding;
         let (mut parameters, mut of_a_row) = (0_u64, width);
@@ -336,14 +265,14 @@ impl NetworkSettings {
     }
 }
 
-fn check_count(name: &str, count: u32, most: u32) -> Result<(), Problem> {
+pub(super) fn check_count(name: &str, count: u32, most: u32) -> Result<(), Problem> {
     if (1..=most).contains(&count) {
         return Ok(());
     }
     Err(Problem::new(format!("`{name}` is {count}, and should be a number from 1 to {most}")).under(name))
 }
 
-fn check_share(name: &str, value: f64) -> Result<(), Problem> {
+pub(super) fn check_share(name: &str, value: f64) -> Result<(), Problem> {
     if (0.0..1.0).contains(&value) {
         // In the precision of the weights.
         return match (value as f32) < 1.0 {
@@ -363,64 +292,6 @@ impl LayerSettings {
             Self::Dense(layer) => check_count("dense", layer.dense, MOST_UNITS),
             Self::Dropout(layer) => check_share("dropout", layer.dropout),
             Self::Normalise(_) => Ok(()),
-        }
-    }
-}
-
-impl OptimizerSettings {
-    fn check(&self) -> Result<(), Problem> {
-        match self {
-            Self::Sgd { learning_rate, momentum } => {
-                check_not_negative(&[("learning_rate", *learning_rate)])?;
-                check_share("momentum", *momentum)
-            }
-            Self::Adam { learning_rate, beta1, beta2, epsilon }
-            | Self::AdamW { learning_rate, beta1, beta2, epsilon, .. } => {
-                check_not_negative(&[("learning_rate", *learning_rate), ("epsilon", *epsilon)])?;
-                // In the precision of the weights.
-                if *epsilon as f32 == 0.0 {
-                    let problem = format!("`epsilon` is {epsilon}, so that weights without gradient would be 0 / 0");
-                    return Err(Problem::new(problem).help("such as 1e-8").under("epsilon"));
-                }
-                check_share("beta1", *beta1)?;
-                check_share("beta2", *beta2)?;
-                match self {
-                    Self::AdamW { weight_decay, .. } => check_not_negative(&[("weight_decay", *weight_decay)]),
-                    _ => Ok(()),
-                }
-            }
-        }
-    }
-}
-
-impl Schedule {
-    fn check(self) -> Result<(), Problem> {
-        match self {
-            Self::Constant => Ok(()),
-            Self::InverseSquareRoot { batches } => check_count("batches", batches, u32::MAX),
-            Self::Exponential { half_life } => check_count("half_life", half_life, u32::MAX),
-            Self::Cosine { batches, floor } => {
-                check_count("batches", batches, u32::MAX)?;
-                match (0.0..=1.0).contains(&floor) {
-                    true => Ok(()),
-                    false => Err(Problem::new(format!("`floor` is {floor}, and should be a fraction from 0 to 1"))
-                        .under("floor")),
-                }
-            }
-        }
-    }
-
-    /// What the learning rate is multiplied by at the given batch, counted from 1.
-    pub(super) fn factor(self, batch: u64) -> f64 {
-        let done = |batches: u32| batch as f64 / f64::from(batches);
-        match self {
-            Self::Constant => 1.0,
-            Self::InverseSquareRoot { batches } => 1.0 / done(batches).max(1.0).sqrt(),
-            Self::Exponential { half_life } => libm::exp2(-done(half_life)),
-            Self::Cosine { batches, floor } => {
-                let height = (1.0 + libm::cos(std::f64::consts::PI * done(batches).min(1.0))) / 2.0;
-                floor + (1.0 - floor) * height
-            }
         }
     }
 }

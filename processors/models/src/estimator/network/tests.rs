@@ -4,8 +4,10 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::settings::{NetworkLoss, Schedule};
+use super::optimizer_settings::Schedule;
+use super::settings::NetworkLoss;
 use super::*;
+use crate::estimator::Settings;
 use crate::fixtures;
 
 fn settings(json: serde_json::Value) -> NetworkSettings {

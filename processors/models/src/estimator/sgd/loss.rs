@@ -8,7 +8,7 @@ use crate::vector::exp;
 /// What is minimised. Of classes the target is 1 or -1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Loss {
+pub(super) enum Loss {
     /// A linear support vector machine; gives scores, not probabilities.
     Hinge,
     /// Logistic regression, with probabilities.

@@ -6,23 +6,25 @@
 //! penalty for every row of the past. And an L1 penalty draws the weight of a slot only when a row uses it, though then by all
 //! that it has missed, as scikit-learn's does over sparse rows.
 
+mod classifier;
 mod loss;
 mod pending;
+mod regressor;
 mod settings;
 mod weights;
 
 use millstream_core::{Error, Result};
 
-pub(crate) use loss::Loss;
-pub use settings::SgdSettings;
+pub(super) use classifier::SgdClassifier;
+pub(super) use regressor::SgdRegressor;
 
-use super::{Certainty, Estimate, Row, Shape};
-use crate::estimator::settings::weight_of;
+use super::checks::weight_of;
+use super::{ByRow, Certainty, Row, Shape, likeliest};
 use crate::label::Class;
-use crate::model::likeliest;
 use crate::tensors::Tensors;
 use crate::vector::dot;
-use settings::LearningRate;
+use loss::Loss;
+use settings::{LearningRate, SgdSettings};
 use weights::{Step, Weights};
 
 /// The largest gradient of the loss that is followed.
@@ -30,7 +32,7 @@ const CLIP: f64 = 1e12;
 
 /// One weighted sum for a number or for two classes; for more, one for each class against all others.
 #[derive(Clone, Debug)]
-pub(crate) struct Sgd {
+struct Sgd {
     rules: Rules,
     sums: Vec<Weights>,
     /// The number of the row that is learned next, from 1.
@@ -153,14 +155,14 @@ impl Sgd {
     }
 }
 
-impl Estimate for Sgd {
+impl ByRow for Sgd {
     #[inline(always)]
     fn outputs(&self) -> usize {
         self.sums.len()
     }
 
     #[inline(always)]
-    fn predict(&self, row: Row<'_>, into: &mut [f64]) {
+    fn predict_one(&self, row: Row<'_>, into: &mut [f64]) {
         for (into, weights) in into.iter_mut().zip(&self.sums) {
             *into = self.sum(weights, row);
         }
@@ -173,7 +175,7 @@ impl Estimate for Sgd {
     }
 
     #[inline(always)]
-    fn learn(&mut self, row: Row<'_>, target: f64) {
+    fn learn_one(&mut self, row: Row<'_>, target: f64) {
         let rules = &self.rules;
         if rules.rate == LearningRate::Pa1 && squares(row) == 0.0 {
             return;

@@ -6,7 +6,7 @@ use millstream_core::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::settings::{ClassWeight, check_class_weight, check_not_negative};
+use super::super::checks::{ClassWeight, check_class_weight, check_not_negative};
 use super::loss::Loss;
 use crate::label::Class;
 
@@ -14,55 +14,55 @@ use crate::label::Class;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
-pub struct SgdSettings {
+pub(super) struct SgdSettings {
     /// What is minimised; for a classifier `hinge` if nothing is said, for a regressor `squared_error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) loss: Option<Loss>,
+    pub loss: Option<Loss>,
     /// What draws the weights to 0. The intercept is not drawn. L1 draws the weight of a slot when a row uses it, by all that
     /// it has missed.
     #[serde(default)]
-    pub(super) penalty: Penalty,
+    pub penalty: Penalty,
     /// How strongly the weights are drawn to 0; the rate `optimal` depends on it, too.
     #[serde(default = "default_alpha")]
     #[schemars(range(min = 0))]
-    pub(super) alpha: f64,
+    pub alpha: f64,
     /// The fraction of the penalty `elasticnet` that is `l1`.
     #[serde(default = "default_l1_ratio")]
     #[schemars(range(min = 0, max = 1))]
-    pub(super) l1_ratio: f64,
+    pub l1_ratio: f64,
     /// Whether there is an intercept.
     #[serde(default = "default_fit_intercept")]
-    pub(super) fit_intercept: bool,
+    pub fit_intercept: bool,
     /// How far a row moves the weights: `constant` (`eta0`), `optimal` (`1 / (alpha * (t0 + row))`), `invscaling` (`eta0 /
     /// row ^ power_t`), or passive-aggressive: as far as the row needs, at most `eta0` (`pa1`) or damped by it
     /// (`pa2`). For a classifier `optimal` if nothing is said, for a regressor `invscaling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) learning_rate: Option<LearningRate>,
+    pub learning_rate: Option<LearningRate>,
     /// The first rate, or the aggressiveness of `pa1` and `pa2`.
     #[serde(default = "default_eta0")]
     #[schemars(range(min = 0))]
-    pub(super) eta0: f64,
+    pub eta0: f64,
     /// The exponent of `invscaling`; for a classifier 0.5 if nothing is said, for a regressor 0.25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
-    pub(super) power_t: Option<f64>,
+    pub power_t: Option<f64>,
     /// The distance from the label within which `epsilon_insensitive` and `squared_epsilon_insensitive` see no error,
     /// and from which on `huber` is linear.
     #[serde(default = "default_epsilon")]
     #[schemars(range(min = 0))]
-    pub(super) epsilon: f64,
+    pub epsilon: f64,
     /// Predicts by the mean of the weights after every row: from the first row on, or from the given one.
     #[serde(default)]
-    pub(super) average: Average,
+    pub average: Average,
     /// How much the rows of a class count, by the class: `{ fraud = 20 }`. Classes that are not named count 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) class_weight: ClassWeight,
+    pub class_weight: ClassWeight,
 }
 
 /// What draws the weights to 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Penalty {
+pub(super) enum Penalty {
     /// Half the sum of the squares.
     #[default]
     L2,
@@ -77,7 +77,7 @@ pub enum Penalty {
 /// How far a row moves the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum LearningRate {
+pub(super) enum LearningRate {
     /// Always as far.
     Constant,
     /// Less by one by the row's number, from a start that depends on `alpha` and the loss.
@@ -93,7 +93,7 @@ pub enum LearningRate {
 /// From which row on the mean of the weights predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Average {
+pub(super) enum Average {
     /// From the first row on, or not at all.
     Always(bool),
     /// From this row on, counted from 1.
@@ -108,7 +108,7 @@ impl Default for Average {
 
 impl Average {
     /// The number of the first row that counts, from 1.
-    pub(super) fn first_row(self) -> Option<u64> {
+    pub fn first_row(self) -> Option<u64> {
         match self {
             Self::Always(always) => always.then_some(1),
             Self::From(row) => Some(row),
@@ -138,13 +138,13 @@ fn default_epsilon() -> f64 {
 
 impl SgdSettings {
     /// Says what is wrong with the values for a classifier of these classes; none if they are not known.
-    pub(crate) fn check_classifier(&self, classes: &[Class]) -> Result<(), Problem> {
+    pub fn check_classifier(&self, classes: &[Class]) -> Result<(), Problem> {
         self.check(true)?;
         check_class_weight(&self.class_weight, classes)
     }
 
     /// Says what is wrong with the values for a regressor.
-    pub(crate) fn check_regressor(&self) -> Result<(), Problem> {
+    pub fn check_regressor(&self) -> Result<(), Problem> {
         self.check(false)?;
         match self.class_weight.is_empty() {
             true => Ok(()),
@@ -193,20 +193,20 @@ impl SgdSettings {
         Ok(())
     }
 
-    pub(crate) fn loss(&self, classifier: bool) -> Loss {
+    pub fn loss(&self, classifier: bool) -> Loss {
         self.loss.unwrap_or(if classifier { Loss::Hinge } else { Loss::SquaredError })
     }
 
-    pub(super) fn learning_rate(&self, classifier: bool) -> LearningRate {
+    pub fn learning_rate(&self, classifier: bool) -> LearningRate {
         self.learning_rate.unwrap_or(if classifier { LearningRate::Optimal } else { LearningRate::InvScaling })
     }
 
-    pub(super) fn power_t(&self, classifier: bool) -> f64 {
+    pub fn power_t(&self, classifier: bool) -> f64 {
         self.power_t.unwrap_or(if classifier { 0.5 } else { 0.25 })
     }
 
     /// The share of the penalty that is L1, and the rest, each times `alpha`.
-    pub(super) fn penalties(&self) -> (f64, f64) {
+    pub fn penalties(&self) -> (f64, f64) {
         let share = match self.penalty {
             Penalty::None => return (0.0, 0.0),
             Penalty::L2 => 0.0,
@@ -219,7 +219,7 @@ impl SgdSettings {
 
 impl LearningRate {
     /// Whether the row says itself how far it moves the weights.
-    pub(super) fn is_passive(self) -> bool {
+    pub fn is_passive(self) -> bool {
         matches!(self, Self::Pa1 | Self::Pa2)
     }
 }

@@ -18,7 +18,7 @@ fn learn(data: &Data, sgd: &mut Sgd) {
     for (numbers, slots, target) in &data.rows {
         let mut numbers = numbers.clone();
         numbers.resize(data.shape().width, 0.0);
-        sgd.learn(Row { numbers: &numbers, slots }, *target);
+        sgd.learn_one(Row { numbers: &numbers, slots }, *target);
     }
 }
 
@@ -88,11 +88,11 @@ fn classes_are_those_of_scikit_learn_where_probabilities_are_equal() {
         for row in &rows {
             let numbers: Vec<_> = row[0].chars().map(|pixel| f64::from(pixel.to_digit(17).unwrap())).collect();
             let encoded = Row { numbers: &numbers, slots: &[] };
-            sgd.predict(encoded, &mut probabilities);
+            sgd.predict_one(encoded, &mut probabilities);
             assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
             let predicted = likeliest(&probabilities, Certainty::Probability);
             same += usize::from(predicted == row[column].parse::<usize>().unwrap());
-            sgd.learn(encoded, row[1].parse().unwrap());
+            sgd.learn_one(encoded, row[1].parse().unwrap());
         }
         assert_eq!(same, rows.len(), "{loss}");
     }
@@ -114,7 +114,7 @@ fn the_average_is_the_mean_of_the_weights_after_every_row() {
             let mut numbers = numbers.clone();
             numbers.resize(shape.width, 0.0);
             for sgd in [&mut plain, &mut averaged] {
-                sgd.learn(Row { numbers: &numbers, slots: &[] }, *target);
+                sgd.learn_one(Row { numbers: &numbers, slots: &[] }, *target);
             }
             let (weights, means) = (plain.coefficients(shape), averaged.coefficients(shape));
             for ((sum, weight), mean) in sums.iter_mut().zip(&weights[0]).zip(&means[0]) {
@@ -140,11 +140,11 @@ fn slots_that_wait_to_be_multiplied_come_to_the_same() {
             let numbers = [f64::from(row % 7), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
             let encoded = Row { numbers: &numbers, slots: &[row * row % 4999] };
             let (mut ours, mut theirs) = ([0.0], [0.0]);
-            waiting.predict(encoded, &mut ours);
-            saved.predict(encoded, &mut theirs);
+            waiting.predict_one(encoded, &mut ours);
+            saved.predict_one(encoded, &mut theirs);
             assert_eq!(ours[0].to_bits(), theirs[0].to_bits(), "{average}, row {row}");
-            waiting.learn(encoded, f64::from(row % 11));
-            saved.learn(encoded, f64::from(row % 11));
+            waiting.learn_one(encoded, f64::from(row % 11));
+            saved.learn_one(encoded, f64::from(row % 11));
             if row % 50 == 0 {
                 let mut tensors = Tensors::default();
                 saved.save(&mut tensors);

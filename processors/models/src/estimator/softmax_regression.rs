@@ -2,18 +2,69 @@
 //!
 //! The formulas are those of River 0.26.1's `SoftmaxRegression` with `SGD`: a class takes part from its first row on.
 
-use millstream_core::{Error, Result};
+use std::collections::BTreeMap;
 
-use super::{Estimate, Row, Shape};
+use millstream_core::{Error, Problem, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::checks::{ClassWeight, check_class_weight, check_not_negative, weights_of};
+use super::linear::default_learning_rate;
+use super::{ByRow, Estimator, Gives, Kind, Labels, Row, Settings, Shape};
+use crate::encode::Feature;
+use crate::label::Class;
 use crate::tensors::Tensors;
 use crate::vector::{descend, dot, exp};
+
+/// Two or more classes: the probabilities are the softmax of one weighted sum per class, without intercept.
+/// Classes that no row has had yet have the probability 0.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SoftmaxRegression {
+    /// How far one row moves the weights.
+    #[serde(default = "default_learning_rate")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    learning_rate: f64,
+    /// How strongly the weights that a row uses are drawn to 0.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    l2: f64,
+    /// How much the rows of a class count, by the class: `{ fraud = 20 }`. Classes that are not named count 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    class_weight: ClassWeight,
+}
+
+impl Kind for SoftmaxRegression {
+    const NAME: &'static str = "softmax_regression";
+    const EXAMPLE: &'static str = "learning_rate = 0.05\nl2 = 0.001";
+}
+
+impl Settings for SoftmaxRegression {
+    fn labels(&self) -> Labels {
+        Labels::Classes
+    }
+
+    fn gives(&self, _classes: &[Class]) -> Gives {
+        Gives::Probabilities
+    }
+
+    fn check(&self, classes: &[Class]) -> Result<(), Problem> {
+        check_not_negative(&[("learning_rate", self.learning_rate), ("l2", self.l2)])?;
+        check_class_weight(&self.class_weight, classes)
+    }
+
+    fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
+        let softmax = Softmax::new(self.learning_rate, self.l2, Shape::new(features, classes));
+        Box::new(softmax.weighing(weights_of(classes, &self.class_weight)))
+    }
+}
 
 /// The nearest to 0 and to 1 that a probability counts as in the gradient.
 const NEAREST: f64 = 1e-15;
 
 /// For every class one weight a number and one a slot.
 #[derive(Clone, Debug)]
-pub(crate) struct Softmax {
+struct Softmax {
     learning_rate: f64,
     l2: f64,
     /// How much rows of each class count.
@@ -30,7 +81,7 @@ pub(crate) struct Softmax {
 }
 
 impl Softmax {
-    pub fn new(learning_rate: f64, l2: f64, shape: Shape) -> Self {
+    fn new(learning_rate: f64, l2: f64, shape: Shape) -> Self {
         Self {
             learning_rate,
             l2,
@@ -44,7 +95,7 @@ impl Softmax {
     }
 
     /// The same, where rows of the classes count so much.
-    pub fn weighing(self, counts: Vec<f64>) -> Self {
+    fn weighing(self, counts: Vec<f64>) -> Self {
         Self { counts, ..self }
     }
 
@@ -57,14 +108,14 @@ impl Softmax {
     }
 }
 
-impl Estimate for Softmax {
+impl ByRow for Softmax {
     #[inline(always)]
     fn outputs(&self) -> usize {
         self.shape.classes
     }
 
     #[inline(always)]
-    fn predict(&self, row: Row<'_>, into: &mut [f64]) {
+    fn predict_one(&self, row: Row<'_>, into: &mut [f64]) {
         let mut largest = f64::NEG_INFINITY;
         for (class, value) in into.iter_mut().enumerate() {
             *value = if self.seen[class] == 1 { self.sum(row, class) } else { f64::NEG_INFINITY };
@@ -84,10 +135,10 @@ impl Estimate for Softmax {
     }
 
     #[inline(always)]
-    fn learn(&mut self, row: Row<'_>, target: f64) {
+    fn learn_one(&mut self, row: Row<'_>, target: f64) {
         let target = target as usize;
         let mut probabilities = std::mem::take(&mut self.probabilities);
-        self.predict(row, &mut probabilities);
+        self.predict_one(row, &mut probabilities);
         if self.seen[target] == 0 {
             self.seen[target] = 1;
             probabilities[target] = 0.0;
@@ -144,13 +195,13 @@ mod tests {
         let mut softmax = Softmax::new(0.1, 0.0, shape);
         let row = Row { numbers: &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], slots: &[0] };
         let mut probabilities = [0.0; 3];
-        softmax.predict(row, &mut probabilities);
+        softmax.predict_one(row, &mut probabilities);
         assert_eq!(probabilities, [1.0 / 3.0; 3]);
-        softmax.learn(row, 1.0);
-        softmax.predict(row, &mut probabilities);
+        softmax.learn_one(row, 1.0);
+        softmax.predict_one(row, &mut probabilities);
         assert_eq!(probabilities, [0.0, 1.0, 0.0]);
-        softmax.learn(row, 0.0);
-        softmax.predict(row, &mut probabilities);
+        softmax.learn_one(row, 0.0);
+        softmax.predict_one(row, &mut probabilities);
         assert_eq!(probabilities[2], 0.0);
         assert!((probabilities[0] + probabilities[1] - 1.0).abs() < 1e-15);
     }

@@ -3,9 +3,9 @@
 
 use millstream_core::Result;
 
-use super::{Predict, Predictions, Step};
+use super::super::{Estimator, Predict, Step};
+use super::{Network, Questions};
 use crate::encode::{TILE_ROWS, Tile};
-use crate::estimator::{Network, Questions};
 use crate::simd::Work;
 
 /// Some work, by a network.
@@ -14,14 +14,14 @@ pub(super) struct InBatches<W, N> {
     pub network: N,
 }
 
-impl Work for InBatches<Step<'_>, &mut Box<Network>> {
+impl Work for InBatches<Step<'_>, &mut Network> {
     /// How many rows were learned, or wait to be.
     type Output = Result<u64>;
 
     #[inline(always)]
     fn run(self) -> Result<u64> {
         let Self { work, network } = self;
-        let rows = &work.input.rows;
+        let rows = work.rows;
         let mut tile = Tile::new(rows.count(), work.encoders.width());
         let mut scratch = work.encoders.scratch();
         let mut answers = Answers::new(network);
@@ -52,7 +52,7 @@ impl Work for InBatches<Step<'_>, &mut Box<Network>> {
     }
 }
 
-impl Work for InBatches<Predict<'_>, &Box<Network>> {
+impl Work for InBatches<Predict<'_>, &Network> {
     type Output = Result<()>;
 
     #[inline(always)]
@@ -88,9 +88,9 @@ impl Answers {
         Self { questions: network.questions(), given: 0 }
     }
 
-    fn give(&mut self, network: &Network, predictions: &mut Predictions) -> Result<()> {
-        let count = self.questions.len();
-        network.answer(&mut self.questions, predictions.rows_mut(self.given, count))?;
+    fn give(&mut self, network: &Network, predictions: &mut [f64]) -> Result<()> {
+        let (count, outputs) = (self.questions.len(), network.outputs());
+        network.answer(&mut self.questions, &mut predictions[self.given * outputs..][..count * outputs])?;
         self.given += count;
         Ok(())
     }
