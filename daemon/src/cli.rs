@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use millstream_core::Error;
 use millstream_engine::file::Diagnostics;
-use millstream_learn::device::{self, DeviceSettings};
+use millstream_models::device::{self, DeviceSettings};
 
 use crate::state::StateArguments;
 use crate::terminal::say;

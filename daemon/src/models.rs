@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use millstream_core::{Result, ResultExt};
-use millstream_learn::registry::{Aliases, ModelCard, ModelRegistry};
+use millstream_models::registry::{Aliases, ModelCard, ModelRegistry};
 
 use crate::cli::{Exit, Outcome};
 use crate::summary::new_table;

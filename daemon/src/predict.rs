@@ -10,8 +10,8 @@ use millstream_core::{ColumnType, Error, ResultExt};
 use millstream_engine::file::FlowFile;
 use millstream_engine::plan::Plan;
 use millstream_engine::run::{RunMode, RunningFlow, Status};
-use millstream_learn::Feature;
-use millstream_learn::registry::{ModelCard, ModelReference};
+use millstream_models::Feature;
+use millstream_models::registry::{ModelCard, ModelReference};
 
 use crate::cli::{Exit, Outcome};
 use crate::models::RegistryArguments;

@@ -10,9 +10,9 @@ use millstream_engine::checkpoint::{
 };
 use millstream_engine::plan::{Plan, PlanOptions};
 use millstream_engine::run::{RunMode, RunningFlow, Status, Stopper};
-use millstream_learn::nodes::staged_versions;
-use millstream_learn::registry::{ModelCard, ModelRegistry};
-use millstream_learn::sha256;
+use millstream_learn::staged_versions;
+use millstream_models::registry::{ModelCard, ModelRegistry};
+use millstream_models::sha256;
 use millstream_store::local_folder;
 use serde_json::json;
 

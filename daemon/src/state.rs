@@ -7,7 +7,7 @@ use millstream_core::{Error, Result};
 use millstream_engine::checkpoint::{ANEW, FlowCheckpoints, KeptStates, ResumeOptions};
 use millstream_engine::plan::{NeedsState, Plan, PlannedNode};
 use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
-use millstream_learn::device::{self, DeviceSettings};
+use millstream_models::device::{self, DeviceSettings};
 use millstream_store::local_folder;
 
 /// How a run keeps its state.

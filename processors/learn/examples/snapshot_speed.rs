@@ -6,7 +6,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use millstream_core::{Collector, Epoch, Processor, ProcessorSettings};
-use millstream_learn::nodes::TrainSettings;
+use millstream_learn::TrainSettings;
 use millstream_testkit::{batch, context, parse, stream, table};
 use serde_json::json;
 
