@@ -5,7 +5,6 @@ mod file;
 mod http_listen;
 mod stdin;
 mod stdout;
-mod text;
 
 pub use file::KeptFiles;
 use millstream_core::NodeTypes;

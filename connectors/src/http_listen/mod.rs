@@ -19,12 +19,11 @@ use millstream_core::{
     ByteSize, Collector, Columns, Duration, Error, Home, Input, InputPlan, InputSettings, Kind, Parts, PlanContext,
     Positions, Problem, Problems, Progress, Result, ResultExt, State,
 };
-use millstream_formats::{BatchReader, CsvOptions, Format, Pace, ReadOptions, Rows};
+use millstream_formats::{BatchReader, Decoder, Format, ReadStreams, Rows};
 use millstream_store::{Access, Files, LocalFiles, Log, LogOptions, LogReader, Record};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::text::{self, StreamFormat};
 use keys::{Answered, Keys, Remember, now};
 use request::{fingerprint, small, unpack_record};
 use server::{Limits, Server, Service};
@@ -81,37 +80,12 @@ pub struct HttpListenInput {
     /// The path of the URL that rows are sent to.
     #[serde(default = "path")]
     path: String,
-    /// How the rows are written.
-    format: StreamFormat,
+    /// How the rows are written: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of the format. A header is expected in
+    /// every body.
+    format: Format<ReadStreams>,
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. A value that is missing, null or of
-    /// another type fails its row; with a `?` behind its type it may be missing or null. In JSON, a text may stand for a
-    /// number (`"101"`, `" 7 "`, `"1e3"`), and a number or boolean for a text; `json` keeps a value of any kind as its text.
+    /// another type fails its row; with a `?` behind its type it may be missing or null.
     schema: Columns,
-    /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
-    /// fail their row.
-    timezone: Option<String>,
-    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`; `%Y` has four digits, `%y` two. By
-    /// default in ISO 8601.
-    date_format: Option<String>,
-    /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
-    /// 8601.
-    timestamp_format: Option<String>,
-    /// CSV: whether the first line of every body holds the names of the columns, which are then matched by name. Otherwise
-    /// the columns are in the order of `schema`.
-    #[serde(default = "text::header")]
-    header: bool,
-    /// CSV: the character that separates fields, by default a comma.
-    delimiter: Option<char>,
-    /// CSV: what stands in floats and decimals before the digits behind the point, by default `.`; with `","`, `1,5` is a number
-    /// and `1.5` is none. It can't be the delimiter as well.
-    decimal_separator: Option<char>,
-    /// CSV: the fields that stand for null, by default empty ones.
-    #[serde(default = "text::null_values")]
-    null_values: Vec<String>,
-    /// CSV: how much a field in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
-    /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
-    #[serde(default)]
-    max_cell: text::MaxCell,
     /// How long a body may be, by default `"16MiB"`. That goes for it decompressed, too, and it may not be more than 100 times
     /// as long then.
     #[serde(default = "max_body")]
@@ -197,32 +171,6 @@ schema = { id = "utf8", amount = "float64?" }
 }
 
 impl HttpListenInput {
-    fn options(&self, context: &PlanContext) -> Result<ReadOptions, Problem> {
-        let format = Format::from(self.format);
-        if format == Format::Csv {
-            text::flat(&self.schema.schema()).map_err(|problem| problem.at(["schema"]))?;
-        }
-        let delimiter = text::delimiter(self.delimiter, b',')?;
-        Ok(ReadOptions {
-            format,
-            compression: None,
-            columns: self.schema.clone(),
-            wanted: context.columns.clone(),
-            batch_rows: context.batch_rows,
-            moments: text::moments(
-                self.timezone.as_deref(),
-                self.date_format.as_deref(),
-                self.timestamp_format.as_deref(),
-            )?,
-            csv: CsvOptions {
-                delimiter,
-                decimal_separator: text::decimal_separator(self.decimal_separator, delimiter)?,
-                ..text::csv_options(self.header, &self.null_values, self.max_cell)
-            },
-            pace: Pace::Full,
-        })
-    }
-
     fn check_address(&self) -> Result<SocketAddr, Problem> {
         let problem = |message: String| Problem::new(message).at(["address"]);
         let address = self.address.parse::<SocketAddr>().map_err(|_| {
@@ -265,7 +213,7 @@ impl HttpListenInput {
             source: context.node.as_str().into(),
             address: self.check_address()?,
             path: self.path.clone(),
-            options: self.options(context)?,
+            decoder: self.format.decoder(&self.schema, context)?,
             limits: Limits { max_body: self.max_body.0, timeout: self.timeout.0, min_rate: self.min_rate.0 },
             max_log: self.max_log.0 as u64,
             files,
@@ -281,7 +229,7 @@ impl HttpListenInput {
 impl InputSettings for HttpListenInput {
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
         let input = self.input(context, Arc::new(LocalFiles))?;
-        let schema = input.options.schema();
+        let schema = input.decoder.schema();
         let build = Box::new(move || Ok(Box::new(input) as Box<dyn Input>));
         Ok(InputPlan {
             reads: None,
@@ -301,7 +249,7 @@ struct HttpListen {
     source: Arc<str>,
     address: SocketAddr,
     path: String,
-    options: ReadOptions,
+    decoder: Decoder,
     limits: Limits,
     max_log: u64,
     /// Where the log is.
@@ -364,7 +312,7 @@ impl Input for HttpListen {
         }
         self.remember_all(log.read(self.position)?)?;
         let reader = log.read(self.position)?;
-        let (path, read, keys) = (self.path.clone(), self.options.clone(), self.keys.clone());
+        let (path, read, keys) = (self.path.clone(), self.decoder.clone(), self.keys.clone());
         let service = Service::new(path, read, self.limits, keys, log.clone());
         let server = Server::start(self.address, service)?;
         let live = Live { _server: server, log, home: home.to_owned(), is_covered };
@@ -375,7 +323,7 @@ impl Input for HttpListen {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         let mut rows = Rows::default();
         // Waits only while it has no rows, so that none is lost if it is dropped there.
-        while rows.len() < self.options.batch_rows {
+        while rows.len() < self.decoder.batch_rows {
             if self.decode(&mut rows)? {
                 continue;
             }
@@ -461,8 +409,8 @@ impl HttpListen {
     /// Begins to read the rows of a record.
     fn begin(&mut self, record: &Record) -> Result<()> {
         let source = Cursor::new(self.remember(record)?.to_vec());
-        let options = small(&self.options, record.rows as usize);
-        let reader = options.read(source).doing(|| format!("reading the request at {}", record.number))?;
+        let decoder = small(&self.decoder, record.rows as usize);
+        let reader = decoder.read(source).doing(|| format!("reading the request at {}", record.number))?;
         self.decoding = Some(Decoding { first: record.number, rows: record.rows as usize, reader });
         Ok(())
     }
@@ -506,7 +454,5 @@ fn is_missing(log: &Path, position: u64) -> Error {
 }
 
 fn miscounted() -> Error {
-    Error::new(
-        "a request has other rows than when it was taken: `format`, `header` or `delimiter` was changed meanwhile",
-    )
+    Error::new("a request has other rows than when it was taken: `format` was changed meanwhile")
 }

@@ -9,7 +9,7 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
-use millstream_formats::{BadRow, Format, ReadOptions, Rows};
+use millstream_formats::{BadRow, Decoder, Rows};
 use serde_json::json;
 
 use super::keys::Answered;
@@ -158,7 +158,7 @@ pub struct Recorded {
 pub fn record(
     head: &Head,
     body: Vec<u8>,
-    options: &ReadOptions,
+    decoder: &Decoder,
     max_body: usize,
     memory: &mut Share,
 ) -> Result<Recorded, Refusal> {
@@ -169,18 +169,17 @@ pub fn record(
     let mut payload = packed_key(head.key.as_deref());
     let start = payload.len();
     payload.extend_from_slice(&body);
-    let rows = count(body, options)?;
+    let rows = count(body, decoder)?;
     let rows = u32::try_from(rows).map_err(|_| Refusal::too_large(payload.len() - start))?;
     let body = if head.key.is_some() { fingerprint(&payload) } else { 0 };
     Ok(Recorded { payload, rows, body })
 }
 
 /// How many rows a body has, all of which can be read.
-fn count(body: Vec<u8>, options: &ReadOptions) -> Result<usize, Refusal> {
-    let last = if options.format == Format::Json { b'}' } else { b'\n' };
-    let most = body.iter().filter(|byte| **byte == last).count() + 1;
+fn count(body: Vec<u8>, decoder: &Decoder) -> Result<usize, Refusal> {
+    let most = decoder.format.most_rows(&body);
     let wrong = |error: millstream_core::Error| Refusal::bad(error.to_string());
-    let mut reader = small(options, most).read(Cursor::new(body)).map_err(wrong)?;
+    let mut reader = small(decoder, most).read(Cursor::new(body)).map_err(wrong)?;
     let (mut rows, mut bad, mut first) = (0, 0, None);
     let mut read = Rows::default();
     while reader.next(&mut read).map_err(wrong)? {
@@ -235,6 +234,6 @@ pub fn unpack_record(payload: &[u8]) -> Option<(Option<Arc<str>>, &[u8])> {
 }
 
 /// How to read so few rows: memory is taken for as many as there may be.
-pub fn small(options: &ReadOptions, rows: usize) -> ReadOptions {
-    ReadOptions { batch_rows: options.batch_rows.min(rows.max(1)), ..options.clone() }
+pub fn small(decoder: &Decoder, rows: usize) -> Decoder {
+    Decoder { batch_rows: decoder.batch_rows.min(rows.max(1)), ..decoder.clone() }
 }

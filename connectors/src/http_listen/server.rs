@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use millstream_core::{Error, Result, ResultExt};
-use millstream_formats::{CsvOptions, ReadOptions};
+use millstream_formats::{Decoder, Names};
 use millstream_store::{Log, NotAppended};
 use tokio::net::TcpStream;
 use tokio::runtime;
@@ -57,7 +57,7 @@ const LONG: usize = 256 << 10;
 /// What it takes to answer.
 pub struct Service {
     path: String,
-    options: ReadOptions,
+    decoder: Decoder,
     limits: Limits,
     keys: Arc<Mutex<Keys>>,
     log: Arc<Log>,
@@ -166,12 +166,11 @@ async fn take(stream: TcpStream, service: Arc<Service>, activity: Arc<Activity>)
 }
 
 impl Service {
-    pub fn new(path: String, options: ReadOptions, limits: Limits, keys: Arc<Mutex<Keys>>, log: Arc<Log>) -> Self {
+    pub fn new(path: String, decoder: Decoder, limits: Limits, keys: Arc<Mutex<Keys>>, log: Arc<Log>) -> Self {
         let memory = Memory::new(MEMORY.max(2 * limits.max_body));
         // What is promised to who sends rows must not depend on which columns the flow uses at the moment.
-        let csv = CsvOptions { column_required: true, ..options.csv.clone() };
-        let options = ReadOptions { wanted: None, csv, ..options };
-        Self { path, options, limits, keys, log, memory }
+        let decoder = Decoder { wanted: None, names: Names::One, ..decoder };
+        Self { path, decoder, limits, keys, log, memory }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answered, Refusal> {
@@ -228,10 +227,10 @@ impl Service {
     async fn record(&self, head: Head, body: Vec<u8>, mut memory: Share) -> Result<(Recorded, Share), Refusal> {
         let max_body = self.limits.max_body;
         if body.len() < LONG && !head.gzip {
-            return Ok((record(&head, body, &self.options, max_body, &mut memory)?, memory));
+            return Ok((record(&head, body, &self.decoder, max_body, &mut memory)?, memory));
         }
-        let options = self.options.clone();
-        let work = move || Ok((record(&head, body, &options, max_body, &mut memory)?, memory));
+        let decoder = self.decoder.clone();
+        let work = move || Ok((record(&head, body, &decoder, max_body, &mut memory)?, memory));
         let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the rows can't be read"));
         spawn_blocking(work).await.unwrap_or_else(failed)
     }

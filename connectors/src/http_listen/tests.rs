@@ -508,8 +508,10 @@ fn settings_that_are_wrong() {
     assert_eq!(place("path = \"rows\""), ["path".into()]);
     assert_eq!(place("max_body = \"1GiB\""), ["max_body".into()]);
     assert_eq!(place("max_log = \"20MiB\""), ["max_log".into()]);
-    assert_eq!(place("timezone = \"Berlin\""), ["timezone".into()]);
     assert_eq!(place("min_rate = \"0B\""), ["min_rate".into()]);
+    let format = "format = { type = \"ndjson\", timezone = \"Berlin\" }\nschema = { a = \"int64\" }";
+    let problem = parse::<HttpListenInput>(format).plan(&context()).unwrap_err().remove(0);
+    assert_eq!(problem.at, ["format".into(), "timezone".into()]);
     let settings: HttpListenInput = parse(&format!("{NDJSON}\naddress = \"[::1]:8400\""));
     let plan = settings.plan(&context()).unwrap();
     assert_eq!((plan.finite, plan.replayable, plan.acknowledges, plan.interleaved), (false, true, true, false));
