@@ -3,6 +3,7 @@
 mod drop;
 mod file;
 mod http_listen;
+mod push;
 mod stdin;
 mod stdout;
 
