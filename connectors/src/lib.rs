@@ -3,9 +3,9 @@
 mod drop;
 mod file;
 mod http_listen;
+mod push;
 mod stdin;
 mod stdout;
-mod text;
 
 use millstream_core::NodeTypes;
 

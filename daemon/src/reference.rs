@@ -1,11 +1,14 @@
-//! The reference of all nodes, out of their settings' JSON schemas: `list` and `docs`.
+//! The reference of all nodes and formats, out of their settings' JSON schemas: `list` and `docs`.
+
+mod formats;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
 use millstream_core::{NodeKind, NodeTypes, Role, known_names};
-use millstream_engine::file::{flow_schema, node_schema};
+use millstream_engine::file::{flow_schema, node_schema, toml_text};
+use millstream_formats::FORMATS;
 use serde_json::{Map, Value};
 
 use crate::cli::{CommandError, DocsArguments, Exit, Outcome};
@@ -42,6 +45,8 @@ pub fn list() -> Outcome {
             say!("  {:<width$}  {}", kind.name, first_sentence(kind.docs()));
         }
     }
+    say!("formats");
+    FORMATS.iter().for_each(|kind| say!("  {:<width$}  {}", kind.name, first_sentence(kind.about)));
     Ok(Exit::Done)
 }
 
@@ -57,6 +62,10 @@ pub fn docs(arguments: DocsArguments) -> Outcome {
         say!("{}", flow_page(&registry).trim_end());
         return Ok(Exit::Done);
     }
+    if arguments.formats {
+        say!("{}", formats::pages().trim_end());
+        return Ok(Exit::Done);
+    }
     if arguments.all {
         for role in role.map_or(Role::ALL.to_vec(), |role| vec![role]) {
             say!("{}", pages(&registry, role).trim_end());
@@ -66,6 +75,10 @@ pub fn docs(arguments: DocsArguments) -> Outcome {
     let Some(name) = &arguments.node else { return list() };
     let kinds: Vec<_> =
         registry.kinds().iter().filter(|kind| kind.name == name && role.is_none_or(|role| kind.role == role)).collect();
+    if let (true, Some(format)) = (kinds.is_empty(), FORMATS.iter().find(|format| format.name == name)) {
+        say!("{}", formats::page(format).trim_end());
+        return Ok(Exit::Done);
+    }
     if kinds.is_empty() {
         if let Some(other) = registry.kinds().iter().find(|kind| kind.name == name) {
             let (asked, role) = (role.unwrap_or(other.role), other.role);
@@ -123,6 +136,9 @@ fn page(kind: &NodeKind) -> String {
     text
 }
 
+/// The key in the schema of a setting whose reference is a page of its own.
+const PAGE: &str = "x-page";
+
 /// The settings of a table as a list; tables within it as lists within the list.
 fn settings(schema: &Value, root: &Value, depth: usize, text: &mut String) {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
@@ -141,8 +157,12 @@ fn settings(schema: &Value, root: &Value, depth: usize, text: &mut String) {
         };
         let indent = "  ".repeat(depth);
         let described = described.replace("\n\n", "\n").replace('\n', &format!("\n{indent}  "));
-        let _ = writeln!(text, "{indent}- `{name}` ({}{need}): {described}", type_text(property, root));
-        nested(resolved, root, depth + 1, text);
+        let page = resolved.get(PAGE).and_then(Value::as_str);
+        let page = page.map_or(String::new(), |page| format!("; [its settings]({page})"));
+        let _ = writeln!(text, "{indent}- `{name}` ({}{page}{need}): {described}", type_text(property, root));
+        if page.is_empty() {
+            nested(resolved, root, depth + 1, text);
+        }
     }
 }
 
@@ -184,7 +204,10 @@ fn type_text(schema: &Value, root: &Value) -> String {
             values.iter().filter(|value| !value.is_null()).map(|value| format!("`{}`", toml_text(value))).collect();
         return values.join(" or ");
     }
-    let mut texts: Vec<String> = variants(schema).map(|variant| type_text(variant, root)).collect();
+    // What the tables may have is on their page.
+    let shown = if schema.get(PAGE).is_some() { 1 } else { usize::MAX };
+    let mut texts: Vec<String> = variants(schema).take(shown).map(|variant| type_text(variant, root)).collect();
+    texts.extend((shown == 1).then(|| "table".to_owned()));
     if !texts.is_empty() {
         texts.dedup();
         return texts.join(" or ");
@@ -241,17 +264,6 @@ fn resolve<'v>(schema: &'v Value, root: &'v Value) -> &'v Value {
     match (others.next(), others.next()) {
         (Some(only), None) => resolve(only, root),
         _ => schema,
-    }
-}
-
-fn toml_text(value: &Value) -> String {
-    match value {
-        Value::Object(entries) => {
-            let entries: Vec<_> = entries.iter().map(|(key, value)| format!("{key} = {}", toml_text(value))).collect();
-            format!("{{ {} }}", entries.join(", "))
-        }
-        Value::Array(items) => format!("[{}]", items.iter().map(toml_text).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
     }
 }
 

@@ -221,6 +221,22 @@ async fn appending() {
 }
 
 #[tokio::test]
+async fn csv_is_written_as_its_settings_say() {
+    let folder = Folder::new();
+    for (header, expected) in [("header = false", "0;x0\n0;x0\n1;x1\n"), ("header = true", "a;b\n0;x0\n0;x0\n1;x1\n")] {
+        let name = format!("{}.csv", expected.len());
+        let format = format!("format = {{ type = \"csv\", delimiter = \";\", {header} }}");
+        let settings = format!("path = \"{name}\"\n{format}\nif_exists = \"append\"");
+        folder.write(&settings, &rows(1)).await;
+        folder.write(&settings, &rows(2)).await;
+        assert_eq!(folder.text(&name), expected);
+        folder.write(&format!("path = \"out\"\n{format}"), &rows(1)).await;
+        let text = folder.text(&format!("out/{}", folder.names("out")[0]));
+        assert_eq!(text, expected.replace("0;x0\n1;x1\n", ""));
+    }
+}
+
+#[tokio::test]
 async fn packed_files_can_be_appended_to() {
     let folder = Folder::new();
     let settings = "path = \"a.csv.gz\"\nif_exists = \"append\"";
@@ -417,6 +433,8 @@ fn settings_that_are_wrong() {
     assert_eq!(folder.place("path = \"out\""), at("path"));
     assert_eq!(folder.place("path = \"x.csv\"\nformat = \"parquet\""), at("format"));
     assert_eq!(folder.place("path = \"x.parquet.gz\""), at("path"));
+    let reading = "path = \"x.csv\"\nformat = { type = \"csv\", comment = \"#\" }";
+    assert_eq!(folder.place(reading), ["format".into(), Step::Name("comment".into())]);
     assert_eq!(folder.place("path = \"out\"\nformat = \"arrow\"\ncompression = \"gzip\""), at("compression"));
     assert_eq!(folder.place("path = \"x.csv\"\ncompression = \"gzip\""), at("compression"));
     assert_eq!(folder.place("path = \"x.csv\"\nrows = 5"), at("rows"));

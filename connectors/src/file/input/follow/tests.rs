@@ -135,7 +135,9 @@ async fn csv_begins_with_its_header_in_every_file() {
 
 #[tokio::test(start_paused = true)]
 async fn a_quote_that_is_not_closed_is_not_waited_for_without_end() {
-    let mut followed = Followed::new(&format!("path = \"a.csv\"\nmax_cell = {{ lines = 3 }}\n{NUMBERS}"));
+    let mut followed = Followed::new(&format!(
+        "path = \"a.csv\"\nformat = {{ type = \"csv\", max_cell = {{ lines = 3 }} }}\n{NUMBERS}"
+    ));
     followed.append("a.csv", "n,m\n1,a\n2,\"b\n3,c\n4,d\n");
     assert_eq!(followed.rows().await, rows([("a.csv", 0, "1")]));
     followed.append("a.csv", "5,e\n6,f\n7,g\n");
@@ -449,6 +451,9 @@ fn settings_that_can_not_be_followed() {
     assert_eq!(problem(&format!("path = \"a.csv.gz\"\n{schema}")), (at("path"), message.into()));
     let compressed = format!("path = \"a.csv\"\ncompression = \"zstd\"\n{schema}");
     assert_eq!(problem(&compressed), (at("compression"), "a compressed file can't be followed".into()));
+    let latin = format!("path = \"a.csv\"\nformat = {{ type = \"csv\", encoding = \"latin-1\" }}\n{schema}");
+    let place = vec!["format".into(), "encoding".into()];
+    assert_eq!(problem(&latin), (place, "only files in UTF-8 can be followed".into()));
     let message = "the name of `log*` does not say its format";
     assert_eq!(problem(&format!("path = \"log*\"\n{schema}")), (at("path"), message.into()));
     assert_eq!(problem(&format!("path = [\"a.csv\", \"a***b\"]\n{schema}")).0, ["path".into(), 1.into()]);

@@ -1,18 +1,7 @@
 //! JSON for people to read: an item a line, indented.
 
-use arrow::array::RecordBatch;
-use millstream_core::{Result, write_json};
-
-/// Appends rows as JSON objects of several lines each; null columns are left out.
-pub fn encode_json(rows: &RecordBatch, bytes: &mut Vec<u8>) -> Result<()> {
-    let mut lines = Vec::new();
-    write_json(rows, &mut lines)?;
-    lines.split_inclusive(|byte| *byte == b'\n').for_each(|line| indent(line, bytes));
-    Ok(())
-}
-
 /// Appends JSON that has no spaces between its tokens, with line breaks there.
-fn indent(json: &[u8], out: &mut Vec<u8>) {
+pub(super) fn indent(json: &[u8], out: &mut Vec<u8>) {
     let (mut depth, mut in_string, mut is_escaped) = (0, false, false);
     let mut before = b' ';
     for byte in json.iter().copied() {

@@ -7,7 +7,7 @@ use memchr::{memchr, memchr_iter, memchr2, memchr3};
 
 /// How much a cell in quotes may hold: more is most likely a quote that was never closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CellLimit {
+pub(super) struct CellLimit {
     /// How many bytes the cell may have.
     pub bytes: usize,
     /// How many line breaks the cell may have.

@@ -3,7 +3,7 @@
 use millstream_core::{Columns, Error, Result, known_names};
 
 /// A column that may not be null has to be there.
-pub(crate) fn require_columns(names: &[String], columns: &Columns, delimiter: u8) -> Result<()> {
+pub(super) fn require_columns(names: &[String], columns: &Columns, delimiter: u8) -> Result<()> {
     let missing = columns.0.iter().find(|(name, column)| !column.nullable && !names.contains(name));
     let Some((name, _)) = missing else { return Ok(()) };
     let header = names.join(&char::from(delimiter).to_string());
@@ -19,14 +19,16 @@ pub(crate) fn require_columns(names: &[String], columns: &Columns, delimiter: u8
 }
 
 /// What to say of a first line that is none with names.
-pub(crate) fn not_a_header(names: &[String], is_header: bool) -> Option<&'static str> {
+pub(super) fn not_a_header(names: &[String], is_header: bool) -> Option<&'static str> {
     let first = names.first().filter(|_| is_header)?.as_str();
     match first.trim_start() {
-        excel if excel.starts_with("sep=") => {
-            Some("; the first line is a note for Excel: skip it with `skip_lines = 1`, and set `delimiter`")
-        }
+        excel if excel.starts_with("sep=") => Some(
+            "; the first line is a note for Excel: `format = { type = \"csv\", skip_lines = 1, delimiter = \"…\" }` skips it, and \
+                 says what it says",
+        ),
         comment if comment.starts_with('#') => Some(
-            "; the first line looks like a comment: skip such lines with `comment = \"#\"`, or this one with `skip_lines = 1`",
+            "; the first line looks like a comment: `format = { type = \"csv\", comment = \"#\" }` skips such lines, `skip_lines = 1` \
+             there skips only this one",
         ),
         _ => None,
     }
@@ -36,18 +38,21 @@ pub(crate) fn not_a_header(names: &[String], is_header: bool) -> Option<&'static
 const DELIMITERS: [u8; 4] = *b",;\t|";
 
 fn set_delimiter(delimiter: u8) -> String {
-    format!("its cells seem to be separated by another character: set `delimiter = \"{}\"`", delimiter.escape_ascii())
+    let delimiter = delimiter.escape_ascii();
+    format!(
+        "its cells seem to be separated by another character: set `format = {{ type = \"csv\", delimiter = \"{delimiter}\" }}`"
+    )
 }
 
 /// What separates the cells of a record if they are as many as expected then; nothing if no character does it.
-pub(crate) fn other_delimiter(text: &[u8], width: usize, delimiter: u8) -> String {
+pub(super) fn other_delimiter(text: &[u8], width: usize, delimiter: u8) -> String {
     let cells = |other: u8| memchr::memchr_iter(other, text).count() + 1;
     let other = DELIMITERS.into_iter().find(|other| *other != delimiter && width > 1 && cells(*other) == width);
     other.map_or_else(String::new, |other| format!("; {}", set_delimiter(other)))
 }
 
 /// One of the columns has to be there.
-pub(crate) fn require_any_column(names: &[String], columns: &Columns) -> Result<()> {
+pub(super) fn require_any_column(names: &[String], columns: &Columns) -> Result<()> {
     if columns.0.iter().any(|(name, _)| names.contains(name)) {
         return Ok(());
     }

@@ -1,11 +1,10 @@
-//! The memory that the bodies of all requests take together: counted as they come, so that one that does not come takes none.
+//! The memory that all that comes takes together: counted as it comes, so that what does not come takes none.
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::request::Refusal;
+use super::ingest::Refused;
 
 /// What one permit stands for.
 const UNIT: usize = 1024;
@@ -20,13 +19,13 @@ impl Memory {
         Self(Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// What a request takes of it: nothing so far.
+    /// What one sender takes of it: nothing so far.
     pub fn share(&self) -> Share {
         Share { left: self.0.clone(), taken: None }
     }
 }
 
-/// What a request takes of the memory, until it is dropped.
+/// What one sender takes of the memory, until it is dropped.
 pub struct Share {
     left: Arc<Semaphore>,
     taken: Option<OwnedSemaphorePermit>,
@@ -37,15 +36,14 @@ impl Share {
     ///
     /// # Errors
     /// If there is no memory left.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Refused> {
         let taken = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let missing = bytes.div_ceil(UNIT).saturating_sub(taken);
         if missing == 0 {
             return Ok(());
         }
         let more = self.left.clone().try_acquire_many_owned(missing as u32).map_err(|_| {
-            let message = "the bodies of other requests take all the memory there is for them; send it again";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+            Refused::NoRoom("what others send takes all the memory that there is for it; send it again".to_owned())
         })?;
         match &mut self.taken {
             Some(taken) => taken.merge(more),

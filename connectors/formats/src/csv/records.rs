@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use millstream_core::{Error, Result, ResultExt};
 
+use super::CsvOptions;
+use super::split::{Cells, Split, Splitter};
 use crate::Rows;
-use crate::csv::{CsvOptions, repeated};
-use crate::split::{Cells, Split, Splitter};
+use crate::columns::repeated;
 use crate::window::{MAX_ROW_BYTES, Window};
 
 /// Splits bytes into records, and keeps those of a batch.

@@ -1,108 +1,28 @@
-//! CSV: RFC 4180, with any single-byte delimiter.
+//! Reads CSV: RFC 4180, with any single-byte delimiter.
 //!
 //! A record that can't be split, or has too few or too many cells, costs only itself; cells are
 //! decoded column by column.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
 use arrow::datatypes::SchemaRef;
-use millstream_core::{ColumnType, Columns, Error, Result};
+use millstream_core::{ColumnType, Error, Result};
 
-use crate::header::{not_a_header, other_delimiter, require_any_column, require_columns};
-use crate::read::{BatchReader, Mark};
-use crate::records::{Piece, Records};
+use super::CsvOptions;
+use super::header::{not_a_header, other_delimiter, require_any_column, require_columns};
+use super::records::{Piece, Records};
+use crate::read::{Decoder, Names};
+use crate::reader::{BatchReader, Mark};
 use crate::rows::NO_TEXT;
-use crate::split::CellLimit;
 use crate::text::{Moments, TextColumn, exchanged};
-use crate::window::{MAX_BATCH_BYTES, Window, decode, decompress};
-use crate::{BadRow, Compression, Pace, Rows, TextEncoding};
-
-/// How a CSV source is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CsvOptions {
-    /// Whether the first record holds the names of the columns.
-    pub header: bool,
-    /// Whether the record with the names must be there: the source is known not to be empty.
-    pub header_required: bool,
-    /// Whether the record with the names must have one of the columns at least, so that a first row is not taken for it. Otherwise all of them may be
-    /// missing that may be null.
-    pub column_required: bool,
-    /// What separates cells.
-    pub delimiter: u8,
-    /// What stands in numbers where others have a point.
-    pub decimal_separator: Option<u8>,
-    /// The cells that stand for null.
-    pub null_values: Vec<String>,
-    /// How much a cell in quotes may hold.
-    pub max_cell: CellLimit,
-    /// How many lines at the beginning are passed over, before the header.
-    pub skip_lines: usize,
-    /// What a line begins with that is passed over.
-    pub comment: Option<u8>,
-    /// How letters are written as bytes.
-    pub encoding: TextEncoding,
-}
-
-impl Default for CsvOptions {
-    fn default() -> Self {
-        Self {
-            header: true,
-            header_required: false,
-            column_required: false,
-            delimiter: b',',
-            decimal_separator: None,
-            null_values: vec![String::new()],
-            max_cell: CellLimit::default(),
-            skip_lines: 0,
-            comment: None,
-            encoding: TextEncoding::Utf8,
-        }
-    }
-}
-
-impl CsvOptions {
-    pub(crate) fn is_null(&self, cell: &str) -> bool {
-        self.null_values.iter().any(|null| null == cell)
-    }
-}
-
-/// The names in the first record of a file, or `None` if the file is empty.
-pub fn csv_header(path: &Path, compression: Option<Compression>, options: &CsvOptions) -> Result<Option<Vec<String>>> {
-    let source = decode(decompress(std::fs::File::open(path)?, compression)?, options.encoding);
-    Records::new(Window::new(source, Pace::Full), options).header()
-}
-
-/// Checks that a file has every column that may not be null. An empty file may lack its header, too. Returns whether
-/// there is one.
-pub fn check_header(
-    path: &Path,
-    compression: Option<Compression>,
-    options: &CsvOptions,
-    columns: &Columns,
-) -> Result<bool> {
-    match csv_header(path, compression, options)? {
-        Some(names) => require_columns(&names, columns, options.delimiter).map(|()| true),
-        None => Ok(false),
-    }
-}
-
-/// The first name of a list that is there twice.
-pub(crate) fn repeated(names: &[String]) -> Option<&String> {
-    let mut seen = std::collections::BTreeSet::new();
-    names.iter().find(|name| !seen.insert(*name))
-}
-
-/// The names of columns without a header.
-pub(crate) fn numbered(index: usize) -> String {
-    format!("column_{}", index + 1)
-}
+use crate::window::{MAX_BATCH_BYTES, Window};
+use crate::{BadRow, Rows};
 
 /// Reads CSV. Records with another number of cells than the header are refused.
-pub(crate) struct CsvReader {
+pub(super) struct CsvReader {
     records: Records,
     /// How many cells a record has.
     width: usize,
@@ -129,23 +49,18 @@ struct Column {
 }
 
 impl CsvReader {
-    /// Reads the columns `wanted` out of `all` that the source has.
-    pub(crate) fn new(
-        window: Window,
-        all: &Columns,
-        wanted: &Columns,
-        moments: &Moments,
-        batch_rows: usize,
-        options: CsvOptions,
-    ) -> Result<Self> {
+    /// Reads the columns that are wanted of those that the source has.
+    pub(super) fn new(window: Window, decoder: &Decoder, moments: &Moments, options: CsvOptions) -> Result<Self> {
+        let (all, wanted) = (&decoder.columns, decoder.wanted_columns());
         let mut records = Records::new(window, &options);
         let declared = || all.0.iter().map(|(name, _)| name.clone()).collect();
         let header = if options.header { records.header()? } else { None };
-        if options.header && options.header_required && header.is_none() {
-            return Err(Error::new("the header is gone; was the file emptied since it was checked?"));
-        }
-        if let Some(names) = header.as_ref().filter(|_| options.column_required) {
-            require_any_column(names, all)?;
+        match (&header, decoder.names) {
+            (None, Names::Header) if options.header => {
+                return Err(Error::new("the header is gone; was the file emptied since it was checked?"));
+            }
+            (Some(names), Names::One) => require_any_column(names, all)?,
+            (_, Names::Any | Names::Header | Names::One) => {}
         }
         let names = header.unwrap_or_else(declared);
         require_columns(&names, all, options.delimiter)?;
@@ -164,7 +79,7 @@ impl CsvReader {
             columns: wanted.0.iter().map(column).collect(),
             schema: wanted.schema(),
             options,
-            batch_rows,
+            batch_rows: decoder.batch_rows,
             position: 0,
             positions: Vec::new(),
             places: Vec::new(),

@@ -1,13 +1,32 @@
-//! The keys of requests that may come again: what was answered to each, so that none is written twice.
+//! The keys of what may come again: what was answered to each, so that none is written twice.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
 /// How much memory a key takes besides its text, about: it is in two maps.
 const OVERHEAD: usize = 200;
+
+/// What a sender calls something that it may have to send again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// How many bytes a key may have.
+    pub const MAX: usize = 255;
+
+    /// A key. None if it has no bytes, or too many.
+    pub fn new(key: &str) -> Option<Self> {
+        (1..=Self::MAX).contains(&key.len()).then(|| Self(key.into()))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// What was answered to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +35,8 @@ pub struct Answered {
     pub first: u64,
     /// How many rows it had.
     pub rows: u32,
-    /// What its body is known by.
-    pub body: u64,
+    /// What its bytes are known by.
+    pub fingerprint: u64,
 }
 
 /// What is known of a key.
@@ -54,7 +73,7 @@ pub struct Keys {
     remember: Remember,
     /// How much memory those that are answered take.
     bytes: usize,
-    by_key: HashMap<Arc<str>, Known>,
+    by_key: HashMap<Key, Known>,
     /// Those that are answered, by the positions of their first rows, which is the order in which they were.
     by_first: BTreeMap<u64, Entry>,
 }
@@ -62,9 +81,9 @@ pub struct Keys {
 /// An answered request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    key: Arc<str>,
+    key: Key,
     rows: u32,
-    body: u64,
+    fingerprint: u64,
     at: Seconds,
 }
 
@@ -75,7 +94,7 @@ impl Keys {
     }
 
     /// A request with this key has come. If it is new, it must be answered or forgotten.
-    pub fn come(&mut self, key: &Arc<str>, now: Seconds) -> Known {
+    pub fn come(&mut self, key: &Key, now: Seconds) -> Known {
         self.forget_old(now);
         match self.by_key.get(key) {
             Some(known) => *known,
@@ -87,21 +106,21 @@ impl Keys {
     }
 
     /// The request with this key could not be written.
-    pub fn forget(&mut self, key: &str) {
+    pub fn forget(&mut self, key: &Key) {
         if self.by_key.get(key) == Some(&Known::Writing) {
             self.by_key.remove(key);
         }
     }
 
     /// The request with this key is durable. May be said more than once.
-    pub fn answered(&mut self, key: &Arc<str>, answered: Answered, at: Seconds) {
+    pub fn answered(&mut self, key: &Key, answered: Answered, at: Seconds) {
         if let Some(Known::Answered(before)) = self.by_key.insert(key.clone(), Known::Answered(answered))
             && self.by_first.remove(&before.first).is_some()
         {
             self.bytes -= cost(key);
         }
-        let Answered { first, rows, body } = answered;
-        self.by_first.insert(first, Entry { key: key.clone(), rows, body, at });
+        let Answered { first, rows, fingerprint } = answered;
+        self.by_first.insert(first, Entry { key: key.clone(), rows, fingerprint, at });
         self.bytes += cost(key);
         self.forget_old(at);
     }
@@ -126,18 +145,36 @@ impl Keys {
 
     /// Takes in what was kept.
     pub fn restore(&mut self, kept: Vec<Remembered>) {
-        for (key, first, rows, body, at) in kept {
-            self.answered(&key.into(), Answered { first, rows, body }, at);
+        for (key, first, rows, fingerprint, at) in kept {
+            if let Some(key) = Key::new(&key) {
+                self.answered(&key, Answered { first, rows, fingerprint }, at);
+            }
         }
     }
 }
 
 /// How much memory a key takes, about.
-fn cost(key: &str) -> usize {
-    key.len() + OVERHEAD
+fn cost(key: &Key) -> usize {
+    key.as_str().len() + OVERHEAD
 }
 
-/// A key in a state, the first row and the number of rows of its request, what its body is known by, and when it was answered.
+/// The keys, for all who need them.
+#[derive(Clone)]
+pub struct SharedKeys(Arc<Mutex<Keys>>);
+
+impl SharedKeys {
+    /// Has none so far.
+    pub fn new(remember: Remember) -> Self {
+        Self(Arc::new(Mutex::new(Keys::new(remember))))
+    }
+
+    /// The keys, for a moment.
+    pub fn lock(&self) -> MutexGuard<'_, Keys> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A key in a state, the first row and the number of rows of its request, what its bytes are known by, and when it was answered.
 pub type Remembered = (String, u64, u32, u64, Seconds);
 
 /// Keys on their way to a snapshot.
@@ -145,7 +182,10 @@ pub struct Kept(Vec<(u64, Entry)>);
 
 impl Serialize for Kept {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let kept = |(first, Entry { key, rows, body, at }): &(u64, Entry)| (key.to_string(), *first, *rows, *body, *at);
+        let kept = |(first, entry): &(u64, Entry)| {
+            let Entry { key, rows, fingerprint, at } = entry;
+            (key.as_str().to_owned(), *first, *rows, *fingerprint, *at)
+        };
         serializer.collect_seq(self.0.iter().map(kept))
     }
 }
@@ -155,20 +195,24 @@ impl Serialize for Kept {
 mod tests {
     use super::*;
 
+    fn key(text: &str) -> Key {
+        Key::new(text).unwrap()
+    }
+
     fn keys(seconds: u64, count: usize) -> Keys {
-        Keys::new(Remember { time: Duration::from_secs(seconds), bytes: count * cost("a") })
+        Keys::new(Remember { time: Duration::from_secs(seconds), bytes: count * cost(&key("a")) })
     }
 
     fn answered(first: u64) -> Answered {
-        Answered { first, rows: 10, body: 7 }
+        Answered { first, rows: 10, fingerprint: 7 }
     }
 
     #[test]
     fn those_for_which_there_is_memory_are_remembered_and_those_that_failed_are_not() {
         let mut keys = keys(60, 2);
-        let names: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).to_vec();
+        let names = ["a", "b", "c"].map(key);
         assert_eq!((keys.come(&names[0], 0), keys.come(&names[0], 0)), (Known::New, Known::Writing));
-        keys.forget("a");
+        keys.forget(&names[0]);
         for (first, name) in names.iter().enumerate() {
             assert_eq!(keys.come(name, 0), Known::New);
             let answered = answered(first as u64 * 10);
@@ -185,7 +229,7 @@ mod tests {
     #[test]
     fn they_are_forgotten_when_their_time_has_come() {
         let mut keys = keys(60, 100);
-        let [early, late]: [Arc<str>; 2] = ["early", "late"].map(Arc::from);
+        let [early, late] = ["early", "late"].map(key);
         keys.answered(&early, answered(0), 1000);
         keys.answered(&late, answered(10), 1050);
         assert_eq!(keys.come(&early, 1060), Known::Answered(answered(0)));
