@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn an_error_is_of_the_class_of_its_cause() {
-        let lost = Err::<(), _>(refused()).doing(|| "sending rows").doing(|| "committing").unwrap_err();
+        let lost = Err::<(), _>(refused()).doing(|| "sending rows").doing(|| "committing").expect_err("an error");
         assert_eq!(lost.class(), ErrorClass::Transient);
         assert_eq!(lost.to_string(), "committing: sending rows: nobody listens");
         let asked = lost.cause().and_then(|cause| cause.downcast_ref::<Error>()).and_then(Error::cause);
@@ -147,7 +147,8 @@ mod tests {
     fn an_error_is_permanent_unless_it_is_known_to_be_another() {
         assert_eq!(Error::new("there is no table `a`").class(), ErrorClass::Permanent);
         assert_eq!(Error::from(io::Error::from(io::ErrorKind::PermissionDenied)).class(), ErrorClass::Permanent);
-        let row = Err::<(), _>(Error::new("null").of_class(ErrorClass::Data)).doing(|| "inserting").unwrap_err();
+        let row =
+            Err::<(), _>(Error::new("null").of_class(ErrorClass::Data)).doing(|| "inserting").expect_err("an error");
         assert_eq!(row.class(), ErrorClass::Data);
         let wrapped = io::Error::other(Error::transient("busy"));
         assert_eq!(Error::from(wrapped).class(), ErrorClass::Transient);

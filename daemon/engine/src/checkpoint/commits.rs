@@ -13,6 +13,7 @@ use millstream_store::crash;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::panic::panic_message;
 use crate::plan::NodeIndex;
@@ -46,10 +47,18 @@ pub(super) struct Done {
 /// The committers of all nodes, and what they have to do.
 pub(super) struct Commits {
     queues: Vec<Queue>,
-    running: JoinSet<(NodeIndex, Box<dyn Committer>, Job, Result<()>)>,
+    running: JoinSet<Attempted>,
     stats: Arc<FlowStats>,
     /// Whether what fails is tried again.
     retries: watch::Sender<bool>,
+}
+
+/// A job that was tried, for the last time or not.
+struct Attempted {
+    node: NodeIndex,
+    committer: Box<dyn Committer>,
+    job: Job,
+    result: Result<()>,
 }
 
 #[derive(Default)]
@@ -113,13 +122,14 @@ impl Commits {
     pub async fn next(&mut self) -> Done {
         match self.running.join_next().await {
             None => pending().await,
-            Some(Ok((node, committer, job, result))) => self.done(node, committer, job, result),
+            Some(Ok(attempted)) => self.done(attempted),
             // A task of a runtime that is being shut down.
             Some(Err(_)) => pending().await,
         }
     }
 
-    fn done(&mut self, node: NodeIndex, committer: Box<dyn Committer>, job: Job, result: Result<()>) -> Done {
+    fn done(&mut self, attempted: Attempted) -> Done {
+        let Attempted { node, committer, job, result } = attempted;
         let queue = &mut self.queues[node];
         queue.committer = Some(committer);
         let committed = match job {
@@ -170,29 +180,22 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(
-        mut self,
-        mut committer: Box<dyn Committer>,
-        job: Job,
-    ) -> (NodeIndex, Box<dyn Committer>, Job, Result<()>) {
+    async fn run(mut self, committer: Box<dyn Committer>, job: Job) -> Attempted {
         let pauses = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
         let mut pauses = pauses.with_jitter().without_max_times().build();
-        let mut job = job;
-        loop {
-            let (given_back, job_back, result) = attempt(committer, job).await;
-            (committer, job) = (given_back, job_back);
-            let pause = match &result {
-                Err(error) if error.class() == ErrorClass::Transient => pauses.next(),
-                _ => None,
-            };
-            let Some(pause) = pause else { return self.end(committer, job, result) };
-            self.note_retry(&result, pause);
+        let mut attempted = attempt(self.node, committer, job).await;
+        while let Some(pause) = pause_behind(&attempted.result, &mut pauses) {
+            self.note_retry(&attempted.result, pause);
             // An error means that the time is over.
-            let is_stopped = tokio::time::timeout(pause, self.retries.wait_for(|retries| !retries)).await.is_ok();
+            let is_stopped = timeout(pause, self.retries.wait_for(|retries| !retries)).await.is_ok();
             if is_stopped {
-                return self.end(committer, job, result);
+                break;
             }
+            attempted = attempt(self.node, attempted.committer, attempted.job).await;
         }
+        let why = attempted.result.as_ref().err().map(Error::to_string);
+        self.stats.nodes[self.node].set_retrying(why);
+        attempted
     }
 
     fn note_retry(&self, result: &Result<()>, pause: Duration) {
@@ -201,29 +204,26 @@ impl Worker {
         tracing::warn!(node = node.name, %error, "the commit is tried again in {:.1} s", pause.as_secs_f64());
         node.set_retrying(Some(error.to_string()));
     }
+}
 
-    fn end(
-        &self,
-        committer: Box<dyn Committer>,
-        job: Job,
-        result: Result<()>,
-    ) -> (NodeIndex, Box<dyn Committer>, Job, Result<()>) {
-        let why = result.as_ref().err().map(Error::to_string);
-        self.stats.nodes[self.node].set_retrying(why);
-        (self.node, committer, job, result)
+/// How long it takes until a job is tried again. None if that would not help, or it is done.
+fn pause_behind(result: &Result<()>, pauses: &mut impl Iterator<Item = Duration>) -> Option<Duration> {
+    match result {
+        Err(error) if error.class() == ErrorClass::Transient => pauses.next(),
+        _ => None,
     }
 }
 
 /// Does a job once. Committers wait for disks, which data must not, and so they have a thread.
-async fn attempt(mut committer: Box<dyn Committer>, job: Job) -> (Box<dyn Committer>, Job, Result<()>) {
+async fn attempt(node: NodeIndex, mut committer: Box<dyn Committer>, job: Job) -> Attempted {
     let runtime = Handle::current();
     let attempted = tokio::task::spawn_blocking(move || {
-        let attempt = AssertUnwindSafe(|| runtime.block_on(do_once(committer.as_mut(), &job)));
-        let result = catch_unwind(attempt).unwrap_or_else(|panic| {
+        let once = AssertUnwindSafe(|| runtime.block_on(do_once(committer.as_mut(), &job)));
+        let result = catch_unwind(once).unwrap_or_else(|panic| {
             let message = format!("the committer panicked: {}", panic_message(&*panic));
             Err(Error::new(message).of_class(ErrorClass::Bug))
         });
-        (committer, job, result)
+        Attempted { node, committer, job, result }
     });
     match attempted.await {
         Ok(attempted) => attempted,
