@@ -164,18 +164,15 @@ impl Weights {
         match (&mut self.drawn, &mut self.average) {
             // By far the most frequent, and worth wide vectors.
             (None, None) => each.add(&mut self.values, row),
-            (drawn, average) => {
-                let mut rest = average.as_mut().map(|average| &mut average.rest);
-                for (place, x) in row.numbers.iter().enumerate() {
-                    let drawn = drawn.as_mut().map(|drawn| &mut drawn.numbers[place]);
-                    let rest = rest.as_mut().map(|rest| &mut rest.numbers[place]);
-                    each.move_weight(&mut self.values.numbers[place], *x, drawn, rest);
-                }
-                for slot in row.slots.iter().map(|slot| *slot as usize) {
-                    let drawn = drawn.as_mut().map(|drawn| &mut drawn.slots[slot]);
-                    let rest = rest.as_mut().map(|rest| &mut rest.slots[slot]);
-                    each.move_weight(&mut self.values.slots[slot], 1.0, drawn, rest);
-                }
+            (Some(drawn), None) => for_each([&mut self.values, drawn], row, |[value, drawn], x| {
+                each.move_weight(value, x, Some(drawn), None);
+            }),
+            (None, Some(average)) => for_each([&mut self.values, &mut average.rest], row, |[value, rest], x| {
+                each.move_weight(value, x, None, Some(rest));
+            }),
+            (Some(drawn), Some(average)) => {
+                let vectors = [&mut self.values, drawn, &mut average.rest];
+                for_each(vectors, row, |[value, drawn, rest], x| each.move_weight(value, x, Some(drawn), Some(rest)));
             }
         }
     }
@@ -248,6 +245,17 @@ impl Weights {
             (average.share, average.count, average.intercept) = (figures[0], figures[1], figures[2]);
         }
         Ok(())
+    }
+}
+
+/// Calls `change` with what the vectors have for each number and slot of a row, and with what the row has there.
+#[inline(always)]
+fn for_each<const N: usize>(mut vectors: [&mut Vector; N], row: Row<'_>, change: impl Fn([&mut f64; N], f64)) {
+    for (place, x) in row.numbers.iter().enumerate() {
+        change(vectors.each_mut().map(|vector| &mut vector.numbers[place]), *x);
+    }
+    for slot in row.slots.iter().map(|slot| *slot as usize) {
+        change(vectors.each_mut().map(|vector| &mut vector.slots[slot]), 1.0);
     }
 }
 
