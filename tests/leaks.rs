@@ -33,7 +33,7 @@ fn payments_are_scored_by_what_was_known() {
     };
     let ran = run(&[]);
     assert!(auc(&ran) > 0.7, "what frauds have in common is learned: {ran}");
-    // With borders by the rows of each input it was 0.89.
+    // With barriers by the rows of each input it was 0.89.
     let ran = run(&[MOVING_GANG]);
     assert!(auc(&ran) < 0.55, "what only the future knows is not: {ran}");
 }

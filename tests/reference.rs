@@ -20,6 +20,7 @@ fn reference_pages_are_up_to_date() {
     assert_generated("connectors/INPUTS.md", &["docs", "--all", "--role", "input"]);
     assert_generated("processors/PROCESSORS.md", &["docs", "--all", "--role", "processor"]);
     assert_generated("connectors/OUTPUTS.md", &["docs", "--all", "--role", "output"]);
+    assert_generated("connectors/FORMATS.md", &["docs", "--formats"]);
     assert_generated("flows/FLOW.md", &["docs", "--flow"]);
 }
 
@@ -30,7 +31,8 @@ fn the_schema_for_editors_is_up_to_date() {
 
 #[test]
 fn every_setting_has_a_description() {
-    for file in ["connectors/INPUTS.md", "processors/PROCESSORS.md", "connectors/OUTPUTS.md"] {
+    let files = ["connectors/INPUTS.md", "processors/PROCESSORS.md", "connectors/OUTPUTS.md", "connectors/FORMATS.md"];
+    for file in files {
         let pages = std::fs::read_to_string(project().join(file)).unwrap();
         let undescribed: Vec<_> = pages
             .lines()

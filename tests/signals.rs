@@ -199,7 +199,7 @@ fn a_second_signal_ends_what_has_not_begun() {
     );
 }
 
-/// A flow that is behind its first border for minutes, since its output waits.
+/// A flow that is behind its first barrier for minutes, since its output waits.
 const SLOW: &str = r#"
     [input.rows]
     type = "generate"

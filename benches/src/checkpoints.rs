@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_core::Result;
-use millstream_engine::checkpoint::Vault;
+use millstream_engine::checkpoint::CheckpointStore;
 use millstream_store::LocalStore;
 
 use crate::measurement::{Goal, Measurement, median};
@@ -67,6 +67,6 @@ fn cost(folder: &Path, keeps: bool) -> Result<Cost> {
     let (start, cpu) = (Instant::now(), cpu_seconds_of_children()?);
     place::json_of(command.arg("--json"))?;
     let (seconds, cpu_seconds) = (start.elapsed().as_secs_f64(), cpu_seconds_of_children()? - cpu);
-    let vault = Vault::new(Arc::new(LocalStore::new(work.join("state"))), "kept", "state");
-    Ok(Cost { seconds, cpu_seconds, checkpoints: vault.numbers()?.pop().unwrap_or_default() })
+    let checkpoint_store = CheckpointStore::new(Arc::new(LocalStore::new(work.join("state"))), "kept", "state");
+    Ok(Cost { seconds, cpu_seconds, checkpoints: checkpoint_store.numbers()?.pop().unwrap_or_default() })
 }

@@ -2,19 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
-use millstream_core::{Error, Registry, Result, ResultExt};
+use millstream_core::{Error, NodeTypes, Result, ResultExt};
 use millstream_engine::checkpoint::KeptStates;
 use millstream_engine::file::LoadOptions;
 use millstream_engine::plan::{Plan, PlanOptions};
-use millstream_engine::run::{Effects, Outcome, RunningFlow, Status};
+use millstream_engine::run::{Outcome, RunMode, RunningFlow, Status};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::nodes::{MemorySettings, SlowSettings};
 use crate::place;
 
 /// All nodes, and those of the benchmarks.
-pub fn registry() -> Registry {
-    let mut registry = Registry::default();
+pub fn registry() -> NodeTypes {
+    let mut registry = NodeTypes::default();
     millstream_connectors::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
@@ -39,7 +39,7 @@ pub fn runtime(threads: usize) -> Result<Runtime> {
 
 /// Starts a flow that leaves nothing behind.
 pub fn start(plan: Plan, runtime: &Runtime) -> Result<RunningFlow> {
-    RunningFlow::start(plan, Effects::None, runtime.handle()).map_err(|error| Error::new(error.to_string()))
+    RunningFlow::start(plan, RunMode::None, runtime.handle()).map_err(|error| Error::new(error.to_string()))
 }
 
 /// How a flow has ended, if it has not failed.

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use millstream_core::{Error, Result};
-use millstream_learn::{EstimatorSettings, Features, Missing, ScoredModel, Signature};
+use millstream_core::{Error, Result, ResultExt};
+use millstream_models::{EstimatorSettings, Features, Missing, ScoredModel, Signature};
+use serde_json::json;
 
 use crate::measurement::{Goal, Measurement, median, rate};
 use crate::nodes::read_batches;
@@ -49,8 +50,8 @@ fn signature(batches: &[RecordBatch]) -> Result<Signature> {
     let schema = batches.first().ok_or_else(|| Error::new("the file has no rows"))?.schema();
     let names = schema.fields().iter().map(|field| field.name().clone()).filter(|name| name != "label");
     let features = Features::Listed(names.collect());
-    let estimator =
-        EstimatorSettings::LogisticRegression { learning_rate: 0.01, l2: 0.0, class_weight: Default::default() };
+    let settings = json!({ "type": "logistic_regression", "learning_rate": 0.01 });
+    let estimator: EstimatorSettings = serde_json::from_value(settings).doing(|| "reading the settings")?;
     let planned = Signature::plan(&schema, &estimator, &features, "label", None, Missing::Fail);
     planned.map_err(|problems| Error::new(format!("{problems:?}")))
 }

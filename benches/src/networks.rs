@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use millstream_core::{Error, Result, ResultExt};
-use millstream_learn::{EstimatorSettings, Features, Missing, ScoredModel, Signature};
+use millstream_models::{EstimatorSettings, Features, Missing, ScoredModel, Signature};
 use serde_json::json;
 
 use crate::measurement::{Goal, Measurement, median, rate};

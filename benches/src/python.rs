@@ -10,7 +10,7 @@ use crate::place;
 
 /// River's test-then-train run over a table: its figures, `rows` and `seconds`.
 pub fn river(table: &Path) -> Result<Value> {
-    place::json_of(script("river_answers.py").arg(table).arg("label"))
+    place::json_of(replay("river_answers.py").arg(table).arg("label"))
 }
 
 /// The same, measured only once and then remembered: for figures that do not depend on the time.
@@ -26,20 +26,20 @@ pub fn river_once(table: &Path) -> Result<Value> {
 
 /// Vowpal Wabbit's pass over its own binary cache: `rows` and `seconds`.
 pub fn vowpal_wabbit(text: &Path) -> Result<Value> {
-    place::json_of(script("vw_cached.py").arg(text))
+    place::json_of(replay("vw_cached.py").arg(text))
 }
 
 /// scikit-learn's `MLPClassifier`, test then train by batches: its figures, `rows` and `seconds`.
 pub fn scikit_learn_network(table: &Path, batch_rows: usize) -> Result<Value> {
-    place::json_of(script("sklearn_network.py").arg(table).arg("label").arg(batch_rows.to_string()))
+    place::json_of(replay("sklearn_network.py").arg(table).arg("label").arg(batch_rows.to_string()))
 }
 
 /// DuckDB's pass over a text file, on one thread: `rows` that a query over it gives, and CPU `seconds`.
 pub fn duckdb(file: &Path, query: &str) -> Result<Value> {
-    place::json_of(script("duckdb_text.py").arg(file).arg(query))
+    place::json_of(replay("duckdb_text.py").arg(file).arg(query))
 }
 
-fn script(name: &str) -> Command {
+fn replay(name: &str) -> Command {
     let mut command = Command::new(place::root().join("target/benches/venv/bin/python"));
     command.arg(place::root().join("benches/python").join(name));
     // One thread, as on our side.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::{Error, Result, ResultExt};
-use millstream_engine::checkpoint::{Manifest, Vault};
+use millstream_engine::checkpoint::{CheckpointStore, Manifest};
 use millstream_store::LocalStore;
 
 use crate::measurement::{Goal, Measurement, median};
@@ -28,7 +28,7 @@ pub fn run() -> Result<Vec<Measurement>> {
         if run > 0 {
             seconds.push(first);
         }
-        // One that takes the flow over, then one of a border.
+        // One that takes the flow over, then one of a barrier.
         let written = wait_for(&folder, before + 2);
         child.kill()?;
         child.wait()?;
@@ -65,6 +65,6 @@ fn wait_for(folder: &Path, number: u64) -> Result<Manifest> {
 }
 
 fn last(folder: &Path) -> Result<Option<Manifest>> {
-    let vault = Vault::new(Arc::new(LocalStore::new(folder.join("state"))), "large", "state");
-    Ok(vault.latest()?.map(|(manifest, _)| manifest))
+    let checkpoint_store = CheckpointStore::new(Arc::new(LocalStore::new(folder.join("state"))), "large", "state");
+    Ok(checkpoint_store.latest()?.map(|(manifest, _)| manifest))
 }

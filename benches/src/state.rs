@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use millstream_core::{Batch, Border, Collector, Epoch, Origin, Processor, Result, Then};
-use millstream_engine::checkpoint::{Decisions, Keeper, KeeperOptions, NodeEntry};
+use millstream_core::{Barrier, Batch, Collector, Epoch, Origin, Processor, Result, Then};
+use millstream_engine::checkpoint::{FlowCheckpoints, NodeEntry, ReplayLog, ResumeOptions};
 use millstream_testkit::table;
 use serde_json::{Value, json};
 
@@ -100,7 +100,8 @@ fn costs(
 ) -> Result<Costs> {
     let folder = place::empty_folder("state")?.join(name);
     // Which flow it is does not matter: what the checkpoint is of comes from here.
-    let keeper = Keeper::open_folder(&flow::plan("payments.toml", &[])?, &folder, &KeeperOptions::default())?;
+    let checkpoints =
+        FlowCheckpoints::open_folder(&flow::plan("payments.toml", &[])?, &folder, &ResumeOptions::default())?;
     let mut entries = [(name.to_owned(), NodeEntry::default())];
     let (mut stalls, mut writings, mut disks) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
@@ -109,20 +110,21 @@ fn costs(
         let snapshot = node.snapshot()?;
         stalls.push(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();
-        let border = Border { epoch: Epoch(round + 1), then: Then::Continue };
-        keeper.write(border, &mut entries, vec![Some(snapshot)], Decisions::default())?;
-        keeper.settled()?;
+        let barrier = Barrier { epoch: Epoch(round + 1), then: Then::Continue };
+        checkpoints.write(barrier, &mut entries, vec![Some(snapshot)], ReplayLog::default())?;
+        checkpoints.mark_committed(checkpoints.number())?;
+        checkpoints.remove_old()?;
         writings.push(start.elapsed().as_secs_f64());
-        disks.push(disk_seconds(&folder, bytes(&keeper)?)?);
+        disks.push(disk_seconds(&folder, bytes(&checkpoints)?)?);
     }
-    let size = bytes(&keeper)? as f64 / f64::from(1 << 20);
+    let size = bytes(&checkpoints)? as f64 / f64::from(1 << 20);
     let stall = stalls.into_iter().fold(0.0, f64::max);
     Ok(Costs { stall, size, writing: median(writings), disk: median(disks) })
 }
 
 /// How large the last checkpoint is.
-fn bytes(keeper: &Keeper) -> Result<u64> {
-    Ok(keeper.vault().latest()?.map_or(0, |(manifest, _)| manifest.bytes()))
+fn bytes(checkpoints: &FlowCheckpoints) -> Result<u64> {
+    Ok(checkpoints.store().latest()?.map_or(0, |(manifest, _)| manifest.bytes()))
 }
 
 /// How long it takes to write so many bytes to a file, and to sync it.

@@ -10,7 +10,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use datafusion::prelude::SessionContext;
 use millstream_core::{
-    Batch, Collector, Error, Origin, Parsed, Processor, ProcessorSettings, Registry, Result, Role, Stream,
+    Batch, Collector, Error, NodeTypes, Origin, Parsed, Processor, ProcessorSettings, Result, Role, Stream,
 };
 use millstream_testkit::{Timing, context, drive_in_time};
 use serde_json::json;
@@ -60,7 +60,7 @@ pub fn run() -> Result<Vec<Measurement>> {
 }
 
 fn processor(kind: &str, settings: serde_json::Value) -> Result<Box<dyn ProcessorSettings>> {
-    let registry: Registry = flow::registry();
+    let registry: NodeTypes = flow::registry();
     let found = registry.find(Role::Processor, kind).ok_or_else(|| Error::new(format!("there is no `{kind}`")))?;
     match found.parse(settings).map_err(|problem| Error::new(problem.to_string()))? {
         Parsed::Processor(settings) => Ok(settings),

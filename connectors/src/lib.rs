@@ -3,19 +3,18 @@
 mod drop;
 mod file;
 mod http_listen;
+mod push;
 mod stdin;
 mod stdout;
-mod text;
 
-pub use file::KeptFiles;
-use millstream_core::Registry;
+use millstream_core::NodeTypes;
 
 /// Adds every input and output of this crate.
-pub fn register(registry: &mut Registry) {
+pub fn register(registry: &mut NodeTypes) {
     registry.input::<file::FileInput>();
     registry.input::<stdin::StdinInput>();
     registry.input::<http_listen::HttpListenInput>();
-    registry.output::<file::FileOutput>();
+    registry.output::<file::FileOutput>().dead_letters::<file::FileOutput>(file::dead_letters);
     registry.output::<stdout::StdoutOutput>();
     registry.output::<drop::DropOutput>();
 }
@@ -29,7 +28,7 @@ mod tests {
 
     #[test]
     fn every_example_is_accepted() {
-        let mut registry = Registry::default();
+        let mut registry = NodeTypes::default();
         register(&mut registry);
         for kind in registry.kinds() {
             let table: serde_json::Value = toml::from_str(kind.example).unwrap();

@@ -9,12 +9,10 @@ use millstream_core::{
     Collector, Columns, Error, Home, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Progress,
     Result, ResultExt,
 };
-use millstream_formats::{CsvOptions, Format, Pace, ReadOptions, Rows, TextEncoding};
+use millstream_formats::{Decoder, Format, Pace, ReadStreams, Rows};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
-
-use crate::text::{self, StreamFormat};
 
 /// Reads rows from the standard input, until it is closed.
 ///
@@ -26,45 +24,11 @@ use crate::text::{self, StreamFormat};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StdinInput {
-    /// How the rows are written.
-    format: StreamFormat,
+    /// How the rows are written: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of the format.
+    format: Format<ReadStreams>,
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. A value that is missing, null or of
-    /// another type fails its row; with a `?` behind its type it may be missing or null. In JSON, a text may stand for a
-    /// number (`"101"`, `" 7 "`, `"1e3"`), and a number or boolean for a text; `json` keeps a value of any kind as its text.
+    /// another type fails its row; with a `?` behind its type it may be missing or null.
     schema: Columns,
-    /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
-    /// fail their row.
-    timezone: Option<String>,
-    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`; `%Y` has four digits, `%y` two. By
-    /// default in ISO 8601.
-    date_format: Option<String>,
-    /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
-    /// 8601.
-    timestamp_format: Option<String>,
-    /// How letters are written as bytes.
-    #[serde(default)]
-    encoding: TextEncoding,
-    /// CSV: how many lines at the beginning are skipped, before the header.
-    #[serde(default)]
-    skip_lines: usize,
-    /// CSV: the character that begins lines which are skipped, such as `"#"`.
-    comment: Option<char>,
-    /// CSV: whether the first line holds the names of the columns, which are then matched by name. Otherwise the
-    /// columns are in the order of `schema`.
-    #[serde(default = "text::header")]
-    header: bool,
-    /// CSV: the character that separates fields, by default a comma.
-    delimiter: Option<char>,
-    /// CSV: what stands in floats and decimals before the digits behind the point, by default `.`; with `","`, `1,5` is a number
-    /// and `1.5` is none. It can't be the delimiter as well.
-    decimal_separator: Option<char>,
-    /// CSV: the fields that stand for null, by default empty ones.
-    #[serde(default = "text::null_values")]
-    null_values: Vec<String>,
-    /// CSV: how much a field in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
-    /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
-    #[serde(default)]
-    max_cell: text::MaxCell,
 }
 
 impl Kind for StdinInput {
@@ -76,41 +40,16 @@ schema = { id = "int64", amount = "float64?" }
 }
 
 impl StdinInput {
-    fn options(&self, context: &PlanContext) -> Result<ReadOptions, Problem> {
-        let format = Format::from(self.format);
-        if format == Format::Csv {
-            text::flat(&self.schema.schema()).map_err(|problem| problem.at(["schema"]))?;
-        }
-        let delimiter = text::delimiter(self.delimiter, b',')?;
-        Ok(ReadOptions {
-            format,
-            compression: None,
-            columns: self.schema.clone(),
-            wanted: context.columns.clone(),
-            batch_rows: context.batch_rows,
-            moments: text::moments(
-                self.timezone.as_deref(),
-                self.date_format.as_deref(),
-                self.timestamp_format.as_deref(),
-            )?,
-            csv: CsvOptions {
-                delimiter,
-                decimal_separator: text::decimal_separator(self.decimal_separator, delimiter)?,
-                encoding: self.encoding,
-                skip_lines: self.skip_lines,
-                comment: text::comment(self.comment)?,
-                ..text::csv_options(self.header, &self.null_values, self.max_cell)
-            },
-            pace: Pace::Eager,
-        })
+    fn decoder(&self, context: &PlanContext) -> Result<Decoder, Problem> {
+        Ok(Decoder { pace: Pace::Eager, ..self.format.decoder(&self.schema, context)? })
     }
 }
 
 impl InputSettings for StdinInput {
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
-        let options = self.options(context)?;
-        let (schema, source) = (options.schema(), context.node.as_str().into());
-        let build = Box::new(move || Ok(Box::new(Stdin { source, options, rows: None }) as Box<dyn Input>));
+        let decoder = self.decoder(context)?;
+        let (schema, source) = (decoder.schema(), context.node.as_str().into());
+        let build = Box::new(move || Ok(Box::new(Stdin { source, decoder, rows: None }) as Box<dyn Input>));
         Ok(InputPlan {
             reads: None,
             continues: false,
@@ -127,14 +66,14 @@ impl InputSettings for StdinInput {
 
 struct Stdin {
     source: Arc<str>,
-    options: ReadOptions,
+    decoder: Decoder,
     rows: Option<mpsc::Receiver<Result<Rows>>>,
 }
 
 #[async_trait]
 impl Input for Stdin {
     async fn open(&mut self, _: &Home) -> Result<()> {
-        self.rows = Some(follow(std::io::stdin(), self.options.clone())?);
+        self.rows = Some(follow(std::io::stdin(), self.decoder.clone())?);
         Ok(())
     }
 
@@ -148,10 +87,10 @@ impl Input for Stdin {
 
 /// Reads in a thread of its own, because a read may wait forever. The thread ends with the source, or when nobody
 /// takes the rows any more.
-fn follow(source: impl Read + Send + 'static, options: ReadOptions) -> Result<mpsc::Receiver<Result<Rows>>> {
+fn follow(source: impl Read + Send + 'static, decoder: Decoder) -> Result<mpsc::Receiver<Result<Rows>>> {
     let (sender, receiver) = mpsc::channel(2);
     let read = move || {
-        if let Err(error) = send_all(source, &options, &sender) {
+        if let Err(error) = send_all(source, &decoder, &sender) {
             // The flow has ended if this can't be sent, and needs to know no more.
             let _ = sender.blocking_send(Err(error));
         }
@@ -160,8 +99,8 @@ fn follow(source: impl Read + Send + 'static, options: ReadOptions) -> Result<mp
     Ok(receiver)
 }
 
-fn send_all(source: impl Read + Send + 'static, options: &ReadOptions, to: &mpsc::Sender<Result<Rows>>) -> Result<()> {
-    let mut reader = options.read(source)?;
+fn send_all(source: impl Read + Send + 'static, decoder: &Decoder, to: &mpsc::Sender<Result<Rows>>) -> Result<()> {
+    let mut reader = decoder.read(source)?;
     loop {
         let mut rows = Rows::default();
         if !reader.next(&mut rows)? || to.blocking_send(Ok(rows)).is_err() {
@@ -181,9 +120,9 @@ mod tests {
 
     fn open(settings: &str, source: impl Read + Send + 'static) -> Stdin {
         let settings: StdinInput = parse(settings);
-        let options = settings.options(&context()).unwrap();
-        let rows = Some(follow(source, options.clone()).unwrap());
-        Stdin { source: "in".into(), options, rows }
+        let decoder = settings.decoder(&context()).unwrap();
+        let rows = Some(follow(source, decoder.clone()).unwrap());
+        Stdin { source: "in".into(), decoder, rows }
     }
 
     const NDJSON: &str = "format = \"ndjson\"\nschema = { a = \"int64\" }";
@@ -222,19 +161,20 @@ mod tests {
             (problem.at, problem.message)
         };
         assert_eq!(problem("format = \"csv\"\nschema = { a = \"list<utf8>\" }").0, ["schema".into()]);
-        assert_eq!(problem(&format!("{NDJSON}\ntimezone = \"Berlin\"")).0, ["timezone".into()]);
-        assert_eq!(problem(&format!("{NDJSON}\ndelimiter = \"é\"")).0, ["delimiter".into()]);
+        let format = |format: &str| problem(&format!("format = {format}\nschema = {{ a = \"int64\" }}")).0;
+        assert_eq!(format("{ type = \"ndjson\", timezone = \"Berlin\" }"), ["format".into(), "timezone".into()]);
+        assert_eq!(format("{ type = \"csv\", delimiter = \"é\" }"), ["format".into(), "delimiter".into()]);
     }
 
     #[test]
     fn only_formats_that_can_be_read_from_a_stream() {
         let format = |name: &str| {
             let settings = toml::from_str::<StdinInput>(&format!("format = \"{name}\"\nschema = {{ a = \"int64\" }}"));
-            settings.map(|settings| Format::from(settings.format))
+            settings.map(|settings| settings.format.kind().name)
         };
-        assert_eq!(format("csv").unwrap(), Format::Csv);
-        assert_eq!(format("ndjson").unwrap(), Format::Ndjson);
-        assert_eq!(format("json").unwrap(), Format::Json);
+        assert_eq!(format("csv").unwrap(), "csv");
+        assert_eq!(format("ndjson").unwrap(), "ndjson");
+        assert_eq!(format("json").unwrap(), "json");
         assert!(format("parquet").is_err() && format("arrow").is_err());
         let schema = schemars::schema_for!(StdinInput).as_value().to_string();
         assert!(!schema.contains("parquet") && !schema.contains("arrow"), "{schema}");

@@ -3,18 +3,16 @@
 use std::io::{ErrorKind, Write};
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use arrow::util::pretty::pretty_format_batches_with_schema;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Border, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
+    Barrier, Batch, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
     Result, Run, Snapshot, Stream, Then, Uses,
 };
-use millstream_formats::{encode_csv, encode_json, encode_ndjson};
+use millstream_formats::{Encoder, Format, WriteFormat, WriteStreams};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::text;
 
 /// Writes rows to the standard output, as they come.
 ///
@@ -22,9 +20,9 @@ use crate::text;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StdoutOutput {
-    /// How rows are written.
-    #[serde(default)]
-    format: RowFormat,
+    /// How rows are written: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of the format.
+    #[serde(default = "ndjson")]
+    format: Format<WriteStreams>,
     /// Where to: `stderr` keeps the standard output free for other things.
     #[serde(default)]
     stream: Target,
@@ -34,19 +32,9 @@ pub struct StdoutOutput {
     rows: Option<usize>,
 }
 
-/// How rows are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum RowFormat {
-    /// One JSON object a line; null columns are left out.
-    #[default]
-    Ndjson,
-    /// JSON for people to read: objects of several lines, indented. `format = "json"` of an input reads them, too.
-    Json,
-    /// CSV, with the names of the columns in the first line.
-    Csv,
-    /// A table for people to read: one for every batch, or one for all of the first `rows`.
-    Table,
+/// For `#[serde(default)]`.
+fn ndjson() -> Format<WriteStreams> {
+    Format::named("ndjson").expect("there is NDJSON")
 }
 
 /// One of the two streams that a process writes to.
@@ -70,12 +58,11 @@ format = "table"
 
 impl OutputSettings for StdoutOutput {
     fn plan(&self, _: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
-        if self.format == RowFormat::Csv {
-            let help = "use `format = \"ndjson\"`, or take the column apart before";
-            text::flat(&input.schema).map_err(|problem: Problem| problem.at(["format"]).help(help))?;
-        }
-        let (format, target, schema, rows) = (self.format, self.stream, input.schema.clone(), self.rows);
-        let build = Box::new(move || Ok(Box::new(Printer::new(format, target, schema, rows)) as Box<dyn Output>));
+        let format = self.format.write()?;
+        let help = "use `format = \"ndjson\"`, or take the column apart before";
+        format.check_columns(&input.schema).map_err(|problem: Problem| problem.at(["format"]).help(help))?;
+        let (target, schema, rows) = (self.stream, input.schema.clone(), self.rows);
+        let build = Box::new(move || Ok(Box::new(Printer::new(&format, target, schema, rows)?) as Box<dyn Output>));
         Ok(OutputPlan {
             writes: None,
             uses: Uses::all(),
@@ -89,7 +76,7 @@ impl OutputSettings for StdoutOutput {
 }
 
 struct Printer {
-    format: RowFormat,
+    encoder: Box<dyn Encoder>,
     schema: SchemaRef,
     name: &'static str,
     sink: Box<dyn Write + Send>,
@@ -97,37 +84,25 @@ struct Printer {
     text: Vec<u8>,
     /// How many more rows are written.
     left: usize,
-    /// The rows of the one table that is written when they are complete.
+    /// The rows that are written as one piece when they are complete.
     gathered: Option<Vec<RecordBatch>>,
 }
 
 impl Printer {
-    fn new(format: RowFormat, target: Target, schema: SchemaRef, rows: Option<usize>) -> Self {
+    fn new(format: &WriteFormat, target: Target, schema: SchemaRef, rows: Option<usize>) -> Result<Self> {
         let (name, sink): (_, Box<dyn Write + Send>) = match target {
             Target::Stdout => ("stdout", Box::new(std::io::stdout())),
             Target::Stderr => ("stderr", Box::new(std::io::stderr())),
         };
-        let gathered = (format == RowFormat::Table && rows.is_some()).then(Vec::new);
-        Self { format, schema, name, sink, text: Vec::new(), left: rows.unwrap_or(usize::MAX), gathered }
+        let gathered = (format.is_one_piece() && rows.is_some()).then(Vec::new);
+        let (encoder, left) = (format.encoder(&schema)?, rows.unwrap_or(usize::MAX));
+        Ok(Self { encoder, schema, name, sink, text: Vec::new(), left, gathered })
     }
 
-    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
-        match self.format {
-            RowFormat::Ndjson => encode_ndjson(rows, &mut self.text),
-            RowFormat::Json => encode_json(rows, &mut self.text),
-            RowFormat::Csv => encode_csv(rows, b',', false, &mut self.text),
-            RowFormat::Table => self.encode_table(std::slice::from_ref(rows)),
-        }
-    }
-
-    fn encode_table(&mut self, batches: &[RecordBatch]) -> Result<()> {
-        Ok(writeln!(self.text, "{}", pretty_format_batches_with_schema(self.schema.clone(), batches)?)?)
-    }
-
-    /// Writes the one table, unless that was done before.
+    /// Writes the one piece, unless that was done before.
     fn print_gathered(&mut self) -> Result<()> {
         let Some(gathered) = self.gathered.take() else { return Ok(()) };
-        self.encode_table(&gathered)?;
+        self.encoder.encode(&concat_batches(&self.schema, &gathered)?, &mut self.text)?;
         self.print()
     }
 
@@ -147,9 +122,7 @@ impl Printer {
 #[async_trait]
 impl Output for Printer {
     async fn open(&mut self, _: &Home, _: &Run) -> Result<()> {
-        if self.format == RowFormat::Csv {
-            encode_csv(&RecordBatch::new_empty(self.schema.clone()), b',', true, &mut self.text)?;
-        }
+        self.encoder.begin(&mut self.text)?;
         self.print()
     }
 
@@ -161,16 +134,21 @@ impl Output for Printer {
         let rows = batch.rows.slice(0, batch.len().min(self.left));
         self.left -= rows.num_rows();
         let Some(gathered) = &mut self.gathered else {
-            self.encode(&rows)?;
+            self.encoder.encode(&rows, &mut self.text)?;
             return self.print();
         };
         gathered.push(rows);
         if self.left > 0 { Ok(()) } else { self.print_gathered() }
     }
 
-    async fn stage(&mut self, border: Border) -> Result<Snapshot> {
-        if border.then != Then::Continue {
+    async fn stage(&mut self, barrier: Barrier) -> Result<Snapshot> {
+        if barrier.then != Then::Continue {
             self.print_gathered()?;
+            self.encoder.end(&mut self.text)?;
+        }
+        // Nobody may be reading any more.
+        if !self.text.is_empty() {
+            self.print()?;
         }
         Ok(Snapshot::default())
     }
@@ -185,11 +163,12 @@ mod tests {
 
     use super::*;
 
-    const END: Border = Border { epoch: millstream_core::Epoch(1), then: Then::End };
+    const END: Barrier = Barrier { epoch: millstream_core::Epoch(1), then: Then::End };
 
     fn printer(settings: &str, rows: &RecordBatch, sink: impl Write + Send + 'static) -> Printer {
         let StdoutOutput { format, stream, rows: most } = parse(settings);
-        Printer { sink: Box::new(sink), ..Printer::new(format, stream, rows.schema(), most) }
+        let printer = Printer::new(&format.write().unwrap(), stream, rows.schema(), most).unwrap();
+        Printer { sink: Box::new(sink), ..printer }
     }
 
     /// What is written for rows in batches of `cut`.
@@ -212,6 +191,8 @@ mod tests {
         let rows = table("a:int64? b:utf8?\n1 x\nnull yy");
         assert_eq!(printed("", &rows, 1).await, "{\"a\":1,\"b\":\"x\"}\n{\"b\":\"yy\"}\n");
         assert_eq!(printed("format = \"csv\"", &rows, 1).await, "a,b\n1,x\n,yy\n");
+        let format = "format = { type = \"csv\", delimiter = \";\", header = false }";
+        assert_eq!(printed(format, &rows, 1).await, "1;x\n;yy\n");
         let first = "+---+---+\n| a | b |\n+---+---+\n| 1 | x |\n+---+---+\n";
         let second = "+---+----+\n| a | b  |\n+---+----+\n|   | yy |\n+---+----+\n";
         assert_eq!(printed("format = \"table\"", &rows, 1).await, format!("{first}{second}"));

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
-use millstream_connectors::KeptFiles;
-use millstream_core::{Error, Result, ResultExt, State, known_names};
-use millstream_engine::checkpoint::{self, Manifest, NodeEntry, NodePhase, Vault};
-use millstream_store::{LocalFiles, Store, verify_log};
+use millstream_core::{Error, KeptNode, NodeTypes, Result, ResultExt, known_names};
+use millstream_engine::checkpoint::{self, CheckpointStore, Manifest, NodeEntry, NodePhase};
+use millstream_store::Store;
 use serde_json::{Value, json};
 
 use crate::cli::{Exit, Outcome};
+use crate::nodes;
 use crate::summary::new_table;
 use crate::terminal::say;
 
@@ -79,28 +79,30 @@ fn none_found(arguments: &CheckpointsArguments, store: &dyn Store) -> Result<Err
 }
 
 fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) -> Result<Vec<Found>> {
-    let vault = Vault::new(store.clone(), flow, &arguments.state);
-    let committed = vault.committed()?;
+    let checkpoint_store = CheckpointStore::new(store.clone(), flow, &arguments.state);
+    let committed = checkpoint_store.committed()?;
     let look = |number: u64| {
-        let manifest = vault.manifest(number).map(|(manifest, _)| manifest);
-        let damage =
-            manifest.as_ref().ok().filter(|_| arguments.verify).and_then(|manifest| vault.verify(manifest).err());
+        let manifest = checkpoint_store.manifest(number).map(|(manifest, _)| manifest);
+        let damage = manifest
+            .as_ref()
+            .ok()
+            .filter(|_| arguments.verify)
+            .and_then(|manifest| checkpoint_store.verify(manifest).err());
         Found { flow: flow.to_owned(), number, manifest, is_visible: committed >= Some(number), damage }
     };
-    let mut found: Vec<Found> = vault.numbers()?.into_iter().map(look).collect();
+    let mut found: Vec<Found> = checkpoint_store.numbers()?.into_iter().map(look).collect();
     // What a flow that runs has removed meanwhile is no damage.
-    let kept = vault.numbers()?;
+    let kept = checkpoint_store.numbers()?;
     if found.iter().any(|one| one.problem().is_some() && !kept.contains(&one.number)) {
         return find(arguments, store, flow);
     }
     // What a run would resume from.
-    let latest = vault.latest();
+    let latest = checkpoint_store.latest();
     if let Some(mut last) = found.pop() {
         match latest {
             Err(error) if last.manifest.is_ok() => _ = last.damage.get_or_insert(error),
             Ok(Some((manifest, _))) if arguments.verify && last.damage.is_none() => {
-                let checked = check_files(&vault, &manifest, flow);
-                last.damage = checked.and_then(|()| check_logs(&arguments.state, &manifest)).err();
+                last.damage = verify_nodes(&nodes::registry(), &checkpoint_store, &arguments.state, &manifest).err();
             }
             _ => {}
         }
@@ -112,56 +114,43 @@ fn find(arguments: &CheckpointsArguments, store: &Arc<dyn Store>, flow: &str) ->
     Ok(found)
 }
 
-/// Checks the hidden files of outputs with which a flow would resume from its newest checkpoint.
-fn check_files(vault: &Vault, newest: &Manifest, flow: &str) -> Result<()> {
-    let committed = vault.committed()?;
-    let is_visible = committed >= Some(newest.number);
-    let mut files = newest.nodes.iter().filter(|(_, node)| node.kind == "file");
-    let checked = files.try_for_each(|(name, node)| {
-        let files = kept_files(vault, node, is_visible)?;
-        files.map_or(Ok(()), |files| check_folder(&files, flow, name)).doing(|| format!("output `{name}`"))
+/// Checks what nodes keep outside of checkpoints, with which a flow would resume from its newest one.
+fn verify_nodes(
+    node_types: &NodeTypes,
+    checkpoint_store: &CheckpointStore,
+    state: &str,
+    newest: &Manifest,
+) -> Result<()> {
+    let committed = checkpoint_store.committed()?;
+    let homes = millstream_store::local_folder(state).map(|folder| checkpoint::homes(folder, &newest.flow));
+    let begun = newest.nodes.iter().filter(|(_, node)| node.phase != NodePhase::Waiting);
+    let verified = begun.map(|(name, node)| {
+        let home = homes.as_ref().map(|homes| homes.join(name));
+        let remark = verify_node(node_types, checkpoint_store, node, committed, home.as_deref());
+        let remark = remark.doing(|| format!("{} `{name}`", node.role))?;
+        if let Some(remark) = remark {
+            eprintln!("warning: {}: {} `{name}`: {remark}", newest.flow, node.role);
+        }
+        Ok(())
     });
+    let verified = verified.collect::<Result<Vec<()>>>().map(|_| ());
     // A flow that runs meanwhile moves its files, which is no damage.
-    let has_gone_on = (vault.numbers()?.pop(), vault.committed()?) != (Some(newest.number), committed);
-    if has_gone_on { Ok(()) } else { checked }
+    let has_gone_on =
+        (checkpoint_store.numbers()?.pop(), checkpoint_store.committed()?) != (Some(newest.number), committed);
+    if has_gone_on { Ok(()) } else { verified }
 }
 
-/// Checks the logs of inputs, which lie in the folders of their nodes.
-fn check_logs(state: &str, newest: &Manifest) -> Result<()> {
-    let Some(folder) = millstream_store::local_folder(state) else { return Ok(()) };
-    let homes = checkpoint::homes(folder, &newest.flow);
-    let has_log = |node: &NodeEntry| node.kind == "http_listen" && node.phase != NodePhase::Waiting;
-    let mut inputs = newest.nodes.iter().filter(|(_, node)| has_log(node));
-    inputs.try_for_each(|(name, _)| {
-        let checked = verify_log(Arc::new(LocalFiles), &homes.join(name).join("log"));
-        checked.doing(|| format!("input `{name}`"))
-    })
-}
-
-/// The files that a node refers to, if it is an output `file`.
-fn kept_files(vault: &Vault, node: &NodeEntry, is_visible: bool) -> Result<Option<KeptFiles>> {
-    let staged = if is_visible { State::default() } else { vault.state(&node.staged)? };
-    KeptFiles::read(&vault.state(&node.state)?, &staged)
-}
-
-/// Checks the files of an output. They are looked for where the flow ran last, which is said where that may be a surprise:
-/// its folder may have been moved or copied since.
-fn check_folder(files: &KeptFiles, flow: &str, name: &str) -> Result<()> {
-    let folder = files.folder();
-    if !folder.exists() {
-        let place = folder.display();
-        eprintln!(
-            "warning: {flow}: the files of output `{name}` were not looked at: `{place}`, where they were, is not there"
-        );
-        return Ok(());
-    }
-    if !std::env::current_dir().is_ok_and(|here| folder.starts_with(here)) {
-        eprintln!(
-            "warning: {flow}: the files of output `{name}` were looked at in `{}`, where it ran last",
-            folder.display()
-        );
-    }
-    files.check()
+fn verify_node(
+    node_types: &NodeTypes,
+    checkpoint_store: &CheckpointStore,
+    node: &NodeEntry,
+    committed: Option<u64>,
+    home: Option<&Path>,
+) -> Result<Option<String>> {
+    let Some(node_type) = node_types.find(node.role, &node.kind) else { return Ok(None) };
+    let pending = node.pending.iter().filter(|stage| Some(stage.checkpoint) > committed);
+    let pending = pending.map(|stage| checkpoint_store.state(&stage.pieces)).collect::<Result<Vec<_>>>()?;
+    node_type.verify(&KeptNode { state: &checkpoint_store.state(&node.state)?, pending: &pending, home })
 }
 
 impl Found {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use millstream_core::Error;
 use millstream_engine::file::Diagnostics;
-use millstream_learn::device::{self, DeviceSettings};
+use millstream_models::device::{self, DeviceSettings};
 
 use crate::state::StateArguments;
 use crate::terminal::say;
@@ -45,9 +45,9 @@ pub enum Command {
     Graph(GraphArguments),
     /// Say what a flow promises: columns, order, deliveries, limits.
     Explain(FlowArguments),
-    /// List the types of nodes.
+    /// List the types of nodes, and the formats.
     List,
-    /// Show the reference page of a type of node, or of all.
+    /// Show the reference page of a type of node or a format, or of all.
     Docs(DocsArguments),
     /// List what is kept of the flows that were run with `--state`.
     Checkpoints(checkpoints::CheckpointsArguments),
@@ -157,7 +157,7 @@ pub enum GraphFormat {
 /// What `docs` takes.
 #[derive(Clone, Debug, Args)]
 pub struct DocsArguments {
-    /// The type of node, such as `sql`. Without it, one line each.
+    /// The type of node, such as `sql`, or the format, such as `csv`. Without it, one line each.
     pub node: Option<String>,
     /// Only nodes of this role.
     #[arg(long, value_enum)]
@@ -168,8 +168,11 @@ pub struct DocsArguments {
     /// Print the page of the tables `[flow]` and `[checkpoint]`, as Markdown.
     #[arg(long, conflicts_with_all = ["node", "all"])]
     pub flow: bool,
-    /// Print the JSON schema of flow files, for editors.
+    /// Print the page of the formats, as Markdown.
     #[arg(long, conflicts_with_all = ["node", "all", "flow"])]
+    pub formats: bool,
+    /// Print the JSON schema of flow files, for editors.
+    #[arg(long, conflicts_with_all = ["node", "all", "flow", "formats"])]
     pub schema: bool,
 }
 

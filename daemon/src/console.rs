@@ -78,6 +78,9 @@ impl FlowLine {
             if let Some(Report::Model(model)) = node.report() {
                 message += &format!(" | {} {}", model.model, running(&model.metrics));
             }
+            if let Some(why) = node.retrying() {
+                message += &format!(" | `{}` waits: {why}", node.name);
+            }
         }
         message
     }

@@ -23,6 +23,12 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
+    // What the engine and nodes say beside their results, such as that they wait for somebody.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .with_target(false)
+        .init();
     match arguments.command.execute() {
         Ok(code) => code.into(),
         Err(error) => {

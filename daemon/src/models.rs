@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use millstream_core::{Result, ResultExt};
-use millstream_learn::registry::{Aliases, ModelCard, Registry};
+use millstream_models::registry::{Aliases, ModelCard, ModelRegistry};
 
 use crate::cli::{Exit, Outcome};
 use crate::summary::new_table;
@@ -64,9 +64,9 @@ pub struct RegistryArguments {
 
 impl RegistryArguments {
     /// Opens the registry.
-    pub fn open(&self) -> Result<Registry> {
+    pub fn open(&self) -> Result<ModelRegistry> {
         let store = millstream_store::open(&self.registry, Path::new("."))?;
-        Ok(Registry::open(store, self.registry.clone()))
+        Ok(ModelRegistry::open(store, self.registry.clone()))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The list of all nodes.
 
-use millstream_core::Registry;
+use millstream_core::NodeTypes;
 
 /// All nodes of this build.
-pub fn registry() -> Registry {
-    let mut registry = Registry::default();
+pub fn registry() -> NodeTypes {
+    let mut registry = NodeTypes::default();
     millstream_connectors::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);

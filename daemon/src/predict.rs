@@ -9,9 +9,9 @@ use clap::Args;
 use millstream_core::{ColumnType, Error, ResultExt};
 use millstream_engine::file::FlowFile;
 use millstream_engine::plan::Plan;
-use millstream_engine::run::{Effects, RunningFlow, Status};
-use millstream_learn::Feature;
-use millstream_learn::registry::{ModelCard, ModelReference};
+use millstream_engine::run::{RunMode, RunningFlow, Status};
+use millstream_models::Feature;
+use millstream_models::registry::{ModelCard, ModelReference};
 
 use crate::cli::{Exit, Outcome};
 use crate::models::RegistryArguments;
@@ -42,7 +42,7 @@ pub fn predict(arguments: PredictArguments) -> Outcome {
     let file = FlowFile::read(Path::new("predict"), &text, workplace.load_options(&[]))?;
     let plan = Plan::new(&file, &workplace.plan_options())?;
     let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running = RunningFlow::start(plan, Effects::Commit { remove_published: false }, data.handle())
+    let running = RunningFlow::start(plan, RunMode::Commit { remove_published: false }, data.handle())
         .map_err(|error| Error::new(error.to_string()))?;
     let stats = running.stats();
     let outcome = control.block_on(running.join());

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use millstream_core::{Error, Result, ResultExt, State};
 use millstream_engine::checkpoint::{
-    Beginning, KeeperOptions, KeptStates, Manifest, Replay, Vault, homes, rename_nodes,
+    Beginning, CheckpointStore, KeptStates, Manifest, Replay, ResumeOptions, homes, rename_nodes,
 };
 use millstream_engine::plan::{Plan, PlanOptions};
-use millstream_engine::run::{Effects, RunningFlow, Status, Stopper};
-use millstream_learn::nodes::staged_versions;
-use millstream_learn::registry::{ModelCard, Registry};
-use millstream_learn::sha256;
+use millstream_engine::run::{RunMode, RunningFlow, Status, Stopper};
+use millstream_learn::staged_versions;
+use millstream_models::registry::{ModelCard, ModelRegistry};
+use millstream_models::sha256;
 use millstream_store::local_folder;
 use serde_json::json;
 
@@ -49,10 +49,11 @@ struct Seen {
 pub fn replay(arguments: &ReplayArguments) -> Outcome {
     let workplace = Workplace::here()?;
     let file = workplace.load(&arguments.flow.flow, &arguments.flow.sets)?;
-    let kept = |location: &String| KeptStates::at(location, &file.flow.name, &KeeperOptions::default());
+    let kept = |location: &String| KeptStates::at(location, &file.flow.name, &ResumeOptions::default());
     let kept = arguments.state.as_ref().map(kept).unwrap_or_default();
     let mut plan = Plan::new(&file, &PlanOptions { kept, ..workplace.plan_options() })?;
-    let registry = Registry::open(millstream_store::open(&file.flow.registry, &workplace.folder)?, &file.flow.registry);
+    let registry =
+        ModelRegistry::open(millstream_store::open(&file.flow.registry, &workplace.folder)?, &file.flow.registry);
     let card = registry.resolve(&arguments.version)?.card;
     check(&plan, &card).map_err(|error| CommandError::Usage(error.to_string()))?;
     let beginning = beginning(&plan, &card, arguments)?;
@@ -107,18 +108,18 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
         };
     };
     let store = millstream_store::open(location, Path::new("."))?;
-    let vault = Vault::new(store.into(), &plan.flow, location);
+    let checkpoint_store = CheckpointStore::new(store.into(), &plan.flow, location);
     let checkpoint = card.lineage.as_ref().and_then(|lineage| lineage["checkpoint"].as_u64());
     let from = match arguments.from {
-        None if has_past(card) => Some(behind_past(&vault, card, checkpoint)?),
+        None if has_past(card) => Some(behind_past(&checkpoint_store, card, checkpoint)?),
         from => from,
     };
     let beginning = match from {
         None => Beginning::default(),
         Some(number) => {
-            let mut manifest = kept(&vault, number)?;
+            let mut manifest = kept(&checkpoint_store, number)?;
             rename_nodes(&mut manifest, plan);
-            Beginning::behind(&vault, manifest)?
+            Beginning::behind(&checkpoint_store, manifest)?
         }
     };
     if from >= checkpoint && from.is_some() {
@@ -127,9 +128,9 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
             "the version was published by checkpoint {checkpoint}, so that a replay has to begin behind one before it"
         )));
     }
-    let mut decisions = vault.decisions(from, checkpoint.unwrap_or_default())?;
-    decisions.rename_nodes(plan.renames());
-    Ok(Beginning { decisions, ..beginning })
+    let mut replay_log = checkpoint_store.replay_log(from, checkpoint.unwrap_or_default())?;
+    replay_log.rename_nodes(plan.renames());
+    Ok(Beginning { replay_log, ..beginning })
 }
 
 /// Whether the model or an input of it began from scratch before the version was made, so that the rows from the first on don't tell
@@ -139,11 +140,14 @@ fn has_past(card: &ModelCard) -> bool {
 }
 
 /// The oldest checkpoint that is kept in which the model has the past that the version has.
-fn behind_past(vault: &Vault, card: &ModelCard, checkpoint: Option<u64>) -> Result<u64> {
-    for number in vault.numbers()?.into_iter().filter(|number| checkpoint.is_none_or(|checkpoint| *number < checkpoint))
+fn behind_past(checkpoint_store: &CheckpointStore, card: &ModelCard, checkpoint: Option<u64>) -> Result<u64> {
+    for number in checkpoint_store
+        .numbers()?
+        .into_iter()
+        .filter(|number| checkpoint.is_none_or(|checkpoint| *number < checkpoint))
     {
         let mut known = json!({});
-        if let Some(past) = vault.manifest(number)?.0.past.get(&card.node) {
+        if let Some(past) = checkpoint_store.manifest(number)?.0.past.get(&card.node) {
             past.add_to(&mut known);
         }
         let is_same = |key: &str| card.lineage.as_ref().is_some_and(|lineage| lineage[key] == known[key]);
@@ -155,21 +159,21 @@ fn behind_past(vault: &Vault, card: &ModelCard, checkpoint: Option<u64>) -> Resu
         "`{}/{}` is of a flow of which a part began from scratch in the middle, and no checkpoint in `{}` is kept from then until it was published; `[checkpoint] keep` says how many are",
         card.model,
         card.version,
-        vault.location()
+        checkpoint_store.location()
     )))
 }
 
 /// A checkpoint that is kept.
-fn kept(vault: &Vault, number: u64) -> Result<Manifest> {
-    let numbers = vault.numbers()?;
+fn kept(checkpoint_store: &CheckpointStore, number: u64) -> Result<Manifest> {
+    let numbers = checkpoint_store.numbers()?;
     if !numbers.contains(&number) {
         let kept = numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         return Err(Error::new(format!(
             "checkpoint {number} is not kept in `{}`; these are: {kept}. `[checkpoint] keep` says how many",
-            vault.location()
+            checkpoint_store.location()
         )));
     }
-    Ok(vault.manifest(number)?.0)
+    Ok(checkpoint_store.manifest(number)?.0)
 }
 
 fn run(plan: Plan, beginning: Beginning, homes: Option<PathBuf>, card: &ModelCard) -> Result<Seen> {
@@ -184,7 +188,7 @@ fn run(plan: Plan, beginning: Beginning, homes: Option<PathBuf>, card: &ModelCar
         })
     };
     let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running = RunningFlow::start(plan, Effects::Replay(Replay { beginning, homes, watch }), data.handle());
+    let running = RunningFlow::start(plan, RunMode::Replay(Replay { beginning, homes, watch }), data.handle());
     let running = running.doing(|| "starting the replay")?;
     seen.lock().unwrap_or_else(PoisonError::into_inner).stopper = Some(running.stopper());
     let outcome = control.block_on(running.join());

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_core::{Error, ResultExt};
+use millstream_core::{Error, PortRole, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
 use millstream_engine::run::{
-    Effects, FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, Stopper, TakeOver,
+    FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver,
 };
 use millstream_engine::stats::FlowStats;
 use tokio::runtime::{Handle, Runtime};
@@ -170,11 +170,11 @@ fn take_over(
     again: impl Fn() -> Result<Plan, Diagnostics>,
 ) -> Result<Result<ReadyFlow, FlowError>, Diagnostics> {
     for _ in 1..ATTEMPTS {
-        let keeper = match flow.take_over() {
-            Ok(TakeOver::Outrun(keeper)) => keeper,
+        let checkpoints = match flow.take_over() {
+            Ok(TakeOver::Outrun(checkpoints)) => checkpoints,
             taken => return Ok(taken.and_then(TakeOver::ready)),
         };
-        flow = match PreparedFlow::new(again()?, Effects::Keep(keeper)) {
+        flow = match PreparedFlow::new(again()?, RunMode::Keep(checkpoints)) {
             Ok(flow) => flow,
             Err(error) => return Ok(Err(error)),
         };
@@ -344,7 +344,7 @@ fn place(node: &PlannedNode) -> Option<String> {
 
 /// The side ports of a node that nobody reads, such as `late`.
 fn unread_sides(node: &PlannedNode) -> Vec<String> {
-    let unread = node.ports.iter().filter(|port| port.is_side && port.edges.is_empty());
+    let unread = node.ports.iter().filter(|port| port.role == PortRole::Side && port.edges.is_empty());
     unread.map(|port| port.name.clone()).collect()
 }
 

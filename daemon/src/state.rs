@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use millstream_core::{Error, Result};
-use millstream_engine::checkpoint::{ANEW, Keeper, KeeperOptions, KeptStates};
+use millstream_engine::checkpoint::{ANEW, FlowCheckpoints, KeptStates, ResumeOptions};
 use millstream_engine::plan::{NeedsState, Plan, PlannedNode};
-use millstream_engine::run::{Effects, FlowError, PreparedFlow};
-use millstream_learn::device::{self, DeviceSettings};
+use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
+use millstream_models::device::{self, DeviceSettings};
 use millstream_store::local_folder;
 
 /// How a run keeps its state.
@@ -42,47 +42,47 @@ impl StateArguments {
     }
 
     /// What becomes of what a flow does.
-    pub fn effects(&self, plan: &Plan) -> Result<Effects> {
+    pub fn effects(&self, plan: &Plan) -> Result<RunMode> {
         let Some(location) = &self.state else {
-            return Ok(Effects::Commit { remove_published: self.remove_published });
+            return Ok(RunMode::Commit { remove_published: self.remove_published });
         };
         let losses = self.losses(plan);
-        let keeper = Keeper::open_at(plan, location, &self.options())?;
+        let checkpoints = FlowCheckpoints::open_at(plan, location, &self.options())?;
         losses.iter().for_each(|loss| eprintln!("warning: {loss}"));
         // What can't be read of other flows is of no interest to this one.
-        if let Ok(Some(warning)) = keeper.warning(plan) {
+        if let Ok(Some(warning)) = checkpoints.warning(plan) {
             eprintln!("warning: {warning}");
         }
-        let (flow, number) = (&plan.flow, keeper.number());
-        if keeper.is_done() {
+        let (flow, number) = (&plan.flow, checkpoints.number());
+        if checkpoints.is_done() {
             eprintln!("flow `{flow}`: has come to its end before; {ANEW}");
         } else if number > 1 {
             eprintln!("flow `{flow}`: resumes from checkpoint {}", number - 1);
         }
-        Ok(Effects::Keep(keeper))
+        Ok(RunMode::Keep(checkpoints))
     }
 
     /// All that would keep a flow from being resumed from its state.
     pub fn problems(&self, plan: &mut Plan) -> Result<Vec<String>> {
         let Some(location) = &self.state else { return Ok(Vec::new()) };
         let mut problems = self.unmet(plan);
-        problems.extend(Keeper::check_at(plan, location, &self.options())?);
+        problems.extend(FlowCheckpoints::check_at(plan, location, &self.options())?);
         if problems.is_empty() {
-            let keeper = Keeper::look_at(plan, location, &self.options())?;
-            problems.extend(PreparedFlow::check(plan, &keeper)?.iter().map(FlowError::to_string));
+            let checkpoints = FlowCheckpoints::look_at(plan, location, &self.options())?;
+            problems.extend(PreparedFlow::check(plan, &checkpoints)?.iter().map(FlowError::to_string));
         }
         Ok(problems)
     }
 
     /// What the resets that were asked for lose, or let count twice. What can't be read is said elsewhere.
     pub fn losses(&self, plan: &Plan) -> Vec<String> {
-        let losses = |location: &String| Keeper::losses_at(plan, location, &self.options()).ok();
+        let losses = |location: &String| FlowCheckpoints::losses_at(plan, location, &self.options()).ok();
         self.state.as_ref().and_then(losses).unwrap_or_default()
     }
 
     /// What may not be meant of a flow that would begin from scratch.
     pub fn warning(&self, plan: &Plan) -> Option<String> {
-        Keeper::warning_at(plan, self.state.as_ref()?).ok().flatten()
+        FlowCheckpoints::warning_at(plan, self.state.as_ref()?).ok().flatten()
     }
 
     /// The nodes that can't run with the state that is kept, or without one.
@@ -112,8 +112,8 @@ impl StateArguments {
         unmet
     }
 
-    fn options(&self) -> KeeperOptions {
-        KeeperOptions {
+    fn options(&self) -> ResumeOptions {
+        ResumeOptions {
             fingerprint: fingerprint(),
             allow_drift: self.allow_drift,
             allow_loss: self.allow_loss,

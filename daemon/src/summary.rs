@@ -134,7 +134,7 @@ fn print_tables(flow: &Ended) {
             None => {}
         }
     }
-    dropped(flow).iter().for_each(|line| eprintln!("\n{line}"));
+    dropped(flow).iter().chain(&pending(flow)).for_each(|line| eprintln!("\n{line}"));
     let seconds = flow.outcome.elapsed.as_secs_f64();
     match &flow.outcome.status {
         Status::Done => eprintln!("\nflow `{}`: done in {seconds:.2} s{}", flow.flow, places(flow)),
@@ -144,7 +144,7 @@ fn print_tables(flow: &Ended) {
         Status::Stopped => {
             let committed = match flow.outcome.abandoned {
                 true => {
-                    "it did not come to a border in time, and is resumed from its last checkpoint when it is run again"
+                    "it did not come to a barrier in time, and is resumed from its last checkpoint when it is run again"
                         .to_owned()
                 }
                 false => format!("what was read is committed{}", places(flow)),
@@ -166,7 +166,7 @@ fn print_tables(flow: &Ended) {
 fn unfinished(flow: &Ended) -> &'static str {
     match flow.is_durable {
         true if flow.outcome.abandoned => {
-            "it is unfinished, and did not come to a border in time: the same command resumes it from its last checkpoint"
+            "it is unfinished, and did not come to a barrier in time: the same command resumes it from its last checkpoint"
         }
         true => "it is unfinished, and the same command resumes it from where it is",
         false => {
@@ -185,6 +185,19 @@ fn dropped(flow: &Ended) -> Vec<String> {
         lost.map(line).collect::<Vec<_>>()
     };
     flow.stats.nodes.iter().zip(&flow.unread).flat_map(of_node).collect()
+}
+
+/// A line for each node whose target does not have all yet that counts.
+fn pending(flow: &Ended) -> Vec<String> {
+    let of_node = |node: &NodeStats| {
+        let commits = node.pending_commits.load(Ordering::Relaxed);
+        let why = node.retrying().map_or_else(String::new, |why| format!(" ({why})"));
+        let name = &node.name;
+        let line =
+            format!("warning: {commits} commits of `{name}` are pending{why}; the next run makes their rows visible");
+        (flow.is_durable && commits > 0).then_some(line)
+    };
+    flow.stats.nodes.iter().filter_map(of_node).collect()
 }
 
 /// A line for each place that has got rows.

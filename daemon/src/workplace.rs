@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use millstream_core::{Error, Registry, Result, ResultExt};
+use millstream_core::{Error, NodeTypes, Result, ResultExt};
 use millstream_engine::checkpoint::KeptStates;
 use millstream_engine::file::{Diagnostics, FlowFile, LoadOptions};
 use millstream_engine::plan::{Plan, PlanOptions};
@@ -14,7 +14,7 @@ use crate::state::StateArguments;
 /// What loading and planning flows needs.
 pub struct Workplace {
     /// The types of nodes.
-    pub registry: Registry,
+    pub registry: NodeTypes,
     /// The folder that outputs and the registry of models are relative to.
     pub folder: PathBuf,
 }

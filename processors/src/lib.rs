@@ -19,10 +19,10 @@ mod split;
 #[allow(clippy::unwrap_used)]
 mod state_tests;
 
-use millstream_core::Registry;
+use millstream_core::NodeTypes;
 
 /// Adds the processors of this crate.
-pub fn register(registry: &mut Registry) {
+pub fn register(registry: &mut NodeTypes) {
     registry
         .processor::<split::SplitSettings>()
         .processor::<distribute::DistributeSettings>()

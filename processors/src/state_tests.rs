@@ -1,16 +1,15 @@
 use std::fmt::Write;
 
 use arrow::array::RecordBatch;
-use millstream_core::{Kind, Processor, ProcessorSettings, State, Stream};
+use millstream_core::{Kind, NodeTypes, Processor, ProcessorSettings, State, Stream};
 use millstream_testkit::{
-    Timing, context, drive_in_time, parse, restore_damaged, state_after, state_in_time, stream, table,
+    Rows, Sample, Timing, check_processors, context, parse, state_after, state_in_time, stream, table,
 };
 
 use crate::dedup::DedupSettings;
 use crate::distribute::DistributeSettings;
 use crate::join::JoinSettings;
 use crate::limit::LimitSettings;
-use crate::merge::MergeSettings;
 use crate::sample::SampleSettings;
 use crate::sort::SortSettings;
 
@@ -45,36 +44,48 @@ fn nodes() -> Vec<Box<dyn ProcessorSettings>> {
     ]
 }
 
-/// Nodes whose rows wait sorted only within the batches in which they came: to sort them all would take longer than to
-/// write them.
-fn sorting_nodes() -> Vec<Box<dyn ProcessorSettings>> {
-    vec![
-        boxed::<SortSettings>("by = ['-k', 'v']"),
-        boxed::<SortSettings>("by = ['at', 'k']"),
-        boxed::<MergeSettings>("order = 'event_time'"),
-    ]
-}
-
 fn build(settings: &dyn ProcessorSettings, streams: &[Stream]) -> Box<dyn Processor> {
     (settings.plan(&context(), streams).unwrap().build)().unwrap()
 }
 
-fn in_time(rows: &RecordBatch) -> Stream {
-    Stream { event_time: Some("at".into()), ..stream("from", rows.schema()) }
+/// The state of a join behind its table.
+fn state_of_join(batch_rows: usize) -> State {
+    let settings: JoinSettings = parse("on = ['k']");
+    state_after(&settings, &[("from", rows()), ("with", weights())], batch_rows)
 }
 
-/// The state of a join behind its table.
-fn state_of_join(batch_rows: usize) -> (JoinSettings, [Stream; 2], State) {
-    let with = table("k:utf8? weight:float64?\n key1 0.5\n null 7\n key1 NaN\n key2 null\n key3 -0.0");
-    let streams = [stream("from", rows().schema()), stream("with", with.schema())];
-    let settings: JoinSettings = parse("on = ['k']");
-    let state = state_after(&settings, &[("from", rows()), ("with", with)], batch_rows);
-    (settings, streams, state)
+fn weights() -> RecordBatch {
+    table("k:utf8? weight:float64?\n key1 0.5\n null 7\n key1 NaN\n key2 null\n key3 -0.0")
 }
 
 /// The pieces of a state, without the origin of the last batch.
 fn pieces(state: &State) -> Vec<(&str, &[u8])> {
     state.parts().filter(|(name, _)| *name != "origin").collect()
+}
+
+const SAMPLES: &[Sample] = &[
+    Sample { node: "dedup", settings: "keys = ['k', 'v']" },
+    Sample { node: "dedup", settings: "keys = ['k']\nwithin = '3s'\nmax_keys = 12" },
+    Sample { node: "distribute", settings: "ports = ['a', 'b', 'c']\nrows = 7" },
+    Sample { node: "limit", settings: "rows = 100\nskip = 60" },
+    Sample { node: "merge", settings: "order = 'arrival'" },
+    Sample { node: "merge", settings: "order = 'event_time'" },
+    Sample { node: "sample", settings: "share = '30%'" },
+    Sample { node: "sample", settings: "rows = 20" },
+    Sample { node: "sample", settings: "rows = 2000" },
+    Sample { node: "sort", settings: "by = ['-k', 'v']" },
+    Sample { node: "sort", settings: "by = ['at', 'k']" },
+    Sample { node: "split", settings: "by = ['k']\nparts = { train = 0.7, test = 0.3 }" },
+    Sample { node: "split", settings: "before = { column = 'at', at = '1970-01-01T00:00:20Z' }\nparts = ['a', 'b']" },
+    Sample { node: "join", settings: "on = ['k']" },
+    Sample { node: "join", settings: "on = ['k']\nkind = 'left'" },
+];
+
+#[test]
+fn every_processor_keeps_to_what_all_do() {
+    let mut types = NodeTypes::default();
+    crate::register(&mut types);
+    check_processors(&types, SAMPLES, &Rows { from: rows(), side: weights() });
 }
 
 #[test]
@@ -85,30 +96,7 @@ fn a_state_does_not_show_how_rows_were_cut() {
         assert!(!whole.is_empty());
         assert!(pieces(&state(1)) == pieces(&whole) && pieces(&state(7)) == pieces(&whole), "{whole:?}");
     }
-    assert!(state_of_join(1).2 == state_of_join(100).2);
-}
-
-#[test]
-fn a_node_that_is_restored_goes_on_as_if_nothing_had_been() {
-    for settings in nodes().into_iter().chain(sorting_nodes()) {
-        let whole = drive_in_time(settings.as_ref(), &rows(), TIMING);
-        for batch_rows in [1, 7] {
-            let other = drive_in_time(settings.as_ref(), &rows(), Timing { batch_rows, ..TIMING });
-            whole.ports.keys().for_each(|port| assert_eq!(other.text(port), whole.text(port), "{port}"));
-            assert_eq!(other.failed.len(), whole.failed.len());
-        }
-    }
-}
-
-#[test]
-fn a_state_that_is_damaged_is_no_reason_to_panic() {
-    let streams = [in_time(&rows())];
-    for settings in nodes().into_iter().chain(sorting_nodes()) {
-        let state = state_in_time(settings.as_ref(), &rows(), TIMING);
-        restore_damaged(&state, || build(settings.as_ref(), &streams));
-    }
-    let (settings, streams, state) = state_of_join(100);
-    restore_damaged(&state, || build(&settings, &streams));
+    assert!(state_of_join(1) == state_of_join(100));
 }
 
 #[test]

@@ -59,7 +59,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 fn damage(cases: u64) {
     let trial = Trial::new(&BRANCHED);
-    assert!(trial.run_until("before-commit:4"));
+    // At the first commit: while one is under way, nobody can say of a file that is gone whether it had been published.
+    assert!(trial.run_until("before-commit:1"));
     let kept = trial.workshop.path("kept");
     for folder in ["state", "out", "models"] {
         copy(&trial.workshop.path(folder), &kept.join(folder));
@@ -79,8 +80,10 @@ fn damage(cases: u64) {
         // since the last one, and what has grown is cut off.
         let name = file.file_name().unwrap().to_str().unwrap();
         let is_needed = name == newest || name.starts_with(newest.strip_suffix(".json").unwrap()) && name.contains('-');
+        // Nothing of it was visible, so that without it the flow goes on from the checkpoint before.
+        let is_undecided = name == newest && matches!(damage, Damage::Delete);
         match ran.code {
-            0 if is_needed => panic!("{what} was not noticed"),
+            0 if is_needed && !is_undecided => panic!("{what} was not noticed"),
             0 => trial.check_results(&what, &ran),
             1 => {
                 let error = ran.json()["error"]["message"].as_str().unwrap().to_owned();

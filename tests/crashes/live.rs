@@ -165,7 +165,7 @@ fn a_live_flow_is_killed_stopped_and_gone_on_with() {
         // Dropped, which kills it.
         drop(running);
     }
-    for point in ["decisions-written:2", "after-manifest:3"] {
+    for point in ["replay-log-written:2", "after-manifest:3"] {
         let mut running = live.start_until(point);
         while !running.has_ended() {
             live.append(3);

@@ -73,11 +73,11 @@ fn part_files_of_outputs_are_verified() {
     let moved = Trial::copy(&trial);
     let ran = moved.workshop.run(&VERIFY);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stderr.contains("the files of output `rows` were looked at in `"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("output `rows`: its files were looked at in `"), "{}", ran.stderr);
     std::fs::remove_dir_all(workshop.path("out")).unwrap();
     let ran = moved.workshop.run(&VERIFY);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stderr.contains("the files of output `rows` were not looked at: `"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("output `rows`: its files were not looked at: `"), "{}", ran.stderr);
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn graph_of(point: &str) -> Option<&'static Graph> {
         "version-numbered" | "version-written" | "version-decided" => Some(&MERGED),
         "journal-removed" | "blob-written" | "blob-removed" => Some(&BRANCHED),
         // `live.rs` comes by.
-        "decisions-written" => None,
+        "replay-log-written" => None,
         _ => Some(&LINEAR),
     }
 }
@@ -58,7 +58,7 @@ fn crashes_in_a_row() {
     }
 }
 
-/// An input may come to its end, while the checkpoint of a border before its first row is gathered.
+/// An input may come to its end, while the checkpoint of a barrier before its first row is gathered.
 #[test]
 fn crashes_while_an_input_waits_for_its_turn() {
     let trial = Trial::new(&SEQUENCE);

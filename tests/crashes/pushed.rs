@@ -20,8 +20,7 @@ const FLOW: &str = r#"
     [input.pushed]
     type = "http_listen"
     address = "127.0.0.1:PORT"
-    format = "csv"
-    header = false
+    format = { type = "csv", header = false }
     schema = { id = "int64", at = "timestamp", x = "float64", y = "float64", c = "utf8", label = "boolean" }
     [processor.learner]
     type = "train"

@@ -35,8 +35,11 @@ fn run(workshop: &Workshop, arguments: &[&str]) -> Ran {
 fn begun(flow: &str) -> Workshop {
     let workshop = Workshop::new();
     workshop.write("flow.toml", flow);
-    let mut command = workshop.command(&["run", "flow.toml", "--state", "state"]);
-    assert_eq!(command.env("MILLSTREAM_CRASH", "marked-committed:5").output().unwrap().status.code(), None);
+    // The second run is killed when all that the first has decided is visible, and nothing more is decided.
+    for point in ["marked-committed:5", "checkpoint-asked:1"] {
+        let mut command = workshop.command(&["run", "flow.toml", "--state", "state"]);
+        assert_eq!(command.env("MILLSTREAM_CRASH", point).output().unwrap().status.code(), None);
+    }
     workshop
 }
 

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(of_texts(&["2026-01-31"]), "utf8");
         assert_eq!(of_texts(&["Nan", "Inf"]), "utf8");
         assert_eq!(of_texts(&[]), "utf8");
-        let timezone = Some(crate::parse_timezone("Europe/Berlin").expect("a time zone"));
+        let timezone = Some(crate::text::parse_timezone("Europe/Berlin").expect("a time zone"));
         let berlin = Moments { timezone, ..Moments::default() };
         assert_eq!(Inferred::of_text("2026-01-31T12:00:00", &berlin), Inferred::Timestamp);
     }

@@ -3,15 +3,100 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::{FileReader, read_footer_length};
+use arrow::ipc::writer::FileWriter;
 use arrow::ipc::{Block, RecordBatch as Header, root_as_footer, root_as_message};
-use millstream_core::{Error, Result};
+use millstream_core::{Error, Problem, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::Rows;
+use crate::kind::{FormatKind, Settings, Side};
 use crate::pieces::{Pieces, carried};
-use crate::read::{BatchReader, Mark, guarded};
+use crate::read::{Decoder, FileFormat, Reading};
+use crate::reader::{BatchReader, Mark, guarded};
+use crate::write::{Encoder, Writing};
+
+pub(crate) const FORMAT: FormatKind = FormatKind {
+    name: "arrow",
+    about: "Arrow IPC, the file format, also known as Feather 2.",
+    endings: &["arrow"],
+    example: r#""arrow""#,
+    is_text: false,
+    can_grow: false,
+    read: Some(Side::of::<ReadArrow>()),
+    write_files: Some(Side::of::<WriteArrow>()),
+    write_streams: None,
+};
+
+/// Files name their columns, of which those are left out whose types flows can't carry. A file that is corrupt stops the flow.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ReadArrow {}
+
+/// Batches have 8192 rows and are not compressed.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct WriteArrow {}
+
+impl Settings for ReadArrow {
+    type Made = Reading;
+
+    fn make(self, _: &str) -> Result<Reading, Problem> {
+        Ok(Reading::File(Arc::new(ArrowFile)))
+    }
+}
+
+impl Settings for WriteArrow {
+    type Made = Arc<dyn Writing>;
+
+    fn make(self, _: &str) -> Result<Self::Made, Problem> {
+        Ok(Arc::new(ArrowFile))
+    }
+}
+
+/// Arrow IPC, which has no settings.
+#[derive(Debug)]
+struct ArrowFile;
+
+impl FileFormat for ArrowFile {
+    fn open(&self, file: File, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
+        open(file, decoder.schema(), decoder.batch_rows)
+    }
+
+    fn inspect(&self, file: File) -> Result<(SchemaRef, u64)> {
+        inspect(file)
+    }
+}
+
+impl Writing for ArrowFile {
+    fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(ArrowEncoder(FileWriter::try_new(Vec::new(), schema)?)))
+    }
+}
+
+struct ArrowEncoder(FileWriter<Vec<u8>>);
+
+impl Encoder for ArrowEncoder {
+    fn begin(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        out.append(self.0.get_mut());
+        Ok(())
+    }
+
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+        self.0.write(rows)?;
+        out.append(self.0.get_mut());
+        Ok(())
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.0.finish()?;
+        out.append(self.0.get_mut());
+        Ok(())
+    }
+}
 
 /// The most that a compressed buffer can become: zstd has blocks of 128 KiB, which take 4 bytes at least. LZ4 reaches less.
 const MAX_RATIO: u64 = 128 * 1024 / 4;
@@ -20,7 +105,7 @@ const MAX_RATIO: u64 = 128 * 1024 / 4;
 const MAX_BATCH: u64 = 4 << 30;
 
 /// The canonical columns of a file, and how many rows it has.
-pub(crate) fn inspect(file: File) -> Result<(SchemaRef, u64)> {
+fn inspect(file: File) -> Result<(SchemaRef, u64)> {
     guarded(|| {
         let blocks = Blocks::of(&file)?;
         let rows = blocks.batches.iter().map(|block| blocks.header(&file, block, |header| rows_of(&header)));
@@ -127,7 +212,7 @@ fn read_at(file: &File, start: u64, length: usize) -> Result<Vec<u8>> {
 }
 
 /// Reads only the columns of `schema`.
-pub(crate) fn open(file: File, schema: SchemaRef, batch_rows: usize) -> Result<Box<dyn BatchReader>> {
+fn open(file: File, schema: SchemaRef, batch_rows: usize) -> Result<Box<dyn BatchReader>> {
     guarded(|| {
         let blocks = Blocks::of(&file)?;
         let all = blocks.open(file.try_clone()?, None)?.schema();

@@ -1,43 +1,48 @@
-//! Bytes to batches and back: CSV, NDJSON, JSON, Parquet and Arrow IPC, the text formats also compressed.
+//! Formats: bytes to batches and back.
 //!
-//! * [`FileKind`] and [`Format`], [`Compression`]: what a file's name says about its bytes.
-//! * [`inspect`]: the columns of a file, from its metadata or from a sample of its rows.
-//! * [`ReadOptions`] opens a [`BatchReader`], which yields [`Rows`]: batches in canonical types and, of the text
+//! * [`FORMATS`] lists them. Each is a file of this crate, with its settings, its reader and its writer.
+//! * [`Format`] is the setting `format` of inputs and outputs, for one of four purposes: [`ReadFiles`], [`ReadStreams`],
+//!   [`WriteFiles`], [`WriteStreams`].
+//! * A [`Decoder`] comes of it, which opens a [`BatchReader`] of a source. That yields [`Rows`]: batches in canonical types and, of text
 //!   formats, the rows that could not be read. A bad row costs only itself.
-//! * [`JsonDecoder`]: JSON documents that arrive one by one, such as messages.
-//! * [`WriteOptions`] opens a [`BatchWriter`]; [`encode_csv`], [`encode_ndjson`] and [`encode_json`] are for streams without an end.
+//! * Or [`WriteOptions`], which open a [`FileWriter`]; or an [`Encoder`] for a stream without an end.
+//! * [`FileKind`] and [`Compression`]: what a file's name says about its bytes.
 
+mod columns;
 mod csv;
 mod encoding;
-mod format;
-mod header;
 mod infer;
-mod inspect;
 mod ipc;
 mod json;
+mod kind;
+mod name;
+mod packed;
 mod parquet;
 mod pieces;
-mod pretty;
 mod read;
-mod records;
+mod reader;
+mod reference;
 mod rows;
-mod split;
+mod setting;
+mod table;
 mod text;
 mod window;
 mod write;
 
-pub use csv::{CsvOptions, check_header, csv_header};
 pub use encoding::TextEncoding;
-pub use format::{Compression, FileKind, Format};
-pub use inspect::{Found, InspectOptions, inspect};
-pub use json::JsonDecoder;
-pub use pretty::encode_json;
-pub use read::{BatchReader, Mark, Pace, ReadOptions};
+pub use kind::FormatKind;
+pub use name::{Compression, FileKind};
+pub use read::{ColumnsIn, Decoder, Found, Names, Pace, Preamble, ReadFormat};
+pub use reader::{BatchReader, Mark};
+pub use reference::FormatUse;
 pub use rows::{BadRow, Rows};
-pub use split::CellLimit;
-pub use text::{MomentFormat, Moments, Timezone, parse_timezone};
+pub use setting::{Format, Purpose, ReadFiles, ReadStreams, WriteFiles, WriteStreams};
 pub use window::{MAX_ROW_BYTES, decompress, ends_with_line_break};
-pub use write::{BatchWriter, WRITE_ROWS, WriteOptions, encode_csv, encode_ndjson, nested_column};
+pub use write::{Encoder, FileWriter, Header, WRITE_ROWS, WriteFormat, WriteOptions};
+
+/// All formats, in the order in which they are shown.
+pub static FORMATS: [FormatKind; 6] =
+    [csv::FORMAT, json::NDJSON, json::JSON, parquet::FORMAT, ipc::FORMAT, table::FORMAT];
 
 #[cfg(test)]
 mod tests;

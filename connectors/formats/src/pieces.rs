@@ -6,6 +6,7 @@ use arrow::array::{Array, AsArray, OffsetSizeTrait, RecordBatch, RecordBatchOpti
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use millstream_core::{Canonical, Encoding, Error, Result, Sifted, write_json};
 
+use crate::columns::repeated;
 use crate::window::MAX_BATCH_BYTES;
 use crate::{BadRow, Rows};
 
@@ -162,7 +163,7 @@ fn viewed(views: &[u128], start: usize, end: usize) -> usize {
 /// The columns that flows can carry. An error if there are some, and none of them is one; or if two have the same name.
 pub(crate) fn carried(schema: &Schema) -> Result<SchemaRef> {
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    if let Some(name) = crate::csv::repeated(&names) {
+    if let Some(name) = repeated(&names) {
         return Err(Error::new(format!("it has two columns with the name `{name}`")));
     }
     let canonical = schema.fields().iter().map(|field| Canonical::new(&Schema::new(vec![field.clone()])));

@@ -1,51 +1,188 @@
-//! Opens sources for reading.
+//! What reads rows: a format with its settings, and a decoder for sources of certain columns.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Columns, Error, Result, ResultExt};
-use serde::{Deserialize, Serialize};
+use millstream_core::{ColumnType, Columns, Error, Problem, Result, ResultExt};
 
-use crate::csv::CsvReader;
-use crate::json::{JsonReader, NdjsonReader};
+use crate::kind::FormatKind;
+use crate::reader::{BatchReader, Named};
 use crate::window::{Window, decode, decompress};
-use crate::{Compression, CsvOptions, Format, Moments, Rows, TextEncoding, ipc, parquet};
+use crate::{Compression, TextEncoding};
 
-/// Reads a source batch by batch.
-pub trait BatchReader: Send {
-    /// The columns of the batches, in canonical types.
-    fn schema(&self) -> &SchemaRef;
+/// A text format that is read as its settings say.
+pub(crate) trait StreamFormat: fmt::Debug + Send + Sync {
+    /// How letters are written as bytes.
+    fn encoding(&self) -> TextEncoding;
 
-    /// Adds the next rows to `out`: at most `batch_rows` good and bad ones. Returns false at the end, with no rows; if
-    /// the source may grow ([`Pace::Growing`]), whenever there are no more rows for now.
-    ///
-    /// # Errors
-    /// Where the source can't be read further: it is cut off, corrupt, or has another schema than was planned.
-    fn next(&mut self, out: &mut Rows) -> Result<bool>;
+    /// Reads rows of a source, of which the window has the text.
+    fn open(&self, window: Window, decoder: &Decoder) -> Result<Box<dyn BatchReader>>;
 
-    /// The place behind the rows that were handed out last.
-    fn mark(&self) -> Mark;
+    /// The columns of a source, by the first so many of its rows.
+    fn infer(&self, window: Window, rows: usize) -> Result<Columns>;
 
-    /// Continues at a mark that another reader of the same source gave. To be called before the first `next`.
-    ///
-    /// # Errors
-    /// Where the source has become shorter.
-    fn go_to(&mut self, mark: Mark) -> Result<()>;
+    /// Where a source says what its columns are.
+    fn columns_in(&self) -> ColumnsIn {
+        ColumnsIn::Rows
+    }
 
-    /// Says that a source that might have grown won't: a last row without a line break counts.
-    fn end(&mut self) {}
+    /// Checks that there can be such columns.
+    fn check_columns(&self, _columns: &Columns) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    /// Checks that the header of a source has every column that may not be null. Returns whether there is one.
+    fn check_header(&self, _window: Window, _columns: &Columns) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// What stands before the first row, or the header.
+    fn preamble(&self) -> Preamble {
+        Preamble::default()
+    }
+
+    /// A byte of which every row but the last has one at least.
+    fn last_of_row(&self) -> u8 {
+        b'\n'
+    }
 }
 
-/// A place between two rows of a source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// The position of the next row.
-    pub position: u64,
-    /// Text formats: how many bytes lie before the next row, decompressed.
-    pub offset: u64,
+/// A binary format that is read as its settings say: from files, at any place of them.
+pub(crate) trait FileFormat: fmt::Debug + Send + Sync {
+    /// Reads rows of a file.
+    fn open(&self, file: File, decoder: &Decoder) -> Result<Box<dyn BatchReader>>;
+
+    /// The canonical columns of a file, and how many rows it has.
+    fn inspect(&self, file: File) -> Result<(SchemaRef, u64)>;
+}
+
+/// How a format is read.
+#[derive(Clone, Debug)]
+pub(crate) enum Reading {
+    Stream(Arc<dyn StreamFormat>),
+    File(Arc<dyn FileFormat>),
+}
+
+/// Where sources of a format say what their columns are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnsIn {
+    /// In each row, or nowhere.
+    Rows,
+    /// In a header, with their names alone and in any order.
+    Header,
+    /// In metadata, with their types.
+    Metadata,
+}
+
+/// What stands before the first row of a source, or its header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Preamble {
+    /// So many lines, whatever they are.
+    pub lines: usize,
+    /// Lines behind them that begin with this.
+    pub comment: Option<u8>,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The columns in canonical types. Those inferred from a sample may be null. None if there is nothing to tell
+    /// from: an empty file, or NDJSON without a readable row.
+    pub columns: Columns,
+    /// How many rows the file has, if it says.
+    pub rows: Option<u64>,
+}
+
+/// A format to read, as its settings say.
+#[derive(Clone, Debug)]
+pub struct ReadFormat {
+    kind: &'static FormatKind,
+    reading: Reading,
+}
+
+impl ReadFormat {
+    pub(crate) fn new(kind: &'static FormatKind, reading: Reading) -> Self {
+        Self { kind, reading }
+    }
+
+    /// The format.
+    pub fn kind(&self) -> &'static FormatKind {
+        self.kind
+    }
+
+    fn stream(&self) -> Option<&dyn StreamFormat> {
+        match &self.reading {
+            Reading::Stream(format) => Some(&**format),
+            Reading::File(_) => None,
+        }
+    }
+
+    /// Whether it is text, and that in UTF-8.
+    pub fn is_utf8(&self) -> bool {
+        self.stream().is_some_and(|format| format.encoding() == TextEncoding::Utf8)
+    }
+
+    /// Where a source says what its columns are.
+    pub fn columns_in(&self) -> ColumnsIn {
+        self.stream().map_or(ColumnsIn::Metadata, StreamFormat::columns_in)
+    }
+
+    /// Checks that there can be such columns.
+    pub fn check_columns(&self, columns: &Columns) -> Result<(), Problem> {
+        self.stream().map_or(Ok(()), |format| format.check_columns(columns))
+    }
+
+    /// What stands before the first row of a source, or its header.
+    pub fn preamble(&self) -> Preamble {
+        self.stream().map(StreamFormat::preamble).unwrap_or_default()
+    }
+
+    /// More rows than these bytes can be, or as many.
+    pub fn most_rows(&self, bytes: &[u8]) -> usize {
+        let last = self.stream().map_or(b'\n', StreamFormat::last_of_row);
+        memchr::memchr_iter(last, bytes).count() + 1
+    }
+
+    /// Checks that a file has every column that may not be null, if it has a header. An empty file may lack its header, too. Returns
+    /// whether there is one.
+    pub fn check_header(&self, path: &Path, compression: Option<Compression>, columns: &Columns) -> Result<bool> {
+        let Some(format) = self.stream() else { return Ok(false) };
+        format.check_header(window(format, File::open(path)?, compression)?, columns)
+    }
+
+    /// Finds the columns of a file: Parquet and Arrow files name them, those of a text are inferred from the first so many rows.
+    /// Integers are `int64`, other numbers `float64`, `true` and `false` `boolean`, texts in ISO 8601 with time and offset (or with
+    /// `timezone` set) `timestamp`, and all else is `utf8`. Errors name the file.
+    pub fn inspect(&self, path: &Path, compression: Option<Compression>, rows: usize) -> Result<Found> {
+        let found = || {
+            let file = File::open(path)?;
+            match &self.reading {
+                Reading::File(format) => format.inspect(file).map(declared),
+                Reading::Stream(format) => {
+                    let columns = format.infer(window(&**format, file, compression)?, rows)?;
+                    Ok(Found { columns, rows: None })
+                }
+            }
+        };
+        found().doing(|| format!("reading `{}`", path.display()))
+    }
+}
+
+fn window(format: &dyn StreamFormat, file: File, compression: Option<Compression>) -> Result<Window> {
+    Ok(Window::new(decode(decompress(file, compression)?, format.encoding()), Pace::Full))
+}
+
+fn declared((schema, rows): (SchemaRef, u64)) -> Found {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| (field.name().clone(), ColumnType::new(field.data_type().clone(), field.is_nullable())));
+    Found { columns: Columns(fields.collect()), rows: Some(rows) }
 }
 
 /// When a reader of a text format hands out rows.
@@ -61,34 +198,44 @@ pub enum Pace {
     Growing,
 }
 
-/// How to read a source.
+/// Which names of columns a source must have in its header, if its format has one, besides those that may not be null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// None. A source without anything has no header, either.
+    #[default]
+    Any,
+    /// None, but the header must be there: the source is known not to be empty.
+    Header,
+    /// One at least, so that a first row is not taken for the header.
+    One,
+}
+
+/// What turns bytes into rows: a format, and what is wanted of the sources.
 #[derive(Clone, Debug)]
-pub struct ReadOptions {
-    /// The format of the source.
-    pub format: Format,
+pub struct Decoder {
+    /// The format of the sources.
+    pub format: ReadFormat,
     /// How the bytes of a text format are compressed.
     pub compression: Option<Compression>,
-    /// The columns of the source: declared, or found by [`crate::inspect`].
+    /// The columns of the sources: declared, or found by [`ReadFormat::inspect`].
     pub columns: Columns,
     /// The columns that are wanted, where not all are. They keep the order of `columns`.
     pub wanted: Option<BTreeSet<String>>,
     /// How many rows a batch has at most.
     pub batch_rows: usize,
-    /// How texts stand for dates and timestamps.
-    pub moments: Moments,
-    /// How CSV is written.
-    pub csv: CsvOptions,
+    /// Which names of columns there must be.
+    pub names: Names,
     /// When rows are handed out.
     pub pace: Pace,
 }
 
-impl ReadOptions {
+impl Decoder {
     /// The columns that the batches will have.
     pub fn schema(&self) -> SchemaRef {
         self.wanted_columns().schema()
     }
 
-    fn wanted_columns(&self) -> Columns {
+    pub(crate) fn wanted_columns(&self) -> Columns {
         let is_wanted = |name: &String| self.wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
         Columns(self.columns.0.iter().filter(|(name, _)| is_wanted(name)).cloned().collect())
     }
@@ -102,75 +249,34 @@ impl ReadOptions {
     /// Reads a file that was opened at a path, by which errors call it.
     pub fn open_file(&self, file: File, path: &Path) -> Result<Box<dyn BatchReader>> {
         let named = || format!("reading `{}`", path.display());
-        let reader = match self.format {
-            Format::Csv | Format::Ndjson | Format::Json if self.compression.is_none() => self.read_seekable(file),
-            Format::Csv | Format::Ndjson | Format::Json => self.read(file),
-            Format::Parquet => parquet::open(file, self.schema(), self.batch_rows),
-            Format::Arrow => ipc::open(file, self.schema(), self.batch_rows),
+        let reader = match &self.format.reading {
+            Reading::Stream(_) if self.compression.is_none() => self.read_seekable(file),
+            Reading::Stream(_) => self.read(file),
+            Reading::File(format) => format.open(file, self),
         };
-        let reader = reader.doing(named)?;
-        Ok(Box::new(Named { reader, name: named() }))
+        Ok(Box::new(Named { reader: reader.doing(named)?, name: named() }))
     }
 
     /// Reads a stream of a text format.
     pub fn read(&self, source: impl Read + Send + 'static) -> Result<Box<dyn BatchReader>> {
-        let source = decode(decompress(source, self.compression)?, self.csv.encoding);
-        self.read_window(Window::new(source, self.pace))
+        let format = self.text()?;
+        let source = decode(decompress(source, self.compression)?, format.encoding());
+        format.open(Window::new(source, self.pace), self)
     }
 
     /// Reads a text format that is not compressed, in a source in which reading can continue at any place.
     pub fn read_seekable(&self, source: impl Read + Seek + Send + 'static) -> Result<Box<dyn BatchReader>> {
-        match self.csv.encoding {
-            TextEncoding::Utf8 => self.read_window(Window::seekable(Box::new(source), self.pace)),
+        let format = self.text()?;
+        let window = match format.encoding() {
+            TextEncoding::Utf8 => Window::seekable(Box::new(source), self.pace),
             // The places are those of the text, and not those of its bytes.
-            other => self.read_window(Window::new(decode(Box::new(source), other), self.pace)),
-        }
+            other => Window::new(decode(Box::new(source), other), self.pace),
+        };
+        format.open(window, self)
     }
 
-    fn read_window(&self, window: Window) -> Result<Box<dyn BatchReader>> {
-        let wanted = self.wanted_columns();
-        match self.format {
-            Format::Csv => {
-                let csv = self.csv.clone();
-                Ok(Box::new(CsvReader::new(window, &self.columns, &wanted, &self.moments, self.batch_rows, csv)?))
-            }
-            Format::Ndjson => Ok(Box::new(NdjsonReader::new(window, &wanted, &self.moments, self.batch_rows))),
-            Format::Json => Ok(Box::new(JsonReader::new(window, &wanted, &self.moments, self.batch_rows))),
-            other => Err(Error::new(format!("{} can only be read from files", other.name()))),
-        }
+    fn text(&self) -> Result<&dyn StreamFormat> {
+        let name = self.format.kind.name;
+        self.format.stream().ok_or_else(|| Error::new(format!("{name} can only be read from files")))
     }
-}
-
-/// Says in errors which file it was.
-struct Named {
-    reader: Box<dyn BatchReader>,
-    name: String,
-}
-
-impl BatchReader for Named {
-    fn schema(&self) -> &SchemaRef {
-        self.reader.schema()
-    }
-
-    fn next(&mut self, out: &mut Rows) -> Result<bool> {
-        self.reader.next(out).doing(|| &self.name)
-    }
-
-    fn mark(&self) -> Mark {
-        self.reader.mark()
-    }
-
-    fn go_to(&mut self, mark: Mark) -> Result<()> {
-        self.reader.go_to(mark).doing(|| &self.name)
-    }
-
-    fn end(&mut self) {
-        self.reader.end();
-    }
-}
-
-/// Runs Arrow's readers of binary files, some of which panic on corrupt ones.
-pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
-    caught.unwrap_or_else(|_| Err(Error::new("the file is corrupt")))
 }

@@ -34,7 +34,7 @@ pub struct BadRow {
 }
 
 /// What is wrong with a row in another encoding.
-pub(crate) const NO_TEXT: &str = "the row is no valid UTF-8; the setting `encoding` names other encodings";
+pub(crate) const NO_TEXT: &str = "the row is no valid UTF-8; `encoding` in `format` names other encodings";
 
 impl BadRow {
     /// Makes the report of a row that was read as these bytes.

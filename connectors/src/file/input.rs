@@ -1,29 +1,24 @@
 //! The input `file`.
 
+mod columns;
 mod follow;
 mod once;
 mod opened;
 mod place;
 mod rotated;
+mod sources;
 mod tail;
 
-use std::sync::Arc;
-
 use millstream_core::{
-    Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Reads, Result, type_name,
+    Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Reads, Result,
 };
-use millstream_formats::{
-    Compression, CsvOptions, FileKind, Format, Found, InspectOptions, Moments, Pace, ReadOptions, TextEncoding,
-    check_header, inspect,
-};
+use millstream_formats::{Compression, Decoder, Format, Names, Pace, ReadFiles};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::once::Files;
-use super::find::{SourceFile, find, find_now};
 use super::local::check_input;
 use super::reads::reads;
-use crate::text;
 
 /// Reads files: CSV, NDJSON, JSON, Parquet, and Arrow IPC.
 ///
@@ -36,10 +31,6 @@ use crate::text;
 /// A row that can't be read leaves by the port `failed`, as it was read; the rows around it go on. Its position is its
 /// number in the file, counted from 0, and its partition the file's path. Of rows of more than 64 MiB the first bytes are shown.
 /// A Parquet, Arrow or compressed file that is corrupt stops the flow. A timestamp between two microseconds becomes the earlier one.
-///
-/// NDJSON has one object on each line, and blank lines are skipped. JSON is an array of objects, or objects one behind the
-/// other, on as many lines as they take. Keys that are no column are ignored, and binary values are hexadecimal. In CSV with one
-/// column, a blank line is a row: an empty field.
 ///
 /// A flow with state that resumes within a file looks whether it still is the one that was opened: one that was changed, or
 /// replaced by another under its name, is an error, a copy with the same content is not; compared
@@ -72,53 +63,20 @@ pub struct FileInput {
     /// The file, relative to the flow file; or a pattern with `*` (within a name), `**` (any folders), `?` and `[ab]`;
     /// or a list of them.
     path: Paths,
-    /// How the files are written. By default the extension says it: `.csv`, `.tsv` (CSV with tabs), `.ndjson`,
-    /// `.jsonl`, `.json`, `.parquet`, `.arrow`; with `.gz`, `.zst` or `.bz2` behind it if it is compressed.
-    format: Option<Format>,
+    /// How the files are written: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of the format. By default the extension
+    /// says it: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`; with `.gz`, `.zst` or `.bz2` behind
+    /// it if it is compressed.
+    format: Option<Format<ReadFiles>>,
     /// How the files are compressed, if the extension does not say it.
     compression: Option<Compression>,
     /// The columns of CSV, NDJSON and JSON and their types: `{ id = "utf8", amount = "float64?" }`. A value that is
     /// missing, null or of another type fails its row; with a `?` behind its type it may be missing or null. Integers
-    /// stand for timestamps with `timestamp(ms)`. In JSON, a text may stand for a number (`"101"`, `" 7 "`, `"1e3"`), and a number or
-    /// boolean for a text; `json` keeps a value of any kind as its text. Other columns of the file are not read. Without it, columns are found
+    /// stand for timestamps with `timestamp(ms)`. Other columns of the file are not read. Without it, columns are found
     /// by looking at the first rows.
     schema: Option<Columns>,
-    /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
-    /// fail their row, or are taken for texts if there is no `schema`.
-    timezone: Option<String>,
-    /// How dates are written, in the language of `strftime`, such as `"%d.%m.%Y"`; `%Y` has four digits, `%y` two. By
-    /// default in ISO 8601.
-    date_format: Option<String>,
-    /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
-    /// 8601.
-    timestamp_format: Option<String>,
-    /// How letters are written as bytes. With another encoding than UTF-8, files can't be followed.
-    #[serde(default)]
-    encoding: TextEncoding,
-    /// CSV: how many lines at the beginning are skipped, before the header.
-    #[serde(default)]
-    skip_lines: usize,
-    /// CSV: the character that begins lines which are skipped, such as `"#"`.
-    comment: Option<char>,
-    /// CSV: whether the first line holds the names of the columns, which are then matched by name. Otherwise they are
-    /// in the order of `schema`, or called `column_1`, `column_2` and so on.
-    #[serde(default = "text::header")]
-    header: bool,
-    /// CSV: the character that separates fields, by default a comma, or a tab for `.tsv`.
-    delimiter: Option<char>,
-    /// CSV: what stands in floats and decimals before the digits behind the point, by default `.`; with `","`, `1,5` is a number
-    /// and `1.5` is none. It can't be the delimiter as well.
-    decimal_separator: Option<char>,
-    /// CSV: the fields that stand for null, by default empty ones.
-    #[serde(default = "text::null_values")]
-    null_values: Vec<String>,
-    /// CSV: how much a field in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
-    /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
-    #[serde(default)]
-    max_cell: text::MaxCell,
     /// How many rows are looked at to find the columns of CSV, NDJSON and JSON when there is no `schema`; those that can't be
     /// read at all don't count towards types. A value behind them that does not fit fails its row.
-    #[serde(default = "text::infer_rows")]
+    #[serde(default = "infer_rows")]
     #[schemars(range(min = 1))]
     infer_rows: usize,
     /// Whether to wait for more rows and files, instead of ending with the last file. CSV, NDJSON and JSON that are not compressed
@@ -175,37 +133,25 @@ schema = { id = "utf8", at = "timestamp", amount = "float64?" }
 "#;
 }
 
-/// A file with how it is read.
-#[derive(Clone)]
-struct Source {
-    file: SourceFile,
-    compression: Option<Compression>,
-    delimiter: u8,
-    /// Whether a header was found, which then has to be there when the file is read.
-    has_header: bool,
-}
-
-/// What the settings come to, but for the columns.
-struct Settled {
-    sources: Vec<Source>,
-    format: Format,
-    moments: Moments,
-    csv: CsvOptions,
+/// For `#[serde(default)]`.
+fn infer_rows() -> usize {
+    10_000
 }
 
 impl FileInput {
-    /// What `of` says to every path; problems get the path's place.
-    fn each_path<T>(&self, of: impl Fn(&str) -> Result<T, Problem>) -> Result<Vec<T>, Problems> {
-        let of = |path: &str| check_input(path).and_then(|()| of(path));
+    /// What `of` says to every path. Problems without a place get the path's.
+    fn each_path<T>(&self, mut of: impl FnMut(&str) -> Result<T, Problem>) -> Result<Vec<T>, Problems> {
+        let mut of = |path: &str| check_input(path).and_then(|()| of(path));
         let paths = match &self.path {
-            Paths::One(path) => return of(path).map(|one| vec![one]).map_err(|problem| problem.at(["path"]).into()),
+            Paths::One(path) => return of(path).map(|one| vec![one]).map_err(|problem| at_path(problem).into()),
             Paths::Several(paths) => paths.iter().enumerate(),
         };
         let (mut each, mut problems) = (Vec::new(), Problems::new());
         for (index, path) in paths {
             match of(path) {
                 Ok(one) => each.push(one),
-                Err(problem) => problems.push(problem.under(index).under("path")),
+                Err(problem) if problem.at.is_empty() => problems.push(problem.under(index).under("path")),
+                Err(problem) => problems.push(problem),
             }
         }
         match each.is_empty() && problems.is_empty() {
@@ -223,170 +169,11 @@ impl FileInput {
         };
         reads(&context.input_path(""), paths)
     }
-
-    fn files(&self, context: &PlanContext) -> Result<Vec<SourceFile>, Problems> {
-        let folder = context.input_path("");
-        // A run that finds nothing new has nothing to do.
-        let may_be_none = self.once.is_some() && self.schema.is_some();
-        let find = |pattern: &str| match may_be_none {
-            true => find_now(&folder, pattern).map_err(|error| Problem::new(format!("`{pattern}`: {error}"))),
-            false => find(&folder, pattern),
-        };
-        let mut files = self.each_path(find)?.concat();
-        files.sort_by(|one, two| one.name.cmp(&two.name));
-        files.dedup();
-        Ok(files)
-    }
-
-    fn settle(&self, context: &PlanContext) -> Result<Settled, Problems> {
-        let files = self.files(context)?;
-        let moments = self.moments()?;
-        let format = match files.first() {
-            Some(file) => self.format_of(&file.name)?,
-            None => self.each_path(|path| self.format_of(path))?[0],
-        };
-        let mut sources = Vec::with_capacity(files.len());
-        for file in files {
-            let other = self.format_of(&file.name)?;
-            if other != format {
-                let message = format!("`{}` is {}, unlike the files before it", file.name, other.name());
-                return Err(Problem::new(message)
-                    .at(["path"])
-                    .help("read each format with an input of its own")
-                    .into());
-            }
-            let kind = FileKind::of(&*file.name);
-            let compression = self.compression.or(kind.compression);
-            let delimiter = text::delimiter(self.delimiter, if kind.tabs { b'\t' } else { b',' })?;
-            if format == Format::Csv {
-                text::decimal_separator(self.decimal_separator, delimiter)?;
-            }
-            sources.push(Source { file, compression, delimiter, has_header: false });
-        }
-        if let (false, Some(Source { file, compression: Some(_), .. })) = (format.is_text(), sources.first()) {
-            let at = if self.compression.is_some() { "compression" } else { "path" };
-            let message = format!("`{}` can't be compressed: {} files are compressed inside", file.name, format.name());
-            return Err(Problem::new(message).at([at]).into());
-        }
-        Ok(Settled { sources, format, moments, csv: self.csv_options()? })
-    }
-
-    fn moments(&self) -> Result<Moments, Problem> {
-        text::moments(self.timezone.as_deref(), self.date_format.as_deref(), self.timestamp_format.as_deref())
-    }
-
-    /// How CSV is written, but for the delimiter.
-    fn csv_options(&self) -> Result<CsvOptions, Problem> {
-        Ok(CsvOptions {
-            encoding: self.encoding,
-            skip_lines: self.skip_lines,
-            comment: text::comment(self.comment)?,
-            // Where fields end is known of each file only.
-            decimal_separator: text::decimal_separator(self.decimal_separator, b'\0')?,
-            ..text::csv_options(self.header, &self.null_values, self.max_cell)
-        })
-    }
-
-    fn format_of(&self, name: &str) -> Result<Format, Problem> {
-        self.format.or(FileKind::of(name).format).ok_or_else(|| {
-            Problem::new(format!("the name of `{name}` does not say its format"))
-                .at(["path"])
-                .help("say it with `format`: `csv`, `ndjson`, `json`, `parquet` or `arrow`")
-        })
-    }
-
-    /// The columns that were declared, if the files can have them.
-    fn declared(&self, columns: &Columns, settled: &mut Settled) -> Result<Found, Problem> {
-        let at = |problem: Problem| problem.at(["schema"]);
-        let format = settled.format;
-        if !format.is_text() {
-            let message = format!("{} files name their columns themselves", format.name());
-            return Err(at(Problem::new(message).help("leave `schema` out")));
-        }
-        if format == Format::Csv {
-            text::flat(&columns.schema()).map_err(at)?;
-            for source in settled.sources.iter_mut().filter(|_| self.header) {
-                let csv = CsvOptions { delimiter: source.delimiter, ..settled.csv.clone() };
-                source.has_header = check_header(&source.file.path, source.compression, &csv, columns)
-                    .map_err(|error| at(Problem::new(format!("`{}`: {error}", source.file.name))))?;
-            }
-        }
-        Ok(Found { columns: columns.clone(), rows: None })
-    }
-
-    /// The columns that the files have, which must be the same.
-    fn found(&self, settled: &mut Settled) -> Result<Found, Problem> {
-        let mut first: Option<(Found, Arc<str>)> = None;
-        for index in 0..settled.sources.len() {
-            // JSON has no header, so other files than the first need not be looked at.
-            if matches!(settled.format, Format::Ndjson | Format::Json) && first.is_some() {
-                break;
-            }
-            let rows = if first.is_some() { 0 } else { self.infer_rows };
-            let found = self.inspect(&settled.sources[index], rows, settled)?;
-            let source = &mut settled.sources[index];
-            source.has_header = settled.csv.header && !found.columns.0.is_empty();
-            match &mut first {
-                _ if found.columns.0.is_empty() => {}
-                None => first = Some((found, source.file.name.clone())),
-                Some((known, of)) => join(known, found, settled.format).map_err(|message| {
-                    let files = format!("`{}` has other columns than `{of}`", source.file.name);
-                    Problem::new(format!("{files}: {message}")).at(["path"])
-                })?,
-            }
-        }
-        first.map(|(found, _)| found).ok_or_else(|| {
-            let name = &settled.sources[0].file.name;
-            let problem = Problem::new(format!("`{name}` has no rows to find the columns by")).at(["path"]);
-            problem.help("declare them with `schema`")
-        })
-    }
-
-    fn inspect(&self, source: &Source, rows: usize, settled: &Settled) -> Result<Found, Problem> {
-        let options = InspectOptions {
-            format: settled.format,
-            compression: source.compression,
-            rows,
-            csv: CsvOptions { delimiter: source.delimiter, ..settled.csv.clone() },
-            moments: settled.moments.clone(),
-        };
-        inspect(&source.file.path, &options).map_err(|error| Problem::new(error.to_string()).at(["path"]))
-    }
 }
 
-/// Lets `known` also stand for another file, or says how that differs.
-fn join(known: &mut Found, other: Found, format: Format) -> Result<(), String> {
-    let names = |found: &Found| found.columns.0.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    if format == Format::Csv {
-        // Columns are matched by name, and only the first file's types count.
-        let (mut one, mut two) = (names(known), names(&other));
-        one.sort();
-        two.sort();
-        return differing(&one, &two).map_or(Ok(()), Err);
-    }
-    if let Some(message) = differing(&names(known), &names(&other)) {
-        return Err(message);
-    }
-    for ((name, one), (_, two)) in known.columns.0.iter_mut().zip(other.columns.0) {
-        if one.data_type != two.data_type {
-            let types = [&one.data_type, &two.data_type].map(type_name);
-            return Err(format!("`{name}` is {} instead of {}", types[1], types[0]));
-        }
-        one.nullable |= two.nullable;
-    }
-    known.rows = known.rows.zip(other.rows).map(|(one, two)| one + two);
-    Ok(())
-}
-
-/// The first thing in which lists of names differ.
-fn differing(expected: &[String], names: &[String]) -> Option<String> {
-    if let Some(missing) = expected.iter().find(|name| !names.contains(name)) {
-        return Some(format!("`{missing}` is missing"));
-    }
-    if let Some(extra) = names.iter().find(|name| !expected.contains(name)) {
-        return Some(format!("`{extra}` is new"));
-    }
-    (expected != names).then(|| "they are in another order".to_owned())
+/// A problem that is one of the path, if it has no other place.
+fn at_path(problem: Problem) -> Problem {
+    if problem.at.is_empty() { problem.at(["path"]) } else { problem }
 }
 
 /// An input whose rows a test gives, so that its files need not be there.
@@ -424,23 +211,22 @@ impl InputSettings for FileInput {
         }
         let mut settled = self.settle(context)?;
         let found = match &self.schema {
-            Some(columns) => self.declared(columns, &mut settled)?,
-            None => self.found(&mut settled)?,
+            Some(columns) => settled.declared(columns)?,
+            None => settled.found(self.infer_rows)?,
         };
-        let options = ReadOptions {
+        let decoder = Decoder {
             format: settled.format,
             compression: None,
             columns: found.columns,
             wanted: context.columns.clone(),
             batch_rows: context.batch_rows,
-            moments: settled.moments,
-            csv: settled.csv,
+            names: Names::Any,
             pace: Pace::Full,
         };
-        let schema = options.schema();
+        let schema = decoder.schema();
         let (source, left) = (context.node.as_str().into(), settled.sources.into());
         let finite = self.once.is_none();
-        let files = Files::new(source, options, finite, left);
+        let files = Files::new(source, decoder, finite, left);
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
         let rows = found.rows.filter(|_| finite);
         let reads = Some(self.reads(context));

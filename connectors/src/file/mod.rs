@@ -16,4 +16,4 @@ mod staging;
 mod target;
 
 pub use input::FileInput;
-pub use output::{FileOutput, KeptFiles};
+pub use output::{FileOutput, dead_letters};

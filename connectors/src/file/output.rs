@@ -11,19 +11,19 @@ mod stage;
 use std::path::PathBuf;
 
 use millstream_core::{
-    ByteSize, Delivery, Exclusive, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Stream,
-    Uses, Writes,
+    ByteSize, Delivery, Exclusive, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
+    Result, Stream, Uses, Writes, parse_settings,
 };
-use millstream_formats::{Compression, FileKind, Format};
+use millstream_formats::{Compression, FileKind, Format, WriteFiles, WriteFormat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use self::files::{Files, Limits};
 pub use self::kept::KeptFiles;
 use self::partition::{Partitioning, escape};
 use super::local::check_output;
 use super::target::Target;
-use crate::text;
 
 /// Writes files: CSV, NDJSON, Parquet, and Arrow IPC.
 ///
@@ -52,10 +52,7 @@ use crate::text;
 /// A run removes only hidden files that its own flow has left, or a run without state that was killed; those of a flow
 /// whose state was removed, or of an output that its flow has dropped, stay until somebody removes them.
 ///
-/// Timestamps are written in UTC. CSV: null is an empty field, as is an empty text; lists and structs are refused.
-/// NDJSON: null columns are left out, and a float that is not finite becomes null. JSON is an array with such an object on
-/// each line. In all of them, binary is hexadecimal, and years behind 9999 and before 0 have a sign.
-/// Parquet is compressed with zstd. The same rows give the same bytes.
+/// The same rows give the same bytes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileOutput {
@@ -64,8 +61,9 @@ pub struct FileOutput {
     /// extension says the format: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`;
     /// with `.gz`, `.zst` or `.bz2` behind it, CSV, NDJSON and JSON are compressed.
     path: String,
-    /// The format of the files in a folder. It can be left out where the extension of `path` says it.
-    format: Option<Format>,
+    /// The format: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of it. It can be left out where the extension of
+    /// `path` says it, and the files in a folder need it.
+    format: Option<Format<WriteFiles>>,
     /// How CSV, NDJSON and JSON files in a folder are compressed; without it they are not.
     compression: Option<Compression>,
     /// What to do if there is a file already, or in a folder files of this output, from a run before. `replace`: they
@@ -94,6 +92,12 @@ pub struct FileOutput {
     open_partitions: Option<usize>,
 }
 
+/// The output for rejected rows: files in a folder, which each run adds to.
+pub fn dead_letters(path: &str) -> Result<Box<dyn OutputSettings>, Problem> {
+    let table = json!({ "path": path, "format": "ndjson", "every": "1m", "if_exists": "append" });
+    Ok(Box::new(parse_settings::<FileOutput>(table)?))
+}
+
 /// How many files are open at once, if nothing else is said.
 const OPEN_PARTITIONS: usize = 100;
 
@@ -120,42 +124,49 @@ format = "parquet"
 rows = 1000000
 "#;
     const FREE_SETTINGS: &'static [&'static str] = &["if_exists", "rows", "bytes", "every", "open_partitions"];
+
+    fn verify(kept: &KeptNode<'_>) -> Result<Option<String>> {
+        KeptFiles::read(kept.state, kept.pending)?.map_or(Ok(None), |files| files.verify())
+    }
 }
 
 impl FileOutput {
     fn target(&self, context: &PlanContext) -> Result<Target, Problem> {
         check_output(&self.path).map_err(|problem| problem.at(["path"]))?;
         let kind = FileKind::of(&self.path);
-        let levels: Vec<_> = self.partition.iter().flatten().map(|name| escape(name)).collect();
-        let (path, work_folder) = (context.output_path(&self.path), context.work_folder.clone());
-        let target = match (kind.format, self.format) {
-            (Some(named), Some(format)) if named != format => {
-                let message = format!("`{}` would be {}, but `format` is {}", self.path, named.name(), format.name());
-                return Err(Problem::new(message).at(["format"]).help("leave `format` out, or rename the file"));
-            }
-            (Some(format), _) => Target {
-                path,
-                work_folder,
-                format,
-                compression: kind.compression,
-                tabs: kind.tabs,
-                folder: None,
-                levels,
-            },
-            (None, Some(format)) => {
-                let folder = Some(format!("{}-{}-", context.flow, context.node));
-                Target { path, work_folder, format, compression: self.compression, tabs: false, folder, levels }
-            }
-            (None, None) => {
-                let problem = Problem::new(format!("`{}` does not say its format", self.path)).at(["path"]);
-                return Err(problem.help("let the path end in `.csv`, say; or set `format`, for a folder of files"));
-            }
+        let target = Target {
+            path: context.output_path(&self.path),
+            work_folder: context.work_folder.clone(),
+            format: self.write_format(&kind)?,
+            compression: if kind.format.is_some() { kind.compression } else { self.compression },
+            folder: kind.format.is_none().then(|| format!("{}-{}-", context.flow, context.node)),
+            levels: self.partition.iter().flatten().map(|name| escape(name)).collect(),
         };
-        if target.compression.is_some() && !target.format.is_text() {
+        let format = target.format.kind();
+        if target.compression.is_some() && !format.is_text {
             let at = if target.folder.is_some() { "compression" } else { "path" };
-            return Err(Problem::new(format!("{} files are compressed inside", target.format.name())).at([at]));
+            return Err(Problem::new(format!("{} files are compressed inside", format.name)).at([at]));
         }
         Ok(target)
+    }
+
+    /// How files are written, as `format` says, or the ending of one.
+    fn write_format(&self, kind: &FileKind) -> Result<WriteFormat, Problem> {
+        match (&self.format, kind.format) {
+            (Some(format), Some(named)) if named.name != format.kind().name => {
+                let message =
+                    format!("`{}` would be {}, but `format` is {}", self.path, named.name, format.kind().name);
+                Err(Problem::new(message).at(["format"]).help("leave `format` out, or rename the file"))
+            }
+            (Some(format), _) => format.write(&kind.ending),
+            (None, named) => match named.and_then(|named| Format::<WriteFiles>::named(named.name)) {
+                Some(format) => format.write(&kind.ending),
+                None => {
+                    let problem = Problem::new(format!("`{}` does not say its format", self.path)).at(["path"]);
+                    Err(problem.help("let the path end in `.csv`, say; or set `format`, for a folder of files"))
+                }
+            },
+        }
     }
 
     /// Settings that have no meaning for the target.
@@ -177,8 +188,9 @@ impl FileOutput {
                 let problem = Problem::new("the extension says how one file is compressed").at(["compression"]);
                 problem.help(format!("leave `compression` out, and let `path` end in `.{extension}`"))
             }));
-            if self.if_exists == IfExists::Append && !target.format.can_grow() {
-                let message = format!("{} files can't be appended to", target.format.name());
+            let format = target.format.kind();
+            if self.if_exists == IfExists::Append && !format.can_grow {
+                let message = format!("{} files can't be appended to", format.name);
                 let help = "write a folder, which then gets another file: take the extension off `path`, set `format`";
                 problems.push(Problem::new(message).at(["if_exists"]).help(help));
             }
@@ -204,9 +216,7 @@ impl OutputSettings for FileOutput {
         let partitioning = self.partition.as_ref().map(|names| Partitioning::plan(names, input)).transpose()?;
         let schema =
             partitioning.as_ref().map_or_else(|| input.schema.clone(), |division| division.schema(&input.schema));
-        if target.format == Format::Csv
-            && let Err(problem) = text::flat(&schema)
-        {
+        if let Err(problem) = target.format.check_columns(&schema) {
             let at = if self.format.is_some() { "format" } else { "path" };
             problems.push(problem.at([at]).help("use another format, or take the column apart before"));
         }
@@ -226,7 +236,7 @@ impl OutputSettings for FileOutput {
         let writes = Writes { setting: "path", path: target.example() };
         let place = Some(self.path.clone());
         let takes_other_columns =
-            target.folder.is_some() || (target.format == Format::Ndjson && target.options().can_be_gone_on_with());
+            target.folder.is_some() || (target.format.takes_other_columns() && target.options().can_be_gone_on_with());
         let files = Files::new(target, schema, self.if_exists, limits, partitioning);
         let build = Box::new(move || Ok(Box::new(files) as Box<dyn Output>));
         Ok(OutputPlan {

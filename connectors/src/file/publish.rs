@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use millstream_core::{Committer, Error, Result, ResultExt, State};
+use millstream_core::{Committer, Error, PendingCommit, Result, ResultExt, State};
 use millstream_store::crash;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -92,8 +92,8 @@ pub struct Publisher {
 
 #[async_trait]
 impl Committer for Publisher {
-    async fn commit(&mut self, staged: &State) -> Result<()> {
-        let publication = self.read(staged)?;
+    async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        let publication = self.read(&pending.staged)?;
         let mut way = Way::find(self, &publication)?;
         if way.published.turn > publication.turn {
             return Ok(());
@@ -120,8 +120,8 @@ impl Committer for Publisher {
         Ok(())
     }
 
-    async fn settled(&mut self, staged: &State) -> Result<()> {
-        let Publication { is_last: true, ledger, lock, .. } = self.read(staged)? else { return Ok(()) };
+    async fn committed(&mut self, pending: &PendingCommit) -> Result<()> {
+        let Publication { is_last: true, ledger, lock, .. } = self.read(&pending.staged)? else { return Ok(()) };
         if self.claimed.get().is_none() {
             // What a run that was killed has left of its lock goes with this one, unless another run has it by now.
             drop(Claim::take(lock, &self.place));
@@ -129,7 +129,7 @@ impl Committer for Publisher {
         ledger.map_or(Ok(()), |ledger| remove(&ledger))
     }
 
-    async fn forgotten(&mut self, state: &State) -> Result<()> {
+    async fn abort(&mut self, state: &State) -> Result<()> {
         match state.has(PROGRESS) {
             true => state.get::<Progress>(PROGRESS)?.remove_hidden(&self.work_folder, &self.place),
             false => Ok(()),

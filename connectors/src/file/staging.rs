@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Result, ResultExt, Run};
-use millstream_formats::{BatchWriter, WRITE_ROWS, WriteOptions};
+use millstream_formats::{FileWriter, WRITE_ROWS, WriteOptions};
 use serde::{Deserialize, Serialize};
 
 use super::disk::{create, mode_of};
@@ -24,7 +24,7 @@ pub struct Staged {
     pub part: PathBuf,
     /// How many rows were written.
     pub rows: usize,
-    writer: Box<dyn BatchWriter<BufWriter<Hashed>>>,
+    writer: FileWriter<BufWriter<Hashed>>,
     /// How many bytes there were when the writer began.
     bytes_before: u64,
     /// The permissions that it will have.
@@ -91,7 +91,7 @@ impl Staged {
         }
         let needs_journal = durable && !options.can_be_gone_on_with();
         let journal = needs_journal.then(|| Journal::start(&path, run, schema, Vec::new())).transpose()?;
-        Ok(Self { journal, ..Self::over(file, path, part, options, schema, mode)? })
+        Ok(Self { journal, ..Self::over(file, path, part, &options, schema, mode)? })
     }
 
     /// Goes on with a file that a run before has begun. `options` are those for its beginning.
@@ -121,8 +121,8 @@ impl Staged {
         };
         let file = File::options().read(true).write(true).open(&part).doing(doing)?;
         let file = Hashed::go_on(file, &part, sum)?;
-        options.header &= sum.bytes == 0;
-        Ok(Self { rows, ..Self::over(file, path, part, options, schema, mode)? })
+        options.begins &= sum.bytes == 0;
+        Ok(Self { rows, ..Self::over(file, path, part, &options, schema, mode)? })
     }
 
     /// Ends a file that a run before has begun, with the columns that it had then; `schema` has those of now.
@@ -144,7 +144,7 @@ impl Staged {
         run: &Run,
     ) -> Result<Self> {
         let part = hidden::part(&path, run);
-        let mut staged = Self::over(Hashed::new(create(&part)?, true), path, part, options, schema, mode)?;
+        let mut staged = Self::over(Hashed::new(create(&part)?, true), path, part, &options, schema, mode)?;
         for (journal, sum) in &journals {
             for rows in Journal::read(journal, *sum, schema)? {
                 let mut rows = rows?;
@@ -162,7 +162,7 @@ impl Staged {
         file: Hashed,
         path: PathBuf,
         part: PathBuf,
-        options: WriteOptions,
+        options: &WriteOptions,
         schema: &SchemaRef,
         mode: u32,
     ) -> Result<Self> {

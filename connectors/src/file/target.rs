@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use millstream_core::{Epoch, Result, ResultExt, Run};
-use millstream_formats::{Compression, Format, WriteOptions};
+use millstream_formats::{Compression, WriteFormat, WriteOptions};
 
 use super::disk::is_there;
 use super::hidden;
@@ -38,11 +38,9 @@ pub struct Target {
     /// The folder that the flow runs in.
     pub work_folder: PathBuf,
     /// How the files are written.
-    pub format: Format,
+    pub format: WriteFormat,
     /// How they are compressed.
     pub compression: Option<Compression>,
-    /// Whether CSV is separated by tabs.
-    pub tabs: bool,
     /// What the names of this output's files in a folder begin with.
     pub folder: Option<String>,
     /// What the names of folders below that one begin with, level by level, if there are any.
@@ -52,8 +50,7 @@ pub struct Target {
 impl Target {
     /// How to write its files.
     pub fn options(&self) -> WriteOptions {
-        let delimiter = if self.tabs { b'\t' } else { b',' };
-        WriteOptions { format: self.format, compression: self.compression, delimiter, header: true }
+        WriteOptions { format: self.format.clone(), compression: self.compression, begins: true }
     }
 
     /// The folder that the files are in.
@@ -74,7 +71,7 @@ impl Target {
     pub fn file(&self, folder: &Path, epoch: Epoch, number: u32) -> PathBuf {
         let Some(prefix) = &self.folder else { return self.path.clone() };
         let behind = self.compression.map_or(String::new(), |compression| format!(".{}", compression.extension()));
-        self.path.join(folder).join(format!("{prefix}{:020}-{number:05}.{}{behind}", epoch.0, self.format.name()))
+        self.path.join(folder).join(format!("{prefix}{:020}-{number:05}.{}{behind}", epoch.0, self.format.kind().name))
     }
 
     /// The path of a file, as one of them is called.

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,9 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use millstream_core::{Error, Result, ResultExt};
-use millstream_formats::{CsvOptions, ReadOptions};
-use millstream_store::{Log, NotAppended};
+use millstream_core::{Result, ResultExt};
 use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -26,9 +24,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connections::{Activity, Connections};
-use super::keys::{Answered, Keys, Known, now};
-use super::memory::{Memory, Share};
-use super::request::{Head, Recorded, Refusal, next_bytes, record, response};
+use super::request::{Head, Refusal, decompress, next_bytes, response};
+use crate::push::{Ack, Ingest, Share};
 
 /// How many connections there are at most; for one more, an idle one is closed.
 pub const CONNECTIONS: usize = if cfg!(test) { 20 } else { 512 };
@@ -48,21 +45,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a header may be.
 const MAX_HEADER: usize = 64 << 10;
 
-/// How much memory bodies may take together, unless one alone may take more.
-const MEMORY: usize = if cfg!(test) { 4 << 20 } else { 256 << 20 };
-
-/// A body that takes longer to read than a request should keep others waiting.
-const LONG: usize = 256 << 10;
-
 /// What it takes to answer.
 pub struct Service {
     path: String,
-    options: ReadOptions,
     limits: Limits,
-    keys: Arc<Mutex<Keys>>,
-    log: Arc<Log>,
-    /// What is left of the memory for bodies.
-    memory: Memory,
+    ingest: Ingest,
 }
 
 /// What bodies may be like.
@@ -166,15 +153,11 @@ async fn take(stream: TcpStream, service: Arc<Service>, activity: Arc<Activity>)
 }
 
 impl Service {
-    pub fn new(path: String, options: ReadOptions, limits: Limits, keys: Arc<Mutex<Keys>>, log: Arc<Log>) -> Self {
-        let memory = Memory::new(MEMORY.max(2 * limits.max_body));
-        // What is promised to who sends rows must not depend on which columns the flow uses at the moment.
-        let csv = CsvOptions { column_required: true, ..options.csv.clone() };
-        let options = ReadOptions { wanted: None, csv, ..options };
-        Self { path, options, limits, keys, log, memory }
+    pub fn new(path: String, limits: Limits, ingest: Ingest) -> Self {
+        Self { path, limits, ingest }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Answered, Refusal> {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Ack, Refusal> {
         let (parts, mut body) = request.into_parts();
         let result = self.take(&parts, &mut body).await;
         if result.is_err() {
@@ -184,13 +167,21 @@ impl Service {
         result
     }
 
-    async fn take(&self, parts: &Parts, body: &mut Incoming) -> Result<Answered, Refusal> {
+    async fn take(&self, parts: &Parts, body: &mut Incoming) -> Result<Ack, Refusal> {
         let head = Head::check(parts, body, &self.path, self.limits.max_body)?;
-        let mut memory = self.memory.share();
-        let body = self.body(body, &head, &mut memory).await?;
-        let key = head.key.clone();
-        let (recorded, _memory) = self.record(head, body, memory).await?;
-        self.write(key, recorded).await
+        let mut memory = self.ingest.memory();
+        let mut body = self.body(body, &head, &mut memory).await?;
+        if head.gzip {
+            (body, memory) = self.decompressed(body, memory).await?;
+        }
+        Ok(self.ingest.take(head.key, body, memory).await?)
+    }
+
+    async fn decompressed(&self, body: Vec<u8>, mut memory: Share) -> Result<(Vec<u8>, Share), Refusal> {
+        let max_body = self.limits.max_body;
+        let work = move || Ok((decompress(&body, max_body, &mut memory)?, memory));
+        let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the body can't be decompressed"));
+        spawn_blocking(work).await.unwrap_or_else(failed)
     }
 
     /// The body, as it comes, if it does not come too slowly.
@@ -224,66 +215,4 @@ impl Service {
             Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, message))
         })
     }
-
-    async fn record(&self, head: Head, body: Vec<u8>, mut memory: Share) -> Result<(Recorded, Share), Refusal> {
-        let max_body = self.limits.max_body;
-        if body.len() < LONG && !head.gzip {
-            return Ok((record(&head, body, &self.options, max_body, &mut memory)?, memory));
-        }
-        let options = self.options.clone();
-        let work = move || Ok((record(&head, body, &options, max_body, &mut memory)?, memory));
-        let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the rows can't be read"));
-        spawn_blocking(work).await.unwrap_or_else(failed)
-    }
-
-    /// Answers as before if the key is known, and else when the rows are durable.
-    async fn write(&self, key: Option<Arc<str>>, recorded: Recorded) -> Result<Answered, Refusal> {
-        let Recorded { payload, rows, body } = recorded;
-        if rows == 0 {
-            return Ok(Answered { first: 0, rows, body });
-        }
-        match key.as_ref().map(|key| keys(&self.keys).come(key, now())) {
-            None | Some(Known::New) => {}
-            Some(Known::Answered(answered)) if answered.body == body => return Ok(answered),
-            Some(Known::Answered(_)) => {
-                let message = "a request with this `Idempotency-Key` had another body; each needs a key of its own";
-                return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message));
-            }
-            Some(Known::Writing) => {
-                let message = "a request with this `Idempotency-Key` is being written; ask again";
-                return Err(Refusal::new(StatusCode::CONFLICT, message));
-            }
-        }
-        let (sender, written) = oneshot::channel();
-        let known = self.keys.clone();
-        // It counts for the key whether or not the client still waits.
-        self.log.append_then(payload, rows, move |number| {
-            let answered = number.map(|first| Answered { first, rows, body });
-            match (&key, &answered) {
-                (Some(key), Ok(answered)) => keys(&known).answered(key, *answered, now()),
-                (Some(key), Err(_)) => keys(&known).forget(key),
-                (None, _) => {}
-            }
-            let _ = sender.send(answered);
-        });
-        let closed = |_| Err(NotAppended { error: Error::new("the log is closed"), may_count: true });
-        written.await.unwrap_or_else(closed).map_err(not_written)
-    }
-}
-
-/// Why rows are not durable, and whether they may be sent again.
-fn not_written(NotAppended { error, may_count }: NotAppended) -> Refusal {
-    if !may_count {
-        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-    }
-    let message = format!(
-        "{error}; after a crash the rows may be there nevertheless: only with the same `Idempotency-Key` can they be sent again \
-         without counting twice"
-    );
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
-}
-
-/// The keys, for a moment.
-pub fn keys(keys: &Mutex<Keys>) -> MutexGuard<'_, Keys> {
-    keys.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -23,12 +23,12 @@ pub struct Collector {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartitionChange {
     /// Rows of it may come: event time waits for them. A partition that was never added counts from its first row on. No two
-    /// have the same name. The trace is whatever the input needs to find its rows once more, long afterwards.
+    /// have the same name. The locator is whatever the input needs to find its rows once more, long afterwards.
     Added {
         /// Its name.
         partition: Arc<str>,
-        /// By which [`Input::retrace`](crate::Input::retrace) finds it.
-        trace: String,
+        /// By which [`Input::locate`](crate::Input::locate) finds it.
+        locator: String,
     },
     /// No more rows of it come.
     Gone(Arc<str>),

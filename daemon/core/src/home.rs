@@ -27,7 +27,7 @@ pub enum Home {
     Folder(PathBuf),
     /// What a run before has done is gone through again. This is the node's folder of that run, if it is a local one: it may be
     /// read, and another run may be writing to it.
-    Past(Option<PathBuf>),
+    Replay(Option<PathBuf>),
 }
 
 impl Home {
@@ -40,7 +40,7 @@ impl Home {
     pub fn folder(&self) -> Option<&Path> {
         match self {
             Self::Folder(folder) => Some(folder),
-            Self::Nowhere | Self::Elsewhere | Self::Past(_) => None,
+            Self::Nowhere | Self::Elsewhere | Self::Replay(_) => None,
         }
     }
 }

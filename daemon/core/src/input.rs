@@ -93,16 +93,16 @@ pub trait Input: Send {
 
     /// Durable checkpoints cover all rows before these positions: the newest, and the oldest that is kept. No run will ask for
     /// what lies before `newest`. What is not before `oldest` can be asked for by those who go through rows again.
-    async fn covered(&mut self, _newest: &Positions, _oldest: &Positions) -> Result<()> {
+    async fn checkpoint_completed(&mut self, _newest: &Positions, _oldest: &Positions) -> Result<()> {
         Ok(())
     }
 
-    /// Rows of a run before are gone through again, and these are of a partition that it had added with this trace. Called
-    /// after `open`, of which the home was [`Home::Past`].
+    /// Rows of a run before are gone through again, and these are of a partition that it had added with this locator. Called
+    /// after `open`, of which the home was [`Home::Replay`].
     ///
     /// # Errors
     /// If they can't be found any more.
-    fn retrace(&mut self, _partition: &Arc<str>, _trace: &str) -> Result<()> {
+    fn locate(&mut self, _partition: &Arc<str>, _trace: &str) -> Result<()> {
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! * [`Input`], [`Processor`], [`Output`]: what a node does while a flow runs. The engine owns the loops.
 //! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
 //!   (schemas from schemas, without side effects), and a plan *builds* the node.
-//! * [`Kind`] and [`Registry`]: the list of node types, with their documentation and examples.
+//! * [`Kind`] and [`NodeTypes`]: the list of node types, with their documentation and examples.
 //! * [`Expression`]: what the crate that knows the language of expressions plans for those that do not.
 //! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
 //! * [`Error`]: what goes wrong while a flow runs. [`Problem`]: what is wrong with a flow file, and where.
@@ -14,6 +14,7 @@
 mod bytes;
 mod canonical;
 mod collector;
+mod commit;
 mod error;
 mod event_time;
 mod expression;
@@ -37,7 +38,8 @@ mod units;
 pub use bytes::{MAX_BATCH_BYTES, batch_bytes, widest_row};
 pub use canonical::{Canonical, Sifted};
 pub use collector::{Collector, PartitionChange};
-pub use error::{Error, Result, ResultExt};
+pub use commit::{CommitContext, Committer, PendingCommit};
+pub use error::{Error, ErrorClass, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use expression::{Evaluated, Expression, PlanExpression};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
@@ -48,18 +50,20 @@ pub use json::write_json;
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
 pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};
 pub use output::{Delivery, Exclusive, Former, Output, OutputPlan, OutputSettings, Writes};
-pub use plan::{PlanContext, PortPlan, PortTime, Stream, Uses};
+pub use plan::{PlanContext, PortPlan, PortRole, PortTime, Stream, Uses};
 pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,
 };
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
-pub use registry::{Kind, NodeKind, Parsed, Registry, Role, parse_settings};
+pub use registry::{DeadLetterOutput, KeptNode, Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings};
 pub use report::{Baselines, ConfusionMatrix, Evaluation, Metrics, ModelReport, Report};
-pub use state::{Border, Committer, Part, Parts, Positions, Snapshot, State, Then};
+pub use state::{Barrier, Part, Parts, Positions, Snapshot, State, Then};
 pub use types::{ColumnType, Columns, type_name};
 pub use units::{ByteSize, Duration, Rate, Share};
 
 /// The name of a node's main port, the one that `from = "NAME"` means.
 pub const MAIN: &str = "main";
+/// The name of the ports by which versions of a model leave the node that trains it, and arrive at those that follow it.
+pub const MODEL: &str = "model";
 /// The name of the port by which rows leave that a node refused.
 pub const FAILED: &str = "failed";

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::Result;
+
 /// A time of the data, in microseconds since 1970-01-01 UTC.
 pub type EventTime = i64;
 
@@ -16,7 +18,7 @@ pub enum Message {
     Batch(Batch),
     /// How far event time has come.
     Watermark(Watermark),
-    /// The border at which this epoch ends.
+    /// The barrier at which this epoch ends.
     Barrier(Epoch),
     /// Nothing follows.
     End,
@@ -31,12 +33,12 @@ pub enum Watermark {
     Idle,
 }
 
-/// The number of a stretch of rows between two borders. The first epoch is 1.
+/// The number of a stretch of rows between two barriers. The first epoch is 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// The epoch behind this one's border.
+    /// The epoch behind this one's barrier.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -55,17 +57,57 @@ pub struct Batch {
     pub rows: RecordBatch,
     /// The stretch of an input from which these rows derive.
     pub origin: Origin,
+    /// The position of each row, where these don't follow each other.
+    positions: Option<Arc<[u64]>>,
 }
 
 impl Batch {
     /// `rows` that derive from `origin`.
     pub fn new(rows: RecordBatch, origin: Origin) -> Self {
-        Self { rows, origin }
+        Self { rows, origin, positions: None }
+    }
+
+    /// Inputs: rows whose positions have gaps, as those of a topic that is compacted. Positions ascend, and lie in the stretch
+    /// of `origin`; rows that were refused may lie between them.
+    pub fn with_gaps(rows: RecordBatch, origin: Origin, positions: impl Into<Arc<[u64]>>) -> Self {
+        let positions = positions.into();
+        debug_assert_eq!(rows.num_rows(), positions.len());
+        debug_assert!(positions.is_sorted_by(|a, b| a < b));
+        Self { rows, origin, positions: Some(positions) }
+    }
+
+    /// The position of each row of an input, if these have gaps.
+    pub fn positions(&self) -> Option<&[u64]> {
+        self.positions.as_deref()
+    }
+
+    /// Cuts an input's batch behind its first `rows` rows, where the position `barrier` is.
+    pub fn cut(self, rows: usize, barrier: u64) -> (Self, Self) {
+        let (head, tail) = (self.rows.slice(0, rows), self.rows.slice(rows, self.len() - rows));
+        let behind = Origin { start: barrier, ..self.origin.clone() };
+        let before = Origin { end: barrier, ..self.origin };
+        match self.positions {
+            None => (Self::new(head, before), Self::new(tail, behind)),
+            Some(positions) => {
+                let (first, rest) = positions.split_at(rows);
+                (Self::with_gaps(head, before, first), Self::with_gaps(tail, behind, rest))
+            }
+        }
     }
 
     /// Other rows that derive from the same stretch.
     pub fn with_rows(&self, rows: RecordBatch) -> Self {
         Self::new(rows, self.origin.clone())
+    }
+
+    /// The rows one by one in another form: their number, order and positions stay.
+    ///
+    /// # Errors
+    /// If they can't be brought into it.
+    pub fn try_map(self, change: impl FnOnce(RecordBatch) -> Result<RecordBatch>) -> Result<Self> {
+        let rows = change(self.rows)?;
+        debug_assert!(self.positions.as_ref().is_none_or(|positions| positions.len() == rows.num_rows()));
+        Ok(Self { rows, ..self })
     }
 
     /// How many rows there are.

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Batch, Border, Committer, Epoch, Home, PlanContext, Problems, Result, Run, Snapshot, State, Stream, Uses};
+use crate::{
+    Barrier, Batch, Committer, Epoch, EventTime, Home, PlanContext, Problems, Result, Run, Snapshot, State, Stream,
+    Uses,
+};
 
 /// An output's TOML table.
 pub trait OutputSettings: Send + Sync {
@@ -86,7 +90,7 @@ impl fmt::Debug for OutputPlan {
 }
 
 /// Writes rows. The engine calls `claim` if the flow keeps state, `restore` if it is resumed or else `begin`, then `open` once, then `write` for
-/// every batch, and `stage` at some borders and at the end.
+/// every batch, and `stage` at some barriers and at the end.
 /// What was staged is made visible by the [`Committer`], or undone by `abort`.
 #[async_trait]
 pub trait Output: Send {
@@ -118,12 +122,28 @@ pub trait Output: Send {
     /// Takes rows. Waiting here slows the flow down, which is right.
     async fn write(&mut self, batch: Batch) -> Result<()>;
 
-    /// The border of an epoch: what is written from now on belongs to the next one. Called before `stage`.
-    fn border(&mut self, _epoch: Epoch) {}
+    /// Event time has come to `at`: rows with an earlier one are late from now on. Called with ever later times.
+    async fn watermark(&mut self, _at: EventTime) -> Result<()> {
+        Ok(())
+    }
+
+    /// How often `tick` is wanted, which is asked once, behind `open`.
+    fn tick_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// So much time has gone by, and no other call is under way: for connections that have to be kept alive, or rows that are to
+    /// be sent although no more come.
+    async fn tick(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The barrier of an epoch: what is written from now on belongs to the next one. Called before `stage`.
+    fn barrier(&mut self, _epoch: Epoch) {}
 
     /// Makes durable, but not yet visible, everything that was written; says what it takes to go on from here, and to
     /// make visible what is ready.
-    async fn stage(&mut self, _border: Border) -> Result<Snapshot> {
+    async fn stage(&mut self, _border: Barrier) -> Result<Snapshot> {
         Ok(Snapshot::default())
     }
 

@@ -80,10 +80,23 @@ pub struct PortPlan {
     pub schema: SchemaRef,
     /// The column with the event time.
     pub event_time: PortTime,
-    /// Whether few flows read it, so that nobody is told at length if nothing does.
-    pub is_side: bool,
+    /// What leaves by it.
+    pub role: PortRole,
     /// Whether rows leave by it only when all inputs have ended.
     pub only_at_the_end: bool,
+}
+
+/// What leaves by a port, or arrives there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PortRole {
+    /// Rows that a flow is about: there is a warning if nothing reads them.
+    #[default]
+    Rows,
+    /// Rows that few flows want, such as late ones: one warning names all such ports that nothing reads.
+    Side,
+    /// Versions of a model. They are no rows of the flow: the nodes that follow the model read them, and use them behind the
+    /// barrier before which they came.
+    Versions,
 }
 
 /// Which column of a port has the event time.
@@ -108,12 +121,18 @@ impl PortPlan {
 
     /// A named port.
     pub fn new(name: impl Into<String>, schema: SchemaRef) -> Self {
-        Self { name: name.into(), schema, event_time: PortTime::default(), is_side: false, only_at_the_end: false }
+        let (event_time, role) = (PortTime::default(), PortRole::default());
+        Self { name: name.into(), schema, event_time, role, only_at_the_end: false }
     }
 
     /// A port for rows that few flows want, such as late ones: one warning names all of them that nothing reads.
     pub fn side(name: impl Into<String>, schema: SchemaRef) -> Self {
-        Self { is_side: true, ..Self::new(name, schema) }
+        Self { role: PortRole::Side, ..Self::new(name, schema) }
+    }
+
+    /// The port for the versions of the model that a node trains.
+    pub fn versions(schema: SchemaRef) -> Self {
+        Self { role: PortRole::Versions, ..Self::new(crate::MODEL, schema) }
     }
 
     /// The same, if rows leave by it only when all inputs have ended.

@@ -24,9 +24,9 @@ pub trait ProcessorSettings: Send + Sync {
         None
     }
 
-    /// After how many rows the node has something to do at the next border, such as to publish a version. Epochs that are not
+    /// After how many rows the node has something to do at the next barrier, such as to publish a version. Epochs that are not
     /// set otherwise are short enough for it not to come much later.
-    fn border_rows(&self) -> Option<u64> {
+    fn barrier_rows(&self) -> Option<u64> {
         None
     }
 
@@ -97,9 +97,9 @@ pub trait Processor: Send {
         Ok(at)
     }
 
-    /// All inputs have reached the border of `epoch`. What is pushed now still belongs to that epoch. Before its first row, a
-    /// node pushes nothing here: those who read it may not read yet, and at a border nothing must wait on an edge.
-    fn border(&mut self, _epoch: Epoch, _out: &mut Collector) -> Result<()> {
+    /// All inputs have reached the barrier of `epoch`. What is pushed now still belongs to that epoch. Before its first row, a
+    /// node pushes nothing here: those who read it may not read yet, and at a barrier nothing must wait on an edge.
+    fn barrier(&mut self, _epoch: Epoch, _out: &mut Collector) -> Result<()> {
         Ok(())
     }
 
@@ -113,7 +113,14 @@ pub trait Processor: Send {
         Ok(())
     }
 
-    /// What the node needs to go on from here, and what it has staged. Called at borders behind `border`, and at the end
+    /// Another node that does the same, if this one is *stateless*: what becomes of the rows of a batch depends on no other batch,
+    /// and it does nothing at watermarks, barriers and ends. The engine then works on several batches at a time, each on a lane of
+    /// its own, and puts what comes out into the order in which they came in. None for a node whose rows depend on those before.
+    fn lane(&self) -> Option<Box<dyn Processor>> {
+        None
+    }
+
+    /// What the node needs to go on from here, and what it has staged. Called at barriers behind `barrier`, and at the end
     /// behind `finish`.
     ///
     /// It is waited for, so whatever takes long is left for later ([`crate::Parts::put_later`]).

@@ -1,20 +1,24 @@
 //! The list of node types that there are.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use crate::{InputSettings, OutputSettings, PlanExpression, Problem, ProcessorSettings, Step};
+use crate::{InputSettings, OutputSettings, PlanExpression, Problem, ProcessorSettings, State, Step};
 
 /// What a node is in its flow; also the word in front of its table: `[input.NAME]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Rows enter the flow.
     Input,
     /// Rows are transformed.
+    #[default]
     Processor,
     /// Rows leave the flow.
     Output,
@@ -64,7 +68,30 @@ pub trait Kind: DeserializeOwned + JsonSchema + 'static {
 
     /// Whether the node keeps rows in a folder of the flow's state, and so does not run without.
     const NEEDS_STATE: bool = false;
+
+    /// Checks what a node keeps outside of the checkpoints of its flow, such as files and logs. Changes nothing, since the flow
+    /// may be running. Returns what is to be said of it, such as that it could not be looked at.
+    ///
+    /// # Errors
+    /// If something that the checkpoint needs is missing or damaged.
+    fn verify(_kept: &KeptNode<'_>) -> crate::Result<Option<String>> {
+        Ok(None)
+    }
 }
+
+/// What a node has kept, by its flow's newest checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptNode<'a> {
+    /// Its state.
+    pub state: &'a State,
+    /// What it has staged that may not be visible, in order.
+    pub pending: &'a [State],
+    /// The folder that is its own, if the state is in a local one.
+    pub home: Option<&'a Path>,
+}
+
+/// Makes the output for rejected rows, by the path that `on_error` says.
+pub type DeadLetterOutput = fn(&str) -> Result<Box<dyn OutputSettings>, Problem>;
 
 /// Settings of a node of any role.
 pub enum Parsed {
@@ -77,6 +104,7 @@ pub enum Parsed {
 }
 
 type Parse = fn(Value) -> Result<Parsed, Problem>;
+type Verify = fn(&KeptNode<'_>) -> crate::Result<Option<String>>;
 
 /// A type of node, as the engine and the reference pages see it.
 #[derive(Debug)]
@@ -98,6 +126,7 @@ pub struct NodeKind {
     /// The JSON schema of the settings; descriptions are the doc comments.
     pub schema: Value,
     parse: Parse,
+    verify: Verify,
 }
 
 impl NodeKind {
@@ -112,12 +141,21 @@ impl NodeKind {
             free_settings: T::FREE_SETTINGS,
             schema: schema_for!(T).to_value(),
             parse,
+            verify: T::verify,
         }
     }
 
     /// What the node does, from the doc comment of its settings.
     pub fn docs(&self) -> &str {
         self.schema.get("description").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Checks what a node of this type keeps outside of the checkpoints of its flow. Returns what is to be said of it.
+    ///
+    /// # Errors
+    /// If something that the checkpoint needs is missing or damaged.
+    pub fn verify(&self, kept: &KeptNode<'_>) -> crate::Result<Option<String>> {
+        (self.verify)(kept)
     }
 
     /// Builds the settings from a table that was checked against the schema, without the engine's own settings.
@@ -128,13 +166,14 @@ impl NodeKind {
 
 /// The list of node types that there are, and what plans expressions.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub struct NodeTypes {
     kinds: Vec<NodeKind>,
     language: OnceLock<Value>,
     expressions: Option<PlanExpression>,
+    dead_letters: Option<(&'static str, DeadLetterOutput)>,
 }
 
-impl Registry {
+impl NodeTypes {
     /// Adds an input.
     pub fn input<T: Kind + InputSettings>(&mut self) -> &mut Self {
         self.add(NodeKind::new::<T>(Role::Input, |table| Ok(Parsed::Input(Box::new(parse_settings::<T>(table)?)))))
@@ -161,6 +200,23 @@ impl Registry {
     /// What plans expressions. None if no crate of this program knows their language.
     pub fn planner(&self) -> Option<PlanExpression> {
         self.expressions
+    }
+
+    /// Sets the type of output that rejected rows are written to.
+    pub fn dead_letters<T: Kind + OutputSettings>(&mut self, make: DeadLetterOutput) -> &mut Self {
+        self.dead_letters = Some((T::NAME, make));
+        self
+    }
+
+    /// The type of output that rejected rows are written to, and its settings for a path.
+    ///
+    /// # Errors
+    /// If there is none, or if it can't write there.
+    pub fn dead_letter_output(&self, path: &str) -> Result<(&'static str, Box<dyn OutputSettings>), Problem> {
+        let (name, make) = self
+            .dead_letters
+            .ok_or_else(|| Problem::new("a dead letter needs an output for it, which this build does not have"))?;
+        Ok((name, make(path)?))
     }
 
     fn add(&mut self, kind: NodeKind) -> &mut Self {

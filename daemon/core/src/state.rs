@@ -11,7 +11,6 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use twox_hash::XxHash3_64;
@@ -22,16 +21,16 @@ use crate::{Epoch, Error, Result, ResultExt};
 /// How far a source was read: for each of its partitions, the position of the next row.
 pub type Positions = BTreeMap<Arc<str>, u64>;
 
-/// A border at which the state of a flow is kept, and what follows.
+/// A barrier at which the state of a flow is kept, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Border {
+pub struct Barrier {
     /// The epoch that ends here.
     pub epoch: Epoch,
     /// What follows.
     pub then: Then,
 }
 
-/// What follows a border.
+/// What follows a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// More rows, in this run.
@@ -70,7 +69,7 @@ impl Parts {
     /// A value, turned into bytes at once. [`State::get`] reads it.
     pub fn put<T: Serialize + ?Sized>(&mut self, name: impl Into<String>, value: &T) -> Result<()> {
         let name = name.into();
-        let bytes = postcard::to_allocvec(value).doing(|| format!("keeping `{name}`"))?;
+        let bytes = postcard::to_allocvec(value).doing(|| format!("checkpointing `{name}`"))?;
         self.0.push((name, Part::Bytes(bytes)));
         Ok(())
     }
@@ -82,7 +81,7 @@ impl Parts {
 
     /// A value that is turned into bytes later. [`State::get`] reads it.
     pub fn put_later<T: Serialize + Send + 'static>(&mut self, name: impl Into<String>, value: T) {
-        self.put_bytes_later(name, move || postcard::to_allocvec(&value).doing(|| "keeping a value"));
+        self.put_bytes_later(name, move || postcard::to_allocvec(&value).doing(|| "checkpointing a value"));
     }
 
     /// A value that holds once some work is done, such as to make durable what it tells of; that is done later.
@@ -94,7 +93,7 @@ impl Parts {
         work: impl FnOnce() -> Result<()> + Send + 'static,
     ) {
         self.put_bytes_later(name, move || {
-            work().and_then(|()| postcard::to_allocvec(&value).doing(|| "keeping a value"))
+            work().and_then(|()| postcard::to_allocvec(&value).doing(|| "checkpointing a value"))
         });
     }
 
@@ -134,14 +133,6 @@ impl Parts {
         self.0.is_empty()
     }
 
-    /// The bytes of a piece that has its bytes already.
-    pub fn peek(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find_map(|(known, part)| match part {
-            Part::Bytes(bytes) if known == name => Some(bytes.as_slice()),
-            _ => None,
-        })
-    }
-
     /// Turns all into bytes, and so into what a resumed node would read.
     pub fn into_state(self) -> Result<State> {
         let bytes = self.0.into_iter().map(|(name, part)| Ok((name, part.into_bytes()?)));
@@ -161,14 +152,17 @@ pub struct Snapshot {
     /// What it needs to go on from here.
     pub state: Parts,
     /// What it has done since the checkpoint before and nobody has seen yet. Once the checkpoint is decided, the node's
-    /// [`Committer`] makes it visible; the node itself forgets it.
+    /// [`Committer`](crate::Committer) makes it visible; the node itself forgets it.
     pub staged: Parts,
+    /// Of each version of a model in `staged`, in their order, the epoch at whose barrier it was made. When the versions are
+    /// committed, [`PendingCommit::lineages`](crate::PendingCommit::lineages) says which rows they have learned of.
+    pub versions: Vec<Epoch>,
 }
 
 impl Snapshot {
     /// Of a node that stages nothing.
     pub fn of(state: Parts) -> Self {
-        Self { state, staged: Parts::default() }
+        Self { state, ..Self::default() }
     }
 }
 
@@ -253,29 +247,6 @@ fn checksum(stream: &[u8]) -> [u8; CHECKSUM_BYTES] {
 fn intact(bytes: &[u8]) -> Option<&[u8]> {
     let (stored, stream) = bytes.split_at_checked(CHECKSUM_BYTES)?;
     (checksum(stream) == stored).then_some(stream)
-}
-
-/// Makes visible what a node has staged, once a checkpoint has decided that it counts.
-///
-/// It is a thing of its own, so that the node goes on meanwhile, and so that a resumed flow does the same as a running one:
-/// it reads the last checkpoint and commits what is staged in it, whether or not that has been done before.
-#[async_trait]
-pub trait Committer: Send {
-    /// Makes visible what was staged.
-    ///
-    /// Idempotent: it is repeated after a crash, with the same `staged`, also when all of it is visible already.
-    async fn commit(&mut self, staged: &State) -> Result<()>;
-
-    /// It has been written down that all of it is visible, so that no run will commit it again: what proved that it is can
-    /// go. Not called where a crash comes first, unless the flow had come to its end.
-    async fn settled(&mut self, _staged: &State) -> Result<()> {
-        Ok(())
-    }
-
-    /// The node begins from scratch, and nobody will go on from this state: what it refers to can go, but for what is visible.
-    async fn forgotten(&mut self, _state: &State) -> Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

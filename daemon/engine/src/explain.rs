@@ -94,7 +94,7 @@ fn lateness(node: &PlannedNode, time: Option<&PlannedTime>) -> String {
     let column = node.ports[0].event_time.as_deref().unwrap_or_default();
     let lateness = time.lateness as f64 / 1e6;
     format!(
-        "; the watermark is the latest `{column}` less {lateness} s, and moves after every {} rows and at borders; a row that is \
+        "; the watermark is the latest `{column}` less {lateness} s, and moves after every {} rows and at barriers; a row that is \
          earlier is late",
         time.watermark_rows
     )
@@ -167,9 +167,9 @@ fn together(plan: &Plan, group: &PlannedTimeGroup) -> String {
 /// How often checkpoints are taken.
 fn checkpoints(plan: &Plan) -> String {
     match plan.checkpoints {
-        Interval::Time(time) => format!("every {} s, at the next border", time.as_secs_f64()),
-        Interval::Epochs(1) => "at every border".to_owned(),
-        Interval::Epochs(epochs) => format!("at every {epochs} borders"),
+        Interval::Time(time) => format!("every {} s, at the next barrier", time.as_secs_f64()),
+        Interval::Epochs(1) => "at every barrier".to_owned(),
+        Interval::Epochs(epochs) => format!("at every {epochs} barriers"),
         Interval::Never => "never".to_owned(),
     }
 }

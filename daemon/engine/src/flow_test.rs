@@ -11,13 +11,14 @@ use arrow::json::ReaderBuilder;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Collector, Delivery, Input, MAIN, Origin, Output, Problem, Progress, Result, known_names, type_name,
+    Batch, Collector, Delivery, Input, MAIN, Origin, Output, PortRole, Problem, Progress, Result, known_names,
+    type_name,
 };
 use tokio::runtime::Handle;
 
 use crate::file::{Diagnostics, FlowFile, FlowTest, Reference, Rows};
 use crate::plan::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, PlannedStage, Shape};
-use crate::run::{Effects, RunningFlow, Status};
+use crate::run::{RunMode, RunningFlow, Status};
 
 /// How one test went.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub async fn run_tests(
 async fn run_test(mut plan: Plan, test: &FlowTest, runtime: &Handle) -> Result<Vec<String>, Problem> {
     script_inputs(&mut plan, test)?;
     let captured = capture(&mut plan, test)?;
-    let running = match RunningFlow::start(plan, Effects::None, runtime) {
+    let running = match RunningFlow::start(plan, RunMode::None, runtime) {
         Ok(running) => running,
         Err(error) => return Ok(vec![error.to_string()]),
     };
@@ -125,7 +126,7 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
     plan.nodes.push(PlannedNode {
         name: format!("expect {reference}"),
         kind: "test",
-        inputs: vec![InputPort { name: "from".into(), schema: schema.clone() }],
+        inputs: vec![InputPort { name: "from".into(), role: PortRole::Rows, schema: schema.clone() }],
         ports: Vec::new(),
         stages: vec![PlannedStage { edges: vec![edge], turns: crate::align::Turns::Arrival, gates: Vec::new() }],
         always: Vec::new(),

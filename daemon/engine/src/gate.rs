@@ -1,11 +1,11 @@
 //! Gates: an input that is read only after others have ended waits at one.
 //!
 //! The rows of a sequence's second input, or of a join's stream side, can't be used before the first has ended.
-//! Holding such an input back where it starts, rather than at the edge, keeps its position at 0 at every border
+//! Holding such an input back where it starts, rather than at the edge, keeps its position at 0 at every barrier
 //! until then, and keeps its rows out of memory.
 //!
-//! Meanwhile the input shows the borders that nodes have passed which keep it waiting, since others that read it may wait
-//! for nothing but its borders, and no checkpoint can be taken until they have come to it.
+//! Meanwhile the input shows the barriers that nodes have passed which keep it waiting, since others that read it may wait
+//! for nothing but its barriers, and no checkpoint can be taken until they have come to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub struct Gate {
     closed_by: AtomicUsize,
-    /// The last border that any of these nodes has passed, until it opened the gate.
+    /// The last barrier that any of these nodes has passed, until it opened the gate.
     passed: AtomicU64,
     changed: Notify,
 }
@@ -28,13 +28,13 @@ impl Gate {
         Arc::new(Self { closed_by: AtomicUsize::new(closed_by), ..Self::default() })
     }
 
-    /// A node that keeps the gate closed has passed the border of `epoch`.
+    /// A node that keeps the gate closed has passed the barrier of `epoch`.
     pub fn pass(&self, epoch: Epoch) {
         self.passed.fetch_max(epoch.0, Ordering::AcqRel);
         self.changed.notify_one();
     }
 
-    /// One node is ready; it has passed the border of `epoch`.
+    /// One node is ready; it has passed the barrier of `epoch`.
     pub fn open(&self, epoch: Epoch) {
         debug_assert!(self.closed_by.load(Ordering::Acquire) > 0);
         self.passed.fetch_max(epoch.0, Ordering::AcqRel);
@@ -42,10 +42,10 @@ impl Gate {
         self.changed.notify_one();
     }
 
-    /// Waits until the gate is open, or a border behind `shown` has been passed. Returns the last border that lies before
+    /// Waits until the gate is open, or a barrier behind `shown` has been passed. Returns the last barrier that lies before
     /// the input's first row, as far as is known, and whether the gate is open.
     ///
-    /// The input shows the borders up to that one before its first row, so that its rows lie behind the same border for
+    /// The input shows the barriers up to that one before its first row, so that its rows lie behind the same barrier for
     /// all nodes.
     pub async fn changed(&self, shown: Epoch) -> (Epoch, bool) {
         loop {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use millstream_core::{FAILED, MAIN, Role};
+use millstream_core::{FAILED, MAIN, PortRole, Role};
 
-use crate::plan::{Plan, PlannedEdge};
+use crate::plan::{InputPort, Plan, PlannedEdge};
 
 /// A Mermaid flow chart, which many viewers of Markdown draw.
 pub fn mermaid(plan: &Plan) -> String {
@@ -19,7 +19,7 @@ pub fn mermaid(plan: &Plan) -> String {
     }
     for edge in &plan.edges {
         let (from, to) = (&plan.nodes[edge.from.0].name, &plan.nodes[edge.to.0].name);
-        let arrow = if input_port(plan, edge) == "model" { "-.->" } else { "-->" };
+        let arrow = if input_port(plan, edge).role == PortRole::Versions { "-.->" } else { "-->" };
         match label(plan, edge) {
             Some(label) => _ = writeln!(text, "    {from} {arrow}|{label}| {to}"),
             None => _ = writeln!(text, "    {from} {arrow} {to}"),
@@ -56,7 +56,7 @@ pub fn text(plan: &Plan) -> String {
 /// The port at either end, where it isn't the main one.
 fn label(plan: &Plan, edge: &PlannedEdge) -> Option<String> {
     let from = plan.nodes[edge.from.0].ports[edge.from.1].name.as_str();
-    let to = input_port(plan, edge);
+    let to = input_port(plan, edge).name.as_str();
     match (from == MAIN, to == "from" || to == from) {
         (true, true) => None,
         (true, false) => Some(to.to_owned()),
@@ -65,8 +65,8 @@ fn label(plan: &Plan, edge: &PlannedEdge) -> Option<String> {
     }
 }
 
-fn input_port<'p>(plan: &'p Plan, edge: &PlannedEdge) -> &'p str {
-    &plan.nodes[edge.to.0].inputs[edge.to.1].name
+fn input_port<'p>(plan: &'p Plan, edge: &PlannedEdge) -> &'p InputPort {
+    &plan.nodes[edge.to.0].inputs[edge.to.1]
 }
 
 /// Whether a port is worth showing: one that carries rows somewhere, or that nobody reads though one could expect it.

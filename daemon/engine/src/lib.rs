@@ -15,6 +15,7 @@ pub mod file;
 pub mod flow_test;
 mod gate;
 pub mod graph;
+mod panic;
 pub mod plan;
 pub mod run;
 pub mod stats;

@@ -1,6 +1,6 @@
 //! What a running flow counts, readable at any time without waiting.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use millstream_core::{Report, Role};
@@ -28,6 +28,10 @@ pub struct NodeStats {
     pub rows_out: Vec<(String, AtomicU64)>,
     /// Rows that were refused.
     pub rows_failed: AtomicU64,
+    /// How many stages are decided and not visible yet.
+    pub pending_commits: AtomicUsize,
+    /// Why the last try to commit has failed, while it is tried again.
+    retrying: Mutex<Option<String>>,
     /// What runs before have counted, from which the flow was resumed.
     before: OnceLock<Counters>,
     report: Mutex<Option<Report>>,
@@ -43,6 +47,8 @@ impl FlowStats {
             rows_in: AtomicU64::new(0),
             rows_out: node.ports.iter().map(|port| (port.name.clone(), AtomicU64::new(0))).collect(),
             rows_failed: AtomicU64::new(0),
+            pending_commits: AtomicUsize::new(0),
+            retrying: Mutex::new(None),
             before: OnceLock::new(),
             report: Mutex::new(None),
             report_wanted: AtomicBool::new(true),
@@ -70,6 +76,19 @@ impl NodeStats {
 
     pub(crate) fn set_report(&self, report: Option<Report>) {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    /// Why the last try to commit has failed: it is tried again, unless the flow has ended since.
+    pub fn retrying(&self) -> Option<String> {
+        self.retrying.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_retrying(&self, why: Option<String>) {
+        *self.retrying.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    pub(crate) fn set_pending_commits(&self, stages: usize) {
+        self.pending_commits.store(stages, Ordering::Relaxed);
     }
 
     /// What was counted.

@@ -5,7 +5,7 @@
 //!
 //! In flows whose inputs end, each waits for all others: rows are sent in the order of their event times, and of equal
 //! ones in that of the plan. The input that first has enough rows for an epoch ends it, and the others end theirs before
-//! their next row, so that borders lie at the same event time in all of them, however rows are cut into batches. In
+//! their next row, so that barriers lie at the same event time in all of them, however rows are cut into batches. In
 //! live flows an input waits for those only whose rows are predicted by what is learned from it.
 
 use std::collections::VecDeque;
@@ -33,8 +33,8 @@ struct State {
     epoch: Epoch,
     /// Rows that it is still to send are no earlier.
     come: EventTime,
-    /// The same at its borders, as long as others have not come to them.
-    borders: VecDeque<(Epoch, EventTime)>,
+    /// The same at its barriers, as long as others have not come to them.
+    barriers: VecDeque<(Epoch, EventTime)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +61,8 @@ pub struct Member {
 pub enum Turn {
     /// Send those up to this event time, of which there is at least one.
     Until(EventTime),
-    /// End its epoch: they lie behind the border of another.
-    Border,
+    /// End its epoch: they lie behind the barrier of another.
+    Barrier,
 }
 
 /// The members of a planned group, each with the node that it is.
@@ -72,7 +72,7 @@ pub fn members(planned: &PlannedTimeGroup) -> Vec<(usize, Member)> {
         phase: Phase::Waiting,
         epoch: Epoch::default(),
         come: EventTime::MIN,
-        borders: VecDeque::new(),
+        barriers: VecDeque::new(),
     };
     let inputs = planned.members.iter().map(|member| state(&member.after)).collect();
     let group = Arc::new(TimeGroup { inputs: Mutex::new(inputs), changed: Notify::new() });
@@ -104,14 +104,14 @@ impl Member {
         self.change(|input| input.phase = Phase::Idle);
     }
 
-    /// It ends its epoch. Rows behind the border are no earlier than `at`.
+    /// It ends its epoch. Rows behind the barrier are no earlier than `at`.
     pub fn pass(&self, epoch: Epoch, at: EventTime) {
         let mut inputs = self.group.lock();
-        inputs[self.place].borders.push_back((epoch, at));
+        inputs[self.place].barriers.push_back((epoch, at));
         inputs[self.place].epoch = epoch.next();
         let running = inputs.iter().filter(|input| input.phase != Phase::Over);
         if let Some(oldest) = running.map(|input| input.epoch).min() {
-            inputs.iter_mut().for_each(|input| input.borders.retain(|(epoch, _)| *epoch >= oldest));
+            inputs.iter_mut().for_each(|input| input.barriers.retain(|(epoch, _)| *epoch >= oldest));
         }
         drop(inputs);
         self.group.changed.notify_waiters();
@@ -136,7 +136,7 @@ impl Member {
             // Of rows of the same time, those of the first input come first.
             let at = if other < self.place { at.saturating_sub(1) } else { at };
             if is_border && first > at {
-                return Some(Turn::Border);
+                return Some(Turn::Barrier);
             }
             until = until.min(at);
         }
@@ -161,7 +161,7 @@ impl TimeGroup {
     }
 }
 
-/// Up to which event time others may send rows in an epoch because of this input, and whether its border is there. None if
+/// Up to which event time others may send rows in an epoch because of this input, and whether its barrier is there. None if
 /// it holds nobody back.
 fn bound(inputs: &[State], place: usize, epoch: Epoch) -> Option<(EventTime, bool)> {
     let input = &inputs[place];
@@ -170,7 +170,7 @@ fn bound(inputs: &[State], place: usize, epoch: Epoch) -> Option<(EventTime, boo
         let is_over = |other: &usize| inputs[*other].phase == Phase::Over && inputs[*other].epoch <= epoch;
         return input.after.iter().all(is_over).then_some((EventTime::MIN, false));
     }
-    if let Some((_, at)) = input.borders.iter().find(|(border, _)| *border == epoch) {
+    if let Some((_, at)) = input.barriers.iter().find(|(barrier, _)| *barrier == epoch) {
         return Some((*at, true));
     }
     (input.phase == Phase::Running && input.epoch <= epoch).then_some((input.come, false))
@@ -226,8 +226,8 @@ mod tests {
         members[1].come_to(20);
         members[0].pass(Epoch(1), 15);
         members[0].come_to(40);
-        assert_eq!(turn(&members[1], 1, 12), Some(Turn::Until(14)), "rows before the border are still sent");
-        assert_eq!(turn(&members[1], 1, 15), Some(Turn::Border));
+        assert_eq!(turn(&members[1], 1, 12), Some(Turn::Until(14)), "rows before the barrier are still sent");
+        assert_eq!(turn(&members[1], 1, 15), Some(Turn::Barrier));
         members[1].pass(Epoch(1), 15);
         assert_eq!(turn(&members[1], 2, 15), Some(Turn::Until(39)));
     }
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(turn(&members[1], 1, 100), None);
         members[0].pass(Epoch(1), 18);
         members.remove(0);
-        assert_eq!(turn(&members[0], 1, 100), Some(Turn::Border));
+        assert_eq!(turn(&members[0], 1, 100), Some(Turn::Barrier));
         assert_eq!(turn(&members[0], 2, 100), Some(Turn::Until(EventTime::MAX)));
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use millstream_core::{Error, ResultExt, type_name};
 use millstream_engine::file::FlowFile;
 use millstream_engine::plan::Plan;
-use millstream_engine::run::{Effects, RunningFlow, Status};
+use millstream_engine::run::{RunMode, RunningFlow, Status};
 use serde_json::{Map, Value};
 
 use crate::cli::CommandError;
@@ -103,7 +103,7 @@ fn columns(plan: &Plan) -> Vec<Column> {
 
 fn run(plan: Plan) -> Result<(), CommandError> {
     let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running = RunningFlow::start(plan, Effects::Commit { remove_published: false }, data.handle())
+    let running = RunningFlow::start(plan, RunMode::Commit { remove_published: false }, data.handle())
         .map_err(|error| Error::new(error.to_string()))?;
     let outcome = control.block_on(running.join());
     data.shutdown_background();

@@ -32,7 +32,7 @@ pub const POINTS: &[&str] = &[
     "snapshot-taken",
     "snapshots-gathered",
     "blob-written",
-    "decisions-written",
+    "replay-log-written",
     "before-manifest",
     "after-manifest",
     "before-commit",

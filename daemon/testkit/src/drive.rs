@@ -71,7 +71,7 @@ pub(crate) enum Renewal {
 }
 
 /// Plans and builds a processor, gives it the tables of its inputs (side inputs and the model edge first, each to its
-/// end and a border), cut into batches of `batch_rows`, then finishes it.
+/// end and a barrier), cut into batches of `batch_rows`, then finishes it.
 ///
 /// `inputs` are port names with their tables, in the order of the plan: `from` first. All is done a second time with a
 /// processor that is replaced after every batch by one that is restored from its snapshot, and must come to the same.
@@ -98,7 +98,7 @@ pub struct Timing {
     pub batch_rows: usize,
 }
 
-/// Plans and builds a processor, and gives it rows whose event time is in their column `at`, with watermarks and borders
+/// Plans and builds a processor, and gives it rows whose event time is in their column `at`, with watermarks and barriers
 /// as an input would have them; then finishes it. All is done a second time with a processor that is replaced, as in
 /// [`drive`].
 pub fn drive_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timing: Timing) -> Driven {
@@ -196,10 +196,18 @@ impl<'a> Driver<'a> {
             }
             if port > 0 {
                 self.ended(port);
-                self.processor.border(Epoch::default().next(), &mut self.out).unwrap();
+                self.processor.barrier(Epoch::default().next(), &mut self.out).unwrap();
                 self.take();
             }
         }
+    }
+
+    /// Passes all rows of a side input, which ends with them.
+    pub(crate) fn pass_side(&mut self, port: usize, rows: &RecordBatch, batch_rows: usize) {
+        for start in (0..rows.num_rows()).step_by(batch_rows) {
+            self.process(port, rows, start..rows.num_rows().min(start + batch_rows));
+        }
+        self.ended(port);
     }
 
     fn process(&mut self, port: usize, rows: &RecordBatch, range: Range<usize>) {
@@ -249,19 +257,19 @@ impl<'a> Driver<'a> {
             }
             if is_border {
                 epoch = epoch.next();
-                self.processor.border(epoch, &mut self.out).unwrap();
+                self.processor.barrier(epoch, &mut self.out).unwrap();
                 self.take();
             }
         }
     }
 
-    fn ended(&mut self, port: usize) {
+    pub(crate) fn ended(&mut self, port: usize) {
         self.processor.ended(port, &mut self.out).unwrap();
         self.take();
         self.over.push(port);
     }
 
-    fn end(mut self) -> Driven {
+    pub(crate) fn end(mut self) -> Driven {
         self.processor.finish(&mut self.out).unwrap();
         self.take();
         if self.renewal == Renewal::AtEveryBatch {

@@ -3,10 +3,14 @@
 //! Everything here panics on bad input, as tests want it.
 #![allow(clippy::unwrap_used)]
 
+mod conformance;
 mod drive;
+mod late;
 mod state;
 mod table;
 
+pub use conformance::{Rows, Sample, check_processors};
 pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
+pub use late::{commit_late, stages};
 pub use state::{restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

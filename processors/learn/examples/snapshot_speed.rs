@@ -6,7 +6,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use millstream_core::{Collector, Epoch, Processor, ProcessorSettings};
-use millstream_learn::nodes::TrainSettings;
+use millstream_learn::TrainSettings;
 use millstream_testkit::{batch, context, parse, stream, table};
 use serde_json::json;
 
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = Collector::new(2);
     for round in 0..5 {
         trainer.process(0, batch(rows.clone()), &mut out)?;
-        let (border, ()) = timed(|| trainer.border(Epoch(round), &mut out))?;
+        let (barrier, ()) = timed(|| trainer.barrier(Epoch(round), &mut out))?;
         out.take(1).for_each(drop);
         let (snapshot, kept) = timed(|| trainer.snapshot())?;
         let (staged, _) = timed(|| kept.staged.into_state())?;
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (restore, ()) = timed(|| resumed.restore(&state))?;
         println!(
             "{}",
-            json!({ "bytes": size, "border with a version": border, "snapshot": snapshot, "staged into bytes": staged,
+            json!({ "bytes": size, "barrier with a version": barrier, "snapshot": snapshot, "staged into bytes": staged,
                 "state into bytes": bytes, "report": report, "restore": restore })
         );
     }

@@ -1,28 +1,24 @@
-//! Models that learn online: encoders and estimators that learn row by row, their metrics, the registry that keeps
-//! their versions, and the nodes over them.
-//!
-//! A [`Model`] knows nothing of flows: it reads record batches, predicts each row and then learns it. A
-//! [`ScoredModel`] keeps score while it does so.
+//! The nodes over models: `train` learns from the rows that pass, `predict` predicts them, `evaluate` compares predictions
+//! with labels. What a model is, and how it learns, is in `millstream_models`, which knows no flow.
 
-pub mod device;
-mod encode;
-mod estimator;
+mod columns;
+mod condition;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod fixtures;
-mod label;
-mod metrics;
-mod model;
-pub mod nodes;
-mod refused;
-pub mod registry;
-mod simd;
-mod tensors;
-mod vector;
+mod damage;
+mod evaluate;
+mod pieces;
+mod predict;
+mod train;
+mod version;
 
-pub use encode::{Encoder, Feature, Missing};
-pub use estimator::{Certainty, EstimatorSettings, NetworkSettings, SgdSettings};
-pub use label::{Class, Label, Task};
-pub use metrics::{BaselineScores, ClassScores, NumberScores, Scores};
-pub use model::{Decision, Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
-pub use nodes::register;
+use millstream_core::NodeTypes;
+
+pub use evaluate::EvaluateSettings;
+pub use predict::PredictSettings;
+pub use train::{TrainSettings, staged_versions};
+
+/// Adds the nodes to the list of those that there are.
+pub fn register(registry: &mut NodeTypes) {
+    registry.processor::<TrainSettings>().processor::<PredictSettings>().processor::<EvaluateSettings>();
+}

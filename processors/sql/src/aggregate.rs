@@ -22,9 +22,9 @@ use crate::halve::Halves;
 /// of event time, `over` adds to each row what came before it.)
 ///
 /// Out come the keys and the columns of `select`, groups in the order in which their first rows came. When that happens, `emit`
-/// says: `end` is once, when the input has ended. `update` is at every border of an epoch as well: the groups that rows have come
-/// for since the border before, as they are now, so that the last row of a group is the one that counts. `complete` is all groups
-/// at every border, if rows have come since the border before. Unless it is set, inputs that end get `end`, and live ones `update`.
+/// says: `end` is once, when the input has ended. `update` is at every barrier of an epoch as well: the groups that rows have come
+/// for since the barrier before, as they are now, so that the last row of a group is the one that counts. `complete` is all groups
+/// at every barrier, if rows have come since the barrier before. Unless it is set, inputs that end get `end`, and live ones `update`.
 /// With `end`, a live flow gives its rows when it is stopped; with `--state` it keeps them instead, and goes on.
 ///
 /// The aggregates are those of `window`, with `FILTER (WHERE …)`; `first_value` and `last_value` go by the order in which rows
@@ -62,9 +62,9 @@ fn default_max_groups() -> usize {
 enum Emit {
     /// Once, at the end.
     End,
-    /// At borders, the groups that have changed.
+    /// At barriers, the groups that have changed.
     Update,
-    /// At borders, all groups.
+    /// At barriers, all groups.
     Complete,
 }
 
@@ -187,7 +187,7 @@ impl Processor for Summed {
         Ok(is_more)
     }
 
-    fn border(&mut self, _: Epoch, out: &mut Collector) -> Result<()> {
+    fn barrier(&mut self, _: Epoch, out: &mut Collector) -> Result<()> {
         if self.emit == Emit::End {
             return Ok(());
         }

@@ -8,6 +8,9 @@ mod aggregate;
 mod changed;
 mod choice;
 mod condition;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod conformance;
 mod diagnose;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -42,12 +45,12 @@ mod unnest;
 mod window;
 mod words;
 
-use millstream_core::Registry;
+use millstream_core::NodeTypes;
 
 pub use condition::Condition;
 
 /// Adds the nodes of this crate, and what plans expressions.
-pub fn register(registry: &mut Registry) {
+pub fn register(registry: &mut NodeTypes) {
     registry.input::<generate::GenerateInput>();
     registry.processor::<sql::SqlSettings>().processor::<route::RouteSettings>().processor::<window::WindowSettings>();
     registry.processor::<over::OverSettings>().processor::<aggregate::AggregateSettings>();

@@ -1,5 +1,7 @@
 //! The processor `route`: each row leaves by the port of the first condition that it meets.
 
+use std::sync::Arc;
+
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -75,12 +77,12 @@ fn plan(conditions: Vec<(&str, Condition)>, schema: &SchemaRef) -> ProcessorPlan
     let uses = vec![Uses::passing_on(mentioned)];
     let names = conditions.iter().map(|(port, _)| *port).chain([UNMATCHED]);
     let ports = names.map(|name| PortPlan::new(name, schema.clone())).collect();
-    let conditions = conditions.into_iter().map(|(_, condition)| condition).collect();
+    let conditions: Arc<[_]> = conditions.into_iter().map(|(_, condition)| condition).collect();
     ProcessorPlan { ports, uses, fails: true, build: Box::new(|| Ok(Box::new(Route { conditions }))) }
 }
 
 struct Route {
-    conditions: Vec<Condition>,
+    conditions: Arc<[Condition]>,
 }
 
 impl Processor for Route {
@@ -102,6 +104,10 @@ impl Processor for Route {
             }
         }
         Ok(())
+    }
+
+    fn lane(&self) -> Option<Box<dyn Processor>> {
+        Some(Box::new(Self { conditions: self.conditions.clone() }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The processor `sql`: a query over one stream, row by row.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 use arrow::array::RecordBatch;
@@ -72,7 +73,7 @@ struct Planned {
 
 impl Planned {
     fn build(self, bytes: usize) -> Sql {
-        Sql { program: self.program, canonical: self.canonical, bytes, rest: None }
+        Sql { program: Arc::new(self.program), canonical: self.canonical, bytes, rest: None }
     }
 }
 
@@ -133,7 +134,7 @@ impl Visitor for FindWildcard {
 }
 
 struct Sql {
-    program: Program,
+    program: Arc<Program>,
     canonical: Canonical,
     /// How many bytes are worked on together, if they can be worked on one after the other.
     bytes: usize,
@@ -242,6 +243,11 @@ impl Processor for Sql {
         let is_more = self.rest.is_some();
         self.advance(out)?;
         Ok(is_more)
+    }
+
+    fn lane(&self) -> Option<Box<dyn Processor>> {
+        let (program, canonical) = (self.program.clone(), self.canonical.clone());
+        Some(Box::new(Self { program, canonical, bytes: self.bytes, rest: None }))
     }
 }
 

@@ -45,7 +45,7 @@ use crate::halve::Halves;
 /// With `--state` they stay open, and the rows of the next run go on filling them.
 ///
 /// The input needs `event_time`, and its column has to come as far as here. A row that comes when all of its windows are
-/// closed leaves by the port `late`, as it is. With `early`, windows that are still open are shown at every border of an
+/// closed leaves by the port `late`, as it is. With `early`, windows that are still open are shown at every barrier of an
 /// epoch, by the port `early`, if rows have come since.
 ///
 /// Everything is computed row by row, so no result depends on how rows are cut into batches.
@@ -64,7 +64,7 @@ pub struct WindowSettings {
     /// The columns that come out, and the aggregate that each is: `{ n = "count(*)", mean = "avg(amount)" }`.
     #[schemars(length(min = 1))]
     select: IndexMap<String, String>,
-    /// Whether windows that are still open are shown at borders.
+    /// Whether windows that are still open are shown at barriers.
     #[serde(default)]
     early: bool,
     /// How many groups may be open at a time, of all windows together; a row that would need one more leaves by the
@@ -252,7 +252,7 @@ impl Processor for Window {
         })
     }
 
-    fn border(&mut self, _: Epoch, out: &mut Collector) -> Result<()> {
+    fn barrier(&mut self, _: Epoch, out: &mut Collector) -> Result<()> {
         if !self.early {
             return Ok(());
         }

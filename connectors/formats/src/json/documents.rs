@@ -8,9 +8,10 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Result};
 
 use super::decoder::JsonDecoder;
-use crate::read::{BatchReader, Mark};
+use crate::reader::{BatchReader, Mark};
+use crate::text::Moments;
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window};
-use crate::{BadRow, Moments, Rows};
+use crate::{BadRow, Rows};
 
 /// Finds objects in a text.
 #[derive(Debug, Default)]

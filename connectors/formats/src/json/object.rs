@@ -10,7 +10,7 @@ use millstream_core::ColumnType;
 use super::refusal::{Read, Refusal};
 use super::scanner::Scanner;
 use super::values::{Values, values_of};
-use crate::Moments;
+use crate::text::Moments;
 
 /// A column of a batch, a field of a struct, or the items of lists.
 pub(crate) struct Column {

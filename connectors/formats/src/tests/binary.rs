@@ -33,9 +33,8 @@ fn long_texts_come_in_batches_that_have_room() {
     for (name, column) in [("a.parquet", &texts), ("b.parquet", &packed), ("a.arrow", &packed)] {
         let rows = RecordBatch::try_from_iter_with_nullable([("text", column.clone(), true)]).unwrap();
         let path = foreign(&folder, name, &rows);
-        let kind = FileKind::of(name);
-        let options = options(kind.format.unwrap(), columns("text:utf8?"));
-        let mut reader = options.open(&path).unwrap();
+        let decoder = Decoder { format: format_of(name), ..decoder_of("csv", columns("text:utf8?")) };
+        let mut reader = decoder.open(&path).unwrap();
         let (mut count, mut rows) = (0, Rows::default());
         while reader.next(&mut rows).unwrap() {
             let sizes: Vec<_> = rows.batches.drain(..).map(|(_, rows)| rows.num_rows()).collect();
@@ -112,7 +111,7 @@ fn a_flipped_byte_never_panics() {
             bytes[place] ^= 0x55;
             let path = folder.file(name, bytes);
             // Either is fine; many bytes are padding or statistics.
-            let _ = inspect(&path, &inspect_options(&path)).map(|_| read_file(&path, None));
+            let _ = inspect(&path).map(|_| read_file(&path, None));
         }
     }
 }

@@ -40,7 +40,7 @@ fn csv_bytes_that_are_no_text() {
     assert_eq!((text_of(&rows).as_str(), positions), ("a:utf8? b:utf8?\nok ä\n", vec![2]));
     let shown: Vec<_> = failed.iter().map(|row| (row.row.as_str(), row.encoding)).collect();
     assert_eq!(shown, [("/ywx", Encoding::Base64), ("wyyk", Encoding::Base64)]);
-    assert_eq!(failed[0].error, "the row is no valid UTF-8; the setting `encoding` names other encodings");
+    assert_eq!(failed[0].error, "the row is no valid UTF-8; `encoding` in `format` names other encodings");
 }
 
 #[test]
@@ -58,10 +58,10 @@ fn csv_columns_are_found_by_name_and_decoded_only_if_wanted() {
 
 #[test]
 fn csv_without_header_with_own_delimiter_and_nulls() {
-    let null_values = vec![String::new(), "NA".into(), "-".into()];
-    let csv = CsvOptions { header: false, delimiter: b'\t', null_values, ..CsvOptions::default() };
-    let options = ReadOptions { csv, ..options(Format::Csv, columns("a:utf8?;b:int64?")) };
-    let (_, rows, failed) = read(b"x\t1\nNA\t-\n,\t2\n", &options);
+    let null_values = ["", "NA", "-"];
+    let format = json!({ "type": "csv", "header": false, "delimiter": "\t", "null_values": null_values });
+    let decoder = decoder_of(format, columns("a:utf8?;b:int64?"));
+    let (_, rows, failed) = read(b"x\t1\nNA\t-\n,\t2\n", &decoder);
     assert_eq!((text_of(&rows).as_str(), failed), ("a:utf8? b:int64?\nx 1\nnull null\n, 2\n", vec![]));
 }
 
@@ -78,31 +78,31 @@ fn csv_a_quote_that_is_not_closed_costs_one_row() {
     let row = |n: usize| if n == 10 { "10,\"x\n".to_owned() } else { format!("{n},x\n") };
     let text: String = std::iter::once("a,b\n".to_owned()).chain((0..1000).map(row)).collect();
     let expected: Vec<u64> = (0..1000).filter(|n| *n != 10).collect();
-    let check = |text: &str, error: &str, max_cell: CellLimit| {
-        let format = CsvOptions { max_cell, ..CsvOptions::default() };
-        let options = ReadOptions { csv: format, ..csv("a:int64;b:utf8") };
-        let (positions, rows, failed) = read(text.as_bytes(), &options);
+    let check = |text: &str, error: &str, (bytes, lines): (usize, usize)| {
+        let max_cell = json!({ "bytes": format!("{bytes}B"), "lines": lines });
+        let decoder = decoder_of(json!({ "type": "csv", "max_cell": max_cell }), columns("a:int64;b:utf8"));
+        let (positions, rows, failed) = read(text.as_bytes(), &decoder);
         assert_eq!((&positions, rows.num_rows()), (&expected, 999));
         assert_eq!((bad(&failed), &*failed[0].error), (vec![(10, "10,\"x", error)], error));
     };
-    check(&text, "a quote is not closed", CellLimit { bytes: 1 << 20, lines: 1000 });
-    for limit in [CellLimit { bytes: 500, lines: 999 }, CellLimit { bytes: 5000, lines: 100 }] {
-        let CellLimit { bytes, lines } = limit;
+    check(&text, "a quote is not closed", (1 << 20, 1000));
+    for limit in [(500, 999), (5000, 100)] {
+        let (bytes, lines) = limit;
         let error =
             format!("a quote is not closed within {bytes} bytes and {lines} line breaks, the setting `max_cell`");
         check(&text, &error, limit);
     }
     let closed = text.replace("20,x", "20,\"x\"");
-    check(&closed, "a quote is closed in the middle of a cell, or not at all", CellLimit::default());
+    check(&closed, "a quote is closed in the middle of a cell, or not at all", (1 << 20, 1000));
 }
 
 #[test]
 fn csv_that_grows_does_not_wait_for_a_quote_for_ever() {
     let source = Growing::default();
     source.append(b"a,b\n1,\"x\n");
-    let format = CsvOptions { max_cell: CellLimit { bytes: 100, lines: 3 }, ..CsvOptions::default() };
-    let options = ReadOptions { csv: format, pace: Pace::Growing, ..csv("a:int64;b:utf8") };
-    let mut reader = options.read(source.clone()).unwrap();
+    let format = json!({ "type": "csv", "max_cell": { "bytes": "100B", "lines": 3 } });
+    let decoder = Decoder { pace: Pace::Growing, ..decoder_of(format, columns("a:int64;b:utf8")) };
+    let mut reader = decoder.read(source.clone()).unwrap();
     let mut rows = Rows::default();
     for _ in 0..3 {
         assert!(!reader.next(&mut rows).unwrap(), "the quote may yet be closed");
@@ -124,33 +124,31 @@ fn csv_blank_lines_are_nulls_where_there_is_one_column() {
 #[test]
 fn csv_lines_that_are_no_records() {
     let text = "made by\n\"x,\n# units\nid;name\n1;a\n#2;b\n3;#c\n";
-    let format = CsvOptions { skip_lines: 2, comment: Some(b'#'), delimiter: b';', ..CsvOptions::default() };
-    let (positions, rows, failed) = read(text.as_bytes(), &ReadOptions { csv: format, ..csv("id:int64;name:utf8") });
+    let format = json!({ "type": "csv", "skip_lines": 2, "comment": "#", "delimiter": ";" });
+    let (positions, rows, failed) = read(text.as_bytes(), &decoder_of(format, columns("id:int64;name:utf8")));
     assert_eq!((text_of(&rows).as_str(), positions, failed), ("id:int64 name:utf8\n1 a\n3 #c\n", vec![0, 1], vec![]));
 }
 
 #[test]
 fn csv_in_another_encoding() {
-    let options = |encoding| {
-        let format = CsvOptions { encoding, ..CsvOptions::default() };
-        ReadOptions { csv: format, ..csv("id:int64;näme:utf8") }
-    };
+    let encoded =
+        |encoding: &str| decoder_of(json!({ "type": "csv", "encoding": encoding }), columns("id:int64;näme:utf8"));
     let latin = b"id,n\xe4me\n1,\xfc\n2,x\n";
     let expected = "id:int64 näme:utf8\n1 ü\n2 x\n";
-    assert_eq!(text_of(&read(latin, &options(TextEncoding::Latin1)).1), expected);
+    assert_eq!(text_of(&read(latin, &encoded("latin-1")).1), expected);
     let units = "\u{feff}id,näme\n1,ü\n2,x\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
-    let (_, rows, failed) = read(&units, &options(TextEncoding::Utf16));
+    let (_, rows, failed) = read(&units, &encoded("utf-16"));
     assert_eq!((text_of(&rows).as_str(), failed), (expected, vec![]));
-    let cut = read(&units[..units.len() - 3], &options(TextEncoding::Utf16));
+    let cut = read(&units[..units.len() - 3], &encoded("utf-16"));
     assert_eq!((cut.1.num_rows(), cut.2[0].encoding), (1, Encoding::Base64));
 }
 
 #[test]
 fn another_delimiter_is_suggested() {
     let error = csv("amount:int64").read(Cursor::new("id;amount\n")).err().unwrap().to_string();
-    assert!(error.ends_with("set `delimiter = \";\"`"), "{error}");
+    assert!(error.ends_with("set `format = { type = \"csv\", delimiter = \";\" }`"), "{error}");
     let (_, _, failed) = read(b"id,amount\n1\t2\n", &csv("id:int64;amount:int64"));
-    assert!(failed[0].error.ends_with("set `delimiter = \"\\t\"`"), "{}", failed[0].error);
+    assert!(failed[0].error.ends_with("set `format = { type = \"csv\", delimiter = \"\\t\" }`"), "{}", failed[0].error);
 }
 
 #[test]
@@ -166,9 +164,8 @@ fn csv_header_that_does_not_fit() {
 #[test]
 fn csv_numbers_may_have_a_comma() {
     let comma = |columns: &str| {
-        let options = csv(columns);
-        let csv = CsvOptions { delimiter: b';', decimal_separator: Some(b','), ..options.csv.clone() };
-        ReadOptions { csv, ..options }
+        let format = json!({ "type": "csv", "delimiter": ";", "decimal_separator": "," });
+        decoder_of(format, self::columns(columns))
     };
     let text = "a;b;c;d\n1,5;-0,25;7;x,y.z\n1.5;1;1;x\n1.234,5;1;1;x\n;;;\n2e3;3;4;5\n";
     let (_, rows, failed) = read(text.as_bytes(), &comma("a:float64?;b:decimal(12,2)?;c:int64?;d:utf8?"));
@@ -187,10 +184,10 @@ fn csv_first_lines_that_are_no_header() {
     };
     let text = "sep=;\na;b\n1;2\n";
     let why = error(text);
-    assert!(why.contains("a note for Excel: skip it with `skip_lines = 1`"), "{why}");
+    assert!(why.contains("a note for Excel: `format = { type = \"csv\", skip_lines = 1"), "{why}");
     let text = "# made by hand\na,b\n1,2\n";
     let why = error(text);
-    assert!(why.contains("skip such lines with `comment = \"#\"`"), "{why}");
+    assert!(why.contains("comment = \"#\" }` skips such lines"), "{why}");
     let (_, _, failed) = read(text.as_bytes(), &csv("# made by hand:utf8"));
     assert!(bad(&failed)[0].2.starts_with("expected 1 cells instead of 2; the first line looks like a comment"));
 }

@@ -8,17 +8,17 @@ fn files_without_rows_keep_their_columns() {
     let none = sample().slice(0, 0);
     for name in ["a.parquet", "a.arrow"] {
         let path = folder.file(name, write(name, &none, 1));
-        assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().rows, Some(0));
+        assert_eq!(inspect(&path).unwrap().rows, Some(0));
         assert_eq!(read_file(&path, None).unwrap().1, none, "{name}");
     }
     assert_eq!(write("a.csv", &none, 1), b"id,amount,name,at,ok\n");
     assert_eq!(write("a.ndjson", &none, 1), b"");
     assert_eq!(write("a.json", &none, 1), b"[\n]\n");
-    let found = inspect(&folder.file("a.csv", "id,b\n"), &inspect_options(Path::new("a.csv"))).unwrap();
+    let found = inspect(&folder.file("a.csv", "id,b\n")).unwrap();
     assert_eq!(found.columns, columns("id:utf8?;b:utf8?"));
     for name in ["b.csv", "b.ndjson"] {
         let path = folder.file(name, "");
-        assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().columns, Columns(vec![]));
+        assert_eq!(inspect(&path).unwrap().columns, Columns(vec![]));
     }
 }
 
@@ -27,7 +27,7 @@ fn binary_files_say_how_many_rows_they_have() {
     let folder = Folder::new();
     for name in ["a.parquet", "a.arrow"] {
         let path = folder.file(name, write(name, &sample(), 2));
-        assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().rows, Some(4), "{name}");
+        assert_eq!(inspect(&path).unwrap().rows, Some(4), "{name}");
     }
 }
 
@@ -36,7 +36,7 @@ fn samples_are_as_long_as_asked_for() {
     let folder = Folder::new();
     for (name, text) in [("a.csv", "a\n1\n2.5\n"), ("a.ndjson", "{\"a\": 1}\n\n{\"a\": 2.5}")] {
         let path = folder.file(name, text);
-        let kind = |rows| inspect(&path, &InspectOptions { rows, ..inspect_options(&path) }).unwrap().columns;
+        let kind = |rows| format_of(&path).inspect(&path, None, rows).unwrap().columns;
         assert_eq!(kind(1), columns("a:int64?"));
         assert_eq!(kind(2), columns("a:float64?"));
     }
@@ -57,15 +57,15 @@ fn rows_that_will_be_refused_say_nothing_about_types() {
         assert_eq!(failed.len(), if name.ends_with("csv") { 1 } else { 4 }, "{name}");
     }
     let path = folder.file("all.csv", "a,b\ntorn\n");
-    assert_eq!(inspect(&path, &inspect_options(&path)).unwrap().columns, columns("a:utf8?;b:utf8?"));
+    assert_eq!(inspect(&path).unwrap().columns, columns("a:utf8?;b:utf8?"));
 }
 
 #[test]
 fn headerless_columns_are_numbered() {
     let folder = Folder::new();
     let path = folder.file("a.csv", "1,x\n2,y\n");
-    let csv = CsvOptions { header: false, ..CsvOptions::default() };
-    let found = inspect(&path, &InspectOptions { csv, ..inspect_options(&path) }).unwrap();
+    let format = decoder_of(json!({ "type": "csv", "header": false }), columns("a:utf8")).format;
+    let found = format.inspect(&path, None, 10_000).unwrap();
     assert_eq!(found.columns, columns("column_1:int64?;column_2:utf8?"));
 }
 
@@ -73,10 +73,10 @@ fn headerless_columns_are_numbered() {
 fn keys_that_are_data_are_no_columns() {
     let folder = Folder::new();
     let rows = |count: usize| (0..count).map(|n| format!("{{\"id{n}\": {{\"x\": 1}}}}\n")).collect::<String>();
-    let options = inspect_options(Path::new("a.ndjson"));
-    let found = inspect(&folder.file("a.ndjson", rows(10_000)), &InspectOptions { rows: 20_000, ..options.clone() });
+    let format = format_of("a.ndjson");
+    let found = format.inspect(&folder.file("a.ndjson", rows(10_000)), None, 20_000);
     assert_eq!(found.unwrap().columns.0.len(), 10_000);
-    let found = inspect(&folder.file("a.ndjson", rows(10_001)), &InspectOptions { rows: 20_000, ..options });
+    let found = format.inspect(&folder.file("a.ndjson", rows(10_001)), None, 20_000);
     assert!(found.unwrap_err().to_string().contains("10001 different keys"));
 }
 
@@ -85,10 +85,10 @@ fn a_first_line_that_is_no_header_is_told() {
     let folder = Folder::new();
     let look = |text: &str| {
         let path = folder.file("a.csv", text);
-        inspect(&path, &inspect_options(&path)).map(|found| found.columns).map_err(|error| error.to_string())
+        inspect(&path).map(|found| found.columns).map_err(|error| error.to_string())
     };
-    assert!(look("sep=;\na;b\n1;2\n").unwrap_err().contains("`skip_lines = 1`, and set `delimiter`"));
-    assert!(look("# made by hand\na,b\n").unwrap_err().contains("`comment = \"#\"`"));
+    assert!(look("sep=;\na;b\n1;2\n").unwrap_err().contains("skip_lines = 1, delimiter = \"…\" }` skips it"));
+    assert!(look("# made by hand\na,b\n").unwrap_err().contains("comment = \"#\" }` skips such lines"));
     assert_eq!(look("#id,b\n1,2\n1,2,3\n").unwrap(), columns("#id:int64?;b:int64?"));
 }
 
@@ -96,8 +96,7 @@ fn a_first_line_that_is_no_header_is_told() {
 fn numbers_with_a_comma_are_found() {
     let folder = Folder::new();
     let path = folder.file("a.csv", "a;b;c;d\n1,5;1.5;2;true\n2;x;3;false\n");
-    let options = inspect_options(&path);
-    let csv = CsvOptions { delimiter: b';', decimal_separator: Some(b','), ..options.csv.clone() };
-    let found = inspect(&path, &InspectOptions { csv, ..options }).unwrap();
+    let format = json!({ "type": "csv", "delimiter": ";", "decimal_separator": "," });
+    let found = decoder_of(format, columns("a:utf8")).format.inspect(&path, None, 10_000).unwrap();
     assert_eq!(found.columns, columns("a:float64?;b:utf8?;c:int64?;d:boolean?"));
 }

@@ -9,9 +9,9 @@ fn ndjson_values() {
 
   {"f": "0.05", "e": "2026-01-31T12:00:00Z", "d": 2, "c": null, "b": 7, "a": 2.0}  "#;
     let crlf = text.replace('\n', "\r\n");
-    let options = ndjson("a:int64;b:utf8;c:boolean?;d:float64;e:timestamp;f:decimal(10,2)");
+    let decoder = ndjson("a:int64;b:utf8;c:boolean?;d:float64;e:timestamp;f:decimal(10,2)");
     for text in [text, &crlf] {
-        let (positions, rows, failed) = read(text.as_bytes(), &options);
+        let (positions, rows, failed) = read(text.as_bytes(), &decoder);
         let expected = "a:int64 b:utf8 c:boolean? d:float64 e:timestamp f:decimal(10,2)\n\
                         1 x true 1.5 2026-01-31T11:00:00Z 12.30\n2 7 null 2.0 2026-01-31T12:00:00Z 0.05\n";
         assert_eq!((text_of(&rows).as_str(), positions, failed), (expected, vec![0, 1], vec![]));
@@ -64,8 +64,8 @@ fn ndjson_integers_keep_every_digit_and_their_fractions_are_refused() {
                 {\"n\":9223372036854775807}\n{\"n\":9223372036854775808}\n{\"n\":-0}\n{\"n\":300}\n";
     for batch_rows in [1, 3, 8192] {
         let read = |kind: &str| {
-            let options = ReadOptions { batch_rows, ..ndjson(kind) };
-            drain(options.read(Cursor::new(text)).unwrap(), batch_rows).unwrap()
+            let decoder = Decoder { batch_rows, ..ndjson(kind) };
+            drain(decoder.read(Cursor::new(text)).unwrap(), batch_rows).unwrap()
         };
         let (positions, rows, _) = read("n:int64");
         let expected = "n:int64\n9007199254740991\n-2\n9007199254740993\n7\n9223372036854775807\n0\n300\n";
@@ -106,8 +106,8 @@ fn ndjson_lines_are_objects_whatever_stands_around_them() {
     for (text, expected, values) in cases {
         for batch_rows in [1, 2, 3, 8192] {
             for pace in [Pace::Full, Pace::Eager] {
-                let options = ReadOptions { batch_rows, pace, ..ndjson("n:int64") };
-                let reader = options.read(Cursor::new(text.to_owned())).unwrap();
+                let decoder = Decoder { batch_rows, pace, ..ndjson("n:int64") };
+                let reader = decoder.read(Cursor::new(text.to_owned())).unwrap();
                 let (positions, rows, _) = drain(reader, batch_rows).unwrap();
                 let name = format!("{text} in {batch_rows}");
                 assert_eq!((&*positions, text_of(&rows)), (expected, format!("n:int64\n{values}")), "{name}");
@@ -131,8 +131,8 @@ fn ndjson_nested_columns() {
 {"l": [1.5], "s": {"n": []}}
 {"l": [], "s": {"n": [null]}}
 "#;
-    let options = ndjson("l:list<int32?>?;s:{ at = timestamp?, n = list<{ x = int64 }> }?;d:date?");
-    let (positions, rows, failed) = read(text.as_bytes(), &options);
+    let decoder = ndjson("l:list<int32?>?;s:{ at = timestamp?, n = list<{ x = int64 }> }?;d:date?");
+    let (positions, rows, failed) = read(text.as_bytes(), &decoder);
     assert_eq!(positions, [0, 1]);
     assert!(
         text_of(&rows)
@@ -159,18 +159,18 @@ fn ndjson_without_rows_or_columns() {
         let (_, rows, failed) = read(text.as_bytes(), &ndjson("a:int64"));
         assert_eq!((rows.num_rows(), failed), (0, vec![]));
     }
-    let options = wanting(ndjson("a:int64"), &[]);
-    let (positions, rows, failed) = read(b"{\"a\": 1}\n{}\nx\n{}", &options);
+    let decoder = wanting(ndjson("a:int64"), &[]);
+    let (positions, rows, failed) = read(b"{\"a\": 1}\n{}\nx\n{}", &decoder);
     assert_eq!((rows.num_rows(), rows.num_columns(), positions, failed.len()), (3, 0, vec![0, 1, 3], 1));
 }
 
 #[test]
 fn ndjson_larger_than_a_chunk() {
     let lines: Vec<_> = (0..60_000).map(|n| format!("{{\"a\": {n}, \"b\": \"{}\"}}", "x".repeat(n % 90))).collect();
-    let mut options = ndjson("a:int64;b:utf8");
+    let mut decoder = ndjson("a:int64;b:utf8");
     for batch_rows in [1000, 8192] {
-        options.batch_rows = batch_rows;
-        let mut reader = options.read(Cursor::new(lines.join("\n"))).unwrap();
+        decoder.batch_rows = batch_rows;
+        let mut reader = decoder.read(Cursor::new(lines.join("\n"))).unwrap();
         let mut rows = Rows::default();
         while reader.next(&mut rows).unwrap() {}
         let sizes: Vec<_> = rows.batches.iter().map(|(_, rows)| rows.num_rows()).collect();
@@ -192,22 +192,22 @@ fn json_documents_one_by_one() {
 
 #[test]
 fn json_in_an_array_or_on_several_lines() {
-    let options = options(Format::Json, columns("a:int64;b:utf8?"));
+    let decoder = decoder_of("json", columns("a:int64;b:utf8?"));
     for text in [
         "[{\"a\": 1}, {\"a\": 2,\n \"b\": \"}\"}\n]",
         "{\n  \"a\": 1\n}\n{\n  \"a\": 2, \"b\": \"}\"}",
         "\u{feff}{\"a\": 1}\r\n{\"a\": 2, \"b\": \"}\"}\r\n",
     ] {
-        let (positions, rows, failed) = read(text.as_bytes(), &options);
+        let (positions, rows, failed) = read(text.as_bytes(), &decoder);
         let expected = "a:int64 b:utf8?\n1 null\n2 }\n";
         assert_eq!((text_of(&rows).as_str(), positions, failed), (expected, vec![0, 1], vec![]), "{text}");
     }
-    let (positions, _, failed) = read(b"[{\"a\": 1}, {\"a\": x}, 7, {\"a\": 4}", &options);
+    let (positions, _, failed) = read(b"[{\"a\": 1}, {\"a\": x}, 7, {\"a\": 4}", &decoder);
     let errors: Vec<_> = failed.iter().map(|row| (row.position, row.row.as_str())).collect();
     assert_eq!((positions, errors), (vec![0, 3], vec![(1, "{\"a\": x}"), (2, "7"), (4, "")]));
     assert!(failed[2].error.starts_with("the array is not closed"), "{failed:?}");
     for text in ["", " ", "[]", "[ ]\n"] {
-        assert_eq!(read(text.as_bytes(), &options).1.num_rows(), 0);
+        assert_eq!(read(text.as_bytes(), &decoder).1.num_rows(), 0);
     }
 }
 

@@ -7,6 +7,7 @@ mod files;
 mod inspection;
 mod json;
 mod reading;
+mod settings;
 mod strict;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -19,7 +20,10 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use millstream_core::{ColumnType, Columns, Encoding};
 use millstream_testkit::{rows_as_text, table};
+use serde_json::{Value, json};
 
+use crate::json::JsonDecoder;
+use crate::text::Moments;
 use crate::*;
 
 const BATCH_ROWS: [usize; 3] = [1, 7, 8192];
@@ -32,21 +36,22 @@ fn columns(text: &str) -> Columns {
     Columns(text.split(';').map(column).collect())
 }
 
-fn options(format: Format, columns: Columns) -> ReadOptions {
-    ReadOptions {
-        format,
+/// What reads a format with such settings: `"csv"`, or `{ "type": "csv" }`.
+fn decoder_of(format: impl Into<Value>, columns: Columns) -> Decoder {
+    let format: Format<ReadFiles> = serde_json::from_value(format.into()).unwrap();
+    Decoder {
+        format: format.read("").unwrap(),
         compression: None,
         columns,
         wanted: None,
         batch_rows: 8192,
-        moments: Moments::default(),
-        csv: CsvOptions::default(),
+        names: Names::Any,
         pace: Pace::Full,
     }
 }
 
-fn wanting(options: ReadOptions, names: &[&str]) -> ReadOptions {
-    ReadOptions { wanted: Some(names.iter().map(|name| (*name).to_owned()).collect()), ..options }
+fn wanting(decoder: Decoder, names: &[&str]) -> Decoder {
+    Decoder { wanted: Some(names.iter().map(|name| (*name).to_owned()).collect()), ..decoder }
 }
 
 /// What a reader yields: positions of good rows, the rows as one batch, bad rows.
@@ -78,14 +83,14 @@ impl Read for Dripping {
 }
 
 /// Reads bytes in batches of any size, at once and dripping, which must all be the same.
-fn read(bytes: &[u8], options: &ReadOptions) -> All {
+fn read(bytes: &[u8], decoder: &Decoder) -> All {
     let mut results = Vec::new();
     for batch_rows in BATCH_ROWS {
         for pace in [Pace::Full, Pace::Eager] {
-            let options = ReadOptions { batch_rows, pace, ..options.clone() };
+            let decoder = Decoder { batch_rows, pace, ..decoder.clone() };
             let source = Cursor::new(bytes.to_vec());
-            results.push(drain(options.read(source.clone()).unwrap(), batch_rows).unwrap());
-            results.push(drain(options.read(Dripping(source)).unwrap(), batch_rows).unwrap());
+            results.push(drain(decoder.read(source.clone()).unwrap(), batch_rows).unwrap());
+            results.push(drain(decoder.read(Dripping(source)).unwrap(), batch_rows).unwrap());
         }
     }
     let first = results.remove(0);
@@ -117,12 +122,12 @@ fn bad(rows: &[BadRow]) -> Vec<(u64, &str, &str)> {
     rows.iter().map(|row| (row.position, row.row.as_str(), row.error.as_str())).collect()
 }
 
-fn csv(columns: &str) -> ReadOptions {
-    options(Format::Csv, self::columns(columns))
+fn csv(columns: &str) -> Decoder {
+    decoder_of("csv", self::columns(columns))
 }
 
-fn ndjson(columns: &str) -> ReadOptions {
-    options(Format::Ndjson, self::columns(columns))
+fn ndjson(columns: &str) -> Decoder {
+    decoder_of("ndjson", self::columns(columns))
 }
 
 struct Folder(tempfile::TempDir);
@@ -139,41 +144,44 @@ impl Folder {
     }
 }
 
-fn inspect_options(path: &Path) -> InspectOptions {
-    let kind = FileKind::of(path);
-    InspectOptions {
-        format: kind.format.unwrap(),
-        compression: kind.compression,
-        rows: 10_000,
-        csv: CsvOptions::default(),
-        moments: Moments::default(),
-    }
+/// How the format is read that the name of a file says.
+fn format_of(name: impl AsRef<Path>) -> ReadFormat {
+    let FileKind { format, ending, .. } = FileKind::of(name);
+    Format::<ReadFiles>::named(format.unwrap().name).unwrap().read(&ending).unwrap()
+}
+
+fn inspect(path: &Path) -> millstream_core::Result<Found> {
+    format_of(path).inspect(path, FileKind::of(path).compression, 10_000)
 }
 
 /// Reads a file as its name and its bytes say.
 fn read_file(path: &Path, wanted: Option<&[&str]>) -> Result<All, String> {
-    let kind = FileKind::of(path);
-    let found = inspect(path, &inspect_options(path)).map_err(|error| error.to_string())?;
+    let found = inspect(path).map_err(|error| error.to_string())?;
     let mut results = Vec::new();
     for batch_rows in BATCH_ROWS {
-        let options = ReadOptions {
-            compression: kind.compression,
+        let decoder = Decoder {
+            format: format_of(path),
+            compression: FileKind::of(path).compression,
             wanted: wanted.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>()),
             batch_rows,
-            ..options(kind.format.unwrap(), found.columns.clone())
+            ..decoder_of("csv", found.columns.clone())
         };
-        let reader = options.open(path).map_err(|error| error.to_string())?;
+        let reader = decoder.open(path).map_err(|error| error.to_string())?;
         results.push(drain(reader, batch_rows)?);
     }
     assert!(results.iter().all(|result| *result == results[0]));
     Ok(results.remove(0))
 }
 
+/// How the files are written that have such a name.
+fn write_options(name: &str) -> WriteOptions {
+    let FileKind { format, compression, ending } = FileKind::of(name);
+    let format = Format::<WriteFiles>::named(format.unwrap().name).unwrap().write(&ending).unwrap();
+    WriteOptions { format, compression, begins: true }
+}
+
 fn write(name: &str, rows: &RecordBatch, cut: usize) -> Vec<u8> {
-    let kind = FileKind::of(name);
-    let options =
-        WriteOptions { format: kind.format.unwrap(), compression: kind.compression, delimiter: b',', header: true };
-    let mut writer = options.open(Vec::new(), &rows.schema()).unwrap();
+    let mut writer = write_options(name).open(Vec::new(), &rows.schema()).unwrap();
     for start in (0..rows.num_rows()).step_by(cut) {
         writer.write(&rows.slice(start, cut.min(rows.num_rows() - start))).unwrap();
     }

@@ -3,8 +3,8 @@
 use super::*;
 
 /// Reads rows of which one is too long, and returns its error and how much of it is shown.
-fn read_long(options: ReadOptions, bytes: Vec<u8>) -> (String, usize) {
-    let mut reader = options.read(Cursor::new(bytes)).unwrap();
+fn read_long(decoder: Decoder, bytes: Vec<u8>) -> (String, usize) {
+    let mut reader = decoder.read(Cursor::new(bytes)).unwrap();
     let mut rows = Rows::default();
     let mut last = reader.mark();
     while reader.next(&mut rows).unwrap() {
@@ -25,7 +25,7 @@ fn a_row_without_an_end_costs_itself_only() {
     assert!(error.ends_with(&expected) && shown == 1023, "{error}");
     let text = format!("{{\"a\":1}}\n{{\"a\":2}}\n3{long}\n{{\"a\":4}}\n");
     for pace in [Pace::Full, Pace::Growing] {
-        let (error, shown) = read_long(ReadOptions { pace, ..ndjson("a:int64") }, text.clone().into_bytes());
+        let (error, shown) = read_long(Decoder { pace, ..ndjson("a:int64") }, text.clone().into_bytes());
         assert!(error.ends_with(&expected) && shown == 1023, "{error}");
     }
 }
@@ -35,16 +35,16 @@ fn refused_rows_say_their_line() {
     let texts = [
         (csv("a:int64;b:utf8"), "a,b\n\n1,\"x\ny\"\nz,2\n3\n4,\"5\n6,7\nx,x", vec![5, 6, 7, 9]),
         (ndjson("a:int64"), "\n{\"a\": 1}\n{\"a\": x}\n\n{}\n{\"a\": 2}\n7", vec![3, 5, 7]),
-        (options(Format::Json, columns("a:int64")), "[\n{\"a\":\n1},\n{\"a\":\nx}, 7,\n{}]", vec![4, 5, 6]),
+        (decoder_of("json", columns("a:int64")), "[\n{\"a\":\n1},\n{\"a\":\nx}, 7,\n{}]", vec![4, 5, 6]),
     ];
     let folder = Folder::new();
-    for (options, text, expected) in texts {
+    for (decoder, text, expected) in texts {
         let lines = |rows: &[BadRow]| rows.iter().filter_map(|row| row.line).collect::<Vec<_>>();
-        let (_, _, failed) = read(text.as_bytes(), &options);
+        let (_, _, failed) = read(text.as_bytes(), &decoder);
         assert_eq!(lines(&failed), expected, "{text}");
         // Also where reading goes on in the middle.
         let path = folder.file("a", text);
-        let one = ReadOptions { batch_rows: 1, ..options };
+        let one = Decoder { batch_rows: 1, ..decoder };
         let (mut reader, mut marks) = (one.open(&path).unwrap(), Vec::new());
         let mut rows = Rows::default();
         while reader.next(&mut rows).unwrap() {
@@ -76,14 +76,14 @@ fn rows_of_a_growing_source_count_when_they_are_whole() {
         (csv("a:int64?; b:utf8?"), "a,b\r\n1,\"x, \"\"y\"\"\nz\"\r\n2\n\n3,c\nx,d\n4,\"e\"\n", "5,f"),
         (ndjson("a:int64; b:utf8?"), "{\"a\": 1}\n\n{\"a\"}\n{\"a\": 2, \"b\": \"é\"}\n \n", "{\"a\": 3}"),
     ];
-    for (options, lines, rest) in texts {
-        let whole = read(format!("{lines}{rest}").as_bytes(), &options);
+    for (decoder, lines, rest) in texts {
+        let whole = read(format!("{lines}{rest}").as_bytes(), &decoder);
         for step in [1, 2, 5, 1000] {
             let source = Growing::default();
-            let options = ReadOptions { pace: Pace::Growing, ..options.clone() };
-            let header = if options.format == Format::Csv { lines.find('\n').unwrap() + 1 } else { 0 };
+            let decoder = Decoder { pace: Pace::Growing, ..decoder.clone() };
+            let header = if decoder.format.kind().name == "csv" { lines.find('\n').unwrap() + 1 } else { 0 };
             source.append(&lines.as_bytes()[..header]);
-            let mut reader = options.read(source.clone()).unwrap();
+            let mut reader = decoder.read(source.clone()).unwrap();
             let mut rows = Rows::default();
             let count = |rows: &Rows| rows.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>();
             for bytes in lines.as_bytes()[header..].chunks(step) {
@@ -109,15 +109,15 @@ fn huge_batches_are_read_in_smaller_ones() {
     for batch_rows in [1_000_000_000, usize::MAX / 2, usize::MAX] {
         for name in ["a.csv", "a.ndjson", "a.parquet", "a.arrow"] {
             let path = folder.file(name, write(name, &sample(), 9));
-            let columns = inspect(&path, &inspect_options(&path)).unwrap().columns;
-            let options = ReadOptions { batch_rows, ..options(FileKind::of(name).format.unwrap(), columns) };
-            let (_, rows, failed) = drain(options.open(&path).unwrap(), batch_rows).unwrap();
+            let columns = inspect(&path).unwrap().columns;
+            let decoder = Decoder { batch_rows, format: format_of(name), ..decoder_of("csv", columns) };
+            let (_, rows, failed) = drain(decoder.open(&path).unwrap(), batch_rows).unwrap();
             assert_eq!((rows.num_rows(), failed), (4, vec![]), "{name}");
         }
     }
     let text = "{\"a\":1}\n".repeat(100_000);
-    let options = ReadOptions { batch_rows: usize::MAX, ..ndjson("a:int64") };
-    let (positions, _, _) = drain(options.read(Cursor::new(text)).unwrap(), 1 << 16).unwrap();
+    let decoder = Decoder { batch_rows: usize::MAX, ..ndjson("a:int64") };
+    let (positions, _, _) = drain(decoder.read(Cursor::new(text)).unwrap(), 1 << 16).unwrap();
     assert_eq!(positions.len(), 100_000);
 }
 
@@ -128,28 +128,20 @@ fn reading_goes_on_from_any_mark() {
     let rows = table(&format!("a:int64? b:utf8? c:float64?{lines}"));
     let columns = columns("a:int64?; b:utf8?; c:float64?");
     let folder = tempfile::tempdir().unwrap();
-    for (name, format, compression) in [
-        ("a.csv", Format::Csv, None),
-        ("a.csv.gz", Format::Csv, Some(Compression::Gzip)),
-        ("a.ndjson", Format::Ndjson, None),
-        ("a.json", Format::Json, None),
-        ("a.ndjson.zst", Format::Ndjson, Some(Compression::Zstd)),
-        ("a.parquet", Format::Parquet, None),
-        ("a.arrow", Format::Arrow, None),
-    ] {
+    for name in ["a.csv", "a.csv.gz", "a.ndjson", "a.json", "a.ndjson.zst", "a.parquet", "a.arrow"] {
         let path = folder.path().join(name);
-        let write = WriteOptions { format, compression, delimiter: b',', header: true };
-        let mut writer = write.open(fs::File::create(&path).unwrap(), &rows.schema()).unwrap();
+        let mut writer = write_options(name).open(fs::File::create(&path).unwrap(), &rows.schema()).unwrap();
         writer.write(&rows).unwrap();
         writer.finish().unwrap();
-        let options = ReadOptions { compression, batch_rows: 13, ..options(format, columns.clone()) };
+        let (format, compression) = (format_of(name), FileKind::of(name).compression);
+        let decoder = Decoder { format, compression, batch_rows: 13, ..decoder_of("csv", columns.clone()) };
         let all = rows_as_text([&rows]);
-        let mut reader = options.open(&path).unwrap();
+        let mut reader = decoder.open(&path).unwrap();
         let mut read = Rows::default();
         loop {
             let mark = reader.mark();
             for position in mark.position..(mark.position + 3).min(300) {
-                let mut later = ReadOptions { batch_rows: 50, ..options.clone() }.open(&path).unwrap();
+                let mut later = Decoder { batch_rows: 50, ..decoder.clone() }.open(&path).unwrap();
                 later.go_to(mark).unwrap();
                 let mut rest = Rows::default();
                 while later.next(&mut rest).unwrap() {}
@@ -164,7 +156,7 @@ fn reading_goes_on_from_any_mark() {
             }
         }
         assert_eq!(reader.mark().position, 300);
-        let mut short = options.open(&path).unwrap();
+        let mut short = decoder.open(&path).unwrap();
         let error = short.go_to(Mark { position: 1000, offset: 1 << 30 }).unwrap_err().to_string();
         assert!(error.contains("it has become shorter"), "{error}");
     }

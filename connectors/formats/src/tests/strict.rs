@@ -87,7 +87,7 @@ fn json_in_an_array_is_as_strict() {
         "[7]",
     ];
     let text = format!("[{}]", rows.join(","));
-    let (positions, _, failed) = read(text.as_bytes(), &options(Format::Json, columns("id:utf8")));
+    let (positions, _, failed) = read(text.as_bytes(), &decoder_of("json", columns("id:utf8")));
     let failed: Vec<_> = failed.iter().map(|row| row.row.as_str()).collect();
     assert_eq!((positions, failed), (vec![1], [&rows[..1], &rows[2..6], &["7"]].concat()));
 }

@@ -7,6 +7,7 @@ mod cells;
 mod format;
 mod moments;
 mod numbers;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -18,12 +19,13 @@ use arrow::datatypes::{
 use millstream_core::{ColumnType, type_name};
 
 use cells::Cells;
-pub use format::MomentFormat;
+use format::MomentFormat;
 pub(crate) use moments::is_timestamp;
-pub use moments::{Moments, Timezone, parse_timezone};
+pub(crate) use moments::{Moments, parse_timezone};
 use moments::{begins_with_year, date, has_offset, microseconds, time_of_day};
 use numbers::decimal;
 pub(crate) use numbers::{Float, Integer, float, integer};
+pub(crate) use settings::TextSettings;
 
 /// Whether text can stand for values of a type at all.
 pub(crate) fn has_text(data_type: &DataType) -> bool {
@@ -140,10 +142,10 @@ impl TextColumn {
                 format!("`{shown}` is no timestamp in the format `{format}`{zone}")
             }
             None if is_local && !has_offset(text) && begins_with_year(text) => format!(
-                "`{shown}` is no timestamp with an offset, such as `2026-01-31T12:00:00Z`, and the input has no `timezone`"
+                "`{shown}` is no timestamp with an offset, such as `2026-01-31T12:00:00Z`, and `format` has no `timezone`"
             ),
             None => {
-                let advice = "`timestamp_format` says how others are written";
+                let advice = "`timestamp_format` in `format` says how others are written";
                 format!("`{shown}` is no timestamp such as `2026-01-31T12:00:00Z`; {advice}")
             }
         }
@@ -156,7 +158,10 @@ impl TextColumn {
             (DataType::Timestamp(_, _), Some(_)) => format!("`{shown}` is no integer that stands for a timestamp"),
             (DataType::Date32, _) => match &self.moments.date {
                 Some(format) => format!("`{shown}` is no date in the format `{format}`"),
-                None => format!("`{shown}` is no date such as `2026-01-31`; `date_format` says how others are written"),
+                None => {
+                    let advice = "`date_format` in `format` says how others are written";
+                    format!("`{shown}` is no date such as `2026-01-31`; {advice}")
+                }
             },
             (DataType::Timestamp(_, _), None) => self.no_timestamp(text, &shown),
             (DataType::Utf8, _) => format!("`{shown}` is no valid JSON"),

@@ -213,10 +213,14 @@ fn a_format_says_enough() {
 #[test]
 fn complaints_name_the_setting_that_helps() {
     let complaint = |kind: &str, cell: &str| decode(kind, None, &[cell]).1.remove(0);
-    let expected = "`28.12.2025` is no date such as `2026-01-31`; `date_format` says how others are written";
+    let expected =
+        "`28.12.2025` is no date such as `2026-01-31`; `date_format` in `format` says how others are written";
     assert_eq!(complaint("date", "28.12.2025"), expected);
-    assert!(complaint("timestamp", "28.12.2025 10:00").ends_with("`timestamp_format` says how others are written"));
-    assert!(complaint("timestamp", "2025-12-28 10:00").ends_with("and the input has no `timezone`"));
+    assert!(
+        complaint("timestamp", "28.12.2025 10:00")
+            .ends_with("`timestamp_format` in `format` says how others are written")
+    );
+    assert!(complaint("timestamp", "2025-12-28 10:00").ends_with("and `format` has no `timezone`"));
 }
 
 #[test]

@@ -12,18 +12,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Error, Home, Input, InputPlan, PartitionChange, Parts, PlanContext, Positions, Problem, Problems,
-    Progress, Result, ResultExt, State,
+    Collector, Columns, Error, Home, Input, InputPlan, PartitionChange, Parts, PlanContext, Positions, Problem,
+    Problems, Progress, Result, ResultExt, State,
 };
-use millstream_formats::{CsvOptions, FileKind, Format, Pace, ReadOptions, Rows, TextEncoding};
+use millstream_formats::{Decoder, FileKind, Names, Pace, Rows};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::place::Place;
+use super::sources::Formats;
 use super::tail::{Identity, Tail};
 use super::{FileInput, IfGone};
 use crate::file::find::{SourceFile, check_later, find_now};
-use crate::text;
 
 /// How long to wait until files without new rows are looked at again.
 const LOOK: Duration = Duration::from_millis(100);
@@ -36,18 +36,19 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Plans an input that follows files.
 pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Problems> {
-    let options = options(settings, context)?;
+    let columns = declared(settings)?;
     let folder = context.input_path("");
-    let patterns = settings.each_path(|path| pattern(settings, path, &folder, &options))?;
-    if let Some(other) = patterns.iter().find(|other| other.options.format != patterns[0].options.format) {
-        let message = format!("`{}` is {}, unlike the paths before it", other.path, other.options.format.name());
+    let mut formats = Formats::new(settings.format.as_ref());
+    let patterns = settings.each_path(|path| pattern(path, &folder, columns, &mut formats, context))?;
+    let first = &patterns[0].decoder;
+    let name = |pattern: &Pattern| pattern.decoder.format.kind().name;
+    if let Some(other) = patterns.iter().find(|other| name(other) != name(&patterns[0])) {
+        let message = format!("`{}` is {}, unlike the paths before it", other.path, name(other));
         let problem = Problem::new(message).at(["path"]).help("read each format with an input of its own");
         return Err(problem.into());
     }
-    if patterns[0].options.format == Format::Csv {
-        text::flat(&options.columns.schema()).map_err(|problem| problem.at(["schema"]))?;
-    }
-    let (schema, source, reads) = (options.schema(), context.node.as_str().into(), Some(settings.reads(context)));
+    first.format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
+    let (schema, source, reads) = (first.schema(), context.node.as_str().into(), Some(settings.reads(context)));
     let files = Follow {
         source,
         folder,
@@ -58,7 +59,7 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
         turn: 0,
         left: None,
         gone: Vec::new(),
-        retracing: false,
+        locating: false,
         searched: None,
         looked: Instant::now(),
     };
@@ -76,46 +77,49 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
     })
 }
 
-/// How files are read, but for what the path says.
-fn options(settings: &FileInput, context: &PlanContext) -> Result<ReadOptions, Problem> {
-    let columns = settings.schema.clone().ok_or_else(|| {
+/// The columns, which have to be declared.
+fn declared(settings: &FileInput) -> Result<&Columns, Problem> {
+    let columns = settings.schema.as_ref().ok_or_else(|| {
         let problem = Problem::new("files that are followed need a `schema`").at(["follow"]);
         problem.help("declare the columns: rows that are yet to come can't be looked at")
     })?;
-    if settings.compression.is_some() {
-        return Err(not_compressed("a compressed file can't be followed").at(["compression"]));
+    match settings.compression {
+        None => Ok(columns),
+        Some(_) => Err(not_compressed("a compressed file can't be followed").at(["compression"])),
     }
-    if settings.encoding != TextEncoding::Utf8 {
-        let problem = Problem::new("only files in UTF-8 can be followed").at(["encoding"]);
-        return Err(problem.help("without `follow` the file is read once"));
-    }
-    Ok(ReadOptions {
-        format: Format::Csv,
-        compression: None,
-        columns,
-        wanted: context.columns.clone(),
-        batch_rows: context.batch_rows,
-        moments: settings.moments()?,
-        csv: settings.csv_options()?,
-        pace: Pace::Growing,
-    })
 }
 
-fn pattern(settings: &FileInput, path: &str, folder: &Path, options: &ReadOptions) -> Result<Pattern, Problem> {
+fn pattern(
+    path: &str,
+    folder: &Path,
+    columns: &Columns,
+    formats: &mut Formats<'_>,
+    context: &PlanContext,
+) -> Result<Pattern, Problem> {
     check_later(folder, path)?;
-    let kind = FileKind::of(path);
-    if kind.compression.is_some() {
+    if FileKind::of(path).compression.is_some() {
         return Err(not_compressed(format!("`{path}` is compressed, and can't be followed")));
     }
-    let format = settings.format_of(path)?;
-    if !format.is_text() {
-        let problem = Problem::new(format!("{} files can't be followed: they are written as a whole", format.name()));
+    let format = formats.of(path)?;
+    let name = format.kind().name;
+    if !format.kind().is_text {
+        let problem = Problem::new(format!("{name} files can't be followed: they are written as a whole"));
         return Err(problem.help("`csv` and `ndjson` can; without `follow` the file is read once"));
     }
-    let delimiter = text::delimiter(settings.delimiter, if kind.tabs { b'\t' } else { b',' })?;
-    text::decimal_separator(settings.decimal_separator, delimiter)?;
-    let csv = CsvOptions { delimiter, ..options.csv.clone() };
-    Ok(Pattern { path: path.to_owned(), options: ReadOptions { format, csv, ..options.clone() } })
+    if !format.is_utf8() {
+        let problem = Problem::new("only files in UTF-8 can be followed").at(["format", "encoding"]);
+        return Err(problem.help("without `follow` the file is read once"));
+    }
+    let decoder = Decoder {
+        format,
+        compression: None,
+        columns: columns.clone(),
+        wanted: context.columns.clone(),
+        batch_rows: context.batch_rows,
+        names: Names::Any,
+        pace: Pace::Growing,
+    };
+    Ok(Pattern { path: path.to_owned(), decoder })
 }
 
 fn not_compressed(message: impl Into<String>) -> Problem {
@@ -125,7 +129,7 @@ fn not_compressed(message: impl Into<String>) -> Problem {
 /// A path or pattern, and how its files are read.
 struct Pattern {
     path: String,
-    options: ReadOptions,
+    decoder: Decoder,
 }
 
 /// The input.
@@ -144,7 +148,7 @@ struct Follow {
     /// Partitions of which no more rows come, which was not said yet.
     gone: Vec<Arc<str>>,
     /// Whether rows of a run before are gone through again, so that no other files count than those of then.
-    retracing: bool,
+    locating: bool,
     /// When files were searched for last, and when it was looked whether they should be.
     searched: Option<Instant>,
     looked: Instant,
@@ -193,9 +197,9 @@ impl Followed {
     }
 
     /// What it takes to find it and its first row.
-    fn trace(&self) -> Result<String> {
+    fn locator(&self) -> Result<String> {
         let place = self.tail.first_place().doing(|| format!("reading `{}`", self.name))?;
-        serde_json::to_string(&self.at(place)).doing(|| "writing the trace of a file")
+        serde_json::to_string(&self.at(place)).doing(|| "writing the locator of a file")
     }
 
     fn at(&self, place: Place) -> FollowedState {
@@ -213,8 +217,8 @@ impl Followed {
 #[async_trait]
 impl Input for Follow {
     async fn open(&mut self, home: &Home) -> Result<()> {
-        self.retracing = matches!(home, Home::Past(_));
-        if self.retracing {
+        self.locating = matches!(home, Home::Replay(_));
+        if self.locating {
             self.part_from_names();
         }
         Ok(())
@@ -229,7 +233,7 @@ impl Input for Follow {
             if self.read(out)? {
                 return Ok(Progress::More);
             }
-            if self.retracing && self.files.iter().all(|file| file.moved.is_none()) {
+            if self.locating && self.files.iter().all(|file| file.moved.is_none()) {
                 return Ok(Progress::End);
             }
             sleep(LOOK).await;
@@ -275,8 +279,8 @@ impl Input for Follow {
         Ok(())
     }
 
-    fn retrace(&mut self, partition: &Arc<str>, trace: &str) -> Result<()> {
-        let file: FollowedState = serde_json::from_str(trace).doing(|| format!("looking for `{partition}`"))?;
+    fn locate(&mut self, partition: &Arc<str>, locator: &str) -> Result<()> {
+        let file: FollowedState = serde_json::from_str(locator).doing(|| format!("looking for `{partition}`"))?;
         let name = file.name.clone();
         let is_there = self.go_on(file, &self.find()?)?;
         self.part_from_names();
@@ -293,11 +297,11 @@ impl Input for Follow {
 impl Follow {
     /// Resumes a file where it was read before. Returns false if it is there no more, or no longer what it was.
     fn go_on(&mut self, file: FollowedState, found: &[(Identity, SourceFile, usize)]) -> Result<bool> {
-        let Some(options) = self.patterns.get(file.pattern).map(|pattern| &pattern.options) else { return Ok(false) };
+        let Some(decoder) = self.patterns.get(file.pattern).map(|pattern| &pattern.decoder) else { return Ok(false) };
         let (name, read): (Arc<str>, u64) = (file.name.as_str().into(), file.place.position);
         let doing = || format!("resuming `{name}`");
         for path in self.candidates(&file, found) {
-            let Some(tail) = Tail::open_at(&path, options, file.place.clone()).doing(doing)? else { continue };
+            let Some(tail) = Tail::open_at(&path, decoder, file.place.clone()).doing(doing)? else { continue };
             let (partition, pattern) = (file.partition.as_str().into(), file.pattern);
             self.files.push(Followed { partition, name, path, tail, pattern, read, moved: None });
             return Ok(true);
@@ -319,7 +323,7 @@ impl Follow {
         beside.sort_by_key(|(path, _)| (*path != own, path.clone()));
         let all = found.iter().map(|(identity, file, _)| (file.path.clone(), *identity)).chain(beside);
         // One that is mistaken for a file that waits for its turn is read from its beginning, as it would have been anyway.
-        let is_telling = file.place.is_telling() || !self.retracing && file.place.is_unread();
+        let is_telling = file.place.is_telling() || !self.locating && file.place.is_unread();
         let (mut same, mut others) = (Vec::new(), Vec::new());
         for (path, identity) in all {
             let is_known = self.files.iter().any(|known| known.tail.identity() == identity);
@@ -345,7 +349,7 @@ impl Follow {
     /// Whether files must be searched for: now and then, and as soon as one has lost its name, so that its successor is
     /// opened before it loses its own.
     fn is_search_due(&mut self) -> bool {
-        if self.retracing {
+        if self.locating {
             return false;
         }
         let Some(searched) = self.searched else { return true };
@@ -405,9 +409,9 @@ impl Follow {
         let file = &mut self.files[self.turn];
         file.read = 0;
         let before = std::mem::replace(&mut file.partition, partition.clone());
-        let trace = file.trace()?;
+        let locator = file.locator()?;
         out.change_partition(PartitionChange::Gone(before));
-        out.change_partition(PartitionChange::Added { partition, trace });
+        out.change_partition(PartitionChange::Added { partition, locator });
         Ok(())
     }
 
@@ -456,7 +460,7 @@ impl Follow {
                 continue;
             }
             let Some(tail) =
-                Tail::open(&path, &self.patterns[pattern].options).doing(|| format!("reading `{name}`"))?
+                Tail::open(&path, &self.patterns[pattern].decoder).doing(|| format!("reading `{name}`"))?
             else {
                 continue;
             };
@@ -479,8 +483,8 @@ impl Follow {
     ) -> Result<()> {
         let partition = self.partition(&name);
         let file = Followed { partition, name, path, tail, pattern, read: 0, moved };
-        let (partition, trace) = (file.partition.clone(), file.trace()?);
-        out.change_partition(PartitionChange::Added { partition, trace });
+        let (partition, locator) = (file.partition.clone(), file.locator()?);
+        out.change_partition(PartitionChange::Added { partition, locator });
         self.files.push(file);
         Ok(())
     }

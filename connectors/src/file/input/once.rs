@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::{Collector, Error, Input, Parts, Positions, Progress, Result, ResultExt, State};
-use millstream_formats::{BatchReader, Mark, ReadOptions, Rows, TextEncoding};
+use millstream_formats::{BatchReader, Decoder, Mark, Names, Rows};
 use serde::{Deserialize, Serialize};
 
-use super::Source;
 use super::opened::Opened;
 use super::place::Place;
+use super::sources::Source;
 
 /// The input.
 pub(super) struct Files {
     source: Arc<str>,
-    options: ReadOptions,
+    /// What reads all of them, but for what each is itself.
+    decoder: Decoder,
     /// Whether no later run has more files.
     finite: bool,
     /// Whether it was said that there are no more files for this run.
@@ -80,25 +81,27 @@ impl Kept {
 
 impl Files {
     /// Reads these files, and if it is `finite`, ends with the last of them.
-    pub(super) fn new(source: Arc<str>, options: ReadOptions, finite: bool, left: VecDeque<Source>) -> Self {
+    pub(super) fn new(source: Arc<str>, decoder: Decoder, finite: bool, left: VecDeque<Source>) -> Self {
         let opened = Vec::new();
-        Self { source, options, finite, waits: false, left, open: None, last: None, resume: None, opened }
+        Self { source, decoder, finite, waits: false, left, open: None, last: None, resume: None, opened }
     }
 
     fn open_file(&mut self, source: Source) -> Result<OpenFile> {
-        let mut options = self.options.clone();
-        options.compression = source.compression;
-        options.csv.delimiter = source.delimiter;
-        options.csv.header_required = source.has_header;
+        let decoder = Decoder {
+            format: source.format.clone(),
+            compression: source.compression,
+            names: if source.has_header { Names::Header } else { Names::Any },
+            ..self.decoder.clone()
+        };
         let opening = || format!("reading `{}`", source.file.path.display());
         let file = File::open(&source.file.path).doing(opening)?;
         let opened = Opened::of(&file).doing(opening)?;
         let resume = self.resume.take();
         let doing = || format!("resuming `{}`", source.file.name);
         if let Some((_, before)) = &resume {
-            before.check(&file, self.may_grow(&source)).doing(doing)?;
+            before.check(&file, source.may_grow()).doing(doing)?;
         }
-        let mut reader = options.open_file(file.try_clone().doing(opening)?, &source.file.path)?;
+        let mut reader = decoder.open_file(file.try_clone().doing(opening)?, &source.file.path)?;
         let mut first = 0;
         if let Some((place, _)) = resume {
             place.check(&file).doing(doing)?;
@@ -107,11 +110,6 @@ impl Files {
         }
         self.opened.push(source.file.name.to_string());
         Ok(OpenFile { before: reader.mark(), source, file, opened, reader, first })
-    }
-
-    /// Whether rows may be appended to a file before all of it is read.
-    fn may_grow(&self, source: &Source) -> bool {
-        self.options.format.is_text() && source.compression.is_none() && self.options.csv.encoding == TextEncoding::Utf8
     }
 
     /// Leaves out the files that have been read, but for the last of them if it has a place.
@@ -133,7 +131,7 @@ impl Files {
     fn place(&self, file: &OpenFile, position: u64) -> Result<Place> {
         let now = file.reader.mark();
         let mark = if now.position <= position { now } else { file.before };
-        Place::new(&file.file, self.may_grow(&file.source).then_some(now.offset), mark, position)
+        Place::new(&file.file, file.source.may_grow().then_some(now.offset), mark, position)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use millstream_core::Result;
-use millstream_formats::{BatchReader, CsvOptions, MAX_ROW_BYTES, Mark, Pace, ReadOptions, Rows};
+use millstream_formats::{BatchReader, Decoder, MAX_ROW_BYTES, Mark, Pace, Preamble, Rows};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -47,7 +47,7 @@ const STRETCH: u64 = 16 << 20;
 pub struct Tail {
     file: Arc<File>,
     identity: Identity,
-    options: ReadOptions,
+    decoder: Decoder,
     /// None until the first line is there, which may be a header.
     reader: Option<Box<dyn BatchReader>>,
     reach: Arc<Reach>,
@@ -78,7 +78,7 @@ struct Reach {
 
 impl Tail {
     /// Opens a file; `None` if it has gone.
-    pub fn open(path: &Path, options: &ReadOptions) -> Result<Option<Self>> {
+    pub fn open(path: &Path, decoder: &Decoder) -> Result<Option<Self>> {
         let file = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file?,
@@ -87,7 +87,7 @@ impl Tail {
         Ok(Some(Self {
             file: Arc::new(file),
             identity,
-            options: ReadOptions { pace: Pace::Growing, ..options.clone() },
+            decoder: Decoder { pace: Pace::Growing, ..decoder.clone() },
             reader: None,
             reach: Arc::default(),
             beginning: Vec::new(),
@@ -102,8 +102,8 @@ impl Tail {
     }
 
     /// Opens a file in which a run before was at a place; `None` if it has gone, or another one has its name.
-    pub fn open_at(path: &Path, options: &ReadOptions, place: Place) -> Result<Option<Self>> {
-        let Some(mut tail) = Self::open(path, options)?.filter(|tail| tail.has(&place)) else {
+    pub fn open_at(path: &Path, decoder: &Decoder, place: Place) -> Result<Option<Self>> {
+        let Some(mut tail) = Self::open(path, decoder)?.filter(|tail| tail.has(&place)) else {
             return Ok(None);
         };
         tail.resume = (place.position > 0 || place.mark.offset > 0).then_some(place);
@@ -250,7 +250,7 @@ impl Tail {
     fn reader(&mut self, pace: Pace) -> Result<Option<&mut Box<dyn BatchReader>>> {
         if self.reader.is_none() && (pace == Pace::Full || self.has_line()?) {
             let source = Stretch { file: self.file.clone(), reach: self.reach.clone() };
-            let mut reader = ReadOptions { pace, ..self.options.clone() }.read_seekable(source)?;
+            let mut reader = Decoder { pace, ..self.decoder.clone() }.read_seekable(source)?;
             if let Some(place) = self.resume.take() {
                 reader.go_to(place.mark)?;
                 self.first = place.position;
@@ -266,20 +266,20 @@ impl Tail {
             // The reader says that it is too long.
             return Ok(true);
         }
-        let CsvOptions { comment, skip_lines, .. } = self.options.csv;
+        let Preamble { lines: skipped, comment } = self.decoder.format.preamble();
         let mut chunk = vec![0; CHUNK];
         let (mut from, mut lines, mut before) = (0, 0, b'\n');
         let mut is_comment = false;
         while from < to {
             let read = self.file.read_at(&mut chunk, from)?;
             for byte in &chunk[..read] {
-                is_comment |= before == b'\n' && lines >= skip_lines && Some(*byte) == comment;
+                is_comment |= before == b'\n' && lines >= skipped && Some(*byte) == comment;
                 before = *byte;
                 if *byte == b'\n' {
                     lines += usize::from(!std::mem::take(&mut is_comment));
                 }
             }
-            if lines > skip_lines {
+            if lines > skipped {
                 return Ok(true);
             }
             if read == 0 {

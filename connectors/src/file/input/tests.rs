@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use arrow::array::RecordBatch;
 use millstream_core::{Collector, FailedRow, Home, Positions, Progress, State, Step};
-use millstream_formats::WriteOptions;
+use millstream_formats::{FileKind, WriteFiles, WriteOptions};
 use millstream_testkit::{context, parse, rows_as_text, table};
 
 use super::*;
@@ -28,9 +28,10 @@ impl Flow {
     }
 
     fn put(&self, name: &str, rows: &RecordBatch) {
-        let FileKind { format, compression, .. } = FileKind::of(name);
+        let FileKind { format, compression, ending } = FileKind::of(name);
         let file = fs::File::create(self.folder.path().join(name)).unwrap();
-        let options = WriteOptions { format: format.unwrap(), compression, delimiter: b',', header: true };
+        let format = Format::<WriteFiles>::named(format.unwrap().name).unwrap().write(&ending).unwrap();
+        let options = WriteOptions { format, compression, begins: true };
         let mut writer = options.open(file, &rows.schema()).unwrap();
         writer.write(rows).unwrap();
         writer.finish().unwrap();
@@ -124,9 +125,10 @@ fn binary_files_know_their_rows_and_columns() {
 fn names_and_settings_say_how_a_file_is_written() {
     let flow = Flow::new(&[("a.tsv", "a\tb\n1\t2\n"), ("data.txt", "1;NA\n"), ("c.csv", "at\n2026-01-31T12:00:00\n")]);
     assert_eq!(flow.read("path = \"a.tsv\"").0[0].1, "a:int64? b:int64?\n1 2\n");
-    let settings = "path = \"data.txt\"\nformat = \"csv\"\nheader = false\ndelimiter = \";\"\nnull_values = [\"NA\"]";
-    assert_eq!(flow.read(settings).0[0].1, "column_1:int64? column_2:utf8?\n1 null\n");
-    let settings = "path = \"c.csv\"\ntimezone = \"Europe/Berlin\"";
+    let format = "{ type = \"csv\", header = false, delimiter = \";\", null_values = [\"NA\"] }";
+    let settings = format!("path = \"data.txt\"\nformat = {format}");
+    assert_eq!(flow.read(&settings).0[0].1, "column_1:int64? column_2:utf8?\n1 null\n");
+    let settings = "path = \"c.csv\"\nformat = { type = \"csv\", timezone = \"Europe/Berlin\" }";
     assert_eq!(flow.read(settings).0[0].1, "at:timestamp?\n2026-01-31T11:00:00Z\n");
     flow.put("a.csv.gz", &table("a:int64\n1"));
     fs::rename(flow.folder.path().join("a.csv.gz"), flow.folder.path().join("packed.csv")).unwrap();
@@ -178,8 +180,11 @@ fn settings_that_are_wrong() {
     assert_eq!(place("path = \"a.parquet\"\nschema = { a = \"int64\" }"), at("schema"));
     assert_eq!(place("path = \"a.parquet\"\ncompression = \"gzip\""), at("compression"));
     assert_eq!(place("path = \"a.csv\"\nschema = { a = \"list<int64>\" }"), at("schema"));
-    assert_eq!(place("path = \"a.csv\"\ntimezone = \"Mars\""), at("timezone"));
-    assert_eq!(place("path = \"a.csv\"\ndelimiter = \"\\\"\""), at("delimiter"));
+    let csv = |setting: &str| place(&format!("path = \"a.csv\"\nformat = {{ type = \"csv\", {setting} }}"));
+    assert_eq!(csv("timezone = \"Mars\""), ["format".into(), "timezone".into()]);
+    assert_eq!(csv("delimiter = \"\\\"\""), ["format".into(), "delimiter".into()]);
+    assert_eq!(csv("decimal_separator = \",\""), ["format".into(), "decimal_separator".into()]);
+    assert_eq!(place("path = \"a.csv\"\nformat = \"parquet\"\ncompression = \"gzip\""), at("compression"));
     let message = "`a.csv`: there is no column `b` in the header; there is only `a`";
     assert_eq!(flow.problem("path = \"a.csv\"\nschema = { b = \"int64\" }"), (at("schema"), message.into()));
     assert!(flow.plan("path = \"a.csv\"\nschema = { b = \"int64?\" }").is_ok());
@@ -196,7 +201,7 @@ fn a_file_that_is_emptied_is_an_error_that_names_it() {
         let error = now(input.next(&mut Collector::new(1))).unwrap_err().to_string();
         assert!(error.contains("b.csv`: the header is gone"), "{error}");
     }
-    let headerless = "path = \"b.csv\"\nheader = false\nschema = { a = \"int64\" }";
+    let headerless = "path = \"b.csv\"\nformat = { type = \"csv\", header = false }\nschema = { a = \"int64\" }";
     assert_eq!(flow.read(headerless).0, []);
 }
 

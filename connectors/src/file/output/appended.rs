@@ -3,23 +3,23 @@
 use std::path::Path;
 
 use millstream_core::{Error, Result, ResultExt};
-use millstream_formats::{CsvOptions, Format, WriteOptions, csv_header, ends_with_line_break};
+use millstream_formats::{Header, ends_with_line_break};
 
 use super::files::Files;
 
 impl Files {
-    /// Whether the old file still needs a header. An error if it has other columns or ends within a line.
+    /// Whether the file is empty, so that a new one begins. An error if it has other columns or ends within a line.
     pub(super) fn check_appendable(&self, path: &Path) -> Result<bool> {
-        let WriteOptions { format, compression, delimiter, .. } = self.options;
+        let compression = self.options.compression;
         let doing = || format!("appending to `{}`", path.display());
         if !ends_with_line_break(path, compression).doing(doing)? {
             return Err(Error::new(format!("{}: its last line has no line break", doing())));
         }
-        if format != Format::Csv {
-            return Ok(false);
-        }
-        let csv = CsvOptions { delimiter, ..CsvOptions::default() };
-        let Some(names) = csv_header(path, compression, &csv).doing(doing)? else { return Ok(true) };
+        let names = match self.options.format.header(path, compression).doing(doing)? {
+            Header::None => return Ok(false),
+            Header::Missing => return Ok(true),
+            Header::Names(names) => names,
+        };
         let columns = self.schema.fields().iter().map(|field| field.name().as_str());
         match columns.clone().eq(&names) {
             true => Ok(false),

@@ -19,9 +19,9 @@ impl Files {
         let path = self.target.file(folder, self.epoch, number);
         path.parent().map_or(Ok(()), create_folder)?;
         let append = self.if_exists == IfExists::Append && self.target.folder.is_none() && path.exists();
-        let mut options = self.options;
+        let mut options = self.options.clone();
         if append {
-            options.header = self.check_appendable(&path)?;
+            options.begins = self.check_appendable(&path)?;
         }
         let old = append.then(|| path.clone());
         let staged = Staged::start(path, options, &self.schema, old.as_deref(), &self.run)?;
@@ -77,10 +77,10 @@ impl Files {
             let age = SystemTime::now().duration_since(unfinished.begun).unwrap_or_default();
             let folder = self.target.folder_of(&unfinished.path);
             if self.has_other_columns && self.target.folder.is_some() {
-                self.finished.push(Staged::end(unfinished, self.options, &self.schema, &self.run)?);
+                self.finished.push(Staged::end(unfinished, self.options.clone(), &self.schema, &self.run)?);
                 continue;
             }
-            let staged = Staged::go_on(unfinished, self.options, &self.schema, &self.run)?;
+            let staged = Staged::go_on(unfinished, self.options.clone(), &self.schema, &self.run)?;
             self.divided += 1;
             self.open.insert(folder, Open::new(staged, age, self.divided));
         }
@@ -96,7 +96,7 @@ impl Files {
 
     /// Why an output can't begin whose file may have rows that the flow has published.
     fn is_published(&self, file: &Path) -> Error {
-        let is_appendable = self.target.format.can_grow() && self.check_appendable(file).is_ok();
+        let is_appendable = self.target.format.kind().can_grow && self.check_appendable(file).is_ok();
         Error::new(format!(
             "`{}` may have rows that the flow has published, and would lose them: the flow has run before, and this output begins \
              behind its rows; move the file away, or choose another `path`{}; `--reset NODE --remove-published` lets it be replaced",

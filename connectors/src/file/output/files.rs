@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Border, Committer, Epoch, Error, Former, Home, Output, Result, ResultExt, Run, Snapshot, State, Then,
+    Barrier, Batch, Committer, Epoch, Error, Former, Home, Output, Result, ResultExt, Run, Snapshot, State, Then,
 };
 use millstream_formats::WriteOptions;
 use millstream_store::crash;
@@ -232,20 +232,20 @@ impl Output for Files {
         self.divide(&rows, &folders)
     }
 
-    fn border(&mut self, epoch: Epoch) {
+    fn barrier(&mut self, epoch: Epoch) {
         self.epoch = epoch.next();
         self.begun.clear();
     }
 
-    async fn stage(&mut self, border: Border) -> Result<Snapshot> {
-        let end = Border { then: Then::End, ..border };
+    async fn stage(&mut self, barrier: Barrier) -> Result<Snapshot> {
+        let end = Barrier { then: Then::End, ..barrier };
         // Without state there is one checkpoint, at the end.
-        let files = self.pause(if self.is_durable() { border } else { end })?;
+        let files = self.pause(if self.is_durable() { barrier } else { end })?;
         crash::point("output-staged");
         let folders = self.folders();
         let mut snapshot = Snapshot::default();
-        if !self.finished.is_empty() || border.then != Then::Continue {
-            snapshot.staged.put(STAGED, &self.publication(border))?;
+        if !self.finished.is_empty() || barrier.then != Then::Continue {
+            snapshot.staged.put(STAGED, &self.publication(barrier))?;
         }
         snapshot.state.put(COLUMNS, &columns(&self.schema))?;
         // A disk takes its time to make durable what came since the last checkpoint, in which rows must not wait.

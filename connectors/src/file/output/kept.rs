@@ -84,22 +84,23 @@ impl Progress {
 #[derive(Debug)]
 pub struct KeptFiles {
     progress: Progress,
-    publication: Option<Publication>,
+    publications: Vec<Publication>,
 }
 
 impl KeptFiles {
-    /// Those of an output with this state and with what it has staged, unless that is visible. None if there are none, or if
-    /// it is no output of this kind.
-    pub fn read(state: &State, staged: &State) -> Result<Option<Self>> {
+    /// Those of an output with this state, and with these stages that may not be visible. None if there are none, or if it is no
+    /// output of this kind.
+    pub fn read(state: &State, staged: &[State]) -> Result<Option<Self>> {
         if !state.has(PROGRESS) {
             return Ok(None);
         }
         let mut progress: Progress = state.get(PROGRESS)?;
-        let mut publication: Option<Publication> = staged.has(STAGED).then(|| staged.get(STAGED)).transpose()?;
+        let staged = staged.iter().filter(|staged| staged.has(STAGED)).map(|staged| staged.get(STAGED));
+        let mut publications: Vec<Publication> = staged.collect::<Result<_>>()?;
         let base = Base(progress.folder.clone());
-        base.extend(progress.paths_mut().chain(publication.iter_mut().flat_map(Publication::paths_mut)));
-        let has_staged = publication.as_ref().is_some_and(|publication| !publication.files.is_empty());
-        Ok((has_staged || !progress.unfinished.is_empty()).then_some(Self { progress, publication }))
+        base.extend(progress.paths_mut().chain(publications.iter_mut().flat_map(Publication::paths_mut)));
+        let has_staged = publications.iter().any(|publication| !publication.files.is_empty());
+        Ok((has_staged || !progress.unfinished.is_empty()).then_some(Self { progress, publications }))
     }
 
     /// The folder that they were in when the checkpoint was written.
@@ -107,17 +108,33 @@ impl KeptFiles {
         &self.progress.folder
     }
 
+    /// Checks the files where the flow ran last. Returns what may be a surprise about that place: its folder may have been moved or
+    /// copied since.
+    ///
+    /// # Errors
+    /// If one is missing or damaged.
+    pub fn verify(&self) -> Result<Option<String>> {
+        let folder = self.folder();
+        let place = folder.display();
+        if !folder.exists() {
+            return Ok(Some(format!("its files were not looked at: `{place}`, where they were, is not there")));
+        }
+        let is_here = std::env::current_dir().is_ok_and(|here| folder.starts_with(here));
+        let elsewhere = (!is_here).then(|| format!("its files were looked at in `{place}`, where it ran last"));
+        self.check().map(|()| elsewhere)
+    }
+
     /// Checks that they are there, and begin as they did then.
     ///
     /// # Errors
     /// If one is missing or damaged.
     pub fn check(&self) -> Result<()> {
-        if let Some(publication) = &self.publication {
+        for publication in &self.publications {
             let published = publication.published()?;
             let mut files = publication.files.iter().enumerate();
             files.try_for_each(|(index, whole)| check_whole(publication, index, whole, published))?;
         }
-        self.progress.unfinished.iter().try_for_each(|file| file.check(self.publication.is_none()))
+        self.progress.unfinished.iter().try_for_each(|file| file.check(self.publications.is_empty()))
     }
 }
 

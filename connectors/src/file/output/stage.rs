@@ -1,10 +1,10 @@
-//! What becomes of an output's files at a border: which are whole, which are gone on with, which become visible.
+//! What becomes of an output's files at a barrier: which are whole, which are gone on with, which become visible.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use millstream_core::{Border, Result, Then};
+use millstream_core::{Barrier, Result, Then};
 
 use super::IfExists;
 use super::files::{Files, Open};
@@ -14,11 +14,11 @@ use crate::file::publish::Publication;
 use crate::file::staging::Unfinished;
 
 impl Files {
-    /// What becomes of the files that are open at a border, and what of them is still to be made durable.
-    pub(super) fn pause(&mut self, border: Border) -> Result<Vec<fs::File>> {
+    /// What becomes of the files that are open at a barrier, and what of them is still to be made durable.
+    pub(super) fn pause(&mut self, barrier: Barrier) -> Result<Vec<fs::File>> {
         // One file for all runs is whole for now when the flow stops, and goes on to grow when it does.
-        let goes_on = border.then == Then::Stop && self.target.folder.is_none();
-        let whole = self.whole_at(border);
+        let goes_on = barrier.then == Then::Stop && self.target.folder.is_none();
+        let whole = self.whole_at(barrier);
         let mut open: Vec<_> = self.open.iter_mut().filter(|(folder, _)| goes_on || !whole.contains(folder)).collect();
         // In this order, a run that goes on knows which was without rows for longest.
         open.sort_by_key(|(_, open)| open.used);
@@ -34,15 +34,15 @@ impl Files {
         Ok(files)
     }
 
-    /// The folders of the files that are whole at a border: of all at the last one, else of those that have been open for too long.
-    fn whole_at(&self, border: Border) -> Vec<PathBuf> {
+    /// The folders of the files that are whole at a barrier: of all at the last one, else of those that have been open for too long.
+    fn whole_at(&self, barrier: Barrier) -> Vec<PathBuf> {
         let is_due = |open: &Open| self.limits.time.is_some_and(|time| open.age() >= time);
-        let is_whole = |open: &Open| border.then != Then::Continue || is_due(open);
+        let is_whole = |open: &Open| barrier.then != Then::Continue || is_due(open);
         self.open.iter().filter(|(_, open)| is_whole(open)).map(|(folder, _)| folder.clone()).collect()
     }
 
     /// What is to become visible.
-    pub(super) fn publication(&mut self, border: Border) -> Publication {
+    pub(super) fn publication(&mut self, barrier: Barrier) -> Publication {
         self.publications += 1;
         let files = std::mem::take(&mut self.finished);
         // To be undone if it is not committed.
@@ -55,7 +55,7 @@ impl Files {
             former: std::mem::take(&mut self.progress.former),
             lock: hidden::lock(&self.target.place()),
             ledger: self.ledger(),
-            is_last: border.then == Then::End,
+            is_last: barrier.then == Then::End,
             folder: self.base.0.clone(),
         };
         self.base.shorten(publication.paths_mut());

@@ -4,10 +4,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
-use millstream_core::{Border, Committer, Epoch, Former, Home, Result, Run, State, Step, Then};
-use millstream_testkit::{batch, context, parse, stream, table};
+use millstream_core::{
+    Barrier, CommitContext, Committer, Epoch, Former, Home, PendingCommit, Result, Run, State, Step, Then,
+};
+use millstream_testkit::{batch, commit_late, context, parse, stages, stream, table};
 
 use super::*;
+
+/// A stage, as a committer is given it.
+fn stage_of(staged: &State) -> PendingCommit {
+    PendingCommit { staged: staged.clone(), context: CommitContext::default() }
+}
 
 struct Folder(tempfile::TempDir);
 
@@ -20,7 +27,7 @@ struct Written {
 
 impl Written {
     async fn commit(&mut self) -> Result<()> {
-        self.committer.commit(&self.staged).await?;
+        self.committer.commit(&stage_of(&self.staged)).await?;
         self.output = None;
         Ok(())
     }
@@ -32,7 +39,7 @@ impl Written {
     }
 }
 
-const END: Border = Border { epoch: Epoch(1), then: Then::End };
+const END: Barrier = Barrier { epoch: Epoch(1), then: Then::End };
 
 /// A run without state.
 fn stateless() -> Run {
@@ -83,8 +90,8 @@ impl Folder {
     /// Commits what a run before has staged, and remembers it.
     async fn settle(&self, settings: &str, staged: &State) {
         let mut publisher = self.publisher(settings);
-        publisher.commit(staged).await.unwrap();
-        publisher.settled(staged).await.unwrap();
+        publisher.commit(&stage_of(staged)).await.unwrap();
+        publisher.committed(&stage_of(staged)).await.unwrap();
     }
 
     /// The hidden file whose name begins so, and ends as those of files that are not whole.
@@ -211,6 +218,22 @@ async fn appending() {
     let settings = "path = \"open.ndjson\"\nif_exists = \"append\"";
     let error = folder.staged(settings, &rows(1), 1).await.err().unwrap().to_string();
     assert!(error.ends_with("its last line has no line break"), "{error}");
+}
+
+#[tokio::test]
+async fn csv_is_written_as_its_settings_say() {
+    let folder = Folder::new();
+    for (header, expected) in [("header = false", "0;x0\n0;x0\n1;x1\n"), ("header = true", "a;b\n0;x0\n0;x0\n1;x1\n")] {
+        let name = format!("{}.csv", expected.len());
+        let format = format!("format = {{ type = \"csv\", delimiter = \";\", {header} }}");
+        let settings = format!("path = \"{name}\"\n{format}\nif_exists = \"append\"");
+        folder.write(&settings, &rows(1)).await;
+        folder.write(&settings, &rows(2)).await;
+        assert_eq!(folder.text(&name), expected);
+        folder.write(&format!("path = \"out\"\n{format}"), &rows(1)).await;
+        let text = folder.text(&format!("out/{}", folder.names("out")[0]));
+        assert_eq!(text, expected.replace("0;x0\n1;x1\n", ""));
+    }
 }
 
 #[tokio::test]
@@ -410,6 +433,8 @@ fn settings_that_are_wrong() {
     assert_eq!(folder.place("path = \"out\""), at("path"));
     assert_eq!(folder.place("path = \"x.csv\"\nformat = \"parquet\""), at("format"));
     assert_eq!(folder.place("path = \"x.parquet.gz\""), at("path"));
+    let reading = "path = \"x.csv\"\nformat = { type = \"csv\", comment = \"#\" }";
+    assert_eq!(folder.place(reading), ["format".into(), Step::Name("comment".into())]);
     assert_eq!(folder.place("path = \"out\"\nformat = \"arrow\"\ncompression = \"gzip\""), at("compression"));
     assert_eq!(folder.place("path = \"x.csv\"\ncompression = \"gzip\""), at("compression"));
     assert_eq!(folder.place("path = \"x.csv\"\nrows = 5"), at("rows"));
@@ -421,7 +446,7 @@ fn settings_that_are_wrong() {
     assert_eq!(folder.names("."), ["a.csv", "b.csv"], "planning writes nothing");
 }
 
-/// A run that keeps state: it is given rows between borders, and ends without a word, as by a crash, or with `last`.
+/// A run that keeps state: it is given rows between barriers, and ends without a word, as by a crash, or with `last`.
 async fn run(
     folder: &Folder,
     settings: &str,
@@ -454,15 +479,15 @@ async fn run_behind(
     if let Some(state) = state {
         output.restore(state).unwrap();
     }
-    output.border(Epoch(passed));
+    output.barrier(Epoch(passed));
     output.open(&Home::Elsewhere, &generation(next_generation())).await.unwrap();
     let mut staged = Vec::new();
     for (number, some) in rows.iter().enumerate() {
         output.write(batch(some.clone())).await.unwrap();
         let epoch = Epoch(passed + number as u64 + 1);
-        output.border(epoch);
+        output.barrier(epoch);
         let then = if number + 1 == rows.len() { last } else { Then::Continue };
-        let snapshot = output.stage(Border { epoch, then }).await.unwrap();
+        let snapshot = output.stage(Barrier { epoch, then }).await.unwrap();
         *state = Some(snapshot.state.into_state().unwrap());
         staged.push(snapshot.staged.into_state().unwrap());
     }
@@ -494,7 +519,7 @@ async fn a_file_is_gone_on_with_after_a_crash_and_after_a_stop() {
             assert_eq!(folder.names(".").contains(&name.to_owned()), last == Then::Stop || pieces.len() == 1, "{name}");
         }
         let staged = run(&folder, &settings, &all, &mut state, &pieces[5..], Then::End).await.pop().unwrap();
-        folder.publisher(&settings).commit(&staged).await.unwrap();
+        folder.publisher(&settings).commit(&stage_of(&staged)).await.unwrap();
         folder.settle(&settings, &staged).await;
         assert!(folder.bytes(name) == whole.bytes(name), "{name}");
         assert_eq!(folder.names("."), [name], "nothing is left behind");
@@ -577,6 +602,24 @@ async fn commit(folder: &Folder, settings: &str, staged: &[State]) {
     }
 }
 
+#[tokio::test]
+async fn late_and_repeated_commits_have_no_effect() {
+    for settings in ["path = \"out\"\nformat = \"csv\"\nrows = 2", "path = \"out\"\nformat = \"parquet\"\nrows = 2"] {
+        let [late, control] = [Folder::new(), Folder::new()];
+        let parts = [rows(4), rows(5), rows(3)];
+        let staged = run(&late, settings, &rows(0), &mut None, &parts, Then::End).await;
+        commit_late(&stages(staged), || late.publisher(settings)).await.unwrap();
+        let staged = run(&control, settings, &rows(0), &mut None, &parts, Then::End).await;
+        commit(&control, settings, &staged).await;
+        let published = |folder: &Folder| {
+            let names = folder.names("out").into_iter().filter(|name| !name.starts_with('.'));
+            names.map(|name| folder.bytes(&format!("out/{name}"))).collect::<Vec<_>>()
+        };
+        assert_eq!(published(&late).len(), 6);
+        assert!(published(&late) == published(&control));
+    }
+}
+
 /// The end of a flow whose beginning was left behind with this state.
 async fn end(folder: &Folder, settings: &str, rows: &RecordBatch, state: Option<&State>) {
     let mut state = state.cloned();
@@ -642,7 +685,7 @@ async fn another_state_goes_with_its_files_if_that_is_said() {
     output.write(batch(rows(3))).await.unwrap();
     let staged = output.stage(END).await.unwrap().staged.into_state().unwrap();
     assert!(before.iter().all(|name| folder.names("out").contains(name)), "until it is decided");
-    committer.commit(&staged).await.unwrap();
+    committer.commit(&stage_of(&staged)).await.unwrap();
     drop(output);
     assert_eq!(folder.names("out").len(), 1, "{:?}", folder.names("out"));
     assert!(begin(&folder, settings, Former::Ended, &Run::default()).is_ok());
@@ -702,7 +745,7 @@ async fn a_run_in_another_folder_is_told_where_the_files_are() {
             let mut errors =
                 vec![output.open(&Home::Elsewhere, &generation(next_generation())).await.unwrap_err().to_string()];
             for staged in staged.iter().filter(|staged| !staged.is_empty()) {
-                errors.push(elsewhere.publisher(settings).commit(staged).await.unwrap_err().to_string());
+                errors.push(elsewhere.publisher(settings).commit(&stage_of(staged)).await.unwrap_err().to_string());
             }
             for error in errors {
                 let place = here.0.path().display().to_string();
@@ -724,7 +767,7 @@ async fn what_a_checkpoint_refers_to_can_be_checked() {
         let (folder, mut state) = (Folder::new(), None);
         // It has grown since.
         run(&folder, settings, &rows(9), &mut state, &[rows(9)], Then::Continue).await;
-        let check = || KeptFiles::read(state.as_ref().unwrap(), &State::default()).unwrap().unwrap().check();
+        let check = || KeptFiles::read(state.as_ref().unwrap(), &[]).unwrap().unwrap().check();
         check().unwrap();
         let path = folder.0.path().join(folder.part(hidden));
         let bytes = fs::read(&path).unwrap();
@@ -739,7 +782,7 @@ async fn what_a_checkpoint_refers_to_can_be_checked() {
         let error = check().unwrap_err().to_string();
         assert!(error.contains("is missing") && error.contains(hidden), "{error}");
     }
-    assert!(KeptFiles::read(&State::default(), &State::default()).unwrap().is_none());
+    assert!(KeptFiles::read(&State::default(), &[]).unwrap().is_none());
 }
 
 #[tokio::test]
@@ -747,17 +790,18 @@ async fn what_is_to_become_visible_can_be_checked() {
     for settings in PLACES {
         let (folder, mut state) = (Folder::new(), None);
         let staged = run(&folder, settings, &rows(9), &mut state, &[rows(9)], Then::Stop).await.pop().unwrap();
-        let check = |staged: &State| match KeptFiles::read(state.as_ref().unwrap(), staged).unwrap() {
-            Some(files) => files.check(),
-            None => Ok(()),
-        };
+        let check =
+            |staged: &State| match KeptFiles::read(state.as_ref().unwrap(), std::slice::from_ref(staged)).unwrap() {
+                Some(files) => files.check(),
+                None => Ok(()),
+            };
         check(&staged).unwrap();
         let is_part = |name: &str| name.ends_with(".part") && !name.contains(".rows-");
         let (name, bytes) = folder.files().into_iter().find(|(name, _)| is_part(name)).unwrap();
         fs::write(folder.0.path().join(&name), &bytes[1..]).unwrap();
         assert!(check(&staged).unwrap_err().to_string().contains("is damaged"), "{settings}");
         fs::write(folder.0.path().join(&name), &bytes).unwrap();
-        folder.publisher(settings).commit(&staged).await.unwrap();
+        folder.publisher(settings).commit(&stage_of(&staged)).await.unwrap();
         check(&staged).unwrap();
         check(&State::default()).unwrap();
     }
@@ -802,7 +846,7 @@ async fn a_decided_file_that_is_missing_is_missed() {
             let parts: Vec<_> = parts.collect();
             fs::remove_file(folder.0.path().join(&parts[0].0)).unwrap();
             let before = folder.files();
-            let error = folder.publisher(&settings).commit(&staged).await.unwrap_err().to_string();
+            let error = folder.publisher(&settings).commit(&stage_of(&staged)).await.unwrap_err().to_string();
             assert!(error.contains("was to become visible, and is neither there nor at"), "{settings}: {error}");
             assert!(folder.files() == before, "{settings}: nothing else is touched");
             let path = folder.0.path().join(&parts[0].0);
@@ -836,12 +880,12 @@ async fn a_published_file_may_be_taken_away_before_that_is_remembered() {
             let settings = format!("{settings}\nif_exists = \"{if_exists}\"");
             let folder = Folder::new();
             let (state, staged) = decided(&folder, &settings, Then::Stop).await;
-            folder.publisher(&settings).commit(&staged).await.unwrap();
+            folder.publisher(&settings).commit(&stage_of(&staged)).await.unwrap();
             let is_published = |name: &str| !name.contains("/.") && !name.starts_with('.');
             for (name, _) in folder.files().iter().filter(|(name, _)| is_published(name)) {
                 fs::remove_file(folder.0.path().join(name)).unwrap();
             }
-            KeptFiles::read(state.as_ref().unwrap(), &staged).unwrap().unwrap().check().unwrap();
+            KeptFiles::read(state.as_ref().unwrap(), std::slice::from_ref(&staged)).unwrap().unwrap().check().unwrap();
             folder.settle(&settings, &staged).await;
             end(&folder, &settings, &rows(3), state.as_ref()).await;
             let published: Vec<_> = folder.files();
@@ -863,11 +907,11 @@ async fn a_former_owner_that_wakes_changes_nothing() {
         let mut later = state.clone();
         run(&folder, settings, &rows(20), &mut later, &[rows(20)], Then::Continue).await;
         let before = folder.files();
-        folder.publisher(settings).commit(&staged).await.unwrap();
+        folder.publisher(settings).commit(&stage_of(&staged)).await.unwrap();
         assert!(folder.files() == before, "{settings}: while the new owner has rows that are not visible");
         end(&folder, settings, &rows(20), later.as_ref()).await;
         let before = folder.files();
-        let _ = folder.publisher(settings).commit(&staged).await;
+        let _ = folder.publisher(settings).commit(&stage_of(&staged)).await;
         assert!(folder.files() == before, "{settings}: when the flow has come to its end");
     }
 }
@@ -903,7 +947,7 @@ async fn a_run_that_ended_before_its_first_checkpoint_is_no_obstacle() {
             commit(folder, settings, &staged).await;
             if is_disturbed {
                 run(folder, settings, &rows(20), &mut state.clone(), &[rows(5)], Then::Continue).await;
-                let kept = KeptFiles::read(state.as_ref().unwrap(), &State::default()).unwrap();
+                let kept = KeptFiles::read(state.as_ref().unwrap(), &[]).unwrap();
                 kept.map_or(Ok(()), |kept| kept.check()).unwrap();
             }
             end(folder, settings, &rows(3), state.as_ref()).await;
@@ -1125,10 +1169,10 @@ async fn an_output_that_begins_from_scratch_elsewhere_leaves_nothing_hidden() {
             let visible = texts(&folder, ".");
             // A copy of the work folder must not touch the original.
             let (elsewhere, before) = (Folder::new(), walk(folder.0.path()));
-            elsewhere.publisher("path = \"b.csv\"").forgotten(state.as_ref().unwrap()).await.unwrap();
+            elsewhere.publisher("path = \"b.csv\"").abort(state.as_ref().unwrap()).await.unwrap();
             assert!(walk(folder.0.path()) == before);
             let mut publisher = folder.publisher("path = \"b.csv\"");
-            publisher.forgotten(state.as_ref().unwrap()).await.unwrap();
+            publisher.abort(state.as_ref().unwrap()).await.unwrap();
             assert!(hidden(folder.0.path()).is_empty(), "{settings}: {:?}", hidden(folder.0.path()));
             assert!(texts(&folder, ".") == visible);
         }

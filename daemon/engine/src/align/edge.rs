@@ -14,8 +14,8 @@ pub(super) struct Edge {
     pub port: usize,
     /// What came before it was this edge's turn.
     pub kept: VecDeque<Message>,
-    /// The border that this edge has shown and others have not.
-    pub border: Option<Epoch>,
+    /// The barrier that this edge has shown and others have not.
+    pub barrier: Option<Epoch>,
     pub watermark: Option<EventTime>,
     /// Nothing has come for a while.
     pub idle: bool,
@@ -25,13 +25,13 @@ pub(super) struct Edge {
 impl Edge {
     /// An edge that leads to an input port, of which nothing has come.
     pub fn new((port, receiver): (usize, Receiver)) -> Self {
-        Self { receiver, port, kept: VecDeque::new(), border: None, watermark: None, idle: false, ended: false }
+        Self { receiver, port, kept: VecDeque::new(), barrier: None, watermark: None, idle: false, ended: false }
     }
 
     /// Whether a message may be taken from the edge's channel now.
     pub fn is_readable(&self) -> bool {
         let is_end_kept = matches!(self.kept.back(), Some(Message::End));
-        !(self.ended || is_end_kept || self.border.is_some())
+        !(self.ended || is_end_kept || self.barrier.is_some())
     }
 
     /// Whether the edge has nothing more for this epoch.
@@ -46,7 +46,7 @@ impl Edge {
 }
 
 impl Inputs {
-    /// What is known of the edges, called as `names` says. To be asked at a border, where nothing is kept.
+    /// What is known of the edges, called as `names` says. To be asked at a barrier, where nothing is kept.
     pub fn state(&self, names: &[String]) -> FanIn {
         debug_assert!(self.edges.iter().all(|edge| edge.kept.is_empty()));
         let edges = self.edges.iter().zip(names).map(|(edge, name)| FanInEdge {
@@ -58,7 +58,7 @@ impl Inputs {
         FanIn { edges: edges.collect(), watermark: self.watermark, idle: self.idle }
     }
 
-    /// Goes on behind the border `passed`. Ports that had ended then end again, and stages that were over are gone
+    /// Goes on behind the barrier `passed`. Ports that had ended then end again, and stages that were over are gone
     /// through again, before any row comes.
     pub fn restore(&mut self, state: &FanIn, names: &[String], passed: Epoch) {
         (self.passed, self.watermark, self.idle) = (passed, state.watermark, state.idle);
@@ -70,7 +70,7 @@ impl Inputs {
     }
 
     /// The lowest watermark of all edges wins; edges that are over or idle hold nothing back, and those that are always read
-    /// have no part in it: between two borders, what they bring comes at another time in every run.
+    /// have no part in it: between two barriers, what they bring comes at another time in every run.
     pub(super) fn advance_watermark(&mut self) -> Option<Event> {
         let has_part = |(place, edge): &(usize, &Edge)| !(edge.is_over() || self.always.contains(place));
         let mut running = self.edges.iter().enumerate().filter(has_part).map(|(_, edge)| edge).peekable();

@@ -1,11 +1,11 @@
-//! Fan-in: one order of messages out of several edges, with borders aligned.
+//! Fan-in: one order of messages out of several edges, with barriers aligned.
 //!
 //! Edges are read in *stages*. A stage starts when all edges of the one before have ended, and opens the gates of the
 //! inputs behind its own edges; so a join reads its side input to the end first, and a sequence its first input.
-//! Within a stage, rows come as they arrive, in turn, or edge by edge up to the next border. The last two look at
+//! Within a stage, rows come as they arrive, in turn, or edge by edge up to the next barrier. The last two look at
 //! edges that are not up yet, too, and keep what they find: branches of one input could otherwise block each other.
-//! An edge that has shown a border shows nothing more until all others have, so no more than an epoch is kept, and nothing
-//! at a border.
+//! An edge that has shown a barrier shows nothing more until all others have, so no more than an epoch is kept, and nothing
+//! at a barrier.
 
 mod edge;
 mod turns;
@@ -17,7 +17,7 @@ use futures::future::{FutureExt, select_all};
 use millstream_core::{Batch, Epoch, EventTime, Message, Watermark};
 
 use self::edge::Edge;
-use crate::checkpoint::{Notes, OrderStep};
+use crate::checkpoint::{FanInEvent, Recorder};
 use crate::edge::{Closed, Receiver};
 use crate::gate::Gate;
 
@@ -37,7 +37,7 @@ pub struct Stage {
 pub enum Turns {
     /// As they come.
     Arrival,
-    /// Edge by edge, up to the next border each.
+    /// Edge by edge, up to the next barrier each.
     EpochByEpoch,
     /// So many rows of each edge in turn.
     RoundRobin(usize),
@@ -54,7 +54,7 @@ pub enum Event {
     Watermark(EventTime),
     /// Nothing comes at any port, for now.
     Idle,
-    /// All edges have reached this border.
+    /// All edges have reached this barrier.
     Barrier(Epoch),
     /// All edges of an input port have ended.
     PortEnded(usize),
@@ -72,7 +72,7 @@ pub struct Inputs {
     /// Whose turn it is, as a position in the stage's edges, and how many rows it has had.
     turn: usize,
     turn_rows: usize,
-    /// The last border that was passed.
+    /// The last barrier that was passed.
     passed: Epoch,
     watermark: Option<EventTime>,
     /// Whether all edges have been idle.
@@ -80,9 +80,9 @@ pub struct Inputs {
     /// The ports that have not ended yet.
     open_ports: Vec<usize>,
     /// In which order rows were taken, where that is as they come.
-    notes: Notes<OrderStep>,
+    recorder: Recorder<FanInEvent>,
     /// In which order they are to be taken instead.
-    script: VecDeque<OrderStep>,
+    replay: VecDeque<FanInEvent>,
 }
 
 impl Inputs {
@@ -101,24 +101,24 @@ impl Inputs {
             watermark: None,
             idle: false,
             open_ports,
-            notes: Notes::default(),
-            script: VecDeque::new(),
+            recorder: Recorder::default(),
+            replay: VecDeque::new(),
         }
     }
 
     /// Notes from now on in which order rows are taken where that is as they come.
-    pub fn take_notes(&mut self) {
-        self.notes = Notes::taken();
+    pub fn record(&mut self) {
+        self.recorder = Recorder::taken();
     }
 
     /// What was noted since the last time.
-    pub fn notes(&mut self) -> VecDeque<OrderStep> {
-        self.notes.take()
+    pub fn recorder(&mut self) -> VecDeque<FanInEvent> {
+        self.recorder.take()
     }
 
     /// Takes rows in this order, instead of as they come.
-    pub fn follow(&mut self, script: VecDeque<OrderStep>) {
-        self.script = script;
+    pub fn follow(&mut self, replay: VecDeque<FanInEvent>) {
+        self.replay = replay;
     }
 
     /// The epoch of the rows that come now.
@@ -126,7 +126,7 @@ impl Inputs {
         self.passed.next()
     }
 
-    /// Begins behind the border `passed`.
+    /// Begins behind the barrier `passed`.
     pub fn begin_behind(&mut self, passed: Epoch) {
         self.passed = passed;
     }
@@ -163,8 +163,8 @@ impl Inputs {
             if self.active_edges().any(|edge| !self.edges[edge].is_through()) {
                 return None;
             }
-            let border = self.edges.iter().filter_map(|edge| edge.border).min();
-            return Some(border.map_or(Event::End, |epoch| self.pass(epoch)));
+            let barrier = self.edges.iter().filter_map(|edge| edge.barrier).min();
+            return Some(barrier.map_or(Event::End, |epoch| self.pass(epoch)));
         }
     }
 
@@ -186,18 +186,18 @@ impl Inputs {
         }
     }
 
-    /// Passes a border that all active edges have shown. One that started late may have shown a later one: it waits.
+    /// Passes a barrier that all active edges have shown. One that started late may have shown a later one: it waits.
     fn pass(&mut self, epoch: Epoch) -> Event {
         for edge in &mut self.edges {
-            if edge.border == Some(epoch) {
-                edge.border = None;
+            if edge.barrier == Some(epoch) {
+                edge.barrier = None;
             }
         }
         self.passed = epoch;
         (self.turn, self.turn_rows) = (0, 0);
-        self.notes.step(OrderStep::Border);
-        if self.script.front() == Some(&OrderStep::Border) {
-            self.script.pop_front();
+        self.recorder.step(FanInEvent::Barrier);
+        if self.replay.front() == Some(&FanInEvent::Barrier) {
+            self.replay.pop_front();
         }
         for gate in self.stages.iter().skip(1).flat_map(|stage| &stage.gates) {
             gate.pass(epoch);
@@ -228,11 +228,11 @@ impl Inputs {
             || self
                 .stages
                 .front()
-                .is_some_and(|stage| stage.edges.len() == 1 || stage.turns == Turns::Arrival && self.script.is_empty());
+                .is_some_and(|stage| stage.edges.len() == 1 || stage.turns == Turns::Arrival && self.replay.is_empty());
         match message {
-            // An input that starts late shows borders that this node has passed already.
+            // An input that starts late shows barriers that this node has passed already.
             Message::Barrier(epoch) if epoch <= self.passed => {}
-            Message::Barrier(epoch) => self.edges[edge].border = Some(epoch),
+            Message::Barrier(epoch) => self.edges[edge].barrier = Some(epoch),
             message if at_once => return self.deliver(edge, message),
             message => self.edges[edge].kept.push_back(message),
         }

@@ -26,7 +26,7 @@ async fn send(sender: &Sender, messages: impl IntoIterator<Item = Message>) {
     }
 }
 
-/// All events as short texts: `0:1,2` rows at port 0, `w5` a watermark, `|1` a border, `.0` a port's end.
+/// All events as short texts: `0:1,2` rows at port 0, `w5` a watermark, `|1` a barrier, `.0` a port's end.
 async fn events(inputs: &mut Inputs) -> String {
     let mut words = Vec::new();
     loop {
@@ -64,14 +64,14 @@ async fn nothing_overtakes_a_border() {
 async fn rows_are_taken_again_in_the_order_that_was_noted() {
     let values = [[1, 2, 3, 4], [5, 6, 7, 8]];
     let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
-    inputs.take_notes();
+    inputs.record();
     send(&senders[1], [row(&values[1][..1]), mark(3), row(&values[1][1..]), barrier(1), Message::End]).await;
     send(&senders[0], [row(&values[0][..3]), mark(2), barrier(1), row(&values[0][3..]), Message::End]).await;
     let expected = events(&mut inputs).await;
-    let notes = inputs.notes();
+    let recorder = inputs.recorder();
     for cut in 1..5 {
         let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
-        inputs.follow(notes.clone());
+        inputs.follow(recorder.clone());
         send(&senders[0], values[0][..3].chunks(cut).map(row)).await;
         send(&senders[0], [mark(2), barrier(1), row(&values[0][3..]), Message::End]).await;
         send(&senders[1], [row(&values[1][..1]), mark(3)]).await;

@@ -4,7 +4,7 @@ use millstream_core::{Batch, Message};
 
 use super::edge::Edge;
 use super::{Inputs, Stage, Turns};
-use crate::checkpoint::OrderStep;
+use crate::checkpoint::FanInEvent;
 
 impl Inputs {
     /// The first kept message of the edge whose turn it is. Takes part of a batch where the turn ends within it.
@@ -40,14 +40,14 @@ impl Inputs {
     /// As much of a message as the script says.
     fn as_scripted(&mut self, edge: usize, message: Message) -> Message {
         let Message::Batch(batch) = message else {
-            self.script.pop_front();
+            self.replay.pop_front();
             return message;
         };
-        let Some(OrderStep::Rows(_, left)) = self.script.front_mut() else { return Message::Batch(batch) };
+        let Some(FanInEvent::Rows(_, left)) = self.replay.front_mut() else { return Message::Batch(batch) };
         let count = batch.len().min(*left);
         *left -= count;
         if *left == 0 {
-            self.script.pop_front();
+            self.replay.pop_front();
         }
         self.first_rows(edge, &batch, count)
     }
@@ -72,9 +72,9 @@ impl Inputs {
 
     /// The place of the edge that the script names. Behind the script, that of an edge of which something is kept.
     fn place_in_script(&self, edges: &[usize]) -> Option<usize> {
-        match self.script.front() {
-            Some(OrderStep::Border) => None,
-            Some(OrderStep::Rows(edge, _) | OrderStep::Time(edge) | OrderStep::End(edge)) => {
+        match self.replay.front() {
+            Some(FanInEvent::Barrier) => None,
+            Some(FanInEvent::Rows(edge, _) | FanInEvent::Time(edge) | FanInEvent::End(edge)) => {
                 edges.iter().position(|known| known == edge)
             }
             None => edges.iter().position(|edge| !self.edges[*edge].kept.is_empty()),
@@ -96,9 +96,9 @@ impl Inputs {
             return;
         }
         match message {
-            Message::Batch(batch) => self.notes.rows(edge, batch.len()),
-            Message::Watermark(_) => self.notes.step(OrderStep::Time(edge)),
-            Message::End => self.notes.step(OrderStep::End(edge)),
+            Message::Batch(batch) => self.recorder.rows(edge, batch.len()),
+            Message::Watermark(_) => self.recorder.step(FanInEvent::Time(edge)),
+            Message::End => self.recorder.step(FanInEvent::End(edge)),
             Message::Barrier(_) => {}
         }
     }

@@ -1,114 +1,30 @@
-//! Gathers the snapshots of all nodes, decides that they count, and makes visible what they have staged.
+//! Gathers the snapshots of all nodes, decides that they count, and has committed what they have staged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_core::{Border, Committer, Epoch, Error, Parts, Positions, Result, ResultExt, Snapshot, State, Then};
+use millstream_core::{
+    Barrier, CommitContext, Committer, Epoch, Error, PendingCommit, Result, ResultExt, Role, Snapshot, State, Then,
+};
 use millstream_store::crash;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::decisions::{Decisions, Steps};
-use super::keeper::Keeper;
+use super::commits::{Commits, Done, Job};
+use super::flow_checkpoints::FlowCheckpoints;
 use super::lineage::History;
 use super::manifest::{NodeEntry, NodePhase};
+use super::replay_log::{ReplayEvents, ReplayLog};
+use super::reporter::{CompletedCheckpoints, Report, Reporter};
 use super::schedule::{Interval, Schedule};
-use crate::plan::{Plan, PlannedNode};
+use crate::plan::{NodeIndex, Plan, PlannedNode};
+use crate::stats::FlowStats;
 use crate::task::{Phase, reached};
 
-/// The borders of the durable checkpoints.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Covered {
-    /// The newest.
-    pub newest: Epoch,
-    /// The oldest that is kept.
-    pub oldest: Epoch,
-}
-
-/// The ways of nodes to the coordinator.
-#[derive(Clone)]
-pub struct Reporter {
-    schedule: Arc<Schedule>,
-    reports: mpsc::UnboundedSender<Report>,
-    covered: watch::Receiver<Covered>,
-    history: Arc<History>,
-}
-
-/// Where a node is of which a report tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
-    /// At a border.
-    Border(Border),
-    /// At its end, which lies in this epoch: it has had its part in the borders before.
-    End(Epoch),
-}
-
-impl Point {
-    fn epoch(self) -> Epoch {
-        match self {
-            Self::Border(border) => border.epoch,
-            Self::End(epoch) => epoch,
-        }
-    }
-
-    fn is_end(self) -> bool {
-        matches!(self, Self::End(_))
-    }
-
-    /// Whether a node that is there has ended.
-    pub fn phase(self) -> NodePhase {
-        if self.is_end() { NodePhase::Ended } else { NodePhase::Running }
-    }
-
-    /// Whether what is said there holds at a border: also at those behind the end, but at none before it.
-    fn holds_at(self, border: Epoch) -> bool {
-        match self {
-            Self::Border(at) => at.epoch == border,
-            Self::End(epoch) => epoch <= border,
-        }
-    }
-}
-
-/// What a node hands over.
-struct Report {
-    place: usize,
-    point: Point,
-    entry: NodeEntry,
-    snapshot: Snapshot,
-    steps: Steps,
-}
-
-impl Reporter {
-    /// The schedule of checkpoints.
-    pub fn schedule(&self) -> &Schedule {
-        &self.schedule
-    }
-
-    /// An input has come to a border: rows before `positions` belong to the epoch that ends here, or one before.
-    pub fn pass(&self, place: usize, epoch: Epoch, positions: &Positions) {
-        self.history.pass(place, epoch, positions);
-    }
-
-    /// A node that makes a model has come to a border. Whether it has made a version there.
-    pub fn learned(&self, place: usize, epoch: Epoch, has_made_version: bool) {
-        self.history.learned(place, epoch, has_made_version);
-    }
-
-    /// A node's snapshot at a border, or at its end.
-    pub fn report(&self, place: usize, point: Point, entry: NodeEntry, snapshot: Snapshot, steps: Steps) {
-        if let Point::End(epoch) = point {
-            self.history.end(place, epoch, &entry.positions);
-        }
-        // Nobody listens any more if the flow has failed.
-        let _ = self.reports.send(Report { place, point, entry, snapshot, steps });
-    }
-
-    /// What durable checkpoints cover.
-    pub fn covered(&self) -> watch::Receiver<Covered> {
-        self.covered.clone()
-    }
-}
+/// How long commits that fail are still tried again when the flow is to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
@@ -119,12 +35,10 @@ impl Drop for Coordinator {
 /// What the coordinator knows of a node.
 struct Node {
     name: String,
-    is_output: bool,
     /// An input that may still wait for others.
     may_wait: bool,
     /// The inputs that its rows stem from.
     sources: Vec<usize>,
-    committer: Option<Box<dyn Committer>>,
     /// As it was at the last checkpoint.
     entry: NodeEntry,
     reports: VecDeque<Report>,
@@ -157,193 +71,280 @@ impl std::fmt::Debug for Visibility {
     }
 }
 
-/// Gathers snapshots and settles checkpoints.
+/// Gathers snapshots and decides checkpoints.
 pub struct Coordinator {
+    flow: String,
     nodes: Vec<Node>,
-    keeper: Option<Keeper>,
+    checkpoints: Option<FlowCheckpoints>,
     effects: Visibility,
-    /// The border of the last checkpoint.
+    commits: Commits,
+    /// Stages that are visible, which has not been written down.
+    unmarked: Vec<(NodeIndex, PendingCommit)>,
+    /// Everything that has been decided up to this checkpoint is known to be visible.
+    marked: u64,
+    /// The barrier of the last checkpoint.
     last: Epoch,
     /// How often checkpoints are taken.
     interval: Interval,
     schedule: Arc<Schedule>,
     reports: mpsc::UnboundedReceiver<Report>,
-    covered: watch::Sender<Covered>,
+    completed: watch::Sender<CompletedCheckpoints>,
     history: Arc<History>,
     phase: watch::Sender<Phase>,
     /// The checkpoint that is under way.
-    under_way: Option<Border>,
+    under_way: Option<Barrier>,
     /// When the next one is asked for.
     next: Option<Instant>,
     /// Whether the next one is to be the last.
     stopping: bool,
 }
 
-/// What came of the coordinator's work.
+/// How the work of a coordinator ended.
 #[derive(Debug, Default)]
-pub struct Settled {
-    /// The places of the nodes whose last effects are visible.
-    pub committed: Vec<usize>,
+pub struct Conclusion {
+    /// The nodes all of whose effects are visible.
+    pub committed: Vec<NodeIndex>,
     /// Why it could not go on, and at which node.
-    pub failure: Option<(Option<usize>, Error)>,
-    /// What followed the last border, if it came to the end, or to the border at which the flow was to stop.
+    pub failure: Option<Failure>,
+    /// What followed the last barrier, if it came to the end, or to the barrier at which the flow was to stop.
     pub last: Option<Then>,
 }
 
-type Failure = (Option<usize>, Error);
+/// What has gone wrong, and at which node.
+pub type Failure = (Option<NodeIndex>, Error);
 
 impl Coordinator {
     /// A coordinator for the nodes of a plan, and the way to it. Nodes' committers are added with
     /// [`Coordinator::set_committer`].
     pub fn new(
         plan: &Plan,
-        keeper: Option<Keeper>,
+        checkpoints: Option<FlowCheckpoints>,
         effects: Visibility,
         passed: Epoch,
         phase: watch::Sender<Phase>,
+        stats: Arc<FlowStats>,
     ) -> (Self, Reporter) {
-        let interval = match (&keeper, &effects) {
-            (Some(keeper), _) => keeper.interval(),
+        let interval = match (&checkpoints, &effects) {
+            (Some(checkpoints), _) => checkpoints.interval(),
             (None, Visibility::Watched(_)) => WATCHED,
             (None, _) => Interval::Never,
         };
         let schedule = Arc::new(Schedule::new(interval, passed));
         let (sender, reports) = mpsc::unbounded_channel();
-        let (covered, covers) = watch::channel(Covered::default());
+        let (completed, completions) = watch::channel(CompletedCheckpoints::default());
         let history = Arc::new(History::of(plan, passed));
         let reporter =
-            Reporter { schedule: schedule.clone(), reports: sender, covered: covers, history: history.clone() };
-        let sources = plan.sources_of_nodes();
-        let nodes = plan.nodes.iter().zip(sources).map(|(node, sources)| Node {
-            name: node.name.clone(),
-            is_output: node.role() == millstream_core::Role::Output,
-            may_wait: node.gate() > 0,
-            sources: sources.into_iter().collect(),
-            committer: None,
-            entry: first_entry(node),
-            reports: VecDeque::new(),
-        });
-        let nodes = nodes.collect();
-        let (under_way, next, stopping, last) = (None, None, false, passed);
+            Reporter { schedule: schedule.clone(), reports: sender, completed: completions, history: history.clone() };
         let coordinator = Self {
-            nodes,
-            keeper,
+            flow: plan.flow.clone(),
+            nodes: nodes(plan),
+            checkpoints,
             effects,
-            last,
+            commits: Commits::new(stats),
+            unmarked: Vec::new(),
+            marked: 0,
+            last: passed,
             interval,
             schedule,
             reports,
-            covered,
+            completed,
             history,
             phase,
-            under_way,
-            next,
-            stopping,
+            under_way: None,
+            next: None,
+            stopping: false,
         };
         (coordinator, reporter)
     }
 
     /// What makes visible what a node stages.
-    pub fn set_committer(&mut self, place: usize, committer: Option<Box<dyn Committer>>) {
-        self.nodes[place].committer = committer;
+    pub fn set_committer(&mut self, node: NodeIndex, committer: Option<Box<dyn Committer>>) {
+        self.commits.set_committer(node, committer);
     }
 
     /// Where a node of a resumed flow was.
-    pub fn set_entry(&mut self, place: usize, entry: NodeEntry) {
+    pub fn set_entry(&mut self, node: NodeIndex, entry: NodeEntry) {
         if entry.phase == NodePhase::Ended {
-            self.history.end(place, self.last, &entry.positions);
+            self.history.end(node, self.last, &entry.positions);
         }
-        self.nodes[place].entry = entry;
+        self.nodes[node].entry = entry;
     }
 
-    /// Makes visible what the last checkpoint of a run before had staged, whether or not that has been done.
+    /// Makes visible what the checkpoints of runs before have decided, whether or not that has been done, and undoes what they
+    /// have not decided.
     pub async fn recover(&mut self) -> Result<(), Failure> {
-        let Some(keeper) = self.keeper.clone() else { return Ok(()) };
-        let mut visible = Vec::new();
-        for place in in_order_of_commits(&self.nodes) {
-            let pieces = std::mem::take(&mut self.nodes[place].entry.staged);
-            if pieces.is_empty() {
+        let Some(checkpoints) = self.checkpoints.clone() else { return Ok(()) };
+        for node in 0..self.nodes.len() {
+            let pending = self.pending(node, &checkpoints).map_err(|error| (Some(node), error))?;
+            if !self.commits.has_committer(node) && pending.is_empty() {
                 continue;
             }
-            let staged = keeper.vault().state(&pieces).map_err(|error| (Some(place), error))?;
             // What somebody has taken away of the rows of a flow that has ended does not come again. Versions of models tell
             // their nodes their numbers.
-            if keeper.is_visible() && self.nodes[place].is_output {
-                visible.push((place, staged));
-                continue;
+            if !(checkpoints.is_visible() && self.nodes[node].entry.role == Role::Output) {
+                self.push(node, Job::Recover(pending.clone()))?;
             }
-            crash::point("recovery-before-commit");
-            visible.push((place, self.commit(place, staged, Step::Commit).await?));
-            crash::point("recovery-after-commit");
+            self.unmarked.extend(pending.into_iter().map(|stage| (node, stage)));
         }
-        settled(&keeper).await?;
-        self.forget(visible).await?;
-        for (name, pieces) in keeper.forgotten() {
-            let has_committer = |node: &Node| node.name == name && node.committer.is_some();
-            let Some(place) = self.nodes.iter().position(has_committer) else { continue };
-            let state = keeper.vault().state(&pieces).map_err(|error| (Some(place), error))?;
-            self.commit(place, state, Step::Forgotten).await?;
+        for (name, pieces) in checkpoints.forgotten() {
+            let Some(node) = self.nodes.iter().position(|node| node.name == name) else { continue };
+            if self.commits.has_committer(node) {
+                let state = checkpoints.store().state(&pieces).map_err(|error| (Some(node), error))?;
+                self.push(node, Job::Abort(state))?;
+            }
         }
-        Ok(())
+        self.drain().await?;
+        self.nodes.iter_mut().for_each(|node| node.entry.pending.clear());
+        self.mark().await?;
+        self.drain().await
     }
 
-    /// Lets go of what proved that it had become visible.
-    async fn forget(&mut self, visible: Vec<(usize, State)>) -> Result<(), Failure> {
-        for (place, staged) in visible {
-            self.commit(place, staged, Step::Settled).await?;
-        }
-        Ok(())
+    /// What has been decided of a node, and may not be visible.
+    fn pending(&self, node: NodeIndex, checkpoints: &FlowCheckpoints) -> Result<Vec<PendingCommit>> {
+        let Node { entry, .. } = &self.nodes[node];
+        let pending = entry.pending.iter().map(|stage| {
+            let staged = checkpoints.store().state(&stage.pieces)?;
+            Ok(PendingCommit { staged, context: self.context(node, stage.checkpoint, stage.epoch) })
+        });
+        pending.collect()
     }
 
-    async fn commit(&mut self, place: usize, staged: State, step: Step) -> Result<State, Failure> {
-        commit(&mut self.nodes[place], staged, step).await.map_err(|error| (Some(place), error))
+    fn context(&self, node: NodeIndex, checkpoint: u64, epoch: Epoch) -> CommitContext {
+        let run = self.checkpoints.as_ref().map(FlowCheckpoints::run).unwrap_or_default();
+        CommitContext {
+            flow: self.flow.clone(),
+            node: self.nodes[node].name.clone(),
+            incarnation: run.incarnation,
+            generation: run.generation,
+            checkpoint,
+            epoch,
+        }
+    }
+
+    fn push(&mut self, node: NodeIndex, job: Job) -> Result<(), Failure> {
+        self.commits.push(node, job).map_err(|error| (Some(node), error))
     }
 
     /// Takes checkpoints until the flow has come to its end, is stopped, or fails.
-    pub async fn run(mut self) -> Settled {
-        let mut settled = Settled::default();
+    pub async fn run(mut self) -> Conclusion {
+        let ended = self.take_checkpoints().await;
+        let has_ended = matches!(ended, Ok(Some(_))) && matches!(self.effects, Visibility::Committed);
+        let concluded = match ended {
+            Ok(Some(last)) => self.conclude(last).await.map(|()| Some(last)),
+            other => other,
+        };
+        if concluded.is_err() {
+            self.phase.send_modify(|phase| *phase = Phase::Failing);
+        }
+        self.commits.give_up().await;
+        let is_visible = |node: &NodeIndex| has_ended && self.commits.pending(*node) == 0;
+        let committed = (0..self.nodes.len()).filter(is_visible).collect();
+        match concluded {
+            Ok(last) => Conclusion { committed, failure: None, last },
+            Err(failure) => Conclusion { committed, failure: Some(failure), last: None },
+        }
+    }
+
+    /// What followed the last barrier; nothing if the flow is failing, or nodes are gone that have not come to their end.
+    async fn take_checkpoints(&mut self) -> Result<Option<Then>, Failure> {
         let (mut failing, mut draining) = (self.phase.subscribe(), self.phase.subscribe());
-        if self.keeper.as_ref().is_some_and(Keeper::is_done) {
-            settled.last = Some(Then::End);
-            return settled;
+        if self.checkpoints.as_ref().is_some_and(FlowCheckpoints::is_done) {
+            return Ok(Some(Then::End));
         }
         self.plan_next();
         loop {
             tokio::select! {
                 biased;
-                () = reached(&mut failing, Phase::Failing) => return settled,
+                () = reached(&mut failing, Phase::Failing) => return Ok(None),
+                done = self.commits.next() => self.take_done(done).await?,
                 report = self.reports.recv() => match report {
-                    Some(report) => self.nodes[report.place].reports.push_back(report),
-                    // All nodes are gone, and not all of them have come to their end.
-                    None => return settled,
+                    Some(report) => self.nodes[report.node].reports.push_back(report),
+                    None => return Ok(None),
                 },
-                () = reached(&mut draining, Phase::Draining), if self.keeper.is_some() && !self.stopping => {
+                () = reached(&mut draining, Phase::Draining), if self.checkpoints.is_some() && !self.stopping => {
                     self.stopping = true;
                     self.ask_to_stop();
                 }
                 () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask(),
             }
-            while let Some(border) = self.complete() {
-                if let Err(failure) = self.settle(border, &mut settled.committed).await {
-                    settled.failure = Some(failure);
-                    self.phase.send_modify(|phase| *phase = Phase::Failing);
-                    return settled;
-                }
-                if border.then != Then::Continue {
-                    if border.then == Then::Stop {
-                        self.phase.send_modify(|phase| *phase = (*phase).max(Phase::Stopped));
-                    }
-                    settled.last = Some(border.then);
-                    return settled;
+            while let Some(barrier) = self.complete() {
+                self.decide(barrier).await?;
+                if barrier.then != Then::Continue {
+                    return Ok(Some(barrier.then));
                 }
                 self.plan_next();
             }
         }
     }
 
+    /// Behind the last checkpoint: waits until everything is visible. A flow that is to stop leaves what can't be committed now to
+    /// the next run.
+    async fn conclude(&mut self, last: Then) -> Result<(), Failure> {
+        if last == Then::Stop {
+            self.phase.send_modify(|phase| *phase = (*phase).max(Phase::Stopped));
+        }
+        let mut stopping = self.phase.subscribe();
+        let patience = async move {
+            reached(&mut stopping, Phase::Draining).await;
+            tokio::time::sleep(PATIENCE).await;
+        };
+        tokio::select! {
+            drained = self.drain() => return drained,
+            () = patience => self.commits.stop_retries(),
+        }
+        match (self.drain().await, last) {
+            // It is said with the counters of the node.
+            (Err(_), Then::Stop) if self.checkpoints.is_some() => Ok(()),
+            (drained, _) => drained,
+        }
+    }
+
+    /// Waits until there is nothing left to commit.
+    async fn drain(&mut self) -> Result<(), Failure> {
+        while !self.commits.is_idle() {
+            let done = self.commits.next().await;
+            self.take_done(done).await?;
+        }
+        Ok(())
+    }
+
+    /// A committer has done what it was asked for.
+    async fn take_done(&mut self, done: Done) -> Result<(), Failure> {
+        let Done { node, committed, result } = done;
+        result.map_err(|error| (Some(node), error))?;
+        let Some(stage) = committed else { return Ok(()) };
+        self.nodes[node].entry.pending.retain(|pending| pending.checkpoint != stage.context.checkpoint);
+        self.unmarked.push((node, stage));
+        self.mark().await?;
+        if self.under_way.is_none() && self.next.is_none() {
+            self.plan_next();
+        }
+        Ok(())
+    }
+
+    /// Writes down up to which checkpoint everything is visible, and lets committers drop what proved it.
+    async fn mark(&mut self) -> Result<(), Failure> {
+        let Some(checkpoints) = self.checkpoints.clone() else { return Ok(()) };
+        let pending = self.nodes.iter().flat_map(|node| &node.entry.pending).map(|stage| stage.checkpoint).min();
+        let visible = pending.map_or(checkpoints.number(), |first| first - 1);
+        if visible <= self.marked {
+            return Ok(());
+        }
+        let marked = tokio::task::spawn_blocking(move || checkpoints.mark_committed(visible)).await;
+        marked.doing(|| "noting what is visible").and_then(|marked| marked).map_err(|error| (None, error))?;
+        self.marked = visible;
+        let is_marked = |(_, stage): &mut (NodeIndex, PendingCommit)| stage.context.checkpoint <= visible;
+        for (node, stage) in self.unmarked.extract_if(.., is_marked).collect::<Vec<_>>() {
+            self.push(node, Job::Committed(stage))?;
+        }
+        Ok(())
+    }
+
     fn plan_next(&mut self) {
         self.next = None;
         match self.interval {
+            // It is planned when something has been committed.
+            _ if self.commits.is_full() => {}
             _ if self.stopping => self.ask_to_stop(),
             Interval::Time(time) => self.next = Some(Instant::now() + time),
             Interval::Epochs(_) => self.ask(),
@@ -359,110 +360,112 @@ impl Coordinator {
 
     /// Asks for the last checkpoint; if another one is under way, that is done when it is settled.
     fn ask_to_stop(&mut self) {
-        if let Some(border) = self.schedule.ask_to_stop() {
-            (self.under_way, self.next) = (Some(border), None);
+        if let Some(barrier) = self.schedule.ask_to_stop() {
+            (self.under_way, self.next) = (Some(barrier), None);
         }
     }
 
     /// The checkpoint for which every node has handed over what is needed.
-    fn complete(&mut self) -> Option<Border> {
-        if let Some(border) = self.under_way
-            && self.nodes.iter().all(|node| node.is_ready_for(border))
+    fn complete(&mut self) -> Option<Barrier> {
+        if let Some(barrier) = self.under_way
+            && self.nodes.iter().all(|node| node.is_ready_for(barrier))
             && self.nodes.iter().any(|node| node.reports.front().is_some_and(|report| !report.point.is_end()))
         {
             self.under_way = None;
-            self.schedule.settled();
-            return Some(border);
+            self.schedule.completed();
+            return Some(barrier);
         }
         let all_ended = self.nodes.iter().all(Node::has_ended);
-        all_ended.then(|| Border { epoch: self.schedule.highest().next(), then: Then::End })
+        all_ended.then(|| Barrier { epoch: self.schedule.highest().next(), then: Then::End })
     }
 
-    /// Decides a checkpoint, and makes visible what is staged.
-    async fn settle(&mut self, border: Border, committed: &mut Vec<usize>) -> Result<(), Failure> {
+    /// Decides a checkpoint, and has committed what is staged.
+    async fn decide(&mut self, barrier: Barrier) -> Result<(), Failure> {
         crash::point("snapshots-gathered");
-        let number = self.keeper.as_ref().map(Keeper::next_number);
-        let (mut snapshots, mut decisions) = (Vec::new(), Decisions { epoch: border.epoch, ..Decisions::default() });
-        for place in 0..self.nodes.len() {
-            let (snapshot, steps) = self.nodes[place].take_report(border).unzip();
-            decisions.add(&self.nodes[place].name, steps.unwrap_or_default());
+        let number = self.checkpoints.as_ref().map(FlowCheckpoints::next_number);
+        let mut replay_log = ReplayLog { epoch: barrier.epoch, ..ReplayLog::default() };
+        let mut snapshots = Vec::new();
+        for node in &mut self.nodes {
+            let (snapshot, events) = node.take_report(barrier).unzip();
+            replay_log.add(&node.name, events.unwrap_or_default());
             snapshots.push(snapshot);
         }
-        for (place, snapshot) in snapshots.iter_mut().enumerate() {
-            let Some(snapshot) = snapshot else { continue };
-            self.add_lineage(place, border, number, &mut snapshot.staged).map_err(|error| (Some(place), error))?;
+        for (node, snapshot) in snapshots.iter_mut().enumerate() {
+            snapshot.iter_mut().for_each(|snapshot| self.add_lineages(node, barrier, number, snapshot));
         }
-        let mut staged = self.decide(border, snapshots, decisions).await.map_err(|error| (None, error))?;
-        let mut visible = Vec::new();
-        for place in in_order_of_commits(&self.nodes) {
+        let staged = self.write(barrier, snapshots, replay_log).await.map_err(|error| (None, error))?;
+        self.history.checkpoint_completed(barrier.epoch);
+        for (node, staged) in staged.into_iter().enumerate() {
             match &self.effects {
-                Visibility::None => continue,
-                Visibility::Watched(watch) => {
-                    watch(&self.nodes[place].name, &staged[place]);
-                    continue;
+                Visibility::None => {}
+                Visibility::Watched(watch) => watch(&self.nodes[node].name, &staged),
+                Visibility::Committed if staged.is_empty() => {}
+                Visibility::Committed => {
+                    let context = self.context(node, number.unwrap_or_default(), barrier.epoch);
+                    self.push(node, Job::Commit(PendingCommit { staged, context }))?;
                 }
-                Visibility::Committed => {}
             }
-            if !staged[place].is_empty() {
-                crash::point("before-commit");
-                visible.push((place, self.commit(place, std::mem::take(&mut staged[place]), Step::Commit).await?));
-                crash::point("after-commit");
-            }
-            committed.push(place);
         }
-        self.history.covered(border.epoch);
-        let Some(keeper) = &self.keeper else { return Ok(()) };
-        let oldest = settled(keeper).await?;
-        self.forget(visible).await?;
-        self.covered.send_replace(Covered { newest: border.epoch, oldest });
-        Ok(())
+        self.mark().await?;
+        self.remove_old(barrier.epoch).await
     }
 
     /// Writes the manifest, if the flow keeps state. What was staged, by node.
-    async fn decide(
+    async fn write(
         &mut self,
-        border: Border,
+        barrier: Barrier,
         snapshots: Vec<Option<Snapshot>>,
-        decisions: Decisions,
+        replay_log: ReplayLog,
     ) -> Result<Vec<State>> {
-        self.last = border.epoch;
+        self.last = barrier.epoch;
         let mut entries: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), node.entry.clone())).collect();
-        let keeper = self.keeper.clone();
+        let checkpoints = self.checkpoints.clone();
         // Turning states into bytes, hashing and writing them takes a while, in which data must not wait.
         let written = tokio::task::spawn_blocking(move || {
-            let staged = match &keeper {
+            let staged = match &checkpoints {
                 None => snapshots
                     .into_iter()
                     .map(|one| one.unwrap_or_default().staged.into_state())
                     .collect::<Result<_>>()?,
-                Some(keeper) => keeper.write(border, &mut entries, snapshots, decisions)?,
+                Some(checkpoints) => checkpoints.write(barrier, &mut entries, snapshots, replay_log)?,
             };
             Ok::<_, Error>((entries, staged))
         });
         let (entries, staged) = written.await.doing(|| "writing a checkpoint")??;
         for (node, (_, entry)) in self.nodes.iter_mut().zip(entries) {
             node.entry = entry;
-            node.entry.staged.clear();
         }
         Ok(staged)
     }
 
-    /// Tells a node's versions which rows they have learned.
-    fn add_lineage(&self, place: usize, border: Border, number: Option<u64>, staged: &mut Parts) -> Result<()> {
-        let Some(epochs) = staged.peek("epochs") else { return Ok(()) };
-        let past = self.keeper.as_ref().map(|keeper| keeper.past(&self.nodes[place].name)).unwrap_or_default();
-        let epochs: Vec<u64> = State::new([("epochs".to_owned(), epochs.to_vec())]).get("epochs")?;
-        for (version, epoch) in epochs.into_iter().enumerate() {
-            let inputs: serde_json::Map<_, _> = self.nodes[place]
-                .sources
-                .iter()
-                .filter_map(|input| Some((self.nodes[*input].name.clone(), self.history.at(*input, Epoch(epoch))?)))
-                .collect();
-            let mut lineage = json!({ "checkpoint": number, "epoch": epoch.min(border.epoch.0), "inputs": inputs });
-            past.add_to(&mut lineage);
-            staged.put_bytes(format!("lineage.{version}"), lineage.to_string().into_bytes());
-        }
+    /// Removes the checkpoints that are too old, and tells inputs which are left.
+    async fn remove_old(&mut self, newest: Epoch) -> Result<(), Failure> {
+        let Some(checkpoints) = self.checkpoints.clone() else { return Ok(()) };
+        let removed = tokio::task::spawn_blocking(move || checkpoints.remove_old()).await;
+        let removed = removed.doing(|| "removing old checkpoints").and_then(|removed| removed);
+        let oldest = removed.map_err(|error| (None, error))?;
+        self.completed.send_replace(CompletedCheckpoints { newest, oldest });
         Ok(())
+    }
+
+    /// Tells a node's versions which rows they have learned of.
+    fn add_lineages(&self, node: NodeIndex, barrier: Barrier, number: Option<u64>, snapshot: &mut Snapshot) {
+        if snapshot.versions.is_empty() {
+            return;
+        }
+        let past = self.checkpoints.as_ref().map(|checkpoints| checkpoints.past(&self.nodes[node].name));
+        let past = past.unwrap_or_default();
+        let lineages = snapshot.versions.iter().map(|epoch| {
+            let sources = self.nodes[node].sources.iter();
+            let inputs =
+                sources.filter_map(|input| Some((self.nodes[*input].name.clone(), self.history.at(*input, *epoch)?)));
+            let inputs: serde_json::Map<_, _> = inputs.collect();
+            let mut lineage = json!({ "checkpoint": number, "epoch": epoch.0.min(barrier.epoch.0), "inputs": inputs });
+            past.add_to(&mut lineage);
+            lineage
+        });
+        let lineages = serde_json::Value::Array(lineages.collect());
+        snapshot.staged.put_bytes(PendingCommit::LINEAGES, lineages.to_string().into_bytes());
     }
 }
 
@@ -472,71 +475,50 @@ impl Node {
         is_last || self.reports.is_empty() && self.entry.phase == NodePhase::Ended
     }
 
-    /// Whether it is known what the node was at a border.
-    fn is_ready_for(&self, border: Border) -> bool {
+    /// Whether it is known what the node was at a barrier.
+    fn is_ready_for(&self, barrier: Barrier) -> bool {
         match self.reports.front() {
-            // An input that tells first of something behind the border has waited there.
-            Some(report) => report.point.holds_at(border.epoch) || self.may_wait && report.point.epoch() > border.epoch,
-            // Nodes that wait for it have come to the border, so if it had begun before, it would have reported.
+            // An input that tells first of something behind the barrier has waited there.
+            Some(report) => {
+                report.point.holds_at(barrier.epoch) || self.may_wait && report.point.epoch() > barrier.epoch
+            }
+            // Nodes that wait for it have come to the barrier, so if it had begun before, it would have reported.
             None => self.entry.phase == NodePhase::Ended || self.may_wait,
         }
     }
 
     /// What the node has handed over for a checkpoint. Nothing if it has ended before, or waits: then it is where it was.
-    fn take_report(&mut self, border: Border) -> Option<(Snapshot, Steps)> {
-        let report = self.reports.pop_front_if(|report| report.point.holds_at(border.epoch))?;
-        let (kind, shape) = (self.entry.kind.clone(), self.entry.shape.clone());
-        let (state, staged) = (std::mem::take(&mut self.entry.state), std::mem::take(&mut self.entry.staged));
-        self.entry = NodeEntry { kind, shape, state, staged, ..report.entry };
+    fn take_report(&mut self, barrier: Barrier) -> Option<(Snapshot, ReplayEvents)> {
+        let report = self.reports.pop_front_if(|report| report.point.holds_at(barrier.epoch))?;
+        let (role, kind, shape) = (self.entry.role, self.entry.kind.clone(), self.entry.shape.clone());
+        let (state, pending) = (std::mem::take(&mut self.entry.state), std::mem::take(&mut self.entry.pending));
+        self.entry = NodeEntry { role, kind, shape, state, pending, ..report.entry };
         // An input that has once begun reports from now on.
         self.may_wait = false;
-        Some((report.snapshot, report.steps))
+        Some((report.snapshot, report.events))
     }
+}
+
+/// The nodes of a plan, of which nothing has been heard.
+fn nodes(plan: &Plan) -> Vec<Node> {
+    let nodes = plan.nodes.iter().zip(plan.sources_of_nodes()).map(|(node, sources)| Node {
+        name: node.name.clone(),
+        may_wait: node.gate() > 0,
+        sources: sources.into_iter().collect(),
+        entry: first_entry(node),
+        reports: VecDeque::new(),
+    });
+    nodes.collect()
 }
 
 /// A node at the beginning.
 fn first_entry(node: &PlannedNode) -> NodeEntry {
     let phase = if node.gate() > 0 { NodePhase::Waiting } else { NodePhase::default() };
-    NodeEntry { kind: node.kind.to_owned(), shape: node.shape.clone(), phase, ..NodeEntry::default() }
-}
-
-/// Outputs first: a version of a model that is published stays, also where a later commit fails.
-fn in_order_of_commits(nodes: &[Node]) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..nodes.len()).collect();
-    places.sort_by_key(|place| !nodes[*place].is_output);
-    places
-}
-
-/// What a committer is asked for.
-#[derive(Clone, Copy)]
-enum Step {
-    Commit,
-    Settled,
-    Forgotten,
-}
-
-/// Committers wait for disks, which data must not. Gives back what was staged.
-async fn commit(node: &mut Node, staged: State, step: Step) -> Result<State> {
-    let Some(mut committer) = node.committer.take() else {
-        return Err(Error::new("it has staged something, and nothing can commit it"));
-    };
-    let runtime = tokio::runtime::Handle::current();
-    let committed = tokio::task::spawn_blocking(move || {
-        let committed = match step {
-            Step::Commit => runtime.block_on(committer.commit(&staged)),
-            Step::Settled => runtime.block_on(committer.settled(&staged)),
-            Step::Forgotten => runtime.block_on(committer.forgotten(&staged)),
-        };
-        (committer, committed.map(|()| staged))
-    });
-    let (committer, committed) = committed.await.doing(|| "committing")?;
-    node.committer = Some(committer);
-    committed
-}
-
-/// Everything that the last checkpoint had staged is visible. Returns the border of the oldest checkpoint that is kept.
-async fn settled(keeper: &Keeper) -> Result<Epoch, Failure> {
-    let keeper = keeper.clone();
-    let settled = tokio::task::spawn_blocking(move || keeper.settled()).await;
-    settled.doing(|| "removing old checkpoints").and_then(|settled| settled).map_err(|error| (None, error))
+    NodeEntry {
+        role: node.role(),
+        kind: node.kind.to_owned(),
+        shape: node.shape.clone(),
+        phase,
+        ..NodeEntry::default()
+    }
 }

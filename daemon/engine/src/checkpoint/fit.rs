@@ -2,27 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_core::{Error, Role, Then, known_names};
+use millstream_core::{Error, MODEL, Role, Then, known_names};
 
-use super::keeper::KeeperOptions;
+use super::flow_checkpoints::ResumeOptions;
 use super::manifest::{Manifest, NodeEntry};
 use super::resume::{Found, has_ended, name};
 use crate::plan::{DEAD_LETTERS, Plan, PlannedBody, PlannedNode};
-
-/// The port of models.
-const MODEL: &str = "model";
 
 /// How a flow that has come to its end is run again.
 pub const ANEW: &str = "to run it from the start, take another state folder, and other places for its outputs if what is there is \
                         to stay";
 
 /// The nodes that start from scratch. What can't be read again does so in every run.
-pub fn from_scratch(plan: &Plan, options: &KeeperOptions) -> BTreeSet<String> {
+pub fn from_scratch(plan: &Plan, options: &ResumeOptions) -> BTreeSet<String> {
     options.resets.iter().cloned().chain(plan.unreplayable_inputs()).collect()
 }
 
 /// The inputs that lose rows in a crash, unless that is allowed.
-pub fn unreplayable(plan: &Plan, options: &KeeperOptions) -> Vec<String> {
+pub fn unreplayable(plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let inputs = if options.allow_loss { Vec::new() } else { plan.unreplayable_inputs() };
     let problem = |input| {
         format!(
@@ -34,7 +31,7 @@ pub fn unreplayable(plan: &Plan, options: &KeeperOptions) -> Vec<String> {
 }
 
 /// All that keeps a flow from being resumed from a checkpoint, whose nodes have the names that they have now.
-pub fn problems(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<String> {
+pub fn problems(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let manifest = &found.manifest;
     let mut problems = reset_problems(found, plan, options);
     if found.is_done() {
@@ -92,7 +89,7 @@ fn rename_key<T>(map: &mut BTreeMap<String, T>, before: &str, now: &str) {
 }
 
 /// What is wrong with another build or kind of machine, unless that is allowed.
-fn drift(manifest: &Manifest, options: &KeeperOptions) -> Option<String> {
+fn drift(manifest: &Manifest, options: &ResumeOptions) -> Option<String> {
     if options.allow_drift || manifest.fingerprint == options.fingerprint {
         return None;
     }
@@ -126,6 +123,7 @@ fn misfit(node: &str, entry: &NodeEntry, manifest: &Manifest, plan: &Plan) -> Op
         });
     };
     let difference = match () {
+        () if entry.role != planned.role() => format!("it was an {} and is an {}", entry.role, planned.role()),
         () if entry.kind != planned.kind => format!("its type was `{}` and is `{}`", entry.kind, planned.kind),
         () if !planned.fits(&entry.shape) => planned.shape.differences(&entry.shape),
         () => return None,
@@ -168,13 +166,7 @@ enum Part {
 }
 
 fn part(entry: &NodeEntry, planned: Option<&PlannedNode>) -> Part {
-    let role = match planned {
-        Some(planned) => planned.role(),
-        None if entry.fan_in.is_none() && !entry.positions.is_empty() => Role::Input,
-        None if !entry.counters.rows_out.is_empty() => Role::Processor,
-        None => Role::Output,
-    };
-    match role {
+    match planned.map_or(entry.role, PlannedNode::role) {
         Role::Input => Part::Input,
         Role::Processor if entry.counters.rows_out.contains_key(MODEL) => Part::Model,
         Role::Processor => Part::Processor,
@@ -211,7 +203,7 @@ fn loss(node: &str, entry: &NodeEntry, planned: Option<&PlannedNode>, manifest: 
 }
 
 /// What the resets that were asked for lose, or let count twice.
-pub fn losses(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<String> {
+pub fn losses(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let nodes = options.resets.iter().filter_map(|node| Some((node, found.manifest.nodes.get(node)?)));
     nodes.map(|(node, entry)| reset_loss(node, entry, plan.node(node), found, options)).collect()
 }
@@ -221,7 +213,7 @@ fn reset_loss(
     entry: &NodeEntry,
     planned: Option<&PlannedNode>,
     found: &Found,
-    options: &KeeperOptions,
+    options: &ResumeOptions,
 ) -> String {
     let is_stopped = found.manifest.then == name(Then::Stop);
     match (part(entry, planned), planned) {
@@ -251,18 +243,18 @@ fn reset_loss(
 }
 
 fn has_something(entry: &NodeEntry) -> bool {
-    !(entry.state.is_empty() && entry.staged.is_empty() && entry.positions.is_empty())
+    !(entry.state.is_empty() && entry.pending.is_empty() && entry.positions.is_empty())
 }
 
 /// What is wrong with the nodes that are to start from scratch: they aren't there, rows would be lost, or none would come.
-fn reset_problems(found: &Found, plan: &Plan, options: &KeeperOptions) -> Vec<String> {
+fn reset_problems(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let entry = |node: &String| found.manifest.nodes.get(node);
     let mut problems = Vec::new();
     for node in &options.resets {
         if plan.node(node).is_none() && entry(node).is_none() {
             problems.push(format!("`--reset {node}`: there is no node of that name"));
         }
-        if !found.is_visible && !options.allow_loss && entry(node).is_some_and(|entry| !entry.staged.is_empty()) {
+        if !found.is_visible && !options.allow_loss && entry(node).is_some_and(|entry| !entry.pending.is_empty()) {
             problems.push(format!(
                 "`--reset {node}`: the last checkpoint has decided rows or versions that it has not made visible yet; run the \
                  flow as it was once more, or lose them with `--allow-loss`"

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use millstream_core::{NodeKind, Result, State};
 
-use super::keeper::KeeperOptions;
+use super::checkpoint_store::CheckpointStore;
+use super::flow_checkpoints::ResumeOptions;
 use super::manifest::{Manifest, NodeEntry};
-use super::vault::Vault;
 use crate::file::Node;
 use crate::plan::Shape;
 
@@ -22,16 +22,16 @@ pub struct KeptStates {
 impl KeptStates {
     /// Those of the newest checkpoint of a flow at a location. What can't be read is left out: whoever opens the state
     /// afterwards says so.
-    pub fn at(location: &str, flow: &str, options: &KeeperOptions) -> Self {
+    pub fn at(location: &str, flow: &str, options: &ResumeOptions) -> Self {
         let newest = || -> Result<Self> {
             let store = millstream_store::open(location, Path::new(""))?;
-            let newest = Vault::new(store.into(), flow, location).latest()?;
+            let newest = CheckpointStore::new(store.into(), flow, location).latest()?;
             Ok(newest.map(|(manifest, _)| Self::new(manifest, options)).unwrap_or_default())
         };
         newest().unwrap_or_default()
     }
 
-    fn new(manifest: Manifest, options: &KeeperOptions) -> Self {
+    fn new(manifest: Manifest, options: &ResumeOptions) -> Self {
         let nodes = manifest.nodes.into_iter().map(|(node, entry)| (node, small_parts(entry))).collect();
         Self { nodes, resets: options.resets.clone() }
     }

@@ -60,32 +60,32 @@ impl Past {
     }
 }
 
-/// How far inputs had come at the borders at which versions of models were made, until a checkpoint covers those.
+/// How far inputs had come at the barriers at which versions of models were made, until a checkpoint covers those.
 #[derive(Debug)]
 pub struct History {
     inputs: BTreeSet<usize>,
-    borders: Mutex<Borders>,
+    barriers: Mutex<Barriers>,
 }
 
-/// How far inputs had come at a border. One that is not named had not begun, or had ended.
-type AtBorder = BTreeMap<usize, millstream_core::Positions>;
+/// How far inputs had come at a barrier. One that is not named had not begun, or had ended.
+type AtBarrier = BTreeMap<usize, millstream_core::Positions>;
 
 #[derive(Debug, Default)]
-struct Borders {
-    /// The nodes that make models and have not ended, and the last borders that they have come to.
+struct Barriers {
+    /// The nodes that make models and have not ended, and the last barriers that they have come to.
     learners: BTreeMap<usize, Epoch>,
-    /// The borders that some of these are still to come to.
-    ahead: BTreeMap<Epoch, AtBorder>,
-    /// Borders at which versions were made, also if some nodes are still to come there.
+    /// The barriers that some of these are still to come to.
+    ahead: BTreeMap<Epoch, AtBarrier>,
+    /// Barriers at which versions were made, also if some nodes are still to come there.
     made: BTreeSet<Epoch>,
     /// The others of these.
-    kept: BTreeMap<Epoch, AtBorder>,
+    kept: BTreeMap<Epoch, AtBarrier>,
     /// The inputs that have ended: in which epoch, and how far they came.
     ended: BTreeMap<usize, (Epoch, Positions)>,
 }
 
 impl History {
-    /// Of the inputs of a flow that goes on behind the border `passed`.
+    /// Of the inputs of a flow that goes on behind the barrier `passed`.
     pub fn of(plan: &Plan, passed: Epoch) -> Self {
         let places = |is_one: fn(&PlannedNode) -> bool| {
             let nodes = plan.nodes.iter().enumerate();
@@ -93,64 +93,64 @@ impl History {
         };
         let learners = places(PlannedNode::makes_model).map(|place| (place, passed)).collect();
         let inputs = places(|node| node.role() == Role::Input).collect();
-        Self { inputs, borders: Mutex::new(Borders { learners, ..Borders::default() }) }
+        Self { inputs, barriers: Mutex::new(Barriers { learners, ..Barriers::default() }) }
     }
 
-    /// An input has come to a border, where rows before `positions` lie before it.
+    /// An input has come to a barrier, where rows before `positions` lie before it.
     pub fn pass(&self, input: usize, epoch: Epoch, positions: &millstream_core::Positions) {
-        let mut borders = self.lock();
-        // Those who learn of it come to the border behind it.
-        if !borders.is_passed(epoch) {
-            borders.ahead.entry(epoch).or_default().insert(input, positions.clone());
+        let mut barriers = self.lock();
+        // Those who learn of it come to the barrier behind it.
+        if !barriers.is_passed(epoch) {
+            barriers.ahead.entry(epoch).or_default().insert(input, positions.clone());
         }
     }
 
-    /// A node that makes a model has come to a border. Whether it has made a version there.
+    /// A node that makes a model has come to a barrier. Whether it has made a version there.
     pub fn learned(&self, node: usize, epoch: Epoch, has_made_version: bool) {
-        let mut borders = self.lock();
+        let mut barriers = self.lock();
         if has_made_version {
-            borders.made.insert(epoch);
+            barriers.made.insert(epoch);
         }
-        borders.learners.insert(node, epoch);
-        borders.forget();
+        barriers.learners.insert(node, epoch);
+        barriers.forget();
     }
 
     /// A node has come to its end in an epoch; an input that has had the rows before `positions`.
     pub fn end(&self, node: usize, epoch: Epoch, positions: &Positions) {
-        let mut borders = self.lock();
+        let mut barriers = self.lock();
         if self.inputs.contains(&node) {
-            borders.ended.insert(node, (epoch, positions.clone()));
+            barriers.ended.insert(node, (epoch, positions.clone()));
         }
-        borders.learners.remove(&node);
-        borders.forget();
+        barriers.learners.remove(&node);
+        barriers.forget();
     }
 
-    /// A checkpoint is decided that has the versions up to a border.
-    pub fn covered(&self, epoch: Epoch) {
-        let mut borders = self.lock();
-        borders.made = borders.made.split_off(&epoch.next());
-        borders.kept = borders.kept.split_off(&epoch.next());
+    /// A checkpoint is decided that has the versions up to a barrier.
+    pub fn checkpoint_completed(&self, epoch: Epoch) {
+        let mut barriers = self.lock();
+        barriers.made = barriers.made.split_off(&epoch.next());
+        barriers.kept = barriers.kept.split_off(&epoch.next());
     }
 
-    /// How far an input had come at a border at which a version was made; one that had ended before, how far it came at all.
+    /// How far an input had come at a barrier at which a version was made; one that had ended before, how far it came at all.
     /// None if it had not begun.
     pub fn at(&self, input: usize, epoch: Epoch) -> Option<Value> {
-        let borders = self.lock();
-        if let Some((_, positions)) = borders.ended.get(&input).filter(|(end, _)| *end <= epoch) {
+        let barriers = self.lock();
+        if let Some((_, positions)) = barriers.ended.get(&input).filter(|(end, _)| *end <= epoch) {
             return Some(json!(positions));
         }
-        let border = borders.kept.get(&epoch).or_else(|| borders.ahead.get(&epoch))?;
-        let positions = border.get(&input)?.iter();
+        let barrier = barriers.kept.get(&epoch).or_else(|| barriers.ahead.get(&epoch))?;
+        let positions = barrier.get(&input)?.iter();
         Some(positions.map(|(partition, next)| (partition.to_string(), Value::from(*next))).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Borders> {
-        self.borders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Barriers> {
+        self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Borders {
-    /// Forgets the borders that nobody is still to come to, but for those with versions.
+impl Barriers {
+    /// Forgets the barriers that nobody is still to come to, but for those with versions.
     fn forget(&mut self) {
         while let Some(epoch) = self.ahead.keys().next().copied().filter(|epoch| self.is_passed(*epoch)) {
             let inputs = self.ahead.remove(&epoch).unwrap_or_default();
@@ -160,7 +160,7 @@ impl Borders {
         }
     }
 
-    /// Whether nobody is still to come to a border.
+    /// Whether nobody is still to come to a barrier.
     fn is_passed(&self, epoch: Epoch) -> bool {
         self.learners.values().all(|passed| epoch <= *passed)
     }
@@ -216,18 +216,18 @@ mod tests {
             history.learned(learner, Epoch(epoch - 1), epoch == 500);
         }
         let known = |history: &History| {
-            let borders = history.lock();
-            borders.ahead.len() + borders.kept.len()
+            let barriers = history.lock();
+            barriers.ahead.len() + barriers.kept.len()
         };
         assert_eq!(known(&history), 2);
         assert_eq!(history.at(a, Epoch(499)), Some(json!({ "": 4990 })));
         assert_eq!(history.at(b, Epoch(499)), None, "it has not begun");
         history.end(a, Epoch(1001), &[(String::new(), 10_003)].into());
         history.learned(learner, Epoch(1000), true);
-        assert_eq!(history.at(a, Epoch(1000)), Some(json!({ "": 10_000 })), "it ends behind that border");
+        assert_eq!(history.at(a, Epoch(1000)), Some(json!({ "": 10_000 })), "it ends behind that barrier");
         read(&history, b, 1000, 3);
         assert_eq!(history.at(a, Epoch(1000)), Some(json!({ "": 10_000 })), "whoever else comes late");
-        history.covered(Epoch(1000));
+        history.checkpoint_completed(Epoch(1000));
         assert_eq!(known(&history), 0);
         read(&history, b, 1001, 7);
         history.learned(learner, Epoch(1001), true);

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use millstream_core::{Epoch, Error, EventTime, Positions, Result, ResultExt, Watermark};
+use millstream_core::{Epoch, Error, EventTime, Positions, Result, ResultExt, Role, Watermark};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::checkpoint_store::ADVICE;
 use super::lineage::Past;
-use super::vault::ADVICE;
 use crate::plan::Shape;
 
 /// The format that this build writes, and the only one that it reads. Goes up with every change to manifests, or to the
 /// state of any node, that an older or newer build would misread.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
-/// What is needed to go on from a border.
+/// What is needed to go on from a barrier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The flow's name.
@@ -42,7 +42,7 @@ pub struct Manifest {
     pub then: String,
     /// Live flows: the number of the last checkpoint, up to this one, with decisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decisions: Option<u64>,
+    pub replay_log: Option<u64>,
     /// The nodes, by name.
     pub nodes: BTreeMap<String, NodeEntry>,
     /// By the names of the nodes that make models: what their inputs' positions don't say of what they have learned.
@@ -50,9 +50,11 @@ pub struct Manifest {
     pub past: BTreeMap<String, Past>,
 }
 
-/// A node at a border.
+/// A node at a barrier.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeEntry {
+    /// Whether it is an input, a processor or an output.
+    pub role: Role,
     /// What `type` says in the flow file.
     pub kind: String,
     /// What its state depends on: settings and columns.
@@ -65,7 +67,7 @@ pub struct NodeEntry {
     pub positions: BTreeMap<String, u64>,
     /// Inputs with event time: how far it has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clock: Option<ClockState>,
+    pub watermarks: Option<WatermarkState>,
     /// Other nodes: what is known of their edges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fan_in: Option<FanIn>,
@@ -74,15 +76,31 @@ pub struct NodeEntry {
     /// The node's state, by its parts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub state: BTreeMap<String, Piece>,
-    /// What becomes visible by this checkpoint.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub staged: BTreeMap<String, Piece>,
+    /// What this checkpoint and those before have decided, and had not become visible when it was written; in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<PendingStage>,
+}
+
+/// A stage of a node that is to become visible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingStage {
+    /// The number of the checkpoint that has decided it.
+    pub checkpoint: u64,
+    /// The last epoch in it.
+    pub epoch: Epoch,
+    /// What the node has handed over, by its parts.
+    pub pieces: BTreeMap<String, Piece>,
 }
 
 impl NodeEntry {
     /// How far each partition of an input has been read.
     pub fn positions(&self) -> Positions {
         self.positions.iter().map(|(name, next)| (Arc::from(name.as_str()), *next)).collect()
+    }
+
+    /// All pieces that the entry refers to.
+    pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.state.values().chain(self.pending.iter().flat_map(|stage| stage.pieces.values()))
     }
 }
 
@@ -101,7 +119,7 @@ pub enum NodePhase {
 
 /// How far the event time of an input has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClockState {
+pub struct WatermarkState {
     /// The partitions: name, latest time, rows since the watermark was moved, whether it is idle.
     pub partitions: Vec<(String, Option<EventTime>, usize, bool)>,
     /// The watermark that was sent last.
@@ -206,8 +224,7 @@ struct Document<'a> {
 impl Manifest {
     /// How many bytes the states of all nodes have, and what they have staged.
     pub fn bytes(&self) -> u64 {
-        let pieces = self.nodes.values().flat_map(|node| node.state.values().chain(node.staged.values()));
-        pieces.map(Piece::bytes).sum()
+        self.nodes.values().flat_map(NodeEntry::pieces).map(Piece::bytes).sum()
     }
 
     /// The document, and its checksum.
@@ -279,7 +296,7 @@ mod tests {
             fingerprint: BTreeMap::new(),
             epoch: Epoch(12),
             then: "continue".into(),
-            decisions: None,
+            replay_log: None,
             nodes: [("learner".to_owned(), entry)].into(),
             past: BTreeMap::new(),
         }
@@ -309,11 +326,11 @@ mod tests {
         prop_oneof![any::<Vec<u8>>().prop_map(|bytes| Piece::inline(&bytes)), blob.prop_map(Piece::Blob)]
     }
 
-    fn any_clock() -> impl Strategy<Value = ClockState> {
+    fn any_clock() -> impl Strategy<Value = WatermarkState> {
         let partition = (".*", any::<Option<EventTime>>(), any::<usize>(), any::<bool>());
         let said = prop_oneof![Just(Watermark::Idle), any::<EventTime>().prop_map(Watermark::At)];
-        let clock = (proptest::collection::vec(partition, 0..3), option::of(said));
-        clock.prop_map(|(partitions, said)| ClockState { partitions, said, come: None })
+        let watermarks = (proptest::collection::vec(partition, 0..3), option::of(said));
+        watermarks.prop_map(|(partitions, said)| WatermarkState { partitions, said, come: None })
     }
 
     fn any_fan_in() -> impl Strategy<Value = FanIn> {
@@ -328,11 +345,23 @@ mod tests {
         let pieces = || btree_map(".*", any_piece(), 0..3);
         let positions = btree_map(".*", any::<u64>(), 0..3);
         let whole = (".*", phase, positions, option::of(any_clock()), option::of(any_fan_in()), pieces(), pieces());
-        whole.prop_map(|(kind, phase, positions, clock, fan_in, state, staged)| {
+        whole.prop_map(|(kind, phase, positions, watermarks, fan_in, state, pieces)| {
+            let pending = vec![PendingStage { checkpoint: 3, epoch: Epoch(7), pieces }];
             let counters = Counters { rows_in: positions.len() as u64, rows_out: positions.clone(), rows_failed: 1 };
             let shape =
                 Shape { hash: kind.clone(), settings: [(kind.clone(), "1".into())].into(), columns: BTreeMap::new() };
-            NodeEntry { shape, kind, phase, positions, clock, fan_in, counters, state, staged }
+            NodeEntry {
+                role: Role::Output,
+                shape,
+                kind,
+                phase,
+                positions,
+                watermarks,
+                fan_in,
+                counters,
+                state,
+                pending,
+            }
         })
     }
 
@@ -370,7 +399,7 @@ mod tests {
 
     #[test]
     fn another_format_is_refused_in_words() {
-        let error = Manifest::from_bytes(b"{\"format\":3,\"zstd\":true}").expect_err("not known").to_string();
-        assert!(error.starts_with("it has format 3, and this build reads format 2"), "{error}");
+        let error = Manifest::from_bytes(b"{\"format\":4,\"zstd\":true}").expect_err("not known").to_string();
+        assert!(error.starts_with("it has format 4, and this build reads format 3"), "{error}");
     }
 }

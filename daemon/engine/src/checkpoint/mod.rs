@@ -1,6 +1,6 @@
-//! Checkpoints: what is needed to go on from a border, and the one decision that makes everything before it count.
+//! Checkpoints: what is needed to go on from a barrier, and the one decision that makes everything before it count.
 //!
-//! 1. The [`Schedule`] picks a border that no input has come to yet. At that border every node hands over its snapshot,
+//! 1. The [`Schedule`] picks a barrier that no input has come to yet. At that barrier every node hands over its snapshot,
 //!    and goes on.
 //! 2. The [`Coordinator`] gathers the snapshots, writes what is large as blobs, then the [`Manifest`]: created if absent,
 //!    never changed. *That is the decision.* It also ends the ownership of whoever else ran the flow.
@@ -10,28 +10,33 @@
 //!
 //! A run without state is the same with a single checkpoint, at its end, of which nothing is written.
 
+mod checkpoint_store;
+mod commits;
 mod coordinator;
-mod decisions;
 mod fit;
-mod keeper;
+mod flow_checkpoints;
 mod kept;
 mod lineage;
 mod manifest;
 mod owner;
 mod renamed;
+mod replay_log;
+mod reporter;
 mod resume;
 mod schedule;
-mod vault;
 
-pub use coordinator::{Coordinator, Covered, Point, Reporter, Settled, Visibility, Watcher};
-pub use decisions::{Decisions, InputStep, Notes, OrderStep, Steps};
+pub use checkpoint_store::CheckpointStore;
+pub use coordinator::{Conclusion, Coordinator, Failure, Visibility, Watcher};
 pub use fit::{ANEW, rename_nodes};
-pub use keeper::{Keeper, KeeperOptions, homes};
+pub use flow_checkpoints::{FlowCheckpoints, ResumeOptions, homes};
 pub use kept::KeptStates;
 pub use lineage::{Past, Stretch};
-pub use manifest::{ClockState, Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, Piece, PieceKey};
+pub use manifest::{
+    Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, PendingStage, Piece, PieceKey, WatermarkState,
+};
 pub use owner::draw_incarnation;
 pub use renamed::flows;
+pub use replay_log::{FanInEvent, InputEvent, Recorder, ReplayEvents, ReplayLog};
+pub use reporter::{CompletedCheckpoints, Point, Reporter};
 pub use resume::{Beginning, NodeResume, Replay};
 pub use schedule::{Interval, Schedule};
-pub use vault::Vault;

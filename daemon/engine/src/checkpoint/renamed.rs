@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use millstream_core::Result;
 use millstream_store::Store;
 
+use super::checkpoint_store::CheckpointStore;
 use super::manifest::Manifest;
-use super::vault::Vault;
 use crate::plan::Plan;
 
 /// The names of the flows of which a store has checkpoints, or marks of some that are gone.
@@ -22,13 +22,13 @@ pub fn flows(store: &dyn Store) -> Result<Vec<String>> {
 
 /// What is to be said of a flow without any checkpoint, if flows of other names with the same nodes have some in its place: it
 /// may have been renamed.
-pub fn warning(plan: &Plan, vault: &Vault) -> Result<Option<String>> {
-    if !vault.numbers()?.is_empty() {
+pub fn warning(plan: &Plan, checkpoint_store: &CheckpointStore) -> Result<Option<String>> {
+    if !checkpoint_store.numbers()?.is_empty() {
         return Ok(None);
     }
-    let others = flows(vault.store())?.into_iter().filter(|other| *other != plan.flow);
+    let others = flows(checkpoint_store.store())?.into_iter().filter(|other| *other != plan.flow);
     // What can't be read can't be resumed, either.
-    let newest = |other: &String| vault.of(other).latest().ok().flatten();
+    let newest = |other: &String| checkpoint_store.of(other).latest().ok().flatten();
     let others: Vec<String> =
         others.filter(|other| newest(other).is_some_and(|(manifest, _)| has_nodes_of(&manifest, plan))).collect();
     let Some(first) = others.first() else { return Ok(None) };
@@ -37,7 +37,7 @@ pub fn warning(plan: &Plan, vault: &Vault) -> Result<Option<String>> {
         "flow `{}` begins from scratch: `{}` has no state of it, but that of {}, with the same nodes; if it was renamed, \
          `[flow] name = \"{first}\"` resumes it from there",
         plan.flow,
-        vault.location(),
+        checkpoint_store.location(),
         names.join(", ")
     )))
 }

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use chrono::{SecondsFormat, Utc};
 use millstream_core::{Epoch, Result, Role, State, Then};
 
+use super::checkpoint_store::CheckpointStore;
 use super::coordinator::Watcher;
-use super::decisions::Decisions;
 use super::fit;
-use super::keeper::KeeperOptions;
+use super::flow_checkpoints::ResumeOptions;
 use super::lineage;
 use super::manifest::{Manifest, NodeEntry, Piece};
 use super::owner::{self, draw_incarnation};
-use super::vault::Vault;
+use super::replay_log::ReplayLog;
 use crate::plan::Plan;
 
 /// The newest checkpoint of a flow.
@@ -48,23 +48,23 @@ pub struct Last {
 /// Where a flow begins or goes on.
 #[derive(Debug, Default)]
 pub struct Beginning {
-    /// The last border before it.
+    /// The last barrier before it.
     pub epoch: Epoch,
     /// Where the nodes were.
     pub nodes: BTreeMap<String, NodeResume>,
     /// What time has decided about what follows, if that is gone through again.
-    pub decisions: Decisions,
+    pub replay_log: ReplayLog,
 }
 
 impl Beginning {
     /// Behind a checkpoint.
-    pub fn behind(vault: &Vault, manifest: Manifest) -> Result<Self> {
+    pub fn behind(checkpoint_store: &CheckpointStore, manifest: Manifest) -> Result<Self> {
         let resume = |(node, entry): (String, NodeEntry)| {
-            let state = vault.state(&entry.state)?;
+            let state = checkpoint_store.state(&entry.state)?;
             Ok((node, NodeResume { entry, state }))
         };
         let nodes = manifest.nodes.into_iter().map(resume).collect::<Result<_>>()?;
-        Ok(Self { epoch: manifest.epoch, nodes, decisions: Decisions::default() })
+        Ok(Self { epoch: manifest.epoch, nodes, replay_log: ReplayLog::default() })
     }
 }
 
@@ -94,8 +94,8 @@ pub struct NodeResume {
 }
 
 /// The manifest by which a process becomes the owner, or the last one of a flow that has come to its end.
-pub fn next(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last> {
-    let before = look(vault, plan)?;
+pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOptions) -> Result<Last> {
+    let before = look(checkpoint_store, plan)?;
     let mut scratch = fit::from_scratch(plan, options);
     if let Some(found) = &before {
         let problems = fit::problems(found, plan, options);
@@ -124,12 +124,13 @@ pub fn next(vault: &Vault, plan: &Plan, options: &KeeperOptions) -> Result<Last>
 }
 
 /// The newest checkpoint, in which nodes have the names that they have now.
-pub fn look(vault: &Vault, plan: &Plan) -> Result<Option<Found>> {
-    let Some((mut manifest, checksum)) = vault.latest()? else { return Ok(None) };
-    let is_visible = vault.committed()? >= Some(manifest.number);
+pub fn look(checkpoint_store: &CheckpointStore, plan: &Plan) -> Result<Option<Found>> {
+    let Some((mut manifest, checksum)) = checkpoint_store.latest()? else { return Ok(None) };
+    let committed = checkpoint_store.committed()?;
+    let is_visible = committed >= Some(manifest.number);
     fit::rename_nodes(&mut manifest, plan);
-    if is_visible && !has_ended(&manifest) {
-        forget_visible(&mut manifest, plan);
+    if !has_ended(&manifest) {
+        forget_visible(&mut manifest, plan, committed);
     }
     Ok(Some(Found { manifest, checksum, is_visible }))
 }
@@ -139,12 +140,12 @@ pub fn has_ended(manifest: &Manifest) -> bool {
     manifest.then == name(Then::End)
 }
 
-/// All that was staged is visible, and files that had a part in it may be in use for what follows. Models are published once
-/// more, which changes nothing and tells their nodes the numbers of the versions.
-fn forget_visible(manifest: &mut Manifest, plan: &Plan) {
+/// What checkpoints up to this number have decided is visible, and files that had a part in it may be in use for what follows.
+/// Models are published once more, which changes nothing and tells their nodes the numbers of the versions.
+fn forget_visible(manifest: &mut Manifest, plan: &Plan, committed: Option<u64>) {
     let publishes = |name: &str| plan.node(name).is_some_and(|node| node.role() != Role::Output);
     let others = manifest.nodes.iter_mut().filter(|(name, _)| !publishes(name));
-    others.for_each(|(_, node)| node.staged.clear());
+    others.for_each(|(_, node)| node.pending.retain(|stage| Some(stage.checkpoint) > committed));
 }
 
 /// The manifest that makes this process the owner. The nodes in `scratch` start from scratch.
@@ -152,7 +153,7 @@ fn own(
     plan: &Plan,
     before: Option<(Manifest, String)>,
     scratch: &BTreeSet<String>,
-    options: &KeeperOptions,
+    options: &ResumeOptions,
 ) -> Result<Manifest> {
     let (parent, mut manifest) = match before {
         Some((manifest, checksum)) => (Some(checksum), manifest),
@@ -192,7 +193,7 @@ fn begin(plan: &Plan) -> Result<Manifest> {
         fingerprint: BTreeMap::new(),
         epoch: Epoch::default(),
         then: name(Then::Continue).to_owned(),
-        decisions: None,
+        replay_log: None,
         nodes: BTreeMap::new(),
         past: BTreeMap::new(),
     })

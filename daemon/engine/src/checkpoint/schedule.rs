@@ -1,12 +1,12 @@
-//! At which borders a checkpoint is taken.
+//! At which barriers a checkpoint is taken.
 //!
-//! Inputs come to borders by themselves, some earlier than others. So a checkpoint is asked for at the next border that
+//! Inputs come to barriers by themselves, some earlier than others. So a checkpoint is asked for at the next barrier that
 //! none of them has come to yet: then each of them learns of it before it gets there.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use millstream_core::{Border, Epoch, Then};
+use millstream_core::{Barrier, Epoch, Then};
 use tokio::sync::watch;
 
 /// How often checkpoints are taken.
@@ -14,67 +14,68 @@ use tokio::sync::watch;
 pub enum Interval {
     /// Whenever so much time has gone by.
     Time(Duration),
-    /// At every so many borders. Inputs wait where writing takes longer than that.
+    /// At every so many barriers. Inputs wait where writing takes longer than that.
     Epochs(u64),
     /// Only when the flow ends or is stopped.
     Never,
 }
 
-/// Shared by the inputs, which come to borders, the coordinator, which asks for checkpoints, and the nodes in between.
+/// Shared by the inputs, which come to barriers, the coordinator, which asks for checkpoints, and the nodes in between.
 #[derive(Debug)]
 pub struct Schedule {
     interval: Interval,
     state: Mutex<State>,
-    /// The border that all live inputs should come to without delay.
+    /// The barrier that all live inputs should come to without delay.
     due: watch::Sender<Epoch>,
-    /// The last border that a checkpoint was asked for at.
+    /// The last barrier that a checkpoint was asked for at.
     asked: watch::Sender<Epoch>,
 }
 
 #[derive(Debug)]
 struct State {
-    wanted: Option<Border>,
-    /// The last border that any input has come to.
+    wanted: Option<Barrier>,
+    /// The last barrier that any input has come to.
     highest: Epoch,
 }
 
 impl Schedule {
-    /// A schedule for a flow that begins, or goes on behind a border.
+    /// A schedule for a flow that begins, or goes on behind a barrier.
     pub fn new(interval: Interval, passed: Epoch) -> Self {
         let state = Mutex::new(State { wanted: None, highest: passed });
         Self { interval, state, due: watch::Sender::new(passed), asked: watch::Sender::new(passed) }
     }
 
-    /// Asks for the next checkpoint, the last one having been at the border `last`. Returns its border.
-    pub fn ask(&self, last: Epoch) -> Border {
+    /// Asks for the next checkpoint, the last one having been at the barrier `last`. Returns its barrier.
+    pub fn ask(&self, last: Epoch) -> Barrier {
         let mut state = self.lock();
         let epoch = match self.interval {
             Interval::Epochs(epochs) => Epoch((last.0 + epochs).max(state.highest.0 + 1)),
             Interval::Time(_) | Interval::Never => state.highest.next(),
         };
-        self.set(&mut state, Border { epoch, then: Then::Continue })
+        self.set(&mut state, Barrier { epoch, then: Then::Continue })
     }
 
     /// Asks for a last checkpoint, after which inputs stop. None if one is under way, which has to be settled first.
-    pub fn ask_to_stop(&self) -> Option<Border> {
+    pub fn ask_to_stop(&self) -> Option<Barrier> {
         let mut state = self.lock();
-        let is_under_way = state.wanted.is_some_and(|border| border.epoch <= state.highest);
-        let border = Border { epoch: state.highest.next(), then: Then::Stop };
-        (!is_under_way).then(|| self.set(&mut state, border))
+        let is_under_way = state.wanted.is_some_and(|barrier| barrier.epoch <= state.highest);
+        let barrier = Barrier { epoch: state.highest.next(), then: Then::Stop };
+        (!is_under_way).then(|| self.set(&mut state, barrier))
     }
 
-    fn set(&self, state: &mut State, border: Border) -> Border {
-        state.wanted = Some(border);
+    fn set(&self, state: &mut State, barrier: Barrier) -> Barrier {
+        state.wanted = Some(barrier);
         // Where checkpoints are counted by epochs, nobody is in a hurry to come to the next.
-        if self.interval == Interval::Never || matches!(self.interval, Interval::Time(_)) || border.then == Then::Stop {
-            self.hasten(border.epoch);
+        if self.interval == Interval::Never || matches!(self.interval, Interval::Time(_)) || barrier.then == Then::Stop
+        {
+            self.hasten(barrier.epoch);
         }
-        self.asked.send_replace(border.epoch);
-        border
+        self.asked.send_replace(barrier.epoch);
+        barrier
     }
 
-    /// The checkpoint that was asked for is settled.
-    pub fn settled(&self) {
+    /// The checkpoint that was asked for is about to be decided.
+    pub fn completed(&self) {
         self.lock().wanted = None;
     }
 
@@ -83,7 +84,7 @@ impl Schedule {
         self.asked.send_replace(Epoch(u64::MAX));
     }
 
-    /// Waits until an input may come to a border: where checkpoints are counted by epochs, not before it is known whether
+    /// Waits until an input may come to a barrier: where checkpoints are counted by epochs, not before it is known whether
     /// one is taken there.
     pub async fn may_pass(&self, epoch: Epoch) {
         let Interval::Epochs(epochs) = self.interval else { return };
@@ -91,25 +92,25 @@ impl Schedule {
         let _ = self.asked.subscribe().wait_for(|asked| epoch.0 < asked.0.saturating_add(epochs)).await;
     }
 
-    /// An input comes to a border. Whether a checkpoint is taken there.
-    pub fn pass(&self, epoch: Epoch) -> Option<Border> {
+    /// An input comes to a barrier. Whether a checkpoint is taken there.
+    pub fn pass(&self, epoch: Epoch) -> Option<Barrier> {
         let mut state = self.lock();
         state.highest = state.highest.max(epoch);
         self.hasten(epoch);
-        state.wanted.filter(|border| border.epoch == epoch)
+        state.wanted.filter(|barrier| barrier.epoch == epoch)
     }
 
-    /// Whether a checkpoint is taken at a border, which all inputs behind a node have come to.
-    pub fn wanted(&self, epoch: Epoch) -> Option<Border> {
-        self.lock().wanted.filter(|border| border.epoch == epoch)
+    /// Whether a checkpoint is taken at a barrier, which all inputs behind a node have come to.
+    pub fn wanted(&self, epoch: Epoch) -> Option<Barrier> {
+        self.lock().wanted.filter(|barrier| barrier.epoch == epoch)
     }
 
-    /// The last border that any input has come to.
+    /// The last barrier that any input has come to.
     pub fn highest(&self) -> Epoch {
         self.lock().highest
     }
 
-    /// The border that live inputs should come to without delay: because another input has, since nodes that read both wait
+    /// The barrier that live inputs should come to without delay: because another input has, since nodes that read both wait
     /// until both have; or because a checkpoint waits for it.
     pub fn due(&self) -> watch::Receiver<Epoch> {
         self.due.subscribe()
@@ -140,8 +141,8 @@ mod tests {
         assert!(schedule.pass(Epoch(6)).is_none());
         assert!(schedule.wanted(Epoch(4)).is_some());
         assert_eq!(schedule.ask_to_stop(), None, "the one at 4 is under way");
-        schedule.settled();
-        assert_eq!(schedule.ask_to_stop(), Some(Border { epoch: Epoch(7), then: Then::Stop }));
+        schedule.completed();
+        assert_eq!(schedule.ask_to_stop(), Some(Barrier { epoch: Epoch(7), then: Then::Stop }));
         assert_eq!(*schedule.due().borrow(), Epoch(7));
         assert!(schedule.wanted(Epoch(4)).is_none());
     }
@@ -154,11 +155,11 @@ mod tests {
         assert!(schedule.pass(Epoch(3)).is_none());
         let pass = async { schedule.may_pass(Epoch(4)).await };
         let ask = async {
-            schedule.settled();
+            schedule.completed();
             schedule.ask(Epoch(2))
         };
-        let ((), border) = tokio::join!(pass, ask);
-        assert_eq!(border.epoch, Epoch(4));
+        let ((), barrier) = tokio::join!(pass, ask);
+        assert_eq!(barrier.epoch, Epoch(4));
         assert!(schedule.pass(Epoch(4)).is_some());
         schedule.close();
         schedule.may_pass(Epoch(1000)).await;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use millstream_core::{Problem, Problems, Registry, Role, Step, parse_settings};
+use millstream_core::{NodeTypes, Problem, Problems, Role, Step, parse_settings};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -46,7 +46,7 @@ pub struct FlowFile {
 #[derive(Clone, Copy)]
 pub struct LoadOptions<'a> {
     /// The types of nodes that there are.
-    pub registry: &'a Registry,
+    pub registry: &'a NodeTypes,
     /// `--set PATH=VALUE`s, without the `--set`.
     pub sets: &'a [String],
     /// The environment that `${NAME}` is looked up in.
@@ -55,7 +55,7 @@ pub struct LoadOptions<'a> {
 
 impl<'a> LoadOptions<'a> {
     /// With the environment of this process, and no `--set`.
-    pub fn new(registry: &'a Registry) -> Self {
+    pub fn new(registry: &'a NodeTypes) -> Self {
         Self { registry, sets: &[], environment: &|name| std::env::var(name).ok() }
     }
 }
@@ -148,7 +148,7 @@ fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Document, 
     Ok((Document { source, root }, diagnostics))
 }
 
-fn check_document(root: &Value, registry: &Registry) -> Problems {
+fn check_document(root: &Value, registry: &NodeTypes) -> Problems {
     let nodes = nodes(root);
     let mut problems = walk(root, registry.language(flow_schema));
     // Where a table is misspelt, its nodes are not missing as well.
@@ -201,7 +201,7 @@ fn flow_name(root: &Value, path: &Path, problems: &mut Problems) -> String {
 }
 
 /// The nodes that nothing is wrong with, and the names of the others.
-fn build_nodes(root: &Value, registry: &Registry, problems: &mut Problems) -> (Vec<Node>, Vec<String>) {
+fn build_nodes(root: &Value, registry: &NodeTypes, problems: &mut Problems) -> (Vec<Node>, Vec<String>) {
     let (mut built, mut broken) = (Vec::new(), Vec::new());
     for (role, entry) in nodes(root) {
         match build_node(role, entry, registry, problems) {
@@ -212,7 +212,7 @@ fn build_nodes(root: &Value, registry: &Registry, problems: &mut Problems) -> (V
     (built, broken)
 }
 
-fn build_node(role: Role, entry: &Entry, registry: &Registry, problems: &mut Problems) -> Option<Node> {
+fn build_node(role: Role, entry: &Entry, registry: &NodeTypes, problems: &mut Problems) -> Option<Node> {
     if has_problem(problems, &[role.name(), &entry.key]) || !entry.value.is_known() {
         return None;
     }

@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 
 use millstream_core::{
-    Columns, Duration, InputPlan, InputSettings, Kind, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
-    ProcessorPlan, ProcessorSettings, Registry, Stream,
+    Columns, Duration, InputPlan, InputSettings, Kind, NodeTypes, OutputPlan, OutputSettings, PlanContext, Problem,
+    Problems, ProcessorPlan, ProcessorSettings, Stream,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::LoadOptions;
 
-pub fn registry() -> Registry {
-    let mut registry = Registry::default();
+pub fn registry() -> NodeTypes {
+    let mut registry = NodeTypes::default();
     registry.input::<Rows>().input::<Csv>();
     registry.processor::<Sql>().processor::<Train>().processor::<Join>();
     registry.output::<Print>();
@@ -23,7 +23,7 @@ pub fn registry() -> Registry {
 }
 
 /// An environment without variables, and no `--set`.
-pub fn options(registry: &Registry) -> LoadOptions<'_> {
+pub fn options(registry: &NodeTypes) -> LoadOptions<'_> {
     LoadOptions { registry, sets: &[], environment: &|_| None }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use millstream_core::{Problem, Registry, Role, Step, TextPlace};
+use millstream_core::{NodeTypes, Problem, Role, Step, TextPlace};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -58,7 +58,7 @@ expect.shown = []
 expect."known.main" = []
 "#;
 
-fn read(registry: &Registry, text: &str, sets: &[&str]) -> Result<FlowFile, String> {
+fn read(registry: &NodeTypes, text: &str, sets: &[&str]) -> Result<FlowFile, String> {
     let sets: Vec<_> = sets.iter().map(|set| (*set).to_owned()).collect();
     let options = LoadOptions { sets: &sets, ..options(registry) };
     FlowFile::read(Path::new("flows/f.toml"), text, options).map_err(|diagnostics| diagnostics.to_string())

@@ -15,7 +15,7 @@ use super::{OnError, Reference};
 pub struct Node {
     /// The name in the flow.
     pub name: String,
-    /// What `type` says; [`millstream_core::Registry::find`] has the rest.
+    /// What `type` says; [`millstream_core::NodeTypes::find`] has the rest.
     pub kind: &'static str,
     /// The settings.
     pub body: Body,
@@ -69,7 +69,7 @@ pub struct InputCommon {
 /// `{ expression = "to_timestamp(ts)" }` if it is to be computed.
 ///
 /// The watermark of an input is the latest time so far, less `lateness`; of several partitions the one furthest behind
-/// counts. It moves after every `watermark_rows` rows of a partition and at the borders of epochs, so that it does not
+/// counts. It moves after every `watermark_rows` rows of a partition and at the barriers of epochs, so that it does not
 /// depend on how rows are cut into batches. A row whose time is null, or can't be computed, is rejected.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

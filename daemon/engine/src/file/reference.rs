@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use millstream_core::{Problem, Problems, Registry, Role, Step, known_names};
+use millstream_core::{NodeTypes, Problem, Problems, Role, Step, known_names};
 
 use super::node::FROM;
 use super::value::{Entry, Value, ValueKind};
@@ -52,7 +52,7 @@ pub fn references(table: &Value, key: &str) -> Vec<Reference> {
 }
 
 /// What is wrong with the references between nodes. Places begin at the root.
-pub fn check_references(nodes: &[(Role, &Entry)], registry: &Registry) -> Problems {
+pub fn check_references(nodes: &[(Role, &Entry)], registry: &NodeTypes) -> Problems {
     let mut problems = Problems::new();
     for (role, entry) in nodes.iter().filter(|(role, _)| *role != Role::Input) {
         let kind = entry.value.get("type").and_then(Value::as_str).and_then(|name| registry.find(*role, name));

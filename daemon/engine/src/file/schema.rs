@@ -1,6 +1,6 @@
 //! The JSON schemas of nodes and of whole files: what is checked, documented, and offered by editors.
 
-use millstream_core::{NodeKind, Registry, Role};
+use millstream_core::{NodeKind, NodeTypes, Role};
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value as Json, json};
 
@@ -32,7 +32,7 @@ pub fn node_schema(kind: &NodeKind) -> Json {
 }
 
 /// The JSON schema (draft 2020-12) of a whole flow file, for the check and for editors.
-pub fn flow_schema(registry: &Registry) -> Json {
+pub fn flow_schema(registry: &NodeTypes) -> Json {
     let mut definitions = Map::new();
     definitions.insert("flow".to_owned(), definition("flow", schema_for!(FlowSettings).to_value()));
     definitions.insert("checkpoint".to_owned(), definition("checkpoint", schema_for!(CheckpointSettings).to_value()));
@@ -95,7 +95,7 @@ fn of<T: JsonSchema>() -> Json {
     schema_for!(T).to_value()
 }
 
-fn nodes(registry: &Registry, role: Role, description: &str) -> Json {
+fn nodes(registry: &NodeTypes, role: Role, description: &str) -> Json {
     let kinds = registry.kinds().iter().filter(|kind| kind.role == role);
     let variants: Vec<_> = kinds.map(|kind| json!({ "$ref": format!("#/$defs/{}", definition_name(kind)) })).collect();
     json!({

@@ -59,9 +59,9 @@ pub struct EpochSettings {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointSettings {
-    /// How long after one checkpoint the next one is taken, at the next border of an epoch. By default `"10s"`.
+    /// How long after one checkpoint the next one is taken, at the next barrier of an epoch. By default `"10s"`.
     pub interval: Option<Duration>,
-    /// Instead: a checkpoint at every so many borders. Inputs wait where writing one takes longer than that.
+    /// Instead: a checkpoint at every so many barriers. Inputs wait where writing one takes longer than that.
     #[schemars(range(min = 1))]
     pub epochs: Option<u64>,
     /// How many checkpoints are kept.
@@ -72,13 +72,13 @@ pub struct CheckpointSettings {
     /// can go through it from the first row. `"kept"`: back to the oldest checkpoint that is kept, so that it does not grow;
     /// then `replay` needs `--from`.
     #[serde(default)]
-    pub decisions: KeptDecisions,
+    pub replay_log: ReplayLogRetention,
 }
 
 /// How long it is kept what time has decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum KeptDecisions {
+pub enum ReplayLogRetention {
     /// For good.
     #[default]
     All,
@@ -136,14 +136,14 @@ impl Default for EpochSettings {
 }
 
 impl EpochSettings {
-    /// How many rows of an input make an epoch in a flow in which nodes have something to do at the first border behind so
+    /// How many rows of an input make an epoch in a flow in which nodes have something to do at the first barrier behind so
     /// many rows each.
     pub fn rows_for(&self, wanted: impl Iterator<Item = u64>) -> usize {
         let most = self.rows.unwrap_or_else(default_rows);
         let epoch = |rows: u64| match self.rows {
             Some(_) => rows,
             // Filters, joins and refusals leave fewer rows to a node than come in. An epoch is a whole part of what is wanted, so
-            // that a node that gets all rows has its border right behind them.
+            // that a node that gets all rows has its barrier right behind them.
             None => rows.div_ceil(rows.div_ceil(most as u64).max(PARTS)),
         };
         wanted.map(epoch).fold(most, |least, rows| least.min(rows.max(1) as usize))
@@ -155,7 +155,7 @@ const PARTS: u64 = 4;
 
 impl Default for CheckpointSettings {
     fn default() -> Self {
-        Self { interval: None, epochs: None, keep: default_keep(), decisions: KeptDecisions::All }
+        Self { interval: None, epochs: None, keep: default_keep(), replay_log: ReplayLogRetention::All }
     }
 }
 

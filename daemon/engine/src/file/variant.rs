@@ -28,7 +28,7 @@ impl<'s> Walker<'s> {
     }
 
     /// What holds for the schema whatever the value is.
-    fn fixed_facets(&self, schema: &'s Json) -> Vec<Facet<'s>> {
+    pub fn fixed_facets(&self, schema: &'s Json) -> Vec<Facet<'s>> {
         let mut facets = Vec::new();
         let mut open = vec![schema];
         while let Some(facet) = open.pop().map(Json::as_object) {
@@ -146,7 +146,7 @@ impl<'s> Walker<'s> {
     }
 
     /// The key that tells the variants apart, and each variant with the word that this key has there.
-    fn tag(&self, variants: &[&'s Json]) -> Option<(&'s str, Vec<(&'s str, &'s Json)>)> {
+    pub fn tag(&self, variants: &[&'s Json]) -> Option<(&'s str, Vec<(&'s str, &'s Json)>)> {
         let constants = |variant: &'s Json| -> Vec<(&'s str, &'s str)> {
             let properties = self.fixed_facets(variant).into_iter().filter_map(|f| f.get("properties")?.as_object());
             let constant = |(key, schema): (&'s String, &'s Json)| Some((key.as_str(), schema.get("const")?.as_str()?));
@@ -240,7 +240,7 @@ impl<'s> Walker<'s> {
         required.flatten().filter_map(Json::as_str).collect()
     }
 
-    fn properties(&self, variant: &'s Json) -> Vec<&'s str> {
+    pub fn properties(&self, variant: &'s Json) -> Vec<&'s str> {
         let named = self.fixed_facets(variant).into_iter().filter_map(|facet| facet.get("properties")?.as_object());
         named.flat_map(|properties| properties.keys().map(String::as_str)).collect()
     }

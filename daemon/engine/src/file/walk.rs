@@ -164,6 +164,7 @@ impl<'s> Walker<'s> {
                     self.under(Step::Key(entry.key.clone()), |walker| walker.value(&entry.value, schema));
                     meant.push(entry.key.as_str());
                 }
+                Member::Unknown if self.misplaced(entry, entries, facets) => {}
                 Member::Unknown => {
                     self.unknown_key(&entry.key, &known);
                     // A misspelt key is not missing as well.

@@ -118,6 +118,18 @@ fn names(types: &Json) -> impl Iterator<Item = &str> {
     types.as_str().into_iter().chain(several.iter().filter_map(Json::as_str))
 }
 
+/// A value as TOML writes it.
+pub fn toml_text(value: &Json) -> String {
+    match value {
+        Json::Object(entries) => {
+            let entries: Vec<_> = entries.iter().map(|(key, value)| format!("{key} = {}", toml_text(value))).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        Json::Array(items) => format!("[{}]", items.iter().map(toml_text).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
 /// Limits are floats in schemas even where the setting is a whole number.
 fn number_text(limit: &Json) -> String {
     limit.as_f64().map_or_else(|| limit.to_string(), |limit| limit.to_string())

@@ -277,7 +277,9 @@ fn plan_node(
         NodePlan::Input(plan) => !plan.finite,
         NodePlan::Processor(_) | NodePlan::Output(_) => streams.iter().any(|stream| stream.is_live),
     };
-    let inputs = streams.into_iter().map(|stream| InputPort { name: stream.port, schema: stream.schema });
+    let roles = wired.inputs.iter().map(|port| port.role);
+    let inputs = streams.into_iter().zip(roles);
+    let inputs = inputs.map(|(stream, role)| InputPort { name: stream.port, role, schema: stream.schema });
     Ok(Draft { inputs: inputs.collect(), ports, uses, event_time, is_live, plan })
 }
 
@@ -314,9 +316,9 @@ fn output_ports(ports: Vec<PortPlan>, fails: bool, inherited: Option<&str>) -> R
                 .is_ok_and(|field| matches!(field.data_type(), DataType::Timestamp(_, _)))
         };
         let event_time = event_time.filter(is_time);
-        let PortPlan { name, is_side, only_at_the_end, .. } = port;
+        let PortPlan { name, role, only_at_the_end, .. } = port;
         let has_other_time = is_recomputed && event_time.is_some();
-        Ok(OutputPort { name, canonical, event_time, has_other_time, is_side, only_at_the_end, edges: Vec::new() })
+        Ok(OutputPort { name, canonical, event_time, has_other_time, role, only_at_the_end, edges: Vec::new() })
     };
     ports.into_iter().chain(failed).map(port).collect()
 }

@@ -3,7 +3,7 @@
 //! Each node has an output of its own, so that the rejected rows of different nodes, which come at different times, need
 //! no common order.
 
-use millstream_core::{FAILED, OutputSettings, Parsed, Problem, Registry, Role, Stream, failed_schema};
+use millstream_core::{FAILED, PortRole, Problem, Stream, failed_schema};
 
 use super::columns::context;
 use super::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, Shape};
@@ -32,7 +32,7 @@ impl Plan {
 
 fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) -> Result<PlannedNode, Problem> {
     let at = |problem: Problem| Problem { at: vec!["on_error".into()], within: None, ..problem };
-    let settings = file_output(options.registry, path).map_err(at)?;
+    let (kind, settings) = options.registry.dead_letter_output(path).map_err(at)?;
     let input = Stream {
         port: "from".into(),
         node: name.to_owned(),
@@ -44,8 +44,8 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
     let planned = planned.map_err(|problems| at(problems.into_iter().next().unwrap_or_else(|| Problem::new(path))))?;
     Ok(PlannedNode {
         name: name.to_owned(),
-        kind: "file",
-        inputs: vec![InputPort { name: input.port, schema: input.schema }],
+        kind,
+        inputs: vec![InputPort { name: input.port, role: PortRole::Rows, schema: input.schema }],
         ports: Vec::new(),
         stages: Vec::new(),
         always: Vec::new(),
@@ -63,16 +63,4 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
             build: planned.build,
         },
     })
-}
-
-/// The settings of an output of type `file`, which is all that the engine knows of it.
-fn file_output(registry: &Registry, path: &str) -> Result<Box<dyn OutputSettings>, Problem> {
-    let table = serde_json::json!({ "path": path, "format": "ndjson", "every": "1m", "if_exists": "append" });
-    let kind = registry
-        .find(Role::Output, "file")
-        .ok_or_else(|| Problem::new("a dead letter needs an output of type `file`, which this build does not have"))?;
-    match kind.parse(table)? {
-        Parsed::Output(settings) => Ok(settings),
-        Parsed::Input(_) | Parsed::Processor(_) => Err(Problem::new("`file` is not an output")),
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use millstream_core::{Canonical, InputPlan, Problem, Problems, Registry, require_column, type_name};
+use millstream_core::{Canonical, InputPlan, NodeTypes, Problem, Problems, require_column, type_name};
 
 use super::{DerivedTime, PlannedTime};
 use crate::file::EventTimeSettings;
@@ -13,7 +13,11 @@ const COLUMN: &str = "column";
 const EXPRESSION: &str = "expression";
 
 /// Plans the event time of an input.
-pub fn plan_time(settings: &EventTimeSettings, plan: &InputPlan, registry: &Registry) -> Result<PlannedTime, Problems> {
+pub fn plan_time(
+    settings: &EventTimeSettings,
+    plan: &InputPlan,
+    registry: &NodeTypes,
+) -> Result<PlannedTime, Problems> {
     if settings.idle.is_some() && plan.finite {
         let problem = Problem::new("an input that ends by itself is never idle").at([EVENT_TIME, "idle"]);
         return Err(problem.help("leave `idle` out").into());
@@ -60,7 +64,7 @@ fn column_of(name: &str, schema: &SchemaRef) -> Result<usize, Problem> {
 }
 
 /// What computes the event time in a column of its own.
-fn derive(text: &str, name: Option<&str>, plan: &InputPlan, registry: &Registry) -> Result<DerivedTime, Problems> {
+fn derive(text: &str, name: Option<&str>, plan: &InputPlan, registry: &NodeTypes) -> Result<DerivedTime, Problems> {
     let at = |problem: Problem| problem.under(EXPRESSION).under(EVENT_TIME);
     let Some(plan_expression) = registry.planner() else {
         return Err(at(Problem::new("this program was built without a language of expressions")).into());

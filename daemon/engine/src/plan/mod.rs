@@ -26,8 +26,8 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Canonical, Delivery, EventTime, Expression, Input, Output, Processor, Reads, Registry, Result, Role, Share,
-    Writes,
+    Batch, Canonical, Delivery, EventTime, Expression, Input, NodeTypes, Output, PortRole, Processor, Reads, Result,
+    Role, Share, Writes,
 };
 
 pub(crate) use dead_letters::DEAD_LETTERS;
@@ -37,13 +37,16 @@ pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
 use crate::checkpoint::{Interval, KeptStates};
 use crate::edge::Limits;
-use crate::file::{Diagnostics, FlowFile, KeptDecisions, LoadOptions, OnError, read_text};
+use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, ReplayLogRetention, read_text};
+
+/// A node, by its place among the nodes of a plan.
+pub type NodeIndex = usize;
 
 /// What a flow is planned with, besides its file.
 #[derive(Clone, Debug)]
 pub struct PlanOptions<'a> {
     /// The types of nodes that there are.
-    pub registry: &'a Registry,
+    pub registry: &'a NodeTypes,
     /// The folder that paths of outputs and of the registry are relative to.
     pub work_folder: PathBuf,
     /// Whether inputs leave out the columns that the flow doesn't use.
@@ -56,7 +59,7 @@ pub struct PlanOptions<'a> {
 
 impl<'a> PlanOptions<'a> {
     /// For a flow that begins with its first rows.
-    pub fn new(registry: &'a Registry, work_folder: impl Into<PathBuf>) -> Self {
+    pub fn new(registry: &'a NodeTypes, work_folder: impl Into<PathBuf>) -> Self {
         let work_folder = work_folder.into();
         Self { registry, work_folder, prune: true, scripted: false, kept: KeptStates::default() }
     }
@@ -84,7 +87,7 @@ pub struct Plan {
     /// How many checkpoints are kept.
     pub keep_checkpoints: usize,
     /// How long it is kept what time has decided.
-    pub keep_decisions: KeptDecisions,
+    pub replay_log_retention: ReplayLogRetention,
     /// Inputs that advance together in event time.
     pub time_groups: Vec<PlannedTimeGroup>,
     /// What may not be meant: ports that nobody reads, rows that are predicted by what became known later.
@@ -220,6 +223,8 @@ pub type Build<T> = Box<dyn FnOnce() -> Result<Box<T>> + Send>;
 pub struct InputPort {
     /// `from`, the side input's key, or `model`.
     pub name: String,
+    /// What arrives.
+    pub role: PortRole,
     /// The columns that arrive.
     pub schema: SchemaRef,
 }
@@ -235,8 +240,8 @@ pub struct OutputPort {
     pub event_time: Option<String>,
     /// Whether the column with the event time has other values than the one of the node's input, by which rows are late.
     pub has_other_time: bool,
-    /// Whether few flows read it, so that nobody is warned unless rows have left there.
-    pub is_side: bool,
+    /// What leaves by it.
+    pub role: PortRole,
     /// Whether rows leave by it only when all inputs have ended.
     pub only_at_the_end: bool,
     /// The edges that read the port.
@@ -272,7 +277,7 @@ impl PlannedNode {
 
     /// Whether it makes a model.
     pub(crate) fn makes_model(&self) -> bool {
-        self.ports.iter().any(|port| port.name == "model")
+        self.ports.iter().any(|port| port.role == PortRole::Versions)
     }
 
     /// Inputs: how many nodes keep its gate closed at first.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use millstream_core::{FAILED, InputPlan, MAIN, Order, OutputPlan, Problem, Role};
+use millstream_core::{FAILED, InputPlan, MAIN, Order, OutputPlan, PortRole, Problem, Role};
 
 use super::columns::{Draft, NodePlan};
 use super::shape::Shape;
@@ -49,12 +49,12 @@ pub fn assemble(
         nodes: wiring.nodes.iter().zip(drafts).map(|(wired, draft)| planned(file, wired, draft, options)).collect(),
         edges: Vec::new(),
         limits: Limits { rows: file.flow.edge.rows, bytes: file.flow.edge.bytes.0 },
-        epoch_rows: file.flow.epoch.rows_for(wiring.nodes.iter().filter_map(border_rows)),
+        epoch_rows: file.flow.epoch.rows_for(wiring.nodes.iter().filter_map(barrier_rows)),
         epoch_interval: file.flow.epoch.interval.0,
         // What is wrong with it has been said when the file was read.
         checkpoints: file.checkpoint.how_often().unwrap_or(Interval::Never),
         keep_checkpoints: file.checkpoint.keep,
-        keep_decisions: file.checkpoint.decisions,
+        replay_log_retention: file.checkpoint.replay_log,
         time_groups: Vec::new(),
         warnings: Vec::new(),
     };
@@ -105,9 +105,9 @@ fn is_followed(draft: &Draft) -> bool {
     matches!(&draft.plan, NodePlan::Input(plan) if !plan.finite && plan.replayable && plan.interleaved && !plan.acknowledges)
 }
 
-fn border_rows(wired: &Wired<'_>) -> Option<u64> {
+fn barrier_rows(wired: &Wired<'_>) -> Option<u64> {
     match &wired.node.body {
-        Body::Processor { settings, .. } => settings.border_rows(),
+        Body::Processor { settings, .. } => settings.barrier_rows(),
         Body::Input { .. } | Body::Output { .. } => None,
     }
 }
@@ -179,9 +179,9 @@ impl Plan {
         let mut sides = Vec::new();
         let mut always = Vec::new();
         for (port, input) in node.inputs.iter().enumerate().skip(1) {
-            match input.name == "model" {
-                true => always.extend(port_edges(port)),
-                false => sides.push(port_edges(port)),
+            match input.role {
+                PortRole::Versions => always.extend(port_edges(port)),
+                PortRole::Rows | PortRole::Side => sides.push(port_edges(port)),
             }
         }
         let stages = match order {
@@ -264,10 +264,11 @@ impl Plan {
 
     fn warn_of_unread_ports(&mut self) {
         for node in &self.nodes {
-            let unread = node.ports.iter().filter(|port| port.edges.is_empty() && !port.is_side);
-            // A model's versions go to the registry, and rejected rows where `on_error` says.
-            for port in unread.filter(|port| port.name != FAILED && port.name != "model") {
-                let is_end = port.name == MAIN && node.ports.iter().any(|port| port.name == "model");
+            let unread = node.ports.iter().filter(|port| port.edges.is_empty() && port.role == PortRole::Rows);
+            // Rejected rows go where `on_error` says.
+            for port in unread.filter(|port| port.name != FAILED) {
+                // What a node gives that trains a model are its versions, which go to the registry.
+                let is_end = port.name == MAIN && node.makes_model();
                 if !is_end {
                     let name = port_name(node, &port.name);
                     self.warnings.push(format!("nobody reads `{name}`: its rows are counted and dropped"));

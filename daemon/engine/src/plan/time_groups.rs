@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use millstream_core::PortRole;
+
 use super::waits::Waits;
 use super::{Plan, PlannedBody};
 use crate::align::Turns;
@@ -98,7 +100,7 @@ impl Plan {
         let mut of_nodes: Vec<BTreeSet<usize>> = Vec::with_capacity(self.nodes.len());
         for (place, node) in self.nodes.iter().enumerate() {
             let is_timed = node.stages.iter().any(|stage| stage.turns == Turns::EventTime);
-            let brings_rows = |port: usize| port == 0 || is_timed && node.inputs[port].name != "model";
+            let brings_rows = |port: usize| port == 0 || is_timed && node.inputs[port].role != PortRole::Versions;
             of_nodes.push(match node.body {
                 PlannedBody::Input { .. } => BTreeSet::from([place]),
                 _ => {

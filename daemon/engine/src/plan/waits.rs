@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 pub struct Waits {
     /// `(a, b)`: input a starts after input b has ended.
     after: Vec<(usize, usize)>,
-    /// `(a, b)`: input a can't end before input b has started, since a node aligns their borders.
+    /// `(a, b)`: input a can't end before input b has started, since a node aligns their barriers.
     with: Vec<(usize, usize)>,
 }
 
@@ -27,8 +27,8 @@ impl Waits {
         self.with.push((input, other));
     }
 
-    /// The borders of edges that are read together are aligned. An input that is behind another edge, too, brings that
-    /// edge's borders along itself.
+    /// The barriers of edges that are read together are aligned. An input that is behind another edge, too, brings that
+    /// edge's barriers along itself.
     pub fn couple(&mut self, edges: &[&BTreeSet<usize>]) {
         for (place, inputs) in edges.iter().enumerate() {
             for (_, others) in edges.iter().enumerate().filter(|(other, _)| *other != place) {
@@ -39,7 +39,7 @@ impl Waits {
         }
     }
 
-    /// An input waits at the same gate as one that starts after others have ended, and shows their borders until then.
+    /// An input waits at the same gate as one that starts after others have ended, and shows their barriers until then.
     pub fn wait_along(&mut self, input: usize, others: &BTreeSet<usize>) {
         self.after(input, others);
         self.with.retain(|(a, b)| !(*b == input && others.contains(a)));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use millstream_core::{Problem, Registry, Step, known_names};
+use millstream_core::{MODEL, NodeTypes, PortRole, Problem, Step, known_names};
 
 use crate::file::{Body, Diagnostics, FlowFile, Node, Reference};
 
@@ -24,13 +24,15 @@ pub struct Wired<'a> {
 pub struct WiredPort {
     /// `from`, the side input's key, or `model`.
     pub name: String,
+    /// What arrives there.
+    pub role: PortRole,
     /// What is read there; several make a union.
     pub reads: Vec<Reference>,
 }
 
 impl<'a> Wiring<'a> {
     /// Resolves model edges and orders the nodes.
-    pub fn new(file: &'a FlowFile, registry: &Registry) -> Result<Self, Diagnostics> {
+    pub fn new(file: &'a FlowFile, registry: &NodeTypes) -> Result<Self, Diagnostics> {
         let mut diagnostics = Diagnostics::default();
         let mut nodes = Vec::with_capacity(file.nodes.len());
         let trained = trained_models(file, &mut diagnostics);
@@ -63,7 +65,7 @@ fn trained_models<'a>(file: &'a FlowFile, diagnostics: &mut Diagnostics) -> Hash
         if let Some(other) = trained.insert(model, node) {
             let problem = Problem::new(format!("model `{model}` is trained by `{}` already", other.name))
                 .help("give each `train` node a model of its own")
-                .at(["model"]);
+                .at([MODEL]);
             diagnostics.extend(file.diagnose(&node.name, problem.into()));
         }
     }
@@ -73,22 +75,21 @@ fn trained_models<'a>(file: &'a FlowFile, diagnostics: &mut Diagnostics) -> Hash
 fn wire(
     node: &Node,
     file: &FlowFile,
-    registry: &Registry,
+    registry: &NodeTypes,
     trained: &HashMap<&str, &Node>,
 ) -> Result<Vec<WiredPort>, Problem> {
     let mut inputs = Vec::new();
     if !node.from().is_empty() {
-        inputs.push(WiredPort { name: "from".into(), reads: node.from().to_vec() });
+        inputs.push(WiredPort { name: "from".into(), role: PortRole::Rows, reads: node.from().to_vec() });
     }
     if let Some(side) = node.side() {
         let key = registry.find(node.role(), node.kind).and_then(|kind| kind.side_input).unwrap_or("with");
-        inputs.push(WiredPort { name: key.into(), reads: vec![side.clone()] });
+        inputs.push(WiredPort { name: key.into(), role: PortRole::Rows, reads: vec![side.clone()] });
     }
     if let Some(model) = followed_model(node) {
         let trainer = trained.get(model).ok_or_else(|| untrained(model, file, trained))?;
-        let reference =
-            Reference { node: trainer.name.clone(), port: Some("model".into()), at: vec![Step::from("model")] };
-        inputs.push(WiredPort { name: "model".into(), reads: vec![reference] });
+        let reference = Reference { node: trainer.name.clone(), port: Some(MODEL.into()), at: vec![Step::from(MODEL)] };
+        inputs.push(WiredPort { name: MODEL.into(), role: PortRole::Versions, reads: vec![reference] });
     }
     Ok(inputs)
 }
@@ -103,14 +104,14 @@ fn followed_model(node: &Node) -> Option<&str> {
 fn untrained(model: &str, file: &FlowFile, trained: &HashMap<&str, &Node>) -> Problem {
     if let Some(broken) = file.broken.first() {
         // It may be the one that trains the model.
-        return Problem::unchecked(broken).at(["model"]);
+        return Problem::unchecked(broken).at([MODEL]);
     }
     let mut models: Vec<_> = trained.keys().copied().collect();
     models.sort_unstable();
     let help = known_names(model, models);
     Problem::new(format!("no node of this flow trains a model `{model}`"))
         .help(format!("{help}; a model of the registry is written `{model}@champion`, `{model}@latest` or `{model}/1`"))
-        .at(["model"])
+        .at([MODEL])
 }
 
 /// Sorts the nodes so that each comes after those it reads from, otherwise as in the file. The error is a cycle.

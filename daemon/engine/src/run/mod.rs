@@ -13,11 +13,11 @@ pub use outcome::{FlowError, Outcome, Status, Stopper};
 pub use prepare::{PreparedFlow, ReadyFlow, TakeOver};
 pub use running::RunningFlow;
 
-use crate::checkpoint::{Keeper, Replay};
+use crate::checkpoint::{FlowCheckpoints, Replay};
 
 /// What becomes of a flow's effects and state.
 #[derive(Debug)]
-pub enum Effects {
+pub enum RunMode {
     /// Nothing outside the flow changes: for tests.
     None,
     /// Outputs and models are committed at the end.
@@ -26,12 +26,12 @@ pub enum Effects {
         remove_published: bool,
     },
     /// Outputs and models are committed at checkpoints, from which the flow can be resumed.
-    Keep(Keeper),
+    Keep(FlowCheckpoints),
     /// Nothing outside the flow changes: what was done before is done again, and looked at.
     Replay(Replay),
 }
 
-/// A node that came to its end, or to the border at which the flow stops.
+/// A node that came to its end, or to the barrier at which the flow stops.
 enum Finished {
     Input,
     Processor(Box<dyn Processor>),

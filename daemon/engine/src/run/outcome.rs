@@ -16,7 +16,7 @@ pub struct Outcome {
     /// Whether it was stopped although its inputs end by themselves, so that a run which is not stopped gives more. Without
     /// state, nothing of it is committed then.
     pub unfinished: bool,
-    /// Whether it was stopped between two borders: what came since the last checkpoint does not count. A run that resumes it
+    /// Whether it was stopped between two barriers: what came since the last checkpoint does not count. A run that resumes it
     /// reads that again; without state, nothing is committed.
     pub abandoned: bool,
     /// The nodes whose effects count: all if the flow ended well, none if a node failed, some if a commit failed.
@@ -65,7 +65,7 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Ends the inputs, or where the flow keeps state, stops them at a border; what they have read is worked off and
+    /// Ends the inputs, or where the flow keeps state, stops them at a barrier; what they have read is worked off and
     /// committed. A flow without state that can be run again from the start is given up: half of a result must not take the
     /// place of a whole one.
     pub fn stop(&self) {

@@ -4,18 +4,18 @@ use std::fmt;
 
 use millstream_core::{Error, Former, Input, Output, Positions, Processor, Result, Run};
 
-use super::Effects;
+use super::RunMode;
 use super::outcome::FlowError;
 use super::running::Common;
 use super::setup::{Setup, Task};
-use crate::checkpoint::{Beginning, Coordinator, Keeper, NodePhase, NodeResume};
+use crate::checkpoint::{Beginning, Coordinator, FlowCheckpoints, NodePhase, NodeResume};
 use crate::plan::{Build, Plan, PlannedBody, PlannedNode};
 
 /// A flow that is about to be taken over: a former owner can still go on with it.
 pub struct PreparedFlow {
     /// Its nodes are built and restored.
     plan: Plan,
-    effects: Effects,
+    effects: RunMode,
     /// Where it goes on.
     beginning: Beginning,
 }
@@ -31,8 +31,8 @@ pub struct ReadyFlow {
 pub enum TakeOver {
     /// It has been taken over.
     Ready(Box<ReadyFlow>),
-    /// Its owner has written another checkpoint since it was prepared. It is to be planned and prepared again, with this keeper.
-    Outrun(Keeper),
+    /// Its owner has written another checkpoint since it was prepared. It is to be planned and prepared again, with these checkpoints.
+    Outrun(FlowCheckpoints),
 }
 
 impl PreparedFlow {
@@ -42,11 +42,11 @@ impl PreparedFlow {
     /// # Errors
     /// If a node can't be built, an output can't be claimed, the state can't be read from which the flow is resumed, or a node
     /// refuses what it has kept.
-    pub fn new(mut plan: Plan, mut effects: Effects) -> Result<Self, FlowError> {
+    pub fn new(mut plan: Plan, mut effects: RunMode) -> Result<Self, FlowError> {
         let mut beginning = match &mut effects {
-            Effects::Keep(keeper) => keeper.beginning()?,
-            Effects::Replay(replay) => std::mem::take(&mut replay.beginning),
-            Effects::None | Effects::Commit { .. } => Beginning::default(),
+            RunMode::Keep(checkpoints) => checkpoints.beginning()?,
+            RunMode::Replay(replay) => std::mem::take(&mut replay.beginning),
+            RunMode::None | RunMode::Commit { .. } => Beginning::default(),
         };
         for node in &mut plan.nodes {
             effects.prepare(node, &mut beginning).map_err(|error| FlowError::of(node, error))?;
@@ -54,18 +54,18 @@ impl PreparedFlow {
         Ok(Self { plan, effects, beginning })
     }
 
-    /// All that would keep nodes from going on from what a keeper has kept, or from beginning beside it. Claims nothing, so that
+    /// All that would keep nodes from going on from what the checkpoints hold, or from beginning beside it. Claims nothing, so that
     /// it can be asked while the flow runs.
     ///
     /// # Errors
     /// If the state can't be read.
-    pub fn check(plan: &mut Plan, keeper: &Keeper) -> Result<Vec<FlowError>> {
-        let mut beginning = keeper.beginning()?;
+    pub fn check(plan: &mut Plan, checkpoints: &FlowCheckpoints) -> Result<Vec<FlowError>> {
+        let mut beginning = checkpoints.beginning()?;
         let mut problems = Vec::new();
         for node in &mut plan.nodes {
-            let former = keeper.former(&node.name);
+            let former = checkpoints.former(&node.name);
             let resume = beginning.nodes.get_mut(&node.name);
-            if let Err(error) = node.body.prepare(false, resume, former, &keeper.run()) {
+            if let Err(error) = node.body.prepare(false, resume, former, &checkpoints.run()) {
                 problems.push(FlowError::of(node, error));
             }
         }
@@ -75,13 +75,13 @@ impl PreparedFlow {
     /// Takes over what the flow keeps. Of several flows, none should be before all are prepared.
     ///
     /// # Errors
-    /// For the reasons of [`Keeper::take_over`].
+    /// For the reasons of [`FlowCheckpoints::take_over`].
     pub fn take_over(self) -> Result<TakeOver, FlowError> {
         let Self { plan, effects, beginning } = self;
-        if let Effects::Keep(keeper) = &effects
-            && !keeper.take_over(&plan)?
+        if let RunMode::Keep(checkpoints) = &effects
+            && !checkpoints.take_over(&plan)?
         {
-            return Ok(TakeOver::Outrun(keeper.clone()));
+            return Ok(TakeOver::Outrun(checkpoints.clone()));
         }
         let mut setup = Setup::new(&plan, effects, beginning)?;
         let nodes = plan.nodes.into_iter().enumerate();
@@ -99,7 +99,7 @@ impl TakeOver {
     pub fn ready(self) -> Result<ReadyFlow, FlowError> {
         match self {
             Self::Ready(flow) => Ok(*flow),
-            Self::Outrun(keeper) => Err(keeper.outrun().into()),
+            Self::Outrun(checkpoints) => Err(checkpoints.outrun().into()),
         }
     }
 }
@@ -132,17 +132,19 @@ impl fmt::Debug for TakeOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready(flow) => flow.fmt(f),
-            Self::Outrun(keeper) => f.debug_tuple("Outrun").field(keeper).finish(),
+            Self::Outrun(checkpoints) => f.debug_tuple("Outrun").field(checkpoints).finish(),
         }
     }
 }
 
-impl Effects {
+impl RunMode {
     /// Builds a node, and restores it or lets it begin.
     fn prepare(&self, node: &mut PlannedNode, beginning: &mut Beginning) -> Result<()> {
         let resume = beginning.nodes.get_mut(&node.name);
         match self {
-            Self::Keep(keeper) => node.body.prepare(true, resume, keeper.former(&node.name), &keeper.run()),
+            Self::Keep(checkpoints) => {
+                node.body.prepare(true, resume, checkpoints.former(&node.name), &checkpoints.run())
+            }
             Self::Commit { remove_published: true } => node.body.prepare(false, resume, Former::MayGo, &Run::default()),
             Self::None | Self::Commit { .. } | Self::Replay(_) => {
                 node.body.prepare(false, resume, Former::Ended, &Run::default())

@@ -1,6 +1,5 @@
 //! A flow whose nodes are at work, and what is decided when they have come to their end.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,8 +13,9 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::outcome::advance;
 use super::setup::Task;
-use super::{Effects, Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, Status, Stopper, TakeOver};
-use crate::checkpoint::{Coordinator, Settled};
+use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver};
+use crate::checkpoint::{Conclusion, Coordinator};
+use crate::panic::panic_message;
 use crate::plan::{Plan, PlannedBody, PlannedNode};
 use crate::stats::FlowStats;
 use crate::task::{CaughtUp, Phase, Stop, reached};
@@ -25,7 +25,7 @@ use crate::task::{CaughtUp, Phase, Stop, reached};
 pub struct RunningFlow {
     common: Common,
     tasks: JoinSet<(usize, Result<Finished, Stop>)>,
-    coordinator: JoinHandle<Settled>,
+    coordinator: JoinHandle<Conclusion>,
     started: Instant,
 }
 
@@ -37,12 +37,12 @@ pub(super) struct Common {
     pub durable: bool,
     /// Whether it can be run again from the start, to the same end.
     pub repeatable: bool,
-    /// The inputs that end by themselves. None where rows would be lost if the flow were stopped between two borders.
+    /// The inputs that end by themselves. None where rows would be lost if the flow were stopped between two barriers.
     pub finite: Vec<usize>,
     pub caught_up: Arc<CaughtUp>,
 }
 
-/// How long a flow with state that is stopped may take to come to a border, where inputs end epochs by rows alone.
+/// How long a flow with state that is stopped may take to come to a barrier, where inputs end epochs by rows alone.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long nodes of which nothing counts have to remove what they have staged. One that computes is not waited for.
@@ -75,10 +75,10 @@ impl RunningFlow {
     /// # Errors
     /// For the reasons of [`PreparedFlow::new`] and [`PreparedFlow::take_over`], and if its owner writes a checkpoint
     /// meanwhile.
-    pub fn start(plan: Plan, effects: Effects, runtime: &Handle) -> Result<Self, FlowError> {
+    pub fn start(plan: Plan, effects: RunMode, runtime: &Handle) -> Result<Self, FlowError> {
         match PreparedFlow::new(plan, effects)?.take_over()? {
             TakeOver::Ready(ready) => Ok(ready.start(runtime)),
-            TakeOver::Outrun(keeper) => Err(keeper.outrun().into()),
+            TakeOver::Outrun(checkpoints) => Err(checkpoints.outrun().into()),
         }
     }
 
@@ -102,15 +102,15 @@ impl RunningFlow {
         if finished.len() < common.stats.nodes.len() {
             common.advance(Phase::Failing);
         }
-        let settled = self.coordinator.await.unwrap_or_default();
-        let mut failure = failure.or(settled.failure);
-        let abandoned = common.is_abandoned() && settled.last.is_none();
-        if failure.is_none() && settled.last.is_none() && !abandoned {
+        let concluded = self.coordinator.await.unwrap_or_default();
+        let mut failure = failure.or(concluded.failure);
+        let abandoned = common.is_abandoned() && concluded.last.is_none();
+        if failure.is_none() && concluded.last.is_none() && !abandoned {
             let unfinished = (0..common.stats.nodes.len()).find(|place| !finished.contains_key(place));
             failure = Some((unfinished, Error::new("interrupted before its end")));
         }
-        let committed = common.part(finished, &settled.committed).await;
-        let status = common.status(failure, settled.last);
+        let committed = common.part(finished, &concluded.committed).await;
+        let status = common.status(failure, concluded.last);
         let unfinished = common.repeatable && matches!(status, Status::Stopped);
         Outcome { status, unfinished, abandoned, committed, elapsed: self.started.elapsed() }
     }
@@ -147,7 +147,7 @@ impl RunningFlow {
                     failure.get_or_insert((Some(place), error));
                 }
                 // Of a node beside the one that failed, or of a runtime that is being shut down.
-                Some(Ok((_, Err(Stop::Closed | Stop::AtBorder))) | Err(_)) => {}
+                Some(Ok((_, Err(Stop::Closed | Stop::AtBarrier))) | Err(_)) => {}
             }
         }
     }
@@ -174,7 +174,7 @@ impl Common {
         self.phase.send_if_modified(|phase| advance(phase, to));
     }
 
-    /// Leaves a flow that is to stop where its last checkpoint was, from which it is resumed, if it does not come to a border
+    /// Leaves a flow that is to stop where its last checkpoint was, from which it is resumed, if it does not come to a barrier
     /// in time: because an input ends its epochs by rows alone, or in a flow of only such inputs, because a node is slow.
     fn give_way(&self, finished: &Finishing) {
         let is_awaited = self.repeatable || self.finite.iter().any(|input| !finished.contains_key(input));
@@ -183,7 +183,7 @@ impl Common {
         }
     }
 
-    /// Whether the flow was stopped between two borders.
+    /// Whether the flow was stopped between two barriers.
     fn is_abandoned(&self) -> bool {
         *self.phase.borrow() == Phase::Abandoned
     }
@@ -229,14 +229,10 @@ async fn guard(task: Task) -> Result<Finished, Stop> {
     caught.unwrap_or_else(|panic| Err(Stop::Failed(Error::new(format!("panicked: {}", panic_message(&*panic))))))
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
-}
 /// Does what the run before had decided, lets the nodes begin, and takes checkpoints until the end.
-async fn coordinate(mut coordinator: Coordinator, begin: watch::Sender<bool>) -> Settled {
+async fn coordinate(mut coordinator: Coordinator, begin: watch::Sender<bool>) -> Conclusion {
     if let Err(failure) = coordinator.recover().await {
-        return Settled { failure: Some(failure), ..Settled::default() };
+        return Conclusion { failure: Some(failure), ..Conclusion::default() };
     }
     begin.send_replace(true);
     coordinator.run().await

@@ -9,13 +9,17 @@ use futures::FutureExt;
 use millstream_core::{Error, Home, Run};
 
 use super::running::Common;
-use super::{Effects, Finished, FlowError};
+use super::{Finished, FlowError, RunMode};
 use crate::align::{Inputs, Stage};
-use crate::checkpoint::{Beginning, Coordinator, Keeper, Reporter, Steps, Visibility, draw_incarnation};
+use crate::checkpoint::{
+    Beginning, Coordinator, FlowCheckpoints, ReplayEvents, Reporter, Visibility, draw_incarnation,
+};
 use crate::edge::{Receiver, Sender, edge};
 use crate::gate::Gate;
 use crate::plan::{Plan, PlannedBody, PlannedEdge, PlannedNode, PlannedStage, PlannedTimeGroup};
-use crate::task::{Borders, Clock, Keeping, Ports, Stop, run_input, run_output, run_processor};
+use crate::task::{
+    EpochPolicy, NodeCheckpointing, Ports, Stop, WatermarkGenerator, run_input, run_output, run_processor,
+};
 use crate::time_group::{self, Member};
 
 pub(super) type Task = futures::future::BoxFuture<'static, Result<Finished, Stop>>;
@@ -27,7 +31,7 @@ pub(super) struct Setup {
     receivers: Vec<Option<Receiver>>,
     /// The name of the port that each edge leads from, and the node and input port that it leads to.
     edges: Vec<(String, (usize, usize))>,
-    /// The inputs that advance together with others in event time, and whether their borders depend on no time.
+    /// The inputs that advance together with others in event time, and whether their barriers depend on no time.
     members: BTreeMap<usize, (Member, bool)>,
     epoch_rows: usize,
     epoch_interval: Duration,
@@ -35,7 +39,7 @@ pub(super) struct Setup {
     reporter: Reporter,
     durable: bool,
     /// Whether it is written down what time decides.
-    takes_notes: bool,
+    records: bool,
     homes: Homes,
     run: Run,
     beginning: Beginning,
@@ -44,22 +48,23 @@ pub(super) struct Setup {
 
 impl Setup {
     /// For the nodes of a plan, which are built and restored.
-    pub fn new(plan: &Plan, effects: Effects, beginning: Beginning) -> Result<Self, Error> {
-        let (visibility, keeper, homes) = match effects {
-            Effects::None => (Visibility::None, None, Homes::None),
-            Effects::Commit { .. } => (Visibility::Committed, None, Homes::None),
-            Effects::Keep(keeper) => (Visibility::Committed, Some(keeper.clone()), Homes::Own(keeper)),
-            Effects::Replay(replay) => (Visibility::Watched(replay.watch), None, Homes::Past(replay.homes)),
+    pub fn new(plan: &Plan, effects: RunMode, beginning: Beginning) -> Result<Self, Error> {
+        let (visibility, checkpoints, homes) = match effects {
+            RunMode::None => (Visibility::None, None, Homes::None),
+            RunMode::Commit { .. } => (Visibility::Committed, None, Homes::None),
+            RunMode::Keep(checkpoints) => (Visibility::Committed, Some(checkpoints.clone()), Homes::Own(checkpoints)),
+            RunMode::Replay(replay) => (Visibility::Watched(replay.watch), None, Homes::Replay(replay.homes)),
         };
-        let run = match &keeper {
-            Some(keeper) => keeper.run(),
+        let run = match &checkpoints {
+            Some(checkpoints) => checkpoints.run(),
             None => Run { incarnation: draw_incarnation()?, generation: 0 },
         };
-        let (durable, is_replay) = (keeper.is_some(), matches!(homes, Homes::Past(_)));
+        let (durable, is_replay) = (checkpoints.is_some(), matches!(homes, Homes::Replay(_)));
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|planned| edge_of(plan, planned)).unzip();
         let common = Common::new(plan, durable);
         let phase = common.phase.clone();
-        let (coordinator, reporter) = Coordinator::new(plan, keeper, visibility, beginning.epoch, phase);
+        let (coordinator, reporter) =
+            Coordinator::new(plan, checkpoints, visibility, beginning.epoch, phase, common.stats.clone());
         Ok(Self {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
@@ -71,7 +76,7 @@ impl Setup {
             coordinator,
             reporter,
             durable,
-            takes_notes: durable && plan.makes_models(),
+            records: durable && plan.makes_models(),
             homes,
             run,
             beginning,
@@ -91,23 +96,23 @@ impl Setup {
         let senders: Vec<Vec<Sender>> = senders.collect();
         let ports = Ports::new(place, &node, senders, self.common.stats.clone());
         let mut inputs = self.inputs(place, &node);
-        let keeping = self.keeping(place, &node.name);
-        match &keeping.steps {
-            Steps::Order(script) => inputs.follow(script.clone()),
+        let checkpointing = self.checkpointing(place, &node.name);
+        match &checkpointing.steps {
+            ReplayEvents::Order(replay) => inputs.follow(replay.clone()),
             // What comes as it comes is noted, so that it can come like that again.
-            _ if keeping.takes_notes && node.stages.iter().any(PlannedStage::is_by_arrival) => inputs.take_notes(),
+            _ if checkpointing.records && node.stages.iter().any(PlannedStage::is_by_arrival) => inputs.record(),
             _ => {}
         }
         let phase = self.common.phase.subscribe();
         Ok(match node.body {
             PlannedBody::Input { build, finite, replayable, event_time, .. } => {
                 let (input, gate) = (build()?, self.gates[place].clone());
-                let borders = self.borders(place, finite && replayable, &keeping.steps);
-                let is_predicted = borders.member.as_ref().is_some_and(Member::is_predicted);
-                let clock = event_time.map(|time| Clock::new(time).predicted(is_predicted));
+                let barriers = self.barriers(place, finite && replayable, &checkpointing.steps);
+                let is_predicted = barriers.member.as_ref().is_some_and(Member::is_predicted);
+                let watermarks = event_time.map(|time| WatermarkGenerator::new(time).predicted(is_predicted));
                 async move {
-                    match run_input(input, ports, gate, borders, clock, keeping, phase).await {
-                        Ok(()) | Err(Stop::AtBorder) => Ok(Finished::Input),
+                    match run_input(input, ports, gate, barriers, watermarks, checkpointing, phase).await {
+                        Ok(()) | Err(Stop::AtBarrier) => Ok(Finished::Input),
                         Err(stop) => Err(stop),
                     }
                 }
@@ -116,44 +121,45 @@ impl Setup {
             PlannedBody::Processor { build } => {
                 let mut processor = build()?;
                 self.coordinator.set_committer(place, processor.committer());
-                async move { run_processor(processor, inputs, ports, keeping, phase).await.map(Finished::Processor) }
+                async move { run_processor(processor, inputs, ports, checkpointing, phase).await.map(Finished::Processor) }
                     .boxed()
             }
             PlannedBody::Output { build, .. } => {
                 let mut output = build()?;
                 self.coordinator.set_committer(place, output.committer());
-                async move { run_output(output, inputs, ports, keeping, phase).await.map(Finished::Output) }.boxed()
+                async move { run_output(output, inputs, ports, checkpointing, phase).await.map(Finished::Output) }
+                    .boxed()
             }
         })
     }
 
     /// Where the epochs of an input end. `is_strict` says that it ends by itself, and gives the same rows again.
-    fn borders(&mut self, place: usize, is_strict: bool, steps: &Steps) -> Borders {
+    fn barriers(&mut self, place: usize, is_strict: bool, steps: &ReplayEvents) -> EpochPolicy {
         let (member, is_group_strict) = self.members.remove(&place).unzip();
         let interval = (!is_strict).then_some(self.epoch_interval);
-        let are_noted = interval.is_some() || is_group_strict == Some(false);
+        let are_recorded = interval.is_some() || is_group_strict == Some(false);
         // Of a run that is gone through again, they are in the script.
-        let is_scripted = matches!(steps, Steps::Input(_));
-        let rows = if is_scripted { usize::MAX } else { self.epoch_rows };
-        Borders { rows, interval: interval.filter(|_| !is_scripted), member, are_noted }
+        let is_replay = matches!(steps, ReplayEvents::Input(_));
+        let rows = if is_replay { usize::MAX } else { self.epoch_rows };
+        EpochPolicy { rows, interval: interval.filter(|_| !is_replay), member, are_recorded }
     }
 
     /// A node's part in checkpoints, and where it goes on.
-    fn keeping(&mut self, place: usize, name: &str) -> Keeping {
+    fn checkpointing(&mut self, place: usize, name: &str) -> NodeCheckpointing {
         let edges = self.edges.iter().filter(|(_, to)| to.0 == place).map(|(from, _)| from.clone()).collect();
         let resume = self.beginning.nodes.remove(name);
         if let Some(resume) = &resume {
             self.coordinator.set_entry(place, resume.entry.clone());
         }
-        Keeping {
+        NodeCheckpointing {
             reporter: self.reporter.clone(),
             place,
             edges,
             resume,
             passed: self.beginning.epoch,
-            steps: self.beginning.decisions.of(name),
+            steps: self.beginning.replay_log.of(name),
             durable: self.durable,
-            takes_notes: self.takes_notes,
+            records: self.records,
             home: self.homes.of(name),
             run: self.run.clone(),
             caught_up: self.common.caught_up.clone(),
@@ -194,17 +200,17 @@ fn members(groups: &[PlannedTimeGroup], is_replay: bool) -> BTreeMap<usize, (Mem
 /// Where nodes keep what has to outlive the run.
 enum Homes {
     None,
-    Own(Keeper),
+    Own(FlowCheckpoints),
     /// Those of a run before: the folder that they are in, if it is a local one.
-    Past(Option<PathBuf>),
+    Replay(Option<PathBuf>),
 }
 
 impl Homes {
     fn of(&self, node: &str) -> Home {
         match self {
             Self::None => Home::Nowhere,
-            Self::Own(keeper) => keeper.home(node),
-            Self::Past(homes) => Home::Past(homes.as_ref().map(|homes| homes.join(node))),
+            Self::Own(checkpoints) => checkpoints.home(node),
+            Self::Replay(homes) => Home::Replay(homes.as_ref().map(|homes| homes.join(node))),
         }
     }
 }

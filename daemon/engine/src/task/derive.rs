@@ -12,7 +12,7 @@ use crate::plan::DerivedTime;
 
 /// The rows of an input with the column of their times behind the others. Those that have none are refused, as they came.
 pub fn with_times(time: &DerivedTime, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Stretch> {
-    let batch = Batch { rows: time.input.apply(batch.rows)?, origin: batch.origin };
+    let batch = batch.try_map(|rows| time.input.apply(rows))?;
     let Evaluated { values, failed: whys } = time.expression.evaluate(&batch.rows)?;
     let field = Field::new(time.name(), values.data_type().clone(), true);
     let mut times = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![values])?;

@@ -1,27 +1,28 @@
 //! The loops that the engine owns: one task a node.
 
 mod advance;
-mod border;
 mod caught_up;
-mod clock;
-mod cutter;
 mod derive;
+mod epoch_policy;
+mod epoch_writer;
 mod input;
-mod keeping;
+mod lanes;
+mod node_checkpointing;
 mod output;
 mod ports;
 mod processor;
 mod replay;
 mod stretch;
+mod watermark_generator;
 
-pub use border::Borders;
 pub use caught_up::CaughtUp;
-pub use clock::Clock;
+pub use epoch_policy::EpochPolicy;
 pub use input::run_input;
-pub use keeping::Keeping;
+pub use node_checkpointing::NodeCheckpointing;
 pub use output::run_output;
 pub use ports::Ports;
 pub use processor::run_processor;
+pub use watermark_generator::WatermarkGenerator;
 
 use millstream_core::Error;
 use tokio::sync::watch;
@@ -35,8 +36,8 @@ pub enum Stop {
     Failed(Error),
     /// A neighbour ended early, or the flow is being torn down. Somebody else has the cause.
     Closed,
-    /// The border was reached at which the flow is to stop.
-    AtBorder,
+    /// The barrier was reached at which the flow is to stop.
+    AtBarrier,
 }
 
 impl From<Error> for Stop {
@@ -56,13 +57,13 @@ impl From<Closed> for Stop {
 pub enum Phase {
     /// Inputs read.
     Running,
-    /// Inputs have been told to end, or where the flow keeps state, to stop at a border; what was read is worked off.
+    /// Inputs have been told to end, or where the flow keeps state, to stop at a barrier; what was read is worked off.
     Draining,
-    /// The border has been reached at which the flow stops. Inputs that have not begun won't.
+    /// The barrier has been reached at which the flow stops. Inputs that have not begun won't.
     Stopped,
     /// A node failed; nothing more counts.
     Failing,
-    /// It was told to stop before its end, and is not brought to a border: what came since its last checkpoint does not count;
+    /// It was told to stop before its end, and is not brought to a barrier: what came since its last checkpoint does not count;
     /// without state, nothing does.
     Abandoned,
 }

@@ -1,10 +1,14 @@
 //! The loop of an output.
 
-use millstream_core::{Border, Epoch, Output, Then};
-use tokio::sync::watch;
+use std::future::pending;
+use std::time::Duration;
 
-use super::keeping::is_last;
-use super::{Keeping, Phase, Ports, Stop, reached};
+use millstream_core::{Barrier, Epoch, Output, Then};
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use super::node_checkpointing::is_last;
+use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
 
 /// Runs an output, which is restored, until everything is written and staged, and gives it back, since what was staged is still to be
@@ -13,15 +17,15 @@ pub async fn run_output(
     mut output: Box<dyn Output>,
     inputs: Inputs,
     ports: Ports,
-    keeping: Keeping,
+    checkpointing: NodeCheckpointing,
     mut phase: watch::Receiver<Phase>,
 ) -> Result<Box<dyn Output>, Stop> {
-    let durable = keeping.durable;
+    let durable = checkpointing.durable;
     let written = tokio::select! {
         biased;
         // A slow output need not write what waits for it when nothing of it will be committed.
         () = reached(&mut phase, Phase::Failing) => Err(Stop::Closed),
-        written = write_all(output.as_mut(), inputs, &ports, &keeping) => written,
+        written = write_all(output.as_mut(), inputs, &ports, &checkpointing) => written,
     };
     if let Err(stop) = written {
         // What a flow with state has staged is needed by the run that goes on with it.
@@ -33,47 +37,82 @@ pub async fn run_output(
     Ok(output)
 }
 
-async fn write_all(output: &mut dyn Output, mut inputs: Inputs, ports: &Ports, keeping: &Keeping) -> Result<(), Stop> {
-    inputs.begin_behind(keeping.passed);
-    if let Some(resume) = &keeping.resume {
+async fn write_all(
+    output: &mut dyn Output,
+    mut inputs: Inputs,
+    ports: &Ports,
+    checkpointing: &NodeCheckpointing,
+) -> Result<(), Stop> {
+    inputs.begin_behind(checkpointing.passed);
+    if let Some(resume) = &checkpointing.resume {
         ports.stats().restore(&resume.entry.counters);
-        if keeping.had_ended() {
+        if checkpointing.had_ended() {
             return Ok(());
         }
-        if let Some(fan_in) = keeping.fan_in() {
-            inputs.restore(fan_in, &keeping.edges, keeping.passed);
+        if let Some(fan_in) = checkpointing.fan_in() {
+            inputs.restore(fan_in, &checkpointing.edges, checkpointing.passed);
         }
     }
-    output.border(keeping.passed);
-    output.open(&keeping.home, &keeping.run).await?;
-    let mut passed = keeping.passed;
+    output.barrier(checkpointing.passed);
+    output.open(&checkpointing.home, &checkpointing.run).await?;
+    let mut passed = checkpointing.passed;
+    let mut ticks = Ticks::every(output.tick_every());
     loop {
-        match inputs.next().await? {
+        let event = tokio::select! {
+            event = inputs.next() => event?,
+            () = ticks.next() => {
+                output.tick().await?;
+                continue;
+            }
+        };
+        match event {
             Event::Batch(_, batch) => {
                 ports.stats().add_in(batch.len());
                 output.write(batch).await?;
             }
             Event::Barrier(epoch) => {
                 passed = epoch;
-                output.border(epoch);
-                let Some(border) = keeping.wanted(epoch) else { continue };
-                let snapshot = output.stage(border).await?;
-                keeping.report(border, ports, &mut inputs, snapshot);
-                if is_last(Some(border)) {
+                output.barrier(epoch);
+                let Some(barrier) = checkpointing.wanted(epoch) else { continue };
+                let snapshot = output.stage(barrier).await?;
+                checkpointing.report(barrier, ports, &mut inputs, snapshot);
+                if is_last(Some(barrier)) {
                     return Ok(());
                 }
             }
-            Event::Watermark(_) | Event::Idle | Event::PortEnded(_) => {}
+            Event::Watermark(at) => output.watermark(at).await?,
+            Event::Idle | Event::PortEnded(_) => {}
             Event::End => {
                 let snapshot = output.stage(end(passed)).await?;
-                keeping.report_end(ports, &mut inputs, snapshot);
+                checkpointing.report_end(ports, &mut inputs, snapshot);
                 return Ok(());
             }
         }
     }
 }
 
+/// Says when an output is to be called though no rows come.
+struct Ticks(Option<Interval>);
+
+impl Ticks {
+    fn every(time: Option<Duration>) -> Self {
+        Self(time.map(|time| {
+            let mut ticks = interval_at(Instant::now() + time, time);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        }))
+    }
+
+    /// Waits for the next one. Cancel safe.
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(ticks) => _ = ticks.tick().await,
+            None => pending().await,
+        }
+    }
+}
+
 /// The end of all rows.
-fn end(passed: Epoch) -> Border {
-    Border { epoch: passed.next(), then: Then::End }
+fn end(passed: Epoch) -> Barrier {
+    Barrier { epoch: passed.next(), then: Then::End }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
-use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, failed_batch};
+use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, PortRole, failed_batch};
 
 use super::Stop;
 use crate::edge::Sender;
@@ -34,8 +34,8 @@ impl Ports {
             ports: planned.ports.iter().cloned().zip(senders).collect(),
             on_error: planned.on_error.clone(),
             max_failed: planned.max_failed.map(|share| share.0),
-            model_port: planned.inputs.iter().position(|input| input.name == "model"),
-            made_model: planned.ports.iter().position(|port| port.name == "model"),
+            model_port: planned.inputs.iter().position(|input| input.role == PortRole::Versions),
+            made_model: planned.ports.iter().position(|port| port.role == PortRole::Versions),
         }
     }
 
@@ -89,7 +89,8 @@ impl Ports {
         if senders.is_empty() {
             return Ok(());
         }
-        let batch = Batch { rows: port.canonical.apply(batch.rows)?, origin: batch.origin };
+        // Behind an input, rows have no positions of their own.
+        let batch = Batch::new(port.canonical.apply(batch.rows)?, batch.origin);
         for sender in senders {
             sender.send(Message::Batch(sender.united(&batch)?)).await?;
         }
@@ -124,14 +125,14 @@ impl Ports {
     }
 
     /// Sends a message that is no batch to those readers that are still there: some may have come to their end before, or
-    /// to the border at which the flow stops.
+    /// to the barrier at which the flow stops.
     pub async fn remind(&self, message: Message) {
         for sender in self.ports.iter().flat_map(|(_, senders)| senders) {
             let _ = sender.send(message.clone()).await;
         }
     }
 
-    /// Fails the flow where too many rows were refused. Asked at borders, so that the answer is the same in every run.
+    /// Fails the flow where too many rows were refused. Asked at barriers, so that the answer is the same in every run.
     pub fn check_failed(&self) -> Result<(), Error> {
         let Some(share) = self.max_failed else { return Ok(()) };
         let failed = self.stats().rows_failed.load(Ordering::Relaxed);

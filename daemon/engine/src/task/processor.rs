@@ -3,20 +3,25 @@
 use millstream_core::{Collector, Message, Processor, Watermark};
 use tokio::sync::watch;
 
-use super::keeping::is_last;
-use super::{Keeping, Phase, Ports, Stop};
+use super::lanes::Lanes;
+use super::node_checkpointing::is_last;
+use super::{NodeCheckpointing, Phase, Ports, Stop};
 use crate::align::{Event, Inputs};
 
-/// Runs a processor, which is restored, to its end, or to the border at which the flow stops, and gives it back.
+/// Runs a processor, which is restored, to its end, or to the barrier at which the flow stops, and gives it back.
 pub async fn run_processor(
-    mut processor: Box<dyn Processor>,
+    processor: Box<dyn Processor>,
     mut inputs: Inputs,
     ports: Ports,
-    keeping: Keeping,
+    checkpointing: NodeCheckpointing,
     phase: watch::Receiver<Phase>,
 ) -> Result<Box<dyn Processor>, Stop> {
-    resume(processor.as_ref(), &mut inputs, &ports, &keeping);
-    if keeping.had_ended() {
+    let mut processor = match Lanes::new(processor, &ports) {
+        Ok(lanes) => return lanes.run(inputs, ports, checkpointing, phase).await,
+        Err(processor) => processor,
+    };
+    resume(Some(processor.as_ref()), &mut inputs, &ports, &checkpointing);
+    if checkpointing.had_ended() {
         ports.remind(Message::End).await;
         return Ok(processor);
     }
@@ -43,18 +48,18 @@ pub async fn run_processor(
             }
             Event::Idle => ports.broadcast(Message::Watermark(Watermark::Idle)).await?,
             Event::Barrier(epoch) => {
-                processor.border(epoch, &mut out)?;
+                processor.barrier(epoch, &mut out)?;
                 if let Some(has_made_version) = ports.has_version(&out) {
-                    keeping.reporter.learned(keeping.place, epoch, has_made_version);
+                    checkpointing.reporter.learned(checkpointing.place, epoch, has_made_version);
                 }
                 flush(processor.as_mut(), &ports, &mut out).await?;
                 ports.check_failed()?;
-                let wanted = keeping.wanted(epoch);
-                if let Some(border) = wanted {
+                let wanted = checkpointing.wanted(epoch);
+                if let Some(barrier) = wanted {
                     let snapshot = processor.snapshot()?;
-                    keeping.report(border, &ports, &mut inputs, snapshot);
+                    checkpointing.report(barrier, &ports, &mut inputs, snapshot);
                 }
-                // A reader that does not read these rows yet may have come to the border at which the flow stops.
+                // A reader that does not read these rows yet may have come to the barrier at which the flow stops.
                 ports.remind(Message::Barrier(epoch)).await;
                 if is_last(wanted) {
                     ports.stats().set_report(processor.report());
@@ -66,21 +71,32 @@ pub async fn run_processor(
                 flush(processor.as_mut(), &ports, &mut out).await?;
             }
             Event::End => {
-                processor.finish(&mut out)?;
-                flush(processor.as_mut(), &ports, &mut out).await?;
-                ports.check_failed()?;
-                ports.stats().set_report(processor.report());
-                let snapshot = processor.snapshot()?;
-                keeping.report_end(&ports, &mut inputs, snapshot);
-                ports.broadcast(Message::End).await?;
+                finish(processor.as_mut(), &mut inputs, &ports, &checkpointing).await?;
                 return Ok(processor);
             }
         }
     }
 }
 
+/// All inputs have ended: sends the last rows.
+pub(super) async fn finish(
+    processor: &mut dyn Processor,
+    inputs: &mut Inputs,
+    ports: &Ports,
+    checkpointing: &NodeCheckpointing,
+) -> Result<(), Stop> {
+    let mut out = ports.collector();
+    processor.finish(&mut out)?;
+    flush(processor, ports, &mut out).await?;
+    ports.check_failed()?;
+    ports.stats().set_report(processor.report());
+    let snapshot = processor.snapshot()?;
+    checkpointing.report_end(ports, inputs, snapshot);
+    ports.broadcast(Message::End).await
+}
+
 /// Sends on what the processor has pushed, and what follows from it, piece by piece.
-async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mut Collector) -> Result<(), Stop> {
+pub(super) async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mut Collector) -> Result<(), Stop> {
     ports.flush(out).await?;
     while processor.more(out)? {
         ports.flush(out).await?;
@@ -89,13 +105,18 @@ async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mut Collector
 }
 
 /// Goes on with counters and edges where they were.
-fn resume(processor: &dyn Processor, inputs: &mut Inputs, ports: &Ports, keeping: &Keeping) {
-    if let Some(resume) = &keeping.resume {
+pub(super) fn resume(
+    processor: Option<&dyn Processor>,
+    inputs: &mut Inputs,
+    ports: &Ports,
+    checkpointing: &NodeCheckpointing,
+) {
+    if let Some(resume) = &checkpointing.resume {
         ports.stats().restore(&resume.entry.counters);
-        ports.stats().set_report(processor.report());
+        ports.stats().set_report(processor.and_then(Processor::report));
     }
-    match keeping.fan_in() {
-        Some(fan_in) => inputs.restore(fan_in, &keeping.edges, keeping.passed),
-        None => inputs.begin_behind(keeping.passed),
+    match checkpointing.fan_in() {
+        Some(fan_in) => inputs.restore(fan_in, &checkpointing.edges, checkpointing.passed),
+        None => inputs.begin_behind(checkpointing.passed),
     }
 }

@@ -1,4 +1,4 @@
-//! The loop of a live input whose rows are gone through again: in the order in which they came, with borders where they
+//! The loop of a live input whose rows are gone through again: in the order in which they came, with barriers where they
 //! were.
 
 use std::collections::{HashMap, VecDeque};
@@ -9,24 +9,24 @@ use millstream_core::{Batch, Collector, Error, FailedRow, Input, PartitionChange
 use tokio::time::timeout;
 
 use super::Stop;
-use super::cutter::Cutter;
-use super::stretch::cut;
-use crate::checkpoint::InputStep;
+use super::epoch_writer::EpochWriter;
+use super::stretch::rows_before;
+use crate::checkpoint::InputEvent;
 
 /// How long nothing comes of an input until its rows are taken for gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Takes every step, then ends.
-pub async fn run_script(
+pub async fn replay_input(
     input: &mut dyn Input,
-    cutter: &mut Cutter<'_>,
-    mut script: VecDeque<InputStep>,
+    writer: &mut EpochWriter<'_>,
+    mut replay: VecDeque<InputEvent>,
     out: &mut Collector,
 ) -> Result<(), Stop> {
     let mut waiting: HashMap<Arc<str>, Waiting> = HashMap::new();
-    while let Some(step) = script.pop_front() {
+    while let Some(step) = replay.pop_front() {
         match step {
-            InputStep::Rows(partition, to) => {
+            InputEvent::Rows(partition, to) => {
                 let partition: Arc<str> = partition.into();
                 let mut progress = Progress::More;
                 while waiting.get(&partition).is_none_or(|rows| rows.end < to) {
@@ -35,34 +35,34 @@ pub async fn run_script(
                     }
                     let next = timeout(PATIENCE, input.next(out)).await;
                     progress = next.map_err(|_| gone(&partition, to))??;
-                    // They are told by the script, too.
+                    // They are told by the replay log, too.
                     out.take_partitions();
                     sort(out, &mut waiting);
                 }
                 let Some(rows) = waiting.get_mut(&partition) else { continue };
                 let (batches, mut failed) = rows.take(to);
                 for batch in batches {
-                    cutter.send(input, batch, &mut failed).await?;
+                    writer.send(input, batch, &mut failed).await?;
                 }
-                cutter.send_refused(input, failed).await?;
+                writer.send_refused(input, failed).await?;
             }
-            InputStep::Border => cutter.end_epoch(input).await?,
-            InputStep::Idle(partitions) => cutter.fall_idle(&partitions).await?,
-            InputStep::Added(partition, trace) => {
+            InputEvent::Barrier => writer.end_epoch(input).await?,
+            InputEvent::Idle(partitions) => writer.fall_idle(&partitions).await?,
+            InputEvent::Added(partition, locator) => {
                 let partition: Arc<str> = partition.into();
                 // Of those without rows nothing need be left.
-                if script.iter().any(|step| matches!(step, InputStep::Rows(of, _) if **of == *partition)) {
-                    input.retrace(&partition, &trace)?;
+                if replay.iter().any(|step| matches!(step, InputEvent::Rows(of, _) if **of == *partition)) {
+                    input.locate(&partition, &locator)?;
                 }
-                cutter.change_partition(PartitionChange::Added { partition, trace });
+                writer.change_partition(PartitionChange::Added { partition, locator });
             }
-            InputStep::Gone(partition) => {
+            InputEvent::Gone(partition) => {
                 waiting.remove(partition.as_str());
-                cutter.change_partition(PartitionChange::Gone(partition.into()));
+                writer.change_partition(PartitionChange::Gone(partition.into()));
             }
         }
     }
-    cutter.end_now().await
+    writer.end_now().await
 }
 
 fn gone(partition: &str, to: u64) -> Error {
@@ -90,7 +90,8 @@ impl Waiting {
             }
             let start = batch.origin.start;
             let refused = failed.iter().filter(|row| row.position >= Some(start)).count();
-            let (head, tail) = cut(batch, (to - start) as usize - refused, to);
+            let rows = rows_before(&batch, to, refused);
+            let (head, tail) = batch.cut(rows, to);
             taken.push(head);
             self.batches.push_front(tail);
         }

@@ -61,10 +61,8 @@ impl Stretch {
         let first = self.refused_before();
         let mut places = self.refused.iter().enumerate();
         let is_over = |(place, row): (usize, &FailedRow)| {
-            let distance = row.position.unwrap_or_default().saturating_sub(self.batch.origin.start) as usize;
-            // Between the rows of a batch every position is that of a row, or of a refused one.
-            let rows = distance.saturating_sub(place.saturating_sub(first)).min(self.batch.len());
-            !holds(rows, place)
+            let position = row.position.unwrap_or_default();
+            !holds(rows_before(&self.batch, position, place.saturating_sub(first)), place)
         };
         places.position(is_over).unwrap_or(self.refused.len())
     }
@@ -76,23 +74,32 @@ impl Stretch {
 
     /// Cuts it.
     pub fn cut(mut self, cut: Cut) -> (Self, Self) {
-        let is_whole = cut.rows == self.batch.len() && cut.refused == self.refused.len();
-        // Other positions behind the last row belong to none.
-        let border = match is_whole {
-            true => self.batch.origin.end,
-            false => {
-                let between = cut.refused.saturating_sub(self.refused_before());
-                self.batch.origin.start + (cut.rows + between) as u64
-            }
-        };
+        let barrier = self.barrier(cut);
         let behind = self.refused.split_off(cut.refused);
-        let (head, tail) = self::cut(self.batch, cut.rows, border);
+        let (head, tail) = self.batch.cut(cut.rows, barrier);
         (Self { batch: head, refused: self.refused }, Self { batch: tail, refused: behind })
+    }
+
+    /// The position at which a cut lies: right behind the last row before it, refused ones among them.
+    fn barrier(&self, cut: Cut) -> u64 {
+        let Origin { start, end, .. } = self.batch.origin;
+        // Other positions behind the last row belong to none.
+        if cut.rows == self.batch.len() && cut.refused == self.refused.len() {
+            return end;
+        }
+        match self.batch.positions() {
+            None => start + (cut.rows + cut.refused.saturating_sub(self.refused_before())) as u64,
+            Some(positions) => {
+                let row = cut.rows.checked_sub(1).map(|last| positions[last]);
+                let refused = cut.refused.checked_sub(1).and_then(|last| self.refused[last].position);
+                row.max(refused).map_or(start, |last| start.max(last + 1))
+            }
+        }
     }
 
     /// Refuses the rows that are marked.
     pub fn refuse(&mut self, marked: &BooleanArray, why: impl Fn(&RecordBatch, usize) -> String) -> Result<()> {
-        let Batch { rows, origin } = &self.batch;
+        let Batch { rows, origin, .. } = &self.batch;
         let positions = self.positions();
         for row in marked.values().set_indices() {
             self.refused.push(FailedRow {
@@ -106,24 +113,39 @@ impl Stretch {
             });
         }
         self.refused.sort_by_key(|row| row.position);
-        self.batch.rows = filter_record_batch(rows, &not(marked)?)?;
+        let kept = filter_record_batch(rows, &not(marked)?)?;
+        let left = |positions: &[u64]| not_marked(positions, marked);
+        self.batch = match self.batch.positions().map(left) {
+            None => Batch::new(kept, origin.clone()),
+            Some(left) => Batch::with_gaps(kept, origin.clone(), left),
+        };
         Ok(())
     }
 
     /// The position of each row of the batch.
     fn positions(&self) -> Vec<u64> {
+        if let Some(positions) = self.batch.positions() {
+            return positions.to_vec();
+        }
         let refused: std::collections::BTreeSet<u64> = self.refused.iter().filter_map(|row| row.position).collect();
         let start = self.batch.origin.start;
         (start..).filter(|position| !refused.contains(position)).take(self.batch.len()).collect()
     }
 }
 
-/// Cuts a batch behind its first `rows` rows, where the position `border` is.
-pub fn cut(batch: Batch, rows: usize, border: u64) -> (Batch, Batch) {
-    let (count, origin) = (batch.len(), &batch.origin);
-    let head = Batch::new(batch.rows.slice(0, rows), Origin { end: border, ..origin.clone() });
-    let tail = Batch::new(batch.rows.slice(rows, count - rows), Origin { start: border, ..origin.clone() });
-    (head, tail)
+/// How many rows of a batch lie before a position, with `refused` refused ones between them.
+pub fn rows_before(batch: &Batch, position: u64, refused: usize) -> usize {
+    match batch.positions() {
+        Some(positions) => positions.partition_point(|of_row| *of_row < position),
+        // Every position is that of a row, or of a refused one.
+        None => (position.saturating_sub(batch.origin.start) as usize).saturating_sub(refused).min(batch.len()),
+    }
+}
+
+/// The positions of the rows that are not marked.
+fn not_marked(positions: &[u64], marked: &BooleanArray) -> Vec<u64> {
+    let rows = positions.iter().zip(marked.values());
+    rows.filter(|(_, is_marked)| !is_marked).map(|(position, _)| *position).collect()
 }
 
 #[cfg(test)]
@@ -178,6 +200,47 @@ mod tests {
             assert_eq!(parts(stretch().behind_all(count + 1)), expected, "{count}");
         }
         assert_eq!(stretch().behind_all(10), None);
+    }
+
+    /// Rows 5, 9 and 20 of positions up to 30, with 3, 7, 21 and 22 refused.
+    fn with_gaps() -> Stretch {
+        let mut origin = batch(table("n:int64")).origin;
+        (origin.start, origin.end) = (5, 30);
+        let batch = Batch::with_gaps(table("n:int64\n5\n9\n20"), origin, [5, 9, 20]);
+        Stretch::new(batch, &mut [3, 22, 21, 7, 31].map(failed).into())
+    }
+
+    #[test]
+    fn a_cut_between_gaps_lies_right_behind_the_row_before_it() {
+        let expected = [
+            [(5, 5, 0, 1), (5, 30, 3, 3)],
+            [(5, 6, 1, 1), (6, 30, 2, 3)],
+            [(5, 8, 1, 2), (8, 30, 2, 2)],
+            [(5, 10, 2, 2), (10, 30, 1, 2)],
+            [(5, 21, 3, 2), (21, 30, 0, 2)],
+            [(5, 22, 3, 3), (22, 30, 0, 1)],
+            [(5, 30, 3, 4), (30, 30, 0, 0)],
+        ];
+        for (count, expected) in expected.into_iter().enumerate() {
+            let cut = with_gaps().behind_all(count + 1).expect("there are enough");
+            let (head, tail) = with_gaps().cut(cut);
+            let part = |part: &Stretch| {
+                let Origin { start, end, .. } = part.batch.origin;
+                (start, end, part.batch.len(), part.refused.len())
+            };
+            assert_eq!([part(&head), part(&tail)], expected, "{count}");
+            let left = [head, tail].map(|part| part.batch.positions().unwrap_or_default().to_vec()).concat();
+            assert_eq!(left, [5, 9, 20]);
+        }
+    }
+
+    #[test]
+    fn a_row_between_gaps_that_is_refused_later_has_its_position() {
+        let mut stretch = with_gaps();
+        stretch.refuse(&BooleanArray::from(vec![false, true, false]), |_, _| "late".into()).expect("they are rows");
+        let refused: Vec<_> = stretch.refused.iter().filter_map(|row| row.position).collect();
+        assert_eq!(refused, [3, 7, 9, 21, 22]);
+        assert_eq!(stretch.batch.positions(), Some(&[5, 20][..]));
     }
 
     #[test]

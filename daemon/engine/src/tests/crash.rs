@@ -68,7 +68,7 @@ impl MemoryStore {
         names.filter_map(|name| name.split('.').next()?.parse().ok()).max()
     }
 
-    /// The border of the newest checkpoint.
+    /// The barrier of the newest checkpoint.
     pub fn epoch(&self) -> u64 {
         let keys = self.keys.lock().unwrap();
         let newest = keys.iter().rev().find(|(key, _)| key.contains("/manifests/")).unwrap();

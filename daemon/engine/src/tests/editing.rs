@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use super::crash::{self, MemoryStore};
 use super::kinds::{committed_text, forget};
 use super::running::plan;
-use crate::checkpoint::{Keeper, KeeperOptions, Vault};
-use crate::run::{Effects, PreparedFlow, RunningFlow, Status};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
+use crate::run::{PreparedFlow, RunMode, RunningFlow, Status};
 
 /// A flow of which a part has run: about this many steps.
 struct Edited {
@@ -30,8 +30,8 @@ impl Edited {
         let flow =
             Self { name, store: Arc::new(MemoryStore { simulation: name.to_owned(), ..MemoryStore::default() }) };
         crash::begin(name);
-        let keeper = flow.open(text, &[]).unwrap();
-        let running = RunningFlow::start(flow.plan(text), Effects::Keep(keeper), &Handle::current()).unwrap();
+        let checkpoints = flow.open(text, &[]).unwrap();
+        let running = RunningFlow::start(flow.plan(text), RunMode::Keep(checkpoints), &Handle::current()).unwrap();
         let stopper = running.stopper();
         crash::then(name, 60, move || stopper.stop());
         let status = running.join().await.status;
@@ -44,18 +44,18 @@ impl Edited {
         plan(&format!("flow.name = \"{}\"\nflow.epoch.rows = 20\ncheckpoint.epochs = 1\n{text}", self.name))
     }
 
-    fn open(&self, text: &str, resets: &[&str]) -> Result<Keeper, String> {
+    fn open(&self, text: &str, resets: &[&str]) -> Result<FlowCheckpoints, String> {
         let resets = resets.iter().map(|node| (*node).to_owned()).collect();
-        let options = KeeperOptions { resets, ..KeeperOptions::default() };
-        let vault = Vault::new(self.store.clone(), self.name, "memory");
-        Keeper::open(&self.plan(text), vault, &options).map_err(|error| error.to_string())
+        let options = ResumeOptions { resets, ..ResumeOptions::default() };
+        let checkpoint_store = CheckpointStore::new(self.store.clone(), self.name, "memory");
+        FlowCheckpoints::open(&self.plan(text), checkpoint_store, &options).map_err(|error| error.to_string())
     }
 
     /// Goes on, for so many steps.
     async fn crash(&self, text: &str, steps: u64) {
         crash::begin(self.name);
-        let keeper = self.open(text, &[]).unwrap();
-        let running = RunningFlow::start(self.plan(text), Effects::Keep(keeper), &Handle::current()).unwrap();
+        let checkpoints = self.open(text, &[]).unwrap();
+        let running = RunningFlow::start(self.plan(text), RunMode::Keep(checkpoints), &Handle::current()).unwrap();
         crash::after(self.name, steps);
         let status = running.join().await.status;
         assert!(matches!(status, Status::Failed(_)), "{status:?}");
@@ -63,8 +63,8 @@ impl Edited {
     }
 
     async fn finish(&self, text: &str, resets: &[&str]) {
-        let keeper = self.open(text, resets).unwrap();
-        let running = RunningFlow::start(self.plan(text), Effects::Keep(keeper), &Handle::current()).unwrap();
+        let checkpoints = self.open(text, resets).unwrap();
+        let running = RunningFlow::start(self.plan(text), RunMode::Keep(checkpoints), &Handle::current()).unwrap();
         let status = running.join().await.status;
         assert!(matches!(status, Status::Done), "{status:?}");
     }
@@ -98,8 +98,8 @@ async fn all_nodes_that_do_not_fit_are_named_at_once_and_before_anything_runs() 
     let after =
         text.replace("rows = 7", "rows = 8").replace("rows = 3", "rows = 4").replace("\"NAME/d\"", "\"NAME/g\"");
     let keys = flow.store.keys.lock().unwrap().clone();
-    let vault = Vault::new(flow.store.clone(), flow.name, "memory");
-    let problems = Keeper::check(&flow.plan(&after), &vault, &KeeperOptions::default()).unwrap();
+    let checkpoint_store = CheckpointStore::new(flow.store.clone(), flow.name, "memory");
+    let problems = FlowCheckpoints::check(&flow.plan(&after), &checkpoint_store, &ResumeOptions::default()).unwrap();
     let named: Vec<_> = problems.iter().filter_map(|problem| problem.split('`').nth(1)).collect();
     assert_eq!(named, ["b", "d", "e"], "{problems:?}");
     assert!(problems[1].contains("the setting `path` is another one"), "{problems:?}");
@@ -138,8 +138,8 @@ async fn a_folder_is_renamed_with_its_node_when_the_flow_is_taken_over() {
         input.z = { renamed_from = "a", type = "count", rows = 5 }
         output.c = { type = "file", from = "z", path = "renamed/c" }
     "#;
-    let keeper = Keeper::open_folder(&plan(text), folder.path(), &KeeperOptions::default()).unwrap();
-    let prepared = PreparedFlow::new(plan(text), Effects::Keep(keeper)).unwrap();
+    let checkpoints = FlowCheckpoints::open_folder(&plan(text), folder.path(), &ResumeOptions::default()).unwrap();
+    let prepared = PreparedFlow::new(plan(text), RunMode::Keep(checkpoints)).unwrap();
     assert!(nodes.join("a").exists(), "whoever does not take the flow over changes nothing");
     let ready = prepared.take_over().unwrap().ready().unwrap();
     assert!(nodes.join("z").exists() && !nodes.join("a").exists());
@@ -208,7 +208,7 @@ async fn a_new_edge_into_a_fan_in_has_had_nothing_yet() {
     let before = flow.numbers("d").len();
     let new = "input.more = { type = \"count\", start = 5000, rows = 30, batch_rows = 5 }";
     let after = format!("{new}\n{}", BEFORE.replace("\"add\", from = \"a\"", "\"add\", from = [\"more\", \"a\"]"));
-    // What `a` had read by the border of a checkpoint must have arrived, although `more` comes first now.
+    // What `a` had read by the barrier of a checkpoint must have arrived, although `more` comes first now.
     flow.crash(&after, 50).await;
     flow.finish(&after, &[]).await;
     let expected = (1..=before as i64).chain(5001..=5030).chain(before as i64 + 1..=200);
@@ -236,10 +236,10 @@ async fn the_dead_letters_of_a_renamed_node_are_those_of_the_new_name() {
     let flow = Edited::new("edited_dead_letters", &text).await;
     let after =
         text.replace("from = \"a\"", "from = \"z\"").replace("input.a = {", "input.z = { renamed_from = \"a\",");
-    let vault = Vault::new(flow.store.clone(), flow.name, "memory");
-    assert!(vault.latest().unwrap().unwrap().0.nodes.contains_key("dead_letter_a"));
+    let checkpoint_store = CheckpointStore::new(flow.store.clone(), flow.name, "memory");
+    assert!(checkpoint_store.latest().unwrap().unwrap().0.nodes.contains_key("dead_letter_a"));
     flow.finish(&after, &[]).await;
-    let nodes = vault.latest().unwrap().unwrap().0.nodes;
+    let nodes = checkpoint_store.latest().unwrap().unwrap().0.nodes;
     assert!(nodes.contains_key("dead_letter_z") && !nodes.contains_key("dead_letter_a"));
 }
 
@@ -256,9 +256,9 @@ async fn what_is_gone_is_dropped_in_words_that_fit() {
     let error = flow.open(&renamed, &[]).unwrap_err();
     assert!(error.contains("and rows that were read count twice, with `--reset a`"), "{error}");
     let losses = |text: &str, reset: &str| {
-        let vault = Vault::new(flow.store.clone(), flow.name, "memory");
-        let options = KeeperOptions { resets: vec![reset.to_owned()], ..KeeperOptions::default() };
-        Keeper::losses(&flow.plan(text), &vault, &options).unwrap()
+        let checkpoint_store = CheckpointStore::new(flow.store.clone(), flow.name, "memory");
+        let options = ResumeOptions { resets: vec![reset.to_owned()], ..ResumeOptions::default() };
+        FlowCheckpoints::losses(&flow.plan(text), &checkpoint_store, &options).unwrap()
     };
     assert!(losses(BEFORE, "a")[0].starts_with("input `a` is read from its first row again; what has learned"));
     assert!(losses(&renamed, "a")[0].ends_with("so that rows that were read count twice"));

@@ -1,10 +1,13 @@
 //! Whole flows of small nodes through planner, tasks and edges.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod borders;
+mod barriers;
+mod checkpoint_store;
+mod commits;
 mod crash;
 mod editing;
 mod kinds;
+mod lanes;
 mod owners;
 mod planning;
 mod renamed;
@@ -13,4 +16,3 @@ mod sabotage;
 mod simulation;
 mod stopping;
 mod time_groups;
-mod vault;

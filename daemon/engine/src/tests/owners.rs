@@ -8,14 +8,14 @@ use tokio::runtime::Handle;
 
 use super::crash::MemoryStore;
 use super::running::plan;
-use crate::checkpoint::{Keeper, KeeperOptions, Manifest, Piece, Vault};
-use crate::run::{Effects, FlowError, PreparedFlow, ReadyFlow, RunningFlow, Status, TakeOver};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, Manifest, Piece, ResumeOptions};
+use crate::run::{FlowError, PreparedFlow, ReadyFlow, RunMode, RunningFlow, Status, TakeOver};
 
 fn prepare(store: &Arc<MemoryStore>, text: &str) -> Result<PreparedFlow, FlowError> {
     let plan = plan(text);
-    let vault = Vault::new(store.clone(), &plan.flow, "memory");
-    let keeper = Keeper::open(&plan, vault, &KeeperOptions::default()).unwrap();
-    PreparedFlow::new(plan, Effects::Keep(keeper))
+    let checkpoint_store = CheckpointStore::new(store.clone(), &plan.flow, "memory");
+    let checkpoints = FlowCheckpoints::open(&plan, checkpoint_store, &ResumeOptions::default()).unwrap();
+    PreparedFlow::new(plan, RunMode::Keep(checkpoints))
 }
 
 fn start(store: &Arc<MemoryStore>, text: &str) -> Result<RunningFlow, FlowError> {
@@ -27,7 +27,7 @@ fn until_taken_over(mut prepared: PreparedFlow, text: &str) -> Result<ReadyFlow,
     loop {
         match prepared.take_over()? {
             TakeOver::Ready(ready) => return Ok(*ready),
-            TakeOver::Outrun(keeper) => prepared = PreparedFlow::new(plan(text), Effects::Keep(keeper))?,
+            TakeOver::Outrun(checkpoints) => prepared = PreparedFlow::new(plan(text), RunMode::Keep(checkpoints))?,
         }
     }
 }
@@ -42,7 +42,7 @@ async fn until_read(running: &RunningFlow, rows: u64) {
 }
 
 fn newest(store: &Arc<MemoryStore>, text: &str) -> Manifest {
-    Vault::new(store.clone(), &plan(text).flow, "memory").latest().unwrap().unwrap().0
+    CheckpointStore::new(store.clone(), &plan(text).flow, "memory").latest().unwrap().unwrap().0
 }
 
 const FLOW: &str = r#"
@@ -113,7 +113,7 @@ async fn who_can_not_go_on_from_the_state_leaves_the_flow_to_its_owner() {
         .state
         .values_mut()
         .for_each(|piece| *piece = Piece::inline(b"\xff\xff\xff\xff"));
-    Vault::new(other.clone(), "picky", "memory").put(&manifest).unwrap().unwrap();
+    CheckpointStore::new(other.clone(), "picky", "memory").put(&manifest).unwrap().unwrap();
     let error = start(&other, &flow).unwrap_err().to_string();
     assert!(error.starts_with("node `b`: "), "{error}");
     assert_eq!(other.highest("/manifests/"), Some(manifest.number), "it has not taken the flow over");

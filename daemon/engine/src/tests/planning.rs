@@ -254,7 +254,7 @@ fn what_an_input_does_at_its_end_is_explained() {
         );
         crate::explain::explain(&super::running::plan(&text))
     };
-    let late = "the watermark is the latest `at` less 5 s, and moves after every 7 rows and at borders; a row that is earlier is late";
+    let late = "the watermark is the latest `at` less 5 s, and moves after every 7 rows and at barriers; a row that is earlier is late";
     let finite = page("");
     assert!(finite.contains("ends by itself") && finite.contains(late), "{finite}");
     assert!(page(", live = true").contains(" live, can be read again"), "{finite}");

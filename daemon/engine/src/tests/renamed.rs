@@ -6,8 +6,8 @@ use tokio::runtime::Handle;
 
 use super::crash::MemoryStore;
 use super::running::plan;
-use crate::checkpoint::{Keeper, KeeperOptions, Vault};
-use crate::run::{Effects, RunningFlow};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
+use crate::run::{RunMode, RunningFlow};
 
 const FLOW: &str = r#"
     flow.name = "former"
@@ -17,8 +17,8 @@ const FLOW: &str = r#"
 
 fn warning(store: &Arc<MemoryStore>, text: &str) -> Option<String> {
     let plan = plan(text);
-    let vault = Vault::new(store.clone(), &plan.flow, "states");
-    Keeper::open(&plan, vault, &KeeperOptions::default()).unwrap().warning(&plan).unwrap()
+    let checkpoint_store = CheckpointStore::new(store.clone(), &plan.flow, "states");
+    FlowCheckpoints::open(&plan, checkpoint_store, &ResumeOptions::default()).unwrap().warning(&plan).unwrap()
 }
 
 #[tokio::test]
@@ -26,9 +26,9 @@ async fn a_flow_that_begins_is_told_of_the_state_of_one_with_the_same_nodes() {
     let store = Arc::new(MemoryStore::default());
     assert_eq!(warning(&store, FLOW), None, "there is none");
     let planned = plan(FLOW);
-    let vault = Vault::new(store.clone(), "former", "states");
-    let keeper = Keeper::open(&planned, vault, &KeeperOptions::default()).unwrap();
-    RunningFlow::start(planned, Effects::Keep(keeper), &Handle::current()).unwrap().join().await;
+    let checkpoint_store = CheckpointStore::new(store.clone(), "former", "states");
+    let checkpoints = FlowCheckpoints::open(&planned, checkpoint_store, &ResumeOptions::default()).unwrap();
+    RunningFlow::start(planned, RunMode::Keep(checkpoints), &Handle::current()).unwrap().join().await;
     assert_eq!(warning(&store, FLOW), None, "it is its own");
     let renamed = FLOW.replace("\"former\"", "\"latter\"");
     let expected = "flow `latter` begins from scratch: `states` has no state of it, but that of `former`, with the same nodes; if \

@@ -10,7 +10,7 @@ use super::kinds::{lineages, memory, memory_text, registry};
 use crate::checkpoint::KeptStates;
 use crate::file::{Diagnostics, LoadOptions};
 use crate::plan::{Plan, PlanOptions};
-use crate::run::{Effects, Outcome, RunningFlow, Status};
+use crate::run::{Outcome, RunMode, RunningFlow, Status};
 use crate::{file::FlowFile, flow_test};
 
 pub fn plan(text: &str) -> Plan {
@@ -25,7 +25,7 @@ pub fn try_plan(text: &str) -> Result<Plan, Diagnostics> {
 }
 
 pub async fn run(text: &str) -> Outcome {
-    RunningFlow::start(plan(text), Effects::Commit { remove_published: false }, &Handle::current())
+    RunningFlow::start(plan(text), RunMode::Commit { remove_published: false }, &Handle::current())
         .unwrap()
         .join()
         .await
@@ -66,14 +66,14 @@ async fn what_a_node_pushes_piece_by_piece_comes_before_anything_else() {
 async fn borders_and_merged_rows_do_not_depend_on_batches() {
     let mut seen = Vec::new();
     for (number, batch_rows) in [1, 3, 7, 1000].into_iter().enumerate() {
-        let path = format!("borders{number}");
+        let path = format!("barriers{number}");
         run(&format!(
             r#"
             flow.epoch.rows = 10
             input.a = {{ type = "count", rows = 35, batch_rows = {batch_rows} }}
             processor.kinds = {{ type = "parity", from = "a" }}
             processor.tens = {{ type = "add", from = "kinds.odd", by = 100 }}
-            processor.both = {{ type = "borders", from = ["tens", "kinds.even"] }}
+            processor.both = {{ type = "barriers", from = ["tens", "kinds.even"] }}
             output.c = {{ type = "file", from = "both", path = "{path}" }}
         "#
         ))
@@ -81,7 +81,7 @@ async fn borders_and_merged_rows_do_not_depend_on_batches() {
         seen.push(memory(&path).0);
     }
     assert_eq!(seen[0][..11], [101, 103, 105, 107, 109, 0, 2, 4, 6, 8, -1]);
-    assert_eq!(seen[0].len(), 35 + 3, "three borders within 35 rows");
+    assert_eq!(seen[0].len(), 35 + 3, "three barriers within 35 rows");
     assert!(seen.iter().all(|rows| *rows == seen[0]), "{seen:?}");
 }
 
@@ -91,7 +91,7 @@ async fn finite_inputs_are_read_one_after_the_other() {
         flow.epoch.rows = 4
         input.b = { type = "count", start = 100, rows = 6 }
         input.a = { type = "count", rows = 6 }
-        processor.both = { type = "borders", from = ["a", "b"] }
+        processor.both = { type = "barriers", from = ["a", "b"] }
         output.c = { type = "file", from = "both", path = "sequence" }
     "#)
     .await;
@@ -231,7 +231,7 @@ async fn a_stopped_flow_works_off_what_it_has_read() {
         output.c = { type = "file", from = "b", path = "stopped" }
     "#,
     );
-    let running = RunningFlow::start(plan, Effects::Commit { remove_published: false }, &Handle::current()).unwrap();
+    let running = RunningFlow::start(plan, RunMode::Commit { remove_published: false }, &Handle::current()).unwrap();
     let (stats, stopper) = (running.stats(), running.stopper());
     let stop = async {
         while stats.nodes[0].rows_in.load(Ordering::Relaxed) < 100 {
@@ -253,7 +253,7 @@ async fn a_stopped_flow_that_can_be_run_again_commits_nothing() {
         output.c = { type = "file", from = "a", path = "abandoned" }
     "#;
     let running =
-        RunningFlow::start(plan(text), Effects::Commit { remove_published: false }, &Handle::current()).unwrap();
+        RunningFlow::start(plan(text), RunMode::Commit { remove_published: false }, &Handle::current()).unwrap();
     let (stats, stopper) = (running.stats(), running.stopper());
     assert!(!stopper.commits());
     let stop = async {
@@ -274,11 +274,11 @@ async fn a_live_input_without_rows_ends_its_epochs_with_the_others() {
         flow.epoch = { rows = 10, interval = "1h" }
         input.a = { type = "count", rows = 0, endless = true, batch_rows = 7 }
         input.b = { type = "count", rows = 1, start = -5, waits = true }
-        processor.both = { type = "borders", from = ["a", "b"] }
+        processor.both = { type = "barriers", from = ["a", "b"] }
         output.c = { type = "file", from = "both", path = "live" }
     "#,
     );
-    let running = RunningFlow::start(plan, Effects::Commit { remove_published: false }, &Handle::current()).unwrap();
+    let running = RunningFlow::start(plan, RunMode::Commit { remove_published: false }, &Handle::current()).unwrap();
     let (stats, stopper) = (running.stats(), running.stopper());
     let output = stats.nodes.iter().position(|node| node.name == "c").unwrap();
     let stop = async {
@@ -288,7 +288,7 @@ async fn a_live_input_without_rows_ends_its_epochs_with_the_others() {
         stopper.stop();
     };
     let both = async { tokio::join!(running.join(), stop) };
-    let (outcome, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("rows go on past borders");
+    let (outcome, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("rows go on past barriers");
     assert!(matches!(outcome.status, Status::Stopped));
     assert!(memory("live").0.contains(&-5), "the row of the quiet input is there");
 }
@@ -302,7 +302,7 @@ async fn a_slow_output_slows_its_input() {
         output.c = { type = "file", from = "a", path = "slow", slow = 5 }
     "#,
     );
-    let running = RunningFlow::start(plan, Effects::None, &Handle::current()).unwrap();
+    let running = RunningFlow::start(plan, RunMode::None, &Handle::current()).unwrap();
     let (stats, stopper) = (running.stats(), running.stopper());
     let watch = async {
         while stats.nodes[1].rows_in.load(Ordering::Relaxed) < 200 {

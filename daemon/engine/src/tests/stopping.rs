@@ -1,4 +1,4 @@
-//! Flows that are stopped far from the next border.
+//! Flows that are stopped far from the next barrier.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::crash::MemoryStore;
 use super::kinds::committed_text;
 use super::running::plan;
-use crate::checkpoint::{Keeper, KeeperOptions, Vault};
-use crate::run::{Effects, Outcome, RunningFlow, Status};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
+use crate::run::{Outcome, RunMode, RunningFlow, Status};
 
-/// Its output takes a second for each row, so that borders are minutes apart.
+/// Its output takes a second for each row, so that barriers are minutes apart.
 const FLOW: &str = r#"
     flow = { name = "patience", epoch.rows = 100 }
     checkpoint.epochs = 1
@@ -23,9 +23,9 @@ const FLOW: &str = r#"
 
 fn start(store: &Arc<MemoryStore>, text: &str) -> RunningFlow {
     let plan = plan(text);
-    let vault = Vault::new(store.clone(), &plan.flow, "memory");
-    let keeper = Keeper::open(&plan, vault, &KeeperOptions::default()).unwrap();
-    RunningFlow::start(plan, Effects::Keep(keeper), &Handle::current()).unwrap()
+    let checkpoint_store = CheckpointStore::new(store.clone(), &plan.flow, "memory");
+    let checkpoints = FlowCheckpoints::open(&plan, checkpoint_store, &ResumeOptions::default()).unwrap();
+    RunningFlow::start(plan, RunMode::Keep(checkpoints), &Handle::current()).unwrap()
 }
 
 /// The numbers that are committed at a path.

@@ -19,7 +19,7 @@ use super::accumulator::{Accumulator, Rows, Saved, apart, floats, for_present, t
 /// How far the answer is from the true value at most, as a share of it.
 pub const ERROR: f64 = 0.01;
 
-/// Each bin's upper border, as a multiple of its lower one.
+/// Each bin's upper barrier, as a multiple of its lower one.
 const GROWTH: f64 = (1.0 + ERROR) / (1.0 - ERROR);
 
 /// The natural logarithm of that.

@@ -22,7 +22,7 @@ impl Follow {
         let Followed { name, tail, pattern, .. } = &self.files[index];
         let (name, pattern, first) = (name.clone(), *pattern, tail.first_place()?);
         for path in self.successors(index, matching)? {
-            let tail = Tail::open(&path, &self.patterns[pattern].options);
+            let tail = Tail::open(&path, &self.patterns[pattern].decoder);
             let Some(tail) = tail.doing(|| format!("reading `{}`", path.display()))? else { continue };
             // The rows of a copy would come twice.
             let is_copy = first.is_telling() && tail.has(&first);

@@ -70,13 +70,13 @@ impl Followed {
         self.out.take_partitions().into_iter().map(text).collect()
     }
 
-    /// The partitions that have come, and their traces.
-    fn traces(&mut self) -> Vec<(Arc<str>, String)> {
-        let trace = |change| match change {
-            PartitionChange::Added { partition, trace } => Some((partition, trace)),
+    /// The partitions that have come, and their locators.
+    fn locators(&mut self) -> Vec<(Arc<str>, String)> {
+        let locator = |change| match change {
+            PartitionChange::Added { partition, locator } => Some((partition, locator)),
             PartitionChange::Gone(_) => None,
         };
-        self.out.take_partitions().into_iter().filter_map(trace).collect()
+        self.out.take_partitions().into_iter().filter_map(locator).collect()
     }
 
     async fn rows(&mut self) -> Vec<(String, u64, String)> {
@@ -135,7 +135,9 @@ async fn csv_begins_with_its_header_in_every_file() {
 
 #[tokio::test(start_paused = true)]
 async fn a_quote_that_is_not_closed_is_not_waited_for_without_end() {
-    let mut followed = Followed::new(&format!("path = \"a.csv\"\nmax_cell = {{ lines = 3 }}\n{NUMBERS}"));
+    let mut followed = Followed::new(&format!(
+        "path = \"a.csv\"\nformat = {{ type = \"csv\", max_cell = {{ lines = 3 }} }}\n{NUMBERS}"
+    ));
     followed.append("a.csv", "n,m\n1,a\n2,\"b\n3,c\n4,d\n");
     assert_eq!(followed.rows().await, rows([("a.csv", 0, "1")]));
     followed.append("a.csv", "5,e\n6,f\n7,g\n");
@@ -237,7 +239,7 @@ async fn a_run_goes_on_where_another_one_was() {
     let mut followed = Followed::new(&settings);
     followed.append("a.ndjson", "{\"n\": 0}\n{\"n\": 1}\nbad\n{\"n\": 3}\n");
     assert_eq!(followed.rows().await, rows([("a.ndjson", 0, "0 1"), ("a.ndjson", 3, "3")]));
-    // A border lies between the rows that came last.
+    // A barrier lies between the rows that came last.
     let state = followed.snapshot(&[("a.ndjson", 1)]);
     assert_eq!(followed.go_on(&settings, &state).await, rows([("a.ndjson", 1, "1"), ("a.ndjson", 3, "3")]));
     assert_eq!(followed.out.take_failed()[0].position, Some(2));
@@ -347,19 +349,19 @@ async fn rows_are_gone_through_again_where_a_rotation_has_put_them() {
     followed.append("a.ndjson.1", "{\"n\": 2}");
     followed.append("a.ndjson", "{\"n\": 10}\n");
     assert_eq!(followed.rows().await, rows([("a.ndjson", 2, "2"), ("a.ndjson#2", 0, "10")]));
-    let traces: Vec<(Arc<str>, String)> = followed.traces();
+    let locators: Vec<(Arc<str>, String)> = followed.locators();
     followed.rename("a.ndjson", "a.ndjson.2");
     followed.append("a.ndjson", "{\"n\": 20}\n");
     let mut past = Followed { input: Followed::input(&settings, followed.folder.path()), ..followed };
-    past.input.open(&Home::Past(None)).await.unwrap();
-    for ((partition, trace), expected) in traces.iter().zip([&[(0, "0 1"), (2, "2")][..], &[(0, "10")]]) {
-        past.input.retrace(partition, trace).unwrap();
+    past.input.open(&Home::Replay(None)).await.unwrap();
+    for ((partition, locator), expected) in locators.iter().zip([&[(0, "0 1"), (2, "2")][..], &[(0, "10")]]) {
+        past.input.locate(partition, locator).unwrap();
         let expected = expected.iter().map(|(start, values)| (partition.to_string(), *start, (*values).to_owned()));
         assert_eq!(past.rows().await, expected.collect::<Vec<_>>());
     }
     fs::remove_file(past.folder.path().join("a.ndjson.1")).unwrap();
     let mut late = Followed::input(&settings, past.folder.path());
-    let error = late.retrace(&traces[0].0, &traces[0].1).unwrap_err().to_string();
+    let error = late.locate(&locators[0].0, &locators[0].1).unwrap_err().to_string();
     assert!(error.starts_with("the file that was `a.ndjson` when rows of partition `a.ndjson` were read"), "{error}");
 }
 
@@ -449,6 +451,9 @@ fn settings_that_can_not_be_followed() {
     assert_eq!(problem(&format!("path = \"a.csv.gz\"\n{schema}")), (at("path"), message.into()));
     let compressed = format!("path = \"a.csv\"\ncompression = \"zstd\"\n{schema}");
     assert_eq!(problem(&compressed), (at("compression"), "a compressed file can't be followed".into()));
+    let latin = format!("path = \"a.csv\"\nformat = {{ type = \"csv\", encoding = \"latin-1\" }}\n{schema}");
+    let place = vec!["format".into(), "encoding".into()];
+    assert_eq!(problem(&latin), (place, "only files in UTF-8 can be followed".into()));
     let message = "the name of `log*` does not say its format";
     assert_eq!(problem(&format!("path = \"log*\"\n{schema}")), (at("path"), message.into()));
     assert_eq!(problem(&format!("path = [\"a.csv\", \"a***b\"]\n{schema}")).0, ["path".into(), 1.into()]);

@@ -143,8 +143,8 @@ impl Reading {
     fn change_partitions(&mut self, out: &mut Collector) {
         for partition in (0..self.settings.partitions).filter(|_| self.settings.mixed) {
             if self.next == 0 && !self.gone.contains(&partition) {
-                let (partition, trace) = (partition_name(partition), String::new());
-                out.change_partition(PartitionChange::Added { partition, trace });
+                let (partition, locator) = (partition_name(partition), String::new());
+                out.change_partition(PartitionChange::Added { partition, locator });
             }
             if self.is_over(partition) && self.gone.insert(partition) {
                 out.change_partition(PartitionChange::Gone(partition_name(partition)));

@@ -14,13 +14,13 @@ use serde_json::Value;
 use super::{batch_of, kept, numbers, one_port, rows_of, values, with_values};
 use crate::tests::sabotage::Sabotage;
 
-/// Learns a number, and sends it as its model at borders, which makes a version, as does the end.
+/// Learns a number, and sends it as its model at barriers, which makes a version, as does the end.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Teach {
     /// The model.
     model: String,
-    /// Wants a border after so many rows.
+    /// Wants a barrier after so many rows.
     every: Option<u64>,
     /// What is learned.
     #[serde(default)]
@@ -34,7 +34,7 @@ pub struct Teach {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Learns {
-    /// How many there are. There is a version at every border.
+    /// How many there are. There is a version at every barrier.
     #[default]
     Count,
     /// The largest number. There is a version when it is another one, also at the end.
@@ -48,7 +48,7 @@ impl Kind for Teach {
 
 impl ProcessorSettings for Teach {
     fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
-        let versions = PortPlan::new("model", numbers(&["n"])).only_at_the_end(self.at_the_end);
+        let versions = PortPlan::versions(numbers(&["n"])).only_at_the_end(self.at_the_end);
         let ports = vec![PortPlan::main(inputs[0].schema.clone()), versions];
         let (flow, place) = (context.flow.clone(), format!("{}/{}", context.flow, context.node));
         let (learns, at_the_end) = (self.learns, self.at_the_end);
@@ -60,7 +60,7 @@ impl ProcessorSettings for Teach {
         Some(&self.model)
     }
 
-    fn border_rows(&self) -> Option<u64> {
+    fn barrier_rows(&self) -> Option<u64> {
         self.every
     }
 }
@@ -106,6 +106,7 @@ impl Processor for Teaching {
         let before = std::mem::replace(&mut self.before, self.learned);
         let learned = if Sabotage::OldState.is_on(&self.flow) { before } else { self.learned };
         let mut snapshot = kept(&(learned, self.sent))?;
+        snapshot.versions = self.made.iter().copied().map(Epoch).collect();
         snapshot.staged.put("epochs", &std::mem::take(&mut self.made))?;
         Ok(snapshot)
     }
@@ -128,7 +129,7 @@ impl Processor for Teaching {
         Ok(())
     }
 
-    fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
         if !self.at_the_end && self.has_news() {
             self.made.push(epoch.0);
             self.send(epoch.0, out);
@@ -153,16 +154,17 @@ struct Witness(String);
 
 #[async_trait]
 impl Committer for Witness {
-    async fn commit(&mut self, staged: &State) -> Result<()> {
-        for (version, epoch) in staged.get::<Vec<u64>>("epochs")?.into_iter().enumerate() {
-            let lineage: Value = serde_json::from_slice(staged.bytes(&format!("lineage.{version}"))?).unwrap();
+    async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        let staged = &pending.staged;
+        let lineages = PendingCommit::lineages(staged)?;
+        for (epoch, lineage) in staged.get::<Vec<u64>>("epochs")?.into_iter().zip(lineages) {
             LINEAGES.lock().unwrap().entry(self.0.clone()).or_default().insert(epoch, lineage["inputs"].clone());
         }
         Ok(())
     }
 }
 
-/// Replaces every row by the model that was known at the last border.
+/// Replaces every row by the model that was known at the last barrier.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Obey {
@@ -209,7 +211,7 @@ impl Processor for Obeying {
         Ok(())
     }
 
-    fn border(&mut self, _: Epoch, _: &mut Collector) -> Result<()> {
+    fn barrier(&mut self, _: Epoch, _: &mut Collector) -> Result<()> {
         self.now = self.next;
         Ok(())
     }

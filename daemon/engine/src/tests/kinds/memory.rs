@@ -18,6 +18,9 @@ use crate::tests::sabotage::Sabotage;
 /// What `file` outputs have received, by path.
 static MEMORY: LazyLock<Mutex<HashMap<String, Received>>> = LazyLock::new(Mutex::default);
 
+/// The paths of which nothing can be committed for now.
+static DOWN: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
+
 /// What an output has received.
 #[derive(Default)]
 struct Received {
@@ -58,6 +61,15 @@ pub fn committed_text(path: &str) -> String {
 /// The rows that were written to a path, as text.
 pub fn memory_text(path: &str) -> String {
     with_memory(path, |received| millstream_testkit::rows_as_text(&received.rows))
+}
+
+/// Lets commits to a path fail from now on, in a way that may be over in a while; or no longer.
+pub fn set_down(path: &str, is_down: bool) {
+    let mut down = DOWN.lock().unwrap();
+    match is_down {
+        true => down.insert(path.to_owned()),
+        false => down.remove(path),
+    };
 }
 
 /// Forgets what was written to other paths.
@@ -174,7 +186,7 @@ impl Output for Remembering {
         Ok(())
     }
 
-    async fn stage(&mut self, _: Border) -> Result<Snapshot> {
+    async fn stage(&mut self, _: Barrier) -> Result<Snapshot> {
         crash::step(&self.flow)?;
         let (rows, place) = (std::mem::take(&mut self.open), new_place());
         with_memory(&self.path, |received| {
@@ -204,6 +216,11 @@ impl Output for Remembering {
     }
 }
 
+/// The output for rejected rows.
+pub fn dead_letters(path: &str) -> Result<Box<dyn OutputSettings>, Problem> {
+    Ok(Box::new(parse_settings::<Memory>(serde_json::json!({ "path": path }))?))
+}
+
 struct MemoryCommitter {
     flow: String,
     path: String,
@@ -211,7 +228,11 @@ struct MemoryCommitter {
 
 #[async_trait]
 impl Committer for MemoryCommitter {
-    async fn commit(&mut self, staged: &State) -> Result<()> {
+    async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        let staged = &pending.staged;
+        if DOWN.lock().unwrap().contains(&self.path) {
+            return Err(Error::transient("the target is down"));
+        }
         crash::step(&self.flow)?;
         tokio::task::yield_now().await;
         let (number, place): (u64, u64) = staged.get("number")?;

@@ -9,6 +9,7 @@ mod learning;
 mod memory;
 mod passing;
 mod publish;
+mod uneven;
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,25 +19,27 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampM
 use millstream_core::*;
 
 pub use learning::{MODELS, lineages};
-pub use memory::{committed_text, memory, memory_text};
+pub use memory::{committed_text, memory, memory_text, set_down};
 pub use publish::published;
 
 /// All kinds of this folder. Made once: their schemas take a while.
-pub fn registry() -> &'static Registry {
-    static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
-        let mut registry = Registry::default();
+pub fn registry() -> &'static NodeTypes {
+    static REGISTRY: LazyLock<NodeTypes> = LazyLock::new(|| {
+        let mut registry = NodeTypes::default();
         registry.input::<count::Count>().input::<events::Events>();
         registry.processor::<passing::Add>().processor::<passing::Parity>().processor::<passing::Trouble>();
         registry
             .processor::<passing::Repeat>()
             .processor::<passing::After>()
             .processor::<passing::Merge>()
-            .processor::<passing::Borders>();
+            .processor::<passing::Barriers>();
         registry.processor::<learning::Teach>().processor::<learning::Obey>();
         registry.processor::<learning::Batched>().processor::<learning::Dice>();
+        registry.processor::<uneven::Uneven>();
         registry.processor::<hold::Hold>().processor::<publish::Publish>();
         registry.input::<known::Known>();
         registry.output::<memory::Memory>();
+        registry.dead_letters::<memory::Memory>(memory::dead_letters);
         registry.expressions(expression::plan);
         registry
     });

@@ -73,7 +73,7 @@ impl ProcessorSettings for Trouble {
     }
 }
 
-/// Passes every batch on several times, piece by piece; and -1 at borders, -2 at the end.
+/// Passes every batch on several times, piece by piece; and -1 at barriers, -2 at the end.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Repeat {
@@ -115,8 +115,8 @@ impl Processor for Repeating {
         Ok(piece.map(|piece| out.push(0, piece)).is_some())
     }
 
-    fn border(&mut self, _: Epoch, _: &mut Collector) -> Result<()> {
-        self.begin(Batch::new(batch_of([-1]), Origin::new("border", "", 0, 1)));
+    fn barrier(&mut self, _: Epoch, _: &mut Collector) -> Result<()> {
+        self.begin(Batch::new(batch_of([-1]), Origin::new("barrier", "", 0, 1)));
         Ok(())
     }
 
@@ -221,17 +221,17 @@ impl ProcessorSettings for Merge {
     }
 }
 
-/// Passes rows on, and from the first one on at every border the negative number of the epoch.
+/// Passes rows on, and from the first one on at every barrier the negative number of the epoch.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Borders {}
+pub struct Barriers {}
 
-impl Kind for Borders {
-    const NAME: &'static str = "borders";
+impl Kind for Barriers {
+    const NAME: &'static str = "barriers";
     const EXAMPLE: &'static str = "";
 }
 
-impl ProcessorSettings for Borders {
+impl ProcessorSettings for Barriers {
     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         Ok(one_port(inputs, Bordering { schema: inputs[0].schema.clone(), has_begun: false }))
     }
@@ -250,11 +250,11 @@ impl Processor for Bordering {
         Ok(())
     }
 
-    fn border(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
+    fn barrier(&mut self, epoch: Epoch, out: &mut Collector) -> Result<()> {
         if !self.has_begun {
             return Ok(());
         }
-        let origin = Origin::new("borders", "", epoch.0, epoch.0);
+        let origin = Origin::new("barriers", "", epoch.0, epoch.0);
         out.push(0, Batch::new(rows_of(&self.schema, &[(-(epoch.0 as i64), 0)]), origin));
         Ok(())
     }

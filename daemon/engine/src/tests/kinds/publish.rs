@@ -108,7 +108,8 @@ struct Publisher(String);
 
 #[async_trait]
 impl Committer for Publisher {
-    async fn commit(&mut self, staged: &State) -> Result<()> {
+    async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        let staged = &pending.staged;
         for (rows, sum) in staged.get::<Vec<(u64, i64)>>("versions")? {
             crash::step(&self.0)?;
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! That borders and checkpoints change no output, wherever they are.
+//! That barriers and checkpoints change no output, wherever they are.
 
 use proptest::prelude::*;
 use tokio::runtime::{Builder, Handle};
@@ -7,9 +7,9 @@ use super::super::crash::MemoryStore;
 use super::super::kinds::{committed_text, forget};
 use super::graphs::{Graph, Pace};
 use super::numbers::Numbers;
-use crate::checkpoint::{Keeper, KeeperOptions, Vault};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
 use crate::plan::Plan;
-use crate::run::{Effects, RunningFlow, Status};
+use crate::run::{RunMode, RunningFlow, Status};
 
 /// What the outputs of a flow commit, if it runs at this pace with so many rows an epoch.
 fn outputs(name: &str, graph: &Graph, epoch_rows: Option<u64>, pace: &Pace, keeps: bool) -> Vec<String> {
@@ -20,8 +20,8 @@ fn outputs(name: &str, graph: &Graph, epoch_rows: Option<u64>, pace: &Pace, keep
     let paths: Vec<String> = output_names(&plan).map(|output| format!("{name}/{output}")).collect();
     runtime.block_on(async {
         let effects = match keeps {
-            false => Effects::Commit { remove_published: false },
-            true => Effects::Keep(keeper(&plan)),
+            false => RunMode::Commit { remove_published: false },
+            true => RunMode::Keep(checkpoints(&plan)),
         };
         let outcome = RunningFlow::start(plan, effects, &Handle::current()).unwrap().join().await;
         assert!(matches!(outcome.status, Status::Done), "{:?}", outcome.status);
@@ -29,9 +29,9 @@ fn outputs(name: &str, graph: &Graph, epoch_rows: Option<u64>, pace: &Pace, keep
     paths.iter().map(|path| committed_text(path)).collect()
 }
 
-fn keeper(plan: &Plan) -> Keeper {
-    let vault = Vault::new(std::sync::Arc::new(MemoryStore::default()), &plan.flow, "memory");
-    Keeper::open(plan, vault, &KeeperOptions::default()).unwrap()
+fn checkpoints(plan: &Plan) -> FlowCheckpoints {
+    let checkpoint_store = CheckpointStore::new(std::sync::Arc::new(MemoryStore::default()), &plan.flow, "memory");
+    FlowCheckpoints::open(plan, checkpoint_store, &ResumeOptions::default()).unwrap()
 }
 
 fn output_names(plan: &Plan) -> impl Iterator<Item = &str> {
@@ -84,7 +84,7 @@ proptest! {
 
     #[test]
     fn borders_change_no_output_of_nodes_that_do_not_ask_for_them(seed in any::<u64>(), epoch_rows in 1..400_u64) {
-        borders_change_nothing("borders", seed, epoch_rows)?;
+        borders_change_nothing("barriers", seed, epoch_rows)?;
     }
 }
 

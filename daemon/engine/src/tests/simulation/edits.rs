@@ -9,11 +9,11 @@ use super::super::kinds::{committed_text, forget};
 use super::graphs::Pace;
 use super::numbers::Numbers;
 use super::reckoned::{Flow, Kind, Node, Port};
-use crate::checkpoint::{Keeper, KeeperOptions, Vault};
-use crate::run::{Effects, RunningFlow, Status};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
+use crate::run::{RunMode, RunningFlow, Status};
 use crate::tests::running::{plan, try_plan};
 
-/// Stands for the border behind which an edited flow goes on, until that is known.
+/// Stands for the barrier behind which an edited flow goes on, until that is known.
 const HERE: u64 = u64::MAX;
 
 /// So many runs crash at most.
@@ -114,15 +114,15 @@ impl Flow {
         self.nodes[before..].iter_mut().for_each(|node| node.since = HERE);
     }
 
-    /// The flow goes on behind this border. If it has come to its end, nothing comes to what was added.
-    fn begin_behind(&mut self, border: u64, is_done: bool) {
+    /// The flow goes on behind this barrier. If it has come to its end, nothing comes to what was added.
+    fn begin_behind(&mut self, barrier: u64, is_done: bool) {
         self.nodes.retain(|node| !(is_done && node.since == HERE));
         for node in &mut self.nodes {
             if node.since == HERE {
-                node.since = border;
+                node.since = barrier;
             }
             if let Kind::Add(by) = &mut node.kind {
-                by.iter_mut().filter(|(since, _)| *since == HERE).for_each(|(since, _)| *since = border);
+                by.iter_mut().filter(|(since, _)| *since == HERE).for_each(|(since, _)| *since = barrier);
             }
         }
     }
@@ -140,15 +140,16 @@ async fn simulate(name: &str, numbers: &mut Numbers, flow: &mut Flow) -> Result<
             crash::after(name, numbers.of_any_size());
         }
         let plan = plan(&flow.text(name, &Pace::any(numbers)));
-        let vault = Vault::new(store.clone(), &plan.flow, "memory");
-        let opened = Keeper::open(&plan, vault, &KeeperOptions::default()).map_err(|error| error.to_string());
-        let started = opened.and_then(|keeper| {
-            let running = RunningFlow::start(plan, Effects::Keep(keeper.clone()), &Handle::current());
-            Ok((keeper, running.map_err(|error| error.to_string())?))
+        let checkpoint_store = CheckpointStore::new(store.clone(), &plan.flow, "memory");
+        let opened = FlowCheckpoints::open(&plan, checkpoint_store, &ResumeOptions::default())
+            .map_err(|error| error.to_string());
+        let started = opened.and_then(|checkpoints| {
+            let running = RunningFlow::start(plan, RunMode::Keep(checkpoints.clone()), &Handle::current());
+            Ok((checkpoints, running.map_err(|error| error.to_string())?))
         });
         let status = match started {
-            Ok((keeper, running)) => {
-                flow.begin_behind(store.epoch(), keeper.is_done());
+            Ok((checkpoints, running)) => {
+                flow.begin_behind(store.epoch(), checkpoints.is_done());
                 running.join().await.status
             }
             Err(error) if error.ends_with("crashed") => continue,

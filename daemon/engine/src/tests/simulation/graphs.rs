@@ -119,7 +119,7 @@ impl Pace {
     pub const UNHURRIED: Self =
         Self { batch_rows: 8192, pause: 0, slow: 0, edge_rows: 65536, checkpoint: String::new() };
 
-    /// Outputs come to borders long after the others, and checkpoints are taken all the time.
+    /// Outputs come to barriers long after the others, and checkpoints are taken all the time.
     pub fn with_slow_outputs(numbers: &mut Numbers) -> Self {
         let (batch_rows, checkpoint) = (4 + numbers.below(5), "checkpoint.epochs = 1".to_owned());
         Self { batch_rows, slow: 2, checkpoint, ..Self::UNHURRIED }
@@ -148,7 +148,7 @@ fn rows(numbers: &mut Numbers, epoch_rows: u64) -> u64 {
     }
 }
 
-/// Flows that were thought up: linear; two inputs in turn; a fan-out that is put together again, with borders; a model that
+/// Flows that were thought up: linear; two inputs in turn; a fan-out that is put together again, with barriers; a model that
 /// follows another.
 const KNOWN: &[&str] = &[
     r#"
@@ -161,14 +161,14 @@ const KNOWN: &[&str] = &[
     input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
     input.b = { type = "count", rows = 50, start = 1000, batch_rows = BATCH }
     processor.both = { type = "merge", from = ["a", "b"], rows = 3 }
-    processor.marked = { type = "borders", from = "both" }
+    processor.marked = { type = "barriers", from = "both" }
     output.c = { type = "file", from = "marked", path = "NAME/c" }
     "#,
     r#"
     input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
     processor.kinds = { type = "parity", from = "a" }
     processor.tens = { type = "add", from = "kinds.odd", by = 100 }
-    processor.both = { type = "borders", from = ["tens", "kinds.even"] }
+    processor.both = { type = "barriers", from = ["tens", "kinds.even"] }
     output.c = { type = "file", from = "both", path = "NAME/c" }
     output.odd = { type = "file", from = "kinds.odd", path = "NAME/odd" }
     "#,
@@ -176,7 +176,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Flows with inputs that wait until others have ended: a sequence; one that learns; a side input, then a sequence; an input
-/// behind the gates of two nodes, which open at different borders, and which somebody else reads as well.
+/// behind the gates of two nodes, which open at different barriers, and which somebody else reads as well.
 const GATED: &[&str] = &[
     r#"
     input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
@@ -212,7 +212,7 @@ const SIDE: &str = r#"
     input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
     input.b = { type = "count", rows = 30, start = 500, batch_rows = BATCH }
     processor.joined = { type = "after", from = "a", with = "side" }
-    processor.both = { type = "borders", from = ["joined", "b"] }
+    processor.both = { type = "barriers", from = ["joined", "b"] }
     output.c = { type = "file", from = "both", path = "NAME/c", slow = SLOW }
     output.d = { type = "file", from = "side", path = "NAME/d" }
     "#;
@@ -375,7 +375,7 @@ impl<'n> Composer<'n> {
                 let name = self.add("processor", &format!("type = \"merge\", from = [{}]", inputs.join(", ")));
                 self.ports.push((name, false));
             }
-            7 => self.unite("type = \"borders\""),
+            7 => self.unite("type = \"barriers\""),
             8 => self.unite("type = \"merge\""),
             9 => self.unite("type = \"merge\", rows = 3"),
             10 => {

@@ -11,8 +11,8 @@ use super::graphs::{Graph, Pace};
 use super::numbers::Numbers;
 use super::tally::Tally;
 use super::{Simulation, simulate};
-use crate::checkpoint::{Keeper, KeeperOptions, Vault};
-use crate::run::{Effects, RunningFlow, Status};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
+use crate::run::{RunMode, RunningFlow, Status};
 
 /// Rows that are predicted, and what becomes known meanwhile: learned alone; beside the rows, in the order of event time;
 /// with rows from two inputs, one after the other; and with rows that wait for a table.
@@ -76,10 +76,10 @@ fn run(name: &str, graph: &Graph, numbers: &mut Numbers) -> Vec<(i64, i64)> {
     forget(name);
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let plan = graph.plan(name, &Pace::any(numbers));
-    let vault = Vault::new(std::sync::Arc::new(MemoryStore::default()), &plan.flow, "memory");
+    let checkpoint_store = CheckpointStore::new(std::sync::Arc::new(MemoryStore::default()), &plan.flow, "memory");
     runtime.block_on(async {
-        let keeper = Keeper::open(&plan, vault, &KeeperOptions::default()).unwrap();
-        let running = RunningFlow::start(plan, Effects::Keep(keeper), &Handle::current()).unwrap();
+        let checkpoints = FlowCheckpoints::open(&plan, checkpoint_store, &ResumeOptions::default()).unwrap();
+        let running = RunningFlow::start(plan, RunMode::Keep(checkpoints), &Handle::current()).unwrap();
         let outcome = tokio::time::timeout(std::time::Duration::from_secs(3600), running.join()).await;
         let status = outcome.unwrap_or_else(|_| panic!("it hangs: {graph:?}")).status;
         assert!(matches!(status, Status::Done), "{status:?}");

@@ -24,8 +24,8 @@ use tokio::sync::oneshot;
 
 use super::crash::{self, MemoryStore};
 use super::kinds::{committed_text, forget, lineages, published};
-use crate::checkpoint::{Keeper, KeeperOptions, Vault};
-use crate::run::{Effects, Outcome, RunningFlow, Status, Stopper};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
+use crate::run::{Outcome, RunMode, RunningFlow, Status, Stopper};
 use graphs::{Graph, Pace};
 use numbers::Numbers;
 use tally::Tally;
@@ -110,7 +110,7 @@ impl<'t> Simulation<'t> {
     async fn run_control(&mut self, name: &str) -> Result<(), String> {
         let plan = self.graph.plan(name, &(self.pace)(&mut self.numbers));
         let running =
-            RunningFlow::start(plan, Effects::Commit { remove_published: false }, &Handle::current()).unwrap();
+            RunningFlow::start(plan, RunMode::Commit { remove_published: false }, &Handle::current()).unwrap();
         match running.join().await.status {
             Status::Done => Ok(()),
             other => Err(format!("without state: {other:?}")),
@@ -151,15 +151,16 @@ impl<'t> Simulation<'t> {
     }
 
     /// Starts the flow where it was. None if it crashed.
-    fn start(&mut self) -> Result<Option<(Keeper, RunningFlow)>, String> {
+    fn start(&mut self) -> Result<Option<(FlowCheckpoints, RunningFlow)>, String> {
         let plan = self.graph.plan(&self.name, &(self.pace)(&mut self.numbers));
         let nodes = plan.nodes.iter().filter(|node| node.role() != Role::Input);
         self.nodes = nodes.map(|node| (node.name.clone(), node.role())).collect();
-        let vault = Vault::new(self.store.clone(), &plan.flow, "memory");
-        let opened = Keeper::open(&plan, vault, &KeeperOptions::default()).map_err(|error| error.to_string());
-        let started = opened.and_then(|keeper| {
-            let running = RunningFlow::start(plan, Effects::Keep(keeper.clone()), &Handle::current());
-            Ok((keeper, running.map_err(|error| error.to_string())?))
+        let checkpoint_store = CheckpointStore::new(self.store.clone(), &plan.flow, "memory");
+        let opened = FlowCheckpoints::open(&plan, checkpoint_store, &ResumeOptions::default())
+            .map_err(|error| error.to_string());
+        let started = opened.and_then(|checkpoints| {
+            let running = RunningFlow::start(plan, RunMode::Keep(checkpoints.clone()), &Handle::current());
+            Ok((checkpoints, running.map_err(|error| error.to_string())?))
         });
         match started {
             Ok(started) => Ok(Some(started)),
@@ -200,8 +201,8 @@ impl<'t> Simulation<'t> {
             Err(error) if error.ends_with(TAKEN_OVER) || error.contains(OUTRUN) => self.start()?,
             started => started?,
         };
-        let Some((keeper, second)) = started else { return Ok(None) };
-        let was_done = keeper.is_done();
+        let Some((checkpoints, second)) = started else { return Ok(None) };
+        let was_done = checkpoints.is_done();
         let (first, second) = tokio::join!(first, second.join());
         match first.unwrap().status {
             Status::Done if was_done => self.tally.add("taken over near its end"),
@@ -331,14 +332,14 @@ fn crashes_at_any_step_lose_nothing_and_repeat_nothing() {
     simulate_all(0..80).check(1);
 }
 
-/// A simulation of a flow with inputs that wait, whose outputs come to borders long after the others.
+/// A simulation of a flow with inputs that wait, whose outputs come to barriers long after the others.
 fn gated<'t>(name: &str, seed: u64, graph: &Graph, tally: &'t mut Tally) -> Simulation<'t> {
     Simulation { pace: Pace::with_slow_outputs, ..Simulation::new(name, seed, |_| graph.clone(), tally) }
 }
 
 /// Crashes a flow with inputs that wait at each of its steps, so many times.
 ///
-/// An input that waits may come to its end while the checkpoint of a border is gathered that lies before its first row.
+/// An input that waits may come to its end while the checkpoint of a barrier is gathered that lies before its first row.
 fn crash_gated(number: usize, times: u64) {
     let (mut tally, graph) = (Tally::default(), Graph::gated(number));
     let control = format!("gates{number}_{times}_control");

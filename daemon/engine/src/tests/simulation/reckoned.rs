@@ -17,7 +17,7 @@ pub struct Flow {
 pub struct Node {
     pub kind: Kind,
     pub from: Vec<Port>,
-    /// The border behind which it was added to the flow.
+    /// The barrier behind which it was added to the flow.
     pub since: u64,
 }
 
@@ -33,7 +33,7 @@ pub enum Kind {
     Count {
         rows: u64,
     },
-    /// What is added behind which border; the last that counts does.
+    /// What is added behind which barrier; the last that counts does.
     Add(Vec<(u64, i64)>),
     Parity,
     /// All of one stream after the other, or epoch by epoch where they stem from the same input.
@@ -43,7 +43,7 @@ pub enum Kind {
     /// Sums of so many rows.
     Batched(u64),
     Teach,
-    /// The number of rows that a teacher had had at the border before.
+    /// The number of rows that a teacher had had at the barrier before.
     Obey {
         teacher: usize,
     },
@@ -62,9 +62,9 @@ impl Stream {
         Self { rows: self.rows.into_iter().map(|(epoch, n)| (epoch, change(epoch, n))).collect(), ..self }
     }
 
-    /// How many rows there are up to a border.
-    fn count(&self, border: u64) -> i64 {
-        self.rows.iter().filter(|(epoch, _)| *epoch <= border).count() as i64
+    /// How many rows there are up to a barrier.
+    fn count(&self, barrier: u64) -> i64 {
+        self.rows.iter().filter(|(epoch, _)| *epoch <= barrier).count() as i64
     }
 }
 
@@ -145,7 +145,7 @@ impl Reckoning<'_> {
         match &node.kind {
             Kind::Count { rows } => self.count(place, *rows),
             Kind::Add(by) => self.rows(place).map(|epoch, n| {
-                let counts = by.iter().rev().find(|(border, _)| *border < epoch);
+                let counts = by.iter().rev().find(|(barrier, _)| *barrier < epoch);
                 n + counts.map_or(0, |(_, by)| *by)
             }),
             Kind::Parity | Kind::Union | Kind::Teach | Kind::Output => self.rows(place),

@@ -1,0 +1,303 @@
+//! Splits CSV into records, after RFC 4180: where the cells are, and where a quote is not closed.
+//!
+//! It is not left to `csv-core`, which says neither where a quote was opened nor whether it was closed, takes anything behind
+//! a closing quote for a part of the cell, and passes over blank lines in silence.
+
+use memchr::{memchr, memchr_iter, memchr2, memchr3};
+
+/// How much a cell in quotes may hold: more is most likely a quote that was never closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CellLimit {
+    /// How many bytes the cell may have.
+    pub bytes: usize,
+    /// How many line breaks the cell may have.
+    pub lines: usize,
+}
+
+impl Default for CellLimit {
+    fn default() -> Self {
+        Self { bytes: 1 << 20, lines: 1000 }
+    }
+}
+
+/// How records are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Splitter {
+    pub delimiter: u8,
+    /// What a line begins with that is no record.
+    pub comment: Option<u8>,
+    pub limit: CellLimit,
+    /// Whether a line without anything is a record with one empty cell, instead of none.
+    pub blank_is_record: bool,
+}
+
+/// Where cells are.
+#[derive(Debug, Default)]
+pub(crate) struct Cells {
+    places: Vec<CellPlace>,
+    /// The text of cells that are not written as they are, because they contain quotes.
+    unquoted: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct CellPlace {
+    start: usize,
+    end: usize,
+    /// Whether the cell lies in `unquoted` rather than in the text.
+    is_unquoted: bool,
+}
+
+/// What begins at a place in the text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Split {
+    /// A record that has so many bytes, with its line break.
+    Record(usize),
+    /// A line of so many bytes that is no record.
+    Nothing(usize),
+    /// A record that can't be split: its first so many bytes, to the end of the line that is to blame, and why.
+    Broken(usize, String),
+    /// A record that goes on behind the text.
+    Incomplete,
+}
+
+/// Where a cell in quotes ends.
+enum Quoted {
+    /// The cell ends behind its closing quote.
+    Closed(usize),
+    /// The cell ends nowhere, and this says why.
+    Broken(String),
+    Incomplete,
+}
+
+impl Cells {
+    /// How many cells there are.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Forgets the cells from number `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.places.truncate(len);
+        if len == 0 {
+            self.unquoted.clear();
+        }
+    }
+
+    /// Keeps only the records that are to be kept; all have `width` cells.
+    pub(crate) fn retain(&mut self, width: usize, is_kept: &[bool]) {
+        let mut index = 0;
+        self.places.retain(|_| {
+            index += 1;
+            is_kept[(index - 1) / width]
+        });
+    }
+
+    /// The bytes of a cell, out of the text that was split.
+    pub(crate) fn get<'a>(&'a self, index: usize, text: &'a [u8]) -> &'a [u8] {
+        let CellPlace { start, end, is_unquoted } = self.places[index];
+        if is_unquoted { &self.unquoted[start..end] } else { &text[start..end] }
+    }
+
+    /// A cell, out of a text all of which is valid.
+    pub(crate) fn get_text<'a>(&'a self, index: usize, text: &'a str) -> &'a str {
+        let CellPlace { start, end, is_unquoted } = self.places[index];
+        match is_unquoted {
+            true => std::str::from_utf8(&self.unquoted[start..end]).unwrap_or_default(),
+            false => &text[start..end],
+        }
+    }
+
+    fn push(&mut self, start: usize, end: usize) {
+        self.places.push(CellPlace { start, end, is_unquoted: false });
+    }
+
+    /// Adds a cell whose quotes are written twice.
+    fn push_unquoted(&mut self, mut cell: &[u8]) {
+        let start = self.unquoted.len();
+        while let Some(quote) = memchr(b'"', cell) {
+            self.unquoted.extend_from_slice(&cell[..=quote]);
+            cell = &cell[quote + 2..];
+        }
+        self.unquoted.extend_from_slice(cell);
+        self.places.push(CellPlace { start, end: self.unquoted.len(), is_unquoted: true });
+    }
+}
+
+impl Splitter {
+    /// Splits off the record that begins at `start`, and adds its cells. `is_end` says that nothing follows the text. What
+    /// comes out is the same wherever a text is cut.
+    pub(crate) fn split(&self, text: &[u8], start: usize, is_end: bool, cells: &mut Cells) -> Split {
+        if let Some(line) = self.nothing(text, start, is_end) {
+            return line;
+        }
+        let kept = cells.len();
+        let split = self.record(text, start, is_end, cells);
+        if !matches!(split, Split::Record(_)) {
+            cells.truncate(kept);
+        }
+        split
+    }
+
+    /// A line that is no record.
+    fn nothing(&self, text: &[u8], start: usize, is_end: bool) -> Option<Split> {
+        let first = text.get(start)?;
+        let is_blank = matches!(first, b'\n' | b'\r') && !self.blank_is_record;
+        (is_blank || Some(*first) == self.comment).then(|| Self::line(text, start, is_end))
+    }
+
+    /// The line that begins at `start`, as one that is no record.
+    pub(crate) fn line(text: &[u8], start: usize, is_end: bool) -> Split {
+        line_end(text, start, is_end).map_or(Split::Incomplete, |end| Split::Nothing(end - start))
+    }
+
+    fn record(&self, text: &[u8], start: usize, is_end: bool, cells: &mut Cells) -> Split {
+        let mut at = start;
+        loop {
+            let end = if text.get(at) == Some(&b'"') {
+                match self.quoted(text, at, is_end, cells) {
+                    Quoted::Closed(end) => end,
+                    Quoted::Incomplete => return Split::Incomplete,
+                    Quoted::Broken(why) => {
+                        // The line in which the quote was opened may not be whole yet.
+                        let end = line_end(text, at, is_end);
+                        return end.map_or(Split::Incomplete, |end| Split::Broken(end - start, why));
+                    }
+                }
+            } else {
+                match memchr3(self.delimiter, b'\n', b'\r', &text[at..]) {
+                    Some(length) => cells.push(at, at + length),
+                    None if is_end => cells.push(at, text.len()),
+                    None => return Split::Incomplete,
+                }
+                cells.places.last().map_or(at, |cell| cell.end)
+            };
+            if text.get(end) == Some(&self.delimiter) {
+                at = end + 1;
+                continue;
+            }
+            return line_end(text, end, is_end).map_or(Split::Incomplete, |end| Split::Record(end - start));
+        }
+    }
+
+    /// The cell whose quote is opened at `start`.
+    fn quoted(&self, text: &[u8], start: usize, is_end: bool, cells: &mut Cells) -> Quoted {
+        let (start, mut from, mut has_quotes) = (start + 1, start + 1, false);
+        loop {
+            let quote = memchr(b'"', &text[from..]).map(|length| from + length);
+            let cell = &text[start..quote.unwrap_or(text.len())];
+            if let Some(why) = self.exceeded(cell) {
+                return Quoted::Broken(why);
+            }
+            let Some(end) = quote else {
+                return match is_end {
+                    true => Quoted::Broken("a quote is not closed".to_owned()),
+                    false => Quoted::Incomplete,
+                };
+            };
+            match text.get(end + 1) {
+                None if !is_end => return Quoted::Incomplete,
+                Some(b'"') => (from, has_quotes) = (end + 2, true),
+                Some(byte) if *byte != self.delimiter && !matches!(byte, b'\n' | b'\r') => {
+                    return Quoted::Broken("a quote is closed in the middle of a cell, or not at all".to_owned());
+                }
+                _ => {
+                    if has_quotes {
+                        cells.push_unquoted(cell)
+                    } else {
+                        cells.push(start, end)
+                    }
+                    return Quoted::Closed(end + 1);
+                }
+            }
+        }
+    }
+
+    /// Why a cell is too long, if it is.
+    fn exceeded(&self, cell: &[u8]) -> Option<String> {
+        let CellLimit { bytes, lines } = self.limit;
+        let is_exceeded = cell.len() > bytes || (cell.len() > lines && memchr_iter(b'\n', cell).count() > lines);
+        is_exceeded.then(|| {
+            format!("a quote is not closed within {bytes} bytes and {lines} line breaks, the setting `max_cell`")
+        })
+    }
+}
+
+/// The end of the line in which `start` is, behind its break; `None` if that is not there yet.
+fn line_end(text: &[u8], start: usize, is_end: bool) -> Option<usize> {
+    let Some(length) = memchr2(b'\n', b'\r', &text[start..]) else { return is_end.then_some(text.len()) };
+    let end = start + length + 1;
+    match (text[end - 1], text.get(end)) {
+        (b'\r', Some(b'\n')) => Some(end + 1),
+        (b'\r', None) if !is_end => None,
+        _ => Some(end),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: CellLimit = CellLimit { bytes: 20, lines: 2 };
+
+    /// The cells of each record in brackets, and lines that are to blame in angle brackets. However the text is cut, the
+    /// beginning of what is split must be the same.
+    fn split(text: &str, blank_is_record: bool) -> String {
+        let splitter = Splitter { delimiter: b',', comment: Some(b'#'), limit: LIMIT, blank_is_record };
+        let whole = pieces(&splitter, text.as_bytes(), true);
+        for end in 0..text.len() {
+            let part = pieces(&splitter, &text.as_bytes()[..end], false);
+            assert!(whole.starts_with(&part), "{text:?} to {end}: {part}, {whole}");
+        }
+        whole
+    }
+
+    fn pieces(splitter: &Splitter, text: &[u8], is_end: bool) -> String {
+        let (mut start, mut out) = (0, String::new());
+        while start < text.len() {
+            let mut cells = Cells::default();
+            let length = match splitter.split(text, start, is_end, &mut cells) {
+                Split::Record(length) => {
+                    let cells = (0..cells.len()).map(|index| String::from_utf8_lossy(cells.get(index, text)));
+                    out += &format!("[{}]", cells.collect::<Vec<_>>().join("|"));
+                    length
+                }
+                Split::Broken(length, _) => {
+                    out += &format!("<{}>", String::from_utf8_lossy(&text[start..start + length]).trim_end());
+                    length
+                }
+                Split::Nothing(length) => length,
+                Split::Incomplete => break,
+            };
+            start += length;
+        }
+        out
+    }
+
+    #[test]
+    fn records_and_their_cells() {
+        assert_eq!(split("a,b\r\n,\n\"x\",\"y\"\"\"\rz", false), "[a|b][|][x|y\"][z]");
+        assert_eq!(split("a\n\n\r\nb\n\n", false), "[a][b]");
+        assert_eq!(split("a\n\n\r\nb\n\n", true), "[a][][][b][]");
+        assert_eq!(split("a\"b,\" \"\n \"c\"\n", false), "[a\"b| ][ \"c\"]");
+        assert_eq!(split("\"1\n2\r\n3\",4\n", false), "[1\n2\r\n3|4]");
+        assert_eq!(split("#x,\"\n1,2\n#\n3,#4\n#", false), "[1|2][3|#4]");
+        assert_eq!(split("\"\",\"\"\"\"\n,", false), "[|\"][|]");
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_costs_its_line_only() {
+        assert_eq!(split("a,\"b\nc,d\ne,f", false), "<a,\"b>[c|d][e|f]");
+        assert_eq!(split("a,\"b\nc,\"d\"\n", false), "<a,\"b>[c|d]");
+        assert_eq!(split("\"a\nb\",\"c\nd\n", false), "<\"a\nb\",\"c>[d]");
+        assert_eq!(split("\"a\"b\nc\n", false), "<\"a\"b>[c]");
+    }
+
+    #[test]
+    fn cells_have_a_limit() {
+        assert_eq!(split("\"1\n2\n3\"\n", false), "[1\n2\n3]");
+        assert_eq!(split("\"1\n2\n3\n4\"\n", false), "<\"1>[2][3][4\"]");
+        assert_eq!(split(&format!("\"{}\"", "x".repeat(20)), false), format!("[{}]", "x".repeat(20)));
+        let long = format!("\"{}\"\nb\n", "x".repeat(21));
+        assert_eq!(split(&long, false), format!("<{}>[b]", &long[..23]));
+    }
+}

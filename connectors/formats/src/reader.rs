@@ -1,0 +1,75 @@
+//! What all readers of sources have in common.
+
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Error, Result, ResultExt};
+use serde::{Deserialize, Serialize};
+
+use crate::Rows;
+
+/// Reads a source batch by batch.
+pub trait BatchReader: Send {
+    /// The columns of the batches, in canonical types.
+    fn schema(&self) -> &SchemaRef;
+
+    /// Adds the next rows to `out`: at most `batch_rows` good and bad ones. Returns false at the end, with no rows; if
+    /// the source may grow ([`Pace::Growing`](crate::Pace::Growing)), whenever there are no more rows for now.
+    ///
+    /// # Errors
+    /// Where the source can't be read further: it is cut off, corrupt, or has another schema than was planned.
+    fn next(&mut self, out: &mut Rows) -> Result<bool>;
+
+    /// The place behind the rows that were handed out last.
+    fn mark(&self) -> Mark;
+
+    /// Continues at a mark that another reader of the same source gave. To be called before the first `next`.
+    ///
+    /// # Errors
+    /// Where the source has become shorter.
+    fn go_to(&mut self, mark: Mark) -> Result<()>;
+
+    /// Says that a source that might have grown won't: a last row without a line break counts.
+    fn end(&mut self) {}
+}
+
+/// A place between two rows of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The position of the next row.
+    pub position: u64,
+    /// Text formats: how many bytes lie before the next row, decompressed.
+    pub offset: u64,
+}
+
+/// Says in errors which file it was.
+pub(crate) struct Named {
+    pub reader: Box<dyn BatchReader>,
+    pub name: String,
+}
+
+impl BatchReader for Named {
+    fn schema(&self) -> &SchemaRef {
+        self.reader.schema()
+    }
+
+    fn next(&mut self, out: &mut Rows) -> Result<bool> {
+        self.reader.next(out).doing(|| &self.name)
+    }
+
+    fn mark(&self) -> Mark {
+        self.reader.mark()
+    }
+
+    fn go_to(&mut self, mark: Mark) -> Result<()> {
+        self.reader.go_to(mark).doing(|| &self.name)
+    }
+
+    fn end(&mut self) {
+        self.reader.end();
+    }
+}
+
+/// Runs Arrow's readers of binary files, some of which panic on corrupt ones.
+pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    caught.unwrap_or_else(|_| Err(Error::new("the file is corrupt")))
+}

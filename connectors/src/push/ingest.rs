@@ -1,0 +1,134 @@
+//! Takes rows, or refuses them, and says when they are durable.
+
+use std::sync::Arc;
+
+use millstream_core::Error;
+use millstream_formats::{Decoder, Names};
+use millstream_store::{Log, NotAppended};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use super::keys::{Answered, Key, Known, SharedKeys, now};
+use super::memory::{Memory, Share};
+use super::record::Record;
+
+/// How much memory what comes may take together, unless that which comes at once may take more.
+const MEMORY: usize = if cfg!(test) { 4 << 20 } else { 256 << 20 };
+
+/// Bytes that take longer to read than one sender should keep others waiting.
+const LONG: usize = 256 << 10;
+
+/// Takes rows for a flow. Any number of senders may have one.
+#[derive(Clone)]
+pub struct Ingest {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    decoder: Decoder,
+    keys: SharedKeys,
+    log: Arc<Log>,
+    memory: Memory,
+}
+
+/// An acknowledgement: these rows are durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The position of the first one; none if there are none.
+    pub first: Option<u64>,
+    /// How many they are.
+    pub rows: u32,
+}
+
+/// Why no row was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The bytes are no UTF-8, as the format has it.
+    NoText,
+    /// The bytes can't be read, or one of the rows, counted from 0.
+    Unreadable {
+        /// The first such row.
+        row: Option<u64>,
+        /// What was wrong, in words.
+        why: String,
+    },
+    /// Other bytes have come with this key.
+    KeyOfOthers,
+    /// What has come with this key is just being taken.
+    BeingTaken,
+    /// There is no room for it, or the disk fails. It may be sent again.
+    NoRoom(String),
+    /// The disk has failed in such a way that the rows may be there after a crash: only with the same key can they be sent again
+    /// without counting twice.
+    Unknown(String),
+}
+
+impl Ingest {
+    /// One that writes to a log. At most so many bytes come at once.
+    pub(super) fn new(decoder: &Decoder, keys: SharedKeys, log: Arc<Log>, largest: usize) -> Self {
+        // What is promised to who sends rows must not depend on which columns the flow uses at the moment.
+        let decoder = Decoder { wanted: None, names: Names::One, ..decoder.clone() };
+        let memory = Memory::new(MEMORY.max(2 * largest));
+        Self { shared: Arc::new(Shared { decoder, keys, log, memory }) }
+    }
+
+    /// A share of the memory for what comes, to be grown before bytes are held. It goes with them to [`Ingest::take`].
+    pub fn memory(&self) -> Share {
+        self.shared.memory.share()
+    }
+
+    /// Takes the rows of bytes in the input's format: all of them, or none. Returns when they are durable.
+    ///
+    /// What has come before with the same key is not taken again, and answered as then. Whoever stops waiting does not know
+    /// whether rows were taken; the key does.
+    pub async fn take(&self, key: Option<Key>, bytes: Vec<u8>, memory: Share) -> Result<Ack, Refused> {
+        let (record, _memory) = self.record(key.clone(), bytes, memory).await?;
+        self.write(key, record).await
+    }
+
+    async fn record(&self, key: Option<Key>, bytes: Vec<u8>, memory: Share) -> Result<(Record, Share), Refused> {
+        if bytes.len() < LONG {
+            return Ok((Record::new(key.as_ref(), bytes, &self.shared.decoder)?, memory));
+        }
+        let decoder = self.shared.decoder.clone();
+        let work = move || Ok((Record::new(key.as_ref(), bytes, &decoder)?, memory));
+        let failed = |_| Err(Refused::Unreadable { row: None, why: "the rows can't be read".to_owned() });
+        spawn_blocking(work).await.unwrap_or_else(failed)
+    }
+
+    /// Answers as before if the key is known, and else when the rows are durable.
+    async fn write(&self, key: Option<Key>, record: Record) -> Result<Ack, Refused> {
+        let Record { payload, rows, fingerprint } = record;
+        if rows == 0 {
+            return Ok(Ack { first: None, rows });
+        }
+        let taken = |first| Ack { first: Some(first), rows };
+        match key.as_ref().map(|key| self.shared.keys.lock().come(key, now())) {
+            None | Some(Known::New) => {}
+            Some(Known::Answered(before)) if before.fingerprint == fingerprint => return Ok(taken(before.first)),
+            Some(Known::Answered(_)) => return Err(Refused::KeyOfOthers),
+            Some(Known::Writing) => return Err(Refused::BeingTaken),
+        }
+        let (sender, written) = oneshot::channel();
+        let keys = self.shared.keys.clone();
+        // It counts for the key whether or not the sender still waits.
+        self.shared.log.append_then(payload, rows, move |number| {
+            match (&key, &number) {
+                (Some(key), Ok(first)) => {
+                    keys.lock().answered(key, Answered { first: *first, rows, fingerprint }, now())
+                }
+                (Some(key), Err(_)) => keys.lock().forget(key),
+                (None, _) => {}
+            }
+            let _ = sender.send(number);
+        });
+        let closed = |_| Err(NotAppended { error: Error::new("the log is closed"), may_count: true });
+        written.await.unwrap_or_else(closed).map(taken).map_err(Refused::from)
+    }
+}
+
+impl From<NotAppended> for Refused {
+    fn from(NotAppended { error, may_count }: NotAppended) -> Self {
+        if may_count { Self::Unknown(error.to_string()) } else { Self::NoRoom(error.to_string()) }
+    }
+}

@@ -1,0 +1,117 @@
+//! Rows that somebody pushes, who is told when they are durable and then forgets them: over HTTP, say.
+//!
+//! A push input is a [`Receiver`], which gets an [`Ingest`] when the flow begins. It hands bytes of a format to [`Ingest::take`], with
+//! a key if the sender has one, and is told when their rows are durable ([`Ack`]), or why none was taken ([`Refused`]). All else is
+//! here:
+//!
+//! * What is taken is a record of a log in the node's folder, which outlives any crash ([`millstream_store::Log`]).
+//! * Rows that can't be read are refused at once, as long as somebody has them who can mend them.
+//! * What comes again with the same key is not taken twice, and answered as the first time.
+//! * The memory for what comes is limited ([`Ingest::memory`]), and so is the log: a sender may have to try again.
+//! * [`PushInput`] reads the rows of the log into the flow, resumes from a checkpoint, goes through rows of a run before again,
+//!   and trims what checkpoints have covered.
+//!
+//! The settings for all that are [`PushSettings`], which a node has among its own.
+
+mod ingest;
+mod input;
+mod keys;
+mod memory;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use millstream_core::{ByteSize, Columns, Duration, KeptNode, PlanContext, Problem, Result};
+use millstream_formats::{Format, ReadStreams};
+use millstream_store::{Files, LocalFiles, verify_log};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use ingest::{Ack, Ingest, Refused};
+pub use input::PushInput;
+pub use keys::Key;
+pub use memory::Share;
+
+use input::Limits;
+use keys::Remember;
+
+/// The log, in the folder of the node.
+const LOG: &str = "log";
+
+/// What brings rows: a server, a subscription.
+pub trait Receiver: Send {
+    /// Begins to receive, until what is returned is dropped. Then nothing may have the `ingest` any more, so that the log is free
+    /// at once.
+    fn start(&self, ingest: Ingest) -> Result<Box<dyn Send>>;
+}
+
+/// The settings of inputs whose rows are pushed.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct PushSettings {
+    /// How the rows are written: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of the format. What comes at once, such
+    /// as the body of a request, is read for itself, so that each has a header of its own.
+    format: Format<ReadStreams>,
+    /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. A value that is missing, null or of
+    /// another type fails its row; with a `?` behind its type it may be missing or null.
+    schema: Columns,
+    /// How many bytes of rows may wait until a checkpoint covers them, by default `"1GiB"`. At least four times as many as may
+    /// come at once. As long as half of it is free, the rows behind the oldest checkpoint that is kept stay, so that `millstream
+    /// replay` can go through them again.
+    #[serde(default = "max_log")]
+    max_log: ByteSize,
+    /// For how long the key of a request is remembered, by default `"1h"`: a client must not send it again later.
+    #[serde(default = "remember")]
+    remember: Duration,
+    /// How much memory these keys may take, by default `"64MiB"`, which is enough for 250,000 keys of 36 characters. If there
+    /// are more, the oldest ones are forgotten before `remember` is over. They are part of every checkpoint.
+    #[serde(default = "max_keys")]
+    max_keys: ByteSize,
+}
+
+fn max_log() -> ByteSize {
+    ByteSize(1 << 30)
+}
+
+fn remember() -> Duration {
+    Duration(std::time::Duration::from_secs(3600))
+}
+
+fn max_keys() -> ByteSize {
+    ByteSize(64 << 20)
+}
+
+/// Checks the log of a node whose rows are pushed.
+///
+/// # Errors
+/// If it is damaged.
+pub fn verify(kept: &KeptNode<'_>) -> Result<Option<String>> {
+    let log = kept.home.map(|home| home.join(LOG));
+    log.map_or(Ok(()), |log| verify_log(Arc::new(LocalFiles), &log)).map(|()| None)
+}
+
+/// What a node says of itself.
+pub struct PushNode {
+    /// The type of the node.
+    pub kind: &'static str,
+    /// How many bytes may come at once.
+    pub largest: usize,
+    /// What brings the rows.
+    pub receiver: Box<dyn Receiver>,
+}
+
+impl PushSettings {
+    /// The input of a node. Its log is in `files`.
+    pub fn input(&self, node: PushNode, context: &PlanContext, files: Arc<dyn Files>) -> Result<PushInput, Problem> {
+        if self.max_log.0 / 4 < node.largest {
+            let message = format!("the log must have room for four times {} at least", ByteSize(node.largest));
+            let problem = Problem::new(message).at(["max_log"]);
+            return Err(problem.help("that is the most that may come at once; raise `max_log`"));
+        }
+        let decoder = self.format.decoder(&self.schema, context)?;
+        let remember = Remember { time: self.remember.0, bytes: self.max_keys.0 };
+        let limits = Limits { max_log: self.max_log.0 as u64, remember };
+        Ok(PushInput::new(node, context.node.as_str().into(), decoder, limits, files))
+    }
+}

@@ -1,0 +1,283 @@
+//! Cuts the rows of an input where watermarks move and epochs end, and knows how far it has come.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use millstream_core::{
+    Batch, Epoch, Error, EventTime, FailedRow, Input, Message, Origin, PartitionChange, Parts, Positions, timeless,
+    why_timeless,
+};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::advance::Latest;
+use super::derive::with_times;
+use super::stretch::Stretch;
+use super::{EpochPolicy, NodeCheckpointing, Phase, Ports, Stop, WatermarkGenerator};
+use crate::checkpoint::{InputEvent, NodePhase, Point, Recorder};
+use crate::gate::Gate;
+use crate::time_group::Turn;
+
+/// Counts rows, and puts a barrier behind the last of every epoch and a watermark where it moves, wherever batches end.
+pub struct EpochWriter<'a> {
+    pub(super) ports: &'a Ports,
+    pub(super) checkpointing: &'a NodeCheckpointing,
+    pub(super) barriers: EpochPolicy,
+    pub(super) epoch: Epoch,
+    pub(super) rows: usize,
+    /// When the epoch ends, however few rows it has.
+    pub(super) due: Option<Instant>,
+    pub(super) watermarks: Option<WatermarkGenerator>,
+    /// How far each partition has been sent.
+    pub(super) positions: Positions,
+    /// How far it had been at checkpoints: those that are kept, and those that are not durable yet.
+    pub(super) checkpoints: VecDeque<(Epoch, Positions)>,
+    /// What time has decided since the last checkpoint, if the input is live.
+    pub(super) recorder: Recorder<InputEvent>,
+}
+
+impl<'a> EpochWriter<'a> {
+    pub fn new(
+        ports: &'a Ports,
+        barriers: EpochPolicy,
+        watermarks: Option<WatermarkGenerator>,
+        checkpointing: &'a NodeCheckpointing,
+    ) -> Self {
+        let are_recorded = checkpointing.records && barriers.are_recorded;
+        Self {
+            ports,
+            checkpointing,
+            barriers,
+            epoch: checkpointing.passed.next(),
+            rows: 0,
+            due: None,
+            watermarks,
+            positions: Positions::new(),
+            checkpoints: VecDeque::new(),
+            recorder: if are_recorded { Recorder::taken() } else { Recorder::default() },
+        }
+    }
+
+    /// Goes on where the input was, if it had begun.
+    pub fn resume(&mut self) {
+        self.due = self.barriers.interval.map(|interval| Instant::now() + interval);
+        let begun = self.checkpointing.resume.as_ref().filter(|resume| resume.entry.phase != NodePhase::Waiting);
+        let Some(resume) = begun else { return };
+        self.positions = resume.entry.positions();
+        self.ports.stats().restore(&resume.entry.counters);
+        if let (Some(watermarks), Some(state)) = (&mut self.watermarks, &resume.entry.watermarks) {
+            watermarks.restore(state);
+        }
+    }
+
+    /// Shows the barriers that are passed before the gate opens. The input has no part in their checkpoints. One that goes on
+    /// waits as well, since the flow may have been edited; mostly its gate is opened at once.
+    pub async fn wait(&mut self, gate: &Gate) {
+        let mut shown = self.checkpointing.passed;
+        loop {
+            let (passed, is_open) = gate.changed(shown).await;
+            while shown < passed {
+                shown = shown.next();
+                self.ports.remind(Message::Barrier(shown)).await;
+            }
+            self.epoch = shown.next();
+            if is_open {
+                break;
+            }
+        }
+        if let Some(member) = &self.barriers.member {
+            member.begin(self.epoch);
+        }
+    }
+
+    /// Leaves before the first row.
+    pub async fn leave(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
+        match self.checkpointing.durable {
+            true => Err(Stop::AtBarrier),
+            false => self.end(phase).await,
+        }
+    }
+
+    /// Nothing more comes.
+    pub async fn end(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
+        if *phase.borrow() >= Phase::Failing {
+            return Err(Stop::Closed);
+        }
+        self.end_now().await
+    }
+
+    /// Nothing more comes.
+    pub async fn end_now(&mut self) -> Result<(), Stop> {
+        self.ports.check_failed()?;
+        self.report(Point::End(self.epoch), Parts::default());
+        self.ports.broadcast(Message::End).await
+    }
+
+    /// Sends a batch, and takes those of the refused rows out of `failed` that lie before its end.
+    pub async fn send(&mut self, input: &mut dyn Input, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
+        let mut rest = self.with_times(batch, failed)?;
+        let (latest, mut sent) = (self.latest(&rest), 0);
+        loop {
+            let Some(turn_left) = self.turn_left(&rest, latest.behind(sent)).await else {
+                rest = self.end_epoch_before(rest, latest.behind(sent)[0], input).await?;
+                continue;
+            };
+            let partition = &rest.batch.origin.partition;
+            let until_mark =
+                self.watermarks.as_ref().and_then(|watermarks| rest.behind_rows(watermarks.rows_left(partition)));
+            let until_barrier = rest.behind_all(self.barriers.rows - self.rows);
+            let until_turn = rest.behind_rows(turn_left);
+            let Some(cut) = until_barrier.into_iter().chain(until_mark).chain(until_turn).min() else {
+                return self.send_stretch(rest).await;
+            };
+            let (head, tail) = rest.cut(cut);
+            sent += head.batch.len();
+            self.send_stretch(head).await?;
+            if until_barrier == Some(cut) {
+                self.end_epoch(input).await?;
+            } else if until_mark == Some(cut) {
+                self.move_watermark().await?;
+            }
+            rest = tail;
+        }
+    }
+
+    /// The latest event time up to each row, of an input that advances with others.
+    fn latest(&self, stretch: &Stretch) -> Latest {
+        match (&self.barriers.member, &self.watermarks) {
+            (Some(_), Some(watermarks)) => Latest::of(&stretch.batch.rows, watermarks.column()),
+            _ => Latest::default(),
+        }
+    }
+
+    /// Waits until it is the turn of this input among those that it advances with. How many of the rows it may send then, or
+    /// none if the epoch ends before them.
+    async fn turn_left(&self, rest: &Stretch, latest: &[EventTime]) -> Option<usize> {
+        let (Some(member), Some(watermarks)) = (&self.barriers.member, &self.watermarks) else {
+            return Some(usize::MAX);
+        };
+        let rows = rest.behind_all(self.barriers.rows - self.rows).map_or(rest.batch.len(), |cut| cut.rows());
+        // Refused rows have no time, and wait for nobody.
+        if rows == 0 {
+            return Some(usize::MAX);
+        }
+        let advance = watermarks.advance_of(&rest.batch.origin.partition);
+        let last = advance.with(latest[rows - 1]);
+        member.come_to(last);
+        match member.turn(self.epoch, advance.with(latest[0])).await {
+            Turn::Barrier => None,
+            Turn::Until(at) if last <= at => Some(usize::MAX),
+            Turn::Until(at) => Some(advance.rows_until(latest, at)),
+        }
+    }
+
+    /// Ends the epoch before rows that have been read, of which the first is at this event time, and behind the refused ones before
+    /// them. Returns those behind.
+    async fn end_epoch_before(
+        &mut self,
+        rest: Stretch,
+        first: EventTime,
+        input: &mut dyn Input,
+    ) -> Result<Stretch, Stop> {
+        let Origin { partition, start, .. } = &rest.batch.origin;
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.come_to(watermarks.advance_of(partition).with(first));
+        }
+        // Also of a partition of which nothing has been sent, it has to be known where it is gone on with.
+        self.positions.entry(partition.clone()).or_insert(*start);
+        let before = rest.before_rows();
+        let (head, tail) = rest.cut(before);
+        if !head.refused.is_empty() {
+            self.send_stretch(head).await?;
+        }
+        self.end_epoch(input).await?;
+        Ok(tail)
+    }
+
+    /// Sends rows, and the refused ones between them: a barrier that follows, in this batch or in one of another
+    /// partition, lies behind both.
+    async fn send_stretch(&mut self, stretch: Stretch) -> Result<(), Stop> {
+        self.send_rows(stretch.batch).await?;
+        self.send_failed(&stretch.refused).await
+    }
+
+    /// Sends refused rows that lie in no batch.
+    pub async fn send_refused(&mut self, input: &mut dyn Input, failed: Vec<FailedRow>) -> Result<(), Stop> {
+        let mut rest = failed.as_slice();
+        while !rest.is_empty() {
+            let left = self.barriers.rows - self.rows;
+            let (head, tail) = rest.split_at(left.min(rest.len()));
+            self.send_failed(head).await?;
+            if head.len() == left {
+                self.end_epoch(input).await?;
+            }
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    pub fn change_partition(&mut self, change: PartitionChange) {
+        match &change {
+            PartitionChange::Added { partition, locator } => {
+                self.recorder.step(|| InputEvent::Added(partition.to_string(), locator.clone()));
+            }
+            // Its position stays: models have learned of its rows.
+            PartitionChange::Gone(partition) => self.recorder.step(|| InputEvent::Gone(partition.to_string())),
+        }
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.change(change);
+        }
+        self.show_time();
+    }
+
+    /// The rows in canonical types. Those that have no event time, where they need one, or one that is out of this world, are
+    /// refused.
+    fn with_times(&self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Stretch, Error> {
+        if let Some(derived) = self.watermarks.as_ref().and_then(WatermarkGenerator::derived) {
+            return with_times(derived, batch, failed);
+        }
+        let batch = batch.try_map(|rows| self.ports.canonical(0, rows))?;
+        let mut stretch = Stretch::new(batch, failed);
+        let Some(watermarks) = &self.watermarks else { return Ok(stretch) };
+        if let Some(timeless) = timeless(&stretch.batch.rows, watermarks.column()) {
+            stretch.refuse(&timeless, |rows, row| why_timeless(rows, watermarks.column(), row))?;
+        }
+        Ok(stretch)
+    }
+
+    // Rows are counted here and not as they are read, so that a barrier sees the same counts in every run.
+
+    async fn send_rows(&mut self, batch: Batch) -> Result<(), Stop> {
+        self.come_to(&batch.origin.partition, batch.origin.end);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.rows += batch.len();
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.pass(&batch.origin.partition, &batch.rows);
+        }
+        self.ports.stats().add_in(batch.len());
+        self.ports.send(0, batch).await
+    }
+
+    async fn send_failed(&mut self, rows: &[FailedRow]) -> Result<(), Stop> {
+        self.rows += rows.len();
+        for row in rows {
+            let next = row.position.map_or(0, |position| position + 1);
+            // Rows that follow each other in a batch may have been sent before the refused ones between them.
+            if self.positions.get(&row.partition).is_none_or(|known| *known < next) {
+                self.come_to(&row.partition, next);
+            }
+        }
+        self.ports.stats().add_in(rows.len());
+        self.ports.send_failed(rows).await
+    }
+
+    fn come_to(&mut self, partition: &Arc<str>, next: u64) {
+        self.recorder.rows(partition, next);
+        match self.positions.get_mut(partition) {
+            Some(known) => *known = next,
+            None => _ = self.positions.insert(partition.clone(), next),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A node's part in checkpoints.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use millstream_core::{Barrier, Epoch, Home, Run, Snapshot, Then};
+use millstream_store::crash;
+
+use super::{CaughtUp, Ports};
+use crate::align::Inputs;
+use crate::checkpoint::{FanIn, FanInEvent, NodeEntry, NodePhase, NodeResume, Point, ReplayEvents, Reporter};
+
+/// How a node hands over its state, and where it goes on.
+pub struct NodeCheckpointing {
+    /// The way to the coordinator.
+    pub reporter: Reporter,
+    /// The node.
+    pub place: usize,
+    /// Where each of its edges leads from.
+    pub edges: Vec<String>,
+    /// Where it goes on, if the flow is resumed.
+    pub resume: Option<NodeResume>,
+    /// The last barrier before that.
+    pub passed: Epoch,
+    /// What it has decided when it was run before, if that is gone through again.
+    pub steps: ReplayEvents,
+    /// Whether the flow keeps state.
+    pub durable: bool,
+    /// Whether it is written down what time decides.
+    pub records: bool,
+    /// Where it keeps what outlives the run.
+    pub home: Home,
+    /// Which run this is.
+    pub run: Run,
+    /// Whom inputs tell that they have nothing more.
+    pub caught_up: Arc<CaughtUp>,
+}
+
+impl NodeCheckpointing {
+    /// Whether a checkpoint is taken at a barrier that this node has come to.
+    pub fn wanted(&self, epoch: Epoch) -> Option<Barrier> {
+        self.reporter.schedule().wanted(epoch)
+    }
+
+    /// Whether the node had come to its end when the flow was interrupted.
+    pub fn had_ended(&self) -> bool {
+        self.resume.as_ref().is_some_and(|resume| resume.entry.phase == NodePhase::Ended)
+    }
+
+    /// What was known of the node's edges when the flow was interrupted.
+    pub fn fan_in(&self) -> Option<&FanIn> {
+        self.resume.as_ref()?.entry.fan_in.as_ref()
+    }
+
+    /// Hands over a processor's or output's snapshot at a barrier.
+    pub fn report(&self, barrier: Barrier, ports: &Ports, inputs: &mut Inputs, snapshot: Snapshot) {
+        let fan_in = inputs.state(&self.edges);
+        self.send(Point::Barrier(barrier), ports, Some(fan_in), inputs.recorder(), snapshot);
+    }
+
+    /// Hands over the last snapshot.
+    pub fn report_end(&self, ports: &Ports, inputs: &mut Inputs, snapshot: Snapshot) {
+        self.send(Point::End(inputs.epoch()), ports, None, inputs.recorder(), snapshot);
+    }
+
+    fn send(
+        &self,
+        point: Point,
+        ports: &Ports,
+        fan_in: Option<FanIn>,
+        recorder: VecDeque<FanInEvent>,
+        snapshot: Snapshot,
+    ) {
+        let entry =
+            NodeEntry { phase: point.phase(), fan_in, counters: ports.stats().counters(), ..NodeEntry::default() };
+        self.reporter.report(self.place, point, entry, snapshot, ReplayEvents::Order(recorder));
+        crash::point("snapshot-taken");
+    }
+}
+
+/// Whether a barrier is the last of this run.
+pub fn is_last(barrier: Option<Barrier>) -> bool {
+    barrier.is_some_and(|barrier| barrier.then == Then::Stop)
+}

@@ -1,0 +1,53 @@
+//! Predicted numbers beside the true ones.
+
+use arrow::array::cast::AsArray;
+use arrow::array::{Array, BooleanArray, Float64Array, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use arrow::util::display::array_value_to_string;
+use millstream_core::Result;
+use millstream_models::encode::{self, LARGEST, is_usable};
+use millstream_models::{NumberScores, Recent, Refused};
+
+/// Labels and predictions that are numbers, and what was counted of them.
+pub(super) struct Numbers {
+    pub label: String,
+    pub prediction: String,
+    pub scores: NumberScores,
+    /// Label and prediction.
+    pub recent: Recent<(f64, f64)>,
+}
+
+impl Numbers {
+    pub fn new(label: String, prediction: String) -> Self {
+        Self { label, prediction, scores: NumberScores::default(), recent: Recent::default() }
+    }
+
+    /// Counts the rows, and marks those whose label or prediction can't be compared.
+    pub fn compare(&mut self, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
+        let (labels, predictions) = (numbers(rows, &self.label)?, numbers(rows, &self.prediction)?);
+        let mut refused = Refused::default();
+        let known = (0..labels.len()).filter(|row| labels.is_valid(*row) && predictions.is_valid(*row));
+        let (mut counted, count) = (Vec::with_capacity(labels.len()), labels.len());
+        for (row, label, prediction) in known.map(|row| (row, labels.value(row), predictions.value(row))) {
+            match is_usable(label, LARGEST) && is_usable(prediction, LARGEST) {
+                true => counted.push((label, prediction)),
+                false => refused.mark(row, count),
+            }
+        }
+        counted.iter().for_each(|(label, prediction)| self.scores.add(*label, *prediction));
+        self.recent.add_backwards(counted.into_iter().rev());
+        Ok(refused.mask())
+    }
+
+    pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {
+        let is_odd = !is_usable(numbers(rows, &self.label)?.value(row), LARGEST);
+        let name = if is_odd { &self.label } else { &self.prediction };
+        let value = array_value_to_string(encode::column(rows, name)?, row)?;
+        Ok(format!("`{name}` is {value}; numbers that are compared are finite, up to {LARGEST:e}"))
+    }
+}
+
+pub(super) fn numbers(rows: &RecordBatch, name: &str) -> Result<Float64Array> {
+    Ok(cast(encode::column(rows, name)?, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+}

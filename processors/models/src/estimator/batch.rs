@@ -1,0 +1,35 @@
+//! What an estimator is given: the rows of a batch, what encodes them, and a place for the predictions.
+
+use arrow::array::{Array, BooleanArray};
+
+use crate::encode::{Encoders, Rows};
+
+/// Rows that are to be predicted, and then learned, one after the other.
+pub(crate) struct Step<'a> {
+    /// They learn every row that is learned.
+    pub encoders: &'a mut Encoders,
+    pub rows: &'a Rows,
+    /// Numbers, or the indexes of classes. NaN where there is no label.
+    pub targets: &'a [f64],
+    /// The rows to learn; all if nothing is said.
+    pub learn: Option<&'a BooleanArray>,
+    /// For the predictions, one row behind the other.
+    pub predictions: &'a mut [f64],
+}
+
+impl Step<'_> {
+    /// The target of a row that is to be learned.
+    #[inline(always)]
+    pub fn target(&self, row: usize) -> Option<f64> {
+        let wanted = self.learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
+        Some(self.targets[row]).filter(|target| wanted && !target.is_nan())
+    }
+}
+
+/// Rows that are to be predicted.
+pub(crate) struct Predict<'a> {
+    pub encoders: &'a Encoders,
+    pub rows: &'a Rows,
+    /// For the predictions, one row behind the other.
+    pub predictions: &'a mut [f64],
+}

@@ -1,0 +1,114 @@
+//! Estimators that predict and learn one row at a time.
+
+use std::fmt::Debug;
+
+use millstream_core::Result;
+
+use super::{Estimator, Predict, Row, Step};
+use crate::encode::{TILE_ROWS, Tile};
+use crate::simd::{self, Work};
+use crate::tensors::Tensors;
+
+/// What an estimator does that goes row by row. The loop over the rows is compiled for each of them, with wide vectors: what
+/// is called in it should be `#[inline(always)]`, as [`Work`] says.
+pub(crate) trait ByRow: Clone + Debug + Send + Sync + 'static {
+    /// How many numbers a prediction has.
+    fn outputs(&self) -> usize;
+
+    /// Predicts one row.
+    fn predict_one(&self, row: Row<'_>, into: &mut [f64]);
+
+    /// Learns one row. `target` is the number, or the index of the class.
+    fn learn_one(&mut self, row: Row<'_>, target: f64);
+
+    /// Writes what was learned.
+    fn save(&self, tensors: &mut Tensors);
+
+    /// Reads what was learned into a new estimator.
+    fn load(&mut self, tensors: &Tensors) -> Result<()>;
+}
+
+impl<E: ByRow> Estimator for E {
+    fn outputs(&self) -> usize {
+        ByRow::outputs(self)
+    }
+
+    fn step(&mut self, step: Step<'_>) -> Result<u64> {
+        Ok(simd::run(RowByRow { work: step, estimator: self }))
+    }
+
+    fn predict(&self, predict: Predict<'_>) -> Result<()> {
+        simd::run(RowByRow { work: predict, estimator: self });
+        Ok(())
+    }
+
+    fn save(&self, tensors: &mut Tensors) -> Result<()> {
+        ByRow::save(self, tensors);
+        Ok(())
+    }
+
+    fn load(&mut self, tensors: &Tensors) -> Result<()> {
+        ByRow::load(self, tensors)
+    }
+
+    fn another(&self) -> Box<dyn Estimator> {
+        Box::new(self.clone())
+    }
+}
+
+/// Some work, and who does it.
+struct RowByRow<W, E> {
+    work: W,
+    estimator: E,
+}
+
+impl<E: ByRow> Work for RowByRow<Step<'_>, &mut E> {
+    /// How many rows were learned.
+    type Output = u64;
+
+    #[inline(always)]
+    fn run(self) -> u64 {
+        let Self { work, estimator } = self;
+        let (rows, outputs) = (work.rows, ByRow::outputs(estimator));
+        let mut tile = Tile::new(rows.count(), work.encoders.width());
+        let mut scratch = work.encoders.scratch();
+        let mut learned = 0;
+        let mut start = 0;
+        while start < rows.count() {
+            let count = tile.fill(rows.numbers(), start, rows.count());
+            for offset in 0..count {
+                let (row, numbers) = (start + offset, tile.row(offset));
+                work.encoders.encode(rows, row, numbers, &mut scratch);
+                estimator.predict_one(scratch.row(), &mut work.predictions[row * outputs..(row + 1) * outputs]);
+                let Some(target) = work.target(row) else { continue };
+                work.encoders.learn(rows, row, numbers, &mut scratch);
+                estimator.learn_one(scratch.row(), target);
+                learned += 1;
+            }
+            start += TILE_ROWS;
+        }
+        learned
+    }
+}
+
+impl<E: ByRow> Work for RowByRow<Predict<'_>, &E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { work: Predict { encoders, rows, predictions }, estimator } = self;
+        let outputs = ByRow::outputs(estimator);
+        let mut tile = Tile::new(rows.count(), encoders.width());
+        let mut scratch = encoders.scratch();
+        let mut start = 0;
+        while start < rows.count() {
+            let count = tile.fill(rows.numbers(), start, rows.count());
+            for offset in 0..count {
+                let row = start + offset;
+                encoders.encode(rows, row, tile.row(offset), &mut scratch);
+                estimator.predict_one(scratch.row(), &mut predictions[row * outputs..(row + 1) * outputs]);
+            }
+            start += TILE_ROWS;
+        }
+    }
+}

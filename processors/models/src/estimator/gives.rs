@@ -1,0 +1,51 @@
+//! What predictions are.
+
+use serde::{Deserialize, Serialize};
+
+/// What the numbers of a prediction are, and so which columns rows get. Another kind, such as a cluster or an action, is a
+/// variant here, and its columns are added to `prediction_fields` and `Predictions::columns`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// The number that the label will be.
+    Number,
+    /// How probable each class is; of two classes perhaps only the second.
+    Probabilities,
+    /// How much speaks for each class; of two classes, for the second if it is more than 0.
+    Scores,
+}
+
+impl Gives {
+    /// What the numbers are that classes are chosen by.
+    pub fn certainty(self) -> Certainty {
+        match self {
+            Self::Scores => Certainty::Score,
+            Self::Number | Self::Probabilities => Certainty::Probability,
+        }
+    }
+}
+
+/// What the numbers are that an estimator predicts for classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Certainty {
+    /// How probable each class is.
+    Probability,
+    /// How much speaks for each class; of two classes, for the second if it is more than 0.
+    Score,
+}
+
+/// The probability or score of the positive of two classes.
+#[inline(always)]
+pub(crate) fn positive(prediction: &[f64]) -> f64 {
+    prediction.last().copied().unwrap_or(f64::NAN)
+}
+
+/// The index of the class that is predicted: the likeliest, and the first of equals. NaN is no class's, so the first.
+#[inline(always)]
+pub(crate) fn likeliest(prediction: &[f64], certainty: Certainty) -> usize {
+    if let [positive] = prediction {
+        let even = if certainty == Certainty::Probability { 0.5 } else { 0.0 };
+        return usize::from(*positive > even);
+    }
+    let better = |best: usize, class: usize| if prediction[class] > prediction[best] { class } else { best };
+    (0..prediction.len()).fold(0, better)
+}

@@ -1,0 +1,69 @@
+//! The list of all estimators.
+
+use std::iter::once;
+
+use millstream_core::{Problem, known_names, parse_settings};
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::{EstimatorSettings, Kind, linear_regression, logistic_regression, network, sgd, softmax_regression};
+
+static ESTIMATORS: &[EstimatorKind] = &[
+    EstimatorKind::of::<logistic_regression::LogisticRegression>(),
+    EstimatorKind::of::<softmax_regression::SoftmaxRegression>(),
+    EstimatorKind::of::<linear_regression::LinearRegression>(),
+    EstimatorKind::of::<sgd::SgdClassifier>(),
+    EstimatorKind::of::<sgd::SgdRegressor>(),
+    EstimatorKind::of::<network::NetworkSettings>(),
+];
+
+/// All estimators, in the order in which they are shown.
+pub fn estimators() -> &'static [EstimatorKind] {
+    ESTIMATORS
+}
+
+/// A type of estimator.
+#[derive(Debug)]
+pub struct EstimatorKind {
+    /// What `type = "…"` says.
+    pub name: &'static str,
+    /// The body of its table without `type`, as TOML.
+    pub example: &'static str,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+    parse: fn(Value) -> Result<EstimatorSettings, Problem>,
+}
+
+impl EstimatorKind {
+    const fn of<T: Kind>() -> Self {
+        Self {
+            name: T::NAME,
+            example: T::EXAMPLE,
+            schema: T::json_schema,
+            parse: |table| parse_settings::<T>(table).map(EstimatorSettings::new),
+        }
+    }
+
+    pub(super) fn find(name: &str) -> Result<&'static Self, Problem> {
+        ESTIMATORS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+            let known = ESTIMATORS.iter().map(|kind| kind.name);
+            Problem::new(format!("there is no estimator `{name}`")).help(known_names(name, known))
+        })
+    }
+
+    /// Builds the settings from a table without `type`.
+    pub(super) fn parse(&self, table: Value) -> Result<EstimatorSettings, Problem> {
+        (self.parse)(table)
+    }
+
+    /// The JSON schema of a table with `type`.
+    pub(super) fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = (self.schema)(generator);
+        let table = schema.ensure_object();
+        let own = table.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let required = table.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        let tag = ("type".to_owned(), json!({ "type": "string", "const": self.name }));
+        table.insert("properties".to_owned(), once(tag).chain(own).collect::<Map<_, _>>().into());
+        table.insert("required".to_owned(), once("type".into()).chain(required).collect::<Vec<_>>().into());
+        schema
+    }
+}

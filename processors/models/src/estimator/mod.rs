@@ -1,0 +1,137 @@
+//! Estimators: what learns from encoded rows. They know nothing of flows, batches of columns or files.
+//!
+//! An estimator is a file beside this one and a line in [`list`]. The file has what users write ([`Kind`]), what follows from
+//! it ([`Settings`]), and what learns: a [`ByRow`] if it goes row by row, else an [`Estimator`] of its own.
+
+mod batch;
+mod by_row;
+mod checks;
+mod gives;
+mod labels;
+mod linear;
+mod linear_regression;
+mod list;
+mod logistic_regression;
+mod network;
+mod settings;
+mod sgd;
+mod shape;
+mod softmax_regression;
+
+use std::fmt::Debug;
+
+use millstream_core::{Problem, Result};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use batch::{Predict, Step};
+use by_row::ByRow;
+pub use gives::{Certainty, Gives};
+pub(crate) use gives::{likeliest, positive};
+pub use labels::Labels;
+pub use list::{EstimatorKind, estimators};
+pub use settings::EstimatorSettings;
+pub(crate) use shape::Shape;
+
+use crate::device::OpenDevice;
+use crate::encode::{Feature, LARGEST, Row};
+use crate::label::Class;
+use crate::tensors::Tensors;
+
+/// The settings of an estimator. The struct is the one source of parser, checks and reference page, as a node's is: its doc
+/// comment says what the estimator is, a field's doc comment is that setting's entry, and it denies unknown fields.
+pub(crate) trait Kind: Settings + Serialize + DeserializeOwned + JsonSchema + 'static {
+    /// What `type = "…"` says.
+    const NAME: &'static str;
+
+    /// The body of an estimator's table without `type`, as TOML. Tests learn with it.
+    const EXAMPLE: &'static str;
+}
+
+/// What follows from the settings of an estimator.
+pub(crate) trait Settings: Debug + Send + Sync {
+    /// What it computes with.
+    fn takes(&self) -> Takes {
+        Takes::Dense
+    }
+
+    /// The labels that it learns.
+    fn labels(&self) -> Labels;
+
+    /// What its predictions are, for a label of these classes, or of none.
+    fn gives(&self, classes: &[Class]) -> Gives;
+
+    /// Says what is wrong with the values, for a label of these classes, or of none.
+    fn check(&self, classes: &[Class]) -> Result<(), Problem>;
+
+    /// The largest number that may be learned, or learned from as it is.
+    fn largest(&self) -> f64 {
+        LARGEST
+    }
+
+    /// How many numbers the largest part of its state has at most, however many rows it learns.
+    fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
+        let Shape { numbers, slots, .. } = Shape::new(features, classes);
+        (numbers as u64 + slots as u64).saturating_mul(classes.len().max(1) as u64)
+    }
+
+    /// Whether it can be computed on other devices than the CPU.
+    fn supports_devices(&self) -> bool {
+        false
+    }
+
+    /// An estimator that has learned nothing, for rows of these features, and a label of these classes, or of none.
+    fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator>;
+}
+
+/// What an estimator computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Numbers of about one size, and a one for each category: numbers are standardised where nothing else is said.
+    Dense,
+    /// Values as they are: numbers are `raw` where nothing else is said.
+    Raw,
+    /// No features, only labels.
+    Nothing,
+}
+
+/// What learns. It is called once a batch, and loops over the rows itself.
+///
+/// Everything is deterministic: the same rows in the same order give the same bits, however they are cut into batches.
+pub(crate) trait Estimator: Debug + Send + Sync {
+    /// How many numbers a prediction has.
+    fn outputs(&self) -> usize;
+
+    /// Predicts every row, and then learns it if it is to be learned, before it predicts the next. Returns how many rows it
+    /// has learned.
+    fn step(&mut self, step: Step<'_>) -> Result<u64>;
+
+    /// Predicts every row.
+    fn predict(&self, predict: Predict<'_>) -> Result<()>;
+
+    /// Writes what was learned.
+    fn save(&self, tensors: &mut Tensors) -> Result<()>;
+
+    /// Reads what was learned into a new estimator.
+    fn load(&mut self, tensors: &Tensors) -> Result<()>;
+
+    /// The same once more, which goes on for itself.
+    fn another(&self) -> Box<dyn Estimator>;
+
+    /// Whether that costs next to nothing.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Goes on computing on a device, if it [can](Settings::supports_devices).
+    fn compute_on(&mut self, _device: &OpenDevice) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Clone for Box<dyn Estimator> {
+    fn clone(&self) -> Self {
+        self.another()
+    }
+}

@@ -1,0 +1,285 @@
+//! Networks of layers, which learn batches of a fixed number of rows.
+//!
+//! Every row is predicted as it comes; then it waits until its batch is complete. Batches are cut by count alone, so that
+//! they are the same however rows arrive, and an incomplete one is part of the model's state.
+
+#[cfg(feature = "candle")]
+mod candle;
+mod cpu;
+mod embedding;
+mod engine;
+mod in_batches;
+mod layers;
+mod loss;
+mod multiply;
+mod optimizer;
+mod optimizer_settings;
+mod plan;
+mod random;
+mod rows;
+mod settings;
+
+use std::sync::Arc;
+
+use millstream_core::{Error, Result};
+
+pub(super) use settings::NetworkSettings;
+
+use super::checks::weight_of;
+use super::{Estimator, Predict, Row, Shape};
+use crate::device::OpenDevice;
+use crate::label::Class;
+use crate::simd;
+use crate::tensors::Tensors;
+use crate::vector::padded;
+use cpu::Cpu;
+use embedding::Embeddings;
+use engine::{Answer, Engine, Lesson, Lists};
+use in_batches::InBatches;
+use layers::Drawing;
+use loss::Objective;
+use optimizer::Step;
+use plan::{Parameter, Plan};
+use rows::Rows;
+
+/// A network, and the rows that it will learn next.
+#[derive(Debug)]
+struct Network {
+    settings: NetworkSettings,
+    plan: Arc<Plan>,
+    objective: Objective,
+    classes: usize,
+    /// How much rows of each class count; empty if all count the same.
+    counts: Vec<f32>,
+    engine: Box<dyn Engine>,
+    embeddings: Embeddings,
+    /// How many batches were learned.
+    batches: u64,
+    pending: Rows,
+    /// Memory for the inputs of a batch.
+    inputs: Vec<f32>,
+}
+
+impl Clone for Network {
+    fn clone(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            plan: self.plan.clone(),
+            objective: self.objective,
+            classes: self.classes,
+            counts: self.counts.clone(),
+            engine: self.engine.another(),
+            embeddings: self.embeddings.clone(),
+            batches: self.batches,
+            pending: self.pending.clone(),
+            inputs: Vec::new(),
+        }
+    }
+}
+
+/// Rows that wait to be predicted together.
+#[derive(Clone, Debug)]
+struct Questions {
+    rows: Rows,
+    most: usize,
+    inputs: Vec<f32>,
+    answer: Answer,
+}
+
+impl Questions {
+    /// Adds a row.
+    #[inline(always)]
+    pub fn push(&mut self, row: Row<'_>) {
+        self.rows.push(row);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are so many that they should be answered before there are more.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.rows.len() >= self.most
+    }
+}
+
+impl Network {
+    /// One that has learned nothing, on the CPU. `categories` are how many slots each category has.
+    pub fn new(settings: &NetworkSettings, categories: impl Iterator<Item = u32>, shape: Shape) -> Self {
+        let up_to = |end: &mut u32, slots| {
+            *end += slots;
+            Some(*end)
+        };
+        let ends: Vec<u32> = categories.scan(0, up_to).collect();
+        let size = settings.embedding as usize;
+        let outputs = if shape.classes > 2 { shape.classes } else { 1 };
+        let plan = Arc::new(Plan::new(settings, shape.numbers + ends.len() * size, outputs));
+        Self {
+            settings: settings.clone(),
+            objective: Objective { loss: settings.loss(shape.classes > 0), outputs },
+            classes: shape.classes,
+            counts: Vec::new(),
+            engine: Box::new(Cpu::new(plan.clone(), Lists::new(plan.pad(&plan.start(settings.seed))))),
+            plan,
+            embeddings: Embeddings::new(shape.slots, size, settings.seed),
+            batches: 0,
+            pending: Rows::new(shape.numbers, ends),
+            inputs: Vec::new(),
+        }
+    }
+
+    /// The same, where rows of classes count as the settings say.
+    pub fn weighing(self, classes: &[Class]) -> Self {
+        let weights = &self.settings.class_weight;
+        let counts = classes.iter().filter(|_| !weights.is_empty()).map(|class| weight_of(class, weights) as f32);
+        Self { counts: counts.collect(), ..self }
+    }
+
+    /// No questions yet.
+    pub fn questions(&self) -> Questions {
+        let (rows, most) = (self.pending.like(), self.engine.block_rows());
+        Questions { rows, most, inputs: Vec::new(), answer: Answer::default() }
+    }
+
+    /// Predicts the rows that wait, writes their predictions one behind the other, and forgets the rows.
+    pub fn answer(&self, questions: &mut Questions, into: &mut [f64]) -> Result<()> {
+        let Questions { rows, inputs, answer, .. } = questions;
+        if rows.len() == 0 {
+            return Ok(());
+        }
+        self.embeddings.inputs(rows, padded(self.plan.inputs), inputs);
+        self.engine.outputs(inputs, answer)?;
+        let width = self.plan.outputs;
+        for (outputs, into) in answer.outputs.chunks_exact(width).zip(into.chunks_exact_mut(width)) {
+            self.objective.predict(outputs, into);
+        }
+        rows.clear();
+        Ok(())
+    }
+
+    /// Adds a row that is to be learned. `target` is the number, or the index of the class.
+    #[inline(always)]
+    pub fn teach(&mut self, row: Row<'_>, target: f64) {
+        self.pending.push_labelled(row, target);
+    }
+
+    /// Whether there are as many rows as are learned at once.
+    #[inline(always)]
+    pub fn is_taught_enough(&self) -> bool {
+        self.pending.len() >= self.settings.batch_rows as usize
+    }
+
+    /// Learns the rows that were added.
+    pub fn learn(&mut self) -> Result<()> {
+        self.find_gradient()?;
+        self.batches += 1;
+        let step = Step::new(&self.settings, self.batches)
+            .shortened(self.settings.clip_norm, || Ok(self.engine.squares()? + self.embeddings.squares()))?;
+        self.engine.follow(step)?;
+        self.embeddings.follow(step);
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Computes the gradient of the mean loss of the rows that were added.
+    fn find_gradient(&mut self) -> Result<()> {
+        let stride = padded(self.plan.inputs);
+        self.embeddings.inputs(&self.pending, stride, &mut self.inputs);
+        let count = |target: &f32| self.counts.get(*target as usize).copied().unwrap_or(1.0);
+        let counts: Vec<f32> = match self.counts.is_empty() {
+            true => Vec::new(),
+            false => self.pending.targets().iter().map(count).collect(),
+        };
+        let first_row = self.batches.wrapping_mul(u64::from(self.settings.batch_rows));
+        self.engine.find_gradient(Lesson {
+            inputs: &self.inputs,
+            targets: self.pending.targets(),
+            counts: &counts,
+            objective: self.objective,
+            drawing: Drawing { seed: self.settings.seed, first_row },
+            by_inputs: !self.embeddings.is_empty(),
+        })?;
+        if !self.embeddings.is_empty() {
+            self.embeddings.take_in(&self.pending, self.engine.input_gradient(), stride);
+        }
+        Ok(())
+    }
+}
+
+impl Estimator for Network {
+    fn outputs(&self) -> usize {
+        self.plan.outputs
+    }
+
+    fn step(&mut self, step: super::Step<'_>) -> Result<u64> {
+        simd::run(InBatches { work: step, network: self })
+    }
+
+    fn predict(&self, predict: Predict<'_>) -> Result<()> {
+        simd::run(InBatches { work: predict, network: self })
+    }
+
+    /// Also what waits to be learned.
+    fn save(&self, tensors: &mut Tensors) -> Result<()> {
+        for (prefix, list) in self.engine.lists()?.named() {
+            for parameter in &self.plan.parameters {
+                let name = format!("{prefix}.{}", parameter.name);
+                tensors.put_rows(&name, &shape(parameter), parameter.rows_of(list));
+            }
+        }
+        self.embeddings.save(tensors);
+        tensors.put_u64("optimizer.batches", &[self.batches]);
+        self.pending.save(tensors);
+        Ok(())
+    }
+
+    fn load(&mut self, tensors: &Tensors) -> Result<()> {
+        let mut lists = Lists::new(vec![0.0; self.plan.padded_size()]);
+        for (prefix, list) in lists.named_mut() {
+            for parameter in &self.plan.parameters {
+                let values = tensors.f32s(&format!("{prefix}.{}", parameter.name), &shape(parameter))?;
+                parameter.put(&values, list);
+            }
+        }
+        self.engine = Box::new(Cpu::new(self.plan.clone(), lists));
+        self.embeddings.load(tensors)?;
+        let batches = tensors.u64s("optimizer.batches")?;
+        // So many that none will ever be reached are a damage.
+        let batches = batches.first().filter(|batches| **batches < 1 << 53);
+        self.batches = *batches.ok_or_else(|| Error::new("the tensor `optimizer.batches` of the model is damaged"))?;
+        self.pending.load(tensors, self.settings.batch_rows as usize, self.classes)
+    }
+
+    fn another(&self) -> Box<dyn Estimator> {
+        Box::new(self.clone())
+    }
+
+    /// It is if the parameters are on a device, where they are shared.
+    fn is_shared(&self) -> bool {
+        self.engine.is_shared()
+    }
+
+    fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
+        let (plan, lists) = (self.plan.clone(), self.engine.lists()?.into_owned());
+        self.engine = match device {
+            OpenDevice::Cpu => Box::new(Cpu::new(plan, lists)),
+            #[cfg(feature = "candle")]
+            OpenDevice::Candle(device) => Box::new(candle::Candle::new(plan, &lists, device.clone())?),
+        };
+        Ok(())
+    }
+}
+
+/// As it stands in a file: a matrix, or a vector.
+fn shape(parameter: &Parameter) -> Vec<usize> {
+    match parameter.is_vector() {
+        true => vec![parameter.columns],
+        false => vec![parameter.rows, parameter.columns],
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,55 @@
+//! Models that learn online. They know no flow: a program that serves models, or looks into them, needs nothing else of
+//! Millstream.
+//!
+//! A [`Model`] reads record batches, predicts each row, and then learns it. It is made of a [`Signature`], which says what
+//! learns (one of the [`estimators`]), from which [`Features`], and what it predicts. A [`ScoredModel`] keeps score while it
+//! learns; a [`registry`] keeps versions of models, and gives them names. The parts of a model are [encoders](encode), which
+//! turn the columns of a batch into numbers, and an estimator. What was learned is a safetensors file. Networks can be
+//! computed on another [`device`] than the CPU.
+//!
+//! ```
+//! use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch};
+//! use millstream_models::{Features, Missing, Model, Signature};
+//! use serde_json::json;
+//! use std::sync::Arc;
+//!
+//! let amounts: ArrayRef = Arc::new(Float64Array::from(vec![10.0, 900.0, 12.0, 850.0, 11.0, 880.0]));
+//! let frauds: ArrayRef = Arc::new(BooleanArray::from(vec![false, true, false, true, false, true]));
+//! let payments = RecordBatch::try_from_iter([("amount", amounts), ("fraud", frauds)])?;
+//!
+//! let estimator = serde_json::from_value(json!({ "type": "logistic_regression", "learning_rate": 0.5 }))?;
+//! let features = Features::Listed(vec!["amount".to_owned()]);
+//! let signature = Signature::plan(&payments.schema(), &estimator, &features, "fraud", None, Missing::Fail);
+//! let mut model = Model::new(signature.map_err(|mut problems| problems.remove(0).to_string())?);
+//!
+//! // Each row is predicted before it is learned: of the first one nothing is known.
+//! assert_eq!(model.step_batch(&payments)?.row(0), [0.5]);
+//!
+//! let file = model.save()?;
+//! let served = Model::load(&file)?;
+//! let probabilities = served.predict_batch(&payments)?;
+//! assert!(probabilities.row(0)[0] < 0.3 && probabilities.row(1)[0] > 0.7);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod device;
+pub mod encode;
+mod estimator;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fixtures;
+mod label;
+mod metrics;
+mod model;
+mod refused;
+pub mod registry;
+mod simd;
+mod tensors;
+mod vector;
+
+pub use encode::{Encoder, Feature, Missing};
+pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, Takes, estimators};
+pub use label::{Class, Label, Task};
+pub use metrics::{BaselineScores, ClassScores, NumberScores, Recent, Scores};
+pub use model::{Decision, Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
+pub use refused::Refused;

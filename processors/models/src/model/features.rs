@@ -1,0 +1,196 @@
+//! The columns that a model learns from, and how each is encoded.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use arrow::datatypes::{DataType, Schema};
+use millstream_core::{Problem, Problems, Result, Step, require_column, type_name};
+use schemars::{JsonSchema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::encode::{Encoder, Feature};
+use crate::estimator::Takes;
+
+/// The columns that a model learns from: `["a", "b"]`, or by column how it is encoded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Features {
+    /// Columns, encoded as is usual for their types.
+    Listed(Vec<String>),
+    /// Columns and how they are encoded.
+    Encoded(Vec<(String, Encoder)>),
+}
+
+impl Features {
+    /// The names of the columns.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Listed(names) => names.iter().map(String::as_str).collect(),
+            Self::Encoded(columns) => columns.iter().map(|(name, _)| name.as_str()).collect(),
+        }
+    }
+
+    fn step(&self, index: usize, name: &str) -> Step {
+        match self {
+            Self::Listed(_) => Step::Index(index),
+            Self::Encoded(_) => Step::Key(name.to_owned()),
+        }
+    }
+
+    pub(super) fn plan(&self, schema: &Schema, label: &str, takes: Takes) -> Result<Vec<Feature>, Problems> {
+        let names = self.names();
+        check_count(names.len(), takes).map_err(|problem| problem.under("features"))?;
+        let mut problems = Problems::new();
+        let mut features = Vec::new();
+        let mut known = HashSet::new();
+        for (index, name) in names.into_iter().enumerate() {
+            let fresh = known.insert(name);
+            match self.plan_one(schema, index, name, label, fresh, takes) {
+                Ok(feature) => features.push(feature),
+                Err(problem) => problems.push(problem.under(self.step(index, name)).under("features")),
+            }
+        }
+        if problems.is_empty() { Ok(features) } else { Err(problems) }
+    }
+
+    fn plan_one(
+        &self,
+        schema: &Schema,
+        index: usize,
+        name: &str,
+        label: &str,
+        fresh: bool,
+        takes: Takes,
+    ) -> Result<Feature, Problem> {
+        if name == label {
+            return Err(Problem::new(format!("`{name}` is the label, so the model would learn from the answer")));
+        }
+        if !fresh {
+            return Err(Problem::new(format!("`{name}` is listed twice")));
+        }
+        let data_type = require_column(name, schema)?.data_type();
+        let encoder = match self {
+            Self::Listed(_) => usual_encoder(name, data_type, takes)?,
+            Self::Encoded(columns) => fitting_encoder(name, data_type, columns[index].1)?,
+        };
+        let feature = Feature { name: name.to_owned(), type_name: type_name(data_type).into_owned(), encoder };
+        check_slots(&feature).map(|()| feature).map_err(Problem::new)
+    }
+}
+
+/// Says if there are too few features, or too many.
+fn check_count(features: usize, takes: Takes) -> Result<(), Problem> {
+    match (takes, features) {
+        (Takes::Dense | Takes::Raw, 0) => Err(Problem::new("there are no features to learn from")),
+        (Takes::Nothing, 1..) => {
+            Err(Problem::new(format!("this estimator learns from labels alone, and there are {features} features")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn usual_encoder(name: &str, data_type: &DataType, takes: Takes) -> Result<Encoder, Problem> {
+    if takes == Takes::Raw && data_type.is_numeric() {
+        return Ok(Encoder::Raw);
+    }
+    Encoder::usual(data_type).ok_or_else(|| {
+        Problem::new(format!("column `{name}` is {}, which can't be learned from", type_name(data_type)))
+            .help("compute a number or a text from it in an `sql` node")
+    })
+}
+
+fn fitting_encoder(name: &str, data_type: &DataType, encoder: Encoder) -> Result<Encoder, Problem> {
+    if encoder.takes(data_type) {
+        return Ok(encoder);
+    }
+    let (wanted, help) = match encoder.is_number() {
+        true => ("numbers", "texts are encoded by `{ one_hot = 1024 }` or `{ hash = 1024 }`"),
+        false => ("texts, booleans and integers", "numbers are encoded by `\"standardise\"` or `\"raw\"`"),
+    };
+    let problem = format!("column `{name}` is {}, and this encodes {wanted}", type_name(data_type));
+    Err(Problem::new(problem).help(help))
+}
+
+pub(super) fn check_slots(feature: &Feature) -> Result<(), String> {
+    let slots = feature.encoder.slots();
+    if feature.encoder.is_number() || (1..=Encoder::MOST_SLOTS).contains(&slots) {
+        return Ok(());
+    }
+    Err(format!("`{}` has {slots} slots; there must be 1 to {}", feature.name, Encoder::MOST_SLOTS))
+}
+
+impl<'de> Deserialize<'de> for Features {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListOrTable;
+        impl<'de> Visitor<'de> for ListOrTable {
+            type Value = Features;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of columns, or a table of columns and encoders")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Features, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element()? {
+                    names.push(name);
+                }
+                Ok(Features::Listed(names))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Features, A::Error> {
+                let mut columns = Vec::new();
+                while let Some(column) = table.next_entry()? {
+                    columns.push(column);
+                }
+                Ok(Features::Encoded(columns))
+            }
+        }
+        deserializer.deserialize_any(ListOrTable)
+    }
+}
+
+impl JsonSchema for Features {
+    fn schema_name() -> Cow<'static, str> {
+        "Features".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> schemars::Schema {
+        let encoder = generator.subschema_for::<Encoder>();
+        json_schema!({
+            "anyOf": [
+                { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+                { "type": "object", "additionalProperties": encoder },
+            ],
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_encoded_as_the_estimator_takes_them() {
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::Float64, false),
+            Field::new("b", DataType::Utf8, false),
+            Field::new("c", DataType::Boolean, false),
+        ]);
+        let plan = |names: &[&str], takes| {
+            let features = Features::Listed(names.iter().map(ToString::to_string).collect());
+            let planned = features.plan(&schema, "y", takes).map_err(|problems| problems[0].message.clone());
+            planned.map(|features| features.into_iter().map(|feature| feature.encoder).collect::<Vec<_>>())
+        };
+        let one_hot = Encoder::OneHot(1024);
+        assert_eq!(plan(&["a", "b", "c"], Takes::Dense).unwrap(), [Encoder::Standardise, one_hot, one_hot]);
+        assert_eq!(plan(&["a", "b", "c"], Takes::Raw).unwrap(), [Encoder::Raw, one_hot, one_hot]);
+        assert_eq!(plan(&[], Takes::Nothing).unwrap(), []);
+        assert_eq!(plan(&[], Takes::Raw).unwrap_err(), "there are no features to learn from");
+        let problem = plan(&["a"], Takes::Nothing).unwrap_err();
+        assert_eq!(problem, "this estimator learns from labels alone, and there are 1 features");
+    }
+}

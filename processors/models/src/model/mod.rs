@@ -1,0 +1,237 @@
+//! A model: encoders and an estimator, which read record batches and learn row by row.
+
+mod copies;
+mod divergence;
+mod features;
+mod predictions;
+mod scored;
+mod signature;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use millstream_core::{Error, Result};
+use sha2::{Digest, Sha256};
+
+use copies::Copies;
+pub use features::Features;
+pub use predictions::{Decision, Predictions, prediction_fields};
+pub use scored::ScoredModel;
+pub use signature::Signature;
+
+use crate::device::OpenDevice;
+use crate::encode::{self, Encoders, Rows};
+use crate::estimator::{Estimator, Predict, Step};
+use crate::refused::Refused;
+use crate::tensors::Tensors;
+
+/// A model that learns online.
+///
+/// Everything in it is determined by its signature and by the rows that it learned, in their order: not by how they
+/// were cut into batches, nor by the machine.
+#[derive(Clone, Debug)]
+pub struct Model {
+    signature: Signature,
+    encoders: Encoders,
+    estimator: Box<dyn Estimator>,
+    rows: u64,
+}
+
+/// The rows of a batch, as a model reads them.
+#[derive(Clone, Debug)]
+pub struct Input {
+    rows: Rows,
+    /// Numbers, or the indexes of classes. NaN where there is no label.
+    targets: Vec<f64>,
+    refused: Option<BooleanArray>,
+}
+
+impl Input {
+    /// The rows that the model can't use, if there are any. Nothing must be learned from a batch that has some.
+    pub fn refused(&self) -> Option<&BooleanArray> {
+        self.refused.as_ref()
+    }
+}
+
+impl Model {
+    /// A model that has learned nothing.
+    pub fn new(signature: Signature) -> Self {
+        let encoders = Encoders::new(&signature.features, signature.missing);
+        let estimator = signature.estimator.settings().build(&signature.features, &signature.label.classes);
+        Self { signature, encoders, estimator, rows: 0 }
+    }
+
+    /// What it learns from, what it predicts, and how.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// How many rows it has learned.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Goes on computing on a device, if it is a network. Others are always computed on the CPU.
+    pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
+        self.estimator.compute_on(device)
+    }
+
+    /// Reads features and labels.
+    pub fn read(&self, rows: &RecordBatch) -> Result<Input> {
+        let label = &self.signature.label;
+        let mut refused = Refused::default();
+        let targets = label.read(encode::column(rows, &label.column)?, self.signature.largest(), &mut refused)?;
+        self.read_features(rows, targets, refused)
+    }
+
+    /// Reads features only.
+    pub fn read_unlabelled(&self, rows: &RecordBatch) -> Result<Input> {
+        self.read_features(rows, vec![f64::NAN; rows.num_rows()], Refused::default())
+    }
+
+    fn read_features(&self, rows: &RecordBatch, targets: Vec<f64>, mut refused: Refused) -> Result<Input> {
+        let signature = &self.signature;
+        let rows = encode::read(&signature.features, signature.largest(), signature.missing, rows, &mut refused)?;
+        Ok(Input { rows, targets, refused: refused.mask() })
+    }
+
+    /// Why row `row` of the batch that was read is among the refused.
+    pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {
+        let Signature { features, label, missing, .. } = &self.signature;
+        let largest = self.signature.largest();
+        if *missing == encode::Missing::Fail
+            && let Some(why) = encode::why_refused(features, largest, rows, row)?
+        {
+            return Ok(why);
+        }
+        label.why_refused(encode::column(rows, &label.column)?, largest, row)
+    }
+
+    /// Predicts every row, each before it is learned; learns those that have a label, and that `learn` marks if it is
+    /// given.
+    pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
+        refuse_nothing(input)?;
+        let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
+        self.rows += self.estimator.step(Step {
+            encoders: &mut self.encoders,
+            rows: &input.rows,
+            targets: &input.targets,
+            learn,
+            predictions: predictions.values_mut(),
+        })?;
+        Ok(predictions)
+    }
+
+    /// Predicts every row and learns nothing.
+    pub fn predict(&self, input: &Input) -> Result<Predictions> {
+        refuse_nothing(input)?;
+        let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
+        let (encoders, rows) = (&self.encoders, &input.rows);
+        self.estimator.predict(Predict { encoders, rows, predictions: predictions.values_mut() })?;
+        Ok(predictions)
+    }
+
+    /// Reads a batch, then predicts and learns every row of it that has a label.
+    pub fn step_batch(&mut self, rows: &RecordBatch) -> Result<Predictions> {
+        let input = self.read(rows)?;
+        self.step(&input, None)
+    }
+
+    /// Reads a batch, and predicts every row of it.
+    pub fn predict_batch(&self, rows: &RecordBatch) -> Result<Predictions> {
+        self.predict(&self.read_unlabelled(rows)?)
+    }
+
+    /// The model as a safetensors file. Models that are equal are the same bytes.
+    pub fn save(&self) -> Result<Vec<u8>> {
+        self.tensors()?.write(&self.signature.to_json())
+    }
+
+    /// The same, unless the model has diverged, so that it predicts nothing of use.
+    pub fn save_finite(&self) -> Result<Vec<u8>> {
+        let tensors = self.tensors()?;
+        match tensors.not_finite() {
+            None => tensors.write(&self.signature.to_json()),
+            Some(tensor) => Err(diverged(self.rows, &format!("`{tensor}` has numbers that are not finite"))),
+        }
+    }
+
+    fn tensors(&self) -> Result<Tensors> {
+        let mut tensors = Tensors::default();
+        self.put_into(&mut tensors)?;
+        Ok(tensors)
+    }
+
+    /// The largest of what the estimator has learned, by its absolute value.
+    fn largest_weight(&self) -> Result<f64> {
+        Ok(self.tensors()?.largest("estimator."))
+    }
+
+    /// Overwrites tensors of the same model.
+    fn put_into(&self, tensors: &mut Tensors) -> Result<()> {
+        tensors.put_u64("rows", &[self.rows]);
+        self.encoders.save(tensors);
+        self.estimator.save(tensors)
+    }
+
+    /// Whether a clone costs next to nothing.
+    fn is_shared(&self) -> bool {
+        self.estimator.is_shared()
+    }
+
+    /// The model of a file. It goes on learning as if it had never been written.
+    pub fn load(bytes: &[u8]) -> Result<Self> {
+        let (tensors, about) = Tensors::read(bytes)?;
+        Self::of(Signature::from_json(&about)?, &tensors)
+    }
+
+    /// The model of a file that must have this signature, but for the threshold, which is the one that is given here.
+    pub fn load_like(signature: &Signature, bytes: &[u8]) -> Result<Self> {
+        let (tensors, about) = Tensors::read(bytes)?;
+        // Compared before anything is built of it, since a damaged one might ask for any amount of memory.
+        match (Signature { threshold: signature.threshold, ..Signature::from_json(&about)? }) == *signature {
+            true => Self::of(signature.clone(), &tensors),
+            false => {
+                Err(Error::new("the model has other features, another label or another estimator than this node's"))
+            }
+        }
+    }
+
+    fn of(signature: Signature, tensors: &Tensors) -> Result<Self> {
+        let mut model = Self::new(signature);
+        model.encoders.load(tensors)?;
+        model.estimator.load(tensors)?;
+        let rows = tensors.u64s("rows")?;
+        let rows = rows.first().filter(|rows| **rows < 1 << 53);
+        model.rows = *rows.ok_or_else(|| Error::new("the tensor `rows` of the model is damaged"))?;
+        Ok(model)
+    }
+}
+
+/// The SHA-256 of a model file, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn diverged(rows: u64, how: &str) -> Error {
+    Error::new(format!(
+        "it has diverged: after {rows} rows, {how}; lower the learning rate, or bring features and label to a smaller size"
+    ))
+}
+
+fn refuse_nothing(input: &Input) -> Result<()> {
+    match &input.refused {
+        None => Ok(()),
+        Some(refused) => Err(Error::new(format!(
+            "{} of {} rows lack a feature or have a label that is none",
+            refused.true_count(),
+            refused.len()
+        ))),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod suite;

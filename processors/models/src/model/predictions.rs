@@ -1,0 +1,152 @@
+//! What a model predicts for the rows of a batch.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, StructArray};
+use arrow::datatypes::{DataType, Field, Fields};
+use millstream_core::Result;
+use serde::{Deserialize, Serialize};
+
+use super::Signature;
+use crate::estimator::{Certainty, Gives, likeliest, positive};
+use crate::label::{Label, Task};
+
+/// One prediction a row: a number, the probability of the positive of two classes, or one probability a class; or scores
+/// instead of probabilities.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predictions {
+    rows: usize,
+    outputs: usize,
+    decision: Decision,
+    values: Vec<f64>,
+}
+
+impl Predictions {
+    pub(crate) fn new(rows: usize, outputs: usize, decision: Decision) -> Self {
+        Self { rows, outputs, decision, values: vec![0.0; rows * outputs] }
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The prediction of one row. Of two classes it may be both probabilities or that of the positive one: the last
+    /// number is that in any case.
+    #[inline]
+    pub fn row(&self, row: usize) -> &[f64] {
+        &self.values[row * self.outputs..(row + 1) * self.outputs]
+    }
+
+    /// All of them, one row behind the other.
+    pub(crate) fn values_mut(&mut self) -> &mut [f64] {
+        &mut self.values
+    }
+
+    /// The same, but that the positive of two classes is predicted above another number, if one is given.
+    pub fn deciding_by(mut self, threshold: Option<f64>) -> Self {
+        self.decision.threshold = threshold.or(self.decision.threshold);
+        self
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[f64]> {
+        self.values.chunks_exact(self.outputs)
+    }
+
+    /// The predictions as columns, in the order of [`prediction_fields`].
+    pub fn columns(&self, label: &Label) -> Result<Vec<ArrayRef>> {
+        let decision = self.decision;
+        let class = self.iter().map(|row| decision.class(row));
+        match label.task() {
+            Task::Regression => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
+            Task::Binary => {
+                let positive = self.iter().map(positive);
+                Ok(vec![label.column_of(class)?, Label::column_of_numbers(positive)])
+            }
+            Task::Multiclass(_) => {
+                let of_class = self.iter().map(|row| row[decision.class(row)]);
+                let columns = vec![label.column_of(class)?, Label::column_of_numbers(of_class), self.by_class(label)?];
+                Ok(columns)
+            }
+        }
+    }
+
+    fn by_class(&self, label: &Label) -> Result<ArrayRef> {
+        let of_class = |class: usize| self.iter().map(move |row| row[class]);
+        let columns =
+            (0..self.outputs).map(|class| -> ArrayRef { Arc::new(Float64Array::from_iter_values(of_class(class))) });
+        Ok(Arc::new(StructArray::try_new(class_fields(label), columns.collect(), None)?))
+    }
+}
+
+/// How a class is chosen by what is predicted for all.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What the numbers are.
+    pub certainty: Certainty,
+    /// Above which number the positive of two classes is chosen, if it is not simply the likelier one.
+    pub threshold: Option<f64>,
+}
+
+impl Decision {
+    /// The index of the class that is chosen.
+    #[inline]
+    pub fn class(self, prediction: &[f64]) -> usize {
+        match self.threshold {
+            None => likeliest(prediction, self.certainty),
+            Some(threshold) => usize::from(positive(prediction) > threshold),
+        }
+    }
+}
+
+impl From<Certainty> for Decision {
+    fn from(certainty: Certainty) -> Self {
+        Self { certainty, threshold: None }
+    }
+}
+
+/// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
+/// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
+/// two are `score` and `scores` where the estimator has no probabilities.
+pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) -> Vec<Field> {
+    let label = &signature.label;
+    let (one, all) = match signature.gives() {
+        Gives::Scores => ("score", "scores"),
+        Gives::Number | Gives::Probabilities => ("probability", "probabilities"),
+    };
+    let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
+    let mut fields = vec![field("prediction", label.prediction_type())];
+    if label.task() != Task::Regression {
+        fields.push(field(one, DataType::Float64));
+    }
+    if let Task::Multiclass(_) = label.task() {
+        fields.push(field(all, DataType::Struct(class_fields(label))));
+    }
+    fields
+}
+
+fn class_fields(label: &Label) -> Fields {
+    label.classes.iter().map(|class| Field::new(class.to_string(), DataType::Float64, false)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_class_is_predicted() {
+        let by = |prediction: &[f64]| likeliest(prediction, Certainty::Probability);
+        assert_eq!([by(&[0.5]), by(&[0.51]), by(&[f64::NAN])], [0, 1, 0]);
+        assert_eq!([by(&[0.5, 0.5]), by(&[0.1, 0.2, 0.7]), by(&[0.4, 0.4, 0.2])], [0, 2, 0]);
+        let by = |prediction: &[f64]| likeliest(prediction, Certainty::Score);
+        assert_eq!([by(&[0.0]), by(&[0.1]), by(&[-2.0, -1.0, -3.0])], [0, 1, 1]);
+        let by =
+            |prediction: &[f64]| Decision { threshold: Some(0.2), ..Certainty::Probability.into() }.class(prediction);
+        assert_eq!([by(&[0.2]), by(&[0.21]), by(&[0.7, 0.3]), by(&[f64::NAN])], [0, 1, 1, 0]);
+    }
+}

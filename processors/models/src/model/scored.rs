@@ -1,0 +1,207 @@
+//! Test, then train: a model that is scored on every row before it learns it.
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use millstream_core::{Baselines, ConfusionMatrix, Error, Metrics, Parts, Result, State};
+use serde::{Deserialize, Serialize};
+
+use super::{Copies, Input, Model, Predictions, Signature, diverged, divergence};
+use crate::device::OpenDevice;
+use crate::label::Class;
+use crate::metrics::{BaselineScores, Recent, Scores};
+
+/// A model together with its scores, and those of the baselines on the same rows.
+#[derive(Clone, Debug)]
+pub struct ScoredModel {
+    model: Model,
+    board: Board,
+    copies: Copies,
+}
+
+/// All scores of a model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Board {
+    learned: Scores,
+    /// Target and prediction.
+    recent: Recent<(f64, Box<[f64]>)>,
+    held_out: Scores,
+    baselines: BaselineScores,
+}
+
+impl Board {
+    /// Of a model that has learned nothing.
+    fn new(signature: &Signature) -> Self {
+        Self {
+            learned: signature.scores(),
+            recent: Recent::default(),
+            held_out: signature.scores(),
+            baselines: BaselineScores::new(signature.label.task()),
+        }
+    }
+
+    /// Whether these may be the scores of a model like that of `other`, whoever wrote them.
+    fn is_like(&self, other: &Self) -> bool {
+        self.learned.are_like(&other.learned)
+            && self.recent.rows().all(|(target, prediction)| other.learned.takes(*target, prediction))
+            && self.held_out.are_like(&other.held_out)
+            && self.baselines.are_like(&other.baselines)
+    }
+}
+
+/// The parts of the state.
+const MODEL: &str = "model";
+const SCORES: &str = "scores";
+
+impl ScoredModel {
+    /// A model that has learned nothing.
+    pub fn new(signature: Signature) -> Self {
+        Self { board: Board::new(&signature), model: Model::new(signature), copies: Copies::default() }
+    }
+
+    /// Makes [`ScoredModel::keep`] quick from the first time on.
+    pub fn prepare(&self) -> Result<()> {
+        self.copies.prepare(&self.model)
+    }
+
+    /// Adds what it takes to go on from here. It is turned into bytes later, so that nobody waits for it.
+    pub fn keep(&self, parts: &mut Parts) -> Result<()> {
+        self.copies.keep(MODEL, &self.model, parts)?;
+        parts.put_later(SCORES, self.board.clone());
+        Ok(())
+    }
+
+    /// Goes on from what a model of the same signature, but for its threshold, has kept; on the CPU, until something else is said.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        let model = Model::load_like(self.model.signature(), state.bytes(MODEL)?)?;
+        let mut board: Board = state.get(SCORES)?;
+        if !board.is_like(&self.board) {
+            return Err(Error::new("the scores in the state are damaged, or not those of this model"));
+        }
+        board.learned.decide_like(&self.board.learned);
+        board.held_out.decide_like(&self.board.held_out);
+        (self.model, self.board) = (model, board);
+        Ok(())
+    }
+
+    /// The model's file, unless the model has diverged, so that it predicts nothing of use: one of its numbers is not finite,
+    /// or its predictions of the last rows are far worse than none.
+    pub fn save_converged(&self) -> Result<Vec<u8>> {
+        match self.divergence()? {
+            Some(why) => Err(diverged(self.model.rows(), &why)),
+            None => self.model.save_finite(),
+        }
+    }
+
+    fn divergence(&self) -> Result<Option<String>> {
+        let recent = self.board.recent.rows();
+        match &self.board.baselines {
+            BaselineScores::Numbers(baselines) => {
+                let rows: Vec<_> = recent.map(|(target, prediction)| (*target, prediction[0])).collect();
+                Ok(divergence::of_numbers(&rows, baselines.error_of_mean()))
+            }
+            BaselineScores::Classes(_) => {
+                let rows: Vec<_> = recent.map(|(target, prediction)| (*target as usize, &prediction[..])).collect();
+                let decision = self.model.signature().decision();
+                divergence::of_classes(&rows, decision, || self.model.largest_weight())
+            }
+        }
+    }
+
+    /// Goes on computing on a device, see [`Model::compute_on`].
+    pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
+        self.model.compute_on(device)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Predicts every row, each before it is learned; learns those that have a label, and that `learn` marks if it is
+    /// given. Scores the rows that it learned, and apart from them those that it was told not to learn.
+    pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
+        let predictions = self.model.step(input, learn)?;
+        let is_learned = |row: usize| learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
+        let labelled = input.targets.iter().enumerate().filter(|(_, target)| !target.is_nan());
+        let learned = labelled.rev().filter(|(row, _)| is_learned(*row));
+        self.board.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row).into())));
+        for (row, target) in input.targets.iter().enumerate() {
+            if target.is_nan() {
+                continue;
+            }
+            if !is_learned(row) {
+                self.board.held_out.add(*target, predictions.row(row));
+                continue;
+            }
+            self.board.learned.add(*target, predictions.row(row));
+            self.board.baselines.add(*target);
+        }
+        Ok(predictions)
+    }
+
+    /// Reads a batch; predicts, scores and learns every row of it that has a label.
+    pub fn step_batch(&mut self, rows: &RecordBatch) -> Result<Predictions> {
+        let input = self.model.read(rows)?;
+        self.step(&input, None)
+    }
+
+    /// The figures of the rows that were learned, each predicted before.
+    pub fn metrics(&self) -> Metrics {
+        self.board.learned.metrics()
+    }
+
+    /// The figures of the last 1000 of them.
+    pub fn recent(&self) -> Metrics {
+        let mut scores = self.model.signature().scores();
+        self.board.recent.rows().for_each(|(target, prediction)| scores.add(*target, prediction));
+        scores.metrics()
+    }
+
+    /// The figures of the rows that were not to be learned.
+    pub fn held_out(&self) -> Metrics {
+        self.board.held_out.metrics()
+    }
+
+    /// How often each class was predicted for the rows of each, of those that were learned.
+    pub fn confusion(&self) -> Option<ConfusionMatrix> {
+        let Scores::Classes(scores) = &self.board.learned else { return None };
+        scores.confusion(self.model.signature().label.classes.iter().map(Class::to_string))
+    }
+
+    /// What predictions without a model reach on the rows that were learned.
+    pub fn baselines(&self) -> Baselines {
+        self.board.baselines.metrics()
+    }
+}
+
+#[cfg(all(test, feature = "candle"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use millstream_testkit::table;
+
+    use super::*;
+    use crate::{Features, Missing};
+
+    #[test]
+    fn a_network_on_a_device_is_restored_to_it() {
+        let rows = table("a:float64 c y:boolean\n 1 u true\n 2 v false\n 3 w true\n 4 v false\n 5 u true");
+        let estimator = r#"{ "type": "network", "layers": [{ "dense": 5 }, { "dropout": 0.5 }], "batch_rows": 2 }"#;
+        let estimator = serde_json::from_str(estimator).unwrap();
+        let features = Features::Listed(vec!["a".into(), "c".into()]);
+        let signature = Signature::plan(&rows.schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
+        let device = OpenDevice::Candle(candle_core::Device::Cpu);
+        let mut model = ScoredModel::new(signature.clone());
+        model.compute_on(&device).unwrap();
+        model.step_batch(&rows).unwrap();
+        let (mut parts, file) = (Parts::default(), model.model().save().unwrap());
+        model.keep(&mut parts).unwrap();
+        model.step_batch(&rows).unwrap();
+        let state = parts.into_state().unwrap();
+        assert!(state.bytes(MODEL).unwrap() == file);
+        let mut resumed = ScoredModel::new(signature);
+        resumed.restore(&state).unwrap();
+        resumed.compute_on(&device).unwrap();
+        resumed.step_batch(&rows).unwrap();
+        assert!(resumed.model().save().unwrap() == model.model().save().unwrap());
+        assert_eq!(format!("{:?}", resumed.metrics()), format!("{:?}", model.metrics()));
+    }
+}

@@ -1,0 +1,237 @@
+//! What has to hold for every estimator of the list, with the settings of its example, over rows with everything in them.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
+use arrow::datatypes::Field;
+use millstream_core::Problems;
+
+use super::*;
+use crate::estimator::{EstimatorKind, EstimatorSettings, Gives, Labels, Takes, estimators};
+use crate::label::Task;
+use crate::simd;
+use crate::{Class, Features, Missing, prediction_fields};
+
+const ROWS: usize = 1000;
+
+fn noise(row: usize, salt: u64) -> f64 {
+    let mixed = (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ salt).rotate_left(31);
+    (mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Nulls, infinities and huge numbers, ever new words, and labels that follow from `b`.
+fn rows() -> RecordBatch {
+    let odd = |row: usize| match row % 50 {
+        7 => None,
+        21 => Some(f64::INFINITY),
+        34 => Some(1e300),
+        _ => Some(noise(row, 1) * 4.0 - 2.0),
+    };
+    let word = |row: usize| (row % 40 != 3).then(|| format!("größe {}", row % 2000));
+    let kind = |row: usize| ["a", "b", "c"][(noise(row, 2) * 3.0) as usize];
+    let labelled = |row: usize| row % 70 != 9;
+    let columns: [(&str, ArrayRef); 6] = [
+        ("a", Arc::new((0..ROWS).map(odd).collect::<Float64Array>())),
+        ("b", Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| noise(row, 2))))),
+        ("word", Arc::new((0..ROWS).map(word).collect::<StringArray>())),
+        ("yes", Arc::new((0..ROWS).map(|row| labelled(row).then(|| noise(row, 2) > 0.4)).collect::<BooleanArray>())),
+        ("kind", Arc::new((0..ROWS).map(|row| labelled(row).then(|| kind(row))).collect::<StringArray>())),
+        ("size", Arc::new((0..ROWS).map(|row| labelled(row).then(|| noise(row, 2) * 3.0)).collect::<Float64Array>())),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn example(kind: &EstimatorKind) -> EstimatorSettings {
+    let mut table: serde_json::Map<_, _> = toml::from_str(kind.example).unwrap();
+    table.insert("type".to_owned(), kind.name.into());
+    serde_json::from_value(table.into()).unwrap()
+}
+
+/// A column to predict, and its classes if its type doesn't say them.
+type Asked = (&'static str, Option<&'static [&'static str]>);
+
+/// A number, two classes, and three.
+const LABELS: [Asked; 3] = [("size", None), ("yes", None), ("kind", Some(&["a", "b", "c"]))];
+
+fn takes(labels: Labels, label: Asked) -> bool {
+    match labels {
+        Labels::Numbers => label == LABELS[0],
+        Labels::TwoClasses => label == LABELS[1],
+        Labels::Classes => label != LABELS[0],
+        Labels::Any => true,
+    }
+}
+
+fn plan(estimator: &EstimatorSettings, (label, classes): Asked) -> Result<Signature, Problems> {
+    let classes: Option<Vec<_>> =
+        classes.map(|names| names.iter().map(|name| Class::Text((*name).to_owned())).collect());
+    let features = match estimator.takes() {
+        Takes::Dense | Takes::Raw => vec!["a".to_owned(), "b".to_owned(), "word".to_owned()],
+        Takes::Nothing => vec![],
+    };
+    let features = Features::Listed(features);
+    Signature::plan(&rows().schema(), estimator, &features, label, classes.as_deref(), Missing::Mean)
+}
+
+/// Every estimator with every label that it takes.
+fn signatures() -> impl Iterator<Item = Signature> {
+    let labelled = |kind: &EstimatorKind| {
+        let estimator = example(kind);
+        let labels = LABELS.into_iter().filter(|label| takes(estimator.labels(), *label));
+        labels.map(|label| plan(&estimator, label).unwrap()).collect::<Vec<_>>()
+    };
+    estimators().iter().flat_map(labelled)
+}
+
+fn what(signature: &Signature) -> String {
+    format!("{} of {}", signature.estimator.name(), signature.label.column)
+}
+
+/// Every bit of the predictions, and the file of the model, after so many rows at once.
+fn run(signature: &Signature, batch_rows: usize) -> (Vec<u64>, Vec<u8>) {
+    let mut model = Model::new(signature.clone());
+    let mut bits = Vec::new();
+    for start in (0..ROWS).step_by(batch_rows) {
+        let predictions = model.step_batch(&rows().slice(start, batch_rows.min(ROWS - start))).unwrap();
+        bits.extend((0..predictions.len()).flat_map(|row| predictions.row(row)).map(|value| value.to_bits()));
+    }
+    (bits, model.save().unwrap())
+}
+
+fn trained(signature: &Signature) -> Model {
+    let mut model = Model::new(signature.clone());
+    model.step_batch(&rows()).unwrap();
+    model
+}
+
+#[test]
+fn names_are_unique_and_settings_are_read_as_they_are_written() {
+    for (index, kind) in estimators().iter().enumerate() {
+        assert!(estimators()[..index].iter().all(|other| other.name != kind.name), "{}", kind.name);
+        let settings = example(kind);
+        let text = serde_json::to_string(&settings).unwrap();
+        assert!(text.starts_with(&format!(r#"{{"type":"{}""#, kind.name)), "{text}");
+        let again: EstimatorSettings = serde_json::from_str(&text).unwrap();
+        assert_eq!((&again, serde_json::to_string(&again).unwrap()), (&settings, text));
+        let unknown = format!(r#"{{ "type": "{}", "no_such_setting": 1 }}"#, kind.name);
+        let error = serde_json::from_str::<EstimatorSettings>(&unknown).unwrap_err().to_string();
+        assert!(error.contains("no_such_setting") || error.contains("missing field"), "{error}");
+    }
+    let error = serde_json::from_str::<EstimatorSettings>(r#"{ "type": "linear_regresion" }"#).unwrap_err();
+    assert_eq!(error.to_string(), "there is no estimator `linear_regresion`; did you mean `linear_regression`?");
+}
+
+#[test]
+fn batches_do_not_matter() {
+    for signature in signatures() {
+        let whole = run(&signature, ROWS);
+        for batch_rows in [1, 7] {
+            assert!(run(&signature, batch_rows) == whole, "{} in {batch_rows}", what(&signature));
+        }
+    }
+}
+
+#[test]
+fn wide_vectors_give_the_same_bits() {
+    for signature in signatures() {
+        let narrow = simd::tests::without_wide_vectors(|| run(&signature, ROWS));
+        assert!(run(&signature, ROWS) == narrow, "{}", what(&signature));
+    }
+}
+
+#[test]
+fn predicting_changes_nothing_and_agrees_with_the_next_step() {
+    for signature in signatures() {
+        let mut model = trained(&signature);
+        let before = model.save().unwrap();
+        let predicted = model.predict_batch(&rows()).unwrap();
+        assert!(model.save().unwrap() == before, "{}", what(&signature));
+        assert_eq!(model.step_batch(&rows().slice(0, 1)).unwrap().row(0), predicted.row(0), "{}", what(&signature));
+    }
+}
+
+#[test]
+fn a_saved_model_goes_on_as_if_it_had_never_stopped() {
+    for signature in signatures() {
+        let mut model = Model::new(signature.clone());
+        for start in (0..ROWS).step_by(125) {
+            model.step_batch(&rows().slice(start, 125)).unwrap();
+            let file = model.save().unwrap();
+            model = Model::load(&file).unwrap();
+            assert!(model.save().unwrap() == file, "{}", what(&signature));
+        }
+        assert!(model.save().unwrap() == run(&signature, ROWS).1, "{}", what(&signature));
+    }
+}
+
+#[test]
+fn memory_is_bounded_by_what_the_settings_say() {
+    for signature in signatures() {
+        let mut model = Model::new(signature.clone());
+        let Signature { estimator, features, label, .. } = &signature;
+        let most = estimator.settings().most_numbers(features, &label.classes);
+        let tensors = |model: &Model| {
+            let mut tensors = Tensors::default();
+            model.estimator.save(&mut tensors).unwrap();
+            tensors.sizes().map(|(name, numbers)| (name.to_owned(), numbers)).collect::<Vec<_>>()
+        };
+        let at_first = tensors(&model);
+        for start in (0..ROWS).step_by(50) {
+            model.step_batch(&rows().slice(start, 50)).unwrap();
+            let now = tensors(&model);
+            assert!(now.iter().map(|(name, _)| name).eq(at_first.iter().map(|(name, _)| name)), "{}", what(&signature));
+            for (name, numbers) in now {
+                assert!(numbers as u64 <= most, "{}: `{name}` has {numbers}, not at most {most}", what(&signature));
+            }
+        }
+    }
+}
+
+#[test]
+fn labels_that_are_not_taken_are_refused_with_those_that_are() {
+    let of_one_class: Asked = ("kind", Some(&["a"]));
+    for kind in estimators() {
+        let estimator = example(kind);
+        let wanted = if estimator.labels() == Labels::Numbers { "number" } else { "classes" };
+        let refused = LABELS.into_iter().filter(|label| !takes(estimator.labels(), *label)).chain([of_one_class]);
+        for label in refused {
+            let problem = plan(&estimator, label).unwrap_err().remove(0).to_string();
+            assert!(problem.contains(wanted), "{} of {}: {problem}", kind.name, label.0);
+        }
+    }
+}
+
+#[test]
+fn predictions_are_what_the_settings_say() {
+    for signature in signatures() {
+        let predictions = trained(&signature).predict_batch(&rows()).unwrap();
+        let task = signature.label.task();
+        assert_eq!(signature.gives() == Gives::Number, task == Task::Regression, "{}", what(&signature));
+        for row in 0..ROWS {
+            let prediction = predictions.row(row);
+            assert!(prediction.iter().all(|value| value.is_finite()), "{}: {prediction:?}", what(&signature));
+            let sum = if prediction.len() == 1 { 1.0 } else { prediction.iter().sum() };
+            let probable = prediction.iter().all(|value| (0.0..=1.0).contains(value)) && (sum - 1.0).abs() < 1e-9;
+            assert!(probable || signature.gives() != Gives::Probabilities, "{}: {prediction:?}", what(&signature));
+        }
+        let columns = predictions.columns(&signature.label).unwrap();
+        let fields = prediction_fields(&signature, "", false);
+        let types = |fields: &[Field]| fields.iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        let found: Vec<_> = columns.iter().map(|column| column.data_type().clone()).collect();
+        assert_eq!(found, types(&fields), "{}", what(&signature));
+    }
+}
+
+#[test]
+fn it_learns_what_there_is_to_learn() {
+    for signature in signatures() {
+        let mut model = ScoredModel::new(signature.clone());
+        for _ in 0..5 {
+            model.step_batch(&rows()).unwrap();
+        }
+        let figure = if signature.gives() == Gives::Number { "rmse" } else { "accuracy" };
+        let (found, without) = (model.recent().get(figure).unwrap(), model.baselines().majority.get(figure).unwrap());
+        let better = if figure == "rmse" { found < without } else { found > without };
+        assert!(better, "{}: {figure} {found}, and {without} without a model", what(&signature));
+    }
+}
