@@ -214,7 +214,7 @@ fn predictions_are_what_the_settings_say() {
             let probable = prediction.iter().all(|value| (0.0..=1.0).contains(value)) && (sum - 1.0).abs() < 1e-9;
             assert!(probable || signature.gives() != Gives::Probabilities, "{}: {prediction:?}", what(&signature));
         }
-        let columns = predictions.columns(&signature.label).unwrap();
+        let columns = predictions.columns(&signature).unwrap();
         let fields = prediction_fields(&signature, "", false);
         let types = |fields: &[Field]| fields.iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
         let found: Vec<_> = columns.iter().map(|column| column.data_type().clone()).collect();
