@@ -223,8 +223,8 @@ fn predictions_are_what_the_settings_say() {
 }
 
 #[test]
-fn it_learns_what_there_is_to_learn() {
-    for signature in signatures() {
+fn what_features_say_is_learned() {
+    for signature in signatures().filter(|signature| signature.estimator.takes() != Takes::Nothing) {
         let mut model = ScoredModel::new(signature.clone());
         for _ in 0..5 {
             model.step_batch(&rows()).unwrap();
