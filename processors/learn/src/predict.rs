@@ -356,7 +356,7 @@ impl Predictor {
             input = model.read_unlabelled(&rows)?;
         }
         let predictions = model.predict(&input)?.deciding_by(self.threshold);
-        let mut columns = predictions.columns(&model.signature().label)?;
+        let mut columns = predictions.columns(model.signature())?;
         if self.says_version {
             columns.push(Arc::new(StringArray::from_iter_values(repeat_n(&version.name, rows.num_rows()))));
         }

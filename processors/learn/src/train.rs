@@ -304,7 +304,7 @@ impl Trainer {
         }
         let learn = self.condition.as_ref().map(|condition| condition.evaluate(&rows)).transpose()?;
         let predictions = self.model.step(&input, learn.as_ref())?;
-        let columns = predictions.columns(&self.model.model().signature().label)?;
+        let columns = predictions.columns(self.model.model().signature())?;
         out.push(MAIN_PORT, batch.with_rows(append(&rows, columns, &self.schema)?));
         Ok(())
     }

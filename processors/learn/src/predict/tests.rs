@@ -56,7 +56,7 @@ fn barrier(predictor: &mut dyn Processor, epoch: u64, out: &mut Collector) {
 
 /// The rows with the predictions of the trained model.
 fn predicted() -> String {
-    let columns = trained().predict_batch(&rows()).unwrap().columns(&signature().label).unwrap();
+    let columns = trained().predict_batch(&rows()).unwrap().columns(&signature()).unwrap();
     let schema = with_predictions(&rows().schema(), &signature(), "", true).unwrap();
     rows_as_text([&append(&rows(), columns, &schema).unwrap()])
 }

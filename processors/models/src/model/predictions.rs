@@ -59,21 +59,21 @@ impl Predictions {
     }
 
     /// The predictions as columns, in the order of [`prediction_fields`].
-    pub fn columns(&self, label: &Label) -> Result<Vec<ArrayRef>> {
-        let decision = self.decision;
-        let class = self.iter().map(|row| decision.class(row));
-        match label.task() {
-            Task::Regression => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
-            Task::Binary => {
-                let positive = self.iter().map(positive);
-                Ok(vec![label.column_of(class)?, Label::column_of_numbers(positive)])
-            }
-            Task::Multiclass(_) => {
-                let of_class = self.iter().map(|row| row[decision.class(row)]);
-                let columns = vec![label.column_of(class)?, Label::column_of_numbers(of_class), self.by_class(label)?];
-                Ok(columns)
-            }
+    pub fn columns(&self, signature: &Signature) -> Result<Vec<ArrayRef>> {
+        match signature.gives() {
+            Gives::Number => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
+            Gives::Probabilities | Gives::Scores => self.columns_of_classes(&signature.label),
         }
+    }
+
+    fn columns_of_classes(&self, label: &Label) -> Result<Vec<ArrayRef>> {
+        let decision = self.decision;
+        let class = label.column_of(self.iter().map(|row| decision.class(row)))?;
+        if let Task::Multiclass(_) = label.task() {
+            let of_class = self.iter().map(|row| row[decision.class(row)]);
+            return Ok(vec![class, Label::column_of_numbers(of_class), self.by_class(label)?]);
+        }
+        Ok(vec![class, Label::column_of_numbers(self.iter().map(positive))])
     }
 
     fn by_class(&self, label: &Label) -> Result<ArrayRef> {
@@ -115,19 +115,17 @@ impl From<Certainty> for Decision {
 /// two are `score` and `scores` where the estimator has no probabilities.
 pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) -> Vec<Field> {
     let label = &signature.label;
-    let (one, all) = match signature.gives() {
-        Gives::Scores => ("score", "scores"),
-        Gives::Number | Gives::Probabilities => ("probability", "probabilities"),
-    };
     let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
-    let mut fields = vec![field("prediction", label.prediction_type())];
-    if label.task() != Task::Regression {
-        fields.push(field(one, DataType::Float64));
+    let of_classes = |one, all| {
+        let all = field(all, DataType::Struct(class_fields(label)));
+        let fields = [field("prediction", label.prediction_type()), field(one, DataType::Float64)];
+        fields.into_iter().chain(matches!(label.task(), Task::Multiclass(_)).then_some(all)).collect()
+    };
+    match signature.gives() {
+        Gives::Number => vec![field("prediction", DataType::Float64)],
+        Gives::Probabilities => of_classes("probability", "probabilities"),
+        Gives::Scores => of_classes("score", "scores"),
     }
-    if let Task::Multiclass(_) = label.task() {
-        fields.push(field(all, DataType::Struct(class_fields(label))));
-    }
-    fields
 }
 
 fn class_fields(label: &Label) -> Fields {

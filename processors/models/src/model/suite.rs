@@ -214,7 +214,7 @@ fn predictions_are_what_the_settings_say() {
             let probable = prediction.iter().all(|value| (0.0..=1.0).contains(value)) && (sum - 1.0).abs() < 1e-9;
             assert!(probable || signature.gives() != Gives::Probabilities, "{}: {prediction:?}", what(&signature));
         }
-        let columns = predictions.columns(&signature.label).unwrap();
+        let columns = predictions.columns(&signature).unwrap();
         let fields = prediction_fields(&signature, "", false);
         let types = |fields: &[Field]| fields.iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
         let found: Vec<_> = columns.iter().map(|column| column.data_type().clone()).collect();
@@ -223,8 +223,8 @@ fn predictions_are_what_the_settings_say() {
 }
 
 #[test]
-fn it_learns_what_there_is_to_learn() {
-    for signature in signatures() {
+fn what_features_say_is_learned() {
+    for signature in signatures().filter(|signature| signature.estimator.takes() != Takes::Nothing) {
         let mut model = ScoredModel::new(signature.clone());
         for _ in 0..5 {
             model.step_batch(&rows()).unwrap();
