@@ -72,7 +72,14 @@ pub fn docs(arguments: DocsArguments) -> Outcome {
         }
         return Ok(Exit::Done);
     }
-    let Some(name) = &arguments.node else { return list() };
+    match &arguments.node {
+        Some(name) => docs_of(name, role, &registry),
+        None => list(),
+    }
+}
+
+/// The pages of the nodes of that name, or that of the format.
+fn docs_of(name: &str, role: Option<Role>, registry: &NodeTypes) -> Outcome {
     let kinds: Vec<_> =
         registry.kinds().iter().filter(|kind| kind.name == name && role.is_none_or(|role| kind.role == role)).collect();
     if let (true, Some(format)) = (kinds.is_empty(), FORMATS.iter().find(|format| format.name == name)) {
@@ -86,9 +93,10 @@ pub fn docs(arguments: DocsArguments) -> Outcome {
                 format!("there is no {asked} `{name}`; there is a {role} of that name: `millstream docs {name}`");
             return Err(CommandError::Usage(message.replace("a input", "an input").replace("a output", "an output")));
         }
-        let names: BTreeSet<&str> = registry.kinds().iter().map(|kind| kind.name).collect();
+        let nodes = registry.kinds().iter().map(|kind| kind.name);
+        let names: BTreeSet<&str> = nodes.chain(FORMATS.iter().map(|format| format.name)).collect();
         let help = known_names(name, names);
-        return Err(CommandError::Usage(format!("there is no type of node `{name}`; {help}")));
+        return Err(CommandError::Usage(format!("there is no type of node and no format `{name}`; {help}")));
     }
     kinds.iter().for_each(|kind| say!("{}", page(kind).trim_end()));
     Ok(Exit::Done)
