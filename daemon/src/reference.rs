@@ -93,10 +93,9 @@ fn docs_of(name: &str, role: Option<Role>, registry: &NodeTypes) -> Outcome {
                 format!("there is no {asked} `{name}`; there is a {role} of that name: `millstream docs {name}`");
             return Err(CommandError::Usage(message.replace("a input", "an input").replace("a output", "an output")));
         }
-        let nodes = registry.kinds().iter().map(|kind| kind.name);
-        let names: BTreeSet<&str> = nodes.chain(FORMATS.iter().map(|format| format.name)).collect();
+        let names: BTreeSet<&str> = registry.kinds().iter().map(|kind| kind.name).collect();
         let help = known_names(name, names);
-        return Err(CommandError::Usage(format!("there is no type of node and no format `{name}`; {help}")));
+        return Err(CommandError::Usage(format!("there is no type of node `{name}`; {help}")));
     }
     kinds.iter().for_each(|kind| say!("{}", page(kind).trim_end()));
     Ok(Exit::Done)
