@@ -249,6 +249,11 @@ fn nodes_are_listed_and_documented() {
     }
     let page = workshop.run(&["docs", "join"]).stdout;
     assert!(page.contains("## processor `join`") && page.contains("- `on`"), "{page}");
+    assert!(list.contains("formats\n  csv "), "{list}");
+    let page = workshop.run(&["docs", "csv"]).stdout;
+    assert!(page.starts_with("## format `csv`\n") && page.contains("- `delimiter`"), "{page}");
+    let node = workshop.run(&["docs", "stdin"]).stdout;
+    assert!(node.contains("[its settings](FORMATS.md)") && !node.contains("delimiter` (text)"), "{node}");
     let other = workshop.run(&["docs", "window", "--role", "input"]);
     assert_eq!(other.code, 2);
     let expected = "error: there is no input `window`; there is a processor of that name: `millstream docs window`\n";

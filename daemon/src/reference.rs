@@ -72,7 +72,14 @@ pub fn docs(arguments: DocsArguments) -> Outcome {
         }
         return Ok(Exit::Done);
     }
-    let Some(name) = &arguments.node else { return list() };
+    match &arguments.node {
+        Some(name) => docs_of(name, role, &registry),
+        None => list(),
+    }
+}
+
+/// The pages of the nodes of that name, or that of the format.
+fn docs_of(name: &str, role: Option<Role>, registry: &NodeTypes) -> Outcome {
     let kinds: Vec<_> =
         registry.kinds().iter().filter(|kind| kind.name == name && role.is_none_or(|role| kind.role == role)).collect();
     if let (true, Some(format)) = (kinds.is_empty(), FORMATS.iter().find(|format| format.name == name)) {

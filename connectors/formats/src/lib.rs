@@ -29,7 +29,7 @@ mod text;
 mod window;
 mod write;
 
-pub use encoding::TextEncoding;
+pub(crate) use encoding::TextEncoding;
 pub use kind::FormatKind;
 pub use name::{Compression, FileKind};
 pub use read::{ColumnsIn, Decoder, Found, Names, Pace, Preamble, ReadFormat};
@@ -41,8 +41,15 @@ pub use window::{MAX_ROW_BYTES, decompress, ends_with_line_break};
 pub use write::{Encoder, FileWriter, Header, WRITE_ROWS, WriteFormat, WriteOptions};
 
 /// All formats, in the order in which they are shown.
-pub static FORMATS: [FormatKind; 6] =
-    [csv::FORMAT, json::NDJSON, json::JSON, parquet::FORMAT, ipc::FORMAT, table::FORMAT];
+#[rustfmt::skip]
+pub static FORMATS: &[FormatKind] = &[
+    csv::FORMAT,
+    json::NDJSON,
+    json::JSON,
+    parquet::FORMAT,
+    ipc::FORMAT,
+    table::FORMAT,
+];
 
 #[cfg(test)]
 mod tests;

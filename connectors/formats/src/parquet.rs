@@ -94,9 +94,14 @@ const ROW_GROUP_ROWS: usize = 16 * WRITE_ROWS;
 struct ParquetEncoder(ArrowWriter<Vec<u8>>);
 
 impl ParquetEncoder {
+    /// Hands out the row groups that are whole. They may be large, and so are not copied, nor is their memory kept.
     fn hand_out(&mut self, out: &mut Vec<u8>) -> Result<()> {
         self.0.sync()?;
-        out.append(self.0.inner_mut());
+        let written = std::mem::take(self.0.inner_mut());
+        match out.is_empty() {
+            true => *out = written,
+            false => out.extend_from_slice(&written),
+        }
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use millstream_core::{ColumnType, Columns, Error, Problem, Result, ResultExt};
+use millstream_core::{ColumnType, Columns, Error, PlanContext, Problem, Result, ResultExt};
 
 use crate::kind::FormatKind;
 use crate::reader::{BatchReader, Named};
@@ -113,6 +113,19 @@ impl ReadFormat {
     /// The format.
     pub fn kind(&self) -> &'static FormatKind {
         self.kind
+    }
+
+    /// What reads sources of these columns, as the flow wants them.
+    pub fn decoder(self, columns: Columns, context: &PlanContext) -> Decoder {
+        Decoder {
+            format: self,
+            compression: None,
+            columns,
+            wanted: context.columns.clone(),
+            batch_rows: context.batch_rows,
+            names: Names::default(),
+            pace: Pace::default(),
+        }
     }
 
     fn stream(&self) -> Option<&dyn StreamFormat> {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::FORMATS;
 use crate::kind::{FormatKind, Side};
-use crate::read::{Decoder, Names, Pace, ReadFormat};
+use crate::read::{Decoder, ReadFormat};
 use crate::write::WriteFormat;
 
 /// The key by which a table names its format.
@@ -136,15 +136,7 @@ impl Format<ReadStreams> {
     pub fn decoder(&self, columns: &Columns, context: &PlanContext) -> Result<Decoder, Problem> {
         let format = ReadFormat::new(self.kind, self.make(self.kind.read.as_ref(), "")?);
         format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
-        Ok(Decoder {
-            format,
-            compression: None,
-            columns: columns.clone(),
-            wanted: context.columns.clone(),
-            batch_rows: context.batch_rows,
-            names: Names::default(),
-            pace: Pace::default(),
-        })
+        Ok(format.decoder(columns.clone(), context))
     }
 }
 

@@ -12,7 +12,7 @@ mod tail;
 use millstream_core::{
     Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Reads, Result,
 };
-use millstream_formats::{Compression, Decoder, Format, Names, Pace, ReadFiles};
+use millstream_formats::{Compression, Format, ReadFiles};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -214,15 +214,7 @@ impl InputSettings for FileInput {
             Some(columns) => settled.declared(columns)?,
             None => settled.found(self.infer_rows)?,
         };
-        let decoder = Decoder {
-            format: settled.format,
-            compression: None,
-            columns: found.columns,
-            wanted: context.columns.clone(),
-            batch_rows: context.batch_rows,
-            names: Names::Any,
-            pace: Pace::Full,
-        };
+        let decoder = settled.format.decoder(found.columns, context);
         let schema = decoder.schema();
         let (source, left) = (context.node.as_str().into(), settled.sources.into());
         let finite = self.once.is_none();

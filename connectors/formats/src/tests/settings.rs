@@ -19,7 +19,7 @@ fn problem<T>(made: Result<T, Problem>) -> (Vec<Step>, String) {
 
 #[test]
 fn every_example_is_read_or_written() {
-    for kind in &FORMATS {
+    for kind in FORMATS {
         let table: Value = toml::from_str(&format!("format = {}", kind.example)).unwrap();
         let table = table["format"].clone();
         match kind.uses()[0].words.starts_with("Read") {

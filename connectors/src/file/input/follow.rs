@@ -15,7 +15,7 @@ use millstream_core::{
     Collector, Columns, Error, Home, Input, InputPlan, PartitionChange, Parts, PlanContext, Positions, Problem,
     Problems, Progress, Result, ResultExt, State,
 };
-use millstream_formats::{Decoder, FileKind, Names, Pace, Rows};
+use millstream_formats::{Decoder, FileKind, Pace, Rows};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
@@ -40,13 +40,8 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
     let folder = context.input_path("");
     let mut formats = Formats::new(settings.format.as_ref());
     let patterns = settings.each_path(|path| pattern(path, &folder, columns, &mut formats, context))?;
+    check_same_format(&patterns)?;
     let first = &patterns[0].decoder;
-    let name = |pattern: &Pattern| pattern.decoder.format.kind().name;
-    if let Some(other) = patterns.iter().find(|other| name(other) != name(&patterns[0])) {
-        let message = format!("`{}` is {}, unlike the paths before it", other.path, name(other));
-        let problem = Problem::new(message).at(["path"]).help("read each format with an input of its own");
-        return Err(problem.into());
-    }
     first.format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
     let (schema, source, reads) = (first.schema(), context.node.as_str().into(), Some(settings.reads(context)));
     let files = Follow {
@@ -75,6 +70,13 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
         rows: None,
         build,
     })
+}
+
+fn check_same_format(patterns: &[Pattern]) -> Result<(), Problem> {
+    let name = |pattern: &Pattern| pattern.decoder.format.kind().name;
+    let Some(other) = patterns.iter().find(|other| name(other) != name(&patterns[0])) else { return Ok(()) };
+    let message = format!("`{}` is {}, unlike the paths before it", other.path, name(other));
+    Err(Problem::new(message).at(["path"]).help("read each format with an input of its own"))
 }
 
 /// The columns, which have to be declared.
@@ -110,15 +112,7 @@ fn pattern(
         let problem = Problem::new("only files in UTF-8 can be followed").at(["format", "encoding"]);
         return Err(problem.help("without `follow` the file is read once"));
     }
-    let decoder = Decoder {
-        format,
-        compression: None,
-        columns: columns.clone(),
-        wanted: context.columns.clone(),
-        batch_rows: context.batch_rows,
-        names: Names::Any,
-        pace: Pace::Growing,
-    };
+    let decoder = Decoder { pace: Pace::Growing, ..format.decoder(columns.clone(), context) };
     Ok(Pattern { path: path.to_owned(), decoder })
 }
 
