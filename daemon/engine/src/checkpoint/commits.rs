@@ -140,10 +140,11 @@ impl Commits {
             }
             _ => None,
         };
-        match result.is_ok() {
-            true => self.start_next(node),
+        if result.is_ok() {
+            self.start_next(node);
+        } else {
             // What comes behind a stage waits until that is visible.
-            false => queue.jobs.clear(),
+            queue.jobs.clear();
         }
         Done { node, committed, result }
     }

@@ -256,7 +256,13 @@ impl Coordinator {
             tokio::select! {
                 biased;
                 () = reached(&mut failing, Phase::Failing) => return Ok(None),
-                done = self.commits.next() => self.take_done(done).await?,
+                done = self.commits.next() => {
+                    self.take_done(done).await?;
+                    // It may have been put off because too much was pending.
+                    if self.under_way.is_none() && self.next.is_none() {
+                        self.plan_next();
+                    }
+                }
                 report = self.reports.recv() => match report {
                     Some(report) => self.nodes[report.node].reports.push_back(report),
                     None => return Ok(None),
@@ -315,11 +321,7 @@ impl Coordinator {
         let Some(stage) = committed else { return Ok(()) };
         self.nodes[node].entry.pending.retain(|pending| pending.checkpoint != stage.context.checkpoint);
         self.unmarked.push((node, stage));
-        self.mark().await?;
-        if self.under_way.is_none() && self.next.is_none() {
-            self.plan_next();
-        }
-        Ok(())
+        self.mark().await
     }
 
     /// Writes down up to which checkpoint everything is visible, and lets committers drop what proved it.
