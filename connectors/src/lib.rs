@@ -1,5 +1,6 @@
 //! Inputs and outputs: where rows enter and leave flows.
 
+mod ahead;
 mod drop;
 mod file;
 mod http_listen;

@@ -4,7 +4,7 @@
 //! * [`Format`] is the setting `format` of inputs and outputs, for one of four purposes: [`ReadFiles`], [`ReadStreams`],
 //!   [`WriteFiles`], [`WriteStreams`].
 //! * A [`Decoder`] comes of it, which opens a [`BatchReader`] of a source. That yields [`Rows`]: batches in canonical types and, of text
-//!   formats, the rows that could not be read. A bad row costs only itself.
+//!   formats, the rows that could not be read. A bad row costs only itself. Or it splits off [`Part`]s, for several threads to decode.
 //! * Or [`WriteOptions`], which open a [`FileWriter`]; or an [`Encoder`] for a stream without an end.
 //! * [`FileKind`] and [`Compression`]: what a file's name says about its bytes.
 
@@ -15,9 +15,11 @@ mod infer;
 mod ipc;
 mod json;
 mod kind;
+mod lines;
 mod name;
 mod packed;
 mod parquet;
+mod part;
 mod pieces;
 mod read;
 mod reader;
@@ -32,12 +34,13 @@ mod write;
 pub(crate) use encoding::TextEncoding;
 pub use kind::FormatKind;
 pub use name::{Compression, FileKind};
+pub use part::Part;
 pub use read::{ColumnsIn, Decoder, Found, Names, Pace, Preamble, ReadFormat};
 pub use reader::{BatchReader, Mark};
 pub use reference::FormatUse;
 pub use rows::{BadRow, Rows};
 pub use setting::{Format, Purpose, ReadFiles, ReadStreams, WriteFiles, WriteStreams};
-pub use window::{MAX_ROW_BYTES, decompress, ends_with_line_break};
+pub use window::{MAX_ROW_BYTES, Seekable, decompress, ends_with_line_break};
 pub use write::{Encoder, FileWriter, Header, WRITE_ROWS, WriteFormat, WriteOptions};
 
 /// All formats, in the order in which they are shown.

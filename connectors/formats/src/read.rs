@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use millstream_core::{ColumnType, Columns, Error, PlanContext, Problem, Result, 
 
 use crate::kind::FormatKind;
 use crate::reader::{BatchReader, Named};
-use crate::window::{Window, decode, decompress};
+use crate::window::{Seekable, Window, decode, decompress};
 use crate::{Compression, TextEncoding};
 
 /// A text format that is read as its settings say.
@@ -278,7 +278,7 @@ impl Decoder {
     }
 
     /// Reads a text format that is not compressed, in a source in which reading can continue at any place.
-    pub fn read_seekable(&self, source: impl Read + Seek + Send + 'static) -> Result<Box<dyn BatchReader>> {
+    pub fn read_seekable(&self, source: impl Seekable + 'static) -> Result<Box<dyn BatchReader>> {
         let format = self.text()?;
         let window = match format.encoding() {
             TextEncoding::Utf8 => Window::seekable(Box::new(source), self.pace),

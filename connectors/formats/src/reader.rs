@@ -4,7 +4,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 
-use crate::Rows;
+use crate::{Part, Rows};
 
 /// Reads a source batch by batch.
 pub trait BatchReader: Send {
@@ -18,7 +18,16 @@ pub trait BatchReader: Send {
     /// Where the source can't be read further: it is cut off, corrupt, or has another schema than was planned.
     fn next(&mut self, out: &mut Rows) -> Result<bool>;
 
-    /// The place behind the rows that were handed out last.
+    /// Splits off the next rows, at most `batch_rows` of text, to be decoded apart from those behind them; `None` at the end. For sources
+    /// that don't grow. Rows that can't be told from others without decoding them come decoded.
+    ///
+    /// # Errors
+    /// As those of `next`.
+    fn split_off(&mut self) -> Result<Option<Part>> {
+        Part::decoded(self)
+    }
+
+    /// The place behind the rows that were handed out or split off last.
     fn mark(&self) -> Mark;
 
     /// Continues at a mark that another reader of the same source gave. To be called before the first `next`.
@@ -53,6 +62,11 @@ impl BatchReader for Named {
 
     fn next(&mut self, out: &mut Rows) -> Result<bool> {
         self.reader.next(out).doing(|| &self.name)
+    }
+
+    fn split_off(&mut self) -> Result<Option<Part>> {
+        let part = self.reader.split_off().doing(|| &self.name)?;
+        Ok(part.map(|part| part.of(&self.name)))
     }
 
     fn mark(&self) -> Mark {

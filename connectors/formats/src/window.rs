@@ -4,13 +4,13 @@
 //! them have to be shown as failed.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use millstream_core::{Error, Result, ResultExt};
 
 use crate::encoding::Decoder;
+use crate::lines::{LineCount, breaks};
 use crate::{BadRow, Compression, Pace, Rows, TextEncoding};
 
 /// How much is read at once.
@@ -66,10 +66,20 @@ enum Source {
     Seekable(Box<dyn Seekable>),
 }
 
-/// A source with places.
-pub(crate) trait Seekable: Read + Seek + Send {}
+/// Bytes of a file, in which reading can go on at any place.
+pub trait Seekable: Read + Seek + Send {
+    /// The file, to look at other places of it meanwhile.
+    ///
+    /// # Errors
+    /// If the process may open no more files.
+    fn file(&self) -> std::io::Result<File>;
+}
 
-impl<T: Read + Seek + Send> Seekable for T {}
+impl Seekable for File {
+    fn file(&self) -> std::io::Result<File> {
+        self.try_clone()
+    }
+}
 
 impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -126,27 +136,8 @@ pub(crate) struct Window {
     started: bool,
     /// A line of which the end has not come.
     passing: Option<LongLine>,
-    /// How many line breaks lie before `bytes`, but for those in a stretch that was passed over and not read.
-    breaks: u64,
-    uncounted: Option<Range<u64>>,
-}
-
-fn breaks(bytes: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', bytes).count() as u64
-}
-
-/// Counts the line breaks in what is written to it.
-struct Breaks<'a>(&'a mut u64);
-
-impl Write for Breaks<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        *self.0 += breaks(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    /// The line breaks before the first byte that is needed.
+    lines: LineCount,
 }
 
 impl Window {
@@ -159,10 +150,18 @@ impl Window {
         Self::of(Source::Seekable(source), pace)
     }
 
+    /// A window over a text all of which is there, behind so many lines.
+    pub(crate) fn whole(text: Vec<u8>, lines: LineCount) -> Self {
+        let nothing = Source::Stream(Box::new(std::io::empty()));
+        let (complete, searched) = (text.len(), text.len());
+        let window = Self::of(nothing, Pace::Full);
+        Self { bytes: text, complete, searched, ended: true, dry: true, started: true, lines, ..window }
+    }
+
     fn of(source: Source, pace: Pace) -> Self {
         let (bytes, passed, start, complete, searched) = (Vec::new(), 0, 0, 0, 0);
-        let (ended, dry, started, passing, breaks, uncounted) = (false, false, false, None, 0, None);
-        Self { source, bytes, passed, start, complete, searched, ended, dry, pace, started, passing, breaks, uncounted }
+        let (ended, dry, started, passing, lines) = (false, false, false, None, LineCount::default());
+        Self { source, bytes, passed, start, complete, searched, ended, dry, pace, started, passing, lines }
     }
 
     /// How many bytes of the source lie before the first one that is needed.
@@ -195,12 +194,12 @@ impl Window {
             let end = memchr::memchr(b'\n', self.bytes());
             let length = end.map_or(self.bytes().len(), |end| end + 1);
             if self.passing.is_none() {
-                let line = self.first_line()?;
+                let line = self.lines.first()?;
                 let beginning = self.bytes()[..length.min(SHOWN_BYTES)].to_vec();
                 self.passing = Some(LongLine { line, length: 0, beginning });
             }
             self.passing.iter_mut().for_each(|line| line.length += length as u64);
-            self.start += length;
+            self.consume(length);
             if end.is_some() || self.ended {
                 out.failed.extend(self.passing.take().map(|line| line.refuse(position)));
                 return Ok(true);
@@ -222,15 +221,15 @@ impl Window {
     pub(crate) fn go_to(&mut self, offset: u64) -> Result<()> {
         let there = self.passed + self.bytes.len() as u64;
         if offset <= there {
-            self.start = offset.saturating_sub(self.passed) as usize;
+            self.consume(offset.saturating_sub(self.passed + self.start as u64) as usize);
             return Ok(());
         }
         let missing = offset - there;
-        self.breaks += breaks(&self.bytes);
+        self.lines.pass(&self.bytes[self.start..]);
         let passed = match &mut self.source {
-            Source::Stream(source) => std::io::copy(&mut source.take(missing), &mut Breaks(&mut self.breaks))?,
+            Source::Stream(source) => std::io::copy(&mut source.take(missing), &mut self.lines)?,
             Source::Seekable(source) => {
-                self.uncounted = Some(there..offset);
+                self.lines.pass_over(source.file()?, there..offset);
                 let here = source.stream_position()?;
                 let end = source.seek(SeekFrom::End(0))?;
                 source.seek(SeekFrom::Start(end.min(here + missing)))? - here
@@ -251,24 +250,13 @@ impl Window {
         if failed.peek().is_none() {
             return Ok(());
         }
-        let (mut line, mut at) = (self.first_line()?, 0);
+        let (mut line, mut at) = (self.lines.first()?, 0);
         for row in failed {
             let start = start_of(row.position);
             line += breaks(&self.bytes()[at..start]);
             (row.line, at) = (Some(line), start);
         }
         Ok(())
-    }
-
-    /// The number of the line in which the window begins.
-    fn first_line(&mut self) -> Result<u64> {
-        if let (Some(range), Source::Seekable(source)) = (self.uncounted.take(), &mut self.source) {
-            let here = source.stream_position()?;
-            source.seek(SeekFrom::Start(range.start))?;
-            std::io::copy(&mut source.by_ref().take(range.end - range.start), &mut Breaks(&mut self.breaks))?;
-            source.seek(SeekFrom::Start(here))?;
-        }
-        Ok(self.breaks + breaks(&self.bytes[..self.start]) + 1)
     }
 
     /// The bytes that were read and not consumed.
@@ -303,12 +291,20 @@ impl Window {
 
     /// Gives up the first bytes of the window.
     pub(crate) fn consume(&mut self, bytes: usize) {
-        self.start += bytes;
+        let end = self.start + bytes;
+        self.lines.pass(&self.bytes[self.start..end]);
+        self.start = end;
+    }
+
+    /// Gives up the first bytes of the window, as a text of its own.
+    pub(crate) fn split_off(&mut self, bytes: usize) -> (Vec<u8>, LineCount) {
+        let (text, lines) = (self.bytes()[..bytes].to_vec(), self.lines.clone());
+        self.consume(bytes);
+        (text, lines)
     }
 
     /// Reads more bytes of the source into the window.
     pub(crate) fn fill(&mut self) -> Result<()> {
-        self.breaks += breaks(&self.bytes[..self.start]);
         self.bytes.drain(..self.start);
         self.passed += self.start as u64;
         self.complete = self.complete.saturating_sub(self.start);

@@ -14,16 +14,28 @@ use millstream_core::{ColumnType, Error, Result};
 use super::CsvOptions;
 use super::header::{not_a_header, other_delimiter, require_any_column, require_columns};
 use super::records::{Piece, Records};
+use crate::part::read_all;
 use crate::read::{Decoder, Names};
 use crate::reader::{BatchReader, Mark};
 use crate::rows::NO_TEXT;
 use crate::text::{Moments, TextColumn, exchanged};
 use crate::window::{MAX_BATCH_BYTES, Window};
-use crate::{BadRow, Rows};
+use crate::{BadRow, Part, Rows};
 
 /// Reads CSV. Records with another number of cells than the header are refused.
 pub(super) struct CsvReader {
     records: Records,
+    form: Arc<Form>,
+    position: u64,
+    /// The positions of the batch's records, and where their texts are.
+    positions: Vec<u64>,
+    places: Vec<Range<usize>>,
+    /// Where the refused ones begin, by position.
+    bad_starts: BTreeMap<u64, usize>,
+}
+
+/// What the records of a source come to.
+struct Form {
     /// How many cells a record has.
     width: usize,
     /// What may be wrong with the header, where records are wider.
@@ -32,12 +44,6 @@ pub(super) struct CsvReader {
     schema: SchemaRef,
     options: CsvOptions,
     batch_rows: usize,
-    position: u64,
-    /// The positions of the batch's records, and where their texts are.
-    positions: Vec<u64>,
-    places: Vec<Range<usize>>,
-    /// Where the refused ones begin, by position.
-    bad_starts: BTreeMap<u64, usize>,
 }
 
 struct Column {
@@ -64,7 +70,6 @@ impl CsvReader {
         }
         let names = header.unwrap_or_else(declared);
         require_columns(&names, all, options.delimiter)?;
-        records.set_width(names.len());
         let advice = not_a_header(&names, options.header);
         let column = |(name, column): &(String, ColumnType)| Column {
             name: name.clone(),
@@ -72,24 +77,27 @@ impl CsvReader {
             cell: names.iter().position(|known| known == name),
             text: TextColumn::new(column, moments),
         };
-        Ok(Self {
-            records,
+        let form = Form {
             width: names.len(),
             advice,
             columns: wanted.0.iter().map(column).collect(),
             schema: wanted.schema(),
             options,
             batch_rows: decoder.batch_rows,
-            position: 0,
-            positions: Vec::new(),
-            places: Vec::new(),
-            bad_starts: BTreeMap::new(),
-        })
+        };
+        Ok(Self::at(0, records, form.into()))
+    }
+
+    /// Reads records, the first of which has this position.
+    fn at(position: u64, mut records: Records, form: Arc<Form>) -> Self {
+        records.set_width(form.width);
+        let (positions, places, bad_starts) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { records, form, position, positions, places, bad_starts }
     }
 
     /// Splits off a batch's worth of records. Those with a wrong number of cells are refused at once.
     fn split(&mut self, out: &mut Rows) -> Result<()> {
-        while self.positions.len() + out.failed.len() < self.batch_rows && self.records.seen < MAX_BATCH_BYTES {
+        while self.positions.len() + out.failed.len() < self.form.batch_rows && self.records.seen < MAX_BATCH_BYTES {
             let kept = self.records.len();
             let is_empty = self.positions.len() + out.failed.len() == 0;
             let (place, error) = match self.records.next(is_empty)? {
@@ -103,16 +111,17 @@ impl CsvReader {
                 Some(Piece::TooLong) => return Ok(()),
                 Some(Piece::Broken(place, why)) => (place, why),
                 Some(Piece::Record(place)) => match self.records.len() - kept {
-                    width if width == self.width => {
+                    width if width == self.form.width => {
                         self.positions.push(self.position);
                         self.places.push(place);
                         self.position += 1;
                         continue;
                     }
                     width => {
-                        let other = other_delimiter(self.records.text(&place), self.width, self.options.delimiter);
-                        let advice = self.advice.unwrap_or_default();
-                        (place, format!("expected {} cells instead of {width}{other}{advice}", self.width))
+                        let other =
+                            other_delimiter(self.records.text(&place), self.form.width, self.form.options.delimiter);
+                        let advice = self.form.advice.unwrap_or_default();
+                        (place, format!("expected {} cells instead of {width}{other}{advice}", self.form.width))
                     }
                 },
             };
@@ -133,7 +142,7 @@ impl CsvReader {
             out.failed.push(BadRow::new(self.positions[row], NO_TEXT, text));
             self.bad_starts.insert(self.positions[row], self.places[row].start);
         }
-        self.records.cells.retain(self.width, &is_kept);
+        self.records.cells.retain(self.form.width, &is_kept);
         let mut kept = is_kept.iter();
         self.positions.retain(|_| kept.next().is_some_and(|kept| *kept));
         let mut kept = is_kept.iter();
@@ -142,7 +151,7 @@ impl CsvReader {
 
     /// The values of the columns. There is no text of the records where some of them were no text.
     fn decode_all(&self, text: Option<&str>, bad: &mut BTreeMap<usize, String>) -> Vec<ArrayRef> {
-        self.columns.iter().map(|column| self.decode(column, text, bad)).collect()
+        self.form.columns.iter().map(|column| self.decode(column, text, bad)).collect()
     }
 
     fn decode(&self, column: &Column, text: Option<&str>, bad: &mut BTreeMap<usize, String>) -> ArrayRef {
@@ -150,17 +159,17 @@ impl CsvReader {
         let name = &column.name;
         let Some(cell) = column.cell else { return new_null_array(self.field_type(name), rows) };
         let cells = (0..rows).map(|row| {
-            let index = row * self.width + cell;
+            let index = row * self.form.width + cell;
             let cell = match text {
                 Some(text) => self.records.cells.get_text(index, text),
                 None => std::str::from_utf8(self.records.cell_bytes(index)).unwrap_or_default(),
             };
-            (!self.options.is_null(cell)).then_some(cell)
+            (!self.form.options.is_null(cell)).then_some(cell)
         });
         let mut refuse = |row, cell: &str| {
             bad.entry(row).or_insert_with(|| format!("column `{name}`: {}", column.text.complaint(cell)));
         };
-        let array = match self.options.decimal_separator.filter(|_| column.text.has_point()) {
+        let array = match self.form.options.decimal_separator.filter(|_| column.text.has_point()) {
             None => column.text.decode(cells, rows, &mut refuse),
             Some(separator) => {
                 let cells: StringArray = cells.map(|cell| cell.map(|cell| exchanged(cell, separator))).collect();
@@ -177,7 +186,7 @@ impl CsvReader {
     }
 
     fn field_type(&self, name: &str) -> &arrow::datatypes::DataType {
-        self.schema.field_with_name(name).map_or(&arrow::datatypes::DataType::Null, |field| field.data_type())
+        self.form.schema.field_with_name(name).map_or(&arrow::datatypes::DataType::Null, |field| field.data_type())
     }
 
     /// The records of the batch as columns, cut where a row is missing.
@@ -201,18 +210,18 @@ impl CsvReader {
         self.records.window.number_lines(&mut out.failed, |position| starts.get(&position).copied().unwrap_or(0))?;
         let options = RecordBatchOptions::new().with_row_count(Some(self.positions.len()));
         if bad.is_empty() {
-            let rows = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?;
+            let rows = RecordBatch::try_new_with_options(self.form.schema.clone(), arrays, &options)?;
             out.push_stretches(&rows, &self.positions, &bad);
             return Ok(());
         }
         // Bad rows are null for now, also in columns that must not be.
-        let nullable = self.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let nullable = self.form.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let nullable = Arc::new(arrow::datatypes::Schema::new(nullable.collect::<Vec<_>>()));
         let rows = RecordBatch::try_new_with_options(nullable, arrays, &options)?;
         out.push_stretches(&rows, &self.positions, &bad);
         for (_, rows) in &mut out.batches {
             let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-            *rows = RecordBatch::try_new_with_options(self.schema.clone(), rows.columns().to_vec(), &options)?;
+            *rows = RecordBatch::try_new_with_options(self.form.schema.clone(), rows.columns().to_vec(), &options)?;
         }
         Ok(())
     }
@@ -220,7 +229,7 @@ impl CsvReader {
 
 impl BatchReader for CsvReader {
     fn schema(&self) -> &SchemaRef {
-        &self.schema
+        &self.form.schema
     }
 
     fn next(&mut self, out: &mut Rows) -> Result<bool> {
@@ -234,6 +243,18 @@ impl BatchReader for CsvReader {
         out.batches.append(&mut batch.batches);
         out.failed.append(&mut batch.failed);
         Ok(self.position > before)
+    }
+
+    fn split_off(&mut self) -> Result<Option<Part>> {
+        let before = self.mark();
+        let Some(rows) = self.records.split_off(self.form.batch_rows)? else { return Part::decoded(self) };
+        self.position += rows.rows;
+        let form = self.form.clone();
+        let decode = move || {
+            let records = Records::behind_skipped(Window::whole(rows.text, rows.lines), &form.options);
+            read_all(Self::at(before.position, records, form))
+        };
+        Ok(Some(Part::new(before, self.mark(), decode)))
     }
 
     fn mark(&self) -> Mark {

@@ -8,6 +8,7 @@ use super::CsvOptions;
 use super::split::{Cells, Split, Splitter};
 use crate::Rows;
 use crate::columns::repeated;
+use crate::part::{RowsText, split_off};
 use crate::window::{MAX_ROW_BYTES, Window};
 
 /// Splits bytes into records, and keeps those of a batch.
@@ -38,6 +39,11 @@ impl Records {
         let CsvOptions { delimiter, comment, max_cell: limit, skip_lines, .. } = *options;
         let splitter = Splitter { delimiter, comment, limit, blank_is_record: false };
         Self { window, splitter, skip: skip_lines, seen: 0, tried: 0, cells: Cells::default() }
+    }
+
+    /// Of a text that begins behind the lines that are passed over.
+    pub(crate) fn behind_skipped(window: Window, options: &CsvOptions) -> Self {
+        Self { skip: 0, ..Self::new(window, options) }
     }
 
     /// Reads the first record, which holds the names of the columns.
@@ -125,6 +131,18 @@ impl Records {
         self.seen += length;
         self.tried = self.seen;
         start..self.seen
+    }
+
+    /// Splits off the text of some records. Nothing must be kept.
+    pub(crate) fn split_off(&mut self, batch_rows: usize) -> Result<Option<RowsText>> {
+        if self.skip > 0 {
+            return Ok(None);
+        }
+        self.tried = 0;
+        let (splitter, mut scratch) = (self.splitter, Cells::default());
+        split_off(&mut self.window, batch_rows, |text, start, is_end| {
+            splitter.glance(text, start, is_end, &mut scratch)
+        })
     }
 
     /// The text of a record, without the line break at its end.

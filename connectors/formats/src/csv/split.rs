@@ -5,6 +5,8 @@
 
 use memchr::{memchr, memchr_iter, memchr2, memchr3};
 
+use crate::part::Glance;
+
 /// How much a cell in quotes may hold: more is most likely a quote that was never closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CellLimit {
@@ -136,6 +138,26 @@ impl Splitter {
             cells.truncate(kept);
         }
         split
+    }
+
+    /// What begins at `start`, by where it ends. Only where there are quotes, cells have to be looked at; `scratch` is for them.
+    pub(crate) fn glance(&self, text: &[u8], start: usize, is_end: bool, scratch: &mut Cells) -> Glance {
+        let split = match (self.nothing(text, start, is_end), memchr3(b'"', b'\n', b'\r', &text[start..])) {
+            (Some(nothing), _) => nothing,
+            (None, Some(length)) if text[start + length] == b'"' => {
+                let split = self.record(text, start, is_end, scratch);
+                scratch.truncate(0);
+                split
+            }
+            (None, _) => line_end(text, start, is_end).map_or(Split::Incomplete, |end| Split::Record(end - start)),
+        };
+        match split {
+            Split::Record(length) => Glance::Row(length),
+            Split::Nothing(length) => Glance::Nothing(length),
+            Split::Incomplete => Glance::Incomplete,
+            // Why it can't be split depends on what follows.
+            Split::Broken(..) => Glance::Unclear,
+        }
     }
 
     /// A line that is no record.

@@ -4,16 +4,26 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Result};
 
 use super::decoder::JsonDecoder;
+use crate::part::{Glance, read_all, split_off};
 use crate::reader::{BatchReader, Mark};
 use crate::text::Moments;
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window};
-use crate::{BadRow, Rows};
+use crate::{BadRow, Part, Rows};
 
 /// Reads NDJSON. Blank lines are skipped and count no position.
 pub(crate) struct NdjsonReader {
     window: Window,
+    form: Form,
     decoder: JsonDecoder,
     position: u64,
+}
+
+/// What the rows of a source come to.
+#[derive(Clone)]
+struct Form {
+    columns: Columns,
+    moments: Moments,
+    batch_rows: usize,
 }
 
 /// Lines that were decoded.
@@ -27,8 +37,13 @@ struct Lines {
 }
 
 impl NdjsonReader {
-    pub(crate) fn new(window: Window, columns: &Columns, moments: &Moments, batch_rows: usize) -> Self {
-        Self { window, decoder: JsonDecoder::new(columns, moments, batch_rows), position: 0 }
+    pub(crate) fn new(window: Window, columns: Columns, moments: &Moments, batch_rows: usize) -> Self {
+        Self::at(0, window, Form { columns, moments: moments.clone(), batch_rows })
+    }
+
+    fn at(position: u64, window: Window, form: Form) -> Self {
+        let decoder = JsonDecoder::new(&form.columns, &form.moments, form.batch_rows);
+        Self { window, form, decoder, position }
     }
 
     /// Decodes lines until a batch is full. Returns whether more may follow at once.
@@ -70,6 +85,17 @@ impl NdjsonReader {
     }
 }
 
+/// What begins at a place: a line.
+fn line(text: &[u8], start: usize, is_end: bool) -> Glance {
+    let text = &text[start..];
+    let length = match memchr::memchr(b'\n', text) {
+        Some(length) => length + 1,
+        None if is_end => text.len(),
+        None => return Glance::Incomplete,
+    };
+    if text[..length].trim_ascii_start().is_empty() { Glance::Nothing(length) } else { Glance::Row(length) }
+}
+
 impl BatchReader for NdjsonReader {
     fn schema(&self) -> &SchemaRef {
         self.decoder.schema()
@@ -94,6 +120,15 @@ impl BatchReader for NdjsonReader {
                 return Ok(has_rows);
             }
         }
+    }
+
+    fn split_off(&mut self) -> Result<Option<Part>> {
+        let before = self.mark();
+        let Some(rows) = split_off(&mut self.window, self.form.batch_rows, line)? else { return Part::decoded(self) };
+        self.position += rows.rows;
+        let form = self.form.clone();
+        let decode = move || read_all(Self::at(before.position, Window::whole(rows.text, rows.lines), form));
+        Ok(Some(Part::new(before, self.mark(), decode)))
     }
 
     fn mark(&self) -> Mark {

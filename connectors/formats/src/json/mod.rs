@@ -146,7 +146,7 @@ impl StreamFormat for NdjsonFormat {
     }
 
     fn open(&self, window: Window, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
-        Ok(Box::new(NdjsonReader::new(window, &decoder.wanted_columns(), &self.moments, decoder.batch_rows)))
+        Ok(Box::new(NdjsonReader::new(window, decoder.wanted_columns(), &self.moments, decoder.batch_rows)))
     }
 
     fn infer(&self, window: Window, rows: usize) -> Result<Columns> {

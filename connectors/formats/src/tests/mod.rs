@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use millstream_core::{ColumnType, Columns, Encoding};
 use millstream_testkit::{rows_as_text, table};
 use serde_json::{Value, json};
@@ -61,15 +62,43 @@ fn drain(mut reader: Box<dyn BatchReader>, batch_rows: usize) -> Result<All, Str
     let mut rows = Rows::default();
     let mut seen = 0;
     while reader.next(&mut rows).map_err(|error| error.to_string())? {
-        let total = rows.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>() + rows.failed.len();
+        let total = rows.len();
         assert!(total - seen <= batch_rows, "{} rows in one batch of {batch_rows}", total - seen);
         seen = total;
     }
+    Ok(all(rows, reader.schema()))
+}
+
+/// What a reader yields in parts that are decoded when all have been read, the last one first.
+fn drain_parts(mut reader: Box<dyn BatchReader>) -> Result<All, String> {
+    let message = |error: millstream_core::Error| error.to_string();
+    let (mut parts, mut last) = (Vec::new(), reader.mark());
+    while let Some(part) = reader.split_off().map_err(message)? {
+        assert_eq!((part.before, part.after), (last, reader.mark()));
+        last = part.after;
+        parts.push(part);
+    }
+    let mut decoded = Vec::new();
+    for part in parts.into_iter().rev() {
+        let (before, after) = (part.before.position, part.after.position);
+        let rows = part.decode().map_err(message)?;
+        assert_eq!(rows.len() as u64, after - before);
+        decoded.push(rows);
+    }
+    let mut rows = Rows::default();
+    for part in decoded.into_iter().rev() {
+        rows.batches.extend(part.batches);
+        rows.failed.extend(part.failed);
+    }
+    Ok(all(rows, reader.schema()))
+}
+
+fn all(rows: Rows, schema: &SchemaRef) -> All {
     let positions = rows.batches.iter().flat_map(|(start, rows)| *start..*start + rows.num_rows() as u64).collect();
     let batches: Vec<_> = rows.batches.iter().map(|(_, rows)| rows).collect();
-    let all = concat_batches(reader.schema(), batches).unwrap();
+    let all = concat_batches(schema, batches).unwrap();
     assert!(rows.failed.is_sorted_by_key(|row| row.position));
-    Ok((positions, all, rows.failed))
+    (positions, all, rows.failed)
 }
 
 /// Gives a few bytes at a time.
@@ -92,6 +121,8 @@ fn read(bytes: &[u8], decoder: &Decoder) -> All {
             results.push(drain(decoder.read(source.clone()).unwrap(), batch_rows).unwrap());
             results.push(drain(decoder.read(Dripping(source)).unwrap(), batch_rows).unwrap());
         }
+        let decoder = Decoder { batch_rows, ..decoder.clone() };
+        results.push(drain_parts(decoder.read(Cursor::new(bytes.to_vec())).unwrap()).unwrap());
     }
     let first = results.remove(0);
     results.iter().for_each(|other| assert_eq!(*other, first));
@@ -166,8 +197,9 @@ fn read_file(path: &Path, wanted: Option<&[&str]>) -> Result<All, String> {
             batch_rows,
             ..decoder_of("csv", found.columns.clone())
         };
-        let reader = decoder.open(path).map_err(|error| error.to_string())?;
-        results.push(drain(reader, batch_rows)?);
+        let open = || decoder.open(path).map_err(|error| error.to_string());
+        results.push(drain(open()?, batch_rows)?);
+        results.push(drain_parts(open()?)?);
     }
     assert!(results.iter().all(|result| *result == results[0]));
     Ok(results.remove(0))

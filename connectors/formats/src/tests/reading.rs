@@ -56,6 +56,9 @@ fn refused_rows_say_their_line() {
             while later.next(&mut rest).unwrap() {}
             let expected: Vec<_> = failed.iter().filter(|row| row.position >= mark.position).cloned().collect();
             assert_eq!(lines(&rest.failed), lines(&expected), "{text} from {mark:?}");
+            let mut later = one.open(&path).unwrap();
+            later.go_to(mark).unwrap();
+            assert_eq!(lines(&drain_parts(later).unwrap().2), lines(&expected), "{text} in parts from {mark:?}");
         }
     }
 }
@@ -63,11 +66,14 @@ fn refused_rows_say_their_line() {
 #[test]
 fn lines_are_counted_that_were_passed_over() {
     let text = format!("{}x\n", "{\"a\":1}\n".repeat(200_000));
-    let mut reader = ndjson("a:int64").read_seekable(Cursor::new(text)).unwrap();
-    reader.go_to(Mark { position: 150_000, offset: 1_200_000 }).unwrap();
-    let mut rows = Rows::default();
-    while reader.next(&mut rows).unwrap() {}
-    assert_eq!((rows.failed[0].position, rows.failed[0].line), (200_000, Some(200_001)));
+    let folder = Folder::new();
+    let path = folder.file("a.ndjson", text);
+    for drain in [|reader| drain(reader, 8192), drain_parts] {
+        let mut reader = ndjson("a:int64").open(&path).unwrap();
+        reader.go_to(Mark { position: 150_000, offset: 1_200_000 }).unwrap();
+        let failed = drain(reader).unwrap().2;
+        assert_eq!((failed[0].position, failed[0].line), (200_000, Some(200_001)));
+    }
 }
 
 #[test]
@@ -145,6 +151,10 @@ fn reading_goes_on_from_any_mark() {
                 later.go_to(mark).unwrap();
                 let mut rest = Rows::default();
                 while later.next(&mut rest).unwrap() {}
+                let mut later = Decoder { batch_rows: 50, ..decoder.clone() }.open(&path).unwrap();
+                later.go_to(mark).unwrap();
+                let positions = drain_parts(later).unwrap().0;
+                assert!(positions.into_iter().eq(mark.position..300), "{name} in parts from {mark:?}");
                 rest.drop_before(position);
                 let text = rows_as_text(rest.batches.iter().map(|(_, rows)| rows));
                 let expected = all.lines().skip(1 + position as usize);
@@ -159,5 +169,22 @@ fn reading_goes_on_from_any_mark() {
         let mut short = decoder.open(&path).unwrap();
         let error = short.go_to(Mark { position: 1000, offset: 1 << 30 }).unwrap_err().to_string();
         assert!(error.contains("it has become shorter"), "{error}");
+    }
+}
+
+#[test]
+fn parts_are_left_to_be_decoded() {
+    let rows = table(&format!("a:int64 b:utf8{}", "\n 1 x\"y".repeat(1000)));
+    let folder = Folder::new();
+    for (name, is_left) in
+        [("a.csv", true), ("a.ndjson", true), ("a.ndjson.gz", true), ("a.parquet", true), ("a.json", false)]
+    {
+        let path = folder.file(name, write(name, &rows, 1000));
+        let (format, compression) = (format_of(name), FileKind::of(name).compression);
+        let columns = columns("a:int64?; b:utf8?");
+        let mut reader = Decoder { format, compression, ..decoder_of("csv", columns) }.open(&path).unwrap();
+        let part = reader.split_off().unwrap().unwrap();
+        assert_eq!((!part.is_decoded(), part.after.position), (is_left, 1000), "{name}");
+        assert!(reader.split_off().unwrap().is_none());
     }
 }

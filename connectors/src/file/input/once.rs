@@ -5,13 +5,14 @@ use std::fs::File;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use millstream_core::{Collector, Error, Input, Parts, Positions, Progress, Result, ResultExt, State};
-use millstream_formats::{BatchReader, Decoder, Mark, Names, Rows};
+use millstream_core::{Collector, Error, Home, Input, Parts, Positions, Progress, Result, ResultExt, State};
+use millstream_formats::{BatchReader, Decoder, Mark, Names, Part, Rows};
 use serde::{Deserialize, Serialize};
 
 use super::opened::Opened;
 use super::place::Place;
 use super::sources::Source;
+use crate::ahead::Ahead;
 
 /// The input.
 pub(super) struct Files {
@@ -24,33 +25,55 @@ pub(super) struct Files {
     waits: bool,
     /// The files that are not open yet.
     left: VecDeque<Source>,
-    open: Option<OpenFile>,
-    /// The file that was read last, where it has ended.
-    last: Option<OpenFile>,
+    /// The file that is being read.
+    reader: Option<(Arc<OpenFile>, Box<dyn BatchReader>)>,
+    /// What was read, in its order.
+    ahead: Ahead<Step>,
+    /// Where the rows are that were pushed last, and those of the file before.
+    last: Option<Pushed>,
+    before_last: Option<Pushed>,
     /// The place at which the first of `left` is gone on with, and which file that was.
     resume: Option<(Place, Opened)>,
     /// The names of the files that were opened, in their order.
     opened: Vec<String>,
+    /// Where it went on, which is kept until something has come since.
+    restored: Option<Kept>,
 }
 
-/// A file that is being read.
+/// A file that was opened.
 struct OpenFile {
     source: Source,
     /// The file itself, whatever has its name by now.
     file: File,
     opened: Opened,
-    reader: Box<dyn BatchReader>,
-    /// The place before the rows that were pushed last.
-    before: Mark,
     /// Rows before this position were read by a run before.
     first: u64,
+}
+
+/// What was read.
+enum Step {
+    /// Rows of a file, between two places.
+    Rows(Arc<OpenFile>, Mark, Mark),
+    /// All of a file.
+    Ended,
+    /// A file that can't be read.
+    Failed,
+}
+
+/// Where the rows are that were pushed last.
+struct Pushed {
+    file: Arc<OpenFile>,
+    before: Mark,
+    behind: Mark,
+    /// Whether they are the last of their file.
+    has_ended: bool,
 }
 
 /// The state of the input: the files that were opened, and the place in the last of them.
 const PLACE: &str = "place";
 
 /// What is kept under that name.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Kept {
     /// The names of the files that were opened, in their order: the last, and those of which the positions don't tell, since they
     /// have no rows.
@@ -82,11 +105,63 @@ impl Kept {
 impl Files {
     /// Reads these files, and if it is `finite`, ends with the last of them.
     pub(super) fn new(source: Arc<str>, decoder: Decoder, finite: bool, left: VecDeque<Source>) -> Self {
-        let opened = Vec::new();
-        Self { source, decoder, finite, waits: false, left, open: None, last: None, resume: None, opened }
+        Self {
+            source,
+            decoder,
+            finite,
+            waits: false,
+            left,
+            reader: None,
+            ahead: Ahead::default(),
+            last: None,
+            before_last: None,
+            resume: None,
+            opened: Vec::new(),
+            restored: None,
+        }
     }
 
-    fn open_file(&mut self, source: Source) -> Result<OpenFile> {
+    /// Reads as much as the threads can decode.
+    fn read_ahead(&mut self) {
+        while self.ahead.has_room() {
+            match self.read() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    self.left.clear();
+                    self.ahead.push(Step::Failed, Err(error));
+                }
+            }
+        }
+    }
+
+    /// Reads a part of a file, or finds that it has ended, or opens the next one. Returns false if there is none.
+    fn read(&mut self) -> Result<bool> {
+        if let Some((file, mut reader)) = self.reader.take() {
+            let part = if self.ahead.is_parallel() { reader.split_off()? } else { Part::decoded(reader.as_mut())? };
+            match part {
+                None => self.ahead.push(Step::Ended, Ok(Rows::default())),
+                Some(part) => {
+                    self.ahead.decode(Step::Rows(file.clone(), part.before, part.after), part);
+                    self.reader = Some((file, reader));
+                }
+            }
+        } else if let Some(source) = self.left.pop_front() {
+            self.reader = Some(self.open_file(source)?);
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn come_to(&mut self, pushed: Pushed) {
+        let last = self.last.replace(pushed);
+        if self.last.as_ref().map(Pushed::name) != last.as_ref().map(Pushed::name) {
+            self.before_last = last;
+        }
+    }
+
+    fn open_file(&mut self, source: Source) -> Result<(Arc<OpenFile>, Box<dyn BatchReader>)> {
         let decoder = Decoder {
             format: source.format.clone(),
             compression: source.compression,
@@ -109,7 +184,7 @@ impl Files {
             first = place.position;
         }
         self.opened.push(source.file.name.to_string());
-        Ok(OpenFile { before: reader.mark(), source, file, opened, reader, first })
+        Ok((Arc::new(OpenFile { source, file, opened, first }), reader))
     }
 
     /// Leaves out the files that have been read, but for the last of them if it has a place.
@@ -126,61 +201,68 @@ impl Files {
         (self.opened, self.resume) = (read, place);
         Ok(())
     }
+}
 
-    /// How far a file has been read.
-    fn place(&self, file: &OpenFile, position: u64) -> Result<Place> {
-        let now = file.reader.mark();
-        let mark = if now.position <= position { now } else { file.before };
-        Place::new(&file.file, file.source.may_grow().then_some(now.offset), mark, position)
+impl Pushed {
+    fn name(&self) -> &Arc<str> {
+        &self.file.source.file.name
+    }
+
+    /// Where the file is gone on with, if the next row is the one at this position, within the rows that were pushed last or right
+    /// behind them. `None` if that is its end.
+    fn place(&self, position: u64) -> Result<Option<Place>> {
+        if self.has_ended && self.behind.position == position {
+            return Ok(None);
+        }
+        let mark = if self.behind.position <= position { self.behind } else { self.before };
+        let read = self.file.source.may_grow().then_some(self.behind.offset);
+        Place::new(&self.file.file, read, mark, position).doing(|| format!("reading `{}`", self.name())).map(Some)
     }
 }
 
 #[async_trait]
 impl Input for Files {
+    async fn open(&mut self, _: &Home) -> Result<()> {
+        self.ahead = Ahead::of_runtime();
+        Ok(())
+    }
+
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         loop {
-            if let Some(open) = &mut self.open {
-                let before = open.reader.mark();
-                let mut rows = Rows::default();
-                if open.reader.next(&mut rows)? {
-                    open.before = before;
-                    rows.drop_before(open.first);
-                    rows.send(&self.source, &open.source.file.name, out);
+            self.read_ahead();
+            let Some((step, rows)) = self.ahead.next().await else { break };
+            let mut rows = rows?;
+            match step {
+                Step::Rows(file, before, behind) => {
+                    rows.drop_before(file.first);
+                    rows.send(&self.source, &file.source.file.name, out);
+                    self.come_to(Pushed { file, before, behind, has_ended: false });
                     return Ok(Progress::More);
                 }
-                self.last = self.open.take();
+                Step::Ended => self.last.iter_mut().for_each(|last| last.has_ended = true),
+                Step::Failed => {}
             }
-            let Some(source) = self.left.pop_front() else {
-                match (self.finite, self.waits) {
-                    (true, _) => return Ok(Progress::End),
-                    (false, false) => {
-                        self.waits = true;
-                        return Ok(Progress::CaughtUp);
-                    }
-                    (false, true) => std::future::pending().await,
-                }
-            };
-            self.open = Some(self.open_file(source)?);
+        }
+        match (self.finite, self.waits) {
+            (true, _) => Ok(Progress::End),
+            (false, false) => {
+                self.waits = true;
+                Ok(Progress::CaughtUp)
+            }
+            (false, true) => std::future::pending().await,
         }
     }
 
     fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {
         let mut parts = Parts::default();
-        // Rows of the last call are all of one file: the one that is open, or that ended with it.
-        let at = |file: &&OpenFile| positions.contains_key(&file.source.file.name);
-        let open = self.open.as_ref().filter(at).map(|file| (file, false));
-        if let Some((file, has_ended)) = open.or(self.last.as_ref().filter(at).map(|file| (file, true))) {
-            let name = &file.source.file.name;
-            let is_read = has_ended && file.reader.mark().position == positions[name];
-            let place = || self.place(file, positions[name]).doing(|| format!("reading `{name}`"));
-            let place = (!is_read).then(place).transpose()?.map(|place| (place, file.opened.clone()));
-            let last = self.opened.iter().position(|opened| **opened == **name).unwrap_or_default();
-            parts.put(PLACE, &Kept::new(self.opened[..=last].iter().cloned(), place, positions))?;
-        } else if !positions.is_empty() {
-            // Nothing has come since it went on.
-            let next = self.resume.as_ref().and(self.left.front()).map(|source| source.file.name.to_string());
-            let opened = self.opened.iter().cloned().chain(next);
-            parts.put(PLACE, &Kept::new(opened, self.resume.clone(), positions))?;
+        let pushed = [&self.last, &self.before_last].into_iter().flatten();
+        if let Some(last) = pushed.into_iter().find(|pushed| positions.contains_key(pushed.name())) {
+            let name = last.name();
+            let place = last.place(positions[name])?.map(|place| (place, last.file.opened.clone()));
+            let index = self.opened.iter().position(|opened| **opened == **name).unwrap_or_default();
+            parts.put(PLACE, &Kept::new(self.opened[..=index].iter().cloned(), place, positions))?;
+        } else if let Some(restored) = &self.restored {
+            parts.put(PLACE, restored)?;
         }
         Ok(parts)
     }
@@ -196,7 +278,9 @@ impl Input for Files {
                 )),
             };
         }
-        let (mut before, place) = state.get::<Kept>(PLACE)?.opened(positions);
+        let kept = state.get::<Kept>(PLACE)?;
+        self.restored = Some(kept.clone());
+        let (mut before, place) = kept.opened(positions);
         let name = before.last().cloned().unwrap_or_default();
         if !self.finite {
             return self.leave_out(before, place);

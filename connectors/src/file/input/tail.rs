@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use millstream_core::Result;
-use millstream_formats::{BatchReader, Decoder, MAX_ROW_BYTES, Mark, Pace, Preamble, Rows};
+use millstream_formats::{BatchReader, Decoder, MAX_ROW_BYTES, Mark, Pace, Preamble, Rows, Seekable};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -306,6 +306,12 @@ impl Seek for Stretch {
         };
         self.reach.from.store(place, Ordering::Relaxed);
         Ok(place)
+    }
+}
+
+impl Seekable for Stretch {
+    fn file(&self) -> std::io::Result<File> {
+        self.file.try_clone()
     }
 }
 

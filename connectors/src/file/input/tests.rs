@@ -1,3 +1,5 @@
+mod parallel;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::future::Future;

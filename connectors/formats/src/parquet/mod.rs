@@ -1,0 +1,137 @@
+//! Parquet files.
+
+mod plan;
+mod reader;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Error, Problem, Result};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::reader::ParquetReader;
+use crate::kind::{FormatKind, Settings, Side};
+use crate::pieces::carried;
+use crate::read::{Decoder, FileFormat, Reading};
+use crate::reader::{BatchReader, guarded};
+use crate::write::{Encoder, WRITE_ROWS, Writing};
+
+pub(crate) const FORMAT: FormatKind = FormatKind {
+    name: "parquet",
+    about: "Apache Parquet.",
+    endings: &["parquet"],
+    example: r#""parquet""#,
+    is_text: false,
+    can_grow: false,
+    read: Some(Side::of::<ReadParquet>()),
+    write_files: Some(Side::of::<WriteParquet>()),
+    write_streams: None,
+};
+
+/// Files name their columns, of which those are left out whose types flows can't carry. A file that is corrupt stops the flow.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ReadParquet {}
+
+/// Columns are compressed with zstd, a row group has 131,072 rows.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct WriteParquet {}
+
+impl Settings for ReadParquet {
+    type Made = Reading;
+
+    fn make(self, _: &str) -> Result<Reading, Problem> {
+        Ok(Reading::File(Arc::new(Parquet)))
+    }
+}
+
+impl Settings for WriteParquet {
+    type Made = Arc<dyn Writing>;
+
+    fn make(self, _: &str) -> Result<Self::Made, Problem> {
+        Ok(Arc::new(Parquet))
+    }
+}
+
+/// Parquet, which has no settings.
+#[derive(Debug)]
+struct Parquet;
+
+impl FileFormat for Parquet {
+    fn open(&self, file: File, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
+        Ok(Box::new(ParquetReader::new(file, decoder.schema(), decoder.batch_rows)?))
+    }
+
+    fn inspect(&self, file: File) -> Result<(SchemaRef, u64)> {
+        inspect(file)
+    }
+}
+
+impl Writing for Parquet {
+    fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .build();
+        Ok(Box::new(ParquetEncoder(
+            ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(not_written)?,
+        )))
+    }
+}
+
+/// How many rows a row group of a file has that is written.
+const ROW_GROUP_ROWS: usize = 16 * WRITE_ROWS;
+
+struct ParquetEncoder(ArrowWriter<Vec<u8>>);
+
+impl ParquetEncoder {
+    /// Hands out the row groups that are whole. They may be large, and so are not copied, nor is their memory kept.
+    fn hand_out(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.0.sync()?;
+        let written = std::mem::take(self.0.inner_mut());
+        match out.is_empty() {
+            true => *out = written,
+            false => out.extend_from_slice(&written),
+        }
+        Ok(())
+    }
+}
+
+impl Encoder for ParquetEncoder {
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+        self.0.write(rows).map_err(not_written)?;
+        self.hand_out(out)
+    }
+
+    fn kept(&self) -> u64 {
+        self.0.in_progress_size() as u64
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.0.finish().map_err(not_written)?;
+        self.hand_out(out)
+    }
+}
+
+fn not_written(error: parquet::errors::ParquetError) -> Error {
+    Error::new(error.to_string())
+}
+
+/// The canonical columns of a file, and how many rows it has.
+fn inspect(file: File) -> Result<(SchemaRef, u64)> {
+    guarded(|| {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?;
+        let rows = builder.metadata().file_metadata().num_rows();
+        Ok((carried(builder.schema())?, u64::try_from(rows).unwrap_or(0)))
+    })
+}
+
+fn corrupt(error: impl std::fmt::Display) -> Error {
+    Error::new(format!("no valid Parquet file: {error}"))
+}

@@ -1,0 +1,190 @@
+//! Reads Parquet files, several parts of one at a time.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatchReader;
+use bytes::Bytes;
+use millstream_core::Result;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::corrupt;
+use super::plan::Plan;
+use crate::ipc::shorter;
+use crate::part::read_all;
+use crate::pieces::Pieces;
+use crate::reader::{BatchReader, Mark, guarded};
+use crate::window::MAX_BATCH_BYTES;
+use crate::{Part, Rows};
+
+/// About how many bytes the rows of a part have in memory.
+const PART_BYTES: u64 = 32 << 20;
+
+/// A file that several may read at a time.
+#[derive(Clone)]
+struct Shared(Arc<File>);
+
+/// The bytes from a place on.
+struct BytesFrom {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for BytesFrom {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Length for Shared {
+    fn len(&self) -> u64 {
+        self.0.metadata().map_or(0, |metadata| metadata.len())
+    }
+}
+
+impl ChunkReader for Shared {
+    type T = BufReader<BytesFrom>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(BufReader::new(BytesFrom { file: self.0.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// A file that is read.
+struct Source {
+    file: Shared,
+    metadata: ArrowReaderMetadata,
+    plan: Plan,
+    /// The columns of the batches, and how many rows these have at most.
+    schema: SchemaRef,
+    batch_rows: usize,
+    /// Behind which row each row group ends.
+    ends: Vec<u64>,
+}
+
+impl Source {
+    fn new(file: File, schema: SchemaRef, batch_rows: usize) -> Result<Self> {
+        guarded(|| {
+            let file = Shared(Arc::new(file));
+            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(corrupt)?;
+            let plan = Plan::new(metadata.metadata(), metadata.schema(), &schema);
+            let options = ArrowReaderOptions::new().with_schema(plan.schema.clone());
+            let metadata = ArrowReaderMetadata::try_new(metadata.metadata().clone(), options).map_err(corrupt)?;
+            let rows =
+                metadata.metadata().row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0));
+            let end = |rows: &mut u64, group: u64| {
+                *rows = rows.saturating_add(group);
+                Some(*rows)
+            };
+            let ends = rows.scan(0, end).collect();
+            let batch_rows = batch_rows.min((MAX_BATCH_BYTES as u64 / plan.row_bytes).max(1) as usize);
+            Ok(Self { file, metadata, plan, schema, batch_rows, ends })
+        })
+    }
+
+    fn rows(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Reads the rows from one on up to another.
+    fn read(&self, start: u64, end: u64) -> Result<ParquetRecordBatchReader> {
+        if self.rows() < start {
+            return Err(shorter(start));
+        }
+        let first = self.ends.partition_point(|group| *group <= start);
+        let last = self.ends.partition_point(|group| *group < end);
+        let before = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        guarded(|| {
+            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone());
+            let mask = ProjectionMask::roots(builder.parquet_schema(), self.plan.wanted.iter().copied());
+            let builder =
+                builder.with_projection(mask).with_row_groups((first..self.ends.len().min(last + 1)).collect());
+            let builder = builder.with_batch_size(self.batch_rows);
+            let builder = builder.with_offset((start - before) as usize).with_limit((end - start) as usize);
+            builder.build().map_err(corrupt)
+        })
+    }
+
+    /// Where a part ends that begins at a row: where its row group does, or earlier if that is large.
+    fn part_end(&self, start: u64) -> u64 {
+        let group = self.ends[self.ends.partition_point(|end| *end <= start)];
+        group.min(start + (PART_BYTES / self.plan.row_bytes).max(self.batch_rows as u64))
+    }
+}
+
+/// Reads a file, as a whole or in parts.
+pub(super) struct ParquetReader {
+    source: Arc<Source>,
+    rows: ParquetRecordBatchReader,
+    pieces: Pieces,
+}
+
+impl ParquetReader {
+    /// Reads only the columns of `schema`.
+    pub(super) fn new(file: File, schema: SchemaRef, batch_rows: usize) -> Result<Self> {
+        let source = Source::new(file, schema, batch_rows)?;
+        let end = source.rows();
+        Self::at(Arc::new(source), 0, end)
+    }
+
+    /// Reads the rows from one on up to another.
+    fn at(source: Arc<Source>, start: u64, end: u64) -> Result<Self> {
+        let rows = source.read(start, end)?;
+        let mut pieces = Pieces::new(&rows.schema(), source.schema.clone(), source.batch_rows)?;
+        pieces.go_to(start);
+        Ok(Self { source, rows, pieces })
+    }
+}
+
+impl BatchReader for ParquetReader {
+    fn schema(&self) -> &SchemaRef {
+        self.pieces.schema()
+    }
+
+    fn next(&mut self, out: &mut Rows) -> Result<bool> {
+        if self.pieces.is_empty() {
+            match guarded(|| self.rows.next().transpose().map_err(corrupt))? {
+                Some(rows) => self.pieces.put(rows),
+                None => return Ok(false),
+            }
+        }
+        guarded(|| self.pieces.next(out))?;
+        Ok(true)
+    }
+
+    fn split_off(&mut self) -> Result<Option<Part>> {
+        let before = self.mark();
+        let start = before.position;
+        if start == self.source.rows() {
+            return Ok(None);
+        }
+        let end = self.source.part_end(start);
+        self.pieces.go_to(end);
+        let source = self.source.clone();
+        Ok(Some(Part::new(before, self.mark(), move || read_all(Self::at(source, start, end)?))))
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { position: self.pieces.position(), offset: 0 }
+    }
+
+    fn go_to(&mut self, mark: Mark) -> Result<()> {
+        *self = Self::at(self.source.clone(), mark.position, self.source.rows())?;
+        Ok(())
+    }
+}
