@@ -1,5 +1,6 @@
 //! `round` and `trunc` of floats to any number of digits, where DataFusion multiplies by more than a float can hold, and gives NaN;
-//! and `round` of decimals, whose type DataFusion changes while it plans, so that what stands beside it loses digits.
+//! `round` of decimals, whose type DataFusion changes while it plans, so that what stands beside it loses digits; and `ceil` and `floor`
+//! of decimals, which may have one digit more than what they are of.
 
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub fn any_digits(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     match function.name() {
         "round" => changed(&function, Rounding { nearest: true }),
         "trunc" => changed(&function, Rounding { nearest: false }),
+        "ceil" => changed(&function, Whole { up: true }),
+        "floor" => changed(&function, Whole { up: false }),
         _ => function,
     }
 }
@@ -37,8 +40,7 @@ impl Change for Rounding {
         let value = args.arg_fields.first().map(|field| field.data_type().clone());
         match (value, args.arg_fields.len()) {
             (Some(DataType::Decimal128(precision, scale)), 2) if self.nearest => {
-                let decimal = DataType::Decimal128(DECIMAL128_MAX_PRECISION.min(precision + 1), scale);
-                Ok(Arc::new(Field::new(function.name(), decimal, true)))
+                Ok(one_digit_more(function, precision, scale))
             }
             _ => function.return_field_from_args(args),
         }
@@ -60,6 +62,50 @@ impl Change for Rounding {
             |value, digits| Ok::<_, ArrowError>(self.round(value, digits)),
         );
         Ok(ColumnarValue::Array(Arc::new(rounded?)))
+    }
+}
+
+fn one_digit_more(function: &ScalarUDF, precision: u8, scale: i8) -> FieldRef {
+    let decimal = DataType::Decimal128(DECIMAL128_MAX_PRECISION.min(precision + 1), scale);
+    Arc::new(Field::new(function.name(), decimal, true))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Whole {
+    /// To the next integer that is not less, or else to that which is not greater.
+    up: bool,
+}
+
+impl Change for Whole {
+    const SIMPLIFIED: bool = true;
+
+    fn returns(&self, function: &ScalarUDF, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match args.arg_fields.first().map(|field| field.data_type()) {
+            Some(DataType::Decimal128(precision, scale)) => Ok(one_digit_more(function, *precision, *scale)),
+            _ => function.return_field_from_args(args),
+        }
+    }
+
+    fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [value] = args.args.as_slice() else { return function.invoke_with_args(args) };
+        let DataType::Decimal128(_, scale) = value.data_type() else { return function.invoke_with_args(args) };
+        let values = value.to_array(args.number_rows)?;
+        let whole = |value| self.whole(value, scale);
+        let whole = values.as_primitive::<Decimal128Type>().try_unary::<_, Decimal128Type, _>(whole)?;
+        Ok(ColumnarValue::Array(Arc::new(whole.with_data_type(args.return_field.data_type().clone()))))
+    }
+}
+
+impl Whole {
+    /// A decimal without digits behind the point, which it has so many of.
+    fn whole(&self, value: i128, scale: i8) -> Result<i128, ArrowError> {
+        let unit = 10_i128.pow(u32::try_from(scale).unwrap_or(0));
+        let below = value.div_euclid(unit) * unit;
+        let whole = if self.up && below < value { below + unit } else { below };
+        match whole.abs() < MOST {
+            true => Ok(whole),
+            false => Err(ArrowError::ArithmeticOverflow("a rounded decimal has too many digits".to_owned())),
+        }
     }
 }
 
@@ -130,6 +176,18 @@ mod tests {
         assert_eq!(rounded(1249, -5), Some(1249));
         assert_eq!(rounded(1249, 50), Some(0));
         assert_eq!(rounded(MOST - 1, 38), None);
+    }
+
+    #[test]
+    fn whole_decimals_may_have_a_digit_more() {
+        let (ceil, floor) = (Whole { up: true }, Whole { up: false });
+        for (value, above, below) in
+            [(95, 100, 90), (-95, -90, -100), (90, 90, 90), (0, 0, 0), (5, 10, 0), (-5, 0, -10)]
+        {
+            assert_eq!((ceil.whole(value, 1).ok(), floor.whole(value, 1).ok()), (Some(above), Some(below)), "{value}");
+        }
+        assert_eq!(ceil.whole(MOST - 1, 0).ok(), Some(MOST - 1));
+        assert!(ceil.whole(MOST - 1, 1).is_err() && floor.whole(1 - MOST, 1).is_err());
     }
 
     #[test]

@@ -200,6 +200,14 @@ fn times() {
 }
 
 #[test]
+fn decimals_are_rounded_to_whole_numbers_of_one_digit_more() {
+    let rows = table("x:float64 d:decimal(2,1)\n 1 9.5\n 1.5 -9.5");
+    let query = "SELECT ceil(d) AS up, floor(d) AS down, CASE x WHEN ceil(0.5) THEN 1 ELSE 2 END AS n FROM input";
+    let expected = "up:decimal(3,1) down:decimal(3,1) n:int64\n10.0 9.0 1\n-9.0 -10.0 2\n";
+    assert_eq!(run(query, &rows).text("main"), expected);
+}
+
+#[test]
 fn bad_rows_fail_alone() {
     let rows = table("id:int64 text:utf8 by:int64\n 1 12 3\n 2 abc 3\n 3 7 0\n 4 99999999999 1\n 5 8 2");
     let driven = run("SELECT id, CAST(text AS int) / by AS ratio FROM input", &rows);
