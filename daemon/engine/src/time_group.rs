@@ -132,10 +132,9 @@ impl Member {
         let inputs = self.group.lock();
         let mut until = EventTime::MAX;
         for &other in &self.waits_for {
-            let Some((at, is_border)) = bound(&inputs, other, epoch) else { continue };
-            // Of rows of the same time, those of the first input come first.
-            let at = if other < self.place { at.saturating_sub(1) } else { at };
-            if is_border && first > at {
+            let Some((at, is_barrier)) = bound(&inputs, other, epoch) else { continue };
+            let at = before(other, self.place, at).max(inherited(&inputs, other, self.place));
+            if is_barrier && first > at {
                 return Some(Turn::Barrier);
             }
             until = until.min(at);
@@ -174,6 +173,19 @@ fn bound(inputs: &[State], place: usize, epoch: Epoch) -> Option<(EventTime, boo
         return Some((*at, true));
     }
     (input.phase == Phase::Running && input.epoch <= epoch).then_some((input.come, false))
+}
+
+/// Up to which event time rows of the input at `place` come before those of another at `at`: of rows of the same time, those of
+/// the first input come first.
+fn before(other: usize, place: usize, at: EventTime) -> EventTime {
+    if other < place { at.saturating_sub(1) } else { at }
+}
+
+/// Up to which event time an input may send rows, since those let it that had to end before another begins: whether it has sent
+/// them when they end must not depend on who is faster.
+fn inherited(inputs: &[State], other: usize, place: usize) -> EventTime {
+    let of_one = |after: &usize| before(*after, place, inputs[*after].come).max(inherited(inputs, *after, place));
+    inputs[other].after.iter().map(of_one).max().unwrap_or(EventTime::MIN)
 }
 
 #[cfg(test)]
@@ -259,9 +271,17 @@ mod tests {
             "the third does not begin before the first is over"
         );
         members.remove(0);
-        assert_eq!(turn(&members[0], 1, 10), None);
+        assert_eq!(turn(&members[0], 1, 15), None);
+        assert_eq!(turn(&members[0], 1, 10), Some(Turn::Until(14)), "the first has let it, also if it was slower");
         members[1].begin(Epoch(1));
         members[1].come_to(12);
-        assert_eq!(turn(&members[0], 1, 10), Some(Turn::Until(12)));
+        assert_eq!(turn(&members[0], 1, 14), Some(Turn::Until(14)));
+        members[1].pass(Epoch(1), 13);
+        assert_eq!(
+            turn(&members[0], 1, 14),
+            Some(Turn::Until(14)),
+            "before the barrier lies all that the first has let go"
+        );
+        assert_eq!(turn(&members[0], 1, 15), Some(Turn::Barrier));
     }
 }

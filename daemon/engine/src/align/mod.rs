@@ -131,6 +131,14 @@ impl Inputs {
         self.passed = passed;
     }
 
+    /// Nothing is read: the node had come to its end before. No input waits for it any more, also none that it does not read itself, but
+    /// which advances together with one that it reads.
+    pub fn open_gates(&mut self) {
+        for gate in self.stages.drain(..).skip(1).flat_map(|stage| stage.gates) {
+            gate.open(self.passed);
+        }
+    }
+
     /// The next event; none follows [`Event::End`]. `Closed` if an upstream node stopped before its end. Cancel safe.
     pub async fn next(&mut self) -> Result<Event, Closed> {
         loop {

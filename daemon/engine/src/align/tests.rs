@@ -1,3 +1,4 @@
+use futures::FutureExt;
 use millstream_testkit::{batch, table};
 
 use super::*;
@@ -42,6 +43,18 @@ async fn events(inputs: &mut Inputs) -> String {
             Event::End => return words.join(" "),
         });
     }
+}
+
+#[tokio::test]
+async fn a_node_that_had_ended_keeps_no_gate_closed() {
+    let gate = Gate::new(2);
+    let waiting = || Stage { gates: vec![gate.clone()], ..stage(&[1], Turns::Arrival) };
+    let (_senders, mut other) = fan_in(&[0, 0], vec![stage(&[0], Turns::Arrival), waiting()], &[]);
+    let (_others, mut ended) = fan_in(&[0, 0], vec![stage(&[0], Turns::Arrival), waiting()], &[]);
+    ended.open_gates();
+    assert!(gate.changed(Epoch(0)).now_or_never().is_none(), "the other one still does");
+    other.open_gates();
+    assert!(gate.changed(Epoch(0)).now_or_never().is_some_and(|(_, is_open)| is_open));
 }
 
 fn mark(at: EventTime) -> Message {

@@ -295,7 +295,11 @@ impl Coordinator {
             tokio::time::sleep(PATIENCE).await;
         };
         tokio::select! {
-            drained = self.drain() => return drained,
+            drained = self.drain() => {
+                drained?;
+                // A run before may have decided the last checkpoint, and have come no further.
+                return self.remove_old(self.last).await;
+            }
             () = patience => self.commits.stop_retries(),
         }
         match (self.drain().await, last) {

@@ -289,10 +289,14 @@ fn nothing_more_comes(manifest: &Manifest, plan: &Plan) -> Vec<String> {
 /// In what an input is another one than when its flow came to its end.
 fn input_change(node: &PlannedNode, entry: Option<&NodeEntry>) -> Option<String> {
     let PlannedBody::Input { finite, .. } = node.body else { return None };
-    match entry {
-        None => Some("is new".to_owned()),
-        Some(_) if !finite => Some("does not end any more".to_owned()),
-        Some(entry) if entry.shape.settings.is_empty() || entry.shape.settings == node.shape.settings => None,
-        Some(entry) => Some(format!("has other settings: {}", node.shape.differences(&entry.shape))),
+    let Some(entry) = entry else { return Some("is new".to_owned()) };
+    let is_known = !entry.shape.settings.is_empty();
+    if is_known && entry.shape.settings == node.shape.settings {
+        // Also one that did not say that it would end has come to its end.
+        None
+    } else if !finite {
+        Some("does not end any more".to_owned())
+    } else {
+        is_known.then(|| format!("has other settings: {}", node.shape.differences(&entry.shape)))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use millstream_core::{Barrier, Epoch, Home, Run, Snapshot, Then};
+use millstream_core::{Barrier, Epoch, EventTime, Home, Run, Snapshot, Then};
 use millstream_store::crash;
 
 use super::{CaughtUp, Ports};
@@ -45,6 +45,11 @@ impl NodeCheckpointing {
     /// Whether the node had come to its end when the flow was interrupted.
     pub fn had_ended(&self) -> bool {
         self.resume.as_ref().is_some_and(|resume| resume.entry.phase == NodePhase::Ended)
+    }
+
+    /// How far its event time had come for the inputs that advance with it, if the flow was interrupted.
+    pub fn had_come(&self) -> Option<EventTime> {
+        self.resume.as_ref().and_then(|resume| resume.entry.watermarks.as_ref()?.come)
     }
 
     /// What was known of the node's edges when the flow was interrupted.

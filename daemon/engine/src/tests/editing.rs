@@ -294,6 +294,15 @@ async fn dead_letters_that_are_no_longer_written_are_called_that() {
     assert!(flow.open(&after, &["dead_letter_a"]).is_ok());
 }
 
+/// Such as a generator with a rate: it does not say so, but it ends.
+#[tokio::test]
+async fn a_live_input_that_has_ended_is_no_other_one_than_before() {
+    let text = BEFORE.replace("type = \"count\", rows = 200", "type = \"known\", rows = 200, every = 1, live = true");
+    let flow = Edited::new("edited_live_ended", &text).await;
+    flow.finish(&text, &[]).await;
+    assert!(flow.open(&text, &[]).is_ok());
+}
+
 #[tokio::test]
 async fn a_flow_that_has_ended_does_not_take_other_inputs_in_silence() {
     let flow = Edited::new("edited_ended", BEFORE).await;

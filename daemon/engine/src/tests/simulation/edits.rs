@@ -128,6 +128,21 @@ impl Flow {
     }
 }
 
+/// Starts a flow where it was.
+fn start(
+    name: &str,
+    numbers: &mut Numbers,
+    flow: &Flow,
+    store: &Arc<MemoryStore>,
+) -> Result<(FlowCheckpoints, RunningFlow), String> {
+    let plan = plan(&flow.text(name, &Pace::any(numbers)));
+    let checkpoint_store = CheckpointStore::new(store.clone(), &plan.flow, "memory");
+    let checkpoints =
+        FlowCheckpoints::open(&plan, checkpoint_store, &ResumeOptions::default()).map_err(|error| error.to_string())?;
+    let running = RunningFlow::start(plan, RunMode::Keep(checkpoints.clone()), &Handle::current());
+    Ok((checkpoints, running.map_err(|error| error.to_string())?))
+}
+
 /// Runs a flow, crashes and edits it, until it comes through. The error says what is wrong.
 async fn simulate(name: &str, numbers: &mut Numbers, flow: &mut Flow) -> Result<(), String> {
     let store = Arc::new(MemoryStore { simulation: name.to_owned(), ..MemoryStore::default() });
@@ -139,14 +154,14 @@ async fn simulate(name: &str, numbers: &mut Numbers, flow: &mut Flow) -> Result<
         if attempt < CRASHES && !numbers.one_in(6) {
             crash::after(name, numbers.of_any_size());
         }
-        let plan = plan(&flow.text(name, &Pace::any(numbers)));
-        let checkpoint_store = CheckpointStore::new(store.clone(), &plan.flow, "memory");
-        let opened = FlowCheckpoints::open(&plan, checkpoint_store, &ResumeOptions::default())
-            .map_err(|error| error.to_string());
-        let started = opened.and_then(|checkpoints| {
-            let running = RunningFlow::start(plan, RunMode::Keep(checkpoints.clone()), &Handle::current());
-            Ok((checkpoints, running.map_err(|error| error.to_string())?))
-        });
+        let mut started = start(name, numbers, flow, &store);
+        if let Err(error) = &started
+            && error.contains("the flow has come to its end before")
+        {
+            // It crashed behind its last checkpoint. What was added is taken back.
+            flow.begin_behind(store.epoch(), true);
+            started = start(name, numbers, flow, &store);
+        }
         let status = match started {
             Ok((checkpoints, running)) => {
                 flow.begin_behind(store.epoch(), checkpoints.is_done());

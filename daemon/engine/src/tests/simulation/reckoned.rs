@@ -161,7 +161,9 @@ impl Reckoning<'_> {
             }
             Kind::Obey { teacher } => {
                 let taught = self.node(*teacher);
-                self.rows(place).map(|epoch, _| taught.count((epoch - 1).min(taught.end - 1)))
+                let rows = self.rows(place).map(|epoch, _| taught.count((epoch - 1).min(taught.end - 1)));
+                // A node ends when all edges to it have, also that by which versions come.
+                Stream { end: rows.end.max(taught.end), ..rows }
             }
         }
     }
