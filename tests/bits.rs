@@ -77,6 +77,44 @@ fn batches_and_threads_give_the_same_bits() {
     assert_same_bits(NETWORK, 31, &[(7, 2), (500, 1), (5000, 1), (5000, 2)]);
 }
 
+/// What comes of rows that several threads decode, of text and of Parquet, is the same file to the byte.
+#[test]
+fn threads_that_decode_give_the_same_rows_in_the_same_order() {
+    let workshop = Workshop::new();
+    let flow = |input: &str, output: &str| {
+        let text = format!(
+            r#"
+            [input.flights]
+            type = "file"
+            path = "{input}"
+            batch_rows = 500
+            [processor.late]
+            type = "sql"
+            from = "flights"
+            query = "SELECT *, arr_delay > 15 AS late FROM flights WHERE month = 1"
+            [output.all]
+            type = "file"
+            from = "late"
+            path = "{output}"
+            if_exists = "replace"
+            "#
+        );
+        workshop.write("threads.toml", &text)
+    };
+    let flights = project().join("flows/data/nycflights13/flights.parquet");
+    for format in ["csv", "ndjson", "parquet"] {
+        let input = format!("in.{format}");
+        workshop.run_json(&[flow(flights.to_str().unwrap(), &input).to_str().unwrap()]);
+        let read = |threads: &str| {
+            workshop.run_json(&[flow(&input, "out.csv").to_str().unwrap(), "--threads", threads]);
+            workshop.read("out.csv")
+        };
+        let one = read("1");
+        assert!(one.lines().count() > 20_000);
+        assert!(["2", "8"].iter().all(|threads| read(threads) == one), "{format}");
+    }
+}
+
 /// Windows, a join of two streams of windows, and quantiles of real flights.
 #[test]
 fn event_time_does_not_depend_on_cuts() {

@@ -25,6 +25,7 @@ mod sql;
 mod start;
 mod state;
 mod text;
+mod threads;
 mod time;
 mod windows;
 
@@ -46,6 +47,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("sql", sql::run),
     ("ndjson", ndjson::run),
     ("text", text::run),
+    ("threads", threads::run),
     ("chain", chain::run),
     ("windows", windows::run),
     ("time", time::run),

@@ -41,17 +41,7 @@ impl InputSettings for MemorySettings {
             None => return Err(Problem::new("the file has no rows").under("path").into()),
         };
         let memory = Memory { batches, turn: 0, position: 0, rows: self.rows };
-        Ok(InputPlan {
-            reads: None,
-            continues: false,
-            schema,
-            finite: true,
-            replayable: true,
-            acknowledges: false,
-            interleaved: false,
-            rows: Some(self.rows),
-            build: Box::new(|| Ok(Box::new(memory))),
-        })
+        Ok(InputPlan { rows: Some(self.rows), ..InputPlan::new(schema, || Ok(memory)) })
     }
 }
 

@@ -49,18 +49,7 @@ impl InputSettings for StdinInput {
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
         let decoder = self.decoder(context)?;
         let (schema, source) = (decoder.schema(), context.node.as_str().into());
-        let build = Box::new(move || Ok(Box::new(Stdin { source, decoder, rows: None }) as Box<dyn Input>));
-        Ok(InputPlan {
-            reads: None,
-            continues: false,
-            schema,
-            finite: true,
-            replayable: false,
-            acknowledges: false,
-            interleaved: false,
-            rows: None,
-            build,
-        })
+        Ok(InputPlan { replayable: false, ..InputPlan::new(schema, move || Ok(Stdin { source, decoder, rows: None })) })
     }
 }
 

@@ -9,9 +9,7 @@ mod rotated;
 mod sources;
 mod tail;
 
-use millstream_core::{
-    Columns, Error, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Reads, Result,
-};
+use millstream_core::{Columns, Error, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Reads, Result};
 use millstream_formats::{Compression, Format, ReadFiles};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -178,18 +176,7 @@ fn at_path(problem: Problem) -> Problem {
 
 /// An input whose rows a test gives, so that its files need not be there.
 fn scripted(columns: &Columns) -> InputPlan {
-    let build = Box::new(|| -> Result<Box<dyn Input>> { Err(Error::new("a test gives the rows of this input")) });
-    InputPlan {
-        reads: None,
-        continues: false,
-        schema: columns.schema(),
-        finite: true,
-        replayable: true,
-        acknowledges: false,
-        interleaved: false,
-        rows: None,
-        build,
-    }
+    InputPlan::new(columns.schema(), || -> Result<Files> { Err(Error::new("a test gives the rows of this input")) })
 }
 
 impl InputSettings for FileInput {
@@ -219,20 +206,9 @@ impl InputSettings for FileInput {
         let (source, left) = (context.node.as_str().into(), settled.sources.into());
         let finite = self.once.is_none();
         let files = Files::new(source, decoder, finite, left);
-        let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
         let rows = found.rows.filter(|_| finite);
         let reads = Some(self.reads(context));
-        Ok(InputPlan {
-            reads,
-            continues: !finite,
-            schema,
-            finite,
-            replayable: true,
-            acknowledges: false,
-            interleaved: false,
-            rows,
-            build,
-        })
+        Ok(InputPlan { reads, continues: !finite, finite, rows, ..InputPlan::new(schema, move || Ok(files)) })
     }
 }
 

@@ -112,17 +112,7 @@ impl PushInput {
 
     /// The plan of a node that is this input.
     pub fn plan(self) -> InputPlan {
-        InputPlan {
-            reads: None,
-            continues: false,
-            schema: self.schema(),
-            finite: false,
-            replayable: true,
-            acknowledges: true,
-            interleaved: false,
-            rows: None,
-            build: Box::new(move || Ok(Box::new(self) as Box<dyn Input>)),
-        }
+        InputPlan { finite: false, acknowledges: true, ..InputPlan::new(self.schema(), move || Ok(self)) }
     }
 
     /// Opens the log of a run before, to go through its rows again.

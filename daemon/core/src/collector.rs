@@ -9,10 +9,12 @@ use crate::{Batch, Encoding, FailedRow, Origin, Result, json_row};
 
 /// Takes the rows that a node produces, port by port, and those that it refuses.
 ///
-/// The engine sends them on when the node's call returns, ports in their order and rows in theirs.
+/// The engine sends them on when the node's call returns, in the order in which they were pushed.
 #[derive(Debug, Default)]
 pub struct Collector {
-    ports: Vec<Vec<Batch>>,
+    /// How many ports there are.
+    ports: usize,
+    pushed: Vec<(usize, Batch)>,
     /// Whether batches without rows count: they say where refused rows stand among others.
     keeps_empty: bool,
     failed: Vec<FailedRow>,
@@ -37,7 +39,7 @@ pub enum PartitionChange {
 impl Collector {
     /// For a node with so many output ports.
     pub fn new(ports: usize) -> Self {
-        Self { ports: vec![Vec::new(); ports], ..Self::default() }
+        Self { ports, ..Self::default() }
     }
 
     /// For an input: a batch without rows is kept, so that it is known when the rows were refused that it had.
@@ -48,8 +50,9 @@ impl Collector {
     /// Sends rows out by output port `port`: the index in the plan's ports. A batch without rows is dropped; inputs push
     /// those whose rows were all refused.
     pub fn push(&mut self, port: usize, batch: Batch) {
+        debug_assert!(port < self.ports, "there is no port {port}");
         if self.keeps_empty || !batch.is_empty() {
-            self.ports[port].push(batch);
+            self.pushed.push((port, batch));
         }
     }
 
@@ -95,12 +98,18 @@ impl Collector {
 
     /// Whether anything was pushed to `port` that has not been taken out. For the engine.
     pub fn has(&self, port: usize) -> bool {
-        !self.ports[port].is_empty()
+        self.pushed.iter().any(|(of, _)| *of == port)
     }
 
-    /// The batches that were pushed to `port`, which are taken out. For the engine, and for tests.
-    pub fn take(&mut self, port: usize) -> std::vec::Drain<'_, Batch> {
-        self.ports[port].drain(..)
+    /// The batches that were pushed, each with its port, which are taken out. For the engine.
+    pub fn take_all(&mut self) -> std::vec::Drain<'_, (usize, Batch)> {
+        self.pushed.drain(..)
+    }
+
+    /// The batches that were pushed to `port`, which are taken out. For tests.
+    pub fn take(&mut self, port: usize) -> std::vec::IntoIter<Batch> {
+        let taken: Vec<Batch> = self.pushed.extract_if(.., |(of, _)| *of == port).map(|(_, batch)| batch).collect();
+        taken.into_iter()
     }
 
     /// The rows that were refused, which are taken out. For the engine, and for tests.

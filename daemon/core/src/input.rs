@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::{Collector, Error, Home, Parts, PlanContext, Positions, Problems, Result, State};
+use crate::{Collector, Error, Home, Parts, PlanContext, PortPlan, Positions, Problems, Result, State};
 
 /// An input's TOML table.
 pub trait InputSettings: Send + Sync {
@@ -25,8 +25,10 @@ pub type Reads = Box<dyn Fn(&Path) -> bool + Send>;
 
 /// An input that has been checked and can be built.
 pub struct InputPlan {
-    /// The columns that will come, in the order of the batches. At most `PlanContext::columns` need be among them.
-    pub schema: SchemaRef,
+    /// The output ports, to which the engine adds `failed`. An input that has several, such as one for each table of a stream of
+    /// changes, pushes their rows in one order, in which they are counted and cut. Of the columns of one that has only the main
+    /// port, at most `PlanContext::columns` need be there.
+    pub ports: Vec<PortPlan>,
     /// Whether the input ends by itself. Such inputs are read strictly in order, live ones as rows arrive.
     pub finite: bool,
     /// Whether the same positions give the same rows again, after a crash.
@@ -46,9 +48,27 @@ pub struct InputPlan {
     pub build: Box<dyn FnOnce() -> Result<Box<dyn Input>> + Send>,
 }
 
+impl InputPlan {
+    /// Of an input with one port, that ends by itself, and gives the same rows at the same positions again. The others are written
+    /// as `InputPlan { finite: false, ..InputPlan::new(schema, build) }`.
+    pub fn new<I: Input + 'static>(schema: SchemaRef, build: impl FnOnce() -> Result<I> + Send + 'static) -> Self {
+        Self {
+            ports: vec![PortPlan::main(schema)],
+            finite: true,
+            replayable: true,
+            acknowledges: false,
+            interleaved: false,
+            continues: false,
+            reads: None,
+            rows: None,
+            build: Box::new(|| Ok(Box::new(build()?))),
+        }
+    }
+}
+
 impl fmt::Debug for InputPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InputPlan").field("schema", &self.schema).field("finite", &self.finite).finish_non_exhaustive()
+        f.debug_struct("InputPlan").field("ports", &self.ports).field("finite", &self.finite).finish_non_exhaustive()
     }
 }
 
@@ -73,7 +93,7 @@ pub trait Input: Send {
         Ok(())
     }
 
-    /// Pushes the next batch (or none) to `out`, and the rows that could not be read.
+    /// Pushes the next rows (or none) to `out`, and those that could not be read.
     ///
     /// Cancel safe: the engine drops the returned future to stop the flow or to cut an epoch by time, so nothing may
     /// be lost between two polls. May compute for milliseconds, but must not block on anything that may never come.

@@ -11,13 +11,15 @@ use arrow::json::ReaderBuilder;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Collector, Delivery, Input, MAIN, Origin, Output, PortRole, Problem, Progress, Result, known_names,
+    Batch, Collector, Delivery, FAILED, Input, MAIN, Origin, Output, PortRole, Problem, Progress, Result, known_names,
     type_name,
 };
 use tokio::runtime::Handle;
 
 use crate::file::{Diagnostics, FlowFile, FlowTest, Reference, Rows};
-use crate::plan::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, PlannedStage, Shape};
+use crate::plan::{
+    InputPort, NeedsState, OutputPort, Plan, PlanOptions, PlannedBody, PlannedNode, PlannedStage, PlannedTime, Shape,
+};
 use crate::run::{RunMode, RunningFlow, Status};
 
 /// How one test went.
@@ -76,19 +78,39 @@ async fn run_test(mut plan: Plan, test: &FlowTest, runtime: &Handle) -> Result<V
 fn script_inputs(plan: &mut Plan, test: &FlowTest) -> Result<(), Problem> {
     for node in &mut plan.nodes {
         let PlannedBody::Input { build, finite, event_time, .. } = &mut node.body else { continue };
-        let derived = event_time.as_ref().and_then(|time| time.derived.as_ref());
-        let schema = derived.map_or(&node.ports[0].canonical, |derived| &derived.input).schema().clone();
-        let rows = test.input.iter().find(|(name, _)| *name == node.name).map(|(_, rows)| rows.as_slice());
-        let rows = batch_of(&schema, rows.unwrap_or_default())
-            .map_err(|problem| problem.under(node.name.as_str()).under("input"))?;
+        let given = test.input.iter().filter(|(reference, _)| reference.node == node.name);
+        let rows = given.map(|(reference, rows)| scripted(reference, rows, &node.ports, event_time.as_ref()));
+        let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
         let source: Arc<str> = node.name.as_str().into();
         *finite = true;
         if let Some(time) = event_time {
             time.idle = None;
         }
-        *build = Box::new(move || Ok(Box::new(Scripted { source, rows: Some(rows) })));
+        rows.sort_by_key(|(port, _)| *port);
+        *build = Box::new(move || Ok(Box::new(Scripted { source, rows })));
     }
     Ok(())
+}
+
+/// The rows that a test gives for a port of an input, and which port that is.
+fn scripted(
+    reference: &Reference,
+    rows: &[Row],
+    ports: &[OutputPort],
+    event_time: Option<&PlannedTime>,
+) -> Result<(usize, RecordBatch), Problem> {
+    let name = reference.port.as_deref().unwrap_or(MAIN);
+    // Rows that could not be read are no rows of the input.
+    let names = || ports.iter().map(|port| port.name.as_str()).filter(|name| *name != FAILED);
+    let port = names().position(|known| known == name).ok_or_else(|| {
+        let problem = Problem::new(format!("`{}` has no port `{name}`", reference.node));
+        problem.help(known_names(name, names())).at(reference.at.clone())
+    })?;
+    let derived = event_time.and_then(|time| time.columns[port].derived.as_ref());
+    let schema = derived.map_or(&ports[port].canonical, |derived| &derived.input).schema();
+    let rows = batch_of(schema, rows);
+    rows.map(|rows| (port, rows))
+        .map_err(|problem| Problem { at: [reference.at.clone(), problem.at].concat(), ..problem })
 }
 
 type Captured = (SchemaRef, Arc<Mutex<Vec<RecordBatch>>>);
@@ -279,15 +301,18 @@ fn listing(rows: &RecordBatch) -> String {
 /// An input that gives the rows of a test.
 struct Scripted {
     source: Arc<str>,
-    rows: Option<RecordBatch>,
+    /// By output port.
+    rows: Vec<(usize, RecordBatch)>,
 }
 
 #[async_trait]
 impl Input for Scripted {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
-        if let Some(rows) = self.rows.take() {
-            let origin = Origin::new(self.source.clone(), "", 0, rows.num_rows() as u64);
-            out.push(0, Batch::new(rows, origin));
+        let mut start = 0;
+        for (port, rows) in self.rows.drain(..) {
+            let end = start + rows.num_rows() as u64;
+            out.push(port, Batch::new(rows, Origin::new(self.source.clone(), "", start, end)));
+            start = end;
         }
         Ok(Progress::End)
     }

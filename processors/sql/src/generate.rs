@@ -144,22 +144,12 @@ impl InputSettings for GenerateInput {
         let generator = Generator { columns, kept, schema: schema.clone() };
         let (source, batch_rows) = (context.node.as_str().into(), context.batch_rows as u64);
         let (rows, rate) = (self.rows, self.rate);
-        let build = Box::new(move || {
+        let build = move || {
             let pace = rate.map(|rate| Pace { rate, started: Instant::now(), first: 0 });
-            Ok(Box::new(Generate { source, generator, batch_rows, position: 0, rows, pace }) as Box<dyn Input>)
-        });
+            Ok(Generate { source, generator, batch_rows, position: 0, rows, pace })
+        };
         let finite = rows.is_some() && rate.is_none();
-        Ok(InputPlan {
-            reads: None,
-            continues: false,
-            schema,
-            finite,
-            replayable: true,
-            acknowledges: false,
-            interleaved: false,
-            rows,
-            build,
-        })
+        Ok(InputPlan { finite, rows, ..InputPlan::new(schema, build) })
     }
 }
 

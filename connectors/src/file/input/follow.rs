@@ -58,18 +58,7 @@ pub fn plan(settings: &FileInput, context: &PlanContext) -> Result<InputPlan, Pr
         searched: None,
         looked: Instant::now(),
     };
-    let build = Box::new(move || Ok(Box::new(files) as Box<dyn Input>));
-    Ok(InputPlan {
-        reads,
-        continues: false,
-        schema,
-        finite: false,
-        replayable: true,
-        acknowledges: false,
-        interleaved: true,
-        rows: None,
-        build,
-    })
+    Ok(InputPlan { reads, finite: false, interleaved: true, ..InputPlan::new(schema, move || Ok(files)) })
 }
 
 fn check_same_format(patterns: &[Pattern]) -> Result<(), Problem> {

@@ -59,7 +59,7 @@ impl Flow {
         while now(input.next(&mut out)).unwrap() == Progress::More {}
         let mut partitions: Vec<(String, Vec<RecordBatch>)> = Vec::new();
         for batch in out.take(0) {
-            assert_eq!(batch.rows.schema(), plan.schema);
+            assert_eq!(batch.rows.schema(), plan.ports[0].schema);
             assert_eq!((&*batch.origin.source, batch.origin.end - batch.origin.start), ("node", batch.len() as u64));
             match partitions.last_mut() {
                 Some((name, rows)) if **name == *batch.origin.partition => rows.push(batch.rows),

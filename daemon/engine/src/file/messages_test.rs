@@ -131,7 +131,7 @@ fn the_tests_of_a_file_are_read() {
     let [test] = file.tests.as_slice() else { panic!("one test") };
     assert_eq!(test.name, "all at once");
     let rows = json!([{ "id": "x", "at": "2026-01-01T00:00:00Z", "f": "NaN" }]);
-    assert_eq!((test.input[0].0.as_str(), json!(test.input[0].1)), ("payments", rows));
+    assert_eq!((test.input[0].0.node.as_str(), json!(test.input[0].1)), ("payments", rows));
     let expected: Vec<_> = test.expect.iter().map(|(port, rows)| (port.to_string(), rows.len())).collect();
     let ports = ["joined.unmatched", "shown", "known.main"].map(str::to_owned);
     assert_eq!(expected, ports.into_iter().zip([1, 0, 0]).collect::<Vec<_>>());

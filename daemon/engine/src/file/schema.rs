@@ -115,8 +115,8 @@ fn test() -> Json {
             "name": { "type": "string", "description": "What the test is about." },
             "input": {
                 "type": "object",
-                "description": "What the inputs give, by their names.",
-                "additionalProperties": rows,
+                "description": "What the inputs give, by their names, or by their ports where they have several.",
+                "additionalProperties": { "anyOf": [rows, ports] },
             },
             "expect": {
                 "type": "object",

@@ -17,8 +17,8 @@ pub type Rows = Vec<Map<String, Json>>;
 pub struct FlowTest {
     /// What the test is about.
     pub name: String,
-    /// What the inputs give instead of what they would read, by the name of the input, in file order.
-    pub input: Vec<(String, Rows)>,
+    /// What the inputs give instead of what they would read, by the port of an input, in file order.
+    pub input: Vec<(Reference, Rows)>,
     /// What has to leave by a port, or arrive at an output, in file order.
     pub expect: Vec<(Reference, Rows)>,
     /// The number of the test in the file, from 0.
@@ -28,16 +28,14 @@ pub struct FlowTest {
 /// The key of the tests.
 pub const TEST: &str = "test";
 
+const INPUT: &str = "input";
+const EXPECT: &str = "expect";
+
 /// Reads test number `index`, whose table has been checked.
 pub fn read(index: usize, table: &Value) -> FlowTest {
     let name = table.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let inputs = table.get("input").map_or(&[][..], Value::entries);
-    FlowTest {
-        name,
-        input: inputs.iter().map(|entry| (entry.key.clone(), rows(&entry.value))).collect(),
-        expect: expected(table).into_iter().map(|(reference, value)| (reference, rows(value))).collect(),
-        index,
-    }
+    let rows_of = |key: &str| by_port(table, key).into_iter().map(|(port, value)| (port, rows(value))).collect();
+    FlowTest { name, input: rows_of(INPUT), expect: rows_of(EXPECT), index }
 }
 
 /// What is wrong with the nodes that the tests name. Places begin at the root.
@@ -52,31 +50,30 @@ pub fn check_tests(root: &Value, nodes: &[(Role, &Entry)]) -> Problems {
 fn check_test(table: &Value, nodes: &[(Role, &Entry)]) -> Problems {
     let inputs: Vec<_> =
         nodes.iter().filter(|(role, _)| *role == Role::Input).map(|(_, entry)| entry.key.as_str()).collect();
-    let named = table.get("input").map_or(&[][..], Value::entries).iter();
-    let unknown = named.filter(|entry| !inputs.contains(&entry.key.as_str())).map(|entry| {
-        let problem = Problem::new(format!("there is no input `{}`", entry.key));
-        let help = known_names(&entry.key, inputs.iter().copied());
-        problem.help(help).at([Step::from("input"), Step::Name(entry.key.clone())])
+    let named = by_port(table, INPUT).into_iter().map(|(reference, _)| reference);
+    let unknown = named.filter(|reference| !inputs.contains(&reference.node.as_str())).map(|reference| {
+        let problem = Problem::new(format!("there is no input `{}`", reference.node));
+        problem.help(known_names(&reference.node, inputs.iter().copied())).at(reference.at)
     });
-    let expected = expected(table).into_iter().filter_map(|(reference, _)| check(&reference, nodes, None));
+    let expected = by_port(table, EXPECT).into_iter().filter_map(|(reference, _)| check(&reference, nodes, None));
     unknown.chain(expected).collect()
 }
 
-/// What is expected where: `expect.NODE = […]`, `expect.NODE.PORT = […]` or `expect."NODE.PORT" = […]`.
-fn expected(table: &Value) -> Vec<(Reference, &Value)> {
-    let mut expected = Vec::new();
-    for node in table.get("expect").map_or(&[][..], Value::entries) {
-        let at = vec![Step::from("expect"), Step::Name(node.key.clone())];
+/// What a test says of ports: `KEY.NODE = […]`, `KEY.NODE.PORT = […]` or `KEY."NODE.PORT" = […]`.
+fn by_port<'a>(table: &'a Value, key: &str) -> Vec<(Reference, &'a Value)> {
+    let mut said = Vec::new();
+    for node in table.get(key).map_or(&[][..], Value::entries) {
+        let at = vec![Step::from(key), Step::Name(node.key.clone())];
         let ValueKind::Table(ports) = &node.value.kind else {
-            expected.push((Reference::parse(&node.key, at), &node.value));
+            said.push((Reference::parse(&node.key, at), &node.value));
             continue;
         };
         for port in ports {
-            let at = vec![Step::from("expect"), Step::from(node.key.as_str()), Step::Name(port.key.clone())];
-            expected.push((Reference { node: node.key.clone(), port: Some(port.key.clone()), at }, &port.value));
+            let at = vec![Step::from(key), Step::from(node.key.as_str()), Step::Name(port.key.clone())];
+            said.push((Reference { node: node.key.clone(), port: Some(port.key.clone()), at }, &port.value));
         }
     }
-    expected
+    said
 }
 
 fn rows(value: &Value) -> Rows {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::{
     Canonical, FAILED, InputPlan, MAIN, OutputPlan, PlanContext, PortPlan, PortTime, Problem, Problems, ProcessorPlan,
-    Role, State, Stream, Uses, failed_schema, known_names, type_name,
+    State, Stream, Uses, failed_schema, known_names, type_name,
 };
 
 use super::event_time::plan_time;
@@ -251,15 +251,16 @@ fn plan_node(
             context.batch_rows = common.batch_rows;
             context.columns = wanted.cloned();
             let plan = settings.plan(&context)?;
-            let mut port = PortPlan::main(plan.schema.clone());
+            let mut ports = plan.ports.clone();
             if let Some(settings) = &common.event_time {
                 let time = plan_time(settings, &plan, options.registry)?;
-                let schema = time.schema(&plan.schema);
-                let column = schema.field(time.column).name().clone();
-                port = PortPlan::main(schema).with_event_time(PortTime::Column(column));
+                for (port, column) in ports.iter_mut().zip(&time.columns) {
+                    port.schema = column.schema(&port.schema);
+                    port.event_time = PortTime::Column(port.schema.field(column.index).name().clone());
+                }
                 event_time = Some(time);
             }
-            (NodePlan::Input(plan), vec![port], Vec::new(), true)
+            (NodePlan::Input(plan), ports, Vec::new(), true)
         }
         Body::Processor { settings, .. } => {
             let plan = settings.plan(&context, &streams)?;
@@ -330,11 +331,15 @@ fn backward(wiring: &Wiring<'_>, drafts: &[Draft]) -> Wanted {
     let mut needed: Vec<BTreeSet<String>> = vec![BTreeSet::new(); drafts.len()];
     let mut wanted = Wanted::new();
     for (place, wired) in wiring.nodes.iter().enumerate().rev() {
-        if wired.node.role() == Role::Input {
+        if let NodePlan::Input(plan) = &drafts[place].plan {
+            if plan.ports.len() > 1 {
+                continue;
+            }
             let mut used = std::mem::take(&mut needed[place]);
             used.extend(drafts[place].ports[0].event_time.clone());
             let mut all = drafts[place].ports[0].canonical.schema();
-            if let Some(derived) = drafts[place].event_time.as_ref().and_then(|time| time.derived.as_ref()) {
+            let time = drafts[place].event_time.as_ref();
+            if let Some(derived) = time.and_then(|time| time.columns[0].derived.as_ref()) {
                 used.remove(derived.name());
                 used.extend(derived.expression.columns().iter().cloned());
                 all = derived.input.schema();

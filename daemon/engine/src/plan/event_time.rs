@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use millstream_core::{Canonical, InputPlan, NodeTypes, Problem, Problems, require_column, type_name};
+use millstream_core::{Canonical, InputPlan, NodeTypes, PortPlan, Problem, Problems, require_column, type_name};
 
-use super::{DerivedTime, PlannedTime};
+use super::{DerivedTime, PlannedTime, TimeColumn};
 use crate::file::EventTimeSettings;
 
 const EVENT_TIME: &str = "event_time";
 const COLUMN: &str = "column";
 const EXPRESSION: &str = "expression";
 
-/// Plans the event time of an input.
+/// Plans the event time of an input, all of whose ports have it.
 pub fn plan_time(
     settings: &EventTimeSettings,
     plan: &InputPlan,
@@ -22,30 +22,40 @@ pub fn plan_time(
         let problem = Problem::new("an input that ends by itself is never idle").at([EVENT_TIME, "idle"]);
         return Err(problem.help("leave `idle` out").into());
     }
-    let (column, derived) = match (&settings.expression, &settings.column) {
-        (Some(expression), name) => {
-            let derived = derive(expression, name.as_deref(), plan, registry)?;
-            (derived.schema.fields().len() - 1, Some(Arc::new(derived)))
-        }
-        (None, Some(column)) => (column_of(column, &plan.schema)?, None),
-        (None, None) => {
-            let problem = Problem::new("it does not say where the event time is").at([EVENT_TIME]);
-            let help = "write `column = \"…\"`, or `expression = \"…\"` if it is to be computed";
-            return Err(problem.help(help).into());
-        }
+    let column = |port: &PortPlan| {
+        let of_port = |problem: Problem| match plan.ports.len() {
+            1 => problem,
+            _ => Problem { message: format!("port `{}`: {}", port.name, problem.message), ..problem },
+        };
+        let column = time_column(settings, &port.schema, registry);
+        column.map_err(|problems| problems.into_iter().map(of_port).collect::<Problems>())
     };
     Ok(PlannedTime {
-        column,
+        columns: plan.ports.iter().map(column).collect::<Result<_, _>>()?,
         lateness: settings.lateness.micros(),
         watermark_rows: settings.watermark_rows,
         idle: settings.idle.map(|idle| idle.0),
         interleaved: plan.interleaved,
-        derived,
     })
 }
 
-impl PlannedTime {
-    /// The columns that leave an input which gives those of `input`.
+fn time_column(settings: &EventTimeSettings, schema: &SchemaRef, registry: &NodeTypes) -> Result<TimeColumn, Problems> {
+    match (&settings.expression, &settings.column) {
+        (Some(expression), name) => {
+            let derived = derive(expression, name.as_deref(), schema, registry)?;
+            Ok(TimeColumn { index: derived.schema.fields().len() - 1, derived: Some(Arc::new(derived)) })
+        }
+        (None, Some(column)) => Ok(TimeColumn { index: column_of(column, schema)?, derived: None }),
+        (None, None) => {
+            let problem = Problem::new("it does not say where the event time is").at([EVENT_TIME]);
+            let help = "write `column = \"…\"`, or `expression = \"…\"` if it is to be computed";
+            Err(problem.help(help).into())
+        }
+    }
+}
+
+impl TimeColumn {
+    /// The columns that leave a port by which an input gives those of `input`.
     pub fn schema(&self, input: &SchemaRef) -> SchemaRef {
         self.derived.as_ref().map_or(input, |derived| &derived.schema).clone()
     }
@@ -64,12 +74,12 @@ fn column_of(name: &str, schema: &SchemaRef) -> Result<usize, Problem> {
 }
 
 /// What computes the event time in a column of its own.
-fn derive(text: &str, name: Option<&str>, plan: &InputPlan, registry: &NodeTypes) -> Result<DerivedTime, Problems> {
+fn derive(text: &str, name: Option<&str>, schema: &SchemaRef, registry: &NodeTypes) -> Result<DerivedTime, Problems> {
     let at = |problem: Problem| problem.under(EXPRESSION).under(EVENT_TIME);
     let Some(plan_expression) = registry.planner() else {
         return Err(at(Problem::new("this program was built without a language of expressions")).into());
     };
-    let input = Canonical::new(&plan.schema)
+    let input = Canonical::new(schema)
         .map_err(|message| Problem::new(message).help("leave it out, or declare another type for it"))?;
     let named = name.unwrap_or(EVENT_TIME);
     if input.schema().field_with_name(named).is_ok() {

@@ -183,8 +183,8 @@ pub enum PlannedBody {
 /// The event time of an input, as [`crate::file::EventTimeSettings`] says it.
 #[derive(Clone, Debug)]
 pub struct PlannedTime {
-    /// The column.
-    pub column: usize,
+    /// Where it is, by output port.
+    pub columns: Vec<TimeColumn>,
     /// In microseconds.
     pub lateness: EventTime,
     /// After how many rows of a partition the watermark moves.
@@ -193,6 +193,13 @@ pub struct PlannedTime {
     pub idle: Option<Duration>,
     /// Whether rows of several partitions come mixed.
     pub interleaved: bool,
+}
+
+/// Where the event time is in the rows that leave by a port of an input.
+#[derive(Clone, Debug)]
+pub struct TimeColumn {
+    /// Which column it is.
+    pub index: usize,
     /// How it is computed, if no column of the input has it.
     pub derived: Option<Arc<DerivedTime>>,
 }

@@ -97,6 +97,9 @@ impl Setup {
         let ports = Ports::new(place, &node, senders, self.common.stats.clone());
         let mut inputs = self.inputs(place, &node);
         let checkpointing = self.checkpointing(place, &node.name);
+        if checkpointing.had_ended() {
+            inputs.open_gates();
+        }
         match &checkpointing.steps {
             ReplayEvents::Order(replay) => inputs.follow(replay.clone()),
             // What comes as it comes is noted, so that it can come like that again.

@@ -11,12 +11,12 @@ use super::stretch::Stretch;
 use crate::plan::DerivedTime;
 
 /// The rows of an input with the column of their times behind the others. Those that have none are refused, as they came.
-pub fn with_times(time: &DerivedTime, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Stretch> {
+pub fn with_times(time: &DerivedTime, port: usize, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Stretch> {
     let batch = batch.try_map(|rows| time.input.apply(rows))?;
     let Evaluated { values, failed: whys } = time.expression.evaluate(&batch.rows)?;
     let field = Field::new(time.name(), values.data_type().clone(), true);
     let mut times = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![values])?;
-    let mut stretch = Stretch::new(batch, failed);
+    let mut stretch = Stretch::new(port, batch, failed);
     if let Some(timeless) = timeless(&times, 0) {
         let place = |row: usize| whys.binary_search_by_key(&row, |(failed, _)| *failed);
         let why = |row: usize| place(row).ok().map(|place| whys[place].1.clone());

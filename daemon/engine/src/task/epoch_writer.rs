@@ -16,6 +16,7 @@ use super::stretch::Stretch;
 use super::{EpochPolicy, NodeCheckpointing, Phase, Ports, Stop, WatermarkGenerator};
 use crate::checkpoint::{InputEvent, NodePhase, Point, Recorder};
 use crate::gate::Gate;
+use crate::plan::TimeColumn;
 use crate::time_group::Turn;
 
 /// Counts rows, and puts a barrier behind the last of every epoch and a watermark where it moves, wherever batches end.
@@ -109,13 +110,23 @@ impl<'a> EpochWriter<'a> {
     /// Nothing more comes.
     pub async fn end_now(&mut self) -> Result<(), Stop> {
         self.ports.check_failed()?;
+        if let (Some(member), Some(come)) =
+            (&self.barriers.member, self.watermarks.as_mut().and_then(|time| time.come()))
+        {
+            member.come_to(come);
+        }
         self.report(Point::End(self.epoch), Parts::default());
         self.ports.broadcast(Message::End).await
     }
 
-    /// Sends a batch, and takes those of the refused rows out of `failed` that lie before its end.
-    pub async fn send(&mut self, input: &mut dyn Input, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
-        let mut rest = self.with_times(batch, failed)?;
+    /// Sends a batch out by a port, and takes those of the refused rows out of `failed` that lie before its end.
+    pub async fn send(
+        &mut self,
+        input: &mut dyn Input,
+        (port, batch): (usize, Batch),
+        failed: &mut Vec<FailedRow>,
+    ) -> Result<(), Stop> {
+        let mut rest = self.with_times(port, batch, failed)?;
         let (latest, mut sent) = (self.latest(&rest), 0);
         loop {
             let Some(turn_left) = self.turn_left(&rest, latest.behind(sent)).await else {
@@ -145,7 +156,7 @@ impl<'a> EpochWriter<'a> {
     /// The latest event time up to each row, of an input that advances with others.
     fn latest(&self, stretch: &Stretch) -> Latest {
         match (&self.barriers.member, &self.watermarks) {
-            (Some(_), Some(watermarks)) => Latest::of(&stretch.batch.rows, watermarks.column()),
+            (Some(_), Some(watermarks)) => Latest::of(&stretch.batch.rows, watermarks.column(stretch.port).index),
             _ => Latest::default(),
         }
     }
@@ -197,7 +208,7 @@ impl<'a> EpochWriter<'a> {
     /// Sends rows, and the refused ones between them: a barrier that follows, in this batch or in one of another
     /// partition, lies behind both.
     async fn send_stretch(&mut self, stretch: Stretch) -> Result<(), Stop> {
-        self.send_rows(stretch.batch).await?;
+        self.send_rows(stretch.port, stretch.batch).await?;
         self.send_failed(&stretch.refused).await
     }
 
@@ -232,32 +243,33 @@ impl<'a> EpochWriter<'a> {
 
     /// The rows in canonical types. Those that have no event time, where they need one, or one that is out of this world, are
     /// refused.
-    fn with_times(&self, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Stretch, Error> {
-        if let Some(derived) = self.watermarks.as_ref().and_then(WatermarkGenerator::derived) {
-            return with_times(derived, batch, failed);
+    fn with_times(&self, port: usize, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Stretch, Error> {
+        let column = self.watermarks.as_ref().map(|watermarks| watermarks.column(port));
+        if let Some(derived) = column.and_then(|column| column.derived.as_ref()) {
+            return with_times(derived, port, batch, failed);
         }
-        let batch = batch.try_map(|rows| self.ports.canonical(0, rows))?;
-        let mut stretch = Stretch::new(batch, failed);
-        let Some(watermarks) = &self.watermarks else { return Ok(stretch) };
-        if let Some(timeless) = timeless(&stretch.batch.rows, watermarks.column()) {
-            stretch.refuse(&timeless, |rows, row| why_timeless(rows, watermarks.column(), row))?;
+        let batch = batch.try_map(|rows| self.ports.canonical(port, rows))?;
+        let mut stretch = Stretch::new(port, batch, failed);
+        let Some(TimeColumn { index, .. }) = column else { return Ok(stretch) };
+        if let Some(timeless) = timeless(&stretch.batch.rows, *index) {
+            stretch.refuse(&timeless, |rows, row| why_timeless(rows, *index, row))?;
         }
         Ok(stretch)
     }
 
     // Rows are counted here and not as they are read, so that a barrier sees the same counts in every run.
 
-    async fn send_rows(&mut self, batch: Batch) -> Result<(), Stop> {
+    async fn send_rows(&mut self, port: usize, batch: Batch) -> Result<(), Stop> {
         self.come_to(&batch.origin.partition, batch.origin.end);
         if batch.is_empty() {
             return Ok(());
         }
         self.rows += batch.len();
         if let Some(watermarks) = &mut self.watermarks {
-            watermarks.pass(&batch.origin.partition, &batch.rows);
+            watermarks.pass(&batch.origin.partition, port, &batch.rows);
         }
         self.ports.stats().add_in(batch.len());
-        self.ports.send(0, batch).await
+        self.ports.send(port, batch).await
     }
 
     async fn send_failed(&mut self, rows: &[FailedRow]) -> Result<(), Stop> {

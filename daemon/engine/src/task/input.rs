@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Batch, Input, Message, Progress};
+use millstream_core::{Input, Message, Progress};
 use tokio::sync::watch;
 
 use super::epoch_writer::EpochWriter;
@@ -22,6 +22,9 @@ pub async fn run_input(
 ) -> Result<(), Stop> {
     if checkpointing.had_ended() {
         checkpointing.caught_up.note(false);
+        if let (Some(member), Some(come)) = (&barriers.member, checkpointing.had_come()) {
+            member.come_to(come);
+        }
         checkpointing.resume.iter().for_each(|resume| ports.stats().restore(&resume.entry.counters));
         ports.remind(Message::End).await;
         return Ok(());
@@ -64,8 +67,7 @@ pub async fn run_input(
         };
         out.take_partitions().into_iter().for_each(|change| writer.change_partition(change));
         let mut failed = out.take_failed();
-        let batches: Vec<Batch> = out.take(0).collect();
-        for batch in batches {
+        for batch in out.take_all() {
             writer.send(input.as_mut(), batch, &mut failed).await?;
         }
         writer.send_refused(input.as_mut(), failed).await?;

@@ -68,10 +68,8 @@ impl Ports {
 
     /// Sends on what the node has pushed.
     pub async fn flush(&self, out: &mut Collector) -> Result<(), Stop> {
-        for port in 0..self.ports.len() {
-            for batch in out.take(port) {
-                self.send(port, batch).await?;
-            }
+        for (port, batch) in out.take_all() {
+            self.send(port, batch).await?;
         }
         let failed = out.take_failed();
         self.send_failed(&failed).await

@@ -72,7 +72,7 @@ fn gone(partition: &str, to: u64) -> Error {
 /// Rows of a partition that have come before it is their turn.
 #[derive(Default)]
 struct Waiting {
-    batches: VecDeque<Batch>,
+    batches: VecDeque<(usize, Batch)>,
     failed: Vec<FailedRow>,
     /// The position behind the last of them.
     end: u64,
@@ -80,20 +80,20 @@ struct Waiting {
 
 impl Waiting {
     /// Those before a position.
-    fn take(&mut self, to: u64) -> (Vec<Batch>, Vec<FailedRow>) {
+    fn take(&mut self, to: u64) -> (Vec<(usize, Batch)>, Vec<FailedRow>) {
         let failed: Vec<_> = self.failed.extract_if(.., |row| row.position < Some(to)).collect();
         let mut taken = Vec::new();
-        while let Some(batch) = self.batches.pop_front_if(|batch| batch.origin.start < to) {
+        while let Some((port, batch)) = self.batches.pop_front_if(|(_, batch)| batch.origin.start < to) {
             if batch.origin.end <= to {
-                taken.push(batch);
+                taken.push((port, batch));
                 continue;
             }
             let start = batch.origin.start;
             let refused = failed.iter().filter(|row| row.position >= Some(start)).count();
             let rows = rows_before(&batch, to, refused);
             let (head, tail) = batch.cut(rows, to);
-            taken.push(head);
-            self.batches.push_front(tail);
+            taken.push((port, head));
+            self.batches.push_front((port, tail));
         }
         (taken, failed)
     }
@@ -101,10 +101,10 @@ impl Waiting {
 
 /// Sorts what has come by partitions.
 fn sort(out: &mut Collector, waiting: &mut HashMap<Arc<str>, Waiting>) {
-    for batch in out.take(0) {
+    for (port, batch) in out.take_all() {
         let rows = waiting.entry(batch.origin.partition.clone()).or_default();
         rows.end = batch.origin.end;
-        rows.batches.push_back(batch);
+        rows.batches.push_back((port, batch));
     }
     for row in out.take_failed() {
         let rows = waiting.entry(row.partition.clone()).or_default();

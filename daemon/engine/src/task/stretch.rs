@@ -6,6 +6,8 @@ use millstream_core::{Batch, Encoding, FailedRow, Origin, Result, json_row};
 
 /// A batch, and the refused rows that lie before its end.
 pub struct Stretch {
+    /// By which output port the rows leave.
+    pub port: usize,
     pub batch: Batch,
     /// In the order of their positions.
     pub refused: Vec<FailedRow>,
@@ -27,12 +29,12 @@ impl Cut {
 
 impl Stretch {
     /// A batch, and those of the refused rows that lie before its end, which are taken out of `failed`.
-    pub fn new(batch: Batch, failed: &mut Vec<FailedRow>) -> Self {
+    pub fn new(port: usize, batch: Batch, failed: &mut Vec<FailedRow>) -> Self {
         let (partition, end) = (&batch.origin.partition, batch.origin.end);
         let is_before = |row: &mut FailedRow| row.partition == *partition && row.position < Some(end);
         let mut refused: Vec<_> = failed.extract_if(.., is_before).collect();
         refused.sort_by_key(|row| row.position);
-        Self { batch, refused }
+        Self { port, batch, refused }
     }
 
     /// Behind so many rows, refused ones among them. None if there are fewer.
@@ -77,7 +79,7 @@ impl Stretch {
         let barrier = self.barrier(cut);
         let behind = self.refused.split_off(cut.refused);
         let (head, tail) = self.batch.cut(cut.rows, barrier);
-        (Self { batch: head, refused: self.refused }, Self { batch: tail, refused: behind })
+        (Self { batch: head, ..self }, Self { port: self.port, batch: tail, refused: behind })
     }
 
     /// The position at which a cut lies: right behind the last row before it, refused ones among them.
@@ -170,7 +172,7 @@ mod tests {
     fn stretch() -> Stretch {
         let mut batch = batch(table("n:int64\n5\n7\n8\n10"));
         (batch.origin.start, batch.origin.end) = (5, 14);
-        Stretch::new(batch, &mut [3, 12, 11, 9, 6, 14].map(failed).into())
+        Stretch::new(0, batch, &mut [3, 12, 11, 9, 6, 14].map(failed).into())
     }
 
     /// The positions of both parts, and how many rows they have and of refused ones.
@@ -207,7 +209,7 @@ mod tests {
         let mut origin = batch(table("n:int64")).origin;
         (origin.start, origin.end) = (5, 30);
         let batch = Batch::with_gaps(table("n:int64\n5\n9\n20"), origin, [5, 9, 20]);
-        Stretch::new(batch, &mut [3, 22, 21, 7, 31].map(failed).into())
+        Stretch::new(0, batch, &mut [3, 22, 21, 7, 31].map(failed).into())
     }
 
     #[test]
@@ -256,7 +258,7 @@ mod tests {
         assert_eq!(parts(Some(stretch().before_rows())), [(5, 5, 0, 1), (5, 14, 4, 4)]);
         let mut batch = batch(table("n:int64\n7"));
         (batch.origin.start, batch.origin.end) = (5, 9);
-        let stretch = Stretch::new(batch, &mut [5, 6, 8].map(failed).into());
+        let stretch = Stretch::new(0, batch, &mut [5, 6, 8].map(failed).into());
         let before = stretch.before_rows();
         let (head, tail) = stretch.cut(before);
         assert_eq!(
@@ -279,7 +281,7 @@ mod tests {
     fn rows_that_were_all_refused_are_cut_as_well() {
         let mut batch = batch(table("n:int64"));
         (batch.origin.start, batch.origin.end) = (0, 3);
-        let stretch = Stretch::new(batch, &mut [0, 1, 2].map(failed).into());
+        let stretch = Stretch::new(0, batch, &mut [0, 1, 2].map(failed).into());
         let cut = stretch.behind_all(2).expect("there are three");
         let (head, tail) = stretch.cut(cut);
         assert_eq!((head.batch.origin.end, head.refused.len(), tail.refused.len()), (2, 2, 1));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::advance::Advance;
 use crate::checkpoint::WatermarkState;
-use crate::plan::{DerivedTime, PlannedTime};
+use crate::plan::{PlannedTime, TimeColumn};
 
 /// Watches the rows of an input pass, and says when its watermark moves.
 #[derive(Debug)]
@@ -78,14 +78,9 @@ impl WatermarkGenerator {
         self.come = state.come.unwrap_or(EventTime::MIN);
     }
 
-    /// The column of the event time.
-    pub fn column(&self) -> usize {
-        self.time.column
-    }
-
-    /// How the event time is computed, if no column of the input has it.
-    pub fn derived(&self) -> Option<&DerivedTime> {
-        self.time.derived.as_deref()
+    /// Where the event time is in the rows that leave by a port.
+    pub fn column(&self, port: usize) -> &TimeColumn {
+        &self.time.columns[port]
     }
 
     /// After how many more rows of a partition the watermark moves.
@@ -94,9 +89,9 @@ impl WatermarkGenerator {
         self.time.watermark_rows - rows
     }
 
-    /// Takes in rows of a partition, none of which has a null for its time.
-    pub fn pass(&mut self, partition: &Arc<str>, rows: &RecordBatch) {
-        let times = rows.column(self.time.column).as_primitive::<TimestampMicrosecondType>();
+    /// Takes in rows of a partition that leave by a port, none of which has a null for its time.
+    pub fn pass(&mut self, partition: &Arc<str>, port: usize, rows: &RecordBatch) {
+        let times = rows.column(self.time.columns[port].index).as_primitive::<TimestampMicrosecondType>();
         let Some(latest) = max(times) else { return };
         self.come = self.advance_of(partition).with(latest);
         let seen = Instant::now();
@@ -224,12 +219,11 @@ mod tests {
 
     fn watermarks(interleaved: bool, idle: Option<Duration>) -> WatermarkGenerator {
         WatermarkGenerator::new(PlannedTime {
-            column: 0,
+            columns: vec![TimeColumn { index: 0, derived: None }],
             lateness: 5_000_000,
             watermark_rows: 3,
             idle,
             interleaved,
-            derived: None,
         })
     }
 
@@ -239,7 +233,7 @@ mod tests {
 
     fn pass(watermarks: &mut WatermarkGenerator, partition: &str, seconds: &[u32]) -> Option<Watermark> {
         let lines: String = seconds.iter().map(|second| format!("\n1970-01-01T00:00:{second:02}Z")).collect();
-        watermarks.pass(&partition.into(), &table(&format!("at:timestamp{lines}")));
+        watermarks.pass(&partition.into(), 0, &table(&format!("at:timestamp{lines}")));
         watermarks.advance()
     }
 

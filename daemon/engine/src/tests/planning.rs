@@ -56,6 +56,22 @@ output.d = {{ type = "file", from = "{from}", path = "x" }}"#
 }
 
 #[test]
+fn an_input_of_several_tables_has_a_port_for_each() {
+    let flow = |from: &str, column: &str| {
+        format!(
+            r#"
+input.a = {{ type = "known", rows = 5, every = 1, tables = 2, event_time = {{ column = "{column}" }} }}
+output.d = {{ type = "file", from = "{from}", path = "x" }}
+output.e = {{ type = "file", from = "a.t0", path = "y" }}"#
+        )
+    };
+    assert_eq!(problems(&flow("a.t1", "at")), "none");
+    assert_problem(&flow("a.t2", "at"), "test.toml:3:", "`a` has no port `t2`");
+    assert_problem(&flow("a", "at"), "test.toml:3:", "`a` has several ports and no main one");
+    assert_problem(&flow("a.t1", "when"), "test.toml:2:", "port `t0`: there is no column `when`");
+}
+
+#[test]
 fn streams_of_other_columns_can_not_be_united() {
     assert_problem(
         r#"

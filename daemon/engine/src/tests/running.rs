@@ -395,6 +395,30 @@ async fn a_test_gives_the_rows_from_which_event_times_are_computed() {
 }
 
 #[tokio::test]
+async fn tests_give_rows_to_each_port_of_an_input() {
+    let text = r#"
+        input.a = { type = "known", rows = 5, every = 1, tables = 2 }
+        output.c = { type = "file", from = ["a.t0", "a.t1"], path = "two_tables_in_a_test" }
+
+        [[test]]
+        name = "rows of two tables"
+        input.a.t1 = [{ n = 4, at = "1970-01-01T00:00:04Z" }]
+        input.a.t0 = [{ n = 6, at = "1970-01-01T00:00:06Z" }]
+        expect.c = [{ n = 6 }, { n = 4 }]
+    "#;
+    let registry = registry();
+    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
+    let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let options = PlanOptions::new(registry, ".");
+    let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
+    assert_eq!(outcomes[0].failures, [] as [&str; 0]);
+    let other = text.replace("input.a.t1", "input.a.t3");
+    let file = FlowFile::read(Path::new("test.toml"), &other, load).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let wrong = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap_err().to_string();
+    assert!(wrong.contains("`a` has no port `t3`") && wrong.contains("test.toml:7:"), "{wrong}");
+}
+
+#[tokio::test]
 async fn tests_of_a_flow_file_run_without_effects() {
     let text = r#"
         input.a = { type = "count", rows = 1000 }

@@ -155,7 +155,7 @@ async fn columns_that_nobody_uses_are_not_computed() {
     let wanted = PlanContext { columns: Some(BTreeSet::from(["d".to_owned()])), ..context() };
     let settings = settings(&columns, "rows = 2");
     let plan = settings.plan(&wanted).unwrap();
-    assert_eq!((plan.schema.fields().len(), plan.rows), (1, Some(2)));
+    assert_eq!((plan.ports[0].schema.fields().len(), plan.rows), (1, Some(2)));
     let mut out = Collector::new(1);
     (plan.build)().unwrap().next(&mut out).await.unwrap();
     assert_eq!(out.take(0).map(|batch| batch.len()).sum::<usize>(), 2);

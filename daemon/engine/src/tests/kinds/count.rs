@@ -60,14 +60,10 @@ impl InputSettings for Count {
         };
         Ok(InputPlan {
             reads: self.reads.clone().map(|own| Box::new(move |path: &std::path::Path| path == own) as Reads),
-            continues: false,
-            schema,
             finite: !self.endless && !self.waits,
-            replayable: true,
             acknowledges: self.acknowledges,
-            interleaved: false,
             rows: Some(self.rows as u64),
-            build: Box::new(move || Ok(Box::new(counting))),
+            ..InputPlan::new(schema, move || Ok(counting))
         })
     }
 }

@@ -83,15 +83,10 @@ impl InputSettings for Events {
             schema: millstream_testkit::schema(header),
         };
         Ok(InputPlan {
-            reads: None,
-            continues: false,
-            schema: reading.schema.clone(),
             finite: !self.live,
-            replayable: true,
-            acknowledges: false,
             interleaved: self.mixed,
             rows: Some(self.rows),
-            build: Box::new(move || Ok(Box::new(reading))),
+            ..InputPlan::new(reading.schema.clone(), move || Ok(reading))
         })
     }
 }

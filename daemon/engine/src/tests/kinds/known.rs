@@ -35,6 +35,8 @@ pub struct Known {
     /// Waits so many milliseconds before every batch.
     #[serde(default)]
     pause: u64,
+    /// How many tables there are, if the rows are of several: three rows of each in turn, which leave by the ports `t0`, `t1` and so on.
+    tables: Option<u64>,
 }
 
 impl Kind for Known {
@@ -55,19 +57,11 @@ impl InputSettings for Known {
             flow: context.flow.clone(),
             schema: schema.clone(),
         };
-        let build = Box::new(move || Ok(Box::new(reading) as Box<dyn Input>));
         let rows = Some(self.rows);
-        Ok(InputPlan {
-            reads: None,
-            continues: false,
-            schema,
-            finite: !self.live,
-            replayable: true,
-            acknowledges: false,
-            interleaved: false,
-            rows,
-            build,
-        })
+        let plan = InputPlan { finite: !self.live, rows, ..InputPlan::new(schema.clone(), move || Ok(reading)) };
+        let Some(tables) = self.tables else { return Ok(plan) };
+        let ports = (0..tables).map(|table| PortPlan::new(format!("t{table}"), schema.clone())).collect();
+        Ok(InputPlan { ports, ..plan })
     }
 }
 
@@ -89,6 +83,11 @@ impl Reading {
         (start + position * every + position * 7919 % (disorder + 1)) as i64
     }
 
+    /// By which port a row leaves.
+    fn port(&self, position: u64) -> usize {
+        self.settings.tables.map_or(0, |tables| position / 3 % tables) as usize
+    }
+
     fn is_refused(&self, position: u64) -> bool {
         self.settings.refuse.is_some_and(|by| position.is_multiple_of(by))
     }
@@ -102,10 +101,13 @@ impl Input for Reading {
         self.ready = Instant::now() + Duration::from_millis(self.settings.pause);
         crash::step(&self.flow)?;
         let places = self.next..self.settings.rows.min(self.next + self.batch_rows);
-        let good = places.clone().filter(|place| !self.is_refused(*place)).map(|place| self.second(place));
-        let pairs: Vec<_> = good.map(|second| (second, second * 1_000_000)).collect();
-        let origin = Origin::new(self.source.clone(), "", places.start, places.end);
-        out.push(0, Batch::new(rows_of(&self.schema, &pairs), origin));
+        let all: Vec<u64> = places.clone().collect();
+        for run in all.chunk_by(|one, two| self.port(*one) == self.port(*two)) {
+            let good = run.iter().filter(|place| !self.is_refused(**place)).map(|place| self.second(*place));
+            let pairs: Vec<_> = good.map(|second| (second, second * 1_000_000)).collect();
+            let origin = Origin::new(self.source.clone(), "", run[0], run[0] + run.len() as u64);
+            out.push(self.port(run[0]), Batch::new(rows_of(&self.schema, &pairs), origin));
+        }
         for position in places.clone().filter(|place| self.is_refused(*place)) {
             out.fail(FailedRow {
                 error: "refused".into(),

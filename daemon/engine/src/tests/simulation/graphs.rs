@@ -148,8 +148,8 @@ fn rows(numbers: &mut Numbers, epoch_rows: u64) -> u64 {
     }
 }
 
-/// Flows that were thought up: linear; two inputs in turn; a fan-out that is put together again, with barriers; a model that
-/// follows another.
+/// Flows that were thought up: linear; two inputs in turn; a fan-out that is put together again, with barriers; an input of several
+/// tables; a model that follows another.
 const KNOWN: &[&str] = &[
     r#"
     input.a = { type = "count", rows = ROWS, refuse = 7, batch_rows = BATCH }
@@ -171,6 +171,16 @@ const KNOWN: &[&str] = &[
     processor.both = { type = "barriers", from = ["tens", "kinds.even"] }
     output.c = { type = "file", from = "both", path = "NAME/c" }
     output.odd = { type = "file", from = "kinds.odd", path = "NAME/odd" }
+    "#,
+    r#"
+    input.a = { type = "known", rows = ROWS, every = 1, disorder = 5, tables = 3, refuse = 7, batch_rows = BATCH, event_time = { column = "at", lateness = "2s", watermark_rows = 9 } }
+    processor.held = { type = "hold", from = ["a.t2", "a.t0"] }
+    processor.teacher = { type = "teach", from = "a.t1", model = "m" }
+    processor.pupil = { type = "obey", from = "held", model = "m" }
+    output.c = { type = "file", from = "pupil", path = "NAME/c", slow = SLOW }
+    output.late = { type = "file", from = "held.late", path = "NAME/late" }
+    output.d = { type = "file", from = "teacher", path = "NAME/d" }
+    output.bad = { type = "file", from = "a.failed", path = "NAME/bad" }
     "#,
     LEARNING,
 ];
@@ -246,6 +256,13 @@ const LIVE: &[&str] = &[
     processor.kinds = { type = "parity", from = "both" }
     output.c = { type = "file", from = "kinds.odd", path = "NAME/c" }
     output.d = { type = "file", from = "kinds.even", path = "NAME/d", slow = 1 }
+    output.bad = { type = "file", from = "a.failed", path = "NAME/bad" }
+    "#,
+    r#"
+    input.a = { type = "known", rows = ROWS, every = 1, tables = 2, batch_rows = BATCH, pause = PAUSE, live = true, refuse = 9 }
+    processor.tens = { type = "add", from = "a.t1", by = 10000 }
+    output.c = { type = "file", from = "tens", path = "NAME/c" }
+    output.d = { type = "file", from = "a.t0", path = "NAME/d", slow = 1 }
     output.bad = { type = "file", from = "a.failed", path = "NAME/bad" }
     "#,
 ];
