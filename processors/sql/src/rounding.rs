@@ -80,10 +80,12 @@ impl Change for Whole {
     const SIMPLIFIED: bool = true;
 
     fn returns(&self, function: &ScalarUDF, args: ReturnFieldArgs) -> Result<FieldRef> {
-        match args.arg_fields.first().map(|field| field.data_type()) {
-            Some(DataType::Decimal128(precision, scale)) => Ok(one_digit_more(function, *precision, *scale)),
-            _ => function.return_field_from_args(args),
-        }
+        let [value] = args.arg_fields else { return function.return_field_from_args(args) };
+        let DataType::Decimal128(precision, scale) = value.data_type() else {
+            return function.return_field_from_args(args);
+        };
+        let whole = one_digit_more(function, *precision, *scale);
+        Ok(Arc::new(whole.as_ref().clone().with_nullable(value.is_nullable())))
     }
 
     fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
