@@ -155,19 +155,12 @@ async fn many_answers_do_not_wait_for_the_next_checkpoint() {
     let flow = Flow::new("much_told", "all");
     let text = flow.text(100).replace("epochs = 3", "interval = \"1h\"").replace("rows = 900", "rows = 30000");
     // Rows that wait on edges come before the barrier of a checkpoint that is asked for.
-    let text = text.replace("pause = 1", "pause = 5").replace("busy = 7, ", "");
+    let text = text.replace("pause = 1", "pause = 20").replace("busy = 7, ", "");
     flow.run(&text).await;
-    let largest = flow
-        .store
-        .keys
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|(key, _)| key.contains("/replay_log/"))
-        .map(|(_, bytes)| bytes.len())
-        .max();
-    assert!(flow.checkpoints().latest().unwrap().unwrap().0.number > 4, "{:?}, {largest:?}", flow.replay_log());
-    assert!((10_000..200_000).contains(&largest.unwrap()), "{largest:?}");
+    let keys = flow.store.keys.lock().unwrap();
+    let sizes: Vec<usize> =
+        keys.iter().filter(|(key, _)| key.contains("/replay_log/")).map(|(_, bytes)| bytes.len()).collect();
+    assert!(sizes.len() > 10 && sizes.iter().all(|bytes| *bytes < 250_000), "{sizes:?}");
 }
 
 #[test]
