@@ -1,7 +1,8 @@
 //! Runs the real binary in a folder of its own.
 
+use std::io::{BufRead as _, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -129,6 +130,11 @@ impl Running {
 
     pub fn take_stdout(&mut self) -> ChildStdout {
         self.child().stdout.take().unwrap()
+    }
+
+    /// What it says, line by line.
+    pub fn take_stderr(&mut self) -> Lines<BufReader<ChildStderr>> {
+        BufReader::new(self.child().stderr.take().unwrap()).lines()
     }
 
     /// Waits for it to end by itself.

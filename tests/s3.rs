@@ -237,6 +237,26 @@ fn a_service_that_goes_away_fails_the_flow_which_goes_on_later() {
 }
 
 #[test]
+fn a_registry_that_goes_away_for_a_while_delays_versions_and_nothing_else() {
+    let Some(mut site) = Site::open() else { return };
+    let live = LEARNING.replace("rows = 4000\n", "rate = \"1000/s\"\n").replace("epoch.rows = 500", "epoch.rows = 250");
+    site.workshop.write("flow.toml", &live);
+    let mut running =
+        Running::start(site.command(&["run", "--json", "flow.toml", "--state", "kept"]).stdout(Stdio::piped()));
+    let shown = |site: &Site, version: u64| {
+        site.run(&["models", "show", &format!("plane/{version}"), "--registry", REGISTRY]).code == 0
+    };
+    until("a version", || shown(&site, 1));
+    site.stop_service();
+    let mut lines = running.take_stderr();
+    assert!(lines.any(|line| line.unwrap().contains("the commit is tried again")), "the flow has failed");
+    site.start_service();
+    let published = (2..).find(|version| !shown(&site, *version)).unwrap_or_default();
+    until("another version", || shown(&site, published + 1));
+    assert_eq!(running.stop().json()["status"], "stopped");
+}
+
+#[test]
 fn what_is_missing_is_said() {
     let Some(site) = Site::open() else { return };
     let list = ["checkpoints", "--state", STATE];

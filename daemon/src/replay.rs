@@ -103,7 +103,8 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
             ))),
             true => Ok(Beginning::default()),
             false => Err(Error::new(
-                "the rows of this flow have no order of their own; `--state DIR` is where it was written down how they came",
+                "the rows of this flow have no order of their own, or it asks others who may say something else now; `--state DIR` is where \
+                 it was written down how they came, and what was said",
             )),
         };
     };
@@ -130,7 +131,7 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
     }
     let mut replay_log = checkpoint_store.replay_log(from, checkpoint.unwrap_or_default())?;
     replay_log.rename_nodes(plan.renames());
-    Ok(Beginning { replay_log, ..beginning })
+    Ok(Beginning { replay_log, store: Some(checkpoint_store), ..beginning })
 }
 
 /// Whether the model or an input of it began from scratch before the version was made, so that the rows from the first on don't tell

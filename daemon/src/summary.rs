@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use indicatif::HumanCount;
-use millstream_core::{ConfusionMatrix, Metrics, ModelReport, Report};
+use millstream_core::{ConfusionMatrix, Figures, Metrics, ModelReport, Report};
 use millstream_engine::file::Diagnostics;
 use millstream_engine::run::{FlowError, Status};
 use millstream_engine::stats::NodeStats;
@@ -47,6 +47,7 @@ fn print_not_run(flow: &str, error: Value) {
         "outputs": {},
         "models": {},
         "evaluations": {},
+        "reports": {},
     });
     say!("{line}");
 }
@@ -58,12 +59,13 @@ fn to_json(flow: &Ended) -> Value {
         Status::Stopped => ("stopped", Value::Null),
         Status::Failed(error) => ("failed", json!({ "node": error.node, "message": error.error.to_string() })),
     };
-    let (mut nodes, mut models, mut evaluations) = (Map::new(), Map::new(), Map::new());
+    let (mut nodes, mut models, mut evaluations, mut reports) = (Map::new(), Map::new(), Map::new(), Map::new());
     for node in &flow.stats.nodes {
         nodes.insert(node.name.clone(), node_json(node));
         match node.report() {
             Some(Report::Model(model)) => _ = models.insert(model.model.clone(), json!(model)),
             Some(Report::Evaluation(evaluation)) => _ = evaluations.insert(node.name.clone(), json!(evaluation)),
+            Some(Report::Figures(figures)) => _ = reports.insert(node.name.clone(), json!(figures)),
             None => {}
         }
     }
@@ -80,6 +82,7 @@ fn to_json(flow: &Ended) -> Value {
         "outputs": outputs,
         "models": models,
         "evaluations": evaluations,
+        "reports": reports,
     });
     if flow.stats.is_resumed() {
         let nodes = flow.stats.nodes.iter().map(|node| (node.name.clone(), this_run_json(node)));
@@ -131,6 +134,7 @@ fn print_tables(flow: &Ended) {
                     eprintln!("\n{}", confusion_table(&confusion));
                 }
             }
+            Some(Report::Figures(figures)) => eprintln!("\n{}", figures_table(&node.name, &figures)),
             None => {}
         }
     }
@@ -281,10 +285,36 @@ fn metrics_table(title: &str, rows: &[(&str, &Metrics)]) -> Table {
     table
 }
 
+/// A line for each figure that a node reports in words of its own.
+fn figures_table(node: &str, figures: &Figures) -> Table {
+    let mut table = new_table([format!("`{node}`: {}", figures.title).as_str(), ""]);
+    for (name, value) in &figures.values {
+        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        table.add_row([Cell::new(name), Cell::new(shown).set_alignment(CellAlignment::Right)]);
+    }
+    table
+}
+
 /// A table with a line below its header and no other.
 pub fn new_table<T: Into<Cell>>(header: impl IntoIterator<Item = T>) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header.into_iter().collect::<Vec<_>>());
     table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_reports_in_words_of_its_own_is_shown_as_it_is() {
+        let values = vec![("hits", json!(31)), ("share", json!(0.75)), ("from", json!("a cache"))];
+        let figures = Figures { title: "cache of prices".into(), values };
+        assert_eq!(json!(figures), json!({ "hits": 31, "share": 0.75, "from": "a cache" }));
+        let table = figures_table("prices", &figures).trim_fmt();
+        let lines: Vec<_> = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[0], "`prices`: cache of prices");
+        assert_eq!(lines[2..], ["hits 31", "share 0.75", "from a cache"]);
+    }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use serde::{Deserialize, Serialize};
+
 use crate::json::write_json;
 use crate::{Result, ResultExt};
 
 /// How the text of a failed row stands for its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Encoding {
     /// A JSON object.
     Json,
@@ -30,13 +32,15 @@ impl Encoding {
 }
 
 /// One row that a node refused, and why. There is no clock in it, so that a repeated run gives the same rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRow {
     /// Why: lowercase, names the column and the value.
     pub error: String,
     /// The input that the row came from.
+    #[serde(with = "shared_text")]
     pub source: Arc<str>,
     /// The part of the source.
+    #[serde(with = "shared_text")]
     pub partition: Arc<str>,
     /// The row's position, if an input refused it. Behind inputs it isn't known: rows have been filtered and joined, and
     /// the position of their batch would depend on how rows are cut into batches.
@@ -47,6 +51,21 @@ pub struct FailedRow {
     pub row: String,
     /// How `row` stands for the row.
     pub encoding: Encoding,
+}
+
+/// Texts that many rows share, written as any others.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
+    }
 }
 
 /// The columns of the port `failed`.

@@ -4,6 +4,7 @@
 //!
 //! * [`Message`], [`Batch`], [`Origin`], [`Epoch`]: what travels on an edge.
 //! * [`Input`], [`Processor`], [`Output`]: what a node does while a flow runs. The engine owns the loops.
+//!   A processor that asks others about rows is an [`AsyncProcessor`].
 //! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
 //!   (schemas from schemas, without side effects), and a plan *builds* the node.
 //! * [`Kind`] and [`NodeTypes`]: the list of node types, with their documentation and examples.
@@ -11,6 +12,7 @@
 //! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
 //! * [`Error`]: what goes wrong while a flow runs. [`Problem`]: what is wrong with a flow file, and where.
 
+mod async_processor;
 mod bytes;
 mod canonical;
 mod collector;
@@ -35,6 +37,7 @@ mod state;
 mod types;
 mod units;
 
+pub use async_processor::{AsyncProcessor, asking};
 pub use bytes::{MAX_BATCH_BYTES, batch_bytes, widest_row};
 pub use canonical::{Canonical, Sifted};
 pub use collector::{Collector, PartitionChange};
@@ -56,7 +59,7 @@ pub use problem::{
 };
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
 pub use registry::{DeadLetterOutput, KeptNode, Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings};
-pub use report::{Baselines, ConfusionMatrix, Evaluation, Metrics, ModelReport, Report};
+pub use report::{Baselines, ConfusionMatrix, Evaluation, Figures, Metrics, ModelReport, Report};
 pub use state::{Barrier, Part, Parts, Positions, Snapshot, State, Then};
 pub use types::{ColumnType, Columns, type_name};
 pub use units::{ByteSize, Duration, Rate, Share};

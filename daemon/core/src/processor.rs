@@ -1,10 +1,11 @@
 //! Processors: rows in, rows out.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::{
-    Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Problems, Report, Result, Snapshot, State,
-    Stream, Uses,
+    AsyncProcessor, Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Problems, Report, Result,
+    Snapshot, State, Stream, Uses,
 };
 
 /// A processor's TOML table.
@@ -33,6 +34,12 @@ pub trait ProcessorSettings: Send + Sync {
     /// The model, trained by a node of this flow, that this node wants the versions of on an input port `model`.
     fn follows_model(&self) -> Option<&str> {
         None
+    }
+
+    /// Of a node that [asks others](AsyncProcessor): whether they may say something else about the same rows when they are asked
+    /// another time. What they have said is then recorded where `millstream replay` will need it.
+    fn answers_may_differ(&self) -> bool {
+        true
     }
 }
 
@@ -117,6 +124,11 @@ pub trait Processor: Send {
     /// and it does nothing at watermarks, barriers and ends. The engine then works on several batches at a time, each on a lane of
     /// its own, and puts what comes out into the order in which they came in. None for a node whose rows depend on those before.
     fn lane(&self) -> Option<Box<dyn Processor>> {
+        None
+    }
+
+    /// What asks others about rows, if this node is one of [`asking`](crate::asking). It is called in place of all that takes rows here.
+    fn asks(&self) -> Option<Arc<dyn AsyncProcessor>> {
         None
     }
 

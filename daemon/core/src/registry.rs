@@ -48,7 +48,7 @@ impl std::fmt::Display for Role {
 /// comment is the node's page, a field's doc comment that setting's.
 ///
 /// The struct holds only the node's own settings, denies unknown fields, and leaves `type`, `from`, `on_error`,
-/// `max_failed`, `batch_rows` and the side input to the engine.
+/// `max_failed`, `batch_rows`, `in_flight`, `timeout` and the side input to the engine.
 pub trait Kind: DeserializeOwned + JsonSchema + 'static {
     /// What `type = "…"` says.
     const NAME: &'static str;
@@ -68,6 +68,10 @@ pub trait Kind: DeserializeOwned + JsonSchema + 'static {
 
     /// Whether the node keeps rows in a folder of the flow's state, and so does not run without.
     const NEEDS_STATE: bool = false;
+
+    /// Whether it is a processor that asks others ([`AsyncProcessor`](crate::AsyncProcessor)): then flow files say how many batches
+    /// may wait for answers (`in_flight`), and for how long (`timeout`).
+    const ASKS: bool = false;
 
     /// Checks what a node keeps outside of the checkpoints of its flow, such as files and logs. Changes nothing, since the flow
     /// may be running. Returns what is to be said of it, such as that it could not be looked at.
@@ -121,6 +125,8 @@ pub struct NodeKind {
     pub side_input: Option<&'static str>,
     /// Whether it does not run without a state in a local folder.
     pub needs_state: bool,
+    /// Whether it asks others.
+    pub asks: bool,
     /// The settings on which its state does not depend.
     pub free_settings: &'static [&'static str],
     /// The JSON schema of the settings; descriptions are the doc comments.
@@ -138,6 +144,7 @@ impl NodeKind {
             also_called: T::ALSO_CALLED,
             side_input: T::SIDE_INPUT,
             needs_state: T::NEEDS_STATE,
+            asks: T::ASKS,
             free_settings: T::FREE_SETTINGS,
             schema: schema_for!(T).to_value(),
             parse,

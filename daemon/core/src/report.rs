@@ -1,6 +1,7 @@
 //! How a model or an evaluation does, in figures.
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// Names and values of metrics, in the order in which they are shown. What can't be computed is NaN.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +27,23 @@ pub enum Report {
     Model(ModelReport),
     /// Predictions compared with labels.
     Evaluation(Evaluation),
+    /// Anything else, which is shown as it is.
+    Figures(Figures),
+}
+
+/// What a node has to say that nobody else need know the meaning of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// What they are about, for people: "cache of prices".
+    pub title: String,
+    /// Names and values, in the order in which they are shown: numbers and texts; programs can read others as well.
+    pub values: Vec<(&'static str, Value)>,
+}
+
+impl Serialize for Figures {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.values.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 /// A model in training.

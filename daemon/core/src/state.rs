@@ -157,6 +157,8 @@ pub struct Snapshot {
     /// Of each version of a model in `staged`, in their order, the epoch at whose barrier it was made. When the versions are
     /// committed, [`PendingCommit::lineages`](crate::PendingCommit::lineages) says which rows they have learned of.
     pub versions: Vec<Epoch>,
+    /// What others have told it since the checkpoint before, where a replay will need that. The engine puts it here.
+    pub answers: Parts,
 }
 
 impl Snapshot {

@@ -7,9 +7,11 @@ use millstream_core::{ByteSize, Delivery, type_name};
 
 use crate::align::Turns;
 use crate::checkpoint::Interval;
-use crate::file::OnError;
+use crate::file::{OnError, ReplayLogRetention};
 use crate::graph::is_shown;
-use crate::plan::{Plan, PlannedBody, PlannedMember, PlannedNode, PlannedStage, PlannedTime, PlannedTimeGroup};
+use crate::plan::{
+    Plan, PlannedBody, PlannedMember, PlannedNode, PlannedQuestions, PlannedStage, PlannedTime, PlannedTimeGroup,
+};
 
 /// A page about a plan.
 pub fn explain(plan: &Plan) -> String {
@@ -69,7 +71,9 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
             let replay = if *replayable { "can be read again from any position" } else { "can't be read again" };
             format!("{end}, {replay}{}", lateness(node, event_time.as_ref()))
         }
-        PlannedBody::Processor { .. } => String::new(),
+        PlannedBody::Processor { questions, .. } => {
+            questions.as_ref().map(|questions| asking(plan, questions)).unwrap_or_default()
+        }
     };
     if !line.is_empty() {
         let _ = writeln!(text, "      {line}");
@@ -86,6 +90,31 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
             }
         );
     }
+}
+
+/// How a node asks others, and what is kept of what they say.
+fn asking(plan: &Plan, questions: &PlannedQuestions) -> String {
+    let PlannedQuestions { in_flight, timeout, answers_may_differ } = questions;
+    let again = match (answers_may_differ, plan.makes_models(), plan.replay_log_retention) {
+        (false, _, _) => "it is told the same whenever it asks",
+        (true, false, _) => {
+            "it may be told something else another time, and what it is told is not kept, since the flow makes no model that could be \
+             trained again"
+        }
+        (true, true, ReplayLogRetention::All) => {
+            "it may be told something else another time: with `--state`, what it is told is recorded for `millstream replay`, and kept \
+             for good"
+        }
+        (true, true, ReplayLogRetention::Kept) => {
+            "it may be told something else another time: with `--state`, what it is told is recorded for `millstream replay`, and kept \
+             back to the oldest checkpoint that is kept"
+        }
+    };
+    format!(
+        "asks others about {in_flight} batches at a time, which leave in the order in which they came; what takes longer than {} s, or \
+         fails in a way that may be over in a while, is asked again; {again}",
+        timeout.as_secs_f64()
+    )
 }
 
 /// What becomes of rows that come out of order.
@@ -138,9 +167,11 @@ fn order(plan: &Plan) -> String {
     });
     let mixed = plan.nodes.iter().filter(|node| node.stages.iter().any(PlannedStage::is_by_arrival));
     let mixed = mixed.map(|node| format!("`{}` takes rows as they arrive", node.name));
+    let told = plan.nodes.iter().filter(|node| node.may_be_told_otherwise());
+    let told = told.map(|node| format!("`{}` goes by what others tell it", node.name));
     format!(
         "logged: {}; with `--state` it is written down what came when, and `millstream replay` goes through it again",
-        live.chain(mixed).collect::<Vec<_>>().join(", ")
+        live.chain(mixed).chain(told).collect::<Vec<_>>().join(", ")
     )
 }
 

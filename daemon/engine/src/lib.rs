@@ -17,6 +17,7 @@ mod gate;
 pub mod graph;
 mod panic;
 pub mod plan;
+mod retry;
 pub mod run;
 pub mod stats;
 mod task;

@@ -10,6 +10,7 @@ use millstream_core::{
     Batch, Collector, Epoch, FailedRow, Kind, Origin, PlanContext, PortPlan, Processor, ProcessorSettings, Report,
     State, Stream,
 };
+use tokio::runtime::Builder;
 
 /// What came out of a processor.
 #[derive(Debug, Default)]
@@ -213,7 +214,15 @@ impl<'a> Driver<'a> {
     fn process(&mut self, port: usize, rows: &RecordBatch, range: Range<usize>) {
         let origin = Origin::new("input", "", range.start as u64, range.end as u64);
         let batch = Batch::new(rows.slice(range.start, range.len()), origin);
-        self.processor.process(port, batch, &mut self.out).unwrap();
+        match self.processor.asks() {
+            None => self.processor.process(port, batch, &mut self.out),
+            Some(asker) => Builder::new_current_thread().enable_all().build().unwrap().block_on(asker.ask(
+                port,
+                &batch,
+                &mut self.out,
+            )),
+        }
+        .unwrap();
         self.take();
         if self.renewal == Renewal::AtEveryBatch {
             self.renew();

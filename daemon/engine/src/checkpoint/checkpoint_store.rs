@@ -4,6 +4,7 @@
 //! FLOW/manifests/00000000000000000007.json          the decision; the highest number counts
 //! FLOW/blobs/00000000000000000007-BLAKE3            what is too large for the manifest, by the number that wrote it first
 //! FLOW/replay_log/00000000000000000007.json         what time has decided in a live flow that makes models
+//! FLOW/replay_log/00000000000000000007-BLAKE3       what its nodes were told that ask others, where that is large
 //! FLOW/commits/00000000000000000007                 everything that manifests up to 7 have decided is visible
 //! ```
 
@@ -102,16 +103,27 @@ impl CheckpointStore {
             return Ok(Piece::inline(bytes));
         }
         let blake3 = hash(bytes);
-        if let Some(Piece::Blob(key)) = before
-            && key.blake3 == blake3
-        {
-            return Ok(Piece::Blob(key.clone()));
+        match before {
+            Some(Piece::Blob(key)) if key.blake3 == blake3 => Ok(Piece::Blob(key.clone())),
+            _ => self.put_blob("blobs", number, bytes, blake3),
         }
+    }
+
+    fn put_blob(&self, folder: &str, number: u64, bytes: &[u8], blake3: String) -> Result<Piece> {
         // With the number in it, so that a former owner of the flow never removes what this one refers to.
-        let blob = format!("blobs/{number:020}-{blake3}");
+        let blob = format!("{folder}/{number:020}-{blake3}");
         self.store.put_new(&self.key(&blob), bytes)?;
         crash::point("blob-written");
         Ok(Piece::Blob(PieceKey { blob, bytes: bytes.len() as u64, blake3 }))
+    }
+
+    /// Keeps what a node was told before checkpoint `number`, for as long as what time has decided.
+    pub fn keep_answers(&self, number: u64, answers: &State) -> Result<BTreeMap<String, Piece>> {
+        let keep = |bytes: &[u8]| match bytes.len() {
+            ..=INLINE_BYTES => Ok(Piece::inline(bytes)),
+            _ => self.put_blob("replay_log", number, bytes, hash(bytes)),
+        };
+        answers.parts().map(|(name, bytes)| Ok((name.to_owned(), keep(bytes)?))).collect()
     }
 
     /// Writes down what time has decided before checkpoint `number`.
@@ -242,10 +254,8 @@ impl CheckpointStore {
     /// Removes what time has decided before the oldest checkpoint that is kept: nobody can go on from there any more.
     pub fn trim_replay_logs(&self) -> Result<()> {
         let Some(oldest) = self.numbers()?.first().copied() else { return Ok(()) };
-        let prefix = self.key("replay_log/");
-        for key in self.store.list(&prefix)? {
-            let number = key.strip_prefix(&prefix).and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
-            if number.is_some_and(|number| number <= oldest) {
+        for key in self.store.list(&self.key("replay_log/"))? {
+            if number_in(&key).is_some_and(|number| number <= oldest) {
                 self.store.delete(&key)?;
             }
         }
@@ -297,9 +307,9 @@ fn blobs(manifest: &Manifest) -> impl Iterator<Item = String> {
     })
 }
 
-/// The number of the checkpoint that has written a blob.
+/// The number of the checkpoint that has written a blob, or what time has decided.
 fn number_in(key: &str) -> Option<u64> {
-    key.rsplit('/').next()?.split_once('-')?.0.parse().ok()
+    key.rsplit('/').next()?.split_once(['-', '.'])?.0.parse().ok()
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use millstream_core::{Committer, Error, ErrorClass, PendingCommit, Result, State};
 use millstream_store::crash;
 use tokio::runtime::Handle;
@@ -17,15 +16,12 @@ use tokio::time::timeout;
 
 use crate::panic::panic_message;
 use crate::plan::NodeIndex;
+use crate::retry::{pause_behind, pauses};
 use crate::stats::FlowStats;
 
 /// How many stages of a node may wait to be committed. Checkpoints wait where there are more, so that a target which is down does
 /// not fill the disk.
 const MAX_PENDING: usize = 16;
-
-/// The pauses between tries of what may be over in a while.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a committer is asked for.
 pub(super) enum Job {
@@ -182,8 +178,7 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self, committer: Box<dyn Committer>, job: Job) -> Attempted {
-        let pauses = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
-        let mut pauses = pauses.with_jitter().without_max_times().build();
+        let mut pauses = pauses();
         let mut attempted = attempt(self.node, committer, job).await;
         while let Some(pause) = pause_behind(&attempted.result, &mut pauses) {
             self.note_retry(&attempted.result, pause);
@@ -204,14 +199,6 @@ impl Worker {
         let node = &self.stats.nodes[self.node];
         tracing::warn!(node = node.name, %error, "the commit is tried again in {:.1} s", pause.as_secs_f64());
         node.set_retrying(Some(error.to_string()));
-    }
-}
-
-/// How long it takes until a job is tried again. None if that would not help, or it is done.
-fn pause_behind(result: &Result<()>, pauses: &mut impl Iterator<Item = Duration>) -> Option<Duration> {
-    match result {
-        Err(error) if error.class() == ErrorClass::Transient => pauses.next(),
-        _ => None,
     }
 }
 

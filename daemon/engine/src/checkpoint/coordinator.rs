@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_core::{
     Barrier, CommitContext, Committer, Epoch, Error, PendingCommit, Result, ResultExt, Role, Snapshot, State, Then,
 };
 use millstream_store::crash;
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::commits::{Commits, Done, Job};
@@ -20,11 +19,9 @@ use super::replay_log::{ReplayEvents, ReplayLog};
 use super::reporter::{CompletedCheckpoints, Report, Reporter};
 use super::schedule::{Interval, Schedule};
 use crate::plan::{NodeIndex, Plan, PlannedNode};
+use crate::retry::LAST_PATIENCE;
 use crate::stats::FlowStats;
 use crate::task::{Phase, reached};
-
-/// How long commits that fail are still tried again when the flow is to stop.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
@@ -95,6 +92,8 @@ pub struct Coordinator {
     under_way: Option<Barrier>,
     /// When the next one is asked for.
     next: Option<Instant>,
+    /// Asks for it before its time.
+    hurry: Arc<Notify>,
     /// Whether the next one is to be the last.
     stopping: bool,
 }
@@ -133,8 +132,14 @@ impl Coordinator {
         let (sender, reports) = mpsc::unbounded_channel();
         let (completed, completions) = watch::channel(CompletedCheckpoints::default());
         let history = Arc::new(History::of(plan, passed));
-        let reporter =
-            Reporter { schedule: schedule.clone(), reports: sender, completed: completions, history: history.clone() };
+        let hurry = Arc::new(Notify::new());
+        let reporter = Reporter {
+            schedule: schedule.clone(),
+            reports: sender,
+            completed: completions,
+            history: history.clone(),
+            hurry: hurry.clone(),
+        };
         let coordinator = Self {
             flow: plan.flow.clone(),
             nodes: nodes(plan),
@@ -152,6 +157,7 @@ impl Coordinator {
             phase,
             under_way: None,
             next: None,
+            hurry,
             stopping: false,
         };
         (coordinator, reporter)
@@ -271,6 +277,7 @@ impl Coordinator {
                     self.stopping = true;
                     self.ask_to_stop();
                 }
+                () = self.hurry.notified(), if self.next.is_some() => self.ask(),
                 () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask(),
             }
             while let Some(barrier) = self.complete() {
@@ -292,7 +299,7 @@ impl Coordinator {
         let mut stopping = self.phase.subscribe();
         let patience = async move {
             reached(&mut stopping, Phase::Draining).await;
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(LAST_PATIENCE).await;
         };
         tokio::select! {
             drained = self.drain() => {

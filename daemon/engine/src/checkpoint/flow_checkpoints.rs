@@ -276,10 +276,17 @@ impl FlowCheckpoints {
         &self,
         barrier: Barrier,
         entries: &mut [(String, NodeEntry)],
-        snapshots: Vec<Option<Snapshot>>,
-        replay_log: ReplayLog,
+        mut snapshots: Vec<Option<Snapshot>>,
+        mut replay_log: ReplayLog,
     ) -> Result<Vec<State>> {
         let number = self.next_number();
+        for ((name, _), snapshot) in entries.iter().zip(&mut snapshots) {
+            let answers = snapshot.as_mut().map(|snapshot| std::mem::take(&mut snapshot.answers)).unwrap_or_default();
+            if !answers.is_empty() {
+                let pieces = self.checkpoint_store.keep_answers(number, &answers.into_state()?)?;
+                replay_log.answers.insert(name.clone(), [pieces].into());
+            }
+        }
         let written = entries.iter_mut().zip(snapshots).map(|((_, entry), snapshot)| match snapshot {
             Some(snapshot) => self.write_pieces(number, barrier.epoch, entry, snapshot),
             // What a node has handed over that has ended long ago, or waits, stays as it is.

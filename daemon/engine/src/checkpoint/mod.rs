@@ -36,7 +36,7 @@ pub use manifest::{
 };
 pub use owner::draw_incarnation;
 pub use renamed::flows;
-pub use replay_log::{FanInEvent, InputEvent, Recorder, ReplayEvents, ReplayLog};
+pub use replay_log::{FanInEvent, InputEvent, Recorded, Recorder, ReplayEvents, ReplayLog};
 pub use reporter::{CompletedCheckpoints, Point, Reporter};
 pub use resume::{Beginning, NodeResume, Replay};
 pub use schedule::{Interval, Schedule};

@@ -1,4 +1,5 @@
-//! What time has decided in a live flow: in which order rows came, where epochs ended, which partitions fell silent.
+//! What time has decided in a live flow: in which order rows came, where epochs ended, which partitions fell silent. And what
+//! nodes were told that ask others.
 //!
 //! Where models are made, it is written down at every checkpoint, before the checkpoint decides: with it, the rows that trained
 //! a version can be gone through again in the same order, whenever that is asked for.
@@ -9,7 +10,8 @@ use millstream_core::{Epoch, Error, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::manifest::{FORMAT, hash};
+use super::checkpoint_store::CheckpointStore;
+use super::manifest::{FORMAT, Piece, hash};
 
 /// The decisions of the epochs of one checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,20 @@ pub struct ReplayLog {
     pub inputs: BTreeMap<String, VecDeque<InputEvent>>,
     /// Those where several edges meet, by the names of the nodes.
     pub orders: BTreeMap<String, VecDeque<FanInEvent>>,
+    /// What nodes were told that ask others and may be told something else, by their names: for each checkpoint the parts of a state.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<String, VecDeque<BTreeMap<String, Piece>>>,
+}
+
+/// What a node was told, and where it is kept.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Where.
+    pub store: CheckpointStore,
+    /// What, from one checkpoint to the next.
+    pub answers: VecDeque<BTreeMap<String, Piece>>,
+    /// The last epoch of which it is known.
+    pub until: Epoch,
 }
 
 /// What a live input did next.
@@ -170,12 +186,13 @@ impl ReplayLog {
         for (before, now) in renames {
             rename_steps(&mut self.inputs, before, now);
             rename_steps(&mut self.orders, before, now);
+            rename_steps(&mut self.answers, before, now);
         }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.inputs.is_empty() && self.orders.is_empty()
+        self.inputs.is_empty() && self.orders.is_empty() && self.answers.is_empty()
     }
 
     /// As a document.
@@ -225,6 +242,9 @@ impl ReplayLog {
         for (node, steps) in later.orders {
             self.orders.entry(node).or_default().extend(steps);
         }
+        for (node, answers) in later.answers {
+            self.answers.entry(node).or_default().extend(answers);
+        }
     }
 }
 
@@ -261,6 +281,7 @@ mod tests {
             epoch: Epoch(9),
             inputs: [("in".to_owned(), [InputEvent::Rows("a".into(), 7), InputEvent::Barrier].into())].into(),
             orders: [("both".to_owned(), [FanInEvent::Rows(1, 7), FanInEvent::Barrier].into())].into(),
+            answers: [("asking".to_owned(), [[("answers".to_owned(), Piece::inline(b"7"))].into()].into())].into(),
         };
         let bytes = replay_log.to_bytes().expect("they can be written");
         assert_eq!(ReplayLog::from_bytes(&bytes).expect("they are whole"), replay_log);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millstream_core::{Barrier, Epoch, Positions, Snapshot};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::lineage::History;
 use super::manifest::{NodeEntry, NodePhase};
@@ -72,6 +72,7 @@ pub struct Reporter {
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) completed: watch::Receiver<CompletedCheckpoints>,
     pub(super) history: Arc<History>,
+    pub(super) hurry: Arc<Notify>,
 }
 
 impl Reporter {
@@ -97,6 +98,11 @@ impl Reporter {
         }
         // Nobody listens any more if the flow has failed.
         let _ = self.reports.send(Report { node, point, entry, snapshot, events });
+    }
+
+    /// A node has much in memory that a checkpoint would take: the next one should not wait for its time.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
     }
 
     /// The durable checkpoints, as they come and go.

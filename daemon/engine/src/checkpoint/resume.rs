@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use chrono::{SecondsFormat, Utc};
-use millstream_core::{Epoch, Result, Role, State, Then};
+use millstream_core::{Epoch, Error, Result, Role, State, Then};
 
 use super::checkpoint_store::CheckpointStore;
 use super::coordinator::Watcher;
@@ -13,7 +13,7 @@ use super::flow_checkpoints::ResumeOptions;
 use super::lineage;
 use super::manifest::{Manifest, NodeEntry, Piece};
 use super::owner::{self, draw_incarnation};
-use super::replay_log::ReplayLog;
+use super::replay_log::{Recorded, ReplayLog};
 use crate::plan::Plan;
 
 /// The newest checkpoint of a flow.
@@ -54,6 +54,8 @@ pub struct Beginning {
     pub nodes: BTreeMap<String, NodeResume>,
     /// What time has decided about what follows, if that is gone through again.
     pub replay_log: ReplayLog,
+    /// Where that is kept.
+    pub store: Option<CheckpointStore>,
 }
 
 impl Beginning {
@@ -64,7 +66,17 @@ impl Beginning {
             Ok((node, NodeResume { entry, state }))
         };
         let nodes = manifest.nodes.into_iter().map(resume).collect::<Result<_>>()?;
-        Ok(Self { epoch: manifest.epoch, nodes, replay_log: ReplayLog::default() })
+        Ok(Self { epoch: manifest.epoch, nodes, ..Self::default() })
+    }
+
+    /// What a node was told by others in what is gone through again.
+    ///
+    /// # Errors
+    /// If that is not recorded.
+    pub fn told(&self, node: &str) -> Result<Recorded> {
+        let store = self.store.clone().ok_or_else(|| Error::new("it is not recorded what others have told it"))?;
+        let answers = self.replay_log.answers.get(node).cloned().unwrap_or_default();
+        Ok(Recorded { store, answers, until: self.replay_log.epoch })
     }
 }
 

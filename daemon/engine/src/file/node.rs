@@ -103,12 +103,49 @@ pub struct ProcessorCommon {
     /// The side input, if this type of node has one; its key is [`millstream_core::NodeKind::side_input`].
     #[serde(skip)]
     pub side: Option<Reference>,
+    /// How it asks others, if this type of node does.
+    #[serde(skip)]
+    pub questions: Option<QuestionSettings>,
     /// What happens to rejected rows if nobody reads the port `failed`. Default: what the flow says.
     pub on_error: Option<OnError>,
     /// The fraction of rejected rows above which the flow fails. Default: what the flow says.
     pub max_failed: Option<Share>,
     /// What the node was called before: with `--state`, it keeps the state that was kept under that name.
     pub renamed_from: Option<String>,
+}
+
+/// What processors take besides that ask others about rows.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub struct QuestionSettings {
+    /// How many batches are asked about at a time. They leave in the order in which they came.
+    #[serde(default = "default_in_flight")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub in_flight: usize,
+    /// How long an answer may take. What takes longer is asked again after a pause, as is what fails in a way that may be over in a
+    /// while, for as long as it takes.
+    #[serde(default = "default_timeout")]
+    #[schemars(extend("default" = "30s"))]
+    pub timeout: Duration,
+}
+
+impl QuestionSettings {
+    fn read(table: &Json) -> Result<Self, Problem> {
+        let settings: Self = parse_settings(table.clone())?;
+        if settings.timeout.0.is_zero() {
+            return Err(Problem::new("nobody answers in no time")
+                .help("say how long it may take, such as `\"30s\"`")
+                .at(["timeout"]));
+        }
+        Ok(settings)
+    }
+}
+
+fn default_in_flight() -> usize {
+    16
+}
+
+fn default_timeout() -> Duration {
+    Duration(std::time::Duration::from_secs(30))
 }
 
 /// What every output takes.
@@ -170,7 +207,9 @@ pub fn build(kind: &NodeKind, entry: &Entry) -> Result<Node, Problem> {
     let body = match kind.parse(own.clone())? {
         Parsed::Input(settings) => Body::Input { common: parse_settings(common)?, settings },
         Parsed::Processor(settings) => {
+            let questions = kind.asks.then(|| QuestionSettings::read(&common)).transpose()?;
             let mut common: ProcessorCommon = parse_settings(common)?;
+            common.questions = questions;
             common.from = references(&entry.value, FROM);
             common.side = kind.side_input.and_then(|side| references(&entry.value, side).pop());
             Body::Processor { common, settings }
@@ -190,6 +229,9 @@ pub const FROM: &str = "from";
 /// The key by which a node says what it was called before.
 pub const RENAMED_FROM: &str = "renamed_from";
 
+/// The keys of [`QuestionSettings`].
+const QUESTIONS: &[&str] = &["in_flight", "timeout"];
+
 /// The engine's part of a node's table, and the node's.
 fn split(kind: &NodeKind, table: &Value) -> (Json, Json) {
     let engine: &[&str] = match kind.role {
@@ -197,7 +239,8 @@ fn split(kind: &NodeKind, table: &Value) -> (Json, Json) {
         Role::Processor => &["type", FROM, "on_error", "max_failed", RENAMED_FROM],
         Role::Output => &["type", FROM, RENAMED_FROM],
     };
-    let is_engine = |key: &str| engine.contains(&key) || kind.side_input == Some(key);
+    let is_engine =
+        |key: &str| engine.contains(&key) || kind.side_input == Some(key) || (kind.asks && QUESTIONS.contains(&key));
     let (common, own): (Map<_, _>, Map<_, _>) = table.to_json_table().into_iter().partition(|(key, _)| is_engine(key));
     (common.into(), own.into())
 }

@@ -68,9 +68,9 @@ pub struct CheckpointSettings {
     #[serde(default = "default_keep")]
     #[schemars(range(min = 1))]
     pub keep: usize,
-    /// Live flows that make models: how long it is kept what time has decided. `"all"`: for good, so that `millstream replay`
-    /// can go through it from the first row. `"kept"`: back to the oldest checkpoint that is kept, so that it does not grow;
-    /// then `replay` needs `--from`.
+    /// Live flows that make models: how long it is kept what time has decided, and what nodes were told that ask others. `"all"`: for
+    /// good, so that `millstream replay` can go through it from the first row. `"kept"`: back to the oldest checkpoint that is
+    /// kept, so that it does not grow; then `replay` needs `--from`.
     #[serde(default)]
     pub replay_log: ReplayLogRetention,
 }

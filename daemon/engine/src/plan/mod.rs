@@ -162,6 +162,8 @@ pub enum PlannedBody {
     },
     /// A processor.
     Processor {
+        /// How it asks others, if it does.
+        questions: Option<PlannedQuestions>,
         /// Makes the processor.
         build: Build<dyn Processor>,
     },
@@ -178,6 +180,17 @@ pub enum PlannedBody {
         /// Makes the output.
         build: Build<dyn Output>,
     },
+}
+
+/// How a processor asks others.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedQuestions {
+    /// How many batches may wait for their answers at a time.
+    pub in_flight: usize,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// Whether it may be told something else when it asks another time.
+    pub answers_may_differ: bool,
 }
 
 /// The event time of an input, as [`crate::file::EventTimeSettings`] says it.
@@ -287,6 +300,19 @@ impl PlannedNode {
         self.ports.iter().any(|port| port.role == PortRole::Versions)
     }
 
+    /// How it asks others, if it does.
+    pub(crate) fn questions(&self) -> Option<&PlannedQuestions> {
+        match &self.body {
+            PlannedBody::Processor { questions, .. } => questions.as_ref(),
+            PlannedBody::Input { .. } | PlannedBody::Output { .. } => None,
+        }
+    }
+
+    /// Whether it may be told something else when it asks another time.
+    pub(crate) fn may_be_told_otherwise(&self) -> bool {
+        self.questions().is_some_and(|questions| questions.answers_may_differ)
+    }
+
     /// Inputs: how many nodes keep its gate closed at first.
     pub(crate) fn gate(&self) -> usize {
         match self.body {
@@ -380,9 +406,11 @@ impl Plan {
         }
     }
 
-    /// Whether two runs on the same data give the same, bit for bit: nothing depends on time.
+    /// Whether two runs on the same data give the same, bit for bit: nothing depends on time, or on what others say.
     pub fn is_strict(&self) -> bool {
-        self.is_repeatable() && !self.nodes.iter().flat_map(|node| &node.stages).any(PlannedStage::is_by_arrival)
+        let is_free =
+            |node: &PlannedNode| node.may_be_told_otherwise() || node.stages.iter().any(PlannedStage::is_by_arrival);
+        self.is_repeatable() && !self.nodes.iter().any(is_free)
     }
 
     /// Whether it can be run again from the start, to the same end: all inputs end by themselves, and can be read again.

@@ -159,7 +159,7 @@ impl PlannedBody {
     fn prepare(&mut self, claims: bool, resume: Option<&mut NodeResume>, former: Former, run: &Run) -> Result<()> {
         match self {
             Self::Input { build, .. } => made(build, |input| restore_input(input, resume)),
-            Self::Processor { build } => made(build, |processor| restore_processor(processor, resume)),
+            Self::Processor { build, .. } => made(build, |processor| restore_processor(processor, resume)),
             Self::Output { build, .. } => made(build, |output| {
                 if claims {
                     output.claim()?;

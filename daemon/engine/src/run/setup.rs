@@ -96,7 +96,7 @@ impl Setup {
         let senders: Vec<Vec<Sender>> = senders.collect();
         let ports = Ports::new(place, &node, senders, self.common.stats.clone());
         let mut inputs = self.inputs(place, &node);
-        let checkpointing = self.checkpointing(place, &node.name);
+        let checkpointing = self.checkpointing(place, &node)?;
         if checkpointing.had_ended() {
             inputs.open_gates();
         }
@@ -121,11 +121,11 @@ impl Setup {
                 }
                 .boxed()
             }
-            PlannedBody::Processor { build } => {
+            PlannedBody::Processor { questions, build } => {
                 let mut processor = build()?;
                 self.coordinator.set_committer(place, processor.committer());
-                async move { run_processor(processor, inputs, ports, checkpointing, phase).await.map(Finished::Processor) }
-                    .boxed()
+                let run = run_processor(processor, questions, inputs, ports, checkpointing, phase);
+                async move { run.await.map(Finished::Processor) }.boxed()
             }
             PlannedBody::Output { build, .. } => {
                 let mut output = build()?;
@@ -148,25 +148,28 @@ impl Setup {
     }
 
     /// A node's part in checkpoints, and where it goes on.
-    fn checkpointing(&mut self, place: usize, name: &str) -> NodeCheckpointing {
+    fn checkpointing(&mut self, place: usize, node: &PlannedNode) -> Result<NodeCheckpointing, Error> {
+        let name = node.name.as_str();
+        let is_told = node.may_be_told_otherwise() && matches!(self.homes, Homes::Replay(_));
         let edges = self.edges.iter().filter(|(_, to)| to.0 == place).map(|(from, _)| from.clone()).collect();
         let resume = self.beginning.nodes.remove(name);
         if let Some(resume) = &resume {
             self.coordinator.set_entry(place, resume.entry.clone());
         }
-        NodeCheckpointing {
+        Ok(NodeCheckpointing {
             reporter: self.reporter.clone(),
             place,
             edges,
             resume,
             passed: self.beginning.epoch,
             steps: self.beginning.replay_log.of(name),
+            told: is_told.then(|| self.beginning.told(name)).transpose()?,
             durable: self.durable,
             records: self.records,
             home: self.homes.of(name),
             run: self.run.clone(),
             caught_up: self.common.caught_up.clone(),
-        }
+        })
     }
 
     /// The fan-in of a node. The aligner counts the node's own edges from 0.

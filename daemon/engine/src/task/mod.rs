@@ -1,7 +1,9 @@
 //! The loops that the engine owns: one task a node.
 
 mod advance;
+mod answers;
 mod caught_up;
+mod concurrent;
 mod derive;
 mod epoch_policy;
 mod epoch_writer;
@@ -11,6 +13,7 @@ mod node_checkpointing;
 mod output;
 mod ports;
 mod processor;
+mod questions;
 mod replay;
 mod stretch;
 mod watermark_generator;

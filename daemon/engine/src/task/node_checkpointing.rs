@@ -8,7 +8,7 @@ use millstream_store::crash;
 
 use super::{CaughtUp, Ports};
 use crate::align::Inputs;
-use crate::checkpoint::{FanIn, FanInEvent, NodeEntry, NodePhase, NodeResume, Point, ReplayEvents, Reporter};
+use crate::checkpoint::{FanIn, FanInEvent, NodeEntry, NodePhase, NodeResume, Point, Recorded, ReplayEvents, Reporter};
 
 /// How a node hands over its state, and where it goes on.
 pub struct NodeCheckpointing {
@@ -24,6 +24,8 @@ pub struct NodeCheckpointing {
     pub passed: Epoch,
     /// What it has decided when it was run before, if that is gone through again.
     pub steps: ReplayEvents,
+    /// What it was told by others then, if it may be told something else now.
+    pub told: Option<Recorded>,
     /// Whether the flow keeps state.
     pub durable: bool,
     /// Whether it is written down what time decides.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, PortRole, failed_batch};
 
 use super::Stop;
@@ -42,6 +43,21 @@ impl Ports {
     /// The node's counters.
     pub fn stats(&self) -> &NodeStats {
         &self.stats.nodes[self.node]
+    }
+
+    /// The counters of all nodes, and which are the node's.
+    pub fn flow_stats(&self) -> (Arc<FlowStats>, usize) {
+        (self.stats.clone(), self.node)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// The columns that leave by each.
+    pub fn schemas(&self) -> Vec<SchemaRef> {
+        self.ports.iter().map(|(port, _)| port.canonical.schema().clone()).collect()
     }
 
     /// Counts rows that arrived at an input port.

@@ -1,25 +1,48 @@
 //! The loop of a processor.
 
-use millstream_core::{Collector, Message, Processor, Watermark};
+use millstream_core::{Collector, Message, Parts, Processor, Snapshot, Watermark};
 use tokio::sync::watch;
 
+use super::answers::Told;
+use super::concurrent::run_concurrently;
 use super::lanes::Lanes;
 use super::node_checkpointing::is_last;
+use super::questions::Questions;
 use super::{NodeCheckpointing, Phase, Ports, Stop};
 use crate::align::{Event, Inputs};
+use crate::plan::PlannedQuestions;
 
-/// Runs a processor, which is restored, to its end, or to the barrier at which the flow stops, and gives it back.
+/// Runs a processor, which is restored, to its end, or to the barrier at which the flow stops, and gives it back. `questions` says how
+/// it asks others, if it does.
 pub async fn run_processor(
     processor: Box<dyn Processor>,
+    questions: Option<PlannedQuestions>,
+    inputs: Inputs,
+    ports: Ports,
+    mut checkpointing: NodeCheckpointing,
+    phase: watch::Receiver<Phase>,
+) -> Result<Box<dyn Processor>, Stop> {
+    if let Some(recorded) = checkpointing.told.take() {
+        return run_concurrently(Told::new(processor, recorded), inputs, ports, checkpointing, phase).await;
+    }
+    if let Some((asker, planned)) = processor.asks().zip(questions) {
+        let questions = Questions::new(processor, asker, planned, &ports, &checkpointing, phase.clone());
+        return run_concurrently(questions, inputs, ports, checkpointing, phase).await;
+    }
+    match Lanes::new(processor, &ports) {
+        Ok(lanes) => run_concurrently(lanes, inputs, ports, checkpointing, phase).await,
+        Err(processor) => run_in_order(processor, inputs, ports, checkpointing, phase).await,
+    }
+}
+
+/// Runs a processor whose rows depend on those before.
+async fn run_in_order(
+    mut processor: Box<dyn Processor>,
     mut inputs: Inputs,
     ports: Ports,
     checkpointing: NodeCheckpointing,
     phase: watch::Receiver<Phase>,
 ) -> Result<Box<dyn Processor>, Stop> {
-    let mut processor = match Lanes::new(processor, &ports) {
-        Ok(lanes) => return lanes.run(inputs, ports, checkpointing, phase).await,
-        Err(processor) => processor,
-    };
     resume(Some(processor.as_ref()), &mut inputs, &ports, &checkpointing);
     if checkpointing.had_ended() {
         ports.remind(Message::End).await;
@@ -71,16 +94,17 @@ pub async fn run_processor(
                 flush(processor.as_mut(), &ports, &mut out).await?;
             }
             Event::End => {
-                finish(processor.as_mut(), &mut inputs, &ports, &checkpointing).await?;
+                finish(processor.as_mut(), Parts::default(), &mut inputs, &ports, &checkpointing).await?;
                 return Ok(processor);
             }
         }
     }
 }
 
-/// All inputs have ended: sends the last rows.
+/// All inputs have ended: sends the last rows. `answers` is what a replay will need.
 pub(super) async fn finish(
     processor: &mut dyn Processor,
+    answers: Parts,
     inputs: &mut Inputs,
     ports: &Ports,
     checkpointing: &NodeCheckpointing,
@@ -90,7 +114,7 @@ pub(super) async fn finish(
     flush(processor, ports, &mut out).await?;
     ports.check_failed()?;
     ports.stats().set_report(processor.report());
-    let snapshot = processor.snapshot()?;
+    let snapshot = Snapshot { answers, ..processor.snapshot()? };
     checkpointing.report_end(ports, inputs, snapshot);
     ports.broadcast(Message::End).await
 }

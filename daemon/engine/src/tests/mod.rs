@@ -1,6 +1,7 @@
 //! Whole flows of small nodes through planner, tasks and edges.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod asking;
 mod barriers;
 mod checkpoint_store;
 mod commits;
@@ -11,6 +12,7 @@ mod lanes;
 mod owners;
 mod planning;
 mod renamed;
+mod replaying;
 pub mod running;
 mod sabotage;
 mod simulation;

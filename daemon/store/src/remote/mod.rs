@@ -62,7 +62,7 @@ impl RemoteStore {
         T: Send + 'static,
         W: Future<Output = object_store::Result<T>> + Send + 'static,
     {
-        let done = wait(work(self.objects.clone()))?.map_err(|error| Error::new(s3::in_words(&error)));
+        let done = wait(work(self.objects.clone()))?.map_err(|error| s3::to_error(&error));
         done.doing(|| match key.is_empty() {
             true => format!("{doing} `{}`", self.location),
             false => format!("{doing} `{}/{key}`", self.location),

@@ -1,5 +1,6 @@
 //! Small nodes to test the engine with.
 
+mod ask;
 mod count;
 mod events;
 mod expression;
@@ -18,6 +19,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray}
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use millstream_core::*;
 
+pub use ask::{Ask, service};
 pub use learning::{MODELS, lineages};
 pub use memory::{committed_text, memory, memory_text, set_down};
 pub use publish::published;
@@ -35,7 +37,7 @@ pub fn registry() -> &'static NodeTypes {
             .processor::<passing::Barriers>();
         registry.processor::<learning::Teach>().processor::<learning::Obey>();
         registry.processor::<learning::Batched>().processor::<learning::Dice>();
-        registry.processor::<uneven::Uneven>();
+        registry.processor::<uneven::Uneven>().processor::<ask::Ask>();
         registry.processor::<hold::Hold>().processor::<publish::Publish>();
         registry.input::<known::Known>();
         registry.output::<memory::Memory>();
@@ -52,6 +54,7 @@ pub fn forget(flow: &str) {
     memory::retain(is_other);
     publish::retain(is_other);
     learning::retain(is_other);
+    ask::retain(is_other);
 }
 
 /// A schema of whole numbers.

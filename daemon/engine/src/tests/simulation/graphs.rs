@@ -55,6 +55,11 @@ impl Graph {
         Self::new(epoch_rows, &GATED[number].replace("ROWS", "12"), false)
     }
 
+    /// One with a node that asks others, who are busy now and then, and of which a model learns.
+    pub fn asking() -> Self {
+        Self::new(8, ASKING, false)
+    }
+
     /// One with nodes that learn.
     pub fn learning(numbers: &mut Numbers) -> Self {
         let epoch_rows = 1 + numbers.below(40);
@@ -227,6 +232,15 @@ const SIDE: &str = r#"
     output.d = { type = "file", from = "side", path = "NAME/d" }
     "#;
 
+/// One with a node that asks others.
+const ASKING: &str = r#"
+    input.a = { type = "count", rows = 60, batch_rows = BATCH }
+    processor.asking = { type = "ask", from = "a", service = "NAME/s", busy = 5, refuse = 7, in_flight = 3 }
+    processor.teacher = { type = "teach", from = "asking", model = "m" }
+    output.c = { type = "file", from = "teacher", path = "NAME/c", slow = SLOW }
+    output.bad = { type = "file", from = "asking.failed", path = "NAME/bad" }
+    "#;
+
 /// One with a node of every kind that learns.
 const LEARNING: &str = r#"
     input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
@@ -373,7 +387,11 @@ impl<'n> Composer<'n> {
             (true, true) => 14,
         };
         match self.numbers.below(kinds) {
-            0 => self.change("type = \"add\", by = 1"),
+            0 if self.numbers.one_in(2) => self.change("type = \"add\", by = 1"),
+            0 => {
+                let service = format!("NAME/n{}", self.nodes);
+                self.change(&format!("type = \"ask\", service = \"{service}\", busy = 5, in_flight = 3"));
+            }
             1 => self.change("type = \"batched\", rows = 7"),
             2 => self.change("type = \"dice\", seed = 3"),
             3 => self.change("type = \"publish\", every = 20"),

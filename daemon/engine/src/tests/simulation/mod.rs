@@ -332,8 +332,8 @@ fn crashes_at_any_step_lose_nothing_and_repeat_nothing() {
     simulate_all(0..80).check(1);
 }
 
-/// A simulation of a flow with inputs that wait, whose outputs come to barriers long after the others.
-fn gated<'t>(name: &str, seed: u64, graph: &Graph, tally: &'t mut Tally) -> Simulation<'t> {
+/// A simulation of a flow whose outputs come to barriers long after the others.
+fn with_slow_outputs<'t>(name: &str, seed: u64, graph: &Graph, tally: &'t mut Tally) -> Simulation<'t> {
     Simulation { pace: Pace::with_slow_outputs, ..Simulation::new(name, seed, |_| graph.clone(), tally) }
 }
 
@@ -341,15 +341,20 @@ fn gated<'t>(name: &str, seed: u64, graph: &Graph, tally: &'t mut Tally) -> Simu
 ///
 /// An input that waits may come to its end while the checkpoint of a barrier is gathered that lies before its first row.
 fn crash_gated(number: usize, times: u64) {
-    let (mut tally, graph) = (Tally::default(), Graph::gated(number));
-    let control = format!("gates{number}_{times}_control");
-    let once = gated(&control, 0, &graph, &mut tally);
+    crash_at_each_step(&format!("gates{number}"), &Graph::gated(number), times);
+}
+
+/// Crashes a flow with slow outputs at each of its steps, so many times.
+fn crash_at_each_step(name: &str, graph: &Graph, times: u64) {
+    let mut tally = Tally::default();
+    let control = format!("{name}_{times}_control");
+    let once = with_slow_outputs(&control, 0, graph, &mut tally);
     let ran = simulate_with(once, |once| once.run_once(&control).boxed_local());
     ran.unwrap_or_else(|wrong| panic!("{wrong}"));
     for time in 0..times {
         let mut crash_at = |step| {
-            let name = format!("gates{number}_{times}_{time}");
-            let crashed = gated(&name, step * times + time, &graph, &mut tally);
+            let name = format!("{name}_{times}_{time}");
+            let crashed = with_slow_outputs(&name, step * times + time, graph, &mut tally);
             let ran = simulate_with(crashed, |crashed| crashed.run_crashed_at(step, &control).boxed_local());
             ran.unwrap_or_else(|wrong| panic!("a crash at step {step}: {wrong}"))
         };
@@ -377,6 +382,11 @@ fn a_crash_at_each_step_of_a_side_input_and_a_sequence() {
 #[test]
 fn a_crash_at_each_step_of_two_side_inputs() {
     crash_gated(3, 1);
+}
+
+#[test]
+fn a_crash_at_each_step_of_a_flow_that_asks_others() {
+    crash_at_each_step("asking", &Graph::asking(), 1);
 }
 
 #[test]
