@@ -26,15 +26,16 @@ pub fn state_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timin
 /// How many bytes stand before the rows of a piece.
 const CHECKSUM_BYTES: usize = 8;
 
-/// A state in which the rows `name`, which are in chunks, are in one piece, as in format 3: in the order of the first of their last
-/// `own` columns, and without these. Beside it, these columns.
-pub fn in_one_piece(state: &State, name: &'static str, own: usize) -> (State, Vec<RecordBatch>) {
+/// A state in which the rows `name`, which are in chunks, are in one piece, as in format 3: in the order of the first `order` of
+/// their last `own` columns, and without these. Beside it, these columns.
+pub fn in_one_piece(state: &State, name: &'static str, own: usize, order: usize) -> (State, Vec<RecordBatch>) {
     let chunk = |part: &str| part.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
     let first = state.parts().find(|(part, _)| chunk(part) && !part.ends_with(".index"));
     let Some((_, bytes)) = first else { return (state.clone(), Vec::new()) };
     let schema = StreamReader::try_new(&bytes[CHECKSUM_BYTES..], None).unwrap().schema();
     let columns = schema.fields().len();
-    let rows = Chunks::new(name).load(state, &schema, None, &[columns - own]).unwrap();
+    let order: Vec<usize> = (columns - own..columns - own + order).collect();
+    let rows = Chunks::new(name).load(state, &schema, None, &order).unwrap();
     let project = |range: std::ops::Range<usize>| {
         let columns: Vec<usize> = range.collect();
         rows.iter().map(|rows| rows.project(&columns).unwrap()).collect::<Vec<_>>()

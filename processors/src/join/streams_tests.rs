@@ -65,7 +65,7 @@ fn come_along(settings: &JoinSettings, sides: &[RecordBatch; 2], steps: &[Step])
             if goes != Goes::On {
                 before = join.snapshot().unwrap().state.into_state_after(&before).unwrap();
                 if goes == Goes::FromOnePiece {
-                    before = SIDES.into_iter().fold(before, |state, side| in_one_piece(&state, side, 1).0);
+                    before = SIDES.into_iter().fold(before, |state, side| in_one_piece(&state, side, 1, 1).0);
                 }
                 join = build(settings);
                 join.restore(&before).unwrap();

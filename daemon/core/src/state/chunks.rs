@@ -351,5 +351,6 @@ fn row_of(place: u64) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "chunks_tests.rs"]
 mod tests;

@@ -156,7 +156,7 @@ fn settings_that_are_wrong() {
 fn a_state_of_format_3_is_gone_on_with() {
     let settings: AggregateSettings = parse("keys = ['country']\nemit = 'update'\nselect = { n = 'sum(n)' }");
     let state = state_after(&settings, &[("from", payments())], 2);
-    let (before, own) = in_one_piece(&state, "groups", 2);
+    let (before, own) = in_one_piece(&state, "groups", 2, 1);
     let changed: Vec<u32> = own[0].column(1).as_boolean().values().set_indices_u32().collect();
     let mut parts = Parts::default();
     parts.put("changed", &changed).unwrap();

@@ -8,7 +8,7 @@ use millstream_testkit::{
     Timing, context, drive_in_time, in_one_piece, parse, restore_damaged, rows_as_text, state_in_time, stream, table,
 };
 
-use super::super::WindowSettings;
+use super::super::{Panes, Sessions, WindowSettings};
 use super::*;
 
 const TIMING: Timing = Timing { lateness: 1_000_000, watermark_rows: 20, epoch_rows: 50, batch_rows: 100 };
@@ -93,7 +93,8 @@ fn a_state_of_format_3_is_gone_on_with() {
         let settings: WindowSettings = parse(&format!("{windows}\n{AGGREGATES}"));
         let state = state_in_time(&settings, &rows(), TIMING);
         let is_sessions = windows.starts_with("gap");
-        let (mut before, own) = in_one_piece(&state, "groups", if is_sessions { 4 } else { 2 });
+        let (columns, order) = if is_sessions { Sessions::own_fields() } else { Panes::own_fields() };
+        let (mut before, own) = in_one_piece(&state, "groups", columns.len(), order);
         if is_sessions {
             let of = |rows: &RecordBatch| {
                 let [first, last] = [1, 2].map(|column| rows.column(column).as_primitive::<Int64Type>().clone());
