@@ -12,14 +12,17 @@
 //! NAME.17       the rows of chunk 17
 //! ```
 
+mod chunk;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{BooleanArray, PrimitiveArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch};
+use arrow::array::{PrimitiveArray, RecordBatch};
+use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
+use self::chunk::{Chunk, Indexed};
 use super::{Parts, State};
 use crate::{Error, Result};
 
@@ -50,21 +53,6 @@ pub struct Chunks {
     /// The number of the next chunk.
     next: u32,
 }
-
-/// What is known of a chunk.
-#[derive(Debug)]
-struct Chunk {
-    /// The slot of each row, also of those that are dead.
-    slots: Vec<u32>,
-    /// A bit for each row; empty as long as all live.
-    dead: Vec<u8>,
-    live: usize,
-    /// How many bytes a row has, about.
-    row_bytes: u32,
-}
-
-/// A chunk in the index: its number, how many rows it has, how many bytes each of them has, about, and which are dead.
-type Indexed = (u32, u32, u32, Vec<u8>);
 
 /// A row that was read: where it lies among what was read, and its place, if it may stay there.
 type Read = ((usize, usize), Option<u64>);
@@ -197,8 +185,7 @@ impl Chunks {
         for (row, slot) in slots.iter().enumerate() {
             self.places[*slot as usize] = place(number, row);
         }
-        let row_bytes = (bytes / slots.len() as u64).try_into().unwrap_or(u32::MAX);
-        self.chunks.insert(number, Chunk { live: slots.len(), slots, dead: Vec::new(), row_bytes });
+        self.chunks.insert(number, Chunk::new(slots, bytes));
         Ok(())
     }
 
@@ -271,51 +258,6 @@ impl Chunks {
     }
 }
 
-impl Chunk {
-    /// One that was read.
-    fn of(count: usize, row_bytes: u32, dead: Vec<u8>) -> Option<Self> {
-        let is_whole = dead.is_empty() || dead.len() == count.div_ceil(8);
-        let chunk = Self { slots: vec![0; count], dead, live: 0, row_bytes };
-        let live = (0..count).filter(|row| chunk.lives(*row)).count();
-        is_whole.then_some(Self { live, ..chunk })
-    }
-
-    fn indexed(&self, number: u32) -> Indexed {
-        (number, self.slots.len() as u32, self.row_bytes, self.dead.clone())
-    }
-
-    fn lives(&self, row: usize) -> bool {
-        self.dead.get(row / 8).is_none_or(|bits| bits >> (row % 8) & 1 == 0)
-    }
-
-    /// Of the rows, those that live.
-    fn living(&self, rows: RecordBatch) -> Result<RecordBatch> {
-        if self.live == self.slots.len() {
-            return Ok(rows);
-        }
-        let live: BooleanArray = (0..self.slots.len()).map(|row| Some(self.lives(row))).collect();
-        Ok(filter_record_batch(&rows, &live)?)
-    }
-
-    /// A row has died. How many bytes it had, about.
-    fn kill(&mut self, row: usize) -> u64 {
-        if self.dead.is_empty() {
-            self.dead = vec![0; self.slots.len().div_ceil(8)];
-        }
-        self.dead[row / 8] |= 1 << (row % 8);
-        self.live -= 1;
-        self.row_bytes.into()
-    }
-
-    fn live_slots(&self) -> impl Iterator<Item = u32> {
-        self.slots.iter().enumerate().filter(|(row, _)| self.lives(*row)).map(|(_, slot)| *slot)
-    }
-
-    fn live_bytes(&self) -> u64 {
-        u64::from(self.row_bytes) * self.live as u64
-    }
-}
-
 /// Sorts rows that were read by these columns.
 fn sort(rows: &mut [Read], batches: &[RecordBatch], order: &[usize]) {
     let integers = |column: &usize| -> Vec<&PrimitiveArray<Int64Type>> {
@@ -352,5 +294,4 @@ fn row_of(place: u64) -> usize {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-#[path = "chunks_tests.rs"]
 mod tests;
