@@ -1,13 +1,15 @@
-//! How long a node with much state keeps the data waiting at a checkpoint, and how long it takes to write it.
+//! How long a node with much state keeps the data waiting at a checkpoint, and how long it takes to write it; and how much of a gigabyte
+//! of it is written when one key of a hundred has changed.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
-use millstream_core::{Barrier, Batch, Collector, Epoch, Origin, Processor, Result, Then};
-use millstream_engine::checkpoint::{FlowCheckpoints, NodeEntry, ReplayLog, ResumeOptions};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use millstream_core::{Barrier, Batch, Collector, Epoch, Error, Origin, Processor, Result, Then};
+use millstream_engine::checkpoint::{FlowCheckpoints, NodeEntry, Piece, ReplayLog, ResumeOptions};
 use millstream_testkit::table;
 use serde_json::{Value, json};
 
@@ -45,6 +47,10 @@ pub fn run() -> Result<Vec<Measurement>> {
     ];
     for (name, kind, settings) in nodes {
         measurements.extend(keyed(kind, settings)?.measurements(name, Goal::Shown, Goal::Shown));
+    }
+    for (kind, settings) in [("aggregate", summed_up_by_key()), ("dedup", json!({ "keys": ["k"], "within": "7800s" }))]
+    {
+        measurements.extend(changes(kind, settings)?);
     }
     Ok(measurements)
 }
@@ -120,6 +126,99 @@ fn costs(
     let size = bytes(&checkpoints)? as f64 / f64::from(1 << 20);
     let stall = stalls.into_iter().fold(0.0, f64::max);
     Ok(Costs { stall, size, writing: median(writings), disk: median(disks) })
+}
+
+/// How many rows a keyed state has of which little changes, so that it takes about a gigabyte, and how many of them change. They
+/// follow each other by a millisecond, and `dedup` forgets them after as many.
+const MANY: u64 = 7_800_000;
+const CHANGED: u64 = MANY / 100;
+
+/// How many characters a key has.
+const KEY_BYTES: usize = 100;
+
+/// After how many checkpoints at which a hundredth has changed. Before some of them chunks are dissolved.
+const CHANGES: u64 = 6;
+
+fn summed_up_by_key() -> Value {
+    json!({ "keys": ["k"], "emit": "complete", "select": summed_up()["select"] })
+}
+
+/// What a checkpoint of a node writes when one key of a hundred has changed since the one before: of `aggregate` any group, of
+/// `dedup` keys that are new and as many that are forgotten.
+fn changes(kind: &str, settings: Value) -> Result<Vec<Measurement>> {
+    let (mut node, ports) = build(kind, settings, &["from"], &rows_of(0..1)?)?;
+    let mut out = Collector::new(ports);
+    let mut take = |node: &mut dyn Processor, numbers: Vec<u64>| {
+        numbers
+            .chunks(BATCH_ROWS as usize)
+            .try_for_each(|numbers| process(node, rows_of(numbers.iter().copied())?, &mut out))
+    };
+    take(node.as_mut(), (0..MANY).collect())?;
+    let folder = place::empty_folder("state")?.join(kind);
+    let plan = flow::plan("payments.toml", &[])?;
+    let checkpoints = FlowCheckpoints::open_folder(&plan, &folder, &ResumeOptions::default())?;
+    let mut entries = [(kind.to_owned(), NodeEntry::default())];
+    let (whole, first) = checkpoint(&checkpoints, node.as_mut(), &mut entries, 0)?;
+    let (mut most, mut seconds, mut stalls) = (0, Vec::new(), Vec::new());
+    for round in 0..CHANGES {
+        let new = MANY + round * CHANGED..MANY + (round + 1) * CHANGED;
+        let any = new.clone().map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % MANY);
+        take(node.as_mut(), if kind == "dedup" { new.clone().collect() } else { any.collect() })?;
+        node.watermark(new.end as i64 * 1000, &mut Collector::new(ports))?;
+        let (written, cost) = checkpoint(&checkpoints, node.as_mut(), &mut entries, round + 1)?;
+        most = most.max(written);
+        seconds.push(cost.writing);
+        stalls.push(cost.stall);
+    }
+    let name = format!("state: {kind}, {:.0} MB, of which 1% has changed", whole as f64 / 1e6);
+    let share = 100.0 * most as f64 / whole as f64;
+    let stall = stalls.into_iter().fold(0.0, f64::max);
+    Ok(vec![
+        Measurement::new(format!("{name}: most that a checkpoint writes"), "%", share, Goal::AtMost(3.0)),
+        Measurement::new(format!("{name}: the same"), "MB", most as f64 / 1e6, Goal::Shown).beside(whole as f64 / 1e6),
+        Measurement::new(format!("{name}: written; beside all of it"), "s", median(seconds), Goal::Shown)
+            .beside(first.writing),
+        Measurement::new(format!("{name}: the longest that data waits; beside all of it"), "ms", stall, Goal::Shown)
+            .beside(first.stall),
+    ])
+}
+
+/// Rows of some numbers, each with a key of its own.
+fn rows_of(numbers: impl Iterator<Item = u64> + Clone) -> Result<RecordBatch> {
+    let times = TimestampMicrosecondArray::from_iter_values(numbers.clone().map(|number| number as i64 * 1000));
+    let key = |number: u64| format!("{number:0KEY_BYTES$}");
+    let columns: [(&str, ArrayRef); 3] = [
+        ("at", Arc::new(times.with_timezone("UTC"))),
+        ("k", Arc::new(StringArray::from_iter_values(numbers.clone().map(key)))),
+        ("v", Arc::new(Float64Array::from_iter_values(numbers.map(|number| (number as f64).sin())))),
+    ];
+    Ok(RecordBatch::try_from_iter(columns)?)
+}
+
+/// A checkpoint of a node: how many bytes it has written, and what it has cost.
+fn checkpoint(
+    checkpoints: &FlowCheckpoints,
+    node: &mut dyn Processor,
+    entries: &mut [(String, NodeEntry)],
+    round: u64,
+) -> Result<(u64, Costs)> {
+    let start = Instant::now();
+    let snapshot = node.snapshot()?;
+    let stall = start.elapsed().as_secs_f64() * 1e3;
+    let start = Instant::now();
+    let barrier = Barrier { epoch: Epoch(round + 1), then: Then::Continue };
+    checkpoints.write(barrier, entries, vec![Some(snapshot)], ReplayLog::default())?;
+    let writing = start.elapsed().as_secs_f64();
+    let Some((manifest, _)) = checkpoints.store().latest()? else { return Err(Error::new("nothing was written")) };
+    let prefix = format!("blobs/{:020}", manifest.number);
+    let blobs = manifest.nodes.values().flat_map(NodeEntry::pieces).filter_map(|piece| match piece {
+        Piece::Blob(key) if key.blob.starts_with(&prefix) => Some(key.bytes),
+        _ => None,
+    });
+    let written = blobs.sum::<u64>() + manifest.to_bytes()?.0.len() as u64;
+    checkpoints.mark_committed(checkpoints.number())?;
+    checkpoints.remove_old()?;
+    Ok((written, Costs { stall, writing, size: 0.0, disk: 0.0 }))
 }
 
 /// How large the last checkpoint is.

@@ -1,14 +1,11 @@
 //! The processor `dedup`: each key once.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
-use std::sync::Arc;
+mod seen;
 
+use arrow::array::BooleanArray;
 use arrow::array::cast::AsArray;
-use arrow::array::{BooleanArray, Int64Array, LargeBinaryArray, LargeBinaryBuilder, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use foldhash::fast::RandomState;
+use arrow::datatypes::TimestampMicrosecondType;
 use millstream_core::{
     Batch, Collector, Duration, EventTime, Kind, Parts, PlanContext, PortPlan, Problem, Problems, Processor,
     ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses, refuse_timeless,
@@ -16,8 +13,8 @@ use millstream_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::seen::Seen;
 use crate::keys::Keys;
-use crate::rows::BATCH_ROWS;
 
 /// Lets the first row of each key pass; the others leave by the port `repeated`.
 ///
@@ -67,16 +64,7 @@ impl ProcessorSettings for DedupSettings {
         let ports = [PortPlan::main(stream.schema.clone()), side("repeated")].into_iter().chain(late).collect();
         let time = stream.event_time.iter().filter(|_| span.is_some());
         let uses = vec![Uses::passing_on(self.keys.iter().chain(time).cloned())];
-        let dedup = Dedup {
-            keys,
-            span,
-            max_keys: self.max_keys,
-            seen: HashMap::default(),
-            earlier: HashMap::default(),
-            earlier_rows: 0,
-            forget: BinaryHeap::new(),
-            watermark: EventTime::MIN,
-        };
+        let dedup = Dedup { keys, span, max_keys: self.max_keys, seen: Seen::default(), watermark: EventTime::MIN };
         Ok(ProcessorPlan { ports, uses, fails: true, build: Box::new(|| Ok(Box::new(dedup))) })
     }
 }
@@ -86,13 +74,7 @@ struct Dedup {
     /// The column of the event time, and how long keys are remembered.
     span: Option<(usize, i64)>,
     max_keys: usize,
-    /// The latest times of the rows that passed, by their keys.
-    seen: HashMap<Box<[u8]>, EventTime, RandomState>,
-    /// Those before it, of keys with several. There are few, unless rows are much out of order.
-    earlier: HashMap<Box<[u8]>, BTreeSet<EventTime>, RandomState>,
-    earlier_rows: usize,
-    /// The times of `seen` and `earlier` in the order in which they can be forgotten.
-    forget: BinaryHeap<Reverse<(EventTime, Box<[u8]>)>>,
+    seen: Seen,
     watermark: EventTime,
 }
 
@@ -108,51 +90,18 @@ enum Fate {
 
 impl Dedup {
     fn fate(&mut self, key: &[u8], time: EventTime) -> Fate {
-        let is_full = match (self.seen.get(key), self.span) {
+        let hash = self.seen.hash(key);
+        let is_full = match (self.seen.latest(hash, key), self.span) {
             (Some(_), None) => return Fate::Repeated,
-            (Some(latest), Some((_, span))) if self.is_near(key, *latest, time, span) => return Fate::Repeated,
-            (Some(_), Some(_)) => self.earlier_rows >= self.max_keys,
-            (None, _) => self.seen.len() >= self.max_keys,
+            (Some(latest), Some((_, span))) if self.seen.is_near(latest, time, span) => return Fate::Repeated,
+            (Some(_), Some(_)) => self.seen.earlier_rows() >= self.max_keys,
+            (None, _) => self.seen.keys() >= self.max_keys,
         };
         if is_full {
             return Fate::Full;
         }
-        self.remember(key, time);
+        self.seen.add(hash, key, time, self.span.is_some());
         Fate::Passes
-    }
-
-    /// Whether a row with this key has passed less than a span from a time.
-    fn is_near(&self, key: &[u8], latest: EventTime, time: EventTime, span: i64) -> bool {
-        let near = time.saturating_sub(span - 1)..=time.saturating_add(span - 1);
-        near.contains(&latest) || self.earlier.get(key).is_some_and(|times| times.range(near).next().is_some())
-    }
-
-    /// A row has passed.
-    fn remember(&mut self, key: &[u8], time: EventTime) {
-        match self.seen.get_mut(key) {
-            None => _ = self.seen.insert(key.into(), time),
-            Some(latest) => {
-                self.earlier.entry(key.into()).or_default().insert(time.min(*latest));
-                self.earlier_rows += 1;
-                *latest = time.max(*latest);
-            }
-        }
-        if self.span.is_some() {
-            self.forget.push(Reverse((time, key.into())));
-        }
-    }
-
-    fn forget(&mut self, key: &[u8], time: EventTime) {
-        // The latest one goes last.
-        let Some(times) = self.earlier.get_mut(key) else {
-            self.seen.remove(key);
-            return;
-        };
-        times.remove(&time);
-        self.earlier_rows -= 1;
-        if times.is_empty() {
-            self.earlier.remove(key);
-        }
     }
 
     /// The rows that come in time; the others leave.
@@ -193,32 +142,16 @@ impl Processor for Dedup {
     fn watermark(&mut self, at: EventTime, _: &mut Collector) -> Result<EventTime> {
         let Some((_, span)) = self.span else { return Ok(at) };
         self.watermark = at;
-        while self.forget.peek().is_some_and(|Reverse((time, _))| time.saturating_add(span) <= at) {
-            let Some(Reverse((time, key))) = self.forget.pop() else { break };
-            self.forget(&key, time);
-        }
+        self.seen.forget(at, span);
         Ok(at)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut parts = Parts::default();
-        let (reader, schema) = (self.keys.clone(), kept_schema(&self.keys));
-        // Room for all at once: this is waited for.
-        let bytes = self.seen.keys().map(|key| key.len()).sum();
-        let count = self.seen.len() + self.earlier_rows;
-        let mut keys = LargeBinaryBuilder::with_capacity(count, bytes);
-        let mut times: Vec<EventTime> = Vec::with_capacity(count);
-        let latest = self.seen.iter().map(|(key, time)| (key, *time));
-        let earlier = self.earlier.iter().flat_map(|(key, times)| times.iter().map(move |time| (key, *time)));
-        for (key, time) in latest.chain(earlier) {
-            keys.append_value(key);
-            times.push(time);
-        }
-        let keys = keys.finish();
         if self.span.is_some() {
             parts.put("watermark", &self.watermark)?;
         }
-        parts.put_rows_later("keys", schema.clone(), move || kept(&schema, &reader, &keys, &times));
+        self.seen.save(&self.keys, &mut parts)?;
         Ok(Snapshot::of(parts))
     }
 
@@ -226,33 +159,8 @@ impl Processor for Dedup {
         if self.span.is_some() {
             self.watermark = state.get("watermark")?;
         }
-        for rows in state.rows("keys", &kept_schema(&self.keys))? {
-            let Some((times, columns)) = rows.columns().split_last() else { continue };
-            let keys = self.keys.of_values(columns)?;
-            for (key, time) in keys.iter().zip(times.as_primitive::<Int64Type>().values()) {
-                self.remember(key.data(), *time);
-            }
-        }
-        Ok(())
+        self.seen.load(&self.keys, state, self.span.is_some())
     }
-}
-
-/// What is kept of a row that has passed: the values of its key, and its time.
-fn kept_schema(keys: &Keys) -> SchemaRef {
-    let time = Field::new("seen", DataType::Int64, false);
-    Arc::new(Schema::new(keys.fields().iter().cloned().chain([time]).collect::<Vec<_>>()))
-}
-
-/// The rows in the order of their keys and times, so that it does not show in which one they lay in memory.
-fn kept(schema: &SchemaRef, reader: &Keys, keys: &LargeBinaryArray, times: &[EventTime]) -> Result<Vec<RecordBatch>> {
-    let mut order: Vec<usize> = (0..times.len()).collect();
-    order.sort_unstable_by_key(|place| (keys.value(*place), times[*place]));
-    let batch = |places: &[usize]| {
-        let mut columns = reader.values(places.iter().map(|place| keys.value(*place)))?;
-        columns.push(Arc::new(Int64Array::from_iter_values(places.iter().map(|place| times[*place]))));
-        Ok(RecordBatch::try_new(schema.clone(), columns)?)
-    };
-    order.chunks(BATCH_ROWS).map(batch).collect()
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn states_of_earlier_builds_are_gone_on_with() {
         let mut command = workshop.command(&["run", "flow.toml", "--state", "state"]);
         assert_eq!(command.env("MILLSTREAM_CRASH", "after-manifest:5").output().unwrap().status.code(), None);
         std::fs::remove_file(workshop.path("state/golden/owner")).unwrap();
-        copy(&workshop.path("state"), &golden.join("state-3"));
+        copy(&workshop.path("state"), &golden.join("state-4"));
     }
     let states: Vec<_> = std::fs::read_dir(&golden).unwrap().map(|entry| entry.unwrap().path()).collect();
     let mut resumed = 0;

@@ -1,5 +1,6 @@
 //! What a node remembers beyond a crash: written at a checkpoint, read when its flow is resumed.
 
+mod chunks;
 mod columns;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use twox_hash::XxHash3_64;
 
+pub use self::chunks::Chunks;
 use self::columns::{adapt, difference, places};
 use crate::{Epoch, Error, Result, ResultExt};
 
@@ -53,16 +55,8 @@ pub enum Part {
     Bytes(Vec<u8>),
     /// Makes its bytes.
     Later(Box<dyn FnOnce() -> Result<Vec<u8>> + Send>),
-}
-
-impl Part {
-    /// The bytes.
-    pub fn into_bytes(self) -> Result<Vec<u8>> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Later(make) => make(),
-        }
-    }
+    /// Its bytes are those of the piece that has its name in the snapshot before.
+    Kept,
 }
 
 impl Parts {
@@ -128,16 +122,57 @@ impl Parts {
         });
     }
 
+    /// A piece that is as in the snapshot before, whose name was the same.
+    ///
+    /// Snapshots are written in the order in which they are taken; where one can't be, the flow fails, and goes on from the last
+    /// that was. So a piece that was handed over once need not be again.
+    pub fn keep(&mut self, name: impl Into<String>) {
+        self.0.push((name.into(), Part::Kept));
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Turns all into bytes, and so into what a resumed node would read.
+    /// Turns all into bytes, and so into what a resumed node would read, if nothing is kept from a snapshot before.
     pub fn into_state(self) -> Result<State> {
-        let bytes = self.0.into_iter().map(|(name, part)| Ok((name, part.into_bytes()?)));
-        Ok(State(bytes.collect::<Result<_>>()?))
+        self.into_state_after(&State::default())
     }
+
+    /// The same behind another snapshot.
+    ///
+    /// # Errors
+    /// If a piece can't be made, or is not in the snapshot before where it should be.
+    pub fn into_state_after(self, before: &State) -> Result<State> {
+        self.write(|name| before.0.get(name).cloned(), |_, bytes| Ok(bytes)).map(State)
+    }
+
+    /// Turns one part after the other into bytes, and writes each: what `write` gives, by names. `kept` gives it for a piece that is
+    /// as in the snapshot before.
+    ///
+    /// # Errors
+    /// If a piece can't be made or written, or is kept of a snapshot that does not have it.
+    pub fn write<T>(
+        self,
+        kept: impl Fn(&str) -> Option<T>,
+        mut write: impl FnMut(&str, Vec<u8>) -> Result<T>,
+    ) -> Result<BTreeMap<String, T>> {
+        let written = self.0.into_iter().map(|(name, part)| {
+            let written = match part {
+                Part::Bytes(bytes) => write(&name, bytes)?,
+                Part::Later(make) => write(&name, make()?)?,
+                // So nothing is lost silently.
+                Part::Kept => kept(&name).ok_or_else(|| never_written(&name))?,
+            };
+            Ok((name, written))
+        });
+        written.collect()
+    }
+}
+
+fn never_written(name: &str) -> Error {
+    Error::new(format!("`{name}` of the state was handed over for a checkpoint that was not written"))
 }
 
 impl fmt::Debug for Parts {

@@ -149,6 +149,8 @@ pub(crate) struct Driver<'a> {
     largest: usize,
     /// The ports that have ended.
     over: Vec<usize>,
+    /// What the processor kept last.
+    state: State,
 }
 
 impl<'a> Driver<'a> {
@@ -165,6 +167,7 @@ impl<'a> Driver<'a> {
             ports: plan.ports,
             processor: (plan.build)().unwrap(),
             over: Vec::new(),
+            state: State::default(),
         }
     }
 
@@ -242,7 +245,9 @@ impl<'a> Driver<'a> {
 
     /// What the processor keeps.
     pub(crate) fn state(&mut self) -> State {
-        self.processor.snapshot().unwrap().state.into_state().unwrap()
+        let parts = self.processor.snapshot().unwrap().state;
+        self.state = parts.into_state_after(&self.state).unwrap();
+        self.state.clone()
     }
 
     pub(crate) fn pass_in_time(&mut self, rows: &RecordBatch, timing: Timing) {

@@ -12,5 +12,5 @@ mod table;
 pub use conformance::{Rows, Sample, check_processors};
 pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
 pub use late::{commit_late, stages};
-pub use state::{restore_damaged, state_after, state_in_time};
+pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

@@ -1,7 +1,8 @@
 //! Looks at what a processor keeps, and damages it.
 
 use arrow::array::RecordBatch;
-use millstream_core::{Processor, ProcessorSettings, State};
+use arrow::ipc::reader::StreamReader;
+use millstream_core::{Chunks, Parts, Processor, ProcessorSettings, State};
 
 use crate::Timing;
 use crate::drive::{Driver, Renewal, stream, stream_in_time};
@@ -20,6 +21,31 @@ pub fn state_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timin
     let mut driver = Driver::new(settings, std::slice::from_ref(&stream), Renewal::Never);
     driver.pass_in_time(rows, timing);
     driver.state()
+}
+
+/// How many bytes stand before the rows of a piece.
+const CHECKSUM_BYTES: usize = 8;
+
+/// A state in which the rows `name`, which are in chunks, are in one piece, as in format 3: in the order of the first `order` of
+/// their last `own` columns, and without these. Beside it, these columns.
+pub fn in_one_piece(state: &State, name: &'static str, own: usize, order: usize) -> (State, Vec<RecordBatch>) {
+    let chunk = |part: &str| part.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    let first = state.parts().find(|(part, _)| chunk(part) && !part.ends_with(".index"));
+    let Some((_, bytes)) = first else { return (state.clone(), Vec::new()) };
+    let schema = StreamReader::try_new(&bytes[CHECKSUM_BYTES..], None).unwrap().schema();
+    let columns = schema.fields().len();
+    let order: Vec<usize> = (columns - own..columns - own + order).collect();
+    let rows = Chunks::new(name).load(state, &schema, None, &order).unwrap();
+    let project = |range: std::ops::Range<usize>| {
+        let columns: Vec<usize> = range.collect();
+        rows.iter().map(|rows| rows.project(&columns).unwrap()).collect::<Vec<_>>()
+    };
+    let mut parts = Parts::default();
+    let kept = project(0..columns - own);
+    parts.put_rows(name, kept[0].schema(), kept);
+    let piece = parts.into_state().unwrap();
+    let others = state.parts().filter(|(part, _)| !chunk(part)).chain(piece.parts());
+    (State::new(others.map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))), project(columns - own..columns))
 }
 
 /// How many places of a piece of state are damaged.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::cast::AsArray;
+use arrow::array::{BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use millstream_core::{
     Batch, Collector, Epoch, Error, Kind, Origin, Parts, PlanContext, PortPlan, PortTime, Problem, Problems, Processor,
@@ -92,7 +93,9 @@ impl ProcessorSettings for AggregateSettings {
         let uses = vec![Uses::only(mentioned.chain(self.keys.iter().cloned()))];
         let emit = self.emit.unwrap_or(if stream.is_live { Emit::Update } else { Emit::End });
         let port = PortPlan::main(schema.clone()).with_event_time(PortTime::None);
-        let groups = Groups::new(&stream.schema, keys, aggregates, self.max_groups);
+        let own = [("number", DataType::Int64), ("changed", DataType::Boolean)];
+        let own = (own.map(|(name, data_type)| Field::new(name, data_type, false)).into(), 1);
+        let groups = Groups::new(&stream.schema, keys, aggregates, self.max_groups, own);
         let summed = Summed {
             groups: groups.map_err(|error| Problem::new(error.to_string()))?,
             has_keys: !self.keys.is_empty(),
@@ -155,6 +158,10 @@ impl Changed {
         }
     }
 
+    fn has(&self, slot: u32) -> bool {
+        self.is_one.get(slot as usize).is_some_and(|is_one| *is_one)
+    }
+
     /// In the order in which the groups came.
     fn take(&mut self) -> Vec<u32> {
         let mut slots = std::mem::take(&mut self.slots);
@@ -205,16 +212,26 @@ impl Processor for Summed {
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut parts = Parts::default();
         parts.put("origin", &self.origin)?;
-        parts.put_later("changed", self.changed.slots.clone());
-        self.groups.save(&self.table.slots, &mut parts)?;
+        self.groups.save(&mut parts, |_, slots| {
+            let numbers = Int64Array::from_iter_values(slots.iter().map(|slot| i64::from(*slot)));
+            let changed: BooleanArray = slots.iter().map(|slot| Some(self.changed.has(*slot))).collect();
+            vec![Arc::new(numbers), Arc::new(changed)]
+        })?;
         Ok(Snapshot::of(parts))
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
         self.origin = state.get("origin")?;
-        self.groups.load(state)?;
+        let own = self.groups.load(state)?;
         (0..self.groups.loaded()).for_each(|slot| self.groups.enter(&mut self.table, slot));
-        let changed: Vec<u32> = state.get("changed")?;
+        let changed: Vec<u32> = match state.has("changed") {
+            // In format 3.
+            true => state.get("changed")?,
+            false => {
+                let changed = own.iter().flat_map(|rows| rows.column(1).as_boolean().values());
+                (0..).zip(changed).filter_map(|(slot, changed)| changed.then_some(slot)).collect()
+            }
+        };
         if changed.iter().any(|slot| *slot >= self.groups.loaded()) {
             return Err(Error::new("the state names a group that it does not have"));
         }
@@ -243,6 +260,7 @@ impl Summed {
     /// Lets the rows leave that are to be seen now.
     fn give_out(&mut self, out: &mut Collector) -> Result<()> {
         let changed = self.changed.take();
+        changed.iter().for_each(|slot| self.groups.changed(*slot));
         let is_due = self.emit == Emit::End || !changed.is_empty();
         let slots = match self.emit {
             Emit::Update => changed,

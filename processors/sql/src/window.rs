@@ -120,7 +120,8 @@ impl ProcessorSettings for WindowSettings {
         if self.early {
             ports.push(PortPlan::side("early", schema.clone()).with_event_time(PortTime::None));
         }
-        let groups = Groups::new(&stream.schema, keys, aggregates, self.max_groups);
+        let own = if windows.are_sessions() { Sessions::own_fields() } else { Panes::own_fields() };
+        let groups = Groups::new(&stream.schema, keys, aggregates, self.max_groups, own);
         let groups = groups.map_err(|error| Problem::new(error.to_string()))?;
         let early = self.early;
         let window = Window {
@@ -263,7 +264,7 @@ impl Processor for Window {
                 self.groups.release(shown.iter().map(|window| window.slot));
             }
             Windows::Sessions(sessions) => {
-                let shown = sessions.peek();
+                let shown = sessions.peek(&mut self.groups);
                 self.send(EARLY_PORT, &shown, out)?;
             }
         }

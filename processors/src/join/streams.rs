@@ -15,7 +15,7 @@ use millstream_core::{
     Batch, Collector, EventTime, Origin, Parts, Processor, Result, Snapshot, State, canonical_floats, refuse_timeless,
 };
 
-use self::side::{Entry, Place, Row, Side};
+use self::side::{Row, Side};
 use super::JoinKind;
 use crate::rows::BATCH_ROWS;
 
@@ -23,6 +23,9 @@ use crate::rows::BATCH_ROWS;
 const MAIN_PORT: usize = 0;
 const LATE_PORT: usize = 1;
 const LATE_WITH_PORT: usize = 2;
+
+/// What the sides are called in the state.
+const SIDES: [&str; 2] = ["from", "with"];
 
 /// A join of two streams.
 pub struct Streams {
@@ -51,8 +54,8 @@ struct Rest {
     batch: Batch,
     keys: Rows,
     has_null: BooleanArray,
-    /// The number of their batch.
-    number: u64,
+    /// The number of the first of them.
+    first: u64,
     /// The one that is next.
     row: usize,
 }
@@ -79,7 +82,9 @@ impl Streams {
         sides: [PlannedSide; 2],
     ) -> Result<Self> {
         let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
-        let sides = sides.map(|(keys, time, taken)| Side::new(keys, time, taken));
+        let [left, right] = sides;
+        let side = |name, (keys, time, taken)| Side::new(name, keys, time, taken);
+        let sides = [side(SIDES[0], left), side(SIDES[1], right)];
         let (converter, watermark) = (Arc::new(converter), EventTime::MIN);
         Ok(Self {
             kind,
@@ -130,7 +135,7 @@ impl Streams {
             }
             match rest.row < rest.batch.len() {
                 true => self.rest = Some(rest),
-                false => self.sides[rest.port].release(rest.number),
+                false => self.sides[rest.port].release(rest.first),
             }
         }
         self.push(out)
@@ -138,8 +143,8 @@ impl Streams {
 
     /// Lets the next row meet those of the other side, and keeps it for those that are yet to come.
     fn meet_next(&mut self, rest: &Rest, out: &mut Collector) -> Result<()> {
-        let Rest { port, batch, number, row, .. } = rest;
-        let (port, place) = (*port, (*number, *row));
+        let Rest { port, batch, first, row, .. } = rest;
+        let (port, number) = (*port, first + *row as u64);
         let time = batch.rows.column(self.sides[port].time).as_primitive::<TimestampMicrosecondType>().value(*row);
         // Null meets nothing, but a row with it may still leave as one without a match.
         let can_meet = !rest.has_null.value(*row);
@@ -150,13 +155,14 @@ impl Streams {
             let why = format!("{} rows of this side are kept already (`max_rows`)", self.max_rows);
             return out.fail_row(batch, *row, why);
         }
-        let Some(this) = self.sides[port].row(place) else { return Ok(()) };
+        let Some(this) = self.sides[port].row(number) else { return Ok(()) };
         let key = rest.keys.row(*row);
         let matched = can_meet && self.meet(port, key.data(), time, this);
         // One that has a match is done with where it matters only whether there is one.
         if port == 1 || !matched || self.kind.adds_columns() {
             let key: &[u8] = if can_meet { key.data() } else { NO_KEY };
-            self.sides[port].keep(key, Entry { time, place, matched });
+            let slot = self.sides[port].keep(key, time, number, matched);
+            self.sides[port].chunks.changed(slot);
         }
         Ok(())
     }
@@ -186,26 +192,28 @@ impl Streams {
     /// Makes a pair of a row and each of those that are near, in the order in which these came.
     fn meet_each(&mut self, port: usize, key: &[u8], near: Range<usize>, row: &Row) {
         self.look_at(near.len());
-        let Side { by_key, batches, .. } = &mut self.sides[1 - port];
-        let Some(entries) = by_key.get_mut(key) else { return };
-        entries.range_mut(near.clone()).for_each(|entry| entry.matched = true);
+        if port == 1 && self.kind == JoinKind::Left {
+            // The others leave with a match, or not at all.
+            self.sides[0].note_matched(key, near.clone());
+        }
+        let Side { by_key, batches, .. } = &self.sides[1 - port];
+        let Some(entries) = by_key.get(key) else { return };
         let pairs = &mut self.pairs;
-        let mut pair = |place: Place| {
-            let Some(held) = batches.get(&place.0) else { return };
-            let there = (held.columns.clone(), place.1);
+        let mut pair = |number: u64| {
+            let Some(there) = side::find(batches, number) else { return };
             match port {
                 0 => pairs.push(row.clone(), Some(there)),
                 _ => pairs.push(there, Some(row.clone())),
             }
         };
-        let places = || entries.range(near.clone()).map(|entry| entry.place);
+        let numbers = || entries.range(near.clone()).map(|entry| entry.number);
         // Rows mostly come in the order of their times.
-        if places().is_sorted() {
-            return places().for_each(pair);
+        if numbers().is_sorted() {
+            return numbers().for_each(pair);
         }
-        let mut places: Vec<Place> = places().collect();
-        places.sort_unstable();
-        places.into_iter().for_each(&mut pair);
+        let mut numbers: Vec<u64> = numbers().collect();
+        numbers.sort_unstable();
+        numbers.into_iter().for_each(&mut pair);
     }
 
     /// Counts for tests how much work it is.
@@ -290,8 +298,8 @@ impl Processor for Streams {
         let rows = self.set_late_aside(port, &batch, out)?;
         let (keys, has_null) = self.keys(&project(&rows, &self.sides[port].keys))?;
         let taken = project(&rows, &self.sides[port].taken);
-        let number = self.sides[port].hold(taken.into());
-        self.rest = Some(Rest { port, batch: batch.with_rows(rows), keys, has_null, number, row: 0 });
+        let first = self.sides[port].hold(taken.into(), rows.num_rows());
+        self.rest = Some(Rest { port, batch: batch.with_rows(rows), keys, has_null, first, row: 0 });
         self.advance(out)
     }
 

@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use millstream_core::{Order, ProcessorSettings, Stream};
-use millstream_testkit::{context, parse, restore_damaged, rows_as_text, stream, table};
+use millstream_testkit::{context, in_one_piece, parse, restore_damaged, rows_as_text, stream, table};
 
 use super::*;
 use crate::join::JoinSettings;
@@ -40,10 +40,20 @@ fn state(join: &mut dyn Processor) -> State {
 /// So many rows of one side from one on, and the second to which event time has come behind them.
 type Step = (usize, Range<usize>, i64);
 
+/// How a join goes on after each step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    On,
+    /// As another one that is restored.
+    Restored,
+    /// From a state of format 3.
+    FromOnePiece,
+}
+
 /// What leaves by each port when both sides come along together; the same if the join is replaced after each step.
 fn come_along(settings: &JoinSettings, sides: &[RecordBatch; 2], steps: &[Step]) -> [String; 3] {
-    let [whole, renewed] = [false, true].map(|is_renewed| {
-        let mut join = build(settings);
+    let [whole, restored, from_one_piece] = [Goes::On, Goes::Restored, Goes::FromOnePiece].map(|goes| {
+        let (mut join, mut before) = (build(settings), State::default());
         let mut out = Collector::new(3);
         for (port, rows, at) in steps {
             let origin = Origin::new("input", "", rows.start as u64, rows.end as u64);
@@ -52,17 +62,21 @@ fn come_along(settings: &JoinSettings, sides: &[RecordBatch; 2], steps: &[Step])
             while join.more(&mut out).unwrap() {}
             assert_eq!(join.watermark(at * 1_000_000, &mut out).unwrap(), (at - 30) * 1_000_000);
             while join.more(&mut out).unwrap() {}
-            if is_renewed {
-                let state = state(join.as_mut());
+            if goes != Goes::On {
+                before = join.snapshot().unwrap().state.into_state_after(&before).unwrap();
+                if goes == Goes::FromOnePiece {
+                    before = SIDES.into_iter().fold(before, |state, side| in_one_piece(&state, side, 1, 1).0);
+                }
                 join = build(settings);
-                join.restore(&state).unwrap();
+                join.restore(&before).unwrap();
             }
         }
         join.finish(&mut out).unwrap();
         while join.more(&mut out).unwrap() {}
         [0, 1, 2].map(|port| rows_as_text(out.take(port).map(|batch| batch.rows).collect::<Vec<_>>().iter()))
     });
-    assert_eq!(renewed, whole);
+    assert_eq!(restored, whole);
+    assert_eq!(from_one_piece, whole);
     whole
 }
 

@@ -10,6 +10,9 @@ use millstream_core::{ByteSize, Error, Parts, Problem, Problems, Result, ResultE
 use crate::lookup::Lookup;
 use crate::rows::evenly;
 
+/// What the state calls the table.
+const WITH: &str = "with";
+
 /// What is kept of the table: its key columns, then those that are taken.
 pub struct Side {
     columns: Vec<usize>,
@@ -17,6 +20,8 @@ pub struct Side {
     schema: SchemaRef,
     rows: Vec<RecordBatch>,
     bytes: usize,
+    /// Whether the state has all of them.
+    is_saved: bool,
 }
 
 impl Side {
@@ -24,7 +29,7 @@ impl Side {
     pub fn new(with: &Schema, keys: &[usize], taken: &[usize]) -> Result<Self, Problems> {
         let columns: Vec<usize> = keys.iter().chain(taken).copied().collect();
         let schema = with.project(&columns).map_err(|error| Problem::new(error.to_string()))?;
-        Ok(Self { columns, keys: keys.len(), schema: Arc::new(schema), rows: Vec::new(), bytes: 0 })
+        Ok(Self { columns, keys: keys.len(), schema: Arc::new(schema), rows: Vec::new(), bytes: 0, is_saved: false })
     }
 
     /// Keeps rows. Beyond the limit they are only counted, so that the error can say how much there is.
@@ -32,6 +37,7 @@ impl Side {
         let columns = self.columns.iter().map(|&column| rows.column(column).clone()).collect();
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
         self.bytes += batch_bytes(&rows);
+        self.is_saved = false;
         if self.bytes > limit.0 {
             self.rows.clear();
         } else {
@@ -63,16 +69,23 @@ impl Side {
     }
 
     /// The rows, which are all there: a flow must not be resumed, with a higher limit, from only some of them.
-    pub fn save(&self, parts: &mut Parts, limit: ByteSize) -> Result<()> {
+    ///
+    /// A table that has come to its end is handed over once.
+    pub fn save(&mut self, parts: &mut Parts, limit: ByteSize) -> Result<()> {
         self.check(limit)?;
+        if std::mem::replace(&mut self.is_saved, true) {
+            parts.keep(WITH);
+            return Ok(());
+        }
         let (schema, rows) = (self.schema.clone(), self.rows.clone());
-        parts.put_rows_later("with", schema.clone(), move || evenly(schema, rows));
+        parts.put_rows_later(WITH, schema.clone(), move || evenly(schema, rows));
         Ok(())
     }
 
     /// Takes in the rows that were kept.
     pub fn load(&mut self, state: &State) -> Result<()> {
-        self.rows = state.rows("with", &self.schema)?;
+        self.rows = state.rows(WITH, &self.schema)?;
+        self.is_saved = true;
         self.bytes = self.rows.iter().map(batch_bytes).sum();
         Ok(())
     }

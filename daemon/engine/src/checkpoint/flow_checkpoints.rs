@@ -319,22 +319,20 @@ impl FlowCheckpoints {
     }
 
     /// Writes what a node has handed over, and puts the pieces into its entry. Returns what it has staged.
+    ///
+    /// One piece of the state after the other is made and written, so that it is never in memory whole.
     fn write_pieces(&self, number: u64, epoch: Epoch, entry: &mut NodeEntry, snapshot: Snapshot) -> Result<State> {
-        let state = snapshot.state.into_state()?;
-        entry.state = self.pieces(number, &state, &entry.state)?;
+        let before = std::mem::take(&mut entry.state);
+        let write = |name: &str, bytes: Vec<u8>| self.checkpoint_store.keep(number, &bytes, before.get(name));
+        entry.state = snapshot.state.write(|name| before.get(name).cloned(), write)?;
         let staged = snapshot.staged.into_state()?;
         if !staged.is_empty() {
-            let pieces = self.pieces(number, &staged, &BTreeMap::new())?;
+            let piece =
+                |(name, bytes): (&str, &[u8])| Ok((name.to_owned(), self.checkpoint_store.keep(number, bytes, None)?));
+            let pieces = staged.parts().map(piece).collect::<Result<_>>()?;
             entry.pending.push(PendingStage { checkpoint: number, epoch, pieces });
         }
         Ok(staged)
-    }
-
-    fn pieces(&self, number: u64, state: &State, before: &BTreeMap<String, Piece>) -> Result<BTreeMap<String, Piece>> {
-        let piece = |(name, bytes): (&str, &[u8])| {
-            Ok((name.to_owned(), self.checkpoint_store.keep(number, bytes, before.get(name))?))
-        };
-        state.parts().map(piece).collect()
     }
 
     /// Writes down that everything is visible that checkpoints up to this one have decided.

@@ -13,9 +13,14 @@ use super::checkpoint_store::ADVICE;
 use super::lineage::Past;
 use crate::plan::Shape;
 
-/// The format that this build writes, and the only one that it reads. Goes up with every change to manifests, or to the
-/// state of any node, that an older or newer build would misread.
-pub const FORMAT: u32 = 3;
+/// The format that this build writes. Goes up with every change to manifests, or to the state of any node, that an older or newer
+/// build would misread.
+///
+/// In format 4, nodes keep rows in chunks ([`millstream_core::Chunks`]).
+pub const FORMAT: u32 = 4;
+
+/// The oldest format that this build reads.
+pub const OLDEST_FORMAT: u32 = 3;
 
 /// What is needed to go on from a barrier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,12 +78,42 @@ pub struct NodeEntry {
     pub fan_in: Option<FanIn>,
     /// What the node has counted.
     pub counters: Counters,
+    /// Reserved for nodes that are several tasks: the keys that this entry's state is of.
+    #[serde(default)]
+    pub key_groups: KeyGroups,
+    /// Reserved for nodes that are several tasks: which of them, counted from 0.
+    #[serde(default)]
+    pub subtask: u32,
     /// The node's state, by its parts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub state: BTreeMap<String, Piece>,
     /// What this checkpoint and those before have decided, and had not become visible when it was written; in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<PendingStage>,
+}
+
+/// A range of key groups, into which the keys of a node fall: [`KeyGroups::COUNT`] in every flow, so that a state can be handed out to
+/// another number of tasks.
+///
+/// The group of a key is the hash of its values that `split` takes with the seed 0 (`processors/src/hash.rs`; it is the same on every
+/// machine and stays so), modulo their number. Nothing computes it yet: every node is one task, whose state is of all groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyGroups {
+    /// The first one.
+    pub first: u16,
+    /// The last one.
+    pub last: u16,
+}
+
+impl KeyGroups {
+    /// How many there are, and so how many tasks a node could be.
+    pub const COUNT: u16 = 128;
+}
+
+impl Default for KeyGroups {
+    fn default() -> Self {
+        Self { first: 0, last: Self::COUNT - 1 }
+    }
 }
 
 /// A stage of a node that is to become visible.
@@ -231,7 +266,7 @@ impl Manifest {
     pub fn to_bytes(&self) -> Result<(Vec<u8>, String)> {
         let doing = || "writing a manifest";
         let manifest = serde_json::value::to_raw_value(self).doing(doing)?;
-        let blake3 = hash(manifest.get().as_bytes());
+        let blake3 = checksum(FORMAT, manifest.get());
         let document = Document { format: FORMAT, blake3: blake3.clone(), manifest: &manifest };
         Ok((serde_json::to_vec(&document).doing(doing)?, blake3))
     }
@@ -243,19 +278,33 @@ impl Manifest {
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, String)> {
         let damaged = |error: &dyn std::fmt::Display| Error::new(format!("it is damaged: {error}; {ADVICE}"));
         let text = std::str::from_utf8(bytes).map_err(|error| damaged(&error))?;
-        if let Some(format) = format_of(text).filter(|format| *format != FORMAT) {
+        if let Some(format) = format_of(text).filter(|format| !is_read(*format)) {
             return Err(Error::new(format!(
-                "it has format {format}, and this build reads format {FORMAT}; run the flow with the build that wrote it, \
-                 or start it from scratch with another state folder, and other places for its outputs, which reads all rows again"
+                "it has format {format}, and this build reads formats {OLDEST_FORMAT} to {FORMAT}; run the flow with the build that \
+                 wrote it, or start it from scratch with another state folder, and other places for its outputs, which reads all rows again"
             )));
         }
         let document: Document<'_> = serde_json::from_str(text).map_err(|error| damaged(&error))?;
-        if hash(document.manifest.get().as_bytes()) != document.blake3 {
+        if checksum(document.format, document.manifest.get()) != document.blake3 {
             return Err(damaged(&"its checksum is another one"));
         }
         let manifest = serde_json::from_str(document.manifest.get()).map_err(|error| damaged(&error))?;
         Ok((manifest, document.blake3))
     }
+}
+
+/// Whether this build reads a format.
+fn is_read(format: u32) -> bool {
+    (OLDEST_FORMAT..=FORMAT).contains(&format)
+}
+
+/// The checksum of a document of a format. From 4 on it is over the format, too, which could be taken for another one otherwise.
+pub fn checksum(format: u32, text: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    if format >= 4 {
+        hasher.update(&format.to_le_bytes());
+    }
+    hasher.update(text.as_bytes()).finalize().to_hex().to_string()
 }
 
 /// The format that a document says it has, however the rest of it looks.
@@ -361,6 +410,8 @@ mod tests {
                 counters,
                 state,
                 pending,
+                key_groups: KeyGroups { first: 3, last: 9 },
+                subtask: 1,
             }
         })
     }
@@ -399,7 +450,7 @@ mod tests {
 
     #[test]
     fn another_format_is_refused_in_words() {
-        let error = Manifest::from_bytes(b"{\"format\":4,\"zstd\":true}").expect_err("not known").to_string();
-        assert!(error.starts_with("it has format 4, and this build reads format 3"), "{error}");
+        let error = Manifest::from_bytes(b"{\"format\":5,\"zstd\":true}").expect_err("not known").to_string();
+        assert!(error.starts_with("it has format 5, and this build reads formats 3 to 4"), "{error}");
     }
 }

@@ -32,7 +32,8 @@ pub use flow_checkpoints::{FlowCheckpoints, ResumeOptions, homes};
 pub use kept::KeptStates;
 pub use lineage::{Past, Stretch};
 pub use manifest::{
-    Counters, FanIn, FanInEdge, Manifest, NodeEntry, NodePhase, PendingStage, Piece, PieceKey, WatermarkState,
+    Counters, FanIn, FanInEdge, KeyGroups, Manifest, NodeEntry, NodePhase, PendingStage, Piece, PieceKey,
+    WatermarkState,
 };
 pub use owner::draw_incarnation;
 pub use renamed::flows;

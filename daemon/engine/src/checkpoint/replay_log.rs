@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::checkpoint_store::CheckpointStore;
-use super::manifest::{FORMAT, Piece, hash};
+use super::manifest::{FORMAT, Piece, checksum};
 
 /// The decisions of the epochs of one checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -199,7 +199,7 @@ impl ReplayLog {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let doing = || "writing replay_log";
         let replay_log = serde_json::value::to_raw_value(self).doing(doing)?;
-        let blake3 = hash(replay_log.get().as_bytes());
+        let blake3 = checksum(FORMAT, replay_log.get());
         serde_json::to_vec(&Document { format: FORMAT, blake3, replay_log: &replay_log }).doing(doing)
     }
 
@@ -209,7 +209,7 @@ impl ReplayLog {
     /// If a single bit of it has changed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let document: Document<'_> = serde_json::from_slice(bytes).doing(|| "it is damaged")?;
-        if document.format != FORMAT || hash(document.replay_log.get().as_bytes()) != document.blake3 {
+        if checksum(document.format, document.replay_log.get()) != document.blake3 {
             return Err(Error::new("it is damaged: its checksum is another one"));
         }
         serde_json::from_str(document.replay_log.get()).doing(|| "it is damaged")

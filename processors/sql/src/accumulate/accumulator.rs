@@ -36,6 +36,11 @@ pub trait Accumulator: Send {
     /// Copies what some slots hold. The type of the column does not depend on it.
     fn save(&self, slots: &[u32]) -> Saved;
 
+    /// How many bytes a slot takes in such a column, about.
+    fn bytes(&self, _slot: u32) -> usize {
+        2 * size_of::<f64>()
+    }
+
     /// Adds a slot for each row of a column of that type, with what was saved in it.
     fn load(&mut self, column: &ArrayRef) -> Result<()>;
 }

@@ -70,6 +70,10 @@ impl Accumulator for Distinct {
         Box::new(move || lists(&lengths, &values, &converter))
     }
 
+    fn bytes(&self, slot: u32) -> usize {
+        self.values[slot as usize].iter().map(|value| value.len()).sum()
+    }
+
     fn load(&mut self, column: &ArrayRef) -> Result<()> {
         let lists = column.as_list::<i64>();
         let values = self.converter.convert_columns(std::slice::from_ref(lists.values()))?;

@@ -4,14 +4,13 @@ use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, LargeBinaryArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, LargeBinaryArray, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use millstream_core::{Parts, Result, State, canonical_floats};
+use millstream_core::{Chunks, Parts, Result, State, canonical_floats};
 
-use super::BATCH_ROWS;
 use super::accumulator::{Rows, Saved};
 use super::aggregate::{self, Aggregate, Fed};
 
@@ -28,7 +27,16 @@ pub struct Groups {
     most: usize,
     /// Seeded at random, so that nobody can choose keys that collide; no result depends on hashes.
     hasher: RandomState,
+    /// Where groups lie in the state.
+    chunks: Chunks,
+    /// The columns there that say which groups these are, besides their keys. So many of them, which are integers, are the order of
+    /// the groups.
+    own: Vec<Field>,
+    order: usize,
 }
+
+/// What the state calls the groups.
+const GROUPS: &str = "groups";
 
 /// Groups that belong together, such as those of one window, by their keys.
 #[derive(Default)]
@@ -65,8 +73,15 @@ pub enum Fate {
 }
 
 impl Groups {
-    /// Groups by the values of `columns` of `rows`, at most `most` at a time.
-    pub fn new(schema: &Schema, columns: Vec<usize>, aggregates: Vec<Aggregate>, most: usize) -> Result<Self> {
+    /// Groups by the values of `columns` of rows, at most `most` at a time. In the state they have the columns `own` besides, and
+    /// the order of the first `order` of these, which are integers.
+    pub fn new(
+        schema: &Schema,
+        columns: Vec<usize>,
+        aggregates: Vec<Aggregate>,
+        most: usize,
+        (own, order): (Vec<Field>, usize),
+    ) -> Result<Self> {
         let fields = columns.iter().map(|column| SortField::new(schema.field(*column).data_type().clone()));
         let fields: Vec<SortField> = fields.collect();
         let converter = if fields.is_empty() { None } else { Some(Arc::new(RowConverter::new(fields)?)) };
@@ -79,6 +94,9 @@ impl Groups {
             free: Vec::new(),
             most,
             hasher: RandomState::default(),
+            chunks: Chunks::new(GROUPS),
+            own,
+            order,
         })
     }
 
@@ -142,6 +160,7 @@ impl Groups {
             Fate::Late | Fate::Full => None,
         };
         let slots: Vec<u32> = range.clone().filter_map(slot).collect();
+        slots.iter().for_each(|slot| self.chunks.changed(*slot));
         let times = &times[range.clone()];
         let (start, length) = (range.start, range.len());
         if slots.len() == length {
@@ -157,8 +176,14 @@ impl Groups {
         fed.try_for_each(|(aggregate, fed)| aggregate.update(&fed.slice(start, length).filter(&has_slot)?, rows))
     }
 
+    /// What is kept of a group besides its keys and aggregates is another than it was.
+    pub fn changed(&mut self, slot: u32) {
+        self.chunks.changed(slot);
+    }
+
     /// Adds what one group holds to another.
     pub fn merge(&mut self, from: u32, into: u32) {
+        self.chunks.changed(into);
         self.aggregates.iter_mut().for_each(|aggregate| aggregate.accumulator.merge(from, into));
     }
 
@@ -167,6 +192,7 @@ impl Groups {
         for slot in slots {
             self.aggregates.iter_mut().for_each(|aggregate| aggregate.accumulator.clear(slot));
             self.keys[slot as usize] = Box::default();
+            self.chunks.gone(slot);
             self.free.push(slot);
         }
     }
@@ -183,26 +209,53 @@ impl Groups {
         Ok(columns)
     }
 
-    /// Keeps some groups, in this order.
-    pub fn save(&self, slots: &[u32], parts: &mut Parts) -> Result<()> {
-        let copies: Vec<Copied> = slots.chunks(BATCH_ROWS).map(|slots| self.copy(slots)).collect();
-        let schema = self.kept_schema()?;
-        parts.put_rows_later("groups", schema.clone(), move || {
-            copies.into_iter().map(|copy| Ok(RecordBatch::try_new(schema.clone(), copy.columns()?)?)).collect()
-        });
-        Ok(())
+    /// Keeps the groups that have changed. `own` copies their own columns.
+    pub fn save(&mut self, parts: &mut Parts, own: impl Fn(&Self, &[u32]) -> Vec<ArrayRef>) -> Result<()> {
+        let schema = self.kept_schema(&self.own)?;
+        let mut chunks = std::mem::replace(&mut self.chunks, Chunks::new(GROUPS));
+        let put = chunks.put(
+            parts,
+            &schema,
+            |slot| self.bytes(slot),
+            |slots| {
+                let (copied, own, schema) = (self.copy(slots), own(self, slots), schema.clone());
+                move || Ok(RecordBatch::try_new(schema, copied.columns()?.into_iter().chain(own).collect())?)
+            },
+        );
+        self.chunks = chunks;
+        put
     }
 
-    /// Takes in the groups that were kept: their slots are numbered in their order. There are none yet.
-    pub fn load(&mut self, state: &State) -> Result<()> {
-        for rows in state.rows("groups", &self.kept_schema()?)? {
-            let (keys, columns) = rows.columns().split_at(self.columns.len());
-            let keys = Keys(self.converter.as_ref().map(|converter| converter.convert_columns(keys)).transpose()?);
-            self.keys.extend((0..rows.num_rows()).map(|row| Box::from(keys.of(row))));
-            let mut loads = self.aggregates.iter_mut().zip(columns);
-            loads.try_for_each(|(aggregate, column)| aggregate.accumulator.load(column))?;
+    /// Takes in the groups that were kept, whose slots are numbered in their order: their own columns. There are no groups yet.
+    pub fn load(&mut self, state: &State) -> Result<Vec<RecordBatch>> {
+        let schema = self.kept_schema(&self.own)?;
+        let first = schema.fields().len() - self.own.len();
+        // In format 3 they were in one piece, in their order, without columns of their own.
+        if state.has(GROUPS) {
+            let rows = state.rows(GROUPS, &self.kept_schema(&[])?)?;
+            rows.iter().try_for_each(|rows| self.take_in(rows))?;
+            (0..self.loaded()).for_each(|slot| self.chunks.changed(slot));
+            return Ok(Vec::new());
         }
-        Ok(())
+        let order: Vec<usize> = (first..first + self.order).collect();
+        let rows = self.chunks.load(state, &schema, None, &order)?;
+        rows.iter().try_for_each(|rows| self.take_in(rows))?;
+        let own: Vec<usize> = (first..schema.fields().len()).collect();
+        rows.iter().map(|rows| Ok(rows.project(&own)?)).collect()
+    }
+
+    fn take_in(&mut self, rows: &RecordBatch) -> Result<()> {
+        let (keys, columns) = rows.columns().split_at(self.columns.len());
+        let keys = Keys(self.converter.as_ref().map(|converter| converter.convert_columns(keys)).transpose()?);
+        self.keys.extend((0..rows.num_rows()).map(|row| Box::from(keys.of(row))));
+        let mut loads = self.aggregates.iter_mut().zip(columns);
+        loads.try_for_each(|(aggregate, column)| aggregate.accumulator.load(column))
+    }
+
+    /// How large a group is in the state, about.
+    fn bytes(&self, slot: u32) -> usize {
+        let aggregates = self.aggregates.iter().map(|aggregate| aggregate.accumulator.bytes(slot));
+        self.key(slot).len() + size_of::<i64>() * self.own.len() + aggregates.sum::<usize>()
     }
 
     /// How many groups were taken in.
@@ -223,12 +276,13 @@ impl Groups {
         Copied { keys, aggregates: self.aggregates.iter().map(|aggregate| aggregate.accumulator.save(slots)).collect() }
     }
 
-    /// The columns of the keys, and one for each aggregate.
-    fn kept_schema(&self) -> Result<SchemaRef> {
+    /// The columns of the keys, one for each aggregate, and others.
+    fn kept_schema(&self, own: &[Field]) -> Result<SchemaRef> {
         let mut fields = self.fields.clone();
         for Aggregate { field, accumulator, .. } in &self.aggregates {
             fields.push(Field::new(field.name(), accumulator.save(&[])()?.data_type().clone(), true));
         }
+        fields.extend_from_slice(own);
         Ok(Arc::new(Schema::new(fields)))
     }
 }

@@ -169,6 +169,11 @@ impl Accumulator for Quantile {
         Box::new(|| Ok(together([("zeros", Arc::new(zeros)), ("negative", negative?), ("positive", positive?)])))
     }
 
+    fn bytes(&self, slot: u32) -> usize {
+        let Sketch { negative, positive, .. } = &self.sketches[slot as usize];
+        (negative.len() + positive.len()) * size_of::<(i32, u64)>()
+    }
+
     fn load(&mut self, column: &ArrayRef) -> Result<()> {
         let [zeros, negative, positive] = apart(column)?;
         let sides = load_bins(&negative)?.into_iter().zip(load_bins(&positive)?);

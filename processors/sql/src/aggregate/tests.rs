@@ -5,7 +5,8 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use millstream_testkit::{
-    Driven, Timing, context, drive, drive_in_time, parse, restore_damaged, state_after, stream, table,
+    Driven, Timing, context, drive, drive_in_time, in_one_piece, parse, restore_damaged, rows_as_text, state_after,
+    stream, table,
 };
 use proptest::prelude::*;
 
@@ -149,6 +150,28 @@ fn settings_that_are_wrong() {
         assert!(found.contains(expected), "{settings}: {found}");
     }
     assert!(parse::<AggregateSettings>(AggregateSettings::EXAMPLE).plan(&context(), &[stream("from", schema)]).is_ok());
+}
+
+#[test]
+fn a_state_of_format_3_is_gone_on_with() {
+    let settings: AggregateSettings = parse("keys = ['country']\nemit = 'update'\nselect = { n = 'sum(n)' }");
+    let state = state_after(&settings, &[("from", payments())], 2);
+    let (before, own) = in_one_piece(&state, "groups", 2, 1);
+    let changed: Vec<u32> = own[0].column(1).as_boolean().values().set_indices_u32().collect();
+    let mut parts = Parts::default();
+    parts.put("changed", &changed).unwrap();
+    let parts = parts.into_state().unwrap();
+    let before = before.parts().chain(parts.parts());
+    let before = State::new(before.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())));
+    for state in [state, before] {
+        let stream = stream("from", payments().schema());
+        let mut node = (settings.plan(&context(), &[stream]).unwrap().build)().unwrap();
+        node.restore(&state).unwrap();
+        let mut out = Collector::new(1);
+        node.barrier(Epoch(7), &mut out).unwrap();
+        let rows: Vec<_> = out.take(0).map(|batch| batch.rows).collect();
+        assert_eq!(rows_as_text(&rows), "country:utf8? n:int64?\nDE 9\nFR 8\nnull 4\n");
+    }
 }
 
 #[test]

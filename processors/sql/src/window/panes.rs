@@ -4,7 +4,11 @@
 //! a tumbling window is one pane.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::array::cast::AsArray;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use millstream_core::{Error, EventTime, Parts, Result, State};
 
 use super::Closed;
@@ -20,6 +24,8 @@ pub struct Panes {
     panes: BTreeMap<i64, Pane>,
     /// Windows that start earlier are closed, whether they had rows or not.
     next: i64,
+    /// By the slot of each group, the start of its pane, and its number there.
+    homes: Vec<(i64, u32)>,
 }
 
 /// The start of a pane, whether it has changed, and how many groups it has.
@@ -36,7 +42,7 @@ impl Panes {
     /// Windows of `size` microseconds that start every `every`.
     pub fn new(size: i64, every: i64) -> Self {
         let length = greatest_common_divisor(size, every);
-        Self { size, every, length, panes: BTreeMap::new(), next: i64::MIN }
+        Self { size, every, length, panes: BTreeMap::new(), next: i64::MIN, homes: Vec::new() }
     }
 
     /// Whether all windows of a time are closed.
@@ -48,9 +54,15 @@ impl Panes {
     /// The slot of a row.
     #[inline]
     pub fn slot(&mut self, groups: &mut Groups, time: EventTime, key: &[u8]) -> Result<u32, Full> {
-        let pane = self.panes.entry(floor(time, self.length)).or_default();
+        let start = floor(time, self.length);
+        let pane = self.panes.entry(start).or_default();
         pane.changed = true;
-        groups.slot(&mut pane.table, key)
+        let before = pane.table.slots.len();
+        let slot = groups.slot(&mut pane.table, key)?;
+        if pane.table.slots.len() > before {
+            settle(&mut self.homes, slot, (start, before as u32));
+        }
+        Ok(slot)
     }
 
     /// The windows that end at `watermark` or before, in order; forgets the panes that no other window needs. The
@@ -88,30 +100,54 @@ impl Panes {
         starts.into_iter().flat_map(|start| self.put_together(groups, start)).collect()
     }
 
-    /// Keeps which windows are open. Their groups are the caller's to keep, in this order.
-    pub fn save(&self, parts: &mut Parts) -> Result<Vec<u32>> {
+    /// The columns of groups in the state: the start of the pane, and the number in it. Both are their order.
+    pub fn own_fields() -> (Vec<Field>, usize) {
+        (["pane", "number"].map(|name| Field::new(name, DataType::Int64, false)).into(), 2)
+    }
+
+    /// Keeps which windows are open, and their groups.
+    pub fn save(&self, groups: &mut Groups, parts: &mut Parts) -> Result<()> {
         parts.put("next", &self.next)?;
         let panes = self.panes.iter().map(|(start, pane)| (*start, pane.changed, pane.table.slots.len() as u64));
         parts.put("panes", &panes.collect::<Vec<Kept>>())?;
-        Ok(self.panes.values().flat_map(|pane| &pane.table.slots).copied().collect())
+        groups.save(parts, |_, slots| {
+            let column = |of: fn(&(i64, u32)) -> i64| -> ArrayRef {
+                Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| of(&self.homes[*slot as usize]))))
+            };
+            vec![column(|home| home.0), column(|home| home.1.into())]
+        })
     }
 
-    /// Takes in what was kept. The groups have been taken in already.
-    pub fn load(&mut self, state: &State, groups: &Groups) -> Result<()> {
+    /// Takes in what was kept. The groups have been taken in already; `own` are their own columns, if they have any.
+    pub fn load(&mut self, state: &State, groups: &Groups, own: &[RecordBatch]) -> Result<()> {
         self.next = state.get("next")?;
         let mut slots = 0..groups.loaded();
         for (start, changed, count) in state.get::<Vec<Kept>>("panes")? {
             let mut pane = Pane { changed, ..Pane::default() };
-            slots.by_ref().take(count as usize).for_each(|slot| groups.enter(&mut pane.table, slot));
+            for (number, slot) in (0..count).zip(slots.by_ref()) {
+                settle(&mut self.homes, slot, (start, number as u32));
+                groups.enter(&mut pane.table, slot);
+            }
             let is_complete = pane.table.slots.len() as u64 == count;
             if !is_complete || start % self.length != 0 || self.panes.insert(start, pane).is_some() {
-                return Err(Error::new(format!("the state has no good pane of a window at {start}")));
+                return Err(no_good_pane(start));
             }
         }
         match slots.len() {
-            0 => Ok(()),
+            0 => self.check(own),
             left => Err(Error::new(format!("the state has {left} groups that belong to no window"))),
         }
+    }
+
+    /// Whether groups are where their own columns say.
+    fn check(&self, own: &[RecordBatch]) -> Result<()> {
+        let rows = own.iter().flat_map(|rows| {
+            let [panes, numbers] = [0, 1].map(|column| rows.column(column).as_primitive::<Int64Type>().values());
+            panes.iter().zip(numbers)
+        });
+        let mut wrong =
+            rows.zip(&self.homes).filter(|((pane, number), home)| (**pane, **number) != (home.0, home.1.into()));
+        wrong.next().map_or(Ok(()), |(_, home)| Err(no_good_pane(home.0)))
     }
 
     /// How far the starts of the windows that are still to close have come.
@@ -148,6 +184,19 @@ impl Panes {
         }
         order.into_iter().map(|slot| Closed { start, end, slot }).collect()
     }
+}
+
+/// Notes where a group is.
+fn settle(homes: &mut Vec<(i64, u32)>, slot: u32, home: (i64, u32)) {
+    let at = slot as usize;
+    if at >= homes.len() {
+        homes.resize(at + 1, (0, 0));
+    }
+    homes[at] = home;
+}
+
+fn no_good_pane(start: i64) -> Error {
+    Error::new(format!("the state has no good pane of a window at {start}"))
 }
 
 /// The largest multiple of `step` that is not above `time`.

@@ -2,7 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 
+use arrow::array::cast::AsArray;
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use foldhash::fast::RandomState;
 use millstream_core::{Error, EventTime, Parts, Result, State};
 
@@ -12,7 +16,7 @@ use crate::accumulate::groups::{Full, Groups};
 /// The end that a session had when it was begun or looked at last, its number, and its group.
 type End = (i64, u64, Box<[u8]>);
 
-/// The first and the last row of a session, and whether it has changed.
+/// The first and the last row of a session, and whether it has changed: what format 3 kept of each.
 type Kept = (EventTime, EventTime, bool);
 
 /// The open sessions.
@@ -73,8 +77,11 @@ impl Sessions {
 
     fn begin(&mut self, key: &[u8], (first, last, changed): Kept, slot: u32) {
         self.begun += 1;
-        let session = Session { first, last, slot, number: self.begun, changed };
-        self.ends.push(Reverse((last.saturating_add(self.gap), self.begun, key.into())));
+        self.add(key, Session { first, last, slot, number: self.begun, changed });
+    }
+
+    fn add(&mut self, key: &[u8], session: Session) {
+        self.ends.push(Reverse((session.last.saturating_add(self.gap), session.number, key.into())));
         match self.open.get_mut(key) {
             Some(open) => open.push(session),
             None => _ = self.open.insert(key.into(), vec![session]),
@@ -103,27 +110,66 @@ impl Sessions {
     }
 
     /// The sessions that are open and have changed since this was asked last, as they are now.
-    pub fn peek(&mut self) -> Vec<Closed> {
+    pub fn peek(&mut self, groups: &mut Groups) -> Vec<Closed> {
         let mut changed = Vec::new();
         for session in self.open.values_mut().flatten().filter(|session| session.changed) {
             session.changed = false;
+            groups.changed(session.slot);
             changed.push(*session);
         }
         self.in_order(changed)
     }
 
-    /// Keeps which sessions are open, in the order in which they were begun. Their groups are the caller's to keep, in
-    /// this order.
-    pub fn save(&self, parts: &mut Parts) -> Vec<u32> {
-        let mut open: Vec<Session> = self.open.values().flatten().copied().collect();
-        open.sort_unstable_by_key(|session| session.number);
-        let kept: Vec<Kept> = open.iter().map(|session| (session.first, session.last, session.changed)).collect();
-        parts.put_later("sessions", kept);
-        open.iter().map(|session| session.slot).collect()
+    /// The columns of groups in the state: what there is of a session. They have the order in which they were begun.
+    pub fn own_fields() -> (Vec<Field>, usize) {
+        let times = ["number", "first", "last"].map(|name| Field::new(name, DataType::Int64, false));
+        (times.into_iter().chain([Field::new("changed", DataType::Boolean, false)]).collect(), 1)
     }
 
-    /// Takes in what was kept. The groups have been taken in already.
-    pub fn load(&mut self, state: &State, groups: &Groups) -> Result<()> {
+    /// Keeps which sessions are open, and their groups.
+    pub fn save(&self, groups: &mut Groups, parts: &mut Parts) -> Result<()> {
+        groups.save(parts, |groups, slots| {
+            let sessions: Vec<&Session> = slots.iter().filter_map(|slot| self.of(groups.key(*slot), *slot)).collect();
+            let column = |of: fn(&Session) -> i64| -> ArrayRef {
+                Arc::new(Int64Array::from_iter_values(sessions.iter().map(|session| of(session))))
+            };
+            let changed: BooleanArray = sessions.iter().map(|session| Some(session.changed)).collect();
+            vec![
+                column(|session| session.number as i64),
+                column(|session| session.first),
+                column(|session| session.last),
+                Arc::new(changed),
+            ]
+        })
+    }
+
+    /// The session of a group.
+    fn of(&self, key: &[u8], slot: u32) -> Option<&Session> {
+        self.open.get(key)?.iter().find(|session| session.slot == slot)
+    }
+
+    /// Takes in what was kept. The groups have been taken in already; `own` are their own columns.
+    pub fn load(&mut self, state: &State, groups: &Groups, own: &[RecordBatch]) -> Result<()> {
+        if state.has("sessions") {
+            return self.load_one_piece(state, groups);
+        }
+        let mut slots = 0..groups.loaded();
+        for rows in own {
+            let [numbers, firsts, lasts] = [0, 1, 2].map(|column| rows.column(column).as_primitive::<Int64Type>());
+            let changed = rows.column(3).as_boolean();
+            for (row, slot) in (0..rows.num_rows()).zip(slots.by_ref()) {
+                let number = u64::try_from(numbers.value(row));
+                let number = number.map_err(|_| Error::new("the state has a session without a number"))?;
+                let (first, last, changed) = (firsts.value(row), lasts.value(row), changed.value(row));
+                self.begun = self.begun.max(number);
+                self.add(groups.key(slot), Session { first, last, slot, number, changed });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what format 3 has kept, in the order in which sessions were begun.
+    fn load_one_piece(&mut self, state: &State, groups: &Groups) -> Result<()> {
         let sessions: Vec<Kept> = state.get("sessions")?;
         if sessions.len() as u64 != u64::from(groups.loaded()) {
             return Err(Error::new(format!(
@@ -177,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_group_does_not_grow_while_it_always_has_a_session() {
-        let mut groups = Groups::new(&Schema::empty(), Vec::new(), Vec::new(), 10).unwrap();
+        let mut groups = Groups::new(&Schema::empty(), Vec::new(), Vec::new(), 10, Sessions::own_fields()).unwrap();
         let mut sessions = Sessions::new(5);
         let mut closed = 0;
         for number in 0..1000 {

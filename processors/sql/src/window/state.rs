@@ -7,17 +7,15 @@ use super::{Window, Windows};
 impl Window {
     /// What goes into a state.
     ///
-    /// Groups stand in it in the order of their windows. So it does not show which slots they have, and which were in use
-    /// before; those are given anew.
-    pub fn save(&self) -> Result<Parts> {
+    /// Slots are given anew when it is read: groups have the order of their windows then.
+    pub fn save(&mut self) -> Result<Parts> {
         let mut parts = Parts::default();
         parts.put("watermark", &self.watermark)?;
         parts.put("origin", &self.origin)?;
-        let slots = match &self.windows {
-            Windows::Panes(panes) => panes.save(&mut parts)?,
-            Windows::Sessions(sessions) => sessions.save(&mut parts),
-        };
-        self.groups.save(&slots, &mut parts)?;
+        match &self.windows {
+            Windows::Panes(panes) => panes.save(&mut self.groups, &mut parts)?,
+            Windows::Sessions(sessions) => sessions.save(&mut self.groups, &mut parts)?,
+        }
         Ok(parts)
     }
 
@@ -25,10 +23,10 @@ impl Window {
     pub fn load(&mut self, state: &State) -> Result<()> {
         self.watermark = state.get("watermark")?;
         self.origin = state.get("origin")?;
-        self.groups.load(state)?;
+        let own = self.groups.load(state)?;
         match &mut self.windows {
-            Windows::Panes(panes) => panes.load(state, &self.groups),
-            Windows::Sessions(sessions) => sessions.load(state, &self.groups),
+            Windows::Panes(panes) => panes.load(state, &self.groups, &own),
+            Windows::Sessions(sessions) => sessions.load(state, &self.groups, &own),
         }
     }
 }

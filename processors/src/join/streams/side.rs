@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use foldhash::fast::RandomState;
-use millstream_core::EventTime;
+use millstream_core::{Chunks, EventTime};
 
 use crate::rows::BATCH_ROWS;
 
@@ -18,47 +18,62 @@ pub struct Side {
     pub time: usize,
     /// The columns that come out.
     pub taken: Vec<usize>,
+    /// By the number of their first row.
     pub batches: BTreeMap<u64, Held>,
-    /// In the order of their times, and of places where these are the same.
-    pub by_key: HashMap<Box<[u8]>, VecDeque<Entry>, RandomState>,
+    /// In the order of their times, and of their numbers where these are the same.
+    pub by_key: HashMap<Arc<[u8]>, VecDeque<Entry>, RandomState>,
     /// All of `by_key` in that order, in which they are forgotten; and some that have left before.
     pub expiry: BinaryHeap<Reverse<Expiry>>,
+    /// What goes into the state, by slots.
+    pub kept: Vec<Kept>,
+    free: Vec<u32>,
+    pub chunks: Chunks,
     pub rows: usize,
+    /// The number of the row that comes next.
     pub next: u64,
 }
 
 /// The columns of a batch that come out, and how many of its rows are still kept.
 pub struct Held {
     pub columns: Arc<[ArrayRef]>,
+    /// The numbers of its rows, where they do not follow each other.
+    pub numbers: Option<Vec<u64>>,
     pub rows: usize,
 }
 
 /// The columns of a batch, and a place in them.
 pub type Row = (Arc<[ArrayRef]>, usize);
 
-/// Where a row is: the number of its batch, and its place there.
-pub type Place = (u64, usize);
+/// The time of a row, its number, its slot.
+pub type Expiry = (EventTime, u64, u32);
 
-/// The time of a row, the row, and its key.
-pub type Expiry = (EventTime, Place, Box<[u8]>);
-
+/// A row among those of its key. Rows are numbered in the order in which they came.
 #[derive(Clone, Copy)]
 pub struct Entry {
     pub time: EventTime,
-    pub place: Place,
+    pub number: u64,
+    pub slot: u32,
+    pub matched: bool,
+}
+
+/// A row as it goes into the state.
+pub struct Kept {
+    pub key: Arc<[u8]>,
+    pub time: EventTime,
+    pub number: u64,
     pub matched: bool,
 }
 
 impl Entry {
     /// What entries are ordered by.
-    fn order(&self) -> (EventTime, Place) {
-        (self.time, self.place)
+    fn order(&self) -> (EventTime, u64) {
+        (self.time, self.number)
     }
 }
 
 impl Side {
-    /// Keeps nothing so far.
-    pub fn new(keys: Vec<usize>, time: usize, taken: Vec<usize>) -> Self {
+    /// Keeps nothing so far. `name` is what the state calls the side.
+    pub fn new(name: &'static str, keys: Vec<usize>, time: usize, taken: Vec<usize>) -> Self {
         Self {
             keys,
             time,
@@ -66,33 +81,57 @@ impl Side {
             batches: BTreeMap::new(),
             by_key: HashMap::default(),
             expiry: BinaryHeap::new(),
+            kept: Vec::new(),
+            free: Vec::new(),
+            chunks: Chunks::new(name),
             rows: 0,
             next: 0,
         }
     }
 
-    /// Keeps the columns of a batch that come out, for its rows that are going to be kept.
-    pub fn hold(&mut self, columns: Arc<[ArrayRef]>) -> u64 {
-        self.next += 1;
-        self.batches.insert(self.next, Held { columns, rows: 0 });
-        self.next
+    /// Keeps the columns of a batch that come out, for those of its rows that are going to be kept. The number of its first row.
+    pub fn hold(&mut self, columns: Arc<[ArrayRef]>, rows: usize) -> u64 {
+        let first = self.next;
+        self.next += rows.max(1) as u64;
+        self.batches.insert(first, Held { columns, numbers: None, rows: 0 });
+        first
     }
 
-    /// Keeps a row.
-    pub fn keep(&mut self, key: &[u8], entry: Entry) {
+    /// Keeps the columns of rows that have numbers already. Whether those ascend, from batch to batch, too.
+    pub fn hold_numbered(&mut self, columns: Arc<[ArrayRef]>, numbers: Vec<u64>) -> bool {
+        let (Some(first), Some(last)) = (numbers.first().copied(), numbers.last().copied()) else { return true };
+        let ascends = first >= self.next && numbers.is_sorted_by(|one, other| one < other) && last < u64::MAX;
+        if ascends {
+            self.next = last + 1;
+            self.batches.insert(first, Held { columns, numbers: Some(numbers), rows: 0 });
+        }
+        ascends
+    }
+
+    /// Keeps a row, in the slot that is returned.
+    pub fn keep(&mut self, key: &[u8], time: EventTime, number: u64, matched: bool) -> u32 {
         self.rows += 1;
-        if let Some(held) = self.batches.get_mut(&entry.place.0) {
+        if let Some((_, held)) = self.batches.range_mut(..=number).next_back() {
             held.rows += 1;
         }
-        self.expiry.push(Reverse((entry.time, entry.place, key.into())));
-        match self.by_key.get_mut(key) {
-            Some(entries) => {
-                // Mostly the last place.
-                let place = entries.partition_point(|other| other.order() < entry.order());
-                entries.insert(place, entry);
-            }
-            None => _ = self.by_key.insert(key.into(), [entry].into()),
+        let key = self.by_key.get_key_value(key).map_or_else(|| key.into(), |(key, _)| key.clone());
+        let slot = self.take_slot(Kept { key: key.clone(), time, number, matched });
+        self.expiry.push(Reverse((time, number, slot)));
+        let entry = Entry { time, number, slot, matched };
+        let entries = self.by_key.entry(key).or_default();
+        // Mostly the last place.
+        let place = entries.partition_point(|other| other.order() < entry.order());
+        entries.insert(place, entry);
+        slot
+    }
+
+    fn take_slot(&mut self, row: Kept) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            self.kept[slot as usize] = row;
+            return slot;
         }
+        self.kept.push(row);
+        self.kept.len() as u32 - 1
     }
 
     /// The rows of a key whose times are near, by their places among those of the key.
@@ -103,6 +142,16 @@ impl Side {
         start..end
     }
 
+    /// Notes that rows of a key have met another one.
+    pub fn note_matched(&mut self, key: &[u8], range: Range<usize>) {
+        let Some(entries) = self.by_key.get_mut(key) else { return };
+        for entry in entries.range_mut(range).filter(|entry| !entry.matched) {
+            entry.matched = true;
+            self.kept[entry.slot as usize].matched = true;
+            self.chunks.changed(entry.slot);
+        }
+    }
+
     /// Takes out rows of a key, in the order in which they came.
     pub fn take(&mut self, key: &[u8], range: Range<usize>) -> Vec<Row> {
         let Some(entries) = self.by_key.get_mut(key) else { return Vec::new() };
@@ -110,9 +159,9 @@ impl Side {
         if entries.is_empty() {
             self.by_key.remove(key);
         }
-        taken.sort_unstable_by_key(|entry| entry.place);
-        let rows = taken.iter().filter_map(|entry| self.row(entry.place)).collect();
-        taken.iter().for_each(|entry| self.let_go(entry.place));
+        taken.sort_unstable_by_key(|entry| entry.number);
+        let rows = taken.iter().filter_map(|entry| self.row(entry.number)).collect();
+        taken.iter().for_each(|entry| self.let_go(entry));
         self.tidy();
         rows
     }
@@ -122,27 +171,31 @@ impl Side {
         if self.expiry.len() <= 2 * self.rows + BATCH_ROWS {
             return;
         }
-        let by_key = &self.by_key;
-        self.expiry.retain(|Reverse((time, place, key))| {
-            let entries = by_key.get(key);
-            entries.is_some_and(|entries| entries.binary_search_by_key(&(*time, *place), Entry::order).is_ok())
+        let (by_key, kept) = (&self.by_key, &self.kept);
+        self.expiry.retain(|Reverse((time, number, slot))| {
+            let entries = by_key.get(&kept[*slot as usize].key);
+            entries.is_some_and(|entries| entries.binary_search_by_key(&(*time, *number), Entry::order).is_ok())
         });
     }
 
     /// A row is kept no more.
-    fn let_go(&mut self, place: Place) {
+    fn let_go(&mut self, entry: &Entry) {
         self.rows -= 1;
-        if let Some(held) = self.batches.get_mut(&place.0) {
+        self.chunks.gone(entry.slot);
+        self.free.push(entry.slot);
+        if let Some((first, held)) = self.batches.range_mut(..=entry.number).next_back() {
             held.rows -= 1;
+            let first = *first;
+            self.release(first);
         }
-        self.release(place.0);
     }
 
     /// The columns of a row, and its place in them.
-    pub fn row(&self, place: Place) -> Option<Row> {
-        self.batches.get(&place.0).map(|held| (held.columns.clone(), place.1))
+    pub fn row(&self, number: u64) -> Option<Row> {
+        find(&self.batches, number)
     }
 
+    /// Lets a batch go, by its first number, if none of its rows is kept.
     pub fn release(&mut self, batch: u64) {
         if let Some(held) = self.batches.get_mut(&batch)
             && held.rows == 0
@@ -156,19 +209,35 @@ impl Side {
     pub fn forget(&mut self, watermark: EventTime, within: i64, mut unmatched: impl FnMut(Row)) {
         let is_over = |Reverse((time, ..)): &Reverse<Expiry>| time.saturating_add(within) < watermark;
         while self.expiry.peek().is_some_and(is_over) {
-            let Some(Reverse((time, place, key))) = self.expiry.pop() else { break };
+            let Some(Reverse((time, number, slot))) = self.expiry.pop() else { break };
+            // Another row may have the slot by now.
+            let kept = &self.kept[slot as usize];
+            if kept.number != number {
+                continue;
+            }
+            let key = kept.key.clone();
             let Some(entries) = self.by_key.get_mut(&key) else { continue };
             // It is the first one, unless it has left before.
-            let Some(entry) = entries.pop_front_if(|first| first.order() == (time, place)) else { continue };
+            let Some(entry) = entries.pop_front_if(|first| first.order() == (time, number)) else { continue };
             if entries.is_empty() {
                 self.by_key.remove(&key);
             }
             if !entry.matched
-                && let Some(row) = self.row(place)
+                && let Some(row) = self.row(number)
             {
                 unmatched(row);
             }
-            self.let_go(place);
+            self.let_go(&entry);
         }
     }
+}
+
+/// The row of a number.
+pub fn find(batches: &BTreeMap<u64, Held>, number: u64) -> Option<Row> {
+    let (first, held) = batches.range(..=number).next_back()?;
+    let place = match &held.numbers {
+        None => (number - first) as usize,
+        Some(numbers) => numbers.binary_search(&number).ok()?,
+    };
+    Some((held.columns.clone(), place))
 }

@@ -1,32 +1,46 @@
 //! What a join of two streams keeps beyond a crash: the rows of both sides that something may still meet.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::{
-    ArrayRef, BooleanArray, LargeBinaryArray, LargeBinaryBuilder, RecordBatch, TimestampMicrosecondArray,
-    new_null_array,
+    ArrayRef, BooleanArray, Int64Array, LargeBinaryArray, RecordBatch, TimestampMicrosecondArray, new_null_array,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::row::RowConverter;
-use millstream_core::{Error, Parts, Result, State, timeless};
+use millstream_core::{Chunks, Error, Parts, Result, State, timeless};
 
-use super::side::{Entry, Place, Row};
-use super::{NO_KEY, Streams, gather};
-use crate::rows::BATCH_ROWS;
+use super::side::{Kept, Row, Side, find};
+use super::{NO_KEY, SIDES, Streams, gather};
 
-/// The names of the sides.
-const SIDES: [&str; 2] = ["from", "with"];
+/// The columns behind those that come out and those of the key: event time, whether the row has met another one, its number.
+const OWN: [(&str, DataType); 3] = [
+    ("time", DataType::Timestamp(TimeUnit::Microsecond, None)),
+    ("matched", DataType::Boolean),
+    ("number", DataType::Int64),
+];
 
 impl Streams {
     /// What goes into a state.
-    pub fn save(&self, parts: &mut Parts) -> Result<()> {
+    pub fn save(&mut self, parts: &mut Parts) -> Result<()> {
         parts.put("watermark", &self.watermark)?;
         parts.put("origin", &self.origin)?;
-        for (port, name) in SIDES.into_iter().enumerate() {
-            let kept = self.kept(port)?;
-            parts.put_rows_later(name, kept.schema.clone(), move || kept.rows());
+        let nulls: Vec<_> = self.types.iter().map(|data_type| new_null_array(data_type, 1)).collect();
+        let no_key: Arc<[u8]> = self.converter.convert_columns(&nulls)?.row(0).data().into();
+        for port in 0..SIDES.len() {
+            let (schema, converter) = (self.kept_schema(port, OWN.len()), self.converter.clone());
+            let Side { chunks, kept, batches, taken, .. } = &mut self.sides[port];
+            let find = |slot: u32| find(batches, kept[slot as usize].number);
+            let bytes = |slot: u32| find(slot).map_or(0, |row| row_bytes(&row)) + kept[slot as usize].key.len();
+            chunks.put(parts, &schema, bytes, |slots| {
+                let copied = Copied {
+                    rows: slots.iter().filter_map(|slot| find(*slot)).collect(),
+                    taken: taken.len(),
+                    ..Copied::new(slots.iter().map(|slot| &kept[*slot as usize]), &no_key)
+                };
+                let (schema, converter) = (schema.clone(), converter.clone());
+                move || copied.batch(schema, &converter)
+            })?;
         }
         Ok(())
     }
@@ -36,104 +50,118 @@ impl Streams {
         self.watermark = state.get("watermark")?;
         self.origin = state.get("origin")?;
         for (port, name) in SIDES.into_iter().enumerate() {
-            let rows = state.arrived_rows(name, &self.kept_schema(port), self.types.len() + 2)?;
-            rows.iter().try_for_each(|rows| self.take_in(port, rows))?;
+            // In format 3 they were in one piece, as they had come.
+            if state.has(name) {
+                let rows = state.arrived_rows(name, &self.kept_schema(port, 2), self.types.len() + 2)?;
+                rows.iter().try_for_each(|rows| self.take_in(port, rows, None))?;
+                continue;
+            }
+            let (schema, own) = (self.kept_schema(port, OWN.len()), self.types.len() + OWN.len());
+            let number = schema.fields().len() - 1;
+            let mut chunks = Chunks::new(name);
+            for rows in chunks.load(state, &schema, Some(own), &[number])? {
+                let numbers = rows.column(number).as_primitive::<Int64Type>().values();
+                let numbers = numbers.iter().map(|number| u64::try_from(*number)).collect::<Result<_, _>>();
+                let numbers = numbers.map_err(|_| wrong_numbers(name))?;
+                self.take_in(port, &rows, Some(numbers))?;
+            }
+            self.sides[port].chunks = chunks;
         }
         Ok(())
     }
 
-    /// The columns that come out, those of the key, the event time, and whether the row has met another one.
-    fn kept_schema(&self, port: usize) -> SchemaRef {
+    /// The columns that come out, those of the key, and the first of [`OWN`].
+    fn kept_schema(&self, port: usize, own: usize) -> SchemaRef {
         let (left, right) = self.schema.fields().split_at(self.sides[0].taken.len());
         let taken = [left, right][port].iter().map(|field| field.as_ref().clone());
         let keys = self.types.iter().map(|data_type| Field::new("key", data_type.clone(), true));
-        let time = Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, None), false);
-        let matched = Field::new("matched", DataType::Boolean, false);
-        Arc::new(Schema::new(taken.chain(keys).chain([time, matched]).collect::<Vec<_>>()))
+        let own = OWN.into_iter().take(own).map(|(name, data_type)| Field::new(name, data_type, false));
+        Arc::new(Schema::new(taken.chain(keys).chain(own).collect::<Vec<_>>()))
     }
 
-    fn kept(&self, port: usize) -> Result<Kept> {
-        let side = &self.sides[port];
-        let (mut entries, mut keys) = (Vec::with_capacity(side.rows), LargeBinaryBuilder::new());
-        for (key, of_key) in &side.by_key {
-            entries.extend(of_key);
-            of_key.iter().for_each(|_| keys.append_value(key));
-        }
-        let nulls: Vec<_> = self.types.iter().map(|data_type| new_null_array(data_type, 1)).collect();
-        Ok(Kept {
-            schema: self.kept_schema(port),
-            converter: self.converter.clone(),
-            no_key: self.converter.convert_columns(&nulls)?.row(0).data().into(),
-            taken: side.taken.len(),
-            batches: side.batches.iter().map(|(number, held)| (*number, held.columns.clone())).collect(),
-            entries,
-            keys: keys.finish(),
-        })
-    }
-
-    fn take_in(&mut self, port: usize, rows: &RecordBatch) -> Result<()> {
+    /// Takes in rows that were kept: with their numbers, in whose order they are, or without, if they are numbered anew.
+    fn take_in(&mut self, port: usize, rows: &RecordBatch, numbers: Option<Vec<u64>>) -> Result<()> {
         let (taken, others) = rows.columns().split_at(self.sides[port].taken.len());
-        let (keys, [times, matched]) = others.split_at(self.types.len()) else { return Ok(()) };
-        if timeless(rows, rows.num_columns() - 2).is_some() {
+        let (keys, [times, matched, ..]) = others.split_at(self.types.len()) else { return Ok(()) };
+        if timeless(rows, taken.len() + keys.len()).is_some() {
             return Err(Error::new(format!("the state has rows of `{}` without an event time", SIDES[port])));
         }
         let (times, matched) = (times.as_primitive::<TimestampMicrosecondType>(), matched.as_boolean());
         let (keys, has_null) = self.keys(keys)?;
-        let number = self.sides[port].hold(taken.into());
-        for row in 0..rows.num_rows() {
+        let (side, is_new) = (&mut self.sides[port], numbers.is_none());
+        let numbers = match numbers {
+            Some(numbers) if !side.hold_numbered(taken.into(), numbers.clone()) => {
+                return Err(wrong_numbers(SIDES[port]));
+            }
+            Some(numbers) => numbers,
+            None => {
+                let first = side.hold(taken.into(), rows.num_rows());
+                (first..).take(rows.num_rows()).collect()
+            }
+        };
+        for (row, number) in numbers.iter().enumerate() {
             // Earlier builds kept rows that were done with.
-            if port == 0 && matched.value(row) && !self.kind.adds_columns() {
+            if is_new && port == 0 && matched.value(row) && !self.kind.adds_columns() {
                 continue;
             }
             let key = keys.row(row);
             let key = if has_null.value(row) { NO_KEY } else { key.data() };
-            let entry = Entry { time: times.value(row), place: (number, row), matched: matched.value(row) };
-            self.sides[port].keep(key, entry);
+            let slot = side.keep(key, times.value(row), *number, matched.value(row));
+            if is_new {
+                side.chunks.changed(slot);
+            }
         }
-        self.sides[port].release(number);
+        if let Some(first) = numbers.first() {
+            side.release(*first);
+        }
         Ok(())
     }
 }
 
-/// The rows of one side, copied as they lay there.
-struct Kept {
-    schema: SchemaRef,
-    converter: Arc<RowConverter>,
-    /// The key of nulls.
-    no_key: Box<[u8]>,
-    /// How many columns come out.
-    taken: usize,
-    batches: BTreeMap<u64, Arc<[ArrayRef]>>,
-    entries: Vec<Entry>,
-    /// The key of each entry.
-    keys: LargeBinaryArray,
+/// How many bytes a row takes, about.
+fn row_bytes((columns, row): &Row) -> usize {
+    let bytes = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().value_length(*row) as usize,
+        DataType::Binary => column.as_binary::<i32>().value_length(*row) as usize,
+        other => other.primitive_width().unwrap_or(size_of::<i128>()),
+    };
+    OWN.len() * size_of::<i64>() + columns.iter().map(bytes).sum::<usize>()
 }
 
-impl Kept {
-    /// The rows as they came.
-    fn rows(self) -> Result<Vec<RecordBatch>> {
-        let mut order: Vec<usize> = (0..self.entries.len()).collect();
-        order.sort_unstable_by_key(|number| self.entries[*number].place);
-        order.chunks(BATCH_ROWS).map(|numbers| self.batch(numbers)).collect()
+fn wrong_numbers(side: &str) -> Error {
+    Error::new(format!("the state has rows of `{side}` with numbers that do not ascend"))
+}
+
+/// Some rows of one side on their way into the state.
+struct Copied {
+    rows: Vec<Row>,
+    /// How many columns come out.
+    taken: usize,
+    keys: LargeBinaryArray,
+    times: TimestampMicrosecondArray,
+    matched: BooleanArray,
+    numbers: Int64Array,
+}
+
+impl Copied {
+    /// What is known of rows besides their columns; those with null in their key have the key `no_key`.
+    fn new<'a>(rows: impl Iterator<Item = &'a Kept> + Clone, no_key: &'a [u8]) -> Self {
+        let key = |row: &'a Kept| if *row.key == *NO_KEY { no_key } else { &row.key };
+        Self {
+            rows: Vec::new(),
+            taken: 0,
+            keys: LargeBinaryArray::from_iter_values(rows.clone().map(key)),
+            times: TimestampMicrosecondArray::from_iter_values(rows.clone().map(|row| row.time)),
+            matched: rows.clone().map(|row| Some(row.matched)).collect(),
+            numbers: Int64Array::from_iter_values(rows.map(|row| row.number as i64)),
+        }
     }
 
-    fn batch(&self, numbers: &[usize]) -> Result<RecordBatch> {
-        let entries = numbers.iter().map(|number| self.entries[*number]);
-        let rows: Vec<Row> = entries.clone().filter_map(|entry| self.row(entry.place)).collect();
-        let mut columns = gather(&rows.iter().map(Some).collect::<Vec<_>>(), self.taken, None)?;
-        let parser = self.converter.parser();
-        let key = |number: &usize| match self.keys.value(*number) {
-            NO_KEY => &self.no_key,
-            key => key,
-        };
-        columns.extend(self.converter.convert_rows(numbers.iter().map(|number| parser.parse(key(number))))?);
-        let times: TimestampMicrosecondArray = entries.clone().map(|entry| Some(entry.time)).collect();
-        let matched: BooleanArray = entries.map(|entry| Some(entry.matched)).collect();
-        columns.extend([Arc::new(times) as ArrayRef, Arc::new(matched)]);
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
-    }
-
-    fn row(&self, place: Place) -> Option<Row> {
-        self.batches.get(&place.0).map(|columns| (columns.clone(), place.1))
+    fn batch(self, schema: SchemaRef, converter: &RowConverter) -> Result<RecordBatch> {
+        let mut columns = gather(&self.rows.iter().map(Some).collect::<Vec<_>>(), self.taken, None)?;
+        let parser = converter.parser();
+        columns.extend(converter.convert_rows(self.keys.iter().flatten().map(|key| parser.parse(key)))?);
+        columns.extend([Arc::new(self.times) as ArrayRef, Arc::new(self.matched), Arc::new(self.numbers)]);
+        Ok(RecordBatch::try_new(schema, columns)?)
     }
 }

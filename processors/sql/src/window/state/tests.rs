@@ -1,10 +1,14 @@
 use std::fmt::Write;
 
 use arrow::array::RecordBatch;
-use millstream_core::{Processor, ProcessorSettings, Stream};
-use millstream_testkit::{Timing, context, drive_in_time, parse, restore_damaged, state_in_time, stream, table};
+use arrow::array::cast::AsArray;
+use arrow::datatypes::Int64Type;
+use millstream_core::{Collector, Processor, ProcessorSettings, Stream};
+use millstream_testkit::{
+    Timing, context, drive_in_time, in_one_piece, parse, restore_damaged, rows_as_text, state_in_time, stream, table,
+};
 
-use super::super::WindowSettings;
+use super::super::{Panes, Sessions, WindowSettings};
 use super::*;
 
 const TIMING: Timing = Timing { lateness: 1_000_000, watermark_rows: 20, epoch_rows: 50, batch_rows: 100 };
@@ -76,8 +80,40 @@ fn a_state_does_not_show_how_rows_were_cut() {
         }
         // Nor how often the node was restored.
         let mut restored = build(&settings);
-        restored.restore(&state_in_time(&settings, &rows(), TIMING)).unwrap();
-        assert!(pieces(&restored.snapshot().unwrap().state.into_state().unwrap()) == whole, "{windows}");
+        let state = state_in_time(&settings, &rows(), TIMING);
+        restored.restore(&state).unwrap();
+        let again = restored.snapshot().unwrap().state.into_state_after(&state).unwrap();
+        assert!(pieces(&again) == whole, "{windows}");
+    }
+}
+
+#[test]
+fn a_state_of_format_3_is_gone_on_with() {
+    for windows in WINDOWS {
+        let settings: WindowSettings = parse(&format!("{windows}\n{AGGREGATES}"));
+        let state = state_in_time(&settings, &rows(), TIMING);
+        let is_sessions = windows.starts_with("gap");
+        let (columns, order) = if is_sessions { Sessions::own_fields() } else { Panes::own_fields() };
+        let (mut before, own) = in_one_piece(&state, "groups", columns.len(), order);
+        if is_sessions {
+            let of = |rows: &RecordBatch| {
+                let [first, last] = [1, 2].map(|column| rows.column(column).as_primitive::<Int64Type>().clone());
+                let changed = rows.column(3).as_boolean().clone();
+                (0..rows.num_rows()).map(move |row| (first.value(row), last.value(row), changed.value(row)))
+            };
+            let mut parts = Parts::default();
+            parts.put("sessions", &own.iter().flat_map(of).collect::<Vec<_>>()).unwrap();
+            let sessions = parts.into_state().unwrap();
+            let parts = before.parts().chain(sessions.parts());
+            before = State::new(parts.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())));
+        }
+        let finish = |state: &State| {
+            let (mut window, mut out) = (build(&settings), Collector::new(3));
+            window.restore(state).unwrap();
+            window.finish(&mut out).unwrap();
+            rows_as_text(out.take(0).map(|batch| batch.rows).collect::<Vec<_>>().iter())
+        };
+        assert_eq!(finish(&before), finish(&state), "{windows}");
     }
 }
 
