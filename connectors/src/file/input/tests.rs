@@ -6,7 +6,7 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
 use arrow::array::RecordBatch;
-use millstream_core::{Collector, FailedRow, Home, Positions, Progress, State, Step};
+use millstream_core::{Collector, FailedRow, Home, Input, Positions, Progress, State, Step};
 use millstream_formats::{FileKind, WriteFiles, WriteOptions};
 use millstream_testkit::{context, parse, rows_as_text, table};
 
