@@ -81,7 +81,7 @@ fn batches_and_threads_give_the_same_bits() {
 #[test]
 fn threads_that_decode_give_the_same_rows_in_the_same_order() {
     let workshop = Workshop::new();
-    let flow = |input: &str, output: &str| {
+    let flow = |input: &str, query: &str, output: &str| {
         let text = format!(
             r#"
             [input.flights]
@@ -91,7 +91,7 @@ fn threads_that_decode_give_the_same_rows_in_the_same_order() {
             [processor.late]
             type = "sql"
             from = "flights"
-            query = "SELECT *, arr_delay > 15 AS late FROM flights WHERE month = 1"
+            query = "{query}"
             [output.all]
             type = "file"
             from = "late"
@@ -104,9 +104,11 @@ fn threads_that_decode_give_the_same_rows_in_the_same_order() {
     let flights = project().join("flows/data/nycflights13/flights.parquet");
     for format in ["csv", "ndjson", "parquet"] {
         let input = format!("in.{format}");
-        workshop.run_json(&[flow(flights.to_str().unwrap(), &input).to_str().unwrap()]);
+        let january = "SELECT * FROM flights WHERE month = 1";
+        workshop.run_json(&[flow(flights.to_str().unwrap(), january, &input).to_str().unwrap()]);
+        let late = "SELECT *, arr_delay > 15 AS late FROM flights";
         let read = |threads: &str| {
-            workshop.run_json(&[flow(&input, "out.csv").to_str().unwrap(), "--threads", threads]);
+            workshop.run_json(&[flow(&input, late, "out.csv").to_str().unwrap(), "--threads", threads]);
             workshop.read("out.csv")
         };
         let one = read("1");
