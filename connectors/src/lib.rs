@@ -1,5 +1,8 @@
 //! Inputs and outputs: where rows enter and leave flows.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod conformance;
 mod drop;
 mod file;
 mod http_listen;

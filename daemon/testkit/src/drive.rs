@@ -22,6 +22,8 @@ pub struct Driven {
     pub report: Option<Report>,
     /// How many rows it has pushed at once, at most.
     pub largest: usize,
+    /// What it has staged at each of its snapshots, if anything.
+    pub(crate) staged: Vec<State>,
 }
 
 impl Driven {
@@ -67,6 +69,8 @@ pub fn batch(rows: RecordBatch) -> Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Renewal {
     Never,
+    /// Snapshots are taken at barriers and at the end, for what is staged.
+    SnapshotsOnly,
     AtEveryBatch,
 }
 
@@ -78,7 +82,7 @@ pub(crate) enum Renewal {
 pub fn drive(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatch)], batch_rows: usize) -> Driven {
     let streams: Vec<_> = inputs.iter().map(|(port, rows)| stream(port, rows.schema())).collect();
     both_ways(|renewal| {
-        let mut driver = Driver::new(settings, &streams, renewal);
+        let mut driver = Driver::new(&context(), settings, &streams, renewal);
         driver.pass(inputs, batch_rows);
         driver.ended(0);
         driver.end()
@@ -104,7 +108,7 @@ pub struct Timing {
 pub fn drive_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timing: Timing) -> Driven {
     let stream = stream_in_time(rows);
     both_ways(|renewal| {
-        let mut driver = Driver::new(settings, std::slice::from_ref(&stream), renewal);
+        let mut driver = Driver::new(&context(), settings, std::slice::from_ref(&stream), renewal);
         driver.pass_in_time(rows, timing);
         driver.ended(0);
         driver.end()
@@ -137,6 +141,7 @@ fn both_ways(drive: impl Fn(Renewal) -> Driven) -> Driven {
 
 /// A processor at work.
 pub(crate) struct Driver<'a> {
+    context: PlanContext,
     settings: &'a dyn ProcessorSettings,
     streams: &'a [Stream],
     renewal: Renewal,
@@ -148,13 +153,20 @@ pub(crate) struct Driver<'a> {
     largest: usize,
     /// The ports that have ended.
     over: Vec<usize>,
+    staged: Vec<State>,
 }
 
 impl<'a> Driver<'a> {
-    pub(crate) fn new(settings: &'a dyn ProcessorSettings, streams: &'a [Stream], renewal: Renewal) -> Self {
-        let plan = settings.plan(&context(), streams).unwrap();
+    pub(crate) fn new(
+        context: &PlanContext,
+        settings: &'a dyn ProcessorSettings,
+        streams: &'a [Stream],
+        renewal: Renewal,
+    ) -> Self {
+        let plan = settings.plan(context, streams).unwrap();
         let collector = || Collector::new(plan.ports.len());
         Self {
+            context: context.clone(),
             settings,
             streams,
             renewal,
@@ -164,6 +176,7 @@ impl<'a> Driver<'a> {
             ports: plan.ports,
             processor: (plan.build)().unwrap(),
             over: Vec::new(),
+            staged: Vec::new(),
         }
     }
 
@@ -223,7 +236,7 @@ impl<'a> Driver<'a> {
     /// Goes on with a new processor.
     fn renew(&mut self) {
         let state = self.state();
-        self.processor = (self.settings.plan(&context(), self.streams).unwrap().build)().unwrap();
+        self.processor = (self.settings.plan(&self.context, self.streams).unwrap().build)().unwrap();
         self.processor.restore(&state).unwrap();
         for port in &self.over {
             self.processor.ended(*port, &mut self.out).unwrap();
@@ -233,7 +246,9 @@ impl<'a> Driver<'a> {
 
     /// What the processor keeps.
     pub(crate) fn state(&mut self) -> State {
-        self.processor.snapshot().unwrap().state.into_state().unwrap()
+        let snapshot = self.processor.snapshot().unwrap();
+        self.staged.extend(Some(snapshot.staged.into_state().unwrap()).filter(|staged| !staged.is_empty()));
+        snapshot.state.into_state().unwrap()
     }
 
     pub(crate) fn pass_in_time(&mut self, rows: &RecordBatch, timing: Timing) {
@@ -259,7 +274,17 @@ impl<'a> Driver<'a> {
                 epoch = epoch.next();
                 self.processor.barrier(epoch, &mut self.out).unwrap();
                 self.take();
+                self.snapshot();
             }
+        }
+    }
+
+    /// Takes a snapshot, if that is wanted.
+    fn snapshot(&mut self) {
+        match self.renewal {
+            Renewal::Never => {}
+            Renewal::SnapshotsOnly => _ = self.state(),
+            Renewal::AtEveryBatch => self.renew(),
         }
     }
 
@@ -272,11 +297,10 @@ impl<'a> Driver<'a> {
     pub(crate) fn end(mut self) -> Driven {
         self.processor.finish(&mut self.out).unwrap();
         self.take();
-        if self.renewal == Renewal::AtEveryBatch {
-            self.renew();
-        }
+        self.snapshot();
         let mut out = self.taken;
-        let mut driven = Driven { failed: out.take_failed(), report: self.processor.report(), ..Driven::default() };
+        let (failed, report, staged) = (out.take_failed(), self.processor.report(), self.staged);
+        let mut driven = Driven { failed, report, staged, ..Driven::default() };
         driven.largest = self.largest;
         for (index, port) in self.ports.iter().enumerate() {
             let batches: Vec<_> = out.take(index).map(|batch| batch.rows).collect();
