@@ -3,7 +3,7 @@ use std::fmt::Write;
 use arrow::array::RecordBatch;
 use millstream_core::{Kind, NodeTypes, Processor, ProcessorSettings, State, Stream};
 use millstream_testkit::{
-    Rows, Sample, Timing, check_processors, context, parse, state_after, state_in_time, stream, table,
+    Given, Sample, Timing, check_processors, context, parse, state_after, state_in_time, stream, table,
 };
 
 use crate::dedup::DedupSettings;
@@ -85,7 +85,7 @@ const SAMPLES: &[Sample] = &[
 fn every_processor_keeps_to_what_all_do() {
     let mut types = NodeTypes::default();
     crate::register(&mut types);
-    check_processors(&types, SAMPLES, &Rows { from: rows(), side: weights() });
+    check_processors(&types, SAMPLES, &Given::new(rows(), weights()));
 }
 
 #[test]

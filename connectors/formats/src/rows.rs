@@ -103,14 +103,16 @@ impl Rows {
         }
     }
 
-    /// Joins batches that follow each other without a gap.
-    pub fn join_neighbours(&mut self) -> Result<()> {
+    /// Joins batches that follow each other without a gap, to such as have at most so many rows.
+    pub fn join_neighbours(&mut self, most: usize) -> Result<()> {
         let mut joined: Vec<(u64, RecordBatch)> = Vec::new();
         let mut run: Vec<RecordBatch> = Vec::new();
-        let mut next = 0;
+        let (mut next, mut count) = (0, 0);
         for (start, rows) in std::mem::take(&mut self.batches) {
-            if !run.is_empty() && start != next {
+            count += rows.num_rows();
+            if !run.is_empty() && (start != next || count > most) {
                 joined.push(join(next, &mut run)?);
+                count = rows.num_rows();
             }
             next = start + rows.num_rows() as u64;
             run.push(rows);

@@ -227,7 +227,7 @@ impl Input for PushInput {
             self.begin(&record)?;
         }
         let progress = if rows.is_empty() { Progress::End } else { Progress::More };
-        rows.join_neighbours()?;
+        rows.join_neighbours(self.decoder.batch_rows)?;
         rows.send(&self.source, &PARTITION.into(), out);
         Ok(progress)
     }

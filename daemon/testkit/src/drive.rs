@@ -23,6 +23,8 @@ pub struct Driven {
     pub report: Option<Report>,
     /// How many rows it has pushed at once, at most.
     pub largest: usize,
+    /// What it has staged at each of its snapshots, if anything.
+    pub(crate) staged: Vec<State>,
 }
 
 impl Driven {
@@ -68,6 +70,8 @@ pub fn batch(rows: RecordBatch) -> Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Renewal {
     Never,
+    /// Snapshots are taken at barriers and at the end, for what is staged.
+    SnapshotsOnly,
     AtEveryBatch,
 }
 
@@ -79,7 +83,7 @@ pub(crate) enum Renewal {
 pub fn drive(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatch)], batch_rows: usize) -> Driven {
     let streams: Vec<_> = inputs.iter().map(|(port, rows)| stream(port, rows.schema())).collect();
     both_ways(|renewal| {
-        let mut driver = Driver::new(settings, &streams, renewal);
+        let mut driver = Driver::new(&context(), settings, &streams, renewal);
         driver.pass(inputs, batch_rows);
         driver.ended(0);
         driver.end()
@@ -105,7 +109,7 @@ pub struct Timing {
 pub fn drive_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timing: Timing) -> Driven {
     let stream = stream_in_time(rows);
     both_ways(|renewal| {
-        let mut driver = Driver::new(settings, std::slice::from_ref(&stream), renewal);
+        let mut driver = Driver::new(&context(), settings, std::slice::from_ref(&stream), renewal);
         driver.pass_in_time(rows, timing);
         driver.ended(0);
         driver.end()
@@ -138,6 +142,7 @@ fn both_ways(drive: impl Fn(Renewal) -> Driven) -> Driven {
 
 /// A processor at work.
 pub(crate) struct Driver<'a> {
+    context: PlanContext,
     settings: &'a dyn ProcessorSettings,
     streams: &'a [Stream],
     renewal: Renewal,
@@ -151,13 +156,20 @@ pub(crate) struct Driver<'a> {
     over: Vec<usize>,
     /// What the processor kept last.
     state: State,
+    staged: Vec<State>,
 }
 
 impl<'a> Driver<'a> {
-    pub(crate) fn new(settings: &'a dyn ProcessorSettings, streams: &'a [Stream], renewal: Renewal) -> Self {
-        let plan = settings.plan(&context(), streams).unwrap();
+    pub(crate) fn new(
+        context: &PlanContext,
+        settings: &'a dyn ProcessorSettings,
+        streams: &'a [Stream],
+        renewal: Renewal,
+    ) -> Self {
+        let plan = settings.plan(context, streams).unwrap();
         let collector = || Collector::new(plan.ports.len());
         Self {
+            context: context.clone(),
             settings,
             streams,
             renewal,
@@ -168,6 +180,7 @@ impl<'a> Driver<'a> {
             processor: (plan.build)().unwrap(),
             over: Vec::new(),
             state: State::default(),
+            staged: Vec::new(),
         }
     }
 
@@ -235,7 +248,7 @@ impl<'a> Driver<'a> {
     /// Goes on with a new processor.
     fn renew(&mut self) {
         let state = self.state();
-        self.processor = (self.settings.plan(&context(), self.streams).unwrap().build)().unwrap();
+        self.processor = (self.settings.plan(&self.context, self.streams).unwrap().build)().unwrap();
         self.processor.restore(&state).unwrap();
         for port in &self.over {
             self.processor.ended(*port, &mut self.out).unwrap();
@@ -245,8 +258,9 @@ impl<'a> Driver<'a> {
 
     /// What the processor keeps.
     pub(crate) fn state(&mut self) -> State {
-        let parts = self.processor.snapshot().unwrap().state;
-        self.state = parts.into_state_after(&self.state).unwrap();
+        let snapshot = self.processor.snapshot().unwrap();
+        self.staged.extend(Some(snapshot.staged.into_state().unwrap()).filter(|staged| !staged.is_empty()));
+        self.state = snapshot.state.into_state_after(&self.state).unwrap();
         self.state.clone()
     }
 
@@ -273,7 +287,17 @@ impl<'a> Driver<'a> {
                 epoch = epoch.next();
                 self.processor.barrier(epoch, &mut self.out).unwrap();
                 self.take();
+                self.snapshot();
             }
+        }
+    }
+
+    /// Takes a snapshot, if that is wanted.
+    fn snapshot(&mut self) {
+        match self.renewal {
+            Renewal::Never => {}
+            Renewal::SnapshotsOnly => _ = self.state(),
+            Renewal::AtEveryBatch => self.renew(),
         }
     }
 
@@ -286,11 +310,10 @@ impl<'a> Driver<'a> {
     pub(crate) fn end(mut self) -> Driven {
         self.processor.finish(&mut self.out).unwrap();
         self.take();
-        if self.renewal == Renewal::AtEveryBatch {
-            self.renew();
-        }
+        self.snapshot();
         let mut out = self.taken;
-        let mut driven = Driven { failed: out.take_failed(), report: self.processor.report(), ..Driven::default() };
+        let (failed, report, staged) = (out.take_failed(), self.processor.report(), self.staged);
+        let mut driven = Driven { failed, report, staged, ..Driven::default() };
         driven.largest = self.largest;
         for (index, port) in self.ports.iter().enumerate() {
             let batches: Vec<_> = out.take(index).map(|batch| batch.rows).collect();

@@ -25,11 +25,22 @@ pub fn stages(staged: impl IntoIterator<Item = State>) -> Vec<PendingCommit> {
 /// # Errors
 /// If a commit fails.
 pub async fn commit_late(stages: &[PendingCommit], committer: impl Fn() -> Box<dyn Committer>) -> Result<()> {
+    commit_late_and_look(stages, committer, |_| {}).await
+}
+
+/// The same, and looks at what is visible each time that one more stage has been committed, and those before it once more.
+pub(crate) async fn commit_late_and_look(
+    stages: &[PendingCommit],
+    committer: impl Fn() -> Box<dyn Committer>,
+    look: impl Fn(usize),
+) -> Result<()> {
     for newest in 0..stages.len() {
         for stage in std::iter::once(newest).chain((0..=newest).rev()).chain(0..=newest) {
             committer().commit(&stages[stage]).await?;
+            look(newest);
         }
         committer().recover(&stages[..=newest]).await?;
+        look(newest);
     }
     Ok(())
 }

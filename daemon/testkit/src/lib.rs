@@ -9,7 +9,10 @@ mod late;
 mod state;
 mod table;
 
-pub use conformance::{Rows, Sample, check_processors};
+pub use conformance::{
+    Excuse, Given, InputSamples, Lacks, OutputSamples, Sample, Source, Target, check_inputs, check_outputs,
+    check_processors,
+};
 pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
 pub use late::{commit_late, stages};
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};

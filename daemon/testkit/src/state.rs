@@ -5,12 +5,12 @@ use arrow::ipc::reader::StreamReader;
 use millstream_core::{Chunks, Parts, Processor, ProcessorSettings, State};
 
 use crate::Timing;
-use crate::drive::{Driver, Renewal, stream, stream_in_time};
+use crate::drive::{Driver, Renewal, context, stream, stream_in_time};
 
 /// What a processor keeps when all rows of its inputs have come, driven like by [`crate::drive`].
 pub fn state_after(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatch)], batch_rows: usize) -> State {
     let streams: Vec<_> = inputs.iter().map(|(port, rows)| stream(port, rows.schema())).collect();
-    let mut driver = Driver::new(settings, &streams, Renewal::Never);
+    let mut driver = Driver::new(&context(), settings, &streams, Renewal::Never);
     driver.pass(inputs, batch_rows);
     driver.state()
 }
@@ -18,7 +18,7 @@ pub fn state_after(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatc
 /// What a processor keeps when all rows have come, driven like by [`crate::drive_in_time`].
 pub fn state_in_time(settings: &dyn ProcessorSettings, rows: &RecordBatch, timing: Timing) -> State {
     let stream = stream_in_time(rows);
-    let mut driver = Driver::new(settings, std::slice::from_ref(&stream), Renewal::Never);
+    let mut driver = Driver::new(&context(), settings, std::slice::from_ref(&stream), Renewal::Never);
     driver.pass_in_time(rows, timing);
     driver.state()
 }

@@ -5,6 +5,9 @@ mod columns;
 mod condition;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+mod conformance;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod damage;
 mod evaluate;
 mod pieces;

@@ -260,6 +260,7 @@ impl Processor for Predictor {
         match &self.registered {
             Some(registered) => state.put(VERSION, &registered.version)?,
             None => {
+                state.put(VERSIONS, &(self.model.is_some(), self.arrived.is_some()))?;
                 keep(MODEL, self.model.as_ref(), &mut state);
                 keep(ARRIVED, self.arrived.as_ref(), &mut state);
                 self.held.keep(&self.input, &mut state)?;
@@ -277,8 +278,9 @@ impl Processor for Predictor {
                 }
             }
             None => {
-                self.model = self.kept(MODEL, state)?;
-                self.arrived = self.kept(ARRIVED, state)?;
+                let (has_model, has_arrived): (bool, bool) = state.get(VERSIONS)?;
+                self.model = has_model.then(|| self.kept(MODEL, state)).transpose()?;
+                self.arrived = has_arrived.then(|| self.kept(ARRIVED, state)).transpose()?;
                 self.held = Held::restore(&self.input, state)?;
             }
         }
@@ -286,8 +288,10 @@ impl Processor for Predictor {
     }
 }
 
-/// The parts of the state: the number of a version of the registry, or the files of versions of this flow's model.
+/// The parts of the state: the number of a version of the registry; or the files of versions of this flow's model, and which of
+/// them there are, so that one that is lost is noticed.
 const VERSION: &str = "version";
+const VERSIONS: &str = "versions";
 const MODEL: &str = "model";
 const ARRIVED: &str = "arrived";
 
@@ -372,14 +376,11 @@ impl Predictor {
     }
 
     /// A version that was kept in the state.
-    fn kept(&self, name: &str, state: &State) -> Result<Option<Version>> {
-        if !state.has(name) {
-            return Ok(None);
-        }
+    fn kept(&self, name: &str, state: &State) -> Result<Version> {
         let bytes = state.bytes(name)?;
         let model = Arc::new(Model::load_like(&self.signature, bytes)?);
         let version = Version { name: version_name(&self.name, bytes), model };
-        version.computed_on(&self.device).map(Some)
+        version.computed_on(&self.device)
     }
 
     fn hold(&mut self, batch: Batch) -> Result<()> {

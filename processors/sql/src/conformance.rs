@@ -1,10 +1,10 @@
-//! The processors of this crate keep to what all do.
+//! The processors of this crate, and its input, keep to what all do.
 
 use std::fmt::Write;
 
 use arrow::array::RecordBatch;
 use millstream_core::NodeTypes;
-use millstream_testkit::{Rows, Sample, check_processors, table};
+use millstream_testkit::{Given, InputSamples, Sample, Source, check_inputs, check_processors, table};
 
 const SAMPLES: &[Sample] = &[
     Sample { node: "sql", settings: "query = 'SELECT at, k, v * 2 AS w, 100 / n AS h FROM input WHERE n <> 3'" },
@@ -46,5 +46,33 @@ fn rows() -> RecordBatch {
 fn every_processor_keeps_to_what_all_do() {
     let mut types = NodeTypes::default();
     crate::register(&mut types);
-    check_processors(&types, SAMPLES, &Rows { from: rows(), side: rows() });
+    check_processors(&types, SAMPLES, &Given::new(rows(), rows()));
+}
+
+/// Columns of which one can be null, and one can't be computed in each seventh row.
+const COLUMNS: &str =
+    "columns = { n = 'row', even = 'CASE WHEN row % 2 = 0 THEN row END', x = '1 / (row % 7) + random()' }";
+
+fn generate() -> InputSamples {
+    InputSamples {
+        node: "generate",
+        sources: vec![
+            Source::new(format!("rows = 24\n{COLUMNS}"), 20, 4, |_| {}),
+            Source::new(format!("rows = 24\nrate = '100000/s'\n{COLUMNS}"), 20, 4, |_| {}),
+            Source::new(format!("rows = 0\n{COLUMNS}"), 0, 0, |_| {}),
+        ],
+        wrong: &[
+            ("columns = {}", "columns"),
+            ("columns = { a = 'rwo' }", "columns.a"),
+            ("rate = 'x'\ncolumns = {}", "rate"),
+        ],
+        excuses: &[],
+    }
+}
+
+#[test]
+fn every_input_keeps_to_what_all_do() {
+    let mut types = NodeTypes::default();
+    crate::register(&mut types);
+    check_inputs(&types, &[generate()]);
 }

@@ -30,11 +30,8 @@ impl Held {
         std::mem::take(self).batches
     }
 
-    /// Adds them to a state, if there are any; `schema` are their columns.
+    /// Adds them to a state; `schema` are their columns.
     pub fn keep(&self, schema: &SchemaRef, parts: &mut Parts) -> Result<()> {
-        if self.batches.is_empty() {
-            return Ok(());
-        }
         let origins: Vec<_> = self.batches.iter().map(|batch| &batch.origin).collect();
         parts.put(ORIGINS, &origins)?;
         let rows = self.batches.iter().map(|batch| batch.rows.clone()).collect();
@@ -45,9 +42,6 @@ impl Held {
     /// Those of a state.
     pub fn restore(schema: &SchemaRef, state: &State) -> Result<Self> {
         let mut held = Self::default();
-        if !state.has(ROWS) {
-            return Ok(held);
-        }
         let rows = state.arrived_rows(ROWS, schema, 0)?;
         let origins: Vec<Origin> = state.get(ORIGINS)?;
         if rows.len() != origins.len() {

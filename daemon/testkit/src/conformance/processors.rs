@@ -1,12 +1,21 @@
-//! What every processor has to keep to, whatever it does: one suite over all types of nodes that are registered.
+//! The suite of processors.
 
 use std::collections::BTreeSet;
+use std::panic::Location;
+use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::nullif;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use millstream_core::{Canonical, Collector, NodeTypes, Parsed, PortPlan, Processor, ProcessorSettings, Role, Stream};
+use millstream_core::{
+    Canonical, Collector, MODEL, NodeTypes, Parsed, PlanContext, PortPlan, Processor, ProcessorSettings, Role, State,
+    Stream,
+};
 
+use super::folder::Folder;
+use super::refused::parse;
+use super::staging::check_committer;
+use super::{check_each, require_samples};
 use crate::drive::{Driven, Driver, Renewal, batch, context, stream, stream_in_time};
 use crate::{Timing, restore_damaged};
 
@@ -15,17 +24,28 @@ use crate::{Timing, restore_damaged};
 pub struct Sample {
     /// What `type` says.
     pub node: &'static str,
-    /// The body of the node's table, for the rows of [`Rows`].
+    /// The body of the node's table, for the rows of [`Given`].
     pub settings: &'static str,
 }
 
-/// The rows that samples are given.
+/// What samples are given.
 #[derive(Clone, Debug)]
-pub struct Rows {
+pub struct Given {
     /// What arrives at `from`. The event time is in the column `at`.
     pub from: RecordBatch,
-    /// What arrives at the side input of nodes that have one.
+    /// What arrives at the side input of nodes that have one, or at the port `model` of those that follow a model.
     pub side: RecordBatch,
+    /// Where the nodes are planned.
+    pub context: PlanContext,
+    /// What is visible of what nodes with a committer have published in a folder: a line for each thing.
+    pub published: Option<fn(&Path) -> Vec<String>>,
+}
+
+impl Given {
+    /// Rows, for nodes that publish nothing.
+    pub fn new(from: RecordBatch, side: RecordBatch) -> Self {
+        Self { from, side, context: context(), published: None }
+    }
 }
 
 /// How the rows of `from` come.
@@ -39,66 +59,70 @@ const TIMING: Timing = Timing { lateness: 5_000_000, watermark_rows: 20, epoch_r
 ///   by one which is restored from its snapshot after each of them;
 /// * no rows at all, and rows of nulls, are no reason to panic;
 /// * a damaged state is refused, or taken where nothing shows, without a panic;
-/// * lanes of a stateless node give what the node itself gives.
+/// * lanes of a stateless node give what the node itself gives;
+/// * what a committer has made visible, stage after stage, does not change when it commits late, again and out of order.
 ///
 /// # Panics
 /// If a processor does not keep to it, or if a type has no sample.
-pub fn check_processors(types: &NodeTypes, samples: &[Sample], rows: &Rows) {
-    let processors = types.kinds().iter().filter(|kind| kind.role == Role::Processor);
-    let without: Vec<_> =
-        processors.map(|kind| kind.name).filter(|name| samples.iter().all(|s| s.node != *name)).collect();
-    assert!(without.is_empty(), "no sample of {}", without.join(", "));
-    for sample in samples {
-        Case::new(types, sample, rows).check();
-    }
+#[track_caller]
+pub fn check_processors(types: &NodeTypes, samples: &[Sample], given: &Given) {
+    let advice = "`Sample { node, settings }` with the body of a table that does something with the rows given there";
+    require_samples(types, Role::Processor, samples.iter().map(|sample| sample.node), advice, Location::caller());
+    check_each(samples, |sample| Case::new(types, sample, given).check());
 }
 
 /// A sample, and what it is tried with.
 struct Case<'a> {
     name: String,
     settings: Box<dyn ProcessorSettings>,
-    rows: &'a Rows,
-    has_side: bool,
+    given: &'a Given,
+    /// The second port.
+    side: Option<&'static str>,
 }
 
 impl<'a> Case<'a> {
-    fn new(types: &NodeTypes, sample: &Sample, rows: &'a Rows) -> Self {
+    fn new(types: &NodeTypes, sample: &Sample, given: &'a Given) -> Self {
         let kind = types.find(Role::Processor, sample.node).unwrap();
-        let table = toml::from_str(sample.settings).unwrap();
-        let settings = match kind.parse(table) {
+        let settings = match parse(kind, sample.settings) {
             Ok(Parsed::Processor(settings)) => settings,
             Ok(_) => panic!("`{}` is no processor", sample.node),
             Err(problem) => panic!("{}: {problem:?}", sample.settings),
         };
         let name = format!("{} with {}", sample.node, sample.settings);
-        Self { name, settings, rows, has_side: kind.side_input.is_some() }
+        let side = kind.side_input.or(settings.follows_model().map(|_| MODEL));
+        Self { name, settings, given, side }
     }
 
     fn check(&self) {
         self.plans_are_pure();
-        let whole = self.drive(&self.rows.from, 8192, Renewal::Never);
+        let whole = self.drive(&self.given.from, 8192, Renewal::Never);
         self.columns_are_true(&whole);
         for (batch_rows, renewal) in
             [(8192, Renewal::AtEveryBatch), (7, Renewal::Never), (7, Renewal::AtEveryBatch), (1, Renewal::Never)]
         {
-            self.same(&whole, &self.drive(&self.rows.from, batch_rows, renewal), batch_rows, renewal);
+            self.same(&whole, &self.drive(&self.given.from, batch_rows, renewal), batch_rows, renewal);
         }
-        self.drive(&self.rows.from.slice(0, 0), 8192, Renewal::AtEveryBatch);
+        self.drive(&self.given.from.slice(0, 0), 8192, Renewal::AtEveryBatch);
         self.nulls_are_survived();
         self.damage_is_survived();
         self.lanes_do_the_same();
+        self.commits_can_be_repeated();
     }
 
     fn streams(&self, from: &RecordBatch) -> Vec<Stream> {
-        let side = self.has_side.then(|| stream("with", self.rows.side.schema()));
+        let side = self.side.map(|port| stream(port, self.given.side.schema()));
         [stream_in_time(from)].into_iter().chain(side).collect()
     }
 
     fn drive(&self, from: &RecordBatch, batch_rows: usize, renewal: Renewal) -> Driven {
+        self.drive_in(&self.given.context, from, batch_rows, renewal)
+    }
+
+    fn drive_in(&self, context: &PlanContext, from: &RecordBatch, batch_rows: usize, renewal: Renewal) -> Driven {
         let streams = self.streams(from);
-        let mut driver = Driver::new(self.settings.as_ref(), &streams, renewal);
-        if self.has_side {
-            driver.pass_side(1, &self.rows.side, batch_rows);
+        let mut driver = Driver::new(context, self.settings.as_ref(), &streams, renewal);
+        if self.side.is_some() {
+            driver.pass_side(1, &self.given.side, batch_rows);
         }
         driver.pass_in_time(from, Timing { batch_rows, ..TIMING });
         driver.ended(0);
@@ -106,13 +130,13 @@ impl<'a> Case<'a> {
     }
 
     fn plans_are_pure(&self) {
-        let plan = || self.settings.plan(&context(), &self.streams(&self.rows.from));
+        let plan = || self.settings.plan(&self.given.context, &self.streams(&self.given.from));
         let ports = || plan().unwrap_or_else(|problems| panic!("{}: {problems:?}", self.name)).ports;
         assert_eq!(format!("{:?}", ports()), format!("{:?}", ports()), "{}: another plan", self.name);
     }
 
     fn columns_are_true(&self, driven: &Driven) {
-        let plan = self.settings.plan(&context(), &self.streams(&self.rows.from)).unwrap();
+        let plan = self.settings.plan(&self.given.context, &self.streams(&self.given.from)).unwrap();
         for PortPlan { name, schema, .. } in &plan.ports {
             let canonical = Canonical::new(schema).unwrap();
             for rows in driven.ports.get(name).into_iter().flatten() {
@@ -140,27 +164,27 @@ impl<'a> Case<'a> {
 
     /// Gives rows of which each third value is null, but for event times. The columns may be refused then.
     fn nulls_are_survived(&self) {
-        let rows = with_nulls(&self.rows.from);
-        if self.settings.plan(&context(), &self.streams(&rows)).is_ok() {
+        let rows = with_nulls(&self.given.from);
+        if self.settings.plan(&self.given.context, &self.streams(&rows)).is_ok() {
             self.drive(&rows, 7, Renewal::AtEveryBatch);
         }
     }
 
     fn damage_is_survived(&self) {
-        let streams = self.streams(&self.rows.from);
-        let mut driver = Driver::new(self.settings.as_ref(), &streams, Renewal::Never);
-        if self.has_side {
-            driver.pass_side(1, &self.rows.side, 8192);
+        let streams = self.streams(&self.given.from);
+        let mut driver = Driver::new(&self.given.context, self.settings.as_ref(), &streams, Renewal::Never);
+        if self.side.is_some() {
+            driver.pass_side(1, &self.given.side, 8192);
         }
-        driver.pass_in_time(&self.rows.from, TIMING);
+        driver.pass_in_time(&self.given.from, TIMING);
         let state = driver.state();
         if !state.is_empty() {
-            restore_damaged(&state, || (self.settings.plan(&context(), &streams).unwrap().build)().unwrap());
+            restore_damaged(&state, || (self.settings.plan(&self.given.context, &streams).unwrap().build)().unwrap());
         }
     }
 
     fn lanes_do_the_same(&self) {
-        let plan = self.settings.plan(&context(), &self.streams(&self.rows.from)).unwrap();
+        let plan = self.settings.plan(&self.given.context, &self.streams(&self.given.from)).unwrap();
         let ports = plan.ports.len();
         let mut node = (plan.build)().unwrap();
         let Some(mut lane) = node.lane() else { return };
@@ -170,15 +194,36 @@ impl<'a> Case<'a> {
             while processor.more(&mut out).unwrap() {}
             (0..ports).map(|port| out.take(port).map(|batch| batch.rows).collect::<Vec<_>>()).collect::<Vec<_>>()
         };
-        for start in (0..self.rows.from.num_rows()).step_by(50) {
-            let rows = self.rows.from.slice(start, 50.min(self.rows.from.num_rows() - start));
+        for start in (0..self.given.from.num_rows()).step_by(50) {
+            let rows = self.given.from.slice(start, 50.min(self.given.from.num_rows() - start));
             assert_eq!(of(lane.as_mut(), &rows), of(node.as_mut(), &rows), "{}: a lane", self.name);
         }
+    }
+
+    fn commits_can_be_repeated(&self) {
+        let streams = self.streams(&self.given.from);
+        let build = |context: &PlanContext| (self.settings.plan(context, &streams).unwrap().build)().unwrap();
+        if build(&self.given.context).committer().is_none() {
+            return;
+        }
+        let published = self.given.published;
+        let published = published.unwrap_or_else(|| {
+            panic!("{}: it has a committer: let `Given::published` say what it has made visible in a folder", self.name)
+        });
+        let committer = |folder: &Folder| build(&folder.context(8192)).committer().unwrap();
+        let stages = |renewal: Renewal| {
+            move |folder: &Folder| -> Vec<State> {
+                self.drive_in(&folder.context(8192), &self.given.from, 7, renewal).staged
+            }
+        };
+        let once = check_committer(&self.name, stages(Renewal::SnapshotsOnly), committer, published);
+        let restarted = check_committer(&self.name, stages(Renewal::AtEveryBatch), committer, published);
+        assert_eq!(restarted, once, "{}: other things are published by a node that was restored", self.name);
     }
 }
 
 /// The rows with a null for each third value, but for those of `at`.
-fn with_nulls(rows: &RecordBatch) -> RecordBatch {
+pub(super) fn with_nulls(rows: &RecordBatch) -> RecordBatch {
     let nullable = |field: &Field| field.clone().with_nullable(field.is_nullable() || field.name() != "at");
     let fields: Vec<_> = rows.schema().fields().iter().map(|field| nullable(field)).collect();
     let schema: SchemaRef = Schema::new(fields).into();
