@@ -121,8 +121,8 @@ pub struct RunArguments {
     #[command(flatten)]
     pub state: StateArguments,
     /// How many threads the nodes share. Default: one a core.
-    #[arg(long, value_name = "N")]
-    pub threads: Option<std::num::NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     /// Print one line of JSON a flow instead of tables.
     #[arg(long)]
     pub json: bool,

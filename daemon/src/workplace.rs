@@ -60,8 +60,9 @@ fn environment(name: &str) -> Option<String> {
 }
 
 /// The threads that nodes run on.
-pub fn data_runtime(threads: Option<NonZeroUsize>) -> Result<Runtime> {
-    let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+pub fn data_runtime(threads: Option<u16>) -> Result<Runtime> {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = threads.map_or_else(cores, usize::from);
     let built = Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("data")

@@ -101,10 +101,17 @@ pub(crate) fn split_off(
     batch_rows: usize,
     mut glance: impl FnMut(&[u8], usize, bool) -> Glance,
 ) -> Result<Option<RowsText>> {
-    let (mut seen, mut rows) = (0, 0);
+    // How many bytes the window had when what comes next was not whole.
+    let (mut seen, mut rows, mut tried) = (0, 0, 0);
     while rows < batch_rows && seen < MAX_PART_BYTES && !window.is_passing() {
         let (text, has_ended) = (window.bytes(), window.ended());
-        let glance = if seen < text.len() { glance(text, seen, has_ended) } else { Glance::Incomplete };
+        // Not again with every piece that is read.
+        let has_more = window.lines().len() > tried || text.len() - seen >= 2 * tried.saturating_sub(seen);
+        let is_worth_a_try = seen < text.len() && (has_ended || has_more);
+        let glance = if is_worth_a_try { glance(text, seen, has_ended) } else { Glance::Incomplete };
+        if is_worth_a_try && matches!(glance, Glance::Incomplete) {
+            tried = text.len();
+        }
         match glance {
             Glance::Row(length) if length <= MAX_ROW_BYTES => (seen, rows) = (seen + length, rows + 1),
             Glance::Nothing(length) if length <= MAX_ROW_BYTES => seen += length,

@@ -72,7 +72,7 @@ impl Stream {
 }
 
 /// An output port and the columns that leave by it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortPlan {
     /// The port's name.
     pub name: String,

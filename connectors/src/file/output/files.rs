@@ -144,6 +144,8 @@ impl Files {
             let part = open.staged.part.clone();
             match open.staged.finish() {
                 Ok(whole) => self.finished.push(whole),
+                // A run that goes on from the last checkpoint needs what that has left there.
+                Err(error) if self.is_durable() => return Err(error),
                 Err(error) => return remove(&part).and(Err(error)),
             }
         }

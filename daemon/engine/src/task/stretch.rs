@@ -76,10 +76,24 @@ impl Stretch {
 
     /// Cuts it.
     pub fn cut(mut self, cut: Cut) -> (Self, Self) {
+        if let Some(head) = self.before_batch(cut) {
+            let behind = self.refused.split_off(cut.refused);
+            let tail = Self { refused: behind, ..self };
+            return (Self { port: tail.port, batch: head, refused: self.refused }, tail);
+        }
         let barrier = self.barrier(cut);
         let behind = self.refused.split_off(cut.refused);
         let (head, tail) = self.batch.cut(cut.rows, barrier);
         (Self { batch: head, ..self }, Self { port: self.port, batch: tail, refused: behind })
+    }
+
+    /// Nothing of the batch, where a cut lies between refused rows that come before it: right behind the last of them.
+    fn before_batch(&self, cut: Cut) -> Option<Batch> {
+        let position = self.refused[..cut.refused].last()?.position? + 1;
+        (cut.refused < self.refused_before()).then(|| {
+            let origin = Origin { start: position, end: position, ..self.batch.origin.clone() };
+            Batch::new(self.batch.rows.slice(0, 0), origin)
+        })
     }
 
     /// The position at which a cut lies: right behind the last row before it, refused ones among them.
@@ -251,6 +265,24 @@ mod tests {
         assert_eq!(parts(stretch().behind_rows(2)), [(5, 8, 2, 2), (8, 14, 2, 3)]);
         assert_eq!(parts(stretch().behind_rows(4)), [(5, 11, 4, 3), (11, 14, 0, 2)]);
         assert_eq!(stretch().behind_rows(5), None);
+    }
+
+    #[test]
+    fn a_cut_between_refused_rows_before_the_batch_does_not_pass_over_the_others() {
+        let mut plain = batch(table("n:int64\n5\n6"));
+        (plain.origin.start, plain.origin.end) = (5, 7);
+        let gaps = Batch::with_gaps(table("n:int64\n5\n6"), plain.origin.clone(), [5, 6]);
+        for batch in [plain, gaps] {
+            let stretch = Stretch::new(0, batch, &mut [2, 3, 4].map(failed).into());
+            let cut = stretch.behind_all(1).expect("there are five");
+            let (head, tail) = stretch.cut(cut);
+            assert_eq!((head.batch.origin.end, head.batch.len(), head.refused.len()), (3, 0, 1));
+            assert_eq!((tail.batch.origin.start, tail.batch.len(), tail.refused.len()), (5, 2, 2));
+            let cut = tail.behind_all(3).expect("there are four");
+            let (head, tail) = tail.cut(cut);
+            assert_eq!((head.batch.origin.end, head.batch.len(), head.refused.len()), (6, 1, 2));
+            assert_eq!((tail.batch.origin.start, tail.batch.len()), (6, 1));
+        }
     }
 
     #[test]

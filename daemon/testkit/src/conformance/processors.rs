@@ -132,7 +132,7 @@ impl<'a> Case<'a> {
     fn plans_are_pure(&self) {
         let plan = || self.settings.plan(&self.given.context, &self.streams(&self.given.from));
         let ports = || plan().unwrap_or_else(|problems| panic!("{}: {problems:?}", self.name)).ports;
-        assert_eq!(format!("{:?}", ports()), format!("{:?}", ports()), "{}: another plan", self.name);
+        assert_eq!(ports(), ports(), "{}: another plan", self.name);
     }
 
     fn columns_are_true(&self, driven: &Driven) {
