@@ -28,6 +28,14 @@ fn every_output_keeps_to_what_all_do() {
     check_outputs(&types(), &[outputs::file(), outputs::stdout(), outputs::drop()], &rows(23));
 }
 
+#[test]
+#[should_panic(
+    expected = "the output `file` has no sample: in connectors/src/conformance/mod.rs, add `OutputSamples` with"
+)]
+fn a_node_without_samples_is_told() {
+    check_outputs(&types(), &[outputs::drop()], &rows(1));
+}
+
 /// Rows that are all different. Texts have spaces and quotes, and some values are missing.
 fn rows(count: usize) -> RecordBatch {
     let texts = ["plain", "\"two words\"", "null", "ü,;"];
