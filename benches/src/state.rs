@@ -136,8 +136,8 @@ const CHANGED: u64 = MANY / 100;
 /// How many characters a key has.
 const KEY_BYTES: usize = 100;
 
-/// After how many checkpoints at which a hundredth has changed. Before some of them chunks are dissolved.
-const CHANGES: u64 = 6;
+/// How many checkpoints there are, before each of which a hundredth changes: so many that chunks are dissolved.
+const CHANGES: u64 = 100;
 
 fn summed_up_by_key() -> Value {
     json!({ "keys": ["k"], "emit": "complete", "select": summed_up()["select"] })

@@ -15,7 +15,7 @@ use millstream_core::{
     Batch, Collector, EventTime, Origin, Parts, Processor, Result, Snapshot, State, canonical_floats, refuse_timeless,
 };
 
-use self::side::{Row, Side};
+use self::side::{Place, Row, Side};
 use super::JoinKind;
 use crate::rows::BATCH_ROWS;
 
@@ -144,7 +144,7 @@ impl Streams {
     /// Lets the next row meet those of the other side, and keeps it for those that are yet to come.
     fn meet_next(&mut self, rest: &Rest, out: &mut Collector) -> Result<()> {
         let Rest { port, batch, first, row, .. } = rest;
-        let (port, number) = (*port, first + *row as u64);
+        let (port, place) = (*port, (*first, *row as u32));
         let time = batch.rows.column(self.sides[port].time).as_primitive::<TimestampMicrosecondType>().value(*row);
         // Null meets nothing, but a row with it may still leave as one without a match.
         let can_meet = !rest.has_null.value(*row);
@@ -155,13 +155,13 @@ impl Streams {
             let why = format!("{} rows of this side are kept already (`max_rows`)", self.max_rows);
             return out.fail_row(batch, *row, why);
         }
-        let Some(this) = self.sides[port].row(number) else { return Ok(()) };
+        let Some(this) = self.sides[port].row(place) else { return Ok(()) };
         let key = rest.keys.row(*row);
         let matched = can_meet && self.meet(port, key.data(), time, this);
         // One that has a match is done with where it matters only whether there is one.
         if port == 1 || !matched || self.kind.adds_columns() {
             let key: &[u8] = if can_meet { key.data() } else { NO_KEY };
-            let slot = self.sides[port].keep(key, time, number, matched);
+            let slot = self.sides[port].keep(key, time, place, matched);
             self.sides[port].chunks.changed(slot);
         }
         Ok(())
@@ -199,21 +199,22 @@ impl Streams {
         let Side { by_key, batches, .. } = &self.sides[1 - port];
         let Some(entries) = by_key.get(key) else { return };
         let pairs = &mut self.pairs;
-        let mut pair = |number: u64| {
-            let Some(there) = side::find(batches, number) else { return };
+        let mut pair = |place: Place| {
+            let Some(held) = batches.get(&place.0) else { return };
+            let there = (held.columns.clone(), place.1 as usize);
             match port {
                 0 => pairs.push(row.clone(), Some(there)),
                 _ => pairs.push(there, Some(row.clone())),
             }
         };
-        let numbers = || entries.range(near.clone()).map(|entry| entry.number);
+        let places = || entries.range(near.clone()).map(|entry| entry.place);
         // Rows mostly come in the order of their times.
-        if numbers().is_sorted() {
-            return numbers().for_each(pair);
+        if places().is_sorted() {
+            return places().for_each(pair);
         }
-        let mut numbers: Vec<u64> = numbers().collect();
-        numbers.sort_unstable();
-        numbers.into_iter().for_each(&mut pair);
+        let mut places: Vec<Place> = places().collect();
+        places.sort_unstable();
+        places.into_iter().for_each(&mut pair);
     }
 
     /// Counts for tests how much work it is.

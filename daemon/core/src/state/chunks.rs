@@ -71,6 +71,18 @@ impl Chunks {
         }
     }
 
+    /// The entries in all of these slots are.
+    #[inline]
+    pub fn all_changed(&mut self, slots: &[u32]) {
+        let mut rest = slots;
+        // Most of them are listed already.
+        while let Some(at) = rest.iter().position(|slot| self.places.get(*slot as usize) != Some(&CHANGED)) {
+            self.note(rest[at]);
+            rest = &rest[at + 1..];
+        }
+    }
+
+    #[cold]
     fn note(&mut self, slot: u32) {
         let at = slot as usize;
         if at >= self.places.len() {
@@ -122,17 +134,18 @@ impl Chunks {
         Make: FnOnce() -> Result<RecordBatch> + Send + 'static,
     {
         let mut slots = self.take_changed();
-        let changed = slots.iter().map(|slot| bytes(*slot) as u64).sum();
-        slots.extend(self.dissolve(changed));
+        let mut sizes: Vec<usize> = slots.iter().map(|slot| bytes(*slot)).collect();
+        slots.extend(self.dissolve(sizes.iter().sum::<usize>() as u64));
+        sizes.extend(slots[sizes.len()..].iter().map(|slot| bytes(*slot)));
         self.chunks.keys().for_each(|number| parts.keep(self.part(*number)));
-        let mut rest = slots.as_slice();
-        while !rest.is_empty() {
-            let (count, bytes) = cut(rest, &bytes);
-            let (slots, behind) = rest.split_at(count);
+        let mut start = 0;
+        while start < slots.len() {
+            let (count, bytes) = cut(&sizes[start..]);
+            let slots = &slots[start..start + count];
             let make = copy(slots);
             parts.put_rows_later(self.part(self.next), schema.clone(), move || Ok(vec![make()?]));
             self.add(slots.to_vec(), bytes)?;
-            rest = behind;
+            start += count;
         }
         let index = self.chunks.iter();
         let index = index.map(|(number, chunk)| chunk.indexed(*number));
@@ -270,11 +283,11 @@ fn sort(rows: &mut [Read], batches: &[RecordBatch], order: &[usize]) {
     });
 }
 
-/// How many of these slots make the next chunk, and how many bytes that has, about.
-fn cut(slots: &[u32], bytes: impl Fn(u32) -> usize) -> (usize, u64) {
+/// How many rows of these sizes make the next chunk, and how many bytes that has, about.
+fn cut(sizes: &[usize]) -> (usize, u64) {
     let (mut count, mut all) = (0, 0);
-    while count < slots.len() && all < CHUNK_BYTES {
-        all += bytes(slots[count]) as u64;
+    while count < sizes.len() && all < CHUNK_BYTES {
+        all += sizes[count] as u64;
         count += 1;
     }
     (count, all)

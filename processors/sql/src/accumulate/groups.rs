@@ -114,13 +114,22 @@ impl Groups {
     /// The slot of a group, which is made if there is none.
     #[inline]
     pub fn slot(&mut self, table: &mut Table, key: &[u8]) -> Result<u32, Full> {
-        let hash = self.hash(key);
-        if let Some(slot) = table.by_key.find(hash, |slot| *self.keys[*slot as usize] == *key) {
-            return Ok(*slot);
+        match self.find(table, key) {
+            Some(slot) => Ok(slot),
+            None => self.add(table, key),
         }
+    }
+
+    /// The slot of a group, if there is one.
+    #[inline]
+    pub fn find(&self, table: &Table, key: &[u8]) -> Option<u32> {
+        table.by_key.find(self.hash(key), |slot| *self.keys[*slot as usize] == *key).copied()
+    }
+
+    /// The slot of a group that there was not so far.
+    pub fn add(&mut self, table: &mut Table, key: &[u8]) -> Result<u32, Full> {
         let slot = self.open(key)?;
-        table.by_key.insert_unique(hash, slot, |slot| self.hash(self.key(*slot)));
-        table.slots.push(slot);
+        self.enter(table, slot);
         Ok(slot)
     }
 
@@ -160,7 +169,7 @@ impl Groups {
             Fate::Late | Fate::Full => None,
         };
         let slots: Vec<u32> = range.clone().filter_map(slot).collect();
-        slots.iter().for_each(|slot| self.chunks.changed(*slot));
+        self.chunks.all_changed(&slots);
         let times = &times[range.clone()];
         let (start, length) = (range.start, range.len());
         if slots.len() == length {
@@ -263,7 +272,7 @@ impl Groups {
         self.keys.len() as u32
     }
 
-    /// Adds a group that was taken in to a table.
+    /// Adds a group to a table.
     pub fn enter(&self, table: &mut Table, slot: u32) {
         table.by_key.insert_unique(self.hash(self.key(slot)), slot, |slot| self.hash(self.key(*slot)));
         table.slots.push(slot);

@@ -57,11 +57,11 @@ impl Panes {
         let start = floor(time, self.length);
         let pane = self.panes.entry(start).or_default();
         pane.changed = true;
-        let before = pane.table.slots.len();
-        let slot = groups.slot(&mut pane.table, key)?;
-        if pane.table.slots.len() > before {
-            settle(&mut self.homes, slot, (start, before as u32));
+        if let Some(slot) = groups.find(&pane.table, key) {
+            return Ok(slot);
         }
+        let slot = groups.add(&mut pane.table, key)?;
+        settle(&mut self.homes, slot, (start, pane.table.slots.len() as u32 - 1));
         Ok(slot)
     }
 
@@ -187,6 +187,7 @@ impl Panes {
 }
 
 /// Notes where a group is.
+#[cold]
 fn settle(homes: &mut Vec<(i64, u32)>, slot: u32, home: (i64, u32)) {
     let at = slot as usize;
     if at >= homes.len() {

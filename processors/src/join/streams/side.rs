@@ -20,7 +20,7 @@ pub struct Side {
     pub taken: Vec<usize>,
     /// By the number of their first row.
     pub batches: BTreeMap<u64, Held>,
-    /// In the order of their times, and of their numbers where these are the same.
+    /// In the order of their times, and of their places where these are the same.
     pub by_key: HashMap<Arc<[u8]>, VecDeque<Entry>, RandomState>,
     /// All of `by_key` in that order, in which they are forgotten; and some that have left before.
     pub expiry: BinaryHeap<Reverse<Expiry>>,
@@ -41,17 +41,27 @@ pub struct Held {
     pub rows: usize,
 }
 
+impl Held {
+    /// The number of a row of a batch whose first one has the number `first`.
+    pub fn number(&self, first: u64, row: u32) -> u64 {
+        self.numbers.as_ref().map_or(first + u64::from(row), |numbers| numbers[row as usize])
+    }
+}
+
 /// The columns of a batch, and a place in them.
 pub type Row = (Arc<[ArrayRef]>, usize);
 
-/// The time of a row, its number, its slot.
-pub type Expiry = (EventTime, u64, u32);
+/// Where a row is: the number of the first row of its batch, and its place there. Rows are numbered in the order in which they came.
+pub type Place = (u64, u32);
 
-/// A row among those of its key. Rows are numbered in the order in which they came.
+/// The time of a row, the row, its slot.
+pub type Expiry = (EventTime, Place, u32);
+
+/// A row among those of its key.
 #[derive(Clone, Copy)]
 pub struct Entry {
     pub time: EventTime,
-    pub number: u64,
+    pub place: Place,
     pub slot: u32,
     pub matched: bool,
 }
@@ -60,14 +70,14 @@ pub struct Entry {
 pub struct Kept {
     pub key: Arc<[u8]>,
     pub time: EventTime,
-    pub number: u64,
+    pub place: Place,
     pub matched: bool,
 }
 
 impl Entry {
     /// What entries are ordered by.
-    fn order(&self) -> (EventTime, u64) {
-        (self.time, self.number)
+    fn order(&self) -> (EventTime, Place) {
+        (self.time, self.place)
     }
 }
 
@@ -97,31 +107,37 @@ impl Side {
         first
     }
 
-    /// Keeps the columns of rows that have numbers already. Whether those ascend, from batch to batch, too.
-    pub fn hold_numbered(&mut self, columns: Arc<[ArrayRef]>, numbers: Vec<u64>) -> bool {
-        let (Some(first), Some(last)) = (numbers.first().copied(), numbers.last().copied()) else { return true };
+    /// Keeps the columns of rows that have numbers already: that of the first one. None if they do not ascend, from batch to batch, too.
+    pub fn hold_numbered(&mut self, columns: Arc<[ArrayRef]>, numbers: Vec<u64>) -> Option<u64> {
+        let (first, last) = (*numbers.first()?, *numbers.last()?);
         let ascends = first >= self.next && numbers.is_sorted_by(|one, other| one < other) && last < u64::MAX;
-        if ascends {
-            self.next = last + 1;
-            self.batches.insert(first, Held { columns, numbers: Some(numbers), rows: 0 });
+        if !ascends {
+            return None;
         }
-        ascends
+        self.next = last + 1;
+        self.batches.insert(first, Held { columns, numbers: Some(numbers), rows: 0 });
+        Some(first)
     }
 
     /// Keeps a row, in the slot that is returned.
-    pub fn keep(&mut self, key: &[u8], time: EventTime, number: u64, matched: bool) -> u32 {
+    pub fn keep(&mut self, key: &[u8], time: EventTime, place: Place, matched: bool) -> u32 {
         self.rows += 1;
-        if let Some((_, held)) = self.batches.range_mut(..=number).next_back() {
+        if let Some(held) = self.batches.get_mut(&place.0) {
             held.rows += 1;
         }
-        let key = self.by_key.get_key_value(key).map_or_else(|| key.into(), |(key, _)| key.clone());
-        let slot = self.take_slot(Kept { key: key.clone(), time, number, matched });
-        self.expiry.push(Reverse((time, number, slot)));
-        let entry = Entry { time, number, slot, matched };
-        let entries = self.by_key.entry(key).or_default();
-        // Mostly the last place.
-        let place = entries.partition_point(|other| other.order() < entry.order());
-        entries.insert(place, entry);
+        let known = self.by_key.get(key).and_then(VecDeque::front);
+        let shared = known.map_or_else(|| key.into(), |first| self.kept[first.slot as usize].key.clone());
+        let slot = self.take_slot(Kept { key: Arc::clone(&shared), time, place, matched });
+        self.expiry.push(Reverse((time, place, slot)));
+        let entry = Entry { time, place, slot, matched };
+        match self.by_key.get_mut(key) {
+            Some(entries) => {
+                // Mostly the last place.
+                let at = entries.partition_point(|other| other.order() < entry.order());
+                entries.insert(at, entry);
+            }
+            None => _ = self.by_key.insert(shared, [entry].into()),
+        }
         slot
     }
 
@@ -159,8 +175,8 @@ impl Side {
         if entries.is_empty() {
             self.by_key.remove(key);
         }
-        taken.sort_unstable_by_key(|entry| entry.number);
-        let rows = taken.iter().filter_map(|entry| self.row(entry.number)).collect();
+        taken.sort_unstable_by_key(|entry| entry.place);
+        let rows = taken.iter().filter_map(|entry| self.row(entry.place)).collect();
         taken.iter().for_each(|entry| self.let_go(entry));
         self.tidy();
         rows
@@ -172,9 +188,9 @@ impl Side {
             return;
         }
         let (by_key, kept) = (&self.by_key, &self.kept);
-        self.expiry.retain(|Reverse((time, number, slot))| {
+        self.expiry.retain(|Reverse((time, place, slot))| {
             let entries = by_key.get(&kept[*slot as usize].key);
-            entries.is_some_and(|entries| entries.binary_search_by_key(&(*time, *number), Entry::order).is_ok())
+            entries.is_some_and(|entries| entries.binary_search_by_key(&(*time, *place), Entry::order).is_ok())
         });
     }
 
@@ -183,16 +199,15 @@ impl Side {
         self.rows -= 1;
         self.chunks.gone(entry.slot);
         self.free.push(entry.slot);
-        if let Some((first, held)) = self.batches.range_mut(..=entry.number).next_back() {
+        if let Some(held) = self.batches.get_mut(&entry.place.0) {
             held.rows -= 1;
-            let first = *first;
-            self.release(first);
         }
+        self.release(entry.place.0);
     }
 
     /// The columns of a row, and its place in them.
-    pub fn row(&self, number: u64) -> Option<Row> {
-        find(&self.batches, number)
+    pub fn row(&self, (batch, row): Place) -> Option<Row> {
+        self.batches.get(&batch).map(|held| (held.columns.clone(), row as usize))
     }
 
     /// Lets a batch go, by its first number, if none of its rows is kept.
@@ -209,35 +224,25 @@ impl Side {
     pub fn forget(&mut self, watermark: EventTime, within: i64, mut unmatched: impl FnMut(Row)) {
         let is_over = |Reverse((time, ..)): &Reverse<Expiry>| time.saturating_add(within) < watermark;
         while self.expiry.peek().is_some_and(is_over) {
-            let Some(Reverse((time, number, slot))) = self.expiry.pop() else { break };
+            let Some(Reverse((time, place, slot))) = self.expiry.pop() else { break };
             // Another row may have the slot by now.
             let kept = &self.kept[slot as usize];
-            if kept.number != number {
+            if kept.place != place {
                 continue;
             }
             let key = kept.key.clone();
             let Some(entries) = self.by_key.get_mut(&key) else { continue };
             // It is the first one, unless it has left before.
-            let Some(entry) = entries.pop_front_if(|first| first.order() == (time, number)) else { continue };
+            let Some(entry) = entries.pop_front_if(|first| first.order() == (time, place)) else { continue };
             if entries.is_empty() {
                 self.by_key.remove(&key);
             }
             if !entry.matched
-                && let Some(row) = self.row(number)
+                && let Some(row) = self.row(place)
             {
                 unmatched(row);
             }
             self.let_go(&entry);
         }
     }
-}
-
-/// The row of a number.
-pub fn find(batches: &BTreeMap<u64, Held>, number: u64) -> Option<Row> {
-    let (first, held) = batches.range(..=number).next_back()?;
-    let place = match &held.numbers {
-        None => (number - first) as usize,
-        Some(numbers) => numbers.binary_search(&number).ok()?,
-    };
-    Some((held.columns.clone(), place))
 }

@@ -1,5 +1,6 @@
 //! What a join of two streams keeps beyond a crash: the rows of both sides that something may still meet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
@@ -10,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, 
 use arrow::row::RowConverter;
 use millstream_core::{Chunks, Error, Parts, Result, State, timeless};
 
-use super::side::{Kept, Row, Side, find};
+use super::side::{Held, Kept, Row, Side};
 use super::{NO_KEY, SIDES, Streams, gather};
 
 /// The columns behind those that come out and those of the key: event time, whether the row has met another one, its number.
@@ -30,14 +31,12 @@ impl Streams {
         for port in 0..SIDES.len() {
             let (schema, converter) = (self.kept_schema(port, OWN.len()), self.converter.clone());
             let Side { chunks, kept, batches, taken, .. } = &mut self.sides[port];
-            let find = |slot: u32| find(batches, kept[slot as usize].number);
-            let bytes = |slot: u32| find(slot).map_or(0, |row| row_bytes(&row)) + kept[slot as usize].key.len();
+            let bytes = |slot: u32| {
+                let Kept { key, place, .. } = &kept[slot as usize];
+                batches.get(&place.0).map_or(0, |held| row_bytes(&held.columns, place.1 as usize)) + key.len()
+            };
             chunks.put(parts, &schema, bytes, |slots| {
-                let copied = Copied {
-                    rows: slots.iter().filter_map(|slot| find(*slot)).collect(),
-                    taken: taken.len(),
-                    ..Copied::new(slots.iter().map(|slot| &kept[*slot as usize]), &no_key)
-                };
+                let copied = Copied::new(slots.iter().map(|slot| &kept[*slot as usize]), batches, taken.len(), &no_key);
                 let (schema, converter) = (schema.clone(), converter.clone());
                 move || copied.batch(schema, &converter)
             })?;
@@ -89,40 +88,32 @@ impl Streams {
         let (times, matched) = (times.as_primitive::<TimestampMicrosecondType>(), matched.as_boolean());
         let (keys, has_null) = self.keys(keys)?;
         let (side, is_new) = (&mut self.sides[port], numbers.is_none());
-        let numbers = match numbers {
-            Some(numbers) if !side.hold_numbered(taken.into(), numbers.clone()) => {
-                return Err(wrong_numbers(SIDES[port]));
-            }
-            Some(numbers) => numbers,
-            None => {
-                let first = side.hold(taken.into(), rows.num_rows());
-                (first..).take(rows.num_rows()).collect()
-            }
+        let first = match numbers {
+            Some(numbers) => side.hold_numbered(taken.into(), numbers).ok_or_else(|| wrong_numbers(SIDES[port]))?,
+            None => side.hold(taken.into(), rows.num_rows()),
         };
-        for (row, number) in numbers.iter().enumerate() {
+        for row in 0..rows.num_rows() {
             // Earlier builds kept rows that were done with.
             if is_new && port == 0 && matched.value(row) && !self.kind.adds_columns() {
                 continue;
             }
             let key = keys.row(row);
             let key = if has_null.value(row) { NO_KEY } else { key.data() };
-            let slot = side.keep(key, times.value(row), *number, matched.value(row));
+            let slot = side.keep(key, times.value(row), (first, row as u32), matched.value(row));
             if is_new {
                 side.chunks.changed(slot);
             }
         }
-        if let Some(first) = numbers.first() {
-            side.release(*first);
-        }
+        side.release(first);
         Ok(())
     }
 }
 
 /// How many bytes a row takes, about.
-fn row_bytes((columns, row): &Row) -> usize {
+fn row_bytes(columns: &[ArrayRef], row: usize) -> usize {
     let bytes = |column: &ArrayRef| match column.data_type() {
-        DataType::Utf8 => column.as_string::<i32>().value_length(*row) as usize,
-        DataType::Binary => column.as_binary::<i32>().value_length(*row) as usize,
+        DataType::Utf8 => column.as_string::<i32>().value_length(row) as usize,
+        DataType::Binary => column.as_binary::<i32>().value_length(row) as usize,
         other => other.primitive_width().unwrap_or(size_of::<i128>()),
     };
     OWN.len() * size_of::<i64>() + columns.iter().map(bytes).sum::<usize>()
@@ -144,16 +135,22 @@ struct Copied {
 }
 
 impl Copied {
-    /// What is known of rows besides their columns; those with null in their key have the key `no_key`.
-    fn new<'a>(rows: impl Iterator<Item = &'a Kept> + Clone, no_key: &'a [u8]) -> Self {
+    /// Those with null in their key have the key `no_key`.
+    fn new<'a>(
+        kept: impl Iterator<Item = &'a Kept> + Clone,
+        batches: &BTreeMap<u64, Held>,
+        taken: usize,
+        no_key: &'a [u8],
+    ) -> Self {
         let key = |row: &'a Kept| if *row.key == *NO_KEY { no_key } else { &row.key };
+        let held = kept.clone().filter_map(|kept| Some((kept.place, batches.get(&kept.place.0)?)));
         Self {
-            rows: Vec::new(),
-            taken: 0,
-            keys: LargeBinaryArray::from_iter_values(rows.clone().map(key)),
-            times: TimestampMicrosecondArray::from_iter_values(rows.clone().map(|row| row.time)),
-            matched: rows.clone().map(|row| Some(row.matched)).collect(),
-            numbers: Int64Array::from_iter_values(rows.map(|row| row.number as i64)),
+            rows: held.clone().map(|((_, row), held)| (held.columns.clone(), row as usize)).collect(),
+            taken,
+            keys: LargeBinaryArray::from_iter_values(kept.clone().map(key)),
+            times: TimestampMicrosecondArray::from_iter_values(kept.clone().map(|row| row.time)),
+            matched: kept.map(|row| Some(row.matched)).collect(),
+            numbers: Int64Array::from_iter_values(held.map(|((first, row), held)| held.number(first, row) as i64)),
         }
     }
 
