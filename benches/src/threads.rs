@@ -7,10 +7,10 @@ use millstream_core::{Error, Result};
 use crate::measurement::{Goal, Measurement, median};
 use crate::{flow, text};
 
-/// How often one thread and two take turns.
+/// Runs on one thread and runs on two take turns so often.
 const TURNS: usize = 7;
 
-/// How many rows the files have.
+/// Every file has so many rows.
 const ROWS: f64 = 1e6;
 
 /// The rows per second on two threads beside those on one, of each format.

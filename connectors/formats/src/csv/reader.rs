@@ -34,7 +34,7 @@ pub(super) struct CsvReader {
     bad_starts: BTreeMap<u64, usize>,
 }
 
-/// What the records of a source come to.
+/// A source's columns, and how its records are decoded to them; all parts of the source share it.
 struct Form {
     /// How many cells a record has.
     width: usize,

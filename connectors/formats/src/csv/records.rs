@@ -41,7 +41,7 @@ impl Records {
         Self { window, splitter, skip: skip_lines, seen: 0, tried: 0, cells: Cells::default() }
     }
 
-    /// Of a text that begins behind the lines that are passed over.
+    /// Splits a text that begins behind the lines that are passed over.
     pub(crate) fn behind_skipped(window: Window, options: &CsvOptions) -> Self {
         Self { skip: 0, ..Self::new(window, options) }
     }

@@ -140,7 +140,7 @@ impl Splitter {
         split
     }
 
-    /// What begins at `start`, by where it ends. Only where there are quotes, cells have to be looked at; `scratch` is for them.
+    /// Says whether a record begins at `start`, and how long it is. Cells are looked at only where there are quotes; `scratch` is for them.
     pub(crate) fn glance(&self, text: &[u8], start: usize, is_end: bool, scratch: &mut Cells) -> Glance {
         let split = match (self.nothing(text, start, is_end), memchr3(b'"', b'\n', b'\r', &text[start..])) {
             (Some(nothing), _) => nothing,

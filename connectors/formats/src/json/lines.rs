@@ -18,7 +18,7 @@ pub(crate) struct NdjsonReader {
     position: u64,
 }
 
-/// What the rows of a source come to.
+/// A source's columns, and how its rows are decoded to them; every part of the source has a copy.
 #[derive(Clone)]
 struct Form {
     columns: Columns,
