@@ -106,11 +106,10 @@ impl Printer {
         self.print()
     }
 
-    /// Writes what is encoded, in pieces that a pipe takes at once.
+    /// Writes what is encoded, with one call: other outputs write to the same stream, and would else come between two halves of
+    /// a row.
     fn print(&mut self) -> Result<()> {
-        const PIECE: usize = 1 << 16;
-        let mut pieces = self.text.chunks(PIECE);
-        let written = pieces.try_for_each(|piece| self.sink.write_all(piece)).and_then(|()| self.sink.flush());
+        let written = self.sink.write_all(&self.text).and_then(|()| self.sink.flush());
         self.text.clear();
         written.map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Error::new(format!("{} was closed by the program that reads it", self.name)),
@@ -158,6 +157,8 @@ impl Output for Printer {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::Read;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use millstream_testkit::{batch, context, parse, stream, table};
 
@@ -215,6 +216,29 @@ mod tests {
         }
         let none = printed("format = \"table\"\nrows = 3", &rows.slice(0, 0), 1).await;
         assert!(none.contains("| a |"), "{none}");
+    }
+
+    /// Counts how often it is written to.
+    #[derive(Clone, Default)]
+    struct Calls(Arc<AtomicUsize>);
+
+    impl Write for Calls {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn no_other_output_comes_between_the_halves_of_a_row() {
+        let rows = table(&format!("a:utf8\n{}", "a_text_of_some_length\n".repeat(20_000)));
+        let calls = Calls::default();
+        printer("", &rows, calls.clone()).write(batch(rows)).await.unwrap();
+        assert_eq!(calls.0.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
