@@ -9,7 +9,7 @@ use millstream_core::{
     Collector, Columns, Error, Home, Input, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Progress,
     Result, ResultExt,
 };
-use millstream_formats::{Decoder, Format, Pace, ReadStreams, Rows};
+use millstream_formats::{Decoder, Format, ReadMode, ReadStreams, Rows};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -41,7 +41,7 @@ schema = { id = "int64", amount = "float64?" }
 
 impl StdinInput {
     fn decoder(&self, context: &PlanContext) -> Result<Decoder, Problem> {
-        Ok(Decoder { pace: Pace::Eager, ..self.format.decoder(&self.schema, context)? })
+        Ok(Decoder { read_mode: ReadMode::Streaming, ..self.format.decoder(&self.schema, context)? })
     }
 }
 

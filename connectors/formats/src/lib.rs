@@ -35,7 +35,7 @@ pub(crate) use encoding::TextEncoding;
 pub use kind::FormatKind;
 pub use name::{Compression, FileKind};
 pub use part::Part;
-pub use read::{ColumnsIn, Decoder, Found, Names, Pace, Preamble, ReadFormat};
+pub use read::{ColumnsIn, Decoder, Found, Names, Preamble, ReadFormat, ReadMode};
 pub use reader::{BatchReader, Mark};
 pub use reference::FormatUse;
 pub use rows::{BadRow, Rows};

@@ -124,7 +124,7 @@ impl ReadFormat {
             wanted: context.columns.clone(),
             batch_rows: context.batch_rows,
             names: Names::default(),
-            pace: Pace::default(),
+            read_mode: ReadMode::default(),
         }
     }
 
@@ -187,7 +187,7 @@ impl ReadFormat {
 }
 
 fn window(format: &dyn StreamFormat, file: File, compression: Option<Compression>) -> Result<Window> {
-    Ok(Window::new(decode(decompress(file, compression)?, format.encoding()), Pace::Full))
+    Ok(Window::new(decode(decompress(file, compression)?, format.encoding()), ReadMode::Bounded))
 }
 
 fn declared((schema, rows): (SchemaRef, u64)) -> Found {
@@ -200,15 +200,15 @@ fn declared((schema, rows): (SchemaRef, u64)) -> Found {
 
 /// When a reader of a text format hands out rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pace {
+pub enum ReadMode {
     /// Rows are handed out when a batch is full, or the source has ended.
     #[default]
-    Full,
+    Bounded,
     /// Rows are handed out as soon as a read has brought some: for streams, whose reads wait for more to come.
-    Eager,
+    Streaming,
     /// Rows are handed out when a batch is full, or the source has no more bytes for now: for files that grow, whose reads don't wait. The
     /// end of the bytes is not the end of the source, and a row counts when its line break is there.
-    Growing,
+    Tailing,
 }
 
 /// Which names of columns a source must have in its header, if its format has one, besides those that may not be null.
@@ -239,7 +239,7 @@ pub struct Decoder {
     /// Which names of columns there must be.
     pub names: Names,
     /// When rows are handed out.
-    pub pace: Pace,
+    pub read_mode: ReadMode,
 }
 
 impl Decoder {
@@ -274,16 +274,16 @@ impl Decoder {
     pub fn read(&self, source: impl Read + Send + 'static) -> Result<Box<dyn BatchReader>> {
         let format = self.text()?;
         let source = decode(decompress(source, self.compression)?, format.encoding());
-        format.open(Window::new(source, self.pace), self)
+        format.open(Window::new(source, self.read_mode), self)
     }
 
     /// Reads a text format that is not compressed, in a source in which reading can continue at any place.
     pub fn read_seekable(&self, source: impl Seekable + 'static) -> Result<Box<dyn BatchReader>> {
         let format = self.text()?;
         let window = match format.encoding() {
-            TextEncoding::Utf8 => Window::seekable(Box::new(source), self.pace),
+            TextEncoding::Utf8 => Window::seekable(Box::new(source), self.read_mode),
             // The places are those of the text, and not those of its bytes.
-            other => Window::new(decode(Box::new(source), other), self.pace),
+            other => Window::new(decode(Box::new(source), other), self.read_mode),
         };
         format.open(window, self)
     }

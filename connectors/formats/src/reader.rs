@@ -12,7 +12,7 @@ pub trait BatchReader: Send {
     fn schema(&self) -> &SchemaRef;
 
     /// Adds the next rows to `out`: at most `batch_rows` good and bad ones. Returns false at the end, with no rows; if
-    /// the source may grow ([`Pace::Growing`](crate::Pace::Growing)), whenever there are no more rows for now.
+    /// the source may grow ([`ReadMode::Tailing`](crate::ReadMode::Tailing)), whenever there are no more rows for now.
     ///
     /// # Errors
     /// Where the source can't be read further: it is cut off, corrupt, or has another schema than was planned.

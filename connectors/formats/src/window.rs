@@ -11,7 +11,7 @@ use millstream_core::{Error, Result, ResultExt};
 
 use crate::encoding::Decoder;
 use crate::lines::{LineCount, breaks};
-use crate::{BadRow, Compression, Pace, Rows, TextEncoding};
+use crate::{BadRow, Compression, ReadMode, Rows, TextEncoding};
 
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
@@ -131,7 +131,7 @@ pub(crate) struct Window {
     ended: bool,
     /// Whether the last read brought nothing.
     dry: bool,
-    pace: Pace,
+    read_mode: ReadMode,
     /// Whether the place of a byte order mark lies behind.
     started: bool,
     /// A line of which the end has not come.
@@ -141,27 +141,27 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn new(source: Box<dyn Read + Send>, pace: Pace) -> Self {
-        Self::of(Source::Stream(source), pace)
+    pub(crate) fn new(source: Box<dyn Read + Send>, read_mode: ReadMode) -> Self {
+        Self::of(Source::Stream(source), read_mode)
     }
 
     /// A window over a source in which bytes can be passed over.
-    pub(crate) fn seekable(source: Box<dyn Seekable>, pace: Pace) -> Self {
-        Self::of(Source::Seekable(source), pace)
+    pub(crate) fn seekable(source: Box<dyn Seekable>, read_mode: ReadMode) -> Self {
+        Self::of(Source::Seekable(source), read_mode)
     }
 
     /// A window over a text all of which is there, behind so many lines.
     pub(crate) fn whole(text: Vec<u8>, lines: LineCount) -> Self {
         let nothing = Source::Stream(Box::new(std::io::empty()));
         let (complete, searched) = (text.len(), text.len());
-        let window = Self::of(nothing, Pace::Full);
+        let window = Self::of(nothing, ReadMode::Bounded);
         Self { bytes: text, complete, searched, ended: true, dry: true, started: true, lines, ..window }
     }
 
-    fn of(source: Source, pace: Pace) -> Self {
+    fn of(source: Source, read_mode: ReadMode) -> Self {
         let (bytes, passed, start, complete, searched) = (Vec::new(), 0, 0, 0, 0);
         let (ended, dry, started, passing, lines) = (false, false, false, None, LineCount::default());
-        Self { source, bytes, passed, start, complete, searched, ended, dry, pace, started, passing, lines }
+        Self { source, bytes, passed, start, complete, searched, ended, dry, read_mode, started, passing, lines }
     }
 
     /// How many bytes of the source lie before the first one that is needed.
@@ -281,12 +281,12 @@ impl Window {
 
     /// Whether rows should be handed out rather than wait for more to come.
     pub(crate) fn eager(&self) -> bool {
-        self.pace == Pace::Eager
+        self.read_mode == ReadMode::Streaming
     }
 
     /// Says that the source grows no more.
     pub(crate) fn end(&mut self) {
-        self.pace = Pace::Full;
+        self.read_mode = ReadMode::Bounded;
     }
 
     /// Gives up the first bytes of the window.
@@ -314,7 +314,7 @@ impl Window {
         while !self.started && !self.dry && self.skip_byte_order_mark() {
             self.dry = self.read().doing(|| "reading")? == 0;
         }
-        self.ended = self.dry && self.pace != Pace::Growing;
+        self.ended = self.dry && self.read_mode != ReadMode::Tailing;
         if self.ended {
             self.complete = self.bytes.len();
         } else if let Some(last) = memchr::memrchr(b'\n', &self.bytes[self.searched..]) {
@@ -329,9 +329,9 @@ impl Window {
 
     /// Appends the bytes that the source has, at most a chunk. Returns how many they are.
     fn read(&mut self) -> std::io::Result<usize> {
-        if self.pace != Pace::Eager {
+        if self.read_mode != ReadMode::Streaming {
             // A file that grows is mostly at its end, and many may be open.
-            self.bytes.reserve(if self.pace == Pace::Full { CHUNK } else { 0 });
+            self.bytes.reserve(if self.read_mode == ReadMode::Bounded { CHUNK } else { 0 });
             return (&mut self.source).take(CHUNK as u64).read_to_end(&mut self.bytes);
         }
         let mut chunk = [0; 1 << 14];

@@ -17,7 +17,7 @@ use millstream_core::{Problem, Result};
 use crate::kind::FormatKind;
 use crate::packed::{Counted, Packed};
 use crate::window::{Window, decompress};
-use crate::{Compression, Pace};
+use crate::{Compression, ReadMode};
 
 /// How many rows are encoded at once; [`FileWriter::bytes`] moves on after so many.
 pub const WRITE_ROWS: usize = 8192;
@@ -119,7 +119,7 @@ impl WriteFormat {
 
     /// The header of a file that is there.
     pub fn header(&self, path: &Path, compression: Option<Compression>) -> Result<Header> {
-        self.writing.header(Window::new(decompress(File::open(path)?, compression)?, Pace::Full))
+        self.writing.header(Window::new(decompress(File::open(path)?, compression)?, ReadMode::Bounded))
     }
 }
 

@@ -101,7 +101,7 @@ fn csv_that_grows_does_not_wait_for_a_quote_for_ever() {
     let source = Growing::default();
     source.append(b"a,b\n1,\"x\n");
     let format = json!({ "type": "csv", "max_cell": { "bytes": "100B", "lines": 3 } });
-    let decoder = Decoder { pace: Pace::Growing, ..decoder_of(format, columns("a:int64;b:utf8")) };
+    let decoder = Decoder { read_mode: ReadMode::Tailing, ..decoder_of(format, columns("a:int64;b:utf8")) };
     let mut reader = decoder.read(source.clone()).unwrap();
     let mut rows = Rows::default();
     for _ in 0..3 {

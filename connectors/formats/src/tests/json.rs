@@ -105,8 +105,8 @@ fn ndjson_lines_are_objects_whatever_stands_around_them() {
     ];
     for (text, expected, values) in cases {
         for batch_rows in [1, 2, 3, 8192] {
-            for pace in [Pace::Full, Pace::Eager] {
-                let decoder = Decoder { batch_rows, pace, ..ndjson("n:int64") };
+            for read_mode in [ReadMode::Bounded, ReadMode::Streaming] {
+                let decoder = Decoder { batch_rows, read_mode, ..ndjson("n:int64") };
                 let reader = decoder.read(Cursor::new(text.to_owned())).unwrap();
                 let (positions, rows, _) = drain(reader, batch_rows).unwrap();
                 let name = format!("{text} in {batch_rows}");

@@ -47,7 +47,7 @@ fn decoder_of(format: impl Into<Value>, columns: Columns) -> Decoder {
         wanted: None,
         batch_rows: 8192,
         names: Names::Any,
-        pace: Pace::Full,
+        read_mode: ReadMode::Bounded,
     }
 }
 
@@ -115,8 +115,8 @@ impl Read for Dripping {
 fn read(bytes: &[u8], decoder: &Decoder) -> All {
     let mut results = Vec::new();
     for batch_rows in BATCH_ROWS {
-        for pace in [Pace::Full, Pace::Eager] {
-            let decoder = Decoder { batch_rows, pace, ..decoder.clone() };
+        for read_mode in [ReadMode::Bounded, ReadMode::Streaming] {
+            let decoder = Decoder { batch_rows, read_mode, ..decoder.clone() };
             let source = Cursor::new(bytes.to_vec());
             results.push(drain(decoder.read(source.clone()).unwrap(), batch_rows).unwrap());
             results.push(drain(decoder.read(Dripping(source)).unwrap(), batch_rows).unwrap());

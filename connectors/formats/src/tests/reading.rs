@@ -24,8 +24,8 @@ fn a_row_without_an_end_costs_itself_only() {
     let (error, shown) = read_long(csv("a:int64;b:utf8"), text.into_bytes());
     assert!(error.ends_with(&expected) && shown == 1023, "{error}");
     let text = format!("{{\"a\":1}}\n{{\"a\":2}}\n3{long}\n{{\"a\":4}}\n");
-    for pace in [Pace::Full, Pace::Growing] {
-        let (error, shown) = read_long(Decoder { pace, ..ndjson("a:int64") }, text.clone().into_bytes());
+    for read_mode in [ReadMode::Bounded, ReadMode::Tailing] {
+        let (error, shown) = read_long(Decoder { read_mode, ..ndjson("a:int64") }, text.clone().into_bytes());
         assert!(error.ends_with(&expected) && shown == 1023, "{error}");
     }
 }
@@ -86,7 +86,7 @@ fn rows_of_a_growing_source_count_when_they_are_whole() {
         let whole = read(format!("{lines}{rest}").as_bytes(), &decoder);
         for step in [1, 2, 5, 1000] {
             let source = Growing::default();
-            let decoder = Decoder { pace: Pace::Growing, ..decoder.clone() };
+            let decoder = Decoder { read_mode: ReadMode::Tailing, ..decoder.clone() };
             let header = if decoder.format.kind().name == "csv" { lines.find('\n').unwrap() + 1 } else { 0 };
             source.append(&lines.as_bytes()[..header]);
             let mut reader = decoder.read(source.clone()).unwrap();

@@ -15,7 +15,7 @@ use millstream_core::{
     Collector, Columns, Error, Home, Input, InputPlan, PartitionChange, Parts, PlanContext, Positions, Problem,
     Problems, Progress, Result, ResultExt, State,
 };
-use millstream_formats::{Decoder, FileKind, Pace, Rows};
+use millstream_formats::{Decoder, FileKind, ReadMode, Rows};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
@@ -101,7 +101,7 @@ fn pattern(
         let problem = Problem::new("only files in UTF-8 can be followed").at(["format", "encoding"]);
         return Err(problem.help("without `follow` the file is read once"));
     }
-    let decoder = Decoder { pace: Pace::Growing, ..format.decoder(columns.clone(), context) };
+    let decoder = Decoder { read_mode: ReadMode::Tailing, ..format.decoder(columns.clone(), context) };
     Ok(Pattern { path: path.to_owned(), decoder })
 }
 

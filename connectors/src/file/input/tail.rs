@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use millstream_core::Result;
-use millstream_formats::{BatchReader, Decoder, MAX_ROW_BYTES, Mark, Pace, Preamble, Rows, Seekable};
+use millstream_formats::{BatchReader, Decoder, MAX_ROW_BYTES, Mark, Preamble, ReadMode, Rows, Seekable};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -87,7 +87,7 @@ impl Tail {
         Ok(Some(Self {
             file: Arc::new(file),
             identity,
-            decoder: Decoder { pace: Pace::Growing, ..decoder.clone() },
+            decoder: Decoder { read_mode: ReadMode::Tailing, ..decoder.clone() },
             reader: None,
             reach: Arc::default(),
             beginning: Vec::new(),
@@ -167,7 +167,7 @@ impl Tail {
             if self.drained && !self.look()? {
                 return Ok(false);
             }
-            self.drained = match self.reader(Pace::Growing)? {
+            self.drained = match self.reader(ReadMode::Tailing)? {
                 Some(reader) => {
                     let before = reader.mark();
                     let has_rows = reader.next(out)?;
@@ -187,7 +187,7 @@ impl Tail {
 
     /// Adds a last row that has no line break, if there is one: the file won't grow any more.
     pub fn end(&mut self, out: &mut Rows) -> Result<()> {
-        let Some(reader) = self.reader(Pace::Full)? else { return Ok(()) };
+        let Some(reader) = self.reader(ReadMode::Bounded)? else { return Ok(()) };
         let before = reader.mark();
         reader.end();
         while reader.next(out)? {}
@@ -247,10 +247,10 @@ impl Tail {
     }
 
     /// The reader, unless the first line is not whole and may still become so.
-    fn reader(&mut self, pace: Pace) -> Result<Option<&mut Box<dyn BatchReader>>> {
-        if self.reader.is_none() && (pace == Pace::Full || self.has_line()?) {
+    fn reader(&mut self, read_mode: ReadMode) -> Result<Option<&mut Box<dyn BatchReader>>> {
+        if self.reader.is_none() && (read_mode == ReadMode::Bounded || self.has_line()?) {
             let source = Stretch { file: self.file.clone(), reach: self.reach.clone() };
-            let mut reader = Decoder { pace, ..self.decoder.clone() }.read_seekable(source)?;
+            let mut reader = Decoder { read_mode, ..self.decoder.clone() }.read_seekable(source)?;
             if let Some(place) = self.resume.take() {
                 reader.go_to(place.mark)?;
                 self.first = place.position;
