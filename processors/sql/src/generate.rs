@@ -145,8 +145,8 @@ impl InputSettings for GenerateInput {
         let (source, batch_rows) = (context.node.as_str().into(), context.batch_rows as u64);
         let (rows, rate) = (self.rows, self.rate);
         let build = move || {
-            let pace = rate.map(|rate| Pace { rate, started: Instant::now(), first: 0 });
-            Ok(Generate { source, generator, batch_rows, position: 0, rows, pace })
+            let throttle = rate.map(|rate| Throttle { rate, started: Instant::now(), first: 0 });
+            Ok(Generate { source, generator, batch_rows, position: 0, rows, throttle })
         };
         let finite = rows.is_some() && rate.is_none();
         Ok(InputPlan { finite, rows, ..InputPlan::new(schema, build) })
@@ -225,14 +225,14 @@ struct Generate {
     position: u64,
     /// How many rows there are.
     rows: Option<u64>,
-    pace: Option<Pace>,
+    throttle: Option<Throttle>,
 }
 
 #[async_trait]
 impl Input for Generate {
     async fn open(&mut self, _: &Home) -> Result<()> {
-        if let Some(pace) = &mut self.pace {
-            (pace.started, pace.first) = (Instant::now(), self.position);
+        if let Some(throttle) = &mut self.throttle {
+            (throttle.started, throttle.first) = (Instant::now(), self.position);
         }
         Ok(())
     }
@@ -242,8 +242,8 @@ impl Input for Generate {
         if left == 0 {
             return Ok(Progress::End);
         }
-        let due = match &self.pace {
-            Some(pace) => pace.due(self.position).await,
+        let due = match &self.throttle {
+            Some(throttle) => throttle.due(self.position).await,
             None => u64::MAX,
         };
         self.generate(left.min(due).min(self.batch_rows), out)?;
@@ -284,14 +284,14 @@ impl Generate {
 }
 
 /// Lets rows come at a rate.
-struct Pace {
+struct Throttle {
     rate: Rate,
     started: Instant,
     /// The number of the first row since then.
     first: u64,
 }
 
-impl Pace {
+impl Throttle {
     /// Rows that are due within this time come together, so that a high rate is not a batch for every row.
     const TOGETHER: Duration = Duration::from_millis(10);
 
