@@ -18,7 +18,7 @@ use crate::Rows;
 use crate::kind::{FormatKind, Settings, Side};
 use crate::pieces::{Pieces, carried};
 use crate::read::{Decoder, FileFormat, Reading};
-use crate::reader::{BatchReader, Mark, guarded};
+use crate::reader::{BatchReader, ReaderPosition, guarded};
 use crate::write::{Encoder, Writing};
 
 pub(crate) const FORMAT: FormatKind = FormatKind {
@@ -264,16 +264,16 @@ impl BatchReader for IpcReader {
         Ok(true)
     }
 
-    fn mark(&self) -> Mark {
-        Mark { position: self.pieces.position(), offset: 0 }
+    fn position(&self) -> ReaderPosition {
+        ReaderPosition { position: self.pieces.position(), offset: 0 }
     }
 
-    fn go_to(&mut self, mark: Mark) -> Result<()> {
-        while self.pieces.position() < mark.position {
+    fn go_to(&mut self, start: ReaderPosition) -> Result<()> {
+        while self.pieces.position() < start.position {
             if self.pieces.is_empty() && !self.read()? {
-                return Err(shorter(mark.position));
+                return Err(shorter(start.position));
             }
-            self.pieces.pass(mark.position);
+            self.pieces.pass(start.position);
         }
         Ok(())
     }

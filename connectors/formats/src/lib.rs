@@ -36,7 +36,7 @@ pub use kind::FormatKind;
 pub use name::{Compression, FileKind};
 pub use part::Part;
 pub use read::{ColumnsIn, Decoder, Found, Names, Preamble, ReadFormat, ReadMode};
-pub use reader::{BatchReader, Mark};
+pub use reader::{BatchReader, ReaderPosition};
 pub use reference::FormatUse;
 pub use rows::{BadRow, Rows};
 pub use setting::{Format, Purpose, ReadFiles, ReadStreams, WriteFiles, WriteStreams};

@@ -6,7 +6,7 @@ use millstream_core::{Result, ResultExt};
 
 use crate::lines::LineCount;
 use crate::window::{MAX_ROW_BYTES, Window};
-use crate::{BatchReader, Mark, Rows};
+use crate::{BatchReader, ReaderPosition, Rows};
 
 /// A part of a text ends early when it is this long: several are in memory at a time.
 const MAX_PART_BYTES: usize = 8 << 20;
@@ -14,9 +14,9 @@ const MAX_PART_BYTES: usize = 8 << 20;
 /// Some rows of a source that follow each other. Decoding them needs nothing but this.
 pub struct Part {
     /// The place before the rows.
-    pub before: Mark,
+    pub before: ReaderPosition,
     /// The place behind them.
-    pub after: Mark,
+    pub after: ReaderPosition,
     rows: Work,
 }
 
@@ -27,7 +27,11 @@ enum Work {
 
 impl Part {
     /// Rows that `decode` makes.
-    pub(crate) fn new(before: Mark, after: Mark, decode: impl FnOnce() -> Result<Rows> + Send + 'static) -> Self {
+    pub(crate) fn new(
+        before: ReaderPosition,
+        after: ReaderPosition,
+        decode: impl FnOnce() -> Result<Rows> + Send + 'static,
+    ) -> Self {
         Self { before, after, rows: Work::Left(Box::new(decode)) }
     }
 
@@ -36,9 +40,9 @@ impl Part {
     /// # Errors
     /// Those of [`BatchReader::next`].
     pub fn decoded<R: BatchReader + ?Sized>(reader: &mut R) -> Result<Option<Self>> {
-        let (before, mut rows) = (reader.mark(), Rows::default());
+        let (before, mut rows) = (reader.position(), Rows::default());
         let has_rows = reader.next(&mut rows)?;
-        Ok(has_rows.then(|| Self { before, after: reader.mark(), rows: Work::Done(rows) }))
+        Ok(has_rows.then(|| Self { before, after: reader.position(), rows: Work::Done(rows) }))
     }
 
     /// Whether the rows are decoded.

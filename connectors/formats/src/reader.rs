@@ -28,13 +28,13 @@ pub trait BatchReader: Send {
     }
 
     /// The place behind the rows that were handed out or split off last.
-    fn mark(&self) -> Mark;
+    fn position(&self) -> ReaderPosition;
 
-    /// Continues at a mark that another reader of the same source gave. To be called before the first `next`.
+    /// Continues at a position that another reader of the same source gave. To be called before the first `next`.
     ///
     /// # Errors
     /// Where the source has become shorter.
-    fn go_to(&mut self, mark: Mark) -> Result<()>;
+    fn go_to(&mut self, start: ReaderPosition) -> Result<()>;
 
     /// Says that a source that might have grown won't: a last row without a line break counts.
     fn end(&mut self) {}
@@ -42,7 +42,7 @@ pub trait BatchReader: Send {
 
 /// A place between two rows of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct ReaderPosition {
     /// The position of the next row.
     pub position: u64,
     /// Text formats: how many bytes lie before the next row, decompressed.
@@ -69,12 +69,12 @@ impl BatchReader for Named {
         Ok(part.map(|part| part.of(&self.name)))
     }
 
-    fn mark(&self) -> Mark {
-        self.reader.mark()
+    fn position(&self) -> ReaderPosition {
+        self.reader.position()
     }
 
-    fn go_to(&mut self, mark: Mark) -> Result<()> {
-        self.reader.go_to(mark).doing(|| &self.name)
+    fn go_to(&mut self, start: ReaderPosition) -> Result<()> {
+        self.reader.go_to(start).doing(|| &self.name)
     }
 
     fn end(&mut self) {

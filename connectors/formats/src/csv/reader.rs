@@ -16,7 +16,7 @@ use super::header::{not_a_header, other_delimiter, require_any_column, require_c
 use super::records::{Piece, Records};
 use crate::part::read_all;
 use crate::read::{Decoder, Names};
-use crate::reader::{BatchReader, Mark};
+use crate::reader::{BatchReader, ReaderPosition};
 use crate::rows::NO_TEXT;
 use crate::text::{Moments, TextColumn, exchanged};
 use crate::window::{MAX_BATCH_BYTES, Window};
@@ -246,7 +246,7 @@ impl BatchReader for CsvReader {
     }
 
     fn split_off(&mut self) -> Result<Option<Part>> {
-        let before = self.mark();
+        let before = self.position();
         let Some(rows) = self.records.split_off(self.form.batch_rows)? else { return Part::decoded(self) };
         self.position += rows.rows;
         let form = self.form.clone();
@@ -254,16 +254,16 @@ impl BatchReader for CsvReader {
             let records = Records::behind_skipped(Window::whole(rows.text, rows.lines), &form.options);
             read_all(Self::at(before.position, records, form))
         };
-        Ok(Some(Part::new(before, self.mark(), decode)))
+        Ok(Some(Part::new(before, self.position(), decode)))
     }
 
-    fn mark(&self) -> Mark {
-        Mark { position: self.position, offset: self.records.window.offset() }
+    fn position(&self) -> ReaderPosition {
+        ReaderPosition { position: self.position, offset: self.records.window.offset() }
     }
 
-    fn go_to(&mut self, mark: Mark) -> Result<()> {
-        self.position = mark.position;
-        self.records.go_to(mark.offset)
+    fn go_to(&mut self, start: ReaderPosition) -> Result<()> {
+        self.position = start.position;
+        self.records.go_to(start.offset)
     }
 
     fn end(&mut self) {

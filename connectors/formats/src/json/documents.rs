@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Result};
 
 use super::decoder::JsonDecoder;
-use crate::reader::{BatchReader, Mark};
+use crate::reader::{BatchReader, ReaderPosition};
 use crate::text::Moments;
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window};
 use crate::{BadRow, Rows};
@@ -247,13 +247,13 @@ impl BatchReader for JsonReader {
         Ok(true)
     }
 
-    fn mark(&self) -> Mark {
-        Mark { position: self.position, offset: self.documents.window.offset() }
+    fn position(&self) -> ReaderPosition {
+        ReaderPosition { position: self.position, offset: self.documents.window.offset() }
     }
 
-    fn go_to(&mut self, mark: Mark) -> Result<()> {
-        self.position = mark.position;
-        self.documents.go_to(mark.offset)
+    fn go_to(&mut self, start: ReaderPosition) -> Result<()> {
+        self.position = start.position;
+        self.documents.go_to(start.offset)
     }
 
     fn end(&mut self) {

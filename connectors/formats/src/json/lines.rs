@@ -5,7 +5,7 @@ use millstream_core::{Columns, Result};
 
 use super::decoder::JsonDecoder;
 use crate::part::{Glance, read_all, split_off};
-use crate::reader::{BatchReader, Mark};
+use crate::reader::{BatchReader, ReaderPosition};
 use crate::text::Moments;
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window};
 use crate::{BadRow, Part, Rows};
@@ -123,21 +123,21 @@ impl BatchReader for NdjsonReader {
     }
 
     fn split_off(&mut self) -> Result<Option<Part>> {
-        let before = self.mark();
+        let before = self.position();
         let Some(rows) = split_off(&mut self.window, self.form.batch_rows, line)? else { return Part::decoded(self) };
         self.position += rows.rows;
         let form = self.form.clone();
         let decode = move || read_all(Self::at(before.position, Window::whole(rows.text, rows.lines), form));
-        Ok(Some(Part::new(before, self.mark(), decode)))
+        Ok(Some(Part::new(before, self.position(), decode)))
     }
 
-    fn mark(&self) -> Mark {
-        Mark { position: self.position, offset: self.window.offset() }
+    fn position(&self) -> ReaderPosition {
+        ReaderPosition { position: self.position, offset: self.window.offset() }
     }
 
-    fn go_to(&mut self, mark: Mark) -> Result<()> {
-        self.position = mark.position;
-        self.window.go_to(mark.offset)
+    fn go_to(&mut self, start: ReaderPosition) -> Result<()> {
+        self.position = start.position;
+        self.window.go_to(start.offset)
     }
 
     fn end(&mut self) {

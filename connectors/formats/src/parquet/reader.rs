@@ -20,7 +20,7 @@ use super::plan::Plan;
 use crate::ipc::shorter;
 use crate::part::read_all;
 use crate::pieces::Pieces;
-use crate::reader::{BatchReader, Mark, guarded};
+use crate::reader::{BatchReader, ReaderPosition, guarded};
 use crate::window::MAX_BATCH_BYTES;
 use crate::{Part, Rows};
 
@@ -168,7 +168,7 @@ impl BatchReader for ParquetReader {
     }
 
     fn split_off(&mut self) -> Result<Option<Part>> {
-        let before = self.mark();
+        let before = self.position();
         let start = before.position;
         if start == self.source.rows() {
             return Ok(None);
@@ -176,15 +176,15 @@ impl BatchReader for ParquetReader {
         let end = self.source.part_end(start);
         self.pieces.go_to(end);
         let source = self.source.clone();
-        Ok(Some(Part::new(before, self.mark(), move || read_all(Self::at(source, start, end)?))))
+        Ok(Some(Part::new(before, self.position(), move || read_all(Self::at(source, start, end)?))))
     }
 
-    fn mark(&self) -> Mark {
-        Mark { position: self.pieces.position(), offset: 0 }
+    fn position(&self) -> ReaderPosition {
+        ReaderPosition { position: self.pieces.position(), offset: 0 }
     }
 
-    fn go_to(&mut self, mark: Mark) -> Result<()> {
-        *self = Self::at(self.source.clone(), mark.position, self.source.rows())?;
+    fn go_to(&mut self, start: ReaderPosition) -> Result<()> {
+        *self = Self::at(self.source.clone(), start.position, self.source.rows())?;
         Ok(())
     }
 }

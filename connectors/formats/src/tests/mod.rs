@@ -72,9 +72,9 @@ fn drain(mut reader: Box<dyn BatchReader>, batch_rows: usize) -> Result<All, Str
 /// What a reader yields in parts that are decoded when all have been read, the last one first.
 fn drain_parts(mut reader: Box<dyn BatchReader>) -> Result<All, String> {
     let message = |error: millstream_core::Error| error.to_string();
-    let (mut parts, mut last) = (Vec::new(), reader.mark());
+    let (mut parts, mut last) = (Vec::new(), reader.position());
     while let Some(part) = reader.split_off().map_err(message)? {
-        assert_eq!((part.before, part.after), (last, reader.mark()));
+        assert_eq!((part.before, part.after), (last, reader.position()));
         last = part.after;
         parts.push(part);
     }

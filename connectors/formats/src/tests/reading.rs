@@ -1,4 +1,4 @@
-//! Reading on and on: rows without an end, sources that grow, marks, lines.
+//! Reading on and on: rows without an end, sources that grow, positions, lines.
 
 use super::*;
 
@@ -6,10 +6,10 @@ use super::*;
 fn read_long(decoder: Decoder, bytes: Vec<u8>) -> (String, usize) {
     let mut reader = decoder.read(Cursor::new(bytes)).unwrap();
     let mut rows = Rows::default();
-    let mut last = reader.mark();
+    let mut last = reader.position();
     while reader.next(&mut rows).unwrap() {
-        assert!(reader.mark().offset > last.offset);
-        last = reader.mark();
+        assert!(reader.position().offset > last.offset);
+        last = reader.position();
     }
     let positions: Vec<_> = rows.batches.iter().map(|(start, rows)| (*start, rows.num_rows())).collect();
     assert_eq!((positions, rows.failed.len(), rows.failed[0].position), (vec![(0, 2), (3, 1)], 1, 2));
@@ -45,20 +45,20 @@ fn refused_rows_say_their_line() {
         // Also where reading goes on in the middle.
         let path = folder.file("a", text);
         let one = Decoder { batch_rows: 1, ..decoder };
-        let (mut reader, mut marks) = (one.open(&path).unwrap(), Vec::new());
+        let (mut reader, mut starts) = (one.open(&path).unwrap(), Vec::new());
         let mut rows = Rows::default();
         while reader.next(&mut rows).unwrap() {
-            marks.push(reader.mark());
+            starts.push(reader.position());
         }
-        for mark in marks {
+        for start in starts {
             let (mut later, mut rest) = (one.open(&path).unwrap(), Rows::default());
-            later.go_to(mark).unwrap();
+            later.go_to(start).unwrap();
             while later.next(&mut rest).unwrap() {}
-            let expected: Vec<_> = failed.iter().filter(|row| row.position >= mark.position).cloned().collect();
-            assert_eq!(lines(&rest.failed), lines(&expected), "{text} from {mark:?}");
+            let expected: Vec<_> = failed.iter().filter(|row| row.position >= start.position).cloned().collect();
+            assert_eq!(lines(&rest.failed), lines(&expected), "{text} from {start:?}");
             let mut later = one.open(&path).unwrap();
-            later.go_to(mark).unwrap();
-            assert_eq!(lines(&drain_parts(later).unwrap().2), lines(&expected), "{text} in parts from {mark:?}");
+            later.go_to(start).unwrap();
+            assert_eq!(lines(&drain_parts(later).unwrap().2), lines(&expected), "{text} in parts from {start:?}");
         }
     }
 }
@@ -70,7 +70,7 @@ fn lines_are_counted_that_were_passed_over() {
     let path = folder.file("a.ndjson", text);
     for drain in [|reader| drain(reader, 8192), drain_parts] {
         let mut reader = ndjson("a:int64").open(&path).unwrap();
-        reader.go_to(Mark { position: 150_000, offset: 1_200_000 }).unwrap();
+        reader.go_to(ReaderPosition { position: 150_000, offset: 1_200_000 }).unwrap();
         let failed = drain(reader).unwrap().2;
         assert_eq!((failed[0].position, failed[0].line), (200_000, Some(200_001)));
     }
@@ -127,7 +127,7 @@ fn huge_batches_are_read_in_smaller_ones() {
     assert_eq!(positions.len(), 100_000);
 }
 
-/// Reads on from every mark that a reader gives, which must come to what it would have read itself.
+/// Reads on from every position that a reader gives, which must come to what it would have read itself.
 #[test]
 fn reading_goes_on_from_any_mark() {
     let lines: String = (0..300).map(|n| format!("\n {n} x{} 0.5", n % 7)).collect();
@@ -145,29 +145,29 @@ fn reading_goes_on_from_any_mark() {
         let mut reader = decoder.open(&path).unwrap();
         let mut read = Rows::default();
         loop {
-            let mark = reader.mark();
-            for position in mark.position..(mark.position + 3).min(300) {
+            let start = reader.position();
+            for position in start.position..(start.position + 3).min(300) {
                 let mut later = Decoder { batch_rows: 50, ..decoder.clone() }.open(&path).unwrap();
-                later.go_to(mark).unwrap();
+                later.go_to(start).unwrap();
                 let mut rest = Rows::default();
                 while later.next(&mut rest).unwrap() {}
                 let mut later = Decoder { batch_rows: 50, ..decoder.clone() }.open(&path).unwrap();
-                later.go_to(mark).unwrap();
+                later.go_to(start).unwrap();
                 let positions = drain_parts(later).unwrap().0;
-                assert!(positions.into_iter().eq(mark.position..300), "{name} in parts from {mark:?}");
+                assert!(positions.into_iter().eq(start.position..300), "{name} in parts from {start:?}");
                 rest.drop_before(position);
                 let text = rows_as_text(rest.batches.iter().map(|(_, rows)| rows));
                 let expected = all.lines().skip(1 + position as usize);
-                assert!(text.lines().skip(1).eq(expected), "{name} from {position}, by {mark:?}");
+                assert!(text.lines().skip(1).eq(expected), "{name} from {position}, by {start:?}");
                 assert_eq!(rest.batches[0].0, position);
             }
             if !reader.next(&mut read).unwrap() {
                 break;
             }
         }
-        assert_eq!(reader.mark().position, 300);
+        assert_eq!(reader.position().position, 300);
         let mut short = decoder.open(&path).unwrap();
-        let error = short.go_to(Mark { position: 1000, offset: 1 << 30 }).unwrap_err().to_string();
+        let error = short.go_to(ReaderPosition { position: 1000, offset: 1 << 30 }).unwrap_err().to_string();
         assert!(error.contains("it has become shorter"), "{error}");
     }
 }

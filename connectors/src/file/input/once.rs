@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::{Collector, Error, Home, Input, Parts, Positions, Progress, Result, ResultExt, State};
-use millstream_formats::{BatchReader, Decoder, Mark, Names, Part, Rows};
+use millstream_formats::{BatchReader, Decoder, Names, Part, ReaderPosition, Rows};
 use serde::{Deserialize, Serialize};
 
 use super::opened::Opened;
@@ -53,7 +53,7 @@ struct OpenFile {
 /// What was read.
 enum Step {
     /// Rows of a file, between two places.
-    Rows(Arc<OpenFile>, Mark, Mark),
+    Rows(Arc<OpenFile>, ReaderPosition, ReaderPosition),
     /// All of a file.
     Ended,
     /// A file that can't be read.
@@ -63,8 +63,8 @@ enum Step {
 /// Where the rows are that were pushed last.
 struct Pushed {
     file: Arc<OpenFile>,
-    before: Mark,
-    behind: Mark,
+    before: ReaderPosition,
+    behind: ReaderPosition,
     /// Whether they are the last of their file.
     has_ended: bool,
 }
@@ -180,7 +180,7 @@ impl Files {
         let mut first = 0;
         if let Some((place, _)) = resume {
             place.check(&file).doing(doing)?;
-            reader.go_to(place.mark).doing(doing)?;
+            reader.go_to(place.start).doing(doing)?;
             first = place.position;
         }
         self.opened.push(source.file.name.to_string());
@@ -214,9 +214,9 @@ impl Pushed {
         if self.has_ended && self.behind.position == position {
             return Ok(None);
         }
-        let mark = if self.behind.position <= position { self.behind } else { self.before };
+        let start = if self.behind.position <= position { self.behind } else { self.before };
         let read = self.file.source.may_grow().then_some(self.behind.offset);
-        Place::new(&self.file.file, read, mark, position).doing(|| format!("reading `{}`", self.name())).map(Some)
+        Place::new(&self.file.file, read, start, position).doing(|| format!("reading `{}`", self.name())).map(Some)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use millstream_core::{Error, Result};
-use millstream_formats::Mark;
+use millstream_formats::ReaderPosition;
 use serde::{Deserialize, Serialize};
 
 /// How many bytes at the beginning of a file, and how many before the place, have to be the same.
@@ -17,7 +17,8 @@ const TELLING: u64 = 256;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Place {
     /// A place between two rows, at or before the next row.
-    pub mark: Mark,
+    #[serde(rename = "mark")]
+    pub start: ReaderPosition,
     /// The position of the next row.
     pub position: u64,
     /// How many bytes of the file are sampled, and the hashes of the first and the last of them.
@@ -30,19 +31,19 @@ impl Place {
     /// The place before the first row of a file. Of its bytes those that are there already are compared later.
     pub fn first(file: &File) -> Result<Self> {
         let bytes = file.metadata()?.len().min(SAMPLE);
-        Self::new(file, Some(bytes), Mark::default(), 0)
+        Self::new(file, Some(bytes), ReaderPosition::default(), 0)
     }
 
     /// The place in a file whose next row has this position. Of text `read` bytes have been read, which are compared later.
-    pub fn new(file: &File, read: Option<u64>, mark: Mark, position: u64) -> Result<Self> {
+    pub fn new(file: &File, read: Option<u64>, start: ReaderPosition, position: u64) -> Result<Self> {
         // Of compressed files and those with columns, the whole file has to be the same.
         let bytes = read.map_or_else(|| file.metadata().map(|metadata| metadata.len()), Ok)?;
-        Ok(Self { mark, position, bytes, beginning: sample(file, 0, bytes)?, end: last_sample(file, bytes)? })
+        Ok(Self { start, position, bytes, beginning: sample(file, 0, bytes)?, end: last_sample(file, bytes)? })
     }
 
     /// A place that is there no more.
-    pub fn lost(mark: Mark, position: u64) -> Self {
-        Self { mark, position, bytes: u64::MAX, beginning: String::new(), end: String::new() }
+    pub fn lost(start: ReaderPosition, position: u64) -> Self {
+        Self { start, position, bytes: u64::MAX, beginning: String::new(), end: String::new() }
     }
 
     /// Whether it is known to be there no more.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use millstream_core::Result;
-use millstream_formats::{BatchReader, Decoder, MAX_ROW_BYTES, Mark, Preamble, ReadMode, Rows, Seekable};
+use millstream_formats::{BatchReader, Decoder, MAX_ROW_BYTES, Preamble, ReadMode, ReaderPosition, Rows, Seekable};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -62,7 +62,7 @@ pub struct Tail {
     /// Whether it was emptied, and what comes is of other rows.
     emptied: bool,
     /// The place before the rows that came last.
-    before: Mark,
+    before: ReaderPosition,
     /// Where a run before was, until the file is read from there.
     resume: Option<Place>,
     /// Rows before this position were read by a run before.
@@ -95,7 +95,7 @@ impl Tail {
             changed: Instant::now(),
             drained: true,
             emptied: false,
-            before: Mark::default(),
+            before: ReaderPosition::default(),
             resume: None,
             first: 0,
         }))
@@ -106,7 +106,7 @@ impl Tail {
         let Some(mut tail) = Self::open(path, decoder)?.filter(|tail| tail.has(&place)) else {
             return Ok(None);
         };
-        tail.resume = (place.position > 0 || place.mark.offset > 0).then_some(place);
+        tail.resume = (place.position > 0 || place.start.offset > 0).then_some(place);
         Ok(Some(tail))
     }
 
@@ -125,14 +125,14 @@ impl Tail {
         if let Some(place) = &self.resume {
             return Ok(place.clone());
         }
-        let now = self.reader.as_ref().map(|reader| reader.mark()).unwrap_or_default();
-        let mark = if now.position <= position { now } else { self.before };
+        let now = self.reader.as_ref().map(|reader| reader.position()).unwrap_or_default();
+        let start = if now.position <= position { now } else { self.before };
         // It may have been emptied since it was read, and is then read from its beginning.
         match self.file.metadata()?.len() >= now.offset && self.begins_as_before()? {
             // It may have to wait, and be somewhere else when it is its turn.
             true if now.offset == 0 => self.first_place(),
-            true => Place::new(&self.file, Some(now.offset), mark, position),
-            false => Ok(Place::lost(mark, position)),
+            true => Place::new(&self.file, Some(now.offset), start, position),
+            false => Ok(Place::lost(start, position)),
         }
     }
 
@@ -148,7 +148,7 @@ impl Tail {
 
     /// The position behind the rows that were read.
     pub fn read(&self) -> u64 {
-        self.reader.as_ref().map(|reader| reader.mark().position).unwrap_or_default()
+        self.reader.as_ref().map(|reader| reader.position().position).unwrap_or_default()
     }
 
     /// Whether it was emptied since this was asked last, so that rows have come from its beginning since.
@@ -169,7 +169,7 @@ impl Tail {
             }
             self.drained = match self.reader(ReadMode::Tailing)? {
                 Some(reader) => {
-                    let before = reader.mark();
+                    let before = reader.position();
                     let has_rows = reader.next(out)?;
                     if has_rows {
                         self.before = before;
@@ -188,7 +188,7 @@ impl Tail {
     /// Adds a last row that has no line break, if there is one: the file won't grow any more.
     pub fn end(&mut self, out: &mut Rows) -> Result<()> {
         let Some(reader) = self.reader(ReadMode::Bounded)? else { return Ok(()) };
-        let before = reader.mark();
+        let before = reader.position();
         reader.end();
         while reader.next(out)? {}
         self.before = before;
@@ -252,7 +252,7 @@ impl Tail {
             let source = Stretch { file: self.file.clone(), reach: self.reach.clone() };
             let mut reader = Decoder { read_mode, ..self.decoder.clone() }.read_seekable(source)?;
             if let Some(place) = self.resume.take() {
-                reader.go_to(place.mark)?;
+                reader.go_to(place.start)?;
                 self.first = place.position;
             }
             self.reader = Some(reader);
