@@ -80,7 +80,7 @@ impl fmt::Debug for Part {
 }
 
 /// What begins at a place in a text, by a look at where it ends.
-pub(crate) enum Glance {
+pub(crate) enum Lookahead {
     /// A row that has so many bytes.
     Row(usize),
     /// So many bytes that are no row.
@@ -98,12 +98,12 @@ pub(crate) struct RowsText {
     pub lines: LineCount,
 }
 
-/// Takes the text of the next rows out of the window, at most a batch. `glance` says what begins at a place, and gets the text and
+/// Takes the text of the next rows out of the window, at most a batch. `look_ahead` says what begins at a place, and gets the text and
 /// whether nothing follows it. `None` if it is unclear what comes first, which is to be read in the usual way.
 pub(crate) fn split_off(
     window: &mut Window,
     batch_rows: usize,
-    mut glance: impl FnMut(&[u8], usize, bool) -> Glance,
+    mut look_ahead: impl FnMut(&[u8], usize, bool) -> Lookahead,
 ) -> Result<Option<RowsText>> {
     // How many bytes the window had when what comes next was not whole.
     let (mut seen, mut rows, mut tried) = (0, 0, 0);
@@ -112,14 +112,14 @@ pub(crate) fn split_off(
         // Not again with every piece that is read.
         let has_more = window.lines().len() > tried || text.len() - seen >= 2 * tried.saturating_sub(seen);
         let is_worth_a_try = seen < text.len() && (has_ended || has_more);
-        let glance = if is_worth_a_try { glance(text, seen, has_ended) } else { Glance::Incomplete };
-        if is_worth_a_try && matches!(glance, Glance::Incomplete) {
+        let next = if is_worth_a_try { look_ahead(text, seen, has_ended) } else { Lookahead::Incomplete };
+        if is_worth_a_try && matches!(next, Lookahead::Incomplete) {
             tried = text.len();
         }
-        match glance {
-            Glance::Row(length) if length <= MAX_ROW_BYTES => (seen, rows) = (seen + length, rows + 1),
-            Glance::Nothing(length) if length <= MAX_ROW_BYTES => seen += length,
-            Glance::Incomplete if !has_ended && text.len() - seen <= MAX_ROW_BYTES => window.fill()?,
+        match next {
+            Lookahead::Row(length) if length <= MAX_ROW_BYTES => (seen, rows) = (seen + length, rows + 1),
+            Lookahead::Nothing(length) if length <= MAX_ROW_BYTES => seen += length,
+            Lookahead::Incomplete if !has_ended && text.len() - seen <= MAX_ROW_BYTES => window.fill()?,
             _ => break,
         }
     }

@@ -141,7 +141,7 @@ impl Records {
         self.tried = 0;
         let (splitter, mut scratch) = (self.splitter, Cells::default());
         split_off(&mut self.window, batch_rows, |text, start, is_end| {
-            splitter.glance(text, start, is_end, &mut scratch)
+            splitter.look_ahead(text, start, is_end, &mut scratch)
         })
     }
 

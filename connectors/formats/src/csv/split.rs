@@ -5,7 +5,7 @@
 
 use memchr::{memchr, memchr_iter, memchr2, memchr3};
 
-use crate::part::Glance;
+use crate::part::Lookahead;
 
 /// How much a cell in quotes may hold: more is most likely a quote that was never closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Splitter {
     }
 
     /// Says whether a record begins at `start`, and how long it is. Cells are looked at only where there are quotes; `scratch` is for them.
-    pub(crate) fn glance(&self, text: &[u8], start: usize, is_end: bool, scratch: &mut Cells) -> Glance {
+    pub(crate) fn look_ahead(&self, text: &[u8], start: usize, is_end: bool, scratch: &mut Cells) -> Lookahead {
         let split = match (self.nothing(text, start, is_end), memchr3(b'"', b'\n', b'\r', &text[start..])) {
             (Some(nothing), _) => nothing,
             (None, Some(length)) if text[start + length] == b'"' => {
@@ -152,11 +152,11 @@ impl Splitter {
             (None, _) => line_end(text, start, is_end).map_or(Split::Incomplete, |end| Split::Record(end - start)),
         };
         match split {
-            Split::Record(length) => Glance::Row(length),
-            Split::Nothing(length) => Glance::Nothing(length),
-            Split::Incomplete => Glance::Incomplete,
+            Split::Record(length) => Lookahead::Row(length),
+            Split::Nothing(length) => Lookahead::Nothing(length),
+            Split::Incomplete => Lookahead::Incomplete,
             // Why it can't be split depends on what follows.
-            Split::Broken(..) => Glance::Unclear,
+            Split::Broken(..) => Lookahead::Unclear,
         }
     }
 

@@ -4,7 +4,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Result};
 
 use super::decoder::JsonDecoder;
-use crate::part::{Glance, read_all, split_off};
+use crate::part::{Lookahead, read_all, split_off};
 use crate::reader::{BatchReader, ReaderPosition};
 use crate::text::Moments;
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES, Window};
@@ -86,14 +86,14 @@ impl NdjsonReader {
 }
 
 /// What begins at a place: a line.
-fn line(text: &[u8], start: usize, is_end: bool) -> Glance {
+fn line(text: &[u8], start: usize, is_end: bool) -> Lookahead {
     let text = &text[start..];
     let length = match memchr::memchr(b'\n', text) {
         Some(length) => length + 1,
         None if is_end => text.len(),
-        None => return Glance::Incomplete,
+        None => return Lookahead::Incomplete,
     };
-    if text[..length].trim_ascii_start().is_empty() { Glance::Nothing(length) } else { Glance::Row(length) }
+    if text[..length].trim_ascii_start().is_empty() { Lookahead::Nothing(length) } else { Lookahead::Row(length) }
 }
 
 impl BatchReader for NdjsonReader {
