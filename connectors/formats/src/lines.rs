@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_core::Result;
 
-/// How much of a stretch that was passed over is read at once.
+/// How much of a range that was passed over is read at once.
 const CHUNK: usize = 1 << 20;
 
 /// How many line breaks a text has.
@@ -16,17 +16,17 @@ pub(crate) fn breaks(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64
 }
 
-/// Counts the line breaks before a place. Those in a stretch that was passed over and not read are counted when a number is
+/// Counts the line breaks before a place. Those in a range that was passed over and not read are counted when a number is
 /// needed, which mostly is never.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LineCount {
     breaks: u64,
-    passed_over: Option<Arc<Stretch>>,
+    passed_over: Option<Arc<FileRange>>,
 }
 
-/// A stretch of a file.
+/// A range of a file whose line breaks are counted once, when somebody asks.
 #[derive(Debug)]
-struct Stretch {
+struct FileRange {
     file: File,
     range: Range<u64>,
     breaks: OnceLock<u64>,
@@ -38,14 +38,14 @@ impl LineCount {
         self.breaks += breaks(text);
     }
 
-    /// Counts those of a stretch that is not read, once that is needed. There is one such stretch at most.
+    /// Counts those of a range that is not read, once that is needed. There is one such range at most.
     pub(crate) fn pass_over(&mut self, file: File, range: Range<u64>) {
-        self.passed_over = Some(Arc::new(Stretch { file, range, breaks: OnceLock::new() }));
+        self.passed_over = Some(Arc::new(FileRange { file, range, breaks: OnceLock::new() }));
     }
 
     /// The number of the line behind them, counted from 1.
     pub(crate) fn first(&self) -> Result<u64> {
-        let passed_over = self.passed_over.as_ref().map_or(Ok(0), |stretch| stretch.breaks())?;
+        let passed_over = self.passed_over.as_ref().map_or(Ok(0), |range| range.breaks())?;
         Ok(self.breaks + passed_over + 1)
     }
 }
@@ -62,7 +62,7 @@ impl Write for LineCount {
     }
 }
 
-impl Stretch {
+impl FileRange {
     fn breaks(&self) -> Result<u64> {
         if let Some(known) = self.breaks.get() {
             return Ok(*known);
