@@ -9,6 +9,7 @@
 //! * [`FileKind`] and [`Compression`]: what a file's name says about its bytes.
 
 mod columns;
+mod compressor;
 mod csv;
 mod encoding;
 mod infer;
@@ -17,7 +18,6 @@ mod json;
 mod kind;
 mod lines;
 mod name;
-mod packed;
 mod parquet;
 mod part;
 mod pieces;

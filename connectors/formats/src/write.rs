@@ -14,8 +14,8 @@ use arrow::compute::BatchCoalescer;
 use arrow::datatypes::{Schema, SchemaRef};
 use millstream_core::{Problem, Result};
 
+use crate::compressor::{Compressor, Counted};
 use crate::kind::FormatKind;
-use crate::packed::{Counted, Packed};
 use crate::window::{Window, decompress};
 use crate::{Compression, ReadMode};
 
@@ -146,7 +146,7 @@ impl WriteOptions {
             rows: BatchCoalescer::new(schema.clone(), WRITE_ROWS),
             encoder: self.format.encoder(schema)?,
             text: Vec::new(),
-            sink: Packed::new(Counted { sink, bytes: 0 }, self.compression)?,
+            sink: Compressor::new(Counted { sink, bytes: 0 }, self.compression)?,
             can_be_gone_on_with: self.can_be_gone_on_with(),
         };
         if self.begins {
@@ -163,7 +163,7 @@ pub struct FileWriter<W: Write> {
     encoder: Box<dyn Encoder>,
     /// What rows have become; reused from one batch to the next.
     text: Vec<u8>,
-    sink: Packed<Counted<W>>,
+    sink: Compressor<Counted<W>>,
     can_be_gone_on_with: bool,
 }
 
@@ -181,7 +181,7 @@ impl<W: Write> FileWriter<W> {
 
     /// Writes what is still gathered, so that another writer can go on behind it; then the sink, to be flushed. None where
     /// that would change the bytes, or where the format's ending needs to know what was written before: only text that
-    /// is not packed can be gone on with.
+    /// is not compressed can be gone on with.
     pub fn pause(&mut self) -> Result<Option<&mut W>> {
         if !self.can_be_gone_on_with {
             return Ok(None);

@@ -28,9 +28,9 @@ fn long_texts_come_in_batches_that_have_room() {
         Box::new(arrow::datatypes::DataType::Int32),
         Box::new(arrow::datatypes::DataType::Utf8),
     );
-    let packed = arrow::compute::cast(&texts, &keys).unwrap();
+    let encoded = arrow::compute::cast(&texts, &keys).unwrap();
     let folder = Folder::new();
-    for (name, column) in [("a.parquet", &texts), ("b.parquet", &packed), ("a.arrow", &packed)] {
+    for (name, column) in [("a.parquet", &texts), ("b.parquet", &encoded), ("a.arrow", &encoded)] {
         let rows = RecordBatch::try_from_iter_with_nullable([("text", column.clone(), true)]).unwrap();
         let path = foreign(&folder, name, &rows);
         let decoder = Decoder { format: format_of(name), ..decoder_of("csv", columns("text:utf8?")) };

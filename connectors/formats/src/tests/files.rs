@@ -7,8 +7,8 @@ fn every_format_reads_what_it_writes() {
     let folder = Folder::new();
     let rows = sample();
     for format in ["csv", "ndjson", "json", "parquet", "arrow"] {
-        for packed in ["", ".gz", ".zst", ".bz2"] {
-            let name = format!("a.{format}{packed}");
+        for compressed in ["", ".gz", ".zst", ".bz2"] {
+            let name = format!("a.{format}{compressed}");
             let path = folder.file(&name, write(&name, &rows, 3));
             let (_, read, failed) = read_file(&path, None).unwrap();
             assert_eq!((text_of(&read), failed), (text_of(&rows), vec![]), "{name}");
@@ -73,8 +73,8 @@ fn columns_that_are_not_wanted_are_not_read() {
 #[test]
 fn parts_that_were_packed_one_by_one_are_all_read() {
     let folder = Folder::new();
-    for packed in ["gz", "zst", "bz2"] {
-        let name = format!("a.ndjson.{packed}");
+    for compressed in ["gz", "zst", "bz2"] {
+        let name = format!("a.ndjson.{compressed}");
         let mut bytes = write(&name, &sample(), 9);
         bytes.extend(write(&name, &sample(), 9));
         assert_eq!(read_file(&folder.file(&name, bytes), None).unwrap().1.num_rows(), 8, "{name}");

@@ -8,15 +8,15 @@ use millstream_core::Result;
 
 use crate::Compression;
 
-/// A sink that packs what is written to it.
-pub(crate) enum Packed<W: Write> {
+/// A sink that compresses what is written to it.
+pub(crate) enum Compressor<W: Write> {
     Plain(W),
     Gzip(GzEncoder<W>),
     Zstd(zstd::Encoder<'static, W>),
     Bzip2(BzEncoder<W>),
 }
 
-impl<W: Write> Packed<W> {
+impl<W: Write> Compressor<W> {
     pub(crate) fn new(sink: W, compression: Option<Compression>) -> Result<Self> {
         Ok(match compression {
             None => Self::Plain(sink),
@@ -35,7 +35,7 @@ impl<W: Write> Packed<W> {
         }
     }
 
-    /// The sink, if nothing is packed.
+    /// The sink, if nothing is compressed.
     pub(crate) fn plain(&mut self) -> Option<&mut W> {
         match self {
             Self::Plain(sink) => Some(sink),
