@@ -35,7 +35,7 @@ const WINDOWS: [char; 32] = [
 const CHUNK: usize = 1 << 14;
 
 /// Reads text of another encoding as UTF-8. What is no text in that encoding becomes bytes that are none in UTF-8 either, so
-/// that its row is refused.
+/// that its row is rejected.
 pub(crate) struct Decoder<R> {
     source: R,
     encoding: TextEncoding,

@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, Field, Fields, Float64Type};
 use indexmap::IndexMap;
 use millstream_core::{ColumnType, Columns};
 
-use crate::json::{Read, Refusal, Scalar, Scanner};
+use crate::json::{Read, Rejection, Scalar, Scanner};
 use crate::text::{Moments, boolean, float, is_timestamp};
 
 /// How deep inferred types are nested.
@@ -40,7 +40,7 @@ impl Inferred {
         }
     }
 
-    /// What a JSON document looks like; an error if the reader would refuse it whatever the types are.
+    /// What a JSON document looks like; an error if the reader would reject it whatever the types are.
     pub(crate) fn of_json(text: &str, moments: &Moments) -> Read<Self> {
         let mut unescaped = String::new();
         let mut json = Scanner::new(text, &mut unescaped);
@@ -74,7 +74,7 @@ impl Inferred {
             let key = json.key()?.1.to_owned();
             json.colon()?;
             if fields.insert(key, Self::read(json, moments)?).is_some() {
-                return Err(Refusal::json("a key is there twice"));
+                return Err(Rejection::json("a key is there twice"));
             }
             has_more = json.another(b'}')?;
         }

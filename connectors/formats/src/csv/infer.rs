@@ -65,7 +65,7 @@ fn of_other_number(cell: &str, separator: u8, moments: &Moments) -> Inferred {
     }
 }
 
-/// The cells of a record, or `None` if the reader would refuse it whatever the types are: it must not say anything
+/// The cells of a record, or `None` if the reader would reject it whatever the types are: it must not say anything
 /// about them.
 fn readable(records: &Records, width: usize) -> Option<Vec<&str>> {
     if records.len() != width {

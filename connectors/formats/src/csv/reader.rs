@@ -22,7 +22,7 @@ use crate::text::{Moments, TextColumn, exchanged};
 use crate::window::{MAX_BATCH_BYTES, Window};
 use crate::{BadRow, Part, Rows};
 
-/// Reads CSV. Records with another number of cells than the header are refused.
+/// Reads CSV. Records with another number of cells than the header are rejected.
 pub(super) struct CsvReader {
     records: Records,
     form: Arc<Form>,
@@ -30,7 +30,7 @@ pub(super) struct CsvReader {
     /// The positions of the batch's records, and where their texts are.
     positions: Vec<u64>,
     places: Vec<Range<usize>>,
-    /// Where the refused ones begin, by position.
+    /// Where the rejected ones begin, by position.
     bad_starts: BTreeMap<u64, usize>,
 }
 
@@ -95,7 +95,7 @@ impl CsvReader {
         Self { records, form, position, positions, places, bad_starts }
     }
 
-    /// Splits off a batch's worth of records. Those with a wrong number of cells are refused at once.
+    /// Splits off a batch's worth of records. Those with a wrong number of cells are rejected at once.
     fn split(&mut self, out: &mut Rows) -> Result<()> {
         while self.positions.len() + out.failed.len() < self.form.batch_rows && self.records.seen < MAX_BATCH_BYTES {
             let kept = self.records.len();
@@ -134,7 +134,7 @@ impl CsvReader {
     }
 
     /// Refuses records that are no text.
-    fn refuse_non_text(&mut self, out: &mut Rows) {
+    fn reject_non_text(&mut self, out: &mut Rows) {
         let is_text = |place| std::str::from_utf8(self.records.text(place)).is_ok();
         let is_kept: Vec<bool> = self.places.iter().map(is_text).collect();
         for row in (0..is_kept.len()).filter(|row| !is_kept[*row]) {
@@ -166,15 +166,15 @@ impl CsvReader {
             };
             (!self.form.options.is_null(cell)).then_some(cell)
         });
-        let mut refuse = |row, cell: &str| {
+        let mut reject = |row, cell: &str| {
             bad.entry(row).or_insert_with(|| format!("column `{name}`: {}", column.text.complaint(cell)));
         };
         let array = match self.form.options.decimal_separator.filter(|_| column.text.has_point()) {
-            None => column.text.decode(cells, rows, &mut refuse),
+            None => column.text.decode(cells, rows, &mut reject),
             Some(separator) => {
                 let cells: StringArray = cells.map(|cell| cell.map(|cell| exchanged(cell, separator))).collect();
-                let mut refuse = |row, cell: &str| refuse(row, &exchanged(cell, separator));
-                column.text.decode(cells.iter(), rows, &mut refuse)
+                let mut reject = |row, cell: &str| reject(row, &exchanged(cell, separator));
+                column.text.decode(cells.iter(), rows, &mut reject)
             }
         };
         if !column.nullable && array.null_count() > 0 {
@@ -196,7 +196,7 @@ impl CsvReader {
         let arrays = match text.map(|text| self.decode_all(Some(text), &mut bad)) {
             Ok(arrays) => arrays,
             Err(_) => {
-                self.refuse_non_text(out);
+                self.reject_non_text(out);
                 self.decode_all(None, &mut bad)
             }
         };

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Result};
 
 use super::object::{Column, Object};
-use super::refusal::{Read, Refusal};
+use super::rejection::{Read, Rejection};
 use super::scanner::Scanner;
 use crate::rows::NO_TEXT;
 use crate::text::Moments;
@@ -76,13 +76,13 @@ impl JsonDecoder {
         self.taken
     }
 
-    /// Takes a document, which becomes a row or is refused.
+    /// Takes a document, which becomes a row or is rejected.
     pub(crate) fn push(&mut self, document: &[u8], position: u64) -> Option<BadRow> {
         self.taken += 1;
         self.bytes += document.len();
         let row = self.object.rows();
         let read = match std::str::from_utf8(document) {
-            Ok(text) => self.read(text).map_err(|refusal| refusal.to_string()),
+            Ok(text) => self.read(text).map_err(|rejection| rejection.to_string()),
             Err(_) => Err(NO_TEXT.to_owned()),
         };
         if let Err(error) = read {
@@ -98,12 +98,12 @@ impl JsonDecoder {
 
     fn read(&mut self, text: &str) -> Read<()> {
         if text.len() > MAX_ROW_BYTES {
-            return Err(Refusal::json(format!("longer than {MAX_ROW_BYTES} bytes")));
+            return Err(Rejection::json(format!("longer than {MAX_ROW_BYTES} bytes")));
         }
         let mut json = Scanner::new(text, &mut self.unescaped);
         match json.peek() {
             b'{' => {}
-            b'[' => return Err(Refusal::json("expected an object; `format = \"json\"` reads arrays of objects")),
+            b'[' => return Err(Rejection::json("expected an object; `format = \"json\"` reads arrays of objects")),
             _ => return Err(json.unexpected("an object")),
         }
         self.object.read(&mut json)?;

@@ -12,7 +12,7 @@ use crate::window::Window;
 /// How many columns are found at most. Where there are more keys they are data, such as ids.
 const MAX_KEYS: usize = 10_000;
 
-/// The columns of a source that has an object on each line. Lines that are none are left for the reader to refuse.
+/// The columns of a source that has an object on each line. Lines that are none are left for the reader to reject.
 pub(super) fn of_lines(mut window: Window, rows: usize, moments: &Moments) -> Result<Columns> {
     let mut keys = Keys::new(moments);
     while keys.rows < rows {
@@ -71,7 +71,7 @@ impl<'a> Keys<'a> {
         Self { all: Inferred::Struct(IndexMap::new()), rows: 0, moments }
     }
 
-    /// Lets a document count for the kinds of its keys, unless the reader would refuse it.
+    /// Lets a document count for the kinds of its keys, unless the reader would reject it.
     fn learn(&mut self, text: &[u8]) {
         self.rows += 1;
         let Ok(text) = std::str::from_utf8(text) else { return };

@@ -31,7 +31,7 @@ struct Form {
 struct Lines {
     /// How many bytes of the window the lines are.
     bytes: usize,
-    /// The rows that were refused, and where they begin.
+    /// The rows that were rejected, and where they begin.
     failed: Vec<BadRow>,
     starts: Vec<(u64, usize)>,
 }

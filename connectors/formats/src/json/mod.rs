@@ -1,6 +1,6 @@
 //! NDJSON and JSON: their settings; documents to batches and back.
 //!
-//! [`scanner`] reads tokens, [`object`] knows which column a key is, and [`values`] takes what is read. A document that is refused
+//! [`scanner`] reads tokens, [`object`] knows which column a key is, and [`values`] takes what is read. A document that is rejected
 //! leaves nothing behind in them, and costs no other document anything.
 
 mod buffers;
@@ -12,7 +12,7 @@ mod nested;
 mod object;
 mod pretty;
 mod raw;
-mod refusal;
+mod rejection;
 mod scanner;
 mod values;
 mod write;
@@ -34,7 +34,7 @@ use crate::write::Writing;
 pub(crate) use decoder::JsonDecoder;
 use documents::JsonReader;
 use lines::NdjsonReader;
-pub(crate) use refusal::{Read, Refusal};
+pub(crate) use rejection::{Read, Rejection};
 pub(crate) use scanner::{Scalar, Scanner, is_json};
 use write::{Arrays, Indented, Lines};
 

@@ -7,7 +7,7 @@ use arrow::datatypes::FieldRef;
 use arrow::error::ArrowError;
 use millstream_core::ColumnType;
 
-use super::refusal::{Read, Refusal};
+use super::rejection::{Read, Rejection};
 use super::scanner::Scanner;
 use super::values::{Values, values_of};
 use crate::text::Moments;
@@ -47,7 +47,7 @@ impl Column {
     /// Takes note that there is no value.
     fn miss(&mut self) -> Read<()> {
         if !self.nullable {
-            return Err(Refusal::value(" is missing or null"));
+            return Err(Rejection::value(" is missing or null"));
         }
         self.push_null();
         Ok(())
@@ -58,7 +58,7 @@ impl Column {
         self.rows += 1;
     }
 
-    /// Drops all but the first values, and what is left of one that was refused.
+    /// Drops all but the first values, and what is left of one that was rejected.
     pub(crate) fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows);
         self.rows = rows;
@@ -98,10 +98,10 @@ impl Object {
             match column.map(|column| &mut self.columns[column]) {
                 None => json.skip()?,
                 Some(column) if column.rows > self.rows => {
-                    return Err(Refusal::value(" is there twice").within(&column.name));
+                    return Err(Rejection::value(" is there twice").within(&column.name));
                 }
                 Some(column) => {
-                    column.read(json).map_err(|refusal| refusal.within(&column.name))?;
+                    column.read(json).map_err(|rejection| rejection.within(&column.name))?;
                     found += 1;
                 }
             }
@@ -109,7 +109,7 @@ impl Object {
         }
         if found < self.columns.len() {
             for column in self.columns.iter_mut().filter(|column| column.rows == self.rows) {
-                column.miss().map_err(|refusal| refusal.within(&column.name))?;
+                column.miss().map_err(|rejection| rejection.within(&column.name))?;
             }
         }
         self.rows += 1;
@@ -121,7 +121,7 @@ impl Object {
         self.rows += 1;
     }
 
-    /// Drops all but the first objects, and what is left of one that was refused.
+    /// Drops all but the first objects, and what is left of one that was rejected.
     pub(crate) fn truncate(&mut self, rows: usize) {
         self.columns.iter_mut().for_each(|column| column.truncate(rows));
         self.rows = rows;

@@ -8,18 +8,18 @@ use millstream_core::{ColumnType, type_name};
 use super::buffers::{Buffer, Bytes, Primitives};
 use super::nested::{List, Struct};
 use super::raw::Raw;
-use super::refusal::{Read, Refusal};
+use super::rejection::{Read, Rejection};
 use super::scanner::{Scalar, Scanner};
 use crate::text::{ByType, Float, Integer, Moments, TextColumn, float, hexadecimal, integer};
 
 /// The values of a column, as they are read.
 pub(crate) trait Values: Send + Sync {
-    /// Reads a value that is not null. One that is refused may leave something behind, see [`Self::truncate`].
+    /// Reads a value that is not null. One that is rejected may leave something behind, see [`Self::truncate`].
     fn read(&mut self, json: &mut Scanner) -> Read<()>;
 
     fn push_null(&mut self);
 
-    /// Drops all but the first values, and what is left of one that was refused.
+    /// Drops all but the first values, and what is left of one that was rejected.
     fn truncate(&mut self, rows: usize);
 
     /// Hands over all values, after which there are none.
@@ -115,14 +115,14 @@ struct Leaf<B> {
 impl<B: Buffer> Values for Leaf<B> {
     fn read(&mut self, json: &mut Scanner) -> Read<()> {
         if let bracket @ (b'{' | b'[') = json.peek() {
-            return Err(refused(if bracket == b'{' { "an object" } else { "an array" }, self.text.data_type()));
+            return Err(rejected(if bracket == b'{' { "an object" } else { "an array" }, self.text.data_type()));
         }
         let value = json.scalar()?;
         if self.buffer.push(&value) {
             self.nulls.append_non_null();
             return Ok(());
         }
-        Err(Refusal::value(format!(": {}", self.text.complaint(value.text()))))
+        Err(Rejection::value(format!(": {}", self.text.complaint(value.text()))))
     }
 
     fn push_null(&mut self) {
@@ -143,8 +143,8 @@ impl<B: Buffer> Values for Leaf<B> {
 
 /// Says that something has another type.
 #[cold]
-pub(super) fn refused(found: &str, data_type: &DataType) -> Box<Refusal> {
+pub(super) fn rejected(found: &str, data_type: &DataType) -> Box<Rejection> {
     let is_text = *data_type == DataType::Utf8;
     let advice = if is_text { "; a column of type `json` takes the text of any value" } else { "" };
-    Refusal::value(format!(": {found} is no {}{advice}", type_name(data_type)))
+    Rejection::value(format!(": {found} is no {}{advice}", type_name(data_type)))
 }

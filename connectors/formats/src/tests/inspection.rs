@@ -43,7 +43,7 @@ fn samples_are_as_long_as_asked_for() {
 }
 
 #[test]
-fn rows_that_will_be_refused_say_nothing_about_types() {
+fn rows_that_will_be_rejected_say_nothing_about_types() {
     let folder = Folder::new();
     let texts: [(&str, &[u8]); 4] = [
         ("short.csv", b"a,b\n1,2\ntorn\n3,4.5\n"),

@@ -1,4 +1,4 @@
-//! What is no JSON is refused, and nothing else.
+//! What is no JSON is rejected, and nothing else.
 
 use serde_json::Value;
 

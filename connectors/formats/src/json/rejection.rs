@@ -1,20 +1,20 @@
-//! Why a document is refused.
+//! Why a document is rejected.
 
 use std::fmt;
 
-/// What a place of a document stands for, or why the document is refused.
-pub(crate) type Read<T> = Result<T, Box<Refusal>>;
+/// What a place of a document stands for, or why the document is rejected.
+pub(crate) type Read<T> = Result<T, Box<Rejection>>;
 
-/// Why a document is refused.
+/// Why a document is rejected.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum Rejection {
     /// It is no JSON.
     Json(String),
     /// What is wrong with the value at a path, such as `a.list[2]`; begins with what follows the path.
     Value { path: String, error: String },
 }
 
-impl Refusal {
+impl Rejection {
     pub(crate) fn json(error: impl Into<String>) -> Box<Self> {
         Box::new(Self::Json(error.into()))
     }
@@ -34,7 +34,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Rejection {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Json(error) => write!(out, "no valid JSON: {error}"),
