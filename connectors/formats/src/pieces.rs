@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, OffsetSizeTrait, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use millstream_core::{Canonical, Encoding, Error, Result, Sifted, write_json};
+use millstream_core::{Canonical, Canonicalized, Encoding, Error, Result, write_json};
 
 use crate::columns::repeated;
 use crate::window::MAX_BATCH_BYTES;
@@ -76,7 +76,7 @@ impl Pieces {
     }
 
     fn send(&self, piece: &RecordBatch, out: &mut Rows) -> Result<()> {
-        let Sifted { rows, refused } = self.canonical.sift(piece.clone())?;
+        let Canonicalized { rows, refused } = self.canonical.sift(piece.clone())?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), rows.columns().to_vec(), &options)?;
         if refused.is_empty() {

@@ -58,7 +58,7 @@ impl Canonical {
 
     /// The rows in canonical types. Only columns of another encoding are copied. An error where a value has no place there.
     pub fn apply(&self, rows: RecordBatch) -> Result<RecordBatch> {
-        let Sifted { rows, refused } = self.sift(rows)?;
+        let Canonicalized { rows, refused } = self.sift(rows)?;
         match refused.into_iter().next() {
             None => Ok(rows),
             Some((_, why)) => Err(Error::new(why)),
@@ -67,13 +67,13 @@ impl Canonical {
 
     /// The rows in canonical types, without those that have a value that has no place there, such as a timestamp that
     /// overflows.
-    pub fn sift(&self, rows: RecordBatch) -> Result<Sifted> {
+    pub fn sift(&self, rows: RecordBatch) -> Result<Canonicalized> {
         let is_done = self.casts.is_empty() && rows.num_columns() == self.schema.fields().len();
         if Arc::ptr_eq(rows.schema_ref(), &self.schema) && is_done {
-            return Ok(Sifted { rows, refused: Vec::new() });
+            return Ok(Canonicalized { rows, refused: Vec::new() });
         }
         if let Ok(rows) = self.convert(&rows) {
-            return Ok(Sifted { rows, refused: Vec::new() });
+            return Ok(Canonicalized { rows, refused: Vec::new() });
         }
         let (mut kept, mut refused) = (Vec::new(), Vec::new());
         for row in 0..rows.num_rows() {
@@ -82,7 +82,7 @@ impl Canonical {
                 Err(error) => refused.push((row, error.to_string())),
             }
         }
-        Ok(Sifted { rows: self.convert(&only(&rows, &kept)?)?, refused })
+        Ok(Canonicalized { rows: self.convert(&only(&rows, &kept)?)?, refused })
     }
 
     fn convert(&self, rows: &RecordBatch) -> Result<RecordBatch> {
@@ -99,7 +99,7 @@ impl Canonical {
 
 /// Rows in canonical types.
 #[derive(Debug)]
-pub struct Sifted {
+pub struct Canonicalized {
     /// Those that have some.
     pub rows: RecordBatch,
     /// The others, by their number, and why.
@@ -314,7 +314,7 @@ mod tests {
         ];
         let rows = RecordBatch::try_from_iter(columns).expect("equal lengths");
         let canonical = Canonical::new(&rows.schema()).expect("all have a canonical type");
-        let Sifted { rows: kept, refused } = canonical.sift(rows.clone()).expect("sifts");
+        let Canonicalized { rows: kept, refused } = canonical.sift(rows.clone()).expect("sifts");
         assert_eq!((kept.num_rows(), refused.iter().map(|(row, _)| *row).collect::<Vec<_>>()), (1, vec![1, 2, 3]));
         assert!(refused[0].1.starts_with("column `list`: the timestamp -9223372036854775808 is out of"), "{refused:?}");
         assert_eq!(refused[1].1, "column `time`: 86400000000 microseconds are no time of day");

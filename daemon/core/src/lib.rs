@@ -39,7 +39,7 @@ mod units;
 
 pub use async_processor::{AsyncProcessor, asking};
 pub use bytes::{MAX_BATCH_BYTES, batch_bytes, widest_row};
-pub use canonical::{Canonical, Sifted};
+pub use canonical::{Canonical, Canonicalized};
 pub use collector::{Collector, PartitionChange};
 pub use commit::{CommitContext, Committer, PendingCommit};
 pub use error::{Error, ErrorClass, Result, ResultExt};

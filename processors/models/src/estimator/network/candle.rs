@@ -12,7 +12,7 @@ use std::sync::Arc;
 use candle_core::{D, DType, Device, Error, Result, Tensor};
 use millstream_core::ResultExt;
 
-use super::engine::{Answer, Engine, Lesson, Lists};
+use super::engine::{Answer, Engine, Lists, TrainingBatch};
 use super::layers::{Drawing, LEAK, SMALLEST_VARIANCE};
 use super::loss::Objective;
 use super::optimizer::{Step, StepKind};
@@ -133,17 +133,17 @@ impl Candle {
         }
     }
 
-    /// The gradient of the loss of some rows of a lesson: by all parameters, and by the inputs if that is wanted.
-    fn gradient_of(&self, lesson: &Lesson<'_>, rows: Range<usize>) -> Result<(Tensor, Option<Tensor>)> {
-        let inputs = self.rows(lesson.inputs, &rows, self.plan.inputs)?;
-        let first_row = lesson.drawing.first_row.wrapping_add(rows.start as u64);
-        let passed = self.forwards(inputs, Some(Drawing { first_row, ..lesson.drawing }))?;
-        let counts = lesson.counts.get(rows.clone());
-        let targets = &lesson.targets[rows];
+    /// The gradient of the loss of some rows of a batch: by all parameters, and by the inputs if that is wanted.
+    fn gradient_of(&self, batch: &TrainingBatch<'_>, rows: Range<usize>) -> Result<(Tensor, Option<Tensor>)> {
+        let inputs = self.rows(batch.inputs, &rows, self.plan.inputs)?;
+        let first_row = batch.drawing.first_row.wrapping_add(rows.start as u64);
+        let passed = self.forwards(inputs, Some(Drawing { first_row, ..batch.drawing }))?;
+        let counts = batch.counts.get(rows.clone());
+        let targets = &batch.targets[rows];
         let targets = Tensor::from_slice(targets, (targets.len(), 1), &self.device)?;
         let outputs = passed.last().map(|passed| &passed.outputs).ok_or_else(|| Error::Msg("no layers".to_owned()))?;
-        let share = 1.0 / lesson.targets.len() as f64;
-        let mut of_outputs = (of_outputs(lesson.objective, outputs, &targets)? * share)?;
+        let share = 1.0 / batch.targets.len() as f64;
+        let mut of_outputs = (of_outputs(batch.objective, outputs, &targets)? * share)?;
         if let Some(counts) = counts.filter(|counts| !counts.is_empty()) {
             let counts = Tensor::from_slice(counts, (counts.len(), 1), &self.device)?;
             of_outputs = of_outputs.broadcast_mul(&counts)?;
@@ -152,16 +152,16 @@ impl Candle {
         let mut of_parameters = vec![None; self.plan.parameters.len()];
         for (index, (layer, passed)) in self.plan.layers.iter().zip(&passed).enumerate().rev() {
             if let Some(of_outputs) = gradient {
-                let by_inputs = lesson.by_inputs || index > 0;
+                let by_inputs = batch.by_inputs || index > 0;
                 gradient = self.backwards_through(layer, passed, &of_outputs, by_inputs, &mut of_parameters)?;
             }
         }
         let of_parameters: Vec<Tensor> = of_parameters.into_iter().flatten().collect();
-        Ok((Tensor::cat(&of_parameters, 0)?, gradient.filter(|_| lesson.by_inputs)))
+        Ok((Tensor::cat(&of_parameters, 0)?, gradient.filter(|_| batch.by_inputs)))
     }
 
-    fn find_gradient(&mut self, lesson: &Lesson<'_>) -> Result<()> {
-        let parts = in_parts(0..lesson.targets.len(), &mut |rows| self.gradient_of(lesson, rows))?;
+    fn find_gradient(&mut self, batch: &TrainingBatch<'_>) -> Result<()> {
+        let parts = in_parts(0..batch.targets.len(), &mut |rows| self.gradient_of(batch, rows))?;
         let mut sum: Option<Tensor> = None;
         self.input_gradient.clear();
         for (of_parameters, of_inputs) in parts {
@@ -282,8 +282,8 @@ impl Engine for Candle {
         Ok(())
     }
 
-    fn find_gradient(&mut self, lesson: Lesson<'_>) -> millstream_core::Result<()> {
-        Candle::find_gradient(self, &lesson).doing(|| "learning rows on the device")
+    fn find_gradient(&mut self, batch: TrainingBatch<'_>) -> millstream_core::Result<()> {
+        Candle::find_gradient(self, &batch).doing(|| "learning rows on the device")
     }
 
     fn input_gradient(&self) -> &[f32] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::Result;
 
-use super::engine::{Answer, Engine, Lesson, Lists};
+use super::engine::{Answer, Engine, Lists, TrainingBatch};
 use super::layers::Trace;
 use super::optimizer::{Moments, Step, squares};
 use super::plan::Plan;
@@ -40,8 +40,8 @@ impl Engine for Cpu {
         Ok(())
     }
 
-    fn find_gradient(&mut self, lesson: Lesson<'_>) -> Result<()> {
-        let Lesson { inputs, targets, counts, objective, drawing, by_inputs } = lesson;
+    fn find_gradient(&mut self, lesson: TrainingBatch<'_>) -> Result<()> {
+        let TrainingBatch { inputs, targets, counts, objective, drawing, by_inputs } = lesson;
         let (plan, parameters) = (&self.plan, &self.lists.parameters);
         self.trace.forwards(plan, parameters, inputs, Some(drawing));
         self.gradient.clear();

@@ -18,7 +18,7 @@ pub(super) trait Engine: Debug + Send + Sync {
     fn outputs(&self, inputs: &[f32], answer: &mut Answer) -> Result<()>;
 
     /// Computes the gradient of the mean loss of some rows, and keeps it.
-    fn find_gradient(&mut self, lesson: Lesson<'_>) -> Result<()>;
+    fn find_gradient(&mut self, lesson: TrainingBatch<'_>) -> Result<()>;
 
     /// The part of it that is by the inputs, if it was asked for.
     fn input_gradient(&self) -> &[f32];
@@ -82,7 +82,7 @@ pub(super) struct Answer {
 
 /// What a gradient is of.
 #[derive(Clone, Copy)]
-pub(super) struct Lesson<'a> {
+pub(super) struct TrainingBatch<'a> {
     /// Rows of inputs, as long as [`crate::vector::padded`] says.
     pub inputs: &'a [f32],
     pub targets: &'a [f32],

@@ -34,7 +34,7 @@ use crate::tensors::Tensors;
 use crate::vector::padded;
 use cpu::Cpu;
 use embedding::Embeddings;
-use engine::{Answer, Engine, Lesson, Lists};
+use engine::{Answer, Engine, Lists, TrainingBatch};
 use in_batches::InBatches;
 use layers::Drawing;
 use loss::Objective;
@@ -193,7 +193,7 @@ impl Network {
             false => self.pending.targets().iter().map(count).collect(),
         };
         let first_row = self.batches.wrapping_mul(u64::from(self.settings.batch_rows));
-        self.engine.find_gradient(Lesson {
+        self.engine.find_gradient(TrainingBatch {
             inputs: &self.inputs,
             targets: self.pending.targets(),
             counts: &counts,
