@@ -13,7 +13,7 @@ use candle_core::{D, DType, Device, Error, Result, Tensor};
 use millstream_core::ResultExt;
 
 use super::engine::{Answer, Engine, Lists, TrainingBatch};
-use super::layers::{Drawing, LEAK, SMALLEST_VARIANCE};
+use super::layers::{DropoutDraw, LEAK, SMALLEST_VARIANCE};
 use super::loss::Objective;
 use super::optimizer::{Step, StepKind};
 use super::plan::{Layer, LayerKind, Plan};
@@ -60,26 +60,26 @@ impl Candle {
     }
 
     /// The outputs of all layers, each with what it needs on the way back.
-    fn forwards(&self, inputs: Tensor, drawing: Option<Drawing>) -> Result<Vec<Passed>> {
+    fn forwards(&self, inputs: Tensor, dropout: Option<DropoutDraw>) -> Result<Vec<Passed>> {
         let mut passed: Vec<Passed> = Vec::with_capacity(self.plan.layers.len());
         for layer in &self.plan.layers {
             let inputs = passed.last().map_or(&inputs, |passed| &passed.outputs).clone();
-            passed.push(self.forwards_through(layer, inputs, drawing)?);
+            passed.push(self.forwards_through(layer, inputs, dropout)?);
         }
         Ok(passed)
     }
 
-    fn forwards_through(&self, layer: &Layer, inputs: Tensor, drawing: Option<Drawing>) -> Result<Passed> {
+    fn forwards_through(&self, layer: &Layer, inputs: Tensor, dropout: Option<DropoutDraw>) -> Result<Passed> {
         let (outputs, note) = match layer.kind {
             LayerKind::Dense { weights, bias, activation } => {
                 let sums = inputs.matmul(&self.parameter(weights)?)?.broadcast_add(&self.parameter(bias)?)?;
                 (activate(activation, &sums)?, None)
             }
-            LayerKind::Dropout { share, stream } => match drawing {
-                Some(drawing) => {
+            LayerKind::Dropout { share, stream } => match dropout {
+                Some(dropout) => {
                     let (rows, columns) = inputs.dims2()?;
                     let mut factors = Vec::with_capacity(rows * columns);
-                    drawing.factors(share, stream, rows, columns, columns, &mut factors);
+                    dropout.factors(share, stream, rows, columns, columns, &mut factors);
                     let factors = Tensor::from_vec(factors, (rows, columns), &self.device)?;
                     ((&inputs * &factors)?, Some(factors))
                 }
@@ -136,8 +136,8 @@ impl Candle {
     /// The gradient of the loss of some rows of a batch: by all parameters, and by the inputs if that is wanted.
     fn gradient_of(&self, batch: &TrainingBatch<'_>, rows: Range<usize>) -> Result<(Tensor, Option<Tensor>)> {
         let inputs = self.rows(batch.inputs, &rows, self.plan.inputs)?;
-        let first_row = batch.drawing.first_row.wrapping_add(rows.start as u64);
-        let passed = self.forwards(inputs, Some(Drawing { first_row, ..batch.drawing }))?;
+        let first_row = batch.dropout.first_row.wrapping_add(rows.start as u64);
+        let passed = self.forwards(inputs, Some(DropoutDraw { first_row, ..batch.dropout }))?;
         let counts = batch.counts.get(rows.clone());
         let targets = &batch.targets[rows];
         let targets = Tensor::from_slice(targets, (targets.len(), 1), &self.device)?;

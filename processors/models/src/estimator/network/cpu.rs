@@ -41,9 +41,9 @@ impl Engine for Cpu {
     }
 
     fn find_gradient(&mut self, lesson: TrainingBatch<'_>) -> Result<()> {
-        let TrainingBatch { inputs, targets, counts, objective, drawing, by_inputs } = lesson;
+        let TrainingBatch { inputs, targets, counts, objective, dropout, by_inputs } = lesson;
         let (plan, parameters) = (&self.plan, &self.lists.parameters);
-        self.trace.forwards(plan, parameters, inputs, Some(drawing));
+        self.trace.forwards(plan, parameters, inputs, Some(dropout));
         self.gradient.clear();
         self.gradient.resize(plan.padded_size(), 0.0);
         let width = plan.outputs;

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use millstream_core::Result;
 
-use super::layers::{Drawing, Trace};
+use super::layers::{DropoutDraw, Trace};
 use super::loss::Objective;
 use super::optimizer::Step;
 
@@ -89,7 +89,7 @@ pub(super) struct TrainingBatch<'a> {
     /// How much each row counts; empty if all count the same.
     pub counts: &'a [f32],
     pub objective: Objective,
-    pub drawing: Drawing,
+    pub dropout: DropoutDraw,
     /// Whether the gradient by the inputs is wanted.
     pub by_inputs: bool,
 }

@@ -27,12 +27,12 @@ pub(super) struct Trace {
 /// Which numbers dropout sets to 0: those of the rows from this one on, counted from the first that the network ever
 /// learned.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Drawing {
+pub(super) struct DropoutDraw {
     pub seed: u64,
     pub first_row: u64,
 }
 
-impl Drawing {
+impl DropoutDraw {
     /// By what a layer of dropout multiplies the numbers of so many rows, each of so many columns, `stride` apart.
     pub fn factors(self, share: f32, stream: u64, rows: usize, columns: usize, stride: usize, into: &mut Vec<f32>) {
         let mut uniform = Uniform::new(self.seed, stream, u128::from(self.first_row) * columns as u128);
@@ -55,15 +55,15 @@ impl Trace {
         &self.gradient
     }
 
-    /// Computes the outputs of all layers for rows of inputs; with dropout if `drawing` says which.
-    pub fn forwards(&mut self, plan: &Plan, parameters: &[f32], inputs: &[f32], drawing: Option<Drawing>) {
+    /// Computes the outputs of all layers for rows of inputs; with dropout if `dropout` says which.
+    pub fn forwards(&mut self, plan: &Plan, parameters: &[f32], inputs: &[f32], dropout: Option<DropoutDraw>) {
         self.outputs.resize_with(plan.layers.len(), Vec::new);
         self.notes.resize_with(plan.layers.len(), Vec::new);
         for (index, layer) in plan.layers.iter().enumerate() {
             let (before, from_here) = self.outputs.split_at_mut(index);
             let inputs = before.last().map_or(inputs, Vec::as_slice);
             let parameters = Parameters { plan, list: parameters };
-            layer.forwards(parameters, inputs, drawing, &mut from_here[0], &mut self.notes[index]);
+            layer.forwards(parameters, inputs, dropout, &mut from_here[0], &mut self.notes[index]);
         }
     }
 
@@ -129,7 +129,7 @@ impl Layer {
         &self,
         parameters: Parameters<'_>,
         inputs: &[f32],
-        drawing: Option<Drawing>,
+        dropout: Option<DropoutDraw>,
         outputs: &mut Vec<f32>,
         notes: &mut Vec<f32>,
     ) {
@@ -146,8 +146,8 @@ impl Layer {
             LayerKind::Dropout { share, stream } => {
                 outputs.extend_from_slice(inputs);
                 notes.clear();
-                let Some(drawing) = drawing else { return };
-                drawing.factors(share, stream, inputs.len() / to, self.outputs, to, notes);
+                let Some(dropout) = dropout else { return };
+                dropout.factors(share, stream, inputs.len() / to, self.outputs, to, notes);
                 outputs.iter_mut().zip(notes.iter()).for_each(|(output, factor)| *output *= factor);
             }
             LayerKind::Normalise { scale, shift } => {

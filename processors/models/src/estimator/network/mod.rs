@@ -36,7 +36,7 @@ use cpu::Cpu;
 use embedding::Embeddings;
 use engine::{Answer, Engine, Lists, TrainingBatch};
 use in_batches::InBatches;
-use layers::Drawing;
+use layers::DropoutDraw;
 use loss::Objective;
 use optimizer::Step;
 use plan::{Parameter, Plan};
@@ -198,7 +198,7 @@ impl Network {
             targets: self.pending.targets(),
             counts: &counts,
             objective: self.objective,
-            drawing: Drawing { seed: self.settings.seed, first_row },
+            dropout: DropoutDraw { seed: self.settings.seed, first_row },
             by_inputs: !self.embeddings.is_empty(),
         })?;
         if !self.embeddings.is_empty() {

@@ -110,8 +110,8 @@ impl Bare {
         network.embeddings.inputs(&network.pending, padded(network.plan.inputs), &mut network.inputs);
         let (targets, width) = (network.pending.targets(), network.plan.outputs);
         let (inputs, objective) = (&network.inputs, network.objective);
-        let drawing = Drawing { seed: 3, first_row: 1000 };
-        cpu.find_gradient(TrainingBatch { inputs, targets, counts: &[], objective, drawing, by_inputs: true }).unwrap();
+        let dropout = DropoutDraw { seed: 3, first_row: 1000 };
+        cpu.find_gradient(TrainingBatch { inputs, targets, counts: &[], objective, dropout, by_inputs: true }).unwrap();
         let outputs = cpu.trace.outputs().chunks_exact(padded(width)).zip(targets);
         let of_row = |(outputs, target): (&[f32], &f32)| {
             let mut prediction = vec![0.0; width];
