@@ -12,7 +12,7 @@ use std::sync::Arc;
 use candle_core::{D, DType, Device, Error, Result, Tensor};
 use millstream_core::ResultExt;
 
-use super::engine::{Answer, Engine, Lists, TrainingBatch};
+use super::engine::{Engine, ForwardPass, Lists, TrainingBatch};
 use super::layers::{DropoutDraw, LEAK, SMALLEST_VARIANCE};
 use super::loss::Objective;
 use super::optimizer::{Step, StepKind};
@@ -60,8 +60,8 @@ impl Candle {
     }
 
     /// The outputs of all layers, each with what it needs on the way back.
-    fn forwards(&self, inputs: Tensor, dropout: Option<DropoutDraw>) -> Result<Vec<Passed>> {
-        let mut passed: Vec<Passed> = Vec::with_capacity(self.plan.layers.len());
+    fn forwards(&self, inputs: Tensor, dropout: Option<DropoutDraw>) -> Result<Vec<LayerOutput>> {
+        let mut passed: Vec<LayerOutput> = Vec::with_capacity(self.plan.layers.len());
         for layer in &self.plan.layers {
             let inputs = passed.last().map_or(&inputs, |passed| &passed.outputs).clone();
             passed.push(self.forwards_through(layer, inputs, dropout)?);
@@ -69,7 +69,7 @@ impl Candle {
         Ok(passed)
     }
 
-    fn forwards_through(&self, layer: &Layer, inputs: Tensor, dropout: Option<DropoutDraw>) -> Result<Passed> {
+    fn forwards_through(&self, layer: &Layer, inputs: Tensor, dropout: Option<DropoutDraw>) -> Result<LayerOutput> {
         let (outputs, note) = match layer.kind {
             LayerKind::Dense { weights, bias, activation } => {
                 let sums = inputs.matmul(&self.parameter(weights)?)?.broadcast_add(&self.parameter(bias)?)?;
@@ -95,7 +95,7 @@ impl Candle {
                 (outputs, Some(Tensor::cat(&[normalised, inverse], 1)?))
             }
         };
-        Ok(Passed { inputs, outputs, note })
+        Ok(LayerOutput { inputs, outputs, note })
     }
 
     /// From the gradient of a layer's outputs to that of its inputs, if that is wanted. Puts that of its parameters at
@@ -103,7 +103,7 @@ impl Candle {
     fn backwards_through(
         &self,
         layer: &Layer,
-        Passed { inputs, outputs, note }: &Passed,
+        LayerOutput { inputs, outputs, note }: &LayerOutput,
         gradient: &Tensor,
         by_inputs: bool,
         of_parameters: &mut [Option<Tensor>],
@@ -202,7 +202,7 @@ impl Candle {
 }
 
 /// What a layer was given and gave, and what it needs on the way back.
-struct Passed {
+struct LayerOutput {
     inputs: Tensor,
     outputs: Tensor,
     note: Option<Tensor>,
@@ -272,13 +272,13 @@ impl Engine for Candle {
         8192
     }
 
-    fn outputs(&self, inputs: &[f32], answer: &mut Answer) -> millstream_core::Result<()> {
+    fn outputs(&self, inputs: &[f32], forward: &mut ForwardPass) -> millstream_core::Result<()> {
         let rows = 0..inputs.len() / padded(self.plan.inputs);
         let mut outputs = |rows: Range<usize>| {
             let passed = self.forwards(self.rows(inputs, &rows, self.plan.inputs)?, None)?;
             passed.last().map_or(Ok(Vec::new()), |last| last.outputs.flatten_all()?.to_vec1::<f32>())
         };
-        answer.outputs = in_parts(rows, &mut outputs).doing(|| "predicting rows on the device")?.concat();
+        forward.outputs = in_parts(rows, &mut outputs).doing(|| "predicting rows on the device")?.concat();
         Ok(())
     }
 

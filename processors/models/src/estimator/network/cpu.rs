@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::Result;
 
-use super::engine::{Answer, Engine, Lists, TrainingBatch};
+use super::engine::{Engine, ForwardPass, Lists, TrainingBatch};
 use super::layers::Trace;
 use super::optimizer::{Moments, Step, squares};
 use super::plan::Plan;
@@ -32,16 +32,16 @@ impl Engine for Cpu {
         256
     }
 
-    fn outputs(&self, inputs: &[f32], answer: &mut Answer) -> Result<()> {
-        answer.trace.forwards(&self.plan, &self.lists.parameters, inputs, None);
-        answer.outputs.clear();
+    fn outputs(&self, inputs: &[f32], forward: &mut ForwardPass) -> Result<()> {
+        forward.trace.forwards(&self.plan, &self.lists.parameters, inputs, None);
+        forward.outputs.clear();
         let width = self.plan.outputs;
-        answer.outputs.extend(answer.trace.outputs().chunks_exact(padded(width)).flat_map(|row| &row[..width]));
+        forward.outputs.extend(forward.trace.outputs().chunks_exact(padded(width)).flat_map(|row| &row[..width]));
         Ok(())
     }
 
-    fn find_gradient(&mut self, lesson: TrainingBatch<'_>) -> Result<()> {
-        let TrainingBatch { inputs, targets, counts, objective, dropout, by_inputs } = lesson;
+    fn find_gradient(&mut self, batch: TrainingBatch<'_>) -> Result<()> {
+        let TrainingBatch { inputs, targets, counts, objective, dropout, by_inputs } = batch;
         let (plan, parameters) = (&self.plan, &self.lists.parameters);
         self.trace.forwards(plan, parameters, inputs, Some(dropout));
         self.gradient.clear();

@@ -15,10 +15,10 @@ pub(super) trait Engine: Debug + Send + Sync {
     fn block_rows(&self) -> usize;
 
     /// Computes the outputs of rows of inputs.
-    fn outputs(&self, inputs: &[f32], answer: &mut Answer) -> Result<()>;
+    fn outputs(&self, inputs: &[f32], forward: &mut ForwardPass) -> Result<()>;
 
     /// Computes the gradient of the mean loss of some rows, and keeps it.
-    fn find_gradient(&mut self, lesson: TrainingBatch<'_>) -> Result<()>;
+    fn find_gradient(&mut self, batch: TrainingBatch<'_>) -> Result<()>;
 
     /// The part of it that is by the inputs, if it was asked for.
     fn input_gradient(&self) -> &[f32];
@@ -74,7 +74,7 @@ impl Lists {
 
 /// The outputs of some rows, and memory for what is computed on the way to them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct ForwardPass {
     /// One row behind the other.
     pub outputs: Vec<f32>,
     pub trace: Trace,

@@ -4,7 +4,7 @@
 use millstream_core::Result;
 
 use super::super::{Estimator, Predict, Step};
-use super::{Network, Questions};
+use super::{Network, PendingRows};
 use crate::encode::{TILE_ROWS, Tile};
 use crate::simd::Work;
 
@@ -24,7 +24,7 @@ impl Work for InBatches<Step<'_>, &mut Network> {
         let rows = work.rows;
         let mut tile = Tile::new(rows.count(), work.encoders.width());
         let mut scratch = work.encoders.scratch();
-        let mut answers = Answers::new(network);
+        let mut pending = PendingPredictions::new(network);
         let mut learned = 0;
         let mut start = 0;
         while start < rows.count() {
@@ -32,14 +32,14 @@ impl Work for InBatches<Step<'_>, &mut Network> {
             for offset in 0..count {
                 let (row, numbers) = (start + offset, tile.row(offset));
                 work.encoders.encode(rows, row, numbers, &mut scratch);
-                answers.questions.push(scratch.row());
+                pending.rows.push(scratch.row());
                 if let Some(target) = work.target(row) {
                     work.encoders.learn(rows, row, numbers, &mut scratch);
                     network.teach(scratch.row(), target);
                     learned += 1;
                 }
-                if answers.questions.is_full() || network.is_taught_enough() {
-                    answers.give(network, work.predictions)?;
+                if pending.rows.is_full() || network.is_taught_enough() {
+                    pending.predict(network, work.predictions)?;
                 }
                 if network.is_taught_enough() {
                     network.learn()?;
@@ -47,7 +47,7 @@ impl Work for InBatches<Step<'_>, &mut Network> {
             }
             start += TILE_ROWS;
         }
-        answers.give(network, work.predictions)?;
+        pending.predict(network, work.predictions)?;
         Ok(learned)
     }
 }
@@ -60,37 +60,37 @@ impl Work for InBatches<Predict<'_>, &Network> {
         let Self { work: Predict { encoders, rows, predictions }, network } = self;
         let mut tile = Tile::new(rows.count(), encoders.width());
         let mut scratch = encoders.scratch();
-        let mut answers = Answers::new(network);
+        let mut pending = PendingPredictions::new(network);
         let mut start = 0;
         while start < rows.count() {
             let count = tile.fill(rows.numbers(), start, rows.count());
             for offset in 0..count {
                 encoders.encode(rows, start + offset, tile.row(offset), &mut scratch);
-                answers.questions.push(scratch.row());
-                if answers.questions.is_full() {
-                    answers.give(network, predictions)?;
+                pending.rows.push(scratch.row());
+                if pending.rows.is_full() {
+                    pending.predict(network, predictions)?;
                 }
             }
             start += TILE_ROWS;
         }
-        answers.give(network, predictions)
+        pending.predict(network, predictions)
     }
 }
 
 /// Rows that wait to be predicted, behind those that were.
-struct Answers {
-    questions: Questions,
+struct PendingPredictions {
+    rows: PendingRows,
     given: usize,
 }
 
-impl Answers {
+impl PendingPredictions {
     fn new(network: &Network) -> Self {
-        Self { questions: network.questions(), given: 0 }
+        Self { rows: network.pending_rows(), given: 0 }
     }
 
-    fn give(&mut self, network: &Network, predictions: &mut [f64]) -> Result<()> {
-        let (count, outputs) = (self.questions.len(), network.outputs());
-        network.answer(&mut self.questions, &mut predictions[self.given * outputs..][..count * outputs])?;
+    fn predict(&mut self, network: &Network, predictions: &mut [f64]) -> Result<()> {
+        let (count, outputs) = (self.rows.len(), network.outputs());
+        network.predict_pending(&mut self.rows, &mut predictions[self.given * outputs..][..count * outputs])?;
         self.given += count;
         Ok(())
     }

@@ -83,7 +83,7 @@ impl Trace {
         of_outputs(self.outputs.last().map_or(&[], Vec::as_slice), &mut self.gradient);
         for (index, layer) in plan.layers.iter().enumerate().rev() {
             let (before, from_here) = self.outputs.split_at(index);
-            let way = Back {
+            let way = BackwardPass {
                 parameters: Parameters { plan, list: parameters },
                 inputs: before.last().map_or(inputs, Vec::as_slice),
                 outputs: &from_here[0],
@@ -115,7 +115,7 @@ impl<'a> Parameters<'a> {
 }
 
 /// What the way back through a layer is computed from.
-struct Back<'a> {
+struct BackwardPass<'a> {
     parameters: Parameters<'a>,
     inputs: &'a [f32],
     outputs: &'a [f32],
@@ -166,12 +166,12 @@ impl Layer {
     }
 
     /// From the gradient of the outputs to that of the parameters, which is added to `gradients`, and that of the inputs.
-    fn backwards(&self, back: Back<'_>, gradient: &mut [f32], next: &mut Vec<f32>, gradients: &mut [f32]) {
+    fn backwards(&self, back: BackwardPass<'_>, gradient: &mut [f32], next: &mut Vec<f32>, gradients: &mut [f32]) {
         let (from, to) = (padded(self.inputs), padded(self.outputs));
         next.clear();
         match self.kind {
             LayerKind::Dense { weights, bias, activation } => {
-                simd::run(Deactivate { activation, outputs: back.outputs, gradient });
+                simd::run(ActivationGradient { activation, outputs: back.outputs, gradient });
                 let of_weights = &mut gradients[back.parameters.range(weights)];
                 let left = Left::Columns { values: back.inputs, stride: from };
                 simd::run(Multiply { left, right: gradient, into: of_weights, stride: to });
@@ -274,13 +274,13 @@ impl Work for Activate<'_> {
 }
 
 /// Multiplies a gradient by the derivative of an activation, which is known from its outputs.
-struct Deactivate<'a> {
+struct ActivationGradient<'a> {
     activation: Activation,
     outputs: &'a [f32],
     gradient: &'a mut [f32],
 }
 
-impl Work for Deactivate<'_> {
+impl Work for ActivationGradient<'_> {
     type Output = ();
 
     #[inline(always)]

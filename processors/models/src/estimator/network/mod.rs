@@ -34,7 +34,7 @@ use crate::tensors::Tensors;
 use crate::vector::padded;
 use cpu::Cpu;
 use embedding::Embeddings;
-use engine::{Answer, Engine, Lists, TrainingBatch};
+use engine::{Engine, ForwardPass, Lists, TrainingBatch};
 use in_batches::InBatches;
 use layers::DropoutDraw;
 use loss::Objective;
@@ -79,14 +79,14 @@ impl Clone for Network {
 
 /// Rows that wait to be predicted together.
 #[derive(Clone, Debug)]
-struct Questions {
+struct PendingRows {
     rows: Rows,
     most: usize,
     inputs: Vec<f32>,
-    answer: Answer,
+    forward: ForwardPass,
 }
 
-impl Questions {
+impl PendingRows {
     /// Adds a row.
     #[inline(always)]
     pub fn push(&mut self, row: Row<'_>) {
@@ -98,7 +98,7 @@ impl Questions {
         self.rows.len()
     }
 
-    /// Whether there are so many that they should be answered before there are more.
+    /// Whether there are so many that they should be predicted before there are more.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
         self.rows.len() >= self.most
@@ -121,7 +121,7 @@ impl Network {
             objective: Objective { loss: settings.loss(shape.classes > 0), outputs },
             classes: shape.classes,
             counts: Vec::new(),
-            engine: Box::new(Cpu::new(plan.clone(), Lists::new(plan.pad(&plan.start(settings.seed))))),
+            engine: Box::new(Cpu::new(plan.clone(), Lists::new(plan.pad(&plan.initial_values(settings.seed))))),
             plan,
             embeddings: Embeddings::new(shape.slots, size, settings.seed),
             batches: 0,
@@ -137,22 +137,22 @@ impl Network {
         Self { counts: counts.collect(), ..self }
     }
 
-    /// No questions yet.
-    pub fn questions(&self) -> Questions {
+    /// Memory for rows that wait to be predicted, with none in it.
+    pub fn pending_rows(&self) -> PendingRows {
         let (rows, most) = (self.pending.like(), self.engine.block_rows());
-        Questions { rows, most, inputs: Vec::new(), answer: Answer::default() }
+        PendingRows { rows, most, inputs: Vec::new(), forward: ForwardPass::default() }
     }
 
     /// Predicts the rows that wait, writes their predictions one behind the other, and forgets the rows.
-    pub fn answer(&self, questions: &mut Questions, into: &mut [f64]) -> Result<()> {
-        let Questions { rows, inputs, answer, .. } = questions;
+    pub fn predict_pending(&self, pending: &mut PendingRows, into: &mut [f64]) -> Result<()> {
+        let PendingRows { rows, inputs, forward, .. } = pending;
         if rows.len() == 0 {
             return Ok(());
         }
         self.embeddings.inputs(rows, padded(self.plan.inputs), inputs);
-        self.engine.outputs(inputs, answer)?;
+        self.engine.outputs(inputs, forward)?;
         let width = self.plan.outputs;
-        for (outputs, into) in answer.outputs.chunks_exact(width).zip(into.chunks_exact_mut(width)) {
+        for (outputs, into) in forward.outputs.chunks_exact(width).zip(into.chunks_exact_mut(width)) {
             self.objective.predict(outputs, into);
         }
         rows.clear();

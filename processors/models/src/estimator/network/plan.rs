@@ -46,12 +46,12 @@ pub(super) struct Parameter {
     pub offset: usize,
     /// Where it begins if rows are as long as [`padded`] says.
     pub padded_offset: usize,
-    start: Start,
+    initializer: Initializer,
 }
 
 /// What parameters are before anything was learned.
 #[derive(Clone, Copy, Debug)]
-enum Start {
+enum Initializer {
     Same(f32),
     /// Drawn from between minus this and this.
     Within(f32),
@@ -60,7 +60,7 @@ enum Start {
 impl Parameter {
     /// Whether it is a vector by nature, and not by chance a matrix of one row.
     pub fn is_vector(&self) -> bool {
-        matches!(self.start, Start::Same(_))
+        matches!(self.initializer, Initializer::Same(_))
     }
 
     /// How many numbers it has.
@@ -104,8 +104,8 @@ impl Plan {
                     plan.add(plan.width(), LayerKind::Dropout { share: dropout.dropout as f32, stream });
                 }
                 LayerSettings::Normalise(_) => {
-                    let scale = plan.parameter("scale", 1, plan.width(), Start::Same(1.0));
-                    let shift = plan.parameter("shift", 1, plan.width(), Start::Same(0.0));
+                    let scale = plan.parameter("scale", 1, plan.width(), Initializer::Same(1.0));
+                    let shift = plan.parameter("shift", 1, plan.width(), Initializer::Same(0.0));
                     plan.add(plan.width(), LayerKind::Normalise { scale, shift });
                 }
             }
@@ -125,15 +125,15 @@ impl Plan {
 
     fn add_dense(&mut self, units: usize, activation: Activation) {
         let inputs = self.width();
-        let weights = self.parameter("weights", inputs, units, Start::Within(bound(activation, inputs, units)));
-        let bias = self.parameter("bias", 1, units, Start::Same(0.0));
+        let weights = self.parameter("weights", inputs, units, Initializer::Within(bound(activation, inputs, units)));
+        let bias = self.parameter("bias", 1, units, Initializer::Same(0.0));
         self.add(units, LayerKind::Dense { weights, bias, activation });
     }
 
-    fn parameter(&mut self, name: &str, rows: usize, columns: usize, start: Start) -> usize {
+    fn parameter(&mut self, name: &str, rows: usize, columns: usize, initializer: Initializer) -> usize {
         let (offset, padded_offset) = (self.size(), self.padded_size());
         let name = format!("{}.{name}", self.layers.len());
-        self.parameters.push(Parameter { name, rows, columns, offset, padded_offset, start });
+        self.parameters.push(Parameter { name, rows, columns, offset, padded_offset, initializer });
         self.parameters.len() - 1
     }
 
@@ -155,13 +155,13 @@ impl Plan {
     }
 
     /// The parameters before anything was learned.
-    pub fn start(&self, seed: u64) -> Vec<f32> {
+    pub fn initial_values(&self, seed: u64) -> Vec<f32> {
         let mut list = Vec::with_capacity(self.size());
         for (index, parameter) in self.parameters.iter().enumerate() {
             let mut uniform = Uniform::new(seed, PARAMETERS + index as u64, 0);
-            list.extend((0..parameter.size()).map(|_| match parameter.start {
-                Start::Same(value) => value,
-                Start::Within(bound) => (2.0 * uniform.next() - 1.0) * bound,
+            list.extend((0..parameter.size()).map(|_| match parameter.initializer {
+                Initializer::Same(value) => value,
+                Initializer::Within(bound) => (2.0 * uniform.next() - 1.0) * bound,
             }));
         }
         list

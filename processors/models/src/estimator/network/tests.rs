@@ -304,13 +304,13 @@ fn candle_computes_what_the_cpu_computes() {
             assert!(ours.iter().zip(theirs).all(near), "{loss}, {optimizer}: {ours:?}, not {theirs:?}");
         }
         let predict = |network: &Network| {
-            let mut questions = network.questions();
+            let mut pending_rows = network.pending_rows();
             (0..9).for_each(|row| {
                 let numbers: Vec<f64> = (0..8).map(|column| f64::from(row * column).cos()).collect();
-                questions.push(Row { numbers: &numbers, slots: &[1, 5] });
+                pending_rows.push(Row { numbers: &numbers, slots: &[1, 5] });
             });
             let mut predictions = vec![0.0; 9 * network.outputs()];
-            network.answer(&mut questions, &mut predictions).unwrap();
+            network.predict_pending(&mut pending_rows, &mut predictions).unwrap();
             predictions
         };
         let near = |(ours, theirs): (&f64, &f64)| (ours - theirs).abs() < 1e-5;
