@@ -334,7 +334,7 @@ mod tests {
             then: "continue".into(),
             replay_log: None,
             nodes: [("learner".to_owned(), NodeEntry { state, ..NodeEntry::default() })].into(),
-            past: BTreeMap::new(),
+            resets: BTreeMap::new(),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::commits::{Commits, Done, Job};
 use super::flow_checkpoints::FlowCheckpoints;
-use super::lineage::History;
+use super::lineage::LineageTracker;
 use super::manifest::{NodeEntry, NodePhase};
 use super::replay_log::{ReplayEvents, ReplayLog};
 use super::reporter::{CompletedCheckpoints, Report, Reporter};
@@ -86,7 +86,7 @@ pub struct Coordinator {
     schedule: Arc<Schedule>,
     reports: mpsc::UnboundedReceiver<Report>,
     completed: watch::Sender<CompletedCheckpoints>,
-    history: Arc<History>,
+    tracker: Arc<LineageTracker>,
     phase: watch::Sender<Phase>,
     /// The checkpoint that is under way.
     under_way: Option<Barrier>,
@@ -131,13 +131,13 @@ impl Coordinator {
         let schedule = Arc::new(Schedule::new(interval, passed));
         let (sender, reports) = mpsc::unbounded_channel();
         let (completed, completions) = watch::channel(CompletedCheckpoints::default());
-        let history = Arc::new(History::of(plan, passed));
+        let tracker = Arc::new(LineageTracker::of(plan, passed));
         let hurry = Arc::new(Notify::new());
         let reporter = Reporter {
             schedule: schedule.clone(),
             reports: sender,
             completed: completions,
-            history: history.clone(),
+            tracker: tracker.clone(),
             hurry: hurry.clone(),
         };
         let coordinator = Self {
@@ -153,7 +153,7 @@ impl Coordinator {
             schedule,
             reports,
             completed,
-            history,
+            tracker,
             phase,
             under_way: None,
             next: None,
@@ -171,7 +171,7 @@ impl Coordinator {
     /// Where a node of a resumed flow was.
     pub fn set_entry(&mut self, node: NodeIndex, entry: NodeEntry) {
         if entry.phase == NodePhase::Ended {
-            self.history.end(node, self.last, &entry.positions);
+            self.tracker.end(node, self.last, &entry.positions);
         }
         self.nodes[node].entry = entry;
     }
@@ -407,7 +407,7 @@ impl Coordinator {
             snapshot.iter_mut().for_each(|snapshot| self.add_lineages(node, barrier, number, snapshot));
         }
         let staged = self.write(barrier, snapshots, replay_log).await.map_err(|error| (None, error))?;
-        self.history.checkpoint_completed(barrier.epoch);
+        self.tracker.checkpoint_completed(barrier.epoch);
         for (node, staged) in staged.into_iter().enumerate() {
             match &self.effects {
                 Visibility::None => {}
@@ -466,15 +466,15 @@ impl Coordinator {
         if snapshot.versions.is_empty() {
             return;
         }
-        let past = self.checkpoints.as_ref().map(|checkpoints| checkpoints.past(&self.nodes[node].name));
-        let past = past.unwrap_or_default();
+        let resets = self.checkpoints.as_ref().map(|checkpoints| checkpoints.resets(&self.nodes[node].name));
+        let resets = resets.unwrap_or_default();
         let lineages = snapshot.versions.iter().map(|epoch| {
             let sources = self.nodes[node].sources.iter();
             let inputs =
-                sources.filter_map(|input| Some((self.nodes[*input].name.clone(), self.history.at(*input, *epoch)?)));
+                sources.filter_map(|input| Some((self.nodes[*input].name.clone(), self.tracker.at(*input, *epoch)?)));
             let inputs: serde_json::Map<_, _> = inputs.collect();
             let mut lineage = json!({ "checkpoint": number, "epoch": epoch.0.min(barrier.epoch.0), "inputs": inputs });
-            past.add_to(&mut lineage);
+            resets.add_to(&mut lineage);
             lineage
         });
         let lineages = serde_json::Value::Array(lineages.collect());

@@ -66,10 +66,10 @@ pub fn rename_nodes(manifest: &mut Manifest, plan: &Plan) {
             continue;
         }
         rename_key(&mut manifest.nodes, before, now);
-        rename_key(&mut manifest.past, before, now);
-        for past in manifest.past.values_mut() {
-            rename_key(&mut past.since, before, now);
-            rename_key(&mut past.earlier, before, now);
+        rename_key(&mut manifest.resets, before, now);
+        for resets in manifest.resets.values_mut() {
+            rename_key(&mut resets.since, before, now);
+            rename_key(&mut resets.earlier, before, now);
         }
         let edges = manifest.nodes.values_mut().filter_map(|node| node.fan_in.as_mut()).flat_map(|fan| &mut fan.edges);
         for edge in edges {

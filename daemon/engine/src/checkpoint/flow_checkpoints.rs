@@ -9,7 +9,7 @@ use millstream_store::{LocalStore, crash};
 
 use super::checkpoint_store::CheckpointStore;
 use super::fit;
-use super::lineage::Past;
+use super::lineage::LineageResets;
 use super::manifest::{Manifest, NodeEntry, PendingStage, Piece};
 use super::owner::{self, Lock};
 use super::renamed;
@@ -243,8 +243,8 @@ impl FlowCheckpoints {
     }
 
     /// What the positions of a model's inputs don't say of what it has learned.
-    pub fn past(&self, node: &str) -> Past {
-        self.lock().manifest.past.get(node).cloned().unwrap_or_default()
+    pub fn resets(&self, node: &str) -> LineageResets {
+        self.lock().manifest.resets.get(node).cloned().unwrap_or_default()
     }
 
     /// Where the checkpoints are.

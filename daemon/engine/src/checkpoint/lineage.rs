@@ -15,25 +15,25 @@ type Positions = BTreeMap<String, u64>;
 
 /// What the positions of a model's inputs don't say, since it or they have started from scratch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Past {
+pub struct LineageResets {
     /// By input: where it was when the model began. Without it, at the first row.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub since: BTreeMap<String, Positions>,
     /// By input: what the model has learned of it before it was read from the first row again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub earlier: BTreeMap<String, Vec<Stretch>>,
+    pub earlier: BTreeMap<String, Vec<RowRange>>,
 }
 
 /// Rows of an input: those behind `from`, and before `to`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stretch {
+pub struct RowRange {
     /// The first of each partition; 0 where it is not named.
     pub from: Positions,
     /// Those behind the last.
     pub to: Positions,
 }
 
-impl Past {
+impl LineageResets {
     /// Adds it to the lineage of a version.
     pub fn add_to(&self, lineage: &mut Value) {
         if !self.since.is_empty() {
@@ -55,14 +55,14 @@ impl Past {
     fn read_again(&mut self, input: &str, to: Positions) {
         let from = self.since.remove(input).unwrap_or_default();
         if from != to {
-            self.earlier.entry(input.to_owned()).or_default().push(Stretch { from, to });
+            self.earlier.entry(input.to_owned()).or_default().push(RowRange { from, to });
         }
     }
 }
 
 /// How far inputs had come at the barriers at which versions of models were made, until a checkpoint covers those.
 #[derive(Debug)]
-pub struct History {
+pub struct LineageTracker {
     inputs: BTreeSet<usize>,
     barriers: Mutex<Barriers>,
 }
@@ -84,7 +84,7 @@ struct Barriers {
     ended: BTreeMap<usize, (Epoch, Positions)>,
 }
 
-impl History {
+impl LineageTracker {
     /// Of the inputs of a flow that goes on behind the barrier `passed`.
     pub fn of(plan: &Plan, passed: Epoch) -> Self {
         let places = |is_one: fn(&PlannedNode) -> bool| {
@@ -171,17 +171,17 @@ pub fn note(manifest: &mut Manifest, plan: &Plan, scratch: &BTreeSet<String>) {
     let sources = plan.sources_of_nodes();
     for (node, sources) in plan.nodes.iter().zip(sources).filter(|(node, _)| node.makes_model()) {
         let begins = scratch.contains(&node.name) || !manifest.nodes.contains_key(&node.name);
-        let mut past = manifest.past.remove(&node.name).filter(|_| !begins).unwrap_or_default();
+        let mut resets = manifest.resets.remove(&node.name).filter(|_| !begins).unwrap_or_default();
         for input in sources.into_iter().map(|input| &plan.nodes[input].name) {
             let to = manifest.nodes.get(input).map(|entry| entry.positions.clone()).unwrap_or_default();
             match (begins, scratch.contains(input)) {
-                (true, false) => past.begin_behind(input, to),
-                (false, true) => past.read_again(input, to),
+                (true, false) => resets.begin_behind(input, to),
+                (false, true) => resets.read_again(input, to),
                 (true, true) | (false, false) => {}
             }
         }
-        if past != Past::default() {
-            manifest.past.insert(node.name.clone(), past);
+        if resets != LineageResets::default() {
+            manifest.resets.insert(node.name.clone(), resets);
         }
     }
 }
@@ -191,8 +191,8 @@ mod tests {
     use super::*;
     use crate::tests::running::plan;
 
-    fn read(history: &History, input: usize, epoch: u64, next: u64) {
-        history.pass(input, Epoch(epoch), &[("".into(), next)].into());
+    fn read(tracker: &LineageTracker, input: usize, epoch: u64, next: u64) {
+        tracker.pass(input, Epoch(epoch), &[("".into(), next)].into());
     }
 
     #[test]
@@ -203,35 +203,35 @@ mod tests {
             input.b = { type = "count", rows = 5 }
             processor.both = { type = "merge", from = ["a", "b"] }
             processor.taught = { type = "teach", from = "both", model = "m" }
-            output.c = { type = "file", from = "taught", path = "history" }
+            output.c = { type = "file", from = "taught", path = "tracker" }
             "#,
         );
         let [a, b, learner] = ["a", "b", "taught"].map(|name| {
             let place = plan.nodes.iter().position(|node| node.name == name);
             place.expect("it is there")
         });
-        let history = History::of(&plan, Epoch(0));
+        let tracker = LineageTracker::of(&plan, Epoch(0));
         for epoch in 1..=1000 {
-            read(&history, a, epoch, 10 * epoch);
-            history.learned(learner, Epoch(epoch - 1), epoch == 500);
+            read(&tracker, a, epoch, 10 * epoch);
+            tracker.learned(learner, Epoch(epoch - 1), epoch == 500);
         }
-        let known = |history: &History| {
-            let barriers = history.lock();
+        let known = |tracker: &LineageTracker| {
+            let barriers = tracker.lock();
             barriers.ahead.len() + barriers.kept.len()
         };
-        assert_eq!(known(&history), 2);
-        assert_eq!(history.at(a, Epoch(499)), Some(json!({ "": 4990 })));
-        assert_eq!(history.at(b, Epoch(499)), None, "it has not begun");
-        history.end(a, Epoch(1001), &[(String::new(), 10_003)].into());
-        history.learned(learner, Epoch(1000), true);
-        assert_eq!(history.at(a, Epoch(1000)), Some(json!({ "": 10_000 })), "it ends behind that barrier");
-        read(&history, b, 1000, 3);
-        assert_eq!(history.at(a, Epoch(1000)), Some(json!({ "": 10_000 })), "whoever else comes late");
-        history.checkpoint_completed(Epoch(1000));
-        assert_eq!(known(&history), 0);
-        read(&history, b, 1001, 7);
-        history.learned(learner, Epoch(1001), true);
-        assert_eq!(history.at(a, Epoch(1001)), Some(json!({ "": 10_003 })));
-        assert_eq!(history.at(b, Epoch(1001)), Some(json!({ "": 7 })));
+        assert_eq!(known(&tracker), 2);
+        assert_eq!(tracker.at(a, Epoch(499)), Some(json!({ "": 4990 })));
+        assert_eq!(tracker.at(b, Epoch(499)), None, "it has not begun");
+        tracker.end(a, Epoch(1001), &[(String::new(), 10_003)].into());
+        tracker.learned(learner, Epoch(1000), true);
+        assert_eq!(tracker.at(a, Epoch(1000)), Some(json!({ "": 10_000 })), "it ends behind that barrier");
+        read(&tracker, b, 1000, 3);
+        assert_eq!(tracker.at(a, Epoch(1000)), Some(json!({ "": 10_000 })), "whoever else comes late");
+        tracker.checkpoint_completed(Epoch(1000));
+        assert_eq!(known(&tracker), 0);
+        read(&tracker, b, 1001, 7);
+        tracker.learned(learner, Epoch(1001), true);
+        assert_eq!(tracker.at(a, Epoch(1001)), Some(json!({ "": 10_003 })));
+        assert_eq!(tracker.at(b, Epoch(1001)), Some(json!({ "": 7 })));
     }
 }

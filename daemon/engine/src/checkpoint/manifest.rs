@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::checkpoint_store::ADVICE;
-use super::lineage::Past;
+use super::lineage::LineageResets;
 use crate::plan::Shape;
 
 /// The format that this build writes. Goes up with every change to manifests, or to the state of any node, that an older or newer
@@ -51,8 +51,8 @@ pub struct Manifest {
     /// The nodes, by name.
     pub nodes: BTreeMap<String, NodeEntry>,
     /// By the names of the nodes that make models: what their inputs' positions don't say of what they have learned.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub past: BTreeMap<String, Past>,
+    #[serde(rename = "past", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resets: BTreeMap<String, LineageResets>,
 }
 
 /// A node at a barrier.
@@ -347,7 +347,7 @@ mod tests {
             then: "continue".into(),
             replay_log: None,
             nodes: [("learner".to_owned(), entry)].into(),
-            past: BTreeMap::new(),
+            resets: BTreeMap::new(),
         }
     }
 

@@ -30,7 +30,7 @@ pub use coordinator::{Conclusion, Coordinator, Failure, Visibility, Watcher};
 pub use fit::{ANEW, rename_nodes};
 pub use flow_checkpoints::{FlowCheckpoints, ResumeOptions, homes};
 pub use kept::KeptStates;
-pub use lineage::{Past, Stretch};
+pub use lineage::{LineageResets, RowRange};
 pub use manifest::{
     Counters, FanIn, FanInEdge, KeyGroups, Manifest, NodeEntry, NodePhase, PendingStage, Piece, PieceKey,
     WatermarkState,

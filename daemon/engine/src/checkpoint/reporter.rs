@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_core::{Barrier, Epoch, Positions, Snapshot};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::lineage::History;
+use super::lineage::LineageTracker;
 use super::manifest::{NodeEntry, NodePhase};
 use super::replay_log::ReplayEvents;
 use super::schedule::Schedule;
@@ -71,7 +71,7 @@ pub struct Reporter {
     pub(super) schedule: Arc<Schedule>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) completed: watch::Receiver<CompletedCheckpoints>,
-    pub(super) history: Arc<History>,
+    pub(super) tracker: Arc<LineageTracker>,
     pub(super) hurry: Arc<Notify>,
 }
 
@@ -83,18 +83,18 @@ impl Reporter {
 
     /// An input has come to a barrier: rows before `positions` belong to the epoch that ends here, or one before.
     pub fn pass(&self, node: NodeIndex, epoch: Epoch, positions: &Positions) {
-        self.history.pass(node, epoch, positions);
+        self.tracker.pass(node, epoch, positions);
     }
 
     /// A node that makes a model has come to a barrier. Whether it has made a version there.
     pub fn learned(&self, node: NodeIndex, epoch: Epoch, has_made_version: bool) {
-        self.history.learned(node, epoch, has_made_version);
+        self.tracker.learned(node, epoch, has_made_version);
     }
 
     /// A node hands over its snapshot at a barrier, or at its end.
     pub fn report(&self, node: NodeIndex, point: Point, entry: NodeEntry, snapshot: Snapshot, events: ReplayEvents) {
         if let Point::End(epoch) = point {
-            self.history.end(node, epoch, &entry.positions);
+            self.tracker.end(node, epoch, &entry.positions);
         }
         // Nobody listens any more if the flow has failed.
         let _ = self.reports.send(Report { node, point, entry, snapshot, events });

@@ -207,7 +207,7 @@ fn begin(plan: &Plan) -> Result<Manifest> {
         then: name(Then::Continue).to_owned(),
         replay_log: None,
         nodes: BTreeMap::new(),
-        past: BTreeMap::new(),
+        resets: BTreeMap::new(),
     })
 }
 

@@ -57,7 +57,7 @@ fn manifest(number: u64, nodes: BTreeMap<String, NodeEntry>) -> Manifest {
         then: "continue".into(),
         replay_log: None,
         nodes,
-        past: BTreeMap::new(),
+        resets: BTreeMap::new(),
     }
 }
 
