@@ -6,7 +6,7 @@ use millstream_core::{Error, MODEL, Role, Then, known_names};
 
 use super::flow_checkpoints::ResumeOptions;
 use super::manifest::{Manifest, NodeEntry};
-use super::resume::{Found, has_ended, name};
+use super::resume::{LatestCheckpoint, has_ended, name};
 use crate::plan::{DEAD_LETTERS, Plan, PlannedBody, PlannedNode};
 
 /// How a flow that has come to its end is run again.
@@ -31,7 +31,7 @@ pub fn unreplayable(plan: &Plan, options: &ResumeOptions) -> Vec<String> {
 }
 
 /// All that keeps a flow from being resumed from a checkpoint, whose nodes have the names that they have now.
-pub fn problems(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
+pub fn problems(found: &LatestCheckpoint, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let manifest = &found.manifest;
     let mut problems = reset_problems(found, plan, options);
     if found.is_done() {
@@ -203,7 +203,7 @@ fn loss(node: &str, entry: &NodeEntry, planned: Option<&PlannedNode>, manifest: 
 }
 
 /// What the resets that were asked for lose, or let count twice.
-pub fn losses(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
+pub fn losses(found: &LatestCheckpoint, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let nodes = options.resets.iter().filter_map(|node| Some((node, found.manifest.nodes.get(node)?)));
     nodes.map(|(node, entry)| reset_loss(node, entry, plan.node(node), found, options)).collect()
 }
@@ -212,7 +212,7 @@ fn reset_loss(
     node: &str,
     entry: &NodeEntry,
     planned: Option<&PlannedNode>,
-    found: &Found,
+    found: &LatestCheckpoint,
     options: &ResumeOptions,
 ) -> String {
     let is_stopped = found.manifest.then == name(Then::Stop);
@@ -247,7 +247,7 @@ fn has_something(entry: &NodeEntry) -> bool {
 }
 
 /// What is wrong with the nodes that are to start from scratch: they aren't there, rows would be lost, or none would come.
-fn reset_problems(found: &Found, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
+fn reset_problems(found: &LatestCheckpoint, plan: &Plan, options: &ResumeOptions) -> Vec<String> {
     let entry = |node: &String| found.manifest.nodes.get(node);
     let mut problems = Vec::new();
     for node in &options.resets {

@@ -14,7 +14,7 @@ use super::manifest::{Manifest, NodeEntry, PendingStage, Piece};
 use super::owner::{self, Lock};
 use super::renamed;
 use super::replay_log::ReplayLog;
-use super::resume::{Beginning, Last, has_ended, look, name, next, now};
+use super::resume::{Beginning, LastManifest, has_ended, look, name, next, now};
 use super::schedule::Interval;
 use crate::file::ReplayLogRetention;
 use crate::plan::Plan;
@@ -46,7 +46,7 @@ pub struct FlowCheckpoints {
     replay_log_retention: ReplayLogRetention,
     options: ResumeOptions,
     _lock: Option<Arc<Lock>>,
-    last: Arc<Mutex<Last>>,
+    last: Arc<Mutex<LastManifest>>,
 }
 
 impl FlowCheckpoints {
@@ -314,7 +314,7 @@ impl FlowCheckpoints {
         crash::point("before-manifest");
         let checksum = self.checkpoint_store.put(&manifest)?.ok_or_else(|| taken_over(&self.checkpoint_store))?;
         crash::point("after-manifest");
-        *last = Last { manifest, checksum: Some(checksum), is_visible: false, forgotten: BTreeMap::new() };
+        *last = LastManifest { manifest, checksum: Some(checksum), is_visible: false, forgotten: BTreeMap::new() };
         Ok(staged)
     }
 
@@ -358,7 +358,7 @@ impl FlowCheckpoints {
         Ok(oldest)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Last> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, LastManifest> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,7 +17,7 @@ use super::replay_log::{Recorded, ReplayLog};
 use crate::plan::Plan;
 
 /// The newest checkpoint of a flow.
-pub struct Found {
+pub struct LatestCheckpoint {
     /// What it has.
     pub manifest: Manifest,
     /// The checksum of that as it is written.
@@ -26,7 +26,7 @@ pub struct Found {
     pub is_visible: bool,
 }
 
-impl Found {
+impl LatestCheckpoint {
     /// Whether there is nothing left to do.
     pub fn is_done(&self) -> bool {
         self.is_visible && has_ended(&self.manifest)
@@ -34,7 +34,7 @@ impl Found {
 }
 
 /// The last manifest.
-pub struct Last {
+pub struct LastManifest {
     /// What it has.
     pub manifest: Manifest,
     /// None of one that this process is still to write, to take the flow over.
@@ -106,7 +106,7 @@ pub struct NodeResume {
 }
 
 /// The manifest by which a process becomes the owner, or the last one of a flow that has come to its end.
-pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOptions) -> Result<Last> {
+pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOptions) -> Result<LastManifest> {
     let before = look(checkpoint_store, plan)?;
     let mut scratch = fit::from_scratch(plan, options);
     if let Some(found) = &before {
@@ -115,7 +115,7 @@ pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOpt
             return Err(fit::refusal(&problems));
         }
         if found.is_done() {
-            return Ok(Last {
+            return Ok(LastManifest {
                 manifest: found.manifest.clone(),
                 checksum: Some(found.checksum.clone()),
                 is_visible: true,
@@ -132,11 +132,11 @@ pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOpt
     let forgotten = states.filter(|(node, _)| scratch.contains(*node));
     let forgotten = forgotten.map(|(node, entry)| (node.clone(), entry.state.clone())).collect();
     let manifest = own(plan, before, &scratch, options)?;
-    Ok(Last { manifest, checksum: None, is_visible: false, forgotten })
+    Ok(LastManifest { manifest, checksum: None, is_visible: false, forgotten })
 }
 
 /// The newest checkpoint, in which nodes have the names that they have now.
-pub fn look(checkpoint_store: &CheckpointStore, plan: &Plan) -> Result<Option<Found>> {
+pub fn look(checkpoint_store: &CheckpointStore, plan: &Plan) -> Result<Option<LatestCheckpoint>> {
     let Some((mut manifest, checksum)) = checkpoint_store.latest()? else { return Ok(None) };
     let committed = checkpoint_store.committed()?;
     let is_visible = committed >= Some(manifest.number);
@@ -144,7 +144,7 @@ pub fn look(checkpoint_store: &CheckpointStore, plan: &Plan) -> Result<Option<Fo
     if !has_ended(&manifest) {
         forget_visible(&mut manifest, plan, committed);
     }
-    Ok(Some(Found { manifest, checksum, is_visible }))
+    Ok(Some(LatestCheckpoint { manifest, checksum, is_visible }))
 }
 
 /// Whether all inputs had come to their end.
