@@ -14,7 +14,7 @@ use super::manifest::{Manifest, NodeEntry, PendingStage, Piece};
 use super::owner::{self, Lock};
 use super::renamed;
 use super::replay_log::ReplayLog;
-use super::resume::{Beginning, LastManifest, has_ended, look, name, next, now};
+use super::resume::{LastManifest, StartPoint, has_ended, look, name, next, now};
 use super::schedule::Interval;
 use crate::file::ReplayLogRetention;
 use crate::plan::Plan;
@@ -113,13 +113,13 @@ impl FlowCheckpoints {
     ///
     /// # Errors
     /// If the state can't be read.
-    pub fn beginning(&self) -> Result<Beginning> {
-        Beginning::behind(&self.checkpoint_store, self.lock().manifest.clone())
+    pub fn start_point(&self) -> Result<StartPoint> {
+        StartPoint::behind(&self.checkpoint_store, self.lock().manifest.clone())
     }
 
     /// Becomes the owner of the flow: creates the next manifest. A former owner notices that at its next checkpoint, and
     /// gives up; so whatever may keep this process from going on should have been tried before, which includes reading the
-    /// [`FlowCheckpoints::beginning`]. Returns whether it has: if the former owner has written another checkpoint meanwhile, that is where
+    /// [`FlowCheckpoints::start_point`]. Returns whether it has: if the former owner has written another checkpoint meanwhile, that is where
     /// the flow goes on, and it has to be prepared again.
     ///
     /// # Errors

@@ -39,5 +39,5 @@ pub use owner::draw_incarnation;
 pub use renamed::flows;
 pub use replay_log::{FanInEvent, InputEvent, Recorded, Recorder, ReplayEvents, ReplayLog};
 pub use reporter::{CompletedCheckpoints, Point, Reporter};
-pub use resume::{Beginning, NodeResume, Replay};
+pub use resume::{NodeResume, Replay, StartPoint};
 pub use schedule::{Interval, Schedule};

@@ -47,7 +47,7 @@ pub struct LastManifest {
 
 /// Where a flow begins or goes on.
 #[derive(Debug, Default)]
-pub struct Beginning {
+pub struct StartPoint {
     /// The last barrier before it.
     pub epoch: Epoch,
     /// Where the nodes were.
@@ -58,7 +58,7 @@ pub struct Beginning {
     pub store: Option<CheckpointStore>,
 }
 
-impl Beginning {
+impl StartPoint {
     /// Behind a checkpoint.
     pub fn behind(checkpoint_store: &CheckpointStore, manifest: Manifest) -> Result<Self> {
         let resume = |(node, entry): (String, NodeEntry)| {
@@ -83,7 +83,7 @@ impl Beginning {
 /// What it takes to do again what was done before.
 pub struct Replay {
     /// Where it begins.
-    pub beginning: Beginning,
+    pub start_point: StartPoint,
     /// The folder with the folders of nodes, if the state is local.
     pub homes: Option<PathBuf>,
     /// Looks at what nodes stage.
@@ -92,7 +92,7 @@ pub struct Replay {
 
 impl std::fmt::Debug for Replay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replay").field("beginning", &self.beginning).finish_non_exhaustive()
+        f.debug_struct("Replay").field("start_point", &self.start_point).finish_non_exhaustive()
     }
 }
 

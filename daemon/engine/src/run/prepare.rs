@@ -8,7 +8,7 @@ use super::RunMode;
 use super::outcome::FlowError;
 use super::running::Common;
 use super::setup::{Setup, Task};
-use crate::checkpoint::{Beginning, Coordinator, FlowCheckpoints, NodePhase, NodeResume};
+use crate::checkpoint::{Coordinator, FlowCheckpoints, NodePhase, NodeResume, StartPoint};
 use crate::plan::{Build, Plan, PlannedBody, PlannedNode};
 
 /// A flow that is about to be taken over: a former owner can still go on with it.
@@ -17,7 +17,7 @@ pub struct PreparedFlow {
     plan: Plan,
     effects: RunMode,
     /// Where it goes on.
-    beginning: Beginning,
+    start_point: StartPoint,
 }
 
 /// A flow that has been taken over, and whose nodes have not begun.
@@ -43,15 +43,15 @@ impl PreparedFlow {
     /// If a node can't be built, an output can't be claimed, the state can't be read from which the flow is resumed, or a node
     /// refuses what it has kept.
     pub fn new(mut plan: Plan, mut effects: RunMode) -> Result<Self, FlowError> {
-        let mut beginning = match &mut effects {
-            RunMode::Keep(checkpoints) => checkpoints.beginning()?,
-            RunMode::Replay(replay) => std::mem::take(&mut replay.beginning),
-            RunMode::None | RunMode::Commit { .. } => Beginning::default(),
+        let mut start_point = match &mut effects {
+            RunMode::Keep(checkpoints) => checkpoints.start_point()?,
+            RunMode::Replay(replay) => std::mem::take(&mut replay.start_point),
+            RunMode::None | RunMode::Commit { .. } => StartPoint::default(),
         };
         for node in &mut plan.nodes {
-            effects.prepare(node, &mut beginning).map_err(|error| FlowError::of(node, error))?;
+            effects.prepare(node, &mut start_point).map_err(|error| FlowError::of(node, error))?;
         }
-        Ok(Self { plan, effects, beginning })
+        Ok(Self { plan, effects, start_point })
     }
 
     /// All that would keep nodes from going on from what the checkpoints hold, or from beginning beside it. Claims nothing, so that
@@ -60,11 +60,11 @@ impl PreparedFlow {
     /// # Errors
     /// If the state can't be read.
     pub fn check(plan: &mut Plan, checkpoints: &FlowCheckpoints) -> Result<Vec<FlowError>> {
-        let mut beginning = checkpoints.beginning()?;
+        let mut start_point = checkpoints.start_point()?;
         let mut problems = Vec::new();
         for node in &mut plan.nodes {
             let former = checkpoints.former(&node.name);
-            let resume = beginning.nodes.get_mut(&node.name);
+            let resume = start_point.nodes.get_mut(&node.name);
             if let Err(error) = node.body.prepare(false, resume, former, &checkpoints.run()) {
                 problems.push(FlowError::of(node, error));
             }
@@ -77,13 +77,13 @@ impl PreparedFlow {
     /// # Errors
     /// For the reasons of [`FlowCheckpoints::take_over`].
     pub fn take_over(self) -> Result<TakeOver, FlowError> {
-        let Self { plan, effects, beginning } = self;
+        let Self { plan, effects, start_point } = self;
         if let RunMode::Keep(checkpoints) = &effects
             && !checkpoints.take_over(&plan)?
         {
             return Ok(TakeOver::Outrun(checkpoints.clone()));
         }
-        let mut setup = Setup::new(&plan, effects, beginning)?;
+        let mut setup = Setup::new(&plan, effects, start_point)?;
         let nodes = plan.nodes.into_iter().enumerate();
         let tasks = nodes.map(|(place, node)| setup.task(place, node)).collect::<Result<Vec<_>, FlowError>>()?;
         let Setup { common, coordinator, .. } = setup;
@@ -139,8 +139,8 @@ impl fmt::Debug for TakeOver {
 
 impl RunMode {
     /// Builds a node, and restores it or lets it begin.
-    fn prepare(&self, node: &mut PlannedNode, beginning: &mut Beginning) -> Result<()> {
-        let resume = beginning.nodes.get_mut(&node.name);
+    fn prepare(&self, node: &mut PlannedNode, start_point: &mut StartPoint) -> Result<()> {
+        let resume = start_point.nodes.get_mut(&node.name);
         match self {
             Self::Keep(checkpoints) => {
                 node.body.prepare(true, resume, checkpoints.former(&node.name), &checkpoints.run())

@@ -12,7 +12,7 @@ use super::running::Common;
 use super::{Finished, FlowError, RunMode};
 use crate::align::{Inputs, Stage};
 use crate::checkpoint::{
-    Beginning, Coordinator, FlowCheckpoints, ReplayEvents, Reporter, Visibility, draw_incarnation,
+    Coordinator, FlowCheckpoints, ReplayEvents, Reporter, StartPoint, Visibility, draw_incarnation,
 };
 use crate::edge::{Receiver, Sender, edge};
 use crate::gate::Gate;
@@ -42,13 +42,13 @@ pub(super) struct Setup {
     records: bool,
     homes: Homes,
     run: Run,
-    beginning: Beginning,
+    start_point: StartPoint,
     pub common: Common,
 }
 
 impl Setup {
     /// For the nodes of a plan, which are built and restored.
-    pub fn new(plan: &Plan, effects: RunMode, beginning: Beginning) -> Result<Self, Error> {
+    pub fn new(plan: &Plan, effects: RunMode, start_point: StartPoint) -> Result<Self, Error> {
         let (visibility, checkpoints, homes) = match effects {
             RunMode::None => (Visibility::None, None, Homes::None),
             RunMode::Commit { .. } => (Visibility::Committed, None, Homes::None),
@@ -64,7 +64,7 @@ impl Setup {
         let common = Common::new(plan, durable);
         let phase = common.phase.clone();
         let (coordinator, reporter) =
-            Coordinator::new(plan, checkpoints, visibility, beginning.epoch, phase, common.stats.clone());
+            Coordinator::new(plan, checkpoints, visibility, start_point.epoch, phase, common.stats.clone());
         Ok(Self {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
@@ -79,7 +79,7 @@ impl Setup {
             records: durable && plan.makes_models(),
             homes,
             run,
-            beginning,
+            start_point,
             common,
         })
     }
@@ -152,7 +152,7 @@ impl Setup {
         let name = node.name.as_str();
         let is_told = node.may_be_told_otherwise() && matches!(self.homes, Homes::Replay(_));
         let edges = self.edges.iter().filter(|(_, to)| to.0 == place).map(|(from, _)| from.clone()).collect();
-        let resume = self.beginning.nodes.remove(name);
+        let resume = self.start_point.nodes.remove(name);
         if let Some(resume) = &resume {
             self.coordinator.set_entry(place, resume.entry.clone());
         }
@@ -161,9 +161,9 @@ impl Setup {
             place,
             edges,
             resume,
-            passed: self.beginning.epoch,
-            steps: self.beginning.replay_log.of(name),
-            told: is_told.then(|| self.beginning.told(name)).transpose()?,
+            passed: self.start_point.epoch,
+            steps: self.start_point.replay_log.of(name),
+            told: is_told.then(|| self.start_point.told(name)).transpose()?,
             durable: self.durable,
             records: self.records,
             home: self.homes.of(name),

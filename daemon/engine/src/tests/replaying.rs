@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::crash::MemoryStore;
 use super::kinds::{forget, memory_text, service};
 use super::running::{failure, plan};
-use crate::checkpoint::{Beginning, CheckpointStore, FlowCheckpoints, Replay, ResumeOptions};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, Replay, ResumeOptions, StartPoint};
 use crate::explain::explain;
 use crate::run::{Outcome, RunMode, RunningFlow, Status};
 
@@ -83,17 +83,17 @@ impl Flow {
     }
 
     /// Goes through it again, up to its last checkpoint.
-    async fn replay(&self, from: Option<u64>, change: impl FnOnce(&mut Beginning)) -> Outcome {
+    async fn replay(&self, from: Option<u64>, change: impl FnOnce(&mut StartPoint)) -> Outcome {
         let store = self.checkpoints();
         let (newest, _) = store.latest().unwrap().unwrap();
-        let beginning = match from {
-            None => Beginning::default(),
-            Some(number) => Beginning::behind(&store, store.manifest(number).unwrap().0).unwrap(),
+        let start_point = match from {
+            None => StartPoint::default(),
+            Some(number) => StartPoint::behind(&store, store.manifest(number).unwrap().0).unwrap(),
         };
         let replay_log = store.replay_log(from, newest.number).unwrap();
-        let mut beginning = Beginning { replay_log, store: Some(store), ..beginning };
-        change(&mut beginning);
-        let replay = Replay { beginning, homes: None, watch: Arc::new(|_, _| {}) };
+        let mut start_point = StartPoint { replay_log, store: Some(store), ..start_point };
+        change(&mut start_point);
+        let replay = Replay { start_point, homes: None, watch: Arc::new(|_, _| {}) };
         RunningFlow::start(plan(&self.text(11)), RunMode::Replay(replay), &Handle::current()).unwrap().join().await
     }
 
@@ -132,7 +132,7 @@ async fn a_replay_tells_what_was_told_whatever_others_say_now() {
 async fn what_is_not_recorded_is_not_asked() {
     let flow = Flow::new("untold", "all");
     flow.run(&flow.text(10)).await;
-    let outcome = flow.replay(None, |beginning| beginning.replay_log.answers.clear()).await;
+    let outcome = flow.replay(None, |start_point| start_point.replay_log.answers.clear()).await;
     let message = failure(outcome);
     assert!(message.starts_with("node `b`: it is not recorded what it was told about "), "{message}");
     assert_eq!(service("untold/s", |service| service.calls), 0, "nobody was asked");
