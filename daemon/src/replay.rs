@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use millstream_core::{Error, Result, ResultExt, State};
 use millstream_engine::checkpoint::{
-    Beginning, CheckpointStore, KeptStates, Manifest, Replay, ResumeOptions, homes, rename_nodes,
+    CheckpointStore, KeptStates, Manifest, Replay, ResumeOptions, StartPoint, homes, rename_nodes,
 };
 use millstream_engine::plan::{Plan, PlanOptions};
 use millstream_engine::run::{RunMode, RunningFlow, Status, Stopper};
@@ -56,10 +56,10 @@ pub fn replay(arguments: &ReplayArguments) -> Outcome {
         ModelRegistry::open(millstream_store::open(&file.flow.registry, &workplace.folder)?, &file.flow.registry);
     let card = registry.resolve(&arguments.version)?.card;
     check(&plan, &card).map_err(|error| CommandError::Usage(error.to_string()))?;
-    let beginning = beginning(&plan, &card, arguments)?;
+    let start_point = start_point(&plan, &card, arguments)?;
     let homes = arguments.state.as_deref().and_then(local_folder).map(|folder| homes(folder, &plan.flow));
     plan.drop_outputs();
-    let seen = run(plan, beginning, homes, &card)?;
+    let seen = run(plan, start_point, homes, &card)?;
     let name = format!("{}/{}", card.model, card.version);
     match (seen.is_same, seen.other) {
         (true, _) => {
@@ -94,14 +94,14 @@ fn check(plan: &Plan, card: &ModelCard) -> Result<()> {
 }
 
 /// Where the replay begins, and what time had decided behind that.
-fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Result<Beginning> {
+fn start_point(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Result<StartPoint> {
     let Some(location) = &arguments.state else {
         return match plan.is_strict() {
             true if has_past(card) => Err(Error::new(format!(
                 "`{}/{}` is of a flow of which a part began from scratch in the middle; `--state DIR` is where that was written down",
                 card.model, card.version
             ))),
-            true => Ok(Beginning::default()),
+            true => Ok(StartPoint::default()),
             false => Err(Error::new(
                 "the rows of this flow have no order of their own, or it asks others who may say something else now; `--state DIR` is where \
                  it was written down how they came, and what was said",
@@ -115,12 +115,12 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
         None if has_past(card) => Some(behind_past(&checkpoint_store, card, checkpoint)?),
         from => from,
     };
-    let beginning = match from {
-        None => Beginning::default(),
+    let start_point = match from {
+        None => StartPoint::default(),
         Some(number) => {
             let mut manifest = kept(&checkpoint_store, number)?;
             rename_nodes(&mut manifest, plan);
-            Beginning::behind(&checkpoint_store, manifest)?
+            StartPoint::behind(&checkpoint_store, manifest)?
         }
     };
     if from >= checkpoint && from.is_some() {
@@ -131,7 +131,7 @@ fn beginning(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Resu
     }
     let mut replay_log = checkpoint_store.replay_log(from, checkpoint.unwrap_or_default())?;
     replay_log.rename_nodes(plan.renames());
-    Ok(Beginning { replay_log, store: Some(checkpoint_store), ..beginning })
+    Ok(StartPoint { replay_log, store: Some(checkpoint_store), ..start_point })
 }
 
 /// Whether the model or an input of it began from scratch before the version was made, so that the rows from the first on don't tell
@@ -177,7 +177,7 @@ fn kept(checkpoint_store: &CheckpointStore, number: u64) -> Result<Manifest> {
     Ok(checkpoint_store.manifest(number)?.0)
 }
 
-fn run(plan: Plan, beginning: Beginning, homes: Option<PathBuf>, card: &ModelCard) -> Result<Seen> {
+fn run(plan: Plan, start_point: StartPoint, homes: Option<PathBuf>, card: &ModelCard) -> Result<Seen> {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let watch = {
         let (seen, card) = (seen.clone(), card.clone());
@@ -189,7 +189,7 @@ fn run(plan: Plan, beginning: Beginning, homes: Option<PathBuf>, card: &ModelCar
         })
     };
     let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running = RunningFlow::start(plan, RunMode::Replay(Replay { beginning, homes, watch }), data.handle());
+    let running = RunningFlow::start(plan, RunMode::Replay(Replay { start_point, homes, watch }), data.handle());
     let running = running.doing(|| "starting the replay")?;
     seen.lock().unwrap_or_else(PoisonError::into_inner).stopper = Some(running.stopper());
     let outcome = control.block_on(running.join());

@@ -28,14 +28,14 @@ pub struct Answer {
 
 /// An answer but for the rows that were pushed, which stand by port in the order of their answers.
 #[derive(Serialize, Deserialize)]
-struct Noted {
+struct RecordedAnswer {
     rows: usize,
     /// The port and the origin of each batch.
     pushed: Vec<(usize, Origin)>,
     failed: Vec<FailedRow>,
 }
 
-/// The part of a state with what is [`Noted`].
+/// The part of a state with what is [`RecordedAnswer`].
 const ANSWERS: &str = "answers";
 
 /// The part of a state with the rows that left by a port.
@@ -44,38 +44,38 @@ fn rows_of(port: usize) -> String {
 }
 
 /// Notes what a node is told.
-pub struct Recording {
+pub struct AnswerRecorder {
     reporter: Reporter,
-    noted: Vec<Noted>,
+    answers: Vec<RecordedAnswer>,
     rows: BTreeMap<usize, Vec<RecordBatch>>,
     bytes: usize,
 }
 
-impl Recording {
+impl AnswerRecorder {
     /// Of a node whose checkpoints are asked for by `reporter`.
     pub fn new(reporter: Reporter) -> Self {
-        Self { reporter, noted: Vec::new(), rows: BTreeMap::new(), bytes: 0 }
+        Self { reporter, answers: Vec::new(), rows: BTreeMap::new(), bytes: 0 }
     }
 
     /// Notes an answer that is about to leave, and brings it to the types in which it does.
     pub fn note(&mut self, answer: &mut Answer, ports: &Ports) -> Result<()> {
-        let mut noted = Noted { rows: answer.rows, pushed: Vec::new(), failed: answer.out.take_failed() };
+        let mut recorded = RecordedAnswer { rows: answer.rows, pushed: Vec::new(), failed: answer.out.take_failed() };
         let before = self.bytes;
         for port in 0..ports.len() {
             let pushed: Vec<Batch> = answer.out.take(port).collect();
             for Batch { rows, origin, .. } in pushed {
                 let rows = ports.canonical(port, rows)?;
                 self.bytes += batch_bytes(&rows);
-                noted.pushed.push((port, origin.clone()));
+                recorded.pushed.push((port, origin.clone()));
                 self.rows.entry(port).or_default().push(rows.clone());
                 answer.out.push(port, Batch::new(rows, origin));
             }
         }
-        for row in &noted.failed {
+        for row in &recorded.failed {
             self.bytes += row.row.len() + row.error.len();
             answer.out.fail(row.clone());
         }
-        self.noted.push(noted);
+        self.answers.push(recorded);
         if before < MOST_BYTES && self.bytes >= MOST_BYTES {
             self.reporter.hurry();
         }
@@ -85,8 +85,8 @@ impl Recording {
     /// What was noted since the last time.
     pub fn take(&mut self) -> Parts {
         let mut parts = Parts::default();
-        if !self.noted.is_empty() {
-            parts.put_later(ANSWERS, std::mem::take(&mut self.noted));
+        if !self.answers.is_empty() {
+            parts.put_later(ANSWERS, std::mem::take(&mut self.answers));
         }
         for (port, batches) in std::mem::take(&mut self.rows) {
             parts.put_rows(rows_of(port), batches[0].schema(), batches);
@@ -97,7 +97,7 @@ impl Recording {
 }
 
 /// A node that is told what it was told before, instead of asking.
-pub struct Told {
+pub struct AnswerReplay {
     processor: Box<dyn Processor>,
     recorded: Recorded,
     answers: VecDeque<Answer>,
@@ -106,7 +106,7 @@ pub struct Told {
     waiting: usize,
 }
 
-impl Told {
+impl AnswerReplay {
     /// The node as it was recorded.
     pub fn new(processor: Box<dyn Processor>, recorded: Recorded) -> Self {
         Self { processor, recorded, answers: VecDeque::new(), waiting: 0 }
@@ -128,7 +128,7 @@ impl Told {
     }
 }
 
-impl Concurrent for Told {
+impl Concurrent for AnswerReplay {
     type Done = usize;
 
     fn has_room(&self) -> bool {
@@ -168,8 +168,8 @@ fn answers(state: &State, schemas: &[SchemaRef]) -> Result<VecDeque<Answer>> {
         false => Ok(Vec::new().into_iter()),
     };
     let mut rows = schemas.iter().enumerate().map(rows).collect::<Result<Vec<_>>>()?;
-    let noted: Vec<Noted> = state.get(ANSWERS)?;
-    let answer = |Noted { rows: count, pushed, failed }: Noted| {
+    let answers: Vec<RecordedAnswer> = state.get(ANSWERS)?;
+    let answer = |RecordedAnswer { rows: count, pushed, failed }: RecordedAnswer| {
         let mut out = Collector::new(schemas.len());
         for (port, origin) in pushed {
             let batch = rows.get_mut(port).and_then(Iterator::next);
@@ -179,5 +179,5 @@ fn answers(state: &State, schemas: &[SchemaRef]) -> Result<VecDeque<Answer>> {
         failed.into_iter().for_each(|row| out.fail(row));
         Ok(Answer { rows: count, out })
     };
-    noted.into_iter().map(answer).collect()
+    recorded.into_iter().map(answer).collect()
 }

@@ -3,7 +3,7 @@
 use millstream_core::{Collector, Message, Parts, Processor, Snapshot, Watermark};
 use tokio::sync::watch;
 
-use super::answers::Told;
+use super::answers::AnswerReplay;
 use super::concurrent::run_concurrently;
 use super::lanes::Lanes;
 use super::node_checkpointing::is_last;
@@ -23,7 +23,7 @@ pub async fn run_processor(
     phase: watch::Receiver<Phase>,
 ) -> Result<Box<dyn Processor>, Stop> {
     if let Some(recorded) = checkpointing.told.take() {
-        return run_concurrently(Told::new(processor, recorded), inputs, ports, checkpointing, phase).await;
+        return run_concurrently(AnswerReplay::new(processor, recorded), inputs, ports, checkpointing, phase).await;
     }
     if let Some((asker, planned)) = processor.asks().zip(questions) {
         let questions = Questions::new(processor, asker, planned, &ports, &checkpointing, phase.clone());

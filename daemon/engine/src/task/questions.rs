@@ -8,7 +8,7 @@ use millstream_core::{AsyncProcessor, Batch, Collector, Error, Parts, Processor,
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::answers::{Answer, Recording};
+use super::answers::{Answer, AnswerRecorder};
 use super::concurrent::{Concurrent, Task, Work};
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::plan::PlannedQuestions;
@@ -22,7 +22,7 @@ pub struct Questions {
     under_way: usize,
     question: Question,
     /// If a replay will need what the node is told.
-    recording: Option<Recording>,
+    recorder: Option<AnswerRecorder>,
 }
 
 impl Questions {
@@ -38,8 +38,8 @@ impl Questions {
         let (stats, node) = ports.flow_stats();
         let question = Question { asker, timeout: planned.timeout, ports: ports.len(), phase, stats, node };
         let is_recorded = planned.answers_may_differ && checkpointing.records;
-        let recording = is_recorded.then(|| Recording::new(checkpointing.reporter.clone()));
-        Self { processor, most: planned.in_flight, under_way: 0, question, recording }
+        let recorder = is_recorded.then(|| AnswerRecorder::new(checkpointing.reporter.clone()));
+        Self { processor, most: planned.in_flight, under_way: 0, question, recorder }
     }
 }
 
@@ -58,8 +58,8 @@ impl Concurrent for Questions {
     async fn leave(&mut self, answer: Result<Answer>, ports: &Ports) -> Result<(), Stop> {
         self.under_way -= 1;
         let mut answer = answer?;
-        if let Some(recording) = &mut self.recording {
-            recording.note(&mut answer, ports)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(&mut answer, ports)?;
         }
         ports.flush(&mut answer.out).await?;
         if ports.stats().is_report_wanted() {
@@ -69,7 +69,7 @@ impl Concurrent for Questions {
     }
 
     fn answers(&mut self) -> Parts {
-        self.recording.as_mut().map(Recording::take).unwrap_or_default()
+        self.recorder.as_mut().map(AnswerRecorder::take).unwrap_or_default()
     }
 
     fn into_processor(self) -> Box<dyn Processor> {
