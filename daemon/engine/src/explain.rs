@@ -10,7 +10,7 @@ use crate::checkpoint::Interval;
 use crate::file::{OnError, ReplayLogRetention};
 use crate::graph::is_shown;
 use crate::plan::{
-    Plan, PlannedBody, PlannedMember, PlannedNode, PlannedQuestions, PlannedStage, PlannedTime, PlannedTimeGroup,
+    Plan, PlannedBody, PlannedMember, PlannedNode, PlannedRequests, PlannedStage, PlannedTime, PlannedTimeGroup,
 };
 
 /// A page about a plan.
@@ -71,8 +71,8 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
             let replay = if *replayable { "can be read again from any position" } else { "can't be read again" };
             format!("{end}, {replay}{}", lateness(node, event_time.as_ref()))
         }
-        PlannedBody::Processor { questions, .. } => {
-            questions.as_ref().map(|questions| asking(plan, questions)).unwrap_or_default()
+        PlannedBody::Processor { requests, .. } => {
+            requests.as_ref().map(|requests| asking(plan, requests)).unwrap_or_default()
         }
     };
     if !line.is_empty() {
@@ -93,8 +93,8 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
 }
 
 /// How a node asks others, and what is kept of what they say.
-fn asking(plan: &Plan, questions: &PlannedQuestions) -> String {
-    let PlannedQuestions { in_flight, timeout, answers_may_differ } = questions;
+fn asking(plan: &Plan, requests: &PlannedRequests) -> String {
+    let PlannedRequests { in_flight, timeout, answers_may_differ } = requests;
     let again = match (answers_may_differ, plan.makes_models(), plan.replay_log_retention) {
         (false, _, _) => "it is told the same whenever it asks",
         (true, false, _) => {

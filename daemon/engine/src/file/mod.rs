@@ -35,7 +35,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub(crate) use flow_file::read_text;
 pub use flow_file::{FlowFile, LoadOptions};
 pub use interpolate::Environment;
-pub use node::{Body, EventTimeSettings, InputCommon, Node, OutputCommon, ProcessorCommon, QuestionSettings};
+pub use node::{Body, EventTimeSettings, InputCommon, Node, OutputCommon, ProcessorCommon, RequestSettings};
 pub use reference::Reference;
 pub use schema::{flow_schema, node_schema};
 pub use settings::{CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, OnError, ReplayLogRetention};

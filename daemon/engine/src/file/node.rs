@@ -105,7 +105,7 @@ pub struct ProcessorCommon {
     pub side: Option<Reference>,
     /// How it asks others, if this type of node does.
     #[serde(skip)]
-    pub questions: Option<QuestionSettings>,
+    pub requests: Option<RequestSettings>,
     /// What happens to rejected rows if nobody reads the port `failed`. Default: what the flow says.
     pub on_error: Option<OnError>,
     /// The fraction of rejected rows above which the flow fails. Default: what the flow says.
@@ -116,7 +116,7 @@ pub struct ProcessorCommon {
 
 /// What processors take besides that ask others about rows.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-pub struct QuestionSettings {
+pub struct RequestSettings {
     /// How many batches are asked about at a time. They leave in the order in which they came.
     #[serde(default = "default_in_flight")]
     #[schemars(range(min = 1, max = 1024))]
@@ -128,7 +128,7 @@ pub struct QuestionSettings {
     pub timeout: Duration,
 }
 
-impl QuestionSettings {
+impl RequestSettings {
     fn read(table: &Json) -> Result<Self, Problem> {
         let settings: Self = parse_settings(table.clone())?;
         if settings.timeout.0.is_zero() {
@@ -207,9 +207,9 @@ pub fn build(kind: &NodeKind, entry: &Entry) -> Result<Node, Problem> {
     let body = match kind.parse(own.clone())? {
         Parsed::Input(settings) => Body::Input { common: parse_settings(common)?, settings },
         Parsed::Processor(settings) => {
-            let questions = kind.asks.then(|| QuestionSettings::read(&common)).transpose()?;
+            let requests = kind.asks.then(|| RequestSettings::read(&common)).transpose()?;
             let mut common: ProcessorCommon = parse_settings(common)?;
-            common.questions = questions;
+            common.requests = requests;
             common.from = references(&entry.value, FROM);
             common.side = kind.side_input.and_then(|side| references(&entry.value, side).pop());
             Body::Processor { common, settings }
@@ -229,7 +229,7 @@ pub const FROM: &str = "from";
 /// The key by which a node says what it was called before.
 pub const RENAMED_FROM: &str = "renamed_from";
 
-/// The keys of [`QuestionSettings`].
+/// The keys of [`RequestSettings`].
 const QUESTIONS: &[&str] = &["in_flight", "timeout"];
 
 /// The engine's part of a node's table, and the node's.

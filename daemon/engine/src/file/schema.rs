@@ -5,7 +5,7 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value as Json, json};
 
 use super::names::NAME_PATTERN;
-use super::node::{FROM, InputCommon, OutputCommon, ProcessorCommon, QuestionSettings};
+use super::node::{FROM, InputCommon, OutputCommon, ProcessorCommon, RequestSettings};
 use super::settings::{CheckpointSettings, FlowSettings};
 
 /// The key of a constant in a schema, which has other words for it that are no good.
@@ -81,7 +81,7 @@ fn engine_schema(kind: &NodeKind) -> Json {
     properties.shift_insert(0, "type".to_owned(), type_of_node);
     properties.extend(take_object(&mut schema, "properties"));
     if kind.asks {
-        properties.extend(take_object(&mut of::<QuestionSettings>(), "properties"));
+        properties.extend(take_object(&mut of::<RequestSettings>(), "properties"));
     }
     schema["properties"] = properties.into();
     schema

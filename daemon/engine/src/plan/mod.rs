@@ -163,7 +163,7 @@ pub enum PlannedBody {
     /// A processor.
     Processor {
         /// How it asks others, if it does.
-        questions: Option<PlannedQuestions>,
+        requests: Option<PlannedRequests>,
         /// Makes the processor.
         build: Build<dyn Processor>,
     },
@@ -184,7 +184,7 @@ pub enum PlannedBody {
 
 /// How a processor asks others.
 #[derive(Clone, Copy, Debug)]
-pub struct PlannedQuestions {
+pub struct PlannedRequests {
     /// How many batches may wait for their answers at a time.
     pub in_flight: usize,
     /// How long one call may take.
@@ -301,16 +301,16 @@ impl PlannedNode {
     }
 
     /// How it asks others, if it does.
-    pub(crate) fn questions(&self) -> Option<&PlannedQuestions> {
+    pub(crate) fn requests(&self) -> Option<&PlannedRequests> {
         match &self.body {
-            PlannedBody::Processor { questions, .. } => questions.as_ref(),
+            PlannedBody::Processor { requests, .. } => requests.as_ref(),
             PlannedBody::Input { .. } | PlannedBody::Output { .. } => None,
         }
     }
 
     /// Whether it may be told something else when it asks another time.
     pub(crate) fn may_be_told_otherwise(&self) -> bool {
-        self.questions().is_some_and(|questions| questions.answers_may_differ)
+        self.requests().is_some_and(|requests| requests.answers_may_differ)
     }
 
     /// Inputs: how many nodes keep its gate closed at first.

@@ -8,11 +8,11 @@ use super::columns::{Draft, NodePlan};
 use super::shape::Shape;
 use super::waits::Waits;
 use super::wiring::{Wired, Wiring};
-use super::{NeedsState, Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode, PlannedQuestions};
+use super::{NeedsState, Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode, PlannedRequests};
 use crate::align::Turns;
 use crate::checkpoint::Interval;
 use crate::edge::Limits;
-use crate::file::{Body, Diagnostics, FlowFile, QuestionSettings};
+use crate::file::{Body, Diagnostics, FlowFile, RequestSettings};
 
 /// Edges of a node that are read at the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,14 +113,14 @@ fn barrier_rows(wired: &Wired<'_>) -> Option<u64> {
 }
 
 /// How a processor asks others, if it does.
-fn questions(wired: &Wired<'_>) -> Option<PlannedQuestions> {
+fn requests(wired: &Wired<'_>) -> Option<PlannedRequests> {
     let Body::Processor { common, settings } = &wired.node.body else { return None };
     let answers_may_differ = settings.answers_may_differ();
-    let planned = |questions: QuestionSettings| {
-        let QuestionSettings { in_flight, timeout } = questions;
-        PlannedQuestions { in_flight, timeout: timeout.0, answers_may_differ }
+    let planned = |requests: RequestSettings| {
+        let RequestSettings { in_flight, timeout } = requests;
+        PlannedRequests { in_flight, timeout: timeout.0, answers_may_differ }
     };
-    common.questions.map(planned)
+    common.requests.map(planned)
 }
 
 fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptions<'_>) -> PlannedNode {
@@ -142,7 +142,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
             reads: plan.reads,
             build: plan.build,
         },
-        NodePlan::Processor(plan) => PlannedBody::Processor { questions: questions(wired), build: plan.build },
+        NodePlan::Processor(plan) => PlannedBody::Processor { requests: requests(wired), build: plan.build },
         NodePlan::Output(OutputPlan { delivery, writes, place, takes_other_columns, build, .. }) => {
             PlannedBody::Output { delivery, writes, place, takes_other_columns, build }
         }

@@ -121,10 +121,10 @@ impl Setup {
                 }
                 .boxed()
             }
-            PlannedBody::Processor { questions, build } => {
+            PlannedBody::Processor { requests, build } => {
                 let mut processor = build()?;
                 self.coordinator.set_committer(place, processor.committer());
-                let run = run_processor(processor, questions, inputs, ports, checkpointing, phase);
+                let run = run_processor(processor, requests, inputs, ports, checkpointing, phase);
                 async move { run.await.map(Finished::Processor) }.boxed()
             }
             PlannedBody::Output { build, .. } => {

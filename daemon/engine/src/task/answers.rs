@@ -168,7 +168,7 @@ fn answers(state: &State, schemas: &[SchemaRef]) -> Result<VecDeque<Answer>> {
         false => Ok(Vec::new().into_iter()),
     };
     let mut rows = schemas.iter().enumerate().map(rows).collect::<Result<Vec<_>>>()?;
-    let answers: Vec<RecordedAnswer> = state.get(ANSWERS)?;
+    let recorded: Vec<RecordedAnswer> = state.get(ANSWERS)?;
     let answer = |RecordedAnswer { rows: count, pushed, failed }: RecordedAnswer| {
         let mut out = Collector::new(schemas.len());
         for (port, origin) in pushed {

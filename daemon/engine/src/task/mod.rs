@@ -13,8 +13,8 @@ mod node_checkpointing;
 mod output;
 mod ports;
 mod processor;
-mod questions;
 mod replay;
+mod requests;
 mod stretch;
 mod watermark_generator;
 

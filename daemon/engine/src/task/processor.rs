@@ -7,16 +7,16 @@ use super::answers::AnswerReplay;
 use super::concurrent::run_concurrently;
 use super::lanes::Lanes;
 use super::node_checkpointing::is_last;
-use super::questions::Questions;
+use super::requests::PendingRequests;
 use super::{NodeCheckpointing, Phase, Ports, Stop};
 use crate::align::{Event, Inputs};
-use crate::plan::PlannedQuestions;
+use crate::plan::PlannedRequests;
 
-/// Runs a processor, which is restored, to its end, or to the barrier at which the flow stops, and gives it back. `questions` says how
+/// Runs a processor, which is restored, to its end, or to the barrier at which the flow stops, and gives it back. `requests` says how
 /// it asks others, if it does.
 pub async fn run_processor(
     processor: Box<dyn Processor>,
-    questions: Option<PlannedQuestions>,
+    requests: Option<PlannedRequests>,
     inputs: Inputs,
     ports: Ports,
     mut checkpointing: NodeCheckpointing,
@@ -25,9 +25,9 @@ pub async fn run_processor(
     if let Some(recorded) = checkpointing.told.take() {
         return run_concurrently(AnswerReplay::new(processor, recorded), inputs, ports, checkpointing, phase).await;
     }
-    if let Some((asker, planned)) = processor.asks().zip(questions) {
-        let questions = Questions::new(processor, asker, planned, &ports, &checkpointing, phase.clone());
-        return run_concurrently(questions, inputs, ports, checkpointing, phase).await;
+    if let Some((asker, planned)) = processor.asks().zip(requests) {
+        let requests = PendingRequests::new(processor, asker, planned, &ports, &checkpointing, phase.clone());
+        return run_concurrently(requests, inputs, ports, checkpointing, phase).await;
     }
     match Lanes::new(processor, &ports) {
         Ok(lanes) => run_concurrently(lanes, inputs, ports, checkpointing, phase).await,

@@ -11,39 +11,39 @@ use tokio::time::{sleep, timeout};
 use super::answers::{Answer, AnswerRecorder};
 use super::concurrent::{Concurrent, Task, Work};
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
-use crate::plan::PlannedQuestions;
+use crate::plan::PlannedRequests;
 use crate::retry::{LAST_PATIENCE, pause_behind, pauses};
 use crate::stats::FlowStats;
 
-/// The questions of a node.
-pub struct Questions {
+/// The requests of a node that wait for their answers.
+pub struct PendingRequests {
     processor: Box<dyn Processor>,
     most: usize,
     under_way: usize,
-    question: Question,
+    request: Request,
     /// If a replay will need what the node is told.
     recorder: Option<AnswerRecorder>,
 }
 
-impl Questions {
-    /// Those that a processor asks by `asker`.
+impl PendingRequests {
+    /// Requests that a processor makes by `asker`.
     pub fn new(
         processor: Box<dyn Processor>,
         asker: Arc<dyn AsyncProcessor>,
-        planned: PlannedQuestions,
+        planned: PlannedRequests,
         ports: &Ports,
         checkpointing: &NodeCheckpointing,
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let (stats, node) = ports.flow_stats();
-        let question = Question { asker, timeout: planned.timeout, ports: ports.len(), phase, stats, node };
+        let request = Request { asker, timeout: planned.timeout, ports: ports.len(), phase, stats, node };
         let is_recorded = planned.answers_may_differ && checkpointing.records;
         let recorder = is_recorded.then(|| AnswerRecorder::new(checkpointing.reporter.clone()));
-        Self { processor, most: planned.in_flight, under_way: 0, question, recorder }
+        Self { processor, most: planned.in_flight, under_way: 0, request, recorder }
     }
 }
 
-impl Concurrent for Questions {
+impl Concurrent for PendingRequests {
     type Done = Result<Answer>;
 
     fn has_room(&self) -> bool {
@@ -52,7 +52,7 @@ impl Concurrent for Questions {
 
     fn begin(&mut self, port: usize, batch: Batch) -> Option<Work<Result<Answer>>> {
         self.under_way += 1;
-        Some(Work::UnderWay(Task::spawn(self.question.clone().ask(port, batch))))
+        Some(Work::UnderWay(Task::spawn(self.request.clone().ask(port, batch))))
     }
 
     async fn leave(&mut self, answer: Result<Answer>, ports: &Ports) -> Result<(), Stop> {
@@ -79,7 +79,7 @@ impl Concurrent for Questions {
 
 /// How a node asks about a batch.
 #[derive(Clone)]
-struct Question {
+struct Request {
     asker: Arc<dyn AsyncProcessor>,
     timeout: Duration,
     /// How many output ports the node has.
@@ -89,7 +89,7 @@ struct Question {
     node: usize,
 }
 
-impl Question {
+impl Request {
     /// Asks until there is an answer, or an error that asking again does not help against, or until the flow is to stop and does not
     /// wait any longer.
     async fn ask(self, port: usize, batch: Batch) -> Result<Answer> {
