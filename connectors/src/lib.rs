@@ -1,9 +1,9 @@
 //! Inputs and outputs: where rows enter and leave flows.
 
-mod ahead;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod conformance;
+mod decode_queue;
 mod drop;
 mod file;
 mod http_listen;

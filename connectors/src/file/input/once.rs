@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::opened::Opened;
 use super::place::Place;
 use super::sources::Source;
-use crate::ahead::Ahead;
+use crate::decode_queue::DecodeQueue;
 
 /// The input.
 pub(super) struct Files {
@@ -28,7 +28,7 @@ pub(super) struct Files {
     /// The file that is being read.
     reader: Option<(Arc<OpenFile>, Box<dyn BatchReader>)>,
     /// What was read, in its order.
-    ahead: Ahead<Step>,
+    decode_queue: DecodeQueue<Step>,
     /// Where the rows are that were pushed last, and those of the file before.
     last: Option<Pushed>,
     before_last: Option<Pushed>,
@@ -112,7 +112,7 @@ impl Files {
             waits: false,
             left,
             reader: None,
-            ahead: Ahead::default(),
+            decode_queue: DecodeQueue::default(),
             last: None,
             before_last: None,
             resume: None,
@@ -123,13 +123,13 @@ impl Files {
 
     /// Reads as much as the threads can decode.
     fn read_ahead(&mut self) {
-        while self.ahead.has_room() {
+        while self.decode_queue.has_room() {
             match self.read() {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
                     self.left.clear();
-                    self.ahead.push(Step::Failed, Err(error));
+                    self.decode_queue.push(Step::Failed, Err(error));
                 }
             }
         }
@@ -138,11 +138,12 @@ impl Files {
     /// Reads a part of a file, or finds that it has ended, or opens the next one. Returns false if there is none.
     fn read(&mut self) -> Result<bool> {
         if let Some((file, mut reader)) = self.reader.take() {
-            let part = if self.ahead.is_parallel() { reader.split_off()? } else { Part::decoded(reader.as_mut())? };
+            let part =
+                if self.decode_queue.is_parallel() { reader.split_off()? } else { Part::decoded(reader.as_mut())? };
             match part {
-                None => self.ahead.push(Step::Ended, Ok(Rows::default())),
+                None => self.decode_queue.push(Step::Ended, Ok(Rows::default())),
                 Some(part) => {
-                    self.ahead.decode(Step::Rows(file.clone(), part.before, part.after), part);
+                    self.decode_queue.decode(Step::Rows(file.clone(), part.before, part.after), part);
                     self.reader = Some((file, reader));
                 }
             }
@@ -223,14 +224,14 @@ impl Pushed {
 #[async_trait]
 impl Input for Files {
     async fn open(&mut self, _: &Home) -> Result<()> {
-        self.ahead = Ahead::of_runtime();
+        self.decode_queue = DecodeQueue::of_runtime();
         Ok(())
     }
 
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         loop {
             self.read_ahead();
-            let Some((step, rows)) = self.ahead.next().await else { break };
+            let Some((step, rows)) = self.decode_queue.next().await else { break };
             let mut rows = rows?;
             match step {
                 Step::Rows(file, before, behind) => {

@@ -11,19 +11,19 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 /// What was read and has not been handed out, each with what its input knows of it.
-pub struct Ahead<T> {
+pub struct DecodeQueue<T> {
     items: FuturesOrdered<BoxFuture<'static, (T, Result<Rows>)>>,
     threads: usize,
 }
 
 /// With one thread.
-impl<T> Default for Ahead<T> {
+impl<T> Default for DecodeQueue<T> {
     fn default() -> Self {
         Self { items: FuturesOrdered::new(), threads: 1 }
     }
 }
 
-impl<T: Send + 'static> Ahead<T> {
+impl<T: Send + 'static> DecodeQueue<T> {
     /// With the threads of the runtime in which this is called.
     pub fn of_runtime() -> Self {
         let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
@@ -78,15 +78,15 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn errors_come_behind_what_was_read_before() {
-        let mut ahead = Ahead::of_runtime();
-        assert!(ahead.is_parallel());
+        let mut queue = DecodeQueue::of_runtime();
+        assert!(queue.is_parallel());
         for of in 0..3 {
-            assert!(ahead.has_room());
-            ahead.push(of, if of == 1 { Err(Error::new("it is corrupt")) } else { Ok(Rows::default()) });
+            assert!(queue.has_room());
+            queue.push(of, if of == 1 { Err(Error::new("it is corrupt")) } else { Ok(Rows::default()) });
         }
-        assert!(!ahead.has_room());
+        assert!(!queue.has_room());
         let mut seen = Vec::new();
-        while let Some((of, rows)) = ahead.next().await {
+        while let Some((of, rows)) = queue.next().await {
             seen.push((of, rows.is_ok()));
         }
         assert_eq!(seen, [(0, true), (1, false), (2, true)]);
