@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::advance::Latest;
 use super::derive::with_times;
-use super::stretch::Stretch;
+use super::input_batch::InputBatch;
 use super::{EpochPolicy, NodeCheckpointing, Phase, Ports, Stop, WatermarkGenerator};
 use crate::checkpoint::{InputEvent, NodePhase, Point, Recorder};
 use crate::gate::Gate;
@@ -139,11 +139,11 @@ impl<'a> EpochWriter<'a> {
             let until_barrier = rest.behind_all(self.barriers.rows - self.rows);
             let until_turn = rest.behind_rows(turn_left);
             let Some(cut) = until_barrier.into_iter().chain(until_mark).chain(until_turn).min() else {
-                return self.send_stretch(rest).await;
+                return self.send_batch(rest).await;
             };
             let (head, tail) = rest.cut(cut);
             sent += head.batch.len();
-            self.send_stretch(head).await?;
+            self.send_batch(head).await?;
             if until_barrier == Some(cut) {
                 self.end_epoch(input).await?;
             } else if until_mark == Some(cut) {
@@ -154,16 +154,16 @@ impl<'a> EpochWriter<'a> {
     }
 
     /// The latest event time up to each row, of an input that advances with others.
-    fn latest(&self, stretch: &Stretch) -> Latest {
+    fn latest(&self, read: &InputBatch) -> Latest {
         match (&self.barriers.member, &self.watermarks) {
-            (Some(_), Some(watermarks)) => Latest::of(&stretch.batch.rows, watermarks.column(stretch.port).index),
+            (Some(_), Some(watermarks)) => Latest::of(&read.batch.rows, watermarks.column(read.port).index),
             _ => Latest::default(),
         }
     }
 
     /// Waits until it is the turn of this input among those that it advances with. How many of the rows it may send then, or
     /// none if the epoch ends before them.
-    async fn turn_left(&self, rest: &Stretch, latest: &[EventTime]) -> Option<usize> {
+    async fn turn_left(&self, rest: &InputBatch, latest: &[EventTime]) -> Option<usize> {
         let (Some(member), Some(watermarks)) = (&self.barriers.member, &self.watermarks) else {
             return Some(usize::MAX);
         };
@@ -186,10 +186,10 @@ impl<'a> EpochWriter<'a> {
     /// them. Returns those behind.
     async fn end_epoch_before(
         &mut self,
-        rest: Stretch,
+        rest: InputBatch,
         first: EventTime,
         input: &mut dyn Input,
-    ) -> Result<Stretch, Stop> {
+    ) -> Result<InputBatch, Stop> {
         let Origin { partition, start, .. } = &rest.batch.origin;
         if let Some(watermarks) = &mut self.watermarks {
             watermarks.come_to(watermarks.advance_of(partition).with(first));
@@ -199,7 +199,7 @@ impl<'a> EpochWriter<'a> {
         let before = rest.before_rows();
         let (head, tail) = rest.cut(before);
         if !head.refused.is_empty() {
-            self.send_stretch(head).await?;
+            self.send_batch(head).await?;
         }
         self.end_epoch(input).await?;
         Ok(tail)
@@ -207,9 +207,9 @@ impl<'a> EpochWriter<'a> {
 
     /// Sends rows, and the refused ones between them: a barrier that follows, in this batch or in one of another
     /// partition, lies behind both.
-    async fn send_stretch(&mut self, stretch: Stretch) -> Result<(), Stop> {
-        self.send_rows(stretch.port, stretch.batch).await?;
-        self.send_failed(&stretch.refused).await
+    async fn send_batch(&mut self, read: InputBatch) -> Result<(), Stop> {
+        self.send_rows(read.port, read.batch).await?;
+        self.send_failed(&read.refused).await
     }
 
     /// Sends refused rows that lie in no batch.
@@ -243,18 +243,18 @@ impl<'a> EpochWriter<'a> {
 
     /// The rows in canonical types. Those that have no event time, where they need one, or one that is out of this world, are
     /// refused.
-    fn with_times(&self, port: usize, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<Stretch, Error> {
+    fn with_times(&self, port: usize, batch: Batch, failed: &mut Vec<FailedRow>) -> Result<InputBatch, Error> {
         let column = self.watermarks.as_ref().map(|watermarks| watermarks.column(port));
         if let Some(derived) = column.and_then(|column| column.derived.as_ref()) {
             return with_times(derived, port, batch, failed);
         }
         let batch = batch.try_map(|rows| self.ports.canonical(port, rows))?;
-        let mut stretch = Stretch::new(port, batch, failed);
-        let Some(TimeColumn { index, .. }) = column else { return Ok(stretch) };
-        if let Some(timeless) = timeless(&stretch.batch.rows, *index) {
-            stretch.refuse(&timeless, |rows, row| why_timeless(rows, *index, row))?;
+        let mut read = InputBatch::new(port, batch, failed);
+        let Some(TimeColumn { index, .. }) = column else { return Ok(read) };
+        if let Some(timeless) = timeless(&read.batch.rows, *index) {
+            read.refuse(&timeless, |rows, row| why_timeless(rows, *index, row))?;
         }
-        Ok(stretch)
+        Ok(read)
     }
 
     // Rows are counted here and not as they are read, so that a barrier sees the same counts in every run.

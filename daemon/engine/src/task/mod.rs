@@ -8,6 +8,7 @@ mod derive;
 mod epoch_policy;
 mod epoch_writer;
 mod input;
+mod input_batch;
 mod lanes;
 mod node_checkpointing;
 mod output;
@@ -15,7 +16,6 @@ mod ports;
 mod processor;
 mod replay;
 mod requests;
-mod stretch;
 mod watermark_generator;
 
 pub use caught_up::CaughtUp;

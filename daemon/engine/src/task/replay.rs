@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Stop;
 use super::epoch_writer::EpochWriter;
-use super::stretch::rows_before;
+use super::input_batch::rows_before;
 use crate::checkpoint::InputEvent;
 
 /// How long nothing comes of an input until its rows are taken for gone.

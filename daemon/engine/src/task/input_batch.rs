@@ -1,11 +1,11 @@
-//! Rows of a partition that follow each other, with the refused ones between them, and where to cut them.
+//! A batch of an input, with the refused rows between its own, and where to split it.
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
 use millstream_core::{Batch, Encoding, FailedRow, Origin, Result, json_row};
 
 /// A batch, and the refused rows that lie before its end.
-pub struct Stretch {
+pub struct InputBatch {
     /// By which output port the rows leave.
     pub port: usize,
     pub batch: Batch,
@@ -13,21 +13,21 @@ pub struct Stretch {
     pub refused: Vec<FailedRow>,
 }
 
-/// Behind so many rows of a stretch, and so many of the refused ones.
+/// Where a batch is split: behind so many of its rows, and so many of the refused ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cut {
+pub struct SplitPoint {
     rows: usize,
     refused: usize,
 }
 
-impl Cut {
+impl SplitPoint {
     /// Behind how many rows that were not refused.
     pub fn rows(self) -> usize {
         self.rows
     }
 }
 
-impl Stretch {
+impl InputBatch {
     /// A batch, and those of the refused rows that lie before its end, which are taken out of `failed`.
     pub fn new(port: usize, batch: Batch, failed: &mut Vec<FailedRow>) -> Self {
         let (partition, end) = (&batch.origin.partition, batch.origin.end);
@@ -38,23 +38,23 @@ impl Stretch {
     }
 
     /// Behind so many rows, refused ones among them. None if there are fewer.
-    pub fn behind_all(&self, count: usize) -> Option<Cut> {
+    pub fn behind_all(&self, count: usize) -> Option<SplitPoint> {
         if self.batch.len() + self.refused.len() < count {
             return None;
         }
         let refused = self.refused_until(|rows, refused| rows + refused < count);
-        Some(Cut { rows: count - refused, refused })
+        Some(SplitPoint { rows: count - refused, refused })
     }
 
     /// Behind so many rows that were not refused. None if there are fewer.
-    pub fn behind_rows(&self, rows: usize) -> Option<Cut> {
+    pub fn behind_rows(&self, rows: usize) -> Option<SplitPoint> {
         let refused = || self.refused_until(|before, _| before < rows);
-        (rows <= self.batch.len()).then(|| Cut { rows, refused: refused() })
+        (rows <= self.batch.len()).then(|| SplitPoint { rows, refused: refused() })
     }
 
     /// Before the first row that was not refused.
-    pub fn before_rows(&self) -> Cut {
-        Cut { rows: 0, refused: self.refused_until(|rows, _| rows == 0) }
+    pub fn before_rows(&self) -> SplitPoint {
+        SplitPoint { rows: 0, refused: self.refused_until(|rows, _| rows == 0) }
     }
 
     /// How many of the refused rows come before the first of which this does not hold: it has so many rows before it, and so
@@ -75,7 +75,7 @@ impl Stretch {
     }
 
     /// Cuts it.
-    pub fn cut(mut self, cut: Cut) -> (Self, Self) {
+    pub fn cut(mut self, cut: SplitPoint) -> (Self, Self) {
         if let Some(head) = self.before_batch(cut) {
             let behind = self.refused.split_off(cut.refused);
             let tail = Self { refused: behind, ..self };
@@ -88,7 +88,7 @@ impl Stretch {
     }
 
     /// Nothing of the batch, where a cut lies between refused rows that come before it: right behind the last of them.
-    fn before_batch(&self, cut: Cut) -> Option<Batch> {
+    fn before_batch(&self, cut: SplitPoint) -> Option<Batch> {
         let position = self.refused[..cut.refused].last()?.position? + 1;
         (cut.refused < self.refused_before()).then(|| {
             let origin = Origin { start: position, end: position, ..self.batch.origin.clone() };
@@ -97,7 +97,7 @@ impl Stretch {
     }
 
     /// The position at which a cut lies: right behind the last row before it, refused ones among them.
-    fn barrier(&self, cut: Cut) -> u64 {
+    fn barrier(&self, cut: SplitPoint) -> u64 {
         let Origin { start, end, .. } = self.batch.origin;
         // Other positions behind the last row belong to none.
         if cut.rows == self.batch.len() && cut.refused == self.refused.len() {
@@ -183,15 +183,15 @@ mod tests {
     }
 
     /// Rows 5, 7, 8 and 10 of positions up to 13, with 3, 6, 9, 11 and 12 refused.
-    fn stretch() -> Stretch {
+    fn without_gaps() -> InputBatch {
         let mut batch = batch(table("n:int64\n5\n7\n8\n10"));
         (batch.origin.start, batch.origin.end) = (5, 14);
-        Stretch::new(0, batch, &mut [3, 12, 11, 9, 6, 14].map(failed).into())
+        InputBatch::new(0, batch, &mut [3, 12, 11, 9, 6, 14].map(failed).into())
     }
 
     /// The positions of both parts, and how many rows they have and of refused ones.
-    fn parts(cut: Option<Cut>) -> [(u64, u64, usize, usize); 2] {
-        let (head, tail) = stretch().cut(cut.expect("there are enough"));
+    fn parts(cut: Option<SplitPoint>) -> [(u64, u64, usize, usize); 2] {
+        let (head, tail) = without_gaps().cut(cut.expect("there are enough"));
         [head, tail].map(|part| {
             let Origin { start, end, .. } = part.batch.origin;
             (start, end, part.batch.len(), part.refused.len())
@@ -213,17 +213,17 @@ mod tests {
             [(5, 14, 4, 5), (14, 14, 0, 0)],
         ];
         for (count, expected) in expected.into_iter().enumerate() {
-            assert_eq!(parts(stretch().behind_all(count + 1)), expected, "{count}");
+            assert_eq!(parts(without_gaps().behind_all(count + 1)), expected, "{count}");
         }
-        assert_eq!(stretch().behind_all(10), None);
+        assert_eq!(without_gaps().behind_all(10), None);
     }
 
     /// Rows 5, 9 and 20 of positions up to 30, with 3, 7, 21 and 22 refused.
-    fn with_gaps() -> Stretch {
+    fn with_gaps() -> InputBatch {
         let mut origin = batch(table("n:int64")).origin;
         (origin.start, origin.end) = (5, 30);
         let batch = Batch::with_gaps(table("n:int64\n5\n9\n20"), origin, [5, 9, 20]);
-        Stretch::new(0, batch, &mut [3, 22, 21, 7, 31].map(failed).into())
+        InputBatch::new(0, batch, &mut [3, 22, 21, 7, 31].map(failed).into())
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
         for (count, expected) in expected.into_iter().enumerate() {
             let cut = with_gaps().behind_all(count + 1).expect("there are enough");
             let (head, tail) = with_gaps().cut(cut);
-            let part = |part: &Stretch| {
+            let part = |part: &InputBatch| {
                 let Origin { start, end, .. } = part.batch.origin;
                 (start, end, part.batch.len(), part.refused.len())
             };
@@ -252,19 +252,19 @@ mod tests {
 
     #[test]
     fn a_row_between_gaps_that_is_refused_later_has_its_position() {
-        let mut stretch = with_gaps();
-        stretch.refuse(&BooleanArray::from(vec![false, true, false]), |_, _| "late".into()).expect("they are rows");
-        let refused: Vec<_> = stretch.refused.iter().filter_map(|row| row.position).collect();
+        let mut read = with_gaps();
+        read.refuse(&BooleanArray::from(vec![false, true, false]), |_, _| "late".into()).expect("they are rows");
+        let refused: Vec<_> = read.refused.iter().filter_map(|row| row.position).collect();
         assert_eq!(refused, [3, 7, 9, 21, 22]);
-        assert_eq!(stretch.batch.positions(), Some(&[5, 20][..]));
+        assert_eq!(read.batch.positions(), Some(&[5, 20][..]));
     }
 
     #[test]
     fn refused_rows_between_others_lie_before_a_cut_behind_these() {
-        assert_eq!(parts(stretch().behind_rows(1)), [(5, 6, 1, 1), (6, 14, 3, 4)]);
-        assert_eq!(parts(stretch().behind_rows(2)), [(5, 8, 2, 2), (8, 14, 2, 3)]);
-        assert_eq!(parts(stretch().behind_rows(4)), [(5, 11, 4, 3), (11, 14, 0, 2)]);
-        assert_eq!(stretch().behind_rows(5), None);
+        assert_eq!(parts(without_gaps().behind_rows(1)), [(5, 6, 1, 1), (6, 14, 3, 4)]);
+        assert_eq!(parts(without_gaps().behind_rows(2)), [(5, 8, 2, 2), (8, 14, 2, 3)]);
+        assert_eq!(parts(without_gaps().behind_rows(4)), [(5, 11, 4, 3), (11, 14, 0, 2)]);
+        assert_eq!(without_gaps().behind_rows(5), None);
     }
 
     #[test]
@@ -273,9 +273,9 @@ mod tests {
         (plain.origin.start, plain.origin.end) = (5, 7);
         let gaps = Batch::with_gaps(table("n:int64\n5\n6"), plain.origin.clone(), [5, 6]);
         for batch in [plain, gaps] {
-            let stretch = Stretch::new(0, batch, &mut [2, 3, 4].map(failed).into());
-            let cut = stretch.behind_all(1).expect("there are five");
-            let (head, tail) = stretch.cut(cut);
+            let read = InputBatch::new(0, batch, &mut [2, 3, 4].map(failed).into());
+            let cut = read.behind_all(1).expect("there are five");
+            let (head, tail) = read.cut(cut);
             assert_eq!((head.batch.origin.end, head.batch.len(), head.refused.len()), (3, 0, 1));
             assert_eq!((tail.batch.origin.start, tail.batch.len(), tail.refused.len()), (5, 2, 2));
             let cut = tail.behind_all(3).expect("there are four");
@@ -287,12 +287,12 @@ mod tests {
 
     #[test]
     fn refused_rows_before_the_first_row_are_cut_off() {
-        assert_eq!(parts(Some(stretch().before_rows())), [(5, 5, 0, 1), (5, 14, 4, 4)]);
+        assert_eq!(parts(Some(without_gaps().before_rows())), [(5, 5, 0, 1), (5, 14, 4, 4)]);
         let mut batch = batch(table("n:int64\n7"));
         (batch.origin.start, batch.origin.end) = (5, 9);
-        let stretch = Stretch::new(0, batch, &mut [5, 6, 8].map(failed).into());
-        let before = stretch.before_rows();
-        let (head, tail) = stretch.cut(before);
+        let read = InputBatch::new(0, batch, &mut [5, 6, 8].map(failed).into());
+        let before = read.before_rows();
+        let (head, tail) = read.cut(before);
         assert_eq!(
             (head.batch.origin.end, head.refused.len(), tail.batch.origin.start, tail.refused.len()),
             (7, 2, 7, 1)
@@ -301,21 +301,19 @@ mod tests {
 
     #[test]
     fn a_row_that_is_refused_later_has_its_position() {
-        let mut stretch = stretch();
-        stretch
-            .refuse(&BooleanArray::from(vec![false, true, false, true]), |_, _| "late".into())
-            .expect("they are rows");
-        let refused: Vec<_> = stretch.refused.iter().filter_map(|row| row.position).collect();
-        assert_eq!((stretch.batch.len(), refused), (2, vec![3, 6, 7, 9, 10, 11, 12]));
+        let mut read = without_gaps();
+        read.refuse(&BooleanArray::from(vec![false, true, false, true]), |_, _| "late".into()).expect("they are rows");
+        let refused: Vec<_> = read.refused.iter().filter_map(|row| row.position).collect();
+        assert_eq!((read.batch.len(), refused), (2, vec![3, 6, 7, 9, 10, 11, 12]));
     }
 
     #[test]
     fn rows_that_were_all_refused_are_cut_as_well() {
         let mut batch = batch(table("n:int64"));
         (batch.origin.start, batch.origin.end) = (0, 3);
-        let stretch = Stretch::new(0, batch, &mut [0, 1, 2].map(failed).into());
-        let cut = stretch.behind_all(2).expect("there are three");
-        let (head, tail) = stretch.cut(cut);
+        let read = InputBatch::new(0, batch, &mut [0, 1, 2].map(failed).into());
+        let cut = read.behind_all(2).expect("there are three");
+        let (head, tail) = read.cut(cut);
         assert_eq!((head.batch.origin.end, head.refused.len(), tail.refused.len()), (2, 2, 1));
     }
 }
