@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use arrow::datatypes::Schema;
 use millstream_core::{ByteSize, Delivery, type_name};
 
-use crate::align::Turns;
+use crate::align::ReadOrder;
 use crate::checkpoint::Interval;
 use crate::file::{OnError, ReplayLogRetention};
 use crate::graph::is_shown;
@@ -138,12 +138,12 @@ fn reading(plan: &Plan, node: &PlannedNode) -> Vec<String> {
     };
     let stages = node.stages.iter().map(|stage| {
         let edges = stage.edges.iter().map(name).collect::<Vec<_>>().join(", ");
-        match (stage.edges.len(), stage.turns) {
+        match (stage.edges.len(), stage.read_order) {
             (1, _) => edges,
-            (_, Turns::Arrival) => format!("{edges} as rows arrive"),
-            (_, Turns::EpochByEpoch) => format!("{edges} one after the other in every epoch"),
-            (_, Turns::RoundRobin(rows)) => format!("{edges} in turn, {rows} rows each"),
-            (_, Turns::EventTime) => format!("{edges} as their event times come along"),
+            (_, ReadOrder::Arrival) => format!("{edges} as rows arrive"),
+            (_, ReadOrder::EpochByEpoch) => format!("{edges} one after the other in every epoch"),
+            (_, ReadOrder::RoundRobin(rows)) => format!("{edges} in turn, {rows} rows each"),
+            (_, ReadOrder::EventTime) => format!("{edges} as their event times come along"),
         }
     });
     let stages: Vec<String> = stages.collect();

@@ -150,7 +150,11 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         kind: "test",
         inputs: vec![InputPort { name: "from".into(), role: PortRole::Rows, schema: schema.clone() }],
         ports: Vec::new(),
-        stages: vec![PlannedStage { edges: vec![edge], turns: crate::align::Turns::Arrival, gates: Vec::new() }],
+        stages: vec![PlannedStage {
+            edges: vec![edge],
+            read_order: crate::align::ReadOrder::Arrival,
+            gates: Vec::new(),
+        }],
         always: Vec::new(),
         shape: Shape::default(),
         renamed_from: None,

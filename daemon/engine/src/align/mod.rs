@@ -27,14 +27,14 @@ pub struct Stage {
     /// The positions in `edges` of the edges of this stage.
     pub edges: Vec<usize>,
     /// How their rows are ordered.
-    pub turns: Turns,
+    pub read_order: ReadOrder,
     /// Opened when the stage starts.
     pub gates: Vec<Arc<Gate>>,
 }
 
 /// How the rows of the edges of one stage are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turns {
+pub enum ReadOrder {
     /// As they come.
     Arrival,
     /// Edge by edge, up to the next barrier each.
@@ -233,10 +233,9 @@ impl Inputs {
     /// Takes what has just been received: for now, or for when it is the edge's turn.
     fn take(&mut self, edge: usize, message: Message) -> Option<Event> {
         let at_once = self.always.contains(&edge)
-            || self
-                .stages
-                .front()
-                .is_some_and(|stage| stage.edges.len() == 1 || stage.turns == Turns::Arrival && self.replay.is_empty());
+            || self.stages.front().is_some_and(|stage| {
+                stage.edges.len() == 1 || stage.read_order == ReadOrder::Arrival && self.replay.is_empty()
+            });
         match message {
             // An input that starts late shows barriers that this node has passed already.
             Message::Barrier(epoch) if epoch <= self.passed => {}

@@ -12,8 +12,8 @@ fn fan_in(ports: &[usize], stages: Vec<Stage>, always: &[usize]) -> (Vec<Sender>
     (senders, Inputs::new(edges, stages, always.to_vec()))
 }
 
-fn stage(edges: &[usize], turns: Turns) -> Stage {
-    Stage { edges: edges.to_vec(), turns, gates: Vec::new() }
+fn stage(edges: &[usize], read_order: ReadOrder) -> Stage {
+    Stage { edges: edges.to_vec(), read_order, gates: Vec::new() }
 }
 
 fn row(values: &[i64]) -> Message {
@@ -48,9 +48,9 @@ async fn events(inputs: &mut Inputs) -> String {
 #[tokio::test]
 async fn a_node_that_had_ended_keeps_no_gate_closed() {
     let gate = Gate::new(2);
-    let waiting = || Stage { gates: vec![gate.clone()], ..stage(&[1], Turns::Arrival) };
-    let (_senders, mut other) = fan_in(&[0, 0], vec![stage(&[0], Turns::Arrival), waiting()], &[]);
-    let (_others, mut ended) = fan_in(&[0, 0], vec![stage(&[0], Turns::Arrival), waiting()], &[]);
+    let waiting = || Stage { gates: vec![gate.clone()], ..stage(&[1], ReadOrder::Arrival) };
+    let (_senders, mut other) = fan_in(&[0, 0], vec![stage(&[0], ReadOrder::Arrival), waiting()], &[]);
+    let (_others, mut ended) = fan_in(&[0, 0], vec![stage(&[0], ReadOrder::Arrival), waiting()], &[]);
     ended.open_gates();
     assert!(gate.changed(Epoch(0)).now_or_never().is_none(), "the other one still does");
     other.open_gates();
@@ -67,7 +67,7 @@ fn barrier(epoch: u64) -> Message {
 
 #[tokio::test]
 async fn nothing_overtakes_a_border() {
-    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
+    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], ReadOrder::Arrival)], &[]);
     send(&senders[0], [row(&[1]), barrier(1), row(&[2]), Message::End]).await;
     send(&senders[1], [row(&[3]), row(&[4]), barrier(1), row(&[5]), barrier(2), Message::End]).await;
     assert_eq!(events(&mut inputs).await, "0:1 0:3 0:4 |1 0:2 0:5 |2 .0");
@@ -76,14 +76,14 @@ async fn nothing_overtakes_a_border() {
 #[tokio::test]
 async fn rows_are_taken_again_in_the_order_that_was_noted() {
     let values = [[1, 2, 3, 4], [5, 6, 7, 8]];
-    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
+    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], ReadOrder::Arrival)], &[]);
     inputs.record();
     send(&senders[1], [row(&values[1][..1]), mark(3), row(&values[1][1..]), barrier(1), Message::End]).await;
     send(&senders[0], [row(&values[0][..3]), mark(2), barrier(1), row(&values[0][3..]), Message::End]).await;
     let expected = events(&mut inputs).await;
     let recorder = inputs.recorder();
     for cut in 1..5 {
-        let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
+        let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], ReadOrder::Arrival)], &[]);
         inputs.follow(recorder.clone());
         send(&senders[0], values[0][..3].chunks(cut).map(row)).await;
         send(&senders[0], [mark(2), barrier(1), row(&values[0][3..]), Message::End]).await;
@@ -97,7 +97,7 @@ async fn rows_are_taken_again_in_the_order_that_was_noted() {
 
 #[tokio::test]
 async fn branches_of_one_input_are_put_together_epoch_by_epoch() {
-    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::EpochByEpoch)], &[]);
+    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], ReadOrder::EpochByEpoch)], &[]);
     send(&senders[1], [row(&[10]), barrier(1), row(&[20]), Message::End]).await;
     send(&senders[0], [row(&[1]), row(&[2]), barrier(1), row(&[3]), Message::End]).await;
     assert_eq!(events(&mut inputs).await, "0:1 0:2 0:10 |1 0:3 0:20 .0");
@@ -106,7 +106,7 @@ async fn branches_of_one_input_are_put_together_epoch_by_epoch() {
 #[tokio::test]
 async fn rows_in_turn_do_not_depend_on_batches() {
     for cut in 1..5 {
-        let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::RoundRobin(2))], &[]);
+        let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], ReadOrder::RoundRobin(2))], &[]);
         for (sender, values) in senders.iter().zip([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]) {
             send(sender, values.chunks(cut).map(row)).await;
             send(sender, [Message::End]).await;
@@ -119,8 +119,8 @@ async fn rows_in_turn_do_not_depend_on_batches() {
 #[tokio::test]
 async fn a_later_stage_opens_its_gates_and_goes_on_with_the_epochs() {
     let gate = Gate::new(1);
-    let second = Stage { edges: vec![0], turns: Turns::Arrival, gates: vec![gate.clone()] };
-    let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[1], Turns::Arrival), second], &[]);
+    let second = Stage { edges: vec![0], read_order: ReadOrder::Arrival, gates: vec![gate.clone()] };
+    let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[1], ReadOrder::Arrival), second], &[]);
     send(&senders[1], [row(&[1]), barrier(1), barrier(2), Message::End]).await;
     let from = async {
         let mut shown = Epoch::default();
@@ -136,7 +136,7 @@ async fn a_later_stage_opens_its_gates_and_goes_on_with_the_epochs() {
 
 #[tokio::test]
 async fn an_edge_that_is_always_read_takes_part_in_borders() {
-    let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0], Turns::Arrival)], &[1]);
+    let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0], ReadOrder::Arrival)], &[1]);
     send(&senders[0], [row(&[1]), barrier(1), row(&[2]), Message::End]).await;
     send(&senders[1], [barrier(1), row(&[9]), Message::End]).await;
     let text = events(&mut inputs).await;
@@ -146,7 +146,7 @@ async fn an_edge_that_is_always_read_takes_part_in_borders() {
 
 #[tokio::test]
 async fn the_lowest_watermark_wins_until_its_edge_ends() {
-    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::Arrival)], &[]);
+    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], ReadOrder::Arrival)], &[]);
     send(&senders[0], [mark(5), mark(9), Message::End]).await;
     send(&senders[1], [mark(3), mark(20), Message::End]).await;
     let text = events(&mut inputs).await;
@@ -155,7 +155,7 @@ async fn the_lowest_watermark_wins_until_its_edge_ends() {
 
 #[tokio::test]
 async fn an_idle_edge_holds_nobody_back() {
-    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], Turns::EpochByEpoch)], &[]);
+    let (senders, mut inputs) = fan_in(&[0, 0], vec![stage(&[0, 1], ReadOrder::EpochByEpoch)], &[]);
     let idle = || Message::Watermark(Watermark::Idle);
     send(&senders[0], [mark(5), idle(), barrier(1), row(&[1]), Message::End]).await;
     send(&senders[1], [mark(8), idle(), barrier(1), mark(20), Message::End]).await;
@@ -165,7 +165,7 @@ async fn an_idle_edge_holds_nobody_back() {
 #[tokio::test]
 async fn edges_come_along_together_in_event_time() {
     for first in [0, 1] {
-        let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0, 1], Turns::EventTime)], &[]);
+        let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0, 1], ReadOrder::EventTime)], &[]);
         let messages = [
             vec![row(&[1]), mark(10), row(&[2]), mark(30), row(&[3]), Message::End],
             vec![row(&[11]), mark(20), row(&[12]), mark(25), barrier(1), row(&[13]), mark(40), Message::End],
@@ -180,8 +180,8 @@ async fn edges_come_along_together_in_event_time() {
 
 #[tokio::test]
 async fn an_end_that_comes_before_its_turn_waits_for_it() {
-    for turns in [Turns::EventTime, Turns::EpochByEpoch] {
-        let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0, 1], turns)], &[]);
+    for read_order in [ReadOrder::EventTime, ReadOrder::EpochByEpoch] {
+        let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0, 1], read_order)], &[]);
         send(&senders[0], [row(&[1]), mark(30)]).await;
         send(&senders[1], [mark(10), Message::End]).await;
         let mut seen = Vec::new();
@@ -191,14 +191,14 @@ async fn an_end_that_comes_before_its_turn_waits_for_it() {
         }
         send(&senders[0], [row(&[2]), Message::End]).await;
         let rest = events(&mut inputs).await;
-        let expected = if turns == Turns::EventTime { "0:2 .0" } else { "0:2 .0 w10 .1" };
+        let expected = if read_order == ReadOrder::EventTime { "0:2 .0" } else { "0:2 .0 w10 .1" };
         assert_eq!(rest, expected, "after {seen:?}");
     }
 }
 
 #[tokio::test]
 async fn what_is_always_read_does_not_hold_event_time_back() {
-    let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0], Turns::Arrival)], &[1]);
+    let (senders, mut inputs) = fan_in(&[0, 1], vec![stage(&[0], ReadOrder::Arrival)], &[1]);
     send(&senders[0], [mark(5), row(&[1]), Message::End]).await;
     let text = async {
         let event = inputs.next().await.expect("open");
@@ -211,7 +211,7 @@ async fn what_is_always_read_does_not_hold_event_time_back() {
 
 #[tokio::test]
 async fn an_upstream_node_that_stops_early_is_noticed() {
-    let (senders, mut inputs) = fan_in(&[0], vec![stage(&[0], Turns::Arrival)], &[]);
+    let (senders, mut inputs) = fan_in(&[0], vec![stage(&[0], ReadOrder::Arrival)], &[]);
     drop(senders);
     assert_eq!(inputs.next().await.map(|_| ()), Err(Closed));
 }

@@ -3,7 +3,7 @@
 use millstream_core::{Batch, Message};
 
 use super::edge::Edge;
-use super::{Inputs, Stage, Turns};
+use super::{Inputs, ReadOrder, Stage};
 use crate::checkpoint::FanInEvent;
 
 impl Inputs {
@@ -11,12 +11,12 @@ impl Inputs {
     pub(super) fn kept_message(&mut self) -> Option<(usize, Message)> {
         let place = self.place_in_turn()?;
         let stage = self.stages.front()?;
-        let (turns, count, edge) = (stage.turns, stage.edges.len(), stage.edges[place]);
+        let (order, count, edge) = (stage.read_order, stage.edges.len(), stage.edges[place]);
         let message = self.edges[edge].kept.pop_front()?;
-        if turns == Turns::Arrival {
+        if order == ReadOrder::Arrival {
             return Some((edge, self.as_scripted(edge, message)));
         }
-        let (Turns::RoundRobin(rows), Message::Batch(batch)) = (turns, &message) else {
+        let (ReadOrder::RoundRobin(rows), Message::Batch(batch)) = (order, &message) else {
             return Some((edge, message));
         };
         let left = rows - self.turn_rows;
@@ -56,11 +56,11 @@ impl Inputs {
     fn place_in_turn(&mut self) -> Option<usize> {
         let stage = self.stages.front()?;
         let count = stage.edges.len();
-        let first = match stage.turns {
-            Turns::Arrival => return self.place_in_script(&stage.edges),
-            Turns::EpochByEpoch => 0,
-            Turns::RoundRobin(_) => self.turn,
-            Turns::EventTime => return self.furthest_behind(&stage.edges),
+        let first = match stage.read_order {
+            ReadOrder::Arrival => return self.place_in_script(&stage.edges),
+            ReadOrder::EpochByEpoch => 0,
+            ReadOrder::RoundRobin(_) => self.turn,
+            ReadOrder::EventTime => return self.furthest_behind(&stage.edges),
         };
         let mut places = (0..count).map(|step| (first + step) % count);
         let place = places.find(|place| !self.edges[stage.edges[*place]].is_through())?;
@@ -90,8 +90,9 @@ impl Inputs {
 
     /// Notes what is taken of an edge as it comes.
     pub(super) fn note(&mut self, edge: usize, message: &Message) {
-        let is_open =
-            |stage: &Stage| stage.turns == Turns::Arrival && stage.edges.len() > 1 && stage.edges.contains(&edge);
+        let is_open = |stage: &Stage| {
+            stage.read_order == ReadOrder::Arrival && stage.edges.len() > 1 && stage.edges.contains(&edge)
+        };
         if !self.stages.front().is_some_and(is_open) {
             return;
         }

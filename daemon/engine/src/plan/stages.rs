@@ -9,7 +9,7 @@ use super::shape::Shape;
 use super::waits::Waits;
 use super::wiring::{Wired, Wiring};
 use super::{NeedsState, Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode, PlannedRequests};
-use crate::align::Turns;
+use crate::align::ReadOrder;
 use crate::checkpoint::Interval;
 use crate::edge::Limits;
 use crate::file::{Body, Diagnostics, FlowFile, RequestSettings};
@@ -20,7 +20,7 @@ pub struct PlannedStage {
     /// The edges.
     pub edges: Vec<usize>,
     /// How their rows are ordered.
-    pub turns: Turns,
+    pub read_order: ReadOrder,
     /// The inputs that may start when the stage does.
     pub gates: Vec<usize>,
 }
@@ -28,7 +28,7 @@ pub struct PlannedStage {
 impl PlannedStage {
     /// Whether rows of several edges are taken as they come, so that runs may differ.
     pub fn is_by_arrival(&self) -> bool {
-        self.edges.len() > 1 && self.turns == Turns::Arrival
+        self.edges.len() > 1 && self.read_order == ReadOrder::Arrival
     }
 }
 
@@ -196,15 +196,15 @@ impl Plan {
             }
         }
         let stages = match order {
-            Order::EventTime => vec![(port_edges(0).into_iter().chain(sides.concat()).collect(), Turns::EventTime)],
+            Order::EventTime => vec![(port_edges(0).into_iter().chain(sides.concat()).collect(), ReadOrder::EventTime)],
             order => {
-                let sides = sides.into_iter().map(|edges| (edges, Turns::Arrival));
+                let sides = sides.into_iter().map(|edges| (edges, ReadOrder::Arrival));
                 sides.chain(self.main_stages(&port_edges(0), order, sources)).collect()
             }
         };
         let mut started: BTreeSet<usize> = BTreeSet::new();
         let mut planned = Vec::new();
-        for (edges, turns) in stages {
+        for (edges, read_order) in stages {
             let inputs: BTreeSet<usize> = edges.iter().flat_map(|edge| sources.of(*edge)).copied().collect();
             if let Some(both) = inputs.intersection(&started).next() {
                 return Err(reads_itself(&self.nodes[*both].name, &self.nodes[place]));
@@ -214,7 +214,7 @@ impl Plan {
             inputs.iter().for_each(|input| waits.after(*input, &started));
             let gates = if started.is_empty() { Vec::new() } else { inputs.iter().copied().collect() };
             started.extend(inputs);
-            planned.push(PlannedStage { edges, turns, gates });
+            planned.push(PlannedStage { edges, read_order, gates });
         }
         self.nodes[place].stages = planned;
         self.nodes[place].always = always;
@@ -222,18 +222,18 @@ impl Plan {
     }
 
     /// The stages of the main port.
-    fn main_stages(&self, edges: &[usize], order: Order, sources: &Sources) -> Vec<(Vec<usize>, Turns)> {
+    fn main_stages(&self, edges: &[usize], order: Order, sources: &Sources) -> Vec<(Vec<usize>, ReadOrder)> {
         if edges.is_empty() {
             return Vec::new();
         }
         let is_finite = edges.iter().flat_map(|edge| sources.of(*edge)).all(|input| self.is_finite_input(*input));
         match order {
-            Order::Arrival => vec![(edges.to_vec(), Turns::Arrival)],
-            Order::EventTime => vec![(edges.to_vec(), Turns::EventTime)],
-            Order::RoundRobin { rows } => vec![(edges.to_vec(), Turns::RoundRobin(rows))],
-            Order::Automatic if !is_finite => vec![(edges.to_vec(), Turns::Arrival)],
+            Order::Arrival => vec![(edges.to_vec(), ReadOrder::Arrival)],
+            Order::EventTime => vec![(edges.to_vec(), ReadOrder::EventTime)],
+            Order::RoundRobin { rows } => vec![(edges.to_vec(), ReadOrder::RoundRobin(rows))],
+            Order::Automatic if !is_finite => vec![(edges.to_vec(), ReadOrder::Arrival)],
             Order::Automatic | Order::Sequence => {
-                related(edges, sources).into_iter().map(|edges| (edges, Turns::EpochByEpoch)).collect()
+                related(edges, sources).into_iter().map(|edges| (edges, ReadOrder::EpochByEpoch)).collect()
             }
         }
     }

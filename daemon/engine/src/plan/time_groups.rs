@@ -8,7 +8,7 @@ use millstream_core::PortRole;
 
 use super::waits::Waits;
 use super::{Plan, PlannedBody};
-use crate::align::Turns;
+use crate::align::ReadOrder;
 
 /// Inputs that advance together in event time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Plan {
     fn sources_of_rows(&self) -> Vec<BTreeSet<usize>> {
         let mut of_nodes: Vec<BTreeSet<usize>> = Vec::with_capacity(self.nodes.len());
         for (place, node) in self.nodes.iter().enumerate() {
-            let is_timed = node.stages.iter().any(|stage| stage.turns == Turns::EventTime);
+            let is_timed = node.stages.iter().any(|stage| stage.read_order == ReadOrder::EventTime);
             let brings_rows = |port: usize| port == 0 || is_timed && node.inputs[port].role != PortRole::Versions;
             of_nodes.push(match node.body {
                 PlannedBody::Input { .. } => BTreeSet::from([place]),

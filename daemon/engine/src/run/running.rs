@@ -223,7 +223,7 @@ impl Common {
     }
 }
 
-/// Turns a panic into an error of the node.
+/// ReadOrder a panic into an error of the node.
 async fn guard(task: Task) -> Result<Finished, Stop> {
     let caught = AssertUnwindSafe(task).catch_unwind().await;
     caught.unwrap_or_else(|panic| Err(Stop::Failed(Error::new(format!("panicked: {}", panic_message(&*panic))))))

@@ -178,7 +178,7 @@ impl Setup {
         let local = |edge: &usize| own.iter().position(|candidate| candidate == edge);
         let stages = node.stages.iter().map(|stage| Stage {
             edges: stage.edges.iter().filter_map(local).collect(),
-            turns: stage.turns,
+            read_order: stage.read_order,
             gates: stage.gates.iter().map(|input| self.gates[*input].clone()).collect(),
         });
         let stages = stages.collect();
