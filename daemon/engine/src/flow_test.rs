@@ -129,11 +129,11 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
     let unknown = |what: String, help: String| Problem::new(what).help(help).at(reference.at.clone());
     let keep = Keep::default();
     let rows = keep.0.clone();
-    let Some(place) = plan.nodes.iter().position(|node| node.name == reference.node) else {
+    let Some(index) = plan.nodes.iter().position(|node| node.name == reference.node) else {
         let names = plan.nodes.iter().map(|node| node.name.as_str());
         return Err(unknown(format!("there is no node `{}`", reference.node), known_names(&reference.node, names)));
     };
-    let node = &mut plan.nodes[place];
+    let node = &mut plan.nodes[index];
     if let PlannedBody::Output { build, .. } = &mut node.body {
         *build = Box::new(move || Ok(Box::new(keep)));
         return Ok((node.inputs[0].schema.clone(), rows));
@@ -171,7 +171,7 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         },
     });
     let name = name.to_owned();
-    plan.connect(place, &name, (plan.nodes.len() - 1, 0));
+    plan.connect(index, &name, (plan.nodes.len() - 1, 0));
     Ok((schema, rows))
 }
 

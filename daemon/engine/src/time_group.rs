@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use millstream_core::{Epoch, EventTime};
 use tokio::sync::Notify;
 
-use crate::plan::PlannedTimeGroup;
+use crate::plan::{NodeIndex, PlannedTimeGroup};
 
 /// The inputs of a group, and how far each of them has come.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Member {
     group: Arc<TimeGroup>,
-    place: usize,
+    index: usize,
     waits_for: Vec<usize>,
     is_predicted: bool,
 }
@@ -66,7 +66,7 @@ pub enum Turn {
 }
 
 /// The members of a planned group, each with the node that it is.
-pub fn members(planned: &PlannedTimeGroup) -> Vec<(usize, Member)> {
+pub fn members(planned: &PlannedTimeGroup) -> Vec<(NodeIndex, Member)> {
     let state = |after: &[usize]| State {
         after: after.to_vec(),
         phase: Phase::Waiting,
@@ -76,9 +76,9 @@ pub fn members(planned: &PlannedTimeGroup) -> Vec<(usize, Member)> {
     };
     let inputs = planned.members.iter().map(|member| state(&member.after)).collect();
     let group = Arc::new(TimeGroup { inputs: Mutex::new(inputs), changed: Notify::new() });
-    let member = |(place, planned): (usize, &crate::plan::PlannedMember)| {
+    let member = |(index, planned): (usize, &crate::plan::PlannedMember)| {
         let (waits_for, is_predicted) = (planned.waits_for.clone(), planned.is_predicted);
-        (planned.input, Member { group: group.clone(), place, waits_for, is_predicted })
+        (planned.input, Member { group: group.clone(), index, waits_for, is_predicted })
     };
     planned.members.iter().enumerate().map(member).collect()
 }
@@ -107,8 +107,8 @@ impl Member {
     /// It ends its epoch. Rows behind the barrier are no earlier than `at`.
     pub fn pass(&self, epoch: Epoch, at: EventTime) {
         let mut inputs = self.group.lock();
-        inputs[self.place].barriers.push_back((epoch, at));
-        inputs[self.place].epoch = epoch.next();
+        inputs[self.index].barriers.push_back((epoch, at));
+        inputs[self.index].epoch = epoch.next();
         let running = inputs.iter().filter(|input| input.phase != Phase::Over);
         if let Some(oldest) = running.map(|input| input.epoch).min() {
             inputs.iter_mut().for_each(|input| input.barriers.retain(|(epoch, _)| *epoch >= oldest));
@@ -133,7 +133,7 @@ impl Member {
         let mut until = EventTime::MAX;
         for &other in &self.waits_for {
             let Some((at, is_barrier)) = bound(&inputs, other, epoch) else { continue };
-            let at = before(other, self.place, at).max(inherited(&inputs, other, self.place));
+            let at = before(other, self.index, at).max(inherited(&inputs, other, self.index));
             if is_barrier && first > at {
                 return Some(Turn::Barrier);
             }
@@ -143,7 +143,7 @@ impl Member {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.group.lock()[self.place]);
+        change(&mut self.group.lock()[self.index]);
         self.group.changed.notify_waiters();
     }
 }
@@ -162,8 +162,8 @@ impl TimeGroup {
 
 /// Up to which event time others may send rows in an epoch because of this input, and whether its barrier is there. None if
 /// it holds nobody back.
-fn bound(inputs: &[State], place: usize, epoch: Epoch) -> Option<(EventTime, bool)> {
-    let input = &inputs[place];
+fn bound(inputs: &[State], index: usize, epoch: Epoch) -> Option<(EventTime, bool)> {
+    let input = &inputs[index];
     if input.phase == Phase::Waiting {
         // Once it can begin, its rows may be of any time.
         let is_over = |other: &usize| inputs[*other].phase == Phase::Over && inputs[*other].epoch <= epoch;
@@ -175,16 +175,16 @@ fn bound(inputs: &[State], place: usize, epoch: Epoch) -> Option<(EventTime, boo
     (input.phase == Phase::Running && input.epoch <= epoch).then_some((input.come, false))
 }
 
-/// Up to which event time rows of the input at `place` come before those of another at `at`: of rows of the same time, those of
+/// Up to which event time rows of the input at `index` come before those of another at `at`: of rows of the same time, those of
 /// the first input come first.
-fn before(other: usize, place: usize, at: EventTime) -> EventTime {
-    if other < place { at.saturating_sub(1) } else { at }
+fn before(other: usize, index: usize, at: EventTime) -> EventTime {
+    if other < index { at.saturating_sub(1) } else { at }
 }
 
 /// Up to which event time an input may send rows, since those let it that had to end before another begins: whether it has sent
 /// them when they end must not depend on who is faster.
-fn inherited(inputs: &[State], other: usize, place: usize) -> EventTime {
-    let of_one = |after: &usize| before(*after, place, inputs[*after].come).max(inherited(inputs, *after, place));
+fn inherited(inputs: &[State], other: usize, index: usize) -> EventTime {
+    let of_one = |after: &usize| before(*after, index, inputs[*after].come).max(inherited(inputs, *after, index));
     inputs[other].after.iter().map(of_one).max().unwrap_or(EventTime::MIN)
 }
 
@@ -197,10 +197,10 @@ mod tests {
 
     /// A group of two or three inputs, each of which waits for all others.
     fn group(after: &[&[usize]]) -> Vec<Member> {
-        let member = |(place, after): (usize, &&[usize])| PlannedMember {
-            input: place,
-            is_predicted: place == 0,
-            waits_for: (0..2).chain(2..3).filter(|other| *other != place).collect(),
+        let member = |(index, after): (usize, &&[usize])| PlannedMember {
+            input: index,
+            is_predicted: index == 0,
+            waits_for: (0..2).chain(2..3).filter(|other| *other != index).collect(),
             after: after.to_vec(),
         };
         let planned: Vec<_> = after.iter().enumerate().map(member).collect();

@@ -72,7 +72,7 @@ impl Inputs {
     /// The lowest watermark of all edges wins; edges that are over or idle hold nothing back, and those that are always read
     /// have no part in it: between two barriers, what they bring comes at another time in every run.
     pub(super) fn advance_watermark(&mut self) -> Option<Event> {
-        let has_part = |(place, edge): &(usize, &Edge)| !(edge.is_over() || self.always.contains(place));
+        let has_part = |(index, edge): &(usize, &Edge)| !(edge.is_over() || self.always.contains(index));
         let mut running = self.edges.iter().enumerate().filter(has_part).map(|(_, edge)| edge).peekable();
         running.peek()?;
         let Some(lowest) = running.filter(|edge| !edge.idle).map(|edge| edge.watermark).min() else {

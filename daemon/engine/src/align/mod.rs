@@ -69,7 +69,7 @@ pub struct Inputs {
     stages: VecDeque<Stage>,
     /// Edges that are read in every stage, such as the one that brings a model's versions.
     always: Vec<usize>,
-    /// Whose turn it is, as a position in the stage's edges, and how many rows it has had.
+    /// Whose turn it is, as an index among the stage's edges, and how many rows it has had.
     turn: usize,
     turn_rows: usize,
     /// The last barrier that was passed.
@@ -178,8 +178,8 @@ impl Inputs {
 
     fn port_over(&mut self) -> Option<usize> {
         let over = |port: &usize| self.edges.iter().all(|edge| edge.port != *port || edge.is_over());
-        let place = self.open_ports.iter().position(over)?;
-        Some(self.open_ports.remove(place))
+        let index = self.open_ports.iter().position(over)?;
+        Some(self.open_ports.remove(index))
     }
 
     fn stage_is_over(&self) -> bool {

@@ -9,9 +9,9 @@ use crate::checkpoint::FanInEvent;
 impl Inputs {
     /// The first kept message of the edge whose turn it is. Takes part of a batch where the turn ends within it.
     pub(super) fn kept_message(&mut self) -> Option<(usize, Message)> {
-        let place = self.place_in_turn()?;
+        let index = self.next_edge()?;
         let stage = self.stages.front()?;
-        let (order, count, edge) = (stage.read_order, stage.edges.len(), stage.edges[place]);
+        let (order, count, edge) = (stage.read_order, stage.edges.len(), stage.edges[index]);
         let message = self.edges[edge].kept.pop_front()?;
         if order == ReadOrder::Arrival {
             return Some((edge, self.as_scripted(edge, message)));
@@ -24,7 +24,7 @@ impl Inputs {
             self.turn_rows += batch.len();
             return Some((edge, message));
         }
-        (self.turn, self.turn_rows) = ((place + 1) % count, 0);
+        (self.turn, self.turn_rows) = ((index + 1) % count, 0);
         Some((edge, self.first_rows(edge, batch, left)))
     }
 
@@ -52,26 +52,26 @@ impl Inputs {
         self.first_rows(edge, &batch, count)
     }
 
-    /// Whose turn it is, as a position in the stage's edges. Edges that are through with the epoch pass their turn.
-    fn place_in_turn(&mut self) -> Option<usize> {
+    /// Whose turn it is, as an index among the stage's edges. Edges that are through with the epoch pass their turn.
+    fn next_edge(&mut self) -> Option<usize> {
         let stage = self.stages.front()?;
         let count = stage.edges.len();
         let first = match stage.read_order {
-            ReadOrder::Arrival => return self.place_in_script(&stage.edges),
+            ReadOrder::Arrival => return self.edge_in_script(&stage.edges),
             ReadOrder::EpochByEpoch => 0,
             ReadOrder::RoundRobin(_) => self.turn,
             ReadOrder::EventTime => return self.furthest_behind(&stage.edges),
         };
-        let mut places = (0..count).map(|step| (first + step) % count);
-        let place = places.find(|place| !self.edges[stage.edges[*place]].is_through())?;
-        if place != self.turn {
-            (self.turn, self.turn_rows) = (place, 0);
+        let mut indices = (0..count).map(|step| (first + step) % count);
+        let index = indices.find(|index| !self.edges[stage.edges[*index]].is_through())?;
+        if index != self.turn {
+            (self.turn, self.turn_rows) = (index, 0);
         }
-        Some(place)
+        Some(index)
     }
 
-    /// The place of the edge that the script names. Behind the script, that of an edge of which something is kept.
-    fn place_in_script(&self, edges: &[usize]) -> Option<usize> {
+    /// The index of the edge that the script names. Behind the script, that of an edge of which something is kept.
+    fn edge_in_script(&self, edges: &[usize]) -> Option<usize> {
         match self.replay.front() {
             Some(FanInEvent::Barrier) => None,
             Some(FanInEvent::Rows(edge, _) | FanInEvent::Time(edge) | FanInEvent::End(edge)) => {
@@ -81,11 +81,11 @@ impl Inputs {
         }
     }
 
-    /// The place of the edge that is furthest behind in event time. One that is idle is not waited for.
+    /// The index of the edge that is furthest behind in event time. One that is idle is not waited for.
     fn furthest_behind(&self, edges: &[usize]) -> Option<usize> {
         let is_waited_for = |edge: &Edge| !(edge.is_through() || edge.idle && edge.kept.is_empty());
-        let places = (0..edges.len()).filter(|place| is_waited_for(&self.edges[edges[*place]]));
-        places.min_by_key(|place| self.edges[edges[*place]].watermark)
+        let indices = (0..edges.len()).filter(|index| is_waited_for(&self.edges[edges[*index]]));
+        indices.min_by_key(|index| self.edges[edges[*index]].watermark)
     }
 
     /// Notes what is taken of an edge as it comes.

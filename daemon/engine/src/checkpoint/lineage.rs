@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::manifest::Manifest;
-use crate::plan::{Plan, PlannedNode};
+use crate::plan::{NodeIndex, Plan, PlannedNode};
 
 /// How far each partition of an input has been read.
 type Positions = BTreeMap<String, u64>;
@@ -63,17 +63,17 @@ impl LineageResets {
 /// How far inputs had come at the barriers at which versions of models were made, until a checkpoint covers those.
 #[derive(Debug)]
 pub struct LineageTracker {
-    inputs: BTreeSet<usize>,
+    inputs: BTreeSet<NodeIndex>,
     barriers: Mutex<Barriers>,
 }
 
 /// How far inputs had come at a barrier. One that is not named had not begun, or had ended.
-type AtBarrier = BTreeMap<usize, millstream_core::Positions>;
+type AtBarrier = BTreeMap<NodeIndex, millstream_core::Positions>;
 
 #[derive(Debug, Default)]
 struct Barriers {
     /// The nodes that make models and have not ended, and the last barriers that they have come to.
-    learners: BTreeMap<usize, Epoch>,
+    learners: BTreeMap<NodeIndex, Epoch>,
     /// The barriers that some of these are still to come to.
     ahead: BTreeMap<Epoch, AtBarrier>,
     /// Barriers at which versions were made, also if some nodes are still to come there.
@@ -81,23 +81,23 @@ struct Barriers {
     /// The others of these.
     kept: BTreeMap<Epoch, AtBarrier>,
     /// The inputs that have ended: in which epoch, and how far they came.
-    ended: BTreeMap<usize, (Epoch, Positions)>,
+    ended: BTreeMap<NodeIndex, (Epoch, Positions)>,
 }
 
 impl LineageTracker {
     /// Of the inputs of a flow that goes on behind the barrier `passed`.
     pub fn of(plan: &Plan, passed: Epoch) -> Self {
-        let places = |is_one: fn(&PlannedNode) -> bool| {
+        let indices = |is_one: fn(&PlannedNode) -> bool| {
             let nodes = plan.nodes.iter().enumerate();
-            nodes.filter(move |(_, node)| is_one(node)).map(|(place, _)| place)
+            nodes.filter(move |(_, node)| is_one(node)).map(|(index, _)| index)
         };
-        let learners = places(PlannedNode::makes_model).map(|place| (place, passed)).collect();
-        let inputs = places(|node| node.role() == Role::Input).collect();
+        let learners = indices(PlannedNode::makes_model).map(|index| (index, passed)).collect();
+        let inputs = indices(|node| node.role() == Role::Input).collect();
         Self { inputs, barriers: Mutex::new(Barriers { learners, ..Barriers::default() }) }
     }
 
     /// An input has come to a barrier, where rows before `positions` lie before it.
-    pub fn pass(&self, input: usize, epoch: Epoch, positions: &millstream_core::Positions) {
+    pub fn pass(&self, input: NodeIndex, epoch: Epoch, positions: &millstream_core::Positions) {
         let mut barriers = self.lock();
         // Those who learn of it come to the barrier behind it.
         if !barriers.is_passed(epoch) {
@@ -106,7 +106,7 @@ impl LineageTracker {
     }
 
     /// A node that makes a model has come to a barrier. Whether it has made a version there.
-    pub fn learned(&self, node: usize, epoch: Epoch, has_made_version: bool) {
+    pub fn learned(&self, node: NodeIndex, epoch: Epoch, has_made_version: bool) {
         let mut barriers = self.lock();
         if has_made_version {
             barriers.made.insert(epoch);
@@ -116,7 +116,7 @@ impl LineageTracker {
     }
 
     /// A node has come to its end in an epoch; an input that has had the rows before `positions`.
-    pub fn end(&self, node: usize, epoch: Epoch, positions: &Positions) {
+    pub fn end(&self, node: NodeIndex, epoch: Epoch, positions: &Positions) {
         let mut barriers = self.lock();
         if self.inputs.contains(&node) {
             barriers.ended.insert(node, (epoch, positions.clone()));
@@ -134,7 +134,7 @@ impl LineageTracker {
 
     /// How far an input had come at a barrier at which a version was made; one that had ended before, how far it came at all.
     /// None if it had not begun.
-    pub fn at(&self, input: usize, epoch: Epoch) -> Option<Value> {
+    pub fn at(&self, input: NodeIndex, epoch: Epoch) -> Option<Value> {
         let barriers = self.lock();
         if let Some((_, positions)) = barriers.ended.get(&input).filter(|(end, _)| *end <= epoch) {
             return Some(json!(positions));
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::tests::running::plan;
 
-    fn read(tracker: &LineageTracker, input: usize, epoch: u64, next: u64) {
+    fn read(tracker: &LineageTracker, input: NodeIndex, epoch: u64, next: u64) {
         tracker.pass(input, Epoch(epoch), &[("".into(), next)].into());
     }
 
@@ -207,8 +207,8 @@ mod tests {
             "#,
         );
         let [a, b, learner] = ["a", "b", "taught"].map(|name| {
-            let place = plan.nodes.iter().position(|node| node.name == name);
-            place.expect("it is there")
+            let index = plan.nodes.iter().position(|node| node.name == name);
+            index.expect("it is there")
         });
         let tracker = LineageTracker::of(&plan, Epoch(0));
         for epoch in 1..=1000 {

@@ -4,7 +4,7 @@
 use millstream_core::{FAILED, Problem};
 
 use super::wiring::{Wired, Wiring};
-use super::{Plan, PlannedBody};
+use super::{NodeIndex, Plan, PlannedBody};
 use crate::file::{Body, Diagnostics, FlowFile};
 
 impl Plan {
@@ -20,11 +20,11 @@ impl Plan {
             if !matches!(node.body, PlannedBody::Input { acknowledges: true, .. }) {
                 continue;
             }
-            let is_silent = |place: &usize| {
-                sources[*place].contains(&input) && self.refuses_unread(*place) && !says(&wiring.nodes[*place])
+            let is_silent = |index: &NodeIndex| {
+                sources[*index].contains(&input) && self.refuses_unread(*index) && !says(&wiring.nodes[*index])
             };
             let silent: Vec<_> =
-                (0..wiring.nodes.len()).filter(is_silent).map(|place| &self.nodes[place].name).collect();
+                (0..wiring.nodes.len()).filter(is_silent).map(|index| &self.nodes[index].name).collect();
             if !silent.is_empty() {
                 diagnostics.extend(file.diagnose(&node.name, problem(&silent).into()));
             }
@@ -50,8 +50,8 @@ impl Plan {
     }
 
     /// Whether a node may refuse rows that nobody reads.
-    fn refuses_unread(&self, place: usize) -> bool {
-        self.nodes[place].ports.iter().any(|port| port.name == FAILED && port.edges.is_empty())
+    fn refuses_unread(&self, index: NodeIndex) -> bool {
+        self.nodes[index].ports.iter().any(|port| port.name == FAILED && port.edges.is_empty())
     }
 }
 

@@ -11,7 +11,7 @@ use millstream_core::{
 
 use super::event_time::plan_time;
 use super::wiring::{Wired, WiredPort, Wiring};
-use super::{InputPort, OutputPort, PlanOptions, PlannedTime};
+use super::{InputPort, NodeIndex, OutputPort, PlanOptions, PlannedTime};
 use crate::file::{Body, Diagnostics, FlowFile, Reference};
 
 /// A node whose columns are known.
@@ -326,19 +326,19 @@ fn output_ports(ports: Vec<PortPlan>, fails: bool, inherited: Option<&str>) -> R
 
 /// The columns that each input has to give, where the flow doesn't use all.
 fn backward(wiring: &Wiring<'_>, drafts: &[Draft]) -> Wanted {
-    let places: HashMap<&str, usize> =
-        wiring.nodes.iter().enumerate().map(|(place, wired)| (wired.node.name.as_str(), place)).collect();
+    let indices: HashMap<&str, NodeIndex> =
+        wiring.nodes.iter().enumerate().map(|(index, wired)| (wired.node.name.as_str(), index)).collect();
     let mut needed: Vec<BTreeSet<String>> = vec![BTreeSet::new(); drafts.len()];
     let mut wanted = Wanted::new();
-    for (place, wired) in wiring.nodes.iter().enumerate().rev() {
-        if let NodePlan::Input(plan) = &drafts[place].plan {
+    for (index, wired) in wiring.nodes.iter().enumerate().rev() {
+        if let NodePlan::Input(plan) = &drafts[index].plan {
             if plan.ports.len() > 1 {
                 continue;
             }
-            let mut used = std::mem::take(&mut needed[place]);
-            used.extend(drafts[place].ports[0].event_time.clone());
-            let mut all = drafts[place].ports[0].canonical.schema();
-            let time = drafts[place].event_time.as_ref();
+            let mut used = std::mem::take(&mut needed[index]);
+            used.extend(drafts[index].ports[0].event_time.clone());
+            let mut all = drafts[index].ports[0].canonical.schema();
+            let time = drafts[index].event_time.as_ref();
             if let Some(derived) = time.and_then(|time| time.columns[0].derived.as_ref()) {
                 used.remove(derived.name());
                 used.extend(derived.expression.columns().iter().cloned());
@@ -351,14 +351,14 @@ fn backward(wiring: &Wiring<'_>, drafts: &[Draft]) -> Wanted {
             }
             continue;
         }
-        for (port, uses) in wired.inputs.iter().zip(&drafts[place].uses) {
+        for (port, uses) in wired.inputs.iter().zip(&drafts[index].uses) {
             // United streams must stay equal, whatever else reads each of them.
             let all = Uses::all();
             let uses = if port.reads.len() > 1 { &all } else { uses };
             for reference in &port.reads {
-                let Some(&upstream) = places.get(reference.node.as_str()) else { continue };
+                let Some(&upstream) = indices.get(reference.node.as_str()) else { continue };
                 let Ok(read) = find_port(&drafts[upstream], reference) else { continue };
-                let columns = used_columns(uses, &needed[place], read.canonical.schema());
+                let columns = used_columns(uses, &needed[index], read.canonical.schema());
                 needed[upstream].extend(columns);
             }
         }

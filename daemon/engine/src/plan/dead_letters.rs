@@ -15,8 +15,8 @@ pub const DEAD_LETTERS: &str = "dead_letter_";
 impl Plan {
     /// Adds an output for every node that may reject rows which nobody reads.
     pub(super) fn add_dead_letters(&mut self, file: &FlowFile, options: &PlanOptions<'_>) -> Result<(), Diagnostics> {
-        for place in 0..self.nodes.len() {
-            let node = &self.nodes[place];
+        for index in 0..self.nodes.len() {
+            let node = &self.nodes[index];
             let is_unread = node.ports.iter().any(|port| port.name == FAILED && port.edges.is_empty());
             let (OnError::DeadLetter(path), true) = (&node.on_error, is_unread) else { continue };
             let name = |node: &str| format!("{DEAD_LETTERS}{node}");
@@ -24,7 +24,7 @@ impl Plan {
             let output = output(&name(&node.name), path, file, options);
             let output = output.map_err(|problem| file.diagnose_flow(problem.into()))?;
             self.nodes.push(PlannedNode { renamed_from, ..output });
-            self.connect(place, FAILED, (self.nodes.len() - 1, 0));
+            self.connect(index, FAILED, (self.nodes.len() - 1, 0));
         }
         Ok(())
     }

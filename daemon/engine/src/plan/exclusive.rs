@@ -32,7 +32,7 @@ impl Plan {
     /// Refuses outputs that write what an input of the flow reads: it would be replaced, or the flow would read its own rows.
     pub(super) fn check_written(&self, file: &FlowFile, wiring: &Wiring<'_>) -> Result<(), Diagnostics> {
         let mut diagnostics = Diagnostics::default();
-        for (place, node) in self.nodes.iter().enumerate() {
+        for (index, node) in self.nodes.iter().enumerate() {
             let PlannedBody::Output { writes: Some(writes), .. } = &node.body else { continue };
             let is_reader = |node: &&PlannedNode| matches!(&node.body, PlannedBody::Input { reads: Some(reads), .. } if reads(&writes.path));
             let Some(input) = self.nodes.iter().find(is_reader) else { continue };
@@ -40,8 +40,8 @@ impl Plan {
                 Problem::new(format!("input `{}` reads what is written here: `{}`", input.name, writes.path.display()))
                     .help("write to a place that no input of the flow reads, such as a folder of its own");
             // Dead letters are written for a node, which the flow may have said of all nodes.
-            let rejecting = self.edges.iter().find(|edge| node.hidden && edge.to.0 == place).map(|edge| edge.from.0);
-            diagnostics.extend(match rejecting.and_then(|place| wiring.nodes.get(place)) {
+            let rejecting = self.edges.iter().find(|edge| node.hidden && edge.to.0 == index).map(|edge| edge.from.0);
+            diagnostics.extend(match rejecting.and_then(|index| wiring.nodes.get(index)) {
                 None => file.diagnose(&node.name, problem.at([writes.setting]).into()),
                 Some(wired) if says(wired) => file.diagnose(&wired.node.name, problem.at(["on_error"]).into()),
                 Some(_) => file.diagnose_flow(problem.at(["on_error"]).into()),

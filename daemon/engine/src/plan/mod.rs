@@ -39,7 +39,7 @@ use crate::checkpoint::{Interval, KeptStates};
 use crate::edge::Limits;
 use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, ReplayLogRetention, read_text};
 
-/// A node, by its place among the nodes of a plan.
+/// Which of the nodes of a plan a node is.
 pub type NodeIndex = usize;
 
 /// What a flow is planned with, besides its file.
@@ -272,9 +272,9 @@ pub struct OutputPort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedEdge {
     /// The node and output port that it leads from.
-    pub from: (usize, usize),
+    pub from: (NodeIndex, usize),
     /// The node and input port that it leads to.
-    pub to: (usize, usize),
+    pub to: (NodeIndex, usize),
 }
 
 impl PlannedNode {
@@ -398,7 +398,7 @@ impl Plan {
     }
 
     /// A port as flow files name it: `NODE`, or `NODE.PORT`.
-    pub fn port_name(&self, (node, port): (usize, usize)) -> String {
+    pub fn port_name(&self, (node, port): (NodeIndex, usize)) -> String {
         let node = &self.nodes[node];
         match node.ports[port].name.as_str() {
             millstream_core::MAIN => node.name.clone(),

@@ -8,7 +8,7 @@ use super::columns::{Draft, NodePlan};
 use super::shape::Shape;
 use super::waits::Waits;
 use super::wiring::{Wired, Wiring};
-use super::{NeedsState, Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode, PlannedRequests};
+use super::{NeedsState, NodeIndex, Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode, PlannedRequests};
 use crate::align::ReadOrder;
 use crate::checkpoint::Interval;
 use crate::edge::Limits;
@@ -41,8 +41,8 @@ pub fn assemble(
 ) -> Result<Plan, Diagnostics> {
     let orders: Vec<Order> = wiring.nodes.iter().map(order).collect();
     let are_followed: Vec<bool> = drafts.iter().map(is_followed).collect();
-    let names: HashMap<String, usize> =
-        wiring.nodes.iter().enumerate().map(|(place, wired)| (wired.node.name.clone(), place)).collect();
+    let names: HashMap<String, NodeIndex> =
+        wiring.nodes.iter().enumerate().map(|(index, wired)| (wired.node.name.clone(), index)).collect();
     let mut plan = Plan {
         flow: file.flow.name.clone(),
         description: file.flow.description.clone(),
@@ -72,12 +72,12 @@ pub fn assemble(
     plan.check_written(file, &wiring)?;
     let sources = plan.sources();
     let mut waits = Waits::default();
-    for (place, order) in orders.iter().enumerate() {
-        plan.stage(place, *order, &sources, &mut waits)
-            .map_err(|problem| file.diagnose(&plan.nodes[place].name, problem.into()))?;
+    for (index, order) in orders.iter().enumerate() {
+        plan.stage(index, *order, &sources, &mut waits)
+            .map_err(|problem| file.diagnose(&plan.nodes[index].name, problem.into()))?;
     }
-    for place in orders.len()..plan.nodes.len() {
-        plan.stage(place, Order::Automatic, &sources, &mut waits)
+    for index in orders.len()..plan.nodes.len() {
+        plan.stage(index, Order::Automatic, &sources, &mut waits)
             .map_err(|problem| file.diagnose_flow(problem.into()))?;
     }
     if let Some((input, other)) = waits.cycle() {
@@ -172,7 +172,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
 
 impl Plan {
     /// Lays an edge from a port, which was found before, to an input port.
-    pub(crate) fn connect(&mut self, from: usize, port: &str, to: (usize, usize)) {
+    pub(crate) fn connect(&mut self, from: NodeIndex, port: &str, to: (NodeIndex, usize)) {
         let edge = self.edges.len();
         let ports = &mut self.nodes[from].ports;
         if let Some(index) = ports.iter().position(|candidate| candidate.name == port) {
@@ -182,10 +182,10 @@ impl Plan {
     }
 
     /// Decides in which order a node reads its edges.
-    fn stage(&mut self, place: usize, order: Order, sources: &Sources, waits: &mut Waits) -> Result<(), Problem> {
-        let node = &self.nodes[place];
+    fn stage(&mut self, index: NodeIndex, order: Order, sources: &Sources, waits: &mut Waits) -> Result<(), Problem> {
+        let node = &self.nodes[index];
         let port_edges = |port: usize| -> Vec<usize> {
-            (0..self.edges.len()).filter(|edge| self.edges[*edge].to == (place, port)).collect()
+            (0..self.edges.len()).filter(|edge| self.edges[*edge].to == (index, port)).collect()
         };
         let mut sides = Vec::new();
         let mut always = Vec::new();
@@ -202,12 +202,12 @@ impl Plan {
                 sides.chain(self.main_stages(&port_edges(0), order, sources)).collect()
             }
         };
-        let mut started: BTreeSet<usize> = BTreeSet::new();
+        let mut started: BTreeSet<NodeIndex> = BTreeSet::new();
         let mut planned = Vec::new();
         for (edges, read_order) in stages {
-            let inputs: BTreeSet<usize> = edges.iter().flat_map(|edge| sources.of(*edge)).copied().collect();
+            let inputs: BTreeSet<NodeIndex> = edges.iter().flat_map(|edge| sources.of(*edge)).copied().collect();
             if let Some(both) = inputs.intersection(&started).next() {
-                return Err(reads_itself(&self.nodes[*both].name, &self.nodes[place]));
+                return Err(reads_itself(&self.nodes[*both].name, &self.nodes[index]));
             }
             let together = edges.iter().chain(&always).map(|edge| sources.of(*edge));
             waits.couple(&together.collect::<Vec<_>>());
@@ -216,8 +216,8 @@ impl Plan {
             started.extend(inputs);
             planned.push(PlannedStage { edges, read_order, gates });
         }
-        self.nodes[place].stages = planned;
-        self.nodes[place].always = always;
+        self.nodes[index].stages = planned;
+        self.nodes[index].always = always;
         Ok(())
     }
 
@@ -245,13 +245,13 @@ impl Plan {
     }
 
     /// The inputs that the rows of each node stem from.
-    pub(crate) fn sources_of_nodes(&self) -> Vec<BTreeSet<usize>> {
-        let mut of_nodes: Vec<BTreeSet<usize>> = Vec::with_capacity(self.nodes.len());
-        for (place, node) in self.nodes.iter().enumerate() {
+    pub(crate) fn sources_of_nodes(&self) -> Vec<BTreeSet<NodeIndex>> {
+        let mut of_nodes: Vec<BTreeSet<NodeIndex>> = Vec::with_capacity(self.nodes.len());
+        for (index, node) in self.nodes.iter().enumerate() {
             of_nodes.push(match node.body {
-                PlannedBody::Input { .. } => BTreeSet::from([place]),
+                PlannedBody::Input { .. } => BTreeSet::from([index]),
                 _ => {
-                    let edges = self.edges.iter().filter(|edge| edge.to.0 == place);
+                    let edges = self.edges.iter().filter(|edge| edge.to.0 == index);
                     edges.flat_map(|edge| &of_nodes[edge.from.0]).copied().collect()
                 }
             });
@@ -259,15 +259,15 @@ impl Plan {
         of_nodes
     }
 
-    fn is_finite_input(&self, node: usize) -> bool {
+    fn is_finite_input(&self, node: NodeIndex) -> bool {
         matches!(self.nodes[node].body, PlannedBody::Input { finite: true, .. })
     }
 
     fn set_gates(&mut self) {
         let gates: Vec<usize> =
             self.nodes.iter().flat_map(|node| &node.stages).flat_map(|stage| &stage.gates).copied().collect();
-        for place in gates {
-            if let PlannedBody::Input { gate, .. } = &mut self.nodes[place].body {
+        for index in gates {
+            if let PlannedBody::Input { gate, .. } = &mut self.nodes[index].body {
                 *gate += 1;
             }
         }
@@ -311,17 +311,17 @@ impl Plan {
 }
 
 /// The inputs that the rows of each edge stem from.
-pub(super) struct Sources(Vec<BTreeSet<usize>>);
+pub(super) struct Sources(Vec<BTreeSet<NodeIndex>>);
 
 impl Sources {
-    pub(super) fn of(&self, edge: usize) -> &BTreeSet<usize> {
+    pub(super) fn of(&self, edge: usize) -> &BTreeSet<NodeIndex> {
         &self.0[edge]
     }
 }
 
 /// Groups edges that stem from a common input, in the order of their first edge.
 fn related(edges: &[usize], sources: &Sources) -> Vec<Vec<usize>> {
-    let mut groups: Vec<(Vec<usize>, BTreeSet<usize>)> = Vec::new();
+    let mut groups: Vec<(Vec<usize>, BTreeSet<NodeIndex>)> = Vec::new();
     for edge in edges {
         let inputs = sources.of(*edge).clone();
         let (mut related, others): (Vec<_>, Vec<_>) =

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use millstream_core::PortRole;
 
 use super::waits::Waits;
-use super::{Plan, PlannedBody};
+use super::{NodeIndex, Plan, PlannedBody};
 use crate::align::ReadOrder;
 
 /// Inputs that advance together in event time.
@@ -23,7 +23,7 @@ pub struct PlannedTimeGroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedMember {
     /// The node.
-    pub input: usize,
+    pub input: NodeIndex,
     /// Whether its rows are predicted by what is learned from others.
     pub is_predicted: bool,
     /// The members that it waits for, counted from 0.
@@ -35,18 +35,18 @@ pub struct PlannedMember {
 /// The inputs on both sides of a model edge.
 struct Crossing {
     /// The node that predicts.
-    node: usize,
+    node: NodeIndex,
     /// The inputs whose rows it predicts.
-    predicted: BTreeSet<usize>,
+    predicted: BTreeSet<NodeIndex>,
     /// The inputs that the model learns from.
-    learned: BTreeSet<usize>,
+    learned: BTreeSet<NodeIndex>,
     /// Whether the model's only version comes at the end.
     only_at_the_end: bool,
 }
 
 impl Crossing {
     /// An input that is learned from and another one that is predicted, unless the rows of one follow those of the other.
-    fn pairs(&self, waits: &Waits) -> Vec<(usize, usize)> {
+    fn pairs(&self, waits: &Waits) -> Vec<(NodeIndex, NodeIndex)> {
         let pairs = self.learned.iter().flat_map(|learned| self.predicted.iter().map(move |other| (*learned, *other)));
         let is_sequence = |a, b| waits.is_after(a, b) || waits.is_after(b, a) && self.predicted.contains(&a);
         pairs.filter(|(a, b)| a != b && !is_sequence(*a, *b)).collect()
@@ -96,15 +96,15 @@ impl Plan {
     }
 
     /// The inputs that the rows of each node stem from: not those that are only looked up, or learned from.
-    fn sources_of_rows(&self) -> Vec<BTreeSet<usize>> {
-        let mut of_nodes: Vec<BTreeSet<usize>> = Vec::with_capacity(self.nodes.len());
-        for (place, node) in self.nodes.iter().enumerate() {
+    fn sources_of_rows(&self) -> Vec<BTreeSet<NodeIndex>> {
+        let mut of_nodes: Vec<BTreeSet<NodeIndex>> = Vec::with_capacity(self.nodes.len());
+        for (index, node) in self.nodes.iter().enumerate() {
             let is_timed = node.stages.iter().any(|stage| stage.read_order == ReadOrder::EventTime);
             let brings_rows = |port: usize| port == 0 || is_timed && node.inputs[port].role != PortRole::Versions;
             of_nodes.push(match node.body {
-                PlannedBody::Input { .. } => BTreeSet::from([place]),
+                PlannedBody::Input { .. } => BTreeSet::from([index]),
                 _ => {
-                    let edges = self.edges.iter().filter(|edge| edge.to.0 == place && brings_rows(edge.to.1));
+                    let edges = self.edges.iter().filter(|edge| edge.to.0 == index && brings_rows(edge.to.1));
                     edges.flat_map(|edge| &of_nodes[edge.from.0]).copied().collect()
                 }
             });
@@ -114,11 +114,11 @@ impl Plan {
 
     /// The groups. An input is in one at most.
     fn time_groups(&self, crossings: &[Crossing], waits: &Waits) -> Vec<PlannedTimeGroup> {
-        let mut groups: Vec<BTreeSet<usize>> = Vec::new();
+        let mut groups: Vec<BTreeSet<NodeIndex>> = Vec::new();
         for crossing in crossings {
             let timed =
                 crossing.predicted.union(&crossing.learned).copied().filter(|input| self.has_event_time(*input));
-            let mut group: BTreeSet<usize> = timed.collect();
+            let mut group: BTreeSet<NodeIndex> = timed.collect();
             groups.retain(|other| {
                 let is_apart = other.is_disjoint(&group);
                 if !is_apart {
@@ -132,7 +132,7 @@ impl Plan {
         groups.filter(|group| group.members.iter().any(|member| !member.waits_for.is_empty())).collect()
     }
 
-    fn time_group(&self, inputs: &BTreeSet<usize>, crossings: &[Crossing], waits: &Waits) -> PlannedTimeGroup {
+    fn time_group(&self, inputs: &BTreeSet<NodeIndex>, crossings: &[Crossing], waits: &Waits) -> PlannedTimeGroup {
         let is_strict = inputs.iter().all(|input| self.is_strict_input(*input));
         // Of live inputs, none whose rows are predicted is held up.
         let waits_for = |a: usize, b: usize| {
@@ -141,31 +141,31 @@ impl Plan {
             };
             a != b && (is_strict || crossings.iter().any(only_learned))
         };
-        let places = |wanted: &dyn Fn(usize) -> bool| {
-            inputs.iter().enumerate().filter(|(_, input)| wanted(**input)).map(|(place, _)| place).collect()
+        let indices = |wanted: &dyn Fn(usize) -> bool| {
+            inputs.iter().enumerate().filter(|(_, input)| wanted(**input)).map(|(index, _)| index).collect()
         };
-        let member = |input: &usize| PlannedMember {
+        let member = |input: &NodeIndex| PlannedMember {
             input: *input,
             is_predicted: crossings.iter().any(|crossing| crossing.predicted.contains(input)),
-            waits_for: places(&|other| waits_for(*input, other)),
-            after: places(&|other| waits.is_after(*input, other)),
+            waits_for: indices(&|other| waits_for(*input, other)),
+            after: indices(&|other| waits.is_after(*input, other)),
         };
         PlannedTimeGroup { members: inputs.iter().map(member).collect(), is_strict }
     }
 
     /// The gates at which all of a group have to wait, since one of them does.
     fn shared_gates(&self, group: &PlannedTimeGroup, waits: &mut Waits) -> Vec<(usize, usize, usize)> {
-        let members: BTreeSet<usize> = group.members.iter().map(|member| member.input).collect();
+        let members: BTreeSet<NodeIndex> = group.members.iter().map(|member| member.input).collect();
         let sources = self.sources();
         let mut gates = Vec::new();
         for (node, planned) in self.nodes.iter().enumerate() {
             let mut started = BTreeSet::new();
-            for (place, stage) in planned.stages.iter().enumerate() {
+            for (index, stage) in planned.stages.iter().enumerate() {
                 let is_held = stage.gates.iter().any(|input| members.contains(input));
                 if is_held && members.is_disjoint(&started) {
                     for input in members.iter().filter(|input| !stage.gates.contains(input)) {
                         waits.wait_along(*input, &started);
-                        gates.push((node, place, *input));
+                        gates.push((node, index, *input));
                     }
                 }
                 started.extend(stage.edges.iter().flat_map(|edge| sources.of(*edge)));
@@ -175,14 +175,14 @@ impl Plan {
     }
 
     fn warning(&self, crossing: &Crossing, waits: &Waits, are_possible: bool) -> Option<String> {
-        let quoted = |inputs: &BTreeSet<usize>| {
+        let quoted = |inputs: &BTreeSet<NodeIndex>| {
             let names: Vec<_> = inputs.iter().map(|input| format!("`{}`", self.nodes[*input].name)).collect();
             names.join(", ")
         };
         let pairs = crossing.pairs(waits);
-        let learned: BTreeSet<usize> = pairs.iter().map(|(learned, _)| *learned).collect();
-        let predicted: BTreeSet<usize> = pairs.iter().map(|(_, predicted)| *predicted).collect();
-        let untimed: BTreeSet<usize> =
+        let learned: BTreeSet<NodeIndex> = pairs.iter().map(|(learned, _)| *learned).collect();
+        let predicted: BTreeSet<NodeIndex> = pairs.iter().map(|(_, predicted)| *predicted).collect();
+        let untimed: BTreeSet<NodeIndex> =
             learned.union(&predicted).copied().filter(|input| !self.has_event_time(*input)).collect();
         // Rows that have been put in one order before are learned and predicted in that order.
         if pairs.is_empty() || crossing.learned == crossing.predicted {
@@ -210,11 +210,11 @@ impl Plan {
         }
     }
 
-    fn has_event_time(&self, input: usize) -> bool {
+    fn has_event_time(&self, input: NodeIndex) -> bool {
         matches!(self.nodes[input].body, PlannedBody::Input { event_time: Some(_), .. })
     }
 
-    fn is_strict_input(&self, input: usize) -> bool {
+    fn is_strict_input(&self, input: NodeIndex) -> bool {
         matches!(self.nodes[input].body, PlannedBody::Input { finite: true, replayable: true, .. })
     }
 }

@@ -2,36 +2,38 @@
 
 use std::collections::BTreeSet;
 
+use super::NodeIndex;
+
 /// What must have happened before an input can start or end.
 #[derive(Clone, Default)]
 pub struct Waits {
     /// `(a, b)`: input a starts after input b has ended.
-    after: Vec<(usize, usize)>,
+    after: Vec<(NodeIndex, NodeIndex)>,
     /// `(a, b)`: input a can't end before input b has started, since a node aligns their barriers.
-    with: Vec<(usize, usize)>,
+    with: Vec<(NodeIndex, NodeIndex)>,
 }
 
 impl Waits {
     /// An input starts after others have ended.
-    pub fn after(&mut self, input: usize, others: &BTreeSet<usize>) {
+    pub fn after(&mut self, input: NodeIndex, others: &BTreeSet<NodeIndex>) {
         self.after.extend(others.iter().map(|other| (input, *other)));
     }
 
     /// Whether an input is known to start after another one has ended.
-    pub fn is_after(&self, input: usize, other: usize) -> bool {
+    pub fn is_after(&self, input: NodeIndex, other: NodeIndex) -> bool {
         self.after.contains(&(input, other))
     }
 
     /// An input can't end before another one has started.
-    pub fn with(&mut self, input: usize, other: usize) {
+    pub fn with(&mut self, input: NodeIndex, other: NodeIndex) {
         self.with.push((input, other));
     }
 
     /// The barriers of edges that are read together are aligned. An input that is behind another edge, too, brings that
     /// edge's barriers along itself.
-    pub fn couple(&mut self, edges: &[&BTreeSet<usize>]) {
-        for (place, inputs) in edges.iter().enumerate() {
-            for (_, others) in edges.iter().enumerate().filter(|(other, _)| *other != place) {
+    pub fn couple(&mut self, edges: &[&BTreeSet<NodeIndex>]) {
+        for (index, inputs) in edges.iter().enumerate() {
+            for (_, others) in edges.iter().enumerate().filter(|(other, _)| *other != index) {
                 for input in inputs.difference(others) {
                     self.with.extend(others.iter().map(|other| (*input, *other)));
                 }
@@ -40,15 +42,15 @@ impl Waits {
     }
 
     /// An input waits at the same gate as one that starts after others have ended, and shows their barriers until then.
-    pub fn wait_along(&mut self, input: usize, others: &BTreeSet<usize>) {
+    pub fn wait_along(&mut self, input: NodeIndex, others: &BTreeSet<NodeIndex>) {
         self.after(input, others);
         self.with.retain(|(a, b)| !(*b == input && others.contains(a)));
     }
 
     /// Two inputs of a cycle of waiting.
-    pub fn cycle(&self) -> Option<(usize, usize)> {
+    pub fn cycle(&self) -> Option<(NodeIndex, NodeIndex)> {
         // An input that starts after another has ended also waits for all that this one needs to end.
-        let mut known: BTreeSet<(usize, usize)> = self.after.iter().copied().collect();
+        let mut known: BTreeSet<(NodeIndex, NodeIndex)> = self.after.iter().copied().collect();
         loop {
             let mut more = BTreeSet::new();
             for (a, b) in &known {
@@ -60,7 +62,7 @@ impl Waits {
             let before = known.len();
             known.extend(more);
             let closes =
-                |(a, b): &&(usize, usize)| a == b || known.contains(&(*b, *a)) || self.with.contains(&(*b, *a));
+                |(a, b): &&(NodeIndex, NodeIndex)| a == b || known.contains(&(*b, *a)) || self.with.contains(&(*b, *a));
             if let Some(cycle) = known.iter().find(closes) {
                 return Some(*cycle);
             }

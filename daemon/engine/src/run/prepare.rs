@@ -85,7 +85,7 @@ impl PreparedFlow {
         }
         let mut setup = Setup::new(&plan, effects, start_point)?;
         let nodes = plan.nodes.into_iter().enumerate();
-        let tasks = nodes.map(|(place, node)| setup.task(place, node)).collect::<Result<Vec<_>, FlowError>>()?;
+        let tasks = nodes.map(|(index, node)| setup.task(index, node)).collect::<Result<Vec<_>, FlowError>>()?;
         let Setup { common, coordinator, .. } = setup;
         Ok(TakeOver::Ready(Box::new(ReadyFlow { common, tasks, coordinator })))
     }

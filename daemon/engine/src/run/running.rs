@@ -16,7 +16,7 @@ use super::setup::Task;
 use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver};
 use crate::checkpoint::{Conclusion, Coordinator};
 use crate::panic::panic_message;
-use crate::plan::{Plan, PlannedBody, PlannedNode};
+use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedNode};
 use crate::stats::FlowStats;
 use crate::task::{CaughtUp, Phase, Stop, reached};
 
@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long nodes of which nothing counts have to remove what they have staged. One that computes is not waited for.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
-type Finishing = BTreeMap<usize, Finished>;
+type Finishing = BTreeMap<NodeIndex, Finished>;
 
 impl ReadyFlow {
     /// Starts the tasks of the nodes on `runtime`.
@@ -56,13 +56,13 @@ impl ReadyFlow {
         let mut tasks = JoinSet::new();
         // Nodes begin when what the last checkpoint had staged is visible.
         let (begin, begun) = watch::channel(false);
-        for (place, task) in self.tasks.into_iter().enumerate() {
+        for (index, task) in self.tasks.into_iter().enumerate() {
             let mut begun = begun.clone();
             let task = async move {
                 let has_begun = begun.wait_for(|begun| *begun).await.is_ok();
                 if has_begun { guard(task).await } else { Err(Stop::Closed) }
             };
-            tasks.spawn_on(async move { (place, task.await) }, runtime);
+            tasks.spawn_on(async move { (index, task.await) }, runtime);
         }
         let coordinator = runtime.spawn(coordinate(self.coordinator, begin));
         RunningFlow { common: self.common, tasks, coordinator, started: Instant::now() }
@@ -106,7 +106,7 @@ impl RunningFlow {
         let mut failure = failure.or(concluded.failure);
         let abandoned = common.is_abandoned() && concluded.last.is_none();
         if failure.is_none() && concluded.last.is_none() && !abandoned {
-            let unfinished = (0..common.stats.nodes.len()).find(|place| !finished.contains_key(place));
+            let unfinished = (0..common.stats.nodes.len()).find(|index| !finished.contains_key(index));
             failure = Some((unfinished, Error::new("interrupted before its end")));
         }
         let committed = common.part(finished, &concluded.committed).await;
@@ -141,10 +141,10 @@ impl RunningFlow {
             };
             match joined {
                 None => return (finished, failure),
-                Some(Ok((place, Ok(node)))) => _ = finished.insert(place, node),
-                Some(Ok((place, Err(Stop::Failed(error))))) => {
+                Some(Ok((index, Ok(node)))) => _ = finished.insert(index, node),
+                Some(Ok((index, Err(Stop::Failed(error))))) => {
                     self.common.advance(Phase::Failing);
-                    failure.get_or_insert((Some(place), error));
+                    failure.get_or_insert((Some(index), error));
                 }
                 // Of a node beside the one that failed, or of a runtime that is being shut down.
                 Some(Ok((_, Err(Stop::Closed | Stop::AtBarrier))) | Err(_)) => {}
@@ -158,7 +158,7 @@ impl Common {
         let phase = watch::Sender::new(Phase::Running);
         let is_input = |node: &&PlannedNode| node.role() == Role::Input;
         let inputs = plan.nodes.iter().filter(is_input).count();
-        let is_finite = |place: &usize| matches!(plan.nodes[*place].body, PlannedBody::Input { finite: true, .. });
+        let is_finite = |index: &NodeIndex| matches!(plan.nodes[*index].body, PlannedBody::Input { finite: true, .. });
         let may_leave = plan.unreplayable_inputs().is_empty();
         Self {
             stats: Arc::new(FlowStats::new(plan)),
@@ -190,19 +190,19 @@ impl Common {
 
     /// Takes leave of all nodes. Where outputs had staged something that was not committed, they undo it. Returns the names
     /// of the nodes whose effects count.
-    async fn part(&self, finished: Finishing, committed: &[usize]) -> Vec<String> {
+    async fn part(&self, finished: Finishing, committed: &[NodeIndex]) -> Vec<String> {
         let mut names = Vec::new();
-        for (place, node) in finished {
-            let counts = committed.contains(&place);
+        for (index, node) in finished {
+            let counts = committed.contains(&index);
             match node {
                 Finished::Input => continue,
-                Finished::Processor(processor) => self.stats.nodes[place].set_report(processor.report()),
+                Finished::Processor(processor) => self.stats.nodes[index].set_report(processor.report()),
                 // What a flow with state has staged is needed by the run that goes on with it.
                 Finished::Output(mut output) if !counts && !self.durable => output.abort().await,
                 Finished::Output(_) => {}
             }
             if counts {
-                names.push(self.stats.nodes[place].name.clone());
+                names.push(self.stats.nodes[index].name.clone());
             }
         }
         names
@@ -210,8 +210,8 @@ impl Common {
 
     fn status(&self, failure: Option<(Option<usize>, Error)>, last: Option<Then>) -> Status {
         match failure {
-            Some((place, error)) => {
-                let node = place.map(|place| self.stats.nodes[place].name.clone());
+            Some((index, error)) => {
+                let node = index.map(|index| self.stats.nodes[index].name.clone());
                 Status::Failed(FlowError { node, error })
             }
             None if last == Some(Then::Stop) && self.caught_up.is_all() => Status::Done,

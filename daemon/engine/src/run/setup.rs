@@ -16,7 +16,7 @@ use crate::checkpoint::{
 };
 use crate::edge::{Receiver, Sender, edge};
 use crate::gate::Gate;
-use crate::plan::{Plan, PlannedBody, PlannedEdge, PlannedNode, PlannedStage, PlannedTimeGroup};
+use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedEdge, PlannedNode, PlannedStage, PlannedTimeGroup};
 use crate::task::{
     EpochPolicy, NodeCheckpointing, Ports, Stop, WatermarkGenerator, run_input, run_output, run_processor,
 };
@@ -30,9 +30,9 @@ pub(super) struct Setup {
     senders: Vec<Option<Sender>>,
     receivers: Vec<Option<Receiver>>,
     /// The name of the port that each edge leads from, and the node and input port that it leads to.
-    edges: Vec<(String, (usize, usize))>,
+    edges: Vec<(String, (NodeIndex, usize))>,
     /// The inputs that advance together with others in event time, and whether their barriers depend on no time.
-    members: BTreeMap<usize, (Member, bool)>,
+    members: BTreeMap<NodeIndex, (Member, bool)>,
     epoch_rows: usize,
     epoch_interval: Duration,
     pub coordinator: Coordinator,
@@ -85,18 +85,18 @@ impl Setup {
     }
 
     /// The task of a node.
-    pub fn task(&mut self, place: usize, node: PlannedNode) -> Result<Task, FlowError> {
+    pub fn task(&mut self, index: NodeIndex, node: PlannedNode) -> Result<Task, FlowError> {
         let name = node.name.clone();
-        self.build(place, node).map_err(|error| FlowError { node: Some(name), error })
+        self.build(index, node).map_err(|error| FlowError { node: Some(name), error })
     }
 
-    fn build(&mut self, place: usize, node: PlannedNode) -> Result<Task, Error> {
+    fn build(&mut self, index: NodeIndex, node: PlannedNode) -> Result<Task, Error> {
         let senders =
             node.ports.iter().map(|port| port.edges.iter().filter_map(|edge| self.senders[*edge].take()).collect());
         let senders: Vec<Vec<Sender>> = senders.collect();
-        let ports = Ports::new(place, &node, senders, self.common.stats.clone());
-        let mut inputs = self.inputs(place, &node);
-        let checkpointing = self.checkpointing(place, &node)?;
+        let ports = Ports::new(index, &node, senders, self.common.stats.clone());
+        let mut inputs = self.inputs(index, &node);
+        let checkpointing = self.checkpointing(index, &node)?;
         if checkpointing.had_ended() {
             inputs.open_gates();
         }
@@ -109,8 +109,8 @@ impl Setup {
         let phase = self.common.phase.subscribe();
         Ok(match node.body {
             PlannedBody::Input { build, finite, replayable, event_time, .. } => {
-                let (input, gate) = (build()?, self.gates[place].clone());
-                let barriers = self.barriers(place, finite && replayable, &checkpointing.steps);
+                let (input, gate) = (build()?, self.gates[index].clone());
+                let barriers = self.barriers(index, finite && replayable, &checkpointing.steps);
                 let is_predicted = barriers.member.as_ref().is_some_and(Member::is_predicted);
                 let watermarks = event_time.map(|time| WatermarkGenerator::new(time).predicted(is_predicted));
                 async move {
@@ -123,13 +123,13 @@ impl Setup {
             }
             PlannedBody::Processor { requests, build } => {
                 let mut processor = build()?;
-                self.coordinator.set_committer(place, processor.committer());
+                self.coordinator.set_committer(index, processor.committer());
                 let run = run_processor(processor, requests, inputs, ports, checkpointing, phase);
                 async move { run.await.map(Finished::Processor) }.boxed()
             }
             PlannedBody::Output { build, .. } => {
                 let mut output = build()?;
-                self.coordinator.set_committer(place, output.committer());
+                self.coordinator.set_committer(index, output.committer());
                 async move { run_output(output, inputs, ports, checkpointing, phase).await.map(Finished::Output) }
                     .boxed()
             }
@@ -137,8 +137,8 @@ impl Setup {
     }
 
     /// Where the epochs of an input end. `is_strict` says that it ends by itself, and gives the same rows again.
-    fn barriers(&mut self, place: usize, is_strict: bool, steps: &ReplayEvents) -> EpochPolicy {
-        let (member, is_group_strict) = self.members.remove(&place).unzip();
+    fn barriers(&mut self, index: NodeIndex, is_strict: bool, steps: &ReplayEvents) -> EpochPolicy {
+        let (member, is_group_strict) = self.members.remove(&index).unzip();
         let interval = (!is_strict).then_some(self.epoch_interval);
         let are_recorded = interval.is_some() || is_group_strict == Some(false);
         // Of a run that is gone through again, they are in the script.
@@ -148,17 +148,17 @@ impl Setup {
     }
 
     /// A node's part in checkpoints, and where it goes on.
-    fn checkpointing(&mut self, place: usize, node: &PlannedNode) -> Result<NodeCheckpointing, Error> {
+    fn checkpointing(&mut self, index: NodeIndex, node: &PlannedNode) -> Result<NodeCheckpointing, Error> {
         let name = node.name.as_str();
         let is_told = node.may_be_told_otherwise() && matches!(self.homes, Homes::Replay(_));
-        let edges = self.edges.iter().filter(|(_, to)| to.0 == place).map(|(from, _)| from.clone()).collect();
+        let edges = self.edges.iter().filter(|(_, to)| to.0 == index).map(|(from, _)| from.clone()).collect();
         let resume = self.start_point.nodes.remove(name);
         if let Some(resume) = &resume {
-            self.coordinator.set_entry(place, resume.entry.clone());
+            self.coordinator.set_entry(index, resume.entry.clone());
         }
         Ok(NodeCheckpointing {
             reporter: self.reporter.clone(),
-            place,
+            node: index,
             edges,
             resume,
             passed: self.start_point.epoch,
@@ -173,8 +173,8 @@ impl Setup {
     }
 
     /// The fan-in of a node. The aligner counts the node's own edges from 0.
-    fn inputs(&mut self, place: usize, node: &PlannedNode) -> Inputs {
-        let own: Vec<usize> = (0..self.edges.len()).filter(|edge| self.edges[*edge].1.0 == place).collect();
+    fn inputs(&mut self, index: NodeIndex, node: &PlannedNode) -> Inputs {
+        let own: Vec<usize> = (0..self.edges.len()).filter(|edge| self.edges[*edge].1.0 == index).collect();
         let local = |edge: &usize| own.iter().position(|candidate| candidate == edge);
         let stages = node.stages.iter().map(|stage| Stage {
             edges: stage.edges.iter().filter_map(local).collect(),
@@ -196,7 +196,7 @@ fn edge_of(plan: &Plan, planned: &PlannedEdge) -> (Sender, Receiver) {
 
 /// The members of all groups. When a run is gone through again, its script says how inputs have advanced where that
 /// depended on time.
-fn members(groups: &[PlannedTimeGroup], is_replay: bool) -> BTreeMap<usize, (Member, bool)> {
+fn members(groups: &[PlannedTimeGroup], is_replay: bool) -> BTreeMap<NodeIndex, (Member, bool)> {
     let groups = groups.iter().filter(|group| group.is_strict || !is_replay);
     let members =
         |group| time_group::members(group).into_iter().map(|(input, member)| (input, (member, group.is_strict)));

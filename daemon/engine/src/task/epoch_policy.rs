@@ -44,7 +44,7 @@ impl EpochWriter<'_> {
             ..NodeEntry::default()
         };
         let steps = ReplayEvents::Input(self.recorder.take());
-        self.checkpointing.reporter.report(self.checkpointing.place, point, entry, Snapshot::of(state), steps);
+        self.checkpointing.reporter.report(self.checkpointing.node, point, entry, Snapshot::of(state), steps);
         crash::point("input-reported");
     }
 
@@ -79,7 +79,7 @@ impl EpochWriter<'_> {
             member.pass(self.epoch, watermarks.come().unwrap_or(EventTime::MAX));
         }
         self.checkpointing.reporter.schedule().may_pass(self.epoch).await;
-        self.checkpointing.reporter.pass(self.checkpointing.place, self.epoch, &self.positions);
+        self.checkpointing.reporter.pass(self.checkpointing.node, self.epoch, &self.positions);
         self.recorder.step(|| InputEvent::Barrier);
         let wanted = self.checkpointing.reporter.schedule().pass(self.epoch);
         if let Some(barrier) = wanted {

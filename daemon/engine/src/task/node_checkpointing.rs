@@ -9,13 +9,14 @@ use millstream_store::crash;
 use super::{CaughtUp, Ports};
 use crate::align::Inputs;
 use crate::checkpoint::{FanIn, FanInEvent, NodeEntry, NodePhase, NodeResume, Point, Recorded, ReplayEvents, Reporter};
+use crate::plan::NodeIndex;
 
 /// How a node hands over its state, and where it goes on.
 pub struct NodeCheckpointing {
     /// The way to the coordinator.
     pub reporter: Reporter,
     /// The node.
-    pub place: usize,
+    pub node: NodeIndex,
     /// Where each of its edges leads from.
     pub edges: Vec<String>,
     /// Where it goes on, if the flow is resumed.
@@ -80,7 +81,7 @@ impl NodeCheckpointing {
     ) {
         let entry =
             NodeEntry { phase: point.phase(), fan_in, counters: ports.stats().counters(), ..NodeEntry::default() };
-        self.reporter.report(self.place, point, entry, snapshot, ReplayEvents::Order(recorder));
+        self.reporter.report(self.node, point, entry, snapshot, ReplayEvents::Order(recorder));
         crash::point("snapshot-taken");
     }
 }

@@ -10,12 +10,12 @@ use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, PortR
 use super::Stop;
 use crate::edge::Sender;
 use crate::file::OnError;
-use crate::plan::{OutputPort, PlannedNode};
+use crate::plan::{NodeIndex, OutputPort, PlannedNode};
 use crate::stats::{FlowStats, NodeStats};
 
 /// The output ports of a running node.
 pub struct Ports {
-    node: usize,
+    node: NodeIndex,
     stats: Arc<FlowStats>,
     ports: Vec<(OutputPort, Vec<Sender>)>,
     on_error: OnError,
@@ -28,7 +28,7 @@ pub struct Ports {
 
 impl Ports {
     /// The ports of a planned node; `senders` are those of its edges, by port.
-    pub fn new(node: usize, planned: &PlannedNode, senders: Vec<Vec<Sender>>, stats: Arc<FlowStats>) -> Self {
+    pub fn new(node: NodeIndex, planned: &PlannedNode, senders: Vec<Vec<Sender>>, stats: Arc<FlowStats>) -> Self {
         Self {
             node,
             stats,

@@ -73,7 +73,7 @@ async fn run_in_order(
             Event::Barrier(epoch) => {
                 processor.barrier(epoch, &mut out)?;
                 if let Some(has_made_version) = ports.has_version(&out) {
-                    checkpointing.reporter.learned(checkpointing.place, epoch, has_made_version);
+                    checkpointing.reporter.learned(checkpointing.node, epoch, has_made_version);
                 }
                 flush(processor.as_mut(), &ports, &mut out).await?;
                 ports.check_failed()?;

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::answers::{Answer, AnswerRecorder};
 use super::concurrent::{Concurrent, Task, Work};
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
-use crate::plan::PlannedRequests;
+use crate::plan::{NodeIndex, PlannedRequests};
 use crate::retry::{LAST_PATIENCE, pause_behind, pauses};
 use crate::stats::FlowStats;
 
@@ -86,7 +86,7 @@ struct Request {
     ports: usize,
     phase: watch::Receiver<Phase>,
     stats: Arc<FlowStats>,
-    node: usize,
+    node: NodeIndex,
 }
 
 impl Request {
