@@ -22,8 +22,8 @@ pub struct Closed;
 /// The upstream end of an edge.
 #[derive(Debug)]
 pub struct Sender {
-    channel: async_channel::Sender<Parcel>,
-    waiting: Arc<Waiting>,
+    channel: async_channel::Sender<SizedMessage>,
+    buffered: Arc<Buffered>,
     limits: Limits,
     columns: Option<Canonical>,
 }
@@ -31,13 +31,13 @@ pub struct Sender {
 /// The downstream end of an edge.
 #[derive(Debug)]
 pub struct Receiver {
-    channel: async_channel::Receiver<Parcel>,
-    waiting: Arc<Waiting>,
+    channel: async_channel::Receiver<SizedMessage>,
+    buffered: Arc<Buffered>,
 }
 
 /// A message with its size, which is computed once.
 #[derive(Debug)]
-struct Parcel {
+struct SizedMessage {
     message: Message,
     rows: u64,
     bytes: u64,
@@ -45,7 +45,7 @@ struct Parcel {
 
 /// What is on the edge. Only the one sender adds and only the one receiver takes away.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Buffered {
     rows: AtomicU64,
     bytes: AtomicU64,
     space: Notify,
@@ -55,10 +55,10 @@ struct Waiting {
 pub fn edge(limits: Limits) -> (Sender, Receiver) {
     // The channel itself has no bound: the limits in rows and bytes are enforced before a message enters it.
     let (sender, receiver) = async_channel::unbounded();
-    let waiting = Arc::new(Waiting::default());
+    let buffered = Arc::new(Buffered::default());
     (
-        Sender { channel: sender, waiting: waiting.clone(), limits, columns: None },
-        Receiver { channel: receiver, waiting },
+        Sender { channel: sender, buffered: buffered.clone(), limits, columns: None },
+        Receiver { channel: receiver, buffered },
     )
 }
 
@@ -83,21 +83,21 @@ impl Sender {
             _ => (0, 0),
         };
         while !self.fits(rows, bytes) {
-            let space = self.waiting.space.notified();
+            let space = self.buffered.space.notified();
             if self.channel.is_closed() {
                 return Err(Closed);
             }
             // The receiver may have made space between the check and `notified`: `Notify` keeps that permit.
             space.await;
         }
-        self.waiting.rows.fetch_add(rows, Ordering::AcqRel);
-        self.waiting.bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.channel.try_send(Parcel { message, rows, bytes }).map_err(|_| Closed)
+        self.buffered.rows.fetch_add(rows, Ordering::AcqRel);
+        self.buffered.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.channel.try_send(SizedMessage { message, rows, bytes }).map_err(|_| Closed)
     }
 
     fn fits(&self, rows: u64, bytes: u64) -> bool {
-        let waiting_rows = self.waiting.rows.load(Ordering::Acquire);
-        let waiting_bytes = self.waiting.bytes.load(Ordering::Acquire);
+        let waiting_rows = self.buffered.rows.load(Ordering::Acquire);
+        let waiting_bytes = self.buffered.bytes.load(Ordering::Acquire);
         // Barriers and the end never wait: they have no size.
         rows == 0
             || waiting_rows == 0
@@ -108,13 +108,13 @@ impl Sender {
 impl Receiver {
     /// The next message. Cancel safe.
     pub async fn recv(&self) -> Result<Message, Closed> {
-        let parcel = self.channel.recv().await.map_err(|_| Closed)?;
-        if parcel.rows > 0 {
-            self.waiting.rows.fetch_sub(parcel.rows, Ordering::AcqRel);
-            self.waiting.bytes.fetch_sub(parcel.bytes, Ordering::AcqRel);
-            self.waiting.space.notify_one();
+        let sized = self.channel.recv().await.map_err(|_| Closed)?;
+        if sized.rows > 0 {
+            self.buffered.rows.fetch_sub(sized.rows, Ordering::AcqRel);
+            self.buffered.bytes.fetch_sub(sized.bytes, Ordering::AcqRel);
+            self.buffered.space.notify_one();
         }
-        Ok(parcel.message)
+        Ok(sized.message)
     }
 }
 
@@ -122,7 +122,7 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         // A sender that waits for space must see that nobody will make any.
         self.channel.close();
-        self.waiting.space.notify_one();
+        self.buffered.space.notify_one();
     }
 }
 
