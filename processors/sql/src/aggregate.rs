@@ -14,8 +14,8 @@ use millstream_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::accumulate::aggregate::{Aggregate, Fed};
-use crate::accumulate::groups::{Fate, Groups, Table};
+use crate::accumulate::aggregate::{Aggregate, Arguments};
+use crate::accumulate::groups::{Assignment, Groups, Table};
 use crate::accumulate::{BATCH_ROWS, key_columns, selected};
 use crate::halve::Halves;
 
@@ -176,11 +176,11 @@ impl Processor for Summed {
         self.origin = batch.origin.clone();
         let mut halves = Halves::of(&batch.rows);
         let evaluate = |groups: &Groups, rows: &RecordBatch| Ok((rows.num_rows(), groups.evaluate(rows)?));
-        while let Some((start, (count, fed))) =
+        while let Some((start, (count, arguments))) =
             halves.next_good(|rows| evaluate(&self.groups, rows), |row, why| out.fail_row(&batch, row, why))?
         {
-            let fates = self.take(&batch.rows.slice(start, count), &fed)?;
-            for row in (0..count).filter(|row| fates[*row] == Fate::Full) {
+            let assignments = self.take(&batch.rows.slice(start, count), &arguments)?;
+            for row in (0..count).filter(|row| assignments[*row] == Assignment::Full) {
                 let why = format!("there are {} groups already (`max_groups`)", self.max_groups);
                 out.fail_row(&batch, start + row, why)?;
             }
@@ -242,19 +242,19 @@ impl Processor for Summed {
 
 impl Summed {
     /// Takes rows into their groups.
-    fn take(&mut self, rows: &RecordBatch, fed: &[Fed]) -> Result<Vec<Fate>> {
+    fn take(&mut self, rows: &RecordBatch, arguments: &[Arguments]) -> Result<Vec<Assignment>> {
         let keys = self.groups.keys(rows)?;
         let count = rows.num_rows();
-        let slot = |row| self.groups.slot(&mut self.table, keys.of(row)).map_or(Fate::Full, Fate::Slot);
-        let fates: Vec<Fate> = (0..count).map(slot).collect();
-        for fate in &fates {
-            if let Fate::Slot(slot) = fate {
+        let slot = |row| self.groups.slot(&mut self.table, keys.of(row)).map_or(Assignment::Full, Assignment::Slot);
+        let assignments: Vec<Assignment> = (0..count).map(slot).collect();
+        for assignment in &assignments {
+            if let Assignment::Slot(slot) = assignment {
                 self.changed.note(*slot);
             }
         }
         // The first and the last row are those that came so, whatever their times.
-        self.groups.take(fed, &vec![0; count], &fates, 0..count)?;
-        Ok(fates)
+        self.groups.take(arguments, &vec![0; count], &assignments, 0..count)?;
+        Ok(assignments)
     }
 
     /// Lets the rows leave that are to be seen now.

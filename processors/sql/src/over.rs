@@ -24,7 +24,7 @@ use serde::Deserialize;
 use feature::Feature;
 use history::{History, Reach};
 
-use crate::accumulate::aggregate::Fed;
+use crate::accumulate::aggregate::Arguments;
 use crate::accumulate::{key_columns, selected};
 use crate::halve::Halves;
 
@@ -167,12 +167,13 @@ impl Processor for Over {
         };
         let batch = batch.with_rows(self.set_late_aside(&batch, out)?);
         let mut halves = Halves::of(&batch.rows);
-        while let Some((start, (count, fed))) =
+        while let Some((start, (count, arguments))) =
             halves.next_good(|rows| evaluate(&self.features, rows), |row, why| out.fail_row(&batch, row, why))?
         {
             let rows = batch.rows.slice(start, count);
             let times = self.time.map(|time| rows.column(time).as_primitive::<TimestampMicrosecondType>().values());
-            let (added, fits) = self.history.take(&rows, fed, times.map(|times| &times[..]), &mut self.features)?;
+            let (added, fits) =
+                self.history.take(&rows, arguments, times.map(|times| &times[..]), &mut self.features)?;
             let kept = if fits.true_count() == count { rows } else { filter_record_batch(&rows, &fits)? };
             let columns = kept.columns().iter().cloned().chain(added).collect();
             out.push(MAIN_PORT, batch.with_rows(RecordBatch::try_new(self.schema.clone(), columns)?));
@@ -204,9 +205,9 @@ impl Processor for Over {
 }
 
 /// How many rows there are, and what is remembered of them. The error is why at least one of them failed.
-fn evaluate(features: &[Feature], rows: &RecordBatch) -> Result<(usize, Vec<Fed>), String> {
-    let fed = features.iter().map(|feature| feature.evaluate(rows)).collect::<Result<_, _>>()?;
-    Ok((rows.num_rows(), fed))
+fn evaluate(features: &[Feature], rows: &RecordBatch) -> Result<(usize, Vec<Arguments>), String> {
+    let arguments = features.iter().map(|feature| feature.evaluate(rows)).collect::<Result<_, _>>()?;
+    Ok((rows.num_rows(), arguments))
 }
 
 impl Over {

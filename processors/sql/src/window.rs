@@ -21,8 +21,8 @@ use serde::Deserialize;
 use panes::Panes;
 use sessions::Sessions;
 
-use crate::accumulate::aggregate::{Aggregate, Fed};
-use crate::accumulate::groups::{Fate, Full, Groups};
+use crate::accumulate::aggregate::{Aggregate, Arguments};
+use crate::accumulate::groups::{Assignment, Full, Groups};
 use crate::accumulate::{BATCH_ROWS, key_columns, selected};
 use crate::halve::Halves;
 
@@ -227,16 +227,17 @@ impl Processor for Window {
         let batch = refuse_timeless(batch, self.time, out)?;
         let mut halves = Halves::of(&batch.rows);
         let evaluate = |groups: &Groups, rows: &RecordBatch| Ok((rows.num_rows(), groups.evaluate(rows)?));
-        while let Some((start, (count, fed))) =
+        while let Some((start, (count, arguments))) =
             halves.next_good(|rows| evaluate(&self.groups, rows), |row, why| out.fail_row(&batch, row, why))?
         {
             let rows = batch.rows.slice(start, count);
-            let fates = self.take(&rows, &fed)?;
-            if fates.contains(&Fate::Late) {
-                let late: BooleanArray = fates.iter().map(|fate| Some(*fate == Fate::Late)).collect();
+            let assignments = self.take(&rows, &arguments)?;
+            if assignments.contains(&Assignment::Late) {
+                let late: BooleanArray =
+                    assignments.iter().map(|assignment| Some(*assignment == Assignment::Late)).collect();
                 out.push(LATE_PORT, batch.with_rows(filter_record_batch(&rows, &late)?));
             }
-            for row in (0..count).filter(|row| fates[*row] == Fate::Full) {
+            for row in (0..count).filter(|row| assignments[*row] == Assignment::Full) {
                 let why = format!("{} groups are open already (`max_groups`)", self.max_groups);
                 out.fail_row(&batch, start + row, why)?;
             }
@@ -286,10 +287,10 @@ impl Processor for Window {
 
 impl Window {
     /// Takes rows into their groups, one after the other.
-    fn take(&mut self, rows: &RecordBatch, fed: &[Fed]) -> Result<Vec<Fate>> {
+    fn take(&mut self, rows: &RecordBatch, arguments: &[Arguments]) -> Result<Vec<Assignment>> {
         let times = rows.column(self.time).as_primitive::<TimestampMicrosecondType>().values();
         let keys = self.groups.keys(rows)?;
-        let mut fates = Vec::with_capacity(rows.num_rows());
+        let mut assignments = Vec::with_capacity(rows.num_rows());
         let mut taken = 0;
         for (row, time) in times.iter().enumerate() {
             let key = keys.of(row);
@@ -299,21 +300,21 @@ impl Window {
                 Windows::Sessions(sessions) => {
                     if sessions.brings_together(*time, key) {
                         // What came before has to be in its sessions when they become one.
-                        self.groups.take(fed, times, &fates, taken..row)?;
+                        self.groups.take(arguments, times, &assignments, taken..row)?;
                         taken = row;
                     }
                     let is_late = sessions.is_late(*time, key, self.watermark);
                     (!is_late).then(|| sessions.slot(&mut self.groups, *time, key))
                 }
             };
-            fates.push(match slot {
-                None => Fate::Late,
-                Some(Err(Full)) => Fate::Full,
-                Some(Ok(slot)) => Fate::Slot(slot),
+            assignments.push(match slot {
+                None => Assignment::Late,
+                Some(Err(Full)) => Assignment::Full,
+                Some(Ok(slot)) => Assignment::Slot(slot),
             });
         }
-        self.groups.take(fed, times, &fates, taken..rows.num_rows())?;
-        Ok(fates)
+        self.groups.take(arguments, times, &assignments, taken..rows.num_rows())?;
+        Ok(assignments)
     }
 
     fn close(&mut self, at: EventTime, out: &mut Collector) -> Result<()> {

@@ -54,12 +54,12 @@ pub struct Aggregate {
 }
 
 /// What an aggregate is fed with.
-pub struct Fed {
+pub struct Arguments {
     values: ArrayRef,
     condition: Option<BooleanArray>,
 }
 
-impl Fed {
+impl Arguments {
     /// Values, and which of them count.
     pub fn new(values: ArrayRef, condition: Option<BooleanArray>) -> Self {
         Self { values, condition }
@@ -72,18 +72,22 @@ impl Fed {
 
     /// What several hold, one behind the other.
     pub fn concat(several: &[&Self]) -> Result<Self> {
-        let values: Vec<&dyn Array> = several.iter().map(|fed| fed.values.as_ref()).collect();
-        let conditions: Option<Vec<&dyn Array>> =
-            several.iter().map(|fed| fed.condition.as_ref().map(|condition| condition as &dyn Array)).collect();
+        let values: Vec<&dyn Array> = several.iter().map(|arguments| arguments.values.as_ref()).collect();
+        let conditions: Option<Vec<&dyn Array>> = several
+            .iter()
+            .map(|arguments| arguments.condition.as_ref().map(|condition| condition as &dyn Array))
+            .collect();
         let condition = conditions.map(|conditions| concat(&conditions)).transpose()?;
         Ok(Self { values: concat(&values)?, condition: condition.map(|condition| condition.as_boolean().clone()) })
     }
 
     /// What several hold at some places, each the number of one of them and a row.
     pub fn gather(several: &[&Self], places: &[(usize, usize)]) -> Result<Self> {
-        let values: Vec<&dyn Array> = several.iter().map(|fed| fed.values.as_ref()).collect();
-        let conditions: Option<Vec<&dyn Array>> =
-            several.iter().map(|fed| fed.condition.as_ref().map(|condition| condition as &dyn Array)).collect();
+        let values: Vec<&dyn Array> = several.iter().map(|arguments| arguments.values.as_ref()).collect();
+        let conditions: Option<Vec<&dyn Array>> = several
+            .iter()
+            .map(|arguments| arguments.condition.as_ref().map(|condition| condition as &dyn Array))
+            .collect();
         let condition = conditions.map(|conditions| interleave(&conditions, places)).transpose()?;
         Ok(Self { values: interleave(&values, places)?, condition: condition.map(|all| all.as_boolean().clone()) })
     }
@@ -149,7 +153,7 @@ impl Aggregate {
     }
 
     /// Computes what the rows feed it with. The error is why at least one of them failed.
-    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Fed, String> {
+    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Arguments, String> {
         let condition = self.condition.as_ref().map(|condition| column(condition, rows)).transpose()?;
         // NULL as a condition has no boolean type.
         let none = || BooleanArray::from(vec![false; rows.num_rows()]);
@@ -164,13 +168,13 @@ impl Aggregate {
             None => Arc::new(Int64Array::from(vec![0; rows.num_rows()])),
         };
         let values = if self.compares { canonical_floats(&values) } else { values };
-        Ok(Fed { values, condition })
+        Ok(Arguments { values, condition })
     }
 
     /// Takes rows in.
-    pub fn update(&mut self, fed: &Fed, rows: Rows<'_>) -> Result<()> {
-        let Some(condition) = &fed.condition else { return self.accumulator.update(&fed.values, rows) };
-        let values = filter(&fed.values, condition)?;
+    pub fn update(&mut self, arguments: &Arguments, rows: Rows<'_>) -> Result<()> {
+        let Some(condition) = &arguments.condition else { return self.accumulator.update(&arguments.values, rows) };
+        let values = filter(&arguments.values, condition)?;
         let passes = |row: &usize| condition.is_valid(*row) && condition.value(*row);
         let kept: Vec<usize> = (0..rows.slots.len()).filter(passes).collect();
         let slots: Vec<u32> = kept.iter().map(|row| rows.slots[*row]).collect();

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use millstream_core::{Chunks, Parts, Result, State, canonical_floats};
 
 use super::accumulator::{Rows, Saved};
-use super::aggregate::{self, Aggregate, Fed};
+use super::aggregate::{self, Aggregate, Arguments};
 
 /// All groups that there are.
 pub struct Groups {
@@ -63,7 +63,7 @@ pub struct Full;
 
 /// What becomes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Assignment {
     /// It belongs to the group that has this slot.
     Slot(u32),
     /// Its windows are closed.
@@ -101,7 +101,7 @@ impl Groups {
     }
 
     /// Computes what the rows feed the aggregates with. The error is why at least one row failed.
-    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Vec<Fed>, String> {
+    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Vec<Arguments>, String> {
         self.aggregates.iter().map(|aggregate| aggregate.evaluate(rows)).collect()
     }
 
@@ -163,10 +163,16 @@ impl Groups {
     }
 
     /// Takes those of the rows `range` that have a slot into it.
-    pub fn take(&mut self, fed: &[Fed], times: &[i64], fates: &[Fate], range: Range<usize>) -> Result<()> {
-        let slot = |row: usize| match fates[row] {
-            Fate::Slot(slot) => Some(slot),
-            Fate::Late | Fate::Full => None,
+    pub fn take(
+        &mut self,
+        arguments: &[Arguments],
+        times: &[i64],
+        assignments: &[Assignment],
+        range: Range<usize>,
+    ) -> Result<()> {
+        let slot = |row: usize| match assignments[row] {
+            Assignment::Slot(slot) => Some(slot),
+            Assignment::Late | Assignment::Full => None,
         };
         let slots: Vec<u32> = range.clone().filter_map(slot).collect();
         self.chunks.all_changed(&slots);
@@ -174,15 +180,18 @@ impl Groups {
         let (start, length) = (range.start, range.len());
         if slots.len() == length {
             let rows = Rows { slots: &slots, times };
-            let mut fed = self.aggregates.iter_mut().zip(fed);
-            return fed.try_for_each(|(aggregate, fed)| aggregate.update(&fed.slice(start, length), rows));
+            let mut arguments = self.aggregates.iter_mut().zip(arguments);
+            return arguments
+                .try_for_each(|(aggregate, arguments)| aggregate.update(&arguments.slice(start, length), rows));
         }
         let has_slot: BooleanArray = range.map(|row| Some(slot(row).is_some())).collect();
         let times: Vec<i64> =
             times.iter().zip(has_slot.values()).filter_map(|(time, has)| has.then_some(*time)).collect();
         let rows = Rows { slots: &slots, times: &times };
-        let mut fed = self.aggregates.iter_mut().zip(fed);
-        fed.try_for_each(|(aggregate, fed)| aggregate.update(&fed.slice(start, length).filter(&has_slot)?, rows))
+        let mut arguments = self.aggregates.iter_mut().zip(arguments);
+        arguments.try_for_each(|(aggregate, arguments)| {
+            aggregate.update(&arguments.slice(start, length).filter(&has_slot)?, rows)
+        })
     }
 
     /// What is kept of a group besides its keys and aggregates is another than it was.

@@ -229,8 +229,8 @@ impl Located {
 
     fn take(&self, feature: usize, aggregate: &mut Aggregate, segments: &Segments) -> Result<()> {
         if !self.places.is_empty() {
-            let fed = segments.gather(feature, &self.places)?;
-            aggregate.update(&fed, Rows { slots: &self.slots, times: &self.times })?;
+            let arguments = segments.gather(feature, &self.places)?;
+            aggregate.update(&arguments, Rows { slots: &self.slots, times: &self.times })?;
         }
         self.merges.iter().for_each(|[from, into]| aggregate.accumulator.merge(*from, *into));
         Ok(())

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion_sql::sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments};
 use millstream_core::{Problem, Problems};
 
-use crate::accumulate::aggregate::{Aggregate, Fed, column};
+use crate::accumulate::aggregate::{Aggregate, Arguments, column};
 use crate::plan::{INPUT, Planner};
 use crate::program::Program;
 use crate::text::{Text, within};
@@ -86,11 +86,11 @@ impl Feature {
     }
 
     /// Computes what is remembered of rows. The error is why at least one of them failed.
-    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Fed, String> {
+    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Arguments, String> {
         match self {
             Self::Aggregate(aggregate) => aggregate.evaluate(rows),
-            Self::Lag(_, program) => Ok(Fed::new(column(program, rows)?, None)),
-            Self::TimeSince(_) => Ok(Fed::new(nothing(rows.num_rows()), None)),
+            Self::Lag(_, program) => Ok(Arguments::new(column(program, rows)?, None)),
+            Self::TimeSince(_) => Ok(Arguments::new(nothing(rows.num_rows()), None)),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::blocks::{BLOCK_ROWS, Block, Blocks, Share, Slots};
 use super::counting::Counting;
 use super::feature::Feature;
 use super::segments::Segments;
-use crate::accumulate::aggregate::Fed;
+use crate::accumulate::aggregate::Arguments;
 
 /// Which rows count.
 #[derive(Clone, Copy, Debug)]
@@ -177,11 +177,11 @@ impl History {
     pub fn take(
         &mut self,
         rows: &RecordBatch,
-        fed: Vec<Fed>,
+        arguments: Vec<Arguments>,
         times: Option<&[i64]>,
         features: &mut [Feature],
     ) -> Result<(Vec<ArrayRef>, BooleanArray)> {
-        let first = self.segments.push(fed, rows.num_rows())?;
+        let first = self.segments.push(arguments, rows.num_rows())?;
         let columns: Vec<ArrayRef> = self.columns.iter().map(|column| rows.column(*column).clone()).collect();
         let keys = self.read_keys(&columns)?;
         let mut parts: Vec<Vec<ArrayRef>> = Vec::new();

@@ -12,7 +12,7 @@ use super::counting::Counting;
 use super::feature::Feature;
 use super::history::{History, Key, Place};
 use super::segments::{SEGMENT_ROWS, Segments};
-use crate::accumulate::aggregate::Fed;
+use crate::accumulate::aggregate::Arguments;
 
 impl History {
     /// Keeps the rows, in the order in which they came.
@@ -35,8 +35,8 @@ impl History {
         for rows in state.rows("rows", &self.schema.clone())? {
             let (keys, rest) = rows.columns().split_at(self.columns.len());
             let keys = self.read_keys(keys)?;
-            let fed = rest[2..].chunks(2).map(Fed::of_columns).collect();
-            let first = self.segments.push(fed, rows.num_rows())?;
+            let arguments = rest[2..].chunks(2).map(Arguments::of_columns).collect();
+            let first = self.segments.push(arguments, rows.num_rows())?;
             let [numbers, times] = [0, 1].map(|column| rest[column].as_primitive::<Int64Type>().values());
             let mut counting = Counting::default();
             for (row, (number, time)) in numbers.iter().zip(times).enumerate() {
@@ -96,7 +96,7 @@ impl Copied {
         };
         columns.extend([numbers(|place| place.number as i64), numbers(|place| place.time)]);
         let places = self.segments.find(rows.iter().map(|(_, place)| place.row));
-        columns.extend(self.segments.gather_all(&places)?.into_iter().flat_map(Fed::into_columns));
+        columns.extend(self.segments.gather_all(&places)?.into_iter().flat_map(Arguments::into_columns));
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::BooleanArray;
 use millstream_core::Result;
 
-use crate::accumulate::aggregate::Fed;
+use crate::accumulate::aggregate::Arguments;
 
 /// The segments. Rows are numbered in the order in which they came. A clone shares what they hold.
 #[derive(Clone, Default)]
@@ -27,7 +27,7 @@ struct Segment {
     is_live: Vec<bool>,
     live: usize,
     /// One for each feature.
-    fed: Arc<[Fed]>,
+    arguments: Arc<[Arguments]>,
 }
 
 /// The numbers of the rows that a segment holds, in their order.
@@ -47,14 +47,18 @@ impl Segments {
     }
 
     /// Adds what rows are fed with: the number of the first one. None is remembered yet.
-    pub fn push(&mut self, fed: Vec<Fed>, rows: usize) -> Result<u64> {
+    pub fn push(&mut self, arguments: Vec<Arguments>, rows: usize) -> Result<u64> {
         let start = self.end;
         if rows == 0 && !self.list.is_empty() {
             return Ok(start);
         }
         self.end += rows as u64;
-        let added =
-            Segment { rows: Numbers::Run(start..self.end), is_live: vec![false; rows], live: 0, fed: fed.into() };
+        let added = Segment {
+            rows: Numbers::Run(start..self.end),
+            is_live: vec![false; rows],
+            live: 0,
+            arguments: arguments.into(),
+        };
         self.list.push_back(added);
         self.join_before(self.list.len())?;
         Ok(start)
@@ -126,14 +130,14 @@ impl Segments {
     }
 
     /// What a feature is fed with at some places.
-    pub fn gather(&self, feature: usize, places: &[(usize, usize)]) -> Result<Fed> {
-        let fed: Vec<&Fed> = self.list.iter().map(|segment| &segment.fed[feature]).collect();
-        Fed::gather(&fed, places)
+    pub fn gather(&self, feature: usize, places: &[(usize, usize)]) -> Result<Arguments> {
+        let arguments: Vec<&Arguments> = self.list.iter().map(|segment| &segment.arguments[feature]).collect();
+        Arguments::gather(&arguments, places)
     }
 
     /// What all features are fed with at some places.
-    pub fn gather_all(&self, places: &[(usize, usize)]) -> Result<Vec<Fed>> {
-        let features = self.list.front().map_or(0, |segment| segment.fed.len());
+    pub fn gather_all(&self, places: &[(usize, usize)]) -> Result<Vec<Arguments>> {
+        let features = self.list.front().map_or(0, |segment| segment.arguments.len());
         (0..features).map(|feature| self.gather(feature, places)).collect()
     }
 
@@ -164,9 +168,9 @@ impl Segment {
     /// Only what is remembered.
     fn thinned(&self) -> Result<Self> {
         let mask = BooleanArray::from(self.is_live.clone());
-        let fed = self.fed.iter().map(|fed| fed.filter(&mask)).collect::<Result<_>>()?;
+        let arguments = self.arguments.iter().map(|arguments| arguments.filter(&mask)).collect::<Result<_>>()?;
         let rows = self.rows.iter().zip(&self.is_live).filter_map(|(row, is_live)| is_live.then_some(row)).collect();
-        Ok(Self { rows: Numbers::Listed(rows), is_live: vec![true; self.live], live: self.live, fed })
+        Ok(Self { rows: Numbers::Listed(rows), is_live: vec![true; self.live], live: self.live, arguments })
     }
 }
 
@@ -223,12 +227,14 @@ impl Numbers {
 
 /// Several segments as one.
 fn join<'a>(several: impl Iterator<Item = &'a Segment> + Clone) -> Result<Segment> {
-    let features = several.clone().next().map_or(0, |segment| segment.fed.len());
-    let fed = |feature: usize| Fed::concat(&several.clone().map(|segment| &segment.fed[feature]).collect::<Vec<_>>());
+    let features = several.clone().next().map_or(0, |segment| segment.arguments.len());
+    let arguments = |feature: usize| {
+        Arguments::concat(&several.clone().map(|segment| &segment.arguments[feature]).collect::<Vec<_>>())
+    };
     Ok(Segment {
         rows: Numbers::join(several.clone().map(|segment| &segment.rows)),
         is_live: several.clone().flat_map(|segment| segment.is_live.iter().copied()).collect(),
         live: several.clone().map(|segment| segment.live).sum(),
-        fed: (0..features).map(fed).collect::<Result<_>>()?,
+        arguments: (0..features).map(arguments).collect::<Result<_>>()?,
     })
 }
