@@ -63,10 +63,10 @@ impl Program {
 
     /// What becomes of the rows; `None` if nothing is left. The error is why at least one row of them failed.
     pub fn run(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>, String> {
-        let mut course = Course::new(rows, MAX_BATCH_BYTES);
-        let Some(first) = self.next(&mut course)? else { return Ok(None) };
+        let mut execution = Execution::new(rows, MAX_BATCH_BYTES);
+        let Some(first) = self.next(&mut execution)? else { return Ok(None) };
         let mut pieces = vec![first];
-        while let Some(piece) = self.next(&mut course)? {
+        while let Some(piece) = self.next(&mut execution)? {
             pieces.push(piece);
         }
         match pieces.len() {
@@ -76,18 +76,18 @@ impl Program {
     }
 
     /// The next piece of what becomes of the rows. None if there are no more.
-    pub fn next(&self, course: &mut Course) -> Result<Option<RecordBatch>, String> {
-        if let Some(rows) = course.rows.take()
-            && let Some(done) = self.advance(rows, 0, course)?
+    pub fn next(&self, execution: &mut Execution) -> Result<Option<RecordBatch>, String> {
+        if let Some(rows) = execution.rows.take()
+            && let Some(done) = self.advance(rows, 0, execution)?
         {
             return Ok(Some(done));
         }
-        while let Some((step, spread)) = course.spreads.last_mut() {
+        while let Some((step, spread)) = execution.spreads.last_mut() {
             let step = *step;
             match spread.next()? {
-                None => _ = course.spreads.pop(),
+                None => _ = execution.spreads.pop(),
                 Some(rows) => {
-                    if let Some(done) = self.advance(rows, step, course)? {
+                    if let Some(done) = self.advance(rows, step, execution)? {
                         return Ok(Some(done));
                     }
                 }
@@ -97,13 +97,18 @@ impl Program {
     }
 
     /// Takes rows through the steps from `first` on, to the end or to where they become many.
-    fn advance(&self, mut rows: RecordBatch, first: usize, course: &mut Course) -> Result<Option<RecordBatch>, String> {
+    fn advance(
+        &self,
+        mut rows: RecordBatch,
+        first: usize,
+        execution: &mut Execution,
+    ) -> Result<Option<RecordBatch>, String> {
         for (place, step) in self.steps.iter().enumerate().skip(first) {
             rows = match step {
                 Step::Filter(filter) => filter.run(rows)?,
                 Step::Project(project) => project.run(&rows)?,
                 Step::Unnest(unnest) => {
-                    course.spreads.push((place + 1, Spread::new(unnest, rows, course.bytes)?));
+                    execution.spreads.push((place + 1, Spread::new(unnest, rows, execution.bytes)?));
                     return Ok(None);
                 }
             };
@@ -117,7 +122,7 @@ impl Program {
 
 /// Rows on their way through a program, which may make many of few.
 #[derive(Debug)]
-pub struct Course {
+pub struct Execution {
     /// Before the first step.
     rows: Option<RecordBatch>,
     /// Rows of which many are made, and the step that these come to; the last come first.
@@ -126,7 +131,7 @@ pub struct Course {
     bytes: usize,
 }
 
-impl Course {
+impl Execution {
     /// Rows that have come. A piece has about `bytes` bytes at most where many are made of few.
     pub fn new(rows: &RecordBatch, bytes: usize) -> Self {
         Self { rows: Some(rows.clone()), spreads: Vec::new(), bytes }

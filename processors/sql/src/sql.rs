@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::accumulate::BATCH_ROWS;
 use crate::halve::{Half, Halves, together};
 use crate::plan::{Planner, on_deep_stack};
-use crate::program::{Course, Program};
+use crate::program::{Execution, Program};
 use crate::text::{Text, within};
 use crate::{diagnose, origin, parse, refuse, words};
 
@@ -149,44 +149,44 @@ struct Rest {
     /// Of the rows that were run over last.
     pieces: IntoIter<RecordBatch>,
     /// A row of which more is made than is kept at once.
-    large: Option<Course>,
+    large: Option<Execution>,
     /// The piece that comes next.
     held: Option<RecordBatch>,
 }
 
 /// What becomes of some rows.
-enum Made {
+enum Produced {
     Pieces(Vec<RecordBatch>),
     /// So much of one row that it is made a second time, piece by piece: it is known now that none of it fails.
-    Large(Course),
+    Large(Execution),
 }
 
 impl Sql {
     /// What becomes of some rows; an error if any of them can't be computed or has no place in canonical types, or if several
     /// become too much.
-    fn run(&self, rows: &RecordBatch) -> Result<Made, String> {
-        let mut course = Course::new(rows, self.bytes);
+    fn run(&self, rows: &RecordBatch) -> Result<Produced, String> {
+        let mut execution = Execution::new(rows, self.bytes);
         let (mut pieces, mut bytes) = (Vec::new(), 0);
-        while let Some(piece) = self.next(&mut course)? {
-            bytes += if course.is_over() { 0 } else { batch_bytes(&piece) };
+        while let Some(piece) = self.next(&mut execution)? {
+            bytes += if execution.is_over() { 0 } else { batch_bytes(&piece) };
             pieces.push(piece);
             if bytes > self.bytes {
-                return self.make_later(rows, course);
+                return self.make_later(rows, execution);
             }
         }
-        Ok(Made::Pieces(pieces))
+        Ok(Produced::Pieces(pieces))
     }
 
-    fn make_later(&self, rows: &RecordBatch, mut course: Course) -> Result<Made, String> {
+    fn make_later(&self, rows: &RecordBatch, mut execution: Execution) -> Result<Produced, String> {
         if rows.num_rows() > 1 {
             return Err("these rows become too much together".to_owned());
         }
-        while self.next(&mut course)?.is_some() {}
-        Ok(Made::Large(Course::new(rows, self.bytes)))
+        while self.next(&mut execution)?.is_some() {}
+        Ok(Produced::Large(Execution::new(rows, self.bytes)))
     }
 
-    fn next(&self, course: &mut Course) -> Result<Option<RecordBatch>, String> {
-        let rows = self.program.next(course)?.map(|rows| self.canonical.apply(rows));
+    fn next(&self, execution: &mut Execution) -> Result<Option<RecordBatch>, String> {
+        let rows = self.program.next(execution)?.map(|rows| self.canonical.apply(rows));
         rows.transpose().map_err(|error| error.to_string())
     }
 
@@ -205,8 +205,8 @@ impl Sql {
             match rest.halves.next(|rows| self.run(rows)) {
                 None => return Ok(None),
                 Some(Half::Bad(row, why)) => out.fail_row(&rest.batch, row, why)?,
-                Some(Half::Good(_, Made::Pieces(pieces))) => rest.pieces = pieces.into_iter(),
-                Some(Half::Good(_, Made::Large(course))) => rest.large = Some(course),
+                Some(Half::Good(_, Produced::Pieces(pieces))) => rest.pieces = pieces.into_iter(),
+                Some(Half::Good(_, Produced::Large(execution))) => rest.large = Some(execution),
             }
         }
     }
