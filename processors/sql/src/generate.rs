@@ -20,7 +20,7 @@ use crate::halve::halve;
 use crate::plan::{INPUT, Planner, on_deep_stack};
 use crate::program::{Program, batch};
 use crate::random::{ROW, give_streams};
-use crate::refuse::{Dice, refusals_where};
+use crate::refuse::{RandomFunctions, refusals_where};
 use crate::text::{Text, within};
 use crate::{diagnose, parse, words};
 
@@ -167,7 +167,7 @@ impl Column {
         let text = Text::over(expression, &above)?;
         let syntax = parse::expression(&text, "an expression");
         let mut syntax = syntax.map_err(|problem| text.advising_quotes(problem, &above))?;
-        let refused = refusals_where(Dice::Seeded, &syntax, &text, &[INPUT]);
+        let refused = refusals_where(RandomFunctions::Seeded, &syntax, &text, &[INPUT]);
         if !refused.is_empty() {
             return Err(refused);
         }

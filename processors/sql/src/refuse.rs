@@ -19,12 +19,12 @@ const DEEPEST: usize = 200;
 
 /// Everything in a query or condition that can't be done row by row. `streams` are the names that FROM may use.
 pub fn refusals<T: Visit>(syntax: &T, text: &Text, streams: &[&str]) -> Problems {
-    refusals_where(Dice::Refused, syntax, text, streams)
+    refusals_where(RandomFunctions::Refused, syntax, text, streams)
 }
 
 /// What becomes of random functions.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Dice {
+pub enum RandomFunctions {
     /// The rows of a stream must be the same in every run.
     Refused,
     /// Rows are generated: [`crate::random`] makes them functions of the row's number.
@@ -32,9 +32,14 @@ pub enum Dice {
 }
 
 /// The same, where random functions may be allowed.
-pub fn refusals_where<T: Visit>(dice: Dice, syntax: &T, text: &Text, streams: &[&str]) -> Problems {
+pub fn refusals_where<T: Visit>(
+    random_functions: RandomFunctions,
+    syntax: &T,
+    text: &Text,
+    streams: &[&str],
+) -> Problems {
     let names = streams.iter().map(|&name| name.to_owned()).collect();
-    let mut guard = Guard { text, streams, names, dice, depth: 0, problems: Vec::new() };
+    let mut guard = Guard { text, streams, names, random_functions, depth: 0, problems: Vec::new() };
     let _ = syntax.visit(&mut guard);
     guard.problems
 }
@@ -44,7 +49,7 @@ struct Guard<'a> {
     streams: &'a [&'a str],
     /// What FROM may name: the streams, and the queries that WITH names.
     names: BTreeSet<String>,
-    dice: Dice,
+    random_functions: RandomFunctions,
     depth: usize,
     problems: Problems,
 }
@@ -279,7 +284,7 @@ impl Guard<'_> {
         if call.over.is_some() {
             return self.refuse(&format!("{name}(…) OVER"), "over", place);
         }
-        if self.dice == Dice::Seeded && random::function(&name).is_some() {
+        if self.random_functions == RandomFunctions::Seeded && random::function(&name).is_some() {
             return;
         }
         let problem = match functions::lookup(name.trim_matches('"')) {
@@ -289,17 +294,19 @@ impl Guard<'_> {
             Function::Unknown if random::function(&name).is_some() => self.not_replayable(&name),
             Function::Unknown => {
                 let problem = Problem::new(format!("there is no function `{name}`"));
-                problem.help(functions::like(&name, self.dice == Dice::Seeded))
+                problem.help(functions::like(&name, self.random_functions == RandomFunctions::Seeded))
             }
         };
         self.problems.push(within(problem, place));
     }
 
     fn not_replayable(&self, name: &str) -> Problem {
-        Problem::new(format!("{name} is not replayable: it differs from run to run")).help(match self.dice {
-            Dice::Refused => "use a column of the stream, such as its event time",
-            Dice::Seeded => "compute it from `row` and `random()`",
-        })
+        Problem::new(format!("{name} is not replayable: it differs from run to run")).help(
+            match self.random_functions {
+                RandomFunctions::Refused => "use a column of the stream, such as its event time",
+                RandomFunctions::Seeded => "compute it from `row` and `random()`",
+            },
+        )
     }
 }
 
