@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use feature::Feature;
-use history::{History, Reach};
+use history::{Frame, History};
 
 use crate::accumulate::aggregate::Arguments;
 use crate::accumulate::{key_columns, selected};
@@ -98,7 +98,7 @@ impl ProcessorSettings for OverSettings {
     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let stream = &inputs[0];
         let mut problems = Problems::new();
-        let reach = self.reach().map_err(|problem| problems.push(problem)).ok();
+        let frame = self.frame().map_err(|problem| problems.push(problem)).ok();
         let keys = key_columns(&self.keys, &stream.schema, &mut problems);
         let is_taken = |name: &str| stream.schema.field_with_name(name).is_ok();
         let features = selected(&self.select, is_taken, |name, text| Feature::new(name, text, &stream.schema));
@@ -106,7 +106,7 @@ impl ProcessorSettings for OverSettings {
         let needs_time = self.last.is_some() || features.iter().any(Feature::needs_time);
         let time = if needs_time { stream.require_event_time().map(Some) } else { Ok(None) };
         let time = time.map_err(|problem| problems.push(problem)).ok().flatten();
-        let (Some(reach), []) = (reach, &problems[..]) else { return Err(problems) };
+        let (Some(frame), []) = (frame, &problems[..]) else { return Err(problems) };
         let schema = schema(&stream.schema, &features);
         let mentioned = features.iter().flat_map(|feature| feature.columns().iter().cloned());
         let event_time = stream.event_time.iter().filter(|_| time.is_some());
@@ -115,7 +115,7 @@ impl ProcessorSettings for OverSettings {
         if self.last.is_some() {
             ports.push(PortPlan::side("late", stream.schema.clone()));
         }
-        let history = History::new(&stream.schema, keys, &features, reach, self.current, self.max_rows);
+        let history = History::new(&stream.schema, keys, &features, frame, self.current, self.max_rows);
         let history = history.map_err(|error| Problem::new(error.to_string()))?;
         let (is_timed, max_rows) = (self.last.is_some(), self.max_rows);
         let over = Over { time, is_timed, features, history, schema, watermark: EventTime::MIN, max_rows };
@@ -124,13 +124,13 @@ impl ProcessorSettings for OverSettings {
 }
 
 impl OverSettings {
-    fn reach(&self) -> Result<Reach, Problem> {
+    fn frame(&self) -> Result<Frame, Problem> {
         match (self.last, self.rows) {
             (Some(last), None) => match last.span().map_err(|problem| problem.at(["last"]))? {
                 0 => Err(Problem::new("nothing lies within 0").at(["last"])),
-                span => Ok(Reach::Time(span)),
+                span => Ok(Frame::Time(span)),
             },
-            (None, Some(rows)) => Ok(Reach::Rows(rows)),
+            (None, Some(rows)) => Ok(Frame::Rows(rows)),
             (None, None) => {
                 Err(Problem::new("it does not say which rows count").help("set `last = \"1h\"`, or `rows = 20`"))
             }

@@ -19,7 +19,7 @@ use crate::accumulate::aggregate::Arguments;
 
 /// Which rows count.
 #[derive(Clone, Copy, Debug)]
-pub enum Reach {
+pub enum Frame {
     /// Those of so many microseconds.
     Time(i64),
     /// The last ones.
@@ -33,7 +33,7 @@ pub struct History {
     /// Of the key columns; none if there are no keys.
     pub(super) converter: Option<Arc<RowConverter>>,
     pub(super) columns: Vec<usize>,
-    reach: Reach,
+    frame: Frame,
     /// Whether a row counts for itself.
     current: bool,
     most: usize,
@@ -41,7 +41,7 @@ pub struct History {
     has_small: bool,
     has_others: bool,
     /// The rows of each key. Seeded at random; no result depends on hashes.
-    pub(super) keys: HashMap<Key, OfKey, RandomState>,
+    pub(super) keys: HashMap<Key, KeyRows, RandomState>,
     pub(super) segments: Segments,
     pub(super) slots: Slots,
     /// When rows can be forgotten.
@@ -53,7 +53,7 @@ pub struct History {
 
 /// The rows of one key, in the order in which they came.
 #[derive(Default)]
-pub struct OfKey {
+pub struct KeyRows {
     pub(super) places: VecDeque<Place>,
     blocks: Blocks,
 }
@@ -70,7 +70,7 @@ pub struct Place {
 /// How many rows are looked at together.
 const LOOK_AT: usize = 1 << 16;
 
-impl Reach {
+impl Frame {
     /// Whether a row of that time counts for one of another time, which came later.
     fn counts(self, time: i64, now: i64) -> bool {
         match self {
@@ -90,18 +90,18 @@ impl Reach {
     }
 }
 
-impl OfKey {
+impl KeyRows {
     /// Gives what counts of the rows from place `from` on to a row of a time.
-    fn cover(&self, from: usize, reach: Reach, now: i64, counting: &mut Counting) {
+    fn cover(&self, from: usize, frame: Frame, now: i64, counting: &mut Counting) {
         let mut at = from;
         while let Some(place) = self.places.get(at) {
-            match self.blocks.largest(place.number, self.places.len() - at, |block| reach.share(block, now)) {
+            match self.blocks.largest(place.number, self.places.len() - at, |block| frame.share(block, now)) {
                 Some((rows, block)) => {
                     block.iter().for_each(|block| counting.block(block.slot));
                     at += rows;
                 }
                 None => {
-                    if reach.counts(place.time, now) {
+                    if frame.counts(place.time, now) {
                         counting.row(*place);
                     }
                     at += 1;
@@ -145,7 +145,7 @@ impl History {
         input: &Schema,
         columns: Vec<usize>,
         features: &[Feature],
-        reach: Reach,
+        frame: Frame,
         current: bool,
         most: usize,
     ) -> Result<Self> {
@@ -160,7 +160,7 @@ impl History {
         Ok(Self {
             converter,
             columns,
-            reach,
+            frame,
             current,
             most,
             has_small: features.iter().any(|feature| is_small(feature) == Some(true)),
@@ -217,32 +217,32 @@ impl History {
     /// How many rows can count for one whose key holds so many.
     fn reached(&self, held: usize) -> usize {
         let all = held + usize::from(self.current);
-        match self.reach {
-            Reach::Time(_) => all,
-            Reach::Rows(rows) => all.min(rows),
+        match self.frame {
+            Frame::Time(_) => all,
+            Frame::Rows(rows) => all.min(rows),
         }
     }
 
     /// Whether a row can be remembered whose key holds so many.
     fn has_room(&self, held: usize) -> bool {
         // The first one of the key makes room.
-        let is_full = matches!(self.reach, Reach::Rows(rows) if held >= kept_of_each(rows));
+        let is_full = matches!(self.frame, Frame::Rows(rows) if held >= kept_of_each(rows));
         is_full || self.segments.live() < self.most
     }
 
     /// Notes which rows count for a row, whose key holds `held`, and remembers it.
     fn remember(&mut self, key: &[u8], held: usize, row: u64, time: i64, counting: &mut Counting) {
         if held == 0 {
-            self.keys.insert(key.into(), OfKey::default());
+            self.keys.insert(key.into(), KeyRows::default());
         }
         let from = held + usize::from(self.current) - self.reached(held);
-        let (reach, blocks) = (self.reach, self.blocks());
+        let (frame, blocks) = (self.frame, self.blocks());
         let Some(of_key) = self.keys.get_mut(key) else { return };
         let place = Place { row, time, number: of_key.places.back().map_or(0, |last| last.number + 1) };
-        let counts = |other: &&Place| reach.counts(other.time, time);
+        let counts = |other: &&Place| frame.counts(other.time, time);
         counting.begin(of_key.places.iter().rev().find(counts).copied(), time);
         if self.has_small {
-            of_key.cover(from, reach, time, counting);
+            of_key.cover(from, frame, time, counting);
         }
         if self.has_others {
             of_key.places.iter().skip(from).filter(counts).for_each(|other| counting.row_alone(*other));
@@ -252,9 +252,9 @@ impl History {
         }
         of_key.remember(place, blocks, &mut self.slots, counting);
         self.segments.remember(row);
-        match reach {
-            Reach::Time(_) => self.forget_later(key, time),
-            Reach::Rows(rows) => {
+        match frame {
+            Frame::Time(_) => self.forget_later(key, time),
+            Frame::Rows(rows) => {
                 let too_many = of_key.places.len().saturating_sub(kept_of_each(rows));
                 (0..too_many).for_each(|_| of_key.forget(0, &mut self.segments, &mut self.slots));
             }
@@ -263,23 +263,23 @@ impl History {
 
     /// How far from each other rows can be that blocks are made of; `None` if there are no blocks.
     pub(super) fn blocks(&self) -> Option<i64> {
-        let span = match self.reach {
-            Reach::Time(span) => Some(span),
-            Reach::Rows(rows) => (rows >= 2 * BLOCK_ROWS).then_some(i64::MAX),
+        let span = match self.frame {
+            Frame::Time(span) => Some(span),
+            Frame::Rows(rows) => (rows >= 2 * BLOCK_ROWS).then_some(i64::MAX),
         };
         span.filter(|_| self.has_small)
     }
 
     /// Notes that a row of that time is to be forgotten when no other can count it.
     pub(super) fn forget_later(&mut self, key: &[u8], time: i64) {
-        if let (Reach::Time(_), Some((key, _))) = (self.reach, self.keys.get_key_value(key)) {
+        if let (Frame::Time(_), Some((key, _))) = (self.frame, self.keys.get_key_value(key)) {
             self.forget.push(Reverse((time, key.clone())));
         }
     }
 
     /// Forgets rows that don't count for any that can still come, none of which is earlier than `watermark`.
     pub fn forget(&mut self, watermark: i64) {
-        let Reach::Time(span) = self.reach else { return };
+        let Frame::Time(span) = self.frame else { return };
         while self.forget.peek().is_some_and(|Reverse((time, _))| time.saturating_add(span) <= watermark) {
             let Some(Reverse((time, key))) = self.forget.pop() else { break };
             let Some(of_key) = self.keys.get_mut(&key) else { continue };

@@ -158,14 +158,14 @@ fn the_example_is_settings() {
 fn a_hot_key_has_the_same_bits_however_its_rows_are_cut() {
     let rows = hot(600);
     let select = "select = { c = 'count(*)', sum = 'sum(v)', dev = 'stddev(v)', odd = 'sum(v) FILTER (WHERE n % 2 = 1)', k = 'count(DISTINCT n % 5)', q = 'quantile(n, 0.5)' }";
-    for reach in ["last = '300s'", "rows = 200", "rows = 200\ncurrent = false"] {
-        let settings: OverSettings = parse(&format!("{reach}\n{select}"));
+    for frame in ["last = '300s'", "rows = 200", "rows = 200\ncurrent = false"] {
+        let settings: OverSettings = parse(&format!("{frame}\n{select}"));
         let [whole, cut] = [1500, 7]
             .map(|batch_rows| drive_in_time(&settings, &rows, Timing { batch_rows, watermark_rows: 100, ..TIMING }));
-        assert!(whole.text("main") == cut.text("main"), "{reach}");
+        assert!(whole.text("main") == cut.text("main"), "{frame}");
         let lines: Vec<String> = whole.text("main").lines().map(str::to_owned).collect();
         let last: Vec<&str> = lines[600].split(' ').collect();
-        let counted = if reach.starts_with("last") { 300 } else { 200 };
+        let counted = if frame.starts_with("last") { 300 } else { 200 };
         assert_eq!(last[3], counted.to_string());
         assert_eq!(last[6..].len(), 3);
     }
