@@ -82,26 +82,26 @@ struct Dedup {
 const LATE_PORT: usize = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Outcome {
     Passes,
     Repeated,
     Full,
 }
 
 impl Dedup {
-    fn fate(&mut self, key: &[u8], time: EventTime) -> Fate {
+    fn outcome(&mut self, key: &[u8], time: EventTime) -> Outcome {
         let hash = self.seen.hash(key);
         let is_full = match (self.seen.latest(hash, key), self.span) {
-            (Some(_), None) => return Fate::Repeated,
-            (Some(latest), Some((_, span))) if self.seen.is_near(latest, time, span) => return Fate::Repeated,
+            (Some(_), None) => return Outcome::Repeated,
+            (Some(latest), Some((_, span))) if self.seen.is_near(latest, time, span) => return Outcome::Repeated,
             (Some(_), Some(_)) => self.seen.earlier_rows() >= self.max_keys,
             (None, _) => self.seen.keys() >= self.max_keys,
         };
         if is_full {
-            return Fate::Full;
+            return Outcome::Full;
         }
         self.seen.add(hash, key, time, self.span.is_some());
-        Fate::Passes
+        Outcome::Passes
     }
 
     /// The rows that come in time; the others leave.
@@ -124,16 +124,17 @@ impl Processor for Dedup {
         let keys = self.keys.of(&batch.rows)?;
         let times = self.span.map(|(time, _)| batch.rows.column(time).as_primitive::<TimestampMicrosecondType>());
         let time = |row: usize| times.map_or(0, |times| times.value(row));
-        let fates: Vec<Fate> = (0..batch.len()).map(|row| self.fate(keys.row(row).data(), time(row))).collect();
-        for (port, fate) in [Fate::Passes, Fate::Repeated].into_iter().enumerate() {
-            let mask: BooleanArray = fates.iter().map(|of_row| Some(*of_row == fate)).collect();
+        let outcomes: Vec<Outcome> =
+            (0..batch.len()).map(|row| self.outcome(keys.row(row).data(), time(row))).collect();
+        for (port, outcome) in [Outcome::Passes, Outcome::Repeated].into_iter().enumerate() {
+            let mask: BooleanArray = outcomes.iter().map(|of_row| Some(*of_row == outcome)).collect();
             match mask.true_count() {
                 0 => {}
                 all if all == batch.len() => out.push(port, batch.clone()),
                 _ => out.push(port, batch.with_rows(filter_record_batch(&batch.rows, &mask)?)),
             }
         }
-        for row in (0..batch.len()).filter(|row| fates[*row] == Fate::Full) {
+        for row in (0..batch.len()).filter(|row| outcomes[*row] == Outcome::Full) {
             out.fail_row(&batch, row, format!("{} keys are remembered already (`max_keys`)", self.max_keys))?;
         }
         Ok(())
