@@ -50,7 +50,7 @@ pub struct Tail {
     decoder: Decoder,
     /// None until the first line is there, which may be a header.
     reader: Option<Box<dyn BatchReader>>,
-    reach: Arc<Reach>,
+    range: Arc<ReadRange>,
     /// The first bytes, which tell a file that was emptied and written again.
     beginning: Vec<u8>,
     /// Length and time of change when the file was looked at last.
@@ -69,9 +69,9 @@ pub struct Tail {
     first: u64,
 }
 
-/// From where to where a file can be read.
+/// From where to where a file may be read now.
 #[derive(Debug, Default)]
-struct Reach {
+struct ReadRange {
     from: AtomicU64,
     to: AtomicU64,
 }
@@ -89,7 +89,7 @@ impl Tail {
             identity,
             decoder: Decoder { read_mode: ReadMode::Tailing, ..decoder.clone() },
             reader: None,
-            reach: Arc::default(),
+            range: Arc::default(),
             beginning: Vec::new(),
             looked_at: None,
             changed: Instant::now(),
@@ -201,22 +201,22 @@ impl Tail {
         let metadata = self.file.metadata()?;
         let length = metadata.len();
         let looked_at = Some((length, metadata.mtime(), metadata.mtime_nsec()));
-        if looked_at == self.looked_at && self.reach.to.load(Ordering::Relaxed) >= length {
+        if looked_at == self.looked_at && self.range.to.load(Ordering::Relaxed) >= length {
             return Ok(false);
         }
         if looked_at != self.looked_at {
             (self.looked_at, self.changed) = (looked_at, Instant::now());
         }
-        if length < self.reach.from.load(Ordering::Relaxed) || !self.begins_as_before()? {
+        if length < self.range.from.load(Ordering::Relaxed) || !self.begins_as_before()? {
             self.begin_anew();
         }
         if self.beginning.len() < BEGINNING {
             self.beginning = self.first_bytes(length.min(BEGINNING as u64) as usize)?;
         }
         // A first line may be longer than a stretch.
-        let from = self.reach.from.load(Ordering::Relaxed);
+        let from = self.range.from.load(Ordering::Relaxed);
         let to = if self.reader.is_some() { length.min(from + STRETCH) } else { length };
-        self.reach.to.store(to, Ordering::Relaxed);
+        self.range.to.store(to, Ordering::Relaxed);
         Ok(true)
     }
 
@@ -242,14 +242,14 @@ impl Tail {
         self.emptied |= self.read() > 0 || self.resume.is_some();
         self.reader = None;
         (self.resume, self.first) = (None, 0);
-        self.reach = Arc::default();
+        self.range = Arc::default();
         self.beginning.clear();
     }
 
     /// The reader, unless the first line is not whole and may still become so.
     fn reader(&mut self, read_mode: ReadMode) -> Result<Option<&mut Box<dyn BatchReader>>> {
         if self.reader.is_none() && (read_mode == ReadMode::Bounded || self.has_line()?) {
-            let source = Stretch { file: self.file.clone(), reach: self.reach.clone() };
+            let source = RangeReader { file: self.file.clone(), range: self.range.clone() };
             let mut reader = Decoder { read_mode, ..self.decoder.clone() }.read_seekable(source)?;
             if let Some(place) = self.resume.take() {
                 reader.go_to(place.start)?;
@@ -261,7 +261,7 @@ impl Tail {
     }
 
     fn has_line(&self) -> Result<bool> {
-        let to = self.reach.to.load(Ordering::Relaxed);
+        let to = self.range.to.load(Ordering::Relaxed);
         if to > MAX_ROW_BYTES as u64 {
             // The reader says that it is too long.
             return Ok(true);
@@ -291,36 +291,36 @@ impl Tail {
     }
 }
 
-/// The bytes of a file that can be reached.
-struct Stretch {
+/// Reads the bytes of a file that are released for reading.
+struct RangeReader {
     file: Arc<File>,
-    reach: Arc<Reach>,
+    range: Arc<ReadRange>,
 }
 
-impl Seek for Stretch {
+impl Seek for RangeReader {
     fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
         let place = match to {
             SeekFrom::Start(place) => place,
-            SeekFrom::Current(by) => self.reach.from.load(Ordering::Relaxed).saturating_add_signed(by),
+            SeekFrom::Current(by) => self.range.from.load(Ordering::Relaxed).saturating_add_signed(by),
             SeekFrom::End(by) => self.file.metadata()?.len().saturating_add_signed(by),
         };
-        self.reach.from.store(place, Ordering::Relaxed);
+        self.range.from.store(place, Ordering::Relaxed);
         Ok(place)
     }
 }
 
-impl Seekable for Stretch {
+impl Seekable for RangeReader {
     fn file(&self) -> std::io::Result<File> {
         self.file.try_clone()
     }
 }
 
-impl Read for Stretch {
+impl Read for RangeReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let (from, to) = (self.reach.from.load(Ordering::Relaxed), self.reach.to.load(Ordering::Relaxed));
+        let (from, to) = (self.range.from.load(Ordering::Relaxed), self.range.to.load(Ordering::Relaxed));
         let most = buffer.len().min(to.saturating_sub(from) as usize);
         let read = self.file.read_at(&mut buffer[..most], from)?;
-        self.reach.from.store(from + read as u64, Ordering::Relaxed);
+        self.range.from.store(from + read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
