@@ -196,14 +196,14 @@ impl InputSettings for FileInput {
             (true, None) => return follow::plan(self, context),
             (false, _) => {}
         }
-        let mut settled = self.settle(context)?;
+        let mut resolved = self.resolve(context)?;
         let found = match &self.schema {
-            Some(columns) => settled.declared(columns)?,
-            None => settled.found(self.infer_rows)?,
+            Some(columns) => resolved.declared(columns)?,
+            None => resolved.found(self.infer_rows)?,
         };
-        let decoder = settled.format.decoder(found.columns, context);
+        let decoder = resolved.format.decoder(found.columns, context);
         let schema = decoder.schema();
-        let (source, left) = (context.node.as_str().into(), settled.sources.into());
+        let (source, left) = (context.node.as_str().into(), resolved.sources.into());
         let finite = self.once.is_none();
         let files = Files::new(source, decoder, finite, left);
         let rows = found.rows.filter(|_| finite);

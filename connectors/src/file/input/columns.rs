@@ -5,9 +5,9 @@ use std::sync::Arc;
 use millstream_core::{Columns, Problem, Result, type_name};
 use millstream_formats::{ColumnsIn, Found};
 
-use super::sources::{Settled, Source};
+use super::sources::{ResolvedFiles, Source};
 
-impl Settled {
+impl ResolvedFiles {
     /// The columns that were declared, if the files can have them.
     pub(super) fn declared(&mut self, columns: &Columns) -> Result<Found, Problem> {
         let at = |problem: Problem| problem.at(["schema"]);

@@ -25,8 +25,8 @@ impl Source {
     }
 }
 
-/// The files of an input, which all have one format.
-pub(super) struct Settled {
+/// The files that the paths of an input stand for, which all have one format.
+pub(super) struct ResolvedFiles {
     pub sources: Vec<Source>,
     /// The format, as the first file has it.
     pub format: ReadFormat,
@@ -80,7 +80,7 @@ impl FileInput {
     }
 
     /// Finds the files, and how each of them is read.
-    pub(super) fn settle(&self, context: &PlanContext) -> Result<Settled, Problems> {
+    pub(super) fn resolve(&self, context: &PlanContext) -> Result<ResolvedFiles, Problems> {
         let files = self.files(context)?;
         let mut formats = Formats::new(self.format.as_ref());
         let format = match files.first() {
@@ -91,7 +91,7 @@ impl FileInput {
         for file in files {
             sources.push(self.source(file, &format, &mut formats)?);
         }
-        Ok(Settled { sources, format })
+        Ok(ResolvedFiles { sources, format })
     }
 
     fn source(&self, file: SourceFile, first: &ReadFormat, formats: &mut Formats<'_>) -> Result<Source, Problem> {
