@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 /// How many bytes a stretch of a file has, and their BLAKE3 hash; zeros where nobody will ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sum {
+pub struct Digest {
     /// How many bytes.
     pub bytes: u64,
     /// Their hash.
     pub blake3: [u8; 32],
 }
 
-impl Sum {
+impl Digest {
     /// Of the first bytes of a source, at most so many.
     fn of(source: impl Read, bytes: u64, hasher: &mut blake3::Hasher) -> IoResult<Self> {
         let bytes = std::io::copy(&mut source.take(bytes), hasher)?;
@@ -75,20 +75,20 @@ impl Hashed {
     }
 
     /// A file that is gone on with behind its first bytes, which have to be these. What lies behind them is cut off.
-    pub fn go_on(mut file: File, path: &Path, sum: Sum) -> Result<Self> {
+    pub fn go_on(mut file: File, path: &Path, digest: Digest) -> Result<Self> {
         let doing = || format!("resuming `{}`", path.display());
         let mut hasher = blake3::Hasher::new();
-        if Sum::of(&file, sum.bytes, &mut hasher).doing(doing)? != sum {
+        if Digest::of(&file, digest.bytes, &mut hasher).doing(doing)? != digest {
             return Err(damaged(path));
         }
-        file.set_len(sum.bytes).and_then(|()| file.seek(SeekFrom::End(0))).doing(doing)?;
-        Ok(Self { file, bytes: sum.bytes, hasher: Some(hasher) })
+        file.set_len(digest.bytes).and_then(|()| file.seek(SeekFrom::End(0))).doing(doing)?;
+        Ok(Self { file, bytes: digest.bytes, hasher: Some(hasher) })
     }
 
     /// What has been written so far.
-    pub fn sum(&self) -> Sum {
+    pub fn digest(&self) -> Digest {
         let blake3 = self.hasher.as_ref().map(|hasher| *hasher.finalize().as_bytes());
-        Sum { bytes: self.bytes, blake3: blake3.unwrap_or_default() }
+        Digest { bytes: self.bytes, blake3: blake3.unwrap_or_default() }
     }
 
     /// Makes it durable.

@@ -14,7 +14,7 @@ use arrow::ipc::writer::StreamWriter;
 use millstream_core::{Result, ResultExt, Run};
 
 use super::disk::create;
-use super::hashed::{Hashed, Sum};
+use super::hashed::{Digest, Hashed};
 use super::hidden;
 
 /// The rows of a file once more.
@@ -22,12 +22,12 @@ pub struct Journal {
     writer: StreamWriter<Hashed>,
     path: PathBuf,
     /// Those of the runs before.
-    before: Vec<(PathBuf, Sum)>,
+    before: Vec<(PathBuf, Digest)>,
 }
 
 impl Journal {
     /// Starts a journal for the file at `path`, of which those of runs before have the first rows.
-    pub fn start(path: &Path, run: &Run, schema: &SchemaRef, before: Vec<(PathBuf, Sum)>) -> Result<Self> {
+    pub fn start(path: &Path, run: &Run, schema: &SchemaRef, before: Vec<(PathBuf, Digest)>) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let path = hidden::part(&path.with_file_name(format!("{name}.rows-{}", before.len() + 1)), run);
         let file = Hashed::new(create(&path)?, true);
@@ -41,10 +41,10 @@ impl Journal {
     }
 
     /// All journals of the file with what was added, and the one that is still to be made durable.
-    pub fn pause(&mut self) -> Result<(Vec<(PathBuf, Sum)>, File)> {
+    pub fn pause(&mut self) -> Result<(Vec<(PathBuf, Digest)>, File)> {
         let doing = || format!("writing `{}`", self.path.display());
         self.writer.flush().doing(doing)?;
-        let own = (self.path.clone(), self.writer.get_ref().sum());
+        let own = (self.path.clone(), self.writer.get_ref().digest());
         let file = self.writer.get_ref().file().doing(doing)?;
         Ok((self.before.iter().cloned().chain([own]).collect(), file))
     }
@@ -61,15 +61,15 @@ impl Journal {
         Ok(StreamReader::try_new(source, None).doing(doing)?.schema())
     }
 
-    /// The rows of a journal, as far as `sum` goes.
+    /// The rows of a journal, as far as `digest` goes.
     pub fn read(
         path: &Path,
-        sum: Sum,
+        digest: Digest,
         schema: &SchemaRef,
     ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
-        sum.check(path)?;
+        digest.check(path)?;
         let doing = format!("reading `{}`", path.display());
-        let source = std::io::Read::take(File::open(path).doing(|| doing.clone())?, sum.bytes);
+        let source = std::io::Read::take(File::open(path).doing(|| doing.clone())?, digest.bytes);
         let reader = StreamReader::try_new(BufReader::new(source), None).doing(|| doing.clone())?;
         if reader.schema() != *schema {
             return Err(millstream_core::Error::new(format!("{doing}: its rows have other columns")));

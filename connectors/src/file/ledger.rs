@@ -15,7 +15,7 @@ use super::hashed::damaged;
 
 /// Which publication of an output it is: later ones are greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Turn {
+pub struct PublicationId {
     /// The generation of the run that has staged it.
     pub generation: u64,
     /// The how manieth of that run.
@@ -26,7 +26,7 @@ pub struct Turn {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// The last one that was begun. Those before are visible.
-    pub turn: Turn,
+    pub turn: PublicationId,
     /// How many of its files have their place, or are about to: one of them that is not at its hidden name has come there.
     pub files: usize,
 }
@@ -85,7 +85,7 @@ fn text(Published { turn, files }: Published) -> String {
 fn parse(bytes: &[u8]) -> Option<Published> {
     let words: Vec<&str> = std::str::from_utf8(bytes).ok()?.split_whitespace().take(3).collect();
     let [generation, number, files] = words[..] else { return None };
-    let turn = Turn { generation: generation.parse().ok()?, number: number.parse().ok()? };
+    let turn = PublicationId { generation: generation.parse().ok()?, number: number.parse().ok()? };
     let published = Published { turn, files: files.parse().ok()? };
     (text(published).as_bytes() == bytes).then_some(published)
 }
@@ -109,11 +109,11 @@ mod tests {
         Ledger::create(&path).unwrap();
         let read = || Ledger::open(&path).unwrap().unwrap().read().unwrap();
         assert_eq!(read(), Published::default());
-        let published = Published { turn: Turn { generation: 7, number: u64::MAX }, files: 3 };
+        let published = Published { turn: PublicationId { generation: 7, number: u64::MAX }, files: 3 };
         Ledger::open(&path).unwrap().unwrap().note(published).unwrap();
         Ledger::create(&path).unwrap();
         assert_eq!(read(), published, "it is begun once");
-        assert!(Turn { generation: 8, number: 1 } > published.turn);
+        assert!(PublicationId { generation: 8, number: 1 } > published.turn);
         let bytes = std::fs::read(&path).unwrap();
         for place in 0..bytes.len() {
             let mut bytes = bytes.clone();

@@ -19,18 +19,18 @@ use serde::{Deserialize, Serialize};
 use super::claim::{Claim, Claimed};
 use super::disk::{is_there, remove, set_mode, sync_folder};
 use super::hashed::{damaged, left_elsewhere};
-use super::ledger::{Ledger, Published, Turn};
+use super::ledger::{Ledger, PublicationId, Published};
 use super::output::kept::{PROGRESS, Progress};
-use super::staging::Whole;
+use super::staging::FinishedFile;
 use super::target::{Base, renumbered};
 
 /// What an output has staged.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Publication {
     /// Which one of the output it is.
-    pub turn: Turn,
+    pub turn: PublicationId,
     /// The files, in their order.
-    pub files: Vec<Whole>,
+    pub files: Vec<FinishedFile>,
     /// Whether they may take the place of others.
     pub replaces: bool,
     /// Whether one that finds another in its place gets the next free number.
@@ -50,7 +50,7 @@ pub struct Publication {
 impl Publication {
     /// All paths in it.
     pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let files = self.files.iter_mut().flat_map(Whole::paths_mut);
+        let files = self.files.iter_mut().flat_map(FinishedFile::paths_mut);
         files.chain(&mut self.former).chain([&mut self.lock]).chain(&mut self.ledger)
     }
 
@@ -66,10 +66,10 @@ impl Publication {
     }
 
     /// Where a file is that has been moved before: at its place or, where files make way, at one with a higher number.
-    pub fn find(&self, whole: &Whole) -> Option<PathBuf> {
+    pub fn find(&self, finished: &FinishedFile) -> Option<PathBuf> {
         let next = |path: &PathBuf| renumbered(path).filter(|_| self.makes_way);
-        let mut places = std::iter::successors(Some(whole.path.clone()), next).take_while(|path| is_there(path));
-        places.find(|path| whole.check(path).is_ok())
+        let mut places = std::iter::successors(Some(finished.path.clone()), next).take_while(|path| is_there(path));
+        places.find(|path| finished.check(path).is_ok())
     }
 }
 
@@ -94,26 +94,26 @@ pub struct Publisher {
 impl Committer for Publisher {
     async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
         let publication = self.read(&pending.staged)?;
-        let mut way = Way::find(self, &publication)?;
-        if way.published.turn > publication.turn {
+        let mut publishing = Publishing::find(self, &publication)?;
+        if publishing.published.turn > publication.turn {
             return Ok(());
         }
         let mut places = Vec::new();
-        for (index, whole) in publication.files.iter().enumerate() {
-            places.push(way.publish(index, whole)?);
+        for (index, finished) in publication.files.iter().enumerate() {
+            places.push(publishing.publish(index, finished)?);
             crash::point("file-published");
         }
-        if way.is_known {
-            way.note(publication.files.len())?;
+        if publishing.is_known {
+            publishing.note(publication.files.len())?;
             let is_new = |path: &&PathBuf| !places.contains(path);
             publication.former.iter().filter(is_new).try_for_each(|path| remove(path))?;
         }
         let folders: BTreeSet<&Path> =
             places.iter().chain(&publication.former).filter_map(|path| path.parent()).collect();
         folders.into_iter().filter(|folder| folder.exists()).try_for_each(sync_folder)?;
-        self.published = way.published;
+        self.published = publishing.published;
         // Only now, since without them the file could not be written again.
-        for journal in publication.files.iter().flat_map(|whole| &whole.journals) {
+        for journal in publication.files.iter().flat_map(|finished| &finished.journals) {
             remove(journal)?;
             crash::point("journal-removed");
         }
@@ -145,8 +145,8 @@ impl Publisher {
     }
 }
 
-/// The way of a publication's files to their places.
-struct Way<'a> {
+/// Moves the files of a publication to their places.
+struct Publishing<'a> {
     publication: &'a Publication,
     ledger: Option<Ledger>,
     published: Published,
@@ -157,16 +157,16 @@ struct Way<'a> {
     _claim: Arc<Claim>,
 }
 
-impl<'a> Way<'a> {
+impl<'a> Publishing<'a> {
     /// Makes sure that the publication was staged here, and that nobody else writes here.
     fn find(publisher: &Publisher, publication: &'a Publication) -> Result<Self> {
         check_folder(publication, &publisher.base)?;
         let own = publisher.claimed.get();
         let is_own = publisher.claimed.is_writing();
-        let place = publication.files.first().map_or(&publication.lock, |whole| &whole.path);
+        let place = publication.files.first().map_or(&publication.lock, |finished| &finished.path);
         let claim = own.map_or_else(|| Claim::take(publication.lock.clone(), place).map(Arc::new), Ok)?;
         let mut ledger = publication.ledger.as_deref().map(Ledger::open).transpose()?.flatten();
-        let has_part = publication.files.iter().any(|whole| whole.part.exists());
+        let has_part = publication.files.iter().any(|finished| finished.part.exists());
         if let (None, Some(path), true) = (&ledger, &publication.ledger, has_part) {
             Ledger::create(path)?;
             ledger = Ledger::open(path)?;
@@ -177,21 +177,21 @@ impl<'a> Way<'a> {
     }
 
     /// Moves a file to its place, unless that has been done. Where it is then.
-    fn publish(&mut self, index: usize, whole: &Whole) -> Result<PathBuf> {
-        let doing = || format!("moving `{}` to its place", whole.part.display());
-        if !whole.part.exists() {
-            return self.find_published(index, whole);
+    fn publish(&mut self, index: usize, finished: &FinishedFile) -> Result<PathBuf> {
+        let doing = || format!("moving `{}` to its place", finished.part.display());
+        if !finished.part.exists() {
+            return self.find_published(index, finished);
         }
-        self.check(whole)?;
-        set_mode(&whole.part, whole.mode).doing(doing)?;
+        self.check(finished)?;
+        set_mode(&finished.part, finished.mode).doing(doing)?;
         self.note(index + 1)?;
         crash::point("file-noted");
         if self.publication.replaces {
-            fs::rename(&whole.part, &whole.path).doing(doing)?;
-            return Ok(whole.path.clone());
+            fs::rename(&finished.part, &finished.path).doing(doing)?;
+            return Ok(finished.path.clone());
         }
-        let mut path = whole.path.clone();
-        while let Err(error) = move_to_free(&whole.part, &path) {
+        let mut path = finished.path.clone();
+        while let Err(error) = move_to_free(&finished.part, &path) {
             if error.kind() != ErrorKind::AlreadyExists {
                 return Err(error).doing(doing);
             }
@@ -202,25 +202,25 @@ impl<'a> Way<'a> {
     }
 
     /// A file must be what was staged; one that another process has left, bit for bit.
-    fn check(&self, whole: &Whole) -> Result<()> {
+    fn check(&self, finished: &FinishedFile) -> Result<()> {
         if !self.is_own {
-            return whole.check(&whole.part);
+            return finished.check(&finished.part);
         }
-        let found = fs::metadata(&whole.part).doing(|| format!("reading `{}`", whole.part.display()))?;
-        if found.len() == whole.sum.bytes { Ok(()) } else { Err(damaged(&whole.part)) }
+        let found = fs::metadata(&finished.part).doing(|| format!("reading `{}`", finished.part.display()))?;
+        if found.len() == finished.digest.bytes { Ok(()) } else { Err(damaged(&finished.part)) }
     }
 
     /// Where a file is that is not at its hidden name.
-    fn find_published(&self, index: usize, whole: &Whole) -> Result<PathBuf> {
+    fn find_published(&self, index: usize, finished: &FinishedFile) -> Result<PathBuf> {
         if self.publication.has_published(index, self.published) {
-            return Ok(whole.path.clone());
+            return Ok(finished.path.clone());
         }
-        self.publication.find(whole).ok_or_else(|| {
+        self.publication.find(finished).ok_or_else(|| {
             Error::new(format!(
                 "`{}` was to become visible, and is neither there nor at `{}`; put it back from a copy; without it, its rows are \
                  lost, and `--reset` of the output resumes without them",
-                whole.path.display(),
-                whole.part.display()
+                finished.path.display(),
+                finished.part.display()
             ))
         })
     }
@@ -241,9 +241,9 @@ impl<'a> Way<'a> {
 fn check_folder(publication: &Publication, base: &Base) -> Result<()> {
     let is_moved = publication.folder != base.0;
     let has_ledger = publication.ledger.as_ref().is_some_and(|ledger| ledger.exists());
-    let is_gone = |whole: &&Whole| !whole.part.exists() && !is_there(&whole.path);
+    let is_gone = |finished: &&FinishedFile| !finished.part.exists() && !is_there(&finished.path);
     match publication.files.iter().find(is_gone) {
-        Some(whole) if is_moved && !has_ledger => Err(left_elsewhere(&whole.part, &publication.folder)),
+        Some(finished) if is_moved && !has_ledger => Err(left_elsewhere(&finished.part, &publication.folder)),
         None if is_moved && !base.0.exists() => Err(left_elsewhere(&base.0, &publication.folder)),
         _ => Ok(()),
     }

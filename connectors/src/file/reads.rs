@@ -10,20 +10,20 @@ use super::find::{OPTIONS, is_pattern};
 
 /// What the paths and patterns of an input, relative to `folder`, mean.
 pub fn reads(folder: &Path, paths: &[String]) -> Reads {
-    let meant: Vec<Meant> = paths.iter().filter_map(|path| Meant::new(folder, path)).collect();
+    let patterns: Vec<PathPattern> = paths.iter().filter_map(|path| PathPattern::new(folder, path)).collect();
     Box::new(move |path| {
         let names = names(path);
-        meant.iter().any(|meant| names.iter().any(|name| meant.is(name)))
+        patterns.iter().any(|pattern| names.iter().any(|name| pattern.is(name)))
     })
 }
 
 /// What a path or a pattern means.
-enum Meant {
+enum PathPattern {
     File([PathBuf; 2]),
     Files(Pattern),
 }
 
-impl Meant {
+impl PathPattern {
     /// None of a pattern that is none, which is said elsewhere.
     fn new(folder: &Path, path: &str) -> Option<Self> {
         if !is_pattern(folder, path) {

@@ -12,7 +12,7 @@ use millstream_formats::{FileWriter, WRITE_ROWS, WriteOptions};
 use serde::{Deserialize, Serialize};
 
 use super::disk::{create, mode_of};
-use super::hashed::{Hashed, Sum, damaged, missing};
+use super::hashed::{Digest, Hashed, damaged, missing};
 use super::hidden;
 use super::journal::Journal;
 
@@ -52,19 +52,20 @@ pub struct Unfinished {
 /// From what a file is gone on with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Source {
-    Bytes(Sum),
-    Journals(Vec<(PathBuf, Sum)>),
+    Bytes(Digest),
+    Journals(Vec<(PathBuf, Digest)>),
 }
 
 /// A file that is whole.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Whole {
+pub struct FinishedFile {
     /// Where it will be, or is.
     pub path: PathBuf,
     /// Where it is until it is published.
     pub part: PathBuf,
     /// Its bytes.
-    pub sum: Sum,
+    #[serde(rename = "sum")]
+    pub digest: Digest,
     /// The permissions that it gets.
     pub mode: u32,
     /// Journals that are needed no more when it is published.
@@ -99,34 +100,34 @@ impl Staged {
         let found = unfinished.locate(Some(run));
         let Unfinished { path, rows, mode, source, is_published, part: left, .. } = unfinished;
         let part = hidden::part(&path, run);
-        let sum = match source {
+        let digest = match source {
             Source::Journals(journals) => return Self::rebuild(path, options, schema, mode, journals, run),
-            Source::Bytes(sum) => sum,
+            Source::Bytes(digest) => digest,
         };
         let doing = || format!("resuming `{}`", path.display());
-        let sum = if is_published {
+        let digest = if is_published {
             if !path.exists() {
                 // Somebody has taken it away, as logs are. What comes now begins another one.
                 return Self::start(path, options, schema, None, run);
             }
-            sum.check(&path)?;
+            digest.check(&path)?;
             let mut copy = create(&part)?;
             File::open(&path).and_then(|mut old| std::io::copy(&mut old, &mut copy)).doing(doing)?;
             // What others have added to the file since it was published stays there.
-            Sum::of_file(&part)?
+            Digest::of_file(&part)?
         } else {
             // From now on, a run that was here before can't do anything to it.
             fs::rename(found.ok_or_else(|| missing(&left))?, &part).doing(doing)?;
-            sum
+            digest
         };
         let file = File::options().read(true).write(true).open(&part).doing(doing)?;
-        let file = Hashed::go_on(file, &part, sum)?;
-        options.begins &= sum.bytes == 0;
+        let file = Hashed::go_on(file, &part, digest)?;
+        options.begins &= digest.bytes == 0;
         Ok(Self { rows, ..Self::over(file, path, part, &options, schema, mode)? })
     }
 
     /// Ends a file that a run before has begun, with the columns that it had then; `schema` has those of now.
-    pub fn end(unfinished: Unfinished, options: WriteOptions, schema: &SchemaRef, run: &Run) -> Result<Whole> {
+    pub fn end(unfinished: Unfinished, options: WriteOptions, schema: &SchemaRef, run: &Run) -> Result<FinishedFile> {
         let kept = match &unfinished.source {
             Source::Journals(journals) => journals.first().map(|(path, _)| Journal::schema(path)).transpose()?,
             Source::Bytes(_) => None,
@@ -140,13 +141,13 @@ impl Staged {
         options: WriteOptions,
         schema: &SchemaRef,
         mode: u32,
-        journals: Vec<(PathBuf, Sum)>,
+        journals: Vec<(PathBuf, Digest)>,
         run: &Run,
     ) -> Result<Self> {
         let part = hidden::part(&path, run);
         let mut staged = Self::over(Hashed::new(create(&part)?, true), path, part, &options, schema, mode)?;
-        for (journal, sum) in &journals {
-            for rows in Journal::read(journal, *sum, schema)? {
+        for (journal, digest) in &journals {
+            for rows in Journal::read(journal, *digest, schema)? {
                 let mut rows = rows?;
                 while rows.num_rows() > 0 {
                     let written = staged.write(&rows, usize::MAX)?;
@@ -166,7 +167,7 @@ impl Staged {
         schema: &SchemaRef,
         mode: u32,
     ) -> Result<Self> {
-        let bytes_before = file.sum().bytes;
+        let bytes_before = file.digest().bytes;
         let writer = options.open(BufWriter::with_capacity(1 << 18, file), schema);
         let writer = writer.doing(|| format!("writing `{}`", path.display()))?;
         Ok(Self { path, part, rows: 0, writer, bytes_before, mode, journal: None })
@@ -206,7 +207,7 @@ impl Staged {
             }
             (None, Some(sink)) => {
                 sink.flush().doing(doing)?;
-                (Source::Bytes(sink.get_ref().sum()), sink.get_ref().file().doing(doing)?)
+                (Source::Bytes(sink.get_ref().digest()), sink.get_ref().file().doing(doing)?)
             }
             (None, None) => return Err(Error::new(format!("{}: it can't be gone on with", doing()))),
         };
@@ -215,12 +216,12 @@ impl Staged {
     }
 
     /// Ends the file and makes it durable under its hidden name.
-    pub fn finish(self) -> Result<Whole> {
+    pub fn finish(self) -> Result<FinishedFile> {
         let doing = || format!("writing `{}`", self.path.display());
         let file = self.writer.finish().doing(doing)?.into_inner().map_err(|error| error.into_error()).doing(doing)?;
         file.sync().doing(doing)?;
         let journals = self.journal.iter().flat_map(Journal::paths).collect();
-        Ok(Whole { part: self.part, path: self.path, sum: file.sum(), mode: self.mode, journals })
+        Ok(FinishedFile { part: self.part, path: self.path, digest: file.digest(), mode: self.mode, journals })
     }
 }
 
@@ -244,10 +245,10 @@ impl Unfinished {
     pub fn check(&self, is_visible: bool) -> Result<()> {
         match &self.source {
             Source::Bytes(_) if self.is_published && !(is_visible && self.path.exists()) => Ok(()),
-            Source::Bytes(sum) if self.is_published => sum.check(&self.path),
-            Source::Bytes(sum) => sum.check(&self.locate(None).ok_or_else(|| missing(&self.part))?),
-            Source::Journals(journals) => journals.iter().try_for_each(|(path, sum)| match path.exists() {
-                true => sum.check(path),
+            Source::Bytes(digest) if self.is_published => digest.check(&self.path),
+            Source::Bytes(digest) => digest.check(&self.locate(None).ok_or_else(|| missing(&self.part))?),
+            Source::Journals(journals) => journals.iter().try_for_each(|(path, digest)| match path.exists() {
+                true => digest.check(path),
                 false => Err(missing(path)),
             }),
         }
@@ -291,7 +292,7 @@ impl Unfinished {
     }
 }
 
-impl Whole {
+impl FinishedFile {
     /// All paths in it.
     pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         [&mut self.path, &mut self.part].into_iter().chain(&mut self.journals)
@@ -300,6 +301,6 @@ impl Whole {
     /// Checks that a file is this one, bit for bit.
     pub fn check(&self, path: &Path) -> Result<()> {
         let found = fs::metadata(path).doing(|| format!("reading `{}`", path.display()))?;
-        if found.len() == self.sum.bytes { self.sum.check(path) } else { Err(damaged(path)) }
+        if found.len() == self.digest.bytes { self.digest.check(path) } else { Err(damaged(path)) }
     }
 }

@@ -23,7 +23,7 @@ use crate::file::disk::{create_folder, remove, resolve, sync_folder};
 use crate::file::hidden;
 use crate::file::ledger::{Ledger, Published};
 use crate::file::publish::{Publisher, STAGED};
-use crate::file::staging::{Staged, Unfinished, Whole};
+use crate::file::staging::{FinishedFile, Staged, Unfinished};
 use crate::file::target::{Base, Target};
 
 /// When a file of a folder is whole.
@@ -65,7 +65,7 @@ pub struct Files {
     /// The files that are being written, by their folders below that of the output.
     pub(super) open: BTreeMap<PathBuf, Open>,
     /// The files that are whole, and not handed over yet.
-    pub(super) finished: Vec<Whole>,
+    pub(super) finished: Vec<FinishedFile>,
     /// The epoch that rows belong to now.
     pub(super) epoch: Epoch,
     pub(super) run: Run,

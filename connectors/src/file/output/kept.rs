@@ -12,7 +12,7 @@ use crate::file::hashed::{left_elsewhere, missing};
 use crate::file::hidden;
 use crate::file::ledger::Published;
 use crate::file::publish::{Publication, STAGED};
-use crate::file::staging::{Unfinished, Whole};
+use crate::file::staging::{FinishedFile, Unfinished};
 use crate::file::target::{Base, entries};
 
 /// What an output needs to go on.
@@ -132,20 +132,20 @@ impl KeptFiles {
         for publication in &self.publications {
             let published = publication.published()?;
             let mut files = publication.files.iter().enumerate();
-            files.try_for_each(|(index, whole)| check_whole(publication, index, whole, published))?;
+            files.try_for_each(|(index, finished)| check_whole(publication, index, finished, published))?;
         }
         self.progress.unfinished.iter().try_for_each(|file| file.check(self.publications.is_empty()))
     }
 }
 
 /// A file that is to become visible, and may have done so already.
-fn check_whole(publication: &Publication, index: usize, whole: &Whole, published: Published) -> Result<()> {
-    if whole.part.exists() {
-        return whole.check(&whole.part);
+fn check_whole(publication: &Publication, index: usize, finished: &FinishedFile, published: Published) -> Result<()> {
+    if finished.part.exists() {
+        return finished.check(&finished.part);
     }
-    match publication.has_published(index, published) || publication.find(whole).is_some() {
+    match publication.has_published(index, published) || publication.find(finished).is_some() {
         true => Ok(()),
-        false if is_there(&whole.path) => whole.check(&whole.path),
-        false => Err(missing(&whole.part)),
+        false if is_there(&finished.path) => finished.check(&finished.path),
+        false => Err(missing(&finished.part)),
     }
 }

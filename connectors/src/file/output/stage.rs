@@ -9,7 +9,7 @@ use millstream_core::{Barrier, Result, Then};
 use super::IfExists;
 use super::files::{Files, Open};
 use crate::file::hidden;
-use crate::file::ledger::Turn;
+use crate::file::ledger::PublicationId;
 use crate::file::publish::Publication;
 use crate::file::staging::Unfinished;
 
@@ -48,7 +48,7 @@ impl Files {
         // To be undone if it is not committed.
         self.finished = if self.is_durable() { Vec::new() } else { files.clone() };
         let mut publication = Publication {
-            turn: Turn { generation: self.run.generation, number: self.publications },
+            turn: PublicationId { generation: self.run.generation, number: self.publications },
             files,
             replaces: self.replaces(),
             makes_way: self.if_exists == IfExists::Append || self.keeps_others(),
