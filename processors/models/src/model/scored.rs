@@ -13,13 +13,13 @@ use crate::metrics::{BaselineScores, Recent, Scores};
 #[derive(Clone, Debug)]
 pub struct ScoredModel {
     model: Model,
-    board: Board,
+    scoreboard: Scoreboard,
     copies: Copies,
 }
 
 /// All scores of a model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Board {
+struct Scoreboard {
     learned: Scores,
     /// Target and prediction.
     recent: Recent<(f64, Box<[f64]>)>,
@@ -27,7 +27,7 @@ struct Board {
     baselines: BaselineScores,
 }
 
-impl Board {
+impl Scoreboard {
     /// Of a model that has learned nothing.
     fn new(signature: &Signature) -> Self {
         Self {
@@ -54,7 +54,7 @@ const SCORES: &str = "scores";
 impl ScoredModel {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
-        Self { board: Board::new(&signature), model: Model::new(signature), copies: Copies::default() }
+        Self { scoreboard: Scoreboard::new(&signature), model: Model::new(signature), copies: Copies::default() }
     }
 
     /// Makes [`ScoredModel::keep`] quick from the first time on.
@@ -65,20 +65,20 @@ impl ScoredModel {
     /// Adds what it takes to go on from here. It is turned into bytes later, so that nobody waits for it.
     pub fn keep(&self, parts: &mut Parts) -> Result<()> {
         self.copies.keep(MODEL, &self.model, parts)?;
-        parts.put_later(SCORES, self.board.clone());
+        parts.put_later(SCORES, self.scoreboard.clone());
         Ok(())
     }
 
     /// Goes on from what a model of the same signature, but for its threshold, has kept; on the CPU, until something else is said.
     pub fn restore(&mut self, state: &State) -> Result<()> {
         let model = Model::load_like(self.model.signature(), state.bytes(MODEL)?)?;
-        let mut board: Board = state.get(SCORES)?;
-        if !board.is_like(&self.board) {
+        let mut scoreboard: Scoreboard = state.get(SCORES)?;
+        if !scoreboard.is_like(&self.scoreboard) {
             return Err(Error::new("the scores in the state are damaged, or not those of this model"));
         }
-        board.learned.decide_like(&self.board.learned);
-        board.held_out.decide_like(&self.board.held_out);
-        (self.model, self.board) = (model, board);
+        scoreboard.learned.decide_like(&self.scoreboard.learned);
+        scoreboard.held_out.decide_like(&self.scoreboard.held_out);
+        (self.model, self.scoreboard) = (model, scoreboard);
         Ok(())
     }
 
@@ -92,8 +92,8 @@ impl ScoredModel {
     }
 
     fn divergence(&self) -> Result<Option<String>> {
-        let recent = self.board.recent.rows();
-        match &self.board.baselines {
+        let recent = self.scoreboard.recent.rows();
+        match &self.scoreboard.baselines {
             BaselineScores::Numbers(baselines) => {
                 let rows: Vec<_> = recent.map(|(target, prediction)| (*target, prediction[0])).collect();
                 Ok(divergence::of_numbers(&rows, baselines.error_of_mean()))
@@ -123,17 +123,17 @@ impl ScoredModel {
         let is_learned = |row: usize| learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
         let labelled = input.targets.iter().enumerate().filter(|(_, target)| !target.is_nan());
         let learned = labelled.rev().filter(|(row, _)| is_learned(*row));
-        self.board.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row).into())));
+        self.scoreboard.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row).into())));
         for (row, target) in input.targets.iter().enumerate() {
             if target.is_nan() {
                 continue;
             }
             if !is_learned(row) {
-                self.board.held_out.add(*target, predictions.row(row));
+                self.scoreboard.held_out.add(*target, predictions.row(row));
                 continue;
             }
-            self.board.learned.add(*target, predictions.row(row));
-            self.board.baselines.add(*target);
+            self.scoreboard.learned.add(*target, predictions.row(row));
+            self.scoreboard.baselines.add(*target);
         }
         Ok(predictions)
     }
@@ -146,30 +146,30 @@ impl ScoredModel {
 
     /// The figures of the rows that were learned, each predicted before.
     pub fn metrics(&self) -> Metrics {
-        self.board.learned.metrics()
+        self.scoreboard.learned.metrics()
     }
 
     /// The figures of the last 1000 of them.
     pub fn recent(&self) -> Metrics {
         let mut scores = self.model.signature().scores();
-        self.board.recent.rows().for_each(|(target, prediction)| scores.add(*target, prediction));
+        self.scoreboard.recent.rows().for_each(|(target, prediction)| scores.add(*target, prediction));
         scores.metrics()
     }
 
     /// The figures of the rows that were not to be learned.
     pub fn held_out(&self) -> Metrics {
-        self.board.held_out.metrics()
+        self.scoreboard.held_out.metrics()
     }
 
     /// How often each class was predicted for the rows of each, of those that were learned.
     pub fn confusion(&self) -> Option<ConfusionMatrix> {
-        let Scores::Classes(scores) = &self.board.learned else { return None };
+        let Scores::Classes(scores) = &self.scoreboard.learned else { return None };
         scores.confusion(self.model.signature().label.classes.iter().map(Class::to_string))
     }
 
     /// What predictions without a model reach on the rows that were learned.
     pub fn baselines(&self) -> Baselines {
-        self.board.baselines.metrics()
+        self.scoreboard.baselines.metrics()
     }
 }
 

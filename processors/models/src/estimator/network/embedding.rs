@@ -22,12 +22,12 @@ pub(super) struct Embeddings {
     pub(super) values: Vec<f32>,
     first: Vec<f32>,
     second: Vec<f32>,
-    pub(super) used: Used,
+    pub(super) used: UsedEmbeddings,
 }
 
 /// The slots that a batch uses. Its memory is used again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Used {
+pub(super) struct UsedEmbeddings {
     /// Where the gradient of a slot begins, for every row that uses it.
     places: Vec<(u32, usize)>,
     pub slots: Vec<u32>,
@@ -40,7 +40,7 @@ impl Embeddings {
         let mut uniform = Uniform::new(seed, PARAMETERS - 1, 0);
         let values = (0..slots * size).map(|_| (2.0 * uniform.next() - 1.0) * BOUND).collect();
         let zeros = vec![0.0; slots * size];
-        Self { size, values, first: zeros.clone(), second: zeros, used: Used::default() }
+        Self { size, values, first: zeros.clone(), second: zeros, used: UsedEmbeddings::default() }
     }
 
     /// Writes the numbers of all rows and the vectors of their categories behind them, `stride` apart.
@@ -64,7 +64,7 @@ impl Embeddings {
 
     /// Takes in the gradient of inputs that were written for these rows.
     pub fn take_in(&mut self, rows: &Rows, gradient: &[f32], stride: usize) {
-        let Used { places, slots, gradient: sums } = &mut self.used;
+        let UsedEmbeddings { places, slots, gradient: sums } = &mut self.used;
         places.clear();
         for row in 0..rows.len() {
             let start = row * stride + rows.numbers(row).len();
