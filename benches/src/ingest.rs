@@ -166,8 +166,9 @@ fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
-    match head.starts_with("HTTP/1.1 200") {
-        true => Ok(()),
-        false => Err(Error::new(format!("{head}{}", String::from_utf8_lossy(&body)))),
+    if head.starts_with("HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(Error::new(format!("{head}{}", String::from_utf8_lossy(&body))))
     }
 }

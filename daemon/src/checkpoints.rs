@@ -53,9 +53,10 @@ pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
     if found.is_empty() {
         return Err(none_found(&arguments, &*store)?.into());
     }
-    match arguments.json {
-        true => found.iter().for_each(|checkpoint| say!("{}", checkpoint.to_json())),
-        false => print_table(&found),
+    if arguments.json {
+        found.iter().for_each(|checkpoint| say!("{}", checkpoint.to_json()))
+    } else {
+        print_table(&found)
     }
     let damaged = found.iter().filter_map(Found::problem);
     let damaged = damaged.inspect(|problem| eprintln!("error: {problem}")).count();

@@ -96,17 +96,19 @@ fn check(plan: &Plan, card: &ModelCard) -> Result<()> {
 /// Where the replay begins, and what time had decided behind that.
 fn start_point(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Result<StartPoint> {
     let Some(location) = &arguments.state else {
-        return match plan.is_strict() {
-            true if has_past(card) => Err(Error::new(format!(
-                "`{}/{}` is of a flow of which a part began from scratch in the middle; `--state DIR` is where that was written down",
-                card.model, card.version
-            ))),
-            true => Ok(StartPoint::default()),
-            false => Err(Error::new(
+        if !plan.is_strict() {
+            return Err(Error::new(
                 "the rows of this flow have no order of their own, or it asks others who may say something else now; `--state DIR` is where \
                  it was written down how they came, and what was said",
-            )),
-        };
+            ));
+        }
+        if has_past(card) {
+            return Err(Error::new(format!(
+                "`{}/{}` is of a flow of which a part began from scratch in the middle; `--state DIR` is where that was written down",
+                card.model, card.version
+            )));
+        }
+        return Ok(StartPoint::default());
     };
     let store = millstream_store::open(location, Path::new("."))?;
     let checkpoint_store = CheckpointStore::new(store.into(), &plan.flow, location);
@@ -207,10 +209,12 @@ fn look(card: &ModelCard, staged: &State, seen: &Mutex<Seen>) {
     for (made, bytes) in staged_versions(staged).unwrap_or_default() {
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let checksum = sha256(bytes);
-        match checksum == card.sha256 {
-            true => seen.is_same = true,
-            false if made.rows == card.rows => seen.other = Some(checksum),
-            false => continue,
+        if checksum == card.sha256 {
+            seen.is_same = true;
+        } else if made.rows == card.rows {
+            seen.other = Some(checksum);
+        } else {
+            continue;
         }
         seen.stopper.iter().for_each(Stopper::give_up);
     }

@@ -81,10 +81,7 @@ fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>
             }
         }
     }
-    match diagnostics.is_empty() {
-        true => Ok(plans),
-        false => Err(diagnostics.into()),
-    }
+    if diagnostics.is_empty() { Ok(plans) } else { Err(diagnostics.into()) }
 }
 
 /// A plan whose nodes have the state that they need.
@@ -275,9 +272,10 @@ fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
     // Said when it is done, so that it holds by the time somebody reads it.
     if interrupts == 1 {
         stoppers.iter().for_each(Stopper::stop);
-        match stoppers.iter().any(Stopper::commits) {
-            true => eprintln!("stopping: finishing what was read; interrupt again to give up"),
-            false => eprintln!("stopping: nothing is committed"),
+        if stoppers.iter().any(Stopper::commits) {
+            eprintln!("stopping: finishing what was read; interrupt again to give up")
+        } else {
+            eprintln!("stopping: nothing is committed")
         }
     } else {
         stoppers.iter().for_each(Stopper::give_up);
@@ -287,9 +285,10 @@ fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
 
 /// What becomes of a flow that did not end well.
 pub fn given_up(is_durable: bool) -> &'static str {
-    match is_durable {
-        true => "what its last checkpoint has decided stays, and it resumes from there when it is run again",
-        false => "nothing is committed",
+    if is_durable {
+        "what its last checkpoint has decided stays, and it resumes from there when it is run again"
+    } else {
+        "nothing is committed"
     }
 }
 

@@ -125,9 +125,10 @@ impl StateArguments {
 
 /// A place for states, which is never empty: that would be the current folder.
 fn location(text: &str) -> Result<String, String> {
-    match text.is_empty() {
-        true => Err("it is empty; it should be a folder such as `state`, or `s3://BUCKET/PREFIX`".to_owned()),
-        false => Ok(text.to_owned()),
+    if text.is_empty() {
+        Err("it is empty; it should be a folder such as `state`, or `s3://BUCKET/PREFIX`".to_owned())
+    } else {
+        Ok(text.to_owned())
     }
 }
 

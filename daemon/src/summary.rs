@@ -16,10 +16,7 @@ use crate::terminal::say;
 
 /// Prints how a flow has ended.
 pub fn print(flow: &Ended, as_json: bool) {
-    match as_json {
-        true => say!("{}", to_json(flow)),
-        false => print_tables(flow),
-    }
+    if as_json { say!("{}", to_json(flow)) } else { print_tables(flow) }
 }
 
 /// Prints the JSON line of a flow that does not check.
@@ -30,9 +27,10 @@ pub fn print_unchecked(flow: &Path, diagnostics: &Diagnostics) {
 
 /// Prints the JSON line of a flow that was not started because one, which it may be itself, can't be.
 pub fn print_unstarted(flow: &str, cause: &str, error: &FlowError) {
-    let error = match flow == cause {
-        true => json!({ "node": error.node, "message": error.error.to_string() }),
-        false => json!({ "node": null, "message": format!("not started, because flow `{cause}` can't be") }),
+    let error = if flow == cause {
+        json!({ "node": error.node, "message": error.error.to_string() })
+    } else {
+        json!({ "node": null, "message": format!("not started, because flow `{cause}` can't be") })
     };
     print_not_run(flow, error);
 }
@@ -146,12 +144,11 @@ fn print_tables(flow: &Ended) {
             eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {}", flow.flow, unfinished(flow));
         }
         Status::Stopped => {
-            let committed = match flow.outcome.abandoned {
-                true => {
-                    "it did not come to a barrier in time, and is resumed from its last checkpoint when it is run again"
-                        .to_owned()
-                }
-                false => format!("what was read is committed{}", places(flow)),
+            let committed = if flow.outcome.abandoned {
+                "it did not come to a barrier in time, and is resumed from its last checkpoint when it is run again"
+                    .to_owned()
+            } else {
+                format!("what was read is committed{}", places(flow))
             };
             eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {committed}", flow.flow);
         }
@@ -168,14 +165,12 @@ fn print_tables(flow: &Ended) {
 
 /// What becomes of a flow that was stopped although its inputs would have ended.
 fn unfinished(flow: &Ended) -> &'static str {
-    match flow.is_durable {
-        true if flow.outcome.abandoned => {
-            "it is unfinished, and did not come to a barrier in time: the same command resumes it from its last checkpoint"
-        }
-        true => "it is unfinished, and the same command resumes it from where it is",
-        false => {
-            "it is unfinished: nothing is committed, and what was there before stays; with `--state`, a run can be resumed"
-        }
+    if !flow.is_durable {
+        "it is unfinished: nothing is committed, and what was there before stays; with `--state`, a run can be resumed"
+    } else if flow.outcome.abandoned {
+        "it is unfinished, and did not come to a barrier in time: the same command resumes it from its last checkpoint"
+    } else {
+        "it is unfinished, and the same command resumes it from where it is"
     }
 }
 

@@ -248,10 +248,7 @@ mod tests {
             let (mut watermark, mut expected) = (i64::MIN, [vec![], vec![], vec![]]);
             for (row, second) in seconds.iter().enumerate() {
                 let passed = |other: &usize| (seconds[*other] - second).abs() < 10;
-                let port = match *second < watermark {
-                    true => 2,
-                    false => usize::from(expected[0].iter().any(passed)),
-                };
+                let port = if *second < watermark { 2 } else { usize::from(expected[0].iter().any(passed)) };
                 expected[port].push(row);
                 if (row + 1) % watermark_rows == 0 {
                     watermark = seconds[..=row].iter().max().unwrap() - lateness;

@@ -111,9 +111,10 @@ fn each(hashes: &mut [u64], column: &dyn Array, write: impl Fn(usize, &mut Vec<u
     let mut bytes = Vec::new();
     for (row, hash) in hashes.iter_mut().enumerate() {
         bytes.clear();
-        match column.is_null(row) {
-            true => bytes.push(0),
-            false => write(row, &mut bytes),
+        if column.is_null(row) {
+            bytes.push(0);
+        } else {
+            write(row, &mut bytes)
         }
         *hash = XxHash3_64::oneshot_with_seed(*hash, &bytes);
     }

@@ -84,9 +84,8 @@ impl Lookup {
             FirstRows::Rows(converter, first) => {
                 let rows = converter.convert_columns(&keys)?;
                 let nulls = nulls(&keys);
-                let find = |(row, key): (usize, arrow::row::Row)| match is_valid(&nulls, row) {
-                    true => first.get(key.as_ref()).copied(),
-                    false => None,
+                let find = |(row, key): (usize, arrow::row::Row)| {
+                    if is_valid(&nulls, row) { first.get(key.as_ref()).copied() } else { None }
                 };
                 rows.iter().enumerate().map(find).collect()
             }

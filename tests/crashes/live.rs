@@ -118,9 +118,10 @@ impl Live {
     /// The numbers of the rows in all files of an output, sorted.
     fn ids(&self, output: &str) -> Vec<usize> {
         let folder = self.workshop.path(output);
-        let files = match folder.is_dir() {
-            true => self.workshop.list(output).into_iter().map(|name| format!("{output}/{name}")).collect(),
-            false => vec![output.to_owned()],
+        let files = if folder.is_dir() {
+            self.workshop.list(output).into_iter().map(|name| format!("{output}/{name}")).collect()
+        } else {
+            vec![output.to_owned()]
         };
         let visible = files.into_iter().filter(|name| !name.rsplit('/').next().unwrap().starts_with('.'));
         let id = |line: &str| match serde_json::from_str::<Value>(line) {

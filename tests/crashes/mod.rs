@@ -125,9 +125,10 @@ impl Trial {
 fn collect(folder: &Path, name: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
         let name = format!("{name}/{}", entry.file_name().to_str().unwrap());
-        match entry.path().is_dir() {
-            true => collect(&entry.path(), &name, files),
-            false => _ = files.insert(name, std::fs::read(entry.path()).unwrap()),
+        if entry.path().is_dir() {
+            collect(&entry.path(), &name, files)
+        } else {
+            _ = files.insert(name, std::fs::read(entry.path()).unwrap());
         }
     }
 }

@@ -177,9 +177,10 @@ impl Blocks {
                 }
                 unpacked = unpacked.saturating_add(unpacked_length(file, body + start, length)?);
             }
-            match unpacked > MAX_BATCH {
-                true => Err(Error::new(format!("a batch takes {unpacked} bytes in memory, more than {MAX_BATCH}"))),
-                false => Ok(()),
+            if unpacked > MAX_BATCH {
+                Err(Error::new(format!("a batch takes {unpacked} bytes in memory, more than {MAX_BATCH}")))
+            } else {
+                Ok(())
             }
         })
     }

@@ -141,9 +141,10 @@ fn bytes(array: &dyn Array, start: usize, end: usize) -> usize {
             let array = array.slice(start, end - start);
             let dictionary = array.as_any_dictionary();
             let values = dictionary.values();
-            match values.is_empty() {
-                true => 0,
-                false => dictionary.normalized_keys().into_iter().map(|key| bytes(values, key, key + 1)).sum(),
+            if values.is_empty() {
+                0
+            } else {
+                dictionary.normalized_keys().into_iter().map(|key| bytes(values, key, key + 1)).sum()
             }
         }
         other => other.primitive_width().unwrap_or_default() * (end - start),

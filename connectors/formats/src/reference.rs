@@ -21,9 +21,10 @@ impl FormatKind {
         let files = self.write_files.as_ref().map(|side| schema(|generator| side.schema(generator)));
         let streams = self.write_streams.as_ref().map(|side| schema(|generator| side.schema(generator)));
         let place = if self.is_text { "Read from files and streams:" } else { "Read from files:" };
-        let written = match files == streams {
-            true => vec![("Written to files and streams:", files)],
-            false => vec![("Written to files:", files), ("Written to streams:", streams)],
+        let written = if files == streams {
+            vec![("Written to files and streams:", files)]
+        } else {
+            vec![("Written to files:", files), ("Written to streams:", streams)]
         };
         let uses = [(place, read)].into_iter().chain(written);
         uses.filter_map(|(words, schema)| Some(FormatUse { words, schema: schema? })).collect()

@@ -181,10 +181,7 @@ impl Window {
 
     /// Passes over the first line if it is too long, see [`Self::pass_line`]; `None` if it is not.
     pub(crate) fn pass_long_line(&mut self, position: u64, out: &mut Rows) -> Result<Option<bool>> {
-        match self.is_passing() || self.has_long_line(0) {
-            true => self.pass_line(position, out).map(Some),
-            false => Ok(None),
-        }
+        if self.is_passing() || self.has_long_line(0) { self.pass_line(position, out).map(Some) } else { Ok(None) }
     }
 
     /// Passes over the first line, and refuses it as the beginning of a row that is too long. Returns whether its end has

@@ -52,10 +52,10 @@ fn rows(folder: &Path) -> Vec<String> {
 fn find(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => find(&path, files),
-            false if path.file_name().unwrap().to_string_lossy().starts_with('.') => {}
-            false => files.push(path),
+        if path.is_dir() {
+            find(&path, files);
+        } else if !path.file_name().unwrap().to_string_lossy().starts_with('.') {
+            files.push(path);
         }
     }
 }

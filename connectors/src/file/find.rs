@@ -46,10 +46,12 @@ pub fn find(folder: &Path, pattern: &str) -> Result<Vec<SourceFile>, Problem> {
 
 /// Checks a path or pattern whose files may come later. What is there already has to be regular.
 pub fn check_later(folder: &Path, pattern: &str) -> Result<(), Problem> {
-    match is_pattern(folder, pattern) {
-        true => matches(folder, pattern).map(|_| ()),
-        false if folder.join(pattern).exists() => single(folder, pattern).map(|_| ()),
-        false => Ok(()),
+    if is_pattern(folder, pattern) {
+        matches(folder, pattern).map(|_| ())
+    } else if folder.join(pattern).exists() {
+        single(folder, pattern).map(|_| ())
+    } else {
+        Ok(())
     }
 }
 

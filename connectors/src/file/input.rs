@@ -152,10 +152,12 @@ impl FileInput {
                 Err(problem) => problems.push(problem),
             }
         }
-        match each.is_empty() && problems.is_empty() {
-            true => Err(Problem::new("there are no paths").at(["path"]).into()),
-            false if problems.is_empty() => Ok(each),
-            false => Err(problems),
+        if each.is_empty() && problems.is_empty() {
+            Err(Problem::new("there are no paths").at(["path"]).into())
+        } else if problems.is_empty() {
+            Ok(each)
+        } else {
+            Err(problems)
         }
     }
 

@@ -130,9 +130,10 @@ impl Committer for Publisher {
     }
 
     async fn abort(&mut self, state: &State) -> Result<()> {
-        match state.has(PROGRESS) {
-            true => state.get::<Progress>(PROGRESS)?.remove_hidden(&self.work_folder, &self.place),
-            false => Ok(()),
+        if state.has(PROGRESS) {
+            state.get::<Progress>(PROGRESS)?.remove_hidden(&self.work_folder, &self.place)
+        } else {
+            Ok(())
         }
     }
 }

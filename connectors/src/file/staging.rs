@@ -247,10 +247,9 @@ impl Unfinished {
             Source::Bytes(_) if self.is_published && !(is_visible && self.path.exists()) => Ok(()),
             Source::Bytes(digest) if self.is_published => digest.check(&self.path),
             Source::Bytes(digest) => digest.check(&self.locate(None).ok_or_else(|| missing(&self.part))?),
-            Source::Journals(journals) => journals.iter().try_for_each(|(path, digest)| match path.exists() {
-                true => digest.check(path),
-                false => Err(missing(path)),
-            }),
+            Source::Journals(journals) => journals
+                .iter()
+                .try_for_each(|(path, digest)| if path.exists() { digest.check(path) } else { Err(missing(path)) }),
         }
     }
 

@@ -147,10 +147,7 @@ impl Target {
             {
                 let name = entry.file_name().unwrap_or_default().to_string_lossy();
                 let level = self.levels.get(depth).and_then(|level| name.strip_prefix(level.as_str()));
-                match level.is_some_and(|rest| rest.starts_with('=')) {
-                    true => below.push(entry),
-                    false => files.push(entry),
-                }
+                if level.is_some_and(|rest| rest.starts_with('=')) { below.push(entry) } else { files.push(entry) }
             }
             folders = below;
         }

@@ -133,12 +133,11 @@ impl HttpListenInput {
             let message = format!("`{}` is no address with a port", self.address);
             problem(message).help("write it like `127.0.0.1:8400` or `[::1]:8400`")
         })?;
-        match address.ip().is_loopback() {
-            true => Ok(address),
-            false => {
-                let message = format!("`{}` can be reached from other machines, without encryption", self.address);
-                Err(problem(message).help("listen on `127.0.0.1`, and put a proxy with TLS in front"))
-            }
+        if address.ip().is_loopback() {
+            Ok(address)
+        } else {
+            let message = format!("`{}` can be reached from other machines, without encryption", self.address);
+            Err(problem(message).help("listen on `127.0.0.1`, and put a proxy with TLS in front"))
         }
     }
 

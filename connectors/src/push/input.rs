@@ -180,9 +180,10 @@ impl PushInput {
     /// Why it can't run here.
     fn needs_a_folder(&self, home: &Home) -> Error {
         let why = format!("`{}` acknowledges rows only when they are durable", self.kind);
-        Error::new(match *home == Home::Nowhere {
-            true => format!("{why}, and so needs `millstream run --state DIR`"),
-            false => format!("{why}, and so needs a state on this machine: `--state DIR` with a folder, not a URL"),
+        Error::new(if *home == Home::Nowhere {
+            format!("{why}, and so needs `millstream run --state DIR`")
+        } else {
+            format!("{why}, and so needs a state on this machine: `--state DIR` with a folder, not a URL")
         })
     }
 }
@@ -217,12 +218,13 @@ impl Input for PushInput {
                 continue;
             }
             let running = self.running.as_mut().ok_or_else(|| Error::new("the input is not open"))?;
-            let record = match rows.is_empty() && running.live.is_some() {
-                true => running.reader.next().await?,
-                false => match running.reader.try_next()? {
+            let record = if rows.is_empty() && running.live.is_some() {
+                running.reader.next().await?
+            } else {
+                match running.reader.try_next()? {
                     Some(record) => record,
                     None => break,
-                },
+                }
             };
             self.begin(&record)?;
         }

@@ -46,9 +46,10 @@ impl PendingCommit {
     /// # Errors
     /// If that can't be read.
     pub fn lineages(staged: &State) -> Result<Vec<Value>> {
-        match staged.has(Self::LINEAGES) {
-            true => serde_json::from_slice(staged.bytes(Self::LINEAGES)?).doing(|| "reading which rows were learned"),
-            false => Ok(Vec::new()),
+        if staged.has(Self::LINEAGES) {
+            serde_json::from_slice(staged.bytes(Self::LINEAGES)?).doing(|| "reading which rows were learned")
+        } else {
+            Ok(Vec::new())
         }
     }
 }

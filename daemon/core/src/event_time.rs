@@ -24,9 +24,10 @@ pub fn timeless(rows: &RecordBatch, column: usize) -> Option<BooleanArray> {
 pub fn why_timeless(rows: &RecordBatch, column: usize, row: usize) -> String {
     let name = rows.schema_ref().field(column).name().clone();
     let times = rows.column(column).as_primitive::<TimestampMicrosecondType>();
-    match times.is_null(row) {
-        true => format!("the event time `{name}` is null"),
-        false => format!("the event time `{name}` is {} µs from 1970, which is out of range", times.value(row)),
+    if times.is_null(row) {
+        format!("the event time `{name}` is null")
+    } else {
+        format!("the event time `{name}` is {} µs from 1970, which is out of range", times.value(row))
     }
 }
 

@@ -254,9 +254,10 @@ impl Parser<'_> {
         if self.take(token) {
             return Ok(());
         }
-        match self.rest.is_empty() {
-            true => Err(format!("expected `{token}` at the end")),
-            false => Err(format!("expected `{token}` before `{}`", self.rest)),
+        if self.rest.is_empty() {
+            Err(format!("expected `{token}` at the end"))
+        } else {
+            Err(format!("expected `{token}` before `{}`", self.rest))
         }
     }
 }

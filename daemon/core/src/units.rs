@@ -69,9 +69,10 @@ impl Duration {
 impl Share {
     fn parse(text: &str) -> Result<Self, String> {
         let percent = quantity(text, &[("%", 1.0)], "1%")?;
-        match (0.0..=100.0).contains(&percent) {
-            true => Ok(Self(percent / 100.0)),
-            false => Err(format!("`{text}` is not between 0% and 100%")),
+        if (0.0..=100.0).contains(&percent) {
+            Ok(Self(percent / 100.0))
+        } else {
+            Err(format!("`{text}` is not between 0% and 100%"))
         }
     }
 }
@@ -79,10 +80,7 @@ impl Share {
 impl Rate {
     fn parse(text: &str) -> Result<Self, String> {
         let rate = quantity(text, RATE_UNITS, "1000/s")?;
-        match rate > 0.0 {
-            true => Ok(Self(rate)),
-            false => Err(format!("`{text}` is not a rate: it has to be more than 0")),
-        }
+        if rate > 0.0 { Ok(Self(rate)) } else { Err(format!("`{text}` is not a rate: it has to be more than 0")) }
     }
 }
 

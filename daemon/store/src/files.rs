@@ -251,9 +251,10 @@ pub(crate) fn processes() -> u32 {
     static PROCESSES: LazyLock<u32> = LazyLock::new(|| {
         let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-        match boot.is_empty() || namespace.as_os_str().is_empty() {
-            true => 0,
-            false => crc32fast::hash(&[&boot, namespace.as_os_str().as_encoded_bytes()].concat()).max(1),
+        if boot.is_empty() || namespace.as_os_str().is_empty() {
+            0
+        } else {
+            crc32fast::hash(&[&boot, namespace.as_os_str().as_encoded_bytes()].concat()).max(1)
         }
     });
     *PROCESSES

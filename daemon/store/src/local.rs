@@ -134,10 +134,7 @@ impl LocalStore {
         };
         for entry in entries.into_iter().filter(|entry| !entry.name.starts_with('.')) {
             let key = if prefix.is_empty() { entry.name.clone() } else { format!("{prefix}/{}", entry.name) };
-            match entry.is_folder {
-                true => self.collect(&folder.join(&entry.name), &key, keys)?,
-                false => keys.push(key),
-            }
+            if entry.is_folder { self.collect(&folder.join(&entry.name), &key, keys)? } else { keys.push(key) }
         }
         Ok(())
     }

@@ -89,10 +89,7 @@ pub fn rows_as_text<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> S
 }
 
 fn quoted(cell: &str) -> String {
-    match cell.is_empty() || cell.contains(char::is_whitespace) {
-        true => format!("\"{cell}\""),
-        false => cell.to_owned(),
-    }
+    if cell.is_empty() || cell.contains(char::is_whitespace) { format!("\"{cell}\"") } else { cell.to_owned() }
 }
 
 #[cfg(test)]

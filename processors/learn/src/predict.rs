@@ -77,9 +77,10 @@ enum BeforeFirst {
 impl BeforeFirst {
     /// Without waiting, a model that comes at the end would predict nothing at all.
     fn usual(versions: Option<&Stream>) -> Self {
-        match versions.is_some_and(|versions| version::is_only_at_the_end(&versions.schema)) {
-            true => Self::Hold,
-            false => Self::Null,
+        if versions.is_some_and(|versions| version::is_only_at_the_end(&versions.schema)) {
+            Self::Hold
+        } else {
+            Self::Null
         }
     }
 }

@@ -168,11 +168,10 @@ impl Tensors {
 
     fn shaped(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
         let tensor = self.tensor(name, dtype)?;
-        match tensor.shape == shape {
-            true => Ok(&tensor.data),
-            false => {
-                Err(Error::new(format!("the tensor `{name}` of the model is {:?} and not {shape:?}", tensor.shape)))
-            }
+        if tensor.shape == shape {
+            Ok(&tensor.data)
+        } else {
+            Err(Error::new(format!("the tensor `{name}` of the model is {:?} and not {shape:?}", tensor.shape)))
         }
     }
 

@@ -224,13 +224,12 @@ impl Processor for Summed {
         self.origin = state.get("origin")?;
         let own = self.groups.load(state)?;
         (0..self.groups.loaded()).for_each(|slot| self.groups.enter(&mut self.table, slot));
-        let changed: Vec<u32> = match state.has("changed") {
+        let changed: Vec<u32> = if state.has("changed") {
             // In format 3.
-            true => state.get("changed")?,
-            false => {
-                let changed = own.iter().flat_map(|rows| rows.column(1).as_boolean().values());
-                (0..).zip(changed).filter_map(|(slot, changed)| changed.then_some(slot)).collect()
-            }
+            state.get("changed")?
+        } else {
+            let changed = own.iter().flat_map(|rows| rows.column(1).as_boolean().values());
+            (0..).zip(changed).filter_map(|(slot, changed)| changed.then_some(slot)).collect()
         };
         if changed.iter().any(|slot| *slot >= self.groups.loaded()) {
             return Err(Error::new("the state names a group that it does not have"));

@@ -68,9 +68,10 @@ impl<C: Change> ScalarUDFImpl for Changed<C> {
     }
 
     fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        match C::SIMPLIFIED {
-            true => self.function.inner().simplify(args, context),
-            false => Ok(ExprSimplifyResult::Original(args)),
+        if C::SIMPLIFIED {
+            self.function.inner().simplify(args, context)
+        } else {
+            Ok(ExprSimplifyResult::Original(args))
         }
     }
 

@@ -16,10 +16,7 @@ use datafusion_physical_expr::expressions::{CaseExpr, Column, Literal};
 
 /// The expression, as a [`Choice`] if it is one.
 pub fn as_choice(expr: Arc<dyn PhysicalExpr>) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
-    Ok(match parts(&expr).is_some() {
-        true => Transformed::yes(Arc::new(Choice { case: expr })),
-        false => Transformed::no(expr),
-    })
+    Ok(if parts(&expr).is_some() { Transformed::yes(Arc::new(Choice { case: expr })) } else { Transformed::no(expr) })
 }
 
 /// A `CASE` with one condition, of which both results are there already. DataFusion filters the batch for each of them, since a

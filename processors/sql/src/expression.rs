@@ -47,10 +47,7 @@ impl Computed {
     fn run(&self, rows: &RecordBatch) -> Result<ArrayRef, String> {
         let computed = self.program.run(rows)?.ok_or_else(|| "it has no value".to_owned())?;
         let values = self.canonical.apply(computed).map_err(|error| error.to_string())?.column(0).clone();
-        match values.len() == rows.num_rows() {
-            true => Ok(values),
-            false => Err("it has not one value for each row".to_owned()),
-        }
+        if values.len() == rows.num_rows() { Ok(values) } else { Err("it has not one value for each row".to_owned()) }
     }
 }
 

@@ -121,10 +121,7 @@ mod tests {
 
     fn no_three(rows: &RecordBatch) -> Result<RecordBatch, String> {
         let numbers = rows.column(0).as_primitive::<Int64Type>();
-        match numbers.values().contains(&3) {
-            true => Err("three".to_owned()),
-            false => Ok(rows.clone()),
-        }
+        if numbers.values().contains(&3) { Err("three".to_owned()) } else { Ok(rows.clone()) }
     }
 
     #[test]

@@ -73,10 +73,7 @@ impl ScalarUDFImpl for JsonGet {
         let given = args.args.iter().map(|argument| argument.to_array(args.number_rows)).collect::<Result<Vec<_>>>()?;
         let (texts, path) = (cast(&given[0], &DataType::Utf8)?, &given[1..]);
         let texts = texts.as_string::<i32>();
-        let get = |row: usize| match texts.is_valid(row) {
-            true => self.get(texts.value(row), path, row),
-            false => Ok(None),
-        };
+        let get = |row: usize| if texts.is_valid(row) { self.get(texts.value(row), path, row) } else { Ok(None) };
         Ok(ColumnarValue::Array(Arc::new((0..texts.len()).map(get).collect::<Result<StringArray>>()?)))
     }
 }

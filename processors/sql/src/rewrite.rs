@@ -229,9 +229,10 @@ fn compute(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 /// The expression over children with one NaN and one zero.
 fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.map_children(|child| {
-        Ok(match child.get_type(schema).is_ok_and(|of_it| has_floats(&of_it)) {
-            true => Transformed::yes(canonical(child)),
-            false => Transformed::no(child),
+        Ok(if child.get_type(schema).is_ok_and(|of_it| has_floats(&of_it)) {
+            Transformed::yes(canonical(child))
+        } else {
+            Transformed::no(child)
         })
     })
 }
@@ -239,9 +240,12 @@ fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 /// `CASE x WHEN …` compares; in any `CASE`, what is not computed must not fail.
 fn case_computes(case: Case, schema: &DFSchema) -> Result<Case> {
     let compares = case.expr.is_some();
-    let canonical = |expr: Box<Expr>| match compares && expr.get_type(schema).is_ok_and(|of_it| has_floats(&of_it)) {
-        true => Box::new(canonical(*expr)),
-        false => expr,
+    let canonical = |expr: Box<Expr>| {
+        if compares && expr.get_type(schema).is_ok_and(|of_it| has_floats(&of_it)) {
+            Box::new(canonical(*expr))
+        } else {
+            expr
+        }
     };
     let not_folded = |expr: Box<Expr>| Ok::<_, datafusion_common::DataFusionError>(Box::new(not_folded(*expr)?));
     let pairs =

@@ -104,9 +104,10 @@ impl Whole {
         let unit = 10_i128.pow(u32::try_from(scale).unwrap_or(0));
         let below = value.div_euclid(unit) * unit;
         let whole = if self.up && below < value { below + unit } else { below };
-        match whole.abs() < MOST {
-            true => Ok(whole),
-            false => Err(ArrowError::ArithmeticOverflow("a rounded decimal has too many digits".to_owned())),
+        if whole.abs() < MOST {
+            Ok(whole)
+        } else {
+            Err(ArrowError::ArithmeticOverflow("a rounded decimal has too many digits".to_owned()))
         }
     }
 }

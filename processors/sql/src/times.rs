@@ -99,10 +99,7 @@ impl ToTimestamp {
     fn of_float(&self, number: f64) -> Result<i64> {
         let micros = (number * MICROS_PER_SECOND as f64 / self.per_second as f64).round();
         // The largest int64 is no float64; what is below it is.
-        match micros.abs() < i64::MAX as f64 {
-            true => self.truncated(micros as i128),
-            false => Err(too_far(number)),
-        }
+        if micros.abs() < i64::MAX as f64 { self.truncated(micros as i128) } else { Err(too_far(number)) }
     }
 
     fn truncated(&self, micros: i128) -> Result<i64> {

@@ -101,10 +101,7 @@ impl Spread {
             }
             (self.row, self.given) = if end == items { (self.row + 1, 0) } else { (self.row, end) };
         }
-        match repeated.is_empty() {
-            true => Ok(None),
-            false => self.piece(&repeated.into(), positions).map(Some),
-        }
+        if repeated.is_empty() { Ok(None) } else { self.piece(&repeated.into(), positions).map(Some) }
     }
 
     fn piece(&self, repeated: &UInt32Array, positions: Vec<UInt32Builder>) -> Result<RecordBatch, String> {

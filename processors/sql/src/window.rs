@@ -153,13 +153,12 @@ impl WindowSettings {
             (Some(size), None, None) => Ok(Windows::Panes(Panes::new(size, size))),
             (Some(size), Some(every), None) if every <= size => {
                 let windows = (size as u64).div_ceil(every as u64) as usize;
-                match windows <= self.max_groups {
-                    true => Ok(Windows::Panes(Panes::new(size, every))),
-                    false => {
-                        let problem = format!("a row would be in {windows} windows, more than `max_groups` allows");
-                        let help = format!("let windows start less often, or raise `max_groups` ({})", self.max_groups);
-                        Err(Problem::new(problem).help(help).at(["every"]))
-                    }
+                if windows <= self.max_groups {
+                    Ok(Windows::Panes(Panes::new(size, every)))
+                } else {
+                    let problem = format!("a row would be in {windows} windows, more than `max_groups` allows");
+                    let help = format!("let windows start less often, or raise `max_groups` ({})", self.max_groups);
+                    Err(Problem::new(problem).help(help).at(["every"]))
                 }
             }
             (Some(_), Some(_), None) => {

@@ -62,9 +62,10 @@ impl On {
         if self.names().next().is_none() {
             problems.push(Problem::new("a join needs a key").help("write `on = [\"column\"]`"));
         }
-        match problems.is_empty() {
-            true => Ok(keys),
-            false => Err(problems.into_iter().map(|problem| problem.under("on")).collect()),
+        if problems.is_empty() {
+            Ok(keys)
+        } else {
+            Err(problems.into_iter().map(|problem| problem.under("on")).collect())
         }
     }
 }

@@ -133,10 +133,7 @@ impl Streams {
                 self.meet_next(&rest, out)?;
                 rest.row += 1;
             }
-            match rest.row < rest.batch.len() {
-                true => self.rest = Some(rest),
-                false => self.sides[rest.port].release(rest.first),
-            }
+            if rest.row < rest.batch.len() { self.rest = Some(rest) } else { self.sides[rest.port].release(rest.first) }
         }
         self.push(out)
     }

@@ -103,9 +103,10 @@ impl Cells {
     /// A cell, out of a text all of which is valid.
     pub(crate) fn get_text<'a>(&'a self, index: usize, text: &'a str) -> &'a str {
         let CellPlace { start, end, is_unquoted } = self.places[index];
-        match is_unquoted {
-            true => std::str::from_utf8(&self.unquoted[start..end]).unwrap_or_default(),
-            false => &text[start..end],
+        if is_unquoted {
+            std::str::from_utf8(&self.unquoted[start..end]).unwrap_or_default()
+        } else {
+            &text[start..end]
         }
     }
 
@@ -211,10 +212,7 @@ impl Splitter {
                 return Quoted::Broken(why);
             }
             let Some(end) = quote else {
-                return match is_end {
-                    true => Quoted::Broken("a quote is not closed".to_owned()),
-                    false => Quoted::Incomplete,
-                };
+                return if is_end { Quoted::Broken("a quote is not closed".to_owned()) } else { Quoted::Incomplete };
             };
             match text.get(end + 1) {
                 None if !is_end => return Quoted::Incomplete,

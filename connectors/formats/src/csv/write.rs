@@ -57,10 +57,7 @@ impl CsvEncoder {
 
 impl Encoder for CsvEncoder {
     fn begin(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        match self.options.header {
-            true => self.append(&RecordBatch::new_empty(self.schema.clone()), true, out),
-            false => Ok(()),
-        }
+        if self.options.header { self.append(&RecordBatch::new_empty(self.schema.clone()), true, out) } else { Ok(()) }
     }
 
     fn encode(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {

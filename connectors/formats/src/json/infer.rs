@@ -21,9 +21,10 @@ pub(super) fn of_lines(mut window: Window, rows: usize, moments: &Moments) -> Re
             continue;
         }
         let Some(end) = memchr::memchr(b'\n', window.lines()).map(|end| end + 1).or_else(|| rest(&window)) else {
-            match window.ended() {
-                true => break,
-                false => window.fill()?,
+            if window.ended() {
+                break;
+            } else {
+                window.fill()?
             }
             continue;
         };

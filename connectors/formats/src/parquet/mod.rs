@@ -95,9 +95,10 @@ impl ParquetEncoder {
     fn hand_out(&mut self, out: &mut Vec<u8>) -> Result<()> {
         self.0.sync()?;
         let written = std::mem::take(self.0.inner_mut());
-        match out.is_empty() {
-            true => *out = written,
-            false => out.extend_from_slice(&written),
+        if out.is_empty() {
+            *out = written;
+        } else {
+            out.extend_from_slice(&written);
         }
         Ok(())
     }

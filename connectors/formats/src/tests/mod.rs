@@ -233,21 +233,17 @@ fn sample() -> RecordBatch {
 /// A Parquet or Arrow file that another program might have written.
 fn foreign(folder: &Folder, name: &str, rows: &RecordBatch) -> PathBuf {
     let mut bytes = Vec::new();
-    match name.ends_with("parquet") {
-        true => {
-            let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
-            writer.write(rows).unwrap();
-            writer.close().unwrap();
-        }
-        false => {
-            let options = arrow::ipc::writer::IpcWriteOptions::default();
-            let options = options.try_with_compression(Some(arrow::ipc::CompressionType::ZSTD)).unwrap();
-            let schema = rows.schema();
-            let mut writer =
-                arrow::ipc::writer::FileWriter::try_new_with_options(&mut bytes, &schema, options).unwrap();
-            writer.write(rows).unwrap();
-            writer.finish().unwrap();
-        }
+    if name.ends_with("parquet") {
+        let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
+        writer.write(rows).unwrap();
+        writer.close().unwrap();
+    } else {
+        let options = arrow::ipc::writer::IpcWriteOptions::default();
+        let options = options.try_with_compression(Some(arrow::ipc::CompressionType::ZSTD)).unwrap();
+        let schema = rows.schema();
+        let mut writer = arrow::ipc::writer::FileWriter::try_new_with_options(&mut bytes, &schema, options).unwrap();
+        writer.write(rows).unwrap();
+        writer.finish().unwrap();
     }
     folder.file(name, bytes)
 }

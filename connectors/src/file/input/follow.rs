@@ -253,10 +253,13 @@ impl Input for Follow {
             self.given.insert(file.partition.as_str().into());
             let may_be_gone = file.place.is_lost() || file.place.is_of_nothing() || self.if_gone == IfGone::GoOn;
             let (partition, name) = (Arc::from(file.partition.as_str()), file.name.clone());
-            match self.go_on(file, &found)? {
-                true => {}
-                false if may_be_gone => self.gone.push(partition),
-                false => return Err(is_gone(&name, positions.get(&partition).copied().unwrap_or_default())),
+            if self.go_on(file, &found)? {
+                continue;
+            }
+            if may_be_gone {
+                self.gone.push(partition);
+            } else {
+                return Err(is_gone(&name, positions.get(&partition).copied().unwrap_or_default()));
             }
         }
         Ok(())
@@ -267,12 +270,13 @@ impl Input for Follow {
         let name = file.name.clone();
         let is_there = self.go_on(file, &self.find()?)?;
         self.part_from_names();
-        match is_there {
-            true => Ok(()),
-            false => Err(Error::new(format!(
+        if is_there {
+            Ok(())
+        } else {
+            Err(Error::new(format!(
                 "the file that was `{name}` when rows of partition `{partition}` were read is there no more: put it back into \
                  its folder, by any name"
-            ))),
+            )))
         }
     }
 }
@@ -310,10 +314,10 @@ impl Follow {
         let (mut same, mut others) = (Vec::new(), Vec::new());
         for (path, identity) in all {
             let is_known = self.files.iter().any(|known| known.tail.identity() == identity);
-            match identity == file.identity {
-                true => same.push(path),
-                false if is_telling && !is_known => others.push(path),
-                false => {}
+            if identity == file.identity {
+                same.push(path);
+            } else if is_telling && !is_known {
+                others.push(path);
             }
         }
         same.extend(others);
@@ -370,14 +374,13 @@ impl Follow {
                 self.begin_anew(out)?;
             }
             let file = &mut self.files[self.turn];
+            let partition = file.partition.clone();
             if has_rows {
                 file.read = file.tail.read();
-            }
-            let partition = file.partition.clone();
-            match has_rows {
-                true => {}
-                false if file.is_left() => self.leave(&mut rows).doing(named)?,
-                false => continue,
+            } else if file.is_left() {
+                self.leave(&mut rows).doing(named)?;
+            } else {
+                continue;
             }
             rows.send(&self.source, &partition, out);
             return Ok(true);

@@ -270,13 +270,14 @@ impl Input for Files {
 
     fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
         if !state.has(PLACE) {
-            return match positions.is_empty() {
-                true => Ok(()),
-                false => Err(Error::new(
+            return if positions.is_empty() {
+                Ok(())
+            } else {
+                Err(Error::new(
                     "its state does not say in which file it was, since the flow was to read its files in another way when that \
                      was kept (`follow`, `once`); change that back, or reset the input (`--reset`), which reads all its rows \
                      again, so that those which were read count twice",
-                )),
+                ))
             };
         }
         let kept = state.get::<Kept>(PLACE)?;

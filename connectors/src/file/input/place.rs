@@ -76,9 +76,10 @@ impl Place {
             )));
         }
         let is_same = sample(file, 0, self.bytes)? == self.beginning && last_sample(file, self.bytes)? == self.end;
-        match is_same {
-            true => Ok(()),
-            false => Err(Error::new("it is another file than the one that was read before: its bytes have changed")),
+        if is_same {
+            Ok(())
+        } else {
+            Err(Error::new("it is another file than the one that was read before: its bytes have changed"))
         }
     }
 }

@@ -69,9 +69,12 @@ impl FileInput {
         let folder = context.input_path("");
         // A run that finds nothing new has nothing to do.
         let may_be_none = self.once.is_some() && self.schema.is_some();
-        let find = |pattern: &str| match may_be_none {
-            true => find_now(&folder, pattern).map_err(|error| Problem::new(format!("`{pattern}`: {error}"))),
-            false => find(&folder, pattern),
+        let find = |pattern: &str| {
+            if may_be_none {
+                find_now(&folder, pattern).map_err(|error| Problem::new(format!("`{pattern}`: {error}")))
+            } else {
+                find(&folder, pattern)
+            }
         };
         let mut files = self.each_path(find)?.concat();
         files.sort_by(|one, two| one.name.cmp(&two.name));

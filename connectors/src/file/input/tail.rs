@@ -128,11 +128,14 @@ impl Tail {
         let now = self.reader.as_ref().map(|reader| reader.position()).unwrap_or_default();
         let start = if now.position <= position { now } else { self.before };
         // It may have been emptied since it was read, and is then read from its beginning.
-        match self.file.metadata()?.len() >= now.offset && self.begins_as_before()? {
+        let is_lost = self.file.metadata()?.len() < now.offset || !self.begins_as_before()?;
+        if is_lost {
+            Ok(Place::lost(start, position))
+        } else if now.offset == 0 {
             // It may have to wait, and be somewhere else when it is its turn.
-            true if now.offset == 0 => self.first_place(),
-            true => Place::new(&self.file, Some(now.offset), start, position),
-            false => Ok(Place::lost(start, position)),
+            self.first_place()
+        } else {
+            Place::new(&self.file, Some(now.offset), start, position)
         }
     }
 

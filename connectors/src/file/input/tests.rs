@@ -309,12 +309,11 @@ fn a_file_that_is_replaced_while_it_is_read_is_not_gone_on_with() {
         fs::rename(reading.path("new"), reading.path("a.ndjson")).unwrap();
         let state = reading.state("a.ndjson", 7);
         let gone_on = reading.go_on(&state).rest();
-        match new == lines(0..30) {
-            true => assert_eq!(gone_on.unwrap(), 23, "it is the old one with more rows"),
-            false => {
-                let error = gone_on.unwrap_err().to_string();
-                assert!(error.contains("`a.ndjson`: another file has taken its name since it was opened"), "{error}");
-            }
+        if new == lines(0..30) {
+            assert_eq!(gone_on.unwrap(), 23, "it is the old one with more rows");
+        } else {
+            let error = gone_on.unwrap_err().to_string();
+            assert!(error.contains("`a.ndjson`: another file has taken its name since it was opened"), "{error}");
         }
     }
 }

@@ -21,14 +21,15 @@ impl Files {
             Header::Names(names) => names,
         };
         let columns = self.schema.fields().iter().map(|field| field.name().as_str());
-        match columns.clone().eq(&names) {
-            true => Ok(false),
-            false => Err(Error::new(format!(
+        if columns.clone().eq(&names) {
+            Ok(false)
+        } else {
+            Err(Error::new(format!(
                 "{}: its columns are `{}`, and would be `{}`; move it away, or choose another `path`",
                 doing(),
                 names.join("`, `"),
                 columns.collect::<Vec<_>>().join("`, `")
-            ))),
+            )))
         }
     }
 }

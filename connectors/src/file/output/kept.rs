@@ -143,9 +143,11 @@ fn check_whole(publication: &Publication, index: usize, finished: &FinishedFile,
     if finished.part.exists() {
         return finished.check(&finished.part);
     }
-    match publication.has_published(index, published) || publication.find(finished).is_some() {
-        true => Ok(()),
-        false if is_there(&finished.path) => finished.check(&finished.path),
-        false => Err(missing(&finished.part)),
+    if publication.has_published(index, published) || publication.find(finished).is_some() {
+        Ok(())
+    } else if is_there(&finished.path) {
+        finished.check(&finished.path)
+    } else {
+        Err(missing(&finished.part))
     }
 }

@@ -151,11 +151,10 @@ fn level(name: &str, stream: &Stream) -> Result<Level, Problem> {
     if of == Of::Value || stream.schema.column_with_name(name).is_some() {
         let column = stream.schema.index_of(name).map_err(|_| unknown_column(name, &stream.schema))?;
         let data_type = stream.schema.field(column).data_type();
-        return match is_nameable(data_type) {
-            true => Ok(Level { name: name.to_owned(), column, of: Of::Value }),
-            false => {
-                Err(Problem::new(format!("`{name}` is {}, which makes no names of folders", type_name(data_type))))
-            }
+        return if is_nameable(data_type) {
+            Ok(Level { name: name.to_owned(), column, of: Of::Value })
+        } else {
+            Err(Problem::new(format!("`{name}` is {}, which makes no names of folders", type_name(data_type))))
         };
     }
     let column = stream.require_event_time().map_err(|_| {
@@ -207,20 +206,19 @@ impl Level {
     /// The name of the folder of a row.
     fn folder(&self, rows: &RecordBatch, row: usize) -> Result<String> {
         let column = rows.column(self.column);
-        let value = match column.is_null(row) {
-            true => None,
-            false => Some(self.text(column, row)?).filter(|text| !text.is_empty()),
-        };
+        let value =
+            if column.is_null(row) { None } else { Some(self.text(column, row)?).filter(|text| !text.is_empty()) };
         let value = value.map_or_else(|| MISSING.to_owned(), |text| escape(&text));
         let name = format!("{}={value}", escape(&self.name));
-        match name.len() <= LONGEST_NAME {
-            true => Ok(name),
-            false => Err(Error::new(format!(
+        if name.len() <= LONGEST_NAME {
+            Ok(name)
+        } else {
+            Err(Error::new(format!(
                 "a value of `{}` has {} bytes, too many for the name of a folder: `{}…`",
                 self.name,
                 value.len(),
                 value.chars().take(40).collect::<String>()
-            ))),
+            )))
         }
     }
 
@@ -256,9 +254,10 @@ impl Unit {
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        match character.is_ascii_control() || "\"#%'*/:=?\\{[]^".contains(character) {
-            true => _ = write!(escaped, "%{:02X}", character as u32),
-            false => escaped.push(character),
+        if character.is_ascii_control() || "\"#%'*/:=?\\{[]^".contains(character) {
+            _ = write!(escaped, "%{:02X}", character as u32);
+        } else {
+            escaped.push(character);
         }
     }
     escaped

@@ -129,9 +129,10 @@ impl CheckpointStore {
     /// Writes down what time has decided before checkpoint `number`.
     pub fn put_replay_log(&self, number: u64, replay_log: &ReplayLog) -> Result<()> {
         let key = self.replay_log_key(number);
-        match self.store.put_new(&key, &replay_log.to_bytes()?)? {
-            true => Ok(()),
-            false => Err(Error::new(format!("`{key}` in `{}` is there already", self.location))),
+        if self.store.put_new(&key, &replay_log.to_bytes()?)? {
+            Ok(())
+        } else {
+            Err(Error::new(format!("`{key}` in `{}` is there already", self.location)))
         }
     }
 

@@ -111,9 +111,10 @@ fn character_spans(literal: &str) -> Option<Vec<Range<usize>>> {
     let mut at = body.start;
     while at < body.end {
         let rest = &literal[at..body.end];
-        let (length, characters) = match quotes.starts_with('"') {
-            true => escaped_length(rest),
-            false => (rest.chars().next().map_or(1, char::len_utf8), 1),
+        let (length, characters) = if quotes.starts_with('"') {
+            escaped_length(rest)
+        } else {
+            (rest.chars().next().map_or(1, char::len_utf8), 1)
         };
         spans.extend(std::iter::repeat_n(at..at + length, characters));
         at += length;

@@ -62,10 +62,7 @@ pub fn plan_columns(
         return Ok(drafts);
     }
     let wanted = backward(wiring, &drafts);
-    match wanted.is_empty() {
-        true => Ok(drafts),
-        false => forward(file, wiring, options, &wanted),
-    }
+    if wanted.is_empty() { Ok(drafts) } else { forward(file, wiring, options, &wanted) }
 }
 
 fn forward(

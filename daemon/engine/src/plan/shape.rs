@@ -68,10 +68,7 @@ impl Shape {
                 }
             }
         }
-        match words.is_empty() {
-            true => "a setting, or the order or type of a column".to_owned(),
-            false => words.join(", "),
-        }
+        if words.is_empty() { "a setting, or the order or type of a column".to_owned() } else { words.join(", ") }
     }
 }
 

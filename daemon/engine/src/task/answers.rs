@@ -150,9 +150,10 @@ impl Concurrent for AnswerReplay {
     fn pass(&mut self, epoch: Epoch) -> Result<()> {
         // What came later than what is gone through again is of no interest.
         let rows = std::mem::take(&mut self.waiting);
-        match rows > 0 && epoch <= self.recorded.until {
-            true => Err(Error::new(format!("it is not recorded what it was told about {rows} rows of epoch {epoch}"))),
-            false => Ok(()),
+        if rows > 0 && epoch <= self.recorded.until {
+            Err(Error::new(format!("it is not recorded what it was told about {rows} rows of epoch {epoch}")))
+        } else {
+            Ok(())
         }
     }
 
@@ -163,9 +164,12 @@ impl Concurrent for AnswerReplay {
 
 /// The answers of which a checkpoint tells.
 fn answers(state: &State, schemas: &[SchemaRef]) -> Result<VecDeque<Answer>> {
-    let rows = |(port, schema): (usize, &SchemaRef)| match state.has(&rows_of(port)) {
-        true => state.rows(&rows_of(port), schema).map(Vec::into_iter),
-        false => Ok(Vec::new().into_iter()),
+    let rows = |(port, schema): (usize, &SchemaRef)| {
+        if state.has(&rows_of(port)) {
+            state.rows(&rows_of(port), schema).map(Vec::into_iter)
+        } else {
+            Ok(Vec::new().into_iter())
+        }
     };
     let mut rows = schemas.iter().enumerate().map(rows).collect::<Result<Vec<_>>>()?;
     let recorded: Vec<RecordedAnswer> = state.get(ANSWERS)?;

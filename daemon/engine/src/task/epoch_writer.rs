@@ -93,10 +93,7 @@ impl<'a> EpochWriter<'a> {
 
     /// Leaves before the first row.
     pub async fn leave(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
-        match self.checkpointing.durable {
-            true => Err(Stop::AtBarrier),
-            false => self.end(phase).await,
-        }
+        if self.checkpointing.durable { Err(Stop::AtBarrier) } else { self.end(phase).await }
     }
 
     /// Nothing more comes.

@@ -30,10 +30,8 @@ pub async fn run_input(
         return Ok(());
     }
     // A flow with state stops at a barrier; an input that has not begun by then won't.
-    let (last_phase, waiting_ends) = match checkpointing.durable {
-        true => (Phase::Failing, Phase::Stopped),
-        false => (Phase::Draining, Phase::Draining),
-    };
+    let (last_phase, waiting_ends) =
+        if checkpointing.durable { (Phase::Failing, Phase::Stopped) } else { (Phase::Draining, Phase::Draining) };
     let replay = checkpointing.steps.take_input();
     let mut writer = EpochWriter::new(&ports, barriers, watermarks, &checkpointing);
     writer.resume();

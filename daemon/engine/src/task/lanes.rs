@@ -56,9 +56,10 @@ impl Concurrent for Lanes {
     /// Works on a batch: on another thread, if it takes long enough.
     fn begin(&mut self, port: usize, batch: Batch) -> Option<Work<Processed>> {
         let lane = self.idle.pop()?;
-        Some(match self.average >= WORTH_A_LANE {
-            true => Work::UnderWay(Task::spawn(async move { lane.process(port, batch) })),
-            false => Work::Done(lane.process(port, batch)),
+        Some(if self.average >= WORTH_A_LANE {
+            Work::UnderWay(Task::spawn(async move { lane.process(port, batch) }))
+        } else {
+            Work::Done(lane.process(port, batch))
         })
     }
 

@@ -133,9 +133,10 @@ impl Log {
             return Err(Error::new("a record must have a row, and at most 1 GiB"));
         }
         let most = self.options.max_bytes;
-        match self.segments.reserve(entry.bytes(), most) {
-            true => Ok(()),
-            false => Err(Error::new(format!("the log is full: it holds {} of {most} bytes", self.segments.bytes()))),
+        if self.segments.reserve(entry.bytes(), most) {
+            Ok(())
+        } else {
+            Err(Error::new(format!("the log is full: it holds {} of {most} bytes", self.segments.bytes())))
         }
     }
 

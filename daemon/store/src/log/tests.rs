@@ -311,9 +311,10 @@ fn a_segment_that_was_removed_is_noticed_unless_it_was_the_first() {
         };
         let (start, end) = (first(Some(&segments[gone])), first(segments.get(gone + 1)));
         files.remove(&segments[gone]).unwrap();
-        let who = match gone + 1 == segments.len() {
-            true => format!("`{}` is missing", segments[gone].display()),
-            false => format!("a segment behind `{}` is missing", segments[gone - 1].display()),
+        let who = if gone + 1 == segments.len() {
+            format!("`{}` is missing", segments[gone].display())
+        } else {
+            format!("a segment behind `{}` is missing", segments[gone - 1].display())
         };
         let rows = format!("rows {start} to {} were acknowledged", end - 1);
         assert_noticed(&files, &format!("{who}: {rows}, and are no longer in the log"));

@@ -63,9 +63,12 @@ impl RemoteStore {
         W: Future<Output = object_store::Result<T>> + Send + 'static,
     {
         let done = wait(work(self.objects.clone()))?.map_err(|error| s3::to_error(&error));
-        done.doing(|| match key.is_empty() {
-            true => format!("{doing} `{}`", self.location),
-            false => format!("{doing} `{}/{key}`", self.location),
+        done.doing(|| {
+            if key.is_empty() {
+                format!("{doing} `{}`", self.location)
+            } else {
+                format!("{doing} `{}/{key}`", self.location)
+            }
         })
     }
 }

@@ -144,9 +144,10 @@ impl<'a> Case<'a> {
         }
         self.columns_are_asked_for(&plan);
         self.runs_without_a_state(&whole, &plan);
-        match is_excused(self.sample.excuses, Lacks::Resuming) {
-            true => self.does_not_resume(&plan),
-            false => self.resumes(&whole, &plan),
+        if is_excused(self.sample.excuses, Lacks::Resuming) {
+            self.does_not_resume(&plan)
+        } else {
+            self.resumes(&whole, &plan)
         }
         whole
     }

@@ -108,9 +108,10 @@ impl<'a> Reading<'a> {
         assert_eq!(came, count, "{what:?}: other rows than the sample says, {calls:?}: {:?}", self.entries);
         // What ends has to say so. What is live waits now.
         while !self.ended {
-            let progress = match self.finite {
-                true => Some(self.next(calls, &mut kept).await),
-                false => polled(self.input.next(&mut self.out), 0, || {}).await.map(Result::unwrap),
+            let progress = if self.finite {
+                Some(self.next(calls, &mut kept).await)
+            } else {
+                polled(self.input.next(&mut self.out), 0, || {}).await.map(Result::unwrap)
             };
             self.take(&mut kept);
             assert_eq!(self.entries.len(), count, "{what:?}: more rows than the sample says: {:?}", self.entries);

@@ -45,9 +45,10 @@ impl Counted {
     }
 
     pub fn add_to(&self, scores: &mut ClassScores) {
-        match self.probabilities.is_empty() {
-            true => scores.add_class(self.class, self.predicted),
-            false => scores.add_chosen(self.class, self.predicted, &self.probabilities),
+        if self.probabilities.is_empty() {
+            scores.add_class(self.class, self.predicted)
+        } else {
+            scores.add_chosen(self.class, self.predicted, &self.probabilities)
         }
     }
 }
@@ -108,9 +109,10 @@ impl Classes {
                 refused.mark(row, rows.num_rows());
                 continue;
             }
-            match prediction.is_empty() {
-                true => self.scores.add_class(class, predicted),
-                false => self.scores.add_chosen(class, predicted, &prediction),
+            if prediction.is_empty() {
+                self.scores.add_class(class, predicted)
+            } else {
+                self.scores.add_chosen(class, predicted, &prediction)
             }
             counted.push((row, class, predicted));
         }

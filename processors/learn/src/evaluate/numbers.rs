@@ -30,9 +30,10 @@ impl Numbers {
         let known = (0..labels.len()).filter(|row| labels.is_valid(*row) && predictions.is_valid(*row));
         let (mut counted, count) = (Vec::with_capacity(labels.len()), labels.len());
         for (row, label, prediction) in known.map(|row| (row, labels.value(row), predictions.value(row))) {
-            match is_usable(label, LARGEST) && is_usable(prediction, LARGEST) {
-                true => counted.push((label, prediction)),
-                false => refused.mark(row, count),
+            if is_usable(label, LARGEST) && is_usable(prediction, LARGEST) {
+                counted.push((label, prediction));
+            } else {
+                refused.mark(row, count)
             }
         }
         counted.iter().for_each(|(label, prediction)| self.scores.add(*label, *prediction));

@@ -48,9 +48,10 @@ impl Registered {
         let planned_for = self.name();
         self.version = version;
         let model = self.read().doing(|| self.resuming())?;
-        match fits(model.signature(), planned, input) {
-            true => Ok(Some(model)),
-            false => Err(Error::new(format!(
+        if fits(model.signature(), planned, input) {
+            Ok(Some(model))
+        } else {
+            Err(Error::new(format!(
                 "{}: the flow was planned for `{planned_for}` ({}) instead, and `{}` ({}) gives other columns, or needs \
                  others; run it again with its state, by which it is planned then, or let the node take `{planned_for}` \
                  with `--reset`, which loses no row, and gives the nodes behind it other columns",
@@ -58,7 +59,7 @@ impl Registered {
                 what(planned),
                 self.name(),
                 what(model.signature())
-            ))),
+            )))
         }
     }
 }

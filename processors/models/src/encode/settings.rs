@@ -48,9 +48,10 @@ impl Encoder {
 
     /// Whether a column of this type can be encoded so.
     pub fn takes(self, data_type: &DataType) -> bool {
-        match self.is_number() {
-            true => data_type.is_numeric() || *data_type == DataType::Boolean,
-            false => matches!(data_type, DataType::Utf8 | DataType::Boolean) || data_type.is_integer(),
+        if self.is_number() {
+            data_type.is_numeric() || *data_type == DataType::Boolean
+        } else {
+            matches!(data_type, DataType::Utf8 | DataType::Boolean) || data_type.is_integer()
         }
     }
 }
@@ -73,11 +74,10 @@ impl Feature {
     /// and the same texts for categories.
     pub fn accepts(&self, data_type: &DataType) -> bool {
         let trained_on = ColumnType::parse(&self.type_name).ok().map(|column| column.data_type);
-        match self.encoder.is_number() {
-            true => self.encoder.takes(data_type),
-            false => {
-                trained_on.is_some_and(|known| known == *data_type || known.is_integer() && data_type.is_integer())
-            }
+        if self.encoder.is_number() {
+            self.encoder.takes(data_type)
+        } else {
+            trained_on.is_some_and(|known| known == *data_type || known.is_integer() && data_type.is_integer())
         }
     }
 }

@@ -109,10 +109,7 @@ impl Statistics {
     pub fn encode(&self, numbers: &[f64], into: &mut [f64]) {
         let (numbers, into) = (numbers.as_chunks().0, into.as_chunks_mut().0);
         for ((lanes, numbers), into) in self.lanes.iter().zip(numbers).zip(into) {
-            *into = match self.complete {
-                true => lanes.encode(numbers),
-                false => lanes.encode(&lanes.fill_in(numbers)),
-            };
+            *into = if self.complete { lanes.encode(numbers) } else { lanes.encode(&lanes.fill_in(numbers)) };
         }
     }
 

@@ -26,9 +26,10 @@ enum Counts {
 
 impl Confusion {
     pub fn new(classes: usize) -> Self {
-        let counts = match classes <= MOST_IN_PAIRS {
-            true => Counts::Pairs(vec![0; classes * classes]),
-            false => Counts::Margins(vec![[0; 3]; classes]),
+        let counts = if classes <= MOST_IN_PAIRS {
+            Counts::Pairs(vec![0; classes * classes])
+        } else {
+            Counts::Margins(vec![[0; 3]; classes])
         };
         Self { classes, counts }
     }

@@ -23,9 +23,10 @@ const BINS: usize = 2 * HALF - 1;
 /// The bin of a probability; that of NaN is that of 0.
 #[inline]
 fn bin(probability: f64) -> usize {
-    match probability > 0.5 {
-        true => BINS - 1 - bin_below_half((1.0 - probability).max(0.0)),
-        false => bin_below_half(probability.max(0.0)),
+    if probability > 0.5 {
+        BINS - 1 - bin_below_half((1.0 - probability).max(0.0))
+    } else {
+        bin_below_half(probability.max(0.0))
     }
 }
 

@@ -104,9 +104,10 @@ fn fitting_encoder(name: &str, data_type: &DataType, encoder: Encoder) -> Result
     if encoder.takes(data_type) {
         return Ok(encoder);
     }
-    let (wanted, help) = match encoder.is_number() {
-        true => ("numbers", "texts are encoded by `{ one_hot = 1024 }` or `{ hash = 1024 }`"),
-        false => ("texts, booleans and integers", "numbers are encoded by `\"standardise\"` or `\"raw\"`"),
+    let (wanted, help) = if encoder.is_number() {
+        ("numbers", "texts are encoded by `{ one_hot = 1024 }` or `{ hash = 1024 }`")
+    } else {
+        ("texts, booleans and integers", "numbers are encoded by `\"standardise\"` or `\"raw\"`")
     };
     let problem = format!("column `{name}` is {}, and this encodes {wanted}", type_name(data_type));
     Err(Problem::new(problem).help(help))

@@ -187,11 +187,10 @@ impl Model {
     pub fn load_like(signature: &Signature, bytes: &[u8]) -> Result<Self> {
         let (tensors, about) = Tensors::read(bytes)?;
         // Compared before anything is built of it, since a damaged one might ask for any amount of memory.
-        match (Signature { threshold: signature.threshold, ..Signature::from_json(&about)? }) == *signature {
-            true => Self::of(signature.clone(), &tensors),
-            false => {
-                Err(Error::new("the model has other features, another label or another estimator than this node's"))
-            }
+        if (Signature { threshold: signature.threshold, ..Signature::from_json(&about)? }) == *signature {
+            Self::of(signature.clone(), &tensors)
+        } else {
+            Err(Error::new("the model has other features, another label or another estimator than this node's"))
         }
     }
 

@@ -135,10 +135,7 @@ impl Groups {
 
     /// A new group.
     pub fn open(&mut self, key: &[u8]) -> Result<u32, Full> {
-        match self.keys.len() - self.free.len() >= self.most {
-            true => Err(Full),
-            false => Ok(self.open_beyond(key)),
-        }
+        if self.keys.len() - self.free.len() >= self.most { Err(Full) } else { Ok(self.open_beyond(key)) }
     }
 
     /// A new group for a moment, however many there are.

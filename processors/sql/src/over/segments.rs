@@ -218,9 +218,10 @@ impl Numbers {
             (start, end, rows) = (start.or(Some(numbers.first())), numbers.end(), rows + numbers.len() as u64);
         }
         let all = start.unwrap_or_default()..end;
-        match all.end.saturating_sub(all.start) == rows {
-            true => Self::Run(all),
-            false => Self::Listed(several.flat_map(Self::iter).collect()),
+        if all.end.saturating_sub(all.start) == rows {
+            Self::Run(all)
+        } else {
+            Self::Listed(several.flat_map(Self::iter).collect())
         }
     }
 }

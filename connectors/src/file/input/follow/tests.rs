@@ -396,10 +396,7 @@ async fn files_that_come_and_are_renamed_before_anybody_looks_are_found_beside_t
         followed.append("a.ndjson.bak", "{\"n\": 92}\n");
         followed.append("a.ndjson.4.gz", "packed");
         rotate(&followed, 4, 30);
-        let found = match is_running {
-            true => followed.rows().await,
-            false => followed.go_on(&settings, &state).await,
-        };
+        let found = if is_running { followed.rows().await } else { followed.go_on(&settings, &state).await };
         let expected =
             [("a.ndjson#2", 1, "1"), ("a.ndjson#3", 0, "10 11"), ("a.ndjson#4", 0, "20"), ("a.ndjson#5", 0, "30")];
         assert_eq!(found, rows(expected));

@@ -50,10 +50,7 @@ impl Holding {
 impl Processor for Holding {
     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
         for (n, at) in pairs(&batch.rows) {
-            match at < self.now {
-                true => self.send(1, [(at, n)], out),
-                false => self.rows.push((at, n)),
-            }
+            if at < self.now { self.send(1, [(at, n)], out) } else { self.rows.push((at, n)) }
         }
         Ok(())
     }

@@ -66,9 +66,10 @@ pub fn memory_text(path: &str) -> String {
 /// Lets commits to a path fail from now on, in a way that may be over in a while; or no longer.
 pub fn set_down(path: &str, is_down: bool) {
     let mut down = DOWN.lock().unwrap();
-    match is_down {
-        true => down.insert(path.to_owned()),
-        false => down.remove(path),
+    if is_down {
+        down.insert(path.to_owned())
+    } else {
+        down.remove(path)
     };
 }
 
@@ -108,10 +109,7 @@ impl Kind for Memory {
 
 impl OutputSettings for Memory {
     fn check(&self, _: &PlanContext) -> Result<(), Problems> {
-        match self.path.is_empty() {
-            true => Err(Problem::new("the path is empty").at(["path"]).into()),
-            false => Ok(()),
-        }
+        if self.path.is_empty() { Err(Problem::new("the path is empty").at(["path"]).into()) } else { Ok(()) }
     }
 
     fn plan(&self, context: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {

@@ -93,9 +93,10 @@ impl Processor for Publishing {
 
     fn restore(&mut self, state: &State) -> Result<()> {
         (self.rows, self.sum) = state.get("sum")?;
-        match state.bytes("weights")? == self.weights() {
-            true => Ok(()),
-            false => Err(Error::new("the weights are those of another checkpoint")),
+        if state.bytes("weights")? == self.weights() {
+            Ok(())
+        } else {
+            Err(Error::new("the weights are those of another checkpoint"))
         }
     }
 

@@ -19,10 +19,8 @@ fn outputs(name: &str, graph: &Graph, epoch_rows: Option<u64>, pace: &Pace, keep
     plan.epoch_rows = epoch_rows.map_or(plan.epoch_rows, |rows| rows as usize);
     let paths: Vec<String> = output_names(&plan).map(|output| format!("{name}/{output}")).collect();
     runtime.block_on(async {
-        let effects = match keeps {
-            false => RunMode::Commit { remove_published: false },
-            true => RunMode::Keep(checkpoints(&plan)),
-        };
+        let effects =
+            if keeps { RunMode::Keep(checkpoints(&plan)) } else { RunMode::Commit { remove_published: false } };
         let outcome = RunningFlow::start(plan, effects, &Handle::current()).unwrap().join().await;
         assert!(matches!(outcome.status, Status::Done), "{:?}", outcome.status);
     });

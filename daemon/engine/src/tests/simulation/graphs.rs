@@ -330,12 +330,11 @@ impl<'n> Composer<'n> {
     fn add_input(&mut self) {
         let (start, rows) = (self.nodes as u64 * 10_000, rows(self.numbers, self.epoch_rows));
         let (partitions, mixed) = (1 + self.numbers.below(3), self.numbers.one_in(2));
-        let time = match self.timed {
-            false => String::new(),
-            true => {
-                let rows = 1 + self.numbers.below(30);
-                format!("event_time = {{ column = \"at\", lateness = \"20s\", watermark_rows = {rows} }}, ")
-            }
+        let time = if self.timed {
+            let rows = 1 + self.numbers.below(30);
+            format!("event_time = {{ column = \"at\", lateness = \"20s\", watermark_rows = {rows} }}, ")
+        } else {
+            String::new()
         };
         let (refusing, is_read) = match self.numbers.below(4) {
             0 => (", refuse = 5, timeless = 11", true),

@@ -326,9 +326,12 @@ mod tests {
     #[test]
     fn rows_that_do_not_fit_are_computed_in_halves() {
         let fits = |most: usize| {
-            in_parts(0..10, &mut |rows| match rows.len() > most {
-                true => Err(Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".to_owned())),
-                false => Ok(rows),
+            in_parts(0..10, &mut |rows| {
+                if rows.len() > most {
+                    Err(Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".to_owned()))
+                } else {
+                    Ok(rows)
+                }
             })
         };
         assert_eq!(fits(9).unwrap(), [0..5, 5..10]);

@@ -188,10 +188,8 @@ impl Network {
         let stride = padded(self.plan.inputs);
         self.embeddings.inputs(&self.pending, stride, &mut self.inputs);
         let count = |target: &f32| self.counts.get(*target as usize).copied().unwrap_or(1.0);
-        let counts: Vec<f32> = match self.counts.is_empty() {
-            true => Vec::new(),
-            false => self.pending.targets().iter().map(count).collect(),
-        };
+        let counts: Vec<f32> =
+            if self.counts.is_empty() { Vec::new() } else { self.pending.targets().iter().map(count).collect() };
         let first_row = self.batches.wrapping_mul(u64::from(self.settings.batch_rows));
         self.engine.find_gradient(TrainingBatch {
             inputs: &self.inputs,
@@ -274,10 +272,7 @@ impl Estimator for Network {
 
 /// As it stands in a file: a matrix, or a vector.
 fn shape(parameter: &Parameter) -> Vec<usize> {
-    match parameter.is_vector() {
-        true => vec![parameter.columns],
-        false => vec![parameter.rows, parameter.columns],
-    }
+    if parameter.is_vector() { vec![parameter.columns] } else { vec![parameter.rows, parameter.columns] }
 }
 
 #[cfg(test)]

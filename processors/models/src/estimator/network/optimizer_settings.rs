@@ -167,10 +167,11 @@ impl Schedule {
             Self::Exponential { half_life } => check_count("half_life", half_life, u32::MAX),
             Self::Cosine { batches, floor } => {
                 check_count("batches", batches, u32::MAX)?;
-                match (0.0..=1.0).contains(&floor) {
-                    true => Ok(()),
-                    false => Err(Problem::new(format!("`floor` is {floor}, and should be a fraction from 0 to 1"))
-                        .under("floor")),
+                if (0.0..=1.0).contains(&floor) {
+                    Ok(())
+                } else {
+                    Err(Problem::new(format!("`floor` is {floor}, and should be a fraction from 0 to 1"))
+                        .under("floor"))
                 }
             }
         }

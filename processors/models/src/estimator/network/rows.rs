@@ -90,9 +90,10 @@ impl Rows {
         self.targets = tensors.f32s("pending.targets", &[self.count])?;
         let fits = |(index, slot): (usize, &u32)| *slot == NONE || *slot < self.ends[index % self.ends.len()];
         let is_class = |target: &f32| classes == 0 || (0.0..classes as f32).contains(target);
-        match self.count < most && self.slots.iter().enumerate().all(fits) && self.targets.iter().all(is_class) {
-            true => Ok(()),
-            false => Err(Error::new("the rows in the model that wait to be learned are damaged")),
+        if self.count < most && self.slots.iter().enumerate().all(fits) && self.targets.iter().all(is_class) {
+            Ok(())
+        } else {
+            Err(Error::new("the rows in the model that wait to be learned are damaged"))
         }
     }
 }

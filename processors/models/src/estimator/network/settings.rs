@@ -275,12 +275,11 @@ pub(super) fn check_count(name: &str, count: u32, most: u32) -> Result<(), Probl
 pub(super) fn check_share(name: &str, value: f64) -> Result<(), Problem> {
     if (0.0..1.0).contains(&value) {
         // In the precision of the weights.
-        return match (value as f32) < 1.0 {
-            true => Ok(()),
-            false => {
-                let problem = format!("`{name}` is {value}, which is 1 in the 32 bits of the weights");
-                Err(Problem::new(problem).help("0.9999999 is the most").under(name))
-            }
+        return if (value as f32) < 1.0 {
+            Ok(())
+        } else {
+            let problem = format!("`{name}` is {value}, which is 1 in the 32 bits of the weights");
+            Err(Problem::new(problem).help("0.9999999 is the most").under(name))
         };
     }
     Err(Problem::new(format!("`{name}` is {value}, and should be a number from 0 to less than 1")).under(name))

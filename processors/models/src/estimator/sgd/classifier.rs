@@ -27,10 +27,7 @@ impl Settings for SgdClassifier {
     }
 
     fn gives(&self, _classes: &[Class]) -> Gives {
-        match self.0.loss(true).has_probabilities() {
-            true => Gives::Probabilities,
-            false => Gives::Scores,
-        }
+        if self.0.loss(true).has_probabilities() { Gives::Probabilities } else { Gives::Scores }
     }
 
     fn check(&self, classes: &[Class]) -> Result<(), Problem> {

@@ -146,9 +146,10 @@ impl SgdSettings {
     /// Says what is wrong with the values for a regressor.
     pub fn check_regressor(&self) -> Result<(), Problem> {
         self.check(false)?;
-        match self.class_weight.is_empty() {
-            true => Ok(()),
-            false => Err(Problem::new("a regressor predicts a number, which has no classes").under("class_weight")),
+        if self.class_weight.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::new("a regressor predicts a number, which has no classes").under("class_weight"))
         }
     }
 

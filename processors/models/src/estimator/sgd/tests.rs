@@ -52,9 +52,10 @@ fn coefficients_are_those_of_scikit_learn() {
     let mut count = 0;
     for case in cases() {
         let data = data(&case.data);
-        let checked = match data.classes.is_empty() {
-            true => case.settings.check_regressor(),
-            false => case.settings.check_classifier(&data.classes),
+        let checked = if data.classes.is_empty() {
+            case.settings.check_regressor()
+        } else {
+            case.settings.check_classifier(&data.classes)
         };
         checked.unwrap();
         let mut sgd = Sgd::new(&case.settings, &data.classes, data.shape());
@@ -177,9 +178,10 @@ fn settings_that_do_not_go_together_are_refused() {
         (r#"{ "class_weight": { "eggs": 2 } }"#, &classes, "`eggs` is no class of the label"),
     ] {
         let settings: SgdSettings = serde_json::from_str(json).unwrap();
-        let problem = match classes.is_empty() {
-            true => settings.check_regressor().unwrap_err(),
-            false => settings.check_classifier(classes).unwrap_err(),
+        let problem = if classes.is_empty() {
+            settings.check_regressor().unwrap_err()
+        } else {
+            settings.check_classifier(classes).unwrap_err()
         };
         let error = format!("{} {}", problem.message, problem.help.unwrap_or_default());
         assert!(error.contains(message), "{json}: {error}");

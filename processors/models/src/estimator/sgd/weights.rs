@@ -150,9 +150,10 @@ impl Weights {
             }
         }
         if !self.pending.is_empty() {
-            match self.pending.has_waited_enough() {
-                true => self.catch_up_all(),
-                false => self.catch_up(row.slots.iter().map(|slot| *slot as usize)),
+            if self.pending.has_waited_enough() {
+                self.catch_up_all()
+            } else {
+                self.catch_up(row.slots.iter().map(|slot| *slot as usize))
             }
         }
         let each = Each {
