@@ -23,9 +23,8 @@ pub(super) fn of_lines(mut window: Window, rows: usize, moments: &Moments) -> Re
         let Some(end) = memchr::memchr(b'\n', window.lines()).map(|end| end + 1).or_else(|| rest(&window)) else {
             if window.ended() {
                 break;
-            } else {
-                window.fill()?
             }
+            window.fill()?;
             continue;
         };
         let line = window.lines()[..end].trim_ascii();
