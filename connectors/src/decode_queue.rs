@@ -1,14 +1,10 @@
 //! Decodes parts of sources on several threads, and has their rows in the order in which they were read.
 
-use std::future::pending;
-use std::panic::resume_unwind;
-
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
-use millstream_core::Result;
+use millstream_core::{Result, join};
 use millstream_formats::{Part, Rows};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 /// What was read and has not been handed out, each with what its input knows of it.
 pub struct DecodeQueue<T> {
@@ -45,8 +41,8 @@ impl<T: Send + 'static> DecodeQueue<T> {
         if part.is_decoded() {
             return self.push(of, part.decode());
         }
-        let task = tokio::spawn(async { part.decode() });
-        self.items.push_back(Box::pin(async { (of, joined(task).await) }));
+        let mut task = tokio::spawn(async { part.decode() });
+        self.items.push_back(Box::pin(async move { (of, join(&mut task).await) }));
     }
 
     /// Adds rows that are decoded, or an error, which comes to light behind all that was read before.
@@ -57,15 +53,6 @@ impl<T: Send + 'static> DecodeQueue<T> {
     /// What was read first, once it is decoded; `None` if there is nothing. Cancel safe.
     pub async fn next(&mut self) -> Option<(T, Result<Rows>)> {
         self.items.next().await
-    }
-}
-
-async fn joined(task: JoinHandle<Result<Rows>>) -> Result<Rows> {
-    match task.await {
-        Ok(rows) => rows,
-        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-        // The runtime is being shut down.
-        Err(_) => pending().await,
     }
 }
 

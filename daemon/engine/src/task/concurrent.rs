@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
-use std::panic::resume_unwind;
 
-use millstream_core::{Batch, Epoch, Error, Message, Parts, Processor, Snapshot, Watermark};
+use millstream_core::{Batch, Epoch, Error, Message, Parts, Processor, Snapshot, Watermark, join};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -56,16 +55,6 @@ impl<T: Send + 'static> Task<T> {
     /// Works on another thread, if one is free.
     pub fn spawn(work: impl Future<Output = T> + Send + 'static) -> Self {
         Self(tokio::spawn(work))
-    }
-
-    /// Waits for what comes of it. Cancel safe.
-    async fn join(&mut self) -> T {
-        match (&mut self.0).await {
-            Ok(done) => done,
-            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-            // The runtime is being shut down.
-            Err(_) => pending().await,
-        }
     }
 }
 
@@ -186,7 +175,7 @@ async fn next<T: Send + 'static>(leaving: &mut VecDeque<Leaving<T>>) -> Result<T
     if let Some(Leaving::Rows(work)) = leaving.front_mut()
         && let Work::UnderWay(task) = work
     {
-        *work = Work::Done(task.join().await);
+        *work = Work::Done(join(&mut task.0).await);
     }
     match leaving.pop_front() {
         Some(Leaving::Rows(Work::Done(done))) => Ok(done),
