@@ -1,12 +1,44 @@
 //! Commands that look at flows without running them on their data: `check`, `test`, `graph`, `explain`.
 
+use clap::{Args, ValueEnum};
 use millstream_engine::{explain as explanation, flow_test, graph as picture};
 
-use crate::cli::{
-    CheckArguments, CommandError, Exit, FlowArguments, FlowsArguments, GraphArguments, GraphFormat, Outcome,
-};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::flow_files::{FlowArguments, FlowsArguments};
+use crate::state::StateArguments;
 use crate::terminal::say;
 use crate::workplace::{Workplace, control_runtime, data_runtime};
+
+/// What `check` takes.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArguments {
+    /// The flows.
+    #[command(flatten)]
+    pub flows: FlowsArguments,
+    /// What is kept of the flows.
+    #[command(flatten)]
+    pub state: StateArguments,
+}
+
+/// What `graph` takes.
+#[derive(Clone, Debug, Args)]
+pub struct GraphArguments {
+    /// The flow.
+    #[command(flatten)]
+    pub flow: FlowArguments,
+    /// The form.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Text)]
+    pub format: GraphFormat,
+}
+
+/// How a flow is drawn.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GraphFormat {
+    /// A line a node.
+    Text,
+    /// A Mermaid flow chart.
+    Mermaid,
+}
 
 /// `millstream check`
 pub fn check(arguments: CheckArguments) -> Outcome {

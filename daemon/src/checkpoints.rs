@@ -9,7 +9,7 @@ use millstream_engine::checkpoint::{self, CheckpointStore, Manifest, NodeEntry, 
 use millstream_store::Store;
 use serde_json::{Value, json};
 
-use crate::cli::{Exit, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::nodes;
 use crate::summary::new_table;
 use crate::terminal::say;

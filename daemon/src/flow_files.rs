@@ -2,7 +2,38 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::CommandError;
+use clap::Args;
+
+use crate::exit::CommandError;
+
+/// Flow files and changes to them.
+#[derive(Clone, Debug, Args)]
+pub struct FlowsArguments {
+    /// Flow files, folders of them, or patterns such as `'flows/*.toml'`.
+    #[arg(required = true, value_name = "FLOW")]
+    pub flows: Vec<PathBuf>,
+    /// Change a setting: `input.payments.path=other.csv`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+impl FlowsArguments {
+    /// The flow files.
+    pub fn files(&self) -> Result<Vec<PathBuf>, CommandError> {
+        find(&self.flows)
+    }
+}
+
+/// A flow file and changes to it.
+#[derive(Clone, Debug, Args)]
+pub struct FlowArguments {
+    /// The flow file.
+    #[arg(value_name = "FLOW")]
+    pub flow: PathBuf,
+    /// Change a setting: `input.payments.path=other.csv`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
 
 /// The files, in the order of the arguments, and sorted within each.
 ///

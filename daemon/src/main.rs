@@ -1,9 +1,11 @@
 //! The command `millstream`.
+#![allow(clippy::print_stderr, reason = "its user reads it")]
 
 mod check;
 mod checkpoints;
 mod cli;
 mod console;
+mod exit;
 mod flow_files;
 mod models;
 mod new;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("{error}");
-            cli::Exit::from(&error).into()
+            exit::Exit::from(&error).into()
         }
     }
 }

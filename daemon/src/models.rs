@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use millstream_core::{Result, ResultExt};
 use millstream_models::registry::{Aliases, ModelCard, ModelRegistry};
 
-use crate::cli::{Exit, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::summary::new_table;
 use crate::terminal::say;
 

@@ -13,7 +13,7 @@ use millstream_engine::run::{RunMode, RunningFlow, Status};
 use millstream_models::Feature;
 use millstream_models::registry::{ModelCard, ModelReference};
 
-use crate::cli::{Exit, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::models::RegistryArguments;
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 

@@ -5,13 +5,13 @@ mod formats;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use millstream_core::{NodeKind, NodeTypes, Role, known_names};
 use millstream_engine::file::{flow_schema, node_schema, toml_text};
 use millstream_formats::FORMATS;
 use serde_json::{Map, Value};
 
-use crate::cli::{CommandError, DocsArguments, Exit, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::terminal::say;
 
 /// A role on the command line.
@@ -33,6 +33,28 @@ impl From<RoleArgument> for Role {
             RoleArgument::Output => Self::Output,
         }
     }
+}
+
+/// What `docs` takes.
+#[derive(Clone, Debug, Args)]
+pub struct DocsArguments {
+    /// The type of node, such as `sql`, or the format, such as `csv`. Without it, one line each.
+    pub node: Option<String>,
+    /// Only nodes of this role.
+    #[arg(long, value_enum)]
+    pub role: Option<RoleArgument>,
+    /// Print the pages of all nodes, as Markdown.
+    #[arg(long, conflicts_with = "node")]
+    pub all: bool,
+    /// Print the page of the tables `[flow]` and `[checkpoint]`, as Markdown.
+    #[arg(long, conflicts_with_all = ["node", "all"])]
+    pub flow: bool,
+    /// Print the page of the formats, as Markdown.
+    #[arg(long, conflicts_with_all = ["node", "all", "flow"])]
+    pub formats: bool,
+    /// Print the JSON schema of flow files, for editors.
+    #[arg(long, conflicts_with_all = ["node", "all", "flow", "formats"])]
+    pub schema: bool,
 }
 
 /// `millstream list`

@@ -1,42 +1,47 @@
 //! `millstream run`: runs flows in the foreground until their inputs end.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use millstream_core::{Error, PortRole, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
 use millstream_engine::run::{
     FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver,
 };
-use millstream_engine::stats::FlowStats;
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::cli::{CommandError, Exit, Outcome, RunArguments};
 use crate::console::Console;
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::flow_files::FlowsArguments;
 use crate::state::StateArguments;
-use crate::summary;
+use crate::summary::{self, Ended, given_up};
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
-/// A flow that has ended.
-pub struct Ended {
-    /// The flow's name.
-    pub flow: String,
-    /// Its nodes and their types, in the order of the counters.
-    pub kinds: Vec<&'static str>,
-    /// Its counters and reports.
-    pub stats: Arc<FlowStats>,
-    /// How it ended.
-    pub outcome: FlowOutcome,
-    /// Where the rows of each node are when they are committed, in the order of the counters. None for nodes that have no place.
-    pub places: Vec<Option<String>>,
-    /// The side ports of each node that nobody reads.
-    pub unread: Vec<Vec<String>>,
-    /// Whether it keeps state, from which it can be resumed.
-    pub is_durable: bool,
+/// What `run` takes.
+#[derive(Clone, Debug, Args)]
+pub struct RunArguments {
+    /// The flows.
+    #[command(flatten)]
+    pub flows: FlowsArguments,
+    /// What is kept of the flows.
+    #[command(flatten)]
+    pub state: StateArguments,
+    /// How many threads the nodes share. Default: one a core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print one line of JSON a flow instead of tables.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the first rows that leave a node (`NODE` or `NODE.PORT`).
+    #[arg(long, value_name = "NODE")]
+    pub show: Vec<String>,
+    /// How many rows `--show` prints of each node.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub show_rows: u64,
 }
 
 /// `millstream run`
@@ -283,15 +288,6 @@ fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
     }
 }
 
-/// What becomes of a flow that did not end well.
-pub fn given_up(is_durable: bool) -> &'static str {
-    if is_durable {
-        "what its last checkpoint has decided stays, and it resumes from there when it is run again"
-    } else {
-        "nothing is committed"
-    }
-}
-
 /// Ctrl-C, and the signal that service managers send. Listened to from the start, so that none is missed while another
 /// one is acted on.
 struct Interrupts {
@@ -312,6 +308,7 @@ impl Interrupts {
     }
 
     /// Waits for the next signal that is no echo of the first one.
+    #[expect(clippy::disallowed_methods, reason = "a person presses keys in real time")]
     async fn next(&mut self) {
         self.receive().await;
         while self.first.is_some_and(|first| first.elapsed() < ECHO) {

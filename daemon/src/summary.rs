@@ -1,18 +1,36 @@
 //! What is printed when a flow has ended: tables for people, one line of JSON for programs.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use indicatif::HumanCount;
 use millstream_core::{ConfusionMatrix, Figures, Metrics, ModelReport, Report};
 use millstream_engine::file::Diagnostics;
-use millstream_engine::run::{FlowError, Status};
-use millstream_engine::stats::NodeStats;
+use millstream_engine::run::{FlowError, Outcome, Status};
+use millstream_engine::stats::{FlowStats, NodeStats};
 use serde_json::{Map, Value, json};
 
-use crate::run::{Ended, given_up};
 use crate::terminal::say;
+
+/// A flow that has ended.
+pub struct Ended {
+    /// The flow's name.
+    pub flow: String,
+    /// Its nodes and their types, in the order of the counters.
+    pub kinds: Vec<&'static str>,
+    /// Its counters and reports.
+    pub stats: Arc<FlowStats>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Where the rows of each node are when they are committed, in the order of the counters. None for nodes that have no place.
+    pub places: Vec<Option<String>>,
+    /// The side ports of each node that nobody reads.
+    pub unread: Vec<Vec<String>>,
+    /// Whether it keeps state, from which it can be resumed.
+    pub is_durable: bool,
+}
 
 /// Prints how a flow has ended.
 pub fn print(flow: &Ended, as_json: bool) {
@@ -171,6 +189,15 @@ fn unfinished(flow: &Ended) -> &'static str {
         "it is unfinished, and did not come to a barrier in time: the same command resumes it from its last checkpoint"
     } else {
         "it is unfinished, and the same command resumes it from where it is"
+    }
+}
+
+/// What becomes of a flow that did not end well.
+pub fn given_up(is_durable: bool) -> &'static str {
+    if is_durable {
+        "what its last checkpoint has decided stays, and it resumes from there when it is run again"
+    } else {
+        "nothing is committed"
     }
 }
 

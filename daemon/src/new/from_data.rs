@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::sample::{Column, Sample, relative};
 use super::{FILE, NAME};
-use crate::cli::CommandError;
+use crate::exit::CommandError;
 use crate::workplace::Workplace;
 
 /// A text column with more different values than this in the sample is no feature.

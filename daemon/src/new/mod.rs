@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use millstream_core::ResultExt;
 
-use crate::cli::{CommandError, Exit, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::terminal::say;
 use crate::workplace::Workplace;
 

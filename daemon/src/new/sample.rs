@@ -9,7 +9,7 @@ use millstream_engine::plan::Plan;
 use millstream_engine::run::{RunMode, RunningFlow, Status};
 use serde_json::{Map, Value};
 
-use crate::cli::CommandError;
+use crate::exit::CommandError;
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
 /// How many rows are looked at.
