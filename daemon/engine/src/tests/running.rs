@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::kinds::{lineages, memory, memory_text, registry};
-use crate::checkpoint::KeptStates;
+use crate::file::FlowFile;
 use crate::file::{Diagnostics, LoadOptions};
+use crate::flow_test::{self, TestOutcome};
 use crate::plan::{Plan, PlanOptions};
 use crate::run::{Outcome, RunMode, RunningFlow, Status};
-use crate::{file::FlowFile, flow_test};
 
 pub fn plan(text: &str) -> Plan {
     try_plan(text).unwrap_or_else(|wrong| panic!("{wrong}"))
@@ -374,6 +374,14 @@ fn only_what_the_event_time_is_computed_from_is_read_for_it() {
     assert_eq!(plan.nodes[0].ports[0].event_time.as_deref(), Some("when"));
 }
 
+/// Runs the tests of a flow file.
+async fn outcomes_of_tests(text: &str) -> Result<Vec<TestOutcome>, Diagnostics> {
+    let registry = registry();
+    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
+    let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
+    flow_test::run_tests(&file, &PlanOptions::new(registry, "."), &Handle::current()).await
+}
+
 #[tokio::test]
 async fn a_test_gives_the_rows_from_which_event_times_are_computed() {
     let text = r#"
@@ -385,12 +393,7 @@ async fn a_test_gives_the_rows_from_which_event_times_are_computed() {
         input.a = [{ n = 1 }, { n = 3 }]
         expect.a = [{ n = 1, event_time = "1970-01-01T00:00:29Z" }, { n = 3, event_time = "1970-01-01T00:00:37Z" }]
     "#;
-    let registry = registry();
-    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
-    let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let options =
-        PlanOptions { registry, work_folder: ".".into(), kept: KeptStates::default(), prune: true, scripted: false };
-    let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
+    let outcomes = outcomes_of_tests(text).await.unwrap();
     assert_eq!(outcomes[0].failures, [] as [&str; 0]);
 }
 
@@ -406,15 +409,9 @@ async fn tests_give_rows_to_each_port_of_an_input() {
         input.a.t0 = [{ n = 6, at = "1970-01-01T00:00:06Z" }]
         expect.c = [{ n = 6 }, { n = 4 }]
     "#;
-    let registry = registry();
-    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
-    let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let options = PlanOptions::new(registry, ".");
-    let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
+    let outcomes = outcomes_of_tests(text).await.unwrap();
     assert_eq!(outcomes[0].failures, [] as [&str; 0]);
-    let other = text.replace("input.a.t1", "input.a.t3");
-    let file = FlowFile::read(Path::new("test.toml"), &other, load).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let wrong = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap_err().to_string();
+    let wrong = outcomes_of_tests(&text.replace("input.a.t1", "input.a.t3")).await.unwrap_err().to_string();
     assert!(wrong.contains("`a` has no port `t3`") && wrong.contains("test.toml:7:"), "{wrong}");
 }
 
@@ -436,11 +433,7 @@ async fn tests_of_a_flow_file_run_without_effects() {
         input.a = [{ n = 4 }]
         expect.b = [{ n = 4 }]
     "#;
-    let registry = registry();
-    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
-    let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let options = PlanOptions::new(registry, ".");
-    let outcomes = flow_test::run_tests(&file, &options, &Handle::current()).await.unwrap();
+    let outcomes = outcomes_of_tests(text).await.unwrap();
     assert_eq!(outcomes[0].failures, [] as [&str; 0]);
     assert_eq!(outcomes[1].failures, ["`b`: row 0: `n` is 5, expected 4"]);
     assert_eq!(memory("untouched").0, [] as [i64; 0]);
