@@ -3,9 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use millstream_core::{Error, NodeTypes, Result, ResultExt};
-use millstream_engine::checkpoint::KeptStates;
 use millstream_engine::file::LoadOptions;
-use millstream_engine::plan::{Plan, PlanOptions};
+use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
 use millstream_engine::run::{Outcome, RunMode, RunningFlow, Status};
 use tokio::runtime::{Builder, Runtime};
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use millstream_core::{Error, Result, ResultExt, State};
 use millstream_engine::checkpoint::{
-    CheckpointStore, KeptStates, Manifest, Replay, ResumeOptions, StartPoint, homes, rename_nodes,
+    CheckpointStore, Manifest, Replay, ResumeOptions, StartPoint, homes, kept_states, rename_nodes,
 };
 use millstream_engine::plan::{Plan, PlanOptions};
 use millstream_engine::run::{RunMode, RunningFlow, Status, Stopper};
@@ -16,7 +16,8 @@ use millstream_models::sha256;
 use millstream_store::local_folder;
 use serde_json::json;
 
-use crate::cli::{CommandError, Exit, FlowArguments, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::flow_files::FlowArguments;
 use crate::terminal::say;
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
@@ -49,7 +50,7 @@ struct Seen {
 pub fn replay(arguments: &ReplayArguments) -> Outcome {
     let workplace = Workplace::here()?;
     let file = workplace.load(&arguments.flow.flow, &arguments.flow.sets)?;
-    let kept = |location: &String| KeptStates::at(location, &file.flow.name, &ResumeOptions::default());
+    let kept = |location: &String| kept_states(location, &file.flow.name, &ResumeOptions::default());
     let kept = arguments.state.as_ref().map(kept).unwrap_or_default();
     let mut plan = Plan::new(&file, &PlanOptions { kept, ..workplace.plan_options() })?;
     let registry =
@@ -102,7 +103,7 @@ fn start_point(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Re
                  it was written down how they came, and what was said",
             ));
         }
-        if has_past(card) {
+        if has_resets(card) {
             return Err(Error::new(format!(
                 "`{}/{}` is of a flow of which a part began from scratch in the middle; `--state DIR` is where that was written down",
                 card.model, card.version
@@ -114,7 +115,7 @@ fn start_point(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Re
     let checkpoint_store = CheckpointStore::new(store.into(), &plan.flow, location);
     let checkpoint = card.lineage.as_ref().and_then(|lineage| lineage["checkpoint"].as_u64());
     let from = match arguments.from {
-        None if has_past(card) => Some(behind_past(&checkpoint_store, card, checkpoint)?),
+        None if has_resets(card) => Some(behind_resets(&checkpoint_store, card, checkpoint)?),
         from => from,
     };
     let start_point = match from {
@@ -138,20 +139,20 @@ fn start_point(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Re
 
 /// Whether the model or an input of it began from scratch before the version was made, so that the rows from the first on don't tell
 /// what it has learned.
-fn has_past(card: &ModelCard) -> bool {
+fn has_resets(card: &ModelCard) -> bool {
     card.lineage.as_ref().is_some_and(|lineage| !lineage["since"].is_null() || !lineage["earlier"].is_null())
 }
 
-/// The oldest checkpoint that is kept in which the model has the past that the version has.
-fn behind_past(checkpoint_store: &CheckpointStore, card: &ModelCard, checkpoint: Option<u64>) -> Result<u64> {
+/// The oldest checkpoint that is kept behind the resets that the version has in its lineage.
+fn behind_resets(checkpoint_store: &CheckpointStore, card: &ModelCard, checkpoint: Option<u64>) -> Result<u64> {
     for number in checkpoint_store
         .numbers()?
         .into_iter()
         .filter(|number| checkpoint.is_none_or(|checkpoint| *number < checkpoint))
     {
         let mut known = json!({});
-        if let Some(past) = checkpoint_store.manifest(number)?.0.past.get(&card.node) {
-            past.add_to(&mut known);
+        if let Some(resets) = checkpoint_store.manifest(number)?.0.resets.get(&card.node) {
+            resets.add_to(&mut known);
         }
         let is_same = |key: &str| card.lineage.as_ref().is_some_and(|lineage| lineage[key] == known[key]);
         if is_same("since") && is_same("earlier") {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use millstream_core::{Error, Result};
-use millstream_engine::checkpoint::{ANEW, FlowCheckpoints, KeptStates, ResumeOptions};
-use millstream_engine::plan::{NeedsState, Plan, PlannedNode};
+use millstream_engine::checkpoint::{ANEW, FlowCheckpoints, ResumeOptions, kept_states};
+use millstream_engine::plan::{KeptStates, NeedsState, Plan, PlannedNode};
 use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
 use millstream_models::device::{self, DeviceSettings};
 use millstream_store::local_folder;
@@ -38,7 +38,7 @@ impl StateArguments {
     /// What the nodes of a flow have kept, as far as it is planned by.
     pub fn kept(&self, flow: &str) -> KeptStates {
         let location = self.state.as_deref();
-        location.map(|location| KeptStates::at(location, flow, &self.options())).unwrap_or_default()
+        location.map(|location| kept_states(location, flow, &self.options())).unwrap_or_default()
     }
 
     /// What becomes of what a flow does.

@@ -4,9 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use millstream_core::{Error, NodeTypes, Result, ResultExt};
-use millstream_engine::checkpoint::KeptStates;
 use millstream_engine::file::{Diagnostics, FlowFile, LoadOptions};
-use millstream_engine::plan::{Plan, PlanOptions};
+use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::state::StateArguments;

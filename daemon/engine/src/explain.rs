@@ -6,7 +6,7 @@ use arrow::datatypes::Schema;
 use millstream_core::{ByteSize, Delivery, type_name};
 
 use crate::align::ReadOrder;
-use crate::checkpoint::Interval;
+use crate::file::Interval;
 use crate::file::{OnError, ReplayLogRetention};
 use crate::graph::is_shown;
 use crate::plan::{

@@ -16,6 +16,7 @@ pub mod flow_test;
 mod gate;
 pub mod graph;
 mod panic;
+mod phase;
 pub mod plan;
 mod retry;
 pub mod run;

@@ -1,11 +1,12 @@
 //! What a running flow counts, readable at any time without waiting.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use millstream_core::{Report, Role};
+use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Counters;
 use crate::plan::Plan;
 
 /// The counters of a flow.
@@ -36,6 +37,17 @@ pub struct NodeStats {
     before: OnceLock<Counters>,
     report: Mutex<Option<Report>>,
     report_wanted: AtomicBool,
+}
+
+/// What a node has counted since the flow began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Rows that came in.
+    pub rows_in: u64,
+    /// Rows that left, by port.
+    pub rows_out: BTreeMap<String, u64>,
+    /// Rows that were refused.
+    pub rows_failed: u64,
 }
 
 impl FlowStats {

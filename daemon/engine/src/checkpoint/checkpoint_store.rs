@@ -14,15 +14,11 @@ use std::sync::Arc;
 use millstream_core::{Epoch, Error, Result, ResultExt, State};
 use millstream_store::{Store, crash};
 
-use super::manifest::{Manifest, NodeEntry, Piece, PieceKey, hash};
+use super::manifest::{ADVICE, Manifest, NodeEntry, Piece, PieceKey, hash};
 use super::replay_log::ReplayLog;
 
 /// What is at most this large has its bytes in the manifest.
 const INLINE_BYTES: usize = 4096;
-
-/// What to do about a checkpoint that is damaged.
-pub const ADVICE: &str = "put it back from a copy, or start from scratch with another state folder, and other places for outputs, \
-                          which reads all rows again";
 
 /// The checkpoints of one flow.
 #[derive(Clone)]

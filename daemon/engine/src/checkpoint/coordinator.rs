@@ -17,11 +17,12 @@ use super::lineage::LineageTracker;
 use super::manifest::{NodeEntry, NodePhase};
 use super::replay_log::{ReplayEvents, ReplayLog};
 use super::reporter::{CompletedCheckpoints, Report, Reporter};
-use super::schedule::{Interval, Schedule};
+use super::schedule::Schedule;
+use crate::file::Interval;
+use crate::phase::{Phase, reached};
 use crate::plan::{NodeIndex, Plan, PlannedNode};
 use crate::retry::LAST_PATIENCE;
 use crate::stats::FlowStats;
-use crate::task::{Phase, reached};
 
 impl Drop for Coordinator {
     fn drop(&mut self) {

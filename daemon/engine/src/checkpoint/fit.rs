@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_core::{Error, MODEL, Role, Then, known_names};
 
-use super::flow_checkpoints::ResumeOptions;
+use super::latest::{LatestCheckpoint, has_ended, name};
 use super::manifest::{Manifest, NodeEntry};
-use super::resume::{LatestCheckpoint, has_ended, name};
+use super::options::ResumeOptions;
 use crate::plan::{DEAD_LETTERS, Plan, PlannedBody, PlannedNode};
 
 /// How a flow that has come to its end is run again.

@@ -9,31 +9,16 @@ use millstream_store::{LocalStore, crash};
 
 use super::checkpoint_store::CheckpointStore;
 use super::fit;
-use super::lineage::LineageResets;
+use super::latest::{has_ended, name};
+use super::lineage_resets::LineageResets;
 use super::manifest::{Manifest, NodeEntry, PendingStage, Piece};
+use super::options::ResumeOptions;
 use super::owner::{self, Lock};
 use super::renamed;
 use super::replay_log::ReplayLog;
-use super::resume::{LastManifest, StartPoint, has_ended, look, name, next, now};
-use super::schedule::Interval;
-use crate::file::ReplayLogRetention;
+use super::resume::{LastManifest, StartPoint, look, next, now};
+use crate::file::{Interval, ReplayLogRetention};
 use crate::plan::Plan;
-
-/// How a flow keeps its state.
-#[derive(Clone, Default)]
-pub struct ResumeOptions {
-    /// What the bits of results depend on: the build, the kind of machine.
-    pub fingerprint: BTreeMap<String, String>,
-    /// Whether to go on although the fingerprint is another one.
-    pub allow_drift: bool,
-    /// Whether to keep state although an input can't be read again.
-    pub allow_loss: bool,
-    /// Nodes that start from scratch.
-    pub resets: Vec<String>,
-    /// Whether outputs may remove what was published at their places: those among these nodes, or if there are none, all that
-    /// begin.
-    pub remove_published: bool,
-}
 
 /// Keeps the state of a flow.
 #[derive(Clone)]

@@ -1,49 +1,28 @@
-//! What nodes have kept, as far as it counts when their flow is planned.
+//! What nodes have kept, as it is found when their flow is planned.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use millstream_core::{NodeKind, Result, State};
+use millstream_core::{Result, State};
 
 use super::checkpoint_store::CheckpointStore;
-use super::flow_checkpoints::ResumeOptions;
 use super::manifest::{Manifest, NodeEntry};
-use crate::file::Node;
-use crate::plan::Shape;
+use super::options::ResumeOptions;
+use crate::plan::{KeptStates, Shape};
 
-/// The small parts of the states that nodes are resumed from, with what these depend on.
-#[derive(Clone, Debug, Default)]
-pub struct KeptStates {
-    nodes: BTreeMap<String, (Shape, State)>,
-    /// The nodes that start from scratch.
-    resets: Vec<String>,
+/// The states of the newest checkpoint of a flow at a location. What can't be read is left out: whoever opens the state
+/// afterwards says so.
+pub fn kept_states(location: &str, flow: &str, options: &ResumeOptions) -> KeptStates {
+    let newest = || -> Result<KeptStates> {
+        let store = millstream_store::open(location, Path::new(""))?;
+        let newest = CheckpointStore::new(store.into(), flow, location).latest()?;
+        Ok(newest.map(|(manifest, _)| of_manifest(manifest, options)).unwrap_or_default())
+    };
+    newest().unwrap_or_default()
 }
 
-impl KeptStates {
-    /// Those of the newest checkpoint of a flow at a location. What can't be read is left out: whoever opens the state
-    /// afterwards says so.
-    pub fn at(location: &str, flow: &str, options: &ResumeOptions) -> Self {
-        let newest = || -> Result<Self> {
-            let store = millstream_store::open(location, Path::new(""))?;
-            let newest = CheckpointStore::new(store.into(), flow, location).latest()?;
-            Ok(newest.map(|(manifest, _)| Self::new(manifest, options)).unwrap_or_default())
-        };
-        newest().unwrap_or_default()
-    }
-
-    fn new(manifest: Manifest, options: &ResumeOptions) -> Self {
-        let nodes = manifest.nodes.into_iter().map(|(node, entry)| (node, small_parts(entry))).collect();
-        Self { nodes, resets: options.resets.clone() }
-    }
-
-    /// What a node has kept under this or its former name, if it has the settings that it had then, and does not start from
-    /// scratch.
-    pub(crate) fn of(&self, node: &Node, kind: &NodeKind) -> State {
-        let former = || node.renamed_from().and_then(|name| self.nodes.get(name));
-        let kept = self.nodes.get(&node.name).or_else(former).filter(|_| !self.resets.contains(&node.name));
-        let fitting = kept.filter(|(shape, _)| shape.has_settings(kind, &node.table));
-        fitting.map(|(_, state)| state.clone()).unwrap_or_default()
-    }
+fn of_manifest(manifest: Manifest, options: &ResumeOptions) -> KeptStates {
+    let nodes = manifest.nodes.into_iter().map(|(node, entry)| (node, small_parts(entry))).collect();
+    KeptStates::new(nodes, options.resets.clone())
 }
 
 fn small_parts(entry: NodeEntry) -> (Shape, State) {

@@ -4,61 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{Epoch, Role};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::lineage_resets::{LineageResets, Positions};
 use super::manifest::Manifest;
 use crate::plan::{NodeIndex, Plan, PlannedNode};
-
-/// How far each partition of an input has been read.
-type Positions = BTreeMap<String, u64>;
-
-/// What the positions of a model's inputs don't say, since it or they have started from scratch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LineageResets {
-    /// By input: where it was when the model began. Without it, at the first row.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub since: BTreeMap<String, Positions>,
-    /// By input: what the model has learned of it before it was read from the first row again.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub earlier: BTreeMap<String, Vec<RowRange>>,
-}
-
-/// Rows of an input: those behind `from`, and before `to`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowRange {
-    /// The first of each partition; 0 where it is not named.
-    pub from: Positions,
-    /// Those behind the last.
-    pub to: Positions,
-}
-
-impl LineageResets {
-    /// Adds it to the lineage of a version.
-    pub fn add_to(&self, lineage: &mut Value) {
-        if !self.since.is_empty() {
-            lineage["since"] = json!(self.since);
-        }
-        if !self.earlier.is_empty() {
-            lineage["earlier"] = json!(self.earlier);
-        }
-    }
-
-    /// The model begins, behind what has been read of an input.
-    fn begin_behind(&mut self, input: &str, to: Positions) {
-        if !to.is_empty() {
-            self.since.insert(input.to_owned(), to);
-        }
-    }
-
-    /// An input is read from its first row again.
-    fn read_again(&mut self, input: &str, to: Positions) {
-        let from = self.since.remove(input).unwrap_or_default();
-        if from != to {
-            self.earlier.entry(input.to_owned()).or_default().push(RowRange { from, to });
-        }
-    }
-}
 
 /// How far inputs had come at the barriers at which versions of models were made, until a checkpoint covers those.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use millstream_core::{Epoch, Error, EventTime, Positions, Result, ResultExt, Rol
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::checkpoint_store::ADVICE;
-use super::lineage::LineageResets;
+use super::lineage_resets::LineageResets;
 use crate::plan::Shape;
+use crate::stats::Counters;
 
 /// The format that this build writes. Goes up with every change to manifests, or to the state of any node, that an older or newer
 /// build would misread.
@@ -21,6 +21,10 @@ pub const FORMAT: u32 = 4;
 
 /// The oldest format that this build reads.
 pub const OLDEST_FORMAT: u32 = 3;
+
+/// What to do about a checkpoint that is damaged.
+pub const ADVICE: &str = "put it back from a copy, or start from scratch with another state folder, and other places for outputs, \
+                          which reads all rows again";
 
 /// What is needed to go on from a barrier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,17 +190,6 @@ pub struct FanInEdge {
     pub idle: bool,
     /// Whether nothing more comes.
     pub ended: bool,
-}
-
-/// What a node has counted since the flow began.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
-    /// Rows that came in.
-    pub rows_in: u64,
-    /// Rows that left, by port.
-    pub rows_out: BTreeMap<String, u64>,
-    /// Rows that were refused.
-    pub rows_failed: u64,
 }
 
 /// One part of a state.

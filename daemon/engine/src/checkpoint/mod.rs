@@ -16,8 +16,11 @@ mod coordinator;
 mod fit;
 mod flow_checkpoints;
 mod kept;
+mod latest;
 mod lineage;
+mod lineage_resets;
 mod manifest;
+mod options;
 mod owner;
 mod renamed;
 mod replay_log;
@@ -28,16 +31,16 @@ mod schedule;
 pub use checkpoint_store::CheckpointStore;
 pub use coordinator::{Conclusion, Coordinator, Failure, Visibility, Watcher};
 pub use fit::{ANEW, rename_nodes};
-pub use flow_checkpoints::{FlowCheckpoints, ResumeOptions, homes};
-pub use kept::KeptStates;
-pub use lineage::{LineageResets, RowRange};
+pub use flow_checkpoints::{FlowCheckpoints, homes};
+pub use kept::kept_states;
+pub use lineage_resets::{LineageResets, RowRange};
 pub use manifest::{
-    Counters, FanIn, FanInEdge, KeyGroups, Manifest, NodeEntry, NodePhase, PendingStage, Piece, PieceKey,
-    WatermarkState,
+    FanIn, FanInEdge, KeyGroups, Manifest, NodeEntry, NodePhase, PendingStage, Piece, PieceKey, WatermarkState,
 };
+pub use options::ResumeOptions;
 pub use owner::draw_incarnation;
 pub use renamed::flows;
-pub use replay_log::{FanInEvent, InputEvent, Recorded, Recorder, ReplayEvents, ReplayLog};
+pub use replay_log::{FanInEvent, InputEvent, Recorder, ReplayEvents, ReplayLog};
 pub use reporter::{CompletedCheckpoints, Point, Reporter};
-pub use resume::{NodeResume, Replay, StartPoint};
-pub use schedule::{Interval, Schedule};
+pub use resume::{NodeResume, Recorded, Replay, StartPoint};
+pub use schedule::Schedule;

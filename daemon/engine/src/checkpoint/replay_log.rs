@@ -10,7 +10,6 @@ use millstream_core::{Epoch, Error, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::checkpoint_store::CheckpointStore;
 use super::manifest::{FORMAT, Piece, checksum};
 
 /// The decisions of the epochs of one checkpoint.
@@ -27,17 +26,6 @@ pub struct ReplayLog {
     /// What nodes were told that ask others and may be told something else, by their names: for each checkpoint the parts of a state.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, VecDeque<BTreeMap<String, Piece>>>,
-}
-
-/// What a node was told, and where it is kept.
-#[derive(Clone, Debug)]
-pub struct Recorded {
-    /// Where.
-    pub store: CheckpointStore,
-    /// What, from one checkpoint to the next.
-    pub answers: VecDeque<BTreeMap<String, Piece>>,
-    /// The last epoch of which it is known.
-    pub until: Epoch,
 }
 
 /// What a live input did next.

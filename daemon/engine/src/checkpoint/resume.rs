@@ -1,6 +1,6 @@
 //! Where a flow goes on: its newest checkpoint, and the manifest by which a process becomes its owner.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
 use chrono::{SecondsFormat, Utc};
@@ -9,29 +9,13 @@ use millstream_core::{Epoch, Error, Result, Role, State, Then};
 use super::checkpoint_store::CheckpointStore;
 use super::coordinator::Watcher;
 use super::fit;
-use super::flow_checkpoints::ResumeOptions;
+use super::latest::{LatestCheckpoint, has_ended, name};
 use super::lineage;
 use super::manifest::{Manifest, NodeEntry, Piece};
+use super::options::ResumeOptions;
 use super::owner::{self, draw_incarnation};
-use super::replay_log::{Recorded, ReplayLog};
+use super::replay_log::ReplayLog;
 use crate::plan::Plan;
-
-/// The newest checkpoint of a flow.
-pub struct LatestCheckpoint {
-    /// What it has.
-    pub manifest: Manifest,
-    /// The checksum of that as it is written.
-    pub checksum: String,
-    /// Whether everything that it had staged is visible.
-    pub is_visible: bool,
-}
-
-impl LatestCheckpoint {
-    /// Whether there is nothing left to do.
-    pub fn is_done(&self) -> bool {
-        self.is_visible && has_ended(&self.manifest)
-    }
-}
 
 /// The last manifest.
 pub struct LastManifest {
@@ -78,6 +62,17 @@ impl StartPoint {
         let answers = self.replay_log.answers.get(node).cloned().unwrap_or_default();
         Ok(Recorded { store, answers, until: self.replay_log.epoch })
     }
+}
+
+/// What a node was told, and where it is kept.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Where.
+    pub store: CheckpointStore,
+    /// What, from one checkpoint to the next.
+    pub answers: VecDeque<BTreeMap<String, Piece>>,
+    /// The last epoch of which it is known.
+    pub until: Epoch,
 }
 
 /// What it takes to do again what was done before.
@@ -147,11 +142,6 @@ pub fn look(checkpoint_store: &CheckpointStore, plan: &Plan) -> Result<Option<La
     Ok(Some(LatestCheckpoint { manifest, checksum, is_visible }))
 }
 
-/// Whether all inputs had come to their end.
-pub fn has_ended(manifest: &Manifest) -> bool {
-    manifest.then == name(Then::End)
-}
-
 /// What checkpoints up to this number have decided is visible, and files that had a part in it may be in use for what follows.
 /// Models are published once more, which changes nothing and tells their nodes the numbers of the versions.
 fn forget_visible(manifest: &mut Manifest, plan: &Plan, committed: Option<u64>) {
@@ -214,13 +204,4 @@ fn begin(plan: &Plan) -> Result<Manifest> {
 /// The time in RFC 3339.
 pub fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-/// The word for it in manifests.
-pub fn name(then: Then) -> &'static str {
-    match then {
-        Then::Continue => "continue",
-        Then::Stop => "stop",
-        Then::End => "end",
-    }
 }

@@ -4,21 +4,11 @@
 //! none of them has come to yet: then each of them learns of it before it gets there.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use millstream_core::{Barrier, Epoch, Then};
 use tokio::sync::watch;
 
-/// How often checkpoints are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interval {
-    /// Whenever so much time has gone by.
-    Time(Duration),
-    /// At every so many barriers. Inputs wait where writing takes longer than that.
-    Epochs(u64),
-    /// Only when the flow ends or is stopped.
-    Never,
-}
+use crate::file::Interval;
 
 /// Shared by the inputs, which come to barriers, the coordinator, which asks for checkpoints, and the nodes in between.
 #[derive(Debug)]
@@ -131,6 +121,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

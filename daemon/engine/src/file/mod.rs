@@ -38,6 +38,8 @@ pub use interpolate::Environment;
 pub use node::{Body, EventTimeSettings, InputCommon, Node, OutputCommon, ProcessorCommon, RequestSettings};
 pub use reference::Reference;
 pub use schema::{flow_schema, node_schema};
-pub use settings::{CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, OnError, ReplayLogRetention};
+pub use settings::{
+    CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, Interval, OnError, ReplayLogRetention,
+};
 pub use tests_table::{FlowTest, Rows};
 pub use words::toml_text;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
-use super::reference::references;
+use super::reference::{FROM, references};
 use super::value::{Entry, Value};
 use super::{OnError, Reference};
 
@@ -222,9 +222,6 @@ pub fn build(kind: &NodeKind, entry: &Entry) -> Result<Node, Problem> {
     };
     Ok(Node { name: entry.key.clone(), kind: kind.name, body, table: own })
 }
-
-/// The key by which a node names the nodes that it reads from.
-pub const FROM: &str = "from";
 
 /// The key by which a node says what it was called before.
 pub const RENAMED_FROM: &str = "renamed_from";

@@ -4,8 +4,10 @@ use std::fmt;
 
 use millstream_core::{NodeTypes, Problem, Problems, Role, Step, known_names};
 
-use super::node::FROM;
 use super::value::{Entry, Value, ValueKind};
+
+/// The key by which a node names the nodes that it reads from.
+pub const FROM: &str = "from";
 
 /// An output port of a node, as another node or a test names it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value as Json, json};
 
 use super::names::NAME_PATTERN;
-use super::node::{FROM, InputCommon, OutputCommon, ProcessorCommon, RequestSettings};
+use super::node::{InputCommon, OutputCommon, ProcessorCommon, RequestSettings};
+use super::reference::FROM;
 use super::settings::{CheckpointSettings, FlowSettings};
 
 /// The key of a constant in a schema, which has other words for it that are no good.

@@ -5,7 +5,6 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use super::names::NAME_PATTERN;
-use crate::checkpoint::Interval;
 
 /// The flow as a whole.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -44,7 +43,7 @@ pub struct FlowSettings {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EpochSettings {
-    /// So many rows of an input make an epoch, refused ones among them. By default 65536, or a quarter of the rows after which
+    /// So many rows of an input make an epoch, rejected ones among them. By default 65536, or a quarter of the rows after which
     /// a node publishes a model, if that is less. Where inputs that end advance together in event time, so many rows of the
     /// first that has them.
     #[schemars(range(min = 1))]
@@ -53,6 +52,17 @@ pub struct EpochSettings {
     #[serde(default = "default_interval")]
     #[schemars(extend("default" = "1s"))]
     pub interval: Duration,
+}
+
+/// How often checkpoints are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interval {
+    /// Whenever so much time has gone by.
+    Time(std::time::Duration),
+    /// At every so many barriers. Inputs wait where writing takes longer than that.
+    Epochs(u64),
+    /// Only when the flow ends or is stopped.
+    Never,
 }
 
 /// How the state of the flow is kept, if it is run with `--state`.

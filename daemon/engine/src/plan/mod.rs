@@ -13,6 +13,7 @@ mod columns;
 mod dead_letters;
 mod event_time;
 mod exclusive;
+mod kept;
 mod shape;
 mod stages;
 mod time_groups;
@@ -31,13 +32,13 @@ use millstream_core::{
 };
 
 pub(crate) use dead_letters::DEAD_LETTERS;
+pub use kept::KeptStates;
 pub use shape::Shape;
 pub use stages::PlannedStage;
 pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
-use crate::checkpoint::{Interval, KeptStates};
 use crate::edge::Limits;
-use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, ReplayLogRetention, read_text};
+use crate::file::{Diagnostics, FlowFile, Interval, LoadOptions, OnError, ReplayLogRetention, read_text};
 
 /// Which of the nodes of a plan a node is.
 pub type NodeIndex = usize;

@@ -10,9 +10,8 @@ use super::waits::Waits;
 use super::wiring::{Wired, Wiring};
 use super::{NeedsState, NodeIndex, Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode, PlannedRequests};
 use crate::align::ReadOrder;
-use crate::checkpoint::Interval;
 use crate::edge::Limits;
-use crate::file::{Body, Diagnostics, FlowFile, RequestSettings};
+use crate::file::{Body, Diagnostics, FlowFile, Interval, RequestSettings};
 
 /// Edges of a node that are read at the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use millstream_core::Error;
 use tokio::sync::watch;
 
-use crate::task::Phase;
+use crate::phase::Phase;
 
 /// How a flow ended.
 #[derive(Debug)]

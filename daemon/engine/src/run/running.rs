@@ -3,22 +3,24 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt;
 use millstream_core::{Error, Role, Then};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::outcome::advance;
 use super::setup::Task;
 use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver};
 use crate::checkpoint::{Conclusion, Coordinator};
 use crate::panic::panic_message;
+use crate::phase::{Phase, reached};
 use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedNode};
 use crate::stats::FlowStats;
-use crate::task::{CaughtUp, Phase, Stop, reached};
+use crate::task::{CaughtUp, Stop};
 
 /// A flow whose nodes are at work.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use tokio::runtime::Builder;
 use super::crash::MemoryStore;
 use super::kinds::{committed_text, forget};
 use super::running::plan;
-use crate::checkpoint::{CheckpointStore, Counters, FlowCheckpoints, ResumeOptions};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
 use crate::run::{Outcome, RunMode, RunningFlow, Status};
+use crate::stats::Counters;
 
 /// What comes of a flow on so many threads: how it ends, what its outputs have committed, and what node `b` has counted.
 fn run(name: &str, text: &str, threads: usize) -> (Outcome, [String; 3], Counters) {

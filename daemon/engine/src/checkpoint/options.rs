@@ -1,0 +1,19 @@
+//! What whoever runs a flow wants of its state.
+
+use std::collections::BTreeMap;
+
+/// How a flow keeps its state.
+#[derive(Clone, Default)]
+pub struct ResumeOptions {
+    /// What the bits of results depend on: the build, the kind of machine.
+    pub fingerprint: BTreeMap<String, String>,
+    /// Whether to go on although the fingerprint is another one.
+    pub allow_drift: bool,
+    /// Whether to keep state although an input can't be read again.
+    pub allow_loss: bool,
+    /// Nodes that start from scratch.
+    pub resets: Vec<String>,
+    /// Whether outputs may remove what was published at their places: those among these nodes, or if there are none, all that
+    /// begin.
+    pub remove_published: bool,
+}
