@@ -9,6 +9,7 @@
 //!
 //! ```
 //! use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch};
+//! use millstream_models::registry::{ModelCard, ModelRegistry};
 //! use millstream_models::{Features, Missing, Model, Signature};
 //! use serde_json::json;
 //! use std::sync::Arc;
@@ -25,13 +26,19 @@
 //! // Each row is predicted before it is learned: of the first one nothing is known.
 //! assert_eq!(model.step_batch(&payments)?.row(0), [0.5]);
 //!
-//! let file = model.save()?;
-//! let served = Model::load(&file)?;
+//! // The first version of a model is its champion.
+//! let folder = tempfile::tempdir()?;
+//! let registry = ModelRegistry::open(millstream_store::open("models", folder.path())?, "models");
+//! let card = ModelCard::new("fraud", model.signature(), 6);
+//! registry.publish("fraud", &model.save()?, card, "the first six payments")?;
+//!
+//! let served = Model::load(&registry.resolve("fraud@champion")?.bytes)?;
 //! let probabilities = served.predict_batch(&payments)?;
 //! assert!(probabilities.row(0)[0] < 0.3 && probabilities.row(1)[0] > 0.7);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod decision;
 pub mod device;
 pub mod encode;
 mod estimator;
@@ -47,9 +54,10 @@ mod simd;
 mod tensors;
 mod vector;
 
+pub use decision::Decision;
 pub use encode::{Encoder, Feature, Missing};
 pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, Takes, estimators};
 pub use label::{Class, Label, Task};
 pub use metrics::{BaselineScores, ClassScores, NumberScores, Recent, Scores};
-pub use model::{Decision, Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
+pub use model::{Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::confusion::Confusion;
 use super::histogram::Histogram;
 use super::log_loss::LogLoss;
+use crate::decision::Decision;
 use crate::estimator::{Certainty, positive};
-use crate::model::Decision;
 
 /// Predicted classes and their probabilities, compared with labels.
 ///

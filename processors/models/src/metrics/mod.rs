@@ -16,8 +16,8 @@ pub use classes::ClassScores;
 pub use numbers::NumberScores;
 pub use recent::Recent;
 
+use crate::decision::Decision;
 use crate::label::Task;
-use crate::model::Decision;
 
 /// How predictions compare with labels.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 use millstream_core::Result;
 
-use super::Decision;
+use crate::decision::Decision;
 
 /// By how much the error of a model must exceed labels and baseline.
 const MUCH_WORSE: f64 = 1e3;

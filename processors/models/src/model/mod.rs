@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use copies::Copies;
 pub use features::Features;
-pub use predictions::{Decision, Predictions, prediction_fields};
+pub use predictions::{Predictions, prediction_fields};
 pub use scored::ScoredModel;
 pub use signature::Signature;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, StructArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use millstream_core::Result;
-use serde::{Deserialize, Serialize};
 
 use super::Signature;
-use crate::estimator::{Certainty, Gives, likeliest, positive};
+use crate::decision::Decision;
+use crate::estimator::{Gives, positive};
 use crate::label::{Label, Task};
 
 /// One prediction a row: a number, the probability of the positive of two classes, or one probability a class; or scores
@@ -84,32 +84,6 @@ impl Predictions {
     }
 }
 
-/// How a class is chosen by what is predicted for all.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Decision {
-    /// What the numbers are.
-    pub certainty: Certainty,
-    /// Above which number the positive of two classes is chosen, if it is not simply the likelier one.
-    pub threshold: Option<f64>,
-}
-
-impl Decision {
-    /// The index of the class that is chosen.
-    #[inline]
-    pub fn class(self, prediction: &[f64]) -> usize {
-        match self.threshold {
-            None => likeliest(prediction, self.certainty),
-            Some(threshold) => usize::from(positive(prediction) > threshold),
-        }
-    }
-}
-
-impl From<Certainty> for Decision {
-    fn from(certainty: Certainty) -> Self {
-        Self { certainty, threshold: None }
-    }
-}
-
 /// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
 /// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
 /// two are `score` and `scores` where the estimator has no probabilities.
@@ -135,6 +109,7 @@ fn class_fields(label: &Label) -> Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::estimator::{Certainty, likeliest};
 
     #[test]
     fn the_likeliest_class_is_predicted() {

@@ -5,7 +5,8 @@ use millstream_core::{Problem, Problems, Result, ResultExt, require_column, type
 use serde::{Deserialize, Serialize};
 
 use super::features::check_slots;
-use super::{Decision, Features, Predictions};
+use super::{Features, Predictions};
+use crate::decision::Decision;
 use crate::device::{self, DeviceSettings};
 use crate::encode::{Feature, Missing};
 use crate::estimator::{EstimatorSettings, Gives};
