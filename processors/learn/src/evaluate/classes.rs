@@ -10,11 +10,13 @@ use millstream_core::{Error, Result, State};
 use millstream_models::{ClassScores, Recent, Refused, encode};
 use serde::{Deserialize, Serialize};
 
-use super::comparison::CLASSES;
 use super::numbers::numbers;
 
 /// The most classes that are found by looking.
 const MOST_CLASSES: usize = 1000;
+
+/// The part of the state with the figures of classes.
+pub(super) const CLASSES: &str = "classes";
 
 /// Labels and predictions that are classes, and what was counted of them.
 pub(super) struct Classes {

@@ -3,7 +3,7 @@
 use millstream_core::{ConfusionMatrix, Error, Metrics, Parts, Result, State};
 use millstream_models::{ClassScores, NumberScores};
 
-use super::classes::Classes;
+use super::classes::{CLASSES, Classes};
 use super::numbers::Numbers;
 
 /// Predictions beside labels, of one kind.
@@ -12,9 +12,8 @@ pub(super) enum Comparison {
     Classes(Classes),
 }
 
-/// The parts of the state, of which there is one.
+/// The part of the state with the figures of numbers.
 const NUMBERS: &str = "numbers";
-pub(super) const CLASSES: &str = "classes";
 
 impl Comparison {
     pub fn columns(&self) -> impl Iterator<Item = &str> {
