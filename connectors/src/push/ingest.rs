@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use super::keys::{Answered, Key, Known, SharedKeys, now};
 use super::memory::{Memory, Share};
 use super::record::Record;
+use super::refused::Refused;
 
 /// How much memory what comes may take together, unless that which comes at once may take more.
 const MEMORY: usize = if cfg!(test) { 4 << 20 } else { 256 << 20 };
@@ -38,29 +39,6 @@ pub struct Ack {
     pub first: Option<u64>,
     /// How many they are.
     pub rows: u32,
-}
-
-/// Why no row was taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// The bytes are no UTF-8, as the format has it.
-    NoText,
-    /// The bytes can't be read, or one of the rows, counted from 0.
-    Unreadable {
-        /// The first such row.
-        row: Option<u64>,
-        /// What was wrong, in words.
-        why: String,
-    },
-    /// Other bytes have come with this key.
-    KeyOfOthers,
-    /// What has come with this key is just being taken.
-    BeingTaken,
-    /// There is no room for it, or the disk fails. It may be sent again.
-    NoRoom(String),
-    /// The disk has failed in such a way that the rows may be there after a crash: only with the same key can they be sent again
-    /// without counting twice.
-    Unknown(String),
 }
 
 impl Ingest {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::ingest::Refused;
+use super::refused::Refused;
 
 /// What one permit stands for.
 const UNIT: usize = 1024;

@@ -18,6 +18,7 @@ mod input;
 mod keys;
 mod memory;
 mod record;
+mod refused;
 #[cfg(test)]
 mod tests;
 
@@ -29,10 +30,11 @@ use millstream_store::{Files, LocalFiles, verify_log};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use ingest::{Ack, Ingest, Refused};
+pub use ingest::{Ack, Ingest};
 pub use input::PushInput;
 pub use keys::Key;
 pub use memory::Share;
+pub use refused::Refused;
 
 use input::Limits;
 use keys::Remember;

@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use millstream_formats::{BadRow, Decoder, Rows};
 
-use super::ingest::Refused;
 use super::keys::Key;
+use super::refused::Refused;
 
 /// A record of the log that is to be written.
 pub struct Record {

@@ -9,8 +9,8 @@ use millstream_core::{Error, Result, ResultExt};
 use super::guard::{self, Claim};
 use super::record::{START, Salt, whole};
 use super::segments::{number_of, path};
-use crate::files::{is_missing, parent};
-use crate::{Access, Files, NewFile};
+use crate::Files;
+use crate::files::is_missing;
 
 /// The segments of a log.
 pub struct Found {
@@ -123,28 +123,4 @@ fn missing(claim: Claim, by_number: &BTreeMap<u64, u64>, last: &Last, folder: &P
 /// Says that the rows before `end` were acknowledged.
 pub fn acknowledged(start: u64, end: u64) -> String {
     format!("rows {start} to {} were acknowledged", end - 1)
-}
-
-/// Writes a file under a hidden name, and gives it its own when its bytes are durable, which its name need not be. Another of
-/// that name is there until then.
-pub fn replace(files: &dyn Files, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn NewFile>> {
-    let hidden = parent(path).join(".next");
-    let fill = || -> io::Result<Box<dyn NewFile>> {
-        // Left by a crash. Its name may be used again, but not the file.
-        match files.remove(&hidden) {
-            Err(error) if !is_missing(&error) => return Err(error),
-            _ => {}
-        }
-        let mut file = files.create_new(&hidden, Access::Private)?;
-        file.append(bytes)?;
-        file.sync()?;
-        files.rename(&hidden, path)?;
-        Ok(file)
-    };
-    let filled = fill();
-    if filled.is_err() {
-        // It may be the disk that is full.
-        let _ = files.remove(&hidden);
-    }
-    filled
 }

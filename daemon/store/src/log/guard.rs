@@ -12,8 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::folder::replace;
 use super::record::{START, Salt};
+use super::replace::replace;
 use crate::files::is_missing;
 use crate::{Files, NewFile};
 

@@ -12,6 +12,7 @@ mod folder;
 mod guard;
 mod reader;
 mod record;
+mod replace;
 mod segments;
 mod writer;
 

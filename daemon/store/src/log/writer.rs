@@ -9,10 +9,11 @@ use std::sync::Arc;
 use millstream_core::{Error, Result, ResultExt};
 
 use super::LogOptions;
-use super::folder::{Found, replace};
+use super::folder::Found;
 use super::guard::{Claim, Guard};
 use super::reader::LogReader;
 use super::record::{HEADER, START, Salt, encode};
+use super::replace::replace;
 use super::segments::Segments;
 use crate::files::create_folders;
 use crate::{Access, Files, NewFile, crash};
