@@ -280,27 +280,3 @@ fn hot(rows: i64) -> RecordBatch {
     ];
     RecordBatch::try_from_iter(columns).unwrap()
 }
-
-/// `cargo test -p millstream-sql --lib hot_key -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn how_long_a_row_of_a_hot_key_takes() {
-    use std::io::Write;
-    for window in [10, 100, 1000, 10_000] {
-        let settings: OverSettings = parse(&format!(
-            "last = '{window}s'\nselect = {{ c = 'count(*)', mean = 'avg(v)', most = 'max(n)', end = 'last_value(v)', before = 'lag(v)' }}"
-        ));
-        let rows = hot(20_000);
-        let stream = Stream { event_time: Some("at".to_owned()), ..stream("from", rows.schema()) };
-        let mut over = (settings.plan(&context(), &[stream]).unwrap().build)().unwrap();
-        let mut out = Collector::new(2);
-        let started = std::time::Instant::now();
-        for start in (0..rows.num_rows()).step_by(1000) {
-            over.process(0, millstream_testkit::batch(rows.slice(start, 1000)), &mut out).unwrap();
-            over.watermark(start as i64 * 1_000_000, &mut out).unwrap();
-            out.take(0).for_each(drop);
-        }
-        let time = started.elapsed().as_secs_f64() * 1e6 / rows.num_rows() as f64;
-        writeln!(std::io::stderr(), "{window} rows in the window: {time:.1} µs a row").unwrap();
-    }
-}
