@@ -96,6 +96,33 @@ impl Purpose for WriteStreams {
 }
 
 /// A format and its settings for a purpose: the type of the setting `format`.
+/// A connector has it among its settings, and reads what comes with the decoder that it makes:
+///
+/// ```
+/// use millstream_core::{Columns, parse_settings};
+/// use millstream_formats::{Format, ReadFiles, ReadStreams};
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Settings {
+///     format: Format<ReadFiles>,
+///     schema: Columns,
+/// }
+///
+/// let table = serde_json::json!({
+///     "format": { "type": "csv", "delimiter": ";" },
+///     "schema": { "name": "utf8", "age": "int64" },
+/// });
+/// let Settings { format, schema } = parse_settings(table).map_err(|problem| problem.to_string())?;
+/// let read = format.read("").map_err(|problem| problem.to_string())?;
+/// assert_eq!((read.kind().name, schema.0.len()), ("csv", 2));
+///
+/// // `ndjson` can be a stream; `parquet` can't.
+/// assert!(Format::<ReadStreams>::named("ndjson").is_some());
+/// assert!(Format::<ReadStreams>::named("parquet").is_none());
+/// # Ok::<(), String>(())
+/// ```
 pub struct Format<P> {
     kind: &'static FormatKind,
     table: Map<String, Value>,

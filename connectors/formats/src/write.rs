@@ -60,6 +60,36 @@ pub enum Header {
 }
 
 /// Turns rows into bytes as they come.
+/// One that writes how many rows there were:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+/// use millstream_core::Result;
+/// use millstream_formats::Encoder;
+///
+/// struct Counts;
+///
+/// impl Encoder for Counts {
+///     fn begin(&mut self, out: &mut Vec<u8>) -> Result<()> {
+///         out.extend_from_slice(b"rows\n");
+///         Ok(())
+///     }
+///
+///     fn encode(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+///         out.extend_from_slice(format!("{}\n", rows.num_rows()).as_bytes());
+///         Ok(())
+///     }
+/// }
+///
+/// let numbers: ArrayRef = Arc::new(Int64Array::from(vec![7, 8, 9]));
+/// let (rows, mut out) = (RecordBatch::try_from_iter([("n", numbers)])?, Vec::new());
+/// Counts.begin(&mut out)?;
+/// Counts.encode(&rows, &mut out)?;
+/// assert_eq!(out, b"rows\n3\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Encoder: Send {
     /// Appends what stands before the first row.
     fn begin(&mut self, _out: &mut Vec<u8>) -> Result<()> {

@@ -12,6 +12,38 @@ use crate::{Batch, Collector, Error, ErrorClass, Processor, Report, Result};
 /// they came, as with Flink's `AsyncDataStream.orderedWait`; a barrier waits until all before it are answered, so that no checkpoint has
 /// to know of a question. Whoever is asked is asked again after a crash, and behind every error that may be over in a while, so
 /// that asking twice must do no harm. The node keeps no state.
+/// One that passes on the rows that a service knows. Whatever may be over in a while is a transient error, and the service is asked again:
+///
+/// ```
+/// use millstream_core::{AsyncProcessor, Batch, Collector, Error, ErrorClass, Result, asking};
+///
+/// struct Known {
+///     is_down: bool,
+/// }
+///
+/// impl Known {
+///     /// What a request to a service would tell.
+///     async fn first_unknown(&self, rows: usize) -> Result<usize> {
+///         let unreachable = || Error::new("the service can't be reached").of_class(ErrorClass::Transient);
+///         if self.is_down { Err(unreachable()) } else { Ok(rows - 1) }
+///     }
+/// }
+///
+/// #[async_trait::async_trait]
+/// impl AsyncProcessor for Known {
+///     async fn ask(&self, _port: usize, batch: &Batch, out: &mut Collector) -> Result<()> {
+///         let known = self.first_unknown(batch.len()).await?;
+///         out.push(0, batch.with_rows(batch.rows.slice(0, known)));
+///         for row in known..batch.len() {
+///             out.fail_row(batch, row, "the service does not know it")?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// // What the plan of such a node builds.
+/// assert!(asking(Known { is_down: false }).asks().is_some());
+/// ```
 #[async_trait]
 pub trait AsyncProcessor: Send + Sync {
     /// Asks about rows that arrived at input port `port` (the index in the `inputs` of the plan), and pushes what comes of them.

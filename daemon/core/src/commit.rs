@@ -62,6 +62,43 @@ impl PendingCommit {
 ///
 /// Any commit may come again: after a crash, from a process that was thought dead, while another one is under way, and after
 /// newer ones. It must be without effect then, for which the target has to be asked what it has.
+/// A target that keeps, in one transaction, the rows and which commit they are of. It then knows what it has:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::{Arc, Mutex};
+///
+/// use millstream_core::{CommitContext, Committer, PendingCommit, Result, State};
+///
+/// #[derive(Clone, Default)]
+/// struct Table(Arc<Mutex<HashMap<(String, String), (u64, u64)>>>);
+///
+/// #[async_trait::async_trait]
+/// impl Committer for Table {
+///     async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+///         let CommitContext { incarnation, node, checkpoint, .. } = &pending.context;
+///         let mut table = self.0.lock().unwrap();
+///         let (last, rows) = table.entry((incarnation.clone(), node.clone())).or_default();
+///         // One that comes again, or late, is without effect.
+///         if checkpoint > last {
+///             *rows += pending.staged.get::<u64>("rows")?;
+///             *last = *checkpoint;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let mut table = Table::default();
+/// let staged = State::new([("rows".to_owned(), vec![5])]);
+/// let pending = PendingCommit { staged, context: CommitContext { checkpoint: 1, ..CommitContext::default() } };
+/// table.commit(&pending).await?;
+/// table.commit(&pending).await?;
+/// assert_eq!(table.0.lock().unwrap().values().next(), Some(&(1, 5)));
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Committer: Send {
     /// Makes visible what was staged.

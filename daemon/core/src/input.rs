@@ -86,6 +86,44 @@ pub enum Progress {
 
 /// Reads rows. The engine calls `restore` if the flow is resumed, then `open` once, then `next` until the end or until
 /// the flow is stopped.
+/// The numbers from 1 to 3, a row at a time. The position of a row is its index, so that it can be gone on with from anywhere:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+/// use millstream_core::{Batch, Collector, Input, Origin, Positions, Progress, Result, State};
+///
+/// struct Numbers {
+///     next: u64,
+/// }
+///
+/// #[async_trait::async_trait]
+/// impl Input for Numbers {
+///     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
+///         let number: ArrayRef = Arc::new(Int64Array::from(vec![self.next as i64 + 1]));
+///         let origin = Origin::new("numbers", "", self.next, self.next + 1);
+///         out.push(0, Batch::new(RecordBatch::try_from_iter([("n", number)])?, origin));
+///         self.next += 1;
+///         Ok(if self.next < 3 { Progress::More } else { Progress::End })
+///     }
+///
+///     fn restore(&mut self, positions: &Positions, _: &State) -> Result<()> {
+///         self.next = positions.get("").copied().unwrap_or_default();
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let mut input = Numbers { next: 0 };
+/// input.restore(&[("".into(), 2)].into(), &State::default())?;
+/// let mut out = Collector::of_input(1);
+/// assert_eq!(input.next(&mut out).await?, Progress::End);
+/// assert_eq!(out.take(0).next().unwrap().origin.start, 2);
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Input: Send {
     /// Connects, opens files.

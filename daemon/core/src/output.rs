@@ -92,6 +92,32 @@ impl fmt::Debug for OutputPlan {
 /// Writes rows. The engine calls `claim` if the flow keeps state, `restore` if it is resumed or else `begin`, then `open` once, then `write` for
 /// every batch, and `stage` at some barriers and at the end.
 /// What was staged is made visible by the [`Committer`], or undone by `abort`.
+/// One that hands its rows on when a checkpoint has decided that they count:
+///
+/// ```
+/// use millstream_core::{Barrier, Batch, Output, Parts, Result, Snapshot};
+///
+/// #[derive(Default)]
+/// struct Count {
+///     rows: u64,
+/// }
+///
+/// #[async_trait::async_trait]
+/// impl Output for Count {
+///     async fn write(&mut self, batch: Batch) -> Result<()> {
+///         self.rows += batch.len() as u64;
+///         Ok(())
+///     }
+///
+///     async fn stage(&mut self, _: Barrier) -> Result<Snapshot> {
+///         let mut staged = Parts::default();
+///         staged.put("rows", &std::mem::take(&mut self.rows))?;
+///         Ok(Snapshot { staged, ..Snapshot::default() })
+///     }
+///
+///     // `committer` returns what makes `staged` visible: see `Committer`.
+/// }
+/// ```
 #[async_trait]
 pub trait Output: Send {
     /// Claims what no other process may write to at the same time, as far as that is there already. Called before this process

@@ -84,6 +84,46 @@ impl fmt::Debug for ProcessorPlan {
 /// Transforms rows. The engine owns the loop and calls these one at a time, in the order of the messages.
 ///
 /// Results must not depend on how the rows are cut into batches.
+/// One that numbers rows. What it remembers is in its state, so that numbers go on behind a crash:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+/// use millstream_core::{Batch, Collector, Origin, Parts, Processor, Result, Snapshot, State};
+///
+/// #[derive(Default)]
+/// struct Number {
+///     rows: i64,
+/// }
+///
+/// impl Processor for Number {
+///     fn process(&mut self, _port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+///         let numbers = Int64Array::from_iter_values((self.rows..).take(batch.len()));
+///         self.rows += batch.len() as i64;
+///         out.push(0, batch.with_rows(RecordBatch::try_from_iter([("number", Arc::new(numbers) as ArrayRef)])?));
+///         Ok(())
+///     }
+///
+///     fn snapshot(&mut self) -> Result<Snapshot> {
+///         let mut parts = Parts::default();
+///         parts.put("rows", &self.rows)?;
+///         Ok(Snapshot::of(parts))
+///     }
+///
+///     fn restore(&mut self, state: &State) -> Result<()> {
+///         self.rows = state.get("rows")?;
+///         Ok(())
+///     }
+/// }
+///
+/// let rows = RecordBatch::try_from_iter([("name", Arc::new(arrow::array::StringArray::from(vec!["Ada", "Tim"])) as ArrayRef)])?;
+/// let (mut node, mut out) = (Number::default(), Collector::new(1));
+/// node.process(0, Batch::new(rows, Origin::new("people", "", 0, 2)), &mut out)?;
+/// assert_eq!(out.take(0).next().unwrap().len(), 2);
+/// assert_eq!(node.rows, 2);
+/// # Ok::<(), millstream_core::Error>(())
+/// ```
 pub trait Processor: Send {
     /// Rows that arrived at input port `port` (the index in the `inputs` of the plan).
     fn process(&mut self, port: usize, batch: Batch, out: &mut Collector) -> Result<()>;

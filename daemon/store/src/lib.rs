@@ -31,6 +31,17 @@ pub use remote::RemoteStore;
 /// Keeps bytes under keys: relative paths with `/` between their parts, such as `fraud/versions/00000003/card.json`.
 ///
 /// No part of a key may be empty or begin with a dot.
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let store = millstream_store::open("models", folder.path())?;
+///
+/// // Of all who create a key, one wins.
+/// assert!(store.put_new("fraud/owner", b"this process")?);
+/// assert!(!store.put_new("fraud/owner", b"another one")?);
+/// assert_eq!(store.get("fraud/owner")?.as_deref(), Some(&b"this process"[..]));
+/// assert_eq!(store.list("fraud/")?, ["fraud/owner"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Store: Send + Sync {
     /// The bytes of a key, or `None` if there is no such key.
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>>;

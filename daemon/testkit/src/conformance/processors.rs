@@ -62,6 +62,53 @@ const TIMING: Timing = Timing { lateness: 5_000_000, watermark_rows: 20, epoch_r
 /// * lanes of a stateless node give what the node itself gives;
 /// * what a committer has made visible, stage after stage, does not change when it commits late, again and out of order.
 ///
+/// A crate calls it in one test, with all types that it registers:
+///
+/// ```
+/// use millstream_core::{
+///     Batch, Collector, Kind, NodeTypes, PlanContext, PortPlan, Problems, Processor, ProcessorPlan, ProcessorSettings, Result,
+///     Stream, Uses,
+/// };
+/// use millstream_testkit::{Given, Sample, check_processors, table};
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// /// Passes rows on.
+/// #[derive(Debug, Deserialize, JsonSchema)]
+/// #[serde(deny_unknown_fields)]
+/// struct PassSettings {}
+///
+/// impl Kind for PassSettings {
+///     const NAME: &'static str = "pass";
+///     const EXAMPLE: &'static str = "";
+/// }
+///
+/// impl ProcessorSettings for PassSettings {
+///     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+///         Ok(ProcessorPlan {
+///             ports: vec![PortPlan::main(inputs[0].schema.clone())],
+///             uses: vec![Uses::passing_on::<&str>([])],
+///             fails: false,
+///             build: Box::new(|| Ok(Box::new(Pass))),
+///         })
+///     }
+/// }
+///
+/// struct Pass;
+///
+/// impl Processor for Pass {
+///     fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+///         out.push(0, batch);
+///         Ok(())
+///     }
+/// }
+///
+/// let mut types = NodeTypes::default();
+/// types.processor::<PassSettings>();
+/// let rows = table("at:timestamp n:int64?\n 1970-01-01T00:00:10Z 1\n 1970-01-01T00:00:11Z null");
+/// check_processors(&types, &[Sample { node: "pass", settings: "" }], &Given::new(rows.clone(), rows));
+/// ```
+///
 /// # Panics
 /// If a processor does not keep to it, or if a type has no sample.
 #[track_caller]
