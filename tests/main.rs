@@ -1,5 +1,9 @@
 //! End-to-end tests with the real binary.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the binary is another process, whose files are looked at until something is there"
+)]
 
 mod beginning;
 mod bits;

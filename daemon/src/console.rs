@@ -36,6 +36,7 @@ impl Console {
     }
 
     /// A line for a flow that will read so many rows, if that is known. A live one does not end by itself.
+    #[expect(clippy::disallowed_methods, reason = "a person waits in real time")]
     pub fn flow(&self, name: &str, rows: Option<u64>, is_live: bool, stats: Arc<FlowStats>) -> FlowLine {
         let (bar, template) = match rows {
             Some(rows) => (ProgressBar::new(rows), "{prefix} [{bar:30}] {percent:>3}% {msg}"),

@@ -25,7 +25,7 @@ use self::partition::{Partitioning, escape};
 use super::local::check_output;
 use super::target::Target;
 
-/// Writes files: CSV, NDJSON, Parquet, and Arrow IPC.
+/// Writes files: CSV, NDJSON, JSON, Parquet, and Arrow IPC.
 ///
 /// A `path` that ends in a format's extension is one file; any other is a folder, which gets files named
 /// `FLOW-OUTPUT-EPOCH-NUMBER.EXTENSION`, with a new one begun after so many `rows` or `bytes`. Rows go to a hidden
@@ -252,5 +252,5 @@ impl OutputSettings for FileOutput {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::match_bool)]
 mod tests;

@@ -1,6 +1,7 @@
 //! How fast logistic regression learns rows of 1 to 1,000 features, and how fast the memory is that it reads and writes on the
 //! way; and `sgd_classifier` with a million slots and a strong penalty. Prints JSON, a second being one of computing.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::disallowed_methods, reason = "what is measured is time")]
 
 use std::error::Error;
 use std::hint::black_box;

@@ -2,7 +2,8 @@
 //! LAYERS BATCH_ROWS ROWS`, as in `network_speed cuda:0 100 512,512,512 4096 1000000`. Prints JSON.
 //!
 //! Learning is all that `train` does but for its metrics: every row is predicted, too. `benches/gpu` runs it beside PyTorch.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::disallowed_methods, reason = "what is measured is time")]
 
 use std::error::Error;
 use std::sync::Arc;

@@ -72,6 +72,7 @@ impl Files {
     }
 
     /// Goes on with the files that the run before has begun. Those of a folder that have other columns are whole.
+    #[expect(clippy::disallowed_methods, reason = "the ages of files are told by the clock of the machine")]
     pub(super) fn go_on(&mut self) -> Result<()> {
         for unfinished in std::mem::take(&mut self.progress.unfinished) {
             let age = SystemTime::now().duration_since(unfinished.begun).unwrap_or_default();

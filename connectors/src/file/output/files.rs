@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -14,6 +14,7 @@ use millstream_core::{
 };
 use millstream_formats::WriteOptions;
 use millstream_store::crash;
+use tokio::time::Instant;
 
 use super::IfExists;
 use super::kept::{COLUMNS, Columns, PROGRESS, Progress, columns};
@@ -95,6 +96,7 @@ impl Open {
     }
 
     /// Writes down everything; see [`Staged::pause`].
+    #[expect(clippy::disallowed_methods, reason = "a file is as old in the next run as the clock of the machine says")]
     pub(super) fn pause(&mut self) -> Result<(Unfinished, fs::File)> {
         let now = SystemTime::now();
         self.staged.pause(now.checked_sub(self.age()).unwrap_or(now))

@@ -80,6 +80,7 @@ impl Concurrent for Lanes {
 }
 
 impl Lane {
+    #[expect(clippy::disallowed_methods, reason = "what a batch costs is real time")]
     fn process(mut self, port: usize, batch: Batch) -> Processed {
         let begin = Instant::now();
         let result = self.processor.process(port, batch, &mut self.out);

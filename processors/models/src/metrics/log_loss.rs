@@ -46,6 +46,7 @@ impl LogLoss {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
 

@@ -103,6 +103,7 @@ fn value(of: &impl Serialize) -> Value {
 }
 
 /// The time in RFC 3339.
+#[expect(clippy::disallowed_methods, reason = "it is for people, and decides nothing")]
 pub(super) fn now() -> String {
     DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Secs, true)
 }

@@ -290,6 +290,7 @@ impl Kind for Dice {
 }
 
 impl ProcessorSettings for Dice {
+    #[expect(clippy::disallowed_methods, reason = "it is to differ from run to run")]
     fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let from_time = Sabotage::SeededFromTime.is_on(&context.flow);
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);

@@ -127,6 +127,7 @@ pub(super) fn transpose(values: &[f32], stride: usize, columns: usize, into: &mu
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
     use crate::simd;
