@@ -40,8 +40,6 @@ pub fn assemble(
 ) -> Result<Plan, Diagnostics> {
     let orders: Vec<Order> = wiring.nodes.iter().map(order).collect();
     let are_followed: Vec<bool> = drafts.iter().map(is_followed).collect();
-    let names: HashMap<String, NodeIndex> =
-        wiring.nodes.iter().enumerate().map(|(index, wired)| (wired.node.name.clone(), index)).collect();
     let mut plan = Plan {
         flow: file.flow.name.clone(),
         description: file.flow.description.clone(),
@@ -57,34 +55,12 @@ pub fn assemble(
         time_groups: Vec::new(),
         warnings: Vec::new(),
     };
-    for (to, wired) in wiring.nodes.iter().enumerate() {
-        for (input, port) in wired.inputs.iter().enumerate() {
-            for reference in &port.reads {
-                let name = reference.port.as_deref().unwrap_or(MAIN);
-                plan.connect(names[&reference.node], name, (to, input));
-            }
-        }
-    }
+    plan.connect_all(&wiring);
     plan.check_acknowledged(file, &wiring)?;
     plan.warn_of_rejected(file, &wiring, &are_followed);
     plan.add_dead_letters(file, options)?;
     plan.check_written(file, &wiring)?;
-    let sources = plan.sources();
-    let mut waits = Waits::default();
-    for (index, order) in orders.iter().enumerate() {
-        plan.stage(index, *order, &sources, &mut waits)
-            .map_err(|problem| file.diagnose(&plan.nodes[index].name, problem.into()))?;
-    }
-    for index in orders.len()..plan.nodes.len() {
-        plan.stage(index, Order::Automatic, &sources, &mut waits)
-            .map_err(|problem| file.diagnose_flow(problem.into()))?;
-    }
-    if let Some((input, other)) = waits.cycle() {
-        let (input, other) = (&plan.nodes[input].name, &plan.nodes[other].name);
-        let problem = Problem::new(format!("inputs `{input}` and `{other}` would wait for each other"))
-            .help("one node reads one of them to its end first, and another node needs both at once, or the other one first; give that node's streams an output each, or read one of the inputs twice");
-        return Err(file.diagnose(input, problem.into()));
-    }
+    let mut waits = plan.stage_all(file, &orders)?;
     plan.group_by_time(&mut waits);
     plan.set_gates();
     plan.warn_of_unread_ports();
@@ -170,6 +146,44 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
 }
 
 impl Plan {
+    /// Lays an edge for each stream that a node reads.
+    fn connect_all(&mut self, wiring: &Wiring<'_>) {
+        let names: HashMap<&str, NodeIndex> =
+            wiring.nodes.iter().enumerate().map(|(index, wired)| (wired.node.name.as_str(), index)).collect();
+        for (to, wired) in wiring.nodes.iter().enumerate() {
+            for (input, port) in wired.inputs.iter().enumerate() {
+                for reference in &port.reads {
+                    let name = reference.port.as_deref().unwrap_or(MAIN);
+                    self.connect(names[reference.node.as_str()], name, (to, input));
+                }
+            }
+        }
+    }
+
+    /// Plans in which stages each node reads its edges, and which inputs wait for others.
+    ///
+    /// # Errors
+    /// If inputs would wait for each other.
+    fn stage_all(&mut self, file: &FlowFile, orders: &[Order]) -> Result<Waits, Diagnostics> {
+        let sources = self.sources();
+        let mut waits = Waits::default();
+        for (index, order) in orders.iter().enumerate() {
+            self.stage(index, *order, &sources, &mut waits)
+                .map_err(|problem| file.diagnose(&self.nodes[index].name, problem.into()))?;
+        }
+        for index in orders.len()..self.nodes.len() {
+            self.stage(index, Order::Automatic, &sources, &mut waits)
+                .map_err(|problem| file.diagnose_flow(problem.into()))?;
+        }
+        if let Some((input, other)) = waits.cycle() {
+            let (input, other) = (&self.nodes[input].name, &self.nodes[other].name);
+            let problem = Problem::new(format!("inputs `{input}` and `{other}` would wait for each other"))
+                    .help("one node reads one of them to its end first, and another node needs both at once, or the other one first; give that node's streams an output each, or read one of the inputs twice");
+            return Err(file.diagnose(input, problem.into()));
+        }
+        Ok(waits)
+    }
+
     /// Lays an edge from a port, which was found before, to an input port.
     pub(crate) fn connect(&mut self, from: NodeIndex, port: &str, to: (NodeIndex, usize)) {
         let edge = self.edges.len();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Input, Message, Progress};
+use millstream_core::{Collector, Input, Message, Progress};
 use tokio::sync::watch;
 
 use super::epoch_writer::EpochWriter;
@@ -21,12 +21,7 @@ pub async fn run_input(
     mut phase: watch::Receiver<Phase>,
 ) -> Result<(), Stop> {
     if checkpointing.had_ended() {
-        checkpointing.caught_up.note(false);
-        if let (Some(member), Some(come)) = (&barriers.member, checkpointing.had_come()) {
-            member.come_to(come);
-        }
-        checkpointing.resume.iter().for_each(|resume| ports.stats().restore(&resume.entry.counters));
-        ports.remind(Message::End).await;
+        end_again(&ports, &barriers, &checkpointing).await;
         return Ok(());
     }
     // A flow with state stops at a barrier; an input that has not begun by then won't.
@@ -63,12 +58,7 @@ pub async fn run_input(
             }
             progress = input.next(&mut out) => progress?,
         };
-        out.take_partitions().into_iter().for_each(|change| writer.change_partition(change));
-        let mut failed = out.take_failed();
-        for batch in out.take_all() {
-            writer.send(input.as_mut(), batch, &mut failed).await?;
-        }
-        writer.send_refused(input.as_mut(), failed).await?;
+        send_pushed(&mut writer, input.as_mut(), &mut out).await?;
         match progress {
             Progress::More => {}
             Progress::CaughtUp if checkpointing.durable => checkpointing.caught_up.note(true),
@@ -78,4 +68,24 @@ pub async fn run_input(
             }
         }
     }
+}
+
+/// Says once more that an input has ended which had ended in a run before.
+async fn end_again(ports: &Ports, barriers: &EpochPolicy, checkpointing: &NodeCheckpointing) {
+    checkpointing.caught_up.note(false);
+    if let (Some(member), Some(come)) = (&barriers.member, checkpointing.had_come()) {
+        member.come_to(come);
+    }
+    checkpointing.resume.iter().for_each(|resume| ports.stats().restore(&resume.entry.counters));
+    ports.remind(Message::End).await;
+}
+
+/// Sends on what an input has pushed: changes of partitions first, then rows, with the rejected ones between them.
+async fn send_pushed(writer: &mut EpochWriter<'_>, input: &mut dyn Input, out: &mut Collector) -> Result<(), Stop> {
+    out.take_partitions().into_iter().for_each(|change| writer.change_partition(change));
+    let mut failed = out.take_failed();
+    for batch in out.take_all() {
+        writer.send(input, batch, &mut failed).await?;
+    }
+    writer.send_refused(input, failed).await
 }

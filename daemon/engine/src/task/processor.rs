@@ -1,6 +1,6 @@
 //! The loop of a processor.
 
-use millstream_core::{Collector, Message, Parts, Processor, Snapshot, Watermark};
+use millstream_core::{Collector, Epoch, Message, Parts, Processor, Snapshot, Watermark};
 use tokio::sync::watch;
 
 use super::answers::AnswerReplay;
@@ -71,20 +71,7 @@ async fn run_in_order(
             }
             Event::Idle => ports.broadcast(Message::Watermark(Watermark::Idle)).await?,
             Event::Barrier(epoch) => {
-                processor.barrier(epoch, &mut out)?;
-                if let Some(has_made_version) = ports.has_version(&out) {
-                    checkpointing.reporter.learned(checkpointing.node, epoch, has_made_version);
-                }
-                flush(processor.as_mut(), &ports, &mut out).await?;
-                ports.check_failed()?;
-                let wanted = checkpointing.wanted(epoch);
-                if let Some(barrier) = wanted {
-                    let snapshot = processor.snapshot()?;
-                    checkpointing.report(barrier, &ports, &mut inputs, snapshot);
-                }
-                // A reader that does not read these rows yet may have come to the barrier at which the flow stops.
-                ports.remind(Message::Barrier(epoch)).await;
-                if is_last(wanted) {
+                if pass_barrier(processor.as_mut(), epoch, &mut out, &mut inputs, &ports, &checkpointing).await? {
                     ports.stats().set_report(processor.report());
                     return Ok(processor);
                 }
@@ -99,6 +86,30 @@ async fn run_in_order(
             }
         }
     }
+}
+
+/// All inputs have come to the barrier of an epoch. Returns whether the flow stops there.
+async fn pass_barrier(
+    processor: &mut dyn Processor,
+    epoch: Epoch,
+    out: &mut Collector,
+    inputs: &mut Inputs,
+    ports: &Ports,
+    checkpointing: &NodeCheckpointing,
+) -> Result<bool, Stop> {
+    processor.barrier(epoch, out)?;
+    if let Some(has_made_version) = ports.has_version(out) {
+        checkpointing.reporter.learned(checkpointing.node, epoch, has_made_version);
+    }
+    flush(processor, ports, out).await?;
+    ports.check_failed()?;
+    let wanted = checkpointing.wanted(epoch);
+    if let Some(barrier) = wanted {
+        checkpointing.report(barrier, ports, inputs, processor.snapshot()?);
+    }
+    // A reader that does not read these rows yet may have come to the barrier at which the flow stops.
+    ports.remind(Message::Barrier(epoch)).await;
+    Ok(is_last(wanted))
 }
 
 /// All inputs have ended: sends the last rows. `answers` is what a replay will need.
