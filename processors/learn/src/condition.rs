@@ -16,11 +16,11 @@ use millstream_models::encode;
 #[derive(Clone, Debug)]
 pub(super) struct Condition {
     column: String,
-    test: Test,
+    predicate: Predicate,
 }
 
 #[derive(Clone, Debug)]
-enum Test {
+enum Predicate {
     True,
     False,
     /// The value, as an array of length 1 of the column's type.
@@ -30,18 +30,18 @@ enum Test {
 impl Condition {
     /// Reads a condition on rows of these columns.
     pub fn plan(text: &str, schema: &Schema) -> Result<Self, Problem> {
-        let (column, test) = parse(text).ok_or_else(|| too_long(text))?;
+        let (column, parsed) = parse(text).ok_or_else(|| too_long(text))?;
         let data_type = require_column(&column, schema)?.data_type();
-        let test = match test {
-            Parsed::Equals(literal) => Test::Equals(literal.of_type(data_type, &column)?),
+        let predicate = match parsed {
+            Parsed::Equals(literal) => Predicate::Equals(literal.of_type(data_type, &column)?),
             Parsed::True | Parsed::False if *data_type != DataType::Boolean => {
                 let problem = format!("column `{column}` is {}, and should be boolean", type_name(data_type));
                 return Err(Problem::new(problem).help(format!("compare it: `{column} = 'text'` or `{column} = 1`")));
             }
-            Parsed::True => Test::True,
-            Parsed::False => Test::False,
+            Parsed::True => Predicate::True,
+            Parsed::False => Predicate::False,
         };
-        Ok(Self { column, test })
+        Ok(Self { column, predicate })
     }
 
     /// The column that the condition looks at.
@@ -53,10 +53,10 @@ impl Condition {
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<BooleanArray> {
         let column = encode::column(rows, &self.column)?;
         let boolean = || column.as_boolean_opt().ok_or_else(|| Error::new(format!("`{}` isn't boolean", self.column)));
-        match &self.test {
-            Test::True => Ok(boolean()?.clone()),
-            Test::False => Ok(not(boolean()?)?),
-            Test::Equals(value) => Ok(eq(column, &Scalar::new(value.clone()))?),
+        match &self.predicate {
+            Predicate::True => Ok(boolean()?.clone()),
+            Predicate::False => Ok(not(boolean()?)?),
+            Predicate::Equals(value) => Ok(eq(column, &Scalar::new(value.clone()))?),
         }
     }
 }

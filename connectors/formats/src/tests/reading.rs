@@ -129,7 +129,7 @@ fn huge_batches_are_read_in_smaller_ones() {
 
 /// Reads on from every position that a reader gives, which must come to what it would have read itself.
 #[test]
-fn reading_goes_on_from_any_mark() {
+fn reading_goes_on_from_any_position() {
     let lines: String = (0..300).map(|n| format!("\n {n} x{} 0.5", n % 7)).collect();
     let rows = table(&format!("a:int64? b:utf8? c:float64?{lines}"));
     let columns = columns("a:int64?; b:utf8?; c:float64?");
