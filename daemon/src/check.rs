@@ -5,7 +5,7 @@ use millstream_engine::{explain as explanation, flow_test, graph as picture};
 use crate::cli::{
     CheckArguments, CommandError, Exit, FlowArguments, FlowsArguments, GraphArguments, GraphFormat, Outcome,
 };
-use crate::terminal::say;
+use crate::terminal::{note, say};
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
 /// `millstream check`
@@ -27,23 +27,23 @@ pub fn check(arguments: CheckArguments) -> Outcome {
                 0
             }
             Ok((found, _)) => {
-                found.iter().for_each(|problem| eprintln!("{}: {problem}", flow.display()));
+                found.iter().for_each(|problem| note!("{}: {problem}", flow.display()));
                 found.len()
             }
             Err(CommandError::Flow(diagnostics)) => {
-                eprintln!("{diagnostics}");
+                note!("{diagnostics}");
                 diagnostics.len()
             }
             Err(other) => {
-                eprintln!("{}: {other}", flow.display());
+                note!("{}: {other}", flow.display());
                 1
             }
         };
     }
     match problems {
         0 => return Ok(Exit::Done),
-        1 => eprintln!("1 problem"),
-        count => eprintln!("{count} problems"),
+        1 => note!("1 problem"),
+        count => note!("{count} problems"),
     }
     Ok(Exit::Usage)
 }

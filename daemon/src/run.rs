@@ -19,6 +19,7 @@ use crate::cli::{CommandError, Exit, Outcome, RunArguments};
 use crate::console::Console;
 use crate::state::StateArguments;
 use crate::summary;
+use crate::terminal::note;
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
 /// A flow that has ended.
@@ -184,7 +185,7 @@ fn take_over(
 
 fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow), FlowError> {
     for warning in &plan.warnings {
-        eprintln!("warning: {}: {warning}", plan.flow);
+        note!("warning: {}: {warning}", plan.flow);
     }
     let kinds = plan.nodes.iter().map(|node| node.kind).collect();
     let places = plan.nodes.iter().map(place).collect();
@@ -276,12 +277,12 @@ fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
     if interrupts == 1 {
         stoppers.iter().for_each(Stopper::stop);
         match stoppers.iter().any(Stopper::commits) {
-            true => eprintln!("stopping: finishing what was read; interrupt again to give up"),
-            false => eprintln!("stopping: nothing is committed"),
+            true => note!("stopping: finishing what was read; interrupt again to give up"),
+            false => note!("stopping: nothing is committed"),
         }
     } else {
         stoppers.iter().for_each(Stopper::give_up);
-        eprintln!("giving up: {}", given_up(is_durable));
+        note!("giving up: {}", given_up(is_durable));
     }
 }
 

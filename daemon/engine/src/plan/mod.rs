@@ -37,7 +37,7 @@ pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
 use crate::checkpoint::{Interval, KeptStates};
 use crate::edge::Limits;
-use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, ReplayLogRetention, read_text};
+use crate::file::{Diagnostics, FlowFile, LoadOptions, OnError, ReplayLogRetention, Secrets, read_text};
 
 /// A node, by its place among the nodes of a plan.
 pub type NodeIndex = usize;
@@ -92,6 +92,8 @@ pub struct Plan {
     pub time_groups: Vec<PlannedTimeGroup>,
     /// What may not be meant: ports that nobody reads, rows that are predicted by what became known later.
     pub warnings: Vec<String>,
+    /// The variables in the flow, whose values are not to be read anywhere.
+    pub secrets: Arc<Secrets>,
 }
 
 /// A node of a plan.

@@ -57,6 +57,7 @@ pub fn assemble(
         replay_log_retention: file.checkpoint.replay_log,
         time_groups: Vec::new(),
         warnings: Vec::new(),
+        secrets: file.secrets().clone(),
     };
     for (to, wired) in wiring.nodes.iter().enumerate() {
         for (input, port) in wired.inputs.iter().enumerate() {
