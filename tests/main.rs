@@ -18,6 +18,7 @@ mod millstream;
 mod quickstart;
 mod reference;
 mod s3;
+mod secrets;
 mod signals;
 mod time;
 mod unions;

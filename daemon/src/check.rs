@@ -6,7 +6,7 @@ use millstream_engine::{explain as explanation, flow_test, graph as picture};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::flow_files::{FlowArguments, FlowsArguments};
 use crate::state::StateArguments;
-use crate::terminal::say;
+use crate::terminal::{note, say};
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
 /// What `check` takes.
@@ -59,23 +59,23 @@ pub fn check(arguments: CheckArguments) -> Outcome {
                 0
             }
             Ok((found, _)) => {
-                found.iter().for_each(|problem| eprintln!("{}: {problem}", flow.display()));
+                found.iter().for_each(|problem| note!("{}: {problem}", flow.display()));
                 found.len()
             }
             Err(CommandError::Flow(diagnostics)) => {
-                eprintln!("{diagnostics}");
+                note!("{diagnostics}");
                 diagnostics.len()
             }
             Err(other) => {
-                eprintln!("{}: {other}", flow.display());
+                note!("{}: {other}", flow.display());
                 1
             }
         };
     }
     match problems {
         0 => return Ok(Exit::Done),
-        1 => eprintln!("1 problem"),
-        count => eprintln!("{count} problems"),
+        1 => note!("1 problem"),
+        count => note!("{count} problems"),
     }
     Ok(Exit::Usage)
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::exit::{Exit, Outcome};
 use crate::nodes;
 use crate::summary::new_table;
-use crate::terminal::say;
+use crate::terminal::{note, print_json, say};
 
 /// What `checkpoints` takes.
 #[derive(Clone, Debug, Args)]
@@ -54,12 +54,12 @@ pub fn checkpoints(arguments: CheckpointsArguments) -> Outcome {
         return Err(none_found(&arguments, &*store)?.into());
     }
     if arguments.json {
-        found.iter().for_each(|checkpoint| say!("{}", checkpoint.to_json()))
+        found.iter().for_each(|checkpoint| print_json(checkpoint.to_json()))
     } else {
         print_table(&found)
     }
     let damaged = found.iter().filter_map(Found::problem);
-    let damaged = damaged.inspect(|problem| eprintln!("error: {problem}")).count();
+    let damaged = damaged.inspect(|problem| note!("error: {problem}")).count();
     if damaged == 0 && arguments.verify && !arguments.json {
         say!("all of it was read, and is whole");
     }
@@ -130,7 +130,7 @@ fn verify_nodes(
         let remark = verify_node(node_types, checkpoint_store, node, committed, home.as_deref());
         let remark = remark.doing(|| format!("{} `{name}`", node.role))?;
         if let Some(remark) = remark {
-            eprintln!("warning: {}: {} `{name}`: {remark}", newest.flow, node.role);
+            note!("warning: {}: {} `{name}`: {remark}", newest.flow, node.role);
         }
         Ok(())
     });

@@ -11,6 +11,8 @@ use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, Prog
 use millstream_core::{Metrics, Report};
 use millstream_engine::stats::FlowStats;
 
+use crate::terminal::{note, without_secrets};
+
 const REFRESH: Duration = Duration::from_millis(200);
 
 /// How often a line is logged.
@@ -53,12 +55,12 @@ impl FlowLine {
     /// Draws the line again and again, or logs it, for as long as it is polled.
     pub async fn draw(&self) -> Infallible {
         if self.is_logged {
-            return self.log(LOG, |line| eprintln!("{line}")).await;
+            return self.log(LOG, |line| note!("{line}")).await;
         }
         loop {
             tokio::time::sleep(REFRESH).await;
             self.bar.set_position(self.rows_read());
-            self.bar.set_message(self.message());
+            self.bar.set_message(without_secrets(&self.message()).into_owned());
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command `millstream`.
-#![allow(clippy::print_stderr, reason = "its user reads it")]
+// All that is said goes through `terminal`, which keeps secrets.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod check;
 mod checkpoints;
@@ -23,18 +24,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::terminal::note;
+
 fn main() -> ExitCode {
+    terminal::note_panics();
     let arguments = cli::Arguments::parse();
     // What the engine and nodes say beside their results, such as that they wait for somebody.
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| terminal::Log)
         .with_max_level(tracing::Level::WARN)
         .with_target(false)
         .init();
     match arguments.command.execute() {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("{error}");
+            note!("{error}");
             exit::Exit::from(&error).into()
         }
     }

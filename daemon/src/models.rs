@@ -8,7 +8,7 @@ use millstream_models::registry::{Aliases, ModelCard, ModelRegistry};
 
 use crate::exit::{Exit, Outcome};
 use crate::summary::new_table;
-use crate::terminal::say;
+use crate::terminal::{note, say};
 
 /// What `models` does.
 #[derive(Debug, Subcommand)]
@@ -116,7 +116,7 @@ fn list(arguments: &RegistryArguments) -> Result<()> {
         }
     }
     say!("{table}");
-    unreadable.iter().for_each(|error| eprintln!("{error}"));
+    unreadable.iter().for_each(|error| note!("{error}"));
     Ok(())
 }
 

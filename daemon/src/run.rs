@@ -19,6 +19,7 @@ use crate::exit::{CommandError, Exit, Outcome};
 use crate::flow_files::FlowsArguments;
 use crate::state::StateArguments;
 use crate::summary::{self, Ended, given_up};
+use crate::terminal::note;
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
 /// What `run` takes.
@@ -186,7 +187,7 @@ fn take_over(
 
 fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow), FlowError> {
     for warning in &plan.warnings {
-        eprintln!("warning: {}: {warning}", plan.flow);
+        note!("warning: {}: {warning}", plan.flow);
     }
     let kinds = plan.nodes.iter().map(|node| node.kind).collect();
     let places = plan.nodes.iter().map(place).collect();
@@ -278,13 +279,13 @@ fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
     if interrupts == 1 {
         stoppers.iter().for_each(Stopper::stop);
         if stoppers.iter().any(Stopper::commits) {
-            eprintln!("stopping: finishing what was read; interrupt again to give up")
+            note!("stopping: finishing what was read; interrupt again to give up")
         } else {
-            eprintln!("stopping: nothing is committed")
+            note!("stopping: nothing is committed")
         }
     } else {
         stoppers.iter().for_each(Stopper::give_up);
-        eprintln!("giving up: {}", given_up(is_durable));
+        note!("giving up: {}", given_up(is_durable));
     }
 }
 

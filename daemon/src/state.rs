@@ -10,6 +10,8 @@ use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
 use millstream_models::device::{self, DeviceSettings};
 use millstream_store::local_folder;
 
+use crate::terminal::note;
+
 /// How a run keeps its state.
 #[derive(Clone, Debug, Args)]
 pub struct StateArguments {
@@ -48,16 +50,16 @@ impl StateArguments {
         };
         let losses = self.losses(plan);
         let checkpoints = FlowCheckpoints::open_at(plan, location, &self.options())?;
-        losses.iter().for_each(|loss| eprintln!("warning: {loss}"));
+        losses.iter().for_each(|loss| note!("warning: {loss}"));
         // What can't be read of other flows is of no interest to this one.
         if let Ok(Some(warning)) = checkpoints.warning(plan) {
-            eprintln!("warning: {warning}");
+            note!("warning: {warning}");
         }
         let (flow, number) = (&plan.flow, checkpoints.number());
         if checkpoints.is_done() {
-            eprintln!("flow `{flow}`: has come to its end before; {ANEW}");
+            note!("flow `{flow}`: has come to its end before; {ANEW}");
         } else if number > 1 {
-            eprintln!("flow `{flow}`: resumes from checkpoint {}", number - 1);
+            note!("flow `{flow}`: resumes from checkpoint {}", number - 1);
         }
         Ok(RunMode::Keep(checkpoints))
     }

@@ -12,7 +12,7 @@ use millstream_engine::run::{FlowError, Outcome, Status};
 use millstream_engine::stats::{FlowStats, NodeStats};
 use serde_json::{Map, Value, json};
 
-use crate::terminal::say;
+use crate::terminal::{note, print_json};
 
 /// A flow that has ended.
 pub struct Ended {
@@ -34,7 +34,7 @@ pub struct Ended {
 
 /// Prints how a flow has ended.
 pub fn print(flow: &Ended, as_json: bool) {
-    if as_json { say!("{}", to_json(flow)) } else { print_tables(flow) }
+    if as_json { print_json(to_json(flow)) } else { print_tables(flow) }
 }
 
 /// Prints the JSON line of a flow that does not check.
@@ -65,7 +65,7 @@ fn print_not_run(flow: &str, error: Value) {
         "evaluations": {},
         "reports": {},
     });
-    say!("{line}");
+    print_json(line);
 }
 
 fn to_json(flow: &Ended) -> Value {
@@ -137,29 +137,29 @@ fn node_json(node: &NodeStats) -> Value {
 
 /// On standard error, so that standard output holds nothing but rows.
 fn print_tables(flow: &Ended) {
-    eprintln!("{}", node_table(flow));
+    note!("{}", node_table(flow));
     for node in &flow.stats.nodes {
         match node.report() {
-            Some(Report::Model(model)) => eprintln!("\n{}", model_table(&model)),
+            Some(Report::Model(model)) => note!("\n{}", model_table(&model)),
             Some(Report::Evaluation(evaluation)) => {
                 let title = format!("evaluation `{}`, {} rows", node.name, HumanCount(evaluation.rows));
                 let rows = [("predictions", &evaluation.metrics), ("the last 1,000", &evaluation.recent)];
-                eprintln!("\n{}", metrics_table(&title, &rows));
+                note!("\n{}", metrics_table(&title, &rows));
                 if let Some(confusion) = evaluation.confusion.filter(|confusion| confusion.classes.len() <= MOST_SHOWN)
                 {
-                    eprintln!("\n{}", confusion_table(&confusion));
+                    note!("\n{}", confusion_table(&confusion));
                 }
             }
-            Some(Report::Figures(figures)) => eprintln!("\n{}", figures_table(&node.name, &figures)),
+            Some(Report::Figures(figures)) => note!("\n{}", figures_table(&node.name, &figures)),
             None => {}
         }
     }
-    dropped(flow).iter().chain(&pending(flow)).for_each(|line| eprintln!("\n{line}"));
+    dropped(flow).iter().chain(&pending(flow)).for_each(|line| note!("\n{line}"));
     let seconds = flow.outcome.elapsed.as_secs_f64();
     match &flow.outcome.status {
-        Status::Done => eprintln!("\nflow `{}`: done in {seconds:.2} s{}", flow.flow, places(flow)),
+        Status::Done => note!("\nflow `{}`: done in {seconds:.2} s{}", flow.flow, places(flow)),
         Status::Stopped if flow.outcome.unfinished => {
-            eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {}", flow.flow, unfinished(flow));
+            note!("\nflow `{}`: stopped after {seconds:.2} s; {}", flow.flow, unfinished(flow));
         }
         Status::Stopped => {
             let committed = if flow.outcome.abandoned {
@@ -168,7 +168,7 @@ fn print_tables(flow: &Ended) {
             } else {
                 format!("what was read is committed{}", places(flow))
             };
-            eprintln!("\nflow `{}`: stopped after {seconds:.2} s; {committed}", flow.flow);
+            note!("\nflow `{}`: stopped after {seconds:.2} s; {committed}", flow.flow);
         }
         Status::Failed(error) => {
             let committed = match flow.outcome.committed.join("`, `") {
@@ -176,7 +176,7 @@ fn print_tables(flow: &Ended) {
                 none if none.is_empty() => "nothing was committed".to_owned(),
                 some => format!("`{some}` had been committed"),
             };
-            eprintln!("\nflow `{}`: failed after {seconds:.2} s; {committed}\n{error}", flow.flow);
+            note!("\nflow `{}`: failed after {seconds:.2} s; {committed}\n{error}", flow.flow);
         }
     }
 }

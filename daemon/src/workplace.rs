@@ -9,6 +9,7 @@ use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::state::StateArguments;
+use crate::terminal::keep_secret;
 
 /// What loading and planning flows needs.
 pub struct Workplace {
@@ -54,8 +55,9 @@ impl Workplace {
     }
 }
 
+/// A variable, whose value is not to be read in anything that is said.
 fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var(name).inspect(|value| keep_secret(name, value)).ok()
 }
 
 /// The threads that nodes run on.

@@ -1,23 +1,29 @@
 //! A flow file as a tree with its source: turns problems into diagnostics.
 
+use std::sync::Arc;
+
 use millstream_core::{Problem, Role, Step};
 
 use super::diagnostic::Diagnostic;
+use super::secrets::Secrets;
 use super::source::Source;
 use super::tests_table::TEST;
 use super::value::{Located, Value, ValueKind};
 
-/// The tree and the texts that its places are in.
+/// The tree, the texts that its places are in, and the variables in them.
 pub struct Document {
     pub source: Source,
     pub root: Value,
+    pub secrets: Arc<Secrets>,
 }
 
 impl Document {
     /// A problem whose place begins at the root, at its line and column.
-    pub fn diagnose(&self, problem: Problem) -> Diagnostic {
-        let message = format!("{}{}", self.subject(&problem.at), problem.message);
+    pub fn diagnose(&self, mut problem: Problem) -> Diagnostic {
         let located = self.root.locate(&problem.at);
+        let message = self.secrets_at(&located, &problem).hide_all(&problem.message);
+        let message = self.secrets.hide(&format!("{}{message}", self.subject(&problem.at))).into_owned();
+        problem.help = problem.help.map(|help| self.secrets.hide(&help).into_owned());
         if matches!(located, Located::Value(value) if std::ptr::eq(value, &self.root)) {
             let (path, Problem { help, follows, .. }) = (self.source.path().to_owned(), problem);
             return Diagnostic { path, place: None, message, help, follows };
@@ -31,6 +37,18 @@ impl Document {
         let Located::Value(Value { span, kind: ValueKind::String(text) }) = located else { return None };
         let within = text.span_in_literal(problem.within?, self.source.text(span))?;
         Some(span.start + within.start..span.start + within.end)
+    }
+
+    /// The variables that what is wrong may have come from.
+    fn secrets_at(&self, located: &Located<'_>, problem: &Problem) -> Secrets {
+        match (located, problem.within) {
+            (Located::Value(value), _) if std::ptr::eq(*value, &self.root) => Secrets::default(),
+            (Located::Value(Value { kind: ValueKind::String(text), .. }), Some(place)) if !text.is_filled(place) => {
+                Secrets::default()
+            }
+            (Located::Value(value), _) => Secrets::of(value),
+            (Located::Key(_), _) => Secrets::default(),
+        }
     }
 
     /// What the problem is about, as the beginning of its message.

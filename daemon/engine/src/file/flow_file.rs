@@ -1,6 +1,7 @@
 //! A whole flow file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use millstream_core::{NodeTypes, Problem, Problems, Role, Step, parse_settings};
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ use super::node::{Node, build};
 use super::parse::parse;
 use super::reference::check_references;
 use super::schema::flow_schema;
+use super::secrets::Secrets;
 use super::set::set;
 use super::settings::{CheckpointSettings, FlowSettings};
 use super::source::Source;
@@ -97,6 +99,11 @@ impl FlowFile {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
+    /// The variables in the flow, whose values are not to be read anywhere.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.document.secrets
+    }
+
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
@@ -145,7 +152,8 @@ fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Document, 
     let wrong_sets = options.sets.iter().filter_map(|one| set(&mut root, one, &mut source).err()).map(|wrong| *wrong);
     let mut diagnostics: Diagnostics = wrong_sets.collect();
     diagnostics.extend(interpolate(&mut root, options.environment, &source));
-    Ok((Document { source, root }, diagnostics))
+    let secrets = Arc::new(Secrets::of(&root));
+    Ok((Document { source, root, secrets }, diagnostics))
 }
 
 fn check_document(root: &Value, registry: &NodeTypes) -> Problems {

@@ -65,7 +65,8 @@ fn fill(text: &str, environment: Environment<'_>) -> Result<Text, Vec<Fault>> {
         let at = characters(text, variable);
         let at = at..at + variable[..length].chars().count();
         match look_up(&variable[..length], environment) {
-            Ok(value) => filled.push_filled(at, &value),
+            Ok(Found::Variable(name, value)) => filled.push_variable(at, name, &value),
+            Ok(Found::Default(value)) => filled.push_filled(at, value),
             Err((message, help)) => faults.push(Fault { at, message, help }),
         }
         rest = &variable[length..];
@@ -79,8 +80,16 @@ fn characters(text: &str, rest: &str) -> usize {
     text[..text.len() - rest.len()].chars().count()
 }
 
-/// The value of `${NAME}` or `${NAME:default}`, or what is wrong with it and what would be right.
-fn look_up(variable: &str, environment: Environment<'_>) -> Result<String, (String, String)> {
+/// What comes for `${NAME}`.
+enum Found<'a> {
+    /// The value of a variable, which is not to be read anywhere.
+    Variable(&'a str, String),
+    /// A default, which stands in the file.
+    Default(&'a str),
+}
+
+/// What comes for `${NAME}` or `${NAME:default}`, or what is wrong with it and what would be right.
+fn look_up<'a>(variable: &'a str, environment: Environment<'_>) -> Result<Found<'a>, (String, String)> {
     let escape = "write `$${` for a plain `${`";
     let Some(inside) = variable.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) else {
         return Err(("`${` has no `}`".to_owned(), escape.to_owned()));
@@ -96,7 +105,8 @@ fn look_up(variable: &str, environment: Environment<'_>) -> Result<String, (Stri
         let message = format!("the environment variable `{name}` is not set");
         (message, format!("set it, or give a default: `${{{name}:default}}`"))
     };
-    environment(name).or_else(|| default.map(str::to_owned)).ok_or_else(missing)
+    let value = environment(name).map(|value| Found::Variable(name, value));
+    value.or(default.map(Found::Default)).ok_or_else(missing)
 }
 
 fn is_variable_name(name: &str) -> bool {

@@ -15,6 +15,7 @@ mod node;
 mod parse;
 mod reference;
 mod schema;
+mod secrets;
 mod set;
 mod settings;
 mod source;
@@ -38,6 +39,7 @@ pub use interpolate::Environment;
 pub use node::{Body, EventTimeSettings, InputCommon, Node, OutputCommon, ProcessorCommon, RequestSettings};
 pub use reference::Reference;
 pub use schema::{flow_schema, node_schema};
+pub use secrets::Secrets;
 pub use settings::{
     CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, Interval, OnError, ReplayLogRetention,
 };

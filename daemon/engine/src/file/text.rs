@@ -19,6 +19,8 @@ struct Filled {
     written: Range<usize>,
     /// What came for it, in the text as it is used.
     used: Range<usize>,
+    /// The variable whose value that is.
+    variable: Option<String>,
 }
 
 impl From<&str> for Text {
@@ -40,9 +42,33 @@ impl Text {
 
     /// Adds characters that stand for `written`, a stretch of the text in the file.
     pub fn push_filled(&mut self, written: Range<usize>, used: &str) {
+        self.push(written, used, None);
+    }
+
+    /// Adds the value of a variable, which stands for `written`.
+    pub fn push_variable(&mut self, written: Range<usize>, name: &str, value: &str) {
+        self.push(written, value, Some(name.to_owned()));
+    }
+
+    fn push(&mut self, written: Range<usize>, used: &str, variable: Option<String>) {
         let start = self.value.chars().count();
         self.value.push_str(used);
-        self.filled.push(Filled { written, used: start..start + used.chars().count() });
+        self.filled.push(Filled { written, used: start..start + used.chars().count(), variable });
+    }
+
+    /// The variables that were filled in, and their values.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, String)> {
+        self.filled.iter().filter_map(|Filled { used, variable, .. }| {
+            Some((variable.as_deref()?, self.value.chars().skip(used.start).take(used.len()).collect()))
+        })
+    }
+
+    /// Whether a place has anything of a variable in it.
+    pub fn is_filled(&self, place: TextPlace) -> bool {
+        let Some(start) = self.index_of(place) else { return true };
+        let place = start..start.saturating_add(place.length.max(1));
+        let meets = |used: &Range<usize>| used.start < place.end && place.start < used.end;
+        self.filled.iter().any(|filled| filled.variable.is_some() && meets(&filled.used))
     }
 
     /// Which bytes of `literal`, the text in the file with its quotes, a place within the text is. `None` if there is
@@ -66,7 +92,7 @@ impl Text {
     /// The characters in the file that stand for character number `index`.
     fn written(&self, index: usize) -> Range<usize> {
         let mut shifted = index;
-        for Filled { written, used } in self.filled.iter().rev() {
+        for Filled { written, used, .. } in self.filled.iter().rev() {
             if used.contains(&index) {
                 return written.clone();
             }

@@ -38,7 +38,7 @@ pub use stages::PlannedStage;
 pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
 use crate::edge::Limits;
-use crate::file::{Diagnostics, FlowFile, Interval, LoadOptions, OnError, ReplayLogRetention, read_text};
+use crate::file::{Diagnostics, FlowFile, Interval, LoadOptions, OnError, ReplayLogRetention, Secrets, read_text};
 
 /// Which of the nodes of a plan a node is.
 pub type NodeIndex = usize;
@@ -93,6 +93,8 @@ pub struct Plan {
     pub time_groups: Vec<PlannedTimeGroup>,
     /// What may not be meant: ports that nobody reads, rows that are predicted by what became known later.
     pub warnings: Vec<String>,
+    /// The variables in the flow, whose values are not to be read anywhere.
+    pub secrets: Arc<Secrets>,
 }
 
 /// A node of a plan.

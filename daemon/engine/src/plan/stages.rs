@@ -54,6 +54,7 @@ pub fn assemble(
         replay_log_retention: file.checkpoint.replay_log,
         time_groups: Vec::new(),
         warnings: Vec::new(),
+        secrets: file.secrets().clone(),
     };
     plan.connect_all(&wiring);
     plan.check_acknowledged(file, &wiring)?;

@@ -15,6 +15,7 @@ use crate::checkpoint::{
     Coordinator, FlowCheckpoints, ReplayEvents, Reporter, StartPoint, Visibility, draw_incarnation,
 };
 use crate::edge::{Receiver, Sender, edge};
+use crate::file::Secrets;
 use crate::gate::Gate;
 use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedEdge, PlannedNode, PlannedStage, PlannedTimeGroup};
 use crate::task::{
@@ -33,6 +34,7 @@ pub(super) struct Setup {
     edges: Vec<(String, (NodeIndex, usize))>,
     /// The inputs that advance together with others in event time, and whether their barriers depend on no time.
     members: BTreeMap<NodeIndex, (Member, bool)>,
+    secrets: Arc<Secrets>,
     epoch_rows: usize,
     epoch_interval: Duration,
     pub coordinator: Coordinator,
@@ -71,6 +73,7 @@ impl Setup {
             receivers: receivers.into_iter().map(Some).collect(),
             edges: plan.edges.iter().map(|edge| (plan.port_name(edge.from), edge.to)).collect(),
             members: members(&plan.time_groups, is_replay),
+            secrets: plan.secrets.clone(),
             epoch_rows: plan.epoch_rows,
             epoch_interval: plan.epoch_interval,
             coordinator,
@@ -94,7 +97,7 @@ impl Setup {
         let senders =
             node.ports.iter().map(|port| port.edges.iter().filter_map(|edge| self.senders[*edge].take()).collect());
         let senders: Vec<Vec<Sender>> = senders.collect();
-        let ports = Ports::new(index, &node, senders, self.common.stats.clone());
+        let ports = Ports::new(index, &node, senders, self.common.stats.clone(), self.secrets.clone());
         let mut inputs = self.inputs(index, &node);
         let checkpointing = self.checkpointing(index, &node)?;
         if checkpointing.had_ended() {

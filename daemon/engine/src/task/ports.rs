@@ -1,5 +1,6 @@
 //! The way out of a node: canonical types, counters, edges, and what becomes of refused rows.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +10,7 @@ use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, PortR
 
 use super::Stop;
 use crate::edge::Sender;
-use crate::file::OnError;
+use crate::file::{OnError, Secrets};
 use crate::plan::{NodeIndex, OutputPort, PlannedNode};
 use crate::stats::{FlowStats, NodeStats};
 
@@ -17,6 +18,7 @@ use crate::stats::{FlowStats, NodeStats};
 pub struct Ports {
     node: NodeIndex,
     stats: Arc<FlowStats>,
+    secrets: Arc<Secrets>,
     ports: Vec<(OutputPort, Vec<Sender>)>,
     on_error: OnError,
     max_failed: Option<f64>,
@@ -28,10 +30,17 @@ pub struct Ports {
 
 impl Ports {
     /// The ports of a planned node; `senders` are those of its edges, by port.
-    pub fn new(node: NodeIndex, planned: &PlannedNode, senders: Vec<Vec<Sender>>, stats: Arc<FlowStats>) -> Self {
+    pub fn new(
+        node: NodeIndex,
+        planned: &PlannedNode,
+        senders: Vec<Vec<Sender>>,
+        stats: Arc<FlowStats>,
+        secrets: Arc<Secrets>,
+    ) -> Self {
         Self {
             node,
             stats,
+            secrets,
             ports: planned.ports.iter().cloned().zip(senders).collect(),
             on_error: planned.on_error.clone(),
             max_failed: planned.max_failed.map(|share| share.0),
@@ -121,13 +130,22 @@ impl Ports {
         if is_read {
             let start = first.position.unwrap_or_default();
             let origin = Origin::new(first.source.clone(), first.partition.clone(), start, start + rows.len() as u64);
-            let batch = Batch::new(failed_batch(&self.stats().name, rows)?, origin);
+            let batch = Batch::new(failed_batch(&self.stats().name, &self.without_secrets(rows))?, origin);
             return self.send(port, batch).await;
         }
         match self.on_error {
             OnError::Fail => Err(refused(first).into()),
             OnError::Drop | OnError::DeadLetter(_) => Ok(()),
         }
+    }
+
+    /// Refused rows, whose errors name variables in place of their values.
+    fn without_secrets<'a>(&self, rows: &'a [FailedRow]) -> Cow<'a, [FailedRow]> {
+        if self.secrets.is_empty() {
+            return Cow::Borrowed(rows);
+        }
+        let hidden = |row: &FailedRow| FailedRow { error: self.secrets.hide(&row.error).into_owned(), ..row.clone() };
+        Cow::Owned(rows.iter().map(hidden).collect())
     }
 
     /// Sends a message that is no batch to all readers.
