@@ -33,12 +33,12 @@ use numbers::Numbers;
 pub struct EvaluateSettings {
     /// The column with the true value.
     label: String,
-    /// The column with the predicted value. `prediction` with `as` in front of it if nothing is said.
+    /// The column with the predicted value. By default `prediction`, with `as` in front of it.
     prediction: Option<String>,
-    /// The column with the probability of the positive of two classes. `probability` with `as` in front of it if
-    /// nothing is said and there is one.
+    /// The column with the probability of the positive of two classes. By default `probability`, with `as` in
+    /// front of it, if there is one.
     probability: Option<String>,
-    /// The values that a label can have. Of two the second is the positive one. If nothing is said, they are those of the
+    /// The values that a label can have. Of two the second is the positive one. By default they are those of the
     /// `train` or `predict` node that made the predictions, or those that the label's type has. Otherwise texts are
     /// compared as they come: none of them is the positive one, and nothing is said about their probabilities.
     classes: Option<Vec<Class>>,
@@ -218,5 +218,5 @@ fn pass_on(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods)]
 mod tests;

@@ -54,7 +54,7 @@ pub struct PredictSettings {
     /// where rows are predicted before the version gets its number.
     #[serde(default)]
     model_version: bool,
-    /// What stands in front of the names of the new columns.
+    /// A prefix of the names of the new columns.
     #[serde(default, rename = "as")]
     prefix: String,
     /// Where a network is computed: `cpu`, `cuda:0`, or `auto`, which is the first CUDA device that works, else the CPU.

@@ -31,9 +31,10 @@ use staged::{AT_THE_END, Publisher, Staged};
 ///
 /// Every row leaves with what the model predicted for it *before* it learned it: the columns `prediction` and, for
 /// classes, `probability` (of the positive one of two classes, else of the predicted one) and, for more than two,
-/// `probabilities`; or `score` and `scores` where the estimator has no probabilities. So the metrics are honest: each row is a test before it is a lesson. They are of all rows, and
-/// of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before (`persistence`), and the
-/// most frequent label or the mean so far (`majority`, in the table `most frequent so far` or `mean so far`).
+/// `probabilities`; or `score` and `scores` where the estimator has no probabilities. So the metrics are honest (*prequential*, or
+/// test-then-train): no row is scored by a model that has seen its label. They are of all rows, and of the last 1000 (`recent`),
+/// and stand beside two baselines on the same rows: the label before (`persistence`), and the most frequent label or the mean so
+/// far (`majority`, in the table `most frequent so far` or `mean so far`).
 ///
 /// A row without a label is predicted and not learned. A row that lacks a feature, or whose label is none, leaves by the
 /// port `failed`.
@@ -61,14 +62,14 @@ pub struct TrainSettings {
     label: String,
     /// The values that the label can have, where its type doesn't say. Of two the second is the positive one.
     classes: Option<Vec<Class>>,
-    /// Above which probability (or score) the positive of two classes is predicted: 0.5 (or 0) if nothing is said. A lower
+    /// Above which probability (or score) the positive of two classes is predicted: 0.5 (or 0) by default. A lower
     /// one finds more of the positive rows, and takes more of the others for them (`recall` and `precision`). Another one in a flow that is resumed counts for
     /// predictions and metrics from then on.
     threshold: Option<f64>,
     /// Learns only from rows for which this holds: `column`, `NOT column`, `column = 'text'` or `column = 1`. The
     /// others are predicted, and their metrics are reported apart, under `held_out`.
     learn_when: Option<String>,
-    /// What stands in front of the names of the new columns.
+    /// A prefix of the names of the new columns.
     #[serde(default, rename = "as")]
     prefix: String,
     /// What to do with rows that lack a feature.
@@ -340,6 +341,7 @@ impl Trainer {
 }
 
 /// A name that no other run has, drawn from what the system gives hash maps against collisions.
+#[expect(clippy::disallowed_methods, reason = "it is to differ from run to run")]
 fn new_run() -> String {
     format!("{:016x}", RandomState::new().hash_one(SystemTime::now()))
 }

@@ -19,7 +19,7 @@ use crate::accumulate::groups::{Assignment, Groups, Table};
 use crate::accumulate::{BATCH_ROWS, key_columns, selected};
 use crate::halve::Halves;
 
-/// Sums up all rows by groups, as GROUP BY does: one row a group, or a single one without `keys`. (`window` sums up stretches
+/// Aggregates all rows by groups, as GROUP BY does: one row a group, or a single one without `keys`. (`window` aggregates stretches
 /// of event time, `over` adds to each row what came before it.)
 ///
 /// Out come the keys and the columns of `select`, groups in the order in which their first rows came. When that happens, `emit`

@@ -26,8 +26,8 @@ use crate::accumulate::groups::{Assignment, Full, Groups};
 use crate::accumulate::{BATCH_ROWS, key_columns, selected};
 use crate::halve::Halves;
 
-/// Sums up the rows of each window of event time: one row a window, or one a group of a window with `keys`. (`aggregate`
-/// sums up all rows, `over` adds to each row what came before it.)
+/// Aggregates the rows of each window of event time: one row a window, or one a group of a window with `keys`. (`aggregate`
+/// aggregates all rows, `over` adds to each row what came before it.)
 ///
 /// Windows are *tumbling* (`size`: each row is in one), *sliding* (`size` and `every`: they overlap) or *sessions*
 /// (`gap`: rows that follow each other closely, until nothing has come for that long). They are counted from

@@ -15,7 +15,7 @@ use crate::time_group::Member;
 /// Where the epochs of an input end.
 #[derive(Debug)]
 pub struct EpochPolicy {
-    /// After so many rows, refused ones among them.
+    /// After so many rows, rejected ones among them.
     pub rows: usize,
     /// Live inputs: after this time at the latest, and as soon as another input or a checkpoint asks for it.
     pub interval: Option<Duration>,

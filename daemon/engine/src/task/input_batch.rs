@@ -37,7 +37,7 @@ impl InputBatch {
         Self { port, batch, refused }
     }
 
-    /// Behind so many rows, refused ones among them. None if there are fewer.
+    /// Behind so many rows, rejected ones among them. None if there are fewer.
     pub fn behind_all(&self, count: usize) -> Option<SplitPoint> {
         if self.batch.len() + self.refused.len() < count {
             return None;
@@ -96,7 +96,7 @@ impl InputBatch {
         })
     }
 
-    /// The position at which a cut lies: right behind the last row before it, refused ones among them.
+    /// The position at which a cut lies: right behind the last row before it, rejected ones among them.
     fn barrier(&self, cut: SplitPoint) -> u64 {
         let Origin { start, end, .. } = self.batch.origin;
         // Other positions behind the last row belong to none.

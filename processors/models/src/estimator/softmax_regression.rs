@@ -25,7 +25,7 @@ pub(super) struct SoftmaxRegression {
     #[serde(default = "default_learning_rate")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     learning_rate: f64,
-    /// How strongly the weights that a row uses are drawn to 0.
+    /// The L2 penalty: how strongly the weights that a row uses are shrunk towards 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     l2: f64,

@@ -36,12 +36,12 @@ pub(super) enum OptimizerSettings {
         #[serde(default = "default_beta2")]
         #[schemars(range(min = 0, max = 1))]
         beta2: f64,
-        /// What is added to the root of that.
+        /// What is added to the root of that mean, so that nothing is divided by 0.
         #[serde(default = "default_epsilon")]
         #[schemars(range(min = 0))]
         epsilon: f64,
     },
-    /// The same, and all weights are drawn to 0 apart from the gradient: Loshchilov and Hutter (2017).
+    /// Adam with weight decay apart from the gradient: Loshchilov and Hutter (2017).
     #[serde(rename = "adamw")]
     AdamW {
         /// How far a batch moves the weights.
@@ -56,11 +56,11 @@ pub(super) enum OptimizerSettings {
         #[serde(default = "default_beta2")]
         #[schemars(range(min = 0, max = 1))]
         beta2: f64,
-        /// What is added to the root of that.
+        /// What is added to the root of that mean, so that nothing is divided by 0.
         #[serde(default = "default_epsilon")]
         #[schemars(range(min = 0))]
         epsilon: f64,
-        /// By what fraction of themselves, times the learning rate, a batch draws all weights to 0.
+        /// By what fraction of themselves, times the learning rate, a batch shrinks all weights.
         #[serde(default = "default_weight_decay")]
         #[schemars(range(min = 0))]
         weight_decay: f64,

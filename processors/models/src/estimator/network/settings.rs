@@ -20,8 +20,8 @@ pub(in crate::estimator) struct NetworkSettings {
     /// The layers between the features and the output, whose layer follows from the label: `[{ dense = 64, activation =
     /// "relu" }, { dropout = 0.1 }, { dense = 32 }]`.
     pub(super) layers: Vec<LayerSettings>,
-    /// What is minimised. For classes `log_loss`, which is all there is for them; for numbers `squared_error` if
-    /// nothing is said, `absolute_error`, or `huber`, which is linear from a distance of 1 on. Numbers are learned as they
+    /// What is minimised. For classes `log_loss`, which is all there is for them; for numbers `squared_error` (the
+    /// default), `absolute_error`, or `huber`, which is linear from a distance of 1 on. Numbers are learned as they
     /// are: a label of hundreds or thousands is learned sooner if an `sql` node divides it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) loss: Option<NetworkLoss>,
@@ -48,7 +48,7 @@ pub(in crate::estimator) struct NetworkSettings {
     #[serde(default = "default_embedding")]
     #[schemars(range(min = 1, max = 4096))]
     pub(super) embedding: u32,
-    /// What the first weights and dropout are drawn from.
+    /// The seed of the random numbers that the initial weights and dropout are drawn from.
     #[serde(default)]
     pub(super) seed: u64,
     /// How much the rows of a class count, by the class: `{ fraud = 20 }`. Classes that are not named count 1.

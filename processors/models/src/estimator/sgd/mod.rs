@@ -37,7 +37,7 @@ struct Sgd {
     sums: Vec<Weights>,
     /// The number of the row that is learned next, from 1.
     next: f64,
-    /// By how much every weight should have been drawn to 0 so far by the L1 penalty.
+    /// By how much every weight should have been shrunk towards 0 so far by the L1 penalty.
     l1: f64,
 }
 

@@ -15,14 +15,14 @@ use crate::label::Class;
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct SgdSettings {
-    /// What is minimised; for a classifier `hinge` if nothing is said, for a regressor `squared_error`.
+    /// What is minimised; by default `hinge` for a classifier, `squared_error` for a regressor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// What draws the weights to 0. The intercept is not drawn. L1 draws the weight of a slot when a row uses it, by all that
+    /// What shrinks the weights towards 0, but for the intercept. L1 shrinks the weight of a slot when a row uses it, by all that
     /// it has missed.
     #[serde(default)]
     pub penalty: Penalty,
-    /// How strongly the weights are drawn to 0; the rate `optimal` depends on it, too.
+    /// How strongly the weights are shrunk towards 0; the rate `optimal` depends on it, too.
     #[serde(default = "default_alpha")]
     #[schemars(range(min = 0))]
     pub alpha: f64,
@@ -35,14 +35,14 @@ pub(super) struct SgdSettings {
     pub fit_intercept: bool,
     /// How far a row moves the weights: `constant` (`eta0`), `optimal` (`1 / (alpha * (t0 + row))`), `invscaling` (`eta0 /
     /// row ^ power_t`), or passive-aggressive: as far as the row needs, at most `eta0` (`pa1`) or damped by it
-    /// (`pa2`). For a classifier `optimal` if nothing is said, for a regressor `invscaling`.
+    /// (`pa2`). By default `optimal` for a classifier, `invscaling` for a regressor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<LearningRate>,
     /// The first rate, or the aggressiveness of `pa1` and `pa2`.
     #[serde(default = "default_eta0")]
     #[schemars(range(min = 0))]
     pub eta0: f64,
-    /// The exponent of `invscaling`; for a classifier 0.5 if nothing is said, for a regressor 0.25.
+    /// The exponent of `invscaling`; by default 0.5 for a classifier, 0.25 for a regressor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub power_t: Option<f64>,
@@ -59,7 +59,7 @@ pub(super) struct SgdSettings {
     pub class_weight: ClassWeight,
 }
 
-/// What draws the weights to 0.
+/// What shrinks the weights towards 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Penalty {

@@ -48,7 +48,7 @@ pub(super) struct Step {
     pub decay: f64,
     /// How often the row is added then.
     pub update: f64,
-    /// By how much every weight should have been drawn to 0 since the beginning: the L1 penalty.
+    /// By how much every weight should have been shrunk towards 0 since the beginning: the L1 penalty.
     pub l1: f64,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Weights {
     scale: f64,
     values: Vector,
     intercept: f64,
-    /// By how much each weight was drawn to 0 so far, where there is an L1 penalty.
+    /// By how much each weight was shrunk towards 0 so far, where there is an L1 penalty.
     drawn: Option<Vector>,
     average: Option<Average>,
     /// What slots that no row has used since have still to be multiplied by.
