@@ -12,6 +12,12 @@ use crate::file::disk::{create_folder, remove};
 use crate::file::hidden;
 use crate::file::staging::Staged;
 
+/// Why an output does not begin where nothing may be.
+pub(super) fn exists(file: &Path) -> Error {
+    let advice = "move it away, or set `if_exists` to `append`, or to `replace`, with which its rows are lost";
+    Error::new(format!("`{}` exists; {advice}", file.display()))
+}
+
 impl Files {
     /// Begins the next file, in a folder below that of the output.
     pub(super) fn start(&mut self, folder: &Path) -> Result<()> {
@@ -55,7 +61,8 @@ impl Files {
         match self.if_exists {
             IfExists::Replace if is_single && former == Former::Stays => return Err(self.is_published(file)),
             IfExists::Append if is_single => _ = self.check_appendable(file)?,
-            IfExists::Replace | IfExists::Append | IfExists::Fail => {}
+            IfExists::Fail => return Err(exists(file)),
+            IfExists::Replace | IfExists::Append => {}
         }
         let others = self.target.other_ledgers(run)?;
         let is_harmed = match self.if_exists {
