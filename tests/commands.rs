@@ -65,6 +65,21 @@ fn of_several_flows_none_starts_if_one_can_not() {
 }
 
 #[test]
+fn an_output_that_must_not_be_there_is_found_before_the_flow_is_taken_over() {
+    let workshop = Workshop::new();
+    let flow = flow(&workshop, DROP);
+    workshop.write("out.ndjson", "old");
+    let arguments = [flow.as_str(), "--state", "state", "--set", "output.out.if_exists=fail"];
+    for command in ["run", "check"] {
+        let ran = workshop.run(&[&[command], &arguments[..]].concat());
+        assert!(ran.code > 0 && ran.stderr.contains("out.ndjson` exists; move it away"), "{}", ran.stderr);
+        assert!(!workshop.exists("state/people/manifests"), "the flow was taken over");
+    }
+    std::fs::remove_file(workshop.path("out.ndjson")).unwrap();
+    assert_eq!(workshop.run(&[&["run"], &arguments[..]].concat()).code, 0);
+}
+
+#[test]
 fn refused_rows_are_dropped_and_counted() {
     let workshop = Workshop::new();
     let flow = flow(&workshop, DROP);

@@ -155,12 +155,11 @@ fn states_have_no_values_of_settings() {
     let mut folders = vec![workshop.path("state")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            match entry.is_dir() {
-                true => folders.push(entry),
-                false => {
-                    let bytes = std::fs::read(&entry).unwrap();
-                    assert!(!bytes.windows(6).any(|bytes| bytes == b"geheim"), "{}", entry.display());
-                }
+            if entry.is_dir() {
+                folders.push(entry)
+            } else {
+                let bytes = std::fs::read(&entry).unwrap();
+                assert!(!bytes.windows(6).any(|bytes| bytes == b"geheim"), "{}", entry.display());
             }
         }
     }

@@ -15,6 +15,7 @@ mod predict;
 mod reference;
 mod replay;
 mod run;
+mod small_flow;
 mod state;
 mod summary;
 mod terminal;

@@ -2,20 +2,17 @@
 //!
 //! It is a flow like any other, written here instead of in a file.
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
-use millstream_core::{ColumnType, Error, ResultExt};
-use millstream_engine::file::FlowFile;
-use millstream_engine::plan::Plan;
-use millstream_engine::run::{RunMode, RunningFlow, Status};
+use millstream_core::ColumnType;
 use millstream_models::Feature;
 use millstream_models::registry::{ModelCard, ModelReference};
 
 use crate::exit::{Exit, Outcome};
 use crate::models::RegistryArguments;
-use crate::workplace::{Workplace, control_runtime, data_runtime};
+use crate::small_flow;
+use crate::workplace::Workplace;
 
 /// What `predict` takes.
 #[derive(Debug, Args)]
@@ -36,27 +33,14 @@ pub fn predict(arguments: PredictArguments) -> Outcome {
     let reference = ModelReference::parse(&arguments.model)?;
     let version = registry.find(&reference)?;
     let card = registry.resolve(&format!("{}/{version}", reference.model))?.card;
-    let text = flow(&card, &arguments).doing(|| "writing the flow")?;
-
-    let workplace = Workplace::here()?;
-    let file = FlowFile::read(Path::new("predict"), &text, workplace.load_options(&[]))?;
-    let plan = Plan::new(&file, &workplace.plan_options())?;
-    let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running = RunningFlow::start(plan, RunMode::Commit { remove_published: false }, data.handle())
-        .map_err(|error| Error::new(error.to_string()))?;
-    let stats = running.stats();
-    let outcome = control.block_on(running.join());
-    data.shutdown_background();
+    let plan = small_flow::plan(&Workplace::here()?, "predict", &flow(&card, &arguments))?;
+    let stats = small_flow::run(plan)?;
     let rejected: u64 = stats.nodes.iter().map(|node| node.rows_failed.load(Ordering::Relaxed)).sum();
-    match outcome.status {
-        Status::Failed(error) => Err(error.error.into()),
-        Status::Done | Status::Stopped if rejected > 0 => Ok(Exit::Failed),
-        Status::Done | Status::Stopped => Ok(Exit::Done),
-    }
+    Ok(if rejected > 0 { Exit::Failed } else { Exit::Done })
 }
 
 /// A flow from standard input through the model to standard output; lines that can't be predicted go to standard error.
-fn flow(card: &ModelCard, arguments: &PredictArguments) -> Result<String, toml::ser::Error> {
+fn flow(card: &ModelCard, arguments: &PredictArguments) -> toml::Table {
     let mut rows = toml::toml! {
         type = "stdin"
         format = "ndjson"
@@ -80,13 +64,12 @@ fn flow(card: &ModelCard, arguments: &PredictArguments) -> Result<String, toml::
     };
     let mut flow = toml::toml! { name = "predict" };
     flow.insert("registry".into(), arguments.registry.registry.as_str().into());
-    let file = [
+    tables([
         ("flow", flow),
         ("input", tables([("rows", rows)])),
         ("processor", tables([("predicted", predicted)])),
         ("output", tables([("printed", printed), ("rejected", rejected)])),
-    ];
-    toml::to_string(&tables(file))
+    ])
 }
 
 fn tables<'a>(entries: impl IntoIterator<Item = (&'a str, toml::Table)>) -> toml::Table {

@@ -3,6 +3,7 @@
 
 mod aliases;
 mod corruption;
+mod disks;
 mod disturbed;
 mod golden;
 mod graphs;
@@ -13,6 +14,7 @@ mod moved;
 mod owners;
 mod points;
 mod pushed;
+mod refused;
 mod resets;
 
 use std::collections::BTreeMap;

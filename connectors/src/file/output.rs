@@ -252,5 +252,4 @@ impl OutputSettings for FileOutput {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::match_bool)]
 mod tests;

@@ -6,7 +6,7 @@ use glob::Pattern;
 use millstream_core::Reads;
 
 use super::disk::resolve;
-use super::find::{OPTIONS, is_pattern};
+use super::find::{OPTIONS, find_now, is_pattern};
 
 /// What the paths and patterns of an input, relative to `folder`, mean.
 pub fn reads(folder: &Path, paths: &[String]) -> Reads {
@@ -20,7 +20,8 @@ pub fn reads(folder: &Path, paths: &[String]) -> Reads {
 /// What a path or a pattern means.
 enum PathPattern {
     File([PathBuf; 2]),
-    Files(Pattern),
+    /// What matches, and where the links lead that do so now.
+    Files(Pattern, Vec<PathBuf>),
 }
 
 impl PathPattern {
@@ -34,15 +35,24 @@ impl PathPattern {
         let fixed: PathBuf = parts.iter().take_while(|part| is_fixed(part)).collect();
         let free: PathBuf = parts.iter().skip_while(|part| is_fixed(part)).collect();
         let fixed = Pattern::escape(&without_links(&folder.join(fixed)).to_string_lossy());
-        Pattern::new(&Path::new(&fixed).join(free).to_string_lossy()).ok().map(Self::Files)
+        let pattern = Pattern::new(&Path::new(&fixed).join(free).to_string_lossy()).ok()?;
+        Some(Self::Files(pattern, links(folder, path)))
     }
 
     fn is(&self, name: &Path) -> bool {
         match self {
             Self::File(names) => names.iter().any(|own| own == name),
-            Self::Files(pattern) => pattern.matches_path_with(name, OPTIONS),
+            Self::Files(pattern, links) => {
+                pattern.matches_path_with(name, OPTIONS) || links.iter().any(|own| own == name)
+            }
         }
     }
+}
+
+/// Where the links lead that match a pattern now. A folder that can't be searched is said elsewhere.
+fn links(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+    let files = find_now(folder, pattern).unwrap_or_default().into_iter().map(|file| file.path);
+    files.filter(|path| path.is_symlink()).map(|path| without_links(&path)).collect()
 }
 
 /// The names of a file: in its folder, and where that leads if it is a link.
@@ -97,6 +107,8 @@ mod tests {
             ("data/**/*.csv", "data/deep/deeper/new.csv"),
             ("nowhere/x.csv", "nowhere/../nowhere/x.csv"),
             ("*.csv", "b.csv"),
+            // By the link `b.csv`.
+            ("*.csv", "data/a.csv"),
         ] {
             assert!(means(path, other), "{path} {other}");
         }
@@ -105,7 +117,7 @@ mod tests {
             ("data/*.csv", "data/a.ndjson"),
             ("data/*.csv", "data/deep/a.csv"),
             ("data/*.csv", "data/.a.csv"),
-            ("*.csv", "data/a.csv"),
+            ("*.csv", "data/other.csv"),
         ] {
             assert!(!means(path, other), "{path} {other}");
         }

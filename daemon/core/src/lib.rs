@@ -54,7 +54,7 @@ pub use join::join;
 pub use json::write_json;
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
 pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};
-pub use output::{Delivery, Exclusive, Former, Output, OutputPlan, OutputSettings, Writes};
+pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings, PriorOutput, Writes};
 pub use plan::{PlanContext, PortPlan, PortRole, PortTime, Stream, Uses};
 pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,

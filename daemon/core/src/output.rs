@@ -54,7 +54,7 @@ pub struct Writes {
 
 /// What becomes of what was published before at the place of an output that begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Former {
+pub enum PriorOutput {
     /// What runs have left that have come to their end, or kept no state, is treated as the settings say. What belongs to another
     /// state stays.
     Ended,
@@ -135,7 +135,7 @@ pub trait Output: Send {
     /// Begins with its first row, instead of going on from a snapshot. An error if what may not go would be removed or replaced.
     /// Called before `open`, in place of `restore`, also in runs without state, whose incarnation has no name yet. Changes
     /// nothing outside.
-    fn begin(&mut self, _former: Former, _run: &Run) -> Result<()> {
+    fn begin(&mut self, _former: PriorOutput, _run: &Run) -> Result<()> {
         Ok(())
     }
 

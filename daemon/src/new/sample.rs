@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use millstream_core::{Error, ResultExt, type_name};
-use millstream_engine::file::FlowFile;
+use millstream_core::{ResultExt, type_name};
 use millstream_engine::plan::Plan;
-use millstream_engine::run::{RunMode, RunningFlow, Status};
 use serde_json::{Map, Value};
 
 use crate::exit::CommandError;
-use crate::workplace::{Workplace, control_runtime, data_runtime};
+use crate::small_flow;
+use crate::workplace::Workplace;
 
 /// How many rows are looked at.
 const ROWS: usize = 1000;
@@ -37,11 +36,9 @@ impl Sample {
         let data = std::path::absolute(data).doing(|| "looking for the current folder")?;
         let folder = tempfile::tempdir().doing(|| "creating a temporary folder")?;
         let kept = folder.path().join("sample.ndjson");
-        let text = toml::to_string(&reading(&data, &kept)).doing(|| "writing the flow")?;
-        let file = FlowFile::read(Path::new("sample"), &text, workplace.load_options(&[]))?;
-        let plan = Plan::new(&file, &workplace.plan_options())?;
+        let plan = small_flow::plan(workplace, "sample", &reading(&data, &kept))?;
         let columns = columns(&plan);
-        run(plan)?;
+        small_flow::run(plan)?;
         let text = std::fs::read_to_string(&kept).doing(|| "reading the sample")?;
         let rows = text.lines().map(serde_json::from_str).collect::<Result<_, _>>().doing(|| "reading the sample")?;
         Ok(Self { columns, rows })
@@ -99,18 +96,6 @@ fn columns(plan: &Plan) -> Vec<Column> {
         type_name: type_name(field.data_type()).into_owned(),
     };
     fields.map(column).collect()
-}
-
-fn run(plan: Plan) -> Result<(), CommandError> {
-    let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running = RunningFlow::start(plan, RunMode::Commit { remove_published: false }, data.handle())
-        .map_err(|error| Error::new(error.to_string()))?;
-    let outcome = control.block_on(running.join());
-    data.shutdown_background();
-    match outcome.status {
-        Status::Failed(error) => Err(error.error.into()),
-        Status::Done | Status::Stopped => Ok(()),
-    }
 }
 
 /// A path as the flow file in a folder names it: relative to the folder, if it lies below.

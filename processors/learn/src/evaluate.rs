@@ -88,7 +88,7 @@ impl EvaluateSettings {
             label,
             prediction,
             probabilities,
-            known: classes,
+            known: classes.into(),
             fixed,
             scores,
             recent: Recent::default(),

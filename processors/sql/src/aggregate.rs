@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use millstream_core::{
     Batch, Collector, Epoch, Error, Kind, Origin, Parts, PlanContext, PortPlan, PortTime, Problem, Problems, Processor,
-    ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses,
+    ProcessorPlan, ProcessorSettings, Result, Snapshot, State, Stream, Uses, batch_bytes,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -103,6 +103,7 @@ impl ProcessorSettings for AggregateSettings {
             emit,
             changed: Changed::default(),
             leaving: Vec::new().into_iter(),
+            piece: FIRST_PIECE,
             schema,
             max_groups: self.max_groups,
             origin: Origin::new(stream.node.as_str(), "", 0, 0),
@@ -123,6 +124,12 @@ fn schema(input: &Schema, keys: &[usize], aggregates: &[Aggregate]) -> SchemaRef
     Arc::new(Schema::new(keys.chain(aggregates).collect::<Vec<Field>>()))
 }
 
+/// About how many bytes the rows have at most that leave at once.
+const PIECE_BYTES: usize = 16 << 20;
+
+/// How many leave first, when it is not known how large they are.
+const FIRST_PIECE: usize = 16;
+
 /// All rows so far.
 struct Summed {
     groups: Groups,
@@ -133,6 +140,8 @@ struct Summed {
     changed: Changed,
     /// The groups whose rows are still to leave.
     leaving: IntoIter<u32>,
+    /// How many of them leave next.
+    piece: usize,
     schema: SchemaRef,
     max_groups: usize,
     /// Of the last rows.
@@ -266,17 +275,19 @@ impl Summed {
             Emit::End | Emit::Complete if is_due => self.table.slots.clone(),
             Emit::End | Emit::Complete => Vec::new(),
         };
-        self.leaving = slots.into_iter();
+        (self.leaving, self.piece) = (slots.into_iter(), FIRST_PIECE);
         self.advance(out)
     }
 
     /// Pushes the next piece of what has to leave.
     fn advance(&mut self, out: &mut Collector) -> Result<()> {
-        let slots: Vec<u32> = self.leaving.by_ref().take(BATCH_ROWS).collect();
+        let slots: Vec<u32> = self.leaving.by_ref().take(self.piece).collect();
         if slots.is_empty() {
             return Ok(());
         }
         let rows = RecordBatch::try_new(self.schema.clone(), self.groups.columns(&slots)?)?;
+        // As many come next as would have had so many bytes, if they are like these.
+        self.piece = (PIECE_BYTES / (batch_bytes(&rows) / slots.len()).max(1)).clamp(1, BATCH_ROWS);
         out.push(0, Batch::new(rows, self.origin.clone()));
         Ok(())
     }

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use crate::halve::halve;
+use crate::halve::Halves;
 use crate::plan::{INPUT, Planner, on_deep_stack};
 use crate::program::{Program, batch};
 use crate::random::{ROW, give_streams};
@@ -146,7 +146,7 @@ impl InputSettings for GenerateInput {
         let (rows, rate) = (self.rows, self.rate);
         let build = move || {
             let throttle = rate.map(|rate| Throttle { rate, started: Instant::now(), first: 0 });
-            Ok(Generate { source, generator, batch_rows, position: 0, rows, throttle })
+            Ok(Generate { source, generator, batch_rows, position: 0, rest: None, rows, throttle })
         };
         let finite = rows.is_some() && rate.is_none();
         Ok(InputPlan { finite, rows, ..InputPlan::new(schema, build) })
@@ -221,11 +221,22 @@ struct Generate {
     source: Arc<str>,
     generator: Generator,
     batch_rows: u64,
-    /// The number of the next row.
+    /// The number of the next row that is not under way.
     position: u64,
+    /// What is left of the rows that are under way.
+    rest: Option<Rest>,
     /// How many rows there are.
     rows: Option<u64>,
     throttle: Option<Throttle>,
+}
+
+/// Rows of which some have left. Where one fails they are computed in pieces, which leave one by one, so that they are never all
+/// in memory.
+struct Rest {
+    /// The number of the first one.
+    start: u64,
+    numbers: RecordBatch,
+    halves: Halves,
 }
 
 #[async_trait]
@@ -238,6 +249,10 @@ impl Input for Generate {
     }
 
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
+        if self.rest.is_some() {
+            self.advance(out)?;
+            return Ok(Progress::More);
+        }
         let left = self.rows.map_or(u64::MAX, |rows| rows.saturating_sub(self.position));
         if left == 0 {
             return Ok(Progress::End);
@@ -258,26 +273,39 @@ impl Input for Generate {
 
 impl Generate {
     fn generate(&mut self, rows: u64, out: &mut Collector) -> Result<()> {
-        let (start, partition) = (self.position, Arc::<str>::from(PARTITION));
+        let start = self.position;
         self.position += rows;
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(start as i64..self.position as i64));
         let numbers = RecordBatch::try_from_iter([(ROW, numbers)])?;
-        let halved = halve(&numbers, |numbers| self.generator.compute(numbers));
-        for (first, rows) in halved.good {
-            let (start, count) = (start + first as u64, rows.num_rows() as u64);
-            let origin = Origin::new(self.source.clone(), partition.clone(), start, start + count);
-            out.push(0, Batch::new(rows, origin));
-        }
-        for (row, error) in halved.bad {
+        self.rest = Some(Rest { start, halves: Halves::of(&numbers), numbers });
+        self.advance(out)
+    }
+
+    /// Pushes the next rows that do not fail, and refuses those before them that do.
+    fn advance(&mut self, out: &mut Collector) -> Result<()> {
+        let Some(Rest { start, numbers, halves }) = &mut self.rest else { return Ok(()) };
+        let partition = Arc::<str>::from(PARTITION);
+        let fail = |row: usize, error: String| {
             out.fail(FailedRow {
                 error,
                 source: self.source.clone(),
                 partition: partition.clone(),
-                position: Some(start + row as u64),
+                position: Some(*start + row as u64),
                 line: None,
-                row: json_row(&numbers, row)?,
+                row: json_row(numbers, row)?,
                 encoding: Encoding::Json,
             });
+            Ok(())
+        };
+        let good = halves.next_good(|numbers| self.generator.compute(numbers), fail)?;
+        let is_over = good.is_none() || halves.is_over();
+        if let Some((first, rows)) = good {
+            let (start, count) = (*start + first as u64, rows.num_rows() as u64);
+            let origin = Origin::new(self.source.clone(), partition.clone(), start, start + count);
+            out.push(0, Batch::new(rows, origin));
+        }
+        if is_over {
+            self.rest = None;
         }
         Ok(())
     }

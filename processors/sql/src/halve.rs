@@ -69,6 +69,11 @@ impl Halves {
         None
     }
 
+    /// Whether nothing is left.
+    pub fn is_over(&self) -> bool {
+        self.left.is_empty()
+    }
+
     /// Runs over the next rows that do not fail. Those that do are given to `fail` one by one.
     pub fn next_good<T>(
         &mut self,

@@ -351,5 +351,4 @@ impl Streams {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-#[path = "streams_tests.rs"]
 mod tests;

@@ -1,6 +1,7 @@
 //! JSON that is not one object a line: arrays of objects, and objects that take several lines.
 //!
-//! Objects are found by their brackets. Between them there may be spaces, commas and the brackets of arrays.
+//! Objects are found by their brackets. Between them there may be spaces, a comma and the brackets of arrays. A comma with nothing
+//! before it stands where an object is missing, and is refused as one.
 
 use std::ops::Range;
 
@@ -28,6 +29,8 @@ pub(crate) struct Objects {
     last: u8,
     /// How many brackets of arrays are open around objects.
     arrays: usize,
+    /// Whether something has come that a comma can stand behind.
+    may_separate: bool,
 }
 
 impl Objects {
@@ -36,6 +39,10 @@ impl Objects {
     pub(crate) fn next(&mut self, text: &[u8], is_end: bool) -> Option<Range<usize>> {
         while let Some(byte) = text.get(self.at).copied() {
             let Some(start) = self.start else {
+                if byte == b',' && !self.may_separate {
+                    self.at += 1;
+                    return Some(self.end(self.at - 1));
+                }
                 self.begin(byte);
                 continue;
             };
@@ -53,9 +60,9 @@ impl Objects {
     /// Goes past a byte between objects.
     fn begin(&mut self, byte: u8) {
         match byte {
-            b'[' => self.arrays += 1,
-            b']' => self.arrays = self.arrays.saturating_sub(1),
-            b',' => {}
+            b'[' => (self.arrays, self.may_separate) = (self.arrays + 1, false),
+            b']' => (self.arrays, self.may_separate) = (self.arrays.saturating_sub(1), true),
+            b',' => self.may_separate = false,
             space if space.is_ascii_whitespace() => {}
             first => {
                 (self.start, self.depth, self.in_string, self.is_escaped) = (Some(self.at), 0, false, false);
@@ -96,7 +103,7 @@ impl Objects {
     }
 
     fn end(&mut self, start: usize) -> Range<usize> {
-        self.start = None;
+        (self.start, self.may_separate) = (None, true);
         start..self.at
     }
 
@@ -167,7 +174,7 @@ impl Documents {
             return Ok(None);
         }
         self.window.consume(self.objects.start.unwrap_or(self.objects.at));
-        self.objects = Objects { arrays: self.objects.arrays, ..Objects::default() };
+        self.objects = Objects { arrays: self.objects.arrays, may_separate: true, ..Objects::default() };
         self.is_long = false;
         self.window.pass_line(position, out).map(Some)
     }
@@ -180,7 +187,8 @@ impl Documents {
     fn go_to(&mut self, offset: u64) -> Result<()> {
         // Only its beginning says whether the source is an array.
         let is_array = offset > 0 && self.first()? == Some(b'[');
-        self.objects = Objects { arrays: usize::from(is_array), ..Objects::default() };
+        // What was read before ended behind an object, or what stood in its place.
+        self.objects = Objects { arrays: usize::from(is_array), may_separate: offset > 0, ..Objects::default() };
         self.window.go_to(offset)
     }
 
@@ -284,6 +292,14 @@ mod tests {
         assert_eq!(objects("{\n  \"a\": [\n{},\n{}\n]\n}\n{\"a\": 2}"), ["{\n  \"a\": [\n{},\n{}\n]\n}", "{\"a\": 2}"]);
         assert_eq!(objects(" [ ] \n[]"), [""; 0]);
         assert_eq!(objects("[1, \"x, y\" null\ttrue]"), ["1", "\"x, y\"", "null", "true"]);
+    }
+
+    #[test]
+    fn a_comma_where_an_object_is_missing_stands_for_it() {
+        assert_eq!(objects("[{},,{}]"), ["{}", ",", "{}"]);
+        assert_eq!(objects(",{}, ,\n,{}"), [",", "{}", ",", "{}"]);
+        assert_eq!(objects("[,{}][{}],[{}]"), [",", "{}", "{}", "{}"]);
+        assert_eq!(objects("[[{}],[{}],1,2]"), ["{}", "{}", "1", "2"]);
     }
 
     #[test]

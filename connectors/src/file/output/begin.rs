@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use millstream_core::{Error, Former, Result, Run};
+use millstream_core::{Error, PriorOutput, Result, Run};
 
 use super::IfExists;
 use super::files::{Files, Open};
@@ -11,6 +11,12 @@ use crate::file::claim::Claim;
 use crate::file::disk::{create_folder, remove};
 use crate::file::hidden;
 use crate::file::staging::Staged;
+
+/// Why an output does not begin where nothing may be.
+pub(super) fn exists(file: &Path) -> Error {
+    let advice = "move it away, or set `if_exists` to `append`, or to `replace`, with which its rows are lost";
+    Error::new(format!("`{}` exists; {advice}", file.display()))
+}
 
 impl Files {
     /// Begins the next file, in a folder below that of the output.
@@ -48,14 +54,15 @@ impl Files {
     }
 
     /// Checks that nothing is lost by what is at the place of an output that begins.
-    pub(super) fn check_former(&mut self, former: Former, run: &Run) -> Result<()> {
+    pub(super) fn check_former(&mut self, former: PriorOutput, run: &Run) -> Result<()> {
         let existing = self.target.existing()?;
         let Some(file) = existing.first() else { return Ok(()) };
         let is_single = self.target.folder.is_none();
         match self.if_exists {
-            IfExists::Replace if is_single && former == Former::Stays => return Err(self.is_published(file)),
+            IfExists::Replace if is_single && former == PriorOutput::Stays => return Err(self.is_published(file)),
             IfExists::Append if is_single => _ = self.check_appendable(file)?,
-            IfExists::Replace | IfExists::Append | IfExists::Fail => {}
+            IfExists::Fail => return Err(exists(file)),
+            IfExists::Replace | IfExists::Append => {}
         }
         let others = self.target.other_ledgers(run)?;
         let is_harmed = match self.if_exists {
@@ -64,7 +71,7 @@ impl Files {
             IfExists::Fail => false,
         };
         match others.first() {
-            Some(ledger) if is_harmed && former != Former::MayGo => return Err(self.is_of_another(file, ledger)),
+            Some(ledger) if is_harmed && former != PriorOutput::MayGo => return Err(self.is_of_another(file, ledger)),
             _ if is_harmed => self.others = others,
             _ => {}
         }

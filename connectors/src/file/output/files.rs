@@ -10,13 +10,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Barrier, Batch, Committer, Epoch, Error, Former, Home, Output, Result, ResultExt, Run, Snapshot, State, Then,
+    Barrier, Batch, Committer, Epoch, Home, Output, PriorOutput, Result, ResultExt, Run, Snapshot, State, Then,
 };
 use millstream_formats::WriteOptions;
 use millstream_store::crash;
 use tokio::time::Instant;
 
 use super::IfExists;
+use super::begin::exists;
 use super::kept::{COLUMNS, Columns, PROGRESS, Progress, columns};
 use super::partition::Partitioning;
 use crate::file::claim::{Claim, Claimed};
@@ -189,11 +190,11 @@ impl Output for Files {
         Ok(())
     }
 
-    fn begin(&mut self, former: Former, run: &Run) -> Result<()> {
+    fn begin(&mut self, former: PriorOutput, run: &Run) -> Result<()> {
         if self.target.folder.is_none() {
             self.target.path = resolve(&self.target.path)?;
         }
-        self.progress.keeps_published = former == Former::Stays;
+        self.progress.keeps_published = former == PriorOutput::Stays;
         self.check_former(former, run)
     }
 
@@ -206,12 +207,9 @@ impl Output for Files {
 
     async fn open(&mut self, _: &Home, run: &Run) -> Result<()> {
         self.run = run.clone();
-        if self.if_exists == IfExists::Fail
-            && self.progress.number == 0
-            && let Some(file) = self.target.existing()?.first()
-        {
-            let advice = "move it away, or set `if_exists` to `append`, or to `replace`, with which its rows are lost";
-            return Err(Error::new(format!("`{}` exists; {advice}", file.display())));
+        if self.if_exists == IfExists::Fail && self.progress.number == 0 {
+            // Something may have come since it was looked whether the flow could begin.
+            self.target.existing()?.first().map_or(Ok(()), |file| Err(exists(file)))?;
         }
         if self.target.folder.is_none() {
             self.target.path = resolve(&self.target.path)?;

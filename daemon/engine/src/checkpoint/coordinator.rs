@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use millstream_core::{
-    Barrier, CommitContext, Committer, Epoch, Error, PendingCommit, Result, ResultExt, Role, Snapshot, State, Then,
+    Barrier, CommitContext, Committer, Epoch, PendingCommit, Result, ResultExt, Role, Snapshot, State, Then,
 };
 use millstream_store::crash;
 use serde_json::json;
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::commits::{Commits, Done, Job};
+use super::failure::Failure;
 use super::flow_checkpoints::FlowCheckpoints;
 use super::lineage::LineageTracker;
 use super::manifest::{NodeEntry, NodePhase};
@@ -104,14 +105,11 @@ pub struct Coordinator {
 pub struct Conclusion {
     /// The nodes all of whose effects are visible.
     pub committed: Vec<NodeIndex>,
-    /// Why it could not go on, and at which node.
+    /// Why it could not go on.
     pub failure: Option<Failure>,
     /// What followed the last barrier, if it came to the end, or to the barrier at which the flow was to stop.
     pub last: Option<Then>,
 }
-
-/// What has gone wrong, and at which node.
-pub type Failure = (Option<NodeIndex>, Error);
 
 impl Coordinator {
     /// A coordinator for the nodes of a plan, and the way to it. Nodes' committers are added with
@@ -182,7 +180,7 @@ impl Coordinator {
     pub async fn recover(&mut self) -> Result<(), Failure> {
         let Some(checkpoints) = self.checkpoints.clone() else { return Ok(()) };
         for node in 0..self.nodes.len() {
-            let pending = self.pending(node, &checkpoints).map_err(|error| (Some(node), error))?;
+            let pending = self.pending(node, &checkpoints).map_err(Failure::of(node))?;
             if !self.commits.has_committer(node) && pending.is_empty() {
                 continue;
             }
@@ -196,7 +194,7 @@ impl Coordinator {
         for (name, pieces) in checkpoints.forgotten() {
             let Some(node) = self.nodes.iter().position(|node| node.name == name) else { continue };
             if self.commits.has_committer(node) {
-                let state = checkpoints.store().state(&pieces).map_err(|error| (Some(node), error))?;
+                let state = checkpoints.store().state(&pieces).map_err(Failure::of(node))?;
                 self.push(node, Job::Abort(state))?;
             }
         }
@@ -229,7 +227,7 @@ impl Coordinator {
     }
 
     fn push(&mut self, node: NodeIndex, job: Job) -> Result<(), Failure> {
-        self.commits.push(node, job).map_err(|error| (Some(node), error))
+        self.commits.push(node, job).map_err(Failure::of(node))
     }
 
     /// Takes checkpoints until the flow has come to its end, is stopped, or fails.
@@ -329,7 +327,7 @@ impl Coordinator {
     /// A committer has done what it was asked for.
     async fn take_done(&mut self, done: Done) -> Result<(), Failure> {
         let Done { node, committed, result } = done;
-        result.map_err(|error| (Some(node), error))?;
+        result.map_err(Failure::of(node))?;
         let Some(stage) = committed else { return Ok(()) };
         self.nodes[node].entry.pending.retain(|pending| pending.checkpoint != stage.context.checkpoint);
         self.unmarked.push((node, stage));
@@ -345,7 +343,7 @@ impl Coordinator {
             return Ok(());
         }
         let marked = tokio::task::spawn_blocking(move || checkpoints.mark_committed(visible)).await;
-        marked.doing(|| "noting what is visible").and_then(|marked| marked).map_err(|error| (None, error))?;
+        marked.doing(|| "noting what is visible")??;
         self.marked = visible;
         let is_marked = |(_, stage): &mut (NodeIndex, PendingCommit)| stage.context.checkpoint <= visible;
         for (node, stage) in self.unmarked.extract_if(.., is_marked).collect::<Vec<_>>() {
@@ -407,7 +405,7 @@ impl Coordinator {
         for (node, snapshot) in snapshots.iter_mut().enumerate() {
             snapshot.iter_mut().for_each(|snapshot| self.add_lineages(node, barrier, number, snapshot));
         }
-        let staged = self.write(barrier, snapshots, replay_log).await.map_err(|error| (None, error))?;
+        let staged = self.write(barrier, snapshots, replay_log).await?;
         self.tracker.checkpoint_completed(barrier.epoch);
         for (node, staged) in staged.into_iter().enumerate() {
             match &self.effects {
@@ -430,20 +428,21 @@ impl Coordinator {
         barrier: Barrier,
         snapshots: Vec<Option<Snapshot>>,
         replay_log: ReplayLog,
-    ) -> Result<Vec<State>> {
+    ) -> Result<Vec<State>, Failure> {
         self.last = barrier.epoch;
         let mut entries: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), node.entry.clone())).collect();
         let checkpoints = self.checkpoints.clone();
         // Turning states into bytes, hashing and writing them takes a while, in which data must not wait.
         let written = tokio::task::spawn_blocking(move || {
             let staged = match &checkpoints {
-                None => snapshots
-                    .into_iter()
-                    .map(|one| one.unwrap_or_default().staged.into_state())
-                    .collect::<Result<_>>()?,
+                None => {
+                    let staged = snapshots.into_iter().map(|one| one.unwrap_or_default().staged.into_state());
+                    let staged = staged.enumerate().map(|(node, staged)| staged.map_err(Failure::of(node)));
+                    staged.collect::<Result<_, Failure>>()?
+                }
                 Some(checkpoints) => checkpoints.write(barrier, &mut entries, snapshots, replay_log)?,
             };
-            Ok::<_, Error>((entries, staged))
+            Ok::<_, Failure>((entries, staged))
         });
         let (entries, staged) = written.await.doing(|| "writing a checkpoint")??;
         for (node, (_, entry)) in self.nodes.iter_mut().zip(entries) {
@@ -456,8 +455,7 @@ impl Coordinator {
     async fn remove_old(&mut self, newest: Epoch) -> Result<(), Failure> {
         let Some(checkpoints) = self.checkpoints.clone() else { return Ok(()) };
         let removed = tokio::task::spawn_blocking(move || checkpoints.remove_old()).await;
-        let removed = removed.doing(|| "removing old checkpoints").and_then(|removed| removed);
-        let oldest = removed.map_err(|error| (None, error))?;
+        let oldest = removed.doing(|| "removing old checkpoints")??;
         self.completed.send_replace(CompletedCheckpoints { newest, oldest });
         Ok(())
     }

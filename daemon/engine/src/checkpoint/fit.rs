@@ -140,7 +140,7 @@ fn rejecting<'a>(node: &'a str, manifest: &Manifest, plan: &Plan) -> Option<&'a 
     (manifest.nodes.contains_key(rejecting) || plan.node_once_called(rejecting).is_some()).then_some(rejecting)
 }
 
-/// Former names of nodes that the state does not know, while it knows a node that is gone, which may be meant.
+/// PriorOutput names of nodes that the state does not know, while it knows a node that is gone, which may be meant.
 fn misnamed(manifest: &Manifest, plan: &Plan, scratch: &BTreeSet<String>) -> Vec<String> {
     let is_gone = |name: &&str| plan.node_once_called(name).is_none();
     let gone: Vec<&str> = manifest.nodes.keys().map(String::as_str).filter(is_gone).collect();

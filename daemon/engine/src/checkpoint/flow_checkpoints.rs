@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millstream_core::{Barrier, Epoch, Error, Former, Home, Result, ResultExt, Run, Snapshot, State};
+use millstream_core::{Barrier, Epoch, Error, Home, PriorOutput, Result, ResultExt, Run, Snapshot, State};
 use millstream_store::{LocalStore, crash};
 
 use super::checkpoint_store::CheckpointStore;
+use super::failure::Failure;
 use super::fit;
 use super::latest::{has_ended, name};
 use super::lineage_resets::LineageResets;
@@ -18,7 +19,7 @@ use super::renamed;
 use super::replay_log::ReplayLog;
 use super::resume::{LastManifest, StartPoint, look, next, now};
 use crate::file::{Interval, ReplayLogRetention};
-use crate::plan::Plan;
+use crate::plan::{NodeIndex, Plan};
 
 /// Keeps the state of a flow.
 #[derive(Clone)]
@@ -243,12 +244,14 @@ impl FlowCheckpoints {
     }
 
     /// What becomes of what is at the place of an output, if it begins.
-    pub fn former(&self, node: &str) -> Former {
+    pub fn former(&self, node: &str) -> PriorOutput {
         let ResumeOptions { remove_published, resets, .. } = &self.options;
         match () {
-            () if *remove_published && (resets.is_empty() || resets.iter().any(|reset| reset == node)) => Former::MayGo,
-            () if self.lock().manifest.epoch > Epoch::default() => Former::Stays,
-            () => Former::Ended,
+            () if *remove_published && (resets.is_empty() || resets.iter().any(|reset| reset == node)) => {
+                PriorOutput::MayGo
+            }
+            () if self.lock().manifest.epoch > Epoch::default() => PriorOutput::Stays,
+            () => PriorOutput::Ended,
         }
     }
 
@@ -263,21 +266,23 @@ impl FlowCheckpoints {
         entries: &mut [(String, NodeEntry)],
         mut snapshots: Vec<Option<Snapshot>>,
         mut replay_log: ReplayLog,
-    ) -> Result<Vec<State>> {
+    ) -> Result<Vec<State>, Failure> {
         let number = self.next_number();
-        for ((name, _), snapshot) in entries.iter().zip(&mut snapshots) {
+        for (node, ((name, _), snapshot)) in entries.iter().zip(&mut snapshots).enumerate() {
             let answers = snapshot.as_mut().map(|snapshot| std::mem::take(&mut snapshot.answers)).unwrap_or_default();
             if !answers.is_empty() {
-                let pieces = self.checkpoint_store.keep_answers(number, &answers.into_state()?)?;
+                let pieces =
+                    self.checkpoint_store.keep_answers(number, &answers.into_state().map_err(Failure::of(node))?)?;
                 replay_log.answers.insert(name.clone(), [pieces].into());
             }
         }
-        let written = entries.iter_mut().zip(snapshots).map(|((_, entry), snapshot)| match snapshot {
-            Some(snapshot) => self.write_pieces(number, barrier.epoch, entry, snapshot),
-            // What a node has handed over that has ended long ago, or waits, stays as it is.
-            None => Ok(State::default()),
-        });
-        let staged = written.collect::<Result<Vec<_>>>()?;
+        let written =
+            entries.iter_mut().zip(snapshots).enumerate().map(|(node, ((_, entry), snapshot))| match snapshot {
+                Some(snapshot) => self.write_pieces(number, barrier.epoch, node, entry, snapshot),
+                // What a node has handed over that has ended long ago, or waits, stays as it is.
+                None => Ok(State::default()),
+            });
+        let staged = written.collect::<Result<Vec<_>, Failure>>()?;
         let mut last = self.lock();
         let previous = last.manifest.replay_log;
         let decided = (!replay_log.is_empty()).then_some(number);
@@ -306,11 +311,23 @@ impl FlowCheckpoints {
     /// Writes what a node has handed over, and puts the pieces into its entry. Returns what it has staged.
     ///
     /// One piece of the state after the other is made and written, so that it is never in memory whole.
-    fn write_pieces(&self, number: u64, epoch: Epoch, entry: &mut NodeEntry, snapshot: Snapshot) -> Result<State> {
+    fn write_pieces(
+        &self,
+        number: u64,
+        epoch: Epoch,
+        node: NodeIndex,
+        entry: &mut NodeEntry,
+        snapshot: Snapshot,
+    ) -> Result<State, Failure> {
         let before = std::mem::take(&mut entry.state);
-        let write = |name: &str, bytes: Vec<u8>| self.checkpoint_store.keep(number, &bytes, before.get(name));
-        entry.state = snapshot.state.write(|name| before.get(name).cloned(), write)?;
-        let staged = snapshot.staged.into_state()?;
+        // To make a piece is the work of the node, which may have to make files durable; to keep it is not.
+        let mut unkept = false;
+        let write = |name: &str, bytes: Vec<u8>| {
+            self.checkpoint_store.keep(number, &bytes, before.get(name)).inspect_err(|_| unkept = true)
+        };
+        let written = snapshot.state.write(|name| before.get(name).cloned(), write);
+        entry.state = written.map_err(|error| if unkept { error.into() } else { Failure::of(node)(error) })?;
+        let staged = snapshot.staged.into_state().map_err(Failure::of(node))?;
         if !staged.is_empty() {
             let piece =
                 |(name, bytes): (&str, &[u8])| Ok((name.to_owned(), self.checkpoint_store.keep(number, bytes, None)?));

@@ -13,6 +13,7 @@
 mod checkpoint_store;
 mod commits;
 mod coordinator;
+mod failure;
 mod fit;
 mod flow_checkpoints;
 mod kept;
@@ -29,7 +30,8 @@ mod resume;
 mod schedule;
 
 pub use checkpoint_store::CheckpointStore;
-pub use coordinator::{Conclusion, Coordinator, Failure, Visibility, Watcher};
+pub use coordinator::{Conclusion, Coordinator, Visibility, Watcher};
+pub use failure::Failure;
 pub use fit::{ANEW, rename_nodes};
 pub use flow_checkpoints::{FlowCheckpoints, homes};
 pub use kept::kept_states;

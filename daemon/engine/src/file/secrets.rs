@@ -128,9 +128,12 @@ impl Secrets {
     /// The variable whose value has `text` in it.
     fn with_part(&self, text: &str) -> Option<&Secret> {
         let part: Vec<char> = letters(text).into_iter().map(|letter| letter.letter).collect();
-        let has_it = |secret: &&Secret| match part.len() < SHORTEST_PART {
-            true => secret.value == part,
-            false => secret.value.windows(part.len()).any(|stretch| stretch == part),
+        let has_it = |secret: &&Secret| {
+            if part.len() < SHORTEST_PART {
+                secret.value == part
+            } else {
+                secret.value.windows(part.len()).any(|stretch| stretch == part)
+            }
         };
         self.0.iter().find(has_it)
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use millstream_core::{Error, Former, Input, Output, Positions, Processor, Result, Run};
+use millstream_core::{Error, Input, Output, Positions, PriorOutput, Processor, Result, Run};
 
 use super::RunMode;
 use super::outcome::FlowError;
@@ -145,9 +145,11 @@ impl RunMode {
             Self::Keep(checkpoints) => {
                 node.body.prepare(true, resume, checkpoints.former(&node.name), &checkpoints.run())
             }
-            Self::Commit { remove_published: true } => node.body.prepare(false, resume, Former::MayGo, &Run::default()),
+            Self::Commit { remove_published: true } => {
+                node.body.prepare(false, resume, PriorOutput::MayGo, &Run::default())
+            }
             Self::None | Self::Commit { .. } | Self::Replay(_) => {
-                node.body.prepare(false, resume, Former::Ended, &Run::default())
+                node.body.prepare(false, resume, PriorOutput::Ended, &Run::default())
             }
         }
     }
@@ -156,7 +158,7 @@ impl RunMode {
 impl PlannedBody {
     /// Builds the node, and restores it. An output claims what it needs for itself before, and begins if there is nothing that it
     /// could be restored from.
-    fn prepare(&mut self, claims: bool, resume: Option<&mut NodeResume>, former: Former, run: &Run) -> Result<()> {
+    fn prepare(&mut self, claims: bool, resume: Option<&mut NodeResume>, former: PriorOutput, run: &Run) -> Result<()> {
         match self {
             Self::Input { build, .. } => made(build, |input| restore_input(input, resume)),
             Self::Processor { build, .. } => made(build, |processor| restore_processor(processor, resume)),

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::outcome::advance;
 use super::setup::Task;
 use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver};
-use crate::checkpoint::{Conclusion, Coordinator};
+use crate::checkpoint::{Conclusion, Coordinator, Failure};
 use crate::panic::panic_message;
 use crate::phase::{Phase, reached};
 use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedNode};
@@ -109,7 +109,7 @@ impl RunningFlow {
         let abandoned = common.is_abandoned() && concluded.last.is_none();
         if failure.is_none() && concluded.last.is_none() && !abandoned {
             let unfinished = (0..common.stats.nodes.len()).find(|index| !finished.contains_key(index));
-            failure = Some((unfinished, Error::new("interrupted before its end")));
+            failure = Some(Failure { node: unfinished, error: Error::new("interrupted before its end") });
         }
         let committed = common.part(finished, &concluded.committed).await;
         let status = common.status(failure, concluded.last);
@@ -118,7 +118,7 @@ impl RunningFlow {
     }
 
     /// Waits for the end of all nodes. Gives back those that came to it, and the first failure, with its node.
-    async fn join_nodes(&mut self) -> (Finishing, Option<(Option<usize>, Error)>) {
+    async fn join_nodes(&mut self) -> (Finishing, Option<Failure>) {
         let (mut finished, mut failure) = (Finishing::new(), None);
         let mut draining = self.common.phase.subscribe();
         let mut patience = Box::pin(async move {
@@ -146,7 +146,7 @@ impl RunningFlow {
                 Some(Ok((index, Ok(node)))) => _ = finished.insert(index, node),
                 Some(Ok((index, Err(Stop::Failed(error))))) => {
                     self.common.advance(Phase::Failing);
-                    failure.get_or_insert((Some(index), error));
+                    failure.get_or_insert(Failure::of(index)(error));
                 }
                 // Of a node beside the one that failed, or of a runtime that is being shut down.
                 Some(Ok((_, Err(Stop::Closed | Stop::AtBarrier))) | Err(_)) => {}
@@ -210,10 +210,10 @@ impl Common {
         names
     }
 
-    fn status(&self, failure: Option<(Option<usize>, Error)>, last: Option<Then>) -> Status {
+    fn status(&self, failure: Option<Failure>, last: Option<Then>) -> Status {
         match failure {
-            Some((index, error)) => {
-                let node = index.map(|index| self.stats.nodes[index].name.clone());
+            Some(Failure { node, error }) => {
+                let node = node.map(|index| self.stats.nodes[index].name.clone());
                 Status::Failed(FlowError { node, error })
             }
             None if last == Some(Then::Stop) && self.caught_up.is_all() => Status::Done,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use millstream_core::{
-    Barrier, CommitContext, Committer, Epoch, Former, Home, Output, PendingCommit, Run, State, Then,
+    Barrier, CommitContext, Committer, Epoch, Home, Output, PendingCommit, PriorOutput, Run, State, Then,
 };
 
 use super::folder::Folder;
@@ -47,7 +47,7 @@ impl<'a> Writing<'a> {
         let run = Run { incarnation: "0123456789abcdef".into(), generation: 0 };
         let mut writing = Self::built(case, folder, rows, batch_rows, run);
         let begun =
-            folder.unchanged("beginning with an output", || writing.output.begin(Former::Ended, &Run::default()));
+            folder.unchanged("beginning with an output", || writing.output.begin(PriorOutput::Ended, &Run::default()));
         begun.unwrap();
         writing.output.open(&Home::Nowhere, &writing.run).await.unwrap();
         writing
@@ -58,7 +58,8 @@ impl<'a> Writing<'a> {
         let run = Run { incarnation: "fedcba9876543210".into(), generation: 1 };
         let mut writing = Self::built(case, folder, case.rows, batch_rows, run);
         folder.unchanged("claiming an output", || writing.output.claim()).unwrap();
-        let begun = folder.unchanged("beginning with an output", || writing.output.begin(Former::Ended, &writing.run));
+        let begun =
+            folder.unchanged("beginning with an output", || writing.output.begin(PriorOutput::Ended, &writing.run));
         begun.unwrap();
         writing.open(folder).await;
         writing

@@ -1,5 +1,7 @@
 //! Predicted classes beside the true ones.
 
+use std::collections::HashMap;
+
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::buffer::NullBuffer;
@@ -23,12 +25,41 @@ pub(super) struct Classes {
     pub label: String,
     pub prediction: String,
     pub probabilities: Probabilities,
-    /// The classes in their order.
-    pub known: Vec<String>,
+    pub known: KnownClasses,
     /// Whether there are no others.
     pub fixed: bool,
     pub scores: ClassScores,
     pub recent: Recent<Counted>,
+}
+
+/// Classes in their order, and the place of each.
+#[derive(Clone, Default)]
+pub(super) struct KnownClasses {
+    names: Vec<String>,
+    places: HashMap<String, usize>,
+}
+
+impl KnownClasses {
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
+    }
+
+    fn add(&mut self, name: &str) -> usize {
+        self.places.insert(name.to_owned(), self.names.len());
+        self.names.push(name.to_owned());
+        self.names.len() - 1
+    }
+}
+
+impl From<Vec<String>> for KnownClasses {
+    fn from(names: Vec<String>) -> Self {
+        let places = names.iter().cloned().enumerate().map(|(place, name)| (name, place)).collect();
+        Self { names, places }
+    }
 }
 
 /// A row that was counted: the indexes of its class and of the predicted one, and the probabilities if there are any.
@@ -92,7 +123,7 @@ impl Classes {
     /// Counts the rows, and marks those whose label or prediction is no class, or with a probability that is none.
     pub fn compare(&mut self, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
         let (labels, predictions) = (texts(rows, &self.label)?, texts(rows, &self.prediction)?);
-        let probabilities = self.probabilities.read(rows, &self.known)?;
+        let probabilities = self.probabilities.read(rows, self.known.names())?;
         let mut prediction = vec![0.0; probabilities.len()];
         let mut refused = Refused::default();
         let mut counted = Vec::with_capacity(rows.num_rows());
@@ -127,46 +158,45 @@ impl Classes {
 
     /// The index of a class; `None` if there is no such and none may be added.
     fn class(&mut self, text: &str) -> Result<Option<usize>> {
-        if let Some(index) = self.known.iter().position(|known| known == text) {
-            return Ok(Some(index));
+        if let Some(place) = self.known.place(text) {
+            return Ok(Some(place));
         }
         if self.fixed {
             return Ok(None);
         }
-        if self.known.len() == MOST_CLASSES {
+        if self.known.names().len() == MOST_CLASSES {
             return Err(Error::new(format!(
                 "`{}` has more than {MOST_CLASSES} different values, which are no classes; if it is a number, cast \
                  `{}` to float64",
                 self.label, self.prediction
             )));
         }
-        self.known.push(text.to_owned());
-        Ok(Some(self.known.len() - 1))
+        Ok(Some(self.known.add(text)))
     }
 
     /// Reads what was counted, and says whether it can be true.
     pub fn restore(&mut self, state: &State) -> Result<bool> {
         let (known, scores, recent): (Vec<String>, ClassScores, Recent<Counted>) = state.get(CLASSES)?;
-        let fits = if self.fixed { known == self.known } else { known.len() <= MOST_CLASSES };
+        let fits = if self.fixed { known == self.known.names() } else { known.len() <= MOST_CLASSES };
         if !fits {
             return Ok(false);
         }
         // As if all classes had come already.
         self.scores.grow(known.len());
         let whole = scores.are_like(&self.scores) && recent.rows().all(|row| row.fits(&scores, known.len()));
-        (self.known, self.scores, self.recent) = (known, scores, recent);
+        (self.known, self.scores, self.recent) = (known.into(), scores, recent);
         Ok(whole)
     }
 
     pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {
         let (label, prediction) = (texts(rows, &self.label)?, texts(rows, &self.prediction)?);
-        let is_class = |text: &str| self.known.iter().any(|known| known == text);
+        let is_class = |text: &str| self.known.place(text).is_some();
         let are_classes = is_class(label.value(row)) && is_class(prediction.value(row));
         if let Some(column) = self.probabilities.column().filter(|_| are_classes) {
             let value = array_value_to_string(encode::column(rows, column)?, row)?;
             return Ok(format!("`{column}` is {value}; probabilities are numbers from 0 to 1"));
         }
-        let classes: Vec<_> = self.known.iter().take(20).map(|class| format!("`{class}`")).collect();
+        let classes: Vec<_> = self.known.names().iter().take(20).map(|class| format!("`{class}`")).collect();
         Ok(format!("`{}` or `{}` is none of the classes {}", self.label, self.prediction, classes.join(", ")))
     }
 }

@@ -40,7 +40,7 @@ impl Comparison {
 
     pub fn confusion(&self) -> Option<ConfusionMatrix> {
         let Self::Classes(classes) = self else { return None };
-        classes.scores.confusion(classes.known.iter().cloned())
+        classes.scores.confusion(classes.known.names().iter().cloned())
     }
 
     /// Adds what was counted so far.
@@ -48,7 +48,7 @@ impl Comparison {
         match self {
             Self::Numbers(numbers) => parts.put_later(NUMBERS, (numbers.scores.clone(), numbers.recent.clone())),
             Self::Classes(Classes { known, scores, recent, .. }) => {
-                parts.put_later(CLASSES, (known.clone(), scores.clone(), recent.clone()));
+                parts.put_later(CLASSES, (known.names().to_vec(), scores.clone(), recent.clone()));
             }
         }
     }
@@ -74,7 +74,7 @@ impl Comparison {
                 scores.metrics()
             }
             Self::Classes(classes) => {
-                let mut scores = ClassScores::new(classes.known.len());
+                let mut scores = ClassScores::new(classes.known.names().len());
                 classes.recent.rows().for_each(|row| row.add_to(&mut scores));
                 scores.metrics()
             }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{ArrayRef, Float64Array, Int64Array};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use millstream_testkit::{
@@ -114,6 +114,19 @@ fn there_is_one_nan_and_one_zero() {
     let rows = RecordBatch::try_from_iter([("v", Arc::new(values) as ArrayRef)]).unwrap();
     let settings: AggregateSettings = parse("keys = ['v']\nselect = { n = 'count(*)' }");
     assert_eq!(drive(&settings, &[("from", rows)], 2).text("main"), "v:float64 n:int64\n0.0 2\nNaN 2\n1.0 1\n");
+}
+
+#[test]
+fn large_groups_leave_in_pieces_of_so_many_bytes() {
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..80));
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..80).map(|_| "x".repeat(1 << 20))));
+    let rows = RecordBatch::try_from_iter([("n", numbers), ("s", texts)]).unwrap();
+    let settings: AggregateSettings = parse("keys = ['n']\nselect = { s = 'max(s)' }");
+    let driven = drive(&settings, &[("from", rows)], 10);
+    let batches = &driven.ports["main"];
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 80);
+    let largest = batches.iter().map(batch_bytes).max().unwrap();
+    assert!(largest <= PIECE_BYTES + (1 << 20), "{largest}");
 }
 
 #[test]

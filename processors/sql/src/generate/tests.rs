@@ -280,3 +280,24 @@ async fn the_example_runs() {
     let (batches, failed) = read(&parse(&text.replace("100000", "1000")), 8192).await;
     assert_eq!((batches[0].len(), failed.len()), (1000, 0));
 }
+
+#[tokio::test]
+async fn where_rows_fail_the_others_leave_piece_by_piece() {
+    let settings = settings(&[("x", "1 / (row % 10 - 3)")], "rows = 100");
+    let mut input = build(&settings, &PlanContext { batch_rows: 100, ..context() });
+    let (mut out, mut next, mut pieces) = (Collector::new(1), 0, 0);
+    input.open(&Home::Nowhere).await.unwrap();
+    let mut refused = Vec::new();
+    while input.next(&mut out).await.unwrap() == Progress::More {
+        let batches: Vec<Batch> = out.take(0).collect();
+        assert!(batches.len() <= 1, "{} at once", batches.len());
+        refused.extend(out.take_failed().into_iter().filter_map(|row| row.position));
+        for batch in &batches {
+            // Rows leave in their order, behind the refused ones before them.
+            assert!(batch.origin.start >= next && refused.iter().all(|row| *row < batch.origin.start));
+            (next, pieces) = (batch.origin.end, pieces + 1);
+        }
+    }
+    assert_eq!(refused, (0..10).map(|ten| 10 * ten + 3).collect::<Vec<_>>());
+    assert_eq!((next, pieces > 10), (100, true));
+}
