@@ -31,11 +31,13 @@ use staged::{AT_THE_END, Publisher, Staged};
 ///
 /// Every row leaves with what the model predicted for it *before* it learned it: the columns `prediction` and, for
 /// classes, `probability` (of the positive one of two classes, else of the predicted one) and, for more than two,
-/// `probabilities`; or `score` and `scores` where the estimator has no probabilities. So the metrics are honest: each row is a test before it is a lesson. They are of all rows, and
+/// `probabilities`; or `score` and `scores` where the estimator has no probabilities; or, where it learns without a label, the
+/// columns that its entry names, such as `cluster` and `distance`. So the metrics are honest: each row is a test before it is a lesson. They are of all rows, and
 /// of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before (`persistence`), and the
 /// most frequent label or the mean so far (`majority`, in the table `most frequent so far` or `mean so far`).
 ///
-/// A row without a label is predicted and not learned. A row that lacks a feature, or whose label is none, leaves by the
+/// A row without a label is predicted and not learned; where no label is needed, every row is learned, and there are no
+/// baselines. A row that lacks a feature, or whose label is none, leaves by the
 /// port `failed`.
 ///
 /// Versions go to the flow's registry when the flow commits; the first one becomes `champion`. If the newest that are there
@@ -55,10 +57,12 @@ pub struct TrainSettings {
     estimator: EstimatorSettings,
     /// The columns to learn from. A list standardises numbers and one-hot encodes texts and booleans (1024 slots); a
     /// table says it column by column: `{ amount = "standardise", age = "raw", country = { one_hot = 300 }, card = { hash
-    /// = 4096 } }`.
+    /// = 4096 } }`. Numbers are taken as they are by `k_means`.
+    #[serde(default)]
     features: Features,
-    /// The column to predict: boolean, integers, texts or, for regression, numbers.
-    label: String,
+    /// The column to predict: boolean, integers, texts or, for regression, numbers. None where the estimator learns without
+    /// a label.
+    label: Option<String>,
     /// The values that the label can have, where its type doesn't say. Of two the second is the positive one.
     classes: Option<Vec<Class>>,
     /// Above which probability (or score) the positive of two classes is predicted: 0.5 (or 0) if nothing is said. A lower
@@ -133,7 +137,7 @@ impl ProcessorSettings for TrainSettings {
         let ports = vec![PortPlan::main(schema.clone()), port];
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let condition_column = condition.iter().map(|condition| condition.column().to_owned());
-        let uses = Uses::passing_on(features.chain([self.label.clone()]).chain(condition_column));
+        let uses = Uses::passing_on(features.chain(self.label.clone()).chain(condition_column));
         let version = Arc::new(AtomicU64::new(0));
         let mut trainer = Trainer {
             flow: context.flow.clone(),
@@ -178,7 +182,8 @@ impl ProcessorSettings for TrainSettings {
 impl TrainSettings {
     fn signature(&self, schema: &SchemaRef) -> Result<Signature, Problems> {
         let classes = self.classes.as_deref();
-        let signature = Signature::plan(schema, &self.estimator, &self.features, &self.label, classes, self.missing)?;
+        let signature =
+            Signature::plan(schema, &self.estimator, &self.features, self.label.as_deref(), classes, self.missing)?;
         Ok(signature.with_threshold(self.threshold)?)
     }
 

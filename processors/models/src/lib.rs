@@ -48,8 +48,8 @@ mod tensors;
 mod vector;
 
 pub use encode::{Encoder, Feature, Missing};
-pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, Takes, estimators};
+pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};
 pub use label::{Class, Label, Task};
-pub use metrics::{BaselineScores, ClassScores, NumberScores, Recent, Scores};
+pub use metrics::{BaselineScores, ClassScores, MeanScores, NumberScores, Recent, Scores};
 pub use model::{Decision, Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;

@@ -562,3 +562,48 @@ fn rows_are_learned_in_pieces_if_much_is_predicted_for_each() {
     });
     assert!(files[0] == files[1] && files[1] == files[2]);
 }
+
+const CLUSTERS: &str = "model = 'm'\nestimator = { type = 'k_means', clusters = 2 }\nfeatures = ['amount']";
+
+#[test]
+fn clusters_need_no_label_and_have_columns_of_their_own() {
+    let rows = table("id:int64 amount:float64?\n 1 10\n 2 900\n 3 12\n 4 null\n 5 850\n 6 8");
+    for batch_rows in [100, 1] {
+        let driven = drive(&parse::<TrainSettings>(CLUSTERS), &[("from", rows.clone())], batch_rows);
+        let wanted = "id:int64 amount:float64? cluster:int64? distance:float64?\n1 10.0 null null\n2 900.0 0 890.0\n\
+                      3 12.0 0 2.0\n5 850.0 1 50.0\n6 8.0 0 3.0\n";
+        assert_eq!(driven.text("main"), wanted);
+        assert!(driven.failed[0].error.contains("feature `amount` is null"), "{:?}", driven.failed);
+        let report = model_report(driven.report);
+        assert_eq!((report.rows, report.metrics.get("mean_distance")), (5, Some(945.0 / 4.0)));
+        assert_eq!(report.baselines, Default::default());
+    }
+}
+
+#[test]
+fn whether_there_is_a_label_is_up_to_the_estimator() {
+    let problems = |text: &str| {
+        let planned = parse::<TrainSettings>(text).plan(&context(), &[stream("from", payments().schema())]);
+        planned.err().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        problems(&format!("{CLUSTERS}\nlabel = 'fraud'")),
+        ["`k_means` learns without a label; leave `label` out"]
+    );
+    assert_eq!(
+        problems(&format!("{CLUSTERS}\nclasses = [true, false]")),
+        ["`k_means` learns without a label, so there are no classes; leave `classes` out"]
+    );
+    assert_eq!(
+        problems(&format!("{CLUSTERS}\nthreshold = 0.5")),
+        ["a threshold is for two classes, which `k_means` does not predict"]
+    );
+    assert_eq!(
+        problems("model = 'm'\nestimator = { type = 'logistic_regression' }"),
+        [
+            "there are no features to learn from; add `features = [..]`, the columns to learn from",
+            "`logistic_regression` learns to predict a label, and none is named; add `label = \"COLUMN\"`, the column with \
+             the true values"
+        ]
+    );
+}

@@ -9,7 +9,7 @@ pub(crate) struct Step<'a> {
     /// They learn every row that is learned.
     pub encoders: &'a mut Encoders,
     pub rows: &'a Rows,
-    /// Numbers, or the indexes of classes. NaN where there is no label.
+    /// Numbers, or the indexes of classes; NaN for rows without a label. Without meaning where none is learned.
     pub targets: &'a [f64],
     /// The rows to learn; all if nothing is said.
     pub learn: Option<&'a BooleanArray>,

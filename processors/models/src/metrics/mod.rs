@@ -5,6 +5,7 @@ mod classes;
 mod confusion;
 mod histogram;
 mod log_loss;
+mod means;
 mod numbers;
 mod recent;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use baseline::BaselineScores;
 pub use classes::ClassScores;
+pub use means::MeanScores;
 pub use numbers::NumberScores;
 pub use recent::Recent;
 
@@ -26,6 +28,8 @@ pub enum Scores {
     Classes(ClassScores),
     /// Of numbers.
     Numbers(NumberScores),
+    /// Of what is predicted without a label.
+    Means(MeanScores),
 }
 
 impl Scores {
@@ -45,6 +49,7 @@ impl Scores {
         match self {
             Self::Classes(scores) => scores.add(target as usize, prediction),
             Self::Numbers(scores) => scores.add(target, prediction[0]),
+            Self::Means(scores) => scores.add(prediction),
         }
     }
 
@@ -53,6 +58,7 @@ impl Scores {
         match self {
             Self::Classes(scores) => scores.takes(target as usize, prediction),
             Self::Numbers(_) => prediction.len() == 1,
+            Self::Means(scores) => scores.takes(prediction),
         }
     }
 
@@ -61,14 +67,17 @@ impl Scores {
         match (self, other) {
             (Self::Classes(scores), Self::Classes(other)) => scores.are_like(other),
             (Self::Numbers(scores), Self::Numbers(_)) => scores.is_sound(),
+            (Self::Means(scores), Self::Means(other)) => scores.are_like(other),
             _ => false,
         }
     }
 
-    /// Chooses classes like `other` from now on.
-    pub(crate) fn decide_like(&mut self, other: &Self) {
-        if let (Self::Classes(scores), Self::Classes(other)) = (self, other) {
-            scores.decide_like(other);
+    /// Chooses classes, and names means, like `other` from now on.
+    pub(crate) fn go_on_like(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Classes(scores), Self::Classes(other)) => scores.decide_like(other),
+            (Self::Means(scores), Self::Means(other)) => scores.named_like(other),
+            _ => {}
         }
     }
 
@@ -77,6 +86,7 @@ impl Scores {
         match self {
             Self::Classes(scores) => scores.rows(),
             Self::Numbers(scores) => scores.rows(),
+            Self::Means(scores) => scores.rows(),
         }
     }
 
@@ -85,6 +95,7 @@ impl Scores {
         match self {
             Self::Classes(scores) => scores.metrics(),
             Self::Numbers(scores) => scores.metrics(),
+            Self::Means(scores) => scores.metrics(),
         }
     }
 }

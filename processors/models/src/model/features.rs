@@ -22,6 +22,12 @@ pub enum Features {
     Encoded(Vec<(String, Encoder)>),
 }
 
+impl Default for Features {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
 impl Features {
     /// The names of the columns.
     pub fn names(&self) -> Vec<&str> {
@@ -38,7 +44,7 @@ impl Features {
         }
     }
 
-    pub(super) fn plan(&self, schema: &Schema, label: &str, takes: Takes) -> Result<Vec<Feature>, Problems> {
+    pub(super) fn plan(&self, schema: &Schema, label: Option<&str>, takes: Takes) -> Result<Vec<Feature>, Problems> {
         let names = self.names();
         check_count(names.len(), takes).map_err(|problem| problem.under("features"))?;
         let mut problems = Problems::new();
@@ -59,11 +65,11 @@ impl Features {
         schema: &Schema,
         index: usize,
         name: &str,
-        label: &str,
+        label: Option<&str>,
         fresh: bool,
         takes: Takes,
     ) -> Result<Feature, Problem> {
-        if name == label {
+        if Some(name) == label {
             return Err(Problem::new(format!("`{name}` is the label, so the model would learn from the answer")));
         }
         if !fresh {
@@ -82,7 +88,10 @@ impl Features {
 /// Says if there are too few features, or too many.
 fn check_count(features: usize, takes: Takes) -> Result<(), Problem> {
     match (takes, features) {
-        (Takes::Dense | Takes::Raw, 0) => Err(Problem::new("there are no features to learn from")),
+        (Takes::Dense | Takes::Raw, 0) => {
+            let help = "add `features = [..]`, the columns to learn from";
+            Err(Problem::new("there are no features to learn from").help(help))
+        }
         (Takes::Nothing, 1..) => {
             Err(Problem::new(format!("this estimator learns from labels alone, and there are {features} features")))
         }
@@ -159,7 +168,7 @@ impl JsonSchema for Features {
         let encoder = generator.subschema_for::<Encoder>();
         json_schema!({
             "anyOf": [
-                { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+                { "type": "array", "items": { "type": "string" } },
                 { "type": "object", "additionalProperties": encoder },
             ],
         })
@@ -182,7 +191,7 @@ mod tests {
         ]);
         let plan = |names: &[&str], takes| {
             let features = Features::Listed(names.iter().map(ToString::to_string).collect());
-            let planned = features.plan(&schema, "y", takes).map_err(|problems| problems[0].message.clone());
+            let planned = features.plan(&schema, Some("y"), takes).map_err(|problems| problems[0].message.clone());
             planned.map(|features| features.into_iter().map(|feature| feature.encoder).collect::<Vec<_>>())
         };
         let one_hot = Encoder::OneHot(1024);

@@ -35,11 +35,14 @@ pub struct Model {
     rows: u64,
 }
 
+/// The target of rows from which a model learns without a label.
+const UNLABELLED: f64 = 0.0;
+
 /// The rows of a batch, as a model reads them.
 #[derive(Clone, Debug)]
 pub struct Input {
     rows: Rows,
-    /// Numbers, or the indexes of classes. NaN where there is no label.
+    /// Numbers, or the indexes of classes; NaN for rows without a label. All the same where none is needed.
     targets: Vec<f64>,
     refused: Option<BooleanArray>,
 }
@@ -55,7 +58,7 @@ impl Model {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
         let encoders = Encoders::new(&signature.features, signature.missing);
-        let estimator = signature.estimator.settings().build(&signature.features, &signature.label.classes);
+        let estimator = signature.estimator.settings().build(&signature.features, signature.classes());
         Self { signature, encoders, estimator, rows: 0 }
     }
 
@@ -76,9 +79,11 @@ impl Model {
 
     /// Reads features and labels.
     pub fn read(&self, rows: &RecordBatch) -> Result<Input> {
-        let label = &self.signature.label;
         let mut refused = Refused::default();
-        let targets = label.read(encode::column(rows, &label.column)?, self.signature.largest(), &mut refused)?;
+        let targets = match &self.signature.label {
+            Some(label) => label.read(encode::column(rows, &label.column)?, self.signature.largest(), &mut refused)?,
+            None => vec![UNLABELLED; rows.num_rows()],
+        };
         self.read_features(rows, targets, refused)
     }
 
@@ -102,11 +107,12 @@ impl Model {
         {
             return Ok(why);
         }
+        let label = label.as_ref().ok_or_else(|| Error::new(format!("nothing is wrong with row {row}")))?;
         label.why_refused(encode::column(rows, &label.column)?, largest, row)
     }
 
-    /// Predicts every row, each before it is learned; learns those that have a label, and that `learn` marks if it is
-    /// given.
+    /// Predicts every row, each before it is learned; learns those that have a label, if the model needs one, and that
+    /// `learn` marks if it is given.
     pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
         refuse_nothing(input)?;
         let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());

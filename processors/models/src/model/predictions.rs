@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, StructArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StructArray};
 use arrow::datatypes::{DataType, Field, Fields};
-use millstream_core::Result;
+use millstream_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Signature;
-use crate::estimator::{Certainty, Gives, likeliest, positive};
+use crate::estimator::{Certainty, Gives, PredictedColumn, likeliest, positive};
 use crate::label::{Label, Task};
 
 /// One prediction a row: a number, the probability of the positive of two classes, or one probability a class; or scores
-/// instead of probabilities.
+/// instead of probabilities; or the numbers of columns that the estimator has of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
     rows: usize,
@@ -62,7 +62,21 @@ impl Predictions {
     pub fn columns(&self, signature: &Signature) -> Result<Vec<ArrayRef>> {
         match signature.gives() {
             Gives::Number => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
-            Gives::Probabilities | Gives::Scores => self.columns_of_classes(&signature.label),
+            Gives::Probabilities | Gives::Scores => {
+                let label = signature.label.as_ref().ok_or_else(|| Error::new("the model has no label"))?;
+                self.columns_of_classes(label)
+            }
+            Gives::Columns(columns) => {
+                Ok(columns.iter().enumerate().map(|(at, own)| self.own_column(at, own)).collect())
+            }
+        }
+    }
+
+    fn own_column(&self, at: usize, column: &PredictedColumn) -> ArrayRef {
+        let numbers = self.iter().map(|row| Some(row[at]).filter(|number| !number.is_nan()));
+        match column.whole {
+            true => Arc::new(numbers.map(|number| number.map(|number| number as i64)).collect::<Int64Array>()),
+            false => Arc::new(numbers.collect::<Float64Array>()),
         }
     }
 
@@ -112,11 +126,16 @@ impl From<Certainty> for Decision {
 
 /// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
 /// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
-/// two are `score` and `scores` where the estimator has no probabilities.
+/// two are `score` and `scores` where the estimator has no probabilities. What an estimator predicts without a label has names
+/// of its own, and may be null.
 pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) -> Vec<Field> {
-    let label = &signature.label;
     let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
+    let own = |column: &PredictedColumn| {
+        let data_type = if column.whole { DataType::Int64 } else { DataType::Float64 };
+        field(column.name, data_type).with_nullable(true)
+    };
     let of_classes = |one, all| {
+        let Some(label) = &signature.label else { return Vec::new() };
         let all = field(all, DataType::Struct(class_fields(label)));
         let fields = [field("prediction", label.prediction_type()), field(one, DataType::Float64)];
         fields.into_iter().chain(matches!(label.task(), Task::Multiclass(_)).then_some(all)).collect()
@@ -125,6 +144,7 @@ pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) ->
         Gives::Number => vec![field("prediction", DataType::Float64)],
         Gives::Probabilities => of_classes("probability", "probabilities"),
         Gives::Scores => of_classes("score", "scores"),
+        Gives::Columns(columns) => columns.iter().map(own).collect(),
     }
 }
 

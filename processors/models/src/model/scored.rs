@@ -34,7 +34,7 @@ impl Board {
             learned: signature.scores(),
             recent: Recent::default(),
             held_out: signature.scores(),
-            baselines: BaselineScores::new(signature.label.task()),
+            baselines: signature.baselines(),
         }
     }
 
@@ -76,8 +76,8 @@ impl ScoredModel {
         if !board.is_like(&self.board) {
             return Err(Error::new("the scores in the state are damaged, or not those of this model"));
         }
-        board.learned.decide_like(&self.board.learned);
-        board.held_out.decide_like(&self.board.held_out);
+        board.learned.go_on_like(&self.board.learned);
+        board.held_out.go_on_like(&self.board.held_out);
         (self.model, self.board) = (model, board);
         Ok(())
     }
@@ -103,6 +103,7 @@ impl ScoredModel {
                 let decision = self.model.signature().decision();
                 divergence::of_classes(&rows, decision, || self.model.largest_weight())
             }
+            BaselineScores::Nothing => Ok(None),
         }
     }
 
@@ -164,7 +165,7 @@ impl ScoredModel {
     /// How often each class was predicted for the rows of each, of those that were learned.
     pub fn confusion(&self) -> Option<ConfusionMatrix> {
         let Scores::Classes(scores) = &self.board.learned else { return None };
-        scores.confusion(self.model.signature().label.classes.iter().map(Class::to_string))
+        scores.confusion(self.model.signature().classes().iter().map(Class::to_string))
     }
 
     /// What predictions without a model reach on the rows that were learned.
