@@ -65,7 +65,7 @@ impl Registered {
 
 /// What a model predicts, in words.
 fn what(signature: &Signature) -> String {
-    let Some(Label { column, type_name, classes }) = &signature.label else {
+    let Some(Label { column, type_name, classes, .. }) = &signature.label else {
         return format!("what `{}` finds", signature.estimator.name());
     };
     match classes.len() {

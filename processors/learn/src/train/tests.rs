@@ -607,3 +607,32 @@ fn whether_there_is_a_label_is_up_to_the_estimator() {
         ]
     );
 }
+
+#[test]
+fn actions_are_learned_from_their_rewards() {
+    let rows = table(
+        "id:int64 hour:float64 shown:utf8 clicks:float64?\n 1 0 news 3\n 2 0 sport 0\n 3 0 news 2\n 4 0 news null\n 5 0 sport inf\n 6 0 games 1\n 7 0 sport 0",
+    );
+    let settings = "model = 'm'\nestimator = { type = 'lin_ucb', alpha = 0 }\nfeatures = { hour = 'raw' }\nlabel = 'shown'\n\
+                    classes = ['news', 'sport']\nreward = 'clicks'";
+    for batch_rows in [100, 1] {
+        let driven = drive(&parse::<TrainSettings>(settings), &[("from", rows.clone())], batch_rows);
+        let text = driven.text("main");
+        let header = "id:int64 hour:float64 shown:utf8 clicks:float64? action:utf8 score:float64 \
+                      scores:{news=float64,sport=float64}";
+        assert_eq!(text.lines().next().unwrap().replace(' ', ""), header.replace(' ', ""), "{text}");
+        // A ridge regression of one weight: 3 / 2 after the first row, 5 / 3 after the third.
+        let actions: Vec<_> = text.lines().skip(1).map(|line| line.split(' ').nth(4).unwrap()).collect();
+        assert_eq!(actions, ["news"; 5]);
+        let why: Vec<_> = driven.failed.iter().map(|failed| failed.error.as_str()).collect();
+        let wanted = [
+            "reward `clicks` is inf; numbers that are learned are finite, up to 1e150",
+            "label `shown` is `games`, which is none of its classes `news`, `sport`",
+        ];
+        assert_eq!(why, wanted);
+        let report = model_report(driven.report);
+        let metrics = |name: &str| report.metrics.get(name).unwrap();
+        assert_eq!((report.rows, metrics("mean_reward"), metrics("agreement")), (4, 1.25, 0.5));
+        assert_eq!((metrics("own_reward"), report.confusion), (2.5, None));
+    }
+}

@@ -11,6 +11,8 @@ pub enum Gives {
     Probabilities,
     /// How much speaks for each class; of two classes, for the second if it is more than 0.
     Scores,
+    /// What each action is expected to be worth.
+    Actions,
     /// Columns of its own, one for each number. So does what learns without a label.
     Columns(&'static [PredictedColumn]),
 }
@@ -30,7 +32,7 @@ impl Gives {
     /// What the numbers are that classes are chosen by.
     pub fn certainty(self) -> Certainty {
         match self {
-            Self::Scores => Certainty::Score,
+            Self::Scores | Self::Actions => Certainty::Score,
             Self::Number | Self::Probabilities | Self::Columns(_) => Certainty::Probability,
         }
     }

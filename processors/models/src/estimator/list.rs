@@ -7,7 +7,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    EstimatorSettings, Kind, k_means, linear_regression, logistic_regression, network, sgd, softmax_regression,
+    EstimatorSettings, Kind, k_means, lin_ucb, linear_regression, logistic_regression, network, sgd, softmax_regression,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -18,6 +18,7 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<sgd::SgdRegressor>(),
     EstimatorKind::of::<network::NetworkSettings>(),
     EstimatorKind::of::<k_means::KMeans>(),
+    EstimatorKind::of::<lin_ucb::LinUcb>(),
 ];
 
 /// All estimators, in the order in which they are shown.

@@ -9,6 +9,7 @@ mod checks;
 mod gives;
 mod k_means;
 mod labels;
+mod lin_ucb;
 mod linear;
 mod linear_regression;
 mod list;

@@ -8,6 +8,7 @@ mod log_loss;
 mod means;
 mod numbers;
 mod recent;
+mod rewards;
 
 use millstream_core::Metrics;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ pub use classes::ClassScores;
 pub use means::MeanScores;
 pub use numbers::NumberScores;
 pub use recent::Recent;
+pub use rewards::RewardScores;
 
 use crate::label::Task;
 use crate::model::Decision;
@@ -30,6 +32,8 @@ pub enum Scores {
     Numbers(NumberScores),
     /// Of what is predicted without a label.
     Means(MeanScores),
+    /// Of actions.
+    Rewards(RewardScores),
 }
 
 impl Scores {
@@ -43,13 +47,14 @@ impl Scores {
     }
 
     /// Counts one row: its label (a number, or the index of a class) and its prediction, as
-    /// [`crate::Predictions::row`] gives it.
+    /// [`crate::Predictions::row`] gives it; of an action, its reward behind that.
     #[inline]
     pub fn add(&mut self, target: f64, prediction: &[f64]) {
         match self {
             Self::Classes(scores) => scores.add(target as usize, prediction),
             Self::Numbers(scores) => scores.add(target, prediction[0]),
             Self::Means(scores) => scores.add(prediction),
+            Self::Rewards(scores) => scores.add(target as usize, prediction),
         }
     }
 
@@ -59,6 +64,7 @@ impl Scores {
             Self::Classes(scores) => scores.takes(target as usize, prediction),
             Self::Numbers(_) => prediction.len() == 1,
             Self::Means(scores) => scores.takes(prediction),
+            Self::Rewards(scores) => scores.takes(target as usize, prediction),
         }
     }
 
@@ -68,6 +74,7 @@ impl Scores {
             (Self::Classes(scores), Self::Classes(other)) => scores.are_like(other),
             (Self::Numbers(scores), Self::Numbers(_)) => scores.is_sound(),
             (Self::Means(scores), Self::Means(other)) => scores.are_like(other),
+            (Self::Rewards(scores), Self::Rewards(other)) => scores.are_like(other),
             _ => false,
         }
     }
@@ -87,6 +94,7 @@ impl Scores {
             Self::Classes(scores) => scores.rows(),
             Self::Numbers(scores) => scores.rows(),
             Self::Means(scores) => scores.rows(),
+            Self::Rewards(scores) => scores.rows(),
         }
     }
 
@@ -96,6 +104,7 @@ impl Scores {
             Self::Classes(scores) => scores.metrics(),
             Self::Numbers(scores) => scores.metrics(),
             Self::Means(scores) => scores.metrics(),
+            Self::Rewards(scores) => scores.metrics(),
         }
     }
 }

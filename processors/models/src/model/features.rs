@@ -44,7 +44,13 @@ impl Features {
         }
     }
 
-    pub(super) fn plan(&self, schema: &Schema, label: Option<&str>, takes: Takes) -> Result<Vec<Feature>, Problems> {
+    /// `answers` are the columns that tell what is right.
+    pub(super) fn plan(
+        &self,
+        schema: &Schema,
+        answers: [Option<&str>; 2],
+        takes: Takes,
+    ) -> Result<Vec<Feature>, Problems> {
         let names = self.names();
         check_count(names.len(), takes).map_err(|problem| problem.under("features"))?;
         let mut problems = Problems::new();
@@ -52,7 +58,7 @@ impl Features {
         let mut known = HashSet::new();
         for (index, name) in names.into_iter().enumerate() {
             let fresh = known.insert(name);
-            match self.plan_one(schema, index, name, label, fresh, takes) {
+            match self.plan_one(schema, index, name, answers, fresh, takes) {
                 Ok(feature) => features.push(feature),
                 Err(problem) => problems.push(problem.under(self.step(index, name)).under("features")),
             }
@@ -65,11 +71,14 @@ impl Features {
         schema: &Schema,
         index: usize,
         name: &str,
-        label: Option<&str>,
+        answers: [Option<&str>; 2],
         fresh: bool,
         takes: Takes,
     ) -> Result<Feature, Problem> {
-        if Some(name) == label {
+        if Some(name) == answers[1] {
+            return Err(Problem::new(format!("`{name}` is the reward, so the model would learn from the answer")));
+        }
+        if Some(name) == answers[0] {
             return Err(Problem::new(format!("`{name}` is the label, so the model would learn from the answer")));
         }
         if !fresh {
@@ -191,7 +200,8 @@ mod tests {
         ]);
         let plan = |names: &[&str], takes| {
             let features = Features::Listed(names.iter().map(ToString::to_string).collect());
-            let planned = features.plan(&schema, Some("y"), takes).map_err(|problems| problems[0].message.clone());
+            let planned =
+                features.plan(&schema, [Some("y"), None], takes).map_err(|problems| problems[0].message.clone());
             planned.map(|features| features.into_iter().map(|feature| feature.encoder).collect::<Vec<_>>())
         };
         let one_hot = Encoder::OneHot(1024);

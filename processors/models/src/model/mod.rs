@@ -44,6 +44,8 @@ pub struct Input {
     rows: Rows,
     /// Numbers, or the indexes of classes; NaN for rows without a label. All the same where none is needed.
     targets: Vec<f64>,
+    /// What each row was worth; empty where the targets are no actions.
+    rewards: Vec<f64>,
     refused: Option<BooleanArray>,
 }
 
@@ -80,22 +82,28 @@ impl Model {
     /// Reads features and labels.
     pub fn read(&self, rows: &RecordBatch) -> Result<Input> {
         let mut refused = Refused::default();
-        let targets = match &self.signature.label {
-            Some(label) => label.read(encode::column(rows, &label.column)?, self.signature.largest(), &mut refused)?,
-            None => vec![UNLABELLED; rows.num_rows()],
+        let largest = self.signature.largest();
+        let (targets, rewards) = match &self.signature.label {
+            Some(label) => {
+                let mut targets = label.read(encode::column(rows, &label.column)?, largest, &mut refused)?;
+                let rewards = label.read_rewards(rows, &mut targets, largest, &mut refused)?;
+                (targets, rewards)
+            }
+            None => (vec![UNLABELLED; rows.num_rows()], Vec::new()),
         };
-        self.read_features(rows, targets, refused)
+        Ok(Input { targets, rewards, ..self.read_features(rows, refused)? })
     }
 
     /// Reads features only.
     pub fn read_unlabelled(&self, rows: &RecordBatch) -> Result<Input> {
-        self.read_features(rows, vec![f64::NAN; rows.num_rows()], Refused::default())
+        let targets = vec![f64::NAN; rows.num_rows()];
+        Ok(Input { targets, ..self.read_features(rows, Refused::default())? })
     }
 
-    fn read_features(&self, rows: &RecordBatch, targets: Vec<f64>, mut refused: Refused) -> Result<Input> {
+    fn read_features(&self, rows: &RecordBatch, mut refused: Refused) -> Result<Input> {
         let signature = &self.signature;
         let rows = encode::read(&signature.features, signature.largest(), signature.missing, rows, &mut refused)?;
-        Ok(Input { rows, targets, refused: refused.mask() })
+        Ok(Input { rows, targets: Vec::new(), rewards: Vec::new(), refused: refused.mask() })
     }
 
     /// Why row `row` of the batch that was read is among the refused.
@@ -108,7 +116,10 @@ impl Model {
             return Ok(why);
         }
         let label = label.as_ref().ok_or_else(|| Error::new(format!("nothing is wrong with row {row}")))?;
-        label.why_refused(encode::column(rows, &label.column)?, largest, row)
+        match label.why_reward_refused(rows, largest, row)? {
+            Some(why) => Ok(why),
+            None => label.why_refused(encode::column(rows, &label.column)?, largest, row),
+        }
     }
 
     /// Predicts every row, each before it is learned; learns those that have a label, if the model needs one, and that
@@ -120,6 +131,7 @@ impl Model {
             encoders: &mut self.encoders,
             rows: &input.rows,
             targets: &input.targets,
+            rewards: &input.rewards,
             learn,
             predictions: predictions.values_mut(),
         })?;

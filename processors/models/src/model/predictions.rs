@@ -62,9 +62,9 @@ impl Predictions {
     pub fn columns(&self, signature: &Signature) -> Result<Vec<ArrayRef>> {
         match signature.gives() {
             Gives::Number => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
-            Gives::Probabilities | Gives::Scores => {
+            Gives::Probabilities | Gives::Scores | Gives::Actions => {
                 let label = signature.label.as_ref().ok_or_else(|| Error::new("the model has no label"))?;
-                self.columns_of_classes(label)
+                self.columns_of_classes(label, signature.gives())
             }
             Gives::Columns(columns) => {
                 Ok(columns.iter().enumerate().map(|(at, own)| self.own_column(at, own)).collect())
@@ -80,10 +80,10 @@ impl Predictions {
         }
     }
 
-    fn columns_of_classes(&self, label: &Label) -> Result<Vec<ArrayRef>> {
+    fn columns_of_classes(&self, label: &Label, gives: Gives) -> Result<Vec<ArrayRef>> {
         let decision = self.decision;
         let class = label.column_of(self.iter().map(|row| decision.class(row)))?;
-        if let Task::Multiclass(_) = label.task() {
+        if gives == Gives::Actions || matches!(label.task(), Task::Multiclass(_)) {
             let of_class = self.iter().map(|row| row[decision.class(row)]);
             return Ok(vec![class, Label::column_of_numbers(of_class), self.by_class(label)?]);
         }
@@ -126,7 +126,7 @@ impl From<Certainty> for Decision {
 
 /// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
 /// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
-/// two are `score` and `scores` where the estimator has no probabilities. What an estimator predicts without a label has names
+/// two are `score` and `scores` where the estimator has no probabilities. Of actions they are `action`, `score` and `scores`. What an estimator predicts without a label has names
 /// of its own, and may be null.
 pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) -> Vec<Field> {
     let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
@@ -144,6 +144,12 @@ pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) ->
         Gives::Number => vec![field("prediction", DataType::Float64)],
         Gives::Probabilities => of_classes("probability", "probabilities"),
         Gives::Scores => of_classes("score", "scores"),
+        Gives::Actions => {
+            let Some(label) = &signature.label else { return Vec::new() };
+            let scores = DataType::Struct(class_fields(label));
+            let action = field("action", label.prediction_type());
+            vec![action, field("score", DataType::Float64), field("scores", scores)]
+        }
         Gives::Columns(columns) => columns.iter().map(own).collect(),
     }
 }

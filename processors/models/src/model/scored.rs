@@ -1,5 +1,7 @@
 //! Test, then train: a model that is scored on every row before it learns it.
 
+use std::borrow::Cow;
+
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use millstream_core::{Baselines, ConfusionMatrix, Error, Metrics, Parts, Result, State};
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,23 @@ impl Board {
             && self.recent.rows().all(|(target, prediction)| other.learned.takes(*target, prediction))
             && self.held_out.are_like(&other.held_out)
             && self.baselines.are_like(&other.baselines)
+    }
+}
+
+/// What a row is scored by.
+struct Scored<'a> {
+    prediction: &'a [f64],
+    /// What it was worth, if its label is an action.
+    reward: Option<&'a f64>,
+}
+
+impl<'a> Scored<'a> {
+    /// The reward stands behind the prediction.
+    fn to_slice(&self) -> Cow<'a, [f64]> {
+        match self.reward {
+            None => Cow::Borrowed(self.prediction),
+            Some(reward) => self.prediction.iter().copied().chain([*reward]).collect(),
+        }
     }
 }
 
@@ -124,16 +143,17 @@ impl ScoredModel {
         let is_learned = |row: usize| learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
         let labelled = input.targets.iter().enumerate().filter(|(_, target)| !target.is_nan());
         let learned = labelled.rev().filter(|(row, _)| is_learned(*row));
-        self.board.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row).into())));
+        let scored = |row: usize| Scored { prediction: predictions.row(row), reward: input.rewards.get(row) };
+        self.board.recent.add_backwards(learned.map(|(row, target)| (*target, scored(row).to_slice().into())));
         for (row, target) in input.targets.iter().enumerate() {
             if target.is_nan() {
                 continue;
             }
             if !is_learned(row) {
-                self.board.held_out.add(*target, predictions.row(row));
+                self.board.held_out.add(*target, &scored(row).to_slice());
                 continue;
             }
-            self.board.learned.add(*target, predictions.row(row));
+            self.board.learned.add(*target, &scored(row).to_slice());
             self.board.baselines.add(*target);
         }
         Ok(predictions)

@@ -9,8 +9,8 @@ use super::{Decision, Features, Predictions};
 use crate::device::{self, DeviceSettings};
 use crate::encode::{Feature, Missing};
 use crate::estimator::{EstimatorSettings, Gives, Labels};
-use crate::label::{Class, Label, Task};
-use crate::metrics::{BaselineScores, MeanScores, Scores};
+use crate::label::{Class, Label, LabelColumns, Task};
+use crate::metrics::{BaselineScores, MeanScores, RewardScores, Scores};
 
 /// What a model learns from, what it predicts, and how. It stands in the model's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,12 +38,13 @@ impl Signature {
         schema: &Schema,
         estimator: &EstimatorSettings,
         features: &Features,
-        label: impl Into<Option<&'a str>>,
+        label: impl Into<LabelColumns<'a>>,
         classes: Option<&[Class]>,
         missing: Missing,
     ) -> Result<Self, Problems> {
         let (label, mut problems) = (label.into(), Problems::new());
-        let features = features.plan(schema, label, estimator.takes()).map_err(|found| problems.extend(found));
+        let answers = [label.label, label.reward];
+        let features = features.plan(schema, answers, estimator.takes()).map_err(|found| problems.extend(found));
         let label = estimator.labels().plan(estimator.name(), schema, label, classes);
         let label = label.map_err(|found| problems.push(found));
         let classes = label.as_ref().map_or(&[][..], |label| classes_of(label.as_ref()));
@@ -70,7 +71,7 @@ impl Signature {
     fn check_threshold(&self) -> Result<(), String> {
         let Some(threshold) = self.threshold else { return Ok(()) };
         match &self.label {
-            Some(label) if label.task() == Task::Binary => {}
+            Some(label) if label.task() == Task::Binary && label.reward.is_none() => {}
             Some(Label { column, .. }) => {
                 return Err(format!("a threshold is for two classes, which the label `{column}` does not have"));
             }
@@ -140,6 +141,7 @@ impl Signature {
     /// Scores of nothing yet.
     pub(crate) fn scores(&self) -> Scores {
         match (&self.label, self.gives()) {
+            (Some(Label { reward: Some(_), classes, .. }), _) => Scores::Rewards(RewardScores::of(classes.len())),
             (Some(label), _) => Scores::new(label.task(), self.decision()),
             (None, Gives::Columns(columns)) => Scores::Means(MeanScores::of(columns)),
             (None, _) => Scores::Means(MeanScores::of(&[])),
@@ -148,7 +150,8 @@ impl Signature {
 
     /// Scores of the baselines, of nothing yet.
     pub(crate) fn baselines(&self) -> BaselineScores {
-        self.label.as_ref().map_or(BaselineScores::Nothing, |label| BaselineScores::new(label.task()))
+        let label = self.label.as_ref().filter(|label| label.reward.is_none());
+        label.map_or(BaselineScores::Nothing, |label| BaselineScores::new(label.task()))
     }
 
     /// What has to hold for a model to be built, whoever wrote the signature.
@@ -159,6 +162,9 @@ impl Signature {
         match (&self.label, self.estimator.labels() == Labels::Nothing) {
             (Some(Label { column, .. }), true) => return Err(format!("`{name}` learns without the label `{column}`")),
             (None, false) => return Err(format!("`{name}` learns from a label, and there is none")),
+            (Some(Label { reward, .. }), _) if reward.is_some() != (self.estimator.labels() == Labels::Actions) => {
+                return Err(format!("`{name}` and its label do not agree on whether there are rewards"));
+            }
             _ => {}
         }
         if let Some(label) = &self.label

@@ -10,7 +10,7 @@ use super::*;
 use crate::estimator::{EstimatorKind, EstimatorSettings, Gives, Labels, Takes, estimators};
 use crate::label::{Label, Task};
 use crate::simd;
-use crate::{Class, Features, Missing, prediction_fields};
+use crate::{Class, Encoder, Features, LabelColumns, Missing, prediction_fields};
 
 const ROWS: usize = 1000;
 
@@ -57,7 +57,7 @@ fn takes(labels: Labels, label: Asked) -> bool {
     match labels {
         Labels::Numbers => label == LABELS[0],
         Labels::TwoClasses => label == LABELS[1],
-        Labels::Classes => label == LABELS[1] || label == LABELS[2],
+        Labels::Classes | Labels::Actions => label == LABELS[1] || label == LABELS[2],
         Labels::Any => label.is_some(),
         Labels::Nothing => label.is_none(),
     }
@@ -68,11 +68,15 @@ fn plan(estimator: &EstimatorSettings, asked: Asked) -> Result<Signature, Proble
     let classes: Option<Vec<_>> = asked
         .and_then(|(_, classes)| classes)
         .map(|names| names.iter().map(|name| Class::Text((*name).to_owned())).collect());
+    let number = if estimator.takes() == Takes::Raw { Encoder::Raw } else { Encoder::Standardise };
     let features = match estimator.takes() {
-        Takes::Dense | Takes::Raw => vec!["a".to_owned(), "b".to_owned(), "word".to_owned()],
+        Takes::Dense | Takes::Raw => vec![("a", number), ("b", number), ("word", Encoder::OneHot(64))],
         Takes::Nothing => vec![],
     };
-    let features = Features::Listed(features);
+    let features = features.into_iter().map(|(name, encoder)| (name.to_owned(), encoder));
+    let features = Features::Encoded(features.collect());
+    let reward = (estimator.labels() == Labels::Actions).then_some("size").filter(|reward| label != Some(*reward));
+    let label = LabelColumns { label, reward };
     Signature::plan(&rows().schema(), estimator, &features, label, classes.as_deref(), Missing::Mean)
 }
 
@@ -200,6 +204,7 @@ fn labels_that_are_not_taken_are_refused_with_those_that_are() {
         for label in refused {
             let wanted = match (estimator.labels(), label) {
                 (_, None) => "none is named; add `label = \"COLUMN\"`",
+                (Labels::Actions, Some(("size", _))) => "no reward is named",
                 (Labels::Nothing, Some(_)) => "learns without a label; leave `label` out",
                 (Labels::Numbers, Some(_)) => "number",
                 _ => "classes",
@@ -233,13 +238,15 @@ fn predictions_are_what_the_settings_say() {
 }
 
 #[test]
-fn what_is_learned_without_a_label_is_scored_by_itself() {
-    for signature in signatures().filter(|signature| signature.label.is_none()) {
+fn what_is_learned_without_a_label_or_from_rewards_is_scored_by_itself() {
+    let has_right_ones = |label: &Label| label.reward.is_none();
+    for signature in signatures().filter(|signature| !signature.label.as_ref().is_some_and(has_right_ones)) {
         let mut model = ScoredModel::new(signature.clone());
         let learn = BooleanArray::from_iter((0..ROWS).map(|row| Some(row % 5 != 0)));
         let input = model.model().read(&rows()).unwrap();
         model.step(&input, Some(&learn)).unwrap();
-        assert_eq!(model.model().rows(), ROWS as u64 * 4 / 5, "{}", what(&signature));
+        let learned = if signature.label.is_none() { ROWS as u64 * 4 / 5 } else { model.model().rows() };
+        assert_eq!(model.model().rows(), learned, "{}", what(&signature));
         for metrics in [model.metrics(), model.recent(), model.held_out()] {
             assert!(metrics.0.iter().all(|(_, value)| value.is_finite()), "{}: {metrics:?}", what(&signature));
         }
@@ -258,7 +265,10 @@ fn what_is_learned_without_a_label_is_scored_by_itself() {
 
 #[test]
 fn what_features_say_is_learned() {
-    let learns_it = |signature: &Signature| signature.label.is_some() && signature.estimator.takes() != Takes::Nothing;
+    let learns_it = |signature: &Signature| {
+        signature.label.as_ref().is_some_and(|label| label.reward.is_none())
+            && signature.estimator.takes() != Takes::Nothing
+    };
     for signature in signatures().filter(learns_it) {
         let mut model = ScoredModel::new(signature.clone());
         for _ in 0..5 {
