@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use indicatif::HumanCount;
-use millstream_core::{ConfusionMatrix, Figures, Metrics, ModelReport, Report};
+use millstream_core::{Baselines, ConfusionMatrix, Figures, Metrics, ModelReport, Report};
 use millstream_engine::file::Diagnostics;
 use millstream_engine::run::{FlowError, Outcome, Status};
 use millstream_engine::stats::{FlowStats, NodeStats};
@@ -273,10 +273,12 @@ fn model_table(model: &ModelReport) -> Table {
     let title = format!("model `{}`, {version}, {} rows learned", model.model, HumanCount(model.rows));
     let mut rows = vec![("before learning each row", &model.metrics), ("of these, the last 1,000", &model.recent)];
     rows.extend(model.held_out.as_ref().map(|metrics| ("rows held out", metrics)));
-    rows.push(("baseline: persistence", &model.baselines.persistence));
     let is_regression = model.metrics.get("mae").is_some();
     let majority = if is_regression { "baseline: mean so far" } else { "baseline: most frequent so far" };
-    rows.push((majority, &model.baselines.majority));
+    let Baselines { persistence, majority: of_majority } = &model.baselines;
+    let baselines = [("baseline: persistence", persistence), (majority, of_majority)];
+    // A model that learns without a label has none.
+    rows.extend(baselines.into_iter().filter(|(_, metrics)| !metrics.0.is_empty()));
     metrics_table(&title, &rows)
 }
 

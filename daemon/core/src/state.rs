@@ -3,15 +3,17 @@
 mod chunks;
 mod columns;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use twox_hash::XxHash3_64;
@@ -100,7 +102,7 @@ impl Parts {
         self.0.push((name.into(), Part::Later(Box::new(make))));
     }
 
-    /// Rows, in the format of Arrow IPC. [`State::rows`] reads them.
+    /// Rows, in the format of Arrow IPC, compressed by LZ4. [`State::rows`] reads them.
     pub fn put_rows(&mut self, name: impl Into<String>, schema: SchemaRef, batches: Vec<RecordBatch>) {
         self.put_rows_later(name, schema, || Ok(batches));
     }
@@ -113,7 +115,8 @@ impl Parts {
         make: impl FnOnce() -> Result<Vec<RecordBatch>> + Send + 'static,
     ) {
         self.put_bytes_later(name, move || {
-            let mut writer = StreamWriter::try_new(vec![0; CHECKSUM_BYTES], &schema)?;
+            let compressed = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+            let mut writer = StreamWriter::try_new_with_options(vec![0; CHECKSUM_BYTES], &schema, compressed)?;
             make()?.iter().try_for_each(|batch| writer.write(batch))?;
             let mut bytes = writer.into_inner()?;
             let (place, stream) = bytes.split_at_mut(CHECKSUM_BYTES);
@@ -145,7 +148,8 @@ impl Parts {
     /// # Errors
     /// If a piece can't be made, or is not in the snapshot before where it should be.
     pub fn into_state_after(self, before: &State) -> Result<State> {
-        self.write(|name| before.0.get(name).cloned(), |_, bytes| Ok(bytes)).map(State)
+        let kept = |name: &str| before.0.get(name).cloned();
+        self.write(kept, |_, bytes| Ok(Kept::Bytes(bytes))).map(State)
     }
 
     /// Turns one part after the other into bytes, and writes each: what `write` gives, by names. `kept` gives it for a piece that is
@@ -203,14 +207,49 @@ impl Snapshot {
     }
 }
 
-/// Named pieces of state, read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State(BTreeMap<String, Vec<u8>>);
+/// Named pieces of state. They are in memory, or are read whenever somebody asks for them.
+#[derive(Clone, Default)]
+pub struct State(BTreeMap<String, Kept>);
+
+/// A piece of state that is kept.
+#[derive(Clone)]
+enum Kept {
+    Bytes(Vec<u8>),
+    Elsewhere {
+        read: Arc<dyn Fn() -> Result<Vec<u8>> + Send + Sync>,
+        /// Where it was asked for as bytes that stay.
+        stays: OnceLock<Vec<u8>>,
+    },
+}
+
+/// States are equal whose pieces are all in memory, and are equal.
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        let count = self.parts().count();
+        [self.0.len(), other.0.len()] == [count; 2] && self.parts().eq(other.parts())
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
 
 impl State {
     /// Of these pieces.
     pub fn new(parts: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        Self(parts.into_iter().collect())
+        Self(parts.into_iter().map(|(name, bytes)| (name, Kept::Bytes(bytes))).collect())
+    }
+
+    /// Adds a piece that lies elsewhere, and is read when somebody asks for it: once more whenever for its rows or as a value,
+    /// so that it does not stay in memory.
+    pub fn put_elsewhere(
+        &mut self,
+        name: impl Into<String>,
+        read: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static,
+    ) {
+        self.0.insert(name.into(), Kept::Elsewhere { read: Arc::new(read), stays: OnceLock::new() });
     }
 
     /// Whether there are none.
@@ -218,9 +257,12 @@ impl State {
         self.0.is_empty()
     }
 
-    /// The pieces, by name.
+    /// The pieces that are in memory, by name.
     pub fn parts(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        self.0.iter().filter_map(|(name, kept)| match kept {
+            Kept::Bytes(bytes) => Some((name.as_str(), bytes.as_slice())),
+            Kept::Elsewhere { .. } => None,
+        })
     }
 
     /// Whether there is a piece of that name.
@@ -230,27 +272,41 @@ impl State {
 
     /// A value that [`Parts::put`] or [`Parts::put_later`] has kept.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        postcard::from_bytes(self.bytes(name)?).doing(|| format!("reading `{name}` of the state"))
+        postcard::from_bytes(&self.read(name)?).doing(|| format!("reading `{name}` of the state"))
     }
 
-    /// Bytes.
+    /// Bytes. They stay in memory as long as the state.
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
-        let bytes = self.0.get(name).map(Vec::as_slice);
-        bytes.ok_or_else(|| Error::new(format!("`{name}` is missing in the state; another build may have written it")))
+        match self.kept(name)? {
+            Kept::Bytes(bytes) => Ok(bytes),
+            Kept::Elsewhere { read, stays } => match stays.get() {
+                Some(bytes) => Ok(bytes),
+                None => {
+                    let bytes = read()?;
+                    Ok(stays.get_or_init(|| bytes))
+                }
+            },
+        }
+    }
+
+    /// Bytes that need not stay.
+    fn read(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        match self.kept(name)? {
+            Kept::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+            Kept::Elsewhere { read, stays } => {
+                stays.get().map_or_else(|| read().map(Cow::Owned), |bytes| Ok(bytes.into()))
+            }
+        }
+    }
+
+    fn kept(&self, name: &str) -> Result<&Kept> {
+        let kept = self.0.get(name);
+        kept.ok_or_else(|| Error::new(format!("`{name}` is missing in the state; another build may have written it")))
     }
 
     /// Rows that [`Parts::put_rows`] has kept. They must have these columns.
     pub fn rows(&self, name: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
-        let doing = || format!("reading `{name}` of the state");
-        let reader = self.stream(name)?;
-        match difference(&reader.schema(), schema) {
-            Some(difference) => Err(Error::new(format!(
-                "{}: its rows were kept with other columns than those that arrive now: {difference}; bring the columns back, or \
-                 lose these rows with `--reset`",
-                doing()
-            ))),
-            None => reader.collect::<Result<_, _>>().doing(doing),
-        }
+        self.kept_rows(name, schema, None).map(|(rows, _)| rows)
     }
 
     /// Rows that [`Parts::put_rows`] has kept as they had arrived, in the columns that arrive now: one that is new is null in
@@ -259,17 +315,31 @@ impl State {
     /// # Errors
     /// If there are rows, and a new column can't be null, or another one has changed.
     pub fn arrived_rows(&self, name: &str, schema: &SchemaRef, own: usize) -> Result<Vec<RecordBatch>> {
-        let doing = || format!("reading `{name}` of the state");
-        let reader = self.stream(name)?;
-        let places = places(&reader.schema(), schema, own);
-        let adapt = |rows: Result<RecordBatch, ArrowError>| adapt(&rows.doing(doing)?, &places, schema).doing(doing);
-        reader.map(adapt).collect()
+        self.kept_rows(name, schema, Some(own)).map(|(rows, _)| rows)
     }
 
-    fn stream(&self, name: &str) -> Result<StreamReader<&[u8]>> {
+    /// Rows, with `own` as they had arrived; and whether they were kept with just these columns.
+    fn kept_rows(&self, name: &str, schema: &SchemaRef, own: Option<usize>) -> Result<(Vec<RecordBatch>, bool)> {
         let doing = || format!("reading `{name}` of the state");
-        let stream = intact(self.bytes(name)?).ok_or_else(|| Error::new(format!("{}: it is damaged", doing())))?;
-        StreamReader::try_new(stream, None).doing(doing)
+        let bytes = self.read(name)?;
+        let stream = intact(&bytes).ok_or_else(|| Error::new(format!("{}: it is damaged", doing())))?;
+        let reader = StreamReader::try_new(stream, None).doing(doing)?;
+        let kept = reader.schema();
+        let rows = match (own, difference(&kept, schema)) {
+            (Some(own), _) => {
+                let places = places(&kept, schema, own);
+                let adapt =
+                    |rows: Result<RecordBatch, ArrowError>| adapt(&rows.doing(doing)?, &places, schema).doing(doing);
+                reader.map(adapt).collect()
+            }
+            (None, Some(difference)) => Err(Error::new(format!(
+                "{}: its rows were kept with other columns than those that arrive now: {difference}; bring the columns back, or \
+                 lose these rows with `--reset`",
+                doing()
+            ))),
+            (None, None) => reader.collect::<Result<_, _>>().doing(doing),
+        };
+        Ok((rows?, kept == *schema))
     }
 }
 

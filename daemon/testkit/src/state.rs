@@ -35,7 +35,12 @@ pub fn in_one_piece(state: &State, name: &'static str, own: usize, order: usize)
     let schema = StreamReader::try_new(&bytes[CHECKSUM_BYTES..], None).unwrap().schema();
     let columns = schema.fields().len();
     let order: Vec<usize> = (columns - own..columns - own + order).collect();
-    let rows = Chunks::new(name).load(state, &schema, None, &order).unwrap();
+    let mut rows = Vec::new();
+    let give = |batch| {
+        rows.push(batch);
+        Ok(())
+    };
+    Chunks::new(name).load(state, &schema, None, &order, give).unwrap();
     let project = |range: std::ops::Range<usize>| {
         let columns: Vec<usize> = range.collect();
         rows.iter().map(|rows| rows.project(&columns).unwrap()).collect::<Vec<_>>()

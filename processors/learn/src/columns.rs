@@ -29,8 +29,9 @@ pub(super) fn with_predictions(
     nullable: bool,
 ) -> Result<SchemaRef, Problems> {
     let fields = prediction_fields(signature, prefix, nullable);
-    let classes = serde_json::to_string(&signature.label.classes).ok().filter(|_| !signature.label.classes.is_empty());
-    let key = format!("{CLASSES}{}", fields[0].name());
+    let classes = signature.classes();
+    let classes = serde_json::to_string(classes).ok().filter(|_| !classes.is_empty());
+    let key = format!("{CLASSES}{}", fields.first().map_or("", |field| field.name()));
     let with = Arc::unwrap_or_clone(with_columns(schema, fields)?);
     let metadata = with.metadata.into_iter().chain(classes.map(|classes| (key, classes))).collect();
     Ok(Arc::new(Schema::new_with_metadata(with.fields, metadata)))

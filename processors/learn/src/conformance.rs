@@ -31,6 +31,15 @@ const SAMPLES: &[Sample] = &[
         settings: "model = 'm'\nestimator = { type = 'network', layers = [{ dense = 3, activation = 'tanh' }] }\nfeatures = ['n', 'w']\n\
                    label = 'k'\nclasses = ['key0', 'key1', 'key2']\nas = 'my_'\npublish = { rows = 30 }",
     },
+    Sample {
+        node: "train",
+        settings: "model = 'm'\nestimator = { type = 'k_means', clusters = 3, decay = 0.9 }\nfeatures = ['n', 'k']\n\
+                   missing = 'mean'\npublish = { rows = 40 }\nlearn_when = 'z'",
+    },
+    Sample {
+        node: "train",
+        settings: "model = 'm'\nestimator = { type = 'lin_ucb' }\nfeatures = ['n']\nlabel = 'y'\nreward = 'w'\npublish = { rows = 40 }",
+    },
     Sample { node: "predict", settings: "model = 'm'" },
     Sample { node: "predict", settings: "model = 'm'\nbefore_first = 'hold'\nmodel_version = true" },
     Sample { node: "predict", settings: "model = 'm'\nbefore_first = 'fail'\nthreshold = 0.2" },

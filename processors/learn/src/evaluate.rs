@@ -33,7 +33,8 @@ use numbers::Numbers;
 pub struct EvaluateSettings {
     /// The column with the true value.
     label: String,
-    /// The column with the predicted value. By default `prediction`, with `as` in front of it.
+    /// The column with the predicted value. By default `prediction`, with `as` in front of it; models that learn without a label
+    /// have none, so that a column of theirs has to be named.
     prediction: Option<String>,
     /// The column with the probability of the positive of two classes. By default `probability`, with `as` in
     /// front of it, if there is one.

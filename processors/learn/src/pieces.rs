@@ -23,7 +23,7 @@ impl Pieces {
     /// The next rows for which a model of this signature predicts few enough numbers.
     pub fn next(&mut self, signature: &Signature) -> Option<Batch> {
         let batch = self.batches.pop_front()?;
-        let most = (MOST_NUMBERS / signature.label.classes.len().max(1)).max(1);
+        let most = (MOST_NUMBERS / signature.classes().len().max(1)).max(1);
         if batch.len() <= most {
             return Some(batch);
         }

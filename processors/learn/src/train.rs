@@ -17,7 +17,7 @@ use millstream_core::{
 };
 use millstream_models::device::{self, DeviceSettings, OpenDevice};
 use millstream_models::registry::{ModelCard, ModelRegistry, check_model_name};
-use millstream_models::{Class, EstimatorSettings, Features, Missing, ScoredModel, Signature, sha256};
+use millstream_models::{Class, EstimatorSettings, Features, LabelColumns, Missing, ScoredModel, Signature, sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,12 +31,14 @@ use staged::{AT_THE_END, Publisher, Staged};
 ///
 /// Every row leaves with what the model predicted for it *before* it learned it: the columns `prediction` and, for
 /// classes, `probability` (of the positive one of two classes, else of the predicted one) and, for more than two,
-/// `probabilities`; or `score` and `scores` where the estimator has no probabilities. So the metrics are honest (*prequential*, or
-/// test-then-train): no row is scored by a model that has seen its label. They are of all rows, and of the last 1000 (`recent`),
-/// and stand beside two baselines on the same rows: the label before (`persistence`), and the most frequent label or the mean so
-/// far (`majority`, in the table `most frequent so far` or `mean so far`).
+/// `probabilities`; or `score` and `scores` where the estimator has no probabilities; or, where it learns without a label, the
+/// columns that its entry names, such as `cluster` and `distance`; or `action`, `score` and `scores` where it learns which action
+/// is worth most. So the metrics are honest (*prequential*, or test-then-train): no row is scored by a model that has seen its
+/// label. They are of all rows, and of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before
+/// (`persistence`), and the most frequent label or the mean so far (`majority`, in the table `most frequent so far` or `mean so far`).
 ///
-/// A row without a label is predicted and not learned. A row that lacks a feature, or whose label is none, leaves by the
+/// A row without a label, or without a reward where the label is an action, is predicted and not learned; where no label is needed, every row is learned, and there are no
+/// baselines. A row that lacks a feature, or whose label is none, leaves by the
 /// port `failed`.
 ///
 /// Versions go to the flow's registry when the flow commits; the first one becomes `champion`. If the newest that are there
@@ -56,10 +58,14 @@ pub struct TrainSettings {
     estimator: EstimatorSettings,
     /// The columns to learn from. A list standardises numbers and one-hot encodes texts and booleans (1024 slots); a
     /// table says it column by column: `{ amount = "standardise", age = "raw", country = { one_hot = 300 }, card = { hash
-    /// = 4096 } }`.
+    /// = 4096 } }`. Numbers are taken as they are by `k_means`.
+    #[serde(default)]
     features: Features,
-    /// The column to predict: boolean, integers, texts or, for regression, numbers.
-    label: String,
+    /// The column to predict: boolean, integers, texts or, for regression, numbers. None where the estimator learns without
+    /// a label.
+    label: Option<String>,
+    /// The column with what each row was worth, where `label` is an action that was chosen: a number.
+    reward: Option<String>,
     /// The values that the label can have, where its type doesn't say. Of two the second is the positive one.
     classes: Option<Vec<Class>>,
     /// Above which probability (or score) the positive of two classes is predicted: 0.5 (or 0) by default. A lower
@@ -134,7 +140,8 @@ impl ProcessorSettings for TrainSettings {
         let ports = vec![PortPlan::main(schema.clone()), port];
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let condition_column = condition.iter().map(|condition| condition.column().to_owned());
-        let uses = Uses::passing_on(features.chain([self.label.clone()]).chain(condition_column));
+        let uses =
+            Uses::passing_on(features.chain(self.label.clone()).chain(self.reward.clone()).chain(condition_column));
         let version = Arc::new(AtomicU64::new(0));
         let mut trainer = Trainer {
             flow: context.flow.clone(),
@@ -179,7 +186,8 @@ impl ProcessorSettings for TrainSettings {
 impl TrainSettings {
     fn signature(&self, schema: &SchemaRef) -> Result<Signature, Problems> {
         let classes = self.classes.as_deref();
-        let signature = Signature::plan(schema, &self.estimator, &self.features, &self.label, classes, self.missing)?;
+        let label = LabelColumns { label: self.label.as_deref(), reward: self.reward.as_deref() };
+        let signature = Signature::plan(schema, &self.estimator, &self.features, label, classes, self.missing)?;
         Ok(signature.with_threshold(self.threshold)?)
     }
 

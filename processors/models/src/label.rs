@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::util::display::array_value_to_string;
@@ -12,7 +12,7 @@ use millstream_core::{ColumnType, Error, Result, ResultExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::encode::is_usable;
+use crate::encode::{column, is_usable};
 use crate::refused::Refused;
 
 /// One of the values that a label can have.
@@ -85,6 +85,30 @@ pub struct Label {
     pub type_name: String,
     /// The values that it can have, in their order; none for numbers.
     pub classes: Vec<Class>,
+    /// The column with what each row was worth, where the label is an action that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<String>,
+}
+
+/// The columns from which a model learns what is right: none, a label, or an action and its reward.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LabelColumns<'a> {
+    /// The label, or the action.
+    pub label: Option<&'a str>,
+    /// The reward of the action.
+    pub reward: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for LabelColumns<'a> {
+    fn from(label: &'a str) -> Self {
+        Self { label: Some(label), reward: None }
+    }
+}
+
+impl<'a> From<Option<&'a str>> for LabelColumns<'a> {
+    fn from(label: Option<&'a str>) -> Self {
+        Self { label, reward: None }
+    }
 }
 
 impl Label {
@@ -128,6 +152,41 @@ impl Label {
             }
         }
         Ok(targets)
+    }
+
+    /// The rewards of rows; none where there are no actions. A row without one has no target, and what is no number that can be
+    /// learned is marked.
+    pub(crate) fn read_rewards(
+        &self,
+        rows: &RecordBatch,
+        targets: &mut [f64],
+        largest: f64,
+        refused: &mut Refused,
+    ) -> Result<Vec<f64>> {
+        let Some(reward) = &self.reward else { return Ok(Vec::new()) };
+        let column = column(rows, reward)?;
+        let numbers = cast(column, &DataType::Float64).doing(|| format!("reading reward `{reward}`"))?;
+        let rewards = numbers.as_primitive::<Float64Type>().iter().enumerate().map(|(row, number)| {
+            match number {
+                None => targets[row] = f64::NAN,
+                Some(number) if !is_usable(number, largest) => refused.mark(row, targets.len()),
+                Some(_) => {}
+            }
+            number.unwrap_or(f64::NAN)
+        });
+        Ok(rewards.collect())
+    }
+
+    /// Why the reward of a row was marked, if it was.
+    pub(crate) fn why_reward_refused(&self, rows: &RecordBatch, largest: f64, row: usize) -> Result<Option<String>> {
+        let Some(reward) = &self.reward else { return Ok(None) };
+        let column = column(rows, reward)?.slice(row, 1);
+        let number = cast(&column, &DataType::Float64)?;
+        let is_good = number.is_null(0) || is_usable(number.as_primitive::<Float64Type>().value(0), largest);
+        let value = array_value_to_string(&column, 0)?;
+        let problem =
+            || format!("reward `{reward}` is {value}; numbers that are learned are finite, up to {largest:e}");
+        Ok((!is_good).then(problem))
     }
 
     /// Why the label of a row was marked.
@@ -197,7 +256,7 @@ mod tests {
     use crate::encode::LARGEST;
 
     fn label(type_name: &str, classes: &[Class]) -> Label {
-        Label { column: "y".into(), type_name: type_name.into(), classes: classes.to_vec() }
+        Label { column: "y".into(), type_name: type_name.into(), classes: classes.to_vec(), reward: None }
     }
 
     fn read(label: &Label, column: ArrayRef) -> (String, Option<BooleanArray>) {

@@ -56,8 +56,8 @@ mod vector;
 
 pub use decision::Decision;
 pub use encode::{Encoder, Feature, Missing};
-pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, Takes, estimators};
-pub use label::{Class, Label, Task};
-pub use metrics::{BaselineScores, ClassScores, NumberScores, Recent, Scores};
+pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};
+pub use label::{Class, Label, LabelColumns, Task};
+pub use metrics::{BaselineScores, ClassScores, MeanScores, NumberScores, Recent, RewardScores, Scores};
 pub use model::{Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;

@@ -20,6 +20,18 @@ pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))
 }
 
+/// The square of the distance between two rows.
+#[inline(always)]
+pub(crate) fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            sums[lane] += (a[lane] - b[lane]) * (a[lane] - b[lane]);
+        }
+    }
+    ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))
+}
+
 /// One step of gradient descent: the gradient of weight `i` is `gradient * x[i] + l2 * weights[i]`.
 #[inline(always)]
 pub(crate) fn descend(weights: &mut [f64], x: &[f64], gradient: f64, l2: f64, rate: f64) {
@@ -78,6 +90,13 @@ mod tests {
         let b = [4.0, 5.0, 6.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(padded(3), 8);
         assert_eq!(dot(&a, &b), 32.0);
+    }
+
+    #[test]
+    fn distances_are_those_of_euclid() {
+        let (mut a, mut b) = ([0.0; 2 * LANES], [0.0; 2 * LANES]);
+        (a[0], b[0], a[9], b[9]) = (1.0, 4.0, -2.0, 2.0);
+        assert_eq!(squared_distance(&a, &b), 25.0);
     }
 
     #[test]

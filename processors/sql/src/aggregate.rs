@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use millstream_core::{
@@ -224,7 +224,8 @@ impl Processor for Summed {
         self.groups.save(&mut parts, |_, slots| {
             let numbers = Int64Array::from_iter_values(slots.iter().map(|slot| i64::from(*slot)));
             let changed: BooleanArray = slots.iter().map(|slot| Some(self.changed.has(*slot))).collect();
-            vec![Arc::new(numbers), Arc::new(changed)]
+            let columns: Vec<ArrayRef> = vec![Arc::new(numbers), Arc::new(changed)];
+            move || columns
         })?;
         Ok(Snapshot::of(parts))
     }

@@ -194,7 +194,7 @@ impl Processor for Over {
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut parts = Parts::default();
         parts.put("watermark", &self.watermark)?;
-        self.history.save(&mut parts);
+        self.history.save(&mut parts)?;
         Ok(Snapshot::of(parts))
     }
 

@@ -164,17 +164,23 @@ impl Seen {
     pub fn load(&mut self, keys: &Keys, state: &State, is_forgotten: bool) -> Result<()> {
         let schema = kept_schema(keys);
         // In format 3 they were in one piece.
-        let is_one = state.has(KEYS);
-        let batches = if is_one { state.rows(KEYS, &schema)? } else { self.chunks.load(state, &schema, None, &[])? };
-        for rows in batches {
-            let Some((times, columns)) = rows.columns().split_last() else { continue };
-            let keys = keys.of_values(columns)?;
-            for (key, time) in keys.iter().zip(times.as_primitive::<Int64Type>().values()) {
-                let slot = self.remember(self.hash(key.data()), key.data(), *time, is_forgotten);
-                if is_one {
-                    self.chunks.changed(slot);
-                }
-            }
+        if state.has(KEYS) {
+            let rows = state.rows(KEYS, &schema)?;
+            rows.iter().try_for_each(|rows| self.take_in(keys, rows, is_forgotten))?;
+            (0..self.rows.len() as u32).for_each(|slot| self.chunks.changed(slot));
+            return Ok(());
+        }
+        let mut chunks = Chunks::new(KEYS);
+        chunks.load(state, &schema, None, &[], |rows| self.take_in(keys, &rows, is_forgotten))?;
+        self.chunks = chunks;
+        Ok(())
+    }
+
+    fn take_in(&mut self, keys: &Keys, rows: &RecordBatch, is_forgotten: bool) -> Result<()> {
+        let Some((times, columns)) = rows.columns().split_last() else { return Ok(()) };
+        let keys = keys.of_values(columns)?;
+        for (key, time) in keys.iter().zip(times.as_primitive::<Int64Type>().values()) {
+            self.remember(self.hash(key.data()), key.data(), *time, is_forgotten);
         }
         Ok(())
     }

@@ -14,11 +14,10 @@
 
 mod chunk;
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
-use arrow::array::{PrimitiveArray, RecordBatch};
 use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
@@ -31,6 +30,9 @@ const CHUNK_BYTES: u64 = 1 << 20;
 
 /// How many rows are given out at once.
 const BATCH_ROWS: usize = 8192;
+
+/// How many bytes of rows are held while the others are looked at for their order. Those beyond are read once more.
+const HELD_BYTES: usize = 64 << 20;
 
 /// Stands for the place of an entry that has none: there is no such entry.
 const NOWHERE: u64 = u64::MAX;
@@ -54,8 +56,25 @@ pub struct Chunks {
     next: u32,
 }
 
-/// A row that was read: where it lies among what was read, and its place, if it may stay there.
-type Read = ((usize, usize), Option<u64>);
+/// A row that is read: of which source, and which row of it.
+#[derive(Clone, Copy)]
+struct Row {
+    source: u32,
+    row: u32,
+}
+
+/// A chunk that is read.
+struct Source {
+    number: u32,
+    count: u32,
+    /// Whether its rows may stay where they are.
+    stays: bool,
+    /// How many rows of it have not been given out.
+    left: usize,
+    /// The columns by which rows are sorted.
+    keys: Vec<Vec<i64>>,
+    batch: Option<RecordBatch>,
+}
 
 impl Chunks {
     /// No rows so far. Parts of the state are called `name`, a dot, and more.
@@ -202,64 +221,101 @@ impl Chunks {
         Ok(())
     }
 
-    /// The rows that were put, with these columns, sorted by those of `order`, which are integers and never null. The entries have
-    /// the slots from 0 on, in this order. There are none so far.
+    /// Gives out the rows that were put, with these columns, sorted by those of `order`, which are integers and never null. The
+    /// entries have the slots from 0 on, in this order. There are none so far.
     ///
-    /// With `own`, rows are taken as they had arrived, as [`State::arrived_rows`] does.
+    /// With `own`, rows are taken as they had arrived, as [`State::arrived_rows`] does. A chunk is in memory from its first row to its
+    /// last. As rows lie about in the order in which they came, those are mostly few at a time.
     ///
     /// # Errors
-    /// If a part is missing or damaged, or if the rows have other columns.
+    /// If a part is missing or damaged, if the rows have other columns, or if `give` fails.
     pub fn load(
         &mut self,
         state: &State,
         schema: &SchemaRef,
         own: Option<usize>,
         order: &[usize],
-    ) -> Result<Vec<RecordBatch>> {
-        let (mut batches, mut rows) = (Vec::new(), Vec::new());
+        mut give: impl FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let (mut sources, mut rows, mut room) = (Vec::new(), Vec::new(), HELD_BYTES);
         for (number, count, row_bytes, dead) in state.get::<Vec<Indexed>>(&self.index())? {
             let name = self.part(number);
-            let read = match own {
-                None => state.rows(&name, schema)?,
-                Some(own) => state.arrived_rows(&name, schema, own)?,
-            };
-            let batch = concat_batches(schema, &read)?;
+            // What has other columns now is written again.
+            let (batch, stays) = read(state, &name, schema, own)?;
             let chunk =
                 Chunk::of(batch.num_rows(), row_bytes, dead).filter(|chunk| chunk.slots.len() == count as usize);
-            let chunk =
-                chunk.ok_or_else(|| Error::new(format!("`{name}` of the state has other rows than it should")))?;
-            // What has other columns now is written again.
-            let stays = state.stream(&name)?.schema() == *schema;
-            let live = (0..count as usize).filter(|row| chunk.lives(*row)).enumerate();
-            rows.extend(live.map(|(at, row)| ((batches.len(), at), stays.then(|| place(number, row)))));
-            batches.push(chunk.living(batch)?);
+            let chunk = chunk.ok_or_else(|| wrong_rows(&name))?;
+            let source = sources.len() as u32;
+            rows.extend((0..count).filter(|row| chunk.lives(*row as usize)).map(|row| Row { source, row }));
+            sources.push(Source { number, count, stays, left: chunk.live, keys: keys(&batch, order), batch: None });
+            let living = if order.is_empty() { Some(chunk.living(&batch)?) } else { None };
             self.next = self.next.max(number.saturating_add(1));
             if stays && self.chunks.insert(number, chunk).is_some() {
                 return Err(Error::new(format!("the state has `{name}` twice")));
             }
+            if let Some(living) = living {
+                self.take_places(&std::mem::take(&mut rows), &sources);
+                give(living)?;
+            } else if let Some(left) = room.checked_sub(batch.get_array_memory_size()) {
+                room = left;
+                sources[source as usize].batch = Some(batch);
+            }
         }
-        if order.is_empty() {
-            self.take_places(&rows);
-            return Ok(batches);
+        rows.sort_by(|one, other| of_row(one, &sources).cmp(of_row(other, &sources)));
+        self.take_places(&rows, &sources);
+        sources.iter_mut().for_each(|source| source.keys = Vec::new());
+        for rows in rows.chunks(BATCH_ROWS) {
+            give(self.gather(rows, &mut sources, |name| read(state, name, schema, own))?)?;
         }
-        sort(&mut rows, &batches, order);
-        self.take_places(&rows);
-        let sources: Vec<&RecordBatch> = batches.iter().collect();
-        let rows: Vec<(usize, usize)> = rows.into_iter().map(|(row, _)| row).collect();
-        rows.chunks(BATCH_ROWS).map(|rows| Ok(interleave_record_batch(&sources, rows)?)).collect()
+        Ok(())
     }
 
-    /// Gives rows that were read their slots.
-    fn take_places(&mut self, rows: &[Read]) {
-        for (slot, (_, place)) in (0..).zip(rows) {
-            match place.and_then(|place| Some((place, self.chunks.get_mut(&chunk_of(place))?))) {
-                Some((place, chunk)) => {
-                    chunk.slots[row_of(place)] = slot;
-                    self.places.push(place);
+    /// Gives rows that were read the next slots.
+    fn take_places(&mut self, rows: &[Row], sources: &[Source]) {
+        for Row { source, row } in rows {
+            let slot = self.places.len() as u32;
+            let Source { number, stays, .. } = sources[*source as usize];
+            match self.chunks.get_mut(&number).filter(|_| stays) {
+                Some(chunk) => {
+                    chunk.slots[*row as usize] = slot;
+                    self.places.push(place(number, *row as usize));
                 }
                 None => self.changed(slot),
             }
         }
+    }
+
+    /// Some rows. Chunks of which they are the last ones are let go.
+    fn gather(
+        &self,
+        rows: &[Row],
+        sources: &mut [Source],
+        read: impl Fn(&str) -> Result<(RecordBatch, bool)>,
+    ) -> Result<RecordBatch> {
+        let mut needed: Vec<u32> = rows.iter().map(|row| row.source).collect();
+        needed.sort_unstable();
+        needed.dedup();
+        for source in &needed {
+            let source = &mut sources[*source as usize];
+            if source.batch.is_none() {
+                let name = self.part(source.number);
+                let (batch, _) = read(&name)?;
+                let is_same = batch.num_rows() == source.count as usize;
+                source.batch = Some(Some(batch).filter(|_| is_same).ok_or_else(|| wrong_rows(&name))?);
+            }
+        }
+        let places = rows.iter().map(|row| (needed.partition_point(|source| *source < row.source), row.row as usize));
+        let batches: Vec<&RecordBatch> =
+            needed.iter().filter_map(|source| sources[*source as usize].batch.as_ref()).collect();
+        let gathered = interleave_record_batch(&batches, &places.collect::<Vec<_>>())?;
+        for row in rows {
+            let source = &mut sources[row.source as usize];
+            source.left -= 1;
+            if source.left == 0 {
+                source.batch = None;
+            }
+        }
+        Ok(gathered)
     }
 
     fn part(&self, number: u32) -> String {
@@ -271,16 +327,24 @@ impl Chunks {
     }
 }
 
-/// Sorts rows that were read by these columns.
-fn sort(rows: &mut [Read], batches: &[RecordBatch], order: &[usize]) {
-    let integers = |column: &usize| -> Vec<&PrimitiveArray<Int64Type>> {
-        batches.iter().map(|batch| batch.column(*column).as_primitive()).collect()
-    };
-    let columns: Vec<_> = order.iter().map(integers).collect();
-    rows.sort_by(|((batch, row), _), ((other, there), _)| {
-        let of_columns = columns.iter().map(|column| column[*batch].value(*row).cmp(&column[*other].value(*there)));
-        of_columns.fold(Ordering::Equal, Ordering::then)
-    });
+/// The rows of a chunk as they were written, and whether they had just these columns.
+fn read(state: &State, name: &str, schema: &SchemaRef, own: Option<usize>) -> Result<(RecordBatch, bool)> {
+    let (batches, stays) = state.kept_rows(name, schema, own)?;
+    Ok((concat_batches(schema, &batches)?, stays))
+}
+
+fn wrong_rows(name: &str) -> Error {
+    Error::new(format!("`{name}` of the state has other rows than it should"))
+}
+
+/// Copies the columns by which rows are sorted.
+fn keys(batch: &RecordBatch, order: &[usize]) -> Vec<Vec<i64>> {
+    order.iter().map(|column| batch.column(*column).as_primitive::<Int64Type>().values().to_vec()).collect()
+}
+
+/// What a row is sorted by.
+fn of_row<'a>(row: &'a Row, sources: &'a [Source]) -> impl Iterator<Item = i64> + 'a {
+    sources[row.source as usize].keys.iter().map(|keys| keys[row.row as usize])
 }
 
 /// How many rows of these sizes make the next chunk, and how many bytes that has, about.

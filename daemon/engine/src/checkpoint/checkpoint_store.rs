@@ -165,6 +165,16 @@ impl CheckpointStore {
         Ok(State::new(pieces.iter().map(read).collect::<Result<Vec<_>>>()?))
     }
 
+    /// A state of pieces that are read when a node asks for them, so that never all of them are in memory as bytes.
+    pub fn state_on_demand(&self, pieces: &BTreeMap<String, Piece>) -> State {
+        let mut state = State::default();
+        for (name, piece) in pieces {
+            let (store, piece) = (self.clone(), piece.clone());
+            state.put_elsewhere(name, move || store.bytes(&piece));
+        }
+        state
+    }
+
     /// Reads everything that a manifest refers to.
     ///
     /// # Errors

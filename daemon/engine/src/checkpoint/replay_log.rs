@@ -4,12 +4,15 @@
 //! Where models are made, it is written down at every checkpoint, before the checkpoint decides: with it, the rows that trained
 //! a version can be gone through again in the same order, whenever that is asked for.
 
+mod turns;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use millstream_core::{Epoch, Error, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use self::turns::Turns;
 use super::manifest::{FORMAT, Piece, checksum};
 
 /// The decisions of the epochs of one checkpoint.
@@ -34,6 +37,8 @@ pub struct ReplayLog {
 pub enum InputEvent {
     /// It sent the rows of a partition up to a position.
     Rows(String, u64),
+    /// It sent rows of several partitions by turns.
+    Turns(Turns),
     /// It ended its epoch.
     Barrier,
     /// It no longer waited for these partitions.
@@ -42,6 +47,17 @@ pub enum InputEvent {
     Added(String, String),
     /// It found that no more rows of a partition come.
     Gone(String),
+}
+
+impl InputEvent {
+    /// Whether it sent rows of a partition.
+    pub fn has_rows_of(&self, partition: &str) -> bool {
+        match self {
+            Self::Rows(of, _) => of == partition,
+            Self::Turns(turns) => turns.has(partition),
+            Self::Barrier | Self::Idle(_) | Self::Added(..) | Self::Gone(_) => false,
+        }
+    }
 }
 
 /// What a node with several edges took next, where it takes them as they come.
@@ -115,14 +131,14 @@ impl<Step> Recorder<Step> {
 impl Recorder<InputEvent> {
     /// Rows of a partition were sent up to a position.
     pub fn rows(&mut self, partition: &str, next: u64) {
-        let joins = |last: &mut InputEvent| match last {
-            InputEvent::Rows(known, to) if known == partition && *to <= next => {
-                *to = next;
-                true
+        let Some(steps) = &mut self.steps else { return };
+        match steps.back_mut() {
+            Some(InputEvent::Rows(known, to)) if known == partition && *to <= next => *to = next,
+            _ => {
+                turns::fold(steps);
+                steps.push_back(InputEvent::Rows(partition.to_owned(), next));
             }
-            _ => false,
-        };
-        self.note(|| InputEvent::Rows(partition.to_owned(), next), joins);
+        }
     }
 
     /// Anything else.

@@ -46,10 +46,10 @@ impl StartPoint {
     /// Behind a checkpoint.
     pub fn behind(checkpoint_store: &CheckpointStore, manifest: Manifest) -> Result<Self> {
         let resume = |(node, entry): (String, NodeEntry)| {
-            let state = checkpoint_store.state(&entry.state)?;
-            Ok((node, NodeResume { entry, state }))
+            let state = checkpoint_store.state_on_demand(&entry.state);
+            (node, NodeResume { entry, state })
         };
-        let nodes = manifest.nodes.into_iter().map(resume).collect::<Result<_>>()?;
+        let nodes = manifest.nodes.into_iter().map(resume).collect();
         Ok(Self { epoch: manifest.epoch, nodes, ..Self::default() })
     }
 

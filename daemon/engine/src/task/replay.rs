@@ -26,32 +26,18 @@ pub async fn replay_input(
     let mut waiting: HashMap<Arc<str>, Waiting> = HashMap::new();
     while let Some(step) = replay.pop_front() {
         match step {
-            InputEvent::Rows(partition, to) => {
-                let partition: Arc<str> = partition.into();
-                let mut progress = Progress::More;
-                while waiting.get(&partition).is_none_or(|rows| rows.end < to) {
-                    if progress != Progress::More {
-                        return Err(gone(&partition, to).into());
-                    }
-                    let next = timeout(PATIENCE, input.next(out)).await;
-                    progress = next.map_err(|_| gone(&partition, to))??;
-                    // They are told by the replay log, too.
-                    out.take_partitions();
-                    sort(out, &mut waiting);
+            InputEvent::Rows(partition, to) => replay_rows(input, writer, (&partition, to), &mut waiting, out).await?,
+            InputEvent::Turns(turns) => {
+                for rows in turns.rows() {
+                    replay_rows(input, writer, rows, &mut waiting, out).await?;
                 }
-                let Some(rows) = waiting.get_mut(&partition) else { continue };
-                let (batches, mut failed) = rows.take(to);
-                for batch in batches {
-                    writer.send(input, batch, &mut failed).await?;
-                }
-                writer.send_refused(input, failed).await?;
             }
             InputEvent::Barrier => writer.end_epoch(input).await?,
             InputEvent::Idle(partitions) => writer.fall_idle(&partitions).await?,
             InputEvent::Added(partition, locator) => {
                 let partition: Arc<str> = partition.into();
                 // Of those without rows nothing need be left.
-                if replay.iter().any(|step| matches!(step, InputEvent::Rows(of, _) if **of == *partition)) {
+                if replay.iter().any(|step| step.has_rows_of(&partition)) {
                     input.locate(&partition, &locator)?;
                 }
                 writer.change_partition(PartitionChange::Added { partition, locator });
@@ -63,6 +49,33 @@ pub async fn replay_input(
         }
     }
     writer.end_now().await
+}
+
+/// Sends the rows of a partition up to a position.
+async fn replay_rows(
+    input: &mut dyn Input,
+    writer: &mut EpochWriter<'_>,
+    (partition, to): (&str, u64),
+    waiting: &mut HashMap<Arc<str>, Waiting>,
+    out: &mut Collector,
+) -> Result<(), Stop> {
+    let mut progress = Progress::More;
+    while waiting.get(partition).is_none_or(|rows| rows.end < to) {
+        if progress != Progress::More {
+            return Err(gone(partition, to).into());
+        }
+        let next = timeout(PATIENCE, input.next(out)).await;
+        progress = next.map_err(|_| gone(partition, to))??;
+        // They are told by the replay log, too.
+        out.take_partitions();
+        sort(out, waiting);
+    }
+    let Some(rows) = waiting.get_mut(partition) else { return Ok(()) };
+    let (batches, mut failed) = rows.take(to);
+    for batch in batches {
+        writer.send(input, batch, &mut failed).await?;
+    }
+    writer.send_refused(input, failed).await
 }
 
 fn gone(partition: &str, to: u64) -> Error {

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::crash::MemoryStore;
 use super::kinds::{forget, memory_text, service};
 use super::running::{failure, plan};
-use crate::checkpoint::{CheckpointStore, FlowCheckpoints, Replay, ResumeOptions, StartPoint};
+use crate::checkpoint::{CheckpointStore, FlowCheckpoints, InputEvent, Replay, ResumeOptions, StartPoint};
 use crate::explain::explain;
 use crate::run::{Outcome, RunMode, RunningFlow, Status};
 
@@ -30,17 +30,19 @@ const FLOW: &str = r#"
 struct Flow {
     name: &'static str,
     retention: &'static str,
+    /// What is run.
+    flow: &'static str,
     store: Arc<MemoryStore>,
 }
 
 impl Flow {
     fn new(name: &'static str, retention: &'static str) -> Self {
         forget(name);
-        Self { name, retention, store: Arc::default() }
+        Self { name, retention, flow: FLOW, store: Arc::default() }
     }
 
     fn text(&self, batch_rows: usize) -> String {
-        let text = FLOW.replace("NAME", self.name).replace("RETENTION", self.retention);
+        let text = self.flow.replace("NAME", self.name).replace("RETENTION", self.retention);
         text.replace("BATCH", &batch_rows.to_string())
     }
 
@@ -84,6 +86,10 @@ impl Flow {
 
     /// Goes through it again, up to its last checkpoint.
     async fn replay(&self, from: Option<u64>, change: impl FnOnce(&mut StartPoint)) -> Outcome {
+        self.replay_of(&self.text(11), from, change).await
+    }
+
+    async fn replay_of(&self, text: &str, from: Option<u64>, change: impl FnOnce(&mut StartPoint)) -> Outcome {
         let store = self.checkpoints();
         let (newest, _) = store.latest().unwrap().unwrap();
         let start_point = match from {
@@ -94,7 +100,7 @@ impl Flow {
         let mut start_point = StartPoint { replay_log, store: Some(store), ..start_point };
         change(&mut start_point);
         let replay = Replay { start_point, homes: None, watch: Arc::new(|_, _| {}) };
-        RunningFlow::start(plan(&self.text(11)), RunMode::Replay(replay), &Handle::current()).unwrap().join().await
+        RunningFlow::start(plan(text), RunMode::Replay(replay), &Handle::current()).unwrap().join().await
     }
 
     /// What the replay log consists of.
@@ -177,4 +183,31 @@ fn it_is_explained_what_is_recorded() {
     assert!(text.contains("kept back to the oldest checkpoint that is kept"), "{text}");
     let text = explain(&plan(&flow.text(10).replace("service =", "constant = true, service =")));
     assert!(text.contains("is told the same whenever it asks") && !text.contains("recorded"), "{text}");
+}
+
+/// Two partitions of which both always have rows, but for the last of the first one.
+const BY_TURNS: &str = r#"
+    flow = { name = "NAME", epoch = { rows = 1000, interval = "1h" } }
+    checkpoint = { epochs = 4, keep = 4, replay_log = "RETENTION" }
+    input.a = { type = "events", rows = ROWS, partitions = 2, mixed = true, batch_rows = BATCH, live = true, event_time = { column = "at", lateness = "5s", watermark_rows = 25 } }
+    processor.taught = { type = "teach", from = "a", model = "m", learns = "largest" }
+    output.c = { type = "file", from = "taught", path = "NAME/c" }
+    output.versions = { type = "file", from = "taught.model", path = "NAME/versions" }
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn partitions_that_take_turns_leave_no_step_a_turn() {
+    let mut flow = Flow::new("by_turns", "all");
+    flow.flow = BY_TURNS;
+    let text = flow.text(7).replace("ROWS", "6000");
+    let rows = flow.run(&text).await;
+    let (newest, _) = flow.checkpoints().latest().unwrap().unwrap();
+    let log = flow.checkpoints().replay_log(None, newest.number).unwrap();
+    // Seven rows a turn are hundreds of turns. A barrier within a turn begins anew.
+    let steps = &log.inputs["a"];
+    let barriers = steps.iter().filter(|step| **step == InputEvent::Barrier).count();
+    assert!(barriers >= 6 && steps.len() <= 12 * barriers, "{} steps, {barriers} barriers", steps.len());
+    let outcome = flow.replay_of(&text.replace("batch_rows = 7", "batch_rows = 5"), None, |_| ()).await;
+    assert!(matches!(outcome.status, Status::Done), "{outcome:?}");
+    assert!(flow.take_rows() == rows, "the rows differ");
 }

@@ -66,7 +66,9 @@ impl Registered {
 
 /// What a model predicts, in words.
 fn what(signature: &Signature) -> String {
-    let Label { column, type_name, classes } = &signature.label;
+    let Some(Label { column, type_name, classes, .. }) = &signature.label else {
+        return format!("what `{}` finds", signature.estimator.name());
+    };
     match classes.len() {
         0 => format!("a number, `{column}`"),
         count => format!("one of {count} classes, `{column}`, {type_name}"),

@@ -562,3 +562,77 @@ fn rows_are_learned_in_pieces_if_much_is_predicted_for_each() {
     });
     assert!(files[0] == files[1] && files[1] == files[2]);
 }
+
+const CLUSTERS: &str = "model = 'm'\nestimator = { type = 'k_means', clusters = 2 }\nfeatures = ['amount']";
+
+#[test]
+fn clusters_need_no_label_and_have_columns_of_their_own() {
+    let rows = table("id:int64 amount:float64?\n 1 10\n 2 900\n 3 12\n 4 null\n 5 850\n 6 8");
+    for batch_rows in [100, 1] {
+        let driven = drive(&parse::<TrainSettings>(CLUSTERS), &[("from", rows.clone())], batch_rows);
+        let wanted = "id:int64 amount:float64? cluster:int64? distance:float64?\n1 10.0 null null\n2 900.0 0 890.0\n\
+                      3 12.0 0 2.0\n5 850.0 1 50.0\n6 8.0 0 3.0\n";
+        assert_eq!(driven.text("main"), wanted);
+        assert!(driven.failed[0].error.contains("feature `amount` is null"), "{:?}", driven.failed);
+        let report = model_report(driven.report);
+        assert_eq!((report.rows, report.metrics.get("mean_distance")), (5, Some(945.0 / 4.0)));
+        assert_eq!(report.baselines, Default::default());
+    }
+}
+
+#[test]
+fn whether_there_is_a_label_is_up_to_the_estimator() {
+    let problems = |text: &str| {
+        let planned = parse::<TrainSettings>(text).plan(&context(), &[stream("from", payments().schema())]);
+        planned.err().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        problems(&format!("{CLUSTERS}\nlabel = 'fraud'")),
+        ["`k_means` learns without a label; leave `label` out"]
+    );
+    assert_eq!(
+        problems(&format!("{CLUSTERS}\nclasses = [true, false]")),
+        ["`k_means` learns without a label, so there are no classes; leave `classes` out"]
+    );
+    assert_eq!(
+        problems(&format!("{CLUSTERS}\nthreshold = 0.5")),
+        ["a threshold is for two classes, which `k_means` does not predict"]
+    );
+    assert_eq!(
+        problems("model = 'm'\nestimator = { type = 'logistic_regression' }"),
+        [
+            "there are no features to learn from; add `features = [..]`, the columns to learn from",
+            "`logistic_regression` learns to predict a label, and none is named; add `label = \"COLUMN\"`, the column with \
+             the true values"
+        ]
+    );
+}
+
+#[test]
+fn actions_are_learned_from_their_rewards() {
+    let rows = table(
+        "id:int64 hour:float64 shown:utf8 clicks:float64?\n 1 0 news 3\n 2 0 sport 0\n 3 0 news 2\n 4 0 news null\n 5 0 sport inf\n 6 0 games 1\n 7 0 sport 0",
+    );
+    let settings = "model = 'm'\nestimator = { type = 'lin_ucb', alpha = 0 }\nfeatures = { hour = 'raw' }\nlabel = 'shown'\n\
+                    classes = ['news', 'sport']\nreward = 'clicks'";
+    for batch_rows in [100, 1] {
+        let driven = drive(&parse::<TrainSettings>(settings), &[("from", rows.clone())], batch_rows);
+        let text = driven.text("main");
+        let header = "id:int64 hour:float64 shown:utf8 clicks:float64? action:utf8 score:float64 \
+                      scores:{news=float64,sport=float64}";
+        assert_eq!(text.lines().next().unwrap().replace(' ', ""), header.replace(' ', ""), "{text}");
+        // A ridge regression of one weight: 3 / 2 after the first row, 5 / 3 after the third.
+        let actions: Vec<_> = text.lines().skip(1).map(|line| line.split(' ').nth(4).unwrap()).collect();
+        assert_eq!(actions, ["news"; 5]);
+        let why: Vec<_> = driven.failed.iter().map(|failed| failed.error.as_str()).collect();
+        let wanted = [
+            "reward `clicks` is inf; numbers that are learned are finite, up to 1e150",
+            "label `shown` is `games`, which is none of its classes `news`, `sport`",
+        ];
+        assert_eq!(why, wanted);
+        let report = model_report(driven.report);
+        let metrics = |name: &str| report.metrics.get(name).unwrap();
+        assert_eq!((report.rows, metrics("mean_reward"), metrics("agreement")), (4, 1.25, 0.5));
+        assert_eq!((metrics("own_reward"), report.confusion), (2.5, None));
+    }
+}

@@ -9,8 +9,10 @@ pub(crate) struct Step<'a> {
     /// They learn every row that is learned.
     pub encoders: &'a mut Encoders,
     pub rows: &'a Rows,
-    /// Numbers, or the indexes of classes. NaN where there is no label.
+    /// Numbers, or the indexes of classes; NaN for rows without a label. Without meaning where none is learned.
     pub targets: &'a [f64],
+    /// What each row was worth; empty where the targets are no actions.
+    pub rewards: &'a [f64],
     /// The rows to learn; all if nothing is said.
     pub learn: Option<&'a BooleanArray>,
     /// For the predictions, one row behind the other.
@@ -18,6 +20,12 @@ pub(crate) struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// What a row was worth, if its target is an action.
+    #[inline(always)]
+    pub fn reward(&self, row: usize) -> f64 {
+        self.rewards.get(row).copied().unwrap_or(f64::NAN)
+    }
+
     /// The target of a row that is to be learned.
     #[inline(always)]
     pub fn target(&self, row: usize) -> Option<f64> {

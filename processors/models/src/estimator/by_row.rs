@@ -21,6 +21,12 @@ pub(crate) trait ByRow: Clone + Debug + Send + Sync + 'static {
     /// Learns one row. `target` is the number, or the index of the class.
     fn learn_one(&mut self, row: Row<'_>, target: f64);
 
+    /// Learns what one row was worth, for which the action of that index was chosen, if the labels are actions.
+    #[inline(always)]
+    fn learn_reward(&mut self, row: Row<'_>, action: f64, _reward: f64) {
+        self.learn_one(row, action);
+    }
+
     /// Writes what was learned.
     fn save(&self, tensors: &mut Tensors);
 
@@ -82,7 +88,7 @@ impl<E: ByRow> Work for RowByRow<Step<'_>, &mut E> {
                 estimator.predict_one(scratch.row(), &mut work.predictions[row * outputs..(row + 1) * outputs]);
                 let Some(target) = work.target(row) else { continue };
                 work.encoders.learn(rows, row, numbers, &mut scratch);
-                estimator.learn_one(scratch.row(), target);
+                estimator.learn_reward(scratch.row(), target, work.reward(row));
                 learned += 1;
             }
             start += TILE_ROWS;

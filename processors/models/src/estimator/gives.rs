@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What the numbers of a prediction are, and so which columns rows get. Another kind, such as a cluster or an action, is a
-/// variant here, and its columns are added to `prediction_fields` and `Predictions::columns`.
+/// What the numbers of a prediction are, and so which columns rows get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gives {
     /// The number that the label will be.
@@ -12,14 +11,29 @@ pub enum Gives {
     Probabilities,
     /// How much speaks for each class; of two classes, for the second if it is more than 0.
     Scores,
+    /// What each action is expected to be worth.
+    Actions,
+    /// Columns of its own, one for each number. So does what learns without a label.
+    Columns(&'static [PredictedColumn]),
+}
+
+/// A column that an estimator of its [own columns](Gives::Columns) predicts. It is null where the number is NaN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PredictedColumn {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether its numbers are whole.
+    pub whole: bool,
+    /// What the mean of its numbers is called among the metrics, where that says how well the model does.
+    pub mean: Option<&'static str>,
 }
 
 impl Gives {
     /// What the numbers are that classes are chosen by.
     pub fn certainty(self) -> Certainty {
         match self {
-            Self::Scores => Certainty::Score,
-            Self::Number | Self::Probabilities => Certainty::Probability,
+            Self::Scores | Self::Actions => Certainty::Score,
+            Self::Number | Self::Probabilities | Self::Columns(_) => Certainty::Probability,
         }
     }
 }

@@ -6,7 +6,9 @@ use millstream_core::{Problem, known_names, parse_settings};
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{EstimatorSettings, Kind, linear_regression, logistic_regression, network, sgd, softmax_regression};
+use super::{
+    EstimatorSettings, Kind, k_means, lin_ucb, linear_regression, logistic_regression, network, sgd, softmax_regression,
+};
 
 static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<logistic_regression::LogisticRegression>(),
@@ -15,6 +17,8 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<sgd::SgdClassifier>(),
     EstimatorKind::of::<sgd::SgdRegressor>(),
     EstimatorKind::of::<network::NetworkSettings>(),
+    EstimatorKind::of::<k_means::KMeans>(),
+    EstimatorKind::of::<lin_ucb::LinUcb>(),
 ];
 
 /// All estimators, in the order in which they are shown.

@@ -7,7 +7,9 @@ mod batch;
 mod by_row;
 mod checks;
 mod gives;
+mod k_means;
 mod labels;
+mod lin_ucb;
 mod linear;
 mod linear_regression;
 mod list;
@@ -27,7 +29,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use batch::{Predict, Step};
 use by_row::ByRow;
-pub use gives::{Certainty, Gives};
+pub use gives::{Certainty, Gives, PredictedColumn};
 pub(crate) use gives::{likeliest, positive};
 pub use labels::Labels;
 pub use list::{EstimatorKind, estimators};

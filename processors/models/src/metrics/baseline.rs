@@ -16,6 +16,8 @@ pub enum BaselineScores {
     Classes(ClassBaselines),
     /// Of numbers.
     Numbers(NumberBaselines),
+    /// There is no label, and so nothing to compare with.
+    Nothing,
 }
 
 impl BaselineScores {
@@ -42,6 +44,7 @@ impl BaselineScores {
         match self {
             Self::Classes(baselines) => baselines.add(target as usize),
             Self::Numbers(baselines) => baselines.add(target),
+            Self::Nothing => {}
         }
     }
 
@@ -52,6 +55,7 @@ impl BaselineScores {
             (Self::Numbers(baselines), Self::Numbers(_)) => {
                 baselines.persistence.is_sound() && baselines.mean.is_sound()
             }
+            (Self::Nothing, Self::Nothing) => true,
             _ => false,
         }
     }
@@ -66,6 +70,7 @@ impl BaselineScores {
             Self::Numbers(baselines) => {
                 Baselines { persistence: baselines.persistence.metrics(), majority: baselines.mean.metrics() }
             }
+            Self::Nothing => Baselines::default(),
         }
     }
 }

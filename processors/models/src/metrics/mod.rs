@@ -5,16 +5,20 @@ mod classes;
 mod confusion;
 mod histogram;
 mod log_loss;
+mod means;
 mod numbers;
 mod recent;
+mod rewards;
 
 use millstream_core::Metrics;
 use serde::{Deserialize, Serialize};
 
 pub use baseline::BaselineScores;
 pub use classes::ClassScores;
+pub use means::MeanScores;
 pub use numbers::NumberScores;
 pub use recent::Recent;
+pub use rewards::RewardScores;
 
 use crate::decision::Decision;
 use crate::label::Task;
@@ -26,6 +30,10 @@ pub enum Scores {
     Classes(ClassScores),
     /// Of numbers.
     Numbers(NumberScores),
+    /// Of what is predicted without a label.
+    Means(MeanScores),
+    /// Of actions.
+    Rewards(RewardScores),
 }
 
 impl Scores {
@@ -39,12 +47,14 @@ impl Scores {
     }
 
     /// Counts one row: its label (a number, or the index of a class) and its prediction, as
-    /// [`crate::Predictions::row`] gives it.
+    /// [`crate::Predictions::row`] gives it; of an action, its reward behind that.
     #[inline]
     pub fn add(&mut self, target: f64, prediction: &[f64]) {
         match self {
             Self::Classes(scores) => scores.add(target as usize, prediction),
             Self::Numbers(scores) => scores.add(target, prediction[0]),
+            Self::Means(scores) => scores.add(prediction),
+            Self::Rewards(scores) => scores.add(target as usize, prediction),
         }
     }
 
@@ -53,6 +63,8 @@ impl Scores {
         match self {
             Self::Classes(scores) => scores.takes(target as usize, prediction),
             Self::Numbers(_) => prediction.len() == 1,
+            Self::Means(scores) => scores.takes(prediction),
+            Self::Rewards(scores) => scores.takes(target as usize, prediction),
         }
     }
 
@@ -61,14 +73,18 @@ impl Scores {
         match (self, other) {
             (Self::Classes(scores), Self::Classes(other)) => scores.are_like(other),
             (Self::Numbers(scores), Self::Numbers(_)) => scores.is_sound(),
+            (Self::Means(scores), Self::Means(other)) => scores.are_like(other),
+            (Self::Rewards(scores), Self::Rewards(other)) => scores.are_like(other),
             _ => false,
         }
     }
 
-    /// Chooses classes like `other` from now on.
-    pub(crate) fn decide_like(&mut self, other: &Self) {
-        if let (Self::Classes(scores), Self::Classes(other)) = (self, other) {
-            scores.decide_like(other);
+    /// Chooses classes, and names means, like `other` from now on.
+    pub(crate) fn go_on_like(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Classes(scores), Self::Classes(other)) => scores.decide_like(other),
+            (Self::Means(scores), Self::Means(other)) => scores.named_like(other),
+            _ => {}
         }
     }
 
@@ -77,6 +93,8 @@ impl Scores {
         match self {
             Self::Classes(scores) => scores.rows(),
             Self::Numbers(scores) => scores.rows(),
+            Self::Means(scores) => scores.rows(),
+            Self::Rewards(scores) => scores.rows(),
         }
     }
 
@@ -85,6 +103,8 @@ impl Scores {
         match self {
             Self::Classes(scores) => scores.metrics(),
             Self::Numbers(scores) => scores.metrics(),
+            Self::Means(scores) => scores.metrics(),
+            Self::Rewards(scores) => scores.metrics(),
         }
     }
 }

@@ -22,6 +22,12 @@ pub enum Features {
     Encoded(Vec<(String, Encoder)>),
 }
 
+impl Default for Features {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
 impl Features {
     /// The names of the columns.
     pub fn names(&self) -> Vec<&str> {
@@ -38,7 +44,13 @@ impl Features {
         }
     }
 
-    pub(super) fn plan(&self, schema: &Schema, label: &str, takes: Takes) -> Result<Vec<Feature>, Problems> {
+    /// `answers` are the columns that tell what is right.
+    pub(super) fn plan(
+        &self,
+        schema: &Schema,
+        answers: [Option<&str>; 2],
+        takes: Takes,
+    ) -> Result<Vec<Feature>, Problems> {
         let names = self.names();
         check_count(names.len(), takes).map_err(|problem| problem.under("features"))?;
         let mut problems = Problems::new();
@@ -46,7 +58,7 @@ impl Features {
         let mut known = HashSet::new();
         for (index, name) in names.into_iter().enumerate() {
             let fresh = known.insert(name);
-            match self.plan_one(schema, index, name, label, fresh, takes) {
+            match self.plan_one(schema, index, name, answers, fresh, takes) {
                 Ok(feature) => features.push(feature),
                 Err(problem) => problems.push(problem.under(self.step(index, name)).under("features")),
             }
@@ -59,11 +71,14 @@ impl Features {
         schema: &Schema,
         index: usize,
         name: &str,
-        label: &str,
+        answers: [Option<&str>; 2],
         fresh: bool,
         takes: Takes,
     ) -> Result<Feature, Problem> {
-        if name == label {
+        if Some(name) == answers[1] {
+            return Err(Problem::new(format!("`{name}` is the reward, so the model would learn from the answer")));
+        }
+        if Some(name) == answers[0] {
             return Err(Problem::new(format!("`{name}` is the label, so the model would learn from the answer")));
         }
         if !fresh {
@@ -82,7 +97,10 @@ impl Features {
 /// Says if there are too few features, or too many.
 fn check_count(features: usize, takes: Takes) -> Result<(), Problem> {
     match (takes, features) {
-        (Takes::Dense | Takes::Raw, 0) => Err(Problem::new("there are no features to learn from")),
+        (Takes::Dense | Takes::Raw, 0) => {
+            let help = "add `features = [..]`, the columns to learn from";
+            Err(Problem::new("there are no features to learn from").help(help))
+        }
         (Takes::Nothing, 1..) => {
             Err(Problem::new(format!("this estimator learns from labels alone, and there are {features} features")))
         }
@@ -160,7 +178,7 @@ impl JsonSchema for Features {
         let encoder = generator.subschema_for::<Encoder>();
         json_schema!({
             "anyOf": [
-                { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+                { "type": "array", "items": { "type": "string" } },
                 { "type": "object", "additionalProperties": encoder },
             ],
         })
@@ -183,7 +201,8 @@ mod tests {
         ]);
         let plan = |names: &[&str], takes| {
             let features = Features::Listed(names.iter().map(ToString::to_string).collect());
-            let planned = features.plan(&schema, "y", takes).map_err(|problems| problems[0].message.clone());
+            let planned =
+                features.plan(&schema, [Some("y"), None], takes).map_err(|problems| problems[0].message.clone());
             planned.map(|features| features.into_iter().map(|feature| feature.encoder).collect::<Vec<_>>())
         };
         let one_hot = Encoder::OneHot(1024);

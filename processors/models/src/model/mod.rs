@@ -35,12 +35,17 @@ pub struct Model {
     rows: u64,
 }
 
+/// The target of rows from which a model learns without a label.
+const UNLABELLED: f64 = 0.0;
+
 /// The rows of a batch, as a model reads them.
 #[derive(Clone, Debug)]
 pub struct Input {
     rows: Rows,
-    /// Numbers, or the indexes of classes. NaN where there is no label.
+    /// Numbers, or the indexes of classes; NaN for rows without a label. All the same where none is needed.
     targets: Vec<f64>,
+    /// What each row was worth; empty where the targets are no actions.
+    rewards: Vec<f64>,
     refused: Option<BooleanArray>,
 }
 
@@ -55,7 +60,7 @@ impl Model {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
         let encoders = Encoders::new(&signature.features, signature.missing);
-        let estimator = signature.estimator.settings().build(&signature.features, &signature.label.classes);
+        let estimator = signature.estimator.settings().build(&signature.features, signature.classes());
         Self { signature, encoders, estimator, rows: 0 }
     }
 
@@ -76,21 +81,29 @@ impl Model {
 
     /// Reads features and labels.
     pub fn read(&self, rows: &RecordBatch) -> Result<Input> {
-        let label = &self.signature.label;
         let mut refused = Refused::default();
-        let targets = label.read(encode::column(rows, &label.column)?, self.signature.largest(), &mut refused)?;
-        self.read_features(rows, targets, refused)
+        let largest = self.signature.largest();
+        let (targets, rewards) = match &self.signature.label {
+            Some(label) => {
+                let mut targets = label.read(encode::column(rows, &label.column)?, largest, &mut refused)?;
+                let rewards = label.read_rewards(rows, &mut targets, largest, &mut refused)?;
+                (targets, rewards)
+            }
+            None => (vec![UNLABELLED; rows.num_rows()], Vec::new()),
+        };
+        Ok(Input { targets, rewards, ..self.read_features(rows, refused)? })
     }
 
     /// Reads features only.
     pub fn read_unlabelled(&self, rows: &RecordBatch) -> Result<Input> {
-        self.read_features(rows, vec![f64::NAN; rows.num_rows()], Refused::default())
+        let targets = vec![f64::NAN; rows.num_rows()];
+        Ok(Input { targets, ..self.read_features(rows, Refused::default())? })
     }
 
-    fn read_features(&self, rows: &RecordBatch, targets: Vec<f64>, mut refused: Refused) -> Result<Input> {
+    fn read_features(&self, rows: &RecordBatch, mut refused: Refused) -> Result<Input> {
         let signature = &self.signature;
         let rows = encode::read(&signature.features, signature.largest(), signature.missing, rows, &mut refused)?;
-        Ok(Input { rows, targets, refused: refused.mask() })
+        Ok(Input { rows, targets: Vec::new(), rewards: Vec::new(), refused: refused.mask() })
     }
 
     /// Why row `row` of the batch that was read is among the refused.
@@ -102,11 +115,15 @@ impl Model {
         {
             return Ok(why);
         }
-        label.why_refused(encode::column(rows, &label.column)?, largest, row)
+        let label = label.as_ref().ok_or_else(|| Error::new(format!("nothing is wrong with row {row}")))?;
+        match label.why_reward_refused(rows, largest, row)? {
+            Some(why) => Ok(why),
+            None => label.why_refused(encode::column(rows, &label.column)?, largest, row),
+        }
     }
 
-    /// Predicts every row, each before it is learned; learns those that have a label, and that `learn` marks if it is
-    /// given.
+    /// Predicts every row, each before it is learned; learns those that have a label, if the model needs one, and that
+    /// `learn` marks if it is given.
     pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
         refuse_nothing(input)?;
         let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
@@ -114,6 +131,7 @@ impl Model {
             encoders: &mut self.encoders,
             rows: &input.rows,
             targets: &input.targets,
+            rewards: &input.rewards,
             learn,
             predictions: predictions.values_mut(),
         })?;

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, StructArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StructArray};
 use arrow::datatypes::{DataType, Field, Fields};
-use millstream_core::Result;
+use millstream_core::{Error, Result};
 
 use super::Signature;
 use crate::decision::Decision;
-use crate::estimator::{Gives, positive};
+use crate::estimator::{Gives, PredictedColumn, positive};
 use crate::label::{Label, Task};
 
 /// One prediction a row: a number, the probability of the positive of two classes, or one probability a class; or scores
-/// instead of probabilities.
+/// instead of probabilities; or the numbers of columns that the estimator has of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
     rows: usize,
@@ -62,14 +62,28 @@ impl Predictions {
     pub fn columns(&self, signature: &Signature) -> Result<Vec<ArrayRef>> {
         match signature.gives() {
             Gives::Number => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
-            Gives::Probabilities | Gives::Scores => self.columns_of_classes(&signature.label),
+            Gives::Probabilities | Gives::Scores | Gives::Actions => {
+                let label = signature.label.as_ref().ok_or_else(|| Error::new("the model has no label"))?;
+                self.columns_of_classes(label, signature.gives())
+            }
+            Gives::Columns(columns) => {
+                Ok(columns.iter().enumerate().map(|(at, own)| self.own_column(at, own)).collect())
+            }
         }
     }
 
-    fn columns_of_classes(&self, label: &Label) -> Result<Vec<ArrayRef>> {
+    fn own_column(&self, at: usize, column: &PredictedColumn) -> ArrayRef {
+        let numbers = self.iter().map(|row| Some(row[at]).filter(|number| !number.is_nan()));
+        match column.whole {
+            true => Arc::new(numbers.map(|number| number.map(|number| number as i64)).collect::<Int64Array>()),
+            false => Arc::new(numbers.collect::<Float64Array>()),
+        }
+    }
+
+    fn columns_of_classes(&self, label: &Label, gives: Gives) -> Result<Vec<ArrayRef>> {
         let decision = self.decision;
         let class = label.column_of(self.iter().map(|row| decision.class(row)))?;
-        if let Task::Multiclass(_) = label.task() {
+        if gives == Gives::Actions || matches!(label.task(), Task::Multiclass(_)) {
             let of_class = self.iter().map(|row| row[decision.class(row)]);
             return Ok(vec![class, Label::column_of_numbers(of_class), self.by_class(label)?]);
         }
@@ -86,11 +100,16 @@ impl Predictions {
 
 /// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
 /// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
-/// two are `score` and `scores` where the estimator has no probabilities.
+/// two are `score` and `scores` where the estimator has no probabilities. Of actions they are `action`, `score` and `scores`. What an estimator predicts without a label has names
+/// of its own, and may be null.
 pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) -> Vec<Field> {
-    let label = &signature.label;
     let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
+    let own = |column: &PredictedColumn| {
+        let data_type = if column.whole { DataType::Int64 } else { DataType::Float64 };
+        field(column.name, data_type).with_nullable(true)
+    };
     let of_classes = |one, all| {
+        let Some(label) = &signature.label else { return Vec::new() };
         let all = field(all, DataType::Struct(class_fields(label)));
         let fields = [field("prediction", label.prediction_type()), field(one, DataType::Float64)];
         fields.into_iter().chain(matches!(label.task(), Task::Multiclass(_)).then_some(all)).collect()
@@ -99,6 +118,13 @@ pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) ->
         Gives::Number => vec![field("prediction", DataType::Float64)],
         Gives::Probabilities => of_classes("probability", "probabilities"),
         Gives::Scores => of_classes("score", "scores"),
+        Gives::Actions => {
+            let Some(label) = &signature.label else { return Vec::new() };
+            let scores = DataType::Struct(class_fields(label));
+            let action = field("action", label.prediction_type());
+            vec![action, field("score", DataType::Float64), field("scores", scores)]
+        }
+        Gives::Columns(columns) => columns.iter().map(own).collect(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Test, then train: a model that is scored on every row before it learns it.
 
+use std::borrow::Cow;
+
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use millstream_core::{Baselines, ConfusionMatrix, Error, Metrics, Parts, Result, State};
 use serde::{Deserialize, Serialize};
@@ -34,7 +36,7 @@ impl Scoreboard {
             learned: signature.scores(),
             recent: Recent::default(),
             held_out: signature.scores(),
-            baselines: BaselineScores::new(signature.label.task()),
+            baselines: signature.baselines(),
         }
     }
 
@@ -44,6 +46,23 @@ impl Scoreboard {
             && self.recent.rows().all(|(target, prediction)| other.learned.takes(*target, prediction))
             && self.held_out.are_like(&other.held_out)
             && self.baselines.are_like(&other.baselines)
+    }
+}
+
+/// What a row is scored by.
+struct Scored<'a> {
+    prediction: &'a [f64],
+    /// What it was worth, if its label is an action.
+    reward: Option<&'a f64>,
+}
+
+impl<'a> Scored<'a> {
+    /// The reward stands behind the prediction.
+    fn to_slice(&self) -> Cow<'a, [f64]> {
+        match self.reward {
+            None => Cow::Borrowed(self.prediction),
+            Some(reward) => self.prediction.iter().copied().chain([*reward]).collect(),
+        }
     }
 }
 
@@ -76,8 +95,8 @@ impl ScoredModel {
         if !scoreboard.is_like(&self.scoreboard) {
             return Err(Error::new("the scores in the state are damaged, or not those of this model"));
         }
-        scoreboard.learned.decide_like(&self.scoreboard.learned);
-        scoreboard.held_out.decide_like(&self.scoreboard.held_out);
+        scoreboard.learned.go_on_like(&self.scoreboard.learned);
+        scoreboard.held_out.go_on_like(&self.scoreboard.held_out);
         (self.model, self.scoreboard) = (model, scoreboard);
         Ok(())
     }
@@ -103,6 +122,7 @@ impl ScoredModel {
                 let decision = self.model.signature().decision();
                 divergence::of_classes(&rows, decision, || self.model.largest_weight())
             }
+            BaselineScores::Nothing => Ok(None),
         }
     }
 
@@ -123,16 +143,17 @@ impl ScoredModel {
         let is_learned = |row: usize| learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
         let labelled = input.targets.iter().enumerate().filter(|(_, target)| !target.is_nan());
         let learned = labelled.rev().filter(|(row, _)| is_learned(*row));
-        self.scoreboard.recent.add_backwards(learned.map(|(row, target)| (*target, predictions.row(row).into())));
+        let scored = |row: usize| Scored { prediction: predictions.row(row), reward: input.rewards.get(row) };
+        self.scoreboard.recent.add_backwards(learned.map(|(row, target)| (*target, scored(row).to_slice().into())));
         for (row, target) in input.targets.iter().enumerate() {
             if target.is_nan() {
                 continue;
             }
             if !is_learned(row) {
-                self.scoreboard.held_out.add(*target, predictions.row(row));
+                self.scoreboard.held_out.add(*target, &scored(row).to_slice());
                 continue;
             }
-            self.scoreboard.learned.add(*target, predictions.row(row));
+            self.scoreboard.learned.add(*target, &scored(row).to_slice());
             self.scoreboard.baselines.add(*target);
         }
         Ok(predictions)
@@ -164,7 +185,7 @@ impl ScoredModel {
     /// How often each class was predicted for the rows of each, of those that were learned.
     pub fn confusion(&self) -> Option<ConfusionMatrix> {
         let Scores::Classes(scores) = &self.scoreboard.learned else { return None };
-        scores.confusion(self.model.signature().label.classes.iter().map(Class::to_string))
+        scores.confusion(self.model.signature().classes().iter().map(Class::to_string))
     }
 
     /// What predictions without a model reach on the rows that were learned.

@@ -1,7 +1,7 @@
 //! What a model learns from, what it predicts, and how: planned from the columns that there are.
 
 use arrow::datatypes::Schema;
-use millstream_core::{Problem, Problems, Result, ResultExt, require_column, type_name};
+use millstream_core::{Problem, Problems, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 
 use super::features::check_slots;
@@ -9,9 +9,9 @@ use super::{Features, Predictions};
 use crate::decision::Decision;
 use crate::device::{self, DeviceSettings};
 use crate::encode::{Feature, Missing};
-use crate::estimator::{EstimatorSettings, Gives};
-use crate::label::{Class, Label, Task};
-use crate::metrics::Scores;
+use crate::estimator::{EstimatorSettings, Gives, Labels};
+use crate::label::{Class, Label, LabelColumns, Task};
+use crate::metrics::{BaselineScores, MeanScores, RewardScores, Scores};
 
 /// What a model learns from, what it predicts, and how. It stands in the model's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,8 +21,9 @@ pub struct Signature {
     pub estimator: EstimatorSettings,
     /// What it learns from.
     pub features: Vec<Feature>,
-    /// What it predicts.
-    pub label: Label,
+    /// What it predicts, where it learns from a label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
     /// What happens to rows that lack a feature.
     pub missing: Missing,
     /// Above which probability or score the positive of two classes is predicted, if it is not simply the likelier one.
@@ -34,18 +35,20 @@ impl Signature {
     /// Checks what was asked for against the columns that there are.
     ///
     /// `estimator`, `features`, `label` and `classes` are also the keys under which problems are reported.
-    pub fn plan(
+    pub fn plan<'a>(
         schema: &Schema,
         estimator: &EstimatorSettings,
         features: &Features,
-        label: &str,
+        label: impl Into<LabelColumns<'a>>,
         classes: Option<&[Class]>,
         missing: Missing,
     ) -> Result<Self, Problems> {
-        let mut problems = Problems::new();
-        let features = features.plan(schema, label, estimator.takes()).map_err(|found| problems.extend(found));
-        let label = plan_label(schema, estimator, label, classes).map_err(|found| problems.push(found));
-        let classes = label.as_ref().map_or(&[][..], |label| &label.classes);
+        let (label, mut problems) = (label.into(), Problems::new());
+        let answers = [label.label, label.reward];
+        let features = features.plan(schema, answers, estimator.takes()).map_err(|found| problems.extend(found));
+        let label = estimator.labels().plan(estimator.name(), schema, label, classes);
+        let label = label.map_err(|found| problems.push(found));
+        let classes = label.as_ref().map_or(&[][..], |label| classes_of(label.as_ref()));
         if let Err(problem) = estimator.settings().check(classes) {
             problems.push(problem.under("estimator"));
         }
@@ -68,11 +71,15 @@ impl Signature {
 
     fn check_threshold(&self) -> Result<(), String> {
         let Some(threshold) = self.threshold else { return Ok(()) };
-        if self.label.task() != Task::Binary {
-            return Err(format!(
-                "a threshold is for two classes, which the label `{}` does not have",
-                self.label.column
-            ));
+        match &self.label {
+            Some(label) if label.task() == Task::Binary && label.reward.is_none() => {}
+            Some(Label { column, .. }) => {
+                return Err(format!("a threshold is for two classes, which the label `{column}` does not have"));
+            }
+            None => {
+                let name = self.estimator.name();
+                return Err(format!("a threshold is for two classes, which `{name}` does not predict"));
+            }
         }
         match self.gives() {
             Gives::Probabilities if !(0.0..=1.0).contains(&threshold) => {
@@ -85,7 +92,12 @@ impl Signature {
 
     /// What its predictions are.
     pub fn gives(&self) -> Gives {
-        self.estimator.gives(&self.label.classes)
+        self.estimator.gives(self.classes())
+    }
+
+    /// The classes of the label; none where it is a number, or there is none.
+    pub fn classes(&self) -> &[Class] {
+        classes_of(self.label.as_ref())
     }
 
     /// How classes are chosen.
@@ -129,20 +141,42 @@ impl Signature {
 
     /// Scores of nothing yet.
     pub(crate) fn scores(&self) -> Scores {
-        Scores::new(self.label.task(), self.decision())
+        match (&self.label, self.gives()) {
+            (Some(Label { reward: Some(_), classes, .. }), _) => Scores::Rewards(RewardScores::of(classes.len())),
+            (Some(label), _) => Scores::new(label.task(), self.decision()),
+            (None, Gives::Columns(columns)) => Scores::Means(MeanScores::of(columns)),
+            (None, _) => Scores::Means(MeanScores::of(&[])),
+        }
+    }
+
+    /// Scores of the baselines, of nothing yet.
+    pub(crate) fn baselines(&self) -> BaselineScores {
+        let label = self.label.as_ref().filter(|label| label.reward.is_none());
+        label.map_or(BaselineScores::Nothing, |label| BaselineScores::new(label.task()))
     }
 
     /// What has to hold for a model to be built, whoever wrote the signature.
     fn check(&self) -> Result<(), String> {
         self.features.iter().try_for_each(check_slots)?;
-        self.estimator.labels().check(self.estimator.name(), &self.label.classes)?;
-        if let Some(odd) = self.label.classes.iter().find(|class| !self.label.has(class)) {
-            let Label { column, type_name, .. } = &self.label;
+        let name = self.estimator.name();
+        self.estimator.labels().check(name, self.classes())?;
+        match (&self.label, self.estimator.labels() == Labels::Nothing) {
+            (Some(Label { column, .. }), true) => return Err(format!("`{name}` learns without the label `{column}`")),
+            (None, false) => return Err(format!("`{name}` learns from a label, and there is none")),
+            (Some(Label { reward, .. }), _) if reward.is_some() != (self.estimator.labels() == Labels::Actions) => {
+                return Err(format!("`{name}` and its label do not agree on whether there are rewards"));
+            }
+            _ => {}
+        }
+        if let Some(label) = &self.label
+            && let Some(odd) = label.classes.iter().find(|class| !label.has(class))
+        {
+            let Label { column, type_name, .. } = label;
             return Err(format!("`{odd}` is no value of the label `{column}`, which is {type_name}"));
         }
-        self.estimator.settings().check(&self.label.classes).map_err(|problem| problem.message)?;
+        self.estimator.settings().check(self.classes()).map_err(|problem| problem.message)?;
         self.check_threshold()?;
-        let weights = self.estimator.settings().most_numbers(&self.features, &self.label.classes);
+        let weights = self.estimator.settings().most_numbers(&self.features, self.classes());
         if weights > MOST_WEIGHTS {
             return Err(format!("the model would have {weights} weights; {MOST_WEIGHTS} are the most"));
         }
@@ -153,14 +187,6 @@ impl Signature {
 /// The most weights that a part of a model may have: 1 GiB of them.
 const MOST_WEIGHTS: u64 = 1 << 27;
 
-fn plan_label(
-    schema: &Schema,
-    estimator: &EstimatorSettings,
-    label: &str,
-    classes: Option<&[Class]>,
-) -> Result<Label, Problem> {
-    let field = require_column(label, schema).map_err(|problem| problem.under("label"))?;
-    let type_name = type_name(field.data_type()).into_owned();
-    let classes = estimator.labels().classes(estimator.name(), field, classes)?;
-    Ok(Label { column: label.to_owned(), type_name, classes })
+fn classes_of(label: Option<&Label>) -> &[Class] {
+    label.map_or(&[], |label| &label.classes)
 }

@@ -8,9 +8,9 @@ use millstream_core::Problems;
 
 use super::*;
 use crate::estimator::{EstimatorKind, EstimatorSettings, Gives, Labels, Takes, estimators};
-use crate::label::Task;
+use crate::label::{Label, Task};
 use crate::simd;
-use crate::{Class, Features, Missing, prediction_fields};
+use crate::{Class, Encoder, Features, LabelColumns, Missing, prediction_fields};
 
 const ROWS: usize = 1000;
 
@@ -47,29 +47,36 @@ fn example(kind: &EstimatorKind) -> EstimatorSettings {
     serde_json::from_value(table.into()).unwrap()
 }
 
-/// A column to predict, and its classes if its type doesn't say them.
-type Asked = (&'static str, Option<&'static [&'static str]>);
+/// A column to predict, and its classes if its type doesn't say them; or nothing.
+type Asked = Option<(&'static str, Option<&'static [&'static str]>)>;
 
-/// A number, two classes, and three.
-const LABELS: [Asked; 3] = [("size", None), ("yes", None), ("kind", Some(&["a", "b", "c"]))];
+/// A number, two classes, three, and no label.
+const LABELS: [Asked; 4] = [Some(("size", None)), Some(("yes", None)), Some(("kind", Some(&["a", "b", "c"]))), None];
 
 fn takes(labels: Labels, label: Asked) -> bool {
     match labels {
         Labels::Numbers => label == LABELS[0],
         Labels::TwoClasses => label == LABELS[1],
-        Labels::Classes => label != LABELS[0],
-        Labels::Any => true,
+        Labels::Classes | Labels::Actions => label == LABELS[1] || label == LABELS[2],
+        Labels::Any => label.is_some(),
+        Labels::Nothing => label.is_none(),
     }
 }
 
-fn plan(estimator: &EstimatorSettings, (label, classes): Asked) -> Result<Signature, Problems> {
-    let classes: Option<Vec<_>> =
-        classes.map(|names| names.iter().map(|name| Class::Text((*name).to_owned())).collect());
+fn plan(estimator: &EstimatorSettings, asked: Asked) -> Result<Signature, Problems> {
+    let label = asked.map(|(label, _)| label);
+    let classes: Option<Vec<_>> = asked
+        .and_then(|(_, classes)| classes)
+        .map(|names| names.iter().map(|name| Class::Text((*name).to_owned())).collect());
+    let number = if estimator.takes() == Takes::Raw { Encoder::Raw } else { Encoder::Standardise };
     let features = match estimator.takes() {
-        Takes::Dense | Takes::Raw => vec!["a".to_owned(), "b".to_owned(), "word".to_owned()],
+        Takes::Dense | Takes::Raw => vec![("a", number), ("b", number), ("word", Encoder::OneHot(64))],
         Takes::Nothing => vec![],
     };
-    let features = Features::Listed(features);
+    let features = features.into_iter().map(|(name, encoder)| (name.to_owned(), encoder));
+    let features = Features::Encoded(features.collect());
+    let reward = (estimator.labels() == Labels::Actions).then_some("size").filter(|reward| label != Some(*reward));
+    let label = LabelColumns { label, reward };
     Signature::plan(&rows().schema(), estimator, &features, label, classes.as_deref(), Missing::Mean)
 }
 
@@ -84,7 +91,8 @@ fn signatures() -> impl Iterator<Item = Signature> {
 }
 
 fn what(signature: &Signature) -> String {
-    format!("{} of {}", signature.estimator.name(), signature.label.column)
+    let label = signature.label.as_ref().map_or("nothing", |label| &label.column);
+    format!("{} of {label}", signature.estimator.name())
 }
 
 /// Every bit of the predictions, and the file of the model, after so many rows at once.
@@ -168,8 +176,8 @@ fn a_saved_model_goes_on_as_if_it_had_never_stopped() {
 fn memory_is_bounded_by_what_the_settings_say() {
     for signature in signatures() {
         let mut model = Model::new(signature.clone());
-        let Signature { estimator, features, label, .. } = &signature;
-        let most = estimator.settings().most_numbers(features, &label.classes);
+        let Signature { estimator, features, .. } = &signature;
+        let most = estimator.settings().most_numbers(features, signature.classes());
         let tensors = |model: &Model| {
             let mut tensors = Tensors::default();
             model.estimator.save(&mut tensors).unwrap();
@@ -189,14 +197,20 @@ fn memory_is_bounded_by_what_the_settings_say() {
 
 #[test]
 fn labels_that_are_not_taken_are_refused_with_those_that_are() {
-    let of_one_class: Asked = ("kind", Some(&["a"]));
+    let of_one_class: Asked = Some(("kind", Some(&["a"])));
     for kind in estimators() {
         let estimator = example(kind);
-        let wanted = if estimator.labels() == Labels::Numbers { "number" } else { "classes" };
         let refused = LABELS.into_iter().filter(|label| !takes(estimator.labels(), *label)).chain([of_one_class]);
         for label in refused {
+            let wanted = match (estimator.labels(), label) {
+                (_, None) => "none is named; add `label = \"COLUMN\"`",
+                (Labels::Actions, Some(("size", _))) => "no reward is named",
+                (Labels::Nothing, Some(_)) => "learns without a label; leave `label` out",
+                (Labels::Numbers, Some(_)) => "number",
+                _ => "classes",
+            };
             let problem = plan(&estimator, label).unwrap_err().remove(0).to_string();
-            assert!(problem.contains(wanted), "{} of {}: {problem}", kind.name, label.0);
+            assert!(problem.contains(wanted), "{} of {label:?}: {problem}", kind.name);
         }
     }
 }
@@ -205,8 +219,9 @@ fn labels_that_are_not_taken_are_refused_with_those_that_are() {
 fn predictions_are_what_the_settings_say() {
     for signature in signatures() {
         let predictions = trained(&signature).predict_batch(&rows()).unwrap();
-        let task = signature.label.task();
-        assert_eq!(signature.gives() == Gives::Number, task == Task::Regression, "{}", what(&signature));
+        let task = signature.label.as_ref().map(Label::task);
+        assert_eq!(signature.gives() == Gives::Number, task == Some(Task::Regression), "{}", what(&signature));
+        assert_eq!(matches!(signature.gives(), Gives::Columns(_)), task.is_none(), "{}", what(&signature));
         for row in 0..ROWS {
             let prediction = predictions.row(row);
             assert!(prediction.iter().all(|value| value.is_finite()), "{}: {prediction:?}", what(&signature));
@@ -223,8 +238,38 @@ fn predictions_are_what_the_settings_say() {
 }
 
 #[test]
+fn what_is_learned_without_a_label_or_from_rewards_is_scored_by_itself() {
+    let has_right_ones = |label: &Label| label.reward.is_none();
+    for signature in signatures().filter(|signature| !signature.label.as_ref().is_some_and(has_right_ones)) {
+        let mut model = ScoredModel::new(signature.clone());
+        let learn = BooleanArray::from_iter((0..ROWS).map(|row| Some(row % 5 != 0)));
+        let input = model.model().read(&rows()).unwrap();
+        model.step(&input, Some(&learn)).unwrap();
+        let learned = if signature.label.is_none() { ROWS as u64 * 4 / 5 } else { model.model().rows() };
+        assert_eq!(model.model().rows(), learned, "{}", what(&signature));
+        for metrics in [model.metrics(), model.recent(), model.held_out()] {
+            assert!(metrics.0.iter().all(|(_, value)| value.is_finite()), "{}: {metrics:?}", what(&signature));
+        }
+        assert!(model.baselines().majority.0.is_empty() && model.confusion().is_none(), "{}", what(&signature));
+        let mut resumed = ScoredModel::new(signature.clone());
+        let mut parts = millstream_core::Parts::default();
+        model.keep(&mut parts).unwrap();
+        resumed.restore(&parts.into_state().unwrap()).unwrap();
+        for model in [&mut model, &mut resumed] {
+            model.step_batch(&rows()).unwrap();
+        }
+        assert_eq!((resumed.metrics(), resumed.recent()), (model.metrics(), model.recent()), "{}", what(&signature));
+        assert!(resumed.save_converged().unwrap() == model.save_converged().unwrap(), "{}", what(&signature));
+    }
+}
+
+#[test]
 fn what_features_say_is_learned() {
-    for signature in signatures().filter(|signature| signature.estimator.takes() != Takes::Nothing) {
+    let learns_it = |signature: &Signature| {
+        signature.label.as_ref().is_some_and(|label| label.reward.is_none())
+            && signature.estimator.takes() != Takes::Nothing
+    };
+    for signature in signatures().filter(learns_it) {
         let mut model = ScoredModel::new(signature.clone());
         for _ in 0..5 {
             model.step_batch(&rows()).unwrap();

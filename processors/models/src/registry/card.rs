@@ -34,8 +34,9 @@ pub struct ModelCard {
     pub estimator: EstimatorSettings,
     /// What it learned from.
     pub features: Vec<Feature>,
-    /// What it predicts.
-    pub label: Label,
+    /// What it predicts, where it learned from a label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
     /// Above which probability or score it predicts the positive of two classes, if not simply the likelier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,

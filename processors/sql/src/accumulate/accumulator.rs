@@ -36,9 +36,14 @@ pub trait Accumulator: Send {
     /// Copies what some slots hold. The type of the column does not depend on it.
     fn save(&self, slots: &[u32]) -> Saved;
 
-    /// How many bytes a slot takes in such a column, about.
+    /// How many bytes any slot takes in such a column, about; none where they differ.
+    fn fixed_bytes(&self) -> Option<usize> {
+        Some(2 * size_of::<f64>())
+    }
+
+    /// How many bytes a slot takes there, about.
     fn bytes(&self, _slot: u32) -> usize {
-        2 * size_of::<f64>()
+        self.fixed_bytes().unwrap_or_default()
     }
 
     /// Adds a slot for each row of a column of that type, with what was saved in it.

@@ -70,6 +70,10 @@ impl Accumulator for Distinct {
         Box::new(move || lists(&lengths, &values, &converter))
     }
 
+    fn fixed_bytes(&self) -> Option<usize> {
+        None
+    }
+
     fn bytes(&self, slot: u32) -> usize {
         self.values[slot as usize].iter().map(|value| value.len()).sum()
     }

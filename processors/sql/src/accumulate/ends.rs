@@ -94,6 +94,10 @@ impl Accumulator for Ends {
         })
     }
 
+    fn fixed_bytes(&self) -> Option<usize> {
+        None
+    }
+
     fn bytes(&self, slot: u32) -> usize {
         self.kept[slot as usize].as_ref().map_or(0, |kept| kept.value.len()) + size_of::<i64>()
     }

@@ -224,17 +224,24 @@ impl Groups {
         Ok(columns)
     }
 
-    /// Keeps the groups that have changed. `own` copies their own columns.
-    pub fn save(&mut self, parts: &mut Parts, own: impl Fn(&Self, &[u32]) -> Vec<ArrayRef>) -> Result<()> {
+    /// Keeps the groups that have changed. `own` copies what makes their own columns, later.
+    pub fn save<Own>(&mut self, parts: &mut Parts, own: impl Fn(&Self, &[u32]) -> Own) -> Result<()>
+    where
+        Own: FnOnce() -> Vec<ArrayRef> + Send + 'static,
+    {
         let schema = self.kept_schema(&self.own)?;
         let mut chunks = std::mem::replace(&mut self.chunks, Chunks::new(GROUPS));
+        // Most aggregates need not be asked about every group.
+        let accumulators = || self.aggregates.iter().map(|aggregate| &aggregate.accumulator);
+        let fixed = size_of::<i64>() * self.own.len() + accumulators().filter_map(|of| of.fixed_bytes()).sum::<usize>();
+        let varying: Vec<_> = accumulators().filter(|of| of.fixed_bytes().is_none()).collect();
         let put = chunks.put(
             parts,
             &schema,
-            |slot| self.bytes(slot),
+            |slot| self.key(slot).len() + fixed + varying.iter().map(|of| of.bytes(slot)).sum::<usize>(),
             |slots| {
                 let (copied, own, schema) = (self.copy(slots), own(self, slots), schema.clone());
-                move || Ok(RecordBatch::try_new(schema, copied.columns()?.into_iter().chain(own).collect())?)
+                move || Ok(RecordBatch::try_new(schema, copied.columns()?.into_iter().chain(own()).collect())?)
             },
         );
         self.chunks = chunks;
@@ -253,10 +260,15 @@ impl Groups {
             return Ok(Vec::new());
         }
         let order: Vec<usize> = (first..first + self.order).collect();
-        let rows = self.chunks.load(state, &schema, None, &order)?;
-        rows.iter().try_for_each(|rows| self.take_in(rows))?;
         let own: Vec<usize> = (first..schema.fields().len()).collect();
-        rows.iter().map(|rows| Ok(rows.project(&own)?)).collect()
+        let (mut chunks, mut owns) = (Chunks::new(GROUPS), Vec::new());
+        chunks.load(state, &schema, None, &order, |rows| {
+            self.take_in(&rows)?;
+            owns.push(rows.project(&own)?);
+            Ok(())
+        })?;
+        self.chunks = chunks;
+        Ok(owns)
     }
 
     fn take_in(&mut self, rows: &RecordBatch) -> Result<()> {
@@ -265,12 +277,6 @@ impl Groups {
         self.keys.extend((0..rows.num_rows()).map(|row| Box::from(keys.of(row))));
         let mut loads = self.aggregates.iter_mut().zip(columns);
         loads.try_for_each(|(aggregate, column)| aggregate.accumulator.load(column))
-    }
-
-    /// How large a group is in the state, about.
-    fn bytes(&self, slot: u32) -> usize {
-        let aggregates = self.aggregates.iter().map(|aggregate| aggregate.accumulator.bytes(slot));
-        self.key(slot).len() + size_of::<i64>() * self.own.len() + aggregates.sum::<usize>()
     }
 
     /// How many groups were taken in.

@@ -169,6 +169,10 @@ impl Accumulator for Quantile {
         Box::new(|| Ok(together([("zeros", Arc::new(zeros)), ("negative", negative?), ("positive", positive?)])))
     }
 
+    fn fixed_bytes(&self) -> Option<usize> {
+        None
+    }
+
     fn bytes(&self, slot: u32) -> usize {
         let Sketch { negative, positive, .. } = &self.sketches[slot as usize];
         (negative.len() + positive.len()) * size_of::<(i32, u64)>()

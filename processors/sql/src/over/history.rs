@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::concat;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema};
 use arrow::row::{RowConverter, SortField};
 use foldhash::fast::RandomState;
 use millstream_core::{Result, canonical_floats};
@@ -14,6 +14,7 @@ use millstream_core::{Result, canonical_floats};
 use super::blocks::{BLOCK_ROWS, Block, Blocks, Share, Slots};
 use super::counting::Counting;
 use super::feature::Feature;
+use super::kept::Kept;
 use super::segments::Segments;
 use crate::accumulate::aggregate::Arguments;
 
@@ -44,17 +45,15 @@ pub struct History {
     pub(super) keys: HashMap<Key, KeyRows, RandomState>,
     pub(super) segments: Segments,
     pub(super) slots: Slots,
-    /// When rows can be forgotten.
-    forget: BinaryHeap<Reverse<(i64, Key)>>,
-    /// What is kept: the key columns, the number within the key, the time, and for each feature its values and whether they
-    /// count.
-    pub(super) schema: SchemaRef,
+    /// When rows can be forgotten, by their slots in the state.
+    forget: BinaryHeap<Reverse<(i64, u32)>>,
+    pub(super) kept: Kept,
 }
 
 /// The rows of one key, in the order in which they came.
-#[derive(Default)]
 pub struct KeyRows {
-    pub(super) places: VecDeque<Place>,
+    key: Key,
+    places: VecDeque<Place>,
     blocks: Blocks,
 }
 
@@ -91,6 +90,19 @@ impl Frame {
 }
 
 impl KeyRows {
+    fn new(key: &[u8]) -> Self {
+        Self { key: key.into(), places: VecDeque::new(), blocks: Blocks::default() }
+    }
+
+    /// The place of a row that is remembered.
+    pub(super) fn place(&self, row: u64) -> Option<Place> {
+        self.at(row).map(|at| self.places[at])
+    }
+
+    fn at(&self, row: u64) -> Option<usize> {
+        self.places.binary_search_by_key(&row, |place| place.row).ok()
+    }
+
     /// Gives what counts of the rows from place `from` on to a row of a time.
     fn cover(&self, from: usize, frame: Frame, now: i64, counting: &mut Counting) {
         let mut at = from;
@@ -111,7 +123,7 @@ impl KeyRows {
     }
 
     /// Remembers a row, and puts a block together if it completes one whose rows lie within `span`.
-    pub(super) fn remember(&mut self, place: Place, span: Option<i64>, slots: &mut Slots, counting: &mut Counting) {
+    fn remember(&mut self, place: Place, span: Option<i64>, slots: &mut Slots, counting: &mut Counting) {
         self.places.push_back(place);
         let Some(span) = span else { return };
         let Some((block, start)) = self.completed(span) else { return };
@@ -120,11 +132,11 @@ impl KeyRows {
         self.blocks.add(place.number / BLOCK_ROWS as u64, block, span, slots, counting.merges());
     }
 
-    fn forget(&mut self, at: usize, segments: &mut Segments, slots: &mut Slots) {
-        if let Some(place) = self.places.remove(at) {
-            segments.forget(place.row);
-            self.blocks.forget(place.number, slots);
-        }
+    /// Forgets a row, and gives its slot in the state.
+    fn forget(&mut self, at: usize, segments: &mut Segments, slots: &mut Slots) -> Option<u32> {
+        let place = self.places.remove(at)?;
+        self.blocks.forget(place.number, slots);
+        Some(segments.forget(place.row))
     }
 
     /// The block that the last row has completed, if its rows can count together.
@@ -169,7 +181,7 @@ impl History {
             segments: Segments::default(),
             slots: Slots::default(),
             forget: BinaryHeap::new(),
-            schema: kept_schema(fields, features),
+            kept: Kept::new(fields, features),
         })
     }
 
@@ -233,7 +245,8 @@ impl History {
     /// Notes which rows count for a row, whose key holds `held`, and remembers it.
     fn remember(&mut self, key: &[u8], held: usize, row: u64, time: i64, counting: &mut Counting) {
         if held == 0 {
-            self.keys.insert(key.into(), KeyRows::default());
+            let of_key = KeyRows::new(key);
+            self.keys.insert(of_key.key.clone(), of_key);
         }
         let from = held + usize::from(self.current) - self.reached(held);
         let (frame, blocks) = (self.frame, self.blocks());
@@ -251,18 +264,42 @@ impl History {
             counting.current(place, self.has_small, self.has_others);
         }
         of_key.remember(place, blocks, &mut self.slots, counting);
-        self.segments.remember(row);
+        let slot = self.kept.remember(&of_key.key, row);
+        self.segments.remember(row, slot);
         match frame {
-            Frame::Time(_) => self.forget_later(key, time),
+            Frame::Time(_) => self.forget.push(Reverse((time, slot))),
             Frame::Rows(rows) => {
-                let too_many = of_key.places.len().saturating_sub(kept_of_each(rows));
-                (0..too_many).for_each(|_| of_key.forget(0, &mut self.segments, &mut self.slots));
+                for _ in 0..of_key.places.len().saturating_sub(kept_of_each(rows)) {
+                    if let Some(slot) = of_key.forget(0, &mut self.segments, &mut self.slots) {
+                        self.kept.forget(slot);
+                    }
+                }
             }
         }
     }
 
+    /// Remembers a row that was kept, if it comes behind the others of its key.
+    pub(super) fn remember_again(&mut self, key: &[u8], place: Place, counting: &mut Counting) -> Option<()> {
+        let blocks = self.blocks();
+        if !self.keys.contains_key(key) {
+            let of_key = KeyRows::new(key);
+            self.keys.insert(of_key.key.clone(), of_key);
+        }
+        let of_key = self.keys.get_mut(key)?;
+        if of_key.places.back().is_some_and(|last| last.number >= place.number) {
+            return None;
+        }
+        of_key.remember(place, blocks, &mut self.slots, counting);
+        let slot = self.kept.restored(&of_key.key, place.row);
+        self.segments.remember(place.row, slot);
+        if let Frame::Time(_) = self.frame {
+            self.forget.push(Reverse((place.time, slot)));
+        }
+        Some(())
+    }
+
     /// How far from each other rows can be that blocks are made of; `None` if there are no blocks.
-    pub(super) fn blocks(&self) -> Option<i64> {
+    fn blocks(&self) -> Option<i64> {
         let span = match self.frame {
             Frame::Time(span) => Some(span),
             Frame::Rows(rows) => (rows >= 2 * BLOCK_ROWS).then_some(i64::MAX),
@@ -270,20 +307,14 @@ impl History {
         span.filter(|_| self.has_small)
     }
 
-    /// Notes that a row of that time is to be forgotten when no other can count it.
-    pub(super) fn forget_later(&mut self, key: &[u8], time: i64) {
-        if let (Frame::Time(_), Some((key, _))) = (self.frame, self.keys.get_key_value(key)) {
-            self.forget.push(Reverse((time, key.clone())));
-        }
-    }
-
     /// Forgets rows that don't count for any that can still come, none of which is earlier than `watermark`.
     pub fn forget(&mut self, watermark: i64) {
         let Frame::Time(span) = self.frame else { return };
         while self.forget.peek().is_some_and(|Reverse((time, _))| time.saturating_add(span) <= watermark) {
-            let Some(Reverse((time, key))) = self.forget.pop() else { break };
+            let Some(Reverse((_, slot))) = self.forget.pop() else { break };
+            let (key, row) = self.kept.forget(slot);
             let Some(of_key) = self.keys.get_mut(&key) else { continue };
-            if let Some(at) = of_key.places.iter().position(|place| place.time == time) {
+            if let Some(at) = of_key.at(row) {
                 of_key.forget(at, &mut self.segments, &mut self.slots);
             }
             if of_key.places.is_empty() {
@@ -301,13 +332,4 @@ impl History {
 /// How many rows are kept of each key: one is needed as the row before, even where only a row itself counts.
 fn kept_of_each(rows: usize) -> usize {
     rows.max(1)
-}
-
-fn kept_schema(keys: Vec<Field>, features: &[Feature]) -> SchemaRef {
-    let kept = features.iter().flat_map(|feature| {
-        let name = feature.field().name();
-        [Field::new(name, feature.remembered(), true), Field::new(format!("{name} counts"), DataType::Boolean, true)]
-    });
-    let own = ["number", "time"].map(|name| Field::new(name, DataType::Int64, false));
-    Arc::new(Schema::new(keys.into_iter().chain(own).chain(kept).collect::<Vec<_>>()))
 }

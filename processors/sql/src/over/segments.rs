@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
+use arrow::array::{Array, BooleanArray};
 use millstream_core::Result;
 
 use crate::accumulate::aggregate::Arguments;
 
-/// The segments. Rows are numbered in the order in which they came. A clone shares what they hold.
-#[derive(Clone, Default)]
+/// The segments. Rows are numbered in the order in which they came.
+#[derive(Default)]
 pub struct Segments {
     list: VecDeque<Segment>,
     /// The number of the row that comes next.
@@ -20,15 +20,26 @@ pub struct Segments {
     sparse: BTreeSet<u64>,
 }
 
-#[derive(Clone)]
 struct Segment {
-    rows: Numbers,
-    /// Which of them are remembered.
-    is_live: Vec<bool>,
+    held: Rows,
+    /// The slots of the rows in the state, of those that are remembered.
+    slots: Vec<u32>,
     live: usize,
+}
+
+/// What rows are arguments with.
+#[derive(Clone)]
+struct Rows {
+    numbers: Numbers,
     /// One for each feature.
     arguments: Arc<[Arguments]>,
 }
+
+/// The slot of a row that is not remembered.
+const NONE: u32 = u32::MAX;
+
+/// What all segments of one moment hold, whatever becomes of them.
+pub struct Held(Vec<Rows>);
 
 /// The numbers of the rows that a segment holds, in their order.
 #[derive(Clone)]
@@ -46,30 +57,43 @@ impl Segments {
         self.live
     }
 
-    /// Adds what rows are fed with: the number of the first one. None is remembered yet.
+    /// Adds what rows are arguments with: the number of the first one. None is remembered yet.
     pub fn push(&mut self, arguments: Vec<Arguments>, rows: usize) -> Result<u64> {
         let start = self.end;
         if rows == 0 && !self.list.is_empty() {
             return Ok(start);
         }
         self.end += rows as u64;
-        let added = Segment {
-            rows: Numbers::Run(start..self.end),
-            is_live: vec![false; rows],
-            live: 0,
-            arguments: arguments.into(),
-        };
-        self.list.push_back(added);
-        self.join_before(self.list.len())?;
+        self.add(arguments, Numbers::Run(start..self.end), rows)?;
         Ok(start)
+    }
+
+    /// The numbers that so many rows would have that come next.
+    pub fn numbers_of_next(&self, rows: usize) -> Vec<u64> {
+        (self.end..self.end + rows as u64).collect()
+    }
+
+    /// Adds what rows of these numbers are arguments with, if they ascend, and come behind those that there are.
+    pub fn push_numbered(&mut self, arguments: Vec<Arguments>, numbers: &[u64]) -> Option<Result<()>> {
+        let Some(last) = numbers.last() else { return Some(Ok(())) };
+        if numbers[0] < self.end || !numbers.is_sorted_by(|one, next| one < next) {
+            return None;
+        }
+        self.end = last.checked_add(1)?;
+        Some(self.add(arguments, Numbers::Listed(numbers.into()), numbers.len()))
+    }
+
+    fn add(&mut self, arguments: Vec<Arguments>, numbers: Numbers, rows: usize) -> Result<()> {
+        self.list.push_back(Segment { held: Rows { numbers, arguments: arguments.into() }, slots: vec![NONE; rows], live: 0 });
+        self.join_before(self.list.len())
     }
 
     /// Joins the last of so many segments with those before it while these are small. Small ones are joined when about as much
     /// has come again, so that a row is copied only a few times.
     fn join_before(&mut self, until: usize) -> Result<()> {
-        let (mut from, mut all) = (until - 1, self.list[until - 1].rows.len());
+        let (mut from, mut all) = (until - 1, self.list[until - 1].held.numbers.len());
         while from > 0 {
-            let before = self.list[from - 1].rows.len();
+            let before = self.list[from - 1].held.numbers.len();
             if before > 2 * all || before + all > SEGMENT_ROWS {
                 break;
             }
@@ -84,72 +108,73 @@ impl Segments {
         Ok(())
     }
 
-    /// Remembers a row that was added.
-    pub fn remember(&mut self, row: u64) {
+    /// Remembers a row that was added, which has this slot in the state.
+    pub fn remember(&mut self, row: u64, slot: u32) {
         let (segment, place) = self.place(row);
         let segment = &mut self.list[segment];
-        segment.is_live[place] = true;
+        segment.slots[place] = slot;
         segment.live += 1;
         self.live += 1;
     }
 
-    /// Forgets a row that is remembered. What it holds stays for now.
-    pub fn forget(&mut self, row: u64) {
+    /// Forgets a row that is remembered, and gives its slot. What it holds stays for now.
+    pub fn forget(&mut self, row: u64) -> u32 {
         let (segment, place) = self.place(row);
         let segment = &mut self.list[segment];
-        segment.is_live[place] = false;
         segment.live -= 1;
         self.live -= 1;
-        if 2 * segment.live < segment.rows.len() {
-            self.sparse.insert(segment.rows.first());
+        if 2 * segment.live < segment.slots.len() {
+            self.sparse.insert(segment.held.numbers.first());
         }
+        std::mem::replace(&mut segment.slots[place], NONE)
     }
 
     /// Where a row lies: a segment, and a row in that.
     fn place(&self, row: u64) -> (usize, usize) {
         let segment = self.segment(row);
-        (segment, self.list[segment].rows.place(row))
+        (segment, self.list[segment].held.numbers.place(row))
     }
 
     fn segment(&self, row: u64) -> usize {
-        self.list.partition_point(|segment| segment.rows.first() <= row).saturating_sub(1)
+        self.list.partition_point(|segment| segment.held.numbers.first() <= row).saturating_sub(1)
     }
 
     /// Where rows lie: segments, and rows in these.
     pub fn find(&self, rows: impl Iterator<Item = u64>) -> Vec<(usize, usize)> {
-        let (mut at, mut within) = (0, 0..0);
-        let place = |row| {
-            // The next one lies mostly in the same segment.
-            if !within.contains(&row) {
-                at = self.segment(row);
-                within = self.list[at].rows.first()..self.list[at].rows.end();
-            }
-            (at, self.list[at].rows.place(row))
-        };
-        rows.map(place).collect()
+        find(rows, |row| self.segment(row), |segment| &self.list[segment].held.numbers)
     }
 
-    /// What a feature is fed with at some places.
+    /// What a feature is arguments with at some places.
     pub fn gather(&self, feature: usize, places: &[(usize, usize)]) -> Result<Arguments> {
-        let arguments: Vec<&Arguments> = self.list.iter().map(|segment| &segment.arguments[feature]).collect();
+        let arguments: Vec<&Arguments> = self.list.iter().map(|segment| &segment.held.arguments[feature]).collect();
         Arguments::gather(&arguments, places)
     }
 
-    /// What all features are fed with at some places.
-    pub fn gather_all(&self, places: &[(usize, usize)]) -> Result<Vec<Arguments>> {
-        let features = self.list.front().map_or(0, |segment| segment.arguments.len());
-        (0..features).map(|feature| self.gather(feature, places)).collect()
+    /// What they hold now. Nothing is copied.
+    pub fn held(&self) -> Held {
+        Held(self.list.iter().map(|segment| segment.held.clone()).collect())
+    }
+
+    /// How many bytes a row is arguments with, about.
+    pub fn row_bytes(&self) -> usize {
+        let (mut bytes, mut rows) = (0, 0);
+        for Rows { numbers, arguments } in self.list.iter().map(|segment| &segment.held) {
+            rows += numbers.len();
+            let of_values = |arguments: &Arguments| arguments.values().to_data().get_slice_memory_size().unwrap_or_default();
+            bytes += arguments.iter().map(of_values).sum::<usize>();
+        }
+        bytes / rows.max(1)
     }
 
     /// Drops what is forgotten where that is most of a segment, so that each row is copied for one that is forgotten.
     pub fn tidy(&mut self) -> Result<()> {
         // Rows of the last one may never have been remembered.
-        self.sparse.extend(self.list.back().map(|segment| segment.rows.first()));
+        self.sparse.extend(self.list.back().map(|segment| segment.held.numbers.first()));
         while let Some(first) = self.sparse.pop_first() {
             // Segments may have been joined since.
             let at = self.segment(first);
             let segment = &self.list[at];
-            if 2 * segment.live >= segment.rows.len() || (segment.live == 0 && self.list.len() == 1) {
+            if 2 * segment.live >= segment.slots.len() || (segment.live == 0 && self.list.len() == 1) {
                 continue;
             }
             match segment.live {
@@ -167,11 +192,45 @@ impl Segments {
 impl Segment {
     /// Only what is remembered.
     fn thinned(&self) -> Result<Self> {
-        let mask = BooleanArray::from(self.is_live.clone());
-        let arguments = self.arguments.iter().map(|arguments| arguments.filter(&mask)).collect::<Result<_>>()?;
-        let rows = self.rows.iter().zip(&self.is_live).filter_map(|(row, is_live)| is_live.then_some(row)).collect();
-        Ok(Self { rows: Numbers::Listed(rows), is_live: vec![true; self.live], live: self.live, arguments })
+        let mask: BooleanArray = self.slots.iter().map(|slot| Some(*slot != NONE)).collect();
+        let arguments = self.held.arguments.iter().map(|arguments| arguments.filter(&mask)).collect::<Result<_>>()?;
+        let live = self.held.numbers.iter().zip(&self.slots).filter(|(_, slot)| **slot != NONE);
+        let (numbers, slots): (Vec<u64>, Vec<u32>) = live.unzip();
+        Ok(Self { held: Rows { numbers: Numbers::Listed(numbers.into()), arguments }, slots, live: self.live })
     }
+}
+
+impl Held {
+    /// Where rows lie: segments, and rows in these.
+    pub fn find(&self, rows: impl Iterator<Item = u64>) -> Vec<(usize, usize)> {
+        let segment = |row| self.0.partition_point(|held| held.numbers.first() <= row).saturating_sub(1);
+        find(rows, segment, |segment| &self.0[segment].numbers)
+    }
+
+    /// What all features are arguments with at some places.
+    pub fn gather_all(&self, places: &[(usize, usize)]) -> Result<Vec<Arguments>> {
+        let gather =
+            |feature: usize| Arguments::gather(&self.0.iter().map(|held| &held.arguments[feature]).collect::<Vec<_>>(), places);
+        (0..self.0.first().map_or(0, |held| held.arguments.len())).map(gather).collect()
+    }
+}
+
+/// Where rows lie: segments, and rows in these. `segment` finds that of a row, and `numbers` are those of the rows in one.
+fn find<'a>(
+    rows: impl Iterator<Item = u64>,
+    segment: impl Fn(u64) -> usize,
+    numbers: impl Fn(usize) -> &'a Numbers,
+) -> Vec<(usize, usize)> {
+    let (mut at, mut within) = (0, 0..0);
+    let place = |row| {
+        // The next one lies mostly in the same segment.
+        if !within.contains(&row) {
+            at = segment(row);
+            within = numbers(at).first()..numbers(at).end();
+        }
+        (at, numbers(at).place(row))
+    };
+    rows.map(place).collect()
 }
 
 impl Numbers {
@@ -218,24 +277,22 @@ impl Numbers {
             (start, end, rows) = (start.or(Some(numbers.first())), numbers.end(), rows + numbers.len() as u64);
         }
         let all = start.unwrap_or_default()..end;
-        if all.end.saturating_sub(all.start) == rows {
-            Self::Run(all)
-        } else {
-            Self::Listed(several.flat_map(Self::iter).collect())
+        match all.end.saturating_sub(all.start) == rows {
+            true => Self::Run(all),
+            false => Self::Listed(several.flat_map(Self::iter).collect()),
         }
     }
 }
 
 /// Several segments as one.
 fn join<'a>(several: impl Iterator<Item = &'a Segment> + Clone) -> Result<Segment> {
-    let features = several.clone().next().map_or(0, |segment| segment.arguments.len());
-    let arguments = |feature: usize| {
-        Arguments::concat(&several.clone().map(|segment| &segment.arguments[feature]).collect::<Vec<_>>())
-    };
+    let features = several.clone().next().map_or(0, |segment| segment.held.arguments.len());
+    let arguments =
+        |feature: usize| Arguments::concat(&several.clone().map(|segment| &segment.held.arguments[feature]).collect::<Vec<_>>());
+    let numbers = Numbers::join(several.clone().map(|segment| &segment.held.numbers));
     Ok(Segment {
-        rows: Numbers::join(several.clone().map(|segment| &segment.rows)),
-        is_live: several.clone().flat_map(|segment| segment.is_live.iter().copied()).collect(),
-        live: several.clone().map(|segment| segment.live).sum(),
-        arguments: (0..features).map(arguments).collect::<Result<_>>()?,
+        held: Rows { numbers, arguments: (0..features).map(arguments).collect::<Result<_>>()? },
+        slots: several.clone().flat_map(|segment| segment.slots.iter().copied()).collect(),
+        live: several.map(|segment| segment.live).sum(),
     })
 }

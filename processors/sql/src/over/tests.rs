@@ -2,7 +2,8 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMicrosecondArray
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use millstream_testkit::{
-    Driven, Timing, context, drive, drive_in_time, parse, restore_damaged, state_in_time, stream, table,
+    Driven, Timing, batch, context, drive, drive_in_time, in_one_piece, parse, restore_damaged, rows_as_text,
+    state_in_time, stream, table,
 };
 use proptest::prelude::*;
 
@@ -175,11 +176,7 @@ fn a_hot_key_has_the_same_bits_however_its_rows_are_cut() {
 fn a_state_that_is_damaged_is_no_reason_to_panic() {
     let settings: OverSettings = parse("last = '100s'\nselect = { c = 'count(*)', sum = 'sum(v)', before = 'lag(n)' }");
     let state = state_in_time(&settings, &hot(200), Timing { watermark_rows: 10, ..TIMING });
-    let build = || {
-        let stream = Stream { event_time: Some("at".to_owned()), ..stream("from", hot(1).schema()) };
-        (settings.plan(&context(), &[stream]).unwrap().build)().unwrap()
-    };
-    restore_damaged(&state, build);
+    restore_damaged(&state, || build(&settings));
 }
 
 /// A row that was remembered.
@@ -279,4 +276,56 @@ fn hot(rows: i64) -> RecordBatch {
         ("v", Arc::new(Float64Array::from_iter_values((0..rows).map(|row| (row * 7919 % 1000) as f64 / 7.0)))),
     ];
     RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn build(settings: &OverSettings) -> Box<dyn Processor> {
+    let stream = Stream { event_time: Some("at".to_owned()), ..stream("from", hot(1).schema()) };
+    (settings.plan(&context(), &[stream]).unwrap().build)().unwrap()
+}
+
+/// What leaves when rows come.
+fn passed(over: &mut dyn Processor, rows: RecordBatch) -> String {
+    let mut out = Collector::new(3);
+    over.process(0, batch(rows), &mut out).unwrap();
+    rows_as_text(out.take(0).map(|batch| batch.rows).collect::<Vec<_>>().iter())
+}
+
+const FRAMES: [&str; 3] = ["last = '100s'", "rows = 70", "rows = 70\nkeys = ['v']"];
+
+#[test]
+fn a_state_in_one_piece_is_read_and_then_kept_in_chunks() {
+    for frame in FRAMES {
+        let settings: OverSettings = parse(&format!(
+            "{frame}\nselect = {{ c = 'count(*)', sum = 'sum(v)', q = 'quantile(n, 0.5)', before = 'lag(n)' }}"
+        ));
+        let state = state_in_time(&settings, &hot(200), Timing { watermark_rows: 10, ..TIMING });
+        let (mut before, _) = in_one_piece(&state, "rows", 1, 1);
+        let next = || hot(260).slice(200, 60);
+        let mut whole = build(&settings);
+        whole.restore(&state).unwrap();
+        let wanted = passed(&mut *whole, next());
+        for _ in 0..2 {
+            let mut over = build(&settings);
+            over.restore(&before).unwrap();
+            before = over.snapshot().unwrap().state.into_state_after(&before).unwrap();
+            assert!(before.has("rows.index") && !before.has("rows"), "{frame}");
+            assert_eq!(passed(&mut *over, next()), wanted, "{frame}");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_writes_the_rows_that_have_come_since_the_one_before() {
+    for frame in ["last = '100000s'", "rows = 100000"] {
+        let settings: OverSettings = parse(&format!("{frame}\nselect = {{ c = 'count(*)', sum = 'sum(v)' }}"));
+        let mut over = build(&settings);
+        let mut written = |rows: RecordBatch| {
+            passed(&mut *over, rows);
+            let sizes = over.snapshot().unwrap().state.write(|_| Some(0), |_, bytes| Ok(bytes.len()));
+            sizes.unwrap().values().sum::<usize>()
+        };
+        let first = written(hot(60_000).slice(0, 59_900));
+        let second = written(hot(60_000).slice(59_900, 100));
+        assert!(first > 59_900 * 20 && second < first / 50, "{frame}: {first}, then {second}");
+    }
 }

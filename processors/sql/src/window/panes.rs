@@ -24,15 +24,43 @@ pub struct Panes {
     panes: BTreeMap<i64, Pane>,
     /// Windows that start earlier are closed, whether they had rows or not.
     next: i64,
-    /// By the slot of each group, the start of its pane, and its number there.
-    homes: Vec<(i64, u32)>,
+    /// By the slot of each group, which pane it is in, and its number there.
+    homes: Vec<Home>,
+    starts: Starts,
+}
+
+/// The number of a pane among its [`Starts`], and the number of a group in it.
+type Home = (u32, u32);
+
+/// The starts of panes by numbers, which need half the room.
+#[derive(Default)]
+struct Starts {
+    starts: Vec<i64>,
+    free: Vec<u32>,
+}
+
+impl Starts {
+    /// A number for a pane.
+    fn number(&mut self, start: i64) -> u32 {
+        match self.free.pop() {
+            Some(number) => {
+                self.starts[number as usize] = start;
+                number
+            }
+            None => {
+                self.starts.push(start);
+                self.starts.len() as u32 - 1
+            }
+        }
+    }
 }
 
 /// The start of a pane, whether it has changed, and how many groups it has.
 type Kept = (i64, bool, u64);
 
-#[derive(Default)]
 struct Pane {
+    /// Among the [`Starts`].
+    number: u32,
     table: Table,
     /// Whether rows came since windows were shown early.
     changed: bool,
@@ -42,7 +70,15 @@ impl Panes {
     /// Windows of `size` microseconds that start every `every`.
     pub fn new(size: i64, every: i64) -> Self {
         let length = greatest_common_divisor(size, every);
-        Self { size, every, length, panes: BTreeMap::new(), next: i64::MIN, homes: Vec::new() }
+        Self {
+            size,
+            every,
+            length,
+            panes: BTreeMap::new(),
+            next: i64::MIN,
+            homes: Vec::new(),
+            starts: Starts::default(),
+        }
     }
 
     /// Whether all windows of a time are closed.
@@ -55,13 +91,14 @@ impl Panes {
     #[inline]
     pub fn slot(&mut self, groups: &mut Groups, time: EventTime, key: &[u8]) -> Result<u32, Full> {
         let start = floor(time, self.length);
-        let pane = self.panes.entry(start).or_default();
+        let Self { panes, starts, .. } = self;
+        let pane = panes.entry(start).or_insert_with(|| Pane::new(starts.number(start)));
         pane.changed = true;
         if let Some(slot) = groups.find(&pane.table, key) {
             return Ok(slot);
         }
         let slot = groups.add(&mut pane.table, key)?;
-        settle(&mut self.homes, slot, (start, pane.table.slots.len() as u32 - 1));
+        settle(&mut self.homes, slot, (pane.number, pane.table.slots.len() as u32 - 1));
         Ok(slot)
     }
 
@@ -78,12 +115,14 @@ impl Panes {
             self.next = start + self.every;
             if self.size == self.length {
                 let Some(pane) = self.panes.remove(&start) else { continue };
+                self.starts.free.push(pane.number);
                 closed.extend(pane.table.slots.iter().map(|slot| Closed { start, end, slot: *slot }));
                 continue;
             }
             closed.extend(self.put_together(groups, start));
             let behind = self.panes.split_off(&(start + self.every));
             let done = std::mem::replace(&mut self.panes, behind);
+            self.starts.free.extend(done.values().map(|pane| pane.number));
             groups.release(done.into_values().flat_map(|pane| pane.table.slots));
         }
         self.next = self.next.max(self.start_of_open(watermark));
@@ -110,11 +149,15 @@ impl Panes {
         parts.put("next", &self.next)?;
         let panes = self.panes.iter().map(|(start, pane)| (*start, pane.changed, pane.table.slots.len() as u64));
         parts.put("panes", &panes.collect::<Vec<Kept>>())?;
+        let starts: Arc<[i64]> = self.starts.starts.as_slice().into();
         groups.save(parts, |_, slots| {
-            let column = |of: fn(&(i64, u32)) -> i64| -> ArrayRef {
-                Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| of(&self.homes[*slot as usize]))))
-            };
-            vec![column(|home| home.0), column(|home| home.1.into())]
+            let homes: Vec<Home> = slots.iter().map(|slot| self.homes[*slot as usize]).collect();
+            let starts = starts.clone();
+            move || -> Vec<ArrayRef> {
+                let panes = homes.iter().map(|home| starts[home.0 as usize]);
+                let numbers = homes.iter().map(|home| i64::from(home.1));
+                vec![Arc::new(Int64Array::from_iter_values(panes)), Arc::new(Int64Array::from_iter_values(numbers))]
+            }
         })
     }
 
@@ -123,9 +166,9 @@ impl Panes {
         self.next = state.get("next")?;
         let mut slots = 0..groups.loaded();
         for (start, changed, count) in state.get::<Vec<Kept>>("panes")? {
-            let mut pane = Pane { changed, ..Pane::default() };
+            let mut pane = Pane { changed, ..Pane::new(self.starts.number(start)) };
             for (number, slot) in (0..count).zip(slots.by_ref()) {
-                settle(&mut self.homes, slot, (start, number as u32));
+                settle(&mut self.homes, slot, (pane.number, number as u32));
                 groups.enter(&mut pane.table, slot);
             }
             let is_complete = pane.table.slots.len() as u64 == count;
@@ -145,9 +188,9 @@ impl Panes {
             let [panes, numbers] = [0, 1].map(|column| rows.column(column).as_primitive::<Int64Type>().values());
             panes.iter().zip(numbers)
         });
-        let mut wrong =
-            rows.zip(&self.homes).filter(|((pane, number), home)| (**pane, **number) != (home.0, home.1.into()));
-        wrong.next().map_or(Ok(()), |(_, home)| Err(no_good_pane(home.0)))
+        let mut homes = self.homes.iter().map(|home| (self.starts.starts[home.0 as usize], i64::from(home.1)));
+        let wrong = rows.zip(&mut homes).find(|((pane, number), home)| (**pane, **number) != *home);
+        wrong.map_or(Ok(()), |(_, home)| Err(no_good_pane(home.0)))
     }
 
     /// How far the starts of the windows that are still to close have come.
@@ -186,9 +229,15 @@ impl Panes {
     }
 }
 
+impl Pane {
+    fn new(number: u32) -> Self {
+        Self { number, table: Table::default(), changed: false }
+    }
+}
+
 /// Notes where a group is.
 #[cold]
-fn settle(homes: &mut Vec<(i64, u32)>, slot: u32, home: (i64, u32)) {
+fn settle(homes: &mut Vec<Home>, slot: u32, home: Home) {
     let at = slot as usize;
     if at >= homes.len() {
         homes.resize(at + 1, (0, 0));

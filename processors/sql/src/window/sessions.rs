@@ -134,12 +134,13 @@ impl Sessions {
                 Arc::new(Int64Array::from_iter_values(sessions.iter().map(|session| of(session))))
             };
             let changed: BooleanArray = sessions.iter().map(|session| Some(session.changed)).collect();
-            vec![
+            let columns: Vec<ArrayRef> = vec![
                 column(|session| session.number as i64),
                 column(|session| session.first),
                 column(|session| session.last),
                 Arc::new(changed),
-            ]
+            ];
+            move || columns
         })
     }
 

@@ -58,12 +58,12 @@ impl Streams {
             let (schema, own) = (self.kept_schema(port, OWN.len()), self.types.len() + OWN.len());
             let number = schema.fields().len() - 1;
             let mut chunks = Chunks::new(name);
-            for rows in chunks.load(state, &schema, Some(own), &[number])? {
+            chunks.load(state, &schema, Some(own), &[number], |rows| {
                 let numbers = rows.column(number).as_primitive::<Int64Type>().values();
                 let numbers = numbers.iter().map(|number| u64::try_from(*number)).collect::<Result<_, _>>();
                 let numbers = numbers.map_err(|_| wrong_numbers(name))?;
-                self.take_in(port, &rows, Some(numbers))?;
-            }
+                self.take_in(port, &rows, Some(numbers))
+            })?;
             self.sides[port].chunks = chunks;
         }
         Ok(())

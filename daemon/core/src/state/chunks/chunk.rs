@@ -47,12 +47,12 @@ impl Chunk {
     }
 
     /// Of the rows, those that live.
-    pub fn living(&self, rows: RecordBatch) -> Result<RecordBatch> {
+    pub fn living(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         if self.live == self.slots.len() {
-            return Ok(rows);
+            return Ok(rows.clone());
         }
         let live: BooleanArray = (0..self.slots.len()).map(|row| Some(self.lives(row))).collect();
-        Ok(filter_record_batch(&rows, &live)?)
+        Ok(filter_record_batch(rows, &live)?)
     }
 
     /// A row has died. How many bytes it had, about.
