@@ -6,6 +6,7 @@
 mod conformance;
 mod drive;
 mod late;
+mod services;
 mod state;
 mod table;
 
@@ -15,5 +16,6 @@ pub use conformance::{
 };
 pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
 pub use late::{commit_late, stages};
+pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};
