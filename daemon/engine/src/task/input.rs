@@ -65,6 +65,9 @@ pub async fn run_input(
             }
             progress = input.next(&mut out) => progress?,
         };
+        if ports.stats().is_report_wanted() || progress != Progress::More {
+            ports.stats().set_report(input.report());
+        }
         out.take_partitions().into_iter().for_each(|change| writer.change_partition(change));
         let mut failed = out.take_failed();
         for batch in out.take_all() {
