@@ -185,7 +185,7 @@ fn a_second_process_takes_the_flow_over() {
 
 #[test]
 fn a_service_that_goes_away_fails_the_flow_which_goes_on_later() {
-    let Some(mut site) = Site::open() else { return };
+    let Some(site) = Site::open() else { return };
     site.workshop.write("flow.toml", LIVE);
     let running = site.live("flow.toml");
     site.services.kill("s3");
@@ -202,7 +202,7 @@ fn a_service_that_goes_away_fails_the_flow_which_goes_on_later() {
 
 #[test]
 fn a_registry_that_goes_away_for_a_while_delays_versions_and_nothing_else() {
-    let Some(mut site) = Site::open() else { return };
+    let Some(site) = Site::open() else { return };
     let live = LEARNING.replace("rows = 4000\n", "rate = \"1000/s\"\n").replace("epoch.rows = 500", "epoch.rows = 250");
     site.workshop.write("flow.toml", &live);
     let mut running =
