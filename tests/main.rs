@@ -12,6 +12,8 @@ mod commands;
 mod crashes;
 mod endurance;
 mod hostile;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod leaks;
 mod live;
 mod millstream;

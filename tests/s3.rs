@@ -1,16 +1,13 @@
 //! State and models in S3, with the real binary and a real service. Each test starts a service of its own.
 
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use millstream_testkit::Services;
 use serde_json::Value;
 
 use crate::millstream::{Ran, Running, Workshop};
 
-/// The environment variable that says where the program is that speaks S3. `tests/run` sets it.
-const VARIABLE: &str = "MILLSTREAM_TEST_S3";
 /// What must never be seen.
 const SECRET: &str = "canary-7f3a";
 
@@ -20,40 +17,13 @@ const REGISTRY: &str = "s3://bucket/models";
 /// A service, and a folder with the binary that uses it.
 struct Site {
     workshop: Workshop,
-    program: PathBuf,
-    port: u16,
-    service: Option<Child>,
+    services: Services,
 }
 
 impl Site {
     /// None where the tests are to do without.
     fn open() -> Option<Self> {
-        let Some(program) = std::env::var_os(VARIABLE) else {
-            eprintln!("skipped: there is no S3 to talk to; `tests/run` brings one and sets {VARIABLE}");
-            return None;
-        };
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut site = Self { workshop: Workshop::new(), program: program.into(), port, service: None };
-        site.start_service();
-        Some(site)
-    }
-
-    /// Starts the service with what it had kept.
-    fn start_service(&mut self) {
-        let objects = self.workshop.path("objects");
-        let address = format!("127.0.0.1:{}", self.port);
-        let mut command = Command::new(&self.program);
-        command.args(["-quiet", "-backend", "bolt", "-initialbucket", "bucket", "-host", &address]);
-        command.arg("-bolt.db").arg(objects).stdout(Stdio::null()).stderr(Stdio::null());
-        self.service = Some(command.spawn().unwrap());
-        until("the service to answer", || TcpStream::connect(&address).is_ok());
-    }
-
-    fn stop_service(&mut self) {
-        if let Some(mut service) = self.service.take() {
-            service.kill().unwrap();
-            service.wait().unwrap();
-        }
+        Some(Self { services: Services::start(&["s3"])?, workshop: Workshop::new() })
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -62,7 +32,7 @@ impl Site {
             .env("AWS_ACCESS_KEY_ID", "key")
             .env("AWS_SECRET_ACCESS_KEY", SECRET)
             .env("AWS_REGION", "us-east-1")
-            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port))
+            .env("AWS_ENDPOINT_URL", self.services.get("S3_ENDPOINT"))
             .env("AWS_ALLOW_HTTP", "true")
             .env("AWS_MAX_ATTEMPTS", "3")
             .env("NO_PROXY", "127.0.0.1");
@@ -100,12 +70,6 @@ impl Site {
     fn last_checkpoint(&self) -> Value {
         let ran = self.run(&["checkpoints", "--json", "--state", STATE]);
         if ran.code == 0 { ran.json() } else { Value::Null }
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.stop_service();
     }
 }
 
@@ -221,15 +185,15 @@ fn a_second_process_takes_the_flow_over() {
 
 #[test]
 fn a_service_that_goes_away_fails_the_flow_which_goes_on_later() {
-    let Some(mut site) = Site::open() else { return };
+    let Some(site) = Site::open() else { return };
     site.workshop.write("flow.toml", LIVE);
     let running = site.live("flow.toml");
-    site.stop_service();
+    site.services.kill("s3");
     let ended = running.wait();
     assert_eq!(ended.code, 1);
     let message = ended.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("`s3://bucket/state/flow/") && message.contains("Connection refused"), "{message}");
-    site.start_service();
+    site.services.start_again("s3");
     let before = site.last_checkpoint();
     let ended = site.live("flow.toml").stop();
     let goes_on = format!("flow `flow`: resumes from checkpoint {}", before["checkpoint"]);
@@ -238,7 +202,7 @@ fn a_service_that_goes_away_fails_the_flow_which_goes_on_later() {
 
 #[test]
 fn a_registry_that_goes_away_for_a_while_delays_versions_and_nothing_else() {
-    let Some(mut site) = Site::open() else { return };
+    let Some(site) = Site::open() else { return };
     let live = LEARNING.replace("rows = 4000\n", "rate = \"1000/s\"\n").replace("epoch.rows = 500", "epoch.rows = 250");
     site.workshop.write("flow.toml", &live);
     let mut running =
@@ -247,10 +211,10 @@ fn a_registry_that_goes_away_for_a_while_delays_versions_and_nothing_else() {
         site.run(&["models", "show", &format!("plane/{version}"), "--registry", REGISTRY]).code == 0
     };
     until("a version", || shown(&site, 1));
-    site.stop_service();
+    site.services.kill("s3");
     let mut lines = running.take_stderr();
     assert!(lines.any(|line| line.unwrap().contains("the commit is tried again")), "the flow has failed");
-    site.start_service();
+    site.services.start_again("s3");
     let published = (2..).find(|version| !shown(&site, *version)).unwrap_or_default();
     until("another version", || shown(&site, published + 1));
     assert_eq!(running.stop().json()["status"], "stopped");

@@ -29,6 +29,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     is_text: false,
     can_grow: false,
     read: Some(Side::of::<ReadArrow>()),
+    read_messages: None,
     write_files: Some(Side::of::<WriteArrow>()),
     write_streams: None,
 };

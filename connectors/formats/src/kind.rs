@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::messages::MessageFormat;
 use crate::read::Reading;
 use crate::setting::keys;
 use crate::write::Writing;
@@ -28,6 +29,7 @@ pub struct FormatKind {
     /// Whether more rows can be written behind a file that is whole.
     pub can_grow: bool,
     pub(crate) read: Option<Side<Reading>>,
+    pub(crate) read_messages: Option<Side<Arc<dyn MessageFormat>>>,
     pub(crate) write_files: Option<Side<Arc<dyn Writing>>>,
     pub(crate) write_streams: Option<Side<Arc<dyn Writing>>>,
 }
@@ -35,7 +37,7 @@ pub struct FormatKind {
 impl FormatKind {
     /// The names of all its settings.
     pub(crate) fn keys(&self) -> Vec<String> {
-        let read = self.read.iter().map(Side::keys);
+        let read = self.read.iter().map(Side::keys).chain(self.read_messages.iter().map(Side::keys));
         let written = self.write_files.iter().chain(&self.write_streams).map(Side::keys);
         read.chain(written).flatten().collect()
     }

@@ -1,10 +1,11 @@
 //! Formats: bytes to batches and back.
 //!
 //! * [`FORMATS`] lists them. Each is a file of this crate, with its settings, its reader and its writer.
-//! * [`Format`] is the setting `format` of inputs and outputs, for one of four purposes: [`ReadFiles`], [`ReadStreams`],
-//!   [`WriteFiles`], [`WriteStreams`].
+//! * [`Format`] is the setting `format` of inputs and outputs, for one of five purposes: [`ReadFiles`], [`ReadStreams`],
+//!   [`ReadMessages`], [`WriteFiles`], [`WriteStreams`].
 //! * A [`Decoder`] comes of it, which opens a [`BatchReader`] of a source. That yields [`Rows`]: batches in canonical types and, of text
 //!   formats, the rows that could not be read. A bad row costs only itself. Or it splits off [`Part`]s, for several threads to decode.
+//! * Or a [`MessageReader`], of messages each of which is a row.
 //! * Or [`WriteOptions`], which open a [`FileWriter`]; or an [`Encoder`] for a stream without an end.
 //! * [`FileKind`] and [`Compression`]: what a file's name says about its bytes.
 
@@ -17,10 +18,12 @@ mod ipc;
 mod json;
 mod kind;
 mod lines;
+mod messages;
 mod name;
 mod parquet;
 mod part;
 mod pieces;
+mod raw;
 mod read;
 mod reader;
 mod reference;
@@ -33,13 +36,14 @@ mod write;
 
 pub(crate) use encoding::TextEncoding;
 pub use kind::FormatKind;
+pub use messages::MessageReader;
 pub use name::{Compression, FileKind};
 pub use part::Part;
 pub use read::{ColumnsIn, Decoder, Found, Names, Preamble, ReadFormat, ReadMode};
 pub use reader::{BatchReader, ReaderPosition};
 pub use reference::FormatUse;
 pub use rows::{BadRow, Rows};
-pub use setting::{Format, Purpose, ReadFiles, ReadStreams, WriteFiles, WriteStreams};
+pub use setting::{Format, Purpose, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteStreams};
 pub use window::{MAX_ROW_BYTES, Seekable, decompress, ends_with_line_break};
 pub use write::{Encoder, FileWriter, Header, WRITE_ROWS, WriteFormat, WriteOptions};
 
@@ -51,6 +55,7 @@ pub static FORMATS: &[FormatKind] = &[
     json::JSON,
     parquet::FORMAT,
     ipc::FORMAT,
+    raw::FORMAT,
     table::FORMAT,
 ];
 

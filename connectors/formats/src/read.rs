@@ -242,6 +242,12 @@ pub struct Decoder {
     pub read_mode: ReadMode,
 }
 
+/// The columns that are wanted, in their order.
+pub(crate) fn wanted(columns: &Columns, wanted: Option<&BTreeSet<String>>) -> Columns {
+    let is_wanted = |name: &String| wanted.is_none_or(|wanted| wanted.contains(name));
+    Columns(columns.0.iter().filter(|(name, _)| is_wanted(name)).cloned().collect())
+}
+
 impl Decoder {
     /// The columns that the batches will have.
     pub fn schema(&self) -> SchemaRef {
@@ -249,8 +255,7 @@ impl Decoder {
     }
 
     pub(crate) fn wanted_columns(&self) -> Columns {
-        let is_wanted = |name: &String| self.wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
-        Columns(self.columns.0.iter().filter(|(name, _)| is_wanted(name)).cloned().collect())
+        wanted(&self.columns, self.wanted.as_ref())
     }
 
     /// Opens a file for reading. Errors name it.

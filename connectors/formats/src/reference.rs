@@ -18,6 +18,7 @@ impl FormatKind {
     /// All that it is used for.
     pub fn uses(&self) -> Vec<FormatUse> {
         let read = self.read.as_ref().map(|side| schema(|generator| side.schema(generator)));
+        let messages = self.read_messages.as_ref().map(|side| schema(|generator| side.schema(generator)));
         let files = self.write_files.as_ref().map(|side| schema(|generator| side.schema(generator)));
         let streams = self.write_streams.as_ref().map(|side| schema(|generator| side.schema(generator)));
         let place = if self.is_text { "Read from files and streams:" } else { "Read from files:" };
@@ -26,7 +27,7 @@ impl FormatKind {
         } else {
             vec![("Written to files:", files), ("Written to streams:", streams)]
         };
-        let uses = [(place, read)].into_iter().chain(written);
+        let uses = [(place, read), ("Read from messages:", messages)].into_iter().chain(written);
         uses.filter_map(|(words, schema)| Some(FormatUse { words, schema: schema? })).collect()
     }
 }

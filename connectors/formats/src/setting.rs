@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::FORMATS;
 use crate::kind::{FormatKind, Side};
+use crate::messages::MessageReader;
 use crate::read::{Decoder, ReadFormat};
 use crate::write::WriteFormat;
 
@@ -53,6 +54,9 @@ pub enum ReadFiles {}
 /// Rows are read from streams of bytes, such as the bodies of requests, which can be read once, from the first byte to the last.
 pub enum ReadStreams {}
 
+/// Rows are read from messages, each of which is one.
+pub enum ReadMessages {}
+
 /// Rows are written to files.
 pub enum WriteFiles {}
 
@@ -74,6 +78,15 @@ impl Purpose for ReadStreams {
 
     fn schema(kind: &FormatKind, generator: &mut SchemaGenerator) -> Option<Schema> {
         kind.read.as_ref().filter(|_| kind.is_text).map(|side| side.schema(generator))
+    }
+}
+
+impl Purpose for ReadMessages {
+    const NAME: &'static str = "ReadMessages";
+    const REFUSAL: &'static str = "is not for messages, each of which is one row";
+
+    fn schema(kind: &FormatKind, generator: &mut SchemaGenerator) -> Option<Schema> {
+        kind.read_messages.as_ref().map(|side| side.schema(generator))
     }
 }
 
@@ -164,6 +177,15 @@ impl Format<ReadStreams> {
         let format = ReadFormat::new(self.kind, self.make(self.kind.read.as_ref(), "")?);
         format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
         Ok(format.decoder(columns.clone(), context))
+    }
+}
+
+impl Format<ReadMessages> {
+    /// What reads messages that are rows of these columns. Problems are placed in the settings `format` and `schema`.
+    pub fn reader(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
+        let format = self.make(self.kind.read_messages.as_ref(), "")?;
+        format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
+        Ok(format.open(columns, context))
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     is_text: true,
     can_grow: false,
     read: None,
+    read_messages: None,
     write_files: None,
     write_streams: Some(Side::of::<WriteTable>()),
 };

@@ -112,7 +112,7 @@ const LARGEST_BODY: usize = 256 << 20;
 
 impl Kind for HttpListenInput {
     const NAME: &'static str = "http_listen";
-    const ALSO_CALLED: &'static [&'static str] = &["http", "webhook", "server", "kafka"];
+    const ALSO_CALLED: &'static [&'static str] = &["http", "webhook", "server"];
     const EXAMPLE: &'static str = r#"
 address = "127.0.0.1:8400"
 path = "/payments"

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::{Collector, Error, Home, Parts, PlanContext, PortPlan, Positions, Problems, Result, State};
+use crate::{Collector, Error, Home, Parts, PlanContext, PortPlan, Positions, Problems, Report, Result, State};
 
 /// An input's TOML table.
 pub trait InputSettings: Send + Sync {
@@ -153,6 +153,11 @@ pub trait Input: Send {
     /// what lies before `newest`. What is not before `oldest` can be asked for by those who go through rows again.
     async fn checkpoint_completed(&mut self, _newest: &Positions, _oldest: &Positions) -> Result<()> {
         Ok(())
+    }
+
+    /// What it has to report, such as how far it is behind its source. Asked for between calls of `next`.
+    fn report(&self) -> Option<Report> {
+        None
     }
 
     /// Rows of a run before are gone through again, and these are of a partition that it had added with this locator. Called

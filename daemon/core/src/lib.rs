@@ -34,6 +34,7 @@ mod problem;
 mod processor;
 mod registry;
 mod report;
+mod secret;
 mod state;
 mod types;
 mod units;
@@ -62,6 +63,7 @@ pub use problem::{
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
 pub use registry::{DeadLetterOutput, KeptNode, Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings};
 pub use report::{Baselines, ConfusionMatrix, Evaluation, Figures, Metrics, ModelReport, Report};
+pub use secret::Secret;
 pub use state::{Barrier, Chunks, Part, Parts, Positions, Snapshot, State, Then};
 pub use types::{ColumnType, Columns, type_name};
 pub use units::{ByteSize, Duration, Rate, Share};

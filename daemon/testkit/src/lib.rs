@@ -5,7 +5,10 @@
 
 mod conformance;
 mod drive;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod late;
+mod services;
 mod state;
 mod table;
 
@@ -14,6 +17,9 @@ pub use conformance::{
     check_processors,
 };
 pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
+#[cfg(feature = "kafka")]
+pub use kafka::{Kafka, Received, Sent};
 pub use late::{commit_late, stages};
+pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

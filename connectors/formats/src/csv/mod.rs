@@ -2,6 +2,7 @@
 
 mod header;
 mod infer;
+mod messages;
 mod reader;
 mod records;
 mod split;
@@ -16,12 +17,14 @@ use serde::Deserialize;
 use crate::TextEncoding;
 use crate::columns::refuse_nested;
 use crate::kind::{FormatKind, Settings, Side};
+use crate::messages::MessageFormat;
 use crate::read::{ColumnsIn, Decoder, Preamble, Reading, StreamFormat};
 use crate::reader::BatchReader;
-use crate::text::{Moments, TextSettings};
+use crate::text::{MomentSettings, Moments, TextSettings};
 use crate::window::Window;
 use crate::write::Writing;
 use header::require_columns;
+use messages::CsvMessages;
 use reader::CsvReader;
 use records::Records;
 use split::CellLimit;
@@ -35,6 +38,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     is_text: true,
     can_grow: true,
     read: Some(Side::of::<ReadCsv>()),
+    read_messages: Some(Side::of::<ReadCsvMessages>()),
     write_files: Some(Side::of::<WriteCsv>()),
     write_streams: Some(Side::of::<WriteCsv>()),
 };
@@ -97,6 +101,27 @@ impl Default for MaxCell {
     }
 }
 
+/// A message is a record, whose fields are the columns in the order of `schema`. One without a value fails.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+struct ReadCsvMessages {
+    /// The character that separates fields, by default a comma.
+    delimiter: Option<char>,
+    /// The fields that stand for null, by default empty ones.
+    null_values: Vec<String>,
+    /// What stands in floats and decimals before the digits behind the point, by default `.`. It can't be the delimiter as well.
+    decimal_separator: Option<char>,
+    #[serde(flatten)]
+    moments: MomentSettings,
+}
+
+impl Default for ReadCsvMessages {
+    fn default() -> Self {
+        let (null_values, moments) = (vec![String::new()], MomentSettings::default());
+        Self { delimiter: None, null_values, decimal_separator: None, moments }
+    }
+}
+
 /// Null is an empty field, and so is an empty text. Timestamps are written in UTC, binary in hexadecimal; years behind 9999
 /// and before 0 have a sign.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -130,6 +155,24 @@ impl Settings for ReadCsv {
         };
         let (encoding, moments) = (self.text.encoding, self.text.moments()?);
         Ok(Reading::Stream(Arc::new(CsvFormat { options, encoding, moments })))
+    }
+}
+
+impl Settings for ReadCsvMessages {
+    type Made = Arc<dyn MessageFormat>;
+
+    fn make(self, ending: &str) -> Result<Self::Made, Problem> {
+        let delimiter = delimiter(self.delimiter, ending)?;
+        let options = CsvOptions {
+            header: false,
+            delimiter,
+            decimal_separator: decimal_separator(self.decimal_separator, delimiter)?,
+            // A message ends by itself.
+            max_cell: CellLimit { bytes: usize::MAX, lines: usize::MAX },
+            null_values: self.null_values,
+            ..CsvOptions::default()
+        };
+        Ok(Arc::new(CsvMessages { options, moments: self.moments.moments()? }))
     }
 }
 

@@ -31,6 +31,8 @@ pub struct JsonDecoder {
     /// The position behind the last good row.
     next: u64,
     unescaped: String,
+    /// What is said of an array instead of an object.
+    no_array: &'static str,
 }
 
 impl JsonDecoder {
@@ -47,7 +49,13 @@ impl JsonDecoder {
             stretches: Vec::new(),
             next: 0,
             unescaped: String::new(),
+            no_array: "expected an object; `format = \"json\"` reads arrays of objects",
         }
+    }
+
+    /// The same for messages, of which none can be several rows.
+    pub(super) fn of_messages(self) -> Self {
+        Self { no_array: "expected an object instead of an array", ..self }
     }
 
     /// The columns of the batches.
@@ -103,7 +111,7 @@ impl JsonDecoder {
         let mut json = Scanner::new(text, &mut self.unescaped);
         match json.peek() {
             b'{' => {}
-            b'[' => return Err(Rejection::json("expected an object; `format = \"json\"` reads arrays of objects")),
+            b'[' => return Err(Rejection::json(self.no_array)),
             _ => return Err(json.unexpected("an object")),
         }
         self.object.read(&mut json)?;

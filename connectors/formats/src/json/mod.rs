@@ -8,6 +8,7 @@ mod decoder;
 mod documents;
 mod infer;
 mod lines;
+mod messages;
 mod nested;
 mod object;
 mod pretty;
@@ -25,15 +26,17 @@ use serde::Deserialize;
 
 use crate::TextEncoding;
 use crate::kind::{FormatKind, Settings, Side};
+use crate::messages::MessageFormat;
 use crate::read::{Decoder, Reading, StreamFormat};
 use crate::reader::BatchReader;
-use crate::text::{Moments, TextSettings};
+use crate::text::{MomentSettings, Moments, TextSettings};
 use crate::window::Window;
 use crate::write::Writing;
 #[cfg(test)]
 pub(crate) use decoder::JsonDecoder;
 use documents::JsonReader;
 use lines::NdjsonReader;
+use messages::JsonMessages;
 pub(crate) use rejection::{Read, Rejection};
 pub(crate) use scanner::{Scalar, Scanner, is_json};
 use write::{Arrays, Indented, Lines};
@@ -46,6 +49,7 @@ pub(crate) const NDJSON: FormatKind = FormatKind {
     is_text: true,
     can_grow: true,
     read: Some(Side::of::<ReadNdjson>()),
+    read_messages: None,
     write_files: Some(Side::of::<WriteNdjson>()),
     write_streams: Some(Side::of::<WriteNdjson>()),
 };
@@ -58,6 +62,7 @@ pub(crate) const JSON: FormatKind = FormatKind {
     is_text: true,
     can_grow: false,
     read: Some(Side::of::<ReadJson>()),
+    read_messages: Some(Side::of::<ReadJsonMessages>()),
     write_files: Some(Side::of::<WriteJson>()),
     write_streams: Some(Side::of::<PrintJson>()),
 };
@@ -76,6 +81,13 @@ struct ReadNdjson {
 struct ReadJson {
     #[serde(flatten)]
     text: TextSettings,
+}
+
+/// A message is an object, whose values are read as in NDJSON. One without a value is a row of nulls.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ReadJsonMessages {
+    #[serde(flatten)]
+    moments: MomentSettings,
 }
 
 /// Null columns are left out, and a float that is not finite becomes null. Decimals are numbers, timestamps are written in UTC, binary
@@ -106,6 +118,14 @@ impl Settings for ReadJson {
     fn make(self, _: &str) -> Result<Reading, Problem> {
         let (encoding, moments) = (self.text.encoding, self.text.moments()?);
         Ok(Reading::Stream(Arc::new(JsonFormat { encoding, moments })))
+    }
+}
+
+impl Settings for ReadJsonMessages {
+    type Made = Arc<dyn MessageFormat>;
+
+    fn make(self, _: &str) -> Result<Self::Made, Problem> {
+        Ok(Arc::new(JsonMessages { moments: self.moments.moments()? }))
     }
 }
 

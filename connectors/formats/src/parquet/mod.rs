@@ -31,6 +31,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     is_text: false,
     can_grow: false,
     read: Some(Side::of::<ReadParquet>()),
+    read_messages: None,
     write_files: Some(Side::of::<WriteParquet>()),
     write_streams: None,
 };

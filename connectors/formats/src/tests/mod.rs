@@ -6,6 +6,7 @@ mod csv;
 mod files;
 mod inspection;
 mod json;
+mod messages;
 mod reading;
 mod settings;
 mod strict;

@@ -22,10 +22,10 @@ fn every_example_is_read_or_written() {
     for kind in FORMATS {
         let table: Value = toml::from_str(&format!("format = {}", kind.example)).unwrap();
         let table = table["format"].clone();
-        if kind.uses()[0].words.starts_with("Read") {
-            _ = parsed::<ReadFiles>(table).unwrap().read("").unwrap();
-        } else {
-            _ = parsed::<WriteStreams>(table).unwrap().write().unwrap();
+        match kind.uses()[0].words {
+            "Read from messages:" => _ = parsed::<ReadMessages>(table).unwrap(),
+            words if words.starts_with("Read") => _ = parsed::<ReadFiles>(table).unwrap().read("").unwrap(),
+            _ => _ = parsed::<WriteStreams>(table).unwrap().write().unwrap(),
         }
         assert!(kind.about.ends_with('.'), "{}", kind.name);
     }

@@ -25,7 +25,7 @@ pub(crate) use moments::{Moments, parse_timezone};
 use moments::{begins_with_year, date, has_offset, microseconds, time_of_day};
 use numbers::decimal;
 pub(crate) use numbers::{Float, Integer, float, integer};
-pub(crate) use settings::TextSettings;
+pub(crate) use settings::{MomentSettings, TextSettings};
 
 /// Whether text can stand for values of a type at all.
 pub(crate) fn has_text(data_type: &DataType) -> bool {

@@ -11,6 +11,16 @@ use crate::TextEncoding;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct TextSettings {
+    #[serde(flatten)]
+    moments: MomentSettings,
+    /// How letters are written as bytes. Files that are followed are in UTF-8.
+    pub encoding: TextEncoding,
+}
+
+/// How texts stand for dates and timestamps.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct MomentSettings {
     /// The time zone of timestamps that have no offset, such as `"Europe/Berlin"` or `"+02:00"`. Without it they
     /// fail their row, or are taken for texts if there is no `schema`.
     timezone: Option<String>,
@@ -20,11 +30,16 @@ pub(crate) struct TextSettings {
     /// How timestamps are written, such as `"%d.%m.%Y %H:%M:%S"`; they need an offset (`%z`) or a `timezone`. By default in ISO
     /// 8601.
     timestamp_format: Option<String>,
-    /// How letters are written as bytes. Files that are followed are in UTF-8.
-    pub encoding: TextEncoding,
 }
 
 impl TextSettings {
+    /// How texts stand for dates and timestamps.
+    pub(crate) fn moments(&self) -> Result<Moments, Problem> {
+        self.moments.moments()
+    }
+}
+
+impl MomentSettings {
     /// How texts stand for dates and timestamps.
     pub(crate) fn moments(&self) -> Result<Moments, Problem> {
         let parse = |name: &String| parse_timezone(name).map_err(|message| Problem::new(message).at(["timezone"]));
@@ -46,11 +61,10 @@ mod tests {
 
     #[test]
     fn formats_are_refused_at_their_settings() {
-        let settings = |timezone: Option<&str>, date: &str, timestamp: Option<&str>| TextSettings {
+        let settings = |timezone: Option<&str>, date: &str, timestamp: Option<&str>| MomentSettings {
             timezone: timezone.map(str::to_owned),
             date_format: Some(date.to_owned()),
             timestamp_format: timestamp.map(str::to_owned),
-            ..TextSettings::default()
         };
         let problem = settings(None, "DD.MM.YYYY", None).moments().unwrap_err();
         assert!(problem.message.starts_with("`DD.MM.YYYY` does not say a date"), "{}", problem.message);

@@ -58,6 +58,9 @@ pub async fn run_input(
             }
             progress = input.next(&mut out) => progress?,
         };
+        if ports.stats().is_report_wanted() || progress != Progress::More {
+            ports.stats().set_report(input.report());
+        }
         send_pushed(&mut writer, input.as_mut(), &mut out).await?;
         match progress {
             Progress::More => {}

@@ -1,0 +1,47 @@
+//! Messages that are JSON objects.
+
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Columns, PlanContext, Result};
+
+use super::decoder::JsonDecoder;
+use crate::messages::{MessageFormat, MessageReader, NO_VALUE};
+use crate::read::wanted;
+use crate::text::Moments;
+use crate::{BadRow, Rows};
+
+/// JSON objects to read from messages.
+#[derive(Debug)]
+pub(super) struct JsonMessages {
+    pub moments: Moments,
+}
+
+impl MessageFormat for JsonMessages {
+    fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
+        let columns = wanted(columns, context.columns.as_ref());
+        Box::new(JsonDecoder::new(&columns, &self.moments, context.batch_rows).of_messages())
+    }
+}
+
+impl MessageReader for JsonDecoder {
+    fn schema(&self) -> &SchemaRef {
+        JsonDecoder::schema(self)
+    }
+
+    fn decode(&mut self, messages: &[Option<&[u8]>], out: &mut Rows) -> Result<()> {
+        for (position, message) in (0..).zip(messages) {
+            out.failed.extend(match message {
+                Some(document) => self.push(document, position),
+                None => self.push(b"{}", position).map(without_value),
+            });
+            if self.is_full() {
+                self.flush(out)?;
+            }
+        }
+        self.flush(out)
+    }
+}
+
+/// The refusal of a message without a value, where a column may not be null.
+fn without_value(refused: BadRow) -> BadRow {
+    BadRow { error: format!("{NO_VALUE}: {}", refused.error), row: String::new(), ..refused }
+}

@@ -1,0 +1,214 @@
+//! The input `kafka`: its settings, and what they come to.
+
+mod columns;
+pub mod partition;
+pub mod poller;
+mod reader;
+mod turns;
+
+use std::time::Duration as Span;
+
+use chrono::DateTime;
+use indexmap::IndexMap;
+use millstream_core::{
+    ColumnType, Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Step,
+};
+use millstream_formats::{Format, ReadMessages};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::client::ConnectionSettings;
+use crate::topics::{Place, Topics};
+use columns::{Metadata, MetadataColumns};
+use reader::KafkaInput;
+
+/// Reads topics of Kafka.
+///
+/// ```toml
+/// [input.payments]
+/// type = "kafka"
+/// brokers = "${KAFKA_BROKERS}"
+/// topics = ["payments"]
+/// format = "json"
+/// schema = { id = "utf8", amount = "float64?" }
+/// metadata = { card = "key", sent_at = "timestamp" }
+/// event_time = { column = "sent_at", lateness = "5s" }
+/// ```
+///
+/// Each message is a row. How far every partition has been read is part of the flow's state and of nothing else: with `--state`, rows
+/// count exactly once through any crash, of the flow or of brokers. Messages of transactions that were aborted don't come, and
+/// those of one that is open wait for it. A message that can't be read leaves by the port `failed`. One without a value (which deletes its key
+/// from a compacted topic) is a row of nulls where the format and the columns allow that, and fails otherwise.
+///
+/// The input is live, and waits for brokers that are away as long as it takes; only at the beginning it gives up after 30 seconds.
+/// Partitions and topics that are new are read from their first message. Partitions are called `TOPIC/NUMBER`, and event time comes as far as
+/// the one furthest behind. With `bounded = true` it reads what is there and ends, in an order that is the same in every run: a few
+/// thousand messages of each partition in turn.
+///
+/// It does not start where rows would be missing without a word: if messages at its position have been deleted since (see `on_lost`); if a
+/// topic was deleted and made again under its name; or if brokers have lost the end of the log that it had read.
+///
+/// It is no member of a group, and rebalances nothing; `group` has the positions committed to one for tools that watch lag.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KafkaInputSettings {
+    #[serde(flatten)]
+    connection: ConnectionSettings,
+    /// The topics, by names or by patterns such as `"payments.*"`, of which `*` is any letters and `?` one.
+    topics: Vec<String>,
+    /// How messages stand for rows: `"json"`, `"csv"` or `"raw"`, or a table with settings of the format.
+    format: Format<ReadMessages>,
+    /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. For `raw` messages it is one column, `{ value = "binary?" }` if
+    /// nothing is said.
+    schema: Option<Columns>,
+    /// Columns that are not in the value of the message, behind the others: `{ card = "key", sent_at = "timestamp" }`. There are `key`, a
+    /// `utf8?` (a message whose key is no UTF-8 fails); `key_bytes`, a `binary?`; `headers`, a `list<{ name = utf8, value = binary? }>`;
+    /// `timestamp`, when the message was sent, or appended if the topic says so, a `timestamp?`; `topic`, a `utf8`; `partition`, an `int32`; and
+    /// `offset`, an `int64`.
+    #[serde(default)]
+    #[schemars(with = "std::collections::BTreeMap<String, Metadata>")]
+    metadata: IndexMap<String, Metadata>,
+    /// Where to begin a partition that the flow has not read before: `"earliest"`, `"latest"`, or a time, `"2026-01-31T12:00:00Z"`, for the
+    /// first message that was sent then or later. What comes to be there while the flow runs, or between runs with a state, is read from its
+    /// first message.
+    #[serde(default = "start")]
+    start: String,
+    /// Whether to end behind what is there when the flow begins.
+    #[serde(default)]
+    bounded: bool,
+    /// What to do when messages are deleted before they are read: the flow fails, which is the default, or it goes on with the earliest one that
+    /// is left, and says which ones are lost.
+    #[serde(default)]
+    on_lost: OnLost,
+    /// How often to look for new partitions and topics, by default `"30s"`.
+    #[serde(default = "discovery_interval")]
+    discovery_interval: Duration,
+    /// A group to which positions are committed at checkpoints, so that tools show its lag. They are read from the flow's state all
+    /// the same.
+    group: Option<String>,
+}
+
+/// What to do when messages are deleted before they are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLost {
+    /// Fail.
+    #[default]
+    Fail,
+    /// Go on with the earliest message.
+    Earliest,
+}
+
+fn start() -> String {
+    "earliest".to_owned()
+}
+
+fn discovery_interval() -> Duration {
+    Duration(Span::from_secs(30))
+}
+
+impl Kind for KafkaInputSettings {
+    const NAME: &'static str = "kafka";
+    const ALSO_CALLED: &'static [&'static str] = &["redpanda", "kafka_consumer", "kafka_source"];
+    const EXAMPLE: &'static str = r#"
+brokers = "127.0.0.1:9092"
+topics = ["payments"]
+format = "json"
+schema = { id = "utf8", amount = "float64?" }
+metadata = { card = "key", sent_at = "timestamp" }
+"#;
+}
+
+/// What the settings of librdkafka have to be for what the input promises; and those that make it fast, of which
+/// `fetch.queue.backoff.ms` is the one that matters: by default a fetcher whose queue is full sleeps for a second.
+pub const CLIENT: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("isolation.level", "read_committed"),
+    ("allow.auto.create.topics", "false"),
+    ("check.crcs", "true"),
+    ("fetch.queue.backoff.ms", "1"),
+    ("fetch.wait.max.ms", "100"),
+    ("queued.max.messages.kbytes", "16384"),
+    ("queued.min.messages", "1000"),
+];
+
+/// What an input does, as its settings say.
+pub struct Job {
+    pub brokers: String,
+    pub topics: Topics,
+    pub start: Place,
+    pub bounded: bool,
+    pub on_lost: OnLost,
+    pub discovery_interval: Span,
+    pub commits: bool,
+}
+
+impl KafkaInputSettings {
+    fn place(&self) -> Result<Place, Problem> {
+        match self.start.as_str() {
+            "earliest" => Ok(Place::Earliest),
+            "latest" => Ok(Place::Latest),
+            time => match DateTime::parse_from_rfc3339(time) {
+                Ok(time) if time.timestamp_millis() >= 0 => Ok(Place::Time(time.timestamp_millis())),
+                _ => {
+                    let problem = Problem::new(format!("`{time}` is no place to start at")).at(["start"]);
+                    Err(problem.help("it is `earliest`, `latest`, or a time such as `2026-01-31T12:00:00Z`"))
+                }
+            },
+        }
+    }
+
+    /// The columns of the values.
+    fn columns(&self) -> Result<Columns, Problem> {
+        match &self.schema {
+            Some(columns) => Ok(columns.clone()),
+            None if self.format.kind().name == "raw" => {
+                let value = ColumnType::new(arrow::datatypes::DataType::Binary, true);
+                Ok(Columns(vec![("value".to_owned(), value)]))
+            }
+            None => {
+                let problem = Problem::new("`schema` is missing: the columns of the messages and their types");
+                Err(problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`"))
+            }
+        }
+    }
+
+    fn input(&self, context: &PlanContext) -> Result<KafkaInput, Problem> {
+        let group = self.group.clone().unwrap_or_else(|| format!("{}.{}", context.flow, context.node));
+        let mut own = CLIENT.to_vec();
+        own.push(("group.id", &group));
+        if self.bounded {
+            own.push(("enable.partition.eof", "true"));
+        }
+        let config = self.connection.configure(&own, context)?;
+        let columns = self.columns()?;
+        if let Some(name) = self.metadata.keys().find(|name| columns.0.iter().any(|(column, _)| column == *name)) {
+            let problem = Problem::new(format!("there is a column `{name}` in the values already"));
+            return Err(problem.at([Step::from("metadata"), Step::Name(name.clone())]).help("give it another name"));
+        }
+        let is_wanted = |name: &&String| context.columns.as_ref().is_none_or(|wanted| wanted.contains(*name));
+        let metadata = self.metadata.keys().filter(is_wanted).map(|name| (name.clone(), self.metadata[name]));
+        let job = Job {
+            brokers: self.connection.brokers().to_owned(),
+            topics: Topics::new(&self.topics)?,
+            start: self.place()?,
+            bounded: self.bounded,
+            on_lost: self.on_lost,
+            discovery_interval: self.discovery_interval.0.max(Span::from_millis(10)),
+            commits: self.group.is_some(),
+        };
+        let values = self.format.reader(&columns, context)?;
+        let metadata = MetadataColumns::new(metadata.collect(), values.schema());
+        Ok(KafkaInput::new(context.node.as_str().into(), config, job, values, metadata))
+    }
+}
+
+impl InputSettings for KafkaInputSettings {
+    fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
+        let input = self.input(context)?;
+        let plan = InputPlan::new(input.schema(), move || Ok(input));
+        Ok(InputPlan { finite: self.bounded, interleaved: true, ..plan })
+    }
+}

@@ -1,0 +1,26 @@
+//! Inputs and outputs of Kafka, over librdkafka.
+//!
+//! * [`client`]: how brokers are reached, and what of it goes wrong.
+//! * [`native`]: the calls of librdkafka that rdkafka has no safe ones for. There is no other `unsafe` code.
+//! * [`topics`]: which topics and partitions there are, and where they begin and end.
+//! * [`input`]: the input `kafka`.
+
+#[doc(hidden)]
+pub mod bare;
+mod client;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod conformance;
+mod input;
+mod native;
+#[cfg(all(test, feature = "tls"))]
+#[allow(clippy::unwrap_used)]
+mod security_tests;
+mod topics;
+
+use millstream_core::NodeTypes;
+
+/// Adds every input and output of this crate.
+pub fn register(registry: &mut NodeTypes) {
+    registry.input::<input::KafkaInputSettings>();
+}

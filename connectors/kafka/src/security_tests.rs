@@ -1,0 +1,44 @@
+//! TLS and SCRAM, with a real Kafka: who may come, and what is said to others.
+
+use millstream_core::{Home, Input, InputSettings};
+use millstream_testkit::{Kafka, Sent, context, parse};
+
+use crate::input::KafkaInputSettings;
+
+/// Reads a topic of one message, by settings of the connection.
+fn read(listener: &str, kafka: &Kafka, security: &str) -> Result<(), String> {
+    let brokers = kafka.services().get(listener);
+    let settings = format!("brokers = '{brokers}'\ntopics = ['secured']\nformat = 'raw'\nbounded = true\n{security}");
+    let settings: KafkaInputSettings = parse(&settings);
+    assert!(!format!("{settings:?}").contains(PASSWORD));
+    let plan = settings.plan(&context()).map_err(|problems| format!("{problems:?}"))?;
+    let mut input = (plan.build)().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(input.open(&Home::Nowhere)).map_err(|error| error.to_string())
+}
+
+const PASSWORD: &str = "canary-41d7";
+
+#[test]
+fn who_may_come_comes() {
+    let Some(kafka) = Kafka::start() else { return };
+    kafka.create("secured", 1, &[]);
+    kafka.send("secured", [Sent::value(0, "a")]);
+    let [ca, certificate, key] =
+        ["KAFKA_CA", "KAFKA_CLIENT_CERTIFICATE", "KAFKA_CLIENT_KEY"].map(|name| kafka.services().get(name));
+    let sasl = |mechanism: &str, password: &str| {
+        format!("sasl = {{ mechanism = '{mechanism}', username = 'alice', password = '{password}' }}\n")
+    };
+    let tls = format!("tls = {{ ca = '{ca}' }}\n");
+    assert_eq!(read("KAFKA_BROKERS_TLS", &kafka, &tls), Ok(()));
+    let mutual = format!("tls = {{ ca = '{ca}', certificate = '{certificate}', key = '{key}' }}");
+    assert_eq!(read("KAFKA_BROKERS_TLS", &kafka, &mutual), Ok(()));
+    for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let scram = tls.clone() + &sasl(mechanism, PASSWORD);
+        assert_eq!(read("KAFKA_BROKERS_SASL", &kafka, &scram), Ok(()), "{mechanism}");
+    }
+    let wrong = "canary-wrong";
+    let refused = read("KAFKA_BROKERS_SASL", &kafka, &(tls + &sasl("SCRAM-SHA-512", wrong))).unwrap_err();
+    assert!(refused.contains("Authentication failed"), "{refused}");
+    assert!(!refused.contains(wrong), "{refused}");
+}

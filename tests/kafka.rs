@@ -1,0 +1,440 @@
+//! Flows that read from a real Kafka, with the real binary: both are killed, and what comes out is compared with what was sent.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use millstream_testkit::{Kafka, Sent};
+use serde_json::Value;
+
+use crate::millstream::{Ran, Running, Workshop, project};
+
+/// The Kafka that the tests of this process share. None where they are to do without.
+fn shared() -> Option<&'static Kafka> {
+    static KAFKA: OnceLock<Option<Kafka>> = OnceLock::new();
+    KAFKA.get_or_init(Kafka::start).as_ref()
+}
+
+/// A topic of its own in a Kafka, and a folder with the binary that reads it.
+struct Site<'a> {
+    workshop: Workshop,
+    kafka: &'a Kafka,
+    topic: String,
+}
+
+/// Rows of the topic to a folder of files, as soon as they count.
+const FLOW: &str = r#"
+    [flow]
+    epoch = { rows = 2000, interval = "50ms" }
+    [checkpoint]
+    interval = "100ms"
+    [input.rows]
+    type = "kafka"
+    brokers = "${KAFKA_BROKERS}"
+    topics = ["${TOPIC}"]
+    format = "json"
+    schema = { id = "int64" }
+    metadata = { partition = "partition", offset = "offset" }
+    discovery_interval = "200ms"
+    [output.out]
+    type = "file"
+    from = "rows"
+    path = "out"
+    format = "ndjson"
+    rows = 1000
+    every = "100ms"
+"#;
+
+impl<'a> Site<'a> {
+    fn new(kafka: &'a Kafka, partitions: i32) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let topic = format!("topic-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        kafka.create(&topic, partitions, &[]);
+        let site = Self { workshop: Workshop::new(), kafka, topic };
+        site.workshop.write("flow.toml", FLOW);
+        site
+    }
+
+    /// Changes the flow file.
+    fn edit(&self, from: &str, to: &str) {
+        let flow = self.workshop.read("flow.toml");
+        assert!(flow.contains(from), "{from}");
+        self.workshop.write("flow.toml", &flow.replace(from, to));
+    }
+
+    fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = self.workshop.command(&[&["run", "--json", "flow.toml"], arguments].concat());
+        command.env("KAFKA_BROKERS", self.kafka.brokers()).env("TOPIC", &self.topic);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// A run that has to fail, and why.
+    fn failure(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        ran.json()["error"]["message"].as_str().unwrap().to_owned()
+    }
+
+    fn start(&self) -> Running {
+        Running::start(self.command(&["--state", "state"]).stdout(Stdio::piped()))
+    }
+
+    /// Sends the rows with these numbers to partitions in turn.
+    fn send(&self, ids: std::ops::Range<usize>, partitions: usize) {
+        let rows: Vec<_> = ids.map(|id| (id, row(id))).collect();
+        self.kafka.send(&self.topic, rows.iter().map(|(id, row)| Sent::value((id % partitions) as i32, row)));
+    }
+
+    /// The rows that are visible.
+    fn rows(&self) -> Vec<Value> {
+        let names = self.workshop.list("out").into_iter().filter(|name| !name.starts_with('.'));
+        let rows = |name: String| {
+            let text = self.workshop.read(&format!("out/{name}"));
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+        };
+        names.flat_map(rows).collect()
+    }
+
+    fn ids(&self) -> Vec<usize> {
+        let mut ids: Vec<_> = self.rows().iter().map(|row| row["id"].as_u64().unwrap() as usize).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Waits until so many rows are visible.
+    fn wait_for(&self, rows: usize) {
+        let begin = Instant::now();
+        while self.rows().len() < rows {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{} of {rows} rows are visible", self.rows().len());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Checks that the rows with these numbers are there, each once, and those of each partition in their order.
+    fn has_all(&self, ids: impl IntoIterator<Item = usize>) {
+        assert_eq!(self.ids(), ids.into_iter().collect::<Vec<_>>());
+        let mut last: BTreeMap<i64, i64> = BTreeMap::new();
+        for row in self.rows() {
+            let (partition, offset) = (row["partition"].as_i64().unwrap(), row["offset"].as_i64().unwrap());
+            let before = last.insert(partition, offset).unwrap_or(-1);
+            assert!(before < offset, "partition {partition}: {offset} comes behind {before}");
+        }
+    }
+}
+
+fn row(id: usize) -> String {
+    format!(r#"{{ "id": {id}, "text": "{:060}" }}"#, id * 7919)
+}
+
+#[test]
+fn rows_count_once_when_the_flow_and_the_broker_are_killed() {
+    // One of its own, since it is killed.
+    let Some(kafka) = Kafka::start() else { return };
+    let site = Site::new(&kafka, 3);
+    let sent = Arc::new(AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..60 {
+                site.send(round * 500..(round + 1) * 500, 3);
+                sent.fetch_add(500, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        for round in 0..8 {
+            let running = site.start();
+            std::thread::sleep(Duration::from_millis(300 + round * 130));
+            if round % 3 == 1 {
+                kafka.services().kill("kafka");
+                std::thread::sleep(Duration::from_millis(200));
+                kafka.services().start_again("kafka");
+            }
+            // It is killed.
+            drop(running);
+        }
+    });
+    let running = site.start();
+    site.wait_for(30_000);
+    running.stop();
+    site.has_all(0..30_000);
+}
+
+#[test]
+fn a_flow_waits_for_a_broker_that_is_away() {
+    let Some(kafka) = Kafka::start() else { return };
+    let site = Site::new(&kafka, 2);
+    site.send(0..1000, 2);
+    let mut running = site.start();
+    site.wait_for(1000);
+    kafka.services().kill("kafka");
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!running.has_ended());
+    kafka.services().start_again("kafka");
+    site.send(1000..2000, 2);
+    site.wait_for(2000);
+    let ran = running.stop();
+    assert!(ran.stderr.contains("kafka: "), "it says that brokers are away: {}", ran.stderr);
+    site.has_all(0..2000);
+}
+
+#[test]
+fn nobody_who_answers_is_said() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    site.edit("${KAFKA_BROKERS}", "127.0.0.1:1");
+    let failure = site.failure(&[]);
+    assert!(failure.contains("no broker of `127.0.0.1:1` answers: "), "{failure}");
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_said() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    site.edit("${TOPIC}", "${TOPIC}x");
+    let expected = format!("there is no topic `{0}x`; did you mean `{0}`?", site.topic);
+    let failure = site.failure(&[]);
+    assert!(failure.contains(&expected), "{failure}");
+}
+
+#[test]
+fn new_partitions_and_topics_are_read_from_their_beginning() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    site.edit("${TOPIC}", "${TOPIC}*");
+    site.send(0..100, 1);
+    let running = site.start();
+    site.wait_for(100);
+    kafka.grow(&site.topic, 3);
+    site.send(100..400, 3);
+    site.wait_for(400);
+    let other = format!("{}-other", site.topic);
+    kafka.create(&other, 1, &[]);
+    let rows: Vec<_> = (400..450).map(row).collect();
+    kafka.send(&other, rows.iter().map(|row| Sent::value(0, row)));
+    site.wait_for(450);
+    running.stop();
+    // And those that come while no run is there.
+    kafka.grow(&other, 2);
+    let rows: Vec<_> = (450..500).map(row).collect();
+    kafka.send(&other, rows.iter().map(|row| Sent::value(1, row)));
+    let running = site.start();
+    site.wait_for(500);
+    running.stop();
+    assert_eq!(site.ids(), (0..500).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_others_have_aborted_does_not_come() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    let mut expected = Vec::new();
+    let mut transact = |rounds: std::ops::Range<usize>| {
+        for round in rounds {
+            let ids = round * 10..(round + 1) * 10;
+            let rows: Vec<_> = ids.clone().map(row).collect();
+            kafka.transact(&site.topic, rows.iter().map(|row| Sent::value(0, row)), round % 3 != 0);
+            expected.extend(ids.filter(|_| round % 3 != 0));
+        }
+        expected.len()
+    };
+    transact(0..20);
+    // Each run takes what fits into a checkpoint or two, so that flows go on within the gaps.
+    for _ in 0..4 {
+        let running = site.start();
+        std::thread::sleep(Duration::from_millis(400));
+        drop(running);
+    }
+    let running = site.start();
+    site.wait_for(transact(20..29));
+    running.stop();
+    site.has_all(expected);
+}
+
+#[test]
+fn a_bounded_flow_ends_behind_what_is_there_in_the_same_order() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 3);
+    site.edit("discovery_interval", "bounded = true\n    discovery_interval");
+    site.send(0..30_000, 3);
+    let rows: Vec<_> = (90_000..90_010).map(row).collect();
+    kafka.transact(&site.topic, rows.iter().map(|row| Sent::value(0, row)), false);
+    assert_eq!(site.run(&[]).code, 0);
+    site.has_all(0..30_000);
+    let control = site.rows();
+    std::fs::remove_dir_all(site.workshop.path("out")).unwrap();
+    // More comes meanwhile, and the flow is killed.
+    let mut running = site.start();
+    while site.workshop.list("state").is_empty() && !running.has_ended() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(250));
+    drop(running);
+    let ran = site.run(&["--state", "state"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(site.rows(), control);
+}
+
+#[test]
+fn messages_that_are_deleted_before_they_are_read_are_missed() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    site.send(0..100, 1);
+    let running = site.start();
+    site.wait_for(100);
+    running.stop();
+    site.send(100..200, 1);
+    kafka.delete_before(&site.topic, 0, 150);
+    let failure = site.failure(&["--state", "state"]);
+    let expected = format!("messages 100 to 149 of `{}/0` were deleted before they were read", site.topic);
+    assert!(failure.contains(&expected), "{failure}");
+    site.edit("discovery_interval", "on_lost = \"earliest\"\n    discovery_interval");
+    let running = site.start();
+    site.wait_for(150);
+    let ran = running.stop();
+    assert!(ran.stderr.contains(&format!("{expected}; going on at 150")), "{}", ran.stderr);
+    site.has_all((0..100).chain(150..200));
+}
+
+#[test]
+fn a_topic_that_was_made_again_is_another() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    site.send(0..100, 1);
+    let running = site.start();
+    site.wait_for(100);
+    running.stop();
+    let make_again = || {
+        kafka.delete(&site.topic);
+        while kafka.has(&site.topic) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        kafka.create(&site.topic, 1, &[]);
+        site.send(100..300, 1);
+    };
+    make_again();
+    let expected = format!("the topic `{}` was deleted and made again", site.topic);
+    let failure = site.failure(&["--state", "state"]);
+    assert!(failure.contains(&expected), "{failure}");
+    // Also while a flow reads it.
+    site.workshop.write("flow.toml", &FLOW.replace("path = \"out\"", "path = \"again\""));
+    let running = Running::start(site.command(&["--state", "other"]).stdout(Stdio::piped()));
+    while site.workshop.list("again").iter().all(|name| name.starts_with('.')) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    make_again();
+    let ran = running.wait();
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains(&expected), "{}", ran.stdout);
+}
+
+#[test]
+fn a_flow_starts_where_it_is_told_to() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    let rows: Vec<_> = (0..10).map(row).collect();
+    let at =
+        |(second, row): (i64, _)| Sent { timestamp: Some(1_700_000_000_000 + second * 1000), ..Sent::value(0, row) };
+    kafka.send(&site.topic, (0..).zip(rows.iter().map(String::as_str)).map(at));
+    site.edit("discovery_interval", "bounded = true\n    start = \"2023-11-14T22:13:26Z\"\n    discovery_interval");
+    assert_eq!(site.run(&[]).code, 0);
+    assert_eq!(site.ids(), [6, 7, 8, 9]);
+    site.edit("2023-11-14T22:13:26Z", "latest");
+    site.edit("path = \"out\"", "path = \"none\"");
+    assert_eq!(site.run(&[]).code, 0);
+    assert!(site.workshop.list("none").is_empty());
+}
+
+#[test]
+fn the_state_says_where_to_go_on_and_no_group_does() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    site.edit("discovery_interval", "start = \"latest\"\n    discovery_interval");
+    site.send(0..100, 1);
+    let running = site.start();
+    // It has begun when a checkpoint is there.
+    let begin = Instant::now();
+    while site.workshop.run(&["checkpoints", "--json", "--state", "state"]).code != 0 {
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    running.stop();
+    site.send(100..200, 1);
+    let running = site.start();
+    site.wait_for(100);
+    running.stop();
+    site.has_all(100..200);
+}
+
+#[test]
+fn the_flow_of_the_library_writes_what_it_reads() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 2);
+    let flow = std::fs::read_to_string(project().join("flows/kafka_to_parquet.toml")).unwrap();
+    site.workshop.write("flow.toml", &flow.replace("[\"payments\"]", "[\"${TOPIC}\"]"));
+    let payment = |id: usize| {
+        let value = format!(r#"{{ "id": "p{id}", "amount": {id}.5, "currency": "EUR" }}"#);
+        (format!("card-{}", id % 7), value)
+    };
+    let payments: Vec<_> = (0..1000).map(payment).collect();
+    let sent = payments
+        .iter()
+        .enumerate()
+        .map(|(id, (key, value))| Sent { key: Some(key.as_bytes()), ..Sent::value((id % 2) as i32, value) });
+    kafka.send(&site.topic, sent.chain([Sent::value(0, "no JSON")]));
+    let ran = site.run(&["--set", "input.payments.bounded=true"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let summary = ran.json();
+    assert_eq!(summary["nodes"]["payments"]["rows_failed"], 1, "{summary}");
+    let parquet = site.workshop.list("out/payments").into_iter().filter(|name| name.ends_with(".parquet")).count();
+    assert!(parquet > 0, "{:?}", site.workshop.list("out/payments"));
+}
+
+/// Learns from the rows, however they come.
+const LEARNING: &str = r#"
+    [processor.features]
+    type = "sql"
+    from = "rows"
+    query = "SELECT id, partition, \"offset\", id % 7 AS x, id % 3 = 0 AS label FROM rows"
+    [processor.learner]
+    type = "train"
+    from = "features"
+    model = "m"
+    estimator = { type = "logistic_regression", learning_rate = 0.05 }
+    features = ["x"]
+    label = "label"
+    publish = { rows = 1000 }
+"#;
+
+#[test]
+fn versions_are_trained_again_from_the_topic() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 2);
+    site.edit("from = \"rows\"", "from = \"learner\"");
+    site.edit("    [output.out]", &format!("{LEARNING}    [output.out]"));
+    site.send(0..1500, 2);
+    // It is killed, and goes on with a partition more.
+    let running = site.start();
+    site.wait_for(1000);
+    drop(running);
+    kafka.grow(&site.topic, 3);
+    site.send(1500..4000, 3);
+    let running = site.start();
+    site.wait_for(4000);
+    running.stop();
+    site.has_all(0..4000);
+    let versions = site.workshop.list("models/m/versions");
+    assert!(versions.len() >= 2, "{versions:?}");
+    for version in versions {
+        let version = format!("m/{}", version.parse::<u64>().unwrap());
+        let mut command = site.workshop.command(&["replay", "flow.toml", &version, "--state", "state"]);
+        let ran: Ran = command.env("KAFKA_BROKERS", kafka.brokers()).env("TOPIC", &site.topic).output().unwrap().into();
+        assert_eq!(ran.code, 0, "{version}: {}", ran.stderr);
+        assert!(ran.stdout.starts_with(&format!("{version}: the same bits after ")), "{}", ran.stdout);
+    }
+}
