@@ -210,11 +210,11 @@ impl Tls {
 
 /// Whether this build has TLS.
 fn require_tls(what: &str) -> Result<(), Problem> {
-    match cfg!(feature = "tls") {
-        true => Ok(()),
-        false => Err(Problem::new(format!("this build of Millstream has no OpenSSL, which {what} needs"))
-            .help("build it with `cargo build --features kafka-tls`")),
+    if cfg!(feature = "tls") {
+        return Ok(());
     }
+    let problem = Problem::new(format!("this build of Millstream has no OpenSSL, which {what} needs"));
+    Err(problem.help("build it with `cargo build --features kafka-tls`"))
 }
 
 impl ClientValue {
@@ -282,6 +282,10 @@ impl Consumer {
     ///
     /// # Errors
     /// If they don't in time, or what they answer is no matter of time.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "librdkafka is asked on threads that may block, and measures real time"
+    )]
     pub fn connect<T>(
         config: &ClientConfig,
         brokers: &str,

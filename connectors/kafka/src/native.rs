@@ -280,10 +280,8 @@ pub fn topic_ids(consumer: &Consumer, topics: &[&str], wait: Duration) -> Result
         c::rd_kafka_AdminOptions_set_request_timeout(options, wait, null_mut(), 0);
         c::rd_kafka_DescribeTopics(client, collection, options, queue);
         let event = c::rd_kafka_queue_poll(queue, wait);
-        let error = match event.is_null() {
-            true => RDKafkaErrorCode::OperationTimedOut,
-            false => c::rd_kafka_event_error(event).into(),
-        };
+        let error =
+            if event.is_null() { RDKafkaErrorCode::OperationTimedOut } else { c::rd_kafka_event_error(event).into() };
         let result = if event.is_null() { null() } else { c::rd_kafka_event_DescribeTopics_result(event) };
         if error == RDKafkaErrorCode::NoError && !result.is_null() {
             let mut count = 0;

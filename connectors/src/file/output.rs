@@ -252,4 +252,5 @@ impl OutputSettings for FileOutput {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods)]
 mod tests;

@@ -131,10 +131,7 @@ impl Kafka {
         send(&producer, topic, messages);
         // What is aborted has to be there.
         producer.flush(WAIT).unwrap();
-        match commits {
-            true => producer.commit_transaction(WAIT).unwrap(),
-            false => producer.abort_transaction(WAIT).unwrap(),
-        }
+        if commits { producer.commit_transaction(WAIT).unwrap() } else { producer.abort_transaction(WAIT).unwrap() }
     }
 
     /// All that a consumer sees that knows of transactions, partition by partition.

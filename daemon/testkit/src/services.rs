@@ -25,6 +25,7 @@ struct Script {
 
 impl Services {
     /// Starts servers for a test. None where tests are to do without, which is said.
+    #[expect(clippy::print_stderr, reason = "the test harness shows it")]
     pub fn start(names: &[&str]) -> Option<Self> {
         if std::env::var_os(VARIABLE).is_none() {
             let names = names.join(" and ");

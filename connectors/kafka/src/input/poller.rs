@@ -201,6 +201,7 @@ impl Poller {
     }
 
     /// The position of a place, for which brokers are waited for.
+    #[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do, and no runtime")]
     fn ask(&self, of: &TopicPartition, place: Place) -> Result<u64> {
         loop {
             match positions(&self.consumer, std::slice::from_ref(of), place) {
@@ -242,9 +243,10 @@ impl Poller {
                 return Ok(());
             }
             self.receive_again(&queues[index], |of| *of == partitions[index].of);
-            let mut messages = match left[index].is_empty() {
-                true => queues[index].take(WAIT, PARCEL.min((limit - turns.position(index)) as usize)),
-                false => std::mem::replace(&mut left[index], Messages::none(&self.consumer)),
+            let mut messages = if left[index].is_empty() {
+                queues[index].take(WAIT, PARCEL.min((limit - turns.position(index)) as usize))
+            } else {
+                std::mem::replace(&mut left[index], Messages::none(&self.consumer))
             };
             let stops = |message: Message<'_>| message.is_error() || message.offset() as u64 >= limit;
             let mut rest = messages.split_off(messages.until(stops));

@@ -141,9 +141,10 @@ impl KafkaInput {
         let start = messages.first().map_or(0, |first| position(*first));
         let end = messages.last().map_or(start, |last| position(*last) + 1);
         let origin = Origin::new(self.source.clone(), partition.clone(), start, end);
-        match end - start == messages.len() as u64 {
-            true => Batch::new(rows, origin),
-            false => Batch::with_gaps(rows, origin, messages.iter().copied().map(position).collect::<Vec<_>>()),
+        if end - start == messages.len() as u64 {
+            Batch::new(rows, origin)
+        } else {
+            Batch::with_gaps(rows, origin, messages.iter().copied().map(position).collect::<Vec<_>>())
         }
     }
 
@@ -196,9 +197,10 @@ impl Job {
             return Ok(Vec::new());
         }
         let starts = positions(consumer, &new, place)?;
-        let ends: Vec<_> = match self.bounded {
-            true => positions(consumer, &new, Place::Latest)?.into_iter().map(Some).collect(),
-            false => vec![None; new.len()],
+        let ends: Vec<_> = if self.bounded {
+            positions(consumer, &new, Place::Latest)?.into_iter().map(Some).collect()
+        } else {
+            vec![None; new.len()]
         };
         Ok(new.into_iter().zip(starts).zip(ends).map(|((of, start), end)| Assigned::new(of, start, end)).collect())
     }

@@ -57,10 +57,7 @@ impl Settings for LinUcb {
 
     fn check(&self, _classes: &[Class]) -> Result<(), Problem> {
         check_not_negative(&[("alpha", self.alpha), ("l2", self.l2)])?;
-        match self.l2 > 0.0 {
-            true => Ok(()),
-            false => Err(Problem::new("`l2` is 0, and should be more, such as 1").under("l2")),
-        }
+        if self.l2 > 0.0 { Ok(()) } else { Err(Problem::new("`l2` is 0, and should be more, such as 1").under("l2")) }
     }
 
     fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
@@ -97,7 +94,7 @@ struct Arms {
 impl Arms {
     fn new(settings: &LinUcb, shape: Shape) -> Self {
         let size = size(shape);
-        let identity = |place: usize| if place % (size + 1) == 0 { 1.0 / settings.l2 } else { 0.0 };
+        let identity = |place: usize| if place.is_multiple_of(size + 1) { 1.0 / settings.l2 } else { 0.0 };
         Self {
             alpha: settings.alpha,
             shape,

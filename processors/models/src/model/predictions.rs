@@ -74,9 +74,10 @@ impl Predictions {
 
     fn own_column(&self, at: usize, column: &PredictedColumn) -> ArrayRef {
         let numbers = self.iter().map(|row| Some(row[at]).filter(|number| !number.is_nan()));
-        match column.whole {
-            true => Arc::new(numbers.map(|number| number.map(|number| number as i64)).collect::<Int64Array>()),
-            false => Arc::new(numbers.collect::<Float64Array>()),
+        if column.whole {
+            Arc::new(numbers.map(|number| number.map(|number| number as i64)).collect::<Int64Array>())
+        } else {
+            Arc::new(numbers.collect::<Float64Array>())
         }
     }
 

@@ -84,7 +84,11 @@ impl Segments {
     }
 
     fn add(&mut self, arguments: Vec<Arguments>, numbers: Numbers, rows: usize) -> Result<()> {
-        self.list.push_back(Segment { held: Rows { numbers, arguments: arguments.into() }, slots: vec![NONE; rows], live: 0 });
+        self.list.push_back(Segment {
+            held: Rows { numbers, arguments: arguments.into() },
+            slots: vec![NONE; rows],
+            live: 0,
+        });
         self.join_before(self.list.len())
     }
 
@@ -160,7 +164,8 @@ impl Segments {
         let (mut bytes, mut rows) = (0, 0);
         for Rows { numbers, arguments } in self.list.iter().map(|segment| &segment.held) {
             rows += numbers.len();
-            let of_values = |arguments: &Arguments| arguments.values().to_data().get_slice_memory_size().unwrap_or_default();
+            let of_values =
+                |arguments: &Arguments| arguments.values().to_data().get_slice_memory_size().unwrap_or_default();
             bytes += arguments.iter().map(of_values).sum::<usize>();
         }
         bytes / rows.max(1)
@@ -209,8 +214,9 @@ impl Held {
 
     /// What all features are arguments with at some places.
     pub fn gather_all(&self, places: &[(usize, usize)]) -> Result<Vec<Arguments>> {
-        let gather =
-            |feature: usize| Arguments::gather(&self.0.iter().map(|held| &held.arguments[feature]).collect::<Vec<_>>(), places);
+        let gather = |feature: usize| {
+            Arguments::gather(&self.0.iter().map(|held| &held.arguments[feature]).collect::<Vec<_>>(), places)
+        };
         (0..self.0.first().map_or(0, |held| held.arguments.len())).map(gather).collect()
     }
 }
@@ -277,9 +283,10 @@ impl Numbers {
             (start, end, rows) = (start.or(Some(numbers.first())), numbers.end(), rows + numbers.len() as u64);
         }
         let all = start.unwrap_or_default()..end;
-        match all.end.saturating_sub(all.start) == rows {
-            true => Self::Run(all),
-            false => Self::Listed(several.flat_map(Self::iter).collect()),
+        if all.end.saturating_sub(all.start) == rows {
+            Self::Run(all)
+        } else {
+            Self::Listed(several.flat_map(Self::iter).collect())
         }
     }
 }
@@ -287,8 +294,9 @@ impl Numbers {
 /// Several segments as one.
 fn join<'a>(several: impl Iterator<Item = &'a Segment> + Clone) -> Result<Segment> {
     let features = several.clone().next().map_or(0, |segment| segment.held.arguments.len());
-    let arguments =
-        |feature: usize| Arguments::concat(&several.clone().map(|segment| &segment.held.arguments[feature]).collect::<Vec<_>>());
+    let arguments = |feature: usize| {
+        Arguments::concat(&several.clone().map(|segment| &segment.held.arguments[feature]).collect::<Vec<_>>())
+    };
     let numbers = Numbers::join(several.clone().map(|segment| &segment.held.numbers));
     Ok(Segment {
         held: Rows { numbers, arguments: (0..features).map(arguments).collect::<Result<_>>()? },

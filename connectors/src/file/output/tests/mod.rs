@@ -125,9 +125,12 @@ impl Folder {
 
     /// All files at the top and in folders there, hidden ones included.
     fn files(&self) -> Vec<(String, Vec<u8>)> {
-        let names = self.names(".").into_iter().flat_map(|name| match self.0.path().join(&name).is_dir() {
-            true => self.names(&name).into_iter().map(|inner| format!("{name}/{inner}")).collect(),
-            false => vec![name],
+        let names = self.names(".").into_iter().flat_map(|name| {
+            if self.0.path().join(&name).is_dir() {
+                self.names(&name).into_iter().map(|inner| format!("{name}/{inner}")).collect()
+            } else {
+                vec![name]
+            }
         });
         names.map(|name| (name.clone(), self.bytes(&name))).collect()
     }
@@ -274,9 +277,10 @@ fn texts(folder: &Folder, name: &str) -> Vec<(String, String)> {
     while let Some(inner) = folders.pop() {
         for name in folder.names(&inner).into_iter().filter(|name| !name.starts_with('.')) {
             let path = format!("{inner}/{name}");
-            match folder.0.path().join(&path).is_dir() {
-                true => folders.push(path),
-                false => files.push((path.clone(), String::from_utf8_lossy(&folder.bytes(&path)).into_owned())),
+            if folder.0.path().join(&path).is_dir() {
+                folders.push(path)
+            } else {
+                files.push((path.clone(), String::from_utf8_lossy(&folder.bytes(&path)).into_owned()))
             }
         }
     }

@@ -170,7 +170,7 @@ fn how_many_bytes_a_group_takes_in_the_state() {
         parse("size = '24h'\nkeys = ['n']\nselect = { c = 'count(*)', mean = 'avg(v)', most = 'max(v)' }");
     let mut text = "at:timestamp n:int64 v:float64".to_owned();
     for row in 0..groups {
-        let value = f64::from(row).sin();
+        let value = libm::sin(f64::from(row));
         write!(text, "\n 1970-01-01T00:00:{:02}Z {} {value}", row % 60, row * 7919 % 2_000_000).unwrap();
     }
     let state =
