@@ -161,7 +161,7 @@ async fn the_time_of_a_file_goes_on_through_crashes() {
     let staged = run(&folder, settings, &rows(9), &mut state, &[rows(1)], Then::Continue).await;
     assert!(staged[0].is_empty(), "it is too early");
     // The one thing that is tested is that time passes.
-    tokio::time::sleep(std::time::Duration::from_millis(60));
+    std::thread::sleep(std::time::Duration::from_millis(60));
     let staged = run(&folder, settings, &rows(9), &mut state, &[rows(1)], Then::Continue).await;
     assert!(!staged[0].is_empty());
 }
