@@ -37,8 +37,8 @@ use staged::{AT_THE_END, Publisher, Staged};
 /// label. They are of all rows, and of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before
 /// (`persistence`), and the most frequent label or the mean so far (`majority`, in the table `most frequent so far` or `mean so far`).
 ///
-/// A row without a label, or without a reward where the label is an action, is predicted and not learned; where no label is needed, every row is learned, and there are no
-/// baselines. A row that lacks a feature, or whose label is none, leaves by the
+/// A row without a label, or without a reward where the label is an action, is predicted and not learned; where no label is
+/// needed, every row is learned, and there are no baselines. A row that lacks a feature, or whose label is none, leaves by the
 /// port `failed`.
 ///
 /// Versions go to the flow's registry when the flow commits; the first one becomes `champion`. If the newest that are there
