@@ -97,7 +97,7 @@ struct Arms {
 impl Arms {
     fn new(settings: &LinUcb, shape: Shape) -> Self {
         let size = size(shape);
-        let identity = |place: usize| if place % (size + 1) == 0 { 1.0 / settings.l2 } else { 0.0 };
+        let identity = |place: usize| if place.is_multiple_of(size + 1) { 1.0 / settings.l2 } else { 0.0 };
         Self {
             alpha: settings.alpha,
             shape,
