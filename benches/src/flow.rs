@@ -15,6 +15,7 @@ use crate::place;
 pub fn registry() -> NodeTypes {
     let mut registry = NodeTypes::default();
     millstream_connectors::register(&mut registry);
+    millstream_kafka::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);

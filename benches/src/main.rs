@@ -11,6 +11,7 @@ mod checkpoints;
 mod edge;
 mod flow;
 mod ingest;
+mod kafka;
 mod learning;
 mod measurement;
 mod memory;
@@ -59,6 +60,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("state", state::run),
     ("recovery", recovery::run),
     ("ingest", ingest::run),
+    ("kafka", kafka::run),
 ];
 
 fn main() -> ExitCode {

@@ -1,9 +1,9 @@
 //! Inputs and outputs of Kafka, over librdkafka.
 //!
-//! * [`client`]: how brokers are reached, and what of it goes wrong.
-//! * [`native`]: the calls of librdkafka that rdkafka has no safe ones for. There is no other `unsafe` code.
-//! * [`topics`]: which topics and partitions there are, and where they begin and end.
-//! * [`input`]: the input `kafka`.
+//! * `client`: how brokers are reached, and what of it goes wrong.
+//! * `native`: the calls of librdkafka that rdkafka has no safe ones for. There is no other `unsafe` code.
+//! * `topics`: which topics and partitions there are, and where they begin and end.
+//! * `input`: the input `kafka`.
 
 #[doc(hidden)]
 pub mod bare;

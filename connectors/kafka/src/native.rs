@@ -20,6 +20,10 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::client::Consumer;
 
+/// No more messages are taken at once when they have so many bytes, which is looked at after so many.
+const PARCEL_BYTES: usize = 4 << 20;
+const STEP: usize = 256;
+
 /// A queue of messages apart from the client's own: those of the partitions that it receives.
 pub struct Queue {
     queue: NonNull<c::rd_kafka_queue_t>,
@@ -53,13 +57,17 @@ impl Queue {
         true
     }
 
-    /// Takes the messages that are there, so many at most. Waits for the first one.
+    /// Takes the messages that are there, so many at most, and fewer if they are long. Waits for the first one.
     pub fn take(&self, wait: Duration, most: usize) -> Messages {
         let mut messages = Messages { list: Vec::with_capacity(most), consumer: self.consumer.clone() };
         let wait = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
         // The call waits until there are as many as it was asked for, so that it is asked for one first.
-        if self.append(&mut messages, wait, 1) == 1 {
-            self.append(&mut messages, 0, most - 1);
+        let (mut asked, mut taken, mut bytes) = (1, self.append(&mut messages, wait, 1), 0);
+        while taken == asked && messages.len() < most && bytes < PARCEL_BYTES {
+            let before = messages.len();
+            asked = STEP.min(most - before);
+            taken = self.append(&mut messages, 0, asked);
+            bytes += messages.iter().skip(before).map(|message| message.get().len).sum::<usize>();
         }
         messages
     }

@@ -4,6 +4,7 @@ mod columns;
 pub mod partition;
 pub mod poller;
 mod reader;
+mod scout;
 mod turns;
 
 use std::time::Duration as Span;

@@ -1,4 +1,4 @@
-//! The thread that takes messages from librdkafka, and the one that looks for new partitions.
+//! The thread that takes messages from librdkafka.
 //!
 //! librdkafka fetches on threads of its own until its queue is full. The poller takes what is there, and waits while two parcels of it
 //! wait to be decoded: that is all the backpressure, since partitions that are paused have been known to stay so.
@@ -20,16 +20,13 @@ use super::partition::Assigned;
 use super::turns::Turns;
 use crate::client::{Consumer, PAUSE, failed};
 use crate::native::{self, Message, Messages, Queue};
-use crate::topics::{Place, TopicPartition, Topics, positions};
+use crate::topics::{Place, TopicPartition, positions};
 
 /// How many messages a parcel has at most.
 const PARCEL: usize = 8192;
 
 /// How long to wait for a message before looking whether there is something else to do.
 const WAIT: Duration = Duration::from_millis(50);
-
-/// How long brokers may take to say something while the flow runs.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What comes of the poller.
 pub enum Event {
@@ -259,8 +256,7 @@ impl Poller {
                 let offset = message.offset().max(0) as u64;
                 match message.error() {
                     // Nothing lies before the next message, nor before the place at which the partition ends for now.
-                    None => turns.come_to(index, offset),
-                    Some((RDKafkaErrorCode::PartitionEOF, _)) => turns.come_to(index, offset),
+                    None | Some((RDKafkaErrorCode::PartitionEOF, _)) => turns.come_to(index, offset),
                     Some(_) => self.see_to(message)?,
                 }
                 passed = usize::from(message.is_error());
@@ -271,49 +267,5 @@ impl Poller {
             }
         }
         Ok(())
-    }
-}
-
-/// Looks for new partitions from time to time, until nobody wants to know of them any more.
-pub struct Scout {
-    pub consumer: Arc<Consumer>,
-    pub topics: Topics,
-    /// The partitions that are known.
-    pub known: Vec<Assigned>,
-    pub interval: Duration,
-    pub discovered: std_mpsc::Sender<Discovered>,
-}
-
-impl Scout {
-    /// Looks again and again until the other side of `stop` is dropped.
-    pub fn start(mut self, stop: std_mpsc::Receiver<()>) {
-        thread::spawn(move || {
-            while stop.recv_timeout(self.interval) == Err(std_mpsc::RecvTimeoutError::Timeout) {
-                match self.look() {
-                    Ok(new) if new.is_empty() => {}
-                    // Brokers may be away; the poller waits for them.
-                    Err(error) if error.class() == ErrorClass::Transient => tracing::debug!("{error}"),
-                    found => _ = self.discovered.send(found),
-                }
-            }
-        });
-    }
-
-    fn look(&mut self) -> Result<Vec<Assigned>> {
-        let found = self.topics.look_up(&self.consumer)?;
-        let ids = native::topic_ids(&self.consumer, &found.topics(), PATIENCE);
-        let ids = ids.map_err(|error| failed("asking for the ids of topics", error))?;
-        self.consumer.context().is_well();
-        self.known.iter_mut().try_for_each(|partition| partition.identify(&ids))?;
-        let is_new = |of: &TopicPartition| self.known.iter().all(|partition| partition.of != *of);
-        let new: Vec<_> = found.partitions.into_iter().filter(is_new).collect();
-        if new.is_empty() {
-            return Ok(Vec::new());
-        }
-        let starts = positions(&self.consumer, &new, Place::Earliest)?;
-        let mut new: Vec<_> = new.into_iter().zip(starts).map(|(of, start)| Assigned::new(of, start, None)).collect();
-        new.iter_mut().try_for_each(|partition| partition.identify(&ids))?;
-        self.known.extend(new.iter().cloned());
-        Ok(new)
     }
 }

@@ -25,7 +25,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::Job;
 use super::columns::MetadataColumns;
 use super::partition::{Assigned, Kept, Progress as Reading};
-use super::poller::{Discovered, Event, Poller, Scout};
+use super::poller::{Discovered, Event, Poller};
+use super::scout::Scout;
 use crate::client::{Consumer, PATIENCE, failed};
 use crate::native::{Message, Messages, known_end, topic_ids};
 use crate::topics::{Place, TopicPartition, positions};
@@ -35,6 +36,10 @@ const KEPT: &str = "partitions";
 
 /// How many parcels of messages wait to be decoded.
 const PARCELS: usize = 2;
+
+/// The setting that says how many kilobytes of messages may wait in a queue of librdkafka, and how many are enough for one partition.
+const QUEUE_KBYTES: &str = "queued.max.messages.kbytes";
+const ENOUGH_KBYTES: usize = 1024;
 
 /// How often librdkafka is asked what it has to say besides messages.
 const TICK: Duration = Duration::from_millis(100);
@@ -213,7 +218,18 @@ impl Input for KafkaInput {
         let (job, config, before) = (self.job.clone(), self.config.clone(), self.resumed.clone());
         let find = move |consumer: &Arc<Consumer>| job.find(consumer, before.as_deref(), is_replay);
         let brokers = self.job.brokers.clone();
-        let open = move || Consumer::connect(&config, &brokers, find);
+        let bounded = self.job.bounded;
+        let open = move || {
+            let (consumer, partitions) = Consumer::connect(&config, &brokers, find)?;
+            if !bounded || partitions.len() < 2 {
+                return Ok((consumer, partitions));
+            }
+            // Each partition has a queue of its own, and all together as much memory as one has.
+            let mut config = config;
+            let all: usize = config.get(QUEUE_KBYTES).and_then(|all| all.parse().ok()).unwrap_or_default();
+            config.set(QUEUE_KBYTES, (all / partitions.len()).max(ENOUGH_KBYTES.min(all)).to_string());
+            Consumer::connect(&config, &brokers, |_| Ok(partitions.clone()))
+        };
         let opened = tokio::task::spawn_blocking(open).await.doing(|| "connecting to Kafka")?;
         let (consumer, partitions) = opened?;
         // A checkpoint before the first message has to know where they begin.
@@ -230,7 +246,7 @@ impl Input for KafkaInput {
             next: BTreeMap::new(),
             unsettled: Vec::new(),
         };
-        let (bounded, known) = (self.job.bounded, partitions.clone());
+        let known = partitions.clone();
         thread::spawn(move || if bounded { poller.read(partitions) } else { poller.follow(partitions, new) });
         if !bounded && !is_replay {
             let (consumer, topics, discovered) = (consumer.clone(), self.job.topics.clone(), discovered.clone());
