@@ -182,7 +182,7 @@ fn odd_rows_leave_a_finite_model_that_has_learned() {
         let predictions = model.step_batch(&odd_rows()).unwrap();
         assert!((0..ROWS).flat_map(|row| predictions.row(row)).all(|value| value.is_finite()));
         let (metrics, baselines) = (model.metrics(), model.baselines().majority);
-        match signature.label.column.as_str() {
+        match signature.label.unwrap().column.as_str() {
             "yes" => assert!(metrics.get("accuracy").unwrap() > baselines.get("accuracy").unwrap() + 0.1),
             "size" => assert!(metrics.get("r2").unwrap() > 0.5),
             // There is nothing in these rows to tell the kinds by.

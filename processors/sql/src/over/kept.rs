@@ -69,7 +69,7 @@ impl Kept {
     pub fn forget(&mut self, slot: u32) -> (Key, u64) {
         self.chunks.gone(slot);
         self.free.push(slot);
-        std::mem::replace(&mut self.rows[slot as usize], (Key::default(), 0))
+        std::mem::take(&mut self.rows[slot as usize])
     }
 }
 
