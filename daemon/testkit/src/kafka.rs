@@ -115,9 +115,10 @@ impl Kafka {
         self.admin(async |admin, options| admin.delete_records(&list, options).await.unwrap());
     }
 
-    /// Sends messages.
+    /// Sends messages, each of which arrives once, also when the broker is killed meanwhile.
     pub fn send<'a>(&self, topic: &str, messages: impl IntoIterator<Item = Sent<'a>>) {
-        let producer: BaseProducer = self.config().set("linger.ms", "5").create().unwrap();
+        let producer: BaseProducer =
+            self.config().set("linger.ms", "5").set("enable.idempotence", "true").create().unwrap();
         send(&producer, topic, messages);
         producer.flush(WAIT).unwrap();
     }
