@@ -12,12 +12,12 @@ use crate::flow;
 use crate::measurement::{Goal, Measurement, median};
 use crate::own_process::numbers_of;
 
-/// How often the flow and the bare consumer take turns.
+/// The flow and the bare consumer take turns so often; the medians count.
 const TURNS: usize = 5;
 
 const MESSAGES: usize = 5_000_000;
 
-/// What a message is.
+/// The kinds of messages that are sent, and how the flow reads them.
 #[derive(Clone, Copy)]
 enum Content {
     Raw,

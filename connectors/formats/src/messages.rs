@@ -7,7 +7,7 @@ use millstream_core::{Columns, PlanContext, Problem, Result};
 
 use crate::Rows;
 
-/// What a message without a value is refused with.
+/// The error that rejects a message without a value, such as a tombstone.
 pub(crate) const NO_VALUE: &str = "the message has no value";
 
 /// A format of messages, as its settings say.

@@ -31,7 +31,7 @@ pub struct JsonDecoder {
     /// The position behind the last good row.
     next: u64,
     unescaped: String,
-    /// What is said of an array instead of an object.
+    /// The message that rejects a row which is an array, where an object is expected.
     no_array: &'static str,
 }
 
@@ -53,7 +53,7 @@ impl JsonDecoder {
         }
     }
 
-    /// The same for messages, of which none can be several rows.
+    /// A decoder like this one for messages, each of which is one row, so that no advice to read arrays is given.
     pub(super) fn of_messages(self) -> Self {
         Self { no_array: "expected an object instead of an array", ..self }
     }
