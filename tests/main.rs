@@ -10,9 +10,13 @@ mod beginning;
 mod bits;
 mod broken;
 mod commands;
+#[cfg(feature = "kafka")]
+mod connections;
 mod crashes;
 mod endurance;
 mod hostile;
+#[cfg(feature = "http")]
+mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod leaks;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AsyncProcessor, Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Problems, Report, Result,
-    Snapshot, State, Stream, Uses,
+    AsyncProcessor, Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Probe, Problems, Report,
+    Result, Snapshot, State, Stream, Uses,
 };
 
 /// A processor's TOML table.
@@ -41,6 +41,12 @@ pub trait ProcessorSettings: Send + Sync {
     /// another time. What they have said is then recorded where `millstream replay` will need it.
     fn answers_may_differ(&self) -> bool {
         true
+    }
+
+    /// What looks whether the other side is there, as `check --connect` does. Asked for when the plan is good; none if there is no
+    /// other side.
+    fn probe(&self, _context: &PlanContext) -> Option<Probe> {
+        None
     }
 }
 

@@ -20,7 +20,7 @@ pub fn plan(text: &str) -> Plan {
 
 pub fn try_plan(text: &str) -> Result<Plan, Diagnostics> {
     let registry = registry();
-    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
+    let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(registry) };
     let file = FlowFile::read(Path::new("test.toml"), text, load)?;
     Plan::new(&file, &PlanOptions::new(registry, "."))
 }
@@ -401,7 +401,7 @@ fn only_what_the_event_time_is_computed_from_is_read_for_it() {
 /// Runs the tests of a flow file.
 async fn outcomes_of_tests(text: &str) -> Result<Vec<TestOutcome>, Diagnostics> {
     let registry = registry();
-    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
+    let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(registry) };
     let file = FlowFile::read(Path::new("test.toml"), text, load).unwrap_or_else(|wrong| panic!("{wrong}"));
     flow_test::run_tests(&file, &PlanOptions::new(registry, "."), &Handle::current()).await
 }
