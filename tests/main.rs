@@ -5,6 +5,7 @@
     reason = "the binary is another process, whose files are looked at until something is there"
 )]
 
+mod access_log;
 mod beginning;
 mod bits;
 mod broken;

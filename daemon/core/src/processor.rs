@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{
     AsyncProcessor, Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Probe, Problems, Report,
@@ -141,6 +142,12 @@ pub trait Processor: Send {
     /// time has to be taken first, so a node that makes many rows of few keeps no more of them than one piece.
     fn more(&mut self, _out: &mut Collector) -> Result<bool> {
         Ok(false)
+    }
+
+    /// How long the engine waits before it calls `more` again, for nodes that decide when rows leave. Asked behind each call of it that
+    /// said that there may be more. Nothing else of the node is called meanwhile, so that those before it wait as well.
+    fn pause(&self) -> Option<Duration> {
+        None
     }
 
     /// Event time has come to `at`: rows with an earlier one are late from now on. Called with ever later times.
