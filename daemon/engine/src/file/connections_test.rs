@@ -282,7 +282,7 @@ fn secrets_that_are_not_there_are_said() {
 
 #[test]
 fn secrets_that_others_may_read_are_warned_of() {
-    let (file, said) = read(Path::new(""), &with_password("\"hunter22\""), &["input.orders.key=hunter33"]);
+    let (file, said) = read(Path::new(""), &with_password("\"hunter22\""), &["input.orders.key=key1"]);
     assert_eq!(said, [""; 0]);
     let help = "write `\"${NAME}\"`, `{ file = \"PATH\" }` or `{ credential = \"NAME\" }`";
     let expected = [

@@ -35,9 +35,9 @@ impl Document {
     }
 
     /// What may not be meant, on one line.
-    pub fn note(&self, problem: Problem) -> String {
-        let Diagnostic { message, help, .. } = self.diagnose(problem);
-        help.map_or(message.clone(), |help| format!("{message}; {help}"))
+    pub fn note(&self, note: &Problem) -> String {
+        let at = self.lender(&note.at);
+        self.secrets.hide(&format!("{}{note}", self.subject(at.as_ref().unwrap_or(&note.at)))).into_owned()
     }
 
     /// Where a setting is said that a node has from its connection. None if it says it itself.

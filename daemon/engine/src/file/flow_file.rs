@@ -100,7 +100,7 @@ impl FlowFile {
         problems.extend(checkpoint.how_often().err().map(|problem| problem.under(CHECKPOINT)));
         let (nodes, broken) = build_nodes(&document.root, options.registry, &mut problems);
         let tests = read_tests(&document.root, &problems);
-        let mut warnings: Vec<_> = vault.notes.into_iter().map(|note| document.note(note)).collect();
+        let mut warnings: Vec<_> = vault.notes.iter().map(|note| document.note(note)).collect();
         warnings.sort();
         warnings.dedup();
         diagnostics.extend(problems.into_iter().map(|problem| document.diagnose(problem)));
