@@ -370,6 +370,70 @@ fn the_state_says_where_to_go_on_and_no_group_does() {
     site.has_all(100..200);
 }
 
+/// Appends a number in base 128, its low digits first.
+fn varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Sends messages of `encode` to two partitions, and one that is none; and reads them all.
+fn read_encoded(site: &Site, format: &str, encode: impl Fn(u64) -> Vec<u8>) {
+    let messages: Vec<_> = (0..5000).map(|id| (id, encode(id))).collect();
+    let sent =
+        messages.iter().map(|(id, value)| Sent { partition: (id % 2) as i32, value: Some(value), ..Sent::default() });
+    site.kafka.send(&site.topic, sent.chain([Sent::value(1, "\u{1}")]));
+    site.edit("format = \"json\"\n    schema = { id = \"int64\" }", &format!("format = {format}\n    bounded = true"));
+    let ran = site.run(&["--state", "state"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.json()["nodes"]["rows"]["rows_failed"], 1, "{}", ran.stdout);
+    site.has_all(0..5000);
+    let rows = site.rows();
+    assert!(rows.iter().all(|row| row["text"] == format!("text {}", row["id"])), "{rows:?}");
+}
+
+#[test]
+fn messages_of_avro_have_the_columns_of_their_schema() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 2);
+    let schema = r#"{ "type": "record", "name": "Row", "fields": [{ "name": "id", "type": "long" }, { "name": "text", "type": "string" }] }"#;
+    site.workshop.write("row.avsc", schema);
+    read_encoded(&site, "{ type = \"avro\", schema_file = \"row.avsc\" }", |id| {
+        let (text, mut message) = (format!("text {id}"), Vec::new());
+        varint(2 * id, &mut message);
+        varint(2 * text.len() as u64, &mut message);
+        [&message, text.as_bytes()].concat()
+    });
+}
+
+#[test]
+fn messages_of_protobuf_have_the_columns_of_their_type() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 2);
+    let delimited = |number: u64, bytes: &[u8]| {
+        let mut field = Vec::new();
+        varint(number << 3 | 2, &mut field);
+        varint(bytes.len() as u64, &mut field);
+        [&field, bytes].concat()
+    };
+    // Name, number, label and type.
+    let field = |name: &str, number: u8, kind: u8| {
+        [&delimited(1, name.as_bytes())[..], &[0x18, number, 0x20, 1, 0x28, kind]].concat()
+    };
+    let fields = [delimited(2, &field("id", 1, 3)), delimited(2, &field("text", 2, 9))].concat();
+    let message = [delimited(1, b"Row"), fields].concat();
+    let file = [delimited(1, b"row.proto"), delimited(4, &message), delimited(12, b"proto3")].concat();
+    // All of its bytes are ASCII.
+    site.workshop.write("row.binpb", &String::from_utf8(delimited(1, &file)).unwrap());
+    read_encoded(&site, "{ type = \"protobuf\", descriptors = \"row.binpb\", message = \"Row\" }", |id| {
+        let mut message = vec![0x08];
+        varint(id, &mut message);
+        [message, delimited(2, format!("text {id}").as_bytes())].concat()
+    });
+}
+
 #[test]
 fn the_flow_of_the_library_writes_what_it_reads() {
     let Some(kafka) = shared() else { return };

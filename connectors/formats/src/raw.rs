@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, SchemaRef};
-use millstream_core::{Columns, PlanContext, Problem, Result, type_name};
+use millstream_core::{ColumnType, Columns, PlanContext, Problem, Result, type_name};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -55,8 +55,13 @@ impl MessageFormat for RawMessages {
         Err(Problem::new(format!("raw messages can't be {problem}")).help(help))
     }
 
-    fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
-        Box::new(RawReader { schema: columns.schema(), batch_rows: context.batch_rows })
+    fn columns(&self, _: &PlanContext) -> Result<Option<Columns>, Problem> {
+        let value = ColumnType::new(DataType::Binary, true);
+        Ok(Some(Columns(vec![("value".to_owned(), value)])))
+    }
+
+    fn open(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
+        Ok(Box::new(RawReader { schema: columns.schema(), batch_rows: context.batch_rows }))
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::FORMATS;
 use crate::kind::{FormatKind, Side};
-use crate::messages::MessageReader;
+use crate::messages::{MessageReader, SchemaChanges};
 use crate::read::{Decoder, ReadFormat};
 use crate::write::WriteFormat;
 
@@ -185,7 +185,24 @@ impl Format<ReadMessages> {
     pub fn reader(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
         let format = self.make(self.kind.read_messages.as_ref(), "")?;
         format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
-        Ok(format.open(columns, context))
+        format.open(columns, context)
+    }
+
+    /// What reads messages that name their schemas in a registry, which have other fields than these columns as far as `changes` says.
+    pub fn framed_reader(
+        &self,
+        columns: &Columns,
+        changes: SchemaChanges,
+        context: &PlanContext,
+    ) -> Result<Box<dyn MessageReader>, Problem> {
+        let format = self.make(self.kind.read_messages.as_ref(), "")?;
+        format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
+        format.open_framed(columns, changes, context)
+    }
+
+    /// The columns of the messages, where the settings of the format say them: a schema of Avro, or one column for bytes.
+    pub fn columns(&self, context: &PlanContext) -> Result<Option<Columns>, Problem> {
+        self.make(self.kind.read_messages.as_ref(), "")?.columns(context)
     }
 }
 

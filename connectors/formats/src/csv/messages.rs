@@ -26,7 +26,7 @@ impl MessageFormat for CsvMessages {
         crate::columns::refuse_nested(&columns.schema(), "CSV")
     }
 
-    fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
+    fn open(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
         let (options, moments) = (self.options.clone(), self.moments.clone());
         let splitter = Splitter {
             delimiter: options.delimiter,
@@ -36,7 +36,7 @@ impl MessageFormat for CsvMessages {
         };
         let format = CsvFormat { options, encoding: TextEncoding::Utf8, moments };
         let decoder = ReadFormat::new(&FORMAT, Reading::Stream(Arc::new(format))).decoder(columns.clone(), context);
-        Box::new(MessageRecords { splitter, schema: decoder.schema(), decoder, cells: Cells::default() })
+        Ok(Box::new(MessageRecords { splitter, schema: decoder.schema(), decoder, cells: Cells::default() }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages that are JSON objects.
 
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Columns, PlanContext, Result};
+use millstream_core::{Columns, PlanContext, Problem, Result};
 
 use super::decoder::JsonDecoder;
 use crate::messages::{MessageFormat, MessageReader, NO_VALUE};
@@ -16,9 +16,9 @@ pub(super) struct JsonMessages {
 }
 
 impl MessageFormat for JsonMessages {
-    fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
+    fn open(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
         let columns = wanted(columns, context.columns.as_ref());
-        Box::new(JsonDecoder::new(&columns, &self.moments, context.batch_rows).of_messages())
+        Ok(Box::new(JsonDecoder::new(&columns, &self.moments, context.batch_rows).of_messages()))
     }
 }
 

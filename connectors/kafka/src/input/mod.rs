@@ -11,9 +11,7 @@ use std::time::Duration as Span;
 
 use chrono::DateTime;
 use indexmap::IndexMap;
-use millstream_core::{
-    ColumnType, Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Step,
-};
+use millstream_core::{Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Step};
 use millstream_formats::{Format, ReadMessages};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -57,10 +55,10 @@ pub struct KafkaInputSettings {
     connection: ConnectionSettings,
     /// The topics, by names or by patterns such as `"payments.*"`, of which `*` is any letters and `?` one.
     topics: Vec<String>,
-    /// How messages stand for rows: `"json"`, `"csv"` or `"raw"`, or a table with settings of the format.
+    /// How messages stand for rows: `"json"`, `"csv"` or `"raw"`, or a table with settings of the format, as `"avro"` and `"protobuf"` need it.
     format: Format<ReadMessages>,
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. For `raw` messages it is one column, `{ value = "binary?" }` if
-    /// nothing is said.
+    /// nothing is said. Of `avro` and `protobuf`, all fields are columns if nothing is said.
     schema: Option<Columns>,
     /// Columns that are not in the value of the message, behind the others: `{ card = "key", sent_at = "timestamp" }`. There are `key`, a
     /// `utf8?` (a message whose key is no UTF-8 fails); `key_bytes`, a `binary?`; `headers`, a `list<{ name = utf8, value = binary? }>`;
@@ -162,18 +160,14 @@ impl KafkaInputSettings {
     }
 
     /// The columns of the values.
-    fn columns(&self) -> Result<Columns, Problem> {
-        match &self.schema {
-            Some(columns) => Ok(columns.clone()),
-            None if self.format.kind().name == "raw" => {
-                let value = ColumnType::new(arrow::datatypes::DataType::Binary, true);
-                Ok(Columns(vec![("value".to_owned(), value)]))
-            }
-            None => {
-                let problem = Problem::new("`schema` is missing: the columns of the messages and their types");
-                Err(problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`"))
-            }
+    fn columns(&self, context: &PlanContext) -> Result<Columns, Problem> {
+        if let Some(columns) = &self.schema {
+            return Ok(columns.clone());
         }
+        self.format.columns(context)?.ok_or_else(|| {
+            let problem = Problem::new("`schema` is missing: the columns of the messages and their types");
+            problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`")
+        })
     }
 
     fn input(&self, context: &PlanContext) -> Result<KafkaInput, Problem> {
@@ -184,7 +178,7 @@ impl KafkaInputSettings {
             own.push(("enable.partition.eof", "true"));
         }
         let config = self.connection.configure(&own, context)?;
-        let columns = self.columns()?;
+        let columns = self.columns(context)?;
         if let Some(name) = self.metadata.keys().find(|name| columns.0.iter().any(|(column, _)| column == *name)) {
             let problem = Problem::new(format!("there is a column `{name}` in the values already"));
             return Err(problem.at([Step::from("metadata"), Step::Name(name.clone())]).help("give it another name"));
