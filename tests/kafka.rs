@@ -385,7 +385,10 @@ fn read_encoded(site: &Site, format: &str, encode: impl Fn(u64) -> Vec<u8>) {
     let sent =
         messages.iter().map(|(id, value)| Sent { partition: (id % 2) as i32, value: Some(value), ..Sent::default() });
     site.kafka.send(&site.topic, sent.chain([Sent::value(1, "\u{1}")]));
-    site.edit("format = \"json\"\n    schema = { id = \"int64\" }", &format!("format = {format}\n    bounded = true"));
+    site.edit(
+        "format = \"json\"\n    schema = { id = \"int64\" }",
+        &format!("format = {format}\n    bounded = true\n    on_error = {{ dead_letter = \"rejected\" }}"),
+    );
     let ran = site.run(&["--state", "state"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(ran.json()["nodes"]["rows"]["rows_failed"], 1, "{}", ran.stdout);

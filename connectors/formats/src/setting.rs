@@ -229,7 +229,8 @@ fn kinds<P: Purpose>() -> impl Iterator<Item = &'static FormatKind> + Clone {
 fn refused<P: Purpose>(kind: &FormatKind) -> Map<String, Value> {
     let own = P::schema(kind, &mut SchemaGenerator::default()).map(|schema| keys(&schema)).unwrap_or_default();
     let others = kind.keys().into_iter().filter(|key| !own.contains(key));
-    others.map(|key| (key.clone(), format!("`{key}` {}", P::REFUSAL).into())).collect()
+    let why = |key: &String| if kind.has_file_key(key) { P::REFUSAL } else { "is for messages" };
+    others.map(|key| (key.clone(), format!("`{key}` {}", why(&key)).into())).collect()
 }
 
 /// The names of the settings that a schema has.
