@@ -14,22 +14,28 @@ mod columns;
 mod compressor;
 mod csv;
 mod encoding;
+mod fields;
+mod grok;
 mod infer;
 mod ipc;
 mod json;
+mod key_value;
 mod kind;
 mod lines;
+mod message_lines;
 mod messages;
 mod name;
 mod parquet;
 mod part;
 mod pieces;
+mod plain_lines;
 mod protobuf;
 mod raw;
 mod read;
 mod reader;
 mod records;
 mod reference;
+mod regex;
 mod registered;
 mod rows;
 mod setting;
@@ -37,6 +43,7 @@ mod table;
 mod text;
 mod window;
 mod write;
+mod xml;
 
 pub(crate) use encoding::TextEncoding;
 pub use kind::FormatKind;
@@ -48,7 +55,8 @@ pub use reader::{BatchReader, ReaderPosition};
 pub use reference::FormatUse;
 pub use registered::{Framed, RegisteredSchema, SchemaId};
 pub use rows::{BadRow, Rows};
-pub use setting::{Format, Purpose, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteStreams};
+pub use setting::{Format, MessageReaders, Purpose, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteStreams};
+pub use text::TextValues;
 pub use window::{MAX_ROW_BYTES, Seekable, decompress, ends_with_line_break};
 pub use write::{Encoder, FileWriter, Header, WRITE_ROWS, WriteFormat, WriteOptions};
 
@@ -63,6 +71,11 @@ pub static FORMATS: &[FormatKind] = &[
     avro::FORMAT,
     protobuf::FORMAT,
     raw::FORMAT,
+    plain_lines::FORMAT,
+    regex::FORMAT,
+    grok::FORMAT,
+    key_value::FORMAT,
+    xml::FORMAT,
     table::FORMAT,
 ];
 

@@ -1,6 +1,7 @@
 //! Messages, each of which is one row.
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, PlanContext, Problem, Result};
@@ -24,18 +25,32 @@ pub(crate) trait MessageFormat: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Reads messages that are rows of these columns. Problems are placed in the table of the node.
-    fn open(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem>;
+    /// What makes readers of messages that are rows of these columns. Problems are placed in the table of the node.
+    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem>;
 
-    /// The same of messages that name their schemas.
-    fn open_framed(
-        &self,
+    /// Reads messages that name their schemas.
+    fn framed_reader(
+        self: Arc<Self>,
         columns: &Columns,
         _changes: SchemaChanges,
         context: &PlanContext,
     ) -> Result<Box<dyn MessageReader>, Problem> {
-        self.open(columns, context)
+        self.readers(columns, context).map(|make| make())
     }
+}
+
+/// Makes readers that read the same.
+pub(crate) type MakeReader = Arc<dyn Fn() -> Box<dyn MessageReader> + Send + Sync>;
+
+/// What makes readers of a format that can always be opened.
+pub(crate) fn always<F: Send + Sync + 'static>(
+    format: Arc<F>,
+    columns: &Columns,
+    context: &PlanContext,
+    open: fn(&F, &Columns, &PlanContext) -> Box<dyn MessageReader>,
+) -> MakeReader {
+    let (columns, context) = (columns.clone(), context.clone());
+    Arc::new(move || open(&format, &columns, &context))
 }
 
 /// Reads messages, each of which is one row.

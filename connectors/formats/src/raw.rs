@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kind::{FormatKind, Settings, Side};
-use crate::messages::{MessageFormat, MessageReader, NO_VALUE};
+use crate::messages::{MakeReader, MessageFormat, MessageReader, NO_VALUE, always};
 use crate::rows::NO_TEXT;
 use crate::window::MAX_BATCH_BYTES;
 use crate::{BadRow, Rows};
@@ -60,8 +60,15 @@ impl MessageFormat for RawMessages {
         Ok(Some(Columns(vec![("value".to_owned(), value)])))
     }
 
-    fn open(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
-        Ok(Box::new(RawReader { schema: columns.schema(), batch_rows: context.batch_rows }))
+    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
+        Ok(always(self, columns, context, Self::open))
+    }
+}
+
+impl RawMessages {
+    /// Reads messages that are rows of these columns.
+    fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
+        Box::new(RawReader { schema: columns.schema(), batch_rows: context.batch_rows })
     }
 }
 

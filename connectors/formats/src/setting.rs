@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::FORMATS;
 use crate::kind::{FormatKind, Side};
-use crate::messages::{MessageReader, SchemaChanges};
+use crate::messages::{MakeReader, MessageReader, SchemaChanges};
 use crate::read::{Decoder, ReadFormat};
 use crate::write::WriteFormat;
 
@@ -183,9 +183,15 @@ impl Format<ReadStreams> {
 impl Format<ReadMessages> {
     /// What reads messages that are rows of these columns. Problems are placed in the settings `format` and `schema`.
     pub fn reader(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
+        self.readers(columns, context).map(|readers| readers.open())
+    }
+
+    /// The same, for those who need several readers.
+    pub fn readers(&self, columns: &Columns, context: &PlanContext) -> Result<MessageReaders, Problem> {
         let format = self.make(self.kind.read_messages.as_ref(), "")?;
         format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
-        format.open(columns, context)
+        let make = format.readers(columns, context)?;
+        Ok(MessageReaders { make })
     }
 
     /// What reads messages that name their schemas in a registry, which have other fields than these columns as far as `changes` says.
@@ -197,12 +203,31 @@ impl Format<ReadMessages> {
     ) -> Result<Box<dyn MessageReader>, Problem> {
         let format = self.make(self.kind.read_messages.as_ref(), "")?;
         format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
-        format.open_framed(columns, changes, context)
+        format.framed_reader(columns, changes, context)
     }
 
     /// The columns of the messages, where the settings of the format say them: a schema of Avro, or one column for bytes.
     pub fn columns(&self, context: &PlanContext) -> Result<Option<Columns>, Problem> {
         self.make(self.kind.read_messages.as_ref(), "")?.columns(context)
+    }
+}
+
+/// Makes readers of messages that are rows of certain columns.
+#[derive(Clone)]
+pub struct MessageReaders {
+    make: MakeReader,
+}
+
+impl MessageReaders {
+    /// One more reader.
+    pub fn open(&self) -> Box<dyn MessageReader> {
+        (self.make)()
+    }
+}
+
+impl fmt::Debug for MessageReaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageReaders").finish_non_exhaustive()
     }
 }
 

@@ -12,7 +12,7 @@ use super::plan::{Differences, Planner, RecordPlan};
 use super::read;
 use super::schema::AvroSchema;
 use crate::kind::Settings;
-use crate::messages::{MessageFormat, MessageReader, SchemaChanges};
+use crate::messages::{MakeReader, MessageFormat, MessageReader, SchemaChanges};
 use crate::read::wanted;
 use crate::records::{Budget, Cursor, Read, ReadRecord, Record, Records, Refusal};
 use crate::{Framed, RegisteredSchema, SchemaId};
@@ -106,7 +106,7 @@ impl MessageFormat for AvroMessages {
         Ok(Some(self.own(context)?.ok_or_else(missing)?.columns()))
     }
 
-    fn open(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
+    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
         let schema = self.own(context)?.ok_or_else(missing)?;
         let wanted = wanted(columns, context.columns.as_ref());
         let plan = Planner::new(&schema, None).plan(columns, &wanted);
@@ -115,11 +115,15 @@ impl MessageFormat for AvroMessages {
             Framing::None => Vec::new(),
             Framing::SingleObject => [&SINGLE_OBJECT[..], &schema.fingerprint().to_le_bytes()].concat(),
         };
-        Ok(Box::new(Records::new(AvroReader { known: Known { schema, plan }, prefix }, &wanted, context.batch_rows)))
+        let (known, batch_rows) = (Arc::new(Known { schema, plan }), context.batch_rows);
+        Ok(Arc::new(move || {
+            let reader = AvroReader { known: known.clone(), prefix: prefix.clone() };
+            Box::new(Records::new(reader, &wanted, batch_rows))
+        }))
     }
 
-    fn open_framed(
-        &self,
+    fn framed_reader(
+        self: Arc<Self>,
         columns: &Columns,
         changes: SchemaChanges,
         context: &PlanContext,
@@ -168,7 +172,7 @@ const NO_VALID: &str = "no valid Avro";
 
 /// Reads records of one schema.
 struct AvroReader {
-    known: Known,
+    known: Arc<Known>,
     /// What every message begins with.
     prefix: Vec<u8>,
 }

@@ -20,7 +20,7 @@ use self::plan::MessagePlan;
 use self::read::Reader;
 use crate::Framed;
 use crate::kind::{FormatKind, Settings, Side};
-use crate::messages::{MessageFormat, MessageReader};
+use crate::messages::{MakeReader, MessageFormat};
 use crate::read::wanted;
 use crate::records::{Budget, Cursor, Read, ReadRecord, Record, Records, Refusal};
 
@@ -91,24 +91,25 @@ impl MessageFormat for ProtobufMessages {
         Ok(Some(descriptors.columns(message)))
     }
 
-    fn open(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
+    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
         let (descriptors, message) = self.descriptors(context)?;
         let wanted = wanted(columns, context.columns.as_ref());
         let plan = descriptors.plan(message, columns, &wanted).map_err(|problem| problem.at(["schema"]))?;
         let path = descriptors.message_type(message).path.clone();
-        Ok(Box::new(Records::new(ProtobufReader { descriptors, plan, path }, &wanted, context.batch_rows)))
+        let (known, batch_rows) = (Arc::new(Known { descriptors, plan, path }), context.batch_rows);
+        Ok(Arc::new(move || Box::new(Records::new(ProtobufReader(known.clone()), &wanted, batch_rows))))
     }
 }
 
-/// Reads messages of one type.
-struct ProtobufReader {
+/// A type of messages, and how they are read.
+struct Known {
     descriptors: Descriptors,
     plan: MessagePlan,
     /// Which of the types of its file the type is.
     path: Vec<u64>,
 }
 
-impl ProtobufReader {
+impl Known {
     /// Passes over what stands before a message that names its schema: which type of that file it is.
     fn pass_type(&self, cursor: &mut Cursor) -> Read<()> {
         let count = cursor.zigzag()?;
@@ -128,20 +129,23 @@ impl ProtobufReader {
     }
 }
 
+/// Reads messages of one type.
+struct ProtobufReader(Arc<Known>);
+
 impl ReadRecord for ProtobufReader {
     const NO_VALID: &'static str = "no valid Protobuf";
 
     fn read(&mut self, message: &[u8], record: &mut Record, budget: &mut Budget) -> Read<()> {
-        Reader { descriptors: &self.descriptors, budget }.message(&self.plan, message, record)
+        Reader { descriptors: &self.0.descriptors, budget }.message(&self.0.plan, message, record)
     }
 
     fn read_framed(&mut self, framed: &Framed, record: &mut Record, budget: &mut Budget) -> Read<()> {
         if let Some(behind) = framed.behind {
-            self.pass_type(&mut Cursor::new(behind))?;
+            self.0.pass_type(&mut Cursor::new(behind))?;
             return self.read(framed.value, record, budget);
         }
         let mut cursor = Cursor::new(framed.value);
-        self.pass_type(&mut cursor)?;
+        self.0.pass_type(&mut cursor)?;
         self.read(cursor.rest(), record, budget)
     }
 }

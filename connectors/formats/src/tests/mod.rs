@@ -4,6 +4,7 @@
 mod avro;
 mod binary;
 mod csv;
+mod fields;
 mod files;
 mod hostile;
 mod inspection;

@@ -14,6 +14,7 @@ mod dead_letters;
 mod event_time;
 mod exclusive;
 mod kept;
+mod probes;
 mod shape;
 mod stages;
 mod time_groups;
@@ -33,6 +34,7 @@ use millstream_core::{
 
 pub(crate) use dead_letters::DEAD_LETTERS;
 pub use kept::KeptStates;
+pub use probes::{Probed, probe};
 pub use shape::Shape;
 pub use stages::PlannedStage;
 pub use time_groups::{PlannedMember, PlannedTimeGroup};
