@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -409,6 +409,70 @@ fn messages_of_avro_have_the_columns_of_their_schema() {
         varint(2 * text.len() as u64, &mut message);
         [&message, text.as_bytes()].concat()
     });
+}
+
+/// A registry that answers what is at its paths, and nothing else; and nothing at all when it is gone.
+fn registry(answers: [(&'static str, &'static str); 3], is_gone: Arc<AtomicBool>) -> String {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if is_gone.load(Ordering::Relaxed) {
+                continue;
+            }
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let path = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)).unwrap_or_default();
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let answer = answers.iter().find(|(known, _)| *known == path).map(|(_, answer)| *answer);
+            let (status, body) = answer.map_or(("404 Not Found", "{}"), |answer| ("200 OK", answer));
+            let length = body.len();
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn schemas_of_a_registry_are_fetched_once_and_kept() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    // The second names a type of another schema.
+    let first =
+        r#"{ "schema": "{\"type\":\"record\",\"name\":\"Row\",\"fields\":[{\"name\":\"id\",\"type\":\"int\"}]}" }"#;
+    let second = r#"{ "schema": "{\"type\":\"record\",\"name\":\"Row\",\"fields\":[{\"name\":\"more\",\"type\":\"More\"},{\"name\":\"id\",\"type\":\"long\"}]}",
+        "references": [{ "name": "More", "subject": "a/more", "version": 3 }] }"#;
+    let more = r#"{ "subject": "a/more", "schema": "{\"type\":\"enum\",\"name\":\"More\",\"symbols\":[\"A\"]}" }"#;
+    let answers = [("/schemas/ids/1", first), ("/schemas/ids/2", second), ("/subjects/a%2Fmore/versions/3", more)];
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let url = registry(answers, is_gone.clone());
+    let send = |messages: &[&[u8]]| {
+        let sent = messages.iter().map(|value| Sent { value: Some(value), ..Sent::default() });
+        kafka.send(&site.topic, sent);
+    };
+    send(&[b"\0\0\0\0\x01\x02", b"\0\0\0\0\x02\0\x04", b"\0\0\0\0\x07\0", b"{}", b"\0\0\0\0\x01\x06"]);
+    site.edit(
+        "format = \"json\"",
+        &format!(
+            "format = \"avro\"\n    registry = {{ url = \"{url}\" }}\n    on_error = {{ dead_letter = \"rejected\" }}"
+        ),
+    );
+    let running = site.start();
+    site.wait_for(3);
+    running.stop();
+    assert_eq!(site.ids(), [1, 2, 3]);
+    let rejected: String =
+        site.workshop.list("rejected").iter().map(|name| site.workshop.read(&format!("rejected/{name}"))).collect();
+    assert!(rejected.contains("schema 7: the registry does not have it"), "{rejected}");
+    assert!(rejected.contains("the message names no schema"), "{rejected}");
+    // What it has said is kept.
+    is_gone.store(true, Ordering::Relaxed);
+    send(&[b"\0\0\0\0\x02\0\x08", b"\0\0\0\0\x01\x0a"]);
+    let running = site.start();
+    site.wait_for(5);
+    running.stop();
+    assert_eq!(site.ids(), [1, 2, 3, 4, 5]);
 }
 
 #[test]
