@@ -419,10 +419,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_found_while_it_is_planned() {
-        let streams = [stream(
-            "from",
-            rows("id = 'int64', at = '{ x = int64 }', at_x = 'int64', l = 'list<int64>'", "").schema(),
-        )];
+        let columns = "id = 'int64', at = '{ x = int64 }', at_x = 'int64', l = 'list<int64>'";
+        let streams = [stream("from", rows(columns, r#"{"id":1,"at":{"x":1},"at_x":1,"l":[]}"#).schema())];
         let problem = |settings: &str| {
             let problems = parse::<FlattenSettings>(settings).plan(&context(), &streams).unwrap_err();
             problems[0].message.clone()

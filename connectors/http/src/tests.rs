@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::time::Instant;
 
 use crate::poll::HttpPollInput;
 use crate::server_for_tests::{Server, json, status};
@@ -270,7 +271,7 @@ fn of_folder(folder: &Path, name: &str) -> (Vec<CertificateDer<'static>>, Privat
 #[test]
 fn services_and_clients_show_their_certificates() {
     let folder = tempfile::tempdir().unwrap();
-    ["server", "client", "other"].map(|name| certificate(folder.path(), name));
+    ["server", "client", "other"].iter().for_each(|name| certificate(folder.path(), name));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut clients = RootCertStore::empty();
     clients.add(of_folder(folder.path(), "client").0.remove(0)).unwrap();

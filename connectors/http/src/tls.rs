@@ -1,6 +1,6 @@
 //! Encryption: whom to trust, and who we are.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_core::{PlanContext, Problem};
@@ -66,7 +66,7 @@ impl Tls {
 }
 
 /// The certificates in a file, at least one.
-fn certificates(setting: &str, path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Problem> {
+fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let wrong = |error: rustls::pki_types::pem::Error| unreadable(setting, path, &error.to_string());
     let certificates = CertificateDer::pem_file_iter(path).map_err(wrong)?;
     let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
@@ -77,6 +77,6 @@ fn certificates(setting: &str, path: &PathBuf) -> Result<Vec<CertificateDer<'sta
     }
 }
 
-fn unreadable(setting: &str, path: &PathBuf, why: &str) -> Problem {
+fn unreadable(setting: &str, path: &Path, why: &str) -> Problem {
     Problem::new(format!("`{}` can't be used: {why}", path.display())).at([setting])
 }

@@ -79,7 +79,7 @@ impl Generalise {
         let positive = to > 0.0 && to.is_finite();
         let integer = |scale: i8| {
             let scaled = to * 10_f64.powi(i32::from(scale));
-            let is_integer = positive && scaled >= 1.0 && scaled < 1e18 && (scaled - scaled.round()).abs() < 1e-6;
+            let is_integer = positive && (1.0..1e18).contains(&scaled) && (scaled - scaled.round()).abs() < 1e-6;
             is_integer.then_some(Self::Integers { to: scaled.round() as i128, nearest })
         };
         let made = match field.data_type() {

@@ -190,6 +190,7 @@ fn linked(headers: &HeaderMap) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::records::document;
     use super::*;

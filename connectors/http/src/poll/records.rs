@@ -77,6 +77,7 @@ pub fn records<'a>(document: &'a RawValue, place: &Pointer) -> Result<Vec<&'a Ra
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

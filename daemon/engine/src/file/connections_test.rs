@@ -149,6 +149,7 @@ fn context() -> PlanContext {
         columns: None,
         scripted: false,
         kept: State::default(),
+        expressions: None,
     }
 }
 

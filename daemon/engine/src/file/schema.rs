@@ -48,7 +48,7 @@ fn name_of(connection: &ConnectionKind) -> Json {
     let settings = settings.join(", ");
     let description = format!(
         "The [connection](../connectors/CONNECTIONS.md#connection-{kind}) of type `{kind}` from which the node takes what it does not say \
-         itself: {settings}."
+         itself of {settings}."
     );
     json!({ "description": description, "type": "string" })
 }

@@ -82,7 +82,7 @@ async fn a_node_may_let_its_rows_leave_at_a_pace_and_does_not_hold_up_a_flow_tha
         output.c = { type = "file", from = ["b", "fails"], path = "paced_failure" }
     "#)
     .await;
-    assert_eq!(failure(outcome), "processor `fails`: this node fails");
+    assert_eq!(failure(outcome), "node `fails`: this node fails");
     assert!(begin.elapsed().as_secs() < 1000, "{:?}", begin.elapsed());
 }
 
