@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -368,6 +368,137 @@ fn the_state_says_where_to_go_on_and_no_group_does() {
     site.wait_for(100);
     running.stop();
     site.has_all(100..200);
+}
+
+/// Appends a number in base 128, its low digits first.
+fn varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Sends messages of `encode` to two partitions, and one that is none; and reads them all.
+fn read_encoded(site: &Site, format: &str, encode: impl Fn(u64) -> Vec<u8>) {
+    let messages: Vec<_> = (0..5000).map(|id| (id, encode(id))).collect();
+    let sent =
+        messages.iter().map(|(id, value)| Sent { partition: (id % 2) as i32, value: Some(value), ..Sent::default() });
+    site.kafka.send(&site.topic, sent.chain([Sent::value(1, "\u{1}")]));
+    site.edit(
+        "format = \"json\"\n    schema = { id = \"int64\" }",
+        &format!("format = {format}\n    bounded = true\n    on_error = {{ dead_letter = \"rejected\" }}"),
+    );
+    let ran = site.run(&["--state", "state"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.json()["nodes"]["rows"]["rows_failed"], 1, "{}", ran.stdout);
+    site.has_all(0..5000);
+    let rows = site.rows();
+    assert!(rows.iter().all(|row| row["text"] == format!("text {}", row["id"])), "{rows:?}");
+}
+
+#[test]
+fn messages_of_avro_have_the_columns_of_their_schema() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 2);
+    let schema = r#"{ "type": "record", "name": "Row", "fields": [{ "name": "id", "type": "long" }, { "name": "text", "type": "string" }] }"#;
+    site.workshop.write("row.avsc", schema);
+    read_encoded(&site, "{ type = \"avro\", schema_file = \"row.avsc\" }", |id| {
+        let (text, mut message) = (format!("text {id}"), Vec::new());
+        varint(2 * id, &mut message);
+        varint(2 * text.len() as u64, &mut message);
+        [&message, text.as_bytes()].concat()
+    });
+}
+
+/// A registry that answers what is at its paths, and nothing else; and nothing at all when it is gone.
+fn registry(answers: [(&'static str, &'static str); 3], is_gone: Arc<AtomicBool>) -> String {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if is_gone.load(Ordering::Relaxed) {
+                continue;
+            }
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let path = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)).unwrap_or_default();
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let answer = answers.iter().find(|(known, _)| *known == path).map(|(_, answer)| *answer);
+            let (status, body) = answer.map_or(("404 Not Found", "{}"), |answer| ("200 OK", answer));
+            let length = body.len();
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn schemas_of_a_registry_are_fetched_once_and_kept() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 1);
+    // The second names a type of another schema.
+    let first =
+        r#"{ "schema": "{\"type\":\"record\",\"name\":\"Row\",\"fields\":[{\"name\":\"id\",\"type\":\"int\"}]}" }"#;
+    let second = r#"{ "schema": "{\"type\":\"record\",\"name\":\"Row\",\"fields\":[{\"name\":\"more\",\"type\":\"More\"},{\"name\":\"id\",\"type\":\"long\"}]}",
+        "references": [{ "name": "More", "subject": "a/more", "version": 3 }] }"#;
+    let more = r#"{ "subject": "a/more", "schema": "{\"type\":\"enum\",\"name\":\"More\",\"symbols\":[\"A\"]}" }"#;
+    let answers = [("/schemas/ids/1", first), ("/schemas/ids/2", second), ("/subjects/a%2Fmore/versions/3", more)];
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let url = registry(answers, is_gone.clone());
+    let send = |messages: &[&[u8]]| {
+        let sent = messages.iter().map(|value| Sent { value: Some(value), ..Sent::default() });
+        kafka.send(&site.topic, sent);
+    };
+    send(&[b"\0\0\0\0\x01\x02", b"\0\0\0\0\x02\0\x04", b"\0\0\0\0\x07\0", b"{}", b"\0\0\0\0\x01\x06"]);
+    site.edit(
+        "format = \"json\"",
+        &format!(
+            "format = \"avro\"\n    registry = {{ url = \"{url}\" }}\n    on_error = {{ dead_letter = \"rejected\" }}"
+        ),
+    );
+    let running = site.start();
+    site.wait_for(3);
+    running.stop();
+    assert_eq!(site.ids(), [1, 2, 3]);
+    let rejected: String =
+        site.workshop.list("rejected").iter().map(|name| site.workshop.read(&format!("rejected/{name}"))).collect();
+    assert!(rejected.contains("schema 7: the registry does not have it"), "{rejected}");
+    assert!(rejected.contains("the message names no schema"), "{rejected}");
+    // What it has said is kept.
+    is_gone.store(true, Ordering::Relaxed);
+    send(&[b"\0\0\0\0\x02\0\x08", b"\0\0\0\0\x01\x0a"]);
+    let running = site.start();
+    site.wait_for(5);
+    running.stop();
+    assert_eq!(site.ids(), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn messages_of_protobuf_have_the_columns_of_their_type() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 2);
+    let delimited = |number: u64, bytes: &[u8]| {
+        let mut field = Vec::new();
+        varint(number << 3 | 2, &mut field);
+        varint(bytes.len() as u64, &mut field);
+        [&field, bytes].concat()
+    };
+    // Name, number, label and type.
+    let field = |name: &str, number: u8, kind: u8| {
+        [&delimited(1, name.as_bytes())[..], &[0x18, number, 0x20, 1, 0x28, kind]].concat()
+    };
+    let fields = [delimited(2, &field("id", 1, 3)), delimited(2, &field("text", 2, 9))].concat();
+    let message = [delimited(1, b"Row"), fields].concat();
+    let file = [delimited(1, b"row.proto"), delimited(4, &message), delimited(12, b"proto3")].concat();
+    // All of its bytes are ASCII.
+    site.workshop.write("row.binpb", &String::from_utf8(delimited(1, &file)).unwrap());
+    read_encoded(&site, "{ type = \"protobuf\", descriptors = \"row.binpb\", message = \"Row\" }", |id| {
+        let mut message = vec![0x08];
+        varint(id, &mut message);
+        [message, delimited(2, format!("text {id}").as_bytes())].concat()
+    });
 }
 
 #[test]

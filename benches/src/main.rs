@@ -15,6 +15,7 @@ mod kafka;
 mod learning;
 mod measurement;
 mod memory;
+mod messages;
 mod ndjson;
 mod networks;
 mod nodes;
@@ -60,6 +61,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("state", state::run),
     ("recovery", recovery::run),
     ("ingest", ingest::run),
+    ("messages", messages::run),
     ("kafka", kafka::run),
 ];
 

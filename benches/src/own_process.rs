@@ -6,7 +6,7 @@ use millstream_core::{Error, Result, ResultExt};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::measurement::median;
-use crate::{kafka, memory, ndjson, place, sql, text, windows};
+use crate::{kafka, memory, messages, ndjson, place, sql, text, windows};
 
 /// The argument that makes this program do one job and print the two numbers that it gives.
 pub const ONCE: &str = "once";
@@ -22,6 +22,7 @@ const JOBS: &[(&str, Job)] = &[
     ("ndjson-millstream", |_| with_cpu_seconds(ndjson::millstream)),
     ("ndjson-arrow", |_| with_cpu_seconds(ndjson::arrow_json)),
     ("text", |format| with_cpu_seconds(|| text::millstream(format.first().map_or("", String::as_str)))),
+    ("messages", messages::decode),
     ("kafka-bare", kafka::bare),
     ("kafka-flow", kafka::millstream),
     ("memory", memory::watch),

@@ -43,6 +43,14 @@ impl FormatKind {
     }
 }
 
+impl FormatKind {
+    /// Whether a setting is one of files or streams.
+    pub(crate) fn has_file_key(&self, key: &String) -> bool {
+        let written = self.write_files.iter().chain(&self.write_streams);
+        self.read.iter().map(Side::keys).chain(written.map(Side::keys)).any(|keys| keys.contains(key))
+    }
+}
+
 /// The settings of a format for one purpose. Parser, checks, JSON schema and reference page are made of one struct.
 pub(crate) trait Settings: DeserializeOwned + JsonSchema {
     /// What they come to.

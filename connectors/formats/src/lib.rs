@@ -5,10 +5,11 @@
 //!   [`ReadMessages`], [`WriteFiles`], [`WriteStreams`].
 //! * A [`Decoder`] comes of it, which opens a [`BatchReader`] of a source. That yields [`Rows`]: batches in canonical types and, of text
 //!   formats, the rows that could not be read. A bad row costs only itself. Or it splits off [`Part`]s, for several threads to decode.
-//! * Or a [`MessageReader`], of messages each of which is a row.
+//! * Or a [`MessageReader`], of messages each of which is a row; they may be [`Framed`] with the schema that they have in a registry.
 //! * Or [`WriteOptions`], which open a [`FileWriter`]; or an [`Encoder`] for a stream without an end.
 //! * [`FileKind`] and [`Compression`]: what a file's name says about its bytes.
 
+mod avro;
 mod columns;
 mod compressor;
 mod csv;
@@ -28,11 +29,14 @@ mod parquet;
 mod part;
 mod pieces;
 mod plain_lines;
+mod protobuf;
 mod raw;
 mod read;
 mod reader;
+mod records;
 mod reference;
 mod regex;
+mod registered;
 mod rows;
 mod setting;
 mod table;
@@ -43,12 +47,13 @@ mod xml;
 
 pub(crate) use encoding::TextEncoding;
 pub use kind::FormatKind;
-pub use messages::MessageReader;
+pub use messages::{MessageReader, SchemaChanges};
 pub use name::{Compression, FileKind};
 pub use part::Part;
 pub use read::{ColumnsIn, Decoder, Found, Names, Preamble, ReadFormat, ReadMode};
 pub use reader::{BatchReader, ReaderPosition};
 pub use reference::FormatUse;
+pub use registered::{Framed, RegisteredSchema, SchemaId};
 pub use rows::{BadRow, Rows};
 pub use setting::{Format, MessageReaders, Purpose, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteStreams};
 pub use text::TextValues;
@@ -63,6 +68,8 @@ pub static FORMATS: &[FormatKind] = &[
     json::JSON,
     parquet::FORMAT,
     ipc::FORMAT,
+    avro::FORMAT,
+    protobuf::FORMAT,
     raw::FORMAT,
     plain_lines::FORMAT,
     regex::FORMAT,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Error, PlanContext, Problem, Result};
 
-use crate::messages::{MessageFormat, MessageReader};
+use crate::messages::{MakeReader, MessageFormat, MessageReader, always};
 use crate::part::{Lookahead, read_all, split_off};
 use crate::read::{Decoder, StreamFormat, wanted};
 use crate::reader::{BatchReader, ReaderPosition};
@@ -35,6 +35,13 @@ impl<F: LineFormat> MessageFormat for Messages<F> {
         self.0.check_columns(columns)
     }
 
+    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
+        Ok(always(self, columns, context, Self::open))
+    }
+}
+
+impl<F: LineFormat> Messages<F> {
+    /// Reads messages that are rows of these columns.
     fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
         self.0.open(&wanted(columns, context.columns.as_ref()), context.batch_rows)
     }

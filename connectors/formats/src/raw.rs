@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, SchemaRef};
-use millstream_core::{Columns, PlanContext, Problem, Result, type_name};
+use millstream_core::{ColumnType, Columns, PlanContext, Problem, Result, type_name};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kind::{FormatKind, Settings, Side};
-use crate::messages::{MessageFormat, MessageReader, NO_VALUE};
+use crate::messages::{MakeReader, MessageFormat, MessageReader, NO_VALUE, always};
 use crate::rows::NO_TEXT;
 use crate::window::MAX_BATCH_BYTES;
 use crate::{BadRow, Rows};
@@ -55,6 +55,18 @@ impl MessageFormat for RawMessages {
         Err(Problem::new(format!("raw messages can't be {problem}")).help(help))
     }
 
+    fn columns(&self, _: &PlanContext) -> Result<Option<Columns>, Problem> {
+        let value = ColumnType::new(DataType::Binary, true);
+        Ok(Some(Columns(vec![("value".to_owned(), value)])))
+    }
+
+    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
+        Ok(always(self, columns, context, Self::open))
+    }
+}
+
+impl RawMessages {
+    /// Reads messages that are rows of these columns.
     fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
         Box::new(RawReader { schema: columns.schema(), batch_rows: context.batch_rows })
     }

@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use millstream_core::{Columns, PlanContext, Problem, known_names};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -15,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::FORMATS;
 use crate::kind::{FormatKind, Side};
-use crate::messages::{MessageFormat, MessageReader};
+use crate::messages::{MakeReader, MessageReader, SchemaChanges};
 use crate::read::{Decoder, ReadFormat};
 use crate::write::WriteFormat;
 
@@ -191,22 +190,44 @@ impl Format<ReadMessages> {
     pub fn readers(&self, columns: &Columns, context: &PlanContext) -> Result<MessageReaders, Problem> {
         let format = self.make(self.kind.read_messages.as_ref(), "")?;
         format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
-        Ok(MessageReaders { format, columns: columns.clone(), context: context.clone() })
+        let make = format.readers(columns, context)?;
+        Ok(MessageReaders { make })
+    }
+
+    /// What reads messages that name their schemas in a registry, which have other fields than these columns as far as `changes` says.
+    pub fn framed_reader(
+        &self,
+        columns: &Columns,
+        changes: SchemaChanges,
+        context: &PlanContext,
+    ) -> Result<Box<dyn MessageReader>, Problem> {
+        let format = self.make(self.kind.read_messages.as_ref(), "")?;
+        format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
+        format.framed_reader(columns, changes, context)
+    }
+
+    /// The columns of the messages, where the settings of the format say them: a schema of Avro, or one column for bytes.
+    pub fn columns(&self, context: &PlanContext) -> Result<Option<Columns>, Problem> {
+        self.make(self.kind.read_messages.as_ref(), "")?.columns(context)
     }
 }
 
 /// Makes readers of messages that are rows of certain columns.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MessageReaders {
-    format: Arc<dyn MessageFormat>,
-    columns: Columns,
-    context: PlanContext,
+    make: MakeReader,
 }
 
 impl MessageReaders {
     /// One more reader.
     pub fn open(&self) -> Box<dyn MessageReader> {
-        self.format.open(&self.columns, &self.context)
+        (self.make)()
+    }
+}
+
+impl fmt::Debug for MessageReaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageReaders").finish_non_exhaustive()
     }
 }
 
@@ -233,7 +254,8 @@ fn kinds<P: Purpose>() -> impl Iterator<Item = &'static FormatKind> + Clone {
 fn refused<P: Purpose>(kind: &FormatKind) -> Map<String, Value> {
     let own = P::schema(kind, &mut SchemaGenerator::default()).map(|schema| keys(&schema)).unwrap_or_default();
     let others = kind.keys().into_iter().filter(|key| !own.contains(key));
-    others.map(|key| (key.clone(), format!("`{key}` {}", P::REFUSAL).into())).collect()
+    let why = |key: &String| if kind.has_file_key(key) { P::REFUSAL } else { "is for messages" };
+    others.map(|key| (key.clone(), format!("`{key}` {}", why(&key)).into())).collect()
 }
 
 /// The names of the settings that a schema has.

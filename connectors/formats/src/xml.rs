@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::columns::refuse_nested;
 use crate::fields::{Field, FieldForm, FieldReader, FieldSettings, FindFields};
 use crate::kind::{FormatKind, Settings, Side};
-use crate::messages::{MessageFormat, MessageReader};
+use crate::messages::{MakeReader, MessageFormat, MessageReader, always};
 use crate::read::wanted;
 
 pub(crate) const FORMAT: FormatKind = FormatKind {
@@ -85,6 +85,13 @@ impl MessageFormat for XmlMessages {
         }
     }
 
+    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
+        Ok(always(self, columns, context, Self::open))
+    }
+}
+
+impl XmlMessages {
+    /// Reads messages that are rows of these columns.
     fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
         let columns = wanted(columns, context.columns.as_ref());
         let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();

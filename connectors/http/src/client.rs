@@ -74,12 +74,21 @@ impl Client {
     /// # Errors
     /// A transient one if the service did not answer; any other if it refuses. An answer of 304 is none.
     pub async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Answer> {
+        self.get_if(url, headers, |status| status.is_success() || status == StatusCode::NOT_MODIFIED).await
+    }
+
+    /// Gets what is at an address as [`Self::get`] does. None if there is nothing.
+    pub async fn find(&self, url: &Url) -> Result<Option<Answer>> {
+        let is_answer = |status: StatusCode| status.is_success() || status == StatusCode::NOT_FOUND;
+        let answer = self.get_if(url, &HeaderMap::new(), is_answer).await?;
+        Ok(Some(answer).filter(|answer| answer.status.is_success()))
+    }
+
+    async fn get_if(&self, url: &Url, headers: &HeaderMap, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
         let mut pauses = self.retry.pauses();
         loop {
             let (error, asked_for) = match self.try_get(url, headers).await {
-                Ok(answer) if answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED => {
-                    return Ok(answer);
-                }
+                Ok(answer) if is_answer(answer.status) => return Ok(answer),
                 Ok(answer) => (answer.refusal(&format!("asking `{}`", shown(url))), answer.asked_pause()),
                 Err(error) => (error, None),
             };

@@ -4,6 +4,7 @@
 //! * `client`: one request after the other, with limits, retries and a rate.
 //! * `auth`: who asks: tokens, passwords, keys, and OAuth 2 client credentials.
 //! * [`Tls`], [`Retry`], [`Timeouts`]: settings that other connections may have as well.
+//! * [`Documents`]: what others ask a service for, such as the schemas of a registry.
 //! * `poll`: the input `http_poll`.
 
 mod auth;
@@ -12,6 +13,7 @@ mod client;
 #[allow(clippy::unwrap_used)]
 mod conformance;
 mod connection;
+mod documents;
 mod poll;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -24,6 +26,8 @@ mod tls;
 
 use millstream_core::NodeTypes;
 
+pub use connection::HttpConnection;
+pub use documents::Documents;
 pub use timing::{Retry, Timeouts};
 pub use tls::Tls;
 

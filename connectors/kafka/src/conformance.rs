@@ -38,6 +38,11 @@ const WRONG: &[(&str, &str)] = &[
         "brokers = 'a:1'\ntopics = ['a']\nformat = 'raw'\nclient = { 'fetch.min.bytes' = 'many' }",
         "client.fetch.min.bytes",
     ),
+    ("brokers = 'a:1'\ntopics = ['a']\nformat = 'avro'", "format"),
+    (
+        "brokers = 'a:1'\ntopics = ['a']\nformat = 'avro'\nschema = { n = 'int64' }\nregistry = { url = 'nowhere' }",
+        "registry.url",
+    ),
     (
         "brokers = 'a:1'\ntopics = ['a']\nformat = { type = 'csv', header = true }\nschema = { n = 'int64' }",
         "format.header",

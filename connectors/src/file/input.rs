@@ -18,9 +18,9 @@ use self::once::Files;
 use super::local::check_input;
 use super::reads::reads;
 
-/// Reads files: CSV, NDJSON, JSON, Parquet, and Arrow IPC.
+/// Reads files: CSV, NDJSON, JSON, Parquet, Avro, and Arrow IPC.
 ///
-/// The files are read one after the other, sorted by path, and have to have the same columns. Parquet and Arrow files
+/// The files are read one after the other, sorted by path, and have to have the same columns. Parquet, Avro and Arrow files
 /// name theirs, of which those are left out whose types flows can't carry; for CSV, NDJSON and JSON they are declared in
 /// `schema`, or found by looking at the first rows of the first file: integers become `int64`, other numbers `float64`, `true`
 /// and `false` `boolean`, texts in ISO 8601 with a time and an offset `timestamp`, all else `utf8`, also numbers with a sign `+`
@@ -28,7 +28,7 @@ use super::reads::reads;
 ///
 /// A row that can't be read leaves by the port `failed`, as it was read; the rows around it go on. Its position is its
 /// number in the file, counted from 0, and its partition the file's path. Of rows of more than 64 MiB the first bytes are shown.
-/// A Parquet, Arrow or compressed file that is corrupt stops the flow. A timestamp between two microseconds becomes the earlier one.
+/// A Parquet, Avro, Arrow or compressed file that is corrupt stops the flow. A timestamp between two microseconds becomes the earlier one.
 ///
 /// A flow with state that resumes within a file looks whether it still is the one that was opened: one that was changed, or
 /// replaced by another under its name, is an error, a copy with the same content is not; compared
@@ -62,7 +62,7 @@ pub struct FileInput {
     /// or a list of them.
     path: Paths,
     /// How the files are written: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of the format. By default the extension
-    /// says it: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`; with `.gz`, `.zst` or `.bz2` behind
+    /// says it: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`, `.avro`; with `.gz`, `.zst` or `.bz2` behind
     /// it if it is compressed.
     format: Option<Format<ReadFiles>>,
     /// How the files are compressed, if the extension does not say it.

@@ -25,7 +25,7 @@ use self::partition::{Partitioning, escape};
 use super::local::check_output;
 use super::target::Target;
 
-/// Writes files: CSV, NDJSON, JSON, Parquet, and Arrow IPC.
+/// Writes files: CSV, NDJSON, JSON, Parquet, Avro, and Arrow IPC.
 ///
 /// A `path` that ends in a format's extension is one file; any other is a folder, which gets files named
 /// `FLOW-OUTPUT-EPOCH-NUMBER.EXTENSION`, with a new one begun after so many `rows` or `bytes`. Rows go to a hidden
@@ -58,7 +58,7 @@ use super::target::Target;
 pub struct FileOutput {
     /// The file or folder, relative to the folder that the program runs in; no input of the flow may read what is written there.
     /// Folders that are not there are made. The
-    /// extension says the format: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`;
+    /// extension says the format: `.csv`, `.tsv` (CSV with tabs), `.ndjson`, `.jsonl`, `.json`, `.parquet`, `.arrow`, `.avro`;
     /// with `.gz`, `.zst` or `.bz2` behind it, CSV, NDJSON and JSON are compressed.
     path: String,
     /// The format: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of it. It can be left out where the extension of

@@ -8,7 +8,7 @@ use millstream_core::{Columns, PlanContext, Problem, Result};
 
 use super::split::{Cells, Split, Splitter};
 use super::{CsvFormat, CsvOptions, FORMAT};
-use crate::messages::{MessageFormat, MessageReader, NO_VALUE};
+use crate::messages::{MakeReader, MessageFormat, MessageReader, NO_VALUE, always};
 use crate::read::{Decoder, ReadFormat, Reading};
 use crate::text::Moments;
 use crate::window::MAX_ROW_BYTES;
@@ -26,6 +26,13 @@ impl MessageFormat for CsvMessages {
         crate::columns::refuse_nested(&columns.schema(), "CSV")
     }
 
+    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
+        Ok(always(self, columns, context, Self::open))
+    }
+}
+
+impl CsvMessages {
+    /// Reads messages that are rows of these columns.
     fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
         let (options, moments) = (self.options.clone(), self.moments.clone());
         let splitter = Splitter {

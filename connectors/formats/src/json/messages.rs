@@ -1,10 +1,12 @@
 //! Messages that are JSON objects.
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Columns, PlanContext, Result};
+use millstream_core::{Columns, PlanContext, Problem, Result};
 
 use super::decoder::JsonDecoder;
-use crate::messages::{MessageFormat, MessageReader, NO_VALUE};
+use crate::messages::{MakeReader, MessageFormat, MessageReader, NO_VALUE, always};
 use crate::read::wanted;
 use crate::text::Moments;
 use crate::{BadRow, Rows};
@@ -16,6 +18,13 @@ pub(super) struct JsonMessages {
 }
 
 impl MessageFormat for JsonMessages {
+    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
+        Ok(always(self, columns, context, Self::open))
+    }
+}
+
+impl JsonMessages {
+    /// Reads messages that are rows of these columns.
     fn open(&self, columns: &Columns, context: &PlanContext) -> Box<dyn MessageReader> {
         let columns = wanted(columns, context.columns.as_ref());
         Box::new(JsonDecoder::new(&columns, &self.moments, context.batch_rows).of_messages())

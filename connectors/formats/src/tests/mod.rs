@@ -1,13 +1,17 @@
 //! Every format both ways, with everything that can be wrong with a file.
 #![allow(clippy::unwrap_used)]
 
+mod avro;
 mod binary;
 mod csv;
 mod fields;
 mod files;
+mod hostile;
 mod inspection;
 mod json;
 mod messages;
+mod protobuf;
+mod random;
 mod reading;
 mod settings;
 mod strict;

@@ -15,20 +15,30 @@ import sys
 import tempfile
 from pathlib import Path
 
+import fastavro
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
 CASES = 200
-SOURCES = ["csv", "ndjson", "json", "parquet", "arrow"]
-TARGETS = ["csv", "ndjson", "json", "parquet", "arrow"]
+SOURCES = ["csv", "ndjson", "json", "parquet", "arrow", "avro"]
+TARGETS = ["csv", "ndjson", "json", "parquet", "arrow", "avro"]
+# What Avro has no type for becomes a larger one.
+AVRO = {
+    pa.bool_(): "boolean", pa.int32(): "int", pa.int64(): "long", pa.float32(): "float", pa.float64(): "double", pa.string(): "string",
+    pa.binary(): "bytes", pa.date32(): {"type": "int", "logicalType": "date"}, pa.time64("us"): {"type": "long", "logicalType": "time-micros"},
+    pa.timestamp("us", "UTC"): {"type": "long", "logicalType": "timestamp-micros"},
+    pa.int8(): "int", pa.int16(): "int", pa.uint8(): "int", pa.uint16(): "int", pa.uint32(): "long",
+    pa.uint64(): {"type": "bytes", "logicalType": "decimal", "precision": 20, "scale": 0},
+}
 SCALARS = {
     "boolean": pa.bool_(), "int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
     "uint8": pa.uint8(), "uint16": pa.uint16(), "uint32": pa.uint32(), "uint64": pa.uint64(), "float32": pa.float32(),
     "float64": pa.float64(), "utf8": pa.string(), "binary": pa.binary(), "date": pa.date32(), "time": pa.time64("us"),
     "timestamp": pa.timestamp("us", "UTC"), "decimal(5,2)": pa.decimal128(5, 2), "decimal(38,10)": pa.decimal128(38, 10),
 }
+CODECS = ["deflate", "null", "zstandard", "snappy", "bzip2"]
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 PIECES = ["a", "Ä", "x, y", '"', "'", "\\", "\n", "\r\n", " ", "\t", "\u2028", "\U0001f600", "null", "0", "{", "]", ";", "longer than eight bytes"]
 
@@ -135,10 +145,50 @@ def write(table, path):
         case ".csv":
             columns = [pa.array([text(value, column.type) for value in column.to_pylist()], pa.string()) if column.type == pa.binary() else column for column in table.columns]
             pa.csv.write_csv(pa.table(columns, names=table.column_names), path)
+        case ".avro":
+            rows = [avro_value(row, pa.struct(table.schema)) for row in table.to_pylist()]
+            with path.open("wb") as file:
+                fastavro.writer(file, fastavro.parse_schema(avro_record(table.schema)), rows, codec=CODECS[len(rows) % len(CODECS)], sync_interval=200)
         case ".ndjson":
             path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in objects(table)))
         case ".json":
             path.write_text(json.dumps(objects(table), indent=2))
+
+
+def avro_type(kind, path="row"):
+    """The type of Avro that stands for another, or null."""
+    if pa.types.is_list(kind):
+        return ["null", {"type": "array", "items": avro_type(kind.value_type, f"{path}_item")}]
+    if pa.types.is_struct(kind):
+        return ["null", avro_record(kind, path)]
+    if pa.types.is_decimal(kind):
+        return ["null", {"type": "bytes", "logicalType": "decimal", "precision": kind.precision, "scale": kind.scale}]
+    return ["null", AVRO[kind]]
+
+
+def avro_record(fields, path="row"):
+    return {"type": "record", "name": path, "fields": [{"name": field.name, "type": avro_type(field.type, f"{path}_{field.name}")} for field in fields]}
+
+
+def avro_value(value, kind):
+    """What fastavro writes and reads for a value: an integer of 64 bits without a sign is a decimal."""
+    if value is None:
+        return None
+    if pa.types.is_list(kind):
+        return [avro_value(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind):
+        return {field.name: avro_value(value[field.name], field.type) for field in kind}
+    return decimal.Decimal(value) if kind == pa.uint64() else value
+
+
+def avro_read(value, kind):
+    if value is None:
+        return None
+    if pa.types.is_list(kind):
+        return [avro_read(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind):
+        return {field.name: avro_read(value[field.name], field.type) for field in kind}
+    return int(value) if kind == pa.uint64() else value
 
 
 def objects(table):
@@ -156,6 +206,9 @@ def read(path, schema):
             options = pa.csv.ConvertOptions(column_types=kinds, null_values=[""], strings_can_be_null=True)
             rows = pa.csv.read_csv(path, parse_options=pa.csv.ParseOptions(newlines_in_values=True), convert_options=options)
             return [{field.name: value_of(row[field.name], pa.binary()) if field.type == pa.binary() else row[field.name] for field in schema} for row in rows.to_pylist()]
+        case ".avro":
+            with path.open("rb") as file:
+                return [avro_read(row, pa.struct(schema)) for row in fastavro.reader(file)]
         case ".ndjson":
             rows = [json.loads(line, parse_float=decimal.Decimal) for line in path.read_text().split("\n") if line]
         case ".json":
@@ -188,7 +241,7 @@ def compare(generator, millstream, folder, number):
     before, after = folder / f"{number}.{source}", folder / f"{number}-out.{target}"
     write(table, before)
     types = ", ".join(f"{name} = {json.dumps(kind + '?')}" for name, (kind, _) in kinds.items())
-    declared = "" if source in ("parquet", "arrow") else f"schema = {{ {types} }}\n"
+    declared = "" if source in ("parquet", "arrow", "avro") else f"schema = {{ {types} }}\n"
     batch_rows = generator.random.choice([1, 7, 8192])
     flow = folder / f"case_{number}.toml"
     flow.write_text(

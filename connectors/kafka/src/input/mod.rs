@@ -4,6 +4,8 @@ mod columns;
 pub mod partition;
 pub mod poller;
 mod reader;
+mod registry;
+mod schemas;
 mod scout;
 mod turns;
 
@@ -12,10 +14,10 @@ use std::time::Duration as Span;
 use chrono::DateTime;
 use indexmap::IndexMap;
 use millstream_core::{
-    ColumnType, Columns, Duration, InputPlan, InputSettings, Kind, PROBE_PATIENCE, PlanContext, Probe, Problem,
-    Problems, Result, Step, blocking_probe,
+    Columns, Duration, InputPlan, InputSettings, Kind, PROBE_PATIENCE, PlanContext, Probe, Problem, Problems, Result,
+    Step, blocking_probe,
 };
-use millstream_formats::{Format, ReadMessages};
+use millstream_formats::{Format, ReadMessages, SchemaChanges};
 use rdkafka::config::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -24,6 +26,8 @@ use crate::client::{CONNECTION, ConnectionSettings, Consumer};
 use crate::topics::{Place, Topics, positions};
 use columns::{Metadata, MetadataColumns};
 use reader::KafkaInput;
+use registry::RegistrySettings;
+use schemas::Schemas;
 
 /// Reads topics of Kafka.
 ///
@@ -63,11 +67,18 @@ pub struct KafkaInputSettings {
     connection: ConnectionSettings,
     /// The topics, by names or by patterns such as `"payments.*"`, of which `*` is any letters and `?` one.
     topics: Vec<String>,
-    /// How messages stand for rows: `"json"`, `"csv"` or `"raw"`, or a table with settings of the format.
+    /// How messages stand for rows: `"json"`, `"csv"` or `"raw"`, or a table with settings of the format, as `"avro"` and `"protobuf"` need it.
     format: Format<ReadMessages>,
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. For `raw` messages it is one column, `{ value = "binary?" }` if
-    /// nothing is said.
+    /// nothing is said. Of `avro` and `protobuf`, all fields are columns if nothing is said.
     schema: Option<Columns>,
+    /// A registry of schemas that speaks as Confluent's does: `{ url = "http://127.0.0.1:8081" }`, with the settings of a connection `http`.
+    /// Messages name their schemas then: by a 0 and a number before the value, or in the header `__value_schema_id`. What `avro` needs is
+    /// fetched when it is first named, and kept in the flow's state. The columns are those of `schema`, or of the schema in `format`.
+    registry: Option<RegistrySettings>,
+    /// What becomes of messages whose schema in the registry has other fields than there are columns.
+    #[serde(default)]
+    schema_changes: SchemaChanges,
     /// Columns that are not in the value of the message, behind the others: `{ card = "key", sent_at = "timestamp" }`. There are `key`, a
     /// `utf8?` (a message whose key is no UTF-8 fails); `key_bytes`, a `binary?`; `headers`, a `list<{ name = utf8, value = binary? }>`;
     /// `timestamp`, when the message was sent, or appended if the topic says so, a `timestamp?`; `topic`, a `utf8`; `partition`, an `int32`; and
@@ -169,18 +180,14 @@ impl KafkaInputSettings {
     }
 
     /// The columns of the values.
-    fn columns(&self) -> Result<Columns, Problem> {
-        match &self.schema {
-            Some(columns) => Ok(columns.clone()),
-            None if self.format.kind().name == "raw" => {
-                let value = ColumnType::new(arrow::datatypes::DataType::Binary, true);
-                Ok(Columns(vec![("value".to_owned(), value)]))
-            }
-            None => {
-                let problem = Problem::new("`schema` is missing: the columns of the messages and their types");
-                Err(problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`"))
-            }
+    fn columns(&self, context: &PlanContext) -> Result<Columns, Problem> {
+        if let Some(columns) = &self.schema {
+            return Ok(columns.clone());
         }
+        self.format.columns(context)?.ok_or_else(|| {
+            let problem = Problem::new("`schema` is missing: the columns of the messages and their types");
+            problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`")
+        })
     }
 
     /// How its client is configured.
@@ -208,7 +215,7 @@ impl KafkaInputSettings {
 
     fn input(&self, context: &PlanContext) -> Result<KafkaInput, Problem> {
         let config = self.config(context)?;
-        let columns = self.columns()?;
+        let columns = self.columns(context)?;
         if let Some(name) = self.metadata.keys().find(|name| columns.0.iter().any(|(column, _)| column == *name)) {
             let problem = Problem::new(format!("there is a column `{name}` in the values already"));
             return Err(problem.at([Step::from("metadata"), Step::Name(name.clone())]).help("give it another name"));
@@ -216,9 +223,16 @@ impl KafkaInputSettings {
         let is_wanted = |name: &&String| context.columns.as_ref().is_none_or(|wanted| wanted.contains(*name));
         let metadata = self.metadata.keys().filter(is_wanted).map(|name| (name.clone(), self.metadata[name]));
         let job = self.job()?;
-        let values = self.format.reader(&columns, context)?;
+        let (values, schemas) = match &self.registry {
+            None => (self.format.reader(&columns, context)?, None),
+            Some(registry) => {
+                let registry = registry.registry(context).map_err(|problem| problem.under("registry"))?;
+                let values = self.format.framed_reader(&columns, self.schema_changes, context)?;
+                (values, Some(Schemas::new(registry)))
+            }
+        };
         let metadata = MetadataColumns::new(metadata.collect(), values.schema());
-        Ok(KafkaInput::new(context.node.as_str().into(), config, job, values, metadata))
+        Ok(KafkaInput::new(context.node.as_str().into(), config, job, values, schemas, metadata))
     }
 }
 

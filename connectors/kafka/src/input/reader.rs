@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread;
@@ -26,6 +27,7 @@ use super::Job;
 use super::columns::MetadataColumns;
 use super::partition::{Assigned, Kept, Progress as Reading};
 use super::poller::{Discovered, Event, Poller};
+use super::schemas::{Schemas, framed, missing};
 use super::scout::Scout;
 use crate::client::{Consumer, PATIENCE, failed};
 use crate::native::{Message, Messages, known_end, topic_ids};
@@ -33,6 +35,9 @@ use crate::topics::{Place, TopicPartition, positions};
 
 /// The piece of state that holds what is kept.
 const KEPT: &str = "partitions";
+
+/// The piece of state that holds the schemas that messages have named.
+const SCHEMAS: &str = "schemas";
 
 /// How many parcels of messages wait to be decoded.
 const PARCELS: usize = 2;
@@ -50,6 +55,10 @@ pub struct KafkaInput {
     config: ClientConfig,
     job: Arc<Job>,
     values: Box<dyn MessageReader>,
+    /// The schemas that messages name, if they do.
+    schemas: Option<Schemas>,
+    /// Messages whose schemas are not all known yet.
+    waiting: Option<Messages>,
     metadata: MetadataColumns,
     /// What a run before has kept.
     resumed: Option<Vec<Kept>>,
@@ -75,15 +84,43 @@ impl KafkaInput {
         config: ClientConfig,
         job: Job,
         values: Box<dyn MessageReader>,
+        schemas: Option<Schemas>,
         metadata: MetadataColumns,
     ) -> Self {
-        let job = Arc::new(job);
-        Self { source, config, job, values, metadata, resumed: None, partitions: BTreeMap::new(), running: None }
+        Self {
+            source,
+            config,
+            job: Arc::new(job),
+            values,
+            schemas,
+            waiting: None,
+            metadata,
+            resumed: None,
+            partitions: BTreeMap::new(),
+            running: None,
+        }
     }
 
     /// The columns that come.
     pub fn schema(&self) -> SchemaRef {
         self.metadata.schema().clone()
+    }
+
+    /// Fetches the schemas of the messages that wait.
+    async fn fetch_schemas(&mut self) -> Result<()> {
+        let (Some(running), Some(schemas)) = (self.running.as_mut(), self.schemas.as_mut()) else { return Ok(()) };
+        loop {
+            let id = self.waiting.as_ref().and_then(|messages| missing(messages, &*self.values));
+            let Some(id) = id else { return Ok(()) };
+            let mut fetch = pin!(schemas.fetch(id));
+            let schema = loop {
+                tokio::select! {
+                    schema = &mut fetch => break schema?,
+                    _ = running.tick.tick() => running.consumer.serve(),
+                }
+            };
+            schemas.add(id, schema, &mut *self.values)?;
+        }
     }
 
     /// Messages of any partitions become rows.
@@ -130,9 +167,24 @@ impl KafkaInput {
                 false
             }
         });
-        let values: Vec<_> = messages.iter().map(|message| message.value()).collect();
         let mut rows = Rows::default();
-        self.values.decode(&values, &mut rows)?;
+        if self.schemas.is_some() {
+            let mut values = Vec::with_capacity(messages.len());
+            messages.retain(|message| match framed(*message) {
+                Ok(value) => {
+                    values.push(value);
+                    true
+                }
+                Err(why) => {
+                    fail(*message, BadRow::new(0, why, message.value().unwrap_or_default()));
+                    false
+                }
+            });
+            self.values.decode_framed(&values, &mut rows)?;
+        } else {
+            let values: Vec<_> = messages.iter().map(|message| message.value()).collect();
+            self.values.decode(&values, &mut rows)?;
+        }
         rows.failed.into_iter().for_each(|bad| fail(messages[bad.position as usize], bad));
         for (start, values) in rows.batches {
             let of = &messages[start as usize..start as usize + values.num_rows()];
@@ -260,6 +312,13 @@ impl Input for KafkaInput {
     }
 
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
+        if self.waiting.is_some() {
+            self.fetch_schemas().await?;
+            if let Some(messages) = self.waiting.take() {
+                self.take(&messages, out)?;
+            }
+            return Ok(Progress::More);
+        }
         let running = self.running.as_mut().ok_or_else(|| Error::new("the input is not open"))?;
         let event = loop {
             tokio::select! {
@@ -269,6 +328,8 @@ impl Input for KafkaInput {
         };
         match event {
             Some(Event::Added(partitions)) => self.add(partitions, out),
+            // What is waiting when this is dropped is there for the next call.
+            Some(Event::Messages(messages)) if self.schemas.is_some() => self.waiting = Some(messages),
             Some(Event::Messages(messages)) => self.take(&messages, out)?,
             Some(Event::Gone(partition)) => out.change_partition(PartitionChange::Gone(partition)),
             Some(Event::Failed(error)) => return Err(error),
@@ -286,6 +347,9 @@ impl Input for KafkaInput {
         };
         let mut parts = Parts::default();
         parts.put(KEPT, &kept)?;
+        if let Some(schemas) = &self.schemas {
+            parts.put(SCHEMAS, &schemas.keep())?;
+        }
         Ok(parts)
     }
 
@@ -297,7 +361,10 @@ impl Input for KafkaInput {
                 kept.next = *position;
             }
         }
-        Ok(())
+        match &mut self.schemas {
+            Some(schemas) if state.has(SCHEMAS) => schemas.restore(state.get(SCHEMAS)?, &mut *self.values),
+            _ => Ok(()),
+        }
     }
 
     async fn checkpoint_completed(&mut self, newest: &Positions, _oldest: &Positions) -> Result<()> {

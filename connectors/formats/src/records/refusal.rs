@@ -1,0 +1,46 @@
+//! Why a record is refused.
+
+use std::fmt;
+
+/// What a place of a record stands for, or why the record is refused.
+pub(crate) type Read<T> = Result<T, Box<Refusal>>;
+
+/// Why a record is refused.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Its bytes are not what its schema says.
+    Malformed(String),
+    /// What is wrong with the value at a path, such as `a.list[2]`; begins with what follows the path.
+    Value { path: String, error: String },
+}
+
+impl Refusal {
+    #[cold]
+    pub(crate) fn malformed(error: impl Into<String>) -> Box<Self> {
+        Box::new(Self::Malformed(error.into()))
+    }
+
+    #[cold]
+    pub(crate) fn value(error: impl Into<String>) -> Box<Self> {
+        Box::new(Self::Value { path: String::new(), error: error.into() })
+    }
+
+    /// Says that the value is in this field, or that item, of another.
+    #[cold]
+    pub(crate) fn within(mut self: Box<Self>, field: &str) -> Box<Self> {
+        if let Self::Value { path, .. } = &mut *self {
+            let separator = if path.is_empty() || path.starts_with('[') { "" } else { "." };
+            *path = format!("{field}{separator}{path}");
+        }
+        self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Malformed(error) => out.write_str(error),
+            Self::Value { path, error } => write!(out, "column `{path}`{error}"),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Messages that name their schemas, which a registry has: the framing of Confluent's serializers.
+//!
+//! A message begins with a 0 and the number of its schema; or a header has the number, or its unique id.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// By which a message names its schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum SchemaId {
+    /// The number of the schema in its registry.
+    Number(u32),
+    /// The id of the schema, which is unique among all registries.
+    Guid([u8; 16]),
+}
+
+impl fmt::Display for SchemaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Guid(guid) => {
+                let mut text = Vec::new();
+                crate::records::uuid_text(guid, &mut text);
+                f.write_str(&String::from_utf8_lossy(&text))
+            }
+        }
+    }
+}
+
+/// A schema of a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredSchema {
+    /// The text of the schema.
+    pub schema: String,
+    /// The texts of the schemas that it names, and of those that these name.
+    pub references: Vec<String>,
+}
+
+/// What is in a message, and its schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framed<'a> {
+    /// Its schema.
+    pub schema: SchemaId,
+    /// What stands behind the schema in a header, if it was named there.
+    pub(crate) behind: Option<&'a [u8]>,
+    /// What stands behind the schema in the message, or the whole message if a header names the schema.
+    pub value: &'a [u8],
+}
+
+/// What stands before the number of a schema, and before its unique id.
+const NUMBER: u8 = 0;
+const GUID: u8 = 1;
+
+impl<'a> Framed<'a> {
+    /// Takes a message apart. `header` is the value of the header that may name its schema.
+    ///
+    /// # Errors
+    /// Why it names none.
+    pub fn of(message: &'a [u8], header: Option<&'a [u8]>) -> Result<Self, &'static str> {
+        let wrong = "the message names no schema: it should begin with a 0 and the number of one";
+        if let Some(header) = header {
+            let (schema, behind) = split(header).ok_or("its header names no schema")?;
+            return Ok(Self { schema, behind: Some(behind), value: message });
+        }
+        match split(message) {
+            Some((schema @ SchemaId::Number(_), value)) => Ok(Self { schema, behind: None, value }),
+            _ => Err(wrong),
+        }
+    }
+}
+
+/// The schema that bytes begin with, and the rest.
+fn split(bytes: &[u8]) -> Option<(SchemaId, &[u8])> {
+    let (magic, bytes) = bytes.split_first()?;
+    match *magic {
+        NUMBER => {
+            let (number, rest) = bytes.split_first_chunk()?;
+            Some((SchemaId::Number(u32::from_be_bytes(*number)), rest))
+        }
+        GUID => {
+            let (guid, rest) = bytes.split_first_chunk()?;
+            Some((SchemaId::Guid(*guid), rest))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_or_its_header_names_the_schema() {
+        let framed = Framed::of(b"\0\0\0\x01\x02rest", None);
+        assert_eq!(framed, Ok(Framed { schema: SchemaId::Number(258), behind: None, value: b"rest" }));
+        let header = [&[GUID][..], &[0xab; 16], b"\0"].concat();
+        let framed = Framed::of(b"\0whole", Some(&header)).expect("the header names one");
+        assert_eq!((framed.schema, framed.value), (SchemaId::Guid([0xab; 16]), &b"\0whole"[..]));
+        assert_eq!(framed.schema.to_string(), "abababab-abab-abab-abab-abababababab");
+        assert_eq!(Framed::of(b"\0whole", Some(b"\0\0\0\0\x07")).map(|framed| framed.schema), Ok(SchemaId::Number(7)));
+        for message in [&b""[..], b"\0\0\0", b"{}", b"\x01aaaaaaaaaaaaaaaa"] {
+            assert!(Framed::of(message, None).is_err());
+        }
+    }
+}

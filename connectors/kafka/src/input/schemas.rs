@@ -1,0 +1,104 @@
+//! Schemas that messages name: fetched from a registry when they are first named, and kept in the flow's state, so that the same
+//! messages are read alike whatever has become of the registry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millstream_core::{ErrorClass, Result};
+use millstream_formats::{Framed, MessageReader, RegisteredSchema, SchemaId};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use crate::native::{Message, Messages};
+
+/// The header that may name the schema of a value.
+const VALUE_HEADER: &[u8] = b"__value_schema_id";
+
+/// The first pause before a registry is asked again, and the longest.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Has the schemas that messages name.
+#[async_trait]
+pub trait Registry: Send + Sync {
+    /// A schema. None if there is no such.
+    async fn fetch(&self, id: SchemaId) -> Result<Option<RegisteredSchema>>;
+}
+
+/// A schema that was named, or that the registry did not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    id: SchemaId,
+    schema: Option<RegisteredSchema>,
+}
+
+/// The schemas of a registry.
+pub struct Schemas {
+    registry: Arc<dyn Registry>,
+    known: BTreeMap<SchemaId, Option<RegisteredSchema>>,
+}
+
+impl Schemas {
+    pub fn new(registry: Arc<dyn Registry>) -> Self {
+        Self { registry, known: BTreeMap::new() }
+    }
+
+    /// What is kept in the state.
+    pub fn keep(&self) -> Vec<Known> {
+        self.known.iter().map(|(id, schema)| Known { id: *id, schema: schema.clone() }).collect()
+    }
+
+    /// Takes what was kept.
+    pub fn restore(&mut self, kept: Vec<Known>, reader: &mut dyn MessageReader) -> Result<()> {
+        kept.into_iter().try_for_each(|Known { id, schema }| self.add(id, schema, reader))
+    }
+
+    /// Gives a schema to what reads messages.
+    pub fn add(
+        &mut self,
+        id: SchemaId,
+        schema: Option<RegisteredSchema>,
+        reader: &mut dyn MessageReader,
+    ) -> Result<()> {
+        if let Some(note) = reader.add_schema(id, schema.as_ref())? {
+            tracing::warn!("{note}");
+        }
+        self.known.insert(id, schema);
+        Ok(())
+    }
+
+    /// Asks for a schema, as long as it takes.
+    pub fn fetch(&self, id: SchemaId) -> impl Future<Output = Result<Option<RegisteredSchema>>> + Send + use<> {
+        let registry = self.registry.clone();
+        async move {
+            let mut pause = PAUSE;
+            loop {
+                match registry.fetch(id).await {
+                    Err(error) if error.class() == ErrorClass::Transient => {
+                        tracing::warn!("schema {id} is waited for: {error}");
+                        sleep(pause).await;
+                        pause = (2 * pause).min(LONGEST_PAUSE);
+                    }
+                    answer => return answer,
+                }
+            }
+        }
+    }
+}
+
+/// A message with its schema, or why it names none.
+pub fn framed(message: Message<'_>) -> Result<Option<Framed<'_>>, &'static str> {
+    let Some(value) = message.value() else { return Ok(None) };
+    let header = message.headers().into_iter().find(|(name, _)| *name == VALUE_HEADER);
+    Framed::of(value, header.and_then(|(_, value)| value)).map(Some)
+}
+
+/// The first schema that messages name and that has to be fetched before they can be read.
+pub fn missing(messages: &Messages, reader: &dyn MessageReader) -> Option<SchemaId> {
+    let mut last = None;
+    let schemas = messages.iter().filter_map(|message| framed(message).ok()?).map(|framed| framed.schema);
+    let mut changed = schemas.filter(|schema| last.replace(*schema) != Some(*schema));
+    changed.find(|schema| reader.needs_schema(*schema))
+}
