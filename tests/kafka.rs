@@ -394,6 +394,27 @@ fn the_flow_of_the_library_writes_what_it_reads() {
     assert!(parquet > 0, "{:?}", site.workshop.list("out/payments"));
 }
 
+#[test]
+fn check_connects_and_says_what_is_there() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, 2);
+    let check = |arguments: &[&str]| -> Ran {
+        let mut command = site.workshop.command(&[&["check", "--connect", "flow.toml"], arguments].concat());
+        command.env("KAFKA_BROKERS", kafka.brokers()).env("TOPIC", &site.topic).output().unwrap().into()
+    };
+    let ran = check(&[]);
+    let expected = "flow.toml: ok, 2 nodes\nflow.toml: input `rows`: 1 topic with 2 partitions at `${KAFKA_BROKERS}`\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, expected), "{}", ran.stderr);
+    // It has left nothing behind.
+    assert_eq!(site.workshop.list(""), ["flow.toml"]);
+    let json = check(&["--json", "--set", "input.rows.topics=[\"none\", \"${TOPIC}\"]"]);
+    assert_eq!(json.code, 1, "{}", json.stderr);
+    let said = json.json();
+    let problem = &said["connections"][0]["problems"][0];
+    assert_eq!((&said["ok"], &problem["line"]), (&Value::from(false), &Value::from(6)), "{said}");
+    assert!(problem["message"].as_str().unwrap().starts_with("input `rows`: there is no topic `none`"), "{said}");
+}
+
 /// Learns from the rows, however they come.
 const LEARNING: &str = r#"
     [processor.features]

@@ -5,13 +5,18 @@
     reason = "the binary is another process, whose files are looked at until something is there"
 )]
 
+mod access_log;
 mod beginning;
 mod bits;
 mod broken;
 mod commands;
+#[cfg(feature = "kafka")]
+mod connections;
 mod crashes;
 mod endurance;
 mod hostile;
+#[cfg(feature = "http")]
+mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod leaks;

@@ -21,6 +21,7 @@ fn reference_pages_are_up_to_date() {
     assert_generated("processors/PROCESSORS.md", &["docs", "--all", "--role", "processor"]);
     assert_generated("connectors/OUTPUTS.md", &["docs", "--all", "--role", "output"]);
     assert_generated("connectors/FORMATS.md", &["docs", "--formats"]);
+    assert_generated("connectors/CONNECTIONS.md", &["docs", "--connections"]);
     assert_generated("flows/FLOW.md", &["docs", "--flow"]);
 }
 
@@ -31,7 +32,13 @@ fn the_schema_for_editors_is_up_to_date() {
 
 #[test]
 fn every_setting_has_a_description() {
-    let files = ["connectors/INPUTS.md", "processors/PROCESSORS.md", "connectors/OUTPUTS.md", "connectors/FORMATS.md"];
+    let files = [
+        "connectors/INPUTS.md",
+        "processors/PROCESSORS.md",
+        "connectors/OUTPUTS.md",
+        "connectors/FORMATS.md",
+        "connectors/CONNECTIONS.md",
+    ];
     for file in files {
         let pages = std::fs::read_to_string(project().join(file)).unwrap();
         let undescribed: Vec<_> = pages

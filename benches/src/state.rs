@@ -117,7 +117,9 @@ fn costs(
         stalls.push(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();
         let barrier = Barrier { epoch: Epoch(round + 1), then: Then::Continue };
-        checkpoints.write(barrier, &mut entries, vec![Some(snapshot)], ReplayLog::default())?;
+        checkpoints
+            .write(barrier, &mut entries, vec![Some(snapshot)], ReplayLog::default())
+            .map_err(|failure| failure.error)?;
         checkpoints.mark_committed(checkpoints.number())?;
         checkpoints.remove_old()?;
         writings.push(start.elapsed().as_secs_f64());
@@ -207,7 +209,7 @@ fn checkpoint(
     let stall = start.elapsed().as_secs_f64() * 1e3;
     let start = Instant::now();
     let barrier = Barrier { epoch: Epoch(round + 1), then: Then::Continue };
-    checkpoints.write(barrier, entries, vec![Some(snapshot)], ReplayLog::default())?;
+    checkpoints.write(barrier, entries, vec![Some(snapshot)], ReplayLog::default()).map_err(|failure| failure.error)?;
     let writing = start.elapsed().as_secs_f64();
     let Some((manifest, _)) = checkpoints.store().latest()? else { return Err(Error::new("nothing was written")) };
     let prefix = format!("blobs/{:020}", manifest.number);

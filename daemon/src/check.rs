@@ -1,12 +1,18 @@
 //! Commands that look at flows without running them on their data: `check`, `test`, `graph`, `explain`.
 
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
+use millstream_engine::file::{Diagnostic, Diagnostics};
+use millstream_engine::plan::{Probed, probe};
 use millstream_engine::{explain as explanation, flow_test, graph as picture};
+use serde_json::{Value as Json, json};
+use tokio::runtime::Runtime;
 
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::flow_files::{FlowArguments, FlowsArguments};
 use crate::state::StateArguments;
-use crate::terminal::{note, say};
+use crate::terminal::{note, print_json, say};
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
 /// What `check` takes.
@@ -18,6 +24,12 @@ pub struct CheckArguments {
     /// What is kept of the flows.
     #[command(flatten)]
     pub state: StateArguments,
+    /// Connect to what the nodes will need, brokers and models for example, and look whether it is there. Nothing is changed.
+    #[arg(long)]
+    pub connect: bool,
+    /// Print a line of JSON for each flow, in place of lines for people.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `graph` takes.
@@ -43,41 +55,157 @@ pub enum GraphFormat {
 /// `millstream check`
 pub fn check(arguments: CheckArguments) -> Outcome {
     let workplace = Workplace::here()?;
-    let CheckArguments { flows, state } = arguments;
-    let mut problems = 0;
-    for flow in &flows.files()? {
-        let planned = workplace.plan_resumed(flow, &flows.sets, &state).map_err(CommandError::from);
-        problems += match planned.and_then(|mut plan| Ok((state.problems(&mut plan)?, plan))) {
-            Ok((found, plan)) if found.is_empty() => {
-                let nodes = plan.nodes.iter().filter(|node| !node.hidden).count();
-                say!("{}: ok, {nodes} nodes", flow.display());
-                let unmet = state.unmet(&plan);
-                let begins = state.warning(&plan);
-                let losses = state.losses(&plan);
-                let warnings = plan.warnings.iter().chain(&unmet).chain(&begins).chain(&losses);
-                warnings.for_each(|warning| say!("{}: warning: {warning}", flow.display()));
-                0
-            }
-            Ok((found, _)) => {
-                found.iter().for_each(|problem| note!("{}: {problem}", flow.display()));
-                found.len()
-            }
-            Err(CommandError::Flow(diagnostics)) => {
-                note!("{diagnostics}");
-                diagnostics.len()
-            }
-            Err(other) => {
-                note!("{}: {other}", flow.display());
-                1
-            }
-        };
+    let control = control_runtime()?;
+    let (mut problems, mut refusals) = (0, 0);
+    for flow in &arguments.flows.files()? {
+        let mut checked = Checked::new(&workplace, flow, &arguments);
+        if arguments.connect && checked.problems() == 0 {
+            checked.connect(&workplace, &arguments, &control)?;
+        }
+        if arguments.json {
+            print_json(checked.json())
+        } else {
+            checked.say(arguments.connect)
+        }
+        problems += checked.problems();
+        refusals += checked.refusals().count();
     }
-    match problems {
-        0 => return Ok(Exit::Done),
+    // What hangs beyond its time is not waited for.
+    control.shutdown_background();
+    match problems + refusals {
+        0 => {}
         1 => note!("1 problem"),
         count => note!("{count} problems"),
     }
-    Ok(Exit::Usage)
+    Ok(exit(problems, refusals))
+}
+
+/// How it ends with so many things wrong with flows, and so many that are not there which they need.
+fn exit(problems: usize, refusals: usize) -> Exit {
+    match (problems, refusals) {
+        (0, 0) => Exit::Done,
+        (0, _) => Exit::Failed,
+        _ => Exit::Usage,
+    }
+}
+
+/// What was found out about a flow.
+struct Checked<'a> {
+    flow: &'a Path,
+    /// How many nodes it has.
+    nodes: usize,
+    /// What is wrong with its file.
+    diagnostics: Diagnostics,
+    /// What is wrong besides.
+    others: Vec<String>,
+    /// What may not be meant.
+    warnings: Vec<String>,
+    /// What its nodes have found.
+    probed: Vec<Probed>,
+}
+
+impl<'a> Checked<'a> {
+    fn new(workplace: &Workplace, flow: &'a Path, arguments: &CheckArguments) -> Self {
+        let mut checked = Self {
+            flow,
+            nodes: 0,
+            diagnostics: Diagnostics::default(),
+            others: Vec::new(),
+            warnings: Vec::new(),
+            probed: Vec::new(),
+        };
+        if let Err(error) = checked.plan(workplace, arguments) {
+            match error {
+                CommandError::Flow(diagnostics) => checked.diagnostics = diagnostics,
+                other => checked.others.push(other.to_string()),
+            }
+        }
+        checked
+    }
+
+    fn plan(&mut self, workplace: &Workplace, arguments: &CheckArguments) -> Result<(), CommandError> {
+        let CheckArguments { flows, state, .. } = arguments;
+        let mut plan = workplace.plan_resumed(self.flow, &flows.sets, state)?;
+        self.nodes = plan.nodes.iter().filter(|node| !node.hidden).count();
+        self.others = state.problems(&mut plan)?;
+        if self.others.is_empty() {
+            self.warnings = plan.warnings.clone();
+            self.warnings.extend(state.unmet(&plan));
+            self.warnings.extend(state.warning(&plan));
+            self.warnings.extend(state.losses(&plan));
+        }
+        Ok(())
+    }
+
+    /// Lets the nodes look whether what they need is there.
+    fn connect(
+        &mut self,
+        workplace: &Workplace,
+        arguments: &CheckArguments,
+        runtime: &Runtime,
+    ) -> Result<(), CommandError> {
+        let file = workplace.load(self.flow, &arguments.flows.sets)?;
+        self.probed = runtime.block_on(probe(&file, &workplace.plan_options()));
+        Ok(())
+    }
+
+    /// How many things are wrong with the flow itself.
+    fn problems(&self) -> usize {
+        self.diagnostics.len() + self.others.len()
+    }
+
+    /// What the nodes say that have not found what they need.
+    fn refusals(&self) -> impl Iterator<Item = &Diagnostics> {
+        self.probed.iter().filter_map(|probed| probed.found.as_ref().err())
+    }
+
+    fn is_ok(&self) -> bool {
+        exit(self.problems(), self.refusals().count()) == Exit::Done
+    }
+
+    fn say(&self, is_connected: bool) {
+        let flow = self.flow.display();
+        if self.is_ok() {
+            say!("{flow}: ok, {} nodes", self.nodes);
+        }
+        self.warnings.iter().for_each(|warning| say!("{flow}: warning: {warning}"));
+        for Probed { role, node, found } in &self.probed {
+            match found {
+                Ok(found) => say!("{flow}: {role} `{node}`: {found}"),
+                Err(diagnostics) => note!("{diagnostics}"),
+            }
+        }
+        if is_connected && self.probed.is_empty() && self.problems() == 0 {
+            say!("{flow}: nothing to connect to");
+        }
+        if !self.diagnostics.is_empty() {
+            note!("{}", self.diagnostics);
+        }
+        self.others.iter().for_each(|problem| note!("{flow}: {problem}"));
+    }
+
+    fn json(&self) -> Json {
+        let problem = |diagnostic: &Diagnostic| {
+            let Diagnostic { path, place, message, help, .. } = diagnostic;
+            let (line, column) = place.as_ref().map(|place| (place.line, place.column)).unzip();
+            json!({ "file": path, "line": line, "column": column, "message": message, "help": help })
+        };
+        let others =
+            self.others.iter().map(|message| json!({ "file": self.flow.display().to_string(), "message": message }));
+        let connections = self.probed.iter().map(|Probed { role, node, found }| match found {
+            Ok(found) => json!({ "role": role, "node": node, "found": found }),
+            Err(wrong) => {
+                json!({ "role": role, "node": node, "problems": wrong.iter().map(problem).collect::<Vec<_>>() })
+            }
+        });
+        json!({
+            "flow": self.flow.display().to_string(),
+            "ok": self.is_ok(),
+            "problems": self.diagnostics.iter().map(problem).chain(others).collect::<Vec<_>>(),
+            "warnings": self.warnings,
+            "connections": connections.collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// `millstream test`

@@ -30,7 +30,7 @@ pub enum Command {
     #[command(verbatim_doc_comment)]
     Run(run::RunArguments),
     /// Check flows without running them: all that is wrong, each at its place. With `--state`, also whether they can be resumed
-    /// from what is kept there.
+    /// from what is kept there; with `--connect`, whether what they need elsewhere is there.
     Check(check::CheckArguments),
     /// Run the tests that flows carry.
     Test(FlowsArguments),

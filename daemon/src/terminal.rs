@@ -9,12 +9,12 @@ use std::sync::{PoisonError, RwLock};
 use millstream_engine::file::Secrets;
 use serde_json::Value as Json;
 
-/// The variables that flow files have asked for.
+/// The variables and secrets of flow files.
 static SECRETS: RwLock<Secrets> = RwLock::new(Secrets::none());
 
-/// Has the value of a variable not said from now on.
-pub fn keep_secret(name: &str, value: &str) {
-    SECRETS.write().unwrap_or_else(PoisonError::into_inner).add(name, value);
+/// Has the secrets of a flow not said from now on.
+pub fn keep_secrets(secrets: &Secrets) {
+    SECRETS.write().unwrap_or_else(PoisonError::into_inner).extend(secrets);
 }
 
 /// A text as it may be said.

@@ -9,7 +9,7 @@ use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::state::StateArguments;
-use crate::terminal::keep_secret;
+use crate::terminal::keep_secrets;
 
 /// What loading and planning flows needs.
 pub struct Workplace {
@@ -46,18 +46,13 @@ impl Workplace {
 
     /// What flow files are read with.
     pub fn load_options<'a>(&'a self, sets: &'a [String]) -> LoadOptions<'a> {
-        LoadOptions { registry: &self.registry, sets, environment: &environment }
+        LoadOptions { sets, keep: &keep_secrets, ..LoadOptions::new(&self.registry) }
     }
 
     /// What flows are planned with.
     pub fn plan_options(&self) -> PlanOptions<'_> {
         PlanOptions::new(&self.registry, self.folder.clone())
     }
-}
-
-/// A variable, whose value is not to be read in anything that is said.
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).inspect(|value| keep_secret(name, value)).ok()
 }
 
 /// The threads that nodes run on.

@@ -1,15 +1,18 @@
 use std::fmt::Write;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use millstream_core::{Kind, NodeTypes, Processor, ProcessorSettings, State, Stream};
 use millstream_testkit::{
-    Given, Sample, Timing, check_processors, context, parse, state_after, state_in_time, stream, table,
+    Given, Sample, Timing, check_processors, context, drive, parse, state_after, state_in_time, stream, table,
 };
 
 use crate::dedup::DedupSettings;
 use crate::distribute::DistributeSettings;
 use crate::join::JoinSettings;
 use crate::limit::LimitSettings;
+use crate::parse::ParseSettings;
 use crate::sample::SampleSettings;
 use crate::sort::SortSettings;
 
@@ -25,6 +28,19 @@ fn rows() -> RecordBatch {
         write!(text, "\n 1970-01-01T00:{:02}:{:02}Z {key} {value}", second / 60, second % 60).unwrap();
     }
     table(&text)
+}
+
+/// The same rows with a list of structs, and one of texts.
+fn with_nested(rows: &RecordBatch) -> RecordBatch {
+    let texts = ["{}", r#"{"items":[],"tags":["a",null]}"#, r#"{"items":[{"n":1},{"n":2},{}],"tags":[]}"#];
+    let texts = StringArray::from_iter_values((0..rows.num_rows()).map(|row| texts[row % 3]));
+    let columns = [rows.columns(), &[Arc::new(texts) as ArrayRef]].concat();
+    let field = Arc::new(Field::new("json", DataType::Utf8, false));
+    let fields: Vec<_> = rows.schema().fields().iter().cloned().chain([field]).collect();
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let settings: ParseSettings =
+        parse("column = 'json'\nformat = 'json'\nschema = { items = 'list<{ n = int64? }>?', tags = 'list<utf8?>?' }");
+    drive(&settings, &[("from", rows)], 8192).ports["main"][0].clone()
 }
 
 fn boxed<T: Kind + ProcessorSettings + 'static>(settings: &str) -> Box<dyn ProcessorSettings> {
@@ -79,13 +95,39 @@ const SAMPLES: &[Sample] = &[
     Sample { node: "split", settings: "before = { column = 'at', at = '1970-01-01T00:00:20Z' }\nparts = ['a', 'b']" },
     Sample { node: "join", settings: "on = ['k']" },
     Sample { node: "join", settings: "on = ['k']\nkind = 'left'" },
+    Sample {
+        node: "parse",
+        settings: "column = 'k'\nformat = { type = 'regex', pattern = '^key(?<n>\\d)$' }\nschema = { n = 'int8' }",
+    },
+    Sample { node: "parse", settings: "column = 'k'\nformat = 'json'\nschema = { n = 'int8?' }\nkeep = true" },
+    Sample { node: "flatten", settings: "" },
+    Sample { node: "flatten", settings: "explode = 'items'\nindex = 'number'\njoin = { tags = ',' }" },
+    Sample {
+        node: "schema",
+        settings: "rename = { v = 'w' }\ncast = { w = 'decimal(4,1)' }\ndefault = { k = 'none' }\norder = ['k']",
+    },
+    Sample { node: "schema", settings: "columns = { at = 'timestamp', new = 'utf8?', v = 'utf8' }\ndrift = 'coerce'" },
+    Sample {
+        node: "validate",
+        settings: "rules.k = { column = 'k', not_null = true, in = ['key1', 'key2'] }\nrules.v = { column = 'v', max = 1 }",
+    },
+    Sample { node: "validate", settings: "rules.k = { column = 'k', matches = '1$' }\non_violation = 'mark'" },
+    Sample {
+        node: "mask",
+        settings: "key = '0123456789abcdef'\ncolumns = { k = { type = 'hash' }, v = { type = 'tokenise' } }",
+    },
+    Sample {
+        node: "mask",
+        settings: "columns = { at = { type = 'truncate', to = '10s' }, k = { type = 'redact' }, v = { type = 'round', to = 0.5 } }",
+    },
+    Sample { node: "rate_limit", settings: "rows = '1000000/s'" },
 ];
 
 #[test]
 fn every_processor_keeps_to_what_all_do() {
     let mut types = NodeTypes::default();
     crate::register(&mut types);
-    check_processors(&types, SAMPLES, &Given::new(rows(), weights()));
+    check_processors(&types, SAMPLES, &Given::new(with_nested(&rows()), weights()));
 }
 
 #[test]

@@ -13,26 +13,33 @@ mod columns;
 mod compressor;
 mod csv;
 mod encoding;
+mod fields;
+mod grok;
 mod infer;
 mod ipc;
 mod json;
+mod key_value;
 mod kind;
 mod lines;
+mod message_lines;
 mod messages;
 mod name;
 mod parquet;
 mod part;
 mod pieces;
+mod plain_lines;
 mod raw;
 mod read;
 mod reader;
 mod reference;
+mod regex;
 mod rows;
 mod setting;
 mod table;
 mod text;
 mod window;
 mod write;
+mod xml;
 
 pub(crate) use encoding::TextEncoding;
 pub use kind::FormatKind;
@@ -43,7 +50,8 @@ pub use read::{ColumnsIn, Decoder, Found, Names, Preamble, ReadFormat, ReadMode}
 pub use reader::{BatchReader, ReaderPosition};
 pub use reference::FormatUse;
 pub use rows::{BadRow, Rows};
-pub use setting::{Format, Purpose, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteStreams};
+pub use setting::{Format, MessageReaders, Purpose, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteStreams};
+pub use text::TextValues;
 pub use window::{MAX_ROW_BYTES, Seekable, decompress, ends_with_line_break};
 pub use write::{Encoder, FileWriter, Header, WRITE_ROWS, WriteFormat, WriteOptions};
 
@@ -56,6 +64,11 @@ pub static FORMATS: &[FormatKind] = &[
     parquet::FORMAT,
     ipc::FORMAT,
     raw::FORMAT,
+    plain_lines::FORMAT,
+    regex::FORMAT,
+    grok::FORMAT,
+    key_value::FORMAT,
+    xml::FORMAT,
     table::FORMAT,
 ];
 

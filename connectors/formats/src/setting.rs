@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use millstream_core::{Columns, PlanContext, Problem, known_names};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -14,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::FORMATS;
 use crate::kind::{FormatKind, Side};
-use crate::messages::MessageReader;
+use crate::messages::{MessageFormat, MessageReader};
 use crate::read::{Decoder, ReadFormat};
 use crate::write::WriteFormat;
 
@@ -183,9 +184,29 @@ impl Format<ReadStreams> {
 impl Format<ReadMessages> {
     /// What reads messages that are rows of these columns. Problems are placed in the settings `format` and `schema`.
     pub fn reader(&self, columns: &Columns, context: &PlanContext) -> Result<Box<dyn MessageReader>, Problem> {
+        self.readers(columns, context).map(|readers| readers.open())
+    }
+
+    /// The same, for those who need several readers.
+    pub fn readers(&self, columns: &Columns, context: &PlanContext) -> Result<MessageReaders, Problem> {
         let format = self.make(self.kind.read_messages.as_ref(), "")?;
         format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
-        Ok(format.open(columns, context))
+        Ok(MessageReaders { format, columns: columns.clone(), context: context.clone() })
+    }
+}
+
+/// Makes readers of messages that are rows of certain columns.
+#[derive(Clone, Debug)]
+pub struct MessageReaders {
+    format: Arc<dyn MessageFormat>,
+    columns: Columns,
+    context: PlanContext,
+}
+
+impl MessageReaders {
+    /// One more reader.
+    pub fn open(&self) -> Box<dyn MessageReader> {
+        self.format.open(&self.columns, &self.context)
     }
 }
 

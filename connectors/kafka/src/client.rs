@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use millstream_core::{Error, ErrorClass, PlanContext, Problem, Result, Secret, Step, known_names};
+use millstream_core::{Error, ErrorClass, Kind, PlanContext, Problem, Result, Secret, Step, known_names};
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -19,7 +19,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait before something is asked again.
 pub const PAUSE: Duration = Duration::from_millis(200);
 
-/// How brokers are reached.
+/// The type of connection of nodes that take [`ConnectionSettings`].
+pub const CONNECTION: Option<&str> = Some(ConnectionSettings::NAME);
+
+/// How the brokers of a Kafka are reached.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ConnectionSettings {
     /// The brokers that are asked first, of which one that answers is enough: `"kafka1:9092,kafka2:9092"`.
@@ -57,7 +60,7 @@ struct Sasl {
     mechanism: Mechanism,
     /// The name.
     username: String,
-    /// The password, from the environment: `"${KAFKA_PASSWORD}"`.
+    /// The password, such as `"${KAFKA_PASSWORD}"` or `{ file = "/run/secrets/kafka" }`.
     password: Secret,
 }
 
@@ -112,6 +115,29 @@ const CLIENT_SETTINGS: &[&str] = &[
     "topic.metadata.refresh.interval.ms",
 ];
 
+impl Kind for ConnectionSettings {
+    const NAME: &'static str = "kafka";
+    const ALSO_CALLED: &'static [&'static str] = &["redpanda"];
+    const EXAMPLE: &'static str = r#"
+brokers = "kafka1:9092,kafka2:9092"
+sasl = { mechanism = "PLAIN", username = "shop", password = "${KAFKA_PASSWORD}" }
+"#;
+
+    fn check_connection(&self) -> Result<(), Problem> {
+        let is_address = |broker: &str| broker.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if let Some(broker) = self.brokers.split(',').find(|broker| !is_address(broker.trim())) {
+            let problem = Problem::new(format!("`{broker}` is no address with a port")).at(["brokers"]);
+            return Err(problem.help("write them like `kafka1:9092,kafka2:9092`"));
+        }
+        let Some(name) = self.client.keys().find(|name| !CLIENT_SETTINGS.contains(&name.as_str())) else {
+            return Ok(());
+        };
+        let problem = Problem::new(format!("`{name}` is no setting of the client that a flow may change"));
+        let at = [Step::from("client"), Step::Name(name.clone())];
+        Err(problem.help(known_names(name, CLIENT_SETTINGS.iter().copied())).at(at))
+    }
+}
+
 impl ConnectionSettings {
     /// The brokers, as they are written.
     pub fn brokers(&self) -> &str {
@@ -120,11 +146,7 @@ impl ConnectionSettings {
 
     /// Configures a client. `own` are the settings that the node has chosen, which those of the flow go before.
     pub fn configure(&self, own: &[(&str, &str)], context: &PlanContext) -> Result<ClientConfig, Problem> {
-        let is_address = |broker: &str| broker.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        if let Some(broker) = self.brokers.split(',').find(|broker| !is_address(broker.trim())) {
-            let problem = Problem::new(format!("`{broker}` is no address with a port")).at(["brokers"]);
-            return Err(problem.help("write them like `kafka1:9092,kafka2:9092`"));
-        }
+        self.check_connection()?;
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Info);
         config.set("bootstrap.servers", &self.brokers).set("client.id", format!("{}.{}", context.flow, context.node));
@@ -132,11 +154,6 @@ impl ConnectionSettings {
             config.set(*name, *value);
         }
         for (name, value) in &self.client {
-            if !CLIENT_SETTINGS.contains(&name.as_str()) {
-                let problem = Problem::new(format!("`{name}` is no setting of the client that a flow may change"));
-                let at = [Step::from("client"), Step::Name(name.clone())];
-                return Err(problem.help(known_names(name, CLIENT_SETTINGS.iter().copied())).at(at));
-            }
             config.set(name, value.text());
         }
         self.secure(&mut config, context)?;
@@ -282,11 +299,21 @@ impl Consumer {
     ///
     /// # Errors
     /// If they don't in time, or what they answer is no matter of time.
+    pub fn connect<T>(
+        config: &ClientConfig,
+        brokers: &str,
+        asked: impl Fn(&Arc<Self>) -> Result<T>,
+    ) -> Result<(Arc<Self>, T)> {
+        Self::connect_within(PATIENCE, config, brokers, asked)
+    }
+
+    /// The same, with another patience.
     #[expect(
         clippy::disallowed_methods,
         reason = "librdkafka is asked on threads that may block, and measures real time"
     )]
-    pub fn connect<T>(
+    pub fn connect_within<T>(
+        patience: Duration,
         config: &ClientConfig,
         brokers: &str,
         asked: impl Fn(&Arc<Self>) -> Result<T>,
@@ -294,7 +321,7 @@ impl Consumer {
         let consumer = BaseConsumer::from_config_and_context(config, Watch::default())
             .map_err(|error| Error::new(format!("the client of Kafka can't be made: {error}")))?;
         let consumer = Arc::new(Self(Some(consumer)));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             let error = match asked(&consumer) {
                 Ok(answer) => return Ok((consumer, answer)),

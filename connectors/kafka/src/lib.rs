@@ -20,7 +20,8 @@ mod topics;
 
 use millstream_core::NodeTypes;
 
-/// Adds every input and output of this crate.
+/// Adds every input and output of this crate, and the connection that they share.
 pub fn register(registry: &mut NodeTypes) {
+    registry.connection::<client::ConnectionSettings>();
     registry.input::<input::KafkaInputSettings>();
 }

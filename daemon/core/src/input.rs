@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::{Collector, Error, Home, Parts, PlanContext, PortPlan, Positions, Problems, Report, Result, State};
+use crate::{Collector, Error, Home, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result, State};
 
 /// An input's TOML table.
 pub trait InputSettings: Send + Sync {
@@ -17,6 +17,12 @@ pub trait InputSettings: Send + Sync {
     /// Whether each run stops behind what is there, and the next one goes on with what is new. Such an input is not finite.
     fn pauses(&self) -> bool {
         false
+    }
+
+    /// What looks whether the other side is there, as `check --connect` does. Asked for when the plan is good; none if there is no
+    /// other side.
+    fn probe(&self, _context: &PlanContext) -> Option<Probe> {
+        None
     }
 }
 

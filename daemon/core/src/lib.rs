@@ -6,7 +6,7 @@
 //! * [`Input`], [`Processor`], [`Output`]: what a node does while a flow runs. The engine owns the loops.
 //!   A processor that asks others about rows is an [`AsyncProcessor`].
 //! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
-//!   (schemas from schemas, without side effects), and a plan *builds* the node.
+//!   (schemas from schemas, without side effects), and a plan *builds* the node. A [`Probe`] looks whether what it needs is there.
 //! * [`Kind`] and [`NodeTypes`]: the list of node types, with their documentation and examples.
 //! * [`Expression`]: what the crate that knows the language of expressions plans for those that do not.
 //! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
@@ -30,6 +30,7 @@ mod message;
 mod moment;
 mod output;
 mod plan;
+mod probe;
 mod problem;
 mod processor;
 mod registry;
@@ -57,11 +58,14 @@ pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
 pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};
 pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings, PriorOutput, Writes};
 pub use plan::{PlanContext, PortPlan, PortRole, PortTime, Stream, Uses};
+pub use probe::{PROBE_PATIENCE, Probe, blocking_probe};
 pub use problem::{
     Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,
 };
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
-pub use registry::{DeadLetterOutput, KeptNode, Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings};
+pub use registry::{
+    ConnectionKind, DeadLetterOutput, KeptNode, Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings,
+};
 pub use report::{Baselines, ConfusionMatrix, Evaluation, Figures, Metrics, ModelReport, Report};
 pub use secret::Secret;
 pub use state::{Barrier, Chunks, Part, Parts, Positions, Snapshot, State, Then};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    Barrier, Batch, Collector, Committer, Epoch, EventTime, Home, PlanContext, Problems, Report, Result, Run, Snapshot,
-    State, Stream, Uses,
+    Barrier, Batch, Collector, Committer, Epoch, EventTime, Home, PlanContext, Probe, Problems, Report, Result, Run,
+    Snapshot, State, Stream, Uses,
 };
 
 /// An output's TOML table.
@@ -23,6 +23,12 @@ pub trait OutputSettings: Send + Sync {
 
     /// Checks the settings against the columns that will arrive, without side effects.
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems>;
+
+    /// What looks whether the other side is there, as `check --connect` does. Asked for when the plan is good; none if there is no
+    /// other side.
+    fn probe(&self, _context: &PlanContext) -> Option<Probe> {
+        None
+    }
 }
 
 /// How often a row is delivered when the flow is killed and resumed.

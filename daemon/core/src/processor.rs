@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{
-    AsyncProcessor, Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Problems, Report, Result,
-    Snapshot, State, Stream, Uses,
+    AsyncProcessor, Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Probe, Problems, Report,
+    Result, Snapshot, State, Stream, Uses,
 };
 
 /// A processor's TOML table.
@@ -40,6 +41,12 @@ pub trait ProcessorSettings: Send + Sync {
     /// another time. What they have said is then recorded where `millstream replay` will need it.
     fn answers_may_differ(&self) -> bool {
         true
+    }
+
+    /// What looks whether the other side is there, as `check --connect` does. Asked for when the plan is good; none if there is no
+    /// other side.
+    fn probe(&self, _context: &PlanContext) -> Option<Probe> {
+        None
     }
 }
 
@@ -135,6 +142,12 @@ pub trait Processor: Send {
     /// time has to be taken first, so a node that makes many rows of few keeps no more of them than one piece.
     fn more(&mut self, _out: &mut Collector) -> Result<bool> {
         Ok(false)
+    }
+
+    /// How long the engine waits before it calls `more` again, for nodes that decide when rows leave. Asked behind each call of it that
+    /// said that there may be more. Nothing else of the node is called meanwhile, so that those before it wait as well.
+    fn pause(&self) -> Option<Duration> {
+        None
     }
 
     /// Event time has come to `at`: rows with an earlier one are late from now on. Called with ever later times.

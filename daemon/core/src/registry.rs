@@ -44,11 +44,11 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// A type of node. Its settings struct is the one source of parser, checks, help and reference page: the struct's doc
+/// A type of node, or of connection. Its settings struct is the one source of parser, checks, help and reference page: the struct's doc
 /// comment is the node's page, a field's doc comment that setting's.
 ///
 /// The struct holds only the node's own settings, denies unknown fields, and leaves `type`, `from`, `on_error`,
-/// `max_failed`, `batch_rows`, `in_flight`, `timeout` and the side input to the engine.
+/// `max_failed`, `batch_rows`, `in_flight`, `timeout`, `connection` and the side input to the engine.
 pub trait Kind: DeserializeOwned + JsonSchema + 'static {
     /// What `type = "…"` says.
     const NAME: &'static str;
@@ -63,6 +63,10 @@ pub trait Kind: DeserializeOwned + JsonSchema + 'static {
     /// What other programs call such a node, for those who try one of these words.
     const ALSO_CALLED: &'static [&'static str] = &[];
 
+    /// The type of connection from which such a node takes what its own table does not say of the settings that the connection can
+    /// have.
+    const CONNECTION: Option<&'static str> = None;
+
     /// A second edge, named in the flow file by this key, that is read to its end before `from`.
     const SIDE_INPUT: Option<&'static str> = None;
 
@@ -72,6 +76,14 @@ pub trait Kind: DeserializeOwned + JsonSchema + 'static {
     /// Whether it is a processor that asks others ([`AsyncProcessor`](crate::AsyncProcessor)): then flow files say how many batches
     /// may wait for answers (`in_flight`), and for how long (`timeout`).
     const ASKS: bool = false;
+
+    /// Of a connection: checks what its schema does not say, whichever node uses it.
+    ///
+    /// # Errors
+    /// If a setting is wrong. Nodes that use it say the same when they are planned.
+    fn check_connection(&self) -> Result<(), Problem> {
+        Ok(())
+    }
 
     /// Checks what a node keeps outside of the checkpoints of its flow, such as files and logs. Changes nothing, since the flow
     /// may be running. Returns what is to be said of it, such as that it could not be looked at.
@@ -121,6 +133,8 @@ pub struct NodeKind {
     pub example: &'static str,
     /// What other programs call it.
     pub also_called: &'static [&'static str],
+    /// The type of connection that it takes settings from.
+    pub connection: Option<&'static str>,
     /// The key of the side input.
     pub side_input: Option<&'static str>,
     /// Whether it does not run without a state in a local folder.
@@ -142,6 +156,7 @@ impl NodeKind {
             name: T::NAME,
             example: T::EXAMPLE,
             also_called: T::ALSO_CALLED,
+            connection: T::CONNECTION,
             side_input: T::SIDE_INPUT,
             needs_state: T::NEEDS_STATE,
             asks: T::ASKS,
@@ -171,10 +186,49 @@ impl NodeKind {
     }
 }
 
-/// The list of node types that there are, and what plans expressions.
+/// A type of connection: settings that several nodes may have in common, since they say how one service is reached.
+#[derive(Debug)]
+pub struct ConnectionKind {
+    /// What `type = "…"` says.
+    pub name: &'static str,
+    /// The body of a connection's table without `type`, as TOML.
+    pub example: &'static str,
+    /// What other programs call it.
+    pub also_called: &'static [&'static str],
+    /// The JSON schema of the settings; descriptions are the doc comments.
+    pub schema: Value,
+    check: fn(Value) -> Result<(), Problem>,
+}
+
+impl ConnectionKind {
+    /// What it is, from the doc comment of its settings.
+    pub fn docs(&self) -> &str {
+        self.schema.get("description").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The settings that it can have.
+    pub fn settings(&self) -> impl Iterator<Item = &str> + Clone {
+        self.schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|all| all.keys().map(String::as_str))
+    }
+
+    /// Checks a table beyond the schema.
+    ///
+    /// # Errors
+    /// If its settings can't be built, or can't be used.
+    pub fn check(&self, table: Value) -> Result<(), Problem> {
+        (self.check)(table)
+    }
+}
+
+/// The lists of the types of nodes and connections that there are, and what plans expressions.
 #[derive(Debug, Default)]
 pub struct NodeTypes {
     kinds: Vec<NodeKind>,
+    connections: Vec<ConnectionKind>,
     language: OnceLock<Value>,
     expressions: Option<PlanExpression>,
     dead_letters: Option<(&'static str, DeadLetterOutput)>,
@@ -196,6 +250,19 @@ impl NodeTypes {
     /// Adds an output.
     pub fn output<T: Kind + OutputSettings>(&mut self) -> &mut Self {
         self.add(NodeKind::new::<T>(Role::Output, |table| Ok(Parsed::Output(Box::new(parse_settings::<T>(table)?)))))
+    }
+
+    /// Adds a type of connection.
+    pub fn connection<T: Kind>(&mut self) -> &mut Self {
+        self.connections.push(ConnectionKind {
+            name: T::NAME,
+            example: T::EXAMPLE,
+            also_called: T::ALSO_CALLED,
+            schema: schema_for!(T).to_value(),
+            check: |table| parse_settings::<T>(table)?.check_connection(),
+        });
+        self.language = OnceLock::new();
+        self
     }
 
     /// Sets what plans the expressions in the settings that every input has.
@@ -241,6 +308,21 @@ impl NodeTypes {
     /// All types of nodes, in the order in which they were added.
     pub fn kinds(&self) -> &[NodeKind] {
         &self.kinds
+    }
+
+    /// All types of connections, in the order in which they were added.
+    pub fn connections(&self) -> &[ConnectionKind] {
+        &self.connections
+    }
+
+    /// The type of connection of that name.
+    pub fn find_connection(&self, name: &str) -> Option<&ConnectionKind> {
+        self.connections.iter().find(|kind| kind.name == name)
+    }
+
+    /// The type of connection that nodes of a type take settings from.
+    pub fn connection_of(&self, kind: &NodeKind) -> Option<&ConnectionKind> {
+        self.find_connection(kind.connection?)
     }
 
     /// The type of that name and role.

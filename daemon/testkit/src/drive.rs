@@ -52,6 +52,7 @@ pub fn context() -> PlanContext {
         columns: None,
         scripted: false,
         kept: State::default(),
+        expressions: None,
     }
 }
 

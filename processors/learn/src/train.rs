@@ -12,8 +12,9 @@ use std::time::SystemTime;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{
-    Batch, Collector, Committer, Epoch, Error, Kind, ModelReport, Origin, PlanContext, PortPlan, Problem, Problems,
-    Processor, ProcessorPlan, ProcessorSettings, Report, Result, ResultExt, Snapshot, State, Stream, Uses,
+    Batch, Collector, Committer, Epoch, Error, Kind, ModelReport, Origin, PlanContext, PortPlan, Probe, Problem,
+    Problems, Processor, ProcessorPlan, ProcessorSettings, Report, Result, ResultExt, Snapshot, State, Stream, Uses,
+    blocking_probe,
 };
 use millstream_models::device::{self, DeviceSettings, OpenDevice};
 use millstream_models::registry::{ModelCard, ModelRegistry, check_model_name};
@@ -180,6 +181,17 @@ impl ProcessorSettings for TrainSettings {
             Publish::Rows(rows) => Some(rows),
             Publish::End => None,
         }
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        if millstream_store::local_folder(&context.registry).is_some() {
+            return None;
+        }
+        let (registry, model, location) = (self.registry(context).ok()?, self.model.clone(), context.registry.clone());
+        Some(blocking_probe(move || {
+            let versions = registry.versions(&model)?.len();
+            Ok(format!("{versions} versions of `{model}` at `{location}`"))
+        }))
     }
 }
 

@@ -3,7 +3,11 @@
 use super::*;
 
 /// What is read of messages, in parcels of any size: the numbers of those that are rows, the rows, and what is refused.
-fn read(format: Value, columns: Columns, messages: &[Option<&str>]) -> (Vec<u64>, String, Vec<(u64, String)>) {
+pub(super) fn read(
+    format: Value,
+    columns: Columns,
+    messages: &[Option<&str>],
+) -> (Vec<u64>, String, Vec<(u64, String)>) {
     let format: Format<ReadMessages> = serde_json::from_value(format).unwrap();
     let read = |batch_rows: usize, parcel: usize| {
         let context = millstream_core::PlanContext { batch_rows, ..millstream_testkit::context() };
@@ -31,7 +35,7 @@ fn read(format: Value, columns: Columns, messages: &[Option<&str>]) -> (Vec<u64>
     whole
 }
 
-fn refused(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
+pub(super) fn refused(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
     expected.iter().map(|(position, error)| (*position, (*error).to_owned())).collect()
 }
 

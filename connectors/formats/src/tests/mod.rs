@@ -3,6 +3,7 @@
 
 mod binary;
 mod csv;
+mod fields;
 mod files;
 mod inspection;
 mod json;

@@ -28,6 +28,11 @@ fn a_row_without_an_end_costs_itself_only() {
         let (error, shown) = read_long(Decoder { read_mode, ..ndjson("a:int64") }, text.clone().into_bytes());
         assert!(error.ends_with(&expected) && shown == 1023, "{error}");
     }
+    let text = format!("a=1\na=2\n3{long}\na=4\n");
+    for read_mode in [ReadMode::Bounded, ReadMode::Tailing] {
+        let (error, shown) = read_long(Decoder { read_mode, ..fields::pairs("a:int64") }, text.clone().into_bytes());
+        assert!(error.ends_with(&expected) && shown == 1023, "{error}");
+    }
 }
 
 #[test]
@@ -35,6 +40,7 @@ fn refused_rows_say_their_line() {
     let texts = [
         (csv("a:int64;b:utf8"), "a,b\n\n1,\"x\ny\"\nz,2\n3\n4,\"5\n6,7\nx,x", vec![5, 6, 7, 9]),
         (ndjson("a:int64"), "\n{\"a\": 1}\n{\"a\": x}\n\n{}\n{\"a\": 2}\n7", vec![3, 5, 7]),
+        (fields::pairs("a:int64"), "\na=1\na=x\n\nno\na=2\na=7 a=7", vec![3, 5, 7]),
         (decoder_of("json", columns("a:int64")), "[\n{\"a\":\n1},\n{\"a\":\nx}, 7,\n{}]", vec![4, 5, 6]),
     ];
     let folder = Folder::new();
@@ -81,6 +87,7 @@ fn rows_of_a_growing_source_count_when_they_are_whole() {
     let texts = [
         (csv("a:int64?; b:utf8?"), "a,b\r\n1,\"x, \"\"y\"\"\nz\"\r\n2\n\n3,c\nx,d\n4,\"e\"\n", "5,f"),
         (ndjson("a:int64; b:utf8?"), "{\"a\": 1}\n\n{\"a\"}\n{\"a\": 2, \"b\": \"é\"}\n \n", "{\"a\": 3}"),
+        (fields::pairs("a:int64; b:utf8?"), "a=1\n\nno\r\na=2 b=é\n \n", "a=3"),
     ];
     for (decoder, lines, rest) in texts {
         let whole = read(format!("{lines}{rest}").as_bytes(), &decoder);

@@ -46,7 +46,10 @@ fn a_word_is_the_format_with_nothing_more_said() {
 #[test]
 fn each_purpose_has_its_formats() {
     let error = parsed::<ReadStreams>("parquet").unwrap_err();
-    assert_eq!(error, "`parquet` is no format that can be used here; there are `csv`, `ndjson`, `json`");
+    assert_eq!(
+        error,
+        "`parquet` is no format that can be used here; there are `csv`, `ndjson`, `json`, `lines`, `regex`, `grok`, `key_value`"
+    );
     assert_eq!(
         parsed::<ReadFiles>("cvs").unwrap_err(),
         "`cvs` is no format that can be used here; did you mean `csv`?"
@@ -56,8 +59,8 @@ fn each_purpose_has_its_formats() {
     assert!(parsed::<ReadFiles>(json!({ "delimiter": ";" })).unwrap_err().contains("a table with `type`"));
     assert!(parsed::<ReadFiles>(3).unwrap_err().contains("the name of a format, or a table"));
     let schema = schema_for!(Format<ReadStreams>).to_value();
-    assert_eq!(schema["anyOf"][0]["enum"], json!(["csv", "ndjson", "json"]));
-    assert_eq!(schema["anyOf"].as_array().unwrap().len(), 4);
+    assert_eq!(schema["anyOf"][0]["enum"], json!(["csv", "ndjson", "json", "lines", "regex", "grok", "key_value"]));
+    assert_eq!(schema["anyOf"].as_array().unwrap().len(), 8);
     assert_eq!(schema["anyOf"][1]["properties"]["type"]["const"], "csv");
 }
 

@@ -10,6 +10,7 @@ mod numbers;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use arrow::array::{ArrayRef, ArrowPrimitiveType};
 use arrow::datatypes::{
@@ -26,6 +27,7 @@ use moments::{begins_with_year, date, has_offset, microseconds, time_of_day};
 use numbers::decimal;
 pub(crate) use numbers::{Float, Integer, float, integer};
 pub(crate) use settings::{MomentSettings, TextSettings};
+pub use values::TextValues;
 
 /// Whether text can stand for values of a type at all.
 pub(crate) fn has_text(data_type: &DataType) -> bool {

@@ -12,23 +12,29 @@ use std::time::Duration as Span;
 use chrono::DateTime;
 use indexmap::IndexMap;
 use millstream_core::{
-    ColumnType, Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Step,
+    ColumnType, Columns, Duration, InputPlan, InputSettings, Kind, PROBE_PATIENCE, PlanContext, Probe, Problem,
+    Problems, Result, Step, blocking_probe,
 };
 use millstream_formats::{Format, ReadMessages};
+use rdkafka::config::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::client::ConnectionSettings;
-use crate::topics::{Place, Topics};
+use crate::client::{CONNECTION, ConnectionSettings, Consumer};
+use crate::topics::{Place, Topics, positions};
 use columns::{Metadata, MetadataColumns};
 use reader::KafkaInput;
 
 /// Reads topics of Kafka.
 ///
 /// ```toml
-/// [input.payments]
+/// [connection.shop]
 /// type = "kafka"
 /// brokers = "${KAFKA_BROKERS}"
+///
+/// [input.payments]
+/// type = "kafka"
+/// connection = "shop"
 /// topics = ["payments"]
 /// format = "json"
 /// schema = { id = "utf8", amount = "float64?" }
@@ -111,6 +117,7 @@ fn discovery_interval() -> Duration {
 impl Kind for KafkaInputSettings {
     const NAME: &'static str = "kafka";
     const ALSO_CALLED: &'static [&'static str] = &["redpanda", "kafka_consumer", "kafka_source"];
+    const CONNECTION: Option<&'static str> = CONNECTION;
     const EXAMPLE: &'static str = r#"
 brokers = "127.0.0.1:9092"
 topics = ["payments"]
@@ -176,22 +183,19 @@ impl KafkaInputSettings {
         }
     }
 
-    fn input(&self, context: &PlanContext) -> Result<KafkaInput, Problem> {
+    /// How its client is configured.
+    fn config(&self, context: &PlanContext) -> Result<ClientConfig, Problem> {
         let group = self.group.clone().unwrap_or_else(|| format!("{}.{}", context.flow, context.node));
         let mut own = CLIENT.to_vec();
         own.push(("group.id", &group));
         if self.bounded {
             own.push(("enable.partition.eof", "true"));
         }
-        let config = self.connection.configure(&own, context)?;
-        let columns = self.columns()?;
-        if let Some(name) = self.metadata.keys().find(|name| columns.0.iter().any(|(column, _)| column == *name)) {
-            let problem = Problem::new(format!("there is a column `{name}` in the values already"));
-            return Err(problem.at([Step::from("metadata"), Step::Name(name.clone())]).help("give it another name"));
-        }
-        let is_wanted = |name: &&String| context.columns.as_ref().is_none_or(|wanted| wanted.contains(*name));
-        let metadata = self.metadata.keys().filter(is_wanted).map(|name| (name.clone(), self.metadata[name]));
-        let job = Job {
+        self.connection.configure(&own, context)
+    }
+
+    fn job(&self) -> Result<Job, Problem> {
+        Ok(Job {
             brokers: self.connection.brokers().to_owned(),
             topics: Topics::new(&self.topics)?,
             start: self.place()?,
@@ -199,7 +203,19 @@ impl KafkaInputSettings {
             on_lost: self.on_lost,
             discovery_interval: self.discovery_interval.0.max(Span::from_millis(10)),
             commits: self.group.is_some(),
-        };
+        })
+    }
+
+    fn input(&self, context: &PlanContext) -> Result<KafkaInput, Problem> {
+        let config = self.config(context)?;
+        let columns = self.columns()?;
+        if let Some(name) = self.metadata.keys().find(|name| columns.0.iter().any(|(column, _)| column == *name)) {
+            let problem = Problem::new(format!("there is a column `{name}` in the values already"));
+            return Err(problem.at([Step::from("metadata"), Step::Name(name.clone())]).help("give it another name"));
+        }
+        let is_wanted = |name: &&String| context.columns.as_ref().is_none_or(|wanted| wanted.contains(*name));
+        let metadata = self.metadata.keys().filter(is_wanted).map(|name| (name.clone(), self.metadata[name]));
+        let job = self.job()?;
         let values = self.format.reader(&columns, context)?;
         let metadata = MetadataColumns::new(metadata.collect(), values.schema());
         Ok(KafkaInput::new(context.node.as_str().into(), config, job, values, metadata))
@@ -212,4 +228,20 @@ impl InputSettings for KafkaInputSettings {
         let plan = InputPlan::new(input.schema(), move || Ok(input));
         Ok(InputPlan { finite: self.bounded, interleaved: true, ..plan })
     }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let (config, job) = (self.config(context).ok()?, self.job().ok()?);
+        Some(blocking_probe(move || look(&config, &job)))
+    }
+}
+
+/// Whether brokers answer, the topics are there, and their positions may be asked for.
+fn look(config: &ClientConfig, job: &Job) -> Result<String> {
+    let (consumer, found) =
+        Consumer::connect_within(PROBE_PATIENCE, config, &job.brokers, |consumer| job.topics.look_up(consumer))?;
+    found.require_all(&consumer)?;
+    positions(&consumer, &found.partitions, job.start)?;
+    let count = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let (topics, partitions) = (found.topics().len(), found.partitions.len());
+    Ok(format!("{} with {} at `{}`", count(topics, "topic"), count(partitions, "partition"), job.brokers))
 }

@@ -32,7 +32,7 @@ pub struct Place {
     pub source_line: String,
 }
 
-/// All that is wrong with a flow, in the order of the file, then of the command line, then what only follows from it.
+/// All that is wrong with a flow, file by file in their order, then of the command line, then what only follows from it.
 /// Displayed one below the other, without a line break at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics(Vec<Diagnostic>);
@@ -62,9 +62,10 @@ impl Extend<Diagnostic> for Diagnostics {
                 self.0.push(other);
             }
         }
-        self.0.sort_by_key(|diagnostic| {
-            let place = diagnostic.place.as_ref().map_or((usize::MAX, 0), |place| (place.line, place.column));
-            (diagnostic.follows, place)
+        self.0.sort_by_cached_key(|diagnostic| {
+            let file = diagnostic.place.as_ref().map(|_| diagnostic.path.clone());
+            let place = diagnostic.place.as_ref().map(|place| (place.line, place.column));
+            (diagnostic.follows, place.is_none(), file, place)
         });
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use millstream_core::{Problem, Role, Step};
 
+use super::connections::CONNECTION;
 use super::diagnostic::Diagnostic;
 use super::secrets::Secrets;
 use super::source::Source;
@@ -20,6 +21,7 @@ pub struct Document {
 impl Document {
     /// A problem whose place begins at the root, at its line and column.
     pub fn diagnose(&self, mut problem: Problem) -> Diagnostic {
+        problem.at = self.lender(&problem.at).unwrap_or(problem.at);
         let located = self.root.locate(&problem.at);
         let message = self.secrets_at(&located, &problem).hide_all(&problem.message);
         let message = self.secrets.hide(&format!("{}{message}", self.subject(&problem.at))).into_owned();
@@ -30,6 +32,22 @@ impl Document {
         }
         let span = self.span_within(&located, &problem).unwrap_or_else(|| located.span());
         Diagnostic { follows: problem.follows, ..self.source.diagnostic(&span, message, problem.help) }
+    }
+
+    /// What may not be meant, on one line.
+    pub fn note(&self, problem: Problem) -> String {
+        let Diagnostic { message, help, .. } = self.diagnose(problem);
+        help.map_or(message.clone(), |help| format!("{message}; {help}"))
+    }
+
+    /// Where a setting is said that a node has from its connection. None if it says it itself.
+    fn lender(&self, at: &[Step]) -> Option<Vec<Step>> {
+        let [Step::Key(role), Step::Key(name), Step::Key(key) | Step::Name(key), ..] = at else { return None };
+        let node = self.root.get(role)?.get(name)?;
+        let connection = node.get(CONNECTION)?.as_str()?;
+        let lent = self.root.get(CONNECTION)?.get(connection)?.entry(key)?;
+        let is_lent = node.entry(key)?.key_span == lent.key_span;
+        is_lent.then(|| [CONNECTION.into(), connection.into()].into_iter().chain(at[2..].iter().cloned()).collect())
     }
 
     /// The bytes of the place inside a text.
@@ -54,7 +72,9 @@ impl Document {
     /// What the problem is about, as the beginning of its message.
     fn subject(&self, at: &[Step]) -> String {
         match at {
-            [Step::Key(role), Step::Key(name), ..] if Role::ALL.iter().any(|known| known.name() == role) => {
+            [Step::Key(role), Step::Key(name), ..]
+                if role == CONNECTION || Role::ALL.iter().any(|known| known.name() == role) =>
+            {
                 format!("{role} `{name}`: ")
             }
             [Step::Key(flow), ..] if flow == "flow" => "flow: ".to_owned(),

@@ -7,6 +7,7 @@ use millstream_core::{NodeTypes, Problem, Problems, Role, Step, parse_settings};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use super::connections::{CONNECTION, include, lend};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::Document;
 use super::interpolate::{Environment, interpolate};
@@ -21,6 +22,7 @@ use super::settings::{CheckpointSettings, FlowSettings};
 use super::source::Source;
 use super::tests_table::{FlowTest, TEST, check_tests, read};
 use super::value::{Entry, Value};
+use super::vault::Vault;
 use super::walk::walk;
 
 /// The version of the flow language that this program reads.
@@ -41,6 +43,8 @@ pub struct FlowFile {
     pub broken: Vec<String>,
     /// The tests that the file carries.
     pub tests: Vec<FlowTest>,
+    /// What may not be meant, such as a password in the file itself.
+    pub warnings: Vec<String>,
     document: Document,
 }
 
@@ -53,12 +57,14 @@ pub struct LoadOptions<'a> {
     pub sets: &'a [String],
     /// The environment that `${NAME}` is looked up in.
     pub environment: Environment<'a>,
+    /// Is told what is not to be said, before anything is.
+    pub keep: &'a dyn Fn(&Secrets),
 }
 
 impl<'a> LoadOptions<'a> {
     /// With the environment of this process, and no `--set`.
     pub fn new(registry: &'a NodeTypes) -> Self {
-        Self { registry, sets: &[], environment: &|name| std::env::var(name).ok() }
+        Self { registry, sets: &[], environment: &|name| std::env::var(name).ok(), keep: &|_| {} }
     }
 }
 
@@ -80,23 +86,30 @@ impl FlowFile {
     /// `nodes` and named in `broken`, so that the others can still be planned and all problems be shown at once.
     /// `None` if the text is no TOML.
     pub fn check(path: &Path, text: &str, options: LoadOptions<'_>) -> (Option<Self>, Diagnostics) {
-        let (document, mut diagnostics) = match open(path, text, options) {
+        let (source, mut root, mut diagnostics) = match open(path, text, options) {
             Ok(opened) => opened,
             Err(diagnostics) => return (None, diagnostics),
         };
-        let mut problems = check_document(&document.root, options.registry);
+        let mut vault = Vault::new(options.environment, folder_of(path));
+        let mut problems = check_tree(&mut root, options.registry, &mut vault);
+        let secrets = Arc::new(Secrets::of(&root));
+        (options.keep)(&secrets);
+        let document = Document { source, root, secrets };
         let flow = flow_settings(&document.root, path, &mut problems);
         let checkpoint: CheckpointSettings = table_settings(&document.root, CHECKPOINT, &mut problems);
         problems.extend(checkpoint.how_often().err().map(|problem| problem.under(CHECKPOINT)));
         let (nodes, broken) = build_nodes(&document.root, options.registry, &mut problems);
         let tests = read_tests(&document.root, &problems);
+        let mut warnings: Vec<_> = vault.notes.into_iter().map(|note| document.note(note)).collect();
+        warnings.sort();
+        warnings.dedup();
         diagnostics.extend(problems.into_iter().map(|problem| document.diagnose(problem)));
-        (Some(Self { path: path.to_owned(), flow, checkpoint, nodes, broken, tests, document }), diagnostics)
+        (Some(Self { path: path.to_owned(), flow, checkpoint, nodes, broken, tests, warnings, document }), diagnostics)
     }
 
     /// The folder of the file, which paths of inputs are relative to.
     pub fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new(""))
+        folder_of(&self.path)
     }
 
     /// The variables in the flow, whose values are not to be read anywhere.
@@ -142,23 +155,39 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Diagnostics> {
     })
 }
 
-/// The tree as it is after `--set` and the environment, and what went wrong with these.
-fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Document, Diagnostics), Diagnostics> {
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// The tree as it is after `--set`, connections that are shared, and the environment, and what went wrong with these.
+fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Source, Value, Diagnostics), Diagnostics> {
     let mut source = Source::new(path.display().to_string(), text.to_owned());
     let mut root = parse(text).map_err(|errors| -> Diagnostics {
         let diagnostic = |error: super::parse::SyntaxError| source.diagnostic(&error.span, error.message, error.help);
         errors.into_iter().map(diagnostic).collect()
     })?;
-    let wrong_sets = options.sets.iter().filter_map(|one| set(&mut root, one, &mut source).err()).map(|wrong| *wrong);
-    let mut diagnostics: Diagnostics = wrong_sets.collect();
+    // Which file of connections it is may be changed, and then the connections in it.
+    let is_of_connection = |set: &&String| set.trim_start().starts_with(CONNECTION);
+    let (later, sooner): (Vec<_>, Vec<_>) = options.sets.iter().partition(is_of_connection);
+    let mut diagnostics = Diagnostics::default();
+    let set_all = |sets: Vec<&String>, root: &mut Value, source: &mut Source| -> Vec<Diagnostic> {
+        sets.into_iter().filter_map(|one| set(root, one, source).err()).map(|wrong| *wrong).collect()
+    };
+    diagnostics.extend(set_all(sooner, &mut root, &mut source));
+    diagnostics.extend(include(&mut root, &mut source, folder_of(path), options.environment));
+    diagnostics.extend(set_all(later, &mut root, &mut source));
     diagnostics.extend(interpolate(&mut root, options.environment, &source));
-    let secrets = Arc::new(Secrets::of(&root));
-    Ok((Document { source, root, secrets }, diagnostics))
+    Ok((source, root, diagnostics))
 }
 
-fn check_document(root: &Value, registry: &NodeTypes) -> Problems {
+/// Brings settings and secrets to where they are used, and says what is wrong with the tree.
+fn check_tree(root: &mut Value, registry: &NodeTypes, vault: &mut Vault<'_>) -> Problems {
+    let schema = registry.language(flow_schema);
+    let mut problems = lend(root, registry, schema, vault);
+    let walked = walk(root, schema);
+    let missing = vault.fill(root, &walked);
+    problems.extend(walked.problems.into_iter().chain(missing));
     let nodes = nodes(root);
-    let mut problems = walk(root, registry.language(flow_schema));
     // Where a table is misspelt, its nodes are not missing as well.
     if problems.iter().all(|problem| problem.at.len() > 1) {
         problems.extend(check_flow_is_whole(&nodes));
@@ -239,7 +268,7 @@ fn read_tests(root: &Value, problems: &Problems) -> Vec<FlowTest> {
 }
 
 /// Whether something is wrong at a place or below it.
-fn has_problem(problems: &Problems, place: &[&str]) -> bool {
+pub fn has_problem(problems: &Problems, place: &[&str]) -> bool {
     let same = |(step, key): (&Step, &&str)| matches!(step, Step::Key(name) | Step::Name(name) if name == key);
     problems.iter().any(|problem| problem.at.len() >= place.len() && problem.at.iter().zip(place).all(same))
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use millstream_core::{
     Columns, Duration, InputPlan, InputSettings, Kind, NodeTypes, OutputPlan, OutputSettings, PlanContext, Problem,
-    Problems, ProcessorPlan, ProcessorSettings, Stream,
+    Problems, ProcessorPlan, ProcessorSettings, Secret, Stream,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,7 +16,8 @@ use super::LoadOptions;
 
 pub fn registry() -> NodeTypes {
     let mut registry = NodeTypes::default();
-    registry.input::<Rows>().input::<Csv>();
+    registry.input::<Rows>().input::<Csv>().input::<Queue>();
+    registry.connection::<Broker>().connection::<Site>();
     registry.processor::<Sql>().processor::<Train>().processor::<Join>();
     registry.output::<Print>();
     registry
@@ -24,7 +25,7 @@ pub fn registry() -> NodeTypes {
 
 /// An environment without variables, and no `--set`.
 pub fn options(registry: &NodeTypes) -> LoadOptions<'_> {
-    LoadOptions { registry, sets: &[], environment: &|_| None }
+    LoadOptions { environment: &|_| None, ..LoadOptions::new(registry) }
 }
 
 /// Makes up rows.
@@ -51,6 +52,46 @@ pub struct Csv {
     /// What stands between two values.
     #[serde(default)]
     pub quote: Quote,
+}
+
+/// How a broker is reached.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Broker {
+    /// Where it is.
+    pub host: String,
+    /// Where it listens.
+    pub port: Option<u16>,
+    /// Who connects.
+    pub login: Option<Login>,
+}
+
+/// A name and a password.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// How a site is reached.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Site {
+    /// Its address.
+    pub url: String,
+}
+
+/// Reads a queue.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Queue {
+    #[serde(flatten)]
+    pub broker: Broker,
+    /// The name of the queue.
+    pub queue: String,
+    /// What messages are signed with.
+    pub key: Option<Secret>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -175,6 +216,21 @@ macro_rules! kind {
             const SIDE_INPUT: Option<&'static str> = $side;
         }
     };
+}
+
+kind!(Broker, "broker", None);
+kind!(Site, "site", None);
+
+impl Kind for Queue {
+    const NAME: &'static str = "queue";
+    const EXAMPLE: &'static str = "";
+    const CONNECTION: Option<&'static str> = Some("broker");
+}
+
+impl InputSettings for Queue {
+    fn plan(&self, _: &PlanContext) -> Result<InputPlan, Problems> {
+        Err(Problem::new(format!("nobody listens at port {:?}", self.broker.port)).at(["port"]).into())
+    }
 }
 
 kind!(Rows, "rows", InputSettings, |_context: &PlanContext| InputPlan);

@@ -211,7 +211,11 @@ fn settings_of_the_flow_are_checked() {
 
 #[test]
 fn settings_of_nodes_are_checked() {
-    assert_said_about("input.x", "", &["3:1: [input.x]: input `x`: `type` is missing; there are `rows`, `csv`"]);
+    assert_said_about(
+        "input.x",
+        "",
+        &["3:1: [input.x]: input `x`: `type` is missing; there are `rows`, `csv`, `queue`"],
+    );
     let misspelt = "4:8: \"cvs\": input `x`: `type` can't be `cvs`; did you mean `csv`?";
     assert_said_about("input.x", "type = \"cvs\"", &[misspelt]);
     let otherwise = "4:8: \"spreadsheet\": input `x`: `type` can't be `spreadsheet`; it is called `csv` here";

@@ -132,7 +132,7 @@ mod tests {
     fn keys_are_told_where_they_belong() {
         let schema = schema_for!(Node).to_value();
         let messages = |toml: &str| -> Vec<String> {
-            walk(&parse(toml).expect(toml), &schema).iter().map(ToString::to_string).collect()
+            walk(&parse(toml).expect(toml), &schema).problems.iter().map(ToString::to_string).collect()
         };
         let says = |key: &str, help: &str| format!("there is no setting `{key}` here; it belongs into {help}");
         let format = |table: &str| format!("`format`: `format = {{ {table} }}`");

@@ -1,10 +1,12 @@
 //! Flow files: from TOML text to checked settings, and every problem at its line and column.
 //!
 //! The way of a file: `parse` makes a tree of values that know their places; `set` and `interpolate` change values of
-//! that tree for `--set` and `${NAME}`; `walk` checks it against the JSON schema of the whole file, which `schema` puts
+//! that tree for `--set` and `${NAME}`; `connections` gives nodes the settings of the connection that they name, and `vault` gets
+//! secrets from where they are; `walk` checks it against the JSON schema of the whole file, which `schema` puts
 //! together from the settings structs of all nodes; then serde builds the settings. Whatever goes wrong on the way
 //! becomes a [`Diagnostic`] at its place.
 
+mod connections;
 mod diagnostic;
 mod document;
 mod flow_file;
@@ -24,9 +26,13 @@ mod text;
 mod units;
 mod value;
 mod variant;
+mod vault;
 mod walk;
 mod words;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod connections_test;
 #[cfg(test)]
 mod kinds_for_tests;
 #[cfg(test)]
@@ -38,7 +44,7 @@ pub use flow_file::{FlowFile, LoadOptions};
 pub use interpolate::Environment;
 pub use node::{Body, EventTimeSettings, InputCommon, Node, OutputCommon, ProcessorCommon, RequestSettings};
 pub use reference::Reference;
-pub use schema::{flow_schema, node_schema};
+pub use schema::{connection_schema, flow_schema, node_schema};
 pub use secrets::Secrets;
 pub use settings::{
     CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, Interval, OnError, ReplayLogRetention,

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
+use super::connections::CONNECTION;
 use super::reference::{FROM, references};
 use super::value::{Entry, Value};
 use super::{OnError, Reference};
@@ -241,8 +242,10 @@ fn split(kind: &NodeKind, table: &Value) -> (Json, Json) {
         Role::Processor => &["type", FROM, "on_error", "max_failed", RENAMED_FROM],
         Role::Output => &["type", FROM, "on_error", "max_failed", RENAMED_FROM],
     };
-    let is_engine =
-        |key: &str| engine.contains(&key) || kind.side_input == Some(key) || (kind.asks && QUESTIONS.contains(&key));
+    let is_engine = |key: &str| {
+        let of_some = (kind.asks && QUESTIONS.contains(&key)) || (kind.connection.is_some() && key == CONNECTION);
+        engine.contains(&key) || kind.side_input == Some(key) || of_some
+    };
     let (common, own): (Map<_, _>, Map<_, _>) = table.to_json_table().into_iter().partition(|(key, _)| is_engine(key));
     (common.into(), own.into())
 }

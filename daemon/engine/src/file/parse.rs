@@ -21,8 +21,13 @@ pub struct SyntaxError {
 
 /// Reads a whole file. All syntax errors come at once, one for a line, since one mistake often leads to others.
 pub fn parse(text: &str) -> Result<Value, Vec<SyntaxError>> {
+    parse_at(text, 0)
+}
+
+/// Reads a whole file that begins at byte `offset` of the source. Places of errors are those in the text.
+pub fn parse_at(text: &str, offset: usize) -> Result<Value, Vec<SyntaxError>> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { offset: 0, errors: errors.into_iter().map(SyntaxError::from).collect() };
+    let mut reader = Reader { offset, errors: errors.into_iter().map(SyntaxError::from).collect() };
     let root = Value { span: 0..0, kind: ValueKind::Table(reader.table(document.into_inner())) };
     reader.finish(root, text)
 }

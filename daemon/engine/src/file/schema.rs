@@ -1,9 +1,10 @@
 //! The JSON schemas of nodes and of whole files: what is checked, documented, and offered by editors.
 
-use millstream_core::{NodeKind, NodeTypes, Role};
+use millstream_core::{ConnectionKind, NodeKind, NodeTypes, Role};
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value as Json, json};
 
+use super::connections::CONNECTION;
 use super::names::NAME_PATTERN;
 use super::node::{InputCommon, OutputCommon, ProcessorCommon, RequestSettings};
 use super::reference::FROM;
@@ -13,23 +14,57 @@ use super::settings::{CheckpointSettings, FlowSettings};
 pub const ALSO_CALLED: &str = "x-also-called";
 
 /// The JSON schema of a node's table: `type`, the engine's settings, and its own.
-pub fn node_schema(kind: &NodeKind) -> Json {
+pub fn node_schema(kind: &NodeKind, registry: &NodeTypes) -> Json {
     let mut schema = kind.schema.as_object().cloned().unwrap_or_default();
     schema.insert("title".to_owned(), json!(kind.name));
     let mut common = engine_schema(kind);
     rebase(&mut common, "#/$defs/engine");
     let mut properties = take_object(&mut common, "properties");
     let own = kind.schema.get("properties").and_then(Json::as_object);
+    let connection = registry.connection_of(kind);
+    properties.extend(connection.map(|connection| (CONNECTION.to_owned(), name_of(connection))));
     properties.extend(own.cloned().unwrap_or_default());
     schema.insert("properties".to_owned(), properties.into());
-    let required = required(&common).chain(required(&kind.schema)).collect();
-    schema.insert("required".to_owned(), required);
+    let is_lent = |key: &Json| connection.is_some_and(|connection| connection.settings().any(|lent| key == lent));
+    let (lent, required): (Vec<_>, Vec<_>) = required(&common).chain(required(&kind.schema)).partition(is_lent);
+    schema.insert("required".to_owned(), required.into());
+    if !lent.is_empty() {
+        // What the connection does not say, the node has to.
+        schema.insert("if".to_owned(), json!({ "required": [CONNECTION] }));
+        schema.insert("else".to_owned(), json!({ "required": lent }));
+    }
     let definitions = take_object(&mut common, "$defs");
     if !definitions.is_empty() {
         let own = schema.entry("$defs").or_insert_with(|| json!({}));
         own["engine"] = json!({ "$defs": definitions });
     }
     Json::Object(schema)
+}
+
+/// The setting by which a node names a connection.
+fn name_of(connection: &ConnectionKind) -> Json {
+    let (kind, settings): (_, Vec<_>) =
+        (connection.name, connection.settings().map(|name| format!("`{name}`")).collect());
+    let settings = settings.join(", ");
+    let description = format!(
+        "The [connection](../connectors/CONNECTIONS.md#connection-{kind}) of type `{kind}` from which the node takes what it does not say \
+         itself of {settings}."
+    );
+    json!({ "description": description, "type": "string" })
+}
+
+/// The JSON schema of a connection's table: `type` and its settings.
+pub fn connection_schema(kind: &ConnectionKind) -> Json {
+    let mut schema = kind.schema.as_object().cloned().unwrap_or_default();
+    schema.insert("title".to_owned(), json!(kind.name));
+    let mut properties = Map::new();
+    properties.insert("type".to_owned(), type_named("The type of the connection.", kind.name, kind.also_called));
+    properties.extend(kind.schema.get("properties").and_then(Json::as_object).cloned().unwrap_or_default());
+    schema.insert("properties".to_owned(), properties.into());
+    let required = std::iter::once(json!("type")).chain(required(&kind.schema)).collect();
+    schema.insert("required".to_owned(), required);
+    schema.insert("additionalProperties".to_owned(), json!(false));
+    schema.into()
 }
 
 /// The JSON schema (draft 2020-12) of a whole flow file, for the check and for editors.
@@ -39,7 +74,12 @@ pub fn flow_schema(registry: &NodeTypes) -> Json {
     definitions.insert("checkpoint".to_owned(), definition("checkpoint", schema_for!(CheckpointSettings).to_value()));
     for kind in registry.kinds() {
         let name = definition_name(kind);
-        let schema = definition(&name, node_schema(kind));
+        let schema = definition(&name, node_schema(kind, registry));
+        definitions.insert(name, schema);
+    }
+    for kind in registry.connections() {
+        let name = format!("{CONNECTION}.{}", kind.name);
+        let schema = definition(&name, connection_schema(kind));
         definitions.insert(name, schema);
     }
     json!({
@@ -49,6 +89,7 @@ pub fn flow_schema(registry: &NodeTypes) -> Json {
         "properties": {
             "flow": { "$ref": "#/$defs/flow" },
             "checkpoint": { "$ref": "#/$defs/checkpoint" },
+            "connection": connections(registry),
             "input": nodes(registry, Role::Input, "Where rows enter the flow."),
             "processor": nodes(registry, Role::Processor, "Where rows are transformed."),
             "output": nodes(registry, Role::Output, "Where rows leave the flow."),
@@ -75,16 +116,22 @@ fn engine_schema(kind: &NodeKind) -> Json {
         properties.insert(side.to_owned(), json!({ "description": description, "type": "string" }));
     }
     schema["required"] = ["type"].into_iter().chain(properties.keys().map(String::as_str)).collect();
-    let mut type_of_node = json!({ "description": "The type of the node.", "const": kind.name });
-    if !kind.also_called.is_empty() {
-        type_of_node[ALSO_CALLED] = json!(kind.also_called);
-    }
+    let type_of_node = type_named("The type of the node.", kind.name, kind.also_called);
     properties.shift_insert(0, "type".to_owned(), type_of_node);
     properties.extend(take_object(&mut schema, "properties"));
     if kind.asks {
         properties.extend(take_object(&mut of::<RequestSettings>(), "properties"));
     }
     schema["properties"] = properties.into();
+    schema
+}
+
+/// The setting `type` of a node or connection.
+fn type_named(description: &str, name: &str, also_called: &[&str]) -> Json {
+    let mut schema = json!({ "description": description, "const": name });
+    if !also_called.is_empty() {
+        schema[ALSO_CALLED] = json!(also_called);
+    }
     schema
 }
 
@@ -101,7 +148,17 @@ fn of<T: JsonSchema>() -> Json {
 
 fn nodes(registry: &NodeTypes, role: Role, description: &str) -> Json {
     let kinds = registry.kinds().iter().filter(|kind| kind.role == role);
-    let variants: Vec<_> = kinds.map(|kind| json!({ "$ref": format!("#/$defs/{}", definition_name(kind)) })).collect();
+    tables_of(kinds.map(definition_name), description)
+}
+
+fn connections(registry: &NodeTypes) -> Json {
+    let names = registry.connections().iter().map(|kind| format!("{CONNECTION}.{}", kind.name));
+    tables_of(names, "How services are reached that nodes have in common.")
+}
+
+/// Tables by name, each of one of the definitions.
+fn tables_of(definitions: impl Iterator<Item = String>, description: &str) -> Json {
+    let variants: Vec<_> = definitions.map(|name| json!({ "$ref": format!("#/$defs/{name}") })).collect();
     json!({
         "type": "object",
         "description": description,
@@ -206,7 +263,7 @@ mod tests {
     fn a_node_has_the_settings_of_the_engine_first() {
         let registry = registry();
         let join = registry.find(Role::Processor, "join").expect("is registered");
-        let schema = node_schema(join);
+        let schema = node_schema(join, &registry);
         let properties: Vec<_> =
             schema["properties"].as_object().expect("a struct").keys().map(String::as_str).collect();
         assert_eq!(properties, ["type", "from", "with", "on_error", "max_failed", "renamed_from", "on"]);

@@ -1,4 +1,4 @@
-//! Values of environment variables that are in a flow: whatever is said shows `${NAME}` in their place.
+//! Values of environment variables and secrets that are in a flow: whatever is said shows `${NAME}` in their place.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,7 +15,8 @@ use super::value::{Value, ValueKind};
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(Vec<Secret>);
 
-/// The value of a variable, and its name.
+/// The value of a variable, and its name. That of a secret in a file is `file:PATH`, of a credential `credential:NAME`, and of one in the
+/// flow itself the setting's.
 #[derive(Clone)]
 struct Secret {
     name: String,
@@ -26,7 +27,7 @@ struct Secret {
 
 /// The fewest letters that are hidden wherever they are. Shorter values, such as `1` and `us`, are parts of too many words; they
 /// are hidden where the text is said to be wrong that they are in.
-const SHORTEST: usize = 4;
+pub const SHORTEST: usize = 4;
 
 /// The fewest letters of a value that is hidden inside a word.
 const INSIDE_WORDS: usize = 6;
@@ -57,6 +58,13 @@ impl Secrets {
         }
     }
 
+    /// Adds those of another flow.
+    pub fn extend(&mut self, others: &Self) {
+        for other in &others.0 {
+            self.insert(other.clone());
+        }
+    }
+
     /// No variable.
     pub const fn none() -> Self {
         Self(Vec::new())
@@ -65,11 +73,18 @@ impl Secrets {
     /// Adds a variable.
     pub fn add(&mut self, name: &str, value: &str) {
         let value: Vec<char> = letters(value).into_iter().map(|letter| letter.letter).collect();
-        if value.is_empty() || self.0.iter().any(|known| known.name == name && known.value == value) {
+        if value.is_empty() {
             return;
         }
         let pieces = value.windows(value.len().min(PIECE)).map(Box::from).collect();
-        self.0.push(Secret { name: name.to_owned(), value, pieces });
+        self.insert(Secret { name: name.to_owned(), value, pieces });
+    }
+
+    fn insert(&mut self, secret: Secret) {
+        if self.0.iter().any(|known| known.name == secret.name && known.value == secret.value) {
+            return;
+        }
+        self.0.push(secret);
         // A value may be a part of another one.
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.value.len()));
     }

@@ -2,13 +2,14 @@
 
 use millstream_core::{Role, known_names};
 
+use super::connections::CONNECTION;
 use super::diagnostic::Diagnostic;
 use super::parse::{parse, parse_value};
 use super::source::Source;
 use super::text::Text;
 use super::value::{Entry, Value, ValueKind};
 
-/// Puts the value of one `--set` into the tree. A node must be there for its settings to be changed; a whole table, as in
+/// Puts the value of one `--set` into the tree. A node or connection must be there for its settings to be changed; a whole table, as in
 /// `output.seen={ type = "stdout", from = "rows" }`, makes a new one.
 pub fn set(root: &mut Value, set: &str, source: &mut Source) -> Result<(), Box<Diagnostic>> {
     let start = source.add_set(set);
@@ -21,7 +22,7 @@ pub fn set(root: &mut Value, set: &str, source: &mut Source) -> Result<(), Box<D
         Value { span: value_start..whole.end, kind: ValueKind::String(Text::from(written)) }
     });
     if !(path.len() == 2 && matches!(value.kind, ValueKind::Table(_))) {
-        check_node(root, &path).map_err(fault)?;
+        check_name(root, &path).map_err(fault)?;
     }
     let place = path.iter().try_fold(&mut *root, |place, key| step(place, key, &whole)).map_err(fault)?;
     *place = value;
@@ -51,10 +52,10 @@ fn keys(path: &str) -> Option<Vec<String>> {
     Some(keys).filter(|keys| !keys.is_empty())
 }
 
-fn check_node(root: &Value, path: &[String]) -> Result<(), Fault> {
-    let Some(role) = path.first().filter(|first| Role::ALL.iter().any(|role| role.name() == first.as_str())) else {
-        return Ok(());
-    };
+fn check_name(root: &Value, path: &[String]) -> Result<(), Fault> {
+    let named =
+        |first: &&String| first.as_str() == CONNECTION || Role::ALL.iter().any(|role| role.name() == first.as_str());
+    let Some(role) = path.first().filter(named) else { return Ok(()) };
     let nodes = root.get(role).map_or(&[][..], Value::entries);
     match path.get(1) {
         Some(name) if !nodes.iter().any(|node| node.key == *name) => {
@@ -135,6 +136,7 @@ mod tests {
             ("=1", "--set =1: `` is not a path of keys; such as `processor.NAME.KEY=VALUE`"),
             ("a..b=1", "--set a..b=1: `a..b` is not a path of keys; such as `processor.NAME.KEY=VALUE`"),
             ("processor.scroe.x=1", "--set processor.scroe.x=1: there is no processor `scroe`; did you mean `score`?"),
+            ("connection.x.y=1", "--set connection.x.y=1: there is no connection `x`; there is none"),
             ("output.x.y=1", "--set output.x.y=1: there is no output `x`; there is none"),
             ("flow.name.x=1", "--set flow.name.x=1: there is no `x` in a string"),
             ("input.a.list.7=1", "--set input.a.list.7=1: there is no element `7` in a list of 2"),

@@ -31,6 +31,9 @@ pub struct FlowSettings {
     /// Where models are kept: a folder, relative to the current one, or `s3://BUCKET/PREFIX`.
     #[serde(default = "default_registry")]
     pub registry: String,
+    /// A file, relative to this one, of tables `[connection.NAME]` that several flows share. Paths in it are relative to the flow that
+    /// uses them.
+    pub connections: Option<String>,
     /// The version of the language that the file is written in. There is only 1.
     #[serde(default = "default_language")]
     pub language: u32,
@@ -133,6 +136,7 @@ impl Default for FlowSettings {
             max_failed: None,
             epoch: EpochSettings::default(),
             registry: default_registry(),
+            connections: None,
             language: default_language(),
             edge: EdgeSettings::default(),
         }

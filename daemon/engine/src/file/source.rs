@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::diagnostic::{Diagnostic, Place};
 
-/// The flow file, then each `--set PATH=VALUE`, as if they were one long text: a span says where a value is from.
+/// The flow file, then what comes to it (its file of connections, each `--set PATH=VALUE`), as if they were one long text: a span says
+/// where a value is from.
 #[derive(Debug)]
 pub struct Source {
     parts: Vec<Part>,
@@ -14,6 +15,8 @@ pub struct Source {
 struct Part {
     /// How diagnostics name it.
     name: String,
+    /// Whether people know lines of it.
+    is_file: bool,
     text: String,
     /// The offset of its first byte.
     start: usize,
@@ -22,7 +25,7 @@ struct Part {
 impl Source {
     /// A file and its text.
     pub fn new(path: String, text: String) -> Self {
-        Self { parts: vec![Part { name: path, text, start: 0 }] }
+        Self { parts: vec![Part { name: path, is_file: true, text, start: 0 }] }
     }
 
     /// The file's path, as it was given.
@@ -32,9 +35,18 @@ impl Source {
 
     /// Adds a `--set`; returns the offset of its first byte.
     pub fn add_set(&mut self, set: &str) -> usize {
-        // One byte stays free in between, so that what is wrong at the end of the file is not taken for the next part.
+        self.add(format!("--set {set}"), false, set.to_owned())
+    }
+
+    /// Adds a file beside the flow's; returns the offset of its first byte.
+    pub fn add_file(&mut self, path: String, text: String) -> usize {
+        self.add(path, true, text)
+    }
+
+    fn add(&mut self, name: String, is_file: bool, text: String) -> usize {
+        // One byte stays free in between, so that what is wrong at the end of one is not taken for the next part.
         let start = self.parts.last().map_or(0, |last| last.start + last.text.len() + 1);
-        self.parts.push(Part { name: format!("--set {set}"), text: set.to_owned(), start });
+        self.parts.push(Part { name, is_file, text, start });
         start
     }
 
@@ -47,8 +59,8 @@ impl Source {
     /// Something wrong at a span, of which the first line is marked.
     pub fn diagnostic(&self, span: &Range<usize>, message: String, help: Option<String>) -> Diagnostic {
         let part = self.part(span.start);
-        let in_file = part.start == 0;
-        let place = in_file.then(|| place(&part.text, span));
+        let within = span.start - part.start..span.end.saturating_sub(part.start);
+        let place = part.is_file.then(|| place(&part.text, &within));
         Diagnostic { path: part.name.clone(), place, message, help, follows: false }
     }
 
@@ -105,5 +117,8 @@ mod tests {
         assert_eq!(source.text(&(start + 2..start + 4)), "22");
         assert_eq!(source.diagnostic(&(second..second + 1), "no".into(), None).path, "--set b=3");
         assert!(source.diagnostic(&(5..5), "no".into(), None).place.is_some());
+        let shared = source.add_file("c.toml".into(), "[connection.a]\nb = 1".into());
+        let diagnostic = source.diagnostic(&(shared + 15..shared + 16), "no".into(), None);
+        assert_eq!((diagnostic.path.as_str(), diagnostic.place.unwrap().line), ("c.toml", 2));
     }
 }

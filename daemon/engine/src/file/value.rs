@@ -75,6 +75,25 @@ impl Value {
         self.entry(key).map(|entry| &entry.value)
     }
 
+    /// The entries, to be changed, if it is a table.
+    pub fn entries_mut(&mut self) -> Option<&mut Vec<Entry>> {
+        match &mut self.kind {
+            ValueKind::Table(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The value at the end of the way of `steps`, to be changed.
+    pub fn at_mut(&mut self, steps: &[Step]) -> Option<&mut Self> {
+        steps.iter().try_fold(self, |value, step| match (step, &mut value.kind) {
+            (Step::Key(key) | Step::Name(key), ValueKind::Table(entries)) => {
+                entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.value)
+            }
+            (Step::Index(index), ValueKind::Array(items)) => items.get_mut(*index),
+            _ => None,
+        })
+    }
+
     /// The text, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         match &self.kind {

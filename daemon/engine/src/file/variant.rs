@@ -227,8 +227,7 @@ impl<'s> Walker<'s> {
     /// The variant that has the fewest problems with the value; of equals, the first.
     fn least_wrong(&self, value: &Value, variants: &[&'s Json]) -> &'s Json {
         let problems = |variant: &&&'s Json| {
-            let mut trial =
-                Walker { schema: self.schema, units: self.units, path: self.path.clone(), problems: Vec::new() };
+            let mut trial = Walker::new(self.schema, self.units, self.path.clone());
             trial.value(value, variant);
             trial.problems.len()
         };

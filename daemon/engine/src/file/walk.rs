@@ -4,18 +4,28 @@
 //! flow files. A tagged or untagged enum is checked as the one variant that the value most likely means. Tables take no
 //! keys but those that the schema names.
 
-use millstream_core::{Problem, Problems, Step, known_names, nearest};
+use millstream_core::{Problem, Problems, Secret, Step, known_names, nearest};
 use serde_json::{Map, Value as Json};
 
 use super::units::UnitTypes;
 use super::value::{Entry, Value, ValueKind};
 use super::words::{expected, fits, range_problem, sample, type_help};
 
-/// Everything that is wrong with `root`. Places begin there.
-pub fn walk(root: &Value, schema: &Json) -> Problems {
-    let mut walker = Walker { schema, units: &UnitTypes::new(), path: Vec::new(), problems: Vec::new() };
+/// What was found in a tree. Places begin at its root.
+pub struct Walked {
+    /// Everything that is wrong.
+    pub problems: Problems,
+    /// Where secrets are.
+    pub secrets: Vec<Vec<Step>>,
+}
+
+/// Goes through `root`.
+pub fn walk(root: &Value, schema: &Json) -> Walked {
+    let units = UnitTypes::new();
+    let mut walker = Walker::new(schema, &units, Vec::new());
     walker.value(root, schema);
-    walker.problems
+    let Walker { problems, secrets, .. } = walker;
+    Walked { problems, secrets }
 }
 
 /// One object of a schema. What holds for a value may be said by several: a schema, what it refers to, a variant.
@@ -28,14 +38,22 @@ pub struct Walker<'s> {
     /// The way to the value that is being checked.
     pub path: Vec<Step>,
     pub problems: Problems,
+    secrets: Vec<Vec<Step>>,
 }
 
 impl<'s> Walker<'s> {
+    pub fn new(schema: &'s Json, units: &'s UnitTypes, path: Vec<Step>) -> Self {
+        Self { schema, units, path, problems: Vec::new(), secrets: Vec::new() }
+    }
+
     pub fn value(&mut self, value: &Value, schema: &'s Json) {
         if value.kind == ValueKind::Unknown {
             return;
         }
         let Some(facets) = self.facets(value, schema) else { return };
+        if facets.iter().any(|facet| facet.get("format").is_some_and(|format| format == Secret::FORMAT)) {
+            self.secrets.push(self.path.clone());
+        }
         if !self.type_fits(value, &facets) || !self.is_one_of(value, &facets) {
             return;
         }
@@ -173,7 +191,9 @@ impl<'s> Walker<'s> {
             }
         }
         let required = facets.iter().filter_map(|facet| facet.get("required")?.as_array()).flatten();
-        for key in required.filter_map(Json::as_str).filter(|key| !meant.contains(key)) {
+        // By now, a node has the settings of its connection.
+        let lent = facets.iter().filter_map(|facet| facet.get("else")?.get("required")?.as_array()).flatten();
+        for key in required.chain(lent).filter_map(Json::as_str).filter(|key| !meant.contains(key)) {
             self.missing_key(key, facets);
         }
     }
@@ -306,7 +326,7 @@ mod tests {
 
     fn messages(toml: &str) -> Vec<String> {
         let schema = schema_for!(Shapes).to_value();
-        walk(&parse(toml).expect(toml), &schema).iter().map(ToString::to_string).collect()
+        walk(&parse(toml).expect(toml), &schema).problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]

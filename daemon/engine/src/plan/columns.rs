@@ -293,6 +293,7 @@ pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanCo
         columns: None,
         scripted: options.scripted,
         kept: State::default(),
+        expressions: options.registry.planner(),
     }
 }
 

@@ -14,6 +14,7 @@ mod dead_letters;
 mod event_time;
 mod exclusive;
 mod kept;
+mod probes;
 mod shape;
 mod stages;
 mod time_groups;
@@ -27,12 +28,13 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Canonical, Collector, Delivery, EventTime, Expression, Input, NodeTypes, Output, PortRole, Processor, Reads, Result,
-    Role, Share, Writes,
+    Batch, Canonical, Collector, Delivery, EventTime, Expression, Input, NodeTypes, Output, PortRole, Processor, Reads,
+    Result, Role, Share, Writes,
 };
 
 pub(crate) use dead_letters::DEAD_LETTERS;
 pub use kept::KeptStates;
+pub use probes::{Probed, probe};
 pub use shape::Shape;
 pub use stages::PlannedStage;
 pub use time_groups::{PlannedMember, PlannedTimeGroup};

@@ -53,7 +53,7 @@ pub fn assemble(
         keep_checkpoints: file.checkpoint.keep,
         replay_log_retention: file.checkpoint.replay_log,
         time_groups: Vec::new(),
-        warnings: Vec::new(),
+        warnings: file.warnings.clone(),
         secrets: file.secrets().clone(),
     };
     plan.connect_all(&wiring);

@@ -129,7 +129,8 @@ impl Ports {
         // The planner puts `failed` last.
         let failed = self.ports.len().checked_sub(1).filter(|port| self.ports[*port].0.name == FAILED);
         let Some(port) = failed else {
-            let error = Error::new(format!("it refuses rows, which it did not say when it was planned: {}", first.error));
+            let error =
+                Error::new(format!("it refuses rows, which it did not say when it was planned: {}", first.error));
             return Err(error.of_class(ErrorClass::Bug).into());
         };
         let is_read = !self.ports[port].1.is_empty();

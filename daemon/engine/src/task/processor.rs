@@ -2,13 +2,14 @@
 
 use millstream_core::{Collector, Epoch, Message, Parts, Processor, Snapshot, Watermark};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::answers::AnswerReplay;
 use super::concurrent::run_concurrently;
 use super::lanes::Lanes;
 use super::node_checkpointing::is_last;
 use super::requests::PendingRequests;
-use super::{NodeCheckpointing, Phase, Ports, Stop};
+use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
 use crate::plan::PlannedRequests;
 
@@ -31,7 +32,14 @@ pub async fn run_processor(
     }
     match Lanes::new(processor, &ports) {
         Ok(lanes) => run_concurrently(lanes, inputs, ports, checkpointing, phase).await,
-        Err(processor) => run_in_order(processor, inputs, ports, checkpointing, phase).await,
+        Err(processor) => {
+            let mut failing = phase.clone();
+            tokio::select! {
+                biased;
+                () = reached(&mut failing, Phase::Failing) => Err(Stop::Closed),
+                done = run_in_order(processor, inputs, ports, checkpointing, phase) => done,
+            }
+        }
     }
 }
 
@@ -135,6 +143,9 @@ pub(super) async fn flush(processor: &mut dyn Processor, ports: &Ports, out: &mu
     ports.flush(out).await?;
     while processor.more(out)? {
         ports.flush(out).await?;
+        if let Some(pause) = processor.pause() {
+            sleep(pause).await;
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::plan::{Plan, PlanOptions};
 
 fn problems(text: &str) -> String {
     let registry = registry();
-    let load = LoadOptions { registry, sets: &[], environment: &|_| None };
+    let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(registry) };
     let (file, mut diagnostics) = FlowFile::check(Path::new("test.toml"), text, load);
     let options = PlanOptions::new(registry, ".");
     match Plan::new(&file.unwrap_or_else(|| panic!("{diagnostics}")), &options) {

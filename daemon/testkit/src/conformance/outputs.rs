@@ -35,8 +35,11 @@ pub struct OutputSamples {
 pub struct Target {
     settings: String,
     prepare: Box<dyn Fn(&Path)>,
-    rows: Box<dyn Fn(&Path) -> Vec<String>>,
+    rows: Box<LookAt>,
 }
+
+/// A look at the rows that are visible.
+type LookAt = dyn Fn(&Path) -> Vec<String>;
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

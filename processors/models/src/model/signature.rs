@@ -44,7 +44,9 @@ impl Signature {
         missing: Missing,
     ) -> Result<Self, Problems> {
         let (label, mut problems) = (label.into(), Problems::new());
-        let answers = [label.label, label.reward];
+        // A column that is named as a label where none is learned is no answer, and its problem is the label's.
+        let learns_answers = estimator.labels() != Labels::Nothing;
+        let answers = if learns_answers { [label.label, label.reward] } else { [None, None] };
         let features = features.plan(schema, answers, estimator.takes()).map_err(|found| problems.extend(found));
         let label = estimator.labels().plan(estimator.name(), schema, label, classes);
         let label = label.map_err(|found| problems.push(found));

@@ -79,6 +79,9 @@ impl ProcessorSettings for Trouble {
 pub struct Repeat {
     /// How often.
     times: usize,
+    /// How many seconds lie between two pieces.
+    #[serde(default)]
+    pause: u64,
 }
 
 impl Kind for Repeat {
@@ -88,12 +91,14 @@ impl Kind for Repeat {
 
 impl ProcessorSettings for Repeat {
     fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
-        Ok(one_port(inputs, Repeating { times: self.times, left: Vec::new() }))
+        let pause = (self.pause > 0).then(|| std::time::Duration::from_secs(self.pause));
+        Ok(one_port(inputs, Repeating { times: self.times, pause, left: Vec::new() }))
     }
 }
 
 struct Repeating {
     times: usize,
+    pause: Option<std::time::Duration>,
     left: Vec<Batch>,
 }
 
@@ -113,6 +118,10 @@ impl Processor for Repeating {
     fn more(&mut self, out: &mut Collector) -> Result<bool> {
         let piece = self.left.pop();
         Ok(piece.map(|piece| out.push(0, piece)).is_some())
+    }
+
+    fn pause(&self) -> Option<std::time::Duration> {
+        self.pause
     }
 
     fn barrier(&mut self, _: Epoch, _: &mut Collector) -> Result<()> {

@@ -159,22 +159,3 @@ fn a_state_of_other_aggregates_is_refused() {
         assert!(error.contains("its rows were kept with other columns"), "{other}: {error}");
     }
 }
-
-/// `cargo test -p millstream-sql --lib bytes_a_group -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn how_many_bytes_a_group_takes_in_the_state() {
-    use std::io::Write as _;
-    let groups = 100_000;
-    let settings: WindowSettings =
-        parse("size = '24h'\nkeys = ['n']\nselect = { c = 'count(*)', mean = 'avg(v)', most = 'max(v)' }");
-    let mut text = "at:timestamp n:int64 v:float64".to_owned();
-    for row in 0..groups {
-        let value = libm::sin(f64::from(row));
-        write!(text, "\n 1970-01-01T00:00:{:02}Z {} {value}", row % 60, row * 7919 % 2_000_000).unwrap();
-    }
-    let state =
-        state_in_time(&settings, &table(&text), Timing { watermark_rows: 1 << 20, epoch_rows: 1 << 20, ..TIMING });
-    let bytes: usize = state.parts().map(|(_, bytes)| bytes.len()).sum();
-    writeln!(std::io::stderr(), "{} bytes a group", bytes as f64 / f64::from(groups)).unwrap();
-}

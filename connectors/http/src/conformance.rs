@@ -1,0 +1,84 @@
+//! The suite that every node passes, with a service.
+
+use std::rc::Rc;
+
+use millstream_core::NodeTypes;
+use millstream_testkit::{InputSamples, Source, check_inputs};
+
+use crate::register;
+use crate::server_for_tests::{Asked, Server, json};
+
+/// 9 records, of which 2 can't be read, and one has a value that is missing.
+const RECORDS: [&str; 9] = [
+    r#"{ "n": 0, "at": "2026-01-01T00:00:00Z", "text": "a" }"#,
+    r#"{ "n": 1, "at": "2026-01-01T00:00:01Z" }"#,
+    r#"{ "n": "x", "at": "2026-01-01T00:00:02Z" }"#,
+    r#"{ "n": 3, "at": "2026-01-01T00:00:03Z", "text": "d" }"#,
+    r#"{ "n": 4, "at": "2026-01-01T00:00:04Z", "text": null }"#,
+    r#"{ "n": 5, "at": "2026-01-01T00:00:05Z", "text": 5.50 }"#,
+    r#"[]"#,
+    r#"{ "n": 7, "at": "2026-01-01T00:00:07Z", "text": "h" }"#,
+    r#"{ "n": 8, "at": "2026-01-01T00:00:08Z", "text": "i" }"#,
+];
+
+/// Pages of at most so many records, with the mark of the next one; only those that are new.
+fn pages(asked: &Asked, size: usize) -> String {
+    let since = asked.parameter("since").unwrap_or_default();
+    let is_new = |record: &&&str| record.split("\"at\": \"").nth(1).map_or(since.is_empty(), |at| at[..20] >= *since);
+    let records: Vec<_> = RECORDS.iter().filter(is_new).collect();
+    let start: usize = asked.parameter("cursor").map_or(0, |mark| mark.parse().unwrap());
+    let end = records.len().min(start + size);
+    let next = if end < records.len() { format!("\"{end}\"") } else { "null".to_owned() };
+    let page: Vec<_> = records[start.min(end)..end].iter().map(|record| (**record).to_owned()).collect();
+    format!(r#"{{ "data": [{}], "next": {next} }}"#, page.join(", "))
+}
+
+#[test]
+fn inputs() {
+    let server = Rc::new(Server::start(|asked| match asked.path.split('?').next().unwrap_or_default() {
+        "/few" => json(pages(asked, 2)),
+        "/all" => json(pages(asked, 100)),
+        _ => json(r#"{ "data": [] }"#),
+    }));
+    let mut types = NodeTypes::default();
+    register(&mut types);
+    let source = |path: &str, rows: usize, refused: usize, more: &str| {
+        let settings = format!(
+            "url = '{}'\npath = '{path}'\nrecords = '$.data'\nschema = {{ n = 'int64', text = 'utf8?' }}\nevery = '1h'\n\
+             since = {{ field = '$.at', parameter = 'since' }}\n{more}",
+            server.url
+        );
+        let server = server.clone();
+        Source::new(settings, rows, refused, move |_| _ = &server)
+    };
+    let cursor = "pages = { type = 'cursor', next = '$.next' }\n";
+    let sources = vec![
+        source("few", 7, 2, cursor),
+        source("few", 7, 2, &format!("{cursor}bounded = true")),
+        source("all", 7, 2, ""),
+        source("none", 0, 0, ""),
+        source("none", 0, 0, "bounded = true"),
+    ];
+    check_inputs(&types, &[InputSamples { node: "http_poll", sources, wrong: WRONG, excuses: &[] }]);
+}
+
+const WRONG: &[(&str, &str)] = &[
+    ("url = 'nowhere'\nschema = { n = 'int64' }", "url"),
+    ("url = 'ftp://a/'\nschema = { n = 'int64' }", "url"),
+    ("url = 'https://ada:secret@a/'\nschema = { n = 'int64' }", "url"),
+    ("url = 'https://a/'\npath = 'http://b/x'\nschema = { n = 'int64' }", "path"),
+    ("url = 'https://a/'\nschema = { n = 'int64' }\nheaders = { 'a b' = 'c' }", "headers.a b"),
+    ("url = 'https://a/'\nschema = { n = 'int64' }\nevery = '0s'", "every"),
+    ("url = 'https://a/'\nschema = { n = 'int64' }\nmax_log = '1MiB'", "max_log"),
+    ("url = 'https://a/'\nschema = { n = 'int64' }\ntimeouts = { request = '0s' }", "timeouts.request"),
+    ("url = 'https://a/'\nschema = { n = 'int64' }\ntls = { ca = 'none.pem' }", "tls.ca"),
+    ("url = 'https://a/'\nschema = { n = 'int64' }\npages = { type = 'page', size = 0 }", "pages.size"),
+    (
+        "url = 'https://a/'\nschema = { n = 'int64' }\nsince = { field = '$.at', parameter = 's', start = 'x' }",
+        "since.start",
+    ),
+    (
+        "url = 'https://a/'\nschema = { n = 'int64' }\nauth = { type = 'api_key', header = 'a b', key = 'c' }",
+        "auth.header",
+    ),
+];

@@ -1,0 +1,34 @@
+//! Services that speak HTTP: how they are reached, and the inputs that ask them.
+//!
+//! * `connection`: the connection `http`, its settings and what they come to.
+//! * `client`: one request after the other, with limits, retries and a rate.
+//! * `auth`: who asks: tokens, passwords, keys, and OAuth 2 client credentials.
+//! * [`Tls`], [`Retry`], [`Timeouts`]: settings that other connections may have as well.
+//! * `poll`: the input `http_poll`.
+
+mod auth;
+mod client;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod conformance;
+mod connection;
+mod poll;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod server_for_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+mod timing;
+mod tls;
+
+use millstream_core::NodeTypes;
+
+pub use timing::{Retry, Timeouts};
+pub use tls::Tls;
+
+/// Adds every input of this crate, and the connection that they share.
+pub fn register(registry: &mut NodeTypes) {
+    registry.connection::<connection::HttpConnection>();
+    registry.input::<poll::HttpPollInput>();
+}
