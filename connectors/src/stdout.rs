@@ -7,8 +7,8 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Barrier, Batch, Collector, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
-    Result, Run, Snapshot, Stream, Then, Uses,
+    Barrier, Batch, Collector, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem,
+    Problems, Result, Run, Snapshot, Stream, Then, Uses,
 };
 use millstream_formats::{Encoder, Format, WriteFormat, WriteStreams};
 use schemars::JsonSchema;
@@ -179,7 +179,10 @@ mod tests {
         let mut printer = printer(settings, rows, writer);
         printer.open(&Home::Nowhere, &Run::default()).await.unwrap();
         for start in (0..rows.num_rows()).step_by(cut) {
-            printer.write(batch(rows.slice(start, cut.min(rows.num_rows() - start))), &mut Collector::new(0)).await.unwrap();
+            printer
+                .write(batch(rows.slice(start, cut.min(rows.num_rows() - start))), &mut Collector::new(0))
+                .await
+                .unwrap();
         }
         printer.stage(END).await.unwrap();
         drop(printer);

@@ -10,7 +10,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Barrier, Batch, Collector, Committer, Epoch, Home, Output, PriorOutput, Result, ResultExt, Run, Snapshot, State, Then,
+    Barrier, Batch, Collector, Committer, Epoch, Home, Output, PriorOutput, Result, ResultExt, Run, Snapshot, State,
+    Then,
 };
 use millstream_formats::WriteOptions;
 use millstream_store::crash;

@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use millstream_core::{
-    Barrier, Collector, CommitContext, Committer, Epoch, Home, PendingCommit, PriorOutput, Result, Run, State, Step, Then,
+    Barrier, Collector, CommitContext, Committer, Epoch, Home, PendingCommit, PriorOutput, Result, Run, State, Step,
+    Then,
 };
 use millstream_testkit::{batch, commit_late, context, parse, stages, stream, table};
 
