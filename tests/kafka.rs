@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::millstream::{Ran, Running, Workshop, project};
 
 /// The Kafka that the tests of this process share. None where they are to do without.
-fn shared() -> Option<&'static Kafka> {
+pub fn shared() -> Option<&'static Kafka> {
     static KAFKA: OnceLock<Option<Kafka>> = OnceLock::new();
     KAFKA.get_or_init(Kafka::start).as_ref()
 }

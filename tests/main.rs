@@ -19,6 +19,8 @@ mod hostile;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "kafka")]
+mod kafka_output;
 mod leaks;
 mod live;
 mod millstream;

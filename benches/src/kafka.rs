@@ -35,6 +35,7 @@ pub fn run() -> Result<Vec<Measurement>> {
         measurements.push(Measurement::new(&name, "messages/s", ours, goal).beside(bare));
         measurements.push(Measurement::new(format!("{name}, CPU time"), "ns a message", cpu, Goal::Shown));
     }
+    measurements.extend(crate::kafka_through::run(&kafka, MESSAGES)?);
     Ok(measurements)
 }
 

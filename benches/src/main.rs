@@ -12,6 +12,7 @@ mod edge;
 mod flow;
 mod ingest;
 mod kafka;
+mod kafka_through;
 mod learning;
 mod measurement;
 mod memory;

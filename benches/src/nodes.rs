@@ -97,6 +97,7 @@ impl OutputSettings for SlowSettings {
             exclusive: None,
             place: None,
             takes_other_columns: false,
+            fails: false,
             build: Box::new(move || Ok(Box::new(slow))),
         })
     }
@@ -108,7 +109,7 @@ struct Slow {
 
 #[async_trait]
 impl Output for Slow {
-    async fn write(&mut self, batch: Batch) -> Result<()> {
+    async fn write(&mut self, batch: Batch, _: &mut Collector) -> Result<()> {
         tokio::time::sleep(Duration::from_secs_f64(batch.len() as f64 / self.rows_per_second)).await;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Delivery, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problems, Result, Stream, Uses,
+    Batch, Collector, Delivery, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problems, Result, Stream, Uses,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -30,6 +30,7 @@ impl OutputSettings for DropOutput {
             exclusive: None,
             place: None,
             takes_other_columns: true,
+            fails: false,
             build,
         })
     }
@@ -39,7 +40,7 @@ struct Forget;
 
 #[async_trait]
 impl Output for Forget {
-    async fn write(&mut self, _: Batch) -> Result<()> {
+    async fn write(&mut self, _: Batch, _: &mut Collector) -> Result<()> {
         Ok(())
     }
 }
@@ -57,6 +58,6 @@ mod tests {
         let plan = DropOutput {}.plan(&context(), &stream("from", rows.schema())).unwrap();
         assert_eq!(plan.uses, Uses::only::<String>([]));
         let mut output = (plan.build)().unwrap();
-        output.write(batch(rows)).await.unwrap();
+        output.write(batch(rows), &mut Collector::new(0)).await.unwrap();
     }
 }

@@ -7,8 +7,8 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Barrier, Batch, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems,
-    Result, Run, Snapshot, Stream, Then, Uses,
+    Barrier, Batch, Collector, Delivery, Error, Home, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem,
+    Problems, Result, Run, Snapshot, Stream, Then, Uses,
 };
 use millstream_formats::{Encoder, Format, WriteFormat, WriteStreams};
 use schemars::JsonSchema;
@@ -70,6 +70,7 @@ impl OutputSettings for StdoutOutput {
             exclusive: None,
             place: None,
             takes_other_columns: true,
+            fails: false,
             build,
         })
     }
@@ -125,7 +126,7 @@ impl Output for Printer {
         self.print()
     }
 
-    async fn write(&mut self, batch: Batch) -> Result<()> {
+    async fn write(&mut self, batch: Batch, _: &mut Collector) -> Result<()> {
         // Nobody may be reading any more once all that was asked for is written.
         if self.left == 0 {
             return Ok(());
@@ -178,7 +179,10 @@ mod tests {
         let mut printer = printer(settings, rows, writer);
         printer.open(&Home::Nowhere, &Run::default()).await.unwrap();
         for start in (0..rows.num_rows()).step_by(cut) {
-            printer.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await.unwrap();
+            printer
+                .write(batch(rows.slice(start, cut.min(rows.num_rows() - start))), &mut Collector::new(0))
+                .await
+                .unwrap();
         }
         printer.stage(END).await.unwrap();
         drop(printer);
@@ -237,7 +241,7 @@ mod tests {
     async fn no_other_output_comes_between_the_halves_of_a_row() {
         let rows = table(&format!("a:utf8\n{}", "a_text_of_some_length\n".repeat(20_000)));
         let calls = Calls::default();
-        printer("", &rows, calls.clone()).write(batch(rows)).await.unwrap();
+        printer("", &rows, calls.clone()).write(batch(rows), &mut Collector::new(0)).await.unwrap();
         assert_eq!(calls.0.load(Ordering::Relaxed), 1);
     }
 
@@ -246,7 +250,7 @@ mod tests {
         let rows = table("a:int64\n1");
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let error = printer("", &rows, writer).write(batch(rows)).await.unwrap_err();
+        let error = printer("", &rows, writer).write(batch(rows), &mut Collector::new(0)).await.unwrap_err();
         assert_eq!(error.to_string(), "stdout was closed by the program that reads it");
     }
 
@@ -257,9 +261,9 @@ mod tests {
             let (reader, writer) = std::io::pipe().unwrap();
             let mut printer = printer(&format!("format = \"{format}\"\nrows = 2"), &rows, writer);
             printer.open(&Home::Nowhere, &Run::default()).await.unwrap();
-            printer.write(batch(rows.clone())).await.unwrap();
+            printer.write(batch(rows.clone()), &mut Collector::new(0)).await.unwrap();
             drop(reader);
-            printer.write(batch(rows.clone())).await.unwrap();
+            printer.write(batch(rows.clone()), &mut Collector::new(0)).await.unwrap();
             printer.stage(END).await.unwrap();
         }
     }

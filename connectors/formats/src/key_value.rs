@@ -27,6 +27,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     read_messages: Some(Side::of::<ReadKeyValue>()),
     write_files: None,
     write_streams: None,
+    write_messages: None,
 };
 
 /// A column is the value of the key of its name. Other keys are ignored, and so are words that are no pair; a text without any pair fails,

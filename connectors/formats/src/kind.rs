@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::messages::MessageFormat;
+use crate::messages::{MessageFormat, MessageWriting};
 use crate::read::Reading;
 use crate::setting::keys;
 use crate::write::Writing;
@@ -32,6 +32,7 @@ pub struct FormatKind {
     pub(crate) read_messages: Option<Side<Arc<dyn MessageFormat>>>,
     pub(crate) write_files: Option<Side<Arc<dyn Writing>>>,
     pub(crate) write_streams: Option<Side<Arc<dyn Writing>>>,
+    pub(crate) write_messages: Option<Side<Arc<dyn MessageWriting>>>,
 }
 
 impl FormatKind {
@@ -39,7 +40,8 @@ impl FormatKind {
     pub(crate) fn keys(&self) -> Vec<String> {
         let read = self.read.iter().map(Side::keys).chain(self.read_messages.iter().map(Side::keys));
         let written = self.write_files.iter().chain(&self.write_streams).map(Side::keys);
-        read.chain(written).flatten().collect()
+        let messages = self.write_messages.iter().map(Side::keys);
+        read.chain(written).chain(messages).flatten().collect()
     }
 }
 

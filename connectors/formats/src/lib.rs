@@ -1,11 +1,12 @@
 //! Formats: bytes to batches and back.
 //!
 //! * [`FORMATS`] lists them. Each is a file of this crate, with its settings, its reader and its writer.
-//! * [`Format`] is the setting `format` of inputs and outputs, for one of five purposes: [`ReadFiles`], [`ReadStreams`],
-//!   [`ReadMessages`], [`WriteFiles`], [`WriteStreams`].
+//! * [`Format`] is the setting `format` of inputs and outputs, for one of six purposes: [`ReadFiles`], [`ReadStreams`],
+//!   [`ReadMessages`], [`WriteFiles`], [`WriteStreams`], [`WriteMessages`].
 //! * A [`Decoder`] comes of it, which opens a [`BatchReader`] of a source. That yields [`Rows`]: batches in canonical types and, of text
 //!   formats, the rows that could not be read. A bad row costs only itself. Or it splits off [`Part`]s, for several threads to decode.
 //! * Or a [`MessageReader`], of messages each of which is a row; they may be [`Framed`] with the schema that they have in a registry.
+//! * Or a [`WriteMessageFormat`], which opens a [`MessageWriter`].
 //! * Or [`WriteOptions`], which open a [`FileWriter`]; or an [`Encoder`] for a stream without an end.
 //! * [`FileKind`] and [`Compression`]: what a file's name says about its bytes.
 
@@ -47,7 +48,7 @@ mod xml;
 
 pub(crate) use encoding::TextEncoding;
 pub use kind::FormatKind;
-pub use messages::{MessageReader, SchemaChanges};
+pub use messages::{MessageReader, MessageWriter, Payloads, SchemaChanges, WriteMessageFormat};
 pub use name::{Compression, FileKind};
 pub use part::Part;
 pub use read::{ColumnsIn, Decoder, Found, Names, Preamble, ReadFormat, ReadMode};
@@ -55,7 +56,9 @@ pub use reader::{BatchReader, ReaderPosition};
 pub use reference::FormatUse;
 pub use registered::{Framed, RegisteredSchema, SchemaId};
 pub use rows::{BadRow, Rows};
-pub use setting::{Format, MessageReaders, Purpose, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteStreams};
+pub use setting::{
+    Format, MessageReaders, Purpose, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteMessages, WriteStreams,
+};
 pub use text::TextValues;
 pub use window::{MAX_ROW_BYTES, Seekable, decompress, ends_with_line_break};
 pub use write::{Encoder, FileWriter, Header, WRITE_ROWS, WriteFormat, WriteOptions};

@@ -1,10 +1,12 @@
-//! Messages, each of which is one row.
+//! Messages, each of which is one row, to read and to write.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use millstream_core::{Columns, PlanContext, Problem, Result};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use millstream_core::{Columns, Error, PlanContext, Problem, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -99,4 +101,99 @@ pub enum SchemaChanges {
     /// As `coerce`; and fields that are no columns are left out, and columns that are no fields have their default, or null.
     #[default]
     Evolve,
+}
+
+/// A format in which rows are written as messages, as its settings say.
+pub(crate) trait MessageWriting: fmt::Debug + Send + Sync {
+    /// Checks that there can be such columns.
+    fn check_columns(&self, _schema: &Schema) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    /// Writes rows of these columns.
+    fn open(&self, schema: &SchemaRef) -> Result<Box<dyn MessageWriter>>;
+}
+
+/// A format of messages to write, as its settings say.
+#[derive(Clone, Debug)]
+pub struct WriteMessageFormat(Arc<dyn MessageWriting>);
+
+impl WriteMessageFormat {
+    pub(crate) fn new(format: Arc<dyn MessageWriting>) -> Self {
+        Self(format)
+    }
+
+    /// Writes rows of these columns.
+    ///
+    /// # Errors
+    /// If there can't be such columns.
+    pub fn open(&self, schema: &SchemaRef) -> Result<Box<dyn MessageWriter>> {
+        self.0.check_columns(schema).map_err(|problem| Error::new(problem.message))?;
+        self.0.open(schema)
+    }
+}
+
+/// Writes rows as messages, each of which is one.
+pub trait MessageWriter: Send {
+    /// Appends the messages of rows, in their order, and as many as there are rows.
+    ///
+    /// # Errors
+    /// Never for what is in a row that [`MessageReader::decode`] could give.
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Payloads) -> Result<()>;
+}
+
+/// What is in messages, in one piece of memory, which is reused.
+#[derive(Debug, Default)]
+pub struct Payloads {
+    bytes: Vec<u8>,
+    /// Where each message is; nowhere if it has no value.
+    places: Vec<Option<Range<usize>>>,
+}
+
+impl Payloads {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The messages in their order; `None` is one without a value.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
+        self.places.iter().map(|place| place.clone().map(|place| &self.bytes[place]))
+    }
+
+    /// Appends a message.
+    pub fn push(&mut self, message: Option<&[u8]>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(message.unwrap_or_default());
+        self.places.push(message.map(|_| start..self.bytes.len()));
+    }
+
+    /// Appends what `write` writes: messages, each with a line break behind it that is none of it. `is_break` says of one byte after
+    /// the other whether it is such a line break.
+    pub(crate) fn push_lines(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+        mut is_break: impl FnMut(u8) -> bool,
+    ) -> Result<()> {
+        let mut start = self.bytes.len();
+        write(&mut self.bytes)?;
+        for (end, byte) in self.bytes.iter().enumerate().skip(start) {
+            if is_break(*byte) {
+                self.places.push(Some(start..end));
+                start = end + 1;
+            }
+        }
+        Ok(())
+    }
 }

@@ -26,6 +26,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     read_messages: None,
     write_files: None,
     write_streams: None,
+    write_messages: None,
 };
 
 /// The column is of the type `utf8`, and called `line` unless `schema` says otherwise. Blank lines are skipped.

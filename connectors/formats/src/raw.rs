@@ -1,15 +1,17 @@
-//! Messages that are kept as their bytes.
+//! Messages that are their bytes.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryBuilder, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, BinaryBuilder, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use millstream_core::{ColumnType, Columns, PlanContext, Problem, Result, type_name};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kind::{FormatKind, Settings, Side};
-use crate::messages::{MakeReader, MessageFormat, MessageReader, NO_VALUE, always};
+use crate::messages::{
+    MakeReader, MessageFormat, MessageReader, MessageWriter, MessageWriting, NO_VALUE, Payloads, always,
+};
 use crate::rows::NO_TEXT;
 use crate::window::MAX_BATCH_BYTES;
 use crate::{BadRow, Rows};
@@ -25,6 +27,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     read_messages: Some(Side::of::<ReadRaw>()),
     write_files: None,
     write_streams: None,
+    write_messages: Some(Side::of::<WriteRaw>()),
 };
 
 /// A message without a value is null.
@@ -39,7 +42,19 @@ impl Settings for ReadRaw {
     }
 }
 
-/// Bytes to read from messages.
+/// A null is a message without a value.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct WriteRaw {}
+
+impl Settings for WriteRaw {
+    type Made = Arc<dyn MessageWriting>;
+
+    fn make(self, _: &str) -> Result<Self::Made, Problem> {
+        Ok(Arc::new(RawMessages))
+    }
+}
+
+/// Bytes to read from messages, and to write to them.
 #[derive(Debug)]
 struct RawMessages;
 
@@ -124,6 +139,33 @@ impl MessageReader for RawReader {
             }
             out.batches.push((start as u64, self.batch(&messages[start..end])?));
             start = end;
+        }
+        Ok(())
+    }
+}
+
+impl MessageWriting for RawMessages {
+    fn check_columns(&self, schema: &Schema) -> Result<(), Problem> {
+        let problem = match schema.fields().iter().as_slice() {
+            [field] if matches!(field.data_type(), DataType::Binary | DataType::Utf8) => return Ok(()),
+            [field] => format!("column `{}` is `{}`", field.name(), type_name(field.data_type())),
+            fields => format!("there are {} columns", fields.len()),
+        };
+        let help = "leave one column of the type `binary` or `utf8` for the value, such as by an `sql` node before";
+        Err(Problem::new(format!("raw messages are bytes or texts, and {problem}")).help(help))
+    }
+
+    fn open(&self, _: &SchemaRef) -> Result<Box<dyn MessageWriter>> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl MessageWriter for RawMessages {
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Payloads) -> Result<()> {
+        let column = rows.column(0);
+        match column.as_string_opt::<i32>() {
+            Some(texts) => texts.iter().for_each(|text| out.push(text.map(str::as_bytes))),
+            None => column.as_binary::<i32>().iter().for_each(|bytes| out.push(bytes)),
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ impl FormatKind {
         let messages = self.read_messages.as_ref().map(|side| schema(|generator| side.schema(generator)));
         let files = self.write_files.as_ref().map(|side| schema(|generator| side.schema(generator)));
         let streams = self.write_streams.as_ref().map(|side| schema(|generator| side.schema(generator)));
+        let written_messages = self.write_messages.as_ref().map(|side| schema(|generator| side.schema(generator)));
         let place = if self.is_text { "Read from files and streams:" } else { "Read from files:" };
         let written = if files == streams {
             vec![("Written to files and streams:", files)]
@@ -28,6 +29,7 @@ impl FormatKind {
             vec![("Written to files:", files), ("Written to streams:", streams)]
         };
         let uses = [(place, read), ("Read from messages:", messages)].into_iter().chain(written);
+        let uses = uses.chain([("Written as messages:", written_messages)]);
         uses.filter_map(|(words, schema)| Some(FormatUse { words, schema: schema? })).collect()
     }
 }

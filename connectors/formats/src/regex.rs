@@ -27,6 +27,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     read_messages: Some(Side::of::<ReadRegex>()),
     write_files: None,
     write_streams: None,
+    write_messages: None,
 };
 
 /// The first match of the expression counts, wherever in the text it is. A column is the group of its name, and null if the group took

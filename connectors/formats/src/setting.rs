@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use arrow::datatypes::Schema as Columned;
 use millstream_core::{Columns, PlanContext, Problem, known_names};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::FORMATS;
 use crate::kind::{FormatKind, Side};
-use crate::messages::{MakeReader, MessageReader, SchemaChanges};
+use crate::messages::{MakeReader, MessageReader, SchemaChanges, WriteMessageFormat};
 use crate::read::{Decoder, ReadFormat};
 use crate::write::WriteFormat;
 
@@ -63,6 +64,9 @@ pub enum WriteFiles {}
 /// Rows are written to streams, whose readers want each as it comes.
 pub enum WriteStreams {}
 
+/// Rows are written as messages, each of which is one.
+pub enum WriteMessages {}
+
 impl Purpose for ReadFiles {
     const NAME: &'static str = "ReadFiles";
     const REFUSAL: &'static str = READING;
@@ -105,6 +109,15 @@ impl Purpose for WriteStreams {
 
     fn schema(kind: &FormatKind, generator: &mut SchemaGenerator) -> Option<Schema> {
         kind.write_streams.as_ref().map(|side| side.schema(generator))
+    }
+}
+
+impl Purpose for WriteMessages {
+    const NAME: &'static str = "WriteMessages";
+    const REFUSAL: &'static str = "is not for messages that are written, each of which is one row";
+
+    fn schema(kind: &FormatKind, generator: &mut SchemaGenerator) -> Option<Schema> {
+        kind.write_messages.as_ref().map(|side| side.schema(generator))
     }
 }
 
@@ -242,6 +255,15 @@ impl Format<WriteStreams> {
     /// How streams are written. Problems are placed in the setting `format`.
     pub fn write(&self) -> Result<WriteFormat, Problem> {
         self.make(self.kind.write_streams.as_ref(), "").map(|writing| WriteFormat::new(self.kind, writing))
+    }
+}
+
+impl Format<WriteMessages> {
+    /// How rows are written, of these columns to begin with. Problems are placed in the setting `format`.
+    pub fn write(&self, schema: &Columned) -> Result<WriteMessageFormat, Problem> {
+        let format = self.make(self.kind.write_messages.as_ref(), "")?;
+        format.check_columns(schema).map_err(|problem| problem.at([FORMAT]))?;
+        Ok(WriteMessageFormat::new(format))
     }
 }
 

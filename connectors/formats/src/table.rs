@@ -24,6 +24,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     read_messages: None,
     write_files: None,
     write_streams: Some(Side::of::<WriteTable>()),
+    write_messages: None,
 };
 
 /// One table for every batch, or one for all rows where it is said how many there are at most.

@@ -28,6 +28,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     read_messages: Some(Side::of::<ReadXml>()),
     write_files: None,
     write_streams: None,
+    write_messages: None,
 };
 
 /// A column is the text of the element of its name in the outermost element, or the attribute of that name which the outermost

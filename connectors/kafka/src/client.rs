@@ -33,7 +33,7 @@ pub struct ConnectionSettings {
     /// Says who connects.
     sasl: Option<Sasl>,
     /// Other settings of the client, librdkafka, by their names there, such as `{ "client.rack" = "a" }`. They are those of
-    /// connections and of how much is fetched; what a flow promises depends on none of them.
+    /// connections and of how much is fetched or gathered; what a flow promises depends on none of them.
     #[serde(default)]
     client: BTreeMap<String, ClientValue>,
 }
@@ -83,26 +83,17 @@ enum ClientValue {
     Switch(bool),
 }
 
-/// The settings of librdkafka that a flow may change. Others load libraries, run programs or read files, or belong to what a flow
-/// promises.
-const CLIENT_SETTINGS: &[&str] = &[
+// The settings of librdkafka that a flow may change. Others load libraries, run programs or read files, or belong to what a flow
+// promises.
+
+const CONNECTION_SETTINGS: &[&str] = &[
     "broker.address.family",
     "broker.address.ttl",
-    "check.crcs",
     "client.dns.lookup",
     "client.id",
     "client.rack",
     "connections.max.idle.ms",
-    "fetch.error.backoff.ms",
-    "fetch.max.bytes",
-    "fetch.message.max.bytes",
-    "fetch.min.bytes",
-    "fetch.queue.backoff.ms",
-    "fetch.wait.max.ms",
-    "max.partition.fetch.bytes",
     "metadata.max.age.ms",
-    "queued.max.messages.kbytes",
-    "queued.min.messages",
     "receive.message.max.bytes",
     "reconnect.backoff.max.ms",
     "reconnect.backoff.ms",
@@ -114,6 +105,54 @@ const CLIENT_SETTINGS: &[&str] = &[
     "socket.timeout.ms",
     "topic.metadata.refresh.interval.ms",
 ];
+
+const CONSUMER_SETTINGS: &[&str] = &[
+    "check.crcs",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "max.partition.fetch.bytes",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+];
+
+const PRODUCER_SETTINGS: &[&str] = &[
+    "batch.num.messages",
+    "compression.level",
+    "compression.type",
+    "linger.ms",
+    "partitioner",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "retry.backoff.max.ms",
+    "retry.backoff.ms",
+    "sticky.partitioning.linger.ms",
+];
+
+/// What a client is for, and so which settings it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The one that an input reads with.
+    Consumer,
+    /// The one that an output sends with.
+    Producer,
+    /// One beside it, by which an output asks brokers. It takes the settings of connections only.
+    Beside,
+}
+
+impl Role {
+    /// The settings that it takes besides those of connections.
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            Self::Consumer => CONSUMER_SETTINGS,
+            Self::Producer => PRODUCER_SETTINGS,
+            Self::Beside => &[],
+        }
+    }
+}
 
 impl Kind for ConnectionSettings {
     const NAME: &'static str = "kafka";
@@ -129,12 +168,14 @@ sasl = { mechanism = "PLAIN", username = "shop", password = "${KAFKA_PASSWORD}" 
             let problem = Problem::new(format!("`{broker}` is no address with a port")).at(["brokers"]);
             return Err(problem.help("write them like `kafka1:9092,kafka2:9092`"));
         }
-        let Some(name) = self.client.keys().find(|name| !CLIENT_SETTINGS.contains(&name.as_str())) else {
+        // Inputs and outputs may share a connection, and each takes what is for it.
+        let known = [CONNECTION_SETTINGS, CONSUMER_SETTINGS, PRODUCER_SETTINGS].concat();
+        let Some(name) = self.client.keys().find(|name| !known.contains(&name.as_str())) else {
             return Ok(());
         };
         let problem = Problem::new(format!("`{name}` is no setting of the client that a flow may change"));
         let at = [Step::from("client"), Step::Name(name.clone())];
-        Err(problem.help(known_names(name, CLIENT_SETTINGS.iter().copied())).at(at))
+        Err(problem.help(known_names(name, known.iter().copied())).at(at))
     }
 }
 
@@ -145,7 +186,7 @@ impl ConnectionSettings {
     }
 
     /// Configures a client. `own` are the settings that the node has chosen, which those of the flow go before.
-    pub fn configure(&self, own: &[(&str, &str)], context: &PlanContext) -> Result<ClientConfig, Problem> {
+    pub fn configure(&self, role: Role, own: &[(&str, &str)], context: &PlanContext) -> Result<ClientConfig, Problem> {
         self.check_connection()?;
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Info);
@@ -154,7 +195,9 @@ impl ConnectionSettings {
             config.set(*name, *value);
         }
         for (name, value) in &self.client {
-            config.set(name, value.text());
+            if CONNECTION_SETTINGS.iter().chain(role.settings()).any(|known| known == name) {
+                config.set(name, value.text());
+            }
         }
         self.secure(&mut config, context)?;
         // librdkafka checks names and values, and does nothing else.

@@ -1,9 +1,12 @@
 //! The suite that every node passes, with a real Kafka.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use millstream_core::NodeTypes;
-use millstream_testkit::{InputSamples, Kafka, Sent, Source, check_inputs};
+use millstream_testkit::{
+    InputSamples, Kafka, OutputSamples, Sent, Source, Target, check_inputs, check_outputs, table,
+};
 
 use crate::register;
 
@@ -20,6 +23,59 @@ fn inputs() {
     ];
     check_inputs(&types, &[InputSamples { node: "kafka", sources, wrong: WRONG, excuses: &[] }]);
 }
+
+#[test]
+fn outputs() {
+    let Some(kafka) = Kafka::start().map(Rc::new) else { return };
+    let mut types = NodeTypes::default();
+    register(&mut types);
+    let name = |folder: &Path| folder.file_name().unwrap().to_str().unwrap().to_owned();
+    let settings = format!(
+        "brokers = '{}'\ntopic = 'FOLDER'\nkey = 'text'\nformat = 'json'\nprogress_topic = 'FOLDER-progress'\ntransaction_rows = 4",
+        kafka.brokers()
+    );
+    let (looked, made) = (kafka.clone(), kafka);
+    let rows = move |folder: &Path| {
+        let received = looked.read(&name(folder)).into_iter();
+        received.map(|(_, _, _, value)| String::from_utf8(value.unwrap()).unwrap()).collect()
+    };
+    let prepare = move |folder: &Path| {
+        let (kafka, topic): (&Kafka, _) = (&made, name(folder));
+        // The suite has a runtime of its own on this thread.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                kafka.create(&topic, 2, &[]);
+                kafka.create(&format!("{topic}-progress"), 1, &[("cleanup.policy", "compact")]);
+            });
+        });
+    };
+    let targets = vec![Target::new(settings, rows).prepared(prepare)];
+    let texts = ["plain", "\"two words\"", "null", "ü,;"];
+    let lines: Vec<_> = (0..23).map(|n: usize| format!("{n} {} {}.5", texts[n % 4], n * 3)).collect();
+    let rows = table(&format!("n:int64 text:utf8? amount:float64\n{}", lines.join("\n")));
+    check_outputs(&types, &[OutputSamples { node: "kafka", targets, wrong: WRONG_OUTPUTS, excuses: &[] }], &rows);
+}
+
+const WRONG_OUTPUTS: &[(&str, &str)] = &[
+    ("brokers = 'nowhere'\ntopic = 'a'\nformat = 'json'", "brokers"),
+    ("brokers = 'a:1'\ntopic = 'a/b'\nformat = 'json'", "topic"),
+    ("brokers = 'a:1'\ntopic = { column = 'txt' }\nformat = 'json'", "topic.column"),
+    ("brokers = 'a:1'\ntopic = { column = 'n' }\nformat = 'json'", "topic.column"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'raw'", "format"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'ndjson'", "format"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = { type = 'csv', header = true }", "format.header"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\nkey = 'amount'", "key"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\nkey = 'nobody'", "key"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\nvalue = ['nobody']", "value"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\nvalue = []", "value"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\nheaders = 'text'", "headers"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\ntimestamp = 'n'", "timestamp"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\npartition = 'text'", "partition"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\ntombstones = 'n'", "tombstones"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\nprogress_topic = ''", "progress_topic"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\nclient = { 'transactional.id' = 'a' }", "client.transactional.id"),
+    ("brokers = 'a:1'\ntopic = 'a'\nformat = 'json'\nclient = { 'linger.ms' = 'long' }", "client.linger.ms"),
+];
 
 const WRONG: &[(&str, &str)] = &[
     ("brokers = 'nowhere'\ntopics = ['a']\nformat = 'raw'", "brokers"),
@@ -59,7 +115,7 @@ fn settings(kafka: &Kafka, topic: &str, more: &str) -> String {
 }
 
 /// Makes a topic of two partitions, unless it is there.
-fn made(kafka: &Rc<Kafka>, topic: &'static str, fill: fn(&Kafka, &str)) -> impl Fn(&std::path::Path) + 'static {
+fn made(kafka: &Rc<Kafka>, topic: &'static str, fill: fn(&Kafka, &str)) -> impl Fn(&Path) + 'static {
     let kafka = kafka.clone();
     move |_| {
         if !kafka.has(topic) {

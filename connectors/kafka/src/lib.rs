@@ -4,6 +4,7 @@
 //! * `native`: the calls of librdkafka that rdkafka has no safe ones for. There is no other `unsafe` code.
 //! * `topics`: which topics and partitions there are, and where they begin and end.
 //! * `input`: the input `kafka`.
+//! * `output`: the output `kafka`.
 
 #[doc(hidden)]
 pub mod bare;
@@ -13,6 +14,7 @@ mod client;
 mod conformance;
 mod input;
 mod native;
+mod output;
 #[cfg(all(test, feature = "tls"))]
 #[allow(clippy::unwrap_used)]
 mod security_tests;
@@ -24,4 +26,5 @@ use millstream_core::NodeTypes;
 pub fn register(registry: &mut NodeTypes) {
     registry.connection::<client::ConnectionSettings>();
     registry.input::<input::KafkaInputSettings>();
+    registry.output::<output::KafkaOutputSettings>();
 }

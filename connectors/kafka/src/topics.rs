@@ -43,10 +43,6 @@ impl Topics {
         }
         let is_pattern = |name: &&String| name.contains(['*', '?', '[']);
         let (patterns, names): (Vec<_>, Vec<_>) = written.iter().partition(is_pattern);
-        let is_legal = |name: &str| {
-            let is_legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
-            !name.is_empty() && name.len() <= 249 && name.chars().all(is_legal)
-        };
         if let Some(name) = names.iter().find(|name| !is_legal(name)) {
             let help = "topics have letters, digits, `.`, `_` and `-`; patterns also `*`, `?` and `[ab]`";
             return Err(at(Problem::new(format!("no topic can be called `{name}`")).help(help)));
@@ -126,6 +122,21 @@ impl Found {
         topics.dedup();
         topics
     }
+}
+
+/// Whether a topic can be called so.
+pub fn is_legal(name: &str) -> bool {
+    let is_legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= 249 && !matches!(name, "." | "..") && name.chars().all(is_legal)
+}
+
+/// What is wrong with the name of a topic, if anything is.
+pub fn check_name(name: &str) -> Result<(), Problem> {
+    if is_legal(name) {
+        return Ok(());
+    }
+    let problem = Problem::new(format!("no topic can be called `{name}`"));
+    Err(problem.help("topics have letters, digits, `.`, `_` and `-`, 249 of them at most"))
 }
 
 /// A place in a partition, whatever its number is.

@@ -246,6 +246,7 @@ impl OutputSettings for FileOutput {
             exclusive,
             place,
             takes_other_columns,
+            fails: false,
             build,
         })
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::{Epoch, Result, ResultExt, State};
+use crate::{Epoch, Home, Result, ResultExt, State};
 
 /// Which stage of which flow is committed, and by which run.
 ///
@@ -25,6 +25,9 @@ pub struct CommitContext {
     pub checkpoint: u64,
     /// The last epoch whose rows are in the stage.
     pub epoch: Epoch,
+    /// Where the node keeps what it has staged, if that is not in the stage itself. Names of files in it are best kept relative to
+    /// it: a state may be moved.
+    pub home: Home,
 }
 
 /// What a node has staged, and a checkpoint has decided, which may not be visible yet.
@@ -105,8 +108,9 @@ pub trait Committer: Send {
     async fn commit(&mut self, pending: &PendingCommit) -> Result<()>;
 
     /// Brings the target to where the last checkpoint of a run before has left the node, before the node is opened: makes visible
-    /// all that is pending, and undoes what no checkpoint has decided.
-    async fn recover(&mut self, pending: &[PendingCommit]) -> Result<()> {
+    /// all that is pending, and undoes what no checkpoint has decided. Called in every run with state, in which `run` says which it is,
+    /// and by which checkpoint it took the flow over: the target can be told that from now on it is this run's.
+    async fn recover(&mut self, pending: &[PendingCommit], _run: &CommitContext) -> Result<()> {
         for one in pending {
             self.commit(one).await?;
         }

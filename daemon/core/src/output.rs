@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    Barrier, Batch, Committer, Epoch, EventTime, Home, PlanContext, Probe, Problems, Result, Run, Snapshot, State,
-    Stream, Uses,
+    Barrier, Batch, Collector, Committer, Epoch, EventTime, Home, PlanContext, Probe, Problems, Report, Result, Run,
+    Snapshot, State, Stream, Uses,
 };
 
 /// An output's TOML table.
@@ -85,6 +85,8 @@ pub struct OutputPlan {
     pub place: Option<String>,
     /// Whether the output goes on from its state when other columns arrive than when the state was kept.
     pub takes_other_columns: bool,
+    /// Whether the output may refuse rows. They leave it by the port `failed`, or go where `on_error` says.
+    pub fails: bool,
     /// Makes the output, without I/O.
     pub build: Box<dyn FnOnce() -> Result<Box<dyn Output>> + Send>,
 }
@@ -101,7 +103,7 @@ impl fmt::Debug for OutputPlan {
 /// One that hands its rows on when a checkpoint has decided that they count:
 ///
 /// ```
-/// use millstream_core::{Barrier, Batch, Output, Parts, Result, Snapshot};
+/// use millstream_core::{Barrier, Batch, Collector, Output, Parts, Result, Snapshot};
 ///
 /// #[derive(Default)]
 /// struct Count {
@@ -110,7 +112,7 @@ impl fmt::Debug for OutputPlan {
 ///
 /// #[async_trait::async_trait]
 /// impl Output for Count {
-///     async fn write(&mut self, batch: Batch) -> Result<()> {
+///     async fn write(&mut self, batch: Batch, _: &mut Collector) -> Result<()> {
 ///         self.rows += batch.len() as u64;
 ///         Ok(())
 ///     }
@@ -152,7 +154,10 @@ pub trait Output: Send {
     }
 
     /// Takes rows. Waiting here slows the flow down, which is right.
-    async fn write(&mut self, batch: Batch) -> Result<()>;
+    ///
+    /// Rows that the target can't take, such as those that are too large for it, go to [`Collector::fail_row`]. They have to be found
+    /// here: once a checkpoint has decided that rows count, nothing but time may keep them from becoming visible.
+    async fn write(&mut self, batch: Batch, out: &mut Collector) -> Result<()>;
 
     /// Event time has come to `at`: rows with an earlier one are late from now on. Called with ever later times.
     async fn watermark(&mut self, _at: EventTime) -> Result<()> {
@@ -181,6 +186,11 @@ pub trait Output: Send {
 
     /// What makes visible what the output stages. Called once, before anything else.
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        None
+    }
+
+    /// How the output does, for people. Asked for a few times a second, and at the end.
+    fn report(&self) -> Option<Report> {
         None
     }
 

@@ -54,9 +54,15 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
         let _ = writeln!(text, "      {}: {}", port.name, columns(port.canonical.schema()));
     }
     let line = match &node.body {
-        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } => {
+        PlannedBody::Output { delivery: Delivery::ExactlyOnce, writes: Some(_), .. } => {
             let without = if plan.is_finite() { "when the flow ends" } else { "when the flow is stopped" };
             format!("delivers every row exactly once: visible {without}, or with `--state` at the checkpoint at which its file is whole")
+        }
+        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } if plan.is_finite() => {
+            "delivers every row exactly once: visible when the flow ends, or with `--state` behind each checkpoint".to_owned()
+        }
+        PlannedBody::Output { delivery: Delivery::ExactlyOnce, .. } => {
+            "delivers every row exactly once with `--state`: visible behind each checkpoint; without, at least once, as they come".to_owned()
         }
         PlannedBody::Output { delivery: Delivery::AtLeastOnce, .. } => {
             "delivers at least once: rows are visible as they are written, and those since the last checkpoint again after a crash"

@@ -328,7 +328,7 @@ struct Keep(Arc<Mutex<Vec<RecordBatch>>>);
 
 #[async_trait]
 impl Output for Keep {
-    async fn write(&mut self, batch: Batch) -> Result<()> {
+    async fn write(&mut self, batch: Batch, _: &mut Collector) -> Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(batch.rows);
         Ok(())
     }

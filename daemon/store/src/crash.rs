@@ -21,6 +21,14 @@ pub const POINTS: &[&str] = &[
     "file-noted",
     "file-published",
     "journal-removed",
+    // Outputs that reach their targets by network.
+    "spool-sealed",
+    "spool-durable",
+    "spool-removed",
+    // The output `kafka`.
+    "kafka-part-sent",
+    "kafka-marker-sent",
+    "kafka-part-committed",
     // Models.
     "version-numbered",
     "version-written",

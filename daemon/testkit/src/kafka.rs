@@ -1,5 +1,6 @@
 //! A real Kafka to test with, and what only tests do to one.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -120,7 +121,8 @@ impl Kafka {
         let producer: BaseProducer =
             self.config().set("linger.ms", "5").set("enable.idempotence", "true").create().unwrap();
         send(&producer, topic, messages);
-        producer.flush(WAIT).unwrap();
+        // It may be killed again and again meanwhile.
+        producer.flush(4 * WAIT).unwrap();
     }
 
     /// Sends messages in a transaction, which is committed or aborted.
@@ -146,15 +148,15 @@ impl Kafka {
             list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&list).unwrap();
-        let (mut received, mut ended) = (Vec::new(), 0);
-        while ended < partitions {
+        let (mut received, mut ended) = (Vec::new(), BTreeSet::new());
+        while ended.len() < partitions {
             match consumer.poll(WAIT).expect("the broker has gone silent") {
                 Ok(message) => {
                     let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
                     let (key, value) = (owned(message.key()), owned(message.payload()));
                     received.push((message.partition(), message.offset(), key, value));
                 }
-                Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) => ended += 1,
+                Err(KafkaError::PartitionEOF(partition)) => _ = ended.insert(partition),
                 Err(error) => panic!("{topic}: {error}"),
             }
         }

@@ -1,6 +1,6 @@
 //! Commits at their worst: repeated, late, and out of order.
 
-use millstream_core::{CommitContext, Committer, Epoch, PendingCommit, Result, State};
+use millstream_core::{CommitContext, Committer, Epoch, Home, PendingCommit, Result, State};
 
 /// Stages as a flow would have them committed one after the other.
 pub fn stages(staged: impl IntoIterator<Item = State>) -> Vec<PendingCommit> {
@@ -13,6 +13,7 @@ pub fn stages(staged: impl IntoIterator<Item = State>) -> Vec<PendingCommit> {
             generation: 1,
             checkpoint: number + 1,
             epoch: Epoch(number),
+            home: Home::Nowhere,
         };
         PendingCommit { staged, context }
     };
@@ -39,7 +40,7 @@ pub(crate) async fn commit_late_and_look(
             committer().commit(&stages[stage]).await?;
             look(newest);
         }
-        committer().recover(&stages[..=newest]).await?;
+        committer().recover(&stages[..=newest], &stages[newest].context).await?;
         look(newest);
     }
     Ok(())

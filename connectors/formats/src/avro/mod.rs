@@ -37,6 +37,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     can_grow: false,
     read: Some(Side::of::<ReadAvro>()),
     read_messages: Some(Side::of::<ReadAvroMessages>()),
+    write_messages: None,
     write_files: Some(Side::of::<WriteAvro>()),
     write_streams: None,
 };

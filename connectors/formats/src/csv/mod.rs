@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::TextEncoding;
 use crate::columns::refuse_nested;
 use crate::kind::{FormatKind, Settings, Side};
-use crate::messages::MessageFormat;
+use crate::messages::{MessageFormat, MessageWriting};
 use crate::read::{ColumnsIn, Decoder, Preamble, Reading, StreamFormat};
 use crate::reader::BatchReader;
 use crate::text::{MomentSettings, Moments, TextSettings};
@@ -41,6 +41,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     read_messages: Some(Side::of::<ReadCsvMessages>()),
     write_files: Some(Side::of::<WriteCsv>()),
     write_streams: Some(Side::of::<WriteCsv>()),
+    write_messages: Some(Side::of::<WriteCsvMessages>()),
 };
 
 /// A field stands for a value of its column's type: `true` and `false` in any case, dates and timestamps in ISO 8601 if nothing else
@@ -133,6 +134,14 @@ struct WriteCsv {
     header: bool,
 }
 
+/// A message is a record without a line break behind it, whose fields are the columns in their order, written as in files.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct WriteCsvMessages {
+    /// The character that separates fields, by default a comma.
+    delimiter: Option<char>,
+}
+
 impl Default for WriteCsv {
     fn default() -> Self {
         Self { delimiter: None, header: true }
@@ -181,6 +190,14 @@ impl Settings for WriteCsv {
 
     fn make(self, ending: &str) -> Result<Self::Made, Problem> {
         Ok(Arc::new(CsvWriting { delimiter: delimiter(self.delimiter, ending)?, header: self.header }))
+    }
+}
+
+impl Settings for WriteCsvMessages {
+    type Made = Arc<dyn MessageWriting>;
+
+    fn make(self, ending: &str) -> Result<Self::Made, Problem> {
+        Ok(Arc::new(CsvWriting { delimiter: delimiter(self.delimiter, ending)?, header: false }))
     }
 }
 

@@ -14,6 +14,7 @@ use millstream_core::{Problem, Result, write_date, write_time, write_timestamp};
 use super::CsvOptions;
 use super::records::Records;
 use crate::columns::refuse_nested;
+use crate::messages::{MessageWriter, MessageWriting, Payloads};
 use crate::window::Window;
 use crate::write::{Encoder, Header, Writing};
 
@@ -52,6 +53,28 @@ impl CsvEncoder {
     fn append(&self, rows: &RecordBatch, header: bool, out: &mut Vec<u8>) -> Result<()> {
         let writer = WriterBuilder::new().with_header(header).with_delimiter(self.options.delimiter);
         Ok(writer.build(out).write(&moments_as_text(rows)?)?)
+    }
+}
+
+impl MessageWriting for CsvWriting {
+    fn check_columns(&self, schema: &Schema) -> Result<(), Problem> {
+        refuse_nested(schema, "CSV")
+    }
+
+    fn open(&self, schema: &SchemaRef) -> Result<Box<dyn MessageWriter>> {
+        Ok(Box::new(CsvEncoder { options: self.clone(), schema: schema.clone() }))
+    }
+}
+
+impl MessageWriter for CsvEncoder {
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Payloads) -> Result<()> {
+        // Within quotes, a line break is one of a field. A quote in a field is doubled.
+        let mut is_quoted = false;
+        let is_break = move |byte| {
+            is_quoted ^= byte == b'"';
+            byte == b'\n' && !is_quoted
+        };
+        out.push_lines(|bytes| self.append(rows, false, bytes), is_break)
     }
 }
 

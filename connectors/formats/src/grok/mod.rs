@@ -28,6 +28,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     read_messages: Some(Side::of::<ReadGrok>()),
     write_files: None,
     write_streams: None,
+    write_messages: None,
 };
 
 /// How long an expression may become.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Columns, PlanContext, Problem, Result};
+use millstream_core::{Columns, PlanContext, Problem, Result, write_json};
 
 use super::decoder::JsonDecoder;
-use crate::messages::{MakeReader, MessageFormat, MessageReader, NO_VALUE, always};
+use crate::messages::{
+    MakeReader, MessageFormat, MessageReader, MessageWriter, MessageWriting, NO_VALUE, Payloads, always,
+};
 use crate::read::wanted;
 use crate::text::Moments;
 use crate::{BadRow, Rows};
@@ -53,4 +56,21 @@ impl MessageReader for JsonDecoder {
 /// The refusal of a message without a value, where a column may not be null.
 fn without_value(refused: BadRow) -> BadRow {
     BadRow { error: format!("{NO_VALUE}: {}", refused.error), row: String::new(), ..refused }
+}
+
+/// JSON objects to write as messages.
+#[derive(Debug)]
+pub(super) struct WrittenMessages;
+
+impl MessageWriting for WrittenMessages {
+    fn open(&self, _: &SchemaRef) -> Result<Box<dyn MessageWriter>> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl MessageWriter for WrittenMessages {
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Payloads) -> Result<()> {
+        // A line break in a text is written as `\n`.
+        out.push_lines(|bytes| write_json(rows, bytes), |byte| byte == b'\n')
+    }
 }

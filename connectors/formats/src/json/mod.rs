@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 use crate::TextEncoding;
 use crate::kind::{FormatKind, Settings, Side};
-use crate::messages::MessageFormat;
+use crate::messages::{MessageFormat, MessageWriting};
 use crate::read::{Decoder, Reading, StreamFormat};
 use crate::reader::BatchReader;
 use crate::text::{MomentSettings, Moments, TextSettings};
@@ -36,7 +36,7 @@ use crate::write::Writing;
 pub(crate) use decoder::JsonDecoder;
 use documents::JsonReader;
 use lines::NdjsonReader;
-use messages::JsonMessages;
+use messages::{JsonMessages, WrittenMessages};
 pub(crate) use rejection::{Read, Rejection};
 pub(crate) use scanner::{Scalar, Scanner, is_json};
 use write::{Arrays, Indented, Lines};
@@ -52,6 +52,7 @@ pub(crate) const NDJSON: FormatKind = FormatKind {
     read_messages: None,
     write_files: Some(Side::of::<WriteNdjson>()),
     write_streams: Some(Side::of::<WriteNdjson>()),
+    write_messages: None,
 };
 
 pub(crate) const JSON: FormatKind = FormatKind {
@@ -65,6 +66,7 @@ pub(crate) const JSON: FormatKind = FormatKind {
     read_messages: Some(Side::of::<ReadJsonMessages>()),
     write_files: Some(Side::of::<WriteJson>()),
     write_streams: Some(Side::of::<PrintJson>()),
+    write_messages: Some(Side::of::<WriteJsonMessages>()),
 };
 
 /// Blank lines are skipped, and keys that are no column are ignored. A text may stand for a number (`"101"`, `" 7 "`, `"1e3"`), and
@@ -98,6 +100,10 @@ struct WriteNdjson {}
 /// A file is an array with an object on each line, written as in NDJSON.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct WriteJson {}
+
+/// A message is an object, written as in NDJSON.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct WriteJsonMessages {}
 
 /// A stream is objects one behind the other, indented, for people to read.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -142,6 +148,14 @@ impl Settings for WriteJson {
 
     fn make(self, _: &str) -> Result<Self::Made, Problem> {
         Ok(Arc::new(Arrays))
+    }
+}
+
+impl Settings for WriteJsonMessages {
+    type Made = Arc<dyn MessageWriting>;
+
+    fn make(self, _: &str) -> Result<Self::Made, Problem> {
+        Ok(Arc::new(WrittenMessages))
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     read_messages: None,
     write_files: Some(Side::of::<WriteParquet>()),
     write_streams: None,
+    write_messages: None,
 };
 
 /// Files name their columns, of which those are left out whose types flows can't carry. A file that is corrupt stops the flow.

@@ -33,6 +33,7 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     can_grow: false,
     read: None,
     read_messages: Some(Side::of::<ReadProtobuf>()),
+    write_messages: None,
     write_files: None,
     write_streams: None,
 };

@@ -1,5 +1,7 @@
 //! Messages, each of which is a row or is refused for itself.
 
+use arrow::array::{ArrayRef, Int64Array, StringArray};
+
 use super::*;
 
 /// What is read of messages, in parcels of any size: the numbers of those that are rows, the rows, and what is refused.
@@ -103,4 +105,54 @@ fn a_message_is_its_bytes() {
     let mut out = Rows::default();
     reader.decode(&[Some(b"a\xff"), Some(b"b")], &mut out).unwrap();
     assert_eq!((out.failed[0].row.as_str(), out.batches.len()), ("Yf8=", 1));
+}
+
+/// What is written of rows, in batches of any size.
+fn written(format: Value, rows: &RecordBatch) -> Vec<Option<String>> {
+    let format: Format<WriteMessages> = serde_json::from_value(format).unwrap();
+    let format = format.write(&rows.schema()).unwrap();
+    let written = |batch_rows: usize| {
+        let (mut writer, mut out) = (format.open(&rows.schema()).unwrap(), Payloads::default());
+        for start in (0..rows.num_rows()).step_by(batch_rows) {
+            writer.encode(&rows.slice(start, batch_rows.min(rows.num_rows() - start)), &mut out).unwrap();
+        }
+        let text = |message: &[u8]| String::from_utf8(message.to_vec()).unwrap();
+        assert_eq!(out.iter().len(), out.len());
+        out.iter().map(|message| message.map(text)).collect::<Vec<_>>()
+    };
+    let whole = written(8192);
+    assert_eq!(whole.len(), rows.num_rows());
+    assert_eq!(written(1), whole);
+    whole
+}
+
+fn texts(texts: &[&str]) -> Vec<Option<String>> {
+    texts.iter().map(|text| Some((*text).to_owned())).collect()
+}
+
+#[test]
+fn a_row_becomes_an_object_or_a_record() {
+    let texts_of_rows = StringArray::from(vec![Some("x \" y\nz"), None, Some("")]);
+    let columns: [(_, ArrayRef); 2] =
+        [("a", Arc::new(Int64Array::from(vec![1, 2, 3]))), ("b", Arc::new(texts_of_rows))];
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    assert_eq!(
+        written(json!("json"), &rows),
+        texts(&[r#"{"a":1,"b":"x \" y\nz"}"#, r#"{"a":2}"#, r#"{"a":3,"b":""}"#])
+    );
+    let format = json!({ "type": "csv", "delimiter": ";" });
+    assert_eq!(written(format, &rows), texts(&["1;\"x \"\" y\nz\"", "2;", "3;"]));
+}
+
+#[test]
+fn bytes_become_a_message() {
+    let table = millstream_testkit::table;
+    assert_eq!(
+        written(json!("raw"), &table("a:utf8?\nx\nnull\n\"\"\n")),
+        [texts(&["x"]), vec![None], texts(&[""])].concat()
+    );
+    let format: Format<WriteMessages> = serde_json::from_value(json!("raw")).unwrap();
+    let message = |rows: &str| format.write(&table(rows).schema()).map(drop).unwrap_err().message;
+    assert_eq!(message("a:int64\n1"), "raw messages are bytes or texts, and column `a` is `int64`");
+    assert_eq!(message("a:utf8 b:utf8\nx y"), "raw messages are bytes or texts, and there are 2 columns");
 }

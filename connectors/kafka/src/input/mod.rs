@@ -22,7 +22,7 @@ use rdkafka::config::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::client::{CONNECTION, ConnectionSettings, Consumer};
+use crate::client::{CONNECTION, ConnectionSettings, Consumer, Role};
 use crate::topics::{Place, Topics, positions};
 use columns::{Metadata, MetadataColumns};
 use reader::KafkaInput;
@@ -198,7 +198,7 @@ impl KafkaInputSettings {
         if self.bounded {
             own.push(("enable.partition.eof", "true"));
         }
-        self.connection.configure(&own, context)
+        self.connection.configure(Role::Consumer, &own, context)
     }
 
     fn job(&self) -> Result<Job, Problem> {

@@ -10,7 +10,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Barrier, Batch, Committer, Epoch, Home, Output, PriorOutput, Result, ResultExt, Run, Snapshot, State, Then,
+    Barrier, Batch, Collector, Committer, Epoch, Home, Output, PriorOutput, Result, ResultExt, Run, Snapshot, State,
+    Then,
 };
 use millstream_formats::WriteOptions;
 use millstream_store::crash;
@@ -228,7 +229,7 @@ impl Output for Files {
         if self.progress.number == 0 { self.begin_files() } else { self.go_on() }
     }
 
-    async fn write(&mut self, batch: Batch) -> Result<()> {
+    async fn write(&mut self, batch: Batch, _: &mut Collector) -> Result<()> {
         let Some(partitioning) = &mut self.partitioning else { return self.write_to(Path::new(""), batch.rows) };
         let (rows, folders) = partitioning.split(&batch.rows)?;
         self.divide(&rows, &folders)

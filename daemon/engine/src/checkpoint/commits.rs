@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Committer, Error, ErrorClass, PendingCommit, Result, State};
+use millstream_core::{CommitContext, Committer, Error, ErrorClass, PendingCommit, Result, State};
 use millstream_store::crash;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -26,7 +26,8 @@ const MAX_PENDING: usize = 16;
 /// What a committer is asked for.
 pub(super) enum Job {
     Commit(PendingCommit),
-    Recover(Vec<PendingCommit>),
+    /// Of the run that goes on, and with what may not be visible.
+    Recover(Vec<PendingCommit>, CommitContext),
     /// It has been written down that these stages are visible.
     Committed(PendingCommit),
     Abort(State),
@@ -228,9 +229,9 @@ async fn do_once(committer: &mut dyn Committer, job: &Job) -> Result<()> {
             crash::point("after-commit");
             Ok(())
         }
-        Job::Recover(stages) => {
+        Job::Recover(stages, run) => {
             crash::point("recovery-before-commit");
-            committer.recover(stages).await?;
+            committer.recover(stages, run).await?;
             crash::point("recovery-after-commit");
             Ok(())
         }

@@ -187,7 +187,8 @@ impl Coordinator {
             // What somebody has taken away of the rows of a flow that has ended does not come again. Versions of models tell
             // their nodes their numbers.
             if !(checkpoints.is_visible() && self.nodes[node].entry.role == Role::Output) {
-                self.push(node, Job::Recover(pending.clone()))?;
+                let run = self.context(node, checkpoints.number(), self.last);
+                self.push(node, Job::Recover(pending.clone(), run))?;
             }
             self.unmarked.extend(pending.into_iter().map(|stage| (node, stage)));
         }
@@ -216,9 +217,11 @@ impl Coordinator {
 
     fn context(&self, node: NodeIndex, checkpoint: u64, epoch: Epoch) -> CommitContext {
         let run = self.checkpoints.as_ref().map(FlowCheckpoints::run).unwrap_or_default();
+        let name = self.nodes[node].name.clone();
         CommitContext {
             flow: self.flow.clone(),
-            node: self.nodes[node].name.clone(),
+            home: self.checkpoints.as_ref().map(|checkpoints| checkpoints.home(&name)).unwrap_or_default(),
+            node: name,
             incarnation: run.incarnation,
             generation: run.generation,
             checkpoint,

@@ -155,6 +155,11 @@ pub struct OutputCommon {
     /// Where the rows come from; at least one.
     #[serde(skip)]
     pub from: Vec<Reference>,
+    /// What happens to rows that the target can't take if nobody reads the port `failed`. Default: what the flow says. Outputs that
+    /// take every row need none.
+    pub on_error: Option<OnError>,
+    /// The fraction of such rows above which the flow fails. Default: what the flow says.
+    pub max_failed: Option<Share>,
     /// What the node was called before: with `--state`, it keeps the state that was kept under that name.
     pub renamed_from: Option<String>,
 }
@@ -235,7 +240,7 @@ fn split(kind: &NodeKind, table: &Value) -> (Json, Json) {
     let engine: &[&str] = match kind.role {
         Role::Input => &["type", "batch_rows", "on_error", "max_failed", "event_time", RENAMED_FROM],
         Role::Processor => &["type", FROM, "on_error", "max_failed", RENAMED_FROM],
-        Role::Output => &["type", FROM, RENAMED_FROM],
+        Role::Output => &["type", FROM, "on_error", "max_failed", RENAMED_FROM],
     };
     let is_engine = |key: &str| {
         let of_some = (kind.asks && QUESTIONS.contains(&key)) || (kind.connection.is_some() && key == CONNECTION);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use millstream_core::{NodeTypes, Problem, Problems, Role, Step, known_names};
+use millstream_core::{FAILED, NodeTypes, Problem, Problems, Role, Step, known_names};
 
 use super::value::{Entry, Value, ValueKind};
 
@@ -79,7 +79,8 @@ pub fn check(reference: &Reference, nodes: &[(Role, &Entry)], reader: Option<&st
         return at_place(Problem::new(format!("`{name}` can't read from itself")));
     }
     match nodes.iter().find(|(_, entry)| entry.key == name) {
-        Some((Role::Output, _)) if reader.is_some() => {
+        // Rows that it refuses leave it.
+        Some((Role::Output, _)) if reader.is_some() && reference.port.as_deref() != Some(FAILED) => {
             let message = format!("`{name}` is an output, from which nothing can be read");
             at_place(Problem::new(message))
         }

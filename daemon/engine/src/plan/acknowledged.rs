@@ -60,7 +60,7 @@ pub(super) fn says(wired: &Wired<'_>) -> bool {
     match &wired.node.body {
         Body::Input { common, .. } => common.on_error.is_some(),
         Body::Processor { common, .. } => common.on_error.is_some(),
-        Body::Output { .. } => true,
+        Body::Output { common, .. } => common.on_error.is_some(),
     }
 }
 

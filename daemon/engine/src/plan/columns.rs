@@ -266,8 +266,8 @@ fn plan_node(
         }
         Body::Output { settings, .. } => {
             let plan = settings.plan(&context, &streams[0])?;
-            let uses = vec![plan.uses.clone()];
-            (NodePlan::Output(plan), Vec::new(), uses, false)
+            let (uses, fails) = (vec![plan.uses.clone()], plan.fails);
+            (NodePlan::Output(plan), Vec::new(), uses, fails)
         }
     };
     let ports = output_ports(ports, fails, streams.first().and_then(|stream| stream.event_time.as_deref()))?;

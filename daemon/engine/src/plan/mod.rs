@@ -28,8 +28,8 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Canonical, Delivery, EventTime, Expression, Input, NodeTypes, Output, PortRole, Processor, Reads, Result,
-    Role, Share, Writes,
+    Batch, Canonical, Collector, Delivery, EventTime, Expression, Input, NodeTypes, Output, PortRole, Processor, Reads,
+    Result, Role, Share, Writes,
 };
 
 pub(crate) use dead_letters::DEAD_LETTERS;
@@ -439,7 +439,7 @@ struct Dropping;
 
 #[async_trait]
 impl Output for Dropping {
-    async fn write(&mut self, _: Batch) -> Result<()> {
+    async fn write(&mut self, _: Batch, _: &mut Collector) -> Result<()> {
         Ok(())
     }
 }

@@ -103,7 +103,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
     let (on_error, max_failed) = match &wired.node.body {
         Body::Input { common, .. } => (common.on_error.clone(), common.max_failed),
         Body::Processor { common, .. } => (common.on_error.clone(), common.max_failed),
-        Body::Output { .. } => (None, None),
+        Body::Output { common, .. } => (common.on_error.clone(), common.max_failed),
     };
     let continues = matches!(&draft.plan, NodePlan::Input(InputPlan { continues: true, .. }));
     let body = match draft.plan {

@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
-use millstream_core::{Barrier, Epoch, Output, Then};
+use millstream_core::{Barrier, Epoch, Message, Output, Then, Watermark};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
@@ -47,6 +47,7 @@ async fn write_all(
     if let Some(resume) = &checkpointing.resume {
         ports.stats().restore(&resume.entry.counters);
         if checkpointing.had_ended() {
+            ports.remind(Message::End).await;
             return Ok(());
         }
         if let Some(fan_in) = checkpointing.fan_in() {
@@ -57,6 +58,7 @@ async fn write_all(
     output.open(&checkpointing.home, &checkpointing.run).await?;
     let mut passed = checkpointing.passed;
     let mut ticks = Ticks::every(output.tick_every());
+    let mut out = ports.collector();
     loop {
         let event = tokio::select! {
             event = inputs.next() => event?,
@@ -68,24 +70,40 @@ async fn write_all(
         match event {
             Event::Batch(_, batch) => {
                 ports.stats().add_in(batch.len());
-                output.write(batch).await?;
+                output.write(batch, &mut out).await?;
+                ports.flush(&mut out).await?;
+                if ports.stats().is_report_wanted() {
+                    ports.stats().set_report(output.report());
+                }
             }
             Event::Barrier(epoch) => {
                 passed = epoch;
                 output.barrier(epoch);
-                let Some(barrier) = checkpointing.wanted(epoch) else { continue };
-                let snapshot = output.stage(barrier).await?;
-                checkpointing.report(barrier, ports, &mut inputs, snapshot);
-                if is_last(Some(barrier)) {
+                ports.check_failed()?;
+                let wanted = checkpointing.wanted(epoch);
+                if let Some(barrier) = wanted {
+                    let snapshot = output.stage(barrier).await?;
+                    checkpointing.report(barrier, ports, &mut inputs, snapshot);
+                }
+                // Who reads the rows that it refuses may have come to the barrier at which the flow stops.
+                ports.remind(Message::Barrier(epoch)).await;
+                if is_last(wanted) {
+                    ports.stats().set_report(output.report());
                     return Ok(());
                 }
             }
-            Event::Watermark(at) => output.watermark(at).await?,
-            Event::Idle | Event::PortEnded(_) => {}
+            Event::Watermark(at) => {
+                output.watermark(at).await?;
+                ports.broadcast(Message::Watermark(Watermark::At(at))).await?;
+            }
+            Event::Idle => ports.broadcast(Message::Watermark(Watermark::Idle)).await?,
+            Event::PortEnded(_) => {}
             Event::End => {
+                ports.check_failed()?;
                 let snapshot = output.stage(end(passed)).await?;
+                ports.stats().set_report(output.report());
                 checkpointing.report_end(ports, &mut inputs, snapshot);
-                return Ok(());
+                return ports.broadcast(Message::End).await;
             }
         }
     }

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Batch, Collector, Error, FailedRow, Message, Origin, PortRole, failed_batch};
+use millstream_core::{
+    Batch, Collector, Error, ErrorClass, FAILED, FailedRow, Message, Origin, PortRole, failed_batch,
+};
 
 use super::Stop;
 use crate::edge::Sender;
@@ -125,7 +127,12 @@ impl Ports {
         let Some(first) = rows.first() else { return Ok(()) };
         self.stats().add_failed(rows.len());
         // The planner puts `failed` last.
-        let port = self.ports.len() - 1;
+        let failed = self.ports.len().checked_sub(1).filter(|port| self.ports[*port].0.name == FAILED);
+        let Some(port) = failed else {
+            let error =
+                Error::new(format!("it refuses rows, which it did not say when it was planned: {}", first.error));
+            return Err(error.of_class(ErrorClass::Bug).into());
+        };
         let is_read = !self.ports[port].1.is_empty();
         if is_read {
             let start = first.position.unwrap_or_default();

@@ -247,6 +247,47 @@ async fn refused_rows_go_to_the_dead_letter() {
 }
 
 #[tokio::test]
+async fn an_output_refuses_rows_as_any_node_does() {
+    let flow = |name: &str, more: &str| {
+        format!(
+            r#"
+        input.a = {{ type = "count", rows = 10, batch_rows = 3 }}
+        output.c = {{ type = "file", from = "a", path = "{name}", refuses = 4{more} }}
+    "#
+        )
+    };
+    let message = failure(run(&flow("refusing", "")).await);
+    assert!(message.starts_with("node `c`: a multiple of 4 (input `a`: {\"n\":0}); `on_error` says"), "{message}");
+    run(&flow("dropping", ", on_error = \"drop\"")).await;
+    assert_eq!(memory("dropping").0, [1, 2, 3, 5, 6, 7, 9]);
+    let message = failure(run(&flow("share", ", on_error = \"drop\", max_failed = \"20%\"")).await);
+    assert_eq!(message, "node `c`: 3 of 10 rows were rejected, more than `max_failed = \"20%\"` allows");
+    run(&flow("keeping", ", on_error = { dead_letter = \"kept\" }")).await;
+    let dead = memory_text("kept");
+    assert!(dead.lines().count() == 1 + 3 && dead.contains("c \"a multiple of 4\" a"), "{dead}");
+    let reading = flow("read", "") + r#"output.d = { type = "file", from = "c.failed", path = "reading" }"#;
+    run(&reading).await;
+    assert_eq!(memory_text("reading"), dead);
+}
+
+#[test]
+fn only_outputs_that_may_refuse_rows_can_be_read_from() {
+    let flow = |more: &str, from: &str| {
+        format!(
+            r#"
+input.a = {{ type = "count", rows = 10 }}
+output.c = {{ type = "file", from = "a", path = "x"{more} }}
+output.d = {{ type = "file", from = "{from}", path = "y" }}"#
+        )
+    };
+    assert!(try_plan(&flow(", refuses = 4", "c.failed")).is_ok());
+    let error = try_plan(&flow(", refuses = 4", "c")).unwrap_err().to_string();
+    assert!(error.contains("`c` is an output, from which nothing can be read"), "{error}");
+    let error = try_plan(&flow("", "c.failed")).unwrap_err().to_string();
+    assert!(error.contains("`c` has no port `failed`"), "{error}");
+}
+
+#[tokio::test]
 async fn a_stopped_flow_works_off_what_it_has_read() {
     let plan = plan(
         r#"

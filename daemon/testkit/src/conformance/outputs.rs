@@ -33,10 +33,13 @@ pub struct OutputSamples {
 
 /// Settings of an output, and how one sees what it has written.
 pub struct Target {
-    settings: &'static str,
-    prepare: fn(&Path),
-    rows: fn(&Path) -> Vec<String>,
+    settings: String,
+    prepare: Box<dyn Fn(&Path)>,
+    rows: Box<LookAt>,
 }
+
+/// A look at the rows that are visible.
+type LookAt = dyn Fn(&Path) -> Vec<String>;
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,14 +49,19 @@ impl fmt::Debug for Target {
 
 impl Target {
     /// Settings, the body of the node's table, and a look at the rows that are visible in the folder to which paths are relative. Each
-    /// is a text that is the same for the same row, and there are no others.
-    pub fn new(settings: &'static str, rows: fn(&Path) -> Vec<String>) -> Self {
-        Self { settings, prepare: |_| {}, rows }
+    /// is a text that is the same for the same row, and there are no others. In the settings, `FOLDER` stands for the folder's name,
+    /// so that what is written elsewhere can have a place of its own, too.
+    pub fn new(settings: impl Into<String>, rows: impl Fn(&Path) -> Vec<String> + 'static) -> Self {
+        Self { settings: settings.into(), prepare: Box::new(|_| {}), rows: Box::new(rows) }
     }
 
-    /// The same, if something has to be made in the folder before.
-    pub fn prepared(self, prepare: fn(&Path)) -> Self {
-        Self { prepare, ..self }
+    /// The same, if something has to be made in the folder before, or for it.
+    pub fn prepared(self, prepare: impl Fn(&Path) + 'static) -> Self {
+        Self { prepare: Box::new(prepare), ..self }
+    }
+
+    fn settings_in(&self, folder: &Path) -> String {
+        self.settings.replace("FOLDER", &folder.file_name().unwrap_or_default().to_string_lossy())
     }
 }
 
@@ -97,7 +105,7 @@ pub fn check_outputs(types: &NodeTypes, samples: &[OutputSamples], rows: &Record
 /// Settings of an output, and the rows with which it is tried.
 pub(super) struct Case<'a> {
     pub target: &'a Target,
-    settings: Box<dyn OutputSettings>,
+    kind: &'a NodeKind,
     pub rows: &'a RecordBatch,
     runtime: &'a Runtime,
     excuses: &'a [Excuse],
@@ -118,18 +126,22 @@ enum Done {
 
 impl<'a> Case<'a> {
     fn new(
-        kind: &NodeKind,
+        kind: &'a NodeKind,
         sample: &'a OutputSamples,
         target: &'a Target,
         rows: &'a RecordBatch,
         runtime: &'a Runtime,
     ) -> Self {
-        let settings = match parse(kind, target.settings) {
+        Self { target, kind, rows, runtime, excuses: sample.excuses }
+    }
+
+    fn settings(&self, folder: &Folder) -> Box<dyn OutputSettings> {
+        let target = self.target;
+        match parse(self.kind, &target.settings_in(folder.path())) {
             Ok(Parsed::Output(settings)) => settings,
-            Ok(_) => panic!("`{}` is no output", kind.name),
+            Ok(_) => panic!("`{}` is no output", self.kind.name),
             Err(problem) => panic!("{target:?}: {problem:?}"),
-        };
-        Self { target, settings, rows, runtime, excuses: sample.excuses }
+        }
     }
 
     fn check(&self) {
@@ -142,7 +154,8 @@ impl<'a> Case<'a> {
         }
         assert_eq!(self.written(&self.rows.slice(0, 0), 7).len(), 0, "{:?}: rows though none came", self.target);
         let nulls = with_nulls(self.rows);
-        if self.settings.plan(&Folder::new().context(8192), &stream("from", nulls.schema())).is_ok() {
+        let folder = Folder::new();
+        if self.settings(&folder).plan(&folder.context(8192), &stream("from", nulls.schema())).is_ok() {
             assert_eq!(self.written(&nulls, 7).len(), count(&nulls), "{:?}: rows with nulls", self.target);
         }
         let is_exact = plan.delivery == Delivery::ExactlyOnce && !is_excused(self.excuses, Lacks::Rows);
@@ -157,7 +170,7 @@ impl<'a> Case<'a> {
     }
 
     pub(super) fn plan(&self, folder: &Folder, rows: &RecordBatch) -> OutputPlan {
-        let plan = self.settings.plan(&folder.context(8192), &stream("from", rows.schema()));
+        let plan = self.settings(folder).plan(&folder.context(8192), &stream("from", rows.schema()));
         plan.unwrap_or_else(|problems| panic!("{:?}: {problems:?}", self.target))
     }
 
@@ -177,8 +190,8 @@ impl<'a> Case<'a> {
         let folder = self.folder();
         let plan = || folder.unchanged("planning an output", || self.plan(&folder, self.rows));
         let says = |plan: &OutputPlan| {
-            let OutputPlan { uses, delivery, exclusive, writes, place, takes_other_columns, .. } = plan;
-            format!("{:?}", (uses, delivery, exclusive, writes, place, takes_other_columns))
+            let OutputPlan { uses, delivery, exclusive, writes, place, takes_other_columns, fails, .. } = plan;
+            format!("{:?}", (uses, delivery, exclusive, writes, place, takes_other_columns, fails))
         };
         let (one, other) = (plan(), plan());
         assert_eq!(says(&other), says(&one), "{:?}: another plan", self.target);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use millstream_core::{Committer, State};
+use millstream_core::{Committer, PendingCommit, State};
 use tokio::runtime::Builder;
 
 use super::folder::Folder;
@@ -20,7 +20,7 @@ pub(super) fn check_committer(
 ) -> Vec<String> {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let folder = Folder::new();
-    let staged = stages(stage(&folder));
+    let staged = stages_in(&folder, stage(&folder));
     assert!(!staged.is_empty(), "{name}: nothing is staged");
     assert!(visible(folder.path()).is_empty(), "{name}: something is visible before it is committed");
     let mut seen = Vec::new();
@@ -31,10 +31,17 @@ pub(super) fn check_committer(
     let last = seen.last().cloned().unwrap_or_default();
     assert!(!last.is_empty(), "{name}: nothing is visible when all is committed");
     let late = Folder::new();
-    let staged = stages(stage(&late));
+    let staged = stages_in(&late, stage(&late));
     assert_eq!(staged.len(), seen.len(), "{name}: other stages");
     let look = |newest: usize| assert_eq!(visible(late.path()), seen[newest], "{name}: visible behind stage {newest}");
     let committed = runtime.block_on(commit_late_and_look(&staged, || committer(&late), look));
     committed.unwrap_or_else(|error| panic!("{name}: a late commit: {error}"));
     last
+}
+
+/// Stages of a node whose home is in a folder.
+fn stages_in(folder: &Folder, staged: Vec<State>) -> Vec<PendingCommit> {
+    let mut stages = stages(staged);
+    stages.iter_mut().for_each(|stage| stage.context.home = folder.durable());
+    stages
 }

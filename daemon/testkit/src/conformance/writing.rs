@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use millstream_core::{
-    Barrier, CommitContext, Committer, Epoch, Home, Output, PendingCommit, PriorOutput, Run, State, Then,
+    Barrier, Collector, CommitContext, Committer, Epoch, Home, Output, PendingCommit, PriorOutput, Run, State, Then,
 };
 
 use super::folder::Folder;
@@ -31,6 +31,7 @@ pub(super) struct Writing<'a> {
     output: Box<dyn Output>,
     committer: Option<Box<dyn Committer>>,
     run: Run,
+    home: Home,
     epochs: usize,
     state: State,
     staged: Vec<PendingCommit>,
@@ -61,6 +62,10 @@ impl<'a> Writing<'a> {
         let begun =
             folder.unchanged("beginning with an output", || writing.output.begin(PriorOutput::Ended, &writing.run));
         begun.unwrap();
+        let context = writing.context(0, folder.durable());
+        if let Some(committer) = &mut writing.committer {
+            committer.recover(&[], &context).await.unwrap();
+        }
         writing.open(folder).await;
         writing
     }
@@ -72,8 +77,9 @@ impl<'a> Writing<'a> {
         let mut writing = Self::built(case, folder, case.rows, batch_rows, run);
         folder.unchanged("claiming an output", || writing.output.claim()).unwrap();
         folder.unchanged("restoring an output", || writing.output.restore(&state)).unwrap();
+        let context = writing.context(epochs, folder.durable());
         if let Some(committer) = &mut writing.committer {
-            committer.recover(&pending).await.unwrap();
+            committer.recover(&pending, &context).await.unwrap();
         }
         writing.epochs = epochs;
         writing.open(folder).await;
@@ -85,12 +91,13 @@ impl<'a> Writing<'a> {
         let mut output = folder.unchanged("building an output", || (plan.build)().unwrap());
         let committer = output.committer();
         let (state, staged) = (State::default(), Vec::new());
-        Self { case, rows, batch_rows, output, committer, run, epochs: 0, state, staged }
+        Self { case, rows, batch_rows, output, committer, run, home: Home::Nowhere, epochs: 0, state, staged }
     }
 
     async fn open(&mut self, folder: &Folder) {
         self.output.barrier(Epoch(self.epochs as u64));
-        let opened = self.output.open(&folder.durable(), &self.run).await;
+        self.home = folder.durable();
+        let opened = self.output.open(&self.home, &self.run).await;
         opened.unwrap_or_else(|error| panic!("{:?}: {error}", self.case.target));
     }
 
@@ -99,7 +106,9 @@ impl<'a> Writing<'a> {
         let end = rows.end.min(self.rows.num_rows());
         for start in (rows.start.min(end)..end).step_by(self.batch_rows) {
             let rows = self.rows.slice(start, self.batch_rows.min(end - start));
-            self.output.write(batch(rows)).await.unwrap();
+            let mut out = Collector::new(0);
+            self.output.write(batch(rows), &mut out).await.unwrap();
+            assert_eq!(out.take_failed(), [], "{:?}: rows were refused", self.case.target);
         }
     }
 
@@ -128,15 +137,21 @@ impl<'a> Writing<'a> {
         self.state = snapshot.state.into_state().unwrap();
         let staged = snapshot.staged.into_state().unwrap();
         if !staged.is_empty() {
-            let context = CommitContext {
-                flow: "test".into(),
-                node: "node".into(),
-                incarnation: self.run.incarnation.clone(),
-                generation: self.run.generation,
-                checkpoint: self.run.generation + self.epochs as u64,
-                epoch,
-            };
+            let context = self.context(self.epochs, self.home.clone());
             self.staged.push(PendingCommit { staged, context });
+        }
+    }
+
+    /// What the checkpoint behind so many epochs is.
+    fn context(&self, epochs: usize, home: Home) -> CommitContext {
+        CommitContext {
+            flow: "test".into(),
+            node: "node".into(),
+            incarnation: self.run.incarnation.clone(),
+            generation: self.run.generation,
+            checkpoint: self.run.generation + epochs as u64,
+            epoch: Epoch(epochs as u64),
+            home,
         }
     }
 

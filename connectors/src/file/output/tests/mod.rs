@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use millstream_core::{
-    Barrier, CommitContext, Committer, Epoch, Home, PendingCommit, PriorOutput, Result, Run, State, Step, Then,
+    Barrier, Collector, CommitContext, Committer, Epoch, Home, PendingCommit, PriorOutput, Result, Run, State, Step,
+    Then,
 };
 use millstream_testkit::{batch, commit_late, context, parse, stages, stream, table};
 
@@ -156,7 +157,7 @@ impl Folder {
         let committer = output.committer().unwrap();
         output.open(&Home::Nowhere, &stateless()).await?;
         for start in (0..rows.num_rows()).step_by(cut) {
-            output.write(batch(rows.slice(start, cut.min(rows.num_rows() - start)))).await?;
+            output.write(batch(rows.slice(start, cut.min(rows.num_rows() - start))), &mut Collector::new(0)).await?;
         }
         let staged = output.stage(END).await?.staged.into_state()?;
         Ok(Written { output: Some(output), committer, staged })
@@ -221,7 +222,7 @@ async fn run_behind(
     output.open(&Home::Elsewhere, &generation(next_generation())).await.unwrap();
     let mut staged = Vec::new();
     for (number, some) in rows.iter().enumerate() {
-        output.write(batch(some.clone())).await.unwrap();
+        output.write(batch(some.clone()), &mut Collector::new(0)).await.unwrap();
         let epoch = Epoch(passed + number as u64 + 1);
         output.barrier(epoch);
         let then = if number + 1 == rows.len() { last } else { Then::Continue };
@@ -231,7 +232,7 @@ async fn run_behind(
     }
     if last == Then::Continue {
         // These rows come behind the last checkpoint, and are lost with the run.
-        output.write(batch(rows[0].clone())).await.unwrap();
+        output.write(batch(rows[0].clone()), &mut Collector::new(0)).await.unwrap();
     }
     staged
 }

@@ -43,7 +43,7 @@ async fn another_state_goes_with_its_files_if_that_is_said() {
     let mut output = begin(&folder, settings, PriorOutput::MayGo, &Run::default()).unwrap();
     let mut committer = output.committer().unwrap();
     output.open(&Home::Nowhere, &stateless()).await.unwrap();
-    output.write(batch(rows(3))).await.unwrap();
+    output.write(batch(rows(3)), &mut Collector::new(0)).await.unwrap();
     let staged = output.stage(END).await.unwrap().staged.into_state().unwrap();
     assert!(before.iter().all(|name| folder.names("out").contains(name)), "until it is decided");
     committer.commit(&stage_of(&staged)).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
 use async_trait::async_trait;
 use millstream_core::*;
 use schemars::JsonSchema;
@@ -99,6 +99,8 @@ pub struct Memory {
     /// Lets nobody else write there at the same time.
     #[serde(default)]
     claims: bool,
+    /// Multiples of this number are refused.
+    refuses: Option<i64>,
 }
 
 impl Kind for Memory {
@@ -115,7 +117,8 @@ impl OutputSettings for Memory {
     fn plan(&self, context: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
         let (flow, path, slow) = (context.flow.clone(), self.path.clone(), self.slow);
         let claim = self.claims.then(|| Claim { path: path.clone(), is_held: false });
-        let output = Remembering { flow, path, slow, claim, number: 0, open: Vec::new(), staged: Vec::new() };
+        let refuses = self.refuses;
+        let output = Remembering { flow, path, slow, claim, refuses, number: 0, open: Vec::new(), staged: Vec::new() };
         let build = Box::new(move || Ok(Box::new(output) as Box<dyn Output>));
         Ok(OutputPlan {
             writes: Some(Writes { setting: "path", path: self.path.clone().into() }),
@@ -124,6 +127,7 @@ impl OutputSettings for Memory {
             exclusive: None,
             place: None,
             takes_other_columns: false,
+            fails: refuses.is_some(),
             build,
         })
     }
@@ -150,6 +154,7 @@ struct Remembering {
     path: String,
     slow: u64,
     claim: Option<Claim>,
+    refuses: Option<i64>,
     /// The number of what is staged next.
     number: u64,
     open: Vec<RecordBatch>,
@@ -176,11 +181,18 @@ impl Output for Remembering {
         Ok(())
     }
 
-    async fn write(&mut self, batch: Batch) -> Result<()> {
+    async fn write(&mut self, batch: Batch, out: &mut Collector) -> Result<()> {
         crash::step(&self.flow)?;
         tokio::time::sleep(Duration::from_millis(self.slow)).await;
-        with_memory(&self.path, |received| received.rows.push(batch.rows.clone()));
-        self.open.push(batch.rows);
+        let rows = match self.refuses {
+            None => batch.rows,
+            Some(number) => {
+                let refused: Vec<_> = values(&batch.rows).iter().map(|n| n % number == 0).collect();
+                out.fail_rows(&batch, &BooleanArray::from(refused), |_| format!("a multiple of {number}"))?
+            }
+        };
+        with_memory(&self.path, |received| received.rows.push(rows.clone()));
+        self.open.push(rows);
         Ok(())
     }
 

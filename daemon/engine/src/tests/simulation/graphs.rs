@@ -153,13 +153,13 @@ fn rows(numbers: &mut Numbers, epoch_rows: u64) -> u64 {
     }
 }
 
-/// Flows that were thought up: linear; two inputs in turn; a fan-out that is put together again, with barriers; an input of several
+/// Flows that were thought up: linear, with an input and an output that refuse rows; two inputs in turn; a fan-out that is put together again, with barriers; an input of several
 /// tables; a model that follows another.
 const KNOWN: &[&str] = &[
     r#"
     input.a = { type = "count", rows = ROWS, refuse = 7, batch_rows = BATCH }
     processor.b = { type = "add", from = "a", by = 10 }
-    output.c = { type = "file", from = "b", path = "NAME/c" }
+    output.c = { type = "file", from = "b", path = "NAME/c", refuses = 5, on_error = { dead_letter = "NAME/dead_letter_c" } }
     output.bad = { type = "file", from = "a.failed", path = "NAME/bad" }
     "#,
     r#"
@@ -190,13 +190,14 @@ const KNOWN: &[&str] = &[
     LEARNING,
 ];
 
-/// Flows with inputs that wait until others have ended: a sequence; one that learns; a side input, then a sequence; an input
+/// Flows with inputs that wait until others have ended: a sequence, of which the output refuses rows; one that learns; a side input, then a sequence; an input
 /// behind the gates of two nodes, which open at different barriers, and which somebody else reads as well.
 const GATED: &[&str] = &[
     r#"
     input.a = { type = "count", rows = ROWS, batch_rows = BATCH }
     input.b = { type = "count", rows = 5, start = 1000, batch_rows = BATCH }
-    output.c = { type = "file", from = ["a", "b"], path = "NAME/c", slow = SLOW }
+    output.c = { type = "file", from = ["a", "b"], path = "NAME/c", slow = SLOW, refuses = 4 }
+    output.refused = { type = "file", from = "c.failed", path = "NAME/refused" }
     "#,
     r#"
     input.a = { type = "count", rows = ROWS, batch_rows = BATCH }

@@ -1,0 +1,100 @@
+//! Sends rows as they come, at least once: on a thread of its own, since librdkafka waits.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use millstream_core::{Error, Result};
+use rdkafka::config::ClientConfig;
+use tokio::sync::{mpsc, oneshot};
+
+use super::producer::{Producer, SendError};
+use super::rows::RowEncoder;
+use super::writer::Sent;
+
+/// How many batches may wait for the thread.
+const WAITING: usize = 2;
+
+/// The way to the thread.
+pub struct Direct(mpsc::Sender<Request>);
+
+enum Request {
+    Send(RecordBatch),
+    /// Says when all that was sent has been delivered.
+    Flush(oneshot::Sender<Result<()>>),
+}
+
+impl Direct {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the client can't be made.
+    pub fn start(config: &ClientConfig, encoder: RowEncoder, sent: Arc<Sent>) -> Result<Self> {
+        let producer = Producer::new(config)?;
+        let (requests, received) = mpsc::channel(WAITING);
+        let sender = Sender { producer, encoder, sent, requests: received, failed: None };
+        std::thread::spawn(move || sender.run());
+        Ok(Self(requests))
+    }
+
+    /// Sends rows, as soon as there is room for them.
+    pub async fn send(&self, rows: RecordBatch) -> Result<()> {
+        match self.0.send(Request::Send(rows)).await {
+            Ok(()) => Ok(()),
+            // It says why.
+            Err(_) => self.flush().await,
+        }
+    }
+
+    /// Waits until all rows are delivered, however long brokers are away.
+    ///
+    /// # Errors
+    /// If a row can't be delivered.
+    pub async fn flush(&self) -> Result<()> {
+        let (tell, told) = oneshot::channel();
+        let gone = || Error::new("what sends rows to Kafka has ended");
+        self.0.send(Request::Flush(tell)).await.map_err(|_| gone())?;
+        told.await.map_err(|_| gone())?
+    }
+}
+
+/// What the thread has.
+struct Sender {
+    producer: Producer,
+    encoder: RowEncoder,
+    sent: Arc<Sent>,
+    requests: mpsc::Receiver<Request>,
+    /// The first thing that went wrong, which is said when it is asked.
+    failed: Option<Error>,
+}
+
+impl Sender {
+    fn run(mut self) {
+        while let Some(request) = self.requests.blocking_recv() {
+            match request {
+                Request::Send(_) if self.failed.is_some() => {}
+                Request::Send(rows) => self.failed = self.send(&rows).err().map(SendError::into_error),
+                Request::Flush(tell) => {
+                    let requests = &self.requests;
+                    let failed = self.failed.take();
+                    let flushed = failed
+                        .map_or(Ok(()), Err)
+                        .and_then(|()| self.producer.flush(|| requests.is_closed()).map_err(SendError::into_error));
+                    self.sent.note_trouble(self.producer.trouble());
+                    let _ = tell.send(flushed);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, rows: &RecordBatch) -> Result<(), SendError> {
+        let encoded = self.encoder.encode(rows)?;
+        let requests = &self.requests;
+        for row in 0..encoded.len() {
+            let message = encoded.message(row).ok_or_else(|| Error::new("a row has no topic"))?;
+            self.producer.send(message, || requests.is_closed())?;
+        }
+        self.sent.add(encoded.len());
+        self.sent.note_trouble(self.producer.trouble());
+        self.producer.serve()
+    }
+}

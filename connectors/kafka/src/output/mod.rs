@@ -1,0 +1,335 @@
+//! The output `kafka`: its settings, and what they come to.
+//!
+//! * `rows`: how a row becomes a message.
+//! * `limits`: what a topic takes, which brokers are asked for, and which rows are refused therefore.
+//! * `writer`: the output, which spools rows until a checkpoint has decided that they count.
+//! * `committer`: sends what was decided, in transactions; `progress` is how it knows what is in the topic.
+//! * `direct`: sends rows as they come, at least once.
+//! * `producer`: what both send with.
+
+mod committer;
+mod direct;
+mod limits;
+mod producer;
+mod progress;
+mod rows;
+mod writer;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use millstream_core::{
+    ByteSize, Delivery as Delivers, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem,
+    Problems, Stream, Uses, blocking_probe, known_names, require_column, type_name,
+};
+use millstream_formats::{Format, WriteMessages};
+use millstream_spool::{PartLimits, Spooled};
+use rdkafka::config::ClientConfig;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::client::{CONNECTION, ConnectionSettings, Role};
+use crate::topics::check_name;
+use rows::Layout;
+use writer::KafkaOutput;
+
+/// Sends rows to topics of Kafka.
+///
+/// ```toml
+/// [output.predictions]
+/// type = "kafka"
+/// from = "predicted"
+/// brokers = "${KAFKA_BROKERS}"
+/// topic = "predictions"
+/// key = "card"
+/// format = "json"
+/// on_error = { dead_letter = "out/refused" }
+/// ```
+///
+/// Each row is a message. With `--state`, each is in the topic exactly once for those who read with `isolation.level = "read_committed"`, through
+/// any crash, of the flow or of brokers: rows are kept beside the state until a checkpoint has decided that they count, and sent in
+/// transactions then, each with a mark in a topic of its own (`progress_topic`) of how far it has come. A flow that goes on asks
+/// that mark what is still to be sent. A process that was thought dead can't send any more: Kafka refuses it, and the mark tells it why.
+///
+/// What one checkpoint has decided is sent in transactions of at most `transaction_rows` rows and `transaction_bytes` bytes, which become
+/// visible one after the other. While brokers are away, commits wait, and so do checkpoints once sixteen of them are
+/// waiting. Without `--state`, a flow that ends sends its rows at its end; one that does not sends them as they come, at least once.
+///
+/// Rows that the topic can't take are refused before: messages that are larger than it allows (`max.message.bytes`), rows without a key where
+/// the topic is compacted, partitions that there are not, times that Kafka has no place for, or, where a column names the topic, those that don't
+/// exist. `on_error` says what becomes of them.
+///
+/// Brokers have to be of version 3.6.1 or newer for exactly once, and of 2.1 at least otherwise.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KafkaOutputSettings {
+    #[serde(flatten)]
+    connection: ConnectionSettings,
+    /// The topic, or the column that says it for each row: `{ column = "region" }`.
+    topic: TopicSetting,
+    /// How rows become messages: `"json"`, `"csv"` or `"raw"`, or a table with settings of the format.
+    format: Format<WriteMessages>,
+    /// The column whose value is the message's key: a `utf8`, `binary` or integer, which is written in digits. Messages of one key go to one
+    /// partition, chosen as Kafka's own client for Java does. Null is a message without a key.
+    key: Option<String>,
+    /// The columns that are in the value. By default all but those that `topic`, `headers`, `timestamp`, `partition` and `tombstones` name, and
+    /// for `raw` that of `key`, too.
+    value: Option<Vec<String>>,
+    /// The column with the headers, a `list<{ name = utf8, value = binary? }>`, or with texts for values.
+    headers: Option<String>,
+    /// The column with the message's time, a `timestamp`. By default, and where it is null, it is the time at which it is sent.
+    timestamp: Option<String>,
+    /// The column with the number of the partition, an integer. Where it is null, the key says which one, or chance.
+    partition: Option<String>,
+    /// A `utf8` column that is `delete` in rows that delete their key: these become messages without a value.
+    tombstones: Option<String>,
+    /// How often a row is delivered: `"exactly_once"`, the default, or `"at_least_once"`, which is sooner, as rows are sent as they come, and those since the
+    /// last checkpoint once more after a crash.
+    #[serde(default)]
+    delivery: Delivery,
+    /// Whether topics that are missing are created, with what brokers are configured to give new ones.
+    #[serde(default)]
+    create_topics: bool,
+    /// The topic in which it is written down how far each output has come, one for all flows. It has to be compacted, or what it says would be
+    /// deleted in time; one partition is enough.
+    #[serde(default = "progress_topic")]
+    progress_topic: String,
+    /// By what brokers know the output, so that of two processes only the later one can send. By default the names of flow and node,
+    /// `FLOW.NODE`.
+    transactional_id: Option<String>,
+    /// How many rows a transaction has at most.
+    #[serde(default = "transaction_rows")]
+    #[schemars(range(min = 1))]
+    transaction_rows: u64,
+    /// How many bytes of rows, as they are in memory, a transaction has at most.
+    #[serde(default = "transaction_bytes")]
+    #[schemars(extend("default" = "64MiB"))]
+    transaction_bytes: ByteSize,
+}
+
+/// Where rows go.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum TopicSetting {
+    /// To this topic.
+    Name(String),
+    /// To the one that a column says.
+    Column(TopicColumn),
+}
+
+/// The column that says the topic of each row.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopicColumn {
+    /// The column, a `utf8`.
+    column: String,
+}
+
+/// How often a row is delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Once.
+    #[default]
+    ExactlyOnce,
+    /// Once or more.
+    AtLeastOnce,
+}
+
+fn progress_topic() -> String {
+    "_millstream.progress".to_owned()
+}
+
+fn transaction_rows() -> u64 {
+    PartLimits::default().rows
+}
+
+fn transaction_bytes() -> ByteSize {
+    ByteSize(PartLimits::default().bytes as usize)
+}
+
+impl Kind for KafkaOutputSettings {
+    const NAME: &'static str = "kafka";
+    const ALSO_CALLED: &'static [&'static str] = &["redpanda", "kafka_producer", "kafka_sink"];
+    const EXAMPLE: &'static str = r#"
+brokers = "127.0.0.1:9092"
+topic = "predictions"
+key = "card"
+format = "json"
+"#;
+    const CONNECTION: Option<&'static str> = CONNECTION;
+    const FREE_SETTINGS: &'static [&'static str] =
+        &["brokers", "tls", "sasl", "client", "create_topics", "transaction_rows", "transaction_bytes"];
+
+    fn verify(kept: &KeptNode<'_>) -> millstream_core::Result<Option<String>> {
+        kept.pending.iter().try_for_each(|staged| Spooled::verify(staged, kept.home))?;
+        Ok(None)
+    }
+}
+
+/// What an output does, as its settings say.
+pub struct Job {
+    pub brokers: String,
+    /// For transactions.
+    pub producer: ClientConfig,
+    /// For what is sent as it comes.
+    pub direct: ClientConfig,
+    /// For what asks brokers.
+    pub beside: ClientConfig,
+    pub layout: Layout,
+    pub delivery: Delivery,
+    pub create_topics: bool,
+    pub progress_topic: String,
+    pub transactional_id: String,
+    pub parts: PartLimits,
+    /// Whether the flow does not end by itself.
+    pub is_live: bool,
+}
+
+/// What the settings of librdkafka have to be for what the output promises, and those that make it fast.
+const COMMON: &[(&str, &str)] = &[
+    ("acks", "all"),
+    ("enable.idempotence", "true"),
+    ("compression.type", "lz4"),
+    // As Kafka's own clients choose, so that keys are where others look for them.
+    ("partitioner", "murmur2_random"),
+    ("queue.buffering.max.kbytes", "65536"),
+    ("queue.buffering.max.messages", "500000"),
+    // Messages that are too large are refused by what their topic allows.
+    ("message.max.bytes", "1000000000"),
+    ("delivery.report.only.error", "true"),
+];
+
+/// A transaction of a process that is gone is aborted after a minute. A message has to be given up before.
+const TRANSACTIONS: &[(&str, &str)] =
+    &[("transaction.timeout.ms", "60000"), ("message.timeout.ms", "25000"), ("linger.ms", "5")];
+
+/// Brokers are waited for as long as it takes.
+const DIRECT: &[(&str, &str)] = &[("message.timeout.ms", "0"), ("linger.ms", "1")];
+
+impl KafkaOutputSettings {
+    fn job(&self, context: &PlanContext, schema: &Schema, is_live: bool) -> Result<Job, Problem> {
+        let transactional_id =
+            self.transactional_id.clone().unwrap_or_else(|| format!("{}.{}", context.flow, context.node));
+        let id = [("transactional.id", transactional_id.as_str())];
+        let own = [COMMON, TRANSACTIONS, &id[..]].concat();
+        let producer = self.connection.configure(Role::Producer, &own, context)?;
+        let direct = self.connection.configure(Role::Producer, &[COMMON, DIRECT].concat(), context)?;
+        let beside = self.connection.configure(Role::Beside, &[], context)?;
+        check_name(&self.progress_topic).map_err(|problem| problem.at(["progress_topic"]))?;
+        Ok(Job {
+            brokers: self.connection.brokers().to_owned(),
+            producer,
+            direct,
+            beside,
+            layout: self.layout(schema)?,
+            delivery: self.delivery,
+            create_topics: self.create_topics,
+            progress_topic: self.progress_topic.clone(),
+            transactional_id,
+            parts: PartLimits { rows: self.transaction_rows, bytes: self.transaction_bytes.0 as u64 },
+            is_live,
+        })
+    }
+
+    /// Which columns are what.
+    fn layout(&self, schema: &Schema) -> Result<Layout, Problem> {
+        let (mut fixed_topic, mut topic_column) = (None, None);
+        match &self.topic {
+            TopicSetting::Name(name) => {
+                check_name(name).map_err(|problem| problem.at(["topic"]))?;
+                fixed_topic = Some(name.clone());
+            }
+            TopicSetting::Column(TopicColumn { column }) => {
+                check_column(schema, column, "utf8", |kind| *kind == DataType::Utf8)
+                    .map_err(|problem| problem.at(["topic", "column"]))?;
+                topic_column = Some(column.clone());
+            }
+        }
+        let layout = Layout {
+            fixed_topic,
+            topic_column,
+            key: self.key.clone(),
+            value: self.value.clone(),
+            headers: self.headers.clone(),
+            timestamp: self.timestamp.clone(),
+            partition: self.partition.clone(),
+            tombstones: self.tombstones.clone(),
+            leaves_out_key: self.format.kind().name == "raw",
+        };
+        type Is = fn(&DataType) -> bool;
+        let checks: [(&str, &Option<String>, &str, Is); 5] = [
+            ("key", &self.key, "utf8, binary or an integer", |kind| {
+                matches!(kind, DataType::Utf8 | DataType::Binary) || kind.is_integer()
+            }),
+            ("headers", &self.headers, "list<{ name = utf8, value = binary? }>", rows::are_headers),
+            ("timestamp", &self.timestamp, "timestamp", |kind| matches!(kind, DataType::Timestamp(_, _))),
+            ("partition", &self.partition, "an integer", DataType::is_integer),
+            ("tombstones", &self.tombstones, "utf8", |kind| *kind == DataType::Utf8),
+        ];
+        for (setting, column, wanted, is) in checks {
+            let Some(column) = column else { continue };
+            check_column(schema, column, wanted, is).map_err(|problem| problem.at([setting]))?;
+        }
+        for column in self.value.iter().flatten() {
+            require_column(column, schema).map_err(|problem| problem.at(["value"]))?;
+        }
+        if layout.value_columns(schema).is_empty() {
+            let problem = Problem::new("no column is left for the value");
+            let names = schema.fields().iter().map(|field| field.name().as_str());
+            return Err(problem.help(format!("name some in `value`; {}", known_names("", names))).at(["value"]));
+        }
+        Ok(layout)
+    }
+}
+
+/// Checks that there is a column of a type.
+fn check_column<'s>(
+    schema: &'s Schema,
+    name: &str,
+    wanted: &str,
+    is: impl Fn(&DataType) -> bool,
+) -> Result<&'s Field, Problem> {
+    let field = require_column(name, schema)?;
+    if is(field.data_type()) {
+        return Ok(field);
+    }
+    let found = type_name(field.data_type());
+    Err(Problem::new(format!("column `{name}` is `{found}` and not {wanted}")).help("an `sql` node can cast it"))
+}
+
+impl OutputSettings for KafkaOutputSettings {
+    fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
+        let job = Arc::new(self.job(context, &input.schema, input.is_live)?);
+        let write = rows::ValueFormat::new(&self.format, &job.layout, &input.schema)?;
+        let place = match &job.layout.fixed_topic {
+            Some(topic) => format!("topic {topic} of {}", job.brokers),
+            None => format!("topics of {}", job.brokers),
+        };
+        let delivery = match self.delivery {
+            Delivery::ExactlyOnce => Delivers::ExactlyOnce,
+            Delivery::AtLeastOnce => Delivers::AtLeastOnce,
+        };
+        let output = KafkaOutput::new(job, input.schema.clone(), write);
+        Ok(OutputPlan {
+            uses: Uses::all(),
+            delivery,
+            exclusive: None,
+            writes: None,
+            place: Some(place),
+            takes_other_columns: true,
+            fails: true,
+            build: Box::new(move || Ok(Box::new(output) as Box<dyn Output>)),
+        })
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let beside = self.connection.configure(Role::Beside, &[], context).ok()?;
+        let brokers = self.connection.brokers().to_owned();
+        let topic = match &self.topic {
+            TopicSetting::Name(name) if !self.create_topics => Some(name.clone()),
+            TopicSetting::Name(_) | TopicSetting::Column(_) => None,
+        };
+        Some(blocking_probe(move || limits::look(&beside, &brokers, topic.as_deref())))
+    }
+}

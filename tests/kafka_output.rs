@@ -1,0 +1,597 @@
+//! Flows that send to a real Kafka, with the real binary: both are killed, and what a consumer sees that knows of transactions is
+//! compared with what was to be sent.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use millstream_testkit::{Kafka, Received, Sent, Services};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::kafka::shared;
+use crate::millstream::{Ran, Running, Workshop, project};
+
+/// Topics of its own in a Kafka, and a folder with the binary that sends to them.
+struct Site<'a> {
+    workshop: Workshop,
+    kafka: &'a Kafka,
+    /// What comes.
+    source: String,
+    /// Where it goes.
+    topic: String,
+}
+
+/// Rows of a file to a topic, a few of each checkpoint in each transaction.
+const FINITE: &str = r#"
+    [flow]
+    epoch = { rows = 300 }
+    [checkpoint]
+    epochs = 1
+    [input.rows]
+    type = "file"
+    path = "rows.ndjson"
+    schema = { id = "int64", card = "utf8" }
+    [output.out]
+    type = "kafka"
+    from = "rows"
+    brokers = "${KAFKA_BROKERS}"
+    topic = "${TOPIC}"
+    key = "card"
+    format = "json"
+    create_topics = true
+    transactional_id = "${TOPIC}"
+    transaction_rows = 100
+"#;
+
+/// What comes to a topic goes to another.
+const LIVE: &str = r#"
+    [flow]
+    epoch = { rows = 1000, interval = "50ms" }
+    [checkpoint]
+    interval = "100ms"
+    [input.rows]
+    type = "kafka"
+    brokers = "${KAFKA_BROKERS}"
+    topics = ["${SOURCE}"]
+    format = "json"
+    schema = { id = "int64", card = "utf8" }
+    [output.out]
+    type = "kafka"
+    from = "rows"
+    brokers = "${KAFKA_BROKERS}"
+    topic = "${TOPIC}"
+    key = "card"
+    format = "json"
+    create_topics = true
+    transactional_id = "${TOPIC}"
+    transaction_rows = 300
+"#;
+
+impl<'a> Site<'a> {
+    fn new(kafka: &'a Kafka, flow: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let (source, topic) = (format!("source-{number}"), format!("sink-{number}"));
+        let site = Self { workshop: Workshop::new(), kafka, source, topic };
+        site.workshop.write("flow.toml", flow);
+        site
+    }
+
+    /// One whose topics are there, with so many partitions each.
+    fn with_topics(kafka: &'a Kafka, flow: &str, partitions: i32) -> Self {
+        let site = Self::new(kafka, flow);
+        kafka.create(&site.source, partitions, &[]);
+        kafka.create(&site.topic, partitions, &[]);
+        site
+    }
+
+    /// Changes the flow file.
+    fn edit(&self, from: &str, to: &str) {
+        let flow = self.workshop.read("flow.toml");
+        assert!(flow.contains(from), "{from}");
+        self.workshop.write("flow.toml", &flow.replace(from, to));
+    }
+
+    fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = self.workshop.command(&[&["run", "--json", "flow.toml"], arguments].concat());
+        command.env("KAFKA_BROKERS", self.kafka.brokers()).env("SOURCE", &self.source).env("TOPIC", &self.topic);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// A run that has to come to its end.
+    fn finish(&self, arguments: &[&str]) -> Ran {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        ran
+    }
+
+    /// A run that has to fail, and why.
+    fn failure(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        ran.json()["error"]["message"].as_str().unwrap().to_owned()
+    }
+
+    /// A run with state that is killed at a step, if it comes there.
+    fn crash(&self, point: &str) -> bool {
+        let killed = self.command(&["--state", "state"]).env("MILLSTREAM_CRASH", point).output().unwrap();
+        let is_killed = killed.status.code().is_none();
+        assert!(is_killed || killed.status.success(), "{point}: {}", Ran::from(killed).stderr);
+        is_killed
+    }
+
+    fn start(&self) -> Running {
+        Running::start(self.command(&["--state", "state"]).stdout(Stdio::piped()))
+    }
+
+    /// Writes the file that a finite flow reads.
+    fn write_rows(&self, count: usize) {
+        self.workshop.write("rows.ndjson", &(0..count).map(row).collect::<Vec<_>>().join("\n"));
+    }
+
+    /// Sends the rows with these numbers to the topic that a live flow reads.
+    fn send(&self, ids: std::ops::Range<usize>, partitions: usize) {
+        let rows: Vec<_> = ids.map(|id| (id, row(id))).collect();
+        self.kafka.send(&self.source, rows.iter().map(|(id, row)| Sent::value((id % partitions) as i32, row)));
+    }
+
+    /// The messages that a consumer sees.
+    fn received(&self) -> Vec<Received> {
+        self.kafka.read(&self.topic)
+    }
+
+    /// The rows that it sees, partition by partition.
+    fn ids(&self) -> Vec<usize> {
+        self.received().iter().map(|(_, _, _, value)| id(value.as_ref().unwrap())).collect()
+    }
+
+    fn wait_for(&self, rows: usize) {
+        let begin = Instant::now();
+        let mut seen = 0;
+        while seen < rows {
+            assert!(begin.elapsed() < Duration::from_secs(90), "{seen} of {rows} rows are visible");
+            std::thread::sleep(Duration::from_millis(50));
+            seen = self.ids().len();
+        }
+    }
+
+    /// Checks that each row is there once, behind those before it in its partition, and with those of its key.
+    fn has_all(&self, rows: usize, what: &str) {
+        let mut ids = self.ids();
+        ids.sort_unstable();
+        assert_eq!(ids, (0..rows).collect::<Vec<_>>(), "{what}");
+        let mut last: BTreeMap<i32, i64> = BTreeMap::new();
+        let mut places: BTreeMap<Vec<u8>, i32> = BTreeMap::new();
+        for (partition, offset, key, value) in self.received() {
+            let before = last.insert(partition, offset).unwrap_or(-1);
+            assert!(before < offset, "{what}");
+            let key = key.unwrap();
+            assert_eq!(key, card(id(&value.unwrap())).into_bytes(), "{what}");
+            assert_eq!(*places.entry(key).or_insert(partition), partition, "{what}: a key in two partitions");
+        }
+    }
+
+    /// Checks that rows of a partition are in the order in which they came.
+    fn is_in_order(&self, what: &str) {
+        let mut last: BTreeMap<i32, usize> = BTreeMap::new();
+        for (partition, _, _, value) in self.received() {
+            let id = id(&value.unwrap());
+            assert!(last.insert(partition, id).is_none_or(|before| before < id), "{what}: {id} comes too late");
+        }
+    }
+}
+
+fn card(id: usize) -> String {
+    format!("card-{}", id % 17)
+}
+
+fn row(id: usize) -> String {
+    format!(r#"{{ "id": {id}, "card": "{}" }}"#, card(id))
+}
+
+fn id(value: &[u8]) -> usize {
+    let row: Value = serde_json::from_slice(value).unwrap();
+    row["id"].as_u64().unwrap() as usize
+}
+
+const ROWS: usize = 1500;
+
+#[test]
+fn rows_are_sent_once_whatever_step_the_process_dies_at() {
+    let Some(kafka) = shared() else { return };
+    let points = [
+        "spool-sealed:2",
+        "spool-durable:2",
+        "before-manifest:2",
+        "after-manifest:2",
+        "before-commit:2",
+        "kafka-part-sent:2",
+        "kafka-marker-sent:5",
+        "kafka-part-committed:5",
+        "after-commit:2",
+        "marked-committed:2",
+        "spool-removed:1",
+        "recovery-taken-over",
+        "recovery-before-commit",
+        "recovery-after-commit",
+    ];
+    for point in points {
+        let site = Site::with_topics(kafka, FINITE, 3);
+        site.write_rows(ROWS);
+        if point.starts_with("recovery-") {
+            assert!(site.crash("kafka-part-committed:5"));
+        }
+        assert!(site.crash(point), "`{point}` is not reached");
+        // And once more, while it goes on.
+        site.crash("kafka-marker-sent:2");
+        site.finish(&["--state", "state"]);
+        site.has_all(ROWS, point);
+        site.is_in_order(point);
+        let left = site.workshop.list("state/flow/nodes/out");
+        assert!(left.is_empty(), "{point}: {left:?} is left in the spool");
+    }
+}
+
+#[test]
+fn a_flow_that_ends_needs_no_state() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, FINITE);
+    site.write_rows(ROWS);
+    let ran = site.finish(&[]);
+    site.has_all(ROWS, "without state");
+    assert_eq!(ran.json()["nodes"]["out"]["rows_in"], ROWS, "{}", ran.stdout);
+}
+
+/// Kills flow and broker at any moment, so many times.
+fn kill_both(rounds: u64) {
+    // One of its own, since it is killed.
+    let Some(kafka) = Kafka::start() else { return };
+    let site = Site::with_topics(&kafka, LIVE, 3);
+    let batches = rounds as usize * 8;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for batch in 0..batches {
+                // To one partition, so that there is one order.
+                site.send(batch * 500..(batch + 1) * 500, 1);
+                std::thread::sleep(Duration::from_millis(150));
+            }
+        });
+        for round in 0..rounds {
+            let running = site.start();
+            std::thread::sleep(Duration::from_millis(700 + (round * 377) % 900));
+            if round % 3 != 0 {
+                kafka.services().kill("kafka");
+                std::thread::sleep(Duration::from_millis((round * 131) % 400));
+                kafka.services().start_again("kafka");
+                // Half of the time it goes on with the flow that has seen it.
+                std::thread::sleep(Duration::from_millis(if round % 2 == 0 { 0 } else { 1500 }));
+            }
+            // It is killed.
+            drop(running);
+        }
+    });
+    let running = site.start();
+    site.wait_for(batches * 500);
+    running.stop();
+    site.has_all(batches * 500, "flow and broker were killed");
+    site.is_in_order("flow and broker were killed");
+}
+
+#[test]
+fn rows_are_sent_once_when_the_flow_and_the_broker_are_killed() {
+    kill_both(8);
+}
+
+#[test]
+#[ignore = "takes minutes; part of the nightly run"]
+fn rows_are_sent_once_when_the_flow_and_the_broker_are_killed_fifty_times() {
+    kill_both(50);
+}
+
+#[test]
+fn commits_wait_for_a_broker_that_is_away() {
+    let Some(kafka) = Kafka::start() else { return };
+    let site = Site::with_topics(&kafka, LIVE, 1);
+    let mut running = site.start();
+    site.send(0..1000, 1);
+    site.wait_for(1000);
+    for round in 1..3 {
+        site.send(round * 1000..(round + 1) * 1000, 1);
+        kafka.services().kill("kafka");
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!running.has_ended());
+        kafka.services().start_again("kafka");
+        site.wait_for((round + 1) * 1000);
+    }
+    running.stop();
+    site.has_all(3000, "the broker was away");
+    site.is_in_order("the broker was away");
+}
+
+#[test]
+fn a_process_that_was_thought_dead_sends_nothing() {
+    let Some(kafka) = shared() else { return };
+    let Some(services) = Services::start(&["s3"]) else { return };
+    let site = Site::with_topics(kafka, LIVE, 1);
+    let command = || {
+        let mut command = site.command(&["--state", "s3://bucket/state"]);
+        command
+            .env("AWS_ACCESS_KEY_ID", "key")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ENDPOINT_URL", services.get("S3_ENDPOINT"))
+            .env("AWS_ALLOW_HTTP", "true")
+            .env("NO_PROXY", "127.0.0.1");
+        command
+    };
+    let start = || Running::start(command().stdout(Stdio::piped()));
+    let signal = |running: &mut Running, signal| {
+        kill_process(Pid::from_raw(running.id() as i32).unwrap(), signal).unwrap();
+    };
+    let mut rows = 0;
+    let mut send = |count: usize| {
+        site.send(rows..rows + count, 1);
+        rows += count;
+        rows
+    };
+    for round in 0..3 {
+        let mut first = start();
+        site.wait_for(send(1000));
+        // It may be at any step of a commit.
+        send(3000);
+        std::thread::sleep(Duration::from_millis(100 + 120 * round));
+        signal(&mut first, Signal::STOP);
+        let second = start();
+        site.wait_for(send(1000));
+        signal(&mut first, Signal::CONT);
+        let ran = first.wait();
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        site.wait_for(send(500));
+        second.stop();
+    }
+    site.has_all(rows, "a process came back");
+    site.is_in_order("a process came back");
+}
+
+#[test]
+fn transactions_of_others_hold_nothing_up_and_are_not_taken_for_ours() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::with_topics(kafka, LIVE, 1);
+    site.edit("create_topics = true", "create_topics = true\n    progress_topic = \"${TOPIC}-progress\"");
+    let progress = format!("{}-progress", site.topic);
+    kafka.create(&progress, 1, &[("cleanup.policy", "compact")]);
+    let other = Sent { key: Some(b"other"), ..Sent::value(0, "{}") };
+    for round in 0..4 {
+        // What is aborted leaves nothing behind the last message but records that no consumer shows.
+        kafka.transact(&progress, [other], false);
+        kafka.transact(&site.topic, [Sent::value(0, r#"{ "id": 99999 }"#)], false);
+        let running = site.start();
+        site.send(round * 500..(round + 1) * 500, 1);
+        site.wait_for((round + 1) * 500);
+        if round % 2 == 0 {
+            drop(running)
+        } else {
+            _ = running.stop()
+        }
+        kafka.transact(&progress, [other], true);
+        kafka.transact(&progress, [other], false);
+    }
+    site.has_all(2000, "beside transactions of others");
+}
+
+#[test]
+fn what_a_topic_does_not_take_is_kept_apart() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, FINITE);
+    kafka.create(&site.topic, 2, &[("max.message.bytes", "2000"), ("cleanup.policy", "compact")]);
+    let long = |id: usize, length: usize| format!(r#"{{ "id": {id}, "card": "c", "text": "{}" }}"#, "x".repeat(length));
+    // Many that fit alone, and not together.
+    let mut rows: Vec<_> = (0..100).map(|id| long(id, 1200)).collect();
+    rows.push(long(100, 3000));
+    rows.push(r#"{ "id": 101, "text": "x" }"#.to_owned());
+    site.workshop.write("rows.ndjson", &rows.join("\n"));
+    site.edit("card = \"utf8\"", "card = \"utf8?\", text = \"utf8?\"");
+    let failure = site.failure(&[]);
+    assert!(failure.contains("the message has 3"), "{failure}");
+    assert!(failure.contains("and the topic takes 1872 at most (`max.message.bytes`)"), "{failure}");
+    assert!(failure.contains("`on_error` says what to do with such rows"), "{failure}");
+    site.edit("key =", "on_error = { dead_letter = \"refused\" }\n    key =");
+    let ran = site.finish(&["--state", "state"]);
+    assert_eq!(ran.json()["nodes"]["out"]["rows_failed"], 2, "{}", ran.stdout);
+    let mut ids = site.ids();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..100).collect::<Vec<_>>());
+    let names = site.workshop.list("refused").into_iter().filter(|name| !name.starts_with('.'));
+    let refused: String = names.map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
+    assert_eq!(refused.lines().count(), 2, "{refused}");
+    assert!(refused.contains("it has no key, and the topic is compacted"), "{refused}");
+}
+
+#[test]
+fn what_stands_beside_the_value_is_sent_along() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, FINITE);
+    kafka.create(&site.topic, 3, &[]);
+    site.workshop.write(
+        "rows.ndjson",
+        "{ \"id\": 1, \"card\": \"a\", \"part\": 2, \"at\": \"2026-01-31T12:00:00Z\", \"op\": \"update\", \
+         \"head\": [{ \"name\": \"trace\", \"value\": \"t\" }] }\n\
+         { \"id\": 2, \"card\": \"b\", \"part\": 1, \"op\": \"delete\" }\n\
+         { \"id\": 3, \"card\": \"c\", \"part\": 7 }\n\
+         { \"id\": 4, \"card\": \"d\", \"part\": 0, \"at\": \"1969-01-01T00:00:00Z\" }\n",
+    );
+    site.edit(
+        "card = \"utf8\"",
+        "card = \"utf8\", part = \"int64\", at = \"timestamp?\", op = \"utf8?\", head = \"list<{ name = utf8, value = utf8? }>?\"",
+    );
+    site.edit(
+        "key =",
+        "on_error = \"drop\"\n    partition = \"part\"\n    timestamp = \"at\"\n    tombstones = \"op\"\n    headers = \"head\"\n    key =",
+    );
+    let ran = site.finish(&[]);
+    assert_eq!(ran.json()["nodes"]["out"]["rows_failed"], 2, "{}", ran.stdout);
+    let text = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| String::from_utf8(bytes.clone()).unwrap());
+    let received = site.received();
+    let received: Vec<_> = received.iter().map(|(part, _, key, value)| (*part, text(key), text(value))).collect();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(received, [(1, some("b"), None), (2, some("a"), some(r#"{"id":1,"card":"a"}"#))]);
+    // The input reads what the output has written.
+    site.workshop.write(
+        "back.toml",
+        "[input.rows]\ntype = \"kafka\"\nbrokers = \"${KAFKA_BROKERS}\"\ntopics = [\"${TOPIC}\"]\nformat = \"raw\"\nbounded = true\n\
+         metadata = { at = \"timestamp\", head = \"headers\" }\n\
+         [output.out]\ntype = \"file\"\nfrom = \"rows\"\npath = \"back.ndjson\"\n",
+    );
+    let mut back = site.workshop.command(&["run", "back.toml"]);
+    let back: Ran = back.env("KAFKA_BROKERS", kafka.brokers()).env("TOPIC", &site.topic).output().unwrap().into();
+    assert_eq!(back.code, 0, "{}", back.stderr);
+    let back = site.workshop.read("back.ndjson");
+    assert!(
+        back.contains("\"at\":\"2026-01-31T12:00:00Z\",\"head\":[{\"name\":\"trace\",\"value\":\"74\"}]"),
+        "{back}"
+    );
+}
+
+#[test]
+fn a_column_says_the_topic() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, FINITE);
+    let (made, created) = (format!("{}-made", site.topic), format!("{}-created", site.topic));
+    kafka.create(&made, 1, &[("max.message.bytes", "1000")]);
+    let row = |id: usize, topic: &str| format!(r#"{{ "id": {id}, "card": "{}", "to": "{topic}" }}"#, card(id));
+    let rows: Vec<_> = (0..600).map(|id| row(id, [&made, &created][id % 2])).chain([row(9999, "no/topic")]).collect();
+    site.workshop.write("rows.ndjson", &rows.join("\n"));
+    site.edit("card = \"utf8\"", "card = \"utf8\", to = \"utf8\"");
+    site.edit("topic = \"${TOPIC}\"", "topic = { column = \"to\" }\n    on_error = \"drop\"");
+    assert!(site.crash("kafka-marker-sent:2"));
+    site.finish(&["--state", "state"]);
+    for (topic, first) in [(&made, 0), (&created, 1)] {
+        let received = kafka.read(topic);
+        let mut ids: Vec<_> = received.iter().map(|(_, _, _, value)| id(value.as_ref().unwrap())).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, (first..600).step_by(2).collect::<Vec<_>>(), "{topic}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_said_with_what_to_do() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::new(kafka, FINITE);
+    site.write_rows(10);
+    site.edit("create_topics = true", "progress_topic = \"${TOPIC}-progress\"");
+    let state = ["--state", "state"];
+    let failure = site.failure(&state);
+    assert!(
+        failure.contains("--create --topic ${TOPIC}-progress --partitions 1 --config cleanup.policy=compact"),
+        "{failure}"
+    );
+    assert!(failure.contains("or say `create_topics = true`"), "{failure}");
+    let progress = format!("{}-progress", site.topic);
+    kafka.create(&progress, 1, &[]);
+    let failure = site.failure(&state);
+    assert!(failure.contains("is not compacted") && failure.contains("set `cleanup.policy=compact`"), "{failure}");
+    site.edit("${TOPIC}-progress", "${TOPIC}-compacted");
+    kafka.create(&format!("{}-compacted", site.topic), 1, &[("cleanup.policy", "compact")]);
+    kafka.create(&format!("{}x", site.topic), 1, &[]);
+    let failure = site.failure(&state);
+    assert!(failure.contains("there is no topic `${TOPIC}`; did you mean `${TOPIC}x`?"), "{failure}");
+    kafka.create(&site.topic, 1, &[("cleanup.policy", "compact")]);
+    site.edit("key = \"card\"", "");
+    let failure = site.failure(&state);
+    assert!(failure.contains("takes no message without a key: say which column it is"), "{failure}");
+}
+
+#[test]
+fn rows_are_sent_as_they_come_where_that_is_wanted() {
+    let Some(kafka) = shared() else { return };
+    // Without state, nobody would ever decide that they count.
+    for (flow, arguments) in [("", &[][..]), ("delivery = \"at_least_once\"\n    ", &["--state", "state"][..])] {
+        let site = Site::with_topics(kafka, LIVE, 2);
+        site.edit("key =", &format!("{flow}key ="));
+        let running = Running::start(site.command(arguments).stdout(Stdio::piped()));
+        site.send(0..2000, 2);
+        site.wait_for(2000);
+        if !arguments.is_empty() {
+            drop(running);
+            let running = site.start();
+            site.send(2000..3000, 2);
+            site.wait_for(3000);
+            running.stop();
+            let mut ids = site.ids();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids, (0..3000).collect::<Vec<_>>());
+        } else {
+            running.stop();
+            site.has_all(2000, "without state");
+        }
+    }
+}
+
+#[test]
+fn a_spool_that_is_damaged_is_said() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::with_topics(kafka, FINITE, 1);
+    site.write_rows(ROWS);
+    assert!(site.crash("before-commit:2"));
+    let spool = site.workshop.path("state/flow/nodes/out");
+    let mut files: Vec<_> = std::fs::read_dir(&spool).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    // The first ones may be in the topic already, and not be needed.
+    let damaged = files.iter().rev().find(|path| {
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+        let said = site.workshop.run(&["checkpoints", "--state", "state", "--verify"]);
+        let is_said = said.stdout.contains("is damaged") || said.stderr.contains("is damaged");
+        if !is_said {
+            std::fs::write(path, &bytes).unwrap();
+        }
+        is_said
+    });
+    let damaged = damaged.expect("a file that a checkpoint needs").clone();
+    let failure = site.failure(&["--state", "state"]);
+    assert!(failure.contains("is damaged: it has 300 rows that a checkpoint has decided"), "{failure}");
+    assert!(failure.contains(&*damaged.file_name().unwrap().to_string_lossy()), "{failure}");
+}
+
+#[test]
+fn the_flow_of_the_library_predicts_what_it_reads() {
+    let Some(kafka) = shared() else { return };
+    let site = Site::with_topics(kafka, "", 2);
+    let flow = std::fs::read_to_string(project().join("flows/kafka_train_kafka.toml")).unwrap();
+    // A flow that ends waits for nobody.
+    let flow = flow.replace(", idle = \"10s\"", "");
+    let flow =
+        flow.replace("[\"payments\"]", "[\"${SOURCE}\"]").replace("topic = \"predictions\"", "topic = \"${TOPIC}\"");
+    site.workshop.write(
+        "flow.toml",
+        &flow.replace("create_topics = true", "create_topics = true\ntransactional_id = \"${TOPIC}\""),
+    );
+    let payment = |id: usize| {
+        let amount = (id * 7919 % 1000) as f64 / 10.0;
+        let at = format!("2026-01-31T{:02}:{:02}:{:02}Z", 8 + id / 3600, id / 60 % 60, id % 60);
+        format!(
+            r#"{{ "id": "p{id}", "card": "{}", "amount": {amount}, "at": "{at}", "fraud": {} }}"#,
+            card(id),
+            amount > 80.0
+        )
+    };
+    let payments: Vec<_> = (0..4000).map(payment).collect();
+    kafka.send(&site.source, payments.iter().enumerate().map(|(id, text)| Sent::value((id % 2) as i32, text)));
+    let ran = site.finish(&["--set", "input.payments.bounded=true", "--state", "state"]);
+    let received = site.received();
+    assert_eq!(received.len(), 4000, "{}", ran.stdout);
+    let mut right = 0;
+    for (_, _, key, value) in &received {
+        assert!(key.as_ref().unwrap().starts_with(b"card-"));
+        let row: Value = serde_json::from_slice(value.as_ref().unwrap()).unwrap();
+        right += usize::from((row["score"].as_f64().unwrap_or_default() > 0.5) == row["fraud"].as_bool().unwrap());
+    }
+    assert!(right > 3200, "{right} of 4000 are right");
+}
