@@ -24,6 +24,8 @@ mod kafka_output;
 mod leaks;
 mod live;
 mod millstream;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod quickstart;
 mod reference;
 mod s3;

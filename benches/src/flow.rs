@@ -16,6 +16,7 @@ pub fn registry() -> NodeTypes {
     let mut registry = NodeTypes::default();
     millstream_connectors::register(&mut registry);
     millstream_kafka::register(&mut registry);
+    millstream_mysql::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);

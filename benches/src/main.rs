@@ -17,6 +17,7 @@ mod learning;
 mod measurement;
 mod memory;
 mod messages;
+mod mysql;
 mod ndjson;
 mod networks;
 mod nodes;
@@ -64,6 +65,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("ingest", ingest::run),
     ("messages", messages::run),
     ("kafka", kafka::run),
+    ("mysql", mysql::run),
 ];
 
 fn main() -> ExitCode {

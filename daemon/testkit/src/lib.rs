@@ -8,6 +8,8 @@ mod drive;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod late;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod services;
 mod state;
 mod table;
@@ -20,6 +22,8 @@ pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, str
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, Received, Sent};
 pub use late::{commit_late, stages};
+#[cfg(feature = "mysql")]
+pub use mysql::Mysql;
 pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

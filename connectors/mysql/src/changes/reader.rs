@@ -1,0 +1,383 @@
+//! Reads tables and the binary log together, and hands on what comes as pages.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{FutureExt as _, StreamExt as _};
+use millstream_core::{Error, ErrorClass, Figures, Report, Result, ResultExt as _};
+use mysql_async::prelude::Queryable as _;
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::checks::{Product, check, newest};
+use super::place::{Place, Progress, SnapshotProgress};
+use super::port::{Op, PortBuilder, PortColumns, Values};
+use super::shape::{Missing, can_be_key};
+use super::snapshot::{Chunk, ChunkOf};
+use super::stream::{Change, Follower};
+use crate::client::{Pauses, Server, failed};
+use crate::journal::{Page, Pages, Refused, Source, Status};
+use crate::names::{Table, require_columns};
+
+/// A page is handed on when it has so many bytes.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// After so many events without a row it is said how far the log was read.
+const SILENT_EVENTS: u32 = 4096;
+
+/// What is read.
+pub struct Job {
+    pub server: Server,
+    pub tables: Vec<TableJob>,
+    pub has_snapshot: bool,
+    pub missing: Missing,
+    pub server_id: u32,
+    pub heartbeat: Duration,
+    pub chunk_rows: u32,
+    pub batch_rows: usize,
+}
+
+/// A table that is read.
+pub struct TableJob {
+    pub port: String,
+    pub table: Table,
+    pub columns: PortColumns,
+    /// The columns that tell its rows apart, if they are not those of the primary key.
+    pub key: Option<Vec<String>>,
+}
+
+/// Reads tables and the log.
+pub struct ChangesReader {
+    job: Arc<Job>,
+    product: Product,
+    /// The key of each table.
+    keys: Vec<Vec<String>>,
+    progress: Progress,
+    watch: Arc<Watch>,
+}
+
+/// How it does.
+#[derive(Default)]
+struct Watch {
+    /// When the last change was made, in seconds since 1970.
+    last: AtomicI64,
+    rows: AtomicU64,
+    place: Mutex<String>,
+}
+
+impl ChangesReader {
+    pub fn new(job: Job) -> Self {
+        let (product, keys, progress) = (Product::MySql, Vec::new(), Progress::default());
+        Self { job: Arc::new(job), product, keys, progress, watch: Arc::default() }
+    }
+
+    fn table_names(&self) -> Vec<String> {
+        self.job.tables.iter().map(|table| format!("{}={}", table.port, table.table.quoted())).collect()
+    }
+
+    /// Checks the server and its tables. Returns what it is, the keys, and where its log ends.
+    async fn look(&self, connection: &mut Conn, reads_tables: bool) -> Result<(Product, Vec<Vec<String>>, Place)> {
+        let product = check(connection).await?;
+        let mut keys = Vec::new();
+        for TableJob { table, columns, key, .. } in &self.job.tables {
+            let there = table.columns(connection).await?;
+            // A column that is gone is null in what is still to be read of the log.
+            if self.job.missing == Missing::Fails || reads_tables {
+                require_columns(&columns.row, &there, &format!("the table `{}`", table.name))?;
+            }
+            keys.push(match key {
+                Some(key) => {
+                    table.require_unique(connection, key).await?;
+                    key.clone()
+                }
+                None => table.primary_key(connection, &columns.row, can_be_key).await?,
+            });
+        }
+        Ok((product, keys, newest(connection, product).await?))
+    }
+
+    /// Follows the log from where it was read, until something goes wrong.
+    async fn follow(&mut self, pages: &mut Pages, pauses: &mut Pauses) -> Result<()> {
+        let mut stream = self.stream().await?;
+        let mut queries = None;
+        let mut work = Work::new(self);
+        let mut silent = 0;
+        loop {
+            if self.progress.snapshot.is_some() && work.chunk.is_none() && !work.follower.is_within() {
+                work.chunk = self.read_chunk(&mut queries).await?;
+            }
+            if work.is_chunk_due() {
+                work.flush(self, pages).await?;
+                work.flush_chunk(self, pages).await?;
+                continue;
+            }
+            let event = match stream.next().now_or_never() {
+                Some(event) => event,
+                None => {
+                    if !work.follower.is_within() && work.has_come(self) {
+                        work.flush(self, pages).await?;
+                        silent = 0;
+                    }
+                    let silence = self.job.heartbeat * 3;
+                    let late =
+                        |_| Error::transient(format!("the server has said nothing for {} s", silence.as_secs_f64()));
+                    timeout(silence, stream.next()).await.map_err(late)?
+                }
+            };
+            let event = event.ok_or_else(|| Error::transient("the server has ended the binary log"))?;
+            let event = event.map_err(|error| of_log(error, &self.progress.place))?;
+            pauses.end();
+            self.watch.last.fetch_max(event.header().timestamp().into(), Ordering::Relaxed);
+            work.take(&event)?;
+            silent += 1;
+            if work.is_full() || silent > SILENT_EVENTS && !work.follower.is_within() && work.has_come(self) {
+                work.flush(self, pages).await?;
+                silent = 0;
+            }
+        }
+    }
+
+    async fn stream(&self) -> Result<BinlogStream> {
+        let mut connection = self.job.server.connect().await?;
+        let doing = |error| failed("asking for the binary log", error);
+        let nanos = self.job.heartbeat.as_nanos();
+        connection
+            .query_drop(format!(
+                "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, @master_binlog_checksum = 'ALL', \
+                 @source_binlog_checksum = 'ALL'"
+            ))
+            .await
+            .map_err(doing)?;
+        let Place { file, position } = &self.progress.place;
+        let request = BinlogStreamRequest::new(self.job.server_id).with_filename(file.as_bytes()).with_pos(*position);
+        connection.get_binlog_stream(request).await.map_err(doing)
+    }
+
+    /// Reads the next chunk of the tables. None if they have been read.
+    async fn read_chunk(&mut self, queries: &mut Option<Conn>) -> Result<Option<Chunk>> {
+        let Some(SnapshotProgress { tables, after }) = &self.progress.snapshot else { return Ok(None) };
+        let (Some(job), Some(key)) = (self.job.tables.get(*tables), self.keys.get(*tables)) else {
+            self.progress.snapshot = None;
+            *queries = None;
+            return Ok(None);
+        };
+        let mut connection = match queries.take() {
+            Some(connection) => connection,
+            None => self.job.server.connect().await?,
+        };
+        let of = ChunkOf { table: *tables, job, key, after, rows: self.job.chunk_rows };
+        let chunk = of.read(&mut connection, self.product).await?;
+        *queries = Some(connection);
+        Ok(Some(chunk))
+    }
+}
+
+/// What was asked of the log, and went wrong.
+fn of_log(error: mysql_async::Error, place: &Place) -> Error {
+    match &error {
+        mysql_async::Error::Server(of) if of.code == 1236 => Error::new(format!(
+            "the server does not give its binary log from {place} on: {}; if it was deleted, `--reset` of the node begins with the tables anew",
+            of.message
+        )),
+        _ => failed("reading the binary log", error),
+    }
+}
+
+/// What has come since the last page.
+struct Work {
+    follower: Follower,
+    /// How many rows of the first transaction were taken before.
+    skip: u64,
+    ports: Vec<PortBuilder>,
+    /// For each table, which of its columns are the key.
+    keys: Vec<Vec<usize>>,
+    refused: Vec<Refused>,
+    count: u32,
+    most: usize,
+    chunk: Option<Chunk>,
+}
+
+/// Whether a row has another key than before.
+fn has_other_key(key: &[usize], before: &Values, row: &Values) -> bool {
+    let value = |row: &Values, place: usize| row.get(place).and_then(|(value, _)| value.as_ref().ok().cloned());
+    key.iter().any(|place| value(before, *place) != value(row, *place))
+}
+
+impl TableJob {
+    /// Which of its columns these are.
+    pub fn places(&self, names: &[String]) -> Vec<usize> {
+        let fields = self.columns.row.fields();
+        names.iter().filter_map(|name| fields.iter().position(|field| field.name() == name)).collect()
+    }
+}
+
+impl Work {
+    fn new(reader: &ChangesReader) -> Self {
+        let Progress { place, rows, .. } = &reader.progress;
+        let builder = |(port, table): (usize, &TableJob)| PortBuilder::new(port, &table.columns, Vec::new());
+        Self {
+            follower: Follower::new(reader.job.clone(), place.clone()),
+            skip: *rows,
+            ports: reader.job.tables.iter().enumerate().map(builder).collect(),
+            keys: reader.job.tables.iter().zip(&reader.keys).map(|(table, key)| table.places(key)).collect(),
+            refused: Vec::new(),
+            count: 0,
+            most: reader.job.batch_rows,
+            chunk: None,
+        }
+    }
+
+    fn take(&mut self, event: &mysql_async::binlog::events::Event) -> Result<()> {
+        let Self { follower, skip, ports, keys, refused, count, chunk, .. } = self;
+        let was_within = follower.is_within();
+        follower.take(event, |change, number| {
+            if number <= *skip {
+                return Ok(());
+            }
+            let Change { table, op, row, before, at, place } = change;
+            if let Some(chunk) = chunk.as_mut().filter(|chunk| chunk.table == table && *place > chunk.low) {
+                chunk.rows.remove(&row);
+                before.iter().for_each(|before| chunk.rows.remove(before));
+            }
+            let port = ports.get_mut(table).ok_or_else(|| Error::new("a change of a table that is not read"))?;
+            let key = keys.get(table).map(Vec::as_slice).unwrap_or_default();
+            match before.as_ref().filter(|before| op == Op::Update && has_other_key(key, before, &row)) {
+                // Who keeps the last row of each key would keep the one with the former key.
+                Some(before) => {
+                    refused.extend(port.push(Op::Delete, before, Some(before), at, *count));
+                    refused.extend(port.push(Op::Create, &row, None, at, *count + 1));
+                    *count += 2;
+                }
+                None => {
+                    refused.extend(port.push(op, &row, before.as_ref(), at, *count));
+                    *count += 1;
+                }
+            }
+            Ok(())
+        })?;
+        // The transaction has ended of which rows were taken before.
+        if was_within && !follower.is_within() {
+            *skip = 0;
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.count as usize >= self.most || self.ports.iter().map(PortBuilder::bytes).sum::<usize>() > PAGE_BYTES
+    }
+
+    /// Whether the log was read further than was said.
+    fn has_come(&self, reader: &ChangesReader) -> bool {
+        self.count > 0 || *self.follower.committed() != reader.progress.place
+    }
+
+    /// Whether all that has changed until the chunk was read has come.
+    fn is_chunk_due(&self) -> bool {
+        let due = |chunk: &Chunk| !self.follower.is_within() && *self.follower.committed() >= chunk.high;
+        self.chunk.as_ref().is_some_and(due)
+    }
+
+    /// Hands on what has come.
+    async fn flush(&mut self, reader: &mut ChangesReader, pages: &mut Pages) -> Result<()> {
+        let mut rows = Vec::new();
+        for port in &mut self.ports {
+            rows.extend(port.finish()?);
+        }
+        reader.progress.place = self.follower.committed().clone();
+        reader.progress.rows = self.follower.rows().max(self.skip);
+        let page = Page {
+            count: std::mem::take(&mut self.count),
+            rows,
+            refused: std::mem::take(&mut self.refused),
+            after: reader.kept()?,
+        };
+        reader.watch(page.count);
+        pages.push(page).await
+    }
+
+    /// Hands on the rows of the chunk that have not changed since.
+    async fn flush_chunk(&mut self, reader: &mut ChangesReader, pages: &mut Pages) -> Result<()> {
+        let Some(mut chunk) = self.chunk.take() else { return Ok(()) };
+        let next = if chunk.is_last {
+            SnapshotProgress { tables: chunk.table + 1, after: Vec::new() }
+        } else {
+            SnapshotProgress { tables: chunk.table, after: chunk.after }
+        };
+        reader.progress.snapshot = (next.tables < reader.job.tables.len()).then_some(next);
+        let rows: Vec<_> = chunk.rows.finish()?.into_iter().collect();
+        // Places of rows that were taken out are left out.
+        let mut places: Vec<u32> = rows.iter().flat_map(|of| of.places.iter().copied()).collect();
+        places.extend(chunk.refused.iter().map(|row| row.place));
+        places.sort_unstable();
+        let moved = |place: &mut u32| *place = places.partition_point(|other| other < place) as u32;
+        let mut page = Page { count: places.len() as u32, rows, refused: chunk.refused, after: reader.kept()? };
+        page.rows.iter_mut().for_each(|of| of.places.iter_mut().for_each(moved));
+        page.refused.iter_mut().for_each(|row| moved(&mut row.place));
+        reader.watch(page.count);
+        pages.push(page).await
+    }
+}
+
+impl ChangesReader {
+    fn kept(&self) -> Result<Vec<u8>> {
+        postcard::to_allocvec(&self.progress).doing(|| "keeping how far the binary log was read")
+    }
+
+    fn watch(&self, rows: u32) {
+        self.watch.rows.fetch_add(rows.into(), Ordering::Relaxed);
+        *self.watch.place.lock().unwrap_or_else(PoisonError::into_inner) = self.progress.place.to_string();
+    }
+}
+
+#[async_trait]
+impl Source for ChangesReader {
+    async fn open(&mut self, after: Option<&[u8]>) -> Result<Vec<u8>> {
+        let kept: Option<Progress> = after
+            .map(|after| postcard::from_bytes(after).doing(|| "reading how far the binary log was read"))
+            .transpose()?;
+        let reads_tables = kept.as_ref().map_or(self.job.has_snapshot, |kept| kept.snapshot.is_some());
+        let mut connection = self.job.server.begin().await?;
+        let (product, keys, end) = self.look(&mut connection, reads_tables).await?;
+        (self.product, self.keys) = (product, keys);
+        let tables = self.table_names();
+        self.progress = match kept {
+            Some(kept) => kept,
+            None => {
+                let snapshot = self.job.has_snapshot.then(SnapshotProgress::default);
+                Progress { tables: tables.clone(), place: end, rows: 0, snapshot }
+            }
+        };
+        if self.progress.tables != tables {
+            return Err(Error::new(
+                "`tables` are others than those whose changes were read; `--reset` of the node begins with them anew, and another node can read \
+                 what is new",
+            ));
+        }
+        self.kept()
+    }
+
+    async fn run(&mut self, pages: &mut Pages) -> Result<()> {
+        let mut pauses = Pauses::default();
+        loop {
+            match self.follow(pages, &mut pauses).await {
+                Err(error) if error.class() == ErrorClass::Transient => pauses.wait(&error).await,
+                ended => return ended,
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let watch = self.watch.clone();
+        Arc::new(move || {
+            let place = watch.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut values = vec![("rows", json!(watch.rows.load(Ordering::Relaxed)))];
+            if !place.is_empty() {
+                values.push(("read up to", json!(place)));
+            }
+            Some(Report::Figures(Figures { title: "binary log of MySQL".to_owned(), values }))
+        })
+    }
+}

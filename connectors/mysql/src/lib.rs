@@ -1,0 +1,35 @@
+//! Inputs, outputs and look-ups of MySQL and MariaDB.
+//!
+//! * `client`: how a server is reached, and what of it goes wrong.
+//! * `names`: identifiers, and which tables and columns there are.
+//! * `value`: what a server sends becomes columns, as the flow declares them.
+//! * `literal`: values as SQL writes them.
+//! * `journal`: rows that were asked for pass through a log, so that a crash finds the same ones again.
+//! * `query`: the input `mysql_query`.
+//! * `changes`: the input `mysql_changes`.
+//! * `output`: the output `mysql`.
+//! * `lookup`: the processor `mysql_lookup`.
+
+mod changes;
+mod client;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod conformance;
+mod journal;
+mod literal;
+mod lookup;
+mod names;
+mod output;
+mod query;
+mod value;
+
+use millstream_core::NodeTypes;
+
+/// Adds every node of this crate, and the connection that they share.
+pub fn register(registry: &mut NodeTypes) {
+    registry.connection::<client::ConnectionSettings>();
+    registry.input::<query::MysqlQuerySettings>();
+    registry.input::<changes::MysqlChangesSettings>();
+    registry.processor::<lookup::MysqlLookupSettings>();
+    registry.output::<output::MysqlOutputSettings>();
+}

@@ -1,0 +1,423 @@
+//! What a server sends becomes columns, as the flow declares them: row by row it is checked whether every value has a place, and only then is
+//! the row appended.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
+    Int8Builder, Int16Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, Time64MicrosecondBuilder,
+    TimestampMicrosecondBuilder, UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
+};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
+use chrono::NaiveDate;
+use millstream_core::{Encoding, Problem, Result, type_name};
+use mysql_async::Value;
+use mysql_async::consts::ColumnType;
+use serde_json::json;
+
+/// A value on its way into a column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cell<'a> {
+    Null,
+    /// Whole numbers, and what is kept as one: truth, dates, times, decimals.
+    Whole(i128),
+    Float(f64),
+    Bytes(&'a [u8]),
+}
+
+/// Refuses a type that no column of a server has a value for.
+pub fn check_type(field: &Field) -> Result<(), Problem> {
+    match field.data_type() {
+        DataType::List(_) | DataType::Struct(_) => {
+            let name = type_name(field.data_type());
+            let problem = Problem::new(format!("no column of MySQL is a `{name}`"));
+            Err(problem.help("declare JSON as `utf8`, or as `json`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a value is in a column of this type, or why it has no place there. `kind` is the type of the column where it comes from.
+pub fn cell<'a>(value: &'a Value, kind: ColumnType, field: &Field) -> Result<Cell<'a>, String> {
+    let wrong = || format!("column `{}`: {} is no `{}`", field.name(), written(value), type_name(field.data_type()));
+    if *value == Value::NULL {
+        return if field.is_nullable() { Ok(Cell::Null) } else { Err(format!("column `{}` is null", field.name())) };
+    }
+    let found = match field.data_type() {
+        DataType::Boolean => whole(value, kind).filter(|number| (0..=1).contains(number)).map(Cell::Whole),
+        DataType::Float32 | DataType::Float64 => float(value).map(Cell::Float),
+        DataType::Decimal128(precision, scale) => {
+            decimal(value, kind, *precision, u32::from(scale.unsigned_abs())).map(Cell::Whole)
+        }
+        DataType::Utf8 => text(value, kind).map(Cell::Bytes),
+        DataType::Binary => bytes(value).map(Cell::Bytes),
+        DataType::Date32 => date(value).map(Cell::Whole),
+        DataType::Timestamp(..) => timestamp(value).map(Cell::Whole),
+        DataType::Time64(_) => time(value).map(Cell::Whole),
+        integer => {
+            let (least, most) = limits(integer).ok_or_else(wrong)?;
+            whole(value, kind).filter(|number| (least..=most).contains(number)).map(Cell::Whole)
+        }
+    };
+    found.ok_or_else(wrong)
+}
+
+fn limits(integer: &DataType) -> Option<(i128, i128)> {
+    Some(match integer {
+        DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+        DataType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+        DataType::Int32 => (i32::MIN.into(), i32::MAX.into()),
+        DataType::Int64 => (i64::MIN.into(), i64::MAX.into()),
+        DataType::UInt8 => (0, u8::MAX.into()),
+        DataType::UInt16 => (0, u16::MAX.into()),
+        DataType::UInt32 => (0, u32::MAX.into()),
+        DataType::UInt64 => (0, u64::MAX.into()),
+        _ => return None,
+    })
+}
+
+fn whole(value: &Value, kind: ColumnType) -> Option<i128> {
+    match value {
+        Value::Int(number) => Some((*number).into()),
+        Value::UInt(number) => Some((*number).into()),
+        // Bits come as bytes, the most significant one first.
+        Value::Bytes(bytes) if kind == ColumnType::MYSQL_TYPE_BIT && bytes.len() <= 8 => {
+            Some(bytes.iter().fold(0, |number, byte| number << 8 | i128::from(*byte)))
+        }
+        // Sums are decimals.
+        Value::Bytes(_) if is_decimal(kind) || kind == ColumnType::MYSQL_TYPE_YEAR => decimal(value, kind, 38, 0),
+        _ => None,
+    }
+}
+
+fn is_decimal(kind: ColumnType) -> bool {
+    matches!(kind, ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL)
+}
+
+fn float(value: &Value) -> Option<f64> {
+    match value {
+        Value::Float(number) => Some(f64::from(*number)),
+        Value::Double(number) => Some(*number),
+        Value::Int(number) => Some(*number as f64),
+        Value::UInt(number) => Some(*number as f64),
+        Value::Bytes(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A number that has so many digits, of which so many behind the point; others have to be zeros.
+fn decimal(value: &Value, kind: ColumnType, precision: u8, scale: u32) -> Option<i128> {
+    let unscaled = match value {
+        Value::Int(number) => i128::from(*number).checked_mul(10_i128.checked_pow(scale)?)?,
+        Value::UInt(number) => i128::from(*number).checked_mul(10_i128.checked_pow(scale)?)?,
+        Value::Bytes(text) if is_decimal(kind) || kind == ColumnType::MYSQL_TYPE_YEAR => parse_decimal(text, scale)?,
+        _ => return None,
+    };
+    (unscaled.unsigned_abs() < 10_u128.checked_pow(precision.into())?).then_some(unscaled)
+}
+
+fn parse_decimal(text: &[u8], scale: u32) -> Option<i128> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    let (before, behind) = digits.split_once('.').unwrap_or((digits, ""));
+    let (kept, dropped) = behind.split_at_checked(scale as usize).unwrap_or((behind, ""));
+    if before.is_empty() && behind.is_empty() || dropped.bytes().any(|digit| digit != b'0') {
+        return None;
+    }
+    let missing = scale - kept.len() as u32;
+    let digits = before.bytes().chain(kept.bytes());
+    let number = digits.into_iter().try_fold(0_i128, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| i128::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })?;
+    let number = number.checked_mul(10_i128.checked_pow(missing)?)?;
+    Some(if is_negative { -number } else { number })
+}
+
+fn text(value: &Value, kind: ColumnType) -> Option<&[u8]> {
+    match value {
+        Value::Bytes(bytes) if kind != ColumnType::MYSQL_TYPE_BIT => {
+            std::str::from_utf8(bytes).is_ok().then_some(bytes.as_slice())
+        }
+        _ => None,
+    }
+}
+
+fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Days since 1970. Dates with a 0 for what is not known are none.
+fn days(year: u16, month: u8, day: u8) -> Option<i128> {
+    let date = NaiveDate::from_ymd_opt(year.into(), month.into(), day.into())?;
+    Some(date.signed_duration_since(NaiveDate::default()).num_days().into())
+}
+
+fn date(value: &Value) -> Option<i128> {
+    match *value {
+        Value::Date(year, month, day, 0, 0, 0, 0) => days(year, month, day),
+        _ => None,
+    }
+}
+
+fn timestamp(value: &Value) -> Option<i128> {
+    match *value {
+        Value::Date(year, month, day, hours, minutes, seconds, micros) => {
+            Some(days(year, month, day)? * 86_400_000_000 + clock(hours.into(), minutes, seconds, micros))
+        }
+        _ => None,
+    }
+}
+
+fn time(value: &Value) -> Option<i128> {
+    match *value {
+        Value::Time(false, days, hours, minutes, seconds, micros) => {
+            let hours = days.checked_mul(24)?.checked_add(hours.into())?;
+            (hours < 24).then(|| clock(hours, minutes, seconds, micros))
+        }
+        _ => None,
+    }
+}
+
+fn clock(hours: u32, minutes: u8, seconds: u8, micros: u32) -> i128 {
+    ((i128::from(hours) * 60 + i128::from(minutes)) * 60 + i128::from(seconds)) * 1_000_000 + i128::from(micros)
+}
+
+/// A value for people.
+fn written(value: &Value) -> String {
+    const MOST: usize = 100;
+    match value {
+        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) if text.chars().count() > MOST => format!("\"{}…\"", text.chars().take(MOST).collect::<String>()),
+            Ok(text) => format!("\"{text}\""),
+            Err(_) => format!("a value of {} bytes", bytes.len()),
+        },
+        // It has quotes.
+        Value::Date(..) | Value::Time(..) => value.as_sql(true).trim_matches('\'').to_owned(),
+        value => value.as_sql(true),
+    }
+}
+
+/// A row that is refused, as a JSON object.
+pub fn row_as_json<'a>(row: impl Iterator<Item = (&'a str, &'a Value)>) -> (String, Encoding) {
+    let value = |value: &Value| match value {
+        Value::NULL => serde_json::Value::Null,
+        Value::Int(number) => json!(number),
+        Value::UInt(number) => json!(number),
+        Value::Float(number) => json!(number),
+        Value::Double(number) => json!(number),
+        Value::Bytes(bytes) => json!(String::from_utf8_lossy(bytes)),
+        other => json!(written(other)),
+    };
+    let object: serde_json::Map<_, _> = row.map(|(name, of)| (name.to_owned(), value(of))).collect();
+    (serde_json::Value::Object(object).to_string(), Encoding::Json)
+}
+
+/// A column that is being put together.
+enum Builder {
+    Boolean(BooleanBuilder),
+    Int8(Int8Builder),
+    Int16(Int16Builder),
+    Int32(Int32Builder),
+    Int64(Int64Builder),
+    UInt8(UInt8Builder),
+    UInt16(UInt16Builder),
+    UInt32(UInt32Builder),
+    UInt64(UInt64Builder),
+    Float32(Float32Builder),
+    Float64(Float64Builder),
+    Decimal(Decimal128Builder),
+    Text(StringBuilder),
+    Binary(BinaryBuilder),
+    Date(Date32Builder),
+    Time(Time64MicrosecondBuilder),
+    Timestamp(TimestampMicrosecondBuilder),
+}
+
+impl Builder {
+    fn new(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
+            DataType::Int8 => Self::Int8(Int8Builder::new()),
+            DataType::Int16 => Self::Int16(Int16Builder::new()),
+            DataType::Int32 => Self::Int32(Int32Builder::new()),
+            DataType::Int64 => Self::Int64(Int64Builder::new()),
+            DataType::UInt8 => Self::UInt8(UInt8Builder::new()),
+            DataType::UInt16 => Self::UInt16(UInt16Builder::new()),
+            DataType::UInt32 => Self::UInt32(UInt32Builder::new()),
+            DataType::UInt64 => Self::UInt64(UInt64Builder::new()),
+            DataType::Float32 => Self::Float32(Float32Builder::new()),
+            DataType::Float64 => Self::Float64(Float64Builder::new()),
+            DataType::Decimal128(..) => Self::Decimal(Decimal128Builder::new().with_data_type(data_type.clone())),
+            DataType::Binary => Self::Binary(BinaryBuilder::new()),
+            DataType::Date32 => Self::Date(Date32Builder::new()),
+            DataType::Time64(TimeUnit::Microsecond) => Self::Time(Time64MicrosecondBuilder::new()),
+            DataType::Timestamp(..) => {
+                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(data_type.clone()))
+            }
+            // Others were refused.
+            _ => Self::Text(StringBuilder::new()),
+        }
+    }
+
+    fn append(&mut self, cell: Cell<'_>) {
+        macro_rules! append {
+            ($builder:ident, $pattern:pat => $value:expr) => {
+                match cell {
+                    $pattern => $builder.append_value($value),
+                    _ => $builder.append_null(),
+                }
+            };
+        }
+        match self {
+            Self::Boolean(builder) => append!(builder, Cell::Whole(number) => number != 0),
+            Self::Int8(builder) => append!(builder, Cell::Whole(number) => number as i8),
+            Self::Int16(builder) => append!(builder, Cell::Whole(number) => number as i16),
+            Self::Int32(builder) => append!(builder, Cell::Whole(number) => number as i32),
+            Self::Int64(builder) => append!(builder, Cell::Whole(number) => number as i64),
+            Self::UInt8(builder) => append!(builder, Cell::Whole(number) => number as u8),
+            Self::UInt16(builder) => append!(builder, Cell::Whole(number) => number as u16),
+            Self::UInt32(builder) => append!(builder, Cell::Whole(number) => number as u32),
+            Self::UInt64(builder) => append!(builder, Cell::Whole(number) => number as u64),
+            Self::Float32(builder) => append!(builder, Cell::Float(number) => number as f32),
+            Self::Float64(builder) => append!(builder, Cell::Float(number) => number),
+            Self::Decimal(builder) => append!(builder, Cell::Whole(number) => number),
+            // It was checked to be UTF-8.
+            Self::Text(builder) => {
+                append!(builder, Cell::Bytes(bytes) => std::str::from_utf8(bytes).unwrap_or_default())
+            }
+            Self::Binary(builder) => append!(builder, Cell::Bytes(bytes) => bytes),
+            Self::Date(builder) => append!(builder, Cell::Whole(number) => number as i32),
+            Self::Time(builder) => append!(builder, Cell::Whole(number) => number as i64),
+            Self::Timestamp(builder) => append!(builder, Cell::Whole(number) => number as i64),
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Boolean(builder) => Arc::new(builder.finish()),
+            Self::Int8(builder) => Arc::new(builder.finish()),
+            Self::Int16(builder) => Arc::new(builder.finish()),
+            Self::Int32(builder) => Arc::new(builder.finish()),
+            Self::Int64(builder) => Arc::new(builder.finish()),
+            Self::UInt8(builder) => Arc::new(builder.finish()),
+            Self::UInt16(builder) => Arc::new(builder.finish()),
+            Self::UInt32(builder) => Arc::new(builder.finish()),
+            Self::UInt64(builder) => Arc::new(builder.finish()),
+            Self::Float32(builder) => Arc::new(builder.finish()),
+            Self::Float64(builder) => Arc::new(builder.finish()),
+            Self::Decimal(builder) => Arc::new(builder.finish()),
+            Self::Text(builder) => Arc::new(builder.finish()),
+            Self::Binary(builder) => Arc::new(builder.finish()),
+            Self::Date(builder) => Arc::new(builder.finish()),
+            Self::Time(builder) => Arc::new(builder.finish()),
+            Self::Timestamp(builder) => Arc::new(builder.finish()),
+        }
+    }
+}
+
+/// Puts rows together.
+pub struct RowBuilder {
+    schema: SchemaRef,
+    columns: Vec<Builder>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl RowBuilder {
+    /// For rows of these columns.
+    pub fn new(schema: SchemaRef) -> Self {
+        let columns = schema.fields().iter().map(|field| Builder::new(field.data_type())).collect();
+        Self { schema, columns, rows: 0, bytes: 0 }
+    }
+
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// About how many bytes they have.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends a row: a cell for each column, each of which [`cell`] has made for it.
+    pub fn append(&mut self, cells: &[Cell<'_>]) {
+        debug_assert_eq!(cells.len(), self.columns.len());
+        for (builder, cell) in self.columns.iter_mut().zip(cells) {
+            self.bytes += 8 + if let Cell::Bytes(bytes) = cell { bytes.len() } else { 0 };
+            builder.append(*cell);
+        }
+        self.rows += 1;
+    }
+
+    /// The rows, which are taken out.
+    pub fn finish(&mut self) -> Result<RecordBatch> {
+        (self.rows, self.bytes) = (0, 0);
+        let columns = self.columns.iter_mut().map(Builder::finish).collect();
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use millstream_core::ColumnType as Declared;
+
+    fn found(value: &Value, kind: ColumnType, declared: &str) -> Result<i128, String> {
+        let field = Declared::parse(declared).unwrap().field("c");
+        cell(value, kind, &field).map(|cell| match cell {
+            Cell::Whole(number) => number,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn text_of(text: &str) -> Value {
+        Value::Bytes(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn decimals_are_exact() {
+        let decimal = |text: &str, declared: &str| found(&text_of(text), ColumnType::MYSQL_TYPE_NEWDECIMAL, declared);
+        assert_eq!(decimal("-12.50", "decimal(10,2)"), Ok(-1250));
+        assert_eq!(decimal("12.5", "decimal(10,2)"), Ok(1250));
+        assert_eq!(decimal("12.5000", "decimal(10,2)"), Ok(1250));
+        assert_eq!(decimal("7", "int64"), Ok(7));
+        assert_eq!(decimal("12.505", "decimal(10,2)"), Err("column `c`: \"12.505\" is no `decimal(10,2)`".to_owned()));
+        assert!(decimal("123.45", "decimal(4,2)").is_err(), "five digits");
+        assert!(decimal("7.5", "int64").is_err());
+    }
+
+    #[test]
+    fn numbers_have_limits() {
+        let whole = |number: i64, declared: &str| found(&Value::Int(number), ColumnType::MYSQL_TYPE_LONG, declared);
+        assert_eq!((whole(-128, "int8"), whole(255, "uint8"), whole(1, "boolean")), (Ok(-128), Ok(255), Ok(1)));
+        assert_eq!(whole(128, "int8"), Err("column `c`: 128 is no `int8`".to_owned()));
+        assert!(whole(2, "boolean").is_err() && whole(-1, "uint64").is_err());
+        assert_eq!(found(&Value::Bytes(vec![1, 0]), ColumnType::MYSQL_TYPE_BIT, "uint16"), Ok(256));
+    }
+
+    #[test]
+    fn dates_without_a_day_are_none() {
+        let kind = ColumnType::MYSQL_TYPE_DATETIME;
+        let at = |value: Value, declared: &str| found(&value, kind, declared);
+        assert_eq!(at(Value::Date(1970, 1, 2, 0, 0, 0, 0), "date"), Ok(1));
+        assert_eq!(at(Value::Date(1969, 12, 31, 23, 59, 59, 1), "timestamp"), Ok(-999_999));
+        assert_eq!(at(Value::Date(0, 0, 0, 0, 0, 0, 0), "date"), Err("column `c`: 0000-00-00 is no `date`".to_owned()));
+        assert!(at(Value::Date(1970, 1, 2, 1, 0, 0, 0), "date").is_err(), "it has a time");
+        assert_eq!(at(Value::Time(false, 0, 1, 0, 0, 0), "time"), Ok(3_600_000_000));
+        assert!(
+            at(Value::Time(true, 0, 1, 0, 0, 0), "time").is_err()
+                && at(Value::Time(false, 1, 0, 0, 0, 0), "time").is_err()
+        );
+    }
+}
