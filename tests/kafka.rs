@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use millstream_testkit::{Kafka, Sent};
+use millstream_testkit::{Kafka, Sent, Services};
 use serde_json::Value;
 
 use crate::millstream::{Ran, Running, Workshop, project};
@@ -475,6 +475,51 @@ fn schemas_of_a_registry_are_fetched_once_and_kept() {
     assert_eq!(site.ids(), [1, 2, 3, 4, 5]);
 }
 
+/// Registers a schema of Avro at a registry. Returns its number.
+fn register(url: &str, subject: &str, schema: &Value) -> u32 {
+    use std::io::{Read as _, Write as _};
+    let (host, base) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap();
+    let body = serde_json::json!({ "schema": schema.to_string() }).to_string();
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    write!(
+        stream,
+        "POST /{base}/subjects/{subject}/versions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let number = answer.split("\"id\":").nth(1).unwrap_or_else(|| panic!("{answer}"));
+    number.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}
+
+#[test]
+#[ignore = "downloads a registry"]
+fn a_real_registry_has_the_schemas() {
+    let Some(kafka) = shared() else { return };
+    let services = Services::start(&["registry"]).unwrap();
+    let url = services.get("REGISTRY_URL");
+    let site = Site::new(kafka, 1);
+    let field = |name: &str, kind: Value| serde_json::json!({ "name": name, "type": kind });
+    let row = |fields: Vec<Value>| serde_json::json!({ "type": "record", "name": "Row", "fields": fields });
+    let first = register(url, "rows-value", &row(vec![field("id", "int".into())]));
+    let mut more = field("note", serde_json::json!(["null", "string"]));
+    more["default"] = Value::Null;
+    let second = register(url, "rows-value", &row(vec![field("id", "int".into()), more]));
+    assert_ne!(first, second);
+    let message = |schema: u32, value: &[u8]| [&[0][..], &schema.to_be_bytes(), value].concat();
+    let messages = [message(first, &[2]), message(second, &[4, 2, 2, b'x']), message(first, &[6])];
+    kafka.send(&site.topic, messages.iter().map(|value| Sent { value: Some(value), ..Sent::default() }));
+    site.edit(
+        "format = \"json\"",
+        &format!("format = \"avro\"\n    bounded = true\n    registry = {{ url = \"{url}\" }}"),
+    );
+    let ran = site.run(&["--state", "state"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(site.ids(), [1, 2, 3]);
+}
+
 #[test]
 fn messages_of_protobuf_have_the_columns_of_their_type() {
     let Some(kafka) = shared() else { return };
@@ -533,7 +578,7 @@ fn check_connects_and_says_what_is_there() {
         let mut command = site.workshop.command(&[&["check", "--connect", "flow.toml"], arguments].concat());
         command.env("KAFKA_BROKERS", kafka.brokers()).env("TOPIC", &site.topic).output().unwrap().into()
     };
-    let ran = check(&[]);
+    let ran = check(&["--set", "input.rows.on_error=\"drop\""]);
     let expected = "flow.toml: ok, 2 nodes\nflow.toml: input `rows`: 1 topic with 2 partitions at `${KAFKA_BROKERS}`\n";
     assert_eq!((ran.code, ran.stdout.as_str()), (0, expected), "{}", ran.stderr);
     // It has left nothing behind.

@@ -35,7 +35,7 @@ const SCHEMA: &str = r#"{"type": "record", "name": "Order", "fields": [
 
 /// The messages per CPU second of both.
 pub fn run() -> Result<Vec<Measurement>> {
-    let compare = |format: &str, beside: &str| {
+    let compare = |format: &str, beside: &str| -> Result<Measurement> {
         let mut figures = [Vec::new(), Vec::new()];
         for _ in 0..TURNS {
             for (decoder, figures) in ["millstream", "arrow"].iter().zip(&mut figures) {

@@ -121,7 +121,8 @@ impl Kafka {
         let producer: BaseProducer =
             self.config().set("linger.ms", "5").set("enable.idempotence", "true").create().unwrap();
         send(&producer, topic, messages);
-        producer.flush(WAIT).unwrap();
+        // It may be killed again and again meanwhile.
+        producer.flush(4 * WAIT).unwrap();
     }
 
     /// Sends messages in a transaction, which is committed or aborted.

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use millstream_core::{Columns, Error, PlanContext, Problem};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -11,8 +13,11 @@ use serde::Deserialize;
 use super::plan::{Differences, Planner, RecordPlan};
 use super::read;
 use super::schema::AvroSchema;
+use super::write::{RowWriter, check_names, schema_of};
 use crate::kind::Settings;
-use crate::messages::{MakeReader, MessageFormat, MessageReader, SchemaChanges};
+use crate::messages::{
+    MakeReader, MessageFormat, MessageReader, MessageWriter, MessageWriting, Payloads, SchemaChanges,
+};
 use crate::read::wanted;
 use crate::records::{Budget, Cursor, Read, ReadRecord, Record, Records, Refusal};
 use crate::{Framed, RegisteredSchema, SchemaId};
@@ -28,6 +33,15 @@ pub(super) struct ReadAvroMessages {
     schema_file: Option<PathBuf>,
     /// The schema itself, as a text that is JSON.
     schema: Option<String>,
+    /// What stands before the record: nothing, or with `"single_object"` the two bytes `C3 01` and the fingerprint of the schema.
+    framing: Framing,
+}
+
+/// A message is a record in the binary encoding, of the schema that files of the same columns have: a record `row`, whose fields that may be null
+/// are unions of `null` and their types.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct WriteAvroMessages {
     /// What stands before the record: nothing, or with `"single_object"` the two bytes `C3 01` and the fingerprint of the schema.
     framing: Framing,
 }
@@ -60,6 +74,62 @@ impl Settings for ReadAvroMessages {
             }
         };
         Ok(Arc::new(AvroMessages { schema, framing: self.framing }))
+    }
+}
+
+impl Settings for WriteAvroMessages {
+    type Made = Arc<dyn MessageWriting>;
+
+    fn make(self, _: &str) -> Result<Self::Made, Problem> {
+        Ok(Arc::new(WrittenMessages { framing: self.framing }))
+    }
+}
+
+impl Framing {
+    /// What messages of a schema begin with.
+    fn prefix(self, schema: &AvroSchema) -> Vec<u8> {
+        match self {
+            Self::None => Vec::new(),
+            Self::SingleObject => [&SINGLE_OBJECT[..], &schema.fingerprint().to_le_bytes()].concat(),
+        }
+    }
+}
+
+/// Records of Avro to write as messages.
+#[derive(Debug)]
+struct WrittenMessages {
+    framing: Framing,
+}
+
+impl MessageWriting for WrittenMessages {
+    fn check_columns(&self, schema: &Schema) -> Result<(), Problem> {
+        check_names(schema.fields())
+    }
+
+    fn open(&self, schema: &SchemaRef) -> Result<Box<dyn MessageWriter>, Error> {
+        let schema = AvroSchema::parse(&schema_of(schema).to_string()).map_err(Error::new)?;
+        Ok(Box::new(RecordWriter { prefix: self.framing.prefix(&schema), record: Vec::new() }))
+    }
+}
+
+/// Writes rows as records.
+struct RecordWriter {
+    /// What every message begins with.
+    prefix: Vec<u8>,
+    /// A message; reused.
+    record: Vec<u8>,
+}
+
+impl MessageWriter for RecordWriter {
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Payloads) -> Result<(), Error> {
+        let writer = RowWriter::new(rows)?;
+        for row in 0..rows.num_rows() {
+            self.record.clear();
+            self.record.extend_from_slice(&self.prefix);
+            writer.put(row, &mut self.record);
+            out.push(Some(&self.record));
+        }
+        Ok(())
     }
 }
 
@@ -111,10 +181,7 @@ impl MessageFormat for AvroMessages {
         let wanted = wanted(columns, context.columns.as_ref());
         let plan = Planner::new(&schema, None).plan(columns, &wanted);
         let plan = plan.map_err(|error| Problem::new(error).at(["schema"]))?;
-        let prefix = match self.framing {
-            Framing::None => Vec::new(),
-            Framing::SingleObject => [&SINGLE_OBJECT[..], &schema.fingerprint().to_le_bytes()].concat(),
-        };
+        let prefix = self.framing.prefix(&schema);
         let (known, batch_rows) = (Arc::new(Known { schema, plan }), context.batch_rows);
         Ok(Arc::new(move || {
             let reader = AvroReader { known: known.clone(), prefix: prefix.clone() };

@@ -22,7 +22,7 @@ use crate::kind::{FormatKind, Settings, Side};
 use crate::read::Reading;
 use crate::write::Writing;
 use file::{AvroFile, AvroWriting};
-use messages::ReadAvroMessages;
+use messages::{ReadAvroMessages, WriteAvroMessages};
 #[cfg(test)]
 pub(crate) use schema::AvroSchema;
 #[cfg(test)]
@@ -37,9 +37,9 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     can_grow: false,
     read: Some(Side::of::<ReadAvro>()),
     read_messages: Some(Side::of::<ReadAvroMessages>()),
-    write_messages: None,
     write_files: Some(Side::of::<WriteAvro>()),
     write_streams: None,
+    write_messages: Some(Side::of::<WriteAvroMessages>()),
 };
 
 /// Files have their schema, compressed by `deflate`, `snappy`, `zstandard`, `bzip2` or not at all. Arrays are lists; maps are lists of `{ key =

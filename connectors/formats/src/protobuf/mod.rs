@@ -33,9 +33,9 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     can_grow: false,
     read: None,
     read_messages: Some(Side::of::<ReadProtobuf>()),
-    write_messages: None,
     write_files: None,
     write_streams: None,
+    write_messages: None,
 };
 
 /// The columns are the fields of the message, unless the input's `schema` says which ones and of what types. A field that may be left out and

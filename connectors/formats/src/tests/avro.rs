@@ -133,6 +133,30 @@ fn a_single_object_names_its_schema() {
 }
 
 #[test]
+fn messages_are_read_as_they_were_written() {
+    let rows = sample();
+    for framing in ["none", "single_object"] {
+        let format = json!({ "type": "avro", "framing": framing });
+        let writing: Format<WriteMessages> = serde_json::from_value(format.clone()).unwrap();
+        let mut written = Payloads::default();
+        writing.write(&rows.schema()).unwrap().open(&rows.schema()).unwrap().encode(&rows, &mut written).unwrap();
+        // The schema is that of files.
+        let file = write("a.avro", &rows, 9);
+        let start = memchr::memmem::find(&file, b"{\"type\":\"record\"").unwrap();
+        let mut schemas = serde_json::Deserializer::from_slice(&file[start..]).into_iter::<Value>();
+        let mut format = format.clone();
+        format["schema"] = json!(schemas.next().unwrap().unwrap().to_string());
+        let mut reader = reader(format, None).unwrap();
+        let messages: Vec<_> = written.iter().flatten().collect();
+        assert_eq!(decode(&mut *reader, &messages), (text_of(&rows), vec![]), "{framing}");
+    }
+    let odd = RecordBatch::try_from_iter([("a b", rows.column(0).clone())]).unwrap();
+    let writing: Format<WriteMessages> = serde_json::from_value(json!("avro")).unwrap();
+    let problem = writing.write(&odd.schema()).unwrap_err();
+    assert_eq!(problem.message, "column `a b` can't be a field of Avro");
+}
+
+#[test]
 fn few_bytes_are_not_many_values() {
     let schema = record(json!([{ "name": "l", "type": { "type": "array", "items": "null" } }]));
     // A billion nulls in six bytes.
