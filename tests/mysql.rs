@@ -78,8 +78,10 @@ impl<'a> Site<'a> {
         mysql.say(&format!(
             "CREATE TABLE {table} (id BIGINT {key}, n BIGINT NOT NULL, text VARCHAR(100) CHARACTER SET utf8mb4)"
         ));
+        // Servers know readers of their log, and marks of outputs, by the name of the flow.
+        let head = HEAD.replace("[flow]", &format!("[flow]\n    name = \"{table}\""));
         let site = Self { workshop: Workshop::new(), mysql, table };
-        site.workshop.write("flow.toml", &format!("{HEAD}{flow}"));
+        site.workshop.write("flow.toml", &format!("{head}{flow}"));
         site
     }
 
@@ -688,6 +690,26 @@ fn the_flow_of_the_library_takes_what_is_new() {
     orders("(1, 7, 12.50, 'sent', '2026-01-31 12:00:02'), (3, 7, 1.00, 'paid', '2026-01-31 12:00:03')");
     let files = site.workshop.list("out/orders").into_iter().filter(|name| name.ends_with(".parquet")).count();
     assert!(files >= 2, "{:?}", site.workshop.list("out/orders"));
+}
+
+#[test]
+fn two_readers_of_one_number_are_told() {
+    for product in Mysql::PRODUCTS {
+        let Some(mysql) = shared(product) else { return };
+        let (first, second) = (Site::new(mysql, CHANGES, true), Site::new(mysql, CHANGES, true));
+        let start = |site: &Site| {
+            site.edit("heartbeat = \"500ms\"", "server_id = 77");
+            fill(site, 100);
+            let running = site.start();
+            site.wait_for(100);
+            running
+        };
+        let former = start(&first);
+        let latter = start(&second);
+        let message = first.failure_of(former);
+        assert!(message.contains("give the node a `server_id` that nobody else has"), "{message}");
+        latter.stop();
+    }
 }
 
 #[test]

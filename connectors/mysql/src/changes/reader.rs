@@ -178,6 +178,9 @@ impl ChangesReader {
 /// What was asked of the log, and went wrong.
 fn of_log(error: mysql_async::Error, place: &Place) -> Error {
     match &error {
+        mysql_async::Error::Server(of) if of.message.contains("same server_uuid/server_id") => Error::new(
+            "another program reads the server's binary log under the number of this one; give the node a `server_id` that nobody else has",
+        ),
         mysql_async::Error::Server(of) if of.code == 1236 => Error::new(format!(
             "the server does not give its binary log from {place} on: {}; if it was deleted, `--reset` of the node begins with the tables anew",
             of.message
