@@ -1,6 +1,6 @@
 //! Runs the real binary in a folder of its own.
 
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
@@ -135,6 +135,14 @@ impl Running {
     /// What it says, line by line.
     pub fn take_stderr(&mut self) -> Lines<BufReader<ChildStderr>> {
         BufReader::new(self.child().stderr.take().unwrap()).lines()
+    }
+
+    /// Ends it at once, and returns what it has said, for the message of a test that fails.
+    pub fn last_words(&mut self) -> String {
+        let _ = self.child().kill();
+        let mut said = String::new();
+        self.child().stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
     }
 
     /// Waits for it to end by itself.

@@ -157,6 +157,10 @@ impl Kafka {
                     received.push((message.partition(), message.offset(), key, value));
                 }
                 Err(KafkaError::PartitionEOF(partition)) => _ = ended.insert(partition),
+                // It connects again by itself.
+                Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure,
+                )) => {}
                 Err(error) => panic!("{topic}: {error}"),
             }
         }
