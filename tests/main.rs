@@ -22,6 +22,8 @@ mod kafka;
 #[cfg(feature = "kafka")]
 mod kafka_output;
 mod leaks;
+#[cfg(all(feature = "kafka", feature = "mysql"))]
+mod library;
 mod live;
 mod millstream;
 #[cfg(feature = "mysql")]

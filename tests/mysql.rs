@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::millstream::{Ran, Running, Workshop, project};
 
 /// The servers that the tests of this process share. None where they are to do without.
-fn shared(product: &str) -> Option<&'static Mysql> {
+pub fn shared(product: &str) -> Option<&'static Mysql> {
     static SERVERS: [OnceLock<Option<Mysql>>; 2] = [const { OnceLock::new() }; 2];
     let place = Mysql::PRODUCTS.iter().position(|known| *known == product).unwrap();
     SERVERS[place].get_or_init(|| Mysql::start(Mysql::PRODUCTS[place])).as_ref()

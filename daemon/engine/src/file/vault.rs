@@ -47,6 +47,8 @@ impl<'a> Vault<'a> {
     fn fill_one(&mut self, root: &mut Value, at: &[Step]) -> Option<Problem> {
         let secret = root.at_mut(at)?;
         let found = match &secret.kind {
+            // As `"${NAME:}"` says where the variable is not set: there is none.
+            ValueKind::String(text) if text.as_str().is_empty() => return None,
             ValueKind::String(text) if text.variables().next().is_none() => {
                 let note = Problem::new(format!("{} stands in the file, where others may read it", setting(at)));
                 let help = "write `\"${NAME}\"`, `{ file = \"PATH\" }` or `{ credential = \"NAME\" }`";
