@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
-use millstream_core::{Result, join};
+use millstream_core::{Result, join, spawn_beside};
 use millstream_formats::{Part, Rows};
 use tokio::runtime::Handle;
 
@@ -41,7 +41,7 @@ impl<T: Send + 'static> DecodeQueue<T> {
         if part.is_decoded() {
             return self.push(of, part.decode());
         }
-        let mut task = tokio::spawn(async { part.decode() });
+        let mut task = spawn_beside(async { part.decode() });
         self.items.push_back(Box::pin(async move { (of, join(&mut task).await) }));
     }
 

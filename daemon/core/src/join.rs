@@ -1,9 +1,19 @@
-//! Waiting for what another thread computes.
+//! What another thread computes, and waiting for it.
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::panic::resume_unwind;
 
 use tokio::task::JoinHandle;
+
+/// Begins with something that takes a while, on another thread if one is free.
+///
+/// A thread of tokio keeps the last task that it has spawned for itself, to run when the present one waits, and no other thread can take it until
+/// the next is spawned. So one more is spawned, which does nothing.
+pub fn spawn_beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let task = tokio::spawn(work);
+    tokio::spawn(async {});
+    task
+}
 
 /// What comes of a task. If it panicked, the panic goes on here. If the runtime is being shut down, this waits until its caller is
 /// dropped, which happens next. Cancel safe.

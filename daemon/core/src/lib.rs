@@ -52,7 +52,7 @@ pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
 pub use floats::{canonical_float, canonical_floats, has_floats};
 pub use home::{Home, Run};
 pub use input::{Input, InputPlan, InputSettings, Progress, Reads};
-pub use join::join;
+pub use join::{join, spawn_beside};
 pub use json::write_json;
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
 pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};

@@ -34,8 +34,8 @@ impl VisitorMut for FlowTypes {
                     });
                 }
             }
-            Expr::Cast { data_type, .. } => in_micros(data_type),
-            Expr::TypedString(text) => in_micros(&mut text.data_type),
+            Expr::Cast { data_type, .. } => in_flow_type(data_type),
+            Expr::TypedString(text) => in_flow_type(&mut text.data_type),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -77,17 +77,29 @@ fn is_float(digits: &str) -> bool {
     digits.contains(['e', 'E']) || digits.chars().filter(char::is_ascii_digit).count() > MOST_DIGITS
 }
 
-/// `timestamp` has microseconds. DataFusion's has nanoseconds, which end in the year 2262.
-fn in_micros(data_type: &mut DataType) {
+/// Types may be called as flows call them, but for `int8`, which has eight bytes in SQL. `timestamp` has microseconds; DataFusion's has
+/// nanoseconds, which end in the year 2262.
+fn in_flow_type(data_type: &mut DataType) {
     match data_type {
+        DataType::Int16 => *data_type = DataType::SmallInt(None),
+        DataType::Int32 => *data_type = DataType::Int(None),
+        DataType::Int64 => *data_type = DataType::BigInt(None),
+        DataType::UInt8 => *data_type = DataType::TinyIntUnsigned(None),
+        DataType::UInt16 => *data_type = DataType::SmallIntUnsigned(None),
+        DataType::UInt32 => *data_type = DataType::IntUnsigned(None),
+        DataType::UInt64 => *data_type = DataType::BigIntUnsigned(None),
+        DataType::Float32 => *data_type = DataType::Real,
+        DataType::Float64 => *data_type = DataType::Double(ExactNumberInfo::None),
+        DataType::Binary(None) => *data_type = DataType::Bytea,
+        DataType::Custom(name, _) if name.to_string().eq_ignore_ascii_case("utf8") => *data_type = DataType::Text,
         DataType::Timestamp(precision, _) if precision.is_none_or(|precision| precision > 6) => *precision = Some(6),
         DataType::Datetime(precision) if precision.is_none_or(|precision| precision > 6) => *precision = Some(6),
         DataType::Array(
             ArrayElemTypeDef::AngleBracket(item)
             | ArrayElemTypeDef::SquareBracket(item, _)
             | ArrayElemTypeDef::Parenthesis(item),
-        ) => in_micros(item),
-        DataType::Struct(fields, _) => fields.iter_mut().for_each(|field| in_micros(&mut field.field_type)),
+        ) => in_flow_type(item),
+        DataType::Struct(fields, _) => fields.iter_mut().for_each(|field| in_flow_type(&mut field.field_type)),
         _ => {}
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 
-use millstream_core::{Batch, Epoch, Error, Message, Parts, Processor, Snapshot, Watermark, join};
+use millstream_core::{Batch, Epoch, Error, Message, Parts, Processor, Snapshot, Watermark, join, spawn_beside};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -54,7 +54,7 @@ pub struct Task<T>(JoinHandle<T>);
 impl<T: Send + 'static> Task<T> {
     /// Works on another thread, if one is free.
     pub fn spawn(work: impl Future<Output = T> + Send + 'static) -> Self {
-        Self(tokio::spawn(work))
+        Self(spawn_beside(work))
     }
 }
 

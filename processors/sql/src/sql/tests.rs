@@ -257,6 +257,14 @@ fn constants_and_other_encodings() {
 }
 
 #[test]
+fn types_may_be_called_as_flows_call_them() {
+    let query = "SELECT CAST('7' AS int16) AS a, CAST(7 AS uint64) AS b, '7'::float64 AS c, CAST(7 AS utf8) AS d, CAST([7] AS int32[]) AS e \
+                 FROM input WHERE id = 1";
+    let expected = "a:int16 b:uint64 c:float64 d:utf8 e:list<int32?>\n7 7 7.0 7 [7]\n";
+    assert_eq!(run(query, &payments()).text("main"), expected);
+}
+
+#[test]
 fn nothing_left_is_no_batch() {
     assert!(run("SELECT * FROM input WHERE false", &payments()).ports.is_empty());
     assert!(run("SELECT id FROM input WHERE id > 10", &payments()).ports.is_empty());
