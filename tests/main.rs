@@ -31,5 +31,14 @@ mod reference;
 mod s3;
 mod secrets;
 mod signals;
+#[cfg(any(
+    feature = "git",
+    feature = "kafka",
+    feature = "mqtt",
+    feature = "mysql",
+    feature = "nats",
+    feature = "syslog"
+))]
+mod site;
 mod time;
 mod unions;
