@@ -24,6 +24,8 @@ mod kafka_output;
 mod leaks;
 mod live;
 mod millstream;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod quickstart;

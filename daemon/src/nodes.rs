@@ -10,6 +10,8 @@ pub fn registry() -> NodeTypes {
     millstream_http::register(&mut registry);
     #[cfg(feature = "kafka")]
     millstream_kafka::register(&mut registry);
+    #[cfg(feature = "mqtt")]
+    millstream_mqtt::register(&mut registry);
     #[cfg(feature = "mysql")]
     millstream_mysql::register(&mut registry);
     millstream_processors::register(&mut registry);

@@ -29,6 +29,9 @@ pub const POINTS: &[&str] = &[
     "kafka-part-sent",
     "kafka-marker-sent",
     "kafka-part-committed",
+    // The input and the output `mqtt`.
+    "mqtt-kept",
+    "mqtt-published",
     // The output `mysql`.
     "mysql-part-written",
     "mysql-part-committed",

@@ -8,6 +8,8 @@ mod drive;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod late;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod services;
@@ -22,6 +24,8 @@ pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, str
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, Received, Sent};
 pub use late::{commit_late, stages};
+#[cfg(feature = "mqtt")]
+pub use mqtt::{Mqtt, Subscriber};
 #[cfg(feature = "mysql")]
 pub use mysql::Mysql;
 pub use services::Services;
