@@ -28,6 +28,8 @@ mod millstream;
 mod mqtt;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(feature = "nats")]
+mod nats;
 mod quickstart;
 mod reference;
 mod s3;

@@ -14,6 +14,8 @@ pub fn registry() -> NodeTypes {
     millstream_mqtt::register(&mut registry);
     #[cfg(feature = "mysql")]
     millstream_mysql::register(&mut registry);
+    #[cfg(feature = "nats")]
+    millstream_nats::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);

@@ -32,6 +32,9 @@ pub const POINTS: &[&str] = &[
     // The input and the output `mqtt`.
     "mqtt-kept",
     "mqtt-published",
+    // The output `nats`.
+    "nats-rows-sent",
+    "nats-marked",
     // The output `mysql`.
     "mysql-part-written",
     "mysql-part-committed",

@@ -12,6 +12,8 @@ mod late;
 mod mqtt;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(feature = "nats")]
+mod nats;
 mod services;
 mod state;
 mod table;
@@ -28,6 +30,8 @@ pub use late::{commit_late, stages};
 pub use mqtt::{Mqtt, Subscriber};
 #[cfg(feature = "mysql")]
 pub use mysql::Mysql;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
 pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};
