@@ -44,5 +44,7 @@ mod signals;
     feature = "syslog"
 ))]
 mod site;
+#[cfg(feature = "syslog")]
+mod syslog;
 mod time;
 mod unions;

@@ -16,6 +16,8 @@ pub fn registry() -> NodeTypes {
     millstream_mysql::register(&mut registry);
     #[cfg(feature = "nats")]
     millstream_nats::register(&mut registry);
+    #[cfg(feature = "syslog")]
+    millstream_syslog::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);
