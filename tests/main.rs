@@ -14,6 +14,8 @@ mod commands;
 mod connections;
 mod crashes;
 mod endurance;
+#[cfg(feature = "git")]
+mod git;
 mod hostile;
 #[cfg(feature = "http")]
 mod http;

@@ -6,6 +6,8 @@ use millstream_core::NodeTypes;
 pub fn registry() -> NodeTypes {
     let mut registry = NodeTypes::default();
     millstream_connectors::register(&mut registry);
+    #[cfg(feature = "git")]
+    millstream_git::register(&mut registry);
     #[cfg(feature = "http")]
     millstream_http::register(&mut registry);
     #[cfg(feature = "kafka")]

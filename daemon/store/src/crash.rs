@@ -32,6 +32,8 @@ pub const POINTS: &[&str] = &[
     // The input and the output `mqtt`.
     "mqtt-kept",
     "mqtt-published",
+    // The input `git`.
+    "git-kept",
     // The output `nats`.
     "nats-rows-sent",
     "nats-marked",
