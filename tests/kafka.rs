@@ -10,6 +10,7 @@ use millstream_testkit::{Kafka, Sent, Services};
 use serde_json::Value;
 
 use crate::millstream::{Ran, Running, Workshop, project};
+use crate::site::Site;
 
 /// The Kafka that the tests of this process share. None where they are to do without.
 pub fn shared() -> Option<&'static Kafka> {
@@ -18,7 +19,7 @@ pub fn shared() -> Option<&'static Kafka> {
 }
 
 /// A topic of its own in a Kafka, and a folder with the binary that reads it.
-struct Site<'a> {
+struct TopicSite<'a> {
     workshop: Workshop,
     kafka: &'a Kafka,
     topic: String,
@@ -47,7 +48,7 @@ const FLOW: &str = r#"
     every = "100ms"
 "#;
 
-impl<'a> Site<'a> {
+impl<'a> TopicSite<'a> {
     fn new(kafka: &'a Kafka, partitions: i32) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let topic = format!("topic-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -57,63 +58,10 @@ impl<'a> Site<'a> {
         site
     }
 
-    /// Changes the flow file.
-    fn edit(&self, from: &str, to: &str) {
-        let flow = self.workshop.read("flow.toml");
-        assert!(flow.contains(from), "{from}");
-        self.workshop.write("flow.toml", &flow.replace(from, to));
-    }
-
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
-        let mut command = self.workshop.command(&[&["run", "--json", "flow.toml"], arguments].concat());
-        command.env("KAFKA_BROKERS", self.kafka.brokers()).env("TOPIC", &self.topic);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        self.command(arguments).output().unwrap().into()
-    }
-
-    /// A run that has to fail, and why.
-    fn failure(&self, arguments: &[&str]) -> String {
-        let ran = self.run(arguments);
-        assert_eq!(ran.code, 1, "{}", ran.stderr);
-        ran.json()["error"]["message"].as_str().unwrap().to_owned()
-    }
-
-    fn start(&self) -> Running {
-        Running::start(self.command(&["--state", "state"]).stdout(Stdio::piped()))
-    }
-
     /// Sends the rows with these numbers to partitions in turn.
     fn send(&self, ids: std::ops::Range<usize>, partitions: usize) {
         let rows: Vec<_> = ids.map(|id| (id, row(id))).collect();
         self.kafka.send(&self.topic, rows.iter().map(|(id, row)| Sent::value((id % partitions) as i32, row)));
-    }
-
-    /// The rows that are visible.
-    fn rows(&self) -> Vec<Value> {
-        let names = self.workshop.list("out").into_iter().filter(|name| !name.starts_with('.'));
-        let rows = |name: String| {
-            let text = self.workshop.read(&format!("out/{name}"));
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
-        };
-        names.flat_map(rows).collect()
-    }
-
-    fn ids(&self) -> Vec<usize> {
-        let mut ids: Vec<_> = self.rows().iter().map(|row| row["id"].as_u64().unwrap() as usize).collect();
-        ids.sort_unstable();
-        ids
-    }
-
-    /// Waits until so many rows are visible.
-    fn wait_for(&self, rows: usize) {
-        let begin = Instant::now();
-        while self.rows().len() < rows {
-            assert!(begin.elapsed() < Duration::from_secs(60), "{} of {rows} rows are visible", self.rows().len());
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// Checks that the rows with these numbers are there, each once, and those of each partition in their order.
@@ -128,6 +76,16 @@ impl<'a> Site<'a> {
     }
 }
 
+impl Site for TopicSite<'_> {
+    fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        vec![("KAFKA_BROKERS", self.kafka.brokers().to_owned()), ("TOPIC", self.topic.clone())]
+    }
+}
+
 fn row(id: usize) -> String {
     format!(r#"{{ "id": {id}, "text": "{:060}" }}"#, id * 7919)
 }
@@ -136,7 +94,7 @@ fn row(id: usize) -> String {
 fn rows_count_once_when_the_flow_and_the_broker_are_killed() {
     // One of its own, since it is killed.
     let Some(kafka) = Kafka::start() else { return };
-    let site = Site::new(&kafka, 3);
+    let site = TopicSite::new(&kafka, 3);
     let sent = Arc::new(AtomicUsize::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -167,7 +125,7 @@ fn rows_count_once_when_the_flow_and_the_broker_are_killed() {
 #[test]
 fn a_flow_waits_for_a_broker_that_is_away() {
     let Some(kafka) = Kafka::start() else { return };
-    let site = Site::new(&kafka, 2);
+    let site = TopicSite::new(&kafka, 2);
     site.send(0..1000, 2);
     let mut running = site.start();
     site.wait_for(1000);
@@ -185,7 +143,7 @@ fn a_flow_waits_for_a_broker_that_is_away() {
 #[test]
 fn nobody_who_answers_is_said() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     site.edit("${KAFKA_BROKERS}", "127.0.0.1:1");
     let failure = site.failure(&[]);
     assert!(failure.contains("no broker of `127.0.0.1:1` answers: "), "{failure}");
@@ -194,7 +152,7 @@ fn nobody_who_answers_is_said() {
 #[test]
 fn a_topic_that_is_not_there_is_said() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     site.edit("${TOPIC}", "${TOPIC}x");
     let failure = site.failure(&[]);
     assert!(failure.contains("there is no topic `${TOPIC}x`; did you mean `${TOPIC}`?"), "{failure}");
@@ -203,7 +161,7 @@ fn a_topic_that_is_not_there_is_said() {
 #[test]
 fn new_partitions_and_topics_are_read_from_their_beginning() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     site.edit("${TOPIC}", "${TOPIC}*");
     site.send(0..100, 1);
     let running = site.start();
@@ -230,7 +188,7 @@ fn new_partitions_and_topics_are_read_from_their_beginning() {
 #[test]
 fn what_others_have_aborted_does_not_come() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     let mut expected = Vec::new();
     let mut transact = |rounds: std::ops::Range<usize>| {
         for round in rounds {
@@ -257,7 +215,7 @@ fn what_others_have_aborted_does_not_come() {
 #[test]
 fn a_bounded_flow_ends_behind_what_is_there_in_the_same_order() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 3);
+    let site = TopicSite::new(kafka, 3);
     site.edit("discovery_interval", "bounded = true\n    discovery_interval");
     site.send(0..30_000, 3);
     let rows: Vec<_> = (90_000..90_010).map(row).collect();
@@ -281,7 +239,7 @@ fn a_bounded_flow_ends_behind_what_is_there_in_the_same_order() {
 #[test]
 fn messages_that_are_deleted_before_they_are_read_are_missed() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     site.send(0..100, 1);
     let running = site.start();
     site.wait_for(100);
@@ -302,7 +260,7 @@ fn messages_that_are_deleted_before_they_are_read_are_missed() {
 #[test]
 fn a_topic_that_was_made_again_is_another() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     site.send(0..100, 1);
     let running = site.start();
     site.wait_for(100);
@@ -334,7 +292,7 @@ fn a_topic_that_was_made_again_is_another() {
 #[test]
 fn a_flow_starts_where_it_is_told_to() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     let rows: Vec<_> = (0..10).map(row).collect();
     let at =
         |(second, row): (i64, _)| Sent { timestamp: Some(1_700_000_000_000 + second * 1000), ..Sent::value(0, row) };
@@ -351,7 +309,7 @@ fn a_flow_starts_where_it_is_told_to() {
 #[test]
 fn the_state_says_where_to_go_on_and_no_group_does() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     site.edit("discovery_interval", "start = \"latest\"\n    discovery_interval");
     site.send(0..100, 1);
     let running = site.start();
@@ -380,7 +338,7 @@ fn varint(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// Sends messages of `encode` to two partitions, and one that is none; and reads them all.
-fn read_encoded(site: &Site, format: &str, encode: impl Fn(u64) -> Vec<u8>) {
+fn read_encoded(site: &TopicSite, format: &str, encode: impl Fn(u64) -> Vec<u8>) {
     let messages: Vec<_> = (0..5000).map(|id| (id, encode(id))).collect();
     let sent =
         messages.iter().map(|(id, value)| Sent { partition: (id % 2) as i32, value: Some(value), ..Sent::default() });
@@ -400,7 +358,7 @@ fn read_encoded(site: &Site, format: &str, encode: impl Fn(u64) -> Vec<u8>) {
 #[test]
 fn messages_of_avro_have_the_columns_of_their_schema() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 2);
+    let site = TopicSite::new(kafka, 2);
     let schema = r#"{ "type": "record", "name": "Row", "fields": [{ "name": "id", "type": "long" }, { "name": "text", "type": "string" }] }"#;
     site.workshop.write("row.avsc", schema);
     read_encoded(&site, "{ type = \"avro\", schema_file = \"row.avsc\" }", |id| {
@@ -437,7 +395,7 @@ fn registry(answers: [(&'static str, &'static str); 3], is_gone: Arc<AtomicBool>
 #[test]
 fn schemas_of_a_registry_are_fetched_once_and_kept() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     // The second names a type of another schema.
     let first =
         r#"{ "schema": "{\"type\":\"record\",\"name\":\"Row\",\"fields\":[{\"name\":\"id\",\"type\":\"int\"}]}" }"#;
@@ -500,7 +458,7 @@ fn a_real_registry_has_the_schemas() {
     let Some(kafka) = shared() else { return };
     let services = Services::start(&["registry"]).unwrap();
     let url = services.get("REGISTRY_URL");
-    let site = Site::new(kafka, 1);
+    let site = TopicSite::new(kafka, 1);
     let field = |name: &str, kind: Value| serde_json::json!({ "name": name, "type": kind });
     let row = |fields: Vec<Value>| serde_json::json!({ "type": "record", "name": "Row", "fields": fields });
     let first = register(url, "rows-value", &row(vec![field("id", "int".into())]));
@@ -523,7 +481,7 @@ fn a_real_registry_has_the_schemas() {
 #[test]
 fn messages_of_protobuf_have_the_columns_of_their_type() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 2);
+    let site = TopicSite::new(kafka, 2);
     let delimited = |number: u64, bytes: &[u8]| {
         let mut field = Vec::new();
         varint(number << 3 | 2, &mut field);
@@ -549,7 +507,7 @@ fn messages_of_protobuf_have_the_columns_of_their_type() {
 #[test]
 fn the_flow_of_the_library_writes_what_it_reads() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 2);
+    let site = TopicSite::new(kafka, 2);
     let flow = std::fs::read_to_string(project().join("flows/kafka_to_parquet.toml")).unwrap();
     site.workshop.write("flow.toml", &flow.replace("[\"payments\"]", "[\"${TOPIC}\"]"));
     let payment = |id: usize| {
@@ -573,7 +531,7 @@ fn the_flow_of_the_library_writes_what_it_reads() {
 #[test]
 fn check_connects_and_says_what_is_there() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 2);
+    let site = TopicSite::new(kafka, 2);
     let check = |arguments: &[&str]| -> Ran {
         let mut command = site.workshop.command(&[&["check", "--connect", "flow.toml"], arguments].concat());
         command.env("KAFKA_BROKERS", kafka.brokers()).env("TOPIC", &site.topic).output().unwrap().into()
@@ -610,7 +568,7 @@ const LEARNING: &str = r#"
 #[test]
 fn versions_are_trained_again_from_the_topic() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, 2);
+    let site = TopicSite::new(kafka, 2);
     site.edit("from = \"rows\"", "from = \"learner\"");
     site.edit("    [output.out]", &format!("{LEARNING}    [output.out]"));
     site.send(0..1500, 2);

@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use crate::kafka::shared;
 use crate::millstream::{Ran, Running, Workshop, project};
+use crate::site::Site;
 
 /// Topics of its own in a Kafka, and a folder with the binary that sends to them.
-struct Site<'a> {
+struct SinkSite<'a> {
     workshop: Workshop,
     kafka: &'a Kafka,
     /// What comes.
@@ -69,7 +70,7 @@ const LIVE: &str = r#"
     transaction_rows = 300
 "#;
 
-impl<'a> Site<'a> {
+impl<'a> SinkSite<'a> {
     fn new(kafka: &'a Kafka, flow: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -85,49 +86,6 @@ impl<'a> Site<'a> {
         kafka.create(&site.source, partitions, &[]);
         kafka.create(&site.topic, partitions, &[]);
         site
-    }
-
-    /// Changes the flow file.
-    fn edit(&self, from: &str, to: &str) {
-        let flow = self.workshop.read("flow.toml");
-        assert!(flow.contains(from), "{from}");
-        self.workshop.write("flow.toml", &flow.replace(from, to));
-    }
-
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
-        let mut command = self.workshop.command(&[&["run", "--json", "flow.toml"], arguments].concat());
-        command.env("KAFKA_BROKERS", self.kafka.brokers()).env("SOURCE", &self.source).env("TOPIC", &self.topic);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        self.command(arguments).output().unwrap().into()
-    }
-
-    /// A run that has to come to its end.
-    fn finish(&self, arguments: &[&str]) -> Ran {
-        let ran = self.run(arguments);
-        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-        ran
-    }
-
-    /// A run that has to fail, and why.
-    fn failure(&self, arguments: &[&str]) -> String {
-        let ran = self.run(arguments);
-        assert_eq!(ran.code, 1, "{}", ran.stderr);
-        ran.json()["error"]["message"].as_str().unwrap().to_owned()
-    }
-
-    /// A run with state that is killed at a step, if it comes there.
-    fn crash(&self, point: &str) -> bool {
-        let killed = self.command(&["--state", "state"]).env("MILLSTREAM_CRASH", point).output().unwrap();
-        let is_killed = killed.status.code().is_none();
-        assert!(is_killed || killed.status.success(), "{point}: {}", Ran::from(killed).stderr);
-        is_killed
-    }
-
-    fn start(&self) -> Running {
-        Running::start(self.command(&["--state", "state"]).stdout(Stdio::piped()))
     }
 
     /// Writes the file that a finite flow reads.
@@ -192,6 +150,20 @@ impl<'a> Site<'a> {
     }
 }
 
+impl Site for SinkSite<'_> {
+    fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("KAFKA_BROKERS", self.kafka.brokers().to_owned()),
+            ("SOURCE", self.source.clone()),
+            ("TOPIC", self.topic.clone()),
+        ]
+    }
+}
+
 fn card(id: usize) -> String {
     format!("card-{}", id % 17)
 }
@@ -227,7 +199,7 @@ fn rows_are_sent_once_whatever_step_the_process_dies_at() {
         "recovery-after-commit",
     ];
     for point in points {
-        let site = Site::with_topics(kafka, FINITE, 3);
+        let site = SinkSite::with_topics(kafka, FINITE, 3);
         site.write_rows(ROWS);
         if point.starts_with("recovery-") {
             assert!(site.crash("kafka-part-committed:5"));
@@ -246,7 +218,7 @@ fn rows_are_sent_once_whatever_step_the_process_dies_at() {
 #[test]
 fn a_flow_that_ends_needs_no_state() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, FINITE);
+    let site = SinkSite::new(kafka, FINITE);
     site.write_rows(ROWS);
     let ran = site.finish(&[]);
     site.has_all(ROWS, "without state");
@@ -257,7 +229,7 @@ fn a_flow_that_ends_needs_no_state() {
 fn kill_both(rounds: usize) {
     // One of its own, since it is killed.
     let Some(kafka) = Kafka::start() else { return };
-    let site = Site::with_topics(&kafka, LIVE, 3);
+    let site = SinkSite::with_topics(&kafka, LIVE, 3);
     let mut sent = 0;
     for round in 0..rounds {
         let moment = |step: usize| std::thread::sleep(Duration::from_millis((round * 377 * step % 400) as u64));
@@ -303,7 +275,7 @@ fn rows_are_sent_once_when_the_flow_and_the_broker_are_killed_fifty_times() {
 #[test]
 fn commits_wait_for_a_broker_that_is_away() {
     let Some(kafka) = Kafka::start() else { return };
-    let site = Site::with_topics(&kafka, LIVE, 1);
+    let site = SinkSite::with_topics(&kafka, LIVE, 1);
     let mut running = site.start();
     site.send(0..1000, 1);
     site.wait_for(1000, &mut running);
@@ -324,7 +296,7 @@ fn commits_wait_for_a_broker_that_is_away() {
 fn a_process_that_was_thought_dead_sends_nothing() {
     let Some(kafka) = shared() else { return };
     let Some(services) = Services::start(&["s3"]) else { return };
-    let site = Site::with_topics(kafka, LIVE, 1);
+    let site = SinkSite::with_topics(kafka, LIVE, 1);
     let command = || {
         let mut command = site.command(&["--state", "s3://bucket/state"]);
         command
@@ -368,7 +340,7 @@ fn a_process_that_was_thought_dead_sends_nothing() {
 #[test]
 fn transactions_of_others_hold_nothing_up_and_are_not_taken_for_ours() {
     let Some(kafka) = shared() else { return };
-    let site = Site::with_topics(kafka, LIVE, 1);
+    let site = SinkSite::with_topics(kafka, LIVE, 1);
     site.edit("create_topics = true", "create_topics = true\n    progress_topic = \"${TOPIC}-progress\"");
     let progress = format!("{}-progress", site.topic);
     kafka.create(&progress, 1, &[("cleanup.policy", "compact")]);
@@ -394,7 +366,7 @@ fn transactions_of_others_hold_nothing_up_and_are_not_taken_for_ours() {
 #[test]
 fn what_a_topic_does_not_take_is_kept_apart() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, FINITE);
+    let site = SinkSite::new(kafka, FINITE);
     kafka.create(&site.topic, 2, &[("max.message.bytes", "2000"), ("cleanup.policy", "compact")]);
     let long = |id: usize, length: usize| format!(r#"{{ "id": {id}, "card": "c", "text": "{}" }}"#, "x".repeat(length));
     // Many that fit alone, and not together.
@@ -422,7 +394,7 @@ fn what_a_topic_does_not_take_is_kept_apart() {
 #[test]
 fn what_stands_beside_the_value_is_sent_along() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, FINITE);
+    let site = SinkSite::new(kafka, FINITE);
     kafka.create(&site.topic, 3, &[]);
     site.workshop.write(
         "rows.ndjson",
@@ -467,7 +439,7 @@ fn what_stands_beside_the_value_is_sent_along() {
 #[test]
 fn a_column_says_the_topic() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, FINITE);
+    let site = SinkSite::new(kafka, FINITE);
     let (made, created) = (format!("{}-made", site.topic), format!("{}-created", site.topic));
     kafka.create(&made, 1, &[("max.message.bytes", "1000")]);
     let row = |id: usize, topic: &str| format!(r#"{{ "id": {id}, "card": "{}", "to": "{topic}" }}"#, card(id));
@@ -488,7 +460,7 @@ fn a_column_says_the_topic() {
 #[test]
 fn what_is_missing_is_said_with_what_to_do() {
     let Some(kafka) = shared() else { return };
-    let site = Site::new(kafka, FINITE);
+    let site = SinkSite::new(kafka, FINITE);
     site.write_rows(10);
     site.edit("create_topics = true", "progress_topic = \"${TOPIC}-progress\"");
     let state = ["--state", "state"];
@@ -518,7 +490,7 @@ fn rows_are_sent_as_they_come_where_that_is_wanted() {
     let Some(kafka) = shared() else { return };
     // Without state, nobody would ever decide that they count.
     for (flow, arguments) in [("", &[][..]), ("delivery = \"at_least_once\"\n    ", &["--state", "state"][..])] {
-        let site = Site::with_topics(kafka, LIVE, 2);
+        let site = SinkSite::with_topics(kafka, LIVE, 2);
         site.edit("key =", &format!("{flow}key ="));
         let mut running = Running::start(site.command(arguments).stdout(Stdio::piped()));
         site.send(0..2000, 2);
@@ -543,7 +515,7 @@ fn rows_are_sent_as_they_come_where_that_is_wanted() {
 #[test]
 fn a_spool_that_is_damaged_is_said() {
     let Some(kafka) = shared() else { return };
-    let site = Site::with_topics(kafka, FINITE, 1);
+    let site = SinkSite::with_topics(kafka, FINITE, 1);
     site.write_rows(ROWS);
     assert!(site.crash("before-commit:2"));
     let spool = site.workshop.path("state/flow/nodes/out");
@@ -569,7 +541,7 @@ fn a_spool_that_is_damaged_is_said() {
 #[test]
 fn the_flow_of_the_library_predicts_what_it_reads() {
     let Some(kafka) = shared() else { return };
-    let site = Site::with_topics(kafka, "", 2);
+    let site = SinkSite::with_topics(kafka, "", 2);
     let flow = std::fs::read_to_string(project().join("flows/kafka_train_kafka.toml")).unwrap();
     // A flow that ends waits for nobody.
     let flow = flow.replace(", idle = \"10s\"", "");

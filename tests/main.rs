@@ -14,6 +14,8 @@ mod commands;
 mod connections;
 mod crashes;
 mod endurance;
+#[cfg(feature = "git")]
+mod git;
 mod hostile;
 #[cfg(feature = "http")]
 mod http;
@@ -26,12 +28,27 @@ mod leaks;
 mod library;
 mod live;
 mod millstream;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(feature = "nats")]
+mod nats;
 mod quickstart;
 mod reference;
 mod s3;
 mod secrets;
 mod signals;
+#[cfg(any(
+    feature = "git",
+    feature = "kafka",
+    feature = "mqtt",
+    feature = "mysql",
+    feature = "nats",
+    feature = "syslog"
+))]
+mod site;
+#[cfg(feature = "syslog")]
+mod syslog;
 mod time;
 mod unions;

@@ -1,7 +1,6 @@
 //! Flows over real servers of MySQL and MariaDB, with the real binary: all are killed, and what comes out is compared with what is there.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +8,8 @@ use std::time::{Duration, Instant};
 use millstream_testkit::Mysql;
 use serde_json::Value;
 
-use crate::millstream::{Ran, Running, Workshop, project};
+use crate::millstream::{Ran, Workshop, project};
+use crate::site::Site;
 
 /// The servers that the tests of this process share. None where they are to do without.
 pub fn shared(product: &str) -> Option<&'static Mysql> {
@@ -19,7 +19,7 @@ pub fn shared(product: &str) -> Option<&'static Mysql> {
 }
 
 /// A table of its own, and a folder with the binary.
-struct Site<'a> {
+struct TableSite<'a> {
     workshop: Workshop,
     mysql: &'a Mysql,
     table: String,
@@ -69,7 +69,7 @@ const NUMBERS: &str = r#"
     transaction_rows = 700
 "#;
 
-impl<'a> Site<'a> {
+impl<'a> TableSite<'a> {
     /// With a table whose key is `id`, if it has one.
     fn new(mysql: &'a Mysql, flow: &str, has_key: bool) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -85,62 +85,14 @@ impl<'a> Site<'a> {
         site
     }
 
-    /// Changes the flow file.
-    fn edit(&self, from: &str, to: &str) {
-        let flow = self.workshop.read("flow.toml");
-        assert!(flow.contains(from), "{from}");
-        self.workshop.write("flow.toml", &flow.replace(from, to));
-    }
-
     fn say(&self, statements: &str) {
         self.mysql.say(&statements.replace("{t}", &self.table));
-    }
-
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
-        let mut command = self.workshop.command(&[&["run", "--json", "flow.toml"], arguments].concat());
-        command
-            .env("MYSQL_ADDRESS", self.mysql.address())
-            .env("MYSQL_PASSWORD", "canary-41d7")
-            .env("TABLE", &self.table);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        self.command(arguments).output().unwrap().into()
-    }
-
-    /// A run that has to fail, and why.
-    fn failure(&self, arguments: &[&str]) -> String {
-        let ran = self.run(arguments);
-        assert_eq!(ran.code, 1, "{}", ran.stderr);
-        ran.json()["error"]["message"].as_str().unwrap().to_owned()
-    }
-
-    fn start(&self) -> Running {
-        Running::start(self.command(&["--state", "state"]).stdout(Stdio::piped()))
-    }
-
-    /// Waits for a run that has to fail, and why.
-    fn failure_of(&self, running: Running) -> String {
-        let ran = running.wait();
-        assert_eq!(ran.code, 1, "{}", ran.stderr);
-        ran.json()["error"]["message"].as_str().unwrap().to_owned()
-    }
-
-    /// The changes that are visible, in the order in which they were written.
-    fn changes(&self) -> Vec<Value> {
-        let names = self.workshop.list("out").into_iter().filter(|name| !name.starts_with('.'));
-        let rows = |name: String| {
-            let text = self.workshop.read(&format!("out/{name}"));
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
-        };
-        names.flat_map(rows).collect()
     }
 
     /// The table as the changes say it is. Each has to be one that can be.
     fn folded(&self) -> BTreeMap<i64, (i64, Option<String>)> {
         let mut table = BTreeMap::new();
-        for change in self.changes() {
+        for change in self.rows() {
             let id = change["id"].as_i64().unwrap();
             let row = (change["n"].as_i64().unwrap(), change["text"].as_str().map(str::to_owned));
             match change["op"].as_str().unwrap() {
@@ -154,7 +106,7 @@ impl<'a> Site<'a> {
     }
 
     /// The table as it is.
-    fn rows(&self) -> BTreeMap<i64, (i64, Option<String>)> {
+    fn table_rows(&self) -> BTreeMap<i64, (i64, Option<String>)> {
         let rows = self.mysql.with(async |connection| {
             use mysql_async::prelude::Queryable as _;
             let query = format!("SELECT id, n, text FROM {}", self.table);
@@ -166,7 +118,7 @@ impl<'a> Site<'a> {
     /// Waits until the changes that are visible give the table.
     fn wait_until_even(&self) {
         let begin = Instant::now();
-        let rows = self.rows();
+        let rows = self.table_rows();
         loop {
             let folded = self.folded();
             if folded == rows {
@@ -184,18 +136,19 @@ impl<'a> Site<'a> {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
 
-    /// Waits until so many changes are visible.
-    fn wait_for(&self, changes: usize) {
-        let begin = Instant::now();
-        while self.changes().len() < changes {
-            assert!(
-                begin.elapsed() < Duration::from_secs(60),
-                "{} of {changes} changes are visible",
-                self.changes().len()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+impl Site for TableSite<'_> {
+    fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("MYSQL_ADDRESS", self.mysql.address().to_owned()),
+            ("MYSQL_PASSWORD", "canary-41d7".to_owned()),
+            ("TABLE", self.table.clone()),
+        ]
     }
 }
 
@@ -229,7 +182,7 @@ async fn change(connection: &mut mysql_async::Conn, table: &str, seed: u64, stop
 }
 
 /// Has a table changed while something is done.
-fn while_changing(site: &Site<'_>, what: impl FnOnce()) {
+fn while_changing(site: &TableSite<'_>, what: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for seed in 1..3 {
@@ -249,7 +202,7 @@ fn while_changing(site: &Site<'_>, what: impl FnOnce()) {
     });
 }
 
-fn fill(site: &Site<'_>, rows: usize) {
+fn fill(site: &TableSite<'_>, rows: usize) {
     let values: Vec<_> = (0..rows).map(|id| format!("({id}, {}, 'first {id}')", id % 7)).collect();
     for some in values.chunks(1000) {
         site.say(&format!("INSERT INTO {{t}} VALUES {}", some.join(",")));
@@ -260,7 +213,7 @@ fn fill(site: &Site<'_>, rows: usize) {
 fn tables_are_read_while_they_change() {
     for product in Mysql::PRODUCTS {
         let Some(mysql) = shared(product) else { return };
-        let site = Site::new(mysql, CHANGES, true);
+        let site = TableSite::new(mysql, CHANGES, true);
         fill(&site, 2000);
         let mut running = None;
         while_changing(&site, || {
@@ -269,7 +222,7 @@ fn tables_are_read_while_they_change() {
         });
         site.wait_until_even();
         running.unwrap().stop();
-        let ops: std::collections::BTreeSet<_> = site.changes().iter().map(|row| row["op"].to_string()).collect();
+        let ops: std::collections::BTreeSet<_> = site.rows().iter().map(|row| row["op"].to_string()).collect();
         assert_eq!(ops.len(), 4, "{ops:?}");
     }
 }
@@ -279,7 +232,7 @@ fn changes_count_once_when_the_flow_and_the_server_are_killed() {
     for product in Mysql::PRODUCTS {
         // One of its own, since it is killed.
         let Some(mysql) = Mysql::start(product) else { return };
-        let site = Site::new(&mysql, CHANGES, true);
+        let site = TableSite::new(&mysql, CHANGES, true);
         fill(&site, 2000);
         while_changing(&site, || {
             for round in 0..8 {
@@ -304,7 +257,7 @@ fn changes_count_once_when_the_flow_and_the_server_are_killed() {
 fn rows_are_written_once_when_the_flow_and_the_server_are_killed() {
     for product in Mysql::PRODUCTS {
         let Some(mysql) = Mysql::start(product) else { return };
-        let site = Site::new(&mysql, NUMBERS, false);
+        let site = TableSite::new(&mysql, NUMBERS, false);
         site.edit("rows = 60000", "rows = 60000\n    rate = \"20000/s\"");
         for round in 0..6 {
             let running = site.start();
@@ -323,7 +276,7 @@ fn rows_are_written_once_when_the_flow_and_the_server_are_killed() {
 }
 
 /// The table has all numbers below this one, each once.
-fn has_numbers(site: &Site<'_>, rows: i64) {
+fn has_numbers(site: &TableSite<'_>, rows: i64) {
     let counts = site.mysql.rows(&format!("SELECT COUNT(*), COUNT(DISTINCT id), MIN(id), MAX(id) FROM {}", site.table));
     let first = site.mysql.rows(&format!("SELECT MIN(id) FROM {}", site.table))[0].parse::<i64>().unwrap();
     assert_eq!(counts, [format!("{rows} {rows} {first} {}", rows - 1 + first)]);
@@ -332,7 +285,7 @@ fn has_numbers(site: &Site<'_>, rows: i64) {
 #[test]
 fn rows_are_written_once_over_connections_that_are_cut() {
     let Some(mysql) = shared("mysql") else { return };
-    let site = Site::new(mysql, NUMBERS, false);
+    let site = TableSite::new(mysql, NUMBERS, false);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -360,7 +313,7 @@ fn rows_are_written_once_over_connections_that_are_cut() {
 #[test]
 fn deadlocks_are_tried_again() {
     let Some(mysql) = shared("mysql") else { return };
-    let site = Site::new(mysql, NUMBERS, true);
+    let site = TableSite::new(mysql, NUMBERS, true);
     site.edit("table = \"${TABLE}\"", "table = \"${TABLE}\"\n    key = [\"id\"]");
     // So that a transaction has rows from one end of the table to the other.
     site.edit("transaction_rows = 700", "transaction_rows = 60000");
@@ -401,7 +354,7 @@ fn deadlocks_are_tried_again() {
 fn what_the_server_refuses_is_kept_apart() {
     for product in Mysql::PRODUCTS {
         let Some(mysql) = shared(product) else { return };
-        let site = Site::new(mysql, NUMBERS, true);
+        let site = TableSite::new(mysql, NUMBERS, true);
         site.edit("rows = 60000", "rows = 3000");
         site.say("INSERT INTO {t} VALUES (77, 0, 'was there'), (2500, 0, 'was there');\nALTER TABLE {t} ADD CONSTRAINT CHECK (id <> 1234)");
         let failure = site.failure(&["--state", "state"]);
@@ -436,7 +389,7 @@ fn a_table_follows_another() {
             op = "op"
             create_table = true
             "#;
-        let site = Site::new(mysql, &flow, true);
+        let site = TableSite::new(mysql, &flow, true);
         site.edit("chunk_rows = 100", "chunk_rows = 100\n    metadata = { op = \"op\" }");
         fill(&site, 1000);
         let mut running = None;
@@ -457,7 +410,7 @@ fn a_table_follows_another() {
 #[test]
 fn who_may_not_come_is_told() {
     let Some(mysql) = shared("mysql") else { return };
-    let site = Site::new(mysql, CHANGES, true);
+    let site = TableSite::new(mysql, CHANGES, true);
     let mut command = site.command(&[]);
     let ran: Ran = command.env("MYSQL_PASSWORD", "canary-wrong").output().unwrap().into();
     let message = ran.json()["error"]["message"].as_str().unwrap().to_owned();
@@ -472,7 +425,7 @@ fn who_may_not_come_is_told() {
 fn what_is_not_there_has_a_nearest_name() {
     for product in Mysql::PRODUCTS {
         let Some(mysql) = shared(product) else { return };
-        let site = Site::new(mysql, CHANGES, true);
+        let site = TableSite::new(mysql, CHANGES, true);
         site.edit("n = \"int64\"", "nn = \"int64\"");
         let failure = site.failure(&[]);
         assert!(failure.contains("there is no column `nn` in the table `${TABLE}`"), "{failure}");
@@ -489,7 +442,7 @@ fn what_is_not_there_has_a_nearest_name() {
 #[test]
 fn rows_that_are_compressed_end_the_flow() {
     let Some(mysql) = Mysql::start("mariadb") else { return };
-    let site = Site::new(&mysql, CHANGES, true);
+    let site = TableSite::new(&mysql, CHANGES, true);
     fill(&site, 10);
     let running = site.start();
     site.wait_for(10);
@@ -506,7 +459,7 @@ fn rows_that_are_compressed_end_the_flow() {
 #[test]
 fn transactions_that_mysql_compresses_are_read() {
     let Some(mysql) = shared("mysql") else { return };
-    let site = Site::new(mysql, CHANGES, true);
+    let site = TableSite::new(mysql, CHANGES, true);
     fill(&site, 10);
     let running = site.start();
     site.wait_for(10);
@@ -528,7 +481,7 @@ fn transactions_that_mysql_compresses_are_read() {
 fn columns_come_and_go() {
     for product in Mysql::PRODUCTS {
         let Some(mysql) = shared(product) else { return };
-        let site = Site::new(mysql, CHANGES, true);
+        let site = TableSite::new(mysql, CHANGES, true);
         fill(&site, 10);
         let running = site.start();
         site.wait_for(10);
@@ -542,7 +495,7 @@ fn columns_come_and_go() {
         let running = site.start();
         site.wait_for(13);
         running.stop();
-        let last = site.changes().pop().unwrap();
+        let last = site.rows().pop().unwrap();
         assert!(last["id"] == 22 && last["text"].is_null(), "{last}");
     }
 }
@@ -557,7 +510,7 @@ fn statements_and_truncated_tables_end_the_flow() {
             "a statement is in the binary log in place of the rows",
         ),
     ] {
-        let site = Site::new(mysql, CHANGES, true);
+        let site = TableSite::new(mysql, CHANGES, true);
         fill(&site, 10);
         let running = site.start();
         site.wait_for(10);
@@ -571,7 +524,7 @@ fn statements_and_truncated_tables_end_the_flow() {
 fn a_log_that_was_deleted_ends_the_flow() {
     for product in Mysql::PRODUCTS {
         let Some(mysql) = Mysql::start(product) else { return };
-        let site = Site::new(&mysql, CHANGES, true);
+        let site = TableSite::new(&mysql, CHANGES, true);
         fill(&site, 10);
         let running = site.start();
         site.wait_for(10);
@@ -616,11 +569,11 @@ fn rows_are_looked_up() {
             path = "out"
             format = "ndjson"
         "#;
-        let site = Site::new(mysql, flow, true);
+        let site = TableSite::new(mysql, flow, true);
         fill(&site, 400);
         let ran = site.run(&[]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
-        let rows = site.changes();
+        let rows = site.rows();
         assert_eq!(rows.len(), 20_000);
         for row in rows {
             let number = row["number"].as_i64().unwrap();
@@ -652,7 +605,7 @@ fn rows_that_are_new_are_read_run_by_run() {
             path = "out"
             format = "ndjson"
         "#;
-        let site = Site::new(mysql, flow, true);
+        let site = TableSite::new(mysql, flow, true);
         let mut expected = 0;
         for round in 0..3 {
             let values: Vec<_> =
@@ -661,10 +614,10 @@ fn rows_that_are_new_are_read_run_by_run() {
             expected += (round * 100..(round + 1) * 100).filter(|id| id % 7 < 6).count();
             let ran = site.run(&["--state", "state"]);
             assert_eq!(ran.code, 0, "{}", ran.stderr);
-            let mut ids: Vec<_> = site.changes().iter().map(|row| row["id"].as_i64().unwrap()).collect();
+            let mut ids: Vec<_> = site.rows().iter().map(|row| row["id"].as_i64().unwrap()).collect();
             ids.sort_unstable();
             ids.dedup();
-            assert_eq!((ids.len(), site.changes().len()), (expected, expected), "round {round}");
+            assert_eq!((ids.len(), site.rows().len()), (expected, expected), "round {round}");
         }
     }
 }
@@ -672,7 +625,7 @@ fn rows_that_are_new_are_read_run_by_run() {
 #[test]
 fn the_flow_of_the_library_takes_what_is_new() {
     let Some(mysql) = shared("mysql") else { return };
-    let site = Site::new(mysql, "", true);
+    let site = TableSite::new(mysql, "", true);
     let flow = std::fs::read_to_string(project().join("flows/mysql_to_parquet.toml")).unwrap();
     site.workshop.write("flow.toml", &flow);
     let orders = |values: &str| {
@@ -696,8 +649,8 @@ fn the_flow_of_the_library_takes_what_is_new() {
 fn two_readers_of_one_number_are_told() {
     for product in Mysql::PRODUCTS {
         let Some(mysql) = shared(product) else { return };
-        let (first, second) = (Site::new(mysql, CHANGES, true), Site::new(mysql, CHANGES, true));
-        let start = |site: &Site| {
+        let (first, second) = (TableSite::new(mysql, CHANGES, true), TableSite::new(mysql, CHANGES, true));
+        let start = |site: &TableSite| {
             site.edit("heartbeat = \"500ms\"", "server_id = 77");
             fill(site, 100);
             let running = site.start();
@@ -716,7 +669,7 @@ fn two_readers_of_one_number_are_told() {
 fn the_state_says_where_to_go_on() {
     for product in Mysql::PRODUCTS {
         let Some(mysql) = shared(product) else { return };
-        let site = Site::new(mysql, CHANGES, true);
+        let site = TableSite::new(mysql, CHANGES, true);
         site.edit("chunk_rows = 100", "start = \"latest\"");
         fill(&site, 100);
         let running = site.start();
@@ -732,7 +685,7 @@ fn the_state_says_where_to_go_on() {
         let running = site.start();
         site.wait_for(1);
         running.stop();
-        let changes = site.changes();
+        let changes = site.rows();
         assert!(changes.len() == 1 && changes[0]["op"] == "u" && changes[0]["n"] == 100, "{changes:?}");
     }
 }

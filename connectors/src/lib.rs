@@ -7,7 +7,7 @@ mod decode_queue;
 mod drop;
 mod file;
 mod http_listen;
-mod push;
+pub mod push;
 mod stdin;
 mod stdout;
 

@@ -4,7 +4,8 @@ use arrow::datatypes::{DataType, Field, Fields, Float64Type};
 use indexmap::IndexMap;
 use millstream_core::{ColumnType, Columns};
 
-use crate::json::{Read, Rejection, Scalar, Scanner};
+use crate::json::{Scalar, Scanner};
+use crate::refusal::{Read, Refusal};
 use crate::text::{Moments, boolean, float, is_timestamp};
 
 /// How deep inferred types are nested.
@@ -74,7 +75,7 @@ impl Inferred {
             let key = json.key()?.1.to_owned();
             json.colon()?;
             if fields.insert(key, Self::read(json, moments)?).is_some() {
-                return Err(Rejection::json("a key is there twice"));
+                return Err(Refusal::malformed("a key is there twice"));
             }
             has_more = json.another(b'}')?;
         }

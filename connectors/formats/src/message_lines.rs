@@ -61,7 +61,7 @@ impl StreamFormat for Lines {
 
     fn open(&self, window: Window, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
         let (format, columns, batch_rows) = (self.format.clone(), decoder.wanted_columns(), decoder.batch_rows);
-        Ok(Box::new(LineReader::at(0, window, Form { format, columns, batch_rows })))
+        Ok(Box::new(LineReader::new(window, Form { format, columns, batch_rows, trims: false })))
     }
 
     fn infer(&self, _: Window, _: usize) -> Result<Columns> {
@@ -77,14 +77,16 @@ impl StreamFormat for Lines {
 
 /// A source's columns, and how its lines are decoded to them; every part of the source has a copy.
 #[derive(Clone)]
-struct Form {
-    format: Arc<dyn LineFormat>,
-    columns: Columns,
-    batch_rows: usize,
+pub(crate) struct Form {
+    pub format: Arc<dyn LineFormat>,
+    pub columns: Columns,
+    pub batch_rows: usize,
+    /// Whether blanks around a row are none of it.
+    pub trims: bool,
 }
 
 /// Reads lines. Blank ones are skipped and count no position.
-struct LineReader {
+pub(crate) struct LineReader {
     window: Window,
     form: Form,
     reader: Box<dyn MessageReader>,
@@ -101,6 +103,10 @@ struct Found {
 }
 
 impl LineReader {
+    pub(crate) fn new(window: Window, form: Form) -> Self {
+        Self::at(0, window, form)
+    }
+
     fn at(position: u64, window: Window, form: Form) -> Self {
         let reader = form.format.open(&form.columns, form.batch_rows);
         Self { window, form, reader, position }
@@ -133,9 +139,9 @@ impl LineReader {
                 return;
             }
             found.bytes += length;
-            let line = without_break(&text[start..start + length]);
-            if !line.trim_ascii().is_empty() {
-                found.rows.push(start..start + line.len());
+            let row = self.form.row(&text[start..start + length]);
+            if !row.is_empty() {
+                found.rows.push(start + row.start..start + row.end);
             }
         }
     }
@@ -156,9 +162,17 @@ impl LineReader {
     }
 }
 
-fn without_break(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
+impl Form {
+    /// Where the row is in a line. Nowhere if the line is blank.
+    fn row(&self, line: &[u8]) -> Range<usize> {
+        let blanks = line.len() - line.trim_ascii_start().len();
+        let trimmed = blanks..blanks + line[blanks..].trim_ascii_end().len();
+        if self.trims || trimmed.is_empty() {
+            return trimmed;
+        }
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        0..line.strip_suffix(b"\r").unwrap_or(line).len()
+    }
 }
 
 /// What begins at a place: a line.

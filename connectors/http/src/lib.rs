@@ -29,7 +29,7 @@ use millstream_core::NodeTypes;
 pub use connection::HttpConnection;
 pub use documents::Documents;
 pub use timing::{Retry, Timeouts};
-pub use tls::Tls;
+pub use tls::{Tls, certificates, unreadable};
 
 /// Adds every input of this crate, and the connection that they share.
 pub fn register(registry: &mut NodeTypes) {

@@ -66,7 +66,10 @@ impl Tls {
 }
 
 /// The certificates in a file, at least one.
-fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+///
+/// # Errors
+/// If there are none, at the place of the setting.
+pub fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let wrong = |error: rustls::pki_types::pem::Error| unreadable(setting, path, &error.to_string());
     let certificates = CertificateDer::pem_file_iter(path).map_err(wrong)?;
     let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
@@ -77,6 +80,7 @@ fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static
     }
 }
 
-fn unreadable(setting: &str, path: &Path, why: &str) -> Problem {
+/// A file that a setting names and that does not hold what it should.
+pub fn unreadable(setting: &str, path: &Path, why: &str) -> Problem {
     Problem::new(format!("`{}` can't be used: {why}", path.display())).at([setting])
 }

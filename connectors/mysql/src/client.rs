@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use millstream_core::{Error, ErrorClass, Kind, PlanContext, Problem, Result, Secret};
+use millstream_core::{Error, ErrorClass, Kind, PlanContext, Problem, Result, Secret, host_and_port};
+use millstream_spool::Pauses;
 use mysql_async::{ClientIdentity, Conn, IoError, Opts, OptsBuilder, ServerError, SslOpts};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::names::Table;
 
@@ -103,27 +103,7 @@ impl ConnectionSettings {
     }
 
     fn host_and_port(&self) -> Result<(&str, u16), Problem> {
-        let wrong = || {
-            let problem = Problem::new(format!("`{}` is no address of a server", self.address)).at(["address"]);
-            problem.help("write it like `db.example.com` or `db.example.com:3306`")
-        };
-        // An address of IPv6 has colons of its own, and stands in brackets before a port.
-        let (host, port) = match self.address.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
-                (host, port.strip_prefix(':'))
-            }
-            None if self.address.matches(':').count() > 1 => (self.address.as_str(), None),
-            None => {
-                self.address.split_once(':').map_or((self.address.as_str(), None), |(host, port)| (host, Some(port)))
-            }
-        };
-        let is_wrong = |letter: char| letter.is_whitespace() || matches!(letter, '/' | '@' | '?');
-        if host.is_empty() || host.contains(is_wrong) {
-            return Err(wrong());
-        }
-        let port = port.map_or(Ok(PORT), str::parse).map_err(|_| wrong())?;
-        Ok((host, port))
+        host_and_port(&self.address, PORT).map_err(|problem| problem.at(["address"]))
     }
 }
 
@@ -217,32 +197,6 @@ impl Server {
                 answer => return answer,
             }
         }
-    }
-}
-
-/// The growing pauses between tries.
-#[derive(Default)]
-pub struct Pauses {
-    left: Option<ExponentialBackoff>,
-}
-
-impl Pauses {
-    /// Waits, and says why the first time.
-    pub async fn wait(&mut self, error: &Error) {
-        if self.left.is_none() {
-            tracing::warn!("{error}; trying again");
-        }
-        let begin = || {
-            let growing = ExponentialBuilder::default().with_min_delay(Duration::from_millis(100));
-            growing.with_max_delay(Duration::from_secs(10)).with_jitter().without_max_times().build()
-        };
-        let pause = self.left.get_or_insert_with(begin).next();
-        sleep(pause.unwrap_or(Duration::from_secs(10))).await;
-    }
-
-    /// It works again.
-    pub fn end(&mut self) {
-        self.left = None;
     }
 }
 

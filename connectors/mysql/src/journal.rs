@@ -15,7 +15,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Collector, Encoding, Error, FailedRow, Home, Input, Origin, Parts, Positions, Progress, Report, Result,
+    Batch, Collector, Encoding, Error, FailedRow, Home, Input, Parts, Positions, Progress, Report, Result,
     ResultExt as _, State, type_name,
 };
 use millstream_store::{Files, LocalFiles, Log, LogOptions, LogReader, NotAppended, Record};
@@ -367,7 +367,8 @@ impl<S: Source> Journal<S> {
         for (port, range) in runs(&page.rows, from, self.options.batch_rows) {
             let of = &page.rows[port];
             let (rows, places) = (of.rows.slice(range.start, range.len()), &of.places[range]);
-            out.push(of.port, batch(source, rows, first, places));
+            let positions = places.iter().map(|place| first + u64::from(*place));
+            out.push(of.port, Batch::at(rows, source, &PARTITION.into(), positions));
         }
         let end = first + u64::from(page.count);
         self.position = self.position.max(end);
@@ -414,17 +415,6 @@ fn runs(ports: &[PortRows], from: u64, most: usize) -> Vec<(usize, std::ops::Ran
         next[port] += until;
     }
     runs
-}
-
-fn batch(source: &Arc<str>, rows: RecordBatch, first: u64, places: &[u32]) -> Batch {
-    let position = |place: Option<&u32>| first + u64::from(place.copied().unwrap_or_default());
-    let (start, end) = (position(places.first()), position(places.last()) + 1);
-    let origin = Origin::new(source.clone(), PARTITION, start, end);
-    if end - start == places.len() as u64 {
-        Batch::new(rows, origin)
-    } else {
-        Batch::with_gaps(rows, origin, places.iter().map(|place| first + u64::from(*place)).collect::<Vec<_>>())
-    }
 }
 
 #[async_trait]

@@ -16,14 +16,20 @@
 //! names say which run has written them. With a state elsewhere, such as in S3, they are part of what is staged. Without a state,
 //! nothing has to outlive the run: they are in files that have no name, which are gone with the process.
 
+mod mark;
+mod pauses;
 mod segment;
 mod spool;
 mod spooled;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod transactions;
 mod unnamed;
 
+pub use mark::{Mark, Standing};
+pub use pauses::Pauses;
 pub use spool::Spool;
 pub use spooled::{PartLimits, PartReader, Piece, Spooled};
+pub use transactions::TransactionSettings;
 pub use unnamed::Unnamed;

@@ -10,6 +10,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use millstream_core::{
     ByteSize, Duration, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Result,
 };
@@ -18,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::push::{self, Ingest, PushInput, PushNode, PushSettings, Receiver};
-use server::{Limits, Server, Service};
+use server::{Limits, Service};
 
 /// Takes rows that are sent to it by HTTP.
 ///
@@ -180,9 +181,10 @@ struct Http {
     limits: Limits,
 }
 
+#[async_trait]
 impl Receiver for Http {
-    fn start(&self, ingest: Ingest) -> Result<Box<dyn Send>> {
+    async fn start(&mut self, ingest: Ingest) -> Result<Box<dyn Send>> {
         let service = Service::new(self.path.clone(), self.limits, ingest);
-        Ok(Box::new(Server::start(self.address, service)?))
+        Ok(Box::new(server::start(self.address, service)?))
     }
 }

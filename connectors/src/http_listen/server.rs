@@ -1,13 +1,9 @@
 //! Takes requests, and answers them when their rows are durable.
-//!
-//! It has a thread of its own: a flow that is busy does not keep clients waiting, and when the input is dropped, the
-//! connections, the address and the log are free at once.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
@@ -18,14 +14,12 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use millstream_core::{Result, ResultExt};
 use tokio::net::TcpStream;
-use tokio::runtime;
-use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connections::{Activity, Connections};
 use super::request::{Head, Refusal, decompress, next_bytes, response};
-use crate::push::{Ack, Ingest, Share};
+use crate::push::{Ack, Ingest, Share, Worker};
 
 /// How many connections there are at most; for one more, an idle one is closed.
 pub const CONNECTIONS: usize = if cfg!(test) { 20 } else { 512 };
@@ -71,47 +65,20 @@ impl Limits {
     }
 }
 
-/// Takes requests until it is dropped.
-pub struct Server {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    /// Listens, and takes requests from now on.
-    pub fn start(address: SocketAddr, service: Service) -> Result<Self> {
-        let doing = || format!("listening on `{address}`");
-        let listener = TcpListener::bind(address).doing(doing)?;
-        listener.set_nonblocking(true).doing(doing)?;
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().doing(doing)?;
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).doing(doing)?
-        };
-        let (stop, stopped) = oneshot::channel();
-        let run = move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = take_all(listener, Arc::new(service)) => {}
-                    _ = stopped => {}
-                }
-            });
-            // Without waiting for bodies that are being read: they hold nothing.
-            runtime.shutdown_background();
-        };
-        let thread = thread::Builder::new().name("http_listen".to_owned()).spawn(run)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic has been reported, and there is nobody to tell.
-            let _ = thread.join();
-        }
-    }
+/// Listens, and takes requests from now on, until what is returned is dropped.
+pub fn start(address: SocketAddr, service: Service) -> Result<Worker> {
+    let doing = || format!("listening on `{address}`");
+    let listener = TcpListener::bind(address).doing(doing)?;
+    listener.set_nonblocking(true).doing(doing)?;
+    Worker::start("http_listen", |stopped| {
+        let listener = tokio::net::TcpListener::from_std(listener).doing(doing)?;
+        Ok(async move {
+            tokio::select! {
+                () = take_all(listener, Arc::new(service)) => {}
+                _ = stopped => {}
+            }
+        })
+    })
 }
 
 async fn take_all(listener: tokio::net::TcpListener, service: Arc<Service>) {

@@ -1,13 +1,14 @@
 //! Takes rows, or refuses them, and says when they are durable.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_core::Error;
-use millstream_formats::{Decoder, Names};
 use millstream_store::{Log, NotAppended};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
+use super::contents::Contents;
 use super::keys::{Answered, Key, Known, SharedKeys, now};
 use super::memory::{Memory, Share};
 use super::record::Record;
@@ -26,9 +27,10 @@ pub struct Ingest {
 }
 
 struct Shared {
-    decoder: Decoder,
+    contents: Arc<dyn Contents>,
     keys: SharedKeys,
     log: Arc<Log>,
+    home: PathBuf,
     memory: Memory,
 }
 
@@ -43,11 +45,20 @@ pub struct Ack {
 
 impl Ingest {
     /// One that writes to a log. At most so many bytes come at once.
-    pub(super) fn new(decoder: &Decoder, keys: SharedKeys, log: Arc<Log>, largest: usize) -> Self {
-        // What is promised to who sends rows must not depend on which columns the flow uses at the moment.
-        let decoder = Decoder { wanted: None, names: Names::One, ..decoder.clone() };
+    pub(super) fn new(
+        contents: Arc<dyn Contents>,
+        keys: SharedKeys,
+        log: Arc<Log>,
+        home: &Path,
+        largest: usize,
+    ) -> Self {
         let memory = Memory::new(MEMORY.max(2 * largest));
-        Self { shared: Arc::new(Shared { decoder, keys, log, memory }) }
+        Self { shared: Arc::new(Shared { contents, keys, log, home: home.to_owned(), memory }) }
+    }
+
+    /// The node's own folder, in which the receiver may keep files.
+    pub fn home(&self) -> &Path {
+        &self.shared.home
     }
 
     /// A share of the memory for what comes, to be grown before bytes are held. It goes with them to [`Ingest::take`].
@@ -55,7 +66,7 @@ impl Ingest {
         self.shared.memory.share()
     }
 
-    /// Takes the rows of bytes in the input's format: all of them, or none. Returns when they are durable.
+    /// Takes the rows of bytes: all of them, or none. Returns when they are durable.
     ///
     /// What has come before with the same key is not taken again, and answered as then. Whoever stops waiting does not know
     /// whether rows were taken; the key does.
@@ -66,10 +77,10 @@ impl Ingest {
 
     async fn record(&self, key: Option<Key>, bytes: Vec<u8>, memory: Share) -> Result<(Record, Share), Refused> {
         if bytes.len() < LONG {
-            return Ok((Record::new(key.as_ref(), bytes, &self.shared.decoder)?, memory));
+            return Ok((Record::new(key.as_ref(), bytes, &*self.shared.contents)?, memory));
         }
-        let decoder = self.shared.decoder.clone();
-        let work = move || Ok((Record::new(key.as_ref(), bytes, &decoder)?, memory));
+        let contents = self.shared.contents.clone();
+        let work = move || Ok((Record::new(key.as_ref(), bytes, &*contents)?, memory));
         let failed = |_| Err(Refused::Unreadable { row: None, why: "the rows can't be read".to_owned() });
         spawn_blocking(work).await.unwrap_or_else(failed)
     }

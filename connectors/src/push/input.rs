@@ -1,18 +1,20 @@
 //! The input side: from the log into the flow.
 
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_core::{Collector, Error, Home, Input, InputPlan, Parts, Positions, Progress, Result, ResultExt, State};
-use millstream_formats::{BatchReader, Decoder, Rows};
+use millstream_core::{
+    Collector, Error, Home, Input, InputPlan, Parts, Positions, Progress, Report, Result, ResultExt, State,
+};
+use millstream_formats::Rows;
 use millstream_store::{Access, Files, Log, LogOptions, LogReader, Record};
 
+use super::contents::{Contents, ReadRecords};
 use super::ingest::Ingest;
 use super::keys::{Answered, Remember, SharedKeys, now};
-use super::record::{fingerprint, small, unpack};
+use super::record::{fingerprint, unpack};
 use super::{LOG, PushNode, Receiver};
 
 /// How large a file of the log becomes at most; only whole ones can be removed.
@@ -40,7 +42,8 @@ pub struct PushInput {
     /// The type of the node.
     kind: &'static str,
     source: Arc<str>,
-    decoder: Decoder,
+    contents: Arc<dyn Contents>,
+    reader: Box<dyn ReadRecords>,
     /// How many bytes may come at once.
     largest: usize,
     max_log: u64,
@@ -77,14 +80,13 @@ struct Decoding {
     first: u64,
     /// How many are left.
     rows: usize,
-    reader: Box<dyn BatchReader>,
 }
 
 impl PushInput {
     pub(super) fn new(
         node: PushNode,
         source: Arc<str>,
-        decoder: Decoder,
+        contents: Arc<dyn Contents>,
         limits: Limits,
         files: Arc<dyn Files>,
     ) -> Self {
@@ -92,7 +94,8 @@ impl PushInput {
         Self {
             kind,
             source,
-            decoder,
+            reader: contents.reader(),
+            contents,
             largest,
             max_log: limits.max_log,
             receiver,
@@ -107,7 +110,7 @@ impl PushInput {
 
     /// The columns that come.
     pub fn schema(&self) -> SchemaRef {
-        self.decoder.schema()
+        self.contents.schema()
     }
 
     /// The plan of a node that is this input.
@@ -154,10 +157,10 @@ impl PushInput {
 
     /// Begins to read the rows of a record.
     fn begin(&mut self, record: &Record) -> Result<()> {
-        let source = Cursor::new(self.remember(record)?.to_vec());
-        let decoder = small(&self.decoder, record.rows as usize);
-        let reader = decoder.read(source).doing(|| format!("reading what was pushed at {}", record.number))?;
-        self.decoding = Some(Decoding { first: record.number, rows: record.rows as usize, reader });
+        let bytes = self.remember(record)?;
+        let rows = record.rows as usize;
+        self.reader.begin(bytes, rows).doing(|| format!("reading what was pushed at {}", record.number))?;
+        self.decoding = Some(Decoding { first: record.number, rows });
         Ok(())
     }
 
@@ -166,7 +169,7 @@ impl PushInput {
         let Some(decoding) = &mut self.decoding else { return Ok(false) };
         let first = decoding.first;
         let mut read = Rows::default();
-        if !decoding.reader.next(&mut read).doing(|| format!("reading what was pushed at {first}"))? {
+        if !self.reader.next(&mut read).doing(|| format!("reading what was pushed at {first}"))? {
             let left = std::mem::take(&mut self.decoding).map_or(0, |decoding| decoding.rows);
             return if left == 0 { Ok(false) } else { Err(miscounted(first)) };
         }
@@ -204,8 +207,8 @@ impl Input for PushInput {
         }
         self.remember_all(log.read(self.position)?)?;
         let reader = log.read(self.position)?;
-        let ingest = Ingest::new(&self.decoder, self.keys.clone(), log.clone(), self.largest);
-        let live = Live { _receiving: self.receiver.start(ingest)?, log, home: home.to_owned(), is_covered };
+        let ingest = Ingest::new(self.contents.clone(), self.keys.clone(), log.clone(), home, self.largest);
+        let live = Live { _receiving: self.receiver.start(ingest).await?, log, home: home.to_owned(), is_covered };
         self.running = Some(Running { reader, live: Some(live) });
         Ok(())
     }
@@ -213,7 +216,7 @@ impl Input for PushInput {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         let mut rows = Rows::default();
         // Waits only while it has no rows, so that none is lost if it is dropped there.
-        while rows.len() < self.decoder.batch_rows {
+        while rows.len() < self.contents.batch_rows() {
             if self.decode(&mut rows)? {
                 continue;
             }
@@ -229,7 +232,7 @@ impl Input for PushInput {
             self.begin(&record)?;
         }
         let progress = if rows.is_empty() { Progress::End } else { Progress::More };
-        rows.join_neighbours(self.decoder.batch_rows)?;
+        rows.join_neighbours(self.contents.batch_rows())?;
         rows.send(&self.source, &PARTITION.into(), out);
         Ok(progress)
     }
@@ -255,6 +258,10 @@ impl Input for PushInput {
         // As long as there is room, rows can be gone through again from every checkpoint that is kept.
         let covered = if log.bytes() > self.max_log / 2 { newest } else { oldest };
         covered.get(PARTITION).map_or(Ok(()), |position| log.trim(*position))
+    }
+
+    fn report(&self) -> Option<Report> {
+        self.receiver.report()
     }
 }
 

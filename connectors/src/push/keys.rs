@@ -51,7 +51,7 @@ pub enum Known {
 }
 
 /// For how long keys are remembered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Remember {
     /// For so long, if there is memory for them.
     pub time: Duration,

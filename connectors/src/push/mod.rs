@@ -11,42 +11,66 @@
 //! * [`PushInput`] reads the rows of the log into the flow, resumes from a checkpoint, goes through rows of a run before again,
 //!   and trims what checkpoints have covered.
 //!
-//! The settings for all that are [`PushSettings`], which a node has among its own.
+//! The settings for all that are [`PushSettings`], which a node has among its own. Where what comes is no text of rows but messages, of which
+//! something besides their values is kept, the node says by a [`Contents`] what bytes stand for, and has [`LogSettings`] only.
 
+mod batches;
+mod contents;
 mod ingest;
 mod input;
 mod keys;
 mod memory;
+mod note;
 mod record;
 mod refused;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::sync::Arc;
 
-use millstream_core::{ByteSize, Columns, Duration, KeptNode, PlanContext, Problem, Result};
+use async_trait::async_trait;
+use millstream_core::{ByteSize, Columns, Duration, KeptNode, PlanContext, Problem, Report, Result};
 use millstream_formats::{Format, ReadStreams};
 use millstream_store::{Files, LocalFiles, verify_log};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use batches::{Health, MOST_BYTES, Waiting, keep, waiting};
+pub use contents::{Contents, ReadRecords};
 pub use ingest::{Ack, Ingest};
 pub use input::PushInput;
 pub use keys::Key;
 pub use memory::Share;
+pub use note::Note;
 pub use refused::Refused;
+pub use worker::Worker;
 
+use contents::Streams;
 use input::Limits;
 use keys::Remember;
 
 /// The log, in the folder of the node.
 const LOG: &str = "log";
 
+/// Keys that are remembered for ever, as long as there is memory for them.
+const ALWAYS: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86400);
+const FEW_KEYS: usize = 1 << 20;
+
 /// What brings rows: a server, a subscription.
+#[async_trait]
 pub trait Receiver: Send {
     /// Begins to receive, until what is returned is dropped. Then nothing may have the `ingest` any more, so that the log is free
     /// at once.
-    fn start(&self, ingest: Ingest) -> Result<Box<dyn Send>>;
+    ///
+    /// # Errors
+    /// If it can't.
+    async fn start(&mut self, ingest: Ingest) -> Result<Box<dyn Send>>;
+
+    /// How it does, for people.
+    fn report(&self) -> Option<Report> {
+        None
+    }
 }
 
 /// The settings of inputs whose rows are pushed.
@@ -58,11 +82,8 @@ pub struct PushSettings {
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. A value that is missing, null or of
     /// another type fails its row; with a `?` behind its type it may be missing or null.
     schema: Columns,
-    /// How many bytes of rows may wait until a checkpoint covers them, by default `"1GiB"`. At least four times as many as may
-    /// come at once. As long as half of it is free, the rows behind the oldest checkpoint that is kept stay, so that `millstream
-    /// replay` can go through them again.
-    #[serde(default = "max_log")]
-    max_log: ByteSize,
+    #[serde(flatten)]
+    log: LogSettings,
     /// For how long the key of a request is remembered, by default `"1h"`: a client must not send it again later.
     #[serde(default = "remember")]
     remember: Duration,
@@ -70,6 +91,16 @@ pub struct PushSettings {
     /// are more, the oldest ones are forgotten before `remember` is over. They are part of every checkpoint.
     #[serde(default = "max_keys")]
     max_keys: ByteSize,
+}
+
+/// The settings of the log in which rows wait.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct LogSettings {
+    /// How many bytes of rows may wait until a checkpoint covers them, by default `"1GiB"`. At least four times as many as may
+    /// come at once. As long as half of it is free, the rows behind the oldest checkpoint that is kept stay, so that `millstream
+    /// replay` can go through them again.
+    #[serde(default = "max_log")]
+    max_log: ByteSize,
 }
 
 fn max_log() -> ByteSize {
@@ -106,14 +137,54 @@ pub struct PushNode {
 impl PushSettings {
     /// The input of a node. Its log is in `files`.
     pub fn input(&self, node: PushNode, context: &PlanContext, files: Arc<dyn Files>) -> Result<PushInput, Problem> {
+        let contents = Arc::new(Streams::new(self.format.decoder(&self.schema, context)?));
+        let remember = Remember { time: self.remember.0, bytes: self.max_keys.0 };
+        self.log.remembering(node, contents, remember, context, files)
+    }
+}
+
+impl LogSettings {
+    /// The input of a node to which nothing comes with a key.
+    ///
+    /// # Errors
+    /// If the log is too small.
+    pub fn input(
+        &self,
+        node: PushNode,
+        contents: Arc<dyn Contents>,
+        context: &PlanContext,
+    ) -> Result<PushInput, Problem> {
+        self.remembering(node, contents, Remember::default(), context, Arc::new(LocalFiles))
+    }
+
+    /// The same, of a node that takes the same again from a place that does not change, and knows by keys what it has taken.
+    ///
+    /// # Errors
+    /// If the log is too small.
+    pub fn input_with_keys(
+        &self,
+        node: PushNode,
+        contents: Arc<dyn Contents>,
+        context: &PlanContext,
+    ) -> Result<PushInput, Problem> {
+        let remember = Remember { time: ALWAYS, bytes: FEW_KEYS };
+        self.remembering(node, contents, remember, context, Arc::new(LocalFiles))
+    }
+
+    fn remembering(
+        &self,
+        node: PushNode,
+        contents: Arc<dyn Contents>,
+        remember: Remember,
+        context: &PlanContext,
+        files: Arc<dyn Files>,
+    ) -> Result<PushInput, Problem> {
         if self.max_log.0 / 4 < node.largest {
             let message = format!("the log must have room for four times {} at least", ByteSize(node.largest));
             let problem = Problem::new(message).at(["max_log"]);
             return Err(problem.help("that is the most that may come at once; raise `max_log`"));
         }
-        let decoder = self.format.decoder(&self.schema, context)?;
-        let remember = Remember { time: self.remember.0, bytes: self.max_keys.0 };
         let limits = Limits { max_log: self.max_log.0 as u64, remember };
-        Ok(PushInput::new(node, context.node.as_str().into(), decoder, limits, files))
+        Ok(PushInput::new(node, context.node.as_str().into(), contents, limits, files))
     }
 }

@@ -1,9 +1,6 @@
-//! What is taken, as a record of the log: a key, and bytes of the format.
+//! What is taken, as a record of the log: a key, and bytes.
 
-use std::io::Cursor;
-
-use millstream_formats::{BadRow, Decoder, Rows};
-
+use super::contents::Contents;
 use super::keys::Key;
 use super::refused::Refused;
 
@@ -18,45 +15,14 @@ pub struct Record {
 }
 
 impl Record {
-    /// Packs bytes whose rows can be read. They are read as the flow will read them, so that there is only one way to count them.
-    pub fn new(key: Option<&Key>, bytes: Vec<u8>, decoder: &Decoder) -> Result<Self, Refused> {
-        if decoder.format.is_utf8() && std::str::from_utf8(&bytes).is_err() {
-            return Err(Refused::NoText);
-        }
+    /// Packs bytes that are taken.
+    pub fn new(key: Option<&Key>, bytes: Vec<u8>, contents: &dyn Contents) -> Result<Self, Refused> {
         let payload = [&packed(key)[..], &bytes].concat();
-        let rows = count(bytes, decoder)?;
+        let rows = contents.count(bytes)?;
         let rows = u32::try_from(rows).map_err(|_| Refused::Unreadable { row: None, why: "too many rows".into() })?;
         let fingerprint = key.map_or(0, |_| fingerprint(&payload));
         Ok(Self { payload, rows, fingerprint })
     }
-}
-
-/// How many rows bytes are, all of which can be read.
-fn count(bytes: Vec<u8>, decoder: &Decoder) -> Result<usize, Refused> {
-    let wrong = |error: millstream_core::Error| Refused::Unreadable { row: None, why: error.to_string() };
-    let small = small(decoder, decoder.format.most_rows(&bytes));
-    let mut reader = small.read(Cursor::new(bytes)).map_err(wrong)?;
-    let (mut rows, mut bad, mut first) = (0, 0, None);
-    let mut read = Rows::default();
-    while reader.next(&mut read).map_err(wrong)? {
-        let read = std::mem::take(&mut read);
-        (rows, bad) = (rows + read.len(), bad + read.failed.len());
-        first = first.or_else(|| read.failed.into_iter().min_by_key(|row| row.position));
-    }
-    first.map_or(Ok(rows), |first| Err(bad_rows(first, bad, rows)))
-}
-
-/// Rows that can't be read, of so many. None of them is taken: who sends them has them still, and can mend them.
-fn bad_rows(first: BadRow, bad: usize, rows: usize) -> Refused {
-    let BadRow { position, error, .. } = first;
-    let others = if bad > 1 { format!(", as {} others of {rows} can't", bad - 1) } else { String::new() };
-    let why = format!("row {position}, counted from 0, can't be read{others}: {error}; none was taken");
-    Refused::Unreadable { row: Some(position), why }
-}
-
-/// What reads so few rows: memory is taken for as many as there may be.
-pub fn small(decoder: &Decoder, rows: usize) -> Decoder {
-    Decoder { batch_rows: decoder.batch_rows.min(rows.max(1)), ..decoder.clone() }
 }
 
 /// What a record is known by, so that other bytes with the same key are noticed.

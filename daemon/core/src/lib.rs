@@ -12,6 +12,7 @@
 //! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
 //! * [`Error`]: what goes wrong while a flow runs. [`Problem`]: what is wrong with a flow file, and where.
 
+mod address;
 mod async_processor;
 mod bytes;
 mod canonical;
@@ -40,6 +41,7 @@ mod state;
 mod types;
 mod units;
 
+pub use address::host_and_port;
 pub use async_processor::{AsyncProcessor, asking};
 pub use bytes::{MAX_BATCH_BYTES, batch_bytes, widest_row};
 pub use canonical::{Canonical, Canonicalized};

@@ -76,6 +76,23 @@ impl Batch {
         Self { rows, origin, positions: Some(positions) }
     }
 
+    /// Inputs: rows of a partition at these positions, which ascend, with gaps or without.
+    pub fn at(
+        rows: RecordBatch,
+        source: &Arc<str>,
+        partition: &Arc<str>,
+        positions: impl ExactSizeIterator<Item = u64> + DoubleEndedIterator + Clone,
+    ) -> Self {
+        let start = positions.clone().next().unwrap_or_default();
+        let end = positions.clone().next_back().map_or(start, |last| last + 1);
+        let origin = Origin::new(source.clone(), partition.clone(), start, end);
+        if end - start == positions.len() as u64 {
+            Self::new(rows, origin)
+        } else {
+            Self::with_gaps(rows, origin, positions.collect::<Vec<_>>())
+        }
+    }
+
     /// The position of each row of an input, if these have gaps.
     pub fn positions(&self) -> Option<&[u64]> {
         self.positions.as_deref()

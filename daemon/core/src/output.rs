@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::{
     Barrier, Batch, Collector, Committer, Epoch, EventTime, Home, PlanContext, Probe, Problems, Report, Result, Run,
@@ -32,9 +34,11 @@ pub trait OutputSettings: Send + Sync {
 }
 
 /// How often a row is delivered when the flow is killed and resumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// Once: rows are staged, and become visible with the commit of their epoch.
+    #[default]
     ExactlyOnce,
     /// Once or more: rows are visible as soon as they are written.
     AtLeastOnce,

@@ -29,6 +29,14 @@ pub const POINTS: &[&str] = &[
     "kafka-part-sent",
     "kafka-marker-sent",
     "kafka-part-committed",
+    // The input and the output `mqtt`.
+    "mqtt-kept",
+    "mqtt-published",
+    // The input `git`.
+    "git-kept",
+    // The output `nats`.
+    "nats-rows-sent",
+    "nats-marked",
     // The output `mysql`.
     "mysql-part-written",
     "mysql-part-committed",

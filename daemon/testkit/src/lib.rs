@@ -8,8 +8,12 @@ mod drive;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod late;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(feature = "nats")]
+mod nats;
 mod services;
 mod state;
 mod table;
@@ -22,8 +26,12 @@ pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, str
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, Received, Sent};
 pub use late::{commit_late, stages};
+#[cfg(feature = "mqtt")]
+pub use mqtt::{Mqtt, Subscriber};
 #[cfg(feature = "mysql")]
 pub use mysql::Mysql;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
 pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

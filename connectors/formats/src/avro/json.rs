@@ -4,7 +4,8 @@ use arrow::datatypes::TimeUnit;
 
 use super::read::{blocks, boolean, branch, decimal, int, sized, symbol, text, too_deep};
 use super::schema::{AvroSchema, Logical, NamedKind, Node};
-use crate::records::{Budget, Cursor, JsonText, MAX_DEPTH, Read, Refusal, Scalar, micros, uuid_text};
+use crate::records::{Budget, Cursor, JsonText, MAX_DEPTH, Scalar, micros, uuid_text};
+use crate::refusal::{Read, Refusal};
 
 /// What an item counts, besides its text.
 const ITEM: usize = 16;

@@ -19,7 +19,8 @@ use crate::messages::{
     MakeReader, MessageFormat, MessageReader, MessageWriter, MessageWriting, Payloads, SchemaChanges,
 };
 use crate::read::wanted;
-use crate::records::{Budget, Cursor, Read, ReadRecord, Record, Records, Refusal};
+use crate::records::{Budget, Cursor, ReadRecord, Record, Records};
+use crate::refusal::{Read, Refusal};
 use crate::{Framed, RegisteredSchema, SchemaId};
 
 /// A message is a record in the binary encoding, of the schema that `schema_file` or `schema` says, or of one in a registry that it names. The

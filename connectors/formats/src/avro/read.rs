@@ -5,7 +5,8 @@ use arrow::datatypes::TimeUnit;
 use super::json;
 use super::plan::{FieldPlan, RecordPlan, Step};
 use super::schema::{AvroSchema, NamedKind, Node};
-use crate::records::{Budget, Column, Cursor, MAX_DEPTH, Read, Record, Refusal, Scalar, uuid_text};
+use crate::records::{Budget, Column, Cursor, MAX_DEPTH, Record, Scalar, uuid_text};
+use crate::refusal::{Read, Refusal};
 
 /// The least that an item counts that is skipped.
 const SKIPPED: usize = 16;

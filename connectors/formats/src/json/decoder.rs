@@ -5,8 +5,8 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Result};
 
 use super::object::{Column, Object};
-use super::rejection::{Read, Rejection};
 use super::scanner::Scanner;
+use crate::refusal::{Read, Refusal};
 use crate::rows::NO_TEXT;
 use crate::text::Moments;
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES};
@@ -79,18 +79,13 @@ impl JsonDecoder {
         self.taken == self.batch_rows || self.bytes > MAX_BATCH_BYTES
     }
 
-    /// How many documents have been taken since a batch was handed out.
-    pub(crate) fn taken(&self) -> usize {
-        self.taken
-    }
-
     /// Takes a document, which becomes a row or is rejected.
     pub(crate) fn push(&mut self, document: &[u8], position: u64) -> Option<BadRow> {
         self.taken += 1;
         self.bytes += document.len();
         let row = self.object.rows();
         let read = match std::str::from_utf8(document) {
-            Ok(text) => self.read(text).map_err(|rejection| rejection.to_string()),
+            Ok(text) => self.read(text).map_err(|refusal| refusal.describe("no valid JSON")),
             Err(_) => Err(NO_TEXT.to_owned()),
         };
         if let Err(error) = read {
@@ -106,12 +101,12 @@ impl JsonDecoder {
 
     fn read(&mut self, text: &str) -> Read<()> {
         if text.len() > MAX_ROW_BYTES {
-            return Err(Rejection::json(format!("longer than {MAX_ROW_BYTES} bytes")));
+            return Err(Refusal::malformed(format!("longer than {MAX_ROW_BYTES} bytes")));
         }
         let mut json = Scanner::new(text, &mut self.unescaped);
         match json.peek() {
             b'{' => {}
-            b'[' => return Err(Rejection::json(self.no_array)),
+            b'[' => return Err(Refusal::malformed(self.no_array)),
             _ => return Err(json.unexpected("an object")),
         }
         self.object.read(&mut json)?;

@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, PlanContext, Problem, Result, write_json};
 
 use super::decoder::JsonDecoder;
+use crate::message_lines::LineFormat;
 use crate::messages::{
     MakeReader, MessageFormat, MessageReader, MessageWriter, MessageWriting, NO_VALUE, Payloads, always,
 };
@@ -56,6 +57,26 @@ impl MessageReader for JsonDecoder {
 /// The refusal of a message without a value, where a column may not be null.
 fn without_value(refused: BadRow) -> BadRow {
     BadRow { error: format!("{NO_VALUE}: {}", refused.error), row: String::new(), ..refused }
+}
+
+/// JSON objects that are lines of a text.
+#[derive(Debug)]
+pub(super) struct NdjsonLines {
+    pub moments: Moments,
+}
+
+impl LineFormat for NdjsonLines {
+    fn check_columns(&self, _: &Columns) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn columns(&self) -> Option<Columns> {
+        None
+    }
+
+    fn open(&self, columns: &Columns, batch_rows: usize) -> Box<dyn MessageReader> {
+        Box::new(JsonDecoder::new(columns, &self.moments, batch_rows))
+    }
 }
 
 /// JSON objects to write as messages.

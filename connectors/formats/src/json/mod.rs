@@ -7,13 +7,11 @@ mod buffers;
 mod decoder;
 mod documents;
 mod infer;
-mod lines;
 mod messages;
 mod nested;
 mod object;
 mod pretty;
 mod raw;
-mod rejection;
 mod scanner;
 mod values;
 mod write;
@@ -26,6 +24,7 @@ use serde::Deserialize;
 
 use crate::TextEncoding;
 use crate::kind::{FormatKind, Settings, Side};
+use crate::message_lines::{Form, LineReader};
 use crate::messages::{MessageFormat, MessageWriting};
 use crate::read::{Decoder, Reading, StreamFormat};
 use crate::reader::BatchReader;
@@ -35,9 +34,7 @@ use crate::write::Writing;
 #[cfg(test)]
 pub(crate) use decoder::JsonDecoder;
 use documents::JsonReader;
-use lines::NdjsonReader;
-use messages::{JsonMessages, WrittenMessages};
-pub(crate) use rejection::{Read, Rejection};
+use messages::{JsonMessages, NdjsonLines, WrittenMessages};
 pub(crate) use scanner::{Scalar, Scanner, is_json};
 use write::{Arrays, Indented, Lines};
 
@@ -114,7 +111,7 @@ impl Settings for ReadNdjson {
 
     fn make(self, _: &str) -> Result<Reading, Problem> {
         let (encoding, moments) = (self.text.encoding, self.text.moments()?);
-        Ok(Reading::Stream(Arc::new(NdjsonFormat { encoding, moments })))
+        Ok(Reading::Stream(Arc::new(NdjsonFormat { encoding, lines: Arc::new(NdjsonLines { moments }) })))
     }
 }
 
@@ -171,7 +168,7 @@ impl Settings for PrintJson {
 #[derive(Debug)]
 struct NdjsonFormat {
     encoding: TextEncoding,
-    moments: Moments,
+    lines: Arc<NdjsonLines>,
 }
 
 impl StreamFormat for NdjsonFormat {
@@ -180,11 +177,12 @@ impl StreamFormat for NdjsonFormat {
     }
 
     fn open(&self, window: Window, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
-        Ok(Box::new(NdjsonReader::new(window, decoder.wanted_columns(), &self.moments, decoder.batch_rows)))
+        let (columns, batch_rows) = (decoder.wanted_columns(), decoder.batch_rows);
+        Ok(Box::new(LineReader::new(window, Form { format: self.lines.clone(), columns, batch_rows, trims: true })))
     }
 
     fn infer(&self, window: Window, rows: usize) -> Result<Columns> {
-        infer::of_lines(window, rows, &self.moments)
+        infer::of_lines(window, rows, &self.lines.moments)
     }
 }
 

@@ -9,9 +9,9 @@ use arrow::error::ArrowError;
 
 use super::buffers::emptied;
 use super::object::{Column, Object};
-use super::rejection::{Read, Rejection};
 use super::scanner::Scanner;
 use super::values::{Values, rejected};
+use crate::refusal::{Read, Refusal};
 use crate::text::{Moments, shorten};
 
 /// The values of a column of lists.
@@ -44,7 +44,7 @@ impl Values for List {
         let mut has_more = json.open(b']')?;
         while has_more {
             let index = self.item.rows() - first;
-            self.item.read(json).map_err(|rejection| rejection.within(&format!("[{index}]")))?;
+            self.item.read(json).map_err(|refusal| refusal.within(&format!("[{index}]")))?;
             has_more = json.another(b']')?;
         }
         self.end();
@@ -112,7 +112,7 @@ impl Values for Struct {
 }
 
 /// Says what there is instead of a list or an object.
-fn other_than(json: &mut Scanner, data_type: &DataType) -> Read<Box<Rejection>> {
+fn other_than(json: &mut Scanner, data_type: &DataType) -> Read<Box<Refusal>> {
     Ok(match json.peek() {
         b'{' => rejected("an object", data_type),
         b'[' => rejected("an array", data_type),

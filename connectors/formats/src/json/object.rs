@@ -7,9 +7,9 @@ use arrow::datatypes::FieldRef;
 use arrow::error::ArrowError;
 use millstream_core::ColumnType;
 
-use super::rejection::{Read, Rejection};
 use super::scanner::Scanner;
 use super::values::{Values, values_of};
+use crate::refusal::{Read, Refusal};
 use crate::text::Moments;
 
 /// A column of a batch, a field of a struct, or the items of lists.
@@ -47,7 +47,7 @@ impl Column {
     /// Takes note that there is no value.
     fn miss(&mut self) -> Read<()> {
         if !self.nullable {
-            return Err(Rejection::value(" is missing or null"));
+            return Err(Refusal::value(" is missing or null"));
         }
         self.push_null();
         Ok(())
@@ -98,10 +98,10 @@ impl Object {
             match column.map(|column| &mut self.columns[column]) {
                 None => json.skip()?,
                 Some(column) if column.rows > self.rows => {
-                    return Err(Rejection::value(" is there twice").within(&column.name));
+                    return Err(Refusal::value(" is there twice").within(&column.name));
                 }
                 Some(column) => {
-                    column.read(json).map_err(|rejection| rejection.within(&column.name))?;
+                    column.read(json).map_err(|refusal| refusal.within(&column.name))?;
                     found += 1;
                 }
             }
@@ -109,7 +109,7 @@ impl Object {
         }
         if found < self.columns.len() {
             for column in self.columns.iter_mut().filter(|column| column.rows == self.rows) {
-                column.miss().map_err(|rejection| rejection.within(&column.name))?;
+                column.miss().map_err(|refusal| refusal.within(&column.name))?;
             }
         }
         self.rows += 1;

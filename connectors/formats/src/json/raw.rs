@@ -5,9 +5,9 @@ use arrow::buffer::OffsetBuffer;
 use arrow::error::ArrowError;
 
 use super::buffers::emptied;
-use super::rejection::{Read, Rejection};
 use super::scanner::Scanner;
 use super::values::Values;
+use crate::refusal::{Read, Refusal};
 
 /// The texts of any values, which are JSON.
 pub(super) struct Raw {
@@ -27,7 +27,7 @@ impl Values for Raw {
     fn read(&mut self, json: &mut Scanner) -> Read<()> {
         self.bytes.extend_from_slice(json.raw()?.as_bytes());
         // A batch has far fewer bytes.
-        let end = i32::try_from(self.bytes.len()).map_err(|_| Rejection::value(" is too long"))?;
+        let end = i32::try_from(self.bytes.len()).map_err(|_| Refusal::value(" is too long"))?;
         self.ends.push(end);
         self.nulls.append_non_null();
         Ok(())

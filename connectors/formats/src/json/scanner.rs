@@ -1,6 +1,6 @@
 //! Reads JSON token by token, as strictly as RFC 8259 has it.
 
-use super::rejection::{Read, Rejection};
+use crate::refusal::{Read, Refusal};
 
 /// How deep objects and arrays may be nested: they are read by recursion.
 pub(crate) const MAX_DEPTH: usize = 512;
@@ -81,7 +81,7 @@ impl<'a> Scanner<'a> {
     /// Checks that nothing but spaces is left.
     pub(crate) fn end(&mut self) -> Read<()> {
         self.peek();
-        if self.at == self.text.len() { Ok(()) } else { Err(Rejection::json("expected one object on the line")) }
+        if self.at == self.text.len() { Ok(()) } else { Err(Refusal::malformed("expected one object on the line")) }
     }
 
     /// How many objects and arrays are open.
@@ -95,7 +95,7 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(Rejection::json(format!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(Refusal::malformed(format!("nested deeper than {MAX_DEPTH} levels")));
         }
         Ok(self.peek() != close || self.close())
     }
@@ -309,16 +309,16 @@ impl<'a> Scanner<'a> {
 
     /// Says that something else was expected here.
     #[cold]
-    pub(crate) fn unexpected(&self, expected: &str) -> Box<Rejection> {
+    pub(crate) fn unexpected(&self, expected: &str) -> Box<Refusal> {
         match self.text[self.at..].chars().next() {
-            None => Rejection::json("the object is not closed"),
+            None => Refusal::malformed("the object is not closed"),
             Some(found) => self.fault(&format!("expected {expected} instead of `{}`", found.escape_debug())),
         }
     }
 
     #[cold]
-    fn fault(&self, what: &str) -> Box<Rejection> {
-        Rejection::json(format!("{what}, at byte {}", self.at + 1))
+    fn fault(&self, what: &str) -> Box<Refusal> {
+        Refusal::malformed(format!("{what}, at byte {}", self.at + 1))
     }
 }
 

@@ -8,8 +8,8 @@ use millstream_core::{ColumnType, type_name};
 use super::buffers::{Buffer, Bytes, Primitives};
 use super::nested::{List, Struct};
 use super::raw::Raw;
-use super::rejection::{Read, Rejection};
 use super::scanner::{Scalar, Scanner};
+use crate::refusal::{Read, Refusal};
 use crate::text::{ByType, Float, Integer, Moments, TextColumn, float, hexadecimal, integer};
 
 /// The values of a column, as they are read.
@@ -122,7 +122,7 @@ impl<B: Buffer> Values for Leaf<B> {
             self.nulls.append_non_null();
             return Ok(());
         }
-        Err(Rejection::value(format!(": {}", self.text.complaint(value.text()))))
+        Err(Refusal::value(format!(": {}", self.text.complaint(value.text()))))
     }
 
     fn push_null(&mut self) {
@@ -143,8 +143,8 @@ impl<B: Buffer> Values for Leaf<B> {
 
 /// Says that something has another type.
 #[cold]
-pub(super) fn rejected(found: &str, data_type: &DataType) -> Box<Rejection> {
+pub(super) fn rejected(found: &str, data_type: &DataType) -> Box<Refusal> {
     let is_text = *data_type == DataType::Utf8;
     let advice = if is_text { "; a column of type `json` takes the text of any value" } else { "" };
-    Rejection::value(format!(": {found} is no {}{advice}", type_name(data_type)))
+    Refusal::value(format!(": {found} is no {}{advice}", type_name(data_type)))
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::wire::{Payload, fields};
-use crate::records::{MAX_DEPTH, Read, Refusal};
+use crate::records::MAX_DEPTH;
+use crate::refusal::{Read, Refusal};
 
 /// All types of a set of files.
 #[derive(Debug, Default)]

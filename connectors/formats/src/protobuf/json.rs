@@ -8,7 +8,8 @@ use super::descriptors::{Descriptors, FieldKind, FieldType, ScalarType};
 use super::plan::WellKnown;
 use super::read::{Moment, moment};
 use super::wire::{Payload, fields, too_deep};
-use crate::records::{Budget, Cursor, JsonText, MAX_DEPTH, Read, Scalar};
+use crate::records::{Budget, Cursor, JsonText, MAX_DEPTH, Scalar};
+use crate::refusal::Read;
 
 /// What a value counts, besides its text.
 const VALUE: usize = 32;

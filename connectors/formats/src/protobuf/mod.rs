@@ -22,7 +22,8 @@ use crate::Framed;
 use crate::kind::{FormatKind, Settings, Side};
 use crate::messages::{MakeReader, MessageFormat};
 use crate::read::wanted;
-use crate::records::{Budget, Cursor, Read, ReadRecord, Record, Records, Refusal};
+use crate::records::{Budget, Cursor, ReadRecord, Record, Records};
+use crate::refusal::{Read, Refusal};
 
 pub(crate) const FORMAT: FormatKind = FormatKind {
     name: "protobuf",

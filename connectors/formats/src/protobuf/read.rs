@@ -9,7 +9,8 @@ use super::descriptors::{Descriptors, ScalarType};
 use super::json;
 use super::plan::{FieldPlan, MessagePlan, Occurs, Step};
 use super::wire::{Payload, fields};
-use crate::records::{Budget, Column, Cursor, Read, Record, Refusal, Scalar, unzigzag};
+use crate::records::{Budget, Column, Cursor, Record, Scalar, unzigzag};
+use crate::refusal::{Read, Refusal};
 
 /// Reads messages of known types.
 pub(super) struct Reader<'r> {

@@ -1,6 +1,7 @@
 //! The wire format of Protobuf: fields with their numbers, one behind the other.
 
-use crate::records::{Cursor, MAX_DEPTH, Read, Refusal};
+use crate::records::{Cursor, MAX_DEPTH};
+use crate::refusal::{Read, Refusal};
 
 /// What a field has on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use millstream_core::{ColumnType, Columns};
 
 use super::leaf::{Leaf, emptied};
 use super::reader::Budget;
-use super::refusal::{Read, Refusal};
 use super::scalar::Scalar;
+use crate::refusal::{Read, Refusal};
 
 /// A column of a batch, a field of a struct, or the items of lists.
 pub(crate) struct Column {

@@ -1,6 +1,6 @@
 //! The place in a record up to which it has been read.
 
-use super::refusal::{Read, Refusal};
+use crate::refusal::{Read, Refusal};
 
 /// What is left of the bytes of a record.
 #[derive(Clone, Copy, Debug)]

@@ -13,8 +13,8 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use millstream_core::{ColumnType, DAY_MICROS, type_name};
 
-use super::refusal::{Read, Refusal};
 use super::scalar::{Scalar, micros};
+use crate::refusal::{Read, Refusal};
 use crate::text::shorten;
 
 /// The values of a column; where there is null, any.

@@ -9,14 +9,12 @@ mod cursor;
 mod json;
 mod leaf;
 mod reader;
-mod refusal;
 mod scalar;
 
 pub(crate) use column::{Column, Record};
 pub(crate) use cursor::{Cursor, unzigzag};
 pub(crate) use json::{JsonText, uuid_text};
 pub(crate) use reader::{Batches, Budget, ReadRecord, Records};
-pub(crate) use refusal::{Read, Refusal};
 pub(crate) use scalar::{Scalar, ScalarKind, micros};
 
 /// How deep values may lie in each other where a type may contain itself.

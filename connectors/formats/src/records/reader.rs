@@ -5,8 +5,8 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::{Columns, Result};
 
 use super::column::Record;
-use super::refusal::{Read, Refusal};
 use crate::messages::{MessageReader, NO_VALUE};
+use crate::refusal::{Read, Refusal};
 use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES};
 use crate::{BadRow, Framed, RegisteredSchema, Rows, SchemaId};
 
@@ -173,8 +173,7 @@ impl<R: ReadRecord> Records<R> {
         let refusal = read.err()?;
         let error = match (message, *refusal) {
             (None, refusal) => format!("{NO_VALUE}: {refusal}"),
-            (_, Refusal::Malformed(error)) => format!("{}: {error}", R::NO_VALID),
-            (_, refusal) => refusal.to_string(),
+            (_, refusal) => refusal.describe(R::NO_VALID),
         };
         Some(BadRow::new(position, error, message.unwrap_or_default()))
     }

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListBuilder, RecordBatch, RecordBatchOptions, StringArray,
-    StringBuilder, StructBuilder, TimestampMicrosecondArray,
-};
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use millstream_core::Result;
+use arrow::array::{ArrayRef, BinaryBuilder, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use millstream_formats::{MetadataColumns, headers_column, headers_type};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -36,17 +33,14 @@ pub enum Metadata {
 /// What there is to refuse a message by, but for its value.
 const KEY_IS_NO_TEXT: &str = "the key is no valid UTF-8; `key_bytes` in `metadata` takes any key";
 
-fn header_fields() -> Fields {
-    let fields = [Field::new("name", DataType::Utf8, false), Field::new("value", DataType::Binary, true)];
-    fields.into_iter().collect()
-}
+impl millstream_formats::Metadata for Metadata {
+    type Message<'a> = Message<'a>;
 
-impl Metadata {
     fn field(self, name: &str) -> Field {
         let (data_type, nullable) = match self {
             Self::Key => (DataType::Utf8, true),
             Self::KeyBytes => (DataType::Binary, true),
-            Self::Headers => (DataType::List(Arc::new(header_field())), false),
+            Self::Headers => (headers_type(), false),
             Self::Timestamp => (DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
             Self::Topic => (DataType::Utf8, false),
             Self::Partition => (DataType::Int32, false),
@@ -55,7 +49,7 @@ impl Metadata {
         Field::new(name, data_type, nullable)
     }
 
-    /// The values of messages, whose keys are UTF-8 where that is asked for.
+    /// Keys are UTF-8 where that is asked for.
     fn column(self, messages: &[Message<'_>]) -> ArrayRef {
         let all = messages.iter();
         match self {
@@ -68,7 +62,10 @@ impl Metadata {
                 keys.extend(all.map(|message| message.key()));
                 Arc::new(keys.finish())
             }
-            Self::Headers => headers(messages),
+            Self::Headers => headers_column(all.map(|message| {
+                let headers = message.headers().into_iter();
+                headers.map(|(name, value)| (String::from_utf8_lossy(name), value))
+            })),
             Self::Timestamp => {
                 let times = all.map(|message| message.timestamp().and_then(|time| time.checked_mul(1000)));
                 Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
@@ -80,66 +77,8 @@ impl Metadata {
     }
 }
 
-fn header_field() -> Field {
-    Field::new("item", DataType::Struct(header_fields()), false)
-}
-
-fn headers(messages: &[Message<'_>]) -> ArrayRef {
-    let header =
-        StructBuilder::new(header_fields(), vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())]);
-    let mut lists = ListBuilder::new(header).with_field(header_field());
-    for message in messages {
-        for (name, value) in message.headers() {
-            let header = lists.values();
-            if let Some(names) = header.field_builder::<StringBuilder>(0) {
-                names.append_value(String::from_utf8_lossy(name));
-            }
-            if let Some(values) = header.field_builder::<BinaryBuilder>(1) {
-                values.append_option(value);
-            }
-            header.append(true);
-        }
-        lists.append(true);
-    }
-    Arc::new(lists.finish())
-}
-
-/// Columns behind those of the values.
-pub struct MetadataColumns {
-    columns: Vec<Metadata>,
-    /// With those of the values.
-    schema: SchemaRef,
-}
-
-impl MetadataColumns {
-    pub fn new(columns: Vec<(String, Metadata)>, values: &SchemaRef) -> Self {
-        let own = columns.iter().map(|(name, metadata)| metadata.field(name).into());
-        let fields: Vec<_> = values.fields().iter().cloned().chain(own).collect();
-        Self {
-            columns: columns.into_iter().map(|(_, metadata)| metadata).collect(),
-            schema: Schema::new(fields).into(),
-        }
-    }
-
-    /// All columns.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// Why a message is refused, whatever its value.
-    pub fn refusal(&self, message: Message<'_>) -> Option<&'static str> {
-        let is_text = || message.key().is_none_or(|key| std::str::from_utf8(key).is_ok());
-        (self.columns.contains(&Metadata::Key) && !is_text()).then_some(KEY_IS_NO_TEXT)
-    }
-
-    /// Adds the columns to the values of messages.
-    pub fn add_to(&self, values: RecordBatch, messages: &[Message<'_>]) -> Result<RecordBatch> {
-        if self.columns.is_empty() {
-            return Ok(values);
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(values.num_rows()));
-        let own = self.columns.iter().map(|column| column.column(messages));
-        let columns = values.columns().iter().cloned().chain(own).collect();
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
-    }
+/// Why a message is refused, whatever its value.
+pub fn refusal(columns: &MetadataColumns<Metadata>, message: Message<'_>) -> Option<&'static str> {
+    let is_text = || message.key().is_none_or(|key| std::str::from_utf8(key).is_ok());
+    (columns.has(Metadata::Key) && !is_text()).then_some(KEY_IS_NO_TEXT)
 }

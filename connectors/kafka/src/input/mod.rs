@@ -15,16 +15,16 @@ use chrono::DateTime;
 use indexmap::IndexMap;
 use millstream_core::{
     Columns, Duration, InputPlan, InputSettings, Kind, PROBE_PATIENCE, PlanContext, Probe, Problem, Problems, Result,
-    Step, blocking_probe,
+    blocking_probe,
 };
-use millstream_formats::{Format, ReadMessages, SchemaChanges};
+use millstream_formats::{Format, MetadataColumns, ReadMessages, SchemaChanges};
 use rdkafka::config::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings, Consumer, Role};
 use crate::topics::{Place, Topics, positions};
-use columns::{Metadata, MetadataColumns};
+use columns::Metadata;
 use reader::KafkaInput;
 use registry::RegistrySettings;
 use schemas::Schemas;
@@ -216,12 +216,6 @@ impl KafkaInputSettings {
     fn input(&self, context: &PlanContext) -> Result<KafkaInput, Problem> {
         let config = self.config(context)?;
         let columns = self.columns(context)?;
-        if let Some(name) = self.metadata.keys().find(|name| columns.0.iter().any(|(column, _)| column == *name)) {
-            let problem = Problem::new(format!("there is a column `{name}` in the values already"));
-            return Err(problem.at([Step::from("metadata"), Step::Name(name.clone())]).help("give it another name"));
-        }
-        let is_wanted = |name: &&String| context.columns.as_ref().is_none_or(|wanted| wanted.contains(*name));
-        let metadata = self.metadata.keys().filter(is_wanted).map(|name| (name.clone(), self.metadata[name]));
         let job = self.job()?;
         let (values, schemas) = match &self.registry {
             None => (self.format.reader(&columns, context)?, None),
@@ -231,7 +225,7 @@ impl KafkaInputSettings {
                 (values, Some(Schemas::new(registry)))
             }
         };
-        let metadata = MetadataColumns::new(metadata.collect(), values.schema());
+        let metadata = MetadataColumns::plan(&self.metadata, &columns, values.schema(), context)?;
         Ok(KafkaInput::new(context.node.as_str().into(), config, job, values, schemas, metadata))
     }
 }

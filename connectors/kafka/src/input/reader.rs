@@ -8,14 +8,13 @@ use std::sync::mpsc as std_mpsc;
 use std::thread;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Collector, Error, FailedRow, Figures, Home, Input, Origin, PartitionChange, Parts, Positions, Progress,
-    Report, Result, ResultExt as _, State,
+    Batch, Collector, Error, FailedRow, Figures, Home, Input, PartitionChange, Parts, Positions, Progress, Report,
+    Result, ResultExt as _, State,
 };
-use millstream_formats::{BadRow, MessageReader, Rows};
+use millstream_formats::{BadRow, MessageReader, MetadataColumns, Rows};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -24,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Job;
-use super::columns::MetadataColumns;
+use super::columns::{Metadata, refusal};
 use super::partition::{Assigned, Kept, Progress as Reading};
 use super::poller::{Discovered, Event, Poller};
 use super::schemas::{Schemas, framed, missing};
@@ -59,7 +58,7 @@ pub struct KafkaInput {
     schemas: Option<Schemas>,
     /// Messages whose schemas are not all known yet.
     waiting: Option<Messages>,
-    metadata: MetadataColumns,
+    metadata: MetadataColumns<Metadata>,
     /// What a run before has kept.
     resumed: Option<Vec<Kept>>,
     partitions: BTreeMap<TopicPartition, Reading>,
@@ -85,7 +84,7 @@ impl KafkaInput {
         job: Job,
         values: Box<dyn MessageReader>,
         schemas: Option<Schemas>,
-        metadata: MetadataColumns,
+        metadata: MetadataColumns<Metadata>,
     ) -> Self {
         Self {
             source,
@@ -160,7 +159,7 @@ impl KafkaInput {
             let (source, partition, position) = (source.clone(), partition.clone(), Some(position(message)));
             out.fail(FailedRow { error, source, partition, position, line: None, row, encoding });
         };
-        messages.retain(|message| match self.metadata.refusal(*message) {
+        messages.retain(|message| match refusal(&self.metadata, *message) {
             None => true,
             Some(why) => {
                 fail(*message, BadRow::new(0, why, message.value().unwrap_or_default()));
@@ -185,24 +184,13 @@ impl KafkaInput {
             let values: Vec<_> = messages.iter().map(|message| message.value()).collect();
             self.values.decode(&values, &mut rows)?;
         }
+        self.metadata.add_to(&mut rows, &messages)?;
         rows.failed.into_iter().for_each(|bad| fail(messages[bad.position as usize], bad));
-        for (start, values) in rows.batches {
-            let of = &messages[start as usize..start as usize + values.num_rows()];
-            let rows = self.metadata.add_to(values, of)?;
-            out.push(0, self.batch(rows, of, &name));
+        for (start, rows) in rows.batches {
+            let of = messages[start as usize..][..rows.num_rows()].iter().copied().map(position);
+            out.push(0, Batch::at(rows, &self.source, &name, of));
         }
         Ok(())
-    }
-
-    fn batch(&self, rows: RecordBatch, messages: &[Message<'_>], partition: &Arc<str>) -> Batch {
-        let start = messages.first().map_or(0, |first| position(*first));
-        let end = messages.last().map_or(start, |last| position(*last) + 1);
-        let origin = Origin::new(self.source.clone(), partition.clone(), start, end);
-        if end - start == messages.len() as u64 {
-            Batch::new(rows, origin)
-        } else {
-            Batch::with_gaps(rows, origin, messages.iter().copied().map(position).collect::<Vec<_>>())
-        }
     }
 
     fn add(&mut self, partitions: Vec<Assigned>, out: &mut Collector) {

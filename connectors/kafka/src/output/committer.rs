@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use millstream_core::{CommitContext, Committer, Error, PendingCommit, Result, ResultExt};
-use millstream_spool::{PartReader, Spooled, Unnamed};
+use millstream_spool::{Mark, PartReader, Spooled, Standing, Unnamed};
 use millstream_store::crash;
 
 use super::Job;
 use super::limits::{Broker, TopicBook, ask, topics_of};
 use super::producer::{LAST_MOMENT, LetGo, Producer, SendError, WAIT};
-use super::progress::{Mark, Progress, Standing};
+use super::progress::Progress;
 use super::rows::{Message, RowEncoder, ValueFormat};
 use super::writer::{LAST, Sent};
 

@@ -17,13 +17,14 @@ mod writer;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Schema};
 use millstream_core::{
-    ByteSize, Delivery as Delivers, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem,
-    Problems, Stream, Uses, blocking_probe, known_names, require_column, type_name,
+    Delivery, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems, Stream, Uses,
+    blocking_probe, known_names, require_column,
 };
 use millstream_formats::{Format, WriteMessages};
-use millstream_spool::{PartLimits, Spooled};
+use millstream_messages::{Destination, check_column};
+use millstream_spool::{PartLimits, Spooled, TransactionSettings};
 use rdkafka::config::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -66,7 +67,7 @@ pub struct KafkaOutputSettings {
     #[serde(flatten)]
     connection: ConnectionSettings,
     /// The topic, or the column that says it for each row: `{ column = "region" }`.
-    topic: TopicSetting,
+    topic: Destination,
     /// How rows become messages: `"json"`, `"csv"` or `"raw"`, or a table with settings of the format.
     format: Format<WriteMessages>,
     /// The column whose value is the message's key: a `utf8`, `binary` or integer, which is written in digits. Messages of one key go to one
@@ -97,55 +98,12 @@ pub struct KafkaOutputSettings {
     /// By what brokers know the output, so that of two processes only the later one can send. By default the names of flow and node,
     /// `FLOW.NODE`.
     transactional_id: Option<String>,
-    /// How many rows a transaction has at most.
-    #[serde(default = "transaction_rows")]
-    #[schemars(range(min = 1))]
-    transaction_rows: u64,
-    /// How many bytes of rows, as they are in memory, a transaction has at most.
-    #[serde(default = "transaction_bytes")]
-    #[schemars(extend("default" = "64MiB"))]
-    transaction_bytes: ByteSize,
-}
-
-/// Where rows go.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum TopicSetting {
-    /// To this topic.
-    Name(String),
-    /// To the one that a column says.
-    Column(TopicColumn),
-}
-
-/// The column that says the topic of each row.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TopicColumn {
-    /// The column, a `utf8`.
-    column: String,
-}
-
-/// How often a row is delivered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// Once.
-    #[default]
-    ExactlyOnce,
-    /// Once or more.
-    AtLeastOnce,
+    #[serde(flatten)]
+    transactions: TransactionSettings,
 }
 
 fn progress_topic() -> String {
     "_millstream.progress".to_owned()
-}
-
-fn transaction_rows() -> u64 {
-    PartLimits::default().rows
-}
-
-fn transaction_bytes() -> ByteSize {
-    ByteSize(PartLimits::default().bytes as usize)
 }
 
 impl Kind for KafkaOutputSettings {
@@ -227,7 +185,7 @@ impl KafkaOutputSettings {
             create_topics: self.create_topics,
             progress_topic: self.progress_topic.clone(),
             transactional_id,
-            parts: PartLimits { rows: self.transaction_rows, bytes: self.transaction_bytes.0 as u64 },
+            parts: self.transactions.limits(),
             is_live,
         })
     }
@@ -236,14 +194,12 @@ impl KafkaOutputSettings {
     fn layout(&self, schema: &Schema) -> Result<Layout, Problem> {
         let (mut fixed_topic, mut topic_column) = (None, None);
         match &self.topic {
-            TopicSetting::Name(name) => {
+            Destination::Name(name) => {
                 check_name(name).map_err(|problem| problem.at(["topic"]))?;
                 fixed_topic = Some(name.clone());
             }
-            TopicSetting::Column(TopicColumn { column }) => {
-                check_column(schema, column, "utf8", |kind| *kind == DataType::Utf8)
-                    .map_err(|problem| problem.at(["topic", "column"]))?;
-                topic_column = Some(column.clone());
+            column @ Destination::Column(_) => {
+                topic_column = column.column(schema).map_err(|problem| problem.under("topic"))?.map(str::to_owned);
             }
         }
         let layout = Layout {
@@ -283,21 +239,6 @@ impl KafkaOutputSettings {
     }
 }
 
-/// Checks that there is a column of a type.
-fn check_column<'s>(
-    schema: &'s Schema,
-    name: &str,
-    wanted: &str,
-    is: impl Fn(&DataType) -> bool,
-) -> Result<&'s Field, Problem> {
-    let field = require_column(name, schema)?;
-    if is(field.data_type()) {
-        return Ok(field);
-    }
-    let found = type_name(field.data_type());
-    Err(Problem::new(format!("column `{name}` is `{found}` and not {wanted}")).help("an `sql` node can cast it"))
-}
-
 impl OutputSettings for KafkaOutputSettings {
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
         let job = Arc::new(self.job(context, &input.schema, input.is_live)?);
@@ -306,14 +247,10 @@ impl OutputSettings for KafkaOutputSettings {
             Some(topic) => format!("topic {topic} of {}", job.brokers),
             None => format!("topics of {}", job.brokers),
         };
-        let delivery = match self.delivery {
-            Delivery::ExactlyOnce => Delivers::ExactlyOnce,
-            Delivery::AtLeastOnce => Delivers::AtLeastOnce,
-        };
         let output = KafkaOutput::new(job, input.schema.clone(), write);
         Ok(OutputPlan {
             uses: Uses::all(),
-            delivery,
+            delivery: self.delivery,
             exclusive: None,
             writes: None,
             place: Some(place),
@@ -327,8 +264,8 @@ impl OutputSettings for KafkaOutputSettings {
         let beside = self.connection.configure(Role::Beside, &[], context).ok()?;
         let brokers = self.connection.brokers().to_owned();
         let topic = match &self.topic {
-            TopicSetting::Name(name) if !self.create_topics => Some(name.clone()),
-            TopicSetting::Name(_) | TopicSetting::Column(_) => None,
+            Destination::Name(name) if !self.create_topics => Some(name.clone()),
+            Destination::Name(_) | Destination::Column(_) => None,
         };
         Some(blocking_probe(move || limits::look(&beside, &brokers, topic.as_deref())))
     }

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Barrier, Batch, Collector, Committer, Error, Figures, Home, Output, Report, Result, Run, Snapshot, Then,
+    Barrier, Batch, Collector, Committer, Delivery, Error, Figures, Home, Output, Report, Result, Run, Snapshot, Then,
 };
 use millstream_spool::{Spool, Unnamed};
 use serde_json::json;
 
+use super::Job;
 use super::committer::KafkaCommitter;
 use super::direct::Direct;
 use super::limits::{TopicBook, refuse, topics_of};
 use super::rows::{RowEncoder, ValueFormat};
-use super::{Delivery, Job};
 
 /// What is staged says by this that no other stage follows in this run.
 pub const LAST: &str = "last";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 use millstream_core::{Error, ErrorClass, Figures, Report, Result, ResultExt as _};
+use millstream_spool::Pauses;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
 use serde_json::json;
@@ -18,7 +19,7 @@ use super::port::{Op, PortBuilder, PortColumns, Values};
 use super::shape::{Missing, can_be_key};
 use super::snapshot::{Chunk, ChunkOf};
 use super::stream::{Change, Follower};
-use crate::client::{Pauses, Server, failed};
+use crate::client::{Server, failed};
 use crate::journal::{Page, Pages, Refused, Source, Status};
 use crate::names::{Table, require_columns};
 

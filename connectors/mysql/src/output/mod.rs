@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
 use millstream_core::{
-    ByteSize, Delivery as Delivers, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Step,
-    Stream, Uses, require_column, type_name,
+    Delivery, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Step, Stream, Uses,
+    require_column, type_name,
 };
-use millstream_spool::PartLimits;
+use millstream_spool::{PartLimits, TransactionSettings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -84,37 +84,12 @@ pub struct MysqlOutputSettings {
     /// last checkpoint once more after a crash.
     #[serde(default)]
     delivery: Delivery,
-    /// How many rows a transaction has at most.
-    #[serde(default = "transaction_rows")]
-    #[schemars(range(min = 1))]
-    transaction_rows: u64,
-    /// How many bytes of rows, as they are in memory, a transaction has at most.
-    #[serde(default = "transaction_bytes")]
-    #[schemars(extend("default" = "64MiB"))]
-    transaction_bytes: ByteSize,
-}
-
-/// How often a row is delivered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// Once.
-    #[default]
-    ExactlyOnce,
-    /// Once or more.
-    AtLeastOnce,
+    #[serde(flatten)]
+    transactions: TransactionSettings,
 }
 
 fn progress_table() -> String {
     "millstream_epochs".to_owned()
-}
-
-fn transaction_rows() -> u64 {
-    PartLimits::default().rows
-}
-
-fn transaction_bytes() -> ByteSize {
-    ByteSize(PartLimits::default().bytes as usize)
 }
 
 impl Kind for MysqlOutputSettings {
@@ -212,7 +187,7 @@ impl MysqlOutputSettings {
             op,
             schema: schema.clone(),
             delivery: self.delivery,
-            parts: PartLimits { rows: self.transaction_rows, bytes: self.transaction_bytes.0 as u64 },
+            parts: self.transactions.limits(),
             is_live: input.is_live,
         })
     }
@@ -228,13 +203,9 @@ impl OutputSettings for MysqlOutputSettings {
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
         let job = Arc::new(self.job(context, input)?);
         let place = format!("table {} of {}", job.table.quoted().replace('`', ""), job.server.address());
-        let delivery = match self.delivery {
-            Delivery::ExactlyOnce => Delivers::ExactlyOnce,
-            Delivery::AtLeastOnce => Delivers::AtLeastOnce,
-        };
         Ok(OutputPlan {
             uses: Uses::all(),
-            delivery,
+            delivery: self.delivery,
             exclusive: None,
             writes: None,
             place: Some(place),

@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::{BooleanArray, RecordBatch};
 use async_trait::async_trait;
 use millstream_core::{
-    Barrier, Batch, Collector, Committer, Error, ErrorClass, Figures, Home, Output, Report, Result, Run, Snapshot,
+    Barrier, Batch, Collector, Committer, Delivery, Error, ErrorClass, Figures, Home, Output, Report, Result, Run,
+    Snapshot,
 };
-use millstream_spool::{Spool, Unnamed};
+use millstream_spool::{Pauses, Spool, Unnamed};
 use serde_json::json;
 
+use super::Job;
 use super::apply::{Refusal, apply};
 use super::committer::{MysqlCommitter, Session};
 use super::target::Target;
-use super::{Delivery, Job};
-use crate::client::Pauses;
 
 /// Writes rows to a table.
 pub struct MysqlOutput {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{Error, ErrorClass, Result, ResultExt as _};
+use millstream_spool::Pauses;
 use mysql_async::consts::ColumnType;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Row, Value};
 use tokio::time::sleep;
 
-use crate::client::{Pauses, Server, failed};
+use crate::client::{Server, failed};
 use crate::journal::{Page, Pages, PortRows, Refused, Source};
 use crate::literal;
 use crate::names::{Table, quoted, require_columns};

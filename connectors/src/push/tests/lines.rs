@@ -42,8 +42,9 @@ impl InputSettings for LinesInput {
 
 struct Listening(TcpListener);
 
+#[async_trait]
 impl Receiver for Listening {
-    fn start(&self, ingest: Ingest) -> Result<Box<dyn Send>> {
+    async fn start(&mut self, ingest: Ingest) -> Result<Box<dyn Send>> {
         let (listener, stop) = (self.0.try_clone()?, Arc::<AtomicBool>::default());
         listener.set_nonblocking(true)?;
         let stopped = stop.clone();

@@ -24,8 +24,9 @@ const LARGEST: usize = 1000;
 /// Lets a test bring the rows.
 struct ByHand(mpsc::Sender<Ingest>);
 
+#[async_trait]
 impl Receiver for ByHand {
-    fn start(&self, ingest: Ingest) -> Result<Box<dyn Send>> {
+    async fn start(&mut self, ingest: Ingest) -> Result<Box<dyn Send>> {
         self.0.send(ingest).unwrap();
         Ok(Box::new(()))
     }

@@ -21,7 +21,10 @@ impl Folder {
     pub(super) fn new() -> Self {
         // Where there is a file system in memory, nothing waits for disks: they are put to the test elsewhere.
         let memory = Path::new("/dev/shm");
-        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        // A name that tables, topics and streams may have, too.
+        let mut name = tempfile::Builder::new();
+        name.prefix("run-");
+        let folder = if memory.is_dir() { name.tempdir_in(memory) } else { name.tempdir() }.unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
         Self { folder, is_complete: Cell::new(false) }
     }

@@ -1,14 +1,14 @@
-//! Why a record is refused.
+//! Why a row is refused.
 
 use std::fmt;
 
-/// What a place of a record stands for, or why the record is refused.
+/// What a place of a row stands for, or why the row is refused.
 pub(crate) type Read<T> = Result<T, Box<Refusal>>;
 
-/// Why a record is refused.
+/// Why a row is refused.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Its bytes are not what its schema says.
+    /// Its bytes are not what its format or its schema says.
     Malformed(String),
     /// What is wrong with the value at a path, such as `a.list[2]`; begins with what follows the path.
     Value { path: String, error: String },
@@ -33,6 +33,16 @@ impl Refusal {
             *path = format!("{field}{separator}{path}");
         }
         self
+    }
+}
+
+impl Refusal {
+    /// In words, of which these say what malformed bytes are not: `no valid JSON`.
+    pub(crate) fn describe(&self, no_valid: &str) -> String {
+        match self {
+            Self::Malformed(error) => format!("{no_valid}: {error}"),
+            Self::Value { .. } => self.to_string(),
+        }
     }
 }
 

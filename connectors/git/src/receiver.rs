@@ -1,0 +1,179 @@
+//! Looks for new commits every now and then, and keeps what they have changed.
+//!
+//! A note says which commit was kept as a whole. What of a commit is kept before that has keys, so that it is not kept twice when a crash
+//! comes between.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use glob::Pattern;
+use millstream_connectors::push::{Health, Ingest, Key, MOST_BYTES, Note, Receiver, Refused, Worker};
+use millstream_core::{Error, Report, Result, ResultExt as _};
+use millstream_store::crash;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{Duration, sleep};
+
+use crate::contents::{Kept, pack};
+use crate::repository::{Change, ChangeKind, Objects, Remote, Repository};
+
+/// The note that says which commit was kept.
+const COMMIT: &str = "commit";
+
+/// The copy of what is needed of the repository.
+const FOLDER: &str = "repository";
+
+/// When it is tried again to keep what the log has no room for.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Watches a branch.
+#[derive(Clone)]
+pub struct Watching {
+    pub remote: Remote,
+    pub every: Duration,
+    /// Which files are wanted; all if none is named.
+    pub paths: Vec<Pattern>,
+    pub max_file: usize,
+    pub health: Arc<Health>,
+}
+
+#[async_trait]
+impl Receiver for Watching {
+    async fn start(&mut self, ingest: Ingest) -> Result<Box<dyn Send>> {
+        let repository = Repository { remote: self.remote.clone(), folder: ingest.home().join(FOLDER) };
+        let (remote, home) = (self.remote.clone(), ingest.home().to_owned());
+        let tip = blocking(move || remote.tip(&home)).await?;
+        tip.ok_or_else(|| self.missing())?;
+        let this = self.clone();
+        let worker = Worker::start("git", |stopped| {
+            Ok(async move {
+                tokio::select! {
+                    () = this.watch(repository, ingest) => {}
+                    _ = stopped => {}
+                }
+            })
+        })?;
+        Ok(Box::new(worker))
+    }
+
+    fn report(&self) -> Option<Report> {
+        self.health.report("commits")
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    spawn_blocking(work).await.doing(|| "running `git`")?
+}
+
+impl Watching {
+    fn missing(&self) -> Error {
+        Error::new(format!("there is no `{}` in `{}`", self.remote.reference, self.remote.url))
+    }
+
+    async fn watch(&self, repository: Repository, ingest: Ingest) {
+        let kept = Note::new(ingest.home(), COMMIT);
+        loop {
+            let looked = self.look(&repository, &kept, &ingest).await;
+            if let Err(error) = &looked {
+                tracing::warn!("{error}; trying again");
+            }
+            self.health.note(looked.as_ref().err());
+            sleep(self.every).await;
+        }
+    }
+
+    /// Keeps what has changed since the commit that was kept last, if anything has.
+    async fn look(&self, repository: &Repository, kept: &Note, ingest: &Ingest) -> Result<()> {
+        let before = kept.read()?.map(|commit| String::from_utf8_lossy(&commit).into_owned());
+        let (remote, home) = (self.remote.clone(), ingest.home().to_owned());
+        let tip = blocking(move || remote.tip(&home)).await?.ok_or_else(|| self.missing())?;
+        if before.as_ref() == Some(&tip) {
+            return Ok(());
+        }
+        let (send, mut parcels) = mpsc::channel(1);
+        let (this, repository) = (self.clone(), repository.clone());
+        let reading = spawn_blocking(move || this.read(&repository, before.as_deref(), &send));
+        let mut number = 0;
+        while let Some((commit, files)) = parcels.recv().await {
+            number += 1;
+            keep(&commit, number, &files, ingest).await?;
+            crash::point("git-kept");
+        }
+        let commit = reading.await.doing(|| "reading a commit")??;
+        kept.write(commit.as_bytes())
+    }
+
+    /// Reads what has changed, parcel by parcel. Returns the commit.
+    fn read(
+        &self,
+        repository: &Repository,
+        before: Option<&str>,
+        to: &mpsc::Sender<(String, Vec<Kept>)>,
+    ) -> Result<String> {
+        let (commit, committed_at) = repository.fetch()?;
+        let mut objects = repository.objects()?;
+        let (mut parcel, mut bytes) = (Vec::new(), 0);
+        for change in repository.changes(before, &commit)? {
+            if !self.wants(&change) {
+                continue;
+            }
+            let file = self.file(change, &mut objects, &commit, committed_at)?;
+            bytes += file.content.as_ref().map_or(0, Vec::len) + file.path.len();
+            parcel.push(file);
+            if bytes >= MOST_BYTES && to.blocking_send((commit.clone(), std::mem::take(&mut parcel))).is_err() {
+                return Err(Error::new("nobody keeps files any more"));
+            }
+            bytes = if parcel.is_empty() { 0 } else { bytes };
+        }
+        if !parcel.is_empty() {
+            let _ = to.blocking_send((commit.clone(), parcel));
+        }
+        Ok(commit)
+    }
+
+    fn wants(&self, change: &Change) -> bool {
+        let path = String::from_utf8_lossy(&change.path);
+        self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(&path))
+    }
+
+    fn file(&self, change: Change, objects: &mut Objects, commit: &str, committed_at: i64) -> Result<Kept> {
+        let Change { path, kind, object } = change;
+        let (mut content, mut size, mut refusal) = (None, None, None);
+        if let Some(object) = object {
+            let bytes = objects.size(&object)?;
+            size = bytes.map(|bytes| bytes as u64);
+            match bytes {
+                Some(bytes) if bytes <= self.max_file => content = objects.read(&object)?,
+                Some(bytes) => {
+                    refusal = Some(format!("it has {bytes} bytes, and may have {} (`max_file`)", self.max_file))
+                }
+                None => refusal = Some("the repository does not have it".to_owned()),
+            }
+        }
+        let change = match kind {
+            ChangeKind::Added => "added",
+            ChangeKind::Changed => "changed",
+            ChangeKind::Deleted => "deleted",
+        };
+        let (change, commit) = (change.to_owned(), commit.to_owned());
+        Ok(Kept { path, change, content, size, commit, committed_at, refusal })
+    }
+}
+
+/// Keeps a parcel of a commit, unless that has been done.
+async fn keep(commit: &str, number: u64, files: &[Kept], ingest: &Ingest) -> Result<()> {
+    let bytes = pack(files)?;
+    loop {
+        let mut memory = ingest.memory();
+        let taken = match memory.grow(bytes.len()) {
+            Ok(()) => ingest.take(Key::new(&format!("{commit}/{number}")), bytes.clone(), memory).await.map(drop),
+            Err(refused) => Err(refused),
+        };
+        match taken {
+            // It was kept with other settings before.
+            Ok(()) | Err(Refused::KeyOfOthers) => return Ok(()),
+            Err(Refused::NoRoom(_) | Refused::BeingTaken) => sleep(PAUSE).await,
+            Err(refused) => return Err(Error::new(format!("files can't be kept: {refused:?}"))),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What comes at once, as a record of the log holds it: how many rows it is, and which.
+
+use std::io::Cursor;
+
+use arrow::datatypes::SchemaRef;
+use millstream_core::Result;
+use millstream_formats::{BadRow, BatchReader, Decoder, Names, Rows};
+
+use super::refused::Refused;
+
+/// What the bytes stand for that come at once.
+pub trait Contents: Send + Sync {
+    /// The columns of the rows.
+    fn schema(&self) -> SchemaRef;
+
+    /// How many rows a batch has at most.
+    fn batch_rows(&self) -> usize;
+
+    /// How many rows bytes are. What a sender could mend is best refused here: nobody has it to mend it later.
+    ///
+    /// # Errors
+    /// If they are not taken.
+    fn count(&self, bytes: Vec<u8>) -> Result<usize, Refused>;
+
+    /// What reads the rows of records.
+    fn reader(&self) -> Box<dyn ReadRecords>;
+}
+
+/// Reads the rows of records.
+pub trait ReadRecords: Send {
+    /// Begins with the bytes of a record, which are so many rows.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    fn begin(&mut self, bytes: &[u8], rows: usize) -> Result<()>;
+
+    /// Adds some of its rows, of which the first has the position 0. False if there are no more.
+    ///
+    /// # Errors
+    /// If they can't be read. Rows that are of no use are none: they are refused.
+    fn next(&mut self, out: &mut Rows) -> Result<bool>;
+}
+
+/// Bytes in a format of streams, all of whose rows can be read.
+pub(super) struct Streams {
+    /// As the flow reads them.
+    decoder: Decoder,
+    /// With all columns: what is promised to who sends rows must not depend on which ones the flow uses at the moment.
+    whole: Decoder,
+}
+
+impl Streams {
+    pub fn new(decoder: Decoder) -> Self {
+        let whole = Decoder { wanted: None, names: Names::One, ..decoder.clone() };
+        Self { decoder, whole }
+    }
+}
+
+impl Contents for Streams {
+    fn schema(&self) -> SchemaRef {
+        self.decoder.schema()
+    }
+
+    fn batch_rows(&self) -> usize {
+        self.decoder.batch_rows
+    }
+
+    /// They are read as the flow will read them, so that there is only one way to count them.
+    fn count(&self, bytes: Vec<u8>) -> Result<usize, Refused> {
+        if self.whole.format.is_utf8() && std::str::from_utf8(&bytes).is_err() {
+            return Err(Refused::NoText);
+        }
+        let wrong = |error: millstream_core::Error| Refused::Unreadable { row: None, why: error.to_string() };
+        let small = small(&self.whole, self.whole.format.most_rows(&bytes));
+        let mut reader = small.read(Cursor::new(bytes)).map_err(wrong)?;
+        let (mut rows, mut bad, mut first) = (0, 0, None);
+        let mut read = Rows::default();
+        while reader.next(&mut read).map_err(wrong)? {
+            let read = std::mem::take(&mut read);
+            (rows, bad) = (rows + read.len(), bad + read.failed.len());
+            first = first.or_else(|| read.failed.into_iter().min_by_key(|row| row.position));
+        }
+        first.map_or(Ok(rows), |first| Err(bad_rows(first, bad, rows)))
+    }
+
+    fn reader(&self) -> Box<dyn ReadRecords> {
+        Box::new(StreamReader { decoder: self.decoder.clone(), open: None })
+    }
+}
+
+struct StreamReader {
+    decoder: Decoder,
+    open: Option<Box<dyn BatchReader>>,
+}
+
+impl ReadRecords for StreamReader {
+    fn begin(&mut self, bytes: &[u8], rows: usize) -> Result<()> {
+        self.open = Some(small(&self.decoder, rows).read(Cursor::new(bytes.to_vec()))?);
+        Ok(())
+    }
+
+    fn next(&mut self, out: &mut Rows) -> Result<bool> {
+        self.open.as_mut().map_or(Ok(false), |reader| reader.next(out))
+    }
+}
+
+/// Rows that can't be read, of so many. None of them is taken: who sends them has them still, and can mend them.
+fn bad_rows(first: BadRow, bad: usize, rows: usize) -> Refused {
+    let BadRow { position, error, .. } = first;
+    let others = if bad > 1 { format!(", as {} others of {rows} can't", bad - 1) } else { String::new() };
+    let why = format!("row {position}, counted from 0, can't be read{others}: {error}; none was taken");
+    Refused::Unreadable { row: Some(position), why }
+}
+
+/// What reads so few rows: memory is taken for as many as there may be.
+fn small(decoder: &Decoder, rows: usize) -> Decoder {
+    Decoder { batch_rows: decoder.batch_rows.min(rows.max(1)), ..decoder.clone() }
+}
