@@ -5,17 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use millstream_core::{Error, ErrorClass, Kind, PlanContext, Problem, Result, Secret};
+use millstream_database::{begin, host_and_port};
 use mysql_async::{ClientIdentity, Conn, IoError, Opts, OptsBuilder, ServerError, SslOpts};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::names::Table;
-
-/// How long a server may take to answer at the beginning of a flow.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long one attempt to connect may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -103,27 +100,7 @@ impl ConnectionSettings {
     }
 
     fn host_and_port(&self) -> Result<(&str, u16), Problem> {
-        let wrong = || {
-            let problem = Problem::new(format!("`{}` is no address of a server", self.address)).at(["address"]);
-            problem.help("write it like `db.example.com` or `db.example.com:3306`")
-        };
-        // An address of IPv6 has colons of its own, and stands in brackets before a port.
-        let (host, port) = match self.address.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
-                (host, port.strip_prefix(':'))
-            }
-            None if self.address.matches(':').count() > 1 => (self.address.as_str(), None),
-            None => {
-                self.address.split_once(':').map_or((self.address.as_str(), None), |(host, port)| (host, Some(port)))
-            }
-        };
-        let is_wrong = |letter: char| letter.is_whitespace() || matches!(letter, '/' | '@' | '?');
-        if host.is_empty() || host.contains(is_wrong) {
-            return Err(wrong());
-        }
-        let port = port.map_or(Ok(PORT), str::parse).map_err(|_| wrong())?;
-        Ok((host, port))
+        host_and_port(&self.address, PORT)
     }
 }
 
@@ -202,47 +179,9 @@ impl Server {
         }
     }
 
-    /// Connects, again and again until the server answers; at the beginning of a flow, so that it has to in time.
-    ///
-    /// # Errors
-    /// If it does not, or what it answers is no matter of time.
+    /// Connects at the beginning of a flow, when the server is waited for for a while.
     pub async fn begin(&self) -> Result<Conn> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut pauses = Pauses::default();
-        loop {
-            match self.connect().await {
-                Err(error) if error.class() == ErrorClass::Transient && Instant::now() < deadline => {
-                    pauses.wait(&error).await;
-                }
-                answer => return answer,
-            }
-        }
-    }
-}
-
-/// The growing pauses between tries.
-#[derive(Default)]
-pub struct Pauses {
-    left: Option<ExponentialBackoff>,
-}
-
-impl Pauses {
-    /// Waits, and says why the first time.
-    pub async fn wait(&mut self, error: &Error) {
-        if self.left.is_none() {
-            tracing::warn!("{error}; trying again");
-        }
-        let begin = || {
-            let growing = ExponentialBuilder::default().with_min_delay(Duration::from_millis(100));
-            growing.with_max_delay(Duration::from_secs(10)).with_jitter().without_max_times().build()
-        };
-        let pause = self.left.get_or_insert_with(begin).next();
-        sleep(pause.unwrap_or(Duration::from_secs(10))).await;
-    }
-
-    /// It works again.
-    pub fn end(&mut self) {
-        self.left = None;
+        begin(|| self.connect()).await
     }
 }
 

@@ -32,6 +32,9 @@ pub const POINTS: &[&str] = &[
     // The output `mysql`.
     "mysql-part-written",
     "mysql-part-committed",
+    // The output `postgres`.
+    "postgres-part-written",
+    "postgres-part-committed",
     // Models.
     "version-numbered",
     "version-written",
