@@ -23,6 +23,7 @@ mod networks;
 mod nodes;
 mod own_process;
 mod place;
+mod postgres;
 mod python;
 mod quickstart;
 mod recovery;
@@ -66,6 +67,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("messages", messages::run),
     ("kafka", kafka::run),
     ("mysql", mysql::run),
+    ("postgres", postgres::run),
 ];
 
 fn main() -> ExitCode {

@@ -18,6 +18,8 @@ pub fn registry() -> NodeTypes {
     millstream_mysql::register(&mut registry);
     #[cfg(feature = "nats")]
     millstream_nats::register(&mut registry);
+    #[cfg(feature = "postgres")]
+    millstream_postgres::register(&mut registry);
     #[cfg(feature = "syslog")]
     millstream_syslog::register(&mut registry);
     millstream_processors::register(&mut registry);

@@ -8,8 +8,8 @@ use super::graphs::{ALL, BRANCHED, Graph, LINEAR, MERGED, SEQUENCE};
 /// Points that only a flow of this kind comes by; all others are on the way of every flow that keeps state.
 fn graph_of(point: &str) -> Option<&'static Graph> {
     match point {
-        // `pushed.rs` and the tests with a Kafka or a MySQL come by.
-        _ if ["git-", "log-", "spool-", "kafka-", "mqtt-", "mysql-", "nats-"]
+        // `pushed.rs` and the tests with servers come by.
+        _ if ["git-", "log-", "spool-", "kafka-", "mqtt-", "mysql-", "nats-", "postgres-"]
             .iter()
             .any(|others| point.starts_with(others)) =>
         {

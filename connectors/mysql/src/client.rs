@@ -6,16 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{Error, ErrorClass, Kind, PlanContext, Problem, Result, Secret, host_and_port};
-use millstream_spool::Pauses;
+use millstream_spool::begin;
 use mysql_async::{ClientIdentity, Conn, IoError, Opts, OptsBuilder, ServerError, SslOpts};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::names::Table;
-
-/// How long a server may take to answer at the beginning of a flow.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long one attempt to connect may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -182,21 +179,9 @@ impl Server {
         }
     }
 
-    /// Connects, again and again until the server answers; at the beginning of a flow, so that it has to in time.
-    ///
-    /// # Errors
-    /// If it does not, or what it answers is no matter of time.
+    /// Connects at the beginning of a flow, when the server is waited for for a while.
     pub async fn begin(&self) -> Result<Conn> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut pauses = Pauses::default();
-        loop {
-            match self.connect().await {
-                Err(error) if error.class() == ErrorClass::Transient && Instant::now() < deadline => {
-                    pauses.wait(&error).await;
-                }
-                answer => return answer,
-            }
-        }
+        begin(|| self.connect()).await
     }
 }
 

@@ -4,7 +4,6 @@
 //! * `names`: identifiers, and which tables and columns there are.
 //! * `value`: what a server sends becomes columns, as the flow declares them.
 //! * `literal`: values as SQL writes them.
-//! * `journal`: rows that were asked for pass through a log, so that a crash finds the same ones again.
 //! * `query`: the input `mysql_query`.
 //! * `changes`: the input `mysql_changes`.
 //! * `output`: the output `mysql`.
@@ -15,7 +14,6 @@ mod client;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod conformance;
-mod journal;
 mod literal;
 mod lookup;
 mod names;

@@ -1,29 +1,12 @@
-//! What a server sends becomes columns, as the flow declares them: row by row it is checked whether every value has a place, and only then is
-//! the row appended.
+//! What a server sends, in columns as the flow declares them.
 
-use std::sync::Arc;
-
-use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
-    Int8Builder, Int16Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, Time64MicrosecondBuilder,
-    TimestampMicrosecondBuilder, UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
-};
-use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field};
 use chrono::NaiveDate;
-use millstream_core::{Encoding, Problem, Result, type_name};
+use millstream_core::{Encoding, Problem, type_name};
+use millstream_database::{Cell, limits, parse_decimal};
 use mysql_async::Value;
 use mysql_async::consts::ColumnType;
 use serde_json::json;
-
-/// A value on its way into a column.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Cell<'a> {
-    Null,
-    /// Whole numbers, and what is kept as one: truth, dates, times, decimals.
-    Whole(i128),
-    Float(f64),
-    Bytes(&'a [u8]),
-}
 
 /// Refuses a type that no column of a server has a value for.
 pub fn check_type(field: &Field) -> Result<(), Problem> {
@@ -60,20 +43,6 @@ pub fn cell<'a>(value: &'a Value, kind: ColumnType, field: &Field) -> Result<Cel
         }
     };
     found.ok_or_else(wrong)
-}
-
-fn limits(integer: &DataType) -> Option<(i128, i128)> {
-    Some(match integer {
-        DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),
-        DataType::Int16 => (i16::MIN.into(), i16::MAX.into()),
-        DataType::Int32 => (i32::MIN.into(), i32::MAX.into()),
-        DataType::Int64 => (i64::MIN.into(), i64::MAX.into()),
-        DataType::UInt8 => (0, u8::MAX.into()),
-        DataType::UInt16 => (0, u16::MAX.into()),
-        DataType::UInt32 => (0, u32::MAX.into()),
-        DataType::UInt64 => (0, u64::MAX.into()),
-        _ => return None,
-    })
 }
 
 fn whole(value: &Value, kind: ColumnType) -> Option<i128> {
@@ -114,24 +83,6 @@ fn decimal(value: &Value, kind: ColumnType, precision: u8, scale: u32) -> Option
         _ => return None,
     };
     (unscaled.unsigned_abs() < 10_u128.checked_pow(precision.into())?).then_some(unscaled)
-}
-
-fn parse_decimal(text: &[u8], scale: u32) -> Option<i128> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
-    let (before, behind) = digits.split_once('.').unwrap_or((digits, ""));
-    let (kept, dropped) = behind.split_at_checked(scale as usize).unwrap_or((behind, ""));
-    if before.is_empty() && behind.is_empty() || dropped.bytes().any(|digit| digit != b'0') {
-        return None;
-    }
-    let missing = scale - kept.len() as u32;
-    let digits = before.bytes().chain(kept.bytes());
-    let number = digits.into_iter().try_fold(0_i128, |number, digit| {
-        let digit = digit.is_ascii_digit().then(|| i128::from(digit - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })?;
-    let number = number.checked_mul(10_i128.checked_pow(missing)?)?;
-    Some(if is_negative { -number } else { number })
 }
 
 fn text(value: &Value, kind: ColumnType) -> Option<&[u8]> {
@@ -214,157 +165,6 @@ pub fn row_as_json<'a>(row: impl Iterator<Item = (&'a str, &'a Value)>) -> (Stri
     };
     let object: serde_json::Map<_, _> = row.map(|(name, of)| (name.to_owned(), value(of))).collect();
     (serde_json::Value::Object(object).to_string(), Encoding::Json)
-}
-
-/// A column that is being put together.
-enum Builder {
-    Boolean(BooleanBuilder),
-    Int8(Int8Builder),
-    Int16(Int16Builder),
-    Int32(Int32Builder),
-    Int64(Int64Builder),
-    UInt8(UInt8Builder),
-    UInt16(UInt16Builder),
-    UInt32(UInt32Builder),
-    UInt64(UInt64Builder),
-    Float32(Float32Builder),
-    Float64(Float64Builder),
-    Decimal(Decimal128Builder),
-    Text(StringBuilder),
-    Binary(BinaryBuilder),
-    Date(Date32Builder),
-    Time(Time64MicrosecondBuilder),
-    Timestamp(TimestampMicrosecondBuilder),
-}
-
-impl Builder {
-    fn new(data_type: &DataType) -> Self {
-        match data_type {
-            DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            DataType::Int8 => Self::Int8(Int8Builder::new()),
-            DataType::Int16 => Self::Int16(Int16Builder::new()),
-            DataType::Int32 => Self::Int32(Int32Builder::new()),
-            DataType::Int64 => Self::Int64(Int64Builder::new()),
-            DataType::UInt8 => Self::UInt8(UInt8Builder::new()),
-            DataType::UInt16 => Self::UInt16(UInt16Builder::new()),
-            DataType::UInt32 => Self::UInt32(UInt32Builder::new()),
-            DataType::UInt64 => Self::UInt64(UInt64Builder::new()),
-            DataType::Float32 => Self::Float32(Float32Builder::new()),
-            DataType::Float64 => Self::Float64(Float64Builder::new()),
-            DataType::Decimal128(..) => Self::Decimal(Decimal128Builder::new().with_data_type(data_type.clone())),
-            DataType::Binary => Self::Binary(BinaryBuilder::new()),
-            DataType::Date32 => Self::Date(Date32Builder::new()),
-            DataType::Time64(TimeUnit::Microsecond) => Self::Time(Time64MicrosecondBuilder::new()),
-            DataType::Timestamp(..) => {
-                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(data_type.clone()))
-            }
-            // Others were refused.
-            _ => Self::Text(StringBuilder::new()),
-        }
-    }
-
-    fn append(&mut self, cell: Cell<'_>) {
-        macro_rules! append {
-            ($builder:ident, $pattern:pat => $value:expr) => {
-                match cell {
-                    $pattern => $builder.append_value($value),
-                    _ => $builder.append_null(),
-                }
-            };
-        }
-        match self {
-            Self::Boolean(builder) => append!(builder, Cell::Whole(number) => number != 0),
-            Self::Int8(builder) => append!(builder, Cell::Whole(number) => number as i8),
-            Self::Int16(builder) => append!(builder, Cell::Whole(number) => number as i16),
-            Self::Int32(builder) => append!(builder, Cell::Whole(number) => number as i32),
-            Self::Int64(builder) => append!(builder, Cell::Whole(number) => number as i64),
-            Self::UInt8(builder) => append!(builder, Cell::Whole(number) => number as u8),
-            Self::UInt16(builder) => append!(builder, Cell::Whole(number) => number as u16),
-            Self::UInt32(builder) => append!(builder, Cell::Whole(number) => number as u32),
-            Self::UInt64(builder) => append!(builder, Cell::Whole(number) => number as u64),
-            Self::Float32(builder) => append!(builder, Cell::Float(number) => number as f32),
-            Self::Float64(builder) => append!(builder, Cell::Float(number) => number),
-            Self::Decimal(builder) => append!(builder, Cell::Whole(number) => number),
-            // It was checked to be UTF-8.
-            Self::Text(builder) => {
-                append!(builder, Cell::Bytes(bytes) => std::str::from_utf8(bytes).unwrap_or_default())
-            }
-            Self::Binary(builder) => append!(builder, Cell::Bytes(bytes) => bytes),
-            Self::Date(builder) => append!(builder, Cell::Whole(number) => number as i32),
-            Self::Time(builder) => append!(builder, Cell::Whole(number) => number as i64),
-            Self::Timestamp(builder) => append!(builder, Cell::Whole(number) => number as i64),
-        }
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::Boolean(builder) => Arc::new(builder.finish()),
-            Self::Int8(builder) => Arc::new(builder.finish()),
-            Self::Int16(builder) => Arc::new(builder.finish()),
-            Self::Int32(builder) => Arc::new(builder.finish()),
-            Self::Int64(builder) => Arc::new(builder.finish()),
-            Self::UInt8(builder) => Arc::new(builder.finish()),
-            Self::UInt16(builder) => Arc::new(builder.finish()),
-            Self::UInt32(builder) => Arc::new(builder.finish()),
-            Self::UInt64(builder) => Arc::new(builder.finish()),
-            Self::Float32(builder) => Arc::new(builder.finish()),
-            Self::Float64(builder) => Arc::new(builder.finish()),
-            Self::Decimal(builder) => Arc::new(builder.finish()),
-            Self::Text(builder) => Arc::new(builder.finish()),
-            Self::Binary(builder) => Arc::new(builder.finish()),
-            Self::Date(builder) => Arc::new(builder.finish()),
-            Self::Time(builder) => Arc::new(builder.finish()),
-            Self::Timestamp(builder) => Arc::new(builder.finish()),
-        }
-    }
-}
-
-/// Puts rows together.
-pub struct RowBuilder {
-    schema: SchemaRef,
-    columns: Vec<Builder>,
-    rows: usize,
-    bytes: usize,
-}
-
-impl RowBuilder {
-    /// For rows of these columns.
-    pub fn new(schema: SchemaRef) -> Self {
-        let columns = schema.fields().iter().map(|field| Builder::new(field.data_type())).collect();
-        Self { schema, columns, rows: 0, bytes: 0 }
-    }
-
-    /// The columns.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// How many rows there are.
-    pub fn len(&self) -> usize {
-        self.rows
-    }
-
-    /// About how many bytes they have.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Appends a row: a cell for each column, each of which [`cell`] has made for it.
-    pub fn append(&mut self, cells: &[Cell<'_>]) {
-        debug_assert_eq!(cells.len(), self.columns.len());
-        for (builder, cell) in self.columns.iter_mut().zip(cells) {
-            self.bytes += 8 + if let Cell::Bytes(bytes) = cell { bytes.len() } else { 0 };
-            builder.append(*cell);
-        }
-        self.rows += 1;
-    }
-
-    /// The rows, which are taken out.
-    pub fn finish(&mut self) -> Result<RecordBatch> {
-        (self.rows, self.bytes) = (0, 0);
-        let columns = self.columns.iter_mut().map(Builder::finish).collect();
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
-    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ mod transactions;
 mod unnamed;
 
 pub use mark::{Mark, Standing};
-pub use pauses::Pauses;
+pub use pauses::{Pauses, begin};
 pub use spool::Spool;
 pub use spooled::{PartLimits, PartReader, Piece, Spooled};
 pub use transactions::TransactionSettings;

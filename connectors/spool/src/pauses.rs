@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use millstream_core::Error;
-use tokio::time::sleep;
+use millstream_core::{Error, ErrorClass, Result};
+use tokio::time::{Instant, sleep};
+
+/// How long a server may take to answer at the beginning of a flow.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -32,5 +35,22 @@ impl Pauses {
     /// It works again.
     pub fn end(&mut self) {
         self.left = None;
+    }
+}
+
+/// Connects, again and again until the server answers; at the beginning of a flow, so that it has to in time.
+///
+/// # Errors
+/// If it does not, or what it answers is no matter of time.
+pub async fn begin<C, F: Future<Output = Result<C>>>(connect: impl Fn() -> F) -> Result<C> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pauses = Pauses::default();
+    loop {
+        match connect().await {
+            Err(error) if error.class() == ErrorClass::Transient && Instant::now() < deadline => {
+                pauses.wait(&error).await;
+            }
+            answer => return answer,
+        }
     }
 }

@@ -40,6 +40,9 @@ pub const POINTS: &[&str] = &[
     // The output `mysql`.
     "mysql-part-written",
     "mysql-part-committed",
+    // The output `postgres`.
+    "postgres-part-written",
+    "postgres-part-committed",
     // Models.
     "version-numbered",
     "version-written",

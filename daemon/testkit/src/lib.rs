@@ -14,6 +14,8 @@ mod mqtt;
 mod mysql;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod services;
 mod state;
 mod table;
@@ -32,6 +34,8 @@ pub use mqtt::{Mqtt, Subscriber};
 pub use mysql::Mysql;
 #[cfg(feature = "nats")]
 pub use nats::Nats;
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
 pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 use millstream_core::{Error, ErrorClass, Figures, Report, Result, ResultExt as _};
+use millstream_database::{Gathered, Pages, Source, Status, can_be_key};
 use millstream_spool::Pauses;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
@@ -15,16 +16,11 @@ use tokio::time::timeout;
 
 use super::checks::{Product, check, newest};
 use super::place::{Place, Progress, SnapshotProgress};
-use super::port::{Op, PortBuilder, PortColumns, Values};
-use super::shape::{Missing, can_be_key};
+use super::shape::Missing;
 use super::snapshot::{Chunk, ChunkOf};
 use super::stream::{Change, Follower};
 use crate::client::{Server, failed};
-use crate::journal::{Page, Pages, Refused, Source, Status};
 use crate::names::{Table, require_columns};
-
-/// A page is handed on when it has so many bytes.
-const PAGE_BYTES: usize = 4 << 20;
 
 /// After so many events without a row it is said how far the log was read.
 const SILENT_EVENTS: u32 = 4096;
@@ -42,13 +38,7 @@ pub struct Job {
 }
 
 /// A table that is read.
-pub struct TableJob {
-    pub port: String,
-    pub table: Table,
-    pub columns: PortColumns,
-    /// The columns that tell its rows apart, if they are not those of the primary key.
-    pub key: Option<Vec<String>>,
-}
+pub type TableJob = millstream_database::TableJob<Table>;
 
 /// Reads tables and the log.
 pub struct ChangesReader {
@@ -73,6 +63,11 @@ impl ChangesReader {
     pub fn new(job: Job) -> Self {
         let (product, keys, progress) = (Product::MySql, Vec::new(), Progress::default());
         Self { job: Arc::new(job), product, keys, progress, watch: Arc::default() }
+    }
+
+    /// What is read.
+    pub fn job(&self) -> Arc<Job> {
+        self.job.clone()
     }
 
     fn table_names(&self) -> Vec<String> {
@@ -134,7 +129,7 @@ impl ChangesReader {
             self.watch.last.fetch_max(event.header().timestamp().into(), Ordering::Relaxed);
             work.take(&event)?;
             silent += 1;
-            if work.is_full() || silent > SILENT_EVENTS && !work.follower.is_within() && work.has_come(self) {
+            if work.changes.is_full() || silent > SILENT_EVENTS && !work.follower.is_within() && work.has_come(self) {
                 work.flush(self, pages).await?;
                 silent = 0;
             }
@@ -195,47 +190,24 @@ struct Work {
     follower: Follower,
     /// How many rows of the first transaction were taken before.
     skip: u64,
-    ports: Vec<PortBuilder>,
-    /// For each table, which of its columns are the key.
-    keys: Vec<Vec<usize>>,
-    refused: Vec<Refused>,
-    count: u32,
-    most: usize,
+    changes: Gathered,
     chunk: Option<Chunk>,
-}
-
-/// Whether a row has another key than before.
-fn has_other_key(key: &[usize], before: &Values, row: &Values) -> bool {
-    let value = |row: &Values, place: usize| row.get(place).and_then(|(value, _)| value.as_ref().ok().cloned());
-    key.iter().any(|place| value(before, *place) != value(row, *place))
-}
-
-impl TableJob {
-    /// Which of its columns these are.
-    pub fn places(&self, names: &[String]) -> Vec<usize> {
-        let fields = self.columns.row.fields();
-        names.iter().filter_map(|name| fields.iter().position(|field| field.name() == name)).collect()
-    }
 }
 
 impl Work {
     fn new(reader: &ChangesReader) -> Self {
         let Progress { place, rows, .. } = &reader.progress;
-        let builder = |(port, table): (usize, &TableJob)| PortBuilder::new(port, &table.columns, Vec::new());
+        let tables = reader.job.tables.iter().map(|table| &table.columns).zip(reader.keys.iter().map(Vec::as_slice));
         Self {
             follower: Follower::new(reader.job.clone(), place.clone()),
             skip: *rows,
-            ports: reader.job.tables.iter().enumerate().map(builder).collect(),
-            keys: reader.job.tables.iter().zip(&reader.keys).map(|(table, key)| table.places(key)).collect(),
-            refused: Vec::new(),
-            count: 0,
-            most: reader.job.batch_rows,
+            changes: Gathered::new(tables, reader.job.batch_rows),
             chunk: None,
         }
     }
 
     fn take(&mut self, event: &mysql_async::binlog::events::Event) -> Result<()> {
-        let Self { follower, skip, ports, keys, refused, count, chunk, .. } = self;
+        let Self { follower, skip, changes, chunk } = self;
         let was_within = follower.is_within();
         follower.take(event, |change, number| {
             if number <= *skip {
@@ -246,20 +218,7 @@ impl Work {
                 chunk.rows.remove(&row);
                 before.iter().for_each(|before| chunk.rows.remove(before));
             }
-            let port = ports.get_mut(table).ok_or_else(|| Error::new("a change of a table that is not read"))?;
-            let key = keys.get(table).map(Vec::as_slice).unwrap_or_default();
-            match before.as_ref().filter(|before| op == Op::Update && has_other_key(key, before, &row)) {
-                // Who keeps the last row of each key would keep the one with the former key.
-                Some(before) => {
-                    refused.extend(port.push(Op::Delete, before, Some(before), at, *count));
-                    refused.extend(port.push(Op::Create, &row, None, at, *count + 1));
-                    *count += 2;
-                }
-                None => {
-                    refused.extend(port.push(op, &row, before.as_ref(), at, *count));
-                    *count += 1;
-                }
-            }
+            changes.take(table, op, &row, before.as_ref(), at);
             Ok(())
         })?;
         // The transaction has ended of which rows were taken before.
@@ -269,13 +228,9 @@ impl Work {
         Ok(())
     }
 
-    fn is_full(&self) -> bool {
-        self.count as usize >= self.most || self.ports.iter().map(PortBuilder::bytes).sum::<usize>() > PAGE_BYTES
-    }
-
     /// Whether the log was read further than was said.
     fn has_come(&self, reader: &ChangesReader) -> bool {
-        self.count > 0 || *self.follower.committed() != reader.progress.place
+        !self.changes.is_empty() || *self.follower.committed() != reader.progress.place
     }
 
     /// Whether all that has changed until the chunk was read has come.
@@ -286,40 +241,23 @@ impl Work {
 
     /// Hands on what has come.
     async fn flush(&mut self, reader: &mut ChangesReader, pages: &mut Pages) -> Result<()> {
-        let mut rows = Vec::new();
-        for port in &mut self.ports {
-            rows.extend(port.finish()?);
-        }
         reader.progress.place = self.follower.committed().clone();
         reader.progress.rows = self.follower.rows().max(self.skip);
-        let page = Page {
-            count: std::mem::take(&mut self.count),
-            rows,
-            refused: std::mem::take(&mut self.refused),
-            after: reader.kept()?,
-        };
+        let page = self.changes.page(reader.kept()?)?;
         reader.watch(page.count);
         pages.push(page).await
     }
 
     /// Hands on the rows of the chunk that have not changed since.
     async fn flush_chunk(&mut self, reader: &mut ChangesReader, pages: &mut Pages) -> Result<()> {
-        let Some(mut chunk) = self.chunk.take() else { return Ok(()) };
+        let Some(chunk) = self.chunk.take() else { return Ok(()) };
         let next = if chunk.is_last {
             SnapshotProgress { tables: chunk.table + 1, after: Vec::new() }
         } else {
             SnapshotProgress { tables: chunk.table, after: chunk.after }
         };
         reader.progress.snapshot = (next.tables < reader.job.tables.len()).then_some(next);
-        let rows: Vec<_> = chunk.rows.finish()?.into_iter().collect();
-        // Places of rows that were taken out are left out.
-        let mut places: Vec<u32> = rows.iter().flat_map(|of| of.places.iter().copied()).collect();
-        places.extend(chunk.refused.iter().map(|row| row.place));
-        places.sort_unstable();
-        let moved = |place: &mut u32| *place = places.partition_point(|other| other < place) as u32;
-        let mut page = Page { count: places.len() as u32, rows, refused: chunk.refused, after: reader.kept()? };
-        page.rows.iter_mut().for_each(|of| of.places.iter_mut().for_each(moved));
-        page.refused.iter_mut().for_each(|row| moved(&mut row.place));
+        let page = chunk.rows.page(reader.kept()?)?;
         reader.watch(page.count);
         pages.push(page).await
     }
@@ -338,7 +276,7 @@ impl ChangesReader {
 
 #[async_trait]
 impl Source for ChangesReader {
-    async fn open(&mut self, after: Option<&[u8]>) -> Result<Vec<u8>> {
+    async fn open(&mut self, after: Option<&[u8]>, _: bool) -> Result<Vec<u8>> {
         let kept: Option<Progress> = after
             .map(|after| postcard::from_bytes(after).doing(|| "reading how far the binary log was read"))
             .transpose()?;

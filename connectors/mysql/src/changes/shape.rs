@@ -2,7 +2,7 @@
 
 use std::io;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Datelike as _, Timelike as _};
 use millstream_core::{Error, Result, ResultExt as _, known_names};
 use mysql_async::Value;
@@ -12,6 +12,8 @@ use mysql_async::consts::ColumnType;
 use mysql_common::collations::{Collation, CollationId};
 use mysql_common::io::ParseBuf;
 use serde::Serialize as _;
+
+use super::values::Values;
 
 /// The columns of a table, as a stretch of the log has them.
 #[derive(Debug)]
@@ -110,7 +112,7 @@ impl Shape {
     }
 
     /// Reads a row: the values of the columns that the flow declares, with their types, or why one can't be read.
-    pub fn read<'a>(&'a self, data: &mut ParseBuf<'a>) -> Result<Vec<(Result<Value, String>, ColumnType)>> {
+    pub fn read<'a>(&'a self, data: &mut ParseBuf<'a>) -> Result<Values> {
         let doing = || "reading a row of the binary log";
         let cut = || Error::new("reading a row of the binary log: it is cut off");
         let nulls = data.checked_eat(self.columns.len().div_ceil(8)).ok_or_else(cut)?;
@@ -128,7 +130,7 @@ impl Shape {
             Some(index) => (values[*index].take().unwrap_or(Ok(Value::NULL)), self.columns[*index].kind),
             None => (Ok(Value::NULL), ColumnType::MYSQL_TYPE_NULL),
         };
-        Ok(self.wanted.iter().map(value).collect())
+        Ok(Values(self.wanted.iter().map(value).collect()))
     }
 }
 
@@ -275,11 +277,6 @@ fn json_text(json: &serde_json::Value) -> Vec<u8> {
     // Writing to memory does not fail.
     let _ = json.serialize(&mut serde_json::Serializer::with_formatter(&mut text, Spaced));
     text
-}
-
-/// Whether a type can be part of a key that is compared.
-pub fn can_be_key(data_type: &DataType) -> bool {
-    !matches!(data_type, DataType::Float32 | DataType::Float64)
 }
 
 #[cfg(test)]

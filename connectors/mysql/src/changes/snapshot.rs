@@ -1,16 +1,16 @@
 //! Reads tables a chunk at a time while they change, each chunk at known places of the binary log.
 
 use millstream_core::{Error, Result, ResultExt as _};
+use millstream_database::{At, ChunkRows};
 use mysql_async::consts::ColumnType;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Row, Value};
 
 use super::checks::Product;
 use super::place::Place;
-use super::port::{At, Op, PortBuilder, Values};
 use super::reader::TableJob;
+use super::values::Values;
 use crate::client::failed;
-use crate::journal::Refused;
 use crate::literal;
 use crate::names::quoted;
 
@@ -22,8 +22,7 @@ pub struct Chunk {
     pub table: usize,
     pub low: Place,
     pub high: Place,
-    pub rows: PortBuilder,
-    pub refused: Vec<Refused>,
+    pub rows: ChunkRows,
     /// The key of the last row, as SQL writes it.
     pub after: Vec<String>,
     /// Whether there are no more.
@@ -86,34 +85,33 @@ impl ChunkOf<'_> {
             .map_err(doing(self))?;
         let at = place.to_string();
         let at = At { micros: now.unwrap_or_default(), position: &at };
-        let key = self.job.places(self.key);
-        let mut rows = PortBuilder::new(self.table, &self.job.columns, key.clone());
-        let (mut refused, mut count) = (Vec::new(), 0);
+        let key = self.job.columns.places(self.key);
+        let mut rows = ChunkRows::new(self.table, &self.job.columns, self.key);
         let mut last: Vec<(Value, ColumnType)> = Vec::new();
         let mut result = connection.exec_iter(self.sql(), ()).await.map_err(doing(self))?;
         while let Some(row) = result.next().await.map_err(doing(self))? {
             let values = values_of(row);
-            refused.extend(rows.push(Op::Read, &values, None, at, count));
+            rows.push(&values, at);
             let value = |index: &usize| {
-                let (value, kind) = values.get(*index)?;
+                let (value, kind) = values.0.get(*index)?;
                 Some((value.as_ref().ok()?.clone(), *kind))
             };
             last = key.iter().filter_map(value).collect();
-            count += 1;
         }
         result.drop_result().await.map_err(doing(self))?;
         let after: Option<Vec<_>> = last.iter().map(|(value, kind)| literal::of_value(value, *kind)).collect();
         let after = after
             .ok_or_else(|| Error::new(format!("a key of {} can't be compared exactly", self.job.table.quoted())))?;
-        let (low, high, is_last) = (place.clone(), place, count < self.rows);
-        Ok(Chunk { table: self.table, low, high, rows, refused, after, is_last })
+        let (low, high, is_last) = (place.clone(), place, rows.len() < self.rows);
+        Ok(Chunk { table: self.table, low, high, rows, after, is_last })
     }
 }
 
 fn values_of(row: Row) -> Values {
     let columns = row.columns();
     let kinds = columns.iter().map(mysql_async::Column::column_type);
-    row.unwrap().into_iter().map(Ok).zip(kinds.collect::<Vec<_>>()).collect()
+    let kinds: Vec<_> = kinds.collect();
+    Values(row.unwrap().into_iter().map(Ok).zip(kinds).collect())
 }
 
 /// The end of the log and of all transactions at one moment.

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use millstream_core::{Error, Result, ResultExt as _};
+use millstream_database::{At, Op};
 use mysql_async::binlog::EventFlags;
 use mysql_async::binlog::events::{
     Event, EventData, QueryEvent, RotateEvent, RowsEventData, TableMapEvent, TransactionPayloadEvent,
@@ -12,9 +13,9 @@ use mysql_async::binlog::events::{
 use mysql_common::io::ParseBuf;
 
 use super::place::Place;
-use super::port::{At, Op, Values};
 use super::reader::Job;
 use super::shape::Shape;
+use super::values::Values;
 
 /// How many bytes a compressed transaction may have.
 const MAX_TRANSACTION: u64 = 1 << 30;

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use millstream_core::Result;
+use millstream_database::{OutputJob, Refusal};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 
-use super::Job;
+use super::MysqlTable;
 use super::rows::RowWriter;
-use super::target::{Target, is_delete};
+use super::target::Target;
 use crate::client::failed;
 use crate::names::quoted;
 
@@ -28,15 +29,17 @@ const OF_ROWS: &[u16] = &[
     3819, 4025, 4038, // a condition that has to hold
 ];
 
-/// A row that was refused, and why.
-pub type Refusal = (usize, String);
-
 /// Writes rows in the transaction that is open. Returns those that the table refuses.
 ///
 /// # Errors
 /// If something else goes wrong, such as a deadlock, by which the whole transaction is undone.
-pub async fn apply(job: &Job, target: &Target, connection: &mut Conn, rows: &RecordBatch) -> Result<Vec<Refusal>> {
-    let statements = Statements::new(job, target, rows)?;
+pub async fn apply(
+    of: &MysqlTable,
+    target: &Target,
+    connection: &mut Conn,
+    rows: &RecordBatch,
+) -> Result<Vec<Refusal>> {
+    let statements = Statements::new(of, target, rows)?;
     let mut refused = Vec::new();
     for range in statements.ranges() {
         // Halves of what is refused, until it is one row.
@@ -52,7 +55,7 @@ pub async fn apply(job: &Job, target: &Target, connection: &mut Conn, rows: &Rec
                         left.push(range.start..middle);
                     }
                 },
-                _ => return Err(failed(format!("writing to {}", job.table.quoted()), error)),
+                _ => return Err(failed(format!("writing to {}", of.table.quoted()), error)),
             }
         }
     }
@@ -62,7 +65,7 @@ pub async fn apply(job: &Job, target: &Target, connection: &mut Conn, rows: &Rec
 /// The statements for a batch.
 struct Statements<'a> {
     rows: &'a RecordBatch,
-    job: &'a Job,
+    job: &'a OutputJob,
     target: &'a Target,
     values: RowWriter<'a>,
     keys: RowWriter<'a>,
@@ -72,9 +75,9 @@ struct Statements<'a> {
 }
 
 impl<'a> Statements<'a> {
-    fn new(job: &'a Job, target: &'a Target, rows: &'a RecordBatch) -> Result<Self> {
+    fn new(of: &'a MysqlTable, target: &'a Target, rows: &'a RecordBatch) -> Result<Self> {
         let list = |names: &mut dyn Iterator<Item = &str>| names.map(quoted).collect::<Vec<_>>().join(", ");
-        let table = job.table.quoted();
+        let (job, table) = (&of.job, of.table.quoted());
         let insert = format!("INSERT INTO {table} ({}) VALUES ", list(&mut job.names.iter().map(String::as_str)));
         let key = list(&mut job.key.iter().map(|index| job.schema.field(*index).name().as_str()));
         let delete = format!("DELETE FROM {table} WHERE ({key}) IN (");
@@ -89,7 +92,7 @@ impl<'a> Statements<'a> {
         for row in 0..self.rows.num_rows() {
             written.clear();
             self.values.write(row, &mut written);
-            let is_other = row > start && is_delete(self.job, self.rows, row) != is_delete(self.job, self.rows, start);
+            let is_other = row > start && self.job.is_delete(self.rows, row) != self.job.is_delete(self.rows, start);
             let is_full = row - start == STATEMENT_ROWS || bytes + written.len() > self.target.statement_bytes;
             if row > start && (is_other || is_full) {
                 ranges.push(start..row);
@@ -104,7 +107,7 @@ impl<'a> Statements<'a> {
     }
 
     fn sql(&self, range: Range<usize>) -> String {
-        let (begin, writer, end) = if is_delete(self.job, self.rows, range.start) {
+        let (begin, writer, end) = if self.job.is_delete(self.rows, range.start) {
             (&self.delete, &self.keys, ")")
         } else {
             (&self.insert, &self.values, self.update.as_str())
@@ -122,7 +125,7 @@ impl<'a> Statements<'a> {
 }
 
 /// What becomes of a row that has the key of one that is written.
-fn update(job: &Job, target: &Target) -> String {
+fn update(job: &OutputJob, target: &Target) -> String {
     if job.key.is_empty() {
         return String::new();
     }

@@ -3,29 +3,20 @@
 //! * `rows`: rows as SQL writes them.
 //! * `target`: the table, what it takes, and the tables beside it.
 //! * `apply`: statements for rows, and which of them the table refuses.
-//! * `committer`: what checkpoints have decided, in transactions with a mark of how far they have come.
-//! * `writer`: the output, which spools rows until then.
+//! * `session`: transactions with a mark of how far they have come.
 
 mod apply;
-mod committer;
 mod rows;
+mod session;
 mod target;
-mod writer;
 
-use std::sync::Arc;
-
-use arrow::datatypes::{DataType, Schema};
-use millstream_core::{
-    Delivery, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Step, Stream, Uses,
-    require_column, type_name,
-};
-use millstream_spool::{PartLimits, TransactionSettings};
+use millstream_core::{Kind, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Stream};
+use millstream_database::{OutputJob, TableSettings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings, Server};
 use crate::names::Table;
-use writer::MysqlOutput;
 
 pub use rows::{RowWriter, check_type};
 
@@ -64,32 +55,8 @@ pub use rows::{RowWriter, check_type};
 pub struct MysqlOutputSettings {
     #[serde(flatten)]
     connection: ConnectionSettings,
-    /// The table: `"totals"`, or of another database `"reports.totals"`.
-    table: String,
-    /// The columns of a unique key of the table, none of which may be null. A row takes the place of the one with the same key.
-    #[serde(default)]
-    key: Vec<String>,
-    /// A `utf8` column that says what to do: where it is `d` or `delete` the row with this key is deleted. It is not written itself.
-    op: Option<String>,
-    /// Whether the table is created if it is missing, with columns that fit those of the rows, and `key` as its primary key.
-    #[serde(default)]
-    create_table: bool,
-    /// A table for rows that the server refuses when they are written, with the reason; it is created if it is missing. Without it, such a row stops
-    /// the flow.
-    refused_table: Option<String>,
-    /// The table that notes how far outputs have come, one for all flows. It is created if it is missing.
-    #[serde(default = "progress_table")]
-    progress_table: String,
-    /// How often a row is delivered: `"exactly_once"`, or `"at_least_once"`, which is sooner, as rows are written as they come, and those since the
-    /// last checkpoint once more after a crash.
-    #[serde(default)]
-    delivery: Delivery,
     #[serde(flatten)]
-    transactions: TransactionSettings,
-}
-
-fn progress_table() -> String {
-    "millstream_epochs".to_owned()
+    table: TableSettings,
 }
 
 impl Kind for MysqlOutputSettings {
@@ -108,110 +75,38 @@ key = ["customer"]
         &["address", "user", "password", "tls", "create_table", "transaction_rows", "transaction_bytes"];
 }
 
-/// What an output does, as its settings say.
-pub struct Job {
+/// A table that is written to, and the tables beside it.
+pub struct MysqlTable {
     pub server: Server,
     pub table: Table,
     pub progress: Table,
     pub refused: Option<Table>,
-    pub creates: bool,
-    /// The columns that are written, as places among those that arrive; and their names.
-    pub columns: Vec<usize>,
-    pub names: Vec<String>,
-    /// Those of the key, as places among those that arrive.
-    pub key: Vec<usize>,
-    pub op: Option<usize>,
-    pub schema: arrow::datatypes::SchemaRef,
-    pub delivery: Delivery,
-    pub parts: PartLimits,
-    /// Whether the flow does not end by itself.
-    pub is_live: bool,
+    pub job: OutputJob,
 }
 
 impl MysqlOutputSettings {
     fn table(&self, written: &str, setting: &str) -> Result<Table, Problem> {
         Table::new(written, self.connection.database()).map_err(|problem| problem.at([setting]))
     }
-
-    fn check_columns(&self, schema: &Schema) -> Problems {
-        let mut problems = Problems::new();
-        for (index, name) in self.key.iter().enumerate() {
-            if let Err(problem) = require_column(name, schema) {
-                problems.push(problem.at([Step::from("key"), Step::from(index)]));
-            }
-        }
-        if let Some(op) = &self.op {
-            match require_column(op, schema) {
-                Ok(field) if *field.data_type() == DataType::Utf8 => {}
-                Ok(field) => {
-                    let problem =
-                        Problem::new(format!("column `{op}` is `{}` and not utf8", type_name(field.data_type())));
-                    problems.push(problem.at(["op"]));
-                }
-                Err(problem) => problems.push(problem.at(["op"])),
-            }
-            if self.key.is_empty() {
-                let problem = Problem::new("rows that are deleted are found by `key`, which is missing").at(["op"]);
-                problems.push(problem.help("name the columns of a unique key of the table"));
-            }
-        }
-        if self.create_table && self.key.is_empty() && self.op.is_some() {
-            problems.push(Problem::new("a table is created with `key` as its primary key").at(["create_table"]));
-        }
-        let written = schema.fields().iter().filter(|field| self.op.as_ref() != Some(field.name()));
-        problems.extend(written.filter_map(|field| rows::check_type(field).err()));
-        problems
-    }
-
-    fn job(&self, context: &PlanContext, input: &Stream) -> Result<Job, Problems> {
-        let schema = &input.schema;
-        let problems = self.check_columns(schema);
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let op = self.op.as_ref().and_then(|op| schema.index_of(op).ok());
-        let columns: Vec<usize> = (0..schema.fields().len()).filter(|index| Some(*index) != op).collect();
-        if columns.is_empty() {
-            return Err(Problem::new("there is no column to write").into());
-        }
-        let refused = self.refused_table.as_ref().map(|table| self.table(table, "refused_table")).transpose()?;
-        Ok(Job {
-            server: self.connection.server(context)?,
-            table: self.table(&self.table, "table")?,
-            progress: self.table(&self.progress_table, "progress_table")?,
-            refused,
-            creates: self.create_table,
-            names: columns.iter().map(|index| schema.field(*index).name().clone()).collect(),
-            columns,
-            key: self.key.iter().filter_map(|name| schema.index_of(name).ok()).collect(),
-            op,
-            schema: schema.clone(),
-            delivery: self.delivery,
-            parts: self.transactions.limits(),
-            is_live: input.is_live,
-        })
-    }
 }
 
 impl OutputSettings for MysqlOutputSettings {
     fn check(&self, context: &PlanContext) -> Result<(), Problems> {
         self.connection.server(context)?;
-        self.table(&self.table, "table")?;
+        self.table(&self.table.table, "table")?;
         Ok(())
     }
 
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
-        let job = Arc::new(self.job(context, input)?);
-        let place = format!("table {} of {}", job.table.quoted().replace('`', ""), job.server.address());
-        Ok(OutputPlan {
-            uses: Uses::all(),
-            delivery: self.delivery,
-            exclusive: None,
-            writes: None,
-            place: Some(place),
-            takes_other_columns: true,
-            fails: true,
-            build: Box::new(move || Ok(Box::new(MysqlOutput::new(job)) as Box<dyn Output>)),
-        })
+        let refused = self.table.refused_table.as_ref().map(|table| self.table(table, "refused_table")).transpose()?;
+        let table = MysqlTable {
+            job: self.table.job(input, check_type)?,
+            server: self.connection.server(context)?,
+            table: self.table(&self.table.table, "table")?,
+            progress: self.table(&self.table.progress_table, "progress_table")?,
+            refused,
+        };
+        let place = format!("table {} of {}", table.table.quoted().replace('`', ""), table.server.address());
+        Ok(self.table.plan(table, place))
     }
 }

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use arrow::array::{Array, AsArray as _, RecordBatch};
 use arrow::datatypes::DataType;
 use millstream_core::{Error, ErrorClass, Result, known_names};
+use millstream_database::OutputJob;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 
-use super::Job;
+use super::MysqlTable;
 use super::rows::{declared, unwritable};
 use crate::client::failed;
 use crate::names::{Table, quoted};
@@ -43,20 +44,21 @@ type Known = (String, String, String, String, Option<u64>, Option<u64>);
 
 impl Target {
     /// Creates what is missing and may be created, and finds out what the table takes.
-    pub async fn prepare(job: &Job, connection: &mut Conn) -> Result<Self> {
+    pub async fn prepare(of: &MysqlTable, connection: &mut Conn) -> Result<Self> {
+        let job = &of.job;
         if job.creates {
-            create(connection, &job.table, &creation(job)).await?;
+            create(connection, &of.table, &creation(of)).await?;
         }
-        create(connection, &job.progress, &progress(&job.progress)).await?;
-        if let Some(refused) = &job.refused {
+        create(connection, &of.progress, &progress(&of.progress)).await?;
+        if let Some(refused) = &of.refused {
             create(connection, refused, &refusals(refused)).await?;
         }
-        require_transactions(connection, &job.table).await?;
-        let known = known(connection, &job.table).await?;
-        let limits = job.names.iter().map(|name| limit(job, &known, name)).collect::<Result<_>>()?;
-        let key: Vec<String> = job.key.iter().map(|index| job.schema.field(*index).name().clone()).collect();
+        require_transactions(connection, &of.table).await?;
+        let known = known(connection, &of.table).await?;
+        let limits = job.names.iter().map(|name| limit(of, &known, name)).collect::<Result<_>>()?;
+        let key = job.key_names();
         if !key.is_empty() {
-            job.table.require_unique(connection, &key).await?;
+            of.table.require_unique(connection, &key).await?;
         }
         let found: Option<(u64, String)> = connection
             .query_first("SELECT @@max_allowed_packet, VERSION()")
@@ -69,13 +71,9 @@ impl Target {
     }
 
     /// Why the table does not take a row, as far as that is known.
-    pub fn refusal(&self, job: &Job, rows: &RecordBatch, row: usize) -> Option<String> {
-        if is_delete(job, rows, row) {
-            let null = job.key.iter().find(|index| rows.column(**index).is_null(row))?;
-            return Some(format!(
-                "column `{}` is null, by which the row to delete is found",
-                job.schema.field(*null).name()
-            ));
+    pub fn refusal(&self, job: &OutputJob, rows: &RecordBatch, row: usize) -> Option<String> {
+        if job.is_delete(rows, row) {
+            return job.refusal_of_delete(rows, row);
         }
         let mut total = 0;
         job.columns.iter().zip(&self.limits).find_map(|(index, limit)| {
@@ -110,12 +108,6 @@ impl Target {
     }
 }
 
-/// Whether a row is to be deleted.
-pub fn is_delete(job: &Job, rows: &RecordBatch, row: usize) -> bool {
-    let op = job.op.map(|index| rows.column(index).as_string::<i32>());
-    op.is_some_and(|op| op.is_valid(row) && matches!(op.value(row), "d" | "delete"))
-}
-
 async fn known(connection: &mut Conn, table: &Table) -> Result<HashMap<String, Known>> {
     // It says which tables there are if there is none of the name.
     table.columns(connection).await?;
@@ -131,18 +123,18 @@ async fn known(connection: &mut Conn, table: &Table) -> Result<HashMap<String, K
     Ok(columns.into_iter().map(|column| (column.0.to_lowercase(), column)).collect())
 }
 
-fn limit(job: &Job, known: &HashMap<String, Known>, name: &str) -> Result<Limit> {
+fn limit(of: &MysqlTable, known: &HashMap<String, Known>, name: &str) -> Result<Limit> {
     let Some((_, nullable, kind, extra, characters, bytes)) = known.get(&name.to_lowercase()) else {
         let help = known_names(name, known.values().map(|column| column.0.as_str()));
         return Err(Error::new(format!(
             "the table {} has no column `{name}`; {help}; what is not to be written is left out by an `sql` node",
-            job.table.quoted()
+            of.table.quoted()
         )));
     };
     if extra.contains("GENERATED") && !extra.contains("DEFAULT_GENERATED") {
         return Err(Error::new(format!(
             "`{name}` of {} is computed by the server, and can't be written",
-            job.table.quoted()
+            of.table.quoted()
         )));
     }
     let is_text = matches!(kind.as_str(), "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext");
@@ -189,7 +181,8 @@ async fn create(connection: &mut Conn, table: &Table, statement: &str) -> Result
     }
 }
 
-fn creation(job: &Job) -> String {
+fn creation(of: &MysqlTable) -> String {
+    let job = &of.job;
     let is_key = |index: &usize| job.key.contains(index);
     let mut parts: Vec<_> = job
         .columns
@@ -200,10 +193,10 @@ fn creation(job: &Job) -> String {
         })
         .collect();
     if !job.key.is_empty() {
-        let key: Vec<_> = job.key.iter().map(|index| quoted(job.schema.field(*index).name())).collect();
+        let key: Vec<_> = job.key_names().iter().map(|name| quoted(name)).collect();
         parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
     }
-    format!("CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = InnoDB", job.table.quoted(), parts.join(", "))
+    format!("CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = InnoDB", of.table.quoted(), parts.join(", "))
 }
 
 fn progress(table: &Table) -> String {

@@ -1,20 +1,15 @@
 //! The input `mysql_query`: its settings, and what they come to.
 
-mod reader;
+mod table;
 
-use std::time::Duration as Span;
-
-use arrow::datatypes::{DataType, SchemaRef};
-use millstream_core::{
-    ByteSize, Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Result, require_column,
-};
+use millstream_core::{InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Result};
+use millstream_database::QuerySettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
-use crate::journal::{Journal, JournalOptions};
 use crate::value::check_type;
-use reader::{QueryReader, Relation};
+use table::MysqlTable;
 
 /// Reads a table of MySQL or MariaDB, or what a query gives.
 ///
@@ -48,43 +43,8 @@ use reader::{QueryReader, Relation};
 pub struct MysqlQuerySettings {
     #[serde(flatten)]
     connection: ConnectionSettings,
-    /// The table: `"orders"`, or of another database `"archive.orders"`.
-    table: Option<String>,
-    /// In place of a table, a query whose rows are read: `"SELECT id, amount FROM orders WHERE amount > 100"`. Every page asks for it, with
-    /// conditions on `key` and `cursor` around it, so that it should be one that the server can begin in the middle.
-    query: Option<String>,
-    /// The columns and their types: `{ id = "int64", amount = "decimal(10,2)?" }`. Others of the table are not read.
-    schema: Columns,
-    /// The columns that tell each row from every other, such as the primary key: `["id"]`. None of them may be null.
-    key: Vec<String>,
-    /// A column that grows with each change, such as the time of the last one or a number that counts up. Rows in which it is null are not
-    /// read.
-    cursor: Option<String>,
-    /// With `cursor`: how often to look for rows that are new, `"10s"`. If nothing is said, each run ends behind the rows that are there.
-    every: Option<Duration>,
-    /// With a `cursor` that is a time: how old rows have to be to be read, by default `"5s"`. A transaction writes the time at which a statement
-    /// began, and is seen when it commits; it is missed if that takes longer. As `timestamp.delay.interval.ms` in Kafka Connect.
-    #[serde(default = "delay")]
-    delay: Duration,
-    /// How many rows a page has at most, by default 10,000.
-    #[serde(default = "page_rows")]
-    page_rows: u32,
-    /// How many bytes of rows may wait in the state's folder until a checkpoint covers them, by default `"1GiB"`. As long as half of it is
-    /// free, the rows behind the oldest checkpoint that is kept stay, for replays.
-    #[serde(default = "max_log")]
-    max_log: ByteSize,
-}
-
-fn delay() -> Duration {
-    Duration(Span::from_secs(5))
-}
-
-fn page_rows() -> u32 {
-    10_000
-}
-
-fn max_log() -> ByteSize {
-    ByteSize(1 << 30)
+    #[serde(flatten)]
+    query: QuerySettings,
 }
 
 impl Kind for MysqlQuerySettings {
@@ -103,105 +63,21 @@ key = ["id"]
 }
 
 impl MysqlQuerySettings {
-    fn relation(&self) -> Result<Relation, Problem> {
-        match (&self.table, &self.query) {
-            (Some(table), None) => Ok(Relation::Table(self.connection.table(table)?)),
-            (None, Some(query)) => {
-                let query = query.trim().trim_end_matches(';').trim_end();
-                if query.is_empty() || query.contains(';') {
-                    let problem = Problem::new("it has to be one query").at(["query"]);
-                    return Err(problem.help("such as `SELECT id, amount FROM orders`"));
-                }
-                Ok(Relation::Query(query.to_owned()))
-            }
-            (Some(_), Some(_)) => Err(Problem::new("`table` and `query` exclude each other").at(["query"])),
-            (None, None) => Err(Problem::new("`table` is missing, or `query`").help("such as `table = \"orders\"`")),
-        }
-    }
-
-    /// What reads the rows.
-    pub(crate) fn reader(&self, context: &PlanContext) -> Result<QueryReader, Problem> {
-        let schema = self.schema.schema();
-        let is_time = |name: &String| {
-            schema.field_with_name(name).is_ok_and(|field| matches!(field.data_type(), DataType::Timestamp(..)))
-        };
-        let delay = self.cursor.as_ref().filter(|cursor| is_time(cursor)).map(|_| self.delay.0);
-        Ok(QueryReader {
+    /// What is read.
+    fn table(&self, context: &PlanContext) -> Result<MysqlTable, Problem> {
+        Ok(MysqlTable {
             server: self.connection.server(context)?,
-            relation: self.relation()?,
-            schema,
-            order: self.cursor.iter().chain(&self.key).cloned().collect(),
-            key: self.key.clone(),
-            is_incremental: self.cursor.is_some(),
-            every: self.every.map(|every| every.0.max(Span::from_millis(10))),
-            delay,
-            page_rows: self.page_rows,
-            batch_rows: context.batch_rows,
-            after: Vec::new(),
-            connection: None,
+            relation: self.query.relation(|name| self.connection.table(name))?,
         })
-    }
-
-    fn check_columns(&self, schema: &SchemaRef) -> Result<(), Problems> {
-        let mut problems = Problems::new();
-        for field in schema.fields() {
-            problems.extend(check_type(field).map_err(|problem| problem.at(["schema", field.name().as_str()])).err());
-        }
-        if schema.fields().is_empty() {
-            problems.push(Problem::new("there is no column").at(["schema"]));
-        }
-        if self.key.is_empty() {
-            problems.push(Problem::new("there is no column").at(["key"]).help("name those of the primary key"));
-        }
-        let is_float = |name: &str| {
-            schema
-                .field_with_name(name)
-                .is_ok_and(|field| matches!(field.data_type(), DataType::Float32 | DataType::Float64))
-        };
-        if let Some(name) = self.key.iter().find(|name| is_float(name)) {
-            let problem = Problem::new(format!("`{name}` is a float, which can't be found again exactly")).at(["key"]);
-            problems.push(problem.help("take columns of another type"));
-        }
-        match &self.cursor {
-            None if self.every.is_some() => {
-                let problem = Problem::new("without `cursor`, the rows are read once").at(["every"]);
-                problems.push(problem.help("name the column that grows with each change as `cursor`"));
-            }
-            None => {}
-            Some(cursor) => {
-                problems.extend(require_column(cursor, schema).map_err(|problem| problem.at(["cursor"])).err());
-                if is_float(cursor) {
-                    problems.push(
-                        Problem::new(format!("`{cursor}` is a float, which can't be found again exactly"))
-                            .at(["cursor"]),
-                    );
-                }
-            }
-        }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
 impl InputSettings for MysqlQuerySettings {
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
-        let schema = self.schema.schema();
-        self.check_columns(&schema)?;
-        if self.page_rows == 0 {
-            return Err(Problem::new("a page has one row at least").at(["page_rows"]).into());
-        }
-        let options = JournalOptions {
-            source: context.node.as_str().into(),
-            schemas: vec![schema.clone()],
-            batch_rows: context.batch_rows,
-            max_log: self.max_log.0.max(1 << 20) as u64,
-        };
-        let reader = self.reader(context)?;
-        let (finite, continues) = (self.cursor.is_none(), self.pauses());
-        let plan = InputPlan::new(schema, move || Ok(Journal::new(options, reader)));
-        Ok(InputPlan { finite, continues, ..plan })
+        self.query.plan(context, check_type, || self.table(context))
     }
 
     fn pauses(&self) -> bool {
-        self.cursor.is_some() && self.every.is_none()
+        self.query.pauses()
     }
 }

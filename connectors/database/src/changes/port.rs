@@ -7,14 +7,12 @@ use arrow::array::{ArrayRef, BooleanArray, NullBufferBuilder, RecordBatch, Struc
 use arrow::buffer::NullBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use millstream_core::Result;
-use mysql_async::Value;
-use mysql_async::consts::ColumnType;
+use millstream_core::{Encoding, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::cells::{Cell, RowBuilder, key_of};
 use crate::journal::{PortRows, Refused};
-use crate::value::{Cell, RowBuilder, cell, row_as_json};
 
 /// Something of a change that is not in the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -22,11 +20,11 @@ use crate::value::{Cell, RowBuilder, cell, row_as_json};
 pub enum Metadata {
     /// What was done to the row, a `utf8`: `c` created, `u` updated, `d` deleted, `r` read from the table.
     Op,
-    /// When that was, to the second, or when the row was read: a `timestamp`.
+    /// When that was, or when the row was read: a `timestamp`.
     Ts,
     /// The row before the change, a struct of the declared columns, each of which may be null; null for rows that are created or read.
     Before,
-    /// Where in the binary log, a `utf8`: `"binlog.000003:1234"`.
+    /// Where in the log of the server, a `utf8`: `"binlog.000003:1234"`, or `"0/16B3748"`.
     Position,
 }
 
@@ -48,9 +46,13 @@ fn nullable(row: &Schema) -> Schema {
 /// What was done to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// It is new.
     Create,
+    /// It is another now.
     Update,
+    /// It is gone.
     Delete,
+    /// It was there when the table was read.
     Read,
 }
 
@@ -65,13 +67,24 @@ impl Op {
     }
 }
 
-/// The values of a row, each with its type, or why one can't be read.
-pub type Values = Vec<(Result<Value, String>, ColumnType)>;
+/// A row as a server has sent it: the values of the declared columns.
+pub trait ChangedRow {
+    /// The values in columns of the flow, or why one does not fit.
+    fn cells(&self, schema: &SchemaRef) -> Result<Vec<Cell<'_>>, String>;
+
+    /// The row for people.
+    fn as_json(&self, schema: &Schema) -> (String, Encoding);
+
+    /// Whether a value is the same as that of another row.
+    fn has_same(&self, other: &Self, place: usize) -> bool;
+}
 
 /// When and where a change was.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct At<'a> {
+    /// Microseconds since 1970.
     pub micros: i64,
+    /// The place in the log.
     pub position: &'a str,
 }
 
@@ -86,10 +99,17 @@ pub struct PortColumns {
 }
 
 impl PortColumns {
+    /// The columns of a table, and behind them what else is wanted of its changes.
     pub fn new(row: SchemaRef, metadata: Vec<(String, Metadata)>) -> Self {
         let own = metadata.iter().map(|(name, metadata)| metadata.field(name, &row).into());
         let fields: Vec<_> = row.fields().iter().cloned().chain(own).collect();
         Self { row, metadata, schema: Schema::new(fields).into() }
+    }
+
+    /// Which of the table's columns these are.
+    pub fn places(&self, names: &[String]) -> Vec<usize> {
+        let fields = self.row.fields();
+        names.iter().filter_map(|name| fields.iter().position(|field| field.name() == name)).collect()
     }
 }
 
@@ -134,29 +154,30 @@ impl PortBuilder {
     }
 
     /// Appends a change, at a place of a page; or says why it can't.
-    pub fn push(&mut self, op: Op, row: &Values, before: Option<&Values>, at: At<'_>, place: u32) -> Option<Refused> {
-        let pushed = self.try_push(op, row, before, at, place);
-        pushed.err().map(|error| {
-            let known = |(of, (value, _)): (&Arc<Field>, &(Result<Value, String>, ColumnType))| {
-                (of.name().clone(), value.as_ref().map_or(Value::NULL, Value::clone))
-            };
-            let values: Vec<_> = self.columns.row.fields().iter().zip(row).map(known).collect();
-            let (row, encoding) = row_as_json(values.iter().map(|(name, value)| (name.as_str(), value)));
-            Refused { place, error, row, encoding }
-        })
-    }
-
-    fn try_push(
+    pub fn push<R: ChangedRow>(
         &mut self,
         op: Op,
-        row: &Values,
-        before: Option<&Values>,
+        row: &R,
+        before: Option<&R>,
+        at: At<'_>,
+        place: u32,
+    ) -> Option<Refused> {
+        let error = self.try_push(op, row, before, at, place).err()?;
+        let (row, encoding) = row.as_json(&self.columns.row);
+        Some(Refused { place, error, row, encoding })
+    }
+
+    fn try_push<R: ChangedRow>(
+        &mut self,
+        op: Op,
+        row: &R,
+        before: Option<&R>,
         at: At<'_>,
         place: u32,
     ) -> Result<(), String> {
-        let cells = cells(row, &self.columns.row)?;
+        let cells = row.cells(&self.columns.row)?;
         let former = match (&self.before, before) {
-            (Some((builder, _)), Some(before)) => Some(self::cells(before, builder.schema())?),
+            (Some((builder, _)), Some(before)) => Some(before.cells(builder.schema())?),
             _ => None,
         };
         let others = self.columns.metadata.iter().filter_map(|(_, metadata)| match metadata {
@@ -166,7 +187,7 @@ impl PortBuilder {
             Metadata::Before => None,
         });
         if !self.key.is_empty() {
-            self.keys.entry(key_of(&cells, &self.key)).or_default().push(self.places.len());
+            self.keys.entry(self.key_of(&cells)).or_default().push(self.places.len());
         }
         self.others.append(&others.collect::<Vec<_>>());
         self.rows.append(&cells);
@@ -179,10 +200,14 @@ impl PortBuilder {
         Ok(())
     }
 
+    fn key_of(&self, cells: &[Cell<'_>]) -> Vec<u8> {
+        key_of(self.key.iter().filter_map(|place| cells.get(*place)))
+    }
+
     /// Takes out the rows that have the same key as one that has changed.
-    pub fn remove(&mut self, row: &Values) {
-        let Ok(cells) = cells(row, &nullable(&self.columns.row).into()) else { return };
-        if let Some(rows) = self.keys.get(&key_of(&cells, &self.key)) {
+    pub fn remove(&mut self, row: &impl ChangedRow) {
+        let Ok(cells) = row.cells(&nullable(&self.columns.row).into()) else { return };
+        if let Some(rows) = self.keys.get(&self.key_of(&cells)) {
             self.removed.extend(rows);
         }
     }
@@ -221,36 +246,4 @@ impl PortBuilder {
         let port = self.port;
         Ok((!places.is_empty()).then_some(PortRows { port, places, rows }))
     }
-}
-
-fn cells<'a>(values: &'a Values, schema: &SchemaRef) -> Result<Vec<Cell<'a>>, String> {
-    let of = |((value, kind), field): (&'a (Result<Value, String>, ColumnType), &Arc<Field>)| match value {
-        Ok(value) => cell(value, *kind, field),
-        Err(error) => Err(format!("column `{}`: {error}", field.name())),
-    };
-    values.iter().zip(schema.fields()).map(of).collect()
-}
-
-/// A text that is the same for the same values, and for no others.
-fn key_of(cells: &[Cell<'_>], key: &[usize]) -> Vec<u8> {
-    let mut text = Vec::new();
-    for cell in key.iter().filter_map(|place| cells.get(*place)) {
-        match cell {
-            Cell::Null => text.push(0),
-            Cell::Whole(number) => {
-                text.push(1);
-                text.extend(number.to_le_bytes());
-            }
-            Cell::Float(number) => {
-                text.push(2);
-                text.extend(number.to_le_bytes());
-            }
-            Cell::Bytes(bytes) => {
-                text.push(3);
-                text.extend((bytes.len() as u64).to_le_bytes());
-                text.extend_from_slice(bytes);
-            }
-        }
-    }
-    text
 }

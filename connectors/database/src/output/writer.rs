@@ -12,32 +12,30 @@ use millstream_core::{
 use millstream_spool::{Pauses, Spool, Unnamed};
 use serde_json::json;
 
-use super::Job;
-use super::apply::{Refusal, apply};
-use super::committer::{MysqlCommitter, Session};
-use super::target::Target;
+use super::committer::TableCommitter;
+use super::{OutputTable, Refusal, Session};
 
 /// Writes rows to a table.
-pub struct MysqlOutput {
-    job: Arc<Job>,
+pub struct TableOutput<T: OutputTable> {
+    table: Arc<T>,
     /// What the output and its committer share.
     unnamed: Unnamed,
     written: Arc<Written>,
-    running: Option<Running>,
+    running: Option<Running<T>>,
 }
 
 /// An output that has been opened.
-struct Running {
-    target: Target,
-    way: Way,
+struct Running<T: OutputTable> {
+    limits: <T::Session as Session>::Limits,
+    way: Way<T::Session>,
 }
 
 /// Which way rows go.
-enum Way {
+enum Way<S> {
     /// Into the spool, and to the table when a checkpoint has decided that they count.
     Spool(Box<Spool>),
     /// To the table as they come, over this connection if it still stands.
-    Direct(Option<Box<Session>>),
+    Direct(Option<Box<S>>),
 }
 
 /// How many rows were written, for people.
@@ -50,15 +48,14 @@ impl Written {
     }
 }
 
-impl MysqlOutput {
-    pub fn new(job: Arc<Job>) -> Self {
-        Self { job, unnamed: Unnamed::default(), written: Arc::default(), running: None }
+impl<T: OutputTable> TableOutput<T> {
+    pub fn new(table: Arc<T>) -> Self {
+        Self { table, unnamed: Unnamed::default(), written: Arc::default(), running: None }
     }
 }
 
-/// Refuses the rows that the table does not take, as far as that is known, and returns the others.
-fn refuse(job: &Job, target: &Target, batch: &Batch, out: &mut Collector) -> Result<RecordBatch> {
-    let refusals: Vec<_> = (0..batch.len()).map(|row| target.refusal(job, &batch.rows, row)).collect();
+/// Fails the rows that the table does not take, as far as that is known, and returns the others.
+fn refuse(refusals: &[Option<String>], batch: &Batch, out: &mut Collector) -> Result<RecordBatch> {
     if refusals.iter().all(Option::is_none) {
         return Ok(batch.rows.clone());
     }
@@ -67,10 +64,14 @@ fn refuse(job: &Job, target: &Target, batch: &Batch, out: &mut Collector) -> Res
 }
 
 /// Writes rows as they come, again and again until the server has them.
-async fn write_directly(job: &Job, session: &mut Option<Box<Session>>, rows: &RecordBatch) -> Result<Vec<Refusal>> {
+async fn write_directly<T: OutputTable>(
+    table: &Arc<T>,
+    session: &mut Option<Box<T::Session>>,
+    rows: &RecordBatch,
+) -> Result<Vec<Refusal>> {
     let mut pauses = Pauses::default();
     loop {
-        match try_directly(job, session, rows).await {
+        match try_directly(table, session, rows).await {
             Err(error) if error.class() == ErrorClass::Transient => {
                 *session = None;
                 pauses.wait(&error).await;
@@ -80,46 +81,50 @@ async fn write_directly(job: &Job, session: &mut Option<Box<Session>>, rows: &Re
     }
 }
 
-async fn try_directly(job: &Job, session: &mut Option<Box<Session>>, rows: &RecordBatch) -> Result<Vec<Refusal>> {
+async fn try_directly<T: OutputTable>(
+    table: &Arc<T>,
+    session: &mut Option<Box<T::Session>>,
+    rows: &RecordBatch,
+) -> Result<Vec<Refusal>> {
     let mut open = match session.take() {
         Some(open) => open,
-        None => Session::begin(job).await?.into(),
+        None => T::connect(table, false).await?.into(),
     };
-    open.say("START TRANSACTION").await?;
-    let refused = apply(job, &open.target, &mut open.connection, rows).await?;
-    open.say("COMMIT").await?;
+    open.begin().await?;
+    let refused = open.write(rows).await?;
+    open.commit().await?;
     *session = Some(open);
     Ok(refused)
 }
 
 #[async_trait]
-impl Output for MysqlOutput {
+impl<T: OutputTable> Output for TableOutput<T> {
     async fn open(&mut self, home: &Home, run: &Run) -> Result<()> {
-        let job = self.job.clone();
-        let mut connection = job.server.begin().await?;
-        let target = Target::prepare(&job, &mut connection).await?;
+        let job = self.table.job();
+        let session = T::connect(&self.table, true).await?;
+        let limits = session.limits();
         // Nobody would decide that rows count.
         let is_undecided = *home == Home::Nowhere && job.is_live;
         let way = match job.delivery {
             Delivery::ExactlyOnce if !is_undecided => {
                 Way::Spool(Box::new(Spool::open(job.schema.clone(), home, run, &self.unnamed)?))
             }
-            _ => Way::Direct(Some(Box::new(Session { connection, target: target.clone() }))),
+            _ => Way::Direct(Some(Box::new(session))),
         };
-        self.running = Some(Running { target, way });
+        self.running = Some(Running { limits, way });
         Ok(())
     }
 
     async fn write(&mut self, batch: Batch, out: &mut Collector) -> Result<()> {
-        let Some(Running { target, way }) = &mut self.running else { return Err(Error::new("it is not open")) };
-        let rows = refuse(&self.job, target, &batch, out)?;
+        let Some(Running { limits, way }) = &mut self.running else { return Err(Error::new("it is not open")) };
+        let rows = refuse(&self.table.refusals(limits, &batch.rows), &batch, out)?;
         if rows.num_rows() == 0 {
             return Ok(());
         }
         match way {
             Way::Spool(spool) => spool.write(&rows),
             Way::Direct(session) => {
-                let refused = write_directly(&self.job, session, &rows).await?;
+                let refused = write_directly(&self.table, session, &rows).await?;
                 self.written.add((rows.num_rows() - refused.len()) as u64);
                 let batch = batch.with_rows(rows);
                 refused.into_iter().try_for_each(|(row, why)| out.fail_row(&batch, row, why))
@@ -136,15 +141,15 @@ impl Output for MysqlOutput {
     }
 
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
-        if self.job.delivery == Delivery::AtLeastOnce {
+        if self.table.job().delivery == Delivery::AtLeastOnce {
             return None;
         }
-        Some(Box::new(MysqlCommitter::new(self.job.clone(), self.unnamed.clone(), self.written.clone())))
+        Some(Box::new(TableCommitter::new(self.table.clone(), self.unnamed.clone(), self.written.clone())))
     }
 
     fn report(&self) -> Option<Report> {
         let values = vec![("written", json!(self.written.0.load(Ordering::Relaxed)))];
-        Some(Report::Figures(Figures { title: "table of MySQL".to_owned(), values }))
+        Some(Report::Figures(Figures { title: format!("table of {}", T::PRODUCT), values }))
     }
 
     async fn abort(&mut self) {

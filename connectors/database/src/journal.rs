@@ -39,17 +39,26 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// How many pages wait for the flow.
 const PAGES: usize = 2;
 
+/// How many snapshots may wait to become checkpoints.
+const SNAPSHOTS: usize = 256;
+
 /// How long checkpoints may take to make room in a log that is full.
 const ROOM: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Asks for rows.
 #[async_trait]
 pub trait Source: Send + 'static {
-    /// Finds out whether it can begin, or go on behind a page. Returns where it is then, as pages say it.
-    async fn open(&mut self, after: Option<&[u8]>) -> Result<Vec<u8>>;
+    /// Finds out whether it can begin, or go on behind a page. Returns where it is then, as pages say it. Without a state, what it has read is
+    /// not kept, and no other run goes on with it.
+    async fn open(&mut self, after: Option<&[u8]>, is_kept: bool) -> Result<Vec<u8>>;
 
     /// Asks for pages until there are no more, or nobody wants them any more.
     async fn run(&mut self, pages: &mut Pages) -> Result<()>;
+
+    /// What wants to know where the source would go on from a checkpoint, as pages say it: it need not be asked for what lies before. Asked for before `run`.
+    fn covers(&self) -> Option<Covers> {
+        None
+    }
 
     /// How it does. Asked before `run`, for a value that goes on to change.
     fn status(&self) -> Status {
@@ -59,6 +68,9 @@ pub trait Source: Send + 'static {
 
 /// How a source does at the moment.
 pub type Status = Arc<dyn Fn() -> Option<Report> + Send + Sync>;
+
+/// Is told that all before a place is covered by a checkpoint, or taken by a flow that has none.
+pub type Covers = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 /// Rows that were asked for at once.
 #[derive(Default)]
@@ -76,17 +88,24 @@ pub struct Page {
 /// The rows of a page that leave by one port, and their places in the page, which ascend.
 #[derive(Clone)]
 pub struct PortRows {
+    /// The port.
     pub port: usize,
+    /// The places.
     pub places: Vec<u32>,
+    /// The rows.
     pub rows: RecordBatch,
 }
 
 /// A row that can't be read.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Refused {
+    /// Its place in the page.
     pub place: u32,
+    /// Why it can't be read.
     pub error: String,
+    /// The row for people.
     pub row: String,
+    /// How that is written.
     pub encoding: Encoding,
 }
 
@@ -246,6 +265,8 @@ pub struct Journal<S> {
     is_resumed: bool,
     /// Where the source goes on behind positions, the last of which is the newest.
     marks: VecDeque<(u64, Vec<u8>)>,
+    /// Of these, those that snapshots have which may become checkpoints.
+    taken: VecDeque<(u64, Vec<u8>)>,
     running: Option<Running>,
 }
 
@@ -255,6 +276,7 @@ struct Running {
     log: Option<Arc<Log>>,
     trimmed: Arc<Notify>,
     status: Status,
+    covers: Option<Covers>,
     task: JoinHandle<()>,
 }
 
@@ -265,9 +287,10 @@ impl Drop for Running {
 }
 
 impl<S: Source> Journal<S> {
+    /// One that has not been opened.
     pub fn new(options: JournalOptions, source: S) -> Self {
         let (asks, marks) = (Some(source), VecDeque::new());
-        Self { options, asks, position: 0, is_resumed: false, marks, running: None }
+        Self { options, asks, position: 0, is_resumed: false, marks, taken: VecDeque::new(), running: None }
     }
 
     fn log_options(&self) -> LogOptions {
@@ -315,7 +338,7 @@ impl<S: Source> Journal<S> {
             let end = send_log(reader, &schemas, &send).await.map(|()| Event::End);
             let _ = send.send(end).await;
         });
-        Ok(Running { events, log: None, trimmed: Arc::default(), status: Arc::new(|| None), task })
+        Ok(Running { events, log: None, trimmed: Arc::default(), status: Arc::new(|| None), covers: None, task })
     }
 
     async fn begin(&mut self, log: Option<Arc<Log>>) -> Result<Running> {
@@ -326,13 +349,14 @@ impl<S: Source> Journal<S> {
             None => (self.position, self.marks.back().map(|(_, after)| after.clone())),
         };
         let (next, after) = known;
-        let here = source.open(after.as_deref()).await?;
+        let here = source.open(after.as_deref(), log.is_some()).await?;
         // Pages of the log say it themselves.
         if next == self.position {
             self.mark(next, here);
         }
         let (events, received) = mpsc::channel(PAGES);
-        let (trimmed, schemas, status) = (Arc::new(Notify::new()), self.options.schemas.clone(), source.status());
+        let (trimmed, schemas) = (Arc::new(Notify::new()), self.options.schemas.clone());
+        let (status, covers) = (source.status(), source.covers());
         let max_log = self.options.max_log;
         let mut pages = Pages {
             events: events.clone(),
@@ -351,7 +375,7 @@ impl<S: Source> Journal<S> {
             let end = all.await.map(|()| Event::End);
             let _ = events.send(end).await;
         });
-        Ok(Running { events: received, log, trimmed, status, task })
+        Ok(Running { events: received, log, trimmed, status, covers, task })
     }
 
     /// Sends the rows of a page, in their order, and those that are refused.
@@ -373,6 +397,19 @@ impl<S: Source> Journal<S> {
         let end = first + u64::from(page.count);
         self.position = self.position.max(end);
         self.mark(end, page.after);
+    }
+
+    /// Tells the source what a checkpoint covers. Of several snapshots at its position, at least the first is one.
+    fn cover(&mut self, position: u64) {
+        while self.taken.front().is_some_and(|(of, _)| *of < position) {
+            self.taken.pop_front();
+        }
+        if self.taken.front().is_some_and(|(of, _)| *of == position)
+            && let Some((_, after)) = self.taken.pop_front()
+            && let Some(covers) = self.running.as_ref().and_then(|running| running.covers.as_ref())
+        {
+            covers(&after);
+        }
     }
 
     /// Takes note of where the source goes on behind a position.
@@ -441,7 +478,12 @@ impl<S: Source> Input for Journal<S> {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         let running = self.running.as_mut().ok_or_else(|| Error::new("the input is not open"))?;
         match running.events.recv().await {
-            Some(Ok(Event::Page(first, page))) => self.push(first, page, out),
+            Some(Ok(Event::Page(first, page))) => {
+                if let (None, Some(covers)) = (&running.log, &running.covers) {
+                    covers(&page.after);
+                }
+                self.push(first, page, out);
+            }
             Some(Ok(Event::CaughtUp)) => return Ok(Progress::CaughtUp),
             Some(Ok(Event::End)) => return Ok(Progress::End),
             Some(Err(error)) => return Err(error),
@@ -454,9 +496,13 @@ impl<S: Source> Input for Journal<S> {
         let position = positions.get(PARTITION).copied();
         // Before its first row it has no position, and may have come somewhere nevertheless.
         let before = |(end, _): &&(u64, Vec<u8>)| position.is_none_or(|position| *end <= position);
-        let after = self.marks.iter().rev().find(before).map(|(_, after)| after);
+        let mark = self.marks.iter().rev().find(before);
         let mut parts = Parts::default();
-        parts.put(AFTER, &after)?;
+        parts.put(AFTER, &mark.map(|(_, after)| after))?;
+        // With more of them than there are, one is covered a little later.
+        if let (Some((_, after)), true) = (mark, self.taken.len() < SNAPSHOTS) {
+            self.taken.push_back((position.unwrap_or(0), after.clone()));
+        }
         Ok(parts)
     }
 
@@ -469,6 +515,7 @@ impl<S: Source> Input for Journal<S> {
     }
 
     async fn checkpoint_completed(&mut self, newest: &Positions, oldest: &Positions) -> Result<()> {
+        self.cover(newest.get(PARTITION).copied().unwrap_or(0));
         let Some(position) = newest.get(PARTITION) else { return Ok(()) };
         while self.marks.get(1).is_some_and(|(end, _)| end <= position) {
             self.marks.pop_front();

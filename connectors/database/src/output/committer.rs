@@ -10,52 +10,31 @@ use async_trait::async_trait;
 use millstream_core::{CommitContext, Committer, Error, ErrorClass, PendingCommit, Result, ResultExt as _, json_row};
 use millstream_spool::{PartReader, Piece, Spooled, Unnamed};
 use millstream_store::crash;
-use mysql_async::Conn;
-use mysql_async::prelude::Queryable as _;
 use tokio::time::sleep;
 
-use super::Job;
-use super::apply::apply;
-use super::target::Target;
 use super::writer::Written;
-use crate::client::failed;
+use super::{OutputTable, Session};
 
 /// How often a transaction is tried that others are in the way of, before the engine waits longer.
 const TRIES: u64 = 5;
 
 /// Commits what the output has staged.
-pub struct MysqlCommitter {
-    job: Arc<Job>,
+pub struct TableCommitter<T: OutputTable> {
+    table: Arc<T>,
     unnamed: Unnamed,
     written: Arc<Written>,
-    session: Option<Session>,
-}
-
-/// A connection, and what is known of the table.
-pub struct Session {
-    pub connection: Conn,
-    pub target: Target,
-}
-
-impl Session {
-    pub async fn begin(job: &Job) -> Result<Self> {
-        let mut connection = job.server.connect().await?;
-        let target = Target::prepare(job, &mut connection).await?;
-        Ok(Self { connection, target })
-    }
-
-    pub async fn say(&mut self, statement: &str) -> Result<()> {
-        self.connection.query_drop(statement).await.map_err(|error| failed(statement, error))
-    }
+    session: Option<T::Session>,
 }
 
 /// How far an output has come, as the table of marks says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Mark {
-    generation: u64,
-    /// The checkpoint that has decided the last stage of which rows were written, and how many of them.
-    checkpoint: u64,
-    rows: u64,
+pub struct Mark {
+    /// The run that has written it.
+    pub generation: u64,
+    /// The checkpoint that has decided the last stage of which rows were written.
+    pub checkpoint: u64,
+    /// How many rows of that were written.
+    pub rows: u64,
 }
 
 /// What a mark says of a stage.
@@ -79,54 +58,30 @@ impl Mark {
     }
 }
 
-impl MysqlCommitter {
-    pub fn new(job: Arc<Job>, unnamed: Unnamed, written: Arc<Written>) -> Self {
-        Self { job, unnamed, written, session: None }
+impl<T: OutputTable> TableCommitter<T> {
+    pub fn new(table: Arc<T>, unnamed: Unnamed, written: Arc<Written>) -> Self {
+        Self { table, unnamed, written, session: None }
     }
 
-    async fn session(&mut self) -> Result<Session> {
+    async fn session(&mut self) -> Result<T::Session> {
         match self.session.take() {
             Some(session) => Ok(session),
-            None => Session::begin(&self.job).await,
+            None => T::connect(&self.table, false).await,
         }
     }
 
     /// Makes sure that there is a mark, and returns it, locked until the transaction ends that this begins.
-    async fn lock_mark(&self, session: &mut Session, of: &CommitContext) -> Result<Mark> {
-        let progress = self.job.progress.quoted();
-        let doing = |error| failed(format!("asking {progress} how far the output has come"), error);
-        let read = format!(
-            "SELECT generation, epoch, written FROM {progress} WHERE flow = ? AND node = ? AND incarnation = ? FOR UPDATE"
-        );
+    async fn lock_mark(&self, session: &mut T::Session, of: &CommitContext) -> Result<Mark> {
         for _ in 0..2 {
-            session.say("START TRANSACTION").await?;
-            let name = (&of.flow, &of.node, &of.incarnation);
-            let found = session.connection.exec_first(&read, name).await.map_err(doing)?;
-            if let Some((generation, checkpoint, rows)) = found {
-                return Ok(Mark { generation, checkpoint, rows });
+            session.begin().await?;
+            if let Some(mark) = session.lock_mark(of).await? {
+                return Ok(mark);
             }
-            session.say("ROLLBACK").await?;
+            session.roll_back().await?;
             // Beside the transaction, since two that both insert it would wait for each other.
-            let insert = format!(
-                "INSERT IGNORE INTO {progress} (flow, node, incarnation, generation, epoch, written) VALUES (?, ?, ?, ?, 0, 0)"
-            );
-            let values = (&of.flow, &of.node, &of.incarnation, of.generation);
-            session.connection.exec_drop(insert, values).await.map_err(doing)?;
+            session.make_mark(of).await?;
         }
-        Err(Error::transient(format!("{progress} has lost what was just written")))
-    }
-
-    async fn write_mark(&self, session: &mut Session, of: &CommitContext, checkpoint: u64, rows: u64) -> Result<()> {
-        let progress = self.job.progress.quoted();
-        let update = format!(
-            "UPDATE {progress} SET generation = ?, epoch = ?, written = ? WHERE flow = ? AND node = ? AND incarnation = ?"
-        );
-        let values = (of.generation, checkpoint, rows, &of.flow, &of.node, &of.incarnation);
-        session
-            .connection
-            .exec_drop(update, values)
-            .await
-            .map_err(|error| failed(format!("noting in {progress} how far the output has come"), error))
+        Err(Error::transient(format!("{} has lost what was just written", self.table.progress())))
     }
 
     /// Writes all of a stage that is not there yet.
@@ -156,27 +111,30 @@ impl MysqlCommitter {
         }
     }
 
-    async fn write_parts(&self, session: &mut Session, spooled: &Spooled, of: &CommitContext) -> Result<()> {
+    async fn write_parts(&self, session: &mut T::Session, spooled: &Spooled, of: &CommitContext) -> Result<()> {
+        let [written, committed] = T::CRASH_POINTS;
+        let limits = self.table.job().parts;
         let mut at = None;
-        let mut parts = spooled.parts(0, self.job.parts);
+        let mut parts = spooled.parts(0, limits);
         loop {
             let mark = self.lock_mark(session, of).await?;
             let begun = match mark.standing(of, spooled.rows()) {
-                Standing::Done => return session.say("ROLLBACK").await,
+                Standing::Done => return session.roll_back().await,
                 Standing::TakenOver => {
-                    session.say("ROLLBACK").await?;
+                    session.roll_back().await?;
                     return Err(self.taken_over());
                 }
                 Standing::Begun(rows) => rows,
             };
             if at != Some(begun) {
-                parts = spooled.parts(begun, self.job.parts);
+                parts = spooled.parts(begun, limits);
             }
             let (until, is_last) = self.write_part(session, &mut parts, of).await?;
-            crash::point("mysql-part-written");
-            self.write_mark(session, of, of.checkpoint, until).await?;
-            session.say("COMMIT").await?;
-            crash::point("mysql-part-committed");
+            crash::point(written);
+            let mark = Mark { generation: of.generation, checkpoint: of.checkpoint, rows: until };
+            session.write_mark(of, mark).await?;
+            session.commit().await?;
+            crash::point(committed);
             self.written.add(until - begun);
             at = Some(until);
             if is_last {
@@ -188,14 +146,13 @@ impl MysqlCommitter {
     /// Writes the rows of one transaction. Returns how many rows of the stage lie before its end, and whether it is the last.
     async fn write_part(
         &self,
-        session: &mut Session,
+        session: &mut T::Session,
         parts: &mut PartReader<'_>,
         of: &CommitContext,
     ) -> Result<(u64, bool)> {
         while let Some(piece) = parts.next_piece()? {
             let Piece { rows, until, ends_part, is_last } = piece;
-            let refused = apply(&self.job, &session.target, &mut session.connection, &rows).await?;
-            for (row, why) in refused {
+            for (row, why) in session.write(&rows).await? {
                 self.refuse(session, of, &json_row(&rows, row)?, &why).await?;
             }
             if ends_part {
@@ -205,27 +162,22 @@ impl MysqlCommitter {
         Err(Error::new("a stage has fewer rows than it says"))
     }
 
-    async fn refuse(&self, session: &mut Session, of: &CommitContext, row: &str, why: &str) -> Result<()> {
-        let Some(table) = &self.job.refused else {
-            return Err(Error::new(format!(
-                "{} does not take a row that counts: {why}: {row}; mend the table or the rows in it and run the flow again, or name a \
-                 `refused_table` for such rows",
-                self.job.table.quoted()
-            )));
-        };
-        let insert = format!("INSERT INTO {} (flow, node, error, row_json) VALUES (?, ?, ?, ?)", table.quoted());
-        session
-            .connection
-            .exec_drop(insert, (&of.flow, &of.node, why, row))
-            .await
-            .map_err(|error| failed(format!("writing a refused row to {}", table.quoted()), error))
+    async fn refuse(&self, session: &mut T::Session, of: &CommitContext, row: &str, why: &str) -> Result<()> {
+        if self.table.keeps_refused() {
+            return session.keep_refused(of, row, why).await;
+        }
+        Err(Error::new(format!(
+            "{} does not take a row that counts: {why}: {row}; mend the table or the rows in it and run the flow again, or name a \
+             `refused_table` for such rows",
+            self.table.name()
+        )))
     }
 
     fn taken_over(&self) -> Error {
         Error::new(format!(
             "another run of the flow has taken the output over, by what {} says: nothing more of this run is written, and what is still to be \
              written is that run's to write",
-            self.job.progress.quoted()
+            self.table.progress()
         ))
     }
 
@@ -234,20 +186,20 @@ impl MysqlCommitter {
         let mut session = self.session().await?;
         let mark = self.lock_mark(&mut session, of).await?;
         if mark.generation > of.generation {
-            session.say("ROLLBACK").await?;
+            session.roll_back().await?;
             return Err(self.taken_over());
         }
-        self.write_mark(&mut session, of, mark.checkpoint, mark.rows).await?;
-        session.say("COMMIT").await?;
+        session.write_mark(of, Mark { generation: of.generation, ..mark }).await?;
+        session.commit().await?;
         self.session = Some(session);
         Ok(())
     }
 }
 
 #[async_trait]
-impl Committer for MysqlCommitter {
+impl<T: OutputTable> Committer for TableCommitter<T> {
     async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
-        self.write_stage(pending).await.doing(|| "committing to MySQL")
+        self.write_stage(pending).await.doing(|| format!("committing to {}", T::PRODUCT))
     }
 
     async fn recover(&mut self, pending: &[PendingCommit], context: &CommitContext) -> Result<()> {
@@ -262,11 +214,7 @@ impl Committer for MysqlCommitter {
         // A run without state has a name of its own, by which nobody will ask.
         if of.generation == 0 {
             let mut session = self.session().await?;
-            let progress = self.job.progress.quoted();
-            let delete = format!("DELETE FROM {progress} WHERE flow = ? AND node = ? AND incarnation = ?");
-            let name = (&of.flow, &of.node, &of.incarnation);
-            let deleted = session.connection.exec_drop(delete, name).await;
-            deleted.map_err(|error| failed(format!("tidying up {progress}"), error))?;
+            session.remove_mark(of).await?;
             self.session = Some(session);
         }
         Spooled::of(pending, &self.unnamed)?.remove()

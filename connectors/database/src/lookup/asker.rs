@@ -10,50 +10,61 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, Rows, SortField};
 use async_trait::async_trait;
 use millstream_core::{AsyncProcessor, Batch, Collector, ErrorClass, Result};
-use mysql_async::consts::ColumnType;
-use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, Row, Value};
 use tokio::time::Instant;
 
 use super::cache::{Cache, Found};
-use crate::client::{Server, failed};
-use crate::names::{Table, quoted, require_columns};
-use crate::output::RowWriter;
-use crate::value::{Cell, RowBuilder, cell};
+use crate::cells::{Cell, RowBuilder};
 
 /// How many keys are asked for at once.
 const KEYS: usize = 1000;
 
+/// A table in which rows are looked up.
+#[async_trait]
+pub trait LookupTable: Send + Sync + 'static {
+    /// What it is asked over.
+    type Connection: Send;
+
+    /// What the table is called.
+    fn name(&self) -> &str;
+
+    /// Connects, and makes sure that the columns of the key and those that are added are there.
+    async fn connect(&self, added: &SchemaRef) -> Result<Self::Connection>;
+
+    /// Asks for the rows of keys, at most a thousand. The answer takes each with the values of its key first and those that are added behind.
+    async fn ask(&self, over: &mut Self::Connection, keys: &RecordBatch, answer: &mut Answer<'_>) -> Result<()>;
+}
+
 /// What is looked for.
-pub struct Job {
-    pub server: Server,
-    pub table: Table,
-    /// The columns of the table that make the key.
-    pub columns: Vec<String>,
-    /// Those of the rows that it is compared with.
+pub struct LookupJob {
+    /// The columns of the rows that the table's key is compared with.
     pub key: SchemaRef,
     /// The columns that are added.
     pub added: SchemaRef,
     /// All columns that leave.
     pub schema: SchemaRef,
+    /// Whether a row for which the table has none fails.
     pub fails: bool,
+    /// For how long what was found is remembered.
     pub cache_time: Duration,
+    /// How many rows are remembered at most.
     pub cache_rows: usize,
 }
 
 /// Looks rows up.
-pub struct Lookup {
-    job: Job,
+pub struct Lookup<T: LookupTable> {
+    job: LookupJob,
+    table: T,
     converter: RowConverter,
     cache: Mutex<Cache>,
     /// Connections that nobody uses at the moment.
-    idle: Mutex<Vec<Conn>>,
+    idle: Mutex<Vec<T::Connection>>,
     /// A row of nulls.
     nothing: RecordBatch,
 }
 
-impl Lookup {
-    pub fn new(job: Job) -> Result<Self> {
+impl<T: LookupTable> Lookup<T> {
+    /// Looks up what is wanted of a table.
+    pub fn new(job: LookupJob, table: T) -> Result<Self> {
         let fields = job.key.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
         let nullable = job.added.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let schema = Arc::new(arrow::datatypes::Schema::new(nullable.collect::<Vec<_>>()));
@@ -64,6 +75,7 @@ impl Lookup {
             idle: Mutex::default(),
             nothing: RecordBatch::try_new(schema, nulls)?,
             job,
+            table,
         })
     }
 
@@ -100,10 +112,9 @@ impl Lookup {
 
     /// Asks for the rows of keys. Each that was asked for is in what is returned.
     async fn ask_for(&self, keys: &RecordBatch) -> Result<HashMap<Box<[u8]>, Found>> {
-        let sql = self.sql(keys)?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(connection) = idle {
-            match self.ask_over(connection, &sql).await {
+            match self.ask_over(connection, keys).await {
                 // Servers close connections that nobody has used for long, and all that there are when they end.
                 Err(error) if error.class() == ErrorClass::Transient => {
                     self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -111,51 +122,15 @@ impl Lookup {
                 answer => return answer?.finish(&self.converter, keys),
             }
         }
-        let connection = self.connect().await?;
-        self.ask_over(connection, &sql).await?.finish(&self.converter, keys)
+        let connection = self.table.connect(&self.job.added).await?;
+        self.ask_over(connection, keys).await?.finish(&self.converter, keys)
     }
 
-    async fn ask_over(&self, mut connection: Conn, sql: &str) -> Result<Answer<'_>> {
-        let doing = |error| failed(format!("looking up rows of {}", self.job.table.quoted()), error);
-        let mut answer = Answer::new(self);
-        let mut result = connection.exec_iter(sql, ()).await.map_err(doing)?;
-        while let Some(row) = result.next().await.map_err(doing)? {
-            answer.take(row);
-        }
-        result.drop_result().await.map_err(doing)?;
+    async fn ask_over(&self, mut connection: T::Connection, keys: &RecordBatch) -> Result<Answer<'_>> {
+        let mut answer = Answer::new(&self.job, self.nothing.schema());
+        self.table.ask(&mut connection, keys, &mut answer).await?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         Ok(answer)
-    }
-
-    fn sql(&self, keys: &RecordBatch) -> Result<String> {
-        let list = |names: &mut dyn Iterator<Item = &str>| names.map(quoted).collect::<Vec<_>>().join(", ");
-        let key = list(&mut self.job.columns.iter().map(String::as_str));
-        let added = list(&mut self.job.added.fields().iter().map(|field| field.name().as_str()));
-        let mut sql = format!("SELECT {key}, {added} FROM {} WHERE ({key}) IN (", self.job.table.quoted());
-        let all: Vec<usize> = (0..keys.num_columns()).collect();
-        let writer = RowWriter::new(keys, &all)?;
-        for row in 0..keys.num_rows() {
-            if row > 0 {
-                sql.push(',');
-            }
-            writer.write(row, &mut sql);
-        }
-        sql.push(')');
-        Ok(sql)
-    }
-
-    async fn connect(&self) -> Result<Conn> {
-        let mut connection = self.job.server.connect().await?;
-        let there = self.job.table.columns(&mut connection).await?;
-        let of = format!("the table `{}`", self.job.table.name);
-        require_columns(&self.job.added, &there, &of)?;
-        let key = self
-            .job
-            .columns
-            .iter()
-            .map(|name| arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Null, true));
-        require_columns(&arrow::datatypes::Schema::new(key.collect::<Vec<_>>()), &there, &of)?;
-        Ok(connection)
     }
 
     /// The columns that are added to rows, row by row.
@@ -184,36 +159,46 @@ impl Lookup {
 }
 
 /// What a server has answered.
-struct Answer<'a> {
-    job: &'a Job,
+pub struct Answer<'a> {
+    job: &'a LookupJob,
     keys: RowBuilder,
     rows: RowBuilder,
     /// For each row whose key can be compared: its place in `rows`, or why it can't be used.
     found: Vec<Result<usize, String>>,
+    /// The places of keys that can't be asked for, each with the reason.
+    refused: Vec<(usize, String)>,
 }
 
 impl<'a> Answer<'a> {
-    fn new(lookup: &'a Lookup) -> Self {
-        let (keys, rows) = (RowBuilder::new(lookup.job.key.clone()), RowBuilder::new(lookup.nothing.schema()));
-        Self { job: &lookup.job, keys, rows, found: Vec::new() }
+    fn new(job: &'a LookupJob, added: SchemaRef) -> Self {
+        let (keys, rows) = (RowBuilder::new(job.key.clone()), RowBuilder::new(added));
+        Self { job, keys, rows, found: Vec::new(), refused: Vec::new() }
     }
 
-    fn take(&mut self, row: Row) {
-        let columns = row.columns();
-        let kinds: Vec<ColumnType> = columns.iter().map(mysql_async::Column::column_type).collect();
-        let values = row.unwrap();
-        let (key, added) = values.split_at(self.job.columns.len().min(values.len()));
-        let (key_kinds, added_kinds) = kinds.split_at(key.len());
-        // A key that is none of those that were asked for, such as a text in other letters, is nobody's.
-        let Ok(key) = cells(key, key_kinds, &self.job.key) else { return };
+    /// The columns of the key, as they are in rows.
+    pub fn key(&self) -> &'a SchemaRef {
+        &self.job.key
+    }
+
+    /// The columns that are added.
+    pub fn added(&self) -> &'a SchemaRef {
+        &self.job.added
+    }
+
+    /// Takes a row: its key, and what is added, or why that can't be used. A key that does not fit, such as a text in other letters than those that were
+    /// asked for, is nobody's.
+    pub fn take(&mut self, key: Result<Vec<Cell<'_>>, String>, added: Result<Vec<Cell<'_>>, String>) {
+        let Ok(key) = key else { return };
         self.keys.append(&key);
-        self.found.push(match cells(added, added_kinds, &self.job.added) {
-            Ok(cells) => {
-                self.rows.append(&cells);
-                Ok(self.rows.len() - 1)
-            }
-            Err(why) => Err(why),
-        });
+        self.found.push(added.map(|cells| {
+            self.rows.append(&cells);
+            self.rows.len() - 1
+        }));
+    }
+
+    /// The table can't be asked for the key that has this place.
+    pub fn refuse(&mut self, place: usize, why: String) {
+        self.refused.push((place, why));
     }
 
     fn finish(mut self, converter: &RowConverter, asked: &RecordBatch) -> Result<HashMap<Box<[u8]>, Found>> {
@@ -221,6 +206,9 @@ impl<'a> Answer<'a> {
         let mut answers: HashMap<Box<[u8]>, Found> = HashMap::new();
         let of_asked = converter.convert_columns(asked.columns())?;
         answers.extend(of_asked.iter().map(|key| (key.data().into(), Found::None)));
+        for (place, why) in self.refused {
+            answers.insert(of_asked.row(place).data().into(), Found::Bad(why.into()));
+        }
         let keys = self.keys.finish()?;
         let keys = converter.convert_columns(keys.columns())?;
         for (key, found) in keys.iter().zip(self.found) {
@@ -235,12 +223,8 @@ impl<'a> Answer<'a> {
     }
 }
 
-fn cells<'a>(values: &'a [Value], kinds: &[ColumnType], schema: &SchemaRef) -> Result<Vec<Cell<'a>>, String> {
-    values.iter().zip(kinds).zip(schema.fields()).map(|((value, kind), field)| cell(value, *kind, field)).collect()
-}
-
 #[async_trait]
-impl AsyncProcessor for Lookup {
+impl<T: LookupTable> AsyncProcessor for Lookup<T> {
     async fn ask(&self, _: usize, batch: &Batch, out: &mut Collector) -> Result<()> {
         let (keys, rows) = self.keys(&batch.rows)?;
         let (known, asked) = self.known(&keys, &rows);
@@ -258,7 +242,7 @@ impl AsyncProcessor for Lookup {
         let refused: BooleanArray = found.iter().map(|found| Some(is_bad(found))).collect();
         let why = |row: usize| match &found[row] {
             Found::Bad(why) => why.to_string(),
-            _ => format!("the table `{}` has no row for it", self.job.table.name),
+            _ => format!("the table `{}` has no row for it", self.table.name()),
         };
         let added = self.added(&found)?;
         let (rows, added) = if refused.true_count() == 0 {
@@ -273,7 +257,7 @@ impl AsyncProcessor for Lookup {
     }
 }
 
-impl Lookup {
+impl<T: LookupTable> Lookup<T> {
     /// Asks for the keys of these rows, and remembers what comes.
     async fn fetch(&self, keys: &RecordBatch, asked: Vec<usize>) -> Result<HashMap<Box<[u8]>, Found>> {
         let mut fetched = HashMap::new();
