@@ -9,7 +9,7 @@ use super::graphs::{ALL, BRANCHED, Graph, LINEAR, MERGED, SEQUENCE};
 fn graph_of(point: &str) -> Option<&'static Graph> {
     match point {
         // `pushed.rs` and the tests with a Kafka or a MySQL come by.
-        _ if ["log-", "spool-", "kafka-", "mysql-"].iter().any(|others| point.starts_with(others)) => None,
+        _ if ["log-", "spool-", "kafka-", "mysql-", "objects-"].iter().any(|others| point.starts_with(others)) => None,
         "version-numbered" | "version-written" | "version-decided" => Some(&MERGED),
         "journal-removed" | "blob-written" | "blob-removed" => Some(&BRANCHED),
         // `live.rs` comes by.

@@ -32,6 +32,12 @@ pub const POINTS: &[&str] = &[
     // The output `mysql`.
     "mysql-part-written",
     "mysql-part-committed",
+    // The output `objects`.
+    "objects-staged",
+    "objects-uploaded",
+    "objects-completed",
+    "objects-marked",
+    "objects-removed",
     // Models.
     "version-numbered",
     "version-written",
