@@ -10,6 +10,7 @@ mod kafka;
 mod late;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod proxy;
 mod services;
 mod state;
 mod table;
@@ -24,6 +25,7 @@ pub use kafka::{Kafka, Received, Sent};
 pub use late::{commit_late, stages};
 #[cfg(feature = "mysql")]
 pub use mysql::Mysql;
+pub use proxy::{Fault, Proxy};
 pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};
