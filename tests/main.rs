@@ -26,6 +26,8 @@ mod live;
 mod millstream;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(feature = "objects")]
+mod objects;
 mod quickstart;
 mod reference;
 mod s3;

@@ -17,6 +17,7 @@ pub fn registry() -> NodeTypes {
     millstream_connectors::register(&mut registry);
     millstream_kafka::register(&mut registry);
     millstream_mysql::register(&mut registry);
+    millstream_objects::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);

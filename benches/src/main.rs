@@ -21,6 +21,7 @@ mod mysql;
 mod ndjson;
 mod networks;
 mod nodes;
+mod objects;
 mod own_process;
 mod place;
 mod python;
@@ -66,6 +67,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("messages", messages::run),
     ("kafka", kafka::run),
     ("mysql", mysql::run),
+    ("objects", objects::run),
 ];
 
 fn main() -> ExitCode {

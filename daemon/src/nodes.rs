@@ -12,6 +12,8 @@ pub fn registry() -> NodeTypes {
     millstream_kafka::register(&mut registry);
     #[cfg(feature = "mysql")]
     millstream_mysql::register(&mut registry);
+    #[cfg(feature = "objects")]
+    millstream_objects::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);
