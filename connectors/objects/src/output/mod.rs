@@ -5,6 +5,9 @@
 //! * `committer`: when a checkpoint has decided, that is said.
 
 mod committer;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod uploads;
 mod writer;
 
