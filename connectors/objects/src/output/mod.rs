@@ -16,8 +16,8 @@ use std::time::Duration as Span;
 
 use millstream_connectors::{Limits, Partitioning};
 use millstream_core::{
-    ByteSize, Delivery, Duration, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems,
-    Stream, Uses,
+    ByteSize, Delivery, Duration, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem,
+    Problems, Result, Stream, Uses,
 };
 use millstream_formats::{Compression, Format, WriteFiles, WriteFormat, WriteOptions};
 use millstream_store::{Objects, Scheme};
@@ -124,6 +124,10 @@ partition = ["country"]
 "#;
     const FREE_SETTINGS: &'static [&'static str] =
         &["region", "key_id", "key", "token", "ca", "timeouts", "retry", "open_partitions", "rows", "bytes", "every"];
+
+    fn verify(kept: &KeptNode<'_>) -> Result<Option<String>> {
+        writer::verify(kept).map(|()| None)
+    }
 }
 
 /// What an output does, as its settings say.

@@ -9,15 +9,15 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_connectors::{Base, Beginning, FinishedFile, Limits, OpenFiles, Partitioning, Unfinished, hidden_owner};
 use millstream_core::{
-    Barrier, Batch, Collector, Committer, Epoch, Home, Output, PriorOutput, Result, ResultExt as _, Run, Snapshot,
-    State, Then,
+    Barrier, Batch, Collector, Committer, Epoch, Error, Home, KeptNode, Output, PriorOutput, Result, ResultExt as _,
+    Run, Snapshot, State, Then,
 };
 use millstream_store::{Access, crash, create_durable_folder};
 use object_store::path::Path as ObjectPath;
 use tempfile::TempDir;
 
 use super::Job;
-use super::committer::{ObjectsCommitter, Recovered, STAGED, StagedObject, bytes_name, remove};
+use super::committer::{ObjectsCommitter, Recovered, STAGED, StagedObject, bytes_name, marker, remove};
 use super::uploads::{Uploads, beside};
 
 /// The names in the state of the files that are not whole, and of their columns.
@@ -170,6 +170,27 @@ impl ObjectsWriter {
     }
 }
 
+/// Checks the files of which a checkpoint tells, without a change to them.
+pub fn verify(kept: &KeptNode<'_>) -> Result<()> {
+    let Some(home) = kept.home else { return Ok(()) };
+    let base = Base(home.to_owned());
+    if kept.state.has(UNFINISHED) {
+        for mut file in kept.state.get::<Vec<Unfinished>>(UNFINISHED)? {
+            base.extend(file.paths_mut());
+            file.check(true)?;
+        }
+    }
+    for stage in kept.pending.iter().filter(|stage| stage.has(STAGED)) {
+        for object in stage.get::<Vec<StagedObject>>(STAGED)? {
+            let file = home.join(&object.file);
+            if !marker(&file).exists() {
+                object.digest.check(&file)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// All files in a folder and below it.
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
@@ -218,6 +239,12 @@ impl Output for ObjectsWriter {
                 self.files.go_on(below, unfinished, self.has_other_columns)?;
             }
         } else {
+            if !self.unfinished.is_empty() {
+                return Err(Error::new(
+                    "rows that are to become objects lie in the local folder of the state, and the state is elsewhere now; run the flow with \
+                     the state that it had",
+                ));
+            }
             let folder = tempfile::tempdir().doing(|| "making a temporary folder")?;
             self.folder = folder.path().to_owned();
             self.temporary = Some(folder);
