@@ -34,6 +34,8 @@ mod mqtt;
 mod mysql;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "objects")]
+mod objects;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod quickstart;

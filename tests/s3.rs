@@ -236,7 +236,7 @@ fn what_is_missing_is_said() {
     refused(site.command(&list).env_remove("AWS_ALLOW_HTTP"), "needs `AWS_ALLOW_HTTP=true`");
     let with_password = format!("s3://key:{SECRET}@bucket/state");
     refused(&mut site.command(&["checkpoints", "--state", &with_password]), "passwords belong into the environment");
-    refused(&mut site.command(&["checkpoints", "--state", "gs://bucket/state"]), "`gs://` is not supported");
+    refused(&mut site.command(&["checkpoints", "--state", "ftp://host/state"]), "`ftp://` is not supported");
     site.workshop.write(
         "flow.toml",
         &LIVE.replace("type = \"generate\"", "type = \"http_listen\"").replace(

@@ -18,6 +18,7 @@ pub fn registry() -> NodeTypes {
     millstream_kafka::register(&mut registry);
     millstream_mysql::register(&mut registry);
     millstream_postgres::register(&mut registry);
+    millstream_objects::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);

@@ -21,6 +21,7 @@ mod mysql;
 mod ndjson;
 mod networks;
 mod nodes;
+mod objects;
 mod own_process;
 mod place;
 mod postgres;
@@ -68,6 +69,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("kafka", kafka::run),
     ("mysql", mysql::run),
     ("postgres", postgres::run),
+    ("objects", objects::run),
 ];
 
 fn main() -> ExitCode {

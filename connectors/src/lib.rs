@@ -1,4 +1,7 @@
 //! Inputs and outputs: where rows enter and leave flows.
+//!
+//! Others that write files to begin with, or read ones in the end, find here what that takes: [`OpenFiles`], [`Partitioning`],
+//! [`DecodeQueue`].
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -12,6 +15,11 @@ mod stdin;
 mod stdout;
 
 use millstream_core::NodeTypes;
+
+pub use decode_queue::DecodeQueue;
+pub use file::{
+    Base, Begin, Beginning, Digest, FinishedFile, Limits, OpenFiles, Partitioning, Unfinished, owner as hidden_owner,
+};
 
 /// Adds every input and output of this crate.
 pub fn register(registry: &mut NodeTypes) {

@@ -22,6 +22,8 @@ pub fn registry() -> NodeTypes {
     millstream_postgres::register(&mut registry);
     #[cfg(feature = "syslog")]
     millstream_syslog::register(&mut registry);
+    #[cfg(feature = "objects")]
+    millstream_objects::register(&mut registry);
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);

@@ -9,7 +9,7 @@ use super::graphs::{ALL, BRANCHED, Graph, LINEAR, MERGED, SEQUENCE};
 fn graph_of(point: &str) -> Option<&'static Graph> {
     match point {
         // `pushed.rs` and the tests with servers come by.
-        _ if ["git-", "log-", "spool-", "kafka-", "mqtt-", "mysql-", "nats-", "postgres-"]
+        _ if ["git-", "log-", "spool-", "kafka-", "mqtt-", "mysql-", "nats-", "objects-", "postgres-"]
             .iter()
             .any(|others| point.starts_with(others)) =>
         {

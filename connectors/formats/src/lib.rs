@@ -54,7 +54,7 @@ pub use messages::{MessageReader, MessageWriter, Payloads, SchemaChanges, WriteM
 pub use metadata::{Metadata, MetadataColumns, headers_column, headers_type};
 pub use name::{Compression, FileKind};
 pub use part::Part;
-pub use read::{ColumnsIn, Decoder, Found, Names, Preamble, ReadFormat, ReadMode};
+pub use read::{ColumnsIn, Decoder, Found, Names, Needed, Preamble, ReadFormat, ReadMode};
 pub use reader::{BatchReader, ReaderPosition};
 pub use reference::FormatUse;
 pub use registered::{Framed, RegisteredSchema, SchemaId};

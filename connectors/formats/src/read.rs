@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,6 +60,22 @@ pub(crate) trait FileFormat: fmt::Debug + Send + Sync {
 
     /// The canonical columns of a file, and how many rows it has.
     fn inspect(&self, file: File) -> Result<(SchemaRef, u64)>;
+
+    /// What of a file has to be there, of which the last so many bytes are.
+    fn needed(&self, _file: File, _tail: u64, _decoder: &Decoder) -> Result<Needed> {
+        Ok(Needed::All)
+    }
+}
+
+/// What of a file has to be there, so that the rows that are wanted can be read: of one that is far away, the rest need not be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// All of it.
+    All,
+    /// So many bytes at its end, by which it is known what else.
+    Tail(u64),
+    /// These stretches, in their order, besides its end.
+    Stretches(Vec<Range<u64>>),
 }
 
 /// How a format is read.
@@ -168,6 +185,14 @@ impl ReadFormat {
         format.check_header(window(format, File::open(path)?, compression)?, columns)
     }
 
+    /// The columns of a file that names them itself, such as one in Parquet. None of a text.
+    pub fn declared(&self, file: File) -> Result<Option<Columns>> {
+        match &self.reading {
+            Reading::File(format) => Ok(Some(declared(format.inspect(file)?).columns)),
+            Reading::Stream(_) => Ok(None),
+        }
+    }
+
     /// Finds the columns of a file: Parquet and Arrow files name them, those of a text are inferred from the first so many rows.
     /// Integers are `int64`, other numbers `float64`, `true` and `false` `boolean`, texts in ISO 8601 with time and offset (or with
     /// `timezone` set) `timestamp`, and all else is `utf8`. Errors name the file.
@@ -256,6 +281,17 @@ impl Decoder {
 
     pub(crate) fn wanted_columns(&self) -> Columns {
         wanted(&self.columns, self.wanted.as_ref())
+    }
+
+    /// What of a file has to be there for [`Decoder::open_file`], of which the last so many bytes are, and the others are zeros.
+    ///
+    /// # Errors
+    /// If the file is corrupt.
+    pub fn needed(&self, file: File, tail: u64) -> Result<Needed> {
+        match &self.format.reading {
+            Reading::File(format) => format.needed(file, tail, self),
+            Reading::Stream(_) => Ok(Needed::All),
+        }
     }
 
     /// Opens a file for reading. Errors name it.

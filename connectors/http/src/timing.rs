@@ -57,7 +57,10 @@ impl Default for Timeouts {
 
 impl Timeouts {
     /// Refuses those that nobody can keep to.
-    pub(crate) fn check(&self) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    /// If one is zero.
+    pub fn check(&self) -> Result<(), Problem> {
         for (name, time) in [("connect", self.connect), ("request", self.request)] {
             if time.0.is_zero() {
                 let problem =

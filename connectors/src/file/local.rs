@@ -11,13 +11,15 @@ fn scheme(path: &str) -> Option<&str> {
 
 /// Checks what an input is to read.
 pub fn check_input(path: &str) -> Result<(), Problem> {
-    let read = |url: &str| match url.to_ascii_lowercase().as_str() {
+    let read = |url: &str| {
+        match url.to_ascii_lowercase().as_str() {
         "file" => "write the path alone, without `file://`".to_owned(),
-        "http" | "https" => format!(
-            "no input fetches URLs: let `stdin` read what `curl {path}` gives; rows that others send come in by `http_listen`"
-        ),
-        _ => "no input reads object stores or databases yet: copy the files here first, or mount the store as a folder"
-            .to_owned(),
+        "http" | "https" => {
+            "`objects` reads files of web servers, and `http_poll` asks services; rows that others send come in by `http_listen`"
+                .to_owned()
+        }
+        _ => "`objects` reads what is in S3, Google Cloud Storage and Azure Blob Storage".to_owned(),
+    }
     };
     scheme(path).map_or(Ok(()), |url| {
         Err(Problem::new(format!("`{path}` is a URL, and `file` reads files of this machine")).help(read(url)))
@@ -28,10 +30,7 @@ pub fn check_input(path: &str) -> Result<(), Problem> {
 pub fn check_output(path: &str) -> Result<(), Problem> {
     let write = |url: &str| match url.to_ascii_lowercase().as_str() {
         "file" => "write the path alone, without `file://`",
-        _ => {
-            "no output writes to object stores or databases yet: write a folder, and copy its files there, or mount the store as \
-             a folder; state and models can be in S3"
-        }
+        _ => "`objects` writes to S3, Google Cloud Storage and Azure Blob Storage",
     };
     scheme(path).map_or(Ok(()), |url| {
         Err(Problem::new(format!("`{path}` is a URL, and `file` writes files of this machine")).help(write(url)))
@@ -52,6 +51,6 @@ mod tests {
         }
         let help = |problem: Result<(), Problem>| problem.err().and_then(|problem| problem.help).unwrap_or_default();
         assert!(help(check_input("https://example.org/a")).contains("`http_listen`"));
-        assert!(help(check_output("s3://a/b")).contains("no output writes to object stores"));
+        assert!(help(check_output("s3://a/b")).contains("`objects` writes to S3"));
     }
 }

@@ -15,5 +15,9 @@ mod reads;
 mod staging;
 mod target;
 
+pub use hashed::Digest;
+pub use hidden::owner;
 pub use input::FileInput;
-pub use output::{FileOutput, dead_letters};
+pub use output::{Begin, Beginning, FileOutput, Limits, OpenFiles, Partitioning, dead_letters};
+pub use staging::{FinishedFile, Unfinished};
+pub use target::Base;

@@ -2,9 +2,9 @@
 
 mod appended;
 mod begin;
-mod divided;
 mod files;
 pub(super) mod kept;
+mod open_files;
 mod partition;
 mod stage;
 
@@ -19,9 +19,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use self::files::{Files, Limits};
+use self::files::Files;
 pub use self::kept::KeptFiles;
-use self::partition::{Partitioning, escape};
+pub use self::open_files::{Begin, Beginning, Limits, OpenFiles};
+pub use self::partition::Partitioning;
+use self::partition::escape;
 use super::local::check_output;
 use super::target::Target;
 

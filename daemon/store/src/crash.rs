@@ -43,6 +43,12 @@ pub const POINTS: &[&str] = &[
     // The output `postgres`.
     "postgres-part-written",
     "postgres-part-committed",
+    // The output `objects`.
+    "objects-staged",
+    "objects-uploaded",
+    "objects-completed",
+    "objects-marked",
+    "objects-removed",
     // Models.
     "version-numbered",
     "version-written",

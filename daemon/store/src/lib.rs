@@ -11,9 +11,9 @@ mod key;
 mod local;
 mod log;
 #[cfg(feature = "object-store")]
-mod remote;
+mod objects;
 #[cfg(feature = "object-store")]
-mod s3;
+mod remote;
 
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
@@ -25,6 +25,8 @@ use millstream_core::{Error, Result};
 pub use files::{Access, Entry, Files, LocalFiles, NewFile, create_durable_folder};
 pub use local::LocalStore;
 pub use log::{Log, LogOptions, LogReader, NotAppended, Record, verify_log};
+#[cfg(feature = "object-store")]
+pub use objects::{Objects, ObjectsAddress, ObjectsOptions, Retries, Scheme, object_error};
 #[cfg(feature = "object-store")]
 pub use remote::RemoteStore;
 
@@ -58,7 +60,8 @@ pub trait Store: Send + Sync {
     fn delete(&self, key: &str) -> Result<()>;
 }
 
-/// Opens the store at `location`: a path, relative to `work_folder`, or a URL such as `s3://bucket/models`. Nothing is created
+/// Opens the store at `location`: a path, relative to `work_folder`, or a URL such as `s3://bucket/models`,
+/// `gs://bucket/models` or `az://container/models`. Nothing is created
 /// before the first `put_new`.
 pub fn open(location: &str, work_folder: &Path) -> Result<Box<dyn Store>> {
     match local_folder(location) {
@@ -80,11 +83,17 @@ fn open_remote(location: &str) -> Result<Box<dyn Store>> {
     let scheme = location.split("://").next().unwrap_or_default();
     match scheme {
         #[cfg(feature = "object-store")]
-        "s3" => Ok(Box::new(s3::open(location)?)),
+        "s3" | "gs" | "az" => {
+            let objects = Objects::open(location, &ObjectsOptions::default())?;
+            Ok(Box::new(RemoteStore::new(objects.store, &objects.prefix, objects.location)))
+        }
         #[cfg(not(feature = "object-store"))]
-        "s3" => Err(Error::new("this program was built without object stores (the feature `object-store`)")),
+        "s3" | "gs" | "az" => {
+            Err(Error::new("this program was built without object stores (the feature `object-store`)"))
+        }
         _ => Err(Error::new(format!(
-            "`{scheme}://` is not supported; a location is a folder such as `models`, or `s3://BUCKET/PREFIX`"
+            "`{scheme}://` is not supported; a location is a folder such as `models`, or `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or \
+             `az://CONTAINER/PREFIX`"
         ))),
     }
 }
@@ -109,7 +118,7 @@ mod tests {
 
     #[test]
     fn other_schemes_are_refused_by_name() {
-        let error = open("gs://bucket/models", Path::new(".")).err().unwrap().to_string();
-        assert!(error.contains("`gs://` is not supported; a location is a folder such as `models`, or"), "{error}");
+        let error = open("ftp://host/models", Path::new(".")).err().unwrap().to_string();
+        assert!(error.contains("`ftp://` is not supported; a location is a folder such as `models`, or"), "{error}");
     }
 }

@@ -16,6 +16,7 @@ mod mysql;
 mod nats;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod proxy;
 mod services;
 mod state;
 mod table;
@@ -36,6 +37,7 @@ pub use mysql::Mysql;
 pub use nats::Nats;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
+pub use proxy::{Fault, Proxy};
 pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

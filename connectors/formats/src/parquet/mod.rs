@@ -16,10 +16,10 @@ use parquet::file::properties::WriterProperties;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::reader::ParquetReader;
+use self::reader::{ParquetReader, needed};
 use crate::kind::{FormatKind, Settings, Side};
 use crate::pieces::carried;
-use crate::read::{Decoder, FileFormat, Reading};
+use crate::read::{Decoder, FileFormat, Needed, Reading};
 use crate::reader::{BatchReader, guarded};
 use crate::write::{Encoder, WRITE_ROWS, Writing};
 
@@ -72,6 +72,10 @@ impl FileFormat for Parquet {
 
     fn inspect(&self, file: File) -> Result<(SchemaRef, u64)> {
         inspect(file)
+    }
+
+    fn needed(&self, file: File, tail: u64, decoder: &Decoder) -> Result<Needed> {
+        needed(file, tail, &decoder.schema())
     }
 }
 

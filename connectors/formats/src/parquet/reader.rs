@@ -20,6 +20,7 @@ use super::plan::Plan;
 use crate::ipc::shorter;
 use crate::part::read_all;
 use crate::pieces::Pieces;
+use crate::read::Needed;
 use crate::reader::{BatchReader, ReaderPosition, guarded};
 use crate::window::MAX_BATCH_BYTES;
 use crate::{Part, Rows};
@@ -125,6 +126,38 @@ impl Source {
         let group = self.ends[self.ends.partition_point(|end| *end <= start)];
         group.min(start + (PART_BYTES / self.plan.row_bytes).max(self.batch_rows as u64))
     }
+}
+
+/// How many bytes stand behind the metadata: how long that is, and a magic word.
+const FOOTER: u64 = 8;
+
+/// Which stretches of a file the columns of a schema are in; or how much of its end says so.
+pub(super) fn needed(file: File, tail: u64, schema: &SchemaRef) -> Result<Needed> {
+    let length = file.metadata()?.len();
+    let mut footer = [0; FOOTER as usize];
+    file.read_exact_at(&mut footer, length.checked_sub(FOOTER).ok_or_else(|| corrupt("it is too short"))?)?;
+    let metadata = u64::from(u32::from_le_bytes([footer[0], footer[1], footer[2], footer[3]])) + FOOTER;
+    if metadata > length || &footer[4..] != b"PAR1" {
+        return Err(corrupt("it does not end as one"));
+    }
+    if metadata > tail {
+        return Ok(Needed::Tail(metadata));
+    }
+    let source = Source::new(file, schema.clone(), 1)?;
+    guarded(|| {
+        let columns = source.metadata.metadata().file_metadata().schema_descr();
+        let is_wanted = |leaf: &usize| source.plan.wanted.contains(&columns.get_column_root_idx(*leaf));
+        let leaves: Vec<usize> = (0..columns.num_columns()).filter(is_wanted).collect();
+        let mut stretches = Vec::new();
+        for group in source.metadata.metadata().row_groups() {
+            for (start, size) in leaves.iter().map(|leaf| group.column(*leaf).byte_range()) {
+                let end = start.checked_add(size).filter(|end| *end <= length);
+                stretches.push(start..end.ok_or_else(|| corrupt("a column lies behind its end"))?);
+            }
+        }
+        stretches.sort_by_key(|stretch| stretch.start);
+        Ok(Needed::Stretches(stretches))
+    })
 }
 
 /// Reads a file, as a whole or in parts.

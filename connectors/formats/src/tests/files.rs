@@ -111,3 +111,36 @@ fn dates_and_times_that_nobody_else_has_are_written_and_read() {
         assert_eq!((read, failed), (rows.clone(), vec![]), "{name}");
     }
 }
+
+#[test]
+fn of_parquet_only_the_columns_that_are_wanted_have_to_be_there() {
+    let text: String = (0..500).map(|row| format!("{row} {} name_{row}\n", row * 7919 % 1000)).collect();
+    let rows = table(&format!("id:int64 n:int64 name:utf8\n{text}"));
+    let bytes = write("a.parquet", &rows, 500);
+    let decoder = wanting(decoder_of("parquet", columns("id:int64; n:int64; name:utf8")), &["n"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sparse.parquet");
+    let sparse = |stretches: &[std::ops::Range<u64>]| {
+        let mut there = vec![0; bytes.len()];
+        for stretch in stretches {
+            let stretch = stretch.start as usize..stretch.end as usize;
+            there[stretch.clone()].copy_from_slice(&bytes[stretch]);
+        }
+        fs::write(&path, there).unwrap();
+        fs::File::open(&path).unwrap()
+    };
+    let length = bytes.len() as u64;
+    let tail = |tail: u64| length - tail..length;
+    let Needed::Tail(metadata) = decoder.needed(sparse(&[tail(8)]), 8).unwrap() else { panic!("it knows too much") };
+    let Needed::Stretches(mut stretches) = decoder.needed(sparse(&[tail(metadata)]), metadata).unwrap() else {
+        panic!("it knows too little")
+    };
+    let needed: u64 = stretches.iter().map(|stretch| stretch.end - stretch.start).sum();
+    assert!(needed < length / 2, "{needed} of {length} bytes");
+    stretches.push(tail(metadata));
+    let reader = decoder.open_file(sparse(&stretches), &path).unwrap();
+    assert_eq!(drain(reader, 8192).unwrap().1, rows.project(&[1]).unwrap());
+    let csv = decoder_of("csv", columns("id:int64"));
+    assert_eq!(csv.needed(sparse(&[]), 8).unwrap(), Needed::All);
+    assert!(decoder.needed(sparse(&[]), 8).is_err(), "zeros are no Parquet");
+}

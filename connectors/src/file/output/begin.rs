@@ -1,16 +1,20 @@
 //! How an output begins: beside or instead of the files that are there, or with those that the run before has begun.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use millstream_core::{Error, PriorOutput, Result, Run};
+use arrow::datatypes::SchemaRef;
+use millstream_core::{Epoch, Error, PriorOutput, Result, Run};
+use millstream_formats::WriteOptions;
 
 use super::IfExists;
-use super::files::{Files, Open};
+use super::appended::check_appendable;
+use super::files::Files;
+use super::kept::Progress;
+use super::open_files::Beginning;
 use crate::file::claim::Claim;
 use crate::file::disk::{create_folder, remove};
 use crate::file::hidden;
-use crate::file::staging::Staged;
+use crate::file::target::Target;
 
 /// Why an output does not begin where nothing may be.
 pub(super) fn exists(file: &Path) -> Error {
@@ -18,23 +22,40 @@ pub(super) fn exists(file: &Path) -> Error {
     Error::new(format!("`{}` exists; {advice}", file.display()))
 }
 
-impl Files {
-    /// Begins the next file, in a folder below that of the output.
-    pub(super) fn start(&mut self, folder: &Path) -> Result<()> {
-        let number = self.next_number(folder);
+/// What says where the next file is, and how it begins.
+pub(super) struct NextFile<'a> {
+    pub target: &'a Target,
+    pub if_exists: IfExists,
+    pub progress: &'a mut Progress,
+    pub epoch: Epoch,
+    pub is_divided: bool,
+    pub options: WriteOptions,
+    pub schema: SchemaRef,
+}
+
+impl NextFile<'_> {
+    /// The next file, in a folder below that of the output. Where rows are divided, its number does not depend on those of other folders, so
+    /// that it is the same however rows are cut into batches.
+    pub(super) fn begin(&mut self, folder: &Path, number: u32) -> Result<Beginning> {
+        let number = if self.is_divided {
+            number
+        } else {
+            self.progress.number += 1;
+            self.progress.number - 1
+        };
         let path = self.target.file(folder, self.epoch, number);
         path.parent().map_or(Ok(()), create_folder)?;
         let append = self.if_exists == IfExists::Append && self.target.folder.is_none() && path.exists();
         let mut options = self.options.clone();
         if append {
-            options.begins = self.check_appendable(&path)?;
+            options.begins = check_appendable(&path, &self.options, &self.schema)?;
         }
-        let old = append.then(|| path.clone());
-        let staged = Staged::start(path, options, &self.schema, old.as_deref(), &self.run)?;
-        self.open.insert(folder.to_owned(), Open::new(staged, Duration::ZERO, 0));
-        Ok(())
+        let append_to = append.then(|| path.clone());
+        Ok(Beginning { path, options, append_to })
     }
+}
 
+impl Files {
     /// Whether there may be files in the folder that the flow has published, and that stay.
     pub(super) fn keeps_others(&self) -> bool {
         self.progress.keeps_published && self.target.folder.is_some()
@@ -50,7 +71,14 @@ impl Files {
         }
         self.progress.former.append(&mut self.others);
         // Without rows there is an empty file, but nothing in a folder: no news from a dead letter is good news.
-        if self.target.folder.is_none() { self.start(Path::new("")) } else { Ok(()) }
+        if self.target.folder.is_some() {
+            return Ok(());
+        }
+        let Self { files, target, if_exists, progress, epoch, .. } = self;
+        let (options, schema) = (files.options.clone(), files.schema.clone());
+        let mut begin =
+            NextFile { target, if_exists: *if_exists, progress, epoch: *epoch, is_divided: false, options, schema };
+        files.begin(Path::new(""), &mut |folder, number| begin.begin(folder, number))
     }
 
     /// Checks that nothing is lost by what is at the place of an output that begins.
@@ -60,7 +88,7 @@ impl Files {
         let is_single = self.target.folder.is_none();
         match self.if_exists {
             IfExists::Replace if is_single && former == PriorOutput::Stays => return Err(self.is_published(file)),
-            IfExists::Append if is_single => _ = self.check_appendable(file)?,
+            IfExists::Append if is_single => _ = check_appendable(file, &self.files.options, &self.files.schema)?,
             IfExists::Fail => return Err(exists(file)),
             IfExists::Replace | IfExists::Append => {}
         }
@@ -79,32 +107,26 @@ impl Files {
     }
 
     /// Goes on with the files that the run before has begun. Those of a folder that have other columns are whole.
-    #[expect(clippy::disallowed_methods, reason = "the ages of files are told by the clock of the machine")]
     pub(super) fn go_on(&mut self) -> Result<()> {
+        let is_whole = self.has_other_columns && self.target.folder.is_some();
         for unfinished in std::mem::take(&mut self.progress.unfinished) {
-            let age = SystemTime::now().duration_since(unfinished.begun).unwrap_or_default();
-            let folder = self.target.folder_of(&unfinished.path);
-            if self.has_other_columns && self.target.folder.is_some() {
-                self.finished.push(Staged::end(unfinished, self.options.clone(), &self.schema, &self.run)?);
-                continue;
-            }
-            let staged = Staged::go_on(unfinished, self.options.clone(), &self.schema, &self.run)?;
-            self.divided += 1;
-            self.open.insert(folder, Open::new(staged, age, self.divided));
+            self.files.go_on(self.target.folder_of(&unfinished.path), unfinished, is_whole)?;
         }
         Ok(())
     }
 
     /// Removes what a run left behind that was killed, except for what this one goes on with.
     pub(super) fn clean(&self) -> Result<()> {
-        let needed: Vec<PathBuf> = self.progress.unfinished.iter().flat_map(|file| file.files(&self.run)).collect();
-        let leftovers = self.target.leftovers(&self.run)?;
+        let needed: Vec<PathBuf> =
+            self.progress.unfinished.iter().flat_map(|file| file.files(&self.files.run)).collect();
+        let leftovers = self.target.leftovers(&self.files.run)?;
         leftovers.iter().filter(|path| !needed.contains(path)).try_for_each(|path| remove(path))
     }
 
     /// Why an output can't begin whose file may have rows that the flow has published.
     fn is_published(&self, file: &Path) -> Error {
-        let is_appendable = self.target.format.kind().can_grow && self.check_appendable(file).is_ok();
+        let is_appendable = self.target.format.kind().can_grow
+            && check_appendable(file, &self.files.options, &self.files.schema).is_ok();
         Error::new(format!(
             "`{}` may have rows that the flow has published, and would lose them: the flow has run before, and this output begins \
              behind its rows; move the file away, or choose another `path`{}; `--reset NODE --remove-published` lets it be replaced",

@@ -10,7 +10,8 @@ use object_store::path::Path;
 use object_store::{Attribute, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Store, key, s3};
+use crate::objects::object_error;
+use crate::{Store, key};
 
 /// Keeps each key in an object.
 ///
@@ -26,8 +27,8 @@ pub struct RemoteStore {
     location: String,
 }
 
-/// The name of an object's mark in its metadata.
-const MARK: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("millstream-put"));
+/// The name of an object's mark in its metadata. Azure takes no hyphen in it.
+const MARK: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("millstreamput"));
 
 /// How often an object is created, where each time the outcome is unknown and the object is not there. Behind each of these,
 /// the client has repeated what it can be sure of.
@@ -62,7 +63,7 @@ impl RemoteStore {
         T: Send + 'static,
         W: Future<Output = object_store::Result<T>> + Send + 'static,
     {
-        let done = wait(work(self.objects.clone()))?.map_err(|error| s3::to_error(&error));
+        let done = wait(work(self.objects.clone()))?.map_err(|error| object_error(&error));
         done.doing(|| {
             if key.is_empty() {
                 format!("{doing} `{}`", self.location)

@@ -1,0 +1,261 @@
+//! Rows of an object as the flow wants them: its columns by their names, those that its name tells of, and none missing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use millstream_core::{ColumnType, Columns, Encoding, Result, json_row, type_name};
+use millstream_formats::{BadRow, Rows};
+
+/// What stands in a name for a missing value, as Hive calls it.
+const MISSING: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// What rows have to be, whatever the object.
+#[derive(Debug)]
+pub struct Shape {
+    /// All columns that come out.
+    schema: SchemaRef,
+    /// Those of objects, whether they are wanted or not.
+    all: Columns,
+    /// Those that are read from objects.
+    read: Columns,
+    added: Vec<Added>,
+}
+
+/// A column that is not in the object.
+#[derive(Debug)]
+struct Added {
+    name: String,
+    /// What of the object's name it is: all of it, or the value behind `NAME=`.
+    column: Option<ColumnType>,
+    /// Whether the flow uses it. The name has to have the value in any case.
+    is_wanted: bool,
+}
+
+/// What rows of one object have to be.
+#[derive(Debug)]
+pub struct ObjectShape {
+    schema: SchemaRef,
+    /// Of each column that is read, which one of the object it is.
+    places: Vec<usize>,
+    /// The columns that must not be missing, though they may be in the object.
+    required: Vec<usize>,
+    /// Each of the added columns, of one row.
+    added: Vec<ArrayRef>,
+}
+
+impl Shape {
+    /// Of columns of objects, those of names, and one for the name, as far as they are wanted.
+    pub fn new(
+        schema: &Columns,
+        partition: &Columns,
+        key_column: Option<&str>,
+        wanted: Option<&BTreeSet<String>>,
+    ) -> Self {
+        let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted.contains(name));
+        let read: Vec<_> = schema.0.iter().filter(|(name, _)| is_wanted(name)).cloned().collect();
+        let mut fields: Vec<Field> = read.iter().map(|(name, column)| column.field(name)).collect();
+        let mut added = Vec::new();
+        for (name, column) in &partition.0 {
+            let is_wanted = is_wanted(name);
+            fields.extend(is_wanted.then(|| column.field(name)));
+            added.push(Added { name: name.clone(), column: Some(column.clone()), is_wanted });
+        }
+        if let Some(name) = key_column.filter(|name| is_wanted(name)) {
+            fields.push(Field::new(name, DataType::Utf8, false));
+            added.push(Added { name: name.to_owned(), column: None, is_wanted: true });
+        }
+        Self { schema: Arc::new(Schema::new(fields)), all: schema.clone(), read: Columns(read), added }
+    }
+
+    /// The columns that come out.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Whether a name can have a value of this type.
+    pub fn can_parse(data_type: &DataType) -> bool {
+        data_type.is_integer()
+            || matches!(data_type, DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Timestamp(..))
+    }
+
+    /// That of an object, and the columns with which it is read. `found` are those that it names itself, if it does.
+    ///
+    /// # Errors
+    /// Why the object can't be read.
+    pub fn of(&self, name: &str, found: Option<&Columns>) -> Result<(Columns, ObjectShape), String> {
+        let values = self.added.iter().map(|added| Ok((added.is_wanted, added.value(name)?)));
+        let values = values.collect::<Result<Vec<_>, String>>()?;
+        let added = values.into_iter().filter_map(|(is_wanted, value)| is_wanted.then_some(value)).collect();
+        let is_read = |name: &String| self.read.0.iter().any(|(own, _)| own == name);
+        let columns = match found {
+            // Where names are not told, those that are not read count as well.
+            None => self.all.clone(),
+            Some(found) => Columns(found.0.iter().filter(|(name, _)| is_read(name)).cloned().collect()),
+        };
+        let come: Vec<_> = columns.0.iter().filter(|(name, _)| is_read(name)).collect();
+        let mut places = Vec::with_capacity(self.read.0.len());
+        let mut required = Vec::new();
+        for (index, (name, column)) in self.read.0.iter().enumerate() {
+            let place = come.iter().position(|(found, _)| found == name);
+            let place = place.ok_or_else(|| format!("it has no column `{name}`"))?;
+            let is = &come[place].1;
+            if is.data_type != column.data_type {
+                let [is, declared] = [&is.data_type, &column.data_type].map(type_name);
+                return Err(format!("`{name}` is {is} in it, and `schema` says {declared}"));
+            }
+            places.push(place);
+            if is.nullable && !column.nullable {
+                required.push(index);
+            }
+        }
+        Ok((columns, ObjectShape { schema: self.schema.clone(), places, required, added }))
+    }
+}
+
+impl Added {
+    fn value(&self, object: &str) -> Result<ArrayRef, String> {
+        let Some(column) = &self.column else { return Ok(Arc::new(StringArray::from(vec![object]))) };
+        let wanted = |part: &str| part.strip_prefix(&self.name)?.strip_prefix('=').map(str::to_owned);
+        let text = object.split('/').find_map(wanted);
+        let text = text.ok_or_else(|| format!("its name has no `{}=…`", self.name))?;
+        let text = (text != MISSING).then(|| unescape(&text));
+        if text.is_none() && !column.nullable {
+            return Err(format!("`{}` is missing in its name, and `partition` says that it is not", self.name));
+        }
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let array: ArrayRef = Arc::new(StringArray::from(vec![text.as_deref()]));
+        cast_with_options(&array, &column.data_type, &options).map_err(|_| {
+            let is = text.unwrap_or_default();
+            format!("`{}={is}` in its name is no {}", self.name, type_name(&column.data_type))
+        })
+    }
+}
+
+impl ObjectShape {
+    /// The rows as they have to be. Those in which something is missing are refused.
+    pub fn apply(&self, rows: Rows) -> Result<Rows> {
+        let mut out = Rows { batches: Vec::with_capacity(rows.batches.len()), failed: rows.failed };
+        for (start, batch) in rows.batches {
+            let mut columns: Vec<ArrayRef> = self.places.iter().map(|place| batch.column(*place).clone()).collect();
+            let count = batch.num_rows();
+            let refused = self.refused(&columns);
+            let zeros = UInt32Array::from(vec![0; count]);
+            for added in &self.added {
+                columns.push(take(added, &zeros, None)?);
+            }
+            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count));
+            if refused.true_count() == 0 {
+                let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+                out.batches.push((start, batch));
+                continue;
+            }
+            // With the missing values, it can't have the schema as a whole.
+            let loose = Schema::new(
+                self.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
+            );
+            let batch = RecordBatch::try_new_with_options(Arc::new(loose), columns, &options)?;
+            self.sift(start, &batch, &refused, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// In which rows a value is missing that must not be.
+    fn refused(&self, columns: &[ArrayRef]) -> BooleanArray {
+        let count = columns.first().map_or(0, |column| column.len());
+        let nulls = self.required.iter().filter_map(|index| columns[*index].logical_nulls());
+        let valid = nulls.fold(None, |all, nulls| NullBuffer::union(all.as_ref(), Some(&nulls)));
+        match valid {
+            Some(valid) => BooleanArray::new(!valid.inner(), None),
+            None => BooleanArray::new(BooleanBuffer::new_unset(count), None),
+        }
+    }
+
+    fn sift(&self, start: u64, batch: &RecordBatch, refused: &BooleanArray, out: &mut Rows) -> Result<()> {
+        let mut first = 0;
+        for row in refused.values().set_indices().chain([batch.num_rows()]) {
+            if first < row {
+                let kept = batch.slice(first, row - first);
+                let kept = RecordBatch::try_new(self.schema.clone(), kept.columns().to_vec())?;
+                out.batches.push((start + first as u64, kept));
+            }
+            if row < batch.num_rows() {
+                let missing = self.required.iter().find(|index| batch.column(**index).is_null(row)).copied();
+                let name = self.schema.field(missing.unwrap_or_default()).name();
+                let bad =
+                    BadRow::new(start + row as u64, format!("column `{name}`: null"), json_row(batch, row)?.as_bytes());
+                out.failed.push(BadRow { encoding: Encoding::Json, ..bad });
+            }
+            first = row + 1;
+        }
+        Ok(())
+    }
+}
+
+/// A value of a name, in which Hive writes some letters in hexadecimal.
+fn unescape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hexadecimal = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let letter = hexadecimal.filter(|_| bytes[at] == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        plain.push(letter.unwrap_or(bytes[at]));
+        at += if letter.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(plain).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use millstream_testkit::{rows_as_text, table};
+
+    use super::*;
+
+    fn columns(columns: &[(&str, &str)]) -> Columns {
+        Columns(columns.iter().map(|(name, column)| ((*name).to_owned(), ColumnType::parse(column).unwrap())).collect())
+    }
+
+    #[test]
+    fn columns_are_found_by_name_and_added_ones_are_behind_them() {
+        let shape = Shape::new(
+            &columns(&[("id", "int64"), ("name", "utf8?")]),
+            &columns(&[("country", "utf8?"), ("year", "int32")]),
+            Some("object"),
+            None,
+        );
+        let found = columns(&[("name", "utf8?"), ("other", "int64"), ("id", "int64?")]);
+        let (read, of) = shape.of("in/country=D%2FE/year=2026/a.parquet", Some(&found)).unwrap();
+        assert_eq!(read.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["name", "id"]);
+        let rows = table("name:utf8? id:int64?\nAda 1\nnull 2\nBob null\nEve 4\n");
+        let mut rows = of.apply(Rows { batches: vec![(7, rows)], failed: Vec::new() }).unwrap();
+        assert_eq!(rows.failed.len(), 1);
+        assert_eq!((rows.failed[0].position, rows.failed[0].error.as_str()), (9, "column `id`: null"));
+        assert_eq!(
+            rows.batches.iter().map(|(start, rows)| (*start, rows.num_rows())).collect::<Vec<_>>(),
+            [(7, 2), (10, 1)]
+        );
+        let last = rows.batches.pop().unwrap().1;
+        let path = "in/country=D%2FE/year=2026/a.parquet";
+        assert_eq!(
+            rows_as_text([&last]),
+            format!("id:int64 name:utf8? country:utf8? year:int32 object:utf8\n4 Eve D/E 2026 {path}\n")
+        );
+    }
+
+    #[test]
+    fn an_object_that_does_not_fit_is_told_why() {
+        let shape = Shape::new(&columns(&[("id", "int64")]), &columns(&[("year", "int32")]), None, None);
+        let why = |name: &str, found: &[(&str, &str)]| shape.of(name, Some(&columns(found))).unwrap_err();
+        assert_eq!(why("year=1/a", &[("x", "int64")]), "it has no column `id`");
+        assert_eq!(why("year=1/a", &[("id", "utf8")]), "`id` is utf8 in it, and `schema` says int64");
+        assert_eq!(why("a", &[("id", "int64")]), "its name has no `year=…`");
+        assert_eq!(why("year=x/a", &[("id", "int64")]), "`year=x` in its name is no int32");
+        let missing = "`year` is missing in its name, and `partition` says that it is not";
+        assert_eq!(why("year=__HIVE_DEFAULT_PARTITION__/a", &[("id", "int64")]), missing);
+    }
+}
