@@ -197,8 +197,10 @@ fn while_changing(site: &TableSite<'_>, what: impl FnOnce()) {
                 }
             });
         }
-        what();
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
+        // Also when it fails: the test would go on for ever.
         stop.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
