@@ -9,6 +9,7 @@
 //! * `changes`: the input `mysql_changes`.
 //! * `output`: the output `mysql`.
 //! * `lookup`: the processor `mysql_lookup`.
+//! * `probe`: what `check --connect` looks at.
 
 mod changes;
 mod client;
@@ -20,6 +21,7 @@ mod literal;
 mod lookup;
 mod names;
 mod output;
+mod probe;
 mod query;
 mod value;
 

@@ -109,6 +109,7 @@ schema = { id = "int64", amount = "float64?" }
 pages = { type = "page", parameter = "page", size_parameter = "per_page", size = 100 }
 every = "5m"
 "#;
+    const KEEPS_LOG: bool = true;
 }
 
 impl HttpPollInput {

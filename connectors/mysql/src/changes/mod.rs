@@ -12,8 +12,8 @@ use std::time::Duration as Span;
 
 use indexmap::IndexMap;
 use millstream_core::{
-    ByteSize, Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, PortPlan, PortTime, Problem, Problems,
-    Step, port_name_problem,
+    ByteSize, Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, PortPlan, PortTime, Probe, Problem,
+    Problems, Step, port_name_problem,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,7 +21,9 @@ use serde::Deserialize;
 use crate::client::{CONNECTION, ConnectionSettings};
 use crate::journal::{Journal, JournalOptions};
 use crate::names::Table;
+use crate::probe::{Needs, probe};
 use crate::value::check_type;
+pub use checks::check as check_log;
 use port::{Metadata, PortColumns};
 use reader::{ChangesReader, Job, TableJob};
 use shape::Missing;
@@ -159,6 +161,7 @@ database = "shop"
 tables.orders.schema = { id = "int64", amount = "decimal(10,2)?" }
 tables.customers.schema = { id = "int64", name = "utf8" }
 "#;
+    const KEEPS_LOG: bool = true;
 }
 
 impl MysqlChangesSettings {
@@ -282,5 +285,11 @@ impl InputSettings for MysqlChangesSettings {
         let reader = ChangesReader::new(job);
         let plan = InputPlan::new(schemas[0].clone(), move || Ok(Journal::new(options, reader)));
         Ok(InputPlan { ports, finite: false, ..plan })
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let job = self.job(context).ok()?;
+        let tables = job.tables.iter().map(|table| (table.table.clone(), Some(table.columns.row.clone()))).collect();
+        Some(probe(job.server, Needs { tables, log: true, ..Needs::default() }))
     }
 }

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use indexmap::IndexMap;
 use millstream_core::{
-    Columns, Duration, Kind, PlanContext, PortPlan, Problem, Problems, ProcessorPlan, ProcessorSettings, Result, Step,
-    Stream, Uses, asking, require_column,
+    Columns, Duration, Kind, PlanContext, PortPlan, Probe, Problem, Problems, ProcessorPlan, ProcessorSettings, Result,
+    Step, Stream, Uses, asking, require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
 use crate::output::check_type as check_key_type;
+use crate::probe::{Needs, probe};
 use crate::value::check_type;
 use asker::{Job, Lookup};
 
@@ -185,5 +186,11 @@ impl ProcessorSettings for MysqlLookupSettings {
             fails: true,
             build: Box::new(move || Ok(asking(Lookup::new(job)?))),
         })
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let table = self.connection.table(&self.table).ok()?;
+        let needs = Needs { tables: vec![(table, Some(self.schema.schema()))], ..Needs::default() };
+        Some(probe(self.connection.server(context).ok()?, needs))
     }
 }

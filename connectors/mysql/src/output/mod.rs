@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
 use millstream_core::{
-    ByteSize, Delivery as Delivers, Kind, Output, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Step,
-    Stream, Uses, require_column, type_name,
+    ByteSize, Delivery as Delivers, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems,
+    Step, Stream, Uses, require_column, type_name,
 };
 use millstream_spool::PartLimits;
 use schemars::JsonSchema;
@@ -25,6 +25,7 @@ use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings, Server};
 use crate::names::Table;
+use crate::probe::{Needs, probe};
 use writer::MysqlOutput;
 
 pub use rows::{RowWriter, check_type};
@@ -242,5 +243,11 @@ impl OutputSettings for MysqlOutputSettings {
             fails: true,
             build: Box::new(move || Ok(Box::new(MysqlOutput::new(job)) as Box<dyn Output>)),
         })
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let table = self.table(&self.table, "table").ok()?;
+        let tables = if self.create_table { Vec::new() } else { vec![(table, None)] };
+        Some(probe(self.connection.server(context).ok()?, Needs { tables, ..Needs::default() }))
     }
 }

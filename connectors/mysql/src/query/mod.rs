@@ -6,13 +6,15 @@ use std::time::Duration as Span;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use millstream_core::{
-    ByteSize, Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Result, require_column,
+    ByteSize, Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, Result,
+    require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
 use crate::journal::{Journal, JournalOptions};
+use crate::probe::{Needs, probe};
 use crate::value::check_type;
 use reader::{QueryReader, Relation};
 
@@ -100,6 +102,7 @@ table = "orders"
 schema = { id = "int64", amount = "decimal(10,2)?" }
 key = ["id"]
 "#;
+    const KEEPS_LOG: bool = true;
 }
 
 impl MysqlQuerySettings {
@@ -199,6 +202,14 @@ impl InputSettings for MysqlQuerySettings {
         let (finite, continues) = (self.cursor.is_none(), self.pauses());
         let plan = InputPlan::new(schema, move || Ok(Journal::new(options, reader)));
         Ok(InputPlan { finite, continues, ..plan })
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let needs = match self.relation().ok()? {
+            Relation::Table(table) => Needs { tables: vec![(table, Some(self.schema.schema()))], ..Needs::default() },
+            Relation::Query(query) => Needs { query: Some(query), ..Needs::default() },
+        };
+        Some(probe(self.connection.server(context).ok()?, needs))
     }
 
     fn pauses(&self) -> bool {
