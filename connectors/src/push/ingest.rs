@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use millstream_core::Error;
-use millstream_formats::{Decoder, Names};
 use millstream_store::{Log, NotAppended};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
+use super::formats::{Decoders, FormatTag};
 use super::keys::{Answered, Key, Known, SharedKeys, now};
 use super::memory::{Memory, Share};
 use super::record::Record;
@@ -15,6 +15,9 @@ use super::refused::Refused;
 
 /// How much memory what comes may take together, unless that which comes at once may take more.
 const MEMORY: usize = if cfg!(test) { 4 << 20 } else { 256 << 20 };
+
+/// How many of those that take long, or become much more when they are read, are read at a time.
+const READERS: usize = 4;
 
 /// Bytes that take longer to read than one sender should keep others waiting.
 const LONG: usize = 256 << 10;
@@ -26,7 +29,8 @@ pub struct Ingest {
 }
 
 struct Shared {
-    decoder: Decoder,
+    decoders: Decoders,
+    readers: Arc<Semaphore>,
     keys: SharedKeys,
     log: Arc<Log>,
     memory: Memory,
@@ -43,11 +47,15 @@ pub struct Ack {
 
 impl Ingest {
     /// One that writes to a log. At most so many bytes come at once.
-    pub(super) fn new(decoder: &Decoder, keys: SharedKeys, log: Arc<Log>, largest: usize) -> Self {
-        // What is promised to who sends rows must not depend on which columns the flow uses at the moment.
-        let decoder = Decoder { wanted: None, names: Names::One, ..decoder.clone() };
+    pub(super) fn new(decoders: &Decoders, keys: SharedKeys, log: Arc<Log>, largest: usize) -> Self {
         let memory = Memory::new(MEMORY.max(2 * largest));
-        Self { shared: Arc::new(Shared { decoder, keys, log, memory }) }
+        let (decoders, readers) = (decoders.whole(), Arc::new(Semaphore::new(READERS)));
+        Self { shared: Arc::new(Shared { decoders, readers, keys, log, memory }) }
+    }
+
+    /// The format that senders call so: one of those that are known besides the input's own.
+    pub fn format(&self, name: &str) -> Result<FormatTag, Refused> {
+        self.shared.decoders.named(name)
     }
 
     /// A share of the memory for what comes, to be grown before bytes are held. It goes with them to [`Ingest::take`].
@@ -55,23 +63,41 @@ impl Ingest {
         self.shared.memory.share()
     }
 
-    /// Takes the rows of bytes in the input's format: all of them, or none. Returns when they are durable.
+    /// Takes the rows of bytes in a format: all of them, or none. Returns when they are durable.
     ///
     /// What has come before with the same key is not taken again, and answered as then. Whoever stops waiting does not know
     /// whether rows were taken; the key does.
-    pub async fn take(&self, key: Option<Key>, bytes: Vec<u8>, memory: Share) -> Result<Ack, Refused> {
-        let (record, _memory) = self.record(key.clone(), bytes, memory).await?;
+    pub async fn take(
+        &self,
+        key: Option<Key>,
+        format: FormatTag,
+        bytes: Vec<u8>,
+        memory: Share,
+    ) -> Result<Ack, Refused> {
+        let (record, _memory) = self.record(key.clone(), format, bytes, memory).await?;
         self.write(key, record).await
     }
 
-    async fn record(&self, key: Option<Key>, bytes: Vec<u8>, memory: Share) -> Result<(Record, Share), Refused> {
-        if bytes.len() < LONG {
-            return Ok((Record::new(key.as_ref(), bytes, &self.shared.decoder)?, memory));
+    async fn record(
+        &self,
+        key: Option<Key>,
+        format: FormatTag,
+        bytes: Vec<u8>,
+        memory: Share,
+    ) -> Result<(Record, Share), Refused> {
+        let is_text = self.shared.decoders.of(format).map_err(Refused::Format)?.format.kind().is_text;
+        if bytes.len() < LONG && is_text {
+            return Ok((Record::new(key.as_ref(), format, bytes, &self.shared.decoders)?, memory));
         }
-        let decoder = self.shared.decoder.clone();
-        let work = move || Ok((Record::new(key.as_ref(), bytes, &decoder)?, memory));
-        let failed = |_| Err(Refused::Unreadable { row: None, why: "the rows can't be read".to_owned() });
-        spawn_blocking(work).await.unwrap_or_else(failed)
+        let failed = || Refused::Unreadable { row: None, why: "the rows can't be read".to_owned() };
+        let place = self.shared.readers.clone().acquire_owned().await.map_err(|_| failed())?;
+        let decoders = self.shared.decoders.clone();
+        let work = move || {
+            let record = Record::new(key.as_ref(), format, bytes, &decoders);
+            drop(place);
+            Ok((record?, memory))
+        };
+        spawn_blocking(work).await.unwrap_or_else(|_| Err(failed()))
     }
 
     /// Answers as before if the key is known, and else when the rows are durable.

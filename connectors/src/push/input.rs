@@ -1,18 +1,18 @@
 //! The input side: from the log into the flow.
 
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{Collector, Error, Home, Input, InputPlan, Parts, Positions, Progress, Result, ResultExt, State};
-use millstream_formats::{BatchReader, Decoder, Rows};
+use millstream_formats::{BatchReader, Rows};
 use millstream_store::{Access, Files, Log, LogOptions, LogReader, Record};
 
+use super::formats::Decoders;
 use super::ingest::Ingest;
 use super::keys::{Answered, Remember, SharedKeys, now};
-use super::record::{fingerprint, small, unpack};
+use super::record::{Unpacked, fingerprint, small, unpack};
 use super::{LOG, PushNode, Receiver};
 
 /// How large a file of the log becomes at most; only whole ones can be removed.
@@ -40,7 +40,7 @@ pub struct PushInput {
     /// The type of the node.
     kind: &'static str,
     source: Arc<str>,
-    decoder: Decoder,
+    decoders: Decoders,
     /// How many bytes may come at once.
     largest: usize,
     max_log: u64,
@@ -84,7 +84,7 @@ impl PushInput {
     pub(super) fn new(
         node: PushNode,
         source: Arc<str>,
-        decoder: Decoder,
+        decoders: Decoders,
         limits: Limits,
         files: Arc<dyn Files>,
     ) -> Self {
@@ -92,7 +92,7 @@ impl PushInput {
         Self {
             kind,
             source,
-            decoder,
+            decoders,
             largest,
             max_log: limits.max_log,
             receiver,
@@ -107,7 +107,7 @@ impl PushInput {
 
     /// The columns that come.
     pub fn schema(&self) -> SchemaRef {
-        self.decoder.schema()
+        self.decoders.own.schema()
     }
 
     /// The plan of a node that is this input.
@@ -140,23 +140,24 @@ impl PushInput {
 
     /// Remembers the key of a record, and returns its rows as they came. A snapshot that covers a record must know its key,
     /// so that it is not left to the thread that answers.
-    fn remember<'a>(&self, record: &'a Record) -> Result<&'a [u8]> {
+    fn remember<'a>(&self, record: &'a Record) -> Result<Unpacked<'a>> {
         let number = record.number;
-        let parts = unpack(&record.payload);
-        let (key, bytes) =
-            parts.ok_or_else(|| Error::new(format!("record {number} of the log is none of this input")))?;
-        if let Some(key) = key {
+        let unpacked = unpack(&record.payload);
+        let unpacked =
+            unpacked.ok_or_else(|| Error::new(format!("record {number} of the log is none of this input")))?;
+        if let Some(key) = &unpacked.key {
             let fingerprint = fingerprint(&record.payload);
-            self.keys.lock().answered(&key, Answered { first: number, rows: record.rows, fingerprint }, now());
+            self.keys.lock().answered(key, Answered { first: number, rows: record.rows, fingerprint }, now());
         }
-        Ok(bytes)
+        Ok(unpacked)
     }
 
     /// Begins to read the rows of a record.
     fn begin(&mut self, record: &Record) -> Result<()> {
-        let source = Cursor::new(self.remember(record)?.to_vec());
-        let decoder = small(&self.decoder, record.rows as usize);
-        let reader = decoder.read(source).doing(|| format!("reading what was pushed at {}", record.number))?;
+        let doing = || format!("reading what was pushed at {}", record.number);
+        let Unpacked { tag, bytes, .. } = self.remember(record)?;
+        let decoder = self.decoders.of(tag).map_err(Error::new).doing(doing)?;
+        let reader = small(decoder, record.rows as usize).read_body(bytes.to_vec()).doing(doing)?;
         self.decoding = Some(Decoding { first: record.number, rows: record.rows as usize, reader });
         Ok(())
     }
@@ -204,7 +205,7 @@ impl Input for PushInput {
         }
         self.remember_all(log.read(self.position)?)?;
         let reader = log.read(self.position)?;
-        let ingest = Ingest::new(&self.decoder, self.keys.clone(), log.clone(), self.largest);
+        let ingest = Ingest::new(&self.decoders, self.keys.clone(), log.clone(), self.largest);
         let live = Live { _receiving: self.receiver.start(ingest)?, log, home: home.to_owned(), is_covered };
         self.running = Some(Running { reader, live: Some(live) });
         Ok(())
@@ -213,7 +214,7 @@ impl Input for PushInput {
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         let mut rows = Rows::default();
         // Waits only while it has no rows, so that none is lost if it is dropped there.
-        while rows.len() < self.decoder.batch_rows {
+        while rows.len() < self.decoders.own.batch_rows {
             if self.decode(&mut rows)? {
                 continue;
             }
@@ -229,7 +230,7 @@ impl Input for PushInput {
             self.begin(&record)?;
         }
         let progress = if rows.is_empty() { Progress::End } else { Progress::More };
-        rows.join_neighbours(self.decoder.batch_rows)?;
+        rows.join_neighbours(self.decoders.own.batch_rows)?;
         rows.send(&self.source, &PARTITION.into(), out);
         Ok(progress)
     }

@@ -1,7 +1,7 @@
 //! Rows that somebody pushes, who is told when they are durable and then forgets them: over HTTP, say.
 //!
 //! A push input is a [`Receiver`], which gets an [`Ingest`] when the flow begins. It hands bytes of a format to [`Ingest::take`], with
-//! a key if the sender has one, and is told when their rows are durable ([`Ack`]), or why none was taken ([`Refused`]). All else is
+//! a key and the name of another format if the sender says so, and is told when their rows are durable ([`Ack`]), or why none was taken ([`Refused`]). All else is
 //! here:
 //!
 //! * What is taken is a record of a log in the node's folder, which outlives any crash ([`millstream_store::Log`]).
@@ -13,6 +13,7 @@
 //!
 //! The settings for all that are [`PushSettings`], which a node has among its own.
 
+mod formats;
 mod ingest;
 mod input;
 mod keys;
@@ -25,17 +26,19 @@ mod tests;
 use std::sync::Arc;
 
 use millstream_core::{ByteSize, Columns, Duration, KeptNode, PlanContext, Problem, Result};
-use millstream_formats::{Format, ReadStreams};
+use millstream_formats::{Format, ReadBodies};
 use millstream_store::{Files, LocalFiles, verify_log};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use formats::FormatTag;
 pub use ingest::{Ack, Ingest};
 pub use input::PushInput;
 pub use keys::Key;
 pub use memory::Share;
 pub use refused::Refused;
 
+use formats::Decoders;
 use input::Limits;
 use keys::Remember;
 
@@ -54,7 +57,7 @@ pub trait Receiver: Send {
 pub struct PushSettings {
     /// How the rows are written: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of the format. What comes at once, such
     /// as the body of a request, is read for itself, so that each has a header of its own.
-    format: Format<ReadStreams>,
+    format: Format<ReadBodies>,
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. A value that is missing, null or of
     /// another type fails its row; with a `?` behind its type it may be missing or null.
     schema: Columns,
@@ -111,9 +114,9 @@ impl PushSettings {
             let problem = Problem::new(message).at(["max_log"]);
             return Err(problem.help("that is the most that may come at once; raise `max_log`"));
         }
-        let decoder = self.format.decoder(&self.schema, context)?;
+        let decoders = Decoders::new(&self.format, &self.schema, context)?;
         let remember = Remember { time: self.remember.0, bytes: self.max_keys.0 };
         let limits = Limits { max_log: self.max_log.0 as u64, remember };
-        Ok(PushInput::new(node, context.node.as_str().into(), decoder, limits, files))
+        Ok(PushInput::new(node, context.node.as_str().into(), decoders, limits, files))
     }
 }
