@@ -17,6 +17,8 @@ mod endurance;
 mod hostile;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod http_output;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "kafka")]

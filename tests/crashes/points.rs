@@ -8,8 +8,8 @@ use super::graphs::{ALL, BRANCHED, Graph, LINEAR, MERGED, SEQUENCE};
 /// Points that only a flow of this kind comes by; all others are on the way of every flow that keeps state.
 fn graph_of(point: &str) -> Option<&'static Graph> {
     match point {
-        // `pushed.rs` and the tests with a Kafka or a MySQL come by.
-        _ if ["log-", "spool-", "kafka-", "mysql-"].iter().any(|others| point.starts_with(others)) => None,
+        // `pushed.rs` and the tests with a Kafka, a MySQL or a service over HTTP come by.
+        _ if ["log-", "spool-", "kafka-", "mysql-", "http-"].iter().any(|others| point.starts_with(others)) => None,
         "version-numbered" | "version-written" | "version-decided" => Some(&MERGED),
         "journal-removed" | "blob-written" | "blob-removed" => Some(&BRANCHED),
         // `live.rs` comes by.

@@ -1,12 +1,13 @@
 //! The suite that every node passes, with a service.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use millstream_core::NodeTypes;
-use millstream_testkit::{InputSamples, Source, check_inputs};
+use millstream_testkit::{InputSamples, OutputSamples, Source, Target, check_inputs, check_outputs, table};
 
 use crate::register;
-use crate::server_for_tests::{Asked, Server, json};
+use crate::server_for_tests::{Asked, Server, Shelves, json};
 
 /// 9 records, of which 2 can't be read, and one has a value that is missing.
 const RECORDS: [&str; 9] = [
@@ -81,4 +82,47 @@ const WRONG: &[(&str, &str)] = &[
         "url = 'https://a/'\nschema = { n = 'int64' }\nauth = { type = 'api_key', header = 'a b', key = 'c' }",
         "auth.header",
     ),
+];
+
+#[test]
+fn outputs() {
+    let shelves = Shelves::default();
+    let taking = shelves.clone();
+    let server = Rc::new(Server::start(move |asked| taking.take(asked)));
+    let mut types = NodeTypes::default();
+    register(&mut types);
+    let target = |more: &str| {
+        let settings = format!("url = '{}'\npath = 'FOLDER'\ndelivery = 'exactly_once'\n{more}", server.url);
+        let (server, shelves) = (server.clone(), shelves.clone());
+        Target::new(settings, move |folder: &Path| {
+            let _ = &server;
+            let bodies = shelves.on(&format!("/{}", folder.file_name().unwrap().to_str().unwrap()));
+            bodies.iter().flat_map(|body| body.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+        })
+    };
+    let targets = vec![
+        target("format = 'ndjson'\nrequest_rows = 3"),
+        target("format = { type = 'csv', header = false }\nrequest_bytes = '30B'"),
+        target("message = 'json'"),
+    ];
+    let texts = ["plain", "\"two words\"", "null", "ü,;"];
+    let lines: Vec<_> = (0..23).map(|n: usize| format!("{n} {} {}.5", texts[n % 4], n * 3)).collect();
+    let rows = table(&format!("n:int64 text:utf8? amount:float64\n{}", lines.join("\n")));
+    check_outputs(&types, &[OutputSamples { node: "http", targets, wrong: WRONG_OUTPUTS, excuses: &[] }], &rows);
+}
+
+const WRONG_OUTPUTS: &[(&str, &str)] = &[
+    ("url = 'nowhere'\nformat = 'json'", "url"),
+    ("url = 'https://a/'\npath = 'https://b/x'\nformat = 'json'", "path"),
+    ("url = 'https://a/'\npath = { column = 'nobody' }\nformat = 'json'", "path.column"),
+    ("url = 'https://a/'\npath = { column = 'n' }\nformat = 'json'", "path.column"),
+    ("url = 'https://a/'\npath = { column = 'text', hosts = ['b'] }\nformat = 'json'", "path.hosts.0"),
+    ("url = 'https://a/'", ""),
+    ("url = 'https://a/'\nformat = 'json'\nmessage = 'json'", "message"),
+    ("url = 'https://a/'\nmessage = 'raw'", "message"),
+    ("url = 'https://a/'\nformat = { type = 'csv', delimiter = 'é' }", "format.delimiter"),
+    ("url = 'https://a/'\nformat = 'table'", "format"),
+    ("url = 'https://a/'\nformat = 'csv'\ncompression = 'bzip2'", "compression"),
+    ("url = 'https://a/'\nformat = 'arrow'\ncompression = 'gzip'", "compression"),
+    ("url = 'https://a/'\nformat = 'json'\nauth = { type = 'api_key', header = 'a b', key = 'c' }", "auth.header"),
 ];

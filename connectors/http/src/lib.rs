@@ -1,4 +1,4 @@
-//! Services that speak HTTP: how they are reached, and the inputs that ask them.
+//! Services that speak HTTP: how they are reached, the inputs that ask them, and the output that sends to them.
 //!
 //! * `connection`: the connection `http`, its settings and what they come to.
 //! * `client`: one request after the other, with limits, retries and a rate.
@@ -6,6 +6,7 @@
 //! * [`Tls`], [`Retry`], [`Timeouts`]: settings that other connections may have as well.
 //! * [`Documents`]: what others ask a service for, such as the schemas of a registry.
 //! * `poll`: the input `http_poll`.
+//! * `output`: the output `http`.
 
 mod auth;
 mod client;
@@ -14,6 +15,7 @@ mod client;
 mod conformance;
 mod connection;
 mod documents;
+mod output;
 mod poll;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -31,8 +33,9 @@ pub use documents::Documents;
 pub use timing::{Retry, Timeouts};
 pub use tls::Tls;
 
-/// Adds every input of this crate, and the connection that they share.
+/// Adds every input and output of this crate, and the connection that they share.
 pub fn register(registry: &mut NodeTypes) {
     registry.connection::<connection::HttpConnection>();
     registry.input::<poll::HttpPollInput>();
+    registry.output::<output::HttpOutputSettings>();
 }

@@ -29,6 +29,9 @@ pub const POINTS: &[&str] = &[
     "kafka-part-sent",
     "kafka-marker-sent",
     "kafka-part-committed",
+    // The output `http`.
+    "http-answered",
+    "http-noted",
     // The output `mysql`.
     "mysql-part-written",
     "mysql-part-committed",
