@@ -35,3 +35,5 @@ mod secrets;
 mod signals;
 mod time;
 mod unions;
+#[cfg(feature = "http")]
+mod web;

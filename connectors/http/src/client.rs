@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use flate2::read::MultiGzDecoder;
 use millstream_core::{ByteSize, Error, ErrorClass, Result};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -114,7 +114,8 @@ impl Client {
         Ok(Some(answer).filter(|answer| answer.status.is_success()))
     }
 
-    async fn get_if(&self, url: &Url, headers: &HeaderMap, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
+    /// Gets what is at an address as [`Self::get`] does, where other answers than refusals are welcome.
+    pub async fn get_if(&self, url: &Url, headers: &HeaderMap, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
         let mut pauses = self.retry.pauses();
         loop {
             let (error, asked_for) = match self.exchange(&Question::get(url, headers), Reading::Whole).await {
@@ -129,6 +130,16 @@ impl Client {
             let pause = asked_for.map_or(pause, |asked| pause.max(asked));
             tracing::debug!("{error}; it is asked again in {pause:?}");
             sleep(pause).await;
+        }
+    }
+
+    /// Says who asks, unless the connection has a header for that.
+    pub fn introduce(&mut self, name: &str) {
+        let value = HeaderValue::try_from(format!("{name}/{}", env!("CARGO_PKG_VERSION")));
+        if let Ok(value) = value
+            && !self.headers.contains_key(USER_AGENT)
+        {
+            self.headers.insert(USER_AGENT, value);
         }
     }
 

@@ -6,6 +6,7 @@
 //! * [`Tls`], [`Retry`], [`Timeouts`]: settings that other connections may have as well.
 //! * [`Documents`]: what others ask a service for, such as the schemas of a registry.
 //! * `poll`: the input `http_poll`.
+//! * `web`: the input `web_page`.
 //! * `output`: the output `http`.
 
 mod auth;
@@ -25,6 +26,7 @@ mod server_for_tests;
 mod tests;
 mod timing;
 mod tls;
+mod web;
 
 use millstream_core::NodeTypes;
 
@@ -37,5 +39,6 @@ pub use tls::Tls;
 pub fn register(registry: &mut NodeTypes) {
     registry.connection::<connection::HttpConnection>();
     registry.input::<poll::HttpPollInput>();
+    registry.input::<web::WebPageInput>();
     registry.output::<output::HttpOutputSettings>();
 }
