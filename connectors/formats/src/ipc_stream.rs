@@ -17,7 +17,7 @@ use crate::reader::{BatchReader, ReaderPosition, guarded};
 use crate::window::MAX_BATCH_BYTES;
 
 /// What a file begins with, before the stream.
-const MAGIC: &[u8] = b"ARROW1\0\0";
+const MAGIC: &[u8] = b"ARROW1";
 
 /// How much memory the buffers of one message may take when they are unpacked.
 const MAX_UNPACKED: u64 = MAX_BATCH_BYTES as u64;
@@ -25,7 +25,9 @@ const MAX_UNPACKED: u64 = MAX_BATCH_BYTES as u64;
 /// Reads the columns of the decoder, found by their names.
 pub(crate) fn open(mut bytes: Vec<u8>, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
     if bytes.starts_with(MAGIC) {
-        bytes.drain(..MAGIC.len());
+        // Zeros fill it up to where the first message begins, with a marker that has none.
+        let filled = bytes.iter().skip(MAGIC.len()).take_while(|byte| **byte == 0).count();
+        bytes.drain(..MAGIC.len() + filled);
     }
     guarded(|| check(&bytes))?;
     let (schema, batch_rows) = (decoder.schema(), decoder.batch_rows);

@@ -167,7 +167,7 @@ const WRONG_OUTPUTS: &[(&str, &str)] = &[
     ("url = 'https://a/'\npath = { column = 'nobody' }\nformat = 'json'", "path.column"),
     ("url = 'https://a/'\npath = { column = 'n' }\nformat = 'json'", "path.column"),
     ("url = 'https://a/'\npath = { column = 'text', hosts = ['b'] }\nformat = 'json'", "path.hosts.0"),
-    ("url = 'https://a/'", ""),
+    ("url = 'https://a/'", "format"),
     ("url = 'https://a/'\nformat = 'json'\nmessage = 'json'", "message"),
     ("url = 'https://a/'\nmessage = 'raw'", "message"),
     ("url = 'https://a/'\nformat = { type = 'csv', delimiter = 'é' }", "format.delimiter"),

@@ -244,9 +244,8 @@ impl HttpOutputSettings {
             (None, Some(message)) => Body::Message(message.clone()),
             (None, None) => {
                 let problem = Problem::new("it is not said how requests are written");
-                return Err(
-                    problem.help("`format = \"json\"` for many rows in a request, or `message = \"json\"` for one")
-                );
+                let help = "`format = \"json\"` for many rows in a request, or `message = \"json\"` for one";
+                return Err(problem.help(help).at(["format"]));
             }
             (Some(_), Some(_)) => {
                 let problem = Problem::new("requests have many rows, by `format`, and one, by `message`");
