@@ -103,6 +103,18 @@ impl Rows {
         }
     }
 
+    /// Cuts batches to such as have at most so many rows.
+    pub fn cut(&mut self, most: usize) {
+        if self.batches.iter().all(|(_, rows)| rows.num_rows() <= most) {
+            return;
+        }
+        let pieces = |(start, rows): (u64, RecordBatch)| {
+            let count = rows.num_rows();
+            (0..count).step_by(most).map(move |at| (start + at as u64, rows.slice(at, most.min(count - at))))
+        };
+        self.batches = std::mem::take(&mut self.batches).into_iter().flat_map(pieces).collect();
+    }
+
     /// Joins batches that follow each other without a gap, to such as have at most so many rows.
     pub fn join_neighbours(&mut self, most: usize) -> Result<()> {
         let mut joined: Vec<(u64, RecordBatch)> = Vec::new();

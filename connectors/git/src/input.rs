@@ -10,9 +10,10 @@ use millstream_core::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use crate::contents::{ContentType, KeptFiles};
-use crate::receiver::Watching;
+use crate::receiver::{PLACES, Watching};
 use crate::repository::Remote;
 
 /// Reads the files of a branch or tag of a Git repository, and then what each new commit there changes.
@@ -149,6 +150,7 @@ impl GitInput {
             paths: self.paths.iter().enumerate().map(pattern).collect::<Result<_, _>>()?,
             max_file: self.max_file.0,
             health: Arc::new(Health::default()),
+            busy: Arc::new(Semaphore::new(PLACES)),
         })
     }
 

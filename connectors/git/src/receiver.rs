@@ -10,9 +10,9 @@ use glob::Pattern;
 use millstream_connectors::push::{FormatTag, Health, Ingest, Key, MOST_BYTES, Note, Receiver, Refused, Worker};
 use millstream_core::{Error, Report, Result, ResultExt as _};
 use millstream_store::crash;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, sleep, timeout};
 
 use crate::contents::{Kept, pack};
 use crate::repository::{Change, ChangeKind, Objects, Remote, Repository};
@@ -35,14 +35,22 @@ pub struct Watching {
     pub paths: Vec<Pattern>,
     pub max_file: usize,
     pub health: Arc<Health>,
+    /// Whether `git` is at work, so that the input ends behind it: a program that is just being started has files of this one.
+    pub busy: Arc<Semaphore>,
 }
+
+/// How much may be done by `git` at once.
+pub const PLACES: usize = 2;
+
+/// How long `git` may take at the end.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 #[async_trait]
 impl Receiver for Watching {
     async fn start(&mut self, ingest: Ingest) -> Result<Box<dyn Send>> {
         let repository = Repository { remote: self.remote.clone(), folder: ingest.home().join(FOLDER) };
         let (remote, home) = (self.remote.clone(), ingest.home().to_owned());
-        let tip = blocking(move || remote.tip(&home)).await?;
+        let tip = self.blocking(move || remote.tip(&home)).await?;
         tip.ok_or_else(|| self.missing())?;
         let this = self.clone();
         let worker = Worker::start("git", |stopped| {
@@ -51,6 +59,7 @@ impl Receiver for Watching {
                     () = this.watch(repository, ingest) => {}
                     _ = stopped => {}
                 }
+                let _ = timeout(LAST_MOMENT, this.busy.acquire_many(PLACES as u32)).await;
             })
         })?;
         Ok(Box::new(worker))
@@ -61,11 +70,16 @@ impl Receiver for Watching {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    spawn_blocking(work).await.doing(|| "running `git`")?
-}
-
 impl Watching {
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let place = self.busy.clone().acquire_owned().await.doing(|| "running `git`")?;
+        let work = move || {
+            let _place = place;
+            work()
+        };
+        spawn_blocking(work).await.doing(|| "running `git`")?
+    }
+
     fn missing(&self) -> Error {
         Error::new(format!("there is no `{}` in `{}`", self.remote.reference, self.remote.url))
     }
@@ -86,20 +100,23 @@ impl Watching {
     async fn look(&self, repository: &Repository, kept: &Note, ingest: &Ingest) -> Result<()> {
         let before = kept.read()?.map(|commit| String::from_utf8_lossy(&commit).into_owned());
         let (remote, home) = (self.remote.clone(), ingest.home().to_owned());
-        let tip = blocking(move || remote.tip(&home)).await?.ok_or_else(|| self.missing())?;
+        let tip = self.blocking(move || remote.tip(&home)).await?.ok_or_else(|| self.missing())?;
         if before.as_ref() == Some(&tip) {
             return Ok(());
         }
         let (send, mut parcels) = mpsc::channel(1);
         let (this, repository) = (self.clone(), repository.clone());
-        let reading = spawn_blocking(move || this.read(&repository, before.as_deref(), &send));
-        let mut number = 0;
-        while let Some((commit, files)) = parcels.recv().await {
-            number += 1;
-            keep(&commit, number, &files, ingest).await?;
-            crash::point("git-kept");
-        }
-        let commit = reading.await.doing(|| "reading a commit")??;
+        let reading = self.blocking(move || this.read(&repository, before.as_deref(), &send));
+        let keeping = async {
+            let mut number = 0;
+            while let Some((commit, files)) = parcels.recv().await {
+                number += 1;
+                keep(&commit, number, &files, ingest).await?;
+                crash::point("git-kept");
+            }
+            Ok(())
+        };
+        let (commit, ()) = tokio::try_join!(reading, keeping)?;
         kept.write(commit.as_bytes())
     }
 

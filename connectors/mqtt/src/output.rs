@@ -168,10 +168,10 @@ impl Committer for MqttCommitter {
 impl MqttOutputSettings {
     fn topics(&self, context: &PlanContext) -> Result<Topics, Problem> {
         let max_message = check_size(self.max_message)?;
-        if let Destination::Name(topic) = &self.topic {
-            if let Some(why) = wrong_name(topic) {
-                return Err(Problem::new(format!("`{topic}` is no topic to publish to: {why}")).at(["topic"]));
-            }
+        if let Destination::Name(topic) = &self.topic
+            && let Some(why) = wrong_name(topic)
+        {
+            return Err(Problem::new(format!("`{topic}` is no topic to publish to: {why}")).at(["topic"]));
         }
         let client_id = client_id(self.client_id.as_deref(), context)?;
         let broker = self.connection.broker(&client_id, max_message, context)?;

@@ -141,7 +141,8 @@ impl Following {
             let event = events.poll().await.map_err(|error| self.broker.failed(&error))?;
             match event {
                 Event::Incoming(Packet::ConnAck(answer)) => {
-                    if !self.subscribe(&over, answer.session_present)? {
+                    let asks = self.subscribe(&over, answer.session_present)?;
+                    if !asks {
                         self.is_well(pauses);
                     }
                 }

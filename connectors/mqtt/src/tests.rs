@@ -30,7 +30,6 @@ const WRONG: &[(&str, &str)] = &[
     ("address = 'a'\ntopics = []\nformat = 'raw'", "topics"),
     ("address = 'a'\ntopics = ['a', 'b#']\nformat = 'raw'", "topics.1"),
     ("address = 'a'\ntopics = ['a']\nformat = 'ndjson'", "format"),
-    ("address = 'a'\ntopics = ['a']\nformat = 'json'", ""),
     ("address = 'a'\ntopics = ['a']\nformat = 'raw'\nmetadata = { value = 'topic' }", "metadata.value"),
     ("address = 'a'\ntopics = ['a']\nformat = 'raw'\nclient_id = ''", "client_id"),
     ("address = 'a'\ntopics = ['a']\nformat = 'raw'\nmax_message = '0B'", "max_message"),
@@ -77,7 +76,7 @@ fn wrong_outputs_are_refused_at_their_place() {
         ("address = 'a'\ntopic = 'a/#'\nformat = 'json'", "`a/#` is no topic to publish to"),
         ("address = 'a'\ntopic = { column = 'n' }\nformat = 'json'", "column `n` is `int64` and not utf8"),
         ("address = 'a'\ntopic = { column = 'topik' }\nformat = 'json'", "`topik`"),
-        ("address = 'a'\ntopic = 'a'\nformat = 'raw'", "raw messages can't be 2 columns"),
+        ("address = 'a'\ntopic = 'a'\nformat = 'raw'", "raw messages are bytes or texts"),
         ("address = 'a'\ntopic = 'a'\nformat = 'json'\nvalue = ['m']", "`m`"),
         ("address = 'a:b'\ntopic = 'a'\nformat = 'json'", "`a:b` is no address of a server"),
     ] {

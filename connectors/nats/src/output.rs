@@ -121,13 +121,13 @@ impl Target for Subjects {
         let (context, stream) = self.job.servers.connect(&self.job.stream).await?;
         let config = &stream.cached_info().config;
         let name = &self.job.stream;
-        if let Destination::Name(subject) = &self.job.subject {
-            if !config.subjects.iter().any(|pattern| matches(pattern, subject)) {
-                let subjects = config.subjects.join("`, `");
-                return Err(Error::new(format!(
-                    "`{subject}` is none of the subjects of the stream `{name}`: `{subjects}`"
-                )));
-            }
+        if let Destination::Name(subject) = &self.job.subject
+            && !config.subjects.iter().any(|pattern| matches(pattern, subject))
+        {
+            let subjects = config.subjects.join("`, `");
+            return Err(Error::new(format!(
+                "`{subject}` is none of the subjects of the stream `{name}`: `{subjects}`"
+            )));
         }
         if self.delivery == Delivery::ExactlyOnce && config.duplicate_window < SHORTEST_WINDOW {
             return Err(Error::new(format!(
@@ -172,10 +172,10 @@ impl Target for Subjects {
 
 impl NatsOutputSettings {
     fn job(&self, context: &PlanContext) -> Result<Job, Problem> {
-        if let Destination::Name(subject) = &self.subject {
-            if let Some(why) = wrong_subject(subject) {
-                return Err(Problem::new(format!("`{subject}` is no subject to send to: {why}")).at(["subject"]));
-            }
+        if let Destination::Name(subject) = &self.subject
+            && let Some(why) = wrong_subject(subject)
+        {
+            return Err(Problem::new(format!("`{subject}` is no subject to send to: {why}")).at(["subject"]));
         }
         Ok(Job {
             servers: self.connection.servers(context)?,

@@ -30,7 +30,6 @@ const WRONG: &[(&str, &str)] = &[
     ("servers = 'a'\nuser = 'me'\npassword = 'canary'\ntoken = 'canary'\nstream = 'a'\nformat = 'raw'", "token"),
     ("servers = 'a'\ntls = { ca = 'nowhere' }\nstream = 'a'\nformat = 'raw'", "tls.ca"),
     ("servers = 'a'\nstream = 'a'\nsubjects = ['a', 'b..c']\nformat = 'raw'", "subjects.1"),
-    ("servers = 'a'\nstream = 'a'\nformat = 'json'", ""),
     ("servers = 'a'\nstream = 'a'\nformat = 'raw'\nmetadata = { value = 'subject' }", "metadata.value"),
 ];
 

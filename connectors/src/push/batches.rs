@@ -68,10 +68,16 @@ pub async fn keep<T: Waiting>(
     mut stopped: oneshot::Receiver<()>,
     mut kept: impl FnMut(Vec<T>),
 ) {
+    let mut is_ending = false;
     loop {
         let first = tokio::select! {
             biased;
-            _ = &mut stopped => return,
+            _ = &mut stopped, if !is_ending => {
+                // What has come is kept before it ends.
+                waiting.close();
+                is_ending = true;
+                continue;
+            }
             first = waiting.recv() => first,
         };
         let Some(first) = first else { return };
@@ -84,6 +90,9 @@ pub async fn keep<T: Waiting>(
         }
         while let Err(error) = take(T::pack(&several), ingest).await {
             health.note(Some(&error));
+            if is_ending {
+                return;
+            }
             tokio::select! {
                 _ = &mut stopped => return,
                 () = sleep(PAUSE) => {}

@@ -233,6 +233,7 @@ impl Input for PushInput {
         }
         let progress = if rows.is_empty() { Progress::End } else { Progress::More };
         rows.join_neighbours(self.contents.batch_rows())?;
+        rows.cut(self.contents.batch_rows());
         rows.send(&self.source, &PARTITION.into(), out);
         Ok(progress)
     }

@@ -79,9 +79,8 @@ fn inputs() {
     let long = format!("<3>{}\n", "x".repeat(200));
     let connections = Source::new(settings("tcp", tcp), 5, 2, |_| {}).with_rest(move |_| {
         let mut stream = TcpStream::connect(("127.0.0.1", tcp)).unwrap();
-        stream.write_all(lines.as_bytes()).unwrap();
-        stream.write_all(long.as_bytes()).unwrap();
-        stream.write_all(b"<3>\xff\n<4>last").unwrap();
+        // All at once: what is on its way when an input ends is lost.
+        stream.write_all(&[lines.as_bytes(), long.as_bytes(), b"<3>\xff\n<4>last\n"].concat()).unwrap();
     });
     let datagrams = Source::new(settings("udp", udp), 2, 0, |_| {}).with_rest(move |_| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -75,7 +75,7 @@ impl Mqtt {
 
     /// Takes messages of topics from now on, each with its topic.
     pub fn subscribe(&self, filter: &str) -> Subscriber {
-        let received: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+        let received = Messages::default();
         let mut options = self.options(&format!("reader-{filter}"));
         options.set_clean_session(false);
         let (subscribed, filter, kept) = (Arc::new(Mutex::new(None)), filter.to_owned(), received.clone());
@@ -116,10 +116,13 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// Messages that have come, each with its topic.
+type Messages = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// Takes messages until it is dropped.
 #[derive(Debug)]
 pub struct Subscriber {
-    received: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    received: Messages,
     _stop: oneshot::Sender<()>,
 }
 

@@ -13,7 +13,7 @@ use crate::window::{MAX_BATCH_BYTES, MAX_ROW_BYTES};
 use crate::{BadRow, Rows};
 
 /// How many rows a batch has at most.
-const MAX_BATCH_ROWS: usize = 1 << 16;
+pub(super) const MAX_BATCH_ROWS: usize = 1 << 16;
 
 /// Decodes JSON documents to batches.
 ///

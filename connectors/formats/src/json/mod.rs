@@ -33,6 +33,7 @@ use crate::window::Window;
 use crate::write::Writing;
 #[cfg(test)]
 pub(crate) use decoder::JsonDecoder;
+use decoder::MAX_BATCH_ROWS;
 use documents::JsonReader;
 use messages::{JsonMessages, NdjsonLines, WrittenMessages};
 pub(crate) use scanner::{Scalar, Scanner, is_json};
@@ -177,7 +178,7 @@ impl StreamFormat for NdjsonFormat {
     }
 
     fn open(&self, window: Window, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
-        let (columns, batch_rows) = (decoder.wanted_columns(), decoder.batch_rows);
+        let (columns, batch_rows) = (decoder.wanted_columns(), decoder.batch_rows.min(MAX_BATCH_ROWS));
         Ok(Box::new(LineReader::new(window, Form { format: self.lines.clone(), columns, batch_rows, trims: true })))
     }
 
