@@ -443,7 +443,7 @@ fn what_is_not_there_has_a_nearest_name() {
 fn check_connects_and_says_what_is_there() {
     for product in Mysql::PRODUCTS {
         let Some(mysql) = shared(product) else { return };
-        let site = Site::new(mysql, CHANGES, true);
+        let site = TableSite::new(mysql, CHANGES, true);
         let flow = site.workshop.read("flow.toml");
         let head = flow.split("[input.shop]").next().unwrap();
         let server =
