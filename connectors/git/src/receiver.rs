@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use glob::Pattern;
-use millstream_connectors::push::{Health, Ingest, Key, MOST_BYTES, Note, Receiver, Refused, Worker};
+use millstream_connectors::push::{FormatTag, Health, Ingest, Key, MOST_BYTES, Note, Receiver, Refused, Worker};
 use millstream_core::{Error, Report, Result, ResultExt as _};
 use millstream_store::crash;
 use serde::{Deserialize, Serialize};
@@ -214,7 +214,7 @@ async fn keep(key: &str, files: &[Kept], ingest: &Ingest) -> Result<()> {
     loop {
         let mut memory = ingest.memory();
         let taken = match memory.grow(bytes.len()) {
-            Ok(()) => ingest.take(Key::new(key), bytes.clone(), memory).await.map(drop),
+            Ok(()) => ingest.take(Key::new(key), FormatTag::OWN, bytes.clone(), memory).await.map(drop),
             Err(refused) => Err(refused),
         };
         match taken {
