@@ -28,6 +28,8 @@ mod millstream;
 mod mysql;
 mod quickstart;
 mod reference;
+#[cfg(feature = "kafka")]
+mod registry;
 mod s3;
 mod secrets;
 mod signals;

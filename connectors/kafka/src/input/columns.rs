@@ -6,7 +6,7 @@ use arrow::array::{
     ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListBuilder, RecordBatch, RecordBatchOptions, StringArray,
     StringBuilder, StructBuilder, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use millstream_core::Result;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -104,7 +104,7 @@ fn headers(messages: &[Message<'_>]) -> ArrayRef {
     Arc::new(lists.finish())
 }
 
-/// Columns behind those of the values.
+/// Columns behind those of the values: those of the keys, if these are messages of a format, and others that are in neither.
 pub struct MetadataColumns {
     columns: Vec<Metadata>,
     /// With those of the values.
@@ -112,9 +112,10 @@ pub struct MetadataColumns {
 }
 
 impl MetadataColumns {
-    pub fn new(columns: Vec<(String, Metadata)>, values: &SchemaRef) -> Self {
+    /// `keys` are the columns of the keys as they are called in rows.
+    pub fn new(columns: Vec<(String, Metadata)>, values: &SchemaRef, keys: &[FieldRef]) -> Self {
         let own = columns.iter().map(|(name, metadata)| metadata.field(name).into());
-        let fields: Vec<_> = values.fields().iter().cloned().chain(own).collect();
+        let fields: Vec<_> = values.fields().iter().chain(keys).cloned().chain(own).collect();
         Self {
             columns: columns.into_iter().map(|(_, metadata)| metadata).collect(),
             schema: Schema::new(fields).into(),
@@ -132,14 +133,20 @@ impl MetadataColumns {
         (self.columns.contains(&Metadata::Key) && !is_text()).then_some(KEY_IS_NO_TEXT)
     }
 
-    /// Adds the columns to the values of messages.
-    pub fn add_to(&self, values: RecordBatch, messages: &[Message<'_>]) -> Result<RecordBatch> {
-        if self.columns.is_empty() {
+    /// Adds the columns to the values of messages. `keys` are as many rows.
+    pub fn add_to(
+        &self,
+        values: RecordBatch,
+        keys: Option<&RecordBatch>,
+        messages: &[Message<'_>],
+    ) -> Result<RecordBatch> {
+        if self.columns.is_empty() && keys.is_none() {
             return Ok(values);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(values.num_rows()));
         let own = self.columns.iter().map(|column| column.column(messages));
-        let columns = values.columns().iter().cloned().chain(own).collect();
+        let of_keys = keys.into_iter().flat_map(|keys| keys.columns().iter().cloned());
+        let columns = values.columns().iter().cloned().chain(of_keys).chain(own).collect();
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
 }

@@ -4,13 +4,15 @@ mod columns;
 pub mod partition;
 pub mod poller;
 mod reader;
-mod registry;
 mod schemas;
 mod scout;
+mod sides;
 mod turns;
 
+use std::sync::Arc;
 use std::time::Duration as Span;
 
+use arrow::datatypes::FieldRef;
 use chrono::DateTime;
 use indexmap::IndexMap;
 use millstream_core::{
@@ -23,11 +25,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings, Consumer, Role};
+use crate::part::MessagePart;
+use crate::registry::RegistrySettings;
 use crate::topics::{Place, Topics, positions};
 use columns::{Metadata, MetadataColumns};
 use reader::KafkaInput;
-use registry::RegistrySettings;
-use schemas::Schemas;
+pub use schemas::Registry;
+use sides::Side;
 
 /// Reads topics of Kafka.
 ///
@@ -72,6 +76,15 @@ pub struct KafkaInputSettings {
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. For `raw` messages it is one column, `{ value = "binary?" }` if
     /// nothing is said. Of `avro` and `protobuf`, all fields are columns if nothing is said.
     schema: Option<Columns>,
+    /// How keys stand for columns, if they are more than a text or bytes: `"json"`, or a table with settings of the format, as in `format`. A
+    /// message whose key can't be read fails; one without a key has nulls. `registry` has the schemas of keys, too: their numbers are in
+    /// the key, or in the header `__key_schema_id`.
+    key_format: Option<Format<ReadMessages>>,
+    /// The columns of keys and their types, as `schema` says those of values.
+    key_schema: Option<Columns>,
+    /// What the names of the columns of keys begin with, behind those of values.
+    #[serde(default = "key_prefix")]
+    key_prefix: String,
     /// A registry of schemas that speaks as Confluent's does: `{ url = "http://127.0.0.1:8081" }`, with the settings of a connection `http`.
     /// Messages name their schemas then: by a 0 and a number before the value, or in the header `__value_schema_id`. What `avro` needs is
     /// fetched when it is first named, and kept in the flow's state. The columns are those of `schema`, or of the schema in `format`.
@@ -119,6 +132,10 @@ pub enum OnLost {
 
 fn start() -> String {
     "earliest".to_owned()
+}
+
+fn key_prefix() -> String {
+    "key_".to_owned()
 }
 
 fn discovery_interval() -> Duration {
@@ -216,23 +233,80 @@ impl KafkaInputSettings {
     fn input(&self, context: &PlanContext) -> Result<KafkaInput, Problem> {
         let config = self.config(context)?;
         let columns = self.columns(context)?;
-        if let Some(name) = self.metadata.keys().find(|name| columns.0.iter().any(|(column, _)| column == *name)) {
-            let problem = Problem::new(format!("there is a column `{name}` in the values already"));
+        let key_columns = self.key_columns(context)?;
+        let is_value = |name: &str| columns.0.iter().any(|(column, _)| column == name);
+        let is_key =
+            |name: &str| key_columns.iter().flat_map(|keys| &keys.0).any(|(column, _)| self.key_name(column) == name);
+        let keys = key_columns.iter().flat_map(|keys| &keys.0);
+        if let Some(name) = keys.map(|(column, _)| self.key_name(column)).find(|name| is_value(name)) {
+            let problem = Problem::new(format!("there is a column `{name}` in the values already")).at(["key_prefix"]);
+            return Err(problem.help("say another `key_prefix`"));
+        }
+        if let Some(name) = self.metadata.keys().find(|name| is_value(name) || is_key(name)) {
+            let part = if is_value(name) { "values" } else { "keys" };
+            let problem = Problem::new(format!("there is a column `{name}` in the {part} already"));
             return Err(problem.at([Step::from("metadata"), Step::Name(name.clone())]).help("give it another name"));
         }
         let is_wanted = |name: &&String| context.columns.as_ref().is_none_or(|wanted| wanted.contains(*name));
         let metadata = self.metadata.keys().filter(is_wanted).map(|name| (name.clone(), self.metadata[name]));
         let job = self.job()?;
-        let (values, schemas) = match &self.registry {
-            None => (self.format.reader(&columns, context)?, None),
-            Some(registry) => {
-                let registry = registry.registry(context).map_err(|problem| problem.under("registry"))?;
-                let values = self.format.framed_reader(&columns, self.schema_changes, context)?;
-                (values, Some(Schemas::new(registry)))
-            }
+        let registry = match &self.registry {
+            None => None,
+            Some(registry) => Some(registry.registry(context).map_err(|problem| problem.under("registry"))?),
         };
-        let metadata = MetadataColumns::new(metadata.collect(), values.schema());
-        Ok(KafkaInput::new(context.node.as_str().into(), config, job, values, schemas, metadata))
+        let registry = registry.map(|registry| registry as Arc<dyn Registry>);
+        let side = |part: MessagePart, format: &Format<ReadMessages>, columns: &Columns, context: &PlanContext| {
+            let reader = match &registry {
+                None => format.reader(columns, context),
+                Some(_) => format.framed_reader(columns, self.schema_changes, context),
+            };
+            let reader = reader.map_err(|problem| part.place(problem))?;
+            Ok::<_, Problem>(Side::new(part, reader, registry.clone()))
+        };
+        let values = side(MessagePart::Value, &self.format, &columns, context)?;
+        let keys = match (&self.key_format, &key_columns) {
+            (Some(format), Some(columns)) => {
+                let context = self.key_context(context);
+                Some(side(MessagePart::Key, format, columns, &context)?)
+            }
+            _ => None,
+        };
+        let fields = keys.iter().flat_map(|keys| keys.schema().fields());
+        let fields: Vec<FieldRef> =
+            fields.map(|field| Arc::new(field.as_ref().clone().with_name(self.key_name(field.name())))).collect();
+        let metadata = MetadataColumns::new(metadata.collect(), values.schema(), &fields);
+        Ok(KafkaInput::new(context.node.as_str().into(), config, job, values, keys, metadata))
+    }
+
+    /// What a column of the keys is called in rows.
+    fn key_name(&self, column: &str) -> String {
+        format!("{}{column}", self.key_prefix)
+    }
+
+    /// The columns of the keys, if they are messages of a format.
+    fn key_columns(&self, context: &PlanContext) -> Result<Option<Columns>, Problem> {
+        let Some(format) = &self.key_format else {
+            if self.key_schema.is_none() {
+                return Ok(None);
+            }
+            let problem = Problem::new("nothing says how keys are read").at(["key_schema"]);
+            return Err(problem.help("such as `key_format = \"json\"`; keys that are texts are a column of `metadata`"));
+        };
+        if let Some(columns) = &self.key_schema {
+            return Ok(Some(columns.clone()));
+        }
+        let columns = format.columns(context).map_err(|problem| MessagePart::Key.place(problem))?;
+        columns.map(Some).ok_or_else(|| {
+            let problem = Problem::new("`key_schema` is missing: the columns of the keys and their types");
+            problem.help("such as `key_schema = { card = \"utf8\" }`")
+        })
+    }
+
+    /// The context in which keys are planned: the columns that the flow uses, by their names in the keys.
+    fn key_context(&self, context: &PlanContext) -> PlanContext {
+        let name = |name: &String| name.strip_prefix(self.key_prefix.as_str()).map(str::to_owned);
+        let columns = context.columns.as_ref().map(|wanted| wanted.iter().filter_map(name).collect());
+        PlanContext { columns, ..context.clone() }
     }
 }
 

@@ -15,7 +15,7 @@ use millstream_core::{
     Batch, Collector, Error, FailedRow, Figures, Home, Input, Origin, PartitionChange, Parts, Positions, Progress,
     Report, Result, ResultExt as _, State,
 };
-use millstream_formats::{BadRow, MessageReader, Rows};
+use millstream_formats::BadRow;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -27,17 +27,14 @@ use super::Job;
 use super::columns::MetadataColumns;
 use super::partition::{Assigned, Kept, Progress as Reading};
 use super::poller::{Discovered, Event, Poller};
-use super::schemas::{Schemas, framed, missing};
 use super::scout::Scout;
+use super::sides::Side;
 use crate::client::{Consumer, PATIENCE, failed};
 use crate::native::{Message, Messages, known_end, topic_ids};
 use crate::topics::{Place, TopicPartition, positions};
 
 /// The piece of state that holds what is kept.
 const KEPT: &str = "partitions";
-
-/// The piece of state that holds the schemas that messages have named.
-const SCHEMAS: &str = "schemas";
 
 /// How many parcels of messages wait to be decoded.
 const PARCELS: usize = 2;
@@ -54,9 +51,8 @@ pub struct KafkaInput {
     source: Arc<str>,
     config: ClientConfig,
     job: Arc<Job>,
-    values: Box<dyn MessageReader>,
-    /// The schemas that messages name, if they do.
-    schemas: Option<Schemas>,
+    values: Side,
+    keys: Option<Side>,
     /// Messages whose schemas are not all known yet.
     waiting: Option<Messages>,
     metadata: MetadataColumns,
@@ -83,8 +79,8 @@ impl KafkaInput {
         source: Arc<str>,
         config: ClientConfig,
         job: Job,
-        values: Box<dyn MessageReader>,
-        schemas: Option<Schemas>,
+        values: Side,
+        keys: Option<Side>,
         metadata: MetadataColumns,
     ) -> Self {
         Self {
@@ -92,7 +88,7 @@ impl KafkaInput {
             config,
             job: Arc::new(job),
             values,
-            schemas,
+            keys,
             waiting: None,
             metadata,
             resumed: None,
@@ -106,20 +102,30 @@ impl KafkaInput {
         self.metadata.schema().clone()
     }
 
+    /// Whether messages may have to wait for their schemas.
+    fn has_schemas(&self) -> bool {
+        self.values.has_schemas() || self.keys.as_ref().is_some_and(Side::has_schemas)
+    }
+
     /// Fetches the schemas of the messages that wait.
     async fn fetch_schemas(&mut self) -> Result<()> {
-        let (Some(running), Some(schemas)) = (self.running.as_mut(), self.schemas.as_mut()) else { return Ok(()) };
+        let Some(running) = self.running.as_mut() else { return Ok(()) };
         loop {
-            let id = self.waiting.as_ref().and_then(|messages| missing(messages, &*self.values));
-            let Some(id) = id else { return Ok(()) };
-            let mut fetch = pin!(schemas.fetch(id));
+            let missing = {
+                let Some(messages) = &self.waiting else { return Ok(()) };
+                let sides = [Some(&mut self.values), self.keys.as_mut()].into_iter().flatten();
+                sides.filter_map(|side| side.missing(messages).map(|id| (side, id))).next()
+            };
+            let Some((side, id)) = missing else { return Ok(()) };
+            let Some(fetch) = side.fetch(id) else { return Ok(()) };
+            let mut fetch = pin!(fetch);
             let schema = loop {
                 tokio::select! {
                     schema = &mut fetch => break schema?,
                     _ = running.tick.tick() => running.consumer.serve(),
                 }
             };
-            schemas.add(id, schema, &mut *self.values)?;
+            side.add(id, schema)?;
         }
     }
 
@@ -167,28 +173,19 @@ impl KafkaInput {
                 false
             }
         });
-        let mut rows = Rows::default();
-        if self.schemas.is_some() {
-            let mut values = Vec::with_capacity(messages.len());
-            messages.retain(|message| match framed(*message) {
-                Ok(value) => {
-                    values.push(value);
-                    true
-                }
-                Err(why) => {
-                    fail(*message, BadRow::new(0, why, message.value().unwrap_or_default()));
-                    false
-                }
-            });
-            self.values.decode_framed(&values, &mut rows)?;
-        } else {
-            let values: Vec<_> = messages.iter().map(|message| message.value()).collect();
-            self.values.decode(&values, &mut rows)?;
-        }
-        rows.failed.into_iter().for_each(|bad| fail(messages[bad.position as usize], bad));
+        let mut of_key = |message: Message<'_>, bad: BadRow| {
+            fail(message, BadRow { error: format!("key: {}", bad.error), ..bad });
+        };
+        let keys = match &mut self.keys {
+            Some(keys) => Some(keys.read_whole(&mut messages, &mut of_key)?),
+            None => None,
+        };
+        let rows = self.values.read(&mut messages, &mut fail)?;
         for (start, values) in rows.batches {
-            let of = &messages[start as usize..start as usize + values.num_rows()];
-            let rows = self.metadata.add_to(values, of)?;
+            let (start, end) = (start as usize, start as usize + values.num_rows());
+            let of = &messages[start..end];
+            let keys = keys.as_ref().map(|keys| keys.slice(start, end - start));
+            let rows = self.metadata.add_to(values, keys.as_ref(), of)?;
             out.push(0, self.batch(rows, of, &name));
         }
         Ok(())
@@ -329,7 +326,7 @@ impl Input for KafkaInput {
         match event {
             Some(Event::Added(partitions)) => self.add(partitions, out),
             // What is waiting when this is dropped is there for the next call.
-            Some(Event::Messages(messages)) if self.schemas.is_some() => self.waiting = Some(messages),
+            Some(Event::Messages(messages)) if self.has_schemas() => self.waiting = Some(messages),
             Some(Event::Messages(messages)) => self.take(&messages, out)?,
             Some(Event::Gone(partition)) => out.change_partition(PartitionChange::Gone(partition)),
             Some(Event::Failed(error)) => return Err(error),
@@ -347,9 +344,8 @@ impl Input for KafkaInput {
         };
         let mut parts = Parts::default();
         parts.put(KEPT, &kept)?;
-        if let Some(schemas) = &self.schemas {
-            parts.put(SCHEMAS, &schemas.keep())?;
-        }
+        self.values.keep(&mut parts)?;
+        self.keys.as_ref().map_or(Ok(()), |keys| keys.keep(&mut parts))?;
         Ok(parts)
     }
 
@@ -361,10 +357,8 @@ impl Input for KafkaInput {
                 kept.next = *position;
             }
         }
-        match &mut self.schemas {
-            Some(schemas) if state.has(SCHEMAS) => schemas.restore(state.get(SCHEMAS)?, &mut *self.values),
-            _ => Ok(()),
-        }
+        self.values.restore(state)?;
+        self.keys.as_mut().map_or(Ok(()), |keys| keys.restore(state))
     }
 
     async fn checkpoint_completed(&mut self, newest: &Positions, _oldest: &Positions) -> Result<()> {
