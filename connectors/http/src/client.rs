@@ -1,12 +1,13 @@
 //! Requests: one after the other, each with a deadline and a limit, again where that may help, and no faster than allowed.
 
 use std::io::Read as _;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use flate2::read::MultiGzDecoder;
 use millstream_core::{ByteSize, Error, ErrorClass, Result};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -44,6 +45,21 @@ pub struct Client {
     pub turns: Turns,
 }
 
+/// What is asked of a service.
+struct Request<'a> {
+    url: &'a Url,
+    headers: &'a HeaderMap,
+    /// What is posted, and what it is; nothing if something is got.
+    body: Option<(&'static str, Vec<u8>)>,
+}
+
+impl<'a> Request<'a> {
+    fn get(url: &'a Url) -> Self {
+        static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+        Self { url, headers: &NONE, body: None }
+    }
+}
+
 /// Sees that no more requests are sent than allowed.
 pub struct Turns {
     every: Option<Duration>,
@@ -74,22 +90,34 @@ impl Client {
     /// # Errors
     /// A transient one if the service did not answer; any other if it refuses. An answer of 304 is none.
     pub async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Answer> {
-        self.get_if(url, headers, |status| status.is_success() || status == StatusCode::NOT_MODIFIED).await
+        let request = Request { headers, ..Request::get(url) };
+        self.ask_until(&request, |status| status.is_success() || status == StatusCode::NOT_MODIFIED).await
     }
 
     /// Gets what is at an address as [`Self::get`] does. None if there is nothing.
     pub async fn find(&self, url: &Url) -> Result<Option<Answer>> {
         let is_answer = |status: StatusCode| status.is_success() || status == StatusCode::NOT_FOUND;
-        let answer = self.get_if(url, &HeaderMap::new(), is_answer).await?;
+        let answer = self.ask_until(&Request::get(url), is_answer).await?;
         Ok(Some(answer).filter(|answer| answer.status.is_success()))
     }
 
-    async fn get_if(&self, url: &Url, headers: &HeaderMap, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
+    /// Posts a document, again where that may help, so that doing it twice must do no harm. Whatever the service says against the document
+    /// is an answer.
+    ///
+    /// # Errors
+    /// A transient one if the service did not answer; any other if it refuses who asks.
+    pub async fn post(&self, url: &Url, content_type: &'static str, body: Vec<u8>) -> Result<Answer> {
+        let request = Request { body: Some((content_type, body)), ..Request::get(url) };
+        let is_answer = |status: StatusCode| status.is_success() || matches!(status.as_u16(), 404 | 409 | 422);
+        self.ask_until(&request, is_answer).await
+    }
+
+    async fn ask_until(&self, request: &Request<'_>, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
         let mut pauses = self.retry.pauses();
         loop {
-            let (error, asked_for) = match self.try_get(url, headers).await {
+            let (error, asked_for) = match self.try_ask(request).await {
                 Ok(answer) if is_answer(answer.status) => return Ok(answer),
-                Ok(answer) => (answer.refusal(&format!("asking `{}`", shown(url))), answer.asked_pause()),
+                Ok(answer) => (answer.refusal(&format!("asking `{}`", shown(request.url))), answer.asked_pause()),
                 Err(error) => (error, None),
             };
             if error.class() != ErrorClass::Transient {
@@ -104,23 +132,29 @@ impl Client {
 
     /// Asks, and says what is wrong at once.
     pub async fn look(&self, url: &Url) -> Result<Answer> {
-        let answer = self.try_get(url, &HeaderMap::new()).await?;
+        let answer = self.try_ask(&Request::get(url)).await?;
         if answer.status.is_success() { Ok(answer) } else { Err(answer.refusal(&format!("asking `{}`", shown(url)))) }
     }
 
     /// Asks once; another time only if a token was refused.
-    async fn try_get(&self, url: &Url, headers: &HeaderMap) -> Result<Answer> {
-        let answer = self.ask(url, headers).await?;
+    async fn try_ask(&self, request: &Request<'_>) -> Result<Answer> {
+        let answer = self.ask(request).await?;
         if answer.status == StatusCode::UNAUTHORIZED && self.credentials.refused().await {
-            return self.ask(url, headers).await;
+            return self.ask(request).await;
         }
         Ok(answer)
     }
 
-    async fn ask(&self, url: &Url, headers: &HeaderMap) -> Result<Answer> {
+    async fn ask(&self, asked: &Request<'_>) -> Result<Answer> {
         let credentials = self.credentials.header(&self.sender).await?;
         self.turns.wait().await;
-        let mut request = self.sender.http.get(url.clone()).headers(self.headers.clone()).headers(headers.clone());
+        let request = match &asked.body {
+            None => self.sender.http.get(asked.url.clone()),
+            Some((content_type, body)) => {
+                self.sender.http.post(asked.url.clone()).header(CONTENT_TYPE, *content_type).body(body.clone())
+            }
+        };
+        let mut request = request.headers(self.headers.clone()).headers(asked.headers.clone());
         if let Some((name, value)) = credentials {
             request = request.header(name, value);
         }
