@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::kafka::shared;
 use crate::millstream::{Ran, Running, Workshop, project};
+use crate::registry::Registry;
 use crate::site::Site;
 
 /// Topics of its own in a Kafka, and a folder with the binary that sends to them.
@@ -223,6 +224,17 @@ fn a_flow_that_ends_needs_no_state() {
     let ran = site.finish(&[]);
     site.has_all(ROWS, "without state");
     assert_eq!(ran.json()["nodes"]["out"]["rows_in"], ROWS, "{}", ran.stdout);
+}
+
+#[test]
+fn a_flow_that_ends_sends_its_rows_in_each_run() {
+    let Some(kafka) = shared() else { return };
+    let site = SinkSite::new(kafka, FINITE);
+    site.write_rows(700);
+    for run in 1..=2 {
+        site.finish(&[]);
+        assert_eq!(site.received().len(), run * 700, "without state, a run knows nothing of the one before");
+    }
 }
 
 /// Kills the flow while it sends, and two times of three the broker, so many times.
@@ -572,4 +584,157 @@ fn the_flow_of_the_library_predicts_what_it_reads() {
         right += usize::from((row["score"].as_f64().unwrap_or_default() > 0.5) == row["fraud"].as_bool().unwrap());
     }
     assert!(right > 3200, "{right} of 4000 are right");
+}
+
+/// Reads the topic back by the input, with such settings, into a file of NDJSON. Returns its lines.
+fn read_back(site: &SinkSite<'_>, settings: &str) -> Vec<Value> {
+    let flow = format!(
+        "[input.rows]\ntype = \"kafka\"\nbrokers = \"${{KAFKA_BROKERS}}\"\ntopics = [\"${{TOPIC}}\"]\nbounded = true\n{settings}\n\
+         [output.out]\ntype = \"file\"\nfrom = \"rows\"\npath = \"back.ndjson\"\nif_exists = \"replace\"\n"
+    );
+    site.workshop.write("back.toml", &flow);
+    let mut back = site.workshop.command(&["run", "back.toml"]);
+    let back: Ran = back.env("KAFKA_BROKERS", site.kafka.brokers()).env("TOPIC", &site.topic).output().unwrap().into();
+    assert_eq!(back.code, 0, "{}", back.stderr);
+    site.workshop.read("back.ndjson").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Writes rows, of whose values and keys a registry has the schemas, through a crash, and reads them back.
+fn through_a_registry(kafka: &Kafka, url: &str) -> String {
+    let site = SinkSite::with_topics(kafka, FINITE, 2);
+    site.write_rows(ROWS);
+    let registry = format!("registry = {{ url = \"{url}\" }}");
+    site.edit("format = \"json\"", &format!("format = {{ type = \"avro\", name = \"shop.Row\" }}\n    {registry}"));
+    site.edit("key = \"card\"", "key = [\"card\"]\n    key_format = \"avro\"");
+    assert!(site.crash("before-commit:2"));
+    site.finish(&["--state", "state"]);
+    let settings = format!(
+        "format = \"avro\"\nschema = {{ id = \"int64\", card = \"utf8\" }}\nkey_format = \"avro\"\nkey_schema = {{ card = \"utf8\" }}\n{registry}"
+    );
+    let rows = read_back(&site, &settings);
+    let mut ids: Vec<_> = rows.iter().map(|row| row["id"].as_u64().unwrap() as usize).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..ROWS).collect::<Vec<_>>());
+    for row in rows {
+        let card = card(row["id"].as_u64().unwrap() as usize);
+        assert_eq!(row, serde_json::json!({ "id": row["id"], "card": card, "key_card": card }));
+    }
+    site.topic
+}
+
+#[test]
+fn a_registry_has_the_schemas_of_what_is_written() {
+    let Some(kafka) = shared() else { return };
+    let registry = Registry::start();
+    let topic = through_a_registry(kafka, registry.url());
+    let schemas = registry.schemas();
+    let subjects: Vec<_> = schemas.iter().map(|schema| (schema.subject.as_str(), schema.kind.as_str())).collect();
+    assert_eq!(subjects, [(&*format!("{topic}-value"), "AVRO"), (&*format!("{topic}-key"), "AVRO")]);
+    let value: Value = serde_json::from_str(&schemas[0].schema).unwrap();
+    assert_eq!((value["namespace"].as_str(), value["name"].as_str()), (Some("shop"), Some("Row")));
+}
+
+#[test]
+fn what_a_registry_says_against_a_schema_is_said() {
+    let Some(kafka) = shared() else { return };
+    let registry = Registry::start();
+    let site = SinkSite::with_topics(kafka, FINITE, 1);
+    site.write_rows(10);
+    site.edit(
+        "format = \"json\"",
+        &format!(
+            "format = {{ type = \"avro\", name = \"closed\" }}\n    registry = {{ url = \"{}\", register = false, subject = \"topic\" }}",
+            registry.url()
+        ),
+    );
+    let failure = site.failure(&[]);
+    let expected = "the registry does not have the schema under the subject `${TOPIC}-value`: Schema not found";
+    assert!(failure.contains(expected), "{failure}");
+    site.edit("register = false, subject = \"topic\"", "subject = \"record\"");
+    let failure = site.failure(&[]);
+    let expected = "the schema does not go with those before it under the subject `closed`: a field is missing";
+    assert!(failure.contains(expected), "{failure}");
+    assert_eq!(registry.schemas().len(), 0);
+}
+
+#[test]
+fn messages_of_protobuf_are_written_and_read_back() {
+    let Some(kafka) = shared() else { return };
+    let registry = Registry::start();
+    let site = SinkSite::with_topics(kafka, FINITE, 1);
+    let types = project().join("connectors/formats/tests/data/everything.binpb");
+    std::fs::copy(types, site.workshop.path("types.binpb")).unwrap();
+    let rows = "{\"a\":1,\"b\":\"x\",\"c\":[1,2]}\n{\"a\":3000000000}\n{\"a\":3,\"c\":[7]}\n";
+    site.workshop.write("rows.ndjson", rows);
+    site.edit("id = \"int64\", card = \"utf8\"", "a = \"int64\", b = \"utf8?\", c = \"list<int64>?\"");
+    site.edit("key = \"card\"", "on_error = { dead_letter = \"refused\" }");
+    let format =
+        |message: &str| format!("{{ type = \"protobuf\", descriptors = \"types.binpb\", message = \"{message}\" }}");
+    let registry_of = format!("registry = {{ url = \"{}\", subject = \"topic_record\" }}", registry.url());
+    site.edit("format = \"json\"", &format!("format = {}\n    {registry_of}", format("test.Inner")));
+    let ran = site.finish(&["--state", "state"]);
+    assert_eq!(ran.json()["nodes"]["out"]["rows_failed"], 1, "{}", ran.stdout);
+    let refused: String =
+        site.workshop.list("refused").iter().map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
+    assert!(refused.contains("column `a`: 3000000000 is no int32"), "{refused}");
+    let value = |bytes: &Received| bytes.3.clone().unwrap();
+    let written: Vec<_> = site.received().iter().map(value).collect();
+    assert_eq!(
+        written,
+        [&b"\0\0\0\0\x02\0\x08\x01\x12\x01x\x1a\x02\x01\x02"[..], b"\0\0\0\0\x02\0\x08\x03\x1a\x01\x07"]
+    );
+    let schemas = registry.schemas();
+    let told: Vec<_> = schemas.iter().map(|schema| (schema.subject.as_str(), schema.references.as_slice())).collect();
+    let references = [("legacy.proto".to_owned(), 1)];
+    assert_eq!(told, [("legacy.proto", &[][..]), (&*format!("{}-test.Inner", site.topic), &references[..])]);
+    let back =
+        read_back(&site, &format!("format = {}\nregistry = {{ url = \"{}\" }}", format("test.Inner"), registry.url()));
+    assert_eq!(back, [serde_json::json!({ "a": 1, "b": "x", "c": [1, 2] }), serde_json::json!({ "a": 3, "c": [7] })]);
+}
+
+#[test]
+#[ignore = "downloads a registry; part of the nightly run"]
+fn a_real_registry_takes_the_schemas_of_kafka() {
+    let Some(kafka) = shared() else { return };
+    let services = Services::start(&["registry"]).unwrap();
+    let url = services.get("REGISTRY_URL");
+    through_a_registry(kafka, url);
+    let types = project().join("connectors/formats/tests/data/everything.binpb");
+    for format in ["{ type = \"protobuf\", descriptors = \"types.binpb\", message = \"test.Tree\" }", "\"json\""] {
+        let site = SinkSite::with_topics(kafka, FINITE, 1);
+        std::fs::copy(&types, site.workshop.path("types.binpb")).unwrap();
+        site.workshop.write("rows.ndjson", "{\"name\":\"x\"}\n");
+        site.edit("id = \"int64\", card = \"utf8\"", "name = \"utf8\"");
+        site.edit("key = \"card\"", "");
+        site.edit("format = \"json\"", &format!("format = {format}\n    registry = {{ url = \"{url}\" }}"));
+        site.finish(&[]);
+        let back = read_back(
+            &site,
+            &format!("format = {format}\nschema = {{ name = \"utf8\" }}\nregistry = {{ url = \"{url}\" }}"),
+        );
+        assert_eq!(back, [serde_json::json!({ "name": "x" })]);
+    }
+}
+
+#[test]
+fn a_key_of_several_columns_is_written_and_read_back() {
+    let Some(kafka) = shared() else { return };
+    let site = SinkSite::with_topics(kafka, FINITE, 1);
+    site.workshop.write("rows.ndjson", "{\"id\":1,\"card\":\"a\"}\n{\"id\":2}\n");
+    site.edit("id = \"int64\", card = \"utf8\"", "id = \"int64\", shop = \"int64?\", card = \"utf8?\"");
+    site.edit("key = \"card\"", "key = [\"shop\", \"card\"]\n    value = [\"id\"]\n    key_format = \"json\"");
+    site.finish(&[]);
+    let keys: Vec<_> = site.received().into_iter().map(|(_, _, key, _)| key).collect();
+    assert_eq!(keys, [Some(br#"{"card":"a"}"#.to_vec()), None]);
+    let settings = "format = \"json\"\nschema = { id = \"int64\" }\nkey_format = \"json\"\non_error = { dead_letter = \"unread\" }\n";
+    let both = format!("{settings}key_schema = {{ card = \"utf8?\" }}\nkey_prefix = \"of_\"");
+    assert_eq!(
+        read_back(&site, &both),
+        [serde_json::json!({ "id": 1, "of_card": "a" }), serde_json::json!({ "id": 2 })]
+    );
+    let one = format!("{settings}key_schema = {{ card = \"utf8\" }}");
+    assert_eq!(read_back(&site, &one), [serde_json::json!({ "id": 1, "key_card": "a" })]);
+    let unread: String =
+        site.workshop.list("unread").iter().map(|name| site.workshop.read(&format!("unread/{name}"))).collect();
+    assert!(unread.contains("key: the message has no value: column `card` is missing or null"), "{unread}");
 }

@@ -42,6 +42,8 @@ mod objects;
 mod postgres;
 mod quickstart;
 mod reference;
+#[cfg(feature = "kafka")]
+mod registry;
 mod s3;
 mod secrets;
 mod signals;

@@ -59,7 +59,7 @@ pub use part::Part;
 pub use read::{ColumnsIn, Decoder, Found, Names, Needed, Preamble, ReadFormat, ReadMode};
 pub use reader::{BatchReader, ReaderPosition};
 pub use reference::FormatUse;
-pub use registered::{Framed, RegisteredSchema, SchemaId};
+pub use registered::{Framed, ImportedSchema, RegisteredSchema, SchemaId, SchemaKind, WrittenSchema};
 pub use rows::{BadRow, Rows};
 pub use setting::{
     Format, MessageReaders, Purpose, ReadBodies, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteMessages,

@@ -10,7 +10,8 @@ use millstream_core::{Columns, Error, PlanContext, Problem, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Framed, RegisteredSchema, Rows, SchemaId};
+use crate::refusal::Read;
+use crate::{Framed, RegisteredSchema, Rows, SchemaId, WrittenSchema};
 
 /// The error that rejects a message without a value, such as a tombstone.
 pub(crate) const NO_VALUE: &str = "the message has no value";
@@ -105,6 +106,11 @@ pub enum SchemaChanges {
 
 /// A format in which rows are written as messages, as its settings say.
 pub(crate) trait MessageWriting: fmt::Debug + Send + Sync {
+    /// The same with the files that its settings name, if they name any.
+    fn load(&self, _context: &PlanContext) -> Result<Option<Arc<dyn MessageWriting>>, Problem> {
+        Ok(None)
+    }
+
     /// Checks that there can be such columns.
     fn check_columns(&self, _schema: &Schema) -> Result<(), Problem> {
         Ok(())
@@ -112,6 +118,16 @@ pub(crate) trait MessageWriting: fmt::Debug + Send + Sync {
 
     /// Writes rows of these columns.
     fn open(&self, schema: &SchemaRef) -> Result<Box<dyn MessageWriter>>;
+
+    /// The schema of rows of these columns, if the format has schemas.
+    fn registered(&self, _schema: &Schema) -> Result<Option<WrittenSchema>, Problem> {
+        Ok(None)
+    }
+
+    /// Whether there may be rows that can't be written.
+    fn may_refuse(&self) -> bool {
+        false
+    }
 }
 
 /// A format of messages to write, as its settings say.
@@ -131,30 +147,58 @@ impl WriteMessageFormat {
         self.0.check_columns(schema).map_err(|problem| Error::new(problem.message))?;
         self.0.open(schema)
     }
+
+    /// What a registry is told of rows of these columns. None if the format has no schemas.
+    ///
+    /// # Errors
+    /// If the settings of the format don't go with a registry. Problems are placed in the table of the format.
+    pub fn registered(&self, schema: &Schema) -> Result<Option<WrittenSchema>, Problem> {
+        self.0.registered(schema)
+    }
+
+    /// Whether there may be rows that can't be written, so that each has to be tried.
+    pub fn may_refuse(&self) -> bool {
+        self.0.may_refuse()
+    }
 }
 
 /// Writes rows as messages, each of which is one.
 pub trait MessageWriter: Send {
-    /// Appends the messages of rows, in their order, and as many as there are rows.
+    /// Appends the messages of rows, in their order, and as many as there are rows. A row that can't be written becomes one of
+    /// [`Payloads::refused`].
     ///
     /// # Errors
-    /// Never for what is in a row that [`MessageReader::decode`] could give.
+    /// Never for what is in a row.
     fn encode(&mut self, rows: &RecordBatch, out: &mut Payloads) -> Result<()>;
 }
 
 /// What is in messages, in one piece of memory, which is reused.
 #[derive(Debug, Default)]
 pub struct Payloads {
+    /// What every message begins with.
+    prefix: Vec<u8>,
     bytes: Vec<u8>,
     /// Where each message is; nowhere if it has no value.
     places: Vec<Option<Range<usize>>>,
+    refused: Vec<(usize, String)>,
 }
 
 impl Payloads {
+    /// For messages that all begin with the same bytes, which what writes them does not know of.
+    pub fn beginning_with(prefix: Vec<u8>) -> Self {
+        Self { prefix, ..Self::default() }
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.places.clear();
+        self.refused.clear();
+    }
+
+    /// The rows that can't be written, by the number of their message, which has no value; and why.
+    pub fn refused(&self) -> &[(usize, String)] {
+        &self.refused
     }
 
     /// How many messages there are.
@@ -174,9 +218,30 @@ impl Payloads {
 
     /// Appends a message.
     pub fn push(&mut self, message: Option<&[u8]>) {
+        match message {
+            Some(message) => self.push_with(|bytes| bytes.extend_from_slice(message)),
+            None => self.places.push(None),
+        }
+    }
+
+    /// Appends the message that `write` appends.
+    pub(crate) fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(message.unwrap_or_default());
-        self.places.push(message.map(|_| start..self.bytes.len()));
+        self.bytes.extend_from_slice(&self.prefix);
+        write(&mut self.bytes);
+        self.places.push(Some(start..self.bytes.len()));
+    }
+
+    /// Appends the message that `write` appends, unless it says why there is none.
+    pub(crate) fn try_push_with(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Read<()>) {
+        let (start, message) = (self.bytes.len(), self.places.len());
+        let mut written = Ok(());
+        self.push_with(|bytes| written = write(bytes));
+        if let Err(refusal) = written {
+            self.bytes.truncate(start);
+            self.places[message] = None;
+            self.refused.push((message, refusal.to_string()));
+        }
     }
 
     /// Appends what `write` writes: messages, each with a line break behind it that is none of it. `is_break` says of one byte after
@@ -186,6 +251,12 @@ impl Payloads {
         write: impl FnOnce(&mut Vec<u8>) -> Result<()>,
         mut is_break: impl FnMut(u8) -> bool,
     ) -> Result<()> {
+        if !self.prefix.is_empty() {
+            let mut lines = Self::default();
+            lines.push_lines(write, is_break)?;
+            lines.iter().for_each(|line| self.push(line));
+            return Ok(());
+        }
         let mut start = self.bytes.len();
         write(&mut self.bytes)?;
         for (end, byte) in self.bytes.iter().enumerate().skip(start) {

@@ -43,7 +43,7 @@ impl<M: Metadata> MetadataColumns<M> {
         context: &PlanContext,
     ) -> Result<Self, Problem> {
         if let Some(name) = metadata.keys().find(|name| declared.0.iter().any(|(column, _)| column == *name)) {
-            let problem = Problem::new(format!("there is a column `{name}` in the values already"));
+            let problem = Problem::new(format!("there is a column `{name}` already"));
             return Err(problem.at([Step::from("metadata"), Step::Name(name.clone())]).help("give it another name"));
         }
         let is_wanted = |name: &String| context.columns.as_ref().is_none_or(|wanted| wanted.contains(name));

@@ -1,6 +1,7 @@
 //! Messages that name their schemas, which a registry has: the framing of Confluent's serializers.
 //!
-//! A message begins with a 0 and the number of its schema; or a header has the number, or its unique id.
+//! A message begins with a 0 and the number of its schema; or a header has the number, or its unique id. Messages that are written begin
+//! so; what the registry is told of them before is a [`WrittenSchema`].
 
 use std::fmt;
 
@@ -35,6 +36,68 @@ pub struct RegisteredSchema {
     pub schema: String,
     /// The texts of the schemas that it names, and of those that these name.
     pub references: Vec<String>,
+}
+
+/// What kind of schema a registry is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaKind {
+    /// One of Avro.
+    Avro,
+    /// A file of Protobuf, which is told as the base64 of its descriptor.
+    Protobuf,
+    /// JSON Schema.
+    Json,
+}
+
+impl SchemaKind {
+    /// What registries call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avro => "AVRO",
+            Self::Protobuf => "PROTOBUF",
+            Self::Json => "JSON",
+        }
+    }
+}
+
+/// The schema of messages that are written, as a registry is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenSchema {
+    /// Its kind.
+    pub kind: SchemaKind,
+    /// What the record, or the type of the messages, is called, with its namespace or package.
+    pub name: String,
+    /// The text.
+    pub text: String,
+    /// The files that are to be told before, each behind those that it imports itself.
+    pub files: Vec<ImportedSchema>,
+    /// The names of those that it imports.
+    pub imports: Vec<String>,
+    /// What stands behind the number of the schema in every message.
+    pub behind: Vec<u8>,
+}
+
+/// A file that others import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedSchema {
+    /// By which name they do.
+    pub name: String,
+    /// The text.
+    pub text: String,
+    /// The names of those that it imports itself.
+    pub imports: Vec<String>,
+}
+
+impl WrittenSchema {
+    /// A schema that names no others.
+    pub(crate) fn new(kind: SchemaKind, name: &str, text: String) -> Self {
+        Self { kind, name: name.to_owned(), text, files: Vec::new(), imports: Vec::new(), behind: Vec::new() }
+    }
+
+    /// What its messages begin with when this is its number in the registry.
+    pub fn prefix(&self, number: u32) -> Vec<u8> {
+        [&[NUMBER][..], &number.to_be_bytes(), &self.behind].concat()
+    }
 }
 
 /// What is in a message, and its schema.

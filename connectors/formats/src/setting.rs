@@ -296,9 +296,11 @@ impl Format<WriteStreams> {
 
 impl Format<WriteMessages> {
     /// How rows are written, of these columns to begin with. Problems are placed in the setting `format`.
-    pub fn write(&self, schema: &Columned) -> Result<WriteMessageFormat, Problem> {
+    pub fn write(&self, schema: &Columned, context: &PlanContext) -> Result<WriteMessageFormat, Problem> {
         let format = self.make(self.kind.write_messages.as_ref(), "")?;
-        format.check_columns(schema).map_err(|problem| problem.at([FORMAT]))?;
+        let loaded = format.load(context).map_err(|problem| problem.under(FORMAT))?;
+        let format = loaded.unwrap_or(format);
+        format.check_columns(schema).map_err(|problem| problem.under(FORMAT))?;
         Ok(WriteMessageFormat::new(format))
     }
 }

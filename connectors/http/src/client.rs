@@ -7,7 +7,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use flate2::read::MultiGzDecoder;
 use millstream_core::{ByteSize, Error, ErrorClass, Result};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -116,11 +118,27 @@ impl Client {
 
     /// Gets what is at an address as [`Self::get`] does, where other answers than refusals are welcome.
     pub async fn get_if(&self, url: &Url, headers: &HeaderMap, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
+        self.exchange_until(&Question::get(url, headers), is_answer).await
+    }
+
+    /// Posts a document, again where that may help, so that doing it twice must do no harm. Whatever the service says against the document
+    /// is an answer.
+    ///
+    /// # Errors
+    /// A transient one if the service did not answer; any other if it refuses who asks.
+    pub async fn post(&self, url: &Url, content_type: &'static str, body: Vec<u8>) -> Result<Answer> {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        let question = Question { method: Method::POST, body: Some(body.into()), ..Question::get(url, &headers) };
+        let is_answer = |status: StatusCode| status.is_success() || matches!(status.as_u16(), 404 | 409 | 422);
+        self.exchange_until(&question, is_answer).await
+    }
+
+    async fn exchange_until(&self, question: &Question<'_>, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
         let mut pauses = self.retry.pauses();
         loop {
-            let (error, asked_for) = match self.exchange(&Question::get(url, headers), Reading::Whole).await {
+            let (error, asked_for) = match self.exchange(question, Reading::Whole).await {
                 Ok(answer) if is_answer(answer.status) => return Ok(answer),
-                Ok(answer) => (answer.refusal(&format!("asking `{}`", shown(url))), answer.asked_pause()),
+                Ok(answer) => (answer.refusal(&format!("asking `{}`", shown(question.url))), answer.asked_pause()),
                 Err(error) => (error, None),
             };
             if error.class() != ErrorClass::Transient {

@@ -3,6 +3,8 @@
 //! * `client`: how brokers are reached, and what of it goes wrong.
 //! * `native`: the calls of librdkafka that rdkafka has no safe ones for. There is no other `unsafe` code.
 //! * `topics`: which topics and partitions there are, and where they begin and end.
+//! * `part`: which parts of messages have formats.
+//! * `registry`: where the schemas of messages are.
 //! * `input`: the input `kafka`.
 //! * `output`: the output `kafka`.
 
@@ -15,6 +17,8 @@ mod conformance;
 mod input;
 mod native;
 mod output;
+mod part;
+mod registry;
 #[cfg(all(test, feature = "tls"))]
 #[allow(clippy::unwrap_used)]
 mod security_tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use millstream_core::{Problem, Result, known_names, require_column, type_name};
+use millstream_core::{PlanContext, Problem, Result, known_names, require_column, type_name};
 use millstream_formats::{Format, MessageWriter, Payloads, WriteMessageFormat, WriteMessages};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -80,7 +80,13 @@ impl Layout {
     ///
     /// # Errors
     /// If there are no such columns.
-    pub fn new(to: &Destination, setting: &str, of: &ValueSettings, schema: &Schema) -> Result<Self, Problem> {
+    pub fn new(
+        to: &Destination,
+        setting: &str,
+        of: &ValueSettings,
+        schema: &Schema,
+        context: &PlanContext,
+    ) -> Result<Self, Problem> {
         to.column(schema).map_err(|problem| problem.under(setting))?;
         for column in of.value.iter().flatten() {
             require_column(column, schema).map_err(|problem| problem.at(["value"]))?;
@@ -92,7 +98,7 @@ impl Layout {
             return Err(problem.help(format!("name some in `value`; {}", known_names("", names))).at(["value"]));
         }
         let value = schema.project(&columns).map_err(|error| Problem::new(error.to_string()))?;
-        Ok(Self { to: to.clone(), value: of.value.clone(), format: of.format.write(&value)? })
+        Ok(Self { to: to.clone(), value: of.value.clone(), format: of.format.write(&value, context)? })
     }
 
     /// What makes messages of rows of these columns.
@@ -143,13 +149,15 @@ impl RowEncoder {
                 (None, rows.column_by_name(&of.column).map(|column| column.as_string::<i32>().clone()))
             }
         };
-        Ok(Messages { values: self.payloads.iter().collect(), fixed, column })
+        Ok(Messages { values: self.payloads.iter().collect(), refused: self.payloads.refused(), fixed, column })
     }
 }
 
 /// Rows as messages.
 pub struct Messages<'a> {
     values: Vec<Option<&'a [u8]>>,
+    /// The rows that can't be written, in their order, and why.
+    refused: &'a [(usize, String)],
     fixed: Option<&'a str>,
     column: Option<StringArray>,
 }
@@ -171,6 +179,12 @@ impl Messages<'_> {
         self.fixed.or_else(|| column.map(|column| column.value(row)))
     }
 
+    /// Why one of them can't be written, if it can't.
+    pub fn refusal(&self, row: usize) -> Option<&str> {
+        let found = self.refused.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        Some(&self.refused[found].1)
+    }
+
     /// What is in one of them; nothing where it has no value.
     pub fn value(&self, row: usize) -> &[u8] {
         self.values[row].unwrap_or_default()
@@ -188,7 +202,7 @@ mod tests {
     fn messages(to: serde_json::Value, of: serde_json::Value, rows: &RecordBatch) -> Result<Vec<String>, Problem> {
         let (to, of): (Destination, ValueSettings) =
             (serde_json::from_value(to).unwrap(), serde_json::from_value(of).unwrap());
-        let layout = Layout::new(&to, "topic", &of, rows.schema_ref())?;
+        let layout = Layout::new(&to, "topic", &of, rows.schema_ref(), &millstream_testkit::context())?;
         let mut encoder = layout.encoder(rows.schema_ref()).unwrap();
         let messages = encoder.encode(rows).unwrap();
         let text = |row| format!("{:?} {}", messages.to(row), String::from_utf8_lossy(messages.value(row)));

@@ -123,9 +123,10 @@ impl<T: Target> MessageOutput<T> {
 /// Refuses the rows that the target does not take, and returns the others.
 fn refuse(target: &impl Target, encoder: &mut RowEncoder, batch: &Batch, out: &mut Collector) -> Result<RecordBatch> {
     let messages = encoder.encode(&batch.rows)?;
-    let refusal = |row: usize| match messages.to(row) {
-        Some(to) => target.refusal(to, messages.value(row)),
-        None => Some("nothing says where it goes".to_owned()),
+    let refusal = |row: usize| match (messages.refusal(row), messages.to(row)) {
+        (Some(why), _) => Some(why.to_owned()),
+        (None, Some(to)) => target.refusal(to, messages.value(row)),
+        (None, None) => Some("nothing says where it goes".to_owned()),
     };
     let refusals: Vec<_> = (0..messages.len()).map(refusal).collect();
     if refusals.iter().all(Option::is_none) {

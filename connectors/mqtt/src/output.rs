@@ -187,7 +187,7 @@ impl OutputSettings for MqttOutputSettings {
 
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
         let topics = self.topics(context)?;
-        let layout = Layout::new(&self.topic, "topic", &self.value, &input.schema)?;
+        let layout = Layout::new(&self.topic, "topic", &self.value, &input.schema, context)?;
         let place = match &self.topic {
             Destination::Name(topic) => format!("topic {topic} of {}", topics.broker.address),
             Destination::Column(_) => format!("topics of {}", topics.broker.address),

@@ -194,7 +194,7 @@ impl OutputSettings for NatsOutputSettings {
 
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
         let job = Arc::new(self.job(context)?);
-        let layout = Layout::new(&self.subject, "subject", &self.value, &input.schema)?;
+        let layout = Layout::new(&self.subject, "subject", &self.value, &input.schema, context)?;
         let place = format!("stream {} of {}", self.stream, job.servers.written);
         let (schema, is_live, delivery) = (input.schema.clone(), input.is_live, self.delivery);
         let target = Subjects { job, delivery, subjects: Vec::new(), largest: 0, context: None };

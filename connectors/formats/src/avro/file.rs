@@ -13,7 +13,7 @@ use millstream_core::{ColumnType, Columns, Encoding, Error, Problem, Result};
 
 use super::plan::{Planner, RecordPlan};
 use super::schema::AvroSchema;
-use super::write::{RowWriter, check_names, put_bytes, put_long, schema_of};
+use super::write::{ROW, RowWriter, check_names, put_bytes, put_long, schema_of};
 use super::{Codec, json, read};
 use crate::ipc::shorter;
 use crate::read::{Decoder, FileFormat, wanted};
@@ -460,7 +460,7 @@ pub(super) struct AvroWriting {
 
 impl Writing for AvroWriting {
     fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {
-        let text = schema_of(schema).to_string();
+        let text = schema_of(ROW, schema).to_string();
         let print = AvroSchema::parse(&text).map_err(Error::new)?.fingerprint().to_le_bytes();
         // The same rows give the same bytes, so that it can't be random.
         let mut sync = [0x6d; SYNC];

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::plan::{Differences, Planner, RecordPlan};
 use super::read;
 use super::schema::AvroSchema;
-use super::write::{RowWriter, check_names, schema_of};
+use super::write::{ROW, RowWriter, check_names, check_record, schema_of};
 use crate::kind::Settings;
 use crate::messages::{
     MakeReader, MessageFormat, MessageReader, MessageWriter, MessageWriting, Payloads, SchemaChanges,
@@ -21,7 +21,7 @@ use crate::messages::{
 use crate::read::wanted;
 use crate::records::{Budget, Cursor, ReadRecord, Record, Records};
 use crate::refusal::{Read, Refusal};
-use crate::{Framed, RegisteredSchema, SchemaId};
+use crate::{Framed, RegisteredSchema, SchemaId, SchemaKind, WrittenSchema};
 
 /// A message is a record in the binary encoding, of the schema that `schema_file` or `schema` says, or of one in a registry that it names. The
 /// columns are the fields of the schema, unless the input's `schema` says which ones and of what types: numbers may become larger types,
@@ -38,11 +38,13 @@ pub(super) struct ReadAvroMessages {
     framing: Framing,
 }
 
-/// A message is a record in the binary encoding, of the schema that files of the same columns have: a record `row`, whose fields that may be null
+/// A message is a record in the binary encoding, of the schema that files of the same columns have: its fields that may be null
 /// are unions of `null` and their types.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct WriteAvroMessages {
+    /// What the record is called, with its namespace: `"shop.Payment"`. By default it is `row`.
+    name: Option<String>,
     /// What stands before the record: nothing, or with `"single_object"` the two bytes `C3 01` and the fingerprint of the schema.
     framing: Framing,
 }
@@ -82,7 +84,9 @@ impl Settings for WriteAvroMessages {
     type Made = Arc<dyn MessageWriting>;
 
     fn make(self, _: &str) -> Result<Self::Made, Problem> {
-        Ok(Arc::new(WrittenMessages { framing: self.framing }))
+        let name = self.name.unwrap_or_else(|| ROW.to_owned());
+        check_record(&name).map_err(|problem| problem.at(["name"]))?;
+        Ok(Arc::new(WrittenMessages { name, framing: self.framing }))
     }
 }
 
@@ -99,6 +103,7 @@ impl Framing {
 /// Records of Avro to write as messages.
 #[derive(Debug)]
 struct WrittenMessages {
+    name: String,
     framing: Framing,
 }
 
@@ -108,8 +113,16 @@ impl MessageWriting for WrittenMessages {
     }
 
     fn open(&self, schema: &SchemaRef) -> Result<Box<dyn MessageWriter>, Error> {
-        let schema = AvroSchema::parse(&schema_of(schema).to_string()).map_err(Error::new)?;
-        Ok(Box::new(RecordWriter { prefix: self.framing.prefix(&schema), record: Vec::new() }))
+        let schema = AvroSchema::parse(&schema_of(&self.name, schema).to_string()).map_err(Error::new)?;
+        Ok(Box::new(RecordWriter { prefix: self.framing.prefix(&schema) }))
+    }
+
+    fn registered(&self, schema: &Schema) -> Result<Option<WrittenSchema>, Problem> {
+        if self.framing != Framing::None {
+            return Err(own_framing().at(["framing"]));
+        }
+        let text = schema_of(&self.name, schema).to_string();
+        Ok(Some(WrittenSchema::new(SchemaKind::Avro, &self.name, text)))
     }
 }
 
@@ -117,18 +130,16 @@ impl MessageWriting for WrittenMessages {
 struct RecordWriter {
     /// What every message begins with.
     prefix: Vec<u8>,
-    /// A message; reused.
-    record: Vec<u8>,
 }
 
 impl MessageWriter for RecordWriter {
     fn encode(&mut self, rows: &RecordBatch, out: &mut Payloads) -> Result<(), Error> {
         let writer = RowWriter::new(rows)?;
         for row in 0..rows.num_rows() {
-            self.record.clear();
-            self.record.extend_from_slice(&self.prefix);
-            writer.put(row, &mut self.record);
-            out.push(Some(&self.record));
+            out.push_with(|bytes| {
+                bytes.extend_from_slice(&self.prefix);
+                writer.put(row, bytes);
+            });
         }
         Ok(())
     }
@@ -197,8 +208,7 @@ impl MessageFormat for AvroMessages {
         context: &PlanContext,
     ) -> Result<Box<dyn MessageReader>, Problem> {
         if self.framing != Framing::None {
-            let problem = Problem::new("a registry has its own framing").at(["format", "framing"]);
-            return Err(problem.help("leave `framing` out"));
+            return Err(own_framing().at(["format", "framing"]));
         }
         let wanted = wanted(columns, context.columns.as_ref());
         let reader = RegisteredReader {
@@ -210,6 +220,11 @@ impl MessageFormat for AvroMessages {
         };
         Ok(Box::new(Records::new(reader, &wanted, context.batch_rows)))
     }
+}
+
+/// The problem of a framing where messages have that of a registry.
+fn own_framing() -> Problem {
+    Problem::new("a registry has its own framing").help("leave `framing` out")
 }
 
 /// The problem that nothing says which columns there are.

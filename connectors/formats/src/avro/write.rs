@@ -8,12 +8,35 @@ use arrow::datatypes::{
 use millstream_core::{Error, Problem, Result, type_name};
 use serde_json::{Value, json};
 
-/// The name of records that are rows of a flow.
-const ROW: &str = "row";
+pub(crate) use crate::records::put_zigzag as put_long;
 
-/// The schema of rows: as JSON. Null is the first type of columns that may be null.
-pub(super) fn schema_of(schema: &Schema) -> Value {
-    record(ROW, schema.fields().iter().map(|field| &**field))
+/// The name of records that are rows of a flow, if nothing else is said.
+pub(super) const ROW: &str = "row";
+
+/// The schema of rows: as JSON. `name` is that of the record, with its namespace if it has one. Null is the first type of columns that may
+/// be null.
+pub(super) fn schema_of(name: &str, schema: &Schema) -> Value {
+    let (namespace, name) = name.rsplit_once('.').map_or((None, name), |(namespace, name)| (Some(namespace), name));
+    let mut whole = record(name, schema.fields().iter().map(|field| &**field));
+    if let Some(namespace) = namespace {
+        whole["namespace"] = namespace.into();
+    }
+    whole
+}
+
+/// Checks that a record can be called so.
+pub(super) fn check_record(name: &str) -> Result<(), Problem> {
+    if name.split('.').all(is_name) {
+        return Ok(());
+    }
+    let problem = Problem::new(format!("no record of Avro can be called `{name}`"));
+    Err(problem.help("names are letters without accents, digits and `_`, a letter first, such as `shop.Payment`"))
+}
+
+/// Whether Avro takes something for a name.
+fn is_name(name: &str) -> bool {
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    first && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn record<'a>(name: &str, fields: impl Iterator<Item = &'a Field>) -> Value {
@@ -60,8 +83,7 @@ fn decimal(precision: u8, scale: i8) -> Value {
 pub(super) fn check_names(fields: &Fields) -> Result<(), Problem> {
     for field in fields {
         let name = field.name();
-        let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !first || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        if !is_name(name) {
             let problem = Problem::new(format!("column `{name}` can't be a field of Avro"));
             return Err(problem
                 .help("its names are letters without accents, digits and `_`, a letter first; `sql` renames columns"));
@@ -82,16 +104,6 @@ fn check_item(item: &Field) -> Result<(), Problem> {
         DataType::List(item) => check_item(item),
         _ => Ok(()),
     }
-}
-
-/// Appends a number of which the sign is the lowest bit.
-pub(crate) fn put_long(number: i64, out: &mut Vec<u8>) {
-    let mut rest = (number << 1 ^ number >> 63) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
 }
 
 /// Appends bytes behind their number.

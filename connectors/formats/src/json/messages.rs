@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use millstream_core::{Columns, PlanContext, Problem, Result, write_json};
 
 use super::decoder::JsonDecoder;
+use super::schema::schema_of;
 use crate::message_lines::LineFormat;
 use crate::messages::{
     MakeReader, MessageFormat, MessageReader, MessageWriter, MessageWriting, NO_VALUE, Payloads, always,
 };
 use crate::read::wanted;
 use crate::text::Moments;
-use crate::{BadRow, Rows};
+use crate::{BadRow, Rows, SchemaKind, WrittenSchema};
 
 /// JSON objects to read from messages.
 #[derive(Debug)]
@@ -81,15 +82,26 @@ impl LineFormat for NdjsonLines {
 
 /// JSON objects to write as messages.
 #[derive(Debug)]
-pub(super) struct WrittenMessages;
+pub(super) struct WrittenMessages {
+    /// What they are called in a registry.
+    pub name: String,
+}
 
 impl MessageWriting for WrittenMessages {
     fn open(&self, _: &SchemaRef) -> Result<Box<dyn MessageWriter>> {
-        Ok(Box::new(Self))
+        Ok(Box::new(ObjectWriter))
+    }
+
+    fn registered(&self, schema: &Schema) -> Result<Option<WrittenSchema>, Problem> {
+        let text = schema_of(&self.name, schema).to_string();
+        Ok(Some(WrittenSchema::new(SchemaKind::Json, &self.name, text)))
     }
 }
 
-impl MessageWriter for WrittenMessages {
+/// Writes rows as objects.
+struct ObjectWriter;
+
+impl MessageWriter for ObjectWriter {
     fn encode(&mut self, rows: &RecordBatch, out: &mut Payloads) -> Result<()> {
         // A line break in a text is written as `\n`.
         out.push_lines(|bytes| write_json(rows, bytes), |byte| byte == b'\n')

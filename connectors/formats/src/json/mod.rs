@@ -13,6 +13,7 @@ mod object;
 mod pretty;
 mod raw;
 mod scanner;
+mod schema;
 mod values;
 mod write;
 
@@ -100,8 +101,12 @@ struct WriteNdjson {}
 struct WriteJson {}
 
 /// A message is an object, written as in NDJSON.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct WriteJsonMessages {}
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct WriteJsonMessages {
+    /// What a registry is told that the objects are called: the title of their schema, by default `row`.
+    name: Option<String>,
+}
 
 /// A stream is objects one behind the other, indented, for people to read.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -153,7 +158,7 @@ impl Settings for WriteJsonMessages {
     type Made = Arc<dyn MessageWriting>;
 
     fn make(self, _: &str) -> Result<Self::Made, Problem> {
-        Ok(Arc::new(WrittenMessages))
+        Ok(Arc::new(WrittenMessages { name: self.name.unwrap_or_else(|| "row".to_owned()) }))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::refusal::{Read, Refusal};
 /// All types of a set of files.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors {
+    files: Vec<FileType>,
     messages: Vec<MessageType>,
     enums: Vec<Arc<EnumType>>,
     places: HashMap<String, Place>,
@@ -21,6 +22,16 @@ enum Place {
     Enum(usize),
 }
 
+/// A file of types.
+#[derive(Debug)]
+pub(crate) struct FileType {
+    pub name: String,
+    /// The names of those that it imports.
+    pub imports: Vec<String>,
+    /// The message that it is itself.
+    pub bytes: Vec<u8>,
+}
+
 /// A type of messages.
 #[derive(Debug)]
 pub(crate) struct MessageType {
@@ -29,6 +40,8 @@ pub(crate) struct MessageType {
     pub fields: Vec<FieldType>,
     /// Whether it is a key and a value of a map.
     pub is_map_entry: bool,
+    /// The place of its file.
+    pub file: usize,
     /// Which of the types of its file it is, and of those within that.
     pub path: Vec<u64>,
 }
@@ -43,6 +56,8 @@ pub(crate) struct FieldType {
     /// Whether a message says that it has a value; otherwise it is 0 or empty if there is none.
     pub presence: bool,
     pub required: bool,
+    /// Whether it is a message that is written as a group: between two numbers, and not behind its length.
+    pub is_group: bool,
     /// The group of fields of which one has a value.
     pub oneof: Option<u32>,
 }
@@ -81,6 +96,8 @@ pub(crate) struct EnumType {
     pub name: String,
     /// The names by their numbers, of which the first one counts that has a number.
     pub values: Vec<(i32, String)>,
+    /// The numbers of all names.
+    numbers: HashMap<String, i32>,
 }
 
 impl EnumType {
@@ -88,6 +105,11 @@ impl EnumType {
     pub(crate) fn value(&self, number: i32) -> Option<&str> {
         let place = self.values.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.values.get(place).map(|(_, name)| name.as_str())
+    }
+
+    /// The number of a name, which may also be the digits of one that has no name.
+    pub(crate) fn number(&self, name: &str) -> Option<i32> {
+        self.numbers.get(name).copied().or_else(|| name.parse().ok())
     }
 }
 
@@ -102,6 +124,7 @@ struct RawField {
     oneof: Option<u32>,
     is_optional: bool,
     presence: Option<u64>,
+    encoding: Option<u64>,
 }
 
 struct RawMessage {
@@ -109,6 +132,9 @@ struct RawMessage {
     fields: Vec<RawField>,
     is_map_entry: bool,
     presence: Presence,
+    /// How messages are written, if the file says it.
+    encoding: Option<u64>,
+    file: usize,
     path: Vec<u64>,
 }
 
@@ -126,6 +152,14 @@ const REQUIRED: u64 = 2;
 const EXPLICIT: u64 = 1;
 const IMPLICIT: u64 = 2;
 const LEGACY_REQUIRED: u64 = 3;
+const DELIMITED: u64 = 2;
+
+/// The numbers of features.
+const FIELD_PRESENCE: u32 = 1;
+const MESSAGE_ENCODING: u32 = 5;
+
+/// The number of a group among the types of fields.
+const GROUP: u64 = 10;
 
 impl Descriptors {
     /// Parses a set of files.
@@ -133,13 +167,13 @@ impl Descriptors {
         let mut found = Self::default();
         let mut raw = Vec::new();
         found.set(bytes, &mut raw).map_err(|refusal| refusal.to_string())?;
-        for RawMessage { name, fields, is_map_entry, presence, path } in raw {
+        for RawMessage { name, fields, is_map_entry, presence, encoding, file, path } in raw {
             let fields = fields.iter().map(|field| {
-                let made = found.field(field, presence);
+                let made = found.field(field, presence, encoding);
                 made.map_err(|error| format!("field `{}` of `{name}`: {error}", field.name))
             });
             let fields = fields.collect::<Result<Vec<_>, _>>()?;
-            found.messages.push(MessageType { name, fields, is_map_entry, path });
+            found.messages.push(MessageType { name, fields, is_map_entry, file, path });
         }
         Ok(found)
     }
@@ -152,14 +186,20 @@ impl Descriptors {
     }
 
     fn file(&mut self, bytes: &[u8], raw: &mut Vec<RawMessage>) -> Read<()> {
-        let (mut package, mut syntax, mut feature) = (String::new(), String::new(), None);
+        let (mut package, mut syntax, mut feature, mut encoding) = (String::new(), String::new(), None, None);
+        let mut own = FileType { name: String::new(), imports: Vec::new(), bytes: bytes.to_vec() };
         let (mut messages, mut enums) = (Vec::new(), Vec::new());
         fields(bytes, |number, payload| {
             match (number, payload) {
+                (1, Payload::Bytes(name)) => own.name = text(name),
                 (2, Payload::Bytes(name)) => package = text(name),
+                (3, Payload::Bytes(name)) => own.imports.push(text(name)),
                 (4, Payload::Bytes(message)) => messages.push(message),
                 (5, Payload::Bytes(values)) => enums.push(values),
-                (8, Payload::Bytes(options)) => feature = presence_in(options, 50)?,
+                (8, Payload::Bytes(options)) => {
+                    feature = feature_in(options, 50, FIELD_PRESENCE)?;
+                    encoding = feature_in(options, 50, MESSAGE_ENCODING)?;
+                }
                 (12, Payload::Bytes(name)) => syntax = text(name),
                 _ => {}
             }
@@ -173,8 +213,9 @@ impl Descriptors {
             self.enumeration(values, &package)?;
         }
         for (index, message) in (0..).zip(messages) {
-            self.message(message, &package, presence, vec![index], raw)?;
+            self.message(message, &package, (presence, encoding), vec![index], raw)?;
         }
+        self.files.push(own);
         Ok(())
     }
 
@@ -182,15 +223,17 @@ impl Descriptors {
         &mut self,
         bytes: &[u8],
         scope: &str,
-        presence: Presence,
+        features: (Presence, Option<u64>),
         path: Vec<u64>,
         raw: &mut Vec<RawMessage>,
     ) -> Read<()> {
         if path.len() > MAX_DEPTH {
             return Err(Refusal::malformed("its types lie in each other too deep"));
         }
+        let file = self.files.len();
+        let (name, fields_of, (presence, encoding)) = (String::new(), Vec::new(), features);
         let mut message =
-            RawMessage { name: String::new(), fields: Vec::new(), is_map_entry: false, presence, path: path.clone() };
+            RawMessage { name, fields: fields_of, is_map_entry: false, presence, encoding, file, path: path.clone() };
         let (mut nested, mut enums) = (Vec::new(), Vec::new());
         fields(bytes, |number, payload| {
             match (number, payload) {
@@ -215,7 +258,7 @@ impl Descriptors {
             self.enumeration(values, &name)?;
         }
         for (index, inner) in (0..).zip(nested) {
-            self.message(inner, &name, presence, [&path[..], &[index]].concat(), raw)?;
+            self.message(inner, &name, features, [&path[..], &[index]].concat(), raw)?;
         }
         Ok(())
     }
@@ -241,18 +284,19 @@ impl Descriptors {
             }
             Ok(())
         })?;
+        let numbers = values.iter().map(|(number, name)| (name.clone(), *number)).collect();
         // The order of those with the same number stays.
         values.sort_by_key(|(number, _)| *number);
         values.dedup_by_key(|(number, _)| *number);
         self.places.insert(name.clone(), Place::Enum(self.enums.len()));
-        self.enums.push(Arc::new(EnumType { name, values }));
+        self.enums.push(Arc::new(EnumType { name, values, numbers }));
         Ok(())
     }
 
-    fn field(&self, raw: &RawField, presence: Presence) -> Result<FieldType, String> {
+    fn field(&self, raw: &RawField, presence: Presence, encoding: Option<u64>) -> Result<FieldType, String> {
         let kind = match raw.kind {
             // A group is a message in another encoding.
-            10 | 11 | 14 => {
+            GROUP | 11 | 14 => {
                 let name = raw.type_name.trim_start_matches('.');
                 match self.places.get(name) {
                     Some(Place::Message(place)) => FieldKind::Message(*place),
@@ -283,6 +327,7 @@ impl Descriptors {
             repeated,
             presence: has_presence && !repeated,
             required,
+            is_group: raw.kind == GROUP || raw.encoding.or(encoding) == Some(DELIMITED),
             // One that is optional is in a group of its own.
             oneof: raw.oneof.filter(|_| !raw.is_optional),
         })
@@ -299,6 +344,16 @@ impl Descriptors {
     /// The names of all types of messages, but for those of maps.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.messages.iter().filter(|message| !message.is_map_entry).map(|message| message.name.as_str())
+    }
+
+    /// The file of a type of messages.
+    pub(crate) fn file_of(&self, message: usize) -> &FileType {
+        &self.files[self.messages[message].file]
+    }
+
+    /// The file of this name.
+    pub(crate) fn find_file(&self, name: &str) -> Option<&FileType> {
+        self.files.iter().find(|file| file.name == name)
     }
 
     pub(crate) fn message_type(&self, place: usize) -> &MessageType {
@@ -342,7 +397,10 @@ fn raw_field(bytes: &[u8]) -> Read<RawField> {
             (4, Payload::Varint(label)) => field.label = label,
             (5, Payload::Varint(kind)) => field.kind = kind,
             (6, Payload::Bytes(name)) => field.type_name = text(name),
-            (8, Payload::Bytes(options)) => field.presence = presence_in(options, 21)?,
+            (8, Payload::Bytes(options)) => {
+                field.presence = feature_in(options, 21, FIELD_PRESENCE)?;
+                field.encoding = feature_in(options, 21, MESSAGE_ENCODING)?;
+            }
             (9, Payload::Varint(oneof)) => field.oneof = Some(oneof as u32),
             (17, Payload::Varint(is_optional)) => field.is_optional = is_optional != 0,
             _ => {}
@@ -352,19 +410,19 @@ fn raw_field(bytes: &[u8]) -> Read<RawField> {
     Ok(field)
 }
 
-/// The feature `field_presence` in options, of which the features are a field.
-fn presence_in(options: &[u8], features: u32) -> Read<Option<u64>> {
-    let mut presence = None;
+/// A feature in options, of which the features are a field.
+fn feature_in(options: &[u8], features: u32, feature: u32) -> Read<Option<u64>> {
+    let mut found = None;
     fields(options, |number, payload| match payload {
         Payload::Bytes(features_of) if number == features => fields(features_of, |number, payload| {
-            if let (1, Payload::Varint(feature)) = (number, payload) {
-                presence = Some(feature);
+            if let (true, Payload::Varint(value)) = (number == feature, payload) {
+                found = Some(value);
             }
             Ok(())
         }),
         _ => Ok(()),
     })?;
-    Ok(presence)
+    Ok(found)
 }
 
 fn text(bytes: &[u8]) -> String {

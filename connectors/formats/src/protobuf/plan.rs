@@ -12,6 +12,8 @@ use crate::records::ScalarKind;
 #[derive(Debug)]
 pub(super) struct MessagePlan {
     pub fields: Vec<FieldPlan>,
+    /// The fields that every message has to have, and that are no columns.
+    pub missing: Vec<String>,
 }
 
 /// How a field is read.
@@ -24,6 +26,10 @@ pub(super) struct FieldPlan {
     pub occurs: Occurs,
     /// Whether it has no value where a message has none. Otherwise that is 0, or empty.
     pub presence: bool,
+    /// Whether there is no message without it.
+    pub required: bool,
+    /// Whether a message is written as a group.
+    pub is_group: bool,
     pub oneof: Option<u32>,
     pub step: Step,
 }
@@ -95,6 +101,11 @@ impl WellKnown {
 }
 
 impl ScalarType {
+    /// What Protobuf calls it.
+    pub(super) fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
     pub(super) fn data_type(self) -> DataType {
         match self {
             Self::Double => DataType::Float64,
@@ -180,7 +191,7 @@ impl Descriptors {
     /// What a field is called in messages to people.
     pub(super) fn kind_name(&self, field: &FieldType) -> String {
         let name = match field.kind {
-            FieldKind::Scalar(scalar) => format!("{scalar:?}").to_lowercase(),
+            FieldKind::Scalar(scalar) => scalar.name(),
             FieldKind::Enum(place) => format!("enum {}", self.enum_type(place).name),
             FieldKind::Message(place) => self.message_type(place).name.clone(),
         };
@@ -213,7 +224,9 @@ impl Descriptors {
             fields.push(self.field_plan(field, column, place, &path)?);
         }
         fields.sort_by_key(|field| field.number);
-        Ok(MessagePlan { fields })
+        let is_missing = |field: &&FieldType| field.required && columns.iter().all(|(name, _)| *name != field.name);
+        let missing = found.fields.iter().filter(is_missing).map(|field| field.name.clone()).collect();
+        Ok(MessagePlan { fields, missing })
     }
 
     fn field_plan(
@@ -225,7 +238,7 @@ impl Descriptors {
     ) -> Result<FieldPlan, Problem> {
         let misfit = || {
             let (found, wanted) = (self.kind_name(field), type_name(&column.data_type));
-            Problem::new(format!("column `{path}` is {wanted}, and the field is a {found}, which can't become that"))
+            Problem::new(format!("column `{path}` is {wanted}, and the field is a {found}, which don't go together"))
         };
         let (occurs, column, of, path) = match (&column.data_type, self.entry(field)) {
             (DataType::List(item), Some([key, value])) => {
@@ -250,6 +263,8 @@ impl Descriptors {
             column: place,
             occurs,
             presence: field.presence,
+            required: field.required,
+            is_group: field.is_group,
             oneof: field.oneof,
             step,
         })

@@ -13,12 +13,12 @@ pub(super) enum Payload<'a> {
     Fixed32([u8; 4]),
 }
 
-const VARINT: u64 = 0;
-const FIXED64: u64 = 1;
-const LENGTH_DELIMITED: u64 = 2;
-const GROUP: u64 = 3;
-const GROUP_END: u64 = 4;
-const FIXED32: u64 = 5;
+pub(super) const VARINT: u64 = 0;
+pub(super) const FIXED64: u64 = 1;
+pub(super) const LENGTH_DELIMITED: u64 = 2;
+pub(super) const GROUP: u64 = 3;
+pub(super) const GROUP_END: u64 = 4;
+pub(super) const FIXED32: u64 = 5;
 
 /// Goes through the fields of a message.
 pub(super) fn fields<'a>(bytes: &'a [u8], mut field: impl FnMut(u32, Payload<'a>) -> Read<()>) -> Read<()> {

@@ -8,12 +8,14 @@ mod column;
 mod cursor;
 mod json;
 mod leaf;
+mod put;
 mod reader;
 mod scalar;
 
 pub(crate) use column::{Column, Record};
 pub(crate) use cursor::{Cursor, unzigzag};
 pub(crate) use json::{JsonText, uuid_text};
+pub(crate) use put::{put_varint, put_zigzag};
 pub(crate) use reader::{Batches, Budget, ReadRecord, Records};
 pub(crate) use scalar::{Scalar, ScalarKind, micros};
 

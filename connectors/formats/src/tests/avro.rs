@@ -134,12 +134,13 @@ fn a_single_object_names_its_schema() {
 
 #[test]
 fn messages_are_read_as_they_were_written() {
-    let rows = sample();
+    let (rows, context) = (sample(), millstream_testkit::context());
     for framing in ["none", "single_object"] {
         let format = json!({ "type": "avro", "framing": framing });
         let writing: Format<WriteMessages> = serde_json::from_value(format.clone()).unwrap();
         let mut written = Payloads::default();
-        writing.write(&rows.schema()).unwrap().open(&rows.schema()).unwrap().encode(&rows, &mut written).unwrap();
+        let writing = writing.write(&rows.schema(), &context).unwrap();
+        writing.open(&rows.schema()).unwrap().encode(&rows, &mut written).unwrap();
         // The schema is that of files.
         let file = write("a.avro", &rows, 9);
         let start = memchr::memmem::find(&file, b"{\"type\":\"record\"").unwrap();
@@ -152,7 +153,7 @@ fn messages_are_read_as_they_were_written() {
     }
     let odd = RecordBatch::try_from_iter([("a b", rows.column(0).clone())]).unwrap();
     let writing: Format<WriteMessages> = serde_json::from_value(json!("avro")).unwrap();
-    let problem = writing.write(&odd.schema()).unwrap_err();
+    let problem = writing.write(&odd.schema(), &context).unwrap_err();
     assert_eq!(problem.message, "column `a b` can't be a field of Avro");
 }
 

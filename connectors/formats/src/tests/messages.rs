@@ -110,7 +110,7 @@ fn a_message_is_its_bytes() {
 /// What is written of rows, in batches of any size.
 fn written(format: Value, rows: &RecordBatch) -> Vec<Option<String>> {
     let format: Format<WriteMessages> = serde_json::from_value(format).unwrap();
-    let format = format.write(&rows.schema()).unwrap();
+    let format = format.write(&rows.schema(), &millstream_testkit::context()).unwrap();
     let written = |batch_rows: usize| {
         let (mut writer, mut out) = (format.open(&rows.schema()).unwrap(), Payloads::default());
         for start in (0..rows.num_rows()).step_by(batch_rows) {
@@ -152,7 +152,8 @@ fn bytes_become_a_message() {
         [texts(&["x"]), vec![None], texts(&[""])].concat()
     );
     let format: Format<WriteMessages> = serde_json::from_value(json!("raw")).unwrap();
-    let message = |rows: &str| format.write(&table(rows).schema()).map(drop).unwrap_err().message;
+    let message =
+        |rows: &str| format.write(&table(rows).schema(), &millstream_testkit::context()).map(drop).unwrap_err().message;
     assert_eq!(message("a:int64\n1"), "raw messages are bytes or texts, and column `a` is `int64`");
     assert_eq!(message("a:utf8 b:utf8\nx y"), "raw messages are bytes or texts, and there are 2 columns");
 }

@@ -279,10 +279,10 @@ fn columns_may_be_chosen() {
     assert_eq!(failed, [(1, "column `b` is missing or null".to_owned())]);
     let problem = |columns: &str| reader(format("test.Inner"), Some(columns)).map(drop).unwrap_err();
     assert_eq!(problem("aa:int32"), "`test.Inner` has no field `aa`; there are `a`, `b`, `c`");
-    assert_eq!(problem("a:binary"), "column `a` is binary, and the field is a int32, which can't become that");
+    assert_eq!(problem("a:binary"), "column `a` is binary, and the field is a int32, which don't go together");
     assert_eq!(
         problem("c:uint32"),
-        "column `c` is uint32, and the field is a repeated uint32, which can't become that"
+        "column `c` is uint32, and the field is a repeated uint32, which don't go together"
     );
     let error = reader(format("test.Iner"), None).map(drop).unwrap_err();
     assert!(

@@ -20,12 +20,12 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use millstream_core::{
     ByteSize, Delivery, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems,
     Stream, Uses,
 };
-use millstream_formats::{Compression, Format, WriteFiles, WriteMessages};
+use millstream_formats::{Compression, Format, WriteFiles, WriteFormat, WriteMessages};
 use millstream_spool::Spooled;
 use reqwest::Method;
 use schemars::JsonSchema;
@@ -33,7 +33,7 @@ use serde::Deserialize;
 
 use crate::connection::HttpConnection;
 use address::Addresses;
-use requests::{Body, Layout};
+use requests::{Body, Layout, of_message, sent};
 use sender::Sender;
 use writer::HttpOutput;
 
@@ -214,12 +214,18 @@ struct Job {
     is_live: bool,
 }
 
+/// How requests are written.
+enum BodyFormat<'a> {
+    Batch(WriteFormat),
+    Message(&'a Format<WriteMessages>),
+}
+
 impl HttpOutputSettings {
     fn job(&self, context: &PlanContext, input: &Stream) -> Result<Job, Problem> {
         let sender = self.sender(context)?;
         let addresses = Addresses::new(&self.connection, &self.path)?;
         addresses.check_column(&input.schema)?;
-        let layout = self.layout(&addresses)?;
+        let layout = self.layout(&addresses, &input.schema, context)?;
         layout.check_columns(&input.schema)?;
         Ok(Job {
             node: context.node.clone(),
@@ -232,10 +238,11 @@ impl HttpOutputSettings {
         })
     }
 
-    fn layout(&self, addresses: &Addresses) -> Result<Layout, Problem> {
+    /// How requests are written, as far as that does not depend on columns.
+    fn body(&self) -> Result<BodyFormat<'_>, Problem> {
         let body = match (&self.format, &self.message) {
-            (Some(format), None) => Body::Batch(format.write("")?, self.compression),
-            (None, Some(message)) => Body::Message(message.clone()),
+            (Some(format), None) => BodyFormat::Batch(format.write("")?),
+            (None, Some(message)) => BodyFormat::Message(message),
             (None, None) => {
                 let problem = Problem::new("it is not said how requests are written");
                 let help = "`format = \"json\"` for many rows in a request, or `message = \"json\"` for one";
@@ -259,6 +266,17 @@ impl HttpOutputSettings {
             }
             _ => {}
         }
+        Ok(body)
+    }
+
+    fn layout(&self, addresses: &Addresses, schema: &Schema, context: &PlanContext) -> Result<Layout, Problem> {
+        let body = match self.body()? {
+            BodyFormat::Batch(format) => Body::Batch(format, self.compression),
+            BodyFormat::Message(message) => {
+                let columns = sent(schema, addresses.column())?;
+                Body::Message(message.write(&columns, context).map_err(of_message)?)
+            }
+        };
         let rows = if self.message.is_some() { 1 } else { self.request_rows as usize };
         Ok(Layout { body, left_out: addresses.column().map(str::to_owned), rows, bytes: self.request_bytes.0 })
     }
@@ -278,7 +296,8 @@ impl HttpOutputSettings {
 impl OutputSettings for HttpOutputSettings {
     fn check(&self, context: &PlanContext) -> Result<(), Problems> {
         self.sender(context)?;
-        self.layout(&Addresses::new(&self.connection, &self.path)?)?;
+        Addresses::new(&self.connection, &self.path)?;
+        self.body()?;
         Ok(())
     }
 

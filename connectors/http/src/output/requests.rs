@@ -6,8 +6,8 @@ use std::ops::Range;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
-use millstream_core::{Error, Problem, Result, batch_bytes};
-use millstream_formats::{Compression, Format, Payloads, WriteFormat, WriteMessages, WriteOptions};
+use millstream_core::{Problem, Result, batch_bytes};
+use millstream_formats::{Compression, Payloads, WriteFormat, WriteMessageFormat, WriteOptions};
 
 /// How rows become requests.
 pub struct Layout {
@@ -25,7 +25,7 @@ pub enum Body {
     /// Rows.
     Batch(WriteFormat, Option<Compression>),
     /// One row.
-    Message(Format<WriteMessages>),
+    Message(WriteMessageFormat),
 }
 
 /// The body of a request, and which rows of the batch it has.
@@ -38,20 +38,14 @@ pub struct Packed {
 impl Layout {
     /// Checks that there can be such columns.
     pub fn check_columns(&self, schema: &Schema) -> Result<(), Problem> {
-        let sent = schema.project(&self.sent(schema)).map_err(|error| Problem::new(error.to_string()))?;
-        if sent.fields().is_empty() {
-            return Err(Problem::new("there is no column to send"));
-        }
         match &self.body {
-            Body::Batch(format, _) => format.check_columns(&sent).map_err(|problem| problem.under("format")),
-            Body::Message(format) => format.write(&sent).map(drop).map_err(of_message),
+            Body::Batch(format, _) => {
+                let sent = sent(schema, self.left_out.as_deref())?;
+                format.check_columns(&sent).map_err(|problem| problem.under("format"))
+            }
+            // That was checked when it was made.
+            Body::Message(_) => Ok(()),
         }
-    }
-
-    /// The columns that are sent, as places.
-    fn sent(&self, schema: &Schema) -> Vec<usize> {
-        let is_sent = |index: &usize| self.left_out.as_ref() != Some(schema.field(*index).name());
-        (0..schema.fields().len()).filter(is_sent).collect()
     }
 
     /// The request that begins with a row of a batch and has none from `end` on.
@@ -59,7 +53,7 @@ impl Layout {
     /// # Errors
     /// If the rows can't be written.
     pub fn pack(&self, batch: &RecordBatch, from: usize, end: usize) -> Result<Packed> {
-        let sent = batch.project(&self.sent(&batch.schema()))?;
+        let sent = batch.project(&places(&batch.schema(), self.left_out.as_deref()))?;
         let mut rows = self.rows.min(end - from);
         if rows > 1 {
             // What is far too much need not be written to see that.
@@ -91,7 +85,6 @@ impl Body {
             }
             Self::Message(format) => {
                 let schema: SchemaRef = rows.schema();
-                let format = format.write(&schema).map_err(|problem| Error::new(problem.to_string()))?;
                 let mut payloads = Payloads::default();
                 format.open(&schema)?.encode(rows, &mut payloads)?;
                 let body = payloads.iter().next().flatten().unwrap_or_default().to_vec();
@@ -109,8 +102,22 @@ fn write(format: &WriteFormat, compression: Option<Compression>, rows: &RecordBa
     writer.finish()
 }
 
+/// The columns that are sent, as places.
+fn places(schema: &Schema, left_out: Option<&str>) -> Vec<usize> {
+    (0..schema.fields().len()).filter(|index| left_out != Some(schema.field(*index).name())).collect()
+}
+
+/// The columns that are sent.
+///
+/// # Errors
+/// If there is none.
+pub fn sent(schema: &Schema, left_out: Option<&str>) -> Result<Schema, Problem> {
+    let sent = schema.project(&places(schema, left_out)).map_err(|error| Problem::new(error.to_string()))?;
+    if sent.fields().is_empty() { Err(Problem::new("there is no column to send")) } else { Ok(sent) }
+}
+
 /// The problem of a format that the setting `message` has.
-fn of_message(mut problem: Problem) -> Problem {
+pub fn of_message(mut problem: Problem) -> Problem {
     if let Some(first) = problem.at.first_mut() {
         *first = "message".into();
     }

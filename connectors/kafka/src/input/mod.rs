@@ -4,11 +4,12 @@ mod columns;
 pub mod partition;
 pub mod poller;
 mod reader;
-mod registry;
 mod schemas;
 mod scout;
+mod sides;
 mod turns;
 
+use std::sync::Arc;
 use std::time::Duration as Span;
 
 use chrono::DateTime;
@@ -23,11 +24,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings, Consumer, Role};
+use crate::part::MessagePart;
+use crate::registry::RegistrySettings;
 use crate::topics::{Place, Topics, positions};
 use columns::Metadata;
 use reader::KafkaInput;
-use registry::RegistrySettings;
-use schemas::Schemas;
+pub use schemas::Registry;
+use sides::{Side, Sides};
 
 /// Reads topics of Kafka.
 ///
@@ -72,6 +75,15 @@ pub struct KafkaInputSettings {
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. For `raw` messages it is one column, `{ value = "binary?" }` if
     /// nothing is said. Of `avro` and `protobuf`, all fields are columns if nothing is said.
     schema: Option<Columns>,
+    /// How keys stand for columns, if they are more than a text or bytes: `"json"`, or a table with settings of the format, as in `format`. A
+    /// message whose key can't be read fails; one without a key has nulls. `registry` has the schemas of keys, too: their numbers are in
+    /// the key, or in the header `__key_schema_id`.
+    key_format: Option<Format<ReadMessages>>,
+    /// The columns of keys and their types, as `schema` says those of values.
+    key_schema: Option<Columns>,
+    /// What the names of the columns of keys begin with, behind those of values.
+    #[serde(default = "key_prefix")]
+    key_prefix: String,
     /// A registry of schemas that speaks as Confluent's does: `{ url = "http://127.0.0.1:8081" }`, with the settings of a connection `http`.
     /// Messages name their schemas then: by a 0 and a number before the value, or in the header `__value_schema_id`. What `avro` needs is
     /// fetched when it is first named, and kept in the flow's state. The columns are those of `schema`, or of the schema in `format`.
@@ -119,6 +131,10 @@ pub enum OnLost {
 
 fn start() -> String {
     "earliest".to_owned()
+}
+
+fn key_prefix() -> String {
+    "key_".to_owned()
 }
 
 fn discovery_interval() -> Duration {
@@ -216,17 +232,75 @@ impl KafkaInputSettings {
     fn input(&self, context: &PlanContext) -> Result<KafkaInput, Problem> {
         let config = self.config(context)?;
         let columns = self.columns(context)?;
+        let key_columns = self.key_columns(context)?;
+        let all = self.all_columns(&columns, key_columns.as_ref())?;
         let job = self.job()?;
-        let (values, schemas) = match &self.registry {
-            None => (self.format.reader(&columns, context)?, None),
-            Some(registry) => {
-                let registry = registry.registry(context).map_err(|problem| problem.under("registry"))?;
-                let values = self.format.framed_reader(&columns, self.schema_changes, context)?;
-                (values, Some(Schemas::new(registry)))
-            }
+        let registry = match &self.registry {
+            None => None,
+            Some(registry) => Some(registry.registry(context).map_err(|problem| problem.under("registry"))?),
         };
-        let metadata = MetadataColumns::plan(&self.metadata, &columns, values.schema(), context)?;
-        Ok(KafkaInput::new(context.node.as_str().into(), config, job, values, schemas, metadata))
+        let registry = registry.map(|registry| registry as Arc<dyn Registry>);
+        let side = |part: MessagePart, format: &Format<ReadMessages>, columns: &Columns, context: &PlanContext| {
+            let reader = match &registry {
+                None => format.reader(columns, context),
+                Some(_) => format.framed_reader(columns, self.schema_changes, context),
+            };
+            let reader = reader.map_err(|problem| part.place(problem))?;
+            Ok::<_, Problem>(Side::new(part, reader, registry.clone()))
+        };
+        let values = side(MessagePart::Value, &self.format, &columns, context)?;
+        let keys = match (&self.key_format, &key_columns) {
+            (Some(format), Some(columns)) => Some(side(MessagePart::Key, format, columns, &self.key_context(context))?),
+            _ => None,
+        };
+        let sides = Sides::new(values, keys, |column| self.key_name(column));
+        let metadata = MetadataColumns::plan(&self.metadata, &all, sides.schema(), context)?;
+        Ok(KafkaInput::new(context.node.as_str().into(), config, job, sides, metadata))
+    }
+
+    /// The columns of the values, and behind them those of the keys as they are called in rows.
+    fn all_columns(&self, values: &Columns, keys: Option<&Columns>) -> Result<Columns, Problem> {
+        let mut all = values.clone();
+        for (column, of) in keys.iter().flat_map(|keys| &keys.0) {
+            let name = self.key_name(column);
+            if values.0.iter().any(|(column, _)| *column == name) {
+                let problem = Problem::new(format!("there is a column `{name}` in the values already"));
+                return Err(problem.at(["key_prefix"]).help("say another `key_prefix`"));
+            }
+            all.0.push((name, of.clone()));
+        }
+        Ok(all)
+    }
+
+    /// What a column of the keys is called in rows.
+    fn key_name(&self, column: &str) -> String {
+        format!("{}{column}", self.key_prefix)
+    }
+
+    /// The columns of the keys, if they are messages of a format.
+    fn key_columns(&self, context: &PlanContext) -> Result<Option<Columns>, Problem> {
+        let Some(format) = &self.key_format else {
+            if self.key_schema.is_none() {
+                return Ok(None);
+            }
+            let problem = Problem::new("nothing says how keys are read").at(["key_schema"]);
+            return Err(problem.help("such as `key_format = \"json\"`; keys that are texts are a column of `metadata`"));
+        };
+        if let Some(columns) = &self.key_schema {
+            return Ok(Some(columns.clone()));
+        }
+        let columns = format.columns(context).map_err(|problem| MessagePart::Key.place(problem))?;
+        columns.map(Some).ok_or_else(|| {
+            let problem = Problem::new("`key_schema` is missing: the columns of the keys and their types");
+            problem.help("such as `key_schema = { card = \"utf8\" }`")
+        })
+    }
+
+    /// The context in which keys are planned: the columns that the flow uses, by their names in the keys.
+    fn key_context(&self, context: &PlanContext) -> PlanContext {
+        let name = |name: &String| name.strip_prefix(self.key_prefix.as_str()).map(str::to_owned);
+        let columns = context.columns.as_ref().map(|wanted| wanted.iter().filter_map(name).collect());
+        PlanContext { columns, ..context.clone() }
     }
 }
 

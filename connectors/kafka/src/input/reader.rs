@@ -14,7 +14,7 @@ use millstream_core::{
     Batch, Collector, Error, FailedRow, Figures, Home, Input, PartitionChange, Parts, Positions, Progress, Report,
     Result, ResultExt as _, State,
 };
-use millstream_formats::{BadRow, MessageReader, MetadataColumns, Rows};
+use millstream_formats::{BadRow, MetadataColumns};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -26,17 +26,14 @@ use super::Job;
 use super::columns::{Metadata, refusal};
 use super::partition::{Assigned, Kept, Progress as Reading};
 use super::poller::{Discovered, Event, Poller};
-use super::schemas::{Schemas, framed, missing};
 use super::scout::Scout;
+use super::sides::Sides;
 use crate::client::{Consumer, PATIENCE, failed};
 use crate::native::{Message, Messages, known_end, topic_ids};
 use crate::topics::{Place, TopicPartition, positions};
 
 /// The piece of state that holds what is kept.
 const KEPT: &str = "partitions";
-
-/// The piece of state that holds the schemas that messages have named.
-const SCHEMAS: &str = "schemas";
 
 /// How many parcels of messages wait to be decoded.
 const PARCELS: usize = 2;
@@ -53,9 +50,7 @@ pub struct KafkaInput {
     source: Arc<str>,
     config: ClientConfig,
     job: Arc<Job>,
-    values: Box<dyn MessageReader>,
-    /// The schemas that messages name, if they do.
-    schemas: Option<Schemas>,
+    sides: Sides,
     /// Messages whose schemas are not all known yet.
     waiting: Option<Messages>,
     metadata: MetadataColumns<Metadata>,
@@ -82,16 +77,14 @@ impl KafkaInput {
         source: Arc<str>,
         config: ClientConfig,
         job: Job,
-        values: Box<dyn MessageReader>,
-        schemas: Option<Schemas>,
+        sides: Sides,
         metadata: MetadataColumns<Metadata>,
     ) -> Self {
         Self {
             source,
             config,
             job: Arc::new(job),
-            values,
-            schemas,
+            sides,
             waiting: None,
             metadata,
             resumed: None,
@@ -107,18 +100,19 @@ impl KafkaInput {
 
     /// Fetches the schemas of the messages that wait.
     async fn fetch_schemas(&mut self) -> Result<()> {
-        let (Some(running), Some(schemas)) = (self.running.as_mut(), self.schemas.as_mut()) else { return Ok(()) };
+        let Some(running) = self.running.as_mut() else { return Ok(()) };
         loop {
-            let id = self.waiting.as_ref().and_then(|messages| missing(messages, &*self.values));
-            let Some(id) = id else { return Ok(()) };
-            let mut fetch = pin!(schemas.fetch(id));
+            let Some(messages) = &self.waiting else { return Ok(()) };
+            let Some((side, id)) = self.sides.missing(messages) else { return Ok(()) };
+            let Some(fetch) = side.fetch(id) else { return Ok(()) };
+            let mut fetch = pin!(fetch);
             let schema = loop {
                 tokio::select! {
                     schema = &mut fetch => break schema?,
                     _ = running.tick.tick() => running.consumer.serve(),
                 }
             };
-            schemas.add(id, schema, &mut *self.values)?;
+            side.add(id, schema)?;
         }
     }
 
@@ -166,26 +160,8 @@ impl KafkaInput {
                 false
             }
         });
-        let mut rows = Rows::default();
-        if self.schemas.is_some() {
-            let mut values = Vec::with_capacity(messages.len());
-            messages.retain(|message| match framed(*message) {
-                Ok(value) => {
-                    values.push(value);
-                    true
-                }
-                Err(why) => {
-                    fail(*message, BadRow::new(0, why, message.value().unwrap_or_default()));
-                    false
-                }
-            });
-            self.values.decode_framed(&values, &mut rows)?;
-        } else {
-            let values: Vec<_> = messages.iter().map(|message| message.value()).collect();
-            self.values.decode(&values, &mut rows)?;
-        }
+        let mut rows = self.sides.read(&mut messages, &mut fail)?;
         self.metadata.add_to(&mut rows, &messages)?;
-        rows.failed.into_iter().for_each(|bad| fail(messages[bad.position as usize], bad));
         for (start, rows) in rows.batches {
             let of = messages[start as usize..][..rows.num_rows()].iter().copied().map(position);
             out.push(0, Batch::at(rows, &self.source, &name, of));
@@ -317,7 +293,7 @@ impl Input for KafkaInput {
         match event {
             Some(Event::Added(partitions)) => self.add(partitions, out),
             // What is waiting when this is dropped is there for the next call.
-            Some(Event::Messages(messages)) if self.schemas.is_some() => self.waiting = Some(messages),
+            Some(Event::Messages(messages)) if self.sides.has_schemas() => self.waiting = Some(messages),
             Some(Event::Messages(messages)) => self.take(&messages, out)?,
             Some(Event::Gone(partition)) => out.change_partition(PartitionChange::Gone(partition)),
             Some(Event::Failed(error)) => return Err(error),
@@ -335,9 +311,7 @@ impl Input for KafkaInput {
         };
         let mut parts = Parts::default();
         parts.put(KEPT, &kept)?;
-        if let Some(schemas) = &self.schemas {
-            parts.put(SCHEMAS, &schemas.keep())?;
-        }
+        self.sides.keep(&mut parts)?;
         Ok(parts)
     }
 
@@ -349,10 +323,7 @@ impl Input for KafkaInput {
                 kept.next = *position;
             }
         }
-        match &mut self.schemas {
-            Some(schemas) if state.has(SCHEMAS) => schemas.restore(state.get(SCHEMAS)?, &mut *self.values),
-            _ => Ok(()),
-        }
+        self.sides.restore(state)
     }
 
     async fn checkpoint_completed(&mut self, newest: &Positions, _oldest: &Positions) -> Result<()> {

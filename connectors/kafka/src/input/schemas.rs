@@ -7,14 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_core::{ErrorClass, Result};
-use millstream_formats::{Framed, MessageReader, RegisteredSchema, SchemaId};
+use millstream_formats::{MessageReader, RegisteredSchema, SchemaId};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
-
-use crate::native::{Message, Messages};
-
-/// The header that may name the schema of a value.
-const VALUE_HEADER: &[u8] = b"__value_schema_id";
 
 /// The first pause before a registry is asked again, and the longest.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -86,19 +81,4 @@ impl Schemas {
             }
         }
     }
-}
-
-/// A message with its schema, or why it names none.
-pub fn framed(message: Message<'_>) -> Result<Option<Framed<'_>>, &'static str> {
-    let Some(value) = message.value() else { return Ok(None) };
-    let header = message.headers().into_iter().find(|(name, _)| *name == VALUE_HEADER);
-    Framed::of(value, header.and_then(|(_, value)| value)).map(Some)
-}
-
-/// The first schema that messages name and that has to be fetched before they can be read.
-pub fn missing(messages: &Messages, reader: &dyn MessageReader) -> Option<SchemaId> {
-    let mut last = None;
-    let schemas = messages.iter().filter_map(|message| framed(message).ok()?).map(|framed| framed.schema);
-    let mut changed = schemas.filter(|schema| last.replace(*schema) != Some(*schema));
-    changed.find(|schema| reader.needs_schema(*schema))
 }

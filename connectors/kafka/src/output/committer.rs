@@ -17,8 +17,8 @@ use super::Job;
 use super::limits::{Broker, TopicBook, ask, topics_of};
 use super::producer::{LAST_MOMENT, LetGo, Producer, SendError, WAIT};
 use super::progress::Progress;
-use super::rows::{Message, RowEncoder, ValueFormat};
-use super::writer::{LAST, Sent};
+use super::rows::{Message, Prefixes, RowEncoder, RowFormat};
+use super::writer::{LAST, PREFIXES, Sent};
 
 /// How often another producer may take this one's place before that is waited for.
 const FENCED: usize = 3;
@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 1_000_000;
 /// Commits what the output has staged.
 pub struct KafkaCommitter {
     job: Arc<Job>,
-    format: ValueFormat,
+    format: RowFormat,
     unnamed: Unnamed,
     book: TopicBook,
     sent: Arc<Sent>,
@@ -92,7 +92,7 @@ impl SendError {
 }
 
 impl KafkaCommitter {
-    pub fn new(job: Arc<Job>, format: ValueFormat, unnamed: Unnamed, book: TopicBook, sent: Arc<Sent>) -> Self {
+    pub fn new(job: Arc<Job>, format: RowFormat, unnamed: Unnamed, book: TopicBook, sent: Arc<Sent>) -> Self {
         Self {
             job,
             format,
@@ -203,6 +203,7 @@ impl KafkaCommitter {
         &mut self,
         producer: &Producer,
         parts: &mut PartReader<'_>,
+        prefixes: &Prefixes,
         of: &CommitContext,
     ) -> Result<Mark, SendError> {
         let mark = |rows, last| Mark {
@@ -213,7 +214,7 @@ impl KafkaCommitter {
             last,
         };
         while let Some(piece) = parts.next_piece()? {
-            self.send_rows(producer, &piece.rows)?;
+            self.send_rows(producer, &piece.rows, prefixes)?;
             if piece.ends_part {
                 return Ok(mark(piece.until, piece.is_last));
             }
@@ -222,12 +223,23 @@ impl KafkaCommitter {
         Ok(mark(parts.until(), true))
     }
 
-    fn send_rows(&mut self, producer: &Producer, rows: &arrow::array::RecordBatch) -> Result<(), SendError> {
-        let mut encoder = match self.encoder.take().filter(|encoder| *encoder.schema() == rows.schema()) {
+    fn send_rows(
+        &mut self,
+        producer: &Producer,
+        rows: &arrow::array::RecordBatch,
+        prefixes: &Prefixes,
+    ) -> Result<(), SendError> {
+        let mut encoder = match self.encoder.take().filter(|encoder| encoder.is_for(&rows.schema(), prefixes)) {
             Some(encoder) => encoder,
-            None => RowEncoder::new(&self.job.layout, &self.format, rows.schema())?,
+            None => RowEncoder::new(&self.job.layout, &self.format, rows.schema(), prefixes)?,
         };
         let encoded = encoder.encode(rows)?;
+        if let Some((_, why)) = encoded.refused().next() {
+            // It could when it was staged.
+            let error =
+                format!("a row that was staged can't be written any more: {why}; is `descriptors` another file now?");
+            return Err(Error::new(error).into());
+        }
         let mut gives_up = patience();
         for row in 0..encoded.len() {
             let missing = || Error::new("a row that was staged has no topic");
@@ -243,6 +255,8 @@ impl KafkaCommitter {
     async fn send_stage(&mut self, pending: &PendingCommit) -> Result<()> {
         let spooled = Spooled::of(pending, &self.unnamed)?;
         look_at_topics(&self.job, &self.book, &spooled).await?;
+        let staged = &pending.staged;
+        let prefixes = if staged.has(PREFIXES) { staged.get(PREFIXES)? } else { Prefixes::default() };
         let mut fenced = 0;
         // Where the reader stands, which is where the mark does, unless something went wrong.
         let mut parts = spooled.parts(0, self.job.parts);
@@ -261,7 +275,7 @@ impl KafkaCommitter {
                 parts = spooled.parts(begun, self.job.parts);
             }
             let done = self.transact(ready, &pending.context, |this, producer| {
-                this.send_part(producer, &mut parts, &pending.context)
+                this.send_part(producer, &mut parts, &prefixes, &pending.context)
             });
             match done {
                 Ok((mark, progress)) => {

@@ -113,7 +113,7 @@ impl TopicBook {
             Some(limits) => limits,
             None => return Err(missing(job, topic).await),
         };
-        if limits.is_compacted && job.layout.key.is_none() {
+        if limits.is_compacted && job.layout.key.is_empty() {
             return Err(Error::new(format!(
                 "the topic `{topic}` is compacted, and takes no message without a key: say which column it is, `key = \"COLUMN\"`"
             )));
@@ -325,10 +325,11 @@ pub fn refuse(
     let beside = Beside::new(&job.layout, &batch.rows)?;
     let fixed = job.layout.fixed_topic.as_ref().and_then(|topic| book.get(topic).flatten());
     let least = fixed.as_ref().map_or_else(|| book.least_bytes(), |limits| limits.message_bytes);
-    let all_fit = bound(&batch.rows).is_some_and(|bound| bound <= least);
+    let all_fit = !encoder.may_refuse && bound(&batch.rows).is_some_and(|bound| bound <= least);
     let encoded = if all_fit { None } else { Some(encoder.encode(&batch.rows)?) };
     let now = now_millis();
-    let mut refused: BTreeMap<usize, String> = BTreeMap::new();
+    let unwritten = encoded.iter().flat_map(|encoded| encoded.refused());
+    let mut refused: BTreeMap<usize, String> = unwritten.map(|(row, why)| (*row, why.clone())).collect();
     // Most batches have nothing that could be wrong with them.
     let has_columns = beside.topics.is_some()
         || beside.times.is_some()
@@ -346,7 +347,7 @@ pub fn refuse(
                 limits.check(&beside, row, bytes, now)
             });
             if let Err(why) = why {
-                refused.insert(row, why);
+                refused.entry(row).or_insert(why);
             }
         }
     }
@@ -389,7 +390,7 @@ impl TopicLimits {
                 "the message has {bytes} bytes, and the topic takes {most} at most (`max.message.bytes`)"
             ));
         }
-        if self.is_compacted && beside.key(row).is_none() {
+        if self.is_compacted && !beside.has_key(row) {
             return Err("it has no key, and the topic is compacted".to_owned());
         }
         if let Some(partition) = beside.partition(row).filter(|partition| !(0..self.partitions).contains(partition)) {
@@ -414,14 +415,14 @@ impl TopicLimits {
 
 /// As many bytes as the message of any of these rows has, or more, in any format. None where that takes a closer look.
 fn bound(rows: &RecordBatch) -> Option<usize> {
-    // A letter of a text may become six, and a number twenty-five.
+    // A letter of a text may become six, and a number twenty-five; and all may be in the key, too.
     let is_flat = |kind: &DataType| !matches!(kind, DataType::List(_) | DataType::Struct(_));
     let schema = rows.schema_ref();
     if !schema.fields().iter().all(|field| is_flat(field.data_type())) {
         return None;
     }
     let names: usize = schema.fields().iter().map(|field| 6 * field.name().len() + 64).sum();
-    Some(6 * widest_row(rows.columns()) + names + FRAME)
+    Some(2 * (6 * widest_row(rows.columns()) + names) + FRAME)
 }
 
 #[expect(clippy::disallowed_methods, reason = "brokers compare it with their own clocks")]

@@ -30,8 +30,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings, Role};
+use crate::registry::{RegistryWriter, SubjectNaming, WriteRegistrySettings};
 use crate::topics::check_name;
-use rows::Layout;
+use rows::{Layout, RowFormat, WrittenSchemas};
 use writer::KafkaOutput;
 
 /// Sends rows to topics of Kafka.
@@ -71,8 +72,17 @@ pub struct KafkaOutputSettings {
     /// How rows become messages: `"json"`, `"csv"` or `"raw"`, or a table with settings of the format.
     format: Format<WriteMessages>,
     /// The column whose value is the message's key: a `utf8`, `binary` or integer, which is written in digits. Messages of one key go to one
-    /// partition, chosen as Kafka's own client for Java does. Null is a message without a key.
-    key: Option<String>,
+    /// partition, chosen as Kafka's own client for Java does. Null is a message without a key. With `key_format` it may be several columns,
+    /// `["shop", "card"]`, and a message has no key where all of them are null.
+    key: Option<KeySetting>,
+    /// How the columns of `key` become the message's key, if that is more than one value: `"json"`, or a table with settings of the format, as
+    /// in `format`.
+    key_format: Option<Format<WriteMessages>>,
+    /// A registry of schemas that speaks as Confluent's does: `{ url = "http://127.0.0.1:8081" }`, with the settings of a connection `http`. Messages
+    /// of the formats `avro`, `protobuf` and `json`, and keys of these, begin with a 0 and the number that their schema has there. When the flow
+    /// begins, the schema is registered under a subject (`subject`: `"topic"`, which is `TOPIC-value` and `TOPIC-key`, `"record"` or `"topic_record"`), or
+    /// only looked up (`register = false`); it does not begin if the registry refuses it. What a checkpoint has decided is sent without asking again.
+    registry: Option<WriteRegistrySettings>,
     /// The columns that are in the value. By default all but those that `topic`, `headers`, `timestamp`, `partition` and `tombstones` name, and
     /// for `raw` that of `key`, too.
     value: Option<Vec<String>>,
@@ -102,6 +112,25 @@ pub struct KafkaOutputSettings {
     transactions: TransactionSettings,
 }
 
+/// The column of the key, or the columns.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum KeySetting {
+    /// The column.
+    One(String),
+    /// The columns of a key that `key_format` writes.
+    Several(Vec<String>),
+}
+
+impl KeySetting {
+    fn columns(&self) -> &[String] {
+        match self {
+            Self::One(column) => std::slice::from_ref(column),
+            Self::Several(columns) => columns,
+        }
+    }
+}
+
 fn progress_topic() -> String {
     "_millstream.progress".to_owned()
 }
@@ -117,7 +146,7 @@ format = "json"
 "#;
     const CONNECTION: Option<&'static str> = CONNECTION;
     const FREE_SETTINGS: &'static [&'static str] =
-        &["brokers", "tls", "sasl", "client", "create_topics", "transaction_rows", "transaction_bytes"];
+        &["brokers", "tls", "sasl", "client", "registry", "create_topics", "transaction_rows", "transaction_bytes"];
 
     fn verify(kept: &KeptNode<'_>) -> millstream_core::Result<Option<String>> {
         kept.pending.iter().try_for_each(|staged| Spooled::verify(staged, kept.home))?;
@@ -135,6 +164,8 @@ pub struct Job {
     /// For what asks brokers.
     pub beside: ClientConfig,
     pub layout: Layout,
+    /// What is told the schemas of messages.
+    pub registry: Option<RegistryWriter>,
     pub delivery: Delivery,
     pub create_topics: bool,
     pub progress_topic: String,
@@ -181,6 +212,7 @@ impl KafkaOutputSettings {
             direct,
             beside,
             layout: self.layout(schema)?,
+            registry: self.registry_writer(context)?,
             delivery: self.delivery,
             create_topics: self.create_topics,
             progress_topic: self.progress_topic.clone(),
@@ -188,6 +220,53 @@ impl KafkaOutputSettings {
             parts: self.transactions.limits(),
             is_live,
         })
+    }
+
+    fn registry_writer(&self, context: &PlanContext) -> Result<Option<RegistryWriter>, Problem> {
+        let Some(registry) = &self.registry else { return Ok(None) };
+        let is_column = matches!(self.topic, Destination::Column(_));
+        if is_column && registry.subject != SubjectNaming::Record {
+            let problem = Problem::new("where a column says the topic, there is no subject of one topic");
+            return Err(problem.help("say `subject = \"record\"`").at(["registry"]));
+        }
+        registry.writer(context).map(Some).map_err(|problem| problem.under("registry"))
+    }
+
+    /// Checks that there is something that a registry can be told.
+    fn check_registry(&self, write: &RowFormat, layout: &Layout, schema: &Schema) -> Result<(), Problem> {
+        if self.registry.is_none() {
+            return Ok(());
+        }
+        let WrittenSchemas { value, key } = write.schemas(layout, schema)?;
+        if value.is_none() && key.is_none() {
+            let problem = Problem::new(format!("messages of the format `{}` have no schema", self.format.kind().name));
+            return Err(problem.help("`avro`, `protobuf` and `json` have").at(["registry"]));
+        }
+        Ok(())
+    }
+
+    /// Checks the columns of the key.
+    fn check_key(&self, schema: &Schema) -> Result<(), Problem> {
+        let Some(key) = &self.key else {
+            let Some(_) = &self.key_format else { return Ok(()) };
+            let problem = Problem::new("it says how the key is written, and there is none").at(["key_format"]);
+            return Err(problem.help("name its columns in `key`"));
+        };
+        match (key.columns(), &self.key_format) {
+            ([], _) => Err(Problem::new("it names no column").at(["key"])),
+            (columns, Some(_)) => {
+                let missing = columns.iter().find_map(|column| require_column(column, schema).err());
+                missing.map_or(Ok(()), |problem| Err(problem.at(["key"])))
+            }
+            ([column], None) => {
+                let checked = check_column(schema, column, "utf8, binary or an integer", rows::is_key);
+                checked.map(drop).map_err(|problem| problem.at(["key"]))
+            }
+            (_, None) => {
+                let problem = Problem::new("a key of several columns needs a format").at(["key"]);
+                Err(problem.help("such as `key_format = \"json\"`"))
+            }
+        }
     }
 
     /// Which columns are what.
@@ -205,7 +284,7 @@ impl KafkaOutputSettings {
         let layout = Layout {
             fixed_topic,
             topic_column,
-            key: self.key.clone(),
+            key: self.key.iter().flat_map(KeySetting::columns).cloned().collect(),
             value: self.value.clone(),
             headers: self.headers.clone(),
             timestamp: self.timestamp.clone(),
@@ -214,10 +293,8 @@ impl KafkaOutputSettings {
             leaves_out_key: self.format.kind().name == "raw",
         };
         type Is = fn(&DataType) -> bool;
-        let checks: [(&str, &Option<String>, &str, Is); 5] = [
-            ("key", &self.key, "utf8, binary or an integer", |kind| {
-                matches!(kind, DataType::Utf8 | DataType::Binary) || kind.is_integer()
-            }),
+        self.check_key(schema)?;
+        let checks: [(&str, &Option<String>, &str, Is); 4] = [
             ("headers", &self.headers, "list<{ name = utf8, value = binary? }>", rows::are_headers),
             ("timestamp", &self.timestamp, "timestamp", |kind| matches!(kind, DataType::Timestamp(_, _))),
             ("partition", &self.partition, "an integer", DataType::is_integer),
@@ -242,7 +319,8 @@ impl KafkaOutputSettings {
 impl OutputSettings for KafkaOutputSettings {
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
         let job = Arc::new(self.job(context, &input.schema, input.is_live)?);
-        let write = rows::ValueFormat::new(&self.format, &job.layout, &input.schema)?;
+        let write = RowFormat::new(&self.format, self.key_format.as_ref(), &job.layout, &input.schema, context)?;
+        self.check_registry(&write, &job.layout, &input.schema)?;
         let place = match &job.layout.fixed_topic {
             Some(topic) => format!("topic {topic} of {}", job.brokers),
             None => format!("topics of {}", job.brokers),

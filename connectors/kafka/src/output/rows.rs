@@ -7,9 +7,12 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
-use millstream_core::{Problem, Result};
-use millstream_formats::{Format, MessageWriter, Payloads, WriteMessageFormat, WriteMessages};
+use millstream_core::{PlanContext, Problem, Result};
+use millstream_formats::{Format, MessageWriter, Payloads, WriteMessageFormat, WriteMessages, WrittenSchema};
 use rdkafka::message::{Header, OwnedHeaders};
+use serde::{Deserialize, Serialize};
+
+use crate::part::MessagePart;
 
 /// Which columns are what.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +21,7 @@ pub struct Layout {
     pub fixed_topic: Option<String>,
     /// Or the column that says it.
     pub topic_column: Option<String>,
-    pub key: Option<String>,
+    pub key: Vec<String>,
     pub value: Option<Vec<String>>,
     pub headers: Option<String>,
     pub timestamp: Option<String>,
@@ -36,10 +39,15 @@ impl Layout {
         }
         let beside =
             [&self.topic_column, &self.headers, &self.timestamp, &self.partition, &self.tombstones].map(Option::as_ref);
-        let key = self.key.as_ref().filter(|_| self.leaves_out_key);
-        let is_beside = |name: &String| beside.iter().flatten().any(|beside| *beside == name) || key == Some(name);
+        let is_key = |name: &String| self.leaves_out_key && self.key.contains(name);
+        let is_beside = |name: &String| beside.iter().flatten().any(|beside| *beside == name) || is_key(name);
         let fields = schema.fields().iter().enumerate();
         fields.filter(|(_, field)| !is_beside(field.name())).map(|(index, _)| index).collect()
+    }
+
+    /// The columns that are in the key, by their numbers.
+    fn key_columns(&self, schema: &Schema) -> Vec<usize> {
+        self.key.iter().filter_map(|name| schema.index_of(name).ok()).collect()
     }
 }
 
@@ -55,15 +63,85 @@ pub fn are_headers(kind: &DataType) -> bool {
     }
 }
 
-/// How values are written.
+/// How values are written, and keys, if they are messages of a format.
 #[derive(Clone, Debug)]
-pub struct ValueFormat(WriteMessageFormat);
+pub struct RowFormat {
+    value: WriteMessageFormat,
+    key: Option<WriteMessageFormat>,
+}
 
-impl ValueFormat {
+/// What messages begin with: the numbers of their schemas in a registry, or nothing. It is decided when rows are written, and holds for
+/// those until they are sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prefixes {
+    pub value: Vec<u8>,
+    pub key: Vec<u8>,
+}
+
+/// The schemas of values and of keys, if they are of a format that has such.
+pub struct WrittenSchemas {
+    pub value: Option<WrittenSchema>,
+    pub key: Option<WrittenSchema>,
+}
+
+impl RowFormat {
     /// For rows of these columns to begin with.
-    pub fn new(format: &Format<WriteMessages>, layout: &Layout, schema: &Schema) -> Result<Self, Problem> {
-        let value = schema.project(&layout.value_columns(schema)).map_err(|error| Problem::new(error.to_string()))?;
-        Ok(Self(format.write(&value)?))
+    pub fn new(
+        value: &Format<WriteMessages>,
+        key: Option<&Format<WriteMessages>>,
+        layout: &Layout,
+        schema: &Schema,
+        context: &PlanContext,
+    ) -> Result<Self, Problem> {
+        let columns = |of: Vec<usize>| schema.project(&of).map_err(|error| Problem::new(error.to_string()));
+        let value = value.write(&columns(layout.value_columns(schema))?, context)?;
+        let key = match key {
+            Some(key) => Some(
+                key.write(&columns(layout.key_columns(schema))?, context)
+                    .map_err(|problem| MessagePart::Key.place(problem))?,
+            ),
+            None => None,
+        };
+        Ok(Self { value, key })
+    }
+
+    /// Whether there may be rows that can't be written, so that each has to be tried.
+    pub fn may_refuse(&self) -> bool {
+        self.value.may_refuse() || self.key.as_ref().is_some_and(WriteMessageFormat::may_refuse)
+    }
+
+    /// What a registry is told of rows of these columns.
+    pub fn schemas(&self, layout: &Layout, schema: &Schema) -> Result<WrittenSchemas, Problem> {
+        let columns = |of: Vec<usize>| schema.project(&of).map_err(|error| Problem::new(error.to_string()));
+        let value = columns(layout.value_columns(schema))?;
+        let value = self.value.registered(&value).map_err(|problem| problem.under("format"))?;
+        let key = match &self.key {
+            Some(format) => {
+                let columns = columns(layout.key_columns(schema))?;
+                format.registered(&columns).map_err(|problem| problem.under("key_format"))?
+            }
+            None => None,
+        };
+        Ok(WrittenSchemas { value, key })
+    }
+}
+
+/// Writes the key or the value of messages.
+struct PartEncoder {
+    columns: Vec<usize>,
+    writer: Box<dyn MessageWriter>,
+    payloads: Payloads,
+}
+
+impl PartEncoder {
+    fn new(format: &WriteMessageFormat, columns: Vec<usize>, prefix: &[u8], schema: &Schema) -> Result<Self> {
+        let writer = format.open(&Arc::new(schema.project(&columns)?))?;
+        Ok(Self { columns, writer, payloads: Payloads::beginning_with(prefix.to_vec()) })
+    }
+
+    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.payloads.clear();
+        self.writer.encode(&rows.project(&self.columns)?, &mut self.payloads)
     }
 }
 
@@ -71,36 +149,52 @@ impl ValueFormat {
 pub struct RowEncoder {
     layout: Layout,
     schema: SchemaRef,
-    value: Vec<usize>,
-    writer: Box<dyn MessageWriter>,
-    payloads: Payloads,
+    prefixes: Prefixes,
+    value: PartEncoder,
+    key: Option<PartEncoder>,
+    pub may_refuse: bool,
 }
 
 impl RowEncoder {
-    pub fn new(layout: &Layout, format: &ValueFormat, schema: SchemaRef) -> Result<Self> {
-        let value = layout.value_columns(&schema);
-        let writer = format.0.open(&Arc::new(schema.project(&value)?))?;
-        Ok(Self { layout: layout.clone(), schema, value, writer, payloads: Payloads::default() })
+    pub fn new(layout: &Layout, format: &RowFormat, schema: SchemaRef, prefixes: &Prefixes) -> Result<Self> {
+        let value = PartEncoder::new(&format.value, layout.value_columns(&schema), &prefixes.value, &schema)?;
+        let key =
+            format.key.as_ref().map(|key| PartEncoder::new(key, layout.key_columns(&schema), &prefixes.key, &schema));
+        let (layout, prefixes, key) = (layout.clone(), prefixes.clone(), key.transpose()?);
+        Ok(Self { layout, schema, prefixes, value, key, may_refuse: format.may_refuse() })
     }
 
-    /// The columns that it is for.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
+    /// Whether it is for rows of these columns, whose messages begin so.
+    pub fn is_for(&self, schema: &SchemaRef, prefixes: &Prefixes) -> bool {
+        self.schema == *schema && self.prefixes == *prefixes
     }
 
     /// The rows as messages.
     pub fn encode(&mut self, rows: &RecordBatch) -> Result<Encoded<'_>> {
-        self.payloads.clear();
-        self.writer.encode(&rows.project(&self.value)?, &mut self.payloads)?;
-        let values = self.payloads.iter().collect();
-        Ok(Encoded { values, beside: Beside::new(&self.layout, rows)?, topic: self.layout.fixed_topic.as_deref() })
+        self.value.encode(rows)?;
+        self.key.as_mut().map(|key| key.encode(rows)).transpose()?;
+        let beside = Beside::new(&self.layout, rows)?;
+        Ok(Encoded {
+            values: self.value.payloads.iter().collect(),
+            keys: self.key.as_ref().map(|key| key.payloads.iter().collect()),
+            refused: [Some(&self.value), self.key.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(|part| part.payloads.refused())
+                .collect(),
+            beside,
+            topic: self.layout.fixed_topic.as_deref(),
+        })
     }
 }
 
 /// What stands beside the values of rows.
 pub struct Beside {
     pub topics: Option<StringArray>,
-    pub keys: Option<BinaryArray>,
+    /// The columns of the key.
+    key_columns: Vec<ArrayRef>,
+    /// The key as bytes, where it is one column.
+    keys: Option<BinaryArray>,
     pub headers: Option<Headers>,
     /// In milliseconds since 1970.
     pub times: Option<Int64Array>,
@@ -112,9 +206,14 @@ impl Beside {
     pub fn new(layout: &Layout, rows: &RecordBatch) -> Result<Self> {
         let column = |name: &Option<String>| name.as_ref().and_then(|name| rows.column_by_name(name));
         let text = |name: &Option<String>| column(name).map(|column| column.as_string::<i32>().clone());
+        let key_columns: Vec<_> = layout.key.iter().filter_map(|name| rows.column_by_name(name).cloned()).collect();
         Ok(Self {
             topics: text(&layout.topic_column),
-            keys: column(&layout.key).map(keys).transpose()?,
+            keys: match key_columns.as_slice() {
+                [column] if is_key(column.data_type()) => Some(keys(column)?),
+                _ => None,
+            },
+            key_columns,
             headers: column(&layout.headers).map(Headers::new),
             times: column(&layout.timestamp)
                 .map(|times| times.as_primitive::<TimestampMicrosecondType>().unary(|micros| micros.div_euclid(1000))),
@@ -123,7 +222,12 @@ impl Beside {
         })
     }
 
-    pub fn key(&self, row: usize) -> Option<&[u8]> {
+    /// Whether any column of the key has a value.
+    pub fn has_key(&self, row: usize) -> bool {
+        self.key_columns.iter().any(|column| column.is_valid(row))
+    }
+
+    fn key(&self, row: usize) -> Option<&[u8]> {
         self.keys.as_ref().filter(|keys| keys.is_valid(row)).map(|keys| keys.value(row))
     }
 
@@ -143,6 +247,11 @@ impl Beside {
     pub fn deletes(&self, row: usize) -> bool {
         self.tombstones.as_ref().is_some_and(|operations| operations.is_valid(row) && operations.value(row) == "delete")
     }
+}
+
+/// Whether a column can be the key as it is.
+pub fn is_key(kind: &DataType) -> bool {
+    matches!(kind, DataType::Utf8 | DataType::Binary) || kind.is_integer()
 }
 
 /// Keys as bytes.
@@ -195,6 +304,10 @@ impl Headers {
 /// Rows as messages.
 pub struct Encoded<'a> {
     values: Vec<Option<&'a [u8]>>,
+    /// The keys, where they are messages of a format.
+    keys: Option<Vec<Option<&'a [u8]>>>,
+    /// The rows that can't be written.
+    refused: Vec<&'a [(usize, String)]>,
     beside: Beside,
     topic: Option<&'a str>,
 }
@@ -215,6 +328,18 @@ impl Encoded<'_> {
         self.values.len()
     }
 
+    /// The rows that can't be written, and why.
+    pub fn refused(&self) -> impl Iterator<Item = &(usize, String)> {
+        self.refused.iter().copied().flatten()
+    }
+
+    fn key(&self, row: usize) -> Option<&[u8]> {
+        match &self.keys {
+            Some(keys) => keys[row].filter(|_| self.beside.has_key(row)),
+            None => self.beside.key(row),
+        }
+    }
+
     /// One of them. None if no topic is known for it, which is found before.
     pub fn message(&self, row: usize) -> Option<Message<'_>> {
         let beside = &self.beside;
@@ -227,7 +352,7 @@ impl Encoded<'_> {
         });
         Some(Message {
             topic: self.topic.or_else(|| beside.topic(row))?,
-            key: beside.key(row),
+            key: self.key(row),
             value: self.values[row].filter(|_| !beside.deletes(row)),
             partition: beside.partition(row),
             time: beside.time(row),
@@ -238,7 +363,7 @@ impl Encoded<'_> {
     /// How many bytes of the message of a row are its own.
     pub fn bytes(&self, row: usize) -> usize {
         let value = self.values[row].filter(|_| !self.beside.deletes(row)).map_or(0, <[u8]>::len);
-        value + self.beside.key(row).map_or(0, <[u8]>::len) + self.beside.header_bytes(row)
+        value + self.key(row).map_or(0, <[u8]>::len) + self.beside.header_bytes(row)
     }
 }
 
@@ -265,8 +390,9 @@ mod tests {
 
     fn messages(layout: &Layout, rows: &RecordBatch) -> Vec<String> {
         let format: Format<WriteMessages> = serde_json::from_value(json!("json")).unwrap();
-        let format = ValueFormat::new(&format, layout, &rows.schema()).unwrap();
-        let mut encoder = RowEncoder::new(layout, &format, rows.schema()).unwrap();
+        let context = millstream_testkit::context();
+        let format = RowFormat::new(&format, None, layout, &rows.schema(), &context).unwrap();
+        let mut encoder = RowEncoder::new(layout, &format, rows.schema(), &Prefixes::default()).unwrap();
         let encoded = encoder.encode(rows).unwrap();
         let text =
             |bytes: Option<&[u8]>| bytes.map_or("-".to_owned(), |bytes| String::from_utf8(bytes.to_vec()).unwrap());
@@ -288,7 +414,7 @@ mod tests {
         );
         let layout = Layout {
             topic_column: Some("where".into()),
-            key: Some("k".into()),
+            key: vec!["k".into()],
             timestamp: Some("at".into()),
             partition: Some("p".into()),
             tombstones: Some("op".into()),

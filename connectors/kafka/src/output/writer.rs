@@ -15,16 +15,20 @@ use super::Job;
 use super::committer::KafkaCommitter;
 use super::direct::Direct;
 use super::limits::{TopicBook, refuse, topics_of};
-use super::rows::{RowEncoder, ValueFormat};
+use super::rows::{Prefixes, RowEncoder, RowFormat};
+use crate::part::MessagePart;
 
 /// What is staged says by this that no other stage follows in this run.
 pub const LAST: &str = "last";
+
+/// What the messages of what is staged begin with, if with anything.
+pub const PREFIXES: &str = "prefixes";
 
 /// Sends rows to topics.
 pub struct KafkaOutput {
     job: Arc<Job>,
     schema: SchemaRef,
-    format: ValueFormat,
+    format: RowFormat,
     /// What the output and its committer share.
     unnamed: Unnamed,
     book: TopicBook,
@@ -34,6 +38,7 @@ pub struct KafkaOutput {
 
 /// An output that has been opened.
 struct Running {
+    prefixes: Prefixes,
     /// To know how large messages are.
     encoder: RowEncoder,
     way: Way,
@@ -67,37 +72,55 @@ impl Sent {
 }
 
 impl KafkaOutput {
-    pub fn new(job: Arc<Job>, schema: SchemaRef, format: ValueFormat) -> Self {
+    pub fn new(job: Arc<Job>, schema: SchemaRef, format: RowFormat) -> Self {
         let (unnamed, book, sent) = Default::default();
         Self { job, schema, format, unnamed, book, sent, running: None }
     }
 
-    fn encoder(&self) -> Result<RowEncoder> {
-        RowEncoder::new(&self.job.layout, &self.format, self.schema.clone())
+    fn encoder(&self, prefixes: &Prefixes) -> Result<RowEncoder> {
+        RowEncoder::new(&self.job.layout, &self.format, self.schema.clone(), prefixes)
     }
 
-    fn way(&self, home: &Home, run: &Run) -> Result<Way> {
+    fn way(&self, home: &Home, run: &Run, prefixes: &Prefixes) -> Result<Way> {
         // Nobody would decide that rows count.
         let is_undecided = *home == Home::Nowhere && self.job.is_live;
         if self.job.delivery == Delivery::AtLeastOnce || is_undecided {
-            return Ok(Way::Direct(Direct::start(&self.job.direct, self.encoder()?, self.sent.clone())?));
+            return Ok(Way::Direct(Direct::start(&self.job.direct, self.encoder(prefixes)?, self.sent.clone())?));
         }
         Ok(Way::Spool(Box::new(Spool::open(self.schema.clone(), home, run, &self.unnamed)?)))
     }
+}
+
+/// What messages begin with: the numbers that a registry gives their schemas.
+async fn prefixes(job: &Job, format: &RowFormat, schema: &SchemaRef) -> Result<Prefixes> {
+    let mut prefixes = Prefixes::default();
+    let Some(registry) = &job.registry else { return Ok(prefixes) };
+    let schemas = format.schemas(&job.layout, schema).map_err(|problem| Error::new(problem.message))?;
+    // A column that says the topic goes with no subject of a topic.
+    let topic = job.layout.fixed_topic.as_deref().unwrap_or_default();
+    if let Some(schema) = &schemas.value {
+        prefixes.value = schema.prefix(registry.number(topic, MessagePart::Value, schema).await?);
+    }
+    if let Some(schema) = &schemas.key {
+        prefixes.key = schema.prefix(registry.number(topic, MessagePart::Key, schema).await?);
+    }
+    Ok(prefixes)
 }
 
 #[async_trait]
 impl Output for KafkaOutput {
     async fn open(&mut self, home: &Home, run: &Run) -> Result<()> {
         self.book.require(&self.job).await?;
-        self.running = Some(Running { encoder: self.encoder()?, way: self.way(home, run)? });
+        let prefixes = prefixes(&self.job, &self.format, &self.schema).await?;
+        let (encoder, way) = (self.encoder(&prefixes)?, self.way(home, run, &prefixes)?);
+        self.running = Some(Running { prefixes, encoder, way });
         Ok(())
     }
 
     async fn write(&mut self, batch: Batch, out: &mut Collector) -> Result<()> {
         let topics = topics_of(&self.job, &batch.rows);
         self.book.look_up(&self.job, topics.iter().map(String::as_str)).await?;
-        let Some(Running { encoder, way }) = &mut self.running else { return Err(Error::new("it is not open")) };
+        let Some(Running { encoder, way, .. }) = &mut self.running else { return Err(Error::new("it is not open")) };
         let rows = refuse(&batch, &self.job, &self.book, encoder, out)?;
         if rows.num_rows() == 0 {
             return Ok(());
@@ -110,14 +133,17 @@ impl Output for KafkaOutput {
 
     async fn stage(&mut self, barrier: Barrier) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        match self.running.as_mut().map(|running| &mut running.way) {
-            Some(Way::Spool(spool)) => {
+        match self.running.as_mut().map(|running| (&mut running.way, &running.prefixes)) {
+            Some((Way::Spool(spool), prefixes)) => {
                 spool.stage(&mut snapshot.staged)?;
+                if !snapshot.staged.is_empty() && *prefixes != Prefixes::default() {
+                    snapshot.staged.put(PREFIXES, prefixes)?;
+                }
                 if barrier.then != Then::Continue && !snapshot.staged.is_empty() {
                     snapshot.staged.put(LAST, &true)?;
                 }
             }
-            Some(Way::Direct(direct)) => direct.flush().await?,
+            Some((Way::Direct(direct), _)) => direct.flush().await?,
             None => {}
         }
         Ok(snapshot)

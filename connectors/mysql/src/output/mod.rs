@@ -72,8 +72,16 @@ database = "shop"
 table = "totals"
 key = ["customer"]
 "#;
-    const FREE_SETTINGS: &'static [&'static str] =
-        &["address", "user", "password", "tls", "create_table", "transaction_rows", "transaction_bytes"];
+    const FREE_SETTINGS: &'static [&'static str] = &[
+        "address",
+        "user",
+        "password",
+        "tls",
+        "create_table",
+        "refused_table",
+        "transaction_rows",
+        "transaction_bytes",
+    ];
 }
 
 /// A table that is written to, and the tables beside it.

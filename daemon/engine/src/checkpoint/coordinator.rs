@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use millstream_core::{
-    Barrier, CommitContext, Committer, Epoch, PendingCommit, Result, ResultExt, Role, Snapshot, State, Then,
+    Barrier, CommitContext, Committer, Epoch, PendingCommit, Result, ResultExt, Role, Run, Snapshot, State, Then,
 };
 use millstream_store::crash;
 use serde_json::json;
@@ -75,6 +75,8 @@ pub struct Coordinator {
     flow: String,
     nodes: Vec<Node>,
     checkpoints: Option<FlowCheckpoints>,
+    /// The run, as it has begun.
+    run: Run,
     effects: Visibility,
     commits: Commits,
     /// Stages that are visible, which has not been written down.
@@ -117,6 +119,7 @@ impl Coordinator {
     pub fn new(
         plan: &Plan,
         checkpoints: Option<FlowCheckpoints>,
+        run: Run,
         effects: Visibility,
         passed: Epoch,
         phase: watch::Sender<Phase>,
@@ -143,6 +146,7 @@ impl Coordinator {
             flow: plan.flow.clone(),
             nodes: nodes(plan),
             checkpoints,
+            run,
             effects,
             commits: Commits::new(stats),
             unmarked: Vec::new(),
@@ -216,7 +220,8 @@ impl Coordinator {
     }
 
     fn context(&self, node: NodeIndex, checkpoint: u64, epoch: Epoch) -> CommitContext {
-        let run = self.checkpoints.as_ref().map(FlowCheckpoints::run).unwrap_or_default();
+        // Targets tell a run without state from the one before by its name.
+        let run = self.checkpoints.as_ref().map_or_else(|| self.run.clone(), FlowCheckpoints::run);
         let name = self.nodes[node].name.clone();
         CommitContext {
             flow: self.flow.clone(),

@@ -65,8 +65,15 @@ impl Setup {
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|planned| edge_of(plan, planned)).unzip();
         let common = Common::new(plan, durable);
         let phase = common.phase.clone();
-        let (coordinator, reporter) =
-            Coordinator::new(plan, checkpoints, visibility, start_point.epoch, phase, common.stats.clone());
+        let (coordinator, reporter) = Coordinator::new(
+            plan,
+            checkpoints,
+            run.clone(),
+            visibility,
+            start_point.epoch,
+            phase,
+            common.stats.clone(),
+        );
         Ok(Self {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
