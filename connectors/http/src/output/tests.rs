@@ -302,7 +302,7 @@ fn requests_do_not_depend_on_where_one_begins() {
     let settings: HttpOutputSettings =
         parse("url = 'http://a/'\nformat = 'ndjson'\nrequest_rows = 30\nrequest_bytes = '600B'");
     let addresses = Addresses::new(&settings.connection, &settings.path).unwrap();
-    let layout = settings.layout(&addresses).unwrap();
+    let layout = settings.layout(&addresses, &rows.schema(), &context()).unwrap();
     let mut all = Vec::new();
     let mut from = 0;
     while from < rows.num_rows() {
