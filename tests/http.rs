@@ -144,6 +144,19 @@ fn each_record_counts_once_when_the_flow_is_killed() {
 }
 
 #[test]
+fn a_state_elsewhere_is_refused_before_anything_runs() {
+    let (workshop, service) = (Workshop::new(), Service::start());
+    workshop.write("flow.toml", FLOW);
+    for command in ["run", "check"] {
+        let mut command = workshop.command(&[command, "flow.toml", "--state", "s3://nowhere/state"]);
+        let ran: crate::millstream::Ran = command.env("SERVICE", &service.address).output().unwrap().into();
+        let says = "input `rows` keeps what it has asked for in a log until a checkpoint covers it, and so needs a state on this machine";
+        assert!(ran.code != 0 && ran.stderr.contains(says), "{}{}", ran.stdout, ran.stderr);
+    }
+    assert_eq!(service.requests.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn a_bounded_run_goes_on_where_the_one_before_has_ended() {
     let (workshop, service) = (Workshop::new(), Service::start());
     workshop.write("flow.toml", &FLOW.replace("every = \"20ms\"", "bounded = true"));

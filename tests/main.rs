@@ -19,6 +19,8 @@ mod git;
 mod hostile;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod http_output;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "kafka")]
@@ -58,3 +60,5 @@ mod site;
 mod syslog;
 mod time;
 mod unions;
+#[cfg(feature = "http")]
+mod web;

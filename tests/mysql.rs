@@ -197,8 +197,10 @@ fn while_changing(site: &TableSite<'_>, what: impl FnOnce()) {
                 }
             });
         }
-        what();
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
+        // Also when it fails: the test would go on for ever.
         stop.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
@@ -436,6 +438,59 @@ fn what_is_not_there_has_a_nearest_name() {
                 .contains("there is no table `${TABLE}x` in the database `shop` that the user can see; did you mean"),
             "{failure}"
         );
+    }
+}
+
+#[test]
+fn check_connects_and_says_what_is_there() {
+    for product in Mysql::PRODUCTS {
+        let Some(mysql) = shared(product) else { return };
+        let site = TableSite::new(mysql, CHANGES, true);
+        let flow = site.workshop.read("flow.toml");
+        let head = flow.split("[input.shop]").next().unwrap();
+        let server =
+            "address = \"${MYSQL_ADDRESS}\"\nuser = \"alice\"\npassword = \"${MYSQL_PASSWORD}\"\ndatabase = \"shop\"";
+        let nodes = format!(
+            "[input.rows]\ntype = \"mysql_query\"\n{server}\nquery = \"SELECT id FROM ${{TABLE}}\"\nschema = {{ id = \"int64\" }}\nkey = [\"id\"]\n\
+             [processor.names]\ntype = \"mysql_lookup\"\nfrom = \"rows\"\n{server}\ntable = \"${{TABLE}}\"\non = [\"id\"]\n\
+             schema = {{ text = \"utf8?\" }}\non_error = \"fail\"\n\
+             [output.out]\ntype = \"mysql\"\nfrom = \"names\"\n{server}\ntable = \"${{TABLE}}\"\n"
+        );
+        site.workshop.write("nodes.toml", &format!("{head}{nodes}"));
+        let check = |arguments: &[&str]| -> Ran {
+            let mut command = site.workshop.command(&[&["check", "--connect"], arguments].concat());
+            command
+                .env("MYSQL_ADDRESS", mysql.address())
+                .env("MYSQL_PASSWORD", "canary-41d7")
+                .env("TABLE", &site.table);
+            command.output().unwrap().into()
+        };
+        let ran = check(&["flow.toml"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(
+            ran.stdout.contains("input `shop`: version ") && ran.stdout.contains("a binary log with all rows"),
+            "{}",
+            ran.stdout
+        );
+        let ran = check(&["nodes.toml"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        for found in ["input `rows`: version ", "what the query asks for", "processor `names`: ", "output `out`: "] {
+            assert!(ran.stdout.contains(found), "{}", ran.stdout);
+        }
+        for (from, to, said) in [
+            ("text = \"utf8?\"", "texts = \"utf8?\"", "there is no column `texts`"),
+            ("table = \"${TABLE}\"\non", "table = \"nobody\"\non", "there is no table `nobody`"),
+            ("SELECT id FROM", "SELECT idd FROM", "preparing the query"),
+        ] {
+            site.workshop.write("wrong.toml", &format!("{head}{nodes}").replace(from, to));
+            let ran = check(&["wrong.toml"]);
+            assert!(ran.code == 1 && ran.stderr.contains(said), "{said}: {}{}", ran.stdout, ran.stderr);
+        }
+        let mut command = site.workshop.command(&["check", "--connect", "nodes.toml"]);
+        command.env("MYSQL_ADDRESS", mysql.address()).env("MYSQL_PASSWORD", "canary-wrong").env("TABLE", &site.table);
+        let ran: Ran = command.output().unwrap().into();
+        assert!(ran.code == 1 && ran.stderr.contains("Access denied"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use millstream_testkit::Postgres;
 use serde_json::Value;
+use tokio_postgres::error::SqlState;
 
 use crate::millstream::{Ran, Running, Workshop, project};
 
@@ -169,14 +170,14 @@ impl<'a> Site<'a> {
 
     /// Waits until the changes that are visible give the table.
     fn wait_until_even(&self) {
-        let begin = Instant::now();
+        let mut patience = Patience::new();
         let rows = self.rows();
         loop {
             let folded = self.folded();
             if folded == rows {
                 return;
             }
-            if begin.elapsed() > Duration::from_secs(60) {
+            if patience.ends(self.visible().len()) {
                 let missing: Vec<_> = rows.iter().filter(|(id, row)| folded.get(id) != Some(row)).take(5).collect();
                 let surplus: Vec<_> = folded.iter().filter(|(id, _)| !rows.contains_key(id)).take(5).collect();
                 panic!(
@@ -185,17 +186,18 @@ impl<'a> Site<'a> {
                     rows.len()
                 );
             }
-            std::thread::sleep(Duration::from_millis(100));
         }
     }
 
     /// Waits until so many changes are visible.
     fn wait_for(&self, changes: usize) {
-        let begin = Instant::now();
-        while self.visible().len() < changes {
+        let mut patience = Patience::new();
+        loop {
             let visible = self.visible().len();
-            assert!(begin.elapsed() < Duration::from_secs(60), "{visible} of {changes} changes are visible");
-            std::thread::sleep(Duration::from_millis(50));
+            if visible >= changes {
+                return;
+            }
+            assert!(!patience.ends(visible), "{visible} of {changes} changes are visible");
         }
     }
 
@@ -216,9 +218,33 @@ impl<'a> Site<'a> {
             if self.postgres.with(async |client| client.batch_execute(&sql).await.is_ok()) {
                 return;
             }
-            assert!(begin.elapsed() < Duration::from_secs(10), "the slot is still in use");
+            assert!(begin.elapsed() < PATIENCE, "the slot is still in use");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+/// How long nothing new may be seen. A run that does nothing for minutes hangs, however slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Waits for something as long as it goes on.
+struct Patience<T> {
+    seen: Option<T>,
+    since: Instant,
+}
+
+impl<T: PartialEq> Patience<T> {
+    fn new() -> Self {
+        Self { seen: None, since: Instant::now() }
+    }
+
+    /// Waits a moment, and says whether that is in vain, since what is seen has been the same for long.
+    fn ends(&mut self, seen: T) -> bool {
+        if self.seen.as_ref() != Some(&seen) {
+            (self.seen, self.since) = (Some(seen), Instant::now());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        self.since.elapsed() > PATIENCE
     }
 }
 
@@ -256,10 +282,20 @@ async fn change(client: &tokio_postgres::Client, table: &str, seed: u64, stop: &
     }
 }
 
+/// Tells others to stop when it goes, be it because a test has failed.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Has a table changed while something is done.
 fn while_changing(site: &Site<'_>, what: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         for seed in 1..3 {
             let stop = &stop;
             scope.spawn(move || {
@@ -273,7 +309,6 @@ fn while_changing(site: &Site<'_>, what: impl FnOnce()) {
             });
         }
         what();
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -336,19 +371,26 @@ fn rows_are_written_once_over_connections_that_are_cut() {
     let site = Site::new(postgres, NUMBERS, false);
     let (stop, cut) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                let sql = format!(
-                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'millstream {}.table' AND \
-                     (query LIKE 'SAVEPOINT%' OR query LIKE 'COPY%' OR query = 'COMMIT')",
-                    site.table
-                );
-                cut.fetch_add(postgres.rows(&sql)[0].parse().unwrap(), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(150));
+            // Only if rows have come since the last one, so that the flow does come to its end; and only some, as connecting takes its time.
+            let mut rows = 0;
+            while !stop.load(Ordering::Relaxed) && cut.load(Ordering::Relaxed) < 12 {
+                let now = postgres.rows(&format!("SELECT count(*) FROM {}", site.table))[0].parse::<u64>().unwrap();
+                if now > rows {
+                    let sql = format!(
+                        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'millstream {}.table' AND \
+                         (query LIKE 'SAVEPOINT%' OR query LIKE 'COPY%' OR query = 'COMMIT')",
+                        site.table
+                    );
+                    let cuts = postgres.rows(&sql)[0].parse::<usize>().unwrap();
+                    cut.fetch_add(cuts, Ordering::Relaxed);
+                    rows = if cuts > 0 { now } else { rows };
+                }
+                std::thread::sleep(Duration::from_millis(50));
             }
         });
         let ran = site.run(&["--state", "state"]);
-        stop.store(true, Ordering::Relaxed);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
     });
     assert!(cut.load(Ordering::Relaxed) > 0, "none was cut");
@@ -357,21 +399,29 @@ fn rows_are_written_once_over_connections_that_are_cut() {
 
 #[test]
 fn deadlocks_are_tried_again() {
-    let Some(postgres) = shared() else { return };
-    let site = Site::new(postgres, NUMBERS, true);
+    // One of its own, since it counts the deadlocks of all.
+    let Some(postgres) = Postgres::start() else { return };
+    let site = Site::new(&postgres, NUMBERS, true);
     site.edit("table = \"${TABLE}\"", "table = \"${TABLE}\"\n    key = [\"id\"]");
     // So that a transaction has rows from one end of the table to the other.
     site.edit("transaction_rows = 700", "transaction_rows = 60000");
     fill(&site, 60_000);
-    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'shop'";
-    let before = postgres.rows(deadlocks);
-    let stop = AtomicBool::new(false);
+    let deadlocks = || {
+        let counted = postgres.rows("SELECT deadlocks FROM pg_stat_database WHERE datname = 'shop'");
+        counted[0].parse::<usize>().unwrap()
+    };
+    let before = deadlocks();
+    let (stop, own) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // Those that the flow was the victim of.
+    let of_flow = || (deadlocks() - before).saturating_sub(own.load(Ordering::Relaxed));
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| {
-            // The other way round.
-            postgres.with(async |client| {
-                while !stop.load(Ordering::Relaxed) {
-                    let _ = client.batch_execute("BEGIN").await;
+            // The other way round. Who does that for ever, and at once again, leaves the flow no way through.
+            while !stop.load(Ordering::Relaxed) && of_flow() < 2 {
+                postgres.with(async |client| {
+                    // It is the flow that finds out that both wait for each other, and then is the one who has to yield.
+                    let _ = client.batch_execute("SET deadlock_timeout = '10s'; BEGIN").await;
                     for id in (1..60).rev() {
                         let update = format!(
                             "UPDATE {} SET text = 'x' WHERE id BETWEEN {} AND {}",
@@ -379,24 +429,26 @@ fn deadlocks_are_tried_again() {
                             id * 1000,
                             id * 1000 + 3
                         );
-                        if client.batch_execute(&update).await.is_err() {
+                        if let Err(error) = client.batch_execute(&update).await {
+                            let is_deadlock = error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED);
+                            own.fetch_add(usize::from(is_deadlock), Ordering::Relaxed);
                             break;
                         }
                     }
                     let _ = client.batch_execute("COMMIT").await;
-                }
-            });
+                });
+            }
         });
         let ran = site.run(&["--state", "state"]);
-        stop.store(true, Ordering::Relaxed);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
     });
-    let begin = Instant::now();
     // The server counts them a little later.
-    while postgres.rows(deadlocks) == before {
-        assert!(begin.elapsed() < Duration::from_secs(10), "there was no deadlock");
-        std::thread::sleep(Duration::from_millis(100));
+    let mut patience = Patience::new();
+    while of_flow() == 0 {
+        assert!(!patience.ends(deadlocks()), "there was no deadlock");
     }
+    let rows = postgres.rows(&format!("SELECT count(*) FROM {} WHERE n = id % 1000", site.table));
+    assert_eq!(rows, ["60000"]);
 }
 
 #[test]
@@ -582,14 +634,14 @@ fn who_may_not_come_is_told() {
 fn what_is_not_there_has_a_nearest_name() {
     let Some(postgres) = shared() else { return };
     let site = Site::new(postgres, NUMBERS, true);
-    site.edit("n = \"row % 1000\"", "nn = \"row\"");
+    site.edit("text = \"", "texts = \"");
     let failure = site.failure(&[]);
-    assert!(failure.contains("has no column `nn`; did you mean `n`?"), "{failure}");
+    assert!(failure.contains("has no column `texts`; did you mean `text`?"), "{failure}");
     site.edit("table = \"${TABLE}\"", "table = \"${TABLE}x\"");
     let failure = site.failure(&[]);
     assert!(failure.contains("there is no table `${TABLE}x` in the schema `public`; did you mean"), "{failure}");
-    site.edit("table = \"${TABLE}x\"", "table = \"${TABLE}\"\n    key = [\"nn\"]");
-    site.say("ALTER TABLE {t} ADD COLUMN nn int");
+    site.edit("table = \"${TABLE}x\"", "table = \"${TABLE}\"\n    key = [\"texts\"]");
+    site.say("ALTER TABLE {t} ADD COLUMN texts text");
     let failure = site.failure(&[]);
     assert!(
         failure.contains("`key` is no unique key of \"public\".\"${TABLE}\"") && failure.contains("`key = [\"id\"]`"),
@@ -736,11 +788,7 @@ fn rows_are_read_once_when_the_flow_and_the_server_are_killed() {
         drop(running);
     }
     let running = site.start();
-    let begin = Instant::now();
-    while site.visible().len() < 12_000 {
-        assert!(begin.elapsed() < Duration::from_secs(60), "{} of 12000 rows", site.visible().len());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    site.wait_for(12_000);
     running.stop();
     let ids: Vec<_> = site.visible().iter().map(|row| row["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, (0..12_000).collect::<Vec<_>>());
@@ -813,17 +861,16 @@ fn changes_count_once_over_connections_that_are_cut() {
     let mut running = None;
     while_changing(&site, || {
         running = Some(site.start());
-        let mut cut = 0;
-        let begin = Instant::now();
-        while cut < 6 && begin.elapsed() < Duration::from_secs(30) {
-            std::thread::sleep(Duration::from_millis(300));
+        let (mut cut, mut patience) = (0, Patience::new());
+        while cut < 6 {
+            assert!(!patience.ends(cut), "{cut} were cut");
+            std::thread::sleep(Duration::from_millis(250));
             let sql = format!(
                 "SELECT count(pg_terminate_backend(active_pid)) FROM pg_replication_slots WHERE slot_name = '{}'",
                 site.slot()
             );
             cut += postgres.rows(&sql)[0].parse::<u32>().unwrap();
         }
-        assert!(cut >= 6, "{cut} were cut");
     });
     site.wait_until_even();
     running.unwrap().stop();

@@ -73,13 +73,22 @@ impl Site {
     }
 }
 
-/// Waits until something holds, a minute at most.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited too long for {what}");
+/// Waits until there are so many of something. What brings nothing new for minutes hangs, however slow the machine is.
+pub fn wait_for(what: &str, wanted: usize, mut count: impl FnMut() -> usize) {
+    let (mut seen, mut since) = (0, Instant::now());
+    while seen < wanted {
+        assert!(since.elapsed() < Duration::from_secs(180), "waited too long for {what}: {seen} of {wanted} came");
         std::thread::sleep(Duration::from_millis(20));
+        let now = count();
+        if now > seen {
+            (seen, since) = (now, Instant::now());
+        }
     }
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    wait_for(what, 1, || usize::from(holds()));
 }
 
 const LEARNING: &str = r#"

@@ -68,6 +68,9 @@ impl StateArguments {
     pub fn problems(&self, plan: &mut Plan) -> Result<Vec<String>> {
         let Some(location) = &self.state else { return Ok(Vec::new()) };
         let mut problems = self.unmet(plan);
+        if !problems.is_empty() {
+            return Ok(problems);
+        }
         problems.extend(FlowCheckpoints::check_at(plan, location, &self.options())?);
         if problems.is_empty() {
             let checkpoints = FlowCheckpoints::look_at(plan, location, &self.options())?;
@@ -100,6 +103,17 @@ impl StateArguments {
                 )
             };
             unmet.extend(plan.needing_state(NeedsState::Here).map(problem));
+        }
+        if self.state.as_deref().is_some_and(|state| local_folder(state).is_none()) {
+            let problem = |node: &PlannedNode| {
+                format!(
+                    "{} `{}` keeps what it has asked for in a log until a checkpoint covers it, and so needs a state on this machine: \
+                     `--state DIR` with a folder, not a URL",
+                    node.role(),
+                    node.name
+                )
+            };
+            unmet.extend(plan.keeping_logs().map(problem));
         }
         if self.state.is_none() {
             let problem = |node: &PlannedNode| {

@@ -5,16 +5,15 @@ use millstream_store::crash::POINTS;
 use super::Trial;
 use super::graphs::{ALL, BRANCHED, Graph, LINEAR, MERGED, SEQUENCE};
 
+/// How the points begin by which only other tests come.
+const ELSEWHERE: &[&str] =
+    &["git-", "http-", "kafka-", "log-", "mqtt-", "mysql-", "nats-", "objects-", "postgres-", "spool-"];
+
 /// Points that only a flow of this kind comes by; all others are on the way of every flow that keeps state.
 fn graph_of(point: &str) -> Option<&'static Graph> {
     match point {
         // `pushed.rs` and the tests with servers come by.
-        _ if ["git-", "log-", "spool-", "kafka-", "mqtt-", "mysql-", "nats-", "objects-", "postgres-"]
-            .iter()
-            .any(|others| point.starts_with(others)) =>
-        {
-            None
-        }
+        _ if ELSEWHERE.iter().any(|others| point.starts_with(others)) => None,
         "version-numbered" | "version-written" | "version-decided" => Some(&MERGED),
         "journal-removed" | "blob-written" | "blob-removed" => Some(&BRANCHED),
         // `live.rs` comes by.

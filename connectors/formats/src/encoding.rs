@@ -34,6 +34,20 @@ const WINDOWS: [char; 32] = [
 /// How many bytes are read at once.
 const CHUNK: usize = 1 << 14;
 
+/// A text whose encoding is called as web servers call it. None if that is not known. What is no text in it becomes replacement characters.
+pub fn text_of(label: &str, bytes: &[u8]) -> Option<String> {
+    let encoding = match label.to_ascii_lowercase().as_str() {
+        "utf-8" | "utf8" | "us-ascii" | "ascii" => TextEncoding::Utf8,
+        // Web browsers read these two as one.
+        "iso-8859-1" | "latin1" | "latin-1" | "windows-1252" | "cp1252" => TextEncoding::Windows1252,
+        "utf-16" | "utf-16le" => TextEncoding::Utf16,
+        _ => return None,
+    };
+    let mut text = Vec::new();
+    Decoder::new(bytes, encoding).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
 /// Reads text of another encoding as UTF-8. What is no text in that encoding becomes bytes that are none in UTF-8 either, so
 /// that its row is rejected.
 pub(crate) struct Decoder<R> {

@@ -14,12 +14,12 @@ use millstream_core::{Error, Problem, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::Rows;
 use crate::kind::{FormatKind, Settings, Side};
 use crate::pieces::{Pieces, carried};
 use crate::read::{Decoder, FileFormat, Reading};
 use crate::reader::{BatchReader, ReaderPosition, guarded};
 use crate::write::{Encoder, Writing};
+use crate::{Rows, ipc_stream};
 
 pub(crate) const FORMAT: FormatKind = FormatKind {
     name: "arrow",
@@ -66,6 +66,10 @@ struct ArrowFile;
 impl FileFormat for ArrowFile {
     fn open(&self, file: File, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
         open(file, decoder.schema(), decoder.batch_rows)
+    }
+
+    fn open_bytes(&self, bytes: Vec<u8>, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
+        ipc_stream::open(bytes, decoder)
     }
 
     fn inspect(&self, file: File) -> Result<(SchemaRef, u64)> {
@@ -188,13 +192,19 @@ impl Blocks {
     }
 }
 
+/// How many bytes stand before a compressed buffer, which say how long it is when it is unpacked.
+pub(crate) const PREFIX: u64 = 8;
+
 /// How long a compressed buffer is when it is unpacked, as it says itself.
 fn unpacked_length(file: &File, start: u64, length: u64) -> Result<u64> {
-    const PREFIX: u64 = 8;
     if length < PREFIX {
         return Ok(0);
     }
-    let prefix = read_at(file, start, PREFIX as usize)?;
+    unpacked_by(&read_at(file, start, PREFIX as usize)?, length)
+}
+
+/// How long a compressed buffer of so many bytes is when it is unpacked, by what it begins with.
+pub(crate) fn unpacked_by(prefix: &[u8], length: u64) -> Result<u64> {
     let unpacked = prefix.first_chunk().map_or(0, |prefix| i64::from_le_bytes(*prefix));
     match u64::try_from(unpacked) {
         // -1 stands for a buffer that is not compressed.

@@ -1,8 +1,8 @@
 //! Formats: bytes to batches and back.
 //!
 //! * [`FORMATS`] lists them. Each is a file of this crate, with its settings, its reader and its writer.
-//! * [`Format`] is the setting `format` of inputs and outputs, for one of six purposes: [`ReadFiles`], [`ReadStreams`],
-//!   [`ReadMessages`], [`WriteFiles`], [`WriteStreams`], [`WriteMessages`].
+//! * [`Format`] is the setting `format` of inputs and outputs, for one of seven purposes: [`ReadFiles`], [`ReadStreams`],
+//!   [`ReadBodies`], [`ReadMessages`], [`WriteFiles`], [`WriteStreams`], [`WriteMessages`].
 //! * A [`Decoder`] comes of it, which opens a [`BatchReader`] of a source. That yields [`Rows`]: batches in canonical types and, of text
 //!   formats, the rows that could not be read. A bad row costs only itself. Or it splits off [`Part`]s, for several threads to decode.
 //! * Or a [`MessageReader`], of messages each of which is a row; they may be [`Framed`] with the schema that they have in a registry.
@@ -19,6 +19,7 @@ mod fields;
 mod grok;
 mod infer;
 mod ipc;
+mod ipc_stream;
 mod json;
 mod key_value;
 mod kind;
@@ -49,6 +50,7 @@ mod write;
 mod xml;
 
 pub(crate) use encoding::TextEncoding;
+pub use encoding::text_of;
 pub use kind::FormatKind;
 pub use messages::{MessageReader, MessageWriter, Payloads, SchemaChanges, WriteMessageFormat};
 pub use metadata::{Metadata, MetadataColumns, headers_column, headers_type};
@@ -60,7 +62,8 @@ pub use reference::FormatUse;
 pub use registered::{Framed, ImportedSchema, RegisteredSchema, SchemaId, SchemaKind, WrittenSchema};
 pub use rows::{BadRow, Rows};
 pub use setting::{
-    Format, MessageReaders, Purpose, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteMessages, WriteStreams,
+    Format, MessageReaders, Purpose, ReadBodies, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteMessages,
+    WriteStreams,
 };
 pub use text::TextValues;
 pub use window::{MAX_ROW_BYTES, Seekable, decompress, ends_with_line_break};

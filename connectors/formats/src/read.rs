@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,6 +57,11 @@ pub(crate) trait StreamFormat: fmt::Debug + Send + Sync {
 pub(crate) trait FileFormat: fmt::Debug + Send + Sync {
     /// Reads rows of a file.
     fn open(&self, file: File, decoder: &Decoder) -> Result<Box<dyn BatchReader>>;
+
+    /// Reads rows of bytes in memory, if the format is one of [`ReadBodies`](crate::ReadBodies). Columns are found by their names.
+    fn open_bytes(&self, _bytes: Vec<u8>, _decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
+        Err(Error::new("such bytes can only be read from files"))
+    }
 
     /// The canonical columns of a file, and how many rows it has.
     fn inspect(&self, file: File) -> Result<(SchemaRef, u64)>;
@@ -174,8 +179,8 @@ impl ReadFormat {
 
     /// More rows than these bytes can be, or as many.
     pub fn most_rows(&self, bytes: &[u8]) -> usize {
-        let last = self.stream().map_or(b'\n', StreamFormat::last_of_row);
-        memchr::memchr_iter(last, bytes).count() + 1
+        let Some(format) = self.stream() else { return usize::MAX };
+        memchr::memchr_iter(format.last_of_row(), bytes).count() + 1
     }
 
     /// Checks that a file has every column that may not be null, if it has a header. An empty file may lack its header, too. Returns
@@ -316,6 +321,14 @@ impl Decoder {
         let format = self.text()?;
         let source = decode(decompress(source, self.compression)?, format.encoding());
         format.open(Window::new(source, self.read_mode), self)
+    }
+
+    /// Reads bytes that are all there, such as the body of a request. Memory is taken for them and about a batch of rows.
+    pub fn read_body(&self, bytes: Vec<u8>) -> Result<Box<dyn BatchReader>> {
+        match &self.format.reading {
+            Reading::Stream(_) => self.read(Cursor::new(bytes)),
+            Reading::File(format) => format.open_bytes(bytes, self),
+        }
     }
 
     /// Reads a text format that is not compressed, in a source in which reading can continue at any place.

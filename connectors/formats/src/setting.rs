@@ -55,6 +55,12 @@ pub enum ReadFiles {}
 /// Rows are read from streams of bytes, such as the bodies of requests, which can be read once, from the first byte to the last.
 pub enum ReadStreams {}
 
+/// Rows are read from bytes that have come as a whole, such as the body of a request.
+pub enum ReadBodies {}
+
+/// Binary formats that are read from memory as well as from files.
+const BINARY_BODIES: &[&str] = &["arrow", "avro"];
+
 /// Rows are read from messages, each of which is one.
 pub enum ReadMessages {}
 
@@ -82,6 +88,16 @@ impl Purpose for ReadStreams {
 
     fn schema(kind: &FormatKind, generator: &mut SchemaGenerator) -> Option<Schema> {
         kind.read.as_ref().filter(|_| kind.is_text).map(|side| side.schema(generator))
+    }
+}
+
+impl Purpose for ReadBodies {
+    const NAME: &'static str = "ReadBodies";
+    const REFUSAL: &'static str = READING;
+
+    fn schema(kind: &FormatKind, generator: &mut SchemaGenerator) -> Option<Schema> {
+        let is_read = kind.is_text || BINARY_BODIES.contains(&kind.name);
+        kind.read.as_ref().filter(|_| is_read).map(|side| side.schema(generator))
     }
 }
 
@@ -167,6 +183,15 @@ impl<P: Purpose> Format<P> {
         self.kind
     }
 
+    /// The format of this name, with those of the settings of this one that it has, too. None if there is none for the purpose.
+    pub fn like(&self, name: &str) -> Option<Self> {
+        let mut like = Self::named(name)?;
+        let schema = P::schema(like.kind, &mut SchemaGenerator::default())?;
+        let known = keys(&schema);
+        like.table = self.table.clone().into_iter().filter(|(key, _)| known.contains(key)).collect();
+        Some(like)
+    }
+
     fn make<T>(&self, side: Option<&Side<T>>, ending: &str) -> Result<T, Problem> {
         let made = || {
             let side = side.ok_or_else(|| Problem::new(format!("there is no {} for this", self.kind.name)))?;
@@ -174,6 +199,12 @@ impl<P: Purpose> Format<P> {
             side.make(self.table.clone(), ending)
         };
         made().map_err(|problem: Problem| problem.under(FORMAT))
+    }
+
+    fn decoder_of(&self, columns: &Columns, context: &PlanContext) -> Result<Decoder, Problem> {
+        let format = ReadFormat::new(self.kind, self.make(self.kind.read.as_ref(), "")?);
+        format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
+        Ok(format.decoder(columns.clone(), context))
     }
 }
 
@@ -187,9 +218,14 @@ impl Format<ReadFiles> {
 impl Format<ReadStreams> {
     /// What reads rows of these columns out of streams. Problems are placed in the settings `format` and `schema`.
     pub fn decoder(&self, columns: &Columns, context: &PlanContext) -> Result<Decoder, Problem> {
-        let format = ReadFormat::new(self.kind, self.make(self.kind.read.as_ref(), "")?);
-        format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
-        Ok(format.decoder(columns.clone(), context))
+        self.decoder_of(columns, context)
+    }
+}
+
+impl Format<ReadBodies> {
+    /// What reads rows of these columns out of bodies. Problems are placed in the settings `format` and `schema`.
+    pub fn decoder(&self, columns: &Columns, context: &PlanContext) -> Result<Decoder, Problem> {
+        self.decoder_of(columns, context)
     }
 }
 

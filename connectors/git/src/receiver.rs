@@ -1,15 +1,16 @@
 //! Looks for new commits every now and then, and keeps what they have changed.
 //!
-//! A note says which commit was kept as a whole. What of a commit is kept before that has keys, so that it is not kept twice when a crash
-//! comes between.
+//! A note says which commit was kept as a whole, and which one is being kept: behind a crash that one is kept to its end, whatever has come
+//! since. What of it was kept before has keys, so that it is not kept twice.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use glob::Pattern;
-use millstream_connectors::push::{Health, Ingest, Key, MOST_BYTES, Note, Receiver, Refused, Worker};
+use millstream_connectors::push::{FormatTag, Health, Ingest, Key, MOST_BYTES, Note, Receiver, Refused, Worker};
 use millstream_core::{Error, Report, Result, ResultExt as _};
 use millstream_store::crash;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{Duration, sleep, timeout};
@@ -17,14 +18,25 @@ use tokio::time::{Duration, sleep, timeout};
 use crate::contents::{Kept, pack};
 use crate::repository::{Change, ChangeKind, Objects, Remote, Repository};
 
-/// The note that says which commit was kept.
-const COMMIT: &str = "commit";
+/// The note that says how far the branch was kept.
+const PROGRESS: &str = "progress";
 
 /// The copy of what is needed of the repository.
 const FOLDER: &str = "repository";
 
 /// When it is tried again to keep what the log has no room for.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How far the branch was kept.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Progress {
+    /// How many commits were kept. A commit may come again, when the branch is set back to it, and is another then.
+    count: u64,
+    /// The last one that was kept as a whole.
+    kept: Option<String>,
+    /// The one behind it that is being kept, whose objects are there.
+    keeping: Option<String>,
+}
 
 /// Watches a branch.
 #[derive(Clone)]
@@ -85,9 +97,9 @@ impl Watching {
     }
 
     async fn watch(&self, repository: Repository, ingest: Ingest) {
-        let kept = Note::new(ingest.home(), COMMIT);
+        let note = Note::new(ingest.home(), PROGRESS);
         loop {
-            let looked = self.look(&repository, &kept, &ingest).await;
+            let looked = self.look(&repository, &note, &ingest).await;
             if let Err(error) = &looked {
                 tracing::warn!("{error}; trying again");
             }
@@ -97,55 +109,74 @@ impl Watching {
     }
 
     /// Keeps what has changed since the commit that was kept last, if anything has.
-    async fn look(&self, repository: &Repository, kept: &Note, ingest: &Ingest) -> Result<()> {
-        let before = kept.read()?.map(|commit| String::from_utf8_lossy(&commit).into_owned());
-        let (remote, home) = (self.remote.clone(), ingest.home().to_owned());
-        let tip = self.blocking(move || remote.tip(&home)).await?.ok_or_else(|| self.missing())?;
-        if before.as_ref() == Some(&tip) {
-            return Ok(());
+    async fn look(&self, repository: &Repository, note: &Note, ingest: &Ingest) -> Result<()> {
+        let mut progress = read_progress(note)?;
+        if progress.keeping.is_none() {
+            let (remote, home) = (self.remote.clone(), ingest.home().to_owned());
+            let tip = self.blocking(move || remote.tip(&home)).await?.ok_or_else(|| self.missing())?;
+            if progress.kept.as_ref() == Some(&tip) {
+                return Ok(());
+            }
+            let repository = repository.clone();
+            progress.keeping = Some(self.blocking(move || repository.fetch()).await?);
+            write_progress(note, &progress)?;
         }
+        let Some(commit) = progress.keeping.take() else { return Ok(()) };
+        self.keep_commit(repository, &progress, &commit, ingest).await?;
+        write_progress(note, &Progress { count: progress.count + 1, kept: Some(commit), keeping: None })
+    }
+
+    /// Keeps what has changed in a commit.
+    async fn keep_commit(
+        &self,
+        repository: &Repository,
+        behind: &Progress,
+        commit: &str,
+        ingest: &Ingest,
+    ) -> Result<()> {
         let (send, mut parcels) = mpsc::channel(1);
         let (this, repository) = (self.clone(), repository.clone());
-        let reading = self.blocking(move || this.read(&repository, before.as_deref(), &send));
+        let (before, commit) = (behind.kept.clone(), commit.to_owned());
+        let reading = self.blocking(move || this.read(&repository, before.as_deref(), &commit, &send));
         let keeping = async {
             let mut number = 0;
-            while let Some((commit, files)) = parcels.recv().await {
+            while let Some(files) = parcels.recv().await {
                 number += 1;
-                keep(&commit, number, &files, ingest).await?;
+                keep(&format!("{}/{number}", behind.count), &files, ingest).await?;
                 crash::point("git-kept");
             }
             Ok(())
         };
-        let (commit, ()) = tokio::try_join!(reading, keeping)?;
-        kept.write(commit.as_bytes())
+        tokio::try_join!(reading, keeping).map(|_| ())
     }
 
-    /// Reads what has changed, parcel by parcel. Returns the commit.
+    /// Reads what has changed in a commit, parcel by parcel.
     fn read(
         &self,
         repository: &Repository,
         before: Option<&str>,
-        to: &mpsc::Sender<(String, Vec<Kept>)>,
-    ) -> Result<String> {
-        let (commit, committed_at) = repository.fetch()?;
+        commit: &str,
+        to: &mpsc::Sender<Vec<Kept>>,
+    ) -> Result<()> {
+        let committed_at = repository.committed_at(commit)?;
         let mut objects = repository.objects()?;
         let (mut parcel, mut bytes) = (Vec::new(), 0);
-        for change in repository.changes(before, &commit)? {
+        for change in repository.changes(before, commit)? {
             if !self.wants(&change) {
                 continue;
             }
-            let file = self.file(change, &mut objects, &commit, committed_at)?;
+            let file = self.file(change, &mut objects, commit, committed_at)?;
             bytes += file.content.as_ref().map_or(0, Vec::len) + file.path.len();
             parcel.push(file);
-            if bytes >= MOST_BYTES && to.blocking_send((commit.clone(), std::mem::take(&mut parcel))).is_err() {
+            if bytes >= MOST_BYTES && to.blocking_send(std::mem::take(&mut parcel)).is_err() {
                 return Err(Error::new("nobody keeps files any more"));
             }
             bytes = if parcel.is_empty() { 0 } else { bytes };
         }
         if !parcel.is_empty() {
-            let _ = to.blocking_send((commit.clone(), parcel));
+            let _ = to.blocking_send(parcel);
         }
-        Ok(commit)
+        Ok(())
     }
 
     fn wants(&self, change: &Change) -> bool {
@@ -178,12 +209,12 @@ impl Watching {
 }
 
 /// Keeps a parcel of a commit, unless that has been done.
-async fn keep(commit: &str, number: u64, files: &[Kept], ingest: &Ingest) -> Result<()> {
+async fn keep(key: &str, files: &[Kept], ingest: &Ingest) -> Result<()> {
     let bytes = pack(files)?;
     loop {
         let mut memory = ingest.memory();
         let taken = match memory.grow(bytes.len()) {
-            Ok(()) => ingest.take(Key::new(&format!("{commit}/{number}")), bytes.clone(), memory).await.map(drop),
+            Ok(()) => ingest.take(Key::new(key), FormatTag::OWN, bytes.clone(), memory).await.map(drop),
             Err(refused) => Err(refused),
         };
         match taken {
@@ -193,4 +224,15 @@ async fn keep(commit: &str, number: u64, files: &[Kept], ingest: &Ingest) -> Res
             Err(refused) => return Err(Error::new(format!("files can't be kept: {refused:?}"))),
         }
     }
+}
+
+fn read_progress(note: &Note) -> Result<Progress> {
+    let said = note.read()?;
+    said.map_or(Ok(Progress::default()), |said| {
+        postcard::from_bytes(&said).doing(|| "reading how far the branch was kept")
+    })
+}
+
+fn write_progress(note: &Note, progress: &Progress) -> Result<()> {
+    note.write(&postcard::to_allocvec(progress).doing(|| "noting how far the branch was kept")?)
 }

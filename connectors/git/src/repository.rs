@@ -20,6 +20,8 @@ const TIP: &str = "refs/millstream/tip";
 /// How it is kept from doing anything else.
 const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
+    // What was fetched outlives any crash, as the note does that speaks of it.
+    "core.fsync=all",
     "core.fsmonitor=false",
     "credential.helper=",
     "protocol.allow=never",
@@ -120,8 +122,8 @@ impl Repository {
         if output.status.success() { Ok(output.stdout) } else { Err(self.remote.failed(doing, &output)) }
     }
 
-    /// Gets what the tip has, and returns its commit and when that was made, in microseconds since 1970.
-    pub fn fetch(&self) -> Result<(String, i64)> {
+    /// Gets what the tip has, which stays here, and returns its commit.
+    pub fn fetch(&self) -> Result<String> {
         if !self.folder.join("HEAD").is_file() {
             std::fs::create_dir_all(&self.folder).doing(|| format!("creating `{}`", self.folder.display()))?;
             self.git(&["init", "--quiet", "--bare", "."], "making a copy")?;
@@ -130,11 +132,16 @@ impl Repository {
         let fetch =
             ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--", &self.remote.url, &what];
         self.git(&fetch, "fetching")?;
-        let said = self.git(&["log", "-1", "--format=%H %ct", TIP], "reading the tip")?;
-        let said = String::from_utf8_lossy(&said).into_owned();
-        let (commit, time) = said.trim().split_once(' ').ok_or_else(|| Error::new("`git` says no commit"))?;
+        let said = self.git(&["log", "-1", "--format=%H", TIP], "reading the tip")?;
+        Ok(String::from_utf8_lossy(&said).trim().to_owned())
+    }
+
+    /// When a commit was made, in microseconds since 1970.
+    pub fn committed_at(&self, commit: &str) -> Result<i64> {
+        let said = self.git(&["log", "-1", "--format=%ct", "--end-of-options", commit], "reading a commit")?;
+        let time = String::from_utf8_lossy(&said).trim().to_owned();
         let seconds: i64 = time.parse().map_err(|_| Error::new(format!("`{time}` is no time of a commit")))?;
-        Ok((commit.to_owned(), seconds.saturating_mul(1_000_000)))
+        Ok(seconds.saturating_mul(1_000_000))
     }
 
     /// What has changed between two commits, or since the beginning. What is no file, such as a link, is left out.

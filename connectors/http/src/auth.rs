@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::client::{Answer, Sender};
+use crate::client::{Answer, Reading, Sender};
 
 /// Who asks.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -122,7 +122,7 @@ impl Credentials {
         form.extend(scope.iter().map(|scope| ("scope", scope.as_str())));
         let request = sender.http.post(url).header(AUTHORIZATION, basic(client_id, client_secret)?).form(&form);
         let asked = Instant::now();
-        let answer = sender.send(request).await?;
+        let answer = sender.send(request, Reading::Whole).await?;
         if !answer.status.is_success() {
             return Err(answer.refusal("asking for a token"));
         }

@@ -1,14 +1,16 @@
 //! Requests: one after the other, each with a deadline and a limit, again where that may help, and no faster than allowed.
 
 use std::io::Read as _;
-use std::sync::LazyLock;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use flate2::read::MultiGzDecoder;
 use millstream_core::{ByteSize, Error, ErrorClass, Result};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -20,6 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// How much of what a service says about a refusal is repeated.
 const REPEATED: usize = 200;
+
+/// How much of an answer is read of which only the status counts.
+const SKIMMED: usize = 64 << 10;
 
 /// Sends a request, and reads its answer.
 pub struct Sender {
@@ -45,19 +50,30 @@ pub struct Client {
     pub turns: Turns,
 }
 
-/// What is asked of a service.
-struct Request<'a> {
-    url: &'a Url,
-    headers: &'a HeaderMap,
-    /// What is posted, and what it is; nothing if something is got.
-    body: Option<(&'static str, Vec<u8>)>,
+/// What is asked.
+pub struct Question<'a> {
+    pub method: Method,
+    pub url: &'a Url,
+    pub headers: &'a HeaderMap,
+    pub body: Option<Bytes>,
+    /// Whether it is the connection's own service that is asked. To others, it is not said who asks.
+    pub is_own: bool,
 }
 
-impl<'a> Request<'a> {
-    fn get(url: &'a Url) -> Self {
-        static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
-        Self { url, headers: &NONE, body: None }
+impl<'a> Question<'a> {
+    /// What is at an address of the connection's own service?
+    pub fn get(url: &'a Url, headers: &'a HeaderMap) -> Self {
+        Self { method: Method::GET, url, headers, body: None, is_own: true }
     }
+}
+
+/// How much of an answer is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// All of it.
+    Whole,
+    /// Enough for people: the status says everything, also where what follows is lost.
+    Beginning,
 }
 
 /// Sees that no more requests are sent than allowed.
@@ -90,15 +106,19 @@ impl Client {
     /// # Errors
     /// A transient one if the service did not answer; any other if it refuses. An answer of 304 is none.
     pub async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Answer> {
-        let request = Request { headers, ..Request::get(url) };
-        self.ask_until(&request, |status| status.is_success() || status == StatusCode::NOT_MODIFIED).await
+        self.get_if(url, headers, |status| status.is_success() || status == StatusCode::NOT_MODIFIED).await
     }
 
     /// Gets what is at an address as [`Self::get`] does. None if there is nothing.
     pub async fn find(&self, url: &Url) -> Result<Option<Answer>> {
         let is_answer = |status: StatusCode| status.is_success() || status == StatusCode::NOT_FOUND;
-        let answer = self.ask_until(&Request::get(url), is_answer).await?;
+        let answer = self.get_if(url, &HeaderMap::new(), is_answer).await?;
         Ok(Some(answer).filter(|answer| answer.status.is_success()))
+    }
+
+    /// Gets what is at an address as [`Self::get`] does, where other answers than refusals are welcome.
+    pub async fn get_if(&self, url: &Url, headers: &HeaderMap, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
+        self.ask_until(&Question::get(url, headers), is_answer).await
     }
 
     /// Posts a document, again where that may help, so that doing it twice must do no harm. Whatever the service says against the document
@@ -107,17 +127,18 @@ impl Client {
     /// # Errors
     /// A transient one if the service did not answer; any other if it refuses who asks.
     pub async fn post(&self, url: &Url, content_type: &'static str, body: Vec<u8>) -> Result<Answer> {
-        let request = Request { body: Some((content_type, body)), ..Request::get(url) };
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        let question = Question { method: Method::POST, body: Some(body.into()), ..Question::get(url, &headers) };
         let is_answer = |status: StatusCode| status.is_success() || matches!(status.as_u16(), 404 | 409 | 422);
-        self.ask_until(&request, is_answer).await
+        self.ask_until(&question, is_answer).await
     }
 
-    async fn ask_until(&self, request: &Request<'_>, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
+    async fn ask_until(&self, question: &Question<'_>, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
         let mut pauses = self.retry.pauses();
         loop {
-            let (error, asked_for) = match self.try_ask(request).await {
+            let (error, asked_for) = match self.exchange(question, Reading::Whole).await {
                 Ok(answer) if is_answer(answer.status) => return Ok(answer),
-                Ok(answer) => (answer.refusal(&format!("asking `{}`", shown(request.url))), answer.asked_pause()),
+                Ok(answer) => (answer.refusal(&format!("asking `{}`", shown(question.url))), answer.asked_pause()),
                 Err(error) => (error, None),
             };
             if error.class() != ErrorClass::Transient {
@@ -130,46 +151,62 @@ impl Client {
         }
     }
 
+    /// Says who asks, unless the connection has a header for that.
+    pub fn introduce(&mut self, name: &str) {
+        let value = HeaderValue::try_from(format!("{name}/{}", env!("CARGO_PKG_VERSION")));
+        if let Ok(value) = value
+            && !self.headers.contains_key(USER_AGENT)
+        {
+            self.headers.insert(USER_AGENT, value);
+        }
+    }
+
     /// Asks, and says what is wrong at once.
     pub async fn look(&self, url: &Url) -> Result<Answer> {
-        let answer = self.try_ask(&Request::get(url)).await?;
+        let answer = self.exchange(&Question::get(url, &HeaderMap::new()), Reading::Whole).await?;
         if answer.status.is_success() { Ok(answer) } else { Err(answer.refusal(&format!("asking `{}`", shown(url)))) }
     }
 
     /// Asks once; another time only if a token was refused.
-    async fn try_ask(&self, request: &Request<'_>) -> Result<Answer> {
-        let answer = self.ask(request).await?;
-        if answer.status == StatusCode::UNAUTHORIZED && self.credentials.refused().await {
-            return self.ask(request).await;
+    pub async fn exchange(&self, question: &Question<'_>, reading: Reading) -> Result<Answer> {
+        let answer = self.ask(question, reading).await?;
+        if answer.status == StatusCode::UNAUTHORIZED && question.is_own && self.credentials.refused().await {
+            return self.ask(question, reading).await;
         }
         Ok(answer)
     }
 
-    async fn ask(&self, asked: &Request<'_>) -> Result<Answer> {
-        let credentials = self.credentials.header(&self.sender).await?;
-        self.turns.wait().await;
-        let request = match &asked.body {
-            None => self.sender.http.get(asked.url.clone()),
-            Some((content_type, body)) => {
-                self.sender.http.post(asked.url.clone()).header(CONTENT_TYPE, *content_type).body(body.clone())
+    async fn ask(&self, question: &Question<'_>, reading: Reading) -> Result<Answer> {
+        let Question { method, url, headers, body, is_own } = question;
+        let mut request = self.sender.http.request(method.clone(), (*url).clone());
+        if *is_own {
+            let credentials = self.credentials.header(&self.sender).await?;
+            request = request.headers(self.headers.clone());
+            if let Some((name, value)) = credentials {
+                request = request.header(name, value);
             }
-        };
-        let mut request = request.headers(self.headers.clone()).headers(asked.headers.clone());
-        if let Some((name, value)) = credentials {
-            request = request.header(name, value);
         }
-        self.sender.send(request).await
+        self.turns.wait().await;
+        request = request.headers((*headers).clone());
+        if let Some(body) = body {
+            request = request.body(body.clone());
+        }
+        self.sender.send(request, reading).await
     }
 }
 
 impl Sender {
     /// Sends a request, and reads the answer.
-    pub async fn send(&self, request: RequestBuilder) -> Result<Answer> {
+    pub async fn send(&self, request: RequestBuilder, reading: Reading) -> Result<Answer> {
         let response = request.header(ACCEPT_ENCODING, "gzip").send().await.map_err(|error| lost(&error))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = self.body(response).await?;
         let is_gzip = headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
-        let body = if is_gzip { self.decompressed(&body)? } else { body };
+        let body = match reading {
+            Reading::Beginning if is_gzip => Vec::new(),
+            Reading::Beginning => beginning(response).await,
+            Reading::Whole if is_gzip => self.decompressed(&self.body(response).await?)?,
+            Reading::Whole => self.body(response).await?,
+        };
         Ok(Answer { status, headers, body })
     }
 
@@ -197,6 +234,16 @@ impl Sender {
     }
 }
 
+/// What an answer begins with, as far as it comes.
+async fn beginning(mut response: Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < SKIMMED {
+        let Ok(Some(chunk)) = response.chunk().await else { break };
+        body.extend_from_slice(&chunk);
+    }
+    body
+}
+
 impl Answer {
     /// The error that the answer is.
     pub fn refusal(&self, doing: &str) -> Error {
@@ -215,7 +262,7 @@ impl Answer {
     }
 
     /// How long the service asks to be left alone.
-    fn asked_pause(&self) -> Option<Duration> {
+    pub fn asked_pause(&self) -> Option<Duration> {
         let asked = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         let pause = match asked.parse() {
             Ok(seconds) => Duration::from_secs(seconds),

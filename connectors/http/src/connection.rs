@@ -79,6 +79,11 @@ impl HttpConnection {
         Ok(address)
     }
 
+    /// Whether it is said how many requests are sent at most.
+    pub fn has_rate(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// How many bytes an answer may have.
     pub fn largest(&self) -> usize {
         self.max_response.0

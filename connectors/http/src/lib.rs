@@ -1,4 +1,4 @@
-//! Services that speak HTTP: how they are reached, and the inputs that ask them.
+//! Services that speak HTTP: how they are reached, the inputs that ask them, and the output that sends to them.
 //!
 //! * `connection`: the connection `http`, its settings and what they come to.
 //! * `client`: one request after the other, with limits, retries and a rate.
@@ -6,6 +6,8 @@
 //! * [`Tls`], [`Retry`], [`Timeouts`]: settings that other connections may have as well.
 //! * [`Documents`]: what others ask a service for, such as the schemas of a registry.
 //! * `poll`: the input `http_poll`.
+//! * `web`: the input `web_page`.
+//! * `output`: the output `http`.
 
 mod auth;
 mod client;
@@ -14,6 +16,7 @@ mod client;
 mod conformance;
 mod connection;
 mod documents;
+mod output;
 mod poll;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -23,6 +26,7 @@ mod server_for_tests;
 mod tests;
 mod timing;
 mod tls;
+mod web;
 
 use millstream_core::NodeTypes;
 
@@ -31,8 +35,10 @@ pub use documents::Documents;
 pub use timing::{Retry, Timeouts};
 pub use tls::{Tls, certificates, unreadable};
 
-/// Adds every input of this crate, and the connection that they share.
+/// Adds every input and output of this crate, and the connection that they share.
 pub fn register(registry: &mut NodeTypes) {
     registry.connection::<connection::HttpConnection>();
     registry.input::<poll::HttpPollInput>();
+    registry.input::<web::WebPageInput>();
+    registry.output::<output::HttpOutputSettings>();
 }

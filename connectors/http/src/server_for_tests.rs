@@ -1,5 +1,6 @@
 //! A service to test with: what it answers is a function of what it is asked.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -16,10 +17,13 @@ use tokio_rustls::TlsAcceptor;
 /// What a service is asked.
 #[derive(Clone, Debug)]
 pub struct Asked {
+    pub method: String,
     /// The path with the query.
     pub path: String,
     pub headers: hyper::HeaderMap,
+    /// What is no text stands for itself in `bytes`.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Asked {
@@ -65,8 +69,10 @@ impl Server {
                     let (answer, seen) = (answer.clone(), seen.clone());
                     async move {
                         let (head, body) = request.into_parts();
-                        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-                        let asked = Asked { path: head.uri.to_string(), headers: head.headers, body };
+                        let bytes = body.collect().await.unwrap().to_bytes().to_vec();
+                        let body = String::from_utf8_lossy(&bytes).into_owned();
+                        let (method, path) = (head.method.to_string(), head.uri.to_string());
+                        let asked = Asked { method, path, headers: head.headers, body, bytes };
                         seen.lock().unwrap().push(asked.clone());
                         Ok::<_, Infallible>(answer(&asked))
                     }
@@ -110,4 +116,28 @@ pub fn status(status: u16, headers: &[(&str, &str)]) -> Answer {
     let answer =
         headers.iter().fold(Response::builder().status(status), |answer, (name, value)| answer.header(*name, *value));
     answer.body(Full::new(Bytes::from("for a reason"))).unwrap()
+}
+
+/// What a receiver has, path by path, that takes requests with the same key once.
+#[derive(Clone, Default)]
+pub struct Shelves(Arc<Mutex<BTreeMap<String, Vec<(String, String)>>>>);
+
+impl Shelves {
+    /// Takes what is sent. The same key has to have the same body.
+    pub fn take(&self, asked: &Asked) -> Answer {
+        let key = asked.header("idempotency-key").to_owned();
+        let mut shelves = self.0.lock().unwrap();
+        let shelf = shelves.entry(asked.path.clone()).or_default();
+        match shelf.iter().find(|(known, _)| *known == key) {
+            Some((_, body)) => assert_eq!(*body, asked.body, "{key}"),
+            None => shelf.push((key, asked.body.clone())),
+        }
+        status(200, &[])
+    }
+
+    /// The bodies at a path, in the order in which they have come.
+    pub fn on(&self, path: &str) -> Vec<String> {
+        let shelves = self.0.lock().unwrap();
+        shelves.get(path).into_iter().flatten().map(|(_, body)| body.clone()).collect()
+    }
 }

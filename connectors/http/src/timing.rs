@@ -32,8 +32,17 @@ impl Default for Retry {
 impl Retry {
     /// The pauses between tries.
     pub fn pauses(&self) -> impl Iterator<Item = Span> + Send + use<> {
+        self.builder().with_max_times(self.attempts.saturating_sub(1)).build()
+    }
+
+    /// The pauses between tries that go on until one is successful.
+    pub fn endless(&self) -> impl Iterator<Item = Span> + Send + use<> {
+        self.builder().without_max_times().build()
+    }
+
+    fn builder(&self) -> ExponentialBuilder {
         let pauses = ExponentialBuilder::new().with_min_delay(self.first_pause.0).with_max_delay(self.longest_pause.0);
-        pauses.with_max_times(self.attempts.saturating_sub(1)).with_jitter().build()
+        pauses.with_jitter()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The output itself: refuses what the broker does not take, and spools the rest, or sends it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -54,6 +54,8 @@ pub struct Stages {
     pub unnamed: Unnamed,
     /// What people are told.
     pub sent: Arc<Sent>,
+    /// The name of the run, which is known when the output is open. That of a run without state is not in the context of its commits.
+    pub incarnation: Arc<OnceLock<String>>,
 }
 
 /// What has been sent, for people.
@@ -86,6 +88,7 @@ pub struct MessageOutput<T> {
     is_live: bool,
     unnamed: Unnamed,
     sent: Arc<Sent>,
+    incarnation: Arc<OnceLock<String>>,
     running: Option<Running>,
 }
 
@@ -99,8 +102,8 @@ struct Running {
 impl<T: Target> MessageOutput<T> {
     /// An output of rows of these columns. With [`Delivery::AtLeastOnce`] rows are sent as they come.
     pub fn new(target: T, layout: Layout, schema: SchemaRef, delivery: Delivery, is_live: bool) -> Self {
-        let (unnamed, sent) = Default::default();
-        Self { target, layout, schema, delivery, is_live, unnamed, sent, running: None }
+        let (unnamed, sent, incarnation) = Default::default();
+        Self { target, layout, schema, delivery, is_live, unnamed, sent, incarnation, running: None }
     }
 
     async fn open_target(&mut self) -> Result<()> {
@@ -156,6 +159,7 @@ async fn send(target: &mut impl Target, encoder: &mut RowEncoder, rows: &RecordB
 impl<T: Target> Output for MessageOutput<T> {
     async fn open(&mut self, home: &Home, run: &Run) -> Result<()> {
         self.open_target().await?;
+        self.incarnation.get_or_init(|| run.incarnation.clone());
         // Nobody would decide that rows count.
         let is_undecided = *home == Home::Nowhere && self.is_live;
         let spool = if self.delivery == Delivery::AtLeastOnce || is_undecided {
@@ -192,8 +196,8 @@ impl<T: Target> Output for MessageOutput<T> {
             return None;
         }
         let (layout, schema) = (self.layout.clone(), self.schema.clone());
-        let stages = Stages { layout, schema, unnamed: self.unnamed.clone(), sent: self.sent.clone() };
-        Some(self.target.committer(stages))
+        let (unnamed, sent, incarnation) = (self.unnamed.clone(), self.sent.clone(), self.incarnation.clone());
+        Some(self.target.committer(Stages { layout, schema, unnamed, sent, incarnation }))
     }
 
     fn report(&self) -> Option<Report> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
-use millstream_connectors::push::{Contents, ReadRecords, Refused};
+use millstream_connectors::push::{Contents, FormatTag, ReadRecords, Refused};
 use millstream_core::{Result, ResultExt as _};
 use millstream_formats::{MessageReader, MessageReaders, MetadataColumns, Rows};
 use schemars::JsonSchema;
@@ -86,9 +86,9 @@ impl Contents for KeptMessages {
         self.batch_rows
     }
 
-    fn count(&self, bytes: Vec<u8>) -> Result<usize, Refused> {
+    fn count(&self, format: FormatTag, bytes: Vec<u8>) -> Result<usize, Refused> {
         let wrong = |error: millstream_core::Error| Refused::Unreadable { row: None, why: error.to_string() };
-        unpack(&bytes).map(|messages| messages.len()).map_err(wrong)
+        format.require_own().and_then(|()| unpack(&bytes)).map(|messages| messages.len()).map_err(wrong)
     }
 
     fn reader(&self) -> Box<dyn ReadRecords> {
@@ -104,7 +104,8 @@ struct KeptReader {
 }
 
 impl ReadRecords for KeptReader {
-    fn begin(&mut self, bytes: &[u8], _: usize) -> Result<()> {
+    fn begin(&mut self, format: FormatTag, bytes: &[u8], _: usize) -> Result<()> {
+        format.require_own()?;
         let messages = unpack(bytes)?;
         // What has no bytes is how a broker is told to forget what it keeps of a topic.
         let values = messages.iter().map(|message| message.payload);

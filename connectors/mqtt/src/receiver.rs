@@ -24,8 +24,8 @@ use crate::contents::{Kept, pack};
 /// How long a broker may take to answer at the beginning of a flow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long what was kept may take to be acknowledged at the end.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// How long the broker may take at the end to have read what is acknowledged. Brokers that write each acknowledgement down are slow.
+const LAST_MOMENT: Duration = Duration::from_secs(10);
 
 /// How many requests may wait for a connection: more than there can be messages that are not acknowledged.
 const REQUESTS: usize = 1 << 17;
@@ -65,7 +65,7 @@ impl Receiver for Subscription {
                     () = &mut following => return,
                     () = keep(taken, &ingest, &health, stopped, |several| last = acknowledge(several)) => {}
                 }
-                // What was kept is acknowledged, so that it does not come again.
+                // What was kept is acknowledged, so that it does not come again. The broker ends the connection when it has read all of that.
                 let _ = end.send(true);
                 if last.is_some_and(|over| over.try_disconnect().is_ok()) {
                     let _ = timeout(LAST_MOMENT, following).await;

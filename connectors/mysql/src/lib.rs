@@ -8,6 +8,7 @@
 //! * `changes`: the input `mysql_changes`.
 //! * `output`: the output `mysql`.
 //! * `lookup`: the processor `mysql_lookup`.
+//! * `probe`: what `check --connect` looks at.
 
 mod changes;
 mod client;
@@ -18,6 +19,7 @@ mod literal;
 mod lookup;
 mod names;
 mod output;
+mod probe;
 mod query;
 mod value;
 

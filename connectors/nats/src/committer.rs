@@ -3,7 +3,8 @@
 //! Each row has an id, of the state, the node, the checkpoint and its number, which a server refuses that has had it within the stream's
 //! `duplicate_window`. Every some thousand rows a mark says how far the output has come, and which message of the stream it was. A connection
 //! that is new, behind a crash or an error, reads what lies behind that message: rows that are there are not sent again, however long ago
-//! they were. What of an old connection arrives after that, the ids refuse.
+//! they were. What of an old connection arrives after that, the ids refuse. The marks of a run without state are nobody else's business, and
+//! stay in memory.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct NatsCommitter {
     session: Option<Session>,
     /// Whether marks of this state have been read or written by this process.
     is_ours: bool,
+    /// The last mark of a run without state.
+    unkept: Option<Place>,
 }
 
 /// A connection, and what is known of the stream.
@@ -63,7 +66,7 @@ struct Session {
 
 impl NatsCommitter {
     pub fn new(job: Arc<Job>, stages: Stages) -> Self {
-        Self { job, stages, encoder: None, session: None, is_ours: false }
+        Self { job, stages, encoder: None, session: None, is_ours: false, unkept: None }
     }
 
     async fn session(&mut self, of: &CommitContext) -> Result<Session> {
@@ -71,8 +74,12 @@ impl NatsCommitter {
             return Ok(session);
         }
         let (context, stream) = self.job.servers.connect(&self.job.stream).await?;
-        let key = format!("{}/{}", of.flow, of.node);
-        let progress = Progress::open(&self.job.servers, &context, &self.job.progress_bucket, &key).await?;
+        let progress = if of.generation == 0 {
+            Progress::unkept(&self.job.servers, self.unkept.clone())
+        } else {
+            let key = format!("{}/{}", of.flow, of.node);
+            Progress::open(&self.job.servers, &context, &self.job.progress_bucket, &key).await?
+        };
         Ok(Session { context, stream, progress, is_unsure: true, read_at: Instant::now() })
     }
 
@@ -82,11 +89,21 @@ impl NatsCommitter {
         if spooled.rows() == 0 {
             return Ok(());
         }
-        let mut session = self.session(&pending.context).await?;
-        let sent = self.send_parts(&mut session, &spooled, &pending.context).await;
+        let of = self.named(&pending.context);
+        let mut session = self.session(&of).await?;
+        let sent = self.send_parts(&mut session, &spooled, &of).await;
         self.stages.sent.note(sent.as_ref().err());
         // What was sent over a connection on which something has gone wrong is found out by the next one.
         sent.map(|()| self.session = Some(session))
+    }
+
+    /// The context with the name of the run, so that ids of a run without state are others than those of the next one.
+    fn named(&self, of: &CommitContext) -> CommitContext {
+        let mut named = of.clone();
+        if let Some(incarnation) = self.stages.incarnation.get().filter(|_| named.incarnation.is_empty()) {
+            named.incarnation.clone_from(incarnation);
+        }
+        named
     }
 
     async fn send_parts(&mut self, session: &mut Session, spooled: &Spooled, of: &CommitContext) -> Result<()> {
@@ -146,6 +163,7 @@ impl NatsCommitter {
         match session.progress.write(place).await {
             Ok(()) => {
                 (self.is_ours, session.read_at) = (true, Instant::now());
+                self.unkept = session.progress.place().cloned();
                 Ok(())
             }
             Err(NotWritten::Failed(error)) => Err(error),

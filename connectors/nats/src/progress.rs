@@ -21,7 +21,8 @@ pub struct Place {
 /// The mark of an output.
 pub struct Progress {
     servers: Servers,
-    store: Store,
+    /// None if nobody is to go on from it.
+    store: Option<Store>,
     key: String,
     /// The last one that was read or written, and its number in the bucket; 0 if there is none.
     place: Option<Place>,
@@ -50,9 +51,15 @@ impl Progress {
             }
             Err(error) => return Err(failed(&error)),
         };
-        let mut progress = Self { servers: servers.clone(), store, key: encode(key), place: None, revision: 0 };
+        let (servers, store) = (servers.clone(), Some(store));
+        let mut progress = Self { servers, store, key: encode(key), place: None, revision: 0 };
         progress.read().await?;
         Ok(progress)
+    }
+
+    /// The mark of a run that nobody goes on with, which is in memory only.
+    pub fn unkept(servers: &Servers, place: Option<Place>) -> Self {
+        Self { servers: servers.clone(), store: None, key: String::new(), place, revision: 0 }
     }
 
     /// The last mark that was read or written.
@@ -62,7 +69,8 @@ impl Progress {
 
     /// Reads the mark.
     pub async fn read(&mut self) -> Result<()> {
-        let entry = self.store.entry(&self.key).await;
+        let Some(store) = &self.store else { return Ok(()) };
+        let entry = store.entry(&self.key).await;
         let entry = entry.map_err(|error| self.servers.failed("asking how far the output has come", &error))?;
         let Some(entry) = entry else {
             (self.place, self.revision) = (None, 0);
@@ -77,8 +85,12 @@ impl Progress {
     /// Writes a mark in the place of the one that was read last.
     pub async fn write(&mut self, place: Place) -> Result<(), NotWritten> {
         let doing = "noting how far the output has come";
+        let Some(store) = &self.store else {
+            self.place = Some(place);
+            return Ok(());
+        };
         let value = serde_json::to_vec(&place).map_err(|error| NotWritten::Failed(Error::new(error.to_string())))?;
-        match self.store.update(&self.key, value.into(), self.revision).await {
+        match store.update(&self.key, value.into(), self.revision).await {
             Ok(revision) => {
                 (self.place, self.revision) = (Some(place), revision);
                 Ok(())

@@ -1,13 +1,15 @@
 //! The suites that every node passes, with a real S3, and with a folder.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, Mutex, OnceLock};
 
 use futures::TryStreamExt as _;
 use millstream_core::NodeTypes;
 use millstream_store::{Objects, ObjectsOptions};
 use millstream_testkit::{InputSamples, OutputSamples, Services, Source, Target, check_inputs, check_outputs, table};
 use object_store::{ObjectStoreExt as _, PutPayload};
+use tokio::runtime::Runtime;
 
 use crate::register;
 
@@ -44,6 +46,7 @@ pub fn settings(endpoint: &str) -> String {
     )
 }
 
+/// A store of the server.
 pub fn objects(url: &str) -> Objects {
     let text = |text: &str| Some(text.to_owned());
     let options = ObjectsOptions {
@@ -57,15 +60,21 @@ pub fn objects(url: &str) -> Objects {
     Objects::open(url, &options).unwrap()
 }
 
-/// Waits for what is done on a thread of its own, since suites have runtimes of theirs.
+/// The same, opened once for all that [`wait`] waits for, since that takes longer than most of what is asked of it.
+fn kept(url: &str) -> Objects {
+    static KEPT: Mutex<BTreeMap<String, Objects>> = Mutex::new(BTreeMap::new());
+    KEPT.lock().unwrap().entry(url.to_owned()).or_insert_with(|| objects(url)).clone()
+}
+
+/// Waits for what is done on a runtime of its own, since suites have theirs, and connections end with the one that they were made on.
 fn wait<T: Send>(work: impl Future<Output = T> + Send) -> T {
-    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+    std::thread::scope(|scope| scope.spawn(|| RUNTIME.block_on(work)).join().unwrap())
 }
 
 /// Puts objects in the place of all that are there under a name.
 fn put(url: &str, below: &str, named: &[(&str, Vec<u8>)]) {
-    let store = objects(url);
+    let store = kept(url);
     wait(async {
         let folder = store.path(below).unwrap();
         let there: Vec<_> = store.store.list(Some(&folder)).try_collect().await.unwrap();
@@ -81,7 +90,7 @@ fn put(url: &str, below: &str, named: &[(&str, Vec<u8>)]) {
 
 /// The lines of all objects under a name but the first so many of each.
 pub fn lines(url: &str, below: &str, header: usize) -> Vec<String> {
-    let store = objects(url);
+    let store = kept(url);
     wait(async {
         let folder = store.path(below).unwrap();
         let there: Vec<_> = store.store.list(Some(&folder)).try_collect().await.unwrap();
@@ -152,7 +161,7 @@ fn inputs() {
     let begun = move |_: &Path| put("s3://bucket/below", "csv", &first);
     let rest = named[2..].to_vec();
     let more = move |_: &Path| {
-        let store = objects("s3://bucket/below/csv");
+        let store = kept("s3://bucket/below/csv");
         wait(async {
             for (name, bytes) in &rest {
                 store.store.put(&store.path(name).unwrap(), PutPayload::from(bytes.clone())).await.unwrap();

@@ -74,7 +74,7 @@ const ROWS: &str = "
     DROP TABLE IF EXISTS things;
     DROP TYPE IF EXISTS kind;
     CREATE TYPE kind AS ENUM ('small', 'large');
-    CREATE TABLE things (id bigint PRIMARY KEY, name varchar(20), amount numeric(10,2), day date, at timestamptz, then timestamp, kind kind,
+    CREATE TABLE things (id bigint PRIMARY KEY, name varchar(20), amount numeric(10,2), day date, at timestamptz, \"then\" timestamp, kind kind,
         is_it boolean, bytes bytea, ratio double precision, size bigint, clock time, note jsonb, number uuid, many int[]);
     ALTER TABLE things REPLICA IDENTITY FULL";
 
@@ -86,7 +86,7 @@ const FIRST: &str = r#"
     INSERT INTO things VALUES
         (1, 'Zoë', 12.50, '2026-01-31', '2026-01-31 12:00:00.000001+00', '2026-01-31 12:00:00', 'small', true, '\x00ff', 1.5, 7, '12:30:00.5',
          '{"a": [1, "x"]}', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{1,2}'),
-        (2),
+        (2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
         (3, '', -0.05, '1969-12-31', '1970-01-01 00:00:01+00', '0044-03-15 12:00:00 BC', 'large', false, '', 'NaN', 0, '00:00:00', '[]', NULL, '{}')"#;
 
 const SECOND: &str = "

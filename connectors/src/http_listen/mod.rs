@@ -23,11 +23,23 @@ use server::{Limits, Service};
 
 /// Takes rows that are sent to it by HTTP.
 ///
-/// `POST` rows in the body of a request, compressed with gzip (`Content-Encoding: gzip`) or not:
+/// `POST` rows in the body of a request, compressed (`Content-Encoding: gzip` or `zstd`) or not:
 ///
 /// ```sh
 /// curl --data-binary @payments.ndjson http://127.0.0.1:8400/
 /// ```
+///
+/// A request says by its `Content-Type` in which format its rows are; the columns are those of `schema` in each. Settings of `format`
+/// that other formats have as well hold for these, too.
+///
+/// | `Content-Type` | the rows are |
+/// |---|---|
+/// | none, `text/plain`, `application/octet-stream`, `application/x-www-form-urlencoded` (which `curl` says by itself) | as `format` says |
+/// | `text/csv` | CSV |
+/// | `application/x-ndjson`, `application/jsonl` | NDJSON |
+/// | `application/json`, `application/…+json` | a JSON array, or objects |
+/// | `application/vnd.apache.arrow.stream`, `application/vnd.apache.arrow.file` | Arrow IPC, with columns of the same types, in batches of 64 MiB at most |
+/// | `application/avro` | an Avro container file |
 ///
 /// The answer `200` with `{"rows": 2, "first": 17}` means that the rows are durable: they have been written to a log
 /// that outlives any crash, and the flow will count each of them exactly once. The position of the first one is 17.
@@ -43,7 +55,7 @@ use server::{Limits, Service};
 /// | `408` | it comes too slowly |
 /// | `409` | another request with its key is being taken |
 /// | `413` | the body is too large |
-/// | `415` | the body is compressed in another way than with gzip |
+/// | `415` | the body is in another format, or compressed in another way |
 /// | `422` | its key is that of another request, with a different body |
 /// | `503` | the log, the disk or the memory for bodies is full, or the disk fails; it may be sent again |
 /// | `500` | only this leaves it open whether the rows count: the disk has failed in such a way that they may be there after a crash |

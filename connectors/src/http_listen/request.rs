@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, ORIGIN, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
 use serde_json::json;
@@ -17,6 +17,9 @@ const MAX_RATIO: usize = 100;
 
 /// Short bodies may become longer than that: up to here.
 const FREE_RATIO: usize = 1 << 20;
+
+/// How far zstd may look back, as a power of 2: 8 MiB, as RFC 9659 has it.
+const ZSTD_WINDOW: u32 = 23;
 
 /// How many bytes are decompressed at once.
 const CHUNK: usize = 64 << 10;
@@ -39,6 +42,10 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
     pub fn too_large(limit: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {limit} bytes, decompressed"))
     }
@@ -49,6 +56,7 @@ impl From<Refused> for Refusal {
         match refused {
             Refused::NoText => Self::bad("the body is not UTF-8"),
             Refused::Unreadable { row, why } => Self { row, ..Self::bad(why) },
+            Refused::Format(why) => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why),
             Refused::KeyOfOthers => {
                 let message = "a request with this `Idempotency-Key` had another body; each needs a key of its own";
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
@@ -91,8 +99,10 @@ pub fn response(result: Result<Ack, Refusal>) -> Response<Full<Bytes>> {
 pub struct Head {
     /// Its idempotency key.
     pub key: Option<Key>,
-    /// Whether its body is compressed.
-    pub gzip: bool,
+    /// The format of its body, if it says one that is known by its name.
+    pub format: Option<MediaType>,
+    /// How its body is compressed.
+    pub encoding: Option<ContentEncoding>,
     /// How long the body is at most, as it comes.
     pub length: usize,
 }
@@ -115,7 +125,8 @@ impl Head {
             return Err(Refusal::too_large(max_body));
         }
         let length = length.map_or(max_body, |length| length as usize);
-        Ok(Self { key: key(&parts.headers)?, gzip: is_gzip(&parts.headers)?, length })
+        let (format, encoding) = (MediaType::of(&parts.headers)?, ContentEncoding::of(&parts.headers)?);
+        Ok(Self { key: key(&parts.headers)?, format, encoding, length })
     }
 }
 
@@ -131,15 +142,82 @@ fn key(headers: &HeaderMap) -> Result<Option<Key>, Refusal> {
     known.ok_or_else(wrong).map(Some)
 }
 
-fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
-    let mut encodings = headers.get_all(CONTENT_ENCODING).iter().map(|encoding| encoding.as_bytes());
-    match (encodings.next(), encodings.next()) {
-        (None | Some(b"identity"), None) => Ok(false),
-        (Some(b"gzip" | b"x-gzip"), None) => Ok(true),
-        _ => {
-            let message = "the body is compressed in an unknown way; `gzip` is known";
-            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+/// What a header says of a body in one word. None if it is not there.
+fn said<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let wrong = || Refusal::unsupported(format!("`{name}` is there twice, or no text"));
+    if values.next().is_some() { Err(wrong()) } else { value.to_str().map(Some).map_err(|_| wrong()) }
+}
+
+/// A format by its media type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaType {
+    /// What settings call the format.
+    pub format: &'static str,
+    /// Whether its text is in UTF-8, as far as the sender says so.
+    pub is_utf8: bool,
+}
+
+impl MediaType {
+    /// That of a request. None if it says none, or one that says nothing, as what clients send that were not told.
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
+        let Some(text) = said(headers, &CONTENT_TYPE)? else { return Ok(None) };
+        let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let essence = parts.next().unwrap_or_default();
+        let charset = parts.find_map(|part| Some(part.strip_prefix("charset=")?.trim_matches('"').to_owned()));
+        let is_utf8 = charset.is_none_or(|charset| matches!(charset.as_str(), "utf-8" | "utf8" | "us-ascii"));
+        let format = match essence.as_str() {
+            "" | "application/octet-stream" | "application/x-www-form-urlencoded" | "text/plain" => return Ok(None),
+            "text/csv" | "application/csv" => "csv",
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/x-jsonlines"
+            | "application/jsonlines" => "ndjson",
+            json if json == "application/json" || json.starts_with("application/") && json.ends_with("+json") => "json",
+            "application/vnd.apache.arrow.stream" | "application/vnd.apache.arrow.file" => "arrow",
+            "application/avro" | "avro/binary" | "application/vnd.apache.avro" | "application/x-avro" => "avro",
+            other => {
+                return Err(Refusal::unsupported(format!(
+                    "no rows are read from `{other}`; there are `text/csv`, `application/x-ndjson`, `application/json`, \
+                     `application/vnd.apache.arrow.stream`, `application/avro`, and the format of the input without a `Content-Type`"
+                )));
+            }
+        };
+        Ok(Some(Self { format, is_utf8 }))
+    }
+}
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentEncoding {
+    Gzip,
+    Zstd,
+}
+
+impl ContentEncoding {
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
+        match said(headers, &CONTENT_ENCODING)?.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("identity") => Ok(None),
+            Some("gzip" | "x-gzip") => Ok(Some(Self::Gzip)),
+            Some("zstd") => Ok(Some(Self::Zstd)),
+            Some(_) => {
+                Err(Refusal::unsupported("the body is compressed in an unknown way; `gzip` and `zstd` are known"))
+            }
         }
+    }
+
+    /// What reads the body as it was before.
+    fn reader<'a>(self, compressed: &'a [u8]) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::Gzip => Box::new(MultiGzDecoder::new(compressed)),
+            Self::Zstd => {
+                let mut decoder = zstd::Decoder::with_buffer(compressed)?;
+                decoder.window_log_max(ZSTD_WINDOW)?;
+                Box::new(decoder)
+            }
+        })
     }
 }
 
@@ -159,13 +237,21 @@ fn decompressed_limit(compressed: usize, max_body: usize) -> usize {
 }
 
 /// A body as it was before it was compressed.
-pub fn decompress(compressed: &[u8], max_body: usize, memory: &mut Share) -> Result<Vec<u8>, Refusal> {
+pub fn decompress(
+    compressed: &[u8],
+    encoding: ContentEncoding,
+    max_body: usize,
+    memory: &mut Share,
+) -> Result<Vec<u8>, Refusal> {
     let limit = decompressed_limit(compressed.len(), max_body);
-    let mut decoder = MultiGzDecoder::new(compressed);
+    let wrong = |error: io::Error| {
+        let name = if encoding == ContentEncoding::Gzip { "gzip" } else { "zstd" };
+        Refusal::bad(format!("the body is no {name}: {error}"))
+    };
+    let mut decoder = encoding.reader(compressed).map_err(wrong)?;
     let mut body = Vec::new();
     loop {
-        let read = decoder.by_ref().take(CHUNK as u64).read_to_end(&mut body);
-        let read = read.map_err(|error: io::Error| Refusal::bad(format!("the body is no gzip: {error}")))?;
+        let read = decoder.by_ref().take(CHUNK as u64).read_to_end(&mut body).map_err(wrong)?;
         if body.len() > limit {
             return Err(Refusal::too_large(limit));
         }

@@ -18,8 +18,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connections::{Activity, Connections};
-use super::request::{Head, Refusal, decompress, next_bytes, response};
-use crate::push::{Ack, Ingest, Share, Worker};
+use super::request::{ContentEncoding, Head, MediaType, Refusal, decompress, next_bytes, response};
+use crate::push::{Ack, FormatTag, Ingest, Share, Worker};
 
 /// How many connections there are at most; for one more, an idle one is closed.
 pub const CONNECTIONS: usize = if cfg!(test) { 20 } else { 512 };
@@ -136,17 +136,33 @@ impl Service {
 
     async fn take(&self, parts: &Parts, body: &mut Incoming) -> Result<Ack, Refusal> {
         let head = Head::check(parts, body, &self.path, self.limits.max_body)?;
+        let format = self.format(head.format)?;
         let mut memory = self.ingest.memory();
         let mut body = self.body(body, &head, &mut memory).await?;
-        if head.gzip {
-            (body, memory) = self.decompressed(body, memory).await?;
+        if let Some(encoding) = head.encoding {
+            (body, memory) = self.decompressed(body, encoding, memory).await?;
         }
-        Ok(self.ingest.take(head.key, body, memory).await?)
+        Ok(self.ingest.take(head.key, format, body, memory).await?)
     }
 
-    async fn decompressed(&self, body: Vec<u8>, mut memory: Share) -> Result<(Vec<u8>, Share), Refusal> {
+    /// The format of a body, which is the input's own where the request says nothing else.
+    fn format(&self, said: Option<MediaType>) -> Result<FormatTag, Refusal> {
+        let Some(MediaType { format, is_utf8 }) = said else { return Ok(FormatTag::OWN) };
+        let tag = self.ingest.format(format)?;
+        if tag != FormatTag::OWN && !is_utf8 {
+            return Err(Refusal::unsupported("the text of a body has to be in UTF-8"));
+        }
+        Ok(tag)
+    }
+
+    async fn decompressed(
+        &self,
+        body: Vec<u8>,
+        encoding: ContentEncoding,
+        mut memory: Share,
+    ) -> Result<(Vec<u8>, Share), Refusal> {
         let max_body = self.limits.max_body;
-        let work = move || Ok((decompress(&body, max_body, &mut memory)?, memory));
+        let work = move || Ok((decompress(&body, encoding, max_body, &mut memory)?, memory));
         let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the body can't be decompressed"));
         spawn_blocking(work).await.unwrap_or_else(failed)
     }

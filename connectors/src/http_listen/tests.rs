@@ -366,3 +366,128 @@ fn settings_that_are_wrong() {
     let plan = settings.plan(&context()).unwrap();
     assert_eq!((plan.finite, plan.replayable, plan.acknowledges, plan.interleaved), (false, true, true, false));
 }
+
+/// Rows in another format, written by our own output.
+fn written(format: &str, rows: &arrow::array::RecordBatch) -> Vec<u8> {
+    use millstream_formats::{Format, WriteFiles, WriteOptions};
+    let format = Format::<WriteFiles>::named(format).unwrap().write("").unwrap();
+    let options = WriteOptions { format, compression: None, begins: true };
+    let mut writer = options.open(Vec::new(), &rows.schema()).unwrap();
+    writer.write(rows).unwrap();
+    writer.finish().unwrap()
+}
+
+fn arrow_stream(rows: &arrow::array::RecordBatch) -> Vec<u8> {
+    use arrow::ipc::CompressionType;
+    use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).unwrap();
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &rows.schema(), options).unwrap();
+    writer.write(rows).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn requests_say_in_which_format_their_rows_are() {
+    let site = Site::new("format = \"ndjson\"\nschema = { a = \"int64\", b = \"utf8?\" }");
+    let mut input = site.open().await;
+    let rows = millstream_testkit::table("b:utf8? a:int64 c:int64\nx 3 0\nnull 4 0");
+    let bodies: [(&str, Vec<u8>); 9] = [
+        ("text/plain", b"{\"a\":1}\n{\"a\":2}".to_vec()),
+        ("application/json; charset=utf-8", b"[{\"a\":3},\n {\"a\":4}]".to_vec()),
+        ("application/cloudevents+json", b"{\"a\":5}\n{\"a\":6}".to_vec()),
+        ("application/x-ndjson", b"{\"a\":7}\n{\"a\":8}".to_vec()),
+        ("text/csv", b"b,a\nx,9\ny,10\n".to_vec()),
+        ("application/vnd.apache.arrow.stream", arrow_stream(&rows)),
+        ("application/vnd.apache.arrow.file", written("arrow", &rows)),
+        ("application/avro", written("avro", &rows)),
+        ("application/octet-stream", b"{\"a\":5}\n{\"a\":6}".to_vec()),
+    ];
+    for (index, (kind, body)) in bodies.iter().enumerate() {
+        let lines = format!("Content-Type: {kind}\r\nIdempotency-Key: {index}\r\n");
+        for _ in 0..2 {
+            let (status, answer) = site.send(&lines, body);
+            let expected = format!("{{\"rows\":2,\"first\":{}}}", index * 2);
+            assert_eq!((status, answer.lines().last()), (200, Some(expected.as_str())), "{kind}");
+        }
+    }
+    let found: Vec<_> = drain(&mut input).await.into_iter().map(|(_, a)| a).collect();
+    assert_eq!(found, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 3, 4, 3, 4, 3, 4, 5, 6]);
+    // The same bytes are other rows in another format, and so another request.
+    assert_eq!(site.send("Content-Type: application/json\r\nIdempotency-Key: 0\r\n", &bodies[0].1).0, 422);
+    // What was taken is read again as it was.
+    drop(input);
+    assert_eq!(drain(&mut site.open().await).await.len(), 18);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_body_is_said() {
+    let site = Site::new("format = { type = \"csv\", delimiter = \";\" }\nschema = { a = \"int64\" }");
+    let _input = site.open().await;
+    let rows = |text: &str| millstream_testkit::table(text);
+    let cut = |mut body: Vec<u8>| {
+        body.truncate(body.len() - 30);
+        body
+    };
+    let arrow = "application/vnd.apache.arrow.stream";
+    for (kind, body, status, part) in [
+        ("image/png", vec![], 415, "no rows are read from `image/png`; there are `text/csv`"),
+        ("application/json; charset=latin1", b"[]".to_vec(), 415, "UTF-8"),
+        ("application/json", b"[{\"a\":1},{\"a\":\"x\"}]".to_vec(), 400, "row 1, counted from 0"),
+        ("application/json", b"<html>".to_vec(), 400, "error"),
+        (arrow, b"PK\x03\x04 is no stream".to_vec(), 400, "no valid stream of Arrow IPC"),
+        (arrow, vec![0xff; 100], 400, "no valid stream of Arrow IPC"),
+        (arrow, cut(arrow_stream(&rows("a:int64\n1\n2"))), 400, "in the midst of a message"),
+        (arrow, arrow_stream(&rows("b:int64\n1")), 400, "there is no column `a`"),
+        (arrow, arrow_stream(&rows("a:utf8\nx")), 400, "its columns are `a` utf8, and have to be `a` int64"),
+        (arrow, arrow_stream(&rows("a:int64?\nnull")), 400, "null"),
+        ("application/avro", b"Obj\x01\xff\xff\xff\xff\xff\xff\xff\xff\x7f".to_vec(), 400, "no valid Avro file"),
+        ("application/avro", written("avro", &rows("b:int64\n1")), 400, "column `a` is missing"),
+        ("application/avro", written("avro", &rows("a:utf8\nx")), 400, "column `a`"),
+    ] {
+        let (found, answer) = site.send(&format!("Content-Type: {kind}\r\n"), &body);
+        assert!(found == status && answer.contains(part), "{kind}: {answer}");
+    }
+    // The delimiter is that of the settings.
+    assert_eq!(site.send("Content-Type: text/csv\r\n", b"b;a\nx;1\n").0, 200);
+}
+
+/// Bodies that claim or become far more than they are are refused before memory is taken for them.
+#[tokio::test]
+async fn bombs_are_refused() {
+    let site = Site::new(&format!("{NDJSON}\nmax_body = \"2MiB\""));
+    let mut input = site.open().await;
+    let zeros = vec![b' '; 64 << 20];
+    let member = gzip(&zeros);
+    // Ten gigabytes in members that each could be a whole body.
+    let bomb: Vec<u8> = member.iter().copied().cycle().take(member.len() * 160).collect();
+    let chunked = |body: &[u8]| [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n0\r\n\r\n"].concat();
+    let send = |encoding: &str, body: &[u8]| {
+        let lines = format!("Transfer-Encoding: chunked\r\nContent-Encoding: {encoding}\r\n");
+        site.exchange("POST /", &lines, &chunked(body))
+    };
+    let part = &bomb[..1 << 20];
+    let (status, answer) = send("gzip", part);
+    assert!(status == 413 && answer.contains("decompressed"), "{answer}");
+    let frame = zstd::encode_all(&zeros[..], 19).unwrap();
+    let frames: Vec<u8> = frame.iter().copied().cycle().take(frame.len() * 160).collect();
+    let (status, answer) = send("zstd", &frames);
+    assert!(status == 413 && answer.contains("decompressed"), "{answer}");
+    // A frame that wants to look back a gigabyte.
+    let wide = {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(27).unwrap();
+        encoder.write_all(&zeros[..1 << 20]).unwrap();
+        encoder.write_all(b"{\"a\":1}\n").unwrap();
+        encoder.finish().unwrap()
+    };
+    let (status, answer) = send("zstd", &wide);
+    assert!(status == 400 && answer.contains("the body is no zstd"), "{answer}");
+    let (status, answer) = send("zstd", &zstd::encode_all(&body(&[7])[..], 3).unwrap());
+    assert_eq!(status, 200, "{answer}");
+    // A batch of Arrow that becomes 72 MB.
+    let large: arrow::array::ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![0; 9 << 20]));
+    let batch = arrow_stream(&arrow::array::RecordBatch::try_from_iter([("a", large)]).unwrap());
+    let (status, answer) = site.send("Content-Type: application/vnd.apache.arrow.stream\r\n", &batch);
+    assert!(status == 400 && answer.contains("bytes in memory, more than"), "{answer}");
+    assert_eq!(drain(&mut input).await, [(0, 7)]);
+}

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, sleep};
 
+use super::formats::FormatTag;
 use super::ingest::Ingest;
 use super::refused::Refused;
 
@@ -109,5 +110,5 @@ async fn take(packed: Result<Vec<u8>>, ingest: &Ingest) -> Result<()> {
         refused => Error::new(format!("messages can't be kept: {refused:?}")),
     };
     memory.grow(bytes.len()).map_err(refused)?;
-    ingest.take(None, bytes, memory).await.map(drop).map_err(refused)
+    ingest.take(None, FormatTag::OWN, bytes, memory).await.map(drop).map_err(refused)
 }

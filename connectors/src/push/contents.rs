@@ -1,11 +1,10 @@
 //! What comes at once, as a record of the log holds it: how many rows it is, and which.
 
-use std::io::Cursor;
-
 use arrow::datatypes::SchemaRef;
-use millstream_core::Result;
-use millstream_formats::{BadRow, BatchReader, Decoder, Names, Rows};
+use millstream_core::{Error, Result};
+use millstream_formats::{BadRow, BatchReader, Decoder, Rows};
 
+use super::formats::{Decoders, FormatTag};
 use super::refused::Refused;
 
 /// What the bytes stand for that come at once.
@@ -16,11 +15,24 @@ pub trait Contents: Send + Sync {
     /// How many rows a batch has at most.
     fn batch_rows(&self) -> usize;
 
-    /// How many rows bytes are. What a sender could mend is best refused here: nobody has it to mend it later.
+    /// The format that senders call so. By default there is none besides the input's own, which has no name.
+    ///
+    /// # Errors
+    /// If rows are not read in it.
+    fn format(&self, name: &str) -> Result<FormatTag, Refused> {
+        Err(Refused::Format(format!("`{name}` is not read here")))
+    }
+
+    /// Whether bytes in a format may become much more when they are read.
+    fn grows(&self, _format: FormatTag) -> bool {
+        false
+    }
+
+    /// How many rows bytes in a format are. What a sender could mend is best refused here: nobody has it to mend it later.
     ///
     /// # Errors
     /// If they are not taken.
-    fn count(&self, bytes: Vec<u8>) -> Result<usize, Refused>;
+    fn count(&self, format: FormatTag, bytes: Vec<u8>) -> Result<usize, Refused>;
 
     /// What reads the rows of records.
     fn reader(&self) -> Box<dyn ReadRecords>;
@@ -28,11 +40,11 @@ pub trait Contents: Send + Sync {
 
 /// Reads the rows of records.
 pub trait ReadRecords: Send {
-    /// Begins with the bytes of a record, which are so many rows.
+    /// Begins with the bytes of a record, which are so many rows in a format.
     ///
     /// # Errors
     /// If they can't be read.
-    fn begin(&mut self, bytes: &[u8], rows: usize) -> Result<()>;
+    fn begin(&mut self, format: FormatTag, bytes: &[u8], rows: usize) -> Result<()>;
 
     /// Adds some of its rows, of which the first has the position 0. False if there are no more.
     ///
@@ -41,38 +53,46 @@ pub trait ReadRecords: Send {
     fn next(&mut self, out: &mut Rows) -> Result<bool>;
 }
 
-/// Bytes in a format of streams, all of whose rows can be read.
+/// Bytes in formats, all of whose rows can be read.
 pub(super) struct Streams {
     /// As the flow reads them.
-    decoder: Decoder,
+    decoders: Decoders,
     /// With all columns: what is promised to who sends rows must not depend on which ones the flow uses at the moment.
-    whole: Decoder,
+    whole: Decoders,
 }
 
 impl Streams {
-    pub fn new(decoder: Decoder) -> Self {
-        let whole = Decoder { wanted: None, names: Names::One, ..decoder.clone() };
-        Self { decoder, whole }
+    pub fn new(decoders: Decoders) -> Self {
+        Self { whole: decoders.whole(), decoders }
     }
 }
 
 impl Contents for Streams {
     fn schema(&self) -> SchemaRef {
-        self.decoder.schema()
+        self.decoders.own.schema()
     }
 
     fn batch_rows(&self) -> usize {
-        self.decoder.batch_rows
+        self.decoders.own.batch_rows
+    }
+
+    fn format(&self, name: &str) -> Result<FormatTag, Refused> {
+        self.whole.named(name)
+    }
+
+    fn grows(&self, format: FormatTag) -> bool {
+        self.whole.of(format).is_ok_and(|decoder| !decoder.format.kind().is_text)
     }
 
     /// They are read as the flow will read them, so that there is only one way to count them.
-    fn count(&self, bytes: Vec<u8>) -> Result<usize, Refused> {
-        if self.whole.format.is_utf8() && std::str::from_utf8(&bytes).is_err() {
+    fn count(&self, format: FormatTag, bytes: Vec<u8>) -> Result<usize, Refused> {
+        let decoder = self.whole.of(format).map_err(Refused::Format)?;
+        if decoder.format.is_utf8() && std::str::from_utf8(&bytes).is_err() {
             return Err(Refused::NoText);
         }
-        let wrong = |error: millstream_core::Error| Refused::Unreadable { row: None, why: error.to_string() };
-        let small = small(&self.whole, self.whole.format.most_rows(&bytes));
-        let mut reader = small.read(Cursor::new(bytes)).map_err(wrong)?;
+        let wrong = |error: Error| Refused::Unreadable { row: None, why: error.to_string() };
+        let small = small(decoder, decoder.format.most_rows(&bytes));
+        let mut reader = small.read_body(bytes).map_err(wrong)?;
         let (mut rows, mut bad, mut first) = (0, 0, None);
         let mut read = Rows::default();
         while reader.next(&mut read).map_err(wrong)? {
@@ -84,18 +104,19 @@ impl Contents for Streams {
     }
 
     fn reader(&self) -> Box<dyn ReadRecords> {
-        Box::new(StreamReader { decoder: self.decoder.clone(), open: None })
+        Box::new(StreamReader { decoders: self.decoders.clone(), open: None })
     }
 }
 
 struct StreamReader {
-    decoder: Decoder,
+    decoders: Decoders,
     open: Option<Box<dyn BatchReader>>,
 }
 
 impl ReadRecords for StreamReader {
-    fn begin(&mut self, bytes: &[u8], rows: usize) -> Result<()> {
-        self.open = Some(small(&self.decoder, rows).read(Cursor::new(bytes.to_vec()))?);
+    fn begin(&mut self, format: FormatTag, bytes: &[u8], rows: usize) -> Result<()> {
+        let decoder = self.decoders.of(format).map_err(Error::new)?;
+        self.open = Some(small(decoder, rows).read_body(bytes.to_vec())?);
         Ok(())
     }
 

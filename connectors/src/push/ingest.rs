@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use millstream_core::Error;
 use millstream_store::{Log, NotAppended};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::contents::Contents;
+use super::formats::FormatTag;
 use super::keys::{Answered, Key, Known, SharedKeys, now};
 use super::memory::{Memory, Share};
 use super::record::Record;
@@ -16,6 +17,9 @@ use super::refused::Refused;
 
 /// How much memory what comes may take together, unless that which comes at once may take more.
 const MEMORY: usize = if cfg!(test) { 4 << 20 } else { 256 << 20 };
+
+/// How many of those that take long, or become much more when they are read, are read at a time.
+const READERS: usize = 4;
 
 /// Bytes that take longer to read than one sender should keep others waiting.
 const LONG: usize = 256 << 10;
@@ -28,6 +32,7 @@ pub struct Ingest {
 
 struct Shared {
     contents: Arc<dyn Contents>,
+    readers: Arc<Semaphore>,
     keys: SharedKeys,
     log: Arc<Log>,
     home: PathBuf,
@@ -53,7 +58,8 @@ impl Ingest {
         largest: usize,
     ) -> Self {
         let memory = Memory::new(MEMORY.max(2 * largest));
-        Self { shared: Arc::new(Shared { contents, keys, log, home: home.to_owned(), memory }) }
+        let readers = Arc::new(Semaphore::new(READERS));
+        Self { shared: Arc::new(Shared { contents, readers, keys, log, home: home.to_owned(), memory }) }
     }
 
     /// The node's own folder, in which the receiver may keep files.
@@ -61,28 +67,53 @@ impl Ingest {
         &self.shared.home
     }
 
+    /// The format that senders call so: the input's own, or another one that it knows.
+    ///
+    /// # Errors
+    /// If rows are not read in it.
+    pub fn format(&self, name: &str) -> Result<FormatTag, Refused> {
+        self.shared.contents.format(name)
+    }
+
     /// A share of the memory for what comes, to be grown before bytes are held. It goes with them to [`Ingest::take`].
     pub fn memory(&self) -> Share {
         self.shared.memory.share()
     }
 
-    /// Takes the rows of bytes: all of them, or none. Returns when they are durable.
+    /// Takes the rows of bytes in a format: all of them, or none. Returns when they are durable.
     ///
     /// What has come before with the same key is not taken again, and answered as then. Whoever stops waiting does not know
     /// whether rows were taken; the key does.
-    pub async fn take(&self, key: Option<Key>, bytes: Vec<u8>, memory: Share) -> Result<Ack, Refused> {
-        let (record, _memory) = self.record(key.clone(), bytes, memory).await?;
+    pub async fn take(
+        &self,
+        key: Option<Key>,
+        format: FormatTag,
+        bytes: Vec<u8>,
+        memory: Share,
+    ) -> Result<Ack, Refused> {
+        let (record, _memory) = self.record(key.clone(), format, bytes, memory).await?;
         self.write(key, record).await
     }
 
-    async fn record(&self, key: Option<Key>, bytes: Vec<u8>, memory: Share) -> Result<(Record, Share), Refused> {
-        if bytes.len() < LONG {
-            return Ok((Record::new(key.as_ref(), bytes, &*self.shared.contents)?, memory));
-        }
+    async fn record(
+        &self,
+        key: Option<Key>,
+        format: FormatTag,
+        bytes: Vec<u8>,
+        memory: Share,
+    ) -> Result<(Record, Share), Refused> {
         let contents = self.shared.contents.clone();
-        let work = move || Ok((Record::new(key.as_ref(), bytes, &*contents)?, memory));
-        let failed = |_| Err(Refused::Unreadable { row: None, why: "the rows can't be read".to_owned() });
-        spawn_blocking(work).await.unwrap_or_else(failed)
+        if bytes.len() < LONG && !contents.grows(format) {
+            return Ok((Record::new(key.as_ref(), format, bytes, &*contents)?, memory));
+        }
+        let failed = || Refused::Unreadable { row: None, why: "the rows can't be read".to_owned() };
+        let place = self.shared.readers.clone().acquire_owned().await.map_err(|_| failed())?;
+        let work = move || {
+            let record = Record::new(key.as_ref(), format, bytes, &*contents);
+            drop(place);
+            Ok((record?, memory))
+        };
+        spawn_blocking(work).await.unwrap_or_else(|_| Err(failed()))
     }
 
     /// Answers as before if the key is known, and else when the rows are durable.

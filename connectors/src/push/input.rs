@@ -14,7 +14,7 @@ use millstream_store::{Access, Files, Log, LogOptions, LogReader, Record};
 use super::contents::{Contents, ReadRecords};
 use super::ingest::Ingest;
 use super::keys::{Answered, Remember, SharedKeys, now};
-use super::record::{fingerprint, unpack};
+use super::record::{Unpacked, fingerprint, unpack};
 use super::{LOG, PushNode, Receiver};
 
 /// How large a file of the log becomes at most; only whole ones can be removed.
@@ -143,23 +143,23 @@ impl PushInput {
 
     /// Remembers the key of a record, and returns its rows as they came. A snapshot that covers a record must know its key,
     /// so that it is not left to the thread that answers.
-    fn remember<'a>(&self, record: &'a Record) -> Result<&'a [u8]> {
+    fn remember<'a>(&self, record: &'a Record) -> Result<Unpacked<'a>> {
         let number = record.number;
-        let parts = unpack(&record.payload);
-        let (key, bytes) =
-            parts.ok_or_else(|| Error::new(format!("record {number} of the log is none of this input")))?;
-        if let Some(key) = key {
+        let unpacked = unpack(&record.payload);
+        let unpacked =
+            unpacked.ok_or_else(|| Error::new(format!("record {number} of the log is none of this input")))?;
+        if let Some(key) = &unpacked.key {
             let fingerprint = fingerprint(&record.payload);
-            self.keys.lock().answered(&key, Answered { first: number, rows: record.rows, fingerprint }, now());
+            self.keys.lock().answered(key, Answered { first: number, rows: record.rows, fingerprint }, now());
         }
-        Ok(bytes)
+        Ok(unpacked)
     }
 
     /// Begins to read the rows of a record.
     fn begin(&mut self, record: &Record) -> Result<()> {
-        let bytes = self.remember(record)?;
+        let Unpacked { tag, bytes, .. } = self.remember(record)?;
         let rows = record.rows as usize;
-        self.reader.begin(bytes, rows).doing(|| format!("reading what was pushed at {}", record.number))?;
+        self.reader.begin(tag, bytes, rows).doing(|| format!("reading what was pushed at {}", record.number))?;
         self.decoding = Some(Decoding { first: record.number, rows });
         Ok(())
     }

@@ -17,9 +17,10 @@ impl Key {
     /// How many bytes a key may have.
     pub const MAX: usize = 255;
 
-    /// A key. None if it has no bytes, or too many.
+    /// A key. None if it has no bytes, or too many, or characters that control something.
     pub fn new(key: &str) -> Option<Self> {
-        (1..=Self::MAX).contains(&key.len()).then(|| Self(key.into()))
+        let is_key = (1..=Self::MAX).contains(&key.len()) && !key.contains(char::is_control);
+        is_key.then(|| Self(key.into()))
     }
 
     /// Its text.

@@ -1,7 +1,7 @@
 //! Rows that somebody pushes, who is told when they are durable and then forgets them: over HTTP, say.
 //!
 //! A push input is a [`Receiver`], which gets an [`Ingest`] when the flow begins. It hands bytes of a format to [`Ingest::take`], with
-//! a key if the sender has one, and is told when their rows are durable ([`Ack`]), or why none was taken ([`Refused`]). All else is
+//! a key and the name of another format if the sender says so, and is told when their rows are durable ([`Ack`]), or why none was taken ([`Refused`]). All else is
 //! here:
 //!
 //! * What is taken is a record of a log in the node's folder, which outlives any crash ([`millstream_store::Log`]).
@@ -11,11 +11,12 @@
 //! * [`PushInput`] reads the rows of the log into the flow, resumes from a checkpoint, goes through rows of a run before again,
 //!   and trims what checkpoints have covered.
 //!
-//! The settings for all that are [`PushSettings`], which a node has among its own. Where what comes is no text of rows but messages, of which
+//! The settings for all that are [`PushSettings`], which a node has among its own. Where what comes is not rows in a format but messages, of which
 //! something besides their values is kept, the node says by a [`Contents`] what bytes stand for, and has [`LogSettings`] only.
 
 mod batches;
 mod contents;
+mod formats;
 mod ingest;
 mod input;
 mod keys;
@@ -31,13 +32,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::{ByteSize, Columns, Duration, KeptNode, PlanContext, Problem, Report, Result};
-use millstream_formats::{Format, ReadStreams};
+use millstream_formats::{Format, ReadBodies};
 use millstream_store::{Files, LocalFiles, verify_log};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use batches::{Health, MOST_BYTES, Waiting, keep, waiting};
 pub use contents::{Contents, ReadRecords};
+pub use formats::FormatTag;
 pub use ingest::{Ack, Ingest};
 pub use input::PushInput;
 pub use keys::Key;
@@ -47,6 +49,7 @@ pub use refused::Refused;
 pub use worker::Worker;
 
 use contents::Streams;
+use formats::Decoders;
 use input::Limits;
 use keys::Remember;
 
@@ -78,7 +81,7 @@ pub trait Receiver: Send {
 pub struct PushSettings {
     /// How the rows are written: `"csv"`, or `{ type = "csv", delimiter = ";" }` with settings of the format. What comes at once, such
     /// as the body of a request, is read for itself, so that each has a header of its own.
-    format: Format<ReadStreams>,
+    format: Format<ReadBodies>,
     /// The columns and their types: `{ id = "utf8", amount = "float64?" }`. A value that is missing, null or of
     /// another type fails its row; with a `?` behind its type it may be missing or null.
     schema: Columns,
@@ -137,7 +140,7 @@ pub struct PushNode {
 impl PushSettings {
     /// The input of a node. Its log is in `files`.
     pub fn input(&self, node: PushNode, context: &PlanContext, files: Arc<dyn Files>) -> Result<PushInput, Problem> {
-        let contents = Arc::new(Streams::new(self.format.decoder(&self.schema, context)?));
+        let contents = Arc::new(Streams::new(Decoders::new(&self.format, &self.schema, context)?));
         let remember = Remember { time: self.remember.0, bytes: self.max_keys.0 };
         self.log.remembering(node, contents, remember, context, files)
     }

@@ -12,6 +12,8 @@ pub enum Refused {
         /// What was wrong, in words.
         why: String,
     },
+    /// Rows are not read in this format, and why.
+    Format(String),
     /// Other bytes have come with this key.
     KeyOfOthers,
     /// What has come with this key is just being taken.

@@ -8,7 +8,7 @@ use arrow::array::{
     ArrayRef, Int32Builder, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use millstream_connectors::push::{Contents, ReadRecords, Refused};
+use millstream_connectors::push::{Contents, FormatTag, ReadRecords, Refused};
 use millstream_core::{Result, ResultExt as _};
 use millstream_formats::{BadRow, Rows};
 use serde::{Deserialize, Serialize};
@@ -82,9 +82,9 @@ impl Contents for KeptMessages {
         self.batch_rows
     }
 
-    fn count(&self, bytes: Vec<u8>) -> Result<usize, Refused> {
+    fn count(&self, format: FormatTag, bytes: Vec<u8>) -> Result<usize, Refused> {
         let wrong = |error: millstream_core::Error| Refused::Unreadable { row: None, why: error.to_string() };
-        unpack(&bytes).map(|messages| messages.len()).map_err(wrong)
+        format.require_own().and_then(|()| unpack(&bytes)).map(|messages| messages.len()).map_err(wrong)
     }
 
     fn reader(&self) -> Box<dyn ReadRecords> {
@@ -151,7 +151,8 @@ fn column(name: &str, rows: &[(Parsed<'_>, Kept<'_>)]) -> ArrayRef {
 }
 
 impl ReadRecords for KeptReader {
-    fn begin(&mut self, bytes: &[u8], _: usize) -> Result<()> {
+    fn begin(&mut self, format: FormatTag, bytes: &[u8], _: usize) -> Result<()> {
+        format.require_own()?;
         let messages = unpack(bytes)?;
         let mut read = Rows::default();
         let mut together = Vec::new();

@@ -73,6 +73,9 @@ pub trait Kind: DeserializeOwned + JsonSchema + 'static {
     /// Whether the node keeps rows in a folder of the flow's state, and so does not run without.
     const NEEDS_STATE: bool = false;
 
+    /// Whether the node keeps rows in a folder of the flow's state, if the flow has one, and so does not run with a state elsewhere.
+    const KEEPS_LOG: bool = false;
+
     /// Whether it is a processor that asks others ([`AsyncProcessor`](crate::AsyncProcessor)): then flow files say how many batches
     /// may wait for answers (`in_flight`), and for how long (`timeout`).
     const ASKS: bool = false;
@@ -139,6 +142,8 @@ pub struct NodeKind {
     pub side_input: Option<&'static str>,
     /// Whether it does not run without a state in a local folder.
     pub needs_state: bool,
+    /// Whether it does not run with a state that is elsewhere.
+    pub keeps_log: bool,
     /// Whether it asks others.
     pub asks: bool,
     /// The settings on which its state does not depend.
@@ -159,6 +164,7 @@ impl NodeKind {
             connection: T::CONNECTION,
             side_input: T::SIDE_INPUT,
             needs_state: T::NEEDS_STATE,
+            keeps_log: T::KEEPS_LOG,
             asks: T::ASKS,
             free_settings: T::FREE_SETTINGS,
             schema: schema_for!(T).to_value(),

@@ -160,6 +160,7 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         renamed_from: None,
         hidden: true,
         needs_state: NeedsState::No,
+        keeps_log: false,
         on_error: crate::file::OnError::Fail,
         max_failed: None,
         body: PlannedBody::Output {

@@ -37,6 +37,9 @@ pub const POINTS: &[&str] = &[
     // The output `nats`.
     "nats-rows-sent",
     "nats-marked",
+    // The output `http`.
+    "http-answered",
+    "http-noted",
     // The output `mysql`.
     "mysql-part-written",
     "mysql-part-committed",

@@ -181,6 +181,15 @@ impl<T: OutputTable> TableCommitter<T> {
         ))
     }
 
+    /// Removes a mark by which nobody will ask. If it stays, that does no harm.
+    async fn forget_mark(&mut self, of: &CommitContext) {
+        let Some(mut session) = self.session.take() else { return };
+        match session.remove_mark(of).await {
+            Ok(()) => self.session = Some(session),
+            Err(error) => tracing::debug!("{error}; the mark stays in {}", self.table.progress()),
+        }
+    }
+
     /// Notes that this run goes on, so that those before it can't any more.
     async fn claim(&mut self, of: &CommitContext) -> Result<()> {
         let mut session = self.session().await?;
@@ -199,7 +208,12 @@ impl<T: OutputTable> TableCommitter<T> {
 #[async_trait]
 impl<T: OutputTable> Committer for TableCommitter<T> {
     async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
-        self.write_stage(pending).await.doing(|| format!("committing to {}", T::PRODUCT))
+        self.write_stage(pending).await.doing(|| format!("committing to {}", T::PRODUCT))?;
+        // A run without state has a name of its own, and it is said to nobody that its stage is visible.
+        if pending.context.generation == 0 {
+            self.forget_mark(&pending.context).await;
+        }
+        Ok(())
     }
 
     async fn recover(&mut self, pending: &[PendingCommit], context: &CommitContext) -> Result<()> {
@@ -210,13 +224,6 @@ impl<T: OutputTable> Committer for TableCommitter<T> {
     }
 
     async fn committed(&mut self, pending: &PendingCommit) -> Result<()> {
-        let of = &pending.context;
-        // A run without state has a name of its own, by which nobody will ask.
-        if of.generation == 0 {
-            let mut session = self.session().await?;
-            session.remove_mark(of).await?;
-            self.session = Some(session);
-        }
         Spooled::of(pending, &self.unnamed)?.remove()
     }
 }

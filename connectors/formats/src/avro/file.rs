@@ -1,7 +1,7 @@
 //! Object container files: blocks of records, behind their schema.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Seek, SeekFrom, Write as _};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -46,23 +46,20 @@ pub(super) struct AvroFile;
 
 impl FileFormat for AvroFile {
     fn open(&self, file: File, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
-        let container = Container::open(file)?;
+        let length = file.metadata()?.len();
+        let container = Container::open(Box::new(file), length)?;
         let columns = planned(&container.schema.columns(), &decoder.columns)?;
-        let wanted = wanted(&columns, decoder.wanted.as_ref());
-        let plan = Planner::new(&container.schema, None).plan(&columns, &wanted).map_err(Error::new)?;
-        let source = Source { schema: container.schema.clone(), plan, columns: wanted, codec: container.codec };
-        Ok(Box::new(AvroReader {
-            schema: source.columns.schema(),
-            batch_rows: decoder.batch_rows,
-            source: Arc::new(source),
-            container,
-            position: 0,
-            block: Block::default(),
-        }))
+        container.read(&columns, decoder)
+    }
+
+    fn open_bytes(&self, bytes: Vec<u8>, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
+        let length = bytes.len() as u64;
+        Container::open(Box::new(std::io::Cursor::new(bytes)), length)?.read(&decoder.columns, decoder)
     }
 
     fn inspect(&self, file: File) -> Result<(SchemaRef, u64)> {
-        let mut container = Container::open(file)?;
+        let length = file.metadata()?.len();
+        let mut container = Container::open(Box::new(file), length)?;
         let mut rows = 0_u64;
         while let Some((count, size)) = container.next_block()? {
             rows = rows.saturating_add(count);
@@ -95,9 +92,14 @@ fn refused(refusal: Box<Refusal>) -> Error {
     corrupt(refusal)
 }
 
+/// Bytes with places: those of a file, or in memory.
+trait Placed: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> Placed for T {}
+
 /// A file whose header has been read.
 struct Container {
-    file: BufReader<File>,
+    file: BufReader<Box<dyn Placed>>,
     /// How many bytes lie behind those that have been read.
     left: u64,
     schema: AvroSchema,
@@ -106,8 +108,7 @@ struct Container {
 }
 
 impl Container {
-    fn open(file: File) -> Result<Self> {
-        let length = file.metadata()?.len();
+    fn open(file: Box<dyn Placed>, length: u64) -> Result<Self> {
         let mut file = BufReader::new(file);
         let mut header = Vec::new();
         let (schema, codec, sync, used) = loop {
@@ -124,6 +125,21 @@ impl Container {
         };
         file.seek(SeekFrom::Start(used))?;
         Ok(Self { file, left: length.saturating_sub(used), schema, codec, sync })
+    }
+
+    /// Reads the rows into these columns.
+    fn read(self, columns: &Columns, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
+        let wanted = wanted(columns, decoder.wanted.as_ref());
+        let plan = Planner::new(&self.schema, None).plan(columns, &wanted).map_err(Error::new)?;
+        let source = Source { schema: self.schema.clone(), plan, columns: wanted, codec: self.codec };
+        Ok(Box::new(AvroReader {
+            schema: source.columns.schema(),
+            batch_rows: decoder.batch_rows,
+            source: Arc::new(source),
+            container: self,
+            position: 0,
+            block: Block::default(),
+        }))
     }
 
     /// The schema, how blocks are compressed, the mark behind them, and how many bytes all that takes.

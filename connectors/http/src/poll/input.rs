@@ -1,4 +1,4 @@
-//! The input itself: from the log into the flow.
+//! The inputs themselves: from the log into the flow.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::poller::{Place, Shared, Source, Written};
+use super::asking::{Asking, Shared};
 
 /// The log, in the folder of the node.
 const LOG: &str = "log";
@@ -34,23 +34,23 @@ const PARTITION: &str = "";
 const KEPT: &str = "poll";
 
 /// What a checkpoint keeps.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Kept {
+#[derive(Serialize, Deserialize)]
+struct Kept<P> {
     /// Where the run has begun, for one that has had no rows.
     begin: u64,
-    place: Place,
+    place: P,
 }
 
-/// Asks a service for records.
-pub struct HttpPoll {
+/// Has a service asked for pages, and reads their records.
+pub struct Polling<A: Asking> {
     node: Arc<str>,
-    source: Arc<Source>,
+    source: Arc<A>,
     reader: Box<dyn MessageReader>,
     batch_rows: usize,
     /// The first row to read.
     position: u64,
     is_resumed: bool,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<A::Place>>,
     decoding: Option<Decoding>,
     running: Option<Running>,
 }
@@ -82,26 +82,26 @@ struct Live {
     has_caught_up: bool,
 }
 
-impl HttpPoll {
-    pub fn new(node: Arc<str>, source: Arc<Source>, reader: Box<dyn MessageReader>, batch_rows: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+impl<A: Asking> Polling<A> {
+    pub fn new(node: Arc<str>, source: Arc<A>, reader: Box<dyn MessageReader>, batch_rows: usize) -> Self {
+        let shared = Arc::new(Shared::new());
         Self { node, source, reader, batch_rows, position: 0, is_resumed: false, shared, decoding: None, running: None }
     }
 
     /// Opens the log, and learns from it how far polling has come.
     fn open_log(&mut self, home: &Path, is_covered: bool) -> Result<Arc<Log>> {
-        let max_bytes = self.source.max_log;
+        let max_bytes = self.source.max_log();
         let options = LogOptions { segment_bytes: SEGMENT_BYTES.min(max_bytes / 4), max_bytes };
         let log = Arc::new(Log::open(Arc::new(LocalFiles), &home.join(LOG), options)?);
         let mut place = self.shared.place();
         if !self.is_resumed {
             // What a run has left that got to no checkpoint counts. One that is reset asks for everything again.
             self.position = if is_covered { log.end() } else { log.oldest() };
-            place.end = self.position;
+            *A::end(&mut place) = self.position;
         }
-        let mut pages = log.read(place.end)?;
+        let mut pages = log.read(*A::end(&mut place))?;
         while let Some(Record { number, rows, payload, .. }) = pages.try_next()? {
-            self.source.learn(&Written::read(&payload)?, number + u64::from(rows), &mut place)?;
+            self.source.learn(&page::<A>(&payload)?, number + u64::from(rows), &mut place)?;
         }
         drop(place);
         Ok(log)
@@ -127,7 +127,7 @@ impl HttpPoll {
 
     /// Begins to read a page, of which the flow may have some rows already.
     fn begin(&mut self, record: &Record) -> Result<()> {
-        let mut records: VecDeque<_> = Written::read(&record.payload)?.records.into();
+        let mut records: VecDeque<_> = A::records(page::<A>(&record.payload)?).into();
         let had = self.position.saturating_sub(record.number).min(records.len() as u64);
         records.drain(..had as usize);
         if !records.is_empty() {
@@ -135,6 +135,11 @@ impl HttpPoll {
         }
         Ok(())
     }
+}
+
+/// A page, as it is in the log.
+fn page<A: Asking>(payload: &[u8]) -> Result<A::Page> {
+    postcard::from_bytes(payload).map_err(|_| Error::new("a record of the log is none of this input"))
 }
 
 impl Running {
@@ -167,7 +172,7 @@ impl Running {
 }
 
 #[async_trait]
-impl Input for HttpPoll {
+impl<A: Asking> Input for Polling<A> {
     async fn open(&mut self, home: &Home) -> Result<()> {
         if let Home::Replay(folder) = home {
             let folder = folder.as_ref().ok_or_else(needs_a_folder)?;
@@ -210,7 +215,7 @@ impl Input for HttpPoll {
     }
 
     fn restore(&mut self, positions: &Positions, state: &State) -> Result<()> {
-        let kept: Kept = state.get(KEPT)?;
+        let kept: Kept<A::Place> = state.get(KEPT)?;
         self.position = positions.get(PARTITION).copied().unwrap_or(kept.begin);
         *self.shared.place() = kept.place;
         self.is_resumed = true;
@@ -221,13 +226,14 @@ impl Input for HttpPoll {
         let Some(live) = self.running.as_mut().and_then(|running| running.live.as_mut()) else { return Ok(()) };
         live.note_covered()?;
         // As long as there is room, rows can be gone through again from every checkpoint that is kept.
-        let covered = if live.log.bytes() > self.source.max_log / 4 { newest } else { oldest };
+        let covered = if live.log.bytes() > self.source.max_log() / 4 { newest } else { oldest };
         covered.get(PARTITION).map_or(Ok(()), |position| live.log.trim(*position))
     }
 
     fn report(&self) -> Option<Report> {
         let waiting = self.running.as_ref()?.live.as_ref()?.log.bytes();
         let mut values = vec![("log_bytes", json!(waiting))];
+        values.extend(self.source.report());
         values.extend(self.shared.trouble().map(|trouble| ("trouble", json!(trouble))));
         Some(Report::Figures(Figures { title: "pages".to_owned(), values }))
     }
@@ -249,6 +255,6 @@ impl Live {
 
 fn needs_a_folder() -> Error {
     Error::new(
-        "`http_poll` keeps pages in a log, and so needs a state on this machine: `--state DIR` with a folder, not a URL",
+        "what is asked for is kept in a log, and so it needs a state on this machine: `--state DIR` with a folder, not a URL",
     )
 }

@@ -3,9 +3,11 @@
 //! * `since`: how far a service has been read by the times of its records.
 //! * `pages`: which page comes next.
 //! * `poller`: asks, and writes each page with what comes behind it into a log, as one record.
+//! * `asking`: what inputs have in common that ask for pages.
 //! * `input`: reads the log.
 
-mod input;
+pub mod asking;
+pub mod input;
 mod pages;
 mod poller;
 mod records;
@@ -23,7 +25,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::connection::HttpConnection;
-use input::HttpPoll;
+use input::Polling;
 use pages::Pages;
 use poller::Source;
 use records::Pointer;
@@ -109,6 +111,7 @@ schema = { id = "int64", amount = "float64?" }
 pages = { type = "page", parameter = "page", size_parameter = "per_page", size = 100 }
 every = "5m"
 "#;
+    const KEEPS_LOG: bool = true;
 }
 
 impl HttpPollInput {
@@ -153,7 +156,7 @@ impl InputSettings for HttpPollInput {
         let source = self.source(context)?;
         let schema = reader.schema().clone();
         let (node, batch_rows) = (context.node.as_str().into(), context.batch_rows);
-        let plan = InputPlan::new(schema, move || Ok(HttpPoll::new(node, Arc::new(source), reader, batch_rows)));
+        let plan = InputPlan::new(schema, move || Ok(Polling::new(node, Arc::new(source), reader, batch_rows)));
         Ok(InputPlan { finite: false, ..plan })
     }
 

@@ -1,23 +1,20 @@
 //! Asks for pages, and writes each into the log with what is to be asked for behind it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Error, ErrorClass, Result, ResultExt as _};
+use millstream_core::{Result, ResultExt as _};
 use millstream_store::Log;
 use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
+use super::asking::{Asking, PAUSE, Shared, wait_for_room};
 use super::pages::{Page, Pages, Said};
 use super::records::{Pointer, document, records};
 use super::since::{Read, Since};
 use crate::client::{Answer, Client, shown};
-
-/// How long to wait for a service that is away, and for room in the log, before looking again.
-const PAUSE: Duration = Duration::from_secs(5);
-const ROOM_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is asked for, and how.
 pub struct Source {
@@ -39,7 +36,7 @@ pub struct Place {
     page: Option<Page>,
     read: Read,
     /// The number behind the last record of the log.
-    pub end: u64,
+    end: u64,
 }
 
 /// A page as it is in the log.
@@ -48,42 +45,26 @@ pub struct Written {
     /// The page behind it. None if the poll is over.
     next: Option<Page>,
     /// Its records, as the service has written them.
-    pub records: Vec<String>,
+    records: Vec<String>,
 }
 
-/// What the input and the poller both see.
-#[derive(Default)]
-pub struct Shared {
-    place: Mutex<Place>,
-    /// Why nothing comes.
-    trouble: Mutex<Option<String>>,
-}
+impl Asking for Source {
+    type Place = Place;
+    type Page = Written;
 
-impl Shared {
-    pub fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn max_log(&self) -> u64 {
+        self.max_log
     }
 
-    /// Why nothing comes now.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn end(place: &mut Place) -> &mut u64 {
+        &mut place.end
     }
 
-    fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    fn records(page: Written) -> Vec<String> {
+        page.records
     }
-}
 
-impl Written {
-    /// Reads a record of the log.
-    pub fn read(payload: &[u8]) -> Result<Self> {
-        postcard::from_bytes(payload).map_err(|_| Error::new("a record of the log is none of this input"))
-    }
-}
-
-impl Source {
-    /// Learns from a page that is in the log up to `end`.
-    pub fn learn(&self, page: &Written, end: u64, place: &mut Place) -> Result<()> {
+    fn learn(&self, page: &Written, end: u64, place: &mut Place) -> Result<()> {
         if let Some(since) = &self.since {
             for record in &page.records {
                 let record = serde_json::from_str(record).doing(|| "reading a record of the log")?;
@@ -94,6 +75,20 @@ impl Source {
         self.go_on(page.next.clone(), place)
     }
 
+    async fn poll(self: Arc<Self>, log: Arc<Log>, shared: Arc<Shared<Place>>) -> Result<()> {
+        let mut validators = HeaderMap::new();
+        loop {
+            let begun = Instant::now();
+            while self.read_page(&log, &shared, &mut validators).await? {}
+            if self.is_bounded {
+                return Ok(());
+            }
+            sleep_until(begun + self.every).await;
+        }
+    }
+}
+
+impl Source {
     /// A page has been read.
     fn go_on(&self, next: Option<Page>, place: &mut Place) -> Result<()> {
         if let Some(since) = &self.since {
@@ -106,28 +101,13 @@ impl Source {
         Ok(())
     }
 
-    /// Polls again and again, or once.
-    pub async fn poll(self: Arc<Self>, log: Arc<Log>, shared: Arc<Shared>) -> Result<()> {
-        let mut validators = HeaderMap::new();
-        loop {
-            let begun = Instant::now();
-            while self.read_page(&log, &shared, &mut validators).await? {}
-            if self.is_bounded {
-                return Ok(());
-            }
-            sleep_until(begun + self.every).await;
-        }
-    }
-
     /// Reads the next page. Returns whether there is another one in this poll.
-    async fn read_page(&self, log: &Log, shared: &Shared, validators: &mut HeaderMap) -> Result<bool> {
-        // A log that is half full has room for whatever comes.
-        while log.bytes() > self.max_log / 2 {
-            sleep(ROOM_PAUSE).await;
-        }
+    async fn read_page(&self, log: &Log, shared: &Shared<Place>, validators: &mut HeaderMap) -> Result<bool> {
+        wait_for_room(log, self.max_log).await;
         let mut place = shared.place().clone();
         let address = self.next_address(&place)?;
-        let answer = self.get(&address, validators, shared).await?;
+        let ask = || self.client.get(&address, validators);
+        let answer = shared.until_answered(!self.is_bounded, PAUSE, ask).await?;
         if answer.status == StatusCode::NOT_MODIFIED {
             return Ok(false);
         }
@@ -151,26 +131,6 @@ impl Source {
             all.query_pairs_mut().append_pair(parameter, &value);
         }
         self.pages.as_ref().map_or_else(|| Ok(all.clone()), |pages| pages.address(&all, place.page.as_ref()))
-    }
-
-    /// Waits as long as it takes, if the input is live.
-    async fn get(&self, address: &Url, validators: &HeaderMap, shared: &Shared) -> Result<Answer> {
-        loop {
-            match self.client.get(address, validators).await {
-                Ok(answer) => {
-                    shared.set_trouble(None);
-                    return Ok(answer);
-                }
-                Err(error) if error.class() == ErrorClass::Transient && !self.is_bounded => {
-                    if shared.trouble().is_none() {
-                        tracing::warn!("{error}; it is asked again until it answers");
-                    }
-                    shared.set_trouble(Some(error.to_string()));
-                    sleep(PAUSE).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// What an answer has that has not come before.

@@ -10,14 +10,16 @@ mod values;
 
 use std::time::Duration as Span;
 
-use millstream_core::{Duration, InputPlan, InputSettings, Kind, PlanContext, Problem, Problems};
+use millstream_core::{Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems};
 use millstream_database::ChangesSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
 use crate::names::Table;
+use crate::probe::{Needs, probe};
 use crate::value::check_type;
+pub use checks::check as check_log;
 use reader::{ChangesReader, Job};
 use shape::Missing;
 
@@ -88,6 +90,7 @@ database = "shop"
 tables.orders.schema = { id = "int64", amount = "decimal(10,2)?" }
 tables.customers.schema = { id = "int64", name = "utf8" }
 "#;
+    const KEEPS_LOG: bool = true;
 }
 
 impl MysqlChangesSettings {
@@ -125,5 +128,11 @@ impl InputSettings for MysqlChangesSettings {
         let reader = ChangesReader::new(self.job(context)?);
         let job = reader.job();
         Ok(self.changes.plan(context, &job.tables, reader))
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let job = self.job(context).ok()?;
+        let tables = job.tables.iter().map(|table| (table.table.clone(), Some(table.columns.row.clone()))).collect();
+        Some(probe(job.server, Needs { tables, log: true, ..Needs::default() }))
     }
 }

@@ -2,13 +2,14 @@
 
 mod table;
 
-use millstream_core::{Kind, PlanContext, Problems, ProcessorPlan, ProcessorSettings, Result, Stream};
+use millstream_core::{Kind, PlanContext, Probe, Problems, ProcessorPlan, ProcessorSettings, Result, Stream};
 use millstream_database::LookupSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
 use crate::output::check_type as check_key_type;
+use crate::probe::{Needs, probe};
 use crate::value::check_type;
 use table::MysqlTable;
 
@@ -67,5 +68,11 @@ impl ProcessorSettings for MysqlLookupSettings {
             columns: self.lookup.columns(),
         };
         self.lookup.plan(table, inputs, check_key_type, check_type)
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let table = self.connection.table(&self.table).ok()?;
+        let needs = Needs { tables: vec![(table, Some(self.lookup.added()))], ..Needs::default() };
+        Some(probe(self.connection.server(context).ok()?, needs))
     }
 }

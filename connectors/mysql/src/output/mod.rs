@@ -10,13 +10,14 @@ mod rows;
 mod session;
 mod target;
 
-use millstream_core::{Kind, OutputPlan, OutputSettings, PlanContext, Problem, Problems, Stream};
+use millstream_core::{Kind, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems, Stream};
 use millstream_database::{OutputJob, TableSettings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings, Server};
 use crate::names::Table;
+use crate::probe::{Needs, probe};
 
 pub use rows::{RowWriter, check_type};
 
@@ -108,5 +109,11 @@ impl OutputSettings for MysqlOutputSettings {
         };
         let place = format!("table {} of {}", table.table.quoted().replace('`', ""), table.server.address());
         Ok(self.table.plan(table, place))
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let table = self.table(&self.table.table, "table").ok()?;
+        let tables = if self.table.creates() { Vec::new() } else { vec![(table, None)] };
+        Some(probe(self.connection.server(context).ok()?, Needs { tables, ..Needs::default() }))
     }
 }

@@ -2,12 +2,13 @@
 
 mod table;
 
-use millstream_core::{InputPlan, InputSettings, Kind, PlanContext, Problem, Problems, Result};
-use millstream_database::QuerySettings;
+use millstream_core::{InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, Result};
+use millstream_database::{QuerySettings, Relation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
+use crate::probe::{Needs, probe};
 use crate::value::check_type;
 use table::MysqlTable;
 
@@ -60,6 +61,7 @@ table = "orders"
 schema = { id = "int64", amount = "decimal(10,2)?" }
 key = ["id"]
 "#;
+    const KEEPS_LOG: bool = true;
 }
 
 impl MysqlQuerySettings {
@@ -75,6 +77,16 @@ impl MysqlQuerySettings {
 impl InputSettings for MysqlQuerySettings {
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
         self.query.plan(context, check_type, || self.table(context))
+    }
+
+    fn probe(&self, context: &PlanContext) -> Option<Probe> {
+        let MysqlTable { server, relation } = self.table(context).ok()?;
+        let columns = self.query.job(context).schema;
+        let needs = match relation {
+            Relation::Table(table) => Needs { tables: vec![(table, Some(columns))], ..Needs::default() },
+            Relation::Query(query) => Needs { query: Some(query), ..Needs::default() },
+        };
+        Some(probe(server, needs))
     }
 
     fn pauses(&self) -> bool {

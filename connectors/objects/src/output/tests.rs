@@ -1,7 +1,7 @@
 //! What becomes of uploads and objects in the hands of others, with a real S3.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use millstream_core::{
@@ -67,6 +67,16 @@ fn files(home: &Home, ending: &str) -> Vec<PathBuf> {
     entries.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
 }
 
+/// Waits until an upload has begun, which happens in the background, and all parts of it are there.
+async fn sent(home: &Home) {
+    let is_whole = |file: &PathBuf| std::fs::read_to_string(file).unwrap().contains('[');
+    let begin = Instant::now();
+    while !files(home, ".upload").first().is_some_and(is_whole) {
+        assert!(begin.elapsed() < Duration::from_secs(180), "no upload has all its parts");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// How often each row is visible.
 fn visible(below: &str) -> usize {
     let lines = lines("s3://bucket/below", below, 1);
@@ -91,9 +101,7 @@ async fn an_upload_is_completed_by_another_process_and_twice() {
     let mut first = output(&endpoint, "twice", &rows);
     let pending = stage(&mut *first, &home, &run(1), &rows).await;
     // The parts are there, and nobody sees them.
-    while files(&home, ".upload").iter().any(|file| !std::fs::read_to_string(file).unwrap().contains('[')) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    sent(&home).await;
     assert_eq!(visible("twice"), 0);
     other(&endpoint, "twice").commit(&pending).await.unwrap();
     assert_eq!(visible("twice"), 40);
@@ -114,9 +122,7 @@ async fn an_upload_that_is_gone_is_sent_once_more() {
     let (Some(endpoint), (_folder, home), rows) = (endpoint(), folder(), rows()) else { return };
     let mut first = output(&endpoint, "gone", &rows);
     let pending = stage(&mut *first, &home, &run(1), &rows).await;
-    while files(&home, ".upload").iter().any(|file| !std::fs::read_to_string(file).unwrap().contains('[')) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    sent(&home).await;
     let [noted] = &files(&home, ".upload")[..] else { panic!("no upload was begun") };
     let part = noted.with_extension("");
     let store = objects("s3://bucket/below");
@@ -161,6 +167,7 @@ async fn what_no_checkpoint_has_decided_is_given_up_by_the_next_run() {
     let (Some(endpoint), (_folder, home), rows) = (endpoint(), folder(), rows()) else { return };
     let mut first = output(&endpoint, "undecided", &rows);
     stage(&mut *first, &home, &run(1), &rows).await;
+    sent(&home).await;
     drop(first);
     assert!(!files(&home, ".part").is_empty());
     let mut second = output(&endpoint, "undecided", &rows);

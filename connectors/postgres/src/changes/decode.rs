@@ -66,7 +66,10 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>> {
         b'B' => Message::Begin { commit: reader.long()?, micros: reader.long()? as i64, xid: reader.int()? },
         b'C' => {
             reader.take(1 + 8)?;
-            Message::Commit { end: reader.long()? }
+            let end = reader.long()?;
+            // When it was.
+            reader.take(8)?;
+            Message::Commit { end }
         }
         b'R' => Message::Relation(reader.relation()?),
         b'I' => {

@@ -101,6 +101,7 @@ database = "shop"
 tables.orders.schema = { id = "int64", amount = "decimal(10,2)?" }
 tables.customers.schema = { id = "int64", name = "utf8" }
 "#;
+    const KEEPS_LOG: bool = true;
 }
 
 /// The longest name that a slot has.

@@ -84,6 +84,7 @@ key = ["customer"]
         "tls",
         "connect_timeout",
         "create_table",
+        "refused_table",
         "transaction_rows",
         "transaction_bytes",
     ];

@@ -61,6 +61,7 @@ table = "orders"
 schema = { id = "int64", amount = "decimal(10,2)?" }
 key = ["id"]
 "#;
+    const KEEPS_LOG: bool = true;
 }
 
 impl PostgresQuerySettings {

@@ -88,7 +88,7 @@ async fn answer(stream: TcpStream, ingest: &Ingest) {
         let (key, row) = line.split_once(' ').unwrap();
         let mut memory = ingest.memory();
         let answer = match memory.grow(row.len()) {
-            Ok(()) => ingest.take(Key::new(key), row.into(), memory).await,
+            Ok(()) => ingest.take(Key::new(key), FormatTag::OWN, row.into(), memory).await,
             Err(refused) => Err(refused),
         };
         match answer {

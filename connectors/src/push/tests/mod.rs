@@ -86,7 +86,7 @@ impl Site {
 impl Opened {
     async fn send(&self, key: Option<&str>, bytes: impl Into<Vec<u8>>) -> Result<Ack, Refused> {
         let key = key.map(|key| Key::new(key).unwrap());
-        self.ingest.take(key, bytes.into(), self.ingest.memory()).await
+        self.ingest.take(key, FormatTag::OWN, bytes.into(), self.ingest.memory()).await
     }
 
     /// The position of rows that are taken.
@@ -367,7 +367,7 @@ async fn memory_is_shared_by_all_that_comes() {
     let (mut one, mut other) = (opened.ingest.memory(), opened.ingest.memory());
     one.grow(3 << 20).unwrap();
     assert!(matches!(other.grow(2 << 20), Err(Refused::NoRoom(_))));
-    opened.ingest.take(None, body(&[1]), one).await.unwrap();
+    opened.ingest.take(None, FormatTag::OWN, body(&[1]), one).await.unwrap();
     other.grow(2 << 20).unwrap();
 }
 

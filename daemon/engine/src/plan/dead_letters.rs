@@ -53,6 +53,7 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
         renamed_from: None,
         hidden: true,
         needs_state: NeedsState::No,
+        keeps_log: false,
         on_error: OnError::Fail,
         max_failed: None,
         body: PlannedBody::Output {

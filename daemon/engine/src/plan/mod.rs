@@ -124,6 +124,8 @@ pub struct PlannedNode {
     pub renamed_from: Option<String>,
     /// Without which state it does not run.
     pub needs_state: NeedsState,
+    /// Whether it does not run with a state that is elsewhere.
+    pub keeps_log: bool,
     /// Whether the engine has added it, so that it is not in the flow file.
     pub hidden: bool,
     /// How to make it.
@@ -368,6 +370,11 @@ impl Plan {
     /// The nodes that do not run without such a state.
     pub fn needing_state(&self, state: NeedsState) -> impl Iterator<Item = &PlannedNode> {
         self.nodes.iter().filter(move |node| node.needs_state == state)
+    }
+
+    /// The nodes that do not run with a state that is elsewhere, though they may without any.
+    pub fn keeping_logs(&self) -> impl Iterator<Item = &PlannedNode> {
+        self.nodes.iter().filter(|node| node.keeps_log)
     }
 
     /// The node that has or had that name.

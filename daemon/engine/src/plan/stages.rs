@@ -133,6 +133,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
             _ if continues => NeedsState::Anywhere,
             _ => NeedsState::No,
         },
+        keeps_log: kind.is_some_and(|kind| kind.keeps_log),
         renamed_from: wired.node.renamed_from().map(str::to_owned),
         kind: wired.node.kind,
         shape,
