@@ -118,7 +118,7 @@ impl Client {
 
     /// Gets what is at an address as [`Self::get`] does, where other answers than refusals are welcome.
     pub async fn get_if(&self, url: &Url, headers: &HeaderMap, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
-        self.exchange_until(&Question::get(url, headers), is_answer).await
+        self.ask_until(&Question::get(url, headers), is_answer).await
     }
 
     /// Posts a document, again where that may help, so that doing it twice must do no harm. Whatever the service says against the document
@@ -130,10 +130,10 @@ impl Client {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
         let question = Question { method: Method::POST, body: Some(body.into()), ..Question::get(url, &headers) };
         let is_answer = |status: StatusCode| status.is_success() || matches!(status.as_u16(), 404 | 409 | 422);
-        self.exchange_until(&question, is_answer).await
+        self.ask_until(&question, is_answer).await
     }
 
-    async fn exchange_until(&self, question: &Question<'_>, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
+    async fn ask_until(&self, question: &Question<'_>, is_answer: fn(StatusCode) -> bool) -> Result<Answer> {
         let mut pauses = self.retry.pauses();
         loop {
             let (error, asked_for) = match self.exchange(question, Reading::Whole).await {

@@ -25,7 +25,7 @@ use millstream_core::{
     ByteSize, Delivery, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems,
     Stream, Uses,
 };
-use millstream_formats::{Compression, Format, WriteFiles, WriteFormat, WriteMessages};
+use millstream_formats::{Compression, Format, WriteFiles, WriteMessages};
 use millstream_spool::Spooled;
 use reqwest::Method;
 use schemars::JsonSchema;
@@ -33,7 +33,7 @@ use serde::Deserialize;
 
 use crate::connection::HttpConnection;
 use address::Addresses;
-use requests::{Body, Layout, of_message, sent};
+use requests::{Layout, Written};
 use sender::Sender;
 use writer::HttpOutput;
 
@@ -79,7 +79,7 @@ use writer::HttpOutput;
 /// While rows wait, so do the rows behind them, and checkpoints once sixteen of them are waiting. What is refused has been
 /// decided already, so that no `on_error` can be asked: its rows go to files in the folder `refused`, one for each request, each there once, in the
 /// columns of the port `failed`; without that setting, the flow stops and says which row, and the next run sends the request again. `on_error` says what becomes of rows that are known to be
-/// undeliverable before: those whose `path` is none, or leads to a service that is not allowed.
+/// undeliverable before: those whose `path` is none, or leads to a service that is not allowed, and those that `message` can't write.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct HttpOutputSettings {
@@ -96,7 +96,7 @@ pub struct HttpOutputSettings {
     /// `"parquet"`, or a table with settings of the format. Either this or `message`.
     format: Option<Format<WriteFiles>>,
     /// How a row is written that is a request by itself: `"json"` for an object, `"csv"`, `"avro"`, or `"raw"` for the value of the one
-    /// column. Either this or `format`.
+    /// column, or a table with settings of the format. Either this or `format`.
     message: Option<Format<WriteMessages>>,
     /// How bodies are compressed: `"gzip"` or `"zstd"`. Only for texts, and if the receiver knows what to do with that.
     compression: Option<Compression>,
@@ -214,19 +214,12 @@ struct Job {
     is_live: bool,
 }
 
-/// How requests are written.
-enum BodyFormat<'a> {
-    Batch(WriteFormat),
-    Message(&'a Format<WriteMessages>),
-}
-
 impl HttpOutputSettings {
     fn job(&self, context: &PlanContext, input: &Stream) -> Result<Job, Problem> {
         let sender = self.sender(context)?;
         let addresses = Addresses::new(&self.connection, &self.path)?;
         addresses.check_column(&input.schema)?;
         let layout = self.layout(&addresses, &input.schema, context)?;
-        layout.check_columns(&input.schema)?;
         Ok(Job {
             node: context.node.clone(),
             schema: input.schema.clone(),
@@ -238,11 +231,11 @@ impl HttpOutputSettings {
         })
     }
 
-    /// How requests are written, as far as that does not depend on columns.
-    fn body(&self) -> Result<BodyFormat<'_>, Problem> {
-        let body = match (&self.format, &self.message) {
-            (Some(format), None) => BodyFormat::Batch(format.write("")?),
-            (None, Some(message)) => BodyFormat::Message(message),
+    /// How requests are written.
+    fn written(&self) -> Result<Written<'_>, Problem> {
+        let written = match (&self.format, &self.message) {
+            (Some(format), None) => Written::Batch(format.write("")?, self.compression),
+            (None, Some(message)) => Written::Message(message),
             (None, None) => {
                 let problem = Problem::new("it is not said how requests are written");
                 let help = "`format = \"json\"` for many rows in a request, or `message = \"json\"` for one";
@@ -266,19 +259,14 @@ impl HttpOutputSettings {
             }
             _ => {}
         }
-        Ok(body)
+        Ok(written)
     }
 
     fn layout(&self, addresses: &Addresses, schema: &Schema, context: &PlanContext) -> Result<Layout, Problem> {
-        let body = match self.body()? {
-            BodyFormat::Batch(format) => Body::Batch(format, self.compression),
-            BodyFormat::Message(message) => {
-                let columns = sent(schema, addresses.column())?;
-                Body::Message(message.write(&columns, context).map_err(of_message)?)
-            }
-        };
+        let left_out = addresses.column().map(str::to_owned);
+        let body = self.written()?.body(schema, left_out.as_deref(), context)?;
         let rows = if self.message.is_some() { 1 } else { self.request_rows as usize };
-        Ok(Layout { body, left_out: addresses.column().map(str::to_owned), rows, bytes: self.request_bytes.0 })
+        Ok(Layout { body, left_out, rows, bytes: self.request_bytes.0 })
     }
 
     fn sender(&self, context: &PlanContext) -> Result<Sender, Problem> {
@@ -297,7 +285,7 @@ impl OutputSettings for HttpOutputSettings {
     fn check(&self, context: &PlanContext) -> Result<(), Problems> {
         self.sender(context)?;
         Addresses::new(&self.connection, &self.path)?;
-        self.body()?;
+        self.written()?;
         Ok(())
     }
 

@@ -4,10 +4,18 @@
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::Schema;
 use bytes::Bytes;
-use millstream_core::{Problem, Result, batch_bytes};
-use millstream_formats::{Compression, Payloads, WriteFormat, WriteMessageFormat, WriteOptions};
+use millstream_core::{Error, PlanContext, Problem, Result, batch_bytes};
+use millstream_formats::{Compression, Format, Payloads, WriteFormat, WriteMessageFormat, WriteMessages, WriteOptions};
+
+/// What the settings say of what requests have in them.
+pub enum Written<'a> {
+    /// Rows.
+    Batch(WriteFormat, Option<Compression>),
+    /// One row.
+    Message(&'a Format<WriteMessages>),
+}
 
 /// How rows become requests.
 pub struct Layout {
@@ -36,16 +44,22 @@ pub struct Packed {
 }
 
 impl Layout {
-    /// Checks that there can be such columns.
-    pub fn check_columns(&self, schema: &Schema) -> Result<(), Problem> {
+    /// The rows of a batch that can't be written, and why.
+    ///
+    /// # Errors
+    /// If there can't be such columns.
+    pub fn refused(&self, batch: &RecordBatch) -> Result<Vec<(usize, String)>> {
         match &self.body {
-            Body::Batch(format, _) => {
-                let sent = sent(schema, self.left_out.as_deref())?;
-                format.check_columns(&sent).map_err(|problem| problem.under("format"))
+            Body::Message(format) if format.may_refuse() => {
+                let payloads = messages(format, &batch.project(&self.sent(&batch.schema()))?)?;
+                Ok(payloads.refused().to_vec())
             }
-            // That was checked when it was made.
-            Body::Message(_) => Ok(()),
+            _ => Ok(Vec::new()),
         }
+    }
+
+    fn sent(&self, schema: &Schema) -> Vec<usize> {
+        sent(schema, self.left_out.as_deref())
     }
 
     /// The request that begins with a row of a batch and has none from `end` on.
@@ -53,7 +67,7 @@ impl Layout {
     /// # Errors
     /// If the rows can't be written.
     pub fn pack(&self, batch: &RecordBatch, from: usize, end: usize) -> Result<Packed> {
-        let sent = batch.project(&places(&batch.schema(), self.left_out.as_deref()))?;
+        let sent = batch.project(&self.sent(&batch.schema()))?;
         let mut rows = self.rows.min(end - from);
         if rows > 1 {
             // What is far too much need not be written to see that.
@@ -71,6 +85,32 @@ impl Layout {
     }
 }
 
+/// The columns that are sent, as places.
+fn sent(schema: &Schema, left_out: Option<&str>) -> Vec<usize> {
+    let is_sent = |index: &usize| left_out != Some(schema.field(*index).name());
+    (0..schema.fields().len()).filter(is_sent).collect()
+}
+
+impl Written<'_> {
+    /// For rows of these columns, all but one of which are sent.
+    ///
+    /// # Errors
+    /// If there can't be such columns.
+    pub fn body(self, schema: &Schema, left_out: Option<&str>, context: &PlanContext) -> Result<Body, Problem> {
+        let sent = schema.project(&sent(schema, left_out)).map_err(|error| Problem::new(error.to_string()))?;
+        if sent.fields().is_empty() {
+            return Err(Problem::new("there is no column to send"));
+        }
+        match self {
+            Self::Batch(format, compression) => {
+                format.check_columns(&sent).map_err(|problem| problem.under("format"))?;
+                Ok(Body::Batch(format, compression))
+            }
+            Self::Message(format) => format.write(&sent, context).map(Body::Message).map_err(of_message),
+        }
+    }
+}
+
 impl Body {
     /// The bytes of rows, and how many they were before they were compressed.
     fn write(&self, rows: &RecordBatch) -> Result<(Vec<u8>, usize)> {
@@ -84,15 +124,22 @@ impl Body {
                 }
             }
             Self::Message(format) => {
-                let schema: SchemaRef = rows.schema();
-                let mut payloads = Payloads::default();
-                format.open(&schema)?.encode(rows, &mut payloads)?;
+                let payloads = messages(format, rows)?;
+                if let [(_, why), ..] = payloads.refused() {
+                    return Err(Error::new(why.clone()));
+                }
                 let body = payloads.iter().next().flatten().unwrap_or_default().to_vec();
                 let length = body.len();
                 Ok((body, length))
             }
         }
     }
+}
+
+fn messages(format: &WriteMessageFormat, rows: &RecordBatch) -> Result<Payloads> {
+    let mut payloads = Payloads::default();
+    format.open(&rows.schema())?.encode(rows, &mut payloads)?;
+    Ok(payloads)
 }
 
 fn write(format: &WriteFormat, compression: Option<Compression>, rows: &RecordBatch) -> Result<Vec<u8>> {
@@ -102,22 +149,8 @@ fn write(format: &WriteFormat, compression: Option<Compression>, rows: &RecordBa
     writer.finish()
 }
 
-/// The columns that are sent, as places.
-fn places(schema: &Schema, left_out: Option<&str>) -> Vec<usize> {
-    (0..schema.fields().len()).filter(|index| left_out != Some(schema.field(*index).name())).collect()
-}
-
-/// The columns that are sent.
-///
-/// # Errors
-/// If there is none.
-pub fn sent(schema: &Schema, left_out: Option<&str>) -> Result<Schema, Problem> {
-    let sent = schema.project(&places(schema, left_out)).map_err(|error| Problem::new(error.to_string()))?;
-    if sent.fields().is_empty() { Err(Problem::new("there is no column to send")) } else { Ok(sent) }
-}
-
 /// The problem of a format that the setting `message` has.
-pub fn of_message(mut problem: Problem) -> Problem {
+fn of_message(mut problem: Problem) -> Problem {
     if let Some(first) = problem.at.first_mut() {
         *first = "message".into();
     }

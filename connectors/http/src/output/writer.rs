@@ -1,4 +1,4 @@
-//! The output itself: refuses rows that go nowhere, and spools the rest, or sends it.
+//! The output itself: refuses rows that go nowhere or can't be written, and spools the rest, or sends it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,22 +63,32 @@ impl HttpOutput {
     }
 }
 
-/// Refuses the rows that go nowhere, and returns the others.
+/// Refuses the rows that go nowhere or can't be written, and returns the others.
 fn refuse(job: &Job, batch: &Batch, out: &mut Collector) -> Result<RecordBatch> {
-    let Some(texts) = job.addresses.of(&batch.rows) else { return Ok(batch.rows.clone()) };
-    let mut refusals: Vec<Option<String>> = Vec::with_capacity(batch.len());
-    while refusals.len() < batch.len() {
-        let row = refusals.len();
-        let refusal = job.addresses.address(Some(texts), row).err();
-        let end = Addresses::end_of_run(Some(texts), row, batch.len());
-        // Each null is refused for itself.
-        refusals.resize(if refusal.is_some() { row + 1 } else { end }, refusal);
+    let mut refusals = unaddressed(&job.addresses, &batch.rows);
+    for (row, why) in job.layout.refused(&batch.rows)? {
+        refusals[row].get_or_insert(why);
     }
     if refusals.iter().all(Option::is_none) {
         return Ok(batch.rows.clone());
     }
     let refused: BooleanArray = refusals.iter().map(|refusal| Some(refusal.is_some())).collect();
     out.fail_rows(batch, &refused, |row| refusals[row].clone().unwrap_or_default())
+}
+
+/// Why rows go nowhere, of those that don't go anywhere.
+fn unaddressed(addresses: &Addresses, rows: &RecordBatch) -> Vec<Option<String>> {
+    let count = rows.num_rows();
+    let Some(texts) = addresses.of(rows) else { return vec![None; count] };
+    let mut refusals = Vec::with_capacity(count);
+    while refusals.len() < count {
+        let row = refusals.len();
+        let refusal = addresses.address(Some(texts), row).err();
+        let end = Addresses::end_of_run(Some(texts), row, count);
+        // Each null is refused for itself.
+        refusals.resize(if refusal.is_some() { row + 1 } else { end }, refusal);
+    }
+    refusals
 }
 
 impl Direct {
