@@ -225,7 +225,7 @@ fn rows_are_sent_once_though_their_ids_are_forgotten() {
     site.write_rows(0..1500);
     assert!(site.crash("nats-rows-sent:3"));
     let before = site.sent().len();
-    assert!(before > 0 && before % 300 == 0, "{before}");
+    assert!(before > 0 && before.is_multiple_of(300), "{before}");
     // As if the flow had been down for longer than the window.
     let window = |window| {
         nats.stream(&site.stream, &[&format!("{}.>", site.stream)], |config| config.duplicate_window = window);

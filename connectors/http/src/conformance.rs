@@ -89,7 +89,7 @@ fn html(asked: &Asked) -> crate::server_for_tests::Answer {
     let end = 9.min(start + 4);
     let row = |n: usize| {
         let number = if n % 5 == 2 { "x".to_owned() } else { n.to_string() };
-        let text = if n % 3 == 0 { String::new() } else { format!("<b class=text>{n} &amp;\n more</b>") };
+        let text = if n.is_multiple_of(3) { String::new() } else { format!("<b class=text>{n} &amp;\n more</b>") };
         format!("<p><i class=n> {number} </i>{text}</p>")
     };
     let rows: String = (start..end).map(row).collect();

@@ -118,9 +118,12 @@ pub fn status(status: u16, headers: &[(&str, &str)]) -> Answer {
     answer.body(Full::new(Bytes::from("for a reason"))).unwrap()
 }
 
+/// What came to a path: keys and bodies.
+type Shelf = Vec<(String, String)>;
+
 /// What a receiver has, path by path, that takes requests with the same key once.
 #[derive(Clone, Default)]
-pub struct Shelves(Arc<Mutex<BTreeMap<String, Vec<(String, String)>>>>);
+pub struct Shelves(Arc<Mutex<BTreeMap<String, Shelf>>>);
 
 impl Shelves {
     /// Takes what is sent. The same key has to have the same body.

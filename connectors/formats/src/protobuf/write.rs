@@ -173,9 +173,11 @@ fn not_null<'a>(put: Put<'a>, items: &'a ArrayRef, what: &'static str) -> Put<'a
     if items.null_count() == 0 {
         return put;
     }
-    Box::new(move |item, out| match items.is_null(item) {
-        true => Err(Refusal::value(format!(": {what} is null, which Protobuf can't say"))),
-        false => put(item, out),
+    Box::new(move |item, out| {
+        if items.is_null(item) {
+            return Err(Refusal::value(format!(": {what} is null, which Protobuf can't say")));
+        }
+        put(item, out)
     })
 }
 

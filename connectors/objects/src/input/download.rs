@@ -93,6 +93,7 @@ struct Object<'a> {
     version: Version,
 }
 
+#[expect(clippy::single_range_in_vec_init, reason = "a list of stretches, of which there is one")]
 async fn fetch_once(job: &Job, found: &Found) -> Result<File, Trouble> {
     let size = found.version.size;
     if size > job.max_object {
@@ -225,6 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of stretches, of which there is one")]
     fn stretches_that_are_close_are_asked_for_together() {
         assert_eq!(
             pieces(vec![200_000..200_010, 0..10, 5_000_000..5_000_001, 3..3]),
