@@ -1,4 +1,4 @@
-//! The messages of `pgoutput`, in which the server sends its log: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
+//! The messages of `pgoutput`, in which the server sends its log: <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>
 
 use millstream_core::{Error, Result};
 

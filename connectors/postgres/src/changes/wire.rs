@@ -1,5 +1,5 @@
 //! A connection over which a server sends its log, which the client for queries can't: that part of the protocol is spoken here.
-//! https://www.postgresql.org/docs/current/protocol-replication.html
+//! <https://www.postgresql.org/docs/current/protocol-replication.html>
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Rows in the binary form of `COPY`: https://www.postgresql.org/docs/current/sql-copy.html has the frame, and the source of each type's
+//! Rows in the binary form of `COPY`: <https://www.postgresql.org/docs/current/sql-copy.html> has the frame, and the source of each type's
 //! `_recv` function the values.
 
 use arrow::array::{Array, AsArray as _, RecordBatch};
