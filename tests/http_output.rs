@@ -177,7 +177,9 @@ fn each_row_is_delivered_once_wherever_the_flow_is_killed() {
         assert_eq!(ran.code, 0, "{point}: {}", ran.stderr);
         receiver.has_all(ROWS);
         let keys = receiver.taken.bodies.lock().unwrap().len();
-        assert_eq!(receiver.requests() - keys, again, "{point}:{count}: requests that came again");
+        // The one that was under way when the flow died comes again, beside what the point makes certain.
+        let repeated = receiver.requests() - keys;
+        assert!((again..=1).contains(&repeated), "{point}:{count}: {repeated} requests came again");
     }
 }
 
