@@ -223,7 +223,7 @@ fn rows_wait_for_a_receiver_that_is_away() {
     let said = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("is tried again"))).unwrap().unwrap();
     assert!(said.contains("Connection refused"), "{said}");
     let receiver = Receiver::start_on(TcpListener::bind(("127.0.0.1", port)).unwrap(), |number| {
-        if number < 3 { Mood::Says(403) } else { Mood::Takes }
+        if number < 20 { Mood::Says(403) } else { Mood::Takes }
     });
     let said = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("403"))).unwrap().unwrap();
     assert!(said.contains("rows wait until the service lets the flow in"), "{said}");

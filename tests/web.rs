@@ -86,9 +86,12 @@ fn web_to_mysql_writes_each_offer_through_any_crash() {
     }
     let ran: Ran = command(&["--set", "input.offers.bounded=true"]).output().unwrap().into();
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    // Without a key, what was written twice is there twice. The round that was begun is read to its end, and no other.
-    let counts = mysql.rows("SELECT COUNT(*), COUNT(DISTINCT link), MIN(price), MAX(price) FROM offers");
-    assert_eq!(counts, ["40 40 1000.50 1039.50"]);
+    // Without a key, what was written twice is there twice. A round that was over when the flow was killed is followed by another one, which
+    // has every offer once more.
+    let counts = mysql.rows(
+        "SELECT COUNT(*), MIN(times), MAX(times) FROM (SELECT link, COUNT(*) AS times FROM offers GROUP BY link) AS offer",
+    );
+    assert!(counts == ["40 1 1"] || counts == ["40 2 2"], "{counts:?}");
 }
 
 #[cfg(feature = "kafka")]
