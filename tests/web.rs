@@ -91,7 +91,7 @@ fn web_to_mysql_writes_each_offer_through_any_crash() {
     let counts = mysql.rows(
         "SELECT COUNT(*), MIN(times), MAX(times) FROM (SELECT link, COUNT(*) AS times FROM offers GROUP BY link) AS offer",
     );
-    assert!(counts == ["40 1 1"] || counts == ["40 2 2"], "{counts:?}");
+    assert!((1..=6).any(|rounds| counts == [format!("40 {rounds} {rounds}")]), "{counts:?}");
 }
 
 #[cfg(feature = "kafka")]
