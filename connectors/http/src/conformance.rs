@@ -62,9 +62,9 @@ fn inputs() {
         source("none", 0, 0, ""),
         source("none", 0, 0, "bounded = true"),
     ];
-    let site = |more: &str| {
+    let site = |path: &str, more: &str| {
         let settings = format!(
-            "url = '{}'\npath = 'offers'\nrows = 'p'\ncolumns = {{ n = '.n', text = '.text' }}\n\
+            "url = '{}'\npath = '{path}'\nrows = 'p'\ncolumns = {{ n = '.n', text = '.text' }}\n\
              schema = {{ n = 'int64', text = 'utf8?' }}\nrate = '10000/s'\n{more}",
             server.url
         );
@@ -72,9 +72,11 @@ fn inputs() {
         move |rows, refused| Source::new(settings, rows, refused, move |_| _ = &server)
     };
     let sites = vec![
-        site("follow = { links = 'a.next', depth = 9 }")(7, 2),
-        site("follow = { links = 'a.next', depth = 9 }\nbounded = true")(7, 2),
-        site("")(3, 1),
+        site("offers", "follow = { links = 'a.next', depth = 9 }")(7, 2),
+        site("offers", "follow = { links = 'a.next', depth = 9 }\nbounded = true")(7, 2),
+        site("offers", "")(3, 1),
+        site("offers?from=9", "")(0, 0),
+        site("offers?from=9", "bounded = true")(0, 0),
     ];
     let samples = [
         InputSamples { node: "http_poll", sources, wrong: WRONG, excuses: &[] },
