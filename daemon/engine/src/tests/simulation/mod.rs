@@ -346,22 +346,32 @@ fn crash_gated(number: usize, times: u64) {
 
 /// Crashes a flow with slow outputs at each of its steps, so many times.
 fn crash_at_each_step(name: &str, graph: &Graph, times: u64) {
-    let mut tally = Tally::default();
-    let control = format!("{name}_{times}_control");
-    let once = with_slow_outputs(&control, 0, graph, &mut tally);
-    let ran = simulate_with(once, |once| once.run_once(&control).boxed_local());
-    ran.unwrap_or_else(|wrong| panic!("{wrong}"));
     for time in 0..times {
-        let mut crash_at = |step| {
-            let name = format!("{name}_{times}_{time}");
-            let crashed = with_slow_outputs(&name, step * times + time, graph, &mut tally);
-            let ran = simulate_with(crashed, |crashed| crashed.run_crashed_at(step, &control).boxed_local());
-            ran.unwrap_or_else(|wrong| panic!("a crash at step {step}: {wrong}"))
-        };
-        let steps = (0..).take_while(|step| crash_at(*step)).count();
-        assert!(steps > 20, "{graph:?} has hardly any steps");
+        let crashed = try_crash_at_each_step(&format!("{name}_{times}_{time}"), graph, time << 32, |_| {});
+        crashed.unwrap_or_else(|wrong| panic!("{wrong}"));
     }
+}
+
+/// Crashes a flow with slow outputs at each of its steps. The error says what is wrong behind the first crash that something is wrong
+/// behind. Their seeds count from `first` on; `prepare` is told the name of each simulation before it begins.
+fn try_crash_at_each_step(name: &str, graph: &Graph, first: u64, prepare: impl Fn(&str)) -> Result<(), String> {
+    let mut tally = Tally::default();
+    let control = format!("{name}_control");
+    let once = with_slow_outputs(&control, 0, graph, &mut tally);
+    simulate_with(once, |once| once.run_once(&control).boxed_local())?;
+    let mut crash_at = |step| {
+        let crashed = with_slow_outputs(name, first + step, graph, &mut tally);
+        prepare(&crashed.name);
+        let ran = simulate_with(crashed, |crashed| crashed.run_crashed_at(step, &control).boxed_local());
+        ran.map_err(|wrong| format!("a crash at step {step}: {wrong}"))
+    };
+    let mut step = 0;
+    while crash_at(step)? {
+        step += 1;
+    }
+    assert!(step > 20, "{graph:?} has hardly any steps");
     forget(&control);
+    Ok(())
 }
 
 #[test]
