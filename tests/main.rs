@@ -13,6 +13,7 @@ mod commands;
 #[cfg(feature = "kafka")]
 mod connections;
 mod crashes;
+mod daemon;
 mod endurance;
 #[cfg(feature = "git")]
 mod git;

@@ -3,10 +3,12 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use millstream_models::device::{self, DeviceSettings};
 
+use crate::daemon::DaemonArguments;
 use crate::exit::{Exit, Outcome};
 use crate::flow_files::{FlowArguments, FlowsArguments};
+use crate::logging::{Level, LogSettings};
 use crate::terminal::say;
-use crate::{check, checkpoints, models, new, predict, reference, replay, run};
+use crate::{check, checkpoints, daemon, logging, models, new, predict, reference, replay, run};
 
 /// Streams of Arrow batches through flows that end in models that learn online.
 #[derive(Debug, Parser)]
@@ -29,6 +31,14 @@ pub enum Command {
     /// one is unfinished.
     #[command(verbatim_doc_comment)]
     Run(run::RunArguments),
+    /// Keep the flows of a folder running: those whose files appear, change and vanish while it runs, and those that fail. Their
+    /// states are kept, so that every row counts once, whatever happens. Ctrl-C or SIGTERM stops them at a checkpoint; a second one
+    /// gives up.
+    ///
+    /// The exit status is 0 if it was stopped; 1 if it could not begin; 2 if its settings are wrong. What becomes of flows is logged on
+    /// standard error.
+    #[command(verbatim_doc_comment)]
+    Daemon(DaemonArguments),
     /// Check flows without running them: all that is wrong, each at its place. With `--state`, also whether they can be resumed
     /// from what is kept there; with `--connect`, whether what they need elsewhere is there.
     Check(check::CheckArguments),
@@ -69,7 +79,12 @@ pub enum Command {
 impl Command {
     /// Carries the command out.
     pub fn execute(self) -> Outcome {
+        if !matches!(self, Self::Daemon(_)) {
+            // What the engine and nodes say beside their results, such as that they wait for somebody.
+            logging::start(&LogSettings { level: Level::Warn, ..LogSettings::default() });
+        }
         match self {
+            Self::Daemon(arguments) => daemon::daemon(&arguments),
             Self::Run(arguments) => run::run(arguments),
             Self::Check(arguments) => check::check(arguments),
             Self::Test(arguments) => check::test(arguments),

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -59,7 +58,7 @@ impl FlowLine {
         }
         loop {
             tokio::time::sleep(REFRESH).await;
-            self.bar.set_position(self.rows_read());
+            self.bar.set_position(self.stats.rows_read());
             self.bar.set_message(without_secrets(&self.message()).into_owned());
         }
     }
@@ -72,7 +71,7 @@ impl FlowLine {
     }
 
     fn message(&self) -> String {
-        let rows = self.rows_read();
+        let rows = self.stats.rows_read();
         let inputs = self.stats.nodes.iter().filter(|node| node.is_input);
         let before: u64 = inputs.map(|node| node.before().rows_in).sum();
         let per_second = rows.saturating_sub(before) as f64 / self.started.elapsed().as_secs_f64();
@@ -86,12 +85,6 @@ impl FlowLine {
             }
         }
         message
-    }
-
-    /// Rows read by inputs, which are the nodes that nothing arrives at.
-    fn rows_read(&self) -> u64 {
-        let inputs = self.stats.nodes.iter().filter(|node| node.is_input);
-        inputs.map(|node| node.rows_in.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -117,7 +110,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_is_logged_again_and_again() {
-        let stats = Arc::new(FlowStats { nodes: Vec::new() });
+        let stats = Arc::new(FlowStats::default());
         let line = Console::new(true).flow("shop", None, true, stats);
         let (sender, mut lines) = unbounded_channel();
         let log = line.log(Duration::from_millis(1), |text| sender.send(text.to_owned()).unwrap());

@@ -6,8 +6,11 @@ mod check;
 mod checkpoints;
 mod cli;
 mod console;
+mod daemon;
 mod exit;
 mod flow_files;
+mod interrupts;
+mod logging;
 mod models;
 mod new;
 mod nodes;
@@ -18,6 +21,7 @@ mod run;
 mod small_flow;
 mod state;
 mod summary;
+mod take_over;
 mod terminal;
 mod workplace;
 
@@ -30,12 +34,6 @@ use crate::terminal::note;
 fn main() -> ExitCode {
     terminal::note_panics();
     let arguments = cli::Arguments::parse();
-    // What the engine and nodes say beside their results, such as that they wait for somebody.
-    tracing_subscriber::fmt()
-        .with_writer(|| terminal::Log)
-        .with_max_level(tracing::Level::WARN)
-        .with_target(false)
-        .init();
     match arguments.command.execute() {
         Ok(code) => code.into(),
         Err(error) => {

@@ -1,24 +1,23 @@
 //! `millstream run`: runs flows in the foreground until their inputs end.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use millstream_core::{Error, PortRole, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
-use millstream_engine::run::{
-    FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver,
-};
-use tokio::runtime::{Handle, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use millstream_engine::run::{FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, Stopper};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::console::Console;
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::flow_files::FlowsArguments;
+use crate::interrupts::Interrupts;
 use crate::state::StateArguments;
 use crate::summary::{self, Ended, given_up};
+use crate::take_over::take_over;
 use crate::terminal::note;
 use crate::workplace::{Workplace, control_runtime, data_runtime};
 
@@ -76,7 +75,7 @@ fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>
     let mut plans = Vec::new();
     for flow in &arguments.flows.flows {
         let planned = workplace.plan_resumed(flow, &sets(arguments), &arguments.state);
-        match planned.and_then(|plan| met(flow, plan, &arguments.state)) {
+        match planned.and_then(|plan| arguments.state.met(flow, plan)) {
             Ok(plan) => plans.push(plan),
             Err(more) => {
                 let more: Diagnostics = more.into_iter().map(|wrong| asked(wrong, arguments)).collect();
@@ -88,14 +87,6 @@ fn plan_all(workplace: &Workplace, arguments: &RunArguments) -> Result<Vec<Plan>
         }
     }
     if diagnostics.is_empty() { Ok(plans) } else { Err(diagnostics.into()) }
-}
-
-/// A plan whose nodes have the state that they need.
-fn met(flow: &Path, plan: Plan, state: &StateArguments) -> Result<Plan, Diagnostics> {
-    let path = flow.display().to_string();
-    let diagnostic = |message| Diagnostic { path: path.clone(), place: None, message, help: None, follows: false };
-    let unmet: Diagnostics = state.unmet(&plan).into_iter().map(diagnostic).collect();
-    if unmet.is_empty() { Ok(plan) } else { Err(unmet) }
 }
 
 /// The changes to a flow: those of the command line, and an output for every node that is to be shown.
@@ -164,27 +155,6 @@ fn prepare_all(
     Ok(ready)
 }
 
-/// How often a flow is prepared whose owner writes a checkpoint in the meantime.
-const ATTEMPTS: usize = 10;
-
-/// Takes a flow over. As long as its owner writes checkpoints meanwhile, it is planned and prepared once more.
-fn take_over(
-    mut flow: PreparedFlow,
-    again: impl Fn() -> Result<Plan, Diagnostics>,
-) -> Result<Result<ReadyFlow, FlowError>, Diagnostics> {
-    for _ in 1..ATTEMPTS {
-        let checkpoints = match flow.take_over() {
-            Ok(TakeOver::Outrun(checkpoints)) => checkpoints,
-            taken => return Ok(taken.and_then(TakeOver::ready)),
-        };
-        flow = match PreparedFlow::new(again()?, RunMode::Keep(checkpoints)) {
-            Ok(flow) => flow,
-            Err(error) => return Ok(Err(error)),
-        };
-    }
-    Ok(flow.take_over().and_then(TakeOver::ready))
-}
-
 fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow), FlowError> {
     for warning in &plan.warnings {
         note!("warning: {}: {warning}", plan.flow);
@@ -194,7 +164,8 @@ fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow)
     let unread = plan.nodes.iter().map(unread_sides).collect();
     let (flow, rows, is_live) = (plan.flow.clone(), known_rows(&plan), !plan.is_finite());
     let shown = Shown { flow, kinds, places, unread, rows, is_live };
-    let effects = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
+    let (effects, notes) = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
+    notes.iter().for_each(|line| note!("{line}"));
     Ok((shown, PreparedFlow::new(plan, effects)?))
 }
 
@@ -270,9 +241,6 @@ async fn run_all(
 /// How long nodes have to remove what they staged when a flow is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// `timeout` signals a process and then its group, so that one signal comes twice at once. People who give up are slower.
-const ECHO: Duration = Duration::from_secs(1);
-
 /// The first signal stops; the second gives up.
 fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
     // Said when it is done, so that it holds by the time somebody reads it.
@@ -286,48 +254,6 @@ fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
     } else {
         stoppers.iter().for_each(Stopper::give_up);
         note!("giving up: {}", given_up(is_durable));
-    }
-}
-
-/// Ctrl-C, and the signal that service managers send. Listened to from the start, so that none is missed while another
-/// one is acted on.
-struct Interrupts {
-    signals: Vec<Signal>,
-    /// How many came, without echoes.
-    count: usize,
-    /// When the first one came.
-    first: Option<Instant>,
-}
-
-impl Interrupts {
-    fn listen(control: &Runtime) -> Self {
-        let _inside = control.enter();
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
-        // Where a signal can't be listened to, it ends the process as it would any other.
-        let signals = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
-        Self { signals, count: 0, first: None }
-    }
-
-    /// Waits for the next signal that is no echo of the first one.
-    #[expect(clippy::disallowed_methods, reason = "a person presses keys in real time")]
-    async fn next(&mut self) {
-        self.receive().await;
-        while self.first.is_some_and(|first| first.elapsed() < ECHO) {
-            self.receive().await;
-        }
-        self.first.get_or_insert_with(Instant::now);
-        self.count += 1;
-    }
-
-    async fn receive(&mut self) {
-        match self.signals.as_mut_slice() {
-            [interrupt, terminate] => tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            },
-            [one] => _ = one.recv().await,
-            _ => std::future::pending().await,
-        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! `--state`: what a run keeps of its flows, and from what it is resumed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use clap::Args;
 use millstream_core::{Error, Result};
 use millstream_engine::checkpoint::{ANEW, FlowCheckpoints, ResumeOptions, kept_states};
+use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{KeptStates, NeedsState, Plan, PlannedNode};
 use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
 use millstream_models::device::{self, DeviceSettings};
 use millstream_store::local_folder;
-
-use crate::terminal::note;
 
 /// How a run keeps its state.
 #[derive(Clone, Debug, Args)]
@@ -37,31 +37,40 @@ pub struct StateArguments {
 }
 
 impl StateArguments {
+    /// State at a location, as it is where nobody has asked for anything special.
+    pub fn at(location: String) -> Self {
+        Self {
+            state: Some(location),
+            reset: Vec::new(),
+            remove_published: false,
+            allow_drift: false,
+            allow_loss: false,
+        }
+    }
+
     /// What the nodes of a flow have kept, as far as it is planned by.
     pub fn kept(&self, flow: &str) -> KeptStates {
         let location = self.state.as_deref();
         location.map(|location| kept_states(location, flow, &self.options())).unwrap_or_default()
     }
 
-    /// What becomes of what a flow does.
-    pub fn effects(&self, plan: &Plan) -> Result<RunMode> {
+    /// What becomes of what a flow does, and what is to be said of that.
+    pub fn effects(&self, plan: &Plan) -> Result<(RunMode, Vec<String>)> {
         let Some(location) = &self.state else {
-            return Ok(RunMode::Commit { remove_published: self.remove_published });
+            return Ok((RunMode::Commit { remove_published: self.remove_published }, Vec::new()));
         };
         let losses = self.losses(plan);
         let checkpoints = FlowCheckpoints::open_at(plan, location, &self.options())?;
-        losses.iter().for_each(|loss| note!("warning: {loss}"));
         // What can't be read of other flows is of no interest to this one.
-        if let Ok(Some(warning)) = checkpoints.warning(plan) {
-            note!("warning: {warning}");
-        }
+        let warnings = losses.into_iter().chain(checkpoints.warning(plan).ok().flatten());
+        let mut notes: Vec<String> = warnings.map(|warning| format!("warning: {warning}")).collect();
         let (flow, number) = (&plan.flow, checkpoints.number());
         if checkpoints.is_done() {
-            note!("flow `{flow}`: has come to its end before; {ANEW}");
+            notes.push(format!("flow `{flow}`: has come to its end before; {ANEW}"));
         } else if number > 1 {
-            note!("flow `{flow}`: resumes from checkpoint {}", number - 1);
+            notes.push(format!("flow `{flow}`: resumes from checkpoint {}", number - 1));
         }
-        Ok(RunMode::Keep(checkpoints))
+        Ok((RunMode::Keep(checkpoints), notes))
     }
 
     /// All that would keep a flow from being resumed from its state.
@@ -88,6 +97,14 @@ impl StateArguments {
     /// What may not be meant of a flow that would begin from scratch.
     pub fn warning(&self, plan: &Plan) -> Option<String> {
         FlowCheckpoints::warning_at(plan, self.state.as_ref()?).ok().flatten()
+    }
+
+    /// A plan whose nodes have the state that they need.
+    pub fn met(&self, flow: &Path, plan: Plan) -> Result<Plan, Diagnostics> {
+        let path = flow.display().to_string();
+        let diagnostic = |message| Diagnostic { path: path.clone(), place: None, message, help: None, follows: false };
+        let unmet: Diagnostics = self.unmet(&plan).into_iter().map(diagnostic).collect();
+        if unmet.is_empty() { Ok(plan) } else { Err(unmet) }
     }
 
     /// The nodes that can't run with the state that is kept, or without one.

@@ -3,17 +3,33 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use millstream_core::{Report, Role};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::plan::Plan;
 
 /// The counters of a flow.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct FlowStats {
     /// The nodes' counters, in the order of the plan.
     pub nodes: Vec<NodeStats>,
+    checkpoint: Mutex<Option<CheckpointStats>>,
+}
+
+/// What is known of the last checkpoint that a run has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointStats {
+    /// Its number.
+    pub number: u64,
+    /// How many rows all inputs together had read at its barrier, since the flow began.
+    pub rows_read: u64,
+    /// How long it took from the snapshot of the last node until it was durable.
+    pub took: Duration,
+    /// When it was durable.
+    pub at: Instant,
 }
 
 /// The counters of a node.
@@ -65,7 +81,22 @@ impl FlowStats {
             report: Mutex::new(None),
             report_wanted: AtomicBool::new(true),
         });
-        Self { nodes: nodes.collect() }
+        Self { nodes: nodes.collect(), ..Self::default() }
+    }
+
+    /// The last checkpoint of this run, if it has completed one.
+    pub fn checkpoint(&self) -> Option<CheckpointStats> {
+        *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_checkpoint(&self, checkpoint: CheckpointStats) {
+        *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
+    }
+
+    /// How many rows all inputs together have read since the flow began.
+    pub fn rows_read(&self) -> u64 {
+        let inputs = self.nodes.iter().filter(|node| node.is_input);
+        inputs.map(|node| node.rows_in.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether runs before have counted something.

@@ -23,7 +23,7 @@ use crate::file::Interval;
 use crate::phase::{Phase, reached};
 use crate::plan::{NodeIndex, Plan, PlannedNode};
 use crate::retry::LAST_PATIENCE;
-use crate::stats::FlowStats;
+use crate::stats::{CheckpointStats, FlowStats};
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
@@ -78,6 +78,7 @@ pub struct Coordinator {
     /// The run, as it has begun.
     run: Run,
     effects: Visibility,
+    stats: Arc<FlowStats>,
     commits: Commits,
     /// Stages that are visible, which has not been written down.
     unmarked: Vec<(NodeIndex, PendingCommit)>,
@@ -148,7 +149,8 @@ impl Coordinator {
             checkpoints,
             run,
             effects,
-            commits: Commits::new(stats),
+            commits: Commits::new(stats.clone()),
+            stats,
             unmarked: Vec::new(),
             marked: 0,
             last: passed,
@@ -413,7 +415,11 @@ impl Coordinator {
         for (node, snapshot) in snapshots.iter_mut().enumerate() {
             snapshot.iter_mut().for_each(|snapshot| self.add_lineages(node, barrier, number, snapshot));
         }
+        let begin = Instant::now();
         let staged = self.write(barrier, snapshots, replay_log).await?;
+        if let Some(number) = number {
+            self.stats.set_checkpoint(self.checkpoint_stats(number, begin));
+        }
         self.tracker.checkpoint_completed(barrier.epoch);
         for (node, staged) in staged.into_iter().enumerate() {
             match &self.effects {
@@ -428,6 +434,14 @@ impl Coordinator {
         }
         self.mark().await?;
         self.remove_old(barrier.epoch).await
+    }
+
+    /// What is said of a checkpoint that has just become durable.
+    fn checkpoint_stats(&self, number: u64, begin: Instant) -> CheckpointStats {
+        let inputs = self.nodes.iter().filter(|node| node.entry.role == Role::Input);
+        let rows_read = inputs.map(|node| node.entry.counters.rows_in).sum();
+        let at = Instant::now();
+        CheckpointStats { number, rows_read, took: at - begin, at }
     }
 
     /// Writes the manifest, if the flow keeps state. What was staged, by node.

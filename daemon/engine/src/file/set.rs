@@ -1,5 +1,7 @@
 //! `--set PATH=VALUE`: changes a value of the tree from the command line.
 
+use std::ops::Range;
+
 use millstream_core::{Role, known_names};
 
 use super::connections::CONNECTION;
@@ -16,21 +18,34 @@ pub fn set(root: &mut Value, set: &str, source: &mut Source) -> Result<(), Box<D
     let whole = start..start + set.len();
     let fault = |(message, help)| Box::new(source.diagnostic(&whole, message, help));
     let (path, written) = split(set).map_err(fault)?;
-    let value_start = start + set.len() - written.len();
-    let value = parse_value(written, value_start).unwrap_or_else(|_| {
-        // What is no TOML value is a text: the shell has taken the quotes away.
-        Value { span: value_start..whole.end, kind: ValueKind::String(Text::from(written)) }
-    });
+    let value = value(written, start + set.len() - written.len());
     if !(path.len() == 2 && matches!(value.kind, ValueKind::Table(_))) {
         check_name(root, &path).map_err(fault)?;
     }
-    let place = path.iter().try_fold(&mut *root, |place, key| step(place, key, &whole)).map_err(fault)?;
-    *place = value;
+    *place(root, &path, &whole).map_err(fault)? = value;
     Ok(())
 }
 
 /// What is wrong, and what would be right.
-type Fault = (String, Option<String>);
+pub type Fault = (String, Option<String>);
+
+/// Puts a value that is written at `span` at the end of a path.
+pub fn put(root: &mut Value, path: &[String], written: &str, span: Range<usize>) -> Result<(), Fault> {
+    *place(root, path, &span)? = value(written, span.start);
+    Ok(())
+}
+
+/// The value of a text that begins at byte `start` of the source. What is no TOML value is a text: the shell has taken the quotes
+/// away.
+fn value(written: &str, start: usize) -> Value {
+    let text = || Value { span: start..start + written.len(), kind: ValueKind::String(Text::from(written)) };
+    parse_value(written, start).unwrap_or_else(|_| text())
+}
+
+/// The place at the end of a path.
+fn place<'v>(root: &'v mut Value, path: &[String], span: &Range<usize>) -> Result<&'v mut Value, Fault> {
+    path.iter().try_fold(root, |place, key| step(place, key, span))
+}
 
 /// The keys of the path, which may be quoted, and the value.
 fn split(set: &str) -> Result<(Vec<String>, &str), Fault> {
@@ -67,7 +82,7 @@ fn check_name(root: &Value, path: &[String]) -> Result<(), Fault> {
 }
 
 /// The place of a key or index; a key that is not there yet gets one.
-fn step<'v>(place: &'v mut Value, key: &str, span: &std::ops::Range<usize>) -> Result<&'v mut Value, Fault> {
+fn step<'v>(place: &'v mut Value, key: &str, span: &Range<usize>) -> Result<&'v mut Value, Fault> {
     let noun = place.noun();
     match &mut place.kind {
         ValueKind::Table(entries) => {

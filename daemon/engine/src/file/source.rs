@@ -38,6 +38,11 @@ impl Source {
         self.add(format!("--set {set}"), false, set.to_owned())
     }
 
+    /// Adds a variable of the environment; returns the offset of the first byte of its value.
+    pub fn add_variable(&mut self, name: &str, value: &str) -> usize {
+        self.add(name.to_owned(), false, value.to_owned())
+    }
+
     /// Adds a file beside the flow's; returns the offset of its first byte.
     pub fn add_file(&mut self, path: String, text: String) -> usize {
         self.add(path, true, text)

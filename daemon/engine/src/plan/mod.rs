@@ -338,8 +338,18 @@ impl Plan {
         options: PlanOptions<'_>,
         kept: impl FnOnce(&str) -> KeptStates,
     ) -> Result<Self, Diagnostics> {
-        let text = read_text(path)?;
-        let (file, mut diagnostics) = FlowFile::check(path, &text, load);
+        Self::read(path, &read_text(path)?, load, options, kept)
+    }
+
+    /// The same, for the text of a file that has been read.
+    pub fn read(
+        path: &Path,
+        text: &str,
+        load: LoadOptions<'_>,
+        options: PlanOptions<'_>,
+        kept: impl FnOnce(&str) -> KeptStates,
+    ) -> Result<Self, Diagnostics> {
+        let (file, mut diagnostics) = FlowFile::check(path, text, load);
         let Some(file) = file else {
             return Err(diagnostics);
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use millstream_core::{Error, Role, Then};
+use millstream_core::{Error, ErrorClass, Role, Then};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -228,7 +228,10 @@ impl Common {
 /// ReadOrder a panic into an error of the node.
 async fn guard(task: Task) -> Result<Finished, Stop> {
     let caught = AssertUnwindSafe(task).catch_unwind().await;
-    caught.unwrap_or_else(|panic| Err(Stop::Failed(Error::new(format!("panicked: {}", panic_message(&*panic))))))
+    caught.unwrap_or_else(|panic| {
+        let error = Error::new(format!("panicked: {}", panic_message(&*panic)));
+        Err(Stop::Failed(error.of_class(ErrorClass::Bug)))
+    })
 }
 
 /// Does what the run before had decided, lets the nodes begin, and takes checkpoints until the end.

@@ -1,0 +1,185 @@
+//! Settings of the program itself, which are no flow: files that lie over each other, and variables of the environment over all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millstream_core::parse_settings;
+use schemars::{JsonSchema, schema_for};
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::document::Document;
+use super::interpolate::interpolate;
+use super::parse::parse_at;
+use super::secrets::Secrets;
+use super::set::put;
+use super::source::Source;
+use super::value::{Value, ValueKind};
+use super::walk::walk;
+
+/// Where settings come from; each lies over those before.
+#[derive(Clone, Copy, Debug)]
+pub struct Layers<'a> {
+    /// TOML files.
+    pub files: &'a [PathBuf],
+    /// The variables of the environment.
+    pub variables: &'a [(String, String)],
+    /// What the names of those begin with that are settings: with `MILLSTREAM__`, `MILLSTREAM__FLOWS__FOLDER` is `flows.folder`.
+    pub prefix: &'a str,
+}
+
+impl Layers<'_> {
+    /// Reads and checks the settings. The error has everything that is wrong, each at its place.
+    pub fn read<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Diagnostics> {
+        let name = self.files.first().map_or_else(|| "the settings".to_owned(), |file| file.display().to_string());
+        let mut source = Source::new(name, String::new());
+        let mut root = Value { span: 0..0, kind: ValueKind::Table(Vec::new()) };
+        let mut diagnostics = Diagnostics::default();
+        for file in self.files {
+            match read(file, &mut source) {
+                Ok(over) => lay(&mut root, over),
+                Err(wrong) => diagnostics.extend(wrong),
+            }
+        }
+        diagnostics.extend(self.variables.iter().filter_map(|variable| self.vary(&mut root, variable, &mut source)));
+        let variable = |name: &str| self.variables.iter().find(|known| known.0 == name).map(|known| known.1.clone());
+        diagnostics.extend(interpolate(&mut root, &variable, &source));
+        let problems = walk(&root, &schema_for!(T).to_value()).problems;
+        let document = Document { source, root, secrets: Arc::new(Secrets::default()) };
+        diagnostics.extend(problems.into_iter().map(|problem| document.diagnose(problem)));
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
+        }
+        parse_settings(Json::Object(document.root.to_json_table())).map_err(|problem| document.diagnose(problem).into())
+    }
+
+    /// Puts the value of a variable into the tree, if it is a setting. What is wrong with it.
+    fn vary(&self, root: &mut Value, (name, value): &(String, String), source: &mut Source) -> Option<Diagnostic> {
+        let path = name.strip_prefix(self.prefix)?;
+        let path: Vec<String> = path.split("__").map(str::to_lowercase).collect();
+        let start = source.add_variable(name, value);
+        let wrong = put(root, &path, value, start..start + value.len()).err();
+        wrong.map(|(message, help)| source.diagnostic(&(start..start + value.len()), message, help))
+    }
+}
+
+/// The `*.toml` in a folder, by their names. None if there is no such folder.
+pub fn drop_ins(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path, source: &mut Source) -> Result<Value, Diagnostics> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| Diagnostic {
+        path: shown.clone(),
+        place: None,
+        message: format!("the file can't be read: {error}"),
+        help: None,
+        follows: false,
+    })?;
+    let start = source.add_file(shown, text.clone());
+    parse_at(&text, start).map_err(|errors| {
+        let placed = |error: super::parse::SyntaxError| {
+            source.diagnostic(&(error.span.start + start..error.span.end + start), error.message, error.help)
+        };
+        errors.into_iter().map(placed).collect()
+    })
+}
+
+/// Lays a tree over another one: tables are joined, and anything else takes the place of what was there.
+fn lay(under: &mut Value, over: Value) {
+    let (Some(entries), ValueKind::Table(over_entries)) = (under.entries_mut(), &over.kind) else {
+        *under = over;
+        return;
+    };
+    for entry in over_entries.iter().cloned() {
+        match entries.iter_mut().find(|known| known.key == entry.key) {
+            Some(known) => {
+                known.key_span = entry.key_span;
+                lay(&mut known.value, entry.value);
+            }
+            None => entries.push(entry),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// Settings to test with.
+    #[derive(Debug, Default, Deserialize, JsonSchema, PartialEq)]
+    #[serde(deny_unknown_fields, default)]
+    struct Settings {
+        name: String,
+        flows: Flows,
+    }
+
+    #[derive(Debug, Default, Deserialize, JsonSchema, PartialEq)]
+    #[serde(deny_unknown_fields, default)]
+    struct Flows {
+        folder: String,
+        threads: Option<u16>,
+    }
+
+    /// The settings of files with these texts, and of variables.
+    fn settings(texts: &[&str], variables: &[(&str, &str)]) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |(number, text): (usize, &&str)| {
+            let path = folder.path().join(format!("{number}.toml"));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files: Vec<_> = texts.iter().enumerate().map(file).collect();
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let layers = Layers { files: &files, variables: &variables, prefix: "MS__" };
+        let shown = format!("{}/", folder.path().display());
+        layers.read().map_err(|wrong: Diagnostics| wrong.to_string().replace(&shown, ""))
+    }
+
+    #[test]
+    fn each_lies_over_those_before() {
+        let texts = ["name = 'a'\nflows.folder = 'x'", "[flows]\nfolder = '${HOME}/y'"];
+        let found = settings(&texts, &[("HOME", "/h"), ("MS__FLOWS__THREADS", "4"), ("MS__NAME", "b")]);
+        let expected = Settings { name: "b".into(), flows: Flows { folder: "/h/y".into(), threads: Some(4) } };
+        assert_eq!(found, Ok(expected));
+        assert_eq!(settings(&[], &[]), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_its_place() {
+        let wrong = settings(&["flows.folder = 1", "[flow]\nthreads = 2"], &[("MS__FLOWS__THREADS", "many")]);
+        let wrong = wrong.unwrap_err();
+        for expected in [
+            "0.toml:1:16: expected a string, found a whole number",
+            "1.toml:1:2: there is no setting `flow`",
+            "MS__FLOWS__THREADS: expected a whole number, found a string",
+        ] {
+            assert!(wrong.contains(expected), "{wrong}");
+        }
+        assert!(settings(&["a = "], &[]).unwrap_err().starts_with("0.toml:1:5: "), "{:?}", settings(&["a = "], &[]));
+    }
+
+    #[test]
+    fn drop_ins_are_in_the_order_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.toml", "a.toml", "c.bak"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found = drop_ins(folder.path()).unwrap();
+        assert_eq!(found, [folder.path().join("a.toml"), folder.path().join("b.toml")]);
+        assert!(drop_ins(&folder.path().join("none")).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,64 @@
+//! How a flow is brought to run.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use millstream_engine::file::Diagnostics;
+use millstream_engine::run::{FlowError, ReadyFlow};
+
+/// A flow as somebody has written it. The text is what counts, whatever becomes of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowSource {
+    /// The file. Paths of inputs are relative to its folder, and it names the flow if the text does not.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: Arc<str>,
+}
+
+/// Why a flow does not run.
+#[derive(Debug)]
+pub enum LaunchError {
+    /// It does not check.
+    Check(Diagnostics),
+    /// It could not be prepared.
+    Flow(FlowError),
+}
+
+/// Brings flows to run. Both methods may take a while, and are called where that holds up nobody.
+pub trait Launcher: Send + Sync + 'static {
+    /// Reads, checks and plans a flow, and gives its name.
+    ///
+    /// # Errors
+    /// With all that is wrong with it.
+    fn check(&self, source: &FlowSource) -> Result<String, Diagnostics>;
+
+    /// Plans and prepares a flow, and takes over its state. What it gives has only to begin.
+    ///
+    /// # Errors
+    /// If the flow does not check, or a node can't be built or restored.
+    fn launch(&self, source: &FlowSource) -> Result<ReadyFlow, LaunchError>;
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Check(diagnostics) => diagnostics.fmt(f),
+            Self::Flow(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LaunchError {}
+
+impl From<Diagnostics> for LaunchError {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Check(diagnostics)
+    }
+}
+
+impl From<FlowError> for LaunchError {
+    fn from(error: FlowError) -> Self {
+        Self::Flow(error)
+    }
+}

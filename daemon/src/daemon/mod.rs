@@ -1,0 +1,161 @@
+//! `millstream daemon`: keeps the flows of a folder running until it is told to end.
+
+mod launcher;
+mod service_manager;
+mod settings;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use millstream_core::{Result, ResultExt as _};
+use millstream_engine::file::{Diagnostics, Layers, drop_ins};
+use millstream_host::{FlowFolder, FolderChange, Host};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::launcher::FlowLauncher;
+use self::service_manager::ServiceManager;
+use self::settings::DaemonSettings;
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::interrupts::Interrupts;
+use crate::logging;
+use crate::terminal::say;
+use crate::workplace::{control_runtime, data_runtime};
+
+/// What `daemon` takes.
+#[derive(Clone, Debug, Args)]
+pub struct DaemonArguments {
+    /// The file of settings. Those in `FILE` without its ending and with `.d`, such as `millstream.d/*.toml`, lie over it in the order of
+    /// their names, and variables such as `MILLSTREAM__RESTART__FIRST_PAUSE` over all. Without it, each setting has its default.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Only check the settings.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// What the names of variables begin with that are settings.
+const PREFIX: &str = "MILLSTREAM__";
+
+/// `millstream daemon`
+pub fn daemon(arguments: &DaemonArguments) -> Outcome {
+    let settings = arguments.settings()?;
+    if arguments.check {
+        say!("the settings are good");
+        return Ok(Exit::Done);
+    }
+    logging::start(&settings.log);
+    let control = control_runtime()?;
+    // Before anything that takes time, so that a signal never ends the process without what it promises.
+    let interrupts = Interrupts::listen(&control);
+    let data = data_runtime(settings.threads)?;
+    let served = control.block_on(serve(&settings, data.handle().clone(), interrupts));
+    // A node may still compute, or sit in a system call that never returns.
+    data.shutdown_background();
+    control.shutdown_background();
+    served
+}
+
+impl DaemonArguments {
+    /// The settings, from wherever they come.
+    fn settings(&self) -> Result<DaemonSettings, CommandError> {
+        let files = self.config.as_ref().map_or_else(|| Ok(Vec::new()), |file| with_drop_ins(file.clone()))?;
+        // Variables that are no texts are none of ours.
+        let texts =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables: Vec<_> = texts.collect();
+        let layers = Layers { files: &files, variables: &variables, prefix: PREFIX };
+        let settings: Result<DaemonSettings, Diagnostics> = layers.read();
+        Ok(settings?)
+    }
+}
+
+/// A file of settings, and those that lie over it.
+fn with_drop_ins(file: PathBuf) -> Result<Vec<PathBuf>, CommandError> {
+    let folder = file.with_extension("d");
+    let over = drop_ins(&folder).doing(|| format!("reading the folder `{}`", folder.display()))?;
+    Ok(std::iter::once(file).chain(over).collect())
+}
+
+/// Keeps flows running until a signal comes, and then until they have stopped.
+async fn serve(settings: &DaemonSettings, data: Handle, mut interrupts: Interrupts) -> Outcome {
+    let launcher = Arc::new(FlowLauncher::new(settings)?);
+    let host = Host::new(launcher, data, settings.restart.policy());
+    let manager = ServiceManager::find();
+    let mut folder = FlowFolder::new(settings.flows_folder());
+    let changes = tokio::select! {
+        changes = folder.scan(&host) => changes?,
+        () = interrupts.next() => return Ok(Exit::Done),
+    };
+    changes.iter().for_each(say_change);
+    manager.ready();
+    tracing::info!("ready: {} flows of `{}`", host.statuses().len(), settings.flows_folder().display());
+    tokio::select! {
+        failed = look_after(&mut folder, &host, settings.scan_every.0) => match failed? {},
+        never = manager.keep_alive() => match never {},
+        () = interrupts.next() => {}
+    }
+    manager.stopping();
+    stop(&host, settings.stop_within.0, interrupts).await;
+    Ok(Exit::Done)
+}
+
+/// Looks at the folder again and again, and at once when the process is told to (SIGHUP).
+async fn look_after(folder: &mut FlowFolder, host: &Host, every: Duration) -> Result<Infallible> {
+    let mut hangups = signal(SignalKind::hangup()).doing(|| "listening to SIGHUP")?;
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = None;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = hangups.recv() => {}
+        }
+        match folder.scan(host).await {
+            Ok(changes) => {
+                changes.iter().for_each(say_change);
+                last = None;
+            }
+            // It is said once, and not each time that the folder is looked at.
+            Err(error) => {
+                let error = error.to_string();
+                if last.as_ref() != Some(&error) {
+                    tracing::error!("{error}; the flows go on as they are");
+                }
+                last = Some(error);
+            }
+        }
+    }
+}
+
+/// Stops all flows at a checkpoint. Another signal, or that it takes too long, gives those up that have not come to one.
+async fn stop(host: &Host, patience: Duration, mut interrupts: Interrupts) {
+    tracing::info!("stopping: flows finish what they have read; another signal gives up");
+    let late = tokio::select! {
+        late = host.shut_down(patience) => late,
+        () = interrupts.next() => host.shut_down(Duration::ZERO).await,
+    };
+    match late {
+        0 => tracing::info!("all flows have stopped at a checkpoint"),
+        late => tracing::warn!("{late} flows were given up, and resume from their last checkpoints"),
+    }
+}
+
+fn say_change(change: &FolderChange) {
+    match change {
+        FolderChange::Applied { path, flow, revision } => {
+            tracing::info!(flow, revision, "`{}` is to run", path.display());
+        }
+        FolderChange::Refused { flow: Some(flow), reason, .. } => {
+            tracing::error!(flow, "the flow goes on as it is, since its file has changed and is wrong:\n{reason}");
+        }
+        FolderChange::Refused { flow: None, reason, .. } => tracing::error!("a flow file is wrong:\n{reason}"),
+        FolderChange::Removed { path, flow } => {
+            tracing::info!(flow, "`{}` has it no more; it has stopped, and its state stays", path.display());
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The settings of the daemon. `conf/millstream.toml` has all of them, with their defaults.
+
+use std::path::PathBuf;
+
+use millstream_core::Duration;
+use millstream_host::RestartPolicy;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::logging::LogSettings;
+
+/// The settings of the daemon.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DaemonSettings {
+    /// The folder that relative paths below and those of outputs and models are relative to. It is made if it is not there.
+    pub data: PathBuf,
+    /// The folder whose files `*.toml` are the flows.
+    pub flows: PathBuf,
+    /// Where the states of flows are: a folder, or the URL of a store such as `s3://BUCKET/PREFIX`.
+    #[schemars(length(min = 1))]
+    pub state: String,
+    /// How many threads the nodes of all flows share. By default one a core.
+    #[schemars(range(min = 1, max = 1024))]
+    pub threads: Option<u16>,
+    /// How often the folder of flows is looked at. SIGHUP has it looked at now.
+    pub scan_every: Duration,
+    /// How long flows have to come to a checkpoint when the daemon is stopped. Those that have not come to one resume from the one before.
+    pub stop_within: Duration,
+    /// When flows that have failed are started again.
+    pub restart: RestartSettings,
+    /// What is logged, on standard error.
+    pub log: LogSettings,
+}
+
+/// When flows that have failed are started again: each pause is twice as long as the one before, and a random part is added. A checkpoint
+/// behind the place of a failure ends the row of failures. A flow that only a person can mend is not started again.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestartSettings {
+    /// The first pause.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+    /// How many times in a row a flow is started again. By default without end.
+    pub most: Option<u32>,
+}
+
+impl Default for DaemonSettings {
+    fn default() -> Self {
+        Self {
+            data: ".".into(),
+            flows: "flows".into(),
+            state: "state".to_owned(),
+            threads: None,
+            scan_every: Duration(std::time::Duration::from_secs(2)),
+            stop_within: Duration(std::time::Duration::from_secs(60)),
+            restart: RestartSettings::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Default for RestartSettings {
+    fn default() -> Self {
+        let RestartPolicy { first_pause, longest_pause, most } = RestartPolicy::default();
+        Self { first_pause: Duration(first_pause), longest_pause: Duration(longest_pause), most }
+    }
+}
+
+impl DaemonSettings {
+    /// The folder of flows.
+    pub fn flows_folder(&self) -> PathBuf {
+        self.data.join(&self.flows)
+    }
+
+    /// Where states are, with a folder relative to that of the data.
+    pub fn state_location(&self) -> String {
+        match millstream_store::local_folder(&self.state) {
+            Some(folder) => self.data.join(folder).display().to_string(),
+            None => self.state.clone(),
+        }
+    }
+}
+
+impl RestartSettings {
+    /// The same, for the host.
+    pub fn policy(&self) -> RestartPolicy {
+        RestartPolicy { first_pause: self.first_pause.0, longest_pause: self.longest_pause.0, most: self.most }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use millstream_engine::file::Layers;
+    use schemars::schema_for;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The names of all settings of a schema, without those of tables.
+    fn names(schema: &Value, root: &Value) -> Vec<String> {
+        let target = schema["$ref"].as_str().and_then(|target| root.pointer(target.strip_prefix('#')?));
+        let properties = target.unwrap_or(schema)["properties"].as_object();
+        let of = |(name, schema): (&String, &Value)| match names(schema, root) {
+            inner if inner.is_empty() => vec![name.clone()],
+            inner => inner,
+        };
+        properties.into_iter().flatten().flat_map(of).collect()
+    }
+
+    #[test]
+    fn the_example_has_all_settings_with_their_defaults() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/millstream.toml");
+        let layers = Layers { files: std::slice::from_ref(&file), variables: &[], prefix: "" };
+        assert_eq!(layers.read::<DaemonSettings>().unwrap(), DaemonSettings::default());
+        let text = std::fs::read_to_string(file).unwrap();
+        let schema = schema_for!(DaemonSettings).to_value();
+        let names = names(&schema, &schema);
+        assert!(names.len() > 8, "{names:?}");
+        for name in names {
+            let is_there = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{name} = "));
+            assert!(text.lines().any(is_there), "`{name}` is missing");
+        }
+    }
+
+    #[test]
+    fn relative_folders_are_in_the_folder_of_the_data() {
+        let settings =
+            DaemonSettings { data: "/var/lib/millstream".into(), flows: "/etc/flows".into(), ..Default::default() };
+        assert_eq!(settings.flows_folder(), Path::new("/etc/flows"));
+        assert_eq!(settings.state_location(), "/var/lib/millstream/state");
+        let elsewhere = DaemonSettings { state: "s3://bucket/state".into(), ..settings };
+        assert_eq!(elsewhere.state_location(), "s3://bucket/state");
+    }
+}

@@ -1,0 +1,234 @@
+//! `millstream daemon`: flows that come, change and go with their files, through kills, and what a service manager is told.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::millstream::{Ran, Running, Workshop};
+
+/// Follows a file. The output's folder has a file for each checkpoint that had rows.
+fn follows(name: &str) -> String {
+    format!(
+        r#"
+        flow.epoch.interval = "50ms"
+        checkpoint.interval = "100ms"
+        [input.rows]
+        type = "file"
+        path = "../in/{name}.ndjson"
+        schema = {{ id = "int64" }}
+        follow = true
+        [processor.same]
+        type = "sql"
+        from = "rows"
+        select = "id"
+        [output.kept]
+        type = "file"
+        from = "same"
+        path = "out/{name}/"
+        format = "ndjson"
+        if_exists = "append"
+    "#
+    )
+}
+
+/// A daemon in a folder of its own, and what it logs.
+struct Daemon {
+    running: Running,
+    lines: Receiver<String>,
+}
+
+impl Daemon {
+    fn start(workshop: &Workshop, variables: &[(&str, &str)]) -> Self {
+        let mut command = workshop.command(&["daemon"]);
+        command.env("MILLSTREAM__SCAN_EVERY", "50ms").envs(variables.iter().copied());
+        let mut running = Running::start(&mut command);
+        let log = running.take_stderr();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || log.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { running, lines }
+    }
+
+    /// Waits until it logs something.
+    fn wait_for(&self, text: &str) {
+        let mut seen = Vec::new();
+        while !seen.last().is_some_and(|line: &String| line.contains(text)) {
+            let line = self.lines.recv_timeout(Duration::from_secs(180));
+            seen.push(line.unwrap_or_else(|_| panic!("`{text}` should have been logged behind {seen:#?}")));
+        }
+    }
+
+    fn kill(mut self) {
+        kill_process(Pid::from_raw(self.running.id() as i32).unwrap(), Signal::KILL).unwrap();
+        drop(self.running);
+    }
+
+    /// Stops it as a service manager does. What it still logs.
+    fn stop(self) -> Vec<String> {
+        self.running.stop();
+        self.lines.iter().collect()
+    }
+}
+
+fn append(workshop: &Workshop, name: &str, ids: std::ops::Range<usize>) {
+    let path = workshop.path("in").join(format!("{name}.ndjson"));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let text: String = ids.map(|id| format!("{{\"id\": {id}}}\n")).collect();
+    OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// The visible rows of a flow, sorted.
+fn ids(workshop: &Workshop, name: &str) -> Vec<usize> {
+    let folder = format!("out/{name}");
+    let names = workshop.list(&folder).into_iter().filter(|name| !name.starts_with('.'));
+    let text: String = names.map(|name| workshop.read(&format!("{folder}/{name}"))).collect();
+    let id = |line: &str| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64().unwrap() as usize;
+    let mut ids: Vec<_> = text.lines().map(id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Waits until so many rows of a flow are visible.
+fn wait_for_rows(workshop: &Workshop, name: &str, rows: usize) {
+    let begin = Instant::now();
+    while ids(workshop, name).len() < rows {
+        assert!(begin.elapsed() < Duration::from_secs(180), "{} of {rows} rows of `{name}`", ids(workshop, name).len());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn flows_survive_kills_of_the_daemon_and_every_row_counts_once() {
+    let workshop = Workshop::new();
+    for name in ["a", "b", "c"] {
+        workshop.write(&format!("flows/{name}.toml"), &follows(name));
+        append(&workshop, name, 0..10);
+    }
+    for round in 1..=5 {
+        let daemon = Daemon::start(&workshop, &[]);
+        for name in ["a", "b", "c"] {
+            append(&workshop, name, round * 10..round * 10 + 10);
+            wait_for_rows(&workshop, name, round * 10 + 10);
+            // These are on their way when it is killed.
+            append(&workshop, name, round * 1000..round * 1000 + 10);
+        }
+        daemon.kill();
+        for name in ["a", "b", "c"] {
+            append(&workshop, name, round * 2000..round * 2000 + 10);
+        }
+        let daemon = Daemon::start(&workshop, &[]);
+        for name in ["a", "b", "c"] {
+            wait_for_rows(&workshop, name, round * 30 + 10);
+        }
+        daemon.stop();
+    }
+}
+
+#[test]
+fn flows_come_change_and_go_with_their_files() {
+    let workshop = Workshop::new();
+    workshop.write("flows/a.toml", &follows("a"));
+    append(&workshop, "a", 0..10);
+    let daemon = Daemon::start(&workshop, &[]);
+    daemon.wait_for("ready: 1 flows");
+    wait_for_rows(&workshop, "a", 10);
+
+    append(&workshop, "b", 0..10);
+    workshop.write("flows/b.toml", &follows("b"));
+    wait_for_rows(&workshop, "b", 10);
+
+    workshop.write("flows/a.toml", &follows("a").replace("\"id\"\n", "\"ids\"\n"));
+    daemon.wait_for("the flow goes on as it is");
+    daemon.wait_for("flows/a.toml:");
+    append(&workshop, "a", 10..20);
+    wait_for_rows(&workshop, "a", 20);
+
+    // What has come of it says that the state was kept: no row comes twice.
+    workshop.write("flows/a.toml", &follows("a").replace("\"id\"\n", "\"id + 100 AS id\"\n"));
+    daemon.wait_for("is to run");
+    append(&workshop, "a", 20..30);
+    wait_for_rows(&workshop, "a", 30);
+    assert_eq!(ids(&workshop, "a"), (0..20).chain(120..130).collect::<Vec<_>>());
+
+    std::fs::remove_file(workshop.path("flows/b.toml")).unwrap();
+    daemon.wait_for("its state stays");
+    append(&workshop, "b", 10..20);
+    workshop.write("flows/b.toml", &follows("b"));
+    wait_for_rows(&workshop, "b", 20);
+    let last = daemon.stop();
+    assert!(last.iter().any(|line| line.contains("all flows have stopped at a checkpoint")), "{last:#?}");
+    assert_eq!(ids(&workshop, "b"), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_flow_that_fails_leaves_the_others_alone() {
+    let workshop = Workshop::new();
+    // Its second row is none, which nobody takes.
+    let fails = follows("fails").replace("[output.kept]", "on_error = \"fail\"\n[output.kept]");
+    workshop.write("flows/fails.toml", &fails.replace("\"id\"\n", "\"1 / (id - 1) AS id\"\n"));
+    workshop.write("flows/works.toml", &follows("works"));
+    append(&workshop, "fails", 0..3);
+    append(&workshop, "works", 0..3);
+    let daemon = Daemon::start(&workshop, &[("MILLSTREAM__LOG__FORMAT", "json")]);
+    wait_for_rows(&workshop, "works", 3);
+    let line = loop {
+        let line = daemon.lines.recv_timeout(Duration::from_secs(180)).unwrap();
+        if line.contains("has failed") {
+            break serde_json::from_str::<Value>(&line).unwrap();
+        }
+    };
+    assert_eq!((line["level"].as_str(), line["flow"].as_str()), (Some("ERROR"), Some("fails")), "{line}");
+    append(&workshop, "works", 3..6);
+    wait_for_rows(&workshop, "works", 6);
+    daemon.stop();
+}
+
+#[test]
+fn settings_that_are_wrong_are_all_said_at_their_places() {
+    let workshop = Workshop::new();
+    workshop.write("millstream.toml", "flow = 'x'\nthreads = 0\n");
+    workshop.write("millstream.d/10.toml", "[restart]\nfirst_pause = 5\n");
+    let arguments = ["daemon", "--config", "millstream.toml", "--check"];
+    let Ran { code, stderr, .. } =
+        workshop.command(&arguments).env("MILLSTREAM__LOG__LEVEL", "loud").output().unwrap().into();
+    assert_eq!(code, 2, "{stderr}");
+    for expected in [
+        "millstream.toml:1:1: there is no setting `flow`",
+        "millstream.toml:2:11: expected at least 1, found 0",
+        "millstream.d/10.toml:2:15: expected a string, found a whole number",
+        "MILLSTREAM__LOG__LEVEL: `level` can't be `loud`",
+    ] {
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    workshop.write("millstream.toml", "threads = 1\n");
+    workshop.write("millstream.d/10.toml", "");
+    let ran = workshop.run(&arguments);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "the settings are good\n"), "{}", ran.stderr);
+    let ran = workshop.run(&["daemon"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("reading the folder of flows `./flows`"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_service_manager_is_told_that_it_is_ready_lives_and_stops() {
+    let workshop = Workshop::new();
+    std::fs::create_dir(workshop.path("flows")).unwrap();
+    let path = workshop.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(180))).unwrap();
+    let told = || {
+        let mut message = [0; 1024];
+        let length = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).trim().to_owned()
+    };
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")];
+    let daemon = Daemon::start(&workshop, &variables);
+    assert_eq!(told(), "READY=1");
+    assert_eq!([told(), told()], ["WATCHDOG=1", "WATCHDOG=1"]);
+    daemon.stop();
+    assert!(std::iter::repeat_with(told).take(1000).any(|message| message == "STOPPING=1"));
+}
