@@ -43,6 +43,7 @@ mod regex;
 mod registered;
 mod rows;
 mod setting;
+mod spare;
 mod table;
 mod text;
 mod window;

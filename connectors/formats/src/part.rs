@@ -5,6 +5,7 @@ use std::fmt;
 use millstream_core::{Result, ResultExt};
 
 use crate::lines::LineCount;
+use crate::spare::SpareText;
 use crate::window::{MAX_ROW_BYTES, Window};
 use crate::{BatchReader, ReaderPosition, Rows};
 
@@ -93,7 +94,7 @@ pub(crate) enum Lookahead {
 
 /// The text of some rows, how many they are, and the lines before it.
 pub(crate) struct RowsText {
-    pub text: Vec<u8>,
+    pub text: SpareText,
     pub rows: u64,
     pub lines: LineCount,
 }

@@ -11,6 +11,7 @@ use millstream_core::{Error, Result, ResultExt};
 
 use crate::encoding::Decoder;
 use crate::lines::{LineCount, breaks};
+use crate::spare::{Spare, SpareText};
 use crate::{BadRow, Compression, ReadMode, Rows, TextEncoding};
 
 /// How much is read at once.
@@ -119,7 +120,9 @@ impl LongLine {
 
 pub(crate) struct Window {
     source: Source,
-    bytes: Vec<u8>,
+    bytes: SpareText,
+    /// Memory for the texts that are split off.
+    spare: Spare,
     /// How many bytes of the source lie before `bytes`.
     passed: u64,
     /// The first byte that is still needed.
@@ -151,7 +154,7 @@ impl Window {
     }
 
     /// A window over a text all of which is there, behind so many lines.
-    pub(crate) fn whole(text: Vec<u8>, lines: LineCount) -> Self {
+    pub(crate) fn whole(text: SpareText, lines: LineCount) -> Self {
         let nothing = Source::Stream(Box::new(std::io::empty()));
         let (complete, searched) = (text.len(), text.len());
         let window = Self::of(nothing, ReadMode::Bounded);
@@ -159,9 +162,10 @@ impl Window {
     }
 
     fn of(source: Source, read_mode: ReadMode) -> Self {
-        let (bytes, passed, start, complete, searched) = (Vec::new(), 0, 0, 0, 0);
+        let (bytes, spare) = (SpareText::default(), Spare::default());
+        let (passed, start, complete, searched) = (0, 0, 0, 0);
         let (ended, dry, started, passing, lines) = (false, false, false, None, LineCount::default());
-        Self { source, bytes, passed, start, complete, searched, ended, dry, read_mode, started, passing, lines }
+        Self { source, bytes, spare, passed, start, complete, searched, ended, dry, read_mode, started, passing, lines }
     }
 
     /// How many bytes of the source lie before the first one that is needed.
@@ -294,8 +298,9 @@ impl Window {
     }
 
     /// Gives up the first bytes of the window, as a text of its own.
-    pub(crate) fn split_off(&mut self, bytes: usize) -> (Vec<u8>, LineCount) {
-        let (text, lines) = (self.bytes()[..bytes].to_vec(), self.lines.clone());
+    pub(crate) fn split_off(&mut self, bytes: usize) -> (SpareText, LineCount) {
+        let (mut text, lines) = (self.spare.take(), self.lines.clone());
+        text.extend_from_slice(&self.bytes()[..bytes]);
         self.consume(bytes);
         (text, lines)
     }
@@ -319,7 +324,7 @@ impl Window {
         }
         self.searched = self.bytes.len();
         if self.dry && self.bytes.is_empty() {
-            self.bytes = Vec::new();
+            *self.bytes = Vec::new();
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The list of node types that there are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
@@ -122,6 +123,10 @@ pub enum Parsed {
     Output(Box<dyn OutputSettings>),
 }
 
+fn schema_of<T: JsonSchema>() -> Value {
+    schema_for!(T).to_value()
+}
+
 type Parse = fn(Value) -> Result<Parsed, Problem>;
 type Verify = fn(&KeptNode<'_>) -> crate::Result<Option<String>>;
 
@@ -148,8 +153,8 @@ pub struct NodeKind {
     pub asks: bool,
     /// The settings on which its state does not depend.
     pub free_settings: &'static [&'static str],
-    /// The JSON schema of the settings; descriptions are the doc comments.
-    pub schema: Value,
+    /// The JSON schema of the settings; descriptions are the doc comments. Made when it is looked at: a flow uses few of many.
+    pub schema: LazyLock<Value>,
     parse: Parse,
     verify: Verify,
 }
@@ -167,7 +172,7 @@ impl NodeKind {
             keeps_log: T::KEEPS_LOG,
             asks: T::ASKS,
             free_settings: T::FREE_SETTINGS,
-            schema: schema_for!(T).to_value(),
+            schema: LazyLock::new(schema_of::<T>),
             parse,
             verify: T::verify,
         }
@@ -201,8 +206,8 @@ pub struct ConnectionKind {
     pub example: &'static str,
     /// What other programs call it.
     pub also_called: &'static [&'static str],
-    /// The JSON schema of the settings; descriptions are the doc comments.
-    pub schema: Value,
+    /// The JSON schema of the settings; descriptions are the doc comments. Made when it is looked at.
+    pub schema: LazyLock<Value>,
     check: fn(Value) -> Result<(), Problem>,
 }
 
@@ -235,7 +240,7 @@ impl ConnectionKind {
 pub struct NodeTypes {
     kinds: Vec<NodeKind>,
     connections: Vec<ConnectionKind>,
-    language: OnceLock<Value>,
+    languages: Mutex<BTreeMap<BTreeSet<String>, Arc<Value>>>,
     expressions: Option<PlanExpression>,
     dead_letters: Option<(&'static str, DeadLetterOutput)>,
 }
@@ -264,10 +269,10 @@ impl NodeTypes {
             name: T::NAME,
             example: T::EXAMPLE,
             also_called: T::ALSO_CALLED,
-            schema: schema_for!(T).to_value(),
+            schema: LazyLock::new(schema_of::<T>),
             check: |table| parse_settings::<T>(table)?.check_connection(),
         });
-        self.language = OnceLock::new();
+        self.languages = Mutex::default();
         self
     }
 
@@ -301,14 +306,20 @@ impl NodeTypes {
 
     fn add(&mut self, kind: NodeKind) -> &mut Self {
         self.kinds.push(kind);
-        self.language = OnceLock::new();
+        self.languages = Mutex::default();
         self
     }
 
-    /// The JSON schema of the files that these types of nodes can be used in. It is made once, since that takes longer than to
-    /// read a file.
-    pub fn language(&self, make: impl FnOnce(&Self) -> Value) -> &Value {
-        self.language.get_or_init(|| make(self))
+    /// The JSON schema of files in which some types of nodes and connections are used. It is made once, since that takes longer than
+    /// to read a file.
+    pub fn language(&self, used: BTreeSet<String>, make: impl FnOnce(&Self, &BTreeSet<String>) -> Value) -> Arc<Value> {
+        let mut languages = self.languages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = languages.get(&used) {
+            return made.clone();
+        }
+        let made = Arc::new(make(self, &used));
+        languages.insert(used, made.clone());
+        made
     }
 
     /// All types of nodes, in the order in which they were added.

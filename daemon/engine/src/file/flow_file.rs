@@ -15,7 +15,7 @@ use super::names::{NAME_HELP, check_flow_is_whole, check_names, is_name, nodes};
 use super::node::{Node, build};
 use super::parse::parse;
 use super::reference::check_references;
-use super::schema::flow_schema;
+use super::schema::file_schema;
 use super::secrets::Secrets;
 use super::set::set;
 use super::settings::{CheckpointSettings, FlowSettings};
@@ -182,9 +182,9 @@ fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Source, Va
 
 /// Brings settings and secrets to where they are used, and says what is wrong with the tree.
 fn check_tree(root: &mut Value, registry: &NodeTypes, vault: &mut Vault<'_>) -> Problems {
-    let schema = registry.language(flow_schema);
-    let mut problems = lend(root, registry, schema, vault);
-    let walked = walk(root, schema);
+    let schema = file_schema(root, registry);
+    let mut problems = lend(root, registry, &schema, vault);
+    let walked = walk(root, &schema);
     let missing = vault.fill(root, &walked);
     problems.extend(walked.problems.into_iter().chain(missing));
     let nodes = nodes(root);

@@ -1,5 +1,8 @@
 //! The JSON schemas of nodes and of whole files: what is checked, documented, and offered by editors.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use millstream_core::{ConnectionKind, NodeKind, NodeTypes, Role};
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value as Json, json};
@@ -9,6 +12,7 @@ use super::names::NAME_PATTERN;
 use super::node::{InputCommon, OutputCommon, ProcessorCommon, RequestSettings};
 use super::reference::FROM;
 use super::settings::{CheckpointSettings, FlowSettings};
+use super::value::Value;
 
 /// The key of a constant in a schema, which has other words for it that are no good.
 pub const ALSO_CALLED: &str = "x-also-called";
@@ -67,19 +71,45 @@ pub fn connection_schema(kind: &ConnectionKind) -> Json {
     schema.into()
 }
 
-/// The JSON schema (draft 2020-12) of a whole flow file, for the check and for editors.
+/// The JSON schema (draft 2020-12) of a whole flow file, for editors.
 pub fn flow_schema(registry: &NodeTypes) -> Json {
+    schema_with(registry, |_| true)
+}
+
+/// The same for the check of one file. The types that it does not use are only known by their names: making all of them would take
+/// longer than anything else that happens before the first row.
+pub fn file_schema(root: &Value, registry: &NodeTypes) -> Arc<Json> {
+    registry.language(used_in(root, registry), |registry, used| schema_with(registry, |name| used.contains(name)))
+}
+
+/// The names of the definitions that a file needs.
+fn used_in(root: &Value, registry: &NodeTypes) -> BTreeSet<String> {
+    let types = |table: &str| {
+        let entries = root.get(table).map_or(&[][..], Value::entries);
+        entries.iter().filter_map(|entry| entry.value.get("type")?.as_str())
+    };
+    let kinds = Role::ALL.iter().flat_map(|role| types(role.name()).filter_map(|name| registry.find(*role, name)));
+    let kinds: Vec<_> = kinds.collect();
+    let lenders = kinds.iter().filter_map(|kind| registry.connection_of(kind));
+    let connections = types(CONNECTION).filter_map(|name| registry.find_connection(name)).chain(lenders);
+    kinds.iter().map(|kind| definition_name(kind)).chain(connections.map(connection_name)).collect()
+}
+
+/// A schema with those types of nodes and connections in full whose definitions have these names.
+fn schema_with(registry: &NodeTypes, is_wanted: impl Fn(&str) -> bool) -> Json {
     let mut definitions = Map::new();
     definitions.insert("flow".to_owned(), definition("flow", schema_for!(FlowSettings).to_value()));
     definitions.insert("checkpoint".to_owned(), definition("checkpoint", schema_for!(CheckpointSettings).to_value()));
     for kind in registry.kinds() {
         let name = definition_name(kind);
-        let schema = definition(&name, node_schema(kind, registry));
+        let whole = || definition(&name, node_schema(kind, registry));
+        let schema = if is_wanted(&name) { whole() } else { named_only(kind.name, kind.also_called) };
         definitions.insert(name, schema);
     }
     for kind in registry.connections() {
-        let name = format!("{CONNECTION}.{}", kind.name);
-        let schema = definition(&name, connection_schema(kind));
+        let name = connection_name(kind);
+        let whole = || definition(&name, connection_schema(kind));
+        let schema = if is_wanted(&name) { whole() } else { named_only(kind.name, kind.also_called) };
         definitions.insert(name, schema);
     }
     json!({
@@ -152,8 +182,7 @@ fn nodes(registry: &NodeTypes, role: Role, description: &str) -> Json {
 }
 
 fn connections(registry: &NodeTypes) -> Json {
-    let names = registry.connections().iter().map(|kind| format!("{CONNECTION}.{}", kind.name));
-    tables_of(names, "How services are reached that nodes have in common.")
+    tables_of(registry.connections().iter().map(connection_name), "How services are reached that nodes have in common.")
 }
 
 /// Tables by name, each of one of the definitions.
@@ -192,6 +221,15 @@ fn test() -> Json {
 
 fn definition_name(kind: &NodeKind) -> String {
     format!("{}.{}", kind.role, kind.name)
+}
+
+fn connection_name(kind: &ConnectionKind) -> String {
+    format!("{CONNECTION}.{}", kind.name)
+}
+
+/// What is known of a type that nothing of a file is of.
+fn named_only(name: &str, also_called: &[&str]) -> Json {
+    json!({ "type": "object", "properties": { "type": type_named("The type.", name, also_called) } })
 }
 
 /// A schema of its own as a part of a larger one.
@@ -278,6 +316,18 @@ mod tests {
         assert_references_lead_somewhere(&schema);
         assert_eq!(schema["properties"]["input"]["additionalProperties"]["oneOf"][0]["$ref"], "#/$defs/input.rows");
         assert_eq!(schema["$defs"]["flow"]["properties"]["epoch"]["description"], "Where epochs end.");
+    }
+
+    #[test]
+    fn a_file_needs_the_types_that_it_uses() {
+        let registry = registry();
+        let root = super::super::parse::parse("input.a.type = 'rows'\noutput.b.type = 'nothing'").expect("TOML");
+        let schema = file_schema(&root, &registry);
+        assert_references_lead_somewhere(&schema);
+        assert_eq!(schema["$defs"]["input.rows"], flow_schema(&registry)["$defs"]["input.rows"]);
+        let join = schema["$defs"]["processor.join"]["properties"].as_object().expect("a struct");
+        assert_eq!(join.keys().collect::<Vec<_>>(), ["type"]);
+        assert!(Arc::ptr_eq(&schema, &file_schema(&root, &registry)), "it is made once");
     }
 
     #[test]
