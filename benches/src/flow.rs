@@ -53,10 +53,20 @@ pub fn done(outcome: Outcome) -> Result<Outcome> {
     }
 }
 
-/// Runs a flow of the benchmarks to its end, and says how many rows arrived at one of its nodes.
+/// Runs a flow of the benchmarks to its end, and says how many rows arrived at one of its nodes. Nothing of it becomes visible.
 pub fn rows_into(flow: &str, sets: &[String], threads: usize, node: &str) -> Result<u64> {
+    run(flow, sets, threads, node, RunMode::None)
+}
+
+/// The same, and what its outputs have written becomes visible.
+pub fn rows_committed(flow: &str, sets: &[String], threads: usize, node: &str) -> Result<u64> {
+    run(flow, sets, threads, node, RunMode::Commit { remove_published: false })
+}
+
+fn run(flow: &str, sets: &[String], threads: usize, node: &str, mode: RunMode) -> Result<u64> {
     let runtime = runtime(threads)?;
-    let running = start(plan(flow, sets)?, &runtime)?;
+    let running = RunningFlow::start(plan(flow, sets)?, mode, runtime.handle());
+    let running = running.map_err(|error| Error::new(error.to_string()))?;
     let stats = running.stats();
     done(runtime.block_on(running.join()))?;
     let node = stats.nodes.iter().find(|found| found.name == node);

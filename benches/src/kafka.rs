@@ -19,7 +19,7 @@ const MESSAGES: usize = 5_000_000;
 
 /// The kinds of messages that are sent, and how the flow reads them.
 #[derive(Clone, Copy)]
-enum Content {
+pub enum Content {
     Raw,
     Json,
 }
@@ -29,13 +29,12 @@ pub fn run() -> Result<Vec<Measurement>> {
     let kafka = Kafka::run();
     let mut measurements = Vec::new();
     for (topic, content, goal) in [("raw", Content::Raw, Goal::Times(0.8)), ("json", Content::Json, Goal::Shown)] {
-        fill(&kafka, topic, content);
+        fill(&kafka, topic, content, MESSAGES);
         let [ours, bare, cpu] = compare(kafka.brokers(), topic)?;
         let name = format!("kafka: {topic}, 100 B → drop; beside a bare consumer of librdkafka");
         measurements.push(Measurement::new(&name, "messages/s", ours, goal).beside(bare));
         measurements.push(Measurement::new(format!("{name}, CPU time"), "ns a message", cpu, Goal::Shown));
     }
-    measurements.extend(crate::kafka_through::run(&kafka, MESSAGES)?);
     Ok(measurements)
 }
 
@@ -53,12 +52,12 @@ fn compare(brokers: &str, topic: &str) -> Result<[f64; 3]> {
     Ok(figures.map(median))
 }
 
-/// Makes a topic of one partition.
-fn fill(kafka: &Kafka, topic: &str, content: Content) {
+/// Makes a topic of one partition with so many messages.
+pub fn fill(kafka: &Kafka, topic: &str, content: Content, messages: usize) {
     kafka.create(topic, 1, &[]);
     let mut text = String::new();
     let mut ends = vec![0];
-    for number in 0..MESSAGES {
+    for number in 0..messages {
         let hash = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let _ = match content {
             Content::Raw => write!(text, "{number:020}{hash:080}"),

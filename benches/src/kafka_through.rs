@@ -14,6 +14,7 @@ use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::kafka::{Content, fill};
 use crate::measurement::{Goal, Measurement, median};
 use crate::place;
 
@@ -27,15 +28,20 @@ const LEARNED: usize = 2_000_000;
 const RATE: usize = 10_000;
 const SPAN: Duration = Duration::from_secs(15);
 
-/// The messages of the topic `json`, of which there are so many, to another topic; and all else.
-pub fn run(kafka: &Kafka, messages: usize) -> Result<Vec<Measurement>> {
+/// The messages that go from topic to topic.
+const MESSAGES: usize = 5_000_000;
+
+/// Messages per second, and how long they take.
+pub fn run() -> Result<Vec<Measurement>> {
+    let kafka = &Kafka::run();
+    fill(kafka, "json", Content::Json, MESSAGES);
     let mut seconds = [Vec::new(), Vec::new()];
     for turn in 0..TURNS {
         for once in [turn % 2, 1 - turn % 2] {
             seconds[once].push(through(kafka, "kafka_through.toml", DELIVERIES[once])?);
         }
     }
-    let [once, least] = seconds.map(|seconds| messages as f64 / median(seconds));
+    let [once, least] = seconds.map(|seconds| MESSAGES as f64 / median(seconds));
     let name = "kafka: json → sql → kafka, exactly once; beside at least once";
     let mut measurements = vec![Measurement::new(name, "messages/s", once, Goal::Times(0.9)).beside(least)];
     fill_features(kafka)?;

@@ -67,6 +67,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("ingest", ingest::run),
     ("messages", messages::run),
     ("kafka", kafka::run),
+    ("kafka_through", kafka_through::run),
     ("mysql", mysql::run),
     ("postgres", postgres::run),
     ("objects", objects::run),

@@ -53,7 +53,7 @@ fn written(mysql: &Mysql) -> Result<[f64; 2]> {
         mysql.say(TABLE);
         let begin = Instant::now();
         let sets = [settings(mysql, "output.table"), vec![format!("input.numbers.rows={WRITTEN}")]].concat();
-        flow::rows_into("mysql_output.toml", &sets, 2, "table")?;
+        flow::rows_committed("mysql_output.toml", &sets, 2, "table")?;
         figures[0].push(WRITTEN as f64 / begin.elapsed().as_secs_f64());
         count(mysql, "written", WRITTEN)?;
         mysql.say(TABLE);

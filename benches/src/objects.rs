@@ -67,7 +67,7 @@ fn written(services: &Services) -> Result<[f64; 2]> {
     for turn in 0..TURNS {
         let before = runtime.block_on(bytes(&objects))?;
         let begin = Instant::now();
-        flow::rows_into("objects_output.toml", &settings(services, "output.lake"), 2, "lake")?;
+        flow::rows_committed("objects_output.toml", &settings(services, "output.lake"), 2, "lake")?;
         let elapsed = begin.elapsed();
         let written = runtime.block_on(bytes(&objects))? - before;
         figures[0].push(written as f64 / elapsed.as_secs_f64());

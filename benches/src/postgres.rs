@@ -60,7 +60,7 @@ fn written(postgres: &Postgres) -> Result<[f64; 2]> {
         postgres.say(TABLE);
         let begin = Instant::now();
         let sets = [settings(postgres, "output.table"), vec![format!("input.numbers.rows={WRITTEN}")]].concat();
-        flow::rows_into("postgres_output.toml", &sets, 2, "table")?;
+        flow::rows_committed("postgres_output.toml", &sets, 2, "table")?;
         figures[0].push(WRITTEN as f64 / begin.elapsed().as_secs_f64());
         count(postgres, "written", WRITTEN)?;
         postgres.say(TABLE);

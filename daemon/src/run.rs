@@ -1,6 +1,5 @@
 //! `millstream run`: runs flows in the foreground until their inputs end.
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;

@@ -2,10 +2,11 @@
 //!
 //! A producer is used for one transaction only, and the next one is made ready behind it: it begins with transactions, by which all
 //! others are ended and fenced, and then the mark is read. So whatever has been said or lost before, the mark is true when the rows
-//! are sent, and a request of before that is late can end no transaction but its own.
+//! are sent, and a request of before that is late can end no transaction but its own. The one behind that is connected meanwhile:
+//! librdkafka looks for a coordinator twice a second only, until it has a connection, which is far longer than all the rest.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ pub struct KafkaCommitter {
     has_looked: bool,
     progress: Option<Progress>,
     next: Next,
+    connected: Arc<Connected>,
     /// Whether marks of this state have been read or written by this process.
     is_ours: bool,
     encoder: Option<RowEncoder>,
@@ -59,12 +61,38 @@ struct Ready {
     progress: Progress,
 }
 
+/// A producer that has a connection and nothing else, for the next who needs one.
+#[derive(Default)]
+struct Connected(Mutex<Option<(usize, Producer)>>);
+
+impl Connected {
+    /// The producer, if its batches of messages are as large as wanted.
+    fn take(&self, batch_bytes: usize) -> Option<Producer> {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.filter(|(bytes, _)| *bytes == batch_bytes).map(|(_, producer)| producer)
+    }
+
+    /// Connects another one. If that fails, it is tried again by who needs one, and said then.
+    fn add(&self, job: &Job, batch_bytes: usize) {
+        let connected = connect(job, batch_bytes).ok().map(|producer| (batch_bytes, producer));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = connected;
+    }
+}
+
+/// A producer with a connection.
+fn connect(job: &Job, batch_bytes: usize) -> Result<Producer> {
+    let mut config = job.producer.clone();
+    config.set("batch.size", batch_bytes.to_string());
+    let producer = Producer::new(&config)?;
+    producer.connect(&job.progress_topic)?;
+    Ok(producer)
+}
+
 impl Ready {
     /// Makes a producer ready, which waits for brokers.
-    fn make(job: &Job, book: &TopicBook, progress: Option<Progress>) -> Result<Self> {
-        let mut config = job.producer.clone();
-        config.set("batch.size", batch_bytes(book).to_string());
-        let producer = Producer::new(&config)?;
+    fn make(job: &Job, book: &TopicBook, connected: &Connected, progress: Option<Progress>) -> Result<Self> {
+        let batch_bytes = batch_bytes(book);
+        let producer = connected.take(batch_bytes).map_or_else(|| connect(job, batch_bytes), Ok)?;
         producer.init().map_err(SendError::into_error)?;
         let mut progress = match progress {
             Some(progress) => progress,
@@ -102,6 +130,7 @@ impl KafkaCommitter {
             has_looked: false,
             progress: None,
             next: Next::None,
+            connected: Arc::default(),
             is_ours: false,
             encoder: None,
             let_go: LetGo::default(),
@@ -131,16 +160,17 @@ impl KafkaCommitter {
         match coming {
             Some(Ok(ready)) => Ok(ready),
             // What went wrong may be over.
-            Some(Err(_)) | None => Ready::make(&self.job, &self.book, self.progress.take()),
+            Some(Err(_)) | None => Ready::make(&self.job, &self.book, &self.connected, self.progress.take()),
         }
     }
 
-    /// Has the next producer made ready beside the flow.
+    /// Has the next producer made ready beside the flow, and the one behind it connected.
     fn make_next(&mut self, progress: Progress) {
         let (send, coming) = channel();
-        let (job, book) = (self.job.clone(), self.book.clone());
+        let (job, book, connected) = (self.job.clone(), self.book.clone(), self.connected.clone());
         std::thread::spawn(move || {
-            let _ = send.send(Ready::make(&job, &book, Some(progress)));
+            let _ = send.send(Ready::make(&job, &book, &connected, Some(progress)));
+            connected.add(&job, batch_bytes(&book));
         });
         self.next = Next::Coming(coming);
     }

@@ -123,6 +123,18 @@ impl Producer {
         self.get().context().watch.trouble().map(|trouble| trouble.reason)
     }
 
+    /// Waits until it has a connection.
+    ///
+    /// # Errors
+    /// If no broker answers.
+    pub fn connect(&self, topic: &str) -> Result<()> {
+        let asked = self.get().client().fetch_metadata(Some(topic), WAIT);
+        asked.map(drop).map_err(|error| {
+            let why = self.trouble().unwrap_or_else(|| error.to_string());
+            Error::transient(format!("no broker takes transactions: {why}"))
+        })
+    }
+
     /// Begins its life as the one producer of its transactional id: what others have open is ended, and they are fenced.
     pub fn init(&self) -> Result<(), SendError> {
         let begun = self.get().init_transactions(WAIT);
