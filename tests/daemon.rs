@@ -22,15 +22,18 @@ fn follows(name: &str) -> String {
         path = "../in/{name}.ndjson"
         schema = {{ id = "int64" }}
         follow = true
+        on_error = "fail"
         [processor.same]
         type = "sql"
         from = "rows"
-        select = "id"
+        query = "SELECT id FROM rows"
         [output.kept]
         type = "file"
         from = "same"
         path = "out/{name}/"
         format = "ndjson"
+        rows = 1000
+        every = "100ms"
         if_exists = "append"
     "#
     )
@@ -141,14 +144,14 @@ fn flows_come_change_and_go_with_their_files() {
     workshop.write("flows/b.toml", &follows("b"));
     wait_for_rows(&workshop, "b", 10);
 
-    workshop.write("flows/a.toml", &follows("a").replace("\"id\"\n", "\"ids\"\n"));
+    workshop.write("flows/a.toml", &follows("a").replace("SELECT id ", "SELECT ids "));
     daemon.wait_for("the flow goes on as it is");
     daemon.wait_for("flows/a.toml:");
     append(&workshop, "a", 10..20);
     wait_for_rows(&workshop, "a", 20);
 
     // What has come of it says that the state was kept: no row comes twice.
-    workshop.write("flows/a.toml", &follows("a").replace("\"id\"\n", "\"id + 100 AS id\"\n"));
+    workshop.write("flows/a.toml", &follows("a").replace("SELECT id ", "SELECT id + 100 AS id "));
     daemon.wait_for("is to run");
     append(&workshop, "a", 20..30);
     wait_for_rows(&workshop, "a", 30);
@@ -169,7 +172,7 @@ fn a_flow_that_fails_leaves_the_others_alone() {
     let workshop = Workshop::new();
     // Its second row is none, which nobody takes.
     let fails = follows("fails").replace("[output.kept]", "on_error = \"fail\"\n[output.kept]");
-    workshop.write("flows/fails.toml", &fails.replace("\"id\"\n", "\"1 / (id - 1) AS id\"\n"));
+    workshop.write("flows/fails.toml", &fails.replace("SELECT id ", "SELECT 1 / (id - 1) AS id "));
     workshop.write("flows/works.toml", &follows("works"));
     append(&workshop, "fails", 0..3);
     append(&workshop, "works", 0..3);
