@@ -223,7 +223,7 @@ impl KafkaCommitter {
         crash::point("kafka-part-sent");
         producer.send(message, patience())?;
         crash::point("kafka-marker-sent");
-        producer.commit()?;
+        producer.commit(patience())?;
         crash::point("kafka-part-committed");
         Ok(mark)
     }

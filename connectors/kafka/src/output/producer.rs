@@ -18,6 +18,9 @@ use crate::client::Watch;
 /// How long a call waits for brokers. Messages are given up before.
 pub const WAIT: Duration = Duration::from_secs(30);
 
+/// How long to wait for deliveries before it is looked whether all are there.
+const FLUSH_POLL: Duration = Duration::from_millis(1);
+
 /// How long a producer that is let go may hold up the end of the process.
 pub const LAST_MOMENT: Duration = Duration::from_secs(1);
 
@@ -152,7 +155,8 @@ impl Producer {
     }
 
     /// Commits it, when all messages are delivered.
-    pub fn commit(&self) -> Result<(), SendError> {
+    pub fn commit(&self, gives_up: impl FnMut() -> bool) -> Result<(), SendError> {
+        self.flush(gives_up)?;
         let committed = self.get().commit_transaction(WAIT);
         self.check()?;
         committed.map_err(|error| SendError::of("committing a transaction", &error))
@@ -188,7 +192,7 @@ impl Producer {
     /// Waits until all messages are delivered, or `gives_up` says that it has been long enough.
     pub fn flush(&self, mut gives_up: impl FnMut() -> bool) -> Result<(), SendError> {
         loop {
-            let flushed = self.get().flush(Duration::from_millis(100));
+            let flushed = self.get().flush(Duration::ZERO);
             self.check()?;
             match flushed {
                 Ok(()) => return Ok(()),
@@ -197,7 +201,8 @@ impl Producer {
                     return Err(Error::transient(format!("waiting for messages to be delivered: {why}")).into());
                 }
                 Err(error) if !is_waiting(&error) => return Err(SendError::of("delivering messages", &error)),
-                Err(_) => {}
+                // It takes all of the time that it is given, also when the last message has been delivered.
+                Err(_) => self.get().poll(FLUSH_POLL),
             }
         }
     }
