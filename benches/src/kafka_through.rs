@@ -28,6 +28,9 @@ const LEARNED: usize = 2_000_000;
 const RATE: usize = 10_000;
 const SPAN: Duration = Duration::from_secs(15);
 
+/// How many different messages are sent meanwhile.
+const MADE: usize = 1000;
+
 /// The messages that go from topic to topic.
 const MESSAGES: usize = 5_000_000;
 
@@ -88,8 +91,13 @@ fn through(kafka: &Kafka, flow: &str, delivery: &str) -> Result<f64> {
 }
 
 /// A message with 28 features.
-fn features(id: usize, sent: u128, text: &mut String) {
+fn message(id: usize, sent: u128, text: &mut String) {
     let _ = write!(text, "{id},{sent}");
+    features(id, text);
+}
+
+/// What a message says beside its number and the time.
+fn features(id: usize, text: &mut String) {
     let mut hash = id as u64;
     for _ in 0..28 {
         hash = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23) ^ id as u64;
@@ -103,7 +111,7 @@ fn fill_features(kafka: &Kafka) -> Result<()> {
     for part in 0..10 {
         let (mut text, mut ends) = (String::new(), vec![0]);
         for id in part * LEARNED / 10..(part + 1) * LEARNED / 10 {
-            features(id, 0, &mut text);
+            message(id, 0, &mut text);
             ends.push(text.len());
         }
         kafka.send("features", ends.windows(2).map(|ends| Sent::value(0, &text[ends[0]..ends[1]])));
@@ -151,14 +159,22 @@ fn millis() -> u128 {
 
 fn send(kafka: &Kafka, topic: &str, ended: &AtomicBool) -> Result<()> {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", kafka.brokers()).set("linger.ms", "0");
+    // Without waiting at all, each message would be a request, which keeps the broker busier than all else.
+    config.set("bootstrap.servers", kafka.brokers()).set("linger.ms", "1");
     let producer: BaseProducer = config.create().doing(|| "making a producer")?;
+    // What sends should take no time from what is measured.
+    let made = |id| {
+        let mut text = String::new();
+        features(id, &mut text);
+        text
+    };
+    let made: Vec<String> = (0..MADE).map(made).collect();
     let (begin, mut id, mut text) = (Instant::now(), 0, String::new());
     while !ended.load(Ordering::Relaxed) {
         let due = (begin.elapsed().as_secs_f64() * RATE as f64) as usize;
         while id < due {
             text.clear();
-            features(id, millis(), &mut text);
+            let _ = write!(text, "{id},{}{}", millis(), made[id % MADE]);
             let record = BaseRecord::<(), str>::to(topic).payload(&text);
             producer.send(record).map_err(|(error, _)| Error::new(error.to_string()))?;
             id += 1;

@@ -7,7 +7,7 @@
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use millstream_core::{CommitContext, Committer, Error, PendingCommit, Result, ResultExt};
@@ -23,6 +23,9 @@ use super::writer::{LAST, PREFIXES, Sent};
 
 /// How often another producer may take this one's place before that is waited for.
 const FENCED: usize = 3;
+
+/// How long the coordinator of transactions takes to note that one is over, when its mark is seen.
+const OVER: Duration = Duration::from_millis(10);
 
 /// What a batch of messages has at most. Topics that take less get smaller ones.
 const BATCH_BYTES: usize = 1_000_000;
@@ -93,14 +96,25 @@ impl Ready {
     fn make(job: &Job, book: &TopicBook, connected: &Connected, progress: Option<Progress>) -> Result<Self> {
         let batch_bytes = batch_bytes(book);
         let producer = connected.take(batch_bytes).map_or_else(|| connect(job, batch_bytes), Ok)?;
+        let progress = progress.map(await_end).transpose()?;
         producer.init().map_err(SendError::into_error)?;
-        let mut progress = match progress {
-            Some(progress) => progress,
-            None => Progress::connect(job)?,
-        };
+        let mut progress = progress.map_or_else(|| Progress::connect(job), Ok)?;
         progress.read()?;
         Ok(Self { producer, progress })
     }
+}
+
+/// Waits until the transaction before is over, which it is a little later than its commit is answered. Who begins before is turned away,
+/// and librdkafka comes again half a second later.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the thread is nobody else's, and the broker says nothing when it is done"
+)]
+fn await_end(mut progress: Progress) -> Result<Progress> {
+    // Its mark is seen when all its partitions but some know of its end.
+    progress.read()?;
+    std::thread::sleep(OVER);
+    Ok(progress)
 }
 
 /// How large a batch of messages may be, so that all topics take it.

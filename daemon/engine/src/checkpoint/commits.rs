@@ -110,6 +110,13 @@ impl Commits {
         self.queues.iter().any(|queue| queue.pending >= MAX_PENDING)
     }
 
+    /// Whether a node has more than one stage to commit, and nothing goes wrong with that. Its rows would wait longer, and not
+    /// become visible sooner, if they were divided among more checkpoints.
+    pub fn is_behind(&self) -> bool {
+        let mut nodes = self.queues.iter().zip(&self.stats.nodes);
+        nodes.any(|(queue, stats)| queue.pending > 1 && stats.retrying().is_none())
+    }
+
     /// Whether there is nothing left to do.
     pub fn is_idle(&self) -> bool {
         self.running.is_empty()

@@ -287,7 +287,7 @@ impl Coordinator {
                     self.ask_to_stop();
                 }
                 () = self.hurry.notified(), if self.next.is_some() => self.ask(),
-                () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask(),
+                () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask_in_time(),
             }
             while let Some(barrier) = self.complete() {
                 self.decide(barrier).await?;
@@ -371,6 +371,14 @@ impl Coordinator {
             Interval::Time(time) => self.next = Some(Instant::now() + time),
             Interval::Epochs(_) => self.ask(),
             Interval::Never => {}
+        }
+    }
+
+    /// Asks for a checkpoint whose time has come, or comes back to it while commits are behind.
+    fn ask_in_time(&mut self) {
+        match self.interval {
+            Interval::Time(time) if self.commits.is_behind() => self.next = Some(Instant::now() + time),
+            _ => self.ask(),
         }
     }
 
