@@ -127,6 +127,31 @@ async fn checkpoints_wait_where_too_much_is_pending() {
     assert_eq!(flow.committed("down"), first(2000));
 }
 
+#[tokio::test]
+async fn checkpoints_wait_for_commits_that_are_behind() {
+    let text = r#"
+        flow = { name = "behind", epoch.interval = "1ms", edge.rows = 1 }
+        checkpoint.interval = "5ms"
+        input.a = { type = "count", rows = 0, endless = true, batch_rows = 1 }
+        output.c = { type = "file", from = "a", path = "behind/c", slow = 1, commit_slow = 50 }
+    "#;
+    let flow = Flow { name: "behind", text: text.to_owned(), store: Arc::default() };
+    let running = flow.start();
+    let (stats, stopper) = (running.stats(), running.stopper());
+    let watch = async {
+        let mut most = 0;
+        while stats.checkpoint().is_none_or(|last| last.number < 12) {
+            most = most.max(stats.nodes[1].pending_commits.load(Ordering::Relaxed));
+            sleep(Duration::from_millis(1)).await;
+        }
+        stopper.stop();
+        most
+    };
+    let (outcome, most) = tokio::join!(running.join(), watch);
+    assert!(matches!(outcome.status, Status::Stopped), "{outcome:?}");
+    assert_eq!(most, 2, "one is committed, and one waits");
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_state_a_flow_that_is_stopped_does_not_wait_for_its_target_for_ever() {
     let text = r#"

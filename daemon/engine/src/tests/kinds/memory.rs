@@ -96,6 +96,9 @@ pub struct Memory {
     /// Waits so many milliseconds at every batch.
     #[serde(default)]
     slow: u64,
+    /// How many milliseconds a commit takes.
+    #[serde(default)]
+    commit_slow: u64,
     /// Lets nobody else write there at the same time.
     #[serde(default)]
     claims: bool,
@@ -115,10 +118,11 @@ impl OutputSettings for Memory {
     }
 
     fn plan(&self, context: &PlanContext, _: &Stream) -> Result<OutputPlan, Problems> {
-        let (flow, path, slow) = (context.flow.clone(), self.path.clone(), self.slow);
+        let (flow, path, slow, commit_slow) = (context.flow.clone(), self.path.clone(), self.slow, self.commit_slow);
         let claim = self.claims.then(|| Claim { path: path.clone(), is_held: false });
         let refuses = self.refuses;
-        let output = Remembering { flow, path, slow, claim, refuses, number: 0, open: Vec::new(), staged: Vec::new() };
+        let (open, staged) = (Vec::new(), Vec::new());
+        let output = Remembering { flow, path, slow, commit_slow, claim, refuses, number: 0, open, staged };
         let build = Box::new(move || Ok(Box::new(output) as Box<dyn Output>));
         Ok(OutputPlan {
             writes: Some(Writes { setting: "path", path: self.path.clone().into() }),
@@ -153,6 +157,7 @@ struct Remembering {
     flow: String,
     path: String,
     slow: u64,
+    commit_slow: u64,
     claim: Option<Claim>,
     refuses: Option<i64>,
     /// The number of what is staged next.
@@ -215,7 +220,8 @@ impl Output for Remembering {
     }
 
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
-        Some(Box::new(MemoryCommitter { flow: self.flow.clone(), path: self.path.clone() }))
+        let (flow, path, slow) = (self.flow.clone(), self.path.clone(), self.commit_slow);
+        Some(Box::new(MemoryCommitter { flow, path, slow }))
     }
 
     async fn abort(&mut self) {
@@ -234,6 +240,7 @@ pub fn dead_letters(path: &str) -> Result<Box<dyn OutputSettings>, Problem> {
 struct MemoryCommitter {
     flow: String,
     path: String,
+    slow: u64,
 }
 
 #[async_trait]
@@ -245,6 +252,9 @@ impl Committer for MemoryCommitter {
         }
         crash::step(&self.flow)?;
         tokio::task::yield_now().await;
+        if self.slow > 0 {
+            tokio::time::sleep(Duration::from_millis(self.slow)).await;
+        }
         let (number, place): (u64, u64) = staged.get("number")?;
         let marks_first = Sabotage::MarkBeforeCommit.is_on(&self.flow);
         if marks_first && with_memory(&self.path, |received| received.mark(number, place)) {
