@@ -30,6 +30,8 @@ mod leaks;
 #[cfg(all(feature = "kafka", feature = "mysql"))]
 mod library;
 mod live;
+#[cfg(any(feature = "kafka", feature = "mysql", feature = "postgres"))]
+mod lock;
 mod millstream;
 #[cfg(feature = "mqtt")]
 mod mqtt;
@@ -54,6 +56,7 @@ mod signals;
     feature = "mqtt",
     feature = "mysql",
     feature = "nats",
+    feature = "postgres",
     feature = "syslog"
 ))]
 mod site;

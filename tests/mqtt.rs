@@ -307,6 +307,28 @@ fn rows_wait_for_a_broker_that_is_away_and_those_without_a_topic_are_refused() {
 }
 
 #[test]
+fn rows_that_protobuf_does_not_hold_are_refused() {
+    let Some(mqtt) = shared() else { return };
+    let site = TopicSite::new(mqtt, WRITE);
+    let subscriber = mqtt.subscribe(&format!("{}/#", site.topic));
+    let types = project().join("connectors/formats/tests/data/everything.binpb");
+    std::fs::copy(types, site.workshop.path("types.binpb")).unwrap();
+    site.edit("id = \"int64\"", "a = \"int64\"");
+    let format = "{ type = \"protobuf\", descriptors = \"types.binpb\", message = \"test.Inner\" }";
+    site.edit("format = \"json\"", &format!("format = {format}"));
+    let row = |a: u64| format!(r#"{{ "a": {a}, "topic": "{}/a" }}"#, site.topic);
+    site.workshop.write("rows.ndjson", &[1, 3_000_000_000, 2].map(row).join("\n"));
+    let ran = site.finish(&["--state", "state"]);
+    assert_eq!(ran.json()["nodes"]["out"]["rows_failed"], 1, "{}", ran.stdout);
+    patiently(|| (subscriber.received().len() >= 2, subscriber.received().len(), "nothing is published".to_owned()));
+    let payloads: Vec<_> = subscriber.received().into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(payloads, [b"\x08\x01", b"\x08\x02"]);
+    let refused = site.workshop.list("refused");
+    let refused: String = refused.iter().map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
+    assert!(refused.contains("column `a`: 3000000000 is no int32"), "{refused}");
+}
+
+#[test]
 fn the_flow_of_the_library_sounds_the_alarm() {
     let Some(mqtt) = shared() else { return };
     let workshop = Workshop::new();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use millstream_testkit::Nats;
 use serde_json::Value;
 
-use crate::millstream::{Running, Workshop};
+use crate::millstream::{Running, Workshop, project};
 use crate::site::Site;
 
 /// The server that the tests of this process share. None where they are to do without.
@@ -275,6 +275,26 @@ fn rows_are_sent_once_when_the_server_is_killed_and_those_that_fit_nowhere_are_r
     for why in ["nothing says where it goes", "is none of the subjects", "and the server takes"] {
         assert!(refused.contains(why), "{why}: {}", &refused[..refused.len().min(2000)]);
     }
+}
+
+#[test]
+fn rows_that_protobuf_does_not_hold_are_refused() {
+    let Some(nats) = shared() else { return };
+    let site = StreamSite::new(nats, WRITE);
+    let types = project().join("connectors/formats/tests/data/everything.binpb");
+    std::fs::copy(types, site.workshop.path("types.binpb")).unwrap();
+    site.edit("id = \"int64\"", "a = \"int64\"");
+    let format = "{ type = \"protobuf\", descriptors = \"types.binpb\", message = \"test.Inner\" }";
+    site.edit("format = \"json\"", &format!("format = {format}"));
+    let row = |a: u64| format!(r#"{{ "a": {a}, "subject": "{}.1" }}"#, site.stream);
+    site.workshop.write("rows.ndjson", &[1, 3_000_000_000, 2].map(row).join("\n"));
+    let ran = site.finish(&["--state", "state"]);
+    assert_eq!(ran.json()["nodes"]["out"]["rows_failed"], 1, "{}", ran.stdout);
+    let payloads: Vec<_> = nats.read(&site.stream).into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(payloads, [b"\x08\x01", b"\x08\x02"]);
+    let refused = site.workshop.list("refused");
+    let refused: String = refused.iter().map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
+    assert!(refused.contains("column `a`: 3000000000 is no int32"), "{refused}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 use crate::millstream::{Ran, Running, Workshop, project};
 
 /// The server that the tests of this process share. None where they are to do without.
-fn shared() -> Option<&'static Postgres> {
+pub fn shared() -> Option<&'static Postgres> {
     static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
     SERVER.get_or_init(Postgres::start).as_ref()
 }

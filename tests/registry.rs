@@ -43,6 +43,14 @@ impl Registry {
         self.schemas.lock().unwrap().clone()
     }
 
+    /// Has a schema under a subject from now on, which names the first one of others. Returns its number.
+    pub fn add(&self, subject: &str, kind: &str, schema: &str, references: &[&str]) -> u32 {
+        let references = references.iter().map(|subject| ((*subject).to_owned(), 1)).collect();
+        let mut schemas = self.schemas.lock().unwrap();
+        schemas.push(Registered { subject: subject.to_owned(), kind: kind.to_owned(), schema: schema.to_owned(), references });
+        schemas.len() as u32
+    }
+
     fn serve(&self, mut stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let (mut line, mut length, mut request) = (String::new(), 0, String::new());
@@ -71,10 +79,12 @@ impl Registry {
         match (parts.as_slice(), told) {
             (["schemas", "ids", number], None) => {
                 let place = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
-                match place.and_then(|place| schemas.get(place)) {
-                    Some(found) => ("200 OK", json!({ "schema": found.schema, "schemaType": found.kind })),
-                    None => ("404 Not Found", json!({ "error_code": 40403, "message": "Schema not found" })),
-                }
+                found(place.and_then(|place| schemas.get(place)))
+            }
+            (["subjects", subject, "versions", version], None) => {
+                let versions: Vec<_> = schemas.iter().filter(|known| known.subject == *subject).collect();
+                let place = version.parse::<usize>().unwrap_or(versions.len()).checked_sub(1);
+                found(place.and_then(|place| versions.get(place).copied()))
             }
             (["subjects", subject, rest @ ..], Some(told)) => {
                 let told = Registered::of(subject, &told);
@@ -101,6 +111,16 @@ impl Registry {
             _ => ("404 Not Found", json!({ "error_code": 404, "message": "there is nothing" })),
         }
     }
+}
+
+/// What there is to say of a schema that was asked for.
+fn found(schema: Option<&Registered>) -> (&'static str, Value) {
+    let Some(found) = schema else {
+        return ("404 Not Found", json!({ "error_code": 40403, "message": "Schema not found" }));
+    };
+    let reference = |(subject, version): &(String, u64)| json!({ "name": subject, "subject": subject, "version": version });
+    let references: Vec<_> = found.references.iter().map(reference).collect();
+    ("200 OK", json!({ "schema": found.schema, "schemaType": found.kind, "references": references }))
 }
 
 impl Registered {

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use millstream_engine::file::{Diagnostic, Diagnostics};
-use millstream_engine::plan::{Probed, probe};
+use millstream_core::{Error, ResultExt as _};
+use millstream_engine::file::{Diagnostic, Diagnostics, FlowFile, LoadOptions, Lock, LockedSchema};
+use millstream_engine::plan::{Probed, ask_sources, probe};
 use millstream_engine::{explain as explanation, flow_test, graph as picture};
 use serde_json::{Value as Json, json};
 use tokio::runtime::Runtime;
@@ -27,6 +28,10 @@ pub struct CheckArguments {
     /// Connect to what the nodes will need, brokers and models for example, and look whether it is there. Nothing is changed.
     #[arg(long)]
     pub connect: bool,
+    /// Ask tables and registries for the columns that nodes leave out, and write them into the file `FLOW.lock` beside the flow, which every
+    /// other command reads.
+    #[arg(long, requires = "connect")]
+    pub lock: bool,
     /// Print a line of JSON for each flow, in place of lines for people.
     #[arg(long)]
     pub json: bool,
@@ -58,8 +63,15 @@ pub fn check(arguments: CheckArguments) -> Outcome {
     let control = control_runtime()?;
     let (mut problems, mut refusals) = (0, 0);
     for flow in &arguments.flows.files()? {
-        let mut checked = Checked::new(&workplace, flow, &arguments);
-        if arguments.connect && checked.problems() == 0 {
+        let mut checked = Checked::new(flow);
+        if arguments.lock {
+            checked.lock(&workplace, &arguments, &control)?;
+        }
+        // Without what it asks for, there is no plan.
+        if checked.is_ok() {
+            checked.check(&workplace, &arguments);
+        }
+        if arguments.connect && checked.is_ok() {
             checked.connect(&workplace, &arguments, &control)?;
         }
         if arguments.json {
@@ -78,6 +90,11 @@ pub fn check(arguments: CheckArguments) -> Outcome {
         count => note!("{count} problems"),
     }
     Ok(exit(problems, refusals))
+}
+
+/// Writes a lock file.
+fn write(lock: &Lock) -> Result<(), Error> {
+    std::fs::write(&lock.path, lock.text()).doing(|| format!("writing `{}`", lock.path))
 }
 
 /// How it ends with so many things wrong with flows, and so many that are not there which they need.
@@ -105,22 +122,23 @@ struct Checked<'a> {
 }
 
 impl<'a> Checked<'a> {
-    fn new(workplace: &Workplace, flow: &'a Path, arguments: &CheckArguments) -> Self {
-        let mut checked = Self {
+    fn new(flow: &'a Path) -> Self {
+        Self {
             flow,
             nodes: 0,
             diagnostics: Diagnostics::default(),
             others: Vec::new(),
             warnings: Vec::new(),
             probed: Vec::new(),
-        };
-        if let Err(error) = checked.plan(workplace, arguments) {
-            match error {
-                CommandError::Flow(diagnostics) => checked.diagnostics = diagnostics,
-                other => checked.others.push(other.to_string()),
-            }
         }
-        checked
+    }
+
+    fn check(&mut self, workplace: &Workplace, arguments: &CheckArguments) {
+        match self.plan(workplace, arguments) {
+            Ok(()) => {}
+            Err(CommandError::Flow(diagnostics)) => self.diagnostics = diagnostics,
+            Err(other) => self.others.push(other.to_string()),
+        }
     }
 
     fn plan(&mut self, workplace: &Workplace, arguments: &CheckArguments) -> Result<(), CommandError> {
@@ -129,7 +147,7 @@ impl<'a> Checked<'a> {
         self.nodes = plan.nodes.iter().filter(|node| !node.hidden).count();
         self.others = state.problems(&mut plan)?;
         if self.others.is_empty() {
-            self.warnings = plan.warnings.clone();
+            self.warnings.extend(plan.warnings.clone());
             self.warnings.extend(state.unmet(&plan));
             self.warnings.extend(state.warning(&plan));
             self.warnings.extend(state.losses(&plan));
@@ -137,7 +155,30 @@ impl<'a> Checked<'a> {
         Ok(())
     }
 
-    /// Lets the nodes look whether what they need is there.
+    /// Asks for the columns that nodes leave out, and writes them beside the flow if all of them are known.
+    fn lock(&mut self, workplace: &Workplace, arguments: &CheckArguments, runtime: &Runtime) -> Result<(), Error> {
+        let load = LoadOptions { reads_lock: false, ..workplace.load_options(&arguments.flows.sets) };
+        let file = match FlowFile::load(self.flow, load) {
+            Ok(file) => file,
+            Err(diagnostics) => {
+                self.diagnostics = diagnostics;
+                return Ok(());
+            }
+        };
+        let asked = runtime.block_on(ask_sources(&file, &workplace.plan_options()));
+        // One that can't be read is written anew.
+        let before = Lock::read(self.flow).unwrap_or_else(|_| file.lock.clone());
+        let found: Result<Vec<LockedSchema>, _> = asked.iter().map(|asked| asked.found.clone()).collect();
+        match found {
+            Ok(found) if found.is_empty() => self.warnings.push("there is nothing to lock".to_owned()),
+            Ok(found) => write(&file.lock.with(found))?,
+            Err(_) => self.warnings.push(format!("`{}` stays as it was", before.path)),
+        }
+        self.probed.extend(asked.into_iter().map(|asked| asked.written(&before)));
+        Ok(())
+    }
+
+    /// Lets the nodes look whether what they need is there, and whether columns are still those of the lock file.
     fn connect(
         &mut self,
         workplace: &Workplace,
@@ -145,7 +186,11 @@ impl<'a> Checked<'a> {
         runtime: &Runtime,
     ) -> Result<(), CommandError> {
         let file = workplace.load(self.flow, &arguments.flows.sets)?;
-        self.probed = runtime.block_on(probe(&file, &workplace.plan_options()));
+        if !arguments.lock {
+            let asked = runtime.block_on(ask_sources(&file, &workplace.plan_options()));
+            self.probed.extend(asked.into_iter().map(|asked| asked.compared(&file)));
+        }
+        self.probed.extend(runtime.block_on(probe(&file, &workplace.plan_options())));
         Ok(())
     }
 

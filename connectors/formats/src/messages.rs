@@ -28,6 +28,17 @@ pub(crate) trait MessageFormat: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whether a registry has to say what messages are, since the settings don't: their columns, unless the flow `has_columns` that it declares,
+    /// or how they are read.
+    fn lacks_schema(&self, _has_columns: bool) -> bool {
+        false
+    }
+
+    /// The same with a schema that a registry has, in place of one that the settings would name.
+    fn with_schema(&self, _schema: &RegisteredSchema) -> Result<Arc<dyn MessageFormat>, String> {
+        Err("its messages have no schemas in a registry".to_owned())
+    }
+
     /// What makes readers of messages that are rows of these columns. Problems are placed in the table of the node.
     fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem>;
 

@@ -5,7 +5,10 @@
 
 use std::fmt;
 
+use millstream_core::{ColumnType, Columns, Error, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::SchemaChanges;
 
 /// By which a message names its schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -98,6 +101,78 @@ impl WrittenSchema {
     pub fn prefix(&self, number: u32) -> Vec<u8> {
         [&[NUMBER][..], &number.to_be_bytes(), &self.behind].concat()
     }
+}
+
+/// What there is to say when the fields of a record are others than the columns.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Differences {
+    /// Fields that are no column.
+    pub unknown: Vec<String>,
+    /// Columns that are no field.
+    pub missing: Vec<String>,
+    /// Columns of another type than the field's own.
+    pub others: Vec<String>,
+}
+
+impl Differences {
+    /// Those of what messages have and the columns.
+    pub(crate) fn between(fields: &Columns, columns: &Columns) -> Self {
+        let of = |columns: &Columns, name: &str| columns.0.iter().find(|(known, _)| known == name).map(|(_, of)| of.clone());
+        let names = |all: &Columns, is_wanted: &dyn Fn(&str, &ColumnType) -> bool| -> Vec<String> {
+            let wanted = all.0.iter().filter(|(name, column)| is_wanted(name, column));
+            wanted.map(|(name, _)| name.clone()).collect()
+        };
+        Self {
+            unknown: names(fields, &|name, _| of(columns, name).is_none()),
+            missing: names(columns, &|name, _| of(fields, name).is_none()),
+            others: names(columns, &|name, column| of(fields, name).is_some_and(|own| !same(&own, column))),
+        }
+    }
+
+    /// In words, if there are some.
+    fn words(&self) -> Option<String> {
+        let list = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let parts = [
+            ("fields that are no columns", &self.unknown),
+            ("columns that are no fields", &self.missing),
+            ("other types", &self.others),
+        ];
+        let parts = parts.iter().filter(|(_, names)| !names.is_empty());
+        let words: Vec<_> = parts.map(|(what, names)| format!("{what}: {}", list(names))).collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+}
+
+/// What there is to note of a schema whose fields are others than the columns, or whose messages can't be read at all.
+///
+/// # Errors
+/// If that is not wanted.
+pub(crate) fn judge(
+    changes: SchemaChanges,
+    id: SchemaId,
+    found: Result<&Differences, &String>,
+) -> Result<Option<String>> {
+    let words = match found {
+        Ok(differences) => differences.words(),
+        Err(why) => Some(why.clone()),
+    };
+    let is_refused = match (changes, found) {
+        (SchemaChanges::Evolve, _) => false,
+        (SchemaChanges::Fail, _) => words.is_some(),
+        (SchemaChanges::Coerce, Ok(found)) => !found.unknown.is_empty() || !found.missing.is_empty(),
+        (SchemaChanges::Coerce, Err(_)) => true,
+    };
+    let note = words.map(|words| format!("the fields of schema {id} are others than the columns: {words}"));
+    if is_refused {
+        let why = note.unwrap_or_default();
+        return Err(Error::new(format!("{why}; `schema_changes = \"evolve\"` goes on with such messages")));
+    }
+    Ok(note)
+}
+
+/// Whether a column is what the messages have, whatever the names of the only column of values that are no records.
+pub(crate) fn same(own: &ColumnType, column: &ColumnType) -> bool {
+    own.data_type == column.data_type && own.nullable == column.nullable || column.is_json && own.is_json
 }
 
 /// What is in a message, and its schema.

@@ -5,17 +5,18 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use arrow::datatypes::Schema as Columned;
-use millstream_core::{Columns, PlanContext, Problem, known_names};
+use millstream_core::{Columns, Error, PlanContext, Problem, Result, known_names};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::FORMATS;
+use crate::{FORMATS, RegisteredSchema};
 use crate::kind::{FormatKind, Side};
-use crate::messages::{MakeReader, MessageReader, SchemaChanges, WriteMessageFormat};
+use crate::messages::{MakeReader, MessageFormat, MessageReader, SchemaChanges, WriteMessageFormat};
 use crate::read::{Decoder, ReadFormat};
 use crate::write::WriteFormat;
 
@@ -243,16 +244,40 @@ impl Format<ReadMessages> {
         Ok(MessageReaders { make })
     }
 
-    /// What reads messages that name their schemas in a registry, which have other fields than these columns as far as `changes` says.
+    /// What reads messages that name their schemas in a registry, which have other fields than these columns as far as `changes` says. `schema` is
+    /// one that the registry has, in place of one that the settings would name.
     pub fn framed_reader(
         &self,
+        schema: Option<&RegisteredSchema>,
         columns: &Columns,
         changes: SchemaChanges,
         context: &PlanContext,
     ) -> Result<Box<dyn MessageReader>, Problem> {
         let format = self.make(self.kind.read_messages.as_ref(), "")?;
+        let format = match schema {
+            Some(schema) => format.with_schema(schema).map_err(|why| Problem::new(why).at([FORMAT]))?,
+            None => format,
+        };
         format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
         format.framed_reader(columns, changes, context)
+    }
+
+    /// Whether a registry has to say what messages are, since the settings don't: their columns, unless the flow `has_columns` that it declares,
+    /// or how they are read.
+    pub fn lacks_schema(&self, has_columns: bool) -> bool {
+        let format: Result<Arc<dyn MessageFormat>, _> = self.make(self.kind.read_messages.as_ref(), "");
+        format.is_ok_and(|format| format.lacks_schema(has_columns))
+    }
+
+    /// The columns of messages of a schema that a registry has.
+    ///
+    /// # Errors
+    /// If it is no schema of the format, or not one of such messages.
+    pub fn columns_of(&self, schema: &RegisteredSchema, context: &PlanContext) -> Result<Columns> {
+        let wrong = |problem: Problem| Error::new(problem.to_string());
+        let format = self.make(self.kind.read_messages.as_ref(), "").map_err(wrong)?;
+        let columns = format.with_schema(schema).map_err(Error::new)?.columns(context).map_err(wrong)?;
+        columns.ok_or_else(|| Error::new("the schema says no columns"))
     }
 
     /// The columns of the messages, where the settings of the format say them: a schema of Avro, or one column for bytes.

@@ -20,6 +20,14 @@ impl MessagePart {
         }
     }
 
+    /// The setting that declares the columns of the part.
+    pub fn schema_setting(self) -> &'static str {
+        match self {
+            Self::Value => "schema",
+            Self::Key => "key_schema",
+        }
+    }
+
     /// Places a problem where the settings of the part are: formats place theirs at `format` and `schema`.
     pub fn place(self, mut problem: Problem) -> Problem {
         if let (Self::Key, Some(Step::Key(first))) = (self, problem.at.first_mut()) {

@@ -21,18 +21,46 @@ const MAX_REFERENCES: usize = 100;
 /// What schemas are handed over as.
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
+/// Asks for types of Protobuf as descriptors, in place of their text.
+const SERIALIZED: &str = "?format=serialized";
+
 /// A registry of schemas that speaks as Confluent's does.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct RegistrySettings {
     #[serde(flatten)]
     connection: HttpConnection,
+    /// The subject of which `check --connect --lock` takes the newest schema, where nothing else says the columns of values. By default it is `TOPIC-value` of
+    /// the one topic.
+    subject: Option<String>,
+    /// The same for the columns of keys, by default `TOPIC-key`.
+    key_subject: Option<String>,
 }
 
 impl RegistrySettings {
-    /// The registry. Nothing is asked yet.
-    pub fn registry(&self, context: &PlanContext) -> Result<Arc<HttpRegistry>, Problem> {
-        registry(&self.connection, context)
+    /// The subject of a part of messages in these topics.
+    ///
+    /// # Errors
+    /// If nothing says it.
+    pub fn subject(&self, part: MessagePart, topics: &[String]) -> Result<String, Problem> {
+        let (said, setting) = match part {
+            MessagePart::Value => (&self.subject, "subject"),
+            MessagePart::Key => (&self.key_subject, "key_subject"),
+        };
+        match (said, topics) {
+            (Some(subject), _) => Ok(subject.clone()),
+            (None, [topic]) if !topic.contains(['*', '?']) => Ok(SubjectNaming::Topic.subject(topic, part, "")),
+            (None, _) => {
+                let problem = Problem::new(format!("`{setting}` is missing: of several topics, none says which schema has the columns"));
+                Err(problem.help(format!("name a subject of the registry, such as `{setting} = \"payments-{}\"`", part.name())).at(["registry"]))
+            }
+        }
+    }
+
+    /// The registry, which is asked for schemas of messages of a format. Nothing is asked yet.
+    pub fn registry(&self, format: &str, context: &PlanContext) -> Result<Arc<HttpRegistry>, Problem> {
+        let form = if format.eq_ignore_ascii_case(SchemaKind::Protobuf.name()) { SERIALIZED } else { "" };
+        registry(&self.connection, form, context).map_err(|problem| problem.under("registry"))
     }
 }
 
@@ -80,13 +108,17 @@ impl SubjectNaming {
 impl WriteRegistrySettings {
     /// The registry. Nothing is asked yet.
     pub fn writer(&self, context: &PlanContext) -> Result<RegistryWriter, Problem> {
-        let registry = registry(&self.connection, context)?;
+        let registry = registry(&self.connection, "", context)?;
         Ok(RegistryWriter { registry, register: self.register, naming: self.subject })
     }
 }
 
-fn registry(connection: &HttpConnection, context: &PlanContext) -> Result<Arc<HttpRegistry>, Problem> {
-    Ok(Arc::new(HttpRegistry { documents: Documents::new(connection, context)? }))
+fn registry(
+    connection: &HttpConnection,
+    form: &'static str,
+    context: &PlanContext,
+) -> Result<Arc<HttpRegistry>, Problem> {
+    Ok(Arc::new(HttpRegistry { documents: Documents::new(connection, context)?, form }))
 }
 
 /// A registry that is told the schemas of messages.
@@ -132,12 +164,17 @@ impl RegistryWriter {
 /// A registry that is asked over HTTP.
 pub struct HttpRegistry {
     documents: Documents,
+    /// In which form schemas are asked for: behind their paths.
+    form: &'static str,
 }
 
 /// What a registry says about a schema.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Answer {
     schema: String,
+    /// Of one of Avro it says nothing.
+    schema_type: Option<String>,
     #[serde(default)]
     references: Vec<Reference>,
 }
@@ -178,6 +215,21 @@ impl HttpRegistry {
         serde_json::from_slice(&text).map(Some).doing(|| format!("reading what the registry says of `{path}`"))
     }
 
+    /// The newest schema under a subject, for messages of a format.
+    ///
+    /// # Errors
+    /// If there is none, or it is one of another format.
+    pub async fn newest(&self, subject: &str, format: &str) -> Result<RegisteredSchema> {
+        let found = self.get(&format!("subjects/{}/versions/latest{}", escaped(subject), self.form)).await?;
+        let missing = || Error::new(format!("the registry has no schema under the subject `{subject}`"));
+        let Answer { schema, schema_type, references } = found.ok_or_else(missing)?;
+        let kind = schema_type.unwrap_or_else(|| SchemaKind::Avro.name().to_owned());
+        if !kind.eq_ignore_ascii_case(format) {
+            return Err(Error::new(format!("it is one of {kind}, and `format` is `{format}`")));
+        }
+        Ok(RegisteredSchema { schema, references: self.references(references).await? })
+    }
+
     /// The schemas that one names, and those that these name.
     async fn references(&self, of: Vec<Reference>) -> Result<Vec<String>> {
         let (mut open, mut seen, mut found) = (of, BTreeSet::new(), Vec::new());
@@ -188,7 +240,7 @@ impl HttpRegistry {
             if !seen.insert((subject.clone(), version)) {
                 continue;
             }
-            let path = format!("subjects/{}/versions/{version}", escaped(&subject));
+            let path = format!("subjects/{}/versions/{version}{}", escaped(&subject), self.form);
             let answer = self.get(&path).await?.ok_or_else(|| {
                 Error::new(format!("the registry does not have version {version} of `{subject}`, which a schema names"))
             })?;
@@ -236,10 +288,10 @@ fn escaped(text: &str) -> String {
 impl Registry for HttpRegistry {
     async fn fetch(&self, id: SchemaId) -> Result<Option<RegisteredSchema>> {
         let path = match id {
-            SchemaId::Number(number) => format!("schemas/ids/{number}"),
-            SchemaId::Guid(_) => format!("schemas/guids/{id}"),
+            SchemaId::Number(number) => format!("schemas/ids/{number}{}", self.form),
+            SchemaId::Guid(_) => format!("schemas/guids/{id}{}", self.form),
         };
-        let Some(Answer { schema, references }) = self.get(&path).await? else { return Ok(None) };
+        let Some(Answer { schema, references, .. }) = self.get(&path).await? else { return Ok(None) };
         Ok(Some(RegisteredSchema { schema, references: self.references(references).await? }))
     }
 }

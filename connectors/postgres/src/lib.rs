@@ -2,6 +2,7 @@
 //!
 //! * `client`: how a server is reached, and what of it goes wrong.
 //! * `names`: identifiers, and which tables and columns there are.
+//! * `columns`: the columns that a table or a query has, as a flow would declare them.
 //! * `value`: what a server sends becomes columns, as the flow declares them.
 //! * `query`: the input `postgres_query`.
 //! * `changes`: the input `postgres_changes`.
@@ -10,6 +11,7 @@
 
 mod changes;
 mod client;
+mod columns;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod conformance;

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::{Collector, Error, Home, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result, State};
+use crate::{
+    Collector, Error, Home, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result, SchemaSource,
+    State,
+};
 
 /// An input's TOML table.
 pub trait InputSettings: Send + Sync {
@@ -23,6 +26,12 @@ pub trait InputSettings: Send + Sync {
     /// other side.
     fn probe(&self, _context: &PlanContext) -> Option<Probe> {
         None
+    }
+
+    /// The sources elsewhere that know the columns which the settings leave out. `check --connect --lock` asks them, whatever else is wrong
+    /// with the node, and a plan finds in `PlanContext::locked` what they have said.
+    fn schema_sources(&self, _context: &PlanContext) -> Vec<SchemaSource> {
+        Vec::new()
     }
 }
 

@@ -6,7 +6,8 @@
 //! * [`Input`], [`Processor`], [`Output`]: what a node does while a flow runs. The engine owns the loops.
 //!   A processor that asks others about rows is an [`AsyncProcessor`].
 //! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
-//!   (schemas from schemas, without side effects), and a plan *builds* the node. A [`Probe`] looks whether what it needs is there.
+//!   (schemas from schemas, without side effects), and a plan *builds* the node. A [`Probe`] looks whether what it needs is there, and
+//!   a [`SchemaSource`] knows the columns that a node does not say.
 //! * [`Kind`] and [`NodeTypes`]: the list of node types, with their documentation and examples.
 //! * [`Expression`]: what the crate that knows the language of expressions plans for those that do not.
 //! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
@@ -27,6 +28,7 @@ mod home;
 mod input;
 mod join;
 mod json;
+mod lock;
 mod message;
 mod moment;
 mod output;
@@ -56,6 +58,7 @@ pub use home::{Home, Run};
 pub use input::{Input, InputPlan, InputSettings, Progress, Reads};
 pub use join::{join, spawn_beside};
 pub use json::write_json;
+pub use lock::{AskSchema, Locked, SchemaSource, SourceSchema};
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
 pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};
 pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings, PriorOutput, Writes};
@@ -71,7 +74,7 @@ pub use registry::{
 pub use report::{Baselines, ConfusionMatrix, Evaluation, Figures, Metrics, ModelReport, Report};
 pub use secret::Secret;
 pub use state::{Barrier, Chunks, Part, Parts, Positions, Snapshot, State, Then};
-pub use types::{ColumnType, Columns, type_name};
+pub use types::{ColumnType, Columns, timestamp, type_name};
 pub use units::{ByteSize, Duration, Rate, Share};
 
 /// The name of a node's main port, the one that `from = "NAME"` means.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 
-use crate::{PlanExpression, Problem, State};
+use crate::{Locked, PlanExpression, Problem, State};
 
 /// Where a node stands: the same for every node of a flow but for its name.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct PlanContext {
     /// settings than it had then. A node whose columns depend on what is outside the flow, such as an alias that may have
     /// been moved, finds here what it was.
     pub kept: State,
+    /// What sources elsewhere have said of columns that the node's settings leave out.
+    pub locked: Locked,
     /// What plans expressions over the rows of a node, if a crate of this program knows their language.
     pub expressions: Option<PlanExpression>,
 }

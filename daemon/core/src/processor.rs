@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     AsyncProcessor, Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Probe, Problems, Report,
-    Result, Snapshot, State, Stream, Uses,
+    Result, SchemaSource, Snapshot, State, Stream, Uses,
 };
 
 /// A processor's TOML table.
@@ -47,6 +47,12 @@ pub trait ProcessorSettings: Send + Sync {
     /// other side.
     fn probe(&self, _context: &PlanContext) -> Option<Probe> {
         None
+    }
+
+    /// The sources elsewhere that know the columns which the settings leave out. `check --connect --lock` asks them, whatever else is wrong
+    /// with the node, and a plan finds in `PlanContext::locked` what they have said.
+    fn schema_sources(&self, _context: &PlanContext) -> Vec<SchemaSource> {
+        Vec::new()
     }
 }
 

@@ -3,7 +3,8 @@
 mod names;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
@@ -63,6 +64,29 @@ impl ColumnType {
     }
 }
 
+impl FromStr for ColumnType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for ColumnType {
+    /// As a flow file declares it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unit {
+            _ if self.is_json => f.write_str(JSON)?,
+            None => f.write_str(&type_name(&self.data_type))?,
+            Some(TimeUnit::Second) => f.write_str("timestamp(s)")?,
+            Some(TimeUnit::Millisecond) => f.write_str("timestamp(ms)")?,
+            Some(TimeUnit::Microsecond) => f.write_str("timestamp(us)")?,
+            Some(TimeUnit::Nanosecond) => f.write_str("timestamp(ns)")?,
+        }
+        f.write_str(if self.nullable { "?" } else { "" })
+    }
+}
+
 /// The name of a type in the type language. Types that it has no word for get Arrow's.
 pub fn type_name(data_type: &DataType) -> Cow<'static, str> {
     let simple = SIMPLE.iter().find(|(_, known)| known == data_type);
@@ -112,7 +136,7 @@ const SIMPLE: &[(&str, DataType)] = &[
 ];
 
 /// The canonical timestamp: microseconds, UTC.
-pub(crate) fn timestamp() -> DataType {
+pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()))
 }
 
@@ -322,8 +346,7 @@ mod tests {
     use super::*;
 
     fn round_trip(text: &str) -> String {
-        let column = ColumnType::parse(text).expect(text);
-        field_type_name(&column.field("c"))
+        ColumnType::parse(text).expect(text).to_string()
     }
 
     #[test]
@@ -340,6 +363,8 @@ mod tests {
             "date",
             "time",
             "timestamp?",
+            "timestamp(ms)?",
+            "json?",
             "list<utf8?>",
             "{ a = int64, b = list<{ c = date }>? }?",
         ] {

@@ -5,8 +5,8 @@ mod port;
 
 use indexmap::IndexMap;
 use millstream_core::{
-    ByteSize, Columns, InputPlan, PlanContext, PortPlan, PortTime, Problem, Problems, Result, Step, port_name_problem,
-    require_column,
+    AskSchema, ByteSize, Columns, InputPlan, PlanContext, PortPlan, PortTime, Problem, Problems, Result, SchemaSource,
+    Step, port_name_problem, require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -49,8 +49,9 @@ pub struct ChangesSettings {
 struct ChangedTable {
     /// The table, if it is not called as the port: `"Orders"`, or of another database or schema `"archive.orders"`.
     table: Option<String>,
-    /// The columns and their types: `{ id = "int64", amount = "decimal(10,2)?" }`. The columns of the key have to be among them.
-    schema: Columns,
+    /// The columns and their types: `{ id = "int64", amount = "decimal(10,2)?" }`. The columns of the key have to be among them. Without it they are those
+    /// that `millstream check FLOW --connect --lock` has found, and written into `FLOW.lock`.
+    schema: Option<Columns>,
     /// The columns that tell each row from every other, if they are not those of the primary key.
     key: Option<Vec<String>>,
 }
@@ -101,9 +102,27 @@ pub struct TableJob<T> {
     pub key: Option<Vec<String>>,
 }
 
+impl ChangedTable {
+    /// The table as the flow names it.
+    fn name<'a>(&'a self, port: &'a str) -> &'a str {
+        self.table.as_deref().unwrap_or(port)
+    }
+}
+
+/// The setting that declares the columns of a port.
+fn setting(port: &str) -> String {
+    format!("tables.{port}.schema")
+}
+
+/// A table, in words.
+fn source(table: &str) -> String {
+    format!("the table `{table}`")
+}
+
 impl ChangesSettings {
     fn table<T>(
         &self,
+        context: &PlanContext,
         port: &str,
         settings: &ChangedTable,
         named: impl Fn(&str) -> Result<T, Problem>,
@@ -114,8 +133,9 @@ impl ChangesSettings {
             let help = "name the port, and the table by `table = \"…\"`";
             return Err(problem.help(help).at([Step::from("tables"), Step::Name(port.to_owned())]).into());
         }
-        let table = named(settings.table.as_deref().unwrap_or(port)).map_err(|problem| under(problem.at(["table"])))?;
-        let row = settings.schema.schema();
+        let name = settings.name(port);
+        let table = named(name).map_err(|problem| under(problem.at(["table"])))?;
+        let row = context.locked.columns(settings.schema.as_ref(), &setting(port), &source(name))?.schema();
         let mut problems = Problems::new();
         for field in row.fields() {
             let checked = check_type(field).map_err(|problem| under(problem.at(["schema", field.name().as_str()])));
@@ -160,13 +180,14 @@ impl ChangesSettings {
     /// If there is none, or what is said of them does not fit together.
     pub fn tables<T: PartialEq>(
         &self,
+        context: &PlanContext,
         named: impl Fn(&str) -> Result<T, Problem>,
         check_type: CheckType,
     ) -> Result<Vec<TableJob<T>>, Problems> {
         let mut problems = Problems::new();
         let mut tables = Vec::new();
         for (port, settings) in &self.tables {
-            match self.table(port, settings, &named, check_type) {
+            match self.table(context, port, settings, &named, check_type) {
                 Ok(table) => tables.push(table),
                 Err(found) => problems.extend(found),
             }
@@ -185,6 +206,17 @@ impl ChangesSettings {
             problems.push(Problem::new("there is one row at least").at(["chunk_rows"]));
         }
         if problems.is_empty() { Ok(tables) } else { Err(problems) }
+    }
+
+    /// What knows the columns of tables of which they are not said; `ask` asks the one of a name.
+    pub fn schema_sources(&self, ask: impl Fn(&str) -> Result<AskSchema, Problem>) -> Vec<SchemaSource> {
+        let open = self.tables.iter().filter(|(_, settings)| settings.schema.is_none());
+        let sources = open.filter_map(|(port, settings)| {
+            let name = settings.name(port);
+            // What no table can be called, is said of the plan.
+            Some(SchemaSource { setting: setting(port), name: source(name), ask: ask(name).ok()? })
+        });
+        sources.collect()
     }
 
     /// Whether the rows are read first that the tables have.

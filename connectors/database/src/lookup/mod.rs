@@ -8,7 +8,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use millstream_core::{
-    Columns, Duration, PortPlan, Problem, Problems, ProcessorPlan, Result, Step, Stream, Uses, asking, require_column,
+    AskSchema, Columns, Duration, PlanContext, PortPlan, Problem, Problems, ProcessorPlan, Result, SchemaSource, Step,
+    Stream, Uses, asking, require_column,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -24,7 +25,8 @@ pub struct LookupSettings {
     /// the table, and should have an index.
     on: On,
     /// The columns of the table that are added, and their types: `{ name = "utf8?" }`. With a `?` behind its type one is null where there is no row.
-    schema: Columns,
+    /// Without it they are all but the key, as `millstream check FLOW --connect --lock` has found them and written them into `FLOW.lock`.
+    schema: Option<Columns>,
     /// What becomes of a row for which the table has none: its new columns are null, `"null"`, which is the default; or it leaves by the port
     /// `failed`, `"fail"`.
     #[serde(default)]
@@ -56,6 +58,14 @@ enum Missing {
     Null,
     /// It fails.
     Fail,
+}
+
+/// The setting that declares the columns.
+const SCHEMA: &str = "schema";
+
+/// A table, in words.
+fn source(table: &str) -> String {
+    format!("the table `{table}`")
 }
 
 fn cache_time() -> Duration {
@@ -118,24 +128,43 @@ impl LookupSettings {
         self.pairs().into_iter().map(|(_, column)| column).collect()
     }
 
-    /// The columns that are added.
-    pub fn added(&self) -> SchemaRef {
-        self.schema.schema()
+    /// What knows the columns of a table, if those that are added are not said.
+    pub fn schema_sources(&self, table: &str, ask: impl FnOnce() -> AskSchema) -> Vec<SchemaSource> {
+        match &self.schema {
+            Some(_) => Vec::new(),
+            None => vec![SchemaSource { setting: SCHEMA.to_owned(), name: source(table), ask: ask() }],
+        }
     }
 
-    /// The plan of a node that looks up rows of a table.
+    /// The columns that are added: those that are declared, or all of the table but the key.
+    ///
+    /// # Errors
+    /// If nothing says the columns.
+    pub fn added(&self, table: &str, context: &PlanContext) -> Result<SchemaRef, Problem> {
+        if let Some(declared) = &self.schema {
+            return Ok(declared.schema());
+        }
+        let (mut columns, key) = (context.locked.columns(None, SCHEMA, &source(table))?, self.columns());
+        columns.0.retain(|(name, _)| !key.contains(name));
+        for (_, column) in &mut columns.0 {
+            column.nullable |= self.missing == Missing::Null;
+        }
+        Ok(columns.schema())
+    }
+
+    /// The plan of a node that looks up rows of a table, and adds these columns.
     ///
     /// # Errors
     /// If columns are missing, or of types that a key can't have or a table does not have.
     pub fn plan<T: LookupTable>(
         &self,
         table: T,
+        added: SchemaRef,
         inputs: &[Stream],
         check_key_type: CheckType,
         check_type: CheckType,
     ) -> Result<ProcessorPlan, Problems> {
         let [from] = inputs else { return Err(Problem::new("a lookup needs `from`").into()) };
-        let added = self.added();
         let problems = self.check(&from.schema, &added, check_key_type, check_type);
         if !problems.is_empty() {
             return Err(problems);

@@ -5,7 +5,10 @@ mod reader;
 use std::time::Duration as Span;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use millstream_core::{ByteSize, Columns, Duration, InputPlan, PlanContext, Problem, Problems, Result, require_column};
+use millstream_core::{
+    AskSchema, ByteSize, Columns, Duration, InputPlan, PlanContext, Problem, Problems, Result, SchemaSource,
+    require_column,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -22,8 +25,9 @@ pub struct QuerySettings {
     /// In place of a table, a query whose rows are read: `"SELECT id, amount FROM orders WHERE amount > 100"`. Every page asks for it, with
     /// conditions on `key` and `cursor` around it, so that it should be one that the server can begin in the middle.
     query: Option<String>,
-    /// The columns and their types: `{ id = "int64", amount = "decimal(10,2)?" }`. Others of the table are not read.
-    schema: Columns,
+    /// The columns and their types: `{ id = "int64", amount = "decimal(10,2)?" }`. Others of the table are not read. Without it they are those that
+    /// `millstream check FLOW --connect --lock` has found, and written into `FLOW.lock`.
+    schema: Option<Columns>,
     /// The columns that tell each row from every other, such as the primary key: `["id"]`. None of them may be null.
     key: Vec<String>,
     /// A column that grows with each change, such as the time of the last one or a number that counts up. Rows in which it is null are not
@@ -43,6 +47,9 @@ pub struct QuerySettings {
     #[serde(default = "max_log")]
     max_log: ByteSize,
 }
+
+/// The setting that declares the columns.
+const SCHEMA: &str = "schema";
 
 fn delay() -> Duration {
     Duration(Span::from_secs(5))
@@ -123,14 +130,33 @@ impl QuerySettings {
         }
     }
 
+    /// What is read, in words.
+    fn source(&self) -> String {
+        match &self.table {
+            Some(table) => format!("the table `{table}`"),
+            None => "the query".to_owned(),
+        }
+    }
+
+    /// What knows the columns, if they are not said.
+    pub fn schema_sources(&self, ask: impl FnOnce() -> AskSchema) -> Vec<SchemaSource> {
+        match &self.schema {
+            Some(_) => Vec::new(),
+            None => vec![SchemaSource { setting: SCHEMA.to_owned(), name: self.source(), ask: ask() }],
+        }
+    }
+
     /// Which rows are read, and in which order.
-    pub fn job(&self, context: &PlanContext) -> QueryJob {
-        let schema = self.schema.schema();
+    ///
+    /// # Errors
+    /// If nothing says the columns.
+    pub fn job(&self, context: &PlanContext) -> Result<QueryJob, Problem> {
+        let schema = context.locked.columns(self.schema.as_ref(), SCHEMA, &self.source())?.schema();
         let is_time = |name: &String| {
             schema.field_with_name(name).is_ok_and(|field| matches!(field.data_type(), DataType::Timestamp(..)))
         };
         let delay = self.cursor.as_ref().filter(|cursor| is_time(cursor)).map(|_| self.delay.0);
-        QueryJob {
+        Ok(QueryJob {
             order: self.cursor.iter().chain(&self.key).cloned().collect(),
             key: self.key.clone(),
             is_incremental: self.cursor.is_some(),
@@ -140,7 +166,7 @@ impl QuerySettings {
             batch_rows: context.batch_rows,
             is_doubted: self.query.is_some(),
             schema,
-        }
+        })
     }
 
     fn check_columns(&self, schema: &SchemaRef, check_type: CheckType) -> Result<(), Problems> {
@@ -192,7 +218,8 @@ impl QuerySettings {
         check_type: CheckType,
         table: impl FnOnce() -> Result<T, Problem>,
     ) -> Result<InputPlan, Problems> {
-        let schema = self.schema.schema();
+        let job = self.job(context)?;
+        let schema = job.schema.clone();
         self.check_columns(&schema, check_type)?;
         if self.page_rows == 0 {
             return Err(Problem::new("a page has one row at least").at(["page_rows"]).into());
@@ -203,7 +230,7 @@ impl QuerySettings {
             batch_rows: context.batch_rows,
             max_log: self.max_log.0.max(1 << 20) as u64,
         };
-        let reader = QueryReader::new(self.job(context), table()?);
+        let reader = QueryReader::new(job, table()?);
         let (finite, continues) = (self.cursor.is_none(), self.pauses());
         let plan = InputPlan::new(schema, move || Ok(Journal::new(options, reader)));
         Ok(InputPlan { finite, continues, ..plan })

@@ -10,7 +10,7 @@ use millstream_core::{Columns, Error, PlanContext, Problem};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::plan::{Differences, Planner, RecordPlan};
+use super::plan::{Planner, RecordPlan};
 use super::read;
 use super::schema::AvroSchema;
 use super::write::{ROW, RowWriter, check_names, check_record, schema_of};
@@ -21,12 +21,14 @@ use crate::messages::{
 use crate::read::wanted;
 use crate::records::{Budget, Cursor, ReadRecord, Record, Records};
 use crate::refusal::{Read, Refusal};
+use crate::registered::{Differences, judge};
 use crate::{Framed, RegisteredSchema, SchemaId, SchemaKind, WrittenSchema};
 
 /// A message is a record in the binary encoding, of the schema that `schema_file` or `schema` says, or of one in a registry that it names. The
 /// columns are the fields of the schema, unless the input's `schema` says which ones and of what types: numbers may become larger types,
 /// anything a `utf8`, and a record, array or map the text of its JSON. Values become columns as in files. Where messages name their
-/// schemas, the one here says the columns, the defaults of fields that they lack, and the other names (`aliases`) of fields.
+/// schemas, the one here says the columns, the defaults of fields that they lack, and the other names (`aliases`) of fields; if neither it nor the
+/// input's `schema` is said, it is the one that `millstream check FLOW --connect --lock` has found in the registry.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct ReadAvroMessages {
@@ -188,6 +190,16 @@ impl MessageFormat for AvroMessages {
         Ok(Some(self.own(context)?.ok_or_else(missing)?.columns()))
     }
 
+    fn lacks_schema(&self, has_columns: bool) -> bool {
+        self.schema.is_none() && !has_columns
+    }
+
+    fn with_schema(&self, schema: &RegisteredSchema) -> Result<Arc<dyn MessageFormat>, String> {
+        let schema = AvroSchema::parse_with(&schema.references, &schema.schema);
+        let schema = schema.map_err(|error| format!("it is no schema of Avro: {error}"))?;
+        Ok(Arc::new(Self { schema: Some(SchemaSource::Text(Arc::new(schema))), framing: self.framing }))
+    }
+
     fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
         let schema = self.own(context)?.ok_or_else(missing)?;
         let wanted = wanted(columns, context.columns.as_ref());
@@ -325,21 +337,7 @@ impl ReadRecord for RegisteredReader {
             return Ok(None);
         };
         let planned = self.plan(schema);
-        let differences = match &planned {
-            Ok((_, differences)) => differences.words(),
-            Err(why) => Some(why.clone()),
-        };
-        let is_refused = match (self.changes, &planned) {
-            (SchemaChanges::Evolve, _) => false,
-            (SchemaChanges::Fail, _) => differences.is_some(),
-            (SchemaChanges::Coerce, Ok((_, found))) => !found.unknown.is_empty() || !found.missing.is_empty(),
-            (SchemaChanges::Coerce, Err(_)) => true,
-        };
-        let note = differences.map(|words| format!("the fields of schema {id} are others than the columns: {words}"));
-        if is_refused {
-            let why = note.unwrap_or_default();
-            return Err(Error::new(format!("{why}; `schema_changes = \"evolve\"` goes on with such messages")));
-        }
+        let note = judge(self.changes, id, planned.as_ref().map(|(_, differences)| differences))?;
         self.known.insert(id, planned.map(|(known, _)| known));
         Ok(note)
     }

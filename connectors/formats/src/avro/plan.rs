@@ -8,6 +8,7 @@ use millstream_core::{ColumnType, Columns, type_name};
 use super::defaults::encode;
 use super::schema::{AvroSchema, Field, Logical, NamedKind, Node};
 use crate::records::ScalarKind;
+use crate::registered::{Differences, same};
 
 /// How a value of a type is read into a column.
 #[derive(Debug)]
@@ -54,32 +55,6 @@ pub(super) struct RecordPlan {
 pub(super) enum FieldPlan {
     Read(usize, Step),
     Skip(Node),
-}
-
-/// What there is to say when the fields of a record are others than the columns.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Differences {
-    /// Fields that are no column.
-    pub unknown: Vec<String>,
-    /// Columns that are no field.
-    pub missing: Vec<String>,
-    /// Columns of another type than the field's own.
-    pub others: Vec<String>,
-}
-
-impl Differences {
-    /// In words, if there are some.
-    pub(crate) fn words(&self) -> Option<String> {
-        let list = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let parts = [
-            ("fields that are no columns", &self.unknown),
-            ("columns that are no fields", &self.missing),
-            ("other types", &self.others),
-        ];
-        let parts = parts.iter().filter(|(_, names)| !names.is_empty());
-        let words: Vec<_> = parts.map(|(what, names)| format!("{what}: {}", list(names))).collect();
-        (!words.is_empty()).then(|| words.join("; "))
-    }
 }
 
 /// Plans how records are read that `writer` describes. `reader` has the defaults of fields that they lack, and their other names.
@@ -336,9 +311,4 @@ fn without_null(node: &Node) -> Option<&Node> {
         }
         other => Some(other),
     }
-}
-
-/// Whether a column is what the messages have, whatever the names of the only column of values that are no records.
-fn same(own: &ColumnType, column: &ColumnType) -> bool {
-    own.data_type == column.data_type && own.nullable == column.nullable || column.is_json && own.is_json
 }

@@ -1,16 +1,18 @@
 //! Protobuf: messages on the wire become rows, and rows messages.
 //!
 //! [`descriptors`] knows the types, [`plan`] decides which columns the fields of one are, [`read`] reads messages off the [`wire`], and [`write`]
-//! writes them.
+//! writes them. [`messages`] are the settings by which they are read; [`registered`] gets types from what a registry says.
 
 mod descriptors;
 mod json;
+mod messages;
 mod plan;
 mod read;
+mod registered;
 mod wire;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -22,15 +24,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::descriptors::{Descriptors, FileType};
+use self::messages::ReadProtobuf;
 use self::plan::MessagePlan;
-use self::read::Reader;
 use self::write::{RowWriter, message};
 use crate::kind::{FormatKind, Settings, Side};
-use crate::messages::{MakeReader, MessageFormat, MessageWriter, MessageWriting};
-use crate::read::wanted;
-use crate::records::{Budget, Cursor, ReadRecord, Record, Records, put_zigzag};
-use crate::refusal::{Read, Refusal};
-use crate::{Framed, ImportedSchema, SchemaKind, WrittenSchema};
+use crate::messages::{MessageWriter, MessageWriting};
+use crate::records::put_zigzag;
+use crate::{ImportedSchema, SchemaKind, WrittenSchema};
 
 pub(crate) const FORMAT: FormatKind = FormatKind {
     name: "protobuf",
@@ -45,18 +45,6 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
     write_streams: None,
     write_messages: Some(Side::of::<WriteProtobuf>()),
 };
-
-/// The columns are the fields of the message, unless the input's `schema` says which ones and of what types. A field that may be left out and
-/// says so (`optional`, of a `oneof`, a message) is null where it is not there; any other is 0, false or empty then. Repeated fields are
-/// lists; maps are lists of `{ key = …, value = … }`; enums are their names as texts, or their numbers where the column is an integer;
-/// `Timestamp` is a timestamp, `Duration` an `int64` of microseconds, and wrappers such as `Int64Value` are their values. A message that
-/// contains itself, and `Value`, `Struct` and `ListValue`, are JSON; so is any message where the column is `json` or `utf8`. Unknown fields
-/// are skipped.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct ReadProtobuf {
-    #[serde(flatten)]
-    of: MessageSettings,
-}
 
 /// The columns are the fields of the message, by their names, of types that go with theirs; other fields are not written. Null is a field that is
 /// not there, which is read as 0, false or empty where the field does not say whether it has a value. Enums are their names, or numbers from an
@@ -78,14 +66,6 @@ struct MessageSettings {
     message: String,
 }
 
-impl Settings for ReadProtobuf {
-    type Made = Arc<dyn MessageFormat>;
-
-    fn make(self, _: &str) -> Result<Self::Made, Problem> {
-        Ok(Arc::new(ProtobufMessages(self.of)))
-    }
-}
-
 impl Settings for WriteProtobuf {
     type Made = Arc<dyn MessageWriting>;
 
@@ -97,89 +77,30 @@ impl Settings for WriteProtobuf {
 impl MessageSettings {
     /// The types, and the place of that of the messages. Problems are placed in the table of the format.
     fn descriptors(&self, context: &PlanContext) -> Result<(Descriptors, usize), Problem> {
-        let path = context.input_path(&self.descriptors);
-        let at = |key: &str, problem: Problem| problem.at([key]);
-        let bytes = std::fs::read(&path)
-            .map_err(|error| at("descriptors", Problem::new(format!("`{}` can't be read: {error}", path.display()))))?;
-        let descriptors = Descriptors::parse(&bytes).map_err(|error| {
-            let problem = Problem::new(format!("`{}` is no set of descriptors: {error}", path.display()));
-            at("descriptors", problem.help("`protoc --include_imports --descriptor_set_out=FILE` writes one"))
-        })?;
-        let message = descriptors.find(&self.message).ok_or_else(|| {
-            let problem = Problem::new(format!("there is no message `{}` in `{}`", self.message, path.display()));
-            at("message", problem.help(known_names(&self.message, descriptors.names())))
-        })?;
-        Ok((descriptors, message))
+        read_file(&self.descriptors, &self.message, context)
     }
 }
 
-/// Messages of Protobuf to read.
-#[derive(Debug)]
-struct ProtobufMessages(MessageSettings);
-
-impl MessageFormat for ProtobufMessages {
-    fn columns(&self, context: &PlanContext) -> Result<Option<Columns>, Problem> {
-        let (descriptors, message) = self.0.descriptors(context).map_err(|problem| problem.under("format"))?;
-        Ok(Some(descriptors.columns(message)))
-    }
-
-    fn readers(self: Arc<Self>, columns: &Columns, context: &PlanContext) -> Result<MakeReader, Problem> {
-        let (descriptors, message) = self.0.descriptors(context).map_err(|problem| problem.under("format"))?;
-        let wanted = wanted(columns, context.columns.as_ref());
-        let plan = descriptors.plan(message, columns, &wanted).map_err(|problem| problem.at(["schema"]))?;
-        let path = descriptors.message_type(message).path.clone();
-        let (known, batch_rows) = (Arc::new(Known { descriptors, plan, path }), context.batch_rows);
-        Ok(Arc::new(move || Box::new(Records::new(ProtobufReader(known.clone()), &wanted, batch_rows))))
-    }
+/// The types in a file, and the place of one of them.
+fn read_file(file: &Path, message: &str, context: &PlanContext) -> Result<(Descriptors, usize), Problem> {
+    let path = context.input_path(file);
+    let at = |problem: Problem| problem.at(["descriptors"]);
+    let bytes = std::fs::read(&path)
+        .map_err(|error| at(Problem::new(format!("`{}` can't be read: {error}", path.display()))))?;
+    let types = Descriptors::parse(&bytes).map_err(|error| {
+        let problem = Problem::new(format!("`{}` is no set of descriptors: {error}", path.display()));
+        at(problem.help("`protoc --include_imports --descriptor_set_out=FILE` writes one"))
+    })?;
+    find_type(types, message, &format!("`{}`", path.display()))
 }
 
-/// A type of messages, and how they are read.
-struct Known {
-    descriptors: Descriptors,
-    plan: MessagePlan,
-    /// Which of the types of its file the type is.
-    path: Vec<u64>,
-}
-
-impl Known {
-    /// Passes over what stands before a message that names its schema: which type of that file it is.
-    fn pass_type(&self, cursor: &mut Cursor) -> Read<()> {
-        let count = cursor.zigzag()?;
-        let mut path = Vec::new();
-        for _ in 0..count {
-            path.push(cursor.zigzag()?);
-        }
-        // The first type of the file mostly is the only one.
-        let path = if path.is_empty() { vec![0] } else { path };
-        if path.iter().copied().eq(self.path.iter().map(|index| *index as i64)) {
-            return Ok(());
-        }
-        Err(Refusal::malformed(format!(
-            "it is the type {path:?} of its file, and `message` is the type {:?}",
-            self.path
-        )))
-    }
-}
-
-/// Reads messages of one type.
-struct ProtobufReader(Arc<Known>);
-
-impl ReadRecord for ProtobufReader {
-    const NO_VALID: &'static str = "no valid Protobuf";
-
-    fn read(&mut self, message: &[u8], record: &mut Record, budget: &mut Budget) -> Read<()> {
-        Reader { descriptors: &self.0.descriptors, budget }.message(&self.0.plan, message, record)
-    }
-
-    fn read_framed(&mut self, framed: &Framed, record: &mut Record, budget: &mut Budget) -> Read<()> {
-        if let Some(behind) = framed.behind {
-            self.0.pass_type(&mut Cursor::new(behind))?;
-            return self.read(framed.value, record, budget);
-        }
-        let mut cursor = Cursor::new(framed.value);
-        self.0.pass_type(&mut cursor)?;
-        self.read(cursor.rest(), record, budget)
-    }
+/// The types that are in a file or elsewhere, and the place of one of them.
+fn find_type(types: Descriptors, message: &str, of: &str) -> Result<(Descriptors, usize), Problem> {
+    let place = types.find(message).ok_or_else(|| {
+        let problem = Problem::new(format!("there is no message `{message}` in {of}")).at(["message"]);
+        problem.help(known_names(message, types.names()))
+    })?;
+    Ok((types, place))
 }
 
 /// Messages of Protobuf to write, whose types are still in their file.

@@ -246,7 +246,7 @@ fn registered(columns: &str, own: Option<&Value>, changes: SchemaChanges) -> Box
         format["schema"] = json!(own.to_string());
     }
     let format: Format<ReadMessages> = serde_json::from_value(format).unwrap();
-    format.framed_reader(&self::columns(columns), changes, &millstream_testkit::context()).unwrap()
+    format.framed_reader(None, &self::columns(columns), changes, &millstream_testkit::context()).unwrap()
 }
 
 fn add(reader: &mut dyn MessageReader, id: u32, schema: &Value) -> Result<Option<String>, String> {

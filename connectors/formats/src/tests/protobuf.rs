@@ -316,3 +316,63 @@ fn a_registered_message_says_which_type_of_its_file_it_is() {
     assert_eq!((positions, rows.num_rows()), (vec![0, 2], 2));
     assert_eq!(failed[0].error, "no valid Protobuf: it is the type [0] of its file, and `message` is the type [1]");
 }
+
+/// What a registry says of the types.
+fn registered() -> RegisteredSchema {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
+    let text = |name: &str| STANDARD.encode(pool.get_file_by_name(name).unwrap().file_descriptor_proto().encode_to_vec());
+    RegisteredSchema { schema: text("everything.proto"), references: vec![text("legacy.proto")] }
+}
+
+/// A format whose types a registry has.
+fn of_registry(message: &str) -> Format<ReadMessages> {
+    serde_json::from_value(json!({ "type": "protobuf", "message": message })).unwrap()
+}
+
+#[test]
+fn types_of_a_registry_are_those_of_a_file() {
+    let context = millstream_testkit::context();
+    let (file, registry) = (format("test.Everything"), of_registry("test.Everything"));
+    let file: Format<ReadMessages> = serde_json::from_value(file).unwrap();
+    assert!(registry.lacks_schema(true) && !file.lacks_schema(false));
+    assert_eq!(registry.columns_of(&registered(), &context).unwrap(), file.columns(&context).unwrap().unwrap());
+    let problem = registry.columns(&context).unwrap_err();
+    assert_eq!(problem.message, "`descriptors` is missing: a file with the types of the messages");
+    let text = RegisteredSchema { schema: "syntax = \"proto3\";".to_owned(), references: Vec::new() };
+    let error = registry.columns_of(&text, &context).unwrap_err().to_string();
+    assert!(error.starts_with("the registry gives types as text and not as descriptors; name a file"), "{error}");
+}
+
+#[test]
+fn registered_types_are_compared_with_the_columns() {
+    let reader = |columns: &str, changes| {
+        let columns = self::columns(columns);
+        of_registry("test.Inner")
+            .framed_reader(Some(&registered()), &columns, changes, &millstream_testkit::context())
+            .unwrap()
+    };
+    let id = SchemaId::Number(7);
+    let add = |reader: &mut dyn MessageReader| {
+        reader.add_schema(id, Some(&registered())).map_err(|error| error.to_string())
+    };
+    let (all, advice) = ("a:int64;b:utf8?;c:list<uint32>", "; `schema_changes = \"evolve\"` goes on with such messages");
+    let others = "the fields of schema 7 are others than the columns: other types: `a`";
+    assert_eq!(add(&mut *reader(all, SchemaChanges::Fail)), Err(format!("{others}{advice}")));
+    assert_eq!(add(&mut *reader("a:int32;b:utf8?;c:list<uint32>", SchemaChanges::Fail)), Ok(None));
+    let unknown = "the fields of schema 7 are others than the columns: fields that are no columns: `b`, `c`";
+    assert_eq!(add(&mut *reader("a:int32", SchemaChanges::Coerce)), Err(format!("{unknown}{advice}")));
+    assert!(!reader("a:int32", SchemaChanges::Evolve).needs_schema(id));
+
+    let mut coercing = reader(all, SchemaChanges::Coerce);
+    assert!(coercing.needs_schema(id));
+    assert_eq!(add(&mut *coercing), Ok(Some(others.to_owned())));
+    coercing.add_schema(SchemaId::Number(8), None).unwrap();
+    let messages = [b"\0\0\0\0\x07\0\x08\x05", b"\0\0\0\0\x08\0\x08\x05"].map(|message| Framed::of(message, None).ok());
+    let mut out = Rows::default();
+    coercing.decode_framed(&messages, &mut out).unwrap();
+    let (_, rows, failed) = super::all(out, coercing.schema());
+    assert_eq!(text_of(&rows), "a:int64 b:utf8? c:list<uint32>\n5 null []\n");
+    assert_eq!(failed[0].error, "no valid Protobuf: schema 8: the registry does not have it");
+}

@@ -2,6 +2,7 @@
 
 mod columns;
 pub mod partition;
+mod parts;
 pub mod poller;
 mod reader;
 mod schemas;
@@ -16,18 +17,18 @@ use chrono::DateTime;
 use indexmap::IndexMap;
 use millstream_core::{
     Columns, Duration, InputPlan, InputSettings, Kind, PROBE_PATIENCE, PlanContext, Probe, Problem, Problems, Result,
-    blocking_probe,
+    SchemaSource, blocking_probe,
 };
 use millstream_formats::{Format, MetadataColumns, ReadMessages, SchemaChanges};
-use rdkafka::config::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::client::{CONNECTION, ConnectionSettings, Consumer, Role};
+use crate::client::{CONNECTION, ClientOptions, ConnectionSettings, Consumer, Role};
 use crate::part::MessagePart;
 use crate::registry::RegistrySettings;
 use crate::topics::{Place, Topics, positions};
 use columns::Metadata;
+use parts::registered;
 use reader::KafkaInput;
 pub use schemas::Registry;
 use sides::{Side, Sides};
@@ -86,9 +87,11 @@ pub struct KafkaInputSettings {
     key_prefix: String,
     /// A registry of schemas that speaks as Confluent's does: `{ url = "http://127.0.0.1:8081" }`, with the settings of a connection `http`.
     /// Messages name their schemas then: by a 0 and a number before the value, or in the header `__value_schema_id`. What `avro` needs is
-    /// fetched when it is first named, and kept in the flow's state. The columns are those of `schema`, or of the schema in `format`.
+    /// fetched when it is first named, and kept in the flow's state. The columns are those of `schema`, or of the schema in `format`; if neither is said,
+    /// those that `millstream check FLOW --connect --lock` has found in the registry, and written into `FLOW.lock`.
     registry: Option<RegistrySettings>,
-    /// What becomes of messages whose schema in the registry has other fields than there are columns.
+    /// What becomes of messages whose schema in the registry has other fields than there are columns. Of `protobuf` it is compared where the registry
+    /// gives types as descriptors, as Confluent's does; `"evolve"` asks for none.
     #[serde(default)]
     schema_changes: SchemaChanges,
     /// Columns that are not in the value of the message, behind the others: `{ card = "key", sent_at = "timestamp" }`. There are `key`, a
@@ -195,19 +198,8 @@ impl KafkaInputSettings {
         }
     }
 
-    /// The columns of the values.
-    fn columns(&self, context: &PlanContext) -> Result<Columns, Problem> {
-        if let Some(columns) = &self.schema {
-            return Ok(columns.clone());
-        }
-        self.format.columns(context)?.ok_or_else(|| {
-            let problem = Problem::new("`schema` is missing: the columns of the messages and their types");
-            problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`")
-        })
-    }
-
     /// How its client is configured.
-    fn config(&self, context: &PlanContext) -> Result<ClientConfig, Problem> {
+    fn config(&self, context: &PlanContext) -> Result<ClientOptions, Problem> {
         let group = self.group.clone().unwrap_or_else(|| format!("{}.{}", context.flow, context.node));
         let mut own = CLIENT.to_vec();
         own.push(("group.id", &group));
@@ -235,18 +227,15 @@ impl KafkaInputSettings {
         let key_columns = self.key_columns(context)?;
         let all = self.all_columns(&columns, key_columns.as_ref())?;
         let job = self.job()?;
-        let registry = match &self.registry {
-            None => None,
-            Some(registry) => Some(registry.registry(context).map_err(|problem| problem.under("registry"))?),
-        };
-        let registry = registry.map(|registry| registry as Arc<dyn Registry>);
         let side = |part: MessagePart, format: &Format<ReadMessages>, columns: &Columns, context: &PlanContext| {
-            let reader = match &registry {
-                None => format.reader(columns, context),
-                Some(_) => format.framed_reader(columns, self.schema_changes, context),
+            let Some(registry) = &self.registry else {
+                let reader = format.reader(columns, context).map_err(|problem| part.place(problem))?;
+                return Ok::<_, Problem>(Side::new(part, reader, None));
             };
-            let reader = reader.map_err(|problem| part.place(problem))?;
-            Ok::<_, Problem>(Side::new(part, reader, registry.clone()))
+            let registry: Arc<dyn Registry> = registry.registry(format.kind().name, context)?;
+            let schema = self.locked(part, context)?.and_then(registered);
+            let reader = format.framed_reader(schema.as_ref(), columns, self.schema_changes, context);
+            Ok(Side::new(part, reader.map_err(|problem| part.place(problem))?, Some(registry)))
         };
         let values = side(MessagePart::Value, &self.format, &columns, context)?;
         let keys = match (&self.key_format, &key_columns) {
@@ -277,25 +266,6 @@ impl KafkaInputSettings {
         format!("{}{column}", self.key_prefix)
     }
 
-    /// The columns of the keys, if they are messages of a format.
-    fn key_columns(&self, context: &PlanContext) -> Result<Option<Columns>, Problem> {
-        let Some(format) = &self.key_format else {
-            if self.key_schema.is_none() {
-                return Ok(None);
-            }
-            let problem = Problem::new("nothing says how keys are read").at(["key_schema"]);
-            return Err(problem.help("such as `key_format = \"json\"`; keys that are texts are a column of `metadata`"));
-        };
-        if let Some(columns) = &self.key_schema {
-            return Ok(Some(columns.clone()));
-        }
-        let columns = format.columns(context).map_err(|problem| MessagePart::Key.place(problem))?;
-        columns.map(Some).ok_or_else(|| {
-            let problem = Problem::new("`key_schema` is missing: the columns of the keys and their types");
-            problem.help("such as `key_schema = { card = \"utf8\" }`")
-        })
-    }
-
     /// The context in which keys are planned: the columns that the flow uses, by their names in the keys.
     fn key_context(&self, context: &PlanContext) -> PlanContext {
         let name = |name: &String| name.strip_prefix(self.key_prefix.as_str()).map(str::to_owned);
@@ -315,10 +285,14 @@ impl InputSettings for KafkaInputSettings {
         let (config, job) = (self.config(context).ok()?, self.job().ok()?);
         Some(blocking_probe(move || look(&config, &job)))
     }
+
+    fn schema_sources(&self, context: &PlanContext) -> Vec<SchemaSource> {
+        self.sources(context)
+    }
 }
 
 /// Whether brokers answer, the topics are there, and their positions may be asked for.
-fn look(config: &ClientConfig, job: &Job) -> Result<String> {
+fn look(config: &ClientOptions, job: &Job) -> Result<String> {
     let (consumer, found) =
         Consumer::connect_within(PROBE_PATIENCE, config, &job.brokers, |consumer| job.topics.look_up(consumer))?;
     found.require_all(&consumer)?;

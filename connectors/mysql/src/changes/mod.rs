@@ -10,12 +10,15 @@ mod values;
 
 use std::time::Duration as Span;
 
-use millstream_core::{Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems};
+use millstream_core::{
+    Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, SchemaSource,
+};
 use millstream_database::ChangesSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
+use crate::columns::ask;
 use crate::names::Table;
 use crate::probe::{Needs, probe};
 use crate::value::check_type;
@@ -95,7 +98,7 @@ tables.customers.schema = { id = "int64", name = "utf8" }
 
 impl MysqlChangesSettings {
     fn job(&self, context: &PlanContext) -> Result<Job, Problems> {
-        let tables = self.changes.tables(|name| Table::new(name, self.connection.database()), check_type)?;
+        let tables = self.changes.tables(context, |name| Table::new(name, self.connection.database()), check_type)?;
         if self.server_id == Some(0) {
             let problem = Problem::new("0 is no number of a server").at(["server_id"]);
             return Err(problem.help("take any other that nobody has").into());
@@ -134,5 +137,11 @@ impl InputSettings for MysqlChangesSettings {
         let job = self.job(context).ok()?;
         let tables = job.tables.iter().map(|table| (table.table.clone(), Some(table.columns.row.clone()))).collect();
         Some(probe(job.server, Needs { tables, log: true, ..Needs::default() }))
+    }
+
+    fn schema_sources(&self, context: &PlanContext) -> Vec<SchemaSource> {
+        let Ok(server) = self.connection.server(context) else { return Vec::new() };
+        let table = |name: &str| Table::new(name, self.connection.database());
+        self.changes.schema_sources(|name| Ok(ask(server.clone(), table(name)?.quoted())))
     }
 }

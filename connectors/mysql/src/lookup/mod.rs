@@ -2,12 +2,15 @@
 
 mod table;
 
-use millstream_core::{Kind, PlanContext, Probe, Problems, ProcessorPlan, ProcessorSettings, Result, Stream};
+use millstream_core::{
+    Kind, PlanContext, Probe, Problems, ProcessorPlan, ProcessorSettings, Result, SchemaSource, Stream,
+};
 use millstream_database::LookupSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
+use crate::columns::ask;
 use crate::output::check_type as check_key_type;
 use crate::probe::{Needs, probe};
 use crate::value::check_type;
@@ -67,12 +70,20 @@ impl ProcessorSettings for MysqlLookupSettings {
             table: self.connection.table(&self.table)?,
             columns: self.lookup.columns(),
         };
-        self.lookup.plan(table, inputs, check_key_type, check_type)
+        let added = self.lookup.added(&self.table, context)?;
+        self.lookup.plan(table, added, inputs, check_key_type, check_type)
     }
 
     fn probe(&self, context: &PlanContext) -> Option<Probe> {
         let table = self.connection.table(&self.table).ok()?;
-        let needs = Needs { tables: vec![(table, Some(self.lookup.added()))], ..Needs::default() };
+        let added = self.lookup.added(&self.table, context).ok()?;
+        let needs = Needs { tables: vec![(table, Some(added))], ..Needs::default() };
         Some(probe(self.connection.server(context).ok()?, needs))
+    }
+
+    fn schema_sources(&self, context: &PlanContext) -> Vec<SchemaSource> {
+        let (server, table) = (self.connection.server(context), self.connection.table(&self.table));
+        let (Ok(server), Ok(table)) = (server, table) else { return Vec::new() };
+        self.lookup.schema_sources(&self.table, || ask(server, table.quoted()))
     }
 }

@@ -2,12 +2,15 @@
 
 mod table;
 
-use millstream_core::{InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, Result};
+use millstream_core::{
+    InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, Result, SchemaSource,
+};
 use millstream_database::{QuerySettings, Relation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
+use crate::columns::ask;
 use crate::probe::{Needs, probe};
 use crate::value::check_type;
 use table::MysqlTable;
@@ -81,12 +84,17 @@ impl InputSettings for MysqlQuerySettings {
 
     fn probe(&self, context: &PlanContext) -> Option<Probe> {
         let MysqlTable { server, relation } = self.table(context).ok()?;
-        let columns = self.query.job(context).schema;
+        let columns = self.query.job(context).ok()?.schema;
         let needs = match relation {
             Relation::Table(table) => Needs { tables: vec![(table, Some(columns))], ..Needs::default() },
             Relation::Query(query) => Needs { query: Some(query), ..Needs::default() },
         };
         Some(probe(server, needs))
+    }
+
+    fn schema_sources(&self, context: &PlanContext) -> Vec<SchemaSource> {
+        let Ok(table) = self.table(context) else { return Vec::new() };
+        self.query.schema_sources(|| ask(table.server.clone(), table.from()))
     }
 
     fn pauses(&self) -> bool {

@@ -23,7 +23,7 @@ pub struct MysqlTable {
 
 impl MysqlTable {
     /// As SQL writes it.
-    fn from(&self) -> String {
+    pub fn from(&self) -> String {
         match &self.relation {
             Relation::Table(table) => table.quoted(),
             // A comment at the end of the query must not hide what follows.
@@ -111,7 +111,7 @@ mod tests {
         let head = "address = 'db'\nuser = 'u'\ndatabase = 'shop'\nschema = { id = 'int64', at = 'timestamp' }\n";
         let settings: MysqlQuerySettings = parse(&format!("{head}{settings}"));
         let after: Vec<String> = after.iter().map(|value| (*value).to_owned()).collect();
-        settings.table(&context()).unwrap().sql(&settings.query.job(&context()), &after)
+        settings.table(&context()).unwrap().sql(&settings.query.job(&context()).unwrap(), &after)
     }
 
     #[test]

@@ -18,12 +18,15 @@ mod wire;
 
 use std::time::Duration as Span;
 
-use millstream_core::{Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems};
+use millstream_core::{
+    Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, SchemaSource,
+};
 use millstream_database::ChangesSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
+use crate::columns::{Relation, ask};
 use crate::names::Table;
 use crate::value::check_type;
 use reader::{ChangesReader, Job};
@@ -129,7 +132,7 @@ fn check_slot(slot: &str) -> Result<(), Problem> {
 
 impl PostgresChangesSettings {
     fn job(&self, context: &PlanContext) -> Result<Job, Problems> {
-        let tables = self.changes.tables(Table::new, check_type)?;
+        let tables = self.changes.tables(context, Table::new, check_type)?;
         let slot = self.slot.clone().unwrap_or_else(|| slot_name(&context.flow, &context.node));
         check_slot(&slot)?;
         let publication = self.publication.clone().unwrap_or_else(|| slot.clone());
@@ -161,6 +164,11 @@ impl InputSettings for PostgresChangesSettings {
     fn probe(&self, context: &PlanContext) -> Option<Probe> {
         let job = self.job(context).ok()?;
         Some(Box::pin(async move { reader::look(&job).await }))
+    }
+
+    fn schema_sources(&self, context: &PlanContext) -> Vec<SchemaSource> {
+        let Ok(server) = self.connection.server(context) else { return Vec::new() };
+        self.changes.schema_sources(|name| Ok(ask(server.clone(), Relation::LoggedTable(Table::new(name)?))))
     }
 }
 

@@ -2,12 +2,15 @@
 
 mod table;
 
-use millstream_core::{Kind, PlanContext, Probe, Problems, ProcessorPlan, ProcessorSettings, Result, Stream};
+use millstream_core::{
+    Kind, PlanContext, Probe, Problems, ProcessorPlan, ProcessorSettings, Result, SchemaSource, Stream,
+};
 use millstream_database::LookupSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
+use crate::columns::{Relation, ask};
 use crate::value::check_type;
 use table::{PostgresTable, check_key_type};
 
@@ -71,11 +74,17 @@ impl PostgresLookupSettings {
 
 impl ProcessorSettings for PostgresLookupSettings {
     fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
-        self.lookup.plan(self.table(context)?, inputs, check_key_type, check_type)
+        let added = self.lookup.added(&self.table, context)?;
+        self.lookup.plan(self.table(context)?, added, inputs, check_key_type, check_type)
     }
 
     fn probe(&self, context: &PlanContext) -> Option<Probe> {
-        let (table, added) = (self.table(context).ok()?, self.lookup.added());
+        let (table, added) = (self.table(context).ok()?, self.lookup.added(&self.table, context).ok()?);
         Some(Box::pin(async move { table.look(&added).await }))
+    }
+
+    fn schema_sources(&self, context: &PlanContext) -> Vec<SchemaSource> {
+        let Ok(PostgresTable { server, table, .. }) = self.table(context) else { return Vec::new() };
+        self.lookup.schema_sources(&self.table, || ask(server, Relation::Table(table)))
     }
 }

@@ -2,12 +2,15 @@
 
 mod table;
 
-use millstream_core::{InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, Result};
-use millstream_database::QuerySettings;
+use millstream_core::{
+    InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, Result, SchemaSource,
+};
+use millstream_database::{QuerySettings, Relation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::{CONNECTION, ConnectionSettings};
+use crate::columns::{self, ask};
 use crate::value::check_type;
 use table::PostgresTable;
 
@@ -84,7 +87,16 @@ impl InputSettings for PostgresQuerySettings {
     }
 
     fn probe(&self, context: &PlanContext) -> Option<Probe> {
-        let (table, job) = (self.table(context).ok()?, self.query.job(context));
+        let (table, job) = (self.table(context).ok()?, self.query.job(context).ok()?);
         Some(Box::pin(async move { table.look(&job).await }))
+    }
+
+    fn schema_sources(&self, context: &PlanContext) -> Vec<SchemaSource> {
+        let Ok(PostgresTable { server, relation }) = self.table(context) else { return Vec::new() };
+        let relation = match relation {
+            Relation::Table(table) => columns::Relation::Table(table),
+            Relation::Query(query) => columns::Relation::Query(table::subquery(&query)),
+        };
+        self.query.schema_sources(|| ask(server, relation))
     }
 }

@@ -17,13 +17,18 @@ pub struct PostgresTable {
     pub relation: Relation<Table>,
 }
 
+/// A query as SQL writes it behind `FROM`.
+pub fn subquery(query: &str) -> String {
+    // A comment at its end must not hide what follows.
+    format!("({query}\n) AS q")
+}
+
 impl PostgresTable {
     /// As SQL writes it.
     fn from(&self) -> String {
         match &self.relation {
             Relation::Table(table) => table.quoted(),
-            // A comment at the end of the query must not hide what follows.
-            Relation::Query(query) => format!("({query}\n) AS q"),
+            Relation::Query(query) => subquery(query),
         }
     }
 
@@ -107,7 +112,7 @@ mod tests {
         let head = "address = 'db'\nuser = 'u'\ndatabase = 'shop'\nschema = { id = 'int64', at = 'timestamp' }\n";
         let settings: PostgresQuerySettings = parse(&format!("{head}{settings}"));
         let after: Vec<String> = after.iter().map(|value| (*value).to_owned()).collect();
-        settings.table(&context()).unwrap().sql(&settings.query.job(&context()), &after)
+        settings.table(&context()).unwrap().sql(&settings.query.job(&context()).unwrap(), &after)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use millstream_core::{PlanContext, Role, Secret, State};
+use millstream_core::{Locked, PlanContext, Role, Secret, State};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -149,6 +149,7 @@ fn context() -> PlanContext {
         columns: None,
         scripted: false,
         kept: State::default(),
+        locked: Locked::default(),
         expressions: None,
     }
 }

@@ -11,6 +11,7 @@ use super::connections::{CONNECTION, include, lend};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::Document;
 use super::interpolate::{Environment, interpolate};
+use super::lock::Lock;
 use super::names::{NAME_HELP, check_flow_is_whole, check_names, is_name, nodes};
 use super::node::{Node, build};
 use super::parse::parse;
@@ -45,6 +46,8 @@ pub struct FlowFile {
     pub tests: Vec<FlowTest>,
     /// What may not be meant, such as a password in the file itself.
     pub warnings: Vec<String>,
+    /// What sources elsewhere have said of columns that settings leave out.
+    pub lock: Lock,
     document: Document,
 }
 
@@ -57,6 +60,8 @@ pub struct LoadOptions<'a> {
     pub sets: &'a [String],
     /// The environment that `${NAME}` is looked up in.
     pub environment: Environment<'a>,
+    /// Whether the lock file beside the flow is read. Whoever writes it anew does without.
+    pub reads_lock: bool,
     /// Is told what is not to be said, before anything is.
     pub keep: &'a dyn Fn(&Secrets),
 }
@@ -64,7 +69,7 @@ pub struct LoadOptions<'a> {
 impl<'a> LoadOptions<'a> {
     /// With the environment of this process, and no `--set`.
     pub fn new(registry: &'a NodeTypes) -> Self {
-        Self { registry, sets: &[], environment: &|name| std::env::var(name).ok(), keep: &|_| {} }
+        Self { registry, sets: &[], environment: &|name| std::env::var(name).ok(), reads_lock: true, keep: &|_| {} }
     }
 }
 
@@ -104,7 +109,13 @@ impl FlowFile {
         warnings.sort();
         warnings.dedup();
         diagnostics.extend(problems.into_iter().map(|problem| document.diagnose(problem)));
-        (Some(Self { path: path.to_owned(), flow, checkpoint, nodes, broken, tests, warnings, document }), diagnostics)
+        let lock = if options.reads_lock { Lock::read(path) } else { Ok(Lock::beside(path)) };
+        let lock = lock.unwrap_or_else(|wrong| {
+            diagnostics.extend([*wrong]);
+            Lock::beside(path)
+        });
+        let path = path.to_owned();
+        (Some(Self { path, flow, checkpoint, nodes, broken, tests, warnings, lock, document }), diagnostics)
     }
 
     /// The folder of the file, which paths of inputs are relative to.

@@ -12,7 +12,7 @@ use millstream_core::{
 use super::event_time::plan_time;
 use super::wiring::{Wired, WiredPort, Wiring};
 use super::{InputPort, NodeIndex, OutputPort, PlanOptions, PlannedTime};
-use crate::file::{Body, Diagnostics, FlowFile, Reference};
+use crate::file::{Body, Diagnostics, FlowFile, Node, Reference};
 
 /// A node whose columns are known.
 pub struct Draft {
@@ -283,6 +283,7 @@ fn plan_node(
 
 /// Where a node stands.
 pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanContext {
+    let role = file.node(node).map(Node::role);
     PlanContext {
         flow: file.flow.name.clone(),
         node: node.to_owned(),
@@ -293,6 +294,7 @@ pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanCo
         columns: None,
         scripted: options.scripted,
         kept: State::default(),
+        locked: role.map(|role| file.lock.of(role, node)).unwrap_or_default(),
         expressions: options.registry.planner(),
     }
 }

@@ -16,6 +16,7 @@ mod exclusive;
 mod kept;
 mod probes;
 mod shape;
+mod sources;
 mod stages;
 mod time_groups;
 mod waits;
@@ -36,6 +37,7 @@ pub(crate) use dead_letters::DEAD_LETTERS;
 pub use kept::KeptStates;
 pub use probes::{Probed, probe};
 pub use shape::Shape;
+pub use sources::{Asked, ask_sources};
 pub use stages::PlannedStage;
 pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
