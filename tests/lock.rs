@@ -68,7 +68,10 @@ impl LockSite {
     /// Asks for the columns that nothing says, and looks whether these lines are in the file.
     fn lock(&self, source: &str, columns: &[&str]) {
         let said = self.refused(2, &[]);
-        assert!(said.contains(&format!("nor `flow.lock` says the columns of {source}")) && said.contains(ASKS), "{said}");
+        assert!(
+            said.contains(&format!("nor `flow.lock` says the columns of {source}")) && said.contains(ASKS),
+            "{said}"
+        );
         assert!(!self.workshop.exists("flow.lock"));
         let said = self.checks(&["--connect", "--lock"]);
         assert!(said.contains(&format!("{} columns of {source} in `flow.lock`\n", columns.len())), "{said}");
@@ -120,7 +123,7 @@ mod mysql {
                          [processor.named]\ntype = \"mysql_lookup\"\nfrom = \"rows\"\nconnection = \"shop\"\ntable = \"lock_names\"\non = [\"id\"]\n";
             let site = LockSite::new(&format!("{SERVER}{nodes}{OUT}\"named\""), variables(mysql));
             // MariaDB has no type of its own for JSON.
-            let more = if *product == "mysql" { "more = \"json?\"" } else { "more = \"utf8?\"" };
+            let more = if product == "mysql" { "more = \"json?\"" } else { "more = \"utf8?\"" };
             let columns = [
                 "id = \"uint64\"",
                 "small = \"int8\"",
@@ -141,7 +144,10 @@ mod mysql {
             assert!(site.workshop.read("flow.lock").contains("[schema.columns]\nid = \"uint64\"\nname = \"utf8\"\n"));
             site.finish(&[]);
             let rows = site.rows();
-            assert_eq!((rows.len(), &rows[0]["a note"], &rows[0]["name"], &rows[0]["flag"]), (1, &"x".into(), &"one".into(), &true.into()));
+            assert_eq!(
+                (rows.len(), &rows[0]["a note"], &rows[0]["name"], &rows[0]["flag"]),
+                (1, &"x".into(), &"one".into(), &true.into())
+            );
             assert_eq!((&rows[0]["huge"], &rows[0]["body"]), (&"123.45".into(), &"ä".into()));
 
             let takes = "`millstream check flow.toml --connect --lock` takes them as they are";
@@ -151,17 +157,24 @@ mod mysql {
             assert!(said.contains(&format!("input `rows`: {expected}; {takes}")), "{said}");
             mysql.say("ALTER TABLE lock_all DROP COLUMN ratio, MODIFY amount DECIMAL(12,2) NOT NULL");
             let said = site.refused(1, &["--connect"]);
-            let expected = "`amount` was `decimal(10,2)?` and is `decimal(12,2)`; `ratio` is gone; `extra`, a `int32`, is new";
+            let expected =
+                "`amount` was `decimal(10,2)?` and is `decimal(12,2)`; `ratio` is gone; `extra`, a `int32`, is new";
             assert!(said.contains(expected) && said.contains(takes), "{said}");
             let said = site.checks(&["--connect", "--lock"]);
-            assert!(said.contains(&format!("14 columns of the table `lock_all` in `flow.lock`: {expected}\n")), "{said}");
+            assert!(
+                said.contains(&format!("14 columns of the table `lock_all` in `flow.lock`: {expected}\n")),
+                "{said}"
+            );
             site.checks(&["--connect"]);
 
             // Nothing is written unless all is known.
             let before = site.workshop.read("flow.lock");
             mysql.say("DROP TABLE lock_names");
             let said = site.refused(1, &["--connect", "--lock"]);
-            assert!(said.contains("the columns of the table `lock_names` are not known: asking for the columns: "), "{said}");
+            assert!(
+                said.contains("the columns of the table `lock_names` are not known: asking for the columns: "),
+                "{said}"
+            );
             assert_eq!(site.workshop.read("flow.lock"), before);
         }
     }
@@ -310,10 +323,17 @@ mod kafka {
         let Some(kafka) = shared() else { return };
         let (topic, registry) = ("lock-avro", Registry::start());
         kafka.create(topic, 1, &[]);
-        let record = |fields: serde_json::Value| json!({ "type": "record", "name": "Row", "fields": fields }).to_string();
-        let (id, note) = (json!({ "name": "id", "type": "long" }), json!({ "name": "note", "type": "string", "default": "none" }));
+        let record =
+            |fields: serde_json::Value| json!({ "type": "record", "name": "Row", "fields": fields }).to_string();
+        let (id, note) =
+            (json!({ "name": "id", "type": "long" }), json!({ "name": "note", "type": "string", "default": "none" }));
         let kind = json!({ "name": "kind", "type": "Kind" });
-        registry.add("kind", "AVRO", &json!({ "type": "enum", "name": "Kind", "symbols": ["A", "B"] }).to_string(), &[]);
+        registry.add(
+            "kind",
+            "AVRO",
+            &json!({ "type": "enum", "name": "Kind", "symbols": ["A", "B"] }).to_string(),
+            &[],
+        );
         let value = registry.add("lock-avro-value", "AVRO", &record(json!([id, note, kind])), &["kind"]);
         let key = registry.add("lock-avro-key", "AVRO", "\"string\"", &[]);
         // Behind them comes one that knows no notes; of these the default is that of the file.
@@ -322,12 +342,16 @@ mod kafka {
         let good = message(value, b"\x02\x04hi\x02");
         // Of the second, the value names no schema; of the third, the key.
         let values = [good.clone(), b"none".to_vec(), good, message(other, b"\x04\0")];
-        let sent = values.iter().zip(&keys).map(|(value, key)| Sent { value: Some(value), key: Some(key), ..Sent::default() });
+        let sent =
+            values.iter().zip(&keys).map(|(value, key)| Sent { value: Some(value), key: Some(key), ..Sent::default() });
         kafka.send(topic, sent);
 
         let settings = "format = \"avro\"\nkey_format = \"avro\"\non_error = { dead_letter = \"refused\" }\n";
         let site = site(kafka, topic, &registry, settings);
-        site.lock("the subject `lock-avro-value` of the registry", &["id = \"int64\"", "note = \"utf8\"", "kind = \"utf8\""]);
+        site.lock(
+            "the subject `lock-avro-value` of the registry",
+            &["id = \"int64\"", "note = \"utf8\"", "kind = \"utf8\""],
+        );
         let lock = site.workshop.read("flow.lock");
         assert!(lock.contains("\n[[schema]]\nsetting = \"input.rows.key_schema\"\nsource = \"the subject `lock-avro-key` of the registry\"\n"), "{lock}");
         let ran = site.finish(&[]);
@@ -336,11 +360,22 @@ mod kafka {
         assert_eq!(site.rows(), [row(1, "hi", "B", "a"), row(2, "none", "A", "d")]);
         let names = site.workshop.list("refused");
         let refused: String = names.iter().map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
-        assert!(refused.contains("the message names no schema") && refused.contains("key: the message names no schema"), "{refused}");
+        assert!(
+            refused.contains("the message names no schema") && refused.contains("key: the message names no schema"),
+            "{refused}"
+        );
 
-        registry.add("lock-avro-value", "AVRO", &record(json!([id, { "name": "note", "type": ["null", "string"] }])), &[]);
+        registry.add(
+            "lock-avro-value",
+            "AVRO",
+            &record(json!([id, { "name": "note", "type": ["null", "string"] }])),
+            &[],
+        );
         let said = site.refused(1, &["--connect"]);
-        assert!(said.contains("other columns than `flow.lock`: `note` was `utf8` and is `utf8?`; `kind` is gone"), "{said}");
+        assert!(
+            said.contains("other columns than `flow.lock`: `note` was `utf8` and is `utf8?`; `kind` is gone"),
+            "{said}"
+        );
     }
 
     #[test]
@@ -358,7 +393,7 @@ mod kafka {
         let writer = format!(
             "[input.rows]\ntype = \"file\"\npath = \"rows.ndjson\"\nschema = {{ a = \"int64\", b = \"utf8?\", c = \"list<int64>?\" }}\n\
              [output.sent]\ntype = \"kafka\"\nfrom = \"rows\"\nbrokers = \"${{KAFKA_BROKERS}}\"\ntopic = \"{topic}\"\n\
-             format = {{ type = \"protobuf\", descriptors = \"types.binpb\", message = \"test.Inner\" }}\nregistry = {{ url = \"{}\" }}\n",
+             create_topics = true\nformat = {{ type = \"protobuf\", descriptors = \"types.binpb\", message = \"test.Inner\" }}\nregistry = {{ url = \"{}\" }}\n",
             registry.url()
         );
         site.workshop.write("writer.toml", &writer);

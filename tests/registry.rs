@@ -47,7 +47,12 @@ impl Registry {
     pub fn add(&self, subject: &str, kind: &str, schema: &str, references: &[&str]) -> u32 {
         let references = references.iter().map(|subject| ((*subject).to_owned(), 1)).collect();
         let mut schemas = self.schemas.lock().unwrap();
-        schemas.push(Registered { subject: subject.to_owned(), kind: kind.to_owned(), schema: schema.to_owned(), references });
+        schemas.push(Registered {
+            subject: subject.to_owned(),
+            kind: kind.to_owned(),
+            schema: schema.to_owned(),
+            references,
+        });
         schemas.len() as u32
     }
 
@@ -118,7 +123,8 @@ fn found(schema: Option<&Registered>) -> (&'static str, Value) {
     let Some(found) = schema else {
         return ("404 Not Found", json!({ "error_code": 40403, "message": "Schema not found" }));
     };
-    let reference = |(subject, version): &(String, u64)| json!({ "name": subject, "subject": subject, "version": version });
+    let reference =
+        |(subject, version): &(String, u64)| json!({ "name": subject, "subject": subject, "version": version });
     let references: Vec<_> = found.references.iter().map(reference).collect();
     ("200 OK", json!({ "schema": found.schema, "schemaType": found.kind, "references": references }))
 }

@@ -117,7 +117,8 @@ pub(crate) struct Differences {
 impl Differences {
     /// Those of what messages have and the columns.
     pub(crate) fn between(fields: &Columns, columns: &Columns) -> Self {
-        let of = |columns: &Columns, name: &str| columns.0.iter().find(|(known, _)| known == name).map(|(_, of)| of.clone());
+        let of =
+            |columns: &Columns, name: &str| columns.0.iter().find(|(known, _)| known == name).map(|(_, of)| of.clone());
         let names = |all: &Columns, is_wanted: &dyn Fn(&str, &ColumnType) -> bool| -> Vec<String> {
             let wanted = all.0.iter().filter(|(name, column)| is_wanted(name, column));
             wanted.map(|(name, _)| name.clone()).collect()

@@ -14,11 +14,11 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::{FORMATS, RegisteredSchema};
 use crate::kind::{FormatKind, Side};
 use crate::messages::{MakeReader, MessageFormat, MessageReader, SchemaChanges, WriteMessageFormat};
 use crate::read::{Decoder, ReadFormat};
 use crate::write::WriteFormat;
+use crate::{FORMATS, RegisteredSchema};
 
 /// The key by which a table names its format.
 const TYPE: &str = "type";

@@ -279,6 +279,12 @@ impl ClientOptions {
     }
 }
 
+impl From<ClientConfig> for ClientOptions {
+    fn from(config: ClientConfig) -> Self {
+        Self { config, tokens: None }
+    }
+}
+
 impl Deref for ClientOptions {
     type Target = ClientConfig;
 

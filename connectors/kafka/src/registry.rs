@@ -51,8 +51,12 @@ impl RegistrySettings {
             (Some(subject), _) => Ok(subject.clone()),
             (None, [topic]) if !topic.contains(['*', '?']) => Ok(SubjectNaming::Topic.subject(topic, part, "")),
             (None, _) => {
-                let problem = Problem::new(format!("`{setting}` is missing: of several topics, none says which schema has the columns"));
-                Err(problem.help(format!("name a subject of the registry, such as `{setting} = \"payments-{}\"`", part.name())).at(["registry"]))
+                let problem = Problem::new(format!(
+                    "`{setting}` is missing: of several topics, none says which schema has the columns"
+                ));
+                Err(problem
+                    .help(format!("name a subject of the registry, such as `{setting} = \"payments-{}\"`", part.name()))
+                    .at(["registry"]))
             }
         }
     }

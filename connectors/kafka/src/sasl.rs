@@ -70,16 +70,20 @@ impl Sasl {
             return self.tokens(context).map(|tokens| Some(Arc::new(tokens)));
         }
         let (Some(username), Some(password)) = (&self.username, &self.password) else {
-            return Err(Problem::new(format!("`{name}` needs a name and a password")).help("set `username` and `password`"));
+            return Err(
+                Problem::new(format!("`{name}` needs a name and a password")).help("set `username` and `password`")
+            );
         };
         config.set("sasl.username", username).set("sasl.password", password.reveal());
         Ok(None)
     }
 
     fn tokens(&self, context: &PlanContext) -> Result<Tokens, Problem> {
-        let (Some(token_url), Some(client_id), Some(client_secret)) = (&self.token_url, &self.client_id, &self.client_secret)
+        let (Some(token_url), Some(client_id), Some(client_secret)) =
+            (&self.token_url, &self.client_id, &self.client_secret)
         else {
-            let problem = Problem::new("`OAUTHBEARER` needs a server that gives tokens, and a name and a secret for it");
+            let problem =
+                Problem::new("`OAUTHBEARER` needs a server that gives tokens, and a name and a secret for it");
             return Err(problem.help("set `token_url`, `client_id` and `client_secret`"));
         };
         let credentials = ClientCredentials {

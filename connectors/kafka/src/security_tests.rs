@@ -100,12 +100,16 @@ fn token_server(lasts: Duration) -> (String, Arc<AtomicUsize>) {
                 let claims = format!(r#"{{"sub":"alice","iat":{now},"exp":{}}}"#, now + lasts.as_secs());
                 let [head, claims] = [r#"{"alg":"none"}"#, &claims].map(|part| URL_SAFE_NO_PAD.encode(part));
                 let token = format!("{head}.{claims}.");
-                ("200 OK", format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":{}}}"#, lasts.as_secs()))
+                (
+                    "200 OK",
+                    format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":{}}}"#, lasts.as_secs()),
+                )
             } else {
                 ("401 Unauthorized", r#"{"error":"invalid_client"}"#.to_owned())
             };
             let length = answer.len();
-            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{answer}");
+            let _ =
+                write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{answer}");
         }
     });
     (url, given)

@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn every_type_has_a_place() {
         use Kind::{
-            MYSQL_TYPE_BIT, MYSQL_TYPE_BLOB, MYSQL_TYPE_DATETIME, MYSQL_TYPE_JSON, MYSQL_TYPE_LONG, MYSQL_TYPE_NEWDECIMAL,
-            MYSQL_TYPE_STRING, MYSQL_TYPE_TINY,
+            MYSQL_TYPE_BIT, MYSQL_TYPE_BLOB, MYSQL_TYPE_DATETIME, MYSQL_TYPE_JSON, MYSQL_TYPE_LONG,
+            MYSQL_TYPE_NEWDECIMAL, MYSQL_TYPE_STRING, MYSQL_TYPE_TINY,
         };
         let (none, unsigned) = (ColumnFlags::NOT_NULL_FLAG, ColumnFlags::NOT_NULL_FLAG | ColumnFlags::UNSIGNED_FLAG);
         for (found, expected) in [

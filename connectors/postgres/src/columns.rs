@@ -31,7 +31,9 @@ pub fn ask(server: Server, relation: Relation) -> AskSchema {
 async fn columns(client: &Client, relation: &Relation) -> Result<Columns> {
     let (from, attributes) = match relation {
         Relation::Query(from) => (from.clone(), None),
-        Relation::Table(table) | Relation::LoggedTable(table) => (table.quoted(), Some(attributes(client, table).await?)),
+        Relation::Table(table) | Relation::LoggedTable(table) => {
+            (table.quoted(), Some(attributes(client, table).await?))
+        }
     };
     let statement = client.prepare(&format!("SELECT * FROM {from} LIMIT 0")).await;
     let statement = statement.map_err(|error| failed("asking for the columns", error))?;

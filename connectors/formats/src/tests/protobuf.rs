@@ -322,7 +322,8 @@ fn registered() -> RegisteredSchema {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
-    let text = |name: &str| STANDARD.encode(pool.get_file_by_name(name).unwrap().file_descriptor_proto().encode_to_vec());
+    let text =
+        |name: &str| STANDARD.encode(pool.get_file_by_name(name).unwrap().file_descriptor_proto().encode_to_vec());
     RegisteredSchema { schema: text("everything.proto"), references: vec![text("legacy.proto")] }
 }
 
@@ -354,10 +355,10 @@ fn registered_types_are_compared_with_the_columns() {
             .unwrap()
     };
     let id = SchemaId::Number(7);
-    let add = |reader: &mut dyn MessageReader| {
-        reader.add_schema(id, Some(&registered())).map_err(|error| error.to_string())
-    };
-    let (all, advice) = ("a:int64;b:utf8?;c:list<uint32>", "; `schema_changes = \"evolve\"` goes on with such messages");
+    let add =
+        |reader: &mut dyn MessageReader| reader.add_schema(id, Some(&registered())).map_err(|error| error.to_string());
+    let (all, advice) =
+        ("a:int64;b:utf8?;c:list<uint32>", "; `schema_changes = \"evolve\"` goes on with such messages");
     let others = "the fields of schema 7 are others than the columns: other types: `a`";
     assert_eq!(add(&mut *reader(all, SchemaChanges::Fail)), Err(format!("{others}{advice}")));
     assert_eq!(add(&mut *reader("a:int32;b:utf8?;c:list<uint32>", SchemaChanges::Fail)), Ok(None));

@@ -10,9 +10,7 @@ mod values;
 
 use std::time::Duration as Span;
 
-use millstream_core::{
-    Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, SchemaSource,
-};
+use millstream_core::{Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, SchemaSource};
 use millstream_database::ChangesSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;

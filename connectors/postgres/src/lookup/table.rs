@@ -149,7 +149,11 @@ mod tests {
             let settings: PostgresLookupSettings = parse(&format!(
                 "address = 'db'\nuser = 'u'\ndatabase = 'd'\ntable = 't'\non = {on}\nschema = {{ name = 'utf8?' }}"
             ));
-            settings.table(&context()).unwrap().sql(&table(keys), &settings.lookup.added("t", &context()).unwrap()).unwrap()
+            settings
+                .table(&context())
+                .unwrap()
+                .sql(&table(keys), &settings.lookup.added("t", &context()).unwrap())
+                .unwrap()
         };
         assert_eq!(
             sql("['id']", "id:int64\n1\n-2"),

@@ -2,9 +2,7 @@
 
 mod table;
 
-use millstream_core::{
-    InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, Result, SchemaSource,
-};
+use millstream_core::{InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, Result, SchemaSource};
 use millstream_database::{QuerySettings, Relation};
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -229,8 +229,15 @@ mod tests {
         let (lock, text) = (lock(), lock().text());
         assert_eq!(parse(&text).unwrap(), lock.schemas, "{text}");
         let plain = "\n[[schema]]\nsetting = \"input.shop.tables.orders.schema\"\nsource = \"the table `orders`\"\nfingerprint = \"";
-        assert!(text.contains(plain) && text.ends_with("\"\n\n[schema.columns]\n\"zip code\" = \"utf8?\"\nid = \"decimal(10,2)\"\n"), "{text}");
-        assert!(text.starts_with("# ") && text.contains("`millstream check flows/shop.toml --connect --lock`"), "{text}");
+        assert!(
+            text.contains(plain)
+                && text.ends_with("\"\n\n[schema.columns]\n\"zip code\" = \"utf8?\"\nid = \"decimal(10,2)\"\n"),
+            "{text}"
+        );
+        assert!(
+            text.starts_with("# ") && text.contains("`millstream check flows/shop.toml --connect --lock`"),
+            "{text}"
+        );
         assert_eq!(lock.path, "flows/shop.lock");
     }
 

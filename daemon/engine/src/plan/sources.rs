@@ -69,7 +69,8 @@ impl Asked {
     /// What there is to say of an answer beside the lock file, which has to have every column as it is. New ones do no harm.
     pub fn compared(self, file: &FlowFile) -> Probed {
         let Self { role, node, found } = self;
-        let found = found.and_then(|now| compare(&file.lock, &now).map_err(|problem| file.diagnose(&node, problem.into())));
+        let found =
+            found.and_then(|now| compare(&file.lock, &now).map_err(|problem| file.diagnose(&node, problem.into())));
         Probed { role, node, found }
     }
 }
@@ -142,7 +143,10 @@ mod tests {
         assert_eq!(said(&more), Ok(expected));
         let other = [("id", "int64"), ("amount", "decimal(12,2)"), ("text", "utf8")];
         let expected = "`amount` was `decimal(10,2)?` and is `decimal(12,2)`; `note` is gone; `text`, a `utf8`, is new";
-        assert_eq!(said(&other), Err(format!("the table `orders` has other columns than `f.lock`: {expected}; {takes}")));
+        assert_eq!(
+            said(&other),
+            Err(format!("the table `orders` has other columns than `f.lock`: {expected}; {takes}"))
+        );
     }
 
     #[test]
