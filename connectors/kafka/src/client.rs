@@ -376,7 +376,7 @@ impl Consumer {
         brokers: &str,
         asked: impl Fn(&Arc<Self>) -> Result<T>,
     ) -> Result<(Arc<Self>, T)> {
-        let consumer = BaseConsumer::from_config_and_context(&**config, Watch::default())
+        let consumer = BaseConsumer::from_config_and_context(config, Watch::default())
             .map_err(|error| Error::new(format!("the client of Kafka can't be made: {error}")))?;
         let mut consumer = Self { client: Some(consumer), admission: None };
         consumer.admission = config.admit(consumer.client())?;

@@ -82,7 +82,6 @@ const WRONG: &[(&str, &str)] = &[
     ("brokers = 'nowhere'\ntopics = ['a']\nformat = 'raw'", "brokers"),
     ("brokers = 'a:1'\ntopics = []\nformat = 'raw'", "topics"),
     ("brokers = 'a:1'\nsasl = { mechanism = 'PLAIN', username = 'a' }\ntopics = ['a']\nformat = 'raw'", "sasl"),
-    ("brokers = 'a:1'\ntopics = ['a']\nformat = 'avro'\nregistry = { url = 'http://a' }", ""),
     ("brokers = 'a:1'\ntopics = ['a', 'b']\nformat = 'avro'\nregistry = { url = 'http://a' }", "registry"),
     ("brokers = 'a:1'\ntopics = ['a/b']\nformat = 'raw'", "topics"),
     ("brokers = 'a:1'\ntopics = ['a[']\nformat = 'raw'", "topics"),

@@ -113,7 +113,7 @@ impl Producer {
     /// # Errors
     /// If it can't be made.
     pub fn new(config: &ClientOptions) -> Result<Self> {
-        let made = BaseProducer::from_config_and_context(&**config, Deliveries::default());
+        let made = BaseProducer::from_config_and_context(config, Deliveries::default());
         let client = made.map_err(|error| Error::new(format!("the client of Kafka can't be made: {error}")))?;
         let mut producer = Self { client: Some(client), admission: None };
         producer.admission = config.admit(producer.get().client())?;
