@@ -26,7 +26,8 @@ use self::node::{Limits, Waiting};
 /// it is recorded which have left when, so that `millstream replay` does the same. Watermarks wait until the rows have left that came before them.
 ///
 /// Rows leave in pieces that take those behind about 50 ms each, so that a barrier is not long on its way, however slow they are. Where these are down, no
-/// checkpoint can be taken: what has been given to them is in none.
+/// checkpoint can be taken: what has been given to them is in none. With `[checkpoint] epochs`, inputs wait for each checkpoint, and so for what is slow; with
+/// `interval`, they go on.
 ///
 /// Where all inputs end, no result may depend on time, and all rows pass at once. Rows that wait must not be predicted by a model that learns meanwhile:
 /// `predict` can't be behind this node, unless what the model learns is behind it, too, and it has no `priority`.

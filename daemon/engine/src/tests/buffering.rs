@@ -17,7 +17,7 @@ use crate::run::{RunMode, RunningFlow, Status};
 /// An output that takes a second for each batch, behind a node that keeps rows.
 const FLOW: &str = r#"
     flow = { name = "NAME", epoch = { rows = 1000, interval = "100ms" } }
-    checkpoint.epochs = 1
+    checkpoint.interval = "200ms"
     input.a = { type = "events", rows = 900, batch_rows = 10, pause = 100, live = true }
     processor.kept = { type = "wait", from = "a" }
     output.c = { type = "file", from = "kept", path = "NAME/c", slow = 1000 }
@@ -42,7 +42,7 @@ async fn rows_are_taken_and_barriers_pass_while_those_behind_have_no_room() {
     let running = start(&store, &FLOW.replace("NAME", "taken"));
     let (stats, stopper) = (running.stats(), running.stopper());
     let stop = async {
-        sleep(Duration::from_secs(5)).await;
+        sleep(Duration::from_millis(5050)).await;
         let rows = |node: usize| stats.nodes[node].rows_in.load(Ordering::Relaxed);
         assert!(rows(0) > 450 && rows(0) == rows(1), "{} and {}", rows(0), rows(1));
         assert!((1..50).contains(&rows(2)), "{}", rows(2));
@@ -173,7 +173,7 @@ async fn what_has_waited_stays_where_those_behind_do_not_read_yet() {
     let first = FLOW.replace("NAME", "edited_waiting");
     stop_after(&first, 3000).await;
     // Some checkpoints are taken while the side input is read.
-    let (epoch, outcome) = (store.epoch(), stop_after(EDITED, 2000).await);
+    let (epoch, outcome) = (store.epoch(), stop_after(EDITED, 3000).await);
     assert!(store.epoch() > epoch + 2, "{outcome:?}");
     let before = committed("edited_waiting/c").len() as i64;
     assert_eq!(committed("edited_waiting/c"), (0..before).collect::<Vec<_>>());
