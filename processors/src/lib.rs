@@ -2,6 +2,7 @@
 //!
 //! [`register`] adds them to the list of nodes; each is one file of its name.
 
+mod buffer;
 mod convert;
 mod dedup;
 mod distribute;
@@ -46,5 +47,6 @@ pub fn register(registry: &mut NodeTypes) {
         .processor::<schema::SchemaSettings>()
         .processor::<validate::ValidateSettings>()
         .processor::<mask::MaskSettings>()
-        .processor::<rate_limit::RateLimitSettings>();
+        .processor::<rate_limit::RateLimitSettings>()
+        .processor::<buffer::BufferSettings>();
 }

@@ -121,6 +121,8 @@ const SAMPLES: &[Sample] = &[
         settings: "columns = { at = { type = 'truncate', to = '10s' }, k = { type = 'redact' }, v = { type = 'round', to = 0.5 } }",
     },
     Sample { node: "rate_limit", settings: "rows = '1000000/s'" },
+    Sample { node: "buffer", settings: "expire_after = '5m'" },
+    Sample { node: "buffer", settings: "when_full = 'drop_oldest'\nexpire_after = '2s'\nexpire_by = 'event_time'" },
 ];
 
 #[test]

@@ -16,6 +16,7 @@ mod points;
 mod pushed;
 mod refused;
 mod resets;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

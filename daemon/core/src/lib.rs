@@ -4,7 +4,7 @@
 //!
 //! * [`Message`], [`Batch`], [`Origin`], [`Epoch`]: what travels on an edge.
 //! * [`Input`], [`Processor`], [`Output`]: what a node does while a flow runs. The engine owns the loops.
-//!   A processor that asks others about rows is an [`AsyncProcessor`].
+//!   A processor that asks others about rows is an [`AsyncProcessor`], and one that keeps rows while there is no room behind it a [`Buffer`].
 //! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
 //!   (schemas from schemas, without side effects), and a plan *builds* the node. A [`Probe`] looks whether what it needs is there, and
 //!   a [`SchemaSource`] knows the columns that a node does not say.
@@ -15,6 +15,7 @@
 
 mod address;
 mod async_processor;
+mod buffer;
 mod bytes;
 mod canonical;
 mod collector;
@@ -45,6 +46,7 @@ mod units;
 
 pub use address::host_and_port;
 pub use async_processor::{AsyncProcessor, asking};
+pub use buffer::{Buffer, Buffering};
 pub use bytes::{MAX_BATCH_BYTES, batch_bytes, widest_row};
 pub use canonical::{Canonical, Canonicalized};
 pub use collector::{Collector, PartitionChange};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AsyncProcessor, Batch, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Probe, Problems, Report,
-    Result, SchemaSource, Snapshot, State, Stream, Uses,
+    AsyncProcessor, Batch, Buffer, Buffering, Collector, Committer, Epoch, EventTime, PlanContext, PortPlan, Probe,
+    Problems, Report, Result, SchemaSource, Snapshot, State, Stream, Uses,
 };
 
 /// A processor's TOML table.
@@ -41,6 +41,11 @@ pub trait ProcessorSettings: Send + Sync {
     /// another time. What they have said is then recorded where `millstream replay` will need it.
     fn answers_may_differ(&self) -> bool {
         true
+    }
+
+    /// Of a node that is a [`Buffer`]: how it keeps rows.
+    fn buffering(&self) -> Option<Buffering> {
+        None
     }
 
     /// What looks whether the other side is there, as `check --connect` does. Asked for when the plan is good; none if there is no
@@ -188,6 +193,11 @@ pub trait Processor: Send {
 
     /// What asks others about rows, if this node is one of [`asking`](crate::asking). It is called in place of all that takes rows here.
     fn asks(&self) -> Option<Arc<dyn AsyncProcessor>> {
+        None
+    }
+
+    /// The node, if it keeps rows while those behind it have no room.
+    fn buffer(&mut self) -> Option<&mut dyn Buffer> {
         None
     }
 

@@ -95,6 +95,23 @@ impl Sender {
         self.channel.try_send(SizedMessage { message, rows, bytes }).map_err(|_| Closed)
     }
 
+    /// Whether no rows wait on the edge.
+    pub fn is_drained(&self) -> bool {
+        self.buffered.rows.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits until no rows wait on the edge. Cancel safe.
+    pub async fn drained(&self) -> Result<(), Closed> {
+        while !self.is_drained() {
+            let space = self.buffered.space.notified();
+            if self.channel.is_closed() {
+                return Err(Closed);
+            }
+            space.await;
+        }
+        Ok(())
+    }
+
     fn fits(&self, rows: u64, bytes: u64) -> bool {
         let waiting_rows = self.buffered.rows.load(Ordering::Acquire);
         let waiting_bytes = self.buffered.bytes.load(Ordering::Acquire);
@@ -170,6 +187,23 @@ mod tests {
         assert!(!goes_through(&sender, rows(1)).await);
         receiver.recv().await.expect("open");
         assert!(goes_through(&sender, rows(1)).await);
+    }
+
+    #[tokio::test]
+    async fn an_edge_is_drained_when_the_last_rows_are_taken() {
+        let (sender, receiver) = edge(Limits { rows: 10, bytes: 1 << 20 });
+        sender.drained().await.expect("open");
+        sender.send(rows(1)).await.expect("open");
+        sender.send(Message::End).await.expect("open");
+        let taken = async {
+            tokio::task::yield_now().await;
+            receiver.recv().await
+        };
+        let (drained, _) = tokio::join!(sender.drained(), taken);
+        assert_eq!(drained, Ok(()));
+        sender.send(rows(1)).await.expect("open");
+        let (drained, ()) = tokio::join!(sender.drained(), async { drop(receiver) });
+        assert_eq!(drained, Err(Closed));
     }
 
     #[tokio::test]

@@ -10,7 +10,8 @@ use crate::file::Interval;
 use crate::file::{OnError, ReplayLogRetention};
 use crate::graph::is_shown;
 use crate::plan::{
-    Plan, PlannedBody, PlannedMember, PlannedNode, PlannedRequests, PlannedStage, PlannedTime, PlannedTimeGroup,
+    Plan, PlannedBody, PlannedBuffering, PlannedMember, PlannedNode, PlannedRequests, PlannedStage, PlannedTime,
+    PlannedTimeGroup,
 };
 
 /// A page about a plan.
@@ -77,9 +78,9 @@ fn node_page(plan: &Plan, node: &PlannedNode, text: &mut String) {
             let replay = if *replayable { "can be read again from any position" } else { "can't be read again" };
             format!("{end}, {replay}{}", lateness(node, event_time.as_ref()))
         }
-        PlannedBody::Processor { requests, .. } => {
-            requests.as_ref().map(|requests| asking(plan, requests)).unwrap_or_default()
-        }
+        PlannedBody::Processor { requests: Some(requests), .. } => asking(plan, requests),
+        PlannedBody::Processor { buffering: Some(buffering), .. } => buffering_line(plan, buffering),
+        PlannedBody::Processor { .. } => String::new(),
     };
     if !line.is_empty() {
         let _ = writeln!(text, "      {line}");
@@ -120,6 +121,25 @@ fn asking(plan: &Plan, requests: &PlannedRequests) -> String {
         "asks others about {in_flight} batches at a time, which leave in the order in which they came; what takes longer than {} s, or \
          fails in a way that may be over in a while, is asked again; {again}",
         timeout.as_secs_f64()
+    )
+}
+
+/// How a node keeps rows, and what is recorded of that.
+fn buffering_line(plan: &Plan, buffering: &PlannedBuffering) -> String {
+    if !buffering.is_live {
+        return "lets rows pass at once, since all inputs behind it end".to_owned();
+    }
+    let recorded = match (plan.makes_models(), plan.replay_log_retention) {
+        (false, _) => "",
+        (true, ReplayLogRetention::All) => {
+            "; with `--state`, it is recorded for `millstream replay` when rows have left, and kept for good"
+        }
+        (true, ReplayLogRetention::Kept) => {
+            "; with `--state`, it is recorded for `millstream replay` when rows have left, and kept back to the oldest checkpoint that is kept"
+        }
+    };
+    format!(
+        "keeps rows while those behind it have no room; barriers pass them, and they belong to the epoch in which they leave{recorded}"
     )
 }
 

@@ -77,6 +77,10 @@ async fn run_test(mut plan: Plan, test: &FlowTest, runtime: &Handle) -> Result<V
 /// Gives every input its scripted rows; those that the test doesn't name give none.
 fn script_inputs(plan: &mut Plan, test: &FlowTest) -> Result<(), Problem> {
     for node in &mut plan.nodes {
+        if let PlannedBody::Processor { buffering: Some(buffering), .. } = &mut node.body {
+            // Its inputs end.
+            buffering.is_live = false;
+        }
         let PlannedBody::Input { build, finite, event_time, .. } = &mut node.body else { continue };
         let given = test.input.iter().filter(|(reference, _)| reference.node == node.name);
         let rows = given.map(|(reference, rows)| scripted(reference, rows, &node.ports, event_time.as_ref()));

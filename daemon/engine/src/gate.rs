@@ -2,7 +2,7 @@
 //!
 //! The rows of a sequence's second input, or of a join's stream side, can't be used before the first has ended.
 //! Holding such an input back where it starts, rather than at the edge, keeps its position at 0 at every barrier
-//! until then, and keeps its rows out of memory.
+//! until then, and keeps its rows out of memory. A node that has kept rows from a run before waits likewise with these.
 //!
 //! Meanwhile the input shows the barriers that nodes have passed which keep it waiting, since others that read it may wait
 //! for nothing but its barriers, and no checkpoint can be taken until they have come to it.
@@ -54,6 +54,13 @@ impl Gate {
             if is_open || passed > shown {
                 return (passed, is_open);
             }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until the gate is open. Cancel safe.
+    pub async fn opened(&self) {
+        while self.closed_by.load(Ordering::Acquire) > 0 {
             self.changed.notified().await;
         }
     }

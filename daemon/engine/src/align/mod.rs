@@ -8,6 +8,7 @@
 //! at a barrier.
 
 mod edge;
+mod leaving;
 mod turns;
 
 use std::collections::VecDeque;
@@ -60,6 +61,17 @@ pub enum Event {
     PortEnded(usize),
     /// All edges have ended.
     End,
+    /// Rows that the node has kept leave now, as they did in the run that is gone through again.
+    Leave(Leaving),
+}
+
+/// Rows that leave a node that had kept them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// So many of them.
+    Given(usize),
+    /// So many of those that it had kept longest, which are given up.
+    Expired(usize),
 }
 
 /// The fan-in of one node.
@@ -83,6 +95,10 @@ pub struct Inputs {
     recorder: Recorder<FanInEvent>,
     /// In which order they are to be taken instead.
     replay: VecDeque<FanInEvent>,
+    /// Whether the node keeps rows while there is no room behind it, so that it matters when they came, also those of one edge.
+    is_buffer: bool,
+    /// Whether the last rows left as they came, in the run that is gone through again.
+    has_passed: Option<bool>,
 }
 
 impl Inputs {
@@ -103,6 +119,8 @@ impl Inputs {
             open_ports,
             recorder: Recorder::default(),
             replay: VecDeque::new(),
+            is_buffer: false,
+            has_passed: None,
         }
     }
 
@@ -155,6 +173,9 @@ impl Inputs {
     /// The next event that needs no further message.
     fn settled(&mut self) -> Option<Event> {
         loop {
+            if let Some(leaving) = self.scripted_leaving() {
+                return Some(Event::Leave(leaving));
+            }
             if let Some(port) = self.port_over() {
                 return Some(Event::PortEnded(port));
             }
@@ -234,13 +255,17 @@ impl Inputs {
     fn take(&mut self, edge: usize, message: Message) -> Option<Event> {
         let at_once = self.always.contains(&edge)
             || self.stages.front().is_some_and(|stage| {
-                stage.edges.len() == 1 || stage.read_order == ReadOrder::Arrival && self.replay.is_empty()
+                (stage.edges.len() == 1 && !self.is_buffer)
+                    || stage.read_order == ReadOrder::Arrival && self.replay.is_empty()
             });
         match message {
             // An input that starts late shows barriers that this node has passed already.
             Message::Barrier(epoch) if epoch <= self.passed => {}
             Message::Barrier(epoch) => self.edges[edge].barrier = Some(epoch),
-            message if at_once => return self.deliver(edge, message),
+            message if at_once => {
+                self.has_passed = None;
+                return self.deliver(edge, message);
+            }
             message => self.edges[edge].kept.push_back(message),
         }
         None

@@ -40,6 +40,8 @@ async fn events(inputs: &mut Inputs) -> String {
             Event::Idle => "idle".to_owned(),
             Event::Barrier(epoch) => format!("|{epoch}"),
             Event::PortEnded(port) => format!(".{port}"),
+            Event::Leave(Leaving::Given(rows)) => format!("-{rows}"),
+            Event::Leave(Leaving::Expired(rows)) => format!("x{rows}"),
             Event::End => return words.join(" "),
         });
     }
@@ -207,6 +209,33 @@ async fn what_is_always_read_does_not_hold_event_time_back() {
         events(&mut inputs).await
     };
     assert_eq!(text.await, "0:1 .0 .1");
+}
+
+#[tokio::test]
+async fn what_a_buffer_took_and_gave_is_followed() {
+    let (senders, mut inputs) = fan_in(&[0], vec![stage(&[0], ReadOrder::Arrival)], &[]);
+    let before = [
+        FanInEvent::Passed(0, 1),
+        FanInEvent::Rows(0, 2),
+        FanInEvent::Left(1),
+        FanInEvent::Rows(0, 1),
+        FanInEvent::Time(0),
+        FanInEvent::Expired(2),
+        FanInEvent::Barrier,
+        FanInEvent::Left(1),
+        FanInEvent::Rows(0, 1),
+        FanInEvent::End(0),
+    ];
+    inputs.of_buffer();
+    inputs.follow(before.into());
+    send(&senders[0], [row(&[1, 2]), row(&[3, 4]), mark(5), barrier(1), row(&[5]), Message::End]).await;
+    let first = inputs.next().await.expect("open");
+    assert!(
+        matches!(&first, Event::Batch(0, rows) if rows.len() == 1) && inputs.has_passed() == Some(true),
+        "{first:?}"
+    );
+    assert_eq!(events(&mut inputs).await, "0:2 0:3 -1 0:4 w5 x2 |1 -1 0:5 .0");
+    assert_eq!((inputs.has_passed(), inputs.is_scripted()), (Some(false), false));
 }
 
 #[tokio::test]

@@ -43,7 +43,15 @@ impl Inputs {
             self.replay.pop_front();
             return message;
         };
-        let Some(FanInEvent::Rows(_, left)) = self.replay.front_mut() else { return Message::Batch(batch) };
+        let (left, passed) = match self.replay.front_mut() {
+            Some(FanInEvent::Rows(_, left)) => (left, false),
+            Some(FanInEvent::Passed(_, left)) => (left, true),
+            _ => {
+                self.has_passed = None;
+                return Message::Batch(batch);
+            }
+        };
+        self.has_passed = Some(passed);
         let count = batch.len().min(*left);
         *left -= count;
         if *left == 0 {
@@ -73,10 +81,13 @@ impl Inputs {
     /// The index of the edge that the script names. Behind the script, that of an edge of which something is kept.
     fn edge_in_script(&self, edges: &[usize]) -> Option<usize> {
         match self.replay.front() {
-            Some(FanInEvent::Barrier) => None,
-            Some(FanInEvent::Rows(edge, _) | FanInEvent::Time(edge) | FanInEvent::End(edge)) => {
-                edges.iter().position(|known| known == edge)
-            }
+            Some(FanInEvent::Barrier | FanInEvent::Left(_) | FanInEvent::Expired(_)) => None,
+            Some(
+                FanInEvent::Rows(edge, _)
+                | FanInEvent::Passed(edge, _)
+                | FanInEvent::Time(edge)
+                | FanInEvent::End(edge),
+            ) => edges.iter().position(|known| known == edge),
             None => edges.iter().position(|edge| !self.edges[*edge].kept.is_empty()),
         }
     }
@@ -91,7 +102,8 @@ impl Inputs {
     /// Notes what is taken of an edge as it comes.
     pub(super) fn note(&mut self, edge: usize, message: &Message) {
         let is_open = |stage: &Stage| {
-            stage.read_order == ReadOrder::Arrival && stage.edges.len() > 1 && stage.edges.contains(&edge)
+            let is_free = stage.edges.len() > 1 || self.is_buffer;
+            stage.read_order == ReadOrder::Arrival && is_free && stage.edges.contains(&edge)
         };
         if !self.stages.front().is_some_and(is_open) {
             return;

@@ -545,7 +545,7 @@ impl Node {
 fn nodes(plan: &Plan) -> Vec<Node> {
     let nodes = plan.nodes.iter().zip(plan.sources_of_nodes()).map(|(node, sources)| Node {
         name: node.name.clone(),
-        may_wait: node.gate() > 0,
+        may_wait: node.may_wait(),
         sources: sources.into_iter().collect(),
         entry: first_entry(node),
         reports: VecDeque::new(),
@@ -555,7 +555,7 @@ fn nodes(plan: &Plan) -> Vec<Node> {
 
 /// A node at the beginning.
 fn first_entry(node: &PlannedNode) -> NodeEntry {
-    let phase = if node.gate() > 0 { NodePhase::Waiting } else { NodePhase::default() };
+    let phase = if node.may_wait() { NodePhase::Waiting } else { NodePhase::default() };
     NodeEntry {
         role: node.role(),
         kind: node.kind.to_owned(),

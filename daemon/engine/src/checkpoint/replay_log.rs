@@ -60,12 +60,19 @@ impl InputEvent {
     }
 }
 
-/// What a node with several edges took next, where it takes them as they come.
+/// What a node with several edges took next, where it takes them as they come; and of a node that keeps rows while there is no room
+/// behind it, also of one edge, what left next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FanInEvent {
     /// So many rows of an edge; edges are counted from 0.
     Rows(usize, usize),
+    /// So many rows of an edge, which left as they came.
+    Passed(usize, usize),
+    /// So many of the rows that it had kept left.
+    Left(usize),
+    /// It gave up so many of the rows that it had kept longest.
+    Expired(usize),
     /// How far event time has come at an edge.
     Time(usize),
     /// That nothing more comes at an edge.
@@ -158,6 +165,45 @@ impl Recorder<FanInEvent> {
             _ => false,
         };
         self.note(|| FanInEvent::Rows(edge, rows), joins);
+    }
+
+    /// So many of the rows that were taken last left as they came.
+    pub fn passed(&mut self, rows: usize) {
+        let Some(steps) = &mut self.steps else { return };
+        let Some(FanInEvent::Rows(edge, taken)) = steps.back_mut() else { return };
+        let edge = *edge;
+        *taken = taken.saturating_sub(rows);
+        if *taken == 0 {
+            steps.pop_back();
+        }
+        match steps.back_mut() {
+            Some(FanInEvent::Passed(known, count)) if *known == edge => *count += rows,
+            _ => steps.push_back(FanInEvent::Passed(edge, rows)),
+        }
+    }
+
+    /// So many rows that were kept left.
+    pub fn left(&mut self, rows: usize) {
+        let joins = |last: &mut FanInEvent| match last {
+            FanInEvent::Left(count) => {
+                *count += rows;
+                true
+            }
+            _ => false,
+        };
+        self.note(|| FanInEvent::Left(rows), joins);
+    }
+
+    /// So many rows that were kept were given up.
+    pub fn expired(&mut self, rows: usize) {
+        let joins = |last: &mut FanInEvent| match last {
+            FanInEvent::Expired(count) => {
+                *count += rows;
+                true
+            }
+            _ => false,
+        };
+        self.note(|| FanInEvent::Expired(rows), joins);
     }
 
     /// Anything else.
@@ -273,6 +319,15 @@ mod tests {
         order.step(FanInEvent::Time(0));
         order.rows(0, 1);
         assert_eq!(order.take(), [FanInEvent::Rows(0, 5), FanInEvent::Time(0), FanInEvent::Rows(0, 1)]);
+        for rows in [3, 2] {
+            order.rows(0, rows);
+            order.passed(rows);
+        }
+        order.rows(0, 9);
+        [4, 1].into_iter().for_each(|rows| order.left(rows));
+        [1, 1].into_iter().for_each(|rows| order.expired(rows));
+        let kept = [FanInEvent::Rows(0, 9), FanInEvent::Left(5), FanInEvent::Expired(2)];
+        assert_eq!(order.take(), [vec![FanInEvent::Passed(0, 5)], kept.to_vec()].concat());
         let mut untaken = Recorder::<FanInEvent>::default();
         untaken.rows(0, 2);
         assert!(untaken.take().is_empty());

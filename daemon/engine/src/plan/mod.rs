@@ -9,6 +9,7 @@
 //! 4. `time_groups`: which inputs advance together in event time.
 
 mod acknowledged;
+mod buffers;
 mod columns;
 mod dead_letters;
 mod event_time;
@@ -173,6 +174,8 @@ pub enum PlannedBody {
     Processor {
         /// How it asks others, if it does.
         requests: Option<PlannedRequests>,
+        /// How it keeps rows while there is no room behind it, if it does.
+        buffering: Option<PlannedBuffering>,
         /// Makes the processor.
         build: Build<dyn Processor>,
     },
@@ -200,6 +203,17 @@ pub struct PlannedRequests {
     pub timeout: Duration,
     /// Whether it may be told something else when it asks another time.
     pub answers_may_differ: bool,
+}
+
+/// How a processor keeps rows while there is no room behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedBuffering {
+    /// Whether rows wait at all: some come from inputs that do not end.
+    pub is_live: bool,
+    /// Whether rows leave in the order in which they came.
+    pub keeps_order: bool,
+    /// How many nodes keep its gate closed at first, since they do not read yet what it would give.
+    pub gate: usize,
 }
 
 /// The event time of an input, as [`crate::file::EventTimeSettings`] says it.
@@ -322,12 +336,31 @@ impl PlannedNode {
         self.requests().is_some_and(|requests| requests.answers_may_differ)
     }
 
-    /// Inputs: how many nodes keep its gate closed at first.
-    pub(crate) fn gate(&self) -> usize {
-        match self.body {
-            PlannedBody::Input { gate, .. } => gate,
-            PlannedBody::Processor { .. } | PlannedBody::Output { .. } => 0,
+    /// How it keeps rows while there is no room behind it, if it does.
+    pub(crate) fn buffering(&self) -> Option<&PlannedBuffering> {
+        match &self.body {
+            PlannedBody::Processor { buffering, .. } => buffering.as_ref(),
+            PlannedBody::Input { .. } | PlannedBody::Output { .. } => None,
         }
+    }
+
+    /// Whether rows wait there while there is no room behind it.
+    pub(crate) fn keeps_rows(&self) -> bool {
+        self.buffering().is_some_and(|buffering| buffering.is_live)
+    }
+
+    /// How many nodes keep its gate closed at first.
+    pub(crate) fn gate(&self) -> usize {
+        match &self.body {
+            PlannedBody::Input { gate, .. } => *gate,
+            PlannedBody::Processor { .. } => self.buffering().map_or(0, |buffering| buffering.gate),
+            PlannedBody::Output { .. } => 0,
+        }
+    }
+
+    /// Whether it is an input that has no part in checkpoints as long as its gate is closed.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.role() == Role::Input && self.gate() > 0
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use millstream_core::{FAILED, InputPlan, MAIN, Order, OutputPlan, PortRole, Problem, Role};
+use millstream_core::{Buffering, FAILED, InputPlan, MAIN, Order, OutputPlan, PortRole, Problem, Role};
 
 use super::columns::{Draft, NodePlan};
 use super::shape::Shape;
 use super::waits::Waits;
 use super::wiring::{Wired, Wiring};
-use super::{NeedsState, NodeIndex, Plan, PlanOptions, PlannedBody, PlannedEdge, PlannedNode, PlannedRequests};
+use super::{
+    NeedsState, NodeIndex, Plan, PlanOptions, PlannedBody, PlannedBuffering, PlannedEdge, PlannedNode, PlannedRequests,
+};
 use crate::align::ReadOrder;
 use crate::edge::Limits;
 use crate::file::{Body, Diagnostics, FlowFile, Interval, RequestSettings};
@@ -20,7 +22,7 @@ pub struct PlannedStage {
     pub edges: Vec<usize>,
     /// How their rows are ordered.
     pub read_order: ReadOrder,
-    /// The inputs that may start when the stage does.
+    /// The inputs that may start when the stage does, and the nodes that may give rows then which they have kept.
     pub gates: Vec<usize>,
 }
 
@@ -63,6 +65,7 @@ pub fn assemble(
     plan.check_written(file, &wiring)?;
     let mut waits = plan.stage_all(file, &orders)?;
     plan.group_by_time(&mut waits);
+    plan.plan_buffers(file)?;
     plan.set_gates();
     plan.warn_of_unread_ports();
     plan.warn_of_recomputed_times();
@@ -99,6 +102,14 @@ fn requests(wired: &Wired<'_>) -> Option<PlannedRequests> {
     common.requests.map(planned)
 }
 
+/// How a processor keeps rows, if it does. What is around it is still to be seen.
+fn buffering(wired: &Wired<'_>) -> Option<PlannedBuffering> {
+    let Body::Processor { settings, .. } = &wired.node.body else { return None };
+    let planned =
+        |buffering: Buffering| PlannedBuffering { is_live: false, keeps_order: buffering.keeps_order, gate: 0 };
+    settings.buffering().map(planned)
+}
+
 fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptions<'_>) -> PlannedNode {
     let (on_error, max_failed) = match &wired.node.body {
         Body::Input { common, .. } => (common.on_error.clone(), common.max_failed),
@@ -118,7 +129,9 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
             reads: plan.reads,
             build: plan.build,
         },
-        NodePlan::Processor(plan) => PlannedBody::Processor { requests: requests(wired), build: plan.build },
+        NodePlan::Processor(plan) => {
+            PlannedBody::Processor { requests: requests(wired), buffering: buffering(wired), build: plan.build }
+        }
         NodePlan::Output(OutputPlan { delivery, writes, place, takes_other_columns, build, .. }) => {
             PlannedBody::Output { delivery, writes, place, takes_other_columns, build }
         }
@@ -282,8 +295,10 @@ impl Plan {
         let gates: Vec<usize> =
             self.nodes.iter().flat_map(|node| &node.stages).flat_map(|stage| &stage.gates).copied().collect();
         for index in gates {
-            if let PlannedBody::Input { gate, .. } = &mut self.nodes[index].body {
-                *gate += 1;
+            match &mut self.nodes[index].body {
+                PlannedBody::Input { gate, .. } => *gate += 1,
+                PlannedBody::Processor { buffering: Some(buffering), .. } => buffering.gate += 1,
+                PlannedBody::Processor { .. } | PlannedBody::Output { .. } => {}
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use millstream_core::PortRole;
 
 use super::waits::Waits;
-use super::{NodeIndex, Plan, PlannedBody};
+use super::{NodeIndex, Plan, PlannedBody, PlannedNode};
 use crate::align::ReadOrder;
 
 /// Inputs that advance together in event time.
@@ -85,7 +85,7 @@ impl Plan {
 
     /// Where nodes predict by models that are trained from other inputs than their own.
     fn crossings(&self) -> Vec<Crossing> {
-        let rows = self.sources_of_rows();
+        let rows = self.sources_of_rows(|node| matches!(node.body, PlannedBody::Input { .. }));
         let crossing = |(node, edge): (usize, usize)| {
             let (trainer, port) = self.edges[edge].from;
             let only_at_the_end = self.nodes[trainer].ports[port].only_at_the_end;
@@ -95,18 +95,17 @@ impl Plan {
         edges.flat_map(|(node, planned)| planned.always.iter().map(move |edge| (node, *edge))).map(crossing).collect()
     }
 
-    /// The inputs that the rows of each node stem from: not those that are only looked up, or learned from.
-    fn sources_of_rows(&self) -> Vec<BTreeSet<NodeIndex>> {
+    /// The inputs, or other sources, that the rows of each node stem from: not those that are only looked up, or learned from.
+    pub(super) fn sources_of_rows(&self, is_source: impl Fn(&PlannedNode) -> bool) -> Vec<BTreeSet<NodeIndex>> {
         let mut of_nodes: Vec<BTreeSet<NodeIndex>> = Vec::with_capacity(self.nodes.len());
         for (index, node) in self.nodes.iter().enumerate() {
             let is_timed = node.stages.iter().any(|stage| stage.read_order == ReadOrder::EventTime);
             let brings_rows = |port: usize| port == 0 || is_timed && node.inputs[port].role != PortRole::Versions;
-            of_nodes.push(match node.body {
-                PlannedBody::Input { .. } => BTreeSet::from([index]),
-                _ => {
-                    let edges = self.edges.iter().filter(|edge| edge.to.0 == index && brings_rows(edge.to.1));
-                    edges.flat_map(|edge| &of_nodes[edge.from.0]).copied().collect()
-                }
+            let edges = self.edges.iter().filter(|edge| edge.to.0 == index && brings_rows(edge.to.1));
+            of_nodes.push(if is_source(node) {
+                BTreeSet::from([index])
+            } else {
+                edges.flat_map(|edge| &of_nodes[edge.from.0]).copied().collect()
             });
         }
         of_nodes

@@ -17,9 +17,11 @@ use crate::checkpoint::{
 use crate::edge::{Receiver, Sender, edge};
 use crate::file::Secrets;
 use crate::gate::Gate;
-use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedEdge, PlannedNode, PlannedStage, PlannedTimeGroup};
+use crate::plan::{
+    NodeIndex, Plan, PlannedBody, PlannedBuffering, PlannedEdge, PlannedNode, PlannedStage, PlannedTimeGroup,
+};
 use crate::task::{
-    EpochPolicy, NodeCheckpointing, Ports, Stop, WatermarkGenerator, run_input, run_output, run_processor,
+    EpochPolicy, Manner, NodeCheckpointing, Ports, Stop, WatermarkGenerator, run_input, run_output, run_processor,
 };
 use crate::time_group::{self, Member};
 
@@ -110,10 +112,14 @@ impl Setup {
         if checkpointing.had_ended() {
             inputs.open_gates();
         }
+        if node.keeps_rows() {
+            inputs.of_buffer();
+        }
+        let is_by_arrival = || node.keeps_rows() || node.stages.iter().any(PlannedStage::is_by_arrival);
         match &checkpointing.steps {
             ReplayEvents::Order(replay) => inputs.follow(replay.clone()),
             // What comes as it comes is noted, so that it can come like that again.
-            _ if checkpointing.records && node.stages.iter().any(PlannedStage::is_by_arrival) => inputs.record(),
+            _ if checkpointing.records && is_by_arrival() => inputs.record(),
             _ => {}
         }
         let phase = self.common.phase.subscribe();
@@ -131,10 +137,17 @@ impl Setup {
                 }
                 .boxed()
             }
-            PlannedBody::Processor { requests, build } => {
+            PlannedBody::Processor { requests, buffering, build } => {
                 let mut processor = build()?;
                 self.coordinator.set_committer(index, processor.committer());
-                let run = run_processor(processor, requests, inputs, ports, checkpointing, phase);
+                let manner = match (buffering, requests) {
+                    (Some(PlannedBuffering { is_live, .. }), _) => {
+                        Manner::Buffering { is_live, gate: self.gates[index].clone() }
+                    }
+                    (None, Some(requests)) => Manner::Asking(requests),
+                    (None, None) => Manner::InOrder,
+                };
+                let run = run_processor(processor, manner, inputs, ports, checkpointing, phase);
                 async move { run.await.map(Finished::Processor) }.boxed()
             }
             PlannedBody::Output { build, .. } => {

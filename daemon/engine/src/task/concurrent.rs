@@ -128,7 +128,8 @@ impl<N: Concurrent> Queue<N> {
                 }
                 Event::Watermark(at) => self.leaving.push_back(Leaving::Watermark(Watermark::At(at))),
                 Event::Idle => self.leaving.push_back(Leaving::Watermark(Watermark::Idle)),
-                Event::PortEnded(_) => {}
+                // It keeps no rows.
+                Event::PortEnded(_) | Event::Leave(_) => {}
                 Event::Barrier(epoch) => {
                     self.drain(ports).await?;
                     ports.check_failed()?;

@@ -2,6 +2,7 @@
 
 mod advance;
 mod answers;
+mod buffering;
 mod caught_up;
 mod concurrent;
 mod derive;
@@ -12,6 +13,7 @@ mod input_batch;
 mod lanes;
 mod node_checkpointing;
 mod output;
+mod pace;
 mod ports;
 mod processor;
 mod replay;
@@ -24,7 +26,7 @@ pub use input::run_input;
 pub use node_checkpointing::NodeCheckpointing;
 pub use output::run_output;
 pub use ports::Ports;
-pub use processor::run_processor;
+pub use processor::{Manner, run_processor};
 pub use watermark_generator::WatermarkGenerator;
 
 use millstream_core::Error;

@@ -97,7 +97,7 @@ async fn write_all(
                 ports.broadcast(Message::Watermark(Watermark::At(at))).await?;
             }
             Event::Idle => ports.broadcast(Message::Watermark(Watermark::Idle)).await?,
-            Event::PortEnded(_) => {}
+            Event::PortEnded(_) | Event::Leave(_) => {}
             Event::End => {
                 ports.check_failed()?;
                 let snapshot = output.stage(end(passed)).await?;

@@ -102,6 +102,23 @@ impl Ports {
         self.send_failed(&failed).await
     }
 
+    /// Whether no rows wait on the edges of the first port.
+    pub fn are_drained(&self) -> bool {
+        self.first().iter().all(Sender::is_drained)
+    }
+
+    /// Waits until no rows wait on the edges of the first port. Cancel safe.
+    pub async fn drained(&self) -> Result<(), Stop> {
+        for sender in self.first() {
+            sender.drained().await?;
+        }
+        Ok(())
+    }
+
+    fn first(&self) -> &[Sender] {
+        self.ports.first().map(|(_, senders)| senders.as_slice()).unwrap_or_default()
+    }
+
     /// The rows in the types that leave by a port.
     pub fn canonical(&self, port: usize, rows: RecordBatch) -> Result<RecordBatch, Error> {
         self.ports[port].0.canonical.apply(rows)

@@ -1,23 +1,41 @@
 //! The loop of a processor.
 
+use std::sync::Arc;
+
 use millstream_core::{Collector, Epoch, Message, Parts, Processor, Snapshot, Watermark};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::answers::AnswerReplay;
+use super::buffering::run_buffer;
 use super::concurrent::run_concurrently;
 use super::lanes::Lanes;
 use super::node_checkpointing::is_last;
 use super::requests::PendingRequests;
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
+use crate::gate::Gate;
 use crate::plan::PlannedRequests;
 
-/// Runs a processor, which is restored, to its end, or to the barrier at which the flow stops, and gives it back. `requests` says how
-/// it asks others, if it does.
+/// In which manner a processor is run.
+pub enum Manner {
+    /// One call after the other, or where its rows don't depend on those before on several batches at a time.
+    InOrder,
+    /// It asks others.
+    Asking(PlannedRequests),
+    /// It keeps rows while there is no room behind it, if any wait at all, and gives none before its gate is open.
+    Buffering {
+        /// Whether rows wait at all.
+        is_live: bool,
+        /// The gate.
+        gate: Arc<Gate>,
+    },
+}
+
+/// Runs a processor, which is restored, to its end, or to the barrier at which the flow stops, and gives it back.
 pub async fn run_processor(
     processor: Box<dyn Processor>,
-    requests: Option<PlannedRequests>,
+    manner: Manner,
     inputs: Inputs,
     ports: Ports,
     mut checkpointing: NodeCheckpointing,
@@ -26,20 +44,38 @@ pub async fn run_processor(
     if let Some(recorded) = checkpointing.told.take() {
         return run_concurrently(AnswerReplay::new(processor, recorded), inputs, ports, checkpointing, phase).await;
     }
-    if let Some((asker, planned)) = processor.asks().zip(requests) {
-        let requests = PendingRequests::new(processor, asker, planned, &ports, &checkpointing, phase.clone());
-        return run_concurrently(requests, inputs, ports, checkpointing, phase).await;
-    }
+    let processor = match manner {
+        Manner::Buffering { is_live, gate } => {
+            let run = run_buffer(processor, is_live, gate, inputs, ports, checkpointing);
+            return unless_failing(phase, run).await;
+        }
+        Manner::Asking(planned) => match processor.asks() {
+            Some(asker) => {
+                let requests = PendingRequests::new(processor, asker, planned, &ports, &checkpointing, phase.clone());
+                return run_concurrently(requests, inputs, ports, checkpointing, phase).await;
+            }
+            None => processor,
+        },
+        Manner::InOrder => processor,
+    };
     match Lanes::new(processor, &ports) {
         Ok(lanes) => run_concurrently(lanes, inputs, ports, checkpointing, phase).await,
         Err(processor) => {
-            let mut failing = phase.clone();
-            tokio::select! {
-                biased;
-                () = reached(&mut failing, Phase::Failing) => Err(Stop::Closed),
-                done = run_in_order(processor, inputs, ports, checkpointing, phase) => done,
-            }
+            let run = run_in_order(processor, inputs, ports, checkpointing, phase.clone());
+            unless_failing(phase, run).await
         }
+    }
+}
+
+/// Gives up what is done when the flow fails.
+async fn unless_failing<T>(
+    mut phase: watch::Receiver<Phase>,
+    done: impl Future<Output = Result<T, Stop>>,
+) -> Result<T, Stop> {
+    tokio::select! {
+        biased;
+        () = reached(&mut phase, Phase::Failing) => Err(Stop::Closed),
+        done = done => done,
     }
 }
 
@@ -92,12 +128,14 @@ async fn run_in_order(
                 finish(processor.as_mut(), Parts::default(), &mut inputs, &ports, &checkpointing).await?;
                 return Ok(processor);
             }
+            // It keeps none.
+            Event::Leave(_) => {}
         }
     }
 }
 
 /// All inputs have come to the barrier of an epoch. Returns whether the flow stops there.
-async fn pass_barrier(
+pub(super) async fn pass_barrier(
     processor: &mut dyn Processor,
     epoch: Epoch,
     out: &mut Collector,

@@ -3,6 +3,7 @@
 
 mod asking;
 mod barriers;
+mod buffering;
 mod checkpoint_store;
 mod commits;
 mod crash;

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::crash::MemoryStore;
 use super::kinds::{forget, memory_text, service};
 use super::running::{failure, plan};
-use crate::checkpoint::{CheckpointStore, FlowCheckpoints, InputEvent, Replay, ResumeOptions, StartPoint};
+use crate::checkpoint::{CheckpointStore, FanInEvent, FlowCheckpoints, InputEvent, Replay, ResumeOptions, StartPoint};
 use crate::explain::explain;
 use crate::run::{Outcome, RunMode, RunningFlow, Status};
 
@@ -210,4 +210,50 @@ async fn partitions_that_take_turns_leave_no_step_a_turn() {
     let outcome = flow.replay_of(&text.replace("batch_rows = 7", "batch_rows = 5"), None, |_| ()).await;
     assert!(matches!(outcome.status, Status::Done), "{outcome:?}");
     assert!(flow.take_rows() == rows, "the rows differ");
+}
+
+/// Rows that wait, some of which are dropped, are given up or leave first, before a model learns of those that are left.
+const WAITING: &str = r#"
+    flow = { name = "NAME", epoch = { rows = 40, interval = "7ms" } }
+    checkpoint = { epochs = 3, keep = 4, replay_log = "RETENTION" }
+    input.a = { type = "events", rows = 900, batch_rows = BATCH, pause = 4, live = true, event_time = { column = "at", lateness = "5s", watermark_rows = 25 } }
+    processor.kept = { type = "wait", from = "a", most = 150, drops = true, expires = 60, first = 7 }
+    processor.b = { type = "ask", from = "kept", service = "NAME/s", refuse = 13, busy = 7, in_flight = 1 }
+    processor.held = { type = "hold", from = "b" }
+    processor.all = { type = "merge", from = ["held", "kept.dropped", "kept.expired"] }
+    processor.taught = { type = "teach", from = "all", model = "m", learns = "largest" }
+    output.c = { type = "file", from = "taught", path = "NAME/c" }
+    output.versions = { type = "file", from = "taught.model", path = "NAME/versions" }
+    output.failed = { type = "file", from = "b.failed", path = "NAME/failed" }
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_waited_leave_in_a_replay_as_they_did() {
+    let mut flow = Flow::new("waited", "all");
+    flow.flow = WAITING;
+    let rows = flow.run(&flow.text(10)).await;
+    let (newest, _) = flow.checkpoints().latest().unwrap().unwrap();
+    let steps = &flow.checkpoints().replay_log(None, newest.number).unwrap().orders["kept"];
+    let has = |is: fn(&FanInEvent) -> bool| steps.iter().any(is);
+    assert!(
+        has(|step| matches!(step, FanInEvent::Passed(..))) && has(|step| matches!(step, FanInEvent::Left(_))),
+        "{steps:?}"
+    );
+    assert!(has(|step| matches!(step, FanInEvent::Expired(_))), "{steps:?}");
+    let outcome = flow.replay(None, |_| ()).await;
+    assert!(matches!(outcome.status, Status::Done), "{outcome:?}");
+    assert!(flow.take_rows() == rows, "the rows differ");
+    let kept = flow.checkpoints().numbers().unwrap();
+    let outcome = flow.replay(Some(kept[0]), |_| ()).await;
+    assert!(matches!(outcome.status, Status::Done), "{outcome:?}");
+    for (replayed, all) in flow.take_rows().iter().zip(&rows) {
+        let tail = replayed.split_once('\n').map_or("", |(_, tail)| tail);
+        assert!(all.ends_with(tail) && replayed.len() < all.len(), "{tail}");
+    }
+    let outcome = flow
+        .replay(None, |start_point| {
+            start_point.replay_log.orders.get_mut("kept").unwrap().push_front(FanInEvent::Left(3));
+        })
+        .await;
+    assert!(failure(outcome).contains("more rows have left it than it has kept this time"));
 }

@@ -16,6 +16,8 @@ pub enum Sabotage {
     SeededFromTime,
     /// An output notes that it has committed, and then commits.
     MarkBeforeCommit,
+    /// A node forgets the rows that wait in it.
+    ForgottenRows,
     /// The store has the mark that all is visible before it has the manifest.
     MarkBeforeManifest,
 }

@@ -11,6 +11,7 @@ mod memory;
 mod passing;
 mod publish;
 mod uneven;
+mod wait;
 
 use std::sync::{Arc, LazyLock};
 
@@ -38,7 +39,7 @@ pub fn registry() -> &'static NodeTypes {
         registry.processor::<learning::Teach>().processor::<learning::Obey>();
         registry.processor::<learning::Batched>().processor::<learning::Dice>();
         registry.processor::<uneven::Uneven>().processor::<ask::Ask>();
-        registry.processor::<hold::Hold>().processor::<publish::Publish>();
+        registry.processor::<hold::Hold>().processor::<publish::Publish>().processor::<wait::Wait>();
         registry.input::<known::Known>();
         registry.output::<memory::Memory>();
         registry.dead_letters::<memory::Memory>(memory::dead_letters);

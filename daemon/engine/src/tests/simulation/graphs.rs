@@ -66,9 +66,21 @@ impl Graph {
         Self::new(epoch_rows, &LEARNING.replace("ROWS", "300"), false)
     }
 
+    /// One with nodes that keep rows while there is no room behind them.
+    pub fn waiting(numbers: &mut Numbers) -> Self {
+        let interval = 1 + numbers.below(20);
+        Self::of_waiting(interval, 60 + numbers.below(200))
+    }
+
+    /// The same, with so many rows, and epochs of so many milliseconds.
+    pub fn of_waiting(interval: u64, rows: u64) -> Self {
+        let body = WAITING.replace("ROWS", &rows.to_string());
+        Self::new(1000, &format!("flow.epoch.interval = \"{interval}ms\"\n{body}"), true)
+    }
+
     /// One whose inputs do not say that they will end.
     fn live(numbers: &mut Numbers) -> Self {
-        let body = *numbers.choose(LIVE);
+        let body = *numbers.choose(&[LIVE, &[WAITING]].concat());
         let epoch_rows = 1 + numbers.below(40);
         let interval = 1 + numbers.below(20);
         let text = body.replace("ROWS", &rows(numbers, epoch_rows).to_string());
@@ -281,6 +293,18 @@ const LIVE: &[&str] = &[
     output.bad = { type = "file", from = "a.failed", path = "NAME/bad" }
     "#,
 ];
+
+/// One with nodes that keep rows while there is no room behind them: all as they came, and some before others.
+const WAITING: &str = r#"
+    input.a = { type = "events", rows = ROWS, partitions = 3, mixed = true, batch_rows = BATCH, pause = PAUSE, live = true, event_time = { column = "at", lateness = "20s", watermark_rows = 9, idle = "4ms" } }
+    input.b = { type = "events", rows = 30, start = 10000, batch_rows = BATCH, pause = PAUSE, live = true, event_time = { column = "at", lateness = "20s", watermark_rows = 5 } }
+    processor.kept = { type = "wait", from = ["a", "b"], most = 50 }
+    processor.held = { type = "hold", from = "kept" }
+    processor.all = { type = "merge", from = ["held", "held.late"] }
+    processor.again = { type = "wait", from = "all", first = 3 }
+    output.c = { type = "file", from = "again", path = "NAME/c", slow = 20 }
+    output.d = { type = "file", from = "kept", path = "NAME/d", slow = 10 }
+    "#;
 
 /// Puts flows together.
 struct Composer<'n> {

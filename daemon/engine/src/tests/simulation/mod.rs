@@ -400,6 +400,11 @@ fn a_crash_at_each_step_of_a_flow_that_asks_others() {
 }
 
 #[test]
+fn a_crash_at_each_step_of_a_flow_in_which_rows_wait() {
+    crash_at_each_step("waiting", &Graph::of_waiting(20, 20), 1);
+}
+
+#[test]
 #[ignore = "takes minutes; part of the nightly run"]
 fn a_crash_at_each_step_of_many_runs_of_flows_with_gates() {
     (0..Graph::GATED).for_each(|number| crash_gated(number, 20));

@@ -2,16 +2,23 @@
 
 use super::super::sabotage::Sabotage;
 use super::graphs::Graph;
+use super::numbers::Numbers;
 use super::tally::Tally;
 use super::{Simulation, simulate, try_crash_at_each_step};
 
 /// Asserts that one of the simulations fails.
 #[track_caller]
 fn assert_noticed(sabotage: Sabotage) {
+    assert_noticed_in(Graph::learning, sabotage);
+}
+
+/// The same, of simulations of these flows.
+#[track_caller]
+fn assert_noticed_in(graph: fn(&mut Numbers) -> Graph, sabotage: Sabotage) {
     let mut tally = Tally::default();
     let name = format!("{sabotage:?}").to_lowercase();
     let noticed = (0..200).find(|seed| {
-        let simulation = Simulation::new(&name, *seed, Graph::learning, &mut tally);
+        let simulation = Simulation::new(&name, *seed, graph, &mut tally);
         sabotage.turn_on(&simulation.name);
         simulate(simulation).is_err()
     });
@@ -34,6 +41,11 @@ fn an_old_state_is_noticed() {
 #[test]
 fn a_commit_before_the_manifest_is_noticed() {
     assert_noticed(Sabotage::CommitBeforeManifest);
+}
+
+#[test]
+fn forgotten_rows_that_waited_are_noticed() {
+    assert_noticed_in(Graph::waiting, Sabotage::ForgottenRows);
 }
 
 #[test]
