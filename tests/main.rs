@@ -14,6 +14,8 @@ mod commands;
 mod connections;
 mod crashes;
 mod daemon;
+#[cfg(all(feature = "delta", feature = "mysql"))]
+mod delta;
 mod endurance;
 #[cfg(feature = "git")]
 mod git;

@@ -15,6 +15,8 @@ fn assert_generated(file: &str, arguments: &[&str]) {
     assert!(committed == printed.stdout, "{file} is out of date: `cargo run -- {command} > {file}` writes it");
 }
 
+/// A program with a node that is off by default has it on these pages, too.
+#[cfg(not(feature = "delta"))]
 #[test]
 fn reference_pages_are_up_to_date() {
     assert_generated("connectors/INPUTS.md", &["docs", "--all", "--role", "input"]);
@@ -25,6 +27,13 @@ fn reference_pages_are_up_to_date() {
     assert_generated("flows/FLOW.md", &["docs", "--flow"]);
 }
 
+#[cfg(feature = "delta")]
+#[test]
+fn the_page_of_delta_is_up_to_date() {
+    assert_generated("connectors/DELTA.md", &["docs", "delta"]);
+}
+
+#[cfg(not(feature = "delta"))]
 #[test]
 fn the_schema_for_editors_is_up_to_date() {
     assert_generated("conf/flow.schema.json", &["docs", "--schema"]);
@@ -38,6 +47,7 @@ fn every_setting_has_a_description() {
         "connectors/OUTPUTS.md",
         "connectors/FORMATS.md",
         "connectors/CONNECTIONS.md",
+        "connectors/DELTA.md",
     ];
     for file in files {
         let pages = std::fs::read_to_string(project().join(file)).unwrap();

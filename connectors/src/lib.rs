@@ -19,6 +19,7 @@ use millstream_core::NodeTypes;
 pub use decode_queue::DecodeQueue;
 pub use file::{
     Base, Begin, Beginning, Digest, FinishedFile, Limits, OpenFiles, Partitioning, Unfinished, owner as hidden_owner,
+    value_in_name,
 };
 
 /// Adds every input and output of this crate.

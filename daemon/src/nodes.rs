@@ -24,6 +24,10 @@ pub fn registry() -> NodeTypes {
     millstream_syslog::register(&mut registry);
     #[cfg(feature = "objects")]
     millstream_objects::register(&mut registry);
+    #[cfg(feature = "delta")]
+    millstream_delta::register(&mut registry);
+    #[cfg(not(feature = "delta"))]
+    registry.lacks("delta", "delta");
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);

@@ -18,6 +18,6 @@ mod target;
 pub use hashed::Digest;
 pub use hidden::owner;
 pub use input::FileInput;
-pub use output::{Begin, Beginning, FileOutput, Limits, OpenFiles, Partitioning, dead_letters};
+pub use output::{Begin, Beginning, FileOutput, Limits, OpenFiles, Partitioning, dead_letters, value_in_name};
 pub use staging::{FinishedFile, Unfinished};
 pub use target::Base;

@@ -22,8 +22,8 @@ use serde_json::json;
 use self::files::Files;
 pub use self::kept::KeptFiles;
 pub use self::open_files::{Begin, Beginning, Limits, OpenFiles};
-pub use self::partition::Partitioning;
 use self::partition::escape;
+pub use self::partition::{Partitioning, value_in_name};
 use super::local::check_output;
 use super::target::Target;
 

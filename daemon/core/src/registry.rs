@@ -243,6 +243,7 @@ pub struct NodeTypes {
     languages: Mutex<BTreeMap<BTreeSet<String>, Arc<Value>>>,
     expressions: Option<PlanExpression>,
     dead_letters: Option<(&'static str, DeadLetterOutput)>,
+    lacking: Vec<(&'static str, &'static str)>,
 }
 
 impl NodeTypes {
@@ -302,6 +303,18 @@ impl NodeTypes {
             .dead_letters
             .ok_or_else(|| Problem::new("a dead letter needs an output for it, which this build does not have"))?;
         Ok((name, make(path)?))
+    }
+
+    /// Says that a type of node is in no crate of this program, and the feature of the build that brings it.
+    pub fn lacks(&mut self, name: &'static str, feature: &'static str) -> &mut Self {
+        self.lacking.push((name, feature));
+        self.languages = Mutex::default();
+        self
+    }
+
+    /// The types of nodes that are in no crate of this program, and the features that bring them.
+    pub fn lacking(&self) -> &[(&'static str, &'static str)] {
+        &self.lacking
     }
 
     fn add(&mut self, kind: NodeKind) -> &mut Self {

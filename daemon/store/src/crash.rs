@@ -52,6 +52,9 @@ pub const POINTS: &[&str] = &[
     "objects-completed",
     "objects-marked",
     "objects-removed",
+    // The output `delta`.
+    "delta-uploaded",
+    "delta-committed",
     // Models.
     "version-numbered",
     "version-written",

@@ -7,11 +7,9 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, UInt
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use millstream_connectors::value_in_name;
 use millstream_core::{ColumnType, Columns, Encoding, Result, json_row, type_name};
 use millstream_formats::{BadRow, Rows};
-
-/// What stands in a name for a missing value, as Hive calls it.
-const MISSING: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// What rows have to be, whatever the object.
 #[derive(Debug)]
@@ -122,7 +120,7 @@ impl Added {
         let wanted = |part: &str| part.strip_prefix(&self.name)?.strip_prefix('=').map(str::to_owned);
         let text = object.split('/').find_map(wanted);
         let text = text.ok_or_else(|| format!("its name has no `{}=…`", self.name))?;
-        let text = (text != MISSING).then(|| unescape(&text));
+        let text = value_in_name(&text);
         if text.is_none() && !column.nullable {
             return Err(format!("`{}` is missing in its name, and `partition` says that it is not", self.name));
         }
@@ -193,20 +191,6 @@ impl ObjectShape {
         }
         Ok(())
     }
-}
-
-/// A value of a name, in which Hive writes some letters in hexadecimal.
-fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hexadecimal = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let letter = hexadecimal.filter(|_| bytes[at] == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        plain.push(letter.unwrap_or(bytes[at]));
-        at += if letter.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(plain).unwrap_or_else(|_| text.to_owned())
 }
 
 #[cfg(test)]

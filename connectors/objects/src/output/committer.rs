@@ -59,9 +59,9 @@ pub type Recovered = Arc<Mutex<HashSet<PathBuf>>>;
 
 /// Makes objects visible.
 pub struct ObjectsCommitter {
-    pub job: Arc<Job>,
-    pub uploads: Uploads,
-    pub recovered: Recovered,
+    pub(super) job: Arc<Job>,
+    pub(super) uploads: Uploads,
+    pub(super) recovered: Recovered,
 }
 
 /// An object that is to be made visible.
@@ -74,26 +74,64 @@ struct Pending<'a> {
 }
 
 impl ObjectsCommitter {
-    fn objects(staged: &State) -> Result<Vec<StagedObject>> {
+    /// The objects of a stage.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn objects(staged: &State) -> Result<Vec<StagedObject>> {
         if staged.has(STAGED) { staged.get(STAGED) } else { Ok(Vec::new()) }
     }
 
-    async fn publish(&self, index: usize, staged: &StagedObject, stage: &PendingCommit) -> Result<()> {
+    /// Makes all objects of a stage be there, whatever became of them before, where something else says whether they count. Returns
+    /// where the bytes of each are.
+    ///
+    /// # Errors
+    /// If one can't be written, or something else is there under its name.
+    pub async fn put_all(&self, stage: &PendingCommit) -> Result<Vec<(StagedObject, Bytes)>> {
+        let objects = Self::objects(&stage.staged)?;
+        let put = objects.iter().enumerate().map(|(index, staged)| async move {
+            let object = self.find(index, staged, stage).await?;
+            self.make_visible(&object).await.doing(|| self.making(&object))?;
+            Ok::<_, Error>((staged.clone(), object.bytes))
+        });
+        stream::iter(put.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// Keeps the files of stages that were pending when the run began, until they are written down as visible.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn keep(&self, pending: &[PendingCommit]) -> Result<()> {
+        for one in pending {
+            let files = Self::objects(&one.staged)?.into_iter().map(|object| object.file);
+            self.recovered.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+        }
+        Ok(())
+    }
+
+    /// An object of a stage, and where its bytes are.
+    async fn find<'a>(&self, index: usize, staged: &'a StagedObject, stage: &PendingCommit) -> Result<Pending<'a>> {
         let path = self.job.objects.path(&self.job.name(&staged.name))?;
         let file = self.file(&staged.file, &stage.context)?;
-        let object = if staged.in_stage && !file.exists() {
-            let state = stage.staged.clone();
-            let read = move || state.bytes(&bytes_name(index)).map(<[u8]>::to_vec);
-            let bytes = join(&mut tokio::task::spawn_blocking(read)).await?;
-            Pending { staged, path, file: None, bytes: Bytes::Memory(Arc::new(bytes)) }
-        } else {
-            Pending { staged, path, file: Some(file.clone()), bytes: Bytes::File(file) }
-        };
+        if !staged.in_stage || file.exists() {
+            return Ok(Pending { staged, path, file: Some(file.clone()), bytes: Bytes::File(file) });
+        }
+        let state = stage.staged.clone();
+        let read = move || state.bytes(&bytes_name(index)).map(<[u8]>::to_vec);
+        let bytes = join(&mut tokio::task::spawn_blocking(read)).await?;
+        Ok(Pending { staged, path, file: None, bytes: Bytes::Memory(Arc::new(bytes)) })
+    }
+
+    fn making(&self, object: &Pending<'_>) -> String {
+        format!("making `{}` visible at `{}`", object.path, self.job.objects.location)
+    }
+
+    async fn publish(&self, index: usize, staged: &StagedObject, stage: &PendingCommit) -> Result<()> {
+        let object = self.find(index, staged, stage).await?;
         if object.file.as_ref().is_some_and(|file| marker(file).exists()) {
             return Ok(());
         }
-        let doing = || format!("making `{}` visible at `{}`", object.path, self.job.objects.location);
-        self.make_visible(&object).await.doing(doing)?;
+        self.make_visible(&object).await.doing(|| self.making(&object))?;
         crash::point("objects-completed");
         if let Some(file) = object.file.as_ref().filter(|_| !staged.file.is_absolute()) {
             fs::write(marker(file), b"").doing(|| format!("writing beside `{}`", file.display()))?;
@@ -227,11 +265,8 @@ impl Committer for ObjectsCommitter {
     }
 
     async fn recover(&mut self, pending: &[PendingCommit], _: &CommitContext) -> Result<()> {
+        self.keep(pending)?;
         for one in pending {
-            for object in Self::objects(&one.staged)? {
-                let mut recovered = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
-                recovered.insert(object.file);
-            }
             self.commit(one).await?;
         }
         Ok(())

@@ -25,7 +25,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::connection::{CONNECTION, ObjectsConnection, look};
-use writer::ObjectsWriter;
+
+pub use committer::{ObjectsCommitter, StagedObject};
+pub use uploads::Bytes;
+pub use writer::{ObjectsWriter, verify};
 
 /// Writes objects to S3, Google Cloud Storage or Azure Blob Storage: Parquet, NDJSON, CSV, Arrow IPC and others.
 ///
@@ -97,7 +100,7 @@ fn every() -> Duration {
 }
 
 /// How many objects are in the making at once, if nothing else is said.
-const OPEN_PARTITIONS: usize = 100;
+pub const OPEN_PARTITIONS: usize = 100;
 
 impl Kind for ObjectsOutput {
     const NAME: &'static str = "objects";
@@ -126,17 +129,19 @@ partition = ["country"]
         &["region", "key_id", "key", "token", "ca", "timeouts", "retry", "open_partitions", "rows", "bytes", "every"];
 
     fn verify(kept: &KeptNode<'_>) -> Result<Option<String>> {
-        writer::verify(kept).map(|()| None)
+        verify(kept).map(|()| None)
     }
 }
 
 /// What an output does, as its settings say.
 pub struct Job {
+    /// Where objects are.
     pub objects: Objects,
     /// What the names of its objects begin with, before that of the folder.
     pub path: String,
     /// The flow and the node.
     pub names: [String; 2],
+    /// How they are written.
     pub options: WriteOptions,
 }
 

@@ -96,6 +96,12 @@ impl ObjectsWriter {
         }
     }
 
+    /// What makes visible, or be there, what this output stages.
+    pub fn committer_of_objects(&self) -> ObjectsCommitter {
+        let (job, uploads, recovered) = (self.job.clone(), self.uploads.clone(), self.recovered.clone());
+        ObjectsCommitter { job, uploads, recovered }
+    }
+
     /// Whether files outlive the run.
     fn keeps_files(&self) -> bool {
         self.temporary.is_none()
@@ -171,6 +177,9 @@ impl ObjectsWriter {
 }
 
 /// Checks the files of which a checkpoint tells, without a change to them.
+///
+/// # Errors
+/// If one is missing or damaged.
 pub fn verify(kept: &KeptNode<'_>) -> Result<()> {
     let Some(home) = kept.home else { return Ok(()) };
     let base = Base(home.to_owned());
@@ -300,8 +309,7 @@ impl Output for ObjectsWriter {
     }
 
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
-        let (job, uploads, recovered) = (self.job.clone(), self.uploads.clone(), self.recovered.clone());
-        Some(Box::new(ObjectsCommitter { job, uploads, recovered }))
+        Some(Box::new(self.committer_of_objects()))
     }
 
     async fn abort(&mut self) {

@@ -262,3 +262,21 @@ pub fn escape(text: &str) -> String {
     }
     escaped
 }
+
+/// The value that stands behind the `=` in the name of a folder. None if it is missing.
+pub fn value_in_name(text: &str) -> Option<String> {
+    (text != MISSING).then(|| unescape(text))
+}
+
+fn unescape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hexadecimal = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let letter = hexadecimal.filter(|_| bytes[at] == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        plain.push(letter.unwrap_or(bytes[at]));
+        at += if letter.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(plain).unwrap_or_else(|_| text.to_owned())
+}

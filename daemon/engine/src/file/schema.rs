@@ -17,6 +17,9 @@ use super::value::Value;
 /// The key of a constant in a schema, which has other words for it that are no good.
 pub const ALSO_CALLED: &str = "x-also-called";
 
+/// The key of what this program was built without, in the schema of flow files: types of nodes, each with the feature that brings it.
+pub const LACKING: &str = "x-lacking";
+
 /// The JSON schema of a node's table: `type`, the engine's settings, and its own.
 pub fn node_schema(kind: &NodeKind, registry: &NodeTypes) -> Json {
     let mut schema = kind.schema.as_object().cloned().unwrap_or_default();
@@ -112,9 +115,11 @@ fn schema_with(registry: &NodeTypes, is_wanted: impl Fn(&str) -> bool) -> Json {
         let schema = if is_wanted(&name) { whole() } else { named_only(kind.name, kind.also_called) };
         definitions.insert(name, schema);
     }
+    let lacking: Map<_, _> = registry.lacking().iter().map(|(name, by)| ((*name).to_owned(), json!(by))).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Millstream flow",
+        LACKING: lacking,
         "type": "object",
         "properties": {
             "flow": { "$ref": "#/$defs/flow" },

@@ -3,7 +3,7 @@
 use millstream_core::{Problem, Step, known_names};
 use serde_json::Value as Json;
 
-use super::schema::ALSO_CALLED;
+use super::schema::{ALSO_CALLED, LACKING};
 use super::value::{Entry, Value, ValueKind};
 use super::walk::{Facet, Walker, constants, unions};
 use super::words::{fits, join_or, noun_of_type, sample, type_help};
@@ -174,7 +174,10 @@ impl<'s> Walker<'s> {
                 let meant = self.called_otherwise(text.as_str(), tag, tagged);
                 match (found, meant.is_empty()) {
                     (Some(_), _) => {}
-                    (None, true) => self.can_not_be(text.as_str(), &words),
+                    (None, true) => match self.lacking(text.as_str()) {
+                        Some(help) => self.can_not_be_for(text.as_str(), help),
+                        None => self.can_not_be(text.as_str(), &words),
+                    },
                     (None, false) => {
                         self.can_not_be_for(text.as_str(), format!("it is called {} here", join_or(&meant)));
                     }
@@ -189,6 +192,12 @@ impl<'s> Walker<'s> {
         };
         self.path.pop();
         word.map(|(_, variant)| *variant)
+    }
+
+    /// Which feature of the build brings what is called so, if this program was built without it.
+    fn lacking(&self, word: &str) -> Option<String> {
+        let feature = self.schema.get(LACKING)?.get(word)?.as_str()?;
+        Some(format!("this program was built without it: `cargo build --features {feature}` brings it"))
     }
 
     /// The words of the variants that others call by this word.
