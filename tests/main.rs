@@ -14,6 +14,8 @@ mod commands;
 mod connections;
 mod crashes;
 mod daemon;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod databases;
 mod endurance;
 #[cfg(feature = "git")]
 mod git;
@@ -54,6 +56,7 @@ mod signals;
     feature = "mqtt",
     feature = "mysql",
     feature = "nats",
+    feature = "postgres",
     feature = "syslog"
 ))]
 mod site;

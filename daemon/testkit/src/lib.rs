@@ -14,6 +14,7 @@ mod mqtt;
 mod mysql;
 #[cfg(feature = "nats")]
 mod nats;
+mod patience;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proxy;
@@ -35,6 +36,7 @@ pub use mqtt::{Mqtt, Subscriber};
 pub use mysql::Mysql;
 #[cfg(feature = "nats")]
 pub use nats::Nats;
+pub use patience::await_progress;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
