@@ -84,6 +84,12 @@ pub trait Site {
         ids
     }
 
+    /// What was written of rows that were refused.
+    fn refused(&self) -> String {
+        let names = self.workshop().list("refused").into_iter();
+        names.map(|name| self.workshop().read(&format!("refused/{name}"))).collect()
+    }
+
     /// Waits until so many rows are visible.
     fn wait_for(&self, rows: usize) {
         await_progress(|| {

@@ -82,8 +82,10 @@ pub fn a_table_follows_another<S: Server>(server: &S) {
     let running = site.while_changing(|| {
         let running = site.start();
         await_progress(|| {
-            let known = site.number(&format!("SELECT COUNT(*) FROM information_schema.tables WHERE table_name = '{copy}'"));
-            let changed = if known == 0 { 0 } else { site.number("SELECT COUNT(*) FROM {t}_copy WHERE text LIKE 'ä%'") };
+            let known =
+                site.number(&format!("SELECT COUNT(*) FROM information_schema.tables WHERE table_name = '{copy}'"));
+            let changed =
+                if known == 0 { 0 } else { site.number("SELECT COUNT(*) FROM {t}_copy WHERE text LIKE 'ä%'") };
             if changed < 300 { Err(changed) } else { Ok(()) }
         });
         running
@@ -94,6 +96,20 @@ pub fn a_table_follows_another<S: Server>(server: &S) {
         if copied == rows { Ok(()) } else { Err(super::difference(&copied, &rows)) }
     });
     running.stop();
+    site.forget();
+}
+
+/// A column that goes ends the flow, unless that is not to matter: then it is null, and there are so many changes.
+pub fn a_column_goes<S: Server>(site: &TableSite<'_, S>, running: Running, changes: usize) {
+    site.say("ALTER TABLE {t} DROP COLUMN text;\nINSERT INTO {t} (id, n) VALUES (22, 1)");
+    let failure = site.failure_of(running);
+    assert!(failure.contains("has no column `text` any more"), "{failure}");
+    site.edit("chunk_rows = 100", "chunk_rows = 100\n    on_schema_change = \"ignore\"");
+    let running = site.start();
+    site.wait_for(changes);
+    running.stop();
+    let last = site.rows().pop().unwrap();
+    assert!(last["id"] == 22 && last["text"].is_null(), "{last}");
     site.forget();
 }
 

@@ -115,8 +115,7 @@ fn what_the_table_says_is_refused_before() {
     site.workshop.write("in.ndjson", &rows.join("\n"));
     site.finish(&["--state", "state"]);
     assert_eq!(site.ask("SELECT id FROM {t} ORDER BY id"), ["1", "5"]);
-    let refused: String =
-        site.workshop.list("refused").iter().map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
+    let refused = site.refused();
     for why in ["`id` is null", "`n` is too large", "`text` has a zero byte", "`text` is longer"] {
         assert!(refused.contains(why), "{why}: {refused}");
     }

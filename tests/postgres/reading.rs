@@ -46,8 +46,7 @@ fn keys_that_are_none_are_refused() {
     site.fill(2000);
     site.finish(&[]);
     assert_eq!(site.rows().len(), 1999);
-    let refused: String =
-        site.workshop.list("refused").iter().map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
+    let refused = site.refused();
     assert!(refused.contains("invalid input syntax for type bigint"), "{refused}");
 }
 
