@@ -5,6 +5,7 @@
 
 mod conformance;
 mod drive;
+mod hostile;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod late;
@@ -18,6 +19,7 @@ mod patience;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proxy;
+mod random;
 mod services;
 mod state;
 mod table;
@@ -27,6 +29,7 @@ pub use conformance::{
     check_processors,
 };
 pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
+pub use hostile::Hostile;
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, Received, Sent};
 pub use late::{commit_late, stages};
@@ -40,6 +43,7 @@ pub use patience::await_progress;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
+pub use random::Random;
 pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};
