@@ -25,8 +25,8 @@ mod state;
 mod table;
 
 pub use conformance::{
-    Excuse, Given, InputSamples, Lacks, OutputSamples, Sample, Source, Target, check_inputs, check_outputs,
-    check_processors,
+    Excuse, Given, InputSamples, Lacks, OutputSamples, Sample, Source, Target, check_examples, check_inputs,
+    check_outputs, check_processors,
 };
 pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
 pub use hostile::Hostile;
