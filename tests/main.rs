@@ -14,6 +14,8 @@ mod commands;
 mod connections;
 mod crashes;
 mod daemon;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod databases;
 #[cfg(all(feature = "delta", feature = "mysql"))]
 mod delta;
 mod endurance;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use millstream_testkit::Mqtt;
+use millstream_testkit::{Mqtt, await_progress};
 use serde_json::Value;
 
 use crate::millstream::{Ran, Running, Workshop, project};
@@ -97,19 +97,20 @@ impl<'a> TopicSite<'a> {
     fn subscribed(&self, topic: &str) -> Running {
         let running = self.start();
         let note = "state/flow/nodes/rows/subscribed";
-        patiently(|| {
+        await_progress(|| {
             let said = if self.workshop.exists(note) { self.workshop.read(note) } else { String::new() };
-            (said.contains(topic), 0, format!("it has not subscribed to {topic}, but to {said}"))
+            if said.contains(topic) { Ok(()) } else { Err(format!("it has not subscribed to {topic}, but to {said}")) }
         });
         running
     }
 
     /// Waits until rows with these numbers are there, whatever else.
     fn wait_for_ids(&self, ids: std::ops::Range<usize>) {
-        patiently(|| {
+        await_progress(|| {
             let there: BTreeSet<_> = self.ids().into_iter().collect();
             let missing: Vec<_> = ids.clone().filter(|id| !there.contains(id)).collect();
-            (missing.is_empty(), there.len(), format!("{} are missing, such as {:?}", missing.len(), missing.first()))
+            let why = || format!("{} are there, and {} are missing: {missing:?}", there.len(), missing.len());
+            if missing.is_empty() { Ok(()) } else { Err(why()) }
         });
     }
 
@@ -117,22 +118,6 @@ impl<'a> TopicSite<'a> {
     fn write_rows(&self, count: usize) {
         let row = |id: usize| format!(r#"{{ "id": {id}, "topic": "{}/{}" }}"#, self.topic, id % 5);
         self.workshop.write("rows.ndjson", &(0..count).map(row).collect::<Vec<_>>().join("\n"));
-    }
-}
-
-/// Waits until something is so, as long as there is more and more of it. What stands still for minutes hangs, however slow the machine is.
-fn patiently(mut look: impl FnMut() -> (bool, usize, String)) {
-    let (mut seen, mut since) = (0, Instant::now());
-    loop {
-        let (is_so, now, why) = look();
-        if is_so {
-            return;
-        }
-        if now > seen {
-            (seen, since) = (now, Instant::now());
-        }
-        assert!(since.elapsed() < Duration::from_secs(180), "{why}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -261,9 +246,9 @@ fn rows_are_published_at_least_once_whatever_step_the_process_dies_at() {
         assert!(site.crash(point), "{point} was not reached");
         site.finish(&["--state", "state"]);
         let ids = || subscriber.received().iter().map(|(_, payload)| id(payload)).collect::<BTreeSet<_>>();
-        patiently(|| {
-            let there = ids().len();
-            (there >= 500, there, format!("{point}: {there} of 500 rows are there"))
+        await_progress(|| match ids().len() {
+            500.. => Ok(()),
+            there => Err(format!("{point}: {there} of 500 rows are there")),
         });
         assert_eq!(ids(), (0..500).collect(), "{point}");
         for (topic, payload) in subscriber.received() {
@@ -295,11 +280,9 @@ fn rows_wait_for_a_broker_that_is_away_and_those_without_a_topic_are_refused() {
         site.finish(&["--state", "state"]);
         assert!(is_back.load(Ordering::Relaxed));
     });
-    patiently(|| (!subscriber.received().is_empty(), 0, "nothing is published".to_owned()));
+    await_progress(|| if subscriber.received().is_empty() { Err("nothing is published") } else { Ok(()) });
     assert_eq!(subscriber.received(), [(format!("{t}/a"), br#"{"id":1}"#.to_vec())]);
-    let refused: Vec<_> =
-        site.workshop.list("refused").iter().map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
-    let refused = refused.concat();
+    let refused = site.refused();
     assert!(
         refused.contains("nothing says where it goes") && refused.contains("is no topic to publish to"),
         "{refused}"
@@ -340,14 +323,14 @@ fn the_flow_of_the_library_sounds_the_alarm() {
     let running = Running::start(&mut command);
     let mut minute = 0;
     // Until it has subscribed, nobody keeps what is published.
-    patiently(|| {
+    await_progress(|| {
         let reading = |room: &str, celsius: f64| {
             let text = format!(r#"{{ "celsius": {celsius}, "at": "2026-01-31T12:{minute:02}:00Z" }}"#);
             (format!("rooms/{room}/temperature"), text.into_bytes())
         };
         mqtt.publish(&[reading("cellar", 12.0), reading("server", 71.5)], false);
         minute = (minute + 1) % 60;
-        (!subscriber.received().is_empty(), 0, "no alarm".to_owned())
+        if subscriber.received().is_empty() { Err("no alarm") } else { Ok(()) }
     });
     let ran: Ran = running.stop();
     assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -269,9 +269,7 @@ fn rows_are_sent_once_when_the_server_is_killed_and_those_that_fit_nowhere_are_r
     other.edit("subject = \"utf8?\" }", "subject = \"utf8?\", text = \"utf8?\" }");
     other.finish(&["--state", "state"]);
     assert_eq!(other.sent(), [1]);
-    let refused: Vec<_> =
-        other.workshop.list("refused").iter().map(|name| other.workshop.read(&format!("refused/{name}"))).collect();
-    let refused = refused.concat();
+    let refused = other.refused();
     for why in ["nothing says where it goes", "is none of the subjects", "and the server takes"] {
         assert!(refused.contains(why), "{why}: {}", &refused[..refused.len().min(2000)]);
     }
@@ -302,8 +300,9 @@ fn a_run_without_state_sends_its_rows_at_its_end() {
     let Some(nats) = shared() else { return };
     let site = StreamSite::new(nats, WRITE);
     site.write_rows(0..700);
-    site.finish(&[]);
+    let ran = site.finish(&[]);
     assert_eq!(site.sent(), (0..700).collect::<Vec<_>>());
+    assert_eq!(ran.json()["reports"]["out"]["sent"], 700);
     site.finish(&[]);
     assert_eq!(site.sent().len(), 1400, "each run for itself");
 }

@@ -2,8 +2,8 @@
 //! the rows that it has written.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
+use millstream_testkit::await_progress;
 use serde_json::Value;
 
 use crate::millstream::{Ran, Running, Workshop};
@@ -84,16 +84,17 @@ pub trait Site {
         ids
     }
 
-    /// Waits until so many rows are visible. A run that writes nothing for minutes hangs, however slow the machine is.
+    /// What was written of rows that were refused.
+    fn refused(&self) -> String {
+        let names = self.workshop().list("refused").into_iter();
+        names.map(|name| self.workshop().read(&format!("refused/{name}"))).collect()
+    }
+
+    /// Waits until so many rows are visible.
     fn wait_for(&self, rows: usize) {
-        let (mut seen, mut since) = (0, Instant::now());
-        while seen < rows {
-            assert!(since.elapsed() < Duration::from_secs(180), "{seen} of {rows} rows are visible");
-            std::thread::sleep(Duration::from_millis(50));
-            let now = self.rows().len();
-            if now > seen {
-                (seen, since) = (now, Instant::now());
-            }
-        }
+        await_progress(|| {
+            let seen = self.rows().len();
+            if seen < rows { Err(format!("{seen} of {rows} rows are visible")) } else { Ok(()) }
+        });
     }
 }

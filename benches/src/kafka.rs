@@ -17,14 +17,14 @@ const TURNS: usize = 5;
 
 const MESSAGES: usize = 5_000_000;
 
-/// The kinds of messages that are sent, and how the flow reads them.
+/// Messages are of one of these kinds, which the flow reads as such.
 #[derive(Clone, Copy)]
 pub enum Content {
     Raw,
     Json,
 }
 
-/// The messages per second of both, for bytes and for JSON.
+/// Measures how many messages a second a flow takes and a bare consumer takes, of bytes and of JSON.
 pub fn run() -> Result<Vec<Measurement>> {
     let kafka = Kafka::run();
     let mut measurements = Vec::new();
@@ -38,7 +38,7 @@ pub fn run() -> Result<Vec<Measurement>> {
     Ok(measurements)
 }
 
-/// The median of the messages per second that the flow and the bare consumer take, and of the CPU time of the flow.
+/// Measures the messages per second that the flow and the bare consumer take, and the CPU time of the flow: the medians.
 fn compare(brokers: &str, topic: &str) -> Result<[f64; 3]> {
     let mut figures = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..TURNS {
@@ -78,7 +78,7 @@ pub fn fill(kafka: &Kafka, topic: &str, content: Content, messages: usize) {
     kafka.send(topic, ends.windows(2).map(|ends| Sent::value(0, &text[ends[0]..ends[1]])));
 }
 
-/// The time on the wall and that of the CPU, in seconds, that a job takes.
+/// Does a job, and says how many seconds that took on the wall and of the CPU.
 fn timed(job: impl FnOnce() -> Result<()>) -> Result<[f64; 2]> {
     let start = Instant::now();
     job()?;
@@ -92,7 +92,7 @@ fn arguments(arguments: &[String]) -> Result<[&str; 2]> {
     Ok(found.map(String::as_str))
 }
 
-/// The flow that drops the messages of a topic.
+/// Runs the flow that drops the messages of a topic, and says how many seconds that took.
 pub fn millstream(given: &[String]) -> Result<[f64; 2]> {
     let [brokers, topic] = arguments(given)?;
     let sets = [format!("input.messages.brokers={brokers}"), format!("input.messages.topics=[\"{topic}\"]")];
@@ -110,7 +110,7 @@ pub fn millstream(given: &[String]) -> Result<[f64; 2]> {
 
 const SCHEMA: &str = r#"input.messages.schema={ id = "int64", quantity = "int64", price = "float64", country = "utf8", at = "timestamp" }"#;
 
-/// The bare consumer.
+/// Runs the consumer that forgets the messages of a topic, and says how many seconds that took.
 pub fn bare(given: &[String]) -> Result<[f64; 2]> {
     let [brokers, topic] = arguments(given)?;
     timed(|| millstream_kafka::bare::consume(brokers, topic, MESSAGES))

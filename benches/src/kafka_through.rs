@@ -18,23 +18,23 @@ use crate::kafka::{Content, fill};
 use crate::measurement::{Goal, Measurement, median};
 use crate::place;
 
-/// How often exactly once and at least once take turns.
+/// Exactly once and at least once take turns so often; the medians count.
 const TURNS: usize = 3;
 
-/// The rows that a model learns from.
+/// A model learns from so many rows.
 const LEARNED: usize = 2_000_000;
 
-/// Messages per second while it is measured how long they take, and for how long.
+/// While it is measured how long messages take, so many come in a second, for so long.
 const RATE: usize = 10_000;
 const SPAN: Duration = Duration::from_secs(15);
 
-/// How many different messages are sent meanwhile.
+/// So many of these messages differ.
 const MADE: usize = 1000;
 
-/// The messages that go from topic to topic.
+/// So many messages go from topic to topic.
 const MESSAGES: usize = 5_000_000;
 
-/// Messages per second, and how long they take.
+/// Measures how many messages a second go from topic to topic, how many a model learns from on their way, and how long one takes.
 pub fn run() -> Result<Vec<Measurement>> {
     let kafka = &Kafka::run();
     fill(kafka, "json", Content::Json, MESSAGES);
@@ -67,7 +67,7 @@ const DELIVERIES: [&str; 2] = ["exactly_once", "at_least_once"];
 const AT_ONCE: &[&str] = &["checkpoint.interval=1s"];
 const EVERY_100_MS: &[&str] = &["checkpoint.interval=100ms", "flow.epoch.interval=50ms"];
 
-/// The command of a flow with state, from nothing.
+/// Makes the command that runs a flow with a new state.
 fn command(kafka: &Kafka, flow: &str, delivery: &str, sets: &[&str]) -> Result<Command> {
     let work = place::empty_folder("kafka_through")?;
     let brokers = kafka.brokers();
@@ -82,7 +82,7 @@ fn command(kafka: &Kafka, flow: &str, delivery: &str, sets: &[&str]) -> Result<C
     Ok(command)
 }
 
-/// How long a flow takes that ends.
+/// Runs a flow to its end, and says how many seconds that took.
 fn through(kafka: &Kafka, flow: &str, delivery: &str) -> Result<f64> {
     let mut command = command(kafka, flow, delivery, &[])?;
     let start = Instant::now();
@@ -90,13 +90,13 @@ fn through(kafka: &Kafka, flow: &str, delivery: &str) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// A message with 28 features.
+/// Writes a message with 28 features.
 fn message(id: usize, sent: u128, text: &mut String) {
     let _ = write!(text, "{id},{sent}");
     features(id, text);
 }
 
-/// What a message says beside its number and the time.
+/// Writes what a message says beside its number and the time.
 fn features(id: usize, text: &mut String) {
     let mut hash = id as u64;
     for _ in 0..28 {
@@ -119,7 +119,7 @@ fn fill_features(kafka: &Kafka) -> Result<()> {
     Ok(())
 }
 
-/// A flow that runs until it is let go.
+/// This flow runs until it is let go.
 struct Live(Child);
 
 impl Drop for Live {
@@ -129,7 +129,7 @@ impl Drop for Live {
     }
 }
 
-/// In how many milliseconds the predictions of half of the messages, and of 99 of 100, are there for a consumer that knows of transactions.
+/// Measures in how many milliseconds the predictions of half of the messages, and of 99 of 100, are there for a consumer that knows of transactions.
 fn lag(kafka: &Kafka, delivery: &str, sets: &[&str]) -> Result<[f64; 2]> {
     let (source, sink) = (format!("lag-{delivery}"), format!("lag-{delivery}-predicted"));
     kafka.create(&source, 1, &[]);

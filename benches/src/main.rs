@@ -4,10 +4,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "what is measured is time")]
 
+mod acquisition;
 mod answers;
 mod bits;
 mod chain;
 mod checkpoints;
+mod databases;
 mod edge;
 mod flow;
 mod ingest;
@@ -66,6 +68,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("recovery", recovery::run),
     ("ingest", ingest::run),
     ("messages", messages::run),
+    ("acquisition", acquisition::run),
     ("kafka", kafka::run),
     ("kafka_through", kafka_through::run),
     ("mysql", mysql::run),

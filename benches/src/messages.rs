@@ -18,11 +18,11 @@ use crate::own_process::numbers_of;
 /// The two decoders take turns so often; the medians count.
 const TURNS: usize = 5;
 
-/// How many messages there are, and how often all of them are decoded.
+/// There are so many messages, all of which are decoded so often.
 const MESSAGES: usize = 200_000;
 const ROUNDS: usize = 10;
 
-/// What a flow takes at once.
+/// A flow takes so many at once.
 const BATCH_ROWS: usize = 8192;
 
 const SCHEMA: &str = r#"{"type": "record", "name": "Order", "fields": [
@@ -33,7 +33,7 @@ const SCHEMA: &str = r#"{"type": "record", "name": "Order", "fields": [
     {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}
 ]}"#;
 
-/// The messages per CPU second of both.
+/// Measures how many messages both decode in a second of the CPU.
 pub fn run() -> Result<Vec<Measurement>> {
     let compare = |format: &str, beside: &str| -> Result<Measurement> {
         let mut figures = [Vec::new(), Vec::new()];
@@ -70,7 +70,7 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// The values of a message: id, quantity, price in cents, country, time.
+/// Makes the values of a message: id, quantity, price in cents, country, time.
 fn values(number: usize) -> (i64, i64, i64, &'static str, i64) {
     let hash = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let cents = ((hash >> 20) % 100_000) as i64;

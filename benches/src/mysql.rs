@@ -1,29 +1,16 @@
-//! What flows write to MySQL, read of its changes and look up in a second, with the server on the same machine.
+//! What flows write to MySQL and MariaDB, read of their changes and look up in a second, beside a loop of statements.
 
 use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use millstream_core::{Error, Result, ResultExt as _};
+use millstream_core::{Result, ResultExt as _};
 use millstream_testkit::Mysql;
 use mysql_async::prelude::Queryable as _;
 
-use crate::flow;
-use crate::measurement::{Goal, Measurement, median};
+use crate::databases::{CHANGED, Database, WRITTEN, changed, looked_up, written};
+use crate::measurement::{Goal, Measurement};
 
-/// The flow and the bare loop take turns so often; the medians count.
-const TURNS: usize = 3;
-
-/// How many rows are written.
-const WRITTEN: u64 = 500_000;
-
-/// How many rows change.
-const CHANGED: u64 = 1_000_000;
-
-/// How many rows are looked up, of which one in ten is not remembered.
-const LOOKED_UP: u64 = 4_000_000;
-
-/// Rows a second: written, beside a loop of statements; changed; and looked up.
+/// Measures the rows a second that are written, that change, and that are looked up, on both servers.
 pub fn run() -> Result<Vec<Measurement>> {
     let mut measurements = Vec::new();
     for product in Mysql::PRODUCTS {
@@ -39,39 +26,57 @@ pub fn run() -> Result<Vec<Measurement>> {
     Ok(measurements)
 }
 
-const TABLE: &str = "DROP TABLE IF EXISTS written;\n\
-    CREATE TABLE written (id BIGINT PRIMARY KEY, n INT, ratio DOUBLE, name VARCHAR(40), at DATETIME(6))";
+impl Database for Mysql {
+    const NODES: &'static str = "mysql";
 
-fn settings(mysql: &Mysql, node: &str) -> Vec<String> {
-    vec![format!("{node}.address={}", mysql.address())]
-}
+    const WRITTEN: &'static str = "DROP TABLE IF EXISTS written;\n\
+        CREATE TABLE written (id BIGINT PRIMARY KEY, n INT, ratio DOUBLE, name VARCHAR(40), at DATETIME(6))";
 
-/// The median of the rows a second of both.
-fn written(mysql: &Mysql) -> Result<[f64; 2]> {
-    let mut figures = [Vec::new(), Vec::new()];
-    for _ in 0..TURNS {
-        mysql.say(TABLE);
-        let begin = Instant::now();
-        let sets = [settings(mysql, "output.table"), vec![format!("input.numbers.rows={WRITTEN}")]].concat();
-        flow::rows_committed("mysql_output.toml", &sets, 2, "table")?;
-        figures[0].push(WRITTEN as f64 / begin.elapsed().as_secs_f64());
-        count(mysql, "written", WRITTEN)?;
-        mysql.say(TABLE);
-        let begin = Instant::now();
-        mysql.with(async |connection| write_bare(connection).await).doing(|| "writing rows")?;
-        figures[1].push(WRITTEN as f64 / begin.elapsed().as_secs_f64());
-        count(mysql, "written", WRITTEN)?;
+    const CHANGED: &'static str = "DROP TABLE IF EXISTS changed;\n\
+        CREATE TABLE changed (id BIGINT PRIMARY KEY, n INT, ratio DOUBLE, name VARCHAR(40), at DATETIME(6));\n\
+        DROP TABLE IF EXISTS digits;\n\
+        CREATE TABLE digits (d INT PRIMARY KEY);\n\
+        INSERT INTO digits VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)";
+
+    fn address(&self) -> &str {
+        Mysql::address(self)
     }
-    Ok(figures.map(median))
+
+    fn say(&self, statements: &str) {
+        Mysql::say(self, statements);
+    }
+
+    fn rows(&self, query: &str) -> Vec<String> {
+        Mysql::rows(self, query)
+    }
+
+    fn write_bare(&self) -> Result<()> {
+        self.with(async |connection| insert_bare(connection).await).doing(|| "writing rows")
+    }
+
+    fn await_follower(&self, come: &dyn Fn() -> u64) {
+        // It follows the log when this row comes, which is changed until it does.
+        let mut before = 0;
+        while come() == 0 {
+            self.say(&format!("REPLACE INTO changed (id) VALUES ({})", CHANGED + before));
+            before += 1;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+
+    fn insert(&self) -> String {
+        let digits: String = ('a'..='f').map(|name| format!(", digits {name}")).collect();
+        format!(
+            "INSERT INTO changed SELECT a.d + 10 * b.d + 100 * c.d + 1000 * d.d + 10000 * e.d + 100000 * f.d, a.d, b.d * 0.25, \
+             CONCAT('customer number ', c.d), '2026-01-31 12:00:00' FROM {}",
+            &digits[2..]
+        )
+    }
 }
 
-fn count(mysql: &Mysql, table: &str, wanted: u64) -> Result<()> {
-    let found = mysql.rows(&format!("SELECT COUNT(*) FROM {table}"));
-    if found == [wanted.to_string()] { Ok(()) } else { Err(Error::new(format!("{found:?} rows instead of {wanted}"))) }
-}
-
-/// The same rows as the flow's, in transactions that are as large.
-async fn write_bare(connection: &mut mysql_async::Conn) -> Result<(), mysql_async::Error> {
+/// Inserts the rows that the flow writes, in transactions that are as large as the flow's.
+async fn insert_bare(connection: &mut mysql_async::Conn) -> Result<(), mysql_async::Error> {
     let mut statement = String::new();
     for first in (0..WRITTEN).step_by(1000) {
         if first % 250_000 == 0 {
@@ -95,66 +100,4 @@ async fn write_bare(connection: &mut mysql_async::Conn) -> Result<(), mysql_asyn
         }
     }
     Ok(())
-}
-
-/// The rows a second of one transaction, from its commit on.
-fn changed(mysql: &Mysql) -> Result<f64> {
-    mysql.say(
-        "DROP TABLE IF EXISTS changed;\n\
-         CREATE TABLE changed (id BIGINT PRIMARY KEY, n INT, ratio DOUBLE, name VARCHAR(40), at DATETIME(6));\n\
-         DROP TABLE IF EXISTS digits;\n\
-         CREATE TABLE digits (d INT PRIMARY KEY);\n\
-         INSERT INTO digits VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)",
-    );
-    let runtime = flow::runtime(2)?;
-    let running = flow::start(flow::plan("mysql_changes.toml", &settings(mysql, "input.shop"))?, &runtime)?;
-    let stats = running.stats();
-    let node =
-        stats.nodes.iter().find(|node| node.name == "gone").ok_or_else(|| Error::new("there is no such node"))?;
-    let wait = |rows: u64| -> Result<()> {
-        let begin = Instant::now();
-        while node.rows_in.load(Ordering::Relaxed) < rows {
-            if begin.elapsed() > Duration::from_secs(120) {
-                return Err(Error::new(format!("{} of {rows} rows have come", node.rows_in.load(Ordering::Relaxed))));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
-    };
-    // It follows the log when this row comes, which is changed until it does.
-    let mut before = 0;
-    while node.rows_in.load(Ordering::Relaxed) == 0 {
-        mysql.say(&format!("REPLACE INTO changed (id) VALUES ({})", CHANGED + before));
-        before += 1;
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    std::thread::sleep(Duration::from_millis(500));
-    let before = node.rows_in.load(Ordering::Relaxed);
-    let digits: String = ('a'..='f').map(|name| format!(", digits {name}")).collect();
-    mysql.say(&format!(
-        "INSERT INTO changed SELECT a.d + 10 * b.d + 100 * c.d + 1000 * d.d + 10000 * e.d + 100000 * f.d, a.d, b.d * 0.25, \
-         CONCAT('customer number ', c.d), '2026-01-31 12:00:00' FROM {}",
-        &digits[2..]
-    ));
-    let begin = Instant::now();
-    wait(before + CHANGED)?;
-    let seconds = begin.elapsed().as_secs_f64();
-    running.stopper().stop();
-    flow::done(runtime.block_on(running.join()))?;
-    Ok(CHANGED as f64 / seconds)
-}
-
-/// The rows a second that get columns of a table.
-fn looked_up(mysql: &Mysql) -> Result<f64> {
-    let sets = [settings(mysql, "processor.named"), vec![format!("input.numbers.rows={LOOKED_UP}")]].concat();
-    let mut figures = Vec::new();
-    for _ in 0..TURNS {
-        let begin = Instant::now();
-        let rows = flow::rows_into("mysql_lookup.toml", &sets, 2, "gone")?;
-        if rows != LOOKED_UP {
-            return Err(Error::new(format!("{rows} rows came instead of {LOOKED_UP}")));
-        }
-        figures.push(LOOKED_UP as f64 / begin.elapsed().as_secs_f64());
-    }
-    Ok(median(figures))
 }

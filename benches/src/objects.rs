@@ -14,13 +14,13 @@ use crate::measurement::{Goal, Measurement, median};
 /// The flow and the client take turns so often; the medians count.
 const TURNS: usize = 3;
 
-/// How many objects are looked through.
+/// So many objects are looked through.
 const LISTED: usize = 100_000;
 
-/// How many requests of the client are on their way at once, where it makes objects to be listed.
+/// So many requests of the client are on their way at once, where it makes objects to be listed.
 const AT_ONCE: usize = 64;
 
-/// Bytes a second that are written, and seconds for which objects are listed.
+/// Measures how many bytes a second are written, and for how many seconds objects are listed.
 pub fn run() -> Result<Vec<Measurement>> {
     let services = Services::run(&["s3"]);
     let [ours, bare] = written(&services)?;
@@ -53,13 +53,13 @@ fn wrong(error: object_store::Error) -> Error {
     object_error(&error)
 }
 
-/// How many bytes the objects have that are there.
+/// Counts the bytes of the objects that are there.
 async fn bytes(objects: &Objects) -> Result<u64> {
     let folder = objects.path("")?;
     objects.store.list(Some(&folder)).try_fold(0, async |sum, object| Ok(sum + object.size)).await.map_err(wrong)
 }
 
-/// The median of the bytes a second of both.
+/// Measures the bytes a second that the flow and the client write: the medians.
 fn written(services: &Services) -> Result<[f64; 2]> {
     let runtime = flow::runtime(2)?;
     let objects = store(services, "s3://bucket/written")?;
@@ -78,7 +78,7 @@ fn written(services: &Services) -> Result<[f64; 2]> {
     Ok(figures.map(median))
 }
 
-/// An object of so many bytes, in parts as the output has them.
+/// Uploads an object of so many bytes, in parts as large as those of the output.
 async fn upload(services: &Services, turn: usize, bytes: u64) -> Result<()> {
     const PART: usize = 8 << 20;
     let objects = store(services, "s3://bucket/bare")?;
@@ -94,7 +94,7 @@ async fn upload(services: &Services, turn: usize, bytes: u64) -> Result<()> {
     upload.finish().await.map_err(wrong).map(|_| ())
 }
 
-/// The median of the seconds of both.
+/// Measures for how many seconds the flow and the client look for objects: the medians.
 fn listed(services: &Services) -> Result<[f64; 2]> {
     let runtime = flow::runtime(2)?;
     let objects = store(services, "s3://bucket/listed")?;

@@ -59,7 +59,8 @@ pub fn run() -> Result<Vec<Measurement>> {
     ])
 }
 
-fn processor(kind: &str, settings: serde_json::Value) -> Result<Box<dyn ProcessorSettings>> {
+/// Reads the settings of a processor.
+pub fn processor(kind: &str, settings: serde_json::Value) -> Result<Box<dyn ProcessorSettings>> {
     let registry: NodeTypes = flow::registry();
     let found = registry.find(Role::Processor, kind).ok_or_else(|| Error::new(format!("there is no `{kind}`")))?;
     match found.parse(settings).map_err(|problem| Error::new(problem.to_string()))? {

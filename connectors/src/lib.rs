@@ -43,11 +43,7 @@ mod tests {
     fn every_example_is_accepted() {
         let mut registry = NodeTypes::default();
         register(&mut registry);
-        for kind in registry.kinds() {
-            let table: serde_json::Value = toml::from_str(kind.example).unwrap();
-            kind.parse(table).unwrap();
-            assert!(!kind.docs().is_empty(), "{} has no documentation", kind.name);
-        }
+        millstream_testkit::check_examples(&registry);
         assert!(registry.find(Role::Input, "file").is_some());
         assert!(registry.find(Role::Output, "drop").is_some());
     }

@@ -19,7 +19,7 @@ use millstream_core::Problem;
 
 pub use cells::{Cell, RowBuilder, key_of, limits, parse_decimal};
 pub use changes::{
-    At, ChangedRow, ChangesSettings, ChunkRows, Gathered, Metadata, Op, PortColumns, TableJob, can_be_key,
+    At, ChangedRow, ChangesSettings, ChunkRows, Gathered, Metadata, Op, PortColumns, TableJob, Watch, can_be_key,
 };
 pub use journal::{Covers, Journal, JournalOptions, Page, Pages, PortRows, Refused, Source, Status};
 pub use lookup::{Answer, LookupSettings, LookupTable};

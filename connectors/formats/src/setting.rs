@@ -199,7 +199,15 @@ impl<P: Purpose> Format<P> {
             side.check_keys(&self.table, &refused::<P>(self.kind))?;
             side.make(self.table.clone(), ending)
         };
-        made().map_err(|problem: Problem| problem.under(FORMAT))
+        made().map_err(|problem: Problem| self.shown(problem).under(FORMAT))
+    }
+
+    /// What is wrong with a table as a whole, which may be only a word so far, with an example of one that is right.
+    fn shown(&self, problem: Problem) -> Problem {
+        if problem.at.is_empty() && problem.help.is_none() {
+            return problem.help(format!("such as `{}`", self.kind.example));
+        }
+        problem
     }
 
     fn decoder_of(&self, columns: &Columns, context: &PlanContext) -> Result<Decoder, Problem> {

@@ -7,7 +7,7 @@ use arrow::array::{
     ArrayRef, BinaryBuilder, Int64Builder, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use millstream_connectors::push::{Contents, FormatTag, ReadRecords, Refused};
+use millstream_connectors::push::{Contents, FormatTag, ReadRecords, Refused, rows_of};
 use millstream_core::{Result, ResultExt as _};
 use millstream_formats::{BadRow, Rows};
 use schemars::JsonSchema;
@@ -161,24 +161,18 @@ impl ReadRecords for KeptReader {
     fn begin(&mut self, format: FormatTag, bytes: &[u8], _: usize) -> Result<()> {
         format.require_own()?;
         let files = unpack(bytes)?;
-        let mut read = Rows::default();
-        let mut together: Vec<&Kept> = Vec::new();
-        for (position, file) in (0..).zip(&files) {
-            let Some(why) = self.refusal(file) else {
-                together.push(file);
-                continue;
-            };
-            let path = String::from_utf8_lossy(&file.path).into_owned();
-            read.failed.push(BadRow::new(position, why, format!("{path} at {}", file.commit).as_bytes()));
-            if !together.is_empty() {
-                read.batches.push((position - together.len() as u64, self.batch(&together)?));
-                together.clear();
-            }
-        }
-        if !together.is_empty() {
-            read.batches.push(((files.len() - together.len()) as u64, self.batch(&together)?));
-        }
-        self.read = Some(read);
+        let read = rows_of(
+            &files,
+            |position, file| match self.refusal(file) {
+                None => Ok(file),
+                Some(why) => {
+                    let path = String::from_utf8_lossy(&file.path);
+                    Err(BadRow::new(position, why, format!("{path} at {}", file.commit).as_bytes()))
+                }
+            },
+            |files| self.batch(files),
+        );
+        self.read = Some(read?);
         Ok(())
     }
 

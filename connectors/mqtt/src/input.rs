@@ -126,7 +126,7 @@ impl MqttInputSettings {
         }
         self.format.columns(context)?.ok_or_else(|| {
             let problem = Problem::new("`schema` is missing: the columns of the messages and their types");
-            problem.help("such as `schema = { celsius = \"float64\", at = \"timestamp\" }`")
+            problem.help("such as `schema = { celsius = \"float64\", at = \"timestamp\" }`").at(["format"])
         })
     }
 

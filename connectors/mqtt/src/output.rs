@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use millstream_core::{
-    ByteSize, CommitContext, Committer, Delivery, KeptNode, Kind, Output, OutputPlan, OutputSettings, PendingCommit,
-    PlanContext, Probe, Problem, Problems, Result, ResultExt as _, Stream, Uses,
+    ByteSize, CommitContext, Committer, Delivery, KeptNode, Kind, OutputPlan, OutputSettings, PendingCommit,
+    PlanContext, Probe, Problem, Problems, Result, ResultExt as _, Stream,
 };
 use millstream_messages::{Destination, Layout, MessageOutput, Messages, RowEncoder, Stages, Target, ValueSettings};
 use millstream_spool::{PartLimits, Spooled};
@@ -194,16 +194,7 @@ impl OutputSettings for MqttOutputSettings {
         };
         let (schema, is_live) = (input.schema.clone(), input.is_live);
         let output = MessageOutput::new(topics, layout, schema, Delivery::ExactlyOnce, is_live);
-        Ok(OutputPlan {
-            uses: Uses::all(),
-            delivery: Delivery::AtLeastOnce,
-            exclusive: None,
-            writes: None,
-            place: Some(place),
-            takes_other_columns: true,
-            fails: true,
-            build: Box::new(move || Ok(Box::new(output) as Box<dyn Output>)),
-        })
+        Ok(OutputPlan::to_place(place, Delivery::AtLeastOnce, output))
     }
 
     fn probe(&self, context: &PlanContext) -> Option<Probe> {

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use millstream_core::NodeTypes;
 use millstream_testkit::{
-    Given, InputSamples, Mysql, OutputSamples, Sample, Source, Target, check_inputs, check_outputs, check_processors,
-    table,
+    Given, InputSamples, Mysql, OutputSamples, Sample, Source, Target, check_examples, check_inputs, check_outputs,
+    check_processors, table,
 };
 
 use crate::register;
@@ -95,6 +95,11 @@ fn query(mysql: &Rc<Mysql>, name: &'static str, more: &str) -> String {
 fn made(mysql: &Rc<Mysql>, statements: &[&str]) -> impl Fn(&std::path::Path) + 'static {
     let (mysql, statements) = (mysql.clone(), statements.join(";\n"));
     move |_| mysql.say(&statements)
+}
+
+#[test]
+fn examples_are_accepted() {
+    check_examples(&types());
 }
 
 #[test]

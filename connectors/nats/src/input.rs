@@ -136,7 +136,7 @@ impl NatsInputSettings {
         }
         self.format.columns(context)?.ok_or_else(|| {
             let problem = Problem::new("`schema` is missing: the columns of the messages and their types");
-            problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`")
+            problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`").at(["format"])
         })
     }
 }

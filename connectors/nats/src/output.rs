@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_nats::jetstream::Context;
 use async_trait::async_trait;
 use millstream_core::{
-    Committer, Delivery, Error, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem,
-    Problems, Result, Stream, Uses,
+    Committer, Delivery, Error, KeptNode, Kind, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems,
+    Result, Stream,
 };
 use millstream_messages::{Destination, Layout, MessageOutput, Messages, Stages, Target, ValueSettings};
 use millstream_spool::Spooled;
@@ -199,16 +199,7 @@ impl OutputSettings for NatsOutputSettings {
         let (schema, is_live, delivery) = (input.schema.clone(), input.is_live, self.delivery);
         let target = Subjects { job, delivery, subjects: Vec::new(), largest: 0, context: None };
         let output = MessageOutput::new(target, layout, schema, delivery, is_live);
-        Ok(OutputPlan {
-            uses: Uses::all(),
-            delivery,
-            exclusive: None,
-            writes: None,
-            place: Some(place),
-            takes_other_columns: true,
-            fails: true,
-            build: Box::new(move || Ok(Box::new(output) as Box<dyn Output>)),
-        })
+        Ok(OutputPlan::to_place(place, delivery, output))
     }
 
     fn probe(&self, context: &PlanContext) -> Option<Probe> {

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use millstream_core::{NodeTypes, Parsed, Role};
-use millstream_testkit::{InputSamples, Nats, OutputSamples, Source, Target, check_inputs, check_outputs, table};
+use millstream_testkit::{
+    InputSamples, Nats, OutputSamples, Source, Target, check_examples, check_inputs, check_outputs, table,
+};
 
 use crate::register;
 
@@ -16,11 +18,7 @@ fn types() -> NodeTypes {
 
 #[test]
 fn examples_are_accepted() {
-    for kind in types().kinds() {
-        let table: serde_json::Value = toml::from_str(kind.example).unwrap();
-        kind.parse(table).unwrap();
-        assert!(!kind.docs().is_empty(), "{}", kind.name);
-    }
+    check_examples(&types());
 }
 
 const WRONG: &[(&str, &str)] = &[

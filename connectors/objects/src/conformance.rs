@@ -7,7 +7,9 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 use futures::TryStreamExt as _;
 use millstream_core::NodeTypes;
 use millstream_store::{Objects, ObjectsOptions};
-use millstream_testkit::{InputSamples, OutputSamples, Services, Source, Target, check_inputs, check_outputs, table};
+use millstream_testkit::{
+    InputSamples, OutputSamples, Services, Source, Target, check_examples, check_inputs, check_outputs, table,
+};
 use object_store::{ObjectStoreExt as _, PutPayload};
 use tokio::runtime::Runtime;
 
@@ -21,11 +23,7 @@ fn types() -> NodeTypes {
 
 #[test]
 fn every_example_is_accepted() {
-    for kind in types().kinds() {
-        let table: serde_json::Value = toml::from_str(kind.example).unwrap();
-        kind.parse(table).unwrap();
-        assert!(!kind.docs().is_empty(), "{} has no documentation", kind.name);
-    }
+    check_examples(&types());
 }
 
 /// A server that closures without captures find.

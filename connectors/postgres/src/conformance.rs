@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use millstream_core::{InputSettings as _, NodeTypes};
 use millstream_testkit::{
-    Given, InputSamples, OutputSamples, Postgres, Sample, Source, Target, check_inputs, check_outputs,
+    Given, InputSamples, OutputSamples, Postgres, Sample, Source, Target, check_examples, check_inputs, check_outputs,
     check_processors, context, parse, table,
 };
 
@@ -103,6 +103,11 @@ fn query(postgres: &Postgres, name: &'static str, more: &str) -> String {
 fn made(postgres: &Rc<Postgres>, statements: &[&str]) -> impl Fn(&std::path::Path) + 'static {
     let (postgres, statements) = (postgres.clone(), statements.join(";\n"));
     move |_| postgres.say(&statements)
+}
+
+#[test]
+fn examples_are_accepted() {
+    check_examples(&types());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use arrow::datatypes::Int64Type;
 use millstream_core::{CommitContext, Error, Home, Parts, PendingCommit, Result, Run, State};
 use millstream_store::simulation::{Faults, Simulation};
 use millstream_store::{Files, LocalFiles};
+use millstream_testkit::Hostile;
 
 use crate::{PartLimits, Spool, Spooled, Unnamed};
 
@@ -184,4 +185,22 @@ fn what_is_staged_outlives_the_machine() {
         staged_in(Arc::new(disk), &folder, 2).unwrap();
     }
     assert!(staged_so_far > 20, "{staged_so_far}");
+}
+
+/// Whatever becomes of a file, its rows are those that were written, or it is said that it is damaged.
+#[test]
+fn hostile_files_have_no_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let staged = staged_in(Arc::new(LocalFiles), folder.path(), 1).unwrap();
+    let home = Home::Folder(folder.path().to_owned());
+    let spooled = Spooled::of(&pending(staged, &home), &Unnamed::default()).unwrap();
+    let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read(&path).unwrap();
+    Hostile::new([whole.clone()]).attack(|bytes| {
+        std::fs::write(&path, bytes).unwrap();
+        match read(&spooled, 0, PartLimits::default()) {
+            Ok((numbers, _)) => assert!(bytes == whole && numbers.len() == 500),
+            Err(error) => assert!(error.to_string().contains("is damaged"), "{error}"),
+        }
+    });
 }

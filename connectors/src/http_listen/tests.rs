@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod hostile;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;

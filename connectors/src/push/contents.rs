@@ -1,5 +1,6 @@
 //! What comes at once, as a record of the log holds it: how many rows it is, and which.
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Result};
 use millstream_formats::{BadRow, BatchReader, Decoder, Rows};
@@ -51,6 +52,34 @@ pub trait ReadRecords: Send {
     /// # Errors
     /// If they can't be read. Rows that are of no use are none: they are refused.
     fn next(&mut self, out: &mut Rows) -> Result<bool>;
+}
+
+/// Rows of what was kept, each of which is one or is refused: `read` says which, and `batch` makes a batch of those that follow each other.
+///
+/// # Errors
+/// If there can't be such a batch.
+pub fn rows_of<'k, K, V>(
+    kept: &'k [K],
+    read: impl Fn(u64, &'k K) -> Result<V, BadRow>,
+    batch: impl Fn(&[V]) -> Result<RecordBatch>,
+) -> Result<Rows> {
+    let (mut rows, mut together) = (Rows::default(), Vec::new());
+    for (position, one) in (0..).zip(kept) {
+        match read(position, one) {
+            Ok(value) => together.push(value),
+            Err(refused) => {
+                rows.failed.push(refused);
+                if !together.is_empty() {
+                    rows.batches.push((position - together.len() as u64, batch(&together)?));
+                    together.clear();
+                }
+            }
+        }
+    }
+    if !together.is_empty() {
+        rows.batches.push(((kept.len() - together.len()) as u64, batch(&together)?));
+    }
+    Ok(rows)
 }
 
 /// Bytes in formats, all of whose rows can be read.

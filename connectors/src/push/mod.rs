@@ -38,7 +38,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use batches::{Health, MOST_BYTES, Waiting, keep, waiting};
-pub use contents::{Contents, ReadRecords};
+pub use contents::{Contents, ReadRecords, rows_of};
 pub use formats::FormatTag;
 pub use ingest::{Ack, Ingest};
 pub use input::PushInput;

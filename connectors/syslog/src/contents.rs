@@ -8,7 +8,7 @@ use arrow::array::{
     ArrayRef, Int32Builder, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use millstream_connectors::push::{Contents, FormatTag, ReadRecords, Refused};
+use millstream_connectors::push::{Contents, FormatTag, ReadRecords, Refused, rows_of};
 use millstream_core::{Result, ResultExt as _};
 use millstream_formats::{BadRow, Rows};
 use serde::{Deserialize, Serialize};
@@ -154,24 +154,15 @@ impl ReadRecords for KeptReader {
     fn begin(&mut self, format: FormatTag, bytes: &[u8], _: usize) -> Result<()> {
         format.require_own()?;
         let messages = unpack(bytes)?;
-        let mut read = Rows::default();
-        let mut together = Vec::new();
-        for (position, message) in (0..).zip(&messages) {
-            match self.text(message) {
-                Ok(text) => together.push((parse(text, message.received_at, self.zone), *message)),
-                Err(why) => {
-                    read.failed.push(BadRow::new(position, why, message.bytes));
-                    if !together.is_empty() {
-                        read.batches.push((position - together.len() as u64, self.batch(&together)?));
-                        together.clear();
-                    }
-                }
-            }
-        }
-        if !together.is_empty() {
-            read.batches.push(((messages.len() - together.len()) as u64, self.batch(&together)?));
-        }
-        self.read = Some(read);
+        let read = rows_of(
+            &messages,
+            |position, message| match self.text(message) {
+                Ok(text) => Ok((parse(text, message.received_at, self.zone), *message)),
+                Err(why) => Err(BadRow::new(position, why, message.bytes)),
+            },
+            |rows| self.batch(rows),
+        );
+        self.read = Some(read?);
         Ok(())
     }
 

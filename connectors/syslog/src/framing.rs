@@ -158,7 +158,10 @@ pub fn trimmed(message: &[u8]) -> &[u8] {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use millstream_testkit::Hostile;
+
     use super::*;
+    use crate::message::parse;
 
     /// The messages of a text that comes in pieces of so many bytes.
     fn found(framing: Framing, text: &str, piece: usize) -> Result<Vec<String>, &'static str> {
@@ -192,5 +195,33 @@ mod tests {
             assert!(found(Framing::Octets, "99999999999 x", piece).is_err());
             assert!(found(Framing::Auto, "12x", piece).is_err() || piece == 1);
         }
+    }
+    /// Whatever comes, in whatever pieces, is messages, or no connection that says how long these are.
+    #[test]
+    fn hostile_bytes_are_messages() {
+        let zone: arrow::array::timezone::Tz = "Europe/Berlin".parse().unwrap();
+        let valid = [
+            &b"71 <165>1 2003-10-11T22:14:15.003Z h a 42 ID47 [ex@1 iut=\"3\" say=\"a \\\" b\"] hi"[..],
+            b"<34>Dec 31 23:59:59 mymachine su[230]: 'su root' failed\n<13>2026-01-31T12:00:00+01:00 host kernel: oops\n",
+            b"<34>1 - - - - - - \xef\xbb\xbf\xc3\xbc\n999999999 x",
+        ];
+        Hostile::new(valid).attack(|bytes| {
+            for framing in [Framing::Auto, Framing::Octets, Framing::Lines] {
+                let mut frames = Frames::new(framing, 64);
+                let mut found = Vec::new();
+                for piece in bytes.chunks(7) {
+                    frames.push(piece);
+                    while let Ok(Some(frame)) = frames.next_frame() {
+                        found.push(frame);
+                    }
+                }
+                found.extend(frames.finish());
+                for frame in found {
+                    let text = String::from_utf8_lossy(&frame.bytes);
+                    let parsed = parse(&text, 1_767_225_610_000_000, zone);
+                    assert!(text.ends_with(parsed.message), "{text}");
+                }
+            }
+        });
     }
 }

@@ -95,6 +95,22 @@ pub struct OutputPlan {
     pub build: Box<dyn FnOnce() -> Result<Box<dyn Output>> + Send>,
 }
 
+impl OutputPlan {
+    /// The plan of an output to which `place` is far away: it takes all columns, later on also others, and refuses what that place does not take.
+    pub fn to_place(place: String, delivery: Delivery, output: impl Output + 'static) -> Self {
+        Self {
+            uses: Uses::all(),
+            delivery,
+            exclusive: None,
+            writes: None,
+            place: Some(place),
+            takes_other_columns: true,
+            fails: true,
+            build: Box::new(move || Ok(Box::new(output))),
+        }
+    }
+}
+
 impl fmt::Debug for OutputPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OutputPlan").field("delivery", &self.delivery).finish_non_exhaustive()

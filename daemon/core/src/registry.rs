@@ -375,6 +375,9 @@ pub fn parse_settings<T: DeserializeOwned>(table: Value) -> Result<T, Problem> {
 
 /// What serde says, in the words of flow files.
 fn in_words(message: String) -> String {
+    if let Some(key) = message.strip_prefix("missing field ") {
+        return format!("{key} is missing");
+    }
     let text =
         message.strip_prefix("invalid value: string ").and_then(|rest| rest.strip_suffix(", expected a character"));
     text.map_or_else(|| message.clone(), |text| format!("expected a single character, found {text}"))
@@ -401,6 +404,8 @@ mod tests {
         let problem = parse_settings::<Settings>(table).expect_err("there is no such type");
         assert_eq!(problem.at, [Step::from("columns"), Step::from(1), Step::from("id")]);
         assert_eq!(problem.message, "there is no type `utf9`; did you mean `utf8`?");
+        let problem = parse_settings::<Settings>(json!({})).expect_err("there are no columns");
+        assert_eq!(problem.to_string(), "`columns` is missing");
         let table = json!({"columns": [], "delimiter": ";;"});
         let problem = parse_settings::<Settings>(table).expect_err("these are two characters");
         assert_eq!(problem.message, "expected a single character, found \";;\"");

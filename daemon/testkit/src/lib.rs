@@ -5,6 +5,7 @@
 
 mod conformance;
 mod drive;
+mod hostile;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod late;
@@ -14,18 +15,21 @@ mod mqtt;
 mod mysql;
 #[cfg(feature = "nats")]
 mod nats;
+mod patience;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proxy;
+mod random;
 mod services;
 mod state;
 mod table;
 
 pub use conformance::{
-    Excuse, Given, InputSamples, Lacks, OutputSamples, Sample, Source, Target, check_inputs, check_outputs,
-    check_processors,
+    Excuse, Given, InputSamples, Lacks, OutputSamples, Sample, Source, Target, check_examples, check_inputs,
+    check_outputs, check_processors,
 };
 pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
+pub use hostile::Hostile;
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, Received, Sent};
 pub use late::{commit_late, stages};
@@ -35,9 +39,11 @@ pub use mqtt::{Mqtt, Subscriber};
 pub use mysql::Mysql;
 #[cfg(feature = "nats")]
 pub use nats::Nats;
+pub use patience::await_progress;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
+pub use random::Random;
 pub use services::Services;
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

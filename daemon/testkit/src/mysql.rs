@@ -1,11 +1,9 @@
 //! A real MySQL or MariaDB to test with, and what only tests do to one.
 
-use std::time::Duration;
-
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, OptsBuilder, Row, SslOpts, Value};
 
-use crate::Services;
+use crate::{Services, await_progress};
 
 /// Who may do anything, and the password.
 const USER: &str = "alice";
@@ -111,17 +109,13 @@ impl Mysql {
     }
 
     /// Asks for a number again and again until it is this one.
+    ///
+    /// # Panics
+    /// If it stays another one for minutes.
     pub fn await_number(&self, query: &str, wanted: i64) {
-        let reached = self.with(async |connection| {
-            for _ in 0..1200 {
-                let number: Option<i64> = connection.query_first(query).await.unwrap();
-                if number == Some(wanted) {
-                    return Ok(());
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Err(connection.query_first::<i64, _>(query).await.unwrap())
+        await_progress(|| {
+            let seen = self.rows(query);
+            if seen == [wanted.to_string()] { Ok(()) } else { Err((query, seen)) }
         });
-        assert_eq!(reached, Ok(()), "{query}: it does not become {wanted}");
     }
 }

@@ -1,7 +1,6 @@
 //! A real PostgreSQL to test with, and what only tests do to one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -10,7 +9,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::Services;
+use crate::{Services, await_progress};
 
 /// Who may do anything, and the password.
 const USER: &str = "alice";
@@ -111,23 +110,13 @@ impl Postgres {
     }
 
     /// Asks for a number again and again until it is this one.
+    ///
+    /// # Panics
+    /// If it stays another one for minutes.
     pub fn await_number(&self, query: &str, wanted: i64) {
-        let wanted = wanted.to_string();
-        let reached = self.with(async |client| {
-            let mut last = None;
-            for _ in 0..1200 {
-                let messages = client.simple_query(query).await.unwrap_or_else(|error| panic!("{query}: {error:?}"));
-                last = messages.iter().find_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-                    _ => None,
-                });
-                if last.as_ref() == Some(&wanted) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            last
+        await_progress(|| {
+            let seen = self.rows(query);
+            if seen == [wanted.to_string()] { Ok(()) } else { Err((query, seen)) }
         });
-        assert_eq!(reached, Some(wanted), "{query}: it does not become that");
     }
 }

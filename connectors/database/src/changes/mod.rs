@@ -2,6 +2,7 @@
 
 mod gathered;
 mod port;
+mod watch;
 
 use indexmap::IndexMap;
 use millstream_core::{
@@ -15,6 +16,7 @@ use crate::CheckType;
 use crate::journal::{Journal, JournalOptions, Source};
 pub use gathered::{ChunkRows, Gathered};
 pub use port::{At, ChangedRow, Metadata, Op, PortColumns};
+pub use watch::Watch;
 
 /// Whose changes are read, and how.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -37,6 +37,15 @@ pub struct Mark {
     pub rows: u64,
 }
 
+/// The rows of one transaction.
+struct Part {
+    /// How many rows of the stage lie before its end.
+    until: u64,
+    is_last: bool,
+    /// How many of its rows the table has refused.
+    refused: u64,
+}
+
 /// What a mark says of a stage.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
@@ -129,13 +138,13 @@ impl<T: OutputTable> TableCommitter<T> {
             if at != Some(begun) {
                 parts = spooled.parts(begun, limits);
             }
-            let (until, is_last) = self.write_part(session, &mut parts, of).await?;
+            let Part { until, is_last, refused } = self.write_part(session, &mut parts, of).await?;
             crash::point(written);
             let mark = Mark { generation: of.generation, checkpoint: of.checkpoint, rows: until };
             session.write_mark(of, mark).await?;
             session.commit().await?;
             crash::point(committed);
-            self.written.add(until - begun);
+            self.written.add((until - begun).saturating_sub(refused));
             at = Some(until);
             if is_last {
                 return Ok(());
@@ -143,20 +152,22 @@ impl<T: OutputTable> TableCommitter<T> {
         }
     }
 
-    /// Writes the rows of one transaction. Returns how many rows of the stage lie before its end, and whether it is the last.
+    /// Writes the rows of one transaction.
     async fn write_part(
         &self,
         session: &mut T::Session,
         parts: &mut PartReader<'_>,
         of: &CommitContext,
-    ) -> Result<(u64, bool)> {
+    ) -> Result<Part> {
+        let mut refused = 0;
         while let Some(piece) = parts.next_piece()? {
             let Piece { rows, until, ends_part, is_last } = piece;
             for (row, why) in session.write(&rows).await? {
                 self.refuse(session, of, &json_row(&rows, row)?, &why).await?;
+                refused += 1;
             }
             if ends_part {
-                return Ok((until, is_last));
+                return Ok(Part { until, is_last, refused });
             }
         }
         Err(Error::new("a stage has fewer rows than it says"))

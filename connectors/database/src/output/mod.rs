@@ -12,8 +12,7 @@ use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use millstream_core::{
-    CommitContext, Delivery, Output, OutputPlan, Problem, Problems, Result, Step, Stream, Uses, require_column,
-    type_name,
+    CommitContext, Delivery, OutputPlan, Problem, Problems, Result, Step, Stream, require_column, type_name,
 };
 use millstream_spool::{PartLimits, TransactionSettings};
 use schemars::JsonSchema;
@@ -236,16 +235,6 @@ impl TableSettings {
 
     /// The plan of an output that writes to a table; `place` is how people call that.
     pub fn plan(&self, table: impl OutputTable, place: String) -> OutputPlan {
-        let table = Arc::new(table);
-        OutputPlan {
-            uses: Uses::all(),
-            delivery: self.delivery,
-            exclusive: None,
-            writes: None,
-            place: Some(place),
-            takes_other_columns: true,
-            fails: true,
-            build: Box::new(move || Ok(Box::new(TableOutput::new(table)) as Box<dyn Output>)),
-        }
+        OutputPlan::to_place(place, self.delivery, TableOutput::new(Arc::new(table)))
     }
 }

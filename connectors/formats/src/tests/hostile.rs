@@ -1,46 +1,12 @@
 //! Bytes that nobody has meant well with: every decoder refuses or reads them, soon and in bounded memory.
-//!
-//! Each is given random bytes, and what is valid with damages. The same seed gives the same; the nightly run takes another seed each time,
-//! and prints it.
-#![allow(clippy::disallowed_methods, reason = "how long it goes on is no result")]
-#![allow(clippy::print_stdout, reason = "the test harness shows it")]
 
-use std::time::{Duration, Instant};
-
+use millstream_testkit::{Hostile, Random};
 use prost_reflect::DescriptorPool;
 use prost_reflect::prost::Message as _;
 
 use super::avro::{reader, unhex};
 use super::protobuf::{format, message};
-use super::random::Random;
 use super::*;
-
-/// How long any one input may take, with much to spare for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Decodes what `make` makes until the time is over.
-fn decode_for(time: Duration, seed: u64, mut make: impl FnMut(&mut Random) -> Vec<u8>, mut decode: impl FnMut(&[u8])) {
-    let (start, mut random) = (Instant::now(), Random(seed));
-    while start.elapsed() < time {
-        let before = random.0;
-        let bytes = make(&mut random);
-        let begin = Instant::now();
-        decode(&bytes);
-        assert!(begin.elapsed() < PATIENCE, "{} bytes of seed {before} took {:?}", bytes.len(), begin.elapsed());
-    }
-}
-
-/// Random bytes, or something valid with damages.
-fn damaged(valid: &[Vec<u8>]) -> impl FnMut(&mut Random) -> Vec<u8> + '_ {
-    move |random: &mut Random| {
-        if random.below(4) == 0 {
-            return random.bytes(200);
-        }
-        let mut bytes = valid[random.below(valid.len() as u64) as usize].clone();
-        random.damage(&mut bytes);
-        bytes
-    }
-}
 
 /// Reads a message, which is one row or one that is refused.
 fn read_message(reader: &mut dyn MessageReader, bytes: &[u8]) {
@@ -49,52 +15,99 @@ fn read_message(reader: &mut dyn MessageReader, bytes: &[u8]) {
     assert_eq!(out.len(), 1);
 }
 
-fn avro_messages(time: Duration, seed: u64) {
-    let cases: Vec<Value> = include_str!("../../tests/data/random_avro.ndjson")
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let mut readers: Vec<_> = cases
-        .iter()
-        .map(|case| {
-            let format = json!({ "type": "avro", "schema": case["schema"].to_string() });
-            (reader(format, None).unwrap(), vec![unhex(case["message"].as_str().unwrap())])
-        })
-        .collect();
-    let share = time / readers.len() as u32;
-    for (reader, valid) in &mut readers {
-        decode_for(share, seed, damaged(valid), |bytes| read_message(&mut **reader, bytes));
+/// The schemas and messages that a library of Avro has made, at random.
+fn random_avro() -> Vec<Value> {
+    let lines = include_str!("../../tests/data/random_avro.ndjson").lines();
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn messages_of_avro() {
+    let cases = random_avro();
+    for case in &cases {
+        let format = json!({ "type": "avro", "schema": case["schema"].to_string() });
+        let mut reader = reader(format, None).unwrap();
+        let valid = unhex(case["message"].as_str().unwrap());
+        Hostile::new([valid]).among(cases.len()).attack(|bytes| read_message(&mut *reader, bytes));
     }
 }
 
-fn protobuf_messages(time: Duration, seed: u64) {
+#[test]
+fn messages_of_protobuf() {
     let pool = DescriptorPool::decode(&include_bytes!("../../tests/data/everything.binpb")[..]).unwrap();
     let of = pool.get_message_by_name("test.Everything").unwrap();
-    let valid: Vec<_> = (0..50).map(|seed| message(&mut Random(seed), &of, 3).encode_to_vec()).collect();
+    let valid = (0..50).map(|seed| message(&mut Random(seed), &of, 3).encode_to_vec());
     let mut reader = reader(format("test.Everything"), None).unwrap();
-    decode_for(time, seed, damaged(&valid), |bytes| read_message(&mut *reader, bytes));
+    Hostile::new(valid).attack(|bytes| read_message(&mut *reader, bytes));
 }
 
-fn text_messages(time: Duration, seed: u64, format: &str, valid: &[&str]) {
-    let format: Format<ReadMessages> = serde_json::from_value(json!(format)).unwrap();
+fn text_messages(format: Value, valid: &[&str]) {
+    let format: Format<ReadMessages> = serde_json::from_value(format).unwrap();
     let columns = columns("a:int64?;b:utf8?;c:timestamp?;d:float64?");
     let mut reader = format.reader(&columns, &millstream_testkit::context()).unwrap();
-    let valid: Vec<_> = valid.iter().map(|text| text.as_bytes().to_vec()).collect();
-    decode_for(time, seed, damaged(&valid), |bytes| read_message(&mut *reader, bytes));
+    Hostile::new(valid.iter().copied()).attack(|bytes| read_message(&mut *reader, bytes));
 }
 
-const JSON: &[&str] = &[
-    r#"{"a": 12, "b": "x\u00e4\n", "c": "2026-01-31T12:00:00Z", "d": 1.5e10, "e": [{"f": [1, null]}]}"#,
-    r#" {"b": {"x": 1}, "a": "7"} "#,
-];
+#[test]
+fn messages_of_json() {
+    let object = r#"{"a": 12, "b": "x\u00e4\n", "c": "2026-01-31T12:00:00Z", "d": 1.5e10, "e": [{"f": [1, null]}]}"#;
+    text_messages(json!("json"), &[object, r#" {"b": {"x": 1}, "a": "7"} "#]);
+}
 
-const CSV: &[&str] = &["12,\"x\"\"y\nz\",2026-01-31T12:00:00Z,1.5", "1,2,,3\r\n"];
+#[test]
+fn messages_of_csv() {
+    text_messages(json!("csv"), &["12,\"x\"\"y\nz\",2026-01-31T12:00:00Z,1.5", "1,2,,3\r\n"]);
+}
+
+#[test]
+fn messages_of_xml() {
+    let element = r#"<?xml version="1.0"?><r a="12"><b>x &amp; &#228;<![CDATA[<y>]]></b><c>2026-01-31T12:00:00Z</c><d>1.5</d></r>"#;
+    text_messages(json!("xml"), &[element, "<r><a>1</a><a>2</a></r>"]);
+}
+
+#[test]
+fn messages_of_keys_and_values() {
+    text_messages(json!("key_value"), &[r#"a=12 b="x \" y" c=2026-01-31T12:00:00Z d=1.5"#, "a=1 a=2 b="]);
+}
+
+#[test]
+fn messages_that_name_their_schemas() {
+    let format: Format<ReadMessages> = serde_json::from_value(json!("avro")).unwrap();
+    let columns = columns("id:int64;name:utf8?");
+    let context = millstream_testkit::context();
+    let mut reader = format.framed_reader(&columns, SchemaChanges::Evolve, &context).unwrap();
+    let fields = r#"[{ "name": "id", "type": "int" }, { "name": "name", "type": ["null", "string"] }]"#;
+    let schema = format!(r#"{{ "type": "record", "name": "r", "fields": {fields} }}"#);
+    let schema = RegisteredSchema { schema, references: Vec::new() };
+    reader.add_schema(SchemaId::Number(7), Some(&schema)).unwrap();
+    Hostile::new([&b"\0\0\0\0\x07\x0e\x02\x02a"[..], b"\0\0\0\0\x08\x0e"]).attack(|bytes| {
+        let mut out = Rows::default();
+        reader.decode_framed(&[Framed::of(bytes, None).ok()], &mut out).unwrap();
+        let _ = Framed::of(b"whole", Some(bytes)).map(|framed| framed.schema.to_string());
+        assert_eq!(out.len(), 1);
+    });
+}
+
+/// What a registry answers, and may name as schemas.
+#[test]
+fn schemas_of_a_registry() {
+    let format: Format<ReadMessages> = serde_json::from_value(json!("avro")).unwrap();
+    let context = millstream_testkit::context();
+    let own = columns("id:int64;name:utf8?");
+    let cases = random_avro();
+    Hostile::new(cases.iter().map(|case| case["schema"].to_string())).attack(|bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        let mut reader = format.framed_reader(&own, SchemaChanges::Evolve, &context).unwrap();
+        let schema = RegisteredSchema { schema: text.to_owned(), references: vec![text.to_owned()] };
+        reader.add_schema(SchemaId::Number(1), Some(&schema)).unwrap();
+    });
+}
 
 /// Reads files of a format, which are whole or damaged.
-fn files(time: Duration, seed: u64, name: &str) {
+fn files(name: &str) {
     let folder = Folder::new();
-    let valid = [write(name, &sample(), 9)];
-    decode_for(time, seed, damaged(&valid), |bytes| {
+    let valid = write(name, &sample(), 9);
+    Hostile::new([valid]).attack(|bytes| {
         let path = folder.file(name, bytes);
         let Ok(found) = inspect(&path) else { return };
         let decoder = Decoder { format: format_of(&path), ..decoder_of("csv", found.columns) };
@@ -107,72 +120,16 @@ fn files(time: Duration, seed: u64, name: &str) {
 }
 
 #[test]
-fn messages_of_avro() {
-    avro_messages(Duration::from_secs(1), 1);
-}
-
-#[test]
-fn messages_of_protobuf() {
-    protobuf_messages(Duration::from_secs(1), 1);
-}
-
-#[test]
 fn files_of_avro() {
-    files(Duration::from_secs(1), 1, "a.avro");
-}
-
-/// Another seed each time.
-fn nightly() -> (Duration, u64) {
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    println!("seed {seed}");
-    (Duration::from_secs(60), seed)
+    files("a.avro");
 }
 
 #[test]
-#[ignore = "takes a minute"]
-fn nightly_avro_messages() {
-    let (time, seed) = nightly();
-    avro_messages(time, seed);
+fn files_of_parquet() {
+    files("a.parquet");
 }
 
 #[test]
-#[ignore = "takes a minute"]
-fn nightly_protobuf_messages() {
-    let (time, seed) = nightly();
-    protobuf_messages(time, seed);
-}
-
-#[test]
-#[ignore = "takes a minute"]
-fn nightly_json_messages() {
-    let (time, seed) = nightly();
-    text_messages(time, seed, "json", JSON);
-}
-
-#[test]
-#[ignore = "takes a minute"]
-fn nightly_csv_messages() {
-    let (time, seed) = nightly();
-    text_messages(time, seed, "csv", CSV);
-}
-
-#[test]
-#[ignore = "takes a minute"]
-fn nightly_avro_files() {
-    let (time, seed) = nightly();
-    files(time, seed, "a.avro");
-}
-
-#[test]
-#[ignore = "takes a minute"]
-fn nightly_parquet_files() {
-    let (time, seed) = nightly();
-    files(time, seed, "a.parquet");
-}
-
-#[test]
-#[ignore = "takes a minute"]
-fn nightly_arrow_files() {
-    let (time, seed) = nightly();
-    files(time, seed, "a.arrow");
+fn files_of_arrow() {
+    files("a.arrow");
 }

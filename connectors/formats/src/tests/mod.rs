@@ -11,7 +11,6 @@ mod inspection;
 mod json;
 mod messages;
 mod protobuf;
-mod random;
 mod reading;
 mod settings;
 mod strict;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use millstream_testkit::Random;
 use prost_reflect::ReflectMessage as _;
 use prost_reflect::prost::Message as _;
 use prost_reflect::{
@@ -9,7 +10,6 @@ use prost_reflect::{
 };
 
 use super::avro::{decode, reader};
-use super::random::Random;
 use super::*;
 
 const DESCRIPTORS: &[u8] = include_bytes!("../../tests/data/everything.binpb");
@@ -66,7 +66,7 @@ fn value(random: &mut Random, field: &FieldDescriptor, depth: usize) -> Reflecte
 }
 
 fn single(random: &mut Random, kind: &Kind, depth: usize) -> Reflected {
-    let number = if random.below(2) == 0 { random.next() } else { random.below(300) };
+    let number = if random.below(2) == 0 { random.number() } else { random.below(300) };
     match kind {
         Kind::Double => Reflected::F64(number as i64 as f64 / 8.0),
         Kind::Float => Reflected::F32(number as i16 as f32 / 8.0),

@@ -15,6 +15,7 @@ use millstream_store::{LocalStore, Store as _, crash};
 use super::Job;
 use super::address::Addresses;
 use super::mark::{Mark, Marks, stage_of};
+use super::requests::{Messages, Requests};
 use super::sender::Outcome;
 use super::writer::Counts;
 
@@ -26,13 +27,14 @@ pub struct HttpCommitter {
     job: Arc<Job>,
     unnamed: Unnamed,
     counts: Arc<Counts>,
+    messages: Messages,
     /// By incarnations of flows, of which there is one but in tests.
     marks: BTreeMap<String, Marks>,
 }
 
 impl HttpCommitter {
     pub fn new(job: Arc<Job>, unnamed: Unnamed, counts: Arc<Counts>) -> Self {
-        Self { job, unnamed, counts, marks: BTreeMap::new() }
+        Self { job, unnamed, counts, messages: Messages::default(), marks: BTreeMap::new() }
     }
 
     /// Sends all of a stage that was not answered for.
@@ -47,10 +49,11 @@ impl HttpCommitter {
         let mut parts = spooled.parts(begun, WHOLE);
         while let Some(Piece { rows, until, .. }) = parts.next_piece()? {
             let first = until - rows.num_rows() as u64;
+            let requests = self.job.layout.requests(&rows, &mut self.messages)?;
             let mut from = 0;
             while from < rows.num_rows() {
                 let key = format!("{}/{}/{stage}/{}", of.incarnation, of.node, first + from as u64);
-                let end = send_one(&self.job, &rows, from, &key, &self.counts).await?;
+                let end = send_one(&self.job, &rows, &requests, from, &key, &self.counts).await?;
                 crash::point("http-answered");
                 marks.note(Mark { stage, rows: first + end as u64 })?;
                 crash::point("http-noted");
@@ -62,10 +65,17 @@ impl HttpCommitter {
 }
 
 /// Sends the request that begins with a row of a batch. Returns the row behind it.
-async fn send_one(job: &Job, rows: &RecordBatch, from: usize, key: &str, counts: &Counts) -> Result<usize> {
+async fn send_one(
+    job: &Job,
+    rows: &RecordBatch,
+    requests: &Requests<'_>,
+    from: usize,
+    key: &str,
+    counts: &Counts,
+) -> Result<usize> {
     let texts = job.addresses.of(rows);
     let end = Addresses::end_of_run(texts, from, rows.num_rows().min(from + job.layout.rows));
-    let packed = job.layout.pack(rows, from, end)?;
+    let packed = requests.pack(from, end)?;
     let count = packed.rows.len();
     let outcome = match job.addresses.address(texts, from) {
         Ok(address) => job.sender.deliver(&address, key, &packed.body).await?,

@@ -22,8 +22,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use millstream_core::{
-    ByteSize, Delivery, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems,
-    Stream, Uses,
+    ByteSize, Delivery, KeptNode, Kind, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems, Stream,
 };
 use millstream_formats::{Compression, Format, WriteFiles, WriteMessages};
 use millstream_spool::Spooled;
@@ -291,16 +290,7 @@ impl OutputSettings for HttpOutputSettings {
 
     fn plan(&self, context: &PlanContext, input: &Stream) -> Result<OutputPlan, Problems> {
         let job = Arc::new(self.job(context, input)?);
-        Ok(OutputPlan {
-            uses: Uses::all(),
-            delivery: self.delivery,
-            exclusive: None,
-            writes: None,
-            place: Some(job.addresses.shown()),
-            takes_other_columns: true,
-            fails: true,
-            build: Box::new(move || Ok(Box::new(HttpOutput::new(job)) as Box<dyn Output>)),
-        })
+        Ok(OutputPlan::to_place(job.addresses.shown(), self.delivery, HttpOutput::new(job)))
     }
 
     fn probe(&self, context: &PlanContext) -> Option<Probe> {

@@ -4,10 +4,12 @@
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use millstream_core::{Error, PlanContext, Problem, Result, batch_bytes};
-use millstream_formats::{Compression, Format, Payloads, WriteFormat, WriteMessageFormat, WriteMessages, WriteOptions};
+use millstream_formats::{
+    Compression, Format, MessageWriter, Payloads, WriteFormat, WriteMessageFormat, WriteMessages, WriteOptions,
+};
 
 /// What the settings say of what requests have in them.
 pub enum Written<'a> {
@@ -43,45 +45,120 @@ pub struct Packed {
     pub rows: Range<usize>,
 }
 
+/// Writes rows as messages, and keeps what it has planned for their columns until others come.
+#[derive(Default)]
+pub struct Messages {
+    open: Option<(SchemaRef, Box<dyn MessageWriter>)>,
+    payloads: Payloads,
+}
+
+/// The rows of a batch, as what requests are made of.
+pub struct Requests<'a> {
+    layout: &'a Layout,
+    sent: RecordBatch,
+    content: Content<'a>,
+}
+
+/// What requests of a batch have in them.
+enum Content<'a> {
+    /// Rows, which are written when it is known how many a request has.
+    Batch(&'a WriteFormat, Option<Compression>),
+    /// One row each, all of which are written, or refused.
+    Messages { values: Vec<Option<&'a [u8]>>, refused: &'a [(usize, String)] },
+}
+
 impl Layout {
     /// The rows of a batch that can't be written, and why.
     ///
     /// # Errors
     /// If there can't be such columns.
-    pub fn refused(&self, batch: &RecordBatch) -> Result<Vec<(usize, String)>> {
+    pub fn refused<'a>(&self, batch: &RecordBatch, messages: &'a mut Messages) -> Result<&'a [(usize, String)]> {
         match &self.body {
             Body::Message(format) if format.may_refuse() => {
-                let payloads = messages(format, &batch.project(&self.sent(&batch.schema()))?)?;
-                Ok(payloads.refused().to_vec())
+                Ok(messages.write(format, &self.project(batch)?)?.refused())
             }
-            _ => Ok(Vec::new()),
+            _ => Ok(&[]),
         }
     }
 
-    fn sent(&self, schema: &Schema) -> Vec<usize> {
-        sent(schema, self.left_out.as_deref())
+    /// The rows of a batch, to be made requests of.
+    ///
+    /// # Errors
+    /// If there can't be such columns.
+    pub fn requests<'a>(&'a self, batch: &RecordBatch, messages: &'a mut Messages) -> Result<Requests<'a>> {
+        let sent = self.project(batch)?;
+        let content = match &self.body {
+            Body::Batch(format, compression) => Content::Batch(format, *compression),
+            Body::Message(format) => {
+                let payloads = messages.write(format, &sent)?;
+                Content::Messages { values: payloads.iter().collect(), refused: payloads.refused() }
+            }
+        };
+        Ok(Requests { layout: self, sent, content })
     }
 
-    /// The request that begins with a row of a batch and has none from `end` on.
+    fn project(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        Ok(batch.project(&sent(&batch.schema(), self.left_out.as_deref()))?)
+    }
+}
+
+impl Messages {
+    fn write(&mut self, format: &WriteMessageFormat, rows: &RecordBatch) -> Result<&Payloads> {
+        let writer = match self.open.take() {
+            Some((schema, writer)) if schema == rows.schema() => writer,
+            _ => format.open(&rows.schema())?,
+        };
+        let (_, writer) = self.open.insert((rows.schema(), writer));
+        self.payloads.clear();
+        writer.encode(rows, &mut self.payloads)?;
+        Ok(&self.payloads)
+    }
+}
+
+impl Requests<'_> {
+    /// The request that begins with a row and has none from `end` on.
     ///
     /// # Errors
     /// If the rows can't be written.
-    pub fn pack(&self, batch: &RecordBatch, from: usize, end: usize) -> Result<Packed> {
-        let sent = batch.project(&self.sent(&batch.schema()))?;
-        let mut rows = self.rows.min(end - from);
-        if rows > 1 {
-            // What is far too much need not be written to see that.
-            let bytes = batch_bytes(&sent.slice(from, rows)).max(1) as u128;
-            let fitting = rows as u128 * self.bytes as u128 / bytes;
-            rows = usize::try_from(fitting).unwrap_or(rows).clamp(1, rows);
+    pub fn pack(&self, from: usize, end: usize) -> Result<Packed> {
+        match &self.content {
+            Content::Batch(format, compression) => self.pack_rows(format, *compression, from, end),
+            Content::Messages { values, refused } => {
+                if let Some((_, why)) = refused.iter().find(|(row, _)| *row == from) {
+                    return Err(Error::new(why.clone()));
+                }
+                let body = Bytes::copy_from_slice(values[from].unwrap_or_default());
+                Ok(Packed { body, rows: from..from + 1 })
+            }
         }
+    }
+
+    fn pack_rows(
+        &self,
+        format: &WriteFormat,
+        compression: Option<Compression>,
+        from: usize,
+        end: usize,
+    ) -> Result<Packed> {
+        let mut rows = self.likely_rows(from, end);
         loop {
-            let (body, written) = self.body.write(&sent.slice(from, rows))?;
-            if rows == 1 || written <= self.bytes {
+            let (body, written) = write_body(format, compression, &self.sent.slice(from, rows))?;
+            if rows == 1 || written <= self.layout.bytes {
                 return Ok(Packed { body: body.into(), rows: from..from + rows });
             }
             rows /= 2;
         }
+    }
+
+    /// How many rows a request may have. What is far too much need not be written to see that.
+    fn likely_rows(&self, from: usize, end: usize) -> usize {
+        let rows = self.layout.rows.min(end - from);
+        if rows <= 1 {
+            return rows;
+        }
+        let bytes = batch_bytes(&self.sent.slice(from, rows)).max(1) as u128;
+        let fitting = rows as u128 * self.layout.bytes as u128 / bytes;
+        usize::try_from(fitting).unwrap_or(rows).clamp(1, rows)
     }
 }
 
@@ -111,35 +188,14 @@ impl Written<'_> {
     }
 }
 
-impl Body {
-    /// The bytes of rows, and how many they were before they were compressed.
-    fn write(&self, rows: &RecordBatch) -> Result<(Vec<u8>, usize)> {
-        match self {
-            Self::Batch(format, compression) => {
-                let plain = write(format, None, rows)?;
-                let length = plain.len();
-                match compression {
-                    None => Ok((plain, length)),
-                    Some(_) => Ok((write(format, *compression, rows)?, length)),
-                }
-            }
-            Self::Message(format) => {
-                let payloads = messages(format, rows)?;
-                if let [(_, why), ..] = payloads.refused() {
-                    return Err(Error::new(why.clone()));
-                }
-                let body = payloads.iter().next().flatten().unwrap_or_default().to_vec();
-                let length = body.len();
-                Ok((body, length))
-            }
-        }
+/// The bytes of rows, and how many they were before they were compressed.
+fn write_body(format: &WriteFormat, compression: Option<Compression>, rows: &RecordBatch) -> Result<(Vec<u8>, usize)> {
+    let plain = write(format, None, rows)?;
+    let length = plain.len();
+    match compression {
+        None => Ok((plain, length)),
+        Some(_) => Ok((write(format, compression, rows)?, length)),
     }
-}
-
-fn messages(format: &WriteMessageFormat, rows: &RecordBatch) -> Result<Payloads> {
-    let mut payloads = Payloads::default();
-    format.open(&rows.schema())?.encode(rows, &mut payloads)?;
-    Ok(payloads)
 }
 
 fn write(format: &WriteFormat, compression: Option<Compression>, rows: &RecordBatch) -> Result<Vec<u8>> {

@@ -12,6 +12,7 @@ use millstream_testkit::{batch, context, parse, stages, stream, table};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
+use super::requests::Messages;
 use super::*;
 use crate::server_for_tests::{Asked, Server, Shelves, status};
 
@@ -315,10 +316,12 @@ fn requests_do_not_depend_on_where_one_begins() {
         parse("url = 'http://a/'\nformat = 'ndjson'\nrequest_rows = 30\nrequest_bytes = '600B'");
     let addresses = Addresses::new(&settings.connection, &settings.path).unwrap();
     let layout = settings.layout(&addresses, &rows.schema(), &context()).unwrap();
+    let (mut messages, mut others) = (Messages::default(), Messages::default());
+    let requests = layout.requests(&rows, &mut messages).unwrap();
     let mut all = Vec::new();
     let mut from = 0;
     while from < rows.num_rows() {
-        let packed = layout.pack(&rows, from, rows.num_rows()).unwrap();
+        let packed = requests.pack(from, rows.num_rows()).unwrap();
         assert!(packed.body.len() <= 600 && packed.rows.len() <= 30);
         from = packed.rows.end;
         all.push(packed);
@@ -328,6 +331,23 @@ fn requests_do_not_depend_on_where_one_begins() {
         // As the spool gives what was not sent.
         let start = packed.rows.start;
         let rest = rows.slice(start, rows.num_rows() - start);
-        assert_eq!(layout.pack(&rest, 0, rest.num_rows()).unwrap().body, packed.body);
+        let of_rest = layout.requests(&rest, &mut others).unwrap();
+        assert_eq!(of_rest.pack(0, rest.num_rows()).unwrap().body, packed.body);
     }
+}
+
+#[test]
+fn messages_have_the_columns_of_their_rows_when_these_change() {
+    let settings: HttpOutputSettings = parse("url = 'http://a/'\nmessage = 'json'");
+    let addresses = Addresses::new(&settings.connection, &settings.path).unwrap();
+    let rows = table("n:int64\n1\n2");
+    let layout = settings.layout(&addresses, &rows.schema(), &context()).unwrap();
+    let mut messages = Messages::default();
+    let mut second = |rows: &RecordBatch| {
+        let requests = layout.requests(rows, &mut messages).unwrap();
+        requests.pack(1, rows.num_rows()).unwrap().body
+    };
+    assert_eq!(second(&rows), r#"{"n":2}"#);
+    assert_eq!(second(&table("n:int64 text:utf8\n3 a\n4 b")), r#"{"n":4,"text":"b"}"#);
+    assert_eq!(second(&rows), r#"{"n":2}"#);
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::Job;
 use super::address::Addresses;
 use super::committer::HttpCommitter;
+use super::requests::Messages;
 use super::sender::Outcome;
 
 /// Sends rows to a service.
@@ -22,6 +23,7 @@ pub struct HttpOutput {
     /// What the output and its committer share.
     unnamed: Unnamed,
     counts: Arc<Counts>,
+    messages: Messages,
     way: Option<Way>,
 }
 
@@ -59,15 +61,16 @@ impl Counts {
 
 impl HttpOutput {
     pub fn new(job: Arc<Job>) -> Self {
-        Self { job, unnamed: Unnamed::default(), counts: Arc::default(), way: None }
+        let (unnamed, counts, messages) = Default::default();
+        Self { job, unnamed, counts, messages, way: None }
     }
 }
 
 /// Refuses the rows that go nowhere or can't be written, and returns the others.
-fn refuse(job: &Job, batch: &Batch, out: &mut Collector) -> Result<RecordBatch> {
+fn refuse(job: &Job, batch: &Batch, messages: &mut Messages, out: &mut Collector) -> Result<RecordBatch> {
     let mut refusals = unaddressed(&job.addresses, &batch.rows);
-    for (row, why) in job.layout.refused(&batch.rows)? {
-        refusals[row].get_or_insert(why);
+    for (row, why) in job.layout.refused(&batch.rows, messages)? {
+        refusals[*row].get_or_insert_with(|| why.clone());
     }
     if refusals.iter().all(Option::is_none) {
         return Ok(batch.rows.clone());
@@ -93,13 +96,20 @@ fn unaddressed(addresses: &Addresses, rows: &RecordBatch) -> Vec<Option<String>>
 
 impl Direct {
     /// Sends rows one request after the other, each until it is answered.
-    async fn send(&mut self, job: &Job, counts: &Counts, batch: &Batch, out: &mut Collector) -> Result<()> {
+    async fn send(
+        &mut self,
+        job: &Job,
+        counts: &Counts,
+        messages: &mut Messages,
+        batch: &Batch,
+        out: &mut Collector,
+    ) -> Result<()> {
         let rows = &batch.rows;
-        let texts = job.addresses.of(rows);
+        let (texts, requests) = (job.addresses.of(rows), job.layout.requests(rows, messages)?);
         let mut from = 0;
         while from < rows.num_rows() {
             let end = Addresses::end_of_run(texts, from, rows.num_rows().min(from + job.layout.rows));
-            let packed = job.layout.pack(rows, from, end)?;
+            let packed = requests.pack(from, end)?;
             let address = job.addresses.address(texts, from).map_err(Error::new)?;
             let key = format!("{}/{}/0/{}", self.incarnation, self.node, self.rows);
             match job.sender.deliver_in_time(&address, &key, &packed.body).await? {
@@ -130,14 +140,16 @@ impl Output for HttpOutput {
     }
 
     async fn write(&mut self, batch: Batch, out: &mut Collector) -> Result<()> {
-        let rows = refuse(&self.job, &batch, out)?;
+        let rows = refuse(&self.job, &batch, &mut self.messages, out)?;
         if rows.num_rows() == 0 {
             return Ok(());
         }
         match &mut self.way {
             None => Err(Error::new("it is not open")),
             Some(Way::Spool(spool)) => spool.write(&rows),
-            Some(Way::Direct(direct)) => direct.send(&self.job, &self.counts, &batch.with_rows(rows), out).await,
+            Some(Way::Direct(direct)) => {
+                direct.send(&self.job, &self.counts, &mut self.messages, &batch.with_rows(rows), out).await
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! The input `web_page`: its settings, and what they come to.
 //!
 //! * `robots`: what a site lets programs read.
+//! * `document`: a page as a tree.
 //! * `extract`: rows and links of a page.
 //! * `crawler`: reads one page after the other, and writes the rows of each into a log with the links that are followed, as one record.
 
 mod crawler;
+mod document;
 mod extract;
 mod robots;
 #[cfg(test)]
@@ -48,7 +50,8 @@ use extract::{Extract, Place};
 /// that does not say is not read. Links to other sites are not followed. A redirect is followed as a link, within the site.
 ///
 /// The text of an element has one space wherever there is white space. It becomes the type of its column as a text in JSON does:
-/// `"7.50"` is a `float64`, and `"7.50 €"` is none, which fails its row. Pages are HTML as it is sent: no scripts are run.
+/// `"7.50"` is a `float64`, and `"7.50 €"` is none, which fails its row. Pages are HTML as it is sent: no scripts are run. A page whose elements
+/// lie more than 512 deep within each other is not read, and stops the flow.
 ///
 /// Each page is written to a log in the state of the flow before its rows go on, together with the links that are followed behind it. With
 /// `--state`, rows count exactly once through any crash: a run that goes on does so in the midst of the round. Rows come again with each round;

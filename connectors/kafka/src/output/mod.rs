@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
 use millstream_core::{
-    Delivery, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems, Stream, Uses,
+    Delivery, KeptNode, Kind, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems, Stream,
     blocking_probe, known_names, require_column,
 };
 use millstream_formats::{Format, WriteMessages};
@@ -325,16 +325,7 @@ impl OutputSettings for KafkaOutputSettings {
             None => format!("topics of {}", job.brokers),
         };
         let output = KafkaOutput::new(job, input.schema.clone(), write);
-        Ok(OutputPlan {
-            uses: Uses::all(),
-            delivery: self.delivery,
-            exclusive: None,
-            writes: None,
-            place: Some(place),
-            takes_other_columns: true,
-            fails: true,
-            build: Box::new(move || Ok(Box::new(output) as Box<dyn Output>)),
-        })
+        Ok(OutputPlan::to_place(place, self.delivery, output))
     }
 
     fn probe(&self, context: &PlanContext) -> Option<Probe> {

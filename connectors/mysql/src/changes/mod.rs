@@ -1,6 +1,9 @@
 //! The input `mysql_changes`: its settings, and what they come to.
 
 mod checks;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod hostile;
 mod place;
 mod reader;
 mod shape;

@@ -1,17 +1,15 @@
 //! Reads tables and the binary log together, and hands on what comes as pages.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
-use millstream_core::{Error, ErrorClass, Figures, Report, Result, ResultExt as _};
-use millstream_database::{Gathered, Pages, Source, Status, can_be_key};
+use millstream_core::{Error, ErrorClass, Result, ResultExt as _};
+use millstream_database::{Gathered, Pages, Source, Status, Watch, can_be_key};
 use millstream_spool::Pauses;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
-use serde_json::json;
 use tokio::time::timeout;
 
 use super::checks::{Product, check, newest};
@@ -48,15 +46,6 @@ pub struct ChangesReader {
     keys: Vec<Vec<String>>,
     progress: Progress,
     watch: Arc<Watch>,
-}
-
-/// How it does.
-#[derive(Default)]
-struct Watch {
-    /// When the last change was made, in seconds since 1970.
-    last: AtomicI64,
-    rows: AtomicU64,
-    place: Mutex<String>,
 }
 
 impl ChangesReader {
@@ -126,7 +115,6 @@ impl ChangesReader {
             let event = event.ok_or_else(|| Error::transient("the server has ended the binary log"))?;
             let event = event.map_err(|error| of_log(error, &self.progress.place))?;
             pauses.end();
-            self.watch.last.fetch_max(event.header().timestamp().into(), Ordering::Relaxed);
             work.take(&event)?;
             silent += 1;
             if work.changes.is_full() || silent > SILENT_EVENTS && !work.follower.is_within() && work.has_come(self) {
@@ -244,7 +232,7 @@ impl Work {
         reader.progress.place = self.follower.committed().clone();
         reader.progress.rows = self.follower.rows().max(self.skip);
         let page = self.changes.page(reader.kept()?)?;
-        reader.watch(page.count);
+        reader.watch.pass(page.count, &reader.progress.place);
         pages.push(page).await
     }
 
@@ -258,7 +246,7 @@ impl Work {
         };
         reader.progress.snapshot = (next.tables < reader.job.tables.len()).then_some(next);
         let page = chunk.rows.page(reader.kept()?)?;
-        reader.watch(page.count);
+        reader.watch.pass(page.count, &reader.progress.place);
         pages.push(page).await
     }
 }
@@ -266,11 +254,6 @@ impl Work {
 impl ChangesReader {
     fn kept(&self) -> Result<Vec<u8>> {
         postcard::to_allocvec(&self.progress).doing(|| "keeping how far the binary log was read")
-    }
-
-    fn watch(&self, rows: u32) {
-        self.watch.rows.fetch_add(rows.into(), Ordering::Relaxed);
-        *self.watch.place.lock().unwrap_or_else(PoisonError::into_inner) = self.progress.place.to_string();
     }
 }
 
@@ -312,14 +295,6 @@ impl Source for ChangesReader {
     }
 
     fn status(&self) -> Status {
-        let watch = self.watch.clone();
-        Arc::new(move || {
-            let place = watch.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let mut values = vec![("rows", json!(watch.rows.load(Ordering::Relaxed)))];
-            if !place.is_empty() {
-                values.push(("read up to", json!(place)));
-            }
-            Some(Report::Figures(Figures { title: "binary log of MySQL".to_owned(), values }))
-        })
+        self.watch.status("binary log of MySQL")
     }
 }

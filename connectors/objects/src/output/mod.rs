@@ -16,8 +16,8 @@ use std::time::Duration as Span;
 
 use millstream_connectors::{Limits, Partitioning};
 use millstream_core::{
-    ByteSize, Delivery, Duration, KeptNode, Kind, Output, OutputPlan, OutputSettings, PlanContext, Probe, Problem,
-    Problems, Result, Stream, Uses,
+    ByteSize, Delivery, Duration, KeptNode, Kind, OutputPlan, OutputSettings, PlanContext, Probe, Problem, Problems,
+    Result, Stream,
 };
 use millstream_formats::{Compression, Format, WriteFiles, WriteFormat, WriteOptions};
 use millstream_store::{Objects, Scheme};
@@ -197,16 +197,7 @@ impl OutputSettings for ObjectsOutput {
         };
         let place = format!("{}/{}", job.objects.location, job.path).trim_end_matches('/').to_owned();
         let writer = ObjectsWriter::new(Arc::new(job), schema, limits, partitioning);
-        Ok(OutputPlan {
-            uses: Uses::all(),
-            delivery: Delivery::ExactlyOnce,
-            exclusive: None,
-            writes: None,
-            place: Some(place),
-            takes_other_columns: true,
-            fails: false,
-            build: Box::new(move || Ok(Box::new(writer) as Box<dyn Output>)),
-        })
+        Ok(OutputPlan { fails: false, ..OutputPlan::to_place(place, Delivery::ExactlyOnce, writer) })
     }
 
     fn probe(&self, context: &PlanContext) -> Option<Probe> {

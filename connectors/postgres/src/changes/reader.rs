@@ -1,15 +1,14 @@
 //! Reads tables and the log together, and hands on what comes as pages.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use millstream_core::{Error, ErrorClass, Figures, Report, Result, ResultExt as _};
-use millstream_database::{Covers, Gathered, Pages, Source, Status};
+use millstream_core::{Error, ErrorClass, Result, ResultExt as _};
+use millstream_database::{Covers, Gathered, Pages, Source, Status, Watch};
 use millstream_spool::{Pauses, begin};
-use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::follower::{Change, Follower};
@@ -53,15 +52,8 @@ pub struct ChangesReader {
     /// The number of this reader in the process.
     number: u64,
     watch: Arc<Watch>,
-}
-
-/// How it does.
-#[derive(Default)]
-struct Watch {
-    rows: AtomicU64,
     /// How far the log need not be kept.
-    covered: AtomicU64,
-    place: Mutex<String>,
+    covered: Arc<AtomicU64>,
 }
 
 /// Looks whether a server has what is needed.
@@ -88,6 +80,7 @@ impl ChangesReader {
             temporary: None,
             is_temporary: false,
             watch: Arc::default(),
+            covered: Arc::default(),
         }
     }
 
@@ -219,7 +212,7 @@ impl ChangesReader {
 
     /// How far the log need not be kept. Never further than a checkpoint has covered.
     fn covered(&self) -> Place {
-        Place(self.watch.covered.load(Ordering::Relaxed))
+        Place(self.covered.load(Ordering::Relaxed))
     }
 
     /// Takes note of which transactions have come, as long as tables are read.
@@ -252,11 +245,6 @@ impl ChangesReader {
 
     fn kept(&self) -> Result<Vec<u8>> {
         postcard::to_allocvec(&self.progress).doing(|| "keeping how far the log was read")
-    }
-
-    fn watch(&self, rows: u32) {
-        self.watch.rows.fetch_add(rows.into(), Ordering::Relaxed);
-        *self.watch.place.lock().unwrap_or_else(PoisonError::into_inner) = self.progress.place.to_string();
     }
 }
 
@@ -318,7 +306,7 @@ impl Work {
         reader.progress.place = self.follower.committed();
         reader.progress.rows = self.follower.rows().max(self.skip);
         let page = self.changes.page(reader.kept()?)?;
-        reader.watch(page.count);
+        reader.watch.pass(page.count, &reader.progress.place);
         pages.push(page).await
     }
 
@@ -333,7 +321,7 @@ impl Work {
         };
         reader.progress.snapshot = (next.tables < reader.job.tables.len()).then_some(next);
         let page = chunk.rows.page(reader.kept()?)?;
-        reader.watch(page.count);
+        reader.watch.pass(page.count, &reader.progress.place);
         pages.push(page).await
     }
 }
@@ -385,24 +373,16 @@ impl Source for ChangesReader {
     }
 
     fn covers(&self) -> Option<Covers> {
-        let watch = self.watch.clone();
+        let covered = self.covered.clone();
         Some(Arc::new(move |after| {
             if let Ok(progress) = postcard::from_bytes::<Progress>(after) {
-                watch.covered.fetch_max(progress.place.0, Ordering::Relaxed);
+                covered.fetch_max(progress.place.0, Ordering::Relaxed);
             }
         }))
     }
 
     fn status(&self) -> Status {
-        let watch = self.watch.clone();
-        Arc::new(move || {
-            let place = watch.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let mut values = vec![("rows", json!(watch.rows.load(Ordering::Relaxed)))];
-            if !place.is_empty() {
-                values.push(("read up to", json!(place)));
-            }
-            Some(Report::Figures(Figures { title: "log of PostgreSQL".to_owned(), values }))
-        })
+        self.watch.status("log of PostgreSQL")
     }
 }
 

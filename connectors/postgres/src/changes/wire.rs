@@ -20,6 +20,10 @@ use super::place::Place;
 use crate::client::{Login, SESSION, of_code};
 use crate::names::{literal, quoted};
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 /// The tag of the answer that the log follows.
 const COPY_BOTH_TAG: u8 = b'W';
 

@@ -190,8 +190,8 @@ impl Common {
         *self.phase.borrow() == Phase::Abandoned
     }
 
-    /// Takes leave of all nodes. Where outputs had staged something that was not committed, they undo it. Returns the names
-    /// of the nodes whose effects count.
+    /// Takes leave of all nodes, which report once more, since commits come behind their last rows. Where outputs had staged something
+    /// that was not committed, they undo it. Returns the names of the nodes whose effects count.
     async fn part(&self, finished: Finishing, committed: &[NodeIndex]) -> Vec<String> {
         let mut names = Vec::new();
         for (index, node) in finished {
@@ -199,9 +199,13 @@ impl Common {
             match node {
                 Finished::Input => continue,
                 Finished::Processor(processor) => self.stats.nodes[index].set_report(processor.report()),
-                // What a flow with state has staged is needed by the run that goes on with it.
-                Finished::Output(mut output) if !counts && !self.durable => output.abort().await,
-                Finished::Output(_) => {}
+                Finished::Output(mut output) => {
+                    self.stats.nodes[index].set_report(output.report());
+                    // What a flow with state has staged is needed by the run that goes on with it.
+                    if !counts && !self.durable {
+                        output.abort().await;
+                    }
+                }
             }
             if counts {
                 names.push(self.stats.nodes[index].name.clone());

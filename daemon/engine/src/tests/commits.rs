@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use millstream_core::Report;
+use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
@@ -164,4 +166,22 @@ async fn without_state_a_flow_that_is_stopped_does_not_wait_for_its_target_for_e
     running.stopper().stop();
     assert_eq!(failure(running.join().await), "node `c`: the target is down");
     assert_eq!(committed_text("stateless/down"), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_report_of_an_output_counts_what_was_committed_at_the_end() {
+    let stateless = r#"
+        input.a = { type = "count", rows = 10 }
+        output.c = { type = "file", from = "a", path = "stateless/reported" }
+    "#;
+    let mode = RunMode::Commit { remove_published: false };
+    let running = RunningFlow::start(plan(stateless), mode, &Handle::current()).unwrap();
+    let flow = Flow::of_rows("reported", 120);
+    for (running, node, rows) in [(running, 1, 10), (flow.start(), 1, 120)] {
+        let stats = running.stats();
+        let outcome = running.join().await;
+        assert!(matches!(outcome.status, Status::Done), "{outcome:?}");
+        let Some(Report::Figures(figures)) = stats.nodes[node].report() else { panic!("no figures") };
+        assert_eq!(figures.values, [("committed", json!(rows))]);
+    }
 }

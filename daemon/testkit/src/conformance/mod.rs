@@ -37,6 +37,16 @@ pub enum Lacks {
 /// What a type of node can't be tried with, and the reason in words.
 pub type Excuse = (Lacks, &'static str);
 
+/// Checks that the example of each type of node is accepted, and that the type is documented.
+pub fn check_examples(types: &NodeTypes) {
+    for kind in types.kinds() {
+        let table: serde_json::Value = toml::from_str(kind.example).unwrap();
+        let parsed = kind.parse(table);
+        assert!(parsed.is_ok(), "the example of the {} `{}`: {}", kind.role, kind.name, parsed.err().unwrap());
+        assert!(!kind.docs().is_empty(), "the {} `{}` has no documentation", kind.role, kind.name);
+    }
+}
+
 /// Says of each type of a role that has no samples what to write, and where.
 fn require_samples(
     types: &NodeTypes,

@@ -224,6 +224,14 @@ impl Output for Remembering {
         Some(Box::new(MemoryCommitter { flow, path, slow }))
     }
 
+    fn report(&self) -> Option<Report> {
+        let count = |received: &mut Received| {
+            received.committed.values().flat_map(|(_, rows)| rows).map(RecordBatch::num_rows).sum::<usize>()
+        };
+        let values = vec![("committed", serde_json::json!(with_memory(&self.path, count)))];
+        Some(Report::Figures(Figures { title: "rows in memory".into(), values }))
+    }
+
     async fn abort(&mut self) {
         with_memory(&self.path, |received| {
             received.end = "aborted";

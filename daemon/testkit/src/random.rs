@@ -1,10 +1,12 @@
 //! Random numbers and damages, the same in every run.
 
 /// A generator of numbers that look random: splitmix64.
-pub(super) struct Random(pub u64);
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -12,21 +14,22 @@ impl Random {
     }
 
     /// A number less than another.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.number() % limit.max(1)
     }
 
-    pub(super) fn bytes(&mut self, most: u64) -> Vec<u8> {
-        (0..self.below(most)).map(|_| self.next() as u8).collect()
+    /// Fewer bytes than so many.
+    pub fn bytes(&mut self, most: u64) -> Vec<u8> {
+        (0..self.below(most)).map(|_| self.number() as u8).collect()
     }
 
     /// Changes bytes: some become others, some are left out, repeated or put in, and the end may be missing.
-    pub(super) fn damage(&mut self, bytes: &mut Vec<u8>) {
+    pub fn damage(&mut self, bytes: &mut Vec<u8>) {
         for _ in 0..=self.below(3) {
             let place = self.below(bytes.len() as u64 + 1) as usize;
             match self.below(6) {
                 0 => bytes.truncate(place),
-                1 => bytes.insert(place, self.next() as u8),
+                1 => bytes.insert(place, self.number() as u8),
                 2 => bytes.insert(place, [0, 0x7f, 0x80, 0xff][self.below(4) as usize]),
                 3 if place < bytes.len() => _ = bytes.remove(place),
                 4 => {
