@@ -303,7 +303,10 @@ fn rows_that_protobuf_does_not_hold_are_refused() {
     site.workshop.write("rows.ndjson", &[1, 3_000_000_000, 2].map(row).join("\n"));
     let ran = site.finish(&["--state", "state"]);
     assert_eq!(ran.json()["nodes"]["out"]["rows_failed"], 1, "{}", ran.stdout);
-    patiently(|| (subscriber.received().len() >= 2, subscriber.received().len(), "nothing is published".to_owned()));
+    await_progress(|| match subscriber.received().len() {
+        published @ 0..2 => Err(published),
+        _ => Ok(()),
+    });
     let payloads: Vec<_> = subscriber.received().into_iter().map(|(_, payload)| payload).collect();
     assert_eq!(payloads, [b"\x08\x01", b"\x08\x02"]);
     let refused = site.workshop.list("refused");

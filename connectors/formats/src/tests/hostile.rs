@@ -75,7 +75,7 @@ fn messages_that_name_their_schemas() {
     let format: Format<ReadMessages> = serde_json::from_value(json!("avro")).unwrap();
     let columns = columns("id:int64;name:utf8?");
     let context = millstream_testkit::context();
-    let mut reader = format.framed_reader(&columns, SchemaChanges::Evolve, &context).unwrap();
+    let mut reader = format.framed_reader(None, &columns, SchemaChanges::Evolve, &context).unwrap();
     let fields = r#"[{ "name": "id", "type": "int" }, { "name": "name", "type": ["null", "string"] }]"#;
     let schema = format!(r#"{{ "type": "record", "name": "r", "fields": {fields} }}"#);
     let schema = RegisteredSchema { schema, references: Vec::new() };
@@ -97,7 +97,7 @@ fn schemas_of_a_registry() {
     let cases = random_avro();
     Hostile::new(cases.iter().map(|case| case["schema"].to_string())).attack(|bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
-        let mut reader = format.framed_reader(&own, SchemaChanges::Evolve, &context).unwrap();
+        let mut reader = format.framed_reader(None, &own, SchemaChanges::Evolve, &context).unwrap();
         let schema = RegisteredSchema { schema: text.to_owned(), references: vec![text.to_owned()] };
         reader.add_schema(SchemaId::Number(1), Some(&schema)).unwrap();
     });

@@ -51,7 +51,7 @@ impl KafkaInputSettings {
         }
         self.format.columns(context)?.ok_or_else(|| {
             let problem = Problem::new("`schema` is missing: the columns of the messages and their types");
-            problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`")
+            problem.help("such as `schema = { id = \"utf8\", amount = \"float64?\" }`").at(["format"])
         })
     }
 
@@ -73,7 +73,7 @@ impl KafkaInputSettings {
         let columns = format.columns(context).map_err(|problem| MessagePart::Key.place(problem))?;
         columns.map(Some).ok_or_else(|| {
             let problem = Problem::new("`key_schema` is missing: the columns of the keys and their types");
-            problem.help("such as `key_schema = { card = \"utf8\" }`")
+            problem.help("such as `key_schema = { card = \"utf8\" }`").at(["key_format"])
         })
     }
 
