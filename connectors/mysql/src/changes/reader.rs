@@ -1,5 +1,6 @@
 //! Reads tables and the binary log together, and hands on what comes as pages.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use millstream_core::{Error, ErrorClass, Result, ResultExt as _};
 use millstream_database::{Gathered, Pages, Source, Status, Watch, can_be_key};
 use millstream_spool::Pauses;
+use mysql_async::binlog::events::Event;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
 use tokio::time::timeout;
@@ -22,6 +24,20 @@ use crate::names::{Table, require_columns};
 
 /// After so many events without a row it is said how far the log was read.
 const SILENT_EVENTS: u32 = 4096;
+
+/// Has the client's library decode what the server has sent, which panics at some damages.
+pub fn guarded<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(damaged()))
+}
+
+/// The next event.
+async fn next(stream: &mut BinlogStream) -> Result<Option<Result<Event, mysql_async::Error>>> {
+    AssertUnwindSafe(stream.next()).catch_unwind().await.map_err(|_| damaged())
+}
+
+fn damaged() -> Error {
+    Error::new("an event of the binary log is damaged")
+}
 
 /// What is read.
 pub struct Job {
@@ -99,8 +115,8 @@ impl ChangesReader {
                 work.flush_chunk(self, pages).await?;
                 continue;
             }
-            let event = match stream.next().now_or_never() {
-                Some(event) => event,
+            let event = match next(&mut stream).now_or_never() {
+                Some(event) => event?,
                 None => {
                     if !work.follower.is_within() && work.has_come(self) {
                         work.flush(self, pages).await?;
@@ -109,13 +125,13 @@ impl ChangesReader {
                     let silence = self.job.heartbeat * 3;
                     let late =
                         |_| Error::transient(format!("the server has said nothing for {} s", silence.as_secs_f64()));
-                    timeout(silence, stream.next()).await.map_err(late)?
+                    timeout(silence, next(&mut stream)).await.map_err(late)??
                 }
             };
             let event = event.ok_or_else(|| Error::transient("the server has ended the binary log"))?;
             let event = event.map_err(|error| of_log(error, &self.progress.place))?;
             pauses.end();
-            work.take(&event)?;
+            guarded(|| work.take(&event))?;
             silent += 1;
             if work.changes.is_full() || silent > SILENT_EVENTS && !work.follower.is_within() && work.has_come(self) {
                 work.flush(self, pages).await?;
