@@ -1,18 +1,16 @@
 //! Who asks: what is put into requests so that a service answers.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use millstream_core::{Error, Problem, Result, Secret};
-use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::client::{Answer, Reading, Sender};
+use crate::client::Sender;
+use crate::oauth::{ClientCredentials, GivenToken};
 
 /// Who asks.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -117,41 +115,21 @@ impl Credentials {
         let Some(Auth::Oauth2 { token_url, client_id, client_secret, scope }) = &self.auth else {
             return Err(Error::new("there is nobody to give a token"));
         };
-        let url: Url = token_url.parse().map_err(|_| Error::new("`token_url` is no address"))?;
-        let mut form = vec![("grant_type", "client_credentials")];
-        form.extend(scope.iter().map(|scope| ("scope", scope.as_str())));
-        let request = sender.http.post(url).header(AUTHORIZATION, basic(client_id, client_secret)?).form(&form);
+        let credentials = ClientCredentials {
+            token_url: token_url.clone(),
+            client_id: client_id.clone(),
+            client_secret: client_secret.clone(),
+            scope: scope.clone(),
+        };
         let asked = Instant::now();
-        let answer = sender.send(request, Reading::Whole).await?;
-        if !answer.status.is_success() {
-            return Err(answer.refusal("asking for a token"));
-        }
-        Given::read(&answer)?.token(asked)
+        let GivenToken { text, lasts } = credentials.ask(sender).await?;
+        let renewal = lasts.and_then(|lasts| asked.checked_add(lasts.mul_f64(0.8)));
+        Ok(Token { header: secret_header(&format!("Bearer {text}"))?, renewal })
     }
 }
 
-/// What a server says of a token that it gives.
-#[derive(Deserialize)]
-struct Given {
-    access_token: String,
-    expires_in: Option<f64>,
-}
-
-impl Given {
-    fn read(answer: &Answer) -> Result<Self> {
-        // What is wrong may be the token.
-        serde_json::from_slice(&answer.body)
-            .map_err(|_| Error::new("asking for a token: the answer has no `access_token`"))
-    }
-
-    fn token(self, asked: Instant) -> Result<Token> {
-        let lasts = self.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds * 0.8).ok());
-        let renewal = lasts.and_then(|lasts| asked.checked_add(lasts));
-        Ok(Token { header: secret_header(&format!("Bearer {}", self.access_token))?, renewal })
-    }
-}
-
-fn basic(username: &str, password: &Secret) -> Result<HeaderValue> {
+/// The header that says a name and a password.
+pub fn basic(username: &str, password: &Secret) -> Result<HeaderValue> {
     secret_header(&format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.reveal()))))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! * `connection`: the connection `http`, its settings and what they come to.
 //! * `client`: one request after the other, with limits, retries and a rate.
-//! * `auth`: who asks: tokens, passwords, keys, and OAuth 2 client credentials.
+//! * `auth`: who asks: tokens, passwords, keys.
+//! * `oauth`: tokens that are given for OAuth 2 client credentials; [`TokenSource`] asks for those of other clients.
 //! * [`Tls`], [`Retry`], [`Timeouts`]: settings that other connections may have as well.
 //! * [`Documents`]: what others ask a service for, such as the schemas of a registry.
 //! * `poll`: the input `http_poll`.
@@ -16,6 +17,7 @@ mod client;
 mod conformance;
 mod connection;
 mod documents;
+mod oauth;
 mod output;
 mod poll;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use millstream_core::NodeTypes;
 
 pub use connection::HttpConnection;
 pub use documents::Documents;
+pub use oauth::{ClientCredentials, GivenToken, TokenSource};
 pub use timing::{Retry, Timeouts};
 pub use tls::{Tls, certificates, unreadable};
 

@@ -21,7 +21,7 @@ pub fn consume(brokers: &str, topic: &str, messages: usize) -> Result<()> {
     config.set("bootstrap.servers", brokers).set("group.id", "bare");
     CLIENT.iter().for_each(|(name, value)| _ = config.set(*name, *value));
     let of = TopicPartition { topic: topic.to_owned(), number: 0 };
-    let (consumer, ()) = Consumer::connect(&config, brokers, |_| Ok(()))?;
+    let (consumer, ()) = Consumer::connect(&config.into(), brokers, |_| Ok(()))?;
     let queue = Queue::new(&consumer);
     queue.receive(topic, 0);
     assign(&consumer, &[Assigned::new(of, 0, None)])?;

@@ -1,17 +1,21 @@
 //! How brokers are reached: the settings that inputs and outputs share, and clients made by them.
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_core::{Error, ErrorClass, Kind, PlanContext, Problem, Result, Secret, Step, known_names};
 use rdkafka::ClientContext;
+use rdkafka::client::Client;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::sasl::Sasl;
+use crate::tokens::{Admission, Tokens};
 
 /// How long to wait for the first broker that answers, and for anything that is asked of brokers before the flow begins.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,28 +54,6 @@ struct Tls {
     key: Option<String>,
     /// The password of the key.
     key_password: Option<Secret>,
-}
-
-/// A name and a password.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Sasl {
-    /// How the password is proved.
-    mechanism: Mechanism,
-    /// The name.
-    username: String,
-    /// The password, such as `"${KAFKA_PASSWORD}"` or `{ file = "/run/secrets/kafka" }`.
-    password: Secret,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-enum Mechanism {
-    #[serde(rename = "PLAIN")]
-    Plain,
-    #[serde(rename = "SCRAM-SHA-256")]
-    Scram256,
-    #[serde(rename = "SCRAM-SHA-512")]
-    Scram512,
 }
 
 /// The value of a setting of the client.
@@ -186,7 +168,7 @@ impl ConnectionSettings {
     }
 
     /// Configures a client. `own` are the settings that the node has chosen, which those of the flow go before.
-    pub fn configure(&self, role: Role, own: &[(&str, &str)], context: &PlanContext) -> Result<ClientConfig, Problem> {
+    pub fn configure(&self, role: Role, own: &[(&str, &str)], context: &PlanContext) -> Result<ClientOptions, Problem> {
         self.check_connection()?;
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Info);
@@ -199,10 +181,10 @@ impl ConnectionSettings {
                 config.set(name, value.text());
             }
         }
-        self.secure(&mut config, context)?;
+        let tokens = self.secure(&mut config, context)?;
         // librdkafka checks names and values, and does nothing else.
         match config.create_native_config() {
-            Ok(_) => Ok(config),
+            Ok(_) => Ok(ClientOptions { config, tokens }),
             Err(KafkaError::ClientConfig(_, why, name, _)) if self.client.contains_key(&name) => {
                 Err(Problem::new(why).at([Step::from("client"), Step::Name(name)]))
             }
@@ -214,7 +196,8 @@ impl ConnectionSettings {
         }
     }
 
-    fn secure(&self, config: &mut ClientConfig, context: &PlanContext) -> Result<(), Problem> {
+    /// Encrypts connections, and says who connects. Returns where tokens for that come from, if brokers want some.
+    fn secure(&self, config: &mut ClientConfig, context: &PlanContext) -> Result<Option<Arc<Tokens>>, Problem> {
         let protocol = match (&self.tls, &self.sasl) {
             (None, None) => "plaintext",
             (Some(_), None) => "ssl",
@@ -225,18 +208,10 @@ impl ConnectionSettings {
         if let Some(tls) = &self.tls {
             tls.configure(config, context)?;
         }
-        if let Some(Sasl { mechanism, username, password }) = &self.sasl {
-            let name = match mechanism {
-                Mechanism::Plain => "PLAIN",
-                Mechanism::Scram256 => "SCRAM-SHA-256",
-                Mechanism::Scram512 => "SCRAM-SHA-512",
-            };
-            if *mechanism != Mechanism::Plain {
-                require_tls(&format!("the mechanism `{name}`")).map_err(|problem| problem.at(["sasl", "mechanism"]))?;
-            }
-            config.set("sasl.mechanism", name).set("sasl.username", username).set("sasl.password", password.reveal());
+        match &self.sasl {
+            Some(sasl) => sasl.configure(config, context).map_err(|problem| problem.under("sasl")),
+            None => Ok(None),
         }
-        Ok(())
     }
 }
 
@@ -269,7 +244,7 @@ impl Tls {
 }
 
 /// Whether this build has TLS.
-fn require_tls(what: &str) -> Result<(), Problem> {
+pub fn require_tls(what: &str) -> Result<(), Problem> {
     if cfg!(feature = "tls") {
         return Ok(());
     }
@@ -284,6 +259,43 @@ impl ClientValue {
             Self::Number(number) => number.to_string(),
             Self::Switch(switch) => switch.to_string(),
         }
+    }
+}
+
+/// How a client is configured, and where the tokens come from that brokers want.
+#[derive(Clone)]
+pub struct ClientOptions {
+    config: ClientConfig,
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl ClientOptions {
+    /// Gives a client its first token, if brokers want one, for which it waits.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn admit<C: ClientContext>(&self, client: &Client<C>) -> Result<Option<Admission>> {
+        self.tokens.as_ref().map(|tokens| Admission::begin(tokens, client)).transpose()
+    }
+}
+
+impl From<ClientConfig> for ClientOptions {
+    fn from(config: ClientConfig) -> Self {
+        Self { config, tokens: None }
+    }
+}
+
+impl Deref for ClientOptions {
+    type Target = ClientConfig;
+
+    fn deref(&self) -> &ClientConfig {
+        &self.config
+    }
+}
+
+impl DerefMut for ClientOptions {
+    fn deref_mut(&mut self) -> &mut ClientConfig {
+        &mut self.config
     }
 }
 
@@ -335,7 +347,10 @@ impl ClientContext for Watch {
 impl ConsumerContext for Watch {}
 
 /// A consumer of librdkafka. It is closed by a thread of its own, since that may hang.
-pub struct Consumer(Option<BaseConsumer<Watch>>);
+pub struct Consumer {
+    client: Option<BaseConsumer<Watch>>,
+    admission: Option<Admission>,
+}
 
 impl Consumer {
     /// Makes a consumer, which connects by itself, and asks brokers something, again and again until they answer.
@@ -343,7 +358,7 @@ impl Consumer {
     /// # Errors
     /// If they don't in time, or what they answer is no matter of time.
     pub fn connect<T>(
-        config: &ClientConfig,
+        config: &ClientOptions,
         brokers: &str,
         asked: impl Fn(&Arc<Self>) -> Result<T>,
     ) -> Result<(Arc<Self>, T)> {
@@ -357,13 +372,15 @@ impl Consumer {
     )]
     pub fn connect_within<T>(
         patience: Duration,
-        config: &ClientConfig,
+        config: &ClientOptions,
         brokers: &str,
         asked: impl Fn(&Arc<Self>) -> Result<T>,
     ) -> Result<(Arc<Self>, T)> {
         let consumer = BaseConsumer::from_config_and_context(config, Watch::default())
             .map_err(|error| Error::new(format!("the client of Kafka can't be made: {error}")))?;
-        let consumer = Arc::new(Self(Some(consumer)));
+        let mut consumer = Self { client: Some(consumer), admission: None };
+        consumer.admission = config.admit(consumer.client())?;
+        let consumer = Arc::new(consumer);
         let deadline = Instant::now() + patience;
         loop {
             let error = match asked(&consumer) {
@@ -385,8 +402,11 @@ impl Consumer {
         }
     }
 
-    /// Handles what librdkafka has to say besides messages. Never waits.
+    /// Handles what librdkafka has to say besides messages, and sees that brokers know who connects. Never waits.
     pub fn serve(&self) {
+        if let Some(admission) = &self.admission {
+            admission.renew(self.client());
+        }
         // It handles one thing at a time.
         for _ in 0..32 {
             let _ = self.poll(Duration::ZERO);
@@ -398,7 +418,7 @@ impl Deref for Consumer {
     type Target = BaseConsumer<Watch>;
 
     fn deref(&self) -> &Self::Target {
-        match &self.0 {
+        match &self.client {
             Some(consumer) => consumer,
             None => unreachable!("it is taken only when it is dropped"),
         }
@@ -407,7 +427,7 @@ impl Deref for Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        let consumer = self.0.take();
+        let consumer = self.client.take();
         let (done, is_done) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             drop(consumer);

@@ -1,7 +1,9 @@
 //! Inputs and outputs of Kafka, over librdkafka.
 //!
 //! * `client`: how brokers are reached, and what of it goes wrong.
+//! * `sasl`: who connects.
 //! * `native`: the calls of librdkafka that rdkafka has no safe ones for. There is no other `unsafe` code.
+//! * `tokens`: by which brokers know who connects, if they want some.
 //! * `topics`: which topics and partitions there are, and where they begin and end.
 //! * `part`: which parts of messages have formats.
 //! * `registry`: where the schemas of messages are.
@@ -19,9 +21,11 @@ mod native;
 mod output;
 mod part;
 mod registry;
+mod sasl;
 #[cfg(all(test, feature = "tls"))]
 #[allow(clippy::unwrap_used)]
 mod security_tests;
+mod tokens;
 mod topics;
 
 use millstream_core::NodeTypes;

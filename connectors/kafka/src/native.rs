@@ -1,5 +1,5 @@
 //! The calls of librdkafka that rdkafka has no safe ones for: many messages at once, in the memory in which they came; the ids of
-//! topics; and the leader's epoch of a place, by which a broker tells whether the log was cut there.
+//! topics; the leader's epoch of a place, by which a broker tells whether the log was cut there; and tokens.
 //!
 //! Everything here that is a pointer belongs to a client that the same value keeps alive.
 #![allow(unsafe_code)]
@@ -12,17 +12,40 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::bindings as c;
+use rdkafka::client::Client;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::client::Consumer;
 
 /// No more messages are taken at once when they have so many bytes, which is looked at after so many.
 const PARCEL_BYTES: usize = 4 << 20;
 const STEP: usize = 256;
+
+/// Gives a client the token by which brokers know who connects. It expires so many milliseconds after the beginning of 1970.
+pub fn set_token<C: ClientContext>(
+    client: &Client<C>,
+    token: &CStr,
+    expires: i64,
+    principal: &CStr,
+) -> Result<(), String> {
+    let mut why: [c_char; 512] = [0; 512];
+    // SAFETY: the client lives, and the texts do during the call, which keeps copies of them. There are no extensions. What is wrong is
+    // written into `why`, no more than it is long, with a 0 behind it.
+    let error = unsafe {
+        let (token, principal, room) = (token.as_ptr(), principal.as_ptr(), why.len());
+        let client = client.native_ptr();
+        c::rd_kafka_oauthbearer_set_token(client, token, expires, principal, null_mut(), 0, why.as_mut_ptr(), room)
+    };
+    if error == c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    // SAFETY: there is a 0 in it, at its end if nowhere else.
+    Err(unsafe { CStr::from_ptr(why.as_ptr()) }.to_string_lossy().into_owned())
+}
 
 /// A queue of messages apart from the client's own: those of the partitions that it receives.
 pub struct Queue {

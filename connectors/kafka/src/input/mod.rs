@@ -19,11 +19,10 @@ use millstream_core::{
     blocking_probe,
 };
 use millstream_formats::{Format, MetadataColumns, ReadMessages, SchemaChanges};
-use rdkafka::config::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::client::{CONNECTION, ConnectionSettings, Consumer, Role};
+use crate::client::{CONNECTION, ClientOptions, ConnectionSettings, Consumer, Role};
 use crate::part::MessagePart;
 use crate::registry::RegistrySettings;
 use crate::topics::{Place, Topics, positions};
@@ -207,7 +206,7 @@ impl KafkaInputSettings {
     }
 
     /// How its client is configured.
-    fn config(&self, context: &PlanContext) -> Result<ClientConfig, Problem> {
+    fn config(&self, context: &PlanContext) -> Result<ClientOptions, Problem> {
         let group = self.group.clone().unwrap_or_else(|| format!("{}.{}", context.flow, context.node));
         let mut own = CLIENT.to_vec();
         own.push(("group.id", &group));
@@ -318,7 +317,7 @@ impl InputSettings for KafkaInputSettings {
 }
 
 /// Whether brokers answer, the topics are there, and their positions may be asked for.
-fn look(config: &ClientConfig, job: &Job) -> Result<String> {
+fn look(config: &ClientOptions, job: &Job) -> Result<String> {
     let (consumer, found) =
         Consumer::connect_within(PROBE_PATIENCE, config, &job.brokers, |consumer| job.topics.look_up(consumer))?;
     found.require_all(&consumer)?;

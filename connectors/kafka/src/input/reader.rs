@@ -15,7 +15,6 @@ use millstream_core::{
     Result, ResultExt as _, State,
 };
 use millstream_formats::{BadRow, MetadataColumns};
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
@@ -28,7 +27,7 @@ use super::partition::{Assigned, Kept, Progress as Reading};
 use super::poller::{Discovered, Event, Poller};
 use super::scout::Scout;
 use super::sides::Sides;
-use crate::client::{Consumer, PATIENCE, failed};
+use crate::client::{ClientOptions, Consumer, PATIENCE, failed};
 use crate::native::{Message, Messages, known_end, topic_ids};
 use crate::topics::{Place, TopicPartition, positions};
 
@@ -48,7 +47,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Reads partitions.
 pub struct KafkaInput {
     source: Arc<str>,
-    config: ClientConfig,
+    config: ClientOptions,
     job: Arc<Job>,
     sides: Sides,
     /// Messages whose schemas are not all known yet.
@@ -75,7 +74,7 @@ struct Running {
 impl KafkaInput {
     pub fn new(
         source: Arc<str>,
-        config: ClientConfig,
+        config: ClientOptions,
         job: Job,
         sides: Sides,
         metadata: MetadataColumns<Metadata>,

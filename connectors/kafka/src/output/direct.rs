@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use millstream_core::{Error, Result};
-use rdkafka::config::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use super::producer::{Producer, SendError};
 use super::rows::RowEncoder;
 use super::writer::Sent;
+use crate::client::ClientOptions;
 
 /// How many batches may wait for the thread.
 const WAITING: usize = 2;
@@ -28,7 +28,7 @@ impl Direct {
     ///
     /// # Errors
     /// If the client can't be made.
-    pub fn start(config: &ClientConfig, encoder: RowEncoder, sent: Arc<Sent>) -> Result<Self> {
+    pub fn start(config: &ClientOptions, encoder: RowEncoder, sent: Arc<Sent>) -> Result<Self> {
         let producer = Producer::new(config)?;
         let (requests, received) = mpsc::channel(WAITING);
         let sender = Sender { producer, encoder, sent, requests: received, failed: None };

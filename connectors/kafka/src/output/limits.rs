@@ -10,14 +10,14 @@ use millstream_core::{
     Batch, Collector, Error, ErrorClass, PROBE_PATIENCE, Result, ResultExt, known_names, widest_row,
 };
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::time::Instant;
 
 use super::Job;
 use super::rows::{Beside, RowEncoder};
-use crate::client::{PATIENCE, PAUSE, failed};
+use crate::client::{ClientOptions, PATIENCE, PAUSE, failed};
+use crate::tokens::Admission;
 use crate::topics::is_legal;
 
 /// How long to wait for one answer of a broker.
@@ -144,7 +144,7 @@ where
 }
 
 /// Whether brokers answer, and the topic is there.
-pub fn look(config: &ClientConfig, brokers: &str, topic: Option<&str>) -> Result<String> {
+pub fn look(config: &ClientOptions, brokers: &str, topic: Option<&str>) -> Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
         let broker = Broker::connect_within(PROBE_PATIENCE, config, brokers).await?;
@@ -162,6 +162,7 @@ pub fn look(config: &ClientConfig, brokers: &str, topic: Option<&str>) -> Result
 /// A client that asks brokers about topics, and creates them.
 pub struct Broker {
     admin: AdminClient<DefaultClientContext>,
+    admission: Option<Admission>,
     brokers: String,
 }
 
@@ -170,14 +171,15 @@ impl Broker {
     ///
     /// # Errors
     /// If none does in time.
-    pub async fn connect(config: &ClientConfig, brokers: &str) -> Result<Self> {
+    pub async fn connect(config: &ClientOptions, brokers: &str) -> Result<Self> {
         Self::connect_within(PATIENCE, config, brokers).await
     }
 
-    async fn connect_within(patience: Duration, config: &ClientConfig, brokers: &str) -> Result<Self> {
-        let admin =
+    async fn connect_within(patience: Duration, config: &ClientOptions, brokers: &str) -> Result<Self> {
+        let admin: AdminClient<_> =
             config.create().map_err(|error| Error::new(format!("the client of Kafka can't be made: {error}")))?;
-        let broker = Self { admin, brokers: brokers.to_owned() };
+        let admission = config.admit(admin.inner())?;
+        let broker = Self { admin, admission, brokers: brokers.to_owned() };
         let deadline = Instant::now() + patience;
         loop {
             let Err(error) = broker.names() else { return Ok(broker) };
@@ -191,9 +193,18 @@ impl Broker {
         }
     }
 
+    /// The client, of which brokers know who connects.
+    fn client(&self) -> &Client<DefaultClientContext> {
+        let client = self.admin.inner();
+        if let Some(admission) = &self.admission {
+            admission.renew(client);
+        }
+        client
+    }
+
     /// The names of all topics.
     fn names(&self) -> Result<Vec<String>> {
-        let metadata = self.admin.inner().fetch_metadata(None, WAIT);
+        let metadata = self.client().fetch_metadata(None, WAIT);
         let metadata = metadata.map_err(|error| failed("looking for topics", error))?;
         let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
         Ok(names.filter(|name| !name.starts_with("__")).collect())
@@ -202,7 +213,7 @@ impl Broker {
     /// What a topic takes. None if it is not there.
     pub async fn look_up(&self, topic: &str) -> Result<Option<TopicLimits>> {
         let doing = || format!("asking about the topic `{topic}`");
-        let metadata = self.admin.inner().fetch_metadata(Some(topic), WAIT);
+        let metadata = self.client().fetch_metadata(Some(topic), WAIT);
         let metadata = metadata.map_err(|error| failed(doing(), error))?;
         let Some(found) = metadata.topics().first() else { return Ok(None) };
         match found.error().map(RDKafkaErrorCode::from) {

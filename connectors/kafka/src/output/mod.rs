@@ -25,11 +25,10 @@ use millstream_core::{
 use millstream_formats::{Format, WriteMessages};
 use millstream_messages::{Destination, check_column};
 use millstream_spool::{PartLimits, Spooled, TransactionSettings};
-use rdkafka::config::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::client::{CONNECTION, ConnectionSettings, Role};
+use crate::client::{CONNECTION, ClientOptions, ConnectionSettings, Role};
 use crate::registry::{RegistryWriter, SubjectNaming, WriteRegistrySettings};
 use crate::topics::check_name;
 use rows::{Layout, RowFormat, WrittenSchemas};
@@ -158,11 +157,11 @@ format = "json"
 pub struct Job {
     pub brokers: String,
     /// For transactions.
-    pub producer: ClientConfig,
+    pub producer: ClientOptions,
     /// For what is sent as it comes.
-    pub direct: ClientConfig,
+    pub direct: ClientOptions,
     /// For what asks brokers.
-    pub beside: ClientConfig,
+    pub beside: ClientOptions,
     pub layout: Layout,
     /// What is told the schemas of messages.
     pub registry: Option<RegistryWriter>,

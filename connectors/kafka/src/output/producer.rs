@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use millstream_core::{Error, Result};
 use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::rows::Message;
-use crate::client::Watch;
+use crate::client::{ClientOptions, Watch};
+use crate::tokens::Admission;
 
 /// How long a call waits for brokers. Messages are given up before.
 pub const WAIT: Duration = Duration::from_secs(30);
@@ -25,7 +26,10 @@ const FLUSH_POLL: Duration = Duration::from_millis(1);
 pub const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// A producer.
-pub struct Producer(Option<BaseProducer<Deliveries>>);
+pub struct Producer {
+    client: Option<BaseProducer<Deliveries>>,
+    admission: Option<Admission>,
+}
 
 /// What has become of messages.
 #[derive(Default)]
@@ -108,14 +112,16 @@ impl Producer {
     ///
     /// # Errors
     /// If it can't be made.
-    pub fn new(config: &ClientConfig) -> Result<Self> {
+    pub fn new(config: &ClientOptions) -> Result<Self> {
         let made = BaseProducer::from_config_and_context(config, Deliveries::default());
-        made.map(|producer| Self(Some(producer)))
-            .map_err(|error| Error::new(format!("the client of Kafka can't be made: {error}")))
+        let client = made.map_err(|error| Error::new(format!("the client of Kafka can't be made: {error}")))?;
+        let mut producer = Self { client: Some(client), admission: None };
+        producer.admission = config.admit(producer.get().client())?;
+        Ok(producer)
     }
 
     fn get(&self) -> &BaseProducer<Deliveries> {
-        match &self.0 {
+        match &self.client {
             Some(producer) => producer,
             None => unreachable!("it is taken only when it is dropped"),
         }
@@ -172,8 +178,7 @@ impl Producer {
             if error.rdkafka_error_code() != Some(Code::QueueFull) {
                 return Err(SendError::of(&format!("sending to the topic `{topic}`"), &error));
             }
-            self.get().poll(Duration::from_millis(10));
-            self.check()?;
+            self.serve_for(Duration::from_millis(10))?;
             if gives_up() {
                 let why = self.trouble().unwrap_or_else(|| "brokers take no messages".to_owned());
                 return Err(Error::transient(format!("sending to the topic `{topic}`: {why}")).into());
@@ -183,9 +188,16 @@ impl Producer {
         Ok(())
     }
 
-    /// Takes note of what has become of messages. Never waits.
+    /// Takes note of what has become of messages, and sees that brokers know who connects. Never waits.
     pub fn serve(&self) -> Result<(), SendError> {
-        self.get().poll(Duration::ZERO);
+        self.serve_for(Duration::ZERO)
+    }
+
+    fn serve_for(&self, wait: Duration) -> Result<(), SendError> {
+        if let Some(admission) = &self.admission {
+            admission.renew(self.get().client());
+        }
+        self.get().poll(wait);
         self.check()
     }
 
@@ -193,7 +205,7 @@ impl Producer {
     pub fn flush(&self, mut gives_up: impl FnMut() -> bool) -> Result<(), SendError> {
         loop {
             let flushed = self.get().flush(Duration::ZERO);
-            self.check()?;
+            self.serve()?;
             match flushed {
                 Ok(()) => return Ok(()),
                 Err(_) if gives_up() => {
@@ -221,7 +233,7 @@ impl Producer {
 
     /// Lets it go on a thread of its own, since that may hang.
     fn let_go(&mut self) -> Receiver<()> {
-        let producer = self.0.take();
+        let producer = self.client.take();
         let (done, is_done) = channel();
         std::thread::spawn(move || {
             drop(producer);
@@ -237,7 +249,7 @@ fn is_waiting(error: &KafkaError) -> bool {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        if self.0.is_some() {
+        if self.client.is_some() {
             let _ = self.let_go().recv_timeout(LAST_MOMENT);
         }
     }

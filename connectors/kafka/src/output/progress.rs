@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use millstream_core::{Error, Result, ResultExt};
 use millstream_spool::Mark;
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::Job;
-use crate::client::{Consumer, failed};
+use crate::client::{ClientOptions, Consumer, failed};
 use crate::input::partition::Assigned;
 use crate::input::poller::assign;
 use crate::native::Queue;
@@ -127,11 +126,12 @@ impl Progress {
 
 /// Where the topic begins and ends.
 fn ends(consumer: &Consumer, topic: &str) -> Result<(i64, i64)> {
+    consumer.serve();
     let asked = consumer.fetch_watermarks(topic, 0, WAIT);
     asked.map_err(|error| failed(format!("asking where the topic `{topic}` ends"), error))
 }
 
-fn config(job: &Job, isolation: &str) -> ClientConfig {
+fn config(job: &Job, isolation: &str) -> ClientOptions {
     let mut config = job.beside.clone();
     config.set("group.id", &job.transactional_id).set("enable.auto.commit", "false");
     config.set("enable.auto.offset.store", "false").set("auto.offset.reset", "error");
