@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use millstream_core::{Home, Input, InputSettings, OutputSettings};
+use millstream_core::{Home, InputSettings, OutputSettings};
 use millstream_testkit::{Kafka, Sent, context, parse};
 use rdkafka::consumer::Consumer as _;
 
