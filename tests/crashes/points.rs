@@ -7,7 +7,7 @@ use super::graphs::{ALL, BRANCHED, Graph, LINEAR, MERGED, SEQUENCE};
 
 /// How the points begin by which only other tests come.
 const ELSEWHERE: &[&str] =
-    &["git-", "http-", "kafka-", "log-", "mqtt-", "mysql-", "nats-", "objects-", "postgres-", "spool-"];
+    &["delta-", "git-", "http-", "kafka-", "log-", "mqtt-", "mysql-", "nats-", "objects-", "postgres-", "spool-"];
 
 /// Points that only a flow of this kind comes by; all others are on the way of every flow that keeps state.
 fn graph_of(point: &str) -> Option<&'static Graph> {
