@@ -83,11 +83,10 @@ impl Place {
     /// # Errors
     /// If not, or that can't be found out.
     pub async fn look(self, creates: bool) -> Result<String> {
-        match self.has_table().await? {
-            true => Ok(format!("a table at `{self}`")),
-            false if creates => Ok(format!("no table at `{self}` yet")),
-            false => Err(self.no_table()),
+        if self.has_table().await? {
+            return Ok(format!("a table at `{self}`"));
         }
+        if creates { Ok(format!("no table at `{self}` yet")) } else { Err(self.no_table()) }
     }
 
     /// Makes the folder of a table that is to be in a folder.
