@@ -50,7 +50,8 @@ async fn rows_are_taken_and_barriers_pass_while_those_behind_have_no_room() {
         rows(2)
     };
     let (_, written) = tokio::join!(running.join(), stop);
-    assert!(store.epoch() >= 25, "epoch {}", store.epoch());
+    // A checkpoint each 200 ms and what it takes itself; behind the rows, which take a second a batch, there would be five.
+    assert!(store.epoch() >= 20, "epoch {}", store.epoch());
     assert!(committed("taken/c").len() <= written as usize);
     // What had come does not come again.
     let running = start(&store, &FLOW.replace("NAME", "taken").replace("slow = 1000", "slow = 0"));
