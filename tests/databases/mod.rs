@@ -137,7 +137,11 @@ impl<'a, S: Server> TableSite<'a, S> {
     /// Changes the table at random, until it is told to stop or the server goes away.
     fn change(&self, seed: u64, stop: &AtomicBool) {
         let mut random = random(seed);
-        let mut next = || (!stop.load(Ordering::Relaxed)).then(|| transaction::<S>(&self.table, &mut random));
+        let mut next = || {
+            // A reader that has to wait for the processor would fall behind for ever.
+            std::thread::sleep(Duration::from_millis(2));
+            (!stop.load(Ordering::Relaxed)).then(|| transaction::<S>(&self.table, &mut random))
+        };
         self.server.transact(&mut next);
     }
 

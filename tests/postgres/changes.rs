@@ -48,7 +48,7 @@ fn changes_count_once_over_connections_that_are_cut() {
         for _ in 0..6 {
             // So that something has come between two cuts.
             let changes = site.rows().len();
-            site.wait_for(changes + 200);
+            site.wait_for(changes + 1);
             await_progress(|| if site.number(&cut) == 0 { Err("there is nobody to cut off") } else { Ok(()) });
         }
         running
