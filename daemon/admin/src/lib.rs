@@ -1,0 +1,1 @@
+//! The administration of a daemon over REST. It knows the host and its flows, and neither nodes nor SQL.
