@@ -96,7 +96,7 @@ pub fn changed<D: Database>(database: &D) -> Result<f64> {
         std::thread::sleep(Duration::from_millis(2));
     }
     let seconds = begin.elapsed().as_secs_f64();
-    running.stopper().stop();
+    running.control().stop();
     flow::done(runtime.block_on(running.join()))?;
     Ok(CHANGED as f64 / seconds)
 }

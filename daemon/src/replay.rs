@@ -9,7 +9,7 @@ use millstream_engine::checkpoint::{
     CheckpointStore, Manifest, Replay, ResumeOptions, StartPoint, homes, kept_states, rename_nodes,
 };
 use millstream_engine::plan::{Plan, PlanOptions};
-use millstream_engine::run::{RunMode, RunningFlow, Status, Stopper};
+use millstream_engine::run::{RunMode, RunningFlow, Status, FlowControl};
 use millstream_learn::staged_versions;
 use millstream_models::registry::{ModelCard, ModelRegistry};
 use millstream_models::sha256;
@@ -43,7 +43,7 @@ struct Seen {
     is_same: bool,
     /// The checksum of a version of as many rows that is another one.
     other: Option<String>,
-    stopper: Option<Stopper>,
+    control: Option<FlowControl>,
 }
 
 /// `millstream replay`
@@ -194,7 +194,7 @@ fn run(plan: Plan, start_point: StartPoint, homes: Option<PathBuf>, card: &Model
     let (control, data) = (control_runtime()?, data_runtime(None)?);
     let running = RunningFlow::start(plan, RunMode::Replay(Replay { start_point, homes, watch }), data.handle());
     let running = running.doing(|| "starting the replay")?;
-    seen.lock().unwrap_or_else(PoisonError::into_inner).stopper = Some(running.stopper());
+    seen.lock().unwrap_or_else(PoisonError::into_inner).control = Some(running.control());
     let outcome = control.block_on(running.join());
     data.shutdown_background();
     let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
@@ -217,6 +217,6 @@ fn look(card: &ModelCard, staged: &State, seen: &Mutex<Seen>) {
         } else {
             continue;
         }
-        seen.stopper.iter().for_each(Stopper::give_up);
+        seen.control.iter().for_each(FlowControl::give_up);
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use millstream_core::{Error, PortRole, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
-use millstream_engine::run::{FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, Stopper};
+use millstream_engine::run::{FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, FlowControl};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -202,12 +202,12 @@ async fn run_all(
 ) -> Result<Vec<Ended>, CommandError> {
     let console = Console::new(arguments.json);
     let is_durable = arguments.state.state.is_some();
-    let mut stoppers = Vec::new();
+    let mut controls = Vec::new();
     let mut flows = JoinSet::new();
     for (number, (Shown { flow, kinds, places, unread, rows, is_live }, ready)) in ready.into_iter().enumerate() {
         let running = ready.start(data);
         let stats = running.stats();
-        stoppers.push(running.stopper());
+        controls.push(running.control());
         let progress = console.flow(&flow, rows, is_live, stats.clone());
         flows.spawn(async move {
             let outcome = tokio::select! {
@@ -218,7 +218,7 @@ async fn run_all(
         });
     }
     if interrupts.count > 0 {
-        stop(&stoppers, interrupts.count, is_durable);
+        stop(&controls, interrupts.count, is_durable);
     }
     let mut ended = Vec::new();
     loop {
@@ -227,7 +227,7 @@ async fn run_all(
                 Some(joined) => ended.push(joined.doing(|| "waiting for a flow")?),
                 None => break,
             },
-            () = interrupts.next() => stop(&stoppers, interrupts.count, is_durable),
+            () = interrupts.next() => stop(&controls, interrupts.count, is_durable),
             () = tokio::time::sleep(PATIENCE), if interrupts.count > 1 => {
                 return Err(Error::new("a node does not end; what it had staged may be left behind").into());
             }
@@ -241,17 +241,17 @@ async fn run_all(
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first signal stops; the second gives up.
-fn stop(stoppers: &[Stopper], interrupts: usize, is_durable: bool) {
+fn stop(controls: &[FlowControl], interrupts: usize, is_durable: bool) {
     // Said when it is done, so that it holds by the time somebody reads it.
     if interrupts == 1 {
-        stoppers.iter().for_each(Stopper::stop);
-        if stoppers.iter().any(Stopper::commits) {
+        controls.iter().for_each(FlowControl::stop);
+        if controls.iter().any(FlowControl::commits) {
             note!("stopping: finishing what was read; interrupt again to give up")
         } else {
             note!("stopping: nothing is committed")
         }
     } else {
-        stoppers.iter().for_each(Stopper::give_up);
+        controls.iter().for_each(FlowControl::give_up);
         note!("giving up: {}", given_up(is_durable));
     }
 }

@@ -142,7 +142,7 @@ impl Supervisor {
 
     /// Waits for the end of a flow, which begins to stop as soon as something else is wanted.
     async fn watch(&mut self, running: RunningFlow) -> Outcome {
-        let stopper = running.stopper();
+        let control = running.control();
         let mut end = pin!(running.join());
         let mut is_left = false;
         loop {
@@ -152,9 +152,9 @@ impl Supervisor {
             };
             is_left = changed.is_err();
             if matches!(*self.goal.borrow(), Goal::Abort) {
-                stopper.give_up();
+                control.give_up();
             } else {
-                stopper.stop();
+                control.stop();
             }
             self.enter(State::Stopping);
         }

@@ -168,6 +168,11 @@ impl Coordinator {
         (coordinator, reporter)
     }
 
+    /// What asks for a checkpoint before its time.
+    pub fn hurry(&self) -> Arc<Notify> {
+        self.hurry.clone()
+    }
+
     /// What makes visible what a node stages.
     pub fn set_committer(&mut self, node: NodeIndex, committer: Option<Box<dyn Committer>>) {
         self.commits.set_committer(node, committer);
@@ -286,7 +291,7 @@ impl Coordinator {
                     self.stopping = true;
                     self.ask_to_stop();
                 }
-                () = self.hurry.notified(), if self.next.is_some() => self.ask(),
+                () = self.hurry.notified(), if self.may_hurry() => self.ask(),
                 () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask_in_time(),
             }
             while let Some(barrier) = self.complete() {
@@ -372,6 +377,11 @@ impl Coordinator {
             Interval::Epochs(_) => self.ask(),
             Interval::Never => {}
         }
+    }
+
+    /// Whether a checkpoint that somebody asks for is taken now. Otherwise it is taken as soon as that is so.
+    fn may_hurry(&self) -> bool {
+        self.checkpoints.is_some() && self.under_way.is_none() && !self.stopping && !self.commits.is_full()
     }
 
     /// Asks for a checkpoint whose time has come, or comes back to it while commits are behind.

@@ -1,10 +1,11 @@
-//! How a flow has ended, and how it is told to.
+//! How a flow has ended, and how a running one is told what to do.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::phase::Phase;
 
@@ -56,15 +57,17 @@ impl fmt::Display for FlowError {
 
 impl std::error::Error for FlowError {}
 
-/// Tells a running flow to end.
+/// Tells a running flow what to do.
 #[derive(Clone, Debug)]
-pub struct Stopper {
+pub struct FlowControl {
     pub(super) phase: watch::Sender<Phase>,
+    /// Asks for a checkpoint before its time.
+    pub(super) hurry: Arc<Notify>,
     /// What becomes of a flow that is stopped.
     pub(super) stop: Phase,
 }
 
-impl Stopper {
+impl FlowControl {
     /// Ends the inputs, or where the flow keeps state, stops them at a barrier; what they have read is worked off and
     /// committed. A flow without state that can be run again from the start is given up: half of a result must not take the
     /// place of a whole one.
@@ -72,7 +75,12 @@ impl Stopper {
         self.phase.send_if_modified(|phase| advance(phase, self.stop));
     }
 
-    /// Whether [`Stopper::stop`] commits what has been read.
+    /// Asks for a checkpoint now, or behind the one that is under way. A flow that keeps no state takes none.
+    pub fn checkpoint(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Whether [`FlowControl::stop`] commits what has been read.
     pub fn commits(&self) -> bool {
         self.stop == Phase::Draining
     }

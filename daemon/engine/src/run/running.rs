@@ -8,13 +8,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use millstream_core::{Error, ErrorClass, Role, Then};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::outcome::advance;
 use super::setup::Task;
-use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, Stopper, TakeOver};
+use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, FlowControl, TakeOver};
 use crate::checkpoint::{Conclusion, Coordinator, Failure};
 use crate::panic::panic_message;
 use crate::phase::{Phase, reached};
@@ -28,6 +28,7 @@ pub struct RunningFlow {
     common: Common,
     tasks: JoinSet<(usize, Result<Finished, Stop>)>,
     coordinator: JoinHandle<Conclusion>,
+    hurry: Arc<Notify>,
     started: Instant,
 }
 
@@ -66,8 +67,9 @@ impl ReadyFlow {
             };
             tasks.spawn_on(async move { (index, task.await) }, runtime);
         }
+        let hurry = self.coordinator.hurry();
         let coordinator = runtime.spawn(coordinate(self.coordinator, begin));
-        RunningFlow { common: self.common, tasks, coordinator, started: Instant::now() }
+        RunningFlow { common: self.common, tasks, coordinator, hurry, started: Instant::now() }
     }
 }
 
@@ -89,11 +91,11 @@ impl RunningFlow {
         self.common.stats.clone()
     }
 
-    /// Tells the flow to end.
-    pub fn stopper(&self) -> Stopper {
+    /// What tells the flow what to do.
+    pub fn control(&self) -> FlowControl {
         let is_given_up = !self.common.durable && self.common.repeatable;
         let stop = if is_given_up { Phase::Abandoned } else { Phase::Draining };
-        Stopper { phase: self.common.phase.clone(), stop }
+        FlowControl { phase: self.common.phase.clone(), hurry: self.hurry.clone(), stop }
     }
 
     /// Waits for the end: of all nodes, then of their commits.

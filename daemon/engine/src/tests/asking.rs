@@ -110,12 +110,12 @@ async fn a_flow_that_is_to_stop_does_not_wait_for_an_answer_for_ever() {
         RunningFlow::start(plan, RunMode::Keep(checkpoints), &Handle::current()).unwrap()
     };
     let running = start();
-    let stopper = running.stopper();
+    let control = running.control();
     let stop = async {
         sleep(Duration::from_millis(4500)).await;
         service("stopped_asking/s", |service| service.is_down = true);
         sleep(Duration::from_secs(60)).await;
-        stopper.stop();
+        control.stop();
         Instant::now()
     };
     let (outcome, stopped) = tokio::join!(running.join(), stop);

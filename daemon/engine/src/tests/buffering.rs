@@ -40,13 +40,13 @@ fn committed(path: &str) -> Vec<i64> {
 async fn rows_are_taken_and_barriers_pass_while_those_behind_have_no_room() {
     let store = Arc::new(MemoryStore::default());
     let running = start(&store, &FLOW.replace("NAME", "taken"));
-    let (stats, stopper) = (running.stats(), running.stopper());
+    let (stats, control) = (running.stats(), running.control());
     let stop = async {
         sleep(Duration::from_millis(5050)).await;
         let rows = |node: usize| stats.nodes[node].rows_in.load(Ordering::Relaxed);
         assert!(rows(0) > 450 && rows(0) == rows(1), "{} and {}", rows(0), rows(1));
         assert!((1..50).contains(&rows(2)), "{}", rows(2));
-        stopper.give_up();
+        control.give_up();
         rows(2)
     };
     let (_, written) = tokio::join!(running.join(), stop);
@@ -65,10 +65,10 @@ async fn a_flow_that_stops_keeps_what_waits_for_the_next_run() {
     let store = Arc::new(MemoryStore::default());
     let text = FLOW.replace("NAME", "stopped_waiting");
     let running = start(&store, &text);
-    let stopper = running.stopper();
+    let control = running.control();
     let stop = async {
         sleep(Duration::from_millis(1500)).await;
-        stopper.stop();
+        control.stop();
     };
     let (outcome, ()) = tokio::join!(running.join(), stop);
     assert!(matches!(outcome.status, Status::Stopped), "{outcome:?}");
@@ -81,12 +81,12 @@ async fn a_flow_that_stops_keeps_what_waits_for_the_next_run() {
 async fn one_that_is_full_takes_no_more() {
     let text = FLOW.replace("NAME", "full").replace("from = \"a\"", "from = \"a\", most = 50");
     let running = RunningFlow::start(plan(&text), RunMode::None, &Handle::current()).unwrap();
-    let (stats, stopper) = (running.stats(), running.stopper());
+    let (stats, control) = (running.stats(), running.control());
     let look = async {
         sleep(Duration::from_secs(5)).await;
         let rows = |node: usize| stats.nodes[node].rows_in.load(Ordering::Relaxed);
         let waiting = rows(1) - rows(2);
-        stopper.give_up();
+        control.give_up();
         waiting
     };
     let (_, waiting) = tokio::join!(running.join(), look);
@@ -164,10 +164,10 @@ async fn what_has_waited_stays_where_those_behind_do_not_read_yet() {
     let store = Arc::new(MemoryStore::default());
     let stop_after = async |text: &str, millis: u64| {
         let running = start(&store, text);
-        let stopper = running.stopper();
+        let control = running.control();
         let stop = async {
             sleep(Duration::from_millis(millis)).await;
-            stopper.give_up();
+            control.give_up();
         };
         tokio::join!(running.join(), stop).0
     };

@@ -92,12 +92,12 @@ async fn what_a_manifest_lists_as_pending_is_committed_by_the_next_run() {
     let flow = Flow::of_rows("down_for_good", 2000);
     set_down(&flow.path("down"), true);
     let running = flow.start();
-    let stopper = running.stopper();
+    let control = running.control();
     let stop = async {
         while flow.committed("up").len() < 50 {
             sleep(Duration::from_millis(1)).await;
         }
-        stopper.stop();
+        control.stop();
     };
     let (outcome, ()) = tokio::join!(running.join(), stop);
     assert!(matches!(outcome.status, Status::Stopped), "{outcome:?}");
@@ -139,14 +139,14 @@ async fn checkpoints_wait_for_commits_that_are_behind() {
     "#;
     let flow = Flow { name: "behind", text: text.to_owned(), store: Arc::default() };
     let running = flow.start();
-    let (stats, stopper) = (running.stats(), running.stopper());
+    let (stats, control) = (running.stats(), running.control());
     let watch = async {
         let mut most = 0;
         while stats.checkpoint().is_none_or(|last| last.number < 12) {
             most = most.max(stats.nodes[1].pending_commits.load(Ordering::Relaxed));
             sleep(Duration::from_millis(1)).await;
         }
-        stopper.stop();
+        control.stop();
         most
     };
     let (outcome, most) = tokio::join!(running.join(), watch);
@@ -163,7 +163,7 @@ async fn without_state_a_flow_that_is_stopped_does_not_wait_for_its_target_for_e
     set_down("stateless/down", true);
     let running =
         RunningFlow::start(plan(text), RunMode::Commit { remove_published: false }, &Handle::current()).unwrap();
-    running.stopper().stop();
+    running.control().stop();
     assert_eq!(failure(running.join().await), "node `c`: the target is down");
     assert_eq!(committed_text("stateless/down"), "");
 }

@@ -32,8 +32,8 @@ impl Edited {
         crash::begin(name);
         let checkpoints = flow.open(text, &[]).unwrap();
         let running = RunningFlow::start(flow.plan(text), RunMode::Keep(checkpoints), &Handle::current()).unwrap();
-        let stopper = running.stopper();
-        crash::then(name, 60, move || stopper.stop());
+        let control = running.control();
+        crash::then(name, 60, move || control.stop());
         let status = running.join().await.status;
         assert!(matches!(status, Status::Stopped), "{status:?}");
         flow

@@ -61,11 +61,11 @@ async fn who_can_not_write_an_output_leaves_the_flow_to_its_owner() {
     let error = start(&store, FLOW).unwrap_err().to_string();
     assert_eq!(error, "node `c`: another run is writing `owners/c`");
     until_read(&first, 300).await;
-    first.stopper().stop();
+    first.control().stop();
     let status = first.join().await.status;
     assert!(matches!(status, Status::Stopped), "{status:?}");
     let second = start(&store, FLOW).unwrap();
-    second.stopper().stop();
+    second.control().stop();
     assert!(matches!(second.join().await.status, Status::Stopped));
 }
 
@@ -92,7 +92,7 @@ async fn who_can_not_read_the_state_leaves_the_flow_to_its_owner() {
     let error = start(&other, &flow).unwrap_err().to_string();
     assert!(error.contains("it is damaged"), "{error}");
     assert_eq!(other.highest("/manifests/"), manifests, "it has not taken the flow over");
-    first.stopper().stop();
+    first.control().stop();
     assert!(matches!(first.join().await.status, Status::Stopped));
 }
 
@@ -118,7 +118,7 @@ async fn who_can_not_go_on_from_the_state_leaves_the_flow_to_its_owner() {
     let error = start(&other, &flow).unwrap_err().to_string();
     assert!(error.starts_with("node `b`: "), "{error}");
     assert_eq!(other.highest("/manifests/"), Some(manifest.number), "it has not taken the flow over");
-    first.stopper().stop();
+    first.control().stop();
     assert!(matches!(first.join().await.status, Status::Stopped));
 }
 
@@ -141,8 +141,8 @@ async fn a_flow_is_its_owner_s_until_the_flows_beside_it_are_prepared() {
         matches!(&error, Status::Failed(error) if error.to_string().contains("has taken this flow over")),
         "{error:?}"
     );
-    second.stopper().stop();
+    second.control().stop();
     assert!(matches!(second.join().await.status, Status::Stopped));
-    writer.stopper().stop();
+    writer.control().stop();
     assert!(matches!(writer.join().await.status, Status::Stopped));
 }

@@ -297,12 +297,12 @@ async fn a_stopped_flow_works_off_what_it_has_read() {
     "#,
     );
     let running = RunningFlow::start(plan, RunMode::Commit { remove_published: false }, &Handle::current()).unwrap();
-    let (stats, stopper) = (running.stats(), running.stopper());
+    let (stats, control) = (running.stats(), running.control());
     let stop = async {
         while stats.nodes[0].rows_in.load(Ordering::Relaxed) < 100 {
             tokio::task::yield_now().await;
         }
-        stopper.stop();
+        control.stop();
     };
     let (outcome, ()) = tokio::join!(running.join(), stop);
     assert!(matches!(outcome.status, Status::Stopped));
@@ -319,13 +319,13 @@ async fn a_stopped_flow_that_can_be_run_again_commits_nothing() {
     "#;
     let running =
         RunningFlow::start(plan(text), RunMode::Commit { remove_published: false }, &Handle::current()).unwrap();
-    let (stats, stopper) = (running.stats(), running.stopper());
-    assert!(!stopper.commits());
+    let (stats, control) = (running.stats(), running.control());
+    assert!(!control.commits());
     let stop = async {
         while stats.nodes[1].rows_in.load(Ordering::Relaxed) < 100 {
             tokio::task::yield_now().await;
         }
-        stopper.stop();
+        control.stop();
     };
     let (outcome, ()) = tokio::join!(running.join(), stop);
     assert!(matches!(outcome.status, Status::Stopped) && outcome.unfinished, "{outcome:?}");
@@ -344,13 +344,13 @@ async fn a_live_input_without_rows_ends_its_epochs_with_the_others() {
     "#,
     );
     let running = RunningFlow::start(plan, RunMode::Commit { remove_published: false }, &Handle::current()).unwrap();
-    let (stats, stopper) = (running.stats(), running.stopper());
+    let (stats, control) = (running.stats(), running.control());
     let output = stats.nodes.iter().position(|node| node.name == "c").unwrap();
     let stop = async {
         while stats.nodes[output].rows_in.load(Ordering::Relaxed) < 100 {
             tokio::task::yield_now().await;
         }
-        stopper.stop();
+        control.stop();
     };
     let both = async { tokio::join!(running.join(), stop) };
     let (outcome, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("rows go on past barriers");
@@ -368,7 +368,7 @@ async fn a_slow_output_slows_its_input() {
     "#,
     );
     let running = RunningFlow::start(plan, RunMode::None, &Handle::current()).unwrap();
-    let (stats, stopper) = (running.stats(), running.stopper());
+    let (stats, control) = (running.stats(), running.control());
     let watch = async {
         while stats.nodes[1].rows_in.load(Ordering::Relaxed) < 200 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -376,7 +376,7 @@ async fn a_slow_output_slows_its_input() {
             let waiting = read.load(Ordering::Relaxed) - written.load(Ordering::Relaxed);
             assert!(waiting <= 100 + 2 * 10, "{waiting} rows wait: 100 on the edge and a batch in each node");
         }
-        stopper.stop();
+        control.stop();
     };
     tokio::join!(running.join(), watch);
     assert_eq!(memory("slow").1, "aborted", "without effects nothing is committed");

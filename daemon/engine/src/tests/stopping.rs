@@ -35,12 +35,12 @@ fn committed(path: &str) -> Vec<i64> {
 
 /// Stops a flow when its output has had so many rows. How it ends, and how long that takes.
 async fn stop_behind(running: RunningFlow, rows: u64) -> (Outcome, Duration) {
-    let (stats, stopper) = (running.stats(), running.stopper());
+    let (stats, control) = (running.stats(), running.control());
     let stop = async {
         while stats.nodes[1].rows_in.load(Ordering::Relaxed) < rows {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        stopper.stop();
+        control.stop();
         Instant::now()
     };
     let (outcome, stopped) = tokio::join!(running.join(), stop);
@@ -78,4 +78,21 @@ async fn a_live_flow_works_off_what_it_has_read_however_long_that_takes() {
     assert!(matches!(outcome.status, Status::Stopped) && !outcome.abandoned, "{outcome:?}");
     assert!(took > Duration::from_secs(40), "{took:?}");
     assert_eq!(committed("diligent/c"), (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_is_taken_when_somebody_asks_for_it() {
+    let store = Arc::new(MemoryStore::default());
+    let running = start(&store, &FLOW.replace("checkpoint.epochs = 1", "checkpoint.every = \"5h\""));
+    let (stats, control) = (running.stats(), running.control());
+    let ask = async {
+        control.checkpoint();
+        while stats.checkpoint().is_none() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        control.give_up();
+    };
+    let (outcome, ()) = tokio::join!(running.join(), ask);
+    assert!(matches!(outcome.status, Status::Failed(_)), "{outcome:?}");
+    assert_eq!(stats.checkpoint().unwrap().rows_read, 100);
 }

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use super::crash::{self, MemoryStore};
 use super::kinds::{committed_text, forget, lineages, published};
 use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
-use crate::run::{Outcome, RunMode, RunningFlow, Status, Stopper};
+use crate::run::{Outcome, RunMode, RunningFlow, Status, FlowControl};
 use graphs::{Graph, Pace};
 use numbers::Numbers;
 use tally::Tally;
@@ -140,7 +140,7 @@ impl<'t> Simulation<'t> {
         }
         let Some((_, running)) = self.start()? else { return Ok(false) };
         let taken_over = self.store.highest("/manifests/");
-        self.prepare(disturbance, step, running.stopper());
+        self.prepare(disturbance, step, running.control());
         let outcome = match disturbance {
             Disturbance::TakeOver => self.take_over(step, running).await?,
             _ => Some(running.join().await),
@@ -173,14 +173,14 @@ impl<'t> Simulation<'t> {
         }
     }
 
-    fn prepare(&mut self, disturbance: Disturbance, step: u64, stopper: Stopper) {
+    fn prepare(&mut self, disturbance: Disturbance, step: u64, control: FlowControl) {
         match disturbance {
-            Disturbance::Stop => crash::then(&self.name, step, move || stopper.stop()),
+            Disturbance::Stop => crash::then(&self.name, step, move || control.stop()),
             Disturbance::StopAndCrash => {
-                crash::then(&self.name, step, move || stopper.stop());
+                crash::then(&self.name, step, move || control.stop());
                 crash::after(&self.name, step + 1 + self.numbers.below(20));
             }
-            Disturbance::GiveUp => crash::then(&self.name, step, move || stopper.give_up()),
+            Disturbance::GiveUp => crash::then(&self.name, step, move || control.give_up()),
             Disturbance::None | Disturbance::Crash | Disturbance::TakeOver => {}
         }
     }
