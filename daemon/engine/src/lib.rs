@@ -15,6 +15,7 @@ pub mod file;
 pub mod flow_test;
 mod gate;
 pub mod graph;
+pub mod outline;
 mod panic;
 mod phase;
 pub mod plan;

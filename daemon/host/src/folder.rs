@@ -2,9 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_core::{Error, Result, ResultExt as _};
+use millstream_core::{Result, ResultExt as _};
+use tokio::task::spawn_blocking;
 
+use crate::actions::Request;
+use crate::apply::{Change, Expected};
+use crate::error::HostError;
+use crate::flow_store::{Owner, Wanted};
 use crate::host::Host;
 use crate::launch::FlowSource;
 
@@ -13,6 +20,7 @@ use crate::launch::FlowSource;
 #[derive(Debug)]
 pub struct FlowFolder {
     folder: PathBuf,
+    host: Arc<Host>,
     files: BTreeMap<PathBuf, KnownFile>,
 }
 
@@ -27,7 +35,7 @@ struct KnownFile {
 /// What has come of a file that was new, had changed or is gone.
 #[derive(Debug)]
 pub enum FolderChange {
-    /// Its flow runs, from this revision on.
+    /// Its flow is to run, from this revision on.
     Applied {
         /// The file.
         path: PathBuf,
@@ -45,7 +53,7 @@ pub enum FolderChange {
         /// All that is wrong.
         reason: String,
     },
-    /// It is gone, or names another flow; its flow has stopped at a checkpoint.
+    /// It is gone, or names another flow; its flow is stopping at a checkpoint.
     Removed {
         /// The file.
         path: PathBuf,
@@ -54,39 +62,83 @@ pub enum FolderChange {
     },
 }
 
+/// How long flows have to stop or begin because of a file.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who asks, where a file does.
+const AUTHOR: &str = "file";
+
 impl FlowFolder {
-    /// A folder that has not been looked at.
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder, files: BTreeMap::new() }
+    /// A folder. The flows of its files that are as they were in the process before run, as they were wanted then.
+    ///
+    /// # Errors
+    /// If the folder, or what is kept of flows, can't be read.
+    pub async fn open(folder: PathBuf, host: Arc<Host>) -> Result<Self> {
+        let mut opened = Self { folder, host, files: BTreeMap::new() };
+        let found = opened.read().await?;
+        for (flow, wanted) in opened.host.kept().await? {
+            if let Owner::File { path } = &wanted.owner {
+                let (path, is_there) = (path.clone(), found.contains_key(path));
+                opened.resume(flow, wanted, path, is_there).await?;
+            }
+        }
+        Ok(opened)
     }
 
     /// Looks at the folder, and has the host do what follows from it.
     ///
     /// # Errors
     /// If the folder can't be read. Then no flow changes.
-    pub async fn scan(&mut self, host: &Host) -> Result<Vec<FolderChange>> {
-        let folder = self.folder.clone();
-        let read = tokio::task::spawn_blocking(move || read_folder(&folder)).await;
-        let found = read.doing(|| "reading the folder of flows")??;
-        let mut changes = self.remove_others(&found.keys().cloned().collect(), host).await;
+    pub async fn scan(&mut self) -> Result<Vec<FolderChange>> {
+        let found = self.read().await?;
+        let mut changes = self.remove_others(&found.keys().cloned().collect()).await;
         for (path, text) in found {
-            changes.extend(self.look_at(path, text, host).await);
+            changes.extend(self.look_at(path, text).await);
         }
         Ok(changes)
     }
 
+    /// Lets a flow of the process before be as it was wanted. A file that has changed since changes it with the first look.
+    async fn resume(&mut self, flow: String, wanted: Wanted, path: PathBuf, is_there: bool) -> Result<()> {
+        let (store, name, revision) = (self.host.store().clone(), flow.clone(), wanted.revision);
+        if !is_there {
+            tracing::info!(flow, "`{}` has gone while the daemon did not run; the state of its flow stays", path.display());
+            return spawn_blocking(move || store.forget(&name)).await.doing(|| "forgetting a flow")?;
+        }
+        let kept = spawn_blocking(move || store.revision(&name, revision)).await.doing(|| "reading a revision")??;
+        self.host.want(&flow, wanted).await?;
+        let text = kept.map(|kept| kept.text).unwrap_or_default();
+        self.files.insert(path, KnownFile { hash: hash_of(&Ok(text)), flow: Some(flow) });
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<BTreeMap<PathBuf, Result<String>>> {
+        let folder = self.folder.clone();
+        spawn_blocking(move || read_folder(&folder)).await.doing(|| "reading the folder of flows")?
+    }
+
     /// Stops the flows whose files are gone.
-    async fn remove_others(&mut self, found: &BTreeSet<PathBuf>, host: &Host) -> Vec<FolderChange> {
+    async fn remove_others(&mut self, found: &BTreeSet<PathBuf>) -> Vec<FolderChange> {
         let gone: Vec<_> = self.files.extract_if(.., |path, _| !found.contains(path)).collect();
         let mut changes = Vec::new();
         for (path, known) in gone {
-            if let Some(flow) = known.flow {
-                host.remove(&flow).await;
-                changes.push(FolderChange::Removed { path, flow });
-                self.forget_refused();
+            let Some(flow) = &known.flow else { continue };
+            if self.remove(&path, flow).await.is_err() {
+                self.files.insert(path, known);
+                continue;
             }
+            changes.push(FolderChange::Removed { path, flow: flow.clone() });
+            self.forget_refused();
         }
         changes
+    }
+
+    /// Has a flow stopped that no file is of any more. If somebody is at it, that is tried again with the next look.
+    async fn remove(&self, path: &Path, flow: &str) -> Result<(), HostError> {
+        match self.host.remove(flow, &Owner::File { path: path.to_owned() }, request()).await {
+            Ok(_) | Err(HostError::NoFlow(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Has files looked at again that run no flow: a name may be free now.
@@ -95,54 +147,69 @@ impl FlowFolder {
     }
 
     /// Has the flow of a file run, if its text is another one than before.
-    async fn look_at(&mut self, path: PathBuf, text: Result<String>, host: &Host) -> Vec<FolderChange> {
-        let content = text.as_ref().map_or_else(|error| error.to_string(), Clone::clone);
-        let hash = blake3::hash(content.as_bytes());
+    async fn look_at(&mut self, path: PathBuf, text: Result<String>) -> Vec<FolderChange> {
+        let hash = hash_of(&text);
         let known = self.files.get(&path);
         if known.is_some_and(|known| known.hash == hash) {
             return Vec::new();
         }
         let former = known.and_then(|known| known.flow.clone());
-        let checked = match text {
-            Ok(text) => self.check(FlowSource { path: path.clone(), text: text.into() }, host).await,
-            Err(error) => Err(error.to_string()),
+        let mut changes = Vec::new();
+        let applied = match text {
+            Ok(text) => {
+                let source = FlowSource { path: path.clone(), text: text.into() };
+                self.apply(source, former.clone(), &mut changes).await
+            }
+            Err(error) => Err(error.into()),
         };
-        let (flow, source) = match checked {
-            Ok(checked) => checked,
-            Err(reason) => {
-                self.files.insert(path.clone(), KnownFile { hash, flow: former.clone() });
-                return vec![FolderChange::Refused { path, flow: former, reason }];
+        let flow = match applied {
+            Ok((flow, revision)) => {
+                changes.push(FolderChange::Applied { path: path.clone(), flow: flow.clone(), revision });
+                Some(flow)
+            }
+            // Somebody is at it: the file is looked at again.
+            Err(HostError::Busy { .. }) => return changes,
+            Err(error) => {
+                let reason = error.to_string();
+                // A file that names another flow now has lost the one before.
+                let former = former.filter(|_| changes.is_empty());
+                former.iter().for_each(|flow| self.host.refuse(flow, None, reason.clone()));
+                changes.push(FolderChange::Refused { path: path.clone(), flow: former.clone(), reason });
+                former
             }
         };
-        let mut changes = Vec::new();
-        if let Some(former) = former.filter(|former| *former != flow) {
-            host.remove(&former).await;
-            self.forget_refused();
-            changes.push(FolderChange::Removed { path: path.clone(), flow: former });
-        }
-        let revision = host.put(&flow, source);
-        self.files.insert(path.clone(), KnownFile { hash, flow: Some(flow.clone()) });
-        changes.push(FolderChange::Applied { path, flow, revision });
+        self.files.insert(path, KnownFile { hash, flow });
         changes
     }
 
-    /// The name of the flow in a file that can be run, or all that is wrong.
-    async fn check(&self, source: FlowSource, host: &Host) -> Result<(String, FlowSource), String> {
-        let launcher = host.launcher();
-        let checked = tokio::task::spawn_blocking(move || (launcher.check(&source), source)).await;
-        let (flow, source) = checked.map_err(|panic| Error::caused_by("checking the flow", panic).to_string())?;
-        let flow = flow.map_err(|diagnostics| diagnostics.to_string())?;
-        let of_flow =
-            |(path, known): &(&PathBuf, &KnownFile)| known.flow.as_ref() == Some(&flow) && **path != source.path;
-        match self.files.iter().find(of_flow) {
-            Some((other, _)) => Err(format!(
-                "{}: the flow `{flow}` is in `{}` already; give one of them another `name` in `[flow]`",
-                source.path.display(),
-                other.display()
-            )),
-            None => Ok((flow, source)),
+    /// Has the flow of a file run. Its name, and the number of its text.
+    async fn apply(
+        &mut self,
+        source: FlowSource,
+        former: Option<String>,
+        changes: &mut Vec<FolderChange>,
+    ) -> Result<(String, u64), HostError> {
+        let path = source.path.clone();
+        let flow = self.host.check(source.clone()).await?.flow;
+        if let Some(former) = former.filter(|former| *former != flow) {
+            self.remove(&path, &former).await?;
+            self.forget_refused();
+            changes.push(FolderChange::Removed { path: path.clone(), flow: former });
         }
+        let owner = Owner::File { path };
+        let change = Change { source, owner, expected: Expected::Any, message: None, start: true };
+        let applied = self.host.apply(&flow, change, request()).await?;
+        Ok((flow, applied.revision))
     }
+}
+
+fn request() -> Request {
+    Request { by: AUTHOR.to_owned(), patience: PATIENCE }
+}
+
+fn hash_of(text: &Result<String>) -> blake3::Hash {
+    let content = text.as_ref().map_or_else(|error| error.to_string(), Clone::clone);
+    blake3::hash(content.as_bytes())
 }
 
 /// The flow files of a folder, and what is in them or why it can't be read.

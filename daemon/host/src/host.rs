@@ -1,23 +1,34 @@
-//! The flows of a process, by name.
+//! The flows of a process, by name: what is wanted of each, and who sees to it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use millstream_core::{Error, Result, ResultExt as _};
+use millstream_engine::file::Diagnostics;
+use millstream_engine::outline::Outline;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::error::HostError;
+use crate::flow_store::{Desired, FlowStore, Owner, Wanted};
 use crate::launch::{FlowSource, Launcher};
+use crate::operations::Operations;
 use crate::restart::RestartPolicy;
-use crate::status::{FlowStatus, State};
-use crate::supervisor::{Goal, Revision, Supervisor};
+use crate::status::{Flow, FlowStatus, Refused, State};
+use crate::supervisor::{Goal, Supervisor, Target};
 
 /// Keeps flows running. Its supervisors run on the runtime in which flows are added, so that they never wait behind data.
+///
+/// What flows are to be is changed by operations; `actions.rs` has them.
 pub struct Host {
     launcher: Arc<dyn Launcher>,
     data: Handle,
     policy: RestartPolicy,
+    pub(crate) store: Arc<FlowStore>,
+    pub(crate) operations: Arc<Operations>,
     flows: Mutex<BTreeMap<String, Supervised>>,
 }
 
@@ -25,69 +36,53 @@ pub struct Host {
 struct Supervised {
     goal: watch::Sender<Goal>,
     status: watch::Receiver<FlowStatus>,
-    revision: Arc<Revision>,
+    wanted: Wanted,
+    target: Arc<Target>,
+    refused: Option<Refused>,
     supervisor: JoinHandle<()>,
 }
 
 impl Host {
-    /// A host without flows, whose nodes run on `data`.
-    pub fn new(launcher: Arc<dyn Launcher>, data: Handle, policy: RestartPolicy) -> Self {
-        Self { launcher, data, policy, flows: Mutex::default() }
+    /// A host whose nodes run on `data`, and which keeps in `folder` what is wanted of flows. None runs yet: see [`Host::resume`]. It
+    /// waits for a disk.
+    ///
+    /// # Errors
+    /// If what is kept can't be read.
+    pub fn open(launcher: Arc<dyn Launcher>, data: Handle, policy: RestartPolicy, folder: &Path) -> Result<Arc<Self>> {
+        let store = Arc::new(FlowStore::new(folder.join("flows")));
+        let operations = Arc::new(Operations::open(folder.join("operations"))?);
+        Ok(Arc::new(Self { launcher, data, policy, store, operations, flows: Mutex::default() }))
     }
 
-    /// How flows are brought to run.
-    pub fn launcher(&self) -> Arc<dyn Launcher> {
-        self.launcher.clone()
+    /// Checks a text, as it would be run. Nothing is changed.
+    ///
+    /// # Errors
+    /// With all that is wrong with it.
+    pub async fn check(&self, source: FlowSource) -> Result<Outline, HostError> {
+        let launcher = self.launcher.clone();
+        let checked: Result<Outline, Diagnostics> =
+            spawn_blocking(move || launcher.check(&source)).await.doing(|| "checking a flow")?;
+        Ok(checked?)
     }
 
-    /// Wants a flow to run from a text. One that runs from another text stops at a checkpoint, and is started again from there.
-    /// Returns the number of the revision, which is the one before if the text is.
-    pub fn put(&self, name: &str, source: FlowSource) -> u64 {
-        let mut flows = self.flows();
-        match flows.get_mut(name) {
-            Some(flow) => {
-                if flow.revision.source != source {
-                    flow.revision = Arc::new(Revision { number: flow.revision.number + 1, source });
-                }
-                flow.run();
-                flow.revision.number
-            }
-            None => {
-                flows.insert(name.to_owned(), self.supervise(name, source));
-                1
-            }
-        }
+    /// What takes a while and was asked for.
+    pub fn operations(&self) -> &Arc<Operations> {
+        &self.operations
     }
 
-    /// Wants a flow to run that was stopped or has failed. Whether there is one of that name.
-    pub fn start(&self, name: &str) -> bool {
-        self.flows().get(name).map(Supervised::run).is_some()
+    /// Texts of flows, and what is wanted of them.
+    pub fn store(&self) -> &Arc<FlowStore> {
+        &self.store
     }
 
-    /// Wants a flow to stop at a checkpoint. Whether there is one of that name.
-    pub fn stop(&self, name: &str) -> bool {
-        self.flows().get(name).map(|flow| flow.goal.send_replace(Goal::Stop)).is_some()
+    /// A flow.
+    pub fn flow(&self, name: &str) -> Option<Flow> {
+        self.flows().get(name).map(|flow| self.seen(flow))
     }
 
-    /// Takes a flow away, and waits until it has stopped at a checkpoint. Its state stays. Whether there was one of that name.
-    pub async fn remove(&self, name: &str) -> bool {
-        let removed = self.flows().remove(name);
-        let Some(flow) = removed else { return false };
-        flow.goal.send_replace(Goal::Stop);
-        drop(flow.goal);
-        // A supervisor that has panicked has no flow any more.
-        let _ = flow.supervisor.await;
-        true
-    }
-
-    /// What a flow is doing.
-    pub fn status(&self, name: &str) -> Option<FlowStatus> {
-        self.flows().get(name).map(|flow| flow.status.borrow().clone())
-    }
-
-    /// What all flows are doing, by name.
-    pub fn statuses(&self) -> Vec<FlowStatus> {
-        self.flows().values().map(|flow| flow.status.borrow().clone()).collect()
+    /// All flows, by name.
+    pub fn all(&self) -> Vec<Flow> {
+        self.flows().values().map(|flow| self.seen(flow)).collect()
     }
 
     /// Tells what a flow is doing whenever that changes.
@@ -95,8 +90,96 @@ impl Host {
         self.flows().get(name).map(|flow| flow.status.clone())
     }
 
+    /// The flows that are known from the process before, and their owners. Those of files run when these are found unchanged.
+    pub(crate) async fn kept(&self) -> Result<Vec<(String, Wanted)>> {
+        let store = self.store.clone();
+        spawn_blocking(move || store.flows()).await.doing(|| "reading what is wanted of flows")?
+    }
+
+    /// Lets flows be as they were wanted in the process before, that were made over the API.
+    ///
+    /// # Errors
+    /// If what is kept can't be read.
+    pub async fn resume(&self) -> Result<()> {
+        for (flow, wanted) in self.kept().await? {
+            if wanted.owner == Owner::Api {
+                self.want(&flow, wanted).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a flow be as it is wanted.
+    pub(crate) async fn want(&self, flow: &str, wanted: Wanted) -> Result<()> {
+        let target = self.target(flow, &wanted).await?;
+        let mut flows = self.flows();
+        match flows.get_mut(flow) {
+            Some(supervised) => supervised.want(wanted, target),
+            None => _ = flows.insert(flow.to_owned(), self.supervise(flow, wanted, target)),
+        }
+        Ok(())
+    }
+
+    /// Keeps what is wanted of a flow, and lets it be so.
+    pub(crate) async fn want_from_now_on(&self, flow: &str, wanted: Wanted) -> Result<()> {
+        let (store, name, kept) = (self.store.clone(), flow.to_owned(), wanted.clone());
+        spawn_blocking(move || store.want(&name, &kept)).await.doing(|| "keeping what is wanted of a flow")??;
+        self.want(flow, wanted).await
+    }
+
+    /// The texts that a flow is to run from.
+    async fn target(&self, flow: &str, wanted: &Wanted) -> Result<Target> {
+        let (store, name) = (self.store.clone(), flow.to_owned());
+        let (number, fallback) = (wanted.revision, wanted.fallback);
+        let read = move || {
+            let missing = || Error::new(format!("revision {number} of the flow `{name}` is gone"));
+            let revision = store.revision(&name, number)?.ok_or_else(missing)?;
+            let fallback = fallback.map_or(Ok(None), |number| store.revision(&name, number))?;
+            Ok(Target { revision, fallback })
+        };
+        spawn_blocking(read).await.doing(|| "reading the text of a flow")?
+    }
+
+    /// What is wanted of a flow.
+    pub(crate) fn wanted(&self, flow: &str) -> Result<Wanted, HostError> {
+        let flows = self.flows();
+        let found = flows.get(flow).map(|supervised| supervised.wanted.clone());
+        found.ok_or_else(|| HostError::NoFlow(flow.to_owned()))
+    }
+
+    /// Notes that a change of a flow was refused. It goes on as it is.
+    pub(crate) fn refuse(&self, flow: &str, revision: Option<u64>, reason: String) {
+        if let Some(flow) = self.flows().get_mut(flow) {
+            flow.refused = Some(Refused::now(revision, reason));
+        }
+    }
+
+    /// Lets a flow end now, without a last checkpoint.
+    pub(crate) fn abort(&self, flow: &str) {
+        if let Some(flow) = self.flows().get(flow) {
+            flow.goal.send_replace(Goal::Abort);
+        }
+    }
+
+    /// Wants a flow to stop without keeping that.
+    pub(crate) fn stop_now(&self, flow: &str) {
+        if let Some(flow) = self.flows().get(flow) {
+            flow.goal.send_replace(Goal::Stop);
+        }
+    }
+
+    /// Takes a flow away that is at rest.
+    pub(crate) async fn take_away(&self, flow: &str) {
+        let removed = self.flows().remove(flow);
+        if let Some(flow) = removed {
+            drop(flow.goal);
+            // A supervisor that has panicked has no flow any more.
+            let _ = flow.supervisor.await;
+        }
+    }
+
     /// Stops all flows at a checkpoint, and aborts those that have not come to one in time. They are as many as it returns; each is
-    /// resumed from its last checkpoint.
+    /// resumed from its last checkpoint. What is wanted of them stays.
     pub async fn shut_down(&self, patience: Duration) -> usize {
         let watched: Vec<_> = {
             let flows = self.flows();
@@ -113,12 +196,24 @@ impl Host {
     }
 
     /// A new flow, with its supervisor.
-    fn supervise(&self, name: &str, source: FlowSource) -> Supervised {
-        let revision = Arc::new(Revision { number: 1, source });
-        let (goal, wanted) = watch::channel(Goal::Run(revision.clone()));
+    fn supervise(&self, name: &str, wanted: Wanted, target: Target) -> Supervised {
+        let target = Arc::new(target);
+        let (goal, goals) = watch::channel(goal(&wanted, &target));
         let (sender, status) = watch::channel(FlowStatus::new(name.to_owned()));
-        let supervisor = Supervisor::new(self.launcher.clone(), self.data.clone(), self.policy, wanted, sender);
-        Supervised { goal, status, revision, supervisor: tokio::spawn(supervisor.run()) }
+        let supervisor = Supervisor::new(self.launcher.clone(), self.data.clone(), self.policy, goals, sender);
+        Supervised { goal, status, wanted, target, refused: None, supervisor: tokio::spawn(supervisor.run()) }
+    }
+
+    fn seen(&self, flow: &Supervised) -> Flow {
+        let status = flow.status.borrow().clone();
+        Flow {
+            owner: flow.wanted.owner.clone(),
+            desired: flow.wanted.desired,
+            revision: flow.wanted.revision,
+            operation: self.operations.of_flow(&status.flow),
+            refused: flow.refused.clone().or_else(|| status.went_back.clone()),
+            status,
+        }
     }
 
     fn flows(&self) -> MutexGuard<'_, BTreeMap<String, Supervised>> {
@@ -127,18 +222,37 @@ impl Host {
 }
 
 /// How long flows that are aborted have to remove what they have staged.
-const LAST_MOMENT: Duration = Duration::from_secs(5);
+pub(crate) const LAST_MOMENT: Duration = Duration::from_secs(5);
 
 impl Supervised {
-    /// Wants the flow to run from its revision, unless that is so already and it does not rest.
-    fn run(&self) {
-        let is_wanted = |goal: &Goal| matches!(goal, Goal::Run(revision) if Arc::ptr_eq(revision, &self.revision));
-        let rests = matches!(self.status.borrow().state, State::Failed | State::BackingOff);
-        self.goal.send_if_modified(|goal| {
-            let is_other = rests || !is_wanted(goal);
-            *goal = Goal::Run(self.revision.clone());
+    /// Lets the flow be as it is wanted, unless it is already and does not rest.
+    fn want(&mut self, wanted: Wanted, target: Target) {
+        let (rests, runs_already) = {
+            let status = self.status.borrow();
+            let has_gone_back = status.went_back.is_some() && status.revision == wanted.revision;
+            (matches!(status.state, State::Failed | State::BackingOff), has_gone_back)
+        };
+        if self.wanted.revision != wanted.revision && !runs_already {
+            (self.target, self.refused) = (Arc::new(target), None);
+        }
+        self.wanted = wanted;
+        let goal = goal(&self.wanted, &self.target);
+        self.goal.send_if_modified(|former| {
+            let is_other = match (&*former, &goal) {
+                (Goal::Run(former), Goal::Run(target)) => rests || !Arc::ptr_eq(former, target),
+                (Goal::Stop, Goal::Stop) => false,
+                _ => true,
+            };
+            *former = goal;
             is_other
         });
+    }
+}
+
+fn goal(wanted: &Wanted, target: &Arc<Target>) -> Goal {
+    match wanted.desired {
+        Desired::Running => Goal::Run(target.clone()),
+        Desired::Stopped => Goal::Stop,
     }
 }
 
@@ -151,6 +265,6 @@ async fn all_at_rest(flows: Vec<watch::Receiver<FlowStatus>>) {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("flows", &self.statuses()).finish_non_exhaustive()
+        f.debug_struct("Host").field("flows", &self.all()).finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_engine::file::Diagnostics;
+use millstream_engine::outline::Outline;
 use millstream_engine::run::{FlowError, ReadyFlow};
 
 /// A flow as somebody has written it. The text is what counts, whatever becomes of the file.
@@ -14,6 +15,15 @@ pub struct FlowSource {
     pub path: PathBuf,
     /// What is in it.
     pub text: Arc<str>,
+}
+
+/// A flow that has only to begin.
+#[derive(Debug)]
+pub struct Launched {
+    /// The flow.
+    pub flow: ReadyFlow,
+    /// Its nodes and edges.
+    pub outline: Outline,
 }
 
 /// Why a flow does not run.
@@ -27,17 +37,17 @@ pub enum LaunchError {
 
 /// Brings flows to run. Both methods may take a while, and are called where that holds up nobody.
 pub trait Launcher: Send + Sync + 'static {
-    /// Reads, checks and plans a flow, and gives its name.
+    /// Reads, checks and plans a flow, and looks whether its state can be resumed. Nothing is changed.
     ///
     /// # Errors
     /// With all that is wrong with it.
-    fn check(&self, source: &FlowSource) -> Result<String, Diagnostics>;
+    fn check(&self, source: &FlowSource) -> Result<Outline, Diagnostics>;
 
-    /// Plans and prepares a flow, and takes over its state. What it gives has only to begin.
+    /// Plans and prepares a flow, and takes over its state.
     ///
     /// # Errors
     /// If the flow does not check, or a node can't be built or restored.
-    fn launch(&self, source: &FlowSource) -> Result<ReadyFlow, LaunchError>;
+    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError>;
 }
 
 impl fmt::Display for LaunchError {

@@ -1,24 +1,38 @@
 //! Keeps many flows running in one process. It knows the engine, and neither HTTP nor a terminal.
 //!
-//! * [`Host`]: the flows by name, and what somebody wants of each: that it runs, or that it is stopped.
+//! * [`Host`]: the flows by name, and what somebody wants of each: from which text it runs, or that it is stopped. That is kept in a
+//!   [`FlowStore`], with all texts that flows have had.
+//! * [`Operations`]: what somebody has asked for and takes a while. Flows change by operations only, one at a time for each flow.
 //! * [`Launcher`]: how a flow is brought to run; whoever uses the host decides where its state is and which nodes there are.
 //! * [`FlowStatus`]: what a flow is doing. A supervisor for each flow compares that with what is wanted, and does what is lacking:
-//!   it starts the flow, stops it at a checkpoint, or restarts it after a failure, as [`RestartPolicy`] says.
+//!   it starts the flow, stops it at a checkpoint, restarts it after a failure, as [`RestartPolicy`] says, or goes back to the text before.
 //! * [`FlowFolder`]: flows that are there because their files are in a folder.
 
+mod actions;
+mod apply;
+mod error;
+mod flow_store;
 mod folder;
 mod host;
 mod launch;
+mod operations;
 mod restart;
 mod status;
 mod supervisor;
+mod time;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+pub use actions::Request;
+pub use apply::{Applied, Change, Expected};
+pub use error::HostError;
+pub use flow_store::{Desired, FlowStore, Owner, Revision};
 pub use folder::{FlowFolder, FolderChange};
 pub use host::Host;
-pub use launch::{FlowSource, LaunchError, Launcher};
+pub use launch::{FlowSource, LaunchError, Launched, Launcher};
+pub use operations::{Operation, OperationKind, OperationState, Operations};
 pub use restart::RestartPolicy;
-pub use status::{FlowStatus, State};
+pub use status::{Flow, FlowStatus, Refused, State};
+pub use time::Timestamp;

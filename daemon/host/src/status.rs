@@ -2,13 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use millstream_engine::outline::Outline;
+use millstream_engine::run::FlowControl;
 use millstream_engine::stats::FlowStats;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::flow_store::{Desired, Owner};
+use crate::time::Timestamp;
+
 /// What a flow is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Nothing, because somebody wants that.
     Stopped,
@@ -26,39 +33,99 @@ pub enum State {
     Failed,
 }
 
-/// A flow, what it is doing, and why.
+/// What a flow is doing, and why.
 #[derive(Clone, Debug)]
 pub struct FlowStatus {
     /// The name of the flow.
     pub flow: String,
-    /// Which of its texts runs, counted from 1 since the host began.
+    /// Which of its texts runs; 0 if none has yet.
     pub revision: u64,
     /// What it is doing.
     pub state: State,
     /// Since when.
-    pub since: SystemTime,
+    pub since: Timestamp,
     /// Why it has failed last, where it has not run well since.
     pub reason: Option<String>,
+    /// The text that has failed before its first checkpoint, so that the one before runs again.
+    pub went_back: Option<Refused>,
     /// How often it was started again after a failure.
     pub restarts: u64,
     /// When it is started again, if it waits for that.
     pub next_start: Option<Instant>,
     /// Its counters, if it runs or has run.
     pub stats: Option<Arc<FlowStats>>,
+    /// Its nodes and edges, if it was planned.
+    pub outline: Option<Arc<Outline>>,
+    /// What tells it what to do, if it runs.
+    pub control: Option<FlowControl>,
+}
+
+/// A text that is not run, though somebody wants it to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Refused {
+    /// Its number, if it has one: what does not check gets none.
+    pub revision: Option<u64>,
+    /// What is wrong.
+    pub reason: String,
+    /// Since when that is known.
+    pub since: Timestamp,
+}
+
+/// A flow: what is wanted of it, and what it is doing.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Who says what it is like.
+    pub owner: Owner,
+    /// What is wanted of it.
+    pub desired: Desired,
+    /// The revision that is wanted.
+    pub revision: u64,
+    /// The operation on it that is under way.
+    pub operation: Option<u64>,
+    /// A change that was refused, so that the flow goes on as it was.
+    pub refused: Option<Refused>,
+    /// What it is doing.
+    pub status: FlowStatus,
 }
 
 impl FlowStatus {
     /// A flow that has not begun.
     pub(crate) fn new(flow: String) -> Self {
-        let (state, since) = (State::Stopped, now());
-        Self { flow, revision: 0, state, since, reason: None, restarts: 0, next_start: None, stats: None }
+        Self {
+            flow,
+            revision: 0,
+            state: State::Stopped,
+            since: Timestamp::now(),
+            reason: None,
+            went_back: None,
+            restarts: 0,
+            next_start: None,
+            stats: None,
+            outline: None,
+            control: None,
+        }
     }
 
     pub(crate) fn enter(&mut self, state: State) {
         if self.state != state {
-            (self.state, self.since) = (state, now());
+            (self.state, self.since) = (state, Timestamp::now());
         }
         self.next_start = None;
+        if !matches!(state, State::Running | State::Stopping) {
+            self.control = None;
+        }
+    }
+
+    /// The number of the last checkpoint of the run that is, or was last.
+    pub fn checkpoint(&self) -> Option<u64> {
+        self.stats.as_ref()?.checkpoint().map(|checkpoint| checkpoint.number)
+    }
+}
+
+impl Refused {
+    /// Something that was found wrong now.
+    pub(crate) fn now(revision: Option<u64>, reason: String) -> Self {
+        Self { revision, reason, since: Timestamp::now() }
     }
 }
 
@@ -86,9 +153,4 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "people read it beside their clocks; nothing is computed from it")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }

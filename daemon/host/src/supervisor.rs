@@ -4,32 +4,34 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use millstream_core::{Error, ErrorClass};
-use millstream_engine::run::{FlowError, Outcome, ReadyFlow, RunningFlow, Status};
+use millstream_engine::run::{FlowError, Outcome, RunningFlow, Status};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
 
-use crate::launch::{FlowSource, LaunchError, Launcher};
+use crate::flow_store::Revision;
+use crate::launch::{FlowSource, LaunchError, Launched, Launcher};
 use crate::restart::{RestartPolicy, Restarts};
-use crate::status::{FlowStatus, State};
+use crate::status::{FlowStatus, Refused, State};
 
 /// What is wanted of a flow. The latest counts; one that nobody has acted on yet is forgotten.
 #[derive(Clone, Debug)]
 pub enum Goal {
-    /// That it runs, from this text.
-    Run(Arc<Revision>),
+    /// That it runs.
+    Run(Arc<Target>),
     /// That it stops: at a checkpoint, where it keeps state.
     Stop,
     /// That it ends now. What has been read since the last checkpoint does not count, and is read again by the next run.
     Abort,
 }
 
-/// A text of a flow.
+/// From which text a flow is to run.
 #[derive(Debug)]
-pub struct Revision {
-    /// Which, counted from 1.
-    pub number: u64,
-    pub source: FlowSource,
+pub struct Target {
+    /// The text.
+    pub revision: Revision,
+    /// The one that runs again if this one fails before its first checkpoint.
+    pub fallback: Option<Revision>,
 }
 
 /// Sees to one flow.
@@ -40,6 +42,19 @@ pub struct Supervisor {
     pub goal: watch::Receiver<Goal>,
     pub status: watch::Sender<FlowStatus>,
     restarts: Restarts,
+    /// What has become of the last target.
+    probation: Option<(Arc<Target>, Probation)>,
+}
+
+/// What is known of a text that was not run before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probation {
+    /// It has not come to a checkpoint yet.
+    Lasts,
+    /// It has, so that there is no way back.
+    Passed,
+    /// It has failed before, so that its fallback runs.
+    Failed,
 }
 
 /// When to look at the goal again.
@@ -60,7 +75,7 @@ impl Supervisor {
         goal: watch::Receiver<Goal>,
         status: watch::Sender<FlowStatus>,
     ) -> Self {
-        Self { launcher, data, goal, status, restarts: Restarts::new(policy) }
+        Self { launcher, data, goal, status, restarts: Restarts::new(policy), probation: None }
     }
 
     /// Sees to the flow until nobody can want anything of it any more.
@@ -68,7 +83,7 @@ impl Supervisor {
         loop {
             let goal = self.goal.borrow_and_update().clone();
             let next = match goal {
-                Goal::Run(revision) => self.run_once(&revision).await,
+                Goal::Run(target) => self.run_once(&target).await,
                 Goal::Stop | Goal::Abort => {
                     self.enter(State::Stopped);
                     Next::Changed
@@ -90,25 +105,31 @@ impl Supervisor {
     }
 
     /// Runs the flow until it ends, fails, or something else is wanted.
-    async fn run_once(&mut self, revision: &Arc<Revision>) -> Next {
+    async fn run_once(&mut self, target: &Arc<Target>) -> Next {
+        let revision = self.revision(target);
         self.status.send_modify(|status| {
             status.enter(State::Starting);
             if status.revision != revision.number {
-                (status.revision, status.reason) = (revision.number, None);
+                (status.revision, status.reason, status.stats) = (revision.number, None, None);
             }
         });
-        let ready = match self.launch(revision.source.clone()).await {
-            Ok(ready) => ready,
-            Err(LaunchError::Check(diagnostics)) => return self.fail(diagnostics.to_string(), None),
-            Err(LaunchError::Flow(error)) => return self.failed(&error, None),
+        let Launched { flow, outline } = match self.launch(revision.source()).await {
+            Ok(launched) => launched,
+            Err(LaunchError::Check(diagnostics)) => return self.fail(diagnostics.to_string(), None, target),
+            Err(LaunchError::Flow(error)) => return self.failed(&error, None, target),
         };
         if self.goal.has_changed().unwrap_or(true) {
             return Next::Now;
         }
-        let running = ready.start(&self.data);
+        let running = flow.start(&self.data);
+        let control = running.control();
+        if self.is_on_probation(target) {
+            control.checkpoint();
+        }
         self.status.send_modify(|status| {
             status.enter(State::Running);
-            status.stats = Some(running.stats());
+            (status.stats, status.control) = (Some(running.stats()), Some(control));
+            status.outline = Some(Arc::new(outline));
         });
         match self.watch(running).await.status {
             Status::Done => {
@@ -122,16 +143,29 @@ impl Supervisor {
             Status::Failed(_) if matches!(*self.goal.borrow(), Goal::Abort) => Next::Now,
             Status::Failed(error) => {
                 let stats = self.status.borrow().stats.clone();
-                self.failed(
-                    &error,
-                    stats.map(|stats| (stats.rows_read(), stats.checkpoint().map(|last| last.rows_read))),
-                )
+                let progress = stats.map(|stats| (stats.rows_read(), stats.checkpoint().map(|last| last.rows_read)));
+                self.failed(&error, progress, target)
             }
         }
     }
 
+    /// The text that is to run now.
+    fn revision(&mut self, target: &Arc<Target>) -> Revision {
+        if !self.probation.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, target)) {
+            self.probation = Some((target.clone(), Probation::Lasts));
+            self.status.send_modify(|status| status.went_back = None);
+        }
+        let has_failed = self.probation.as_ref().is_some_and(|(_, probation)| *probation == Probation::Failed);
+        target.fallback.as_ref().filter(|_| has_failed).unwrap_or(&target.revision).clone()
+    }
+
+    /// Whether the flow goes back to the text before if it fails now.
+    fn is_on_probation(&self, target: &Target) -> bool {
+        target.fallback.is_some() && self.probation.as_ref().is_some_and(|(_, now)| *now == Probation::Lasts)
+    }
+
     /// Plans and prepares the flow where that holds up nobody.
-    async fn launch(&self, source: FlowSource) -> Result<ReadyFlow, LaunchError> {
+    async fn launch(&self, source: FlowSource) -> Result<Launched, LaunchError> {
         let launcher = self.launcher.clone();
         let launched = tokio::task::spawn_blocking(move || launcher.launch(&source)).await;
         launched.unwrap_or_else(|panic| {
@@ -162,13 +196,19 @@ impl Supervisor {
 
     /// The flow has failed: it is started again after a pause, if that may help. `progress` is how many rows it had read, and how many of
     /// them its last checkpoint was of.
-    fn failed(&mut self, error: &FlowError, progress: Option<(u64, Option<u64>)>) -> Next {
+    fn failed(&mut self, error: &FlowError, progress: Option<(u64, Option<u64>)>, target: &Target) -> Next {
         let (read, checkpointed) = progress.unwrap_or_default();
+        if let (Some((_, probation @ Probation::Lasts)), Some(_)) = (&mut self.probation, checkpointed) {
+            *probation = Probation::Passed;
+        }
         let pause = self.restarts.failed(error.error.class(), read, checkpointed);
-        self.fail(error.to_string(), pause)
+        self.fail(error.to_string(), pause, target)
     }
 
-    fn fail(&mut self, reason: String, pause: Option<Duration>) -> Next {
+    fn fail(&mut self, reason: String, pause: Option<Duration>, target: &Target) -> Next {
+        if self.is_on_probation(target) {
+            return self.go_back(reason, target);
+        }
         let flow = self.status.borrow().flow.clone();
         match pause {
             Some(pause) => {
@@ -183,6 +223,18 @@ impl Supervisor {
             status.next_start = pause.map(|pause| Instant::now() + pause);
         });
         pause.map_or(Next::Changed, Next::After)
+    }
+
+    /// Lets the text before run again, since nothing of the new one counts yet.
+    fn go_back(&mut self, reason: String, target: &Target) -> Next {
+        let (flow, revision) = (self.status.borrow().flow.clone(), target.revision.number);
+        tracing::error!(flow, revision, "has failed before its first checkpoint, so the revision before runs again: {reason}");
+        if let Some((_, probation)) = &mut self.probation {
+            *probation = Probation::Failed;
+        }
+        self.restarts.forget();
+        self.status.send_modify(|status| status.went_back = Some(Refused::now(Some(revision), reason)));
+        Next::Now
     }
 
     fn enter(&self, state: State) {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use millstream_core::{Result, ResultExt as _};
-use millstream_engine::file::Diagnostics;
+use millstream_engine::file::{Diagnostic, Diagnostics};
+use millstream_engine::outline::Outline;
 use millstream_engine::plan::Plan;
-use millstream_engine::run::{FlowError, PreparedFlow, ReadyFlow};
-use millstream_host::{FlowSource, LaunchError, Launcher};
+use millstream_engine::run::{FlowError, PreparedFlow};
+use millstream_host::{FlowSource, LaunchError, Launched, Launcher};
 
 use super::settings::DaemonSettings;
 use crate::state::StateArguments;
@@ -36,16 +37,22 @@ impl FlowLauncher {
 }
 
 impl Launcher for FlowLauncher {
-    fn check(&self, source: &FlowSource) -> Result<String, Diagnostics> {
-        Ok(self.plan(source)?.flow)
+    fn check(&self, source: &FlowSource) -> Result<Outline, Diagnostics> {
+        let mut plan = self.plan(source)?;
+        let path = source.path.display().to_string();
+        let wrong = |message| Diagnostic { path: path.clone(), place: None, message, help: None, follows: false };
+        let problems = self.state.problems(&mut plan).unwrap_or_else(|error| vec![error.to_string()]);
+        let diagnostics: Diagnostics = problems.into_iter().map(wrong).collect();
+        if diagnostics.is_empty() { Ok(plan.outline()) } else { Err(diagnostics) }
     }
 
-    fn launch(&self, source: &FlowSource) -> Result<ReadyFlow, LaunchError> {
+    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
         let plan = self.plan(source)?;
-        let flow = plan.flow.clone();
+        let (flow, outline) = (plan.flow.clone(), plan.outline());
         plan.warnings.iter().for_each(|warning| tracing::warn!(flow, "{warning}"));
         let (mode, notes) = self.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
         notes.iter().for_each(|note| tracing::info!("{note}"));
-        Ok(take_over(PreparedFlow::new(plan, mode)?, || self.plan(source))??)
+        let flow = take_over(PreparedFlow::new(plan, mode)?, || self.plan(source))??;
+        Ok(Launched { flow, outline })
     }
 }

@@ -41,6 +41,9 @@ pub struct DaemonArguments {
 /// What the names of variables begin with that are settings.
 const PREFIX: &str = "MILLSTREAM__";
 
+/// The folder in that of the data where it is kept what is wanted of flows.
+const HOST: &str = "host";
+
 /// `millstream daemon`
 pub fn daemon(arguments: &DaemonArguments) -> Outcome {
     let settings = arguments.settings()?;
@@ -84,18 +87,16 @@ fn with_drop_ins(file: PathBuf) -> Result<Vec<PathBuf>, CommandError> {
 /// Keeps flows running until a signal comes, and then until they have stopped.
 async fn serve(settings: &DaemonSettings, data: Handle, mut interrupts: Interrupts) -> Outcome {
     let launcher = Arc::new(FlowLauncher::new(settings)?);
-    let host = Host::new(launcher, data, settings.restart.policy());
+    let host = Host::open(launcher, data, settings.restart.policy(), &settings.data.join(HOST))?;
     let manager = ServiceManager::find();
-    let mut folder = FlowFolder::new(settings.flows_folder());
-    let changes = tokio::select! {
-        changes = folder.scan(&host) => changes?,
+    let mut folder = tokio::select! {
+        folder = begin(settings, &host) => folder?,
         () = interrupts.next() => return Ok(Exit::Done),
     };
-    changes.iter().for_each(say_change);
     manager.ready();
-    tracing::info!("ready: {} flows of `{}`", host.statuses().len(), settings.flows_folder().display());
+    tracing::info!("ready: {} flows of `{}`", host.all().len(), settings.flows_folder().display());
     tokio::select! {
-        failed = look_after(&mut folder, &host, settings.scan_every.0) => match failed? {},
+        failed = look_after(&mut folder, settings.scan_every.0) => match failed? {},
         never = manager.keep_alive() => match never {},
         () = interrupts.next() => {}
     }
@@ -104,8 +105,16 @@ async fn serve(settings: &DaemonSettings, data: Handle, mut interrupts: Interrup
     Ok(Exit::Done)
 }
 
+/// Lets all flows run that are wanted to.
+async fn begin(settings: &DaemonSettings, host: &Arc<Host>) -> Result<FlowFolder> {
+    let mut folder = FlowFolder::open(settings.flows_folder(), host.clone()).await?;
+    host.resume().await?;
+    folder.scan().await?.iter().for_each(say_change);
+    Ok(folder)
+}
+
 /// Looks at the folder again and again, and at once when the process is told to (SIGHUP).
-async fn look_after(folder: &mut FlowFolder, host: &Host, every: Duration) -> Result<Infallible> {
+async fn look_after(folder: &mut FlowFolder, every: Duration) -> Result<Infallible> {
     let mut hangups = signal(SignalKind::hangup()).doing(|| "listening to SIGHUP")?;
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -115,7 +124,7 @@ async fn look_after(folder: &mut FlowFolder, host: &Host, every: Duration) -> Re
             _ = ticks.tick() => {}
             _ = hangups.recv() => {}
         }
-        match folder.scan(host).await {
+        match folder.scan().await {
             Ok(changes) => {
                 changes.iter().for_each(say_change);
                 last = None;
@@ -155,7 +164,7 @@ fn say_change(change: &FolderChange) {
         }
         FolderChange::Refused { flow: None, reason, .. } => tracing::error!("a flow file is wrong:\n{reason}"),
         FolderChange::Removed { path, flow } => {
-            tracing::info!(flow, "`{}` has it no more; it has stopped, and its state stays", path.display());
+            tracing::info!(flow, "`{}` has it no more; it stops at a checkpoint, and its state stays", path.display());
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct Numbers {
     rows: Option<i64>,
     /// How it fails: `transient`, `permanent` or `panic`.
     trouble: Option<String>,
-    /// Before which number.
+    /// From which number on.
     #[serde(default)]
     at: i64,
     /// How often.
@@ -78,7 +78,7 @@ impl Counting {
     /// Fails as the settings say.
     fn trouble(&self) -> Result<()> {
         let Numbers { trouble, at, times, counted, .. } = &self.settings;
-        let Some(trouble) = trouble.as_ref().filter(|_| self.next == *at) else { return Ok(()) };
+        let Some(trouble) = trouble.as_ref().filter(|_| self.next >= *at) else { return Ok(()) };
         {
             let mut failures = FAILURES.lock().unwrap();
             let failed = failures.entry(counted.clone()).or_default();

@@ -1,5 +1,6 @@
 //! Hosts with small flows, in virtual time.
 
+mod changes;
 mod folder;
 mod kinds;
 mod supervision;
@@ -10,12 +11,17 @@ use std::time::Duration;
 
 use millstream_engine::checkpoint::{FlowCheckpoints, ResumeOptions};
 use millstream_engine::file::{Diagnostics, LoadOptions};
+use millstream_engine::outline::Outline;
 use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
-use millstream_engine::run::{FlowError, PreparedFlow, ReadyFlow, RunMode};
+use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
-use crate::{FlowSource, FlowStatus, Host, LaunchError, Launcher, RestartPolicy, State};
+use crate::{
+    Applied, Change, Expected, FlowSource, FlowStatus, Host, HostError, LaunchError, Launched, Launcher, Operation,
+    Owner, Request, RestartPolicy, State,
+};
 
 /// Launches flows of the small nodes, with their states in a folder.
 struct SmallFlows {
@@ -32,47 +38,70 @@ impl SmallFlows {
 }
 
 impl Launcher for SmallFlows {
-    fn check(&self, source: &FlowSource) -> Result<String, Diagnostics> {
-        Ok(self.plan(source)?.flow)
+    fn check(&self, source: &FlowSource) -> Result<Outline, Diagnostics> {
+        Ok(self.plan(source)?.outline())
     }
 
-    fn launch(&self, source: &FlowSource) -> Result<ReadyFlow, LaunchError> {
+    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
         let plan = self.plan(source)?;
+        let outline = plan.outline();
         let whole = |error| FlowError { node: None, error };
         let state = self.folder.join("state");
         let checkpoints = FlowCheckpoints::open_folder(&plan, &state, &ResumeOptions::default()).map_err(whole)?;
-        Ok(PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?)
+        let flow = PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?;
+        Ok(Launched { flow, outline })
     }
 }
 
 /// A host, and the folder of its states.
 struct Site {
-    host: Host,
+    host: Arc<Host>,
     folder: TempDir,
 }
 
 impl Site {
     fn new(most: Option<u32>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let launcher = Arc::new(SmallFlows { folder: folder.path().to_owned() });
-        let policy = RestartPolicy { most, ..RestartPolicy::default() };
-        Self { host: Host::new(launcher, Handle::current(), policy), folder }
+        Self { host: open(&folder, most), folder }
     }
 
-    /// Has a flow run.
-    fn put(&self, name: &str, text: &str) -> u64 {
+    /// Has a flow run. The number of its text.
+    async fn put(&self, name: &str, text: &str) -> u64 {
+        self.apply(name, text, Expected::Any).await.unwrap().revision
+    }
+
+    /// Has a flow run, and does not wait for that.
+    async fn apply(&self, name: &str, text: &str, expected: Expected) -> Result<Applied, HostError> {
         let path = self.folder.path().join(format!("{name}.toml"));
-        self.host.put(name, FlowSource { path, text: text.into() })
+        let source = FlowSource { path, text: text.into() };
+        let change = Change { source, owner: Owner::Api, expected, message: None, start: true };
+        self.host.apply(name, change, ada()).await
     }
 
     /// Waits until a flow is in a state.
     async fn wait(&self, name: &str, wanted: impl Fn(&FlowStatus) -> bool) -> FlowStatus {
         let mut status = self.host.watch(name).unwrap();
         let found = tokio::time::timeout(Duration::from_secs(3600), status.wait_for(|status| wanted(status))).await;
-        found.unwrap_or_else(|_| panic!("{:?}", self.host.status(name))).unwrap().clone()
+        found.unwrap_or_else(|_| panic!("{:?}", self.host.flow(name))).unwrap().clone()
     }
 
     async fn wait_for(&self, name: &str, state: State) -> FlowStatus {
         self.wait(name, |status| status.state == state).await
     }
+}
+
+/// A process with the host of a folder.
+fn open(folder: &TempDir, most: Option<u32>) -> Arc<Host> {
+    let launcher = Arc::new(SmallFlows { folder: folder.path().to_owned() });
+    let policy = RestartPolicy { most, ..RestartPolicy::default() };
+    Host::open(launcher, Handle::current(), policy, folder.path()).unwrap()
+}
+
+fn ada() -> Request {
+    Request { by: "ada".to_owned(), patience: Duration::from_secs(60) }
+}
+
+/// Waits for the end of an operation.
+async fn end(mut operation: watch::Receiver<Operation>) -> Operation {
+    operation.wait_for(|operation| !operation.is_running()).await.unwrap().clone()
 }

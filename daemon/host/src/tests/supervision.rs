@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Site;
 use super::kinds::committed;
-use crate::State;
+use super::{Site, ada, end};
+use crate::{Expected, HostError, OperationState, Owner, State};
 
 /// A flow with a checkpoint a second.
 fn flow(input: &str, place: &str) -> String {
@@ -21,7 +21,7 @@ fn flow(input: &str, place: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_flow_runs_until_its_inputs_end() {
     let site = Site::new(None);
-    assert_eq!(site.put("ends", &flow("rows = 10", "ends")), 1);
+    assert_eq!(site.put("ends", &flow("rows = 10", "ends")).await, 1);
     let status = site.wait_for("ends", State::Finished).await;
     assert_eq!((status.revision, status.restarts, status.reason), (1, 0, None));
     assert_eq!(committed("ends"), (0..10).collect::<Vec<_>>());
@@ -31,7 +31,7 @@ async fn a_flow_runs_until_its_inputs_end() {
 #[tokio::test(start_paused = true)]
 async fn what_may_be_over_in_a_while_is_tried_again_and_every_row_counts_once() {
     let site = Site::new(None);
-    site.put("tried", &flow("rows = 300, trouble = 'transient', at = 250, times = 3, counted = 'tried'", "tried"));
+    site.put("tried", &flow("rows = 300, trouble = 'transient', at = 250, times = 3, counted = 'tried'", "tried")).await;
     let status = site.wait_for("tried", State::BackingOff).await;
     assert_eq!(status.reason.as_deref(), Some("node `n`: the line is dead"));
     assert!(status.next_start.is_some());
@@ -43,8 +43,8 @@ async fn what_may_be_over_in_a_while_is_tried_again_and_every_row_counts_once() 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_one_flow_leaves_the_others_alone() {
     let site = Site::new(Some(2));
-    site.put("panics", &flow("trouble = 'panic', at = 5, times = 9, counted = 'panics'", "panics"));
-    site.put("works", &flow("rows = 500", "works"));
+    site.put("panics", &flow("trouble = 'panic', at = 5, times = 9, counted = 'panics'", "panics")).await;
+    site.put("works", &flow("rows = 500", "works")).await;
     let status = site.wait_for("panics", State::Failed).await;
     assert_eq!((status.reason.as_deref(), status.restarts), (Some("node `n`: panicked: a bug"), 2));
     let status = site.wait_for("works", State::Finished).await;
@@ -56,28 +56,30 @@ async fn a_panic_of_one_flow_leaves_the_others_alone() {
 async fn what_only_a_person_can_mend_waits_for_that() {
     let site = Site::new(None);
     let broken = flow("rows = 10, trouble = 'permanent', at = 5, times = 1, counted = 'mended'", "mended");
-    site.put("mended", &broken);
+    site.put("mended", &broken).await;
     let status = site.wait_for("mended", State::Failed).await;
     assert_eq!((status.reason.as_deref(), status.restarts), (Some("node `n`: there is no such table"), 0));
-    assert!(site.host.start("mended"));
+    let started = end(site.host.start("mended", ada()).await.unwrap()).await;
+    assert_eq!(started.state, OperationState::Done);
     site.wait_for("mended", State::Finished).await;
     assert_eq!(committed("mended"), (0..10).collect::<Vec<_>>());
-    assert!(!site.host.start("nobody"));
+    assert!(matches!(site.host.start("nobody", ada()).await, Err(HostError::NoFlow(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flow_that_is_stopped_resumes_where_it_was() {
     let site = Site::new(None);
-    site.put("stopped", &flow("", "stopped"));
+    site.put("stopped", &flow("", "stopped")).await;
     let read =
         |rows| move |status: &crate::FlowStatus| status.stats.as_ref().is_some_and(|stats| stats.rows_read() >= rows);
     site.wait_for("stopped", State::Running).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(site.host.stop("stopped"));
-    site.wait_for("stopped", State::Stopped).await;
+    let stopped = end(site.host.stop("stopped", false, ada()).await.unwrap()).await;
+    assert!(stopped.state == OperationState::Done && stopped.result > Some(1), "{stopped:?}");
+    assert_eq!(site.host.flow("stopped").unwrap().status.state, State::Stopped);
     let before = committed("stopped");
     assert!(before.len() > 100, "{}", before.len());
-    assert!(site.host.start("stopped"));
+    site.host.start("stopped", ada()).await.unwrap();
     site.wait("stopped", read(before.len() as u64)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(site.host.shut_down(Duration::from_secs(60)).await, 0);
@@ -89,16 +91,22 @@ async fn a_flow_that_is_stopped_resumes_where_it_was() {
 #[tokio::test(start_paused = true)]
 async fn another_text_goes_on_from_the_state_of_the_one_before() {
     let site = Site::new(None);
-    site.put("changed", &flow("", "changed"));
+    site.put("changed", &flow("", "changed")).await;
     site.wait_for("changed", State::Running).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(site.put("changed", &flow("", "changed")), 1, "the same text");
+    let same = site.apply("changed", &flow("", "changed"), Expected::Any).await.unwrap();
+    assert_eq!((same.revision, end(same.operation).await.state), (1, OperationState::Done), "the same text");
     let batched = flow("batch_rows = 4", "changed");
-    assert_eq!(site.put("changed", &batched), 2);
-    site.wait("changed", |status| status.revision == 2 && status.state == State::Running).await;
+    let changed = site.apply("changed", &batched, Expected::Revision(1)).await.unwrap();
+    assert_eq!((changed.former, changed.revision), (Some(1), 2));
+    let busy = site.apply("changed", &batched, Expected::Any).await;
+    assert!(matches!(busy, Err(HostError::Busy { .. })));
+    let changed = end(changed.operation).await;
+    assert_eq!((changed.state, changed.result), (OperationState::Done, Some(2)), "{changed:?}");
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(site.host.remove("changed").await);
-    assert!(site.host.status("changed").is_none());
+    let removed = end(site.host.remove("changed", &Owner::Api, ada()).await.unwrap()).await;
+    assert_eq!(removed.state, OperationState::Done);
+    assert!(site.host.flow("changed").is_none());
     let numbers = committed("changed");
     assert!(numbers.len() > 500, "{}", numbers.len());
     assert_eq!(numbers, (0..numbers.len() as i64).collect::<Vec<_>>());
@@ -107,9 +115,9 @@ async fn another_text_goes_on_from_the_state_of_the_one_before() {
 #[tokio::test(start_paused = true)]
 async fn a_flow_that_does_not_check_says_why_and_the_next_text_mends_it() {
     let site = Site::new(None);
-    site.put("checked", &flow("rows = 'x'", "checked"));
+    site.put("checked", &flow("rows = 'x'", "checked")).await;
     let status = site.wait_for("checked", State::Failed).await;
     assert!(status.reason.unwrap().contains("expected a whole number"));
-    site.put("checked", &flow("rows = 3", "checked"));
+    site.put("checked", &flow("rows = 3", "checked")).await;
     site.wait_for("checked", State::Finished).await;
 }
