@@ -174,7 +174,7 @@ fn the_names_of_certificates() {
     };
     let of = |texts: &[&str]| texts.iter().copied().collect::<CertificateNames>();
     assert_eq!(names("/O=a/CN=ops", &[]), of(&["ops"]));
-    assert_eq!(names("/CN=Zoë", &[]).first().is_some(), true);
+    assert!(names("/CN=Zoë", &[]).first().is_some());
     assert_eq!(names("/CN=ops/CN=admin", &[]), of(&[]), "which of them?");
     assert_eq!(names("/O=a", &[]), of(&[]));
     assert_eq!(

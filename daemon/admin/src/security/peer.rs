@@ -52,6 +52,11 @@ impl Arrival {
         Self { peer: Peer::Address(peer), local: Some(local), encrypted: false, certificate: None }
     }
 
+    /// The same with TLS, by which the client may have said who it is.
+    pub fn with_tls(self, certificate: Option<CertificateNames>) -> Self {
+        Self { encrypted: true, certificate, ..self }
+    }
+
     /// One over the Unix socket at `path`.
     ///
     /// # Errors

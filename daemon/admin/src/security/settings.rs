@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use axum::http::uri::Authority;
-use millstream_core::{Problem, Problems, Rate};
+use millstream_core::{Problem, Problems, Rate, Step};
 use millstream_net::{Clients, Tls, TlsFiles};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -140,13 +140,11 @@ impl AdminTls {
 
 fn wrong_host((number, host): (usize, &String)) -> Option<Problem> {
     let is_name = |authority: Authority| authority.host() == host && !host.contains(['@', '*']);
-    let is_right = host.parse().is_ok_and(is_name);
-    let wrong = || {
-        let problem = Problem::new(format!("`{host}` is no name of a host"))
-            .at(["hosts".into(), number.into()] as [millstream_core::Step; 2]);
-        problem.help("without a port and a path: `millstream.example.com`")
-    };
-    (!is_right).then(wrong)
+    if host.parse().is_ok_and(is_name) {
+        return None;
+    }
+    let problem = Problem::new(format!("`{host}` is no name of a host")).at([Step::from("hosts"), number.into()]);
+    Some(problem.help("without a port and a path: `millstream.example.com`"))
 }
 
 impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for OrOff<T> {
