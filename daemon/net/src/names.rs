@@ -9,8 +9,8 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-/// The names that a certificate says its holder has: host names, e-mail addresses and URIs. The common name is one only where the
-/// certificate has no place for such names, since whoever vouches for these need not have looked at it.
+/// The names that a certificate says its holder has: host names, e-mail addresses and URIs. The common name counts only in a certificate
+/// without alternative names, since whoever vouches for these need not have looked at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateNames(Vec<String>);
 
