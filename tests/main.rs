@@ -67,6 +67,7 @@ mod site;
 #[cfg(feature = "syslog")]
 mod syslog;
 mod time;
+mod tokens;
 mod unions;
 #[cfg(feature = "http")]
 mod web;

@@ -8,7 +8,7 @@ use crate::exit::{Exit, Outcome};
 use crate::flow_files::{FlowArguments, FlowsArguments};
 use crate::logging::{Level, LogSettings};
 use crate::terminal::say;
-use crate::{check, checkpoints, daemon, logging, models, new, predict, reference, replay, run};
+use crate::{audit, check, checkpoints, daemon, logging, models, new, predict, reference, replay, run, token};
 
 /// Streams of Arrow batches through flows that end in models that learn online.
 #[derive(Debug, Parser)]
@@ -39,6 +39,12 @@ pub enum Command {
     /// standard error.
     #[command(verbatim_doc_comment)]
     Daemon(DaemonArguments),
+    /// Make, list and revoke the tokens that let people and programs into the administration of a daemon. It need not run.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Look at the log of what was done to a daemon.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Check flows without running them: all that is wrong, each at its place. With `--state`, also whether they can be resumed
     /// from what is kept there; with `--connect`, whether what they need elsewhere is there.
     Check(check::CheckArguments),
@@ -85,6 +91,8 @@ impl Command {
         }
         match self {
             Self::Daemon(arguments) => daemon::daemon(&arguments),
+            Self::Token(command) => token::token(command),
+            Self::Audit(command) => audit::audit(command),
             Self::Run(arguments) => run::run(arguments),
             Self::Check(arguments) => check::check(arguments),
             Self::Test(arguments) => check::test(arguments),

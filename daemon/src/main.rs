@@ -2,6 +2,7 @@
 // All that is said goes through `terminal`, which keeps secrets.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod audit;
 mod check;
 mod checkpoints;
 mod cli;
@@ -23,6 +24,7 @@ mod state;
 mod summary;
 mod take_over;
 mod terminal;
+mod token;
 mod workplace;
 
 use std::process::ExitCode;

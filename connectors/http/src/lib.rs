@@ -36,7 +36,7 @@ pub use connection::HttpConnection;
 pub use documents::Documents;
 pub use oauth::{ClientCredentials, GivenToken, TokenSource};
 pub use timing::{Retry, Timeouts};
-pub use tls::{Tls, certificates, unreadable};
+pub use tls::Tls;
 
 /// Adds every input and output of this crate, and the connection that they share.
 pub fn register(registry: &mut NodeTypes) {

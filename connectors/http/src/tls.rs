@@ -1,11 +1,9 @@
 //! Encryption: whom to trust, and who we are.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use millstream_core::{PlanContext, Problem};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use millstream_net::{certificates, private_key, unreadable};
 use rustls::{ClientConfig, RootCertStore};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -36,9 +34,7 @@ impl Tls {
             (None, None) => Ok(config.with_no_client_auth()),
             (Some(certificate), Some(key)) => {
                 let certificates = certificates("certificate", &context.input_path(certificate))?;
-                let path = context.input_path(key);
-                let key = PrivateKeyDer::from_pem_file(&path)
-                    .map_err(|error| unreadable("key", &path, &error.to_string()))?;
+                let key = private_key("key", &context.input_path(key))?;
                 let config = config.with_client_auth_cert(certificates, key);
                 config
                     .map_err(|error| Problem::new(format!("the certificate and its key: {error}")).at(["certificate"]))
@@ -63,24 +59,4 @@ impl Tls {
         }
         Ok(roots)
     }
-}
-
-/// The certificates in a file, at least one.
-///
-/// # Errors
-/// If there are none, at the place of the setting.
-pub fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let wrong = |error: rustls::pki_types::pem::Error| unreadable(setting, path, &error.to_string());
-    let certificates = CertificateDer::pem_file_iter(path).map_err(wrong)?;
-    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-    if certificates.is_empty() {
-        Err(unreadable(setting, path, "it has no certificate in PEM"))
-    } else {
-        Ok(certificates)
-    }
-}
-
-/// A file that a setting names and that does not hold what it should.
-pub fn unreadable(setting: &str, path: &Path, why: &str) -> Problem {
-    Problem::new(format!("`{}` can't be used: {why}", path.display())).at([setting])
 }

@@ -1,6 +1,5 @@
 //! The input `http_listen`.
 
-mod connections;
 mod request;
 mod server;
 

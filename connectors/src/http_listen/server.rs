@@ -13,11 +13,11 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use millstream_core::{Result, ResultExt};
+use millstream_net::{Activity, Connections};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::connections::{Activity, Connections};
 use super::request::{ContentEncoding, Head, MediaType, Refusal, decompress, next_bytes, response};
 use crate::push::{Ack, FormatTag, Ingest, Share, Worker};
 
@@ -85,9 +85,9 @@ async fn take_all(listener: tokio::net::TcpListener, service: Arc<Service>) {
     let mut connections = Connections::default();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 connections.make_room(CONNECTIONS).await;
-                connections.serve(|activity| take(stream, service.clone(), activity));
+                connections.serve(from.ip(), |activity| take(stream, service.clone(), activity));
             }
             // Too many open files, for example, or a client that was gone at once.
             Err(_) => sleep(Duration::from_millis(10)).await,

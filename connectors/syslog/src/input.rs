@@ -6,13 +6,13 @@ use std::sync::Arc;
 use arrow::array::timezone::Tz;
 use millstream_connectors::push::{self, Health, LogSettings, MOST_BYTES, PushInput, PushNode};
 use millstream_core::{ByteSize, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Result};
+use millstream_net::{Clients, ServerTls};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contents::KeptMessages;
 use crate::framing::Framing;
 use crate::receiver::{Listening, Way};
-use crate::tls::ServerTls;
 
 /// Takes messages of syslog from programs and devices, over UDP, TCP or TLS.
 ///
@@ -119,7 +119,10 @@ impl SyslogInput {
     fn way(&self, context: &PlanContext) -> Result<Way, Problem> {
         match (self.transport, &self.tls) {
             (Transport::Tls, Some(tls)) => {
-                let config = tls.config(context).map_err(|problem| problem.under("tls"))?;
+                let config = tls
+                    .files(context)
+                    .config(Clients::NeedCertificates, &[])
+                    .map_err(|problem| problem.under("tls"))?;
                 Ok(Way::Tls(Arc::new(config)))
             }
             (Transport::Tls, None) => {

@@ -13,7 +13,6 @@ mod receiver;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
-mod tls;
 
 use millstream_core::NodeTypes;
 

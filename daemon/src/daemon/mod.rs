@@ -1,26 +1,26 @@
 //! `millstream daemon`: keeps the flows of a folder running until it is told to end.
 
+mod config;
 mod launcher;
 mod service_manager;
 mod settings;
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use millstream_core::{Result, ResultExt as _};
-use millstream_engine::file::{Diagnostics, Layers, drop_ins};
 use millstream_host::{FlowFolder, FolderChange, Host};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use self::config::ConfigArguments;
 use self::launcher::FlowLauncher;
 use self::service_manager::ServiceManager;
 use self::settings::DaemonSettings;
-use crate::exit::{CommandError, Exit, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::interrupts::Interrupts;
 use crate::logging;
 use crate::terminal::say;
@@ -29,24 +29,20 @@ use crate::workplace::{control_runtime, data_runtime};
 /// What `daemon` takes.
 #[derive(Clone, Debug, Args)]
 pub struct DaemonArguments {
-    /// The file of settings. Those in `FILE` without its ending and with `.d`, such as `millstream.d/*.toml`, lie over it in the order of
-    /// their names, and variables such as `MILLSTREAM__RESTART__FIRST_PAUSE` over all. Without it, each setting has its default.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// The settings.
+    #[command(flatten)]
+    pub config: ConfigArguments,
     /// Only check the settings.
     #[arg(long)]
     pub check: bool,
 }
-
-/// What the names of variables begin with that are settings.
-const PREFIX: &str = "MILLSTREAM__";
 
 /// The folder in that of the data where it is kept what is wanted of flows.
 const HOST: &str = "host";
 
 /// `millstream daemon`
 pub fn daemon(arguments: &DaemonArguments) -> Outcome {
-    let settings = arguments.settings()?;
+    let settings = arguments.config.settings_to_run()?;
     if arguments.check {
         say!("the settings are good");
         return Ok(Exit::Done);
@@ -61,27 +57,6 @@ pub fn daemon(arguments: &DaemonArguments) -> Outcome {
     data.shutdown_background();
     control.shutdown_background();
     served
-}
-
-impl DaemonArguments {
-    /// The settings, from wherever they come.
-    fn settings(&self) -> Result<DaemonSettings, CommandError> {
-        let files = self.config.as_ref().map_or_else(|| Ok(Vec::new()), |file| with_drop_ins(file.clone()))?;
-        // Variables that are no texts are none of ours.
-        let texts =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let variables: Vec<_> = texts.collect();
-        let layers = Layers { files: &files, variables: &variables, prefix: PREFIX };
-        let settings: Result<DaemonSettings, Diagnostics> = layers.read();
-        Ok(settings?)
-    }
-}
-
-/// A file of settings, and those that lie over it.
-fn with_drop_ins(file: PathBuf) -> Result<Vec<PathBuf>, CommandError> {
-    let folder = file.with_extension("d");
-    let over = drop_ins(&folder).doing(|| format!("reading the folder `{}`", folder.display()))?;
-    Ok(std::iter::once(file).chain(over).collect())
 }
 
 /// Keeps flows running until a signal comes, and then until they have stopped.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use millstream_core::Duration;
+use millstream_admin::security::AdminSettings;
+use millstream_core::{Duration, Problem, Problems};
 use millstream_host::RestartPolicy;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -29,6 +30,8 @@ pub struct DaemonSettings {
     pub stop_within: Duration,
     /// When flows that have failed are started again.
     pub restart: RestartSettings,
+    /// The administration: the API and the console.
+    pub admin: AdminSettings,
     /// What is logged, on standard error.
     pub log: LogSettings,
 }
@@ -56,6 +59,7 @@ impl Default for DaemonSettings {
             scan_every: Duration(std::time::Duration::from_secs(2)),
             stop_within: Duration(std::time::Duration::from_secs(60)),
             restart: RestartSettings::default(),
+            admin: AdminSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -69,6 +73,11 @@ impl Default for RestartSettings {
 }
 
 impl DaemonSettings {
+    /// What is wrong with them, so that the daemon must not run.
+    pub fn problems(&self) -> Problems {
+        self.admin.problems(&self.data).into_iter().map(|problem: Problem| problem.under("admin")).collect()
+    }
+
     /// The folder of flows.
     pub fn flows_folder(&self) -> PathBuf {
         self.data.join(&self.flows)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_core::parse_settings;
+use millstream_core::{Problems, parse_settings};
 use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -32,6 +32,14 @@ pub struct Layers<'a> {
 impl Layers<'_> {
     /// Reads and checks the settings. The error has everything that is wrong, each at its place.
     pub fn read<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Diagnostics> {
+        self.read_with(|_| Problems::new())
+    }
+
+    /// Reads and checks the settings, and asks what else is wrong with them, which is said at its place as well.
+    pub fn read_with<T: DeserializeOwned + JsonSchema>(
+        &self,
+        check: impl FnOnce(&T) -> Problems,
+    ) -> Result<T, Diagnostics> {
         let name = self.files.first().map_or_else(|| "the settings".to_owned(), |file| file.display().to_string());
         let mut source = Source::new(name, String::new());
         let mut root = Value { span: 0..0, kind: ValueKind::Table(Vec::new()) };
@@ -51,7 +59,10 @@ impl Layers<'_> {
         if !diagnostics.is_empty() {
             return Err(diagnostics);
         }
-        parse_settings(Json::Object(document.root.to_json_table())).map_err(|problem| document.diagnose(problem).into())
+        let settings = parse_settings(Json::Object(document.root.to_json_table()))
+            .map_err(|problem| Diagnostics::from(document.diagnose(problem)))?;
+        let wrong: Diagnostics = check(&settings).into_iter().map(|problem| document.diagnose(problem)).collect();
+        if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
     }
 
     /// Puts the value of a variable into the tree, if it is a setting. What is wrong with it.
@@ -114,6 +125,7 @@ fn lay(under: &mut Value, over: Value) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use millstream_core::Problem;
     use serde::Deserialize;
 
     use super::*;
@@ -170,6 +182,24 @@ mod tests {
             assert!(wrong.contains(expected), "{wrong}");
         }
         assert!(settings(&["a = "], &[]).unwrap_err().starts_with("0.toml:1:5: "), "{:?}", settings(&["a = "], &[]));
+    }
+
+    #[test]
+    fn what_else_is_wrong_is_said_at_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.toml");
+        std::fs::write(&file, "[flows]\nthreads = 7").unwrap();
+        let layers = Layers { files: &[file], variables: &[], prefix: "MS__" };
+        let check = |settings: &Settings| {
+            assert_eq!(settings.flows.threads, Some(7));
+            vec![
+                Problem::new("too many").at(["flows", "threads"]).help("say 4"),
+                Problem::new("it has to be said").at(["name"]),
+            ]
+        };
+        let wrong = layers.read_with(check).unwrap_err().to_string();
+        assert!(wrong.contains("a.toml:2:11: too many") && wrong.contains("it has to be said"), "{wrong}");
+        assert!(layers.read_with(|_: &Settings| Problems::new()).is_ok());
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! The settings of the administration.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use axum::http::uri::Authority;
+use millstream_core::{Problem, Problems, Rate, Step};
+use millstream_net::{Clients, Tls, TlsFiles};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+use super::role::Role;
+use super::tokens::TokenStore;
+
+/// What is offered to those who connect with TLS.
+const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
+
+/// The administration: the API and the console.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSettings {
+    /// Where they are: an address of this machine and a port, or `"off"`. Others than this machine's own take TLS, and a token.
+    pub address: OrOff<SocketAddr>,
+    /// The Unix socket where they are as well, relative to `data`, or `"off"`. Root, the daemon's user and the members of the socket's group
+    /// may do everything there without a token.
+    pub socket: OrOff<PathBuf>,
+    /// By which names people reach the daemon from other machines. Requests for other names are refused, but for those of this machine for itself
+    /// and the address that they have come to.
+    pub hosts: Vec<String>,
+    /// How many requests may come from an address, on average; twice as many as in a second may come at once.
+    pub rate: Rate,
+    /// Encryption.
+    pub tls: AdminTls,
+}
+
+/// Encryption, as a server. The files are relative to `data`, and read again every hour and when the daemon is told to reload.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminTls {
+    /// A file with the certificate by which clients know the daemon, in PEM, with those that vouch for it behind it.
+    pub certificate: Option<PathBuf>,
+    /// A file with its key, in PEM, without a password.
+    pub key: Option<PathBuf>,
+    /// A file with the certificates of the authorities that vouch for clients, in PEM. Clients may then show a certificate in place of a token.
+    pub client_ca: Option<PathBuf>,
+    /// The roles of clients, by the names in their certificates: host names, e-mail addresses, URIs, or the common name where there are none of
+    /// these. Of several, the one that may do most. A certificate whose names are not here is as good as none.
+    pub roles: BTreeMap<String, Role>,
+}
+
+/// A setting, or the text `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrOff<T>(pub Option<T>);
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self {
+            address: OrOff(Some(([127, 0, 0, 1], 8181).into())),
+            socket: OrOff(Some("admin.sock".into())),
+            hosts: Vec::new(),
+            rate: Rate(50.0),
+            tls: AdminTls::default(),
+        }
+    }
+}
+
+impl AdminSettings {
+    /// Where the Unix socket is.
+    pub fn socket(&self, data: &Path) -> Option<PathBuf> {
+        self.socket.0.as_ref().map(|path| data.join(path))
+    }
+
+    /// What is wrong with them, so that the daemon must not start. Files are read; places begin at these settings.
+    pub fn problems(&self, data: &Path) -> Problems {
+        let mut problems: Problems = self.hosts.iter().enumerate().filter_map(wrong_host).collect();
+        if self.rate.0 <= 0.0 {
+            problems.push(Problem::new("no request at all could come").at(["rate"]).help("such as `\"50/s\"`"));
+        }
+        let tls = self.tls.load(data);
+        let has_tls = !matches!(tls, Ok(None));
+        problems.extend(tls.err().map(|problem| problem.under("tls")));
+        if let Some(address) = self.address.0.filter(|address| !address.ip().is_loopback()) {
+            problems.extend(self.open_problems(address, has_tls, data));
+        }
+        problems
+    }
+
+    /// What is wrong with listening to others than this machine.
+    fn open_problems(&self, address: SocketAddr, has_tls: bool, data: &Path) -> Problems {
+        let at_address = |message: String, help: &str| Problem::new(message).at(["address"]).help(help);
+        let mut problems = Problems::new();
+        if !has_tls {
+            let help = "set `certificate` and `key` of `[admin.tls]`, or listen on `127.0.0.1`";
+            problems.push(at_address(
+                format!("`{address}` can be reached by others, who could read tokens on their way"),
+                help,
+            ));
+        }
+        match TokenStore::new(data).list() {
+            Ok(tokens) if tokens.is_empty() && self.tls.roles.is_empty() => {
+                let help = "make one: `millstream token create --name NAME --role admin --config FILE`";
+                problems.push(at_address(format!("`{address}` can be reached by others, and there is no token"), help));
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(Problem::new(error.to_string()).at(["address"])),
+        }
+        problems
+    }
+}
+
+impl AdminTls {
+    /// TLS as these settings say it, with relative paths in the folder of the data. `None` without a certificate.
+    ///
+    /// # Errors
+    /// If a file is missing or does not hold what it should, at the place of its setting.
+    pub fn load(&self, data: &Path) -> Result<Option<Tls>, Problem> {
+        if !self.roles.is_empty() && self.client_ca.is_none() {
+            let problem = Problem::new("nobody vouches for certificates of clients").at(["roles"]);
+            return Err(problem.help("set `client_ca`, a file with the certificates of those who do"));
+        }
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                let client_ca = self.client_ca.as_ref().map(|path| data.join(path));
+                let files = TlsFiles { certificate: data.join(certificate), key: data.join(key), client_ca };
+                Tls::load(files, Clients::MayHaveCertificates, &PROTOCOLS).map(Some)
+            }
+            (None, None) if self.client_ca.is_none() => Ok(None),
+            (None, None) => {
+                let problem = Problem::new("clients show certificates only where the daemon does").at(["client_ca"]);
+                Err(problem.help("set `certificate` and `key` as well"))
+            }
+            (Some(_), None) => Err(Problem::new("its key is missing: set `key`").at(["certificate"])),
+            (None, Some(_)) => Err(Problem::new("its certificate is missing: set `certificate`").at(["key"])),
+        }
+    }
+}
+
+fn wrong_host((number, host): (usize, &String)) -> Option<Problem> {
+    let is_name = |authority: Authority| authority.host() == host && !host.contains(['@', '*']);
+    if host.parse().is_ok_and(is_name) {
+        return None;
+    }
+    let problem = Problem::new(format!("`{host}` is no name of a host")).at([Step::from("hosts"), number.into()]);
+    Some(problem.help("without a port and a path: `millstream.example.com`"))
+}
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for OrOff<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let wrong = |error| de::Error::custom(format!("`{text}`: {error}; or say `off`"));
+        text.parse().map(|value| Self(Some(value))).map_err(wrong)
+    }
+}
+
+impl<T> JsonSchema for OrOff<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "OrOff".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use chrono::Utc;
+
+    use super::super::role::FlowPatterns;
+    use super::super::tokens::NewToken;
+    use super::*;
+
+    fn settings(text: &str) -> Result<AdminSettings, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
+    }
+
+    fn wrong(text: &str, data: &Path) -> Vec<String> {
+        settings(text).unwrap().problems(data).iter().map(|problem| format!("{:?} {problem}", problem.at)).collect()
+    }
+
+    #[test]
+    fn an_address_or_a_socket_can_be_off() {
+        let data = Path::new("/data");
+        let off = settings("address = 'off'\nsocket = 'off'").unwrap();
+        assert_eq!((off.address, off.socket(data)), (OrOff(None), None));
+        let on = settings("socket = '/run/a.sock'").unwrap();
+        assert_eq!(on.socket(data).unwrap(), Path::new("/run/a.sock"));
+        assert_eq!(AdminSettings::default().socket(data).unwrap(), Path::new("/data/admin.sock"));
+        assert!(settings("address = '8181'").unwrap_err().contains("or say `off`"));
+        assert!(settings("adress = 'off'").unwrap_err().contains("unknown field"));
+    }
+
+    #[test]
+    fn others_are_listened_to_with_tls_and_tokens_only() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(wrong("", data.path()).is_empty() && wrong("address = '[::1]:0'", data.path()).is_empty());
+        let open = wrong("address = '0.0.0.0:8181'", data.path());
+        assert_eq!(open.len(), 2, "{open:?}");
+        assert!(open[0].contains("could read tokens on their way; set `certificate` and `key`"), "{open:?}");
+        assert!(open[1].contains("there is no token; make one"), "{open:?}");
+        let new = NewToken { name: "ops".into(), role: Role::Admin, flows: FlowPatterns::all(), expires: None };
+        TokenStore::new(data.path()).create(new, Utc::now()).unwrap();
+        assert_eq!(wrong("address = '0.0.0.0:8181'", data.path()).len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_at_its_place() {
+        let data = tempfile::tempdir().unwrap();
+        for (text, expected) in [
+            (
+                "hosts = ['a.example', 'https://b.example']",
+                "[Key(\"hosts\"), Index(1)] `https://b.example` is no name of a host",
+            ),
+            ("hosts = ['a.example:80']", "`a.example:80` is no name of a host"),
+            ("rate = '0/s'", "[Key(\"rate\")] no request at all"),
+            ("tls.certificate = 'a'", "[Key(\"tls\"), Key(\"certificate\")] its key is missing"),
+            ("tls.key = 'a'", "[Key(\"tls\"), Key(\"key\")] its certificate is missing"),
+            ("tls.client_ca = 'a'", "[Key(\"tls\"), Key(\"client_ca\")] clients show certificates only"),
+            ("tls.roles = { ci = 'viewer' }", "[Key(\"tls\"), Key(\"roles\")] nobody vouches"),
+            (
+                "tls = { certificate = '/none', key = '/none' }",
+                "[Key(\"tls\"), Key(\"certificate\")] `/none` can't be used",
+            ),
+        ] {
+            let found = wrong(text, data.path());
+            assert!(found.len() == 1 && found[0].contains(expected), "{text}: {found:?}");
+        }
+    }
+}
