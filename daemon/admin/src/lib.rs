@@ -1,3 +1,82 @@
 //! The administration of a daemon over REST. It knows the host and its flows, and neither nodes nor SQL.
+//!
+//! * [`api`]: one table of routes, which gives the router, who may do what, what is written down, and the OpenAPI document.
+//! * [`problem`]: what an answer says that is no good one.
+//! * [`security`]: who may do what.
+//! * [`server`]: where requests come in.
 
+pub mod api;
+pub mod problem;
 pub mod security;
+pub mod server;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use millstream_engine::file::{NAME_HELP, is_name};
+use millstream_host::{Host, Timestamp};
+
+pub use api::NodeType;
+
+use problem::Problem;
+use security::Gate;
+
+/// What requests are answered with.
+pub struct Admin {
+    /// The flows.
+    pub host: Arc<Host>,
+    /// Who may do what.
+    pub gate: Arc<Gate>,
+    /// Since when the daemon runs.
+    pub started: Timestamp,
+    data: PathBuf,
+    node_types: LazyLock<Vec<NodeType>, Box<dyn FnOnce() -> Vec<NodeType> + Send>>,
+    stopping: AtomicBool,
+}
+
+impl Admin {
+    /// The administration of a host with its data in a folder. `node_types` tells what flows can be made of, when somebody asks.
+    pub fn new(
+        host: Arc<Host>,
+        gate: Gate,
+        data: &Path,
+        node_types: impl FnOnce() -> Vec<NodeType> + Send + 'static,
+    ) -> Self {
+        Self {
+            host,
+            gate: Arc::new(gate),
+            started: Timestamp::now(),
+            data: data.to_owned(),
+            node_types: LazyLock::new(Box::new(node_types)),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// The daemon is about to end: it is not ready any more.
+    pub fn is_about_to_end(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn node_types(&self) -> &[NodeType] {
+        &self.node_types
+    }
+
+    /// The file that a flow of the API would be: paths of its inputs are relative to the folder of the data.
+    fn flow_path(&self, flow: &str) -> Result<PathBuf, Problem> {
+        if !is_name(flow) {
+            return Err(Problem::bad_request(format!("a flow can't be called `{flow}`: {NAME_HELP}")));
+        }
+        Ok(self.data.join(format!("{flow}.toml")))
+    }
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("host", &self.host).finish_non_exhaustive()
+    }
+}

@@ -10,6 +10,7 @@
 
 mod actions;
 mod apply;
+mod diff;
 mod error;
 mod flow_store;
 mod folder;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use actions::Request;
 pub use apply::{Applied, Change, Expected};
+pub use diff::{Effect, FlowDiff, NodeChange};
 pub use error::HostError;
 pub use flow_store::{Desired, FlowStore, Owner, Revision};
 pub use folder::{FlowFolder, FolderChange};

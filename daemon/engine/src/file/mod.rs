@@ -47,6 +47,7 @@ pub use interpolate::Environment;
 pub use layers::{Layers, drop_ins};
 pub(crate) use lock::setting as locked_setting;
 pub use lock::{Lock, LockedSchema};
+pub use names::{NAME_HELP, is_name};
 pub use node::{Body, EventTimeSettings, InputCommon, Node, OutputCommon, ProcessorCommon, RequestSettings};
 pub use reference::Reference;
 pub use schema::{connection_schema, flow_schema, node_schema};

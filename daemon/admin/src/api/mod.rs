@@ -1,0 +1,60 @@
+//! The API: one table of routes, which gives the router, who may do what, what is written down, and the OpenAPI document.
+
+mod check;
+mod events;
+mod flows;
+mod operations;
+mod openapi;
+mod parameters;
+mod route;
+mod system;
+mod views;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+
+pub use check::NodeType;
+pub use route::Route;
+
+use crate::Admin;
+use crate::problem::{Code, Problem};
+use crate::security::guard;
+
+/// What the paths of the API begin with.
+pub const PREFIX: &str = "/api/v1";
+
+/// How long the body of a request may be.
+const MAX_BODY: usize = 1 << 20;
+
+/// All routes.
+pub fn routes() -> Vec<Route> {
+    [flows::routes(), operations::routes(), check::routes(), events::routes(), system::routes()].concat()
+}
+
+/// What answers all requests.
+pub fn router(admin: Arc<Admin>) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let (path, answering) = (route.path.clone(), route.answering(admin.clone()));
+        router = router.route(&path, answering);
+    }
+    router
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(nothing)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(route::catch_panics))
+        .layer(from_fn_with_state(admin.gate.clone(), guard))
+        .with_state(admin)
+}
+
+async fn nothing() -> Response {
+    Problem::not_found("there is no such page; the API is described at /api/v1/openapi.json").into_response()
+}
+
+async fn wrong_method() -> Response {
+    Problem::new(&Code::METHOD_NOT_ALLOWED, "the route takes other methods; see /api/v1/openapi.json").into_response()
+}

@@ -1,0 +1,216 @@
+//! Where requests come in: over TCP, with TLS or without, and over a Unix socket. Each connection says how it came.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use millstream_core::{Result, ResultExt as _};
+use millstream_net::{Activity, Connections, Tls};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt as _;
+
+use crate::security::{Arrival, listen};
+
+/// How many connections there are at most; for one more, an idle one is closed.
+const CONNECTIONS: usize = 512;
+
+/// How many of them may be of one address.
+const OF_ONE: usize = 64;
+
+/// How long a client may take to send a header, and be silent between two requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a header may be.
+const MAX_HEADER: usize = 64 << 10;
+
+/// How long requests may go on when the server is to end.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
+
+/// How long no connection is taken when one could not be.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How often the files of TLS are read again.
+const FRESH: Duration = Duration::from_secs(3600);
+
+/// The listeners of the administration, which do not take connections yet.
+#[derive(Debug)]
+pub struct Server {
+    tcp: Option<(TcpListener, SocketAddr)>,
+    tls: Option<Arc<Tls>>,
+    unix: Option<(UnixListener, PathBuf)>,
+}
+
+impl Server {
+    /// Listens.
+    ///
+    /// # Errors
+    /// If an address or the place of the socket is taken, or can't be listened at.
+    pub async fn bind(address: Option<SocketAddr>, tls: Option<Tls>, socket: Option<PathBuf>) -> Result<Self> {
+        let mut server = Self { tcp: None, tls: tls.map(Arc::new), unix: None };
+        if let Some(address) = address {
+            let doing = || format!("listening on `{address}` for the administration");
+            let listener = TcpListener::bind(address).await.doing(doing)?;
+            let local = listener.local_addr().doing(doing)?;
+            server.tcp = Some((listener, local));
+        }
+        if let Some(path) = socket {
+            let listener = listen(&path).doing(|| format!("listening at `{}` for the administration", path.display()))?;
+            server.unix = Some((listener, path));
+        }
+        Ok(server)
+    }
+
+    /// The address of the TCP listener.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Has requests answered until `stop` says so, and then those that have begun.
+    pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) {
+        let Self { tcp, tls, unix } = self;
+        let fresh = tls.clone();
+        let over_tcp = take_tcp(tcp, tls, router.clone(), stop.clone());
+        let over_unix = take_unix(unix, router, stop.clone());
+        let mut stopped = stop;
+        let ends = async {
+            // Whoever could say it is gone.
+            let _ = stopped.wait_for(|stop| *stop).await;
+            sleep(LAST_MOMENT).await;
+        };
+        tokio::select! {
+            _ = async { tokio::join!(over_tcp, over_unix) } => {}
+            () = ends => {}
+            never = keep_fresh(fresh) => match never {},
+        }
+    }
+}
+
+async fn keep_fresh(tls: Option<Arc<Tls>>) -> std::convert::Infallible {
+    match tls {
+        Some(tls) => tls.keep_fresh(FRESH).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes connections over TCP.
+async fn take_tcp(
+    listener: Option<(TcpListener, SocketAddr)>,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Some((listener, local)) = listener else { return };
+    let mut connections = Connections::default();
+    while let Some((stream, peer)) = next(|| listener.accept(), &mut stop).await {
+        let from = peer.ip().to_canonical();
+        if !connections.make_room_for(from, OF_ONE) {
+            continue;
+        }
+        connections.make_room(CONNECTIONS).await;
+        let local = stream.local_addr().unwrap_or(local);
+        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
+        connections.serve(from, |activity| async move {
+            let arrival = Arrival::from_network(peer, local);
+            serve_tcp(stream, arrival, tls, Serving { router, activity, stop }).await;
+        });
+    }
+}
+
+async fn serve_tcp(stream: TcpStream, arrival: Arrival, tls: Option<Arc<Tls>>, serving: Serving) {
+    // Small answers are not held back. What is wrong with the connection shows when it is read.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return serving.serve(stream, arrival).await };
+    // What is wrong with a client's TLS is the client's to know.
+    if let Ok(encrypted) = tls.accept(stream).await {
+        serving.serve(encrypted.stream, arrival.with_tls(encrypted.client)).await;
+    }
+}
+
+/// Takes connections over the Unix socket.
+async fn take_unix(listener: Option<(UnixListener, PathBuf)>, router: Router, mut stop: watch::Receiver<bool>) {
+    let Some((listener, path)) = listener else { return };
+    let mut connections = Connections::default();
+    while let Some((stream, _)) = next(|| listener.accept(), &mut stop).await {
+        connections.make_room(CONNECTIONS).await;
+        let (router, path, stop) = (router.clone(), path.clone(), stop.clone());
+        connections.serve(IpAddr::V4(Ipv4Addr::LOCALHOST), |activity| async move {
+            serve_unix(stream, &path, Serving { router, activity, stop }).await;
+        });
+    }
+    // Whoever looks for the daemon finds at once that it has ended.
+    let _ = std::fs::remove_file(path);
+}
+
+async fn serve_unix(stream: UnixStream, path: &Path, serving: Serving) {
+    match Arrival::from_process(&stream, path) {
+        Ok(arrival) => serving.serve(stream, arrival).await,
+        Err(error) => tracing::warn!("a connection of the Unix socket was refused: {error}"),
+    }
+}
+
+/// The next connection; none when the server is to end.
+async fn next<T, F>(mut accept: impl FnMut() -> F, stop: &mut watch::Receiver<bool>) -> Option<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    loop {
+        tokio::select! {
+            accepted = accept() => match accepted {
+                Ok(connection) => return Some(connection),
+                // Too many open files, for example, or a client that was gone at once.
+                Err(_) => sleep(PAUSE).await,
+            },
+            _ = stop.wait_for(|stop| *stop) => return None,
+        }
+    }
+}
+
+/// What it takes to serve a connection.
+struct Serving {
+    router: Router,
+    activity: Arc<Activity>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Serving {
+    /// Serves a connection to its end, until it has to give way to another, or until the server is to end.
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, arrival: Arrival) {
+        let Self { router, activity, mut stop } = self;
+        let (arrival, busy) = (Arc::new(arrival), activity.clone());
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let (router, arrival, busy) = (router.clone(), arrival.clone(), busy.request());
+            async move {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(arrival);
+                let answer = router.oneshot(request).await;
+                drop(busy);
+                answer
+            }
+        });
+        let mut server = auto::Builder::new(TokioExecutor::new());
+        server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER);
+        server.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADER as u32);
+        let mut connection = pin!(server.serve_connection(TokioIo::new(stream), answer));
+        // What went wrong with a connection is the client's to know.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = activity.told_to_leave() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(LAST_MOMENT, connection).await;
+    }
+}
