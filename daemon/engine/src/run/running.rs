@@ -16,6 +16,7 @@ use super::outcome::advance;
 use super::setup::Task;
 use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, FlowControl, TakeOver};
 use crate::checkpoint::{Conclusion, Coordinator, Failure};
+use crate::edge::Queue;
 use crate::panic::panic_message;
 use crate::phase::{Phase, reached};
 use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedNode};
@@ -60,10 +61,10 @@ impl ReadyFlow {
         // Nodes begin when what the last checkpoint had staged is visible.
         let (begin, begun) = watch::channel(false);
         for (index, task) in self.tasks.into_iter().enumerate() {
-            let mut begun = begun.clone();
+            let (mut begun, stats) = (begun.clone(), self.common.stats.clone());
             let task = async move {
                 let has_begun = begun.wait_for(|begun| *begun).await.is_ok();
-                if has_begun { guard(task).await } else { Err(Stop::Closed) }
+                if has_begun { stats.nodes[index].clock.attend(guard(task)).await } else { Err(Stop::Closed) }
             };
             tasks.spawn_on(async move { (index, task.await) }, runtime);
         }
@@ -158,14 +159,14 @@ impl RunningFlow {
 }
 
 impl Common {
-    pub fn new(plan: &Plan, durable: bool) -> Self {
+    pub fn new(plan: &Plan, durable: bool, queues: impl IntoIterator<Item = Arc<Queue>>) -> Self {
         let phase = watch::Sender::new(Phase::Running);
         let is_input = |node: &&PlannedNode| node.role() == Role::Input;
         let inputs = plan.nodes.iter().filter(is_input).count();
         let is_finite = |index: &NodeIndex| matches!(plan.nodes[*index].body, PlannedBody::Input { finite: true, .. });
         let may_leave = plan.unreplayable_inputs().is_empty();
         Self {
-            stats: Arc::new(FlowStats::new(plan)),
+            stats: Arc::new(FlowStats::new(plan, queues)),
             durable,
             repeatable: plan.is_repeatable(),
             finite: (0..plan.nodes.len()).filter(is_finite).filter(|_| may_leave).collect(),

@@ -65,7 +65,7 @@ impl Setup {
         };
         let (durable, is_replay) = (checkpoints.is_some(), matches!(homes, Homes::Replay(_)));
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|planned| edge_of(plan, planned)).unzip();
-        let common = Common::new(plan, durable);
+        let common = Common::new(plan, durable, senders.iter().map(Sender::queue));
         let phase = common.phase.clone();
         let (coordinator, reporter) = Coordinator::new(
             plan,

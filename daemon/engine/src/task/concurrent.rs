@@ -11,6 +11,7 @@ use super::node_checkpointing::is_last;
 use super::processor::{finish, resume};
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
+use crate::stats::Activity;
 
 /// A node whose batches do not depend on each other.
 pub trait Concurrent: Send {
@@ -113,13 +114,15 @@ impl<N: Concurrent> Queue<N> {
             return Ok(false);
         }
         loop {
+            // What it has begun with is its own work, on whichever thread.
+            let activity = if self.leaving.is_empty() { Activity::Waiting } else { Activity::Busy };
             let event = tokio::select! {
                 biased;
                 leaving = next(&mut self.leaving) => {
                     self.leave(leaving, ports).await?;
                     continue;
                 }
-                event = inputs.next(), if self.node.has_room() => event?,
+                event = ports.spend(activity, inputs.next()), if self.node.has_room() => event?,
             };
             match event {
                 Event::Batch(port, batch) => {

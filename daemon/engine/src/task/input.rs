@@ -9,6 +9,7 @@ use super::epoch_writer::EpochWriter;
 use super::replay::replay_input;
 use super::{EpochPolicy, NodeCheckpointing, Phase, Ports, Stop, WatermarkGenerator, reached};
 use crate::gate::Gate;
+use crate::stats::Activity;
 
 /// Runs an input, which is restored, to its end, or until the flow is stopped.
 pub async fn run_input(
@@ -33,7 +34,7 @@ pub async fn run_input(
     tokio::select! {
         biased;
         () = reached(&mut phase, waiting_ends) => return writer.leave(&phase).await,
-        () = writer.wait(&gate) => {}
+        () = ports.spend(Activity::Waiting, writer.wait(&gate)) => {}
     }
     input.open(&checkpointing.home).await?;
     let mut out = ports.collector_of_input();
@@ -56,7 +57,7 @@ pub async fn run_input(
                 writer.act(input.as_mut(), due).await?;
                 continue;
             }
-            progress = input.next(&mut out) => progress?,
+            progress = ports.spend(Activity::Waiting, input.next(&mut out)) => progress?,
         };
         if ports.stats().is_report_wanted() || progress != Progress::More {
             ports.stats().set_report(input.report());

@@ -6,6 +6,7 @@ mod barriers;
 mod buffering;
 mod checkpoint_store;
 mod commits;
+mod counting;
 mod crash;
 mod editing;
 mod kinds;
