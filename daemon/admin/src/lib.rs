@@ -1,3 +1,4 @@
 //! The administration of a daemon over REST. It knows the host and its flows, and neither nodes nor SQL.
 
 pub mod security;
+pub mod metrics;

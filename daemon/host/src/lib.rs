@@ -6,6 +6,7 @@
 //! * [`Launcher`]: how a flow is brought to run; whoever uses the host decides where its state is and which nodes there are.
 //! * [`FlowStatus`]: what a flow is doing. A supervisor for each flow compares that with what is wanted, and does what is lacking:
 //!   it starts the flow, stops it at a checkpoint, restarts it after a failure, as [`RestartPolicy`] says, or goes back to the text before.
+//! * [`Process`]: what this process takes of the machine.
 //! * [`FlowFolder`]: flows that are there because their files are in a folder.
 
 mod actions;
@@ -16,6 +17,7 @@ mod folder;
 mod host;
 mod launch;
 mod operations;
+mod process;
 mod restart;
 mod status;
 mod supervisor;
@@ -33,6 +35,7 @@ pub use folder::{FlowFolder, FolderChange};
 pub use host::Host;
 pub use launch::{FlowSource, LaunchError, Launched, Launcher};
 pub use operations::{Operation, OperationKind, OperationState, Operations};
+pub use process::Process;
 pub use restart::RestartPolicy;
 pub use status::{Flow, FlowStatus, Refused, State};
 pub use time::Timestamp;
