@@ -38,6 +38,8 @@ pub struct RunningFlow {
 pub(super) struct Common {
     pub stats: Arc<FlowStats>,
     pub phase: watch::Sender<Phase>,
+    /// Whether inputs are held.
+    pub held: watch::Sender<bool>,
     pub durable: bool,
     /// Whether it can be run again from the start, to the same end.
     pub repeatable: bool,
@@ -96,7 +98,8 @@ impl RunningFlow {
     pub fn control(&self) -> FlowControl {
         let is_given_up = !self.common.durable && self.common.repeatable;
         let stop = if is_given_up { Phase::Abandoned } else { Phase::Draining };
-        FlowControl { phase: self.common.phase.clone(), hurry: self.hurry.clone(), stop }
+        let (phase, held) = (self.common.phase.clone(), self.common.held.clone());
+        FlowControl { phase, hurry: self.hurry.clone(), held, stop }
     }
 
     /// Waits for the end: of all nodes, then of their commits.
@@ -171,6 +174,7 @@ impl Common {
             repeatable: plan.is_repeatable(),
             finite: (0..plan.nodes.len()).filter(is_finite).filter(|_| may_leave).collect(),
             caught_up: Arc::new(CaughtUp::new(inputs, phase.clone())),
+            held: watch::Sender::new(false),
             phase,
         }
     }

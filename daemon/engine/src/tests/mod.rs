@@ -12,6 +12,7 @@ mod editing;
 mod kinds;
 mod lanes;
 mod owners;
+mod pausing;
 mod planning;
 mod renamed;
 mod replaying;
