@@ -47,8 +47,9 @@ pub fn daemon(arguments: &DaemonArguments) -> Outcome {
         say!("the settings are good");
         return Ok(Exit::Done);
     }
-    logging::start(&settings.log);
+    let logging = logging::start(&settings.log);
     let control = control_runtime()?;
+    control.spawn(async move { logging.repeats.tell().await });
     // Before anything that takes time, so that a signal never ends the process without what it promises.
     let interrupts = Interrupts::listen(&control);
     let data = data_runtime(settings.threads)?;

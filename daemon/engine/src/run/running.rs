@@ -11,10 +11,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::outcome::advance;
 use super::setup::Task;
-use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, FlowControl, TakeOver};
+use super::{Finished, FlowControl, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, TakeOver};
 use crate::checkpoint::{Conclusion, Coordinator, Failure};
 use crate::edge::Queue;
 use crate::panic::panic_message;
@@ -36,6 +37,8 @@ pub struct RunningFlow {
 /// What is known of a flow before it begins and while it runs.
 #[derive(Debug)]
 pub(super) struct Common {
+    /// The name of the flow.
+    pub flow: String,
     pub stats: Arc<FlowStats>,
     pub phase: watch::Sender<Phase>,
     /// Whether inputs are held.
@@ -68,10 +71,14 @@ impl ReadyFlow {
                 let has_begun = begun.wait_for(|begun| *begun).await.is_ok();
                 if has_begun { stats.nodes[index].clock.attend(guard(task)).await } else { Err(Stop::Closed) }
             };
-            tasks.spawn_on(async move { (index, task.await) }, runtime);
+            // What is logged on the way names the flow and the node.
+            let node = self.common.stats.nodes[index].name.as_str();
+            let span = tracing::error_span!("node", flow = self.common.flow.as_str(), node);
+            tasks.spawn_on(async move { (index, task.await) }.instrument(span), runtime);
         }
         let hurry = self.coordinator.hurry();
-        let coordinator = runtime.spawn(coordinate(self.coordinator, begin));
+        let span = tracing::error_span!("flow", flow = self.common.flow.as_str());
+        let coordinator = runtime.spawn(coordinate(self.coordinator, begin).instrument(span));
         RunningFlow { common: self.common, tasks, coordinator, hurry, started: Instant::now() }
     }
 }
@@ -169,6 +176,7 @@ impl Common {
         let is_finite = |index: &NodeIndex| matches!(plan.nodes[*index].body, PlannedBody::Input { finite: true, .. });
         let may_leave = plan.unreplayable_inputs().is_empty();
         Self {
+            flow: plan.flow.clone(),
             stats: Arc::new(FlowStats::new(plan, queues)),
             durable,
             repeatable: plan.is_repeatable(),

@@ -6,6 +6,7 @@ use std::future::{Future, pending};
 use millstream_core::{Batch, Epoch, Error, Message, Parts, Processor, Snapshot, Watermark, join, spawn_beside};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use super::node_checkpointing::is_last;
 use super::processor::{finish, resume};
@@ -55,7 +56,7 @@ pub struct Task<T>(JoinHandle<T>);
 impl<T: Send + 'static> Task<T> {
     /// Works on another thread, if one is free.
     pub fn spawn(work: impl Future<Output = T> + Send + 'static) -> Self {
-        Self(spawn_beside(work))
+        Self(spawn_beside(work.in_current_span()))
     }
 }
 
