@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream_core::{Result, ResultExt as _};
-use millstream_host::{FlowFolder, FolderChange, Host};
+use millstream_host::{FlowFolder, FolderChange, Host, keep_budgets};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
@@ -74,6 +74,7 @@ async fn serve(settings: &DaemonSettings, data: Handle, mut interrupts: Interrup
     tokio::select! {
         failed = look_after(&mut folder, settings.scan_every.0) => match failed? {},
         never = manager.keep_alive() => match never {},
+        never = keep_budgets(settings.data.clone(), &host) => match never {},
         () = interrupts.next() => {}
     }
     manager.stopping();

@@ -5,14 +5,15 @@ use millstream_host::FlowStatus;
 
 use super::table::{
     CHECKPOINT_AGE, CHECKPOINT_BYTES, CHECKPOINT_DURATION, CHECKPOINT_NUMBER, EDGE_QUEUE_BATCHES, EDGE_QUEUE_BYTES,
-    EDGE_QUEUE_LIMIT_BYTES, EDGE_QUEUE_LIMIT_ROWS, EDGE_QUEUE_ROWS, FLOW_EPOCH, FLOW_RESTARTS, FLOW_REVISION,
-    FLOW_STATE,
+    EDGE_QUEUE_LIMIT_BYTES, EDGE_QUEUE_LIMIT_ROWS, EDGE_QUEUE_ROWS, FLOW_EPOCH, FLOW_PAUSED, FLOW_RESTARTS,
+    FLOW_REVISION, FLOW_STATE,
 };
 use super::{Samples, nodes};
 
 pub(super) fn collect(status: &FlowStatus, samples: &mut Samples) {
     let flow = status.flow.as_str();
     samples.add(&FLOW_STATE, [flow, status.state.name()], 1.0);
+    samples.add(&FLOW_PAUSED, [flow], f64::from(u8::from(status.paused.is_some())));
     samples.add(&FLOW_REVISION, [flow], status.revision as f64);
     samples.add(&FLOW_RESTARTS, [flow], status.restarts as f64);
     if let Some(stats) = &status.stats {

@@ -1,12 +1,13 @@
 //! Metrics of this process.
 
-use millstream_host::Process;
+use millstream_host::{MemoryLimit, Process};
 
 use super::Samples;
-use super::table::{BUILD, CPU, MEMORY, OPEN_FILES, THREADS};
+use super::table::{BUILD, CPU, MEMORY, MEMORY_LIMIT, OPEN_FILES, THREADS};
 
 pub(super) fn collect(samples: &mut Samples) {
     samples.add(&BUILD, [env!("CARGO_PKG_VERSION")], 1.0);
+    samples.add(&MEMORY_LIMIT, [], MemoryLimit::find().total_bytes as f64);
     // What the kernel does not say is left out.
     let Ok(process) = Process::look() else { return };
     samples.add(&MEMORY, [], process.resident_bytes as f64);

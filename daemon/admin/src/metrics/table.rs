@@ -47,6 +47,7 @@ macro_rules! metrics {
 
 metrics! {
     FLOW_STATE = gauge("millstream_flow_state", ["flow", "state"], "1 for the state that the flow is in; the others are not there.");
+    FLOW_PAUSED = gauge("millstream_flow_paused", ["flow"], "1 while the inputs of the flow are held, else 0.");
     FLOW_REVISION = gauge("millstream_flow_revision", ["flow"], "Which text of the flow runs.");
     FLOW_RESTARTS = counter("millstream_flow_restarts_total", ["flow"], "How often the flow was started again after a failure.");
     FLOW_EPOCH = gauge("millstream_flow_epoch", ["flow"], "The last epoch that an input of this run has ended.");
@@ -72,6 +73,7 @@ metrics! {
     CPU = counter("process_cpu_seconds_total", [], "How long processors have worked for the process.");
     OPEN_FILES = gauge("process_open_fds", [], "Files, connections and the like that the process has open.");
     THREADS = gauge("process_threads", [], "Threads of the process.");
+    MEMORY_LIMIT = gauge("millstream_memory_limit_bytes", [], "Memory that there is for the process: the limit of its control group, or else the machine's.");
     BUILD = gauge("millstream_build_info", ["version"], "1, with the version of the program.");
 }
 
