@@ -112,18 +112,34 @@ impl fmt::Display for DiskSpace {
 }
 
 impl MemoryLimit {
-    /// As the control group of this process says it, or those that it is in, or else as large as the machine's memory.
-    pub fn find() -> Self {
-        let of_machine = rustix::system::sysinfo();
-        let total = (of_machine.totalram as u64).saturating_mul(u64::from(of_machine.mem_unit));
+    /// As the control group of this process says it, or those that it is in, or else as large as the machine's memory. None
+    /// if nobody says it.
+    pub fn find() -> Option<Self> {
         let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let of_group = group_of(&group).and_then(|group| limit_of(Path::new("/sys/fs/cgroup"), group));
-        Self::of(of_group.map_or(total, |limit| limit.min(total)))
+        of_group.into_iter().chain(memory_of_machine()).min().map(Self::of)
     }
 
     fn of(total_bytes: u64) -> Self {
         Self { total_bytes, budget_bytes: (total_bytes as f64 * MEMORY_SHARE) as u64 }
     }
+}
+
+/// The memory of the machine. Services that see nothing of `/proc` but themselves find it where its parts are described.
+fn memory_of_machine() -> Option<u64> {
+    let whole = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_in(&text));
+    let parts = || {
+        let nodes = std::fs::read_dir("/sys/devices/system/node").ok()?.flatten();
+        let texts = nodes.filter_map(|node| std::fs::read_to_string(node.path().join("meminfo")).ok());
+        Some(texts.filter_map(|text| memory_in(&text)).sum()).filter(|bytes| *bytes > 0)
+    };
+    whole.or_else(parts)
+}
+
+/// The bytes of the line `MemTotal: 1024 kB`, which has words before it where it is that of a part.
+fn memory_in(text: &str) -> Option<u64> {
+    let (_, number) = text.lines().find_map(|line| line.split_once("MemTotal:"))?;
+    number.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// The control group of version 2 in a list of the kernel's.
@@ -152,7 +168,10 @@ pub async fn keep_budgets(folder: PathBuf, host: &Host) -> Infallible {
         let look = tokio::task::spawn_blocking(move || (DiskSpace::of(&folder), Process::look()));
         let Ok((space, process)) = look.await else { continue };
         match space {
-            Ok(space) => keeper.see_disk(&space),
+            Ok(space) => {
+                keeper.see_disk(&space);
+                host.note_disk(space);
+            }
             Err(error) => tracing::warn!(%error, "the disk can't be watched"),
         }
         if let Ok(process) = process {
@@ -167,7 +186,7 @@ struct Keeper<'a> {
     disk: DiskLevel,
     /// Whether more memory is taken than there should be.
     is_over: bool,
-    limit: MemoryLimit,
+    limit: Option<MemoryLimit>,
 }
 
 impl Keeper<'_> {
@@ -194,7 +213,7 @@ impl Keeper<'_> {
 
     /// Warned is once, until it has become clearly less.
     fn see_memory(&mut self, bytes: u64) {
-        let budget = self.limit.budget_bytes;
+        let Some(MemoryLimit { budget_bytes: budget, .. }) = self.limit else { return };
         if bytes > budget && !self.is_over {
             let [taken, budget] = [bytes, budget].map(|bytes| bytes >> 20);
             tracing::warn!("the process takes {taken} MiB of memory, and should not take more than {budget} MiB");
@@ -204,6 +223,7 @@ impl Keeper<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use DiskLevel::{Enough, Little, NearlyNone};
 
@@ -258,7 +278,8 @@ mod tests {
         assert_eq!(limit_of(folder.path(), group), Some(900));
         assert_eq!(limit_of(folder.path(), "other"), None);
         assert_eq!(MemoryLimit::of(900).budget_bytes, 630);
-        let found = MemoryLimit::find();
+        assert_eq!(memory_in("Node 0 MemTotal:       2048 kB\nNode 0 MemFree: 1 kB\n"), Some(2 << 20));
+        let found = MemoryLimit::find().unwrap();
         assert!(found.budget_bytes > 0 && found.budget_bytes < found.total_bytes, "{found:?}");
     }
 }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::budgets::DiskSpace;
 use crate::error::HostError;
 use crate::flow_store::{Desired, FlowStore, Owner, Wanted};
 use crate::hold::{Holds, Reason};
@@ -33,6 +34,8 @@ pub struct Host {
     flows: Mutex<BTreeMap<String, Supervised>>,
     /// Why the inputs of all flows are held, if they are.
     held: watch::Sender<Option<Reason>>,
+    /// The disk with the data, as it was seen last.
+    disk: Mutex<Option<DiskSpace>>,
 }
 
 /// A flow, and its supervisor.
@@ -56,7 +59,7 @@ impl Host {
     pub fn open(launcher: Arc<dyn Launcher>, data: Handle, policy: RestartPolicy, folder: &Path) -> Result<Arc<Self>> {
         let store = Arc::new(FlowStore::new(folder.join("flows")));
         let operations = Arc::new(Operations::open(folder.join("operations"))?);
-        Ok(Arc::new(Self { launcher, data, policy, store, operations, flows: Mutex::default(), held: watch::Sender::new(None) }))
+        Ok(Arc::new(Self { launcher, data, policy, store, operations, flows: Mutex::default(), held: watch::Sender::new(None), disk: Mutex::default() }))
     }
 
     /// Checks a text, as it would be run. Nothing is changed.
@@ -108,6 +111,15 @@ impl Host {
     /// Holds the inputs of all flows for that reason, or no longer.
     pub fn hold(&self, reason: Option<Reason>) {
         self.held.send_replace(reason);
+    }
+
+    /// The disk with the data, as it was seen last, if it is watched.
+    pub fn disk(&self) -> Option<DiskSpace> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_disk(&self, space: DiskSpace) {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = Some(space);
     }
 
     /// Tells what a flow is doing whenever that changes.

@@ -24,7 +24,7 @@ pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 /// All metrics of a host and of this process.
 pub fn text(host: &Host) -> String {
     let mut samples = Samples::default();
-    process::collect(&mut samples);
+    process::collect(host, &mut samples);
     host.statuses().iter().for_each(|status| flows::collect(status, &mut samples));
     samples.into_text()
 }

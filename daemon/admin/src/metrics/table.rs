@@ -74,6 +74,8 @@ metrics! {
     OPEN_FILES = gauge("process_open_fds", [], "Files, connections and the like that the process has open.");
     THREADS = gauge("process_threads", [], "Threads of the process.");
     MEMORY_LIMIT = gauge("millstream_memory_limit_bytes", [], "Memory that there is for the process: the limit of its control group, or else the machine's.");
+    DISK_FREE = gauge("millstream_disk_free_bytes", ["folder"], "What can still be written on the disk with the data.");
+    DISK_TOTAL = gauge("millstream_disk_total_bytes", ["folder"], "How large the disk with the data is.");
     BUILD = gauge("millstream_build_info", ["version"], "1, with the version of the program.");
 }
 
