@@ -1,10 +1,17 @@
 //! What is logged on standard error: how much, and how it is written.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_admin::logs::{FlowLogs, KeepLines, Levels, Repeats};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt};
 
-use crate::terminal::Log;
+use crate::terminal::{Log, without_secrets};
 
 /// What is logged, on standard error.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
@@ -12,6 +19,8 @@ use crate::terminal::Log;
 pub struct LogSettings {
     /// What is logged at least: `"error"`, `"warn"`, `"info"`, `"debug"` or `"trace"`.
     pub level: Level,
+    /// Levels of parts of the program, where they are others: `{ millstream_sql = "debug" }`.
+    pub levels: BTreeMap<String, Level>,
     /// How it is written: `"text"` for people, or `"json"`, an object a line.
     pub format: LogFormat,
 }
@@ -44,6 +53,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// The log as others see it, once it has been started.
+#[derive(Clone, Debug)]
+pub struct Logging {
+    /// What is logged, which can be changed for a while.
+    pub levels: Arc<Levels>,
+    /// The last lines and errors of each flow.
+    pub logs: Arc<FlowLogs>,
+    /// What comes again and again, which is to be told.
+    pub repeats: Repeats,
+}
+
 impl From<Level> for LevelFilter {
     fn from(level: Level) -> Self {
         match level {
@@ -57,11 +77,19 @@ impl From<Level> for LevelFilter {
 }
 
 /// Logs from now on, without secrets. Called once.
-pub fn start(settings: &LogSettings) {
-    let level = LevelFilter::from(settings.level);
-    let logger = tracing_subscriber::fmt().with_writer(|| Log).with_max_level(level).with_target(false);
+pub fn start(settings: &LogSettings) -> Logging {
+    let logs = Arc::new(FlowLogs::new(without_secrets));
+    let of_parts = settings.levels.iter().map(|(part, level)| (part.clone(), LevelFilter::from(*level)));
+    let (levels, filter) = Levels::new(settings.level.into(), of_parts.collect());
+    let repeats = Repeats::new(logs.clone());
+    let registry = Registry::default().with(filter).with(KeepLines::new(logs.clone()));
+    let lines = fmt::layer().with_writer(|| Log).with_target(false);
     match settings.format {
-        LogFormat::Text => logger.with_ansi(false).init(),
-        LogFormat::Json => logger.json().flatten_event(true).init(),
+        LogFormat::Text => registry.with(lines.with_ansi(false)).with(repeats.clone()).init(),
+        LogFormat::Json => {
+            let objects = lines.json().flatten_event(true).with_span_list(false);
+            registry.with(objects).with(repeats.clone()).init();
+        }
     }
+    Logging { levels, logs, repeats }
 }

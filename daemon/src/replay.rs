@@ -9,7 +9,7 @@ use millstream_engine::checkpoint::{
     CheckpointStore, Manifest, Replay, ResumeOptions, StartPoint, homes, kept_states, rename_nodes,
 };
 use millstream_engine::plan::{Plan, PlanOptions};
-use millstream_engine::run::{RunMode, RunningFlow, Status, FlowControl};
+use millstream_engine::run::{FlowControl, RunMode, RunningFlow, Status};
 use millstream_learn::staged_versions;
 use millstream_models::registry::{ModelCard, ModelRegistry};
 use millstream_models::sha256;

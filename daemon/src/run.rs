@@ -6,7 +6,7 @@ use clap::Args;
 use millstream_core::{Error, PortRole, ResultExt};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
-use millstream_engine::run::{FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status, FlowControl};
+use millstream_engine::run::{FlowControl, FlowError, Outcome as FlowOutcome, PreparedFlow, ReadyFlow, Status};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 

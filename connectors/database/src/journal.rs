@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 /// The log, in the folder of the node.
 const LOG: &str = "log";
@@ -365,7 +366,7 @@ impl<S: Source> Journal<S> {
             trimmed: trimmed.clone(),
             next,
         };
-        let task = tokio::spawn(async move {
+        let follow = async move {
             let all = async {
                 if let Some(old) = old {
                     send_log(old, &schemas, &events).await?;
@@ -374,7 +375,8 @@ impl<S: Source> Journal<S> {
             };
             let end = all.await.map(|()| Event::End);
             let _ = events.send(end).await;
-        });
+        };
+        let task = tokio::spawn(follow.in_current_span());
         Ok(Running { events: received, log, trimmed, status, covers, task })
     }
 

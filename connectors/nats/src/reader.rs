@@ -23,6 +23,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::input::{Job, OnLost, Start};
 
@@ -358,7 +359,8 @@ impl Input for NatsInput {
         self.job.check(info, &kept, next)?;
         let (parcels, received) = mpsc::channel(PARCELS);
         let following = Following { job: self.job.clone(), kept, next, parcels };
-        self.running = Some(Running { parcels: received, task: tokio::spawn(following.follow(connected)) });
+        self.running =
+            Some(Running { parcels: received, task: tokio::spawn(following.follow(connected).in_current_span()) });
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use millstream_core::{Result, ResultExt as _};
 use tokio::runtime;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 /// Works until it is dropped.
 pub struct Worker {
@@ -27,7 +28,8 @@ impl Worker {
         let (stop, stopped) = oneshot::channel();
         let work = {
             let _inside = runtime.enter();
-            begin(stopped)?
+            // What it logs is of the flow and node that have begun it.
+            begin(stopped)?.in_current_span()
         };
         let run = move || {
             runtime.block_on(work);

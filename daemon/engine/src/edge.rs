@@ -1,7 +1,7 @@
-//! Edges: one bounded channel each, with limits in rows and bytes.
+//! Edges: one bounded channel each, with limits in rows and bytes, and a count of what passes that anybody may read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use millstream_core::{Batch, Canonical, Message, Result, batch_bytes};
 use tokio::sync::Notify;
@@ -23,8 +23,7 @@ pub struct Closed;
 #[derive(Debug)]
 pub struct Sender {
     channel: async_channel::Sender<SizedMessage>,
-    buffered: Arc<Buffered>,
-    limits: Limits,
+    queue: Arc<Queue>,
     columns: Option<Canonical>,
 }
 
@@ -32,37 +31,141 @@ pub struct Sender {
 #[derive(Debug)]
 pub struct Receiver {
     channel: async_channel::Receiver<SizedMessage>,
-    buffered: Arc<Buffered>,
+    queue: Arc<Queue>,
 }
 
 /// A message with its size, which is computed once.
 #[derive(Debug)]
 struct SizedMessage {
     message: Message,
-    rows: u64,
-    bytes: u64,
+    amount: Amount,
 }
 
-/// What is on the edge. Only the one sender adds and only the one receiver takes away.
+/// An amount of data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of these rows.
+    pub bytes: u64,
+    /// Batches that they are in.
+    pub batches: u64,
+}
+
+/// What has entered an edge and left it. Only the one sender adds to the first, and only the one receiver to the second; anybody may look.
+#[derive(Debug)]
+pub struct Queue {
+    limits: Limits,
+    entered: Counter,
+    left: Counter,
+    /// Whether nobody reads it any more.
+    is_over: AtomicBool,
+    space: Notify,
+}
+
 #[derive(Debug, Default)]
-struct Buffered {
+struct Counter {
     rows: AtomicU64,
     bytes: AtomicU64,
-    space: Notify,
+    batches: AtomicU64,
 }
 
 /// A new edge.
 pub fn edge(limits: Limits) -> (Sender, Receiver) {
     // The channel itself has no bound: the limits in rows and bytes are enforced before a message enters it.
     let (sender, receiver) = async_channel::unbounded();
-    let buffered = Arc::new(Buffered::default());
-    (
-        Sender { channel: sender, buffered: buffered.clone(), limits, columns: None },
-        Receiver { channel: receiver, buffered },
-    )
+    let queue = Arc::new(Queue::new(limits));
+    (Sender { channel: sender, queue: queue.clone(), columns: None }, Receiver { channel: receiver, queue })
+}
+
+impl Amount {
+    /// Of a message. Only batches have a size.
+    fn of(message: &Message) -> Self {
+        match message {
+            Message::Batch(batch) => {
+                Self { rows: batch.len() as u64, bytes: batch_bytes(&batch.rows) as u64, batches: 1 }
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
+impl Counter {
+    fn add(&self, amount: Amount) {
+        self.rows.fetch_add(amount.rows, Ordering::AcqRel);
+        self.bytes.fetch_add(amount.bytes, Ordering::AcqRel);
+        self.batches.fetch_add(amount.batches, Ordering::AcqRel);
+    }
+
+    fn read(&self) -> Amount {
+        let [rows, bytes, batches] = [&self.rows, &self.bytes, &self.batches].map(|one| one.load(Ordering::Acquire));
+        Amount { rows, bytes, batches }
+    }
+}
+
+impl Queue {
+    fn new(limits: Limits) -> Self {
+        let (entered, left) = (Counter::default(), Counter::default());
+        Self { limits, entered, left, is_over: AtomicBool::new(false), space: Notify::new() }
+    }
+
+    /// How much may wait.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// All that has entered.
+    pub fn entered(&self) -> Amount {
+        self.entered.read()
+    }
+
+    /// All that has left.
+    pub fn left(&self) -> Amount {
+        self.left.read()
+    }
+
+    /// What waits now: nothing, if nobody reads any more.
+    pub fn waiting(&self) -> Amount {
+        if self.is_over.load(Ordering::Relaxed) {
+            return Amount::default();
+        }
+        // In this order: what has left had entered before.
+        let (left, entered) = (self.left(), self.entered());
+        Amount {
+            rows: entered.rows.saturating_sub(left.rows),
+            bytes: entered.bytes.saturating_sub(left.bytes),
+            batches: entered.batches.saturating_sub(left.batches),
+        }
+    }
+
+    /// How many rows wait.
+    fn rows(&self) -> u64 {
+        let left = self.left.rows.load(Ordering::Acquire);
+        self.entered.rows.load(Ordering::Acquire) - left
+    }
+
+    /// How many bytes wait.
+    fn bytes(&self) -> u64 {
+        let left = self.left.bytes.load(Ordering::Acquire);
+        self.entered.bytes.load(Ordering::Acquire) - left
+    }
+
+    fn fits(&self, amount: Amount) -> bool {
+        let waiting = self.rows();
+        // Barriers and the end never wait: they have no size.
+        amount.rows == 0
+            || waiting == 0
+            || (waiting + amount.rows <= self.limits.rows as u64
+                && self.bytes() + amount.bytes <= self.limits.bytes as u64)
+    }
 }
 
 impl Sender {
+    /// What is on the edge.
+    pub fn queue(&self) -> Arc<Queue> {
+        self.queue.clone()
+    }
+
     /// The same, where the reader unites several streams: batches are to be brought to the columns of all.
     pub fn uniting(self, columns: Option<Canonical>) -> Self {
         Self { columns, ..self }
@@ -78,32 +181,30 @@ impl Sender {
 
     /// Waits until the message fits, then sends it.
     pub async fn send(&self, message: Message) -> Result<(), Closed> {
-        let (rows, bytes) = match &message {
-            Message::Batch(batch) => (batch.len() as u64, batch_bytes(&batch.rows) as u64),
-            _ => (0, 0),
-        };
-        while !self.fits(rows, bytes) {
-            let space = self.buffered.space.notified();
+        let amount = Amount::of(&message);
+        while !self.queue.fits(amount) {
+            let space = self.queue.space.notified();
             if self.channel.is_closed() {
                 return Err(Closed);
             }
             // The receiver may have made space between the check and `notified`: `Notify` keeps that permit.
             space.await;
         }
-        self.buffered.rows.fetch_add(rows, Ordering::AcqRel);
-        self.buffered.bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.channel.try_send(SizedMessage { message, rows, bytes }).map_err(|_| Closed)
+        if amount.batches > 0 {
+            self.queue.entered.add(amount);
+        }
+        self.channel.try_send(SizedMessage { message, amount }).map_err(|_| Closed)
     }
 
     /// Whether no rows wait on the edge.
     pub fn is_drained(&self) -> bool {
-        self.buffered.rows.load(Ordering::Acquire) == 0
+        self.queue.rows() == 0
     }
 
     /// Waits until no rows wait on the edge. Cancel safe.
     pub async fn drained(&self) -> Result<(), Closed> {
         while !self.is_drained() {
-            let space = self.buffered.space.notified();
+            let space = self.queue.space.notified();
             if self.channel.is_closed() {
                 return Err(Closed);
             }
@@ -111,25 +212,15 @@ impl Sender {
         }
         Ok(())
     }
-
-    fn fits(&self, rows: u64, bytes: u64) -> bool {
-        let waiting_rows = self.buffered.rows.load(Ordering::Acquire);
-        let waiting_bytes = self.buffered.bytes.load(Ordering::Acquire);
-        // Barriers and the end never wait: they have no size.
-        rows == 0
-            || waiting_rows == 0
-            || (waiting_rows + rows <= self.limits.rows as u64 && waiting_bytes + bytes <= self.limits.bytes as u64)
-    }
 }
 
 impl Receiver {
     /// The next message. Cancel safe.
     pub async fn recv(&self) -> Result<Message, Closed> {
         let sized = self.channel.recv().await.map_err(|_| Closed)?;
-        if sized.rows > 0 {
-            self.buffered.rows.fetch_sub(sized.rows, Ordering::AcqRel);
-            self.buffered.bytes.fetch_sub(sized.bytes, Ordering::AcqRel);
-            self.buffered.space.notify_one();
+        if sized.amount.batches > 0 {
+            self.queue.left.add(sized.amount);
+            self.queue.space.notify_one();
         }
         Ok(sized.message)
     }
@@ -139,7 +230,8 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         // A sender that waits for space must see that nobody will make any.
         self.channel.close();
-        self.buffered.space.notify_one();
+        self.queue.is_over.store(true, Ordering::Relaxed);
+        self.queue.space.notify_one();
     }
 }
 
@@ -187,6 +279,22 @@ mod tests {
         assert!(!goes_through(&sender, rows(1)).await);
         receiver.recv().await.expect("open");
         assert!(goes_through(&sender, rows(1)).await);
+    }
+
+    #[tokio::test]
+    async fn what_waits_and_what_has_passed_is_counted() {
+        let (sender, receiver) = edge(Limits { rows: 10, bytes: 1 << 20 });
+        let queue = sender.queue();
+        for message in [rows(3), Message::End, rows(2)] {
+            sender.send(message).await.expect("open");
+        }
+        assert_eq!(queue.waiting(), Amount { rows: 5, bytes: 40, batches: 2 });
+        receiver.recv().await.expect("open");
+        assert_eq!(queue.waiting(), Amount { rows: 2, bytes: 16, batches: 1 });
+        assert_eq!(queue.left(), Amount { rows: 3, bytes: 24, batches: 1 });
+        assert_eq!(queue.entered(), Amount { rows: 5, bytes: 40, batches: 2 });
+        drop(receiver);
+        assert_eq!(queue.waiting(), Amount::default(), "nobody waits for it");
     }
 
     #[tokio::test]

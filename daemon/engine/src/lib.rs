@@ -16,6 +16,7 @@ pub mod flow_test;
 mod gate;
 pub mod graph;
 pub mod outline;
+mod hold;
 mod panic;
 mod phase;
 pub mod plan;

@@ -12,8 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::budgets::DiskSpace;
 use crate::error::HostError;
 use crate::flow_store::{Desired, FlowStore, Owner, Wanted};
+use crate::hold::{Holds, Reason};
 use crate::launch::{FlowSource, Launcher};
 use crate::operations::Operations;
 use crate::restart::RestartPolicy;
@@ -30,11 +32,17 @@ pub struct Host {
     pub(crate) store: Arc<FlowStore>,
     pub(crate) operations: Arc<Operations>,
     flows: Mutex<BTreeMap<String, Supervised>>,
+    /// Why the inputs of all flows are held, if they are.
+    held: watch::Sender<Option<Reason>>,
+    /// The disk with the data, as it was seen last.
+    disk: Mutex<Option<DiskSpace>>,
 }
 
 /// A flow, and its supervisor.
 struct Supervised {
     goal: watch::Sender<Goal>,
+    /// Why its inputs are held, if they are.
+    held: watch::Sender<Option<Reason>>,
     status: watch::Receiver<FlowStatus>,
     wanted: Wanted,
     target: Arc<Target>,
@@ -51,7 +59,7 @@ impl Host {
     pub fn open(launcher: Arc<dyn Launcher>, data: Handle, policy: RestartPolicy, folder: &Path) -> Result<Arc<Self>> {
         let store = Arc::new(FlowStore::new(folder.join("flows")));
         let operations = Arc::new(Operations::open(folder.join("operations"))?);
-        Ok(Arc::new(Self { launcher, data, policy, store, operations, flows: Mutex::default() }))
+        Ok(Arc::new(Self { launcher, data, policy, store, operations, flows: Mutex::default(), held: watch::Sender::new(None), disk: Mutex::default() }))
     }
 
     /// Checks a text, as it would be run. Nothing is changed.
@@ -83,6 +91,35 @@ impl Host {
     /// All flows, by name.
     pub fn all(&self) -> Vec<Flow> {
         self.flows().values().map(|flow| self.seen(flow)).collect()
+    }
+
+    /// Holds the inputs of a flow, also if it is started again: they read nothing, while what they have read goes on and checkpoints are
+    /// taken. Whether there is one of that name.
+    pub fn pause(&self, name: &str) -> bool {
+        self.set_held(name, Some("somebody has paused it".into()))
+    }
+
+    /// Has the inputs of a flow go on that somebody has paused. Whether there is one of that name.
+    pub fn unpause(&self, name: &str) -> bool {
+        self.set_held(name, None)
+    }
+
+    fn set_held(&self, name: &str, reason: Option<Reason>) -> bool {
+        self.flows().get(name).map(|flow| flow.held.send_replace(reason)).is_some()
+    }
+
+    /// Holds the inputs of all flows for that reason, or no longer.
+    pub fn hold(&self, reason: Option<Reason>) {
+        self.held.send_replace(reason);
+    }
+
+    /// The disk with the data, as it was seen last, if it is watched.
+    pub fn disk(&self) -> Option<DiskSpace> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_disk(&self, space: DiskSpace) {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = Some(space);
     }
 
     /// Tells what a flow is doing whenever that changes.
@@ -199,9 +236,11 @@ impl Host {
     fn supervise(&self, name: &str, wanted: Wanted, target: Target) -> Supervised {
         let target = Arc::new(target);
         let (goal, goals) = watch::channel(goal(&wanted, &target));
+        let held = watch::Sender::new(None);
+        let holds = Holds::new(self.held.subscribe(), held.subscribe());
         let (sender, status) = watch::channel(FlowStatus::new(name.to_owned()));
-        let supervisor = Supervisor::new(self.launcher.clone(), self.data.clone(), self.policy, goals, sender);
-        Supervised { goal, status, wanted, target, refused: None, supervisor: tokio::spawn(supervisor.run()) }
+        let supervisor = Supervisor::new(self.launcher.clone(), self.data.clone(), self.policy, goals, holds, sender);
+        Supervised { goal, held, status, wanted, target, refused: None, supervisor: tokio::spawn(supervisor.run()) }
     }
 
     fn seen(&self, flow: &Supervised) -> Flow {

@@ -6,17 +6,22 @@
 //! * [`Launcher`]: how a flow is brought to run; whoever uses the host decides where its state is and which nodes there are.
 //! * [`FlowStatus`]: what a flow is doing. A supervisor for each flow compares that with what is wanted, and does what is lacking:
 //!   it starts the flow, stops it at a checkpoint, restarts it after a failure, as [`RestartPolicy`] says, or goes back to the text before.
+//! * [`keep_budgets`]: holds the inputs of all flows while the disk is nearly full.
+//! * [`Process`]: what this process takes of the machine.
 //! * [`FlowFolder`]: flows that are there because their files are in a folder.
 
 mod actions;
 mod apply;
 mod diff;
+mod budgets;
 mod error;
 mod flow_store;
 mod folder;
+mod hold;
 mod host;
 mod launch;
 mod operations;
+mod process;
 mod restart;
 mod status;
 mod supervisor;
@@ -29,12 +34,15 @@ mod tests;
 pub use actions::Request;
 pub use apply::{Applied, Change, Expected};
 pub use diff::{Effect, FlowDiff, NodeChange};
+pub use budgets::{DiskLevel, DiskSpace, MemoryLimit, keep_budgets};
 pub use error::HostError;
 pub use flow_store::{Desired, FlowStore, Owner, Revision};
 pub use folder::{FlowFolder, FolderChange};
+pub use hold::Reason;
 pub use host::Host;
 pub use launch::{FlowSource, LaunchError, Launched, Launcher};
 pub use operations::{Operation, OperationKind, OperationState, Operations};
+pub use process::Process;
 pub use restart::RestartPolicy;
 pub use status::{Flow, FlowStatus, Refused, State};
 pub use time::Timestamp;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::flow_store::{Desired, Owner};
+use crate::hold::Reason;
 use crate::time::Timestamp;
 
 /// What a flow is doing.
@@ -48,6 +49,8 @@ pub struct FlowStatus {
     pub reason: Option<String>,
     /// The text that has failed before its first checkpoint, so that the one before runs again.
     pub went_back: Option<Refused>,
+    /// Why its inputs are held, if they are.
+    pub paused: Option<Reason>,
     /// How often it was started again after a failure.
     pub restarts: u64,
     /// When it is started again, if it waits for that.
@@ -98,6 +101,7 @@ impl FlowStatus {
             since: Timestamp::now(),
             reason: None,
             went_back: None,
+            paused: None,
             restarts: 0,
             next_start: None,
             stats: None,

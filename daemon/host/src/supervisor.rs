@@ -4,12 +4,13 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use millstream_core::{Error, ErrorClass};
-use millstream_engine::run::{FlowError, Outcome, RunningFlow, Status};
+use millstream_engine::run::{FlowControl, FlowError, Outcome, RunningFlow, Status};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
 
 use crate::flow_store::Revision;
+use crate::hold::Holds;
 use crate::launch::{FlowSource, LaunchError, Launched, Launcher};
 use crate::restart::{RestartPolicy, Restarts};
 use crate::status::{FlowStatus, Refused, State};
@@ -40,6 +41,7 @@ pub struct Supervisor {
     /// Where nodes run.
     pub data: Handle,
     pub goal: watch::Receiver<Goal>,
+    pub holds: Holds,
     pub status: watch::Sender<FlowStatus>,
     restarts: Restarts,
     /// What has become of the last target.
@@ -73,9 +75,10 @@ impl Supervisor {
         data: Handle,
         policy: RestartPolicy,
         goal: watch::Receiver<Goal>,
+        holds: Holds,
         status: watch::Sender<FlowStatus>,
     ) -> Self {
-        Self { launcher, data, goal, status, restarts: Restarts::new(policy), probation: None }
+        Self { launcher, data, goal, holds, status, restarts: Restarts::new(policy), probation: None }
     }
 
     /// Sees to the flow until nobody can want anything of it any more.
@@ -180,8 +183,13 @@ impl Supervisor {
         let mut end = pin!(running.join());
         let mut is_left = false;
         loop {
+            self.hold(&control);
             let changed = tokio::select! {
-                outcome = &mut end => return outcome,
+                outcome = &mut end => {
+                    self.status.send_modify(|status| status.paused = None);
+                    return outcome;
+                }
+                () = self.holds.changed() => continue,
                 changed = self.goal.changed(), if !is_left => changed,
             };
             is_left = changed.is_err();
@@ -192,6 +200,21 @@ impl Supervisor {
             }
             self.enter(State::Stopping);
         }
+    }
+
+    /// Holds the inputs, or has them go on, as is wanted.
+    fn hold(&mut self, control: &FlowControl) {
+        let reason = self.holds.reason();
+        if reason.is_some() {
+            control.pause()
+        } else {
+            control.resume()
+        }
+        self.status.send_if_modified(|status| {
+            let is_other = status.paused != reason;
+            status.paused = reason;
+            is_other
+        });
     }
 
     /// The flow has failed: it is started again after a pause, if that may help. `progress` is how many rows it had read, and how many of

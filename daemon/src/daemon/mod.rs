@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream_core::{Result, ResultExt as _};
-use millstream_host::{FlowFolder, FolderChange, Host};
+use millstream_host::{FlowFolder, FolderChange, Host, keep_budgets};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
@@ -47,8 +47,9 @@ pub fn daemon(arguments: &DaemonArguments) -> Outcome {
         say!("the settings are good");
         return Ok(Exit::Done);
     }
-    logging::start(&settings.log);
+    let logging = logging::start(&settings.log);
     let control = control_runtime()?;
+    control.spawn(async move { logging.repeats.tell().await });
     // Before anything that takes time, so that a signal never ends the process without what it promises.
     let interrupts = Interrupts::listen(&control);
     let data = data_runtime(settings.threads)?;
@@ -73,6 +74,7 @@ async fn serve(settings: &DaemonSettings, data: Handle, mut interrupts: Interrup
     tokio::select! {
         failed = look_after(&mut folder, settings.scan_every.0) => match failed? {},
         never = manager.keep_alive() => match never {},
+        never = keep_budgets(settings.data.clone(), &host) => match never {},
         () = interrupts.next() => {}
     }
     manager.stopping();

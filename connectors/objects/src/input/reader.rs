@@ -17,6 +17,7 @@ use millstream_formats::{BadRow, BatchReader, Part, ReaderPosition, Rows};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument as _;
 
 use super::download::{Fetched, Trouble, fetch};
 use super::listing::Found;
@@ -190,7 +191,7 @@ impl ObjectsReader {
                     None => fetch(job, found, start).await,
                 }
             };
-            self.fetching = Some((wanted, Task(tokio::spawn(fetched))));
+            self.fetching = Some((wanted, Task(tokio::spawn(fetched.in_current_span()))));
         }
     }
 

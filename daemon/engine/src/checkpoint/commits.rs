@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::{Instrument as _, Span};
 
 use crate::panic::panic_message;
 use crate::plan::NodeIndex;
@@ -173,7 +174,8 @@ impl Commits {
             return;
         };
         let worker = Worker { node, stats: self.stats.clone(), retries: self.retries.subscribe() };
-        self.running.spawn(worker.run(committer, job));
+        let span = tracing::error_span!("node", node = self.stats.nodes[node].name.as_str());
+        self.running.spawn(worker.run(committer, job).instrument(span));
     }
 }
 
@@ -205,16 +207,16 @@ impl Worker {
     fn note_retry(&self, result: &Result<()>, pause: Duration) {
         let Err(error) = result else { return };
         let node = &self.stats.nodes[self.node];
-        tracing::warn!(node = node.name, %error, "the commit is tried again in {:.1} s", pause.as_secs_f64());
+        tracing::warn!(%error, "the commit is tried again in {:.1} s", pause.as_secs_f64());
         node.set_retrying(Some(error.to_string()));
     }
 }
 
 /// Does a job once. Committers wait for disks, which data must not, and so they have a thread.
 async fn attempt(node: NodeIndex, mut committer: Box<dyn Committer>, job: Job) -> Attempted {
-    let runtime = Handle::current();
+    let (runtime, span) = (Handle::current(), Span::current());
     let attempted = tokio::task::spawn_blocking(move || {
-        let once = AssertUnwindSafe(|| runtime.block_on(do_once(committer.as_mut(), &job)));
+        let once = AssertUnwindSafe(|| runtime.block_on(do_once(committer.as_mut(), &job).instrument(span)));
         let result = catch_unwind(once).unwrap_or_else(|panic| {
             let message = format!("the committer panicked: {}", panic_message(&*panic));
             Err(Error::new(message).of_class(ErrorClass::Bug))

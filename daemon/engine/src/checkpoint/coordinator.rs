@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use chrono::Utc;
 use millstream_core::{
     Barrier, CommitContext, Committer, Epoch, PendingCommit, Result, ResultExt, Role, Run, Snapshot, State, Then,
 };
@@ -458,8 +459,9 @@ impl Coordinator {
     fn checkpoint_stats(&self, number: u64, begin: Instant) -> CheckpointStats {
         let inputs = self.nodes.iter().filter(|node| node.entry.role == Role::Input);
         let rows_read = inputs.map(|node| node.entry.counters.rows_in).sum();
+        let bytes = self.nodes.iter().map(|node| node.entry.bytes()).sum();
         let at = Instant::now();
-        CheckpointStats { number, rows_read, took: at - begin, at }
+        CheckpointStats { number, rows_read, took: at - begin, bytes, at, written: Utc::now().into() }
     }
 
     /// Writes the manifest, if the flow keeps state. What was staged, by node.

@@ -141,6 +141,11 @@ impl NodeEntry {
     pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
         self.state.values().chain(self.pending.iter().flat_map(|stage| stage.pieces.values()))
     }
+
+    /// How many bytes its state has, and what it has staged.
+    pub fn bytes(&self) -> u64 {
+        self.pieces().map(Piece::bytes).sum()
+    }
 }
 
 /// Where a node stands in its life.
@@ -252,7 +257,7 @@ struct Document<'a> {
 impl Manifest {
     /// How many bytes the states of all nodes have, and what they have staged.
     pub fn bytes(&self) -> u64 {
-        self.nodes.values().flat_map(NodeEntry::pieces).map(Piece::bytes).sum()
+        self.nodes.values().map(NodeEntry::bytes).sum()
     }
 
     /// The document, and its checksum.

@@ -463,6 +463,12 @@ impl Plan {
         }
     }
 
+    /// How an edge is called: `NODE.PORT>NODE`.
+    pub fn edge_name(&self, edge: &PlannedEdge) -> String {
+        let (from, to) = (&self.nodes[edge.from.0], &self.nodes[edge.to.0]);
+        format!("{}.{}>{}", from.name, from.ports[edge.from.1].name, to.name)
+    }
+
     /// Whether two runs on the same data give the same, bit for bit: nothing depends on time, or on what others say.
     pub fn is_strict(&self) -> bool {
         let is_free =

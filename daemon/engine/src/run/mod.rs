@@ -9,7 +9,7 @@ use std::fmt;
 
 use millstream_core::{Output, Processor};
 
-pub use outcome::{FlowError, Outcome, Status, FlowControl};
+pub use outcome::{FlowControl, FlowError, Outcome, Status};
 pub use prepare::{PreparedFlow, ReadyFlow, TakeOver};
 pub use running::RunningFlow;
 

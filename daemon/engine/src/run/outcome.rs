@@ -63,6 +63,8 @@ pub struct FlowControl {
     pub(super) phase: watch::Sender<Phase>,
     /// Asks for a checkpoint before its time.
     pub(super) hurry: Arc<Notify>,
+    /// Whether inputs are held.
+    pub(super) held: watch::Sender<bool>,
     /// What becomes of a flow that is stopped.
     pub(super) stop: Phase,
 }
@@ -78,6 +80,22 @@ impl FlowControl {
     /// Asks for a checkpoint now, or behind the one that is under way. A flow that keeps no state takes none.
     pub fn checkpoint(&self) {
         self.hurry.notify_one();
+    }
+
+    /// Holds the inputs: they read nothing more until they are told to go on, or the flow is to stop. What they have read is worked off. A
+    /// checkpoint is taken as before where inputs are live; those that end by themselves come to no barrier while they are held.
+    pub fn pause(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Has inputs go on that are held.
+    pub fn resume(&self) {
+        self.held.send_replace(false);
+    }
+
+    /// Whether inputs are held.
+    pub fn is_paused(&self) -> bool {
+        *self.held.borrow()
     }
 
     /// Whether [`FlowControl::stop`] commits what has been read.

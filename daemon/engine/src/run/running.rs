@@ -11,11 +11,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::outcome::advance;
 use super::setup::Task;
-use super::{Finished, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, FlowControl, TakeOver};
+use super::{Finished, FlowControl, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, TakeOver};
 use crate::checkpoint::{Conclusion, Coordinator, Failure};
+use crate::edge::Queue;
 use crate::panic::panic_message;
 use crate::phase::{Phase, reached};
 use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedNode};
@@ -35,8 +37,12 @@ pub struct RunningFlow {
 /// What is known of a flow before it begins and while it runs.
 #[derive(Debug)]
 pub(super) struct Common {
+    /// The name of the flow.
+    pub flow: String,
     pub stats: Arc<FlowStats>,
     pub phase: watch::Sender<Phase>,
+    /// Whether inputs are held.
+    pub held: watch::Sender<bool>,
     pub durable: bool,
     /// Whether it can be run again from the start, to the same end.
     pub repeatable: bool,
@@ -60,15 +66,19 @@ impl ReadyFlow {
         // Nodes begin when what the last checkpoint had staged is visible.
         let (begin, begun) = watch::channel(false);
         for (index, task) in self.tasks.into_iter().enumerate() {
-            let mut begun = begun.clone();
+            let (mut begun, stats) = (begun.clone(), self.common.stats.clone());
             let task = async move {
                 let has_begun = begun.wait_for(|begun| *begun).await.is_ok();
-                if has_begun { guard(task).await } else { Err(Stop::Closed) }
+                if has_begun { stats.nodes[index].clock.attend(guard(task)).await } else { Err(Stop::Closed) }
             };
-            tasks.spawn_on(async move { (index, task.await) }, runtime);
+            // What is logged on the way names the flow and the node.
+            let node = self.common.stats.nodes[index].name.as_str();
+            let span = tracing::error_span!("node", flow = self.common.flow.as_str(), node);
+            tasks.spawn_on(async move { (index, task.await) }.instrument(span), runtime);
         }
         let hurry = self.coordinator.hurry();
-        let coordinator = runtime.spawn(coordinate(self.coordinator, begin));
+        let span = tracing::error_span!("flow", flow = self.common.flow.as_str());
+        let coordinator = runtime.spawn(coordinate(self.coordinator, begin).instrument(span));
         RunningFlow { common: self.common, tasks, coordinator, hurry, started: Instant::now() }
     }
 }
@@ -95,7 +105,8 @@ impl RunningFlow {
     pub fn control(&self) -> FlowControl {
         let is_given_up = !self.common.durable && self.common.repeatable;
         let stop = if is_given_up { Phase::Abandoned } else { Phase::Draining };
-        FlowControl { phase: self.common.phase.clone(), hurry: self.hurry.clone(), stop }
+        let (phase, held) = (self.common.phase.clone(), self.common.held.clone());
+        FlowControl { phase, hurry: self.hurry.clone(), held, stop }
     }
 
     /// Waits for the end: of all nodes, then of their commits.
@@ -158,18 +169,20 @@ impl RunningFlow {
 }
 
 impl Common {
-    pub fn new(plan: &Plan, durable: bool) -> Self {
+    pub fn new(plan: &Plan, durable: bool, queues: impl IntoIterator<Item = Arc<Queue>>) -> Self {
         let phase = watch::Sender::new(Phase::Running);
         let is_input = |node: &&PlannedNode| node.role() == Role::Input;
         let inputs = plan.nodes.iter().filter(is_input).count();
         let is_finite = |index: &NodeIndex| matches!(plan.nodes[*index].body, PlannedBody::Input { finite: true, .. });
         let may_leave = plan.unreplayable_inputs().is_empty();
         Self {
-            stats: Arc::new(FlowStats::new(plan)),
+            flow: plan.flow.clone(),
+            stats: Arc::new(FlowStats::new(plan, queues)),
             durable,
             repeatable: plan.is_repeatable(),
             finite: (0..plan.nodes.len()).filter(is_finite).filter(|_| may_leave).collect(),
             caught_up: Arc::new(CaughtUp::new(inputs, phase.clone())),
+            held: watch::Sender::new(false),
             phase,
         }
     }

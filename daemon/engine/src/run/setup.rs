@@ -17,6 +17,7 @@ use crate::checkpoint::{
 use crate::edge::{Receiver, Sender, edge};
 use crate::file::Secrets;
 use crate::gate::Gate;
+use crate::hold::Hold;
 use crate::plan::{
     NodeIndex, Plan, PlannedBody, PlannedBuffering, PlannedEdge, PlannedNode, PlannedStage, PlannedTimeGroup,
 };
@@ -65,7 +66,7 @@ impl Setup {
         };
         let (durable, is_replay) = (checkpoints.is_some(), matches!(homes, Homes::Replay(_)));
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|planned| edge_of(plan, planned)).unzip();
-        let common = Common::new(plan, durable);
+        let common = Common::new(plan, durable, senders.iter().map(Sender::queue));
         let phase = common.phase.clone();
         let (coordinator, reporter) = Coordinator::new(
             plan,
@@ -129,8 +130,9 @@ impl Setup {
                 let barriers = self.barriers(index, finite && replayable, &checkpointing.steps);
                 let is_predicted = barriers.member.as_ref().is_some_and(Member::is_predicted);
                 let watermarks = event_time.map(|time| WatermarkGenerator::new(time).predicted(is_predicted));
+                let hold = Hold::new(self.common.held.subscribe(), phase);
                 async move {
-                    match run_input(input, ports, gate, barriers, watermarks, checkpointing, phase).await {
+                    match run_input(input, ports, gate, barriers, watermarks, checkpointing, hold).await {
                         Ok(()) | Err(Stop::AtBarrier) => Ok(Finished::Input),
                         Err(stop) => Err(stop),
                     }

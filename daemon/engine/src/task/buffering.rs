@@ -15,6 +15,7 @@ use super::processor::{finish, pass_barrier, resume};
 use super::{NodeCheckpointing, Ports, Stop};
 use crate::align::{Event, Inputs, Leaving};
 use crate::gate::Gate;
+use crate::stats::Activity;
 
 /// Runs such a node, which is restored, to its end, or to the barrier at which the flow stops, and gives it back. Where it is not `is_live`,
 /// rows pass it, and only those leave that it has kept from a run before.
@@ -91,7 +92,10 @@ impl Buffering<'_> {
             if self.has_ended && self.node.waiting() == 0 {
                 return finish(self.node, Parts::default(), inputs, self.ports, checkpointing).await;
             }
-            match self.next(inputs).await? {
+            // Who has rows waits for room, and else for rows.
+            let activity = if self.node.waiting() > 0 { Activity::Blocked } else { Activity::Waiting };
+            let ports = self.ports;
+            match ports.spend(activity, self.next(inputs)).await? {
                 Next::Open => self.is_open = true,
                 Next::Give => {
                     self.pace.taken();
@@ -99,7 +103,7 @@ impl Buffering<'_> {
                 }
                 Next::Expire => _ = self.expire(None, inputs).await?,
                 Next::Take(Event::Barrier(epoch)) => {
-                    let (ports, out) = (self.ports, &mut self.out);
+                    let out = &mut self.out;
                     if pass_barrier(self.node, epoch, out, inputs, ports, checkpointing).await? {
                         return Ok(());
                     }

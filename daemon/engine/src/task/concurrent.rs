@@ -6,11 +6,13 @@ use std::future::{Future, pending};
 use millstream_core::{Batch, Epoch, Error, Message, Parts, Processor, Snapshot, Watermark, join, spawn_beside};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use super::node_checkpointing::is_last;
 use super::processor::{finish, resume};
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
+use crate::stats::Activity;
 
 /// A node whose batches do not depend on each other.
 pub trait Concurrent: Send {
@@ -54,7 +56,7 @@ pub struct Task<T>(JoinHandle<T>);
 impl<T: Send + 'static> Task<T> {
     /// Works on another thread, if one is free.
     pub fn spawn(work: impl Future<Output = T> + Send + 'static) -> Self {
-        Self(spawn_beside(work))
+        Self(spawn_beside(work.in_current_span()))
     }
 }
 
@@ -113,13 +115,15 @@ impl<N: Concurrent> Queue<N> {
             return Ok(false);
         }
         loop {
+            // What it has begun with is its own work, on whichever thread.
+            let activity = if self.leaving.is_empty() { Activity::Waiting } else { Activity::Busy };
             let event = tokio::select! {
                 biased;
                 leaving = next(&mut self.leaving) => {
                     self.leave(leaving, ports).await?;
                     continue;
                 }
-                event = inputs.next(), if self.node.has_room() => event?,
+                event = ports.spend(activity, inputs.next()), if self.node.has_room() => event?,
             };
             match event {
                 Event::Batch(port, batch) => {

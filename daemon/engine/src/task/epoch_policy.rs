@@ -10,6 +10,7 @@ use super::epoch_writer::EpochWriter;
 use super::node_checkpointing::is_last;
 use super::{Stop, WatermarkGenerator};
 use crate::checkpoint::{CompletedCheckpoints, InputEvent, NodeEntry, Point, ReplayEvents};
+use crate::stats::Activity;
 use crate::time_group::Member;
 
 /// Where the epochs of an input end.
@@ -78,7 +79,8 @@ impl EpochWriter<'_> {
         if let (Some(member), Some(watermarks)) = (&self.barriers.member, &mut self.watermarks) {
             member.pass(self.epoch, watermarks.come().unwrap_or(EventTime::MAX));
         }
-        self.checkpointing.reporter.schedule().may_pass(self.epoch).await;
+        let may_pass = self.checkpointing.reporter.schedule().may_pass(self.epoch);
+        self.ports.spend(Activity::Waiting, may_pass).await;
         self.checkpointing.reporter.pass(self.checkpointing.node, self.epoch, &self.positions);
         self.recorder.step(|| InputEvent::Barrier);
         let wanted = self.checkpointing.reporter.schedule().pass(self.epoch);
@@ -88,6 +90,7 @@ impl EpochWriter<'_> {
             self.checkpoints.push_back((self.epoch, self.positions.clone()));
         }
         self.ports.broadcast(Message::Barrier(self.epoch)).await?;
+        self.ports.end_epoch(self.epoch);
         crash::point("barrier-sent");
         if is_last(wanted) {
             return Err(Stop::AtBarrier);

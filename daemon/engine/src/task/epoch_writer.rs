@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use millstream_core::{
-    Batch, Epoch, Error, EventTime, FailedRow, Input, Message, Origin, PartitionChange, Parts, Positions, timeless,
-    why_timeless,
+    Batch, Epoch, Error, EventTime, FailedRow, Input, Message, Origin, PartitionChange, Parts, Positions, Watermark,
+    timeless, why_timeless,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use super::{EpochPolicy, NodeCheckpointing, Phase, Ports, Stop, WatermarkGenerat
 use crate::checkpoint::{InputEvent, NodePhase, Point, Recorder};
 use crate::gate::Gate;
 use crate::plan::TimeColumn;
+use crate::stats::Activity;
 use crate::time_group::Turn;
 
 /// Counts rows, and puts a barrier behind the last of every epoch and a watermark where it moves, wherever batches end.
@@ -68,6 +69,9 @@ impl<'a> EpochWriter<'a> {
         self.ports.stats().restore(&resume.entry.counters);
         if let (Some(watermarks), Some(state)) = (&mut self.watermarks, &resume.entry.watermarks) {
             watermarks.restore(state);
+            if let Some(Watermark::At(at)) = state.said {
+                self.ports.stats().set_watermark(at);
+            }
         }
     }
 
@@ -172,7 +176,8 @@ impl<'a> EpochWriter<'a> {
         let advance = watermarks.advance_of(&rest.batch.origin.partition);
         let last = advance.with(latest[rows - 1]);
         member.come_to(last);
-        match member.turn(self.epoch, advance.with(latest[0])).await {
+        let turn = member.turn(self.epoch, advance.with(latest[0]));
+        match self.ports.spend(Activity::Waiting, turn).await {
             Turn::Barrier => None,
             Turn::Until(at) if last <= at => Some(usize::MAX),
             Turn::Until(at) => Some(advance.rows_until(latest, at)),

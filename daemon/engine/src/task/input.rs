@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use millstream_core::{Collector, Input, Message, Progress};
-use tokio::sync::watch;
 
 use super::epoch_writer::EpochWriter;
 use super::replay::replay_input;
 use super::{EpochPolicy, NodeCheckpointing, Phase, Ports, Stop, WatermarkGenerator, reached};
 use crate::gate::Gate;
+use crate::hold::Hold;
+use crate::stats::Activity;
 
 /// Runs an input, which is restored, to its end, or until the flow is stopped.
 pub async fn run_input(
@@ -18,12 +19,13 @@ pub async fn run_input(
     barriers: EpochPolicy,
     watermarks: Option<WatermarkGenerator>,
     mut checkpointing: NodeCheckpointing,
-    mut phase: watch::Receiver<Phase>,
+    mut hold: Hold,
 ) -> Result<(), Stop> {
     if checkpointing.had_ended() {
         end_again(&ports, &barriers, &checkpointing).await;
         return Ok(());
     }
+    let mut phase = hold.phase();
     // A flow with state stops at a barrier; an input that has not begun by then won't.
     let (last_phase, waiting_ends) =
         if checkpointing.durable { (Phase::Failing, Phase::Stopped) } else { (Phase::Draining, Phase::Draining) };
@@ -33,7 +35,7 @@ pub async fn run_input(
     tokio::select! {
         biased;
         () = reached(&mut phase, waiting_ends) => return writer.leave(&phase).await,
-        () = writer.wait(&gate) => {}
+        () = ports.spend(Activity::Waiting, writer.wait(&gate)) => {}
     }
     input.open(&checkpointing.home).await?;
     let mut out = ports.collector_of_input();
@@ -42,6 +44,7 @@ pub async fn run_input(
     }
     let mut completed = checkpointing.reporter.completed_checkpoints();
     loop {
+        let may_read = hold.may_read();
         let progress = tokio::select! {
             biased;
             () = reached(&mut phase, last_phase) => return writer.end(&phase).await,
@@ -56,7 +59,8 @@ pub async fn run_input(
                 writer.act(input.as_mut(), due).await?;
                 continue;
             }
-            progress = input.next(&mut out) => progress?,
+            () = ports.spend(Activity::Waiting, hold.changed(may_read)) => continue,
+            progress = ports.spend(Activity::Waiting, input.next(&mut out)), if may_read => progress?,
         };
         if ports.stats().is_report_wanted() || progress != Progress::More {
             ports.stats().set_report(input.report());

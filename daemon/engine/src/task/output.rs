@@ -10,6 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use super::node_checkpointing::is_last;
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
+use crate::stats::Activity;
 
 /// Runs an output, which is restored, until everything is written and staged, and gives it back, since what was staged is still to be
 /// committed or undone. If it or a node before it failed, that has been done here.
@@ -61,7 +62,7 @@ async fn write_all(
     let mut out = ports.collector();
     loop {
         let event = tokio::select! {
-            event = inputs.next() => event?,
+            event = ports.spend(Activity::Waiting, inputs.next()) => event?,
             () = ticks.next() => {
                 output.tick().await?;
                 continue;

@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{
-    Batch, Collector, Error, ErrorClass, FAILED, FailedRow, Message, Origin, PortRole, failed_batch,
+    Batch, Collector, Epoch, Error, ErrorClass, FAILED, FailedRow, Message, Origin, PortRole, Watermark, failed_batch,
 };
 
 use super::Stop;
-use crate::edge::Sender;
+use crate::edge::{Closed, Sender};
 use crate::file::{OnError, Secrets};
 use crate::plan::{NodeIndex, OutputPort, PlannedNode};
-use crate::stats::{FlowStats, NodeStats};
+use crate::stats::{Activity, FlowStats, NodeStats};
 
 /// The output ports of a running node.
 pub struct Ports {
@@ -54,6 +54,16 @@ impl Ports {
     /// The node's counters.
     pub fn stats(&self) -> &NodeStats {
         &self.stats.nodes[self.node]
+    }
+
+    /// Waits for something; if it is not there at once, the node counts as doing that.
+    pub async fn spend<T>(&self, activity: Activity, future: impl Future<Output = T>) -> T {
+        self.stats().clock.spend(activity, future).await
+    }
+
+    /// The node, an input, has come to the end of an epoch.
+    pub fn end_epoch(&self, epoch: Epoch) {
+        self.stats.end_epoch(epoch);
     }
 
     /// The counters of all nodes, and which are the node's.
@@ -134,7 +144,7 @@ impl Ports {
         // Behind an input, rows have no positions of their own.
         let batch = Batch::new(port.canonical.apply(batch.rows)?, batch.origin);
         for sender in senders {
-            sender.send(Message::Batch(sender.united(&batch)?)).await?;
+            self.send_to(sender, Message::Batch(sender.united(&batch)?)).await?;
         }
         Ok(())
     }
@@ -174,10 +184,17 @@ impl Ports {
 
     /// Sends a message that is no batch to all readers.
     pub async fn broadcast(&self, message: Message) -> Result<(), Stop> {
+        if let Message::Watermark(Watermark::At(at)) = message {
+            self.stats().set_watermark(at);
+        }
         for sender in self.ports.iter().flat_map(|(_, senders)| senders) {
-            sender.send(message.clone()).await?;
+            self.send_to(sender, message.clone()).await?;
         }
         Ok(())
+    }
+
+    async fn send_to(&self, sender: &Sender, message: Message) -> Result<(), Closed> {
+        self.spend(Activity::Blocked, sender.send(message)).await
     }
 
     /// Sends a message that is no batch to those readers that are still there: some may have come to their end before, or

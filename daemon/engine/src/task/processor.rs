@@ -16,6 +16,7 @@ use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
 use crate::gate::Gate;
 use crate::plan::PlannedRequests;
+use crate::stats::Activity;
 
 /// In which manner a processor is run.
 pub enum Manner {
@@ -94,7 +95,7 @@ async fn run_in_order(
     }
     let mut out = ports.collector();
     loop {
-        let event = inputs.next().await?;
+        let event = ports.spend(Activity::Waiting, inputs.next()).await?;
         // A slow node need not work off what waits for it when nothing of it counts.
         if *phase.borrow() >= Phase::Failing {
             return Err(Stop::Closed);

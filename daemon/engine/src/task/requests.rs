@@ -119,7 +119,7 @@ impl Request {
     fn note_retry(&self, answer: &Result<Answer>, pause: Duration) {
         let Err(error) = answer else { return };
         let node = &self.stats.nodes[self.node];
-        tracing::warn!(node = node.name, %error, "asking again in {:.1} s", pause.as_secs_f64());
+        tracing::warn!(%error, "asking again in {:.1} s", pause.as_secs_f64());
         node.set_retrying(Some(error.to_string()));
     }
 }

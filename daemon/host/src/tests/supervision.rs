@@ -121,3 +121,35 @@ async fn a_flow_that_does_not_check_says_why_and_the_next_text_mends_it() {
     site.put("checked", &flow("rows = 3", "checked")).await;
     site.wait_for("checked", State::Finished).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn inputs_are_held_for_one_flow_or_for_all_also_when_a_flow_is_started_again() {
+    let site = Site::new(None);
+    site.put("held", &flow("", "held"));
+    site.put("free", &flow("", "free"));
+    let read = |name: &str| site.host.status(name).unwrap().stats.map_or(0, |stats| stats.rows_read());
+    site.wait_for("held", State::Running).await;
+    assert!(site.host.pause("held") && !site.host.pause("nobody"));
+    let status = site.wait("held", |status| status.paused.is_some()).await;
+    assert_eq!(status.paused.as_deref(), Some("somebody has paused it"));
+    site.host.stop("held");
+    assert_eq!(site.wait_for("held", State::Stopped).await.paused, None);
+    site.host.start("held");
+    site.wait("held", |status| status.paused.is_some()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (held, free) = (read("held"), read("free"));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(read("held"), held);
+    assert!(read("free") > free + 100);
+    site.host.hold(Some("the disk is nearly full".into()));
+    let status = site.wait("free", |status| status.paused.is_some()).await;
+    assert_eq!(status.paused.as_deref(), Some("the disk is nearly full"));
+    site.host.resume("held");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let both = [read("held"), read("free")];
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!([read("held"), read("free")], both);
+    site.host.hold(None);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(read("held") > both[0] + 100 && read("free") > both[1] + 100);
+}

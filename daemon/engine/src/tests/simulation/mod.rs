@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use super::crash::{self, MemoryStore};
 use super::kinds::{committed_text, forget, lineages, published};
 use crate::checkpoint::{CheckpointStore, FlowCheckpoints, ResumeOptions};
-use crate::run::{Outcome, RunMode, RunningFlow, Status, FlowControl};
+use crate::run::{FlowControl, Outcome, RunMode, RunningFlow, Status};
 use graphs::{Graph, Pace};
 use numbers::Numbers;
 use tally::Tally;

@@ -1,22 +1,46 @@
-//! What a running flow counts, readable at any time without waiting.
+//! What a running flow counts, readable at any time without waiting. Counted per batch, never per row.
+
+mod clock;
+mod snapshot;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use millstream_core::{Report, Role};
+use millstream_core::{Epoch, EventTime, Report, Role};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::plan::Plan;
+pub use clock::{Activity, Clock, Times};
+pub use snapshot::{CheckpointSnapshot, EdgeSnapshot, NodeSnapshot, StatsSnapshot};
+
+use crate::edge::Queue;
+use crate::plan::{NodeIndex, Plan};
 
 /// The counters of a flow.
 #[derive(Debug, Default)]
 pub struct FlowStats {
     /// The nodes' counters, in the order of the plan.
     pub nodes: Vec<NodeStats>,
+    /// The edges, in the order of the plan.
+    pub edges: Vec<EdgeStats>,
+    /// The last epoch that an input has ended.
+    epoch: AtomicU64,
     checkpoint: Mutex<Option<CheckpointStats>>,
+}
+
+/// An edge, and what is on it.
+#[derive(Debug)]
+pub struct EdgeStats {
+    /// `NODE.PORT>NODE`.
+    pub name: String,
+    /// The node and output port that it leads from.
+    pub from: (NodeIndex, usize),
+    /// The node that it leads to.
+    pub to: NodeIndex,
+    /// What is on it.
+    pub queue: Arc<Queue>,
 }
 
 /// What is known of the last checkpoint that a run has completed.
@@ -28,8 +52,12 @@ pub struct CheckpointStats {
     pub rows_read: u64,
     /// How long it took from the snapshot of the last node until it was durable.
     pub took: Duration,
+    /// How many bytes the states of all nodes have, and what they have staged.
+    pub bytes: u64,
     /// When it was durable.
     pub at: Instant,
+    /// The same by the clock of the machine, for people.
+    pub written: SystemTime,
 }
 
 /// The counters of a node.
@@ -45,6 +73,10 @@ pub struct NodeStats {
     pub rows_out: Vec<(String, AtomicU64)>,
     /// Rows that were refused.
     pub rows_failed: AtomicU64,
+    /// What it spends its time with.
+    pub clock: Clock,
+    /// How far event time has come behind it; the least of all values if that is not known.
+    watermark: AtomicI64,
     /// How many stages are decided and not visible yet.
     pub pending_commits: AtomicUsize,
     /// Why the last try to commit has failed, while it is tried again.
@@ -67,21 +99,53 @@ pub struct Counters {
 }
 
 impl FlowStats {
-    /// All zero.
-    pub fn new(plan: &Plan) -> Self {
+    /// All zero. The queues are those of the plan's edges.
+    pub fn new(plan: &Plan, queues: impl IntoIterator<Item = Arc<Queue>>) -> Self {
+        let edges = plan.edges.iter().zip(queues).map(|(edge, queue)| EdgeStats {
+            name: plan.edge_name(edge),
+            from: edge.from,
+            to: edge.to.0,
+            queue,
+        });
         let nodes = plan.nodes.iter().map(|node| NodeStats {
             name: node.name.clone(),
             is_input: node.role() == Role::Input,
             rows_in: AtomicU64::new(0),
             rows_out: node.ports.iter().map(|port| (port.name.clone(), AtomicU64::new(0))).collect(),
             rows_failed: AtomicU64::new(0),
+            clock: Clock::new(),
+            watermark: AtomicI64::new(EventTime::MIN),
             pending_commits: AtomicUsize::new(0),
             retrying: Mutex::new(None),
             before: OnceLock::new(),
             report: Mutex::new(None),
             report_wanted: AtomicBool::new(true),
         });
-        Self { nodes: nodes.collect(), ..Self::default() }
+        Self { nodes: nodes.collect(), edges: edges.collect(), ..Self::default() }
+    }
+
+    /// The last epoch that an input of this run has ended.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn end_epoch(&self, epoch: Epoch) {
+        self.epoch.fetch_max(epoch.0, Ordering::Relaxed);
+    }
+
+    /// How many bytes of rows a node has taken from its edges in this run.
+    pub fn bytes_in(&self, node: NodeIndex) -> u64 {
+        self.edges.iter().filter(|edge| edge.to == node).map(|edge| edge.queue.left().bytes).sum()
+    }
+
+    /// How many bytes of rows have left a node in this run. All edges of a port have the same rows, which count once.
+    pub fn bytes_out(&self, node: NodeIndex) -> u64 {
+        let mut ports: BTreeMap<usize, u64> = BTreeMap::new();
+        for edge in self.edges.iter().filter(|edge| edge.from.0 == node) {
+            let bytes = ports.entry(edge.from.1).or_default();
+            *bytes = (*bytes).max(edge.queue.entered().bytes);
+        }
+        ports.values().sum()
     }
 
     /// The last checkpoint of this run, if it has completed one.
@@ -130,15 +194,40 @@ impl NodeStats {
         *self.retrying.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
+    /// How many stages are decided and not visible yet.
+    pub fn pending_commits(&self) -> usize {
+        self.pending_commits.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_pending_commits(&self, stages: usize) {
         self.pending_commits.store(stages, Ordering::Relaxed);
     }
 
+    /// How far event time has come behind the node, in microseconds since 1970. None if that is not known.
+    pub fn watermark(&self) -> Option<EventTime> {
+        Some(self.watermark.load(Ordering::Relaxed)).filter(|at| *at != EventTime::MIN)
+    }
+
+    pub(crate) fn set_watermark(&self, at: EventTime) {
+        self.watermark.store(at, Ordering::Relaxed);
+    }
+
     /// What was counted.
-    pub(crate) fn counters(&self) -> Counters {
+    pub fn counters(&self) -> Counters {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let rows_out = self.rows_out.iter().map(|(port, rows)| (port.clone(), count(rows))).collect();
         Counters { rows_in: count(&self.rows_in), rows_out, rows_failed: count(&self.rows_failed) }
+    }
+
+    /// What this run has counted.
+    pub fn counters_of_run(&self) -> Counters {
+        let (mut counters, before) = (self.counters(), self.before());
+        counters.rows_in = counters.rows_in.saturating_sub(before.rows_in);
+        counters.rows_failed = counters.rows_failed.saturating_sub(before.rows_failed);
+        for (port, rows) in &mut counters.rows_out {
+            *rows = rows.saturating_sub(before.rows_out.get(port).copied().unwrap_or_default());
+        }
+        counters
     }
 
     /// What runs before have counted.

@@ -1,0 +1,162 @@
+//! What is told of a flow that runs, and that the page and the board name nothing else.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use millstream_core::{Baselines, Metrics, ModelReport, NodeTypes};
+use millstream_engine::checkpoint::{FlowCheckpoints, ResumeOptions};
+use millstream_engine::file::{Diagnostics, LoadOptions};
+use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
+use millstream_engine::run::{FlowError, PreparedFlow, ReadyFlow, RunMode};
+use millstream_host::{FlowSource, LaunchError, Launcher, RestartPolicy, State};
+use tokio::runtime::Handle;
+
+use super::*;
+
+/// Launches flows of files.
+struct Files(PathBuf);
+
+impl Files {
+    fn plan(&self, source: &FlowSource) -> Result<Plan, Diagnostics> {
+        static REGISTRY: LazyLock<NodeTypes> = LazyLock::new(|| {
+            let mut registry = NodeTypes::default();
+            millstream_connectors::register(&mut registry);
+            registry
+        });
+        let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(&REGISTRY) };
+        let options = PlanOptions::new(&REGISTRY, self.0.clone());
+        Plan::read(&source.path, &source.text, load, options, |_| KeptStates::default())
+    }
+}
+
+impl Launcher for Files {
+    fn check(&self, source: &FlowSource) -> Result<String, Diagnostics> {
+        Ok(self.plan(source)?.flow)
+    }
+
+    fn launch(&self, source: &FlowSource) -> Result<ReadyFlow, LaunchError> {
+        let plan = self.plan(source)?;
+        let options = ResumeOptions::default();
+        let checkpoints = FlowCheckpoints::open_folder(&plan, &self.0.join("state"), &options);
+        let checkpoints = checkpoints.map_err(|error| FlowError { node: None, error })?;
+        Ok(PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?)
+    }
+}
+
+/// The metrics of a host with a flow that has read three rows, and those when it is gone.
+async fn told() -> [String; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rows.csv"), "n\n1\n2\n3\n").unwrap();
+    let text = r#"
+        input.rows = { type = "file", path = "rows.csv", format = "csv", schema = { n = "int64" } }
+        output.gone = { type = "drop", from = "rows" }
+    "#;
+    let host = Host::new(Arc::new(Files(folder.path().into())), Handle::current(), RestartPolicy::default());
+    host.put("three", FlowSource { path: folder.path().join("three.toml"), text: text.into() });
+    let mut status = host.watch("three").unwrap();
+    let ended = status.wait_for(|status| status.state.is_at_rest()).await.unwrap().clone();
+    assert_eq!(ended.state, State::Finished, "{:?}", ended.reason);
+    let here = super::text(&host);
+    host.remove("three").await;
+    [here, super::text(&host)]
+}
+
+#[tokio::test]
+async fn a_flow_is_told_of_until_it_is_removed() {
+    let [here, gone] = told().await;
+    for line in [
+        r#"millstream_flow_state{flow="three",state="finished"} 1.0"#,
+        r#"millstream_flow_restarts_total{flow="three"} 0.0"#,
+        r#"millstream_node_rows_total{flow="three",node="rows",direction="out",port="main"} 3.0"#,
+        r#"millstream_node_rows_total{flow="three",node="gone",direction="in",port=""} 3.0"#,
+        r#"millstream_node_bytes_total{flow="three",node="gone",direction="in"} 24.0"#,
+        r#"millstream_edge_queue_rows{flow="three",edge="rows.main>gone"} 0.0"#,
+        r#"millstream_checkpoint_number{flow="three"} 2.0"#,
+        "# TYPE millstream_node_seconds_total counter",
+        "# TYPE process_open_fds gauge",
+    ] {
+        assert!(here.lines().any(|known| known == line), "{line} is not in\n{here}");
+    }
+    assert!(here.contains("millstream_checkpoint_bytes{"), "{here}");
+    assert!(!gone.contains("three") && gone.contains("process_resident_memory_bytes "), "{gone}");
+}
+
+#[test]
+fn a_model_is_told_of_with_what_it_is_compared_with() {
+    let metrics = |value| Metrics(vec![("auc", value), ("undefined", f64::NAN)]);
+    let baselines = Baselines { persistence: metrics(0.5), majority: Metrics::default() };
+    let model = ModelReport {
+        model: "late".into(),
+        version: Some(7),
+        rows: 9,
+        sha256: None,
+        metrics: metrics(0.75),
+        recent: metrics(0.625),
+        held_out: None,
+        baselines,
+        confusion: None,
+    };
+    let mut samples = Samples::default();
+    nodes::of_model("flow", &model, &mut samples);
+    let text = samples.into_text();
+    for (of, value) in [("learning", 0.75), ("recent", 0.625), ("persistence", 0.5)] {
+        let labels = format!(r#"flow="flow",model="late",version="7",of="{of}",metric="auc""#);
+        let line = format!("millstream_model_metric{{{labels}}} {value}");
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+    assert!(text.contains(r#"millstream_model_rows{flow="flow",model="late"} 9.0"#), "{text}");
+    assert!(!text.contains("undefined"), "what is no number is left out:\n{text}");
+}
+
+#[test]
+fn labels_may_have_anything_in_them() {
+    let mut samples = Samples::default();
+    samples.add(&table::BUILD, ["a \"quoted\"\nline\\"], 1.0);
+    let text = samples.into_text();
+    assert!(text.ends_with("millstream_build_info{version=\"a \\\"quoted\\\"\\nline\\\\\"} 1.0\n"), "{text}");
+}
+
+#[test]
+fn names_are_as_is_usual() {
+    for Metric { name, kind, help, .. } in METRICS {
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        let is_counter = matches!(kind, MetricType::Counter);
+        assert_eq!(name.ends_with("_total"), is_counter, "{name}");
+        assert!(help.ends_with('.'), "{name}");
+        assert_eq!(METRICS.iter().filter(|other| other.name == *name).count(), 1, "{name}");
+    }
+}
+
+/// A file of the folder `conf`.
+fn conf(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf").join(file)
+}
+
+#[test]
+fn the_page_is_made_of_the_table() {
+    let path = conf("METRICS.md");
+    if std::env::var_os("MILLSTREAM_UPDATE").is_some() {
+        std::fs::write(&path, page()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), page());
+}
+
+#[test]
+fn the_board_asks_for_metrics_that_there_are() {
+    let board: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(conf("grafana/millstream.json")).unwrap()).unwrap();
+    let of_panels = board["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let of_variables = board["templating"]["list"].as_array().unwrap();
+    let queries = of_panels.map(|target| &target["expr"]).chain(of_variables.iter().map(|variable| &variable["query"]));
+    let mut names = 0;
+    for query in queries {
+        let query = query.as_str().unwrap();
+        let words = query.split(|sign: char| !(sign.is_ascii_alphanumeric() || sign == '_'));
+        for word in words.filter(|word| word.starts_with("millstream_") || word.starts_with("process_")) {
+            assert!(METRICS.iter().any(|metric| metric.name == word), "`{word}` of `{query}` is no metric");
+            names += 1;
+        }
+    }
+    assert!(names > 15, "{names}");
+}
