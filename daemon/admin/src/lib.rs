@@ -22,6 +22,7 @@ use millstream_host::{Host, Timestamp};
 
 pub use api::NodeType;
 
+use logs::{FlowLogs, Levels};
 use problem::Problem;
 use security::Gate;
 
@@ -33,6 +34,10 @@ pub struct Admin {
     pub gate: Arc<Gate>,
     /// Since when the daemon runs.
     pub started: Timestamp,
+    /// How much is logged.
+    pub levels: Arc<Levels>,
+    /// What was logged lately.
+    pub logs: Arc<FlowLogs>,
     data: PathBuf,
     node_types: LazyLock<Vec<NodeType>, Box<dyn FnOnce() -> Vec<NodeType> + Send>>,
     stopping: AtomicBool,
@@ -44,12 +49,16 @@ impl Admin {
         host: Arc<Host>,
         gate: Gate,
         data: &Path,
+        levels: Arc<Levels>,
+        logs: Arc<FlowLogs>,
         node_types: impl FnOnce() -> Vec<NodeType> + Send + 'static,
     ) -> Self {
         Self {
             host,
             gate: Arc::new(gate),
             started: Timestamp::now(),
+            levels,
+            logs,
             data: data.to_owned(),
             node_types: LazyLock::new(Box::new(node_types)),
             stopping: AtomicBool::new(false),

@@ -67,7 +67,8 @@ impl Server {
             server.tcp = Some((listener, local));
         }
         if let Some(path) = socket {
-            let listener = listen(&path).doing(|| format!("listening at `{}` for the administration", path.display()))?;
+            let listener =
+                listen(&path).doing(|| format!("listening at `{}` for the administration", path.display()))?;
             server.unix = Some((listener, path));
         }
         Ok(server)

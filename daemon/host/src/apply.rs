@@ -123,9 +123,7 @@ impl Host {
     /// Whether a flow may be changed by `owner`.
     pub(crate) fn check_owner(&self, flow: &str, now: &Owner, owner: &Owner) -> Result<(), HostError> {
         match (now, owner) {
-            (Owner::File { path }, Owner::Api) => {
-                Err(HostError::OfFile { flow: flow.to_owned(), path: path.clone() })
-            }
+            (Owner::File { path }, Owner::Api) => Err(HostError::OfFile { flow: flow.to_owned(), path: path.clone() }),
             (Owner::Api, Owner::File { .. }) => Err(HostError::OfApi(flow.to_owned())),
             (Owner::File { path }, Owner::File { path: other }) if path != other => {
                 Err(HostError::Twice { flow: flow.to_owned(), path: path.clone() })
@@ -150,10 +148,9 @@ impl Host {
         let fallback = running.filter(|now| now.state == State::Running).map(|now| now.revision);
         let wanted = Wanted {
             owner: change.owner.clone(),
-            desired: former.as_ref().map_or(
-                if change.start { Desired::Running } else { Desired::Stopped },
-                |former| former.desired,
-            ),
+            desired: former
+                .as_ref()
+                .map_or(if change.start { Desired::Running } else { Desired::Stopped }, |former| former.desired),
             revision: kept.number,
             fallback: fallback.filter(|fallback| *fallback != kept.number),
         };
@@ -167,7 +164,8 @@ impl Host {
     /// Lets a flow run from another text, and waits until there is no way back.
     async fn carry_out_change(&self, flow: &str, wanted: Wanted, operation: &RunningOperation) -> Result<(), String> {
         if let Some(former) = wanted.fallback {
-            operation.say(format!("stopping revision {former} at a checkpoint, to go on with revision {}", wanted.revision));
+            operation
+                .say(format!("stopping revision {former} at a checkpoint, to go on with revision {}", wanted.revision));
         }
         if wanted.desired == Desired::Stopped {
             return self.want_from_now_on(flow, wanted).await.map_err(|error| error.to_string());

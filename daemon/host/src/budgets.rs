@@ -191,7 +191,8 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     fn see_disk(&mut self, space: &DiskSpace) {
-        let before = std::mem::replace(&mut self.disk, space.level(self.disk));
+        let level = space.level(self.disk);
+        let before = std::mem::replace(&mut self.disk, level);
         match (before, self.disk) {
             (before, now) if before == now => {}
             (_, DiskLevel::NearlyNone) => {

@@ -92,11 +92,13 @@ mod tests {
 
     #[test]
     fn nodes_that_stay_change_come_and_go_are_told() {
-        let before = "input.a = { type = 'x', rate = 1 }\ninput.b = { type = 'x' }\noutput.c = { type = 'y', from = 'a' }";
+        let before =
+            "input.a = { type = 'x', rate = 1 }\ninput.b = { type = 'x' }\noutput.c = { type = 'y', from = 'a' }";
         let now = "checkpoint.keep = 3\ninput.a = { type = 'x', rate = 2, rows = 3 }\nprocessor.d = { type = 'z', from = 'a' }\n\
                    output.c = { type = 'y', from = 'a' }";
         let diff = FlowDiff::between(before, now);
-        let told: Vec<_> = diff.nodes.iter().map(|one| (one.node.as_str(), one.effect, one.settings.join(" "))).collect();
+        let told: Vec<_> =
+            diff.nodes.iter().map(|one| (one.node.as_str(), one.effect, one.settings.join(" "))).collect();
         let none = String::new;
         assert_eq!(
             told,

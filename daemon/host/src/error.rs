@@ -44,7 +44,9 @@ pub enum HostError {
         path: PathBuf,
     },
     /// The flow was made over the API.
-    #[error("there is a flow `{0}` already, which was made over the API; give this one another `name` in `[flow]`, or remove that one")]
+    #[error(
+        "there is a flow `{0}` already, which was made over the API; give this one another `name` in `[flow]`, or remove that one"
+    )]
     OfApi(String),
     /// Somebody has changed the flow meanwhile.
     #[error("the flow `{flow}` is at revision {revision} now: look at it again, and decide anew")]

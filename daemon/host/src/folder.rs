@@ -102,7 +102,11 @@ impl FlowFolder {
     async fn resume(&mut self, flow: String, wanted: Wanted, path: PathBuf, is_there: bool) -> Result<()> {
         let (store, name, revision) = (self.host.store().clone(), flow.clone(), wanted.revision);
         if !is_there {
-            tracing::info!(flow, "`{}` has gone while the daemon did not run; the state of its flow stays", path.display());
+            tracing::info!(
+                flow,
+                "`{}` has gone while the daemon did not run; the state of its flow stays",
+                path.display()
+            );
             return spawn_blocking(move || store.forget(&name)).await.doing(|| "forgetting a flow")?;
         }
         let kept = spawn_blocking(move || store.revision(&name, revision)).await.doing(|| "reading a revision")??;

@@ -59,7 +59,16 @@ impl Host {
     pub fn open(launcher: Arc<dyn Launcher>, data: Handle, policy: RestartPolicy, folder: &Path) -> Result<Arc<Self>> {
         let store = Arc::new(FlowStore::new(folder.join("flows")));
         let operations = Arc::new(Operations::open(folder.join("operations"))?);
-        Ok(Arc::new(Self { launcher, data, policy, store, operations, flows: Mutex::default(), held: watch::Sender::new(None), disk: Mutex::default() }))
+        Ok(Arc::new(Self {
+            launcher,
+            data,
+            policy,
+            store,
+            operations,
+            flows: Mutex::default(),
+            held: watch::Sender::new(None),
+            disk: Mutex::default(),
+        }))
     }
 
     /// Checks a text, as it would be run. Nothing is changed.

@@ -12,8 +12,8 @@
 
 mod actions;
 mod apply;
-mod diff;
 mod budgets;
+mod diff;
 mod error;
 mod flow_store;
 mod folder;
@@ -33,8 +33,8 @@ mod tests;
 
 pub use actions::Request;
 pub use apply::{Applied, Change, Expected};
-pub use diff::{Effect, FlowDiff, NodeChange};
 pub use budgets::{DiskLevel, DiskSpace, MemoryLimit, keep_budgets};
+pub use diff::{Effect, FlowDiff, NodeChange};
 pub use error::HostError;
 pub use flow_store::{Desired, FlowStore, Owner, Revision};
 pub use folder::{FlowFolder, FolderChange};

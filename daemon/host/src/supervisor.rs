@@ -251,7 +251,11 @@ impl Supervisor {
     /// Lets the text before run again, since nothing of the new one counts yet.
     fn go_back(&mut self, reason: String, target: &Target) -> Next {
         let (flow, revision) = (self.status.borrow().flow.clone(), target.revision.number);
-        tracing::error!(flow, revision, "has failed before its first checkpoint, so the revision before runs again: {reason}");
+        tracing::error!(
+            flow,
+            revision,
+            "has failed before its first checkpoint, so the revision before runs again: {reason}"
+        );
         if let Some((_, probation)) = &mut self.probation {
             *probation = Probation::Failed;
         }

@@ -1,5 +1,6 @@
 //! `millstream daemon`: keeps the flows of a folder running until it is told to end.
 
+mod administration;
 mod config;
 mod launcher;
 mod service_manager;
@@ -16,13 +17,14 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::administration::Administration;
 pub use self::config::ConfigArguments;
 use self::launcher::FlowLauncher;
 use self::service_manager::ServiceManager;
 use self::settings::DaemonSettings;
 use crate::exit::{Exit, Outcome};
 use crate::interrupts::Interrupts;
-use crate::logging;
+use crate::logging::{self, Logging};
 use crate::terminal::say;
 use crate::workplace::{control_runtime, data_runtime};
 
@@ -49,11 +51,12 @@ pub fn daemon(arguments: &DaemonArguments) -> Outcome {
     }
     let logging = logging::start(&settings.log);
     let control = control_runtime()?;
-    control.spawn(async move { logging.repeats.tell().await });
+    let repeats = logging.repeats.clone();
+    control.spawn(async move { repeats.tell().await });
     // Before anything that takes time, so that a signal never ends the process without what it promises.
     let interrupts = Interrupts::listen(&control);
     let data = data_runtime(settings.threads)?;
-    let served = control.block_on(serve(&settings, data.handle().clone(), interrupts));
+    let served = control.block_on(serve(&settings, &logging, data.handle().clone(), interrupts));
     // A node may still compute, or sit in a system call that never returns.
     data.shutdown_background();
     control.shutdown_background();
@@ -61,10 +64,11 @@ pub fn daemon(arguments: &DaemonArguments) -> Outcome {
 }
 
 /// Keeps flows running until a signal comes, and then until they have stopped.
-async fn serve(settings: &DaemonSettings, data: Handle, mut interrupts: Interrupts) -> Outcome {
+async fn serve(settings: &DaemonSettings, logging: &Logging, data: Handle, mut interrupts: Interrupts) -> Outcome {
     let launcher = Arc::new(FlowLauncher::new(settings)?);
     let host = Host::open(launcher, data, settings.restart.policy(), &settings.data.join(HOST))?;
     let manager = ServiceManager::find();
+    let administration = Administration::start(settings, host.clone(), logging).await?;
     let mut folder = tokio::select! {
         folder = begin(settings, &host) => folder?,
         () = interrupts.next() => return Ok(Exit::Done),
@@ -78,7 +82,9 @@ async fn serve(settings: &DaemonSettings, data: Handle, mut interrupts: Interrup
         () = interrupts.next() => {}
     }
     manager.stopping();
+    administration.is_about_to_end();
     stop(&host, settings.stop_within.0, interrupts).await;
+    administration.end().await;
     Ok(Exit::Done)
 }
 

@@ -188,8 +188,7 @@ impl Telling {
     }
 
     fn tell_operations(&mut self) {
-        let running: Vec<_> =
-            self.admin.host.operations().list().into_iter().filter(Operation::is_running).collect();
+        let running: Vec<_> = self.admin.host.operations().list().into_iter().filter(Operation::is_running).collect();
         running.iter().for_each(|operation| self.tell_operation(operation));
     }
 

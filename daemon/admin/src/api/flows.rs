@@ -10,8 +10,8 @@ use millstream_core::ResultExt as _;
 use millstream_engine::outline::Outline;
 use millstream_engine::stats::StatsSnapshot;
 use millstream_host::{
-    Applied, Change, Expected, Flow, FlowDiff, FlowSource, HostError, Operation, Owner, Revision,
-    State as FlowState, Timestamp,
+    Applied, Change, Expected, Flow, FlowDiff, FlowSource, HostError, Operation, Owner, Revision, State as FlowState,
+    Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,12 @@ pub fn routes() -> Vec<Route> {
             .takes(Body::text(TOML))
             .gives::<ChangeView>(StatusCode::OK, "The flow is changed, or this is what would be done.")
             .gives::<ChangeView>(StatusCode::CREATED, "The flow is new."),
-        act(Route::delete("/flows/{flow}", "deleteFlow", "Takes a flow away when it has stopped. Its state stays.", delete)),
+        act(Route::delete(
+            "/flows/{flow}",
+            "deleteFlow",
+            "Takes a flow away when it has stopped. Its state stays.",
+            delete,
+        )),
         Route::get("/flows/{flow}/source", "getFlowSource", "The text that is wanted.", source).gives_body(
             StatusCode::OK,
             "The text.",
@@ -70,6 +75,15 @@ pub fn routes() -> Vec<Route> {
             .gives::<DiffView>(StatusCode::OK, "The differences."),
         act(Route::post("/flows/{flow}/start", "startFlow", "Lets a flow run.", start)),
         act(Route::post("/flows/{flow}/stop", "stopFlow", "Lets a flow stop at a checkpoint.", stop)),
+        Route::post(
+            "/flows/{flow}/pause",
+            "pauseFlow",
+            "Holds the inputs of a flow; what they have read goes on.",
+            pause,
+        )
+        .gives::<FlowView>(StatusCode::OK, "The flow."),
+        Route::post("/flows/{flow}/resume", "resumeFlow", "Lets the inputs of a flow go on that was paused.", resume)
+            .gives::<FlowView>(StatusCode::OK, "The flow."),
         act(Route::post("/flows/{flow}/checkpoint", "takeCheckpoint", "Lets a flow take a checkpoint.", checkpoint)),
         act(Route::post("/flows/{flow}/rollback", "rollBackFlow", "Lets a flow run from an earlier text.", roll_back)),
     ]
@@ -205,7 +219,8 @@ async fn delete(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Respons
 
 async fn text_of(admin: &Admin, flow: &str, revision: u64) -> Result<Revision, Problem> {
     let (store, name) = (admin.host.store().clone(), flow.to_owned());
-    let found = spawn_blocking(move || store.revision(&name, revision)).await.doing(|| "reading a text of a flow")??;
+    let found =
+        spawn_blocking(move || store.revision(&name, revision)).await.doing(|| "reading a text of a flow")??;
     Ok(found.ok_or(HostError::NoRevision { flow: flow.to_owned(), revision })?)
 }
 
@@ -306,6 +321,16 @@ async fn start(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Response
 async fn stop(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Response, Problem> {
     let operation = admin.host.stop(&asked.flow, asked.details.force, asked.request).await?;
     Ok(answer(operation, asked.wait).await)
+}
+
+async fn pause(State(admin): State<Arc<Admin>>, Path(flow): Path<String>) -> Result<Json<FlowView>, Problem> {
+    admin.host.pause(&flow);
+    Ok(Json(find(&admin, &flow)?.into()))
+}
+
+async fn resume(State(admin): State<Arc<Admin>>, Path(flow): Path<String>) -> Result<Json<FlowView>, Problem> {
+    admin.host.unpause(&flow);
+    Ok(Json(find(&admin, &flow)?.into()))
 }
 
 async fn checkpoint(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Response, Problem> {

@@ -3,8 +3,9 @@
 mod check;
 mod events;
 mod flows;
-mod operations;
+mod logs;
 mod openapi;
+mod operations;
 mod parameters;
 mod route;
 mod system;
@@ -32,7 +33,8 @@ const MAX_BODY: usize = 1 << 20;
 
 /// All routes.
 pub fn routes() -> Vec<Route> {
-    [flows::routes(), operations::routes(), check::routes(), events::routes(), system::routes()].concat()
+    [flows::routes(), operations::routes(), check::routes(), events::routes(), logs::routes(), system::routes()]
+        .concat()
 }
 
 /// What answers all requests.

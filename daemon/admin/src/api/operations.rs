@@ -57,11 +57,7 @@ async fn list(State(admin): State<Arc<Admin>>, Query(query): Query<ListQuery>, w
     Json(Page { items: listed.take(query.limit.unwrap_or(100).clamp(1, 1000)).collect(), next: None })
 }
 
-async fn get(
-    State(admin): State<Arc<Admin>>,
-    Path(number): Path<u64>,
-    who: Who,
-) -> Result<Json<Operation>, Problem> {
+async fn get(State(admin): State<Arc<Admin>>, Path(number): Path<u64>, who: Who) -> Result<Json<Operation>, Problem> {
     Ok(Json(find(&admin, number, &who, Role::Viewer)?.borrow().clone()))
 }
 

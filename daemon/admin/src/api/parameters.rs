@@ -26,7 +26,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What is behind `?`.
 pub struct Query<T>(pub T);
 
-impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -38,7 +38,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 /// What stands in the path.
 pub struct Path<T>(pub T);
 
-impl<S: Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -50,7 +50,7 @@ impl<S: Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
 /// A JSON body. None at all is taken for `{}`.
 pub struct JsonBody<T>(pub T);
 
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -63,7 +63,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 /// A body that is a flow.
 pub struct FlowText(pub String);
 
-impl<S: Sync> FromRequest<S> for FlowText {
+impl<S: Send + Sync> FromRequest<S> for FlowText {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -73,7 +73,7 @@ impl<S: Sync> FromRequest<S> for FlowText {
     }
 }
 
-async fn body<S: Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
     Bytes::from_request(request, state).await.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(&Code::TOO_LARGE, "the body is longer than 1 MiB"),
         _ => Problem::bad_request(error.body_text()),
@@ -100,7 +100,8 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
         let Path(flow) = Path::from_request_parts(&mut parts, state).await?;
         let caller = Caller::from_request_parts(&mut parts, state).await?;
         let wait = wait(&parts.headers);
-        let JsonBody(details) = JsonBody::<OperationRequest>::from_request(Request::from_parts(parts, body), state).await?;
+        let JsonBody(details) =
+            JsonBody::<OperationRequest>::from_request(Request::from_parts(parts, body), state).await?;
         Ok(Self { flow, request: details.by(caller), details, wait })
     }
 }
@@ -120,7 +121,7 @@ impl Who {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Who {
+impl<S: Send + Sync> FromRequestParts<S> for Who {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -131,7 +132,7 @@ impl<S: Sync> FromRequestParts<S> for Who {
 /// Who asks, by name.
 pub struct Caller(pub String);
 
-impl<S: Sync> FromRequestParts<S> for Caller {
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -179,7 +180,8 @@ pub fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
     match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
         (Some(tag), None) => {
             let number = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
-            let wrong = || Problem::bad_request(format!("`If-Match: {tag}` is none of ours; send the `ETag` of the flow"));
+            let wrong =
+                || Problem::bad_request(format!("`If-Match: {tag}` is none of ours; send the `ETag` of the flow"));
             number.map(Expected::Revision).ok_or_else(wrong)
         }
         (None, Some(all)) if all == "*" => Ok(Expected::Absent),

@@ -1,6 +1,7 @@
 //! The daemon itself: whether it lives and is ready, who is signed in, tokens, the audit log, and what describes the API.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use millstream_core::ResultExt as _;
-use millstream_host::{Desired, State as FlowState, Timestamp};
+use millstream_host::{Desired, DiskSpace, MemoryLimit, Process, State as FlowState, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,15 +23,16 @@ use super::route::{Body, Route};
 use super::views::Page;
 use crate::Admin;
 use crate::problem::{CODES, Code, Problem};
-use crate::security::{Arrival, AuditPage, FlowPatterns, NewToken, Principal, Role, Token};
+use crate::security::{Arrival, AuditPage, FlowPatterns, NewToken, Principal, Role, Token, require};
 
 pub fn routes() -> Vec<Route> {
     let text = Some(Body::text("text/plain; charset=utf-8"));
     vec![
-        Route::get("/livez", "isAlive", "Whether the daemon answers.", livez)
-            .outside()
-            .open()
-            .gives_body(StatusCode::OK, "It does.", text),
+        Route::get("/livez", "isAlive", "Whether the daemon answers.", livez).outside().open().gives_body(
+            StatusCode::OK,
+            "It does.",
+            text,
+        ),
         Route::get("/readyz", "isReady", "Whether all flows that are to run have begun.", readyz)
             .outside()
             .open()
@@ -51,9 +53,11 @@ pub fn routes() -> Vec<Route> {
             .open()
             .takes(Body::json::<SignIn>())
             .gives::<SessionView>(StatusCode::OK, "A session has begun; the cookie is its key."),
-        Route::delete("/session", "signOut", "Ends the session.", sign_out)
-            .open()
-            .gives_body(StatusCode::NO_CONTENT, "It has ended.", None),
+        Route::delete("/session", "signOut", "Ends the session.", sign_out).open().gives_body(
+            StatusCode::NO_CONTENT,
+            "It has ended.",
+            None,
+        ),
         Route::get("/tokens", "listTokens", "The tokens, without their secrets.", tokens)
             .role(Role::Admin)
             .gives::<Page<Token>>(StatusCode::OK, "The tokens."),
@@ -123,7 +127,8 @@ async fn openapi_document() -> Json<Value> {
 async fn problem(Path(name): Path<String>) -> Result<Response, Problem> {
     let missing = || Problem::not_found(format!("there is no kind of problem `{name}`"));
     let Code { name, status, meaning, retryable } = CODES.iter().find(|code| code.name == name).ok_or_else(missing)?;
-    let later = if *retryable { "The same request may be granted later." } else { "The same request is not granted later." };
+    let later =
+        if *retryable { "The same request may be granted later." } else { "The same request is not granted later." };
     Ok(plain(format!("{name} ({status})\n\n{meaning}\n{later}\n")))
 }
 
@@ -136,12 +141,39 @@ struct SystemView {
     started: Timestamp,
     /// How many flows are doing what.
     flows: BTreeMap<FlowState, usize>,
+    /// Memory that the daemon holds.
+    memory_bytes: Option<u64>,
+    /// Memory that it should not exceed: a share of what its control group, or the machine, has.
+    memory_budget_bytes: Option<u64>,
+    /// The disk with the data.
+    disk: Option<DiskView>,
+}
+
+/// A disk.
+#[derive(Debug, Serialize, JsonSchema)]
+struct DiskView {
+    /// The folder that is on it.
+    path: PathBuf,
+    /// How many bytes can still be written.
+    free_bytes: u64,
+    /// How many it has.
+    total_bytes: u64,
 }
 
 async fn system(State(admin): State<Arc<Admin>>) -> Json<SystemView> {
     let mut flows = BTreeMap::new();
     admin.host.all().iter().for_each(|flow| *flows.entry(flow.status.state).or_default() += 1);
-    Json(SystemView { version: env!("CARGO_PKG_VERSION"), started: admin.started, flows })
+    let disk = admin.host.disk();
+    let disk =
+        disk.map(|DiskSpace { folder, free_bytes, total_bytes }| DiskView { path: folder, free_bytes, total_bytes });
+    Json(SystemView {
+        version: env!("CARGO_PKG_VERSION"),
+        started: admin.started,
+        flows,
+        memory_bytes: Process::look().ok().map(|process| process.resident_bytes),
+        memory_budget_bytes: MemoryLimit::find().map(|limit| limit.budget_bytes),
+        disk,
+    })
 }
 
 /// Who asks, and what they may do.
@@ -161,8 +193,8 @@ impl From<&Principal> for SessionView {
     }
 }
 
-async fn session(who: Who) -> Option<Json<SessionView>> {
-    who.principal().map(|principal| Json(principal.into()))
+async fn session(who: Who) -> Result<Json<SessionView>, Problem> {
+    Ok(Json(require(who.principal(), Role::Viewer, None)?.into()))
 }
 
 /// A token to sign in with.
@@ -205,10 +237,7 @@ struct CreatedToken {
     secret: String,
 }
 
-async fn create_token(
-    State(admin): State<Arc<Admin>>,
-    JsonBody(new): JsonBody<NewToken>,
-) -> Result<Response, Problem> {
+async fn create_token(State(admin): State<Arc<Admin>>, JsonBody(new): JsonBody<NewToken>) -> Result<Response, Problem> {
     let made = spawn_blocking(move || admin.gate.tokens.create(new, Utc::now()));
     let (token, secret) = made.await.doing(|| "making a token")??;
     let created = CreatedToken { token, secret: secret.reveal() };
@@ -233,11 +262,9 @@ struct AuditQuery {
     limit: Option<usize>,
 }
 
-async fn audit(
-    State(admin): State<Arc<Admin>>,
-    Query(query): Query<AuditQuery>,
-) -> Result<Json<AuditPage>, Problem> {
+async fn audit(State(admin): State<Arc<Admin>>, Query(query): Query<AuditQuery>) -> Result<Json<AuditPage>, Problem> {
     let limit = query.limit.unwrap_or(100).clamp(1, 1000);
-    let page = spawn_blocking(move || admin.gate.audit.page(query.cursor, limit)).await.doing(|| "reading the audit log");
+    let page =
+        spawn_blocking(move || admin.gate.audit.page(query.cursor, limit)).await.doing(|| "reading the audit log");
     Ok(Json(page??))
 }

@@ -31,6 +31,8 @@ pub struct FlowView {
     pub since: Timestamp,
     /// Why it has failed last, where it has not run well since.
     pub reason: Option<String>,
+    /// Why its inputs are held, if they are.
+    pub paused: Option<String>,
     /// How it is, in a word.
     pub health: Health,
     /// A change that was refused, so that the flow goes on as it was.
@@ -146,6 +148,7 @@ impl From<Flow> for FlowView {
             state: status.state,
             since: status.since,
             reason: status.reason,
+            paused: status.paused.as_deref().map(str::to_owned),
             health,
             problem: refused,
             restarts: Restarts { count: status.restarts, next_at: status.next_start.map(later) },

@@ -25,7 +25,7 @@ pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 pub fn text(host: &Host) -> String {
     let mut samples = Samples::default();
     process::collect(host, &mut samples);
-    host.statuses().iter().for_each(|status| flows::collect(status, &mut samples));
+    host.all().iter().for_each(|flow| flows::collect(&flow.status, &mut samples));
     samples.into_text()
 }
 

@@ -71,7 +71,7 @@ pub struct EdgeSnapshot {
 }
 
 /// A checkpoint.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct CheckpointSnapshot {
     /// Its number.
     pub number: u64,

@@ -27,7 +27,10 @@ async fn a_change_that_fails_before_its_first_checkpoint_goes_back_by_itself() {
     let bad = flow("trouble = 'permanent', at = 0, times = 1000, counted = 'back'", "back");
     let changed = site.apply("back", &bad, Expected::Revision(1)).await.unwrap();
     let changed = end(changed.operation).await;
-    assert_eq!((changed.state, changed.problem.as_deref()), (OperationState::Failed, Some("node `n`: there is no such table")));
+    assert_eq!(
+        (changed.state, changed.problem.as_deref()),
+        (OperationState::Failed, Some("node `n`: there is no such table"))
+    );
     let flow_now = site.host.flow("back").unwrap();
     assert_eq!((flow_now.revision, flow_now.status.revision, flow_now.status.state), (1, 1, State::Running));
     assert_eq!(flow_now.refused.unwrap().revision, Some(2));

@@ -31,7 +31,8 @@ async fn a_flow_runs_until_its_inputs_end() {
 #[tokio::test(start_paused = true)]
 async fn what_may_be_over_in_a_while_is_tried_again_and_every_row_counts_once() {
     let site = Site::new(None);
-    site.put("tried", &flow("rows = 300, trouble = 'transient', at = 250, times = 3, counted = 'tried'", "tried")).await;
+    site.put("tried", &flow("rows = 300, trouble = 'transient', at = 250, times = 3, counted = 'tried'", "tried"))
+        .await;
     let status = site.wait_for("tried", State::BackingOff).await;
     assert_eq!(status.reason.as_deref(), Some("node `n`: the line is dead"));
     assert!(status.next_start.is_some());

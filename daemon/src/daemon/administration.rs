@@ -1,0 +1,75 @@
+//! The administration of a daemon, as its settings say it: where it listens, and what it knows besides flows.
+
+use std::sync::Arc;
+
+use millstream_admin::security::Gate;
+use millstream_admin::server::Server;
+use millstream_admin::{Admin, NodeType, api};
+use millstream_core::{Error, Result};
+use millstream_host::Host;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::settings::DaemonSettings;
+use crate::logging::Logging;
+use crate::reference;
+
+/// The administration while it answers.
+pub struct Administration {
+    admin: Arc<Admin>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl Administration {
+    /// Listens, and answers from now on.
+    pub async fn start(settings: &DaemonSettings, host: Arc<Host>, logging: &Logging) -> Result<Self> {
+        let (data, listening) = (&settings.data, &settings.admin);
+        let tls = listening.tls.load(data).map_err(|problem| Error::new(problem.to_string()))?;
+        let server = Server::bind(listening.address.0, tls, listening.socket(data)).await?;
+        if let Some(address) = server.address() {
+            tracing::info!("the administration listens on `{address}`");
+        }
+        let gate = Gate::open(listening, data)?;
+        let admin = Arc::new(Admin::new(host, gate, data, logging.levels.clone(), logging.logs.clone(), node_types));
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(server.serve(api::router(admin.clone()), stopped));
+        Ok(Self { admin, stop, serving })
+    }
+
+    /// Whoever asks whether the daemon is ready is told that it is not any more.
+    pub fn is_about_to_end(&self) {
+        self.admin.is_about_to_end();
+    }
+
+    /// Answers what was asked, and then nothing more.
+    pub async fn end(self) {
+        self.stop.send_replace(true);
+        // Whatever has gone wrong, it has ended.
+        let _ = self.serving.await;
+    }
+}
+
+/// What flows can be made of.
+fn node_types() -> Vec<NodeType> {
+    let registry = crate::nodes::registry();
+    let mut types: Vec<NodeType> = Vec::new();
+    for kind in registry.kinds() {
+        let (docs, schema) = reference::describe(kind, &registry);
+        match types.iter_mut().find(|known| known.name == kind.name) {
+            Some(known) => {
+                known.roles.push(kind.role.name().to_owned());
+                known.docs.push(docs);
+                known.schemas.push(schema);
+            }
+            None => types.push(NodeType {
+                name: kind.name.to_owned(),
+                roles: vec![kind.role.name().to_owned()],
+                summary: reference::summary(kind),
+                docs: vec![docs],
+                schemas: vec![schema],
+            }),
+        }
+    }
+    types
+}
