@@ -87,8 +87,7 @@ impl Server {
         let over_unix = take_unix(unix, router, stop.clone());
         let mut stopped = stop;
         let ends = async {
-            // Whoever could say it is gone.
-            let _ = stopped.wait_for(|stop| *stop).await;
+            told(&mut stopped).await;
             sleep(LAST_MOMENT).await;
         };
         tokio::select! {
@@ -174,9 +173,14 @@ where
                 // Too many open files, for example, or a client that was gone at once.
                 Err(_) => sleep(PAUSE).await,
             },
-            _ = stop.wait_for(|stop| *stop) => return None,
+            () = told(stop) => return None,
         }
     }
+}
+
+/// Waits until the server is to end, or whoever could say so is gone.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// What it takes to serve a connection.
@@ -209,7 +213,7 @@ impl Serving {
         tokio::select! {
             _ = connection.as_mut() => return,
             () = activity.told_to_leave() => {}
-            _ = stop.wait_for(|stop| *stop) => {}
+            () = told(&mut stop) => {}
         }
         connection.as_mut().graceful_shutdown();
         let _ = timeout(LAST_MOMENT, connection).await;
