@@ -8,7 +8,7 @@ use crate::exit::{Exit, Outcome};
 use crate::flow_files::{FlowArguments, FlowsArguments};
 use crate::logging::{Level, LogSettings};
 use crate::terminal::say;
-use crate::{audit, check, checkpoints, daemon, logging, models, new, predict, reference, replay, run, token};
+use crate::{audit, check, checkpoints, daemon, logging, models, new, predict, reference, remote, replay, run, token};
 
 /// Streams of Arrow batches through flows that end in models that learn online.
 #[derive(Debug, Parser)]
@@ -67,6 +67,12 @@ pub enum Command {
     /// Show and name the versions of models.
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// The flows of a daemon: list them, look at them, change, start and stop them.
+    #[command(subcommand)]
+    Flows(remote::FlowsCommand),
+    /// What was asked of a daemon and takes a while.
+    #[command(subcommand)]
+    Operations(remote::OperationsCommand),
     /// Predict the rows that come as JSON lines on standard input, with a model of the registry.
     Predict(predict::PredictArguments),
     /// Say what a network with `device = "…"` would compute on here: `cpu`, or a CUDA device that works.
@@ -104,6 +110,8 @@ impl Command {
             Self::Checkpoints(arguments) => checkpoints::checkpoints(arguments),
             Self::Replay(arguments) => replay::replay(&arguments),
             Self::Models(command) => models::models(command),
+            Self::Flows(command) => remote::flows(command),
+            Self::Operations(command) => remote::operations(command),
             Self::Predict(arguments) => predict::predict(arguments),
             Self::Device { device } => {
                 say!("{}", device::find(device)?);

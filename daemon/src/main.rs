@@ -17,6 +17,7 @@ mod new;
 mod nodes;
 mod predict;
 mod reference;
+mod remote;
 mod replay;
 mod run;
 mod small_flow;

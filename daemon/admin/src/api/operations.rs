@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use millstream_host::Operation;
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::PREFIX;
-use super::parameters::{Path, Query, Who};
+use super::parameters::{Path, Query, Who, wait};
 use super::route::Route;
 use super::views::Page;
 use crate::Admin;
@@ -26,8 +26,13 @@ pub fn routes() -> Vec<Route> {
         Route::get("/operations", "listOperations", "What was asked for and takes a while, the newest first.", list)
             .query::<ListQuery>()
             .gives::<Page<Operation>>(StatusCode::OK, "The operations."),
-        Route::get("/operations/{operation}", "getOperation", "An operation.", get)
-            .gives::<Operation>(StatusCode::OK, "The operation."),
+        Route::get(
+            "/operations/{operation}",
+            "getOperation",
+            "An operation; with `Prefer: wait=`, when it has ended.",
+            get,
+        )
+        .gives::<Operation>(StatusCode::OK, "The operation."),
         Route::delete(
             "/operations/{operation}",
             "cancelOperation",
@@ -57,8 +62,18 @@ async fn list(State(admin): State<Arc<Admin>>, Query(query): Query<ListQuery>, w
     Json(Page { items: listed.take(query.limit.unwrap_or(100).clamp(1, 1000)).collect(), next: None })
 }
 
-async fn get(State(admin): State<Arc<Admin>>, Path(number): Path<u64>, who: Who) -> Result<Json<Operation>, Problem> {
-    Ok(Json(find(&admin, number, &who, Role::Viewer)?.borrow().clone()))
+async fn get(
+    State(admin): State<Arc<Admin>>,
+    Path(number): Path<u64>,
+    who: Who,
+    headers: HeaderMap,
+) -> Result<Json<Operation>, Problem> {
+    let mut operation = find(&admin, number, &who, Role::Viewer)?;
+    let ended = operation.wait_for(|operation| !operation.is_running());
+    // One that has not ended by then is told as it is.
+    let _ = timeout(wait(&headers), ended).await;
+    let now = operation.borrow().clone();
+    Ok(Json(now))
 }
 
 async fn cancel(

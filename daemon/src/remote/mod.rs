@@ -1,0 +1,50 @@
+//! Commands that ask a daemon: where it is, and what is done with its answers.
+
+mod client;
+mod connect;
+mod flows;
+mod operations;
+mod shown;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+pub use flows::{FlowsCommand, flows};
+pub use operations::{OperationsCommand, operations};
+
+use self::client::Client;
+use crate::daemon::ConfigArguments;
+use crate::exit::CommandError;
+
+/// Where the daemon is that is asked.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "The daemon")]
+pub struct RemoteArguments {
+    /// The daemon's address, such as `https://millstream.example.com:8181`. By default its Unix socket is looked for: at `--socket`, where the
+    /// settings of `--config` say it is, then `/run/millstream/admin.sock` and `./admin.sock`.
+    #[arg(long, value_name = "URL", env = "MILLSTREAM_URL", conflicts_with = "socket")]
+    url: Option<String>,
+    /// A file with the token that lets in at `--url`. Without it, the variable `MILLSTREAM_TOKEN` has the token.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A file with the certificates of the authorities that vouch for the daemon, in PEM. By default those that the machine trusts.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The daemon's Unix socket.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The daemon's settings.
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Print JSON, as the daemon answers.
+    #[arg(long)]
+    json: bool,
+}
+
+impl RemoteArguments {
+    /// Somebody who asks the daemon.
+    fn client(&self) -> Result<Client, CommandError> {
+        Ok(Client::new(self.place()?, self.token()?))
+    }
+}
