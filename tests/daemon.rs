@@ -48,7 +48,10 @@ struct Daemon {
 impl Daemon {
     fn start(workshop: &Workshop, variables: &[(&str, &str)]) -> Self {
         let mut command = workshop.command(&["daemon"]);
-        command.env("MILLSTREAM__SCAN_EVERY", "50ms").envs(variables.iter().copied());
+        command
+            .env("MILLSTREAM__SCAN_EVERY", "50ms")
+            .env("MILLSTREAM__ADMIN__ADDRESS", "off")
+            .envs(variables.iter().copied());
         let mut running = Running::start(&mut command);
         let log = running.take_stderr();
         let (sender, lines) = channel();

@@ -6,6 +6,7 @@
 )]
 
 mod access_log;
+mod admin;
 mod beginning;
 mod bits;
 mod broken;

@@ -67,7 +67,7 @@ pub struct OutlineColumn {
 /// An edge between two nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutlineEdge {
-    /// What it is called by: `FROM.PORT>TO.INPUT`.
+    /// What it is called by: `FROM.PORT>TO`. Several may lead from one port to one node; what waits on them is counted together.
     pub id: String,
     /// The node that it leads from.
     pub from: String,
@@ -92,12 +92,6 @@ impl Plan {
         }
     }
 
-    /// What an edge is called by.
-    pub fn edge_id(&self, edge: &PlannedEdge) -> String {
-        let OutlineEdge { id, .. } = self.outline_edge(edge);
-        id
-    }
-
     fn is_visible(&self, edge: &PlannedEdge) -> bool {
         !self.nodes[edge.from.0].hidden && !self.nodes[edge.to.0].hidden
     }
@@ -106,7 +100,7 @@ impl Plan {
         let (from, to) = (&self.nodes[edge.from.0], &self.nodes[edge.to.0]);
         let (port, input) = (&from.ports[edge.from.1].name, &to.inputs[edge.to.1].name);
         OutlineEdge {
-            id: format!("{}.{port}>{}.{input}", from.name, to.name),
+            id: format!("{}.{port}>{}", from.name, to.name),
             from: from.name.clone(),
             port: port.clone(),
             to: to.name.clone(),

@@ -51,7 +51,7 @@ impl Launcher for FlowLauncher {
         let (flow, outline) = (plan.flow.clone(), plan.outline());
         plan.warnings.iter().for_each(|warning| tracing::warn!(flow, "{warning}"));
         let (mode, notes) = self.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
-        notes.iter().for_each(|note| tracing::info!("{note}"));
+        notes.iter().for_each(|note| tracing::info!(flow, "{note}"));
         let flow = take_over(PreparedFlow::new(plan, mode)?, || self.plan(source))??;
         Ok(Launched { flow, outline })
     }

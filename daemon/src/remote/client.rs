@@ -94,7 +94,6 @@ impl Client {
         if status.is_success() { Ok(Answer { body, etag }) } else { Err(refused(&body, status.as_u16())) }
     }
 
-
     async fn send(&self, ask: Ask) -> Result<Response<Incoming>, CommandError> {
         let doing = || "asking the daemon";
         let stream = self.place.connect().await?;

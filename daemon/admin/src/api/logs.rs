@@ -24,7 +24,7 @@ use crate::security::Role;
 const LONGEST: u64 = 86_400;
 
 /// The type of what Prometheus reads.
-const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub fn routes() -> Vec<Route> {
     vec![
@@ -41,7 +41,7 @@ pub fn routes() -> Vec<Route> {
             .gives::<LevelsNow>(StatusCode::OK, "The levels now. They fall back by themselves."),
         Route::get("/metrics", "getMetrics", "What the daemon and its flows count, for Prometheus.", metrics_text)
             .outside()
-            .gives_body(StatusCode::OK, "The metrics, in the format of OpenMetrics.", Some(Body::text(METRICS))),
+            .gives_body(StatusCode::OK, "The metrics, in the text format of Prometheus.", Some(Body::text(METRICS))),
     ]
 }
 
