@@ -9,6 +9,7 @@ mod operations;
 mod parameters;
 mod route;
 mod system;
+mod tap;
 mod views;
 
 use std::sync::Arc;
@@ -33,8 +34,16 @@ const MAX_BODY: usize = 1 << 20;
 
 /// All routes.
 pub fn routes() -> Vec<Route> {
-    [flows::routes(), operations::routes(), check::routes(), events::routes(), logs::routes(), system::routes()]
-        .concat()
+    [
+        flows::routes(),
+        operations::routes(),
+        check::routes(),
+        events::routes(),
+        logs::routes(),
+        tap::routes(),
+        system::routes(),
+    ]
+    .concat()
 }
 
 /// What answers all requests.

@@ -2,6 +2,7 @@
 
 mod clock;
 mod snapshot;
+mod tap;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 pub use clock::{Activity, Clock, Times};
 pub use snapshot::{CheckpointSnapshot, EdgeSnapshot, NodeSnapshot, StatsSnapshot};
+pub use tap::{Sample, Tap, TapWatcher};
 
 use crate::edge::Queue;
 use crate::plan::{NodeIndex, Plan};
@@ -71,6 +73,8 @@ pub struct NodeStats {
     pub rows_in: AtomicU64,
     /// Rows that left, by port.
     pub rows_out: Vec<(String, AtomicU64)>,
+    /// Where rows that leave can be looked at, by port.
+    pub taps: Vec<Arc<Tap>>,
     /// Rows that were refused.
     pub rows_failed: AtomicU64,
     /// What it spends its time with.
@@ -112,6 +116,7 @@ impl FlowStats {
             is_input: node.role() == Role::Input,
             rows_in: AtomicU64::new(0),
             rows_out: node.ports.iter().map(|port| (port.name.clone(), AtomicU64::new(0))).collect(),
+            taps: node.ports.iter().map(|_| Arc::default()).collect(),
             rows_failed: AtomicU64::new(0),
             clock: Clock::new(),
             watermark: AtomicI64::new(EventTime::MIN),
@@ -228,6 +233,12 @@ impl NodeStats {
             *rows = rows.saturating_sub(before.rows_out.get(port).copied().unwrap_or_default());
         }
         counters
+    }
+
+    /// Where rows that leave by a port can be looked at.
+    pub fn tap(&self, port: &str) -> Option<&Arc<Tap>> {
+        let found = self.rows_out.iter().position(|(name, _)| name == port)?;
+        self.taps.get(found)
     }
 
     /// What runs before have counted.

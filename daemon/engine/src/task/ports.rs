@@ -137,12 +137,14 @@ impl Ports {
     /// Sends rows out by one port.
     pub async fn send(&self, port: usize, batch: Batch) -> Result<(), Stop> {
         self.stats().add_out(port, batch.len());
+        let tap = &self.stats().taps[port];
         let (port, senders) = &self.ports[port];
         if senders.is_empty() {
             return Ok(());
         }
         // Behind an input, rows have no positions of their own.
         let batch = Batch::new(port.canonical.apply(batch.rows)?, batch.origin);
+        tap.offer(&batch);
         for sender in senders {
             self.send_to(sender, Message::Batch(sender.united(&batch)?)).await?;
         }
