@@ -1,8 +1,11 @@
-//! `millstream token` and `millstream audit`, and a daemon that must not listen to everybody.
+//! `millstream token` and `millstream audit`, whom a daemon must not listen to, and its certificate.
 
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::millstream::Workshop;
+use crate::millstream::{Running, Workshop};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -107,4 +110,50 @@ fn an_audit_log_is_verified() {
         "{}",
         said.stderr
     );
+}
+
+/// Makes a certificate of its own authority, and its key.
+fn make_certificate(workshop: &Workshop, name: &str) -> String {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
+    command.args(["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:false"]);
+    let (key, certificate) = (workshop.path(&format!("{name}.key")), workshop.path(&format!("{name}.crt")));
+    let made = command.arg("-keyout").arg(key).arg("-out").arg(certificate).output().expect("openssl is there");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    workshop.read(&format!("{name}.crt"))
+}
+
+/// The certificate that is shown at an address.
+fn shown(address: &str) -> String {
+    let mut command = Command::new("openssl");
+    let output = command.args(["s_client", "-connect", address]).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let begin = text.find("-----BEGIN").unwrap_or_else(|| panic!("no certificate: {text}"));
+    let end = text.find("-----END CERTIFICATE-----").unwrap();
+    text[begin..end].to_owned() + "-----END CERTIFICATE-----\n"
+}
+
+#[test]
+fn a_certificate_is_replaced_when_the_daemon_is_told_to_read_it_again() {
+    let workshop = Workshop::new();
+    workshop.write("flows/none.md", "");
+    let old = make_certificate(&workshop, "server");
+    let settings = "[admin]\naddress = '127.0.0.1:0'\ntls = { certificate = 'server.crt', key = 'server.key' }";
+    workshop.write("m.toml", settings);
+    let mut running = Running::start(&mut workshop.command(&["daemon", "--config", "m.toml"]));
+    let mut log = running.take_stderr();
+    let mut wait_for = |text: &str| {
+        let line = log.find_map(|line| line.ok().filter(|line| line.contains(text)));
+        line.unwrap_or_else(|| panic!("`{text}` should have been logged"))
+    };
+    let listening = wait_for("the administration listens on");
+    let address = listening.split('`').nth(1).unwrap().to_owned();
+    wait_for("ready: ");
+    assert_eq!(shown(&address), old);
+    let new = make_certificate(&workshop, "server");
+    assert_eq!(shown(&address), old, "nobody has told it to");
+    kill_process(Pid::from_raw(running.id() as i32).unwrap(), Signal::HUP).unwrap();
+    wait_for("server.crt` was read again");
+    assert_eq!(shown(&address), new);
+    running.stop();
 }

@@ -99,7 +99,7 @@ fn create(arguments: CreateArguments) -> Outcome {
     let flows = FlowPatterns::try_from(flows).map_err(CommandError::Usage)?;
     let expires = arguments.expires.map(|length| end(now, length)).transpose()?;
     let new = NewToken { name: arguments.name, role: arguments.role, flows, expires };
-    let (token, text) = TokenStore::new(&settings.data).create(new, now)?;
+    let (token, text) = TokenStore::new(&settings.data).create(new, now).map_err(Error::from)?;
     if arguments.json {
         let mut json = serde_json::to_value(&token).doing(|| "writing the token as JSON")?;
         json["token"] = text.reveal().into();

@@ -12,7 +12,7 @@ use millstream_host::HostError;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::security::Refusal;
+use crate::security::{NotCreated, Refusal};
 
 /// A kind of problem. Each answer that is no good one has one of [`CODES`].
 #[derive(Debug, PartialEq, Eq)]
@@ -187,6 +187,15 @@ impl From<HostError> for Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self::new(&Code::INTERNAL, error.to_string())
+    }
+}
+
+impl From<NotCreated> for Problem {
+    fn from(not: NotCreated) -> Self {
+        match not {
+            NotCreated::Wrong(why) => Self::bad_request(why),
+            NotCreated::Failed(error) => error.into(),
+        }
     }
 }
 

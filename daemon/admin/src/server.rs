@@ -79,6 +79,11 @@ impl Server {
         self.tcp.as_ref().map(|(_, address)| *address)
     }
 
+    /// TLS, if there is any.
+    pub fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
+    }
+
     /// Has requests answered until `stop` says so, and then those that have begun.
     pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) {
         let Self { tcp, tls, unix } = self;

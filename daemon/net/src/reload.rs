@@ -68,23 +68,25 @@ impl Tls {
         Ok(true)
     }
 
+    /// Reads the files again, if they have changed, and logs what has become of that. False if they do not hold what they should.
+    pub fn refresh(&self) -> bool {
+        match self.reload() {
+            Ok(true) => tracing::info!("the certificate `{}` was read again", self.files.certificate.display()),
+            Ok(false) => {}
+            Err(problem) => {
+                tracing::error!("{problem}; connections go on to be taken with the files as they were");
+                return false;
+            }
+        }
+        true
+    }
+
     /// Reads the files again and again, for as long as it is awaited.
     pub async fn keep_fresh(&self, every: Duration) -> Infallible {
         let mut pause = every;
         loop {
             sleep(pause).await;
-            pause = match self.reload() {
-                Ok(changed) => {
-                    if changed {
-                        tracing::info!("the certificate `{}` was read again", self.files.certificate.display());
-                    }
-                    every
-                }
-                Err(problem) => {
-                    tracing::error!("{problem}; connections go on to be taken with the files as they were");
-                    every.min(SOON)
-                }
-            };
+            pause = if self.refresh() { every } else { every.min(SOON) };
         }
     }
 

@@ -1,22 +1,31 @@
 //! The administration of a daemon, as its settings say it: where it listens, and what it knows besides flows.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_admin::security::Gate;
 use millstream_admin::server::Server;
 use millstream_admin::{Admin, NodeType, api};
-use millstream_core::{Error, Result};
+use millstream_core::{Error, Result, ResultExt as _};
 use millstream_host::Host;
+use millstream_net::Tls;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
 
 use super::settings::DaemonSettings;
 use crate::logging::Logging;
 use crate::reference;
 
+/// How often it is written down when tokens were last used.
+const FLUSH: Duration = Duration::from_secs(300);
+
 /// The administration while it answers.
 pub struct Administration {
     admin: Arc<Admin>,
+    tls: Option<Arc<Tls>>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
@@ -30,11 +39,12 @@ impl Administration {
         if let Some(address) = server.address() {
             tracing::info!("the administration listens on `{address}`");
         }
+        let tls = server.tls();
         let gate = Gate::open(listening, data)?;
         let admin = Arc::new(Admin::new(host, gate, data, logging.levels.clone(), logging.logs.clone(), node_types));
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(api::router(admin.clone()), stopped));
-        Ok(Self { admin, stop, serving })
+        Ok(Self { admin, tls, stop, serving })
     }
 
     /// Whoever asks whether the daemon is ready is told that it is not any more.
@@ -42,11 +52,32 @@ impl Administration {
         self.admin.is_about_to_end();
     }
 
+    /// Reads the files of TLS again when the process is told to (SIGHUP), and writes down now and then when tokens were last used, for as long
+    /// as it is awaited.
+    pub async fn keep(&self) -> Result<Infallible> {
+        let mut hangups = signal(SignalKind::hangup()).doing(|| "listening to SIGHUP")?;
+        loop {
+            tokio::select! {
+                _ = hangups.recv() => _ = self.tls.as_ref().map(|tls| tls.refresh()),
+                () = sleep(FLUSH) => flush(&self.admin).await,
+            }
+        }
+    }
+
     /// Answers what was asked, and then nothing more.
     pub async fn end(self) {
         self.stop.send_replace(true);
         // Whatever has gone wrong, it has ended.
         let _ = self.serving.await;
+        flush(&self.admin).await;
+    }
+}
+
+/// Writes down when tokens were last used. That it can't be costs nobody anything.
+async fn flush(admin: &Arc<Admin>) {
+    let gate = admin.gate.clone();
+    if let Ok(Err(error)) = spawn_blocking(move || gate.tokens.flush()).await {
+        tracing::warn!("it can't be written down when tokens were last used: {error}");
     }
 }
 

@@ -78,6 +78,7 @@ async fn serve(settings: &DaemonSettings, logging: &Logging, data: Handle, mut i
     tokio::select! {
         failed = look_after(&mut folder, settings.scan_every.0) => match failed? {},
         never = manager.keep_alive() => match never {},
+        failed = administration.keep() => match failed? {},
         never = keep_budgets(settings.data.clone(), &host) => match never {},
         () = interrupts.next() => {}
     }

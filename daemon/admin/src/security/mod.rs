@@ -30,4 +30,4 @@ pub use role::{FlowPatterns, Principal, Role};
 pub use sessions::{SessionCookie, Sessions};
 pub use settings::{AdminSettings, AdminTls, OrOff};
 pub use token_text::TokenText;
-pub use tokens::{NewToken, Token, TokenStore};
+pub use tokens::{NewToken, NotCreated, Token, TokenStore};

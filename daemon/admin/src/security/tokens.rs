@@ -1,6 +1,7 @@
 //! The tokens that there are, in a file of the data folder, which the command `millstream token` changes while the daemon runs.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -61,6 +62,15 @@ pub struct NewToken {
     pub expires: Option<DateTime<Utc>>,
 }
 
+/// Why a token was not made.
+#[derive(Debug)]
+pub enum NotCreated {
+    /// It makes no sense, or there is one of its name.
+    Wrong(String),
+    /// It could not be written down.
+    Failed(Error),
+}
+
 /// A token as it is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Kept {
@@ -116,28 +126,22 @@ impl TokenStore {
     ///
     /// # Errors
     /// If it makes no sense, or can't be written.
-    pub fn create(&self, new: NewToken, now: DateTime<Utc>) -> Result<(Token, TokenText)> {
-        check_name(&new.name)?;
-        if new.expires.is_some_and(|expires| expires <= now) {
-            return Err(Error::new("the token would have expired already"));
-        }
+    pub fn create(&self, new: NewToken, now: DateTime<Utc>) -> Result<(Token, TokenText), NotCreated> {
+        new.check(now).map_err(NotCreated::Wrong)?;
         let text = TokenText::make().doing(|| "making a token")?;
         let NewToken { name, role, flows, expires } = new;
         let id = text.shown().id().to_owned();
         let token = Token { id, name, role, flows, created: now.trunc_subsecs(0), expires, last_used: None };
         let kept = Kept { token: token.clone(), blake3: text.shown().hash() };
+        let mut wrong = None;
         self.change(|tokens| {
-            if tokens.iter().any(|known| known.token.name == kept.token.name) {
-                let name = &kept.token.name;
-                return Err(Error::new(format!("there is a token `{name}` already; revoke it, or take another name")));
+            wrong = no_room(tokens, &kept.token.name);
+            if wrong.is_none() {
+                tokens.push(kept);
             }
-            if tokens.len() >= MOST {
-                return Err(Error::new(format!("there are {MOST} tokens already; revoke those that nobody uses")));
-            }
-            tokens.push(kept);
-            Ok(true)
+            Ok(wrong.is_none())
         })?;
-        Ok((token, text))
+        wrong.map_or(Ok((token, text)), |why| Err(NotCreated::Wrong(why)))
     }
 
     /// Ends a token. `None` if there is no token of that id.
@@ -259,11 +263,50 @@ fn last_used(token: &Token, used: &HashMap<String, DateTime<Utc>>) -> Option<Dat
     token.last_used.max(used.get(&token.id).copied())
 }
 
-fn check_name(name: &str) -> Result<()> {
-    let is_name =
-        !name.trim().is_empty() && name.chars().count() <= LONGEST_NAME && !name.chars().any(char::is_control);
-    let wrong = || Error::new(format!("the name of a token has 1 to {LONGEST_NAME} letters, all of which can be seen"));
-    is_name.then_some(()).ok_or_else(wrong)
+impl NewToken {
+    /// What is wrong with it, whatever other tokens there are.
+    fn check(&self, now: DateTime<Utc>) -> Result<(), String> {
+        let name = &self.name;
+        if name.trim().is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+            return Err(format!("the name of a token has 1 to {LONGEST_NAME} letters, all of which can be seen"));
+        }
+        if self.expires.is_some_and(|expires| expires <= now) {
+            return Err("the token would have expired already".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Why there can't be one more token, of a name.
+fn no_room(tokens: &[Kept], name: &str) -> Option<String> {
+    if tokens.iter().any(|known| known.token.name == name) {
+        return Some(format!("there is a token `{name}` already; revoke it, or take another name"));
+    }
+    (tokens.len() >= MOST).then(|| format!("there are {MOST} tokens already; revoke those that nobody uses"))
+}
+
+impl fmt::Display for NotCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong(why) => f.write_str(why),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<Error> for NotCreated {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<NotCreated> for Error {
+    fn from(not: NotCreated) -> Self {
+        match not {
+            NotCreated::Wrong(why) => Self::new(why),
+            NotCreated::Failed(error) => error,
+        }
+    }
 }
 
 fn write_hash<S: Serializer>(hash: &Hash, to: S) -> Result<S::Ok, S::Error> {

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use chrono::Utc;
+use chrono::{SubsecRound as _, Utc};
 use millstream_core::{Error, Result, ResultExt as _};
 
 use super::Limits;
@@ -57,7 +57,8 @@ impl Writer {
             None => End::find(&self.folder)?,
         };
         let seq = end.next;
-        let entry = Entry { seq, at: Utc::now(), event, result, of, unwritten, prev: end.prev.clone() };
+        let entry =
+            Entry { seq, at: Utc::now().trunc_subsecs(3), event, result, of, unwritten, prev: end.prev.clone() };
         let mut line = match entry.line() {
             Ok(line) => line,
             Err(error) => {
