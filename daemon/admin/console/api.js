@@ -1,5 +1,6 @@
 // Requests to the daemon, and the problems that it answers with.
 import { heard, lost } from "./connection.js";
+import { has } from "./routes.js";
 
 const prefix = "api/v1";
 const absent = [404, 405, 501];
@@ -64,6 +65,7 @@ export const post = async (at, body = {}, headers) => (await request("POST", at,
 
 // What a route says, or null where there is none.
 export async function maybe(at, options) {
+  if (!has("GET", at)) return null;
   try {
     return await get(at, options);
   } catch (error) {

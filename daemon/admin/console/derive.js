@@ -4,6 +4,12 @@ const drawn = 150;
 const full = 0.9;
 const times = ["busy_s", "waiting_s", "blocked_s"];
 
+// The graph of a flow as the screens take it, of what the daemon says. Stats know an edge by less than its id.
+export function graphOf({ nodes, edges }, revision) {
+  const edge = ({ id, from, port, to, input }) => ({ id, from: { node: from, port }, to, input, stats: `${from}.${port}>${to}` });
+  return { revision, nodes, edges: edges.map(edge) };
+}
+
 // The last samples of a flow's totals. A rate is that of a few seconds, so that it does not flicker.
 export class Samples {
   all = [];
@@ -55,7 +61,7 @@ const flowed = (totals) => totals.rows_in || given(totals);
 
 // Another revision, or totals that are less than they were: counted anew.
 const began = (before, stats) =>
-  before.revision !== stats.revision || Object.entries(before.nodes).some(([name, totals]) => flowed(stats.nodes[name] ?? totals) < flowed(totals));
+  (before.revision ?? stats.revision) !== (stats.revision ?? before.revision) || Object.entries(before.nodes).some(([name, totals]) => flowed(stats.nodes[name] ?? totals) < flowed(totals));
 
 // How a flow's nodes and edges do: `{ nodes, edges, causes }`, the first two by name and id.
 export function derive(graph, samples) {
@@ -70,10 +76,10 @@ const fillOf = (queue) =>
   queue ? Math.min(1, Math.max(queue.limit_rows ? queue.rows / queue.limit_rows : 0, queue.limit_bytes ? queue.bytes / queue.limit_bytes : 0)) : 0;
 
 function edgeNow(edge, samples) {
-  const queue = samples.last?.edges?.[edge.id] ?? null;
+  const queue = samples.last?.edges?.[edge.stats] ?? null;
   const [a, b, seconds] = samples.pair(edge.from.node);
   const rate = a && ((b.rows_out?.[edge.from.port] ?? 0) - (a.rows_out?.[edge.from.port] ?? 0)) / seconds;
-  return { queue, fill: fillOf(queue), rate, eta: eta(edge.id, samples) };
+  return { queue, fill: fillOf(queue), rate, eta: eta(edge.stats, samples) };
 }
 
 // Seconds until a queue is full, if it has grown all the while that is known: one that goes up and down will not.
@@ -105,7 +111,7 @@ function nodeNow(node, graph, edges, samples) {
     stalled: Boolean(stalled) && !(waits && !held),
     heldBy: null,
     eta: Math.min(...into.map((edge) => edge.eta ?? Infinity)),
-    trouble: totals?.retrying || (/lost|down|refused/i.test(totals?.connection ?? "") ? totals.connection : null),
+    trouble: totals?.retrying ?? null,
   };
 }
 

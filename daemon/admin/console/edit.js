@@ -2,9 +2,9 @@
 import { flowPath, maybe, request } from "./api.js";
 import { button, h, say } from "./dom.js";
 import { Graph } from "./graph.js";
-import { derive, Samples } from "./derive.js";
+import { derive, graphOf, Samples } from "./derive.js";
 import { effects } from "./revisions.js";
-import { flowAt, go, may, tell } from "./shell.js";
+import { flowAt, go, may, tell, watch } from "./shell.js";
 import { mistakes, Text } from "./text.js";
 
 const pause = 300;
@@ -100,8 +100,8 @@ class Edit {
     this.checking?.abort();
     const { signal } = (this.checking = new AbortController());
     try {
-      const { body } = await request("POST", "/check", { body: this.text.value, type: "application/toml", signal });
-      this.verdict(body.warnings ?? [], [], body.graph);
+      const { body } = await request("POST", this.at ? `/check?name=${encodeURIComponent(this.at)}` : "/check", { body: this.text.value, type: "application/toml", signal });
+      this.verdict(body.warnings, [], graphOf(body));
     } catch (error) {
       if (signal.aborted) return;
       if (error.errors?.length) this.verdict([], error.errors);
@@ -129,8 +129,7 @@ class Edit {
   jump(event) {
     const name = event.target.closest("[data-node]")?.getAttribute("data-node");
     event.preventDefault();
-    const line = this.graph.nodes.find((node) => node.name === name)?.line;
-    if (line) this.text.goTo(line);
+    if (name) this.text.goTo(this.text.place(name));
   }
 
   get at() {
@@ -159,10 +158,8 @@ class Edit {
     const message = h("input", { id: "message", maxlength: 200, placeholder: "Why, for those who read the revisions" });
     const start = !this.name && h("input", { type: "checkbox", id: "start", checked: true });
     const apply = button(this.name ? "Apply" : "Make the flow", () => this.apply(change, message.value, start && start.checked), { class: "main" });
-    const drops = (change.nodes ?? []).filter((node) => node.state === "dropped").map((node) => node.node);
     this.outcome.replaceChildren(h("div", { class: "panel plan" },
-      h("h2", null, this.name ? `Revision ${change.base} becomes ${change.revision}` : `${this.at} begins with revision ${change.revision}`), effects(change.nodes ?? []),
-      drops.length > 0 && h("p", { class: "wrong" }, `The state of ${drops.join(", ")} would be dropped.`), (change.warnings ?? []).map((words) => h("p", null, words)),
+      h("h2", null, this.name ? `What becomes of revision ${change.base}` : `${this.at} is new`), effects(change),
       h("div", { class: "row" }, h("label", { for: "message", class: "grow" }, h("span", { class: "unseen" }, "Message"), message), start && h("label", { class: "check", for: "start" }, start, h("span", null, "start it")), apply)));
     apply.scrollIntoView({ block: "nearest" });
     message.focus();
@@ -173,8 +170,8 @@ class Edit {
     try {
       const { body } = await this.put(query);
       this.original = this.text.value;
-      tell(`${this.at} is now revision ${body.revision}.`);
       go(flowAt(this.at));
+      await watch(`change ${this.at} to revision ${body.revision}`, { id: body.operation, state: "running" });
     } catch (error) {
       this.refused(error);
     }

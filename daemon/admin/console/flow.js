@@ -1,6 +1,6 @@
 // One flow: its graph with what goes through it now, what is wrong, a node or an edge looked at closely, and what is kept of it.
 import { flowPath, get, maybe } from "./api.js";
-import { derive, Samples } from "./derive.js";
+import { derive, graphOf, Samples } from "./derive.js";
 import { button, h, mark, say } from "./dom.js";
 import { Notice } from "./flows.js";
 import { fold } from "./fold.js";
@@ -8,6 +8,7 @@ import { ago, condition, count, perSecond, plural, span } from "./format.js";
 import { Graph } from "./graph.js";
 import { inspect } from "./inspect.js";
 import { every, repaintNow, streams } from "./live.js";
+import { has } from "./routes.js";
 import { ask, flowAt, go, may, operate } from "./shell.js";
 import { tabs } from "./tabs.js";
 
@@ -79,10 +80,11 @@ class Flow {
   // The graph is asked for anew only when the flow has another revision.
   async load(signal) {
     this.take(await get(flowPath(this.name), { signal }));
-    if (this.graph && this.graph.revision === this.state.revision) return;
+    const revision = this.state.running_revision || this.state.revision;
+    if (this.graph?.revision === revision) return;
     const graph = await maybe(flowPath(this.name, "graph"), { signal });
     if (!graph) return;
-    this.graph = graph;
+    this.graph = graphOf(graph, revision);
     this.draw();
     this.look();
   }
@@ -90,7 +92,8 @@ class Flow {
   async ask(signal) {
     const fresh = this.samples.last && Date.now() - this.heard < 2500;
     if (streams() && fresh) return;
-    const stats = await maybe(flowPath(this.name, "stats"), { signal });
+    // One that has never run has no counters, and says so with 409.
+    const stats = this.state?.running_revision ? await maybe(flowPath(this.name, "stats"), { signal }) : null;
     if (stats) this.sample(stats);
   }
 
@@ -178,9 +181,9 @@ class Flow {
   }
 
   said() {
-    const { revision, checkpoint, rows, source } = this.state;
+    const { revision, running_revision: running, checkpoint, rows, source } = this.state;
     const rate = this.graph?.nodes.filter((node) => node.role === "input").reduce((sum, node) => sum + (this.samples.rate(node.name) ?? 0), 0);
-    const said = [`revision ${revision}`, source?.path, checkpoint && `checkpoint ${count(checkpoint.number)}, ${ago(checkpoint.at)}, took ${span(checkpoint.took_s)}`];
+    const said = [running && running !== revision ? `revision ${running} runs, ${revision} is wanted` : `revision ${revision}`, source?.path, checkpoint && `checkpoint ${count(checkpoint.number)}, ${ago(checkpoint.at)}, took ${span(checkpoint.took_s)}`];
     said.push(rate ? perSecond(rate).replace(" /s", " rows/s") : null, rows && `${count(rows.read)} read, ${count(rows.written)} written, ${count(rows.failed)} failed`);
     return said.filter(Boolean).join(" · ");
   }
@@ -205,7 +208,7 @@ class Flow {
 // What may be done with a flow as it is.
 function actions(name, { state, operation, source }) {
   if (!may("operator")) return [];
-  const act = (label, verb, properties) => button(label, () => operate(`${verb} ${name}`, "POST", flowPath(name, verb)), { disabled: Boolean(operation), ...properties });
+  const act = (label, verb, properties) => has("POST", flowPath(name, verb)) && button(label, () => operate(`${verb} ${name}`, "POST", flowPath(name, verb)), { disabled: Boolean(operation), ...properties });
   const rests = ["stopped", "finished", "failed", "backing_off"].includes(state);
   return [
     rests ? act(state === "finished" ? "Run again" : "Start", "start", { class: "main" }) : act("Checkpoint", "checkpoint", { title: "Keep now what would be resumed from" }),
@@ -217,7 +220,6 @@ function actions(name, { state, operation, source }) {
 }
 
 async function remove(name) {
-  const state = { name: "state", label: "Its state: positions of inputs, models that are not published, checkpoints", tag: "select", children: [h("option", { value: "keep" }, "keep"), h("option", { value: "delete" }, "delete")] };
-  const answer = await ask(`Delete ${name}?`, "The flow and its revisions are deleted. Rows that it has written stay where they are.", "Delete the flow", { danger: true, fields: [state] });
-  if (answer && (await operate(`delete ${name}`, "DELETE", `${flowPath(name)}?state=${answer.state}`))) go("#/flows");
+  const sure = await ask(`Delete ${name}?`, "The flow is taken away. Its state stays, and so do rows that it has written.", "Delete the flow", { danger: true });
+  if (sure && (await operate(`delete ${name}`, "DELETE", flowPath(name)))) go("#/flows");
 }

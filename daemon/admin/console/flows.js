@@ -25,7 +25,7 @@ export function flows() {
     title: "Flows",
     node: screen.node,
     topics: ["flows", "operations"],
-    handlers: { flow: (flow) => flow && screen.take(flow), resync: () => screen.poll.again() },
+    handlers: { flow: (flow) => screen.take(flow), gone: ({ name }) => screen.all?.delete(name), resync: () => screen.poll.again() },
     paint: () => screen.paint(),
     close: () => screen.poll.stop(),
   };

@@ -1,7 +1,7 @@
 // A node or an edge looked at closely: its numbers, columns and settings, and the rows that go through it.
 import { spark } from "./chart.js";
 import { h, mark, row, say, table } from "./dom.js";
-import { bytes, count, figure, perSecond, share, span } from "./format.js";
+import { bytes, clock, count, figure, perSecond, share, span } from "./format.js";
 import { tap } from "./tap.js";
 
 // A panel for what is selected, or null: `{ node, paint, close }`.
@@ -42,10 +42,10 @@ class NodePanel {
     this.spark = spark(320, 44);
     const { graph, name, href } = context;
     const taps = graph.edges.filter((edge) => edge.to === node.name).map((edge) => ({ label: `before: from ${edge.from.node}`, query: { edge: edge.id } }));
-    const after = (node.ports ?? []).filter((port) => port.role !== "model").map((port) => ({ label: `after: ${port.name}`, query: { node: node.name, port: port.name } }));
+    const after = node.ports.filter((port) => port.name !== "model").map((port) => ({ label: `after: ${port.name}`, query: { node: node.name, port: port.name } }));
     this.tap = tap(name, [...after, ...taps]);
     this.node = h("aside", { class: "panel inspect", "aria-label": node.name },
-      h("header", null, h("h2", null, node.name), h("span", { class: "soft" }, `${node.type} ${node.role}`, node.what && node.what !== node.type ? `, ${node.what}` : ""), close(context.away)),
+      h("header", null, h("h2", null, node.name), h("span", { class: "soft" }, `${node.type} ${node.role}`), close(context.away)),
       h("section", null, this.spark.node, this.facts.node, this.time.node),
       h("section", null, around(node, graph, href), columns(node), settings(node, name)),
       this.tap.node);
@@ -68,7 +68,7 @@ class NodePanel {
     for (const [port, rows] of Object.entries(totals.rows_out ?? {})) this.facts.say(Object.keys(totals.rows_out).length > 1 ? `given, ${port}` : "given", count(rows));
     this.facts.say("failed", totals.rows_failed ? `${count(totals.rows_failed)}, ${perSecond(now.failing)}` : "0");
     this.facts.say("commits pending", totals.pending_commits || null);
-    this.facts.say("connection", totals.connection);
+    this.facts.say("event time", totals.watermark && clock(totals.watermark));
     for (const [name, value] of report(totals.report)) this.facts.say(name, value);
   }
 
@@ -107,13 +107,15 @@ function around(node, graph, href) {
   const outOf = graph.edges.filter((edge) => edge.from.node === node.name);
   const link = (edge, other) => h("a", { href: href({ edge: edge.id }) }, other, edge.from.port !== "out" && edge.from.port !== "rows" ? h("span", { class: "soft" }, ` ${edge.from.port}`) : "");
   const list = (title, links) => links.length > 0 && [h("dt", null, title), h("dd", null, links.slice(0, 12).flatMap((each, i) => [i ? ", " : "", each]), links.length > 12 ? ` and ${links.length - 12} more` : "")];
-  return h("dl", { class: "facts" }, list("from", into.map((edge) => link(edge, edge.from.node))), list("to", outOf.map((edge) => link(edge, edge.to))), node.state ? [h("dt", null, "state"), h("dd", null, "kept in checkpoints")] : null);
+  return h("dl", { class: "facts" }, list("from", into.map((edge) => link(edge, edge.from.node))), list("to", outOf.map((edge) => link(edge, edge.to))), node.place ? [h("dt", null, "place"), h("dd", null, node.place)] : null);
 }
 
 const columnHeads = ["Column", "Type", "May be null"];
 
 function columns(node) {
-  return (node.ports ?? []).filter((port) => port.columns?.length).map((port, i) =>
+  // An output has none that leave.
+  const ports = node.ports.length ? node.ports : node.inputs;
+  return ports.filter((port) => port.columns.length).map((port, i) =>
     h("details", { open: i === 0 && port.columns.length <= 8 }, h("summary", null, `${port.columns.length} columns of ${port.name}`),
       table(`Columns of ${port.name}`, columnHeads, h("tbody", null, port.columns.map((column) => row(columnHeads, column.name, h("code", null, column.type), column.nullable ? "yes" : "no"))))));
 }

@@ -1,7 +1,7 @@
 // What the daemon tells by itself: one stream of events a tab, closed while nobody looks, and one paint at most twice a second for all of it.
 import { heard } from "./connection.js";
 
-const names = ["flow", "stats", "operation", "log", "resync"];
+const names = ["flow", "gone", "stats", "operation", "log", "resync"];
 const between = 500;
 let source = null;
 let wanted = null;

@@ -8,6 +8,7 @@ import { flows } from "./flows.js";
 import { follow, paintWith } from "./live.js";
 import { login } from "./login.js";
 import { model, models } from "./models.js";
+import { has, learn } from "./routes.js";
 import { ask, dress, go, may, meet, showHelp, singleKeys } from "./shell.js";
 import { system } from "./system.js";
 
@@ -60,6 +61,8 @@ function askWho() {
 
 async function begin() {
   try {
+    await learn();
+    document.querySelector('nav a[href="#/models"]').hidden = !has("GET", "/models");
     await meet();
   } catch (error) {
     if (error.status === 401) return;

@@ -1,7 +1,7 @@
 // The revisions of a flow, what was changed between two, and the way back.
 import { flowPath, get, maybe } from "./api.js";
 import { button, h, row, say, table } from "./dom.js";
-import { clock } from "./format.js";
+import { clock, plural } from "./format.js";
 import { every } from "./live.js";
 import { ask, attempt, may, operate } from "./shell.js";
 
@@ -14,9 +14,9 @@ export function revisions(flow) {
   const empty = h("p", { class: "soft lone" }, "asking …");
   const diff = h("div", { class: "diff", "aria-live": "polite" });
   let known = "";
-  const show = async (number, to) => {
-    const answer = await attempt(`compare revisions ${number} and ${to}`, () => get(`${flowPath(flow, "revisions", number, "diff")}?to=${to}`));
-    if (answer) diff.replaceChildren(h("h2", null, `From revision ${number} to ${to}`), effects(answer.nodes ?? []), changes(answer.text ?? ""));
+  const show = async (from, number) => {
+    const answer = await attempt(`compare revisions ${from} and ${number}`, () => get(`${flowPath(flow, "revisions", number, "diff")}?from=${from}`));
+    if (answer) diff.replaceChildren(h("h2", null, `From revision ${from} to ${number}`), effects(answer), changes(answer.text ?? ""));
   };
   const poll = every(5000, async (signal) => {
     const answer = await maybe(flowPath(flow, "revisions"), { signal });
@@ -45,17 +45,21 @@ async function back(flow, number) {
   if (await ask(`Go back to revision ${number}?`, words, "Go back")) await operate(`roll ${flow} back to ${number}`, "POST", flowPath(flow, "rollback"), { to: number });
 }
 
-const effectHeads = ["Node", "Effect", "State", "Why"];
-const states = { kept: "kept", fresh: "begins anew", dropped: "is dropped", none: "has none" };
+const effectHeads = ["Node", "Effect", "-Settings that differ", "State"];
+const states = { changed: "kept", added: "begins without one", removed: "goes with it" };
 
 // What a change does to each node; those that stay as they are, are only counted.
-export function effects(nodes) {
+export function effects({ nodes = [], others = [] }) {
   const changed = nodes.filter((node) => node.effect !== "same");
   const same = nodes.length - changed.length;
-  const rest = h("p", { class: "soft" }, changed.length ? (same ? `${same} other node${same === 1 ? " stays as it is" : "s stay as they are"}.` : "") : "All nodes stay as they are.");
-  if (!changed.length) return rest;
-  const lines = changed.map((node) => row(effectHeads, node.node, h("span", { class: `effect ${node.effect}` }, node.effect), h("span", { class: node.state === "dropped" ? "bad" : null }, states[node.state] ?? node.state), h("span", { class: "text" }, node.why ?? "")));
-  return h("div", null, h("div", { class: "scroll", tabindex: 0 }, table("What the change does to nodes", effectHeads, h("tbody", null, lines))), rest);
+  const line = ({ node, effect, settings = [], state }) =>
+    row(effectHeads, node, h("span", { class: `effect ${effect}` }, effect), settings.join(", ") || "—", h("span", { class: effect === "removed" ? "bad" : null }, state ?? states[effect]));
+  const said = [
+    changed.length ? same > 0 && `${plural(same, "other node")} ${same === 1 ? "stays as it is" : "stay as they are"}.` : "All nodes stay as they are.",
+    others.length > 0 && `Also ${others.join(", ")} ${others.length === 1 ? "changes" : "change"}.`,
+  ];
+  const grid = changed.length > 0 && h("div", { class: "scroll", tabindex: 0 }, table("What the change does to nodes", effectHeads, h("tbody", null, changed.map(line))));
+  return h("div", null, grid, h("p", { class: "soft" }, said.filter(Boolean).join(" ")));
 }
 
 // A unified difference, with lines told apart by sign and colour.

@@ -68,18 +68,26 @@ export async function attempt(what, work) {
 export async function operate(what, method, at, body = {}) {
   return attempt(what, async () => {
     const started = await request(method, at, { body, headers: { Prefer: "wait=2" } });
-    const line = tell(`${what} …`);
-    const operation = await ended(started.body, (state) => say(line.firstChild, `${what}: ${state}`));
-    if (["failed", "cancelled"].includes(operation?.state)) throw new Error(operation.problem?.detail ?? operation.problem ?? operation.state);
-    say(line.firstChild, `${what}: done`);
-    return operation;
+    return followed(what, started.body);
   });
+}
+
+// Says how an operation goes that is under way, until it has ended.
+export const watch = (what, operation) => attempt(what, () => followed(what, operation));
+
+async function followed(what, operation) {
+  const line = tell(`${what} …`);
+  const end = await ended(operation, (detail) => say(line.firstChild, `${what}: ${detail}`));
+  line.remove();
+  if (["failed", "cancelled"].includes(end?.state)) throw new Error(end.problem ?? `it was ${end.state}`);
+  tell(`${what}: done`);
+  return end;
 }
 
 async function ended(operation, progress) {
   while (["queued", "running"].includes(operation?.state)) {
-    progress(operation.steps?.find((step) => step.state === "running")?.name ?? operation.state);
-    await new Promise((resolve) => setTimeout(resolve, 700));
+    progress(operation.detail || operation.state);
+    await new Promise((resolve) => setTimeout(resolve, 500));
     operation = await get(path("operations", operation.id));
   }
   return operation;

@@ -81,10 +81,9 @@ const shapes = { done: "done", failed: "bad", cancelled: "off", running: "moving
 
 function operations() {
   const cells = (each) => {
-    const step = each.steps?.find((one) => one.state === "running");
-    const why = each.problem?.detail ?? each.problem ?? (step && [step.name, step.detail].filter(Boolean).join(": "));
+    const why = each.problem ?? (each.state === "running" ? each.detail : "");
     const cancel = may("operator") && ["queued", "running"].includes(each.state) && button("Cancel", () => stop(each));
-    return [each.kind, each.target, h("span", null, h("span", { class: "state" }, h("i", { class: `dot ${shapes[each.state]}` }), each.state), h("span", { class: "why" }, why)), each.by ?? "—", clock(each.submitted), cancel];
+    return [each.kind, each.flow, h("span", null, h("span", { class: "state" }, h("i", { class: `dot ${shapes[each.state]}` }), each.state), h("span", { class: "why" }, why)), each.by ?? "—", clock(each.submitted), cancel];
   };
   const self = tabled("Operations", "/operations", operationHeads, cells, "Nothing was asked of the daemon yet.");
   const stop = async (each) => (await attempt("cancel it", () => request("DELETE", path("operations", each.id)))) && changed(self.node);
@@ -127,7 +126,7 @@ function tokens() {
     const sure = await ask(`Revoke ${each.name ?? each.id}?`, "Who uses it is refused from now on; sessions that began with it end.", "Revoke", { danger: true });
     if (sure && (await attempt("revoke it", () => request("DELETE", path("tokens", each.id))))) changed(self.node);
   };
-  const cells = (each) => [each.name ?? each.id, each.role, (each.flows ?? []).join(", ") || "all", each.expires ? clock(each.expires) : "never", ago(each.last_used), may("admin") && button("Revoke …", () => revoke(each))];
+  const cells = (each) => [each.name ?? each.id, each.role, (each.flows ?? []).join(", ").replace(/^\*$/, "") || "all", each.expires ? clock(each.expires) : "never", ago(each.last_used), may("admin") && button("Revoke …", () => revoke(each))];
   const self = tabled("Tokens", "/tokens", tokenHeads, cells, "There are no tokens.", may("admin") && h("p", null, button("New token …", () => create(self.node, made))), made);
   return self;
 }
@@ -139,17 +138,23 @@ async function create(node, made) {
   const answer = await ask("New token", "Whoever has it may do what its role may.", "Make it", { fields });
   const token = answer && (await attempt("make a token", async () => (await request("POST", "/tokens", { body: answer })).body));
   if (!token) return;
-  const words = h("code", { class: "token", tabindex: 0 }, token.token);
-  const copy = button("Copy", () => navigator.clipboard?.writeText(token.token).then(() => tell("Copied.")));
+  const words = h("code", { class: "token", tabindex: 0 }, token.secret);
+  const copy = button("Copy", () => navigator.clipboard?.writeText(token.secret).then(() => tell("Copied.")));
   const line = h("div", { class: "notice", "data-shape": "ok" }, h("p", null, "It is shown only now: ", words), h("div", { class: "row" }, copy, button("Done", () => line.remove())));
   mark(line, "role", "status");
   made.replaceChildren(line);
   changed(node);
 }
 
+// `begun`, `done`, or an object that says what was wrong.
+function ending(result) {
+  if (typeof result !== "object") return result;
+  return h("span", { class: "bad" }, Object.entries(result ?? {}).map(([how, why]) => `${how}: ${why}`).join(", "));
+}
+
 const auditHeads = ["When", "Who", "-Role", "-From", "What", "Result"];
 
 function audit() {
-  const cells = (each) => [clock(each.at), each.who ?? "—", each.role ?? "", each.from ?? "", h("code", { class: "text" }, [each.method, each.path ?? each.target].filter(Boolean).join(" ")), h("span", { class: Number(each.result) >= 400 || /refus|denied|fail/.test(each.result) ? "bad" : null }, each.result)];
+  const cells = (each) => [clock(each.at), each.who ?? "—", each.role ?? "", each.from ?? "", h("code", { class: "text" }, [each.method, each.path ?? each.target].filter(Boolean).join(" ")), ending(each.result)];
   return { ...tabled("Audit", "/audit", auditHeads, cells, "Nothing was changed yet."), every: 15000 };
 }

@@ -4,14 +4,16 @@ import { h, keyed, mark, row, say, table } from "./dom.js";
 import { failed } from "./failed.js";
 import { ago, bytes, clock, count, perSecond, share, span } from "./format.js";
 import { every } from "./live.js";
+import { has } from "./routes.js";
 import { revisions } from "./revisions.js";
 
-const names = [["nodes", "Nodes"], ["failed", "Failed rows"], ["checkpoints", "Checkpoints"], ["revisions", "Revisions"], ["log", "Log"], ["errors", "Errors"]];
+// Each with the route that it shows; that of nodes is always there.
+const names = [["nodes", "Nodes", "graph"], ["failed", "Failed rows", "dead_letters"], ["checkpoints", "Checkpoints", "checkpoints"], ["revisions", "Revisions", "revisions"], ["log", "Log", "logs"], ["errors", "Errors", "errors"]];
 const parts = { nodes, failed, checkpoints, revisions, log, errors };
 
 // The tabs of a flow; `href(tab)` is the address of each.
 export function tabs(flow, href) {
-  const links = names.map(([name, label]) => [name, h("a", { href: href(name) }, label)]);
+  const links = names.filter(([, , route]) => has("GET", flowPath(flow, route))).map(([name, label]) => [name, h("a", { href: href(name) }, label)]);
   const body = h("div", { class: "panel scroll" });
   let open = null;
   let shown = null;

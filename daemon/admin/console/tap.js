@@ -2,6 +2,7 @@
 import { Problem, flowPath, lines } from "./api.js";
 import { button, h, say } from "./dom.js";
 import { clock, count } from "./format.js";
+import { has } from "./routes.js";
 
 const ring = 100;
 const perSecond = 5;
@@ -27,7 +28,7 @@ class Tap {
     this.body = h("tbody");
     this.grid = h("div", { class: "tap scroll", tabindex: 0, role: "region", "aria-label": "Rows", hidden: true }, h("table", null, h("thead", null, this.head), this.body));
     this.node = h("section", { class: "taps" }, h("div", { class: "row" }, this.place, this.toggle, this.freeze), this.status, this.grid);
-    this.node.hidden = !places.length;
+    this.node.hidden = !places.length || !has("GET", flowPath(flow, "tap"));
     this.onHide = () => document.hidden && this.stop();
     document.addEventListener("visibilitychange", this.onHide);
   }

@@ -67,6 +67,12 @@ export class Text {
     this.back.style.transform = `translateX(${-scrollLeft}px)`;
   }
 
+  // The line of the table of a node.
+  place(name) {
+    const head = new RegExp(`^\\s*\\[(input|processor|output)\\.("?)${name.replace(/[^\w-]/g, "\\$&")}\\2\\]`);
+    return 1 + Math.max(0, this.lines.findIndex((line) => head.test(line)));
+  }
+
   goTo(number, column = 1) {
     const start = this.lines.slice(0, number - 1).reduce((sum, text) => sum + text.length + 1, 0) + column - 1;
     this.area.focus();
