@@ -1,12 +1,14 @@
 //! The administration of a daemon over REST. It knows the host and its flows, and neither nodes nor SQL.
 //!
 //! * [`api`]: one table of routes, which gives the router, who may do what, what is written down, and the OpenAPI document.
+//! * [`console`]: the files of the console.
 //! * [`logs`]: what was logged lately, and how much is. [`metrics`]: what Prometheus asks for.
 //! * [`problem`]: what an answer says that is no good one.
 //! * [`security`]: who may do what.
 //! * [`server`]: where requests come in.
 
 pub mod api;
+pub mod console;
 pub mod logs;
 pub mod metrics;
 pub mod problem;

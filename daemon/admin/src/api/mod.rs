@@ -16,13 +16,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 
 pub use check::NodeType;
 pub use route::Route;
 
-use crate::Admin;
+use crate::{Admin, console};
 use crate::problem::{Code, Problem};
 use crate::security::guard;
 
@@ -55,15 +56,17 @@ pub fn router(admin: Arc<Admin>) -> Router {
     }
     router
         .method_not_allowed_fallback(wrong_method)
-        .fallback(nothing)
+        .fallback(other)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(route::catch_panics))
         .layer(from_fn_with_state(admin.gate.clone(), guard))
         .with_state(admin)
 }
 
-async fn nothing() -> Response {
-    Problem::not_found("there is no such page; the API is described at /api/v1/openapi.json").into_response()
+/// What is no route is a file of the console, or nothing.
+async fn other(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let missing = || Problem::not_found("there is no such page; the API is described at /api/v1/openapi.json").into_response();
+    console::answer(&method, uri.path(), &headers).unwrap_or_else(missing)
 }
 
 async fn wrong_method() -> Response {

@@ -1,0 +1,107 @@
+// The rows that go through a place of a flow, a few a second: the last hundred, and how many were not shown.
+import { Problem, flowPath, lines } from "./api.js";
+import { button, h, say } from "./dom.js";
+import { clock, count } from "./format.js";
+import { has } from "./routes.js";
+
+const ring = 100;
+const perSecond = 5;
+const widest = 40;
+
+// A section with a choice of places; nothing is asked of the flow before somebody says so.
+export function tap(flow, places) {
+  return new Tap(flow, places);
+}
+
+class Tap {
+  rows = [];
+  dropped = 0;
+  unseen = 0;
+
+  constructor(flow, places) {
+    Object.assign(this, { flow, places });
+    this.place = h("select", { "aria-label": "Where to look", change: () => this.control && this.start() }, places.map(({ label }, i) => h("option", { value: i }, label)));
+    this.toggle = button("Look at rows", () => (this.control ? this.stop() : this.start()));
+    this.freeze = button("Freeze", () => this.hold(), { hidden: true, "aria-pressed": "false" });
+    this.status = h("p", { class: "soft" });
+    this.head = h("tr");
+    this.body = h("tbody");
+    this.grid = h("div", { class: "tap scroll", tabindex: 0, role: "region", "aria-label": "Rows", hidden: true }, h("table", null, h("thead", null, this.head), this.body));
+    this.node = h("section", { class: "taps" }, h("div", { class: "row" }, this.place, this.toggle, this.freeze), this.status, this.grid);
+    this.node.hidden = !places.length || !has("GET", flowPath(flow, "tap"));
+    this.onHide = () => document.hidden && this.stop();
+    document.addEventListener("visibilitychange", this.onHide);
+  }
+
+  close() {
+    this.stop();
+    document.removeEventListener("visibilitychange", this.onHide);
+  }
+
+  stop() {
+    this.control?.abort();
+    this.control = null;
+    clearInterval(this.timer);
+    this.toggle.textContent = "Look at rows";
+    this.freeze.hidden = true;
+  }
+
+  async start() {
+    this.stop();
+    const control = (this.control = new AbortController());
+    Object.assign(this, { rows: [], dropped: 0, unseen: 0, frozen: false });
+    this.toggle.textContent = "Stop looking";
+    this.freeze.hidden = false;
+    this.paint();
+    this.timer = setInterval(() => this.paint(), 500);
+    try {
+      await this.read(control.signal);
+    } catch (error) {
+      if (control.signal.aborted) return;
+      this.stop();
+      say(this.status, error instanceof Problem && error.missing ? "This daemon does not show rows." : error.message);
+    }
+  }
+
+  async read(signal) {
+    const query = new URLSearchParams({ ...this.places[this.place.value].query, rows: 20, per_s: perSecond });
+    for await (const event of lines(`${flowPath(this.flow, "tap")}?${query}`, signal)) this.take(event);
+    if (!signal.aborted) (this.stop(), this.paint());
+  }
+
+  take({ at, row, position, dropped }) {
+    if (dropped) this.dropped += dropped;
+    if (!row) return;
+    if (this.frozen) return void this.unseen++;
+    this.rows.push({ at, row, position });
+    if (this.rows.length > ring) this.rows.shift();
+    this.changed = true;
+  }
+
+  hold() {
+    this.frozen = !this.frozen;
+    this.unseen = 0;
+    this.freeze.setAttribute("aria-pressed", this.frozen);
+    this.freeze.textContent = this.frozen ? "Go on" : "Freeze";
+    this.paint();
+  }
+
+  paint() {
+    const held = this.frozen ? `, ${count(this.unseen)} came while frozen` : "";
+    say(this.status, this.rows.length || this.dropped ? `The last ${count(this.rows.length)} rows shown, ${count(this.dropped)} went by unseen${held}.` : "No row has come yet.");
+    if (!this.changed || this.frozen) return;
+    this.changed = false;
+    this.grid.hidden = false;
+    const names = [...new Set(this.rows.flatMap(({ row }) => Object.keys(row)))].slice(0, widest);
+    this.head.replaceChildren(...["seen", ...names].map((name) => h("th", { scope: "col" }, name)));
+    this.body.replaceChildren(...[...this.rows].reverse().map(({ at, row, position }) =>
+      h("tr", { title: position == null ? null : `position ${typeof position === "object" ? JSON.stringify(position) : position}` }, h("td", { class: "soft" }, clock(at)), names.map((name) => cell(row[name])))));
+  }
+}
+
+// A value as JSON would say it, but for text; what is long is cut, and whole in its title.
+function cell(value) {
+  if (value === undefined) return h("td");
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return h("td", { class: typeof value === "number" ? "number" : value === null ? "soft" : null, title: text.length > 48 ? text.slice(0, 2000) : null }, text.length > 48 ? `${text.slice(0, 47)}…` : text);
+}
