@@ -297,6 +297,21 @@ fn shells_can_complete_the_command() {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let workshop = Workshop::new();
+    let ran = workshop.run(&["man", "share/man1"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for page in ["millstream.1", "millstream-daemon.1", "millstream-models-list.1"] {
+        let text = workshop.read(&format!("share/man1/{page}"));
+        assert!(text.contains(".SH SYNOPSIS"), "{page}: {text}");
+    }
+    workshop.write("file", "");
+    let ran = workshop.run(&["man", "file"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.starts_with("error: writing manual pages into `file`"), "{}", ran.stderr);
+}
+
+#[test]
 fn standard_input_to_standard_output() {
     let workshop = Workshop::new();
     let flow = workshop.write(

@@ -1,6 +1,9 @@
 //! The command line: every subcommand. Their arguments are where they are carried out.
 
+use std::path::PathBuf;
+
 use clap::{CommandFactory, Parser, Subcommand};
+use millstream_core::ResultExt as _;
 use millstream_models::device::{self, DeviceSettings};
 
 use crate::daemon::DaemonArguments;
@@ -86,6 +89,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages of all commands.
+    Man {
+        /// The folder for them. It is made if it is not there.
+        folder: PathBuf,
+    },
 }
 
 impl Command {
@@ -121,6 +129,12 @@ impl Command {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Arguments::command(), "millstream", &mut script);
                 say!("{}", String::from_utf8_lossy(&script).trim_end());
+                Ok(Exit::Done)
+            }
+            Self::Man { folder } => {
+                let written = std::fs::create_dir_all(&folder)
+                    .and_then(|()| clap_mangen::generate_to(Arguments::command(), &folder));
+                written.doing(|| format!("writing manual pages into `{}`", folder.display()))?;
                 Ok(Exit::Done)
             }
         }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use millstream_core::{Error, NodeTypes, Result, ResultExt};
 use millstream_engine::file::{Diagnostics, FlowFile, LoadOptions};
@@ -76,7 +77,12 @@ pub fn control_runtime() -> Result<Runtime> {
 
 /// Lowers the priority of this thread. On Linux it is the thread's own, not the process's.
 fn give_way() {
+    static REFUSED: Once = Once::new();
     let thread = rustix::thread::gettid();
-    // A system that refuses leaves the priority as it is, which is no harm.
-    let _ = rustix::process::setpriority_process(Some(thread), NICENESS);
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
+        // Flows run nevertheless. What a service may not do is what its unit says.
+        REFUSED.call_once(|| {
+            tracing::warn!("data threads don't give way to others, since the system refuses `setpriority`: {error}");
+        });
+    }
 }

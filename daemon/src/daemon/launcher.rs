@@ -26,7 +26,9 @@ impl FlowLauncher {
         let folder: PathBuf = settings.data.clone();
         std::fs::create_dir_all(&folder).doing(|| format!("making the folder `{}` of `data`", folder.display()))?;
         let workplace = Workplace { registry: crate::nodes::registry(), folder };
-        Ok(Self { workplace, state: StateArguments::at(settings.state_location()) })
+        let state =
+            StateArguments { allow_drift: settings.allow_drift, ..StateArguments::at(settings.state_location()) };
+        Ok(Self { workplace, state })
     }
 
     fn plan(&self, source: &FlowSource) -> Result<Plan, Diagnostics> {

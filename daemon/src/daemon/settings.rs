@@ -21,6 +21,9 @@ pub struct DaemonSettings {
     /// Where the states of flows are: a folder, or the URL of a store such as `s3://BUCKET/PREFIX`.
     #[schemars(length(min = 1))]
     pub state: String,
+    /// Whether flows go on from states that another version or kind of machine has written. Their models may then come out with other bits than
+    /// without the change.
+    pub allow_drift: bool,
     /// How many threads the nodes of all flows share. By default one a core.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<u16>,
@@ -55,6 +58,7 @@ impl Default for DaemonSettings {
             data: ".".into(),
             flows: "flows".into(),
             state: "state".to_owned(),
+            allow_drift: false,
             threads: None,
             scan_every: Duration(std::time::Duration::from_secs(2)),
             stop_within: Duration(std::time::Duration::from_secs(60)),
