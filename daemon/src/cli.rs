@@ -73,6 +73,11 @@ pub enum Command {
     /// The flows of a daemon: list them, look at them, change, start and stop them.
     #[command(subcommand)]
     Flows(remote::FlowsCommand),
+    /// Have a daemon look again at the folder of flows, its certificate and its settings.
+    ///
+    /// The exit status is 1 if something of that is wrong; then everything goes on as it was.
+    #[command(verbatim_doc_comment)]
+    Reload(remote::ReloadArguments),
     /// What was asked of a daemon and takes a while.
     #[command(subcommand)]
     Operations(remote::OperationsCommand),
@@ -119,6 +124,7 @@ impl Command {
             Self::Replay(arguments) => replay::replay(&arguments),
             Self::Models(command) => models::models(command),
             Self::Flows(command) => remote::flows(command),
+            Self::Reload(arguments) => remote::reload(&arguments),
             Self::Operations(command) => remote::operations(command),
             Self::Predict(arguments) => predict::predict(arguments),
             Self::Device { device } => {

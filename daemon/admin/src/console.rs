@@ -57,7 +57,8 @@ pub fn asset(path: &str) -> Option<Asset> {
 fn page() -> Asset {
     let page = String::from_utf8_lossy(&read(PAGE).unwrap_or_default()).into_owned();
     let version = version();
-    let placed = |page: String, (name, _): &(&str, _)| page.replace(&format!("\"{name}\""), &format!("\"{version}/{name}\""));
+    let placed =
+        |page: String, (name, _): &(&str, _)| page.replace(&format!("\"{name}\""), &format!("\"{version}/{name}\""));
     made(PAGE, FILES.iter().fold(page, placed).into_bytes().into(), false)
 }
 
@@ -143,7 +144,8 @@ mod tests {
     #[test]
     fn every_file_of_the_folder_is_in_the_binary() {
         let folder = folder().unwrap();
-        let there: BTreeSet<_> = folder.read_dir().unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        let there: BTreeSet<_> =
+            folder.read_dir().unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         let held: BTreeSet<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(there, held);
     }
@@ -158,7 +160,16 @@ mod tests {
     fn nothing_is_asked_of_another_host_and_no_markup_is_made_of_text() {
         for (name, _) in FILES {
             let text = text(name).replace("http://www.w3.org/2000/svg", "");
-            for refused in ["http://", "https://", "style=", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            for refused in [
+                "http://",
+                "https://",
+                "style=",
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+            ] {
                 assert!(!text.contains(refused), "`{refused}` is in {name}");
             }
         }
@@ -185,7 +196,14 @@ mod tests {
         let script = asset(&format!("/{main}")).unwrap();
         assert_eq!((script.content_type, script.immutable), ("text/javascript; charset=utf-8", true));
         assert!(!asset("/0123456789abcdef/main.js").unwrap().immutable);
-        for none in ["", "/main.js", "/index.html", "/../main.js", "/0123456789abcdef/index.html", "/0123456789abcdef/../Cargo.toml"] {
+        for none in [
+            "",
+            "/main.js",
+            "/index.html",
+            "/../main.js",
+            "/0123456789abcdef/index.html",
+            "/0123456789abcdef/../Cargo.toml",
+        ] {
             assert!(asset(none).is_none(), "{none}");
         }
     }
@@ -194,7 +212,10 @@ mod tests {
     fn what_is_known_is_not_sent_again() {
         let mut headers = HeaderMap::new();
         let first = answer(&Method::GET, "/", &headers).unwrap();
-        assert_eq!((first.status(), &first.headers()[header::CACHE_CONTROL]), (StatusCode::OK, &HeaderValue::from_static("no-cache")));
+        assert_eq!(
+            (first.status(), &first.headers()[header::CACHE_CONTROL]),
+            (StatusCode::OK, &HeaderValue::from_static("no-cache"))
+        );
         headers.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
         assert_eq!(answer(&Method::GET, "/", &headers).unwrap().status(), StatusCode::NOT_MODIFIED);
         assert!(answer(&Method::POST, "/", &headers).is_none() && answer(&Method::GET, "/nothing", &headers).is_none());

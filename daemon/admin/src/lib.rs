@@ -12,6 +12,7 @@ pub mod console;
 pub mod logs;
 pub mod metrics;
 pub mod problem;
+mod reload;
 pub mod security;
 pub mod server;
 
@@ -23,6 +24,7 @@ use millstream_engine::file::{NAME_HELP, is_name};
 use millstream_host::{Host, Timestamp};
 
 pub use api::NodeType;
+pub use reload::{FileChange, FileOutcome, ReloadAnswers, Reloaded, Reloads};
 
 use logs::{FlowLogs, Levels};
 use problem::Problem;
@@ -40,6 +42,8 @@ pub struct Admin {
     pub levels: Arc<Levels>,
     /// What was logged lately.
     pub logs: Arc<FlowLogs>,
+    /// Has the daemon look again at what it goes by.
+    pub reloads: Reloads,
     data: PathBuf,
     node_types: LazyLock<Vec<NodeType>, Box<dyn FnOnce() -> Vec<NodeType> + Send>>,
     stopping: AtomicBool,
@@ -53,6 +57,7 @@ impl Admin {
         data: &Path,
         levels: Arc<Levels>,
         logs: Arc<FlowLogs>,
+        reloads: Reloads,
         node_types: impl FnOnce() -> Vec<NodeType> + Send + 'static,
     ) -> Self {
         Self {
@@ -61,6 +66,7 @@ impl Admin {
             started: Timestamp::now(),
             levels,
             logs,
+            reloads,
             data: data.to_owned(),
             node_types: LazyLock::new(Box::new(node_types)),
             stopping: AtomicBool::new(false),

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use millstream_admin::security::Gate;
 use millstream_admin::server::Server;
-use millstream_admin::{Admin, NodeType, api};
-use millstream_core::{Error, Result, ResultExt as _};
+use millstream_admin::{Admin, NodeType, Reloads, api};
+use millstream_core::{Error, Result};
 use millstream_host::Host;
 use millstream_net::Tls;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
@@ -32,7 +31,12 @@ pub struct Administration {
 
 impl Administration {
     /// Listens, and answers from now on.
-    pub async fn start(settings: &DaemonSettings, host: Arc<Host>, logging: &Logging) -> Result<Self> {
+    pub async fn start(
+        settings: &DaemonSettings,
+        host: Arc<Host>,
+        logging: &Logging,
+        reloads: Reloads,
+    ) -> Result<Self> {
         let (data, listening) = (&settings.data, &settings.admin);
         let tls = listening.tls.load(data).map_err(|problem| Error::new(problem.to_string()))?;
         let server = Server::bind(listening.address.0, tls, listening.socket(data)).await?;
@@ -41,7 +45,8 @@ impl Administration {
         }
         let tls = server.tls();
         let gate = Gate::open(listening, data)?;
-        let admin = Arc::new(Admin::new(host, gate, data, logging.levels.clone(), logging.logs.clone(), node_types));
+        let admin =
+            Arc::new(Admin::new(host, gate, data, logging.levels.clone(), logging.logs.clone(), reloads, node_types));
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(api::router(admin.clone()), stopped));
         Ok(Self { admin, tls, stop, serving })
@@ -52,15 +57,16 @@ impl Administration {
         self.admin.is_about_to_end();
     }
 
-    /// Reads the files of TLS again when the process is told to (SIGHUP), and writes down now and then when tokens were last used, for as long
-    /// as it is awaited.
-    pub async fn keep(&self) -> Result<Infallible> {
-        let mut hangups = signal(SignalKind::hangup()).doing(|| "listening to SIGHUP")?;
+    /// Reads the files of TLS again. False if they do not hold what they should, so that connections are taken with them as they were.
+    pub fn refresh(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.refresh())
+    }
+
+    /// Writes down now and then when tokens were last used, for as long as it is awaited.
+    pub async fn keep(&self) -> Infallible {
         loop {
-            tokio::select! {
-                _ = hangups.recv() => _ = self.tls.as_ref().map(|tls| tls.refresh()),
-                () = sleep(FLUSH) => flush(&self.admin).await,
-            }
+            sleep(FLUSH).await;
+            flush(&self.admin).await;
         }
     }
 

@@ -4,6 +4,7 @@ mod client;
 mod connect;
 mod flows;
 mod operations;
+mod reload;
 mod shown;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::Args;
 
 pub use flows::{FlowsCommand, flows};
 pub use operations::{OperationsCommand, operations};
+pub use reload::{ReloadArguments, reload};
 
 use self::client::Client;
 use crate::daemon::ConfigArguments;

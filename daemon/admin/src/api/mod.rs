@@ -23,9 +23,9 @@ use axum::response::{IntoResponse, Response};
 pub use check::NodeType;
 pub use route::Route;
 
-use crate::{Admin, console};
 use crate::problem::{Code, Problem};
 use crate::security::guard;
+use crate::{Admin, console};
 
 /// What the paths of the API begin with.
 pub const PREFIX: &str = "/api/v1";
@@ -65,7 +65,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
 
 /// What is no route is a file of the console, or nothing.
 async fn other(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let missing = || Problem::not_found("there is no such page; the API is described at /api/v1/openapi.json").into_response();
+    let missing =
+        || Problem::not_found("there is no such page; the API is described at /api/v1/openapi.json").into_response();
     console::answer(&method, uri.path(), &headers).unwrap_or_else(missing)
 }
 

@@ -15,15 +15,16 @@ use millstream_host::{Desired, DiskSpace, MemoryLimit, Process, State as FlowSta
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::openapi;
 use super::parameters::{JsonBody, Path, Query, Who};
 use super::route::{Body, Route};
 use super::views::Page;
-use crate::Admin;
 use crate::problem::{CODES, Code, Problem};
 use crate::security::{Arrival, AuditPage, FlowPatterns, NewToken, Principal, Role, Token, require};
+use crate::{Admin, Reloaded};
 
 pub fn routes() -> Vec<Route> {
     let text = Some(Body::text("text/plain; charset=utf-8"));
@@ -48,6 +49,14 @@ pub fn routes() -> Vec<Route> {
             .gives_body(StatusCode::OK, "What it means, and what helps.", text),
         Route::get("/system", "getSystem", "The daemon, and how it is.", system)
             .gives::<SystemView>(StatusCode::OK, "The daemon."),
+        Route::post(
+            "/system/reload",
+            "reload",
+            "Has the daemon look again at its flows, certificate and settings.",
+            reload,
+        )
+        .role(Role::Admin)
+        .gives::<Reloaded>(StatusCode::OK, "What has come of it."),
         Route::get("/session", "getSession", "Who asks.", session).gives::<SessionView>(StatusCode::OK, "Who asks."),
         Route::post("/session", "signIn", "Begins a session of the console with a token.", sign_in)
             .open()
@@ -174,6 +183,13 @@ async fn system(State(admin): State<Arc<Admin>>) -> Json<SystemView> {
         memory_budget_bytes: MemoryLimit::find().map(|limit| limit.budget_bytes),
         disk,
     })
+}
+
+async fn reload(State(admin): State<Arc<Admin>>) -> Result<Json<Reloaded>, Problem> {
+    let stopping = || Problem::new(&Code::UNAVAILABLE, "the daemon is not ready yet, or about to end");
+    let (answer, told) = oneshot::channel();
+    admin.reloads.send(answer).await.map_err(|_| stopping())?;
+    told.await.map(Json).map_err(|_| stopping())
 }
 
 /// Who asks, and what they may do.
