@@ -623,6 +623,74 @@ fn flows_are_steered_from_the_command_line() {
 }
 
 #[test]
+fn models_are_shown_and_promoted() {
+    let workshop = Workshop::new();
+    let daemon = Daemon::start(&workshop);
+    assert_eq!(daemon.get("/api/v1/models")["items"], json!([]));
+    daemon.ask("GET", "/api/v1/models/..%2Fx/versions", &[], "").is_problem(404, "not-found");
+    let rows: String = (0..400).map(|n| format!("{n},{},{}\n", n % 7, n % 7 > 3)).collect();
+    workshop.write("in/m.csv", &format!("n,x,late\n{rows}"));
+    let train = r#"
+        [input.rows]
+        type = "file"
+        path = "in/m.csv"
+        format = "csv"
+        [processor.learn]
+        type = "train"
+        from = "rows"
+        model = "lateness"
+        features = ["x"]
+        label = "late"
+        estimator = { type = "logistic_regression" }
+        publish = { rows = 100 }
+        [output.kept]
+        type = "drop"
+        from = "learn"
+    "#;
+    daemon.put("m", train, &[NEW]).is(201);
+    daemon.wait_until("m", |flow| flow["state"] == "finished");
+    let models = daemon.get("/api/v1/models")["items"].clone();
+    let latest = models[0]["latest"].as_u64().unwrap();
+    assert!(latest > 1 && models[0]["name"] == "lateness" && models[0]["aliases"]["champion"] == 1, "{models}");
+    let versions = daemon.get("/api/v1/models/lateness/versions?limit=2");
+    assert_eq!(
+        (&versions["items"][0]["version"], &versions["next"]),
+        (&json!(latest), &json!((latest - 1).to_string()))
+    );
+    let series = daemon.get("/api/v1/models/lateness/series");
+    assert!(series["metric"] == "auc" && series["points"].as_array().unwrap().len() == latest as usize, "{series}");
+    let version = json!({ "version": latest }).to_string();
+    let promoted = daemon.ask("PUT", "/api/v1/models/lateness/aliases/champion", &[JSON], &version).is(200).body;
+    assert_eq!(promoted["aliases"]["champion"], latest);
+    let card = daemon.get(&format!("/api/v1/models/lateness/versions/{latest}"));
+    assert!(card["lineage"]["inputs"]["rows"].is_object(), "{card}");
+    daemon
+        .ask("PUT", "/api/v1/models/lateness/aliases/champion", &[JSON], "{\"version\": 99}")
+        .is_problem(404, "not-found");
+    daemon.ask("DELETE", "/api/v1/models/lateness/aliases/nobody", &[JSON], "").is_problem(404, "not-found");
+    daemon.stop();
+}
+
+#[test]
+fn what_has_changed_is_looked_at_when_somebody_asks() {
+    let workshop = Workshop::new();
+    let daemon = Daemon::start(&workshop);
+    let reload = || workshop.run(&["reload", "--wait"]);
+    assert_eq!((reload().code, reload().stdout.as_str()), (0, ""));
+    workshop.write("flows/wrong.toml", "input = 3");
+    let wrong = daemon.ask("POST", "/api/v1/system/reload", &[JSON], "{}").is(200).body;
+    // The daemon looks by itself as well, and may have been first.
+    assert!(wrong["flows"].as_array().unwrap().iter().all(|file| file["outcome"] == "refused"), "{wrong}");
+    assert_eq!((&wrong["certificate"], &wrong["settings"]), (&json!(true), &Value::Null));
+    append(&workshop, "r", 0..5);
+    workshop.write("flows/r.toml", &follows("r").replace("in/r", "../in/r"));
+    assert_eq!(reload().code, 0);
+    daemon.wait_until("r", |flow| flow["state"] == "running");
+    wait_for_rows(&workshop, "r", 5);
+    daemon.stop();
+}
+
+#[test]
 fn slow_headers_and_readers_that_never_read_hold_nobody_up() {
     let workshop = Workshop::new();
     let daemon = Daemon::start(&workshop);

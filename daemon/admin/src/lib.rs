@@ -22,6 +22,7 @@ use std::sync::{Arc, LazyLock};
 
 use millstream_engine::file::{NAME_HELP, is_name};
 use millstream_host::{Host, Timestamp};
+use millstream_models::registry::ModelRegistry;
 
 pub use api::NodeType;
 pub use reload::{FileChange, FileOutcome, ReloadAnswers, Reloaded, Reloads};
@@ -45,16 +46,18 @@ pub struct Admin {
     /// Has the daemon look again at what it goes by.
     pub reloads: Reloads,
     data: PathBuf,
+    models: String,
     node_types: LazyLock<Vec<NodeType>, Box<dyn FnOnce() -> Vec<NodeType> + Send>>,
     stopping: AtomicBool,
 }
 
 impl Admin {
-    /// The administration of a host with its data in a folder. `node_types` tells what flows can be made of, when somebody asks.
+    /// The administration of a host with its data in a folder, and its registry of models at a place. `node_types` tells what flows can be made of, when somebody asks.
     pub fn new(
         host: Arc<Host>,
         gate: Gate,
         data: &Path,
+        models: &str,
         levels: Arc<Levels>,
         logs: Arc<FlowLogs>,
         reloads: Reloads,
@@ -68,6 +71,7 @@ impl Admin {
             logs,
             reloads,
             data: data.to_owned(),
+            models: models.to_owned(),
             node_types: LazyLock::new(Box::new(node_types)),
             stopping: AtomicBool::new(false),
         }
@@ -84,6 +88,12 @@ impl Admin {
 
     fn node_types(&self) -> &[NodeType] {
         &self.node_types
+    }
+
+    /// The registry of models.
+    fn registry(&self) -> Result<ModelRegistry, Problem> {
+        let store = millstream_store::open(&self.models, &self.data)?;
+        Ok(ModelRegistry::open(store, self.models.clone()))
     }
 
     /// The file that a flow of the API would be: paths of its inputs are relative to the folder of the data.

@@ -45,8 +45,16 @@ impl Administration {
         }
         let tls = server.tls();
         let gate = Gate::open(listening, data)?;
-        let admin =
-            Arc::new(Admin::new(host, gate, data, logging.levels.clone(), logging.logs.clone(), reloads, node_types));
+        let admin = Arc::new(Admin::new(
+            host,
+            gate,
+            data,
+            &settings.models,
+            logging.levels.clone(),
+            logging.logs.clone(),
+            reloads,
+            node_types,
+        ));
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(api::router(admin.clone()), stopped));
         Ok(Self { admin, tls, stop, serving })

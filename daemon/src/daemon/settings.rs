@@ -24,6 +24,10 @@ pub struct DaemonSettings {
     /// Whether flows go on from states that another version or kind of machine has written. Their models may then come out with other bits than
     /// without the change.
     pub allow_drift: bool,
+    /// Where the models are that the administration shows: a folder, or the URL of a store. Flows that train publish to `models` unless they say
+    /// otherwise.
+    #[schemars(length(min = 1))]
+    pub models: String,
     /// How many threads the nodes of all flows share. By default one a core.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<u16>,
@@ -58,6 +62,7 @@ impl Default for DaemonSettings {
             data: ".".into(),
             flows: "flows".into(),
             state: "state".to_owned(),
+            models: "models".to_owned(),
             allow_drift: false,
             threads: None,
             scan_every: Duration(std::time::Duration::from_secs(2)),

@@ -4,6 +4,7 @@ mod check;
 mod events;
 mod flows;
 mod logs;
+mod models;
 mod openapi;
 mod operations;
 mod parameters;
@@ -40,6 +41,7 @@ pub fn routes() -> Vec<Route> {
         operations::routes(),
         check::routes(),
         events::routes(),
+        models::routes(),
         logs::routes(),
         tap::routes(),
         system::routes(),
