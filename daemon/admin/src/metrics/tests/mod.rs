@@ -1,11 +1,13 @@
 //! What is told of a flow that runs, and that the page and the board name nothing else.
 #![allow(clippy::unwrap_used)]
 
+mod kinds;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Baselines, Metrics, ModelReport, NodeTypes};
+use millstream_core::{Baselines, Metrics, ModelReport};
 use millstream_engine::checkpoint::{FlowCheckpoints, ResumeOptions};
 use millstream_engine::file::{Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
@@ -18,23 +20,19 @@ use tokio::runtime::Handle;
 
 use super::*;
 
-/// Launches flows of files.
-struct Files(PathBuf);
+/// Launches flows of the smallest nodes, with their states in a folder.
+struct SmallFlows(PathBuf);
 
-impl Files {
+impl SmallFlows {
     fn plan(&self, source: &FlowSource) -> Result<Plan, Diagnostics> {
-        static REGISTRY: LazyLock<NodeTypes> = LazyLock::new(|| {
-            let mut registry = NodeTypes::default();
-            millstream_connectors::register(&mut registry);
-            registry
-        });
-        let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(&REGISTRY) };
-        let options = PlanOptions::new(&REGISTRY, self.0.clone());
+        let registry = kinds::registry();
+        let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(registry) };
+        let options = PlanOptions::new(registry, self.0.clone());
         Plan::read(&source.path, &source.text, load, options, |_| KeptStates::default())
     }
 }
 
-impl Launcher for Files {
+impl Launcher for SmallFlows {
     fn check(&self, source: &FlowSource) -> Result<Outline, Diagnostics> {
         Ok(self.plan(source)?.outline())
     }
@@ -52,12 +50,11 @@ impl Launcher for Files {
 /// The metrics of a host with a flow that has read three rows, and those when it is gone.
 async fn told() -> [String; 2] {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("rows.csv"), "n\n1\n2\n3\n").unwrap();
     let text = r#"
-        input.rows = { type = "file", path = "rows.csv", format = "csv", schema = { n = "int64" } }
-        output.gone = { type = "drop", from = "rows" }
+        input.rows.type = "three"
+        output.gone = { type = "forget", from = "rows" }
     "#;
-    let launcher = Arc::new(Files(folder.path().into()));
+    let launcher = Arc::new(SmallFlows(folder.path().into()));
     let host = Host::open(launcher, Handle::current(), RestartPolicy::default(), folder.path()).unwrap();
     let source = FlowSource { path: folder.path().join("three.toml"), text: text.into() };
     let change = Change { source, owner: Owner::Api, expected: Expected::Any, message: None, start: true };
