@@ -193,6 +193,48 @@ fn a_flow_that_fails_leaves_the_others_alone() {
     daemon.stop();
 }
 
+/// A flow that follows a file and sends its rows to a port where nobody listens.
+const SENDS: &str = r#"
+    flow.epoch.interval = "50ms"
+    checkpoint.interval = "100ms"
+    [input.rows]
+    type = "file"
+    path = "../in/sends.ndjson"
+    schema = { id = "int64" }
+    follow = true
+    on_error = "fail"
+    [output.sent]
+    type = "http"
+    from = "rows"
+    url = "http://127.0.0.1:1"
+    path = "rows"
+    format = "ndjson"
+    on_error = "fail"
+    retry = { attempts = 1, first_pause = "10ms", longest_pause = "20ms" }
+"#;
+
+#[test]
+fn log_lines_name_flow_and_node_and_what_comes_again_is_counted() {
+    let workshop = Workshop::new();
+    workshop.write("flows/sends.toml", SENDS);
+    append(&workshop, "sends", 0..3);
+    let daemon = Daemon::start(&workshop, &[("MILLSTREAM__LOG__FORMAT", "json")]);
+    let next = |text: &str| loop {
+        let line = daemon.lines.recv_timeout(Duration::from_secs(180)).unwrap();
+        if line.contains(text) {
+            break serde_json::from_str::<Value>(&line).unwrap();
+        }
+    };
+    let first = next("127.0.0.1:1");
+    let span = &first["span"];
+    assert_eq!((span["flow"].as_str(), span["node"].as_str()), (Some("sends"), Some("sent")), "{first}");
+    let counted = next("same message");
+    assert_eq!((counted["flow"].as_str(), counted["node"].as_str()), (Some("sends"), Some("sent")), "{counted}");
+    let message = counted["message"].as_str().unwrap();
+    assert!(message.contains(" times in 10 s (no rows are held back): "), "{message}");
+    daemon.stop();
+}
+
 #[test]
 fn settings_that_are_wrong_are_all_said_at_their_places() {
     let workshop = Workshop::new();

@@ -262,7 +262,12 @@ impl Input for KafkaInput {
             unsettled: Vec::new(),
         };
         let known = partitions.clone();
-        thread::spawn(move || if bounded { poller.read(partitions) } else { poller.follow(partitions, new) });
+        // What it logs is of this flow and node.
+        let span = tracing::Span::current();
+        thread::spawn(move || {
+            let _inside = span.entered();
+            if bounded { poller.read(partitions) } else { poller.follow(partitions, new) }
+        });
         if !bounded && !is_replay {
             let (consumer, topics, discovered) = (consumer.clone(), self.job.topics.clone(), discovered.clone());
             let interval = self.job.discovery_interval;

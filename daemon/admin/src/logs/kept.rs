@@ -24,6 +24,9 @@ const LINES: usize = 200;
 /// How many errors of a flow are kept.
 const ERRORS: usize = 20;
 
+/// Of how many flows lines and errors are kept: of more than run in a process, since those are worth a look that have been removed.
+const FLOWS: usize = 1000;
+
 /// How many lines somebody may be behind who follows.
 const BEHIND: usize = 1024;
 
@@ -95,16 +98,11 @@ impl FlowLogs {
         self.followed.subscribe()
     }
 
-    /// Forgets a flow that was removed.
-    pub fn forget(&self, flow: &str) {
-        self.flows().remove(flow);
-    }
-
     pub(super) fn note_error(&self, seen: &Seen) {
         let Some(flow) = &seen.place.flow else { return };
         let (node, message) = (seen.place.node.clone(), (self.hide)(&seen.cause()).into_owned());
         let mut flows = self.flows();
-        let errors = &mut flows.entry(flow.clone()).or_default().errors;
+        let errors = &mut of_flow(&mut flows, flow).errors;
         let is_same = |error: &ErrorLine| error.node == node && error.message == message;
         let before = errors.iter().position(is_same).and_then(|index| errors.remove(index));
         let count = before.map_or(0, |error| error.count) + 1;
@@ -114,7 +112,7 @@ impl FlowLogs {
     fn add(&self, line: LogLine) {
         let line = Arc::new(line);
         if let Some(flow) = &line.flow {
-            push(&mut self.flows().entry(flow.clone()).or_default().lines, line.clone(), LINES);
+            push(&mut of_flow(&mut self.flows(), flow).lines, line.clone(), LINES);
         }
         // Mostly nobody follows.
         let _ = self.followed.send(line);
@@ -162,6 +160,25 @@ where
         let level = event.metadata().level().as_str().to_ascii_lowercase();
         let Place { flow, node } = seen.place;
         self.0.add(LogLine { at: now(), level, flow, node, message });
+    }
+}
+
+/// What is kept of a flow. Where there are too many, that is forgotten about which nothing was said for longest: it has long been removed.
+fn of_flow<'a>(flows: &'a mut BTreeMap<String, OfFlow>, flow: &str) -> &'a mut OfFlow {
+    if flows.len() >= FLOWS && !flows.contains_key(flow) {
+        let oldest = flows.iter().min_by(|(_, one), (_, other)| one.last().cmp(&other.last()));
+        if let Some(oldest) = oldest.map(|(flow, _)| flow.clone()) {
+            flows.remove(&oldest);
+        }
+    }
+    flows.entry(flow.to_owned()).or_default()
+}
+
+impl OfFlow {
+    /// When something was said last.
+    fn last(&self) -> Option<&str> {
+        let (line, error) = (self.lines.back().map(|line| &line.at), self.errors.back().map(|error| &error.at));
+        line.max(error).map(String::as_str)
     }
 }
 

@@ -153,7 +153,8 @@ impl<'a> Pause<'a> {
     fn begin(clock: &'a Clock, activity: Activity) -> Option<Self> {
         let now = clock.now();
         let was_busy = clock.end(Activity::Busy, now);
-        (was_busy && clock.begin(activity, now)).then_some(Self { clock, activity })
+        // Only then may there be one, which makes the node busy when it is dropped.
+        (was_busy && clock.begin(activity, now)).then(|| Self { clock, activity })
     }
 }
 
@@ -216,6 +217,7 @@ mod tests {
     async fn what_is_given_up_is_busy_again_and_what_lies_within_counts_once() {
         let clock = Clock::new();
         let wait = async { clock.spend(Activity::Blocked, sleep(Duration::from_secs(9))).await };
+        let begin = Instant::now();
         clock
             .attend(async {
                 tokio::select! {
@@ -225,6 +227,7 @@ mod tests {
                 sleep(Duration::from_secs(1)).await;
             })
             .await;
+        assert_eq!(begin.elapsed(), Duration::from_secs(2));
         assert_eq!(clock.times(), times(1, 0, 1), "the inner one came first");
     }
 }

@@ -17,7 +17,7 @@ use crate::stats::FlowStats;
 /// Its output takes ten milliseconds for each row.
 const FLOW: &str = r#"
     flow = { name = "NAME", epoch.rows = 100, epoch.interval = "1s", edge.rows = 1 }
-    checkpoint.every = "10s"
+    checkpoint.interval = "10s"
     input.a = { type = "count", batch_rows = 1, INPUT }
     output.c = { type = "file", from = "a", path = "NAME/c", slow = 10 }
 "#;

@@ -126,16 +126,16 @@ async fn a_flow_that_does_not_check_says_why_and_the_next_text_mends_it() {
 #[tokio::test(start_paused = true)]
 async fn inputs_are_held_for_one_flow_or_for_all_also_when_a_flow_is_started_again() {
     let site = Site::new(None);
-    site.put("held", &flow("", "held"));
-    site.put("free", &flow("", "free"));
-    let read = |name: &str| site.host.status(name).unwrap().stats.map_or(0, |stats| stats.rows_read());
+    site.put("held", &flow("", "held")).await;
+    site.put("free", &flow("", "free")).await;
+    let read = |name: &str| site.host.flow(name).unwrap().status.stats.map_or(0, |stats| stats.rows_read());
     site.wait_for("held", State::Running).await;
     assert!(site.host.pause("held") && !site.host.pause("nobody"));
     let status = site.wait("held", |status| status.paused.is_some()).await;
     assert_eq!(status.paused.as_deref(), Some("somebody has paused it"));
-    site.host.stop("held");
+    end(site.host.stop("held", false, ada()).await.unwrap()).await;
     assert_eq!(site.wait_for("held", State::Stopped).await.paused, None);
-    site.host.start("held");
+    end(site.host.start("held", ada()).await.unwrap()).await;
     site.wait("held", |status| status.paused.is_some()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (held, free) = (read("held"), read("free"));
@@ -145,7 +145,7 @@ async fn inputs_are_held_for_one_flow_or_for_all_also_when_a_flow_is_started_aga
     site.host.hold(Some("the disk is nearly full".into()));
     let status = site.wait("free", |status| status.paused.is_some()).await;
     assert_eq!(status.paused.as_deref(), Some("the disk is nearly full"));
-    site.host.resume("held");
+    assert!(site.host.unpause("held"));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let both = [read("held"), read("free")];
     tokio::time::sleep(Duration::from_secs(5)).await;

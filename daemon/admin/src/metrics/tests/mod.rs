@@ -1,64 +1,72 @@
 //! What is told of a flow that runs, and that the page and the board name nothing else.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+mod kinds;
 
-use millstream_core::{Baselines, Metrics, ModelReport, NodeTypes};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{Baselines, Metrics, ModelReport};
 use millstream_engine::checkpoint::{FlowCheckpoints, ResumeOptions};
 use millstream_engine::file::{Diagnostics, LoadOptions};
+use millstream_engine::outline::Outline;
 use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
-use millstream_engine::run::{FlowError, PreparedFlow, ReadyFlow, RunMode};
-use millstream_host::{FlowSource, LaunchError, Launcher, RestartPolicy, State};
+use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
+use millstream_host::{
+    Change, Expected, FlowSource, LaunchError, Launched, Launcher, Owner, Request, RestartPolicy, State,
+};
 use tokio::runtime::Handle;
 
 use super::*;
 
-/// Launches flows of files.
-struct Files(PathBuf);
+/// Launches flows of the smallest nodes, with their states in a folder.
+struct SmallFlows(PathBuf);
 
-impl Files {
+impl SmallFlows {
     fn plan(&self, source: &FlowSource) -> Result<Plan, Diagnostics> {
-        static REGISTRY: LazyLock<NodeTypes> = LazyLock::new(|| {
-            let mut registry = NodeTypes::default();
-            millstream_connectors::register(&mut registry);
-            registry
-        });
-        let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(&REGISTRY) };
-        let options = PlanOptions::new(&REGISTRY, self.0.clone());
+        let registry = kinds::registry();
+        let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(registry) };
+        let options = PlanOptions::new(registry, self.0.clone());
         Plan::read(&source.path, &source.text, load, options, |_| KeptStates::default())
     }
 }
 
-impl Launcher for Files {
-    fn check(&self, source: &FlowSource) -> Result<String, Diagnostics> {
-        Ok(self.plan(source)?.flow)
+impl Launcher for SmallFlows {
+    fn check(&self, source: &FlowSource) -> Result<Outline, Diagnostics> {
+        Ok(self.plan(source)?.outline())
     }
 
-    fn launch(&self, source: &FlowSource) -> Result<ReadyFlow, LaunchError> {
+    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
         let plan = self.plan(source)?;
-        let options = ResumeOptions::default();
+        let (options, outline) = (ResumeOptions::default(), plan.outline());
         let checkpoints = FlowCheckpoints::open_folder(&plan, &self.0.join("state"), &options);
         let checkpoints = checkpoints.map_err(|error| FlowError { node: None, error })?;
-        Ok(PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?)
+        let flow = PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?;
+        Ok(Launched { flow, outline })
     }
 }
 
 /// The metrics of a host with a flow that has read three rows, and those when it is gone.
 async fn told() -> [String; 2] {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("rows.csv"), "n\n1\n2\n3\n").unwrap();
     let text = r#"
-        input.rows = { type = "file", path = "rows.csv", format = "csv", schema = { n = "int64" } }
-        output.gone = { type = "drop", from = "rows" }
+        input.rows.type = "three"
+        output.gone = { type = "forget", from = "rows" }
     "#;
-    let host = Host::new(Arc::new(Files(folder.path().into())), Handle::current(), RestartPolicy::default());
-    host.put("three", FlowSource { path: folder.path().join("three.toml"), text: text.into() });
+    let launcher = Arc::new(SmallFlows(folder.path().into()));
+    let host = Host::open(launcher, Handle::current(), RestartPolicy::default(), folder.path()).unwrap();
+    let source = FlowSource { path: folder.path().join("three.toml"), text: text.into() };
+    let change = Change { source, owner: Owner::Api, expected: Expected::Any, message: None, start: true };
+    let request = || Request { by: "ada".to_owned(), patience: Duration::from_secs(60) };
+    let mut applied = host.apply("three", change, request()).await.unwrap().operation;
+    applied.wait_for(|operation| !operation.is_running()).await.unwrap();
     let mut status = host.watch("three").unwrap();
     let ended = status.wait_for(|status| status.state.is_at_rest()).await.unwrap().clone();
     assert_eq!(ended.state, State::Finished, "{:?}", ended.reason);
     let here = super::text(&host);
-    host.remove("three").await;
+    let mut removed = host.remove("three", &Owner::Api, request()).await.unwrap();
+    removed.wait_for(|operation| !operation.is_running()).await.unwrap();
     [here, super::text(&host)]
 }
 
