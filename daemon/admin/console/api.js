@@ -3,6 +3,7 @@ import { heard, lost } from "./connection.js";
 import { has } from "./routes.js";
 
 const prefix = "api/v1";
+const stream = "text/event-stream";
 const absent = [404, 405, 501];
 let refused = () => {};
 
@@ -36,7 +37,7 @@ async function fetched(method, at, { body, type, headers, signal, accept = "appl
       headers: { Accept: accept, ...content, ...headers },
       credentials: "same-origin",
       cache: "no-store",
-      signal: signal ? (accept.includes("ndjson") ? signal : AbortSignal.any([signal, limit])) : limit,
+      signal: signal ? (accept === stream ? signal : AbortSignal.any([signal, limit])) : limit,
     });
     heard(answer.headers.get("Date"));
     return answer;
@@ -86,15 +87,15 @@ export async function pages(at, limit, bound, signal) {
   return items;
 }
 
-// The lines of an answer that goes on, each as the JSON that it is.
-export async function* lines(at, signal) {
-  const answer = await fetched("GET", at, { signal, accept: "application/x-ndjson" });
+// What an answer tells that goes on, event by event. The one stream of `live` is for what is told of all; this one is for what somebody looks at.
+export async function* events(at, signal) {
+  const answer = await fetched("GET", at, { signal, accept: stream });
   if (!answer.ok) throw await problem(answer);
   let rest = "";
   for await (const part of chunks(answer.body.pipeThrough(new TextDecoderStream()))) {
     const whole = (rest + part).split("\n");
     rest = whole.pop();
-    for (const line of whole) if (line.trim()) yield JSON.parse(line);
+    for (const line of whole) if (line.startsWith("data:")) yield JSON.parse(line.slice(5));
   }
 }
 

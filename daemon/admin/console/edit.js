@@ -8,19 +8,24 @@ import { flowAt, go, may, tell, watch } from "./shell.js";
 import { mistakes, Text } from "./text.js";
 
 const pause = 300;
-const begin = `# What the flow is for, in a sentence.
+const begin = `# What the flow is for stands in its description.
+flow.description = ""
+
 [input.rows]
 type = "generate"
 rate = "10/s"
-schema = { id = "int64" }
+columns = { id = "row" }
 
-[output.out]
-type = "stdout"
+[output.kept]
+type = "file"
 from = "rows"
+path = "out/rows/"
+format = "ndjson"
+if_exists = "append"
 `;
 
 export function edit(route) {
-  const screen = new Edit(route.parts[0] === "new" ? null : route.parts[1], Number(route.query.get("line")));
+  const screen = new Edit(route.parts[0] === "new" ? null : route.parts[1], route.query.get("node"));
   return {
     title: screen.name ? `Edit ${screen.name}` : "New flow",
     node: screen.node,
@@ -33,7 +38,7 @@ export function edit(route) {
 }
 
 class Edit {
-  constructor(name, line) {
+  constructor(name, node) {
     this.name = name;
     this.text = new Text(name ? `Text of the flow ${name}` : "Text of the new flow", "", () => this.typed());
     this.title = name ? h("h1", null, name) : h("h1", null, "New flow");
@@ -52,7 +57,7 @@ class Edit {
       this.preface,
       h("div", { class: "panel" }, this.text.node, h("div", { class: "below" }, this.status, this.list)), this.outcome,
       this.drawn = h("div", { class: "panel preview", hidden: true }, this.picture.node));
-    this.open(line);
+    this.open(node);
   }
 
   close() {
@@ -62,7 +67,7 @@ class Edit {
     this.checking?.abort();
   }
 
-  async open(line) {
+  async open(node) {
     try {
       if (this.name) await this.read();
       else this.text.value = begin;
@@ -71,7 +76,7 @@ class Edit {
     }
     this.original = this.text.value;
     await this.check();
-    if (line) this.text.goTo(line);
+    if (node) this.text.goTo(this.text.place(node));
   }
 
   async read() {
@@ -171,7 +176,7 @@ class Edit {
       const { body } = await this.put(query);
       this.original = this.text.value;
       go(flowAt(this.at));
-      await watch(`change ${this.at} to revision ${body.revision}`, { id: body.operation, state: "running" });
+      await watch(this.name ? `change ${this.name} to revision ${body.revision}` : `make ${this.at}`, { id: body.operation, state: "running" });
     } catch (error) {
       this.refused(error);
     }

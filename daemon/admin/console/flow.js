@@ -1,5 +1,5 @@
 // One flow: its graph with what goes through it now, what is wrong, a node or an edge looked at closely, and what is kept of it.
-import { flowPath, get, maybe } from "./api.js";
+import { flowPath, get, maybe, post } from "./api.js";
 import { derive, graphOf, Samples } from "./derive.js";
 import { button, h, mark, say } from "./dom.js";
 import { Notice } from "./flows.js";
@@ -9,7 +9,7 @@ import { Graph } from "./graph.js";
 import { inspect } from "./inspect.js";
 import { every, repaintNow, streams } from "./live.js";
 import { has } from "./routes.js";
-import { ask, flowAt, go, may, operate } from "./shell.js";
+import { ask, attempt, flowAt, go, may, operate } from "./shell.js";
 import { tabs } from "./tabs.js";
 
 const many = 100;
@@ -170,12 +170,13 @@ class Flow {
   paintHead() {
     const { shape, words } = condition(this.state);
     mark(this.dot, "class", `dot ${shape}`);
-    say(this.words, this.state.operation ? `${words}, being changed` : words);
+    const why = this.state.paused ? `${words}: ${this.state.paused}` : words;
+    say(this.words, this.state.operation ? `${why}, under way` : why);
     say(this.facts, this.said());
     say(this.description, this.state.description);
     this.description.hidden = !this.state.description;
     this.paintNotice();
-    const key = `${this.state.state} ${this.state.operation} ${this.state.source?.kind}`;
+    const key = `${this.state.state} ${this.state.operation} ${this.state.source?.kind} ${this.state.paused}`;
     if (key !== this.acted) this.actions.replaceChildren(...actions(this.name, this.state));
     this.acted = key;
   }
@@ -206,17 +207,25 @@ class Flow {
 }
 
 // What may be done with a flow as it is.
-function actions(name, { state, operation, source }) {
+function actions(name, { state, operation, source, paused }) {
   if (!may("operator")) return [];
   const act = (label, verb, properties) => has("POST", flowPath(name, verb)) && button(label, () => operate(`${verb} ${name}`, "POST", flowPath(name, verb)), { disabled: Boolean(operation), ...properties });
   const rests = ["stopped", "finished", "failed", "backing_off"].includes(state);
   return [
     rests ? act(state === "finished" ? "Run again" : "Start", "start", { class: "main" }) : act("Checkpoint", "checkpoint", { title: "Keep now what would be resumed from" }),
+    !rests && hold(name, paused),
     !rests && act("Drain", "drain", { title: "Read no more, and stop when all that was read is written" }),
     (!rests || state === "backing_off") && act("Stop", "stop", { title: "Make a checkpoint, then stop" }),
     h("a", { class: "button", href: flowAt(name, "edit") }, source?.kind === "file" ? "Text" : "Edit"),
     source?.kind !== "file" && rests && button("Delete …", () => remove(name), { class: "danger" }),
   ].filter(Boolean);
+}
+
+// Only inputs wait; what they have read goes on to outputs, and checkpoints are taken.
+function hold(name, paused) {
+  const verb = paused ? "resume" : "pause";
+  const at = flowPath(name, verb);
+  return has("POST", at) && button(paused ? "Resume" : "Pause", () => attempt(`${verb} ${name}`, () => post(at)), { title: paused ? "Let inputs read on" : "Let inputs read no more for now" });
 }
 
 async function remove(name) {

@@ -66,10 +66,11 @@ export function condition(flow) {
   if (flow.state === "backing_off") return { rank: 2, shape: "warn", words: "backing off" };
   if (flow.health === "degraded") return { rank: 3, shape: "warn", words: `${words}, degraded` };
   if (flow.problem) return { rank: 4, shape: "warn", words: `${words}, change refused` };
+  if (flow.paused) return { rank: 5, shape: "off", words: `${words}, inputs held` };
   if (["starting", "changing", "stopping"].includes(flow.state)) return { rank: 5, shape: "moving", words };
   if (flow.state === "running") return { rank: 6, shape: "ok", words };
   return { rank: flow.state === "finished" ? 7 : 8, shape: flow.state === "finished" ? "done" : "off", words };
 }
 
 // What is wrong with a flow, in the words of the daemon.
-export const trouble = (flow) => (condition(flow).rank > 4 ? null : flow.reason || flow.problem?.reason || null);
+export const trouble = (flow) => (condition(flow).rank > 4 ? flow.paused ?? null : flow.reason || flow.problem?.reason || null);

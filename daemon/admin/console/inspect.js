@@ -1,8 +1,11 @@
 // A node or an edge looked at closely: its numbers, columns and settings, and the rows that go through it.
 import { spark } from "./chart.js";
 import { h, mark, row, say, table } from "./dom.js";
-import { bytes, clock, count, figure, perSecond, share, span } from "./format.js";
+import { bytes, clock, count, figure, perSecond, plural, share, span } from "./format.js";
+import { flowAt } from "./shell.js";
 import { tap } from "./tap.js";
+
+const main = "main";
 
 // A panel for what is selected, or null: `{ node, paint, close }`.
 export function inspect(context) {
@@ -41,13 +44,13 @@ class NodePanel {
     this.time = new Time();
     this.spark = spark(320, 44);
     const { graph, name, href } = context;
-    const taps = graph.edges.filter((edge) => edge.to === node.name).map((edge) => ({ label: `before: from ${edge.from.node}`, query: { edge: edge.id } }));
-    const after = node.ports.filter((port) => port.name !== "model").map((port) => ({ label: `after: ${port.name}`, query: { node: node.name, port: port.name } }));
+    const taps = graph.edges.filter((edge) => edge.to === node.name).map((edge) => ({ label: `before: from ${edge.from.node}`, query: edge.from }));
+    const after = node.ports.filter((port) => port.name !== "model").map((port) => ({ label: port.name === main ? "after" : `after: ${port.name}`, query: { node: node.name, port: port.name } }));
     this.tap = tap(name, [...after, ...taps]);
     this.node = h("aside", { class: "panel inspect", "aria-label": node.name },
       h("header", null, h("h2", null, node.name), h("span", { class: "soft" }, `${node.type} ${node.role}`), close(context.away)),
       h("section", null, this.spark.node, this.facts.node, this.time.node),
-      h("section", null, around(node, graph, href), columns(node), settings(node, name)),
+      h("section", null, around(node, graph, href), columns(node), h("p", null, h("a", { class: "soft", href: flowAt(name, "edit", { node: node.name }) }, "Settings, in the text of the flow"))),
       this.tap.node);
   }
 
@@ -105,26 +108,20 @@ class Time {
 function around(node, graph, href) {
   const into = graph.edges.filter((edge) => edge.to === node.name);
   const outOf = graph.edges.filter((edge) => edge.from.node === node.name);
-  const link = (edge, other) => h("a", { href: href({ edge: edge.id }) }, other, edge.from.port !== "out" && edge.from.port !== "rows" ? h("span", { class: "soft" }, ` ${edge.from.port}`) : "");
+  const link = (edge, other) => h("a", { href: href({ edge: edge.id }) }, other, edge.from.port !== main ? h("span", { class: "soft" }, ` ${edge.from.port}`) : "");
   const list = (title, links) => links.length > 0 && [h("dt", null, title), h("dd", null, links.slice(0, 12).flatMap((each, i) => [i ? ", " : "", each]), links.length > 12 ? ` and ${links.length - 12} more` : "")];
   return h("dl", { class: "facts" }, list("from", into.map((edge) => link(edge, edge.from.node))), list("to", outOf.map((edge) => link(edge, edge.to))), node.place ? [h("dt", null, "place"), h("dd", null, node.place)] : null);
 }
 
+const side = (node, port) => (!node.ports.length ? "what it takes" : port.name === main ? "what it gives" : port.name);
 const columnHeads = ["Column", "Type", "May be null"];
 
 function columns(node) {
   // An output has none that leave.
   const ports = node.ports.length ? node.ports : node.inputs;
   return ports.filter((port) => port.columns.length).map((port, i) =>
-    h("details", { open: i === 0 && port.columns.length <= 8 }, h("summary", null, `${port.columns.length} columns of ${port.name}`),
-      table(`Columns of ${port.name}`, columnHeads, h("tbody", null, port.columns.map((column) => row(columnHeads, column.name, h("code", null, column.type), column.nullable ? "yes" : "no"))))));
-}
-
-function settings(node, name) {
-  if (!node.settings) return null;
-  const text = h("pre", { tabindex: 0 }, node.settings.trim());
-  const place = node.line ? h("a", { href: `#/flows/${encodeURIComponent(name)}/edit?line=${node.line}` }, `line ${node.line}`) : null;
-  return h("details", null, h("summary", null, "Settings"), text, place);
+    h("details", { open: i === 0 && port.columns.length <= 8 }, h("summary", null, `${plural(port.columns.length, "column")} of ${side(node, port)}`),
+      table(`Columns of ${side(node, port)}`, columnHeads, h("tbody", null, port.columns.map((column) => row(columnHeads, column.name, h("code", null, column.type), column.nullable ? "yes" : "no"))))));
 }
 
 class EdgePanel {
@@ -132,10 +129,10 @@ class EdgePanel {
     this.id = edge.id;
     this.facts = new Facts();
     this.level = h("i", { class: "busy" });
-    this.tap = tap(context.name, [{ label: "rows of this edge", query: { edge: edge.id } }]);
+    this.tap = tap(context.name, [{ label: "rows of this edge", query: edge.from }]);
     const to = (name) => h("a", { href: context.href({ node: name }) }, name);
     this.node = h("aside", { class: "panel inspect two", "aria-label": edge.id },
-      h("header", null, h("h2", null, edge.from.node, " → ", edge.to), h("span", { class: "soft" }, `port ${edge.from.port}`), close(context.away)),
+      h("header", null, h("h2", null, edge.from.node, " → ", edge.to), edge.from.port === main ? null : h("span", { class: "soft" }, `port ${edge.from.port}`), close(context.away)),
       h("section", null, h("div", { class: "time", "aria-hidden": "true" }, this.level), this.facts.node, h("p", { class: "soft" }, "From ", to(edge.from.node), " to ", to(edge.to))), this.tap.node);
   }
 

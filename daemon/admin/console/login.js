@@ -17,7 +17,7 @@ export function login(done) {
   };
   const form = h("form", { class: "login panel", submit },
     h("h1", null, "Log in"),
-    h("p", { class: "soft" }, "With a token of this daemon. ", h("code", null, "millstream token create"), " makes one, on the machine where it runs."),
+    h("p", { class: "soft" }, "With a token of this daemon. ", h("code", null, "millstream token create --name NAME --role operator"), " makes one, on the machine where it runs."),
     h("label", { for: "token" }, h("span", null, "Token"), token), wrong,
     h("button", { type: "submit", class: "main" }, "Log in"));
   return { title: "Log in", node: form, focus: token, topics: [], paint() {}, close() {} };

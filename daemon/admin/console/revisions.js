@@ -56,7 +56,7 @@ export function effects({ nodes = [], others = [] }) {
     row(effectHeads, node, h("span", { class: `effect ${effect}` }, effect), settings.join(", ") || "—", h("span", { class: effect === "removed" ? "bad" : null }, state ?? states[effect]));
   const said = [
     changed.length ? same > 0 && `${plural(same, "other node")} ${same === 1 ? "stays as it is" : "stay as they are"}.` : "All nodes stay as they are.",
-    others.length > 0 && `Also ${others.join(", ")} ${others.length === 1 ? "changes" : "change"}.`,
+    others.length > 0 && `Of the flow itself: ${others.join(", ")}.`,
   ];
   const grid = changed.length > 0 && h("div", { class: "scroll", tabindex: 0 }, table("What the change does to nodes", effectHeads, h("tbody", null, changed.map(line))));
   return h("div", null, grid, h("p", { class: "soft" }, said.filter(Boolean).join(" ")));

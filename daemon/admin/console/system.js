@@ -40,8 +40,9 @@ function budgets() {
     if (!now) return false;
     const flows = Object.entries(now.flows ?? {}).filter(([, n]) => n > 0).map(([state, n]) => `${count(n)} ${state.replace("_", " ")}`);
     say(words, [`version ${now.version}`, `started ${ago(now.started)}`, flows.length ? `flows: ${flows.join(", ")}` : "no flows", now.threads && `${now.threads} threads`, now.address].filter(Boolean).join(" · "));
-    const disks = (now.disk ?? []).map((disk) => bar(`disk ${disk.path}`, disk.total_bytes - disk.free_bytes, disk.total_bytes, `${bytes(disk.free_bytes)} free`));
-    bars.replaceChildren(...(now.memory_bytes ? [bar("memory", now.memory_bytes, now.memory_limit_bytes)] : []), ...disks);
+    const limit = now.memory_budget_bytes ?? now.memory_limit_bytes;
+    const disks = [now.disk ?? []].flat().map((disk) => bar(`disk ${disk.path}`, disk.total_bytes - disk.free_bytes, disk.total_bytes, `${bytes(disk.free_bytes)} free`));
+    bars.replaceChildren(...(now.memory_bytes ? [bar("memory", now.memory_bytes, limit)] : []), ...disks);
     bars.hidden = !bars.children.length;
     return true;
   };
@@ -112,7 +113,7 @@ function logging() {
   const node = part("Log levels", words, form);
   const load = async (signal) => {
     const now = await maybe("/logging", { signal });
-    if (now) say(words, Object.entries(now.levels ?? {}).map(([name, at]) => `${name}: ${at}`).join(", ") + (now.for_s ? `; falls back in ${count(now.for_s)} s` : ""));
+    if (now) say(words, [`${now.default ?? "info"} by default`, ...Object.entries(now.levels ?? {}).map(([name, at]) => `${name}: ${at}`)].join(", ") + (now.for_s ? `; falls back in ${count(now.for_s)} s` : ""));
     return Boolean(now);
   };
   return { node, load, every: 10000 };

@@ -75,7 +75,7 @@ function list(at, caption, heads, cells, none, paging = "") {
   const empty = h("p", { class: "soft lone" }, "asking …");
   const poll = every(5000, async (signal) => {
     const answer = await maybe(at + paging, { signal });
-    const items = answer?.items ?? [];
+    const items = [...(answer?.items ?? [])].sort((a, b) => (a.at < b.at ? 1 : -1));
     grid.hidden = !items.length;
     empty.hidden = items.length > 0;
     say(empty, answer ? none : "This daemon does not say.");

@@ -1,11 +1,11 @@
 // The rows that go through a place of a flow, a few a second: the last hundred, and how many were not shown.
-import { Problem, flowPath, lines } from "./api.js";
+import { Problem, events, flowPath } from "./api.js";
 import { button, h, say } from "./dom.js";
-import { clock, count } from "./format.js";
+import { clock, count, plural } from "./format.js";
 import { has } from "./routes.js";
+import { may } from "./shell.js";
 
 const ring = 100;
-const perSecond = 5;
 const widest = 40;
 
 // A section with a choice of places; nothing is asked of the flow before somebody says so.
@@ -15,7 +15,7 @@ export function tap(flow, places) {
 
 class Tap {
   rows = [];
-  dropped = 0;
+  passed = 0;
   unseen = 0;
 
   constructor(flow, places) {
@@ -28,7 +28,7 @@ class Tap {
     this.body = h("tbody");
     this.grid = h("div", { class: "tap scroll", tabindex: 0, role: "region", "aria-label": "Rows", hidden: true }, h("table", null, h("thead", null, this.head), this.body));
     this.node = h("section", { class: "taps" }, h("div", { class: "row" }, this.place, this.toggle, this.freeze), this.status, this.grid);
-    this.node.hidden = !places.length || !has("GET", flowPath(flow, "tap"));
+    this.node.hidden = !places.length || !has("GET", flowPath(flow, "tap")) || !may("operator");
     this.onHide = () => document.hidden && this.stop();
     document.addEventListener("visibilitychange", this.onHide);
   }
@@ -49,7 +49,7 @@ class Tap {
   async start() {
     this.stop();
     const control = (this.control = new AbortController());
-    Object.assign(this, { rows: [], dropped: 0, unseen: 0, frozen: false });
+    Object.assign(this, { rows: [], passed: 0, unseen: 0, frozen: false, changed: true });
     this.toggle.textContent = "Stop looking";
     this.freeze.hidden = false;
     this.paint();
@@ -64,17 +64,16 @@ class Tap {
   }
 
   async read(signal) {
-    const query = new URLSearchParams({ ...this.places[this.place.value].query, rows: 20, per_s: perSecond });
-    for await (const event of lines(`${flowPath(this.flow, "tap")}?${query}`, signal)) this.take(event);
+    const query = new URLSearchParams(this.places[this.place.value].query);
+    for await (const event of events(`${flowPath(this.flow, "tap")}?${query}`, signal)) this.take(event);
     if (!signal.aborted) (this.stop(), this.paint());
   }
 
-  take({ at, row, position, dropped }) {
-    if (dropped) this.dropped += dropped;
-    if (!row) return;
-    if (this.frozen) return void this.unseen++;
-    this.rows.push({ at, row, position });
-    if (this.rows.length > ring) this.rows.shift();
+  take({ at, rows, source, passed }) {
+    this.passed += passed ?? 0;
+    if (this.frozen) return void (this.unseen += rows.length);
+    const of = source && `from ${source[0]} ${source[1]}, positions ${source[2]} to ${source[3]}`;
+    this.rows = [...this.rows, ...rows.map((row) => ({ at, row, of }))].slice(-ring);
     this.changed = true;
   }
 
@@ -88,14 +87,14 @@ class Tap {
 
   paint() {
     const held = this.frozen ? `, ${count(this.unseen)} came while frozen` : "";
-    say(this.status, this.rows.length || this.dropped ? `The last ${count(this.rows.length)} rows shown, ${count(this.dropped)} went by unseen${held}.` : "No row has come yet.");
+    say(this.status, this.rows.length || this.passed ? `The last ${plural(this.rows.length, "row")} shown, ${count(this.passed)} passed unseen${held}.` : "No row has come yet.");
     if (!this.changed || this.frozen) return;
     this.changed = false;
-    this.grid.hidden = false;
+    this.grid.hidden = !this.rows.length;
     const names = [...new Set(this.rows.flatMap(({ row }) => Object.keys(row)))].slice(0, widest);
     this.head.replaceChildren(...["seen", ...names].map((name) => h("th", { scope: "col" }, name)));
-    this.body.replaceChildren(...[...this.rows].reverse().map(({ at, row, position }) =>
-      h("tr", { title: position == null ? null : `position ${typeof position === "object" ? JSON.stringify(position) : position}` }, h("td", { class: "soft" }, clock(at)), names.map((name) => cell(row[name])))));
+    this.body.replaceChildren(...[...this.rows].reverse().map(({ at, row, of }) =>
+      h("tr", { title: of }, h("td", { class: "soft" }, clock(at)), names.map((name) => cell(row[name])))));
   }
 }
 
