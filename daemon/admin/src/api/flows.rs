@@ -20,7 +20,10 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::operations::answer;
-use super::parameters::{Asked, Caller, FlowText, OperationRequest, Path, Query, Who, expected, wait};
+use super::parameters::{
+    Asked, Caller, FlowText, Limit, Number, OperationRequest, Path, Query, RollbackRequest, Seconds, StopRequest, Who,
+    asked_by, expected, wait,
+};
 use super::route::{Body, Route};
 use super::views::{ChangeView, FlowView, Page};
 use crate::Admin;
@@ -33,10 +36,8 @@ pub fn routes() -> Vec<Route> {
     let done = "It has come to its end within the time of `Prefer: wait=`.";
     let begun = "It is under way; `Location` says where to look.";
     let act = |route: Route| {
-        route
-            .takes(Body::json::<OperationRequest>())
-            .gives::<Operation>(StatusCode::OK, done)
-            .gives::<Operation>(StatusCode::ACCEPTED, begun)
+        let route = if route.request.is_none() { route.takes(Body::json::<OperationRequest>()) } else { route };
+        route.gives::<Operation>(StatusCode::OK, done).gives::<Operation>(StatusCode::ACCEPTED, begun)
     };
     vec![
         Route::get("/flows", "listFlows", "All flows, by name.", list)
@@ -74,7 +75,8 @@ pub fn routes() -> Vec<Route> {
             .query::<DiffQuery>()
             .gives::<DiffView>(StatusCode::OK, "The differences."),
         act(Route::post("/flows/{flow}/start", "startFlow", "Lets a flow run.", start)),
-        act(Route::post("/flows/{flow}/stop", "stopFlow", "Lets a flow stop at a checkpoint.", stop)),
+        act(Route::post("/flows/{flow}/stop", "stopFlow", "Lets a flow stop at a checkpoint.", stop)
+            .takes(Body::json::<StopRequest>())),
         Route::post(
             "/flows/{flow}/pause",
             "pauseFlow",
@@ -85,7 +87,8 @@ pub fn routes() -> Vec<Route> {
         Route::post("/flows/{flow}/resume", "resumeFlow", "Lets the inputs of a flow go on that was paused.", resume)
             .gives::<FlowView>(StatusCode::OK, "The flow."),
         act(Route::post("/flows/{flow}/checkpoint", "takeCheckpoint", "Lets a flow take a checkpoint.", checkpoint)),
-        act(Route::post("/flows/{flow}/rollback", "rollBackFlow", "Lets a flow run from an earlier text.", roll_back)),
+        act(Route::post("/flows/{flow}/rollback", "rollBackFlow", "Lets a flow run from an earlier text.", roll_back)
+            .takes(Body::json::<RollbackRequest>())),
     ]
 }
 
@@ -98,14 +101,13 @@ struct ListQuery {
     /// Only those whose names contain this.
     q: Option<String>,
     /// How many at most. By default 100.
-    #[schemars(range(min = 1, max = 1000))]
-    limit: Option<usize>,
+    limit: Option<Limit>,
     /// Only those behind this name.
     cursor: Option<String>,
 }
 
 async fn list(State(admin): State<Arc<Admin>>, Query(query): Query<ListQuery>, who: Who) -> Json<Page<FlowView>> {
-    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+    let limit = query.limit.map_or(100, |limit| limit.0 as usize);
     let is_listed = |flow: &Flow| {
         let name = &flow.status.flow;
         who.may_see(name)
@@ -146,8 +148,7 @@ struct PutQuery {
     /// Whether a flow that is new is to run. By default it is. One that is there stays as it was wanted.
     start: Option<bool>,
     /// How many seconds the change may take. By default 60.
-    #[schemars(range(min = 1, max = 3600))]
-    deadline_s: Option<u64>,
+    deadline_s: Option<Seconds>,
 }
 
 async fn put(
@@ -169,7 +170,7 @@ async fn put(
     }
     let change =
         Change { source, owner: Owner::Api, expected, message: query.message, start: query.start.unwrap_or(true) };
-    let request = OperationRequest { deadline_s: query.deadline_s, ..OperationRequest::default() }.by(caller);
+    let request = asked_by(caller, query.deadline_s);
     let Applied { revision, former, mut operation } = admin.host.apply(&flow, change, request).await?;
     settle(&mut operation, &headers).await;
     let number = operation.borrow().id;
@@ -287,7 +288,7 @@ async fn revision(
 #[serde(deny_unknown_fields, default)]
 struct DiffQuery {
     /// The other text. By default the one before.
-    from: Option<u64>,
+    from: Option<Number>,
 }
 
 /// In what two texts differ.
@@ -306,7 +307,7 @@ async fn diff(
     Query(query): Query<DiffQuery>,
 ) -> Result<Json<DiffView>, Problem> {
     let now = text_of(&admin, &flow, revision).await?.text;
-    let from = query.from.unwrap_or(revision.saturating_sub(1));
+    let from = query.from.map_or(revision.saturating_sub(1), |from| from.0);
     let before = if from == 0 { String::new() } else { text_of(&admin, &flow, from).await?.text };
     let (old, new) = (format!("{flow} {from}"), format!("{flow} {revision}"));
     let text = TextDiff::from_lines(&before, &now).unified_diff().header(&old, &new).to_string();
@@ -318,7 +319,7 @@ async fn start(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Response
     Ok(answer(operation, asked.wait).await)
 }
 
-async fn stop(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Response, Problem> {
+async fn stop(State(admin): State<Arc<Admin>>, asked: Asked<StopRequest>) -> Result<Response, Problem> {
     let operation = admin.host.stop(&asked.flow, asked.details.force, asked.request).await?;
     Ok(answer(operation, asked.wait).await)
 }
@@ -338,8 +339,7 @@ async fn checkpoint(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Res
     Ok(answer(operation, asked.wait).await)
 }
 
-async fn roll_back(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Response, Problem> {
-    let to = asked.details.to.ok_or_else(|| Problem::bad_request("say which revision: `{\"to\": 6}`"))?;
-    let applied = admin.host.roll_back(&asked.flow, to, asked.request).await?;
+async fn roll_back(State(admin): State<Arc<Admin>>, asked: Asked<RollbackRequest>) -> Result<Response, Problem> {
+    let applied = admin.host.roll_back(&asked.flow, asked.details.to.0, asked.request).await?;
     Ok(answer(applied.operation, asked.wait).await)
 }

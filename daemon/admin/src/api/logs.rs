@@ -11,17 +11,13 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::parameters::{JsonBody, Path, Query};
+use super::parameters::{JsonBody, Path, Query, Within};
 use super::route::{Body, Route};
 use super::views::Page;
 use crate::Admin;
-use crate::logs::{ErrorLine, LevelsNow, LogLine, parse_level};
+use crate::logs::{ErrorLine, LevelName, LevelsNow, LogLine};
 use crate::metrics;
-use crate::problem::Problem;
 use crate::security::Role;
-
-/// How long other levels last at most.
-const LONGEST: u64 = 86_400;
 
 /// The type of what Prometheus reads.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -50,8 +46,7 @@ pub fn routes() -> Vec<Route> {
 #[serde(deny_unknown_fields, default)]
 struct LinesQuery {
     /// At most so many. By default 200, of which there are no more.
-    #[schemars(range(min = 1, max = 200))]
-    limit: Option<usize>,
+    limit: Option<Within<1, 200>>,
 }
 
 async fn lines(
@@ -59,7 +54,7 @@ async fn lines(
     Path(flow): Path<String>,
     Query(query): Query<LinesQuery>,
 ) -> Json<Page<LogLine>> {
-    Json(Page { items: admin.logs.lines(&flow, query.limit.unwrap_or(200)), next: None })
+    Json(Page { items: admin.logs.lines(&flow, query.limit.map_or(200, |limit| limit.0 as usize)), next: None })
 }
 
 async fn errors(State(admin): State<Arc<Admin>>, Path(flow): Path<String>) -> Json<Page<ErrorLine>> {
@@ -75,24 +70,19 @@ async fn levels(State(admin): State<Arc<Admin>>) -> Json<LevelsNow> {
 #[serde(deny_unknown_fields, default)]
 struct LevelsRequest {
     /// Levels by part of the program: `{"millstream_sql": "debug"}`. Empty, all log as the settings say.
-    levels: BTreeMap<String, String>,
+    levels: BTreeMap<String, LevelName>,
     /// For how many seconds. By default 600.
-    #[schemars(range(min = 1, max = 86400))]
-    for_s: Option<u64>,
+    for_s: Option<Within<1, 86_400>>,
 }
 
-async fn set_levels(
-    State(admin): State<Arc<Admin>>,
-    JsonBody(asked): JsonBody<LevelsRequest>,
-) -> Result<Json<LevelsNow>, Problem> {
-    let read = |(part, level): (String, String)| Ok((part, parse_level(&level).map_err(Problem::bad_request)?));
-    let levels: BTreeMap<_, _> = asked.levels.into_iter().map(read).collect::<Result<_, Problem>>()?;
+async fn set_levels(State(admin): State<Arc<Admin>>, JsonBody(asked): JsonBody<LevelsRequest>) -> Json<LevelsNow> {
+    let levels: BTreeMap<_, _> = asked.levels.into_iter().map(|(part, level)| (part, level.into())).collect();
     if levels.is_empty() {
         admin.levels.reset();
     } else {
-        admin.levels.set(levels, Duration::from_secs(asked.for_s.unwrap_or(600).clamp(1, LONGEST)));
+        admin.levels.set(levels, Duration::from_secs(asked.for_s.map_or(600, |seconds| seconds.0)));
     }
-    Ok(Json(admin.levels.now()))
+    Json(admin.levels.now())
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> Response {

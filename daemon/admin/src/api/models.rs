@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
-use super::parameters::{JsonBody, Path, Query};
+use super::parameters::{JsonBody, Limit, Number, Path, Query};
 use super::route::{Body, Route};
 use super::views::Page;
 use crate::Admin;
@@ -119,8 +119,7 @@ struct VersionsQuery {
     /// Only those before this one.
     cursor: Option<u64>,
     /// How many at most. By default 100.
-    #[schemars(range(min = 1, max = 1000))]
-    limit: Option<usize>,
+    limit: Option<Limit>,
 }
 
 /// A version that a name is to point at.
@@ -128,8 +127,7 @@ struct VersionsQuery {
 #[serde(deny_unknown_fields)]
 struct AliasRequest {
     /// Its number.
-    #[schemars(range(min = 1))]
-    version: u64,
+    version: Number,
 }
 
 /// Does something with the registry, where that holds up nobody.
@@ -182,7 +180,7 @@ fn cards(
     let known = known(registry, model)?;
     let is_asked = |version: &&u64| query.cursor.is_none_or(|cursor| **version < cursor);
     let mut asked = known.iter().rev().filter(is_asked).copied();
-    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+    let limit = query.limit.map_or(100, |limit| limit.0 as usize);
     let told: Vec<u64> = asked.by_ref().take(limit).collect();
     let next = asked.next().and_then(|_| Some(told.last()?.to_string()));
     Ok((told.iter().filter_map(|version| registry.card(model, *version).ok()).collect(), next))
@@ -262,10 +260,10 @@ async fn set_alias(
     JsonBody(asked): JsonBody<AliasRequest>,
 ) -> Result<Json<ModelView>, Problem> {
     with_registry(admin, move |registry| {
-        if !known(registry, &model)?.contains(&asked.version) {
-            return Err(Problem::not_found(format!("there is no version {} of a model `{model}`", asked.version)));
+        if !known(registry, &model)?.contains(&asked.version.0) {
+            return Err(Problem::not_found(format!("there is no version {} of a model `{model}`", asked.version.0)));
         }
-        registry.set_alias(&model, &alias, asked.version).map_err(|error| Problem::bad_request(error.to_string()))?;
+        registry.set_alias(&model, &alias, asked.version.0).map_err(|error| Problem::bad_request(error.to_string()))?;
         Ok(Json(seen(registry, &model)?))
     })
     .await

@@ -14,14 +14,18 @@ const DEFINITIONS: &str = "/components/schemas";
 /// The document.
 pub fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = DEFINITIONS.into());
-    let mut generator = settings.into_generator();
-    let problem = generator.subschema_for::<ProblemBody>();
+    // What may be left out of a request is there in an answer, and what an answer leaves out can't be asked for.
+    let mut taken = settings.clone().for_deserialize().into_generator();
+    let mut given = settings.for_serialize().into_generator();
+    let problem = given.subschema_for::<ProblemBody>();
     let mut paths = Map::new();
     for route in routes() {
-        let operation = operation(&route, &problem, &mut generator);
+        let operation = operation(&route, &problem, &mut taken, &mut given);
         let path = paths.entry(route.path.clone()).or_insert_with(|| json!({}));
         path[route.method.as_str().to_ascii_lowercase()] = operation;
     }
+    let mut schemas = taken.take_definitions(true);
+    schemas.extend(given.take_definitions(true));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -32,7 +36,7 @@ pub fn document() -> Value {
         },
         "paths": paths,
         "components": {
-            "schemas": generator.take_definitions(true),
+            "schemas": schemas,
             "securitySchemes": {
                 "token": { "type": "http", "scheme": "bearer" },
                 "session": { "type": "apiKey", "in": "cookie", "name": "__Host-millstream" },
@@ -41,11 +45,11 @@ pub fn document() -> Value {
     })
 }
 
-fn operation(route: &Route, problem: &Schema, generator: &mut SchemaGenerator) -> Value {
+fn operation(route: &Route, problem: &Schema, taken: &mut SchemaGenerator, given: &mut SchemaGenerator) -> Value {
     let mut parameters = path_parameters(&route.path);
     parameters.extend(route.query.map(|describe| query_parameters(&describe())).unwrap_or_default());
     let mut responses: Map<String, Value> =
-        route.answers.iter().map(|answer| (answer.status.as_u16().to_string(), response(answer, generator))).collect();
+        route.answers.iter().map(|answer| (answer.status.as_u16().to_string(), response(answer, given))).collect();
     responses.insert(
         "default".to_owned(),
         json!({ "description": "It was not done.", "content": { "application/problem+json": { "schema": problem } } }),
@@ -61,7 +65,7 @@ fn operation(route: &Route, problem: &Schema, generator: &mut SchemaGenerator) -
         operation["x-role"] = json!(role.name());
     }
     if let Some(body) = &route.request {
-        operation["requestBody"] = json!({ "content": content(body, generator) });
+        operation["requestBody"] = json!({ "content": content(body, taken) });
     }
     operation
 }

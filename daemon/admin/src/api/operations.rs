@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::PREFIX;
-use super::parameters::{Path, Query, Who, wait};
+use super::parameters::{Limit, Path, Query, Who, wait};
 use super::route::Route;
 use super::views::Page;
 use crate::Admin;
@@ -50,8 +50,7 @@ struct ListQuery {
     /// Only those of this flow.
     flow: Option<String>,
     /// How many at most. By default 100.
-    #[schemars(range(min = 1, max = 1000))]
-    limit: Option<usize>,
+    limit: Option<Limit>,
 }
 
 async fn list(State(admin): State<Arc<Admin>>, Query(query): Query<ListQuery>, who: Who) -> Json<Page<Operation>> {
@@ -59,7 +58,7 @@ async fn list(State(admin): State<Arc<Admin>>, Query(query): Query<ListQuery>, w
         who.may_see(&operation.flow) && query.flow.as_ref().is_none_or(|flow| *flow == operation.flow)
     };
     let listed = admin.host.operations().list().into_iter().filter(is_listed);
-    Json(Page { items: listed.take(query.limit.unwrap_or(100).clamp(1, 1000)).collect(), next: None })
+    Json(Page { items: listed.take(query.limit.map_or(100, |limit| limit.0 as usize)).collect(), next: None })
 }
 
 async fn get(

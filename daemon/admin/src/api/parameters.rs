@@ -1,5 +1,6 @@
 //! What handlers take of requests, with answers of ours where it is wrong.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -7,18 +8,15 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use millstream_host::{Expected, Request as HostRequest};
-use schemars::JsonSchema;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer};
 
 use crate::problem::{Code, Problem};
 use crate::security::{Principal, Role};
 
 /// How long an operation may take, unless somebody says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long an operation may take at most.
-const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How long a request waits for the end of an operation at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -81,18 +79,18 @@ async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
 }
 
 /// An operation on a flow that somebody asks for.
-pub struct Asked {
+pub struct Asked<T = OperationRequest> {
     /// The flow.
     pub flow: String,
     /// Who asks, and how long it may take.
     pub request: HostRequest,
     /// What else is said.
-    pub details: OperationRequest,
+    pub details: T,
     /// How long the request waits for the end.
     pub wait: Duration,
 }
 
-impl<S: Send + Sync> FromRequest<S> for Asked {
+impl<S: Send + Sync, T: DeserializeOwned + HasDeadline + Send> FromRequest<S> for Asked<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -100,9 +98,8 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
         let Path(flow) = Path::from_request_parts(&mut parts, state).await?;
         let caller = Caller::from_request_parts(&mut parts, state).await?;
         let wait = wait(&parts.headers);
-        let JsonBody(details) =
-            JsonBody::<OperationRequest>::from_request(Request::from_parts(parts, body), state).await?;
-        Ok(Self { flow, request: details.by(caller), details, wait })
+        let JsonBody(details) = JsonBody::<T>::from_request(Request::from_parts(parts, body), state).await?;
+        Ok(Self { flow, request: asked_by(caller, details.deadline()), details, wait })
     }
 }
 
@@ -141,26 +138,106 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// A whole number within bounds, which the API describes and holds requests to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Within<const LEAST: u64, const MOST: u64>(pub u64);
+
+/// How many items a list has at most.
+pub type Limit = Within<1, 1000>;
+
+/// How many seconds something may take.
+pub type Seconds = Within<1, 3600>;
+
+/// A number counted from 1: of a revision, a version.
+pub type Number = Within<1, { u32::MAX as u64 }>;
+
+impl<const LEAST: u64, const MOST: u64> Within<LEAST, MOST> {
+    /// The number, if it is within bounds. JSON has no whole numbers, so that 3.0 is one.
+    fn checked<E: de::Error>(number: f64) -> Result<Self, E> {
+        if number.fract() == 0.0 && number >= LEAST as f64 && number <= MOST as f64 {
+            Ok(Self(number as u64))
+        } else {
+            Err(E::custom(format!("expected a whole number from {LEAST} to {MOST}, found {number}")))
+        }
+    }
+}
+
+impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for Within<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::checked(f64::deserialize(deserializer)?)
+    }
+}
+
+impl<const LEAST: u64, const MOST: u64> JsonSchema for Within<LEAST, MOST> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Within".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": LEAST, "maximum": MOST })
+    }
+}
+
 /// How an operation is asked for.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OperationRequest {
     /// How many seconds it may take. What is not done by then counts as failed, and goes on to what is wanted. By default 60.
-    #[schemars(range(min = 1, max = 3600))]
-    pub deadline_s: Option<u64>,
-    /// For `stop`: end at once, without a last checkpoint, so that what was read since the last one is read again by the next run.
-    pub force: bool,
-    /// For `rollback`: the revision to go back to.
-    #[schemars(range(min = 1))]
-    pub to: Option<u64>,
+    pub deadline_s: Option<Seconds>,
 }
 
-impl OperationRequest {
-    /// The same, as the host takes it.
-    pub fn by(&self, caller: Caller) -> HostRequest {
-        let patience = self.deadline_s.map_or(PATIENCE, Duration::from_secs);
-        HostRequest { by: caller.0, patience: patience.clamp(Duration::from_secs(1), MOST_PATIENCE) }
+/// How a flow is asked to stop.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopRequest {
+    /// How many seconds it may take. What is not done by then counts as failed, and goes on to what is wanted. By default 60.
+    pub deadline_s: Option<Seconds>,
+    /// End at once, without a last checkpoint, so that what was read since the last one is read again by the next run.
+    pub force: bool,
+}
+
+/// To what a flow is asked to go back.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// How many seconds it may take. What is not done by then counts as failed, and goes on to what is wanted. By default 60.
+    #[serde(default)]
+    pub deadline_s: Option<Seconds>,
+    /// The revision.
+    pub to: Number,
+}
+
+/// A body that says how long something may take.
+pub trait HasDeadline {
+    /// How many seconds.
+    fn deadline(&self) -> Option<Seconds>;
+}
+
+impl HasDeadline for OperationRequest {
+    fn deadline(&self) -> Option<Seconds> {
+        self.deadline_s
     }
+}
+
+impl HasDeadline for StopRequest {
+    fn deadline(&self) -> Option<Seconds> {
+        self.deadline_s
+    }
+}
+
+impl HasDeadline for RollbackRequest {
+    fn deadline(&self) -> Option<Seconds> {
+        self.deadline_s
+    }
+}
+
+/// Who asks the host for something, and how long it may take.
+pub fn asked_by(caller: Caller, deadline: Option<Seconds>) -> HostRequest {
+    HostRequest { by: caller.0, patience: deadline.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.0)) }
 }
 
 /// How long a request waits for the end of what it asks for: `Prefer: wait=10`.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::openapi;
-use super::parameters::{JsonBody, Path, Query, Who};
+use super::parameters::{JsonBody, Limit, Path, Query, Who};
 use super::route::{Body, Route};
 use super::views::Page;
 use crate::problem::{CODES, Code, Problem};
@@ -274,12 +274,11 @@ struct AuditQuery {
     /// Only those before the entry of this number.
     cursor: Option<u64>,
     /// How many at most. By default 100.
-    #[schemars(range(min = 1, max = 1000))]
-    limit: Option<usize>,
+    limit: Option<Limit>,
 }
 
 async fn audit(State(admin): State<Arc<Admin>>, Query(query): Query<AuditQuery>) -> Result<Json<AuditPage>, Problem> {
-    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+    let limit = query.limit.map_or(100, |limit| limit.0 as usize);
     let page =
         spawn_blocking(move || admin.gate.audit.page(query.cursor, limit)).await.doing(|| "reading the audit log");
     Ok(Json(page??))

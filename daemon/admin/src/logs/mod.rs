@@ -12,5 +12,5 @@ mod repeats;
 mod seen;
 
 pub use kept::{ErrorLine, FlowLogs, KeepLines, LogLine};
-pub use levels::{Levels, LevelsNow, parse_level};
+pub use levels::{LevelName, Levels, LevelsNow};
 pub use repeats::{REPEATED, Repeats};
