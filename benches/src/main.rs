@@ -9,6 +9,7 @@ mod answers;
 mod bits;
 mod chain;
 mod checkpoints;
+mod daemon;
 mod databases;
 mod edge;
 mod flow;
@@ -69,6 +70,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("ingest", ingest::run),
     ("messages", messages::run),
     ("acquisition", acquisition::run),
+    ("daemon", daemon::run),
     ("kafka", kafka::run),
     ("kafka_through", kafka_through::run),
     ("mysql", mysql::run),
