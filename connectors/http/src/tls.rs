@@ -1,5 +1,6 @@
 //! Encryption: whom to trust, and who we are.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_core::{PlanContext, Problem};
