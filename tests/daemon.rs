@@ -171,6 +171,29 @@ fn flows_come_change_and_go_with_their_files() {
 }
 
 #[test]
+fn a_flow_goes_on_with_what_the_files_say_that_it_names() {
+    let workshop = Workshop::new();
+    let connection = "[connection.web]\ntype = \"http\"\nurl = \"http://localhost:1/\"\n";
+    workshop.write("shared.toml", connection);
+    workshop.write("flows/a.toml", &format!("flow.connections = \"../shared.toml\"\n{}", follows("a")));
+    append(&workshop, "a", 0..10);
+    let daemon = Daemon::start(&workshop, &[]);
+    daemon.wait_for("ready: 1 flows");
+    wait_for_rows(&workshop, "a", 10);
+    workshop.write("shared.toml", &connection.replace(":1/", ":2/"));
+    daemon.wait_for("is to run");
+    append(&workshop, "a", 10..20);
+    wait_for_rows(&workshop, "a", 20);
+    workshop.write("shared.toml", &connection.replace("http\"", "htp\""));
+    daemon.wait_for("the flow goes on as it is");
+    daemon.wait_for("shared.toml:2:");
+    append(&workshop, "a", 20..30);
+    wait_for_rows(&workshop, "a", 30);
+    daemon.stop();
+    assert_eq!(ids(&workshop, "a"), (0..30).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_flow_that_fails_leaves_the_others_alone() {
     let workshop = Workshop::new();
     // Its second row is none, which nobody takes.

@@ -167,7 +167,7 @@ impl<'a> Checked<'a> {
         };
         let asked = runtime.block_on(ask_sources(&file, &workplace.plan_options()));
         // One that can't be read is written anew.
-        let before = Lock::read(self.flow).unwrap_or_else(|_| file.lock.clone());
+        let before = Lock::read(self.flow, &file.files).unwrap_or_else(|_| file.lock.clone());
         let found: Result<Vec<LockedSchema>, _> = asked.iter().map(|asked| asked.found.clone()).collect();
         match found {
             Ok(found) if found.is_empty() => self.warnings.push("there is nothing to lock".to_owned()),

@@ -34,7 +34,7 @@ use self::node::{Limits, Waiting};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BufferSettings {
-    /// How many bytes of rows are in memory, about.
+    /// How many bytes of rows are in memory, however many wait. While rows are read from disk and written, it may be half as much again.
     #[serde(default = "default_memory")]
     memory: ByteSize,
     /// How many rows wait at most.

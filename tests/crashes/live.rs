@@ -143,9 +143,14 @@ impl Live {
     }
 }
 
-/// How many rows of all inputs the last checkpoint covers.
+/// How many rows of all inputs the last checkpoint covers, all of which is read.
 pub fn covered(workshop: &Workshop) -> usize {
-    let ran = workshop.run(&["checkpoints", "--state", "state", "--json", "--verify"]);
+    covered_by(workshop, &["--verify"])
+}
+
+/// How many rows of all inputs the last checkpoint covers, which is looked at with these arguments.
+pub fn covered_by(workshop: &Workshop, arguments: &[&str]) -> usize {
+    let ran = workshop.run(&[&["checkpoints", "--state", "state", "--json"], arguments].concat());
     let Some(last) = ran.stdout.lines().last() else { return 0 };
     let Ok(last) = serde_json::from_str::<Value>(last) else { return 0 };
     assert!(last["problem"].is_null(), "a flow that runs is no damage: {last}");

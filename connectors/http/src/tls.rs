@@ -1,5 +1,6 @@
 //! Encryption: whom to trust, and who we are.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_core::{PlanContext, Problem};
@@ -33,8 +34,8 @@ impl Tls {
         match (&self.certificate, &self.key) {
             (None, None) => Ok(config.with_no_client_auth()),
             (Some(certificate), Some(key)) => {
-                let certificates = certificates("certificate", &context.input_path(certificate))?;
-                let key = private_key("key", &context.input_path(key))?;
+                let certificates = certificates("certificate", &noted(certificate, context))?;
+                let key = private_key("key", &noted(key, context))?;
                 let config = config.with_client_auth_cert(certificates, key);
                 config
                     .map_err(|error| Problem::new(format!("the certificate and its key: {error}")).at(["certificate"]))
@@ -53,10 +54,17 @@ impl Tls {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             return Ok(roots);
         };
-        let path = context.input_path(ca);
+        let path = noted(ca, context);
         for certificate in certificates("ca", &path)? {
             roots.add(certificate).map_err(|error| unreadable("ca", &path, &error.to_string()))?;
         }
         Ok(roots)
     }
+}
+
+/// The path of a file with which connections are made: with another one, they have to be made again.
+fn noted(file: &str, context: &PlanContext) -> PathBuf {
+    let path = context.input_path(file);
+    context.files.note(&path);
+    path
 }

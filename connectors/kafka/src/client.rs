@@ -231,7 +231,7 @@ impl Tls {
         ] {
             let Some(file) = file else { continue };
             let path = context.input_path(file);
-            if !context.scripted && !path.is_file() {
+            if !context.scripted && context.files.read(&path).is_err() {
                 return Err(Problem::new(format!("there is no file `{}`", path.display())).at(["tls", setting]));
             }
             config.set(name, path.display().to_string());

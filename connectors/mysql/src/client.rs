@@ -113,7 +113,7 @@ impl Tls {
         let file = |setting: &str, file: &Option<String>| -> Result<Option<PathBuf>, Problem> {
             let Some(file) = file else { return Ok(None) };
             let path = context.input_path(file);
-            if !context.scripted && !path.is_file() {
+            if !context.scripted && context.files.read(&path).is_err() {
                 return Err(Problem::new(format!("there is no file `{}`", path.display())).at(["tls", setting]));
             }
             Ok(Some(path))

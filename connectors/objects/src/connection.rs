@@ -74,7 +74,9 @@ impl ObjectsConnection {
         self.check_connection()?;
         let ca = self.ca.as_ref().map(|file| {
             let path = context.input_path(file);
-            std::fs::read(&path)
+            context
+                .files
+                .read(&path)
                 .map_err(|error| Problem::new(format!("`{}` can't be read: {error}", path.display())).at(["ca"]))
         });
         let secret = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());

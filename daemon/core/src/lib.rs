@@ -8,6 +8,7 @@
 //! * [`InputSettings`], [`ProcessorSettings`], [`OutputSettings`]: a node as its TOML table says it. They *plan*
 //!   (schemas from schemas, without side effects), and a plan *builds* the node. A [`Probe`] looks whether what it needs is there, and
 //!   a [`SchemaSource`] knows the columns that a node does not say.
+//! * [`FilesRead`]: what a flow was planned from, so that it is noticed when one of these files changes.
 //! * [`Kind`] and [`NodeTypes`]: the list of node types, with their documentation and examples.
 //! * [`Expression`]: what the crate that knows the language of expressions plans for those that do not.
 //! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
@@ -24,6 +25,7 @@ mod error;
 mod event_time;
 mod expression;
 mod failed;
+mod files_read;
 mod floats;
 mod home;
 mod input;
@@ -55,6 +57,7 @@ pub use error::{Error, ErrorClass, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use expression::{Evaluated, Expression, PlanExpression};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
+pub use files_read::FilesRead;
 pub use floats::{canonical_float, canonical_floats, has_floats};
 pub use home::{Home, Run};
 pub use input::{Input, InputPlan, InputSettings, Progress, Reads};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 
-use crate::{Locked, PlanExpression, Problem, State};
+use crate::{FilesRead, Locked, PlanExpression, Problem, State};
 
 /// Where a node stands: the same for every node of a flow but for its name.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct PlanContext {
     pub kept: State,
     /// What sources elsewhere have said of columns that the node's settings leave out.
     pub locked: Locked,
+    /// By what files are read that belong to the flow, such as certificates and schemas of messages: so it is noticed when one changes.
+    pub files: FilesRead,
     /// What plans expressions over the rows of a node, if a crate of this program knows their language.
     pub expressions: Option<PlanExpression>,
 }

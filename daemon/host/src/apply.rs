@@ -28,6 +28,8 @@ pub struct Change {
     pub message: Option<String>,
     /// Whether a flow that is new is to run. One that is there stays as it was wanted.
     pub start: bool,
+    /// Whether the text counts even if it is the one before: a file that it names is another one.
+    pub again: bool,
 }
 
 /// What a flow was when somebody decided to change it.
@@ -102,7 +104,7 @@ impl Host {
         self.check(source.clone()).await?;
         let message = Some(format!("back to revision {to}"));
         let expected = Expected::Revision(revision);
-        self.apply(flow, Change { source, owner, expected, message, start: true }, request).await
+        self.apply(flow, Change { source, owner, expected, message, start: true, again: false }, request).await
     }
 
     /// Whether a change may be made. What is wanted of the flow now, if there is one.
@@ -141,8 +143,8 @@ impl Host {
         request: &Request,
     ) -> Result<(Option<Wanted>, Wanted), HostError> {
         let (store, name, by) = (self.store.clone(), flow.to_owned(), request.by.clone());
-        let (source, message) = (change.source.clone(), change.message.clone());
-        let add = move || store.add_revision(&name, &source, &by, message.as_deref());
+        let (source, message, again) = (change.source.clone(), change.message.clone(), change.again);
+        let add = move || store.add_revision(&name, &source, &by, message.as_deref(), again);
         let kept: Revision = spawn_blocking(add).await.doing(|| "keeping the text of a flow")??;
         let running = self.watch(flow).map(|status| status.borrow().clone());
         let fallback = running.filter(|now| now.state == State::Running).map(|now| now.revision);

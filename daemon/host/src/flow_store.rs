@@ -123,11 +123,12 @@ impl FlowStore {
         source: &FlowSource,
         author: &str,
         message: Option<&str>,
+        again: bool,
     ) -> Result<Revision> {
         let folder = format!("{flow}/revisions/");
         let former = self.store.list(&folder)?;
         let last: Option<Revision> = former.last().map_or(Ok(None), |key| self.read(key))?;
-        if let Some(last) = last.filter(|last| last.source() == *source) {
+        if let Some(last) = last.filter(|last| !again && last.source() == *source) {
             return Ok(last);
         }
         let revision = self.append(&folder, &former, |number| Revision {
@@ -203,9 +204,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = || FlowStore::new(folder.path().join("flows"));
         assert_eq!(open().flows().unwrap(), []);
-        let first = open().add_revision("fraud", &source("a"), "ada", Some("begin")).unwrap();
-        assert_eq!(open().add_revision("fraud", &source("a"), "bob", None).unwrap(), first, "nothing differs");
-        let second = open().add_revision("fraud", &source("b"), "bob", None).unwrap();
+        let first = open().add_revision("fraud", &source("a"), "ada", Some("begin"), false).unwrap();
+        assert_eq!(open().add_revision("fraud", &source("a"), "bob", None, false).unwrap(), first, "nothing differs");
+        let second = open().add_revision("fraud", &source("b"), "bob", None, false).unwrap();
         assert_eq!((first.number, second.number), (1, 2));
         let mut wanted = Wanted { owner: Owner::Api, desired: Desired::Running, revision: 2, fallback: Some(1) };
         open().want("fraud", &wanted).unwrap();
@@ -222,11 +223,11 @@ mod tests {
     fn old_texts_are_removed_but_not_those_that_somebody_wants() {
         let folder = tempfile::tempdir().unwrap();
         let store = FlowStore::new(folder.path().to_owned());
-        store.add_revision("fraud", &source("first"), "ada", None).unwrap();
+        store.add_revision("fraud", &source("first"), "ada", None, false).unwrap();
         let wanted = Wanted { owner: Owner::Api, desired: Desired::Running, revision: 1, fallback: None };
         store.want("fraud", &wanted).unwrap();
         for number in 0..REVISIONS + 3 {
-            store.add_revision("fraud", &source(&number.to_string()), "ada", None).unwrap();
+            store.add_revision("fraud", &source(&number.to_string()), "ada", None, false).unwrap();
         }
         let numbers: Vec<u64> = store.revisions("fraud").unwrap().iter().map(|revision| revision.number).collect();
         assert_eq!((numbers[0], numbers.len()), (REVISIONS as u64 + 4, REVISIONS + 1));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Result, ResultExt as _};
+use millstream_core::{FilesRead, Result, ResultExt as _};
 use tokio::task::spawn_blocking;
 
 use crate::actions::Request;
@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::launch::FlowSource;
 
 /// A folder whose files `*.toml` are flows. Each time that it is looked at, the host gets the flows whose files are new or have changed,
-/// and loses those whose files are gone.
+/// also those that they name, such as connections, secrets and their lock file, and loses those whose files are gone.
 #[derive(Debug)]
 pub struct FlowFolder {
     folder: PathBuf,
@@ -28,8 +28,18 @@ pub struct FlowFolder {
 #[derive(Debug)]
 struct KnownFile {
     hash: blake3::Hash,
+    /// The files that its flow was made from besides.
+    others: FilesRead,
     /// The flow that runs because of it. A file that does not check any more leaves its flow as it is.
     flow: Option<String>,
+}
+
+/// A file as it is found.
+struct FoundFile {
+    /// Its text, or why it can't be read.
+    text: Result<String>,
+    /// Whether another file has changed that its flow was made from.
+    has_other: bool,
 }
 
 /// What has come of a file that was new, had changed or is gone.
@@ -92,8 +102,8 @@ impl FlowFolder {
     pub async fn scan(&mut self) -> Result<Vec<FolderChange>> {
         let found = self.read().await?;
         let mut changes = self.remove_others(&found.keys().cloned().collect()).await;
-        for (path, text) in found {
-            changes.extend(self.look_at(path, text).await);
+        for (path, file) in found {
+            changes.extend(self.look_at(path, file).await);
         }
         Ok(changes)
     }
@@ -111,14 +121,18 @@ impl FlowFolder {
         }
         let kept = spawn_blocking(move || store.revision(&name, revision)).await.doing(|| "reading a revision")??;
         self.host.want(&flow, wanted).await?;
-        let text = kept.map(|kept| kept.text).unwrap_or_default();
-        self.files.insert(path, KnownFile { hash: hash_of(&Ok(text)), flow: Some(flow) });
+        let (text, others) = (kept.map(|kept| kept.text).unwrap_or_default(), FilesRead::default());
+        let source = FlowSource { path: path.clone(), text: text.as_str().into() };
+        // What is wrong with it is said when it begins.
+        let _ = self.host.check_noting(source, others.clone()).await;
+        self.files.insert(path, KnownFile { hash: hash_of(&Ok(text)), others, flow: Some(flow) });
         Ok(())
     }
 
-    async fn read(&self) -> Result<BTreeMap<PathBuf, Result<String>>> {
+    async fn read(&self) -> Result<BTreeMap<PathBuf, FoundFile>> {
         let folder = self.folder.clone();
-        spawn_blocking(move || read_folder(&folder)).await.doing(|| "reading the folder of flows")?
+        let others = self.files.iter().map(|(path, known)| (path.clone(), known.others.clone())).collect();
+        spawn_blocking(move || read_folder(&folder, &others)).await.doing(|| "reading the folder of flows")?
     }
 
     /// Stops the flows whose files are gone.
@@ -150,19 +164,19 @@ impl FlowFolder {
         self.files.retain(|_, known| known.flow.is_some());
     }
 
-    /// Has the flow of a file run, if its text is another one than before.
-    async fn look_at(&mut self, path: PathBuf, text: Result<String>) -> Vec<FolderChange> {
+    /// Has the flow of a file run, if its text is another one than before, or what is in a file that it names.
+    async fn look_at(&mut self, path: PathBuf, FoundFile { text, has_other }: FoundFile) -> Vec<FolderChange> {
         let hash = hash_of(&text);
         let known = self.files.get(&path);
-        if known.is_some_and(|known| known.hash == hash) {
+        if known.is_some_and(|known| known.hash == hash) && !has_other {
             return Vec::new();
         }
         let former = known.and_then(|known| known.flow.clone());
-        let mut changes = Vec::new();
+        let (mut changes, others) = (Vec::new(), FilesRead::default());
         let applied = match text {
             Ok(text) => {
                 let source = FlowSource { path: path.clone(), text: text.into() };
-                self.apply(source, former.clone(), &mut changes).await
+                self.apply(source, former.clone(), &others, has_other, &mut changes).await
             }
             Err(error) => Err(error.into()),
         };
@@ -182,7 +196,7 @@ impl FlowFolder {
                 former
             }
         };
-        self.files.insert(path, KnownFile { hash, flow });
+        self.files.insert(path, KnownFile { hash, others, flow });
         changes
     }
 
@@ -191,17 +205,19 @@ impl FlowFolder {
         &mut self,
         source: FlowSource,
         former: Option<String>,
+        others: &FilesRead,
+        again: bool,
         changes: &mut Vec<FolderChange>,
     ) -> Result<(String, u64), HostError> {
         let path = source.path.clone();
-        let flow = self.host.check(source.clone()).await?.flow;
+        let flow = self.host.check_noting(source.clone(), others.clone()).await?.flow;
         if let Some(former) = former.filter(|former| *former != flow) {
             self.remove(&path, &former).await?;
             self.forget_refused();
             changes.push(FolderChange::Removed { path: path.clone(), flow: former });
         }
         let owner = Owner::File { path };
-        let change = Change { source, owner, expected: Expected::Any, message: None, start: true };
+        let change = Change { source, owner, expected: Expected::Any, message: None, start: true, again };
         let applied = self.host.apply(&flow, change, request()).await?;
         Ok((flow, applied.revision))
     }
@@ -216,8 +232,8 @@ fn hash_of(text: &Result<String>) -> blake3::Hash {
     blake3::hash(content.as_bytes())
 }
 
-/// The flow files of a folder, and what is in them or why it can't be read.
-fn read_folder(folder: &Path) -> Result<BTreeMap<PathBuf, Result<String>>> {
+/// The flow files of a folder, and what is in them or why it can't be read. `others` has the files that their flows were made from.
+fn read_folder(folder: &Path, others: &BTreeMap<PathBuf, FilesRead>) -> Result<BTreeMap<PathBuf, FoundFile>> {
     let reading = || format!("reading the folder of flows `{}`", folder.display());
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).doing(reading)? {
@@ -229,7 +245,9 @@ fn read_folder(folder: &Path) -> Result<BTreeMap<PathBuf, Result<String>>> {
             // It has gone since.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             text => {
-                _ = found.insert(path.clone(), text.doing(|| format!("{}: the file can't be read", path.display())))
+                let text = text.doing(|| format!("{}: the file can't be read", path.display()));
+                let has_other = others.get(&path).is_some_and(FilesRead::have_changed);
+                found.insert(path, FoundFile { text, has_other });
             }
         }
     }

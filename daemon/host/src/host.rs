@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millstream_core::{Error, Result, ResultExt as _};
+use millstream_core::{Error, FilesRead, Result, ResultExt as _};
 use millstream_engine::file::Diagnostics;
 use millstream_engine::outline::Outline;
 use tokio::runtime::Handle;
@@ -76,9 +76,14 @@ impl Host {
     /// # Errors
     /// With all that is wrong with it.
     pub async fn check(&self, source: FlowSource) -> Result<Outline, HostError> {
+        self.check_noting(source, FilesRead::default()).await
+    }
+
+    /// The same, and notes the files that it takes besides the text.
+    pub(crate) async fn check_noting(&self, source: FlowSource, files: FilesRead) -> Result<Outline, HostError> {
         let launcher = self.launcher.clone();
         let checked: Result<Outline, Diagnostics> =
-            spawn_blocking(move || launcher.check(&source)).await.doing(|| "checking a flow")?;
+            spawn_blocking(move || launcher.check(&source, &files)).await.doing(|| "checking a flow")?;
         Ok(checked?)
     }
 

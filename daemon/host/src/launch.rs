@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use millstream_core::FilesRead;
 use millstream_engine::file::Diagnostics;
 use millstream_engine::outline::Outline;
 use millstream_engine::run::{FlowError, ReadyFlow};
@@ -37,11 +38,12 @@ pub enum LaunchError {
 
 /// Brings flows to run. Both methods may take a while, and are called where that holds up nobody.
 pub trait Launcher: Send + Sync + 'static {
-    /// Reads, checks and plans a flow, and looks whether its state can be resumed. Nothing is changed.
+    /// Reads, checks and plans a flow, and looks whether its state can be resumed. Nothing is changed. Which files that takes besides its text
+    /// is noted in `files`, whatever comes of it.
     ///
     /// # Errors
     /// With all that is wrong with it.
-    fn check(&self, source: &FlowSource) -> Result<Outline, Diagnostics>;
+    fn check(&self, source: &FlowSource, files: &FilesRead) -> Result<Outline, Diagnostics>;
 
     /// Plans and prepares a flow, and takes over its state.
     ///

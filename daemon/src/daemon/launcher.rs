@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use millstream_core::{Result, ResultExt as _};
-use millstream_engine::file::{Diagnostic, Diagnostics};
+use millstream_core::{FilesRead, Result, ResultExt as _};
+use millstream_engine::file::{Diagnostic, Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
 use millstream_engine::plan::Plan;
 use millstream_engine::run::{FlowError, PreparedFlow};
@@ -31,16 +31,17 @@ impl FlowLauncher {
         Ok(Self { workplace, state })
     }
 
-    fn plan(&self, source: &FlowSource) -> Result<Plan, Diagnostics> {
+    fn plan(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
         let kept = |flow: &str| self.state.kept(flow);
-        let (load, options) = (self.workplace.load_options(&[]), self.workplace.plan_options());
+        let load = LoadOptions { files: files.clone(), ..self.workplace.load_options(&[]) };
+        let options = self.workplace.plan_options();
         self.state.met(&source.path, Plan::read(&source.path, &source.text, load, options, kept)?)
     }
 }
 
 impl Launcher for FlowLauncher {
-    fn check(&self, source: &FlowSource) -> Result<Outline, Diagnostics> {
-        let mut plan = self.plan(source)?;
+    fn check(&self, source: &FlowSource, files: &FilesRead) -> Result<Outline, Diagnostics> {
+        let mut plan = self.plan(source, files)?;
         let path = source.path.display().to_string();
         let wrong = |message| Diagnostic { path: path.clone(), place: None, message, help: None, follows: false };
         let problems = self.state.problems(&mut plan).unwrap_or_else(|error| vec![error.to_string()]);
@@ -49,12 +50,12 @@ impl Launcher for FlowLauncher {
     }
 
     fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
-        let plan = self.plan(source)?;
+        let plan = self.plan(source, &FilesRead::default())?;
         let (flow, outline) = (plan.flow.clone(), plan.outline());
         plan.warnings.iter().for_each(|warning| tracing::warn!(flow, "{warning}"));
         let (mode, notes) = self.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
         notes.iter().for_each(|note| tracing::info!(flow, "{note}"));
-        let flow = take_over(PreparedFlow::new(plan, mode)?, || self.plan(source))??;
+        let flow = take_over(PreparedFlow::new(plan, mode)?, || self.plan(source, &FilesRead::default()))??;
         Ok(Launched { flow, outline })
     }
 }

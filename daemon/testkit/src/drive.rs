@@ -7,8 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use millstream_core::{
-    Batch, Collector, Epoch, FailedRow, Kind, Locked, Origin, PlanContext, PortPlan, Processor, ProcessorSettings,
-    Report, State, Stream,
+    Batch, Collector, Epoch, FailedRow, FilesRead, Kind, Locked, Origin, PlanContext, PortPlan, Processor,
+    ProcessorSettings, Report, State, Stream,
 };
 use tokio::runtime::Builder;
 
@@ -53,6 +53,7 @@ pub fn context() -> PlanContext {
         scripted: false,
         kept: State::default(),
         locked: Locked::default(),
+        files: FilesRead::default(),
         expressions: None,
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Int64Type, SchemaRef};
 use millstream_core::{Error, Parts, Result, State, batch_bytes};
 
 use super::spill::{Span, Spill};
-use crate::rows::evenly;
 
 /// How many columns stand behind those that have arrived: the number of the row among all that came, and since when it has waited.
 pub const OWN: usize = 2;
@@ -36,6 +36,8 @@ pub struct Chunk {
     taken: usize,
     /// How many bytes wait.
     pub bytes: usize,
+    /// How many bytes are in memory: those of rows that have left, too, as long as the others of their batch are there.
+    held: usize,
     /// The number of the first row that waits.
     pub first: i64,
     /// Since when that has waited.
@@ -49,7 +51,8 @@ pub struct Chunk {
 
 enum Place {
     Memory(VecDeque<RecordBatch>),
-    Spilled(Arc<Span>),
+    /// The file, and how many of the rows had left before the others were written there.
+    Spilled(Arc<Span>, usize),
     /// The state from which the node was restored.
     Restored,
 }
@@ -68,7 +71,7 @@ impl Chunk {
     pub fn new(number: u64, rows: &RecordBatch) -> Self {
         let place = Place::Memory(VecDeque::new());
         let [first, since] = own(rows).map(|values| values[0]);
-        Self { number, rows: 0, taken: 0, bytes: 0, first, since, place, is_sealed: false, is_kept: false }
+        Self { number, rows: 0, taken: 0, bytes: 0, held: 0, first, since, place, is_sealed: false, is_kept: false }
     }
 
     /// One of a state.
@@ -76,8 +79,8 @@ impl Chunk {
         if taken >= rows {
             return Err(Error::new(format!("`{}` of the state has no rows that wait", name(number))));
         }
-        let place = Place::Restored;
-        Ok(Self { number, rows, taken, bytes, first, since, place, is_sealed: true, is_kept: true })
+        let (held, place) = (0, Place::Restored);
+        Ok(Self { number, rows, taken, bytes, held, first, since, place, is_sealed: true, is_kept: true })
     }
 
     /// The name of its piece.
@@ -92,18 +95,25 @@ impl Chunk {
 
     /// How many bytes are in memory.
     pub fn in_memory(&self) -> usize {
-        if matches!(self.place, Place::Memory(_)) { self.bytes } else { 0 }
+        self.held
     }
 
-    /// Whether it may be put on disk: nothing of it has left.
+    /// How many of the bytes that wait are not in memory.
+    pub fn on_disk(&self) -> usize {
+        if matches!(self.place, Place::Memory(_)) { 0 } else { self.bytes }
+    }
+
+    /// Whether it may be put on disk.
     pub fn may_be_spilled(&self) -> bool {
-        self.is_sealed && self.taken == 0 && self.in_memory() > 0
+        self.is_sealed && matches!(self.place, Place::Memory(_))
     }
 
-    /// So many rows and bytes are added, which are put in later.
-    pub fn grow(&mut self, rows: usize, bytes: usize) {
-        self.rows += rows;
-        self.bytes += bytes;
+    /// Rows are added, which are put in later.
+    pub fn grow(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.rows += rows.num_rows();
+        self.bytes += batch_bytes(&arrived(rows)?);
+        self.held += batch_bytes(rows);
+        Ok(())
     }
 
     /// Puts rows in that were added.
@@ -113,27 +123,51 @@ impl Chunk {
         }
     }
 
+    /// Adds no more rows. Those that are there become one batch.
+    pub fn seal(&mut self, schema: &SchemaRef) -> Result<()> {
+        self.is_sealed = true;
+        let Place::Memory(batches) = &mut self.place else { return Ok(()) };
+        if batches.len() > 1 {
+            let rows = concat_batches(schema, &*batches)?;
+            self.held = batch_bytes(&rows);
+            *batches = [rows].into();
+        }
+        Ok(())
+    }
+
     /// Puts it on disk.
     pub fn spill(&mut self, spill: &mut Spill, schema: &SchemaRef) -> Result<()> {
         let Place::Memory(batches) = &self.place else { return Ok(()) };
         let mut parts = Parts::default();
         parts.put_rows(ROWS, schema.clone(), batches.iter().cloned().collect());
-        self.place = Place::Spilled(spill.write(parts.into_state()?.bytes(ROWS)?)?);
+        let span = spill.write(parts.into_state()?.bytes(ROWS)?)?;
+        if !self.is_kept {
+            self.forget_taken();
+        }
+        (self.place, self.held) = (Place::Spilled(span, self.taken), 0);
         Ok(())
+    }
+
+    /// Has only the rows that wait from now on.
+    fn forget_taken(&mut self) {
+        (self.rows, self.taken) = (self.rows - self.taken, 0);
     }
 
     /// Reads it, if it is not in memory.
     pub fn load(&mut self, pieces: &Pieces) -> Result<()> {
-        let batches = match &self.place {
+        let (batches, left) = match &self.place {
             Place::Memory(_) => return Ok(()),
-            Place::Spilled(span) => State::new([(ROWS.to_owned(), span.read()?)]).rows(ROWS, &pieces.schema)?,
-            Place::Restored => pieces.restored.arrived_rows(&self.name(), &pieces.schema, OWN)?,
+            Place::Spilled(span, left) => {
+                (State::new([(ROWS.to_owned(), span.read()?)]).rows(ROWS, &pieces.schema)?, *left)
+            }
+            Place::Restored => (pieces.restored.arrived_rows(&self.name(), &pieces.schema, OWN)?, 0),
         };
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let rows = left + batches.iter().map(RecordBatch::num_rows).sum::<usize>();
         if rows != self.rows {
             return Err(Error::new(format!("`{}` of the state has {rows} rows instead of {}", self.name(), self.rows)));
         }
-        self.place = Place::Memory(behind(batches, self.taken));
+        self.held = batches.iter().map(batch_bytes).sum();
+        self.place = Place::Memory(behind(batches, self.taken - left));
         Ok(())
     }
 
@@ -152,6 +186,8 @@ impl Chunk {
         let taken = if most == 0 { 0 } else { count(&rows).min(most) };
         if taken < batch.num_rows() {
             batches.push_front(batch.slice(taken, batch.num_rows() - taken));
+        } else {
+            self.held = batches.iter().map(batch_bytes).sum();
         }
         self.taken += taken;
         if let Some(next) = batches.front() {
@@ -169,13 +205,15 @@ impl Chunk {
     /// row is written only a few times.
     pub fn absorb(&mut self, before: &mut Self, small: usize, pieces: &Pieces) -> Result<bool> {
         let is_wanted = !self.is_kept && before.bytes < small && before.bytes <= self.bytes;
-        if !is_wanted || self.in_memory() == 0 {
+        let Place::Memory(last) = &self.place else { return Ok(false) };
+        if !is_wanted {
             return Ok(false);
         }
         before.load(pieces)?;
-        let (Place::Memory(first), Place::Memory(last)) = (&before.place, &self.place) else { return Ok(false) };
-        let batches = first.iter().chain(last).cloned().collect();
-        self.place = Place::Memory(evenly(pieces.schema.clone(), batches)?.into());
+        let Place::Memory(first) = &before.place else { return Ok(false) };
+        let rows = concat_batches(&pieces.schema, first.iter().chain(last))?;
+        self.held = batch_bytes(&rows);
+        self.place = Place::Memory([rows].into());
         (self.rows, self.taken) = (before.waiting() + self.waiting(), 0);
         self.bytes += before.bytes;
         (self.first, self.since) = (before.first, before.since);
@@ -187,10 +225,10 @@ impl Chunk {
         match &self.place {
             _ if self.is_kept => parts.keep(self.name()),
             Place::Memory(batches) => {
-                (self.rows, self.taken) = (self.rows - self.taken, 0);
                 parts.put_rows(self.name(), schema.clone(), batches.iter().cloned().collect());
+                self.forget_taken();
             }
-            Place::Spilled(span) => {
+            Place::Spilled(span, _) => {
                 let span = span.clone();
                 parts.put_bytes_later(self.name(), move || span.read());
             }

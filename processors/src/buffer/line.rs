@@ -3,30 +3,34 @@
 use std::collections::VecDeque;
 
 use arrow::array::RecordBatch;
-use arrow::compute::BatchCoalescer;
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use millstream_core::{Parts, Result, batch_bytes};
+use millstream_core::{Parts, Result};
 
-use super::chunk::{Chunk, Entry, Pieces, Until, arrived};
+use super::chunk::{Chunk, Entry, Pieces, Until};
 use super::spill::Spill;
 
 /// A line of rows.
 pub struct Line {
+    schema: SchemaRef,
     chunks: VecDeque<Chunk>,
     /// Rows of the last chunk that are not in it yet: batches that come may be small.
-    gathered: BatchCoalescer,
+    gathered: Vec<RecordBatch>,
 }
 
+/// So many batches are gathered at most, so that those of a single row don't take many times the memory of what is in them.
+const GATHERED: usize = 64;
+
 impl Line {
-    /// An empty one, which keeps rows in batches of so many.
-    pub fn new(schema: SchemaRef, batch_rows: usize) -> Self {
-        Self { chunks: VecDeque::new(), gathered: BatchCoalescer::new(schema, batch_rows) }
+    /// An empty one for rows of these columns.
+    pub fn new(schema: SchemaRef) -> Self {
+        Self { schema, chunks: VecDeque::new(), gathered: Vec::new() }
     }
 
     /// One of a state.
-    pub fn restored(schema: SchemaRef, batch_rows: usize, entries: Vec<Entry>) -> Result<Self> {
+    pub fn restored(schema: SchemaRef, entries: Vec<Entry>) -> Result<Self> {
         let chunks = entries.into_iter().map(Chunk::restored).collect::<Result<_>>()?;
-        Ok(Self { chunks, ..Self::new(schema, batch_rows) })
+        Ok(Self { chunks, ..Self::new(schema) })
     }
 
     /// Its chunks.
@@ -40,39 +44,35 @@ impl Line {
     }
 
     /// Adds rows. A chunk that is new gets the number `next`.
-    pub fn push(&mut self, rows: RecordBatch, chunk_bytes: usize, next: &mut u64) -> Result<()> {
+    pub fn push(&mut self, rows: &RecordBatch, chunk_bytes: usize, next: &mut u64) -> Result<()> {
         if self.chunks.back().is_none_or(|chunk| chunk.is_sealed) {
-            self.chunks.push_back(Chunk::new(*next, &rows));
+            self.chunks.push_back(Chunk::new(*next, rows));
             *next += 1;
         }
         let Some(chunk) = self.chunks.back_mut() else { return Ok(()) };
-        chunk.grow(rows.num_rows(), batch_bytes(&arrived(&rows)?));
+        chunk.grow(rows)?;
         let is_full = chunk.bytes >= chunk_bytes;
-        self.gathered.push_batch(rows)?;
-        self.move_gathered();
-        if is_full { self.seal() } else { Ok(()) }
-    }
-
-    fn move_gathered(&mut self) {
-        while let Some(rows) = self.gathered.next_completed_batch() {
-            if let Some(chunk) = self.chunks.back_mut() {
-                chunk.put(rows);
-            }
+        self.gathered.push(owned(rows)?);
+        match () {
+            () if is_full => self.seal(),
+            () if self.gathered.len() == GATHERED => self.settle(),
+            () => Ok(()),
         }
     }
 
     /// Puts all rows into their chunks.
     fn settle(&mut self) -> Result<()> {
-        self.gathered.finish_buffered_batch()?;
-        self.move_gathered();
+        let gathered = std::mem::take(&mut self.gathered);
+        if let Some(chunk) = self.chunks.back_mut().filter(|_| !gathered.is_empty()) {
+            chunk.put(concat_batches(&self.schema, &gathered)?);
+        }
         Ok(())
     }
 
     /// Adds no more rows to the last chunk.
     pub fn seal(&mut self) -> Result<()> {
         self.settle()?;
-        self.chunks.back_mut().into_iter().for_each(|chunk| chunk.is_sealed = true);
-        Ok(())
+        self.chunks.back_mut().map_or(Ok(()), |chunk| chunk.seal(&self.schema))
     }
 
     /// How many bytes of the last chunk are in memory, if rows are still added to it.
@@ -112,7 +112,7 @@ impl Line {
 
     /// Hands over what a checkpoint needs, and returns what the index says of it.
     pub fn keep(&mut self, parts: &mut Parts, chunk_bytes: usize, pieces: &Pieces) -> Result<Vec<Entry>> {
-        self.settle()?;
+        self.seal()?;
         while let Some(mut last) = self.chunks.pop_back() {
             let before = self.chunks.back_mut();
             let absorbed = before.map_or(Ok(false), |before| last.absorb(before, chunk_bytes / 2, pieces));
@@ -124,4 +124,10 @@ impl Line {
         }
         Ok(self.chunks.iter_mut().map(|chunk| chunk.keep(parts, &pieces.schema)).collect())
     }
+}
+
+/// The same rows in memory of their own: those that come may be a few of a large batch, all of which would stay as long as they do.
+fn owned(rows: &RecordBatch) -> Result<RecordBatch> {
+    // Of one batch alone, nothing is copied.
+    Ok(concat_batches(rows.schema_ref(), [rows, &rows.slice(0, 0)])?)
 }

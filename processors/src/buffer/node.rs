@@ -93,7 +93,7 @@ impl Waiting {
         priority: Option<usize>,
     ) -> Self {
         Self {
-            queue: Queue::new(schema, memory, priority.is_some()),
+            queue: Queue::new(schema, memory),
             limits,
             event_time,
             priority,

@@ -13,12 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::chunk::{Chunk, Entry, Pieces, Until};
 use super::line::Line;
 use super::spill::Spill;
-use crate::rows::BATCH_ROWS;
 
 /// The highest priority. There is a line for each, so that there are not very many.
 pub const HIGHEST: u8 = 63;
 
-/// A chunk has so many bytes at most, about: what is read or written at once.
+/// A chunk has so many bytes at most, about: what is read or written at once, and what a checkpoint has an entry for.
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// Rows that wait.
@@ -33,8 +32,6 @@ pub struct Queue {
     next_chunk: u64,
     /// How many bytes may be in memory.
     memory: usize,
-    /// How many rows a batch in memory has.
-    batch_rows: usize,
     pieces: Pieces,
     spill: Spill,
 }
@@ -52,7 +49,7 @@ const INDEX: &str = "rows";
 
 impl Queue {
     /// An empty one for rows of these columns. `memory` says how many bytes may be in memory, about.
-    pub fn new(schema: &Schema, memory: usize, has_priorities: bool) -> Self {
+    pub fn new(schema: &Schema, memory: usize) -> Self {
         let own = ["number", "since"].map(|name| Arc::new(Field::new(name, DataType::Int64, false)));
         let fields: Vec<_> = schema.fields().iter().cloned().chain(own).collect();
         let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
@@ -63,7 +60,6 @@ impl Queue {
             next: 0,
             next_chunk: 0,
             memory,
-            batch_rows: if has_priorities { BATCH_ROWS / 8 } else { BATCH_ROWS },
             pieces: Pieces { schema, restored: State::default() },
             spill: Spill::default(),
         }
@@ -86,7 +82,7 @@ impl Queue {
 
     /// How many of them are not in memory.
     pub fn bytes_on_disk(&self) -> usize {
-        self.bytes.saturating_sub(self.in_memory())
+        self.lines.values().flat_map(Line::chunks).map(Chunk::on_disk).sum()
     }
 
     /// The number of the next row that comes.
@@ -118,24 +114,28 @@ impl Queue {
                 }
             }
         }
-        self.make_room()
+        Ok(())
     }
 
+    /// Adds rows of a priority, as many at a time as a chunk has.
     fn push_line(&mut self, priority: u8, rows: RecordBatch) -> Result<()> {
         let chunk_bytes = self.chunk_bytes();
-        let (schema, batch_rows) = (&self.pieces.schema, self.batch_rows);
-        let line = self.lines.entry(priority).or_insert_with(|| Line::new(schema.clone(), batch_rows));
         let count = rows.num_rows();
         let step = count.saturating_mul(chunk_bytes) / batch_bytes(&rows).max(1);
         let step = step.clamp(1, count);
         for start in (0..count).step_by(step) {
-            line.push(rows.slice(start, step.min(count - start)), chunk_bytes, &mut self.next_chunk)?;
+            let rows = rows.slice(start, step.min(count - start));
+            let line = self.lines.entry(priority).or_insert_with(|| Line::new(self.pieces.schema.clone()));
+            line.push(&rows, chunk_bytes, &mut self.next_chunk)?;
+            self.make_room()?;
         }
         Ok(())
     }
 
+    /// How many bytes a chunk has, about. One of each line that is being read and one that is being added to are in memory together, so that
+    /// lines don't push each other out.
     fn chunk_bytes(&self) -> usize {
-        (self.memory / 8).clamp(1, CHUNK_BYTES)
+        (self.memory / (2 * self.lines.len()).max(8)).clamp(1, CHUNK_BYTES)
     }
 
     fn in_memory(&self) -> usize {
@@ -144,9 +144,6 @@ impl Queue {
 
     /// Puts rows on disk while too many are in memory: those that leave last first.
     fn make_room(&mut self) -> Result<()> {
-        if self.bytes <= self.memory {
-            return Ok(());
-        }
         let mut in_memory = self.in_memory();
         while in_memory > self.memory && (self.spill_last()? || self.seal_largest()?) {
             in_memory = self.in_memory();
@@ -228,7 +225,7 @@ impl Queue {
         (self.next, self.next_chunk) = (next, next_chunk);
         self.pieces.restored = state.clone();
         for (priority, entries) in lines {
-            let line = Line::restored(self.pieces.schema.clone(), self.batch_rows, entries)?;
+            let line = Line::restored(self.pieces.schema.clone(), entries)?;
             for chunk in line.chunks() {
                 if !state.has(&chunk.name()) {
                     // Says so.

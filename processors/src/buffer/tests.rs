@@ -63,6 +63,12 @@ impl Bench {
         rows_as_text(&batches).lines().skip(1).map(number).collect()
     }
 
+    /// How many rows and bytes wait, and how many of these are on disk.
+    fn figures(&self) -> [u64; 3] {
+        let Some(Report::Figures(figures)) = self.node.report() else { panic!("it reports figures") };
+        [0, 1, 2].map(|place| figures.values[place].1.as_u64().unwrap())
+    }
+
     /// Takes a snapshot. How many bytes of it are new.
     fn snapshot(&mut self) -> usize {
         let mut written = 0;
@@ -125,7 +131,8 @@ impl Model {
 
 #[test]
 fn rows_leave_by_priority_and_age_from_memory_disk_and_states() {
-    for (seed, settings) in ["memory = '1kB'\npriority = 'p'", "memory = '3kB'", "priority = 'p'"].iter().enumerate() {
+    let cases = [("memory = '1kB'\npriority = 'p'", 1000), ("memory = '3kB'", 3000), ("priority = 'p'", 64 << 20)];
+    for (seed, (settings, memory)) in cases.into_iter().enumerate() {
         let (mut draw, mut model, mut bench) = (Draw(seed as u64 + 1), Model::default(), Bench::new(settings));
         let (mut on_disk, mut most) = (0, 0);
         for step in 0..600 {
@@ -157,13 +164,26 @@ fn rows_leave_by_priority_and_age_from_memory_disk_and_states() {
             assert_eq!(bench.buffer().waiting(), model.waiting.len());
             assert_eq!(bench.buffer().come(), model.come(), "step {step} of {settings}");
             most = most.max(model.waiting.len());
-            if let Some(Report::Figures(figures)) = bench.node.report() {
-                on_disk = on_disk.max(figures.values[2].1.as_u64().unwrap());
-            }
+            let [_, bytes, spilled] = bench.figures();
+            assert!(bytes - spilled <= memory * 3 / 2, "{} of {memory} bytes are in memory", bytes - spilled);
+            on_disk = on_disk.max(spilled);
         }
         assert_eq!(bench.give(usize::MAX), model.give(usize::MAX));
         assert!(most > 200 && on_disk > 100, "{most} rows have waited, {on_disk} bytes were on disk");
     }
+}
+
+#[test]
+fn rows_that_wait_let_go_of_the_batch_that_they_came_in() {
+    let lines: String = (0..1000).map(|n| format!("\n{n} 0")).collect();
+    let rows = table(&format!("{COLUMNS}{lines}"));
+    let numbers = rows.column(0).to_data().buffers()[0].clone();
+    let mut bench = Bench::new("");
+    let alone = numbers.strong_count();
+    let Bench { node, out, .. } = &mut bench;
+    node.buffer().unwrap().take(0, batch(rows.slice(500, 3)), out).unwrap();
+    assert_eq!(numbers.strong_count(), alone);
+    assert_eq!(bench.give(3), [500, 501, 502]);
 }
 
 #[test]

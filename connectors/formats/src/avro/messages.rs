@@ -165,7 +165,9 @@ impl SchemaSource {
             Self::File(file) => file,
         };
         let path = context.input_path(file);
-        let read = std::fs::read_to_string(&path)
+        let read = context
+            .files
+            .read_text(&path)
             .map_err(|error| Problem::new(format!("`{}` can't be read: {error}", path.display())));
         read.and_then(|text| parse(&text)).map_err(|problem| problem.at(["format", "schema_file"]))
     }

@@ -85,7 +85,9 @@ impl MessageSettings {
 fn read_file(file: &Path, message: &str, context: &PlanContext) -> Result<(Descriptors, usize), Problem> {
     let path = context.input_path(file);
     let at = |problem: Problem| problem.at(["descriptors"]);
-    let bytes = std::fs::read(&path)
+    let bytes = context
+        .files
+        .read(&path)
         .map_err(|error| at(Problem::new(format!("`{}` can't be read: {error}", path.display()))))?;
     let types = Descriptors::parse(&bytes).map_err(|error| {
         let problem = Problem::new(format!("`{}` is no set of descriptors: {error}", path.display()));

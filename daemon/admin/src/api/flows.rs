@@ -168,8 +168,8 @@ async fn put(
     if query.plan.is_some_and(|agreed| agreed != view.plan) {
         return Err(Problem::new(&Code::PLAN_STALE, Code::PLAN_STALE.meaning));
     }
-    let change =
-        Change { source, owner: Owner::Api, expected, message: query.message, start: query.start.unwrap_or(true) };
+    let (message, start) = (query.message, query.start.unwrap_or(true));
+    let change = Change { source, owner: Owner::Api, expected, message, start, again: false };
     let request = asked_by(caller, query.deadline_s);
     let Applied { revision, former, mut operation } = admin.host.apply(&flow, change, request).await?;
     settle(&mut operation, &headers).await;

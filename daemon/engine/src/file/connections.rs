@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use millstream_core::{ConnectionKind, NodeTypes, Problem, Problems, Role, Step, known_names};
+use millstream_core::{ConnectionKind, FilesRead, NodeTypes, Problem, Problems, Role, Step, known_names};
 use serde_json::Value as Json;
 
 use super::diagnostic::Diagnostic;
-use super::flow_file::has_problem;
-use super::interpolate::{Environment, interpolate};
+use super::flow_file::{LoadOptions, has_problem};
+use super::interpolate::interpolate;
 use super::names::{NAME_HELP, is_name};
 use super::parse::{SyntaxError, parse_at};
 use super::source::Source;
@@ -25,13 +25,13 @@ pub fn connections(root: &Value) -> &[Entry] {
 
 /// Adds the connections of the file that `[flow] connections` names, and says what is wrong with it. Where it can't be read at all,
 /// its name is unknown from then on.
-pub fn include(root: &mut Value, source: &mut Source, folder: &Path, environment: Environment<'_>) -> Vec<Diagnostic> {
+pub fn include(root: &mut Value, source: &mut Source, folder: &Path, options: &LoadOptions<'_>) -> Vec<Diagnostic> {
     let Some(named) = root.at_mut(&FILE.map(Step::from)) else { return Vec::new() };
     let mut name = named.clone();
     // What is wrong with it is said when the whole flow is filled in and checked.
-    let _ = interpolate(&mut name, environment, source);
+    let _ = interpolate(&mut name, options.environment, source);
     let Some(path) = name.as_str().map(|path| folder.join(path)) else { return Vec::new() };
-    match read(&path, source, &name) {
+    match read(&path, source, &name, &options.files) {
         Ok(shared) => shared.entries().iter().flat_map(|entry| add(root, entry, source)).collect(),
         Err(wrong) => {
             named.kind = ValueKind::Unknown;
@@ -43,8 +43,8 @@ pub fn include(root: &mut Value, source: &mut Source, folder: &Path, environment
 /// The setting that names a file of connections.
 const FILE: [&str; 2] = ["flow", "connections"];
 
-fn read(path: &Path, source: &mut Source, name: &Value) -> Result<Value, Vec<Diagnostic>> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+fn read(path: &Path, source: &mut Source, name: &Value, files: &FilesRead) -> Result<Value, Vec<Diagnostic>> {
+    let text = files.read_text(path).map_err(|error| {
         let message = format!("flow: the file of connections `{}` can't be read: {error}", path.display());
         vec![source.diagnostic(&name.span, message, None)]
     })?;

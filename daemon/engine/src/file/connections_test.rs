@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use millstream_core::{Locked, PlanContext, Role, Secret, State};
+use millstream_core::{FilesRead, Locked, PlanContext, Role, Secret, State};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -150,6 +150,7 @@ fn context() -> PlanContext {
         scripted: false,
         kept: State::default(),
         locked: Locked::default(),
+        files: FilesRead::default(),
         expressions: None,
     }
 }
@@ -255,6 +256,28 @@ fn secrets_come_from_where_they_are_and_are_hidden() {
         assert_eq!(file.nodes[0].table["login"]["password"], value);
         assert_eq!(file.secrets().hide(&format!("not {value}!")), format!("not {shown}!"));
         assert_eq!(kept.borrow().hide(value), shown);
+    }
+}
+
+#[test]
+fn the_files_that_a_flow_is_read_from_are_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let (connection, nodes) = FLOW.split_at(FLOW.find("[input.orders]").unwrap());
+    let connection = connection.replace("\"${PASSWORD}\"", "{ file = \"secret\" }");
+    write("secret", "from-a-file");
+    write("shared.toml", &connection);
+    let (file, said) = read(folder.path(), &format!("[flow]\nconnections = \"shared.toml\"\n{nodes}"), &[]);
+    assert_eq!(said, [""; 0]);
+    // The lock file is not there yet.
+    let names = ["f.lock", "secret", "shared.toml"];
+    assert_eq!(file.files.paths(), names.map(|name| folder.path().join(name)));
+    assert!(!file.files.have_changed());
+    for (name, before) in names.into_iter().zip([None, Some("from-a-file"), Some(connection.as_str())]) {
+        write(name, "version = 1");
+        assert!(file.files.have_changed(), "{name}");
+        before.map_or_else(|| std::fs::remove_file(folder.path().join(name)).unwrap(), |text| write(name, text));
+        assert!(!file.files.have_changed(), "{name}");
     }
 }
 

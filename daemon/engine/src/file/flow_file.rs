@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_core::{NodeTypes, Problem, Problems, Role, Step, parse_settings};
+use millstream_core::{FilesRead, NodeTypes, Problem, Problems, Role, Step, parse_settings};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -48,11 +48,13 @@ pub struct FlowFile {
     pub warnings: Vec<String>,
     /// What sources elsewhere have said of columns that settings leave out.
     pub lock: Lock,
+    /// What was read besides the file itself; planning it adds what nodes read.
+    pub files: FilesRead,
     document: Document,
 }
 
 /// What a flow file is read with, besides its text.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct LoadOptions<'a> {
     /// The types of nodes that there are.
     pub registry: &'a NodeTypes,
@@ -62,6 +64,8 @@ pub struct LoadOptions<'a> {
     pub environment: Environment<'a>,
     /// Whether the lock file beside the flow is read. Whoever writes it anew does without.
     pub reads_lock: bool,
+    /// Notes the files that are read besides the flow file, whatever comes of it.
+    pub files: FilesRead,
     /// Is told what is not to be said, before anything is.
     pub keep: &'a dyn Fn(&Secrets),
 }
@@ -69,7 +73,14 @@ pub struct LoadOptions<'a> {
 impl<'a> LoadOptions<'a> {
     /// With the environment of this process, and no `--set`.
     pub fn new(registry: &'a NodeTypes) -> Self {
-        Self { registry, sets: &[], environment: &|name| std::env::var(name).ok(), reads_lock: true, keep: &|_| {} }
+        Self {
+            registry,
+            sets: &[],
+            environment: &|name| std::env::var(name).ok(),
+            reads_lock: true,
+            files: FilesRead::default(),
+            keep: &|_| {},
+        }
     }
 }
 
@@ -91,11 +102,11 @@ impl FlowFile {
     /// `nodes` and named in `broken`, so that the others can still be planned and all problems be shown at once.
     /// `None` if the text is no TOML.
     pub fn check(path: &Path, text: &str, options: LoadOptions<'_>) -> (Option<Self>, Diagnostics) {
-        let (source, mut root, mut diagnostics) = match open(path, text, options) {
+        let (source, mut root, mut diagnostics) = match open(path, text, &options) {
             Ok(opened) => opened,
             Err(diagnostics) => return (None, diagnostics),
         };
-        let mut vault = Vault::new(options.environment, folder_of(path));
+        let mut vault = Vault::new(options.environment, folder_of(path), &options.files);
         let mut problems = check_tree(&mut root, options.registry, &mut vault);
         let secrets = Arc::new(Secrets::of(&root));
         (options.keep)(&secrets);
@@ -109,13 +120,13 @@ impl FlowFile {
         warnings.sort();
         warnings.dedup();
         diagnostics.extend(problems.into_iter().map(|problem| document.diagnose(problem)));
-        let lock = if options.reads_lock { Lock::read(path) } else { Ok(Lock::beside(path)) };
+        let lock = if options.reads_lock { Lock::read(path, &options.files) } else { Ok(Lock::beside(path)) };
         let lock = lock.unwrap_or_else(|wrong| {
             diagnostics.extend([*wrong]);
             Lock::beside(path)
         });
-        let path = path.to_owned();
-        (Some(Self { path, flow, checkpoint, nodes, broken, tests, warnings, lock, document }), diagnostics)
+        let (path, files) = (path.to_owned(), options.files);
+        (Some(Self { path, flow, checkpoint, nodes, broken, tests, warnings, lock, files, document }), diagnostics)
     }
 
     /// The folder of the file, which paths of inputs are relative to.
@@ -171,7 +182,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// The tree as it is after `--set`, connections that are shared, and the environment, and what went wrong with these.
-fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Source, Value, Diagnostics), Diagnostics> {
+fn open(path: &Path, text: &str, options: &LoadOptions<'_>) -> Result<(Source, Value, Diagnostics), Diagnostics> {
     let mut source = Source::new(path.display().to_string(), text.to_owned());
     let mut root = parse(text).map_err(|errors| -> Diagnostics {
         let diagnostic = |error: super::parse::SyntaxError| source.diagnostic(&error.span, error.message, error.help);
@@ -185,7 +196,7 @@ fn open(path: &Path, text: &str, options: LoadOptions<'_>) -> Result<(Source, Va
         sets.into_iter().filter_map(|one| set(root, one, source).err()).map(|wrong| *wrong).collect()
     };
     diagnostics.extend(set_all(sooner, &mut root, &mut source));
-    diagnostics.extend(include(&mut root, &mut source, folder_of(path), options.environment));
+    diagnostics.extend(include(&mut root, &mut source, folder_of(path), options));
     diagnostics.extend(set_all(later, &mut root, &mut source));
     diagnostics.extend(interpolate(&mut root, options.environment, &source));
     Ok((source, root, diagnostics))

@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use millstream_core::{Columns, Locked, Role, SourceSchema};
+use millstream_core::{Columns, FilesRead, Locked, Role, SourceSchema};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -72,9 +72,9 @@ impl Lock {
     ///
     /// # Errors
     /// If it can't be read, or was not written as it is.
-    pub fn read(flow: &Path) -> Result<Self, Box<Diagnostic>> {
+    pub fn read(flow: &Path, files: &FilesRead) -> Result<Self, Box<Diagnostic>> {
         let lock = Self::beside(flow);
-        let text = match std::fs::read_to_string(&lock.path) {
+        let text = match files.read_text(Path::new(&lock.path)) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(lock),
             Err(error) => return Err(lock.wrong(format!("it can't be read: {error}"))),

@@ -1,10 +1,8 @@
 //! Secrets that are not in the flow: `{ env = "NAME" }`, `{ file = "PATH" }` and `{ credential = "NAME" }` become the texts that are there.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
-use millstream_core::{Problem, Problems, Step};
+use millstream_core::{FilesRead, Problem, Problems, Step};
 
 use super::interpolate::Environment;
 use super::secrets::SHORTEST;
@@ -13,7 +11,7 @@ use super::value::{Entry, Value, ValueKind};
 use super::walk::Walked;
 
 /// The most bytes that a secret may have.
-const LARGEST: u64 = 64 << 10;
+const LARGEST: usize = 64 << 10;
 
 /// The variable in which systemd says where the credentials of a service are.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -23,6 +21,7 @@ pub struct Vault<'a> {
     environment: Environment<'a>,
     /// The folder of the flow file.
     folder: &'a Path,
+    files: &'a FilesRead,
     /// What may not be meant, such as a password in the file itself. Places begin at the root.
     pub notes: Problems,
 }
@@ -34,8 +33,8 @@ struct Found {
 }
 
 impl<'a> Vault<'a> {
-    pub fn new(environment: Environment<'a>, folder: &'a Path) -> Self {
-        Self { environment, folder, notes: Problems::new() }
+    pub fn new(environment: Environment<'a>, folder: &'a Path, files: &'a FilesRead) -> Self {
+        Self { environment, folder, files, notes: Problems::new() }
     }
 
     /// Puts what is there in the place of every secret that is elsewhere. Those that are not there are unknown from now on.
@@ -92,10 +91,10 @@ impl<'a> Vault<'a> {
                     let note = Problem::new(format!("everybody on this machine may read {} in `{name}`", setting(at)));
                     self.notes.push(note.help(format!("`chmod o-r {}`", path.display())).at(at.to_vec()));
                 }
-                Ok(found(format!("file:{name}"), read(&path)?))
+                Ok(found(format!("file:{name}"), read(&path, self.files)?))
             }
             _ => {
-                let value = read(&self.credential(name)?)?;
+                let value = read(&self.credential(name)?, self.files)?;
                 Ok(found(format!("credential:{name}"), value))
             }
         }
@@ -117,23 +116,14 @@ impl<'a> Vault<'a> {
 }
 
 /// What a file has, without the line break at its end.
-fn read(path: &Path) -> Result<String, Problem> {
+fn read(path: &Path, files: &FilesRead) -> Result<String, Problem> {
     let wrong = |what: String| Problem::new(format!("the secret in `{}` {what}", path.display()));
-    let text = read_text(path).map_err(|error| wrong(format!("can't be read: {error}")))?;
-    if text.len() as u64 > LARGEST {
+    let text = files.read_text(path).map_err(|error| wrong(format!("can't be read: {error}")))?;
+    if text.len() > LARGEST {
         return Err(wrong(format!("is too large: more than {} KiB", LARGEST >> 10)));
     }
     let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if text.is_empty() { Err(wrong("is empty".to_owned())) } else { Ok(text.to_owned()) }
-}
-
-fn read_text(path: &Path) -> io::Result<String> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
-    }
-    let mut text = String::new();
-    File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Whether those may read a file who are neither its owner nor of its group. Where containers are given secrets as files it is so, and

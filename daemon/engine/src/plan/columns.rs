@@ -295,6 +295,7 @@ pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanCo
         scripted: options.scripted,
         kept: State::default(),
         locked: role.map(|role| file.lock.of(role, node)).unwrap_or_default(),
+        files: file.files.clone(),
         expressions: options.registry.planner(),
     }
 }

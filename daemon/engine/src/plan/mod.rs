@@ -30,8 +30,8 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Canonical, Collector, Delivery, EventTime, Expression, Input, NodeTypes, Output, PortRole, Processor, Reads,
-    Result, Role, Share, Writes,
+    Batch, Canonical, Collector, Delivery, EventTime, Expression, FilesRead, Input, NodeTypes, Output, PortRole,
+    Processor, Reads, Result, Role, Share, Writes,
 };
 
 pub(crate) use dead_letters::DEAD_LETTERS;
@@ -100,6 +100,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// The variables in the flow, whose values are not to be read anywhere.
     pub secrets: Arc<Secrets>,
+    /// The files that it was made from, besides the text of the flow.
+    pub files: FilesRead,
 }
 
 /// A node of a plan.

@@ -57,6 +57,7 @@ pub fn assemble(
         time_groups: Vec::new(),
         warnings: file.warnings.clone(),
         secrets: file.secrets().clone(),
+        files: file.files.clone(),
     };
     plan.connect_all(&wiring);
     plan.check_acknowledged(file, &wiring)?;

@@ -63,6 +63,40 @@ async fn flows_come_change_and_go_with_their_files() {
     assert_eq!(scan(&mut folder).await, ["c.toml: a 3"], "the name is free");
 }
 
+#[tokio::test]
+async fn flows_go_on_anew_when_files_have_changed_that_they_name() {
+    let site = Site::new(None);
+    let files = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text).unwrap();
+    write("a.toml", &format!("flow.connections = 'shared.conf'\n{}", endless("folder_names")));
+    let mut folder = FlowFolder::open(files.path().to_owned(), site.host.clone()).await.unwrap();
+    let refused = scan(&mut folder).await;
+    assert!(refused[0].starts_with("a.toml: None "), "{refused:?}");
+    assert!(scan(&mut folder).await.is_empty(), "it is said once");
+    for (revision, (name, text)) in
+        [("shared.conf", ""), ("shared.conf", "# more"), ("a.lock", "version = 1")].iter().enumerate()
+    {
+        write(name, text);
+        assert_eq!(scan(&mut folder).await, [format!("a.toml: a {}", revision + 1)]);
+        settled(&site).await;
+        assert!(scan(&mut folder).await.is_empty(), "nothing has changed");
+    }
+    write("a.lock", "version = 0");
+    let refused = scan(&mut folder).await;
+    assert!(refused[0].starts_with("a.toml: Some(\"a\") "), "{refused:?}");
+    assert_eq!(site.host.flow("a").unwrap().status.state, State::Running);
+    write("a.lock", "version = 1");
+    assert_eq!(scan(&mut folder).await, ["a.toml: a 4"]);
+    settled(&site).await;
+    site.host.shut_down(Duration::from_secs(60)).await;
+
+    // Also those that were named before the process began.
+    let mut folder = FlowFolder::open(files.path().to_owned(), open(&site.folder, None)).await.unwrap();
+    assert!(scan(&mut folder).await.is_empty(), "nothing has changed");
+    write("shared.conf", "");
+    assert_eq!(scan(&mut folder).await, ["a.toml: a 5"]);
+}
+
 /// Waits until nothing is under way.
 async fn settled(site: &Site) {
     for operation in site.host.operations().list() {

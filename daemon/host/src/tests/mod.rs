@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_core::FilesRead;
 use millstream_engine::checkpoint::{FlowCheckpoints, ResumeOptions};
 use millstream_engine::file::{Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
@@ -29,21 +30,22 @@ struct SmallFlows {
 }
 
 impl SmallFlows {
-    fn plan(&self, source: &FlowSource) -> Result<Plan, Diagnostics> {
+    fn plan(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
         let registry = kinds::registry();
-        let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(registry) };
+        let files = files.clone();
+        let load = LoadOptions { environment: &|_| None, files, ..LoadOptions::new(registry) };
         let options = PlanOptions::new(registry, self.folder.clone());
         Plan::read(&source.path, &source.text, load, options, |_| KeptStates::default())
     }
 }
 
 impl Launcher for SmallFlows {
-    fn check(&self, source: &FlowSource) -> Result<Outline, Diagnostics> {
-        Ok(self.plan(source)?.outline())
+    fn check(&self, source: &FlowSource, files: &FilesRead) -> Result<Outline, Diagnostics> {
+        Ok(self.plan(source, files)?.outline())
     }
 
     fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
-        let plan = self.plan(source)?;
+        let plan = self.plan(source, &FilesRead::default())?;
         let outline = plan.outline();
         let whole = |error| FlowError { node: None, error };
         let state = self.folder.join("state");
@@ -74,7 +76,7 @@ impl Site {
     async fn apply(&self, name: &str, text: &str, expected: Expected) -> Result<Applied, HostError> {
         let path = self.folder.path().join(format!("{name}.toml"));
         let source = FlowSource { path, text: text.into() };
-        let change = Change { source, owner: Owner::Api, expected, message: None, start: true };
+        let change = Change { source, owner: Owner::Api, expected, message: None, start: true, again: false };
         self.host.apply(name, change, ada()).await
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Baselines, Metrics, ModelReport};
+use millstream_core::{Baselines, FilesRead, Metrics, ModelReport};
 use millstream_engine::checkpoint::{FlowCheckpoints, ResumeOptions};
 use millstream_engine::file::{Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
@@ -24,21 +24,22 @@ use super::*;
 struct SmallFlows(PathBuf);
 
 impl SmallFlows {
-    fn plan(&self, source: &FlowSource) -> Result<Plan, Diagnostics> {
+    fn plan(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
         let registry = kinds::registry();
-        let load = LoadOptions { environment: &|_| None, ..LoadOptions::new(registry) };
+        let files = files.clone();
+        let load = LoadOptions { environment: &|_| None, files, ..LoadOptions::new(registry) };
         let options = PlanOptions::new(registry, self.0.clone());
         Plan::read(&source.path, &source.text, load, options, |_| KeptStates::default())
     }
 }
 
 impl Launcher for SmallFlows {
-    fn check(&self, source: &FlowSource) -> Result<Outline, Diagnostics> {
-        Ok(self.plan(source)?.outline())
+    fn check(&self, source: &FlowSource, files: &FilesRead) -> Result<Outline, Diagnostics> {
+        Ok(self.plan(source, files)?.outline())
     }
 
     fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
-        let plan = self.plan(source)?;
+        let plan = self.plan(source, &FilesRead::default())?;
         let (options, outline) = (ResumeOptions::default(), plan.outline());
         let checkpoints = FlowCheckpoints::open_folder(&plan, &self.0.join("state"), &options);
         let checkpoints = checkpoints.map_err(|error| FlowError { node: None, error })?;
@@ -57,7 +58,8 @@ async fn told() -> [String; 2] {
     let launcher = Arc::new(SmallFlows(folder.path().into()));
     let host = Host::open(launcher, Handle::current(), RestartPolicy::default(), folder.path()).unwrap();
     let source = FlowSource { path: folder.path().join("three.toml"), text: text.into() };
-    let change = Change { source, owner: Owner::Api, expected: Expected::Any, message: None, start: true };
+    let change =
+        Change { source, owner: Owner::Api, expected: Expected::Any, message: None, start: true, again: false };
     let request = || Request { by: "ada".to_owned(), patience: Duration::from_secs(60) };
     let mut applied = host.apply("three", change, request()).await.unwrap().operation;
     applied.wait_for(|operation| !operation.is_running()).await.unwrap();
