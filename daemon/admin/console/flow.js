@@ -63,10 +63,23 @@ class Flow {
     this.causes = h("p", { class: "causes", role: "status" });
     this.folds = button("", () => ((this.unfolded = !this.unfolded), this.draw()), { class: "plain" });
     this.inspector = h("div");
-    this.node = h("section", null,
-      h("div", { class: "top" }, h("h1", null, this.name), h("span", { class: "state" }, this.dot, this.words), this.actions),
-      this.facts, this.description, this.notice, this.causes,
-      h("div", { class: "panel" }, this.picture.node), this.inspector);
+    this.node = h(
+      "section",
+      null,
+      h(
+        "div",
+        { class: "top" },
+        h("h1", null, this.name),
+        h("span", { class: "state" }, this.dot, this.words),
+        this.actions,
+      ),
+      this.facts,
+      this.description,
+      this.notice,
+      this.causes,
+      h("div", { class: "panel" }, this.picture.node),
+      this.inspector,
+    );
     this.picture.under.prepend(this.folds);
   }
 
@@ -129,7 +142,13 @@ class Flow {
     if (!this.graph || key === this.looked) return;
     this.looked = key;
     this.open?.close();
-    this.open = inspect({ name: this.name, graph: this.graph, selected: this.selected, away: this.href({ node: null, edge: null }), href: (what) => this.href({ node: null, edge: null, ...what }) });
+    this.open = inspect({
+      name: this.name,
+      graph: this.graph,
+      selected: this.selected,
+      away: this.href({ node: null, edge: null }),
+      href: (what) => this.href({ node: null, edge: null, ...what }),
+    });
     this.inspector.replaceChildren(...(this.open ? [this.open.node] : []));
   }
 
@@ -137,16 +156,25 @@ class Flow {
     const { nodes } = this.graph;
     const folds = nodes.length > many && !this.unfolded;
     this.shown = folds ? fold(this.graph, this.watched(derive(this.graph, this.samples))) : this.graph;
-    this.picture.show(this.shown, `Graph of ${this.name}: ${plural(nodes.length, "node")}. The table of nodes below says the same.`);
+    this.picture.show(
+      this.shown,
+      `Graph of ${this.name}: ${plural(nodes.length, "node")}. The table of nodes below says the same.`,
+    );
     this.folds.hidden = nodes.length <= many;
-    say(this.folds, folds ? `Show all ${count(nodes.length)} nodes; ${count(this.shown.nodes.length)} are shown` : "Fold what is alike");
+    say(
+      this.folds,
+      folds
+        ? `Show all ${count(nodes.length)} nodes; ${count(this.shown.nodes.length)} are shown`
+        : "Fold what is alike",
+    );
     repaintNow();
   }
 
   // What must not be folded away, and what was not once: a graph does not close by itself what somebody looks at.
   watched(view) {
     if (this.selected.node) this.opened.add(this.selected.node);
-    for (const [name, now] of view.nodes) if (now.cause || now.stalled || now.trouble || now.failing > 0) this.opened.add(name);
+    for (const [name, now] of view.nodes)
+      if (now.cause || now.stalled || now.trouble || now.failing > 0) this.opened.add(name);
     return this.opened;
   }
 
@@ -163,7 +191,12 @@ class Flow {
     if (this.shown !== this.graph && this.hides(this.watched(view))) this.draw();
     this.picture.paint(view, this.selected);
     this.open?.paint(view, this.samples);
-    this.tabs.paint({ view, graph: this.graph, state: this.state, href: (what) => this.href({ node: null, edge: null, ...what }) });
+    this.tabs.paint({
+      view,
+      graph: this.graph,
+      state: this.state,
+      href: (what) => this.href({ node: null, edge: null, ...what }),
+    });
     this.paintCauses(view);
   }
 
@@ -183,15 +216,24 @@ class Flow {
 
   said() {
     const { revision, running_revision: running, checkpoint, rows, source } = this.state;
-    const rate = this.graph?.nodes.filter((node) => node.role === "input").reduce((sum, node) => sum + (this.samples.rate(node.name) ?? 0), 0);
-    const said = [running && running !== revision ? `revision ${running} runs, ${revision} is wanted` : `revision ${revision}`, source?.path, checkpoint && `checkpoint ${count(checkpoint.number)}, ${ago(checkpoint.at)}, took ${span(checkpoint.took_s)}`];
-    said.push(rate ? perSecond(rate).replace(" /s", " rows/s") : null, rows && `${count(rows.read)} read, ${count(rows.written)} written, ${count(rows.failed)} failed`);
+    const rate = this.graph?.nodes
+      .filter((node) => node.role === "input")
+      .reduce((sum, node) => sum + (this.samples.rate(node.name) ?? 0), 0);
+    const said = [
+      running && running !== revision ? `revision ${running} runs, ${revision} is wanted` : `revision ${revision}`,
+      source?.path,
+      checkpoint && `checkpoint ${count(checkpoint.number)}, ${ago(checkpoint.at)}, took ${span(checkpoint.took_s)}`,
+    ];
+    said.push(
+      rate ? perSecond(rate).replace(" /s", " rows/s") : null,
+      rows && `${count(rows.read)} read, ${count(rows.written)} written, ${count(rows.failed)} failed`,
+    );
     return said.filter(Boolean).join(" · ");
   }
 
   paintNotice() {
     const bad = condition(this.state).rank <= 4;
-    if (bad && !this.noted) (this.noted = new Notice(this.state, true)), this.notice.append(this.noted.node);
+    if (bad && !this.noted) ((this.noted = new Notice(this.state, true)), this.notice.append(this.noted.node));
     if (!bad && this.noted) this.noted = void this.noted.node.remove();
     this.noted?.paint(this.state);
   }
@@ -209,10 +251,17 @@ class Flow {
 // What may be done with a flow as it is.
 function actions(name, { state, operation, source, paused }) {
   if (!may("operator")) return [];
-  const act = (label, verb, properties) => has("POST", flowPath(name, verb)) && button(label, () => operate(`${verb} ${name}`, "POST", flowPath(name, verb)), { disabled: Boolean(operation), ...properties });
+  const act = (label, verb, properties) =>
+    has("POST", flowPath(name, verb)) &&
+    button(label, () => operate(`${verb} ${name}`, "POST", flowPath(name, verb)), {
+      disabled: Boolean(operation),
+      ...properties,
+    });
   const rests = ["stopped", "finished", "failed", "backing_off"].includes(state);
   return [
-    rests ? act(state === "finished" ? "Run again" : "Start", "start", { class: "main" }) : act("Checkpoint", "checkpoint", { title: "Keep now what would be resumed from" }),
+    rests
+      ? act(state === "finished" ? "Run again" : "Start", "start", { class: "main" })
+      : act("Checkpoint", "checkpoint", { title: "Keep now what would be resumed from" }),
     !rests && hold(name, paused),
     !rests && act("Drain", "drain", { title: "Read no more, and stop when all that was read is written" }),
     (!rests || state === "backing_off") && act("Stop", "stop", { title: "Make a checkpoint, then stop" }),
@@ -225,10 +274,20 @@ function actions(name, { state, operation, source, paused }) {
 function hold(name, paused) {
   const verb = paused ? "resume" : "pause";
   const at = flowPath(name, verb);
-  return has("POST", at) && button(paused ? "Resume" : "Pause", () => attempt(`${verb} ${name}`, () => post(at)), { title: paused ? "Let inputs read on" : "Let inputs read no more for now" });
+  return (
+    has("POST", at) &&
+    button(paused ? "Resume" : "Pause", () => attempt(`${verb} ${name}`, () => post(at)), {
+      title: paused ? "Let inputs read on" : "Let inputs read no more for now",
+    })
+  );
 }
 
 async function remove(name) {
-  const sure = await ask(`Delete ${name}?`, "The flow is taken away. Its state stays, and so do rows that it has written.", "Delete the flow", { danger: true });
+  const sure = await ask(
+    `Delete ${name}?`,
+    "The flow is taken away. Its state stays, and so do rows that it has written.",
+    "Delete the flow",
+    { danger: true },
+  );
   if (sure && (await operate(`delete ${name}`, "DELETE", flowPath(name)))) go("#/flows");
 }

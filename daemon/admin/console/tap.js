@@ -20,14 +20,28 @@ class Tap {
 
   constructor(flow, places) {
     Object.assign(this, { flow, places });
-    this.place = h("select", { "aria-label": "Where to look", change: () => this.control && this.start() }, places.map(({ label }, i) => h("option", { value: i }, label)));
+    this.place = h(
+      "select",
+      { "aria-label": "Where to look", change: () => this.control && this.start() },
+      places.map(({ label }, i) => h("option", { value: i }, label)),
+    );
     this.toggle = button("Look at rows", () => (this.control ? this.stop() : this.start()));
     this.freeze = button("Freeze", () => this.hold(), { hidden: true, "aria-pressed": "false" });
     this.status = h("p", { class: "soft" });
     this.head = h("tr");
     this.body = h("tbody");
-    this.grid = h("div", { class: "tap scroll", tabindex: 0, role: "region", "aria-label": "Rows", hidden: true }, h("table", null, h("thead", null, this.head), this.body));
-    this.node = h("section", { class: "taps" }, h("div", { class: "row" }, this.place, this.toggle, this.freeze), this.status, this.grid);
+    this.grid = h(
+      "div",
+      { class: "tap scroll", tabindex: 0, role: "region", "aria-label": "Rows", hidden: true },
+      h("table", null, h("thead", null, this.head), this.body),
+    );
+    this.node = h(
+      "section",
+      { class: "taps" },
+      h("div", { class: "row" }, this.place, this.toggle, this.freeze),
+      this.status,
+      this.grid,
+    );
     this.node.hidden = !places.length || !has("GET", flowPath(flow, "tap")) || !may("operator");
     this.onHide = () => document.hidden && this.stop();
     document.addEventListener("visibilitychange", this.onHide);
@@ -87,14 +101,27 @@ class Tap {
 
   paint() {
     const held = this.frozen ? `, ${count(this.unseen)} came while frozen` : "";
-    say(this.status, this.rows.length || this.passed ? `The last ${plural(this.rows.length, "row")} shown, ${count(this.passed)} passed unseen${held}.` : "No row has come yet.");
+    say(
+      this.status,
+      this.rows.length || this.passed
+        ? `The last ${plural(this.rows.length, "row")} shown, ${count(this.passed)} passed unseen${held}.`
+        : "No row has come yet.",
+    );
     if (!this.changed || this.frozen) return;
     this.changed = false;
     this.grid.hidden = !this.rows.length;
     const names = [...new Set(this.rows.flatMap(({ row }) => Object.keys(row)))].slice(0, widest);
     this.head.replaceChildren(...["seen", ...names].map((name) => h("th", { scope: "col" }, name)));
-    this.body.replaceChildren(...[...this.rows].reverse().map(({ at, row, of }) =>
-      h("tr", { title: of }, h("td", { class: "soft" }, clock(at)), names.map((name) => cell(row[name])))));
+    this.body.replaceChildren(
+      ...[...this.rows].reverse().map(({ at, row, of }) =>
+        h(
+          "tr",
+          { title: of },
+          h("td", { class: "soft" }, clock(at)),
+          names.map((name) => cell(row[name])),
+        ),
+      ),
+    );
   }
 }
 
@@ -102,5 +129,12 @@ class Tap {
 function cell(value) {
   if (value === undefined) return h("td");
   const text = typeof value === "string" ? value : JSON.stringify(value);
-  return h("td", { class: typeof value === "number" ? "number" : value === null ? "soft" : null, title: text.length > 48 ? text.slice(0, 2000) : null }, text.length > 48 ? `${text.slice(0, 47)}…` : text);
+  return h(
+    "td",
+    {
+      class: typeof value === "number" ? "number" : value === null ? "soft" : null,
+      title: text.length > 48 ? text.slice(0, 2000) : null,
+    },
+    text.length > 48 ? `${text.slice(0, 47)}…` : text,
+  );
 }
