@@ -1,5 +1,5 @@
 // One flow: its graph with what goes through it now, what is wrong, a node or an edge looked at closely, and what is kept of it.
-import { flowPath, get, maybe, post } from "./api.js";
+import { flowPath, maybe, post } from "./api.js";
 import { derive, graphOf, Samples } from "./derive.js";
 import { button, h, mark, say } from "./dom.js";
 import { Notice } from "./flows.js";
@@ -22,6 +22,7 @@ export function flow(route) {
     node: screen.node,
     topics: ["flows", `flow:${name}.stats`, "operations"],
     handlers: {
+      gone: (gone) => gone?.name === name && screen.missing(),
       flow: (state) => state?.name === name && screen.take(state),
       stats: (stats) => stats?.flow === name && screen.sample(stats),
       resync: () => screen.polls[0].again(),
@@ -92,7 +93,9 @@ class Flow {
 
   // The graph is asked for anew only when the flow has another revision.
   async load(signal) {
-    this.take(await get(flowPath(this.name), { signal }));
+    const state = await maybe(flowPath(this.name), { signal });
+    if (!state) return this.missing();
+    this.take(state);
     const revision = this.state.running_revision || this.state.revision;
     if (this.graph?.revision === revision) return;
     const graph = await maybe(flowPath(this.name, "graph"), { signal });
@@ -100,6 +103,14 @@ class Flow {
     this.graph = graphOf(graph, revision);
     this.draw();
     this.look();
+  }
+
+  missing() {
+    this.close();
+    const words = h("p", { class: "soft" }, `There is no flow called ${this.name}.`);
+    this.node.replaceChildren(
+      h("div", { class: "lone" }, words, h("a", { class: "button", href: "#/flows" }, "All flows")),
+    );
   }
 
   async ask(signal) {

@@ -65,8 +65,8 @@ export class Graph {
         .filter((edge) => edges.has(edge.id))
         .map((edge) => [edge.id, this.pipe(edge, edges.get(edge.id))]),
     );
-    const byName = new Map(this.graph.nodes.map((node) => [node.name, node]));
-    this.boxes = new Map(order.map((name) => [name, this.box(byName.get(name), nodes.get(name))]));
+    this.named = new Map(this.graph.nodes.map((node) => [node.name, node]));
+    this.boxes = new Map(order.map((name) => [name, this.box(this.named.get(name), nodes.get(name))]));
     const parts = [...this.pipes.values(), ...this.boxes.values()].map((part) => part.node);
     this.picture.replaceChildren(...parts);
   }
@@ -146,11 +146,7 @@ export class Graph {
   // Says how nodes and edges do, as `derive` has found; nothing moves.
   paint(view, selected) {
     for (const [id, pipe] of this.pipes) this.paintPipe(id, pipe, view, selected);
-    for (const [name, box] of this.boxes) this.paintBox(this.find(name), box, view, selected);
-  }
-
-  find(name) {
-    return this.graph.nodes.find((node) => node.name === name);
+    for (const [name, box] of this.boxes) this.paintBox(this.named.get(name), box, view, selected);
   }
 
   paintPipe(id, pipe, view, selected) {

@@ -94,6 +94,7 @@ class NodePanel {
     this.facts.say("trouble", now?.trouble);
     if (totals) this.paintTotals(totals, now);
     this.time.paint(now?.shares);
+    this.tap.paint();
   }
 
   paintTotals(totals, now) {
@@ -237,6 +238,7 @@ class EdgePanel {
   }
 
   paint(view) {
+    this.tap.paint();
     const { fill, queue, rate, eta } = view.edges.get(this.id);
     this.level.style.width = `${(100 * fill).toFixed(1)}%`;
     mark(this.level, "class", fill >= 0.9 ? "blocked" : "busy");

@@ -1,5 +1,5 @@
 // Models: their versions, how they have learned beside what needs no learning, and which of them is used.
-import { get, maybe, path, request } from "./api.js";
+import { maybe, path, request } from "./api.js";
 import { chart } from "./chart.js";
 import { button, h, keyed, mark, row, say, table } from "./dom.js";
 import { ago, clock, count, figure } from "./format.js";
@@ -81,7 +81,10 @@ class Model {
 
   async load(signal) {
     const at = (part) => path("models", this.name, part);
-    const [{ items }, series] = await Promise.all([get(at("versions"), { signal }), maybe(at("series"), { signal })]);
+    const [versions, series] = await Promise.all([maybe(at("versions"), { signal }), maybe(at("series"), { signal })]);
+    if (!versions)
+      return this.list.replaceChildren(h("p", { class: "soft lone" }, `There is no model called ${this.name}.`));
+    const { items } = versions;
     const key = JSON.stringify([items, series?.points?.length, series?.points?.at(-1)]);
     if (key === this.key) return;
     this.key = key;

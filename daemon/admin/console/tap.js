@@ -2,6 +2,7 @@
 import { Problem, events, flowPath } from "./api.js";
 import { button, h, say } from "./dom.js";
 import { clock, count, plural } from "./format.js";
+import { repaint } from "./live.js";
 import { has } from "./routes.js";
 import { may } from "./shell.js";
 
@@ -55,7 +56,6 @@ class Tap {
   stop() {
     this.control?.abort();
     this.control = null;
-    clearInterval(this.timer);
     this.toggle.textContent = "Look at rows";
     this.freeze.hidden = true;
   }
@@ -67,7 +67,6 @@ class Tap {
     this.toggle.textContent = "Stop looking";
     this.freeze.hidden = false;
     this.paint();
-    this.timer = setInterval(() => this.paint(), 500);
     try {
       await this.read(control.signal);
     } catch (error) {
@@ -89,6 +88,7 @@ class Tap {
     const of = source && `from ${source[0]} ${source[1]}, positions ${source[2]} to ${source[3]}`;
     this.rows = [...this.rows, ...rows.map((row) => ({ at, row, of }))].slice(-ring);
     this.changed = true;
+    repaint();
   }
 
   hold() {
@@ -100,6 +100,7 @@ class Tap {
   }
 
   paint() {
+    if (!this.control && !this.changed) return;
     const held = this.frozen ? `, ${count(this.unseen)} came while frozen` : "";
     say(
       this.status,
