@@ -41,6 +41,8 @@ class NodePanel {
   constructor(node, context) {
     this.spec = node;
     this.facts = new Facts();
+    this.reported = new Facts();
+    this.report = h("details", { open: true, hidden: true }, h("summary", null, "What it reports"), this.reported.node);
     this.time = new Time();
     this.spark = spark(320, 44);
     const { graph, name, href } = context;
@@ -69,6 +71,7 @@ class NodePanel {
         "section",
         null,
         around(node, graph, href),
+        this.report,
         columns(node),
         h(
           "p",
@@ -99,12 +102,15 @@ class NodePanel {
 
   paintTotals(totals, now) {
     this.facts.say("taken", totals.rows_in ? count(totals.rows_in) : null);
-    for (const [port, rows] of Object.entries(totals.rows_out ?? {}))
-      this.facts.say(Object.keys(totals.rows_out).length > 1 ? `given, ${port}` : "given", count(rows));
+    for (const [port, rows] of Object.entries(totals.rows_out ?? {})) {
+      if (port === main || rows > 0) this.facts.say(port === main ? "given" : `given, ${port}`, count(rows));
+    }
     this.facts.say("failed", totals.rows_failed ? `${count(totals.rows_failed)}, ${perSecond(now.failing)}` : "0");
     this.facts.say("commits pending", totals.pending_commits || null);
     this.facts.say("event time", totals.watermark && clock(totals.watermark));
-    for (const [name, value] of report(totals.report)) this.facts.say(name, value);
+    const reported = report(totals.report);
+    this.report.hidden = !reported.length;
+    for (const [name, value] of reported) this.reported.say(name, value);
   }
 
   close() {
@@ -114,16 +120,14 @@ class NodePanel {
 
 // What a node reports of itself, as lines; of what is nested only the first level.
 function report(value) {
-  const lines = Object.entries(value ?? {}).flatMap(([name, inner]) =>
-    inner && typeof inner === "object" && !Array.isArray(inner)
-      ? Object.entries(inner).map(([key, each]) => [`${name} ${key}`, each])
-      : [[name, inner]],
-  );
-  const word = (text) => text.replaceAll("_", " ");
-  return lines
-    .filter(([, each]) => each == null || typeof each !== "object")
-    .slice(0, 14)
-    .map(([name, each]) => [word(name), typeof each === "string" ? each : figure(each)]);
+  const of = (group, name) => (group === "metrics" ? name : `${group} ${name}`);
+  const inner = ([group, each]) => Object.entries(each).map(([name, figure]) => [of(group, name), figure]);
+  const isTable = ([, each]) => each && typeof each === "object" && !Array.isArray(each);
+  const lines = Object.entries(value ?? {}).flatMap((line) => (isTable(line) ? inner(line) : [line]));
+  const known = lines.filter(([name, each]) => name !== "kind" && each != null && typeof each !== "object");
+  return known
+    .slice(0, 16)
+    .map(([name, each]) => [name.replaceAll("_", " "), typeof each === "string" ? each : figure(each)]);
 }
 
 // Busy, waiting and blocked as parts of a bar, and in words.

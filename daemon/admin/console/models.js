@@ -6,6 +6,8 @@ import { ago, clock, count, figure } from "./format.js";
 import { every } from "./live.js";
 import { ask, attempt, may, tell } from "./shell.js";
 
+// The figures that say most; those that there is no room for are in the answer of the API.
+const first = ["auc", "log_loss", "accuracy", "f1", "r2", "rmse", "mae", "mean_reward"];
 const heads = ["Model", "-Estimator", "#Versions", "#Latest", "Aliases", "-Updated"];
 
 // All models.
@@ -128,7 +130,12 @@ class Model {
   }
 
   drawVersions() {
-    const names = [...new Set(this.versions.flatMap((each) => Object.keys(each.metrics ?? {})))].slice(0, 6);
+    const figures = (metrics) => Object.keys(metrics ?? {}).filter((name) => typeof metrics[name] === "number");
+    const all = [...new Set(this.versions.flatMap((each) => figures(each.metrics)))];
+    const names = [...all.filter((name) => first.includes(name)), ...all.filter((name) => !first.includes(name))].slice(
+      0,
+      6,
+    );
     const columns = [
       "Version",
       "When",

@@ -3,16 +3,16 @@ import { maybe, path, request } from "./api.js";
 import { button, h, mark, row, say, table } from "./dom.js";
 import { ago, bytes, clock, count, share } from "./format.js";
 import { every } from "./live.js";
+import { has } from "./routes.js";
 import { ask, attempt, may, tell } from "./shell.js";
 
 export function system() {
   const parts = [budgets(), operations(), config(), logging(), tokens(), audit()];
-  const reload = button("Reload", () => again(), { hidden: true });
+  const reload = button("Reload", () => again(), { hidden: !may("admin") || !has("POST", "/system/reload") });
   const nothing = h("p", { class: "soft lone", hidden: true }, "This daemon does not say how it is.");
   const shown = async (part, signal) => {
     part.node.hidden = !(await part.load(signal));
     nothing.hidden = parts.some((each) => !each.node.hidden);
-    reload.hidden = !may("admin") || parts[2].node.hidden;
   };
   const polls = parts.map((part) => every(part.every, (signal) => shown(part, signal)));
   const node = h(

@@ -112,7 +112,8 @@ class Tap {
     this.changed = false;
     this.grid.hidden = !this.rows.length;
     const names = [...new Set(this.rows.flatMap(({ row }) => Object.keys(row)))].slice(0, widest);
-    this.head.replaceChildren(...["seen", ...names].map((name) => h("th", { scope: "col" }, name)));
+    const look = (name) => (typeof this.rows.at(-1)?.row[name] === "number" ? "number" : null);
+    this.head.replaceChildren(...["seen", ...names].map((name) => h("th", { scope: "col", class: look(name) }, name)));
     this.body.replaceChildren(
       ...[...this.rows].reverse().map(({ at, row, of }) =>
         h(
@@ -126,16 +127,12 @@ class Tap {
   }
 }
 
-// A value as JSON would say it, but for text; what is long is cut, and whole in its title.
+// A value as JSON would say it, but for text and long fractions; what is cut is whole in its title.
 function cell(value) {
   if (value === undefined) return h("td");
-  const text = typeof value === "string" ? value : JSON.stringify(value);
-  return h(
-    "td",
-    {
-      class: typeof value === "number" ? "number" : value === null ? "soft" : null,
-      title: text.length > 48 ? text.slice(0, 2000) : null,
-    },
-    text.length > 48 ? `${text.slice(0, 47)}…` : text,
-  );
+  const whole = typeof value === "string" ? value : JSON.stringify(value);
+  const short = typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(6))) : whole;
+  const text = short.length > 48 ? `${short.slice(0, 47)}…` : short;
+  const look = typeof value === "number" ? "number" : value === null ? "soft" : null;
+  return h("td", { class: look, title: text === whole ? null : whole.slice(0, 2000) }, text);
 }
