@@ -13,6 +13,7 @@ mod broken;
 mod commands;
 #[cfg(feature = "kafka")]
 mod connections;
+mod console;
 mod crashes;
 mod daemon;
 #[cfg(any(feature = "mysql", feature = "postgres"))]

@@ -6,7 +6,13 @@ const times = ["busy_s", "waiting_s", "blocked_s"];
 
 // The graph of a flow as the screens take it, of what the daemon says. Stats know an edge by less than its id.
 export function graphOf({ nodes, edges }, revision) {
-  const edge = ({ id, from, port, to, input }) => ({ id, from: { node: from, port }, to, input, stats: `${from}.${port}>${to}` });
+  const edge = ({ id, from, port, to, input }) => ({
+    id,
+    from: { node: from, port },
+    to,
+    input,
+    stats: `${from}.${port}>${to}`,
+  });
   return { revision, nodes, edges: edges.map(edge) };
 }
 
@@ -31,7 +37,9 @@ export class Samples {
   // The sample some seconds before the last one.
   before(seconds = 4) {
     const end = Date.parse(this.last?.at);
-    return this.all.find((sample) => end - Date.parse(sample.at) <= 1000 * seconds + 500 && sample !== this.last) ?? null;
+    return (
+      this.all.find((sample) => end - Date.parse(sample.at) <= 1000 * seconds + 500 && sample !== this.last) ?? null
+    );
   }
 
   draw(name) {
@@ -61,19 +69,30 @@ const flowed = (totals) => totals.rows_in || given(totals);
 
 // Another revision, or totals that are less than they were: counted anew.
 const began = (before, stats) =>
-  (before.revision ?? stats.revision) !== (stats.revision ?? before.revision) || Object.entries(before.nodes).some(([name, totals]) => flowed(stats.nodes[name] ?? totals) < flowed(totals));
+  (before.revision ?? stats.revision) !== (stats.revision ?? before.revision) ||
+  Object.entries(before.nodes).some(([name, totals]) => flowed(stats.nodes[name] ?? totals) < flowed(totals));
 
 // How a flow's nodes and edges do: `{ nodes, edges, causes }`, the first two by name and id.
 export function derive(graph, samples) {
   const edges = new Map(graph.edges.map((edge) => [edge.id, edgeNow(edge, samples)]));
   const nodes = new Map(graph.nodes.map((node) => [node.name, nodeNow(node, graph, edges, samples)]));
-  const causes = graph.nodes.filter((node) => nodes.get(node.name).cause).map((node) => ({ node: node.name, holds: held(node.name, graph, edges) }));
+  const causes = graph.nodes
+    .filter((node) => nodes.get(node.name).cause)
+    .map((node) => ({ node: node.name, holds: held(node.name, graph, edges) }));
   for (const { node, holds } of causes) for (const name of holds) nodes.get(name).heldBy ??= node;
   return { nodes, edges, causes };
 }
 
 const fillOf = (queue) =>
-  queue ? Math.min(1, Math.max(queue.limit_rows ? queue.rows / queue.limit_rows : 0, queue.limit_bytes ? queue.bytes / queue.limit_bytes : 0)) : 0;
+  queue
+    ? Math.min(
+        1,
+        Math.max(
+          queue.limit_rows ? queue.rows / queue.limit_rows : 0,
+          queue.limit_bytes ? queue.bytes / queue.limit_bytes : 0,
+        ),
+      )
+    : 0;
 
 function edgeNow(edge, samples) {
   const queue = samples.last?.edges?.[edge.stats] ?? null;

@@ -51,7 +51,13 @@ export function keyed(parent, items, key, make, update = () => {}) {
 
 // A table with its heads; those that begin with `#` are of numbers, those with `-` are left out on a phone.
 export function table(caption, heads, ...bodies) {
-  const cells = heads.map((head) => h("th", { scope: "col", class: kind(head) }, head.replace(/^[#-]+/, "") || h("span", { class: "unseen" }, "Actions")));
+  const cells = heads.map((head) =>
+    h(
+      "th",
+      { scope: "col", class: kind(head) },
+      head.replace(/^[#-]+/, "") || h("span", { class: "unseen" }, "Actions"),
+    ),
+  );
   return h("table", null, h("caption", { class: "unseen" }, caption), h("thead", null, h("tr", null, cells)), bodies);
 }
 
@@ -62,7 +68,12 @@ export const kind = (head) => {
 };
 
 // A row of a table whose cells have the classes of their columns.
-export const row = (heads, ...cells) => h("tr", null, cells.map((cell, i) => h("td", { class: kind(heads[i]) }, cell)));
+export const row = (heads, ...cells) =>
+  h(
+    "tr",
+    null,
+    cells.map((cell, i) => h("td", { class: kind(heads[i]) }, cell)),
+  );
 
 // A button.
 export const button = (label, click, properties) => h("button", { type: "button", click, ...properties }, label);

@@ -42,7 +42,16 @@ class Edit {
     this.name = name;
     this.text = new Text(name ? `Text of the flow ${name}` : "Text of the new flow", "", () => this.typed());
     this.title = name ? h("h1", null, name) : h("h1", null, "New flow");
-    this.called = !name && h("input", { id: "name", placeholder: "name", pattern: "[A-Za-z0-9_\\-]+", "aria-label": "Name of the flow", spellcheck: "false", input: () => this.typed() });
+    this.called =
+      !name &&
+      h("input", {
+        id: "name",
+        placeholder: "name",
+        pattern: "[A-Za-z0-9_\\-]+",
+        "aria-label": "Name of the flow",
+        spellcheck: "false",
+        input: () => this.typed(),
+      });
     this.facts = h("span", { class: "soft" });
     this.status = h("p", { class: "verdict", role: "status" });
     this.list = h("ul", { class: "mistakes" });
@@ -52,11 +61,27 @@ class Edit {
     this.picture.onTurn = () => this.graph && this.preview(this.graph);
     this.picture.node.addEventListener("click", (event) => this.jump(event));
     this.preface = h("div");
-    this.node = h("section", { class: "edit" },
-      h("div", { class: "top" }, this.title, this.called, this.facts, h("div", { class: "row end" }, name && h("a", { class: "button", href: flowAt(name) }, "Back"), may("operator") && this.planned)),
+    this.node = h(
+      "section",
+      { class: "edit" },
+      h(
+        "div",
+        { class: "top" },
+        this.title,
+        this.called,
+        this.facts,
+        h(
+          "div",
+          { class: "row end" },
+          name && h("a", { class: "button", href: flowAt(name) }, "Back"),
+          may("operator") && this.planned,
+        ),
+      ),
       this.preface,
-      h("div", { class: "panel" }, this.text.node, h("div", { class: "below" }, this.status, this.list)), this.outcome,
-      this.drawn = h("div", { class: "panel preview", hidden: true }, this.picture.node));
+      h("div", { class: "panel" }, this.text.node, h("div", { class: "below" }, this.status, this.list)),
+      this.outcome,
+      (this.drawn = h("div", { class: "panel preview", hidden: true }, this.picture.node)),
+    );
     this.open(node);
   }
 
@@ -80,14 +105,29 @@ class Edit {
   }
 
   async read() {
-    const [flow, source] = await Promise.all([request("GET", flowPath(this.name)), request("GET", flowPath(this.name, "source"), { accept: "application/toml" })]);
+    const [flow, source] = await Promise.all([
+      request("GET", flowPath(this.name)),
+      request("GET", flowPath(this.name, "source"), { accept: "application/toml" }),
+    ]);
     this.etag = flow.etag ?? `"${flow.body.revision}"`;
     this.text.value = source.body;
     this.file = flow.body.source?.kind === "file" ? flow.body.source.path : null;
     say(this.facts, `revision ${flow.body.revision}`);
     if (!this.file) return;
     this.planned.remove();
-    this.preface.replaceChildren(h("div", { class: "notice", "data-shape": "off" }, h("p", null, "This flow is the file ", h("code", null, this.file), ". Change it there, and the daemon takes it up. What you write here is checked, and kept nowhere.")));
+    this.preface.replaceChildren(
+      h(
+        "div",
+        { class: "notice", "data-shape": "off" },
+        h(
+          "p",
+          null,
+          "This flow is the file ",
+          h("code", null, this.file),
+          ". Change it there, and the daemon takes it up. What you write here is checked, and kept nowhere.",
+        ),
+      ),
+    );
   }
 
   get dirty() {
@@ -105,7 +145,11 @@ class Edit {
     this.checking?.abort();
     const { signal } = (this.checking = new AbortController());
     try {
-      const { body } = await request("POST", this.at ? `/check?name=${encodeURIComponent(this.at)}` : "/check", { body: this.text.value, type: "application/toml", signal });
+      const { body } = await request("POST", this.at ? `/check?name=${encodeURIComponent(this.at)}` : "/check", {
+        body: this.text.value,
+        type: "application/toml",
+        signal,
+      });
       this.verdict(body.warnings, [], graphOf(body));
     } catch (error) {
       if (signal.aborted) return;
@@ -117,7 +161,10 @@ class Edit {
   verdict(warnings, errors, graph) {
     this.wrong = errors.length > 0;
     this.text.show(errors);
-    this.list.replaceChildren(...mistakes(errors, this.text), ...warnings.map((words) => h("li", { class: "soft" }, words)));
+    this.list.replaceChildren(
+      ...mistakes(errors, this.text),
+      ...warnings.map((words) => h("li", { class: "soft" }, words)),
+    );
     say(this.status, errors.length ? `${errors.length} mistake${errors.length === 1 ? "" : "s"}` : "It checks.");
     this.status.className = errors.length ? "verdict wrong" : "verdict right";
     this.drawn.classList.toggle("stale", errors.length > 0);
@@ -143,12 +190,17 @@ class Edit {
 
   put(query) {
     const condition = this.name ? { "If-Match": this.etag } : { "If-None-Match": "*" };
-    return request("PUT", `${flowPath(this.at)}?${new URLSearchParams(query)}`, { body: this.text.value, type: "application/toml", headers: condition });
+    return request("PUT", `${flowPath(this.at)}?${new URLSearchParams(query)}`, {
+      body: this.text.value,
+      type: "application/toml",
+      headers: condition,
+    });
   }
 
   async plan() {
     if (!may("operator") || this.file) return;
-    if (!this.at || !/^[\w-]+$/.test(this.at)) return void (this.called.focus(), tell("Give the flow a name of letters, digits, _ and -.", true));
+    if (!this.at || !/^[\w-]+$/.test(this.at))
+      return void (this.called.focus(), tell("Give the flow a name of letters, digits, _ and -.", true));
     const text = this.text.value;
     try {
       const { body } = await this.put({ dry_run: true });
@@ -162,10 +214,26 @@ class Edit {
   offer(change) {
     const message = h("input", { id: "message", maxlength: 200, placeholder: "Why, for those who read the revisions" });
     const start = !this.name && h("input", { type: "checkbox", id: "start", checked: true });
-    const apply = button(this.name ? "Apply" : "Make the flow", () => this.apply(change, message.value, start && start.checked), { class: "main" });
-    this.outcome.replaceChildren(h("div", { class: "panel plan" },
-      h("h2", null, this.name ? `What becomes of revision ${change.base}` : `${this.at} is new`), effects(change),
-      h("div", { class: "row" }, h("label", { for: "message", class: "grow" }, h("span", { class: "unseen" }, "Message"), message), start && h("label", { class: "check", for: "start" }, start, h("span", null, "start it")), apply)));
+    const apply = button(
+      this.name ? "Apply" : "Make the flow",
+      () => this.apply(change, message.value, start && start.checked),
+      { class: "main" },
+    );
+    this.outcome.replaceChildren(
+      h(
+        "div",
+        { class: "panel plan" },
+        h("h2", null, this.name ? `What becomes of revision ${change.base}` : `${this.at} is new`),
+        effects(change),
+        h(
+          "div",
+          { class: "row" },
+          h("label", { for: "message", class: "grow" }, h("span", { class: "unseen" }, "Message"), message),
+          start && h("label", { class: "check", for: "start" }, start, h("span", null, "start it")),
+          apply,
+        ),
+      ),
+    );
     apply.scrollIntoView({ block: "nearest" });
     message.focus();
   }
@@ -176,7 +244,10 @@ class Edit {
       const { body } = await this.put(query);
       this.original = this.text.value;
       go(flowAt(this.at));
-      await watch(this.name ? `change ${this.name} to revision ${body.revision}` : `make ${this.at}`, { id: body.operation, state: "running" });
+      await watch(this.name ? `change ${this.name} to revision ${body.revision}` : `make ${this.at}`, {
+        id: body.operation,
+        state: "running",
+      });
     } catch (error) {
       this.refused(error);
     }
@@ -191,8 +262,26 @@ class Edit {
     }
     if (error.status !== 412 || !this.name) return void tell(error.message, true);
     const now = await maybe(flowPath(this.name)).catch(() => null);
-    this.outcome.replaceChildren(h("div", { class: "notice", "data-shape": "warn" },
-      h("p", null, `Somebody has changed the flow meanwhile; it is revision ${now?.revision} now. Your text is based on ${this.etag.replaceAll('"', "")}.`),
-      h("div", { class: "row" }, h("a", { class: "button", href: flowAt(this.name, null, { tab: "revisions" }), target: "_blank" }, "See what changed"), button("Plan on the newest", () => ((this.etag = `"${now?.revision}"`), this.plan())))));
+    this.outcome.replaceChildren(
+      h(
+        "div",
+        { class: "notice", "data-shape": "warn" },
+        h(
+          "p",
+          null,
+          `Somebody has changed the flow meanwhile; it is revision ${now?.revision} now. Your text is based on ${this.etag.replaceAll('"', "")}.`,
+        ),
+        h(
+          "div",
+          { class: "row" },
+          h(
+            "a",
+            { class: "button", href: flowAt(this.name, null, { tab: "revisions" }), target: "_blank" },
+            "See what changed",
+          ),
+          button("Plan on the newest", () => ((this.etag = `"${now?.revision}"`), this.plan())),
+        ),
+      ),
+    );
   }
 }

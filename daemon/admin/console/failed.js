@@ -22,11 +22,22 @@ class Failed {
   constructor(flow) {
     this.flow = flow;
     this.status = h("span", { class: "soft" });
-    this.of = h("select", { "aria-label": "Rows of", change: () => this.again() }, h("option", { value: "" }, "all nodes"));
+    this.of = h(
+      "select",
+      { "aria-label": "Rows of", change: () => this.again() },
+      h("option", { value: "" }, "all nodes"),
+    );
     this.replay = button("Replay", () => this.send(), { class: "main" });
     this.drop = button("Drop …", () => this.throwAway(), { class: "danger" });
     this.all = h("input", { type: "checkbox", id: "all-rows", change: () => this.choose(this.all.checked) });
-    this.tools = h("div", { class: "row tools" }, h("label", { class: "check", for: "all-rows" }, this.all, h("span", null, "all shown")), this.of, may("operator") && [this.replay, this.drop], this.status);
+    this.tools = h(
+      "div",
+      { class: "row tools" },
+      h("label", { class: "check", for: "all-rows" }, this.all, h("span", null, "all shown")),
+      this.of,
+      may("operator") && [this.replay, this.drop],
+      this.status,
+    );
     this.list = h("ul", { class: "rows" });
     this.more = button("Show more", () => ((this.room += page), this.poll.again()), { class: "more" });
     this.empty = h("p", { class: "soft lone" }, "asking …");
@@ -47,7 +58,9 @@ class Failed {
 
   async load(signal) {
     const of = this.of.value && `&node=${encodeURIComponent(this.of.value)}`;
-    const answer = await maybe(`${flowPath(this.flow, "dead_letters")}?limit=${Math.min(500, this.room)}${of}`, { signal });
+    const answer = await maybe(`${flowPath(this.flow, "dead_letters")}?limit=${Math.min(500, this.room)}${of}`, {
+      signal,
+    });
     this.items = answer?.items ?? [];
     this.tools.hidden = !this.items.length && !this.of.value;
     this.empty.hidden = this.items.length > 0;
@@ -67,11 +80,36 @@ class Failed {
   }
 
   line(item) {
-    const check = h("input", { type: "checkbox", "aria-label": `Choose row ${item.id}`, checked: this.chosen.has(item.id), change: () => this.pick(item.id, check.checked) });
+    const check = h("input", {
+      type: "checkbox",
+      "aria-label": `Choose row ${item.id}`,
+      checked: this.chosen.has(item.id),
+      change: () => this.pick(item.id, check.checked),
+    });
     const edited = h("span", { class: "chip on", hidden: !this.edits.has(item.id) }, "mended");
     const text = h("code", { class: "text" }, JSON.stringify(this.edits.get(item.id) ?? item.row));
     const mend = may("operator") && button("Mend …", () => this.mend(item, text, edited));
-    return h("li", null, check, h("div", null, h("p", null, h("span", { class: "strong" }, item.node), " ", h("span", { class: "soft" }, clock(item.at)), " ", edited), h("p", { class: "wrong" }, item.error), text), mend);
+    return h(
+      "li",
+      null,
+      check,
+      h(
+        "div",
+        null,
+        h(
+          "p",
+          null,
+          h("span", { class: "strong" }, item.node),
+          " ",
+          h("span", { class: "soft" }, clock(item.at)),
+          " ",
+          edited,
+        ),
+        h("p", { class: "wrong" }, item.error),
+        text,
+      ),
+      mend,
+    );
   }
 
   pick(id, on) {
@@ -89,13 +127,29 @@ class Failed {
   count() {
     const none = this.chosen.size === 0;
     this.replay.disabled = this.drop.disabled = none;
-    say(this.status, none ? `${count(this.items.length)} shown; choose those to replay or drop` : `${plural(this.chosen.size, "row")} chosen`);
+    say(
+      this.status,
+      none
+        ? `${count(this.items.length)} shown; choose those to replay or drop`
+        : `${plural(this.chosen.size, "row")} chosen`,
+    );
   }
 
   async mend(item, text, edited) {
     const words = JSON.stringify(this.edits.get(item.id) ?? item.row, null, 2);
-    const field = { name: "row", label: "The row, as JSON", tag: "textarea", children: [words], properties: { rows: Math.min(18, words.split("\n").length + 1), spellcheck: "false" } };
-    const answer = await ask(`Mend a row of ${item.node}`, h("p", { class: "wrong" }, item.error), "Keep, to be replayed", { fields: [field] });
+    const field = {
+      name: "row",
+      label: "The row, as JSON",
+      tag: "textarea",
+      children: [words],
+      properties: { rows: Math.min(18, words.split("\n").length + 1), spellcheck: "false" },
+    };
+    const answer = await ask(
+      `Mend a row of ${item.node}`,
+      h("p", { class: "wrong" }, item.error),
+      "Keep, to be replayed",
+      { fields: [field] },
+    );
     if (!answer) return;
     const row = await attempt("read the row", async () => JSON.parse(answer.row));
     if (row === undefined) return;
@@ -109,13 +163,23 @@ class Failed {
   async send() {
     const ids = [...this.chosen];
     const edit = Object.fromEntries(ids.filter((id) => this.edits.has(id)).map((id) => [id, this.edits.get(id)]));
-    const done = await operate(`replay ${plural(ids.length, "row")}`, "POST", flowPath(this.flow, "dead_letters", "replay"), { ids, edit });
+    const done = await operate(
+      `replay ${plural(ids.length, "row")}`,
+      "POST",
+      flowPath(this.flow, "dead_letters", "replay"),
+      { ids, edit },
+    );
     if (done !== undefined) this.forget(ids);
   }
 
   async throwAway() {
     const ids = [...this.chosen];
-    const sure = await ask(`Drop ${plural(ids.length, "row")}?`, "They are deleted, and can't be replayed any more.", `Drop ${plural(ids.length, "row")}`, { danger: true });
+    const sure = await ask(
+      `Drop ${plural(ids.length, "row")}?`,
+      "They are deleted, and can't be replayed any more.",
+      `Drop ${plural(ids.length, "row")}`,
+      { danger: true },
+    );
     if (!sure) return;
     const at = `${flowPath(this.flow, "dead_letters")}?ids=${ids.map(encodeURIComponent).join(",")}`;
     if (await attempt("drop the rows", () => request("DELETE", at))) this.forget(ids);

@@ -1,5 +1,5 @@
 // One flow: its graph with what goes through it now, what is wrong, a node or an edge looked at closely, and what is kept of it.
-import { flowPath, get, maybe, post } from "./api.js";
+import { flowPath, maybe, post } from "./api.js";
 import { derive, graphOf, Samples } from "./derive.js";
 import { button, h, mark, say } from "./dom.js";
 import { Notice } from "./flows.js";
@@ -22,6 +22,7 @@ export function flow(route) {
     node: screen.node,
     topics: ["flows", `flow:${name}.stats`, "operations"],
     handlers: {
+      gone: (gone) => gone?.name === name && screen.missing(),
       flow: (state) => state?.name === name && screen.take(state),
       stats: (stats) => stats?.flow === name && screen.sample(stats),
       resync: () => screen.polls[0].again(),
@@ -63,10 +64,23 @@ class Flow {
     this.causes = h("p", { class: "causes", role: "status" });
     this.folds = button("", () => ((this.unfolded = !this.unfolded), this.draw()), { class: "plain" });
     this.inspector = h("div");
-    this.node = h("section", null,
-      h("div", { class: "top" }, h("h1", null, this.name), h("span", { class: "state" }, this.dot, this.words), this.actions),
-      this.facts, this.description, this.notice, this.causes,
-      h("div", { class: "panel" }, this.picture.node), this.inspector);
+    this.node = h(
+      "section",
+      null,
+      h(
+        "div",
+        { class: "top" },
+        h("h1", null, this.name),
+        h("span", { class: "state" }, this.dot, this.words),
+        this.actions,
+      ),
+      this.facts,
+      this.description,
+      this.notice,
+      this.causes,
+      h("div", { class: "panel" }, this.picture.node),
+      this.inspector,
+    );
     this.picture.under.prepend(this.folds);
   }
 
@@ -79,7 +93,9 @@ class Flow {
 
   // The graph is asked for anew only when the flow has another revision.
   async load(signal) {
-    this.take(await get(flowPath(this.name), { signal }));
+    const state = await maybe(flowPath(this.name), { signal });
+    if (!state) return this.missing();
+    this.take(state);
     const revision = this.state.running_revision || this.state.revision;
     if (this.graph?.revision === revision) return;
     const graph = await maybe(flowPath(this.name, "graph"), { signal });
@@ -87,6 +103,14 @@ class Flow {
     this.graph = graphOf(graph, revision);
     this.draw();
     this.look();
+  }
+
+  missing() {
+    this.close();
+    const words = h("p", { class: "soft" }, `There is no flow called ${this.name}.`);
+    this.node.replaceChildren(
+      h("div", { class: "lone" }, words, h("a", { class: "button", href: "#/flows" }, "All flows")),
+    );
   }
 
   async ask(signal) {
@@ -129,7 +153,13 @@ class Flow {
     if (!this.graph || key === this.looked) return;
     this.looked = key;
     this.open?.close();
-    this.open = inspect({ name: this.name, graph: this.graph, selected: this.selected, away: this.href({ node: null, edge: null }), href: (what) => this.href({ node: null, edge: null, ...what }) });
+    this.open = inspect({
+      name: this.name,
+      graph: this.graph,
+      selected: this.selected,
+      away: this.href({ node: null, edge: null }),
+      href: (what) => this.href({ node: null, edge: null, ...what }),
+    });
     this.inspector.replaceChildren(...(this.open ? [this.open.node] : []));
   }
 
@@ -137,16 +167,25 @@ class Flow {
     const { nodes } = this.graph;
     const folds = nodes.length > many && !this.unfolded;
     this.shown = folds ? fold(this.graph, this.watched(derive(this.graph, this.samples))) : this.graph;
-    this.picture.show(this.shown, `Graph of ${this.name}: ${plural(nodes.length, "node")}. The table of nodes below says the same.`);
+    this.picture.show(
+      this.shown,
+      `Graph of ${this.name}: ${plural(nodes.length, "node")}. The table of nodes below says the same.`,
+    );
     this.folds.hidden = nodes.length <= many;
-    say(this.folds, folds ? `Show all ${count(nodes.length)} nodes; ${count(this.shown.nodes.length)} are shown` : "Fold what is alike");
+    say(
+      this.folds,
+      folds
+        ? `Show all ${count(nodes.length)} nodes; ${count(this.shown.nodes.length)} are shown`
+        : "Fold what is alike",
+    );
     repaintNow();
   }
 
   // What must not be folded away, and what was not once: a graph does not close by itself what somebody looks at.
   watched(view) {
     if (this.selected.node) this.opened.add(this.selected.node);
-    for (const [name, now] of view.nodes) if (now.cause || now.stalled || now.trouble || now.failing > 0) this.opened.add(name);
+    for (const [name, now] of view.nodes)
+      if (now.cause || now.stalled || now.trouble || now.failing > 0) this.opened.add(name);
     return this.opened;
   }
 
@@ -163,7 +202,12 @@ class Flow {
     if (this.shown !== this.graph && this.hides(this.watched(view))) this.draw();
     this.picture.paint(view, this.selected);
     this.open?.paint(view, this.samples);
-    this.tabs.paint({ view, graph: this.graph, state: this.state, href: (what) => this.href({ node: null, edge: null, ...what }) });
+    this.tabs.paint({
+      view,
+      graph: this.graph,
+      state: this.state,
+      href: (what) => this.href({ node: null, edge: null, ...what }),
+    });
     this.paintCauses(view);
   }
 
@@ -183,15 +227,24 @@ class Flow {
 
   said() {
     const { revision, running_revision: running, checkpoint, rows, source } = this.state;
-    const rate = this.graph?.nodes.filter((node) => node.role === "input").reduce((sum, node) => sum + (this.samples.rate(node.name) ?? 0), 0);
-    const said = [running && running !== revision ? `revision ${running} runs, ${revision} is wanted` : `revision ${revision}`, source?.path, checkpoint && `checkpoint ${count(checkpoint.number)}, ${ago(checkpoint.at)}, took ${span(checkpoint.took_s)}`];
-    said.push(rate ? perSecond(rate).replace(" /s", " rows/s") : null, rows && `${count(rows.read)} read, ${count(rows.written)} written, ${count(rows.failed)} failed`);
+    const rate = this.graph?.nodes
+      .filter((node) => node.role === "input")
+      .reduce((sum, node) => sum + (this.samples.rate(node.name) ?? 0), 0);
+    const said = [
+      running && running !== revision ? `revision ${running} runs, ${revision} is wanted` : `revision ${revision}`,
+      source?.path,
+      checkpoint && `checkpoint ${count(checkpoint.number)}, ${ago(checkpoint.at)}, took ${span(checkpoint.took_s)}`,
+    ];
+    said.push(
+      rate ? perSecond(rate).replace(" /s", " rows/s") : null,
+      rows && `${count(rows.read)} read, ${count(rows.written)} written, ${count(rows.failed)} failed`,
+    );
     return said.filter(Boolean).join(" · ");
   }
 
   paintNotice() {
     const bad = condition(this.state).rank <= 4;
-    if (bad && !this.noted) (this.noted = new Notice(this.state, true)), this.notice.append(this.noted.node);
+    if (bad && !this.noted) ((this.noted = new Notice(this.state, true)), this.notice.append(this.noted.node));
     if (!bad && this.noted) this.noted = void this.noted.node.remove();
     this.noted?.paint(this.state);
   }
@@ -209,10 +262,17 @@ class Flow {
 // What may be done with a flow as it is.
 function actions(name, { state, operation, source, paused }) {
   if (!may("operator")) return [];
-  const act = (label, verb, properties) => has("POST", flowPath(name, verb)) && button(label, () => operate(`${verb} ${name}`, "POST", flowPath(name, verb)), { disabled: Boolean(operation), ...properties });
+  const act = (label, verb, properties) =>
+    has("POST", flowPath(name, verb)) &&
+    button(label, () => operate(`${verb} ${name}`, "POST", flowPath(name, verb)), {
+      disabled: Boolean(operation),
+      ...properties,
+    });
   const rests = ["stopped", "finished", "failed", "backing_off"].includes(state);
   return [
-    rests ? act(state === "finished" ? "Run again" : "Start", "start", { class: "main" }) : act("Checkpoint", "checkpoint", { title: "Keep now what would be resumed from" }),
+    rests
+      ? act(state === "finished" ? "Run again" : "Start", "start", { class: "main" })
+      : act("Checkpoint", "checkpoint", { title: "Keep now what would be resumed from" }),
     !rests && hold(name, paused),
     !rests && act("Drain", "drain", { title: "Read no more, and stop when all that was read is written" }),
     (!rests || state === "backing_off") && act("Stop", "stop", { title: "Make a checkpoint, then stop" }),
@@ -225,10 +285,20 @@ function actions(name, { state, operation, source, paused }) {
 function hold(name, paused) {
   const verb = paused ? "resume" : "pause";
   const at = flowPath(name, verb);
-  return has("POST", at) && button(paused ? "Resume" : "Pause", () => attempt(`${verb} ${name}`, () => post(at)), { title: paused ? "Let inputs read on" : "Let inputs read no more for now" });
+  return (
+    has("POST", at) &&
+    button(paused ? "Resume" : "Pause", () => attempt(`${verb} ${name}`, () => post(at)), {
+      title: paused ? "Let inputs read on" : "Let inputs read no more for now",
+    })
+  );
 }
 
 async function remove(name) {
-  const sure = await ask(`Delete ${name}?`, "The flow is taken away. Its state stays, and so do rows that it has written.", "Delete the flow", { danger: true });
+  const sure = await ask(
+    `Delete ${name}?`,
+    "The flow is taken away. Its state stays, and so do rows that it has written.",
+    "Delete the flow",
+    { danger: true },
+  );
   if (sure && (await operate(`delete ${name}`, "DELETE", flowPath(name)))) go("#/flows");
 }

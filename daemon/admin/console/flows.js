@@ -25,7 +25,11 @@ export function flows() {
     title: "Flows",
     node: screen.node,
     topics: ["flows", "operations"],
-    handlers: { flow: (flow) => screen.take(flow), gone: ({ name }) => screen.all?.delete(name), resync: () => screen.poll.again() },
+    handlers: {
+      flow: (flow) => screen.take(flow),
+      gone: ({ name }) => screen.all?.delete(name),
+      resync: () => screen.poll.again(),
+    },
     paint: () => screen.paint(),
     close: () => screen.poll.stop(),
   };
@@ -40,8 +44,16 @@ class Flows {
 
   constructor() {
     this.summary = h("span", { class: "soft" });
-    this.chips = filters.map(([name]) => button(name, () => ((this.filter = name), (this.room = shown), repaintNow()), { class: "chip" }));
-    this.search = h("input", { type: "search", id: "search", placeholder: "Search", "aria-label": "Search flows", input: (event) => this.seek(event.target.value) });
+    this.chips = filters.map(([name]) =>
+      button(name, () => ((this.filter = name), (this.room = shown), repaintNow()), { class: "chip" }),
+    );
+    this.search = h("input", {
+      type: "search",
+      id: "search",
+      placeholder: "Search",
+      "aria-label": "Search flows",
+      input: (event) => this.seek(event.target.value),
+    });
     this.notices = h("div", { class: "notices" });
     this.rest = h("p", { class: "soft rest" });
     this.rows = h("tbody");
@@ -49,10 +61,27 @@ class Flows {
     this.more = button("", () => ((this.room += shown), repaintNow()), { class: "more" });
     this.empty = h("div", { class: "lone" });
     const add = may("operator") && h("a", { class: "button", href: "#/new" }, "New flow");
-    this.node = h("section", null,
-      h("div", { class: "top" }, h("h1", null, "Flows"), this.summary, h("div", { class: "row end" }, this.search, add)),
-      this.notices, this.rest, this.bar = h("div", { class: "row chips" }, this.chips), this.list, this.more, this.empty);
-    this.poll = every(() => ((this.all?.size ?? 0) > 100 ? 5000 : 2000), (signal) => this.load(signal));
+    this.node = h(
+      "section",
+      null,
+      h(
+        "div",
+        { class: "top" },
+        h("h1", null, "Flows"),
+        this.summary,
+        h("div", { class: "row end" }, this.search, add),
+      ),
+      this.notices,
+      this.rest,
+      (this.bar = h("div", { class: "row chips" }, this.chips)),
+      this.list,
+      this.more,
+      this.empty,
+    );
+    this.poll = every(
+      () => ((this.all?.size ?? 0) > 100 ? 5000 : 2000),
+      (signal) => this.load(signal),
+    );
   }
 
   seek(words) {
@@ -76,7 +105,8 @@ class Flows {
   count(flow) {
     const [at, rows] = [performance.now(), flow.rows?.read ?? 0];
     const known = this.rates.get(flow.name) ?? { line: [], rate: null };
-    if (known.at) known.rate = flow.state !== "running" ? null : Math.max(0, (rows - known.rows) / ((at - known.at) / 1000));
+    if (known.at)
+      known.rate = flow.state !== "running" ? null : Math.max(0, (rows - known.rows) / ((at - known.at) / 1000));
     if (known.at) known.line.push(known.rate ?? 0);
     if (known.line.length > drawn) known.line.shift();
     this.rates.set(flow.name, Object.assign(known, { at, rows }));
@@ -99,10 +129,22 @@ class Flows {
     this.paintSummary(all);
     filters.forEach(([name, test], i) => this.paintChip(this.chips[i], name, all.filter(test).length));
     const noticed = this.noticed(all);
-    keyed(this.notices, noticed.slice(0, notices), (flow) => flow.name, (flow) => new Notice(flow), (notice, flow) => notice.paint(flow));
+    keyed(
+      this.notices,
+      noticed.slice(0, notices),
+      (flow) => flow.name,
+      (flow) => new Notice(flow),
+      (notice, flow) => notice.paint(flow),
+    );
     this.paintRest(noticed.length - notices);
     const said = new Set(noticed.slice(0, notices).map((flow) => flow.name));
-    keyed(this.rows, chosen.slice(0, this.room), (flow) => flow.name, (flow) => new Line(flow), (line, flow) => line.paint(flow, this.rates.get(flow.name), said));
+    keyed(
+      this.rows,
+      chosen.slice(0, this.room),
+      (flow) => flow.name,
+      (flow) => new Line(flow),
+      (line, flow) => line.paint(flow, this.rates.get(flow.name), said),
+    );
     say(this.more, `Show ${Math.min(shown, chosen.length - this.room)} more of ${count(chosen.length)}`);
     this.more.hidden = chosen.length <= this.room;
     this.paintEmpty(all.length, chosen.length);
@@ -111,7 +153,9 @@ class Flows {
   paintSummary(all) {
     const running = all.filter((flow) => flow.state === "running");
     const rate = running.reduce((sum, flow) => sum + (this.rates.get(flow.name)?.rate ?? 0), 0);
-    const words = running.length ? `${count(running.length)} of ${count(all.length)} run, ${perSecond(rate).replace(" /s", " rows/s")}` : `all ${count(all.length)} are stopped`;
+    const words = running.length
+      ? `${count(running.length)} of ${count(all.length)} run, ${perSecond(rate).replace(" /s", " rows/s")}`
+      : `all ${count(all.length)} are stopped`;
     say(this.summary, all.length ? words : "");
   }
 
@@ -137,7 +181,12 @@ class Flows {
     const key = all === 0 ? "none" : chosen === 0 ? "unfound" : "";
     if (this.empty.dataset.key === key) return;
     this.empty.dataset.key = key;
-    if (key === "none") this.empty.replaceChildren(h("h2", null, "There are no flows yet"), h("p", { class: "soft" }, "Put a flow file into the folder of flows, and it runs. Or write one here."), may("operator") ? h("a", { class: "button main", href: "#/new" }, "New flow") : "");
+    if (key === "none")
+      this.empty.replaceChildren(
+        h("h2", null, "There are no flows yet"),
+        h("p", { class: "soft" }, "Put a flow file into the folder of flows, and it runs. Or write one here."),
+        may("operator") ? h("a", { class: "button main", href: "#/new" }, "New flow") : "",
+      );
     else this.empty.replaceChildren(key ? h("p", { class: "soft" }, "No flow is like this.") : "");
   }
 }
@@ -148,12 +197,22 @@ class Line {
     this.dot = h("i", { class: "dot" });
     this.words = h("span");
     this.why = h("span", { class: "why" });
-    this.numbers = ["number", "number wide", "wide", "number wide"].map((kind) => h("td", { class: `${kind}${kind === "number" ? "" : " soft"}` }));
+    this.numbers = ["number", "number wide", "wide", "number wide"].map((kind) =>
+      h("td", { class: `${kind}${kind === "number" ? "" : " soft"}` }),
+    );
     this.spark = spark();
     const [rate, failed, checkpoint, revision] = this.numbers;
-    this.node = h("tr", null,
+    this.node = h(
+      "tr",
+      null,
       h("td", null, h("a", { href: flowAt(flow.name), title: flow.name }, middle(flow.name, 36))),
-      h("td", null, h("span", { class: "state" }, this.dot, this.words), this.why), rate, h("td", { class: "wide" }, this.spark.node), failed, checkpoint, revision);
+      h("td", null, h("span", { class: "state" }, this.dot, this.words), this.why),
+      rate,
+      h("td", { class: "wide" }, this.spark.node),
+      failed,
+      checkpoint,
+      revision,
+    );
   }
 
   paint(flow, known, said) {
@@ -180,9 +239,16 @@ export class Notice {
     this.name = !alone && [h("a", { class: "strong", href: flowAt(flow.name) }, flow.name), ": "];
     this.words = h("span");
     this.reason = h("code");
-    this.start = may("operator") && button("Start now", () => operate(`start ${flow.name}`, "POST", flowPath(flow.name, "start")));
+    this.start =
+      may("operator") && button("Start now", () => operate(`start ${flow.name}`, "POST", flowPath(flow.name, "start")));
     const look = !alone && h("a", { class: "button", href: flowAt(flow.name) }, "Look");
-    this.node = h("div", { class: "notice" }, h("p", null, this.dot, " ", this.name, this.words), h("div", { class: "row" }, this.start, look), this.reason);
+    this.node = h(
+      "div",
+      { class: "notice" },
+      h("p", null, this.dot, " ", this.name, this.words),
+      h("div", { class: "row" }, this.start, look),
+      this.reason,
+    );
   }
 
   paint(flow) {
@@ -199,10 +265,14 @@ export class Notice {
 
 // What has happened to a flow.
 function happened(flow) {
-  const times = flow.restarts?.count ? `, restarted ${flow.restarts.count === 1 ? "once" : `${count(flow.restarts.count)} times`}` : "";
+  const times = flow.restarts?.count
+    ? `, restarted ${flow.restarts.count === 1 ? "once" : `${count(flow.restarts.count)} times`}`
+    : "";
   if (flow.state === "failed") return `failed ${ago(flow.since)}${times}`;
-  if (flow.state === "backing_off") return `stopped by an error ${ago(flow.since)}, starts again in ${until(flow.restarts?.next_at)}${times}`;
-  if (flow.problem && flow.health === "ok") return `goes on as revision ${flow.revision}; its change was refused at ${clock(flow.problem.since)}`;
+  if (flow.state === "backing_off")
+    return `stopped by an error ${ago(flow.since)}, starts again in ${until(flow.restarts?.next_at)}${times}`;
+  if (flow.problem && flow.health === "ok")
+    return `goes on as revision ${flow.revision}; its change was refused at ${clock(flow.problem.since)}`;
   if (flow.health === "failing") return `runs, but can't write, since ${clock(flow.since)}`;
   return `${flow.health} since ${clock(flow.problem?.since ?? flow.since)}${times}`;
 }

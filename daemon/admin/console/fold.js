@@ -6,9 +6,13 @@ export function fold(graph, open) {
   const groups = [...beside(graph, open)];
   const taken = new Set(groups.flat());
   groups.push(...chains(graph, new Set([...open, ...taken])));
-  const name = new Map(groups.flatMap((members) => members.map((member) => [member, `${members[0]} … ${members.at(-1)}`])));
+  const name = new Map(
+    groups.flatMap((members) => members.map((member) => [member, `${members[0]} … ${members.at(-1)}`])),
+  );
   const of = (node) => name.get(node) ?? node;
-  const nodes = graph.nodes.filter((node) => !name.has(node.name)).concat(groups.map((members) => folded(graph, members, of(members[0]))));
+  const nodes = graph.nodes
+    .filter((node) => !name.has(node.name))
+    .concat(groups.map((members) => folded(graph, members, of(members[0]))));
   const edges = new Map();
   for (const edge of graph.edges) {
     const [from, to] = [of(edge.from.node), of(edge.to)];
@@ -59,7 +63,8 @@ function* chains(graph, open) {
   for (const [name, { into }] of all) {
     if (!inside(name) || (into.length === 1 && inside(into[0]))) continue;
     const members = [name];
-    while (goesOn(members.at(-1)) && !members.includes(all.get(members.at(-1)).outOf[0])) members.push(all.get(members.at(-1)).outOf[0]);
+    while (goesOn(members.at(-1)) && !members.includes(all.get(members.at(-1)).outOf[0]))
+      members.push(all.get(members.at(-1)).outOf[0]);
     if (members.length >= 3) yield members;
   }
 }

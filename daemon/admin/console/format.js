@@ -14,7 +14,12 @@ export const perSecond = (n) => (n == null ? "—" : `${n < 10 ? tenth.format(n)
 
 // Numbers of an axis, short.
 export const brief = (n) => {
-  for (const [unit, size] of [["G", 1e9], ["M", 1e6], ["k", 1e3]]) if (Math.abs(n) >= size) return fine.format(n / size) + unit;
+  for (const [unit, size] of [
+    ["G", 1e9],
+    ["M", 1e6],
+    ["k", 1e3],
+  ])
+    if (Math.abs(n) >= size) return fine.format(n / size) + unit;
   return fine.format(n);
 };
 
@@ -22,7 +27,7 @@ export function bytes(n) {
   if (n == null) return "—";
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
-  while (n >= 1024 && unit < 4) (n /= 1024), unit++;
+  while (n >= 1024 && unit < 4) ((n /= 1024), unit++);
   return `${n < 10 && unit > 0 ? tenth.format(n) : whole.format(n)} ${units[unit]}`;
 }
 
@@ -45,7 +50,10 @@ export const until = (at) => (at ? span(Math.max(0, Math.round((Date.parse(at) -
 export function clock(at) {
   if (!at) return "—";
   const time = new Date(at);
-  const day = time.toDateString() === new Date(now()).toDateString() ? "" : `${time.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} `;
+  const day =
+    time.toDateString() === new Date(now()).toDateString()
+      ? ""
+      : `${time.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} `;
   return day + time.toLocaleTimeString("en-GB", day ? { timeStyle: "short" } : undefined);
 }
 
@@ -73,4 +81,5 @@ export function condition(flow) {
 }
 
 // What is wrong with a flow, in the words of the daemon.
-export const trouble = (flow) => (condition(flow).rank > 4 ? flow.paused ?? null : flow.reason || flow.problem?.reason || null);
+export const trouble = (flow) =>
+  condition(flow).rank > 4 ? (flow.paused ?? null) : flow.reason || flow.problem?.reason || null;

@@ -35,4 +35,5 @@ const kinds = [
 ];
 
 // The lines for a node.
-export const glyph = ({ type, role }) => glyphs[kinds.find(([, pattern]) => pattern.test(type))?.[0] ?? role] ?? glyphs.processor;
+export const glyph = ({ type, role }) =>
+  glyphs[kinds.find(([, pattern]) => pattern.test(type))?.[0] ?? role] ?? glyphs.processor;

@@ -17,7 +17,16 @@ export class Graph {
     this.picture = s("svg", { class: "graph", role: "group", keydown: (event) => this.move(event) });
     this.scroll = h("div", { class: "scroll" }, this.picture);
     this.zoom = null;
-    this.under = h("div", { class: "row under" }, h("div", { class: "row end zooms" }, button("Fit", () => this.scale(null)), button("100 %", () => this.scale(1))));
+    this.under = h(
+      "div",
+      { class: "row under" },
+      h(
+        "div",
+        { class: "row end zooms" },
+        button("Fit", () => this.scale(null)),
+        button("100 %", () => this.scale(1)),
+      ),
+    );
     this.node = h("div", { class: "stage" }, this.scroll, this.under);
     this.watch = new ResizeObserver(() => this.graph && this.resize());
     this.watch.observe(this.scroll);
@@ -29,30 +38,44 @@ export class Graph {
 
   // Lays out another graph; the same one is left as it is.
   show(graph, label) {
-    const key = JSON.stringify([graph.nodes.map((node) => [node.name, node.type]), graph.edges.map((edge) => edge.id), phone.matches]);
+    const key = JSON.stringify([
+      graph.nodes.map((node) => [node.name, node.type]),
+      graph.edges.map((edge) => edge.id),
+      phone.matches,
+    ]);
     if (key === this.key) return;
     Object.assign(this, { key, graph, down: phone.matches });
     mark(this.picture, "aria-label", label);
     const sizes = graph.nodes.map((node) => ({ id: node.name, width: width(node), height: tall }));
     const links = graph.edges.map((edge) => ({ id: edge.id, from: edge.from.node, to: edge.to }));
     const named = graph.edges.some((edge) => this.portName(edge));
-    this.places = layout(sizes, links, { down: this.down, along: this.down ? 56 : named ? 84 : 60, across: this.down ? 16 : 26 });
+    this.places = layout(sizes, links, {
+      down: this.down,
+      along: this.down ? 56 : named ? 84 : 60,
+      across: this.down ? 16 : 26,
+    });
     this.draw();
     this.resize();
   }
 
   draw() {
     const { edges, nodes, order } = this.places;
-    this.pipes = new Map(this.graph.edges.filter((edge) => edges.has(edge.id)).map((edge) => [edge.id, this.pipe(edge, edges.get(edge.id))]));
-    const byName = new Map(this.graph.nodes.map((node) => [node.name, node]));
-    this.boxes = new Map(order.map((name) => [name, this.box(byName.get(name), nodes.get(name))]));
+    this.pipes = new Map(
+      this.graph.edges
+        .filter((edge) => edges.has(edge.id))
+        .map((edge) => [edge.id, this.pipe(edge, edges.get(edge.id))]),
+    );
+    this.named = new Map(this.graph.nodes.map((node) => [node.name, node]));
+    this.boxes = new Map(order.map((name) => [name, this.box(this.named.get(name), nodes.get(name))]));
     const parts = [...this.pipes.values(), ...this.boxes.values()].map((part) => part.node);
     this.picture.replaceChildren(...parts);
   }
 
   // A port's name is said where a node has several.
   portName(edge) {
-    const ports = new Set(this.graph.edges.filter((other) => other.from.node === edge.from.node).map((other) => other.from.port));
+    const ports = new Set(
+      this.graph.edges.filter((other) => other.from.node === edge.from.node).map((other) => other.from.port),
+    );
     return ports.size > 1 ? edge.from.port : null;
   }
 
@@ -62,15 +85,28 @@ export class Graph {
     const title = s("title");
     const label = this.portLabel(edge, places);
     const reach = s("path", { class: "reach", d });
-    const properties = { class: model ? "pipe model" : "pipe", href: this.href({ edge: edge.id }), tabindex: -1, "aria-label": `edge ${edge.id}` };
-    return { fill, title, node: s("a", properties, title, s("path", { class: "track", d }), model ? null : fill, reach, label) };
+    const properties = {
+      class: model ? "pipe model" : "pipe",
+      href: this.href({ edge: edge.id }),
+      tabindex: -1,
+      "aria-label": `edge ${edge.id}`,
+    };
+    return {
+      fill,
+      title,
+      node: s("a", properties, title, s("path", { class: "track", d }), model ? null : fill, reach, label),
+    };
   }
 
   // Where a long edge runs straight, else at its end.
   portLabel(edge, { x, y, straight }) {
     const name = this.portName(edge);
     if (!name) return null;
-    const place = this.down ? { x: x + 8, y: y - 8 } : straight ? { x: straight[0], y: straight[1] - 8, "text-anchor": "middle" } : { x: x - 10, y: y - 8, "text-anchor": "end" };
+    const place = this.down
+      ? { x: x + 8, y: y - 8 }
+      : straight
+        ? { x: straight[0], y: straight[1] - 8, "text-anchor": "middle" }
+        : { x: x - 10, y: y - 8, "text-anchor": "end" };
     return s("text", { class: "port", ...place }, middle(name, 14));
   }
 
@@ -78,7 +114,12 @@ export class Graph {
     const name = s("text", { class: "name", x: 38, y: 22 }, middle(called(node), longest));
     const sub = s("text", { class: "sub", x: 38, y: 40 });
     const tag = s("text", { class: "tag", x: 2, y: -8 });
-    const properties = { class: "node", href: this.href({ node: node.name }), transform: `translate(${x} ${y})`, "data-node": node.name };
+    const properties = {
+      class: "node",
+      href: this.href({ node: node.name }),
+      transform: `translate(${x} ${y})`,
+      "data-node": node.name,
+    };
     const title = s("title");
     const link = s("a", properties, title, s("rect", { width, height: tall, rx: 8 }));
     link.append(s("path", { class: "glyph", transform: "translate(11 17)", d: glyph(node) }), name, sub, tag);
@@ -105,11 +146,7 @@ export class Graph {
   // Says how nodes and edges do, as `derive` has found; nothing moves.
   paint(view, selected) {
     for (const [id, pipe] of this.pipes) this.paintPipe(id, pipe, view, selected);
-    for (const [name, box] of this.boxes) this.paintBox(this.find(name), box, view, selected);
-  }
-
-  find(name) {
-    return this.graph.nodes.find((node) => node.name === name);
+    for (const [name, box] of this.boxes) this.paintBox(this.named.get(name), box, view, selected);
   }
 
   paintPipe(id, pipe, view, selected) {
@@ -131,7 +168,11 @@ export class Graph {
     if (!now) return;
     say(box.sub, fitting(doing(node, now), box.room));
     say(box.tag, now.cause ? "cause" : now.stalled ? "stalled" : isFinite(now.eta) ? `full in ${span(now.eta)}` : "");
-    mark(box.node, "data-state", now.cause || now.trouble ? "cause" : now.stalled ? "stalled" : now.heldBy ? "held" : null);
+    mark(
+      box.node,
+      "data-state",
+      now.cause || now.trouble ? "cause" : now.stalled ? "stalled" : now.heldBy ? "held" : null,
+    );
     mark(box.node, "data-selected", selected.node === node.name);
     mark(box.node, "aria-current", selected.node === node.name ? "true" : null);
     say(box.title, spoken(node, now, this.graph));
@@ -140,7 +181,9 @@ export class Graph {
   // Arrows follow the edges, and in a layer go from one to the next.
   move(event) {
     const name = document.activeElement?.getAttribute?.("data-node");
-    const turn = this.down ? { ArrowDown: "after", ArrowUp: "before", ArrowRight: 1, ArrowLeft: -1 } : { ArrowRight: "after", ArrowLeft: "before", ArrowDown: 1, ArrowUp: -1 };
+    const turn = this.down
+      ? { ArrowDown: "after", ArrowUp: "before", ArrowRight: 1, ArrowLeft: -1 }
+      : { ArrowRight: "after", ArrowLeft: "before", ArrowDown: 1, ArrowUp: -1 };
     const way = turn[event.key];
     if (!name || !way || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
@@ -150,7 +193,9 @@ export class Graph {
 
   along(name, way) {
     const { nodes } = this.places;
-    const ends = this.graph.edges.filter((edge) => (way === "after" ? edge.from.node : edge.to) === name).map((edge) => (way === "after" ? edge.to : edge.from.node));
+    const ends = this.graph.edges
+      .filter((edge) => (way === "after" ? edge.from.node : edge.to) === name)
+      .map((edge) => (way === "after" ? edge.to : edge.from.node));
     return ends.sort((a, b) => nodes.get(a).index - nodes.get(b).index)[0];
   }
 
@@ -180,7 +225,13 @@ const fitting = (words, room) => words.find((each) => each.length <= room) ?? `$
 // The name for those who hear it: without numbers, which would be said anew all the time.
 function spoken(node, now, graph) {
   const after = graph.edges.filter((edge) => edge.from.node === node.name).map((edge) => edge.to);
-  const state = now.cause ? ", holds others back" : now.stalled ? ", stalled" : now.heldBy ? `, waits for ${now.heldBy}` : "";
+  const state = now.cause
+    ? ", holds others back"
+    : now.stalled
+      ? ", stalled"
+      : now.heldBy
+        ? `, waits for ${now.heldBy}`
+        : "";
   const what = node.members ? `${node.members.length} nodes, folded` : `${node.name}, ${node.type} ${node.role}`;
   return `${what}${state}${after.length ? `, leads to ${after.join(", ")}` : ""}`;
 }

@@ -67,7 +67,8 @@ function rank(order) {
     cell.layer = Math.max(0, ...before.map((other) => other.layer + 1));
   }
   for (const cell of [...order].reverse()) {
-    if (!cell.into.length && cell.outOf.length) cell.layer = Math.max(0, Math.min(...cell.outOf.map((other) => other.layer)) - 1);
+    if (!cell.into.length && cell.outOf.length)
+      cell.layer = Math.max(0, Math.min(...cell.outOf.map((other) => other.layer)) - 1);
   }
 }
 
@@ -78,7 +79,9 @@ function intoLayers(order, edges, cells) {
   order.forEach(put);
   const lanes = edges.map((edge) => {
     const back = cells.get(edge.from).layer >= cells.get(edge.to).layer;
-    const [first, last] = back ? [cells.get(edge.to), cells.get(edge.from)] : [cells.get(edge.from), cells.get(edge.to)];
+    const [first, last] = back
+      ? [cells.get(edge.to), cells.get(edge.from)]
+      : [cells.get(edge.from), cells.get(edge.to)];
     const lane = [first];
     for (let layer = first.layer + 1; layer < last.layer; layer++) {
       lane.push(put({ ...cell({ id: null, width: 0, height: 6 }), broad: 6, long: 0, layer, bend: true }));
@@ -99,7 +102,8 @@ function untangle(layers) {
   for (let round = 0; round < rounds && best.crossings > 0; round++) {
     const forth = round % 2 === 0;
     for (const layer of forth ? layers : [...layers].reverse()) {
-      for (const cell of layer) cell.wish = mean((forth ? cell.before : cell.after).map((other) => other.index)) ?? cell.index;
+      for (const cell of layer)
+        cell.wish = mean((forth ? cell.before : cell.after).map((other) => other.index)) ?? cell.index;
       layer.sort((a, b) => a.wish - b.wish || a.index - b.index);
       layer.forEach((cell, index) => (cell.index = index));
     }
@@ -167,7 +171,8 @@ function settle(layer, side, across) {
     const wish = others.length ? mean(others.map(middle)) - cell.broad / 2 : cell.v;
     const weight = cell.bend && others.every((other) => other.bend) ? 4 : 1;
     blocks.push({ cells: [[cell, 0]], weight, sum: weight * wish, size: cell.broad + across });
-    while (blocks.length > 1 && start(blocks.at(-2)) + blocks.at(-2).size > start(blocks.at(-1))) join(blocks, blocks.pop());
+    while (blocks.length > 1 && start(blocks.at(-2)) + blocks.at(-2).size > start(blocks.at(-1)))
+      join(blocks, blocks.pop());
   }
   for (const block of blocks) for (const [cell, offset] of block.cells) cell.v = start(block) + offset;
 }
@@ -184,8 +189,16 @@ function join(blocks, next) {
 
 // Edges leave and reach a node side by side, in the order of where they come from and go to.
 function curves(lanes, flip) {
-  const leave = spread(lanes, (lane) => lane[0], (lane) => lane[1]);
-  const reach = spread(lanes, (lane) => lane.at(-1), (lane) => lane.at(-2));
+  const leave = spread(
+    lanes,
+    (lane) => lane[0],
+    (lane) => lane[1],
+  );
+  const reach = spread(
+    lanes,
+    (lane) => lane.at(-1),
+    (lane) => lane.at(-2),
+  );
   return new Map(lanes.map((each) => [each.edge.id, curve(each, leave.get(each), reach.get(each), flip)]));
 }
 
@@ -207,9 +220,15 @@ function curve({ lane, back }, leave, reach, flip) {
   const points = lane.flatMap((cell, i) => {
     if (i === 0) return [[cell.u + cell.long, leave]];
     if (i === lane.length - 1) return [[cell.u, reach]];
-    return [[cell.u - cell.reach, middle(cell)], [cell.u + cell.reach, middle(cell)]];
+    return [
+      [cell.u - cell.reach, middle(cell)],
+      [cell.u + cell.reach, middle(cell)],
+    ];
   });
-  const at = (u, v) => flip(u, v).map((n) => Math.round(10 * n) / 10).join(" ");
+  const at = (u, v) =>
+    flip(u, v)
+      .map((n) => Math.round(10 * n) / 10)
+      .join(" ");
   let d = `M${at(...points[0])}`;
   for (let i = 1; i < points.length; i++) {
     const [[a, b], [c, e]] = [points[i - 1], points[i]];

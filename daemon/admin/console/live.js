@@ -29,7 +29,10 @@ function open() {
   for (const name of names) stream.addEventListener(name, (event) => take(handlers[name], event));
   stream.addEventListener("open", () => heard());
   // A stream that was refused is not tried again by the browser.
-  stream.addEventListener("error", () => stream.readyState === EventSource.CLOSED && setTimeout(() => source === stream && open(), 15000));
+  stream.addEventListener(
+    "error",
+    () => stream.readyState === EventSource.CLOSED && setTimeout(() => source === stream && open(), 15000),
+  );
 }
 
 function take(handler, event) {
@@ -75,7 +78,8 @@ export function every(milliseconds, work) {
   const round = async () => {
     if (!document.hidden) await work(control.signal).catch((error) => control.signal.aborted || note(error));
     repaint();
-    if (!control.signal.aborted) timer = setTimeout(round, typeof milliseconds === "function" ? milliseconds() : milliseconds);
+    if (!control.signal.aborted)
+      timer = setTimeout(round, typeof milliseconds === "function" ? milliseconds() : milliseconds);
   };
   const again = () => (clearTimeout(timer), round());
   round();
@@ -84,5 +88,10 @@ export function every(milliseconds, work) {
 
 // That the daemon is away or says no is shown by others; everything else is a mistake of ours.
 function note(error) {
-  if (!(error instanceof TypeError && /fetch|network/i.test(error.message)) && error.status === undefined && error.name !== "TimeoutError") console.error(error);
+  if (
+    !(error instanceof TypeError && /fetch|network/i.test(error.message)) &&
+    error.status === undefined &&
+    error.name !== "TimeoutError"
+  )
+    console.error(error);
 }

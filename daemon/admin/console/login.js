@@ -4,7 +4,13 @@ import { h, say } from "./dom.js";
 
 export function login(done) {
   const wrong = h("p", { class: "wrong", role: "alert" });
-  const token = h("input", { id: "token", type: "password", autocomplete: "current-password", required: true, spellcheck: "false" });
+  const token = h("input", {
+    id: "token",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+    spellcheck: "false",
+  });
   const submit = async (event) => {
     event.preventDefault();
     try {
@@ -15,10 +21,20 @@ export function login(done) {
       token.select();
     }
   };
-  const form = h("form", { class: "login panel", submit },
+  const form = h(
+    "form",
+    { class: "login panel", submit },
     h("h1", null, "Log in"),
-    h("p", { class: "soft" }, "With a token of this daemon. ", h("code", null, "millstream token create --name NAME --role operator"), " makes one, on the machine where it runs."),
-    h("label", { for: "token" }, h("span", null, "Token"), token), wrong,
-    h("button", { type: "submit", class: "main" }, "Log in"));
+    h(
+      "p",
+      { class: "soft" },
+      "With a token of this daemon. ",
+      h("code", null, "millstream token create --name NAME --role operator"),
+      " makes one, on the machine where it runs.",
+    ),
+    h("label", { for: "token" }, h("span", null, "Token"), token),
+    wrong,
+    h("button", { type: "submit", class: "main" }, "Log in"),
+  );
   return { title: "Log in", node: form, focus: token, topics: [], paint() {}, close() {} };
 }

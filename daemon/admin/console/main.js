@@ -35,10 +35,12 @@ async function route(event) {
   const [key, make] = find(route);
   if (key === at && screen?.go) return screen.go(route);
   const stays = event && screen?.leave?.();
-  if (stays && !(await ask("Leave the text?", stays, "Leave it", { danger: true }))) return history.replaceState(null, "", event.oldURL);
+  if (stays && !(await ask("Leave the text?", stays, "Leave it", { danger: true })))
+    return history.replaceState(null, "", event.oldURL);
   at = key;
   show(make(route));
-  for (const link of document.querySelectorAll(".bar nav a")) mark(link, "aria-current", link.hash === `#/${route.parts[0] ?? "flows"}` ? "page" : null);
+  for (const link of document.querySelectorAll(".bar nav a"))
+    mark(link, "aria-current", link.hash === `#/${route.parts[0] ?? "flows"}` ? "page" : null);
 }
 
 function show(next) {
@@ -90,7 +92,7 @@ function press(event) {
   }
   if (typing(event.target) || !singleKeys()) return;
   const screens = { f: "#/flows", m: "#/models", s: "#/system" };
-  const does = before === "g" ? screens[event.key] && (() => go(screens[event.key])) : shortcuts[event.key] ?? own;
+  const does = before === "g" ? screens[event.key] && (() => go(screens[event.key])) : (shortcuts[event.key] ?? own);
   before = event.key;
   if (does) (event.preventDefault(), does());
 }

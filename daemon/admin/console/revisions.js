@@ -15,8 +15,15 @@ export function revisions(flow) {
   const diff = h("div", { class: "diff", "aria-live": "polite" });
   let known = "";
   const show = async (from, number) => {
-    const answer = await attempt(`compare revisions ${from} and ${number}`, () => get(`${flowPath(flow, "revisions", number, "diff")}?from=${from}`));
-    if (answer) diff.replaceChildren(h("h2", null, `From revision ${from} to ${number}`), effects(answer), changes(answer.text ?? ""));
+    const answer = await attempt(`compare revisions ${from} and ${number}`, () =>
+      get(`${flowPath(flow, "revisions", number, "diff")}?from=${from}`),
+    );
+    if (answer)
+      diff.replaceChildren(
+        h("h2", null, `From revision ${from} to ${number}`),
+        effects(answer),
+        changes(answer.text ?? ""),
+      );
   };
   const poll = every(5000, async (signal) => {
     const answer = await maybe(flowPath(flow, "revisions"), { signal });
@@ -37,12 +44,22 @@ function line(flow, each, before, newest, show) {
     before && button("What changed", () => show(before.number, each.number)),
     newest && may("operator") && button("Go back to it …", () => back(flow, each.number)),
   ];
-  return row(heads, each.number, clock(each.at), each.author ?? "—", h("span", { class: "text" }, each.message || "—"), h("div", { class: "row end" }, what));
+  return row(
+    heads,
+    each.number,
+    clock(each.at),
+    each.author ?? "—",
+    h("span", { class: "text" }, each.message || "—"),
+    h("div", { class: "row end" }, what),
+  );
 }
 
 async function back(flow, number) {
-  const words = [`The text of revision ${number} becomes a new revision. Nodes that are the same in both keep their state; the revisions between stay in this list.`];
-  if (await ask(`Go back to revision ${number}?`, words, "Go back")) await operate(`roll ${flow} back to ${number}`, "POST", flowPath(flow, "rollback"), { to: number });
+  const words = [
+    `The text of revision ${number} becomes a new revision. Nodes that are the same in both keep their state; the revisions between stay in this list.`,
+  ];
+  if (await ask(`Go back to revision ${number}?`, words, "Go back"))
+    await operate(`roll ${flow} back to ${number}`, "POST", flowPath(flow, "rollback"), { to: number });
 }
 
 const effectHeads = ["Node", "Effect", "-Settings that differ", "State"];
@@ -53,17 +70,36 @@ export function effects({ nodes = [], others = [] }) {
   const changed = nodes.filter((node) => node.effect !== "same");
   const same = nodes.length - changed.length;
   const line = ({ node, effect, settings = [], state }) =>
-    row(effectHeads, node, h("span", { class: `effect ${effect}` }, effect), settings.join(", ") || "—", h("span", { class: effect === "removed" ? "bad" : null }, state ?? states[effect]));
+    row(
+      effectHeads,
+      node,
+      h("span", { class: `effect ${effect}` }, effect),
+      settings.join(", ") || "—",
+      h("span", { class: effect === "removed" ? "bad" : null }, state ?? states[effect]),
+    );
   const said = [
-    changed.length ? same > 0 && `${plural(same, "other node")} ${same === 1 ? "stays as it is" : "stay as they are"}.` : "All nodes stay as they are.",
+    changed.length
+      ? same > 0 && `${plural(same, "other node")} ${same === 1 ? "stays as it is" : "stay as they are"}.`
+      : "All nodes stay as they are.",
     others.length > 0 && `Of the flow itself: ${others.join(", ")}.`,
   ];
-  const grid = changed.length > 0 && h("div", { class: "scroll", tabindex: 0 }, table("What the change does to nodes", effectHeads, h("tbody", null, changed.map(line))));
+  const grid =
+    changed.length > 0 &&
+    h(
+      "div",
+      { class: "scroll", tabindex: 0 },
+      table("What the change does to nodes", effectHeads, h("tbody", null, changed.map(line))),
+    );
   return h("div", null, grid, h("p", { class: "soft" }, said.filter(Boolean).join(" ")));
 }
 
 // A unified difference, with lines told apart by sign and colour.
 export function changes(text) {
-  const look = (line) => (/^(---|\+\+\+|@@)/.test(line) ? "place" : line.startsWith("+") ? "plus" : line.startsWith("-") ? "minus" : null);
-  return h("pre", { class: "changes", tabindex: 0 }, text.split("\n").map((line) => h("span", { class: look(line) }, `${line}\n`)));
+  const look = (line) =>
+    /^(---|\+\+\+|@@)/.test(line) ? "place" : line.startsWith("+") ? "plus" : line.startsWith("-") ? "minus" : null;
+  return h(
+    "pre",
+    { class: "changes", tabindex: 0 },
+    text.split("\n").map((line) => h("span", { class: look(line) }, `${line}\n`)),
+  );
 }

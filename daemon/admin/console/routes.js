@@ -7,7 +7,10 @@ let known = null;
 export async function learn() {
   try {
     const { paths } = (await request("GET", "/openapi.json")).body;
-    known = Object.entries(paths).map(([path, methods]) => [new RegExp(`^${path.replace(/\{[^}]*\}/g, "[^/]+")}$`), Object.keys(methods)]);
+    known = Object.entries(paths).map(([path, methods]) => [
+      new RegExp(`^${path.replace(/\{[^}]*\}/g, "[^/]+")}$`),
+      Object.keys(methods),
+    ]);
   } catch {
     known = null;
   }
@@ -16,5 +19,7 @@ export async function learn() {
 // Whether there is a route for a request: `has("POST", "/flows/x/drain")`.
 export function has(method, at) {
   const path = `/api/v1${at.split("?")[0]}`;
-  return known === null || known.some(([pattern, methods]) => pattern.test(path) && methods.includes(method.toLowerCase()));
+  return (
+    known === null || known.some(([pattern, methods]) => pattern.test(path) && methods.includes(method.toLowerCase()))
+  );
 }

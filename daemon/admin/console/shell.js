@@ -25,7 +25,11 @@ export async function meet() {
   const who = document.getElementById("who");
   who.replaceChildren();
   if (!session.who) return;
-  who.append(h("span", { class: "chip" }, session.role === "viewer" ? "read only" : session.role), h("span", null, session.who), button("Log out", leave, { class: "plain" }));
+  who.append(
+    h("span", { class: "chip" }, session.role === "viewer" ? "read only" : session.role),
+    h("span", null, session.who),
+    button("Log out", leave, { class: "plain" }),
+  );
 }
 
 async function leave() {
@@ -40,13 +44,21 @@ onConnection((away) => {
   document.body.classList.toggle("away", connection.away);
   contact.replaceChildren();
   if (!connection.away) return;
-  contact.append(h("i", { class: "dot bad" }), `The daemon does not answer. This is what it said at ${clock(new Date(connection.heard))}.`);
+  contact.append(
+    h("i", { class: "dot bad" }),
+    `The daemon does not answer. This is what it said at ${clock(new Date(connection.heard))}.`,
+  );
 });
 
 // A line for a while, or until it is closed if it is of something that went wrong.
 export function tell(words, bad = false) {
   const notes = document.getElementById("notes");
-  const line = h("div", { class: bad ? "note bad" : "note" }, h("span", null, words), button("×", () => line.remove(), { class: "plain", "aria-label": "Close" }));
+  const line = h(
+    "div",
+    { class: bad ? "note bad" : "note" },
+    h("span", null, words),
+    button("×", () => line.remove(), { class: "plain", "aria-label": "Close" }),
+  );
   notes.append(line);
   while (notes.children.length > most) notes.firstChild.remove();
   if (!bad) setTimeout(() => line.remove(), 8000);
@@ -96,33 +108,86 @@ async function ended(operation, progress) {
 // Asks before something is done; the promise is of what `fields` hold, by name, or null.
 export function ask(title, words, yes, { fields = [], danger = false } = {}) {
   return new Promise((resolve) => {
-    const inputs = fields.map((field) => h(field.tag ?? "input", { id: `ask-${field.name}`, name: field.name, ...field.properties }, field.children ?? []));
-    const values = () => Object.fromEntries(inputs.map((input) => [input.name, input.type === "checkbox" ? input.checked : input.value]));
+    const inputs = fields.map((field) =>
+      h(field.tag ?? "input", { id: `ask-${field.name}`, name: field.name, ...field.properties }, field.children ?? []),
+    );
+    const values = () =>
+      Object.fromEntries(inputs.map((input) => [input.name, input.type === "checkbox" ? input.checked : input.value]));
     const finish = (result) => (dialog.close(), dialog.remove(), resolve(result));
-    const form = h("form", { submit: (event) => (event.preventDefault(), finish(values())) },
-      h("h2", { id: "ask-title" }, title), [words].flat().map((line) => (line instanceof Node ? line : h("p", null, line))),
-      inputs.map((input, i) => h("label", { for: input.id, class: input.type === "checkbox" ? "check" : null }, h("span", null, fields[i].label), input)),
-      h("div", { class: "row end" }, button("Cancel", () => finish(null)), h("button", { type: "submit", class: danger ? "danger" : "main" }, yes)));
-    const dialog = h("dialog", { "aria-labelledby": "ask-title", cancel: (event) => (event.preventDefault(), finish(null)) }, form);
+    const form = h(
+      "form",
+      { submit: (event) => (event.preventDefault(), finish(values())) },
+      h("h2", { id: "ask-title" }, title),
+      [words].flat().map((line) => (line instanceof Node ? line : h("p", null, line))),
+      inputs.map((input, i) =>
+        h(
+          "label",
+          { for: input.id, class: input.type === "checkbox" ? "check" : null },
+          h("span", null, fields[i].label),
+          input,
+        ),
+      ),
+      h(
+        "div",
+        { class: "row end" },
+        button("Cancel", () => finish(null)),
+        h("button", { type: "submit", class: danger ? "danger" : "main" }, yes),
+      ),
+    );
+    const dialog = h(
+      "dialog",
+      { "aria-labelledby": "ask-title", cancel: (event) => (event.preventDefault(), finish(null)) },
+      form,
+    );
     document.body.append(dialog);
     dialog.showModal();
   });
 }
 
 const keys = [
-  ["?", "these keys"], ["g then f, m, s", "go to flows, models, system"], ["/", "search"], ["n", "a new flow"], ["e", "edit the flow"],
-  ["← → ↑ ↓", "in a graph: along its edges, and from node to node"], ["Esc", "close what is open"], ["Ctrl Enter", "in the editor: show what a change would do"],
+  ["?", "these keys"],
+  ["g then f, m, s", "go to flows, models, system"],
+  ["/", "search"],
+  ["n", "a new flow"],
+  ["e", "edit the flow"],
+  ["← → ↑ ↓", "in a graph: along its edges, and from node to node"],
+  ["Esc", "close what is open"],
+  ["Ctrl Enter", "in the editor: show what a change would do"],
 ];
 
 // What the keys do, and how it looks.
 export function showHelp() {
-  const theme = h("select", { id: "theme", change: (event) => dress(event.target.value) }, ["auto", "light", "dark"].map((name) => h("option", { value: name, selected: name === stored("theme", "auto") }, name)));
-  const single = h("input", { type: "checkbox", id: "single", checked: singleKeys(), change: (event) => store("keys", event.target.checked ? "on" : "off") });
-  const dialog = h("dialog", { class: "keys", "aria-labelledby": "keys-title", close: () => dialog.remove() },
-    h("h2", { id: "keys-title" }, "Keys"), h("dl", null, keys.map(([key, does]) => [h("dt", null, h("kbd", null, key)), h("dd", null, does)])),
+  const theme = h(
+    "select",
+    { id: "theme", change: (event) => dress(event.target.value) },
+    ["auto", "light", "dark"].map((name) =>
+      h("option", { value: name, selected: name === stored("theme", "auto") }, name),
+    ),
+  );
+  const single = h("input", {
+    type: "checkbox",
+    id: "single",
+    checked: singleKeys(),
+    change: (event) => store("keys", event.target.checked ? "on" : "off"),
+  });
+  const dialog = h(
+    "dialog",
+    { class: "keys", "aria-labelledby": "keys-title", close: () => dialog.remove() },
+    h("h2", { id: "keys-title" }, "Keys"),
+    h(
+      "dl",
+      null,
+      keys.map(([key, does]) => [h("dt", null, h("kbd", null, key)), h("dd", null, does)]),
+    ),
     h("label", { class: "check", for: "single" }, single, h("span", null, "Keys without Ctrl do something")),
-    h("h2", null, "Appearance"), h("label", { for: "theme" }, h("span", null, "Colours"), theme),
-    h("div", { class: "row end" }, button("Close", () => dialog.close(), { class: "main" })));
+    h("h2", null, "Appearance"),
+    h("label", { for: "theme" }, h("span", null, "Colours"), theme),
+    h(
+      "div",
+      { class: "row end" },
+      button("Close", () => dialog.close(), { class: "main" }),
+    ),
+  );
   document.body.append(dialog);
   dialog.showModal();
 }

@@ -8,24 +8,43 @@ import { has } from "./routes.js";
 import { revisions } from "./revisions.js";
 
 // Each with the route that it shows; that of nodes is always there.
-const names = [["nodes", "Nodes", "graph"], ["failed", "Failed rows", "dead_letters"], ["checkpoints", "Checkpoints", "checkpoints"], ["revisions", "Revisions", "revisions"], ["log", "Log", "logs"], ["errors", "Errors", "errors"]];
+const names = [
+  ["nodes", "Nodes", "graph"],
+  ["failed", "Failed rows", "dead_letters"],
+  ["checkpoints", "Checkpoints", "checkpoints"],
+  ["revisions", "Revisions", "revisions"],
+  ["log", "Log", "logs"],
+  ["errors", "Errors", "errors"],
+];
 const parts = { nodes, failed, checkpoints, revisions, log, errors };
 
 // The tabs of a flow; `href(tab)` is the address of each.
 export function tabs(flow, href) {
-  const links = names.filter(([, , route]) => has("GET", flowPath(flow, route))).map(([name, label]) => [name, h("a", { href: href(name) }, label)]);
+  const links = names
+    .filter(([, , route]) => has("GET", flowPath(flow, route)))
+    .map(([name, label]) => [name, h("a", { href: href(name) }, label)]);
   const body = h("div", { class: "panel scroll" });
   let open = null;
   let shown = null;
   const show = (name = "nodes") => {
-    for (const [each, link] of links) (mark(link, "aria-current", each === name ? "page" : null), (link.href = href(each)));
+    for (const [each, link] of links)
+      (mark(link, "aria-current", each === name ? "page" : null), (link.href = href(each)));
     if (name === shown) return;
     open?.close?.();
     shown = name;
     open = (parts[name] ?? nodes)(flow);
     body.replaceChildren(open.node);
   };
-  const node = h("section", null, h("nav", { class: "tabs", "aria-label": "Parts of the flow" }, links.map(([, link]) => link)), body);
+  const node = h(
+    "section",
+    null,
+    h(
+      "nav",
+      { class: "tabs", "aria-label": "Parts of the flow" },
+      links.map(([, link]) => link),
+    ),
+    body,
+  );
   return { node, show, paint: (now) => open?.paint?.(now), close: () => open?.close?.() };
 }
 
@@ -88,20 +107,42 @@ function list(at, caption, heads, cells, none, paging = "") {
 const checkpointHeads = ["Checkpoint", "When", "#Took", "#Size", "#Rows read"];
 
 function checkpoints(flow) {
-  const cells = (each) => [count(each.number), h("span", { title: each.at }, ago(each.at)), span(each.took_s), bytes(each.bytes), count(each.rows_read)];
-  return list(flowPath(flow, "checkpoints"), "Checkpoints, newest first", checkpointHeads, cells, "There is no checkpoint yet.");
+  const cells = (each) => [
+    count(each.number),
+    h("span", { title: each.at }, ago(each.at)),
+    span(each.took_s),
+    bytes(each.bytes),
+    count(each.rows_read),
+  ];
+  return list(
+    flowPath(flow, "checkpoints"),
+    "Checkpoints, newest first",
+    checkpointHeads,
+    cells,
+    "There is no checkpoint yet.",
+  );
 }
 
 const logHeads = ["When", "Level", "-Node", "Message"];
 
 function log(flow) {
-  const cells = (each) => [clock(each.at), h("span", { class: `level ${each.level?.toLowerCase()}` }, each.level?.toLowerCase()), each.node ?? "", h("span", { class: "text" }, each.message)];
+  const cells = (each) => [
+    clock(each.at),
+    h("span", { class: `level ${each.level?.toLowerCase()}` }, each.level?.toLowerCase()),
+    each.node ?? "",
+    h("span", { class: "text" }, each.message),
+  ];
   return list(flowPath(flow, "logs"), "Log, newest first", logHeads, cells, "Nothing was logged.", "?limit=200");
 }
 
 const errorHeads = ["When", "Node", "#Times", "Message"];
 
 function errors(flow) {
-  const cells = (each) => [clock(each.at), each.node ?? "", count(each.count), h("span", { class: "text" }, each.message)];
+  const cells = (each) => [
+    clock(each.at),
+    each.node ?? "",
+    count(each.count),
+    h("span", { class: "text" }, each.message),
+  ];
   return list(flowPath(flow, "errors"), "Errors, newest first", errorHeads, cells, "There were no errors.");
 }

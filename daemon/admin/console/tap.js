@@ -2,6 +2,7 @@
 import { Problem, events, flowPath } from "./api.js";
 import { button, h, say } from "./dom.js";
 import { clock, count, plural } from "./format.js";
+import { repaint } from "./live.js";
 import { has } from "./routes.js";
 import { may } from "./shell.js";
 
@@ -20,14 +21,28 @@ class Tap {
 
   constructor(flow, places) {
     Object.assign(this, { flow, places });
-    this.place = h("select", { "aria-label": "Where to look", change: () => this.control && this.start() }, places.map(({ label }, i) => h("option", { value: i }, label)));
+    this.place = h(
+      "select",
+      { "aria-label": "Where to look", change: () => this.control && this.start() },
+      places.map(({ label }, i) => h("option", { value: i }, label)),
+    );
     this.toggle = button("Look at rows", () => (this.control ? this.stop() : this.start()));
     this.freeze = button("Freeze", () => this.hold(), { hidden: true, "aria-pressed": "false" });
     this.status = h("p", { class: "soft" });
     this.head = h("tr");
     this.body = h("tbody");
-    this.grid = h("div", { class: "tap scroll", tabindex: 0, role: "region", "aria-label": "Rows", hidden: true }, h("table", null, h("thead", null, this.head), this.body));
-    this.node = h("section", { class: "taps" }, h("div", { class: "row" }, this.place, this.toggle, this.freeze), this.status, this.grid);
+    this.grid = h(
+      "div",
+      { class: "tap scroll", tabindex: 0, role: "region", "aria-label": "Rows", hidden: true },
+      h("table", null, h("thead", null, this.head), this.body),
+    );
+    this.node = h(
+      "section",
+      { class: "taps" },
+      h("div", { class: "row" }, this.place, this.toggle, this.freeze),
+      this.status,
+      this.grid,
+    );
     this.node.hidden = !places.length || !has("GET", flowPath(flow, "tap")) || !may("operator");
     this.onHide = () => document.hidden && this.stop();
     document.addEventListener("visibilitychange", this.onHide);
@@ -41,7 +56,6 @@ class Tap {
   stop() {
     this.control?.abort();
     this.control = null;
-    clearInterval(this.timer);
     this.toggle.textContent = "Look at rows";
     this.freeze.hidden = true;
   }
@@ -53,7 +67,6 @@ class Tap {
     this.toggle.textContent = "Stop looking";
     this.freeze.hidden = false;
     this.paint();
-    this.timer = setInterval(() => this.paint(), 500);
     try {
       await this.read(control.signal);
     } catch (error) {
@@ -75,6 +88,7 @@ class Tap {
     const of = source && `from ${source[0]} ${source[1]}, positions ${source[2]} to ${source[3]}`;
     this.rows = [...this.rows, ...rows.map((row) => ({ at, row, of }))].slice(-ring);
     this.changed = true;
+    repaint();
   }
 
   hold() {
@@ -86,21 +100,39 @@ class Tap {
   }
 
   paint() {
+    if (!this.control && !this.changed) return;
     const held = this.frozen ? `, ${count(this.unseen)} came while frozen` : "";
-    say(this.status, this.rows.length || this.passed ? `The last ${plural(this.rows.length, "row")} shown, ${count(this.passed)} passed unseen${held}.` : "No row has come yet.");
+    say(
+      this.status,
+      this.rows.length || this.passed
+        ? `The last ${plural(this.rows.length, "row")} shown, ${count(this.passed)} passed unseen${held}.`
+        : "No row has come yet.",
+    );
     if (!this.changed || this.frozen) return;
     this.changed = false;
     this.grid.hidden = !this.rows.length;
     const names = [...new Set(this.rows.flatMap(({ row }) => Object.keys(row)))].slice(0, widest);
-    this.head.replaceChildren(...["seen", ...names].map((name) => h("th", { scope: "col" }, name)));
-    this.body.replaceChildren(...[...this.rows].reverse().map(({ at, row, of }) =>
-      h("tr", { title: of }, h("td", { class: "soft" }, clock(at)), names.map((name) => cell(row[name])))));
+    const look = (name) => (typeof this.rows.at(-1)?.row[name] === "number" ? "number" : null);
+    this.head.replaceChildren(...["seen", ...names].map((name) => h("th", { scope: "col", class: look(name) }, name)));
+    this.body.replaceChildren(
+      ...[...this.rows].reverse().map(({ at, row, of }) =>
+        h(
+          "tr",
+          { title: of },
+          h("td", { class: "soft" }, clock(at)),
+          names.map((name) => cell(row[name])),
+        ),
+      ),
+    );
   }
 }
 
-// A value as JSON would say it, but for text; what is long is cut, and whole in its title.
+// A value as JSON would say it, but for text and long fractions; what is cut is whole in its title.
 function cell(value) {
   if (value === undefined) return h("td");
-  const text = typeof value === "string" ? value : JSON.stringify(value);
-  return h("td", { class: typeof value === "number" ? "number" : value === null ? "soft" : null, title: text.length > 48 ? text.slice(0, 2000) : null }, text.length > 48 ? `${text.slice(0, 47)}…` : text);
+  const whole = typeof value === "string" ? value : JSON.stringify(value);
+  const short = typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(6))) : whole;
+  const text = short.length > 48 ? `${short.slice(0, 47)}…` : short;
+  const look = typeof value === "number" ? "number" : value === null ? "soft" : null;
+  return h("td", { class: look, title: text === whole ? null : whole.slice(0, 2000) }, text);
 }

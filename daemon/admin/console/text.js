@@ -11,7 +11,14 @@ export class Text {
   errors = [];
 
   constructor(label, value, changed) {
-    this.area = h("textarea", { id: "text", "aria-label": label, spellcheck: "false", autocapitalize: "off", autocomplete: "off", wrap: "off" });
+    this.area = h("textarea", {
+      id: "text",
+      "aria-label": label,
+      spellcheck: "false",
+      autocapitalize: "off",
+      autocomplete: "off",
+      wrap: "off",
+    });
     this.area.value = value;
     this.gutter = h("div", { class: "gutter", "aria-hidden": "true" });
     this.back = h("div", { class: "back", "aria-hidden": "true" });
@@ -58,7 +65,14 @@ export class Text {
     const texts = [];
     for (let i = first; i < last; i++) {
       numbers.push(h("div", { class: wrong.has(i) ? "wrong" : null }, wrong.has(i) ? `▲ ${i + 1}` : String(i + 1)));
-      texts.push(h("div", { class: wrong.has(i) ? "wrong" : null }, this.parts[i].map(([look, text]) => h("span", { class: look }, text)), this.errors.filter((error) => error.line === i + 1).map(underline)));
+      texts.push(
+        h(
+          "div",
+          { class: wrong.has(i) ? "wrong" : null },
+          this.parts[i].map(([look, text]) => h("span", { class: look }, text)),
+          this.errors.filter((error) => error.line === i + 1).map(underline),
+        ),
+      );
     }
     this.gutter.replaceChildren(...numbers);
     this.back.replaceChildren(...texts);
@@ -70,7 +84,13 @@ export class Text {
   // The line of the table of a node.
   place(name) {
     const head = new RegExp(`^\\s*\\[(input|processor|output)\\.("?)${name.replace(/[^\w-]/g, "\\$&")}\\2\\]`);
-    return 1 + Math.max(0, this.lines.findIndex((line) => head.test(line)));
+    return (
+      1 +
+      Math.max(
+        0,
+        this.lines.findIndex((line) => head.test(line)),
+      )
+    );
   }
 
   goTo(number, column = 1) {
@@ -91,5 +111,16 @@ function underline({ column, length }) {
 
 // Mistakes as a list: each a button that goes to its place, with the way out.
 export function mistakes(errors, field) {
-  return errors.map((error) => h("li", null, h("button", { type: "button", class: "plain place", click: () => field.goTo(error.line ?? 1, error.column ?? 1) }, error.line ? `${error.line}:${error.column ?? 1}` : "flow"), h("span", null, error.message, error.help ? h("span", { class: "soft" }, ` ${error.help}`) : null)));
+  return errors.map((error) =>
+    h(
+      "li",
+      null,
+      h(
+        "button",
+        { type: "button", class: "plain place", click: () => field.goTo(error.line ?? 1, error.column ?? 1) },
+        error.line ? `${error.line}:${error.column ?? 1}` : "flow",
+      ),
+      h("span", null, error.message, error.help ? h("span", { class: "soft" }, ` ${error.help}`) : null),
+    ),
+  );
 }

@@ -1,5 +1,6 @@
 // Tells the words of a TOML line apart, so that they can be coloured: not a parser, and never wrong about where a word is.
-const pattern = /(#.*)|("""|''')|("(?:\\.|[^"\\])*"?|'[^']*'?)|(^\s*\[\[?[^\]]*\]?\]?)|([A-Za-z0-9_\-.]+)(?=\s*=)|(\b(?:true|false)\b|[-+]?\b\d[\d_.:TZ+\-eE]*\b)/g;
+const pattern =
+  /(#.*)|("""|''')|("(?:\\.|[^"\\])*"?|'[^']*'?)|(^\s*\[\[?[^\]]*\]?\]?)|([A-Za-z0-9_\-.]+)(?=\s*=)|(\b(?:true|false)\b|[-+]?\b\d[\d_.:TZ+\-eE]*\b)/g;
 const looks = ["comment", "string", "string", "head", "key", "value"];
 
 // The parts of lines: `[[look, text], …]` of each; texts over several lines are followed from the first line on.
