@@ -76,9 +76,6 @@ impl AdminSettings {
     /// What is wrong with them, so that the daemon must not start. Files are read; places begin at these settings.
     pub fn problems(&self, data: &Path) -> Problems {
         let mut problems: Problems = self.hosts.iter().enumerate().filter_map(wrong_host).collect();
-        if self.rate.0 <= 0.0 {
-            problems.push(Problem::new("no request at all could come").at(["rate"]).help("such as `\"50/s\"`"));
-        }
         let tls = self.tls.load(data);
         let has_tls = !matches!(tls, Ok(None));
         problems.extend(tls.err().map(|problem| problem.under("tls")));
@@ -223,7 +220,6 @@ mod tests {
                 "[Key(\"hosts\"), Index(1)] `https://b.example` is no name of a host",
             ),
             ("hosts = ['a.example:80']", "`a.example:80` is no name of a host"),
-            ("rate = '0/s'", "[Key(\"rate\")] no request at all"),
             ("tls.certificate = 'a'", "[Key(\"tls\"), Key(\"certificate\")] its key is missing"),
             ("tls.key = 'a'", "[Key(\"tls\"), Key(\"key\")] its certificate is missing"),
             ("tls.client_ca = 'a'", "[Key(\"tls\"), Key(\"client_ca\")] clients show certificates only"),
