@@ -34,7 +34,7 @@ pub(super) fn collect(flow: &str, node: &NodeStats, [bytes_in, bytes_out]: [u64;
     }
 }
 
-fn of_model(flow: &str, model: &ModelReport, samples: &mut Samples) {
+pub(super) fn of_model(flow: &str, model: &ModelReport, samples: &mut Samples) {
     let name = model.model.as_str();
     samples.add(&MODEL_ROWS, [flow, name], model.rows as f64);
     if let Some(version) = model.version {
