@@ -623,6 +623,26 @@ fn flows_are_steered_from_the_command_line() {
 }
 
 #[test]
+fn refused_rows_are_shown_page_by_page() {
+    let workshop = Workshop::new();
+    let daemon = Daemon::start(&workshop);
+    append(&workshop, "l", 0..3);
+    let bad: String = (0..5).map(|number| format!("{{\"id\": \"bad {number}\"}}\n")).collect();
+    workshop.write("in/l.ndjson", &(workshop.read("in/l.ndjson") + &bad));
+    let text = follows("l").replace("on_error = \"fail\"", "on_error = { dead_letter = \"refused/\" }");
+    daemon.put("l", &text, &[NEW]).is(201);
+    daemon.wait_until("l", |flow| flow["rows"]["failed"] == 5);
+    daemon.post("/api/v1/flows/l/stop").is(200);
+    let first = daemon.get("/api/v1/flows/l/dead_letters?limit=3");
+    let (item, next) = (&first["items"][0], first["next"].as_str().unwrap());
+    assert!(item["node"] == "rows" && item["row"]["id"] == "bad 0" && item["position"] == 3, "{first:#}");
+    let second = daemon.get(&format!("/api/v1/flows/l/dead_letters?limit=3&cursor={}", next.replace(':', "%3A")));
+    assert!(second["items"].as_array().unwrap().len() == 2 && second["next"].is_null(), "{second:#}");
+    assert_eq!(daemon.get("/api/v1/flows/l/dead_letters?node=nobody")["items"], json!([]));
+    daemon.stop();
+}
+
+#[test]
 fn models_are_shown_and_promoted() {
     let workshop = Workshop::new();
     let daemon = Daemon::start(&workshop);

@@ -96,6 +96,11 @@ impl Admin {
         Ok(ModelRegistry::open(store, self.models.clone()))
     }
 
+    /// A path of a flow, which is relative to the folder of the data.
+    fn in_data(&self, path: &str) -> PathBuf {
+        self.data.join(path)
+    }
+
     /// The file that a flow of the API would be: paths of its inputs are relative to the folder of the data.
     fn flow_path(&self, flow: &str) -> Result<PathBuf, Problem> {
         if !is_name(flow) {

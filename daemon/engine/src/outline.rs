@@ -5,6 +5,7 @@ use millstream_core::type_name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::file::OnError;
 use crate::graph::is_shown;
 use crate::plan::{Plan, PlannedBody, PlannedEdge, PlannedNode};
 
@@ -41,6 +42,8 @@ pub struct OutlineNode {
     pub ports: Vec<OutlinePort>,
     /// Where rows that it has committed are, if it is an output with a place.
     pub place: Option<String>,
+    /// The folder of the rows that it has refused, if they are kept.
+    pub dead_letters: Option<String>,
 }
 
 /// A stream at a node.
@@ -130,6 +133,10 @@ fn outline_node(node: &PlannedNode) -> OutlineNode {
         inputs: arriving.collect(),
         ports: leaving.map(|port| outline_port(&port.name, port.canonical.schema())).collect(),
         place,
+        dead_letters: match &node.on_error {
+            OnError::DeadLetter(folder) => Some(folder.clone()),
+            OnError::Fail | OnError::Drop => None,
+        },
     }
 }
 
