@@ -127,11 +127,11 @@ fn is_within(target: &str, whole: &str) -> bool {
 /// Says how often something came.
 fn say(level: Level, Place { flow, node }: &Place, count: u64, text: &str) {
     let (flow, node) = (flow.as_deref(), node.as_deref());
-    let times = with_commas(count);
+    let times = if count == 1 { "1 time".to_owned() } else { format!("{} times", with_commas(count)) };
     macro_rules! say {
         ($level:expr) => {
             tracing::event!(
-                target: REPEATED, $level, flow, node, "same message {times} times in 10 s (no rows are held back): {text}"
+                target: REPEATED, $level, flow, node, "same message {times} in 10 s (no rows are held back): {text}"
             )
         };
     }

@@ -174,7 +174,8 @@ impl Commits {
             return;
         };
         let worker = Worker { node, stats: self.stats.clone(), retries: self.retries.subscribe() };
-        let span = tracing::error_span!("node", node = self.stats.nodes[node].name.as_str());
+        let span =
+            tracing::error_span!("node", flow = self.stats.flow.as_str(), node = self.stats.nodes[node].name.as_str());
         self.running.spawn(worker.run(committer, job).instrument(span));
     }
 }

@@ -37,8 +37,6 @@ pub struct RunningFlow {
 /// What is known of a flow before it begins and while it runs.
 #[derive(Debug)]
 pub(super) struct Common {
-    /// The name of the flow.
-    pub flow: String,
     pub stats: Arc<FlowStats>,
     pub phase: watch::Sender<Phase>,
     /// Whether inputs are held.
@@ -73,11 +71,11 @@ impl ReadyFlow {
             };
             // What is logged on the way names the flow and the node.
             let node = self.common.stats.nodes[index].name.as_str();
-            let span = tracing::error_span!("node", flow = self.common.flow.as_str(), node);
+            let span = tracing::error_span!("node", flow = self.common.stats.flow.as_str(), node);
             tasks.spawn_on(async move { (index, task.await) }.instrument(span), runtime);
         }
         let hurry = self.coordinator.hurry();
-        let span = tracing::error_span!("flow", flow = self.common.flow.as_str());
+        let span = tracing::error_span!("flow", flow = self.common.stats.flow.as_str());
         let coordinator = runtime.spawn(coordinate(self.coordinator, begin).instrument(span));
         RunningFlow { common: self.common, tasks, coordinator, hurry, started: Instant::now() }
     }
@@ -176,7 +174,6 @@ impl Common {
         let is_finite = |index: &NodeIndex| matches!(plan.nodes[*index].body, PlannedBody::Input { finite: true, .. });
         let may_leave = plan.unreplayable_inputs().is_empty();
         Self {
-            flow: plan.flow.clone(),
             stats: Arc::new(FlowStats::new(plan, queues)),
             durable,
             repeatable: plan.is_repeatable(),

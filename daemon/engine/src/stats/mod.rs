@@ -23,6 +23,8 @@ use crate::plan::{NodeIndex, Plan};
 /// The counters of a flow.
 #[derive(Debug, Default)]
 pub struct FlowStats {
+    /// The name of the flow.
+    pub flow: String,
     /// The nodes' counters, in the order of the plan.
     pub nodes: Vec<NodeStats>,
     /// The edges, in the order of the plan.
@@ -126,7 +128,7 @@ impl FlowStats {
             report: Mutex::new(None),
             report_wanted: AtomicBool::new(true),
         });
-        Self { nodes: nodes.collect(), edges: edges.collect(), ..Self::default() }
+        Self { flow: plan.flow.clone(), nodes: nodes.collect(), edges: edges.collect(), ..Self::default() }
     }
 
     /// The last epoch that an input of this run has ended.
