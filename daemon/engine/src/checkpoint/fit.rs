@@ -101,7 +101,8 @@ fn drift(manifest: &Manifest, options: &ResumeOptions) -> Option<String> {
     let differing: Vec<_> = differing.collect();
     Some(format!(
         "checkpoint {} was written by another build or kind of machine ({}), so that models may come out with other bits than \
-         in a run without interruption; `--allow-drift`, or `allow_drift = true` among the settings of a daemon, resumes it nevertheless",
+         in a run without interruption; `--allow-drift`, or `allow_drift = true` among the settings of a daemon, resumes it \
+         nevertheless",
         manifest.number,
         differing.join(", ")
     ))
