@@ -161,6 +161,12 @@ fn types_are_what_they_were() {
             "1 t -1 1 18446744073709551615 0.25 NaN -12345.67890 NULL \\xc3a431 1969-12-31 2026-01-31 12:00:00.000001+00 NULL",
         ]
     );
+    // Without a key they are copied into the table itself.
+    site.edit("key = [\"id\"]", "");
+    site.say("DROP TABLE {t}_all");
+    site.finish(&[]);
+    assert_eq!(site.ask("SELECT * FROM {t}_all ORDER BY id LIMIT 2"), rows);
+    site.edit("create_table", "key = [\"id\"]\n        create_table");
     // They are cast to what a table has, too.
     site.say(
         "DROP TABLE {t}_all;\nCREATE TABLE {t}_all (id int PRIMARY KEY, truth text, small numeric(5,1), middle varchar(20), large float8, \
@@ -175,6 +181,43 @@ fn types_are_what_they_were() {
             "2 false 0.0 2 1.8446744073709552e+19 0.5 2e+300 -24691.36 [2] \\xc3a432 1969-12-31 00:00:00+00 2026-01-31 12:00:00.000001 {2,NULL,3}"
         ]
     );
+}
+
+#[test]
+fn rows_are_copied_into_the_table_itself_where_nothing_becomes_of_them() {
+    let Some(postgres) = shared() else { return };
+    let flow = r#"
+        [input.rows]
+        type = "generate"
+        rows = 3
+        columns = { id = "row", n = "row", text = "cast(row as varchar)" }
+        [output.table]
+        type = "postgres"
+        from = "rows"
+        connection = "shop"
+        table = "${TABLE}_here"
+    "#;
+    let columns = "(id int8, n int8, text varchar(5), how text DEFAULT left(current_query(), 4))";
+    let made = format!("CREATE TABLE {{t}}_here {columns}");
+    for (prepare, how) in [
+        (made.clone(), "COPY"),
+        (made.replace("n int8", "n int4"), "SAVE"),
+        (format!("{made}; ALTER TABLE {{t}}_here ENABLE ROW LEVEL SECURITY"), "SAVE"),
+        (format!("CREATE TABLE {{t}}_there {columns}; CREATE VIEW {{t}}_here AS SELECT * FROM {{t}}_there"), "SAVE"),
+        (
+            format!(
+                "CREATE TABLE {{t}}_others {columns}; {made}; \
+                 CREATE RULE also AS ON INSERT TO {{t}}_here DO ALSO INSERT INTO {{t}}_others VALUES (NEW.id)"
+            ),
+            "SAVE",
+        ),
+    ] {
+        let site = TableSite::new(postgres, flow, false);
+        site.say(&prepare);
+        site.finish(&["--state", "state"]);
+        let rows = site.ask("SELECT id, n, text, how FROM {t}_here ORDER BY id");
+        assert_eq!(rows, [0, 1, 2].map(|id| format!("{id} {id} {id} {how}")), "{prepare}");
+    }
 }
 
 #[test]

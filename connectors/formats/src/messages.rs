@@ -183,7 +183,7 @@ pub trait MessageWriter: Send {
     fn encode(&mut self, rows: &RecordBatch, out: &mut Payloads) -> Result<()>;
 }
 
-/// What is in messages, in one piece of memory, which is reused.
+/// What is in messages, in one piece of memory.
 #[derive(Debug, Default)]
 pub struct Payloads {
     /// What every message begins with.
@@ -225,6 +225,11 @@ impl Payloads {
     /// The messages in their order; `None` is one without a value.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
         self.places.iter().map(|place| place.clone().map(|place| &self.bytes[place]))
+    }
+
+    /// One of them.
+    pub fn get(&self, message: usize) -> Option<&[u8]> {
+        self.places[message].clone().map(|place| &self.bytes[place])
     }
 
     /// Appends a message.

@@ -53,6 +53,8 @@ pub struct Column {
     pub name: String,
     /// Its type without what limits it: `character varying`.
     pub kind: String,
+    /// The number of the type.
+    pub oid: u32,
     pub takes_null: bool,
     /// Whether it is always the server that says its value.
     pub is_generated: bool,
@@ -90,7 +92,8 @@ impl Table {
         let doing = || format!("looking for the table {}", self.quoted());
         let sql = "SELECT a.attname::text, format_type(a.atttypid, NULL), NOT a.attnotnull, \
                    a.attgenerated <> '' OR a.attidentity = 'a', \
-                   CASE WHEN a.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND a.atttypmod > 4 THEN a.atttypmod - 4 END \
+                   CASE WHEN a.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND a.atttypmod > 4 THEN a.atttypmod - 4 END, \
+                   a.atttypid \
                    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
                    WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 \
                    AND NOT a.attisdropped ORDER BY a.attnum";
@@ -104,8 +107,18 @@ impl Table {
             takes_null: row.get(2),
             is_generated: row.get(3),
             characters: row.get::<_, Option<i32>>(4).and_then(|characters| u64::try_from(characters).ok()),
+            oid: row.get(5),
         };
         Ok(found.iter().map(column).collect())
+    }
+
+    /// Whether `COPY` writes to it as `INSERT` does: it is no view, and there are no rules and no policies that `COPY` passes over or refuses.
+    pub async fn takes_copies(&self, client: &Client) -> Result<bool> {
+        let sql = "SELECT c.relkind IN ('r', 'p') AND NOT c.relhasrules AND NOT c.relrowsecurity FROM pg_class c \
+                   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1::text AND c.relname = $2::text";
+        let found = client.query_opt(sql, &[&self.schema, &self.name]).await;
+        let found = found.map_err(|error| failed(format!("looking for the table {}", self.quoted()), error))?;
+        Ok(found.is_some_and(|row| row.get(0)))
     }
 
     /// Fails where a column is not there.

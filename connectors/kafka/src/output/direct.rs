@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use millstream_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use super::producer::{Producer, SendError};
-use super::rows::RowEncoder;
+use super::rows::Encoded;
 use super::writer::Sent;
 use crate::client::ClientOptions;
 
@@ -18,7 +17,7 @@ const WAITING: usize = 2;
 pub struct Direct(mpsc::Sender<Request>);
 
 enum Request {
-    Send(RecordBatch),
+    Send(Encoded),
     /// Says when all that was sent has been delivered.
     Flush(oneshot::Sender<Result<()>>),
 }
@@ -28,16 +27,16 @@ impl Direct {
     ///
     /// # Errors
     /// If the client can't be made.
-    pub fn start(config: &ClientOptions, encoder: RowEncoder, sent: Arc<Sent>) -> Result<Self> {
+    pub fn start(config: &ClientOptions, sent: Arc<Sent>) -> Result<Self> {
         let producer = Producer::new(config)?;
         let (requests, received) = mpsc::channel(WAITING);
-        let sender = Sender { producer, encoder, sent, requests: received, failed: None };
+        let sender = Sender { producer, sent, requests: received, failed: None };
         std::thread::spawn(move || sender.run());
         Ok(Self(requests))
     }
 
     /// Sends rows, as soon as there is room for them.
-    pub async fn send(&self, rows: RecordBatch) -> Result<()> {
+    pub async fn send(&self, rows: Encoded) -> Result<()> {
         match self.0.send(Request::Send(rows)).await {
             Ok(()) => Ok(()),
             // It says why.
@@ -60,7 +59,6 @@ impl Direct {
 /// What the thread has.
 struct Sender {
     producer: Producer,
-    encoder: RowEncoder,
     sent: Arc<Sent>,
     requests: mpsc::Receiver<Request>,
     /// The first thing that went wrong, which is said when it is asked.
@@ -86,15 +84,11 @@ impl Sender {
         }
     }
 
-    fn send(&mut self, rows: &RecordBatch) -> Result<(), SendError> {
-        let encoded = self.encoder.encode(rows)?;
+    fn send(&mut self, rows: &Encoded) -> Result<(), SendError> {
         let requests = &self.requests;
-        for row in 0..encoded.len() {
-            let message = encoded.message(row).ok_or_else(|| Error::new("a row has no topic"))?;
-            self.producer.send(message, || requests.is_closed())?;
-        }
-        self.sent.add(encoded.len());
+        self.producer.send_all(rows, || requests.is_closed())?;
+        self.sent.add(rows.len());
         self.sent.note_trouble(self.producer.trouble());
-        self.producer.serve()
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio::time::Instant;
 
 use super::Job;
-use super::rows::{Beside, RowEncoder};
+use super::rows::{Beside, Encoded, RowEncoder};
 use crate::client::{ClientOptions, PATIENCE, PAUSE, failed};
 use crate::tokens::Admission;
 use crate::topics::is_legal;
@@ -325,6 +325,13 @@ impl Broker {
     }
 }
 
+/// Rows that their topics take.
+pub struct Taken {
+    pub rows: RecordBatch,
+    /// The same as messages, if that was needed to know.
+    pub encoded: Option<Encoded>,
+}
+
 /// Refuses the rows that their topic does not take, and gives back the others. What is known of the topics of the rows is in the book.
 pub fn refuse(
     batch: &Batch,
@@ -332,14 +339,14 @@ pub fn refuse(
     book: &TopicBook,
     encoder: &mut RowEncoder,
     out: &mut Collector,
-) -> Result<RecordBatch> {
+) -> Result<Taken> {
     let beside = Beside::new(&job.layout, &batch.rows)?;
     let fixed = job.layout.fixed_topic.as_ref().and_then(|topic| book.get(topic).flatten());
     let least = fixed.as_ref().map_or_else(|| book.least_bytes(), |limits| limits.message_bytes);
     let all_fit = !encoder.may_refuse && bound(&batch.rows).is_some_and(|bound| bound <= least);
     let encoded = if all_fit { None } else { Some(encoder.encode(&batch.rows)?) };
     let now = now_millis();
-    let unwritten = encoded.iter().flat_map(|encoded| encoded.refused());
+    let unwritten = encoded.iter().flat_map(Encoded::refused);
     let mut refused: BTreeMap<usize, String> = unwritten.map(|(row, why)| (*row, why.clone())).collect();
     // Most batches have nothing that could be wrong with them.
     let has_columns = beside.topics.is_some()
@@ -363,10 +370,11 @@ pub fn refuse(
         }
     }
     if refused.is_empty() {
-        return Ok(batch.rows.clone());
+        return Ok(Taken { rows: batch.rows.clone(), encoded });
     }
     let marks: BooleanArray = (0..batch.len()).map(|row| Some(refused.contains_key(&row))).collect();
-    out.fail_rows(batch, &marks, |row| refused.get(&row).cloned().unwrap_or_default())
+    let rows = out.fail_rows(batch, &marks, |row| refused.get(&row).cloned().unwrap_or_default())?;
+    Ok(Taken { rows, encoded: None })
 }
 
 /// The topics that rows name, as far as there can be such.
@@ -416,9 +424,11 @@ impl TopicLimits {
                 return Err(format!("its time is more than {ahead} ms ahead, which the topic does not take"));
             }
         }
-        let is_nameless = |headers: &super::rows::Headers| headers.of(row).iter().any(|(name, _)| name.is_none());
-        if beside.headers.as_ref().is_some_and(is_nameless) {
-            return Err("a header has no name".to_owned());
+        for (name, _) in beside.headers.iter().flat_map(|headers| headers.of(row)) {
+            let Some(name) = name else { return Err("a header has no name".to_owned()) };
+            if name.contains('\0') {
+                return Err("the name of a header has a 0 in it, which Kafka's client can't send".to_owned());
+            }
         }
         Ok(())
     }

@@ -3,13 +3,14 @@
 //! * `rows`: how a row becomes a message.
 //! * `limits`: what a topic takes, which brokers are asked for, and which rows are refused therefore.
 //! * `writer`: the output, which spools rows until a checkpoint has decided that they count.
-//! * `committer`: sends what was decided, in transactions; `progress` is how it knows what is in the topic.
+//! * `committer`: sends what was decided, in transactions, while `pieces` encodes what comes next; `progress` is how it knows what is in the topic.
 //! * `direct`: sends rows as they come, at least once.
 //! * `producer`: what both send with.
 
 mod committer;
 mod direct;
 mod limits;
+mod pieces;
 mod producer;
 mod progress;
 mod rows;

@@ -1,63 +1,35 @@
 //! A producer of librdkafka: what goes wrong with its messages, and how it is let go. All calls that wait are bounded.
 
+use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_core::{Error, Result};
-use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::rows::Message;
+use super::rows::Encoded;
 use crate::client::{ClientOptions, Watch};
+use crate::native::{self, Failure, Outgoing};
 use crate::tokens::Admission;
 
 /// How long a call waits for brokers. Messages are given up before.
 pub const WAIT: Duration = Duration::from_secs(30);
 
-/// How long to wait for deliveries before it is looked whether all are there.
-const FLUSH_POLL: Duration = Duration::from_millis(1);
+/// How long to wait for deliveries before it is looked what else there is: messages that were not delivered count as waiting until then.
+const FLUSH_POLL: Duration = Duration::from_millis(20);
+
+/// How long to wait for room before a message is offered again.
+const ROOM_POLL: Duration = Duration::from_millis(5);
 
 /// How long a producer that is let go may hold up the end of the process.
 pub const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// A producer.
 pub struct Producer {
-    client: Option<BaseProducer<Deliveries>>,
+    client: Option<native::Producer<Watch>>,
     admission: Option<Admission>,
-}
-
-/// What has become of messages.
-#[derive(Default)]
-pub struct Deliveries {
-    watch: Watch,
-    /// The first that could not be delivered, and why.
-    failed: Mutex<Option<(Code, String)>>,
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.watch.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.watch.error(error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let Err((error, message)) = result else { return };
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        failed.get_or_insert_with(|| (code, message.topic().to_owned()));
-    }
+    /// The first message that could not be delivered: why, and its topic.
+    failed: RefCell<Option<(Code, String)>>,
 }
 
 /// What went wrong when something was sent.
@@ -76,11 +48,11 @@ impl From<Error> for SendError {
 }
 
 impl SendError {
-    fn of(doing: &str, error: &KafkaError) -> Self {
-        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+    fn of(doing: &str, failure: Failure) -> Self {
+        let Failure { code, said } = failure;
         match code {
             Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Self::Fenced,
-            _ => Self::Other(of_class(code, format!("{doing}: {error}"))),
+            _ => Self::Other(of_class(code, format!("{doing}: {said}"))),
         }
     }
 }
@@ -113,23 +85,28 @@ impl Producer {
     /// # Errors
     /// If it can't be made.
     pub fn new(config: &ClientOptions) -> Result<Self> {
-        let made = BaseProducer::from_config_and_context(config, Deliveries::default());
+        let made = native::Producer::new(config, Watch::default());
         let client = made.map_err(|error| Error::new(format!("the client of Kafka can't be made: {error}")))?;
-        let mut producer = Self { client: Some(client), admission: None };
-        producer.admission = config.admit(producer.get().client())?;
-        Ok(producer)
+        let admission = config.admit(client.client())?;
+        Ok(Self { client: Some(client), admission, failed: RefCell::default() })
     }
 
-    fn get(&self) -> &BaseProducer<Deliveries> {
+    fn get(&self) -> &native::Producer<Watch> {
         match &self.client {
             Some(producer) => producer,
             None => unreachable!("it is taken only when it is dropped"),
         }
     }
 
+    /// Whether nothing that it has asked brokers to write can still arrive, nor anything that they have asked each other because of that: each of its
+    /// requests was answered, and no connection was lost.
+    pub fn is_settled(&self) -> bool {
+        !self.get().has_lost_answers() && self.trouble().is_none()
+    }
+
     /// What is wrong with its connections now.
     pub fn trouble(&self) -> Option<String> {
-        self.get().context().watch.trouble().map(|trouble| trouble.reason)
+        self.get().client().context().trouble().map(|trouble| trouble.reason)
     }
 
     /// Waits until it has a connection.
@@ -146,46 +123,57 @@ impl Producer {
 
     /// Begins its life as the one producer of its transactional id: what others have open is ended, and they are fenced.
     pub fn init(&self) -> Result<(), SendError> {
-        let begun = self.get().init_transactions(WAIT);
-        begun.map_err(|error| match self.trouble() {
-            Some(trouble) if is_waiting(&error) => {
+        self.get().init(WAIT).map_err(|failure| match self.trouble() {
+            Some(trouble) if matches!(failure.code, Code::OperationTimedOut | Code::RequestTimedOut) => {
                 Error::transient(format!("no broker takes transactions: {trouble}")).into()
             }
-            _ => SendError::of("beginning with transactions", &error),
+            _ => SendError::of("beginning with transactions", failure),
         })
     }
 
     /// Begins a transaction.
     pub fn begin(&self) -> Result<(), SendError> {
-        self.get().begin_transaction().map_err(|error| SendError::of("beginning a transaction", &error))
+        self.get().begin().map_err(|failure| SendError::of("beginning a transaction", failure))
     }
 
     /// Commits it, when all messages are delivered.
     pub fn commit(&self, gives_up: impl FnMut() -> bool) -> Result<(), SendError> {
         self.flush(gives_up)?;
-        let committed = self.get().commit_transaction(WAIT);
-        self.check()?;
-        committed.map_err(|error| SendError::of("committing a transaction", &error))
+        let committed = self.get().commit(WAIT);
+        self.serve()?;
+        committed.map_err(|failure| SendError::of("committing a transaction", failure))
     }
 
-    /// Sends a message as soon as there is room for it; brokers that are away are waited for until `gives_up` says so.
-    pub fn send(&self, message: Message<'_>, mut gives_up: impl FnMut() -> bool) -> Result<(), SendError> {
-        let Message { topic, key, value, partition, time, headers } = message;
-        let mut record = BaseRecord::<[u8], [u8]>::to(topic);
-        (record.key, record.payload, record.partition) = (key, value, partition);
-        (record.timestamp, record.headers) = (time, headers);
-        while let Err((error, again)) = self.get().send(record) {
-            if error.rdkafka_error_code() != Some(Code::QueueFull) {
-                return Err(SendError::of(&format!("sending to the topic `{topic}`"), &error));
+    /// Sends rows, each as soon as there is room for it; brokers that are away are waited for until `gives_up` says so.
+    pub fn send_all(&mut self, rows: &Encoded, mut gives_up: impl FnMut() -> bool) -> Result<(), SendError> {
+        for row in 0..rows.len() {
+            let topic = rows.topic(row).ok_or_else(|| Error::new("a row has no topic"))?;
+            self.send(topic, &rows.message(row), &mut gives_up)?;
+        }
+        self.serve()
+    }
+
+    /// Sends a message as soon as there is room for it.
+    pub fn send(
+        &mut self,
+        topic: &str,
+        message: &Outgoing<'_>,
+        mut gives_up: impl FnMut() -> bool,
+    ) -> Result<(), SendError> {
+        loop {
+            let Some(client) = &mut self.client else { unreachable!("it is taken only when it is dropped") };
+            match client.send(topic, message) {
+                Ok(()) => return Ok(()),
+                Err(failure) if failure.code != Code::QueueFull => {
+                    return Err(SendError::of(&format!("sending to the topic `{topic}`"), failure));
+                }
+                Err(_) => self.serve_for(ROOM_POLL)?,
             }
-            self.serve_for(Duration::from_millis(10))?;
             if gives_up() {
                 let why = self.trouble().unwrap_or_else(|| "brokers take no messages".to_owned());
                 return Err(Error::transient(format!("sending to the topic `{topic}`: {why}")).into());
             }
-            record = again;
         }
-        Ok(())
     }
 
     /// Takes note of what has become of messages, and sees that brokers know who connects. Never waits.
@@ -197,32 +185,30 @@ impl Producer {
         if let Some(admission) = &self.admission {
             admission.renew(self.get().client());
         }
-        self.get().poll(wait);
+        self.get().poll(wait, |code, topic| {
+            self.failed.borrow_mut().get_or_insert_with(|| (code, topic.to_owned()));
+        });
         self.check()
     }
 
     /// Waits until all messages are delivered, or `gives_up` says that it has been long enough.
     pub fn flush(&self, mut gives_up: impl FnMut() -> bool) -> Result<(), SendError> {
         loop {
-            let flushed = self.get().flush(Duration::ZERO);
+            let is_delivered = self.get().flush(FLUSH_POLL);
             self.serve()?;
-            match flushed {
-                Ok(()) => return Ok(()),
-                Err(_) if gives_up() => {
-                    let why = self.trouble().unwrap_or_else(|| "brokers do not answer".to_owned());
-                    return Err(Error::transient(format!("waiting for messages to be delivered: {why}")).into());
-                }
-                Err(error) if !is_waiting(&error) => return Err(SendError::of("delivering messages", &error)),
-                // It takes all of the time that it is given, also when the last message has been delivered.
-                Err(_) => self.get().poll(FLUSH_POLL),
+            if is_delivered {
+                return Ok(());
+            }
+            if gives_up() {
+                let why = self.trouble().unwrap_or_else(|| "brokers do not answer".to_owned());
+                return Err(Error::transient(format!("waiting for messages to be delivered: {why}")).into());
             }
         }
     }
 
     /// The error of a message that was not delivered.
     fn check(&self) -> Result<(), SendError> {
-        let failed = self.get().context().failed.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*failed {
+        match &*self.failed.borrow() {
             None => Ok(()),
             Some((Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch, _)) => Err(SendError::Fenced),
             Some((code, topic)) => {
@@ -241,10 +227,6 @@ impl Producer {
         });
         is_done
     }
-}
-
-fn is_waiting(error: &KafkaError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(Code::OperationTimedOut | Code::RequestTimedOut))
 }
 
 impl Drop for Producer {
@@ -275,5 +257,76 @@ impl Drop for LetGo {
         for done in &self.0 {
             let _ = done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use millstream_testkit::Kafka;
+    use rdkafka::config::ClientConfig;
+
+    use super::*;
+    use crate::output::{COMMON, TRANSACTIONS};
+
+    /// A producer that has begun with transactions.
+    fn begun(kafka: &Kafka, topic: &str) -> Producer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", kafka.brokers()).set("transactional.id", topic);
+        COMMON.iter().chain(TRANSACTIONS).for_each(|(name, value)| _ = config.set(*name, *value));
+        let producer = Producer::new(&config.into()).unwrap();
+        producer.connect(topic).unwrap();
+        producer.init().unwrap();
+        producer
+    }
+
+    fn send(producer: &mut Producer, topic: &str, value: &str) -> Result<(), SendError> {
+        let message = Outgoing { value: Some(value.as_bytes()), ..Outgoing::default() };
+        producer.send(topic, &message, || false)
+    }
+
+    #[test]
+    fn a_producer_makes_one_transaction_after_the_other_until_it_is_fenced() {
+        let Some(kafka) = Kafka::start() else { return };
+        kafka.create("one", 1, &[]);
+        let mut producer = begun(&kafka, "one");
+        for number in 0..5 {
+            producer.begin().unwrap();
+            send(&mut producer, "one", &number.to_string()).unwrap();
+            producer.commit(|| false).unwrap();
+            assert!(producer.is_settled(), "{:?}", producer.trouble());
+        }
+        producer.begin().unwrap();
+        send(&mut producer, "one", "late").unwrap();
+        producer.flush(|| false).unwrap();
+        let other = begun(&kafka, "one");
+        assert!(matches!(producer.commit(|| false), Err(SendError::Fenced)));
+        drop(other);
+        let values: Vec<_> = kafka.read("one").into_iter().map(|(_, _, _, value)| value.unwrap()).collect();
+        assert_eq!(values, [b"0", b"1", b"2", b"3", b"4"]);
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_noted() {
+        let Some(kafka) = Kafka::start() else { return };
+        kafka.create("lost", 1, &[]);
+        let mut producer = begun(&kafka, "lost");
+        producer.begin().unwrap();
+        send(&mut producer, "lost", "first").unwrap();
+        producer.flush(|| false).unwrap();
+        assert!(producer.is_settled());
+        let long = Outgoing { value: Some(&[b'x'; 100_000]), ..Outgoing::default() };
+        std::thread::scope(|scope| {
+            let killing = scope.spawn(|| kafka.services().kill("kafka"));
+            // Some are under way when the broker dies, also where it takes a while to.
+            while !killing.is_finished() {
+                let _ = producer.send("lost", &long, || killing.is_finished());
+            }
+        });
+        kafka.services().start_again("kafka");
+        // librdkafka has asked again, and had an answer; or it has given up.
+        let _ = producer.commit(|| false);
+        assert!(producer.get().has_lost_answers());
+        assert!(!producer.is_settled());
     }
 }

@@ -1,7 +1,7 @@
 //! How far outputs have come: marks in a compacted topic, each written in the transaction of the rows that it tells of.
 //!
 //! Who comes to the rows begins with transactions, which ends those of others for good, and then reads the mark up to where the topic
-//! ends at that moment. What it says is true from then on, until others begin in turn.
+//! ends at that moment. What it says is true from then on, until it commits another one, or others begin in turn.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,62 +28,61 @@ const POLL: Duration = Duration::from_millis(50);
 /// How many are taken at once.
 const PARCEL: usize = 4096;
 
-/// Reads marks.
-pub struct Progress {
-    topic: String,
-    key: String,
-    queue: Queue,
-    /// Of what is committed.
-    reader: Arc<Consumer>,
-    /// Of all that there is: it says where the topic ends, though the transaction of another output may be open there.
-    asker: Arc<Consumer>,
-    /// The next position.
-    next: i64,
-    mark: Option<Mark>,
+/// The last mark, as of now. `seen` is how far the topic has been read before.
+///
+/// # Errors
+/// If marks don't come in time: another output may have a transaction open. Or if they can't be read.
+pub fn read_mark(job: &Job, seen: &mut i64) -> Result<Option<Mark>> {
+    let mut reader = Reader::connect(job)?;
+    if reader.end < *seen {
+        return Err(lost(job, "it ends before what was read of it"));
+    }
+    let mark = reader.read(job)?;
+    *seen = reader.next;
+    Ok(mark)
 }
 
-impl Progress {
+/// Reads marks.
+struct Reader {
+    queue: Queue,
+    /// Of what is committed.
+    consumer: Arc<Consumer>,
+    /// The next position.
+    next: i64,
+    /// Where the topic has ended when the reader was made.
+    end: i64,
+}
+
+impl Reader {
     /// Connects, and begins with the topic's first message.
-    ///
-    /// # Errors
-    /// If no broker answers.
-    pub fn connect(job: &Job) -> Result<Self> {
-        let topic = job.progress_topic.clone();
-        let ends = |consumer: &Arc<Consumer>| ends(consumer, &topic);
-        let (asker, (first, _)) = Consumer::connect(&config(job, "read_uncommitted"), &job.brokers, ends)?;
-        let (reader, ()) = Consumer::connect(&config(job, "read_committed"), &job.brokers, |_| Ok(()))?;
-        let queue = Queue::new(&reader);
-        queue.receive(&topic, 0);
+    fn connect(job: &Job) -> Result<Self> {
+        let topic = &job.progress_topic;
+        // Of all that there is: it says where the topic ends, though the transaction of another output may be open there.
+        let ends = |consumer: &Arc<Consumer>| ends(consumer, topic);
+        let (_, (first, end)) = Consumer::connect(&config(job, "read_uncommitted"), &job.brokers, ends)?;
+        let (consumer, ()) = Consumer::connect(&config(job, "read_committed"), &job.brokers, |_| Ok(()))?;
+        let queue = Queue::new(&consumer);
+        queue.receive(topic, 0);
         let of = TopicPartition { topic: topic.clone(), number: 0 };
-        assign(&reader, &[Assigned::new(of, u64::try_from(first).unwrap_or_default(), None)])?;
-        Ok(Self { topic, key: job.transactional_id.clone(), queue, reader, asker, next: first, mark: None })
+        assign(&consumer, &[Assigned::new(of, u64::try_from(first).unwrap_or_default(), None)])?;
+        Ok(Self { queue, consumer, next: first, end })
     }
 
-    /// The last mark, as of the last time that marks were read.
-    pub fn mark(&self) -> Option<&Mark> {
-        self.mark.as_ref()
-    }
-
-    /// Reads all marks up to where the topic ends now.
-    ///
-    /// # Errors
-    /// If they don't come in time: another output may have a transaction open. Or if they can't be read.
+    /// Reads all marks, up to where the topic ends.
     #[expect(clippy::disallowed_methods, reason = "brokers take real time")]
-    pub fn read(&mut self) -> Result<()> {
-        let (_, end) = ends(&self.asker, &self.topic)?;
-        if end < self.next {
-            return Err(self.lost("it ends before what was read of it"));
-        }
+    fn read(&mut self, job: &Job) -> Result<Option<Mark>> {
+        let topic = &job.progress_topic;
         let deadline = Instant::now() + PATIENCE;
+        let mut mark = None;
         // By position: behind the last message there may be others, which librdkafka does not show.
-        while self.next < end {
-            self.reader.serve();
+        while self.next < self.end {
+            self.consumer.serve();
             for message in self.queue.take(POLL, PARCEL).iter() {
                 match message.error() {
                     None => {
                         self.next = message.offset() + 1;
-                        if message.key() == Some(self.key.as_bytes()) {
-                            self.mark = message.value().map(read_mark).transpose()?;
+                        if message.key() == Some(job.transactional_id.as_bytes()) {
+                            mark = message.value().map(decode).transpose()?;
                         }
                     }
                     // Nothing lies before the place at which it ends for now.
@@ -96,32 +95,31 @@ impl Progress {
                         | RDKafkaErrorCode::UnknownTopic
                         | RDKafkaErrorCode::LogTruncation,
                         said,
-                    )) => return Err(self.lost(&said)),
+                    )) => return Err(lost(job, &said)),
                     Some((_, said)) => {
-                        return Err(Error::transient(format!("reading the topic `{}`: {said}", self.topic)));
+                        return Err(Error::transient(format!("reading the topic `{topic}`: {said}")));
                     }
                 }
             }
             if Instant::now() > deadline {
-                let why = self.reader.context().trouble().map_or_else(
+                let why = self.consumer.context().trouble().map_or_else(
                     || "the transaction of another output is open in it, or brokers do not answer".to_owned(),
                     |trouble| trouble.reason,
                 );
-                return Err(Error::transient(format!("reading the topic `{}` to its end: {why}", self.topic)));
+                return Err(Error::transient(format!("reading the topic `{topic}` to its end: {why}")));
             }
         }
-        self.reader.context().is_well();
-        Ok(())
+        Ok(mark)
     }
+}
 
-    /// The topic is not what it was.
-    fn lost(&self, said: &str) -> Error {
-        Error::new(format!(
-            "the topic `{}`, in which it is written down how far the output has come, was deleted, or has lost its end ({said}): whether \
-             the rows of the last checkpoint are in their topic can't be told. Look there; a run that is begun now sends them",
-            self.topic
-        ))
-    }
+/// The topic is not what it was.
+pub fn lost(job: &Job, said: &str) -> Error {
+    Error::new(format!(
+        "the topic `{}`, in which it is written down how far the output has come, was deleted, or has lost its end ({said}): whether \
+         the rows of the last checkpoint are in their topic can't be told. Look there; a run that is begun now sends them",
+        job.progress_topic
+    ))
 }
 
 /// Where the topic begins and ends.
@@ -140,6 +138,6 @@ fn config(job: &Job, isolation: &str) -> ClientOptions {
     config
 }
 
-fn read_mark(bytes: &[u8]) -> Result<Mark> {
+fn decode(bytes: &[u8]) -> Result<Mark> {
     serde_json::from_slice(bytes).doing(|| "reading how far the output has come, which another build may have written")
 }

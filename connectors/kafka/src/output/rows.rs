@@ -9,9 +9,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
 use millstream_core::{PlanContext, Problem, Result};
 use millstream_formats::{Format, MessageWriter, Payloads, WriteMessageFormat, WriteMessages, WrittenSchema};
-use rdkafka::message::{Header, OwnedHeaders};
 use serde::{Deserialize, Serialize};
 
+use crate::native::Outgoing;
 use crate::part::MessagePart;
 
 /// Which columns are what.
@@ -43,6 +43,18 @@ impl Layout {
         let is_beside = |name: &String| beside.iter().flatten().any(|beside| *beside == name) || is_key(name);
         let fields = schema.fields().iter().enumerate();
         fields.filter(|(_, field)| !is_beside(field.name())).map(|(index, _)| index).collect()
+    }
+
+    /// All columns that have a part in messages, by their numbers.
+    pub fn columns(&self, schema: &Schema) -> Vec<usize> {
+        let mut columns = self.value_columns(schema);
+        let beside =
+            [&self.topic_column, &self.headers, &self.timestamp, &self.partition, &self.tombstones].map(Option::as_ref);
+        let named = beside.into_iter().flatten().chain(&self.key);
+        columns.extend(named.filter_map(|name| schema.index_of(name).ok()));
+        columns.sort_unstable();
+        columns.dedup();
+        columns
     }
 
     /// The columns that are in the key, by their numbers.
@@ -130,18 +142,19 @@ impl RowFormat {
 struct PartEncoder {
     columns: Vec<usize>,
     writer: Box<dyn MessageWriter>,
-    payloads: Payloads,
+    prefix: Vec<u8>,
 }
 
 impl PartEncoder {
     fn new(format: &WriteMessageFormat, columns: Vec<usize>, prefix: &[u8], schema: &Schema) -> Result<Self> {
         let writer = format.open(&Arc::new(schema.project(&columns)?))?;
-        Ok(Self { columns, writer, payloads: Payloads::beginning_with(prefix.to_vec()) })
+        Ok(Self { columns, writer, prefix: prefix.to_vec() })
     }
 
-    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
-        self.payloads.clear();
-        self.writer.encode(&rows.project(&self.columns)?, &mut self.payloads)
+    fn encode(&mut self, rows: &RecordBatch) -> Result<Payloads> {
+        let mut payloads = Payloads::beginning_with(self.prefix.clone());
+        self.writer.encode(&rows.project(&self.columns)?, &mut payloads)?;
+        Ok(payloads)
     }
 }
 
@@ -170,20 +183,12 @@ impl RowEncoder {
     }
 
     /// The rows as messages.
-    pub fn encode(&mut self, rows: &RecordBatch) -> Result<Encoded<'_>> {
-        self.value.encode(rows)?;
-        self.key.as_mut().map(|key| key.encode(rows)).transpose()?;
-        let beside = Beside::new(&self.layout, rows)?;
+    pub fn encode(&mut self, rows: &RecordBatch) -> Result<Encoded> {
         Ok(Encoded {
-            values: self.value.payloads.iter().collect(),
-            keys: self.key.as_ref().map(|key| key.payloads.iter().collect()),
-            refused: [Some(&self.value), self.key.as_ref()]
-                .into_iter()
-                .flatten()
-                .map(|part| part.payloads.refused())
-                .collect(),
-            beside,
-            topic: self.layout.fixed_topic.as_deref(),
+            values: self.value.encode(rows)?,
+            keys: self.key.as_mut().map(|key| key.encode(rows)).transpose()?,
+            beside: Beside::new(&self.layout, rows)?,
+            topic: self.layout.fixed_topic.clone(),
         })
     }
 }
@@ -284,45 +289,30 @@ impl Headers {
     }
 
     /// The headers of a row: names, which may be missing, and values.
-    pub fn of(&self, row: usize) -> Vec<(Option<String>, Option<Vec<u8>>)> {
-        if self.0.is_null(row) {
-            return Vec::new();
-        }
-        let items = self.0.value(row);
-        let items: &StructArray = items.as_struct();
+    pub fn of(&self, row: usize) -> impl Iterator<Item = (Option<&str>, Option<&[u8]>)> {
+        let items: &StructArray = self.0.values().as_struct();
         let (names, values) = (items.column(0).as_string::<i32>(), items.column(1));
-        let value = |item: usize| match values.as_binary_opt::<i32>() {
+        let value = move |item: usize| match values.as_binary_opt::<i32>() {
             _ if values.is_null(item) => None,
-            Some(bytes) => Some(bytes.value(item).to_vec()),
-            None => Some(values.as_string::<i32>().value(item).as_bytes().to_vec()),
+            Some(bytes) => Some(bytes.value(item)),
+            None => Some(values.as_string::<i32>().value(item).as_bytes()),
         };
-        let name = |item: usize| names.is_valid(item).then(|| names.value(item).to_owned());
-        (0..items.len()).map(|item| (name(item), value(item))).collect()
+        let ends = &self.0.value_offsets()[row..row + 2];
+        let there = if self.0.is_null(row) { 0..0 } else { ends[0] as usize..ends[1] as usize };
+        there.map(move |item| (names.is_valid(item).then(|| names.value(item)), value(item)))
     }
 }
 
 /// Rows as messages.
-pub struct Encoded<'a> {
-    values: Vec<Option<&'a [u8]>>,
+pub struct Encoded {
+    values: Payloads,
     /// The keys, where they are messages of a format.
-    keys: Option<Vec<Option<&'a [u8]>>>,
-    /// The rows that can't be written.
-    refused: Vec<&'a [(usize, String)]>,
+    keys: Option<Payloads>,
     beside: Beside,
-    topic: Option<&'a str>,
+    topic: Option<String>,
 }
 
-/// A row as a message.
-pub struct Message<'a> {
-    pub topic: &'a str,
-    pub key: Option<&'a [u8]>,
-    pub value: Option<&'a [u8]>,
-    pub partition: Option<i32>,
-    pub time: Option<i64>,
-    pub headers: Option<OwnedHeaders>,
-}
-
-impl Encoded<'_> {
+impl Encoded {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.values.len()
@@ -330,40 +320,41 @@ impl Encoded<'_> {
 
     /// The rows that can't be written, and why.
     pub fn refused(&self) -> impl Iterator<Item = &(usize, String)> {
-        self.refused.iter().copied().flatten()
+        self.values.refused().iter().chain(self.keys.iter().flat_map(Payloads::refused))
     }
 
     fn key(&self, row: usize) -> Option<&[u8]> {
         match &self.keys {
-            Some(keys) => keys[row].filter(|_| self.beside.has_key(row)),
+            Some(keys) => keys.get(row).filter(|_| self.beside.has_key(row)),
             None => self.beside.key(row),
         }
     }
 
-    /// One of them. None if no topic is known for it, which is found before.
-    pub fn message(&self, row: usize) -> Option<Message<'_>> {
+    fn value(&self, row: usize) -> Option<&[u8]> {
+        self.values.get(row).filter(|_| !self.beside.deletes(row))
+    }
+
+    /// The topic that a message goes to. None if none is known, which is found before.
+    pub fn topic(&self, row: usize) -> Option<&str> {
+        self.topic.as_deref().or_else(|| self.beside.topic(row))
+    }
+
+    /// One of them.
+    pub fn message(&self, row: usize) -> Outgoing<'_> {
         let beside = &self.beside;
-        let headers = beside.headers.as_ref().map(|headers| {
-            let headers = headers.of(row);
-            let add = |all: OwnedHeaders, (name, value): &(Option<String>, Option<Vec<u8>>)| {
-                all.insert(Header { key: name.as_deref().unwrap_or_default(), value: value.as_ref() })
-            };
-            headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), add)
-        });
-        Some(Message {
-            topic: self.topic.or_else(|| beside.topic(row))?,
+        let headers = beside.headers.iter().flat_map(|headers| headers.of(row));
+        Outgoing {
             key: self.key(row),
-            value: self.values[row].filter(|_| !beside.deletes(row)),
+            value: self.value(row),
             partition: beside.partition(row),
             time: beside.time(row),
-            headers,
-        })
+            headers: headers.map(|(name, value)| (name.unwrap_or_default(), value)).collect(),
+        }
     }
 
     /// How many bytes of the message of a row are its own.
     pub fn bytes(&self, row: usize) -> usize {
-        let value = self.values[row].filter(|_| !self.beside.deletes(row)).map_or(0, <[u8]>::len);
-        value + self.key(row).map_or(0, <[u8]>::len) + self.beside.header_bytes(row)
+        self.value(row).map_or(0, <[u8]>::len) + self.key(row).map_or(0, <[u8]>::len) + self.beside.header_bytes(row)
     }
 }
 
@@ -372,17 +363,18 @@ const HEADER: usize = 10;
 
 impl Beside {
     fn header_bytes(&self, row: usize) -> usize {
-        let Some(headers) = &self.headers else { return 0 };
-        let bytes = |(name, value): (Option<String>, Option<Vec<u8>>)| {
-            HEADER + name.map_or(0, |name| name.len()) + value.map_or(0, |value| value.len())
+        let bytes = |(name, value): (Option<&str>, Option<&[u8]>)| {
+            HEADER + name.map_or(0, str::len) + value.map_or(0, <[u8]>::len)
         };
-        headers.of(row).into_iter().map(bytes).sum()
+        self.headers.iter().flat_map(|headers| headers.of(row)).map(bytes).sum()
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::{Field, Fields};
     use millstream_testkit::table;
     use serde_json::json;
 
@@ -397,9 +389,9 @@ mod tests {
         let text =
             |bytes: Option<&[u8]>| bytes.map_or("-".to_owned(), |bytes| String::from_utf8(bytes.to_vec()).unwrap());
         let message = |row| {
-            let message = encoded.message(row).unwrap();
+            let (topic, message) = (encoded.topic(row).unwrap(), encoded.message(row));
             let (key, value) = (text(message.key), text(message.value));
-            format!("{} {key} {value} {:?} {:?}", message.topic, message.partition, message.time)
+            format!("{topic} {key} {value} {:?} {:?}", message.partition, message.time)
         };
         (0..encoded.len()).map(message).collect()
     }
@@ -430,5 +422,42 @@ mod tests {
         );
         let fixed = Layout { fixed_topic: Some("t".into()), value: Some(vec!["n".into()]), ..Layout::default() };
         assert_eq!(messages(&fixed, &rows)[0], r#"t - {"n":1} None None"#);
+    }
+
+    #[test]
+    fn columns_without_a_part_in_messages_are_known() {
+        let rows = table("a:int64 k:utf8 n:int64 where:utf8\n1 x 2 t");
+        let columns = |layout: Layout| layout.columns(&rows.schema());
+        let (key, topic_column) = (vec!["k".to_owned()], Some("where".to_owned()));
+        let some = Layout { value: Some(vec!["n".into()]), key: key.clone(), ..Layout::default() };
+        assert_eq!(columns(some), [1, 2]);
+        let raw = Layout { leaves_out_key: true, topic_column, key, ..Layout::default() };
+        assert_eq!(columns(raw), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn headers_are_those_of_their_row() {
+        let item =
+            Fields::from(vec![Field::new("name", DataType::Utf8, true), Field::new("value", DataType::Utf8, true)]);
+        let names: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("b"), None]));
+        let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), None, Some("3")]));
+        let items = StructArray::new(item.clone(), vec![names, values], None);
+        let field = Arc::new(Field::new("item", DataType::Struct(item), true));
+        let lists = ListArray::new(
+            field,
+            OffsetBuffer::from_lengths([2, 0, 1]),
+            Arc::new(items),
+            Some(vec![true, false, true].into()),
+        );
+        let of = |column: ArrayRef, row: usize| {
+            let headers = Headers::new(&column);
+            let texts = headers.of(row).map(|(name, value)| (name.map(str::to_owned), value.map(<[u8]>::to_vec)));
+            texts.collect::<Vec<_>>()
+        };
+        let (a, b) = ((Some("a".to_owned()), Some(b"1".to_vec())), (Some("b".to_owned()), None));
+        let column: ArrayRef = Arc::new(lists);
+        assert_eq!(of(column.clone(), 0), [a, b]);
+        assert_eq!(of(column.clone(), 1), []);
+        assert_eq!(of(column.slice(2, 1), 0), [(None, Some(b"3".to_vec()))]);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Barrier, Batch, Collector, Committer, Delivery, Error, Figures, Home, Output, Report, Result, Run, Snapshot, Then,
+    Barrier, Batch, Collector, Committer, Delivery, Error, Figures, Home, Output, Report, Result, Run, Snapshot,
 };
 use millstream_spool::{Spool, Unnamed};
 use serde_json::json;
@@ -14,12 +14,9 @@ use serde_json::json;
 use super::Job;
 use super::committer::KafkaCommitter;
 use super::direct::Direct;
-use super::limits::{TopicBook, refuse, topics_of};
+use super::limits::{Taken, TopicBook, refuse, topics_of};
 use super::rows::{Prefixes, RowEncoder, RowFormat};
 use crate::part::MessagePart;
-
-/// What is staged says by this that no other stage follows in this run.
-pub const LAST: &str = "last";
 
 /// What the messages of what is staged begin with, if with anything.
 pub const PREFIXES: &str = "prefixes";
@@ -39,15 +36,14 @@ pub struct KafkaOutput {
 /// An output that has been opened.
 struct Running {
     prefixes: Prefixes,
-    /// To know how large messages are.
     encoder: RowEncoder,
     way: Way,
 }
 
 /// Which way rows go.
 enum Way {
-    /// Into the spool, and to their topics when a checkpoint has decided that they count.
-    Spool(Box<Spool>),
+    /// Into the spool, and to their topics when a checkpoint has decided that they count; of their columns those that have a part in messages.
+    Spool(Box<Spool>, Vec<usize>),
     /// To their topics as they come.
     Direct(Direct),
 }
@@ -81,13 +77,15 @@ impl KafkaOutput {
         RowEncoder::new(&self.job.layout, &self.format, self.schema.clone(), prefixes)
     }
 
-    fn way(&self, home: &Home, run: &Run, prefixes: &Prefixes) -> Result<Way> {
+    fn way(&self, home: &Home, run: &Run) -> Result<Way> {
         // Nobody would decide that rows count.
         let is_undecided = *home == Home::Nowhere && self.job.is_live;
         if self.job.delivery == Delivery::AtLeastOnce || is_undecided {
-            return Ok(Way::Direct(Direct::start(&self.job.direct, self.encoder(prefixes)?, self.sent.clone())?));
+            return Ok(Way::Direct(Direct::start(&self.job.direct, self.sent.clone())?));
         }
-        Ok(Way::Spool(Box::new(Spool::open(self.schema.clone(), home, run, &self.unnamed)?)))
+        let columns = self.job.layout.columns(&self.schema);
+        let schema = Arc::new(self.schema.project(&columns)?);
+        Ok(Way::Spool(Box::new(Spool::open(schema, home, run, &self.unnamed)?), columns))
     }
 }
 
@@ -112,7 +110,7 @@ impl Output for KafkaOutput {
     async fn open(&mut self, home: &Home, run: &Run) -> Result<()> {
         self.book.require(&self.job).await?;
         let prefixes = prefixes(&self.job, &self.format, &self.schema).await?;
-        let (encoder, way) = (self.encoder(&prefixes)?, self.way(home, run, &prefixes)?);
+        let (encoder, way) = (self.encoder(&prefixes)?, self.way(home, run)?);
         self.running = Some(Running { prefixes, encoder, way });
         Ok(())
     }
@@ -121,26 +119,23 @@ impl Output for KafkaOutput {
         let topics = topics_of(&self.job, &batch.rows);
         self.book.look_up(&self.job, topics.iter().map(String::as_str)).await?;
         let Some(Running { encoder, way, .. }) = &mut self.running else { return Err(Error::new("it is not open")) };
-        let rows = refuse(&batch, &self.job, &self.book, encoder, out)?;
+        let Taken { rows, encoded } = refuse(&batch, &self.job, &self.book, encoder, out)?;
         if rows.num_rows() == 0 {
             return Ok(());
         }
         match way {
-            Way::Spool(spool) => spool.write(&rows),
-            Way::Direct(direct) => direct.send(rows).await,
+            Way::Spool(spool, columns) => spool.write(&rows.project(columns)?),
+            Way::Direct(direct) => direct.send(encoded.map_or_else(|| encoder.encode(&rows), Ok)?).await,
         }
     }
 
-    async fn stage(&mut self, barrier: Barrier) -> Result<Snapshot> {
+    async fn stage(&mut self, _: Barrier) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         match self.running.as_mut().map(|running| (&mut running.way, &running.prefixes)) {
-            Some((Way::Spool(spool), prefixes)) => {
+            Some((Way::Spool(spool, _), prefixes)) => {
                 spool.stage(&mut snapshot.staged)?;
                 if !snapshot.staged.is_empty() && *prefixes != Prefixes::default() {
                     snapshot.staged.put(PREFIXES, prefixes)?;
-                }
-                if barrier.then != Then::Continue && !snapshot.staged.is_empty() {
-                    snapshot.staged.put(LAST, &true)?;
                 }
             }
             Some((Way::Direct(direct), _)) => direct.flush().await?,

@@ -90,17 +90,28 @@ pub fn written(kind: &Type) -> String {
 /// Appends a value of a column with its length, or that it is null.
 type Write<'a> = Box<dyn Fn(usize, &mut Vec<u8>) + Send + Sync + 'a>;
 
-/// The rows of a batch, each with its number before its columns, and whether it is to be deleted if a column says so; then only its key is there.
-pub fn copied(job: &OutputJob, rows: &RecordBatch) -> Result<Vec<u8>> {
+/// Where rows are copied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The table itself.
+    Table,
+    /// The temporary table: each has its number before its columns, and whether it is to be deleted if a column says so; then only its key is there.
+    Beside,
+}
+
+/// The rows of a batch.
+pub fn copied(job: &OutputJob, rows: &RecordBatch, into: Destination) -> Result<Vec<u8>> {
     let writers = job.columns.iter().map(|index| Ok((column(rows.column(*index).as_ref())?, job.key.contains(index))));
     let writers = writers.collect::<Result<Vec<_>>>()?;
-    let count = i16::try_from(writers.len() + 1 + usize::from(job.op.is_some()));
-    let count = count.map_err(|_| Error::new("PostgreSQL has no so many columns"))?;
+    let count = writers.len() + usize::from(into == Destination::Beside) + usize::from(job.op.is_some());
+    let count = i16::try_from(count).map_err(|_| Error::new("PostgreSQL has no so many columns"))?;
     let mut copied = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
     copied.reserve(batch_bytes(rows) + rows.num_rows() * 4 * (writers.len() + 1));
     for row in 0..rows.num_rows() {
         copied.extend(count.to_be_bytes());
-        sized(&(row as i32).to_be_bytes(), &mut copied);
+        if into == Destination::Beside {
+            sized(&(row as i32).to_be_bytes(), &mut copied);
+        }
         let is_delete = job.is_delete(rows, row);
         if job.op.is_some() {
             sized(&[u8::from(is_delete)], &mut copied);

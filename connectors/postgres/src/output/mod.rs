@@ -46,8 +46,9 @@ pub use copy::check_type;
 /// checkpoint has decided is written in transactions of at most `transaction_rows` rows and `transaction_bytes` bytes, one after the other. While the server
 /// is away, commits wait. Without `--state`, a flow that ends writes its rows at its end; one that does not writes them as they come, at least once.
 ///
-/// Rows are copied in binary into a temporary table, and from there into the table by one statement for thousands of them. Of several rows with the
-/// same key that come together, the last one counts.
+/// Rows are copied in binary into the table itself where there is no `key`, it is no view, and its columns have the types of the rows'. Otherwise they
+/// are copied into a temporary table, and from there into the table by one statement for thousands of them. Of several rows with the same key
+/// that come together, the last one counts.
 ///
 /// Rows that the table can't take are refused before that as far as the table says so: nulls where it has none, texts that are too long, whole
 /// numbers that are too large, texts with a zero byte, times that PostgreSQL does not have. `on_error` says what becomes of them. What only shows when

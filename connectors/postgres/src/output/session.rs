@@ -10,12 +10,12 @@ use bytes::Bytes;
 use futures::SinkExt as _;
 use millstream_core::{CommitContext, Error, Result};
 use millstream_database::{Mark, OutputJob, OutputTable, Refusal, Session};
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::ToSql;
 
 use super::PostgresTable;
-use super::copy::copied;
-use super::statements::{Statements, TAKE_BACK};
+use super::copy::{Destination, copied};
+use super::statements::{BEGIN, END, Statements, TAKE_BACK};
 use super::target::Target;
 use crate::client::{Connection, failed};
 
@@ -47,29 +47,56 @@ impl PostgresSession {
         self.connection.execute(sql, values).await.map(drop).map_err(|error| failed(doing, error))
     }
 
+    /// Copies rows, by a statement that goes with their form.
+    async fn copy(&self, statement: &str, rows: Vec<u8>) -> Result<(), tokio_postgres::Error> {
+        let mut sink = pin!(self.connection.copy_in::<_, Bytes>(statement).await?);
+        sink.send(rows.into()).await?;
+        sink.finish().await.map(drop)
+    }
+
+    fn copying(&self, error: tokio_postgres::Error) -> Error {
+        failed(format!("copying rows for {}", self.table.table.quoted()), error)
+    }
+
+    /// Copies rows into the table itself, if that is possible. Whether they are there; if it does not take one of them, none is.
+    async fn try_copy_directly(&self, rows: &RecordBatch) -> Result<bool> {
+        let Some(copy) = &self.statements.copy_directly else { return Ok(false) };
+        let copied = copied(&self.table.job, rows, Destination::Table)?;
+        self.say(BEGIN).await?;
+        match self.copy(copy, copied).await {
+            Ok(()) => self.say(END).await.map(|()| true),
+            Err(error) if is_of_row(&error) => self.say(TAKE_BACK).await.map(|()| false),
+            Err(error) => Err(self.copying(error)),
+        }
+    }
+
     /// Puts rows into the temporary table.
-    async fn copy(&mut self, rows: &RecordBatch) -> Result<()> {
-        let doing = |error| failed(format!("copying rows for {}", self.table.table.quoted()), error);
+    async fn copy_beside(&mut self, rows: &RecordBatch) -> Result<()> {
         if self.has_rows {
             self.say(&self.statements.empty).await?;
         }
         self.has_rows = true;
-        let mut sink = pin!(self.connection.copy_in::<_, Bytes>(&self.statements.copy).await.map_err(doing)?);
-        sink.send(copied(&self.table.job, rows)?.into()).await.map_err(doing)?;
-        sink.finish().await.map(drop).map_err(doing)
+        let copied = copied(&self.table.job, rows, Destination::Beside)?;
+        self.copy(&self.statements.copy, copied).await.map_err(|error| self.copying(error))
     }
 
     /// Writes some of the copied rows. None if they are written; else why not, if that is because of a row.
     async fn try_write(&self, range: &Range<usize>) -> Result<Option<String>> {
         let Err(error) = self.connection.batch_execute(&self.statements.write(range)).await else { return Ok(None) };
         match error.as_db_error() {
-            Some(of) if OF_ROWS.iter().any(|code| of.code().code().starts_with(code)) => {
+            Some(of) if is_of_row(&error) => {
                 self.say(TAKE_BACK).await?;
                 Ok(Some(reason(of)))
             }
             _ => Err(failed(format!("writing to {}", self.table.table.quoted()), error)),
         }
     }
+}
+
+/// Whether it is because of a row.
+fn is_of_row(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map_or("", SqlState::code);
+    OF_ROWS.iter().any(|of| code.starts_with(of))
 }
 
 fn reason(of: &DbError) -> String {
@@ -177,7 +204,10 @@ impl Session for PostgresSession {
     }
 
     async fn write(&mut self, rows: &RecordBatch) -> Result<Vec<Refusal>> {
-        self.copy(rows).await?;
+        if self.try_copy_directly(rows).await? {
+            return Ok(Vec::new());
+        }
+        self.copy_beside(rows).await?;
         let mut refused = Vec::new();
         // Halves of what is refused, until it is one row.
         let all = 0..rows.num_rows();

@@ -1,6 +1,7 @@
-//! What is said to write rows that have been copied.
+//! What is said to write rows: they are copied into the table itself where nothing has to become of them on the way, or into a temporary table, and
+//! written from there.
 //!
-//! They are in a temporary table, whose columns are called by their places: `n`, the number of the row; `is_delete`, if a column says what is
+//! The columns of the temporary table are called by their places: `n`, the number of the row; `is_delete`, if a column says what is
 //! done; and `c0`, `c1` and so on.
 
 use std::ops::Range;
@@ -15,6 +16,8 @@ const ROWS: &str = "pg_temp.millstream_rows";
 
 /// The statements of a session.
 pub struct Statements {
+    /// Copies rows into the table itself, if that is possible.
+    pub copy_directly: Option<String>,
     /// Makes the temporary table.
     pub create: String,
     pub copy: String,
@@ -30,8 +33,13 @@ impl Statements {
         let kinds = job.columns.iter().map(|index| native(job.schema.field(*index).data_type()));
         let kinds: Vec<String> = kinds.flatten().map(|kind| written(&kind)).collect();
         let columns: String = kinds.iter().enumerate().map(|(place, kind)| format!(", c{place} {kind}")).collect();
+        let copy_directly = target.takes_copies.then(|| {
+            let columns = list(job.names.iter().map(String::as_str));
+            format!("COPY {} ({columns}) FROM STDIN BINARY", of.table.quoted())
+        });
         let is_delete = if job.op.is_some() { ", is_delete bool" } else { "" };
         Self {
+            copy_directly,
             create: format!(
                 "CREATE TEMPORARY TABLE millstream_rows (n int4{is_delete}{columns}) ON COMMIT DELETE ROWS"
             ),
@@ -47,11 +55,17 @@ impl Statements {
         let which = format!("n >= {} AND n < {}", range.start, range.end);
         let statement = |[before, behind]: &[String; 2]| format!("{before}{which}{behind}; ");
         let delete = self.delete.as_ref().map_or_else(String::new, statement);
-        format!("SAVEPOINT millstream; {delete}{}RELEASE millstream", statement(&self.insert))
+        format!("{BEGIN}; {delete}{}{END}", statement(&self.insert))
     }
 }
 
-/// Takes back what [`Statements::write`] has begun.
+/// Begins a transaction within the transaction, so that what is written can be taken back.
+pub const BEGIN: &str = "SAVEPOINT millstream";
+
+/// Ends it.
+pub const END: &str = "RELEASE millstream";
+
+/// Takes back what was written since it was begun.
 pub const TAKE_BACK: &str = "ROLLBACK TO millstream; RELEASE millstream";
 
 /// The value of a column, of the type that it has in the table.

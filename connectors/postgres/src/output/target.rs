@@ -5,9 +5,10 @@ use arrow::datatypes::DataType;
 use millstream_core::{Error, ErrorClass, Result, known_names};
 use millstream_database::OutputJob;
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::PostgresTable;
-use super::copy::{declared, unwritable, whole};
+use super::copy::{declared, native, unwritable, whole};
 use crate::client::failed;
 use crate::names::{Column, Table, list, quoted};
 
@@ -16,7 +17,9 @@ use crate::names::{Column, Table, list, quoted};
 pub struct Target {
     /// For each column that is written, its type, as SQL writes it.
     pub kinds: Vec<String>,
-    /// And what it takes.
+    /// Whether rows can be copied into the table itself: nothing has to become of them on the way.
+    pub takes_copies: bool,
+    /// What each column takes.
     limits: Vec<Limit>,
 }
 
@@ -45,7 +48,14 @@ impl Target {
         if !of.job.key.is_empty() {
             of.table.require_key(client, &of.job.key_names()).await?;
         }
+        let are_same = of.job.columns.iter().zip(&found).all(|(index, column)| {
+            let native = native(of.job.schema.field(*index).data_type());
+            native.is_some_and(|native| has_form(column.oid, &native))
+        });
+        // What takes the place of another row goes through a table beside it.
+        let takes_copies = of.job.key.is_empty() && are_same && of.table.takes_copies(client).await?;
         Ok(Self {
+            takes_copies,
             kinds: found.iter().map(|column| column.kind.clone()).collect(),
             limits: found.into_iter().map(limit).collect(),
         })
@@ -105,6 +115,11 @@ impl Limit {
         let number = whole(column, row)?;
         (!(least..=most).contains(&number)).then_some("is too large or too small for the table's")
     }
+}
+
+/// Whether values that are copied as one type can be copied into a column of another.
+fn has_form(oid: u32, native: &Type) -> bool {
+    oid == native.oid() || *native == Type::TEXT && [Type::VARCHAR.oid(), Type::BPCHAR.oid()].contains(&oid)
 }
 
 fn find(of: &PostgresTable, columns: &[Column], name: &str) -> Result<Column> {
