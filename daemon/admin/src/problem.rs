@@ -70,7 +70,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<FlowProblem>,
     header: Option<(HeaderName, String)>,
-    refusal: Option<Refusal>,
+    refusal: Option<Box<Refusal>>,
 }
 
 /// The body of an answer that is no good one.
@@ -204,7 +204,7 @@ impl From<Refusal> for Problem {
         let known = CODES.iter().find(|code| code.name == refusal.code());
         let header = refusal.header().map(|(name, value)| (HeaderName::from_static(name), value));
         let detail = refusal.detail();
-        Self { header, refusal: Some(refusal), ..Self::new(known.unwrap_or(&Code::UNAVAILABLE), detail) }
+        Self { header, refusal: Some(Box::new(refusal)), ..Self::new(known.unwrap_or(&Code::UNAVAILABLE), detail) }
     }
 }
 
@@ -234,7 +234,7 @@ impl IntoResponse for Problem {
         // For the audit log.
         response.extensions_mut().insert(Arc::new(ProblemCode(name)));
         if let Some(refusal) = self.refusal {
-            response.extensions_mut().insert(refusal);
+            response.extensions_mut().insert(*refusal);
         }
         response
     }

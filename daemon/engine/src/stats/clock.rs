@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -64,7 +63,7 @@ impl Clock {
             if polled.is_pending() && pause.is_none() && activity != Activity::Busy {
                 pause = Pause::begin(self, activity);
             }
-            if let Poll::Ready(_) = polled {
+            if polled.is_ready() {
                 pause = None;
             }
             polled
