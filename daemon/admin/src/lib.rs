@@ -16,9 +16,9 @@ mod reload;
 pub mod security;
 pub mod server;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use millstream_engine::file::{NAME_HELP, is_name};
 use millstream_host::{Host, Timestamp};
@@ -39,40 +39,36 @@ pub struct Admin {
     pub gate: Arc<Gate>,
     /// Since when the daemon runs.
     pub started: Timestamp,
+    surroundings: Surroundings,
+    node_types: OnceLock<Vec<NodeType>>,
+    stopping: AtomicBool,
+}
+
+/// What there is in a daemon besides its flows.
+pub struct Surroundings {
+    /// The folder of its data.
+    pub data: PathBuf,
+    /// Where its registry of models is.
+    pub models: String,
     /// How much is logged.
     pub levels: Arc<Levels>,
     /// What was logged lately.
     pub logs: Arc<FlowLogs>,
     /// Has the daemon look again at what it goes by.
     pub reloads: Reloads,
-    data: PathBuf,
-    models: String,
-    node_types: LazyLock<Vec<NodeType>, Box<dyn FnOnce() -> Vec<NodeType> + Send>>,
-    stopping: AtomicBool,
+    /// Tells what flows can be made of, when somebody asks.
+    pub node_types: fn() -> Vec<NodeType>,
 }
 
 impl Admin {
-    /// The administration of a host with its data in a folder, and its registry of models at a place. `node_types` tells what flows can be made of, when somebody asks.
-    pub fn new(
-        host: Arc<Host>,
-        gate: Gate,
-        data: &Path,
-        models: &str,
-        levels: Arc<Levels>,
-        logs: Arc<FlowLogs>,
-        reloads: Reloads,
-        node_types: impl FnOnce() -> Vec<NodeType> + Send + 'static,
-    ) -> Self {
+    /// The administration of a host.
+    pub fn new(host: Arc<Host>, gate: Gate, surroundings: Surroundings) -> Self {
         Self {
             host,
             gate: Arc::new(gate),
             started: Timestamp::now(),
-            levels,
-            logs,
-            reloads,
-            data: data.to_owned(),
-            models: models.to_owned(),
-            node_types: LazyLock::new(Box::new(node_types)),
+            surroundings,
+            node_types: OnceLock::new(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -87,18 +83,18 @@ impl Admin {
     }
 
     fn node_types(&self) -> &[NodeType] {
-        &self.node_types
+        self.node_types.get_or_init(self.surroundings.node_types)
     }
 
     /// The registry of models.
     fn registry(&self) -> Result<ModelRegistry, Problem> {
-        let store = millstream_store::open(&self.models, &self.data)?;
-        Ok(ModelRegistry::open(store, self.models.clone()))
+        let store = millstream_store::open(&self.surroundings.models, &self.surroundings.data)?;
+        Ok(ModelRegistry::open(store, self.surroundings.models.clone()))
     }
 
     /// A path of a flow, which is relative to the folder of the data.
     fn in_data(&self, path: &str) -> PathBuf {
-        self.data.join(path)
+        self.surroundings.data.join(path)
     }
 
     /// The file that a flow of the API would be: paths of its inputs are relative to the folder of the data.
@@ -106,7 +102,7 @@ impl Admin {
         if !is_name(flow) {
             return Err(Problem::bad_request(format!("a flow can't be called `{flow}`: {NAME_HELP}")));
         }
-        Ok(self.data.join(format!("{flow}.toml")))
+        Ok(self.surroundings.data.join(format!("{flow}.toml")))
     }
 }
 

@@ -60,6 +60,7 @@ codes! {
     PRECONDITION_REQUIRED "precondition-required" 428 false "Say which revision is to be changed: `If-Match` with the `ETag` of the flow, or `If-None-Match: *` for a new one."
     TOO_MANY_REQUESTS "too-many-requests" 429 true "Too many requests have come from the address. Wait as long as `Retry-After` says."
     INTERNAL "internal" 500 true "Something is wrong with the machine or with the daemon, whose log says more."
+    NOT_WRITTEN_DOWN "not-written-down" 507 true "What is not in the audit log is not done, and it can't be written there, for example because the disk is full."
     UNAVAILABLE "unavailable" 503 true "What the request needs can't be read or written now. The daemon's log says why."
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_admin::security::Gate;
 use millstream_admin::server::Server;
-use millstream_admin::{Admin, NodeType, Reloads, api};
+use millstream_admin::{Admin, NodeType, Reloads, Surroundings, api};
 use millstream_core::{Error, Result};
 use millstream_host::Host;
 use millstream_net::Tls;
@@ -45,16 +45,15 @@ impl Administration {
         }
         let tls = server.tls();
         let gate = Gate::open(listening, data)?;
-        let admin = Arc::new(Admin::new(
-            host,
-            gate,
-            data,
-            &settings.models,
-            logging.levels.clone(),
-            logging.logs.clone(),
+        let surroundings = Surroundings {
+            data: data.clone(),
+            models: settings.models.clone(),
+            levels: logging.levels.clone(),
+            logs: logging.logs.clone(),
             reloads,
             node_types,
-        ));
+        };
+        let admin = Arc::new(Admin::new(host, gate, surroundings));
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(api::router(admin.clone()), stopped));
         Ok(Self { admin, tls, stop, serving })

@@ -54,15 +54,18 @@ async fn lines(
     Path(flow): Path<String>,
     Query(query): Query<LinesQuery>,
 ) -> Json<Page<LogLine>> {
-    Json(Page { items: admin.logs.lines(&flow, query.limit.map_or(200, |limit| limit.0 as usize)), next: None })
+    Json(Page {
+        items: admin.surroundings.logs.lines(&flow, query.limit.map_or(200, |limit| limit.0 as usize)),
+        next: None,
+    })
 }
 
 async fn errors(State(admin): State<Arc<Admin>>, Path(flow): Path<String>) -> Json<Page<ErrorLine>> {
-    Json(Page { items: admin.logs.errors(&flow), next: None })
+    Json(Page { items: admin.surroundings.logs.errors(&flow), next: None })
 }
 
 async fn levels(State(admin): State<Arc<Admin>>) -> Json<LevelsNow> {
-    Json(admin.levels.now())
+    Json(admin.surroundings.levels.now())
 }
 
 /// How much is to be logged.
@@ -78,11 +81,11 @@ struct LevelsRequest {
 async fn set_levels(State(admin): State<Arc<Admin>>, JsonBody(asked): JsonBody<LevelsRequest>) -> Json<LevelsNow> {
     let levels: BTreeMap<_, _> = asked.levels.into_iter().map(|(part, level)| (part, level.into())).collect();
     if levels.is_empty() {
-        admin.levels.reset();
+        admin.surroundings.levels.reset();
     } else {
-        admin.levels.set(levels, Duration::from_secs(asked.for_s.map_or(600, |seconds| seconds.0)));
+        admin.surroundings.levels.set(levels, Duration::from_secs(asked.for_s.map_or(600, |seconds| seconds.0)));
     }
-    Json(admin.levels.now())
+    Json(admin.surroundings.levels.now())
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> Response {

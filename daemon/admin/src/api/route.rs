@@ -231,7 +231,7 @@ async fn write_down(
         Ok(begun) => begun,
         Err(error) => {
             let why = format!("what is not written down is not done, and it can't be: {error}");
-            return Problem::new(&Code::UNAVAILABLE, why).into_response();
+            return Problem::new(&Code::NOT_WRITTEN_DOWN, why).into_response();
         }
     };
     let response = next.run(Request::from_parts(parts, body)).await;

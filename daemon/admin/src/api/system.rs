@@ -188,7 +188,7 @@ async fn system(State(admin): State<Arc<Admin>>) -> Json<SystemView> {
 async fn reload(State(admin): State<Arc<Admin>>) -> Result<Json<Reloaded>, Problem> {
     let stopping = || Problem::new(&Code::UNAVAILABLE, "the daemon is not ready yet, or about to end");
     let (answer, told) = oneshot::channel();
-    admin.reloads.send(answer).await.map_err(|_| stopping())?;
+    admin.surroundings.reloads.send(answer).await.map_err(|_| stopping())?;
     told.await.map(Json).map_err(|_| stopping())
 }
 
