@@ -3,6 +3,7 @@ import { flowPath, maybe, request } from "./api.js";
 import { button, h, say } from "./dom.js";
 import { clock, count, plural } from "./format.js";
 import { every } from "./live.js";
+import { has } from "./routes.js";
 import { ask, attempt, may, operate } from "./shell.js";
 
 const page = 50;
@@ -30,19 +31,21 @@ class Failed {
     this.replay = button("Replay", () => this.send(), { class: "main" });
     this.drop = button("Drop …", () => this.throwAway(), { class: "danger" });
     this.all = h("input", { type: "checkbox", id: "all-rows", change: () => this.choose(this.all.checked) });
-    this.tools = h(
-      "div",
-      { class: "row tools" },
-      h("label", { class: "check", for: "all-rows" }, this.all, h("span", null, "all shown")),
-      this.of,
-      may("operator") && [this.replay, this.drop],
-      this.status,
-    );
+    this.replays = may("operator") && has("POST", flowPath(flow, "dead_letters", "replay"));
+    this.drops = may("operator") && has("DELETE", flowPath(flow, "dead_letters"));
+    const all = h("label", { class: "check", for: "all-rows" }, this.all, h("span", null, "all shown"));
+    const acts = [this.replays && this.replay, this.drops && this.drop];
+    this.tools = h("div", { class: "row tools" }, this.acts && all, this.of, acts, this.status);
     this.list = h("ul", { class: "rows" });
     this.more = button("Show more", () => ((this.room += page), this.poll.again()), { class: "more" });
     this.empty = h("p", { class: "soft lone" }, "asking …");
     this.node = h("div", null, this.tools, this.list, this.more, this.empty);
     this.poll = every(5000, (signal) => this.load(signal));
+  }
+
+  // Whether anything can be done with rows, for which they are chosen.
+  get acts() {
+    return this.replays || this.drops;
   }
 
   again() {
@@ -88,11 +91,11 @@ class Failed {
     });
     const edited = h("span", { class: "chip on", hidden: !this.edits.has(item.id) }, "mended");
     const text = h("code", { class: "text" }, JSON.stringify(this.edits.get(item.id) ?? item.row));
-    const mend = may("operator") && button("Mend …", () => this.mend(item, text, edited));
+    const mend = this.replays && button("Mend …", () => this.mend(item, text, edited));
     return h(
       "li",
       null,
-      check,
+      this.acts ? check : h("span"),
       h(
         "div",
         null,
@@ -101,7 +104,7 @@ class Failed {
           null,
           h("span", { class: "strong" }, item.node),
           " ",
-          h("span", { class: "soft" }, clock(item.at)),
+          h("span", { class: "soft" }, [clock(item.at), origin(item)].filter(Boolean).join(", ")),
           " ",
           edited,
         ),
@@ -130,7 +133,7 @@ class Failed {
     say(
       this.status,
       none
-        ? `${count(this.items.length)} shown; choose those to replay or drop`
+        ? `${count(this.items.length)} shown${this.acts ? "; choose those to replay or drop" : ""}`
         : `${plural(this.chosen.size, "row")} chosen`,
     );
   }
@@ -190,4 +193,10 @@ class Failed {
     this.all.checked = false;
     this.poll.again();
   }
+}
+
+// From where a row came, as far as that is known.
+function origin({ source, partition, position, line }) {
+  const at = [position != null && `position ${count(position)}`, line != null && `line ${count(line)}`].filter(Boolean);
+  return [source && [source, partition].filter(Boolean).join(" "), ...at].filter(Boolean).join(", ");
 }

@@ -26,7 +26,11 @@ export async function meet() {
   who.replaceChildren();
   if (!session.who) return;
   who.append(
-    h("span", { class: "chip" }, session.role === "viewer" ? "read only" : session.role),
+    h(
+      "span",
+      { class: session.role === "viewer" ? "chip" : "chip role" },
+      session.role === "viewer" ? "read only" : session.role,
+    ),
     h("span", null, session.who),
     button("Log out", leave, { class: "plain" }),
   );
