@@ -157,6 +157,7 @@ fn site() -> Option<(Services, Workshop)> {
 }
 
 #[tokio::test]
+#[ignore = "its browser is large; part of the nightly run"]
 async fn people_see_what_flows_do_and_change_them() {
     let Some((services, workshop)) = site() else { return };
     let daemon = Daemon::start(&workshop);
@@ -242,6 +243,7 @@ async fn people_see_what_flows_do_and_change_them() {
 }
 
 #[tokio::test]
+#[ignore = "its browser is large; part of the nightly run"]
 async fn many_tabs_work_and_what_was_seen_stays_when_the_daemon_goes() {
     let Some((services, workshop)) = site() else { return };
     let daemon = Daemon::start(&workshop);
@@ -264,6 +266,7 @@ async fn many_tabs_work_and_what_was_seen_stays_when_the_daemon_goes() {
 }
 
 #[tokio::test]
+#[ignore = "its browser is large; part of the nightly run"]
 async fn it_is_used_on_a_phone_and_in_the_dark() {
     let Some((services, workshop)) = site() else { return };
     let daemon = Daemon::start(&workshop);
