@@ -536,7 +536,8 @@ fn a_spool_that_is_damaged_is_said() {
     // The first ones may be in the topic already, and not be needed.
     let damaged = files.iter().rev().find(|path| {
         let bytes = std::fs::read(path).unwrap();
-        std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+        // One that has just been begun is empty.
+        std::fs::write(path, &bytes[..bytes.len().saturating_sub(1)]).unwrap();
         let said = site.workshop.run(&["checkpoints", "--state", "state", "--verify"]);
         let is_said = said.stdout.contains("is damaged") || said.stderr.contains("is damaged");
         if !is_said {

@@ -218,18 +218,25 @@ fn clean(files: &dyn Files, folder: &Path, run: &Run) -> std::io::Result<()> {
         let is_left = owner(&entry.name)
             .is_some_and(|owner| owner.incarnation == run.incarnation && owner.generation <= run.generation);
         if is_left {
-            remove(files, &folder.join(&entry.name))?;
+            _ = remove(files, &folder.join(&entry.name))?;
         }
     }
     Ok(())
 }
 
-/// Removes a file. Harmless if there is none.
-pub(crate) fn remove(files: &dyn Files, path: &Path) -> std::io::Result<()> {
+/// Removes a file. Whether there was one; harmless if not.
+pub(crate) fn remove(files: &dyn Files, path: &Path) -> std::io::Result<bool> {
     match files.remove(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
     }
+}
+
+/// The name of the segment that its run has written before.
+pub(crate) fn name_before(name: &str) -> Option<String> {
+    let (of, number) = name.strip_suffix(".arrow")?.rsplit_once('-')?;
+    let before = number.parse::<u64>().ok()?.checked_sub(1)?;
+    Some(format!("{of}-{before}.arrow"))
 }
 
 #[cfg(test)]
@@ -239,6 +246,8 @@ mod tests {
     #[test]
     fn names_say_whose_they_are() {
         let run = Run { incarnation: "0123456789abcdef".into(), generation: 7 };
+        assert_eq!(name_before(&name(&run, 3)), Some(name(&run, 2)));
+        assert_eq!(name_before(&name(&run, 0)), None);
         assert_eq!(owner(&name(&run, 3)), Some(run));
         for other in ["spool-0123-7.arrow", "spool-0123-7-x.arrow", "spool-0123-7-1-2.arrow", "0123-7-1.arrow", "log"] {
             assert_eq!(owner(other), None, "{other}");

@@ -12,7 +12,7 @@ use millstream_store::{Files, LocalFiles, crash};
 
 use crate::Unnamed;
 use crate::segment::{Place, Segment, staged_name};
-use crate::spool::{PIECE_ROWS, remove};
+use crate::spool::{PIECE_ROWS, name_before, remove};
 
 /// How much a part has at most, but for a row that is larger. Transactions must not take for ever, and targets keep them in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,21 +88,29 @@ impl Spooled {
         }
     }
 
-    /// Removes it, when the target has it and nobody will ask for it again. Harmless if that was done before.
+    /// Removes it, when the target has it and nobody will ask for it again; and what the same run has staged before, which the target had before, and
+    /// which a process that was killed may have left. Harmless if that was done before.
     ///
     /// # Errors
     /// If it can't be removed.
     pub fn remove(&self) -> Result<()> {
         for segment in &self.segments {
             match &segment.place {
-                Place::File(name) => {
-                    let path = self.path(name)?;
-                    remove(&*self.files, &path).doing(|| format!("removing `{}`", path.display()))?;
-                }
+                Place::File(name) => self.remove_up_to(name)?,
                 Place::Unnamed(number) => self.unnamed.remove(*number),
                 Place::Staged(_) => {}
             }
             crash::point("spool-removed");
+        }
+        Ok(())
+    }
+
+    fn remove_up_to(&self, name: &str) -> Result<()> {
+        let mut next = Some(name.to_owned());
+        while let Some(now) = next {
+            let path = self.path(&now)?;
+            let was_there = remove(&*self.files, &path).doing(|| format!("removing `{}`", path.display()))?;
+            next = name_before(&now).filter(|_| was_there || now == name);
         }
         Ok(())
     }
