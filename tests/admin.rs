@@ -80,7 +80,7 @@ impl Answer {
     }
 
     /// The same, if it is that problem.
-    fn is_problem(self, status: u16, code: &str) -> Self {
+    fn refused(self, status: u16, code: &str) -> Self {
         let found = self.is(status);
         assert_eq!(found.body["code"], code, "{found:#?}");
         assert_eq!(found.header("content-type"), Some("application/problem+json"));
@@ -241,27 +241,26 @@ fn flows_are_made_changed_and_taken_away_over_the_api() {
     append(&workshop, "a", 0..10);
     let text = follows("a");
 
-    daemon.put("a", &text, &[]).is_problem(428, "precondition-required");
-    daemon.put("a", &text, &[("if-match", "\"1\"")]).is_problem(412, "revision-mismatch");
-    let wrong =
-        daemon.put("a", &text.replace("SELECT id", "SELECT ids"), &[NEW]).is_problem(422, "flow-does-not-check");
+    daemon.put("a", &text, &[]).refused(428, "precondition-required");
+    daemon.put("a", &text, &[("if-match", "\"1\"")]).refused(412, "revision-mismatch");
+    let wrong = daemon.put("a", &text.replace("SELECT id", "SELECT ids"), &[NEW]).refused(422, "flow-does-not-check");
     let error = &wrong.body["errors"][0];
     assert!(error["line"] == 13 && error["message"].as_str().unwrap().contains("there is no column `ids`"), "{error}");
-    daemon.put("other", &format!("flow.name = 'a'\n{text}"), &[NEW]).is_problem(400, "bad-request");
-    daemon.put("No-Name", &text, &[NEW]).is_problem(400, "bad-request");
+    daemon.put("other", &format!("flow.name = 'a'\n{text}"), &[NEW]).refused(400, "bad-request");
+    daemon.put("No-Name", &text, &[NEW]).refused(400, "bad-request");
 
     let dry = daemon.ask("PUT", "/api/v1/flows/a?dry_run=true", &[TOML, NEW], &text).is(200).body;
     assert!(dry["revision"].is_null() && dry["nodes"][2]["effect"] == "added", "{dry}");
-    daemon.ask("GET", "/api/v1/flows/a", &[], "").is_problem(404, "not-found");
+    daemon.ask("GET", "/api/v1/flows/a", &[], "").refused(404, "not-found");
     let path = format!("/api/v1/flows/a?message=begin&plan={}", dry["plan"].as_str().unwrap());
     let made = daemon.ask("PUT", &path, &[TOML, NEW, WAIT], &text).is(201);
     assert_eq!(made.header("etag"), Some("\"1\""));
     wait_for_rows(&workshop, "a", 10);
-    daemon.put("a", &text, &[NEW]).is_problem(412, "revision-mismatch");
+    daemon.put("a", &text, &[NEW]).refused(412, "revision-mismatch");
 
     let other = text.replace("SELECT id", "SELECT id + 100 AS id");
     let stale = daemon.ask("PUT", "/api/v1/flows/a?plan=blake3:0", &[TOML, ("if-match", "\"1\"")], &other);
-    stale.is_problem(412, "plan-stale");
+    stale.refused(412, "plan-stale");
     let changed = daemon.put("a", &other, &[("if-match", "\"1\"")]).is(200).body;
     assert_eq!((&changed["base"], &changed["revision"]), (&json!(1), &json!(2)));
     assert_eq!(changed["nodes"][1], json!({ "node": "same", "effect": "changed", "settings": ["query"] }));
@@ -277,14 +276,14 @@ fn flows_are_made_changed_and_taken_away_over_the_api() {
     assert!(diff["text"].as_str().unwrap().contains("+        query = \"SELECT id + 100 AS id"), "{diff}");
     let back = daemon.ask("POST", "/api/v1/flows/a/rollback", &[JSON, WAIT], "{\"to\": 1}").is(200).body;
     assert_eq!((&back["state"], &back["result"]), (&json!("done"), &json!(3)));
-    daemon.post("/api/v1/flows/a/rollback").is_problem(400, "bad-request");
+    daemon.post("/api/v1/flows/a/rollback").refused(400, "bad-request");
 
     let graph = daemon.get("/api/v1/flows/a/graph");
     assert_eq!(graph["edges"][0]["id"], "rows.main>same", "{graph}");
     assert_eq!(daemon.get("/api/v1/flows/a/stats")["nodes"]["rows"]["rows_in"], 20);
     let gone = daemon.ask("DELETE", "/api/v1/flows/a", &[JSON, WAIT], "").is(200).body;
     assert_eq!(gone["state"], "done");
-    daemon.ask("GET", "/api/v1/flows/a", &[], "").is_problem(404, "not-found");
+    daemon.ask("GET", "/api/v1/flows/a", &[], "").refused(404, "not-found");
     assert!(workshop.exists("state/a"), "its state stays");
     daemon.stop();
 }
@@ -383,7 +382,7 @@ fn a_flow_can_be_held_and_take_a_checkpoint_when_asked() {
     daemon.wait_until("held", |flow| flow["rows"]["read"] == 20);
     daemon.post("/api/v1/flows/held/stop").is(200);
     wait_for_rows(&workshop, "held", 20);
-    daemon.post("/api/v1/flows/held/checkpoint").is_problem(409, "not-running");
+    daemon.post("/api/v1/flows/held/checkpoint").refused(409, "not-running");
     daemon.stop();
 }
 
@@ -436,13 +435,13 @@ fn who_asks_may_do_what_the_table_of_routes_says() {
     }
     assert!(asked > 30, "{asked}");
     let header = ("authorization", operator.as_str());
-    daemon.ask_openly("GET", "/api/v1/flows", &[header, ("host", "evil.example")], "").is_problem(421, "wrong-host");
+    daemon.ask_openly("GET", "/api/v1/flows", &[header, ("host", "evil.example")], "").refused(421, "wrong-host");
     let cross = [header, JSON, ("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")];
     // A token is no cookie: whoever has it is no page that was lured.
-    daemon.ask_openly("POST", "/api/v1/flows/nobody/start", &cross, "{}").is_problem(404, "not-found");
+    daemon.ask_openly("POST", "/api/v1/flows/nobody/start", &cross, "{}").refused(404, "not-found");
     daemon
         .ask_openly("GET", "/api/v1/flows", &[("authorization", "Bearer ms_x")], "")
-        .is_problem(401, "wrong-credentials");
+        .refused(401, "wrong-credentials");
     daemon.stop();
 }
 
@@ -452,9 +451,9 @@ fn a_session_begins_with_a_token_and_ends_with_it() {
     let made = workshop.run(&["token", "create", "--name", "ops", "--role", "operator"]);
     let token = made.stdout.trim();
     let daemon = Daemon::start(&workshop);
-    daemon.ask_openly("GET", "/api/v1/session", &[], "").is_problem(401, "not-signed-in");
+    daemon.ask_openly("GET", "/api/v1/session", &[], "").refused(401, "not-signed-in");
     let wrong = json!({ "token": "ms_nobody" }).to_string();
-    daemon.ask_openly("POST", "/api/v1/session", &[JSON], &wrong).is_problem(401, "wrong-credentials");
+    daemon.ask_openly("POST", "/api/v1/session", &[JSON], &wrong).refused(401, "wrong-credentials");
     let right = json!({ "token": token }).to_string();
     let signed_in = daemon.ask_openly("POST", "/api/v1/session", &[JSON], &right).is(200);
     assert_eq!((&signed_in.body["who"], &signed_in.body["role"]), (&json!("ops"), &json!("operator")));
@@ -464,12 +463,12 @@ fn a_session_begins_with_a_token_and_ends_with_it() {
     let site = ("sec-fetch-site", "same-origin");
     let foreign = ("sec-fetch-site", "cross-site");
     let stop = "/api/v1/flows/nobody/stop";
-    daemon.ask_openly("POST", stop, &[cookie, JSON, foreign], "{}").is_problem(403, "cross-site");
-    daemon.ask_openly("POST", stop, &[cookie, JSON], "{}").is_problem(403, "cross-site");
-    daemon.ask_openly("POST", stop, &[cookie, JSON, site], "{}").is_problem(404, "not-found");
+    daemon.ask_openly("POST", stop, &[cookie, JSON, foreign], "{}").refused(403, "cross-site");
+    daemon.ask_openly("POST", stop, &[cookie, JSON], "{}").refused(403, "cross-site");
+    daemon.ask_openly("POST", stop, &[cookie, JSON, site], "{}").refused(404, "not-found");
     let id = daemon.get("/api/v1/tokens")["items"][0]["id"].as_str().unwrap().to_owned();
     daemon.ask("DELETE", &format!("/api/v1/tokens/{id}"), &[JSON], "").is(204);
-    daemon.ask_openly("GET", "/api/v1/flows", &[cookie], "").is_problem(401, "not-signed-in");
+    daemon.ask_openly("GET", "/api/v1/flows", &[cookie], "").refused(401, "not-signed-in");
     daemon.stop();
 }
 
@@ -479,8 +478,8 @@ fn what_is_done_is_written_down_before_the_answer() {
     let daemon = Daemon::start(&workshop);
     append(&workshop, "d", 0..1);
     daemon.put("d", &follows("d"), &[NEW]).is(201);
-    daemon.ask("POST", "/api/v1/flows/nobody/stop", &[JSON], "{}").is_problem(404, "not-found");
-    daemon.ask_openly("POST", "/api/v1/flows/d/stop", &[JSON], "{}").is_problem(401, "not-signed-in");
+    daemon.ask("POST", "/api/v1/flows/nobody/stop", &[JSON], "{}").refused(404, "not-found");
+    daemon.ask_openly("POST", "/api/v1/flows/d/stop", &[JSON], "{}").refused(401, "not-signed-in");
     let entries = daemon.get("/api/v1/audit?limit=10")["items"].clone();
     let said: Vec<_> = entries
         .as_array()
@@ -555,7 +554,7 @@ fn rows_can_be_looked_at_as_they_pass_also_when_the_flow_is_changed() {
     let workshop = Workshop::new();
     let daemon = Daemon::start(&workshop);
     daemon.put("t", &follows("t"), &[NEW]).is(201);
-    daemon.ask("GET", "/api/v1/flows/t/tap?node=nobody", &[], "").is_problem(404, "not-found");
+    daemon.ask("GET", "/api/v1/flows/t/tap?node=nobody", &[], "").refused(404, "not-found");
     let told = events(&daemon, "flows/t/tap?node=same");
     let mut last = 0;
     for change in 1..=2 {
@@ -650,7 +649,7 @@ fn models_are_shown_and_promoted() {
     let workshop = Workshop::new();
     let daemon = Daemon::start(&workshop);
     assert_eq!(daemon.get("/api/v1/models")["items"], json!([]));
-    daemon.ask("GET", "/api/v1/models/..%2Fx/versions", &[], "").is_problem(404, "not-found");
+    daemon.ask("GET", "/api/v1/models/..%2Fx/versions", &[], "").refused(404, "not-found");
     let rows: String = (0..400).map(|n| format!("{n},{},{}\n", n % 7, n % 7 > 3)).collect();
     workshop.write("in/m.csv", &format!("n,x,late\n{rows}"));
     let train = r#"
@@ -689,8 +688,8 @@ fn models_are_shown_and_promoted() {
     assert!(card["lineage"]["inputs"]["rows"].is_object(), "{card}");
     daemon
         .ask("PUT", "/api/v1/models/lateness/aliases/champion", &[JSON], "{\"version\": 99}")
-        .is_problem(404, "not-found");
-    daemon.ask("DELETE", "/api/v1/models/lateness/aliases/nobody", &[JSON], "").is_problem(404, "not-found");
+        .refused(404, "not-found");
+    daemon.ask("DELETE", "/api/v1/models/lateness/aliases/nobody", &[JSON], "").refused(404, "not-found");
     daemon.stop();
 }
 
@@ -746,17 +745,17 @@ fn every_kind_of_problem_has_a_page_and_metrics_can_be_read() {
     append(&workshop, "h", 0..10);
     daemon.put("h", &follows("h"), &[NEW]).is(201);
     wait_for_rows(&workshop, "h", 10);
-    let missing = daemon.ask("GET", "/api/v1/nothing", &[], "").is_problem(404, "not-found").body;
+    let missing = daemon.ask("GET", "/api/v1/nothing", &[], "").refused(404, "not-found").body;
     let page = daemon.ask("GET", missing["type"].as_str().unwrap(), &[], "").is(200);
     assert!(page.text.starts_with("not-found (404)\n"), "{}", page.text);
-    daemon.ask("PATCH", "/api/v1/flows", &[JSON], "{}").is_problem(405, "method-not-allowed");
-    daemon.ask("GET", "/api/v1/flows?limits=3", &[], "").is_problem(400, "bad-request");
-    daemon.ask("POST", "/api/v1/flows/h/stop", &[JSON], "{\"deadline\": 3}").is_problem(400, "bad-request");
+    daemon.ask("PATCH", "/api/v1/flows", &[JSON], "{}").refused(405, "method-not-allowed");
+    daemon.ask("GET", "/api/v1/flows?limits=3", &[], "").refused(400, "bad-request");
+    daemon.ask("POST", "/api/v1/flows/h/stop", &[JSON], "{\"deadline\": 3}").refused(400, "bad-request");
     daemon
         .ask("POST", "/api/v1/flows/h/stop", &[("content-type", "text/plain")], "{}")
-        .is_problem(415, "wrong-content-type");
+        .refused(415, "wrong-content-type");
     let long = format!("#{}", "x".repeat(1 << 20));
-    daemon.put("h", &long, &[("if-match", "\"1\"")]).is_problem(413, "too-large");
+    daemon.put("h", &long, &[("if-match", "\"1\"")]).refused(413, "too-large");
     let metrics = daemon.ask("GET", "/metrics", &[], "").is(200).text;
     assert!(metrics.contains("millstream_flow_state{flow=\"h\",state=\"running\"} 1.0"), "{metrics}");
     let levels =

@@ -17,7 +17,7 @@ const WAITING: usize = 2;
 pub struct Direct(mpsc::Sender<Request>);
 
 enum Request {
-    Send(Encoded),
+    Send(Box<Encoded>),
     /// Says when all that was sent has been delivered.
     Flush(oneshot::Sender<Result<()>>),
 }
@@ -37,7 +37,7 @@ impl Direct {
 
     /// Sends rows, as soon as there is room for them.
     pub async fn send(&self, rows: Encoded) -> Result<()> {
-        match self.0.send(Request::Send(rows)).await {
+        match self.0.send(Request::Send(Box::new(rows))).await {
             Ok(()) => Ok(()),
             // It says why.
             Err(_) => self.flush().await,
