@@ -155,7 +155,7 @@ fn flows_come_change_and_go_with_their_files() {
 
     // What has come of it says that the state was kept: no row comes twice.
     workshop.write("flows/a.toml", &follows("a").replace("SELECT id ", "SELECT id + 100 AS id "));
-    daemon.wait_for("is to run");
+    daemon.wait_for("runs flow=\"a\" revision=2");
     append(&workshop, "a", 20..30);
     wait_for_rows(&workshop, "a", 30);
     assert_eq!(ids(&workshop, "a"), (0..20).chain(120..130).collect::<Vec<_>>());
@@ -181,7 +181,7 @@ fn a_flow_goes_on_with_what_the_files_say_that_it_names() {
     daemon.wait_for("ready: 1 flows");
     wait_for_rows(&workshop, "a", 10);
     workshop.write("shared.toml", &connection.replace(":1/", ":2/"));
-    daemon.wait_for("is to run");
+    daemon.wait_for("runs flow=\"a\" revision=2");
     append(&workshop, "a", 10..20);
     wait_for_rows(&workshop, "a", 20);
     workshop.write("shared.toml", &connection.replace("http\"", "htp\""));

@@ -134,6 +134,8 @@ impl Supervisor {
             (status.stats, status.control) = (Some(running.stats()), Some(control));
             status.outline = Some(Arc::new(outline));
         });
+        let name = self.status.borrow().flow.clone();
+        tracing::info!(flow = name, revision = revision.number, "runs");
         match self.watch(running).await.status {
             Status::Done => {
                 self.status.send_modify(|status| {
