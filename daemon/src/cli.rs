@@ -106,7 +106,7 @@ impl Command {
     pub fn execute(self) -> Outcome {
         if !matches!(self, Self::Daemon(_)) {
             // What the engine and nodes say beside their results, such as that they wait for somebody.
-            logging::start(&LogSettings { level: Level::Warn, ..LogSettings::default() });
+            logging::start(&LogSettings { level: Level::Warn, ..LogSettings::default() }, false);
         }
         match self {
             Self::Daemon(arguments) => daemon::daemon(&arguments),

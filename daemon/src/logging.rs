@@ -76,19 +76,20 @@ impl From<Level> for LevelFilter {
     }
 }
 
-/// Logs from now on, without secrets. Called once.
-pub fn start(settings: &LogSettings) -> Logging {
+/// Logs from now on, without secrets. Called once. What comes again and again is counted only where somebody tells how often it came.
+pub fn start(settings: &LogSettings, counts_repeats: bool) -> Logging {
     let logs = Arc::new(FlowLogs::new(without_secrets));
     let of_parts = settings.levels.iter().map(|(part, level)| (part.clone(), LevelFilter::from(*level)));
     let (levels, filter) = Levels::new(settings.level.into(), of_parts.collect());
     let repeats = Repeats::new(logs.clone());
+    let counting = counts_repeats.then(|| repeats.clone());
     let registry = Registry::default().with(filter).with(KeepLines::new(logs.clone()));
     let lines = fmt::layer().with_writer(|| Log).with_target(false);
     match settings.format {
-        LogFormat::Text => registry.with(lines.with_ansi(false)).with(repeats.clone()).init(),
+        LogFormat::Text => registry.with(lines.with_ansi(false)).with(counting).init(),
         LogFormat::Json => {
             let objects = lines.json().flatten_event(true).with_span_list(false);
-            registry.with(objects).with(repeats.clone()).init();
+            registry.with(objects).with(counting).init();
         }
     }
     Logging { levels, logs, repeats }

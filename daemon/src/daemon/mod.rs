@@ -52,7 +52,7 @@ pub fn daemon(arguments: &DaemonArguments) -> Outcome {
         say!("the settings are good");
         return Ok(Exit::Done);
     }
-    let logging = logging::start(&settings.log);
+    let logging = logging::start(&settings.log, true);
     let control = control_runtime()?;
     let repeats = logging.repeats.clone();
     control.spawn(async move { repeats.tell().await });

@@ -25,14 +25,14 @@ const EVERY: Duration = Duration::from_secs(10);
 const ALWAYS_SAID: [&str; 4] = [REPEATED, "millstream_host", "millstream_admin", "millstream::daemon"];
 
 /// Events that come again and again. Two are the same if they come from one place in the program, and are about the same node, with the same
-/// code.
+/// code, or else with the same error: another reason is news.
 #[derive(Clone, Debug, Default)]
 pub struct Repeats {
     known: Arc<Mutex<BTreeMap<Key, Known>>>,
     logs: Arc<FlowLogs>,
 }
 
-/// The place in the program, the one in the flow, and the code.
+/// The place in the program, the one in the flow, and the code or the error.
 type Key = (&'static str, Place, Option<String>);
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Repeats {
     fn is_said(&self, event: &Event<'_>, seen: Seen) -> bool {
         let metadata = event.metadata();
         // The name of an event is its place in the program.
-        let key = (metadata.name(), seen.place.clone(), seen.code.clone());
+        let key = (metadata.name(), seen.place.clone(), seen.code.clone().or_else(|| seen.error.clone()));
         let mut known = self.known();
         match known.get_mut(&key) {
             Some(known) => {

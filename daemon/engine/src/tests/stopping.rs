@@ -83,7 +83,8 @@ async fn a_live_flow_works_off_what_it_has_read_however_long_that_takes() {
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_is_taken_when_somebody_asks_for_it() {
     let store = Arc::new(MemoryStore::default());
-    let running = start(&store, &FLOW.replace("checkpoint.epochs = 1", "checkpoint.interval = \"5h\""));
+    let text = FLOW.replace("patience", "asked").replace("checkpoint.epochs = 1", "checkpoint.interval = \"5h\"");
+    let running = start(&store, &text);
     let (stats, control) = (running.stats(), running.control());
     let ask = async {
         control.checkpoint();
