@@ -1,7 +1,6 @@
 //! The administration of a daemon over its Unix socket and over TCP: flows that are changed while they run, who may do what, what is written
 //! down, and the command line.
 
-use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::daemon::{append, ids, wait_for_rows};
 use crate::millstream::{Running, Workshop};
 
 const TOML: (&str, &str) = ("content-type", "application/toml");
@@ -206,32 +206,6 @@ fn exchange(
     Answer { status, head: head.to_owned(), body, text: text.to_owned() }
 }
 
-fn append(workshop: &Workshop, name: &str, ids: std::ops::Range<usize>) {
-    let text: String = ids.map(|id| format!("{{\"id\": {id}}}\n")).collect();
-    let path = workshop.path("in").join(format!("{name}.ndjson"));
-    OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
-}
-
-/// The visible rows of a flow, sorted.
-fn ids(workshop: &Workshop, name: &str) -> Vec<u64> {
-    let folder = format!("out/{name}");
-    let names = workshop.list(&folder).into_iter().filter(|name| !name.starts_with('.'));
-    let text: String = names.map(|name| workshop.read(&format!("{folder}/{name}"))).collect();
-    let id = |line: &str| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64().unwrap();
-    let mut ids: Vec<_> = text.lines().map(id).collect();
-    ids.sort_unstable();
-    ids
-}
-
-/// Waits until so many rows of a flow are visible.
-fn wait_for_rows(workshop: &Workshop, name: &str, rows: usize) {
-    let begin = Instant::now();
-    while ids(workshop, name).len() < rows {
-        assert!(begin.elapsed() < PATIENCE, "{} of {rows} rows of `{name}`", ids(workshop, name).len());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn flows_are_made_changed_and_taken_away_over_the_api() {
     let workshop = Workshop::new();
@@ -326,7 +300,7 @@ fn a_flow_that_is_changed_again_and_again_under_load_has_every_row_once() {
         append(&workshop, "c", change * 1000 + 500..change * 1000 + 600);
     }
     wait_for_rows(&workshop, "c", 6100);
-    let expected: Vec<u64> = (0..100).chain((1..=10).flat_map(|change| change * 1000..change * 1000 + 600)).collect();
+    let expected: Vec<usize> = (0..100).chain((1..=10).flat_map(|change| change * 1000..change * 1000 + 600)).collect();
     assert_eq!(ids(&workshop, "c"), expected);
     daemon.stop();
 }

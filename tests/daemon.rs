@@ -80,7 +80,8 @@ impl Daemon {
     }
 }
 
-fn append(workshop: &Workshop, name: &str, ids: std::ops::Range<usize>) {
+/// Adds rows to the file that a flow follows.
+pub fn append(workshop: &Workshop, name: &str, ids: std::ops::Range<usize>) {
     let path = workshop.path("in").join(format!("{name}.ndjson"));
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let text: String = ids.map(|id| format!("{{\"id\": {id}}}\n")).collect();
@@ -88,7 +89,7 @@ fn append(workshop: &Workshop, name: &str, ids: std::ops::Range<usize>) {
 }
 
 /// The visible rows of a flow, sorted.
-fn ids(workshop: &Workshop, name: &str) -> Vec<usize> {
+pub fn ids(workshop: &Workshop, name: &str) -> Vec<usize> {
     let folder = format!("out/{name}");
     let names = workshop.list(&folder).into_iter().filter(|name| !name.starts_with('.'));
     let text: String = names.map(|name| workshop.read(&format!("{folder}/{name}"))).collect();
@@ -99,7 +100,7 @@ fn ids(workshop: &Workshop, name: &str) -> Vec<usize> {
 }
 
 /// Waits until so many rows of a flow are visible.
-fn wait_for_rows(workshop: &Workshop, name: &str, rows: usize) {
+pub fn wait_for_rows(workshop: &Workshop, name: &str, rows: usize) {
     let begin = Instant::now();
     while ids(workshop, name).len() < rows {
         assert!(begin.elapsed() < Duration::from_secs(180), "{} of {rows} rows of `{name}`", ids(workshop, name).len());

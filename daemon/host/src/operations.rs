@@ -222,6 +222,18 @@ impl Operation {
     pub fn is_running(&self) -> bool {
         self.state == OperationState::Running
     }
+
+    /// Ends it, if it has not ended.
+    fn settle(&mut self, ended: Result<u64, String>) {
+        if !self.is_running() {
+            return;
+        }
+        self.updated = Timestamp::now();
+        match ended {
+            Ok(result) => (self.state, self.result) = (OperationState::Done, Some(result)),
+            Err(problem) => (self.state, self.problem) = (OperationState::Failed, Some(problem)),
+        }
+    }
 }
 
 impl RunningOperation {
@@ -242,11 +254,12 @@ impl RunningOperation {
         let _ = operation.wait_for(|operation| operation.state == OperationState::Cancelled).await;
     }
 
-    /// Ends it: with what has come of it, or why it has failed. One that was called off stays so.
+    /// Ends it: with what has come of it, or why it has failed. One that was called off stays so. Nobody is told before it is written
+    /// down, so that no crash makes another end of it.
     pub async fn end(&self, ended: Result<u64, String>) {
-        self.settle(ended);
-        let (store, surplus) = (self.operations.store.clone(), self.operations.surplus());
-        let kept = self.operation.borrow().clone();
+        let mut last = self.operation.borrow().clone();
+        last.settle(ended);
+        let (store, surplus, kept) = (self.operations.store.clone(), self.operations.surplus(), last.clone());
         let written = spawn_blocking(move || {
             keep(&store, "ended", &kept)?;
             surplus.iter().try_for_each(|id| remove(&store, *id))
@@ -254,17 +267,7 @@ impl RunningOperation {
         if let Err(error) = written.await.doing(|| "writing down the end of an operation").flatten() {
             tracing::error!("{error}; when the daemon is started again, the operation counts as failed");
         }
-    }
-
-    fn settle(&self, ended: Result<u64, String>) {
-        self.change(|operation| {
-            if operation.is_running() {
-                match ended {
-                    Ok(result) => (operation.state, operation.result) = (OperationState::Done, Some(result)),
-                    Err(problem) => (operation.state, operation.problem) = (OperationState::Failed, Some(problem)),
-                }
-            }
-        });
+        self.change(|operation| *operation = last);
     }
 
     fn change(&self, change: impl FnOnce(&mut Operation)) {
@@ -279,7 +282,9 @@ impl RunningOperation {
 impl Drop for RunningOperation {
     fn drop(&mut self) {
         if self.operation.borrow().is_running() {
-            self.settle(Err("it was left unfinished by a defect of the daemon; its log says more".to_owned()));
+            self.change(|operation| {
+                operation.settle(Err("it was left unfinished by a defect of the daemon; its log says more".to_owned()))
+            });
         }
     }
 }

@@ -67,9 +67,11 @@ impl Site {
         Self { host: open(&folder, most), folder }
     }
 
-    /// Has a flow run. The number of its text.
+    /// Has a flow run, and waits until it does or can't. The number of its text.
     async fn put(&self, name: &str, text: &str) -> u64 {
-        self.apply(name, text, Expected::Any).await.unwrap().revision
+        let applied = self.apply(name, text, Expected::Any).await.unwrap();
+        end(applied.operation).await;
+        applied.revision
     }
 
     /// Has a flow run, and does not wait for that.
