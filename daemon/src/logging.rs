@@ -76,11 +76,15 @@ impl From<Level> for LevelFilter {
     }
 }
 
+/// Libraries that log what they return as an error as well, which the node that meets it says in words.
+const QUIET: [&str; 1] = ["async_nats"];
+
 /// Logs from now on, without secrets. Called once. What comes again and again is counted only where somebody tells how often it came.
 pub fn start(settings: &LogSettings, counts_repeats: bool) -> Logging {
     let logs = Arc::new(FlowLogs::new(without_secrets));
     let of_parts = settings.levels.iter().map(|(part, level)| (part.clone(), LevelFilter::from(*level)));
-    let (levels, filter) = Levels::new(settings.level.into(), of_parts.collect());
+    let levels = QUIET.map(|part| (part.to_owned(), LevelFilter::OFF)).into_iter().chain(of_parts);
+    let (levels, filter) = Levels::new(settings.level.into(), levels.collect());
     let repeats = Repeats::new(logs.clone());
     let counting = counts_repeats.then(|| repeats.clone());
     let registry = Registry::default().with(filter).with(KeepLines::new(logs.clone()));

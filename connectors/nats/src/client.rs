@@ -1,13 +1,16 @@
 //! How servers are reached: the settings that input and output share, and what of it goes wrong.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{Context, ContextBuilder, ErrorCode};
-use async_nats::{ConnectErrorKind, ConnectOptions, ServerAddr};
+use async_nats::{Auth, AuthError, ConnectErrorKind, ConnectOptions, ServerAddr};
 use millstream_core::{Error, Kind, PROBE_PATIENCE, PlanContext, Problem, Result, Secret, host_and_port};
 use millstream_http::Tls;
+use rustls::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -80,18 +83,15 @@ impl ConnectionSettings {
         self.check_connection()?;
         let addresses = self.addresses()?;
         let name = format!("{}.{}", context.flow, context.node);
-        let mut options = ConnectOptions::new().name(name).connection_timeout(PATIENCE).request_timeout(Some(PATIENCE));
-        if let (Some(user), Some(password)) = (&self.user, &self.password) {
-            options = options.user_and_password(user.clone(), password.reveal().to_owned());
-        }
-        if let Some(token) = &self.token {
-            options = options.token(token.reveal().to_owned());
-        }
-        if let Some(tls) = &self.tls {
-            let tls = tls.config(context).map_err(|problem| problem.under("tls"))?;
-            options = options.require_tls(true).tls_client_config(tls);
-        }
-        Ok(Servers { written: self.servers.clone(), addresses, options })
+        let mut auth = Auth::new();
+        auth.username.clone_from(&self.user);
+        auth.password = self.password.as_ref().map(|password| password.reveal().to_owned());
+        auth.token = self.token.as_ref().map(|token| token.reveal().to_owned());
+        let tls = match &self.tls {
+            Some(tls) => Some(tls.config(context).map_err(|problem| problem.under("tls"))?),
+            None => None,
+        };
+        Ok(Servers { written: self.servers.clone(), addresses, name, auth, tls })
     }
 }
 
@@ -101,7 +101,9 @@ pub struct Servers {
     /// As they are written.
     pub written: String,
     addresses: Vec<ServerAddr>,
-    options: ConnectOptions,
+    name: String,
+    auth: Auth,
+    tls: Option<ClientConfig>,
 }
 
 impl Servers {
@@ -127,7 +129,9 @@ impl Servers {
     }
 
     async fn context(&self) -> Result<Context> {
-        let connected = self.options.clone().connect(&self.addresses[..]).await;
+        let has_connected = Arc::new(AtomicBool::new(false));
+        let connected = self.options(has_connected.clone()).connect(&self.addresses[..]).await;
+        has_connected.store(true, Ordering::Relaxed);
         let client = connected.map_err(|error| match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => Error::new(format!(
                 "connecting to `{}`: the server does not take this name and password, or this token",
@@ -136,6 +140,30 @@ impl Servers {
             _ => self.failed("connecting", &error),
         })?;
         Ok(ContextBuilder::new().timeout(PATIENCE).ack_timeout(PATIENCE).max_ack_inflight(IN_FLIGHT).build(client))
+    }
+
+    /// A connection that breaks is not mended in silence, else messages behind those that were lost would be in the stream before them. Its
+    /// client can't be told so, but it can be refused what it needs to log in again, with each server once.
+    fn options(&self, has_connected: Arc<AtomicBool>) -> ConnectOptions {
+        let auth = self.auth.clone();
+        let log_in = move |_| {
+            let auth = if has_connected.load(Ordering::Relaxed) {
+                Err(AuthError::new("a broken connection is given up"))
+            } else {
+                Ok(auth.clone())
+            };
+            std::future::ready(auth)
+        };
+        let options = ConnectOptions::with_auth_callback(log_in)
+            .name(&self.name)
+            .connection_timeout(PATIENCE)
+            .request_timeout(Some(PATIENCE))
+            .ignore_discovered_servers()
+            .max_reconnects(self.addresses.len());
+        match &self.tls {
+            Some(tls) => options.require_tls(true).tls_client_config(tls.clone()),
+            None => options,
+        }
     }
 
     /// What has gone wrong, which may be over in a while.
