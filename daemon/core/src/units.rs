@@ -6,6 +6,7 @@ use std::fmt;
 use crate::Problem;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
+use serde::{Serialize, Serializer};
 
 /// A number of bytes, written with a unit: `"64MiB"`, `"10kB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +109,12 @@ impl fmt::Display for ByteSize {
             Some((unit, bits)) => write!(f, "{}{unit}", self.0 >> bits),
             None => write!(f, "{}B", self.0),
         }
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

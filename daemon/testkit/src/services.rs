@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
@@ -39,8 +40,14 @@ impl Services {
 
     /// Starts servers, and waits until they answer.
     pub fn run(names: &[&str]) -> Self {
+        Self::run_in(&std::env::temp_dir(), names)
+    }
+
+    /// Starts servers that keep what they have in this folder until they end, and waits until they answer.
+    pub fn run_in(folder: &Path, names: &[&str]) -> Self {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/services");
         let mut command = Command::new(path);
+        command.env("TMPDIR", folder);
         let mut child = command.arg("run").args(names).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (commands, answers) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         let mut script = Script { child, commands, answers };

@@ -47,6 +47,11 @@ const SAMPLES: &[Sample] = &[
     Sample { node: "evaluate", settings: "label = 'y'\nprediction = 'z'\nprobability = 'w'" },
     Sample { node: "evaluate", settings: "label = 'k'\nprediction = 'k'" },
     Sample { node: "evaluate", settings: "label = 'n'\nprediction = 'v'" },
+    Sample { node: "drift", settings: "columns = ['w', 'v']\ndetector = { type = 'kswin', window = 20, sample = 5 }" },
+    Sample {
+        node: "drift",
+        settings: "error = { label = 'y', prediction = 'z' }\ndetector = { type = 'ddm', min_rows = 5 }",
+    },
 ];
 
 /// Rows that are up to 7 seconds out of order, some of which can't be learned.

@@ -1,5 +1,5 @@
 //! The nodes over models: `train` learns from the rows that pass, `predict` predicts them, `evaluate` compares predictions
-//! with labels. What a model is, and how it learns, is in `millstream_models`, which knows no flow.
+//! with labels, `drift` says when what they see has changed. What a model is, and how it learns, is in `millstream_models`, which knows no flow.
 
 mod columns;
 mod condition;
@@ -9,6 +9,7 @@ mod conformance;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod damage;
+mod drift;
 mod evaluate;
 mod pieces;
 mod predict;
@@ -17,11 +18,16 @@ mod version;
 
 use millstream_core::NodeTypes;
 
+pub use drift::DriftSettings;
 pub use evaluate::EvaluateSettings;
 pub use predict::PredictSettings;
 pub use train::{TrainSettings, staged_versions};
 
 /// Adds the nodes to the list of those that there are.
 pub fn register(registry: &mut NodeTypes) {
-    registry.processor::<TrainSettings>().processor::<PredictSettings>().processor::<EvaluateSettings>();
+    registry
+        .processor::<TrainSettings>()
+        .processor::<PredictSettings>()
+        .processor::<EvaluateSettings>()
+        .processor::<DriftSettings>();
 }

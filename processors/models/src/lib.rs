@@ -40,6 +40,7 @@
 
 mod decision;
 pub mod device;
+pub mod drift;
 pub mod encode;
 mod estimator;
 #[cfg(test)]

@@ -27,6 +27,12 @@ pub(crate) trait ByRow: Clone + Debug + Send + Sync + 'static {
         self.learn_one(row, action);
     }
 
+    /// The same where `prediction` is what it has just predicted for the row, which some need not compute again.
+    #[inline(always)]
+    fn learn_predicted(&mut self, row: Row<'_>, target: f64, reward: f64, _prediction: &[f64]) {
+        self.learn_reward(row, target, reward);
+    }
+
     /// Writes what was learned.
     fn save(&self, tensors: &mut Tensors);
 
@@ -85,10 +91,12 @@ impl<E: ByRow> Work for RowByRow<Step<'_>, &mut E> {
             for offset in 0..count {
                 let (row, numbers) = (start + offset, tile.row(offset));
                 work.encoders.encode(rows, row, numbers, &mut scratch);
-                estimator.predict_one(scratch.row(), &mut work.predictions[row * outputs..(row + 1) * outputs]);
+                let prediction = row * outputs..(row + 1) * outputs;
+                estimator.predict_one(scratch.row(), &mut work.predictions[prediction.clone()]);
                 let Some(target) = work.target(row) else { continue };
                 work.encoders.learn(rows, row, numbers, &mut scratch);
-                estimator.learn_reward(scratch.row(), target, work.reward(row));
+                let reward = work.reward(row);
+                estimator.learn_predicted(scratch.row(), target, reward, &work.predictions[prediction]);
                 learned += 1;
             }
             start += TILE_ROWS;

@@ -7,7 +7,8 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    EstimatorSettings, Kind, k_means, lin_ucb, linear_regression, logistic_regression, network, sgd, softmax_regression,
+    EstimatorSettings, Kind, hoeffding_tree, k_means, lin_ucb, linear_regression, logistic_regression, network, sgd,
+    softmax_regression,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -16,6 +17,7 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<linear_regression::LinearRegression>(),
     EstimatorKind::of::<sgd::SgdClassifier>(),
     EstimatorKind::of::<sgd::SgdRegressor>(),
+    EstimatorKind::of::<hoeffding_tree::HoeffdingTree>(),
     EstimatorKind::of::<network::NetworkSettings>(),
     EstimatorKind::of::<k_means::KMeans>(),
     EstimatorKind::of::<lin_ucb::LinUcb>(),

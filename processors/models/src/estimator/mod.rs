@@ -7,6 +7,7 @@ mod batch;
 mod by_row;
 mod checks;
 mod gives;
+mod hoeffding_tree;
 mod k_means;
 mod labels;
 mod lin_ucb;
@@ -19,6 +20,7 @@ mod settings;
 mod sgd;
 mod shape;
 mod softmax_regression;
+mod tree;
 
 use std::fmt::Debug;
 

@@ -1,0 +1,214 @@
+//! The Hoeffding tree as an estimator.
+
+use millstream_core::{ByteSize, Problem, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::tree::{Growth, LeafPrediction, Tree};
+use super::{ByRow, Estimator, Gives, Kind, Labels, Row, Settings, Shape, Takes, likeliest};
+use crate::encode::Feature;
+use crate::estimator::Certainty;
+use crate::label::Class;
+use crate::tensors::Tensors;
+
+/// Two or more classes: a decision tree that grows while rows come (Domingos & Hulten, "Mining high-speed data streams", 2000). A leaf is split when
+/// its best split is better than the second best by more than chance lets it be (Hoeffding's bound). Leaves predict by naive Bayes or by their
+/// most frequent class, whichever was right more often. Numbers are taken as they are (`raw`), and categories as what they are: a split by one has a
+/// child for each of its values.
+///
+/// Take it for tables with columns of any kind and size, whose classes depend on more than sums: there is nothing to scale. It forgets nothing, so
+/// what changes is learned late. It needs some hundred rows for each split.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HoeffdingTree {
+    /// A leaf is looked at again after so many more rows.
+    #[serde(default = "grace_period")]
+    #[schemars(range(min = 1))]
+    grace_period: u32,
+    /// How probable it is that a split is not the best one.
+    #[serde(default = "delta")]
+    delta: f64,
+    /// Splits that differ by less, in bits of information, are equally good.
+    #[serde(default = "tau")]
+    tau: f64,
+    /// A leaf whose most frequent class has a larger share is not split.
+    #[serde(default = "max_share_to_split")]
+    max_share_to_split: f64,
+    /// So many points of each number are tried.
+    #[serde(default = "split_points")]
+    #[schemars(range(min = 1, max = 1000))]
+    split_points: u32,
+    /// What leaves predict by.
+    #[serde(default)]
+    leaf_prediction: Leaves,
+    /// How much memory the tree takes at most. Where a split would need more, leaves with few wrong rows stop counting, and stay leaves.
+    #[serde(default = "max_memory")]
+    max_memory: ByteSize,
+}
+
+/// What leaves predict by.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Leaves {
+    /// Their most frequent class.
+    MajorityClass,
+    /// Naive Bayes: how the features of each class are distributed, as if they did not depend on each other.
+    NaiveBayes,
+    /// Whichever of both was right more often.
+    #[default]
+    NaiveBayesAdaptive,
+}
+
+fn grace_period() -> u32 {
+    200
+}
+
+fn delta() -> f64 {
+    1e-3
+}
+
+fn tau() -> f64 {
+    0.05
+}
+
+fn max_share_to_split() -> f64 {
+    0.99
+}
+
+fn split_points() -> u32 {
+    10
+}
+
+fn max_memory() -> ByteSize {
+    ByteSize(32 << 20)
+}
+
+/// The squares of the distances of such numbers can be added up.
+const LARGEST: f64 = 1e100;
+
+impl HoeffdingTree {
+    fn growth(&self) -> Growth {
+        Growth {
+            grace: self.grace_period.into(),
+            delta: self.delta,
+            tie: self.tau,
+            most_share: self.max_share_to_split,
+            points: self.split_points,
+            leaves: match self.leaf_prediction {
+                Leaves::MajorityClass => LeafPrediction::Majority,
+                Leaves::NaiveBayes => LeafPrediction::NaiveBayes,
+                Leaves::NaiveBayesAdaptive => LeafPrediction::Adaptive,
+            },
+            max_bytes: self.max_memory.0,
+        }
+    }
+}
+
+impl Kind for HoeffdingTree {
+    const NAME: &'static str = "hoeffding_tree";
+    const EXAMPLE: &'static str = "grace_period = 100\nmax_memory = \"10MiB\"";
+}
+
+impl Settings for HoeffdingTree {
+    fn takes(&self) -> Takes {
+        Takes::Raw
+    }
+
+    fn labels(&self) -> Labels {
+        Labels::Classes
+    }
+
+    fn gives(&self, _classes: &[Class]) -> Gives {
+        Gives::Probabilities
+    }
+
+    fn check(&self, _classes: &[Class]) -> Result<(), Problem> {
+        let wrong = |name: &'static str, value: String, right: &str| {
+            Err(Problem::new(format!("`{name}` is {value}, and should be {right}")).under(name))
+        };
+        if self.grace_period == 0 {
+            return wrong("grace_period", "0".to_owned(), "1 at least");
+        }
+        if !(self.delta > 0.0 && self.delta < 1.0) {
+            return wrong("delta", self.delta.to_string(), "between 0 and 1");
+        }
+        if !(0.0..=1.0).contains(&self.tau) {
+            return wrong("tau", self.tau.to_string(), "from 0 to 1");
+        }
+        if !(0.0..=1.0).contains(&self.max_share_to_split) {
+            return wrong("max_share_to_split", self.max_share_to_split.to_string(), "from 0 to 1");
+        }
+        if !(1..=1000).contains(&self.split_points) {
+            return wrong("split_points", self.split_points.to_string(), "from 1 to 1000");
+        }
+        Ok(())
+    }
+
+    fn largest(&self) -> f64 {
+        LARGEST
+    }
+
+    fn most_numbers(&self, _features: &[Feature], classes: &[Class]) -> u64 {
+        // A leaf is there in any case.
+        (self.max_memory.0 / size_of::<f64>()).max(classes.len().max(SIZES_OF_A_LEAF)) as u64
+    }
+
+    fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
+        Box::new(OneTree(Tree::new(self.growth(), features, Shape::new(features, classes))))
+    }
+}
+
+/// What is kept of a tree that is a leaf, beside its masses.
+const SIZES_OF_A_LEAF: usize = 5;
+
+#[derive(Clone, Debug)]
+struct OneTree(Tree);
+
+impl OneTree {
+    /// Predicts into as many numbers as there are: of two classes, only the second.
+    #[inline(always)]
+    fn predict(&self, row: Row<'_>, into: &mut [f64]) {
+        if let [positive] = into {
+            let mut both = [0.0; 2];
+            self.0.predict(row, &mut both);
+            *positive = both[1];
+        } else {
+            self.0.predict(row, into);
+        }
+    }
+}
+
+impl ByRow for OneTree {
+    #[inline(always)]
+    fn outputs(&self) -> usize {
+        match self.0.classes() {
+            2 => 1,
+            classes => classes,
+        }
+    }
+
+    #[inline(always)]
+    fn predict_one(&self, row: Row<'_>, into: &mut [f64]) {
+        self.predict(row, into);
+    }
+
+    #[inline(always)]
+    fn learn_one(&mut self, row: Row<'_>, target: f64) {
+        let mut prediction = vec![0.0; ByRow::outputs(self)];
+        self.predict(row, &mut prediction);
+        self.learn_predicted(row, target, f64::NAN, &prediction);
+    }
+
+    #[inline(always)]
+    fn learn_predicted(&mut self, row: Row<'_>, target: f64, _reward: f64, prediction: &[f64]) {
+        self.0.learn(row, target as usize, 1.0, likeliest(prediction, Certainty::Probability));
+    }
+
+    fn save(&self, tensors: &mut Tensors) {
+        self.0.save("estimator", tensors);
+    }
+
+    fn load(&mut self, tensors: &Tensors) -> Result<()> {
+        self.0.load("estimator", tensors)
+    }
+}
