@@ -59,6 +59,8 @@ def elec2_and_covtype():
                 *numbers, target = pyarrow.csv.read_csv(csv).columns
             label = pyarrow.compute.equal(target, positive).combine_chunks()
             write_numbers(f"{name}.parquet", numbers, label)
+            if name == "covtype":
+                write_numbers("covtype7.parquet", [number.slice(0, 100_000) for number in numbers], target.slice(0, 100_000))
 
 
 def shuttle():

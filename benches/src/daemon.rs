@@ -111,7 +111,7 @@ impl Daemon {
     fn stop(mut self) -> Result<Duration> {
         let begin = Instant::now();
         if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
-            kill_process(pid, Signal::TERM)?;
+            kill_process(pid, Signal::TERM).map_err(std::io::Error::from)?;
         }
         self.child.wait()?;
         Ok(begin.elapsed())

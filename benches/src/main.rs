@@ -37,6 +37,7 @@ mod state;
 mod text;
 mod threads;
 mod time;
+mod trees;
 mod windows;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("bits", bits::run),
     ("learning", learning::run),
     ("networks", networks::run),
+    ("trees", trees::run),
     ("quickstart", quickstart::run),
     ("sql", sql::run),
     ("ndjson", ndjson::run),

@@ -24,6 +24,11 @@ pub fn river_once(table: &Path) -> Result<Value> {
     Ok(figures)
 }
 
+/// River's Hoeffding tree over the first rows of a table, test then train: its `accuracy`, `rows` and `seconds`.
+pub fn river_tree(table: &Path, rows: usize) -> Result<Value> {
+    place::json_of(replay("river_tree.py").arg(table).arg(rows.to_string()))
+}
+
 /// Vowpal Wabbit's pass over its own binary cache: `rows` and `seconds`.
 pub fn vowpal_wabbit(text: &Path) -> Result<Value> {
     place::json_of(replay("vw_cached.py").arg(text))
