@@ -228,10 +228,11 @@ impl Supervisor {
         loop {
             let is_asked = change.as_ref().is_some_and(Change::is_asked);
             if self.wants_otherwise(target, change.as_ref()) {
-                match is_asked {
-                    // Another text has to wait until it is known what has come of this one.
-                    true => self.stop_if_wanted(&control),
-                    false => change = self.turn_to_goal(&control, target),
+                // Another text has to wait until it is known what has come of the one that was asked for.
+                if is_asked {
+                    self.stop_if_wanted(&control);
+                } else {
+                    change = self.turn_to_goal(&control, target);
                 }
             }
             // A flow that is about to hand over has to come to a border.

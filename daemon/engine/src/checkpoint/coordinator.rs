@@ -189,7 +189,6 @@ impl Coordinator {
         effects: Visibility,
         passed: Epoch,
         phase: watch::Sender<Phase>,
-        keeps: watch::Receiver<Option<BTreeSet<NodeIndex>>>,
         stats: Arc<FlowStats>,
     ) -> (Self, Reporter) {
         let interval = match (&checkpoints, &effects) {
@@ -230,7 +229,7 @@ impl Coordinator {
             next: None,
             hurry,
             stopping: false,
-            keeps,
+            keeps: watch::channel(None).1,
             border: None,
             has_inherited: false,
             forgotten: Vec::new(),
@@ -246,6 +245,11 @@ impl Coordinator {
     /// What makes visible what a node stages.
     pub fn set_committer(&mut self, node: NodeIndex, committer: Option<Box<dyn Committer>>) {
         self.commits.set_committer(node, committer);
+    }
+
+    /// What tells which nodes go on as they are, when the flow is to hand over.
+    pub fn set_keeps(&mut self, keeps: watch::Receiver<Option<BTreeSet<NodeIndex>>>) {
+        self.keeps = keeps;
     }
 
     /// Goes on where another coordinator was.

@@ -72,16 +72,16 @@ impl Setup {
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|planned| edge_of(plan, planned)).unzip();
         let common = Common::new(plan, durable, senders.iter().map(Sender::queue));
         let phase = common.phase.clone();
-        let (coordinator, reporter) = Coordinator::new(
+        let (mut coordinator, reporter) = Coordinator::new(
             plan,
             checkpoints,
             run.clone(),
             visibility,
             start_point.epoch,
             phase,
-            common.keeps.subscribe(),
             common.stats.clone(),
         );
+        coordinator.set_keeps(common.keeps.subscribe());
         Ok(Self {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
