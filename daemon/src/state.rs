@@ -15,6 +15,9 @@ use millstream_store::local_folder;
 /// How a run keeps its state.
 #[derive(Clone, Debug, Args)]
 pub struct StateArguments {
+    /// Which of the texts of the flow it is, where a daemon counts them.
+    #[arg(skip)]
+    pub revision: Option<u64>,
     /// Keep the state of each flow in DIR/FLOW, and resume it from there: every row counts once, also through a crash. Instead
     /// of a folder, `s3://BUCKET/PREFIX`. `check` only looks whether a flow can be resumed.
     #[arg(long, value_name = "DIR", value_parser = location)]
@@ -40,6 +43,7 @@ impl StateArguments {
     /// State at a location, as it is where nobody has asked for anything special.
     pub fn at(location: String) -> Self {
         Self {
+            revision: None,
             state: Some(location),
             reset: Vec::new(),
             remove_published: false,
@@ -145,11 +149,13 @@ impl StateArguments {
         unmet
     }
 
-    fn options(&self) -> ResumeOptions {
+    /// What is wanted of the state.
+    pub fn options(&self) -> ResumeOptions {
         ResumeOptions {
             fingerprint: fingerprint(),
             allow_drift: self.allow_drift,
             allow_loss: self.allow_loss,
+            revision: self.revision,
             resets: self.reset.clone(),
             remove_published: self.remove_published,
         }

@@ -6,13 +6,25 @@ use super::Trial;
 use super::graphs::{ALL, BRANCHED, Graph, LINEAR, MERGED, SEQUENCE};
 
 /// How the points begin by which only other tests come.
-const ELSEWHERE: &[&str] =
-    &["delta-", "git-", "http-", "kafka-", "log-", "mqtt-", "mysql-", "nats-", "objects-", "postgres-", "spool-"];
+const ELSEWHERE: &[&str] = &[
+    "change-",
+    "delta-",
+    "git-",
+    "http-",
+    "kafka-",
+    "log-",
+    "mqtt-",
+    "mysql-",
+    "nats-",
+    "objects-",
+    "postgres-",
+    "spool-",
+];
 
 /// Points that only a flow of this kind comes by; all others are on the way of every flow that keeps state.
 fn graph_of(point: &str) -> Option<&'static Graph> {
     match point {
-        // `pushed.rs` and the tests with servers come by.
+        // `pushed.rs`, `changes.rs` of the daemon and the tests with servers come by.
         _ if ELSEWHERE.iter().any(|others| point.starts_with(others)) => None,
         "version-numbered" | "version-written" | "version-decided" => Some(&MERGED),
         "journal-removed" | "blob-written" | "blob-removed" => Some(&BRANCHED),

@@ -161,6 +161,7 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         }],
         always: Vec::new(),
         shape: Shape::default(),
+        identity: None,
         renamed_from: None,
         hidden: true,
         needs_state: NeedsState::No,

@@ -1,5 +1,5 @@
-//! A flow gets another text: an operation that stops it at a checkpoint and lets it go on from there, and has it go back if it fails before
-//! its first checkpoint with the new one.
+//! A flow gets another text: an operation that has it go on from that at a checkpoint, and has it go back if it fails before its first
+//! checkpoint with the new one.
 
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub struct Change {
     pub start: bool,
     /// Whether the text counts even if it is the one before: a file that it names is another one.
     pub again: bool,
+    /// The nodes that start from scratch with it, so that their state is lost.
+    pub resets: Vec<String>,
 }
 
 /// What a flow was when somebody decided to change it.
@@ -55,8 +57,8 @@ pub struct Applied {
 }
 
 impl Host {
-    /// Lets a flow run from a text. One that runs already stops at a checkpoint and goes on from there; if it fails with the new text before
-    /// its first checkpoint, it goes on with the one before.
+    /// Lets a flow run from a text. One that runs already goes on from it at a checkpoint, with the nodes that do not change as they are; if
+    /// it fails with the new text before its first checkpoint, it goes on with the one before.
     ///
     /// # Errors
     /// If the flow has another owner, is at another revision than expected, or is busy.
@@ -104,7 +106,12 @@ impl Host {
         self.check(source.clone()).await?;
         let message = Some(format!("back to revision {to}"));
         let expected = Expected::Revision(revision);
-        self.apply(flow, Change { source, owner, expected, message, start: true, again: false }, request).await
+        self.apply(
+            flow,
+            Change { source, owner, expected, message, start: true, again: false, resets: Vec::new() },
+            request,
+        )
+        .await
     }
 
     /// Whether a change may be made. What is wanted of the flow now, if there is one.
@@ -155,6 +162,7 @@ impl Host {
                 .map_or(if change.start { Desired::Running } else { Desired::Stopped }, |former| former.desired),
             revision: kept.number,
             fallback: fallback.filter(|fallback| *fallback != kept.number),
+            resets: change.resets.clone(),
         };
         if former.is_none() {
             // Whoever is told of the operation finds the flow.
@@ -166,8 +174,7 @@ impl Host {
     /// Lets a flow run from another text, and waits until there is no way back.
     async fn carry_out_change(&self, flow: &str, wanted: Wanted, operation: &RunningOperation) -> Result<(), String> {
         if let Some(former) = wanted.fallback {
-            operation
-                .say(format!("stopping revision {former} at a checkpoint, to go on with revision {}", wanted.revision));
+            operation.say(format!("building revision {} beside revision {former}", wanted.revision));
         }
         if wanted.desired == Desired::Stopped {
             return self.want_from_now_on(flow, wanted).await.map_err(|error| error.to_string());
@@ -181,12 +188,16 @@ impl Host {
             failed => failed,
         };
         let Err(reason) = passed else {
-            let settled = Wanted { fallback: None, ..wanted };
+            if let Some(took) = self.watch(flow).and_then(|status| status.borrow().handover.as_ref()?.took()) {
+                operation.took(took);
+            }
+            let settled = Wanted { fallback: None, resets: Vec::new(), ..wanted };
             return self.want_from_now_on(flow, settled).await.map_err(|error| error.to_string());
         };
         operation.say(format!("going back to revision {fallback}"));
         // Where that fails, the status of the flow says why; what matters here is why the change has failed.
-        let _ = self.run(flow, Wanted { revision: fallback, fallback: None, ..wanted.clone() }).await;
+        let _ =
+            self.run(flow, Wanted { revision: fallback, fallback: None, resets: Vec::new(), ..wanted.clone() }).await;
         self.refuse(flow, Some(wanted.revision), reason.clone());
         Err(reason)
     }

@@ -66,6 +66,9 @@ pub struct Wanted {
     pub revision: u64,
     /// The text that it goes back to if it fails before its first checkpoint with the new one.
     pub fallback: Option<u64>,
+    /// The nodes that start from scratch with the new one, once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resets: Vec<String>,
 }
 
 impl Revision {
@@ -208,7 +211,13 @@ mod tests {
         assert_eq!(open().add_revision("fraud", &source("a"), "bob", None, false).unwrap(), first, "nothing differs");
         let second = open().add_revision("fraud", &source("b"), "bob", None, false).unwrap();
         assert_eq!((first.number, second.number), (1, 2));
-        let mut wanted = Wanted { owner: Owner::Api, desired: Desired::Running, revision: 2, fallback: Some(1) };
+        let mut wanted = Wanted {
+            owner: Owner::Api,
+            desired: Desired::Running,
+            revision: 2,
+            fallback: Some(1),
+            resets: vec!["b".into()],
+        };
         open().want("fraud", &wanted).unwrap();
         wanted.desired = Desired::Stopped;
         open().want("fraud", &wanted).unwrap();
@@ -224,7 +233,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = FlowStore::new(folder.path().to_owned());
         store.add_revision("fraud", &source("first"), "ada", None, false).unwrap();
-        let wanted = Wanted { owner: Owner::Api, desired: Desired::Running, revision: 1, fallback: None };
+        let wanted =
+            Wanted { owner: Owner::Api, desired: Desired::Running, revision: 1, fallback: None, resets: Vec::new() };
         store.want("fraud", &wanted).unwrap();
         for number in 0..REVISIONS + 3 {
             store.add_revision("fraud", &source(&number.to_string()), "ada", None, false).unwrap();

@@ -124,7 +124,7 @@ impl FlowFolder {
         let (text, others) = (kept.map(|kept| kept.text).unwrap_or_default(), FilesRead::default());
         let source = FlowSource { path: path.clone(), text: text.as_str().into() };
         // What is wrong with it is said when it begins.
-        let _ = self.host.check_noting(source, others.clone()).await;
+        let _ = self.host.check_noting(source, Vec::new(), others.clone()).await;
         self.files.insert(path, KnownFile { hash: hash_of(&Ok(text)), others, flow: Some(flow) });
         Ok(())
     }
@@ -210,14 +210,15 @@ impl FlowFolder {
         changes: &mut Vec<FolderChange>,
     ) -> Result<(String, u64), HostError> {
         let path = source.path.clone();
-        let flow = self.host.check_noting(source.clone(), others.clone()).await?.flow;
+        let flow = self.host.check_noting(source.clone(), Vec::new(), others.clone()).await?.flow;
         if let Some(former) = former.filter(|former| *former != flow) {
             self.remove(&path, &former).await?;
             self.forget_refused();
             changes.push(FolderChange::Removed { path: path.clone(), flow: former });
         }
         let owner = Owner::File { path };
-        let change = Change { source, owner, expected: Expected::Any, message: None, start: true, again };
+        let change =
+            Change { source, owner, expected: Expected::Any, message: None, start: true, again, resets: Vec::new() };
         let applied = self.host.apply(&flow, change, request()).await?;
         Ok((flow, applied.revision))
     }

@@ -76,14 +76,27 @@ impl Host {
     /// # Errors
     /// With all that is wrong with it.
     pub async fn check(&self, source: FlowSource) -> Result<Outline, HostError> {
-        self.check_noting(source, FilesRead::default()).await
+        self.check_noting(source, Vec::new(), FilesRead::default()).await
+    }
+
+    /// The same, as if these nodes started from scratch.
+    ///
+    /// # Errors
+    /// With all that is wrong with it.
+    pub async fn check_with_resets(&self, source: FlowSource, resets: Vec<String>) -> Result<Outline, HostError> {
+        self.check_noting(source, resets, FilesRead::default()).await
     }
 
     /// The same, and notes the files that it takes besides the text.
-    pub(crate) async fn check_noting(&self, source: FlowSource, files: FilesRead) -> Result<Outline, HostError> {
+    pub(crate) async fn check_noting(
+        &self,
+        source: FlowSource,
+        resets: Vec<String>,
+        files: FilesRead,
+    ) -> Result<Outline, HostError> {
         let launcher = self.launcher.clone();
         let checked: Result<Outline, Diagnostics> =
-            spawn_blocking(move || launcher.check(&source, &files)).await.doing(|| "checking a flow")?;
+            spawn_blocking(move || launcher.check(&source, &resets, &files)).await.doing(|| "checking a flow")?;
         Ok(checked?)
     }
 
@@ -181,12 +194,12 @@ impl Host {
     /// The texts that a flow is to run from.
     async fn target(&self, flow: &str, wanted: &Wanted) -> Result<Target> {
         let (store, name) = (self.store.clone(), flow.to_owned());
-        let (number, fallback) = (wanted.revision, wanted.fallback);
+        let (number, fallback, resets) = (wanted.revision, wanted.fallback, wanted.resets.clone());
         let read = move || {
             let missing = || Error::new(format!("revision {number} of the flow `{name}` is gone"));
             let revision = store.revision(&name, number)?.ok_or_else(missing)?;
             let fallback = fallback.map_or(Ok(None), |number| store.revision(&name, number))?;
-            Ok(Target { revision, fallback })
+            Ok(Target { revision, fallback, resets })
         };
         spawn_blocking(read).await.doing(|| "reading the text of a flow")?
     }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_core::FilesRead;
+use millstream_engine::checkpoint::ResumeOptions;
 use millstream_engine::file::Diagnostics;
 use millstream_engine::outline::Outline;
+use millstream_engine::plan::Plan;
 use millstream_engine::run::{FlowError, ReadyFlow};
 
 /// A flow as somebody has written it. The text is what counts, whatever becomes of the file.
@@ -16,6 +18,28 @@ pub struct FlowSource {
     pub path: PathBuf,
     /// What is in it.
     pub text: Arc<str>,
+}
+
+/// A text that a flow is to run from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The text.
+    pub source: FlowSource,
+    /// Its number.
+    pub revision: u64,
+    /// The nodes that start from scratch, unless a checkpoint of this revision says that they have.
+    pub resets: Vec<String>,
+}
+
+/// A flow that is to go on in place of one that runs.
+#[derive(Debug)]
+pub struct Planned {
+    /// The flow.
+    pub plan: Plan,
+    /// Its nodes and edges.
+    pub outline: Outline,
+    /// What is wanted of its state.
+    pub options: ResumeOptions,
 }
 
 /// A flow that has only to begin.
@@ -36,20 +60,26 @@ pub enum LaunchError {
     Flow(FlowError),
 }
 
-/// Brings flows to run. Both methods may take a while, and are called where that holds up nobody.
+/// Brings flows to run. All methods may take a while, and are called where that holds up nobody.
 pub trait Launcher: Send + Sync + 'static {
-    /// Reads, checks and plans a flow, and looks whether its state can be resumed. Nothing is changed. Which files that takes besides its text
-    /// is noted in `files`, whatever comes of it.
+    /// Reads, checks and plans a flow, and looks whether its state can be resumed if the nodes in `resets` start from scratch. Nothing is
+    /// changed. Which files that takes besides its text is noted in `files`, whatever comes of it.
     ///
     /// # Errors
     /// With all that is wrong with it.
-    fn check(&self, source: &FlowSource, files: &FilesRead) -> Result<Outline, Diagnostics>;
+    fn check(&self, source: &FlowSource, resets: &[String], files: &FilesRead) -> Result<Outline, Diagnostics>;
 
     /// Plans and prepares a flow, and takes over its state.
     ///
     /// # Errors
     /// If the flow does not check, or a node can't be built or restored.
-    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError>;
+    fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError>;
+
+    /// Plans a flow that is to go on in place of one that runs. Nothing is changed.
+    ///
+    /// # Errors
+    /// If the flow does not check.
+    fn plan(&self, launch: &Launch) -> Result<Planned, LaunchError>;
 }
 
 impl fmt::Display for LaunchError {

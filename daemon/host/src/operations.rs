@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::error::HostError;
+use crate::status::Took;
 use crate::time::Timestamp;
 
 /// What is asked for.
@@ -73,6 +74,9 @@ pub struct Operation {
     pub result: Option<u64>,
     /// Why it has failed.
     pub problem: Option<String>,
+    /// How long a flow took to go on from another text, if it ran meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<Took>,
 }
 
 /// How many operations are kept that have ended.
@@ -161,6 +165,7 @@ impl Operations {
             detail: String::new(),
             result: None,
             problem: None,
+            took: None,
         });
         known.insert(id, operation.clone());
         Ok(operation)
@@ -240,6 +245,11 @@ impl RunningOperation {
     /// What it is now, and what becomes of it.
     pub fn watch(&self) -> watch::Receiver<Operation> {
         self.operation.subscribe()
+    }
+
+    /// Notes how long the flow took to go on from another text.
+    pub fn took(&self, took: Took) {
+        self.change(|operation| operation.took = Some(took));
     }
 
     /// Says what it is doing.

@@ -8,6 +8,7 @@ use millstream_engine::run::FlowControl;
 use millstream_engine::stats::FlowStats;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::flow_store::{Desired, Owner};
@@ -61,6 +62,45 @@ pub struct FlowStatus {
     pub outline: Option<Arc<Outline>>,
     /// What tells it what to do, if it runs.
     pub control: Option<FlowControl>,
+    /// When it went on from another text the last time, if it ran meanwhile.
+    pub handover: Option<Handover>,
+}
+
+/// When a flow went on from another text while it ran.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    /// When somebody wanted it.
+    pub wanted: Instant,
+    /// When all was built, and the nodes were asked to come to a border.
+    pub asked: Instant,
+    /// When the first input came there.
+    pub stopped: Instant,
+    /// When the nodes went on.
+    pub begun: watch::Receiver<Option<Instant>>,
+}
+
+/// How long a flow took to go on from another text while it ran.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Took {
+    /// How long it took until the new text was planned, and what is new in it was built. The flow ran meanwhile.
+    pub build_s: f64,
+    /// How long it took from there until the first input came to the border at which the nodes were handed over.
+    pub wait_s: f64,
+    /// How long that input then stood still, at most: what was read was worked off, and all went on.
+    pub pause_s: f64,
+}
+
+impl Handover {
+    /// How long it took, once it is over.
+    pub fn took(&self) -> Option<Took> {
+        let begun = (*self.begun.borrow())?;
+        let between = |earlier: Instant, later: Instant| later.saturating_duration_since(earlier).as_secs_f64();
+        Some(Took {
+            build_s: between(self.wanted, self.asked),
+            wait_s: between(self.asked, self.stopped),
+            pause_s: between(self.stopped, begun),
+        })
+    }
 }
 
 /// A text that is not run, though somebody wants it to.
@@ -107,6 +147,7 @@ impl FlowStatus {
             stats: None,
             outline: None,
             control: None,
+            handover: None,
         }
     }
 

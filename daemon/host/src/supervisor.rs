@@ -4,14 +4,16 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use millstream_core::{Error, ErrorClass};
+use millstream_engine::outline::Outline;
 use millstream_engine::run::{FlowControl, FlowError, Outcome, RunningFlow, Status};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
 
+use crate::change::Change;
 use crate::flow_store::Revision;
 use crate::hold::Holds;
-use crate::launch::{FlowSource, LaunchError, Launched, Launcher};
+use crate::launch::{Launch, LaunchError, Launched, Launcher};
 use crate::restart::{RestartPolicy, Restarts};
 use crate::status::{FlowStatus, Refused, State};
 
@@ -33,6 +35,17 @@ pub struct Target {
     pub revision: Revision,
     /// The one that runs again if this one fails before its first checkpoint.
     pub fallback: Option<Revision>,
+    /// The nodes that start from scratch with it, once.
+    pub resets: Vec<String>,
+}
+
+impl Target {
+    /// How one of its texts is launched.
+    pub(crate) fn launch(&self, revision: &Revision) -> Launch {
+        let is_new = revision.number == self.revision.number;
+        let resets = if is_new { self.resets.clone() } else { Vec::new() };
+        Launch { source: revision.source(), revision: revision.number, resets }
+    }
 }
 
 /// Sees to one flow.
@@ -43,14 +56,14 @@ pub struct Supervisor {
     pub goal: watch::Receiver<Goal>,
     pub holds: Holds,
     pub status: watch::Sender<FlowStatus>,
-    restarts: Restarts,
+    pub(crate) restarts: Restarts,
     /// What has become of the last target.
-    probation: Option<(Arc<Target>, Probation)>,
+    pub(crate) probation: Option<(Arc<Target>, Probation)>,
 }
 
 /// What is known of a text that was not run before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probation {
+pub(crate) enum Probation {
     /// It has not come to a checkpoint yet.
     Lasts,
     /// It has, so that there is no way back.
@@ -60,7 +73,7 @@ enum Probation {
 }
 
 /// When to look at the goal again.
-enum Next {
+pub(crate) enum Next {
     Now,
     /// When it is another one.
     Changed,
@@ -116,7 +129,7 @@ impl Supervisor {
                 (status.revision, status.reason, status.stats) = (revision.number, None, None);
             }
         });
-        let Launched { flow, outline } = match self.launch(revision.source()).await {
+        let Launched { flow, outline } = match self.launch(target.launch(&revision)).await {
             Ok(launched) => launched,
             Err(LaunchError::Check(diagnostics)) => return self.fail(diagnostics.to_string(), None, target),
             Err(LaunchError::Flow(error)) => return self.failed(&error, None, target),
@@ -125,18 +138,44 @@ impl Supervisor {
             return Next::Now;
         }
         let running = flow.start(&self.data);
-        let control = running.control();
         if self.is_on_probation(target) {
-            control.checkpoint();
+            running.control().checkpoint();
         }
+        self.runs(&running, outline, revision.number);
+        self.keep_running(running, target.clone()).await
+    }
+
+    /// Sees to a flow that runs, from one text or after another, until it ends.
+    async fn keep_running(&mut self, mut running: RunningFlow, mut target: Arc<Target>) -> Next {
+        loop {
+            let (outcome, change) = self.watch(running, &mut target).await;
+            let Outcome { status, handed_over, .. } = outcome;
+            match (handed_over, change) {
+                (Some(handed_over), Some(change)) => match self.go_on(*handed_over, change, &mut target).await {
+                    Ok(gone_on) => running = gone_on,
+                    Err(error) => return self.failed(&error, None, &target),
+                },
+                // What is to run now has still to begin.
+                (_, Some(_)) => return Next::Now,
+                (_, None) => return self.ended(status, &target),
+            }
+        }
+    }
+
+    /// Says that a flow runs.
+    pub(crate) fn runs(&self, running: &RunningFlow, outline: Outline, revision: u64) {
         self.status.send_modify(|status| {
             status.enter(State::Running);
-            (status.stats, status.control) = (Some(running.stats()), Some(control));
-            status.outline = Some(Arc::new(outline));
+            (status.stats, status.control) = (Some(running.stats()), Some(running.control()));
+            (status.outline, status.handover, status.revision) = (Some(Arc::new(outline)), None, revision);
         });
-        let name = self.status.borrow().flow.clone();
-        tracing::info!(flow = name, revision = revision.number, "runs");
-        match self.watch(running).await.status {
+        let flow = self.status.borrow().flow.clone();
+        tracing::info!(flow, revision, "runs");
+    }
+
+    /// The flow has ended.
+    fn ended(&mut self, status: Status, target: &Target) -> Next {
+        match status {
             Status::Done => {
                 self.status.send_modify(|status| {
                     status.enter(State::Finished);
@@ -155,7 +194,7 @@ impl Supervisor {
     }
 
     /// The text that is to run now.
-    fn revision(&mut self, target: &Arc<Target>) -> Revision {
+    pub(crate) fn revision(&mut self, target: &Arc<Target>) -> Revision {
         if !self.probation.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, target)) {
             self.probation = Some((target.clone(), Probation::Lasts));
             self.status.send_modify(|status| status.went_back = None);
@@ -170,38 +209,106 @@ impl Supervisor {
     }
 
     /// Plans and prepares the flow where that holds up nobody.
-    async fn launch(&self, source: FlowSource) -> Result<Launched, LaunchError> {
+    async fn launch(&self, launch: Launch) -> Result<Launched, LaunchError> {
         let launcher = self.launcher.clone();
-        let launched = tokio::task::spawn_blocking(move || launcher.launch(&source)).await;
+        let launched = tokio::task::spawn_blocking(move || launcher.launch(&launch)).await;
         launched.unwrap_or_else(|panic| {
             let error = Error::caused_by("starting the flow", panic).of_class(ErrorClass::Bug);
             Err(LaunchError::Flow(error.into()))
         })
     }
 
-    /// Waits for the end of a flow, which begins to stop as soon as something else is wanted.
-    async fn watch(&mut self, running: RunningFlow) -> Outcome {
+    /// Waits for the end of a flow, which begins to stop as soon as something else is wanted; or to hand over, if that is another text. With
+    /// what is still to be done then.
+    async fn watch(&mut self, running: RunningFlow, target: &mut Arc<Target>) -> (Outcome, Option<Change>) {
         let control = running.control();
         let mut end = pin!(running.join());
+        let mut change: Option<Change> = None;
         let mut is_left = false;
         loop {
-            self.hold(&control);
-            let changed = tokio::select! {
-                outcome = &mut end => {
-                    self.status.send_modify(|status| status.paused = None);
-                    return outcome;
+            let is_asked = change.as_ref().is_some_and(Change::is_asked);
+            if self.wants_otherwise(target, change.as_ref()) {
+                // Another text has to wait until it is known what has come of the one that was asked for.
+                if is_asked {
+                    self.stop_if_wanted(&control);
+                } else {
+                    change = self.turn_to_goal(&control, target);
                 }
-                () = self.holds.changed() => continue,
-                changed = self.goal.changed(), if !is_left => changed,
-            };
-            is_left = changed.is_err();
-            if matches!(*self.goal.borrow(), Goal::Abort) {
-                control.give_up();
-            } else {
-                control.stop();
             }
+            // A flow that is about to hand over has to come to a border.
+            if is_asked {
+                control.resume()
+            } else {
+                self.hold(&control)
+            }
+            tokio::select! {
+                outcome = &mut end => {
+                    let is_over = outcome.handed_over.is_none();
+                    self.status.send_if_modified(|status| is_over && status.paused.take().is_some());
+                    return (outcome, change);
+                }
+                () = self.holds.changed() => {}
+                planned = Change::planned(&mut change) => match (planned, &mut change) {
+                    (Ok(plans), Some(change)) => {
+                        change.ask(plans, &control);
+                        if !change.is_asked() {
+                            self.enter(State::Stopping);
+                        }
+                    }
+                    (Err(reason), Some(refused)) => {
+                        target.clone_from(&refused.target);
+                        change = None;
+                        self.refuse(target.clone(), reason);
+                    }
+                    (_, None) => {}
+                },
+                changed = self.goal.changed(), if !is_left => is_left = changed.is_err(),
+            }
+        }
+    }
+
+    /// Whether something else is wanted than what runs, or is on its way.
+    fn wants_otherwise(&self, target: &Arc<Target>, change: Option<&Change>) -> bool {
+        match &*self.goal.borrow() {
+            Goal::Run(wanted) => !Arc::ptr_eq(wanted, change.map_or(target, |change| &change.target)),
+            Goal::Stop | Goal::Abort => true,
+        }
+    }
+
+    /// Has a flow do what is wanted now: stop, or go on from another text, which is planned first.
+    fn turn_to_goal(&mut self, control: &FlowControl, target: &mut Arc<Target>) -> Option<Change> {
+        let goal = self.goal.borrow().clone();
+        if let Goal::Run(wanted) = goal {
+            let (runs, is_running) = {
+                let status = self.status.borrow();
+                (status.revision, status.state == State::Running)
+            };
+            if wanted.revision.number == runs {
+                // It runs already: somebody has called a change off.
+                _ = self.revision(&wanted);
+                *target = wanted;
+                return None;
+            }
+            let former = wanted.fallback.as_ref().filter(|former| is_running && former.number == runs);
+            if let Some(former) = former.filter(|_| control.can_hand_over()) {
+                let back = Launch { source: former.source(), revision: former.number, resets: Vec::new() };
+                return Some(Change::begin(self.launcher.clone(), wanted.clone(), back, control.clone()));
+            }
+            control.stop();
             self.enter(State::Stopping);
         }
+        self.stop_if_wanted(control);
+        None
+    }
+
+    /// Has a flow stop, or end at once, if that is wanted.
+    fn stop_if_wanted(&self, control: &FlowControl) {
+        match *self.goal.borrow() {
+            Goal::Run(_) => return,
+            Goal::Stop => control.stop(),
+            Goal::Abort => control.give_up(),
+        }
+        self.enter(State::Stopping);
     }
 
     /// Holds the inputs, or has them go on, as is wanted.

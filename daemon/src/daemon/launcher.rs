@@ -7,7 +7,7 @@ use millstream_engine::file::{Diagnostic, Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
 use millstream_engine::plan::Plan;
 use millstream_engine::run::{FlowError, PreparedFlow};
-use millstream_host::{FlowSource, LaunchError, Launched, Launcher};
+use millstream_host::{FlowSource, Launch, LaunchError, Launched, Launcher, Planned};
 
 use super::settings::DaemonSettings;
 use crate::state::StateArguments;
@@ -31,31 +31,45 @@ impl FlowLauncher {
         Ok(Self { workplace, state })
     }
 
-    fn plan(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
-        let kept = |flow: &str| self.state.kept(flow);
+    /// How the state is kept if these nodes start from scratch.
+    fn state(&self, revision: Option<u64>, resets: &[String]) -> StateArguments {
+        StateArguments { revision, reset: resets.to_vec(), ..self.state.clone() }
+    }
+
+    fn read(&self, source: &FlowSource, state: &StateArguments, files: &FilesRead) -> Result<Plan, Diagnostics> {
+        let kept = |flow: &str| state.kept(flow);
         let load = LoadOptions { files: files.clone(), ..self.workplace.load_options(&[]) };
         let options = self.workplace.plan_options();
-        self.state.met(&source.path, Plan::read(&source.path, &source.text, load, options, kept)?)
+        state.met(&source.path, Plan::read(&source.path, &source.text, load, options, kept)?)
     }
 }
 
 impl Launcher for FlowLauncher {
-    fn check(&self, source: &FlowSource, files: &FilesRead) -> Result<Outline, Diagnostics> {
-        let mut plan = self.plan(source, files)?;
+    fn check(&self, source: &FlowSource, resets: &[String], files: &FilesRead) -> Result<Outline, Diagnostics> {
+        let state = self.state(None, resets);
+        let mut plan = self.read(source, &state, files)?;
         let path = source.path.display().to_string();
         let wrong = |message| Diagnostic { path: path.clone(), place: None, message, help: None, follows: false };
-        let problems = self.state.problems(&mut plan).unwrap_or_else(|error| vec![error.to_string()]);
+        let problems = state.problems(&mut plan).unwrap_or_else(|error| vec![error.to_string()]);
         let diagnostics: Diagnostics = problems.into_iter().map(wrong).collect();
         if diagnostics.is_empty() { Ok(plan.outline()) } else { Err(diagnostics) }
     }
 
-    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
-        let plan = self.plan(source, &FilesRead::default())?;
+    fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError> {
+        let state = self.state(Some(launch.revision), &launch.resets);
+        let read = || self.read(&launch.source, &state, &FilesRead::default());
+        let plan = read()?;
         let (flow, outline) = (plan.flow.clone(), plan.outline());
         plan.warnings.iter().for_each(|warning| tracing::warn!(flow, "{warning}"));
-        let (mode, notes) = self.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
+        let (mode, notes) = state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
         notes.iter().for_each(|note| tracing::info!(flow, "{note}"));
-        let flow = take_over(PreparedFlow::new(plan, mode)?, || self.plan(source, &FilesRead::default()))??;
+        let flow = take_over(PreparedFlow::new(plan, mode)?, read)??;
         Ok(Launched { flow, outline })
+    }
+
+    fn plan(&self, launch: &Launch) -> Result<Planned, LaunchError> {
+        let state = self.state(Some(launch.revision), &launch.resets);
+        let plan = self.read(&launch.source, &state, &FilesRead::default())?;
+        Ok(Planned { outline: plan.outline(), plan, options: state.options() })
     }
 }

@@ -75,6 +75,13 @@ pub const POINTS: &[&str] = &[
     "manifest-removed",
     "blob-removed",
     "collected",
+    // A flow goes on in place of another.
+    "change-planned",
+    "change-asked",
+    "change-border",
+    "change-handed-over",
+    "change-restored",
+    "change-begun",
     // The ingest log.
     "log-append",
     "log-before-sync",

@@ -149,6 +149,9 @@ struct PutQuery {
     start: Option<bool>,
     /// How many seconds the change may take. By default 60.
     deadline_s: Option<Seconds>,
+    /// The nodes that start from scratch with the new text, with commas between: what they remember is lost. A change that would lose it
+    /// otherwise is refused.
+    reset: Option<String>,
 }
 
 async fn put(
@@ -161,7 +164,9 @@ async fn put(
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
     let source = FlowSource { path: admin.flow_path(&flow)?, text: text.into() };
-    let view = plan(&admin, &flow, &source, expected).await?;
+    let names = query.reset.iter().flat_map(|names| names.split(',')).map(|name| name.trim().to_owned());
+    let resets: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+    let view = plan(&admin, &flow, &source, &resets, expected).await?;
     if query.dry_run {
         return Ok(Json(view).into_response());
     }
@@ -169,7 +174,7 @@ async fn put(
         return Err(Problem::new(&Code::PLAN_STALE, Code::PLAN_STALE.meaning));
     }
     let (message, start) = (query.message, query.start.unwrap_or(true));
-    let change = Change { source, owner: Owner::Api, expected, message, start, again: false };
+    let change = Change { source, owner: Owner::Api, expected, message, start, again: false, resets };
     let request = asked_by(caller, query.deadline_s);
     let Applied { revision, former, mut operation } = admin.host.apply(&flow, change, request).await?;
     settle(&mut operation, &headers).await;
@@ -187,8 +192,14 @@ async fn settle(operation: &mut watch::Receiver<Operation>, headers: &HeaderMap)
 }
 
 /// What a text would do to a flow.
-async fn plan(admin: &Admin, flow: &str, source: &FlowSource, expected: Expected) -> Result<ChangeView, Problem> {
-    let outline = admin.host.check(source.clone()).await?;
+async fn plan(
+    admin: &Admin,
+    flow: &str,
+    source: &FlowSource,
+    resets: &[String],
+    expected: Expected,
+) -> Result<ChangeView, Problem> {
+    let outline = admin.host.check_with_resets(source.clone(), resets.to_vec()).await?;
     if outline.flow != flow {
         let named = outline.flow;
         return Err(Problem::bad_request(format!("the text is of the flow `{named}`, and the path of `{flow}`")));
@@ -208,7 +219,7 @@ async fn plan(admin: &Admin, flow: &str, source: &FlowSource, expected: Expected
         None => String::new(),
     };
     let diff = FlowDiff::between(&text, &source.text);
-    let described = serde_json::json!([base, &*source.text, outline]);
+    let described = serde_json::json!([base, &*source.text, outline, resets]);
     let plan = format!("blake3:{}", blake3::hash(described.to_string().as_bytes()).to_hex());
     Ok(ChangeView { plan, base, revision: None, diff, warnings: outline.warnings, operation: None })
 }

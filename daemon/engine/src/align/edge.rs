@@ -69,6 +69,11 @@ impl Inputs {
         }
     }
 
+    /// The node knows already which of its ports have ended.
+    pub fn know_ended(&mut self) {
+        while self.port_over().is_some() {}
+    }
+
     /// The lowest watermark of all edges wins; edges that are over or idle hold nothing back, and those that are always read
     /// have no part in it: between two barriers, what they bring comes at another time in every run.
     pub(super) fn advance_watermark(&mut self) -> Option<Event> {

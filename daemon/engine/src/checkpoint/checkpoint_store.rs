@@ -337,6 +337,7 @@ mod tests {
             created: "2026-11-24T00:00:00Z".into(),
             parent: None,
             fingerprint: BTreeMap::new(),
+            revision: None,
             epoch: Epoch(number),
             then: "continue".into(),
             replay_log: None,

@@ -2,16 +2,18 @@
 //! the same time.
 
 use std::collections::VecDeque;
-use std::future::pending;
+use std::future::{Future as _, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use millstream_core::{CommitContext, Committer, Error, ErrorClass, PendingCommit, Result, State};
 use millstream_store::crash;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
@@ -45,26 +47,27 @@ pub(super) struct Done {
 /// The committers of all nodes, and what they have to do.
 pub(super) struct Commits {
     queues: Vec<Queue>,
-    running: JoinSet<Attempted>,
     stats: Arc<FlowStats>,
     /// Whether what fails is tried again.
-    retries: watch::Sender<bool>,
+    retries: Arc<watch::Sender<bool>>,
 }
 
 /// A job that was tried, for the last time or not.
 struct Attempted {
-    node: NodeIndex,
     committer: Box<dyn Committer>,
     job: Job,
     result: Result<()>,
 }
 
+/// What a node has to commit. It goes on with its work when its flow hands it over.
 #[derive(Default)]
-struct Queue {
+pub(super) struct Queue {
     /// It is away while it works.
     committer: Option<Box<dyn Committer>>,
     has_committer: bool,
     jobs: VecDeque<Job>,
+    /// The job that is being done.
+    running: Option<JoinHandle<Attempted>>,
     /// The stages that are not visible yet, among them one that is being committed.
     pending: usize,
 }
@@ -72,7 +75,24 @@ struct Queue {
 impl Commits {
     pub fn new(stats: Arc<FlowStats>) -> Self {
         let queues = stats.nodes.iter().map(|_| Queue::default()).collect();
-        Self { queues, running: JoinSet::new(), stats, retries: watch::Sender::new(true) }
+        Self { queues, stats, retries: Arc::new(watch::Sender::new(true)) }
+    }
+
+    /// Takes the queues of all nodes out, and what their jobs look at.
+    pub fn hand_over(&mut self) -> (Vec<Queue>, Arc<watch::Sender<bool>>) {
+        (std::mem::take(&mut self.queues), self.retries.clone())
+    }
+
+    /// Goes on where the commits of another flow have been handed over.
+    pub fn go_on(&mut self, retries: Arc<watch::Sender<bool>>) {
+        self.retries = retries;
+    }
+
+    /// Goes on with what a node has to commit. `retrying` is why its last try has failed, if it has.
+    pub fn set_queue(&mut self, node: NodeIndex, queue: Queue, retrying: Option<String>) {
+        self.stats.nodes[node].set_pending_commits(queue.pending);
+        self.stats.nodes[node].set_retrying(retrying);
+        self.queues[node] = queue;
     }
 
     /// Gives a node its committer, if it has one.
@@ -118,23 +138,34 @@ impl Commits {
         nodes.any(|(queue, stats)| queue.pending > 1 && stats.retrying().is_none())
     }
 
-    /// Whether there is nothing left to do.
-    pub fn is_idle(&self) -> bool {
-        self.running.is_empty()
+    /// Whether a node has nothing left to do.
+    pub fn is_idle(&self, node: NodeIndex) -> bool {
+        self.queues[node].running.is_none()
     }
 
     /// Waits for the next job that is done; for ever if there is none. Cancel safe.
     pub async fn next(&mut self) -> Done {
-        match self.running.join_next().await {
-            None => pending().await,
-            Some(Ok(attempted)) => self.done(attempted),
-            // A task of a runtime that is being shut down.
-            Some(Err(_)) => pending().await,
-        }
+        let (node, attempted) = self.attempted().await;
+        self.done(node, attempted)
     }
 
-    fn done(&mut self, attempted: Attempted) -> Done {
-        let Attempted { node, committer, job, result } = attempted;
+    async fn attempted(&mut self) -> (NodeIndex, Attempted) {
+        poll_fn(|context| {
+            for (node, queue) in self.queues.iter_mut().enumerate() {
+                let Some(running) = &mut queue.running else { continue };
+                let Poll::Ready(attempted) = Pin::new(running).poll(context) else { continue };
+                queue.running = None;
+                // The task of a runtime that is being shut down has no result, and nobody waits for one any more.
+                return attempted.map_or(Poll::Pending, |attempted| Poll::Ready((node, attempted)));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn done(&mut self, node: NodeIndex, attempted: Attempted) -> Done {
+        let Attempted { committer, job, result } = attempted;
+        self.stats.nodes[node].set_retrying(result.as_ref().err().map(Error::to_string));
         let queue = &mut self.queues[node];
         queue.committer = Some(committer);
         let committed = match job {
@@ -162,8 +193,12 @@ impl Commits {
     /// Starts no more jobs, and waits for those that are under way.
     pub async fn give_up(&mut self) {
         self.stop_retries();
-        self.queues.iter_mut().for_each(|queue| queue.jobs.clear());
-        while self.running.join_next().await.is_some() {}
+        for queue in &mut self.queues {
+            queue.jobs.clear();
+            if let Some(running) = queue.running.take() {
+                let _ = running.await;
+            }
+        }
     }
 
     fn start_next(&mut self, node: NodeIndex) {
@@ -176,7 +211,7 @@ impl Commits {
         let worker = Worker { node, stats: self.stats.clone(), retries: self.retries.subscribe() };
         let span =
             tracing::error_span!("node", flow = self.stats.flow.as_str(), node = self.stats.nodes[node].name.as_str());
-        self.running.spawn(worker.run(committer, job).instrument(span));
+        queue.running = Some(tokio::spawn(worker.run(committer, job).instrument(span)));
     }
 }
 
@@ -190,7 +225,7 @@ struct Worker {
 impl Worker {
     async fn run(mut self, committer: Box<dyn Committer>, job: Job) -> Attempted {
         let mut pauses = pauses();
-        let mut attempted = attempt(self.node, committer, job).await;
+        let mut attempted = attempt(committer, job).await;
         while let Some(pause) = pause_behind(&attempted.result, &mut pauses) {
             self.note_retry(&attempted.result, pause);
             // An error means that the time is over.
@@ -198,10 +233,8 @@ impl Worker {
             if is_stopped {
                 break;
             }
-            attempted = attempt(self.node, attempted.committer, attempted.job).await;
+            attempted = attempt(attempted.committer, attempted.job).await;
         }
-        let why = attempted.result.as_ref().err().map(Error::to_string);
-        self.stats.nodes[self.node].set_retrying(why);
         attempted
     }
 
@@ -214,7 +247,7 @@ impl Worker {
 }
 
 /// Does a job once. Committers wait for disks, which data must not, and so they have a thread.
-async fn attempt(node: NodeIndex, mut committer: Box<dyn Committer>, job: Job) -> Attempted {
+async fn attempt(mut committer: Box<dyn Committer>, job: Job) -> Attempted {
     let (runtime, span) = (Handle::current(), Span::current());
     let attempted = tokio::task::spawn_blocking(move || {
         let once = AssertUnwindSafe(|| runtime.block_on(do_once(committer.as_mut(), &job).instrument(span)));
@@ -222,12 +255,12 @@ async fn attempt(node: NodeIndex, mut committer: Box<dyn Committer>, job: Job) -
             let message = format!("the committer panicked: {}", panic_message(&*panic));
             Err(Error::new(message).of_class(ErrorClass::Bug))
         });
-        Attempted { node, committer, job, result }
+        Attempted { committer, job, result }
     });
     match attempted.await {
         Ok(attempted) => attempted,
         // The runtime is being shut down, and nobody waits for this any more.
-        Err(_) => pending().await,
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -1,22 +1,23 @@
 //! Gathers the snapshots of all nodes, decides that they count, and has committed what they have staged.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use chrono::Utc;
 use millstream_core::{
-    Barrier, CommitContext, Committer, Epoch, PendingCommit, Result, ResultExt, Role, Run, Snapshot, State, Then,
+    Barrier, CommitContext, Committer, Epoch, Error, PendingCommit, Result, ResultExt, Role, Run, Snapshot, State, Then,
 };
 use millstream_store::crash;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::commits::{Commits, Done, Job};
+use super::commits::{Commits, Done, Job, Queue};
 use super::failure::Failure;
 use super::flow_checkpoints::FlowCheckpoints;
 use super::lineage::LineageTracker;
 use super::manifest::{NodeEntry, NodePhase};
+use super::options::ResumeOptions;
 use super::replay_log::{ReplayEvents, ReplayLog};
 use super::reporter::{CompletedCheckpoints, Report, Reporter};
 use super::schedule::Schedule;
@@ -42,6 +43,8 @@ struct Node {
     /// As it was at the last checkpoint.
     entry: NodeEntry,
     reports: VecDeque<Report>,
+    /// In which run it was opened, if it goes on as it was.
+    run: Option<Run>,
 }
 
 /// What becomes of what is staged.
@@ -102,6 +105,14 @@ pub struct Coordinator {
     hurry: Arc<Notify>,
     /// Whether the next one is to be the last.
     stopping: bool,
+    /// Which nodes go on as they are, if the flow is to hand over.
+    keeps: watch::Receiver<Option<BTreeSet<NodeIndex>>>,
+    /// The barrier at which it does.
+    border: Option<Epoch>,
+    /// Whether the flow goes on in place of another.
+    has_inherited: bool,
+    /// What nodes that begin from scratch had staged, which goes when there is no way back.
+    forgotten: Vec<(NodeIndex, State)>,
 }
 
 /// How the work of a coordinator ended.
@@ -113,6 +124,59 @@ pub struct Conclusion {
     pub failure: Option<Failure>,
     /// What followed the last barrier, if it came to the end, or to the barrier at which the flow was to stop.
     pub last: Option<Then>,
+    /// What it leaves to the flow that goes on, if that barrier was one at which nodes are handed over.
+    pub legacy: Option<Legacy>,
+}
+
+/// What a coordinator leaves to the one of the flow that goes on in place of its own.
+pub struct Legacy {
+    /// Where the flow was handed over.
+    pub(super) epoch: Epoch,
+    /// When the first input came there.
+    pub reached: Instant,
+    /// The nodes, by name.
+    pub nodes: BTreeMap<String, NodeLegacy>,
+    checkpoints: FlowCheckpoints,
+    marked: u64,
+    retries: Arc<watch::Sender<bool>>,
+}
+
+/// What is left of a node.
+pub struct NodeLegacy {
+    /// Where it was.
+    pub(super) entry: NodeEntry,
+    run: Run,
+    commits: Queue,
+    retrying: Option<String>,
+    unmarked: Vec<PendingCommit>,
+}
+
+impl std::fmt::Debug for Legacy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Legacy").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl Legacy {
+    /// The checkpoints of a flow that goes on with the nodes in `kept` as they are.
+    ///
+    /// # Errors
+    /// If the state of another node can't be used, by name.
+    pub fn checkpoints(
+        &self,
+        plan: &Plan,
+        kept: &BTreeSet<String>,
+        options: &ResumeOptions,
+    ) -> Result<FlowCheckpoints> {
+        let entries = self.nodes.iter().map(|(name, node)| (name.clone(), node.entry.clone())).collect();
+        self.checkpoints.go_on(plan, entries, kept, options)
+    }
+
+    /// Drops the committers of the nodes that do not go on as they are. They have nothing left to commit.
+    pub fn drop_others(&mut self, kept: &BTreeSet<String>) {
+        let others = self.nodes.iter_mut().filter(|(node, _)| !kept.contains(*node));
+        others.for_each(|(_, node)| node.commits = Queue::default());
+    }
 }
 
 impl Coordinator {
@@ -165,6 +229,10 @@ impl Coordinator {
             next: None,
             hurry,
             stopping: false,
+            keeps: watch::channel(None).1,
+            border: None,
+            has_inherited: false,
+            forgotten: Vec::new(),
         };
         (coordinator, reporter)
     }
@@ -179,6 +247,25 @@ impl Coordinator {
         self.commits.set_committer(node, committer);
     }
 
+    /// What tells which nodes go on as they are, when the flow is to hand over.
+    pub fn set_keeps(&mut self, keeps: watch::Receiver<Option<BTreeSet<NodeIndex>>>) {
+        self.keeps = keeps;
+    }
+
+    /// Goes on where another coordinator was.
+    pub fn inherit(&mut self, legacy: &Legacy) {
+        (self.has_inherited, self.marked) = (true, legacy.marked);
+        self.commits.go_on(legacy.retries.clone());
+    }
+
+    /// Goes on with what a node has to commit, which goes on as it was.
+    pub fn inherit_node(&mut self, node: NodeIndex, legacy: NodeLegacy) {
+        let NodeLegacy { run, commits, retrying, unmarked, .. } = legacy;
+        self.nodes[node].run = Some(run);
+        self.commits.set_queue(node, commits, retrying);
+        self.unmarked.extend(unmarked.into_iter().map(|stage| (node, stage)));
+    }
+
     /// Where a node of a resumed flow was.
     pub fn set_entry(&mut self, node: NodeIndex, entry: NodeEntry) {
         if entry.phase == NodePhase::Ended {
@@ -191,7 +278,7 @@ impl Coordinator {
     /// have not decided.
     pub async fn recover(&mut self) -> Result<(), Failure> {
         let Some(checkpoints) = self.checkpoints.clone() else { return Ok(()) };
-        for node in 0..self.nodes.len() {
+        for node in (0..self.nodes.len()).filter(|node| self.nodes[*node].run.is_none()).collect::<Vec<_>>() {
             let pending = self.pending(node, &checkpoints).map_err(Failure::of(node))?;
             if !self.commits.has_committer(node) && pending.is_empty() {
                 continue;
@@ -208,13 +295,34 @@ impl Coordinator {
             let Some(node) = self.nodes.iter().position(|node| node.name == name) else { continue };
             if self.commits.has_committer(node) {
                 let state = checkpoints.store().state(&pieces).map_err(Failure::of(node))?;
-                self.push(node, Job::Abort(state))?;
+                self.forgotten.push((node, state));
             }
         }
-        self.drain().await?;
-        self.nodes.iter_mut().for_each(|node| node.entry.pending.clear());
+        // A flow that goes on in place of another may have to give way to it again, until it has a checkpoint of its own.
+        if !self.has_inherited {
+            self.forget()?;
+        }
+        self.drain_new().await?;
+        self.nodes.iter_mut().filter(|node| node.run.is_none()).for_each(|node| node.entry.pending.clear());
+        // Of a flow that goes on in place of another, which stands still meanwhile, it is marked later on.
+        if self.has_inherited {
+            return Ok(());
+        }
         self.mark().await?;
         self.drain().await
+    }
+
+    /// What nodes had staged that begin from scratch is not needed any more.
+    fn forget(&mut self) -> Result<(), Failure> {
+        for (node, state) in std::mem::take(&mut self.forgotten) {
+            self.push(node, Job::Abort(state))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is nothing left to commit of nodes that do not go on as they were.
+    async fn drain_new(&mut self) -> Result<(), Failure> {
+        self.drain_nodes(|node| node.run.is_none()).await
     }
 
     /// What has been decided of a node, and may not be visible.
@@ -229,7 +337,8 @@ impl Coordinator {
 
     fn context(&self, node: NodeIndex, checkpoint: u64, epoch: Epoch) -> CommitContext {
         // Targets tell a run without state from the one before by its name.
-        let run = self.checkpoints.as_ref().map_or_else(|| self.run.clone(), FlowCheckpoints::run);
+        let of_flow = || self.checkpoints.as_ref().map_or_else(|| self.run.clone(), FlowCheckpoints::run);
+        let run = self.nodes[node].run.clone().unwrap_or_else(of_flow);
         let name = self.nodes[node].name.clone();
         CommitContext {
             flow: self.flow.clone(),
@@ -249,6 +358,11 @@ impl Coordinator {
     /// Takes checkpoints until the flow has come to its end, is stopped, or fails.
     pub async fn run(mut self) -> Conclusion {
         let ended = self.take_checkpoints().await;
+        let keeps =
+            self.keeps.borrow().clone().filter(|_| self.border.is_some() && matches!(ended, Ok(Some(Then::Stop))));
+        if let Some(keeps) = keeps {
+            return self.hand_over(&keeps).await;
+        }
         let has_ended = matches!(ended, Ok(Some(_))) && matches!(self.effects, Visibility::Committed);
         let concluded = match ended {
             Ok(Some(last)) => self.conclude(last).await.map(|()| Some(last)),
@@ -261,8 +375,8 @@ impl Coordinator {
         let is_visible = |node: &NodeIndex| has_ended && self.commits.pending(*node) == 0;
         let committed = (0..self.nodes.len()).filter(is_visible).collect();
         match concluded {
-            Ok(last) => Conclusion { committed, failure: None, last },
-            Err(failure) => Conclusion { committed, failure: Some(failure), last: None },
+            Ok(last) => Conclusion { committed, last, ..Conclusion::default() },
+            Err(failure) => Conclusion { committed, failure: Some(failure), ..Conclusion::default() },
         }
     }
 
@@ -292,6 +406,7 @@ impl Coordinator {
                     self.stopping = true;
                     self.ask_to_stop();
                 }
+                Ok(()) = self.keeps.changed(), if self.checkpoints.is_some() && !self.stopping => self.ask_to_hand_over(),
                 () = self.hurry.notified(), if self.may_hurry() => self.ask(),
                 () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask_in_time(),
             }
@@ -299,6 +414,9 @@ impl Coordinator {
                 self.decide(barrier).await?;
                 if barrier.then != Then::Continue {
                     return Ok(Some(barrier.then));
+                }
+                if self.border == Some(barrier.epoch) {
+                    return Ok(Some(Then::Stop));
                 }
                 self.plan_next();
             }
@@ -331,9 +449,51 @@ impl Coordinator {
         }
     }
 
+    /// The flow is handed over. What nodes have to commit that do not go on as they are becomes visible before; that of the others need
+    /// not.
+    async fn hand_over(mut self, keeps: &BTreeSet<NodeIndex>) -> Conclusion {
+        crash::point("change-border");
+        self.phase.send_modify(|phase| *phase = (*phase).max(Phase::Stopped));
+        let names: BTreeSet<String> = keeps.iter().map(|node| self.nodes[*node].name.clone()).collect();
+        let drained = timeout(LAST_PATIENCE, self.drain_nodes(|node| !names.contains(&node.name))).await;
+        let failure = match drained {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure),
+            Err(_) => Some(
+                Error::transient("what it has written does not become visible in time, so that it can't be changed")
+                    .into(),
+            ),
+        };
+        if failure.is_some() {
+            self.phase.send_modify(|phase| *phase = Phase::Failing);
+            self.commits.give_up().await;
+            return Conclusion { failure, ..Conclusion::default() };
+        }
+        Conclusion { last: Some(Then::Stop), legacy: self.legacy(), ..Conclusion::default() }
+    }
+
+    fn legacy(&mut self) -> Option<Legacy> {
+        let checkpoints = self.checkpoints.clone()?;
+        let (queues, retries) = self.commits.hand_over();
+        let mut unmarked: Vec<Vec<PendingCommit>> = self.nodes.iter().map(|_| Vec::new()).collect();
+        std::mem::take(&mut self.unmarked).into_iter().for_each(|(node, stage)| unmarked[node].push(stage));
+        let nodes = std::mem::take(&mut self.nodes).into_iter().zip(queues).zip(unmarked).zip(&self.stats.nodes);
+        let nodes = nodes.map(|(((node, commits), unmarked), stats)| {
+            let run = node.run.unwrap_or_else(|| checkpoints.run());
+            (node.name, NodeLegacy { entry: node.entry, run, commits, retrying: stats.retrying(), unmarked })
+        });
+        let nodes = nodes.collect();
+        let reached = self.schedule.border_reached().unwrap_or_else(Instant::now);
+        Some(Legacy { epoch: self.last, reached, nodes, checkpoints, marked: self.marked, retries })
+    }
+
     /// Waits until there is nothing left to commit.
     async fn drain(&mut self) -> Result<(), Failure> {
-        while !self.commits.is_idle() {
+        self.drain_nodes(|_| true).await
+    }
+
+    async fn drain_nodes(&mut self, is_waited_for: impl Fn(&Node) -> bool) -> Result<(), Failure> {
+        while self.nodes.iter().enumerate().any(|(index, node)| is_waited_for(node) && !self.commits.is_idle(index)) {
             let done = self.commits.next().await;
             self.take_done(done).await?;
         }
@@ -374,6 +534,7 @@ impl Coordinator {
             // It is planned when something has been committed.
             _ if self.commits.is_full() => {}
             _ if self.stopping => self.ask_to_stop(),
+            _ if self.keeps.borrow().is_some() => self.ask_to_hand_over(),
             Interval::Time(time) => self.next = Some(Instant::now() + time),
             Interval::Epochs(_) => self.ask(),
             Interval::Never => {}
@@ -402,7 +563,16 @@ impl Coordinator {
     /// Asks for the last checkpoint; if another one is under way, that is done when it is settled.
     fn ask_to_stop(&mut self) {
         if let Some(barrier) = self.schedule.ask_to_stop() {
-            (self.under_way, self.next) = (Some(barrier), None);
+            (self.under_way, self.next, self.border) = (Some(barrier), None, None);
+        }
+    }
+
+    /// Asks for the checkpoint at which nodes are handed over; if another one is under way, that is done when it is settled.
+    fn ask_to_hand_over(&mut self) {
+        let keeps = self.keeps.borrow_and_update().clone().unwrap_or_default();
+        if let Some(barrier) = self.schedule.ask_to_hand_over(&keeps) {
+            (self.under_way, self.next, self.border) = (Some(barrier), None, Some(barrier.epoch));
+            crash::point("change-asked");
         }
     }
 
@@ -440,6 +610,7 @@ impl Coordinator {
             self.stats.set_checkpoint(self.checkpoint_stats(number, begin));
         }
         self.tracker.checkpoint_completed(barrier.epoch);
+        self.forget()?;
         for (node, staged) in staged.into_iter().enumerate() {
             match &self.effects {
                 Visibility::None => {}
@@ -450,6 +621,10 @@ impl Coordinator {
                     self.push(node, Job::Commit(PendingCommit { staged, context }))?;
                 }
             }
+        }
+        if self.border == Some(barrier.epoch) {
+            // The flow stands still, and the one that goes on can do the rest.
+            return Ok(());
         }
         self.mark().await?;
         self.remove_old(barrier.epoch).await
@@ -561,6 +736,7 @@ fn nodes(plan: &Plan) -> Vec<Node> {
         sources: sources.into_iter().collect(),
         entry: first_entry(node),
         reports: VecDeque::new(),
+        run: None,
     });
     nodes.collect()
 }

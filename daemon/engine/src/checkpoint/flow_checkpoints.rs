@@ -1,6 +1,6 @@
 //! Keeps the state of a flow: takes the flow over from the run before, and writes its checkpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,14 +10,14 @@ use millstream_store::{LocalStore, crash};
 use super::checkpoint_store::CheckpointStore;
 use super::failure::Failure;
 use super::fit;
-use super::latest::{has_ended, name};
+use super::latest::{LatestCheckpoint, has_ended, name};
 use super::lineage_resets::LineageResets;
 use super::manifest::{Manifest, NodeEntry, PendingStage, Piece};
 use super::options::ResumeOptions;
 use super::owner::{self, Lock};
 use super::renamed;
 use super::replay_log::ReplayLog;
-use super::resume::{LastManifest, StartPoint, look, next, now};
+use super::resume::{LastManifest, StartPoint, behind, look, next, now};
 use crate::file::{Interval, ReplayLogRetention};
 use crate::plan::{NodeIndex, Plan};
 
@@ -125,6 +125,39 @@ impl FlowCheckpoints {
         // Before, the names of nodes were those that a former owner, or the flow without its renames, goes on with.
         self.homes.as_ref().map_or(Ok(()), |homes| rename_homes(homes, plan))?;
         Ok(true)
+    }
+
+    /// The same, of a flow that goes on in place of this one, behind its last checkpoint: its nodes were as in `entries` there, and those in
+    /// `kept` go on as they are. Nothing is written before its first checkpoint, which decides that the flow has changed.
+    ///
+    /// # Errors
+    /// If the state of another node can't be used.
+    pub(super) fn go_on(
+        &self,
+        plan: &Plan,
+        entries: BTreeMap<String, NodeEntry>,
+        kept: &BTreeSet<String>,
+        options: &ResumeOptions,
+    ) -> Result<Self> {
+        let unreplayable = fit::unreplayable(plan, options);
+        if !unreplayable.is_empty() {
+            return Err(fit::refusal(&unreplayable));
+        }
+        let (manifest, checksum) = {
+            let last = self.lock();
+            (Manifest { nodes: entries, ..last.manifest.clone() }, last.checksum.clone().unwrap_or_default())
+        };
+        let last = behind(LatestCheckpoint { manifest, checksum, is_visible: false }, plan, kept, options)?;
+        Ok(Self {
+            checkpoint_store: self.checkpoint_store.clone(),
+            homes: self.homes.clone(),
+            interval: plan.checkpoints,
+            keep: plan.keep_checkpoints,
+            replay_log_retention: plan.replay_log_retention,
+            options: options.clone(),
+            _lock: self._lock.clone(),
+            last: Arc::new(Mutex::new(last)),
+        })
     }
 
     /// Why the flow can't be taken over: its owner has written a checkpoint that is newer than the one which was prepared.

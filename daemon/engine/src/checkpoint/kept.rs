@@ -21,8 +21,9 @@ pub fn kept_states(location: &str, flow: &str, options: &ResumeOptions) -> KeptS
 }
 
 fn of_manifest(manifest: Manifest, options: &ResumeOptions) -> KeptStates {
+    let resets = options.behind(&manifest).resets;
     let nodes = manifest.nodes.into_iter().map(|(node, entry)| (node, small_parts(entry))).collect();
-    KeptStates::new(nodes, options.resets.clone())
+    KeptStates::new(nodes, resets)
 }
 
 fn small_parts(entry: NodeEntry) -> (Shape, State) {

@@ -45,6 +45,9 @@ pub struct Manifest {
     pub parent: Option<String>,
     /// The build and machine that wrote it.
     pub fingerprint: BTreeMap<String, String>,
+    /// Which of the texts of the flow it was that wrote it, where somebody counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
     /// The last epoch that is part of it.
     pub epoch: Epoch,
     /// What follows: `continue`, `stop` or `end`.
@@ -341,6 +344,7 @@ mod tests {
             created: "2026-11-24T00:00:00Z".into(),
             parent: None,
             fingerprint: BTreeMap::new(),
+            revision: None,
             epoch: Epoch(12),
             then: "continue".into(),
             replay_log: None,

@@ -30,7 +30,7 @@ mod resume;
 mod schedule;
 
 pub use checkpoint_store::CheckpointStore;
-pub use coordinator::{Conclusion, Coordinator, Visibility, Watcher};
+pub use coordinator::{Conclusion, Coordinator, Legacy, NodeLegacy, Visibility, Watcher};
 pub use failure::Failure;
 pub use fit::{ANEW, rename_nodes};
 pub use flow_checkpoints::{FlowCheckpoints, homes};

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::manifest::Manifest;
+
 /// How a flow keeps its state.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ResumeOptions {
     /// What the bits of results depend on: the build, the kind of machine.
     pub fingerprint: BTreeMap<String, String>,
@@ -11,9 +13,20 @@ pub struct ResumeOptions {
     pub allow_drift: bool,
     /// Whether to keep state although an input can't be read again.
     pub allow_loss: bool,
+    /// Which of the texts of the flow this is, where somebody counts them. Checkpoints say it.
+    pub revision: Option<u64>,
     /// Nodes that start from scratch.
     pub resets: Vec<String>,
     /// Whether outputs may remove what was published at their places: those among these nodes, or if there are none, all that
     /// begin.
     pub remove_published: bool,
+}
+
+impl ResumeOptions {
+    /// What is still to be done behind a checkpoint. One of the same revision says that its nodes have started from scratch.
+    pub(super) fn behind(&self, manifest: &Manifest) -> Self {
+        let is_done = self.revision.is_some() && self.revision == manifest.revision;
+        let resets = if is_done { Vec::new() } else { self.resets.clone() };
+        Self { resets, ..self.clone() }
+    }
 }

@@ -103,6 +103,7 @@ pub struct NodeResume {
 /// The manifest by which a process becomes the owner, or the last one of a flow that has come to its end.
 pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOptions) -> Result<LastManifest> {
     let before = look(checkpoint_store, plan)?;
+    let options = &before.as_ref().map_or_else(|| options.clone(), |found| options.behind(&found.manifest));
     let mut scratch = fit::from_scratch(plan, options);
     if let Some(found) = &before {
         let problems = fit::problems(found, plan, options);
@@ -128,6 +129,29 @@ pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOpt
     let forgotten = forgotten.map(|(node, entry)| (node.clone(), entry.state.clone())).collect();
     let manifest = own(plan, before, &scratch, options)?;
     Ok(LastManifest { manifest, checksum: None, is_visible: false, forgotten })
+}
+
+/// The manifest that a flow goes on with which takes the place of another behind its last checkpoint, in the same process: that checkpoint's
+/// own, as it counts for the nodes that there are now. Those in `kept` go on as they are.
+pub fn behind(
+    mut found: LatestCheckpoint,
+    plan: &Plan,
+    kept: &BTreeSet<String>,
+    options: &ResumeOptions,
+) -> Result<LastManifest> {
+    fit::rename_nodes(&mut found.manifest, plan);
+    let problems = fit::problems(&found, plan, options);
+    if !problems.is_empty() {
+        return Err(fit::refusal(&problems));
+    }
+    let scratch: BTreeSet<String> = fit::from_scratch(plan, options).difference(kept).cloned().collect();
+    let forgotten = found.manifest.nodes.iter().filter(|(node, _)| scratch.contains(*node));
+    let forgotten = forgotten.map(|(node, entry)| (node.clone(), entry.state.clone())).collect();
+    let (number, checksum) = (found.manifest.number, found.checksum.clone());
+    let next = own(plan, Some((found.manifest, found.checksum)), &scratch, options)?;
+    // What nodes stage from here on is told by the number from what those have staged before that they take the place of.
+    let manifest = Manifest { number, generation: number, ..next };
+    Ok(LastManifest { manifest, checksum: Some(checksum), is_visible: false, forgotten })
 }
 
 /// The newest checkpoint, in which nodes have the names that they have now.
@@ -178,6 +202,7 @@ fn own(
         created: now(),
         parent,
         fingerprint: options.fingerprint.clone(),
+        revision: options.revision,
         ..manifest
     })
 }
@@ -193,6 +218,7 @@ fn begin(plan: &Plan) -> Result<Manifest> {
         created: String::new(),
         parent: None,
         fingerprint: BTreeMap::new(),
+        revision: None,
         epoch: Epoch::default(),
         then: name(Then::Continue).to_owned(),
         replay_log: None,

@@ -3,12 +3,15 @@
 //! Inputs come to barriers by themselves, some earlier than others. So a checkpoint is asked for at the next barrier that
 //! none of them has come to yet: then each of them learns of it before it gets there.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use millstream_core::{Barrier, Epoch, Then};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::file::Interval;
+use crate::plan::NodeIndex;
 
 /// Shared by the inputs, which come to barriers, the coordinator, which asks for checkpoints, and the nodes in between.
 #[derive(Debug)]
@@ -24,14 +27,35 @@ pub struct Schedule {
 #[derive(Debug)]
 struct State {
     wanted: Option<Barrier>,
+    /// The barrier at which the nodes are handed over, if that is the one that is wanted.
+    border: Option<Border>,
+    /// The barrier at which tasks end, if there is one.
+    last: Option<Epoch>,
     /// The last barrier that any input has come to.
     highest: Epoch,
+}
+
+/// A barrier at which a flow hands its nodes over to one that goes on in its place.
+#[derive(Debug)]
+struct Border {
+    epoch: Epoch,
+    /// The nodes that go on there as they are. To the others it is the barrier at which their flow stops.
+    keeps: BTreeSet<NodeIndex>,
+    /// When the first input has come to it.
+    reached: Option<Instant>,
+}
+
+impl State {
+    /// Whether an input has come to the barrier of the checkpoint that is wanted.
+    fn is_under_way(&self) -> bool {
+        self.wanted.is_some_and(|barrier| barrier.epoch <= self.highest)
+    }
 }
 
 impl Schedule {
     /// A schedule for a flow that begins, or goes on behind a barrier.
     pub fn new(interval: Interval, passed: Epoch) -> Self {
-        let state = Mutex::new(State { wanted: None, highest: passed });
+        let state = Mutex::new(State { wanted: None, border: None, last: None, highest: passed });
         Self { interval, state, due: watch::Sender::new(passed), asked: watch::Sender::new(passed) }
     }
 
@@ -48,16 +72,35 @@ impl Schedule {
     /// Asks for a last checkpoint, after which inputs stop. None if one is under way, which has to be settled first.
     pub fn ask_to_stop(&self) -> Option<Barrier> {
         let mut state = self.lock();
-        let is_under_way = state.wanted.is_some_and(|barrier| barrier.epoch <= state.highest);
         let barrier = Barrier { epoch: state.highest.next(), then: Then::Stop };
-        (!is_under_way).then(|| self.set(&mut state, barrier))
+        (!state.is_under_way()).then(|| {
+            state.border = None;
+            self.set(&mut state, barrier)
+        })
+    }
+
+    /// Asks for a checkpoint behind which a flow goes on that takes the place of this one, and keeps these nodes. None if one is under
+    /// way, which has to be settled first.
+    pub fn ask_to_hand_over(&self, keeps: &BTreeSet<NodeIndex>) -> Option<Barrier> {
+        let mut state = self.lock();
+        let epoch = state.highest.next();
+        (!state.is_under_way()).then(|| {
+            state.border = Some(Border { epoch, keeps: keeps.clone(), reached: None });
+            self.set(&mut state, Barrier { epoch, then: Then::Continue })
+        })
+    }
+
+    /// When the first input has come to the barrier at which the nodes are handed over.
+    pub fn border_reached(&self) -> Option<Instant> {
+        self.lock().border.as_ref()?.reached
     }
 
     fn set(&self, state: &mut State, barrier: Barrier) -> Barrier {
         state.wanted = Some(barrier);
         // Where checkpoints are counted by epochs, nobody is in a hurry to come to the next.
-        if self.interval == Interval::Never || matches!(self.interval, Interval::Time(_)) || barrier.then == Then::Stop
-        {
+        let is_last = barrier.then == Then::Stop || state.border.is_some();
+        state.last = is_last.then_some(barrier.epoch);
+        if is_last || !matches!(self.interval, Interval::Epochs(_)) {
             self.hasten(barrier.epoch);
         }
         self.asked.send_replace(barrier.epoch);
@@ -86,13 +129,24 @@ impl Schedule {
     pub fn pass(&self, epoch: Epoch) -> Option<Barrier> {
         let mut state = self.lock();
         state.highest = state.highest.max(epoch);
+        if let Some(border) = state.border.as_mut().filter(|border| border.epoch == epoch) {
+            border.reached.get_or_insert_with(Instant::now);
+        }
         self.hasten(epoch);
         state.wanted.filter(|barrier| barrier.epoch == epoch)
     }
 
-    /// Whether a checkpoint is taken at a barrier, which all inputs behind a node have come to.
-    pub fn wanted(&self, epoch: Epoch) -> Option<Barrier> {
-        self.lock().wanted.filter(|barrier| barrier.epoch == epoch)
+    /// Whether a checkpoint is taken at a barrier, which all inputs behind a node have come to, and what follows it for the node.
+    pub fn wanted(&self, node: NodeIndex, epoch: Epoch) -> Option<Barrier> {
+        let state = self.lock();
+        let wanted = state.wanted.filter(|barrier| barrier.epoch == epoch)?;
+        let is_dropped = state.border.as_ref().is_some_and(|border| !border.keeps.contains(&node));
+        Some(if is_dropped { Barrier { then: Then::Stop, ..wanted } } else { wanted })
+    }
+
+    /// Whether the tasks of the flow end at a barrier: because it stops there, or hands its nodes over.
+    pub fn ends_at(&self, epoch: Epoch) -> bool {
+        self.lock().last == Some(epoch)
     }
 
     /// The last barrier that any input has come to.
@@ -131,12 +185,27 @@ mod tests {
         assert_eq!(schedule.ask(Epoch(3)).epoch, Epoch(4));
         assert!(schedule.pass(Epoch(4)).is_some());
         assert!(schedule.pass(Epoch(6)).is_none());
-        assert!(schedule.wanted(Epoch(4)).is_some());
+        assert!(schedule.wanted(0, Epoch(4)).is_some());
         assert_eq!(schedule.ask_to_stop(), None, "the one at 4 is under way");
         schedule.completed();
         assert_eq!(schedule.ask_to_stop(), Some(Barrier { epoch: Epoch(7), then: Then::Stop }));
         assert_eq!(*schedule.due().borrow(), Epoch(7));
-        assert!(schedule.wanted(Epoch(4)).is_none());
+        assert!(schedule.wanted(0, Epoch(4)).is_none());
+    }
+
+    #[test]
+    fn a_border_stops_the_nodes_that_do_not_go_on() {
+        let schedule = Schedule::new(Interval::Never, Epoch(3));
+        let asked = schedule.ask_to_hand_over(&BTreeSet::from([1]));
+        assert_eq!(asked, Some(Barrier { epoch: Epoch(4), then: Then::Continue }));
+        assert!(schedule.border_reached().is_none() && !schedule.ends_at(Epoch(3)));
+        assert!(schedule.pass(Epoch(4)).is_some());
+        assert!(schedule.border_reached().is_some());
+        let then = |node| schedule.wanted(node, Epoch(4)).map(|barrier| barrier.then);
+        assert_eq!((then(0), then(1)), (Some(Then::Stop), Some(Then::Continue)));
+        assert_eq!(schedule.ask_to_stop(), None, "the border is under way");
+        schedule.completed();
+        assert!(schedule.ends_at(Epoch(4)), "tasks may still be on their way to their ends");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 use millstream_core::{FAILED, PortRole, Problem, Stream, failed_schema};
 
 use super::columns::context;
-use super::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, Shape};
+use super::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, Shape, identity};
 use crate::file::{Diagnostics, FlowFile, OnError};
 
 /// What the names of these outputs begin with, before that of the node.
@@ -50,6 +50,7 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
         stages: Vec::new(),
         always: Vec::new(),
         shape: Shape::default(),
+        identity: Some(identity::of_dead_letters(file, name, path, options)),
         renamed_from: None,
         hidden: true,
         needs_state: NeedsState::No,

@@ -14,6 +14,7 @@ mod columns;
 mod dead_letters;
 mod event_time;
 mod exclusive;
+mod identity;
 mod kept;
 mod probes;
 mod shape;
@@ -35,6 +36,7 @@ use millstream_core::{
 };
 
 pub(crate) use dead_letters::DEAD_LETTERS;
+pub use identity::Identities;
 pub use kept::KeptStates;
 pub use probes::{Probed, probe};
 pub use shape::Shape;
@@ -125,6 +127,8 @@ pub struct PlannedNode {
     pub max_failed: Option<Share>,
     /// What its state depends on: its settings and the columns that it looks at.
     pub shape: Shape,
+    /// What it is built from; none of what is never taken from one flow to the next.
+    pub identity: Option<String>,
     /// What the node was called when the state was kept that it is to have.
     pub renamed_from: Option<String>,
     /// Without which state it does not run.

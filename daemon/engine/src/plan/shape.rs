@@ -125,6 +125,6 @@ fn used<'a>(port: &'a InputPort, uses: &Uses) -> Vec<Column<'a>> {
     fields.map(column).collect()
 }
 
-fn short_hash(value: &impl ToString) -> String {
+pub(super) fn short_hash(value: &impl ToString) -> String {
     blake3::hash(value.to_string().as_bytes()).to_hex()[..16].to_owned()
 }

@@ -10,6 +10,7 @@ use super::waits::Waits;
 use super::wiring::{Wired, Wiring};
 use super::{
     NeedsState, NodeIndex, Plan, PlanOptions, PlannedBody, PlannedBuffering, PlannedEdge, PlannedNode, PlannedRequests,
+    identity,
 };
 use crate::align::ReadOrder;
 use crate::edge::Limits;
@@ -117,6 +118,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
         Body::Processor { common, .. } => (common.on_error.clone(), common.max_failed),
         Body::Output { common, .. } => (common.on_error.clone(), common.max_failed),
     };
+    let identity = identity::of_node(file, wired, &draft, options);
     let continues = matches!(&draft.plan, NodePlan::Input(InputPlan { continues: true, .. }));
     let body = match draft.plan {
         NodePlan::Input(plan) => PlannedBody::Input {
@@ -151,6 +153,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
         renamed_from: wired.node.renamed_from().map(str::to_owned),
         kind: wired.node.kind,
         shape,
+        identity: Some(identity),
         inputs: draft.inputs,
         ports: draft.ports,
         stages: Vec::new(),

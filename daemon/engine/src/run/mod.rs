@@ -1,5 +1,6 @@
 //! Runs a plan: builds the nodes, spawns a task for each, and decides at the end whether what they did counts.
 
+mod hand_over;
 mod outcome;
 mod prepare;
 mod running;
@@ -9,11 +10,13 @@ use std::fmt;
 
 use millstream_core::{Output, Processor};
 
-pub use outcome::{FlowControl, FlowError, Outcome, Status};
+pub use hand_over::{HandedOver, NotTakenOver};
+pub use outcome::{FlowControl, FlowError, Kept, Outcome, Status};
 pub use prepare::{PreparedFlow, ReadyFlow, TakeOver};
 pub use running::RunningFlow;
 
 use crate::checkpoint::{FlowCheckpoints, Replay};
+use crate::task::InputAtWork;
 
 /// What becomes of a flow's effects and state.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ pub enum RunMode {
 
 /// A node that came to its end, or to the barrier at which the flow stops.
 enum Finished {
-    Input,
+    Input(InputAtWork),
     Processor(Box<dyn Processor>),
     Output(Box<dyn Output>),
 }

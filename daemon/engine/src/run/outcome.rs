@@ -1,5 +1,6 @@
 //! How a flow has ended, and how a running one is told what to do.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 use millstream_core::Error;
 use tokio::sync::{Notify, watch};
 
+use super::HandedOver;
 use crate::phase::Phase;
+use crate::plan::{Identities, NodeIndex, Plan};
 
 /// How a flow ended.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Outcome {
     pub committed: Vec<String>,
     /// How long it ran.
     pub elapsed: Duration,
+    /// What it leaves to the flow that goes on in its place, if it was told to hand over, and has.
+    pub handed_over: Option<Box<HandedOver>>,
 }
 
 /// How a flow ended.
@@ -57,6 +62,10 @@ impl fmt::Display for FlowError {
 
 impl std::error::Error for FlowError {}
 
+/// The nodes of a flow that go on as they are where it is handed over.
+#[derive(Clone, Debug)]
+pub struct Kept(BTreeSet<NodeIndex>);
+
 /// Tells a running flow what to do.
 #[derive(Clone, Debug)]
 pub struct FlowControl {
@@ -67,6 +76,14 @@ pub struct FlowControl {
     pub(super) held: watch::Sender<bool>,
     /// What becomes of a flow that is stopped.
     pub(super) stop: Phase,
+    /// Whether the flow keeps state.
+    pub(super) durable: bool,
+    /// Which nodes go on as they are, if the flow is to hand over.
+    pub(super) keeps: watch::Sender<Option<BTreeSet<NodeIndex>>>,
+    /// What the nodes are built from, in the order of the plan.
+    pub(super) identities: Identities,
+    /// Their names, in that order.
+    pub(super) names: Arc<[String]>,
 }
 
 impl FlowControl {
@@ -75,6 +92,32 @@ impl FlowControl {
     /// place of a whole one.
     pub fn stop(&self) {
         self.phase.send_if_modified(|phase| advance(phase, self.stop));
+    }
+
+    /// Whether the flow can come to a checkpoint behind which another goes on: not without state.
+    pub fn can_hand_over(&self) -> bool {
+        self.durable
+    }
+
+    /// Builds the nodes of a plan that is to go on in place of this flow, but for those that can go on as they are: these are returned. None
+    /// if the flow has to be stopped, since nodes get another name, and their folders with them.
+    ///
+    /// # Errors
+    /// If a node can't be built.
+    pub fn build(&self, plan: &mut Plan) -> Result<Option<Kept>, FlowError> {
+        if !self.durable || plan.renames().any(|(before, _)| self.names.iter().any(|name| name == before)) {
+            return Ok(None);
+        }
+        let common = self.identities.common(&plan.identities());
+        plan.build_besides(&common)?;
+        let index = |name: &String| self.names.iter().position(|known| known == name);
+        Ok(Some(Kept(common.iter().filter_map(index).collect())))
+    }
+
+    /// Has the flow come to a checkpoint behind which another goes on in its place, with these nodes as they are. Meanwhile it goes on as
+    /// before. What comes of it is [`Outcome::handed_over`].
+    pub fn hand_over(&self, kept: Kept) {
+        self.keeps.send_replace(Some(kept.0));
     }
 
     /// Asks for a checkpoint now, or behind the one that is under way. A flow that keeps no state takes none.

@@ -1,15 +1,17 @@
 //! From a plan to a flow that is taken over: whatever may go wrong is tried before.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use millstream_core::{Error, Input, Output, Positions, PriorOutput, Processor, Result, Run};
 
 use super::RunMode;
+use super::hand_over::GoesOn;
 use super::outcome::FlowError;
 use super::running::Common;
 use super::setup::{Setup, Task};
-use crate::checkpoint::{Coordinator, FlowCheckpoints, NodePhase, NodeResume, StartPoint};
-use crate::plan::{Build, Plan, PlannedBody, PlannedNode};
+use crate::checkpoint::{Coordinator, FlowCheckpoints, Legacy, NodePhase, NodeResume, StartPoint};
+use crate::plan::{Build, NodeIndex, Plan, PlannedBody, PlannedNode};
 
 /// A flow that is about to be taken over: a former owner can still go on with it.
 pub struct PreparedFlow {
@@ -43,14 +45,7 @@ impl PreparedFlow {
     /// If a node can't be built, an output can't be claimed, the state can't be read from which the flow is resumed, or a node
     /// refuses what it has kept.
     pub fn new(mut plan: Plan, mut effects: RunMode) -> Result<Self, FlowError> {
-        let mut start_point = match &mut effects {
-            RunMode::Keep(checkpoints) => checkpoints.start_point()?,
-            RunMode::Replay(replay) => std::mem::take(&mut replay.start_point),
-            RunMode::None | RunMode::Commit { .. } => StartPoint::default(),
-        };
-        for node in &mut plan.nodes {
-            effects.prepare(node, &mut start_point).map_err(|error| FlowError::of(node, error))?;
-        }
+        let start_point = effects.prepare_all(&mut plan, &BTreeSet::new())?;
         Ok(Self { plan, effects, start_point })
     }
 
@@ -83,11 +78,46 @@ impl PreparedFlow {
         {
             return Ok(TakeOver::Outrun(checkpoints.clone()));
         }
-        let mut setup = Setup::new(&plan, effects, start_point)?;
+        let setup = Setup::new(&plan, effects, start_point)?;
+        Ok(TakeOver::Ready(Box::new(ReadyFlow::new(setup, plan)?)))
+    }
+}
+
+impl ReadyFlow {
+    /// A flow whose nodes are built and restored.
+    fn new(mut setup: Setup, plan: Plan) -> Result<Self, FlowError> {
         let nodes = plan.nodes.into_iter().enumerate();
         let tasks = nodes.map(|(index, node)| setup.task(index, node)).collect::<Result<Vec<_>, FlowError>>()?;
         let Setup { common, coordinator, .. } = setup;
-        Ok(TakeOver::Ready(Box::new(ReadyFlow { common, tasks, coordinator })))
+        Ok(Self { common, tasks, coordinator })
+    }
+
+    /// A flow that goes on in place of another, of which it takes over nodes as they are.
+    pub(super) fn going_on(
+        plan: Plan,
+        (effects, start_point): (RunMode, StartPoint),
+        go_on: BTreeMap<NodeIndex, GoesOn>,
+        legacy: &Legacy,
+    ) -> Result<Self, FlowError> {
+        let mut setup = Setup::new(&plan, effects, start_point)?;
+        setup.coordinator.inherit(legacy);
+        setup.go_on = go_on;
+        Self::new(setup, plan)
+    }
+}
+
+impl Plan {
+    /// Builds the nodes that are not in `kept`: what goes wrong there does so before anything depends on it.
+    pub(super) fn build_besides(&mut self, kept: &BTreeSet<String>) -> Result<(), FlowError> {
+        for node in self.nodes.iter_mut().filter(|node| !kept.contains(&node.name)) {
+            let built = match &mut node.body {
+                PlannedBody::Input { build, .. } => made(build, |_| Ok(())),
+                PlannedBody::Processor { build, .. } => made(build, |_| Ok(())),
+                PlannedBody::Output { build, .. } => made(build, |_| Ok(())),
+            };
+            built.map_err(|error| FlowError::of(node, error))?;
+        }
+        Ok(())
     }
 }
 
@@ -138,6 +168,19 @@ impl fmt::Debug for TakeOver {
 }
 
 impl RunMode {
+    /// Builds and restores the nodes that are not in `kept`. Where the flow goes on.
+    pub(super) fn prepare_all(&mut self, plan: &mut Plan, kept: &BTreeSet<String>) -> Result<StartPoint, FlowError> {
+        let mut start_point = match self {
+            Self::Keep(checkpoints) => checkpoints.start_point()?,
+            Self::Replay(replay) => std::mem::take(&mut replay.start_point),
+            Self::None | Self::Commit { .. } => StartPoint::default(),
+        };
+        for node in plan.nodes.iter_mut().filter(|node| !kept.contains(&node.name)) {
+            self.prepare(node, &mut start_point).map_err(|error| FlowError::of(node, error))?;
+        }
+        Ok(start_point)
+    }
+
     /// Builds a node, and restores it or lets it begin.
     fn prepare(&self, node: &mut PlannedNode, start_point: &mut StartPoint) -> Result<()> {
         let resume = start_point.nodes.get_mut(&node.name);

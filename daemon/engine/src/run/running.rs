@@ -1,6 +1,6 @@
 //! A flow whose nodes are at work, and what is decided when they have come to their end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,14 @@ use tracing::Instrument as _;
 
 use super::outcome::advance;
 use super::setup::Task;
-use super::{Finished, FlowControl, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, TakeOver};
-use crate::checkpoint::{Conclusion, Coordinator, Failure};
+use super::{
+    Finished, FlowControl, FlowError, HandedOver, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, TakeOver,
+};
+use crate::checkpoint::{Conclusion, Coordinator, Failure, Legacy};
 use crate::edge::Queue;
 use crate::panic::panic_message;
 use crate::phase::{Phase, reached};
-use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedNode};
+use crate::plan::{Identities, NodeIndex, Plan, PlannedBody, PlannedNode};
 use crate::stats::FlowStats;
 use crate::task::{CaughtUp, Stop};
 
@@ -30,6 +32,8 @@ pub struct RunningFlow {
     common: Common,
     tasks: JoinSet<(usize, Result<Finished, Stop>)>,
     coordinator: JoinHandle<Conclusion>,
+    /// When its nodes have begun.
+    begun: watch::Receiver<Option<Instant>>,
     hurry: Arc<Notify>,
     started: Instant,
 }
@@ -47,6 +51,10 @@ pub(super) struct Common {
     /// The inputs that end by themselves. None where rows would be lost if the flow were stopped between two barriers.
     pub finite: Vec<usize>,
     pub caught_up: Arc<CaughtUp>,
+    /// Which nodes go on as they are, if the flow is to hand over.
+    pub keeps: watch::Sender<Option<BTreeSet<NodeIndex>>>,
+    pub identities: Identities,
+    pub names: Arc<[String]>,
 }
 
 /// How long a flow with state that is stopped may take to come to a barrier, where inputs end epochs by rows alone.
@@ -62,11 +70,11 @@ impl ReadyFlow {
     pub fn start(self, runtime: &Handle) -> RunningFlow {
         let mut tasks = JoinSet::new();
         // Nodes begin when what the last checkpoint had staged is visible.
-        let (begin, begun) = watch::channel(false);
+        let (begin, begun) = watch::channel(None);
         for (index, task) in self.tasks.into_iter().enumerate() {
             let (mut begun, stats) = (begun.clone(), self.common.stats.clone());
             let task = async move {
-                let has_begun = begun.wait_for(|begun| *begun).await.is_ok();
+                let has_begun = begun.wait_for(Option::is_some).await.is_ok();
                 if has_begun { stats.nodes[index].clock.attend(guard(task)).await } else { Err(Stop::Closed) }
             };
             // What is logged on the way names the flow and the node.
@@ -77,7 +85,7 @@ impl ReadyFlow {
         let hurry = self.coordinator.hurry();
         let span = tracing::error_span!("flow", flow = self.common.stats.flow.as_str());
         let coordinator = runtime.spawn(coordinate(self.coordinator, begin).instrument(span));
-        RunningFlow { common: self.common, tasks, coordinator, hurry, started: Instant::now() }
+        RunningFlow { common: self.common, tasks, coordinator, begun, hurry, started: Instant::now() }
     }
 }
 
@@ -104,7 +112,15 @@ impl RunningFlow {
         let is_given_up = !self.common.durable && self.common.repeatable;
         let stop = if is_given_up { Phase::Abandoned } else { Phase::Draining };
         let (phase, held) = (self.common.phase.clone(), self.common.held.clone());
-        FlowControl { phase, hurry: self.hurry.clone(), held, stop }
+        let Common { keeps, identities, names, .. } = &self.common;
+        let (keeps, identities, names) = (keeps.clone(), identities.clone(), names.clone());
+        let durable = self.common.durable;
+        FlowControl { phase, hurry: self.hurry.clone(), held, stop, durable, keeps, identities, names }
+    }
+
+    /// Tells when its nodes have begun: as soon as what was decided before is visible that has to be.
+    pub fn begun(&self) -> watch::Receiver<Option<Instant>> {
+        self.begun.clone()
     }
 
     /// Waits for the end: of all nodes, then of their commits.
@@ -122,10 +138,14 @@ impl RunningFlow {
             let unfinished = (0..common.stats.nodes.len()).find(|index| !finished.contains_key(index));
             failure = Some(Failure { node: unfinished, error: Error::new("interrupted before its end") });
         }
+        let (finished, handed_over) = match concluded.legacy.filter(|_| failure.is_none()) {
+            Some(legacy) => (Finishing::new(), Some(Box::new(common.hand_over(finished, legacy)))),
+            None => (finished, None),
+        };
         let committed = common.part(finished, &concluded.committed).await;
         let status = common.status(failure, concluded.last);
         let unfinished = common.repeatable && matches!(status, Status::Stopped);
-        Outcome { status, unfinished, abandoned, committed, elapsed: self.started.elapsed() }
+        Outcome { status, unfinished, abandoned, committed, elapsed: self.started.elapsed(), handed_over }
     }
 
     /// Waits for the end of all nodes. Gives back those that came to it, and the first failure, with its node.
@@ -181,6 +201,9 @@ impl Common {
             caught_up: Arc::new(CaughtUp::new(inputs, phase.clone())),
             held: watch::Sender::new(false),
             phase,
+            keeps: watch::Sender::new(None),
+            identities: plan.identities(),
+            names: plan.nodes.iter().map(|node| node.name.clone()).collect(),
         }
     }
 
@@ -202,6 +225,14 @@ impl Common {
         *self.phase.borrow() == Phase::Abandoned
     }
 
+    /// What the flow that goes on in place of this one is given: of the nodes that were told to go on, those that have come to the border.
+    fn hand_over(&self, finished: Finishing, legacy: Legacy) -> HandedOver {
+        let keeps = self.keeps.borrow().clone().unwrap_or_default();
+        let nodes = finished.into_iter().filter(|(index, _)| keeps.contains(index));
+        let nodes = nodes.map(|(index, node)| (self.names[index].clone(), node)).collect();
+        HandedOver::new(nodes, self.identities.clone(), legacy)
+    }
+
     /// Takes leave of all nodes, which report once more, since commits come behind their last rows. Where outputs had staged something
     /// that was not committed, they undo it. Returns the names of the nodes whose effects count.
     async fn part(&self, finished: Finishing, committed: &[NodeIndex]) -> Vec<String> {
@@ -209,7 +240,7 @@ impl Common {
         for (index, node) in finished {
             let counts = committed.contains(&index);
             match node {
-                Finished::Input => continue,
+                Finished::Input(_) => continue,
                 Finished::Processor(processor) => self.stats.nodes[index].set_report(processor.report()),
                 Finished::Output(mut output) => {
                     self.stats.nodes[index].set_report(output.report());
@@ -251,10 +282,10 @@ async fn guard(task: Task) -> Result<Finished, Stop> {
 }
 
 /// Does what the run before had decided, lets the nodes begin, and takes checkpoints until the end.
-async fn coordinate(mut coordinator: Coordinator, begin: watch::Sender<bool>) -> Conclusion {
+async fn coordinate(mut coordinator: Coordinator, begin: watch::Sender<Option<Instant>>) -> Conclusion {
     if let Err(failure) = coordinator.recover().await {
         return Conclusion { failure: Some(failure), ..Conclusion::default() };
     }
-    begin.send_replace(true);
+    begin.send_replace(Some(Instant::now()));
     coordinator.run().await
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use millstream_core::{Error, Home, Run};
 
+use super::hand_over::GoesOn;
 use super::running::Common;
 use super::{Finished, FlowError, RunMode};
 use crate::align::{Inputs, Stage};
@@ -22,7 +23,8 @@ use crate::plan::{
     NodeIndex, Plan, PlannedBody, PlannedBuffering, PlannedEdge, PlannedNode, PlannedStage, PlannedTimeGroup,
 };
 use crate::task::{
-    EpochPolicy, Manner, NodeCheckpointing, Ports, Stop, WatermarkGenerator, run_input, run_output, run_processor,
+    EpochPolicy, InputAtWork, Manner, NodeCheckpointing, Ports, Stop, WatermarkGenerator, run_input, run_output,
+    run_processor,
 };
 use crate::time_group::{self, Member};
 
@@ -48,6 +50,8 @@ pub(super) struct Setup {
     homes: Homes,
     run: Run,
     start_point: StartPoint,
+    /// The nodes that go on as they were in the flow before.
+    pub go_on: BTreeMap<NodeIndex, GoesOn>,
     pub common: Common,
 }
 
@@ -68,7 +72,7 @@ impl Setup {
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|planned| edge_of(plan, planned)).unzip();
         let common = Common::new(plan, durable, senders.iter().map(Sender::queue));
         let phase = common.phase.clone();
-        let (coordinator, reporter) = Coordinator::new(
+        let (mut coordinator, reporter) = Coordinator::new(
             plan,
             checkpoints,
             run.clone(),
@@ -77,6 +81,7 @@ impl Setup {
             phase,
             common.stats.clone(),
         );
+        coordinator.set_keeps(common.keeps.subscribe());
         Ok(Self {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
@@ -93,6 +98,7 @@ impl Setup {
             homes,
             run,
             start_point,
+            go_on: BTreeMap::new(),
             common,
         })
     }
@@ -109,7 +115,8 @@ impl Setup {
         let senders: Vec<Vec<Sender>> = senders.collect();
         let ports = Ports::new(index, &node, senders, self.common.stats.clone(), self.secrets.clone());
         let mut inputs = self.inputs(index, &node);
-        let checkpointing = self.checkpointing(index, &node)?;
+        let goes_on = self.go_on.remove(&index);
+        let checkpointing = self.checkpointing(index, &node, goes_on.is_some())?;
         if checkpointing.had_ended() {
             inputs.open_gates();
         }
@@ -124,24 +131,26 @@ impl Setup {
             _ => {}
         }
         let phase = self.common.phase.subscribe();
+        let is_new = goes_on.is_none();
+        let rest = goes_on.and_then(|GoesOn { rest, legacy }| {
+            self.coordinator.inherit_node(index, legacy);
+            rest
+        });
         Ok(match node.body {
             PlannedBody::Input { build, finite, replayable, event_time, .. } => {
-                let (input, gate) = (build()?, self.gates[index].clone());
+                let (input, gate) = (InputAtWork { input: build()?, rest }, self.gates[index].clone());
                 let barriers = self.barriers(index, finite && replayable, &checkpointing.steps);
                 let is_predicted = barriers.member.as_ref().is_some_and(Member::is_predicted);
                 let watermarks = event_time.map(|time| WatermarkGenerator::new(time).predicted(is_predicted));
                 let hold = Hold::new(self.common.held.subscribe(), phase);
-                async move {
-                    match run_input(input, ports, gate, barriers, watermarks, checkpointing, hold).await {
-                        Ok(()) | Err(Stop::AtBarrier) => Ok(Finished::Input),
-                        Err(stop) => Err(stop),
-                    }
-                }
-                .boxed()
+                let run = run_input(input, ports, gate, barriers, watermarks, checkpointing, hold);
+                async move { run.await.map(Finished::Input) }.boxed()
             }
             PlannedBody::Processor { requests, buffering, build } => {
                 let mut processor = build()?;
-                self.coordinator.set_committer(index, processor.committer());
+                if is_new {
+                    self.coordinator.set_committer(index, processor.committer());
+                }
                 let manner = match (buffering, requests) {
                     (Some(PlannedBuffering { is_live, .. }), _) => {
                         Manner::Buffering { is_live, gate: self.gates[index].clone() }
@@ -154,7 +163,9 @@ impl Setup {
             }
             PlannedBody::Output { build, .. } => {
                 let mut output = build()?;
-                self.coordinator.set_committer(index, output.committer());
+                if is_new {
+                    self.coordinator.set_committer(index, output.committer());
+                }
                 async move { run_output(output, inputs, ports, checkpointing, phase).await.map(Finished::Output) }
                     .boxed()
             }
@@ -173,7 +184,12 @@ impl Setup {
     }
 
     /// A node's part in checkpoints, and where it goes on.
-    fn checkpointing(&mut self, index: NodeIndex, node: &PlannedNode) -> Result<NodeCheckpointing, Error> {
+    fn checkpointing(
+        &mut self,
+        index: NodeIndex,
+        node: &PlannedNode,
+        goes_on: bool,
+    ) -> Result<NodeCheckpointing, Error> {
         let name = node.name.as_str();
         let is_told = node.may_be_told_otherwise() && matches!(self.homes, Homes::Replay(_));
         let edges = self.edges.iter().filter(|(_, to)| to.0 == index).map(|(from, _)| from.clone()).collect();
@@ -194,6 +210,7 @@ impl Setup {
             home: self.homes.of(name),
             run: self.run.clone(),
             caught_up: self.common.caught_up.clone(),
+            goes_on,
         })
     }
 

@@ -33,7 +33,9 @@ pub async fn run_buffer(
         ports.remind(Message::End).await;
         return Ok(processor);
     }
-    node.open(&checkpointing.home)?;
+    if !checkpointing.goes_on {
+        node.open(&checkpointing.home)?;
+    }
     // What was idle and had not been said, since rows waited.
     let is_idle = checkpointing.fan_in().is_some_and(|fan_in| fan_in.idle);
     let buffering = Buffering {

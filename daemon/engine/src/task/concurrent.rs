@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use super::node_checkpointing::is_last;
 use super::processor::{finish, resume};
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
@@ -138,13 +137,12 @@ impl<N: Concurrent> Queue<N> {
                     self.drain(ports).await?;
                     ports.check_failed()?;
                     self.node.pass(epoch)?;
-                    let wanted = checkpointing.wanted(epoch);
-                    if let Some(barrier) = wanted {
+                    if let Some(barrier) = checkpointing.wanted(epoch) {
                         let answers = self.node.answers();
                         checkpointing.report(barrier, ports, inputs, Snapshot { answers, ..Snapshot::default() });
                     }
                     ports.remind(Message::Barrier(epoch)).await;
-                    if is_last(wanted) {
+                    if checkpointing.is_last(epoch) {
                         return Ok(false);
                     }
                 }

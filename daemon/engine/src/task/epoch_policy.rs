@@ -7,7 +7,6 @@ use millstream_store::crash;
 use tokio::time::{Instant, sleep_until};
 
 use super::epoch_writer::EpochWriter;
-use super::node_checkpointing::is_last;
 use super::{Stop, WatermarkGenerator};
 use crate::checkpoint::{CompletedCheckpoints, InputEvent, NodeEntry, Point, ReplayEvents};
 use crate::stats::Activity;
@@ -83,8 +82,7 @@ impl EpochWriter<'_> {
         self.ports.spend(Activity::Waiting, may_pass).await;
         self.checkpointing.reporter.pass(self.checkpointing.node, self.epoch, &self.positions);
         self.recorder.step(|| InputEvent::Barrier);
-        let wanted = self.checkpointing.reporter.schedule().pass(self.epoch);
-        if let Some(barrier) = wanted {
+        if let Some(barrier) = self.checkpointing.reporter.schedule().pass(self.epoch) {
             let state = input.snapshot(&self.positions)?;
             self.report(Point::Barrier(barrier), state);
             self.checkpoints.push_back((self.epoch, self.positions.clone()));
@@ -92,7 +90,7 @@ impl EpochWriter<'_> {
         self.ports.broadcast(Message::Barrier(self.epoch)).await?;
         self.ports.end_epoch(self.epoch);
         crash::point("barrier-sent");
-        if is_last(wanted) {
+        if self.checkpointing.is_last(self.epoch) {
             return Err(Stop::AtBarrier);
         }
         (self.epoch, self.rows) = (self.epoch.next(), 0);

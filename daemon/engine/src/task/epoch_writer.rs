@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use millstream_core::{
-    Batch, Epoch, Error, EventTime, FailedRow, Input, Message, Origin, PartitionChange, Parts, Positions, Watermark,
-    timeless, why_timeless,
+    Batch, Collector, Epoch, Error, EventTime, FailedRow, Input, Message, Origin, PartitionChange, Parts, Positions,
+    Watermark, timeless, why_timeless,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,6 +19,29 @@ use crate::gate::Gate;
 use crate::plan::TimeColumn;
 use crate::stats::Activity;
 use crate::time_group::Turn;
+
+/// What an input has read and not sent yet.
+#[derive(Default)]
+pub struct Unsent {
+    /// The rest of a batch, behind a barrier.
+    cut: Option<InputBatch>,
+    /// The batches behind it.
+    batches: VecDeque<(usize, Batch)>,
+    failed: Vec<FailedRow>,
+}
+
+impl Unsent {
+    /// Takes what an input has pushed.
+    pub fn take(&mut self, out: &mut Collector) {
+        self.failed.append(&mut out.take_failed());
+        self.batches.extend(out.take_all());
+    }
+
+    /// Rows of a partition, and those of them that were refused.
+    pub fn of(batches: Vec<(usize, Batch)>, failed: Vec<FailedRow>) -> Self {
+        Self { cut: None, batches: batches.into(), failed }
+    }
+}
 
 /// Counts rows, and puts a barrier behind the last of every epoch and a watermark where it moves, wherever batches end.
 pub struct EpochWriter<'a> {
@@ -120,18 +143,23 @@ impl<'a> EpochWriter<'a> {
         self.ports.broadcast(Message::End).await
     }
 
-    /// Sends a batch out by a port, and takes those of the refused rows out of `failed` that lie before its end.
-    pub async fn send(
-        &mut self,
-        input: &mut dyn Input,
-        (port, batch): (usize, Batch),
-        failed: &mut Vec<FailedRow>,
-    ) -> Result<(), Stop> {
-        let mut rest = self.with_times(port, batch, failed)?;
-        let (latest, mut sent) = (self.latest(&rest), 0);
+    /// Sends all that has been read, with the refused rows between. What is left of it lies behind the barrier at which the flow ends.
+    pub async fn send_all(&mut self, input: &mut dyn Input, read: &mut Unsent) -> Result<(), Stop> {
         loop {
+            self.send(input, &mut read.cut).await?;
+            let Some((port, batch)) = read.batches.pop_front() else { break };
+            read.cut = Some(self.with_times(port, batch, &mut read.failed)?);
+        }
+        self.send_refused(input, &mut read.failed).await
+    }
+
+    /// Sends a batch. What is left of it lies behind the barrier at which the flow ends.
+    async fn send(&mut self, input: &mut dyn Input, left: &mut Option<InputBatch>) -> Result<(), Stop> {
+        let Some(read) = left else { return Ok(()) };
+        let (latest, mut sent) = (self.latest(read), 0);
+        while let Some(rest) = left.take() {
             let Some(turn_left) = self.turn_left(&rest, latest.behind(sent)).await else {
-                rest = self.end_epoch_before(rest, latest.behind(sent)[0], input).await?;
+                self.end_epoch_before(rest, latest.behind(sent)[0], input, left).await?;
                 continue;
             };
             let partition = &rest.batch.origin.partition;
@@ -143,6 +171,7 @@ impl<'a> EpochWriter<'a> {
                 return self.send_batch(rest).await;
             };
             let (head, tail) = rest.cut(cut);
+            *left = Some(tail);
             sent += head.batch.len();
             self.send_batch(head).await?;
             if until_barrier == Some(cut) {
@@ -150,8 +179,8 @@ impl<'a> EpochWriter<'a> {
             } else if until_mark == Some(cut) {
                 self.move_watermark().await?;
             }
-            rest = tail;
         }
+        Ok(())
     }
 
     /// The latest event time up to each row, of an input that advances with others.
@@ -185,13 +214,14 @@ impl<'a> EpochWriter<'a> {
     }
 
     /// Ends the epoch before rows that have been read, of which the first is at this event time, and behind the refused ones before
-    /// them. Returns those behind.
+    /// them. Those behind are left.
     async fn end_epoch_before(
         &mut self,
         rest: InputBatch,
         first: EventTime,
         input: &mut dyn Input,
-    ) -> Result<InputBatch, Stop> {
+        left: &mut Option<InputBatch>,
+    ) -> Result<(), Stop> {
         let Origin { partition, start, .. } = &rest.batch.origin;
         if let Some(watermarks) = &mut self.watermarks {
             watermarks.come_to(watermarks.advance_of(partition).with(first));
@@ -200,11 +230,11 @@ impl<'a> EpochWriter<'a> {
         self.positions.entry(partition.clone()).or_insert(*start);
         let before = rest.before_rows();
         let (head, tail) = rest.cut(before);
+        *left = Some(tail);
         if !head.refused.is_empty() {
             self.send_batch(head).await?;
         }
-        self.end_epoch(input).await?;
-        Ok(tail)
+        self.end_epoch(input).await
     }
 
     /// Sends rows, and the refused ones between them: a barrier that follows, in this batch or in one of another
@@ -215,16 +245,14 @@ impl<'a> EpochWriter<'a> {
     }
 
     /// Sends refused rows that lie in no batch.
-    pub async fn send_refused(&mut self, input: &mut dyn Input, failed: Vec<FailedRow>) -> Result<(), Stop> {
-        let mut rest = failed.as_slice();
-        while !rest.is_empty() {
+    async fn send_refused(&mut self, input: &mut dyn Input, failed: &mut Vec<FailedRow>) -> Result<(), Stop> {
+        while !failed.is_empty() {
             let left = self.barriers.rows - self.rows;
-            let (head, tail) = rest.split_at(left.min(rest.len()));
-            self.send_failed(head).await?;
+            let head: Vec<_> = failed.drain(..left.min(failed.len())).collect();
+            self.send_failed(&head).await?;
             if head.len() == left {
                 self.end_epoch(input).await?;
             }
-            rest = tail;
         }
         Ok(())
     }

@@ -4,68 +4,96 @@ use std::sync::Arc;
 
 use millstream_core::{Collector, Input, Message, Progress};
 
-use super::epoch_writer::EpochWriter;
+use super::epoch_writer::{EpochWriter, Unsent};
 use super::replay::replay_input;
 use super::{EpochPolicy, NodeCheckpointing, Phase, Ports, Stop, WatermarkGenerator, reached};
 use crate::gate::Gate;
 use crate::hold::Hold;
 use crate::stats::Activity;
 
-/// Runs an input, which is restored, to its end, or until the flow is stopped.
+/// An input, as its task gets it and gives it back.
+pub struct InputAtWork {
+    /// The input.
+    pub input: Box<dyn Input>,
+    /// What it has read and not sent, once it is open.
+    pub rest: Option<InputRest>,
+}
+
+/// What an input has read and not sent.
+#[derive(Default)]
+pub struct InputRest {
+    unsent: Unsent,
+    /// What it has said with the last of that.
+    progress: Option<Progress>,
+}
+
+/// Runs an input, which is restored or goes on as it was, to its end, or until the flow is stopped, and gives it back.
 pub async fn run_input(
-    mut input: Box<dyn Input>,
+    InputAtWork { mut input, rest }: InputAtWork,
     ports: Ports,
     gate: Arc<Gate>,
     barriers: EpochPolicy,
     watermarks: Option<WatermarkGenerator>,
     mut checkpointing: NodeCheckpointing,
-    mut hold: Hold,
-) -> Result<(), Stop> {
+    hold: Hold,
+) -> Result<InputAtWork, Stop> {
     if checkpointing.had_ended() {
         end_again(&ports, &barriers, &checkpointing).await;
-        return Ok(());
+        return Ok(InputAtWork { input, rest });
     }
     let mut phase = hold.phase();
-    // A flow with state stops at a barrier; an input that has not begun by then won't.
-    let (last_phase, waiting_ends) =
-        if checkpointing.durable { (Phase::Failing, Phase::Stopped) } else { (Phase::Draining, Phase::Draining) };
+    let waiting_ends = if checkpointing.durable { Phase::Stopped } else { Phase::Draining };
     let replay = checkpointing.steps.take_input();
     let mut writer = EpochWriter::new(&ports, barriers, watermarks, &checkpointing);
     writer.resume();
     tokio::select! {
         biased;
-        () = reached(&mut phase, waiting_ends) => return writer.leave(&phase).await,
+        // An input that has not begun by then won't.
+        () = reached(&mut phase, waiting_ends) => {
+            return at_barrier(writer.leave(&phase).await).map(|()| InputAtWork { input, rest });
+        }
         () = ports.spend(Activity::Waiting, writer.wait(&gate)) => {}
     }
-    input.open(&checkpointing.home).await?;
-    let mut out = ports.collector_of_input();
-    if let Some(replay) = replay {
-        return replay_input(input.as_mut(), &mut writer, replay, &mut out).await;
+    if rest.is_none() {
+        input.open(&checkpointing.home).await?;
     }
+    let mut rest = rest.unwrap_or_default();
+    let mut out = ports.collector_of_input();
+    let ended = match replay {
+        Some(replay) => replay_input(input.as_mut(), &mut writer, replay, &mut out).await,
+        None => read(input.as_mut(), &mut writer, &mut rest, &mut out, hold).await,
+    };
+    at_barrier(ended)?;
+    rest.unsent.take(&mut out);
+    Ok(InputAtWork { input, rest: Some(rest) })
+}
+
+/// The end of a task, if the barrier was reached at which it ends.
+fn at_barrier(ended: Result<(), Stop>) -> Result<(), Stop> {
+    match ended {
+        Err(Stop::AtBarrier) => Ok(()),
+        ended => ended,
+    }
+}
+
+/// Reads, and sends what is read.
+async fn read(
+    input: &mut dyn Input,
+    writer: &mut EpochWriter<'_>,
+    rest: &mut InputRest,
+    out: &mut Collector,
+    mut hold: Hold,
+) -> Result<(), Stop> {
+    let (ports, checkpointing) = (writer.ports, writer.checkpointing);
+    let mut phase = hold.phase();
+    // A flow with state stops at a barrier.
+    let last_phase = if checkpointing.durable { Phase::Failing } else { Phase::Draining };
     let mut completed = checkpointing.reporter.completed_checkpoints();
+    // What the flow before has read is sent first.
+    let mut progress = rest.progress.unwrap_or(Progress::More);
     loop {
-        let may_read = hold.may_read();
-        let progress = tokio::select! {
-            biased;
-            () = reached(&mut phase, last_phase) => return writer.end(&phase).await,
-            Ok(()) = completed.changed() => {
-                let now = *completed.borrow_and_update();
-                writer.checkpoint_completed(input.as_mut(), now).await?;
-                continue;
-            }
-            due = writer.due() => {
-                // What the input has found before it was interrupted is part of its snapshot.
-                out.take_partitions().into_iter().for_each(|change| writer.change_partition(change));
-                writer.act(input.as_mut(), due).await?;
-                continue;
-            }
-            () = ports.spend(Activity::Waiting, hold.changed(may_read)) => continue,
-            progress = ports.spend(Activity::Waiting, input.next(&mut out)), if may_read => progress?,
-        };
-        if ports.stats().is_report_wanted() || progress != Progress::More {
-            ports.stats().set_report(input.report());
-        }
-        send_pushed(&mut writer, input.as_mut(), &mut out).await?;
+        rest.progress = Some(progress);
+        send_pushed(writer, input, &mut rest.unsent, out).await?;
         match progress {
             Progress::More => {}
             Progress::CaughtUp if checkpointing.durable => checkpointing.caught_up.note(true),
@@ -73,6 +101,27 @@ pub async fn run_input(
                 checkpointing.caught_up.note(false);
                 return writer.end(&phase).await;
             }
+        }
+        progress = loop {
+            let may_read = hold.may_read();
+            tokio::select! {
+                biased;
+                () = reached(&mut phase, last_phase) => return writer.end(&phase).await,
+                Ok(()) = completed.changed() => {
+                    let now = *completed.borrow_and_update();
+                    writer.checkpoint_completed(input, now).await?;
+                }
+                due = writer.due() => {
+                    // What the input has found before it was interrupted is part of its snapshot.
+                    out.take_partitions().into_iter().for_each(|change| writer.change_partition(change));
+                    writer.act(input, due).await?;
+                }
+                () = ports.spend(Activity::Waiting, hold.changed(may_read)) => {}
+                progress = ports.spend(Activity::Waiting, input.next(out)), if may_read => break progress?,
+            }
+        };
+        if ports.stats().is_report_wanted() || progress != Progress::More {
+            ports.stats().set_report(input.report());
         }
     }
 }
@@ -88,11 +137,13 @@ async fn end_again(ports: &Ports, barriers: &EpochPolicy, checkpointing: &NodeCh
 }
 
 /// Sends on what an input has pushed: changes of partitions first, then rows, with the rejected ones between them.
-async fn send_pushed(writer: &mut EpochWriter<'_>, input: &mut dyn Input, out: &mut Collector) -> Result<(), Stop> {
+async fn send_pushed(
+    writer: &mut EpochWriter<'_>,
+    input: &mut dyn Input,
+    unsent: &mut Unsent,
+    out: &mut Collector,
+) -> Result<(), Stop> {
     out.take_partitions().into_iter().for_each(|change| writer.change_partition(change));
-    let mut failed = out.take_failed();
-    for batch in out.take_all() {
-        writer.send(input, batch, &mut failed).await?;
-    }
-    writer.send_refused(input, failed).await
+    unsent.take(out);
+    writer.send_all(input, unsent).await
 }

@@ -22,7 +22,7 @@ mod watermark_generator;
 
 pub use caught_up::CaughtUp;
 pub use epoch_policy::EpochPolicy;
-pub use input::run_input;
+pub use input::{InputAtWork, InputRest, run_input};
 pub use node_checkpointing::NodeCheckpointing;
 pub use output::run_output;
 pub use ports::Ports;

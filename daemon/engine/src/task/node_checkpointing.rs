@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use millstream_core::{Barrier, Epoch, EventTime, Home, Run, Snapshot, Then};
+use millstream_core::{Barrier, Epoch, EventTime, Home, Run, Snapshot};
 use millstream_store::crash;
 
 use super::{CaughtUp, Ports};
@@ -37,12 +37,19 @@ pub struct NodeCheckpointing {
     pub run: Run,
     /// Whom inputs tell that they have nothing more.
     pub caught_up: Arc<CaughtUp>,
+    /// Whether the node goes on as it was: it is open, has its state, and knows what has ended.
+    pub goes_on: bool,
 }
 
 impl NodeCheckpointing {
     /// Whether a checkpoint is taken at a barrier that this node has come to.
     pub fn wanted(&self, epoch: Epoch) -> Option<Barrier> {
-        self.reporter.schedule().wanted(epoch)
+        self.reporter.schedule().wanted(self.node, epoch)
+    }
+
+    /// Whether a barrier is the last of this run, so that the task ends there.
+    pub fn is_last(&self, epoch: Epoch) -> bool {
+        self.reporter.schedule().ends_at(epoch)
     }
 
     /// Whether the node had come to its end when the flow was interrupted.
@@ -84,9 +91,4 @@ impl NodeCheckpointing {
         self.reporter.report(self.node, point, entry, snapshot, ReplayEvents::Order(recorder));
         crash::point("snapshot-taken");
     }
-}
-
-/// Whether a barrier is the last of this run.
-pub fn is_last(barrier: Option<Barrier>) -> bool {
-    barrier.is_some_and(|barrier| barrier.then == Then::Stop)
 }

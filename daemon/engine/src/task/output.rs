@@ -7,7 +7,6 @@ use millstream_core::{Barrier, Epoch, Message, Output, Then, Watermark};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use super::node_checkpointing::is_last;
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
 use crate::stats::Activity;
@@ -56,7 +55,9 @@ async fn write_all(
         }
     }
     output.barrier(checkpointing.passed);
-    output.open(&checkpointing.home, &checkpointing.run).await?;
+    if !checkpointing.goes_on {
+        output.open(&checkpointing.home, &checkpointing.run).await?;
+    }
     let mut passed = checkpointing.passed;
     let mut ticks = Ticks::every(output.tick_every());
     let mut out = ports.collector();
@@ -81,14 +82,13 @@ async fn write_all(
                 passed = epoch;
                 output.barrier(epoch);
                 ports.check_failed()?;
-                let wanted = checkpointing.wanted(epoch);
-                if let Some(barrier) = wanted {
+                if let Some(barrier) = checkpointing.wanted(epoch) {
                     let snapshot = output.stage(barrier).await?;
                     checkpointing.report(barrier, ports, &mut inputs, snapshot);
                 }
                 // Who reads the rows that it refuses may have come to the barrier at which the flow stops.
                 ports.remind(Message::Barrier(epoch)).await;
-                if is_last(wanted) {
+                if checkpointing.is_last(epoch) {
                     ports.stats().set_report(output.report());
                     return Ok(());
                 }

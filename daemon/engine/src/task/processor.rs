@@ -10,7 +10,6 @@ use super::answers::AnswerReplay;
 use super::buffering::run_buffer;
 use super::concurrent::run_concurrently;
 use super::lanes::Lanes;
-use super::node_checkpointing::is_last;
 use super::requests::PendingRequests;
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
@@ -150,13 +149,12 @@ pub(super) async fn pass_barrier(
     }
     flush(processor, ports, out).await?;
     ports.check_failed()?;
-    let wanted = checkpointing.wanted(epoch);
-    if let Some(barrier) = wanted {
+    if let Some(barrier) = checkpointing.wanted(epoch) {
         checkpointing.report(barrier, ports, inputs, processor.snapshot()?);
     }
     // A reader that does not read these rows yet may have come to the barrier at which the flow stops.
     ports.remind(Message::Barrier(epoch)).await;
-    Ok(is_last(wanted))
+    Ok(checkpointing.is_last(epoch))
 }
 
 /// All inputs have ended: sends the last rows. `answers` is what a replay will need.
@@ -203,5 +201,8 @@ pub(super) fn resume(
     match checkpointing.fan_in() {
         Some(fan_in) => inputs.restore(fan_in, &checkpointing.edges, checkpointing.passed),
         None => inputs.begin_behind(checkpointing.passed),
+    }
+    if checkpointing.goes_on {
+        inputs.know_ended();
     }
 }

@@ -9,7 +9,7 @@ use millstream_core::{Batch, Collector, Error, FailedRow, Input, PartitionChange
 use tokio::time::timeout;
 
 use super::Stop;
-use super::epoch_writer::EpochWriter;
+use super::epoch_writer::{EpochWriter, Unsent};
 use super::input_batch::rows_before;
 use crate::checkpoint::InputEvent;
 
@@ -71,11 +71,8 @@ async fn replay_rows(
         sort(out, waiting);
     }
     let Some(rows) = waiting.get_mut(partition) else { return Ok(()) };
-    let (batches, mut failed) = rows.take(to);
-    for batch in batches {
-        writer.send(input, batch, &mut failed).await?;
-    }
-    writer.send_refused(input, failed).await
+    let (batches, failed) = rows.take(to);
+    writer.send_all(input, &mut Unsent::of(batches, failed)).await
 }
 
 fn gone(partition: &str, to: u64) -> Error {

@@ -53,6 +53,7 @@ fn manifest(number: u64, nodes: BTreeMap<String, NodeEntry>) -> Manifest {
         created: "2026-11-24T00:00:00Z".into(),
         parent: None,
         fingerprint: BTreeMap::new(),
+        revision: None,
         epoch: Epoch(number),
         then: "continue".into(),
         replay_log: None,

@@ -9,6 +9,7 @@ mod commits;
 mod counting;
 mod crash;
 mod editing;
+mod handing_over;
 mod kinds;
 mod lanes;
 mod owners;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::kinds::committed;
+use super::kinds::{committed, opened};
 use super::{Site, ada, end, open};
 use crate::{Expected, HostError, OperationState, State};
 
@@ -112,4 +112,96 @@ async fn a_flow_that_does_not_run_takes_no_checkpoint() {
     site.wait_for("late", State::BackingOff).await;
     let missing = site.host.checkpoint("late", ada()).await;
     assert!(matches!(missing, Err(HostError::NotRunning { state: "backing_off", .. })), "{missing:?}");
+}
+
+/// Waits until a flow runs, and nobody does anything with it.
+async fn settled(site: &Site, name: &str) {
+    site.wait_for(name, State::Running).await;
+    for operation in site.host.operations().list() {
+        end(site.host.operations().find(operation.id).unwrap()).await;
+    }
+}
+
+fn assert_whole(place: &str) {
+    let numbers = committed(place);
+    assert!(!numbers.is_empty());
+    assert_eq!(numbers, (0..numbers.len() as i64).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_is_changed_goes_on_with_the_nodes_that_stay() {
+    let site = Site::new(None);
+    let text = flow("counted = 'stays'", "stays");
+    site.put("stays", &text).await;
+    settled(&site, "stays").await;
+    for number in 2..=20 {
+        let changed = text.replace("1h", &format!("{number}h"));
+        let applied = site.apply("stays", &changed, Expected::Revision(number - 1)).await.unwrap();
+        let operation = end(applied.operation).await;
+        assert_eq!((operation.state, operation.result), (OperationState::Done, Some(number)), "{operation:?}");
+        let took = operation.took.unwrap();
+        assert!(took.wait_s <= 0.2 && took.pause_s <= 0.2, "{took:?}");
+        assert_eq!(site.host.flow("stays").unwrap().status.revision, number);
+    }
+    assert_eq!(opened("stays"), 1, "its input has never stopped");
+    assert_eq!(site.host.shut_down(Duration::from_secs(60)).await, 0);
+    assert_whole("stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_would_lose_a_state_is_refused_by_name_and_the_flow_goes_on() {
+    let site = Site::new(None);
+    let text = flow("counted = 'loses'", "loses");
+    site.put("loses", &text).await;
+    settled(&site, "loses").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let changed = text.replace("input.n", "input.m").replace("from = \"n\"", "from = \"m\"");
+    let refused = site.apply("loses", &changed, Expected::Revision(1)).await.unwrap();
+    let refused = end(refused.operation).await;
+    let problem = refused.problem.unwrap();
+    assert!(problem.contains("node `n` has state in the last checkpoint"), "{problem}");
+    let now = site.host.flow("loses").unwrap();
+    assert_eq!((now.revision, now.status.revision, now.status.state), (1, 1, State::Running));
+    assert_eq!(now.refused.unwrap().revision, Some(2));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let reset = site.apply_resetting("loses", &changed, Expected::Revision(1), &["n"]).await.unwrap();
+    assert_eq!(end(reset.operation).await.state, OperationState::Done);
+    assert_eq!(site.host.flow("loses").unwrap().status.revision, reset.revision);
+    assert_eq!(site.host.shut_down(Duration::from_secs(60)).await, 0);
+    assert_whole("loses");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_is_called_off_leaves_the_flow_as_it_was() {
+    let site = Site::new(None);
+    let text = flow("counted = 'called_off'", "called_off");
+    site.put("called_off", &text).await;
+    settled(&site, "called_off").await;
+    for _ in 0..5 {
+        let changed = site.apply("called_off", &text.replace("1h", "2h"), Expected::Revision(1)).await.unwrap();
+        let id = changed.operation.borrow().id;
+        assert!(site.host.operations().cancel(id));
+        assert_eq!(end(changed.operation).await.state, OperationState::Cancelled);
+        site.wait("called_off", |status| status.state == State::Running && status.revision == 1).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(site.host.flow("called_off").unwrap().revision, 1);
+    assert_eq!(site.host.shut_down(Duration::from_secs(60)).await, 0);
+    assert_whole("called_off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_fails_while_its_change_is_on_its_way_begins_with_the_new_text() {
+    let site = Site::new(Some(0));
+    let text = flow("trouble = 'permanent', at = 100, times = 1000, counted = 'meanwhile'", "meanwhile");
+    site.put("meanwhile", &text).await;
+    settled(&site, "meanwhile").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // It fails within this epoch, which takes until then.
+    let mended = text.replace("times = 1000", "times = 0").replace("100ms", "10s");
+    let changed = site.apply("meanwhile", &mended, Expected::Revision(1)).await.unwrap();
+    let changed = end(changed.operation).await;
+    assert_eq!(changed.state, OperationState::Done, "{changed:?}");
+    assert_eq!(site.host.shut_down(Duration::from_secs(60)).await, 0);
+    assert_whole("meanwhile");
 }

@@ -26,6 +26,14 @@ pub fn registry() -> &'static NodeTypes {
 /// How often inputs have failed, by the names of their troubles.
 static FAILURES: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
 
+/// How often inputs were opened, by what their failures are counted by.
+static OPENED: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+
+/// How often an input was opened whose failures are counted by this.
+pub fn opened(counted: &str) -> u32 {
+    OPENED.lock().unwrap().get(counted).copied().unwrap_or_default()
+}
+
 /// What was committed, by place.
 static COMMITTED: Mutex<BTreeMap<String, Vec<i64>>> = Mutex::new(BTreeMap::new());
 
@@ -97,6 +105,11 @@ impl Counting {
 
 #[async_trait]
 impl Input for Counting {
+    async fn open(&mut self, _: &Home) -> Result<()> {
+        *OPENED.lock().unwrap().entry(self.settings.counted.clone()).or_default() += 1;
+        Ok(())
+    }
+
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         self.trouble()?;
         if self.settings.rows.is_none_or(|rows| self.next < rows) {

@@ -20,8 +20,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::{
-    Applied, Change, Expected, FlowSource, FlowStatus, Host, HostError, LaunchError, Launched, Launcher, Operation,
-    Owner, Request, RestartPolicy, State,
+    Applied, Change, Expected, FlowSource, FlowStatus, Host, HostError, Launch, LaunchError, Launched, Launcher,
+    Operation, Owner, Planned, Request, RestartPolicy, State,
 };
 
 /// Launches flows of the small nodes, with their states in a folder.
@@ -30,7 +30,7 @@ struct SmallFlows {
 }
 
 impl SmallFlows {
-    fn plan(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
+    fn read(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
         let registry = kinds::registry();
         let files = files.clone();
         let load = LoadOptions { environment: &|_| None, files, ..LoadOptions::new(registry) };
@@ -40,19 +40,28 @@ impl SmallFlows {
 }
 
 impl Launcher for SmallFlows {
-    fn check(&self, source: &FlowSource, files: &FilesRead) -> Result<Outline, Diagnostics> {
-        Ok(self.plan(source, files)?.outline())
+    fn check(&self, source: &FlowSource, _: &[String], files: &FilesRead) -> Result<Outline, Diagnostics> {
+        Ok(self.read(source, files)?.outline())
     }
 
-    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
-        let plan = self.plan(source, &FilesRead::default())?;
+    fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError> {
+        let plan = self.read(&launch.source, &FilesRead::default())?;
         let outline = plan.outline();
         let whole = |error| FlowError { node: None, error };
         let state = self.folder.join("state");
-        let checkpoints = FlowCheckpoints::open_folder(&plan, &state, &ResumeOptions::default()).map_err(whole)?;
+        let checkpoints = FlowCheckpoints::open_folder(&plan, &state, &options(launch)).map_err(whole)?;
         let flow = PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?;
         Ok(Launched { flow, outline })
     }
+
+    fn plan(&self, launch: &Launch) -> Result<Planned, LaunchError> {
+        let plan = self.read(&launch.source, &FilesRead::default())?;
+        Ok(Planned { outline: plan.outline(), plan, options: options(launch) })
+    }
+}
+
+fn options(launch: &Launch) -> ResumeOptions {
+    ResumeOptions { revision: Some(launch.revision), resets: launch.resets.clone(), ..ResumeOptions::default() }
 }
 
 /// A host, and the folder of its states.
@@ -76,9 +85,21 @@ impl Site {
 
     /// Has a flow run, and does not wait for that.
     async fn apply(&self, name: &str, text: &str, expected: Expected) -> Result<Applied, HostError> {
+        self.apply_resetting(name, text, expected, &[]).await
+    }
+
+    /// The same, where some nodes start from scratch.
+    async fn apply_resetting(
+        &self,
+        name: &str,
+        text: &str,
+        expected: Expected,
+        resets: &[&str],
+    ) -> Result<Applied, HostError> {
+        let resets = resets.iter().map(|node| (*node).to_owned()).collect();
         let path = self.folder.path().join(format!("{name}.toml"));
         let source = FlowSource { path, text: text.into() };
-        let change = Change { source, owner: Owner::Api, expected, message: None, start: true, again: false };
+        let change = Change { source, owner: Owner::Api, expected, message: None, start: true, again: false, resets };
         self.host.apply(name, change, ada()).await
     }
 

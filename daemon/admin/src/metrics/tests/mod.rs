@@ -14,7 +14,8 @@ use millstream_engine::outline::Outline;
 use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
 use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
 use millstream_host::{
-    Change, Expected, FlowSource, LaunchError, Launched, Launcher, Owner, Request, RestartPolicy, State,
+    Change, Expected, FlowSource, Launch, LaunchError, Launched, Launcher, Owner, Planned, Request, RestartPolicy,
+    State,
 };
 use tokio::runtime::Handle;
 
@@ -24,7 +25,7 @@ use super::*;
 struct SmallFlows(PathBuf);
 
 impl SmallFlows {
-    fn plan(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
+    fn read(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
         let registry = kinds::registry();
         let files = files.clone();
         let load = LoadOptions { environment: &|_| None, files, ..LoadOptions::new(registry) };
@@ -34,17 +35,22 @@ impl SmallFlows {
 }
 
 impl Launcher for SmallFlows {
-    fn check(&self, source: &FlowSource, files: &FilesRead) -> Result<Outline, Diagnostics> {
-        Ok(self.plan(source, files)?.outline())
+    fn check(&self, source: &FlowSource, _: &[String], files: &FilesRead) -> Result<Outline, Diagnostics> {
+        Ok(self.read(source, files)?.outline())
     }
 
-    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
-        let plan = self.plan(source, &FilesRead::default())?;
+    fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError> {
+        let plan = self.read(&launch.source, &FilesRead::default())?;
         let (options, outline) = (ResumeOptions::default(), plan.outline());
         let checkpoints = FlowCheckpoints::open_folder(&plan, &self.0.join("state"), &options);
         let checkpoints = checkpoints.map_err(|error| FlowError { node: None, error })?;
         let flow = PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?;
         Ok(Launched { flow, outline })
+    }
+
+    fn plan(&self, launch: &Launch) -> Result<Planned, LaunchError> {
+        let plan = self.read(&launch.source, &FilesRead::default())?;
+        Ok(Planned { outline: plan.outline(), plan, options: ResumeOptions::default() })
     }
 }
 
@@ -58,8 +64,15 @@ async fn told() -> [String; 2] {
     let launcher = Arc::new(SmallFlows(folder.path().into()));
     let host = Host::open(launcher, Handle::current(), RestartPolicy::default(), folder.path()).unwrap();
     let source = FlowSource { path: folder.path().join("three.toml"), text: text.into() };
-    let change =
-        Change { source, owner: Owner::Api, expected: Expected::Any, message: None, start: true, again: false };
+    let change = Change {
+        source,
+        owner: Owner::Api,
+        expected: Expected::Any,
+        message: None,
+        start: true,
+        again: false,
+        resets: Vec::new(),
+    };
     let request = || Request { by: "ada".to_owned(), patience: Duration::from_secs(60) };
     let mut applied = host.apply("three", change, request()).await.unwrap().operation;
     applied.wait_for(|operation| !operation.is_running()).await.unwrap();

@@ -9,7 +9,7 @@ use millstream_core::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::numbers;
+use super::{numbers, opened};
 
 /// Counts.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -55,6 +55,7 @@ impl InputSettings for Count {
             waits: self.waits,
             refuse: self.refuse,
             batch_rows: context.batch_rows as i64,
+            flow: context.flow.clone(),
             source: context.node.as_str().into(),
             schema: schema.clone(),
         };
@@ -75,12 +76,18 @@ struct Counting {
     waits: bool,
     refuse: Option<i64>,
     batch_rows: i64,
+    flow: String,
     source: Arc<str>,
     schema: SchemaRef,
 }
 
 #[async_trait]
 impl Input for Counting {
+    async fn open(&mut self, _: &Home) -> Result<()> {
+        opened::note(&self.flow, &self.source);
+        Ok(())
+    }
+
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         if self.waits && self.next == self.end {
             std::future::pending::<()>().await;

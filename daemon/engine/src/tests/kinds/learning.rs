@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{batch_of, kept, numbers, one_port, rows_of, values, with_values};
+use super::{batch_of, kept, numbers, one_port, opened, rows_of, values, with_values};
 use crate::tests::sabotage::Sabotage;
 
 /// Learns a number, and sends it as its model at barriers, which makes a version, as does the end.
@@ -242,7 +242,14 @@ impl Kind for Batched {
 impl ProcessorSettings for Batched {
     fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let (flow, schema) = (context.flow.clone(), inputs[0].schema.clone());
-        Ok(one_port(inputs, Batching { flow, schema, rows: self.rows, open: Vec::new() }))
+        let node = context.node.clone();
+        let plan = one_port(inputs, Batching { flow: flow.clone(), schema, rows: self.rows, open: Vec::new() });
+        let made = plan.build;
+        let build = Box::new(move || {
+            opened::note(&flow, &node);
+            made()
+        });
+        Ok(ProcessorPlan { build, ..plan })
     }
 }
 

@@ -11,7 +11,7 @@ use millstream_core::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values;
+use super::{opened, values};
 use crate::tests::crash;
 use crate::tests::sabotage::Sabotage;
 
@@ -122,7 +122,8 @@ impl OutputSettings for Memory {
         let claim = self.claims.then(|| Claim { path: path.clone(), is_held: false });
         let refuses = self.refuses;
         let (open, staged) = (Vec::new(), Vec::new());
-        let output = Remembering { flow, path, slow, commit_slow, claim, refuses, number: 0, open, staged };
+        let node = context.node.clone();
+        let output = Remembering { flow, node, path, slow, commit_slow, claim, refuses, number: 0, open, staged };
         let build = Box::new(move || Ok(Box::new(output) as Box<dyn Output>));
         Ok(OutputPlan {
             writes: Some(Writes { setting: "path", path: self.path.clone().into() }),
@@ -155,6 +156,7 @@ impl Drop for Claim {
 
 struct Remembering {
     flow: String,
+    node: String,
     path: String,
     slow: u64,
     commit_slow: u64,
@@ -183,6 +185,11 @@ impl Output for Remembering {
 
     fn restore(&mut self, state: &State) -> Result<()> {
         self.number = state.get("number")?;
+        Ok(())
+    }
+
+    async fn open(&mut self, _: &Home, _: &Run) -> Result<()> {
+        opened::note(&self.flow, &self.node);
         Ok(())
     }
 

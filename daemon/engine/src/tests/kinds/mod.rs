@@ -8,6 +8,7 @@ mod hold;
 mod known;
 mod learning;
 mod memory;
+mod opened;
 mod passing;
 mod publish;
 mod uneven;
@@ -23,6 +24,7 @@ use millstream_core::*;
 pub use ask::{Ask, service};
 pub use learning::{MODELS, lineages};
 pub use memory::{committed_text, memory, memory_text, set_down};
+pub use opened::opened;
 pub use publish::published;
 
 /// All kinds of this folder. Made once: their schemas take a while.
@@ -56,6 +58,7 @@ pub fn forget(flow: &str) {
     publish::retain(is_other);
     learning::retain(is_other);
     ask::retain(is_other);
+    opened::retain(is_other);
 }
 
 /// A schema of whole numbers.

@@ -143,6 +143,42 @@ fn start(
     Ok((checkpoints, running.map_err(|error| error.to_string())?))
 }
 
+/// Runs a flow, and now and then has it edited meanwhile. How it ends.
+async fn run(
+    name: &str,
+    numbers: &mut Numbers,
+    flow: &mut Flow,
+    store: &Arc<MemoryStore>,
+    mut running: RunningFlow,
+) -> Result<Status, String> {
+    loop {
+        if numbers.one_in(2) {
+            return Ok(running.join().await.status);
+        }
+        let mut edited = flow.clone();
+        edited.edit(numbers);
+        let mut planned = plan(&edited.text(name, &Pace::any(numbers)));
+        let (tell, told) = tokio::sync::oneshot::channel();
+        crash::then(name, numbers.of_any_size(), move || _ = tell.send(()));
+        let (control, mut ended) = (running.control(), std::pin::pin!(running.join()));
+        let outcome = tokio::select! {
+            Ok(()) = told => {
+                let kept = control.build(&mut planned).map_err(|error| error.to_string())?;
+                kept.into_iter().for_each(|kept| control.hand_over(kept));
+                ended.await
+            }
+            outcome = &mut ended => outcome,
+        };
+        let Some(handed_over) = outcome.handed_over else { return Ok(outcome.status) };
+        *flow = edited;
+        flow.begin_behind(store.epoch(), false);
+        match handed_over.go_on(planned, &ResumeOptions::default()) {
+            Ok(ready) => running = ready.start(&Handle::current()),
+            Err(not_taken_over) => return Ok(Status::Failed(not_taken_over.error)),
+        }
+    }
+}
+
 /// Runs a flow, crashes and edits it, until it comes through. The error says what is wrong.
 async fn simulate(name: &str, numbers: &mut Numbers, flow: &mut Flow) -> Result<(), String> {
     let store = Arc::new(MemoryStore { simulation: name.to_owned(), ..MemoryStore::default() });
@@ -165,7 +201,7 @@ async fn simulate(name: &str, numbers: &mut Numbers, flow: &mut Flow) -> Result<
         let status = match started {
             Ok((checkpoints, running)) => {
                 flow.begin_behind(store.epoch(), checkpoints.is_done());
-                running.join().await.status
+                run(name, numbers, flow, &store, running).await?
             }
             Err(error) if error.ends_with("crashed") => continue,
             Err(error) => return Err(format!("it does not start: {error}")),

@@ -15,6 +15,7 @@ pub struct Graph {
 }
 
 /// What may differ from run to run.
+#[derive(Clone)]
 pub struct Pace {
     /// How many rows a batch has.
     pub batch_rows: u64,

@@ -39,6 +39,8 @@ enum Disturbance {
     StopAndCrash,
     GiveUp,
     TakeOver,
+    HandOver,
+    HandOverAndCrash,
 }
 
 const DISTURBANCES: &[Disturbance] = &[
@@ -52,6 +54,9 @@ const DISTURBANCES: &[Disturbance] = &[
     Disturbance::GiveUp,
     Disturbance::TakeOver,
     Disturbance::TakeOver,
+    Disturbance::HandOver,
+    Disturbance::HandOver,
+    Disturbance::HandOverAndCrash,
 ];
 
 /// So many runs are disturbed at most.
@@ -71,6 +76,8 @@ struct Simulation<'t> {
     tally: &'t mut Tally,
     /// What may differ from run to run.
     pace: fn(&mut Numbers) -> Pace,
+    /// What the last run had of that.
+    last: Option<Pace>,
     /// Whether the run before has crashed.
     has_crashed: bool,
     /// The processors and outputs.
@@ -83,7 +90,7 @@ impl<'t> Simulation<'t> {
         let graph = draw(&mut numbers);
         let name = format!("{name}_{seed}");
         let store = Arc::new(MemoryStore { simulation: name.clone(), ..MemoryStore::default() });
-        Self { name, numbers, graph, store, tally, pace: Pace::any, has_crashed: false, nodes: Vec::new() }
+        Self { name, numbers, graph, store, tally, pace: Pace::any, last: None, has_crashed: false, nodes: Vec::new() }
     }
 
     /// Runs the flow until it comes through.
@@ -143,6 +150,7 @@ impl<'t> Simulation<'t> {
         self.prepare(disturbance, step, running.control());
         let outcome = match disturbance {
             Disturbance::TakeOver => self.take_over(step, running).await?,
+            Disturbance::HandOver | Disturbance::HandOverAndCrash => self.hand_over(step, running).await?,
             _ => Some(running.join().await),
         };
         let Some(outcome) = outcome else { return Ok(false) };
@@ -150,9 +158,40 @@ impl<'t> Simulation<'t> {
         self.judge(disturbance, outcome)
     }
 
+    /// Lets the flow go on in place of itself, if it comes to a step; some of its nodes as they are.
+    async fn hand_over(&mut self, step: u64, running: RunningFlow) -> Result<Option<Outcome>, String> {
+        let (tell, told) = oneshot::channel();
+        crash::then(&self.name, step, move || _ = tell.send(()));
+        let pace = self.last.clone().filter(|_| self.numbers.one_in(2));
+        let pace = pace.unwrap_or_else(|| (self.pace)(&mut self.numbers));
+        let mut plan = self.graph.plan(&self.name, &pace);
+        let (control, mut ended) = (running.control(), std::pin::pin!(running.join()));
+        let outcome = tokio::select! {
+            biased;
+            Ok(()) = told => {
+                let kept = control.build(&mut plan).map_err(|error| error.to_string())?;
+                kept.into_iter().for_each(|kept| control.hand_over(kept));
+                ended.await
+            }
+            outcome = &mut ended => outcome,
+        };
+        let Outcome { handed_over: Some(handed_over), .. } = outcome else { return Ok(Some(outcome)) };
+        self.tally.add("handed over");
+        match handed_over.go_on(plan, &ResumeOptions::default()) {
+            Ok(ready) => Ok(Some(ready.start(&Handle::current()).join().await)),
+            Err(error) if error.to_string().ends_with("crashed") => {
+                self.count_crash();
+                Ok(None)
+            }
+            Err(error) => Err(format!("it does not go on: {error}")),
+        }
+    }
+
     /// Starts the flow where it was. None if it crashed.
     fn start(&mut self) -> Result<Option<(FlowCheckpoints, RunningFlow)>, String> {
-        let plan = self.graph.plan(&self.name, &(self.pace)(&mut self.numbers));
+        let pace = (self.pace)(&mut self.numbers);
+        let plan = self.graph.plan(&self.name, &pace);
+        self.last = Some(pace);
         let nodes = plan.nodes.iter().filter(|node| node.role() != Role::Input);
         self.nodes = nodes.map(|node| (node.name.clone(), node.role())).collect();
         let checkpoint_store = CheckpointStore::new(self.store.clone(), &plan.flow, "memory");
@@ -181,7 +220,8 @@ impl<'t> Simulation<'t> {
                 crash::after(&self.name, step + 1 + self.numbers.below(20));
             }
             Disturbance::GiveUp => crash::then(&self.name, step, move || control.give_up()),
-            Disturbance::None | Disturbance::Crash | Disturbance::TakeOver => {}
+            Disturbance::HandOverAndCrash => crash::after(&self.name, step + 1 + self.numbers.below(40)),
+            Disturbance::None | Disturbance::Crash | Disturbance::TakeOver | Disturbance::HandOver => {}
         }
     }
 
@@ -213,7 +253,8 @@ impl<'t> Simulation<'t> {
     }
 
     fn judge(&self, disturbance: Disturbance, outcome: Outcome) -> Result<bool, String> {
-        let may_crash = matches!(disturbance, Disturbance::Crash | Disturbance::StopAndCrash);
+        let may_crash =
+            matches!(disturbance, Disturbance::Crash | Disturbance::StopAndCrash | Disturbance::HandOverAndCrash);
         let may_stop = matches!(disturbance, Disturbance::Stop | Disturbance::StopAndCrash);
         match outcome.status {
             Status::Done => Ok(true),
@@ -329,7 +370,7 @@ fn simulate_all(seeds: std::ops::Range<u64>) -> Tally {
 
 #[test]
 fn crashes_at_any_step_lose_nothing_and_repeat_nothing() {
-    simulate_all(0..80).check(1);
+    simulate_all(0..160).check(1);
 }
 
 /// A simulation of a flow whose outputs come to barriers long after the others.

@@ -18,6 +18,7 @@ const EXPECTED: &[&str] = &[
     "gave up",
     "taken over",
     "taken over near its end",
+    "handed over",
     "an input waited when it was disturbed",
     "had a blob",
 ];
