@@ -43,8 +43,13 @@ pub async fn run_input(
         return replay_input(input.as_mut(), &mut writer, replay, &mut out).await;
     }
     let mut completed = checkpointing.reporter.completed_checkpoints();
+    let mut held = None;
     loop {
-        let may_read = hold.may_read();
+        let reason = hold.reason();
+        if held != reason {
+            input.hold(reason.as_ref());
+            held = reason;
+        }
         let progress = tokio::select! {
             biased;
             () = reached(&mut phase, last_phase) => return writer.end(&phase).await,
@@ -59,8 +64,8 @@ pub async fn run_input(
                 writer.act(input.as_mut(), due).await?;
                 continue;
             }
-            () = ports.spend(Activity::Waiting, hold.changed(may_read)) => continue,
-            progress = ports.spend(Activity::Waiting, input.next(&mut out)), if may_read => progress?,
+            () = ports.spend(Activity::Waiting, hold.changed(held.as_ref())) => continue,
+            progress = ports.spend(Activity::Waiting, input.next(&mut out)), if held.is_none() => progress?,
         };
         if ports.stats().is_report_wanted() || progress != Progress::More {
             ports.stats().set_report(input.report());
