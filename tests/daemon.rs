@@ -299,8 +299,12 @@ fn a_service_manager_is_told_that_it_is_ready_lives_and_stops() {
     };
     let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")];
     let daemon = Daemon::start(&workshop, &variables);
-    assert_eq!(told(), "READY=1");
-    assert_eq!([told(), told()], ["WATCHDOG=1", "WATCHDOG=1"]);
+    let wait_for =
+        |text: &str| assert!(std::iter::repeat_with(told).take(1000).any(|told| told.starts_with(text)), "{text}");
+    wait_for("EXTEND_TIMEOUT_USEC=15000000\nSTATUS=starting");
+    wait_for("READY=1\nSTATUS=0 flows of ");
+    wait_for("WATCHDOG=1");
+    wait_for("WATCHDOG=1");
     daemon.stop();
-    assert!(std::iter::repeat_with(told).take(1000).any(|message| message == "STOPPING=1"));
+    wait_for("STOPPING=1");
 }

@@ -21,6 +21,7 @@ mod daemon;
 mod databases;
 #[cfg(all(feature = "delta", feature = "mysql"))]
 mod delta;
+mod doors;
 mod endurance;
 #[cfg(feature = "git")]
 mod git;

@@ -220,7 +220,7 @@ async fn keep(key: &str, files: &[Kept], ingest: &Ingest) -> Result<()> {
         match taken {
             // It was kept with other settings before.
             Ok(()) | Err(Refused::KeyOfOthers) => return Ok(()),
-            Err(Refused::NoRoom(_) | Refused::BeingTaken) => sleep(PAUSE).await,
+            Err(Refused::Held(_) | Refused::NoRoom(_) | Refused::BeingTaken) => sleep(PAUSE).await,
             Err(refused) => return Err(Error::new(format!("files can't be kept: {refused:?}"))),
         }
     }

@@ -1,24 +1,30 @@
 //! The input `http_listen`.
 
+mod access;
 mod request;
 mod server;
+mod signature;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::{
-    ByteSize, Duration, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Result,
+    ByteSize, Duration, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Result, Secret,
 };
+use millstream_net::{Clients, ServerTls, Tls};
 use millstream_store::{Files, LocalFiles};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::push::{self, Ingest, PushInput, PushNode, PushSettings, Receiver};
-use server::{Limits, Service};
+use access::Access;
+use server::{Limits, Listening, Service};
+use signature::SignatureSettings;
 
 /// Takes rows that are sent to it by HTTP.
 ///
@@ -48,7 +54,8 @@ use server::{Limits, Service};
 /// | status | why |
 /// |---|---|
 /// | `400` | the body or one of its rows can't be read (then `row` is the number of the first such row, counted from 0); or there are two keys or two lengths |
-/// | `403` | a web page has sent it: it has a header `Origin` |
+/// | `401` | it shows none of the `tokens` |
+/// | `403` | its `signature` is missing or another one; or a web page has sent it: it has a header `Origin` |
 /// | `404` | rows are taken at another `path` |
 /// | `405` | it is no `POST` |
 /// | `408` | it comes too slowly |
@@ -56,7 +63,10 @@ use server::{Limits, Service};
 /// | `413` | the body is too large |
 /// | `415` | the body is in another format, or compressed in another way |
 /// | `422` | its key is that of another request, with a different body |
-/// | `503` | the log, the disk or the memory for bodies is full, or the disk fails; it may be sent again |
+/// | `429` | its address was wrong five times in a minute about its token or signature |
+/// | `431` | its header is longer than 64 KiB |
+/// | `503` | the flow is paused; or the log, the disk or the memory for bodies is full, or the disk fails; it may be sent again |
+/// | `507` | the disk of the daemon is nearly full, so that it holds the inputs of all flows; it may be sent again |
 /// | `500` | only this leaves it open whether the rows count: the disk has failed in such a way that they may be there after a crash |
 ///
 /// When no answer comes, a client can't know whether its rows were taken. So it should give each request a header
@@ -69,21 +79,50 @@ use server::{Limits, Service};
 /// DIR`. If rows that were acknowledged are no longer in the log, because of damage or because somebody has removed it, the
 /// flow does not start, and says which ones. With `--reset` it begins with the oldest row that its log still has.
 ///
-/// There is no encryption and no authentication, so that only programs on this machine can be listened to: for others, put
-/// a proxy with TLS in front. Requests that a web page makes are refused.
-/// At most 512 connections are open at a time: for one more, the one that has been idle for the longest time is closed. A
-/// header must have come after 10 seconds. Where it says both how long the body is and that it comes in chunks, the chunks
+/// `429`, `503` and `507` say in `Retry-After` when it may be sent again. While the flow does not run, since it was stopped, has failed or waits to be
+/// started again, nobody listens. While `millstream daemon` is started again by systemd, clients wait.
+///
+/// Programs of other machines are listened to with `tls`, and only if they say who they are, by one of
+///
+/// * `tokens`: a request shows one, `Authorization: Bearer TOKEN`;
+/// * `signature`: its body is signed, as GitHub, Stripe and others do with what they send;
+/// * `client_ca` of `tls`: its connection has a certificate that one of these authorities vouches for.
+///
+/// ```toml
+/// [input.pushes]
+/// type = "http_listen"
+/// address = "0.0.0.0:8400"
+/// tls = { certificate = "/etc/flows/server.pem", key = "/etc/flows/server.key" }
+/// signature = { secret = "${GITHUB_SECRET}" }
+/// format = "json"
+/// schema = { ref = "utf8", after = "utf8?" }
+/// ```
+///
+/// All that there are have to be right. An address of this machine itself (`127.0.0.1`, `[::1]`) takes none of them; put a proxy in front, or other users of
+/// the machine are trusted, too. Requests that a web page makes are refused.
+///
+/// For one connection more than `max_connections`, the one that has been idle for the longest time is closed; an address that is not this machine's own
+/// has 64 at most. A header must have come after 10 seconds. Where it says both how long the body is and that it comes in chunks, the chunks
 /// count and the connection is closed behind the answer, as RFC 9112 has it, so that no proxy that counts otherwise can be made
 /// to send a request within a request.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct HttpListenInput {
-    /// Where to listen: an address of this machine's own, `127.0.0.1` or `[::1]`, and a port.
+    /// Where to listen: an address of this machine and a port, by default `"127.0.0.1:8400"`. One that other machines reach, such as `"0.0.0.0:8400"`, takes
+    /// `tls`, and `tokens`, `signature` or `client_ca`.
     #[serde(default = "address")]
     address: String,
     /// The path of the URL that rows are sent to.
     #[serde(default = "path")]
     path: String,
+    /// Encryption. The files are read again within a minute when they change.
+    tls: Option<ServerTls>,
+    /// Tokens, of which a request has to show one, by names of your own: `{ shop = "${SHOP_TOKEN}", partner = { credential = "partner" } }`. They have
+    /// 16 letters at least.
+    #[serde(default)]
+    tokens: BTreeMap<String, Secret>,
+    /// How bodies are signed, as they come: compressed, if they are.
+    signature: Option<SignatureSettings>,
     #[serde(flatten)]
     push: PushSettings,
     /// How long a body may be, by default `"16MiB"`. That goes for it decompressed, too, and it may not be more than 100 times
@@ -97,6 +136,10 @@ pub struct HttpListenInput {
     /// `"1kB"`.
     #[serde(default = "min_rate")]
     min_rate: ByteSize,
+    /// How many connections may be open at a time, by default 512.
+    #[serde(default = "max_connections")]
+    #[schemars(range(min = 1, max = 65536))]
+    max_connections: u32,
 }
 
 fn address() -> String {
@@ -118,6 +161,13 @@ fn timeout() -> Duration {
 fn min_rate() -> ByteSize {
     ByteSize(1000)
 }
+
+fn max_connections() -> u32 {
+    512
+}
+
+/// What is offered to those who connect with TLS.
+const PROTOCOLS: [&str; 1] = ["http/1.1"];
 
 /// How long a body may be at most.
 const LARGEST_BODY: usize = 256 << 20;
@@ -145,12 +195,21 @@ impl HttpListenInput {
             let message = format!("`{}` is no address with a port", self.address);
             problem(message).help("write it like `127.0.0.1:8400` or `[::1]:8400`")
         })?;
-        if address.ip().is_loopback() {
-            Ok(address)
-        } else {
-            let message = format!("`{}` can be reached from other machines, without encryption", self.address);
-            Err(problem(message).help("listen on `127.0.0.1`, and put a proxy with TLS in front"))
-        }
+        let Some(why) = self.why_closed().filter(|_| !address.ip().is_loopback()) else { return Ok(address) };
+        let message = format!("`{}` can be reached from other machines, {why}", self.address);
+        let tls = "`tls = { certificate = \"server.pem\", key = \"server.key\" }`";
+        let help = format!(
+            "listen on `127.0.0.1` behind a proxy with TLS; or say {tls}, and by what senders are known: \
+             `tokens = {{ shop = \"${{SHOP_TOKEN}}\" }}`, `signature`, or `client_ca` of `tls`"
+        );
+        Err(problem(message).help(help))
+    }
+
+    /// Why others than this machine can't be listened to.
+    fn why_closed(&self) -> Option<&'static str> {
+        let Some(tls) = &self.tls else { return Some("without encryption") };
+        let knows = !self.tokens.is_empty() || self.signature.is_some() || tls.asks_clients();
+        (!knows).then_some("and anybody there could send rows")
     }
 
     fn check_limits(&self) -> Result<(), Problem> {
@@ -172,10 +231,23 @@ impl HttpListenInput {
     /// The input, with its log in a folder of `files`.
     fn input(&self, context: &PlanContext, files: Arc<dyn Files>) -> Result<PushInput, Problem> {
         self.check_limits()?;
+        let address = self.check_address()?;
+        let listening = Listening {
+            door: format!("{}/{}", context.flow, context.node),
+            address,
+            tls: self.tls(context)?.map(Arc::new),
+            max_connections: self.max_connections as usize,
+        };
         let limits = Limits { max_body: self.max_body.0, timeout: self.timeout.0, min_rate: self.min_rate.0 };
-        let http = Http { address: self.check_address()?, path: self.path.clone(), limits };
+        let access = Arc::new(Access::new(&self.tokens, self.signature.as_ref())?);
+        let http = Http { listening, path: self.path.clone(), limits, access };
         let node = PushNode { kind: Self::NAME, largest: self.max_body.0, receiver: Box::new(http) };
         self.push.input(node, context, files)
+    }
+
+    fn tls(&self, context: &PlanContext) -> Result<Option<Tls>, Problem> {
+        let load = |tls: &ServerTls| Tls::load(tls.files(context), Clients::NeedCertificates, &PROTOCOLS);
+        self.tls.as_ref().map(load).transpose().map_err(|problem| problem.under("tls"))
     }
 }
 
@@ -187,15 +259,16 @@ impl InputSettings for HttpListenInput {
 
 /// Receives rows over HTTP.
 struct Http {
-    address: SocketAddr,
+    listening: Listening,
     path: String,
     limits: Limits,
+    access: Arc<Access>,
 }
 
 #[async_trait]
 impl Receiver for Http {
     async fn start(&mut self, ingest: Ingest) -> Result<Box<dyn Send>> {
-        let service = Service::new(self.path.clone(), self.limits, ingest);
-        Ok(Box::new(server::start(self.address, service)?))
+        let service = Service::new(self.path.clone(), self.limits, self.access.clone(), ingest);
+        Ok(Box::new(server::start(&self.listening, service)?))
     }
 }

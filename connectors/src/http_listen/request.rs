@@ -1,13 +1,15 @@
 //! One request: what must be right with it, and what is answered.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, ORIGIN, RETRY_AFTER};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
+use millstream_core::Held;
 use serde_json::json;
 
 use crate::push::{Ack, Key, Refused, Share};
@@ -21,6 +23,12 @@ const FREE_RATIO: usize = 1 << 20;
 /// How far zstd may look back, as a power of 2: 8 MiB, as RFC 9659 has it.
 const ZSTD_WINDOW: u32 = 23;
 
+/// When to come again where there is no room for the moment.
+const SOON: Duration = Duration::from_secs(1);
+
+/// When to come again where somebody has to do something first.
+const LATER: Duration = Duration::from_secs(30);
+
 /// How many bytes are decompressed at once.
 const CHUNK: usize = 64 << 10;
 
@@ -31,11 +39,24 @@ pub struct Refusal {
     message: String,
     /// The row that is wrong.
     row: Option<u64>,
+    /// What a header says besides.
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), row: None }
+        Self { status, message: message.into(), row: None, header: None }
+    }
+
+    /// The same, with a header.
+    pub fn with_header(self, name: HeaderName, value: &'static str) -> Self {
+        Self { header: Some((name, HeaderValue::from_static(value))), ..self }
+    }
+
+    /// The same, of what may be sent again after a while.
+    pub fn again_after(self, after: Duration) -> Self {
+        let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
+        Self { header: Some((RETRY_AFTER, seconds.into())), ..self }
     }
 
     fn bad(message: impl Into<String>) -> Self {
@@ -65,7 +86,15 @@ impl From<Refused> for Refusal {
                 let message = "a request with this `Idempotency-Key` is being written; ask again";
                 Self::new(StatusCode::CONFLICT, message)
             }
-            Refused::NoRoom(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why),
+            Refused::NoRoom(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why).again_after(SOON),
+            Refused::Held(Held::Scarcity(why)) => {
+                let message = format!("no rows are taken for now, since {why}");
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, message).again_after(LATER)
+            }
+            Refused::Held(Held::Paused(why)) => {
+                let message = format!("no rows are taken for now, since the flow is paused: {why}");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, message).again_after(LATER)
+            }
             Refused::Unknown(why) => {
                 let message = format!(
                     "{why}; after a crash the rows may be there nevertheless: only with the same `Idempotency-Key` can they be sent \
@@ -81,15 +110,15 @@ impl From<Refused> for Refusal {
 pub fn response(result: Result<Ack, Refusal>) -> Response<Full<Bytes>> {
     let (status, text) = match &result {
         Ok(Ack { first, rows }) => (StatusCode::OK, json!({"rows": rows, "first": first})),
-        Err(Refusal { status, message, row: None }) => (*status, json!({"error": message})),
-        Err(Refusal { status, message, row }) => (*status, json!({"error": message, "row": row})),
+        Err(Refusal { status, message, row: None, .. }) => (*status, json!({"error": message})),
+        Err(Refusal { status, message, row, .. }) => (*status, json!({"error": message, "row": row})),
     };
     let mut response = Response::new(Full::from(text.to_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, const { hyper::header::HeaderValue::from_static("application/json") });
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, const { hyper::header::HeaderValue::from_static("1") });
+    headers.insert(CONTENT_TYPE, const { HeaderValue::from_static("application/json") });
+    if let Err(Refusal { header: Some((name, value)), .. }) = result {
+        headers.insert(name, value);
     }
     response
 }

@@ -1,28 +1,33 @@
 //! Takes requests, and answers them when their rows are durable.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use millstream_core::{Result, ResultExt};
-use millstream_net::{Activity, Connections};
+use millstream_net::{Activity, Connections, Tls, doors};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::access::Access;
 use super::request::{ContentEncoding, Head, MediaType, Refusal, decompress, next_bytes, response};
 use crate::push::{Ack, FormatTag, Ingest, Share, Worker};
 
-/// How many connections there are at most; for one more, an idle one is closed.
-pub const CONNECTIONS: usize = if cfg!(test) { 20 } else { 512 };
+/// How many connections an address has at most that is not this machine's own.
+const OF_ONE: usize = 64;
 
 /// How long a client may take to send a header, and be silent between two requests.
 const HEADER_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(10) };
@@ -30,11 +35,23 @@ const HEADER_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(3) } else {
 /// How long a connection that gives way to another may take to send its last answer.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// How long connections are served that are there when the process is to end: whoever has connected is about to ask.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long a request may go on that has begun by then.
+const LAST_MOMENT: Duration = Duration::from_secs(4);
+
+/// How often the files of TLS are read again.
+const FRESH: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(60) };
+
 /// How long a body may take to come whatever its rate.
 const GRACE: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(5) };
 
 /// How long the rest of a refused body is read.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A body of which the signature takes longer to compute than one sender should keep others waiting.
+const LONG: usize = 256 << 10;
 
 /// How long a header may be.
 const MAX_HEADER: usize = 64 << 10;
@@ -43,7 +60,20 @@ const MAX_HEADER: usize = 64 << 10;
 pub struct Service {
     path: String,
     limits: Limits,
+    access: Arc<Access>,
     ingest: Ingest,
+    /// Whether a connection ends behind its next answer.
+    is_leaving: AtomicBool,
+}
+
+/// Where and how it is listened.
+pub struct Listening {
+    /// By which name the next process finds the socket.
+    pub door: String,
+    pub address: SocketAddr,
+    pub tls: Option<Arc<Tls>>,
+    /// How many connections there are at most; for one more, an idle one is closed.
+    pub max_connections: usize,
 }
 
 /// What bodies may be like.
@@ -65,68 +95,132 @@ impl Limits {
     }
 }
 
-/// Listens, and takes requests from now on, until what is returned is dropped.
-pub fn start(address: SocketAddr, service: Service) -> Result<Worker> {
+/// Listens, and takes requests from now on, until what is returned is dropped or the process is to end.
+pub fn start(listening: &Listening, service: Service) -> Result<Worker> {
+    let Listening { door, address, tls, max_connections } = listening;
     let doing = || format!("listening on `{address}`");
-    let listener = TcpListener::bind(address).doing(doing)?;
-    listener.set_nonblocking(true).doing(doing)?;
+    let door = doors().open::<TcpListener>(door, address).doing(doing)?;
+    door.set_nonblocking(true).doing(doing)?;
+    let closing = doors().closing();
+    let server = Server { service: Arc::new(service), tls: tls.clone(), most: *max_connections };
     Worker::start("http_listen", |stopped| {
-        let listener = tokio::net::TcpListener::from_std(listener).doing(doing)?;
+        let listener = tokio::net::TcpListener::from_std(door.try_clone().doing(doing)?).doing(doing)?;
         Ok(async move {
-            tokio::select! {
-                () = take_all(listener, Arc::new(service)) => {}
-                _ = stopped => {}
-            }
+            server.serve(&listener, stopped, closing).await;
+            drop(door);
         })
     })
 }
 
-async fn take_all(listener: tokio::net::TcpListener, service: Arc<Service>) {
-    let mut connections = Connections::default();
-    loop {
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                connections.make_room(CONNECTIONS).await;
-                connections.serve(from.ip(), |activity| take(stream, service.clone(), activity));
+/// What it takes to serve connections.
+#[derive(Clone)]
+struct Server {
+    service: Arc<Service>,
+    tls: Option<Arc<Tls>>,
+    most: usize,
+}
+
+impl Server {
+    /// Takes connections until the node is dropped or the process is to end, and then lets those leave that are there.
+    async fn serve(
+        self,
+        listener: &tokio::net::TcpListener,
+        stopped: oneshot::Receiver<()>,
+        mut closing: watch::Receiver<bool>,
+    ) {
+        let mut connections = Connections::default();
+        let (by_themselves, told) = tokio::select! {
+            never = self.take_all(listener, &mut connections) => match never {},
+            never = self.keep_fresh() => match never {},
+            _ = stopped => (Duration::ZERO, LEAVE_TIMEOUT),
+            () = told(&mut closing) => (FAREWELL, LAST_MOMENT),
+        };
+        self.service.is_leaving.store(true, Ordering::Relaxed);
+        connections.end(by_themselves, told).await;
+    }
+
+    async fn take_all(&self, listener: &tokio::net::TcpListener, connections: &mut Connections) -> Infallible {
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => {
+                    let from = from.ip().to_canonical();
+                    if !from.is_loopback() && !connections.make_room_for(from, OF_ONE) {
+                        continue;
+                    }
+                    connections.make_room(self.most).await;
+                    connections.serve(from, |activity| self.clone().take(stream, from, activity));
+                }
+                // Too many open files, for example, or a client that was gone at once.
+                Err(_) => sleep(Duration::from_millis(10)).await,
             }
-            // Too many open files, for example, or a client that was gone at once.
-            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+
+    /// Serves a connection to its end, or until it has to give way to another. What is wrong with a client's TLS is the client's to know.
+    async fn take(self, stream: TcpStream, from: IpAddr, activity: Arc<Activity>) {
+        // Answers are small, and nothing is to wait for more of them.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else { return self.converse(stream, from, activity).await };
+        let encrypted = tokio::select! {
+            encrypted = tls.accept(stream) => encrypted,
+            () = activity.told_to_leave() => return,
+        };
+        if let Ok(encrypted) = encrypted {
+            self.converse(encrypted.stream, from, activity).await;
+        }
+    }
+
+    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin, from: IpAddr, activity: Arc<Activity>) {
+        let answer = service_fn(|request| {
+            let (service, busy) = (self.service.clone(), activity.request());
+            async move {
+                let mut answer = response(service.answer(from, request).await);
+                if service.is_leaving.load(Ordering::Relaxed) {
+                    answer.headers_mut().insert(CONNECTION, const { HeaderValue::from_static("close") });
+                }
+                drop(busy);
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER);
+        let mut connection = pin!(server.serve_connection(TokioIo::new(stream), answer));
+        // What went wrong with a connection is the client's to know.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = activity.told_to_leave() => {}
+        }
+        // Of those who are slow to say what they want there may be many, and each holds up others who come.
+        if !activity.has_asked() {
+            return;
+        }
+        connection.as_mut().graceful_shutdown();
+        if timeout(LEAVE_TIMEOUT, connection.as_mut()).await.is_err() && activity.is_busy() {
+            let _ = connection.await;
+        }
+    }
+
+    async fn keep_fresh(&self) -> Infallible {
+        match &self.tls {
+            Some(tls) => tls.keep_fresh(FRESH).await,
+            None => std::future::pending().await,
         }
     }
 }
 
-/// Serves a connection to its end, or until it has to give way to another.
-async fn take(stream: TcpStream, service: Arc<Service>, activity: Arc<Activity>) {
-    let answer = service_fn(|request| {
-        let (service, busy) = (service.clone(), activity.request());
-        async move {
-            let answer = response(service.answer(request).await);
-            drop(busy);
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER);
-    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), answer));
-    // What went wrong with a connection is the client's to know.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = activity.told_to_leave() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    if timeout(LEAVE_TIMEOUT, connection.as_mut()).await.is_err() && activity.is_busy() {
-        let _ = connection.await;
-    }
+/// Waits until the process is to end.
+async fn told(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 impl Service {
-    pub fn new(path: String, limits: Limits, ingest: Ingest) -> Self {
-        Self { path, limits, ingest }
+    pub fn new(path: String, limits: Limits, access: Arc<Access>, ingest: Ingest) -> Self {
+        Self { path, limits, access, ingest, is_leaving: AtomicBool::new(false) }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Ack, Refusal> {
+    async fn answer(&self, from: IpAddr, request: Request<Incoming>) -> Result<Ack, Refusal> {
         let (parts, mut body) = request.into_parts();
-        let result = self.take(&parts, &mut body).await;
+        let result = self.take(from, &parts, &mut body).await;
         if result.is_err() {
             // A client that is still sending would not read the answer.
             let _ = timeout(DRAIN_TIMEOUT, async { while let Ok(Some(_)) = next_bytes(&mut body).await {} }).await;
@@ -134,11 +228,14 @@ impl Service {
         result
     }
 
-    async fn take(&self, parts: &Parts, body: &mut Incoming) -> Result<Ack, Refusal> {
+    async fn take(&self, from: IpAddr, parts: &Parts, body: &mut Incoming) -> Result<Ack, Refusal> {
+        self.access.check_head(from, &parts.headers)?;
         let head = Head::check(parts, body, &self.path, self.limits.max_body)?;
+        self.ingest.check()?;
         let format = self.format(head.format)?;
         let mut memory = self.ingest.memory();
         let mut body = self.body(body, &head, &mut memory).await?;
+        body = self.signed(from, parts, body).await?;
         if let Some(encoding) = head.encoding {
             (body, memory) = self.decompressed(body, encoding, memory).await?;
         }
@@ -153,6 +250,17 @@ impl Service {
             return Err(Refusal::unsupported("the text of a body has to be in UTF-8"));
         }
         Ok(tag)
+    }
+
+    /// A body, if it is signed as it should be.
+    async fn signed(&self, from: IpAddr, parts: &Parts, body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+        if body.len() < LONG {
+            return self.access.check_body(from, &parts.headers, &body).map(|()| body);
+        }
+        let (access, headers) = (self.access.clone(), parts.headers.clone());
+        let work = move || access.check_body(from, &headers, &body).map(|()| body);
+        let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the signature can't be checked"));
+        spawn_blocking(work).await.unwrap_or_else(failed)
     }
 
     async fn decompressed(

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod hostile;
 
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use arrow::datatypes::Int64Type;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::BodyExt;
-use millstream_core::{Collector, FailedRow, Home, Input};
+use millstream_core::{Collector, FailedRow, Held, Home, Input};
 use millstream_testkit::{context, parse};
 
 use super::request::{Refusal, response};
@@ -126,10 +127,15 @@ async fn every_refusal_has_its_status() {
         (Refused::KeyOfOthers, 422, "had another body"),
         (Refused::BeingTaken, 409, "ask again"),
         (Refused::NoRoom("the log is full".into()), 503, "the log is full"),
+        (Refused::Held(Held::Paused("by Ada".into())), 503, "since the flow is paused: by Ada"),
+        (Refused::Held(Held::Scarcity("the disk is nearly full".into())), 507, "since the disk is nearly full"),
         (Refused::Unknown("the disk".into()), 500, "only with the same `Idempotency-Key` can they be sent again"),
     ] {
         let (found, has_retry, body) = sent(Err(refused.clone())).await;
-        assert!((found, has_retry) == (status, status == 503) && body.contains(part), "{refused:?}: {body}");
+        assert!(
+            (found, has_retry) == (status, matches!(status, 503 | 507)) && body.contains(part),
+            "{refused:?}: {body}"
+        );
     }
 }
 
@@ -212,10 +218,9 @@ async fn when_bodies_take_all_the_memory_others_are_told_to_come_again() {
 
 #[tokio::test]
 async fn idle_connections_give_way() {
-    let site = Site::new(NDJSON);
+    let site = Site::new(&format!("max_connections = 20\n{NDJSON}"));
     let _input = site.open().await;
-    let idle: Vec<_> =
-        (0..server::CONNECTIONS).map(|_| TcpStream::connect(("127.0.0.1", site.port)).unwrap()).collect();
+    let idle: Vec<_> = (0..20).map(|_| TcpStream::connect(("127.0.0.1", site.port)).unwrap()).collect();
     site.post("", &[1]);
     let is_closed = |stream: &&TcpStream| {
         stream.set_nonblocking(true).unwrap();
@@ -361,6 +366,10 @@ fn settings_that_are_wrong() {
     assert_eq!(place("max_body = \"1GiB\""), ["max_body".into()]);
     assert_eq!(place("max_log = \"20MiB\""), ["max_log".into()]);
     assert_eq!(place("min_rate = \"0B\""), ["min_rate".into()]);
+    assert_eq!(place("tokens = { shop = \"short\" }"), ["tokens".into(), "shop".into()]);
+    assert_eq!(place("signature = { secret = \"short\" }"), ["signature".into(), "secret".into()]);
+    let none = "tls = { certificate = \"none.pem\", key = \"none.key\" }";
+    assert_eq!(place(none), ["tls".into(), "certificate".into()]);
     let format = "format = { type = \"ndjson\", timezone = \"Berlin\" }\nschema = { a = \"int64\" }";
     let problem = parse::<HttpListenInput>(format).plan(&context()).unwrap_err().remove(0);
     assert_eq!(problem.at, ["format".into(), "timezone".into()]);

@@ -106,6 +106,7 @@ async fn take(packed: Result<Vec<u8>>, ingest: &Ingest) -> Result<()> {
     let bytes = packed?;
     let mut memory = ingest.memory();
     let refused = |refused| match refused {
+        Refused::Held(held) => Error::transient(format!("messages are not taken for now: {}", held.reason())),
         Refused::NoRoom(why) | Refused::Unknown(why) => Error::transient(format!("messages can't be kept: {why}")),
         refused => Error::new(format!("messages can't be kept: {refused:?}")),
     };

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_core::Error;
+use millstream_core::{Error, Held};
 use millstream_store::{Log, NotAppended};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use super::contents::Contents;
@@ -37,6 +37,7 @@ struct Shared {
     log: Arc<Log>,
     home: PathBuf,
     memory: Memory,
+    held: watch::Receiver<Option<Held>>,
 }
 
 /// An acknowledgement: these rows are durable.
@@ -56,10 +57,11 @@ impl Ingest {
         log: Arc<Log>,
         home: &Path,
         largest: usize,
+        held: watch::Receiver<Option<Held>>,
     ) -> Self {
         let memory = Memory::new(MEMORY.max(2 * largest));
         let readers = Arc::new(Semaphore::new(READERS));
-        Self { shared: Arc::new(Shared { contents, readers, keys, log, home: home.to_owned(), memory }) }
+        Self { shared: Arc::new(Shared { contents, readers, keys, log, home: home.to_owned(), memory, held }) }
     }
 
     /// The node's own folder, in which the receiver may keep files.
@@ -80,6 +82,14 @@ impl Ingest {
         self.shared.memory.share()
     }
 
+    /// Whether anything is taken for now. Asked before what comes is read, it saves that.
+    ///
+    /// # Errors
+    /// If the flow reads nothing.
+    pub fn check(&self) -> Result<(), Refused> {
+        self.shared.held.borrow().clone().map_or(Ok(()), |held| Err(Refused::Held(held)))
+    }
+
     /// Takes the rows of bytes in a format: all of them, or none. Returns when they are durable.
     ///
     /// What has come before with the same key is not taken again, and answered as then. Whoever stops waiting does not know
@@ -91,6 +101,7 @@ impl Ingest {
         bytes: Vec<u8>,
         memory: Share,
     ) -> Result<Ack, Refused> {
+        self.check()?;
         let (record, _memory) = self.record(key.clone(), format, bytes, memory).await?;
         self.write(key, record).await
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Error, Home, Input, InputPlan, Parts, Positions, Progress, Report, Result, ResultExt, State,
+    Collector, Error, Held, Home, Input, InputPlan, Parts, Positions, Progress, Report, Result, ResultExt, State,
 };
 use millstream_formats::Rows;
 use millstream_store::{Access, Files, Log, LogOptions, LogReader, Record};
+use tokio::sync::watch;
 
 use super::contents::{Contents, ReadRecords};
 use super::ingest::Ingest;
@@ -55,6 +56,8 @@ pub struct PushInput {
     /// Whether a run before has taken rows.
     is_resumed: bool,
     keys: SharedKeys,
+    /// Why nothing is taken, if nothing is.
+    held: watch::Sender<Option<Held>>,
     decoding: Option<Decoding>,
     running: Option<Running>,
 }
@@ -103,6 +106,7 @@ impl PushInput {
             position: 0,
             is_resumed: false,
             keys: SharedKeys::new(limits.remember),
+            held: watch::Sender::new(None),
             decoding: None,
             running: None,
         }
@@ -207,7 +211,8 @@ impl Input for PushInput {
         }
         self.remember_all(log.read(self.position)?)?;
         let reader = log.read(self.position)?;
-        let ingest = Ingest::new(self.contents.clone(), self.keys.clone(), log.clone(), home, self.largest);
+        let (contents, held) = (self.contents.clone(), self.held.subscribe());
+        let ingest = Ingest::new(contents, self.keys.clone(), log.clone(), home, self.largest, held);
         let live = Live { _receiving: self.receiver.start(ingest).await?, log, home: home.to_owned(), is_covered };
         self.running = Some(Running { reader, live: Some(live) });
         Ok(())
@@ -259,6 +264,10 @@ impl Input for PushInput {
         // As long as there is room, rows can be gone through again from every checkpoint that is kept.
         let covered = if log.bytes() > self.max_log / 2 { newest } else { oldest };
         covered.get(PARTITION).map_or(Ok(()), |position| log.trim(*position))
+    }
+
+    fn hold(&mut self, held: Option<&Held>) {
+        self.held.send_replace(held.cloned());
     }
 
     fn report(&self) -> Option<Report> {

@@ -1,5 +1,7 @@
 //! Why pushed rows are not taken.
 
+use millstream_core::Held;
+
 /// Why no row was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -18,6 +20,8 @@ pub enum Refused {
     KeyOfOthers,
     /// What has come with this key is just being taken.
     BeingTaken,
+    /// The flow reads nothing for now. It may be sent again.
+    Held(Held),
     /// There is no room for it, or the disk fails. It may be sent again.
     NoRoom(String),
     /// The disk has failed in such a way that the rows may be there after a crash: only with the same key can they be sent again

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::timezone::Tz;
 use millstream_connectors::push::{self, Health, LogSettings, MOST_BYTES, PushInput, PushNode};
 use millstream_core::{ByteSize, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Result};
-use millstream_net::{Clients, ServerTls};
+use millstream_net::{Clients, ServerTls, Tls};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -44,7 +44,8 @@ use crate::receiver::{Listening, Way};
 ///
 /// Messages are taken while the flow is slow, until `max_log` of them wait. One that is no UTF-8, or longer than `max_message`, leaves by the port
 /// `failed`; senders don't hear of it, so that the flow has to say with `on_error` what becomes of such rows. At most 512 connections are open at
-/// a time; others wait.
+/// a time; others wait. While the flow is paused or the disk of the daemon is nearly full, no more is kept than what fits into memory: then connections
+/// are not read, and datagrams are lost. While `millstream daemon` is started again by systemd, both wait.
 ///
 /// Whoever reaches the address can send messages, but for `client_ca`: let only those reach it who should. The input needs `millstream run --state
 /// DIR`.
@@ -58,7 +59,7 @@ pub struct SyslogInput {
     /// for UDP and TCP, for which a program needs rights, and 6514 for TLS.
     #[serde(default = "address")]
     address: String,
-    /// With `transport = "tls"`: who we are, and whom we listen to.
+    /// With `transport = "tls"`: who we are, and whom we listen to. The files are read again within a minute when they change.
     tls: Option<ServerTls>,
     /// How messages follow each other on a connection.
     #[serde(default)]
@@ -119,11 +120,8 @@ impl SyslogInput {
     fn way(&self, context: &PlanContext) -> Result<Way, Problem> {
         match (self.transport, &self.tls) {
             (Transport::Tls, Some(tls)) => {
-                let config = tls
-                    .files(context)
-                    .config(Clients::NeedCertificates, &[])
-                    .map_err(|problem| problem.under("tls"))?;
-                Ok(Way::Tls(Arc::new(config)))
+                let tls = Tls::load(tls.files(context), Clients::NeedCertificates, &[]);
+                Ok(Way::Tls(Arc::new(tls.map_err(|problem| problem.under("tls"))?)))
             }
             (Transport::Tls, None) => {
                 let problem = Problem::new("a certificate and its key are missing in `tls`").at(["transport"]);
@@ -145,7 +143,8 @@ impl SyslogInput {
             return Err(Problem::new("a message can be 1 byte to 16 MiB long").at(["max_message"]));
         }
         let (way, framing) = (self.way(context)?, self.framing);
-        Ok(Listening { address, way, framing, longest, health: Arc::new(Health::default()) })
+        let door = format!("{}/{}", context.flow, context.node);
+        Ok(Listening { door, address, way, framing, longest, health: Arc::new(Health::default()) })
     }
 
     fn input(&self, context: &PlanContext) -> Result<PushInput, Problem> {

@@ -1,5 +1,6 @@
 //! Takes messages: as datagrams, or from connections with TLS or without.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,12 +9,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use millstream_connectors::push::{Health, Ingest, Receiver, Waiting, Worker, keep, waiting};
 use millstream_core::{Report, Result, ResultExt as _};
-use rustls::ServerConfig;
+use millstream_net::{Tls, doors};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Duration, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Duration, sleep};
 
 use crate::contents::{Kept, pack};
 use crate::framing::{Frame, Frames, Framing, trimmed};
@@ -21,8 +21,8 @@ use crate::framing::{Frame, Frames, Framing, trimmed};
 /// How many connections there are at most.
 const CONNECTIONS: usize = 512;
 
-/// How long a client may take to begin with TLS.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often the files of TLS are read again.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// How many bytes are read at once.
 const READ: usize = 64 << 10;
@@ -32,11 +32,13 @@ const READ: usize = 64 << 10;
 pub enum Way {
     Udp,
     Tcp,
-    Tls(Arc<ServerConfig>),
+    Tls(Arc<Tls>),
 }
 
 /// Takes messages at an address.
 pub struct Listening {
+    /// By which name the next process finds the socket.
+    pub door: String,
     pub address: SocketAddr,
     pub way: Way,
     pub framing: Framing,
@@ -75,34 +77,37 @@ impl Receiver for Listening {
         let doing = || format!("listening on `{address}`");
         let worker = match &self.way {
             Way::Udp => {
-                let socket = std::net::UdpSocket::bind(address).doing(doing)?;
-                socket.set_nonblocking(true).doing(doing)?;
+                let door = doors().open::<std::net::UdpSocket>(&self.door, &address).doing(doing)?;
+                door.set_nonblocking(true).doing(doing)?;
                 let longest = self.longest;
                 Worker::start("syslog", |stopped| {
-                    let socket = UdpSocket::from_std(socket).doing(doing)?;
+                    let socket = UdpSocket::from_std(door.try_clone().doing(doing)?).doing(doing)?;
                     Ok(async move {
                         tokio::select! {
                             () = take_datagrams(socket, send, longest) => {}
                             () = keep(taken, &ingest, &health, stopped, drop) => {}
                         }
+                        drop(door);
                     })
                 })?
             }
             Way::Tcp | Way::Tls(_) => {
-                let listener = std::net::TcpListener::bind(address).doing(doing)?;
-                listener.set_nonblocking(true).doing(doing)?;
+                let door = doors().open::<std::net::TcpListener>(&self.door, &address).doing(doing)?;
+                door.set_nonblocking(true).doing(doing)?;
                 let tls = match &self.way {
-                    Way::Tls(config) => Some(TlsAcceptor::from(config.clone())),
+                    Way::Tls(tls) => Some(tls.clone()),
                     Way::Udp | Way::Tcp => None,
                 };
                 let connections = Connections { framing: self.framing, longest: self.longest, tls, messages: send };
                 Worker::start("syslog", |stopped| {
-                    let listener = TcpListener::from_std(listener).doing(doing)?;
+                    let listener = TcpListener::from_std(door.try_clone().doing(doing)?).doing(doing)?;
                     Ok(async move {
                         tokio::select! {
+                            never = keep_fresh(connections.tls.clone()) => match never {},
                             () = connections.take_all(listener) => {}
                             () = keep(taken, &ingest, &health, stopped, drop) => {}
                         }
+                        drop(door);
                     })
                 })?
             }
@@ -112,6 +117,13 @@ impl Receiver for Listening {
 
     fn report(&self) -> Option<Report> {
         self.health.report("messages of syslog")
+    }
+}
+
+async fn keep_fresh(tls: Option<Arc<Tls>>) -> Infallible {
+    match tls {
+        Some(tls) => tls.keep_fresh(FRESH).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -142,7 +154,7 @@ async fn take_datagrams(socket: UdpSocket, messages: mpsc::Sender<Taken>, longes
 struct Connections {
     framing: Framing,
     longest: usize,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     messages: mpsc::Sender<Taken>,
 }
 
@@ -159,10 +171,9 @@ impl Connections {
                         let peer: Arc<str> = from.ip().to_string().into();
                         let read = match &this.tls {
                             None => this.read(stream, peer).await,
-                            Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
-                                Ok(Ok(stream)) => this.read(stream, peer).await,
-                                Ok(Err(error)) => Err(error),
-                                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                            Some(tls) => match tls.accept(stream).await {
+                                Ok(encrypted) => this.read(encrypted.stream, peer).await,
+                                Err(error) => Err(error),
                             },
                         };
                         if let Err(error) = read {

@@ -1,5 +1,6 @@
 //! Where requests come in: over TCP, with TLS or without, and over a Unix socket. Each connection says how it came.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,13 +10,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::header::{CONNECTION, HeaderValue};
+use axum::http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use millstream_core::{Result, ResultExt as _};
-use millstream_net::{Activity, Connections, Tls};
+use millstream_net::{Activity, Connections, Door, Tls, doors};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -36,7 +38,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a header may be.
 const MAX_HEADER: usize = 64 << 10;
 
-/// How long requests may go on when the server is to end.
+/// How long connections are served that are there when the server is to end: whoever has connected is about to ask.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long requests may go on that have begun by then.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 /// How long no connection is taken when one could not be.
@@ -45,12 +50,33 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How often the files of TLS are read again.
 const FRESH: Duration = Duration::from_secs(3600);
 
+/// By which name a service manager has the listeners.
+pub const DOOR: &str = "admin";
+
 /// The listeners of the administration, which do not take connections yet.
 #[derive(Debug)]
 pub struct Server {
-    tcp: Option<(TcpListener, SocketAddr)>,
+    tcp: Option<Tcp>,
     tls: Option<Arc<Tls>>,
-    unix: Option<(UnixListener, PathBuf)>,
+    unix: Option<Unix>,
+}
+
+/// Where connections come over TCP.
+#[derive(Debug)]
+struct Tcp {
+    listener: TcpListener,
+    address: SocketAddr,
+    /// What keeps the place for the next process.
+    _door: Door<std::net::TcpListener>,
+}
+
+/// Where connections come over the Unix socket.
+#[derive(Debug)]
+struct Unix {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Whether this process has made it.
+    is_own: bool,
 }
 
 impl Server {
@@ -62,21 +88,25 @@ impl Server {
         let mut server = Self { tcp: None, tls: tls.map(Arc::new), unix: None };
         if let Some(address) = address {
             let doing = || format!("listening on `{address}` for the administration");
-            let listener = TcpListener::bind(address).await.doing(doing)?;
-            let local = listener.local_addr().doing(doing)?;
-            server.tcp = Some((listener, local));
+            let door = doors().open::<std::net::TcpListener>(DOOR, &address).doing(doing)?;
+            door.set_nonblocking(true).doing(doing)?;
+            let listener = TcpListener::from_std(door.try_clone().doing(doing)?).doing(doing)?;
+            let address = listener.local_addr().doing(doing)?;
+            server.tcp = Some(Tcp { listener, address, _door: door });
         }
         if let Some(path) = socket {
-            let listener =
-                listen(&path).doing(|| format!("listening at `{}` for the administration", path.display()))?;
-            server.unix = Some((listener, path));
+            let doing = || format!("listening at `{}` for the administration", path.display());
+            let made = doors().unix(DOOR, &path);
+            let is_own = made.is_none();
+            let listener = made.map_or_else(|| listen(&path), from_manager).doing(doing)?;
+            server.unix = Some(Unix { listener, path, is_own });
         }
         Ok(server)
     }
 
     /// The address of the TCP listener.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().map(|(_, address)| *address)
+        self.tcp.as_ref().map(|tcp| tcp.address)
     }
 
     /// TLS, if there is any.
@@ -89,49 +119,44 @@ impl Server {
         let Self { tcp, tls, unix } = self;
         let fresh = tls.clone();
         let over_tcp = take_tcp(tcp, tls, router.clone(), stop.clone());
-        let over_unix = take_unix(unix, router, stop.clone());
-        let mut stopped = stop;
-        let ends = async {
-            told(&mut stopped).await;
-            sleep(LAST_MOMENT).await;
-        };
+        let over_unix = take_unix(unix, router, stop);
         tokio::select! {
             _ = async { tokio::join!(over_tcp, over_unix) } => {}
-            () = ends => {}
             never = keep_fresh(fresh) => match never {},
         }
     }
 }
 
-async fn keep_fresh(tls: Option<Arc<Tls>>) -> std::convert::Infallible {
+async fn keep_fresh(tls: Option<Arc<Tls>>) -> Infallible {
     match tls {
         Some(tls) => tls.keep_fresh(FRESH).await,
         None => std::future::pending().await,
     }
 }
 
+fn from_manager(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
 /// Takes connections over TCP.
-async fn take_tcp(
-    listener: Option<(TcpListener, SocketAddr)>,
-    tls: Option<Arc<Tls>>,
-    router: Router,
-    mut stop: watch::Receiver<bool>,
-) {
-    let Some((listener, local)) = listener else { return };
+async fn take_tcp(tcp: Option<Tcp>, tls: Option<Arc<Tls>>, router: Router, mut stop: watch::Receiver<bool>) {
+    let Some(tcp) = tcp else { return };
     let mut connections = Connections::default();
-    while let Some((stream, peer)) = next(|| listener.accept(), &mut stop).await {
+    while let Some((stream, peer)) = next(|| tcp.listener.accept(), &mut stop).await {
         let from = peer.ip().to_canonical();
         if !connections.make_room_for(from, OF_ONE) {
             continue;
         }
         connections.make_room(CONNECTIONS).await;
-        let local = stream.local_addr().unwrap_or(local);
+        let local = stream.local_addr().unwrap_or(tcp.address);
         let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
         connections.serve(from, |activity| async move {
             let arrival = Arrival::from_network(peer, local);
             serve_tcp(stream, arrival, tls, Serving { router, activity, stop }).await;
         });
     }
+    connections.end(FAREWELL, LAST_MOMENT).await;
 }
 
 async fn serve_tcp(stream: TcpStream, arrival: Arrival, tls: Option<Arc<Tls>>, serving: Serving) {
@@ -145,8 +170,8 @@ async fn serve_tcp(stream: TcpStream, arrival: Arrival, tls: Option<Arc<Tls>>, s
 }
 
 /// Takes connections over the Unix socket.
-async fn take_unix(listener: Option<(UnixListener, PathBuf)>, router: Router, mut stop: watch::Receiver<bool>) {
-    let Some((listener, path)) = listener else { return };
+async fn take_unix(unix: Option<Unix>, router: Router, mut stop: watch::Receiver<bool>) {
+    let Some(Unix { listener, path, is_own }) = unix else { return };
     let mut connections = Connections::default();
     while let Some((stream, _)) = next(|| listener.accept(), &mut stop).await {
         connections.make_room(CONNECTIONS).await;
@@ -155,8 +180,11 @@ async fn take_unix(listener: Option<(UnixListener, PathBuf)>, router: Router, mu
             serve_unix(stream, &path, Serving { router, activity, stop }).await;
         });
     }
-    // Whoever looks for the daemon finds at once that it has ended.
-    let _ = std::fs::remove_file(path);
+    // Whoever looks for the daemon finds at once that it has ended; or waits for the next one, where the service manager has the socket.
+    if is_own {
+        let _ = std::fs::remove_file(path);
+    }
+    connections.end(FAREWELL, LAST_MOMENT).await;
 }
 
 async fn serve_unix(stream: UnixStream, path: &Path, serving: Serving) {
@@ -196,18 +224,22 @@ struct Serving {
 }
 
 impl Serving {
-    /// Serves a connection to its end, until it has to give way to another, or until the server is to end.
+    /// Serves a connection to its end, or until it is told to leave. When the server is to end, that is so behind its next answer.
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, arrival: Arrival) {
-        let Self { router, activity, mut stop } = self;
+        let Self { router, activity, stop } = self;
         let (arrival, busy) = (Arc::new(arrival), activity.clone());
         let answer = service_fn(move |request: Request<Incoming>| {
-            let (router, arrival, busy) = (router.clone(), arrival.clone(), busy.request());
+            let (router, arrival, busy, stop) = (router.clone(), arrival.clone(), busy.request(), stop.clone());
             async move {
+                let has_closing = request.version() < Version::HTTP_2;
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(arrival);
-                let answer = router.oneshot(request).await;
+                let Ok(mut answer) = router.oneshot(request).await;
+                if has_closing && *stop.borrow() {
+                    answer.headers_mut().insert(CONNECTION, const { HeaderValue::from_static("close") });
+                }
                 drop(busy);
-                answer
+                Ok::<_, Infallible>(answer)
             }
         });
         let mut server = auto::Builder::new(TokioExecutor::new());
@@ -218,7 +250,10 @@ impl Serving {
         tokio::select! {
             _ = connection.as_mut() => return,
             () = activity.told_to_leave() => {}
-            () = told(&mut stop) => {}
+        }
+        // Of those who are slow to say what they want there may be many, and each holds up others who come.
+        if !activity.has_asked() {
+            return;
         }
         connection.as_mut().graceful_shutdown();
         let _ = timeout(LAST_MOMENT, connection).await;

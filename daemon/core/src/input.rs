@@ -8,8 +8,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::{
-    Collector, Error, Home, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result, SchemaSource,
-    State,
+    Collector, Error, Held, Home, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result,
+    SchemaSource, State,
 };
 
 /// An input's TOML table.
@@ -169,6 +169,10 @@ pub trait Input: Send {
     async fn checkpoint_completed(&mut self, _newest: &Positions, _oldest: &Positions) -> Result<()> {
         Ok(())
     }
+
+    /// The input is held from now on, or, with `None`, no longer: until then `next` is not called. Who pushes rows to it is best told to come
+    /// again. Called after `open`, between calls of `next`.
+    fn hold(&mut self, _held: Option<&Held>) {}
 
     /// What it has to report, such as how far it is behind its source. Asked for between calls of `next`.
     fn report(&self) -> Option<Report> {

@@ -2,20 +2,21 @@
 
 use std::future::pending;
 
+use millstream_core::Held;
 use tokio::sync::watch;
 
 use crate::phase::Phase;
 
-/// Whether an input is held.
+/// Whether an input is held, and why.
 #[derive(Clone, Debug)]
 pub struct Hold {
-    held: watch::Receiver<bool>,
+    held: watch::Receiver<Option<Held>>,
     phase: watch::Receiver<Phase>,
 }
 
 impl Hold {
     /// What `held` says, while the flow runs.
-    pub fn new(held: watch::Receiver<bool>, phase: watch::Receiver<Phase>) -> Self {
+    pub fn new(held: watch::Receiver<Option<Held>>, phase: watch::Receiver<Phase>) -> Self {
         Self { held, phase }
     }
 
@@ -24,14 +25,14 @@ impl Hold {
         self.phase.clone()
     }
 
-    /// Whether the input may read. Where the flow is to stop, it reads on to the barrier at which it does.
-    pub fn may_read(&self) -> bool {
-        !*self.held.borrow() || *self.phase.borrow() >= Phase::Draining
+    /// Why the input may not read, if it may not. Where the flow is to stop, it reads on to the barrier at which it does.
+    pub fn reason(&self) -> Option<Held> {
+        self.held.borrow().clone().filter(|_| *self.phase.borrow() < Phase::Draining)
     }
 
-    /// Waits until that is otherwise than `may_read`. Cancel safe.
-    pub async fn changed(&mut self, may_read: bool) {
-        while self.may_read() == may_read {
+    /// Waits until that is otherwise than `reason`. Cancel safe.
+    pub async fn changed(&mut self, reason: Option<&Held>) {
+        while self.reason().as_ref() == reason {
             tokio::select! {
                 Ok(()) = self.held.changed() => {}
                 Ok(()) = self.phase.changed() => {}

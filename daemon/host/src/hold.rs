@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millstream_core::Held;
 use tokio::sync::watch;
 
 /// Why inputs are held, for people.
@@ -21,9 +22,9 @@ impl Holds {
     }
 
     /// The reason; what holds all flows is the better one.
-    pub fn reason(&mut self) -> Option<Reason> {
+    pub fn reason(&mut self) -> Option<Held> {
         let (of_all, own) = (self.of_all.borrow_and_update().clone(), self.own.borrow_and_update().clone());
-        of_all.or(own)
+        of_all.map(Held::Scarcity).or(own.map(Held::Paused))
     }
 
     /// Waits until it may be another one. Cancel safe.
@@ -34,5 +35,19 @@ impl Holds {
             // Nobody can say anything any more.
             else => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_all_is_the_better_reason() {
+        let (of_all, own) = (watch::Sender::new(None), watch::Sender::new(Some(Reason::from("somebody"))));
+        let mut holds = Holds::new(of_all.subscribe(), own.subscribe());
+        assert_eq!(holds.reason(), Some(Held::Paused("somebody".into())));
+        of_all.send_replace(Some("the disk".into()));
+        assert_eq!(holds.reason(), Some(Held::Scarcity("the disk".into())));
     }
 }

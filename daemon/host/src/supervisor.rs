@@ -313,11 +313,11 @@ impl Supervisor {
 
     /// Holds the inputs, or has them go on, as is wanted.
     fn hold(&mut self, control: &FlowControl) {
-        let reason = self.holds.reason();
-        if reason.is_some() {
-            control.pause()
-        } else {
-            control.resume()
+        let held = self.holds.reason();
+        let reason = held.as_ref().map(|held| held.reason().clone());
+        match held {
+            Some(held) => control.pause(held),
+            None => control.resume(),
         }
         self.status.send_if_modified(|status| {
             let is_other = status.paused != reason;

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
+use tokio::time::timeout;
 
 /// The open connections.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub struct Activity {
     shared: Arc<Shared>,
     /// Since when no request is being answered; [`BUSY`] if one is.
     idle_since: AtomicU64,
+    /// Whether there has been a request.
+    has_asked: AtomicBool,
     /// Tells it to end.
     leave: Notify,
     /// Whether it was told so.
@@ -42,7 +46,8 @@ const BUSY: u64 = u64::MAX;
 impl Activity {
     fn new(from: IpAddr, shared: Arc<Shared>) -> Self {
         let idle_since = AtomicU64::new(shared.time.fetch_add(1, Ordering::Relaxed));
-        Self { from, shared, idle_since, leave: Notify::new(), was_told: AtomicBool::new(false) }
+        let (has_asked, was_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { from, shared, idle_since, has_asked, leave: Notify::new(), was_told }
     }
 
     fn tell_to_leave(&self) {
@@ -53,12 +58,18 @@ impl Activity {
     /// A request has come, which is answered when what is returned is dropped.
     pub fn request(self: &Arc<Self>) -> Busy {
         self.idle_since.store(BUSY, Ordering::Relaxed);
+        self.has_asked.store(true, Ordering::Relaxed);
         Busy(self.clone())
     }
 
     /// Whether a request is being answered.
     pub fn is_busy(&self) -> bool {
         self.idle_since.load(Ordering::Relaxed) == BUSY
+    }
+
+    /// Whether there has been a request, of which the answer may still be on its way.
+    pub fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::Relaxed)
     }
 
     /// Waits until the connection should end, for the sake of another.
@@ -118,6 +129,19 @@ impl Connections {
         let activity = Arc::new(Activity::new(from, self.shared.clone()));
         let task = self.tasks.spawn(serve(activity.clone()));
         self.open.insert(task.id(), activity);
+    }
+
+    /// Waits for all to end by themselves, then tells the others to leave, and gives up those that still have not left.
+    pub async fn end(mut self, by_themselves: Duration, told: Duration) {
+        let _ = timeout(by_themselves, self.all_ended()).await;
+        self.open.values().for_each(|activity| activity.tell_to_leave());
+        let _ = timeout(told, self.all_ended()).await;
+    }
+
+    async fn all_ended(&mut self) {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.forget(Some(ended));
+        }
     }
 
     fn forget_ended(&mut self) {

@@ -20,6 +20,11 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
+    /// Whether only clients are listened to that an authority vouches for.
+    pub fn asks_clients(&self) -> bool {
+        self.client_ca.is_some()
+    }
+
     /// The files. Their paths are those of inputs.
     pub fn files(&self, context: &PlanContext) -> TlsFiles {
         TlsFiles {

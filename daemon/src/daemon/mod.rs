@@ -6,6 +6,7 @@ mod launcher;
 mod reload;
 mod service_manager;
 mod settings;
+mod unused_doors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,10 @@ use std::time::Duration;
 use clap::Args;
 use millstream_core::Result;
 use millstream_host::{FlowFolder, Host, keep_budgets};
+use millstream_net::doors;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use self::administration::Administration;
 pub use self::config::ConfigArguments;
@@ -22,6 +25,7 @@ use self::launcher::FlowLauncher;
 use self::reload::Reloader;
 use self::service_manager::ServiceManager;
 use self::settings::DaemonSettings;
+use self::unused_doors::close_unused_doors;
 use crate::exit::{Exit, Outcome};
 use crate::interrupts::Interrupts;
 use crate::logging::{self, Logging};
@@ -44,6 +48,9 @@ const HOST: &str = "host";
 
 /// How many may wait at a time who have asked the daemon to look again at what it goes by.
 const RELOADS: usize = 16;
+
+/// How long requests to flows may take to be answered when the daemon is to end.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
 /// `millstream daemon`
 pub fn daemon(arguments: &DaemonArguments) -> Outcome {
@@ -74,30 +81,38 @@ async fn serve(
     data: Handle,
     mut interrupts: Interrupts,
 ) -> Outcome {
+    let manager = ServiceManager::find();
     let launcher = Arc::new(FlowLauncher::new(settings)?);
     let host = Host::open(launcher, data, settings.restart.policy(), &settings.data.join(HOST))?;
-    let manager = ServiceManager::find();
     let (reloads, asked) = mpsc::channel(RELOADS);
     let administration = Administration::start(settings, host.clone(), logging, reloads).await?;
     let folder = tokio::select! {
         folder = begin(settings, &host) => folder?,
+        never = manager.take_time(|| "starting: reading flows".to_owned()) => match never {},
         () = interrupts.next() => return Ok(Exit::Done),
     };
-    manager.ready();
-    tracing::info!("ready: {} flows of `{}`", host.all().len(), settings.flows_folder().display());
+    let ready = format!("{} flows of `{}`", host.all().len(), settings.flows_folder().display());
+    manager.ready(&ready);
+    tracing::info!("ready: {ready}");
     let reloader = Reloader { folder, arguments, settings, administration: &administration, last: None };
     tokio::select! {
         failed = reloader.run(asked) => match failed? {},
         never = manager.keep_alive() => match never {},
         never = administration.keep() => match never {},
+        never = close_unused_doors(&host) => match never {},
         never = keep_budgets(settings.data.clone(), &host) => match never {},
         () = interrupts.next() => {}
     }
-    manager.stopping();
     administration.is_about_to_end();
-    stop(&host, settings.stop_within.0, interrupts).await;
-    administration.end().await;
-    Ok(Exit::Done)
+    manager.stopping();
+    let end = async {
+        stop(&host, settings.stop_within.0, interrupts).await;
+        administration.end().await;
+    };
+    tokio::select! {
+        () = end => Ok(Exit::Done),
+        never = manager.take_time(|| on_the_way(&host)) => match never {},
+    }
 }
 
 /// Lets all flows run that are wanted to.
@@ -108,11 +123,25 @@ async fn begin(settings: &DaemonSettings, host: &Arc<Host>) -> Result<FlowFolder
     Ok(folder)
 }
 
-/// Stops all flows at a checkpoint. Another signal, or that it takes too long, gives those up that have not come to one.
+/// How many flows have not stopped yet.
+fn on_the_way(host: &Host) -> String {
+    let flows = host.all();
+    let left = flows.iter().filter(|flow| !flow.status.state.is_at_rest()).count();
+    format!("stopping: {left} of {} flows are on the way to a last checkpoint", flows.len())
+}
+
+/// Lets nobody else in, answers those who are, and then stops all flows at a checkpoint. Another signal, or that it takes too long, gives those up that have not come to one.
 async fn stop(host: &Host, patience: Duration, mut interrupts: Interrupts) {
     tracing::info!("stopping: flows finish what they have read; another signal gives up");
+    let gently = async {
+        doors().close();
+        if timeout(LAST_REQUESTS, doors().left()).await.is_err() {
+            tracing::warn!("requests to flows are cut off that were not answered within {LAST_REQUESTS:?}");
+        }
+        host.shut_down(patience).await
+    };
     let late = tokio::select! {
-        late = host.shut_down(patience) => late,
+        late = gently => late,
         () = interrupts.next() => host.shut_down(Duration::ZERO).await,
     };
     match late {

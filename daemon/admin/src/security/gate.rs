@@ -10,10 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use chrono::Utc;
 use millstream_core::{Error, Result};
+use millstream_net::Rates;
 
 use super::audit::{Audit, Event};
 use super::peer::{Arrival, Peer};
-use super::rates::Rates;
 use super::refusal::Refusal;
 use super::requests::{Silent, bearer, check_content_type, check_host, check_site, cookie, is_safe, protect};
 use super::role::{FlowPatterns, Principal, Role};

@@ -2,14 +2,13 @@
 //!
 //! * [`Gate`]: every request passes it first. It says who asks, as a [`Principal`] among the request's extensions, or refuses.
 //! * [`Arrival`]: how a request came, which whoever takes connections puts among its extensions.
-//! * [`TokenStore`], [`Sessions`], [`Audit`], [`Rates`]: what the gate rests on, and routes use as well.
+//! * [`TokenStore`], [`Sessions`], [`Audit`]: what the gate rests on, and routes use as well.
 //! * [`AdminSettings`]: where the administration listens, and to whom.
 
 mod audit;
 mod gate;
 mod peer;
 mod private;
-mod rates;
 mod refusal;
 mod requests;
 mod role;
@@ -24,7 +23,6 @@ mod tokens;
 pub use audit::{Audit, AuditPage, Begun, Ending, Entry, Event, Verified, verify};
 pub use gate::{Gate, guard, require};
 pub use peer::{Arrival, Peer, Process, listen};
-pub use rates::{Allowance, Rates};
 pub use refusal::Refusal;
 pub use role::{FlowPatterns, Principal, Role};
 pub use sessions::{SessionCookie, Sessions};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::Error;
+use millstream_core::{Error, Held};
 use tokio::sync::{Notify, watch};
 
 use super::HandedOver;
@@ -72,8 +72,8 @@ pub struct FlowControl {
     pub(super) phase: watch::Sender<Phase>,
     /// Asks for a checkpoint before its time.
     pub(super) hurry: Arc<Notify>,
-    /// Whether inputs are held.
-    pub(super) held: watch::Sender<bool>,
+    /// Why inputs are held, if they are.
+    pub(super) held: watch::Sender<Option<Held>>,
     /// What becomes of a flow that is stopped.
     pub(super) stop: Phase,
     /// Whether the flow keeps state.
@@ -127,18 +127,18 @@ impl FlowControl {
 
     /// Holds the inputs: they read nothing more until they are told to go on, or the flow is to stop. What they have read is worked off. A
     /// checkpoint is taken as before where inputs are live; those that end by themselves come to no barrier while they are held.
-    pub fn pause(&self) {
-        self.held.send_replace(true);
+    pub fn pause(&self, why: Held) {
+        self.held.send_replace(Some(why));
     }
 
     /// Has inputs go on that are held.
     pub fn resume(&self) {
-        self.held.send_replace(false);
+        self.held.send_replace(None);
     }
 
     /// Whether inputs are held.
     pub fn is_paused(&self) -> bool {
-        *self.held.borrow()
+        self.held.borrow().is_some()
     }
 
     /// Whether [`FlowControl::stop`] commits what has been read.

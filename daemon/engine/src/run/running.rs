@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use millstream_core::{Error, ErrorClass, Role, Then};
+use millstream_core::{Error, ErrorClass, Held, Role, Then};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -43,8 +43,8 @@ pub struct RunningFlow {
 pub(super) struct Common {
     pub stats: Arc<FlowStats>,
     pub phase: watch::Sender<Phase>,
-    /// Whether inputs are held.
-    pub held: watch::Sender<bool>,
+    /// Why inputs are held, if they are.
+    pub held: watch::Sender<Option<Held>>,
     pub durable: bool,
     /// Whether it can be run again from the start, to the same end.
     pub repeatable: bool,
@@ -199,7 +199,7 @@ impl Common {
             repeatable: plan.is_repeatable(),
             finite: (0..plan.nodes.len()).filter(is_finite).filter(|_| may_leave).collect(),
             caught_up: Arc::new(CaughtUp::new(inputs, phase.clone())),
-            held: watch::Sender::new(false),
+            held: watch::Sender::new(None),
             phase,
             keeps: watch::Sender::new(None),
             identities: plan.identities(),

@@ -91,6 +91,7 @@ async fn read(
     let mut completed = checkpointing.reporter.completed_checkpoints();
     // What the flow before has read is sent first.
     let mut progress = rest.progress.unwrap_or(Progress::More);
+    let mut held = None;
     loop {
         rest.progress = Some(progress);
         send_pushed(writer, input, &mut rest.unsent, out).await?;
@@ -103,7 +104,11 @@ async fn read(
             }
         }
         progress = loop {
-            let may_read = hold.may_read();
+            let reason = hold.reason();
+            if held != reason {
+                input.hold(reason.as_ref());
+                held = reason;
+            }
             tokio::select! {
                 biased;
                 () = reached(&mut phase, last_phase) => return writer.end(&phase).await,
@@ -116,8 +121,8 @@ async fn read(
                     out.take_partitions().into_iter().for_each(|change| writer.change_partition(change));
                     writer.act(input, due).await?;
                 }
-                () = ports.spend(Activity::Waiting, hold.changed(may_read)) => {}
-                progress = ports.spend(Activity::Waiting, input.next(out)), if may_read => break progress?,
+                () = ports.spend(Activity::Waiting, hold.changed(held.as_ref())) => {}
+                progress = ports.spend(Activity::Waiting, input.next(out)), if held.is_none() => break progress?,
             }
         };
         if ports.stats().is_report_wanted() || progress != Progress::More {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use millstream_core::Held;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
@@ -47,7 +48,7 @@ async fn inputs_that_are_held_read_nothing_and_checkpoints_go_on() {
     let (stats, control) = (running.stats(), running.control());
     let hold = async {
         written(&stats, 50).await;
-        control.pause();
+        control.pause(Held::Paused("for a while".into()));
         assert!(control.is_paused());
         sleep(Duration::from_secs(60)).await;
         let (read, checkpoint) = (stats.rows_read(), stats.checkpoint().unwrap());
@@ -72,7 +73,7 @@ async fn a_flow_that_is_held_stops_at_a_border_when_it_is_told_to() {
     let (stats, control) = (running.stats(), running.control());
     let stop = async {
         written(&stats, 50).await;
-        control.pause();
+        control.pause(Held::Paused("for a while".into()));
         sleep(Duration::from_secs(60)).await;
         assert!(stats.rows_read() < 100, "{}", stats.rows_read());
         control.stop();

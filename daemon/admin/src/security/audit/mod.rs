@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_core::{Error, Result, ResultExt as _};
+use millstream_net::Allowance;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
 use self::files::LogFile;
 use self::writer::Writer;
-use super::rates::Allowance;
 
 pub use entry::{Ending, Entry, Event};
 pub use verify::{Verified, verify};

@@ -1,0 +1,38 @@
+//! Doors that the service manager has kept, and that no node opens again: whoever knocks there would wait for nobody.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use millstream_host::{Desired, Host, State};
+use millstream_net::doors;
+use tokio::time::sleep;
+
+/// How often is looked.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How long nodes of a flow that runs may take to open their doors.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Closes doors that were kept as soon as it is clear that nobody opens them, for as long as it is awaited.
+pub async fn close_unused_doors(host: &Host) -> Infallible {
+    loop {
+        for name in doors().unused() {
+            if !may_be_opened(&name, host) {
+                tracing::info!("nobody listens any more at the door `{name}`, which was kept from the process before");
+                doors().close_unused(&name);
+            }
+        }
+        sleep(EVERY).await;
+    }
+}
+
+fn may_be_opened(name: &str, host: &Host) -> bool {
+    let Some(flow) = name.split_once('/').and_then(|(flow, _)| host.flow(flow)) else { return false };
+    match flow.status.state {
+        State::Starting => true,
+        // It has not begun yet.
+        State::Stopped => flow.desired == Desired::Running,
+        State::Running => flow.status.since.age() < PATIENCE,
+        State::Stopping | State::BackingOff | State::Finished | State::Failed => false,
+    }
+}
