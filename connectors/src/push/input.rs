@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Error, Home, Input, InputPlan, Parts, Positions, Progress, Report, Result, ResultExt, State,
+    Collector, Error, Home, Input, InputPlan, Intake, Parts, Positions, Progress, Report, Result, ResultExt, State,
 };
 use millstream_formats::Rows;
 use millstream_store::{Access, Files, Log, LogOptions, LogReader, Record};
@@ -259,6 +259,10 @@ impl Input for PushInput {
         // As long as there is room, rows can be gone through again from every checkpoint that is kept.
         let covered = if log.bytes() > self.max_log / 2 { newest } else { oldest };
         covered.get(PARTITION).map_or(Ok(()), |position| log.trim(*position))
+    }
+
+    fn intake(&self) -> Option<Arc<dyn Intake>> {
+        self.receiver.intake()
     }
 
     fn report(&self) -> Option<Report> {

@@ -8,8 +8,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::{
-    Collector, Error, Home, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result, SchemaSource,
-    State,
+    Collector, Error, Home, Intake, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result,
+    SchemaSource, State,
 };
 
 /// An input's TOML table.
@@ -168,6 +168,11 @@ pub trait Input: Send {
     /// what lies before `newest`. What is not before `oldest` can be asked for by those who go through rows again.
     async fn checkpoint_completed(&mut self, _newest: &Positions, _oldest: &Positions) -> Result<()> {
         Ok(())
+    }
+
+    /// What gives it rows by hand, if somebody may. Asked for before `open`.
+    fn intake(&self) -> Option<Arc<dyn Intake>> {
+        None
     }
 
     /// What it has to report, such as how far it is behind its source. Asked for between calls of `next`.

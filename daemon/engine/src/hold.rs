@@ -11,12 +11,14 @@ use crate::phase::Phase;
 pub struct Hold {
     held: watch::Receiver<bool>,
     phase: watch::Receiver<Phase>,
+    /// Whether the input comes to a barrier by its rows alone.
+    needs_rows: bool,
 }
 
 impl Hold {
-    /// What `held` says, while the flow runs.
-    pub fn new(held: watch::Receiver<bool>, phase: watch::Receiver<Phase>) -> Self {
-        Self { held, phase }
+    /// What `held` says, while the flow runs. `needs_rows` says that the input comes to a barrier by its rows alone.
+    pub fn new(held: watch::Receiver<bool>, phase: watch::Receiver<Phase>, needs_rows: bool) -> Self {
+        Self { held, phase, needs_rows }
     }
 
     /// What the flow as a whole is doing.
@@ -24,9 +26,9 @@ impl Hold {
         self.phase.clone()
     }
 
-    /// Whether the input may read. Where the flow is to stop, it reads on to the barrier at which it does.
+    /// Whether the input may read. Where the flow is to stop, one that needs rows for that reads on to the barrier at which it does.
     pub fn may_read(&self) -> bool {
-        !*self.held.borrow() || *self.phase.borrow() >= Phase::Draining
+        !*self.held.borrow() || self.needs_rows && *self.phase.borrow() >= Phase::Draining
     }
 
     /// Waits until that is otherwise than `may_read`. Cancel safe.

@@ -1,10 +1,11 @@
 //! How a flow has ended, and how a running one is told what to do.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::Error;
+use millstream_core::{Error, Intake};
 use tokio::sync::{Notify, watch};
 
 use crate::phase::Phase;
@@ -67,7 +68,12 @@ pub struct FlowControl {
     pub(super) held: watch::Sender<bool>,
     /// What becomes of a flow that is stopped.
     pub(super) stop: Phase,
+    /// What gives rows to inputs by hand, by their names.
+    pub(super) intakes: Arc<Intakes>,
 }
+
+/// What gives rows to inputs by hand, by their names.
+pub(super) type Intakes = BTreeMap<String, Arc<dyn Intake>>;
 
 impl FlowControl {
     /// Ends the inputs, or where the flow keeps state, stops them at a barrier; what they have read is worked off and
@@ -82,8 +88,9 @@ impl FlowControl {
         self.hurry.notify_one();
     }
 
-    /// Holds the inputs: they read nothing more until they are told to go on, or the flow is to stop. What they have read is worked off. A
-    /// checkpoint is taken as before where inputs are live; those that end by themselves come to no barrier while they are held.
+    /// Holds the inputs: they read nothing more until they are told to go on. What they have read is worked off. A checkpoint is taken as before
+    /// where inputs are live, also the last one; those that end by themselves come to no barrier while they are held, and read on to one when the
+    /// flow is to stop.
     pub fn pause(&self) {
         self.held.send_replace(true);
     }
@@ -101,6 +108,16 @@ impl FlowControl {
     /// Whether [`FlowControl::stop`] commits what has been read.
     pub fn commits(&self) -> bool {
         self.stop == Phase::Draining
+    }
+
+    /// The inputs that can be given rows by hand.
+    pub fn intakes(&self) -> impl Iterator<Item = &str> {
+        self.intakes.keys().map(String::as_str)
+    }
+
+    /// What gives rows to an input by hand, if that can be done.
+    pub fn intake(&self, input: &str) -> Option<Arc<dyn Intake>> {
+        self.intakes.get(input).cloned()
     }
 
     /// Gives up: nothing counts, and what was staged is removed.

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::outcome::advance;
+use super::outcome::{Intakes, advance};
 use super::setup::Task;
 use super::{Finished, FlowControl, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, TakeOver};
 use crate::checkpoint::{Conclusion, Coordinator, Failure};
@@ -47,6 +47,8 @@ pub(super) struct Common {
     /// The inputs that end by themselves. None where rows would be lost if the flow were stopped between two barriers.
     pub finite: Vec<usize>,
     pub caught_up: Arc<CaughtUp>,
+    /// What gives rows to inputs by hand.
+    pub intakes: Arc<Intakes>,
 }
 
 /// How long a flow with state that is stopped may take to come to a barrier, where inputs end epochs by rows alone.
@@ -104,7 +106,7 @@ impl RunningFlow {
         let is_given_up = !self.common.durable && self.common.repeatable;
         let stop = if is_given_up { Phase::Abandoned } else { Phase::Draining };
         let (phase, held) = (self.common.phase.clone(), self.common.held.clone());
-        FlowControl { phase, hurry: self.hurry.clone(), held, stop }
+        FlowControl { phase, hurry: self.hurry.clone(), held, stop, intakes: self.common.intakes.clone() }
     }
 
     /// Waits for the end: of all nodes, then of their commits.
@@ -180,6 +182,7 @@ impl Common {
             finite: (0..plan.nodes.len()).filter(is_finite).filter(|_| may_leave).collect(),
             caught_up: Arc::new(CaughtUp::new(inputs, phase.clone())),
             held: watch::Sender::new(false),
+            intakes: Arc::default(),
             phase,
         }
     }
