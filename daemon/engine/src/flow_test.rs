@@ -162,6 +162,7 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         always: Vec::new(),
         shape: Shape::default(),
         renamed_from: None,
+        is_remote: false,
         hidden: true,
         needs_state: NeedsState::No,
         keeps_log: false,

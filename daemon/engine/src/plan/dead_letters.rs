@@ -52,6 +52,7 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
         shape: Shape::default(),
         renamed_from: None,
         hidden: true,
+        is_remote: false,
         needs_state: NeedsState::No,
         keeps_log: false,
         on_error: OnError::Fail,

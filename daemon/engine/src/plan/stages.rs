@@ -10,6 +10,7 @@ use super::waits::Waits;
 use super::wiring::{Wired, Wiring};
 use super::{
     NeedsState, NodeIndex, Plan, PlanOptions, PlannedBody, PlannedBuffering, PlannedEdge, PlannedNode, PlannedRequests,
+    is_remote,
 };
 use crate::align::ReadOrder;
 use crate::edge::Limits;
@@ -142,6 +143,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
     PlannedNode {
         name: wired.node.name.clone(),
         hidden: false,
+        is_remote: is_remote(wired.node, file, options),
         needs_state: match kind {
             Some(kind) if kind.needs_state => NeedsState::Here,
             _ if continues => NeedsState::Anywhere,

@@ -38,12 +38,17 @@ pub async fn run_input(
         () = ports.spend(Activity::Waiting, writer.wait(&gate)) => {}
     }
     input.open(&checkpointing.home).await?;
+    ports.stats().set_report(input.report());
     let mut out = ports.collector_of_input();
     if let Some(replay) = replay {
         return replay_input(input.as_mut(), &mut writer, replay, &mut out).await;
     }
     let mut completed = checkpointing.reporter.completed_checkpoints();
     loop {
+        // Also of one that waits for what does not come.
+        if ports.stats().is_report_wanted() {
+            ports.stats().set_report(input.report());
+        }
         let may_read = hold.may_read();
         let progress = tokio::select! {
             biased;
@@ -62,7 +67,7 @@ pub async fn run_input(
             () = ports.spend(Activity::Waiting, hold.changed(may_read)) => continue,
             progress = ports.spend(Activity::Waiting, input.next(&mut out)), if may_read => progress?,
         };
-        if ports.stats().is_report_wanted() || progress != Progress::More {
+        if progress != Progress::More {
             ports.stats().set_report(input.report());
         }
         send_pushed(&mut writer, input.as_mut(), &mut out).await?;
