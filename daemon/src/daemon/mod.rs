@@ -78,7 +78,8 @@ async fn serve(
     let host = Host::open(launcher, data, settings.restart.policy(), &settings.data.join(HOST))?;
     let manager = ServiceManager::find();
     let (reloads, asked) = mpsc::channel(RELOADS);
-    let administration = Administration::start(settings, host.clone(), logging, reloads).await?;
+    let shown = arguments.config.shown()?;
+    let administration = Administration::start(settings, shown, host.clone(), logging, reloads).await?;
     let folder = tokio::select! {
         folder = begin(settings, &host) => folder?,
         () = interrupts.next() => return Ok(Exit::Done),
