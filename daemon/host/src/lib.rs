@@ -14,6 +14,7 @@ mod actions;
 mod apply;
 mod budgets;
 mod diff;
+mod drain;
 mod error;
 mod flow_store;
 mod folder;

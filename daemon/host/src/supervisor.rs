@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::{Error, ErrorClass};
 use millstream_engine::run::{FlowControl, FlowError, Outcome, RunningFlow, Status};
+use millstream_engine::stats::FlowStats;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
@@ -44,6 +45,8 @@ pub struct Supervisor {
     pub holds: Holds,
     pub status: watch::Sender<FlowStatus>,
     restarts: Restarts,
+    /// What the last run has counted.
+    last: Option<Arc<FlowStats>>,
     /// What has become of the last target.
     probation: Option<(Arc<Target>, Probation)>,
 }
@@ -78,7 +81,7 @@ impl Supervisor {
         holds: Holds,
         status: watch::Sender<FlowStatus>,
     ) -> Self {
-        Self { launcher, data, goal, holds, status, restarts: Restarts::new(policy), probation: None }
+        Self { launcher, data, goal, holds, status, restarts: Restarts::new(policy), last: None, probation: None }
     }
 
     /// Sees to the flow until nobody can want anything of it any more.
@@ -125,13 +128,16 @@ impl Supervisor {
             return Next::Now;
         }
         let running = flow.start(&self.data);
-        let control = running.control();
+        let (control, stats) = (running.control(), running.stats());
+        if let Some(last) = self.last.replace(stats.clone()) {
+            stats.follow(&last);
+        }
         if self.is_on_probation(target) {
             control.checkpoint();
         }
         self.status.send_modify(|status| {
             status.enter(State::Running);
-            (status.stats, status.control) = (Some(running.stats()), Some(control));
+            (status.stats, status.control) = (Some(stats), Some(control));
             status.outline = Some(Arc::new(outline));
         });
         let name = self.status.borrow().flow.clone();
