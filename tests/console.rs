@@ -1,6 +1,5 @@
 //! The console in a real browser, of a real daemon: what people see and do there. Pictures of it are left in `target/console`.
 
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use fantoccini::elements::Element;
@@ -10,10 +9,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use millstream_testkit::Services;
 use serde_json::{Value, json};
 
-use crate::millstream::{Running, Workshop, project};
-
-/// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(180);
+use crate::daemons::{Daemon, NEW, PATIENCE, append, learns, refuses, wait_for_rows};
+use crate::millstream::{Workshop, project};
 
 /// A flow that makes up rows.
 fn makes_up(rate: u64, column: &str) -> String {
@@ -24,40 +21,18 @@ fn makes_up(rate: u64, column: &str) -> String {
     )
 }
 
-/// A daemon with its settings as they are by default, but for its port, and a token of an administrator.
-struct Daemon {
-    running: Running,
-    address: String,
-    token: String,
-}
-
-impl Daemon {
-    fn start(workshop: &Workshop) -> Self {
-        let made = workshop.run(&["token", "create", "--name", "ada", "--role", "admin"]);
-        assert_eq!(made.code, 0, "{}", made.stderr);
-        let mut command = workshop.command(&["daemon"]);
-        command.env("MILLSTREAM__ADMIN__ADDRESS", "127.0.0.1:0").env("MILLSTREAM__SCAN_EVERY", "50ms");
-        let mut running = Running::start(&mut command);
-        let log = running.take_stderr();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || log.map_while(Result::ok).for_each(|line| _ = sender.send(line)));
-        let listens = |line: &String| line.contains("the administration listens on");
-        let said = std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok()).find(listens).unwrap();
-        let address = format!("http://{}/", said.split('`').nth(1).unwrap());
-        Self { running, address, token: made.stdout.trim().to_owned() }
-    }
-}
-
 /// A browser with a window.
 struct Browser {
     client: Client,
+    /// A token of an administrator.
+    token: String,
     /// What finds out for whom a page is hard to use.
     axe: String,
 }
 
 impl Browser {
     /// Opens one: as large as a screen, or as that of a phone.
-    async fn open(services: &Services, phone: bool) -> Self {
+    async fn open(Site { services, token, .. }: &Site, phone: bool) -> Self {
         let arguments =
             ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1440,1000"];
         let mut options = json!({ "binary": services.get("CHROMIUM"), "args": arguments });
@@ -67,7 +42,7 @@ impl Browser {
         let capabilities = json!({ "goog:chromeOptions": options }).as_object().unwrap().clone();
         let mut builder = ClientBuilder::new(HttpConnector::new());
         let client = builder.capabilities(capabilities).connect(services.get("CHROMIUM_DRIVER")).await.unwrap();
-        Self { client, axe: std::fs::read_to_string(services.get("AXE")).unwrap() }
+        Self { client, token: token.clone(), axe: std::fs::read_to_string(services.get("AXE")).unwrap() }
     }
 
     /// Waits for what a selector finds.
@@ -110,12 +85,12 @@ impl Browser {
 
     /// Goes to a screen.
     async fn go(&self, daemon: &Daemon, hash: &str) {
-        self.client.goto(&format!("{}{hash}", daemon.address)).await.unwrap();
+        self.client.goto(&format!("http://{}/{hash}", daemon.address)).await.unwrap();
     }
 
     async fn log_in(&self, daemon: &Daemon) {
         self.go(daemon, "").await;
-        self.find("#token").await.send_keys(&format!("{}{}", daemon.token, char::from(Key::Enter))).await.unwrap();
+        self.find("#token").await.send_keys(&format!("{}{}", self.token, char::from(Key::Enter))).await.unwrap();
     }
 
     /// Writes another text into the field of the editor.
@@ -148,20 +123,31 @@ impl Browser {
     }
 }
 
-/// None where tests are to do without a browser.
-fn site() -> Option<(Services, Workshop)> {
-    let services = Services::start(&["chromium"])?;
-    let workshop = Workshop::new();
-    workshop.write("flows/made_up.toml", &makes_up(2000, "id"));
-    Some((services, workshop))
+/// Where a browser and a daemon meet.
+struct Site {
+    services: Services,
+    workshop: Workshop,
+    token: String,
+}
+
+impl Site {
+    /// None where tests are to do without a browser.
+    fn new() -> Option<Self> {
+        let services = Services::start(&["chromium"])?;
+        let workshop = Workshop::new();
+        workshop.write("flows/made_up.toml", &makes_up(2000, "id"));
+        let made = workshop.run(&["token", "create", "--name", "ada", "--role", "admin"]);
+        assert_eq!(made.code, 0, "{}", made.stderr);
+        Some(Self { services, workshop, token: made.stdout.trim().to_owned() })
+    }
 }
 
 #[tokio::test]
-#[ignore = "its browser is large; part of the nightly run"]
+#[ignore = "its browser is large; `tests/run` installs it where it can"]
 async fn people_see_what_flows_do_and_change_them() {
-    let Some((services, workshop)) = site() else { return };
-    let daemon = Daemon::start(&workshop);
-    let browser = Browser::open(&services, false).await;
+    let Some(site) = Site::new() else { return };
+    let daemon = Daemon::start(&site.workshop);
+    let browser = Browser::open(&site, false).await;
 
     // A wrong token is refused in words, the right one lets in.
     browser.go(&daemon, "").await;
@@ -239,15 +225,76 @@ async fn people_see_what_flows_do_and_change_them() {
     browser.judge("system").await;
     assert_eq!(browser.strayed().await, json!([]));
     browser.client.close().await.unwrap();
-    daemon.running.stop();
+    daemon.stop();
 }
 
 #[tokio::test]
-#[ignore = "its browser is large; part of the nightly run"]
+#[ignore = "its browser is large; `tests/run` installs it where it can"]
+async fn rows_are_mended_checkpoints_seen_flows_drained_and_models_promoted() {
+    let Some(site) = Site::new() else { return };
+    let daemon = Daemon::start(&site.workshop);
+    append(&site.workshop, "m", 0..1);
+    append(&site.workshop, "m", 4..5);
+    daemon.put("m", &refuses("m"), &[NEW]).is(201);
+    daemon.wait_until("m", |flow| flow["rows"]["failed"] == 1);
+    // Files of refused rows are whole when the flow stops.
+    daemon.post("/api/v1/flows/m/stop").is(200);
+    daemon.post("/api/v1/flows/m/start").is(200);
+    daemon.put("learning", &learns(&site.workshop, "learning"), &[NEW]).is(201);
+    daemon.wait_until("learning", |flow| flow["state"] == "finished");
+    let browser = Browser::open(&site, false).await;
+    browser.log_in(&daemon).await;
+    browser.find("tbody a").await;
+
+    // A failed row says why; mended, it counts, and says who has sent it.
+    browser.go(&daemon, "#/flows/m?tab=failed").await;
+    browser.until(".rows li", |text| text.contains("same") && text.contains("{\"id\":0}")).await;
+    browser.press("Mend …").await;
+    let field = browser.find("dialog textarea").await;
+    let all = format!("{}a{}{}", char::from(Key::Control), char::from(Key::Null), char::from(Key::Delete));
+    field.send_keys(&all).await.unwrap();
+    field.send_keys("{\"id\": 8}").await.unwrap();
+    browser.judge("mend").await;
+    browser.press("Keep, to be replayed").await;
+    browser.press("Replay").await;
+    browser.until(".lone", |text| text.contains("No failed row waits")).await;
+    wait_for_rows(&site.workshop, "m", 2);
+    browser.find("select[aria-label='Which rows']").await.select_by_label("also replayed").await.unwrap();
+    browser.until(".rows li", |text| text.contains("mended and replayed into mended by ada")).await;
+    browser.judge("failed").await;
+
+    // Checkpoints say why they were taken, and what they have of each node.
+    browser.go(&daemon, "#/flows/m?tab=checkpoints").await;
+    browser.press("Checkpoint").await;
+    browser.until("tbody tr", |text| text.contains("asked for")).await;
+    // The table is drawn anew now and then.
+    browser.client.execute("document.querySelector('tbody button').click()", Vec::new()).await.unwrap();
+    browser.until(".diff", |text| text.contains("node by node") && text.contains("mended")).await;
+    browser.judge("checkpoints").await;
+    browser.press("Drain").await;
+    browser.until(".state", |text| text == "stopped").await;
+
+    browser.go(&daemon, "#/models/lateness").await;
+    browser.press("Promote …").await;
+    browser.until("dialog", |text| text.contains("in place of version 1")).await;
+    browser.judge("promote").await;
+    browser.press("Promote").await;
+    browser.until("#notes", |text| text.contains("lateness@champion is now version")).await;
+
+    browser.go(&daemon, "#/system").await;
+    browser.until("main", |text| text.contains("MILLSTREAM__ADMIN__RATE") && text.contains("stop_within")).await;
+    browser.judge("settings").await;
+    assert_eq!(browser.strayed().await, json!([]));
+    browser.client.close().await.unwrap();
+    daemon.stop();
+}
+
+#[tokio::test]
+#[ignore = "its browser is large; `tests/run` installs it where it can"]
 async fn many_tabs_work_and_what_was_seen_stays_when_the_daemon_goes() {
-    let Some((services, workshop)) = site() else { return };
-    let daemon = Daemon::start(&workshop);
-    let browser = Browser::open(&services, false).await;
+    let Some(site) = Site::new() else { return };
+    let daemon = Daemon::start(&site.workshop);
+    let browser = Browser::open(&site, false).await;
     browser.log_in(&daemon).await;
     browser.find("tbody a").await;
 
@@ -259,18 +306,18 @@ async fn many_tabs_work_and_what_was_seen_stays_when_the_daemon_goes() {
         browser.until("[data-node=doubled] .sub", |text| text.ends_with(" /s")).await;
     }
 
-    daemon.running.stop();
+    daemon.stop();
     browser.until("#contact", |text| text.contains("does not answer")).await;
     browser.until("tbody tr", |text| text.contains("doubled")).await;
     browser.client.close().await.unwrap();
 }
 
 #[tokio::test]
-#[ignore = "its browser is large; part of the nightly run"]
+#[ignore = "its browser is large; `tests/run` installs it where it can"]
 async fn it_is_used_on_a_phone_and_in_the_dark() {
-    let Some((services, workshop)) = site() else { return };
-    let daemon = Daemon::start(&workshop);
-    let browser = Browser::open(&services, true).await;
+    let Some(site) = Site::new() else { return };
+    let daemon = Daemon::start(&site.workshop);
+    let browser = Browser::open(&site, true).await;
     browser.log_in(&daemon).await;
     browser.find("tbody a").await;
     for theme in ["light", "dark"] {
@@ -292,5 +339,5 @@ async fn it_is_used_on_a_phone_and_in_the_dark() {
         browser.go(&daemon, "#/flows").await;
     }
     browser.client.close().await.unwrap();
-    daemon.running.stop();
+    daemon.stop();
 }

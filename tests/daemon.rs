@@ -1,111 +1,16 @@
 //! `millstream daemon`: flows that come, change and go with their files, through kills, and what a service manager is told.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::millstream::{Ran, Running, Workshop};
+use crate::daemons::{self, Daemon, append, ids, wait_for_rows};
+use crate::millstream::{Ran, Workshop};
 
-/// Follows a file. The output's folder has a file for each checkpoint that had rows.
+/// A flow of a file, below the folder of the daemon, that follows another one.
 fn follows(name: &str) -> String {
-    format!(
-        r#"
-        flow.epoch.interval = "50ms"
-        checkpoint.interval = "100ms"
-        [input.rows]
-        type = "file"
-        path = "../in/{name}.ndjson"
-        schema = {{ id = "int64" }}
-        follow = true
-        on_error = "fail"
-        [processor.same]
-        type = "sql"
-        from = "rows"
-        query = "SELECT id FROM rows"
-        [output.kept]
-        type = "file"
-        from = "same"
-        path = "out/{name}/"
-        format = "ndjson"
-        rows = 1000
-        every = "100ms"
-        if_exists = "append"
-    "#
-    )
-}
-
-/// A daemon in a folder of its own, and what it logs.
-struct Daemon {
-    running: Running,
-    lines: Receiver<String>,
-}
-
-impl Daemon {
-    fn start(workshop: &Workshop, variables: &[(&str, &str)]) -> Self {
-        let mut command = workshop.command(&["daemon"]);
-        command
-            .env("MILLSTREAM__SCAN_EVERY", "50ms")
-            .env("MILLSTREAM__ADMIN__ADDRESS", "off")
-            .envs(variables.iter().copied());
-        let mut running = Running::start(&mut command);
-        let log = running.take_stderr();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || log.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { running, lines }
-    }
-
-    /// Waits until it logs something.
-    fn wait_for(&self, text: &str) {
-        let mut seen = Vec::new();
-        while !seen.last().is_some_and(|line: &String| line.contains(text)) {
-            let line = self.lines.recv_timeout(Duration::from_secs(180));
-            seen.push(line.unwrap_or_else(|_| panic!("`{text}` should have been logged behind {seen:#?}")));
-        }
-    }
-
-    fn kill(mut self) {
-        kill_process(Pid::from_raw(self.running.id() as i32).unwrap(), Signal::KILL).unwrap();
-        drop(self.running);
-    }
-
-    /// Stops it as a service manager does. What it still logs.
-    fn stop(self) -> Vec<String> {
-        self.running.stop();
-        self.lines.iter().collect()
-    }
-}
-
-/// Adds rows to the file that a flow follows.
-pub fn append(workshop: &Workshop, name: &str, ids: std::ops::Range<usize>) {
-    let path = workshop.path("in").join(format!("{name}.ndjson"));
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let text: String = ids.map(|id| format!("{{\"id\": {id}}}\n")).collect();
-    OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
-}
-
-/// The visible rows of a flow, sorted.
-pub fn ids(workshop: &Workshop, name: &str) -> Vec<usize> {
-    let folder = format!("out/{name}");
-    let names = workshop.list(&folder).into_iter().filter(|name| !name.starts_with('.'));
-    let text: String = names.map(|name| workshop.read(&format!("{folder}/{name}"))).collect();
-    let id = |line: &str| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64().unwrap() as usize;
-    let mut ids: Vec<_> = text.lines().map(id).collect();
-    ids.sort_unstable();
-    ids
-}
-
-/// Waits until so many rows of a flow are visible.
-pub fn wait_for_rows(workshop: &Workshop, name: &str, rows: usize) {
-    let begin = Instant::now();
-    while ids(workshop, name).len() < rows {
-        assert!(begin.elapsed() < Duration::from_secs(180), "{} of {rows} rows of `{name}`", ids(workshop, name).len());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    daemons::follows(name).replace("\"in/", "\"../in/")
 }
 
 #[test]
@@ -116,7 +21,7 @@ fn flows_survive_kills_of_the_daemon_and_every_row_counts_once() {
         append(&workshop, name, 0..10);
     }
     for round in 1..=5 {
-        let daemon = Daemon::start(&workshop, &[]);
+        let daemon = Daemon::begin(&workshop, &[]);
         for name in ["a", "b", "c"] {
             append(&workshop, name, round * 10..round * 10 + 10);
             wait_for_rows(&workshop, name, round * 10 + 10);
@@ -127,7 +32,7 @@ fn flows_survive_kills_of_the_daemon_and_every_row_counts_once() {
         for name in ["a", "b", "c"] {
             append(&workshop, name, round * 2000..round * 2000 + 10);
         }
-        let daemon = Daemon::start(&workshop, &[]);
+        let daemon = Daemon::begin(&workshop, &[]);
         for name in ["a", "b", "c"] {
             wait_for_rows(&workshop, name, round * 30 + 10);
         }
@@ -140,7 +45,7 @@ fn flows_come_change_and_go_with_their_files() {
     let workshop = Workshop::new();
     workshop.write("flows/a.toml", &follows("a"));
     append(&workshop, "a", 0..10);
-    let daemon = Daemon::start(&workshop, &[]);
+    let daemon = Daemon::begin(&workshop, &[]);
     daemon.wait_for("ready: 1 flows");
     wait_for_rows(&workshop, "a", 10);
 
@@ -178,7 +83,7 @@ fn a_flow_goes_on_with_what_the_files_say_that_it_names() {
     workshop.write("shared.toml", connection);
     workshop.write("flows/a.toml", &format!("flow.connections = \"../shared.toml\"\n{}", follows("a")));
     append(&workshop, "a", 0..10);
-    let daemon = Daemon::start(&workshop, &[]);
+    let daemon = Daemon::begin(&workshop, &[]);
     daemon.wait_for("ready: 1 flows");
     wait_for_rows(&workshop, "a", 10);
     workshop.write("shared.toml", &connection.replace(":1/", ":2/"));
@@ -203,7 +108,7 @@ fn a_flow_that_fails_leaves_the_others_alone() {
     workshop.write("flows/works.toml", &follows("works"));
     append(&workshop, "fails", 0..3);
     append(&workshop, "works", 0..3);
-    let daemon = Daemon::start(&workshop, &[("MILLSTREAM__LOG__FORMAT", "json")]);
+    let daemon = Daemon::begin(&workshop, &[("MILLSTREAM__LOG__FORMAT", "json")]);
     wait_for_rows(&workshop, "works", 3);
     let line = loop {
         let line = daemon.lines.recv_timeout(Duration::from_secs(180)).unwrap();
@@ -242,7 +147,7 @@ fn log_lines_name_flow_and_node_and_what_comes_again_is_counted() {
     let workshop = Workshop::new();
     workshop.write("flows/sends.toml", SENDS);
     append(&workshop, "sends", 0..3);
-    let daemon = Daemon::start(&workshop, &[("MILLSTREAM__LOG__FORMAT", "json")]);
+    let daemon = Daemon::begin(&workshop, &[("MILLSTREAM__LOG__FORMAT", "json")]);
     let next = |text: &str| loop {
         let line = daemon.lines.recv_timeout(Duration::from_secs(180)).unwrap();
         if line.contains(text) {
@@ -298,7 +203,7 @@ fn a_service_manager_is_told_that_it_is_ready_lives_and_stops() {
         String::from_utf8_lossy(&message[..length]).trim().to_owned()
     };
     let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")];
-    let daemon = Daemon::start(&workshop, &variables);
+    let daemon = Daemon::begin(&workshop, &variables);
     let wait_for =
         |text: &str| assert!(std::iter::repeat_with(told).take(1000).any(|told| told.starts_with(text)), "{text}");
     wait_for("EXTEND_TIMEOUT_USEC=15000000\nSTATUS=starting");

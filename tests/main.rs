@@ -17,6 +17,7 @@ mod connections;
 mod console;
 mod crashes;
 mod daemon;
+mod daemons;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod databases;
 #[cfg(all(feature = "delta", feature = "mysql"))]

@@ -6,6 +6,7 @@
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod conformance;
+mod dead_letters;
 mod decode_queue;
 mod drop;
 mod file;
@@ -27,6 +28,7 @@ pub fn register(registry: &mut NodeTypes) {
     registry.input::<file::FileInput>();
     registry.input::<stdin::StdinInput>();
     registry.input::<http_listen::HttpListenInput>();
+    registry.input::<dead_letters::DeadLettersInput>();
     registry.output::<file::FileOutput>().dead_letters::<file::FileOutput>(file::dead_letters);
     registry.output::<stdout::StdoutOutput>();
     registry.output::<drop::DropOutput>();

@@ -12,8 +12,8 @@ use async_nats::jetstream::{Context, Message};
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 use millstream_core::{
-    Batch, Collector, Error, ErrorClass, FailedRow, Figures, Home, Input, Parts, Positions, Progress, Report, Result,
-    State,
+    Batch, Collector, Disturbance, Error, ErrorClass, FailedRow, Figures, Home, Input, Parts, Positions, Progress,
+    Report, Result, State,
 };
 use millstream_formats::{MessageReader, MetadataColumns, Rows, headers_column, headers_type};
 use millstream_spool::Pauses;
@@ -130,6 +130,7 @@ pub struct NatsInput {
     position: Option<u64>,
     /// How many messages follow, as of the last one.
     behind: u64,
+    disturbance: Disturbance,
     running: Option<Running>,
 }
 
@@ -152,7 +153,17 @@ impl NatsInput {
         values: Box<dyn MessageReader>,
         metadata: MetadataColumns<Metadata>,
     ) -> Self {
-        Self { source, job: job.into(), values, metadata, kept: None, position: None, behind: 0, running: None }
+        Self {
+            source,
+            job: job.into(),
+            values,
+            metadata,
+            kept: None,
+            position: None,
+            behind: 0,
+            disturbance: Disturbance::default(),
+            running: None,
+        }
     }
 
     /// Messages become rows.
@@ -253,11 +264,12 @@ struct Following {
     kept: Kept,
     next: u64,
     parcels: mpsc::Sender<Result<Vec<Read>>>,
+    disturbance: Disturbance,
 }
 
 impl Following {
     async fn follow(mut self, first: (Context, Stream)) {
-        let mut pauses = Pauses::default();
+        let mut pauses = Pauses::told(self.disturbance.clone());
         let mut connected = Some(first);
         loop {
             match self.read(connected.take(), &mut pauses).await {
@@ -281,6 +293,8 @@ impl Following {
         };
         self.next = self.job.check(stream.cached_info(), &self.kept, self.next)?;
         let consumer = self.job.consumer(&stream, self.next).await?;
+        // Messages may be long in coming.
+        self.disturbance.note(None);
         if self.has_ended(consumer.cached_info().num_pending) {
             return Ok(());
         }
@@ -358,7 +372,8 @@ impl Input for NatsInput {
         let next = self.position.unwrap_or(kept.begin);
         self.job.check(info, &kept, next)?;
         let (parcels, received) = mpsc::channel(PARCELS);
-        let following = Following { job: self.job.clone(), kept, next, parcels };
+        let (job, disturbance) = (self.job.clone(), self.disturbance.clone());
+        let following = Following { job, kept, next, parcels, disturbance };
         self.running =
             Some(Running { parcels: received, task: tokio::spawn(following.follow(connected).in_current_span()) });
         Ok(())
@@ -388,7 +403,8 @@ impl Input for NatsInput {
     }
 
     fn report(&self) -> Option<Report> {
-        let values = vec![("lag", json!(self.behind))];
+        let mut values = vec![("lag", json!(self.behind))];
+        values.extend(self.disturbance.figure());
         Some(Report::Figures(Figures { title: "stream of NATS".to_owned(), values }))
     }
 }

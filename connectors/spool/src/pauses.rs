@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use millstream_core::{Error, ErrorClass, Result};
+use millstream_core::{Disturbance, Error, ErrorClass, Result};
 use tokio::time::{Instant, sleep};
 
 /// How long a server may take to answer at the beginning of a flow.
@@ -16,11 +16,19 @@ const LONGEST: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Pauses {
     left: Option<ExponentialBackoff>,
+    /// What those are told who look at the node.
+    disturbance: Disturbance,
 }
 
 impl Pauses {
+    /// Those whose reason a node reports.
+    pub fn told(disturbance: Disturbance) -> Self {
+        Self { left: None, disturbance }
+    }
+
     /// Waits, and says why the first time.
     pub async fn wait(&mut self, error: &Error) {
+        self.disturbance.note(Some(error));
         if self.left.is_none() {
             tracing::warn!("{error}; trying again");
         }
@@ -35,6 +43,7 @@ impl Pauses {
     /// It works again.
     pub fn end(&mut self) {
         self.left = None;
+        self.disturbance.note(None);
     }
 }
 

@@ -144,6 +144,16 @@ pub fn http_listen() -> InputSamples {
     }
 }
 
+pub fn dead_letters() -> InputSamples {
+    let lines = LINES.lines().filter(|line| line.starts_with('{') && !line.contains("\"x\"")).map(str::to_owned);
+    InputSamples {
+        node: "dead_letters",
+        sources: vec![Source::new(SCHEMA, 7, 0, |_| {}).with_given(lines), Source::new(SCHEMA, 0, 0, |_| {})],
+        wrong: &[("max_log = '1kB'\nschema = { n = 'int64' }", "max_log")],
+        excuses: &[(Lacks::Refusals, "rows that can't be read are refused at the door")],
+    }
+}
+
 fn post(port: u16, body: &str) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let header = format!("Host: localhost\r\nConnection: close\r\nContent-Length: {}", body.len());

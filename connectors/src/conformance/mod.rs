@@ -19,7 +19,7 @@ fn types() -> NodeTypes {
 
 #[test]
 fn every_input_keeps_to_what_all_do() {
-    check_inputs(&types(), &[inputs::file(), inputs::stdin(), inputs::http_listen()]);
+    check_inputs(&types(), &[inputs::file(), inputs::stdin(), inputs::http_listen(), inputs::dead_letters()]);
 }
 
 #[test]

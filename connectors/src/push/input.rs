@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Error, Held, Home, Input, InputPlan, Parts, Positions, Progress, Report, Result, ResultExt, State,
+    Collector, Error, Held, Home, Input, InputPlan, Intake, Parts, Positions, Progress, Report, Result, ResultExt, State,
 };
 use millstream_formats::Rows;
 use millstream_store::{Access, Files, Log, LogOptions, LogReader, Record};
@@ -268,6 +268,10 @@ impl Input for PushInput {
 
     fn hold(&mut self, held: Option<&Held>) {
         self.held.send_replace(held.cloned());
+    }
+
+    fn intake(&self) -> Option<Arc<dyn Intake>> {
+        self.receiver.intake()
     }
 
     fn report(&self) -> Option<Report> {

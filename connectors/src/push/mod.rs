@@ -31,7 +31,7 @@ mod worker;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use millstream_core::{ByteSize, Columns, Duration, KeptNode, PlanContext, Problem, Report, Result};
+use millstream_core::{ByteSize, Columns, Duration, Intake, KeptNode, PlanContext, Problem, Report, Result};
 use millstream_formats::{Format, ReadBodies};
 use millstream_store::{Files, LocalFiles, verify_log};
 use schemars::JsonSchema;
@@ -56,6 +56,9 @@ use keys::Remember;
 /// The log, in the folder of the node.
 const LOG: &str = "log";
 
+/// The format of rows that come by themselves.
+const ROWS: &str = "ndjson";
+
 /// Keys that are remembered for ever, as long as there is memory for them.
 const ALWAYS: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86400);
 const FEW_KEYS: usize = 1 << 20;
@@ -69,6 +72,11 @@ pub trait Receiver: Send {
     /// # Errors
     /// If it can't.
     async fn start(&mut self, ingest: Ingest) -> Result<Box<dyn Send>>;
+
+    /// What gives it rows by hand, if somebody may.
+    fn intake(&self) -> Option<Arc<dyn Intake>> {
+        None
+    }
 
     /// How it does, for people.
     fn report(&self) -> Option<Report> {
@@ -172,6 +180,21 @@ impl LogSettings {
     ) -> Result<PushInput, Problem> {
         let remember = Remember { time: ALWAYS, bytes: FEW_KEYS };
         self.remembering(node, contents, remember, context, Arc::new(LocalFiles))
+    }
+
+    /// The input of a node to which each row comes by itself as a JSON object, with a key.
+    ///
+    /// # Errors
+    /// If the log is too small, or JSON has no such columns.
+    pub fn input_of_rows(
+        &self,
+        node: PushNode,
+        columns: &Columns,
+        context: &PlanContext,
+    ) -> Result<PushInput, Problem> {
+        let format = Format::named(ROWS).ok_or_else(|| Problem::new("this build reads no rows of JSON"))?;
+        let contents = Arc::new(Streams::new(Decoders::new(&format, columns, context)?));
+        self.input_with_keys(node, contents, context)
     }
 
     fn remembering(

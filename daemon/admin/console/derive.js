@@ -130,7 +130,8 @@ function nodeNow(node, graph, edges, samples) {
     stalled: Boolean(stalled) && !(waits && !held),
     heldBy: null,
     eta: Math.min(...into.map((edge) => edge.eta ?? Infinity)),
-    trouble: totals?.retrying ?? null,
+    trouble: totals?.retrying ?? totals?.connection?.reason ?? null,
+    connection: totals?.connection ?? null,
   };
 }
 

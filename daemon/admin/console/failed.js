@@ -4,7 +4,7 @@ import { button, h, say } from "./dom.js";
 import { clock, count, plural } from "./format.js";
 import { every } from "./live.js";
 import { has } from "./routes.js";
-import { ask, attempt, may, operate } from "./shell.js";
+import { ask, attempt, may, tell } from "./shell.js";
 
 const page = 50;
 
@@ -28,6 +28,12 @@ class Failed {
       { "aria-label": "Rows of", change: () => this.again() },
       h("option", { value: "" }, "all nodes"),
     );
+    this.which = h(
+      "select",
+      { "aria-label": "Which rows", change: () => this.again() },
+      h("option", { value: "&waiting=true" }, "not replayed"),
+      h("option", { value: "" }, "also replayed"),
+    );
     this.replay = button("Replay", () => this.send(), { class: "main" });
     this.drop = button("Drop …", () => this.throwAway(), { class: "danger" });
     this.all = h("input", { type: "checkbox", id: "all-rows", change: () => this.choose(this.all.checked) });
@@ -35,7 +41,7 @@ class Failed {
     this.drops = may("operator") && has("DELETE", flowPath(flow, "dead_letters"));
     const all = h("label", { class: "check", for: "all-rows" }, this.all, h("span", null, "all shown"));
     const acts = [this.replays && this.replay, this.drops && this.drop];
-    this.tools = h("div", { class: "row tools" }, this.acts && all, this.of, acts, this.status);
+    this.tools = h("div", { class: "row tools" }, this.acts && all, this.of, this.which, acts, this.status);
     this.list = h("ul", { class: "rows" });
     this.more = button("Show more", () => ((this.room += page), this.poll.again()), { class: "more" });
     this.empty = h("p", { class: "soft lone" }, "asking …");
@@ -61,14 +67,14 @@ class Failed {
 
   async load(signal) {
     const of = this.of.value && `&node=${encodeURIComponent(this.of.value)}`;
-    const answer = await maybe(`${flowPath(this.flow, "dead_letters")}?limit=${Math.min(500, this.room)}${of}`, {
-      signal,
-    });
+    const at = `${flowPath(this.flow, "dead_letters")}?limit=${Math.min(500, this.room)}${of}${this.which.value}`;
+    const answer = await maybe(at, { signal });
     this.items = answer?.items ?? [];
-    this.tools.hidden = !this.items.length && !this.of.value;
+    this.tools.hidden = !answer;
     this.empty.hidden = this.items.length > 0;
     this.more.hidden = !answer?.next;
-    say(this.empty, answer ? "No row has failed." : "This daemon keeps no failed rows.");
+    const none = this.which.value ? "No failed row waits to be replayed." : "No row has failed.";
+    say(this.empty, answer ? none : "This daemon keeps no failed rows.");
     const here = new Set(this.items.map(({ id }) => id));
     for (const id of this.chosen) if (!here.has(id)) this.chosen.delete(id);
     this.draw();
@@ -76,7 +82,7 @@ class Failed {
 
   // A row that somebody is mending stays as it is on the page.
   draw() {
-    const key = JSON.stringify(this.items.map(({ id }) => id));
+    const key = JSON.stringify(this.items.map(({ id, replayed }) => [id, replayed]));
     if (key !== this.drawn) this.list.replaceChildren(...this.items.map((item) => this.line(item)));
     this.drawn = key;
     this.count();
@@ -91,7 +97,7 @@ class Failed {
     });
     const edited = h("span", { class: "chip on", hidden: !this.edits.has(item.id) }, "mended");
     const text = h("code", { class: "text" }, JSON.stringify(this.edits.get(item.id) ?? item.row));
-    const mend = this.replays && button("Mend …", () => this.mend(item, text, edited));
+    const mend = this.replays && !item.replayed && button("Mend …", () => this.mend(item, text, edited));
     return h(
       "li",
       null,
@@ -107,6 +113,7 @@ class Failed {
           h("span", { class: "soft" }, [clock(item.at), origin(item)].filter(Boolean).join(", ")),
           " ",
           edited,
+          item.replayed && h("span", { class: "chip" }, sentAgain(item.replayed)),
         ),
         h("p", { class: "wrong" }, item.error),
         text,
@@ -166,13 +173,13 @@ class Failed {
   async send() {
     const ids = [...this.chosen];
     const edit = Object.fromEntries(ids.filter((id) => this.edits.has(id)).map((id) => [id, this.edits.get(id)]));
-    const done = await operate(
-      `replay ${plural(ids.length, "row")}`,
-      "POST",
-      flowPath(this.flow, "dead_letters", "replay"),
-      { ids, edit },
-    );
-    if (done !== undefined) this.forget(ids);
+    const at = flowPath(this.flow, "dead_letters", "replay");
+    const done = await attempt("replay the rows", () => request("POST", at, { body: { ids, edit } }));
+    // Of rows that were sent together, some may have been taken.
+    if (!done) return this.poll.again();
+    const { replayed, already } = done.body;
+    tell(`${plural(replayed, "row")} replayed${already ? `; ${plural(already, "other")} had been before` : ""}`);
+    this.forget(ids);
   }
 
   async throwAway() {
@@ -194,6 +201,9 @@ class Failed {
     this.poll.again();
   }
 }
+
+// What a row that was replayed says of that.
+const sentAgain = ({ at, by, to, edited }) => `${edited ? "mended and " : ""}replayed into ${to} by ${by}, ${clock(at)}`;
 
 // From where a row came, as far as that is known.
 function origin({ source, partition, position, line }) {

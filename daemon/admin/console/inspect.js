@@ -6,6 +6,7 @@ import { flowAt } from "./shell.js";
 import { tap } from "./tap.js";
 
 const main = "main";
+const states = { connecting: "not reached yet", connected: "connected", retrying: "trying again" };
 
 // A panel for what is selected, or null: `{ node, paint, close }`.
 export function inspect(context) {
@@ -95,6 +96,8 @@ class NodePanel {
     this.facts.say("holds others back", now?.cause ? "yes: rows wait before it, none behind it" : null);
     this.facts.say("waits for", now?.heldBy);
     this.facts.say("trouble", now?.trouble);
+    const { state, since } = now?.connection ?? {};
+    this.facts.say("other side", state && `${states[state] ?? state} since ${clock(since)}`);
     if (totals) this.paintTotals(totals, now);
     this.time.paint(now?.shares);
     this.tap.paint();

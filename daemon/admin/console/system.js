@@ -40,8 +40,9 @@ async function again() {
     async () => (await request("POST", "/system/reload", { body: {} })).body,
   );
   if (!answer) return;
-  const words = (items) => (items?.length ? items.map((item) => item.key ?? item).join(", ") : "nothing");
-  tell(`Applied: ${words(answer.applied)}. Needs a restart: ${words(answer.needs_restart)}.`);
+  const files = (answer.flows ?? []).map(({ file, outcome }) => `${file}: ${outcome}`);
+  const said = [files.join(", ") || "No file of a flow has changed", answer.problem, answer.settings];
+  tell(`${said.filter(Boolean).join(". ")}.`, Boolean(answer.problem || answer.settings));
 }
 
 const part = (title, ...children) => h("section", { class: "part", hidden: true }, h("h2", null, title), children);

@@ -1,11 +1,12 @@
 // What is kept of a flow, and the table that says what its graph says: one part at a time, asked for when it is opened.
-import { flowPath, maybe } from "./api.js";
-import { h, keyed, mark, row, say, table } from "./dom.js";
+import { flowPath, get, maybe } from "./api.js";
+import { button, h, keyed, mark, row, say, table } from "./dom.js";
 import { failed } from "./failed.js";
 import { ago, bytes, clock, count, perSecond, share, span } from "./format.js";
 import { every } from "./live.js";
 import { has } from "./routes.js";
 import { revisions } from "./revisions.js";
+import { attempt } from "./shell.js";
 
 // Each with the route that it shows; that of nodes is always there.
 const names = [
@@ -104,23 +105,42 @@ function list(at, caption, heads, cells, none, paging = "") {
   return { node: h("div", null, grid, empty), close: poll.stop };
 }
 
-const checkpointHeads = ["Checkpoint", "When", "#Took", "#Size", "#Rows read"];
+const checkpointHeads = ["Checkpoint", "When", "-Why", "#-Took", "#Size", "#Rows read", "-Kept", ""];
+const triggers = { interval: "its time had come", asked: "asked for", stop: "the flow stopped", end: "all was read" };
 
 function checkpoints(flow) {
+  const detail = h("div", { class: "diff", "aria-live": "polite" });
+  const show = async ({ number }) => {
+    const answer = await attempt(`look at checkpoint ${number}`, () => get(flowPath(flow, "checkpoints", number)));
+    if (answer) detail.replaceChildren(h("h2", null, `Checkpoint ${count(number)}, node by node`), ofNodes(answer));
+  };
   const cells = (each) => [
     count(each.number),
     h("span", { title: each.at }, ago(each.at)),
-    span(each.took_s),
+    triggers[each.trigger] ?? "—",
+    each.took_s == null ? "—" : span(each.took_s),
     bytes(each.bytes),
     count(each.rows_read),
+    each.kept ? "yes" : "no",
+    button("Nodes", () => show(each), { "aria-label": `Nodes of checkpoint ${each.number}` }),
   ];
-  return list(
+  const self = list(
     flowPath(flow, "checkpoints"),
     "Checkpoints, newest first",
     checkpointHeads,
     cells,
     "There is no checkpoint yet.",
   );
+  self.node.append(detail);
+  return self;
+}
+
+const partHeads = ["Node", "#Rows", "#Size"];
+
+function ofNodes({ nodes }) {
+  const line = ([name, each]) => row(partHeads, name, count(each.rows_in), bytes(each.bytes));
+  const body = h("tbody", null, Object.entries(nodes).map(line));
+  return table("What the checkpoint has of each node", partHeads, body);
 }
 
 const logHeads = ["When", "Level", "-Node", "Message"];

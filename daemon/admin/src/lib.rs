@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod console;
+mod dead_letters;
 pub mod logs;
 pub mod metrics;
 pub mod problem;
@@ -20,9 +21,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use millstream_engine::file::{NAME_HELP, is_name};
+use millstream_core::Result;
+use millstream_engine::checkpoint::CheckpointStore;
+use millstream_engine::file::{NAME_HELP, Setting, is_name};
 use millstream_host::{Host, Timestamp};
 use millstream_models::registry::ModelRegistry;
+use tokio::sync::Mutex;
 
 pub use api::NodeType;
 pub use reload::{FileChange, FileOutcome, ReloadAnswers, Reloaded, Reloads};
@@ -42,6 +46,8 @@ pub struct Admin {
     surroundings: Surroundings,
     node_types: OnceLock<Vec<NodeType>>,
     stopping: AtomicBool,
+    /// Held while refused rows are sent again or dropped.
+    replays: Mutex<()>,
 }
 
 /// What there is in a daemon besides its flows.
@@ -50,6 +56,10 @@ pub struct Surroundings {
     pub data: PathBuf,
     /// Where its registry of models is.
     pub models: String,
+    /// Where the states of flows are.
+    pub state: String,
+    /// Its settings, and where each comes from.
+    pub settings: Vec<Setting>,
     /// How much is logged.
     pub levels: Arc<Levels>,
     /// What was logged lately.
@@ -70,6 +80,7 @@ impl Admin {
             surroundings,
             node_types: OnceLock::new(),
             stopping: AtomicBool::new(false),
+            replays: Mutex::default(),
         }
     }
 
@@ -90,6 +101,12 @@ impl Admin {
     fn registry(&self) -> Result<ModelRegistry, Problem> {
         let store = millstream_store::open(&self.surroundings.models, &self.surroundings.data)?;
         Ok(ModelRegistry::open(store, self.surroundings.models.clone()))
+    }
+
+    /// The checkpoints of a flow that are kept. It waits for a store.
+    fn checkpoints(&self, flow: &str) -> Result<CheckpointStore> {
+        let Surroundings { state, data, .. } = &self.surroundings;
+        Ok(CheckpointStore::new(millstream_store::open(state, data)?.into(), flow, state.as_str()))
     }
 
     /// A path of a flow, which is relative to the folder of the data.

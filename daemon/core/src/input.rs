@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::{
-    Collector, Error, Held, Home, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result,
+    Collector, Error, Held, Home, Intake, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result,
     SchemaSource, State,
 };
 
@@ -173,6 +173,11 @@ pub trait Input: Send {
     /// The input is held from now on, or, with `None`, no longer: until then `next` is not called. Who pushes rows to it is best told to come
     /// again. Called after `open`, between calls of `next`.
     fn hold(&mut self, _held: Option<&Held>) {}
+
+    /// What gives it rows by hand, if somebody may. Asked for before `open`.
+    fn intake(&self) -> Option<Arc<dyn Intake>> {
+        None
+    }
 
     /// What it has to report, such as how far it is behind its source. Asked for between calls of `next`.
     fn report(&self) -> Option<Report> {

@@ -9,6 +9,7 @@
 //!   (schemas from schemas, without side effects), and a plan *builds* the node. A [`Probe`] looks whether what it needs is there, and
 //!   a [`SchemaSource`] knows the columns that a node does not say.
 //! * [`FilesRead`]: what a flow was planned from, so that it is noticed when one of these files changes.
+//! * [`Intake`]: how an input of a flow that runs is given rows by hand.
 //! * [`Kind`] and [`NodeTypes`]: the list of node types, with their documentation and examples.
 //! * [`Expression`]: what the crate that knows the language of expressions plans for those that do not.
 //! * [`Snapshot`] and [`State`]: what a node remembers beyond a crash. [`Committer`]: what makes its effects visible.
@@ -30,6 +31,7 @@ mod floats;
 mod held;
 mod home;
 mod input;
+mod intake;
 mod join;
 mod json;
 mod lock;
@@ -63,6 +65,7 @@ pub use floats::{canonical_float, canonical_floats, has_floats};
 pub use held::Held;
 pub use home::{Home, Run};
 pub use input::{Input, InputPlan, InputSettings, Progress, Reads};
+pub use intake::{GivenRow, Intake, NotTaken};
 pub use join::{join, spawn_beside};
 pub use json::write_json;
 pub use lock::{AskSchema, Locked, SchemaSource, SourceSchema};
@@ -78,7 +81,7 @@ pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
 pub use registry::{
     ConnectionKind, DeadLetterOutput, KeptNode, Kind, NodeKind, NodeTypes, Parsed, Role, parse_settings,
 };
-pub use report::{Baselines, ConfusionMatrix, Evaluation, Figures, Metrics, ModelReport, Report};
+pub use report::{Baselines, ConfusionMatrix, Disturbance, Evaluation, Figures, Metrics, ModelReport, Report, TROUBLE};
 pub use secret::Secret;
 pub use state::{Barrier, Chunks, Part, Parts, Positions, Snapshot, State, Then};
 pub use types::{ColumnType, Columns, timestamp, type_name};

@@ -1,7 +1,11 @@
 //! How a model or an evaluation does, in figures.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::Error;
 
 /// Names and values of metrics, in the order in which they are shown. What can't be computed is NaN.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +33,41 @@ pub enum Report {
     Evaluation(Evaluation),
     /// Anything else, which is shown as it is.
     Figures(Figures),
+}
+
+impl Report {
+    /// What keeps the node from its other side while it tries again: the figure that is called so.
+    pub fn trouble(&self) -> Option<&str> {
+        let Self::Figures(Figures { values, .. }) = self else { return None };
+        values.iter().find(|(name, _)| *name == TROUBLE)?.1.as_str()
+    }
+}
+
+/// The name of the figure that says what keeps a node from its other side, such as a broker that does not answer. As long as a node reports it,
+/// people are told that it tries again.
+pub const TROUBLE: &str = "trouble";
+
+/// What keeps a node from its other side at the moment: noted where something is tried again, and told by what the node reports.
+#[derive(Clone, Debug, Default)]
+pub struct Disturbance(Arc<Mutex<Option<String>>>);
+
+impl Disturbance {
+    /// Notes what is wrong, or that nothing is.
+    pub fn note(&self, why: Option<&Error>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why.map(ToString::to_string);
+    }
+
+    /// The figure that says it, if something is wrong.
+    pub fn figure(&self) -> Option<(&'static str, Value)> {
+        let why = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        why.map(|why| (TROUBLE, Value::from(why)))
+    }
+
+    /// A report that says nothing else; none if nothing is wrong.
+    pub fn report(&self, title: &str) -> Option<Report> {
+        let values = vec![self.figure()?];
+        Some(Report::Figures(Figures { title: title.to_owned(), values }))
+    }
 }
 
 /// What a node has to say that nobody else need know the meaning of.

@@ -163,6 +163,7 @@ fn capture_one(plan: &mut Plan, reference: &Reference) -> Result<Captured, Probl
         shape: Shape::default(),
         identity: None,
         renamed_from: None,
+        is_remote: false,
         hidden: true,
         needs_state: NeedsState::No,
         keeps_log: false,

@@ -12,12 +12,14 @@ use crate::phase::Phase;
 pub struct Hold {
     held: watch::Receiver<Option<Held>>,
     phase: watch::Receiver<Phase>,
+    /// Whether the input comes to a barrier by its rows alone.
+    needs_rows: bool,
 }
 
 impl Hold {
-    /// What `held` says, while the flow runs.
-    pub fn new(held: watch::Receiver<Option<Held>>, phase: watch::Receiver<Phase>) -> Self {
-        Self { held, phase }
+    /// What `held` says, while the flow runs. `needs_rows` says that the input comes to a barrier by its rows alone.
+    pub fn new(held: watch::Receiver<Option<Held>>, phase: watch::Receiver<Phase>, needs_rows: bool) -> Self {
+        Self { held, phase, needs_rows }
     }
 
     /// What the flow as a whole is doing.
@@ -25,9 +27,9 @@ impl Hold {
         self.phase.clone()
     }
 
-    /// Why the input may not read, if it may not. Where the flow is to stop, it reads on to the barrier at which it does.
+    /// Why the input may not read, if it may not. Where the flow is to stop, one that needs rows for that reads on to the barrier at which it does.
     pub fn reason(&self) -> Option<Held> {
-        self.held.borrow().clone().filter(|_| *self.phase.borrow() < Phase::Draining)
+        self.held.borrow().clone().filter(|_| !self.needs_rows || *self.phase.borrow() < Phase::Draining)
     }
 
     /// Waits until that is otherwise than `reason`. Cancel safe.

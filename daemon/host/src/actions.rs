@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{Result, ResultExt as _};
+use millstream_engine::run::FlowControl;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -23,8 +24,8 @@ pub struct Request {
     pub patience: Duration,
 }
 
-/// How often it is looked whether a checkpoint has been taken.
-const GLANCE: Duration = Duration::from_millis(20);
+/// How often it is looked whether something has come about of which nobody tells.
+pub(crate) const GLANCE: Duration = Duration::from_millis(20);
 
 impl Host {
     /// Lets a flow run that was stopped or has failed.
@@ -83,11 +84,7 @@ impl Host {
         flow: &str,
         request: Request,
     ) -> Result<watch::Receiver<Operation>, HostError> {
-        let status = self.watch(flow).ok_or_else(|| HostError::NoFlow(flow.to_owned()))?;
-        let seen = status.borrow().clone();
-        let Some(control) = seen.control else {
-            return Err(HostError::NotRunning { flow: flow.to_owned(), state: seen.state.name() });
-        };
+        let (status, control) = self.running(flow)?;
         let (operation, former) = self.begin(OperationKind::Checkpoint, flow, &request).await?;
         let watched = operation.watch();
         self.carry_out(operation, flow, Some(former), &request, |_| async move {
@@ -127,8 +124,22 @@ impl Host {
         Ok(watched)
     }
 
+    /// A flow that runs, and what tells it what to do.
+    ///
+    /// # Errors
+    /// If there is no such flow, or it does not run.
+    pub fn running(&self, flow: &str) -> Result<(watch::Receiver<FlowStatus>, FlowControl), HostError> {
+        let status = self.watch(flow).ok_or_else(|| HostError::NoFlow(flow.to_owned()))?;
+        let (control, state) = {
+            let seen = status.borrow();
+            (seen.control.clone(), seen.state.name())
+        };
+        let control = control.ok_or_else(|| HostError::NotRunning { flow: flow.to_owned(), state })?;
+        Ok((status, control))
+    }
+
     /// Begins an operation on a flow that is there.
-    async fn begin(
+    pub(crate) async fn begin(
         &self,
         kind: OperationKind,
         flow: &str,

@@ -123,6 +123,7 @@ impl Supervisor {
         let GoneOn { flow, outline, revision, refused } = gone_on?;
         let running = flow.start(&self.data);
         crash::point("change-begun");
+        self.follows_last(&running);
         self.runs(&running, outline, revision);
         match refused {
             Some(error) => self.refuse(target.clone(), error.to_string()),

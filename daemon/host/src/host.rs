@@ -131,7 +131,12 @@ impl Host {
         self.set_held(name, None)
     }
 
-    fn set_held(&self, name: &str, reason: Option<Reason>) -> bool {
+    /// Why the inputs of a flow are held, if somebody wants that.
+    pub(crate) fn held(&self, name: &str) -> Option<Reason> {
+        self.flows().get(name).and_then(|flow| flow.held.borrow().clone())
+    }
+
+    pub(crate) fn set_held(&self, name: &str, reason: Option<Reason>) -> bool {
         self.flows().get(name).map(|flow| flow.held.send_replace(reason)).is_some()
     }
 

@@ -15,6 +15,7 @@ mod apply;
 mod budgets;
 mod change;
 mod diff;
+mod drain;
 mod error;
 mod flow_store;
 mod folder;

@@ -29,6 +29,8 @@ pub enum OperationKind {
     Start,
     /// A flow is to stop at a checkpoint.
     Stop,
+    /// A flow is to stop when all that it has read is out and visible.
+    Drain,
     /// A flow is to take a checkpoint.
     Checkpoint,
     /// A flow is to be taken away.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_core::{Error, ErrorClass};
 use millstream_engine::outline::Outline;
 use millstream_engine::run::{FlowControl, FlowError, Outcome, RunningFlow, Status};
+use millstream_engine::stats::FlowStats;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
@@ -57,6 +58,8 @@ pub struct Supervisor {
     pub holds: Holds,
     pub status: watch::Sender<FlowStatus>,
     pub(crate) restarts: Restarts,
+    /// What the last run has counted.
+    pub(crate) last: Option<Arc<FlowStats>>,
     /// What has become of the last target.
     pub(crate) probation: Option<(Arc<Target>, Probation)>,
 }
@@ -91,7 +94,7 @@ impl Supervisor {
         holds: Holds,
         status: watch::Sender<FlowStatus>,
     ) -> Self {
-        Self { launcher, data, goal, holds, status, restarts: Restarts::new(policy), probation: None }
+        Self { launcher, data, goal, holds, status, restarts: Restarts::new(policy), last: None, probation: None }
     }
 
     /// Sees to the flow until nobody can want anything of it any more.
@@ -138,6 +141,7 @@ impl Supervisor {
             return Next::Now;
         }
         let running = flow.start(&self.data);
+        self.follows_last(&running);
         if self.is_on_probation(target) {
             running.control().checkpoint();
         }
@@ -159,6 +163,14 @@ impl Supervisor {
                 (_, Some(_)) => return Next::Now,
                 (_, None) => return self.ended(status, &target),
             }
+        }
+    }
+
+    /// Has a run take over what is known of the last one.
+    pub(crate) fn follows_last(&mut self, running: &RunningFlow) {
+        let stats = running.stats();
+        if let Some(last) = self.last.replace(stats.clone()) {
+            stats.follow(&last);
         }
     }
 

@@ -8,6 +8,7 @@ use millstream_admin::security::Gate;
 use millstream_admin::server::Server;
 use millstream_admin::{Admin, NodeType, Reloads, Surroundings, api};
 use millstream_core::{Error, Result};
+use millstream_engine::file::Setting;
 use millstream_host::Host;
 use millstream_net::Tls;
 use tokio::sync::watch;
@@ -33,6 +34,7 @@ impl Administration {
     /// Listens, and answers from now on.
     pub async fn start(
         settings: &DaemonSettings,
+        shown: Vec<Setting>,
         host: Arc<Host>,
         logging: &Logging,
         reloads: Reloads,
@@ -48,6 +50,8 @@ impl Administration {
         let surroundings = Surroundings {
             data: data.clone(),
             models: settings.models.clone(),
+            state: settings.state.clone(),
+            settings: shown,
             levels: logging.levels.clone(),
             logs: logging.logs.clone(),
             reloads,

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use millstream_core::{Problems, ResultExt as _};
-use millstream_engine::file::{Diagnostics, Layers, drop_ins};
+use millstream_engine::file::{Diagnostics, Layers, Setting, drop_ins};
 
 use super::settings::DaemonSettings;
 use crate::exit::CommandError;
 
 /// What the names of variables begin with that are settings.
 const PREFIX: &str = "MILLSTREAM__";
+
+/// All settings, each with its default: a test holds the file to that.
+const DEFAULTS: &str = include_str!("../../../conf/millstream.toml");
 
 /// Where the settings of a daemon are.
 #[derive(Clone, Debug, Args)]
@@ -32,15 +35,22 @@ impl ConfigArguments {
         self.read(DaemonSettings::problems)
     }
 
+    /// The settings that have a value, and where it comes from.
+    pub fn shown(&self) -> Result<Vec<Setting>, CommandError> {
+        self.with_layers(|layers| layers.shown(DEFAULTS))
+    }
+
     fn read(&self, check: impl FnOnce(&DaemonSettings) -> Problems) -> Result<DaemonSettings, CommandError> {
+        self.with_layers(|layers| layers.read_with(check))
+    }
+
+    fn with_layers<T>(&self, read: impl FnOnce(Layers<'_>) -> Result<T, Diagnostics>) -> Result<T, CommandError> {
         let files = self.config.as_ref().map_or_else(|| Ok(Vec::new()), |file| with_drop_ins(file.clone()))?;
         // Variables that are no texts are none of ours.
         let texts =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let variables: Vec<_> = texts.collect();
-        let layers = Layers { files: &files, variables: &variables, prefix: PREFIX };
-        let settings: Result<DaemonSettings, Diagnostics> = layers.read_with(check);
-        Ok(settings?)
+        Ok(read(Layers { files: &files, variables: &variables, prefix: PREFIX })?)
     }
 }
 

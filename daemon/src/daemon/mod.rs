@@ -85,7 +85,8 @@ async fn serve(
     let launcher = Arc::new(FlowLauncher::new(settings)?);
     let host = Host::open(launcher, data, settings.restart.policy(), &settings.data.join(HOST))?;
     let (reloads, asked) = mpsc::channel(RELOADS);
-    let administration = Administration::start(settings, host.clone(), logging, reloads).await?;
+    let shown = arguments.config.shown()?;
+    let administration = Administration::start(settings, shown, host.clone(), logging, reloads).await?;
     let folder = tokio::select! {
         folder = begin(settings, &host) => folder?,
         never = manager.take_time(|| "starting: reading flows".to_owned()) => match never {},

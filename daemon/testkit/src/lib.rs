@@ -21,6 +21,7 @@ mod postgres;
 mod proxy;
 mod random;
 mod services;
+mod small_nodes;
 mod state;
 mod table;
 
@@ -45,5 +46,6 @@ pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
 pub use services::Services;
+pub use small_nodes::{committed, opened, small_nodes};
 pub use state::{in_one_piece, restore_damaged, state_after, state_in_time};
 pub use table::{rows_as_text, schema, table};

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millstream_core::{Figures, Report};
+use millstream_core::{Disturbance, Figures, Report};
 use serde_json::json;
 
 use crate::Status;
@@ -14,6 +14,7 @@ use crate::Status;
 pub struct Watch {
     rows: AtomicU64,
     place: Mutex<String>,
+    disturbance: Disturbance,
 }
 
 impl Watch {
@@ -21,6 +22,11 @@ impl Watch {
     pub fn pass(&self, rows: u32, place: &impl Display) {
         self.rows.fetch_add(rows.into(), Ordering::Relaxed);
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place.to_string();
+    }
+
+    /// What keeps the log from being read.
+    pub fn disturbance(&self) -> Disturbance {
+        self.disturbance.clone()
     }
 
     /// What is said of it, under a title.
@@ -32,6 +38,7 @@ impl Watch {
             if !place.is_empty() {
                 values.push(("read up to", json!(place)));
             }
+            values.extend(watch.disturbance.figure());
             Some(Report::Figures(Figures { title: title.to_owned(), values }))
         })
     }

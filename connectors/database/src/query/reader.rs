@@ -1,13 +1,15 @@
 //! Reads rows page by page, in the order of some columns.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use millstream_core::{Encoding, Error, ErrorClass, Result, ResultExt as _};
+use millstream_core::{Disturbance, Encoding, Error, ErrorClass, Result, ResultExt as _};
 use millstream_spool::{Pauses, begin};
 use tokio::time::sleep;
 
 use super::QueryJob;
 use crate::cells::{Cell, RowBuilder};
-use crate::journal::{Page, Pages, PortRows, Refused, Source};
+use crate::journal::{Page, Pages, PortRows, Refused, Source, Status};
 
 /// A page is handed on in pieces of about so many bytes.
 const PIECE_BYTES: usize = 4 << 20;
@@ -41,6 +43,7 @@ pub struct QueryReader<T: QueryTable> {
     /// The values of the order in the last row that was read, as the table's statements write them; empty before the first one.
     after: Vec<String>,
     connection: Option<T::Connection>,
+    disturbance: Disturbance,
 }
 
 /// Takes the rows of a page, and hands them on in pieces.
@@ -132,7 +135,7 @@ impl<'a> PageWriter<'a> {
 
 impl<T: QueryTable> QueryReader<T> {
     pub fn new(job: QueryJob, table: T) -> Self {
-        Self { job, table, after: Vec::new(), connection: None }
+        Self { job, table, after: Vec::new(), connection: None, disturbance: Disturbance::default() }
     }
 
     /// Reads the rows of a page, and returns how many there were.
@@ -177,7 +180,7 @@ impl<T: QueryTable> Source for QueryReader<T> {
     }
 
     async fn run(&mut self, pages: &mut Pages) -> Result<()> {
-        let mut pauses = Pauses::default();
+        let mut pauses = Pauses::told(self.disturbance.clone());
         loop {
             let count = match self.read_page(pages).await {
                 Ok(count) => count,
@@ -199,5 +202,10 @@ impl<T: QueryTable> Source for QueryReader<T> {
                 }
             }
         }
+    }
+
+    fn status(&self) -> Status {
+        let disturbance = self.disturbance.clone();
+        Arc::new(move || disturbance.report("rows of a table"))
     }
 }

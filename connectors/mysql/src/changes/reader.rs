@@ -301,7 +301,7 @@ impl Source for ChangesReader {
     }
 
     async fn run(&mut self, pages: &mut Pages) -> Result<()> {
-        let mut pauses = Pauses::default();
+        let mut pauses = Pauses::told(self.watch.disturbance());
         loop {
             match self.follow(pages, &mut pauses).await {
                 Err(error) if error.class() == ErrorClass::Transient => pauses.wait(&error).await,

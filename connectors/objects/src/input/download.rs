@@ -62,9 +62,13 @@ pub async fn fetch(job: Arc<Job>, found: Found, start: ReaderPosition) -> Result
                 if !std::mem::replace(&mut is_told, true) {
                     tracing::warn!("`{}`: {error}; trying again", found.name);
                 }
+                job.disturbance.note(Some(&error));
                 sleep(pauses.next().unwrap_or(job.longest_pause)).await;
             }
-            fetched => break fetched?,
+            fetched => {
+                job.disturbance.note(None);
+                break fetched?;
+            }
         }
     };
     // What is compressed has to be gone through to come to a place.

@@ -15,8 +15,8 @@ mod shape;
 use std::sync::Arc;
 
 use millstream_core::{
-    ByteSize, Columns, Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems, Result, Step,
-    type_name,
+    ByteSize, Columns, Disturbance, Duration, InputPlan, InputSettings, Kind, PlanContext, Probe, Problem, Problems,
+    Result, Step, type_name,
 };
 use millstream_formats::{Compression, Decoder, FORMATS, FileKind, Format, ReadFiles, ReadFormat};
 use millstream_store::{Objects, Scheme};
@@ -166,6 +166,8 @@ struct Job {
     max_object: u64,
     /// The longest pause between tries.
     longest_pause: std::time::Duration,
+    /// What is tried again at the moment.
+    disturbance: Disturbance,
 }
 
 impl ObjectsInput {
@@ -244,6 +246,7 @@ impl ObjectsInput {
             on_bad_object: self.on_bad_object,
             max_object: self.max_object.0 as u64,
             longest_pause: self.connection.longest_pause(),
+            disturbance: Disturbance::default(),
         })
     }
 

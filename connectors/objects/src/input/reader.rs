@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use millstream_connectors::DecodeQueue;
 use millstream_core::{
-    Collector, Error, ErrorClass, Home, Input, PartitionChange, Parts, Positions, Progress, Result, ResultExt as _,
-    State, join,
+    Collector, Error, ErrorClass, Home, Input, PartitionChange, Parts, Positions, Progress, Report, Result,
+    ResultExt as _, State, join,
 };
 use millstream_formats::{BadRow, BatchReader, Part, ReaderPosition, Rows};
 use serde::{Deserialize, Serialize};
@@ -322,6 +322,7 @@ impl ObjectsReader {
         self.due = job.interval.map(|interval| Instant::now() + interval);
         match listed {
             Ok(found) => {
+                self.job.disturbance.note(None);
                 self.has_listed = true;
                 self.take(found);
                 Ok(None)
@@ -329,6 +330,7 @@ impl ObjectsReader {
             // At the beginning, somebody is there to read it.
             Err(error) if error.class() == ErrorClass::Transient && self.has_listed => {
                 tracing::warn!("{error}; trying again");
+                self.job.disturbance.note(Some(&error));
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -397,6 +399,10 @@ impl Input for ObjectsReader {
                 return Ok(progress);
             }
         }
+    }
+
+    fn report(&self) -> Option<Report> {
+        self.job.disturbance.report("objects")
     }
 
     fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {

@@ -77,6 +77,12 @@ pub fn routes() -> Vec<Route> {
         act(Route::post("/flows/{flow}/start", "startFlow", "Lets a flow run.", start)),
         act(Route::post("/flows/{flow}/stop", "stopFlow", "Lets a flow stop at a checkpoint.", stop)
             .takes(Body::json::<StopRequest>())),
+        act(Route::post(
+            "/flows/{flow}/drain",
+            "drainFlow",
+            "Lets a flow stop when all that it has read is out and visible.",
+            drain,
+        )),
         Route::post(
             "/flows/{flow}/pause",
             "pauseFlow",
@@ -127,7 +133,7 @@ async fn get(State(admin): State<Arc<Admin>>, Path(flow): Path<String>) -> Resul
     Ok(([(header::ETAG, tag)], Json(view)).into_response())
 }
 
-fn find(admin: &Admin, flow: &str) -> Result<Flow, Problem> {
+pub(super) fn find(admin: &Admin, flow: &str) -> Result<Flow, Problem> {
     Ok(admin.host.flow(flow).ok_or_else(|| HostError::NoFlow(flow.to_owned()))?)
 }
 
@@ -246,13 +252,18 @@ async fn source(State(admin): State<Arc<Admin>>, Path(flow): Path<String>) -> Re
 }
 
 async fn graph(State(admin): State<Arc<Admin>>, Path(flow): Path<String>) -> Result<Json<Outline>, Problem> {
-    let found = find(&admin, &flow)?;
+    Ok(Json((*outline(&admin, &flow).await?).clone()))
+}
+
+/// The nodes of a flow, and the edges between them.
+pub(super) async fn outline(admin: &Admin, flow: &str) -> Result<Arc<Outline>, Problem> {
+    let found = find(admin, flow)?;
     if let Some(outline) = found.status.outline {
-        return Ok(Json((*outline).clone()));
+        return Ok(outline);
     }
     // It has not run yet: what it would be.
-    let source = text_of(&admin, &flow, found.revision).await?.source();
-    Ok(Json(admin.host.check(source).await?))
+    let source = text_of(admin, flow, found.revision).await?.source();
+    Ok(Arc::new(admin.host.check(source).await?))
 }
 
 async fn stats(State(admin): State<Arc<Admin>>, Path(flow): Path<String>) -> Result<Json<StatsSnapshot>, Problem> {
@@ -332,6 +343,11 @@ async fn start(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Response
 
 async fn stop(State(admin): State<Arc<Admin>>, asked: Asked<StopRequest>) -> Result<Response, Problem> {
     let operation = admin.host.stop(&asked.flow, asked.details.force, asked.request).await?;
+    Ok(answer(operation, asked.wait).await)
+}
+
+async fn drain(State(admin): State<Arc<Admin>>, asked: Asked) -> Result<Response, Problem> {
+    let operation = admin.host.drain(&asked.flow, asked.request).await?;
     Ok(answer(operation, asked.wait).await)
 }
 

@@ -1,6 +1,7 @@
 //! The API: one table of routes, which gives the router, who may do what, what is written down, and the OpenAPI document.
 
 mod check;
+mod checkpoints;
 mod dead_letters;
 mod events;
 mod flows;
@@ -42,6 +43,7 @@ pub fn routes() -> Vec<Route> {
         operations::routes(),
         check::routes(),
         events::routes(),
+        checkpoints::routes(),
         dead_letters::routes(),
         models::routes(),
         logs::routes(),

@@ -74,7 +74,7 @@ fn operation(route: &Route, problem: &Schema, taken: &mut SchemaGenerator, given
 fn path_parameters(path: &str) -> Vec<Value> {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let parameter = |name: &str| {
-        let kind = if matches!(name, "revision" | "operation") { "integer" } else { "string" };
+        let kind = if matches!(name, "checkpoint" | "operation" | "revision") { "integer" } else { "string" };
         json!({ "name": name, "in": "path", "required": true, "schema": { "type": kind } })
     };
     names.map(parameter).collect()

@@ -79,55 +79,35 @@ impl Body {
     }
 }
 
+/// What begins a line of the table, one for each method.
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident $method:ident)*) => {
+        $(
+            $(#[$doc])*
+            pub fn $name<H, T>(path: &str, name: &'static str, summary: &'static str, handler: H) -> Self
+            where
+                H: Handler<T, Arc<Admin>>,
+                T: 'static,
+            {
+                Self::new(Method::$method, path, name, summary, on(MethodFilter::$method, handler))
+            }
+        )*
+    };
+}
+
 impl Route {
-    /// A route of the API that looks at something.
-    pub fn get<H, T>(path: &str, name: &'static str, summary: &'static str, handler: H) -> Self
-    where
-        H: Handler<T, Arc<Admin>>,
-        T: 'static,
-    {
-        Self::new(Method::GET, MethodFilter::GET, path, name, summary, handler)
+    methods! {
+        /// A route of the API that looks at something.
+        get GET
+        /// A route of the API that does something.
+        post POST
+        /// A route of the API that puts something in its place.
+        put PUT
+        /// A route of the API that takes something away.
+        delete DELETE
     }
 
-    /// A route of the API that does something.
-    pub fn post<H, T>(path: &str, name: &'static str, summary: &'static str, handler: H) -> Self
-    where
-        H: Handler<T, Arc<Admin>>,
-        T: 'static,
-    {
-        Self::new(Method::POST, MethodFilter::POST, path, name, summary, handler)
-    }
-
-    /// A route of the API that puts something in its place.
-    pub fn put<H, T>(path: &str, name: &'static str, summary: &'static str, handler: H) -> Self
-    where
-        H: Handler<T, Arc<Admin>>,
-        T: 'static,
-    {
-        Self::new(Method::PUT, MethodFilter::PUT, path, name, summary, handler)
-    }
-
-    /// A route of the API that takes something away.
-    pub fn delete<H, T>(path: &str, name: &'static str, summary: &'static str, handler: H) -> Self
-    where
-        H: Handler<T, Arc<Admin>>,
-        T: 'static,
-    {
-        Self::new(Method::DELETE, MethodFilter::DELETE, path, name, summary, handler)
-    }
-
-    fn new<H, T>(
-        method: Method,
-        filter: MethodFilter,
-        path: &str,
-        name: &'static str,
-        summary: &'static str,
-        handler: H,
-    ) -> Self
-    where
-        H: Handler<T, Arc<Admin>>,
-        T: 'static,
-    {
+    fn new(method: Method, path: &str, name: &'static str, summary: &'static str, answering: Answering) -> Self {
         let looks = method == Method::GET;
         Self {
             method,
@@ -139,7 +119,7 @@ impl Route {
             query: None,
             request: None,
             answers: Vec::new(),
-            answering: on(filter, handler),
+            answering,
         }
     }
 

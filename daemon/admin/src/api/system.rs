@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use millstream_core::ResultExt as _;
+use millstream_engine::file::Setting;
 use millstream_host::{Desired, DiskSpace, MemoryLimit, Process, State as FlowState, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,12 @@ pub fn routes() -> Vec<Route> {
             .gives_body(StatusCode::OK, "What it means, and what helps.", text),
         Route::get("/system", "getSystem", "The daemon, and how it is.", system)
             .gives::<SystemView>(StatusCode::OK, "The daemon."),
+        Route::get("/system/config", "getConfig", "The settings of the daemon, and where each comes from.", config)
+            .role(Role::Operator)
+            .gives::<Page<Setting>>(
+                StatusCode::OK,
+                "Those that have a value. Changes that take a restart of the daemon are not among them.",
+            ),
         Route::post(
             "/system/reload",
             "reload",
@@ -183,6 +190,10 @@ async fn system(State(admin): State<Arc<Admin>>) -> Json<SystemView> {
         memory_budget_bytes: MemoryLimit::find().map(|limit| limit.budget_bytes),
         disk,
     })
+}
+
+async fn config(State(admin): State<Arc<Admin>>) -> Json<Page<Setting>> {
+    Json(Page { items: admin.surroundings.settings.clone(), next: None })
 }
 
 async fn reload(State(admin): State<Arc<Admin>>) -> Result<Json<Reloaded>, Problem> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_core::FAILED;
-use millstream_engine::stats::{CheckpointSnapshot, FlowStats};
+use millstream_engine::stats::{CheckpointSnapshot, FlowStats, NodeStats};
 use millstream_host::{Desired, Flow, FlowDiff, Owner, Refused, State, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,7 +133,7 @@ impl From<Flow> for FlowView {
             Owner::Api => (SourceKind::Api, None),
         };
         let stats = status.stats.as_deref();
-        let is_retrying = stats.is_some_and(|stats| stats.nodes.iter().any(|node| node.retrying().is_some()));
+        let is_retrying = stats.is_some_and(|stats| stats.nodes.iter().any(is_retrying));
         let health = match status.state {
             State::Failed | State::BackingOff => Health::Failing,
             _ if is_retrying || refused.is_some() => Health::Degraded,
@@ -166,6 +166,12 @@ impl FlowView {
         let restarts = Restarts { next_at: None, ..self.restarts };
         Self { rows: Rows::default(), checkpoint: None, restarts, ..self }
     }
+}
+
+/// Whether a node tries again what has failed.
+fn is_retrying(node: &NodeStats) -> bool {
+    let connection = node.connection();
+    node.retrying().is_some() || connection.is_some_and(|connection| connection.reason.is_some())
 }
 
 /// The time of day of an instant that is to come.

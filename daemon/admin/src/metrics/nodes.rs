@@ -3,12 +3,12 @@
 use std::time::SystemTime;
 
 use millstream_core::{EventTime, Metrics, ModelReport, Report};
-use millstream_engine::stats::NodeStats;
+use millstream_engine::stats::{ConnectionState, NodeStats};
 
 use super::Samples;
 use super::table::{
-    MODEL_METRIC, MODEL_ROWS, MODEL_VERSION, NODE_BYTES, NODE_PENDING_COMMITS, NODE_RETRYING, NODE_ROWS, NODE_SECONDS,
-    WATERMARK_LAG,
+    MODEL_METRIC, MODEL_ROWS, MODEL_VERSION, NODE_BYTES, NODE_CONNECTED, NODE_PENDING_COMMITS, NODE_RETRYING,
+    NODE_ROWS, NODE_SECONDS, WATERMARK_LAG,
 };
 
 pub(super) fn collect(flow: &str, node: &NodeStats, [bytes_in, bytes_out]: [u64; 2], samples: &mut Samples) {
@@ -26,6 +26,10 @@ pub(super) fn collect(flow: &str, node: &NodeStats, [bytes_in, bytes_out]: [u64;
     }
     samples.add(&NODE_PENDING_COMMITS, [flow, name], node.pending_commits() as f64);
     samples.add(&NODE_RETRYING, [flow, name], f64::from(u8::from(node.retrying().is_some())));
+    if let Some(connection) = node.connection() {
+        let is_connected = connection.state == ConnectionState::Connected;
+        samples.add(&NODE_CONNECTED, [flow, name], f64::from(u8::from(is_connected)));
+    }
     if let Some(at) = node.watermark().filter(|_| node.is_input) {
         samples.add(&WATERMARK_LAG, [flow, name], lag(at));
     }

@@ -60,6 +60,7 @@ metrics! {
     NODE_SECONDS = counter("millstream_node_seconds_total", ["flow", "node", "state"], "What the node has spent its time with in this run: `busy`, `waiting` for rows, or `blocked`, because there is no room behind it.");
     NODE_PENDING_COMMITS = gauge("millstream_node_pending_commits", ["flow", "node"], "How many stages are decided and not visible yet.");
     NODE_RETRYING = gauge("millstream_node_retrying", ["flow", "node"], "1 while a commit or a request has failed and is tried again, else 0.");
+    NODE_CONNECTED = gauge("millstream_node_connected", ["flow", "node"], "1 while the node is connected with its other side, such as a broker; 0 before that, and while it tries again. Nodes that have none are not there.");
     WATERMARK_LAG = gauge("millstream_watermark_lag_seconds", ["flow", "node"], "How far the event time behind an input is behind the clock.");
     EDGE_QUEUE_ROWS = gauge("millstream_edge_queue_rows", ["flow", "edge"], "Rows that wait on the edge.");
     EDGE_QUEUE_BYTES = gauge("millstream_edge_queue_bytes", ["flow", "edge"], "Bytes of these rows.");

@@ -25,7 +25,7 @@ use crate::file::Interval;
 use crate::phase::{Phase, reached};
 use crate::plan::{NodeIndex, Plan, PlannedNode};
 use crate::retry::LAST_PATIENCE;
-use crate::stats::{CheckpointStats, FlowStats};
+use crate::stats::{CheckpointStats, CheckpointedNode, CompletedCheckpoint, FlowStats, Trigger};
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
@@ -99,6 +99,8 @@ pub struct Coordinator {
     phase: watch::Sender<Phase>,
     /// The checkpoint that is under way.
     under_way: Option<Barrier>,
+    /// Whether it was asked for before its time.
+    is_asked: bool,
     /// When the next one is asked for.
     next: Option<Instant>,
     /// Asks for it before its time.
@@ -226,6 +228,7 @@ impl Coordinator {
             tracker,
             phase,
             under_way: None,
+            is_asked: false,
             next: None,
             hurry,
             stopping: false,
@@ -407,7 +410,10 @@ impl Coordinator {
                     self.ask_to_stop();
                 }
                 Ok(()) = self.keeps.changed(), if self.checkpoints.is_some() && !self.stopping => self.ask_to_hand_over(),
-                () = self.hurry.notified(), if self.may_hurry() => self.ask(),
+                () = self.hurry.notified(), if self.may_hurry() => {
+                    self.is_asked = true;
+                    self.ask();
+                }
                 () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask_in_time(),
             }
             while let Some(barrier) = self.complete() {
@@ -607,7 +613,8 @@ impl Coordinator {
         let begin = Instant::now();
         let staged = self.write(barrier, snapshots, replay_log).await?;
         if let Some(number) = number {
-            self.stats.set_checkpoint(self.checkpoint_stats(number, begin));
+            let completed = self.completed_checkpoint(number, begin, barrier.then);
+            self.stats.checkpoint_completed(completed);
         }
         self.tracker.checkpoint_completed(barrier.epoch);
         self.forget()?;
@@ -631,12 +638,21 @@ impl Coordinator {
     }
 
     /// What is said of a checkpoint that has just become durable.
-    fn checkpoint_stats(&self, number: u64, begin: Instant) -> CheckpointStats {
+    fn completed_checkpoint(&mut self, number: u64, begin: Instant, then: Then) -> CompletedCheckpoint {
         let inputs = self.nodes.iter().filter(|node| node.entry.role == Role::Input);
         let rows_read = inputs.map(|node| node.entry.counters.rows_in).sum();
-        let bytes = self.nodes.iter().map(|node| node.entry.bytes()).sum();
         let at = Instant::now();
-        CheckpointStats { number, rows_read, took: at - begin, bytes, at, written: Utc::now().into() }
+        let part = |node: &Node| CheckpointedNode { rows_in: node.entry.counters.rows_in, bytes: node.entry.bytes() };
+        let nodes: BTreeMap<_, _> = self.nodes.iter().map(|node| (node.name.clone(), part(node))).collect();
+        let bytes = nodes.values().map(|node| node.bytes).sum();
+        let stats = CheckpointStats { number, rows_read, took: at - begin, bytes, at, written: Utc::now().into() };
+        let trigger = match then {
+            Then::Continue if std::mem::take(&mut self.is_asked) => Trigger::Asked,
+            Then::Continue => Trigger::Interval,
+            Then::Stop => Trigger::Stop,
+            Then::End => Trigger::End,
+        };
+        CompletedCheckpoint { stats, trigger, nodes }
     }
 
     /// Writes the manifest, if the flow keeps state. What was staged, by node.

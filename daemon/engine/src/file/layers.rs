@@ -1,10 +1,12 @@
 //! Settings of the program itself, which are no flow: files that lie over each other, and variables of the environment over all.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_core::{Problems, parse_settings};
 use schemars::{JsonSchema, schema_for};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -29,6 +31,20 @@ pub struct Layers<'a> {
     pub prefix: &'a str,
 }
 
+/// A setting, and where its value comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Setting {
+    /// Its name, with those of the tables that it is in: `admin.rate`.
+    pub key: String,
+    /// Its value as it is written, with `${NAME}` for that of a variable.
+    pub value: Json,
+    /// The file and line, the variable of the environment, or `default`.
+    pub origin: String,
+}
+
+/// Where the value of a setting comes from that nobody has set.
+const DEFAULT: &str = "default";
+
 impl Layers<'_> {
     /// Reads and checks the settings. The error has everything that is wrong, each at its place.
     pub fn read<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Diagnostics> {
@@ -43,14 +59,7 @@ impl Layers<'_> {
         let name = self.files.first().map_or_else(|| "the settings".to_owned(), |file| file.display().to_string());
         let mut source = Source::new(name, String::new());
         let mut root = Value { span: 0..0, kind: ValueKind::Table(Vec::new()) };
-        let mut diagnostics = Diagnostics::default();
-        for file in self.files {
-            match read(file, &mut source) {
-                Ok(over) => lay(&mut root, over),
-                Err(wrong) => diagnostics.extend(wrong),
-            }
-        }
-        diagnostics.extend(self.variables.iter().filter_map(|variable| self.vary(&mut root, variable, &mut source)));
+        let mut diagnostics = self.lay_all(&mut root, &mut source);
         let variable = |name: &str| self.variables.iter().find(|known| known.0 == name).map(|known| known.1.clone());
         diagnostics.extend(interpolate(&mut root, &variable, &source));
         let problems = walk(&root, &schema_for!(T).to_value()).problems;
@@ -63,6 +72,40 @@ impl Layers<'_> {
             .map_err(|problem| Diagnostics::from(document.diagnose(problem)))?;
         let wrong: Diagnostics = check(&settings).into_iter().map(|problem| document.diagnose(problem)).collect();
         if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
+    }
+
+    /// The settings that have a value, and where it comes from. `defaults` is a text in which each has its default.
+    pub fn shown(&self, defaults: &str) -> Result<Vec<Setting>, Diagnostics> {
+        let mut source = Source::new(DEFAULT.to_owned(), String::new());
+        let mut root = Value { span: 0..0, kind: ValueKind::Table(Vec::new()) };
+        let start = source.add_file(DEFAULT.to_owned(), defaults.to_owned());
+        let read = parse_text(defaults, start, &source)?;
+        lay(&mut root, read);
+        let wrong = self.lay_all(&mut root, &mut source);
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let mut shown = Vec::new();
+        show("", &root, &|span| source.origin(span), &mut shown);
+        for setting in &mut shown {
+            if setting.origin.rsplit_once(':').is_some_and(|(path, _)| path == DEFAULT) {
+                setting.origin = DEFAULT.to_owned();
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Lays all files and variables over a tree. What is wrong with them.
+    fn lay_all(&self, root: &mut Value, source: &mut Source) -> Diagnostics {
+        let mut diagnostics = Diagnostics::default();
+        for file in self.files {
+            match read(file, source) {
+                Ok(over) => lay(root, over),
+                Err(wrong) => diagnostics.extend(wrong),
+            }
+        }
+        diagnostics.extend(self.variables.iter().filter_map(|variable| self.vary(root, variable, source)));
+        diagnostics
     }
 
     /// Puts the value of a variable into the tree, if it is a setting. What is wrong with it.
@@ -97,12 +140,29 @@ fn read(path: &Path, source: &mut Source) -> Result<Value, Diagnostics> {
         follows: false,
     })?;
     let start = source.add_file(shown, text.clone());
-    parse_at(&text, start).map_err(|errors| {
+    parse_text(&text, start, source)
+}
+
+/// Parses a text that is a part of a source.
+fn parse_text(text: &str, start: usize, source: &Source) -> Result<Value, Diagnostics> {
+    parse_at(text, start).map_err(|errors| {
         let placed = |error: super::parse::SyntaxError| {
             source.diagnostic(&(error.span.start + start..error.span.end + start), error.message, error.help)
         };
         errors.into_iter().map(placed).collect()
     })
+}
+
+/// Adds the settings of a tree: what is no table, and tables without entries.
+fn show(key: &str, value: &Value, origin: &impl Fn(&Range<usize>) -> String, shown: &mut Vec<Setting>) {
+    let entries = value.entries();
+    if entries.is_empty() && !key.is_empty() {
+        shown.push(Setting { key: key.to_owned(), value: value.to_json(), origin: origin(&value.span) });
+    }
+    for entry in entries {
+        let key = if key.is_empty() { entry.key.clone() } else { format!("{key}.{}", entry.key) };
+        show(&key, &entry.value, origin, shown);
+    }
 }
 
 /// Lays a tree over another one: tables are joined, and anything else takes the place of what was there.
@@ -200,6 +260,29 @@ mod tests {
         let wrong = layers.read_with(check).unwrap_err().to_string();
         assert!(wrong.contains("a.toml:2:11: too many") && wrong.contains("it has to be said"), "{wrong}");
         assert!(layers.read_with(|_: &Settings| Problems::new()).is_ok());
+    }
+
+    #[test]
+    fn each_setting_says_where_its_value_comes_from_and_no_value_of_a_variable_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.toml");
+        std::fs::write(&file, "name = 'a'\n\n[flows]\nfolder = 'x/${KEY}'\nlevels = { b = 'info' }").unwrap();
+        let variables = [("KEY", "secret"), ("MS__NAME", "b")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let layers = Layers { files: std::slice::from_ref(&file), variables: &variables, prefix: "MS__" };
+        let shown = layers.shown("name = ''\n[flows]\nfolder = 'y'\nthreads = 2\nlevels = {}\nhosts = []").unwrap();
+        let shown: Vec<_> =
+            shown.iter().map(|Setting { key, value, origin }| format!("{key} = {value} # {origin}")).collect();
+        let place = |line: usize| format!("{}:{line}", file.display());
+        let expected = [
+            "name = \"b\" # MS__NAME".to_owned(),
+            format!("flows.folder = \"x/${{KEY}}\" # {}", place(4)),
+            "flows.threads = 2 # default".to_owned(),
+            format!("flows.levels.b = \"info\" # {}", place(5)),
+            "flows.hosts = [] # default".to_owned(),
+        ];
+        assert_eq!(shown, expected);
+        let wrong = Layers { variables: &[("MS__NAME__X".to_owned(), "1".to_owned())], ..layers };
+        assert!(wrong.shown("").is_err());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub(crate) use flow_file::read_text;
 pub use flow_file::{FlowFile, LoadOptions};
 pub use interpolate::Environment;
-pub use layers::{Layers, drop_ins};
+pub use layers::{Layers, Setting, drop_ins};
 pub(crate) use lock::setting as locked_setting;
 pub use lock::{Lock, LockedSchema};
 pub use names::{NAME_HELP, is_name};

@@ -69,6 +69,12 @@ impl Source {
         Diagnostic { path: part.name.clone(), place, message, help, follows: false }
     }
 
+    /// Where a span is: `PATH:LINE`, or the name of what it is in if that has no lines.
+    pub fn origin(&self, span: &Range<usize>) -> String {
+        let Diagnostic { path, place, .. } = self.diagnostic(span, String::new(), None);
+        place.map_or(path.clone(), |place| format!("{path}:{}", place.line))
+    }
+
     fn part(&self, offset: usize) -> &Part {
         let after = self.parts.partition_point(|part| part.start <= offset);
         &self.parts[after.saturating_sub(1)]

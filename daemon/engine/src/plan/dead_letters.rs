@@ -53,6 +53,7 @@ fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) ->
         identity: Some(identity::of_dead_letters(file, name, path, options)),
         renamed_from: None,
         hidden: true,
+        is_remote: false,
         needs_state: NeedsState::No,
         keeps_log: false,
         on_error: OnError::Fail,

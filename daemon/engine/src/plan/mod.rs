@@ -44,6 +44,7 @@ pub use sources::{Asked, ask_sources};
 pub use stages::PlannedStage;
 pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
+use self::probes::is_remote;
 use crate::edge::Limits;
 use crate::file::{Diagnostics, FlowFile, Interval, LoadOptions, OnError, ReplayLogRetention, Secrets, read_text};
 
@@ -137,6 +138,8 @@ pub struct PlannedNode {
     pub keeps_log: bool,
     /// Whether the engine has added it, so that it is not in the flow file.
     pub hidden: bool,
+    /// Whether it has another side, such as a server, with which it may lose contact.
+    pub is_remote: bool,
     /// How to make it.
     pub body: PlannedBody,
 }

@@ -34,6 +34,15 @@ pub async fn probe(file: &FlowFile, options: &PlanOptions<'_>) -> Vec<Probed> {
     join_all(probed).await
 }
 
+/// Whether a node has another side: it can be looked whether that is there. Of processors, only those that ask it about rows.
+pub fn is_remote(node: &Node, file: &FlowFile, options: &PlanOptions<'_>) -> bool {
+    let asks = match &node.body {
+        Body::Processor { common, .. } => common.requests.is_some(),
+        Body::Input { .. } | Body::Output { .. } => true,
+    };
+    asks && probe_of(node, file, options).is_some()
+}
+
 fn probe_of(node: &Node, file: &FlowFile, options: &PlanOptions<'_>) -> Option<Probe> {
     let context = context(file, &node.name, options);
     match &node.body {

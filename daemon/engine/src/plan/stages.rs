@@ -10,7 +10,7 @@ use super::waits::Waits;
 use super::wiring::{Wired, Wiring};
 use super::{
     NeedsState, NodeIndex, Plan, PlanOptions, PlannedBody, PlannedBuffering, PlannedEdge, PlannedNode, PlannedRequests,
-    identity,
+    identity, is_remote,
 };
 use crate::align::ReadOrder;
 use crate::edge::Limits;
@@ -144,6 +144,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
     PlannedNode {
         name: wired.node.name.clone(),
         hidden: false,
+        is_remote: is_remote(wired.node, file, options),
         needs_state: match kind {
             Some(kind) if kind.needs_state => NeedsState::Here,
             _ if continues => NeedsState::Anywhere,

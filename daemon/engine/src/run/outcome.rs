@@ -1,11 +1,11 @@
 //! How a flow has ended, and how a running one is told what to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Error, Held};
+use millstream_core::{Error, Held, Intake};
 use tokio::sync::{Notify, watch};
 
 use super::HandedOver;
@@ -84,7 +84,12 @@ pub struct FlowControl {
     pub(super) identities: Identities,
     /// Their names, in that order.
     pub(super) names: Arc<[String]>,
+    /// What gives rows to inputs by hand, by their names.
+    pub(super) intakes: Arc<Intakes>,
 }
+
+/// What gives rows to inputs by hand, by their names.
+pub(super) type Intakes = BTreeMap<String, Arc<dyn Intake>>;
 
 impl FlowControl {
     /// Ends the inputs, or where the flow keeps state, stops them at a barrier; what they have read is worked off and
@@ -125,8 +130,9 @@ impl FlowControl {
         self.hurry.notify_one();
     }
 
-    /// Holds the inputs: they read nothing more until they are told to go on, or the flow is to stop. What they have read is worked off. A
-    /// checkpoint is taken as before where inputs are live; those that end by themselves come to no barrier while they are held.
+    /// Holds the inputs: they read nothing more until they are told to go on. What they have read is worked off. A checkpoint is taken as before
+    /// where inputs are live, also the last one; those that end by themselves come to no barrier while they are held, and read on to one when the
+    /// flow is to stop.
     pub fn pause(&self, why: Held) {
         self.held.send_replace(Some(why));
     }
@@ -144,6 +150,16 @@ impl FlowControl {
     /// Whether [`FlowControl::stop`] commits what has been read.
     pub fn commits(&self) -> bool {
         self.stop == Phase::Draining
+    }
+
+    /// The inputs that can be given rows by hand.
+    pub fn intakes(&self) -> impl Iterator<Item = &str> {
+        self.intakes.keys().map(String::as_str)
+    }
+
+    /// What gives rows to an input by hand, if that can be done.
+    pub fn intake(&self, input: &str) -> Option<Arc<dyn Intake>> {
+        self.intakes.get(input).cloned()
     }
 
     /// Gives up: nothing counts, and what was staged is removed.

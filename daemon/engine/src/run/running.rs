@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::outcome::advance;
+use super::outcome::{Intakes, advance};
 use super::setup::Task;
 use super::{
     Finished, FlowControl, FlowError, HandedOver, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, TakeOver,
@@ -55,6 +55,8 @@ pub(super) struct Common {
     pub keeps: watch::Sender<Option<BTreeSet<NodeIndex>>>,
     pub identities: Identities,
     pub names: Arc<[String]>,
+    /// What gives rows to inputs by hand.
+    pub intakes: Arc<Intakes>,
 }
 
 /// How long a flow with state that is stopped may take to come to a barrier, where inputs end epochs by rows alone.
@@ -112,10 +114,10 @@ impl RunningFlow {
         let is_given_up = !self.common.durable && self.common.repeatable;
         let stop = if is_given_up { Phase::Abandoned } else { Phase::Draining };
         let (phase, held) = (self.common.phase.clone(), self.common.held.clone());
-        let Common { keeps, identities, names, .. } = &self.common;
-        let (keeps, identities, names) = (keeps.clone(), identities.clone(), names.clone());
+        let Common { keeps, identities, names, intakes, .. } = &self.common;
+        let (keeps, identities, names, intakes) = (keeps.clone(), identities.clone(), names.clone(), intakes.clone());
         let durable = self.common.durable;
-        FlowControl { phase, hurry: self.hurry.clone(), held, stop, durable, keeps, identities, names }
+        FlowControl { phase, hurry: self.hurry.clone(), held, stop, durable, keeps, identities, names, intakes }
     }
 
     /// Tells when its nodes have begun: as soon as what was decided before is visible that has to be.
@@ -200,6 +202,7 @@ impl Common {
             finite: (0..plan.nodes.len()).filter(is_finite).filter(|_| may_leave).collect(),
             caught_up: Arc::new(CaughtUp::new(inputs, phase.clone())),
             held: watch::Sender::new(None),
+            intakes: Arc::default(),
             phase,
             keeps: watch::Sender::new(None),
             identities: plan.identities(),

@@ -138,11 +138,15 @@ impl Setup {
         });
         Ok(match node.body {
             PlannedBody::Input { build, finite, replayable, event_time, .. } => {
-                let (input, gate) = (InputAtWork { input: build()?, rest }, self.gates[index].clone());
+                let (input, gate) = (build()?, self.gates[index].clone());
+                if let Some(intake) = input.intake() {
+                    Arc::make_mut(&mut self.common.intakes).insert(node.name, intake);
+                }
                 let barriers = self.barriers(index, finite && replayable, &checkpointing.steps);
                 let is_predicted = barriers.member.as_ref().is_some_and(Member::is_predicted);
                 let watermarks = event_time.map(|time| WatermarkGenerator::new(time).predicted(is_predicted));
-                let hold = Hold::new(self.common.held.subscribe(), phase);
+                let hold = Hold::new(self.common.held.subscribe(), phase, barriers.interval.is_none());
+                let input = InputAtWork { input, rest };
                 let run = run_input(input, ports, gate, barriers, watermarks, checkpointing, hold);
                 async move { run.await.map(Finished::Input) }.boxed()
             }

@@ -1,22 +1,26 @@
 //! What a running flow counts, readable at any time without waiting. Counted per batch, never per row.
 
+mod checkpoints;
 mod clock;
+mod connection;
 mod snapshot;
 mod tap;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use millstream_core::{Epoch, EventTime, Report, Role};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
+pub use checkpoints::{CheckpointStats, CheckpointedNode, CompletedCheckpoint, Trigger};
 pub use clock::{Activity, Clock, Times};
-pub use snapshot::{CheckpointSnapshot, EdgeSnapshot, NodeSnapshot, StatsSnapshot};
+pub use connection::{Connection, ConnectionState};
+pub use snapshot::{CheckpointSnapshot, ConnectionSnapshot, EdgeSnapshot, NodeSnapshot, StatsSnapshot};
 pub use tap::{Sample, Tap, TapWatcher};
 
+use self::checkpoints::History;
+use self::connection::Contact;
 use crate::edge::Queue;
 use crate::plan::{NodeIndex, Plan};
 
@@ -32,6 +36,8 @@ pub struct FlowStats {
     /// The last epoch that an input has ended.
     epoch: AtomicU64,
     checkpoint: Mutex<Option<CheckpointStats>>,
+    /// The checkpoints that were completed lately, also by runs before.
+    history: Mutex<History>,
 }
 
 /// An edge, and what is on it.
@@ -45,23 +51,6 @@ pub struct EdgeStats {
     pub to: NodeIndex,
     /// What is on it.
     pub queue: Arc<Queue>,
-}
-
-/// What is known of the last checkpoint that a run has completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CheckpointStats {
-    /// Its number.
-    pub number: u64,
-    /// How many rows all inputs together had read at its barrier, since the flow began.
-    pub rows_read: u64,
-    /// How long it took from the snapshot of the last node until it was durable.
-    pub took: Duration,
-    /// How many bytes the states of all nodes have, and what they have staged.
-    pub bytes: u64,
-    /// When it was durable.
-    pub at: Instant,
-    /// The same by the clock of the machine, for people.
-    pub written: SystemTime,
 }
 
 /// The counters of a node.
@@ -85,8 +74,12 @@ pub struct NodeStats {
     watermark: AtomicI64,
     /// How many stages are decided and not visible yet.
     pub pending_commits: AtomicUsize,
-    /// Why the last try to commit has failed, while it is tried again.
-    retrying: Mutex<Option<String>>,
+    /// How many rows it keeps while there is no room behind it.
+    kept_rows: AtomicUsize,
+    /// How it and its other side are.
+    contact: Contact,
+    /// Whether it has another side.
+    is_remote: bool,
     /// What runs before have counted, from which the flow was resumed.
     before: OnceLock<Counters>,
     report: Mutex<Option<Report>>,
@@ -123,7 +116,9 @@ impl FlowStats {
             clock: Clock::new(),
             watermark: AtomicI64::new(EventTime::MIN),
             pending_commits: AtomicUsize::new(0),
-            retrying: Mutex::new(None),
+            kept_rows: AtomicUsize::new(0),
+            contact: Contact::new(),
+            is_remote: node.is_remote,
             before: OnceLock::new(),
             report: Mutex::new(None),
             report_wanted: AtomicBool::new(true),
@@ -160,8 +155,23 @@ impl FlowStats {
         *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn set_checkpoint(&self, checkpoint: CheckpointStats) {
-        *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
+    pub(crate) fn checkpoint_completed(&self, checkpoint: CompletedCheckpoint) {
+        *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint.stats);
+        self.history().add(checkpoint);
+    }
+
+    /// The checkpoints that were completed lately, the oldest first.
+    pub fn completed_checkpoints(&self) -> Vec<CompletedCheckpoint> {
+        self.history().all().cloned().collect()
+    }
+
+    /// Remembers the checkpoints that a run before has completed.
+    pub fn follow(&self, before: &Self) {
+        before.completed_checkpoints().into_iter().for_each(|checkpoint| self.history().add(checkpoint));
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many rows all inputs together have read since the flow began.
@@ -189,16 +199,23 @@ impl NodeStats {
     }
 
     pub(crate) fn set_report(&self, report: Option<Report>) {
+        self.contact.reported(report.as_ref());
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 
-    /// Why the last try to commit has failed: it is tried again, unless the flow has ended since.
+    /// Why the last try to commit, or to ask, has failed: it is tried again, unless the flow has ended since.
     pub fn retrying(&self) -> Option<String> {
-        self.retrying.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.contact.why_retrying()
     }
 
     pub(crate) fn set_retrying(&self, why: Option<String>) {
-        *self.retrying.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        self.contact.retrying(why);
+    }
+
+    /// How the node and its other side are, if it has one. Asks for a new report.
+    pub fn connection(&self) -> Option<Connection> {
+        self.report_wanted.store(true, Ordering::Relaxed);
+        self.is_remote.then(|| self.contact.now())
     }
 
     /// How many stages are decided and not visible yet.
@@ -208,6 +225,15 @@ impl NodeStats {
 
     pub(crate) fn set_pending_commits(&self, stages: usize) {
         self.pending_commits.store(stages, Ordering::Relaxed);
+    }
+
+    /// How many rows it keeps while there is no room behind it.
+    pub fn kept_rows(&self) -> usize {
+        self.kept_rows.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_kept_rows(&self, rows: usize) {
+        self.kept_rows.store(rows, Ordering::Relaxed);
     }
 
     /// How far event time has come behind the node, in microseconds since 1970. None if that is not known.

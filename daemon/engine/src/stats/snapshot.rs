@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CheckpointStats, EdgeStats, FlowStats, NodeStats};
+use super::{CheckpointStats, Connection, ConnectionState, EdgeStats, FlowStats, NodeStats};
 
 /// The counters of a flow at a moment. Those of rows go on over restarts; those of bytes and seconds begin with each run.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -49,10 +49,25 @@ pub struct NodeSnapshot {
     pub watermark: Option<String>,
     /// How many stages are decided and not visible yet.
     pub pending_commits: usize,
+    /// How many rows it keeps while there is no room behind it.
+    pub kept_rows: usize,
     /// Why the last try to commit, or to ask, has failed, while it is tried again.
     pub retrying: Option<String>,
+    /// How the node and its other side are, such as a server; none if it has none.
+    pub connection: Option<ConnectionSnapshot>,
     /// What the node says of itself: `kind` is `model`, `evaluation` or `figures`, the rest depends on that.
     pub report: Option<Value>,
+}
+
+/// How a node and its other side are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ConnectionSnapshot {
+    /// How they are.
+    pub state: ConnectionState,
+    /// Since when, in RFC 3339.
+    pub since: String,
+    /// Why something is tried again.
+    pub reason: Option<String>,
 }
 
 /// What waits on an edge, and how much may.
@@ -111,7 +126,9 @@ impl FlowStats {
             blocked_s: times.blocked.as_secs_f64(),
             watermark: node.watermark().and_then(event_time),
             pending_commits: node.pending_commits(),
+            kept_rows: node.kept_rows(),
             retrying: node.retrying(),
+            connection: node.connection().map(Into::into),
             report: node.report().as_ref().map(to_json),
         }
     }
@@ -134,6 +151,12 @@ impl EdgeSnapshot {
         self.batches += waiting.batches;
         self.limit_rows += limits.rows as u64;
         self.limit_bytes += limits.bytes as u64;
+    }
+}
+
+impl From<Connection> for ConnectionSnapshot {
+    fn from(Connection { state, since, reason }: Connection) -> Self {
+        Self { state, since: rfc3339(since), reason }
     }
 }
 

@@ -91,6 +91,7 @@ impl Buffering<'_> {
     /// Until everything has left, or until the barrier at which the flow stops.
     async fn run(mut self, inputs: &mut Inputs, checkpointing: &NodeCheckpointing) -> Result<(), Stop> {
         loop {
+            self.ports.stats().set_kept_rows(self.node.waiting());
             if self.has_ended && self.node.waiting() == 0 {
                 return finish(self.node, Parts::default(), inputs, self.ports, checkpointing).await;
             }

@@ -56,6 +56,7 @@ pub async fn run_input(
     }
     if rest.is_none() {
         input.open(&checkpointing.home).await?;
+        ports.stats().set_report(input.report());
     }
     let mut rest = rest.unwrap_or_default();
     let mut out = ports.collector_of_input();
@@ -91,7 +92,9 @@ async fn read(
     let mut completed = checkpointing.reporter.completed_checkpoints();
     // What the flow before has read is sent first.
     let mut progress = rest.progress.unwrap_or(Progress::More);
-    let mut held = None;
+    // One that goes on may have been held before.
+    let mut held = hold.reason();
+    input.hold(held.as_ref());
     loop {
         rest.progress = Some(progress);
         send_pushed(writer, input, &mut rest.unsent, out).await?;
@@ -104,6 +107,10 @@ async fn read(
             }
         }
         progress = loop {
+            // Also of one that waits for what does not come.
+            if ports.stats().is_report_wanted() {
+                ports.stats().set_report(input.report());
+            }
             let reason = hold.reason();
             if held != reason {
                 input.hold(reason.as_ref());
@@ -125,7 +132,7 @@ async fn read(
                 progress = ports.spend(Activity::Waiting, input.next(out)), if held.is_none() => break progress?,
             }
         };
-        if ports.stats().is_report_wanted() || progress != Progress::More {
+        if progress != Progress::More {
             ports.stats().set_report(input.report());
         }
     }

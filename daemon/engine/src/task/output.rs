@@ -58,10 +58,15 @@ async fn write_all(
     if !checkpointing.goes_on {
         output.open(&checkpointing.home, &checkpointing.run).await?;
     }
+    ports.stats().set_report(output.report());
     let mut passed = checkpointing.passed;
     let mut ticks = Ticks::every(output.tick_every());
     let mut out = ports.collector();
     loop {
+        // Also of one to which no rows come.
+        if ports.stats().is_report_wanted() {
+            ports.stats().set_report(output.report());
+        }
         let event = tokio::select! {
             event = ports.spend(Activity::Waiting, inputs.next()) => event?,
             () = ticks.next() => {
@@ -74,9 +79,6 @@ async fn write_all(
                 ports.stats().add_in(batch.len());
                 output.write(batch, &mut out).await?;
                 ports.flush(&mut out).await?;
-                if ports.stats().is_report_wanted() {
-                    ports.stats().set_report(output.report());
-                }
             }
             Event::Barrier(epoch) => {
                 passed = epoch;

@@ -82,3 +82,21 @@ async fn a_flow_that_is_held_stops_at_a_border_when_it_is_told_to() {
     assert!(matches!(outcome.status, Status::Stopped) && !outcome.abandoned, "{outcome:?}");
     assert_all_committed("held_and_stopped/c", 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_live_flow_that_is_held_reads_nothing_more_when_it_is_told_to_stop() {
+    let running = start("held_live_and_stopped", "rows = 1, endless = true");
+    let (stats, control) = (running.stats(), running.control());
+    let stop = async {
+        written(&stats, 50).await;
+        control.pause();
+        sleep(Duration::from_secs(60)).await;
+        let read = stats.rows_read();
+        control.stop();
+        read
+    };
+    let (outcome, read) = tokio::join!(running.join(), stop);
+    assert!(matches!(outcome.status, Status::Stopped) && !outcome.abandoned, "{outcome:?}");
+    assert_eq!(stats.rows_read(), read);
+    assert_all_committed("held_live_and_stopped/c", read);
+}

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::kinds::{committed, opened};
+use millstream_testkit::{committed, opened};
+
 use super::{Site, ada, end, open};
 use crate::{Expected, HostError, OperationState, State};
 

@@ -2,7 +2,6 @@
 
 mod changes;
 mod folder;
-mod kinds;
 mod supervision;
 
 use std::path::PathBuf;
@@ -15,6 +14,7 @@ use millstream_engine::file::{Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
 use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
 use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
+use millstream_testkit::small_nodes;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ struct SmallFlows {
 
 impl SmallFlows {
     fn read(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
-        let registry = kinds::registry();
+        let registry = small_nodes();
         let files = files.clone();
         let load = LoadOptions { environment: &|_| None, files, ..LoadOptions::new(registry) };
         let options = PlanOptions::new(registry, self.folder.clone());

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::kinds::committed;
+use millstream_testkit::committed;
+
 use super::{Site, ada, end};
 use crate::{Expected, HostError, OperationState, Owner, State};
 

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::panic::Location;
 use std::path::Path;
+use std::sync::Arc;
 
 use millstream_core::{
-    Home, InputPlan, InputSettings, NodeKind, NodeTypes, Parsed, PlanContext, PortPlan, Problems, Progress, Role,
+    GivenRow, Home, InputPlan, InputSettings, Intake, NodeKind, NodeTypes, Parsed, PlanContext, PortPlan, Problems,
+    Progress, Role,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -34,6 +36,7 @@ pub struct Source {
     settings: String,
     make: Make,
     rest: Option<Make>,
+    given: Vec<GivenRow>,
     rows: usize,
     refused: usize,
 }
@@ -48,7 +51,7 @@ impl Source {
     /// A source of so many rows, besides so many that can't be read. `make` makes it in a folder, to which paths in the settings, the
     /// body of the node's table, are relative.
     pub fn new(settings: impl Into<String>, rows: usize, refused: usize, make: impl Fn(&Path) + 'static) -> Self {
-        Self { settings: settings.into(), make: Box::new(make), rest: None, rows, refused }
+        Self { settings: settings.into(), make: Box::new(make), rest: None, given: Vec::new(), rows, refused }
     }
 
     /// The same, some rows of which come only when the input has been opened and waits for them.
@@ -56,11 +59,28 @@ impl Source {
         Self { rest: Some(Box::new(rest)), ..self }
     }
 
+    /// The same, some rows of which, which are JSON, are given by hand when the input has been opened and waits for them.
+    pub fn with_given(self, rows: impl IntoIterator<Item = String>) -> Self {
+        let given = rows.into_iter().enumerate().map(|(key, row)| GivenRow { key: format!("key {key}"), row });
+        Self { given: given.collect(), ..self }
+    }
+
     /// Makes the rest, if that has not been done.
-    pub(super) fn complete(&self, folder: &Folder) {
+    pub(super) fn complete(&self, folder: &Folder, intake: Option<&Arc<dyn Intake>>) {
         if !folder.is_complete.replace(true) {
             self.rest.iter().for_each(|rest| rest(folder.path()));
+            if !self.given.is_empty() {
+                self.give(intake.unwrap_or_else(|| panic!("{self:?}: it takes no rows by hand")));
+            }
         }
+    }
+
+    /// Gives rows by hand, from a thread that may wait for them.
+    fn give(&self, intake: &Arc<dyn Intake>) {
+        let (intake, rows) = (intake.clone(), self.given.clone());
+        let give = move || Builder::new_current_thread().build().unwrap().block_on(intake.take(rows));
+        let taken = std::thread::spawn(give).join().unwrap();
+        assert!(taken.iter().all(Result::is_ok), "{self:?}: {taken:?}");
     }
 }
 

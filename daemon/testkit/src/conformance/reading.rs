@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use millstream_core::{
-    Batch, Collector, FailedRow, Home, Input, InputPlan, PartitionChange, Positions, Progress, State,
+    Batch, Collector, FailedRow, Home, Input, InputPlan, Intake, PartitionChange, Positions, Progress, State,
 };
 use tokio::time::timeout;
 
@@ -57,6 +57,7 @@ pub(super) struct Reading<'a> {
     finite: bool,
     ended: bool,
     input: Box<dyn Input>,
+    intake: Option<Arc<dyn Intake>>,
     out: Collector,
     positions: Positions,
     pub entries: Vec<Entry>,
@@ -82,8 +83,9 @@ impl<'a> Reading<'a> {
             restored.unwrap_or_else(|error| panic!("{source:?}: it does not go on from {before:?}: {error}"));
             positions = before.clone();
         }
+        let intake = input.intake();
         let (out, entries, added) = (Collector::of_input(schemas.len()), Vec::new(), BTreeMap::new());
-        Self { source, folder, schemas, batch_rows, finite, ended, input, out, positions, entries, added }
+        Self { source, folder, schemas, batch_rows, finite, ended, input, intake, out, positions, entries, added }
     }
 
     pub(super) async fn open(mut self, home: &Home) -> Self {
@@ -123,8 +125,8 @@ impl<'a> Reading<'a> {
     pub(super) async fn next(&mut self, calls: Calls, kept: &mut Option<&mut Vec<Kept>>) -> Progress {
         let mut waits = if calls == Calls::Whole { usize::MAX } else { 0 };
         loop {
-            let (source, folder) = (self.source, self.folder);
-            let complete = || source.complete(folder);
+            let (source, folder, intake) = (self.source, self.folder, self.intake.as_ref());
+            let complete = || source.complete(folder, intake);
             let progress = timeout(PATIENCE, polled(self.input.next(&mut self.out), waits, complete)).await;
             match progress.unwrap_or_else(|_| panic!("{source:?}: no row comes behind {:?}", self.positions)) {
                 Some(progress) => {

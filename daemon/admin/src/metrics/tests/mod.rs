@@ -1,8 +1,6 @@
 //! What is told of a flow that runs, and that the page and the board name nothing else.
 #![allow(clippy::unwrap_used)]
 
-mod kinds;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +15,7 @@ use millstream_host::{
     Change, Expected, FlowSource, Launch, LaunchError, Launched, Launcher, Owner, Planned, Request, RestartPolicy,
     State,
 };
+use millstream_testkit::small_nodes;
 use tokio::runtime::Handle;
 
 use super::*;
@@ -26,7 +25,7 @@ struct SmallFlows(PathBuf);
 
 impl SmallFlows {
     fn read(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
-        let registry = kinds::registry();
+        let registry = small_nodes();
         let files = files.clone();
         let load = LoadOptions { environment: &|_| None, files, ..LoadOptions::new(registry) };
         let options = PlanOptions::new(registry, self.0.clone());
@@ -58,8 +57,8 @@ impl Launcher for SmallFlows {
 async fn told() -> [String; 2] {
     let folder = tempfile::tempdir().unwrap();
     let text = r#"
-        input.rows.type = "three"
-        output.gone = { type = "forget", from = "rows" }
+        input.rows = { type = "numbers", rows = 3 }
+        output.gone = { type = "remember", from = "rows", place = "metrics" }
     "#;
     let launcher = Arc::new(SmallFlows(folder.path().into()));
     let host = Host::open(launcher, Handle::current(), RestartPolicy::default(), folder.path()).unwrap();

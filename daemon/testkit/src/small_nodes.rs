@@ -1,4 +1,4 @@
-//! Small nodes to run: numbers, which may fail on the way, and an output that remembers what was committed.
+//! Small nodes to run flows of in tests of what runs flows: numbers, which may fail on the way, and an output that remembers what was committed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -12,8 +12,8 @@ use millstream_core::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The kinds of this file.
-pub fn registry() -> &'static NodeTypes {
+/// The input `numbers` and the output `remember`.
+pub fn small_nodes() -> &'static NodeTypes {
     static REGISTRY: LazyLock<NodeTypes> = LazyLock::new(|| {
         let mut registry = NodeTypes::default();
         registry.input::<Numbers>();
@@ -45,7 +45,7 @@ pub fn committed(place: &str) -> Vec<i64> {
 /// Numbers from 0 on, one every ten milliseconds.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Numbers {
+struct Numbers {
     /// How many there are. Without it, it never ends.
     rows: Option<i64>,
     /// How it fails: `transient`, `permanent` or `panic`.
@@ -131,7 +131,7 @@ impl Input for Counting {
 /// Remembers what was committed.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Remember {
+struct Remember {
     /// Where.
     place: String,
 }
