@@ -19,7 +19,7 @@ const NEW: (&str, &str) = ("if-none-match", "*");
 const WAIT: (&str, &str) = ("prefer", "wait=60");
 
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A flow of the API that follows a file. Its output has a file for each checkpoint that had rows.
 fn follows(name: &str) -> String {
@@ -50,21 +50,21 @@ fn follows(name: &str) -> String {
 }
 
 /// A daemon in a folder of its own, which listens on a port of its own.
-struct Daemon {
-    running: Running,
-    lines: Receiver<String>,
+pub struct Daemon {
+    pub running: Running,
+    pub lines: Receiver<String>,
     socket: std::path::PathBuf,
     /// The address that it listens on.
-    address: String,
+    pub address: String,
 }
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: Value,
-    text: String,
+    pub body: Value,
+    pub text: String,
 }
 
 impl Answer {
@@ -74,7 +74,7 @@ impl Answer {
     }
 
     /// The same, if it has this status.
-    fn is(self, status: u16) -> Self {
+    pub fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:#?}");
         self
     }
@@ -89,17 +89,29 @@ impl Answer {
 }
 
 impl Daemon {
-    fn start(workshop: &Workshop) -> Self {
+    pub fn start(workshop: &Workshop) -> Self {
+        Self::start_with(workshop, &[])
+    }
+
+    /// A daemon with these variables.
+    pub fn start_with(workshop: &Workshop, variables: &[(&str, &str)]) -> Self {
+        Self::start_in(workshop, "", variables)
+    }
+
+    /// A daemon whose data is in a folder of its own.
+    pub fn start_in(workshop: &Workshop, data: &str, variables: &[(&str, &str)]) -> Self {
         std::fs::create_dir_all(workshop.path("flows")).unwrap();
         std::fs::create_dir_all(workshop.path("in")).unwrap();
         let mut command = workshop.command(&["daemon"]);
         command.env("MILLSTREAM__SCAN_EVERY", "50ms").env("MILLSTREAM__ADMIN__ADDRESS", "127.0.0.1:0");
-        command.env("MILLSTREAM__ADMIN__RATE", "10000/s");
+        command.env("MILLSTREAM__DATA", workshop.path(data)).env("MILLSTREAM__FLOWS", workshop.path("flows"));
+        command.env("MILLSTREAM__ADMIN__RATE", "10000/s").envs(variables.iter().copied());
         let mut running = Running::start(&mut command);
         let log = running.take_stderr();
         let (sender, lines) = channel();
         std::thread::spawn(move || log.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut daemon = Self { running, lines, socket: workshop.path("admin.sock"), address: String::new() };
+        let mut daemon =
+            Self { running, lines, socket: workshop.path(data).join("admin.sock"), address: String::new() };
         let line = daemon.wait_for("the administration listens on");
         daemon.address = line.split('`').nth(1).unwrap().to_owned();
         daemon.wait_for("ready: ");
@@ -107,7 +119,7 @@ impl Daemon {
     }
 
     /// Waits until it logs something.
-    fn wait_for(&self, text: &str) -> String {
+    pub fn wait_for(&self, text: &str) -> String {
         let mut seen = Vec::new();
         loop {
             let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("`{text}` behind {seen:#?}"));
@@ -119,7 +131,7 @@ impl Daemon {
     }
 
     /// Asks over the Unix socket.
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         exchange(stream, "localhost", method, path, headers, body)
@@ -144,20 +156,20 @@ impl Daemon {
         line.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         self.ask("GET", path, &[], "").is(200).body
     }
 
-    fn put(&self, flow: &str, text: &str, headers: &[(&str, &str)]) -> Answer {
+    pub fn put(&self, flow: &str, text: &str, headers: &[(&str, &str)]) -> Answer {
         self.ask("PUT", &format!("/api/v1/flows/{flow}"), &[&[TOML, WAIT], headers].concat(), text)
     }
 
-    fn post(&self, path: &str) -> Answer {
+    pub fn post(&self, path: &str) -> Answer {
         self.ask("POST", path, &[JSON, WAIT], "{}")
     }
 
     /// Waits until a flow is in a state.
-    fn wait_until(&self, flow: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_until(&self, flow: &str, is: impl Fn(&Value) -> bool) -> Value {
         let begin = Instant::now();
         loop {
             let seen = self.get(&format!("/api/v1/flows/{flow}"));
@@ -169,12 +181,12 @@ impl Daemon {
         }
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         kill_process(Pid::from_raw(self.running.id() as i32).unwrap(), Signal::KILL).unwrap();
         drop(self.running);
     }
 
-    fn stop(self) {
+    pub fn stop(self) {
         self.running.stop();
     }
 }

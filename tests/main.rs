@@ -21,6 +21,7 @@ mod databases;
 #[cfg(all(feature = "delta", feature = "mysql"))]
 mod delta;
 mod endurance;
+mod faults;
 #[cfg(feature = "git")]
 mod git;
 mod hostile;

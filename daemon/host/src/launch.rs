@@ -7,7 +7,10 @@ use std::sync::Arc;
 use millstream_core::FilesRead;
 use millstream_engine::file::Diagnostics;
 use millstream_engine::outline::Outline;
+use millstream_engine::quarantine::Quarantine;
 use millstream_engine::run::{FlowError, ReadyFlow};
+
+use crate::flow_budget::FlowLimits;
 
 /// A flow as somebody has written it. The text is what counts, whatever becomes of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,10 @@ pub struct Launched {
     pub flow: ReadyFlow,
     /// Its nodes and edges.
     pub outline: Outline,
+    /// What it may take of the machine.
+    pub limits: FlowLimits,
+    /// The folders whose files are its own.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Why a flow does not run.
@@ -45,11 +52,11 @@ pub trait Launcher: Send + Sync + 'static {
     /// With all that is wrong with it.
     fn check(&self, source: &FlowSource, files: &FilesRead) -> Result<Outline, Diagnostics>;
 
-    /// Plans and prepares a flow, and takes over its state.
+    /// Plans and prepares a flow, and takes over its state. From then on, nodes do without the rows that are in `quarantine`.
     ///
     /// # Errors
     /// If the flow does not check, or a node can't be built or restored.
-    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError>;
+    fn launch(&self, source: &FlowSource, quarantine: &Quarantine) -> Result<Launched, LaunchError>;
 }
 
 impl fmt::Display for LaunchError {

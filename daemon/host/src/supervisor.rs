@@ -9,10 +9,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
 
+use crate::flow_budget::{FlowBudget, FlowLimits, FlowUsage, Verdict, watch_usage};
 use crate::flow_store::Revision;
-use crate::hold::Holds;
+use crate::hold::{Holds, Reason};
 use crate::launch::{FlowSource, LaunchError, Launched, Launcher};
-use crate::restart::{RestartPolicy, Restarts};
+use crate::poison::{Finding, Poison, place};
+use crate::restart::{RestartPolicy, Restarts, class_of};
 use crate::status::{FlowStatus, Refused, State};
 
 /// What is wanted of a flow. The latest counts; one that nobody has acted on yet is forgotten.
@@ -44,6 +46,8 @@ pub struct Supervisor {
     pub holds: Holds,
     pub status: watch::Sender<FlowStatus>,
     restarts: Restarts,
+    poison: Poison,
+    budget: FlowBudget,
     /// What has become of the last target.
     probation: Option<(Arc<Target>, Probation)>,
 }
@@ -78,7 +82,17 @@ impl Supervisor {
         holds: Holds,
         status: watch::Sender<FlowStatus>,
     ) -> Self {
-        Self { launcher, data, goal, holds, status, restarts: Restarts::new(policy), probation: None }
+        Self {
+            launcher,
+            data,
+            goal,
+            holds,
+            status,
+            restarts: Restarts::new(policy),
+            poison: Poison::default(),
+            budget: FlowBudget::default(),
+            probation: None,
+        }
     }
 
     /// Sees to the flow until nobody can want anything of it any more.
@@ -101,7 +115,7 @@ impl Supervisor {
                 // Nobody can want anything of it any more.
                 Ok(Err(_)) => return,
                 // Somebody may have mended what had failed.
-                Ok(Ok(())) => self.restarts.forget(),
+                Ok(Ok(())) => self.forget_failures(),
                 Err(_) => {}
             }
         }
@@ -116,7 +130,7 @@ impl Supervisor {
                 (status.revision, status.reason, status.stats) = (revision.number, None, None);
             }
         });
-        let Launched { flow, outline } = match self.launch(revision.source()).await {
+        let Launched { flow, outline, limits, folders } = match self.launch(revision.source()).await {
             Ok(launched) => launched,
             Err(LaunchError::Check(diagnostics)) => return self.fail(diagnostics.to_string(), None, target),
             Err(LaunchError::Flow(error)) => return self.failed(&error, None, target),
@@ -136,7 +150,8 @@ impl Supervisor {
         });
         let name = self.status.borrow().flow.clone();
         tracing::info!(flow = name, revision = revision.number, "runs");
-        match self.watch(running).await.status {
+        let usage = watch_usage(running.stats(), folders, &limits);
+        match self.watch(running, &limits, usage).await.status {
             Status::Done => {
                 self.status.send_modify(|status| {
                     status.enter(State::Finished);
@@ -171,27 +186,46 @@ impl Supervisor {
 
     /// Plans and prepares the flow where that holds up nobody.
     async fn launch(&self, source: FlowSource) -> Result<Launched, LaunchError> {
-        let launcher = self.launcher.clone();
-        let launched = tokio::task::spawn_blocking(move || launcher.launch(&source)).await;
+        let (launcher, quarantine) = (self.launcher.clone(), self.poison.quarantine().clone());
+        let launched = tokio::task::spawn_blocking(move || launcher.launch(&source, &quarantine)).await;
         launched.unwrap_or_else(|panic| {
             let error = Error::caused_by("starting the flow", panic).of_class(ErrorClass::Bug);
             Err(LaunchError::Flow(error.into()))
         })
     }
 
-    /// Waits for the end of a flow, which begins to stop as soon as something else is wanted.
-    async fn watch(&mut self, running: RunningFlow) -> Outcome {
+    /// Waits for the end of a flow, which begins to stop as soon as something else is wanted, and is given up where it takes too much.
+    async fn watch(
+        &mut self,
+        running: RunningFlow,
+        limits: &FlowLimits,
+        mut usage: watch::Receiver<FlowUsage>,
+    ) -> Outcome {
         let control = running.control();
         let mut end = pin!(running.join());
         let mut is_left = false;
+        // Why it is held, or was given up, by what it takes.
+        let (mut over, mut exceeded) = (None, None);
+        self.budget.begin();
         loop {
-            self.hold(&control);
+            self.hold(over.clone(), &control);
             let changed = tokio::select! {
                 outcome = &mut end => {
                     self.status.send_modify(|status| status.paused = None);
-                    return outcome;
+                    return match exceeded {
+                        Some(error) => failed_by(error, outcome),
+                        None => outcome,
+                    };
                 }
                 () = self.holds.changed() => continue,
+                Ok(()) = usage.changed(), if exceeded.is_none() => {
+                    let now = *usage.borrow_and_update();
+                    (over, exceeded) = verdict(self.budget.look(limits, now, Instant::now()));
+                    if exceeded.is_some() {
+                        control.give_up();
+                    }
+                    continue;
+                }
                 changed = self.goal.changed(), if !is_left => changed,
             };
             is_left = changed.is_err();
@@ -204,9 +238,9 @@ impl Supervisor {
         }
     }
 
-    /// Holds the inputs, or has them go on, as is wanted.
-    fn hold(&mut self, control: &FlowControl) {
-        let reason = self.holds.reason();
+    /// Holds the inputs, or has them go on, as is wanted, or where the flow takes too much.
+    fn hold(&mut self, over: Option<Reason>, control: &FlowControl) {
+        let reason = self.holds.reason().or(over);
         if reason.is_some() {
             control.pause()
         } else {
@@ -226,7 +260,22 @@ impl Supervisor {
         if let (Some((_, probation @ Probation::Lasts)), Some(_)) = (&mut self.probation, checkpointed) {
             *probation = Probation::Passed;
         }
-        let pause = self.restarts.failed(error.error.class(), read, checkpointed);
+        let stats = progress.and_then(|_| self.status.borrow().stats.clone());
+        let (finding, flow) = (stats.map(|stats| self.poison.failed(error, &stats)), self.status.borrow().flow.clone());
+        let pause = match finding {
+            None | Some(Finding::Nothing) => self.restarts.failed(class_of(&error.error), read, checkpointed),
+            Some(Finding::Fails(reason)) => return self.fail(reason, None, target),
+            Some(Finding::Among(rows)) => {
+                tracing::warn!(flow, "a node fails whenever it comes to {}: they go one by one now", place(&rows));
+                Some(self.restarts.other_start())
+            }
+            Some(Finding::Row(row)) => {
+                tracing::error!(flow, node = row.node, "{} is set aside: {}", place(&row.origin), row.error);
+                // Whatever fails next is at another place.
+                self.restarts.forget();
+                Some(self.restarts.other_start())
+            }
+        };
         self.fail(error.to_string(), pause, target)
     }
 
@@ -261,12 +310,37 @@ impl Supervisor {
         if let Some((_, probation)) = &mut self.probation {
             *probation = Probation::Failed;
         }
-        self.restarts.forget();
+        self.forget_failures();
         self.status.send_modify(|status| status.went_back = Some(Refused::now(Some(revision), reason)));
         Next::Now
     }
 
+    /// What failed is not what runs from now on.
+    fn forget_failures(&mut self) {
+        self.restarts.forget();
+        self.poison.forget();
+        self.budget.forget();
+    }
+
     fn enter(&self, state: State) {
         self.status.send_modify(|status| status.enter(state));
+    }
+}
+
+/// Why inputs are held, or the flow is given up.
+fn verdict(verdict: Verdict) -> (Option<Reason>, Option<Error>) {
+    match verdict {
+        Verdict::Fine => (None, None),
+        Verdict::Hold(reason) => (Some(reason), None),
+        Verdict::Restart(reason) => (None, Some(Error::transient(reason))),
+        Verdict::Fail(reason) => (None, Some(Error::new(format!("{reason}, also when it is started again")))),
+    }
+}
+
+/// The end of a flow that was given up, unless it came to another one before.
+fn failed_by(error: Error, outcome: Outcome) -> Outcome {
+    match outcome.status {
+        Status::Failed(_) => Outcome { status: Status::Failed(error.into()), ..outcome },
+        Status::Done | Status::Stopped => outcome,
     }
 }

@@ -1,15 +1,18 @@
 //! How the daemon brings flows to run: with all types of nodes, and with their states at one place.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use millstream_core::{FilesRead, Result, ResultExt as _};
 use millstream_engine::file::{Diagnostic, Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
 use millstream_engine::plan::Plan;
+use millstream_engine::quarantine::Quarantine;
 use millstream_engine::run::{FlowError, PreparedFlow};
 use millstream_host::{FlowSource, LaunchError, Launched, Launcher};
+use millstream_store::local_folder;
 
-use super::settings::DaemonSettings;
+use super::settings::{DaemonSettings, LimitSettings};
 use crate::state::StateArguments;
 use crate::take_over::take_over;
 use crate::workplace::Workplace;
@@ -18,6 +21,8 @@ use crate::workplace::Workplace;
 pub struct FlowLauncher {
     workplace: Workplace,
     state: StateArguments,
+    /// What flows may take that don't say it.
+    limits: LimitSettings,
 }
 
 impl FlowLauncher {
@@ -28,7 +33,14 @@ impl FlowLauncher {
         let workplace = Workplace { registry: crate::nodes::registry(), folder };
         let state =
             StateArguments { allow_drift: settings.allow_drift, ..StateArguments::at(settings.state_location()) };
-        Ok(Self { workplace, state })
+        Ok(Self { workplace, state, limits: settings.limits.clone() })
+    }
+
+    /// The folders whose files are a flow's own: that of its state, and those of its refused rows.
+    fn folders(&self, flow: &str, outline: &Outline) -> Vec<PathBuf> {
+        let state = self.state.state.as_deref().and_then(local_folder).map(|folder| folder.join(flow));
+        let refused: BTreeSet<_> = outline.nodes.iter().filter_map(|node| node.dead_letters.as_ref()).collect();
+        state.into_iter().chain(refused.into_iter().map(|folder| self.workplace.folder.join(folder))).collect()
     }
 
     fn plan(&self, source: &FlowSource, files: &FilesRead) -> Result<Plan, Diagnostics> {
@@ -49,13 +61,18 @@ impl Launcher for FlowLauncher {
         if diagnostics.is_empty() { Ok(plan.outline()) } else { Err(diagnostics) }
     }
 
-    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
+    fn launch(&self, source: &FlowSource, quarantine: &Quarantine) -> Result<Launched, LaunchError> {
         let plan = self.plan(source, &FilesRead::default())?;
         let (flow, outline) = (plan.flow.clone(), plan.outline());
         plan.warnings.iter().for_each(|warning| tracing::warn!(flow, "{warning}"));
-        let (mode, notes) = self.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
+        let (limits, folders) = (self.limits.of_flow(plan.budget), self.folders(&plan.flow, &outline));
+        let effects = self.state.effects_without(&plan, quarantine);
+        let (mode, notes) = effects.map_err(|error| FlowError { node: None, error })?;
         notes.iter().for_each(|note| tracing::info!(flow, "{note}"));
-        let flow = take_over(PreparedFlow::new(plan, mode)?, || self.plan(source, &FilesRead::default()))??;
-        Ok(Launched { flow, outline })
+        let secrets = plan.secrets.clone();
+        let flow = PreparedFlow::new(plan, mode).map_err(|error| error.without_secrets(&secrets))?;
+        let flow = take_over(flow, || self.plan(source, &FilesRead::default()))?;
+        let flow = flow.map_err(|error| error.without_secrets(&secrets))?;
+        Ok(Launched { flow, outline, limits, folders })
     }
 }

@@ -102,6 +102,10 @@ pub struct Coordinator {
     hurry: Arc<Notify>,
     /// Whether the next one is to be the last.
     stopping: bool,
+    /// Whether inputs are held, where some come to barriers by their rows alone: these read on to one checkpoint.
+    held: Option<watch::Receiver<bool>>,
+    /// Whether that has been asked for.
+    asked_while_held: bool,
 }
 
 /// How the work of a coordinator ended.
@@ -165,8 +169,15 @@ impl Coordinator {
             next: None,
             hurry,
             stopping: false,
+            held: None,
+            asked_while_held: false,
         };
         (coordinator, reporter)
+    }
+
+    /// What says whether inputs are held that come to no barrier while they are, unless a checkpoint waits for them.
+    pub fn set_held(&mut self, held: watch::Receiver<bool>) {
+        self.held = Some(held);
     }
 
     /// What asks for a checkpoint before its time.
@@ -292,6 +303,12 @@ impl Coordinator {
                     self.stopping = true;
                     self.ask_to_stop();
                 }
+                () = changed(&mut self.held) => {
+                    self.asked_while_held = false;
+                    if self.under_way.is_none() {
+                        self.plan_next();
+                    }
+                }
                 () = self.hurry.notified(), if self.may_hurry() => self.ask(),
                 () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask_in_time(),
             }
@@ -374,10 +391,19 @@ impl Coordinator {
             // It is planned when something has been committed.
             _ if self.commits.is_full() => {}
             _ if self.stopping => self.ask_to_stop(),
+            Interval::Time(_) | Interval::Epochs(_) if self.is_held() => {
+                if !std::mem::replace(&mut self.asked_while_held, true) {
+                    self.ask();
+                }
+            }
             Interval::Time(time) => self.next = Some(Instant::now() + time),
             Interval::Epochs(_) => self.ask(),
             Interval::Never => {}
         }
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| *held.borrow())
     }
 
     /// Whether a checkpoint that somebody asks for is taken now. Otherwise it is taken as soon as that is so.
@@ -520,6 +546,18 @@ impl Coordinator {
         });
         let lineages = serde_json::Value::Array(lineages.collect());
         snapshot.staged.put_bytes(PendingCommit::LINEAGES, lineages.to_string().into_bytes());
+    }
+}
+
+/// Waits until inputs are held, or go on. Cancel safe.
+async fn changed(held: &mut Option<watch::Receiver<bool>>) {
+    let changed = match held {
+        Some(held) => held.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        // Nobody will say it any more.
+        std::future::pending().await
     }
 }
 

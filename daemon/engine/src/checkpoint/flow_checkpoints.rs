@@ -20,6 +20,7 @@ use super::replay_log::ReplayLog;
 use super::resume::{LastManifest, StartPoint, look, next, now};
 use crate::file::{Interval, ReplayLogRetention};
 use crate::plan::{NodeIndex, Plan};
+use crate::stats::ResumedCheckpoint;
 
 /// Keeps the state of a flow.
 #[derive(Clone)]
@@ -100,7 +101,9 @@ impl FlowCheckpoints {
     /// # Errors
     /// If the state can't be read.
     pub fn start_point(&self) -> Result<StartPoint> {
-        StartPoint::behind(&self.checkpoint_store, self.lock().manifest.clone())
+        let mut start_point = StartPoint::behind(&self.checkpoint_store, self.lock().manifest.clone())?;
+        start_point.quarantine.suspects = self.options.quarantine.suspects.clone();
+        Ok(start_point)
     }
 
     /// Becomes the owner of the flow: creates the next manifest. A former owner notices that at its next checkpoint, and
@@ -218,6 +221,11 @@ impl FlowCheckpoints {
         self.lock().manifest.number
     }
 
+    /// What is known of the checkpoint that the flow goes on from, if it does not begin.
+    pub fn resumed(&self) -> Option<ResumedCheckpoint> {
+        self.lock().resumed
+    }
+
     /// The number of the checkpoint that is written next.
     pub fn next_number(&self) -> u64 {
         self.number() + 1
@@ -304,7 +312,8 @@ impl FlowCheckpoints {
         crash::point("before-manifest");
         let checksum = self.checkpoint_store.put(&manifest)?.ok_or_else(|| taken_over(&self.checkpoint_store))?;
         crash::point("after-manifest");
-        *last = LastManifest { manifest, checksum: Some(checksum), is_visible: false, forgotten: BTreeMap::new() };
+        let checksum = Some(checksum);
+        *last = LastManifest { manifest, checksum, is_visible: false, forgotten: BTreeMap::new(), resumed: None };
         Ok(staged)
     }
 

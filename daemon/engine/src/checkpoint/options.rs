@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::quarantine::Quarantine;
+
 /// How a flow keeps its state.
 #[derive(Clone, Default)]
 pub struct ResumeOptions {
@@ -16,4 +18,6 @@ pub struct ResumeOptions {
     /// Whether outputs may remove what was published at their places: those among these nodes, or if there are none, all that
     /// begin.
     pub remove_published: bool,
+    /// Rows that nodes do without from now on, and those among which such a row is to be found.
+    pub quarantine: Quarantine,
 }

@@ -1,5 +1,6 @@
 //! How a flow has ended, and how a running one is told what to do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use millstream_core::Error;
 use tokio::sync::{Notify, watch};
 
+use crate::file::Secrets;
 use crate::phase::Phase;
 
 /// How a flow ended.
@@ -57,6 +59,16 @@ impl fmt::Display for FlowError {
 
 impl std::error::Error for FlowError {}
 
+impl FlowError {
+    /// The same, with the names of variables in place of their values.
+    pub fn without_secrets(self, secrets: &Secrets) -> Self {
+        match secrets.hide(&self.error.to_string()) {
+            Cow::Borrowed(_) => self,
+            Cow::Owned(hidden) => Self { error: Error::new(hidden).of_class(self.error.class()), ..self },
+        }
+    }
+}
+
 /// Tells a running flow what to do.
 #[derive(Clone, Debug)]
 pub struct FlowControl {
@@ -82,15 +94,21 @@ impl FlowControl {
         self.hurry.notify_one();
     }
 
-    /// Holds the inputs: they read nothing more until they are told to go on, or the flow is to stop. What they have read is worked off. A
-    /// checkpoint is taken as before where inputs are live; those that end by themselves come to no barrier while they are held.
+    /// Holds the inputs: they read nothing more until they are told to go on, or the flow is to stop. What they have read is worked off.
+    /// Checkpoints are taken as before where inputs are live; those that end by themselves read on to the next barrier, at which one is
+    /// taken.
     pub fn pause(&self) {
-        self.held.send_replace(true);
+        self.set_held(true);
     }
 
     /// Has inputs go on that are held.
     pub fn resume(&self) {
-        self.held.send_replace(false);
+        self.set_held(false);
+    }
+
+    /// Whoever waits for it is told only what is new.
+    fn set_held(&self, held: bool) {
+        self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
     }
 
     /// Whether inputs are held.

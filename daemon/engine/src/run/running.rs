@@ -18,6 +18,7 @@ use super::setup::Task;
 use super::{Finished, FlowControl, FlowError, Outcome, PreparedFlow, ReadyFlow, RunMode, Status, TakeOver};
 use crate::checkpoint::{Conclusion, Coordinator, Failure};
 use crate::edge::Queue;
+use crate::file::Secrets;
 use crate::panic::panic_message;
 use crate::phase::{Phase, reached};
 use crate::plan::{NodeIndex, Plan, PlannedBody, PlannedNode};
@@ -47,6 +48,7 @@ pub(super) struct Common {
     /// The inputs that end by themselves. None where rows would be lost if the flow were stopped between two barriers.
     pub finite: Vec<usize>,
     pub caught_up: Arc<CaughtUp>,
+    pub secrets: Arc<Secrets>,
 }
 
 /// How long a flow with state that is stopped may take to come to a barrier, where inputs end epochs by rows alone.
@@ -181,6 +183,7 @@ impl Common {
             caught_up: Arc::new(CaughtUp::new(inputs, phase.clone())),
             held: watch::Sender::new(false),
             phase,
+            secrets: plan.secrets.clone(),
         }
     }
 
@@ -230,7 +233,7 @@ impl Common {
         match failure {
             Some(Failure { node, error }) => {
                 let node = node.map(|index| self.stats.nodes[index].name.clone());
-                Status::Failed(FlowError { node, error })
+                Status::Failed(FlowError { node, error }.without_secrets(&self.secrets))
             }
             None if last == Some(Then::Stop) && self.caught_up.is_all() => Status::Done,
             None if last.is_none() || last == Some(Then::Stop) => Status::Stopped,

@@ -67,8 +67,11 @@ impl Setup {
         let (durable, is_replay) = (checkpoints.is_some(), matches!(homes, Homes::Replay(_)));
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|planned| edge_of(plan, planned)).unzip();
         let common = Common::new(plan, durable, senders.iter().map(Sender::queue));
+        if let Some(resumed) = checkpoints.as_ref().and_then(FlowCheckpoints::resumed) {
+            common.stats.set_resumed(resumed);
+        }
         let phase = common.phase.clone();
-        let (coordinator, reporter) = Coordinator::new(
+        let (mut coordinator, reporter) = Coordinator::new(
             plan,
             checkpoints,
             run.clone(),
@@ -77,6 +80,9 @@ impl Setup {
             phase,
             common.stats.clone(),
         );
+        if durable && plan.has_strict_inputs() {
+            coordinator.set_held(common.held.subscribe());
+        }
         Ok(Self {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
@@ -109,6 +115,7 @@ impl Setup {
         let senders: Vec<Vec<Sender>> = senders.collect();
         let ports = Ports::new(index, &node, senders, self.common.stats.clone(), self.secrets.clone());
         let mut inputs = self.inputs(index, &node);
+        inputs.set_quarantine(self.start_point.quarantine.of_node(&node.name));
         let checkpointing = self.checkpointing(index, &node)?;
         if checkpointing.had_ended() {
             inputs.open_gates();
@@ -193,6 +200,7 @@ impl Setup {
             records: self.records,
             home: self.homes.of(name),
             run: self.run.clone(),
+            alone: self.start_point.quarantine.alone(name),
             caught_up: self.common.caught_up.clone(),
         })
     }

@@ -43,8 +43,18 @@ pub async fn run_input(
         return replay_input(input.as_mut(), &mut writer, replay, &mut out).await;
     }
     let mut completed = checkpointing.reporter.completed_checkpoints();
+    let mut asked = checkpointing.reporter.schedule().asked();
     loop {
-        let may_read = hold.may_read();
+        let is_free = hold.may_read();
+        let may_read = is_free || writer.is_awaited();
+        let read = async {
+            tokio::select! {
+                biased;
+                () = hold.changed(is_free) => Ok(None),
+                Ok(()) = asked.changed(), if !may_read => Ok(None),
+                progress = input.next(&mut out), if may_read => progress.map(Some),
+            }
+        };
         let progress = tokio::select! {
             biased;
             () = reached(&mut phase, last_phase) => return writer.end(&phase).await,
@@ -59,8 +69,11 @@ pub async fn run_input(
                 writer.act(input.as_mut(), due).await?;
                 continue;
             }
-            () = ports.spend(Activity::Waiting, hold.changed(may_read)) => continue,
-            progress = ports.spend(Activity::Waiting, input.next(&mut out)), if may_read => progress?,
+            read = ports.spend(Activity::Waiting, read) => match read? {
+                Some(progress) => progress,
+                // Whether it may read is another question now.
+                None => continue,
+            },
         };
         if ports.stats().is_report_wanted() || progress != Progress::More {
             ports.stats().set_report(input.report());

@@ -14,6 +14,7 @@ mod lanes;
 mod owners;
 mod pausing;
 mod planning;
+mod poisoned;
 mod renamed;
 mod replaying;
 pub mod running;

@@ -9,19 +9,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::FilesRead;
+use millstream_core::{ByteSize, FilesRead};
 use millstream_engine::checkpoint::{FlowCheckpoints, ResumeOptions};
 use millstream_engine::file::{Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
 use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
+use millstream_engine::quarantine::Quarantine;
 use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::{
-    Applied, Change, Expected, FlowSource, FlowStatus, Host, HostError, LaunchError, Launched, Launcher, Operation,
-    Owner, Request, RestartPolicy, State,
+    Applied, Change, Expected, FlowLimits, FlowSource, FlowStatus, Host, HostError, LaunchError, Launched, Launcher,
+    Operation, Owner, Request, RestartPolicy, State,
 };
 
 /// Launches flows of the small nodes, with their states in a folder.
@@ -44,14 +45,20 @@ impl Launcher for SmallFlows {
         Ok(self.plan(source, files)?.outline())
     }
 
-    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
+    fn launch(&self, source: &FlowSource, quarantine: &Quarantine) -> Result<Launched, LaunchError> {
         let plan = self.plan(source, &FilesRead::default())?;
         let outline = plan.outline();
         let whole = |error| FlowError { node: None, error };
         let state = self.folder.join("state");
-        let checkpoints = FlowCheckpoints::open_folder(&plan, &state, &ResumeOptions::default()).map_err(whole)?;
+        let budget = plan.budget;
+        let bytes = |size: Option<ByteSize>| size.map(|size| size.0 as u64);
+        let limits =
+            FlowLimits { memory: bytes(budget.memory), disk: bytes(budget.disk), patience: Duration::from_secs(10) };
+        let folders = vec![state.join(&plan.flow)];
+        let options = ResumeOptions { quarantine: quarantine.clone(), ..ResumeOptions::default() };
+        let checkpoints = FlowCheckpoints::open_folder(&plan, &state, &options).map_err(whole)?;
         let flow = PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?;
-        Ok(Launched { flow, outline })
+        Ok(Launched { flow, outline, limits, folders })
     }
 }
 

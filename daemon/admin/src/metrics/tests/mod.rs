@@ -12,9 +12,10 @@ use millstream_engine::checkpoint::{FlowCheckpoints, ResumeOptions};
 use millstream_engine::file::{Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
 use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
+use millstream_engine::quarantine::Quarantine;
 use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
 use millstream_host::{
-    Change, Expected, FlowSource, LaunchError, Launched, Launcher, Owner, Request, RestartPolicy, State,
+    Change, Expected, FlowLimits, FlowSource, LaunchError, Launched, Launcher, Owner, Request, RestartPolicy, State,
 };
 use tokio::runtime::Handle;
 
@@ -38,13 +39,13 @@ impl Launcher for SmallFlows {
         Ok(self.plan(source, files)?.outline())
     }
 
-    fn launch(&self, source: &FlowSource) -> Result<Launched, LaunchError> {
+    fn launch(&self, source: &FlowSource, _: &Quarantine) -> Result<Launched, LaunchError> {
         let plan = self.plan(source, &FilesRead::default())?;
         let (options, outline) = (ResumeOptions::default(), plan.outline());
         let checkpoints = FlowCheckpoints::open_folder(&plan, &self.0.join("state"), &options);
         let checkpoints = checkpoints.map_err(|error| FlowError { node: None, error })?;
         let flow = PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?;
-        Ok(Launched { flow, outline })
+        Ok(Launched { flow, outline, limits: FlowLimits::default(), folders: Vec::new() })
     }
 }
 
