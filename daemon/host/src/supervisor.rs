@@ -205,7 +205,7 @@ impl Supervisor {
         let mut end = pin!(running.join());
         let mut is_left = false;
         // Why it is held, or was given up, by what it takes.
-        let (mut over, mut exceeded) = (None, None);
+        let (mut over, mut exceeded): (Option<Reason>, _) = (None, None);
         self.budget.begin();
         loop {
             self.hold(over.clone(), &control);
@@ -220,7 +220,10 @@ impl Supervisor {
                 () = self.holds.changed() => continue,
                 Ok(()) = usage.changed(), if exceeded.is_none() => {
                     let now = *usage.borrow_and_update();
-                    (over, exceeded) = verdict(self.budget.look(limits, now, Instant::now()));
+                    let held;
+                    (held, exceeded) = verdict(self.budget.look(limits, now, Instant::now()));
+                    // It is said once, and not whenever it is a little more.
+                    over = held.map(|why| over.take().unwrap_or(why));
                     if exceeded.is_some() {
                         control.give_up();
                     }

@@ -31,7 +31,7 @@ pub struct FlowCheckpoints {
     interval: Interval,
     keep: usize,
     replay_log_retention: ReplayLogRetention,
-    options: ResumeOptions,
+    options: Arc<ResumeOptions>,
     _lock: Option<Arc<Lock>>,
     last: Arc<Mutex<LastManifest>>,
 }
@@ -81,7 +81,7 @@ impl FlowCheckpoints {
             interval: plan.checkpoints,
             keep: plan.keep_checkpoints,
             replay_log_retention: plan.replay_log_retention,
-            options: options.clone(),
+            options: Arc::new(options.clone()),
             _lock: None,
             last,
         })
@@ -253,7 +253,7 @@ impl FlowCheckpoints {
 
     /// What becomes of what is at the place of an output, if it begins.
     pub fn former(&self, node: &str) -> PriorOutput {
-        let ResumeOptions { remove_published, resets, .. } = &self.options;
+        let ResumeOptions { remove_published, resets, .. } = &*self.options;
         match () {
             () if *remove_published && (resets.is_empty() || resets.iter().any(|reset| reset == node)) => {
                 PriorOutput::MayGo

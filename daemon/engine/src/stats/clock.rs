@@ -195,6 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "what takes a while here is work, and no wait")]
     async fn what_is_done_between_two_waits_is_work() {
         let [worked, waited] = [20, 30].map(Duration::from_millis);
         let clock = Clock::new();
