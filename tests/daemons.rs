@@ -84,7 +84,7 @@ pub fn learns(workshop: &Workshop, name: &str) -> String {
 
 /// A daemon in a folder of its own, which listens on a port of its own.
 pub struct Daemon {
-    running: Running,
+    pub running: Running,
     /// What it logs.
     pub lines: Receiver<String>,
     /// The Unix socket.
@@ -126,10 +126,27 @@ impl Answer {
 impl Daemon {
     /// One that listens on a port of its own, and is ready.
     pub fn start(workshop: &Workshop) -> Self {
+        Self::start_with(workshop, &[])
+    }
+
+    /// The same with these variables.
+    pub fn start_with(workshop: &Workshop, variables: &[(&str, &str)]) -> Self {
+        Self::start_in(workshop, "", variables)
+    }
+
+    /// The same with its data in a folder of the workshop's.
+    pub fn start_in(workshop: &Workshop, data: &str, variables: &[(&str, &str)]) -> Self {
         std::fs::create_dir_all(workshop.path("flows")).unwrap();
         std::fs::create_dir_all(workshop.path("in")).unwrap();
-        let variables = [("MILLSTREAM__ADMIN__ADDRESS", "127.0.0.1:0"), ("MILLSTREAM__ADMIN__RATE", "10000/s")];
-        let mut daemon = Self::begin(workshop, &variables);
+        let (data, flows) = (workshop.path(data), workshop.path("flows"));
+        let own = [
+            ("MILLSTREAM__ADMIN__ADDRESS", "127.0.0.1:0"),
+            ("MILLSTREAM__ADMIN__RATE", "10000/s"),
+            ("MILLSTREAM__DATA", data.to_str().unwrap()),
+            ("MILLSTREAM__FLOWS", flows.to_str().unwrap()),
+        ];
+        let mut daemon = Self::begin(workshop, &[&own, variables].concat());
+        daemon.socket = data.join("admin.sock");
         let line = daemon.wait_for("the administration listens on");
         daemon.address = line.split('`').nth(1).unwrap().to_owned();
         daemon.wait_for("ready: ");

@@ -24,6 +24,7 @@ mod databases;
 mod delta;
 mod doors;
 mod endurance;
+mod faults;
 #[cfg(feature = "git")]
 mod git;
 mod hostile;

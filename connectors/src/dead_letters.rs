@@ -161,6 +161,7 @@ fn not_taken(refused: Refused) -> NotTaken {
         Refused::Unreadable { why, .. } | Refused::Format(why) => NotTaken::Wrong(why),
         Refused::KeyOfOthers => NotTaken::Wrong("it was sent before with other values, which were taken".into()),
         Refused::BeingTaken => NotTaken::NotNow("it is just being taken".into()),
+        Refused::Held(held) => NotTaken::NotNow(held.reason().to_string()),
         Refused::NoRoom(why) | Refused::Unknown(why) => NotTaken::NotNow(why),
     }
 }

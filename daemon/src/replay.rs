@@ -134,7 +134,9 @@ fn start_point(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Re
     }
     let mut replay_log = checkpoint_store.replay_log(from, checkpoint.unwrap_or_default())?;
     replay_log.rename_nodes(plan.renames());
-    Ok(StartPoint { replay_log, store: Some(checkpoint_store), ..start_point })
+    let mut quarantine = checkpoint_store.quarantine(checkpoint.unwrap_or_default())?;
+    quarantine.rename_nodes(plan.renames());
+    Ok(StartPoint { replay_log, quarantine, store: Some(checkpoint_store), ..start_point })
 }
 
 /// Whether the model or an input of it began from scratch before the version was made, so that the rows from the first on don't tell

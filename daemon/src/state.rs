@@ -8,6 +8,7 @@ use millstream_core::{Error, Result};
 use millstream_engine::checkpoint::{ANEW, FlowCheckpoints, ResumeOptions, kept_states};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::plan::{KeptStates, NeedsState, Plan, PlannedNode};
+use millstream_engine::quarantine::Quarantine;
 use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
 use millstream_models::device::{self, DeviceSettings};
 use millstream_store::local_folder;
@@ -60,11 +61,17 @@ impl StateArguments {
 
     /// What becomes of what a flow does, and what is to be said of that.
     pub fn effects(&self, plan: &Plan) -> Result<(RunMode, Vec<String>)> {
+        self.effects_without(plan, &Quarantine::default())
+    }
+
+    /// The same, where nodes do without some rows.
+    pub fn effects_without(&self, plan: &Plan, quarantine: &Quarantine) -> Result<(RunMode, Vec<String>)> {
         let Some(location) = &self.state else {
             return Ok((RunMode::Commit { remove_published: self.remove_published }, Vec::new()));
         };
         let losses = self.losses(plan);
-        let checkpoints = FlowCheckpoints::open_at(plan, location, &self.options())?;
+        let options = ResumeOptions { quarantine: quarantine.clone(), ..self.options() };
+        let checkpoints = FlowCheckpoints::open_at(plan, location, &options)?;
         // What can't be read of other flows is of no interest to this one.
         let warnings = losses.into_iter().chain(checkpoints.warning(plan).ok().flatten());
         let mut notes: Vec<String> = warnings.map(|warning| format!("warning: {warning}")).collect();
@@ -158,6 +165,7 @@ impl StateArguments {
             revision: self.revision,
             resets: self.reset.clone(),
             remove_published: self.remove_published,
+            quarantine: Quarantine::default(),
         }
     }
 }

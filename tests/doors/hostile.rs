@@ -7,7 +7,7 @@ use std::process::Command;
 use super::clients::exchange;
 use super::manager::Manager;
 use super::{free_port, post, takes};
-use crate::daemon::wait_for_rows;
+use crate::daemons::wait_for_rows;
 use crate::millstream::{Running, Workshop};
 
 /// How many of each kind there are.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use self::clients::{Answer, Load, exchange};
 use self::manager::Manager;
-use crate::daemon::{ids, wait_for_rows};
+use crate::daemons::{ids, wait_for_rows};
 use crate::millstream::Workshop;
 
 /// How long anything may take here.

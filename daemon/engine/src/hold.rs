@@ -1,4 +1,5 @@
-//! Inputs that are held: they read nothing, while what they have read goes on, and checkpoints are taken.
+//! Inputs that are held: they read nothing, while what they have read goes on, and checkpoints are taken. An input that comes to barriers by
+//! its rows alone reads on to the next one, so that there is a checkpoint of what it has read.
 
 use std::future::pending;
 

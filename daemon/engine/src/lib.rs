@@ -20,6 +20,7 @@ pub mod outline;
 mod panic;
 mod phase;
 pub mod plan;
+pub mod quarantine;
 mod retry;
 pub mod run;
 pub mod stats;

@@ -5,7 +5,7 @@ use millstream_core::type_name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::file::OnError;
+use crate::file::{OnError, Secrets};
 use crate::graph::is_shown;
 use crate::plan::{Plan, PlannedBody, PlannedEdge, PlannedNode};
 
@@ -85,11 +85,12 @@ pub struct OutlineEdge {
 impl Plan {
     /// What there is to see of the flow. Nodes that the engine has added are left out, and so are their edges.
     pub fn outline(&self) -> Outline {
+        let nodes = self.nodes.iter().filter(|node| !node.hidden);
         Outline {
             flow: self.flow.clone(),
             description: self.description.clone(),
             finite: self.is_finite(),
-            nodes: self.nodes.iter().filter(|node| !node.hidden).map(outline_node).collect(),
+            nodes: nodes.map(|node| outline_node(node, &self.secrets)).collect(),
             edges: self.edges.iter().filter(|edge| self.is_visible(edge)).map(|edge| self.outline_edge(edge)).collect(),
             warnings: self.warnings.clone(),
         }
@@ -119,11 +120,11 @@ impl Outline {
     }
 }
 
-fn outline_node(node: &PlannedNode) -> OutlineNode {
+fn outline_node(node: &PlannedNode, secrets: &Secrets) -> OutlineNode {
     let arriving = node.inputs.iter().map(|port| outline_port(&port.name, &port.schema));
     let leaving = node.ports.iter().filter(|port| is_shown(port));
     let place = match &node.body {
-        PlannedBody::Output { place, .. } => place.clone(),
+        PlannedBody::Output { place, .. } => place.as_ref().map(|place| secrets.hide(place).into_owned()),
         PlannedBody::Input { .. } | PlannedBody::Processor { .. } => None,
     };
     OutlineNode {

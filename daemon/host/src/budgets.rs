@@ -1,18 +1,21 @@
-//! What there is of memory and disk, and what happens when little is left: nearly no disk holds the inputs of all flows until there is more.
+//! What there is of memory and disk, and what happens when little is left: nearly no disk holds the inputs of all flows until there is more, and
+//! where it is full, the ballast is given up, so that what must be written still can be.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{Result, ResultExt as _};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::ballast::Ballast;
 use crate::host::Host;
 use crate::process::Process;
 
 /// How often is looked.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(1);
 
 /// The share of the memory that there is which the process may take.
 const MEMORY_SHARE: f64 = 0.7;
@@ -24,6 +27,9 @@ const LITTLE: Threshold = Threshold { share: 0.10, bytes: 2 * GIB };
 
 /// Nearly no disk, which holds inputs.
 const NEARLY_NONE: Threshold = Threshold { share: 0.05, bytes: GIB / 2 };
+
+/// No disk to speak of, which takes the ballast.
+const NONE: Threshold = Threshold { share: 0.01, bytes: 64 << 20 };
 
 /// Inputs go on when there is so much more than what has held them.
 const RELIEF: f64 = 1.5;
@@ -87,6 +93,16 @@ impl DiskSpace {
             free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
             total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
         })
+    }
+
+    /// Whether nothing is left.
+    fn is_full(&self) -> bool {
+        self.free_bytes < NONE.of(self.total_bytes)
+    }
+
+    /// The same disk, of which so much is not to be used.
+    fn without(self, bytes: u64) -> Self {
+        Self { free_bytes: self.free_bytes.saturating_sub(bytes), ..self }
     }
 
     /// How much that is, where it was `before`: inputs that are held go on only when there is a good deal more.
@@ -156,20 +172,22 @@ fn limit_of(root: &Path, group: &str) -> Option<u64> {
 }
 
 /// Sees to it that flows don't fill the disk with a folder, for as long as it is polled: holds their inputs when it is nearly full, and lets
-/// them go on when there is more. Warns where the process takes more memory than its share.
-pub async fn keep_budgets(folder: PathBuf, host: &Host) -> Infallible {
+/// them go on when there is more. Gives up the ballast when it is full, and takes it again when there is room. Warns where the process takes
+/// more memory than its share.
+pub async fn keep_budgets(folder: PathBuf, ballast: Ballast, host: &Host) -> Infallible {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ballast = Arc::new(ballast);
     let mut keeper = Keeper { host, disk: DiskLevel::Enough, is_over: false, limit: MemoryLimit::find() };
     loop {
         ticks.tick().await;
-        let folder = folder.clone();
+        let (folder, ballast) = (folder.clone(), ballast.clone());
         // A disk that is away may keep its caller.
-        let look = tokio::task::spawn_blocking(move || (DiskSpace::of(&folder), Process::look()));
+        let look = tokio::task::spawn_blocking(move || (look_at_disk(&folder, &ballast), Process::look()));
         let Ok((space, process)) = look.await else { continue };
         match space {
-            Ok(space) => {
-                keeper.see_disk(&space);
+            Ok((space, lacking)) => {
+                keeper.see_disk(&space.clone().without(lacking));
                 host.note_disk(space);
             }
             Err(error) => tracing::warn!(%error, "the disk can't be watched"),
@@ -178,6 +196,23 @@ pub async fn keep_budgets(folder: PathBuf, host: &Host) -> Infallible {
             keeper.see_memory(process.resident_bytes);
         }
     }
+}
+
+/// How much disk there is, and how much of that the ballast is to have, which it has not.
+fn look_at_disk(folder: &Path, ballast: &Ballast) -> Result<(DiskSpace, u64)> {
+    let space = DiskSpace::of(folder)?;
+    let is_there = ballast.is_there();
+    if is_there && space.is_full() {
+        ballast.give_up()?;
+        tracing::error!("{space}: the ballast is given up, so that checkpoints and logs can still be written");
+        return Ok((DiskSpace::of(folder)?, ballast.bytes()));
+    }
+    let with_ballast = space.clone().without(ballast.bytes());
+    if !is_there && ballast.bytes() > 0 && with_ballast.level(DiskLevel::NearlyNone) != DiskLevel::NearlyNone {
+        ballast.take()?;
+        return Ok((DiskSpace::of(folder)?, 0));
+    }
+    Ok((space, if is_there { 0 } else { ballast.bytes() }))
 }
 
 /// What has been seen so far.

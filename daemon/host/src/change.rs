@@ -5,6 +5,7 @@
 //! runs, what goes wrong at the border has it go on with its nodes, and what goes wrong behind has it started again from there.
 
 use std::future::pending;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_core::{Error, ErrorClass};
@@ -14,6 +15,7 @@ use millstream_store::crash;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
+use crate::flow_budget::FlowLimits;
 use crate::launch::{Launch, LaunchError, Launcher, Planned};
 use crate::status::{Handover, Refused};
 use crate::supervisor::{Goal, Probation, Supervisor, Target};
@@ -92,6 +94,8 @@ impl Change {
 struct GoneOn {
     flow: ReadyFlow,
     outline: Outline,
+    limits: FlowLimits,
+    folders: Vec<PathBuf>,
     revision: u64,
     /// Why it is the former text, if it was to be the new one.
     refused: Option<FlowError>,
@@ -120,11 +124,11 @@ impl Supervisor {
             _ = self.revision(&new);
             *target = new;
         }
-        let GoneOn { flow, outline, revision, refused } = gone_on?;
+        let GoneOn { flow, outline, limits, folders, revision, refused } = gone_on?;
         let running = flow.start(&self.data);
         crash::point("change-begun");
         self.follows_last(&running);
-        self.runs(&running, outline, revision);
+        self.runs(&running, outline, limits, folders, revision);
         match refused {
             Some(error) => self.refuse(target.clone(), error.to_string()),
             None if is_wanted => {
@@ -165,8 +169,9 @@ fn go_on(mut handed_over: HandedOver, plans: Plans, is_wanted: bool) -> Result<G
 
 impl Planned {
     fn go_on(self, handed_over: HandedOver) -> Result<GoneOn, NotTakenOver> {
-        let Self { plan, outline, options } = self;
+        let Self { plan, outline, options, limits, folders } = self;
         let flow = handed_over.go_on(plan, &options)?;
-        Ok(GoneOn { flow, outline, revision: options.revision.unwrap_or_default(), refused: None })
+        let revision = options.revision.unwrap_or_default();
+        Ok(GoneOn { flow, outline, limits, folders, revision, refused: None })
     }
 }

@@ -9,7 +9,10 @@ use millstream_engine::checkpoint::ResumeOptions;
 use millstream_engine::file::Diagnostics;
 use millstream_engine::outline::Outline;
 use millstream_engine::plan::Plan;
+use millstream_engine::quarantine::Quarantine;
 use millstream_engine::run::{FlowError, ReadyFlow};
+
+use crate::flow_budget::FlowLimits;
 
 /// A flow as somebody has written it. The text is what counts, whatever becomes of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub struct FlowSource {
 }
 
 /// A text that a flow is to run from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Launch {
     /// The text.
     pub source: FlowSource,
@@ -29,6 +32,8 @@ pub struct Launch {
     pub revision: u64,
     /// The nodes that start from scratch, unless a checkpoint of this revision says that they have.
     pub resets: Vec<String>,
+    /// The rows that nodes do without from now on.
+    pub quarantine: Quarantine,
 }
 
 /// A flow that is to go on in place of one that runs.
@@ -40,6 +45,10 @@ pub struct Planned {
     pub outline: Outline,
     /// What is wanted of its state.
     pub options: ResumeOptions,
+    /// What it may take of the machine.
+    pub limits: FlowLimits,
+    /// The folders whose files are its own.
+    pub folders: Vec<PathBuf>,
 }
 
 /// A flow that has only to begin.
@@ -49,6 +58,10 @@ pub struct Launched {
     pub flow: ReadyFlow,
     /// Its nodes and edges.
     pub outline: Outline,
+    /// What it may take of the machine.
+    pub limits: FlowLimits,
+    /// The folders whose files are its own.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Why a flow does not run.

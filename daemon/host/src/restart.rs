@@ -1,10 +1,11 @@
 //! When a flow that has failed is started again.
 
-use std::fmt;
+use std::error::Error as StdError;
 use std::time::Duration;
+use std::{fmt, io};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use millstream_core::ErrorClass;
+use millstream_core::{Error, ErrorClass};
 
 /// How often, and after which pauses, a flow that has failed is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,21 @@ pub struct RestartPolicy {
     pub longest_pause: Duration,
     /// How many times in a row a flow is started again. None if there is no limit.
     pub most: Option<u32>,
+}
+
+/// Whose fault an error is, to the supervisor: room on a disk comes back.
+pub fn class_of(error: &Error) -> ErrorClass {
+    if lacks_room(error) { ErrorClass::Transient } else { error.class() }
+}
+
+fn lacks_room(error: &(dyn StdError + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return error.cause().is_some_and(|cause| lacks_room(cause));
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    }
+    error.source().is_some_and(lacks_room)
 }
 
 /// The failures of a flow, in a row.
@@ -49,6 +65,11 @@ impl Restarts {
     /// Forgets the failures: what failed is not what runs from now on.
     pub fn forget(&mut self) {
         *self = Self::new(self.policy);
+    }
+
+    /// The pause before a start that is not the same again, and counts for none.
+    pub fn other_start(&self) -> Duration {
+        self.policy.first_pause
     }
 
     /// A flow has failed when its inputs had read `read` rows; the last checkpoint of that run, if it had one, was of `checkpointed` rows.
@@ -110,6 +131,13 @@ mod tests {
         assert!(is_about(restarts.failed(Transient, 150, Some(100)), 1), "the checkpoint has passed it");
         assert!(is_about(restarts.failed(Transient, 150, None), 2));
         assert_eq!(restarts.failed(Transient, 150, None), None, "the third in a row");
+    }
+
+    #[test]
+    fn a_full_disk_may_be_over_in_a_while() {
+        let full = Error::caused_by("writing", Error::from(io::Error::from(io::ErrorKind::StorageFull)));
+        assert_eq!((class_of(&full), full.class()), (Transient, Permanent));
+        assert_eq!(class_of(&Error::new("there is no such table")), Permanent);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! One flow: compares what it is doing with what is wanted of it, and does what is lacking.
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
-use millstream_core::{Error, ErrorClass};
+use millstream_core::{Error, ErrorClass, Held};
 use millstream_engine::outline::Outline;
+use millstream_engine::quarantine::Quarantine;
 use millstream_engine::run::{FlowControl, FlowError, Outcome, RunningFlow, Status};
 use millstream_engine::stats::FlowStats;
 use tokio::runtime::Handle;
@@ -12,10 +14,12 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
 
 use crate::change::Change;
+use crate::flow_budget::{FlowBudget, FlowLimits, FlowUsage, Verdict, watch_usage};
 use crate::flow_store::Revision;
-use crate::hold::Holds;
+use crate::hold::{Holds, Reason};
 use crate::launch::{Launch, LaunchError, Launched, Launcher};
-use crate::restart::{RestartPolicy, Restarts};
+use crate::poison::{Finding, Poison, place};
+use crate::restart::{RestartPolicy, Restarts, class_of};
 use crate::status::{FlowStatus, Refused, State};
 
 /// What is wanted of a flow. The latest counts; one that nobody has acted on yet is forgotten.
@@ -45,7 +49,8 @@ impl Target {
     pub(crate) fn launch(&self, revision: &Revision) -> Launch {
         let is_new = revision.number == self.revision.number;
         let resets = if is_new { self.resets.clone() } else { Vec::new() };
-        Launch { source: revision.source(), revision: revision.number, resets }
+        let quarantine = Quarantine::default();
+        Launch { source: revision.source(), revision: revision.number, resets, quarantine }
     }
 }
 
@@ -57,9 +62,13 @@ pub struct Supervisor {
     pub goal: watch::Receiver<Goal>,
     pub holds: Holds,
     pub status: watch::Sender<FlowStatus>,
-    pub(crate) restarts: Restarts,
+    restarts: Restarts,
+    poison: Poison,
+    budget: FlowBudget,
+    /// What the flow may take, and what it takes.
+    usage: Option<(FlowLimits, watch::Receiver<FlowUsage>)>,
     /// What the last run has counted.
-    pub(crate) last: Option<Arc<FlowStats>>,
+    last: Option<Arc<FlowStats>>,
     /// What has become of the last target.
     pub(crate) probation: Option<(Arc<Target>, Probation)>,
 }
@@ -94,7 +103,19 @@ impl Supervisor {
         holds: Holds,
         status: watch::Sender<FlowStatus>,
     ) -> Self {
-        Self { launcher, data, goal, holds, status, restarts: Restarts::new(policy), last: None, probation: None }
+        Self {
+            launcher,
+            data,
+            goal,
+            holds,
+            status,
+            restarts: Restarts::new(policy),
+            poison: Poison::default(),
+            budget: FlowBudget::default(),
+            usage: None,
+            last: None,
+            probation: None,
+        }
     }
 
     /// Sees to the flow until nobody can want anything of it any more.
@@ -117,7 +138,7 @@ impl Supervisor {
                 // Nobody can want anything of it any more.
                 Ok(Err(_)) => return,
                 // Somebody may have mended what had failed.
-                Ok(Ok(())) => self.restarts.forget(),
+                Ok(Ok(())) => self.forget_failures(),
                 Err(_) => {}
             }
         }
@@ -132,7 +153,8 @@ impl Supervisor {
                 (status.revision, status.reason, status.stats) = (revision.number, None, None);
             }
         });
-        let Launched { flow, outline } = match self.launch(target.launch(&revision)).await {
+        let launched = self.launch(target.launch(&revision)).await;
+        let Launched { flow, outline, limits, folders } = match launched {
             Ok(launched) => launched,
             Err(LaunchError::Check(diagnostics)) => return self.fail(diagnostics.to_string(), None, target),
             Err(LaunchError::Flow(error)) => return self.failed(&error, None, target),
@@ -145,7 +167,7 @@ impl Supervisor {
         if self.is_on_probation(target) {
             running.control().checkpoint();
         }
-        self.runs(&running, outline, revision.number);
+        self.runs(&running, outline, limits, folders, revision.number);
         self.keep_running(running, target.clone()).await
     }
 
@@ -175,7 +197,15 @@ impl Supervisor {
     }
 
     /// Says that a flow runs.
-    pub(crate) fn runs(&self, running: &RunningFlow, outline: Outline, revision: u64) {
+    pub(crate) fn runs(
+        &mut self,
+        running: &RunningFlow,
+        outline: Outline,
+        limits: FlowLimits,
+        folders: Vec<PathBuf>,
+        revision: u64,
+    ) {
+        self.usage = Some((limits, watch_usage(running.stats(), folders, &limits)));
         self.status.send_modify(|status| {
             status.enter(State::Running);
             (status.stats, status.control) = (Some(running.stats()), Some(running.control()));
@@ -222,6 +252,7 @@ impl Supervisor {
 
     /// Plans and prepares the flow where that holds up nobody.
     async fn launch(&self, launch: Launch) -> Result<Launched, LaunchError> {
+        let launch = Launch { quarantine: self.poison.quarantine().clone(), ..launch };
         let launcher = self.launcher.clone();
         let launched = tokio::task::spawn_blocking(move || launcher.launch(&launch)).await;
         launched.unwrap_or_else(|panic| {
@@ -230,13 +261,16 @@ impl Supervisor {
         })
     }
 
-    /// Waits for the end of a flow, which begins to stop as soon as something else is wanted; or to hand over, if that is another text. With
-    /// what is still to be done then.
+    /// Waits for the end of a flow, which begins to stop as soon as something else is wanted; or to hand over, if that is another text. It is
+    /// given up where it takes too much. With what is still to be done then.
     async fn watch(&mut self, running: RunningFlow, target: &mut Arc<Target>) -> (Outcome, Option<Change>) {
         let control = running.control();
         let mut end = pin!(running.join());
         let mut change: Option<Change> = None;
         let mut is_left = false;
+        // Why it is held, or was given up, by what it takes.
+        let (mut over, mut exceeded): (Option<Reason>, _) = (None, None);
+        self.budget.begin();
         loop {
             let is_asked = change.as_ref().is_some_and(Change::is_asked);
             if self.wants_otherwise(target, change.as_ref()) {
@@ -251,15 +285,28 @@ impl Supervisor {
             if is_asked {
                 control.resume()
             } else {
-                self.hold(&control)
+                self.hold(over.clone(), &control)
             }
             tokio::select! {
                 outcome = &mut end => {
                     let is_over = outcome.handed_over.is_none();
                     self.status.send_if_modified(|status| is_over && status.paused.take().is_some());
+                    let outcome = match exceeded {
+                        Some(error) => failed_by(error, outcome),
+                        None => outcome,
+                    };
                     return (outcome, change);
                 }
                 () = self.holds.changed() => {}
+                now = usage_changed(&mut self.usage), if exceeded.is_none() => {
+                    let held;
+                    (held, exceeded) = verdict(self.budget.look(&now.0, now.1, Instant::now()));
+                    // It is said once, and not whenever it is a little more.
+                    over = held.map(|why| over.take().unwrap_or(why));
+                    if exceeded.is_some() {
+                        control.give_up();
+                    }
+                }
                 planned = Change::planned(&mut change) => match (planned, &mut change) {
                     (Ok(plans), Some(change)) => {
                         change.ask(plans, &control);
@@ -303,7 +350,8 @@ impl Supervisor {
             }
             let former = wanted.fallback.as_ref().filter(|former| is_running && former.number == runs);
             if let Some(former) = former.filter(|_| control.can_hand_over()) {
-                let back = Launch { source: former.source(), revision: former.number, resets: Vec::new() };
+                let (source, revision) = (former.source(), former.number);
+                let back = Launch { source, revision, resets: Vec::new(), quarantine: Quarantine::default() };
                 return Some(Change::begin(self.launcher.clone(), wanted.clone(), back, control.clone()));
             }
             control.stop();
@@ -323,9 +371,9 @@ impl Supervisor {
         self.enter(State::Stopping);
     }
 
-    /// Holds the inputs, or has them go on, as is wanted.
-    fn hold(&mut self, control: &FlowControl) {
-        let held = self.holds.reason();
+    /// Holds the inputs, or has them go on, as is wanted, or where the flow takes too much.
+    fn hold(&mut self, over: Option<Reason>, control: &FlowControl) {
+        let held = self.holds.reason().or(over.map(Held::Scarcity));
         let reason = held.as_ref().map(|held| held.reason().clone());
         match held {
             Some(held) => control.pause(held),
@@ -345,7 +393,22 @@ impl Supervisor {
         if let (Some((_, probation @ Probation::Lasts)), Some(_)) = (&mut self.probation, checkpointed) {
             *probation = Probation::Passed;
         }
-        let pause = self.restarts.failed(error.error.class(), read, checkpointed);
+        let stats = progress.and_then(|_| self.status.borrow().stats.clone());
+        let (finding, flow) = (stats.map(|stats| self.poison.failed(error, &stats)), self.status.borrow().flow.clone());
+        let pause = match finding {
+            None | Some(Finding::Nothing) => self.restarts.failed(class_of(&error.error), read, checkpointed),
+            Some(Finding::Fails(reason)) => return self.fail(reason, None, target),
+            Some(Finding::Among(rows)) => {
+                tracing::warn!(flow, "a node fails whenever it comes to {}: they go one by one now", place(&rows));
+                Some(self.restarts.other_start())
+            }
+            Some(Finding::Row(row)) => {
+                tracing::error!(flow, node = row.node, "{} is set aside: {}", place(&row.origin), row.error);
+                // Whatever fails next is at another place.
+                self.restarts.forget();
+                Some(self.restarts.other_start())
+            }
+        };
         self.fail(error.to_string(), pause, target)
     }
 
@@ -380,12 +443,47 @@ impl Supervisor {
         if let Some((_, probation)) = &mut self.probation {
             *probation = Probation::Failed;
         }
-        self.restarts.forget();
+        self.forget_failures();
         self.status.send_modify(|status| status.went_back = Some(Refused::now(Some(revision), reason)));
         Next::Now
     }
 
+    /// What failed is not what runs from now on.
+    fn forget_failures(&mut self) {
+        self.restarts.forget();
+        self.poison.forget();
+        self.budget.forget();
+    }
+
     fn enter(&self, state: State) {
         self.status.send_modify(|status| status.enter(state));
+    }
+}
+
+/// Waits until it is known again what a flow takes; for ever if nobody watches that. Cancel safe.
+async fn usage_changed(usage: &mut Option<(FlowLimits, watch::Receiver<FlowUsage>)>) -> (FlowLimits, FlowUsage) {
+    if let Some((limits, usage)) = usage
+        && usage.changed().await.is_ok()
+    {
+        return (*limits, *usage.borrow_and_update());
+    }
+    std::future::pending().await
+}
+
+/// Why inputs are held, or the flow is given up.
+fn verdict(verdict: Verdict) -> (Option<Reason>, Option<Error>) {
+    match verdict {
+        Verdict::Fine => (None, None),
+        Verdict::Hold(reason) => (Some(reason), None),
+        Verdict::Restart(reason) => (None, Some(Error::transient(reason))),
+        Verdict::Fail(reason) => (None, Some(Error::new(format!("{reason}, also when it is started again")))),
+    }
+}
+
+/// The end of a flow that was given up, unless it came to another one before.
+fn failed_by(error: Error, outcome: Outcome) -> Outcome {
+    match outcome.status {
+        Status::Failed(_) => Outcome { status: Status::Failed(error.into()), ..outcome },
+        Status::Done | Status::Stopped => outcome,
     }
 }

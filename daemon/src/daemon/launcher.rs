@@ -1,5 +1,6 @@
 //! How the daemon brings flows to run: with all types of nodes, and with their states at one place.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use millstream_core::{FilesRead, Result, ResultExt as _};
@@ -8,8 +9,9 @@ use millstream_engine::outline::Outline;
 use millstream_engine::plan::Plan;
 use millstream_engine::run::{FlowError, PreparedFlow};
 use millstream_host::{FlowSource, Launch, LaunchError, Launched, Launcher, Planned};
+use millstream_store::local_folder;
 
-use super::settings::DaemonSettings;
+use super::settings::{DaemonSettings, LimitSettings};
 use crate::state::StateArguments;
 use crate::take_over::take_over;
 use crate::workplace::Workplace;
@@ -18,6 +20,8 @@ use crate::workplace::Workplace;
 pub struct FlowLauncher {
     workplace: Workplace,
     state: StateArguments,
+    /// What flows may take that don't say it.
+    limits: LimitSettings,
 }
 
 impl FlowLauncher {
@@ -28,7 +32,14 @@ impl FlowLauncher {
         let workplace = Workplace { registry: crate::nodes::registry(), folder };
         let state =
             StateArguments { allow_drift: settings.allow_drift, ..StateArguments::at(settings.state_location()) };
-        Ok(Self { workplace, state })
+        Ok(Self { workplace, state, limits: settings.limits.clone() })
+    }
+
+    /// The folders whose files are a flow's own: that of its state, and those of its refused rows.
+    fn folders(&self, flow: &str, outline: &Outline) -> Vec<PathBuf> {
+        let state = self.state.state.as_deref().and_then(local_folder).map(|folder| folder.join(flow));
+        let refused: BTreeSet<_> = outline.nodes.iter().filter_map(|node| node.dead_letters.as_ref()).collect();
+        state.into_iter().chain(refused.into_iter().map(|folder| self.workplace.folder.join(folder))).collect()
     }
 
     /// How the state is kept if these nodes start from scratch.
@@ -61,15 +72,21 @@ impl Launcher for FlowLauncher {
         let plan = read()?;
         let (flow, outline) = (plan.flow.clone(), plan.outline());
         plan.warnings.iter().for_each(|warning| tracing::warn!(flow, "{warning}"));
-        let (mode, notes) = state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
+        let (limits, folders) = (self.limits.of_flow(plan.budget), self.folders(&plan.flow, &outline));
+        let effects = state.effects_without(&plan, &launch.quarantine);
+        let (mode, notes) = effects.map_err(|error| FlowError { node: None, error })?;
         notes.iter().for_each(|note| tracing::info!(flow, "{note}"));
-        let flow = take_over(PreparedFlow::new(plan, mode)?, read)??;
-        Ok(Launched { flow, outline })
+        let secrets = plan.secrets.clone();
+        let flow = PreparedFlow::new(plan, mode).map_err(|error| error.without_secrets(&secrets))?;
+        let flow = take_over(flow, read)?.map_err(|error| error.without_secrets(&secrets))?;
+        Ok(Launched { flow, outline, limits, folders })
     }
 
     fn plan(&self, launch: &Launch) -> Result<Planned, LaunchError> {
         let state = self.state(Some(launch.revision), &launch.resets);
         let plan = self.read(&launch.source, &state, &FilesRead::default())?;
-        Ok(Planned { outline: plan.outline(), plan, options: state.options() })
+        let outline = plan.outline();
+        let (limits, folders) = (self.limits.of_flow(plan.budget), self.folders(&plan.flow, &outline));
+        Ok(Planned { plan, outline, options: state.options(), limits, folders })
     }
 }

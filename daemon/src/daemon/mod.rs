@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream_core::Result;
-use millstream_host::{FlowFolder, Host, keep_budgets};
+use millstream_host::{Ballast, FlowFolder, Host, keep_budgets};
 use millstream_net::doors;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -45,6 +45,9 @@ pub struct DaemonArguments {
 
 /// The folder in that of the data where it is kept what is wanted of flows.
 const HOST: &str = "host";
+
+/// The file there that takes room on the disk.
+const BALLAST: &str = "ballast";
 
 /// How many may wait at a time who have asked the daemon to look again at what it goes by.
 const RELOADS: usize = 16;
@@ -95,13 +98,14 @@ async fn serve(
     let ready = format!("{} flows of `{}`", host.all().len(), settings.flows_folder().display());
     manager.ready(&ready);
     tracing::info!("ready: {ready}");
+    let ballast = Ballast::new(settings.data.join(HOST).join(BALLAST), settings.ballast.0 as u64);
     let reloader = Reloader { folder, arguments, settings, administration: &administration, last: None };
     tokio::select! {
         failed = reloader.run(asked) => match failed? {},
         never = manager.keep_alive() => match never {},
         never = administration.keep() => match never {},
         never = close_unused_doors(&host) => match never {},
-        never = keep_budgets(settings.data.clone(), &host) => match never {},
+        never = keep_budgets(settings.data.clone(), ballast, &host) => match never {},
         () = interrupts.next() => {}
     }
     administration.is_about_to_end();

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use millstream_admin::security::AdminSettings;
-use millstream_core::{Duration, Problem, Problems};
-use millstream_host::RestartPolicy;
+use millstream_core::{ByteSize, Duration, Problem, Problems};
+use millstream_engine::file::LimitSettings as OwnLimits;
+use millstream_host::{FlowLimits, RestartPolicy};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -35,8 +36,13 @@ pub struct DaemonSettings {
     pub scan_every: Duration,
     /// How long flows have to come to a checkpoint when the daemon is stopped. Those that have not come to one resume from the one before.
     pub stop_within: Duration,
+    /// How much room on the disk a file in `data` takes, to be given up when the disk is full: what must be written then, such as checkpoints
+    /// and the audit log, has it. It is taken again when there is room. `"0B"` takes none.
+    pub ballast: ByteSize,
     /// When flows that have failed are started again.
     pub restart: RestartSettings,
+    /// How much each flow may take, unless it says so itself.
+    pub limits: LimitSettings,
     /// The administration: the API and the console.
     pub admin: AdminSettings,
     /// What is logged, on standard error.
@@ -56,6 +62,20 @@ pub struct RestartSettings {
     pub most: Option<u32>,
 }
 
+/// How much each flow may take, unless `[limits]` in its file says so. A flow that takes more reads nothing until it takes less; where that does
+/// not help against what it takes of memory, it is started again from its checkpoint, and then fails. The others go on.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSettings {
+    /// Memory: the rows that wait between its nodes, and the states of the nodes as its last checkpoint has them. By default without limit.
+    pub memory: Option<ByteSize>,
+    /// Disk: its folder in `state`, with what outputs keep there until it is sent, and the folders of its refused rows. By default without
+    /// limit.
+    pub disk: Option<ByteSize>,
+    /// How long the inputs of a flow are held that takes too much memory, before it is started again, and before it fails.
+    pub patience: Duration,
+}
+
 impl Default for DaemonSettings {
     fn default() -> Self {
         Self {
@@ -67,9 +87,29 @@ impl Default for DaemonSettings {
             threads: None,
             scan_every: Duration(std::time::Duration::from_secs(2)),
             stop_within: Duration(std::time::Duration::from_secs(60)),
+            ballast: ByteSize(64 << 20),
             restart: RestartSettings::default(),
+            limits: LimitSettings::default(),
             admin: AdminSettings::default(),
             log: LogSettings::default(),
+        }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self { memory: None, disk: None, patience: Duration(FlowLimits::default().patience) }
+    }
+}
+
+impl LimitSettings {
+    /// Those of a flow that says this itself.
+    pub fn of_flow(&self, own: OwnLimits) -> FlowLimits {
+        let bytes = |own: Option<ByteSize>, other: Option<ByteSize>| own.or(other).map(|size| size.0 as u64);
+        FlowLimits {
+            memory: bytes(own.memory, self.memory),
+            disk: bytes(own.disk, self.disk),
+            patience: self.patience.0,
         }
     }
 }

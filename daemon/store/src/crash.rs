@@ -1,4 +1,4 @@
-//! Crash points: places at which a test can have the process killed, as the machine might.
+//! Crash points: places at which a test can have the process killed, as the machine might; and rows at which it can have a node panic.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +95,9 @@ pub const POINTS: &[&str] = &[
     "store-delete",
 ];
 
+/// The environment variable that names a node and a text, `NODE=TEXT`: the node panics at rows that have it.
+pub const POISON: &str = "MILLSTREAM_POISON";
+
 struct Wanted {
     point: String,
     left: AtomicU64,
@@ -111,6 +114,20 @@ pub fn point(name: &str) {
         loop {
             std::thread::park();
         }
+    }
+}
+
+/// Panics if [`POISON`] names this node and a text that `rows` have.
+#[expect(clippy::panic, reason = "a panic is what is asked for")]
+pub fn poison(node: &str, rows: impl FnOnce() -> String) {
+    static POISONED: OnceLock<Option<(String, String)>> = OnceLock::new();
+    let poisoned =
+        || std::env::var(POISON).ok()?.split_once('=').map(|(node, text)| (node.to_owned(), text.to_owned()));
+    if let Some((poisoned, text)) = POISONED.get_or_init(poisoned)
+        && poisoned == node
+        && rows().contains(text)
+    {
+        panic!("it can't bear `{text}`");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Small nodes to run flows of in tests of what runs flows: numbers, which may fail on the way, and an output that remembers what was committed.
+//! Small nodes to run flows of in tests of what runs flows: numbers, which may fail on the way, a node that can't bear some of them, and an output
+//! that remembers what was committed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -17,6 +18,7 @@ pub fn small_nodes() -> &'static NodeTypes {
     static REGISTRY: LazyLock<NodeTypes> = LazyLock::new(|| {
         let mut registry = NodeTypes::default();
         registry.input::<Numbers>();
+        registry.processor::<Shy>();
         registry.output::<Remember>();
         registry
     });
@@ -42,12 +44,15 @@ pub fn committed(place: &str) -> Vec<i64> {
     COMMITTED.lock().unwrap().get(place).cloned().unwrap_or_default()
 }
 
-/// Numbers from 0 on, one every ten milliseconds.
+/// Numbers from 0 on, a batch every ten milliseconds.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Numbers {
     /// How many there are. Without it, it never ends.
     rows: Option<i64>,
+    /// How many come at a time.
+    #[serde(default = "one")]
+    together: i64,
     /// How it fails: `transient`, `permanent` or `panic`.
     trouble: Option<String>,
     /// From which number on.
@@ -66,19 +71,24 @@ impl Kind for Numbers {
     const EXAMPLE: &'static str = "rows = 3";
 }
 
+fn one() -> i64 {
+    1
+}
+
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]))
 }
 
 impl InputSettings for Numbers {
-    fn plan(&self, _: &PlanContext) -> Result<InputPlan, Problems> {
-        let input = Counting { settings: self.clone(), next: 0 };
+    fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
+        let input = Counting { settings: self.clone(), source: context.node.as_str().into(), next: 0 };
         Ok(InputPlan { finite: self.rows.is_some(), ..InputPlan::new(schema(), move || Ok(input)) })
     }
 }
 
 struct Counting {
     settings: Numbers,
+    source: Arc<str>,
     next: i64,
 }
 
@@ -112,18 +122,70 @@ impl Input for Counting {
 
     async fn next(&mut self, out: &mut Collector) -> Result<Progress> {
         self.trouble()?;
-        if self.settings.rows.is_none_or(|rows| self.next < rows) {
+        let end = (self.next + self.settings.together).min(self.settings.rows.unwrap_or(i64::MAX));
+        if self.next < end {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            let number: ArrayRef = Arc::new(Int64Array::from(vec![self.next]));
-            let rows = RecordBatch::try_new(schema(), vec![number])?;
-            out.push(0, Batch::new(rows, Origin::new("numbers", "", self.next as u64, self.next as u64 + 1)));
-            self.next += 1;
+            let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(self.next..end));
+            let rows = RecordBatch::try_new(schema(), vec![numbers])?;
+            out.push(0, Batch::new(rows, Origin::new(self.source.clone(), "", self.next as u64, end as u64)));
+            self.next = end;
         }
         Ok(if Some(self.next) == self.settings.rows { Progress::End } else { Progress::More })
     }
 
     fn restore(&mut self, positions: &Positions, _: &State) -> Result<()> {
         self.next = positions.get("").copied().unwrap_or_default() as i64;
+        Ok(())
+    }
+}
+
+/// Passes numbers on, remembers them, and panics at some.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shy {
+    /// At which.
+    of: Vec<i64>,
+}
+
+impl Kind for Shy {
+    const NAME: &'static str = "shy";
+    const EXAMPLE: &'static str = "of = [3]";
+}
+
+impl ProcessorSettings for Shy {
+    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+        let shy = Passing { of: self.of.clone(), seen: Vec::new() };
+        Ok(ProcessorPlan {
+            ports: vec![PortPlan::main(inputs[0].schema.clone())],
+            uses: vec![Uses::passing_on(["n"])],
+            fails: true,
+            build: Box::new(move || Ok(Box::new(shy))),
+        })
+    }
+}
+
+struct Passing {
+    of: Vec<i64>,
+    seen: Vec<i64>,
+}
+
+impl Processor for Passing {
+    fn process(&mut self, _: usize, batch: Batch, out: &mut Collector) -> Result<()> {
+        let numbers = batch.rows.column(0).as_primitive::<Int64Type>().values();
+        self.seen.extend(numbers);
+        assert!(!numbers.iter().any(|number| self.of.contains(number)), "it is shy");
+        out.push(0, batch);
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut parts = Parts::default();
+        parts.put("seen", &self.seen)?;
+        Ok(Snapshot::of(parts))
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        self.seen = state.get("seen")?;
         Ok(())
     }
 }

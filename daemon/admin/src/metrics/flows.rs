@@ -1,6 +1,6 @@
 //! Metrics of a flow: what it is doing, its last checkpoint, and what waits on its edges.
 
-use millstream_engine::stats::{CheckpointStats, FlowStats};
+use millstream_engine::stats::{CheckpointStats, FlowStats, ResumedCheckpoint};
 use millstream_host::FlowStatus;
 
 use super::table::{
@@ -24,8 +24,10 @@ pub(super) fn collect(status: &FlowStatus, samples: &mut Samples) {
 /// Of a flow that runs or has run.
 pub(super) fn of_run(flow: &str, stats: &FlowStats, samples: &mut Samples) {
     samples.add(&FLOW_EPOCH, [flow], stats.epoch() as f64);
-    if let Some(last) = stats.checkpoint() {
-        of_checkpoint(flow, &last, samples);
+    match (stats.checkpoint(), stats.resumed()) {
+        (Some(last), _) => of_checkpoint(flow, &last, samples),
+        (None, Some(last)) => of_resumed(flow, &last, samples),
+        (None, None) => {}
     }
     of_edges(flow, stats, samples);
     for (index, node) in stats.nodes.iter().enumerate() {
@@ -36,6 +38,15 @@ pub(super) fn of_run(flow: &str, stats: &FlowStats, samples: &mut Samples) {
 fn of_checkpoint(flow: &str, last: &CheckpointStats, samples: &mut Samples) {
     samples.add(&CHECKPOINT_AGE, [flow], last.at.elapsed().as_secs_f64());
     samples.add(&CHECKPOINT_DURATION, [flow], last.took.as_secs_f64());
+    samples.add(&CHECKPOINT_BYTES, [flow], last.bytes as f64);
+    samples.add(&CHECKPOINT_NUMBER, [flow], last.number as f64);
+}
+
+/// Of the checkpoint that a run goes on from, which took as long as nobody knows any more.
+fn of_resumed(flow: &str, last: &ResumedCheckpoint, samples: &mut Samples) {
+    // A clock that was set back has written it in the future.
+    let age = last.written.elapsed().unwrap_or_default();
+    samples.add(&CHECKPOINT_AGE, [flow], age.as_secs_f64());
     samples.add(&CHECKPOINT_BYTES, [flow], last.bytes as f64);
     samples.add(&CHECKPOINT_NUMBER, [flow], last.number as f64);
 }

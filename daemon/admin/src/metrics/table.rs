@@ -51,8 +51,8 @@ metrics! {
     FLOW_REVISION = gauge("millstream_flow_revision", ["flow"], "Which text of the flow runs.");
     FLOW_RESTARTS = counter("millstream_flow_restarts_total", ["flow"], "How often the flow was started again after a failure.");
     FLOW_EPOCH = gauge("millstream_flow_epoch", ["flow"], "The last epoch that an input of this run has ended.");
-    CHECKPOINT_AGE = gauge("millstream_checkpoint_age_seconds", ["flow"], "How long ago the last checkpoint of this run was durable.");
-    CHECKPOINT_DURATION = gauge("millstream_checkpoint_duration_seconds", ["flow"], "How long the last checkpoint took from the snapshot of the last node until it was durable.");
+    CHECKPOINT_AGE = gauge("millstream_checkpoint_age_seconds", ["flow"], "How long ago the last checkpoint was durable: of this run, or the one that it goes on from.");
+    CHECKPOINT_DURATION = gauge("millstream_checkpoint_duration_seconds", ["flow"], "How long the last checkpoint of this run took from the snapshot of the last node until it was durable.");
     CHECKPOINT_BYTES = gauge("millstream_checkpoint_bytes", ["flow"], "How large the states of all nodes are at the last checkpoint, and what they have staged.");
     CHECKPOINT_NUMBER = gauge("millstream_checkpoint_number", ["flow"], "The number of the last checkpoint.");
     NODE_ROWS = counter("millstream_node_rows_total", ["flow", "node", "direction", "port"], "Rows in this run: `direction` is `in`, `out`, with the port that they left by, or `failed`.");

@@ -21,6 +21,7 @@ use self::edge::Edge;
 use crate::checkpoint::{FanInEvent, Recorder};
 use crate::edge::{Closed, Receiver};
 use crate::gate::Gate;
+use crate::quarantine::NodeQuarantine;
 
 /// The edges that are read at the same time.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub enum ReadOrder {
 pub enum Event {
     /// Rows at an input port.
     Batch(usize, Batch),
+    /// A row at an input port at which the node would fail, and with what.
+    SetAside(usize, Batch, Arc<str>),
     /// Rows with an earlier event time are late, at every port.
     Watermark(EventTime),
     /// Nothing comes at any port, for now.
@@ -99,6 +102,8 @@ pub struct Inputs {
     is_buffer: bool,
     /// Whether the last rows left as they came, in the run that is gone through again.
     has_passed: Option<bool>,
+    /// The rows that the node does without.
+    quarantine: NodeQuarantine,
 }
 
 impl Inputs {
@@ -121,6 +126,7 @@ impl Inputs {
             replay: VecDeque::new(),
             is_buffer: false,
             has_passed: None,
+            quarantine: NodeQuarantine::default(),
         }
     }
 
@@ -137,6 +143,11 @@ impl Inputs {
     /// Takes rows in this order, instead of as they come.
     pub fn follow(&mut self, replay: VecDeque<FanInEvent>) {
         self.replay = replay;
+    }
+
+    /// Sets rows aside, or has them come one by one.
+    pub(crate) fn set_quarantine(&mut self, quarantine: NodeQuarantine) {
+        self.quarantine = quarantine;
     }
 
     /// The epoch of the rows that come now.
@@ -159,6 +170,22 @@ impl Inputs {
 
     /// The next event; none follows [`Event::End`]. `Closed` if an upstream node stopped before its end. Cancel safe.
     pub async fn next(&mut self) -> Result<Event, Closed> {
+        if self.quarantine.is_empty() {
+            return self.next_event().await;
+        }
+        loop {
+            if let Some(event) = self.quarantine.next() {
+                return Ok(event);
+            }
+            match self.next_event().await? {
+                Event::Batch(port, batch) => self.quarantine.take(port, batch),
+                event => return Ok(event),
+            }
+        }
+    }
+
+    /// The next event as it comes.
+    async fn next_event(&mut self) -> Result<Event, Closed> {
         loop {
             if let Some(event) = self.settled() {
                 return Ok(event);

@@ -43,6 +43,7 @@ async fn events(inputs: &mut Inputs) -> String {
             Event::Leave(Leaving::Given(rows)) => format!("-{rows}"),
             Event::Leave(Leaving::Expired(rows)) => format!("x{rows}"),
             Event::End => return words.join(" "),
+            Event::SetAside(..) => panic!("nothing is set aside"),
         });
     }
 }

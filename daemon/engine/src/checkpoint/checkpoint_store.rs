@@ -16,6 +16,7 @@ use millstream_store::{Store, crash};
 
 use super::manifest::{ADVICE, Manifest, NodeEntry, Piece, PieceKey, hash};
 use super::replay_log::ReplayLog;
+use crate::quarantine::Quarantine;
 
 /// What is at most this large has its bytes in the manifest.
 const INLINE_BYTES: usize = 4096;
@@ -157,6 +158,13 @@ impl CheckpointStore {
         let mut replay_log = ReplayLog::default();
         pieces.into_iter().rev().for_each(|piece| replay_log.append(piece));
         Ok(replay_log)
+    }
+
+    /// The rows that nodes did without up to a checkpoint.
+    pub fn quarantine(&self, until: u64) -> Result<Quarantine> {
+        let mut rows = self.latest()?.map(|(manifest, _)| manifest.set_aside).unwrap_or_default();
+        rows.retain(|row| row.checkpoint <= until);
+        Ok(Quarantine { rows, suspects: None })
     }
 
     /// Reads the parts of a state.
@@ -343,6 +351,7 @@ mod tests {
             replay_log: None,
             nodes: [("learner".to_owned(), NodeEntry { state, ..NodeEntry::default() })].into(),
             resets: BTreeMap::new(),
+            set_aside: Vec::new(),
         }
     }
 

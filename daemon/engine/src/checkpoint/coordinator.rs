@@ -115,6 +115,10 @@ pub struct Coordinator {
     has_inherited: bool,
     /// What nodes that begin from scratch had staged, which goes when there is no way back.
     forgotten: Vec<(NodeIndex, State)>,
+    /// Whether inputs are held, where some come to barriers by their rows alone: these read on to one checkpoint.
+    held: Option<watch::Receiver<Option<Held>>>,
+    /// Whether that has been asked for.
+    asked_while_held: bool,
 }
 
 /// How the work of a coordinator ended.
@@ -236,8 +240,15 @@ impl Coordinator {
             border: None,
             has_inherited: false,
             forgotten: Vec::new(),
+            held: None,
+            asked_while_held: false,
         };
         (coordinator, reporter)
+    }
+
+    /// What says whether inputs are held that come to no barrier while they are, unless a checkpoint waits for them.
+    pub fn set_held(&mut self, held: watch::Receiver<Option<Held>>) {
+        self.held = Some(held);
     }
 
     /// What asks for a checkpoint before its time.
@@ -414,6 +425,12 @@ impl Coordinator {
                     self.is_asked = true;
                     self.ask();
                 }
+                () = changed(&mut self.held) => {
+                    self.asked_while_held = false;
+                    if self.under_way.is_none() {
+                        self.plan_next();
+                    }
+                }
                 () = sleep_until(self.next.unwrap_or_else(Instant::now)), if self.next.is_some() => self.ask_in_time(),
             }
             while let Some(barrier) = self.complete() {
@@ -541,10 +558,19 @@ impl Coordinator {
             _ if self.commits.is_full() => {}
             _ if self.stopping => self.ask_to_stop(),
             _ if self.keeps.borrow().is_some() => self.ask_to_hand_over(),
+            Interval::Time(_) | Interval::Epochs(_) if self.is_held() => {
+                if !std::mem::replace(&mut self.asked_while_held, true) {
+                    self.ask();
+                }
+            }
             Interval::Time(time) => self.next = Some(Instant::now() + time),
             Interval::Epochs(_) => self.ask(),
             Interval::Never => {}
         }
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.borrow().is_some())
     }
 
     /// Whether a checkpoint that somebody asks for is taken now. Otherwise it is taken as soon as that is so.
@@ -711,6 +737,18 @@ impl Coordinator {
         });
         let lineages = serde_json::Value::Array(lineages.collect());
         snapshot.staged.put_bytes(PendingCommit::LINEAGES, lineages.to_string().into_bytes());
+    }
+}
+
+/// Waits until inputs are held, or go on. Cancel safe.
+async fn changed(held: &mut Option<watch::Receiver<Option<Held>>>) {
+    let changed = match held {
+        Some(held) => held.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        // Nobody will say it any more.
+        std::future::pending().await
     }
 }
 

@@ -71,6 +71,7 @@ pub fn rename_nodes(manifest: &mut Manifest, plan: &Plan) {
             rename_key(&mut resets.since, before, now);
             rename_key(&mut resets.earlier, before, now);
         }
+        manifest.set_aside.iter_mut().for_each(|row| row.rename_node(before, now));
         let edges = manifest.nodes.values_mut().filter_map(|node| node.fan_in.as_mut()).flat_map(|fan| &mut fan.edges);
         for edge in edges {
             edge.from = match edge.from.split_once('.') {

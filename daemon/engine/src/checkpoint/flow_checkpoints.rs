@@ -20,6 +20,7 @@ use super::replay_log::ReplayLog;
 use super::resume::{LastManifest, StartPoint, behind, look, next, now};
 use crate::file::{Interval, ReplayLogRetention};
 use crate::plan::{NodeIndex, Plan};
+use crate::stats::ResumedCheckpoint;
 
 /// Keeps the state of a flow.
 #[derive(Clone)]
@@ -30,7 +31,7 @@ pub struct FlowCheckpoints {
     interval: Interval,
     keep: usize,
     replay_log_retention: ReplayLogRetention,
-    options: ResumeOptions,
+    options: Arc<ResumeOptions>,
     _lock: Option<Arc<Lock>>,
     last: Arc<Mutex<LastManifest>>,
 }
@@ -80,7 +81,7 @@ impl FlowCheckpoints {
             interval: plan.checkpoints,
             keep: plan.keep_checkpoints,
             replay_log_retention: plan.replay_log_retention,
-            options: options.clone(),
+            options: Arc::new(options.clone()),
             _lock: None,
             last,
         })
@@ -100,7 +101,9 @@ impl FlowCheckpoints {
     /// # Errors
     /// If the state can't be read.
     pub fn start_point(&self) -> Result<StartPoint> {
-        StartPoint::behind(&self.checkpoint_store, self.lock().manifest.clone())
+        let mut start_point = StartPoint::behind(&self.checkpoint_store, self.lock().manifest.clone())?;
+        start_point.quarantine.suspects = self.options.quarantine.suspects.clone();
+        Ok(start_point)
     }
 
     /// Becomes the owner of the flow: creates the next manifest. A former owner notices that at its next checkpoint, and
@@ -251,6 +254,11 @@ impl FlowCheckpoints {
         self.lock().manifest.number
     }
 
+    /// What is known of the checkpoint that the flow goes on from, if it does not begin.
+    pub fn resumed(&self) -> Option<ResumedCheckpoint> {
+        self.lock().resumed
+    }
+
     /// The number of the checkpoint that is written next.
     pub fn next_number(&self) -> u64 {
         self.number() + 1
@@ -278,7 +286,7 @@ impl FlowCheckpoints {
 
     /// What becomes of what is at the place of an output, if it begins.
     pub fn former(&self, node: &str) -> PriorOutput {
-        let ResumeOptions { remove_published, resets, .. } = &self.options;
+        let ResumeOptions { remove_published, resets, .. } = &*self.options;
         match () {
             () if *remove_published && (resets.is_empty() || resets.iter().any(|reset| reset == node)) => {
                 PriorOutput::MayGo
@@ -337,7 +345,8 @@ impl FlowCheckpoints {
         crash::point("before-manifest");
         let checksum = self.checkpoint_store.put(&manifest)?.ok_or_else(|| taken_over(&self.checkpoint_store))?;
         crash::point("after-manifest");
-        *last = LastManifest { manifest, checksum: Some(checksum), is_visible: false, forgotten: BTreeMap::new() };
+        let checksum = Some(checksum);
+        *last = LastManifest { manifest, checksum, is_visible: false, forgotten: BTreeMap::new(), resumed: None };
         Ok(staged)
     }
 

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::lineage_resets::LineageResets;
 use crate::plan::Shape;
+use crate::quarantine::PoisonedRow;
 use crate::stats::Counters;
 
 /// The format that this build writes. Goes up with every change to manifests, or to the state of any node, that an older or newer
@@ -60,6 +61,9 @@ pub struct Manifest {
     /// By the names of the nodes that make models: what their inputs' positions don't say of what they have learned.
     #[serde(rename = "past", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resets: BTreeMap<String, LineageResets>,
+    /// Rows that nodes do without, since they fail at them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<PoisonedRow>,
 }
 
 /// A node at a barrier.
@@ -321,6 +325,7 @@ pub fn hash(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use millstream_core::Origin;
     use proptest::collection::btree_map;
     use proptest::option;
     use proptest::prelude::*;
@@ -350,6 +355,13 @@ mod tests {
             replay_log: None,
             nodes: [("learner".to_owned(), entry)].into(),
             resets: BTreeMap::new(),
+            set_aside: vec![PoisonedRow {
+                node: "seen".into(),
+                origin: Origin::new("rows", "a.csv", 6, 7),
+                blake3: checksum(FORMAT, "7"),
+                error: "panicked".into(),
+                checkpoint: 5,
+            }],
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::manifest::Manifest;
+use crate::quarantine::Quarantine;
 
 /// How a flow keeps its state.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct ResumeOptions {
     /// Whether outputs may remove what was published at their places: those among these nodes, or if there are none, all that
     /// begin.
     pub remove_published: bool,
+    /// Rows that nodes do without from now on, and those among which such a row is to be found.
+    pub quarantine: Quarantine,
 }
 
 impl ResumeOptions {

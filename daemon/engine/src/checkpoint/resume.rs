@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use millstream_core::{Epoch, Error, Result, Role, State, Then};
 
 use super::checkpoint_store::CheckpointStore;
@@ -16,6 +16,8 @@ use super::options::ResumeOptions;
 use super::owner::{self, draw_incarnation};
 use super::replay_log::ReplayLog;
 use crate::plan::Plan;
+use crate::quarantine::{PoisonedRow, Quarantine};
+use crate::stats::ResumedCheckpoint;
 
 /// The last manifest.
 pub struct LastManifest {
@@ -27,6 +29,8 @@ pub struct LastManifest {
     pub is_visible: bool,
     /// The states of nodes that start from scratch.
     pub forgotten: BTreeMap<String, BTreeMap<String, Piece>>,
+    /// The one before it, from which the flow goes on.
+    pub resumed: Option<ResumedCheckpoint>,
 }
 
 /// Where a flow begins or goes on.
@@ -40,6 +44,8 @@ pub struct StartPoint {
     pub replay_log: ReplayLog,
     /// Where that is kept.
     pub store: Option<CheckpointStore>,
+    /// Rows that nodes do without.
+    pub quarantine: Quarantine,
 }
 
 impl StartPoint {
@@ -50,7 +56,8 @@ impl StartPoint {
             (node, NodeResume { entry, state })
         };
         let nodes = manifest.nodes.into_iter().map(resume).collect();
-        Ok(Self { epoch: manifest.epoch, nodes, ..Self::default() })
+        let quarantine = Quarantine { rows: manifest.set_aside, suspects: None };
+        Ok(Self { epoch: manifest.epoch, nodes, quarantine, ..Self::default() })
     }
 
     /// What a node was told by others in what is gone through again.
@@ -116,6 +123,7 @@ pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOpt
                 checksum: Some(found.checksum.clone()),
                 is_visible: true,
                 forgotten: BTreeMap::new(),
+                resumed: resumed(&found.manifest),
             });
         }
         if has_ended(&found.manifest) {
@@ -127,8 +135,15 @@ pub fn next(checkpoint_store: &CheckpointStore, plan: &Plan, options: &ResumeOpt
     let states = before.iter().flat_map(|(manifest, _)| &manifest.nodes);
     let forgotten = states.filter(|(node, _)| scratch.contains(*node));
     let forgotten = forgotten.map(|(node, entry)| (node.clone(), entry.state.clone())).collect();
+    let resumed = before.as_ref().and_then(|(manifest, _)| resumed(manifest));
     let manifest = own(plan, before, &scratch, options)?;
-    Ok(LastManifest { manifest, checksum: None, is_visible: false, forgotten })
+    Ok(LastManifest { manifest, checksum: None, is_visible: false, forgotten, resumed })
+}
+
+/// What is to be said of a checkpoint that is gone on from. Nothing if its time can't be read.
+fn resumed(manifest: &Manifest) -> Option<ResumedCheckpoint> {
+    let written = DateTime::parse_from_rfc3339(&manifest.created).ok()?.into();
+    Some(ResumedCheckpoint { number: manifest.number, bytes: manifest.bytes(), written })
 }
 
 /// The manifest that a flow goes on with which takes the place of another behind its last checkpoint, in the same process: that checkpoint's
@@ -195,6 +210,7 @@ fn own(
         manifest.then = name(Then::Continue).to_owned();
     }
     let number = manifest.number + 1;
+    set_aside(&mut manifest, number, plan, &options.quarantine);
     Ok(Manifest {
         number,
         generation: number,
@@ -205,6 +221,18 @@ fn own(
         revision: options.revision,
         ..manifest
     })
+}
+
+/// Notes the rows that nodes do without from now on.
+fn set_aside(manifest: &mut Manifest, number: u64, plan: &Plan, quarantine: &Quarantine) {
+    let mut known = Quarantine { rows: std::mem::take(&mut manifest.set_aside), suspects: None };
+    for row in &quarantine.rows {
+        if !known.has(row) {
+            let error = plan.secrets.hide(&row.error).into_owned();
+            known.rows.push(PoisonedRow { error, checkpoint: number, ..row.clone() });
+        }
+    }
+    manifest.set_aside = known.rows;
 }
 
 /// A flow of which nothing has been read.
@@ -224,6 +252,7 @@ fn begin(plan: &Plan) -> Result<Manifest> {
         replay_log: None,
         nodes: BTreeMap::new(),
         resets: BTreeMap::new(),
+        set_aside: Vec::new(),
     })
 }
 

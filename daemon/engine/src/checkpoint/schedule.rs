@@ -149,6 +149,16 @@ impl Schedule {
         self.lock().last == Some(epoch)
     }
 
+    /// Whether a checkpoint waits for an input to end this epoch, or one behind it.
+    pub fn awaits(&self, epoch: Epoch) -> bool {
+        self.lock().wanted.is_some_and(|barrier| epoch <= barrier.epoch)
+    }
+
+    /// The last barrier that a checkpoint was asked for at.
+    pub fn asked(&self) -> watch::Receiver<Epoch> {
+        self.asked.subscribe()
+    }
+
     /// The last barrier that any input has come to.
     pub fn highest(&self) -> Epoch {
         self.lock().highest

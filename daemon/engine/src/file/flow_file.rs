@@ -19,7 +19,7 @@ use super::reference::check_references;
 use super::schema::file_schema;
 use super::secrets::Secrets;
 use super::set::set;
-use super::settings::{CheckpointSettings, FlowSettings};
+use super::settings::{CheckpointSettings, FlowSettings, LimitSettings};
 use super::source::Source;
 use super::tests_table::{FlowTest, TEST, check_tests, read};
 use super::value::{Entry, Value};
@@ -38,6 +38,8 @@ pub struct FlowFile {
     pub flow: FlowSettings,
     /// What `[checkpoint]` says.
     pub checkpoint: CheckpointSettings,
+    /// What `[limits]` says.
+    pub limits: LimitSettings,
     /// The nodes, in file order.
     pub nodes: Vec<Node>,
     /// The names of nodes that are in the file but too wrong to be in `nodes`. Empty after [`FlowFile::load`].
@@ -114,6 +116,7 @@ impl FlowFile {
         let flow = flow_settings(&document.root, path, &mut problems);
         let checkpoint: CheckpointSettings = table_settings(&document.root, CHECKPOINT, &mut problems);
         problems.extend(checkpoint.how_often().err().map(|problem| problem.under(CHECKPOINT)));
+        let limits = table_settings(&document.root, LIMITS, &mut problems);
         let (nodes, broken) = build_nodes(&document.root, options.registry, &mut problems);
         let tests = read_tests(&document.root, &problems);
         let mut warnings: Vec<_> = vault.notes.iter().map(|note| document.note(note)).collect();
@@ -126,7 +129,8 @@ impl FlowFile {
             Lock::beside(path)
         });
         let (path, files) = (path.to_owned(), options.files);
-        (Some(Self { path, flow, checkpoint, nodes, broken, tests, warnings, lock, files, document }), diagnostics)
+        let file = Self { path, flow, checkpoint, limits, nodes, broken, tests, warnings, lock, files, document };
+        (Some(file), diagnostics)
     }
 
     /// The folder of the file, which paths of inputs are relative to.
@@ -168,6 +172,7 @@ impl FlowFile {
 
 const FLOW: &str = "flow";
 const CHECKPOINT: &str = "checkpoint";
+const LIMITS: &str = "limits";
 
 /// The text of a flow file.
 pub(crate) fn read_text(path: &Path) -> Result<String, Diagnostics> {

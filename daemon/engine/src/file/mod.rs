@@ -53,7 +53,7 @@ pub use reference::Reference;
 pub use schema::{connection_schema, flow_schema, node_schema};
 pub use secrets::Secrets;
 pub use settings::{
-    CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, Interval, OnError, ReplayLogRetention,
+    CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, Interval, LimitSettings, OnError, ReplayLogRetention,
 };
 pub use tests_table::{FlowTest, Rows};
 pub use words::toml_text;

@@ -11,7 +11,7 @@ use super::connections::CONNECTION;
 use super::names::NAME_PATTERN;
 use super::node::{InputCommon, OutputCommon, ProcessorCommon, RequestSettings};
 use super::reference::FROM;
-use super::settings::{CheckpointSettings, FlowSettings};
+use super::settings::{CheckpointSettings, FlowSettings, LimitSettings};
 use super::value::Value;
 
 /// The key of a constant in a schema, which has other words for it that are no good.
@@ -103,6 +103,7 @@ fn schema_with(registry: &NodeTypes, is_wanted: impl Fn(&str) -> bool) -> Json {
     let mut definitions = Map::new();
     definitions.insert("flow".to_owned(), definition("flow", schema_for!(FlowSettings).to_value()));
     definitions.insert("checkpoint".to_owned(), definition("checkpoint", schema_for!(CheckpointSettings).to_value()));
+    definitions.insert("limits".to_owned(), definition("limits", schema_for!(LimitSettings).to_value()));
     for kind in registry.kinds() {
         let name = definition_name(kind);
         let whole = || definition(&name, node_schema(kind, registry));
@@ -124,6 +125,7 @@ fn schema_with(registry: &NodeTypes, is_wanted: impl Fn(&str) -> bool) -> Json {
         "properties": {
             "flow": { "$ref": "#/$defs/flow" },
             "checkpoint": { "$ref": "#/$defs/checkpoint" },
+            "limits": { "$ref": "#/$defs/limits" },
             "connection": connections(registry),
             "input": nodes(registry, Role::Input, "Where rows enter the flow."),
             "processor": nodes(registry, Role::Processor, "Where rows are transformed."),

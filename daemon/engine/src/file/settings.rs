@@ -88,6 +88,19 @@ pub struct CheckpointSettings {
     pub replay_log: ReplayLogRetention,
 }
 
+/// How much of the machine the flow may take, if a daemon runs it: the settings `[limits]` of the daemon say it for flows that don't.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Memory: the rows that wait on edges, and the states of its nodes as the last checkpoint has them. What else nodes and the clients of
+    /// services need for their work is not counted. A flow that takes more reads nothing until it takes less; if that does not help,
+    /// it is started again from its checkpoint, and then fails. By default without limit.
+    pub memory: Option<ByteSize>,
+    /// Disk: its folder of the state, with what outputs keep there until it is sent, and the folders of its refused rows. A flow that takes
+    /// more reads nothing until it takes less. By default without limit.
+    pub disk: Option<ByteSize>,
+}
+
 /// How long it is kept what time has decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -46,7 +46,9 @@ pub use time_groups::{PlannedMember, PlannedTimeGroup};
 
 use self::probes::is_remote;
 use crate::edge::Limits;
-use crate::file::{Diagnostics, FlowFile, Interval, LoadOptions, OnError, ReplayLogRetention, Secrets, read_text};
+use crate::file::{
+    Diagnostics, FlowFile, Interval, LimitSettings, LoadOptions, OnError, ReplayLogRetention, Secrets, read_text,
+};
 
 /// Which of the nodes of a plan a node is.
 pub type NodeIndex = usize;
@@ -97,6 +99,8 @@ pub struct Plan {
     pub keep_checkpoints: usize,
     /// How long it is kept what time has decided.
     pub replay_log_retention: ReplayLogRetention,
+    /// How much of the machine the flow may take.
+    pub budget: LimitSettings,
     /// Inputs that advance together in event time.
     pub time_groups: Vec<PlannedTimeGroup>,
     /// What may not be meant: ports that nobody reads, rows that are predicted by what became known later.
@@ -446,6 +450,13 @@ impl Plan {
     pub fn unreplayable_inputs(&self) -> Vec<String> {
         let is_one = |node: &&PlannedNode| matches!(node.body, PlannedBody::Input { replayable: false, .. });
         self.nodes.iter().filter(is_one).map(|node| node.name.clone()).collect()
+    }
+
+    /// Whether there are inputs that come to barriers by their rows alone.
+    pub(crate) fn has_strict_inputs(&self) -> bool {
+        let is_strict =
+            |node: &PlannedNode| matches!(node.body, PlannedBody::Input { finite: true, replayable: true, .. });
+        self.nodes.iter().any(is_strict)
     }
 
     /// Makes all outputs drop their rows.

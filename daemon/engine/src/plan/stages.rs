@@ -55,6 +55,7 @@ pub fn assemble(
         checkpoints: file.checkpoint.how_often().unwrap_or(Interval::Never),
         keep_checkpoints: file.checkpoint.keep,
         replay_log_retention: file.checkpoint.replay_log,
+        budget: file.limits,
         time_groups: Vec::new(),
         warnings: file.warnings.clone(),
         secrets: file.secrets().clone(),

@@ -1,5 +1,6 @@
 //! How a flow has ended, and how a running one is told what to do.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use millstream_core::{Error, Held, Intake};
 use tokio::sync::{Notify, watch};
 
 use super::HandedOver;
+use crate::file::Secrets;
 use crate::phase::Phase;
 use crate::plan::{Identities, NodeIndex, Plan};
 
@@ -61,6 +63,16 @@ impl fmt::Display for FlowError {
 }
 
 impl std::error::Error for FlowError {}
+
+impl FlowError {
+    /// The same, with the names of variables in place of their values.
+    pub fn without_secrets(self, secrets: &Secrets) -> Self {
+        match secrets.hide(&self.error.to_string()) {
+            Cow::Borrowed(_) => self,
+            Cow::Owned(hidden) => Self { error: Error::new(hidden).of_class(self.error.class()), ..self },
+        }
+    }
+}
 
 /// The nodes of a flow that go on as they are where it is handed over.
 #[derive(Clone, Debug)]
@@ -130,16 +142,25 @@ impl FlowControl {
         self.hurry.notify_one();
     }
 
-    /// Holds the inputs: they read nothing more until they are told to go on. What they have read is worked off. A checkpoint is taken as before
-    /// where inputs are live, also the last one; those that end by themselves come to no barrier while they are held, and read on to one when the
-    /// flow is to stop.
+    /// Holds the inputs: they read nothing more until they are told to go on. What they have read is worked off. Checkpoints are taken as before
+    /// where inputs are live, also the last one; those that end by themselves read on to the next barrier, at which one is taken, and to one when
+    /// the flow is to stop.
     pub fn pause(&self, why: Held) {
-        self.held.send_replace(Some(why));
+        self.set_held(Some(why));
     }
 
     /// Has inputs go on that are held.
     pub fn resume(&self) {
-        self.held.send_replace(None);
+        self.set_held(None);
+    }
+
+    /// Whoever waits for it is told only what is new.
+    fn set_held(&self, held: Option<Held>) {
+        self.held.send_if_modified(|before| {
+            let is_new = *before != held;
+            *before = held;
+            is_new
+        });
     }
 
     /// Whether inputs are held.

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::checkpoint::{Conclusion, Coordinator, Failure, Legacy};
 use crate::edge::Queue;
+use crate::file::Secrets;
 use crate::panic::panic_message;
 use crate::phase::{Phase, reached};
 use crate::plan::{Identities, NodeIndex, Plan, PlannedBody, PlannedNode};
@@ -57,6 +58,7 @@ pub(super) struct Common {
     pub names: Arc<[String]>,
     /// What gives rows to inputs by hand.
     pub intakes: Arc<Intakes>,
+    pub secrets: Arc<Secrets>,
 }
 
 /// How long a flow with state that is stopped may take to come to a barrier, where inputs end epochs by rows alone.
@@ -207,6 +209,7 @@ impl Common {
             keeps: watch::Sender::new(None),
             identities: plan.identities(),
             names: plan.nodes.iter().map(|node| node.name.clone()).collect(),
+            secrets: plan.secrets.clone(),
         }
     }
 
@@ -264,7 +267,7 @@ impl Common {
         match failure {
             Some(Failure { node, error }) => {
                 let node = node.map(|index| self.stats.nodes[index].name.clone());
-                Status::Failed(FlowError { node, error })
+                Status::Failed(FlowError { node, error }.without_secrets(&self.secrets))
             }
             None if last == Some(Then::Stop) && self.caught_up.is_all() => Status::Done,
             None if last.is_none() || last == Some(Then::Stop) => Status::Stopped,

@@ -71,6 +71,9 @@ impl Setup {
         let (durable, is_replay) = (checkpoints.is_some(), matches!(homes, Homes::Replay(_)));
         let (senders, receivers): (Vec<_>, Vec<_>) = plan.edges.iter().map(|planned| edge_of(plan, planned)).unzip();
         let common = Common::new(plan, durable, senders.iter().map(Sender::queue));
+        if let Some(resumed) = checkpoints.as_ref().and_then(FlowCheckpoints::resumed) {
+            common.stats.set_resumed(resumed);
+        }
         let phase = common.phase.clone();
         let (mut coordinator, reporter) = Coordinator::new(
             plan,
@@ -82,6 +85,9 @@ impl Setup {
             common.stats.clone(),
         );
         coordinator.set_keeps(common.keeps.subscribe());
+        if durable && plan.has_strict_inputs() {
+            coordinator.set_held(common.held.subscribe());
+        }
         Ok(Self {
             gates: plan.nodes.iter().map(|node| Gate::new(node.gate())).collect(),
             senders: senders.into_iter().map(Some).collect(),
@@ -116,6 +122,7 @@ impl Setup {
         let ports = Ports::new(index, &node, senders, self.common.stats.clone(), self.secrets.clone());
         let mut inputs = self.inputs(index, &node);
         let goes_on = self.go_on.remove(&index);
+        inputs.set_quarantine(self.start_point.quarantine.of_node(&node.name));
         let checkpointing = self.checkpointing(index, &node, goes_on.is_some())?;
         if checkpointing.had_ended() {
             inputs.open_gates();
@@ -213,6 +220,7 @@ impl Setup {
             records: self.records,
             home: self.homes.of(name),
             run: self.run.clone(),
+            alone: self.start_point.quarantine.alone(name),
             caught_up: self.common.caught_up.clone(),
             goes_on,
         })

@@ -27,6 +27,17 @@ pub struct CheckpointStats {
     pub written: SystemTime,
 }
 
+/// What is known of the checkpoint that a run goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResumedCheckpoint {
+    /// Its number.
+    pub number: u64,
+    /// How many bytes the states of all nodes have, and what they have staged.
+    pub bytes: u64,
+    /// When it was written.
+    pub written: SystemTime,
+}
+
 /// Why a checkpoint was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -59,12 +59,11 @@ impl Clock {
         let mut future = pin!(future);
         let mut pause = None;
         std::future::poll_fn(|context| {
+            // What the future does when it is woken is work.
+            pause = None;
             let polled = future.as_mut().poll(context);
-            if polled.is_pending() && pause.is_none() && activity != Activity::Busy {
+            if polled.is_pending() && activity != Activity::Busy {
                 pause = Pause::begin(self, activity);
-            }
-            if polled.is_ready() {
-                pause = None;
             }
             polled
         })
@@ -193,6 +192,21 @@ mod tests {
             .await;
         advance(Duration::from_secs(5)).await;
         assert_eq!(clock.times(), times(5, 2, 3));
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "what takes a while here is work, and no wait")]
+    async fn what_is_done_between_two_waits_is_work() {
+        let [worked, waited] = [20, 30].map(Duration::from_millis);
+        let clock = Clock::new();
+        let task = async {
+            sleep(waited).await;
+            std::thread::sleep(worked);
+            sleep(waited).await;
+        };
+        clock.attend(clock.spend(Activity::Waiting, task)).await;
+        let Times { busy, waiting, .. } = clock.times();
+        assert!(busy >= worked && waiting >= waited, "{busy:?} {waiting:?}");
     }
 
     #[tokio::test(start_paused = true)]

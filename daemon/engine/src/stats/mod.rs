@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use millstream_core::{Epoch, EventTime, Report, Role};
+use millstream_core::{Epoch, EventTime, FAILED, Report, Role};
 use serde::{Deserialize, Serialize};
 
-pub use checkpoints::{CheckpointStats, CheckpointedNode, CompletedCheckpoint, Trigger};
+pub use checkpoints::{CheckpointStats, CheckpointedNode, CompletedCheckpoint, ResumedCheckpoint, Trigger};
 pub use clock::{Activity, Clock, Times};
 pub use connection::{Connection, ConnectionState};
 pub use snapshot::{CheckpointSnapshot, ConnectionSnapshot, EdgeSnapshot, NodeSnapshot, StatsSnapshot};
@@ -22,7 +22,9 @@ pub use tap::{Sample, Tap, TapWatcher};
 use self::checkpoints::History;
 use self::connection::Contact;
 use crate::edge::Queue;
-use crate::plan::{NodeIndex, Plan};
+use crate::file::{OnError, Secrets};
+use crate::plan::{NodeIndex, Plan, PlannedNode};
+use crate::quarantine::AtWork;
 
 /// The counters of a flow.
 #[derive(Debug, Default)]
@@ -38,6 +40,8 @@ pub struct FlowStats {
     checkpoint: Mutex<Option<CheckpointStats>>,
     /// The checkpoints that were completed lately, also by runs before.
     history: Mutex<History>,
+    /// The one that the run goes on from.
+    resumed: OnceLock<ResumedCheckpoint>,
 }
 
 /// An edge, and what is on it.
@@ -68,6 +72,10 @@ pub struct NodeStats {
     pub taps: Vec<Arc<Tap>>,
     /// Rows that were refused.
     pub rows_failed: AtomicU64,
+    /// Whether it may be without rows at which it fails: the flow says what becomes of refused ones.
+    pub may_refuse: bool,
+    /// The rows that it works on.
+    at_work: Mutex<Option<AtWork>>,
     /// What it spends its time with.
     pub clock: Clock,
     /// How far event time has come behind it; the least of all values if that is not known.
@@ -80,6 +88,8 @@ pub struct NodeStats {
     contact: Contact,
     /// Whether it has another side.
     is_remote: bool,
+    /// What is not to be read in what is said of it.
+    secrets: Arc<Secrets>,
     /// What runs before have counted, from which the flow was resumed.
     before: OnceLock<Counters>,
     report: Mutex<Option<Report>>,
@@ -113,12 +123,15 @@ impl FlowStats {
             rows_out: node.ports.iter().map(|port| (port.name.clone(), AtomicU64::new(0))).collect(),
             taps: node.ports.iter().map(|_| Arc::default()).collect(),
             rows_failed: AtomicU64::new(0),
+            may_refuse: may_refuse(node),
+            at_work: Mutex::default(),
             clock: Clock::new(),
             watermark: AtomicI64::new(EventTime::MIN),
             pending_commits: AtomicUsize::new(0),
             kept_rows: AtomicUsize::new(0),
             contact: Contact::new(),
             is_remote: node.is_remote,
+            secrets: plan.secrets.clone(),
             before: OnceLock::new(),
             report: Mutex::new(None),
             report_wanted: AtomicBool::new(true),
@@ -174,6 +187,28 @@ impl FlowStats {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The checkpoint that this run goes on from, if it does not begin.
+    pub fn resumed(&self) -> Option<ResumedCheckpoint> {
+        self.resumed.get().copied()
+    }
+
+    pub(crate) fn set_resumed(&self, checkpoint: ResumedCheckpoint) {
+        let _ = self.resumed.set(checkpoint);
+    }
+
+    /// How many bytes of memory are known to be taken: by rows that wait on edges, and by the states of the nodes as the last checkpoint
+    /// has them.
+    pub fn memory(&self) -> u64 {
+        let states = self.checkpoint().map(|last| last.bytes).or_else(|| self.resumed().map(|last| last.bytes));
+        // The rows that leave by a port are the same on all of its edges.
+        let mut ports: BTreeMap<(NodeIndex, usize), u64> = BTreeMap::new();
+        for edge in &self.edges {
+            let bytes = ports.entry(edge.from).or_default();
+            *bytes = (*bytes).max(edge.queue.waiting().bytes);
+        }
+        ports.values().sum::<u64>() + states.unwrap_or_default()
+    }
+
     /// How many rows all inputs together have read since the flow began.
     pub fn rows_read(&self) -> u64 {
         let inputs = self.nodes.iter().filter(|node| node.is_input);
@@ -203,13 +238,22 @@ impl NodeStats {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 
+    /// The rows that it works on, or at which it has failed.
+    pub fn at_work(&self) -> Option<AtWork> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_at_work(&self, rows: Option<AtWork>) {
+        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = rows;
+    }
+
     /// Why the last try to commit, or to ask, has failed: it is tried again, unless the flow has ended since.
     pub fn retrying(&self) -> Option<String> {
         self.contact.why_retrying()
     }
 
     pub(crate) fn set_retrying(&self, why: Option<String>) {
-        self.contact.retrying(why);
+        self.contact.retrying(why.map(|why| self.secrets.hide(&why).into_owned()));
     }
 
     /// How the node and its other side are, if it has one. Asks for a new report.
@@ -295,4 +339,10 @@ impl NodeStats {
     pub(crate) fn add_failed(&self, rows: usize) {
         self.rows_failed.fetch_add(rows as u64, Ordering::Relaxed);
     }
+}
+
+/// Whether somebody takes the rows that a node refuses, or wants them dropped.
+fn may_refuse(node: &PlannedNode) -> bool {
+    let refuses = |is_read: bool| is_read || node.on_error != OnError::Fail;
+    node.ports.iter().any(|port| port.name == FAILED && refuses(!port.edges.is_empty()))
 }

@@ -138,10 +138,13 @@ impl Buffering<'_> {
         match event {
             Event::Batch(port, batch) => {
                 self.is_idle = false;
-                self.ports.add_in(port, batch.len());
+                self.ports.begin(port, &batch);
                 self.take_rows(port, batch, inputs)?;
-                self.flush().await
+                self.flush().await?;
+                self.ports.finish();
+                Ok(())
             }
+            Event::SetAside(port, row, error) => self.ports.set_aside(port, &row, &error).await,
             Event::Watermark(at) => {
                 self.is_idle = false;
                 self.node.watermark(at, &mut self.out)?;

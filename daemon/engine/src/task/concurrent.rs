@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 use super::processor::{finish, resume};
 use super::{NodeCheckpointing, Phase, Ports, Stop, reached};
 use crate::align::{Event, Inputs};
+use crate::quarantine::AtWork;
 use crate::stats::Activity;
 
 /// A node whose batches do not depend on each other.
@@ -96,7 +97,8 @@ struct Queue<N: Concurrent> {
 }
 
 enum Leaving<T> {
-    Rows(Work<T>),
+    /// What comes of rows.
+    Rows(AtWork, Work<T>),
     Watermark(Watermark),
 }
 
@@ -118,7 +120,7 @@ impl<N: Concurrent> Queue<N> {
             let activity = if self.leaving.is_empty() { Activity::Waiting } else { Activity::Busy };
             let event = tokio::select! {
                 biased;
-                leaving = next(&mut self.leaving) => {
+                leaving = next(&mut self.leaving, ports) => {
                     self.leave(leaving, ports).await?;
                     continue;
                 }
@@ -126,8 +128,13 @@ impl<N: Concurrent> Queue<N> {
             };
             match event {
                 Event::Batch(port, batch) => {
-                    ports.add_in(port, batch.len());
-                    self.leaving.extend(self.node.begin(port, batch).map(Leaving::Rows));
+                    ports.begin(port, &batch);
+                    let rows = AtWork::of(&batch);
+                    self.leaving.extend(self.node.begin(port, batch).map(|work| Leaving::Rows(rows, work)));
+                }
+                Event::SetAside(port, row, error) => {
+                    self.drain(ports).await?;
+                    ports.set_aside(port, &row, &error).await?;
                 }
                 Event::Watermark(at) => self.leaving.push_back(Leaving::Watermark(Watermark::At(at))),
                 Event::Idle => self.leaving.push_back(Leaving::Watermark(Watermark::Idle)),
@@ -158,7 +165,11 @@ impl<N: Concurrent> Queue<N> {
     /// Sends on what leaves next.
     async fn leave(&mut self, leaving: Result<N::Done, Watermark>, ports: &Ports) -> Result<(), Stop> {
         match leaving {
-            Ok(done) => self.node.leave(done, ports).await,
+            Ok(done) => {
+                self.node.leave(done, ports).await?;
+                ports.finish();
+                Ok(())
+            }
             Err(watermark) => ports.broadcast(Message::Watermark(watermark)).await,
         }
     }
@@ -166,7 +177,7 @@ impl<N: Concurrent> Queue<N> {
     /// Sends on all that has come.
     async fn drain(&mut self, ports: &Ports) -> Result<(), Stop> {
         while !self.leaving.is_empty() {
-            let leaving = next(&mut self.leaving).await;
+            let leaving = next(&mut self.leaving, ports).await;
             self.leave(leaving, ports).await?;
         }
         Ok(())
@@ -174,16 +185,18 @@ impl<N: Concurrent> Queue<N> {
 }
 
 /// Waits for what leaves next; for ever if nothing does. Cancel safe.
-async fn next<T: Send + 'static>(leaving: &mut VecDeque<Leaving<T>>) -> Result<T, Watermark> {
-    if let Some(Leaving::Rows(work)) = leaving.front_mut()
-        && let Work::UnderWay(task) = work
-    {
-        *work = Work::Done(join(&mut task.0).await);
+async fn next<T: Send + 'static>(leaving: &mut VecDeque<Leaving<T>>, ports: &Ports) -> Result<T, Watermark> {
+    if let Some(Leaving::Rows(rows, work)) = leaving.front_mut() {
+        // It may have begun with others meanwhile, at which it does not fail.
+        ports.stats().set_at_work(Some(rows.clone()));
+        if let Work::UnderWay(task) = work {
+            *work = Work::Done(join(&mut task.0).await);
+        }
     }
     match leaving.pop_front() {
-        Some(Leaving::Rows(Work::Done(done))) => Ok(done),
+        Some(Leaving::Rows(_, Work::Done(done))) => Ok(done),
         Some(Leaving::Watermark(watermark)) => Err(watermark),
         // The front is done by now, if there is one.
-        Some(Leaving::Rows(Work::UnderWay(_))) | None => pending().await,
+        Some(Leaving::Rows(_, Work::UnderWay(_))) | None => pending().await,
     }
 }

@@ -118,6 +118,11 @@ impl<'a> EpochWriter<'a> {
         }
     }
 
+    /// Whether a checkpoint waits for this input, which comes to a barrier by reading only.
+    pub fn is_awaited(&self) -> bool {
+        self.barriers.interval.is_none() && self.checkpointing.reporter.schedule().awaits(self.epoch)
+    }
+
     /// Leaves before the first row.
     pub async fn leave(&mut self, phase: &watch::Receiver<Phase>) -> Result<(), Stop> {
         if self.checkpointing.durable { Err(Stop::AtBarrier) } else { self.end(phase).await }
@@ -167,7 +172,10 @@ impl<'a> EpochWriter<'a> {
                 self.watermarks.as_ref().and_then(|watermarks| rest.behind_rows(watermarks.rows_left(partition)));
             let until_barrier = rest.behind_all(self.barriers.rows - self.rows);
             let until_turn = rest.behind_rows(turn_left);
-            let Some(cut) = until_barrier.into_iter().chain(until_mark).chain(until_turn).min() else {
+            let until_alone =
+                self.checkpointing.alone.cut(partition, || rest.positions()).and_then(|rows| rest.behind_rows(rows));
+            let cuts = until_barrier.into_iter().chain(until_mark).chain(until_turn).chain(until_alone);
+            let Some(cut) = cuts.min() else {
                 return self.send_batch(rest).await;
             };
             let (head, tail) = rest.cut(cut);
@@ -289,8 +297,9 @@ impl<'a> EpochWriter<'a> {
 
     // Rows are counted here and not as they are read, so that a barrier sees the same counts in every run.
 
-    async fn send_rows(&mut self, port: usize, batch: Batch) -> Result<(), Stop> {
+    async fn send_rows(&mut self, port: usize, mut batch: Batch) -> Result<(), Stop> {
         self.come_to(&batch.origin.partition, batch.origin.end);
+        self.narrow(&mut batch);
         if batch.is_empty() {
             return Ok(());
         }
@@ -300,6 +309,19 @@ impl<'a> EpochWriter<'a> {
         }
         self.ports.stats().add_in(batch.len());
         self.ports.send(port, batch).await
+    }
+
+    /// A row that goes alone comes from nowhere but its own position, whichever others have none beside it.
+    fn narrow(&self, batch: &mut Batch) {
+        let Origin { partition, end, .. } = &batch.origin;
+        if batch.len() != 1 {
+            return;
+        }
+        // Where positions have no gaps, the batch was cut right behind it.
+        let position = batch.positions().map_or(end.saturating_sub(1), |positions| positions[0]);
+        if self.checkpointing.alone.has(partition, position) {
+            (batch.origin.start, batch.origin.end) = (position, position + 1);
+        }
     }
 
     async fn send_failed(&mut self, rows: &[FailedRow]) -> Result<(), Stop> {

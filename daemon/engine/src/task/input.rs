@@ -90,6 +90,7 @@ async fn read(
     // A flow with state stops at a barrier.
     let last_phase = if checkpointing.durable { Phase::Failing } else { Phase::Draining };
     let mut completed = checkpointing.reporter.completed_checkpoints();
+    let mut asked = checkpointing.reporter.schedule().asked();
     // What the flow before has read is sent first.
     let mut progress = rest.progress.unwrap_or(Progress::More);
     // One that goes on may have been held before.
@@ -116,6 +117,15 @@ async fn read(
                 input.hold(reason.as_ref());
                 held = reason;
             }
+            let may_read = held.is_none() || writer.is_awaited();
+            let read = async {
+                tokio::select! {
+                    biased;
+                    () = hold.changed(held.as_ref()) => Ok(None),
+                    Ok(()) = asked.changed(), if !may_read => Ok(None),
+                    progress = input.next(out), if may_read => progress.map(Some),
+                }
+            };
             tokio::select! {
                 biased;
                 () = reached(&mut phase, last_phase) => return writer.end(&phase).await,
@@ -128,8 +138,12 @@ async fn read(
                     out.take_partitions().into_iter().for_each(|change| writer.change_partition(change));
                     writer.act(input, due).await?;
                 }
-                () = ports.spend(Activity::Waiting, hold.changed(held.as_ref())) => {}
-                progress = ports.spend(Activity::Waiting, input.next(out)), if held.is_none() => break progress?,
+                read = ports.spend(Activity::Waiting, read) => {
+                    // Otherwise, whether it may read is another question now.
+                    if let Some(progress) = read? {
+                        break progress;
+                    }
+                }
             }
         };
         if progress != Progress::More {

@@ -139,7 +139,7 @@ impl InputBatch {
     }
 
     /// The position of each row of the batch.
-    fn positions(&self) -> Vec<u64> {
+    pub fn positions(&self) -> Vec<u64> {
         if let Some(positions) = self.batch.positions() {
             return positions.to_vec();
         }

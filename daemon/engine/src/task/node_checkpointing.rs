@@ -10,6 +10,7 @@ use super::{CaughtUp, Ports};
 use crate::align::Inputs;
 use crate::checkpoint::{FanIn, FanInEvent, NodeEntry, NodePhase, NodeResume, Point, Recorded, ReplayEvents, Reporter};
 use crate::plan::NodeIndex;
+use crate::quarantine::Alone;
 
 /// How a node hands over its state, and where it goes on.
 pub struct NodeCheckpointing {
@@ -35,6 +36,8 @@ pub struct NodeCheckpointing {
     pub home: Home,
     /// Which run this is.
     pub run: Run,
+    /// Rows of an input that go in batches of their own.
+    pub alone: Alone,
     /// Whom inputs tell that they have nothing more.
     pub caught_up: Arc<CaughtUp>,
     /// Whether the node goes on as it was: it is open, has its state, and knows what has ended.

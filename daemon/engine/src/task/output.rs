@@ -75,11 +75,13 @@ async fn write_all(
             }
         };
         match event {
-            Event::Batch(_, batch) => {
-                ports.stats().add_in(batch.len());
+            Event::Batch(port, batch) => {
+                ports.begin(port, &batch);
                 output.write(batch, &mut out).await?;
                 ports.flush(&mut out).await?;
+                ports.finish();
             }
+            Event::SetAside(port, row, error) => ports.set_aside(port, &row, &error).await?,
             Event::Barrier(epoch) => {
                 passed = epoch;
                 output.barrier(epoch);

@@ -8,12 +8,15 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{
     Batch, Collector, Epoch, Error, ErrorClass, FAILED, FailedRow, Message, Origin, PortRole, Watermark, failed_batch,
+    json_row,
 };
+use millstream_store::crash;
 
 use super::Stop;
 use crate::edge::{Closed, Sender};
 use crate::file::{OnError, Secrets};
 use crate::plan::{NodeIndex, OutputPort, PlannedNode};
+use crate::quarantine::{AtWork, failed_row};
 use crate::stats::{Activity, FlowStats, NodeStats};
 
 /// The output ports of a running node.
@@ -81,11 +84,26 @@ impl Ports {
         self.ports.iter().map(|(port, _)| port.canonical.schema().clone()).collect()
     }
 
-    /// Counts rows that arrived at an input port.
-    pub fn add_in(&self, port: usize, rows: usize) {
+    /// Rows have arrived at an input port, and the node begins with them. Versions of a model are no rows.
+    pub fn begin(&self, port: usize, batch: &Batch) {
         if Some(port) != self.model_port {
-            self.stats().add_in(rows);
+            self.stats().add_in(batch.len());
+            self.stats().set_at_work(Some(AtWork::of(batch)));
+            crash::poison(&self.stats().name, || text_of(batch));
         }
+    }
+
+    /// The node is through with what it has begun with.
+    pub fn finish(&self) {
+        self.stats().set_at_work(None);
+    }
+
+    /// Refuses a row in place of the node, which would fail at it.
+    pub async fn set_aside(&self, port: usize, row: &Batch, error: &Arc<str>) -> Result<(), Stop> {
+        if Some(port) != self.model_port {
+            self.stats().add_in(row.len());
+        }
+        self.send_failed(&[failed_row(row, error)?]).await
     }
 
     /// A collector for the node.
@@ -220,6 +238,11 @@ impl Ports {
             "{failed} of {rows} rows were rejected, more than `max_failed = \"{percent}%\"` allows"
         )))
     }
+}
+
+/// The rows as JSON, for tests.
+fn text_of(batch: &Batch) -> String {
+    (0..batch.len()).filter_map(|row| json_row(&batch.rows, row).ok()).collect()
 }
 
 fn refused(row: &FailedRow) -> Error {

@@ -101,13 +101,15 @@ async fn run_in_order(
         }
         match event {
             Event::Batch(port, batch) => {
-                ports.add_in(port, batch.len());
+                ports.begin(port, &batch);
                 processor.process(port, batch, &mut out)?;
                 flush(processor.as_mut(), &ports, &mut out).await?;
+                ports.finish();
                 if ports.stats().is_report_wanted() {
                     ports.stats().set_report(processor.report());
                 }
             }
+            Event::SetAside(port, row, error) => ports.set_aside(port, &row, &error).await?,
             Event::Watermark(at) => {
                 let at = processor.watermark(at, &mut out)?;
                 flush(processor.as_mut(), &ports, &mut out).await?;

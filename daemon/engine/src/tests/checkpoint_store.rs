@@ -59,6 +59,7 @@ fn manifest(number: u64, nodes: BTreeMap<String, NodeEntry>) -> Manifest {
         replay_log: None,
         nodes,
         resets: BTreeMap::new(),
+        set_aside: Vec::new(),
     }
 }
 

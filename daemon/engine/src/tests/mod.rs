@@ -15,6 +15,7 @@ mod lanes;
 mod owners;
 mod pausing;
 mod planning;
+mod poisoned;
 mod renamed;
 mod replaying;
 pub mod running;

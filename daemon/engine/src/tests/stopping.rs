@@ -81,6 +81,23 @@ async fn a_live_flow_works_off_what_it_has_read_however_long_that_takes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_resumes_knows_the_checkpoint_that_it_goes_on_from() {
+    let store = Arc::new(MemoryStore::default());
+    let text = FLOW.replace("patience", "resumed").replace("250", "1000").replace("slow = 1000", "slow = 10");
+    let running = start(&store, &text);
+    let stats = running.stats();
+    assert_eq!((stats.resumed(), stats.memory()), (None, 0));
+    stop_behind(running, 150).await;
+    let last = stats.checkpoint().unwrap();
+    let running = start(&store, &text);
+    let stats = running.stats();
+    assert_eq!(stats.resumed().map(|resumed| resumed.number), Some(last.number));
+    running.control().give_up();
+    running.join().await;
+    assert_eq!(stats.checkpoint(), None, "it has taken none of its own");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_checkpoint_is_taken_when_somebody_asks_for_it() {
     let store = Arc::new(MemoryStore::default());
     let text = FLOW.replace("patience", "asked").replace("checkpoint.epochs = 1", "checkpoint.interval = \"5h\"");

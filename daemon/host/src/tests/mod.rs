@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::FilesRead;
+use millstream_core::{ByteSize, FilesRead};
 use millstream_engine::checkpoint::{FlowCheckpoints, ResumeOptions};
 use millstream_engine::file::{Diagnostics, LoadOptions};
 use millstream_engine::outline::Outline;
@@ -20,8 +20,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::{
-    Applied, Change, Expected, FlowSource, FlowStatus, Host, HostError, Launch, LaunchError, Launched, Launcher,
-    Operation, Owner, Planned, Request, RestartPolicy, State,
+    Applied, Change, Expected, FlowLimits, FlowSource, FlowStatus, Host, HostError, Launch, LaunchError, Launched,
+    Launcher, Operation, Owner, Planned, Request, RestartPolicy, State,
 };
 
 /// Launches flows of the small nodes, with their states in a folder.
@@ -39,6 +39,16 @@ impl SmallFlows {
     }
 }
 
+impl SmallFlows {
+    /// What a flow may take, and its folders.
+    fn limits(&self, plan: &Plan) -> (FlowLimits, Vec<PathBuf>) {
+        let bytes = |size: Option<ByteSize>| size.map(|size| size.0 as u64);
+        let (memory, disk) = (bytes(plan.budget.memory), bytes(plan.budget.disk));
+        let limits = FlowLimits { memory, disk, patience: Duration::from_secs(10) };
+        (limits, vec![self.folder.join("state").join(&plan.flow)])
+    }
+}
+
 impl Launcher for SmallFlows {
     fn check(&self, source: &FlowSource, _: &[String], files: &FilesRead) -> Result<Outline, Diagnostics> {
         Ok(self.read(source, files)?.outline())
@@ -50,18 +60,25 @@ impl Launcher for SmallFlows {
         let whole = |error| FlowError { node: None, error };
         let state = self.folder.join("state");
         let checkpoints = FlowCheckpoints::open_folder(&plan, &state, &options(launch)).map_err(whole)?;
+        let (limits, folders) = self.limits(&plan);
         let flow = PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?;
-        Ok(Launched { flow, outline })
+        Ok(Launched { flow, outline, limits, folders })
     }
 
     fn plan(&self, launch: &Launch) -> Result<Planned, LaunchError> {
         let plan = self.read(&launch.source, &FilesRead::default())?;
-        Ok(Planned { outline: plan.outline(), plan, options: options(launch) })
+        let (outline, options, (limits, folders)) = (plan.outline(), options(launch), self.limits(&plan));
+        Ok(Planned { plan, outline, options, limits, folders })
     }
 }
 
 fn options(launch: &Launch) -> ResumeOptions {
-    ResumeOptions { revision: Some(launch.revision), resets: launch.resets.clone(), ..ResumeOptions::default() }
+    ResumeOptions {
+        revision: Some(launch.revision),
+        resets: launch.resets.clone(),
+        quarantine: launch.quarantine.clone(),
+        ..ResumeOptions::default()
+    }
 }
 
 /// A host, and the folder of its states.

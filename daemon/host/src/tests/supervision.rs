@@ -54,6 +54,79 @@ async fn a_panic_of_one_flow_leaves_the_others_alone() {
     assert_eq!(committed("works").len(), 500);
 }
 
+/// A flow whose node can't bear some numbers.
+fn shy(rows: &str, of: &str, on_error: &str, place: &str) -> String {
+    format!(
+        r#"
+        flow = {{ epoch.interval = "100ms", on_error = "{on_error}" }}
+        checkpoint.interval = "1s"
+        input.n = {{ type = "numbers", {rows} together = 8 }}
+        processor.shy = {{ type = "shy", from = "n", of = {of} }}
+        output.o = {{ type = "remember", from = "shy", place = "{place}" }}
+    "#
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_a_node_can_not_bear_are_set_aside_and_all_others_count_once() {
+    let site = Site::new(Some(1));
+    site.put("shy", &shy("rows = 600,", "[3, 301, 302]", "drop", "shy")).await;
+    site.put("beside", &flow("rows = 500", "beside")).await;
+    let status = site.wait_for("shy", State::Finished).await;
+    assert_eq!(status.restarts, 9, "each is found by the third try");
+    let refused = status.stats.unwrap().nodes[1].rows_failed.load(std::sync::atomic::Ordering::Relaxed);
+    let left: Vec<i64> = (0..600).filter(|number| ![3, 301, 302].contains(number)).collect();
+    assert_eq!((refused, committed("shy")), (3, left));
+    assert_eq!(site.wait_for("beside", State::Finished).await.restarts, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_nobody_takes_fails_the_flow_which_says_which_one_it_is() {
+    let site = Site::new(None);
+    site.put("refuses", &shy("rows = 600,", "[301]", "fail", "refuses")).await;
+    let reason = site.wait_for("refuses", State::Failed).await.reason.unwrap();
+    let expected = "node `shy`: panicked: it is shy, whenever it comes to row 301 of input `n`; `on_error = \"drop\"`";
+    assert!(reason.starts_with(expected), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_takes_too_much_disk_is_held_and_the_others_go_on() {
+    let site = Site::new(None);
+    site.put("greedy", &format!("limits.disk = \"1kB\"\n{}", flow("", "greedy"))).await;
+    site.put("modest", &flow("", "modest")).await;
+    let status = site.wait("greedy", |status| status.paused.is_some()).await;
+    let reason = status.paused.unwrap();
+    assert!(
+        reason.starts_with("the flow takes ") && reason.ends_with("MiB of files, and may take 0.0 MiB (`limits.disk`)"),
+        "{reason}"
+    );
+    let read = |name: &str| site.host.flow(name).unwrap().status.stats.map_or(0, |stats| stats.rows_read());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = [read("greedy"), read("modest")];
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(read("greedy"), before[0]);
+    assert!(read("modest") > before[1] + 1000);
+    assert_eq!(site.host.flow("greedy").unwrap().status.restarts, 0, "that would not help");
+    // Another text may say otherwise.
+    site.put("greedy", &flow("", "greedy")).await;
+    site.wait("greedy", |status| status.stats.as_ref().is_some_and(|stats| stats.rows_read() > before[0])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_takes_too_much_memory_is_held_started_again_and_then_fails() {
+    let site = Site::new(None);
+    let remembers = shy("", "[]", "fail", "greedy_of_memory");
+    site.put("greedy_of_memory", &format!("limits.memory = \"1kB\"\n{remembers}")).await;
+    let held = site.wait("greedy_of_memory", |status| status.paused.is_some()).await;
+    assert_eq!((held.state, held.restarts), (State::Running, 0));
+    let again = site.wait_for("greedy_of_memory", State::BackingOff).await;
+    assert!(again.reason.unwrap().contains("(`limits.memory`)"));
+    let failed = site.wait_for("greedy_of_memory", State::Failed).await;
+    let reason = failed.reason.unwrap();
+    assert_eq!(failed.restarts, 1);
+    assert!(reason.ends_with("(`limits.memory`), also when it is started again"), "{reason}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_only_a_person_can_mend_waits_for_that() {
     let site = Site::new(None);

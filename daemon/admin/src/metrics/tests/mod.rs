@@ -12,8 +12,8 @@ use millstream_engine::outline::Outline;
 use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
 use millstream_engine::run::{FlowError, PreparedFlow, RunMode};
 use millstream_host::{
-    Change, Expected, FlowSource, Launch, LaunchError, Launched, Launcher, Owner, Planned, Request, RestartPolicy,
-    State,
+    Change, Expected, FlowLimits, FlowSource, Launch, LaunchError, Launched, Launcher, Owner, Planned, Request,
+    RestartPolicy, State,
 };
 use millstream_testkit::small_nodes;
 use tokio::runtime::Handle;
@@ -44,12 +44,14 @@ impl Launcher for SmallFlows {
         let checkpoints = FlowCheckpoints::open_folder(&plan, &self.0.join("state"), &options);
         let checkpoints = checkpoints.map_err(|error| FlowError { node: None, error })?;
         let flow = PreparedFlow::new(plan, RunMode::Keep(checkpoints))?.take_over()?.ready()?;
-        Ok(Launched { flow, outline })
+        Ok(Launched { flow, outline, limits: FlowLimits::default(), folders: Vec::new() })
     }
 
     fn plan(&self, launch: &Launch) -> Result<Planned, LaunchError> {
         let plan = self.read(&launch.source, &FilesRead::default())?;
-        Ok(Planned { outline: plan.outline(), plan, options: ResumeOptions::default() })
+        let outline = plan.outline();
+        let (options, limits) = (ResumeOptions::default(), FlowLimits::default());
+        Ok(Planned { plan, outline, options, limits, folders: Vec::new() })
     }
 }
 
