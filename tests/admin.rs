@@ -15,14 +15,14 @@ use crate::millstream::{Running, Workshop};
 
 const TOML: (&str, &str) = ("content-type", "application/toml");
 const JSON: (&str, &str) = ("content-type", "application/json");
-const NEW: (&str, &str) = ("if-none-match", "*");
+pub const NEW: (&str, &str) = ("if-none-match", "*");
 const WAIT: (&str, &str) = ("prefer", "wait=60");
 
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A flow of the API that follows a file. Its output has a file for each checkpoint that had rows.
-fn follows(name: &str) -> String {
+pub fn follows(name: &str) -> String {
     format!(
         r#"
         flow.epoch.interval = "20ms"
@@ -50,20 +50,20 @@ fn follows(name: &str) -> String {
 }
 
 /// A daemon in a folder of its own, which listens on a port of its own.
-struct Daemon {
+pub struct Daemon {
     running: Running,
     lines: Receiver<String>,
     socket: std::path::PathBuf,
     /// The address that it listens on.
-    address: String,
+    pub address: String,
 }
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
+pub struct Answer {
     status: u16,
     head: String,
-    body: Value,
+    pub body: Value,
     text: String,
 }
 
@@ -74,7 +74,7 @@ impl Answer {
     }
 
     /// The same, if it has this status.
-    fn is(self, status: u16) -> Self {
+    pub fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:#?}");
         self
     }
@@ -89,7 +89,7 @@ impl Answer {
 }
 
 impl Daemon {
-    fn start(workshop: &Workshop) -> Self {
+    pub fn start(workshop: &Workshop) -> Self {
         std::fs::create_dir_all(workshop.path("flows")).unwrap();
         std::fs::create_dir_all(workshop.path("in")).unwrap();
         let mut command = workshop.command(&["daemon"]);
@@ -144,20 +144,20 @@ impl Daemon {
         line.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         self.ask("GET", path, &[], "").is(200).body
     }
 
-    fn put(&self, flow: &str, text: &str, headers: &[(&str, &str)]) -> Answer {
+    pub fn put(&self, flow: &str, text: &str, headers: &[(&str, &str)]) -> Answer {
         self.ask("PUT", &format!("/api/v1/flows/{flow}"), &[&[TOML, WAIT], headers].concat(), text)
     }
 
-    fn post(&self, path: &str) -> Answer {
+    pub fn post(&self, path: &str) -> Answer {
         self.ask("POST", path, &[JSON, WAIT], "{}")
     }
 
     /// Waits until a flow is in a state.
-    fn wait_until(&self, flow: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_until(&self, flow: &str, is: impl Fn(&Value) -> bool) -> Value {
         let begin = Instant::now();
         loop {
             let seen = self.get(&format!("/api/v1/flows/{flow}"));
@@ -174,7 +174,7 @@ impl Daemon {
         drop(self.running);
     }
 
-    fn stop(self) {
+    pub fn stop(self) {
         self.running.stop();
     }
 }
