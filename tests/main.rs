@@ -42,6 +42,7 @@ mod library;
 mod live;
 #[cfg(any(feature = "kafka", feature = "mysql", feature = "postgres"))]
 mod lock;
+mod lsp;
 mod millstream;
 #[cfg(feature = "mqtt")]
 mod mqtt;
@@ -70,6 +71,7 @@ mod signals;
     feature = "syslog"
 ))]
 mod site;
+mod steering;
 #[cfg(feature = "syslog")]
 mod syslog;
 mod time;

@@ -25,6 +25,7 @@ fn reference_pages_are_up_to_date() {
     assert_generated("connectors/FORMATS.md", &["docs", "--formats"]);
     assert_generated("connectors/CONNECTIONS.md", &["docs", "--connections"]);
     assert_generated("flows/FLOW.md", &["docs", "--flow"]);
+    assert_generated("daemon/admin/API.md", &["docs", "--api"]);
 }
 
 #[cfg(feature = "delta")]
@@ -48,6 +49,7 @@ fn every_setting_has_a_description() {
         "connectors/FORMATS.md",
         "connectors/CONNECTIONS.md",
         "connectors/DELTA.md",
+        "daemon/admin/API.md",
     ];
     for file in files {
         let pages = std::fs::read_to_string(project().join(file)).unwrap();

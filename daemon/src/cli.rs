@@ -11,7 +11,9 @@ use crate::exit::{Exit, Outcome};
 use crate::flow_files::{FlowArguments, FlowsArguments};
 use crate::logging::{Level, LogSettings};
 use crate::terminal::say;
-use crate::{audit, check, checkpoints, daemon, logging, models, new, predict, reference, remote, replay, run, token};
+use crate::{
+    audit, check, checkpoints, daemon, logging, lsp, models, new, predict, reference, remote, replay, run, token,
+};
 
 /// Streams of Arrow batches through flows that end in models that learn online.
 #[derive(Debug, Parser)]
@@ -73,6 +75,13 @@ pub enum Command {
     /// The flows of a daemon: list them, look at them, change, start and stop them.
     #[command(subcommand)]
     Flows(remote::FlowsCommand),
+    /// Watch what the flows of a daemon do: rates, what is behind, which node holds others up. Keys sort, select, and show the nodes of a flow.
+    Top(remote::TopArguments),
+    /// Rows that nodes of a daemon's flows have refused.
+    #[command(subcommand)]
+    DeadLetters(remote::DeadLettersCommand),
+    /// Put together what those need to know who help with a daemon: its settings, flows, operations, logs and figures, without secrets.
+    Support(remote::SupportArguments),
     /// Have a daemon look again at the folder of flows, its certificate and its settings.
     ///
     /// The exit status is 1 if something of that is wrong; then everything goes on as it was.
@@ -89,6 +98,9 @@ pub enum Command {
         #[arg(default_value_t)]
         device: DeviceSettings,
     },
+    /// Tell an editor what is wrong with flows while they are written, what settings are for, and what could stand where: a language server over
+    /// standard input and output. How editors are set up is in `conf/EDITORS.md`.
+    Lsp,
     /// Print a script that completes this command in a shell.
     Completion {
         /// The shell.
@@ -124,9 +136,13 @@ impl Command {
             Self::Replay(arguments) => replay::replay(&arguments),
             Self::Models(command) => models::models(command),
             Self::Flows(command) => remote::flows(command),
+            Self::Top(arguments) => remote::top(&arguments),
+            Self::DeadLetters(command) => remote::dead_letters(command),
+            Self::Support(arguments) => remote::support(arguments),
             Self::Reload(arguments) => remote::reload(&arguments),
             Self::Operations(command) => remote::operations(command),
             Self::Predict(arguments) => predict::predict(arguments),
+            Self::Lsp => lsp::lsp(),
             Self::Device { device } => {
                 say!("{}", device::find(device)?);
                 Ok(Exit::Done)

@@ -12,6 +12,7 @@ mod exit;
 mod flow_files;
 mod interrupts;
 mod logging;
+mod lsp;
 mod models;
 mod new;
 mod nodes;

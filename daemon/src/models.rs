@@ -1,28 +1,34 @@
-//! `millstream models`: the versions of models and the names that point at them.
+//! `millstream models`: the versions of models and the names that point at them, in a registry or with a daemon.
 
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use millstream_core::{Result, ResultExt};
-use millstream_models::registry::{Aliases, ModelCard, ModelRegistry};
+use millstream_core::{Error, Result, ResultExt as _};
+use millstream_models::registry::{Aliases, CHAMPION, ModelCard, ModelReference, ModelRegistry, Selector};
+use serde_json::{Value as Json, json};
 
-use crate::exit::{Exit, Outcome};
-use crate::summary::new_table;
-use crate::terminal::{note, say};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::remote::shown::{self, Column};
+use crate::remote::{RemoteArguments, RemoteModels};
+use crate::terminal::{note, print_json, say};
 
 /// What `models` does.
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
     /// List models, their versions and aliases.
-    List(RegistryArguments),
-    /// Show the card of a version, as JSON.
-    Show {
-        /// `fraud` (its champion), `fraud@champion`, `fraud@latest` or `fraud/3`.
+    List(ModelsArguments),
+    /// List the versions of a model, the newest first.
+    Versions {
+        /// The model.
         model: String,
-        /// The registry.
+        /// Whose models.
         #[command(flatten)]
-        registry: RegistryArguments,
+        models: ModelsArguments,
     },
+    /// Show the card of a version, as JSON.
+    Show(OneVersion),
+    /// Show which rows a version has learned from, as JSON: how far each input had been read.
+    Lineage(OneVersion),
     /// Point an alias at a version: `millstream models alias fraud champion 3`.
     Alias {
         /// The model.
@@ -32,9 +38,20 @@ pub enum ModelsCommand {
         /// The version: a number.
         #[arg(value_parser = version)]
         version: u64,
-        /// The registry.
+        /// Whose models.
         #[command(flatten)]
-        registry: RegistryArguments,
+        models: ModelsArguments,
+    },
+    /// Let a version be the champion, which flows use that say no other: `millstream models promote fraud 3`.
+    Promote {
+        /// The model.
+        model: String,
+        /// The version: a number.
+        #[arg(value_parser = version)]
+        version: u64,
+        /// Whose models.
+        #[command(flatten)]
+        models: ModelsArguments,
     },
     /// Remove an alias.
     Unalias {
@@ -42,10 +59,32 @@ pub enum ModelsCommand {
         model: String,
         /// The alias.
         alias: String,
-        /// The registry.
+        /// Whose models.
         #[command(flatten)]
-        registry: RegistryArguments,
+        models: ModelsArguments,
     },
+}
+
+/// A version of a model.
+#[derive(Debug, Args)]
+pub struct OneVersion {
+    /// `fraud` (its champion), `fraud@champion`, `fraud@latest` or `fraud/3`.
+    model: String,
+    /// Whose models.
+    #[command(flatten)]
+    models: ModelsArguments,
+}
+
+/// Whose models are meant.
+#[derive(Debug, Args)]
+pub struct ModelsArguments {
+    /// The folder of a registry, or `s3://BUCKET/PREFIX`. Without it, the models are those of the daemon if it is said which one, else those in the
+    /// folder `models`, or where there is none, of the daemon whose Unix socket is found.
+    #[arg(long, value_name = "PATH")]
+    registry: Option<String>,
+    /// The daemon.
+    #[command(flatten)]
+    remote: RemoteArguments,
 }
 
 /// Reads the number of a version.
@@ -58,9 +97,12 @@ fn version(text: &str) -> std::result::Result<u64, String> {
 #[derive(Clone, Debug, Args)]
 pub struct RegistryArguments {
     /// The folder of the registry, or `s3://BUCKET/PREFIX`.
-    #[arg(long, default_value = "models", value_name = "PATH")]
+    #[arg(long, default_value = FOLDER, value_name = "PATH")]
     pub registry: String,
 }
+
+/// The folder of the registry, unless another one is said.
+const FOLDER: &str = "models";
 
 impl RegistryArguments {
     /// Opens the registry.
@@ -70,61 +112,219 @@ impl RegistryArguments {
     }
 }
 
+/// Where the models are that are meant.
+enum Models {
+    /// In a registry, and what it is called.
+    Registry(ModelRegistry, String),
+    /// With a daemon.
+    Daemon(RemoteModels),
+}
+
+/// Versions as they are listed: as a daemon tells them, with their model and estimator.
+struct Listed {
+    versions: Vec<Json>,
+    /// Cards that can't be read. They are said behind the table, and hide nothing else.
+    unreadable: Vec<Error>,
+}
+
+const COLUMNS: &[Column] = &[
+    ("version", "/name"),
+    ("aliases", "/aliases"),
+    ("estimator", "/estimator"),
+    ("rows learned", "/rows"),
+    ("created", "/at"),
+    ("sha256", "/sha256"),
+];
+
 /// `millstream models`
 pub fn models(command: ModelsCommand) -> Outcome {
     match command {
-        ModelsCommand::List(registry) => list(&registry)?,
-        ModelsCommand::Show { model, registry } => {
-            let card = registry.open()?.resolve(&model)?.card;
-            say!("{}", serde_json::to_string_pretty(&card).doing(|| "writing the card as JSON")?);
+        ModelsCommand::List(asked) => list(&asked, None)?,
+        ModelsCommand::Versions { model, models } => list(&models, Some(&model))?,
+        ModelsCommand::Show(OneVersion { model, models }) => show(&models.find()?.card(&model)?, models.remote.json())?,
+        ModelsCommand::Lineage(OneVersion { model, models }) => {
+            let lineage = models.find()?.card(&model)?["lineage"].take();
+            if lineage.is_null() {
+                return Err(Error::new(format!("it is not known which rows `{model}` has learned from")).into());
+            }
+            show(&lineage, models.remote.json())?;
         }
-        ModelsCommand::Alias { model, alias, version, registry } => {
-            registry.open()?.set_alias(&model, &alias, version)?;
-            say!("{model}@{alias} is now {model}/{version}");
-        }
-        ModelsCommand::Unalias { model, alias, registry } => {
-            registry.open()?.delete_alias(&model, &alias)?;
-            say!("{model}@{alias} is gone");
+        ModelsCommand::Alias { model, alias, version, models } => set_alias(&models, &model, &alias, version)?,
+        ModelsCommand::Promote { model, version, models } => set_alias(&models, &model, CHAMPION, version)?,
+        ModelsCommand::Unalias { model, alias, models } => {
+            models.find()?.delete_alias(&model, &alias)?;
+            said(
+                &models,
+                &format!("{model}@{alias} is gone"),
+                json!({ "model": model, "alias": alias, "version": null }),
+            );
         }
     }
     Ok(Exit::Done)
 }
 
-/// What can't be read is said behind the table, and hides nothing else.
-fn list(arguments: &RegistryArguments) -> Result<()> {
-    let registry = arguments.open()?;
-    let models = registry.models()?;
-    if models.is_empty() {
-        say!("there are no models in `{}`", arguments.registry);
-        return Ok(());
+impl ModelsArguments {
+    /// Where the models are.
+    fn find(&self) -> Result<Models, CommandError> {
+        let is_daemon = self.remote.is_said() || !Path::new(FOLDER).exists() && self.remote.is_found();
+        if self.registry.is_none() && is_daemon {
+            return Ok(Models::Daemon(RemoteModels::new(&self.remote)?));
+        }
+        let registry = self.registry.clone().unwrap_or_else(|| FOLDER.to_owned());
+        let location = registry.clone();
+        Ok(Models::Registry(RegistryArguments { registry }.open()?, location))
     }
-    let mut table = new_table(["version", "aliases", "estimator", "rows learned", "created", "sha256"]);
-    let mut unreadable = Vec::new();
-    for model in models {
-        let aliases = registry.aliases(&model).unwrap_or_else(|error| {
-            unreadable.push(error);
-            Aliases::new()
-        });
-        for version in registry.versions(&model)? {
-            let named = aliases.iter().filter(|(_, points_at)| **points_at == version).map(|(name, _)| name.as_str());
-            let of_version = [format!("{model}/{version}"), named.collect::<Vec<_>>().join(", ")];
-            let of_card = registry.card(&model, version).map(|card| columns(&card)).unwrap_or_else(|error| {
-                unreadable.push(error);
-                ["damaged", "", "", ""].map(str::to_owned)
-            });
-            table.add_row(of_version.into_iter().chain(of_card));
+}
+
+impl Models {
+    fn list(&self, only: Option<&str>) -> Result<Listed, CommandError> {
+        let (mut versions, mut unreadable) = (Vec::new(), Vec::new());
+        match self {
+            Self::Registry(registry, _) => {
+                let all = registry.models()?;
+                for model in all.iter().filter(|model| only.is_none_or(|only| only == *model)) {
+                    list_model(registry, model, &mut versions, &mut unreadable)?;
+                }
+                if let (Some(model), true) = (only, versions.is_empty()) {
+                    registry.resolve(&format!("{model}@latest"))?;
+                }
+            }
+            Self::Daemon(daemon) => {
+                for model in daemon.models()?.iter().filter(|model| only.is_none_or(|only| model["name"] == only)) {
+                    let name = model["name"].as_str().unwrap_or_default();
+                    versions.extend(
+                        daemon.versions(name)?.into_iter().map(|version| named(name, &model["estimator"], version)),
+                    );
+                }
+                if let (Some(model), true) = (only, versions.is_empty()) {
+                    daemon.versions(model)?;
+                }
+            }
+        }
+        Ok(Listed { versions, unreadable })
+    }
+
+    /// The card of the version that a reference stands for.
+    fn card(&self, reference: &str) -> Result<Json, CommandError> {
+        match self {
+            Self::Registry(registry, _) => {
+                let card = registry.resolve(reference)?.card;
+                Ok(serde_json::to_value(card).doing(|| "writing the card as JSON")?)
+            }
+            Self::Daemon(daemon) => {
+                let ModelReference { model, selector } = ModelReference::parse(reference)?;
+                let version = match selector {
+                    Selector::Version(version) => version,
+                    other => daemon.find(&model, &other)?,
+                };
+                daemon.card(&model, version)
+            }
         }
     }
-    say!("{table}");
+
+    fn set_alias(&self, model: &str, alias: &str, version: u64) -> Result<(), CommandError> {
+        match self {
+            Self::Registry(registry, _) => Ok(registry.set_alias(model, alias, version)?),
+            Self::Daemon(daemon) => daemon.set_alias(model, alias, version),
+        }
+    }
+
+    fn delete_alias(&self, model: &str, alias: &str) -> Result<(), CommandError> {
+        match self {
+            Self::Registry(registry, _) => Ok(registry.delete_alias(model, alias)?),
+            Self::Daemon(daemon) => daemon.delete_alias(model, alias),
+        }
+    }
+}
+
+/// The versions of a model in a registry, the newest first.
+fn list_model(
+    registry: &ModelRegistry,
+    model: &str,
+    versions: &mut Vec<Json>,
+    unreadable: &mut Vec<Error>,
+) -> Result<()> {
+    let aliases = registry.aliases(model).unwrap_or_else(|error| {
+        unreadable.push(error);
+        Aliases::new()
+    });
+    for version in registry.versions(model)?.into_iter().rev() {
+        let points_here = aliases.iter().filter(|(_, points_at)| **points_at == version).map(|(name, _)| name);
+        let of_version = json!({ "version": version, "aliases": points_here.collect::<Vec<_>>() });
+        versions.push(match registry.card(model, version) {
+            Ok(card) => named(model, &json!(card.estimator.name()), of_card(&card, of_version)),
+            Err(error) => {
+                unreadable.push(error);
+                named(model, &json!("damaged"), of_version)
+            }
+        });
+    }
+    Ok(())
+}
+
+/// What a daemon would tell of a version, from its card.
+fn of_card(card: &ModelCard, mut version: Json) -> Json {
+    version["at"] = json!(card.created);
+    version["flow"] = json!(card.flow);
+    version["node"] = json!(card.node);
+    version["rows"] = json!(card.rows);
+    version["metrics"] = card.metrics.clone();
+    version["baselines"] = card.baselines.clone();
+    version["sha256"] = json!(card.sha256);
+    version
+}
+
+/// A version with its model and what learns.
+fn named(model: &str, estimator: &Json, mut version: Json) -> Json {
+    version["model"] = json!(model);
+    version["estimator"] = estimator.clone();
+    version
+}
+
+fn list(asked: &ModelsArguments, only: Option<&str>) -> Result<(), CommandError> {
+    let models = asked.find()?;
+    let Listed { versions, unreadable } = models.list(only)?;
+    if asked.remote.json() {
+        versions.into_iter().for_each(print_json);
+    } else if versions.is_empty() {
+        match &models {
+            Models::Registry(_, location) => say!("there are no models in `{location}`"),
+            Models::Daemon(_) => say!("the daemon has no models"),
+        }
+    } else {
+        let rows: Vec<Json> = versions.into_iter().map(for_people).collect();
+        shown::list(&json!({ "items": rows }), COLUMNS, false);
+    }
     unreadable.iter().for_each(|error| note!("{error}"));
     Ok(())
 }
 
-fn columns(card: &ModelCard) -> [String; 4] {
-    [
-        card.estimator.name().to_owned(),
-        indicatif::HumanCount(card.rows).to_string(),
-        card.created.clone(),
-        card.sha256.chars().take(12).collect(),
-    ]
+/// A version in the words of the table.
+fn for_people(mut version: Json) -> Json {
+    version["name"] = json!(format!("{}/{}", version["model"].as_str().unwrap_or_default(), version["version"]));
+    let aliases = version["aliases"].as_array().into_iter().flatten().filter_map(Json::as_str);
+    version["aliases"] = json!(aliases.collect::<Vec<_>>().join(", "));
+    version["rows"] = json!(version["rows"].as_u64().map(|rows| indicatif::HumanCount(rows).to_string()));
+    version["sha256"] = json!(version["sha256"].as_str().map(|hash| hash.chars().take(12).collect::<String>()));
+    version
+}
+
+fn show(json: &Json, as_line: bool) -> Result<()> {
+    if as_line {
+        print_json(json.clone());
+    } else {
+        say!("{}", serde_json::to_string_pretty(json).doing(|| "writing JSON")?);
+    }
+    Ok(())
+}
+
+fn set_alias(asked: &ModelsArguments, model: &str, alias: &str, version: u64) -> Result<(), CommandError> {
+    asked.find()?.set_alias(model, alias, version)?;
+    let what = json!({ "model": model, "alias": alias, "version": version });
+    said(asked, &format!("{model}@{alias} is now {model}/{version}"), what);
+    Ok(())
+}
+
+fn said(asked: &ModelsArguments, text: &str, json: Json) {
+    if asked.remote.json() { print_json(json) } else { say!("{text}") }
 }

@@ -1,5 +1,6 @@
-//! The reference of all nodes, connections and formats, out of their settings' JSON schemas: `list` and `docs`.
+//! The reference of all nodes, connections and formats, out of their settings' JSON schemas, and of the API, out of its routes: `list` and `docs`.
 
+mod api;
 mod formats;
 
 use std::collections::BTreeSet;
@@ -55,8 +56,11 @@ pub struct DocsArguments {
     /// Print the page of the connections, as Markdown.
     #[arg(long, conflicts_with_all = ["node", "all", "flow", "formats"])]
     pub connections: bool,
-    /// Print the JSON schema of flow files, for editors.
+    /// Print the page of the API of a daemon, as Markdown.
     #[arg(long, conflicts_with_all = ["node", "all", "flow", "formats", "connections"])]
+    pub api: bool,
+    /// Print the JSON schema of flow files, for editors.
+    #[arg(long, conflicts_with_all = ["node", "all", "flow", "formats", "connections", "api"])]
     pub schema: bool,
 }
 
@@ -83,6 +87,10 @@ pub fn docs(arguments: DocsArguments) -> Outcome {
     let role = arguments.role.map(Role::from);
     if arguments.schema {
         say!("{:#}", flow_schema(&registry));
+        return Ok(Exit::Done);
+    }
+    if arguments.api {
+        say!("{}", api::page().trim_end());
         return Ok(Exit::Done);
     }
     if arguments.flow {
@@ -221,11 +229,7 @@ fn settings(schema: &Value, root: &Value, depth: usize, text: &mut String) {
             continue;
         }
         let resolved = resolve(property, root);
-        let need = match property.get("default").or_else(|| resolved.get("default")) {
-            _ if required.iter().any(|required| *required == name) => "; required".to_owned(),
-            Some(Value::Null) | None => String::new(),
-            Some(default) => format!("; default `{}`", toml_text(default)),
-        };
+        let need = need(property, root, required.iter().any(|required| *required == name));
         let indent = "  ".repeat(depth);
         let described = described.replace("\n\n", "\n").replace('\n', &format!("\n{indent}  "));
         let page = resolved.get(PAGE).and_then(Value::as_str);
@@ -235,6 +239,20 @@ fn settings(schema: &Value, root: &Value, depth: usize, text: &mut String) {
             nested(resolved, root, depth + 1, text);
         }
     }
+}
+
+/// Whether a setting has to be said, and what it is if it is not.
+fn need(property: &Value, root: &Value, is_required: bool) -> String {
+    match property.get("default").or_else(|| resolve(property, root).get("default")) {
+        _ if is_required => "; required".to_owned(),
+        Some(Value::Null) | None => String::new(),
+        Some(default) => format!("; default `{}`", toml_text(default)),
+    }
+}
+
+/// What a setting may be, in a few words.
+pub fn kind_text(property: &Value, root: &Value, is_required: bool) -> String {
+    type_text(property, root) + &need(property, root, is_required)
 }
 
 /// The tables that a value may be.
@@ -259,7 +277,8 @@ fn nested(schema: &Value, root: &Value, depth: usize, text: &mut String) {
     }
 }
 
-fn variants(schema: &Value) -> impl Iterator<Item = &Value> {
+/// What a value may be, if that is one of several things.
+pub fn variants(schema: &Value) -> impl Iterator<Item = &Value> {
     let lists = ["oneOf", "anyOf"].into_iter().filter_map(|key| schema.get(key).and_then(Value::as_array));
     lists.flatten().filter(|variant| variant.get("type") != Some(&Value::from("null")))
 }
@@ -320,13 +339,14 @@ fn object_text(schema: &Value, root: &Value) -> String {
     }
 }
 
-fn description(schema: &Value, root: &Value) -> String {
+/// What a setting is for.
+pub fn description(schema: &Value, root: &Value) -> String {
     let own = schema.get("description").or_else(|| resolve(schema, root).get("description"));
     own.and_then(Value::as_str).unwrap_or_default().trim().to_owned()
 }
 
 /// Follows `$ref`, also that of the one variant that isn't null.
-fn resolve<'v>(schema: &'v Value, root: &'v Value) -> &'v Value {
+pub fn resolve<'v>(schema: &'v Value, root: &'v Value) -> &'v Value {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         let target = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
         return target.map_or(schema, |target| resolve(target, root));

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Error, Held, Home, Input, InputPlan, Intake, Parts, Positions, Progress, Report, Result, ResultExt, State,
+    Collector, Error, Held, Home, Input, InputPlan, Intake, Parts, Positions, Progress, Report, Result, ResultExt,
+    State,
 };
 use millstream_formats::Rows;
 use millstream_store::{Access, Files, Log, LogOptions, LogReader, Record};

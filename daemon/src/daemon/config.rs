@@ -55,7 +55,7 @@ impl ConfigArguments {
 }
 
 /// A file of settings, and those that lie over it.
-fn with_drop_ins(file: PathBuf) -> Result<Vec<PathBuf>, CommandError> {
+pub fn with_drop_ins(file: PathBuf) -> Result<Vec<PathBuf>, CommandError> {
     let folder = file.with_extension("d");
     let over = drop_ins(&folder).doing(|| format!("reading the folder `{}`", folder.display()))?;
     Ok(std::iter::once(file).chain(over).collect())

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use self::administration::Administration;
-pub use self::config::ConfigArguments;
+pub use self::config::{ConfigArguments, with_drop_ins};
 use self::launcher::FlowLauncher;
 use self::reload::Reloader;
 use self::service_manager::ServiceManager;

@@ -12,6 +12,7 @@ use millstream_engine::file::{Diagnostic, Diagnostics, Place as FilePlace};
 use serde_json::Value as Json;
 
 use super::connect::Place;
+use super::events::Events;
 use crate::exit::CommandError;
 
 /// What the paths of the API begin with.
@@ -43,6 +44,11 @@ impl Ask {
     /// Something of the API, by its path below `/api/v1`.
     pub fn new(method: Method, path: impl AsRef<str>) -> Self {
         Self { method, path: format!("{PREFIX}{}", path.as_ref()), headers: Vec::new(), body: Bytes::new() }
+    }
+
+    /// Something that is outside of the API, by its whole path.
+    pub fn outside(path: &str) -> Self {
+        Self { path: path.to_owned(), ..Self::get("") }
     }
 
     /// That is looked at.
@@ -87,11 +93,21 @@ impl Client {
 
     /// Asks, and waits for all of the answer.
     pub async fn ask(&self, ask: Ask) -> Result<Answer, CommandError> {
+        let response = self.granted(ask).await?;
+        let etag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        Ok(Answer { body: all(response).await?, etag })
+    }
+
+    /// Asks for what has no end.
+    pub async fn follow(&self, ask: Ask) -> Result<Events, CommandError> {
+        Ok(Events::new(self.granted(ask).await?.into_body()))
+    }
+
+    /// A good answer, of which nothing has been read yet.
+    async fn granted(&self, ask: Ask) -> Result<Response<Incoming>, CommandError> {
         let response = self.send(ask).await?;
         let status = response.status();
-        let etag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-        let body = response.into_body().collect().await.doing(|| "reading the daemon's answer")?.to_bytes();
-        if status.is_success() { Ok(Answer { body, etag }) } else { Err(refused(&body, status.as_u16())) }
+        if status.is_success() { Ok(response) } else { Err(refused(&all(response).await?, status.as_u16())) }
     }
 
     async fn send(&self, ask: Ask) -> Result<Response<Incoming>, CommandError> {
@@ -110,6 +126,11 @@ impl Client {
         let request = request.body(Full::new(ask.body)).doing(doing)?;
         Ok(sender.send_request(request).await.doing(doing)?)
     }
+}
+
+/// All of an answer.
+async fn all(response: Response<Incoming>) -> Result<Bytes> {
+    Ok(response.into_body().collect().await.doing(|| "reading the daemon's answer")?.to_bytes())
 }
 
 /// Why the daemon did not do it. What is wrong with a flow is said as `millstream check` says it.

@@ -7,10 +7,11 @@ use hyper::Method;
 use millstream_core::ResultExt as _;
 use serde_json::{Value as Json, json};
 
-use super::RemoteArguments;
 use super::client::{Ask, Client};
 use super::operations::await_end;
 use super::shown::{self, Column};
+use super::tap::{TapArguments, tap};
+use super::{RemoteArguments, encoded};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::terminal::{print_json, say};
 use crate::workplace::control_runtime;
@@ -48,6 +49,8 @@ pub enum FlowsCommand {
     Logs(OneFlow),
     /// List what has gone wrong in a flow.
     Errors(OneFlow),
+    /// Show rows that leave a node, as they pass. The flow waits for nobody who looks.
+    Tap(TapArguments),
 }
 
 /// A flow of a daemon.
@@ -199,6 +202,7 @@ async fn carry_out(command: FlowsCommand) -> Outcome {
         FlowsCommand::Diff(arguments) => diff(arguments).await,
         FlowsCommand::Logs(one) => logs(one).await,
         FlowsCommand::Errors(OneFlow { flow, remote }) => list(&format!("/flows/{flow}/errors"), ERRORS, &remote).await,
+        FlowsCommand::Tap(arguments) => tap(arguments).await,
     }
 }
 
@@ -272,14 +276,6 @@ fn name_of(text: &str, file: &std::path::Path) -> String {
     let table: toml::Table = text.parse().unwrap_or_default();
     let said = table.get("flow").and_then(|flow| flow.get("name")).and_then(toml::Value::as_str);
     said.map_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), str::to_owned)
-}
-
-/// A text behind `?`.
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |encoded, byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => encoded + &char::from(byte).to_string(),
-        other => encoded + &format!("%{other:02X}"),
-    })
 }
 
 async fn source(RevisionArguments { flow: OneFlow { flow, remote }, revision }: RevisionArguments) -> Outcome {

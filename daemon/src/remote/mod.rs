@@ -2,18 +2,28 @@
 
 mod client;
 mod connect;
+mod dead_letters;
+mod events;
 mod flows;
+mod models;
 mod operations;
 mod reload;
-mod shown;
+pub mod shown;
+mod support;
+mod tap;
+mod top;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
+pub use dead_letters::{DeadLettersCommand, dead_letters};
 pub use flows::{FlowsCommand, flows};
+pub use models::RemoteModels;
 pub use operations::{OperationsCommand, operations};
 pub use reload::{ReloadArguments, reload};
+pub use support::{SupportArguments, support};
+pub use top::{TopArguments, top};
 
 use self::client::Client;
 use crate::daemon::ConfigArguments;
@@ -49,4 +59,27 @@ impl RemoteArguments {
     fn client(&self) -> Result<Client, CommandError> {
         Ok(Client::new(self.place()?, self.token()?))
     }
+
+    /// Whether answers are printed as JSON.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether a daemon can be found without its being said where it is.
+    pub fn is_found(&self) -> bool {
+        self.place().is_ok()
+    }
+
+    /// Whether it is said where the daemon is.
+    pub fn is_said(&self) -> bool {
+        self.url.is_some() || self.socket.is_some() || self.config.config.is_some()
+    }
+}
+
+/// A text as a part of a path or behind `?`.
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |encoded, byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => encoded + &char::from(byte).to_string(),
+        other => encoded + &format!("%{other:02X}"),
+    })
 }

@@ -10,6 +10,7 @@ mod models;
 mod openapi;
 mod operations;
 mod parameters;
+mod plain;
 mod route;
 mod system;
 mod tap;
@@ -24,6 +25,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 
 pub use check::NodeType;
+pub use openapi::document;
 pub use route::Route;
 
 use crate::problem::{Code, Problem};

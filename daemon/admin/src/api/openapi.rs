@@ -1,10 +1,12 @@
 //! The OpenAPI 3.1 document, out of the table of routes.
 
 use schemars::generate::SchemaSettings;
+use schemars::transform::Transform as _;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::route::{Answer, Body, Route};
+use super::plain::Plain;
+use super::route::{Answer, Body, Describe, Route};
 use super::routes;
 use crate::problem::ProblemBody;
 
@@ -14,6 +16,7 @@ const DEFINITIONS: &str = "/components/schemas";
 /// The document.
 pub fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = DEFINITIONS.into());
+    let settings = settings.with_transform(Plain);
     // What may be left out of a request is there in an answer, and what an answer leaves out can't be asked for.
     let mut taken = settings.clone().for_deserialize().into_generator();
     let mut given = settings.for_serialize().into_generator();
@@ -47,7 +50,7 @@ pub fn document() -> Value {
 
 fn operation(route: &Route, problem: &Schema, taken: &mut SchemaGenerator, given: &mut SchemaGenerator) -> Value {
     let mut parameters = path_parameters(&route.path);
-    parameters.extend(route.query.map(|describe| query_parameters(&describe())).unwrap_or_default());
+    parameters.extend(route.query.map(|describe| query_parameters(describe())).unwrap_or_default());
     let mut responses: Map<String, Value> =
         route.answers.iter().map(|answer| (answer.status.as_u16().to_string(), response(answer, given))).collect();
     responses.insert(
@@ -81,13 +84,16 @@ fn path_parameters(path: &str) -> Vec<Value> {
 }
 
 /// What stands behind `?`.
-fn query_parameters(schema: &Schema) -> Vec<Value> {
+fn query_parameters(mut schema: Schema) -> Vec<Value> {
+    Plain.transform(&mut schema);
     let properties = schema.get("properties").and_then(Value::as_object);
     let definitions = schema.get("$defs");
+    let required = schema.get("required").and_then(Value::as_array);
     let parameter = |(name, described): (&String, &Value)| {
         let mut described = inlined(described, definitions);
         let description = described.as_object_mut().and_then(|schema| schema.remove("description"));
-        json!({ "name": name, "in": "query", "required": false, "description": description, "schema": described })
+        let required = required.is_some_and(|required| required.iter().any(|known| known == name));
+        json!({ "name": name, "in": "query", "required": required, "description": description, "schema": described })
     };
     properties.into_iter().flatten().map(parameter).collect()
 }
@@ -116,7 +122,12 @@ fn response(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
 }
 
 fn content(body: &Body, generator: &mut SchemaGenerator) -> Value {
-    let schema = body.describe.map_or_else(|| json!({ "type": "string" }), |describe| describe(generator).to_value());
+    let described = |describe: Describe| {
+        let mut schema = describe(generator);
+        Plain.transform(&mut schema);
+        schema.to_value()
+    };
+    let schema = body.describe.map_or_else(|| json!({ "type": "string" }), described);
     let mut content = Map::new();
     content.insert(body.content_type.to_owned(), json!({ "schema": schema }));
     Value::Object(content)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use millstream_core::{
-    Barrier, CommitContext, Committer, Epoch, Error, PendingCommit, Result, ResultExt, Role, Run, Snapshot, State, Then,
+    Barrier, CommitContext, Committer, Epoch, Error, Held, PendingCommit, Result, ResultExt, Role, Run, Snapshot,
+    State, Then,
 };
 use millstream_store::crash;
 use serde_json::json;

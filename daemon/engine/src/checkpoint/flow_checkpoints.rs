@@ -157,7 +157,7 @@ impl FlowCheckpoints {
             interval: plan.checkpoints,
             keep: plan.keep_checkpoints,
             replay_log_retention: plan.replay_log_retention,
-            options: options.clone(),
+            options: Arc::new(options.clone()),
             _lock: self._lock.clone(),
             last: Arc::new(Mutex::new(last)),
         })

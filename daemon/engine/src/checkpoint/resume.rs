@@ -162,11 +162,11 @@ pub fn behind(
     let scratch: BTreeSet<String> = fit::from_scratch(plan, options).difference(kept).cloned().collect();
     let forgotten = found.manifest.nodes.iter().filter(|(node, _)| scratch.contains(*node));
     let forgotten = forgotten.map(|(node, entry)| (node.clone(), entry.state.clone())).collect();
-    let (number, checksum) = (found.manifest.number, found.checksum.clone());
+    let (number, checksum, resumed) = (found.manifest.number, found.checksum.clone(), resumed(&found.manifest));
     let next = own(plan, Some((found.manifest, found.checksum)), &scratch, options)?;
     // What nodes stage from here on is told by the number from what those have staged before that they take the place of.
     let manifest = Manifest { number, generation: number, ..next };
-    Ok(LastManifest { manifest, checksum: Some(checksum), is_visible: false, forgotten })
+    Ok(LastManifest { manifest, checksum: Some(checksum), is_visible: false, forgotten, resumed })
 }
 
 /// The newest checkpoint, in which nodes have the names that they have now.
