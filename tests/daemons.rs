@@ -54,7 +54,7 @@ pub fn refuses(name: &str) -> String {
         .replace("on_error = \"fail\"", "on_error = { dead_letter = \"refused/\" }")
         .replace("from = \"rows\"", "from = [\"rows\", \"mended\"]\n        on_error = { dead_letter = \"refused/\" }")
         .replace("SELECT id FROM", "SELECT 1000 / id AS id FROM")
-        + "[input.mended]\ntype = \"dead_letters\"\nschema = { id = \"int64\" }\n"
+        + "[input.mended]\ntype = \"dead_letters\"\nschema = { id = \"int64\" }\non_error = { dead_letter = \"refused/\" }\n"
 }
 
 /// A flow that learns the model `lateness` from rows that are written for it.
