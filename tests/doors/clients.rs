@@ -1,7 +1,7 @@
 //! Clients that send rows, and ask the administration, for as long as they are let.
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
