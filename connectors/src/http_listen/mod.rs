@@ -98,8 +98,8 @@ use signature::SignatureSettings;
 /// schema = { ref = "utf8", after = "utf8?" }
 /// ```
 ///
-/// All that there are have to be right. An address of this machine itself (`127.0.0.1`, `[::1]`) takes none of them; put a proxy in front, or other users of
-/// the machine are trusted, too. Requests that a web page makes are refused.
+/// Where several are said, all have to be right. An address of this machine itself (`127.0.0.1`, `[::1]`) needs none of them, so that whoever has a user on
+/// the machine can send rows. Requests that a web page makes are refused.
 ///
 /// For one connection more than `max_connections`, the one that has been idle for the longest time is closed; an address that is not this machine's own
 /// has 64 at most. A header must have come after 10 seconds. Where it says both how long the body is and that it comes in chunks, the chunks

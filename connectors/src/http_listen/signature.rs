@@ -177,15 +177,13 @@ fn decode(text: &str, bytes: usize) -> Option<Vec<u8>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hyper::header::{HeaderName, HeaderValue};
-    use millstream_testkit::parse;
-
     use super::*;
+    use hyper::header::{HeaderName, HeaderValue};
 
     const NOW: u64 = 1_700_000_000;
 
     fn check(settings: &str, headers: &[(&str, &str)], body: &str) -> Result<(), String> {
-        let settings: SignatureSettings = parse(settings);
+        let settings: SignatureSettings = toml::from_str(settings).unwrap();
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
@@ -237,7 +235,7 @@ mod tests {
 
     #[test]
     fn settings_that_are_wrong() {
-        let place = |text: &str| parse::<SignatureSettings>(text).make().map(drop).unwrap_err().at;
+        let place = |text: &str| toml::from_str::<SignatureSettings>(text).unwrap().make().map(drop).unwrap_err().at;
         assert_eq!(place("secret = 'short'"), ["secret".into()]);
         assert_eq!(place("secret = '0123456789abcdef'\ntimestamp = 'X-Time'"), ["timestamp".into()]);
     }

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use millstream_host::{Desired, Host, State};
 use millstream_net::doors;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long nodes of a flow that runs may take to open their doors.
+/// How long flows may take to appear, and nodes of a flow that runs to open their doors.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Closes doors that were kept as soon as it is clear that nobody opens them, for as long as it is awaited.
 pub async fn close_unused_doors(host: &Host) -> Infallible {
+    let begin = Instant::now();
     loop {
         for name in doors().unused() {
-            if !may_be_opened(&name, host) {
+            if !may_be_opened(&name, host, begin.elapsed() < PATIENCE) {
                 tracing::info!("nobody listens any more at the door `{name}`, which was kept from the process before");
                 doors().close_unused(&name);
             }
@@ -26,8 +27,9 @@ pub async fn close_unused_doors(host: &Host) -> Infallible {
     }
 }
 
-fn may_be_opened(name: &str, host: &Host) -> bool {
-    let Some(flow) = name.split_once('/').and_then(|(flow, _)| host.flow(flow)) else { return false };
+/// Whether a node may still open a door. A flow whose file has changed meanwhile is not there before that was looked at.
+fn may_be_opened(name: &str, host: &Host, is_early: bool) -> bool {
+    let Some(flow) = name.split_once('/').and_then(|(flow, _)| host.flow(flow)) else { return is_early };
     match flow.status.state {
         State::Starting => true,
         // It has not begun yet.
