@@ -89,7 +89,7 @@ async fn a_live_flow_that_is_held_reads_nothing_more_when_it_is_told_to_stop() {
     let (stats, control) = (running.stats(), running.control());
     let stop = async {
         written(&stats, 50).await;
-        control.pause();
+        control.pause(Held::Paused("for a while".into()));
         sleep(Duration::from_secs(60)).await;
         let read = stats.rows_read();
         control.stop();
