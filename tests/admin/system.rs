@@ -37,6 +37,7 @@ fn every_kind_of_problem_has_a_page_and_metrics_can_be_read() {
     daemon.ask("PATCH", "/api/v1/flows", &[JSON], "{}").refused(405, "method-not-allowed");
     daemon.ask("GET", "/api/v1/flows?limits=3", &[], "").refused(400, "bad-request");
     daemon.ask("POST", "/api/v1/flows/h/stop", &[JSON], "{\"deadline\": 3}").refused(400, "bad-request");
+    daemon.ask("POST", "/api/v1/flows/h/stop", &[JSON], "[]").refused(400, "bad-request");
     daemon
         .ask("POST", "/api/v1/flows/h/stop", &[("content-type", "text/plain")], "{}")
         .refused(415, "wrong-content-type");

@@ -218,18 +218,18 @@ impl WaysBack<'_> {
         let is_read = |from: &str, to: &str| self.outline.edges.iter().any(|edge| edge.from == from && edge.to == to);
         let readers = || self.outline.edges.iter().filter(|edge| edge.from == node).map(|edge| edge.to.as_str());
         let is_input = self.outline.node(node).is_some_and(|node| node.role == "input");
-        let leads = |input: &&str| match is_input {
-            true => readers().any(|reader| is_read(input, reader)),
-            false => is_read(input, node),
+        let leads = |input: &&str| {
+            if is_input { readers().any(|reader| is_read(input, reader)) } else { is_read(input, node) }
         };
         self.control.intakes().filter(leads).collect()
     }
 
     fn none(&self, node: &str) -> Problem {
         let known: Vec<_> = self.control.intakes().map(|input| format!("`{input}`")).collect();
-        let has = match known.is_empty() {
-            true => "the flow has none".to_owned(),
-            false => format!("the flow has {}; say which with `to`", known.join(", ")),
+        let has = if known.is_empty() {
+            "the flow has none".to_owned()
+        } else {
+            format!("the flow has {}; say which with `to`", known.join(", "))
         };
         let why = match self.to {
             Some(to) => format!("`{to}` is no input of the type `dead_letters`"),

@@ -53,7 +53,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = body(request, state).await?;
-        let read = serde_json::from_slice(if bytes.is_empty() { b"{}" } else { &bytes });
+        let bytes = if bytes.is_empty() { b"{}" } else { &bytes[..] };
+        // A list of what an object would have is taken for it otherwise.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::bad_request("the body is not what the route takes: it has to be a JSON object"));
+        }
+        let read = serde_json::from_slice(bytes);
         read.map(Self).map_err(|error| Problem::bad_request(format!("the body is not what the route takes: {error}")))
     }
 }
