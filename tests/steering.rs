@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::num::NonZero;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -173,7 +174,8 @@ impl Screen {
             }
         });
         let input = child.stdin.take().unwrap();
-        Self { input, child, output, terminal: vt100::Parser::new(20, 100, 0) }
+        let [rows, columns] = [20, 100].map(|size| NonZero::new(size).unwrap());
+        Self { input, child, output, terminal: vt100::Parser::new(rows, columns, 0) }
     }
 
     /// Waits until something is on the screen.
