@@ -250,12 +250,12 @@ fn list_model(
     });
     for version in registry.versions(model)?.into_iter().rev() {
         let points_here = aliases.iter().filter(|(_, points_at)| **points_at == version).map(|(name, _)| name);
-        let of_version = json!({ "version": version, "aliases": points_here.collect::<Vec<_>>() });
+        let aliases: Vec<&String> = points_here.collect();
         versions.push(match registry.card(model, version) {
-            Ok(card) => named(model, &json!(card.estimator.name()), of_card(&card, of_version)),
+            Ok(card) => named(model, &json!(card.estimator.name()), of_card(&card, &aliases)),
             Err(error) => {
                 unreadable.push(error);
-                named(model, &json!("damaged"), of_version)
+                named(model, &json!("damaged"), json!({ "version": version, "aliases": aliases }))
             }
         });
     }
@@ -263,15 +263,18 @@ fn list_model(
 }
 
 /// What a daemon would tell of a version, from its card.
-fn of_card(card: &ModelCard, mut version: Json) -> Json {
-    version["at"] = json!(card.created);
-    version["flow"] = json!(card.flow);
-    version["node"] = json!(card.node);
-    version["rows"] = json!(card.rows);
-    version["metrics"] = card.metrics.clone();
-    version["baselines"] = card.baselines.clone();
-    version["sha256"] = json!(card.sha256);
-    version
+fn of_card(card: &ModelCard, aliases: &[&String]) -> Json {
+    json!({
+        "version": card.version,
+        "at": card.created,
+        "flow": card.flow,
+        "node": card.node,
+        "rows": card.rows,
+        "metrics": card.metrics,
+        "baselines": card.baselines,
+        "aliases": aliases,
+        "sha256": card.sha256,
+    })
 }
 
 /// A version with its model and what learns.
