@@ -68,7 +68,7 @@ impl<'w> Daemon<'w> {
 
     /// The same, of a change that comes through. How long the flow stood still, in seconds.
     fn change(&self, flow: &str, text: &str, revision: u64) -> f64 {
-        let answer = self.put(flow, text, &format!("if-match: \"{revision}\"\r\n")).unwrap();
+        let answer = self.put(flow, text, &format!("if-match: \"{revision}\"")).unwrap();
         let operation = self.operation(&answer);
         assert_eq!(operation["state"], "done", "{operation}");
         operation["took"]["pause_s"].as_f64().unwrap_or_else(|| panic!("it was not changed while it ran: {operation}"))
@@ -163,7 +163,7 @@ const LEARNS: &str = r#"
 fn learns(number: u64, rate: &str) -> String {
     // The same, in other words.
     let feature = ["x + y > 0", "y + x > 0", "NOT (x + y <= 0)"][(number % 3) as usize];
-    let extra = if number.is_multiple_of(2) { "" } else { "output.extra = { type = \"drop\", from = \"features\" }" };
+    let extra = if number.is_multiple_of(2) { "" } else { "[output.extra]\ntype = \"drop\"\nfrom = \"features\"" };
     LEARNS.replace("RATE", rate).replace("FEATURE", feature).replace("    EXTRA", extra)
 }
 
@@ -175,7 +175,7 @@ fn a_flow_that_is_changed_again_and_again_gives_what_one_gives_that_never_was() 
     let daemon = Daemon::start(&changed, None);
     // At this rate, it takes far longer than all changes.
     let slowly = "rate = \"400/s\"";
-    daemon.put("learns", &learns(1, slowly), "if-none-match: *\r\n").unwrap();
+    daemon.put("learns", &learns(1, slowly), "if-none-match: *").unwrap();
     let pauses = (1..10).map(|revision| daemon.change("learns", &learns(revision + 1, slowly), revision));
     let pauses: Vec<_> = pauses.collect();
     println!("its input stood still for {pauses:.3?} s");
@@ -234,7 +234,7 @@ fn a_listener_refuses_no_connection_while_its_flow_is_changed() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = |number: u64| PUSHED.replace("PORT", &port.to_string()).replace("NUMBER", &number.to_string());
     let daemon = Daemon::start(&workshop, None);
-    daemon.put("pushed", &text(1), "if-none-match: *\r\n").unwrap();
+    daemon.put("pushed", &text(1), "if-none-match: *").unwrap();
     daemon.wait_for("pushed", "running", 1);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         std::thread::sleep(Duration::from_millis(10));
@@ -317,13 +317,13 @@ fn a_kill_at_any_step_of_a_change_loses_nothing_and_repeats_nothing() {
         let workshop = Workshop::new();
         append(&workshop, 0..100);
         let mut daemon = Daemon::start(&workshop, Some(step));
-        daemon.put("follows", &follows(1), "if-none-match: *\r\n").unwrap();
+        daemon.put("follows", &follows(1), "if-none-match: *").unwrap();
         let begin = Instant::now();
         while daemon.flow("follows")["rows"]["read"] != 100 {
             assert!(begin.elapsed() < PATIENCE, "{step}: {}", daemon.flow("follows"));
             std::thread::sleep(Duration::from_millis(10));
         }
-        let answered = daemon.put("follows", &follows(2), "if-match: \"1\"\r\n");
+        let answered = daemon.put("follows", &follows(2), "if-match: \"1\"");
         let begin = Instant::now();
         while !daemon.has_ended() {
             assert!(begin.elapsed() < PATIENCE, "{step} is not reached: {answered:?}");
