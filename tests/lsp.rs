@@ -304,6 +304,10 @@ fn what_could_be_written_is_offered() {
     let keys = editor.labels(&format!("{FLOW}[processor.more]\ntype = \"dedup\"\nfrom = \"grown\"\nkeys = [\"|\"]\n"));
     assert_eq!(keys, ["name", "age"]);
     let learns = "[processor.learn]\ntype = \"train\"\nfrom = \"grown\"\nmodel = \"m\"\n";
+    let unused = FLOW.replace("SELECT name, age + 1 AS age", "SELECT age").replace("WHERE age >= 18", "ORDER");
+    let unused =
+        editor.labels(&format!("{unused}[processor.more]\ntype = \"sql\"\nfrom = \"rows\"\nquery = \"SELECT |\"\n"));
+    assert_eq!(unused, ["name", "age"], "also those that nobody uses yet");
     let estimators = editor.labels(&format!("{FLOW}{learns}estimator = {{ type = \"|\" }}\n"));
     assert!(estimators.contains(&"logistic_regression".to_owned()), "{estimators:?}");
     let of_estimator = editor.labels(&format!("{FLOW}{learns}estimator = {{ type = \"logistic_regression\", | }}\n"));

@@ -11,7 +11,7 @@ use lsp_types::{Diagnostic as Marked, DiagnosticSeverity, PublishDiagnosticsPara
 use millstream_core::{Error, Result};
 use millstream_engine::file::{Diagnostic, Diagnostics};
 use millstream_engine::outline::Outline;
-use millstream_engine::plan::{KeptStates, Plan};
+use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
 use url::Url;
 
 use super::partly::partly;
@@ -139,9 +139,10 @@ fn wrong(workplace: &Workplace, outlines: &Outlines, uri: &Uri, text: &str) -> V
     }
 }
 
-/// Plans a text as if it were in a file.
+/// Plans a text as if it were in a file. Columns that nobody uses yet are there, so that they can be.
 pub fn plan(workplace: &Workplace, path: &Path, text: &str) -> Result<Plan, Diagnostics> {
-    Plan::read(path, text, workplace.load_options(&[]), workplace.plan_options(), |_| KeptStates::default())
+    let options = PlanOptions { prune: false, ..workplace.plan_options() };
+    Plan::read(path, text, workplace.load_options(&[]), options, |_| KeptStates::default())
 }
 
 /// A diagnostic as editors take it. What is wrong in another file, such as one of connections, is said at the top.

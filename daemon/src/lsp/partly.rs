@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn what_is_right_is_known_although_the_rest_is_not_written_yet() {
         let workplace = Workplace::here().unwrap();
-        let rows = "[input.rows]\ntype = 'stdin'\nformat = 'csv'\nschema = { id = 'int64', größe = 'utf8' }\n\n";
+        let rows = "[input.rows]\ntype = 'stdin'\nformat = 'csv'\nschema = { id = 'int64', 'größe' = 'utf8' }\n\n";
         let clean = "[processor.clean]\ntype = 'sql'\nfrom = 'rows'\nquery = 'SELECT id FROM rows'\n\n";
         let sorted = "[processor.sorted]\ntype = 'route'\nfrom = 'clean'\nwhen = { few = 'id < 3' }\n\n";
         for rest in [

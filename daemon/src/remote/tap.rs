@@ -38,9 +38,10 @@ pub async fn tap(arguments: TapArguments) -> Outcome {
         if let Some(Json::Array(rows)) = told.get_mut("rows") {
             rows.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         }
-        match remote.json {
-            true => print_json(told),
-            false => show(&told),
+        if remote.json {
+            print_json(told)
+        } else {
+            show(&told)
         }
         left = left.saturating_sub(count);
         if left == 0 {

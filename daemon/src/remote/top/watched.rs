@@ -16,7 +16,11 @@ const SAMPLES: usize = 5;
 /// Which share of what may wait on an edge makes it full.
 const FULL: f64 = 0.9;
 
-/// A node that spends this share of its time waiting for room is held up. The edge behind it need not be full, if a batch does not fit any more.
+/// A node that spends this share of its time waiting for room waits for the one behind it. The edge between them need not be full, if a batch does
+/// not fit any more.
+const WAITS: f64 = 0.1;
+
+/// Nobody is said to hold others up unless one of them waits this share of its time.
 const HELD_UP: f64 = 0.5;
 
 /// The flows of a daemon.
@@ -178,8 +182,12 @@ impl Flow {
     fn nodes(&self) -> Vec<NodeRow> {
         let nodes = self.last("/nodes").and_then(Json::as_object);
         let mut nodes: Vec<NodeRow> = nodes.into_iter().flatten().map(|(name, node)| self.node(name, node)).collect();
-        let waiting: Vec<String> =
-            nodes.iter().filter(|node| self.is_held_up(node)).map(|node| node.name.clone()).collect();
+        let waiting =
+            |share: f64| nodes.iter().filter(move |node| self.waits(node, share)).map(|node| node.name.clone());
+        if waiting(HELD_UP).next().is_none() {
+            return nodes;
+        }
+        let waiting: Vec<String> = waiting(WAITS).collect();
         for node in &mut nodes {
             let mut before = self.edges().filter(|edge| edge.to == node.name);
             let holds_up =
@@ -190,9 +198,10 @@ impl Flow {
         nodes
     }
 
-    fn is_held_up(&self, node: &NodeRow) -> bool {
+    /// Whether a node waits for room behind it, for this share of its time at least.
+    fn waits(&self, node: &NodeRow, share: f64) -> bool {
         let is_full = self.edges().any(|edge| edge.from == node.name && edge.fill >= FULL);
-        is_full || node.blocked.is_some_and(|share| share >= HELD_UP)
+        is_full || node.blocked.is_some_and(|blocked| blocked >= share)
     }
 
     fn node(&self, name: &str, node: &Json) -> NodeRow {
