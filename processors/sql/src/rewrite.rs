@@ -4,10 +4,10 @@
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, Result, ScalarValue};
-use datafusion_expr::expr::{Alias, BinaryExpr, Case, Cast, ScalarFunction};
+use datafusion_expr::expr::{Alias, BinaryExpr, Case, Cast, InList, ScalarFunction};
 use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::utils::merge_schema;
-use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit};
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit, not};
 use millstream_core::has_floats;
 
 use crate::unnamed::{canonical, unfolded};
@@ -42,6 +42,24 @@ const INDIFFERENT: &[&str] = &[
 /// behind the point. A division of decimals gives a float, too. Before DataFusion makes types agree.
 pub fn decimals_meet_floats(plan: LogicalPlan) -> Result<LogicalPlan> {
     each_node(plan, |expr, schema| expr.transform_up(|expr| meet(expr, schema)), |expr, _| Ok(expr))
+}
+
+/// Where a list has values that are computed from columns, `IN` becomes comparisons with each. DataFusion finds out whether a list is constant by
+/// computing it over no rows, over which some expressions, such as `CASE`, give a constant. Before DataFusion makes types agree.
+pub fn lists_are_compared(plan: LogicalPlan) -> Result<LogicalPlan> {
+    each_node(plan, |expr, _| expr.transform_up(|expr| Ok(one_by_one(expr))), |expr, _| Ok(expr))
+}
+
+fn one_by_one(expr: Expr) -> Transformed<Expr> {
+    let is_computed = |value: &Expr| !matches!(value, Expr::Column(_)) && !value.column_refs().is_empty();
+    match expr {
+        Expr::InList(InList { expr, list, negated }) if list.iter().any(is_computed) => {
+            let equal = list.into_iter().map(|value| expr.as_ref().clone().eq(value)).reduce(Expr::or);
+            let equal = equal.unwrap_or_else(|| lit(false));
+            Transformed::yes(if negated { not(equal) } else { equal })
+        }
+        other => Transformed::no(other),
+    }
 }
 
 /// Lets floats have one NaN and one zero wherever they are compared and where they leave, integers wrap around alike, and
@@ -403,6 +421,22 @@ mod tests {
         ] {
             let found = run(&format!("SELECT {expression} AS v FROM input"), &rows).replace('?', "");
             assert_eq!(found, expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn lists_may_be_computed() {
+        let rows = table("n:int64 t:utf8?\n 1 a\n 4 b\n 5 null");
+        for (expression, expected) in [
+            ("t IN (CASE WHEN n < 3 THEN 'x' ELSE t END, 'y')", "false true null"),
+            ("t NOT IN (CASE WHEN n < 3 THEN 'x' ELSE t END, 'y')", "true false null"),
+            ("t IN ('a', CASE WHEN n < 3 THEN 'x' ELSE t END)", "true true null"),
+            ("n IN (coalesce(n, 7), 8)", "true true true"),
+            ("n NOT IN (CASE WHEN n > 1 THEN 1 ELSE 2 END, 8, NULL)", "null null null"),
+        ] {
+            let found = run(&format!("SELECT {expression} AS v FROM input"), &rows);
+            let values: Vec<_> = found.lines().skip(1).collect();
+            assert_eq!(values.join(" "), expected, "{expression}");
         }
     }
 
