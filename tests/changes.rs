@@ -178,7 +178,7 @@ fn a_flow_that_is_changed_again_and_again_gives_what_one_gives_that_never_was() 
     daemon.put("learns", &learns(1, slowly), "if-none-match: *").unwrap();
     let pauses = (1..10).map(|revision| daemon.change("learns", &learns(revision + 1, slowly), revision));
     let pauses: Vec<_> = pauses.collect();
-    println!("its input stood still for {pauses:.3?} s");
+    eprintln!("its input stood still for {pauses:.3?} s");
     daemon.change("learns", &learns(11, ""), 10);
     daemon.wait_for("learns", "finished", 11);
     daemon.stop();

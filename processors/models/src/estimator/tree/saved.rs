@@ -189,7 +189,6 @@ impl Tree {
             }
             Ok(leaf)
         };
-        let mut leaf = leaf;
-        (0..count).map(|index| leaf(index)).collect()
+        (0..count).map(leaf).collect()
     }
 }
