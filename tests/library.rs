@@ -96,7 +96,9 @@ fn changes_of_a_table_are_events_in_a_topic() {
         "CREATE TABLE changing_orders (id BIGINT PRIMARY KEY, customer BIGINT, amount DECIMAL(10,2), status VARCHAR(20));
          INSERT INTO changing_orders VALUES (1, 7, 12.50, 'placed'), (2, 7, 3.00, 'placed')",
     );
-    let library = Library::new("mysql_changes_to_kafka.toml", &[r#"input.shop.tables.orders.table="changing_orders""#]);
+    kafka.create("shop.progress", 1, &[("cleanup.policy", "compact")]);
+    let sets = [r#"input.shop.tables.orders.table="changing_orders""#, "output.topic.progress_topic=shop.progress"];
+    let library = Library::new("mysql_changes_to_kafka.toml", &sets);
     let events = || -> Vec<(i64, Option<Value>)> {
         let parse = |value: &[u8]| serde_json::from_slice(value).unwrap();
         let received = kafka.read("shop.orders").into_iter().map(|(_, _, key, value)| {
