@@ -251,7 +251,7 @@ fn request(host: &str, method: &str, path: &str, headers: &[(&str, &str)], body:
 }
 
 /// A request, and its answer.
-fn exchange(
+pub fn exchange(
     mut stream: impl std::io::Read + std::io::Write,
     host: &str,
     method: &str,

@@ -10,6 +10,7 @@ mod admin;
 mod beginning;
 mod bits;
 mod broken;
+mod browser;
 mod changes;
 mod commands;
 #[cfg(feature = "kafka")]

@@ -52,6 +52,25 @@ fn one_interrupt_commits_what_was_read() {
 }
 
 #[test]
+fn data_threads_give_way_to_the_one_of_signals() {
+    let workshop = Workshop::new();
+    let (child, _lines) = start(&workshop);
+    let nicenesses = |name: &str| -> Vec<i32> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+        let stats = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+        // The name stands in brackets, the niceness is the 17th field behind it.
+        let named = stats.filter(|stat| stat.contains(&format!("({name})")));
+        named.map(|stat| stat.rsplit(") ").next().unwrap().split(' ').nth(16).unwrap().parse().unwrap()).collect()
+    };
+    let first = nicenesses("millstream")[0];
+    let data = nicenesses("data");
+    assert!(!data.is_empty());
+    assert!(data.iter().all(|of_data| *of_data == (first + 5).min(19)), "{first}: {data:?}");
+    interrupt(&child);
+    wait_with_open_pipe(child);
+}
+
+#[test]
 fn a_second_interrupt_gives_up_and_leaves_nothing_behind() {
     let workshop = Workshop::new();
     // However few rows are read at first, they become more than a pipe holds to a reader that does not read, so that

@@ -7,6 +7,8 @@ use std::sync::Once;
 use millstream_core::{Error, NodeTypes, Result, ResultExt};
 use millstream_engine::file::{Diagnostics, FlowFile, LoadOptions};
 use millstream_engine::plan::{KeptStates, Plan, PlanOptions};
+use rustix::process::{getpid, getpriority_process, setpriority_process};
+use rustix::thread::gettid;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::state::StateArguments;
@@ -20,8 +22,9 @@ pub struct Workplace {
     pub folder: PathBuf,
 }
 
-/// How much data threads give way to others: the command line, and later the admin API, must never wait for them.
-const NICENESS: i32 = 10;
+/// How much data threads give way to those of the command line and the admin API, which must never wait for them. Beside other
+/// processes they give way by no more than this, so that flows go on where others work too.
+const NICENESS: i32 = 5;
 
 impl Workplace {
     /// The current folder.
@@ -75,11 +78,12 @@ pub fn control_runtime() -> Result<Runtime> {
     built.map_err(|error| Error::caused_by("starting the control thread", error))
 }
 
-/// Lowers the priority of this thread. On Linux it is the thread's own, not the process's.
+/// Lowers the priority of this thread beside that of the process's first one. On Linux each thread has its own.
 fn give_way() {
     static REFUSED: Once = Once::new();
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
+    let (first, this) = (getpid(), gettid());
+    let lowered = getpriority_process(Some(first)).and_then(|own| setpriority_process(Some(this), own + NICENESS));
+    if let Err(error) = lowered {
         // Flows run nevertheless. What a service may not do is what its unit says.
         REFUSED.call_once(|| {
             tracing::warn!("data threads don't give way to others, since the system refuses `setpriority`: {error}");

@@ -15,9 +15,6 @@ mod objects;
 #[cfg(feature = "object-store")]
 mod remote;
 
-#[cfg(any(test, feature = "simulation"))]
-pub mod simulation;
-
 use std::path::Path;
 
 use millstream_core::{Error, Result};

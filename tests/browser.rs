@@ -1,0 +1,171 @@
+//! A browser that tests drive, by the protocol WebDriver of the W3C over HTTP.
+
+use std::net::TcpStream;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use millstream_testkit::Services;
+use serde_json::{Value, json};
+
+use crate::daemons::{Answer, JSON, PATIENCE, exchange};
+
+/// Under this name the protocol hands over an element of a page.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// The keys that have no character.
+pub mod key {
+    /// Lets go of all keys that are held.
+    pub const NULL: char = '\u{e000}';
+    pub const ENTER: char = '\u{e007}';
+    pub const CONTROL: char = '\u{e009}';
+    pub const RIGHT: char = '\u{e014}';
+    pub const DELETE: char = '\u{e017}';
+}
+
+/// An open browser. It is closed when this is dropped.
+pub struct Browser {
+    /// The address of the driver, such as `127.0.0.1:9515`.
+    driver: String,
+    /// The path of the session.
+    session: String,
+}
+
+/// An element of the page that is shown.
+pub struct Element<'a> {
+    browser: &'a Browser,
+    path: String,
+}
+
+impl Browser {
+    /// Opens Chromium with this size of a window. Where an element or a script is asked for, it waits for it.
+    pub fn open(services: &Services, phone: bool) -> Self {
+        let arguments =
+            ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1440,1000"];
+        let mut options = json!({ "binary": services.get("CHROMIUM"), "args": arguments });
+        if phone {
+            options["mobileEmulation"] = json!({ "deviceMetrics": { "width": 390, "height": 844, "pixelRatio": 2.0 } });
+        }
+        let patience = PATIENCE.as_millis() as u64;
+        let capabilities = json!({
+            "goog:chromeOptions": options,
+            "timeouts": { "implicit": patience, "script": patience, "pageLoad": patience },
+        });
+        let driver = services.get("CHROMIUM_DRIVER");
+        let mut browser = Self { driver: driver.strip_prefix("http://").unwrap().to_owned(), session: String::new() };
+        let opened = browser.post("/session", &json!({ "capabilities": { "alwaysMatch": capabilities } }));
+        browser.session = format!("/session/{}", opened["sessionId"].as_str().unwrap());
+        browser
+    }
+
+    /// Goes to an address.
+    pub fn go(&self, address: &str) {
+        self.order("/url", &json!({ "url": address }));
+    }
+
+    pub fn refresh(&self) {
+        self.order("/refresh", &json!({}));
+    }
+
+    /// Opens a tab, and goes on in it.
+    pub fn open_tab(&self) {
+        let tab = self.order("/window/new", &json!({ "type": "tab" }));
+        self.order("/window", &json!({ "handle": tab["handle"] }));
+    }
+
+    /// The first element that a selector of CSS finds.
+    pub fn find(&self, css: &str) -> Element<'_> {
+        self.element(&self.order("/element", &json!({ "using": "css selector", "value": css })))
+    }
+
+    /// The button that is called so.
+    pub fn button(&self, name: &str) -> Element<'_> {
+        let path = format!("//button[normalize-space()='{name}']");
+        self.element(&self.order("/element", &json!({ "using": "xpath", "value": path })))
+    }
+
+    /// The element that has the focus.
+    pub fn focused(&self) -> Element<'_> {
+        self.element(&self.get(&format!("{}/element/active", self.session)))
+    }
+
+    /// What a function with this body returns.
+    pub fn execute(&self, body: &str, arguments: &[Value]) -> Value {
+        self.order("/execute/sync", &json!({ "script": body, "args": arguments }))
+    }
+
+    /// What a function with this body gives to its last argument, which it is to call.
+    pub fn execute_async(&self, body: &str) -> Value {
+        self.order("/execute/async", &json!({ "script": body, "args": [] }))
+    }
+
+    /// What is seen, as PNG.
+    pub fn screenshot(&self) -> Vec<u8> {
+        let picture = self.get(&format!("{}/screenshot", self.session));
+        BASE64_STANDARD.decode(picture.as_str().unwrap()).unwrap()
+    }
+
+    fn element(&self, found: &Value) -> Element<'_> {
+        let id = found[ELEMENT].as_str().unwrap();
+        Element { browser: self, path: format!("/element/{id}") }
+    }
+
+    /// Orders something of the session.
+    fn order(&self, path: &str, body: &Value) -> Value {
+        self.post(&format!("{}{path}", self.session), body)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Value {
+        value(self.ask("POST", path, &body.to_string()), body)
+    }
+
+    fn get(&self, path: &str) -> Value {
+        value(self.ask("GET", path, ""), &json!(path))
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let stream = TcpStream::connect(&self.driver).unwrap();
+        stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+        exchange(stream, &self.driver, method, path, &[JSON], body)
+    }
+}
+
+/// The value of an answer to what was asked.
+fn value(mut answer: Answer, asked: &Value) -> Value {
+    assert_eq!(answer.status, 200, "{asked:#}: {:#}", answer.body["value"]["message"]);
+    answer.body["value"].take()
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() {
+            self.ask("DELETE", &self.session, "");
+        }
+    }
+}
+
+impl Element<'_> {
+    pub fn click(&self) {
+        self.browser.order(&format!("{}/click", self.path), &json!({}));
+    }
+
+    /// Types a text, in which keys without a character may be.
+    pub fn type_in(&self, text: &str) {
+        self.browser.order(&format!("{}/value", self.path), &json!({ "text": text }));
+    }
+
+    /// Types a text in place of what is there.
+    pub fn rewrite(&self, text: &str) {
+        self.type_in(&format!("{}a{}{}", key::CONTROL, key::NULL, key::DELETE));
+        self.type_in(text);
+    }
+
+    /// Chooses what a list calls so.
+    pub fn choose(&self, label: &str) {
+        let option = json!({ "using": "xpath", "value": format!(".//option[normalize-space()='{label}']") });
+        self.browser.element(&self.browser.order(&format!("{}/element", self.path), &option)).click();
+    }
+
+    pub fn attribute(&self, name: &str) -> Value {
+        self.browser.get(&format!("{}{}/attribute/{name}", self.browser.session, self.path))
+    }
+}
