@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::daemons::{Daemon, JSON, NEW, append, follows, wait_for_rows};
+use crate::daemons::{Daemon, JSON, NEW, TOML, append, follows, wait_for_rows};
 use crate::millstream::Workshop;
 
 #[test]
@@ -58,6 +58,9 @@ fn who_asks_may_do_what_the_table_of_routes_says() {
         }
     }
     assert!(asked > 30, "{asked}");
+    // A check reads files and variables as the daemon can, and says what is wrong in them.
+    let reads = "flow.connections = '/proc/self/environ'\n";
+    daemon.ask_openly("POST", "/api/v1/check", &[("authorization", &viewer), TOML], reads).refused(403, "forbidden");
     let header = ("authorization", operator.as_str());
     daemon.ask_openly("GET", "/api/v1/flows", &[header, ("host", "evil.example")], "").refused(421, "wrong-host");
     let cross = [header, JSON, ("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")];
@@ -127,15 +130,21 @@ fn what_is_done_is_written_down_before_the_answer() {
 }
 
 #[test]
-fn slow_headers_and_readers_that_never_read_hold_nobody_up() {
+fn slow_requests_and_readers_that_never_read_hold_nobody_up() {
     let workshop = Workshop::new();
     let daemon = Daemon::start(&workshop);
     append(&workshop, "g", 0..10);
     daemon.put("g", &follows("g"), &[NEW]).is(201);
+    let address = &daemon.address;
+    let header = "GET /livez HTTP/1.1\r\nhost: ".to_owned();
+    let body = format!(
+        "POST /api/v1/session HTTP/1.1\r\nhost: {address}\r\norigin: http://{address}\r\ncontent-type: application/json\r\n\
+         content-length: 1000\r\n\r\n{{"
+    );
     let mut silent = Vec::new();
-    for _ in 0..100 {
-        let Ok(mut stream) = TcpStream::connect(&daemon.address) else { continue };
-        let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nhost: ");
+    for begun in std::iter::repeat_n(&header, 100).chain(std::iter::repeat_n(&body, 100)) {
+        let Ok(mut stream) = TcpStream::connect(address) else { continue };
+        let _ = stream.write_all(begun.as_bytes());
         silent.push(stream);
     }
     let mut deaf = UnixStream::connect(&daemon.socket).unwrap();

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -48,8 +49,7 @@ impl FilesRead {
     /// # Errors
     /// As of [`FilesRead::read`], and if it is no text.
     pub fn read_text(&self, path: &Path) -> io::Result<String> {
-        let no_text = |_| io::Error::new(ErrorKind::InvalidData, "it is no text in UTF-8");
-        String::from_utf8(self.read(path)?).map_err(no_text)
+        text(self.read(path)?)
     }
 
     /// Notes a file that is read elsewhere, such as in a library.
@@ -81,12 +81,32 @@ impl fmt::Debug for FilesRead {
     }
 }
 
+/// The text in a file that people write.
+///
+/// # Errors
+/// If it can't be read, is no file, such as a pipe, is no text, or is longer than 16 MiB.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    text(read(path)?)
+}
+
+/// How long a file may be.
+const LONGEST: u64 = 16 << 20;
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Of what is no file, reading may never end.
+    // Of what is no file, reading may never begin, or never end.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "it is no file"));
     }
-    std::fs::read(path)
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, "it is longer than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is no text in UTF-8"))
 }
 
 #[cfg(test)]

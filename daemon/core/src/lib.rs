@@ -60,7 +60,7 @@ pub use error::{Error, ErrorClass, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
 pub use expression::{Evaluated, Expression, PlanExpression};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
-pub use files_read::FilesRead;
+pub use files_read::{FilesRead, read_text};
 pub use floats::{canonical_float, canonical_floats, has_floats};
 pub use held::Held;
 pub use home::{Home, Run};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{FilesRead, Result, ResultExt as _};
+use millstream_core::{FilesRead, Result, ResultExt as _, read_text};
 use tokio::task::spawn_blocking;
 
 use crate::actions::Request;
@@ -242,7 +242,7 @@ fn read_folder(folder: &Path, others: &BTreeMap<PathBuf, FilesRead>) -> Result<B
         if !is_flow(&path) {
             continue;
         }
-        match std::fs::read_to_string(&path) {
+        match read_text(&path) {
             // It has gone since.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             text => {

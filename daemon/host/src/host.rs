@@ -9,7 +9,7 @@ use millstream_core::{Error, FilesRead, Result, ResultExt as _};
 use millstream_engine::file::Diagnostics;
 use millstream_engine::outline::Outline;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::budgets::DiskSpace;
@@ -36,7 +36,12 @@ pub struct Host {
     held: watch::Sender<Option<Reason>>,
     /// The disk with the data, as it was seen last.
     disk: Mutex<Option<DiskSpace>>,
+    /// Lets so many texts be checked at a time.
+    checks: Arc<Semaphore>,
 }
+
+/// How many texts are checked at a time: each takes a thread, for as long as its expressions take that are constant.
+const CHECKS: usize = 4;
 
 /// A flow, and its supervisor.
 struct Supervised {
@@ -68,6 +73,7 @@ impl Host {
             flows: Mutex::default(),
             held: watch::Sender::new(None),
             disk: Mutex::default(),
+            checks: Arc::new(Semaphore::new(CHECKS)),
         }))
     }
 
@@ -95,9 +101,13 @@ impl Host {
         files: FilesRead,
     ) -> Result<Outline, HostError> {
         let launcher = self.launcher.clone();
-        let checked: Result<Outline, Diagnostics> =
-            spawn_blocking(move || launcher.check(&source, &resets, &files)).await.doing(|| "checking a flow")?;
-        Ok(checked?)
+        let turn = self.checks.clone().acquire_owned().await.doing(|| "checking a flow")?;
+        let check = move || -> Result<Outline, Diagnostics> {
+            // Kept until it is done, also if nobody waits for that any more.
+            let _turn = turn;
+            launcher.check(&source, &resets, &files)
+        };
+        Ok(spawn_blocking(check).await.doing(|| "checking a flow")??)
     }
 
     /// What takes a while and was asked for.

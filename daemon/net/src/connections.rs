@@ -55,10 +55,21 @@ impl Activity {
         self.leave.notify_one();
     }
 
+    /// What a connection is doing that is none of many.
+    pub fn alone(from: IpAddr) -> Arc<Self> {
+        Arc::new(Self::new(from, Arc::default()))
+    }
+
     /// A request has come, which is answered when what is returned is dropped.
     pub fn request(self: &Arc<Self>) -> Busy {
-        self.idle_since.store(BUSY, Ordering::Relaxed);
-        self.has_asked.store(true, Ordering::Relaxed);
+        let busy = self.request_begins();
+        busy.has_come();
+        busy
+    }
+
+    /// A request has begun to come, which is answered when what is returned is dropped. Until it says that all of it [has
+    /// come](Busy::has_come), the connection is as idle as before.
+    pub fn request_begins(self: &Arc<Self>) -> Busy {
         Busy(self.clone())
     }
 
@@ -81,6 +92,14 @@ impl Activity {
 /// A request is being answered.
 #[derive(Debug)]
 pub struct Busy(Arc<Activity>);
+
+impl Busy {
+    /// All of the request has come.
+    pub fn has_come(&self) {
+        self.0.idle_since.store(BUSY, Ordering::Relaxed);
+        self.0.has_asked.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

@@ -21,8 +21,9 @@ use crate::security::Role;
 
 pub fn routes() -> Vec<Route> {
     vec![
+        // A check reads the files and variables that a flow names, as running it would.
         Route::post("/check", "checkFlow", "Checks a flow, as `millstream check` does. Nothing is changed.", check)
-            .role(Role::Viewer)
+            .role(Role::Operator)
             .not_audited()
             .query::<CheckQuery>()
             .takes(Body::text(TOML))

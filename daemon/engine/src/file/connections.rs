@@ -52,7 +52,8 @@ fn read(path: &Path, source: &mut Source, name: &Value, files: &FilesRead) -> Re
     parse_at(&text, start).map_err(|errors| {
         let placed = |error: SyntaxError| {
             let span = error.span.start + start..error.span.end + start;
-            source.diagnostic(&span, error.message, error.help)
+            // Of a text that can't be read it is not known what in it is secret.
+            source.diagnostic(&span, error.message, error.help).without_line()
         };
         errors.into_iter().map(placed).collect()
     })

@@ -215,6 +215,12 @@ fn connections_may_be_in_a_file_that_flows_share() {
     let (folder, text) = shared("[connection.shop\n");
     let said = read(folder.path(), &text, &[]).1;
     assert!(said.len() == 1 && said[0].starts_with("shared.toml:1: "), "{said:?}");
+    // What is in a file that can't be understood may be a secret.
+    std::fs::write(folder.path().join("shared.toml"), "# shop\nroot:hunter22:x\n").unwrap();
+    let registry = registry();
+    let options = LoadOptions { environment: &environment, ..LoadOptions::new(&registry) };
+    let shown = FlowFile::check(&folder.path().join("f.toml"), &text, options).1.to_string();
+    assert!(shown.contains("shared.toml:2:5: ") && !shown.contains("hunter22"), "{shown}");
     std::fs::remove_file(folder.path().join("shared.toml")).unwrap();
     let said = &read(folder.path(), &text, &[]).1;
     assert_eq!(said.len(), 1, "{said:?}");

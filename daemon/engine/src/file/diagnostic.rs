@@ -28,7 +28,7 @@ pub struct Place {
     pub column: usize,
     /// How many characters are marked; at least 1.
     pub length: usize,
-    /// The line itself, without its line break.
+    /// The line itself, without its line break. Empty where it may hold a secret.
     pub source_line: String,
 }
 
@@ -114,16 +114,28 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
+impl Diagnostic {
+    /// The same without the text of its line, which may hold a secret.
+    pub fn without_line(mut self) -> Self {
+        self.place.iter_mut().for_each(|place| place.source_line.clear());
+        self
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, place, message, help, .. } = self;
+        match place {
+            Some(Place { line, column, .. }) => write!(f, "{path}:{line}:{column}: {message}")?,
+            None => write!(f, "{path}: {message}")?,
+        }
         match (place, help) {
-            (Some(place), _) => {
-                writeln!(f, "{path}:{}:{}: {message}", place.line, place.column)?;
+            (Some(place), _) if !place.source_line.is_empty() => {
+                writeln!(f)?;
                 place.show(f, help.as_deref())
             }
-            (None, Some(help)) => write!(f, "{path}: {message}; {help}"),
-            (None, None) => write!(f, "{path}: {message}"),
+            (_, Some(help)) => write!(f, "; {help}"),
+            (_, None) => Ok(()),
         }
     }
 }

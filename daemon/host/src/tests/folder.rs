@@ -129,6 +129,28 @@ async fn flows_of_files_that_have_not_changed_resume_as_they_were_wanted() {
 }
 
 #[tokio::test]
+async fn what_is_no_file_or_too_long_holds_up_no_flow() {
+    let site = Site::new(None);
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("a.toml"), endless("folder_odd")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(files.path().join("pipe.toml")).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink("/dev/zero", files.path().join("zero.toml")).unwrap();
+    std::fs::File::create(files.path().join("long.toml")).unwrap().set_len(3 << 30).unwrap();
+    let mut folder = FlowFolder::open(files.path().to_owned(), site.host.clone()).await.unwrap();
+    let mut said = scan(&mut folder).await;
+    said.sort();
+    let expected = [
+        "a.toml: a 1",
+        "long.toml: None it is longer than 16 MiB",
+        "pipe.toml: None it is no file",
+        "zero.toml: None it is no file",
+    ];
+    assert_eq!(said, expected);
+    site.wait_for("a", State::Running).await;
+}
+
+#[tokio::test]
 async fn a_folder_that_can_not_be_read_changes_no_flow() {
     let site = Site::new(None);
     let files = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! Where requests come in: over TCP, with TLS or without, and over a Unix socket. Each connection says how it came.
 
+mod timely;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,6 +26,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
+use self::timely::TimelyBody;
 use crate::security::{Arrival, listen};
 
 /// How many connections there are at most; for one more, an idle one is closed.
@@ -227,12 +230,13 @@ impl Serving {
     /// Serves a connection to its end, or until it is told to leave. When the server is to end, that is so behind its next answer.
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, arrival: Arrival) {
         let Self { router, activity, stop } = self;
-        let (arrival, busy) = (Arc::new(arrival), activity.clone());
+        let (arrival, of_requests) = (Arc::new(arrival), activity.clone());
         let answer = service_fn(move |request: Request<Incoming>| {
-            let (router, arrival, busy, stop) = (router.clone(), arrival.clone(), busy.request(), stop.clone());
+            let (router, arrival, stop) = (router.clone(), arrival.clone(), stop.clone());
+            let busy = Arc::new(of_requests.request_begins());
             async move {
                 let has_closing = request.version() < Version::HTTP_2;
-                let mut request = request.map(Body::new);
+                let mut request = request.map(|body| Body::new(TimelyBody::new(body, busy.clone())));
                 request.extensions_mut().insert(arrival);
                 let Ok(mut answer) = router.oneshot(request).await;
                 if has_closing && *stop.borrow() {
