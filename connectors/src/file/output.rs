@@ -96,7 +96,7 @@ pub struct FileOutput {
 
 /// The output for rejected rows: files in a folder, which each run adds to.
 pub fn dead_letters(path: &str) -> Result<Box<dyn OutputSettings>, Problem> {
-    let table = json!({ "path": path, "format": "ndjson", "every": "1m", "if_exists": "append" });
+    let table = json!({ "path": path, "format": "ndjson", "every": "10s", "if_exists": "append" });
     Ok(Box::new(parse_settings::<FileOutput>(table)?))
 }
 

@@ -53,7 +53,7 @@ use signature::SignatureSettings;
 ///
 /// | status | why |
 /// |---|---|
-/// | `400` | the body or one of its rows can't be read (then `row` is the number of the first such row, counted from 0); or there are two keys or two lengths |
+/// | `400` | the body or one of its rows can't be read (then `row` is the number of the first such row, counted from 0); or there are two keys or two lengths, or there is not one `Host` |
 /// | `401` | it shows none of the `tokens` |
 /// | `403` | its `signature` is missing or another one; or a web page has sent it: it has a header `Origin` |
 /// | `404` | rows are taken at another `path` |
@@ -64,7 +64,8 @@ use signature::SignatureSettings;
 /// | `415` | the body is in another format, or compressed in another way |
 /// | `422` | its key is that of another request, with a different body |
 /// | `429` | its address was wrong five times in a minute about its token or signature |
-/// | `431` | its header is longer than 64 KiB |
+/// | `431` | its header is longer than about 64 KiB |
+/// | `501` | it is sent in another transfer coding than `chunked` |
 /// | `503` | the flow is paused; or the log, the disk or the memory for bodies is full, or the disk fails; it may be sent again |
 /// | `507` | the disk of the daemon is nearly full, so that it holds the inputs of all flows; it may be sent again |
 /// | `500` | only this leaves it open whether the rows count: the disk has failed in such a way that they may be there after a crash |

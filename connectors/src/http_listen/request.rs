@@ -6,9 +6,11 @@ use std::time::Duration;
 use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
+use hyper::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
+};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Response, StatusCode};
+use hyper::{HeaderMap, Method, Response, StatusCode, Version};
 use millstream_core::Held;
 use serde_json::json;
 
@@ -139,6 +141,7 @@ pub struct Head {
 impl Head {
     /// Checks a request before its body has come.
     pub fn check(parts: &Parts, body: &Incoming, path: &str, max_body: usize) -> Result<Self, Refusal> {
+        check_message(parts)?;
         if parts.uri.path() != path {
             return Err(Refusal::new(StatusCode::NOT_FOUND, format!("rows are taken at `{path}`")));
         }
@@ -157,6 +160,20 @@ impl Head {
         let (format, encoding) = (MediaType::of(&parts.headers)?, ContentEncoding::of(&parts.headers)?);
         Ok(Self { key: key(&parts.headers)?, format, encoding, length })
     }
+}
+
+/// What RFC 9112 asks of every request, and proxies go by.
+fn check_message(parts: &Parts) -> Result<(), Refusal> {
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
+        return Err(Refusal::bad("a request has one header `Host`"));
+    }
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        let message = "of transfer codings only `chunked` is known; a compressed body says so in `Content-Encoding`";
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message));
+    }
+    Ok(())
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<Key>, Refusal> {

@@ -253,6 +253,27 @@ async fn no_request_is_hidden_within_another() {
 }
 
 #[tokio::test]
+async fn requests_that_proxies_may_understand_in_another_way_are_refused() {
+    let site = Site::new(NDJSON);
+    let mut input = site.open().await;
+    let answer = |head: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
+        write!(stream, "POST / HTTP/1.1\r\n{head}Connection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let length = "Content-Length: 0\r\n";
+    assert!(answer(length).contains("one header `Host`"));
+    let hosts = answer(&format!("Host: a\r\nHost: b\r\n{length}"));
+    assert!(hosts.starts_with("HTTP/1.1 400"), "{hosts}");
+    let coded = answer("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n");
+    assert!(coded.starts_with("HTTP/1.1 501"), "{coded}");
+    site.post("", &[1]);
+    assert_eq!(drain(&mut input).await, [(0, 1)]);
+}
+
+#[tokio::test]
 async fn requests_that_are_refused() {
     let site = Site::new(
         "format = \"csv\"\nschema = { a = \"int64\" }\npath = \"/rows\"\nmax_body = \"2MiB\"\ntimeout = \"300ms\"",
