@@ -4,6 +4,7 @@ use millstream_core::{ByteSize, Problem, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::checks::{check_from_to, check_inside};
 use super::tree::{Growth, LeafPrediction, Tree};
 use super::{ByRow, Estimator, Gives, Kind, Labels, Row, Settings, Shape, Takes, likeliest};
 use crate::encode::Feature;
@@ -49,7 +50,7 @@ pub(super) struct HoeffdingTree {
 /// What leaves predict by.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Leaves {
+pub(super) enum Leaves {
     /// Their most frequent class.
     MajorityClass,
     /// Naive Bayes: how the features of each class are distributed, as if they did not depend on each other.
@@ -57,6 +58,16 @@ enum Leaves {
     /// Whichever of both was right more often.
     #[default]
     NaiveBayesAdaptive,
+}
+
+impl From<Leaves> for LeafPrediction {
+    fn from(leaves: Leaves) -> Self {
+        match leaves {
+            Leaves::MajorityClass => Self::Majority,
+            Leaves::NaiveBayes => Self::NaiveBayes,
+            Leaves::NaiveBayesAdaptive => Self::Adaptive,
+        }
+    }
 }
 
 fn grace_period() -> u32 {
@@ -68,7 +79,7 @@ fn delta() -> f64 {
 }
 
 fn tau() -> f64 {
-    0.05
+    0.1
 }
 
 fn max_share_to_split() -> f64 {
@@ -84,7 +95,7 @@ fn max_memory() -> ByteSize {
 }
 
 /// The squares of the distances of such numbers can be added up.
-const LARGEST: f64 = 1e100;
+pub(super) const LARGEST: f64 = 1e100;
 
 impl HoeffdingTree {
     fn growth(&self) -> Growth {
@@ -94,11 +105,7 @@ impl HoeffdingTree {
             tie: self.tau,
             most_share: self.max_share_to_split,
             points: self.split_points,
-            leaves: match self.leaf_prediction {
-                Leaves::MajorityClass => LeafPrediction::Majority,
-                Leaves::NaiveBayes => LeafPrediction::NaiveBayes,
-                Leaves::NaiveBayesAdaptive => LeafPrediction::Adaptive,
-            },
+            leaves: self.leaf_prediction.into(),
             max_bytes: self.max_memory.0,
         }
     }
@@ -123,25 +130,13 @@ impl Settings for HoeffdingTree {
     }
 
     fn check(&self, _classes: &[Class]) -> Result<(), Problem> {
-        let wrong = |name: &'static str, value: String, right: &str| {
-            Err(Problem::new(format!("`{name}` is {value}, and should be {right}")).under(name))
-        };
-        if self.grace_period == 0 {
-            return wrong("grace_period", "0".to_owned(), "1 at least");
-        }
-        if !(self.delta > 0.0 && self.delta < 1.0) {
-            return wrong("delta", self.delta.to_string(), "between 0 and 1");
-        }
-        if !(0.0..=1.0).contains(&self.tau) {
-            return wrong("tau", self.tau.to_string(), "from 0 to 1");
-        }
-        if !(0.0..=1.0).contains(&self.max_share_to_split) {
-            return wrong("max_share_to_split", self.max_share_to_split.to_string(), "from 0 to 1");
-        }
-        if !(1..=1000).contains(&self.split_points) {
-            return wrong("split_points", self.split_points.to_string(), "from 1 to 1000");
-        }
-        Ok(())
+        check_from_to(&[
+            ("grace_period", self.grace_period.into(), 1.0, u32::MAX.into()),
+            ("tau", self.tau, 0.0, 1.0),
+            ("max_share_to_split", self.max_share_to_split, 0.0, 1.0),
+            ("split_points", self.split_points.into(), 1.0, 1000.0),
+        ])?;
+        check_inside(&[("delta", self.delta)])
     }
 
     fn largest(&self) -> f64 {
@@ -149,17 +144,20 @@ impl Settings for HoeffdingTree {
     }
 
     fn most_numbers(&self, _features: &[Feature], classes: &[Class]) -> u64 {
-        // A leaf is there in any case.
-        (self.max_memory.0 / size_of::<f64>()).max(classes.len().max(SIZES_OF_A_LEAF)) as u64
+        most_numbers_of_trees(self.max_memory, classes)
     }
 
     fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
-        Box::new(OneTree(Tree::new(self.growth(), features, Shape::new(features, classes))))
+        Box::new(OneTree(Tree::new(self.growth(), features, Shape::new(features, classes), None)))
     }
 }
 
-/// What is kept of a tree that is a leaf, beside its masses.
-const SIZES_OF_A_LEAF: usize = 5;
+/// How many numbers a part of trees has at most that take so much memory.
+pub(super) fn most_numbers_of_trees(max_memory: ByteSize, classes: &[Class]) -> u64 {
+    /// A leaf is there in any case, and what is kept beside its masses.
+    const LEAST: usize = 1000;
+    (max_memory.0 / size_of::<f64>()).max(classes.len().max(LEAST)) as u64
+}
 
 #[derive(Clone, Debug)]
 struct OneTree(Tree);

@@ -3,10 +3,13 @@
 //! An estimator is a file beside this one and a line in [`list`]. The file has what users write ([`Kind`]), what follows from
 //! it ([`Settings`]), and what learns: a [`ByRow`] if it goes row by row, else an [`Estimator`] of its own.
 
+mod adaptive_random_forest;
 mod batch;
 mod by_row;
 mod checks;
+mod forest;
 mod gives;
+mod half_space_trees;
 mod hoeffding_tree;
 mod k_means;
 mod labels;
@@ -15,12 +18,15 @@ mod linear;
 mod linear_regression;
 mod list;
 mod logistic_regression;
+mod mahalanobis;
 mod network;
+mod random;
 mod settings;
 mod sgd;
 mod shape;
 mod softmax_regression;
 mod tree;
+mod z_score;
 
 use std::fmt::Debug;
 
