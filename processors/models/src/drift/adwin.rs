@@ -38,14 +38,17 @@ fn delta() -> f64 {
     0.002
 }
 
+/// Every so many numbers it looks, if nothing else is said.
+pub(crate) const CLOCK: u32 = 32;
+
 fn clock() -> u32 {
-    32
+    CLOCK
 }
 
 impl Settings {
     /// As usual, but that it cries wolf so often.
     pub(crate) fn of(delta: f64) -> Self {
-        Self { delta, clock: clock() }
+        Self { delta, clock: CLOCK }
     }
 }
 
@@ -182,6 +185,11 @@ impl Detector {
     /// Takes one more number, and says whether the mean has risen. It goes on with what is left of the window behind a change.
     pub(crate) fn rises(&mut self, settings: &Settings, value: f64) -> bool {
         self.slide(settings, value).is_some_and(|change| change.after > change.before)
+    }
+
+    /// The mean of the numbers that it remembers; 0 if there are none.
+    pub(crate) fn mean(&self) -> f64 {
+        if self.width == 0 { 0.0 } else { self.whole().mean() }
     }
 
     /// What it remembers, as numbers: how many there were and are, and by level how many buckets there are, and what is in each.

@@ -7,8 +7,8 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    EstimatorSettings, Kind, adaptive_random_forest, half_space_trees, hoeffding_tree, k_means, lin_ucb,
-    linear_regression, logistic_regression, mahalanobis, network, sgd, softmax_regression, z_score,
+    EstimatorSettings, Kind, adaptive_random_forest, half_space_trees, hoeffding_tree, k_means, leveraging_bagging,
+    lin_ucb, linear_regression, logistic_regression, mahalanobis, network, sgd, softmax_regression, z_score,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -19,6 +19,7 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<sgd::SgdRegressor>(),
     EstimatorKind::of::<hoeffding_tree::HoeffdingTree>(),
     EstimatorKind::of::<adaptive_random_forest::AdaptiveRandomForest>(),
+    EstimatorKind::of::<leveraging_bagging::LeveragingBagging>(),
     EstimatorKind::of::<network::NetworkSettings>(),
     EstimatorKind::of::<k_means::KMeans>(),
     EstimatorKind::of::<z_score::ZScore>(),

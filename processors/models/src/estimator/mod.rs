@@ -13,6 +13,7 @@ mod half_space_trees;
 mod hoeffding_tree;
 mod k_means;
 mod labels;
+mod leveraging_bagging;
 mod lin_ucb;
 mod linear;
 mod linear_regression;

@@ -69,9 +69,9 @@ impl Chunk {
         self.targets[row].map(|class| (self.learned.row(row), class))
     }
 
-    /// How many rows are to be learned.
-    pub fn count_learned(&self) -> u64 {
-        self.targets.iter().flatten().count() as u64
+    /// How many of these rows are to be learned.
+    pub fn count_learned(&self, rows: Range<usize>) -> u64 {
+        self.targets[rows].iter().flatten().count() as u64
     }
 }
 

@@ -3,7 +3,7 @@
 use millstream_core::{Error, Result};
 
 use super::chunk::Chunk;
-use super::plan::Plan;
+use super::plan::{Plan, Renewal};
 use crate::drift::adwin;
 use crate::encode::Row;
 use crate::estimator::random::Random;
@@ -89,12 +89,14 @@ pub(super) struct Member {
     current: Grown,
     /// The tree that is to follow if the drift that was warned of comes.
     next: Option<Box<Grown>>,
+    /// Whether its errors have risen, and no tree has been replaced for that.
+    pub has_drifted: bool,
 }
 
 impl Member {
     pub fn new(plan: &Plan, number: u32) -> Self {
         let random = Self::random(plan, number, 0);
-        Self { number, random, generations: 1, current: Grown::new(plan, number, 0), next: None }
+        Self { number, random, generations: 1, current: Grown::new(plan, number, 0), next: None, has_drifted: false }
     }
 
     /// What draws the weights of rows, of which so many were learned before.
@@ -134,15 +136,30 @@ impl Member {
     /// Prepares for a drift, and goes on with the next tree if there is one.
     #[inline(always)]
     fn watch(&mut self, plan: &Plan, error: f64) {
-        if self.current.warning.rises(&plan.warning, error) {
-            self.next = Some(Box::new(self.another(plan)));
+        match &plan.renewal {
+            Renewal::Own { warning } => {
+                if self.current.warning.rises(warning, error) {
+                    self.next = Some(Box::new(self.another(plan)));
+                }
+                if self.current.drift.rises(&plan.drift, error) {
+                    self.renew(plan);
+                }
+            }
+            Renewal::Worst => self.has_drifted |= self.current.drift.rises(&plan.drift, error),
         }
-        if self.current.drift.rises(&plan.drift, error) {
-            self.current = match self.next.take() {
-                Some(next) => *next,
-                None => self.another(plan),
-            };
-        }
+    }
+
+    /// Goes on with the next tree, or with a new one.
+    pub fn renew(&mut self, plan: &Plan) {
+        self.current = match self.next.take() {
+            Some(next) => *next,
+            None => self.another(plan),
+        };
+    }
+
+    /// The share of the last rows that its tree predicted wrongly.
+    pub fn errors(&self) -> f64 {
+        self.current.drift.mean()
     }
 
     /// Whether its tree has been replaced.
@@ -173,14 +190,17 @@ impl Member {
             generations: u32::try_from(generations).map_err(|_| damaged())?,
             current: Grown::load(plan, number, &format!("{name}.tree"), tensors)?,
             next: next.transpose()?,
+            has_drifted: false,
         })
     }
 }
 
-/// Has a member vote on every row of a chunk, and learn it.
+/// Has a member vote on rows of a chunk, each before it learns it.
 pub(super) struct Learning<'a> {
     pub plan: &'a Plan,
     pub chunk: &'a Chunk,
+    /// The first of the rows.
+    pub start: usize,
     pub member: &'a mut Member,
     /// For its votes, one row behind the other.
     pub votes: &'a mut [f64],
@@ -191,11 +211,11 @@ impl Work for Learning<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { plan, chunk, member, votes } = self;
+        let Self { plan, chunk, start, member, votes } = self;
         let mut room = vec![0.0; plan.shape.classes];
-        for (row, votes) in votes.chunks_exact_mut(plan.shape.classes).enumerate() {
-            member.vote(chunk, row, votes);
-            member.learn(plan, chunk, row, votes, &mut room);
+        for (index, votes) in votes.chunks_exact_mut(plan.shape.classes).enumerate() {
+            member.vote(chunk, start + index, votes);
+            member.learn(plan, chunk, start + index, votes, &mut room);
         }
     }
 }

@@ -10,18 +10,20 @@ mod plan;
 use millstream_core::{Error, Result};
 
 use super::{Estimator, Predict, Step};
+use crate::drift::adwin;
 use crate::simd;
 use crate::tensors::Tensors;
 use crate::threads;
+use crate::vector::largest;
 use chunk::{Chunk, Learn, Look};
 use member::{Learning, Member, Voting};
-pub(super) use plan::Plan;
+pub(super) use plan::{Plan, Renewal};
 
 /// How many numbers the votes of a tree on the rows are that it goes through at once, about.
 const VOTES_AT_ONCE: usize = 1 << 14;
 
 /// Fewer votes are no work for a second thread.
-const LEAST_WORK: usize = 1 << 9;
+const LEAST_WORK: usize = 1 << 8;
 
 #[derive(Clone, Debug)]
 pub(super) struct Forest {
@@ -46,22 +48,56 @@ impl Forest {
         vec![vec![0.0; chunk.len() * self.plan.shape.classes]; self.members.len()]
     }
 
-    fn is_worth_threads(&self, chunk: &Chunk) -> bool {
-        chunk.len() * self.members.len() >= LEAST_WORK
+    fn is_worth_threads(&self, rows: usize) -> bool {
+        rows * self.members.len() >= LEAST_WORK
     }
 
     fn learn(&mut self, chunk: &Chunk, into: &mut [f64]) {
         let mut ballots = self.ballots(chunk);
-        let (plan, is_worth) = (&self.plan, self.is_worth_threads(chunk));
-        let work = self.members.iter_mut().zip(&mut ballots).collect();
-        threads::share(work, is_worth, |(member, votes)| simd::run(Learning { plan, chunk, member, votes }));
-        self.rows += chunk.count_learned();
-        count(&ballots, self.plan.shape.classes, into);
+        let classes = self.plan.shape.classes;
+        let mut start = 0;
+        while start < chunk.len() {
+            let end = self.next_border(chunk, start);
+            let (plan, is_worth) = (&self.plan, self.is_worth_threads(end - start));
+            let votes = ballots.iter_mut().map(|votes| &mut votes[start * classes..end * classes]);
+            let work = self.members.iter_mut().zip(votes).collect();
+            threads::share(work, is_worth, |(member, votes)| simd::run(Learning { plan, chunk, start, member, votes }));
+            self.rows += chunk.count_learned(start..end);
+            self.replace_the_worst();
+            start = end;
+        }
+        count(&ballots, classes, into);
+    }
+
+    /// Up to which row the members need not know of each other. Where one may be replaced because another has drifted, that is when their detectors
+    /// look, which they do at the same rows: they begin with the forest, or where one was replaced.
+    fn next_border(&self, chunk: &Chunk, start: usize) -> usize {
+        if matches!(self.plan.renewal, Renewal::Own { .. }) {
+            return chunk.len();
+        }
+        let mut missing = u64::from(adwin::CLOCK) - self.rows % u64::from(adwin::CLOCK);
+        for row in start..chunk.len() {
+            missing -= chunk.count_learned(row..row + 1);
+            if missing == 0 {
+                return row + 1;
+            }
+        }
+        chunk.len()
+    }
+
+    /// Replaces the tree with the most errors, the first of equals, if those of any have risen.
+    fn replace_the_worst(&mut self) {
+        if !self.members.iter().any(|member| member.has_drifted) {
+            return;
+        }
+        let errors: Vec<_> = self.members.iter().map(Member::errors).collect();
+        self.members[largest(&errors)].renew(&self.plan);
+        self.members.iter_mut().for_each(|member| member.has_drifted = false);
     }
 
     fn look(&self, chunk: &Chunk, into: &mut [f64]) {
         let mut ballots = self.ballots(chunk);
-        let (plan, is_worth) = (&self.plan, self.is_worth_threads(chunk));
+        let (plan, is_worth) = (&self.plan, self.is_worth_threads(chunk.len()));
         let work = self.members.iter().zip(&mut ballots).collect();
         threads::share(work, is_worth, |(member, votes)| simd::run(Voting { plan, chunk, member, votes }));
         count(&ballots, self.plan.shape.classes, into);

@@ -20,7 +20,16 @@ pub(in crate::estimator) struct Plan {
     /// How much rows count.
     pub poisson: Poisson,
     pub seed: u64,
-    /// When a tree's errors are a warning, and when they are a drift.
-    pub warning: adwin::Settings,
+    /// When a tree's errors are a drift.
     pub drift: adwin::Settings,
+    pub renewal: Renewal,
+}
+
+/// Which tree is replaced when the errors of one rise.
+#[derive(Clone, Debug)]
+pub(in crate::estimator) enum Renewal {
+    /// That one, by a tree that has learned since a warning, if there was one.
+    Own { warning: adwin::Settings },
+    /// The one with the most errors, by one that has learned nothing.
+    Worst,
 }

@@ -24,8 +24,8 @@ fn plan(subspace: Option<usize>) -> Plan {
         subspace,
         poisson: Poisson::new(6.0),
         seed: 1,
-        warning: adwin::Settings::of(0.01),
         drift: adwin::Settings::of(0.001),
+        renewal: Renewal::Own { warning: adwin::Settings::of(0.01) },
     }
 }
 
@@ -69,18 +69,32 @@ fn what_changes_is_learned_anew() {
 }
 
 #[test]
+fn the_worst_is_replaced_one_by_one() {
+    let mut forest = Forest::new(Plan { renewal: Renewal::Worst, ..plan(None) });
+    learn(&mut forest, 0..6000, 6000);
+    assert!(!forest.members.iter().any(Member::has_been_replaced));
+    learn(&mut forest, 6000..8000, 6000);
+    let after = learn(&mut forest, 8000..10_000, 6000);
+    assert!(after > 1800 && forest.members.iter().any(Member::has_been_replaced), "{after} of 2000");
+}
+
+#[test]
 fn threads_and_cuts_do_not_matter() {
-    let run = |threads: usize, at_once: usize| {
+    let run = |renewal: &Renewal, threads: usize, at_once: usize| {
         crate::threads::limit_threads(threads);
-        let mut forest = Forest::new(plan(Some(2)));
+        let mut forest = Forest::new(Plan { renewal: renewal.clone(), ..plan(Some(2)) });
         let starts = (0..3000).step_by(at_once);
         let right: Vec<_> = starts.map(|start| learn(&mut forest, start..3000.min(start + at_once), 1500)).collect();
         let mut tensors = Tensors::default();
         forest.save(&mut tensors).unwrap();
         (right.iter().sum::<usize>(), tensors)
     };
-    let whole = run(1, 3000);
-    assert!(run(2, 3000) == whole && run(2, 512) == whole && run(1, 7) == whole);
+    for renewal in [Renewal::Own { warning: adwin::Settings::of(0.01) }, Renewal::Worst] {
+        let whole = run(&renewal, 1, 3000);
+        for (threads, at_once) in [(2, 3000), (2, 512), (1, 7)] {
+            assert!(run(&renewal, threads, at_once) == whole, "{threads} threads, {at_once} rows");
+        }
+    }
 }
 
 #[test]
