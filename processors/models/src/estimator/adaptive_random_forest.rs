@@ -179,6 +179,10 @@ impl Settings for AdaptiveRandomForest {
         LARGEST
     }
 
+    fn can_diverge(&self) -> bool {
+        false
+    }
+
     fn most_numbers(&self, _features: &[Feature], classes: &[Class]) -> u64 {
         most_numbers_of_trees(self.max_memory, classes)
     }

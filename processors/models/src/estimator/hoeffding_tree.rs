@@ -144,6 +144,10 @@ impl Settings for HoeffdingTree {
         LARGEST
     }
 
+    fn can_diverge(&self) -> bool {
+        false
+    }
+
     fn most_numbers(&self, _features: &[Feature], classes: &[Class]) -> u64 {
         most_numbers_of_trees(self.max_memory, classes)
     }

@@ -87,6 +87,11 @@ pub(crate) trait Settings: Debug + Send + Sync {
         (numbers as u64 + slots as u64).saturating_mul(classes.len().max(1) as u64)
     }
 
+    /// Whether what it has learned can grow without end, so that it predicts nothing of use any more.
+    fn can_diverge(&self) -> bool {
+        true
+    }
+
     /// Whether it can be computed on other devices than the CPU.
     fn supports_devices(&self) -> bool {
         false

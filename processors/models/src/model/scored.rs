@@ -129,6 +129,9 @@ impl ScoredModel {
     }
 
     fn divergence(&self) -> Result<Option<String>> {
+        if !self.model.signature().estimator.settings().can_diverge() {
+            return Ok(None);
+        }
         let recent = self.scoreboard.recent.rows();
         match &self.scoreboard.baselines {
             BaselineScores::Numbers(baselines) => {
