@@ -7,8 +7,9 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    EstimatorSettings, Kind, adaptive_random_forest, half_space_trees, hoeffding_tree, k_means, leveraging_bagging,
-    lin_ucb, linear_regression, logistic_regression, mahalanobis, network, sgd, softmax_regression, z_score,
+    EstimatorSettings, Kind, adaptive_random_forest, ftrl, half_space_trees, hoeffding_tree, k_means,
+    leveraging_bagging, lin_ucb, linear_regression, logistic_regression, mahalanobis, network, sgd, softmax_regression,
+    z_score,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -17,6 +18,7 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<linear_regression::LinearRegression>(),
     EstimatorKind::of::<sgd::SgdClassifier>(),
     EstimatorKind::of::<sgd::SgdRegressor>(),
+    EstimatorKind::of::<ftrl::Ftrl>(),
     EstimatorKind::of::<hoeffding_tree::HoeffdingTree>(),
     EstimatorKind::of::<adaptive_random_forest::AdaptiveRandomForest>(),
     EstimatorKind::of::<leveraging_bagging::LeveragingBagging>(),

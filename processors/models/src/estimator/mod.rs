@@ -8,6 +8,7 @@ mod batch;
 mod by_row;
 mod checks;
 mod forest;
+mod ftrl;
 mod gives;
 mod half_space_trees;
 mod hoeffding_tree;

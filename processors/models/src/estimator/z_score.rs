@@ -149,8 +149,7 @@ impl ByRow for Deviations {
         }
         for (index, place) in self.places.iter().enumerate() {
             let deviations = self.moments.deviations(index, row.numbers[index]);
-            // Also more than NaN.
-            if !(deviations <= into[0]) {
+            if into[0].is_nan() || deviations > into[0] {
                 (into[0], into[1]) = (deviations, *place as f64);
             }
         }
