@@ -19,8 +19,8 @@ use chunk::{Chunk, Learn, Look};
 use member::{Learning, Member, Voting};
 pub(super) use plan::{Plan, Renewal};
 
-/// How many numbers the votes of a tree on the rows are that it goes through at once, about.
-const VOTES_AT_ONCE: usize = 1 << 14;
+/// How many numbers the votes of all trees on the rows are that they go through at once, about.
+const VOTES_AT_ONCE: usize = 1 << 18;
 
 /// Fewer votes are no work for a second thread.
 const LEAST_WORK: usize = 1 << 8;
@@ -40,7 +40,7 @@ impl Forest {
     }
 
     fn rows_at_once(&self) -> usize {
-        (VOTES_AT_ONCE / self.plan.shape.classes).max(1)
+        (VOTES_AT_ONCE / (self.plan.shape.classes * self.members.len())).max(1)
     }
 
     /// Room for the votes of every member on the rows.
