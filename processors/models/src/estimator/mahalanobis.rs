@@ -1,6 +1,6 @@
 //! Anomalies: how far a row is off the mean, by how its numbers vary together.
 
-use millstream_core::{Problem, Result};
+use millstream_core::{Error, Problem, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,9 @@ use crate::label::Class;
 use crate::tensors::Tensors;
 
 /// Anomalies, without a label: how far a row is off the mean of the rows before it, by how numbers vary together (the distance of Mahalanobis, 1936).
-/// A row of usual numbers that don't belong together is far off. Adds the column `anomaly`, which is 1,000,000 at most, and null before
-/// the second row; of rows as they should be its square is as large as there are numbers, on average. Categories are not looked at. The metric is
-/// `mean_anomaly`.
+/// A row of usual numbers that don't belong together is far off. Adds the column `anomaly`, which is 1,000,000 at most, and null until there were
+/// twice as many rows as there are numbers; of rows as they should be its square is as large as there are numbers, on average. Categories are not
+/// looked at. The metric is `mean_anomaly`.
 ///
 /// Take it for measurements that depend on each other, such as those of one machine. The covariance is kept as its Cholesky factor, which every row
 /// updates: it stays exact, and takes as many numbers as there are pairs of features. Where there are several usual states, take `half_space_trees`.
@@ -75,6 +75,8 @@ struct Covariance {
     /// The least that the diagonal of the factor has.
     least: f64,
     shape: Shape,
+    /// How many rows it has learned.
+    rows: u64,
     moments: Moments,
     /// The lower triangle whose product with itself is the sum of the products of the distances from the means; column by column, each as long as
     /// a row with padding.
@@ -86,7 +88,7 @@ impl Covariance {
         let least = settings.ridge.sqrt();
         let mut factor = vec![0.0; shape.numbers * shape.width];
         (0..shape.numbers).for_each(|place| factor[place * shape.width + place] = least);
-        Self { decay: settings.decay, least, shape, moments: Moments::new(shape), factor }
+        Self { decay: settings.decay, least, shape, rows: 0, moments: Moments::new(shape), factor }
     }
 
     /// The square of the distance, but for the weight of all rows: that of the solution `y` of `factor y = off`.
@@ -128,10 +130,10 @@ impl ByRow for Covariance {
 
     #[inline(always)]
     fn predict_one(&self, row: Row<'_>, into: &mut [f64]) {
-        let weight = self.moments.weight;
         let mut off: Vec<_> = row.numbers.iter().zip(&self.moments.means).map(|(number, mean)| number - mean).collect();
-        let distance = (weight * self.square(&mut off)).sqrt();
-        into[0] = if weight > 1.0 { distance.min(MOST) } else { f64::NAN };
+        let distance = (self.moments.weight * self.square(&mut off)).sqrt();
+        let is_known = self.rows >= 2 * self.shape.numbers as u64 && self.rows > 1;
+        into[0] = if is_known { distance.min(MOST) } else { f64::NAN };
     }
 
     #[inline(always)]
@@ -143,16 +145,20 @@ impl ByRow for Covariance {
         let mut off: Vec<_> = off.collect();
         self.update(&mut off);
         self.moments.learn(row.numbers, self.decay);
+        self.rows += 1;
     }
 
     fn save(&self, tensors: &mut Tensors) {
         let Shape { numbers, width, .. } = self.shape;
+        tensors.put_u64("estimator.rows", &[self.rows]);
         self.moments.save(tensors);
         tensors.put_f64("estimator.factor", &[numbers, width], &self.factor);
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {
         let Shape { numbers, width, .. } = self.shape;
+        let rows = tensors.u64s("estimator.rows")?;
+        self.rows = *rows.first().ok_or_else(|| Error::new("the tensor `estimator.rows` of the model is damaged"))?;
         self.moments.load(tensors)?;
         self.factor = tensors.f64s("estimator.factor", &[numbers, width])?;
         Ok(())
@@ -214,6 +220,12 @@ mod tests {
     fn usual_numbers_that_do_not_belong_together_are_far_off() {
         let of = learned(1.0, &rows(500));
         assert!(distance(&of, 12.0, 26.0) < 3.0 && distance(&of, 12.0, 3.0) > 10.0);
+    }
+
+    #[test]
+    fn of_few_rows_nothing_is_said() {
+        assert!(distance(&learned(1.0, &rows(3)), 1.0, 2.0).is_nan());
+        assert!(distance(&learned(1.0, &rows(4)), 1.0, 2.0).is_finite());
     }
 
     #[test]
