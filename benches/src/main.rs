@@ -11,6 +11,7 @@ mod chain;
 mod checkpoints;
 mod daemon;
 mod databases;
+mod detectors;
 mod edge;
 mod flow;
 mod ingest;
@@ -55,6 +56,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("learning", learning::run),
     ("networks", networks::run),
     ("trees", trees::run),
+    ("detectors", detectors::run),
     ("quickstart", quickstart::run),
     ("sql", sql::run),
     ("ndjson", ndjson::run),

@@ -1,13 +1,13 @@
-//! How well a Hoeffding tree predicts real rows, and how many it predicts, scores and learns in a second, on one thread.
+//! How well a Hoeffding tree and a forest of such predict real rows, and how many they predict, score and learn in a second.
 
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use millstream_core::{Error, Result, ResultExt};
-use millstream_models::{Class, EstimatorSettings, Features, Missing, ScoredModel, Signature};
-use serde_json::json;
+use millstream_models::{Class, EstimatorSettings, Features, Missing, ScoredModel, Signature, limit_threads};
+use serde_json::{Value, json};
 
-use crate::measurement::{Goal, Measurement, rate};
+use crate::measurement::{Goal, Measurement, median, rate};
 use crate::nodes::read_batches;
 use crate::{place, python};
 
@@ -16,17 +16,21 @@ const BATCH_ROWS: usize = 8192;
 /// River's takes a minute for them.
 const RIVER_ROWS: usize = 20_000;
 
+/// A forest's accuracy is the mean of those with so many seeds.
+const SEEDS: u64 = 5;
+
 /// The kinds of forest of Covertype by 54 numbers, and the price of electricity, each from Arrow batches in memory, with the settings as they are.
 pub fn run() -> Result<Vec<Measurement>> {
     let forest: Vec<_> = (1..=7).map(Class::Integer).collect();
     let [covtype, elec2] =
         ["covtype7.parquet", "elec2.parquet"].map(|file| read_batches(&place::data(file), BATCH_ROWS, usize::MAX));
-    let (accuracy, speed) = learn(&covtype?, Some(&forest))?;
+    let (covtype, elec2, tree) = (covtype?, elec2?, json!({ "type": "hoeffding_tree" }));
+    let (accuracy, speed) = learn(&covtype, Some(&forest), &tree)?;
     let river = python::river_tree(&place::data("covtype7.parquet"), RIVER_ROWS)?;
     let river = place::number(&river, "/rows")? / place::number(&river, "/seconds")?;
-    let (of_elec2, _) = learn(&elec2?, None)?;
+    let (of_elec2, _) = learn(&elec2, None, &tree)?;
     let name = |what: &str| format!("trees: `hoeffding_tree`, {what}");
-    Ok(vec![
+    let mut measurements = vec![
         Measurement::new(
             name("Covertype, 7 classes, 100,000 rows in the order of the file"),
             "accuracy",
@@ -35,12 +39,36 @@ pub fn run() -> Result<Vec<Measurement>> {
         ),
         Measurement::new(name("Covertype; beside River's"), "rows/s", speed, Goal::AtLeast(150_000.0)).beside(river),
         Measurement::new(name("Elec2"), "accuracy", of_elec2, Goal::Shown),
+    ];
+    measurements.extend(of_forests(&elec2)?);
+    Ok(measurements)
+}
+
+/// The price of electricity by forests of ten trees, on one thread and on two, in turns.
+fn of_forests(elec2: &[RecordBatch]) -> Result<Vec<Measurement>> {
+    let (mut accuracies, mut one, mut two) = (Vec::new(), Vec::new(), Vec::new());
+    for seed in 0..SEEDS {
+        for (threads, speeds) in [(1, &mut one), (2, &mut two)] {
+            limit_threads(threads);
+            let forest = json!({ "type": "adaptive_random_forest", "seed": seed });
+            let (accuracy, speed) = learn(elec2, None, &forest)?;
+            accuracies.push(accuracy);
+            speeds.push(speed);
+        }
+    }
+    let accuracy = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
+    let [one, two] = [one, two].map(median);
+    let name = |what: &str| format!("trees: `adaptive_random_forest`, Elec2{what}");
+    Ok(vec![
+        Measurement::new(name(", mean of five seeds"), "accuracy", accuracy, Goal::AtLeast(0.875)),
+        Measurement::new(name(", one thread"), "rows/s", one, Goal::AtLeast(25_000.0)),
+        Measurement::new(name("; two threads beside one"), "rows/s", two, Goal::Times(1.8)).beside(one),
     ])
 }
 
 /// The accuracy and the rows per second of one pass.
-fn learn(batches: &[RecordBatch], classes: Option<&[Class]>) -> Result<(f64, f64)> {
-    let mut model = ScoredModel::new(signature(batches, classes)?);
+fn learn(batches: &[RecordBatch], classes: Option<&[Class]>, estimator: &Value) -> Result<(f64, f64)> {
+    let mut model = ScoredModel::new(signature(batches, classes, estimator)?);
     let start = Instant::now();
     for batch in batches {
         model.step_batch(batch)?;
@@ -49,12 +77,12 @@ fn learn(batches: &[RecordBatch], classes: Option<&[Class]>) -> Result<(f64, f64
     Ok((model.metrics().get("accuracy").unwrap_or(f64::NAN), speed))
 }
 
-fn signature(batches: &[RecordBatch], classes: Option<&[Class]>) -> Result<Signature> {
+fn signature(batches: &[RecordBatch], classes: Option<&[Class]>, estimator: &Value) -> Result<Signature> {
     let schema = batches.first().ok_or_else(|| Error::new("the file has no rows"))?.schema();
     let names = schema.fields().iter().map(|field| field.name().clone()).filter(|name| name != "label");
     let features = Features::Listed(names.collect());
     let estimator: EstimatorSettings =
-        serde_json::from_value(json!({ "type": "hoeffding_tree" })).doing(|| "reading the settings")?;
+        serde_json::from_value(estimator.clone()).doing(|| "reading the settings of an estimator")?;
     let planned = Signature::plan(&schema, &estimator, &features, "label", classes, Missing::Fail);
     planned.map_err(|problems| Error::new(format!("{problems:?}")))
 }

@@ -17,6 +17,7 @@ use millstream_core::{
     blocking_probe,
 };
 use millstream_models::device::{self, DeviceSettings, OpenDevice};
+use millstream_models::drift::DetectorSettings;
 use millstream_models::registry::{ModelCard, ModelRegistry, check_model_name};
 use millstream_models::{Class, EstimatorSettings, Features, LabelColumns, Missing, ScoredModel, Signature, sha256};
 use schemars::JsonSchema;
@@ -76,6 +77,9 @@ pub struct TrainSettings {
     /// Learns only from rows for which this holds: `column`, `NOT column`, `column = 'text'` or `column = 1`. The
     /// others are predicted, and their metrics are reported apart, under `held_out`.
     learn_when: Option<String>,
+    /// Watches the errors for drift, as the node `drift` does: of classes, whether one is wrong; of numbers, by how much. The metrics then say how many
+    /// `drifts` there were, and of the last one the mean errors on both sides (`error_before_drift`, `error_after_drift`) and the `rows_since_drift`.
+    drift: Option<DetectorSettings>,
     /// A prefix of the names of the new columns.
     #[serde(default, rename = "as")]
     prefix: String,
@@ -130,6 +134,11 @@ impl ProcessorSettings for TrainSettings {
         if let Some(problem) = signature.as_ref().and_then(|signature| signature.check_device(self.device).err()) {
             problems.push(problem);
         }
+        if let (Some(signature), Some(detector)) = (&signature, &self.drift)
+            && let Err(problem) = signature.check_drift(detector)
+        {
+            problems.push(problem.under("drift"));
+        }
         let (Some(signature), Some(condition), Some(registry), []) = (signature, condition, registry, &problems[..])
         else {
             return Err(problems);
@@ -149,7 +158,7 @@ impl ProcessorSettings for TrainSettings {
             node: context.node.clone(),
             run: new_run(),
             name: self.model.clone(),
-            model: ScoredModel::new(signature),
+            model: ScoredModel::new(signature).watching(self.drift.clone()),
             condition,
             publish: self.publish,
             schema,

@@ -53,6 +53,7 @@ mod refused;
 pub mod registry;
 mod simd;
 mod tensors;
+mod threads;
 mod vector;
 
 pub use decision::Decision;
@@ -62,3 +63,4 @@ pub use label::{Class, Label, LabelColumns, Task};
 pub use metrics::{BaselineScores, ClassScores, MeanScores, NumberScores, Recent, RewardScores, Scores};
 pub use model::{Features, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;
+pub use threads::limit_threads;

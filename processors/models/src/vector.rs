@@ -20,6 +20,12 @@ pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))
 }
 
+/// The first of the largest.
+#[inline(always)]
+pub(crate) fn largest(values: &[f64]) -> usize {
+    (0..values.len()).fold(0, |best, index| if values[index] > values[best] { index } else { best })
+}
+
 /// The square of the distance between two rows.
 #[inline(always)]
 pub(crate) fn squared_distance(a: &[f64], b: &[f64]) -> f64 {

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch};
 use arrow::datatypes::Schema;
 use millstream_core::{CommitContext, PendingCommit};
 use millstream_testkit::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream, table};
@@ -361,13 +361,18 @@ fn of_each_estimator() -> Vec<TrainSettings> {
     };
     vec![
         settings("type = 'logistic_regression'", all, "label = 'fraud'\nlearn_when = \"part = 'train'\""),
-        settings("type = 'linear_regression'", without_a, "label = 'a'"),
+        settings("type = 'linear_regression'", without_a, "label = 'a'\ndrift = { type = 'page_hinkley' }"),
         settings("type = 'softmax_regression'", all, kinds),
         settings("type = 'sgd_classifier', penalty = 'l1', average = 20", all, "label = 'fraud'"),
         settings("type = 'sgd_classifier', loss = 'log_loss', penalty = 'elasticnet'", all, kinds),
         settings("type = 'sgd_regressor', average = true", without_a, "label = 'a'"),
         settings(network, all, "label = 'fraud'\nlearn_when = \"part = 'train'\""),
         settings(network, all, kinds),
+        settings(
+            "type = 'adaptive_random_forest', n_models = 3",
+            all,
+            &format!("{kinds}\ndrift = {{ type = 'adwin' }}"),
+        ),
     ]
 }
 
@@ -384,6 +389,48 @@ fn a_trainer_that_is_restored_makes_the_same_bits() {
             assert!(model_report(driven.report).rows >= 320);
         }
     }
+}
+
+/// Amounts that say what is fraud, until from row `turn` on the opposite is true.
+fn turning_payments(rows: usize, turn: usize) -> RecordBatch {
+    let amounts = Float64Array::from_iter_values((0..rows).map(|row| (row % 7) as f64));
+    let frauds = BooleanArray::from_iter((0..rows).map(|row| Some((row % 7 > 3) != (row >= turn))));
+    RecordBatch::try_from_iter([("amount", Arc::new(amounts) as ArrayRef), ("fraud", Arc::new(frauds))]).unwrap()
+}
+
+#[test]
+fn errors_are_watched_for_drift() {
+    let settings: TrainSettings = parse(
+        r#"
+        model = "fraud"
+        estimator = { type = "hoeffding_tree" }
+        features = ["amount"]
+        label = "fraud"
+        drift = { type = "adwin" }
+        "#,
+    );
+    let report = |turn| model_report(drive(&settings, &[("from", turning_payments(3000, turn))], 100).report);
+    assert_eq!(report(3000).metrics.get("drifts"), Some(0.0));
+    let metrics = report(2000).metrics;
+    assert!(metrics.get("drifts").is_some_and(|drifts| drifts >= 1.0), "{metrics:?}");
+    let [before, after] = ["error_before_drift", "error_after_drift"].map(|name| metrics.get(name).unwrap());
+    assert!(before != after && metrics.get("rows_since_drift").unwrap() < 1000.0, "{metrics:?}");
+}
+
+#[test]
+fn drift_that_can_not_be_watched_is_refused() {
+    let refused = |settings: &str| problems(settings, &payments().schema())[0].clone();
+    let numbers = refused(
+        "model = 'm'\nestimator = { type = 'linear_regression' }\nfeatures = ['id']\nlabel = 'amount'\ndrift = { type = 'ddm' }",
+    );
+    assert!(
+        numbers.message.contains("and those are numbers") && format!("{:?}", numbers.at).contains("drift"),
+        "{numbers:?}"
+    );
+    let nothing = refused(
+        "model = 'm'\nestimator = { type = 'k_means', clusters = 2 }\nfeatures = ['amount']\ndrift = { type = 'adwin' }",
+    );
+    assert!(nothing.message.contains("makes no errors"), "{nothing:?}");
 }
 
 /// A trainer, built, that publishes at a barrier after two rows.

@@ -38,8 +38,18 @@ fn delta() -> f64 {
     0.002
 }
 
+/// Every so many numbers it looks, if nothing else is said.
+pub(crate) const CLOCK: u32 = 32;
+
 fn clock() -> u32 {
-    32
+    CLOCK
+}
+
+impl Settings {
+    /// As usual, but that it cries wolf so often.
+    pub(crate) fn of(delta: f64) -> Self {
+        Self { delta, clock: CLOCK }
+    }
 }
 
 impl Check for Settings {
@@ -170,6 +180,46 @@ impl Detector {
             self.drop_oldest();
         }
         Some(first)
+    }
+
+    /// Takes one more number, and says whether the mean has risen. It goes on with what is left of the window behind a change.
+    pub(crate) fn rises(&mut self, settings: &Settings, value: f64) -> bool {
+        self.slide(settings, value).is_some_and(|change| change.after > change.before)
+    }
+
+    /// The mean of the numbers that it remembers; 0 if there are none.
+    pub(crate) fn mean(&self) -> f64 {
+        if self.width == 0 { 0.0 } else { self.whole().mean() }
+    }
+
+    /// What it remembers, as numbers: how many there were and are, and by level how many buckets there are, and what is in each.
+    pub(crate) fn to_numbers(&self) -> Vec<f64> {
+        let mut numbers = vec![self.seen as f64, self.width as f64];
+        for buckets in &self.levels {
+            numbers.push(buckets.len() as f64);
+            numbers.extend(buckets.iter().flat_map(|bucket| [bucket.sum, bucket.squares]));
+        }
+        numbers
+    }
+
+    /// One that remembers these numbers, unless they are those of none.
+    pub(crate) fn from_numbers(numbers: &[f64]) -> Option<Self> {
+        let (head, mut rest) = numbers.split_first_chunk::<2>()?;
+        let [seen, width] = head.map(|number| number as u64);
+        let mut levels = Vec::new();
+        while let Some((length, others)) = rest.split_first() {
+            let (own, others) = others.split_at_checked(2 * (*length as usize).min(MOST_OF_A_LEVEL))?;
+            let bucket = |[sum, squares]: &[f64; 2]| Bucket { sum: *sum, squares: *squares };
+            levels.push(own.as_chunks().0.iter().map(bucket).collect::<VecDeque<_>>());
+            rest = others;
+        }
+        let numbers_of = |(level, buckets): (usize, &VecDeque<_>)| (buckets.len() as u64).checked_shl(level as u32);
+        let counted = levels.iter().enumerate().map(numbers_of).sum::<Option<u64>>()?;
+        (counted == width && width <= seen && levels.last().is_none_or(|last| !last.is_empty())).then_some(Self {
+            levels,
+            width,
+            seen,
+        })
     }
 
     /// Takes one more number, and goes on with what is left of the window behind a drift.

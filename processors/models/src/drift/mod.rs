@@ -4,7 +4,7 @@
 //! A detector is a file beside this one and a line in `detectors!`. The same numbers give the same alarms on every machine, and what a
 //! detector remembers has a bound.
 
-mod adwin;
+pub(crate) mod adwin;
 mod ddm;
 mod eddm;
 mod fhddm;

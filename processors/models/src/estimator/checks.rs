@@ -46,3 +46,23 @@ pub(super) fn check_not_negative(values: &[(&str, f64)]) -> Result<(), Problem> 
         None => Ok(()),
     }
 }
+
+/// Says which of the values does not lie between its bounds, both included.
+pub(super) fn check_from_to(values: &[(&str, f64, f64, f64)]) -> Result<(), Problem> {
+    match values.iter().find(|(_, value, least, most)| !(*least..=*most).contains(value)) {
+        Some((name, value, least, most)) => {
+            Err(Problem::new(format!("`{name}` is {value}, and should be from {least} to {most}")).under(*name))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Says which of the values does not lie between 0 and 1, both excluded.
+pub(super) fn check_inside(values: &[(&str, f64)]) -> Result<(), Problem> {
+    match values.iter().find(|(_, value)| !(*value > 0.0 && *value < 1.0)) {
+        Some((name, value)) => {
+            Err(Problem::new(format!("`{name}` is {value}, and should lie between 0 and 1")).under(*name))
+        }
+        None => Ok(()),
+    }
+}

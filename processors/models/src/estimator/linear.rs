@@ -47,7 +47,7 @@ impl Loss {
 }
 
 #[inline(always)]
-fn sigmoid(sum: f64) -> f64 {
+pub(super) fn sigmoid(sum: f64) -> f64 {
     if sum < -30.0 {
         return 0.0;
     }
@@ -58,7 +58,7 @@ fn sigmoid(sum: f64) -> f64 {
 }
 
 #[inline(always)]
-fn log_gradient(sum: f64, target: f64) -> f64 {
+pub(super) fn log_gradient(sum: f64, target: f64) -> f64 {
     let sign = if target == 0.0 { -1.0 } else { 1.0 };
     let margin = sum * sign;
     if margin > 18.0 {

@@ -7,8 +7,9 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    EstimatorSettings, Kind, hoeffding_tree, k_means, lin_ucb, linear_regression, logistic_regression, network, sgd,
-    softmax_regression,
+    EstimatorSettings, Kind, adaptive_random_forest, ftrl, half_space_trees, hoeffding_tree, k_means,
+    leveraging_bagging, lin_ucb, linear_regression, logistic_regression, mahalanobis, network, sgd, softmax_regression,
+    z_score,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -17,9 +18,15 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<linear_regression::LinearRegression>(),
     EstimatorKind::of::<sgd::SgdClassifier>(),
     EstimatorKind::of::<sgd::SgdRegressor>(),
+    EstimatorKind::of::<ftrl::Ftrl>(),
     EstimatorKind::of::<hoeffding_tree::HoeffdingTree>(),
+    EstimatorKind::of::<adaptive_random_forest::AdaptiveRandomForest>(),
+    EstimatorKind::of::<leveraging_bagging::LeveragingBagging>(),
     EstimatorKind::of::<network::NetworkSettings>(),
     EstimatorKind::of::<k_means::KMeans>(),
+    EstimatorKind::of::<z_score::ZScore>(),
+    EstimatorKind::of::<mahalanobis::Mahalanobis>(),
+    EstimatorKind::of::<half_space_trees::HalfSpaceTrees>(),
     EstimatorKind::of::<lin_ucb::LinUcb>(),
 ];
 

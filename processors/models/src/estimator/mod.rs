@@ -3,24 +3,32 @@
 //! An estimator is a file beside this one and a line in [`list`]. The file has what users write ([`Kind`]), what follows from
 //! it ([`Settings`]), and what learns: a [`ByRow`] if it goes row by row, else an [`Estimator`] of its own.
 
+mod adaptive_random_forest;
 mod batch;
 mod by_row;
 mod checks;
+mod forest;
+mod ftrl;
 mod gives;
+mod half_space_trees;
 mod hoeffding_tree;
 mod k_means;
 mod labels;
+mod leveraging_bagging;
 mod lin_ucb;
 mod linear;
 mod linear_regression;
 mod list;
 mod logistic_regression;
+mod mahalanobis;
 mod network;
+mod random;
 mod settings;
 mod sgd;
 mod shape;
 mod softmax_regression;
 mod tree;
+mod z_score;
 
 use std::fmt::Debug;
 
@@ -78,6 +86,11 @@ pub(crate) trait Settings: Debug + Send + Sync {
     fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
         let Shape { numbers, slots, .. } = Shape::new(features, classes);
         (numbers as u64 + slots as u64).saturating_mul(classes.len().max(1) as u64)
+    }
+
+    /// Whether what it has learned can grow without end, so that it predicts nothing of use any more.
+    fn can_diverge(&self) -> bool {
+        true
     }
 
     /// Whether it can be computed on other devices than the CPU.

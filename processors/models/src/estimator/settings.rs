@@ -85,7 +85,9 @@ impl JsonSchema for EstimatorSettings {
         json_schema!({
             "description": "What learns, by its `type`. `logistic_regression`, `softmax_regression` and `linear_regression` take one step of\n\
                 gradient descent for every row, as River's estimators of the same names do with `SGD`. `sgd_classifier` and\n\
-                `sgd_regressor` are scikit-learn's. A `hoeffding_tree` grows with the rows. A `network` learns in batches. `k_means` finds clusters, and takes no label. `lin_ucb` learns which\n\
+                `sgd_regressor` are scikit-learn's. `ftrl` is for many rare categories. A `hoeffding_tree` grows with the rows, and an\n\
+                `adaptive_random_forest` and `leveraging_bagging` have several. A `network` learns in batches. `k_means` finds clusters, and\n\
+                `z_score`, `mahalanobis` and `half_space_trees` find anomalies; they take no label. `lin_ucb` learns which\n\
                 action is worth most.",
             "oneOf": kinds,
         })

@@ -6,6 +6,7 @@ mod features;
 mod predictions;
 mod scored;
 mod signature;
+mod watched;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use millstream_core::{Error, Result};

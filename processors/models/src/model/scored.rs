@@ -6,8 +6,10 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use millstream_core::{Baselines, ConfusionMatrix, Error, Metrics, Parts, Result, State};
 use serde::{Deserialize, Serialize};
 
+use super::watched::Watched;
 use super::{Copies, Input, Model, Predictions, Signature, diverged, divergence};
 use crate::device::OpenDevice;
+use crate::drift::DetectorSettings;
 use crate::label::Class;
 use crate::metrics::{BaselineScores, Recent, Scores};
 
@@ -16,6 +18,8 @@ use crate::metrics::{BaselineScores, Recent, Scores};
 pub struct ScoredModel {
     model: Model,
     scoreboard: Scoreboard,
+    /// Its errors, if they are watched.
+    watched: Option<Watched>,
     copies: Copies,
 }
 
@@ -69,11 +73,19 @@ impl<'a> Scored<'a> {
 /// The parts of the state.
 const MODEL: &str = "model";
 const SCORES: &str = "scores";
+const DRIFT: &str = "drift";
 
 impl ScoredModel {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
-        Self { scoreboard: Scoreboard::new(&signature), model: Model::new(signature), copies: Copies::default() }
+        let scoreboard = Scoreboard::new(&signature);
+        Self { scoreboard, model: Model::new(signature), watched: None, copies: Copies::default() }
+    }
+
+    /// The same, but that its errors are watched for drift: of classes, whether one is wrong; of numbers, by how much. What is seen is among
+    /// the metrics.
+    pub fn watching(self, detector: Option<DetectorSettings>) -> Self {
+        Self { watched: detector.map(Watched::new), ..self }
     }
 
     /// Makes [`ScoredModel::keep`] quick from the first time on.
@@ -85,6 +97,9 @@ impl ScoredModel {
     pub fn keep(&self, parts: &mut Parts) -> Result<()> {
         self.copies.keep(MODEL, &self.model, parts)?;
         parts.put_later(SCORES, self.scoreboard.clone());
+        if let Some(watched) = &self.watched {
+            parts.put_later(DRIFT, watched.state());
+        }
         Ok(())
     }
 
@@ -97,6 +112,9 @@ impl ScoredModel {
         }
         scoreboard.learned.go_on_like(&self.scoreboard.learned);
         scoreboard.held_out.go_on_like(&self.scoreboard.held_out);
+        if let Some(watched) = &mut self.watched {
+            watched.restore(state.get(DRIFT)?)?;
+        }
         (self.model, self.scoreboard) = (model, scoreboard);
         Ok(())
     }
@@ -111,6 +129,9 @@ impl ScoredModel {
     }
 
     fn divergence(&self) -> Result<Option<String>> {
+        if !self.model.signature().estimator.settings().can_diverge() {
+            return Ok(None);
+        }
         let recent = self.scoreboard.recent.rows();
         match &self.scoreboard.baselines {
             BaselineScores::Numbers(baselines) => {
@@ -155,6 +176,9 @@ impl ScoredModel {
             }
             self.scoreboard.learned.add(*target, &scored(row).to_slice());
             self.scoreboard.baselines.add(*target);
+            if let Some(watched) = &mut self.watched {
+                watched.add(self.model.signature().error(*target, predictions.row(row)));
+            }
         }
         Ok(predictions)
     }
@@ -167,7 +191,9 @@ impl ScoredModel {
 
     /// The figures of the rows that were learned, each predicted before.
     pub fn metrics(&self) -> Metrics {
-        self.scoreboard.learned.metrics()
+        let mut metrics = self.scoreboard.learned.metrics();
+        metrics.0.extend(self.watched.iter().flat_map(Watched::metrics));
+        metrics
     }
 
     /// The figures of the last 1000 of them.

@@ -8,6 +8,7 @@ use super::features::check_slots;
 use super::{Features, Predictions};
 use crate::decision::Decision;
 use crate::device::{self, DeviceSettings};
+use crate::drift::DetectorSettings;
 use crate::encode::{Feature, Missing};
 use crate::estimator::{EstimatorSettings, Gives, Labels};
 use crate::label::{Class, Label, LabelColumns, Task};
@@ -117,6 +118,34 @@ impl Signature {
         }
         let problem = format!("`{}` is always computed on the CPU", self.estimator.name());
         Err(Problem::new(problem).help("leave `device` out: it is for networks").under("device"))
+    }
+
+    /// Says if the errors of such a model can't be watched by that detector.
+    ///
+    /// # Errors
+    /// If the detector is set wrongly, or there are no errors that it makes sense of.
+    pub fn check_drift(&self, detector: &DetectorSettings) -> Result<(), Problem> {
+        detector.check()?;
+        match self.label.as_ref().filter(|label| label.reward.is_none()).map(Label::task) {
+            None => {
+                let problem = format!("`{}` makes no errors that could be watched", self.estimator.name());
+                Err(Problem::new(problem).help("leave `drift` out, or watch columns by the node `drift`"))
+            }
+            Some(Task::Regression) if detector.is_for_rates() => {
+                let problem =
+                    Problem::new("this detector watches whether predictions are wrong, and those are numbers");
+                Err(problem.help("take `adwin`, which also watches by how much they are wrong"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// How wrong a prediction is: of classes, 1 if another one is predicted; of numbers, by how much.
+    pub(crate) fn error(&self, target: f64, prediction: &[f64]) -> f64 {
+        if self.gives() == Gives::Number {
+            return (target - prediction[0]).abs();
+        }
+        f64::from(u8::from(self.decision().class(prediction) != target as usize))
     }
 
     /// As JSON, always the same for equal signatures.

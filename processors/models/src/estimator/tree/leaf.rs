@@ -1,10 +1,11 @@
 //! A leaf: what it has seen, and what it predicts.
 
 use super::numbers::Numbers;
+use super::subspace::Subspace;
 use super::values::Values;
 use super::{Layout, LeafPrediction};
 use crate::encode::Row;
-use crate::vector::{exp, ln};
+use crate::vector::{exp, largest, ln, padded};
 
 #[derive(Clone, Debug)]
 pub(super) struct Leaf {
@@ -21,46 +22,87 @@ pub(super) struct Leaf {
 /// What a leaf has counted.
 #[derive(Clone, Debug)]
 pub(super) struct Statistics {
+    /// The features that it counts, if those are not all.
+    pub subspace: Option<Subspace>,
     /// How much the rows of each class count that it has seen itself.
     pub counts: Vec<f64>,
     pub numbers: Numbers,
-    /// By category.
+    /// By category that it counts.
     pub categories: Vec<Values>,
 }
 
 impl Statistics {
-    pub fn new(layout: &Layout) -> Self {
-        let (classes, width) = (layout.shape.classes, layout.shape.width);
-        let categories = vec![Values::default(); layout.categories.len()];
-        Self { counts: vec![0.0; classes], numbers: Numbers::new(classes, width), categories }
+    /// Those of the leaf that is the node of that number.
+    pub fn new(layout: &Layout, node: usize) -> Self {
+        let classes = layout.shape.classes;
+        let subspace = layout.subspaces.map(|subspaces| subspaces.of(layout, node));
+        let (numbers, categories) = match &subspace {
+            Some(subspace) => (subspace.numbers.len(), subspace.categories.len()),
+            None => (layout.shape.numbers, layout.categories.len()),
+        };
+        let categories = vec![Values::default(); categories];
+        Self { subspace, counts: vec![0.0; classes], numbers: Numbers::new(classes, padded(numbers)), categories }
     }
 
-    /// How many bytes those of a new leaf take.
-    pub fn bytes_of(layout: &Layout) -> usize {
-        let (classes, width) = (layout.shape.classes, layout.shape.width);
-        let lists = size_of::<Self>() + layout.categories.len() * size_of::<Values>();
-        lists + size_of::<f64>() * classes + Numbers::bytes_of(classes, width)
+    /// How many bytes those of a new leaf take at most.
+    pub fn most_bytes(layout: &Layout) -> usize {
+        let (numbers, categories) = (layout.shape.numbers, layout.categories.len());
+        let (of_subspace, most) = layout.subspaces.map_or((0, usize::MAX), |of| (Subspace::bytes(of.size), of.size));
+        of_subspace + Self::bytes_of(layout.shape.classes, numbers.min(most), categories.min(most))
+    }
+
+    fn bytes_of(classes: usize, numbers: usize, categories: usize) -> usize {
+        let lists = size_of::<Self>() + categories * size_of::<Values>();
+        lists + size_of::<f64>() * classes + Numbers::bytes_of(classes, padded(numbers))
     }
 
     pub fn bytes(&self, layout: &Layout) -> usize {
-        let of_values = self.categories.iter().map(|values| values.bytes(layout.shape.classes));
-        Self::bytes_of(layout) + of_values.sum::<usize>()
+        let classes = layout.shape.classes;
+        let of_values = self.categories.iter().map(|values| values.bytes(classes)).sum::<usize>();
+        let features = |subspace: &Subspace| subspace.numbers.len() + subspace.categories.len();
+        let of_subspace = self.subspace.as_ref().map_or(0, |subspace| Subspace::bytes(features(subspace)));
+        of_subspace + of_values + Self::bytes_of(classes, self.count_of_numbers(layout), self.categories.len())
     }
 
-    /// By category, the slot of a row; slots ascend, and a category may have none.
+    /// How many numbers it counts.
+    pub fn count_of_numbers(&self, layout: &Layout) -> usize {
+        self.subspace.as_ref().map_or(layout.shape.numbers, |subspace| subspace.numbers.len())
+    }
+
+    /// Which of all numbers one is that it counts.
+    pub fn number(&self, index: usize) -> usize {
+        self.subspace.as_ref().map_or(index, |subspace| subspace.numbers[index] as usize)
+    }
+
+    /// Which of all categories one is that it counts.
+    pub fn category(&self, index: usize) -> usize {
+        self.subspace.as_ref().map_or(index, |subspace| subspace.categories[index] as usize)
+    }
+
+    /// The numbers of a row that it counts, with padding. `room` is where they are put together, if need be.
     #[inline(always)]
-    fn slots<'a>(layout: &'a Layout, row: Row<'a>) -> impl Iterator<Item = (usize, u32)> + 'a {
-        let category = |slot: u32| layout.categories.partition_point(|(_, end)| *end <= slot);
-        row.slots.iter().map(move |slot| (category(*slot), *slot))
+    fn numbers_of<'a>(&self, row: Row<'a>, room: &'a mut Vec<f64>) -> &'a [f64] {
+        let Some(subspace) = &self.subspace else { return row.numbers };
+        room.extend(subspace.numbers.iter().map(|number| row.numbers[*number as usize]));
+        room.resize(padded(room.len()), 0.0);
+        room
+    }
+
+    /// The slots of a row, each with its category among those that it counts; slots ascend, and a category may have none.
+    #[inline(always)]
+    fn slots<'a>(&'a self, layout: &'a Layout, row: Row<'a>) -> impl Iterator<Item = (usize, u32)> + 'a {
+        slots(self.subspace.as_ref(), layout, row)
     }
 
     /// Returns how many bytes more there are.
     #[inline(always)]
     fn update(&mut self, layout: &Layout, row: Row<'_>, class: usize, weight: f64, room: usize) -> usize {
         self.counts[class] += weight;
-        self.numbers.update(class, row.numbers, weight, self.counts[class]);
+        let (count, mut together) = (self.counts[class], Vec::new());
+        let numbers = self.numbers_of(row, &mut together);
+        self.numbers.update(class, numbers, weight, count);
         let mut more = 0;
-        for (category, slot) in Self::slots(layout, row) {
+        for (category, slot) in slots(self.subspace.as_ref(), layout, row) {
             more += self.categories[category].add(slot, class, layout.shape.classes, weight, room - more);
         }
         more
@@ -69,13 +111,14 @@ impl Statistics {
     /// By class, how much speaks for it: the logarithm of its mass times the density of its rows.
     #[inline(always)]
     fn score(&self, layout: &Layout, row: Row<'_>, masses: &[f64], scores: &mut [f64]) {
-        let classes = layout.shape.classes;
+        let (classes, mut together) = (layout.shape.classes, Vec::new());
+        let numbers = self.numbers_of(row, &mut together);
         for (class, score) in scores.iter_mut().enumerate() {
             *score = f64::NEG_INFINITY;
             let count = self.counts[class];
             if count > 0.0 {
-                *score = ln(masses[class]) + self.numbers.log_density(class, row.numbers);
-                for (category, slot) in Self::slots(layout, row) {
+                *score = ln(masses[class]) + self.numbers.log_density(class, numbers);
+                for (category, slot) in self.slots(layout, row) {
                     *score += ln(self.categories[category].share(slot, class, classes, count));
                 }
             }
@@ -99,10 +142,18 @@ impl Statistics {
     }
 }
 
-/// The first of the largest.
 #[inline(always)]
-pub(super) fn largest(values: &[f64]) -> usize {
-    (0..values.len()).fold(0, |best, index| if values[index] > values[best] { index } else { best })
+fn slots<'a>(
+    subspace: Option<&'a Subspace>,
+    layout: &'a Layout,
+    row: Row<'a>,
+) -> impl Iterator<Item = (usize, u32)> + 'a {
+    let category = |slot: u32| layout.categories.partition_point(|(_, end)| *end <= slot);
+    row.slots.iter().filter_map(move |slot| {
+        let category = category(*slot);
+        let own = subspace.map_or(Some(category), |subspace| subspace.index_of_category(category))?;
+        Some((own, *slot))
+    })
 }
 
 impl Leaf {

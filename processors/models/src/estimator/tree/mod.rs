@@ -11,12 +11,14 @@ mod leaf;
 mod numbers;
 mod saved;
 mod split;
+mod subspace;
 mod values;
 
 use crate::encode::{Feature, Row};
 use crate::estimator::Shape;
 use leaf::{Leaf, Statistics};
 use split::{Split, Test};
+pub(super) use subspace::Subspaces;
 
 /// How a tree grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,17 +53,19 @@ struct Layout {
     shape: Shape,
     /// By category, its first slot, and the one behind its last.
     categories: Vec<(u32, u32)>,
+    /// From what the features of leaves are drawn, if those don't look at all.
+    subspaces: Option<Subspaces>,
 }
 
 impl Layout {
-    fn new(features: &[Feature], shape: Shape) -> Self {
+    fn new(features: &[Feature], shape: Shape, subspaces: Option<Subspaces>) -> Self {
         let mut first = 0;
         let mut categories = Vec::new();
         for slots in features.iter().map(|feature| feature.encoder.slots()).filter(|slots| *slots > 0) {
             categories.push((first, first + slots));
             first += slots;
         }
-        Self { shape, categories }
+        Self { shape, categories, subspaces }
     }
 }
 
@@ -103,8 +107,9 @@ fn node_bytes(classes: usize) -> usize {
 }
 
 impl Tree {
-    pub fn new(growth: Growth, features: &[Feature], shape: Shape) -> Self {
-        let layout = Layout::new(features, shape);
+    /// A tree that has learned nothing. Its leaves look at subspaces, if such are given.
+    pub fn new(growth: Growth, features: &[Feature], shape: Shape, subspaces: Option<Subspaces>) -> Self {
+        let layout = Layout::new(features, shape, subspaces);
         let mut tree = Self { growth, layout, nodes: Vec::new(), bytes: 0 };
         tree.add_leaf(vec![0.0; shape.classes]);
         tree
@@ -117,11 +122,11 @@ impl Tree {
     /// Adds a leaf with these masses of classes, which counts what it sees if there is room for that.
     fn add_leaf(&mut self, masses: Vec<f64>) {
         let mut leaf = Leaf::new(masses);
-        let (bytes, needed) = (node_bytes(self.classes()), Statistics::bytes_of(&self.layout));
-        self.bytes += bytes;
-        if self.bytes + needed <= self.growth.max_bytes {
-            self.bytes += needed;
-            leaf.statistics = Some(Box::new(Statistics::new(&self.layout)));
+        self.bytes += node_bytes(self.classes());
+        if self.bytes + Statistics::most_bytes(&self.layout) <= self.growth.max_bytes {
+            let statistics = Statistics::new(&self.layout, self.nodes.len());
+            self.bytes += statistics.bytes(&self.layout);
+            leaf.statistics = Some(Box::new(statistics));
         }
         self.nodes.push(Node::Leaf(leaf));
     }
@@ -162,10 +167,9 @@ impl Tree {
         let Node::Leaf(leaf) = &mut self.nodes[at] else { return };
         leaf.tried = leaf.weight();
         let Some(split) = split::find(leaf, &self.growth, &self.layout) else { return };
-        let (children, classes) = (split.masses.len(), self.classes());
-        // The leaf's own statistics are given up for those of its first child.
-        let needed = children * node_bytes(classes) + (children - 1) * Statistics::bytes_of(&self.layout);
-        if self.make_room(needed, at) {
+        let given_up = leaf.statistics.as_ref().map_or(0, |statistics| statistics.bytes(&self.layout));
+        let of_child = node_bytes(self.classes()) + Statistics::most_bytes(&self.layout);
+        if self.make_room((split.masses.len() * of_child).saturating_sub(given_up), at) {
             self.split(at, split);
         } else {
             self.forget(at);

@@ -11,8 +11,9 @@ use crate::tensors::Tensors;
 /// What stands for the feature of a node that is a leaf.
 const LEAF: u32 = u32::MAX;
 
-/// The numbers of the nodes, of their leaves, of those that count what they see, and of the values in tests and in leaves.
-const SIZES: usize = 5;
+/// The numbers of the nodes, of their leaves, of those that count what they see, and of the values in tests and in leaves; of what is known of
+/// numbers, and of categories.
+const SIZES: usize = 7;
 
 fn damaged(what: &str) -> Error {
     Error::new(format!("the tree of the model is damaged: {what}"))
@@ -29,8 +30,7 @@ impl Tree {
     /// Writes the tree, whose tensors' names begin like this.
     pub fn save(&self, name: &str, tensors: &mut Tensors) {
         self.save_nodes(name, tensors);
-        let Layout { shape, categories } = &self.layout;
-        let (classes, numbers) = (shape.classes, shape.numbers);
+        let classes = self.classes();
         let leaves: Vec<_> = self.leaves().collect();
         let flat = |of: &dyn Fn(&Leaf) -> Vec<f64>| leaves.iter().flat_map(|leaf| of(leaf)).collect::<Vec<_>>();
         tensors.put_f64(&format!("{name}.masses"), &[leaves.len(), classes], &flat(&|leaf| leaf.masses.clone()));
@@ -41,18 +41,20 @@ impl Tree {
         let statistics: Vec<_> = leaves.iter().filter_map(|leaf| leaf.statistics.as_deref()).collect();
         let counts: Vec<_> = statistics.iter().flat_map(|of| of.counts.clone()).collect();
         tensors.put_f64(&format!("{name}.counts"), &[statistics.len(), classes], &counts);
-        let lists: Vec<_> = statistics.iter().flat_map(|of| of.numbers.saved(numbers)).collect();
-        tensors.put_f64(&format!("{name}.numbers"), &[statistics.len(), classes, SAVED_LISTS, numbers], &lists);
+        let lists = statistics.iter().flat_map(|of| of.numbers.saved(of.count_of_numbers(&self.layout)));
+        let lists: Vec<_> = lists.collect();
+        tensors.put_f64(&format!("{name}.numbers"), &[lists.len()], &lists);
         let values = || statistics.iter().flat_map(|of| &of.categories);
         let lengths: Vec<_> = values().map(|values| values.slots.len() as u32).collect();
-        tensors.put_u32(&format!("{name}.value_lengths"), &[statistics.len(), categories.len()], &lengths);
+        tensors.put_u32(&format!("{name}.value_lengths"), &[lengths.len()], &lengths);
         let slots: Vec<_> = values().flat_map(|values| values.slots.clone()).collect();
         tensors.put_u32(&format!("{name}.value_slots"), &[slots.len()], &slots);
         let counts: Vec<_> = values().flat_map(|values| values.counts.clone()).collect();
         tensors.put_f64(&format!("{name}.value_counts"), &[slots.len(), classes], &counts);
         let in_tests = self.test_slots().count();
-        let sizes = [self.nodes.len(), leaves.len(), statistics.len(), in_tests, slots.len()].map(|size| size as u64);
-        tensors.put_u64(&format!("{name}.sizes"), &sizes);
+        let of_leaves = [self.nodes.len(), leaves.len(), statistics.len(), in_tests, slots.len()];
+        let sizes = of_leaves.into_iter().chain([lists.len(), lengths.len()]).map(|size| size as u64);
+        tensors.put_u64(&format!("{name}.sizes"), &sizes.collect::<Vec<_>>());
     }
 
     fn test_slots(&self) -> impl Iterator<Item = u32> {
@@ -99,11 +101,15 @@ impl Tree {
     pub fn load(&mut self, name: &str, tensors: &Tensors) -> Result<()> {
         let sizes = tensors.u64s(&format!("{name}.sizes"))?;
         let sizes: [u64; SIZES] = sizes.try_into().map_err(|_| damaged("its sizes are others"))?;
-        let [nodes, leaves, active, in_tests, in_leaves] = sizes.map(|size| size as usize);
-        let mut leaves = self.load_leaves(name, tensors, [leaves, active, in_leaves])?.into_iter();
+        let [nodes, leaves, active, in_tests, in_leaves, lists, lengths] = sizes.map(|size| size as usize);
         let list = |list: &str| tensors.u32s(&format!("{name}.{list}"), &[nodes]);
         let points = tensors.f64s(&format!("{name}.points"), &[nodes])?;
         let (features, firsts, heaviest) = (list("features")?, list("first_children")?, list("heaviest")?);
+        let places: Vec<_> = (0..nodes).filter(|node| features[*node] == LEAF).collect();
+        if places.len() != leaves {
+            return Err(damaged("it has another number of leaves"));
+        }
+        let mut leaves = self.load_leaves(name, tensors, &places, [active, in_leaves, lists, lengths])?.into_iter();
         let lengths = list("test_lengths")?;
         let slots = tensors.u32s(&format!("{name}.test_slots"), &[in_tests])?;
         let mut slots = slots.as_slice();
@@ -125,7 +131,7 @@ impl Tree {
             }
             self.nodes.push(Node::Branch(Branch { test, first: firsts[node], heaviest: heaviest[node] }));
         }
-        if nodes == 0 || leaves.next().is_some() || !slots.is_empty() {
+        if nodes == 0 || !slots.is_empty() {
             return Err(damaged("it has parts that belong to none of its nodes"));
         }
         self.bytes = self.nodes.iter().map(|node| self.bytes_of(node)).sum();
@@ -141,7 +147,7 @@ impl Tree {
     }
 
     fn test(&self, feature: u32, at: f64, slots: &[u32]) -> Result<Test> {
-        let Layout { shape, categories } = &self.layout;
+        let Layout { shape, categories, .. } = &self.layout;
         if (feature as usize) < shape.numbers {
             return Ok(Test::Number { feature, at });
         }
@@ -153,42 +159,74 @@ impl Tree {
         Ok(Test::Category { first, end, slots: slots.to_vec() })
     }
 
-    fn load_leaves(&self, name: &str, tensors: &Tensors, sizes: [usize; 3]) -> Result<Vec<Leaf>> {
-        let [count, active, values] = sizes;
-        let Layout { shape, categories } = &self.layout;
-        let (classes, numbers) = (shape.classes, shape.numbers);
+    /// Reads the leaves, which are the nodes of these numbers.
+    fn load_leaves(&self, name: &str, tensors: &Tensors, places: &[usize], sizes: [usize; 4]) -> Result<Vec<Leaf>> {
+        let [active, values, lists, lengths] = sizes;
+        let (count, classes) = (places.len(), self.classes());
         let f64s = |list: &str, shape: &[usize]| tensors.f64s(&format!("{name}.{list}"), shape);
         let u32s = |list: &str, shape: &[usize]| tensors.u32s(&format!("{name}.{list}"), shape);
         let (masses, counters) = (f64s("masses", &[count, classes])?, f64s("counters", &[count, 3])?);
-        let counts = f64s("counts", &[active, classes])?;
-        let lists = f64s("numbers", &[active, classes, SAVED_LISTS, numbers])?;
-        let lengths = u32s("value_lengths", &[active, categories.len()])?;
+        let (counts, lists) = (f64s("counts", &[active, classes])?, f64s("numbers", &[lists])?);
+        let lengths = u32s("value_lengths", &[lengths])?;
         let (slots, value_counts) = (u32s("value_slots", &[values])?, f64s("value_counts", &[values, classes])?);
         let is_active = tensors.u8s(&format!("{name}.active"))?;
         if is_active.len() != count || is_active.iter().filter(|active| **active == 1).count() != active {
             return Err(damaged("its leaves have other statistics"));
         }
-        let (mut next, mut at) = (0, 0);
-        let leaf = |index: usize| {
+        let mut rest = Rest { counts: &counts, lists: &lists, lengths: &lengths, slots: &slots, values: &value_counts };
+        let leaf = |(index, node): (usize, &usize)| {
             let mut leaf = Leaf::new(masses[index * classes..(index + 1) * classes].to_vec());
             (leaf.tried, leaf.right) = (counters[index * 3], [counters[index * 3 + 1], counters[index * 3 + 2]]);
             if is_active[index] == 1 {
-                let mut statistics = Statistics::new(&self.layout);
-                statistics.counts.copy_from_slice(&counts[next * classes..(next + 1) * classes]);
-                let size = classes * SAVED_LISTS * numbers;
-                statistics.numbers.load(numbers, &lists[next * size..(next + 1) * size], &statistics.counts);
-                for (category, values) in statistics.categories.iter_mut().enumerate() {
-                    let end = at + lengths[next * categories.len() + category] as usize;
-                    let own = slots.get(at..end).filter(|slots| slots.is_sorted_by(|a, b| a < b));
-                    values.slots = own.ok_or_else(|| damaged("the values of a leaf are out of order"))?.to_vec();
-                    values.counts = value_counts[at * classes..end * classes].to_vec();
-                    at = end;
-                }
-                next += 1;
-                leaf.statistics = Some(Box::new(statistics));
+                leaf.statistics = Some(Box::new(rest.statistics(&self.layout, *node)?));
             }
             Ok(leaf)
         };
-        (0..count).map(leaf).collect()
+        let leaves: Vec<_> = places.iter().enumerate().map(leaf).collect::<Result<_>>()?;
+        if rest.is_empty() { Ok(leaves) } else { Err(damaged("it has parts that belong to none of its leaves")) }
     }
+}
+
+/// What is left of the statistics that are read leaf by leaf.
+struct Rest<'a> {
+    counts: &'a [f64],
+    lists: &'a [f64],
+    lengths: &'a [u32],
+    slots: &'a [u32],
+    values: &'a [f64],
+}
+
+impl Rest<'_> {
+    /// Those of the next leaf, which is the node of that number.
+    fn statistics(&mut self, layout: &Layout, node: usize) -> Result<Statistics> {
+        let mut statistics = Statistics::new(layout, node);
+        let (classes, numbers) = (layout.shape.classes, statistics.count_of_numbers(layout));
+        statistics.counts.copy_from_slice(take(&mut self.counts, classes)?);
+        let lists = take(&mut self.lists, classes * SAVED_LISTS * numbers)?;
+        statistics.numbers.load(numbers, lists, &statistics.counts);
+        for values in &mut statistics.categories {
+            let length = take(&mut self.lengths, 1)?[0] as usize;
+            values.slots = take(&mut self.slots, length)?.to_vec();
+            if !values.slots.is_sorted_by(|a, b| a < b) {
+                return Err(damaged("the values of a leaf are out of order"));
+            }
+            values.counts = take(&mut self.values, length * classes)?.to_vec();
+        }
+        Ok(statistics)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+            && self.lists.is_empty()
+            && self.lengths.is_empty()
+            && self.slots.is_empty()
+            && self.values.is_empty()
+    }
+}
+
+/// The next so many, which are no longer among the rest.
+fn take<'a, T>(rest: &mut &'a [T], count: usize) -> Result<&'a [T]> {
+    let (first, others) = rest.split_at_checked(count).ok_or_else(|| damaged("its leaves have too few statistics"))?;
+    *rest = others;
+    Ok(first)
 }

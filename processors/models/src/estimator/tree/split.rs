@@ -57,8 +57,10 @@ pub(super) fn find(leaf: &Leaf, growth: &Growth, layout: &Layout) -> Option<Spli
         return None;
     }
     let before = entropy(&leaf.masses);
-    let numbers = (0..layout.shape.numbers).filter_map(|feature| of_number(feature, statistics, growth, before));
-    let categories = (0..layout.categories.len()).filter_map(|of| of_category(of, statistics, layout, before));
+    let numbers = 0..statistics.count_of_numbers(layout);
+    let numbers = numbers.filter_map(|number| of_number(number, statistics, growth, before));
+    let categories = 0..statistics.categories.len();
+    let categories = categories.filter_map(|category| of_category(category, statistics, layout, before));
     // Not to split at all has a merit of 0.
     let (mut best, mut second): (Option<Split>, f64) = (None, 0.0);
     for split in numbers.chain(categories) {
@@ -75,10 +77,10 @@ pub(super) fn find(leaf: &Leaf, growth: &Growth, layout: &Layout) -> Option<Spli
     best.filter(|best| best.merit - second > bound || bound < growth.tie)
 }
 
-/// The best split by a number, if there is any.
-fn of_number(feature: usize, statistics: &Statistics, growth: &Growth, before: f64) -> Option<Split> {
+/// The best split by one of the numbers that are counted, if there is any.
+fn of_number(index: usize, statistics: &Statistics, growth: &Growth, before: f64) -> Option<Split> {
     let counts = &statistics.counts;
-    let normal = |class: usize| statistics.numbers.normal(class, feature, counts[class]);
+    let normal = |class: usize| statistics.numbers.normal(class, index, counts[class]);
     let normals: Vec<_> = (0..counts.len()).map(|class| (counts[class] > 0.0).then(|| normal(class))).collect();
     let seen = normals.iter().flatten();
     let least = seen.clone().map(|normal| normal.least).fold(f64::MAX, f64::min);
@@ -98,7 +100,8 @@ fn of_number(feature: usize, statistics: &Statistics, growth: &Growth, before: f
     }
     let (merit, at) = best?;
     part(&normals, counts, at, &mut masses);
-    Some(Split { test: Test::Number { feature: feature as u32, at }, masses: masses.into(), merit })
+    let feature = statistics.number(index) as u32;
+    Some(Split { test: Test::Number { feature, at }, masses: masses.into(), merit })
 }
 
 /// How much the rows of each class count on both sides of a point, if they are distributed as they seem to be.
@@ -116,11 +119,11 @@ fn part(normals: &[Option<Normal>], counts: &[f64], at: f64, [below, above]: &mu
     }
 }
 
-/// The split by the values of a category, if it has several.
-fn of_category(category: usize, statistics: &Statistics, layout: &Layout, before: f64) -> Option<Split> {
-    let values = &statistics.categories[category];
+/// The split by the values of one of the categories that are counted, if it has several.
+fn of_category(index: usize, statistics: &Statistics, layout: &Layout, before: f64) -> Option<Split> {
+    let values = &statistics.categories[index];
     let merit = merit(before, values.by_value(layout.shape.classes))?;
-    let (first, end) = layout.categories[category];
+    let (first, end) = layout.categories[statistics.category(index)];
     let masses = values.by_value(layout.shape.classes).map(<[f64]>::to_vec).collect();
     Some(Split { test: Test::Category { first, end, slots: values.slots.clone() }, masses, merit })
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::encode::Encoder;
-use crate::vector::padded;
+use crate::vector::{largest, padded};
 
 const GROWTH: Growth = Growth {
     grace: 100.0,
@@ -17,7 +17,7 @@ fn tree(growth: Growth, numbers: usize, slots: u32, classes: usize) -> Tree {
     let categories = (slots > 0).then(|| feature(Encoder::OneHot(slots)));
     let features: Vec<_> = (0..numbers).map(|_| feature(Encoder::Raw)).chain(categories).collect();
     let shape = Shape { numbers, width: padded(numbers), slots: slots as usize, classes };
-    Tree::new(growth, &features, shape)
+    Tree::new(growth, &features, shape, None)
 }
 
 /// Learns a row, and says whether its class was predicted.
@@ -27,7 +27,7 @@ fn step(tree: &mut Tree, numbers: &[f64], slots: &[u32], class: usize) -> bool {
     let row = Row { numbers: &padded, slots };
     let mut shares = vec![0.0; tree.classes()];
     tree.predict(row, &mut shares);
-    let predicted = leaf::largest(&shares);
+    let predicted = largest(&shares);
     tree.learn(row, class, 1.0, predicted);
     assert!(tree.bytes <= tree.growth.max_bytes || tree.nodes.len() == 1);
     predicted == class
