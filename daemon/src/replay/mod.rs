@@ -1,28 +1,33 @@
 //! `millstream replay`: trains a version of a model again, and compares.
 
-use std::path::{Path, PathBuf};
+mod course;
+mod texts;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use millstream_core::{Error, Result, ResultExt, State};
-use millstream_engine::checkpoint::{
-    CheckpointStore, Manifest, Replay, ResumeOptions, StartPoint, homes, kept_states, rename_nodes,
-};
-use millstream_engine::plan::{Plan, PlanOptions};
-use millstream_engine::run::{FlowControl, RunMode, RunningFlow, Status};
+use millstream_engine::checkpoint::{NodeResume, Replay, StartPoint, homes, kept_behind};
+use millstream_engine::plan::Plan;
+use millstream_engine::run::{FlowControl, Outcome as FlowOutcome, RunMode, RunningFlow, Status};
 use millstream_learn::staged_versions;
 use millstream_models::registry::{ModelCard, ModelRegistry};
 use millstream_models::sha256;
 use millstream_store::local_folder;
-use serde_json::json;
+use tokio::runtime::Runtime;
 
+use self::course::{Course, Stretch};
+use self::texts::Texts;
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::flow_files::FlowArguments;
 use crate::terminal::say;
-use crate::workplace::{Workplace, control_runtime, data_runtime};
+use crate::workplace::{control_runtime, data_runtime};
 
 /// What `replay` takes.
 #[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("kept").args(["state", "data"]).multiple(true)))]
 pub struct ReplayArguments {
     /// The flow that trained the model.
     #[command(flatten)]
@@ -32,9 +37,21 @@ pub struct ReplayArguments {
     /// The folder with the state of the flow, or `s3://BUCKET/PREFIX`, which knows the order in which the rows of live inputs came.
     #[arg(long, value_name = "DIR")]
     pub state: Option<String>,
+    /// The folder of the daemon that has run the flow, its setting `data`. `FLOW` is the name of the flow then, and each of its rows is gone
+    /// through with the text that it was worked on with. The state is in `state` there, unless `--state` says otherwise.
+    #[arg(long, value_name = "DIR", conflicts_with = "sets")]
+    pub data: Option<PathBuf>,
     /// Begin behind this checkpoint, which must still be kept, instead of at the first row.
-    #[arg(long, value_name = "CHECKPOINT", requires = "state")]
+    #[arg(long, value_name = "CHECKPOINT", requires = "kept")]
     pub from: Option<u64>,
+}
+
+impl ReplayArguments {
+    /// Where the state is.
+    fn location(&self) -> Option<String> {
+        let of_daemon = || self.data.as_ref().map(|data| data.join("state").display().to_string());
+        self.state.clone().or_else(of_daemon)
+    }
 }
 
 /// What has been seen of the version.
@@ -48,19 +65,15 @@ struct Seen {
 
 /// `millstream replay`
 pub fn replay(arguments: &ReplayArguments) -> Outcome {
-    let workplace = Workplace::here()?;
-    let file = workplace.load(&arguments.flow.flow, &arguments.flow.sets)?;
-    let kept = |location: &String| kept_states(location, &file.flow.name, &ResumeOptions::default());
-    let kept = arguments.state.as_ref().map(kept).unwrap_or_default();
-    let mut plan = Plan::new(&file, &PlanOptions { kept, ..workplace.plan_options() })?;
-    let registry =
-        ModelRegistry::open(millstream_store::open(&file.flow.registry, &workplace.folder)?, &file.flow.registry);
-    let card = registry.resolve(&arguments.version)?.card;
-    check(&plan, &card).map_err(|error| CommandError::Usage(error.to_string()))?;
-    let start_point = start_point(&plan, &card, arguments)?;
-    let homes = arguments.state.as_deref().and_then(local_folder).map(|folder| homes(folder, &plan.flow));
-    plan.drop_outputs();
-    let seen = run(plan, start_point, homes, &card)?;
+    let texts = Texts::open(arguments)?;
+    let settings = &texts.newest.flow;
+    let store = millstream_store::open(&settings.registry, &texts.workplace.folder)?;
+    let card = ModelRegistry::open(store, &settings.registry).resolve(&arguments.version)?.card;
+    let course = Course::plot(&texts, &card, arguments)?;
+    let threads = (control_runtime()?, data_runtime(None)?);
+    let seen = go_through(&course, &texts, &card, &threads);
+    threads.1.shutdown_background();
+    let seen = seen?;
     let name = format!("{}/{}", card.model, card.version);
     match (seen.is_same, seen.other) {
         (true, _) => {
@@ -83,126 +96,97 @@ pub fn replay(arguments: &ReplayArguments) -> Outcome {
 }
 
 /// The flow must be the one that trained the version.
-fn check(plan: &Plan, card: &ModelCard) -> Result<()> {
+fn check(plan: &Plan, card: &ModelCard) -> Result<(), CommandError> {
     if plan.flow == card.flow && plan.node_once_called(&card.node).is_some() {
         return Ok(());
     }
     let version = format!("{}/{}", card.model, card.version);
-    Err(Error::new(format!(
+    Err(CommandError::Usage(format!(
         "`{version}` was trained by node `{}` of flow `{}`, which this is not",
         card.node, card.flow
     )))
 }
 
-/// Where the replay begins, and what time had decided behind that.
-fn start_point(plan: &Plan, card: &ModelCard, arguments: &ReplayArguments) -> Result<StartPoint> {
-    let Some(location) = &arguments.state else {
-        if !plan.is_strict() {
-            return Err(Error::new(
-                "the rows of this flow have no order of their own, or it asks others who may say something else now; `--state DIR` is where \
-                 it was written down how they came, and what was said",
-            ));
+/// Goes through all rows, with one text after the other.
+fn go_through(
+    course: &Course,
+    texts: &Texts,
+    card: &ModelCard,
+    threads: &(Runtime, Runtime),
+) -> Result<Seen, CommandError> {
+    let homes = course.location.as_deref().and_then(local_folder).map(|folder| homes(folder, &card.flow));
+    let mut nodes: BTreeMap<String, NodeResume> = BTreeMap::new();
+    let mut seen = Seen::default();
+    for (number, stretch) in course.stretches.iter().enumerate() {
+        let kept = match &stretch.start {
+            Some(start) if number > 0 => kept_behind(&nodes, &start.resets),
+            _ => texts.kept(course.location.as_deref()),
+        };
+        let mut plan = texts.plan(stretch.start.as_ref(), kept)?;
+        let start_point = match &stretch.start {
+            Some(start) if number > 0 => StartPoint::of_revision(start, std::mem::take(&mut nodes), &plan),
+            _ => course.begin(&plan)?,
+        };
+        let start_point = course.followed(start_point, stretch, &plan);
+        if stretch.until.is_none() {
+            check(&plan, card)?;
         }
-        if has_resets(card) {
-            return Err(Error::new(format!(
-                "`{}/{}` is of a flow of which a part began from scratch in the middle; `--state DIR` is where that was written down",
-                card.model, card.version
-            )));
-        }
-        return Ok(StartPoint::default());
-    };
-    let store = millstream_store::open(location, Path::new("."))?;
-    let checkpoint_store = CheckpointStore::new(store.into(), &plan.flow, location);
-    let checkpoint = card.lineage.as_ref().and_then(|lineage| lineage["checkpoint"].as_u64());
-    let from = match arguments.from {
-        None if has_resets(card) => Some(behind_resets(&checkpoint_store, card, checkpoint)?),
-        from => from,
-    };
-    let start_point = match from {
-        None => StartPoint::default(),
-        Some(number) => {
-            let mut manifest = kept(&checkpoint_store, number)?;
-            rename_nodes(&mut manifest, plan);
-            StartPoint::behind(&checkpoint_store, manifest)?
-        }
-    };
-    if from >= checkpoint && from.is_some() {
-        let checkpoint = checkpoint.unwrap_or_default();
-        return Err(Error::new(format!(
-            "the version was published by checkpoint {checkpoint}, so that a replay has to begin behind one before it"
-        )));
-    }
-    let mut replay_log = checkpoint_store.replay_log(from, checkpoint.unwrap_or_default())?;
-    replay_log.rename_nodes(plan.renames());
-    let mut quarantine = checkpoint_store.quarantine(checkpoint.unwrap_or_default())?;
-    quarantine.rename_nodes(plan.renames());
-    Ok(StartPoint { replay_log, quarantine, store: Some(checkpoint_store), ..start_point })
-}
-
-/// Whether the model or an input of it began from scratch before the version was made, so that the rows from the first on don't tell
-/// what it has learned.
-fn has_resets(card: &ModelCard) -> bool {
-    card.lineage.as_ref().is_some_and(|lineage| !lineage["since"].is_null() || !lineage["earlier"].is_null())
-}
-
-/// The oldest checkpoint that is kept behind the resets that the version has in its lineage.
-fn behind_resets(checkpoint_store: &CheckpointStore, card: &ModelCard, checkpoint: Option<u64>) -> Result<u64> {
-    for number in checkpoint_store
-        .numbers()?
-        .into_iter()
-        .filter(|number| checkpoint.is_none_or(|checkpoint| *number < checkpoint))
-    {
-        let mut known = json!({});
-        if let Some(resets) = checkpoint_store.manifest(number)?.0.resets.get(&card.node) {
-            resets.add_to(&mut known);
-        }
-        let is_same = |key: &str| card.lineage.as_ref().is_some_and(|lineage| lineage[key] == known[key]);
-        if is_same("since") && is_same("earlier") {
-            return Ok(number);
+        plan.drop_outputs();
+        let replay = Replay { start_point, until: stretch.until, homes: homes.clone(), watch: Arc::new(|_, _| {}) };
+        let outcome;
+        (outcome, seen) = run(plan, replay, card, threads)?;
+        match stretch.until {
+            Some(_) => nodes = at_border(outcome, stretch)?,
+            None => failed(outcome, &seen)?,
         }
     }
-    Err(Error::new(format!(
-        "`{}/{}` is of a flow of which a part began from scratch in the middle, and no checkpoint in `{}` is kept from then until it was published; `[checkpoint] keep` says how many are",
-        card.model,
-        card.version,
-        checkpoint_store.location()
-    )))
+    Ok(seen)
 }
 
-/// A checkpoint that is kept.
-fn kept(checkpoint_store: &CheckpointStore, number: u64) -> Result<Manifest> {
-    let numbers = checkpoint_store.numbers()?;
-    if !numbers.contains(&number) {
-        let kept = numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(Error::new(format!(
-            "checkpoint {number} is not kept in `{}`; these are: {kept}. `[checkpoint] keep` says how many",
-            checkpoint_store.location()
-        )));
-    }
-    Ok(checkpoint_store.manifest(number)?.0)
-}
-
-fn run(plan: Plan, start_point: StartPoint, homes: Option<PathBuf>, card: &ModelCard) -> Result<Seen> {
+/// Goes through the rows of a stretch. In the last one, the version is looked for.
+fn run(
+    plan: Plan,
+    replay: Replay,
+    card: &ModelCard,
+    (control, data): &(Runtime, Runtime),
+) -> Result<(FlowOutcome, Seen)> {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let watch = {
         let (seen, card) = (seen.clone(), card.clone());
-        let trainer = plan.node_once_called(&card.node).map(|node| node.name.clone());
+        let trainer = plan.node_once_called(&card.node).filter(|_| replay.until.is_none());
+        let trainer = trainer.map(|node| node.name.clone());
         Arc::new(move |node: &str, staged: &State| {
             if Some(node) == trainer.as_deref() {
                 look(&card, staged, &seen);
             }
         })
     };
-    let (control, data) = (control_runtime()?, data_runtime(None)?);
-    let running = RunningFlow::start(plan, RunMode::Replay(Replay { start_point, homes, watch }), data.handle());
+    let running = RunningFlow::start(plan, RunMode::Replay(Replay { watch, ..replay }), data.handle());
     let running = running.doing(|| "starting the replay")?;
     seen.lock().unwrap_or_else(PoisonError::into_inner).control = Some(running.control());
     let outcome = control.block_on(running.join());
-    data.shutdown_background();
     let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((outcome, seen))
+}
+
+/// Where the nodes are at the border at which the flow went on from another text.
+fn at_border(outcome: FlowOutcome, stretch: &Stretch) -> Result<BTreeMap<String, NodeResume>> {
+    let revision = stretch.start.as_ref().map(|start| start.revision).unwrap_or_default();
+    match outcome.status {
+        Status::Failed(error) => Err(Error::new(format!("with revision {revision}: {error}"))),
+        Status::Done | Status::Stopped => outcome.replayed.ok_or_else(|| {
+            Error::new(format!(
+                "with revision {revision}, the flow comes to its end before it went on from another text; has its data changed?"
+            ))
+        }),
+    }
+}
+
+/// That the flow has failed, unless enough was seen before. It is given up as soon as that is so.
+fn failed(outcome: FlowOutcome, seen: &Seen) -> Result<()> {
     match outcome.status {
         Status::Failed(error) if !seen.is_same && seen.other.is_none() => Err(Error::new(error.to_string())),
-        _ => Ok(seen),
+        _ => Ok(()),
     }
 }
 
