@@ -11,6 +11,7 @@ mod beginning;
 mod bits;
 mod broken;
 mod changes;
+mod clock;
 mod commands;
 #[cfg(feature = "kafka")]
 mod connections;
