@@ -125,7 +125,7 @@ impl Browser {
     fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         let stream = TcpStream::connect(&self.driver).unwrap();
         stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
-        exchange(stream, &self.driver, method, path, &[JSON], body)
+        exchange(stream, &self.driver, method, path, &[JSON], body).expect("the driver answers")
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -136,8 +137,7 @@ impl Daemon {
 
     /// The same with its data in a folder of the workshop's.
     pub fn start_in(workshop: &Workshop, data: &str, variables: &[(&str, &str)]) -> Self {
-        std::fs::create_dir_all(workshop.path("flows")).unwrap();
-        std::fs::create_dir_all(workshop.path("in")).unwrap();
+        make_folders(workshop);
         let (data, flows) = (workshop.path(data), workshop.path("flows"));
         let own = [
             ("MILLSTREAM__ADMIN__ADDRESS", "127.0.0.1:0"),
@@ -167,6 +167,20 @@ impl Daemon {
         Self { running, lines, socket: workshop.path("admin.sock"), address: String::new() }
     }
 
+    /// One that dies at a crash point. It may have by now.
+    pub fn start_dying(workshop: &Workshop, point: &str) -> Self {
+        make_folders(workshop);
+        let mut daemon = Self::begin(workshop, &[("MILLSTREAM_CRASH", point), ("MILLSTREAM__ADMIN__RATE", "10000/s")]);
+        let begin = Instant::now();
+        let is_ready =
+            |daemon: &Self| daemon.try_ask("GET", "/readyz", &[], "").is_some_and(|answer| answer.status == 200);
+        while !is_ready(&daemon) && !daemon.running.has_ended() {
+            assert!(begin.elapsed() < PATIENCE, "the daemon is not ready");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+
     /// Waits until it logs something.
     pub fn wait_for(&self, text: &str) -> String {
         let mut seen = Vec::new();
@@ -181,9 +195,12 @@ impl Daemon {
 
     /// Asks over the Unix socket.
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let stream = UnixStream::connect(&self.socket).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        exchange(stream, "localhost", method, path, headers, body)
+        self.try_ask(method, path, headers, body).unwrap_or_else(|| panic!("{method} {path} is not answered"))
+    }
+
+    /// The same. Nothing if it is gone by then.
+    pub fn try_ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<Answer> {
+        ask_at(&self.socket, method, path, headers, body)
     }
 
     /// Asks over TCP.
@@ -192,7 +209,7 @@ impl Daemon {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let host = headers.iter().find(|(name, _)| *name == "host").map_or(self.address.as_str(), |(_, host)| host);
         let headers: Vec<_> = headers.iter().filter(|(name, _)| *name != "host").copied().collect();
-        exchange(stream, host, method, path, &headers, body)
+        exchange(stream, host, method, path, &headers, body).unwrap()
     }
 
     /// The status of an answer over TCP, of which no more is read: it may have no end.
@@ -250,7 +267,19 @@ fn request(host: &str, method: &str, path: &str, headers: &[(&str, &str)], body:
     )
 }
 
-/// A request, and its answer.
+/// Asks a daemon over its Unix socket, wherever that is known. Nothing if it is gone by then.
+pub fn ask_at(socket: &Path, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<Answer> {
+    let stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    exchange(stream, "localhost", method, path, headers, body)
+}
+
+/// The folders of flows and of what they read.
+fn make_folders(workshop: &Workshop) {
+    ["flows", "in"].map(|folder| std::fs::create_dir_all(workshop.path(folder)).unwrap());
+}
+
+/// A request, and its answer, if there is one.
 pub fn exchange(
     mut stream: impl std::io::Read + std::io::Write,
     host: &str,
@@ -258,15 +287,15 @@ pub fn exchange(
     path: &str,
     headers: &[(&str, &str)],
     body: &str,
-) -> Answer {
-    stream.write_all(request(host, method, path, headers, body).as_bytes()).unwrap();
+) -> Option<Answer> {
+    stream.write_all(request(host, method, path, headers, body).as_bytes()).ok()?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
+    stream.read_to_end(&mut bytes).ok()?;
     let answer = String::from_utf8(bytes).unwrap();
-    let (head, text) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
+    let (head, text) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let body = serde_json::from_str(text).unwrap_or(Value::Null);
-    Answer { status, head: head.to_owned(), body, text: text.to_owned() }
+    Some(Answer { status, head: head.to_owned(), body, text: text.to_owned() })
 }
 
 /// The events of a stream, as they come: their names and data.

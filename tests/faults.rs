@@ -126,6 +126,11 @@ fn a_row_at_which_a_node_panics_is_set_aside_for_good() {
     wait_for_rows(&workshop, "shy", 169);
     let expected: Vec<_> = (0..170).filter(|id| *id != 77).collect();
     assert_eq!(ids(&workshop, "shy"), expected);
+    let aside = daemon.get("/api/v1/flows/shy")["set_aside"].clone();
+    assert_eq!(aside.as_array().map(Vec::len), Some(1), "{aside}");
+    assert!(aside[0]["node"] == "same_shy" && aside[0]["input"] == "rows" && aside[0]["position"] == 77, "{aside}");
+    let shown = workshop.run(&["flows", "show", "shy"]).stdout;
+    assert!(shown.contains("which fails with") && shown.contains("panicked") && shown.contains("77"), "{shown}");
     bystander.has_not_noticed(&daemon);
     daemon.stop();
     // Their file is whole when the flow has stopped.
@@ -227,6 +232,11 @@ fn a_dead_target_holds_one_flow_only_and_its_disk_has_a_limit() {
     let held = daemon.wait_until("sends", |flow| !flow["paused"].is_null());
     let reason = held["paused"].as_str().unwrap();
     assert!(reason.contains("MiB of files") && reason.contains("`limits.disk`"), "{reason}");
+    let Value::Object(disk) = &held["budget"]["disk"] else { panic!("{held:#}") };
+    assert!(disk["limit_bytes"] == 8192 && disk["used_bytes"].as_u64() > Some(8192), "{disk:?}");
+    let memory = &held["budget"]["memory"];
+    assert!(memory["limit_bytes"].is_null() && memory["used_bytes"].is_u64(), "{memory}");
+    assert!(workshop.run(&["flows", "show", "sends"]).stdout.contains("bytes of disk"));
     bystander.has_not_noticed(&daemon);
     daemon.stop();
 }

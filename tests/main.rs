@@ -12,6 +12,7 @@ mod bits;
 mod broken;
 mod browser;
 mod changes;
+mod clock;
 mod commands;
 #[cfg(feature = "kafka")]
 mod connections;

@@ -12,8 +12,7 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
-use crate::daemons::{Daemon, NEW, follows};
-use crate::daemons::{append, wait_for_rows};
+use crate::daemons::{Daemon, NEW, append, follows, ids, refuses, wait_for_rows};
 use crate::millstream::{Ran, Workshop, project};
 
 /// How long anything may take here.
@@ -140,6 +139,63 @@ fn refused_rows_are_listed() {
     let rows = lines(&good(&workshop, &["dead-letters", "list", "l", "--limit", "2", "--json"]));
     assert!(rows.len() == 2 && rows[0]["row"]["id"] == "bad 0", "{rows:?}");
     assert_eq!(good(&workshop, &["dead-letters", "list", "l", "--node", "same", "--json"]), "");
+    daemon.stop();
+}
+
+#[test]
+fn refused_rows_are_shown_mended_sent_again_and_dropped() {
+    let workshop = Workshop::new();
+    let daemon = Daemon::start(&workshop);
+    append(&workshop, "m", 0..1);
+    append(&workshop, "m", 4..5);
+    workshop.write("in/m.ndjson", &(workshop.read("in/m.ndjson") + "{\"id\": \"x\"}\n{\"id\": \"y\"}\n"));
+    daemon.put("m", &refuses("m"), &[NEW]).is(201);
+    daemon.wait_until("m", |flow| flow["rows"]["failed"] == 3);
+    // Files of refused rows are whole when a minute has passed, or the flow stops.
+    assert_eq!(good(&workshop, &["flows", "drain", "m"]), "flow `m` has stopped, and all that it has read is out\n");
+    let letters = |arguments: &[&str]| {
+        let command = [&["dead-letters", "list", "m", "--json"], arguments].concat();
+        lines(&good(&workshop, &command))
+    };
+    let id = |row: Value| {
+        let found = letters(&[]).into_iter().find(|letter| letter["row"]["id"] == row).unwrap();
+        found["id"].as_str().unwrap().to_owned()
+    };
+    let (zero, x) = (id(json!(0)), id(json!("x")));
+    let shown = good(&workshop, &["dead-letters", "show", "m", &zero]);
+    assert!(shown.contains("{\"id\":0}") && shown.contains("same") && !shown.contains("mended"), "{shown}");
+    let replay = |arguments: &[&str]| workshop.run(&[&["dead-letters", "replay", "m"], arguments].concat());
+    let edit = format!("{zero}={{\"id\": 8}}");
+    let early = replay(&["--edit", &edit]);
+    assert!(early.code == 1 && early.stderr.contains("does not run"), "{}", early.stderr);
+    good(&workshop, &["flows", "start", "m"]);
+    let wrong = replay(&["--edit", &format!("{zero}=8")]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("ID={\"column\": value}"), "{}", wrong.stderr);
+    let refused = replay(&["--id", &x]);
+    assert!(refused.code == 1 && refused.stderr.contains("is not taken"), "{}", refused.stderr);
+    let sent = replay(&["--edit", &edit]);
+    assert_eq!(sent.stdout, "sent again: 1, had been before: 0\n", "{}", sent.stderr);
+    let again = lines(&replay(&["--edit", &edit, "--to", "mended", "--json"]).stdout);
+    assert_eq!(again, [json!({ "replayed": 0, "already": 1, "more": false })]);
+    wait_for_rows(&workshop, "m", 2);
+    assert_eq!(ids(&workshop, "m"), [125, 250]);
+    assert!(good(&workshop, &["dead-letters", "show", "m", &zero]).contains("mended      true"));
+    assert_eq!(letters(&["--waiting"]).len(), 2);
+
+    let drop = |arguments: &[&str]| good(&workshop, &[&["dead-letters", "drop", "m"], arguments].concat());
+    assert_eq!(drop(&["--id", &x]), "dropped: 1\n");
+    assert_eq!(drop(&["--node", "rows", "--json"]), "{\"dropped\":1}\n");
+    assert_eq!(drop(&["--all"]), "dropped: 1\n");
+    assert!(letters(&[]).is_empty());
+    let nothing = workshop.run(&["dead-letters", "drop", "m"]);
+    assert!(nothing.code == 2 && nothing.stderr.contains("--id <ID>"), "{}", nothing.stderr);
+
+    let checkpoints = lines(&good(&workshop, &["flows", "checkpoints", "m", "--json"]));
+    assert!(checkpoints.iter().any(|checkpoint| checkpoint["trigger"] == "stop"), "{checkpoints:?}");
+    assert!(good(&workshop, &["flows", "checkpoints", "m"]).contains("rows read"));
+    let number = checkpoints[0]["number"].to_string();
+    let one = good(&workshop, &["flows", "checkpoints", "m", "--number", &number]);
+    assert!(one.contains(&format!("checkpoint  {number}")) && one.contains("mended"), "{one}");
     daemon.stop();
 }
 

@@ -4,7 +4,7 @@ import { derive, graphOf, Samples } from "./derive.js";
 import { button, h, mark, say } from "./dom.js";
 import { Notice } from "./flows.js";
 import { fold } from "./fold.js";
-import { ago, condition, count, perSecond, plural, span } from "./format.js";
+import { ago, bytes, condition, count, perSecond, plural, span } from "./format.js";
 import { Graph } from "./graph.js";
 import { inspect } from "./inspect.js";
 import { every, repaintNow, streams } from "./live.js";
@@ -226,7 +226,7 @@ class Flow {
   }
 
   said() {
-    const { revision, running_revision: running, checkpoint, rows, source } = this.state;
+    const { revision, running_revision: running, checkpoint, rows, source, budget, set_aside: aside } = this.state;
     const rate = this.graph?.nodes
       .filter((node) => node.role === "input")
       .reduce((sum, node) => sum + (this.samples.rate(node.name) ?? 0), 0);
@@ -238,6 +238,9 @@ class Flow {
     said.push(
       rate ? perSecond(rate).replace(" /s", " rows/s") : null,
       rows && `${count(rows.read)} read, ${count(rows.written)} written, ${count(rows.failed)} failed`,
+      aside?.length && `${plural(aside.length, "row")} set aside`,
+      taken("memory", budget?.memory),
+      taken("disk", budget?.disk),
     );
     return said.filter(Boolean).join(" · ");
   }
@@ -258,6 +261,10 @@ class Flow {
     this.causes.hidden = !said.length;
   }
 }
+
+// What a flow takes, where it may take only so much.
+const taken = (what, part) =>
+  part?.limit_bytes && `${what} ${bytes(part.used_bytes)} of ${bytes(part.limit_bytes)}`;
 
 // What may be done with a flow as it is.
 function actions(name, { state, operation, source, paused }) {

@@ -12,12 +12,13 @@ import { attempt } from "./shell.js";
 const names = [
   ["nodes", "Nodes", "graph"],
   ["failed", "Failed rows", "dead_letters"],
+  ["aside", "Set aside", "graph"],
   ["checkpoints", "Checkpoints", "checkpoints"],
   ["revisions", "Revisions", "revisions"],
   ["log", "Log", "logs"],
   ["errors", "Errors", "errors"],
 ];
-const parts = { nodes, failed, checkpoints, revisions, log, errors };
+const parts = { nodes, failed, aside, checkpoints, revisions, log, errors };
 
 // The tabs of a flow; `href(tab)` is the address of each.
 export function tabs(flow, href) {
@@ -86,6 +87,28 @@ function stateOf(now) {
   if (now.heldBy) return `waits for ${now.heldBy}`;
   if (isFinite(now.eta)) return `full in ${span(now.eta)}`;
   return now.rate == null ? "—" : now.rate > 0 ? "runs" : "idle";
+}
+
+const asideHeads = ["Node", "-Input", "-Partition", "#Position", "Fails with"];
+
+// The rows that nodes do without, which the flow itself tells.
+function aside() {
+  const body = h("tbody");
+  const grid = table("Rows at which a node fails whenever it tries them, so that it does without them", asideHeads, body);
+  const none = h("p", { class: "soft lone" }, "Nodes do without no row: none has failed at one again and again.");
+  let shown = null;
+  const paint = ({ state }) => {
+    const rows = state.set_aside ?? [];
+    const key = JSON.stringify(rows);
+    if (key === shown) return;
+    shown = key;
+    grid.hidden = !rows.length;
+    none.hidden = rows.length > 0;
+    const cells = (one) => [one.node, one.input, one.partition || "—", count(one.position), one.error];
+    body.replaceChildren(...rows.map((one) => row(asideHeads, ...cells(one))));
+  };
+  grid.hidden = true;
+  return { node: h("div", null, grid, none), paint };
 }
 
 // A list that a route gives, as a table; `none` is said when it is empty, and when there is no such route.

@@ -4,7 +4,7 @@
 //! with the highest number counts. Nothing is overwritten, so that a crash at any place leaves what was wanted before or afterwards.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use millstream_core::{Error, Result, ResultExt as _};
 use millstream_store::{LocalStore, Store};
@@ -90,6 +90,11 @@ impl FlowStore {
     /// Keeps them in a folder, which is made when there is something to keep.
     pub fn new(folder: PathBuf) -> Self {
         Self { store: LocalStore::private(folder) }
+    }
+
+    /// Those of a host that keeps what it knows in this folder.
+    pub fn of_host(folder: &Path) -> Self {
+        Self::new(folder.join("flows"))
     }
 
     /// All flows of which something is wanted.

@@ -62,7 +62,7 @@ impl Host {
     /// # Errors
     /// If what is kept can't be read.
     pub fn open(launcher: Arc<dyn Launcher>, data: Handle, policy: RestartPolicy, folder: &Path) -> Result<Arc<Self>> {
-        let store = Arc::new(FlowStore::new(folder.join("flows")));
+        let store = Arc::new(FlowStore::of_host(folder));
         let operations = Arc::new(Operations::open(folder.join("operations"))?);
         Ok(Arc::new(Self {
             launcher,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::flow_budget::{FlowLimits, FlowUsage};
 use crate::flow_store::{Desired, Owner};
 use crate::hold::Reason;
 use crate::time::Timestamp;
@@ -46,6 +47,8 @@ pub struct FlowStatus {
     pub state: State,
     /// Since when.
     pub since: Timestamp,
+    /// The same, by the clock that nobody sets.
+    pub entered: Instant,
     /// Why it has failed last, where it has not run well since.
     pub reason: Option<String>,
     /// The text that has failed before its first checkpoint, so that the one before runs again.
@@ -62,8 +65,25 @@ pub struct FlowStatus {
     pub outline: Option<Arc<Outline>>,
     /// What tells it what to do, if it runs.
     pub control: Option<FlowControl>,
+    /// What it may take of the machine, and takes, if it runs.
+    pub budget: Option<Budget>,
     /// When it went on from another text the last time, if it ran meanwhile.
     pub handover: Option<Handover>,
+}
+
+/// What a flow may take of the machine, and what it takes.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// What it may take.
+    pub limits: FlowLimits,
+    pub(crate) usage: watch::Receiver<FlowUsage>,
+}
+
+impl Budget {
+    /// What it takes. That is looked at where it is limited.
+    pub fn usage(&self) -> FlowUsage {
+        *self.usage.borrow()
+    }
 }
 
 /// When a flow went on from another text while it ran.
@@ -139,6 +159,7 @@ impl FlowStatus {
             revision: 0,
             state: State::Stopped,
             since: Timestamp::now(),
+            entered: Instant::now(),
             reason: None,
             went_back: None,
             paused: None,
@@ -147,17 +168,18 @@ impl FlowStatus {
             stats: None,
             outline: None,
             control: None,
+            budget: None,
             handover: None,
         }
     }
 
     pub(crate) fn enter(&mut self, state: State) {
         if self.state != state {
-            (self.state, self.since) = (state, Timestamp::now());
+            (self.state, self.since, self.entered) = (state, Timestamp::now(), Instant::now());
         }
         self.next_start = None;
         if !matches!(state, State::Running | State::Stopping) {
-            self.control = None;
+            (self.control, self.budget) = (None, None);
         }
     }
 

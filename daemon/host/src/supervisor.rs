@@ -20,7 +20,7 @@ use crate::hold::{Holds, Reason};
 use crate::launch::{Launch, LaunchError, Launched, Launcher};
 use crate::poison::{Finding, Poison, place};
 use crate::restart::{RestartPolicy, Restarts, class_of};
-use crate::status::{FlowStatus, Refused, State};
+use crate::status::{Budget, FlowStatus, Refused, State};
 
 /// What is wanted of a flow. The latest counts; one that nobody has acted on yet is forgotten.
 #[derive(Clone, Debug)]
@@ -205,9 +205,11 @@ impl Supervisor {
         folders: Vec<PathBuf>,
         revision: u64,
     ) {
-        self.usage = Some((limits, watch_usage(running.stats(), folders, &limits)));
+        let usage = watch_usage(running.stats(), folders, &limits);
+        self.usage = Some((limits, usage.clone()));
         self.status.send_modify(|status| {
             status.enter(State::Running);
+            status.budget = Some(Budget { limits, usage });
             (status.stats, status.control) = (Some(running.stats()), Some(running.control()));
             (status.outline, status.handover, status.revision) = (Some(Arc::new(outline)), None, revision);
         });

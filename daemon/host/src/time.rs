@@ -24,11 +24,6 @@ impl Timestamp {
     pub fn after(duration: Duration) -> Self {
         Self(Self::now().0 + duration)
     }
-
-    /// How long ago it was; no time if it is in the future.
-    pub fn age(self) -> Duration {
-        Self::now().0.duration_since(self.0).unwrap_or_default()
-    }
 }
 
 impl fmt::Display for Timestamp {

@@ -44,7 +44,7 @@ pub struct DaemonArguments {
 }
 
 /// The folder in that of the data where it is kept what is wanted of flows.
-const HOST: &str = "host";
+pub const HOST: &str = "host";
 
 /// The file there that takes room on the disk.
 const BALLAST: &str = "ballast";

@@ -34,7 +34,7 @@ fn may_be_opened(name: &str, host: &Host, is_early: bool) -> bool {
         State::Starting => true,
         // It has not begun yet.
         State::Stopped => flow.desired == Desired::Running,
-        State::Running => flow.status.since.age() < PATIENCE,
+        State::Running => flow.status.entered.elapsed() < PATIENCE,
         State::Stopping | State::BackingOff | State::Finished | State::Failed => false,
     }
 }

@@ -66,24 +66,31 @@ fn wrong_lines(diagnostics: &Diagnostics) -> impl Iterator<Item = usize> {
 
 /// A text without the tables that have these lines, which stay as empty lines.
 fn without_lines(text: &str, lines: BTreeSet<usize>) -> String {
-    let scan = Scan::new(text);
-    let line_of = |start: usize| text[..start].matches('\n').count() + 1;
-    let starts: Vec<usize> = scan.headers.iter().map(|header| line_of(header.start)).collect();
-    // Of a table without a header, the line itself.
-    let table = |line: usize| match starts.iter().rev().find(|start| **start <= line) {
-        Some(start) => (*start, starts.iter().find(|next| *next > start).copied().unwrap_or(usize::MAX)),
-        None => (line, line + 1),
+    let starts: Vec<usize> = headers(text).into_iter().map(|(line, _)| line).collect();
+    let table = |line: usize| match starts.partition_point(|start| *start <= line) {
+        // Of a table without a header, the line itself.
+        0 => (line, line + 1),
+        behind => (starts[behind - 1], starts.get(behind).copied().unwrap_or(usize::MAX)),
     };
+    // In the order of the text.
     let tables: Vec<_> = lines.into_iter().map(table).collect();
-    emptied(text, |line| tables.iter().any(|(start, end)| (*start..*end).contains(&line)))
+    emptied(text, |line| {
+        let behind = tables.partition_point(|(start, _)| *start <= line);
+        behind > 0 && line < tables[behind - 1].1
+    })
+}
+
+/// The lines in which tables begin, in their order, and how these are called.
+fn headers(text: &str) -> Vec<(usize, Vec<String>)> {
+    let newlines: Vec<usize> = text.match_indices('\n').map(|(newline, _)| newline).collect();
+    let line_of = |start: usize| newlines.partition_point(|newline| *newline < start) + 1;
+    Scan::new(text).headers.into_iter().map(|header| (line_of(header.start), header.path)).collect()
 }
 
 /// A text without tables whose headers are such.
 fn without(text: &str, is_left_out: impl Fn(&[String]) -> bool) -> String {
-    let scan = Scan::new(text);
-    let line_of = |start: usize| text[..start].matches('\n').count() + 1;
-    let lines = scan.headers.iter().filter(|header| is_left_out(&header.path)).map(|header| line_of(header.start));
-    without_lines(text, lines.collect())
+    let left_out = headers(text).into_iter().filter(|(_, path)| is_left_out(path));
+    without_lines(text, left_out.map(|(line, _)| line).collect())
 }
 
 fn emptied(text: &str, is_empty: impl Fn(usize) -> bool) -> String {

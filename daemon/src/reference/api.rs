@@ -50,6 +50,11 @@ fn route(method: &str, path: &str, operation: &Value, document: &Value, text: &m
         let (name, about) = (said(&parameter["name"]), said(&parameter["description"]).replace('\n', " "));
         let _ = writeln!(text, "- `?{name}` ({}): {about}", kind(&parameter["schema"], document));
     }
+    let headers = operation["parameters"].as_array().into_iter().flatten();
+    for header in headers.filter(|parameter| parameter["in"] == "header") {
+        let (name, about) = (said(&header["name"]), said(&header["description"]));
+        let _ = writeln!(text, "- header `{name}`: {about}");
+    }
     for (content_type, body) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
         let _ = writeln!(text, "- takes {}", body_text(content_type, body, document));
     }

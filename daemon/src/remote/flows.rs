@@ -31,12 +31,16 @@ pub enum FlowsCommand {
     Start(OperationArguments),
     /// Let a flow stop at a checkpoint. It stays stopped, also when the daemon is started again.
     Stop(StopArguments),
+    /// Let a flow stop when all that it has read is out and visible. It stays stopped, also when the daemon is started again.
+    Drain(OperationArguments),
     /// Hold the inputs of a flow; what they have read goes on.
     Pause(OneFlow),
     /// Let the inputs of a flow go on that was paused.
     Resume(OneFlow),
     /// Let a flow take a checkpoint.
     Checkpoint(OperationArguments),
+    /// List the checkpoints of a flow, the newest first, or show one node by node.
+    Checkpoints(CheckpointsArguments),
     /// Let a flow run from an earlier text, which becomes a revision of its own.
     Rollback(RollbackArguments),
     /// Print the text of a flow.
@@ -88,6 +92,17 @@ pub struct StopArguments {
     force: bool,
 }
 
+/// What `flows checkpoints` takes.
+#[derive(Debug, Args)]
+pub struct CheckpointsArguments {
+    /// Which flow.
+    #[command(flatten)]
+    flow: OneFlow,
+    /// Only this one, node by node.
+    #[arg(long, value_name = "NUMBER")]
+    number: Option<u64>,
+}
+
 /// What `flows rollback` takes.
 #[derive(Debug, Args)]
 pub struct RollbackArguments {
@@ -110,6 +125,9 @@ pub struct ApplyArguments {
     /// Only show what would be done.
     #[arg(long)]
     dry_run: bool,
+    /// Let this node start from scratch, so that its state is lost. May be said several times.
+    #[arg(long, value_name = "NODE")]
+    reset: Vec<String>,
     /// Leave a flow that is new stopped.
     #[arg(long)]
     stopped: bool,
@@ -165,12 +183,36 @@ const FIELDS: &[Column] = &[
     ("rows failed", "/rows/failed"),
     ("checkpoint", "/checkpoint/number"),
     ("checkpoint at", "/checkpoint/at"),
+    ("bytes of memory", "/budget/memory/used_bytes"),
+    ("may take", "/budget/memory/limit_bytes"),
+    ("bytes of disk", "/budget/disk/used_bytes"),
+    ("may take", "/budget/disk/limit_bytes"),
     ("operation", "/operation"),
+];
+
+const SET_ASIDE: &[Column] = &[
+    ("row set aside of", "/input"),
+    ("partition", "/partition"),
+    ("position", "/position"),
+    ("by node", "/node"),
+    ("which fails with", "/error"),
 ];
 
 const REVISIONS: &[Column] = &[("revision", "/number"), ("at", "/at"), ("author", "/author"), ("message", "/message")];
 
 const ERRORS: &[Column] = &[("at", "/at"), ("node", "/node"), ("times", "/count"), ("message", "/message")];
+
+const CHECKPOINTS: &[Column] = &[
+    ("checkpoint", "/number"),
+    ("at", "/at"),
+    ("trigger", "/trigger"),
+    ("took_s", "/took_s"),
+    ("bytes", "/bytes"),
+    ("rows read", "/rows_read"),
+    ("kept", "/kept"),
+];
+
+const CHECKPOINTED: &[Column] = &[("node", "/node"), ("rows in", "/rows_in"), ("bytes", "/bytes")];
 
 const CHANGES: &[Column] = &[("node", "/node"), ("effect", "/effect"), ("settings", "/settings")];
 
@@ -191,6 +233,8 @@ async fn carry_out(command: FlowsCommand) -> Outcome {
         FlowsCommand::Stop(StopArguments { operation, force }) => {
             operate(operation, Method::POST, "/stop", json!({ "force": force })).await
         }
+        FlowsCommand::Drain(asked) => operate(asked, Method::POST, "/drain", json!({})).await,
+        FlowsCommand::Checkpoints(arguments) => checkpoints(arguments).await,
         FlowsCommand::Checkpoint(asked) => operate(asked, Method::POST, "/checkpoint", json!({})).await,
         FlowsCommand::Rollback(RollbackArguments { operation, to }) => {
             operate(operation, Method::POST, "/rollback", json!({ "to": to })).await
@@ -214,7 +258,12 @@ async fn list(path: &str, columns: &[Column], remote: &RemoteArguments) -> Outco
 
 async fn show(OneFlow { flow, remote }: OneFlow, method: Method, action: &str) -> Outcome {
     let answer = remote.client()?.ask(Ask::new(method, format!("/flows/{flow}{action}"))).await?.json()?;
+    let set_aside = json!({ "items": answer["set_aside"] });
+    let has_some = set_aside["items"].as_array().is_some_and(|rows| !rows.is_empty());
     shown::one(answer, FIELDS, remote.json);
+    if has_some && !remote.json {
+        shown::list(&set_aside, SET_ASIDE, false);
+    }
     Ok(Exit::Done)
 }
 
@@ -236,7 +285,7 @@ async fn operate(asked: OperationArguments, method: Method, action: &str, mut de
 }
 
 async fn apply(arguments: ApplyArguments) -> Outcome {
-    let ApplyArguments { file, message, dry_run, stopped, deadline, remote } = arguments;
+    let ApplyArguments { file, message, dry_run, reset, stopped, deadline, remote } = arguments;
     let text = std::fs::read_to_string(&file).doing(|| format!("reading `{}`", file.display()))?;
     let flow = name_of(&text, &file);
     let client = remote.client()?;
@@ -248,7 +297,9 @@ async fn apply(arguments: ApplyArguments) -> Outcome {
         Err(other) => return Err(other),
     };
     let message = message.map(|message| format!("&message={}", encoded(&message))).unwrap_or_default();
-    let path = format!("/flows/{flow}?dry_run={dry_run}&start={}&deadline_s={deadline}{message}", !stopped);
+    let reset = encoded(&reset.join(","));
+    let path =
+        format!("/flows/{flow}?dry_run={dry_run}&start={}&deadline_s={deadline}&reset={reset}{message}", !stopped);
     let ask = Ask::new(Method::PUT, path).flow(text).header(expected.0, expected.1);
     let change = client.ask(ask).await?.json()?;
     if dry_run {
@@ -299,6 +350,24 @@ async fn diff(RevisionArguments { flow: OneFlow { flow, remote }, revision }: Re
     } else {
         say!("{}", answer["text"].as_str().unwrap_or_default().trim_end());
     }
+    Ok(Exit::Done)
+}
+
+async fn checkpoints(CheckpointsArguments { flow, number }: CheckpointsArguments) -> Outcome {
+    let OneFlow { flow, remote } = flow;
+    let Some(number) = number else {
+        return list(&format!("/flows/{flow}/checkpoints"), CHECKPOINTS, &remote).await;
+    };
+    let found = remote.client()?.ask(Ask::get(format!("/flows/{flow}/checkpoints/{number}"))).await?.json()?;
+    if remote.json {
+        print_json(found);
+        return Ok(Exit::Done);
+    }
+    let named =
+        |(name, node): (&String, &Json)| json!({ "node": name, "rows_in": node["rows_in"], "bytes": node["bytes"] });
+    let nodes: Vec<Json> = found["nodes"].as_object().into_iter().flatten().map(named).collect();
+    shown::one(found, CHECKPOINTS, false);
+    shown::list(&json!({ "items": nodes }), CHECKPOINTED, false);
     Ok(Exit::Done)
 }
 

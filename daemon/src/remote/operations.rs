@@ -120,6 +120,7 @@ fn done(kind: &str, flow: &str, result: &Json) -> String {
         "start" => format!("flow `{flow}` runs, from revision {result}"),
         "stop" if result == 0 => format!("flow `{flow}` has stopped"),
         "stop" => format!("flow `{flow}` has stopped at checkpoint {result}"),
+        "drain" => format!("flow `{flow}` has stopped, and all that it has read is out"),
         "checkpoint" => format!("flow `{flow}` has taken checkpoint {result}"),
         "remove" => format!("flow `{flow}` is gone; its state stays"),
         other => format!("flow `{flow}`: {other} is done"),

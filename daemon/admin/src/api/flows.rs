@@ -21,8 +21,8 @@ use tokio::task::spawn_blocking;
 
 use super::operations::answer;
 use super::parameters::{
-    Asked, Caller, FlowText, Limit, Number, OperationRequest, Path, Query, RollbackRequest, Seconds, StopRequest, Who,
-    asked_by, expected, wait,
+    Asked, Caller, FlowText, IF_MATCH, IF_NONE_MATCH, Limit, Number, OperationRequest, PREFER, Path, Query,
+    RollbackRequest, Seconds, StopRequest, Who, asked_by, expected, wait,
 };
 use super::route::{Body, Route};
 use super::views::{ChangeView, FlowView, Page};
@@ -37,6 +37,7 @@ pub fn routes() -> Vec<Route> {
     let begun = "It is under way; `Location` says where to look.";
     let act = |route: Route| {
         let route = if route.request.is_none() { route.takes(Body::json::<OperationRequest>()) } else { route };
+        let route = route.headers(&[&PREFER]);
         route.gives::<Operation>(StatusCode::OK, done).gives::<Operation>(StatusCode::ACCEPTED, begun)
     };
     vec![
@@ -46,6 +47,7 @@ pub fn routes() -> Vec<Route> {
         Route::get("/flows/{flow}", "getFlow", "A flow.", get).gives::<FlowView>(StatusCode::OK, "The flow."),
         Route::put("/flows/{flow}", "putFlow", "Lets a flow be as a text says, or says what that would do.", put)
             .query::<PutQuery>()
+            .headers(&[&IF_MATCH, &IF_NONE_MATCH, &PREFER])
             .takes(Body::text(TOML))
             .gives::<ChangeView>(StatusCode::OK, "The flow is changed, or this is what would be done.")
             .gives::<ChangeView>(StatusCode::CREATED, "The flow is new."),

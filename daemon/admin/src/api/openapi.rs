@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::plain::Plain;
-use super::route::{Answer, Body, Describe, Route};
+use super::route::{Answer, Body, Describe, Header, Route};
 use super::routes;
 use crate::problem::ProblemBody;
 
@@ -51,6 +51,7 @@ pub fn document() -> Value {
 fn operation(route: &Route, problem: &Schema, taken: &mut SchemaGenerator, given: &mut SchemaGenerator) -> Value {
     let mut parameters = path_parameters(&route.path);
     parameters.extend(route.query.map(|describe| query_parameters(describe())).unwrap_or_default());
+    parameters.extend(route.headers.iter().map(|header| header_parameter(header)));
     let mut responses: Map<String, Value> =
         route.answers.iter().map(|answer| (answer.status.as_u16().to_string(), response(answer, given))).collect();
     responses.insert(
@@ -96,6 +97,13 @@ fn query_parameters(mut schema: Schema) -> Vec<Value> {
         json!({ "name": name, "in": "query", "required": required, "description": description, "schema": described })
     };
     properties.into_iter().flatten().map(parameter).collect()
+}
+
+/// What a header says.
+fn header_parameter(header: &Header) -> Value {
+    let Header { name, meaning, example } = header;
+    let schema = json!({ "type": "string", "examples": [example] });
+    json!({ "name": name, "in": "header", "required": false, "description": meaning, "schema": schema })
 }
 
 /// A schema with what it refers to in its place.
@@ -172,6 +180,10 @@ mod tests {
             let pointer = reference.strip_prefix('#').unwrap();
             assert!(document.pointer(pointer).is_some(), "{reference}");
         }
-        assert_eq!(document["paths"]["/api/v1/flows/{flow}"]["put"]["x-role"], "operator");
+        let put = &document["paths"]["/api/v1/flows/{flow}"]["put"];
+        assert_eq!(put["x-role"], "operator");
+        let headers = put["parameters"].as_array().unwrap().iter().filter(|parameter| parameter["in"] == "header");
+        let names: Vec<_> = headers.map(|header| header["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["If-Match", "If-None-Match", "Prefer"]);
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::PREFIX;
-use super::parameters::{Limit, Path, Query, Who, wait};
+use super::parameters::{Limit, PREFER, Path, Query, Who, wait};
 use super::route::Route;
 use super::views::Page;
 use crate::Admin;
@@ -32,6 +32,7 @@ pub fn routes() -> Vec<Route> {
             "An operation; with `Prefer: wait=`, when it has ended.",
             get,
         )
+        .headers(&[&PREFER])
         .gives::<Operation>(StatusCode::OK, "The operation."),
         Route::delete(
             "/operations/{operation}",

@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
 
+use super::route::Header;
 use crate::problem::{Code, Problem};
 use crate::security::{Principal, Role};
 
@@ -244,6 +245,27 @@ impl HasDeadline for RollbackRequest {
 pub fn asked_by(caller: Caller, deadline: Option<Seconds>) -> HostRequest {
     HostRequest { by: caller.0, patience: deadline.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.0)) }
 }
+
+/// How long a request waits.
+pub const PREFER: Header = Header {
+    name: "Prefer",
+    meaning: "`wait=10` waits for up to 10 seconds until the operation has ended, at most for 60. By default nothing is waited for.",
+    example: "wait=10",
+};
+
+/// Which revision is changed.
+pub const IF_MATCH: Header = Header {
+    name: "If-Match",
+    meaning: "The `ETag` with which the flow was seen that is changed. Either this or `If-None-Match` has to be there.",
+    example: "\"7\"",
+};
+
+/// That nothing is changed.
+pub const IF_NONE_MATCH: Header = Header {
+    name: "If-None-Match",
+    meaning: "`*`: the flow is new. Either this or `If-Match` has to be there.",
+    example: "*",
+};
 
 /// How long a request waits for the end of what it asks for: `Prefer: wait=10`.
 pub fn wait(headers: &HeaderMap) -> Duration {

@@ -40,11 +40,23 @@ pub struct Route {
     pub audited: bool,
     /// What it takes behind `?`.
     pub query: Option<fn() -> Schema>,
+    /// The headers that say something to it.
+    pub headers: Vec<&'static Header>,
     /// The body that it takes.
     pub request: Option<Body>,
     /// The good answers.
     pub answers: Vec<Answer>,
     answering: Answering,
+}
+
+/// A header of requests.
+pub struct Header {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+    /// Such as.
+    pub example: &'static str,
 }
 
 /// A body.
@@ -117,6 +129,7 @@ impl Route {
             role: Some(if looks { Role::Viewer } else { Role::Operator }),
             audited: !looks,
             query: None,
+            headers: Vec::new(),
             request: None,
             answers: Vec::new(),
             answering,
@@ -146,6 +159,11 @@ impl Route {
     /// What it takes behind `?`.
     pub fn query<T: JsonSchema>(self) -> Self {
         Self { query: Some(|| SchemaGenerator::default().into_root_schema_for::<T>()), ..self }
+    }
+
+    /// The headers that say something to it.
+    pub fn headers(self, headers: &[&'static Header]) -> Self {
+        Self { headers: headers.to_vec(), ..self }
     }
 
     /// The body that it takes.

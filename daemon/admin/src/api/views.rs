@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_core::FAILED;
+use millstream_engine::quarantine::PoisonedRow;
 use millstream_engine::stats::{CheckpointSnapshot, FlowStats, NodeStats};
-use millstream_host::{Desired, Flow, FlowDiff, Owner, Refused, State, Timestamp};
+use millstream_host::{Budget, Desired, Flow, FlowDiff, FlowLimits, Owner, Refused, State, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -43,6 +44,10 @@ pub struct FlowView {
     pub checkpoint: Option<CheckpointSnapshot>,
     /// The rows of all inputs and outputs together, since the flow began.
     pub rows: Rows,
+    /// What it takes of the machine, and may take, if it runs.
+    pub budget: Option<BudgetView>,
+    /// The rows that nodes do without, since they have failed at them whenever they were tried.
+    pub set_aside: Vec<SetAside>,
     /// The operation on it that is under way.
     pub operation: Option<u64>,
 }
@@ -96,6 +101,41 @@ pub struct Rows {
     pub written: u64,
     /// Those that nodes have refused.
     pub failed: u64,
+}
+
+/// What a flow takes of the machine, and may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct BudgetView {
+    /// Memory: rows that wait between nodes, and the states of nodes as the last checkpoint has them.
+    pub memory: Part,
+    /// Disk: the files in its own folders.
+    pub disk: Part,
+}
+
+/// A part of what a flow takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Part {
+    /// How much it takes; null if that is not looked at, since nothing limits it.
+    pub used_bytes: Option<u64>,
+    /// How much it may take.
+    pub limit_bytes: Option<u64>,
+}
+
+/// A row that a node does without.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SetAside {
+    /// The node.
+    pub node: String,
+    /// The input that the row comes from.
+    pub input: String,
+    /// The part of the input.
+    pub partition: String,
+    /// Its position there.
+    pub position: u64,
+    /// What the node has failed with.
+    pub error: String,
+    /// The checkpoint from which on it is set aside.
+    pub checkpoint: u64,
 }
 
 /// What a change would do, or has begun to do.
@@ -154,6 +194,8 @@ impl From<Flow> for FlowView {
             restarts: Restarts { count: status.restarts, next_at: status.next_start.map(later) },
             checkpoint: stats.and_then(FlowStats::checkpoint).map(CheckpointSnapshot::from),
             rows: stats.map(rows).unwrap_or_default(),
+            budget: status.budget.as_ref().zip(stats).map(|(budget, stats)| BudgetView::new(budget, stats)),
+            set_aside: stats.map(FlowStats::set_aside).unwrap_or_default().iter().map(SetAside::from).collect(),
             operation,
             name: status.flow,
         }
@@ -164,7 +206,26 @@ impl FlowView {
     /// The same, without what differs at each look.
     pub fn without_counters(self) -> Self {
         let restarts = Restarts { next_at: None, ..self.restarts };
-        Self { rows: Rows::default(), checkpoint: None, restarts, ..self }
+        Self { rows: Rows::default(), checkpoint: None, budget: None, restarts, ..self }
+    }
+}
+
+impl BudgetView {
+    fn new(budget: &Budget, stats: &FlowStats) -> Self {
+        let FlowLimits { memory, disk, .. } = budget.limits;
+        let disk_used = disk.map(|_| budget.usage().disk);
+        Self {
+            memory: Part { used_bytes: Some(stats.memory()), limit_bytes: memory },
+            disk: Part { used_bytes: disk_used, limit_bytes: disk },
+        }
+    }
+}
+
+impl From<&PoisonedRow> for SetAside {
+    fn from(row: &PoisonedRow) -> Self {
+        let PoisonedRow { node, origin, error, checkpoint, .. } = row.clone();
+        let (input, partition, position) = (origin.source.to_string(), origin.partition.to_string(), origin.start);
+        Self { node, input, partition, position, error, checkpoint }
     }
 }
 

@@ -15,6 +15,7 @@ use millstream_core::{Epoch, Error, Result, ResultExt, State};
 use millstream_store::{Store, crash};
 
 use super::manifest::{ADVICE, Manifest, NodeEntry, Piece, PieceKey, hash};
+use super::pieces::Pieces;
 use super::replay_log::ReplayLog;
 use crate::quarantine::Quarantine;
 
@@ -138,6 +139,14 @@ impl CheckpointStore {
     /// # Errors
     /// If some of it is missing or damaged.
     pub fn replay_log(&self, from: Option<u64>, until: u64) -> Result<ReplayLog> {
+        Ok(self.replay_logs(from, &[until])?.pop().unwrap_or_default())
+    }
+
+    /// The same, one for each of the stretches that end at the checkpoints `ends`.
+    ///
+    /// # Errors
+    /// If some of it is missing or damaged.
+    pub fn replay_logs(&self, from: Option<u64>, ends: &[u64]) -> Result<Vec<ReplayLog>> {
         // Those of the newest manifest lead back to all before; what no manifest leads to has not come to count.
         let newest = self.latest()?.and_then(|(manifest, _)| manifest.replay_log);
         let (mut pieces, mut next) = (Vec::new(), newest);
@@ -151,13 +160,17 @@ impl CheckpointStore {
             })?;
             let piece = ReplayLog::from_bytes(&bytes).doing(doing)?;
             next = piece.previous;
-            if number <= until {
-                pieces.push(piece);
+            pieces.push((number, piece));
+        }
+        let mut replay_logs: Vec<_> = ends.iter().map(|_| ReplayLog::default()).collect();
+        for (number, piece) in pieces.into_iter().rev() {
+            let stretch = ends.partition_point(|end| *end < number);
+            // Those behind the last are of no interest.
+            if let Some(replay_log) = replay_logs.get_mut(stretch) {
+                replay_log.append(piece);
             }
         }
-        let mut replay_log = ReplayLog::default();
-        pieces.into_iter().rev().for_each(|piece| replay_log.append(piece));
-        Ok(replay_log)
+        Ok(replay_logs)
     }
 
     /// The rows that nodes did without up to a checkpoint.
@@ -173,14 +186,12 @@ impl CheckpointStore {
         Ok(State::new(pieces.iter().map(read).collect::<Result<Vec<_>>>()?))
     }
 
-    /// A state of pieces that are read when a node asks for them, so that never all of them are in memory as bytes.
-    pub fn state_on_demand(&self, pieces: &BTreeMap<String, Piece>) -> State {
-        let mut state = State::default();
-        for (name, piece) in pieces {
+    /// Pieces of a state that are read when a node asks for them, so that never all of them are in memory as bytes.
+    pub fn pieces(&self, pieces: &BTreeMap<String, Piece>) -> Pieces {
+        Pieces::elsewhere(pieces.iter().map(|(name, piece)| {
             let (store, piece) = (self.clone(), piece.clone());
-            state.put_elsewhere(name, move || store.bytes(&piece));
-        }
-        state
+            (name.clone(), move || store.bytes(&piece))
+        }))
     }
 
     /// Reads everything that a manifest refers to.
@@ -352,6 +363,7 @@ mod tests {
             nodes: [("learner".to_owned(), NodeEntry { state, ..NodeEntry::default() })].into(),
             resets: BTreeMap::new(),
             set_aside: Vec::new(),
+            revisions: Vec::new(),
         }
     }
 

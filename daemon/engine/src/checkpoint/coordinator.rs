@@ -19,8 +19,10 @@ use super::flow_checkpoints::FlowCheckpoints;
 use super::lineage::LineageTracker;
 use super::manifest::{NodeEntry, NodePhase};
 use super::options::ResumeOptions;
+use super::pieces::Pieces;
 use super::replay_log::{ReplayEvents, ReplayLog};
 use super::reporter::{CompletedCheckpoints, Report, Reporter};
+use super::resume::NodeResume;
 use super::schedule::Schedule;
 use crate::file::Interval;
 use crate::phase::{Phase, reached};
@@ -46,6 +48,8 @@ struct Node {
     reports: VecDeque<Report>,
     /// In which run it was opened, if it goes on as it was.
     run: Option<Run>,
+    /// Its state, where somebody needs it without its being written.
+    pieces: Pieces,
 }
 
 /// What becomes of what is staged.
@@ -120,6 +124,8 @@ pub struct Coordinator {
     held: Option<watch::Receiver<Option<Held>>>,
     /// Whether that has been asked for.
     asked_while_held: bool,
+    /// The barrier at which a flow stops that is gone through again, if that is not the end of all rows.
+    until: Option<Epoch>,
 }
 
 /// How the work of a coordinator ended.
@@ -133,6 +139,8 @@ pub struct Conclusion {
     pub last: Option<Then>,
     /// What it leaves to the flow that goes on, if that barrier was one at which nodes are handed over.
     pub legacy: Option<Legacy>,
+    /// Where the nodes were, if that barrier was the one up to which the flow was gone through again.
+    pub replayed: Option<BTreeMap<String, NodeResume>>,
 }
 
 /// What a coordinator leaves to the one of the flow that goes on in place of its own.
@@ -243,6 +251,7 @@ impl Coordinator {
             forgotten: Vec::new(),
             held: None,
             asked_while_held: false,
+            until: None,
         };
         (coordinator, reporter)
     }
@@ -250,6 +259,12 @@ impl Coordinator {
     /// What says whether inputs are held that come to no barrier while they are, unless a checkpoint waits for them.
     pub fn set_held(&mut self, held: watch::Receiver<Option<Held>>) {
         self.held = Some(held);
+    }
+
+    /// Has the flow, which is gone through again, stop at a barrier. [`Conclusion::replayed`] is where its nodes are there.
+    pub fn stop_at(&mut self, epoch: Epoch) {
+        self.schedule.stop_at(epoch);
+        self.until = Some(epoch);
     }
 
     /// What asks for a checkpoint before its time.
@@ -282,11 +297,15 @@ impl Coordinator {
     }
 
     /// Where a node of a resumed flow was.
-    pub fn set_entry(&mut self, node: NodeIndex, entry: NodeEntry) {
+    pub fn set_resumed(&mut self, node: NodeIndex, resume: &NodeResume) {
+        let NodeResume { entry, pieces, .. } = resume;
         if entry.phase == NodePhase::Ended {
             self.tracker.end(node, self.last, &entry.positions);
         }
-        self.nodes[node].entry = entry;
+        self.nodes[node].entry = entry.clone();
+        if self.until.is_some() {
+            self.nodes[node].pieces = pieces.clone();
+        }
     }
 
     /// Makes visible what the checkpoints of runs before have decided, whether or not that has been done, and undoes what they
@@ -389,8 +408,12 @@ impl Coordinator {
         self.commits.give_up().await;
         let is_visible = |node: &NodeIndex| has_ended && self.commits.pending(*node) == 0;
         let committed = (0..self.nodes.len()).filter(is_visible).collect();
+        let is_replayed = self.until == Some(self.last) && matches!(concluded, Ok(Some(Then::Stop)));
+        let nodes = is_replayed.then(|| std::mem::take(&mut self.nodes));
+        let resume = |node: Node| (node.name, NodeResume::new(node.entry, node.pieces));
+        let replayed = nodes.map(|nodes| nodes.into_iter().map(resume).collect());
         match concluded {
-            Ok(last) => Conclusion { committed, last, ..Conclusion::default() },
+            Ok(last) => Conclusion { committed, last, replayed, ..Conclusion::default() },
             Err(failure) => Conclusion { committed, failure: Some(failure), ..Conclusion::default() },
         }
     }
@@ -686,27 +709,33 @@ impl Coordinator {
     async fn write(
         &mut self,
         barrier: Barrier,
-        snapshots: Vec<Option<Snapshot>>,
+        mut snapshots: Vec<Option<Snapshot>>,
         replay_log: ReplayLog,
     ) -> Result<Vec<State>, Failure> {
         self.last = barrier.epoch;
         let mut entries: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), node.entry.clone())).collect();
         let checkpoints = self.checkpoints.clone();
+        let pieces = self.nodes.iter().map(|node| node.pieces.clone()).filter(|_| self.until.is_some());
+        let mut pieces: Vec<_> = pieces.collect();
         // Turning states into bytes, hashing and writing them takes a while, in which data must not wait.
         let written = tokio::task::spawn_blocking(move || {
             let staged = match &checkpoints {
                 None => {
+                    follow(&mut pieces, &mut snapshots)?;
                     let staged = snapshots.into_iter().map(|one| one.unwrap_or_default().staged.into_state());
                     let staged = staged.enumerate().map(|(node, staged)| staged.map_err(Failure::of(node)));
                     staged.collect::<Result<_, Failure>>()?
                 }
                 Some(checkpoints) => checkpoints.write(barrier, &mut entries, snapshots, replay_log)?,
             };
-            Ok::<_, Failure>((entries, staged))
+            Ok::<_, Failure>((entries, pieces, staged))
         });
-        let (entries, staged) = written.await.doing(|| "writing a checkpoint")??;
+        let (entries, pieces, staged) = written.await.doing(|| "writing a checkpoint")??;
         for (node, (_, entry)) in self.nodes.iter_mut().zip(entries) {
             node.entry = entry;
+        }
+        for (node, pieces) in self.nodes.iter_mut().zip(pieces) {
+            node.pieces = pieces;
         }
         Ok(staged)
     }
@@ -739,6 +768,16 @@ impl Coordinator {
         let lineages = serde_json::Value::Array(lineages.collect());
         snapshot.staged.put_bytes(PendingCommit::LINEAGES, lineages.to_string().into_bytes());
     }
+}
+
+/// Keeps the states of those nodes that hand some over, where there are any to be kept.
+fn follow(kept: &mut [Pieces], snapshots: &mut [Option<Snapshot>]) -> Result<(), Failure> {
+    for (node, (pieces, snapshot)) in kept.iter_mut().zip(snapshots).enumerate() {
+        if let Some(snapshot) = snapshot {
+            *pieces = pieces.followed_by(std::mem::take(&mut snapshot.state)).map_err(Failure::of(node))?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until inputs are held, or go on. Cancel safe.
@@ -792,6 +831,7 @@ fn nodes(plan: &Plan) -> Vec<Node> {
         entry: first_entry(node),
         reports: VecDeque::new(),
         run: None,
+        pieces: Pieces::default(),
     });
     nodes.collect()
 }

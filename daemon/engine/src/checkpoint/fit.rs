@@ -7,6 +7,7 @@ use millstream_core::{Error, MODEL, Role, Then, known_names};
 use super::latest::{LatestCheckpoint, has_ended, name};
 use super::manifest::{Manifest, NodeEntry};
 use super::options::ResumeOptions;
+use super::resume::NodeResume;
 use crate::plan::{DEAD_LETTERS, Plan, PlannedBody, PlannedNode};
 
 /// How a flow that has come to its end is run again.
@@ -62,25 +63,42 @@ pub fn refusal(problems: &[String]) -> Error {
 /// Gives nodes the names that they have now.
 pub fn rename_nodes(manifest: &mut Manifest, plan: &Plan) {
     for (before, now) in plan.renames() {
-        if manifest.nodes.contains_key(now) || plan.node(before).is_some() {
+        if !rename_node(&mut manifest.nodes, plan, (before, now), |entry| entry) {
             continue;
         }
-        rename_key(&mut manifest.nodes, before, now);
         rename_key(&mut manifest.resets, before, now);
         for resets in manifest.resets.values_mut() {
             rename_key(&mut resets.since, before, now);
             rename_key(&mut resets.earlier, before, now);
         }
         manifest.set_aside.iter_mut().for_each(|row| row.rename_node(before, now));
-        let edges = manifest.nodes.values_mut().filter_map(|node| node.fan_in.as_mut()).flat_map(|fan| &mut fan.edges);
-        for edge in edges {
-            edge.from = match edge.from.split_once('.') {
-                Some((node, port)) if node == before => format!("{now}.{port}"),
-                None if edge.from == before => now.to_owned(),
-                _ => continue,
-            };
-        }
     }
+}
+
+/// The same, of nodes that are no longer in a manifest.
+pub(super) fn rename_resumed(nodes: &mut BTreeMap<String, NodeResume>, plan: &Plan) {
+    plan.renames().for_each(|names| _ = rename_node(nodes, plan, names, |node| &mut node.entry));
+}
+
+/// Gives a node the name that it has now, unless there is one of that name or still one of the former. Whether it has it.
+fn rename_node<T>(
+    nodes: &mut BTreeMap<String, T>,
+    plan: &Plan,
+    (before, now): (&str, &str),
+    entry: impl Fn(&mut T) -> &mut NodeEntry,
+) -> bool {
+    if nodes.contains_key(now) || plan.node(before).is_some() {
+        return false;
+    }
+    rename_key(nodes, before, now);
+    for edge in nodes.values_mut().filter_map(|node| entry(node).fan_in.as_mut()).flat_map(|fan| &mut fan.edges) {
+        edge.from = match edge.from.split_once('.') {
+            Some((node, port)) if node == before => format!("{now}.{port}"),
+            None if edge.from == before => now.to_owned(),
+            _ => continue,
+        };
+    }
+    true
 }
 
 fn rename_key<T>(map: &mut BTreeMap<String, T>, before: &str, now: &str) {

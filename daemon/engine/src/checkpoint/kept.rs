@@ -1,5 +1,6 @@
 //! What nodes have kept, as it is found when their flow is planned.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use millstream_core::{Result, State};
@@ -7,6 +8,7 @@ use millstream_core::{Result, State};
 use super::checkpoint_store::CheckpointStore;
 use super::manifest::{Manifest, NodeEntry};
 use super::options::ResumeOptions;
+use super::resume::NodeResume;
 use crate::plan::{KeptStates, Shape};
 
 /// The states of the newest checkpoint of a flow at a location. What can't be read is left out: whoever opens the state
@@ -18,6 +20,12 @@ pub fn kept_states(location: &str, flow: &str, options: &ResumeOptions) -> KeptS
         Ok(newest.map(|(manifest, _)| of_manifest(manifest, options)).unwrap_or_default())
     };
     newest().unwrap_or_default()
+}
+
+/// The same, of nodes that are gone on from where they were.
+pub fn kept_behind(nodes: &BTreeMap<String, NodeResume>, resets: &BTreeSet<String>) -> KeptStates {
+    let kept = |(name, node): (&String, &NodeResume)| (name.clone(), (node.entry.shape.clone(), node.pieces.state()));
+    KeptStates::new(nodes.iter().map(kept).collect(), resets.iter().cloned().collect())
 }
 
 fn of_manifest(manifest: Manifest, options: &ResumeOptions) -> KeptStates {

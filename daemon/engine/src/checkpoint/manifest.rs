@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::lineage_resets::LineageResets;
+use super::revisions::RevisionStart;
 use crate::plan::Shape;
 use crate::quarantine::PoisonedRow;
 use crate::stats::Counters;
@@ -64,6 +65,9 @@ pub struct Manifest {
     /// Rows that nodes do without, since they fail at them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set_aside: Vec<PoisonedRow>,
+    /// Of a flow that makes models, where somebody counts its texts: from which it has run, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<RevisionStart>,
 }
 
 /// A node at a barrier.
@@ -361,6 +365,12 @@ mod tests {
                 blake3: checksum(FORMAT, "7"),
                 error: "panicked".into(),
                 checkpoint: 5,
+            }],
+            revisions: vec![RevisionStart {
+                revision: 2,
+                checkpoint: 3,
+                epoch: Epoch(9),
+                resets: ["learner".into()].into(),
             }],
         }
     }

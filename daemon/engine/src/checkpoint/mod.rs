@@ -23,10 +23,12 @@ mod lineage_resets;
 mod manifest;
 mod options;
 mod owner;
+mod pieces;
 mod renamed;
 mod replay_log;
 mod reporter;
 mod resume;
+mod revisions;
 mod schedule;
 
 pub use checkpoint_store::CheckpointStore;
@@ -34,15 +36,17 @@ pub use coordinator::{Conclusion, Coordinator, Legacy, NodeLegacy, Visibility, W
 pub use failure::Failure;
 pub use fit::{ANEW, rename_nodes};
 pub use flow_checkpoints::{FlowCheckpoints, homes};
-pub use kept::kept_states;
+pub use kept::{kept_behind, kept_states};
 pub use lineage_resets::{LineageResets, RowRange};
 pub use manifest::{
     FanIn, FanInEdge, KeyGroups, Manifest, NodeEntry, NodePhase, PendingStage, Piece, PieceKey, WatermarkState,
 };
 pub use options::ResumeOptions;
 pub use owner::draw_incarnation;
+pub use pieces::Pieces;
 pub use renamed::flows;
 pub use replay_log::{FanInEvent, InputEvent, Recorder, ReplayEvents, ReplayLog};
 pub use reporter::{CompletedCheckpoints, Point, Reporter};
 pub use resume::{NodeResume, Recorded, Replay, StartPoint};
+pub use revisions::RevisionStart;
 pub use schedule::Schedule;

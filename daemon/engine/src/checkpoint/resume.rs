@@ -14,7 +14,9 @@ use super::lineage;
 use super::manifest::{Manifest, NodeEntry, Piece};
 use super::options::ResumeOptions;
 use super::owner::{self, draw_incarnation};
+use super::pieces::Pieces;
 use super::replay_log::ReplayLog;
+use super::revisions::{self, RevisionStart};
 use crate::plan::Plan;
 use crate::quarantine::{PoisonedRow, Quarantine};
 use crate::stats::ResumedCheckpoint;
@@ -52,12 +54,19 @@ impl StartPoint {
     /// Behind a checkpoint.
     pub fn behind(checkpoint_store: &CheckpointStore, manifest: Manifest) -> Result<Self> {
         let resume = |(node, entry): (String, NodeEntry)| {
-            let state = checkpoint_store.state_on_demand(&entry.state);
-            (node, NodeResume { entry, state })
+            let pieces = checkpoint_store.pieces(&entry.state);
+            (node, NodeResume::new(entry, pieces))
         };
         let nodes = manifest.nodes.into_iter().map(resume).collect();
         let quarantine = Quarantine { rows: manifest.set_aside, suspects: None };
         Ok(Self { epoch: manifest.epoch, nodes, quarantine, ..Self::default() })
+    }
+
+    /// Where a flow went on from another text, which this is the plan of; `nodes` is where its nodes were there.
+    pub fn of_revision(start: &RevisionStart, mut nodes: BTreeMap<String, NodeResume>, plan: &Plan) -> Self {
+        fit::rename_resumed(&mut nodes, plan);
+        forget(&mut nodes, &start.resets, |node| &mut node.entry);
+        Self { epoch: start.epoch, nodes, ..Self::default() }
     }
 
     /// What a node was told by others in what is gone through again.
@@ -86,6 +95,9 @@ pub struct Recorded {
 pub struct Replay {
     /// Where it begins.
     pub start_point: StartPoint,
+    /// The barrier at which it ends, if that is not the end of all rows. Then [`Outcome::replayed`](crate::run::Outcome::replayed) is where
+    /// the nodes are there.
+    pub until: Option<Epoch>,
     /// The folder with the folders of nodes, if the state is local.
     pub homes: Option<PathBuf>,
     /// Looks at what nodes stage.
@@ -103,8 +115,17 @@ impl std::fmt::Debug for Replay {
 pub struct NodeResume {
     /// Where it was.
     pub entry: NodeEntry,
-    /// Its state.
+    /// Its state, until the node has it.
     pub state: State,
+    /// What that consists of.
+    pub pieces: Pieces,
+}
+
+impl NodeResume {
+    /// A node that was here, and had this state.
+    pub fn new(entry: NodeEntry, pieces: Pieces) -> Self {
+        Self { entry, state: pieces.state(), pieces }
+    }
 }
 
 /// The manifest by which a process becomes the owner, or the last one of a flow that has come to its end.
@@ -201,16 +222,13 @@ fn own(
         None => (None, begin(plan)?),
     };
     lineage::note(&mut manifest, plan, scratch);
-    manifest.nodes.retain(|node, _| !scratch.contains(node));
-    for fan_in in manifest.nodes.values_mut().filter_map(|node| node.fan_in.as_mut()) {
-        // What starts from scratch has not ended, either.
-        fan_in.edges.retain(|edge| !edge.from.split('.').next().is_some_and(|node| scratch.contains(node)));
-    }
+    forget(&mut manifest.nodes, scratch, |entry| entry);
     if manifest.then == name(Then::Stop) {
         manifest.then = name(Then::Continue).to_owned();
     }
     let number = manifest.number + 1;
     set_aside(&mut manifest, number, plan, &options.quarantine);
+    note_revision(&mut manifest, plan, options);
     Ok(Manifest {
         number,
         generation: number,
@@ -221,6 +239,22 @@ fn own(
         revision: options.revision,
         ..manifest
     })
+}
+
+/// Has nodes start from scratch.
+fn forget<T>(nodes: &mut BTreeMap<String, T>, scratch: &BTreeSet<String>, entry: impl Fn(&mut T) -> &mut NodeEntry) {
+    nodes.retain(|node, _| !scratch.contains(node));
+    for fan_in in nodes.values_mut().filter_map(|node| entry(node).fan_in.as_mut()) {
+        // What starts from scratch has not ended, either.
+        fan_in.edges.retain(|edge| !edge.from.split('.').next().is_some_and(|node| scratch.contains(node)));
+    }
+}
+
+/// Notes the text that the flow goes on from behind this manifest.
+fn note_revision(manifest: &mut Manifest, plan: &Plan, options: &ResumeOptions) {
+    let Some(revision) = options.revision.filter(|_| plan.makes_models()) else { return };
+    let (checkpoint, epoch, resets) = (manifest.number, manifest.epoch, options.resets.iter().cloned().collect());
+    revisions::note(&mut manifest.revisions, RevisionStart { revision, checkpoint, epoch, resets });
 }
 
 /// Notes the rows that nodes do without from now on.
@@ -253,6 +287,7 @@ fn begin(plan: &Plan) -> Result<Manifest> {
         nodes: BTreeMap::new(),
         resets: BTreeMap::new(),
         set_aside: Vec::new(),
+        revisions: Vec::new(),
     })
 }
 

@@ -31,6 +31,8 @@ struct State {
     border: Option<Border>,
     /// The barrier at which tasks end, if there is one.
     last: Option<Epoch>,
+    /// The barrier at which the flow stops, where that is known from its beginning on.
+    stops_at: Option<Epoch>,
     /// The last barrier that any input has come to.
     highest: Epoch,
 }
@@ -55,8 +57,13 @@ impl State {
 impl Schedule {
     /// A schedule for a flow that begins, or goes on behind a barrier.
     pub fn new(interval: Interval, passed: Epoch) -> Self {
-        let state = Mutex::new(State { wanted: None, border: None, last: None, highest: passed });
+        let state = Mutex::new(State { wanted: None, border: None, last: None, stops_at: None, highest: passed });
         Self { interval, state, due: watch::Sender::new(passed), asked: watch::Sender::new(passed) }
+    }
+
+    /// Has the flow, which has not begun, stop at a barrier. Its checkpoints are counted by epochs.
+    pub fn stop_at(&self, epoch: Epoch) {
+        self.lock().stops_at = Some(epoch);
     }
 
     /// Asks for the next checkpoint, the last one having been at the barrier `last`. Returns its barrier.
@@ -66,7 +73,11 @@ impl Schedule {
             Interval::Epochs(epochs) => Epoch((last.0 + epochs).max(state.highest.0 + 1)),
             Interval::Time(_) | Interval::Never => state.highest.next(),
         };
-        self.set(&mut state, Barrier { epoch, then: Then::Continue })
+        let barrier = match state.stops_at.filter(|stop| *stop <= epoch) {
+            Some(stop) => Barrier { epoch: stop, then: Then::Stop },
+            None => Barrier { epoch, then: Then::Continue },
+        };
+        self.set(&mut state, barrier)
     }
 
     /// Asks for a last checkpoint, after which inputs stop. None if one is under way, which has to be settled first.
@@ -121,8 +132,11 @@ impl Schedule {
     /// one is taken there.
     pub async fn may_pass(&self, epoch: Epoch) {
         let Interval::Epochs(epochs) = self.interval else { return };
+        let stop = self.lock().stops_at.filter(|stop| *stop <= epoch);
+        let is_known =
+            |asked: &Epoch| epoch.0 < asked.0.saturating_add(epochs) && stop.is_none_or(|stop| stop <= *asked);
         // The sender lives as long as `self`.
-        let _ = self.asked.subscribe().wait_for(|asked| epoch.0 < asked.0.saturating_add(epochs)).await;
+        let _ = self.asked.subscribe().wait_for(is_known).await;
     }
 
     /// An input comes to a barrier. Whether a checkpoint is taken there.
@@ -234,5 +248,19 @@ mod tests {
         assert!(schedule.pass(Epoch(4)).is_some());
         schedule.close();
         schedule.may_pass(Epoch(1000)).await;
+    }
+
+    #[tokio::test]
+    async fn nobody_comes_to_the_barrier_at_which_a_flow_stops_before_that_is_asked_for() {
+        let schedule = Schedule::new(Interval::Epochs(8), Epoch(0));
+        schedule.stop_at(Epoch(10));
+        assert_eq!(schedule.ask(Epoch(0)), Barrier { epoch: Epoch(8), then: Then::Continue });
+        schedule.may_pass(Epoch(9)).await;
+        assert!(schedule.pass(Epoch(9)).is_none());
+        let pass = async { schedule.may_pass(Epoch(10)).await };
+        let ask = async { schedule.ask(Epoch(8)) };
+        let ((), barrier) = tokio::join!(pass, ask);
+        assert_eq!(barrier, Barrier { epoch: Epoch(10), then: Then::Stop });
+        assert!(schedule.pass(Epoch(10)).is_some() && schedule.ends_at(Epoch(10)));
     }
 }

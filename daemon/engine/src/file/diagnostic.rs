@@ -57,16 +57,26 @@ impl Diagnostics {
 impl Extend<Diagnostic> for Diagnostics {
     /// Adds others at their places in the order; what is there already is not said twice.
     fn extend<T: IntoIterator<Item = Diagnostic>>(&mut self, others: T) {
-        for other in others {
-            if !self.0.contains(&other) {
-                self.0.push(other);
+        self.0.extend(others);
+        self.0.sort_by(|one, other| one.order().cmp(&other.order()));
+        // Those that are the same stand at one place.
+        let mut first = 0;
+        for one in std::mem::take(&mut self.0) {
+            if self.0.last().is_some_and(|last| last.order() != one.order()) {
+                first = self.0.len();
+            }
+            if !self.0[first..].contains(&one) {
+                self.0.push(one);
             }
         }
-        self.0.sort_by_cached_key(|diagnostic| {
-            let file = diagnostic.place.as_ref().map(|_| diagnostic.path.clone());
-            let place = diagnostic.place.as_ref().map(|place| (place.line, place.column));
-            (diagnostic.follows, place.is_none(), file, place)
-        });
+    }
+}
+
+impl Diagnostic {
+    /// Where it stands among others.
+    fn order(&self) -> impl Ord {
+        let place = self.place.as_ref().map(|place| (self.path.as_str(), place.line, place.column));
+        (self.follows, place.is_none(), place)
     }
 }
 

@@ -150,7 +150,8 @@ impl FlowFile {
 
     /// Puts the problems of a node at their places in the file.
     pub fn diagnose(&self, node: &str, problems: Problems) -> Diagnostics {
-        let role = nodes(&self.document.root).into_iter().find(|(_, entry)| entry.key == node).map(|(role, _)| role);
+        let has = |role: &Role| self.document.root.get(role.name()).is_some_and(|table| table.entry(node).is_some());
+        let role = Role::ALL.into_iter().find(has);
         let place = |problem: Problem| match role {
             Some(role) => problem.under(node).under(role.name()),
             None => problem,

@@ -53,6 +53,10 @@ pub fn references(table: &Value, key: &str) -> Vec<Reference> {
     }
 }
 
+/// For how many names that no node has it is said which may be meant. Who has more of them has one mistake behind all, and looking for the
+/// nearest of thousands of names takes a while.
+const ADVISED: usize = 50;
+
 /// What is wrong with the references between nodes. Places begin at the root.
 pub fn check_references(nodes: &[(Role, &Entry)], registry: &NodeTypes) -> Problems {
     let mut problems = Problems::new();
@@ -60,7 +64,12 @@ pub fn check_references(nodes: &[(Role, &Entry)], registry: &NodeTypes) -> Probl
         let kind = entry.value.get("type").and_then(Value::as_str).and_then(|name| registry.find(*role, name));
         let keys = [Some(FROM), kind.and_then(|kind| kind.side_input)].into_iter().flatten();
         for reference in keys.flat_map(|key| references(&entry.value, key)) {
-            let problem = check(&reference, nodes, Some(&entry.key));
+            let is_known = nodes.iter().any(|(_, other)| other.key == reference.node);
+            let problem = if is_known || problems.len() < ADVISED {
+                check(&reference, nodes, Some(&entry.key))
+            } else {
+                Some(missing(&reference))
+            };
             problems.extend(problem.map(|problem| problem.under(entry.key.as_str()).under(role.name())));
         }
     }
@@ -89,7 +98,11 @@ pub fn check(reference: &Reference, nodes: &[(Role, &Entry)], reader: Option<&st
             let readable = nodes.iter().filter(|(role, _)| reader.is_none() || *role != Role::Output);
             let known: Vec<_> =
                 readable.map(|(_, entry)| entry.key.as_str()).filter(|key| reader != Some(key)).collect();
-            at_place(Problem::new(format!("there is no node `{name}`")).help(known_names(name, known)))
+            Some(missing(reference).help(known_names(name, known)))
         }
     }
+}
+
+fn missing(reference: &Reference) -> Problem {
+    Problem::new(format!("there is no node `{}`", reference.node)).at(reference.at.clone())
 }

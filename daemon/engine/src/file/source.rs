@@ -18,6 +18,8 @@ struct Part {
     /// Whether people know lines of it.
     is_file: bool,
     text: String,
+    /// Where its lines begin.
+    lines: Vec<usize>,
     /// The offset of its first byte.
     start: usize,
 }
@@ -25,7 +27,7 @@ struct Part {
 impl Source {
     /// A file and its text.
     pub fn new(path: String, text: String) -> Self {
-        Self { parts: vec![Part { name: path, is_file: true, text, start: 0 }] }
+        Self { parts: vec![Part::new(path, true, text, 0)] }
     }
 
     /// The file's path, as it was given.
@@ -51,7 +53,7 @@ impl Source {
     fn add(&mut self, name: String, is_file: bool, text: String) -> usize {
         // One byte stays free in between, so that what is wrong at the end of one is not taken for the next part.
         let start = self.parts.last().map_or(0, |last| last.start + last.text.len() + 1);
-        self.parts.push(Part { name, is_file, text, start });
+        self.parts.push(Part::new(name, is_file, text, start));
         start
     }
 
@@ -65,7 +67,7 @@ impl Source {
     pub fn diagnostic(&self, span: &Range<usize>, message: String, help: Option<String>) -> Diagnostic {
         let part = self.part(span.start);
         let within = span.start - part.start..span.end.saturating_sub(part.start);
-        let place = part.is_file.then(|| place(&part.text, &within));
+        let place = part.is_file.then(|| part.place(&within));
         Diagnostic { path: part.name.clone(), place, message, help, follows: false }
     }
 
@@ -81,18 +83,26 @@ impl Source {
     }
 }
 
-fn place(text: &str, span: &Range<usize>) -> Place {
-    let start = text.floor_char_boundary(span.start);
-    let before = &text[..start];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
-    let source_line = text[line_start..line_end].trim_end_matches('\r');
-    let end = text.ceil_char_boundary(span.end).min(line_start + source_line.len());
-    Place {
-        line: before.matches('\n').count() + 1,
-        column: text[line_start..start].chars().count() + 1,
-        length: text.get(start..end).map_or(1, |marked| marked.chars().count().max(1)),
-        source_line: source_line.to_owned(),
+impl Part {
+    fn new(name: String, is_file: bool, text: String, start: usize) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect();
+        Self { name, is_file, text, lines, start }
+    }
+
+    /// The first line of a span.
+    fn place(&self, span: &Range<usize>) -> Place {
+        let start = self.text.floor_char_boundary(span.start);
+        let line = self.lines.partition_point(|line_start| *line_start <= start);
+        let line_start = self.lines[line - 1];
+        let line_end = self.lines.get(line).map_or(self.text.len(), |next| next - 1);
+        let source_line = self.text[line_start..line_end].trim_end_matches('\r');
+        let end = self.text.ceil_char_boundary(span.end).min(line_start + source_line.len());
+        Place {
+            line,
+            column: self.text[line_start..start].chars().count() + 1,
+            length: self.text.get(start..end).map_or(1, |marked| marked.chars().count().max(1)),
+            source_line: source_line.to_owned(),
+        }
     }
 }
 
@@ -102,7 +112,7 @@ mod tests {
     use super::*;
 
     fn place_of(text: &str, span: Range<usize>) -> (usize, usize, usize, String) {
-        let place = place(text, &span);
+        let place = Part::new("f.toml".into(), true, text.into(), 0).place(&span);
         (place.line, place.column, place.length, place.source_line)
     }
 

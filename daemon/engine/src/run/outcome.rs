@@ -10,6 +10,7 @@ use millstream_core::{Error, Held, Intake};
 use tokio::sync::{Notify, watch};
 
 use super::HandedOver;
+use crate::checkpoint::NodeResume;
 use crate::file::Secrets;
 use crate::phase::Phase;
 use crate::plan::{Identities, NodeIndex, Plan};
@@ -31,6 +32,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// What it leaves to the flow that goes on in its place, if it was told to hand over, and has.
     pub handed_over: Option<Box<HandedOver>>,
+    /// Where the nodes were at the barrier up to which it was gone through again, if it has come there.
+    pub replayed: Option<BTreeMap<String, NodeResume>>,
 }
 
 /// How a flow ended.

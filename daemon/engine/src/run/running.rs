@@ -149,7 +149,8 @@ impl RunningFlow {
         let committed = common.part(finished, &concluded.committed).await;
         let status = common.status(failure, concluded.last);
         let unfinished = common.repeatable && matches!(status, Status::Stopped);
-        Outcome { status, unfinished, abandoned, committed, elapsed: self.started.elapsed(), handed_over }
+        let (elapsed, replayed) = (self.started.elapsed(), concluded.replayed);
+        Outcome { status, unfinished, abandoned, committed, elapsed, handed_over, replayed }
     }
 
     /// Waits for the end of all nodes. Gives back those that came to it, and the first failure, with its node.

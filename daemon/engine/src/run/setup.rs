@@ -44,7 +44,8 @@ pub(super) struct Setup {
     epoch_interval: Duration,
     pub coordinator: Coordinator,
     reporter: Reporter,
-    durable: bool,
+    /// Whether a flow that stops does so at a barrier, behind which it can go on.
+    stops_at_barrier: bool,
     /// Whether it is written down what time decides.
     records: bool,
     homes: Homes,
@@ -58,11 +59,15 @@ pub(super) struct Setup {
 impl Setup {
     /// For the nodes of a plan, which are built and restored.
     pub fn new(plan: &Plan, effects: RunMode, start_point: StartPoint) -> Result<Self, Error> {
+        let mut until = None;
         let (visibility, checkpoints, homes) = match effects {
             RunMode::None => (Visibility::None, None, Homes::None),
             RunMode::Commit { .. } => (Visibility::Committed, None, Homes::None),
             RunMode::Keep(checkpoints) => (Visibility::Committed, Some(checkpoints.clone()), Homes::Own(checkpoints)),
-            RunMode::Replay(replay) => (Visibility::Watched(replay.watch), None, Homes::Replay(replay.homes)),
+            RunMode::Replay(replay) => {
+                until = replay.until;
+                (Visibility::Watched(replay.watch), None, Homes::Replay(replay.homes))
+            }
         };
         let run = match &checkpoints {
             Some(checkpoints) => checkpoints.run(),
@@ -74,6 +79,7 @@ impl Setup {
         if let Some(resumed) = checkpoints.as_ref().and_then(FlowCheckpoints::resumed) {
             common.stats.set_resumed(resumed);
         }
+        common.stats.do_without(&start_point.quarantine.rows);
         let phase = common.phase.clone();
         let (mut coordinator, reporter) = Coordinator::new(
             plan,
@@ -85,6 +91,7 @@ impl Setup {
             common.stats.clone(),
         );
         coordinator.set_keeps(common.keeps.subscribe());
+        until.into_iter().for_each(|until| coordinator.stop_at(until));
         if durable && plan.has_strict_inputs() {
             coordinator.set_held(common.held.subscribe());
         }
@@ -99,7 +106,7 @@ impl Setup {
             epoch_interval: plan.epoch_interval,
             coordinator,
             reporter,
-            durable,
+            stops_at_barrier: durable || until.is_some(),
             records: durable && plan.makes_models(),
             homes,
             run,
@@ -205,9 +212,7 @@ impl Setup {
         let is_told = node.may_be_told_otherwise() && matches!(self.homes, Homes::Replay(_));
         let edges = self.edges.iter().filter(|(_, to)| to.0 == index).map(|(from, _)| from.clone()).collect();
         let resume = self.start_point.nodes.remove(name);
-        if let Some(resume) = &resume {
-            self.coordinator.set_entry(index, resume.entry.clone());
-        }
+        resume.iter().for_each(|resume| self.coordinator.set_resumed(index, resume));
         Ok(NodeCheckpointing {
             reporter: self.reporter.clone(),
             node: index,
@@ -216,7 +221,7 @@ impl Setup {
             passed: self.start_point.epoch,
             steps: self.start_point.replay_log.of(name),
             told: is_told.then(|| self.start_point.told(name)).transpose()?,
-            durable: self.durable,
+            durable: self.stops_at_barrier,
             records: self.records,
             home: self.homes.of(name),
             run: self.run.clone(),

@@ -24,7 +24,7 @@ use self::connection::Contact;
 use crate::edge::Queue;
 use crate::file::{OnError, Secrets};
 use crate::plan::{NodeIndex, Plan, PlannedNode};
-use crate::quarantine::AtWork;
+use crate::quarantine::{AtWork, PoisonedRow};
 
 /// The counters of a flow.
 #[derive(Debug, Default)]
@@ -42,6 +42,8 @@ pub struct FlowStats {
     history: Mutex<History>,
     /// The one that the run goes on from.
     resumed: OnceLock<ResumedCheckpoint>,
+    /// The rows that nodes do without.
+    set_aside: OnceLock<Vec<PoisonedRow>>,
 }
 
 /// An edge, and what is on it.
@@ -190,6 +192,15 @@ impl FlowStats {
     /// The checkpoint that this run goes on from, if it does not begin.
     pub fn resumed(&self) -> Option<ResumedCheckpoint> {
         self.resumed.get().copied()
+    }
+
+    /// The rows that nodes do without, since they fail at them.
+    pub fn set_aside(&self) -> &[PoisonedRow] {
+        self.set_aside.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn do_without(&self, rows: &[PoisonedRow]) {
+        let _ = self.set_aside.set(rows.to_vec());
     }
 
     pub(crate) fn set_resumed(&self, checkpoint: ResumedCheckpoint) {

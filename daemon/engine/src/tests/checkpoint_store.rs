@@ -60,6 +60,7 @@ fn manifest(number: u64, nodes: BTreeMap<String, NodeEntry>) -> Manifest {
         nodes,
         resets: BTreeMap::new(),
         set_aside: Vec::new(),
+        revisions: Vec::new(),
     }
 }
 

@@ -58,7 +58,7 @@ impl Flow {
         let start_point = StartPoint { quarantine, ..StartPoint::default() };
         let mut plan = plan(&self.text);
         plan.drop_outputs();
-        let replay = Replay { start_point, homes: None, watch: Arc::new(|_, _| {}) };
+        let replay = Replay { start_point, until: None, homes: None, watch: Arc::new(|_, _| {}) };
         RunningFlow::start(plan, RunMode::Replay(replay), &Handle::current()).unwrap().join().await
     }
 }

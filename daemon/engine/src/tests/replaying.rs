@@ -52,9 +52,17 @@ impl Flow {
 
     /// Runs the flow, while the service changes its mind. Returns what comes out.
     async fn run(&self, text: &str) -> [String; 3] {
-        let plan = plan(text);
-        let checkpoints = FlowCheckpoints::open(&plan, self.checkpoints(), &ResumeOptions::default()).unwrap();
-        let running = RunningFlow::start(plan, RunMode::Keep(checkpoints), &Handle::current()).unwrap();
+        self.run_from(&[text]).await
+    }
+
+    /// The same, from one text after the other.
+    async fn run_from(&self, texts: &[&str]) -> [String; 3] {
+        let plans: Vec<_> = texts.iter().map(|text| plan(text)).collect();
+        let options = |revision| ResumeOptions { revision: Some(revision), ..ResumeOptions::default() };
+        let mut plans = (1..).zip(plans);
+        let (revision, plan) = plans.next().unwrap();
+        let checkpoints = FlowCheckpoints::open(&plan, self.checkpoints(), &options(revision)).unwrap();
+        let mut running = RunningFlow::start(plan, RunMode::Keep(checkpoints), &Handle::current()).unwrap();
         let (mut says, is_over) = (0, AtomicBool::new(false));
         let change = async {
             while !is_over.load(Ordering::Relaxed) {
@@ -64,6 +72,13 @@ impl Flow {
             }
         };
         let join = async {
+            for (revision, mut plan) in plans {
+                sleep(Duration::from_millis(90)).await;
+                let control = running.control();
+                control.hand_over(control.build(&mut plan).unwrap().unwrap());
+                let handed_over = running.join().await.handed_over.unwrap();
+                running = handed_over.go_on(plan, &options(revision)).unwrap().start(&Handle::current());
+            }
             let outcome = running.join().await;
             is_over.store(true, Ordering::Relaxed);
             outcome
@@ -99,7 +114,7 @@ impl Flow {
         let replay_log = store.replay_log(from, newest.number).unwrap();
         let mut start_point = StartPoint { replay_log, store: Some(store), ..start_point };
         change(&mut start_point);
-        let replay = Replay { start_point, homes: None, watch: Arc::new(|_, _| {}) };
+        let replay = Replay { start_point, until: None, homes: None, watch: Arc::new(|_, _| {}) };
         RunningFlow::start(plan(text), RunMode::Replay(replay), &Handle::current()).unwrap().join().await
     }
 
@@ -132,6 +147,39 @@ async fn a_replay_tells_what_was_told_whatever_others_say_now() {
         let tail = replayed.split_once('\n').unwrap().1;
         assert!(all.ends_with(tail) && replayed.len() < all.len(), "{tail}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_goes_from_text_to_text_where_the_flow_has() {
+    let flow = Flow::new("texts", "all");
+    let texts =
+        ["refuse = 13", "refuse = 11", "refuse = 17"].map(|refuse| flow.text(10).replace("refuse = 13", refuse));
+    let all = flow.run_from(&texts.each_ref().map(String::as_str)).await;
+    flow.say(-1);
+    let store = flow.checkpoints();
+    let (newest, _) = store.latest().unwrap().unwrap();
+    let starts = newest.revisions;
+    assert_eq!(starts.iter().map(|start| start.revision).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(starts[0].checkpoint == 0 && starts[1].checkpoint > 1 && starts[2].epoch > starts[1].epoch, "{starts:?}");
+    let ends = [starts[1].checkpoint, starts[2].checkpoint, newest.number];
+    let replay_logs = store.replay_logs(None, &ends).unwrap();
+    let (mut nodes, mut replayed) = (Default::default(), [const { String::new() }; 3]);
+    for (number, (replay_log, text)) in replay_logs.into_iter().zip(&texts).enumerate() {
+        let plan = plan(text);
+        let start_point = StartPoint::of_revision(&starts[number], nodes, &plan);
+        let start_point = StartPoint { replay_log, store: Some(store.clone()), ..start_point };
+        let until = starts.get(number + 1).map(|next| next.epoch);
+        let replay = Replay { start_point, until, homes: None, watch: Arc::new(|_, _| {}) };
+        let outcome = RunningFlow::start(plan, RunMode::Replay(replay), &Handle::current()).unwrap().join().await;
+        assert_eq!(outcome.replayed.is_some(), until.is_some(), "{outcome:?}");
+        nodes = outcome.replayed.unwrap_or_default();
+        for (replayed, rows) in replayed.iter_mut().zip(flow.take_rows()) {
+            let (head, rows) = rows.split_once('\n').unwrap();
+            *replayed += &if number == 0 { format!("{head}\n{rows}") } else { rows.to_owned() };
+        }
+    }
+    assert_eq!(service("texts/s", |service| service.calls), 0, "nobody was asked");
+    assert!(replayed == all, "the rows differ");
 }
 
 #[tokio::test(start_paused = true)]
