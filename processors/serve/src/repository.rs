@@ -283,11 +283,11 @@ impl Repository {
                 Some(served) => served,
                 None => Arc::new(self.read(model, version)?),
             };
-            if loaded.insert(version, served).is_none() && !before.loaded.contains_key(&version) {
-                tracing::info!("model `{model}`: version {version} is served");
-            }
+            loaded.insert(version, served);
         }
+        let new: Vec<_> = loaded.keys().copied().filter(|version| !before.loaded.contains_key(version)).collect();
         followed.versions.store(Arc::new(Versions { aliases, latest, loaded }));
+        new.iter().for_each(|version| tracing::info!("model `{model}`: version {version} is served"));
         Ok(())
     }
 
