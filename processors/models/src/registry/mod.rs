@@ -98,8 +98,16 @@ impl ModelRegistry {
         }
     }
 
-    fn latest(&self, model: &str) -> Result<u64> {
-        self.versions(model)?.last().copied().map_or_else(|| Err(self.no_model(model)?), Ok)
+    /// The number of the newest version of a model. What it costs does not depend on how many there are.
+    ///
+    /// # Errors
+    /// If there is no such model, or the registry can't be read.
+    pub fn latest(&self, model: &str) -> Result<u64> {
+        check_model_name(model)?;
+        match self.newest_number(model)? {
+            Some(newest) => Ok(newest),
+            None => Err(self.no_model(model)?),
+        }
     }
 
     /// Refuses a version that there is not.

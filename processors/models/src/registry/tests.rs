@@ -91,6 +91,8 @@ fn a_publication_costs_the_same_however_many_versions_there_are() {
     assert!(found.version == 500 && operations <= 5 && listed == 0, "{operations} operations, {listed} keys");
     let (found, (operations, listed)) = store.during(|| registry.resolve("fraud@champion").unwrap());
     assert!(found.version == 1 && operations <= 5 && listed <= 4, "{operations} operations, {listed} keys");
+    let (found, (operations, listed)) = store.during(|| registry.resolve("fraud@latest").unwrap());
+    assert!(found.version == 1000 && operations <= 7 && listed <= 4, "{operations} operations, {listed} keys");
     // What `models list` does.
     let list = || {
         registry
@@ -214,8 +216,13 @@ fn an_unfinished_version_of_another_is_skipped() {
     fs::remove_file(folder.path().join("fraud/versions/00000001/version.json")).unwrap();
     fs::remove_dir_all(folder.path().join("fraud/aliases")).unwrap();
     assert!(registry.models().unwrap().is_empty());
+    assert!(registry.latest("fraud").is_err());
     assert_eq!(publish(&registry, "b"), 2);
+    assert_eq!(registry.latest("fraud").unwrap(), 2);
     assert_eq!(registry.resolve("fraud@champion").unwrap().version, 2);
+    // A number that is not complete does not count, whatever comes behind it.
+    fs::remove_file(folder.path().join("fraud/versions/00000002/version.json")).unwrap();
+    assert_eq!([publish(&registry, "a"), registry.latest("fraud").unwrap()], [1, 1]);
 }
 
 #[test]

@@ -122,6 +122,28 @@ impl ModelRegistry {
         Ok(owner.is_ok_and(|owner| (owner.publish_id, owner.run) == (card.publish_id.clone(), card.run.clone())))
     }
 
+    /// The highest number of a version that is there. Numbers are looked at from the last that is known to be taken: those behind it, of
+    /// which there may be some, and then those before, which may not be whole yet.
+    pub(super) fn newest_number(&self, model: &str) -> Result<Option<u64>> {
+        let last = self.last_numbers(model)?.into_iter().max().unwrap_or(0);
+        let mut newest = None;
+        for number in last + 1.. {
+            if self.store.get(&key(model, number, "card.json"))?.is_none() {
+                break;
+            }
+            newest = if self.has(model, number)? { Some(number) } else { newest };
+        }
+        if newest.is_some() {
+            return Ok(newest);
+        }
+        for number in (1..=last).rev() {
+            if self.has(model, number)? {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
     /// Up to which number all are taken: the highest of these, and perhaps some behind it. Usually it is one.
     fn last_numbers(&self, model: &str) -> Result<Vec<u64>> {
         let last = self.numbers(&last_folder(model))?;

@@ -1,0 +1,107 @@
+//! Reads bodies: bounded, also where they are compressed.
+
+use std::io::Read;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use http_body_util::LengthLimitError;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::refusal::Refusal;
+
+/// How long a body may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The bytes of a body, without its compression.
+pub async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Refusal> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > most as u64) {
+        return Err(Refusal::too_large(most));
+    }
+    let bytes = timeout(PATIENCE, to_bytes(body, most)).await.map_err(|_| Refusal::slow(PATIENCE))?;
+    let bytes = bytes.map_err(|error| {
+        let is_long = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
+        if is_long { Refusal::too_large(most) } else { Refusal::wrong(format!("the body can't be read: {error}")) }
+    })?;
+    let encoding = headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.to_str().unwrap_or_default().trim());
+    match encoding {
+        None | Some("" | "identity") => Ok(bytes),
+        Some("gzip") => decompress(MultiGzDecoder::new(&bytes[..]), "gzip", most),
+        Some("deflate") => decompress(ZlibDecoder::new(&bytes[..]), "deflate", most),
+        Some(other) => {
+            let message = format!("`Content-Encoding` is `{other}`; what is taken is `gzip`, `deflate` and `identity`");
+            Err(Refusal::unsupported(message))
+        }
+    }
+}
+
+fn decompress(from: impl Read, encoding: &str, most: usize) -> Result<Bytes, Refusal> {
+    let mut bytes = Vec::new();
+    let read = from.take(most as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Refusal::wrong(format!("the body is no `{encoding}`: {error}")))?;
+    if bytes.len() > most { Err(Refusal::too_large(most)) } else { Ok(bytes.into()) }
+}
+
+/// Reads JSON.
+///
+/// # Errors
+/// If it is none, or not what is taken: which part, and why.
+pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        // Only what is wrong is read a second time, to find its place.
+        let deserializer = &mut serde_json::Deserializer::from_slice(bytes);
+        let place = serde_path_to_error::deserialize::<_, T>(deserializer).err().map(|error| error.path().to_string());
+        let place = place.filter(|place| !place.is_empty() && place != ".");
+        let place = place.map_or_else(|| "the body".to_owned(), |place| format!("`{place}`"));
+        Refusal::wrong(format!("{place} is not what is taken: {error}"))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::convert::Infallible;
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use futures::stream::pending;
+
+    use super::*;
+
+    async fn of(encoding: &str, bytes: Vec<u8>, most: usize) -> Result<Bytes, Refusal> {
+        let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, encoding.parse().unwrap())]);
+        read(&headers, Body::from(bytes), most).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let refused =
+            read(&HeaderMap::new(), Body::from_stream(pending::<Result<Bytes, Infallible>>()), 9).await.unwrap_err();
+        assert_eq!((refused.reason.status(), refused.message.as_str()), (408, "the body has not come within 60s"));
+    }
+
+    #[tokio::test]
+    async fn what_is_compressed_counts_by_what_it_becomes() {
+        let bomb = vec![0; 1 << 20];
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&bomb).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let mut deflate = ZlibEncoder::new(Vec::new(), Compression::best());
+        deflate.write_all(&bomb).unwrap();
+        let deflate = deflate.finish().unwrap();
+        assert!(gzip.len() < 2000 && deflate.len() < 2000);
+        for (encoding, bytes) in [("gzip", gzip), ("deflate", deflate)] {
+            assert_eq!(of(encoding, bytes.clone(), 1 << 20).await.unwrap(), bomb);
+            assert_eq!(of(encoding, bytes.clone(), (1 << 20) - 1).await.unwrap_err().reason.status(), 413);
+            let cut = bytes[..bytes.len() - 9].to_vec();
+            assert_eq!(of(encoding, cut, 1 << 20).await.unwrap_err().reason.status(), 400, "{encoding}");
+        }
+        assert_eq!(of("identity", vec![1; 10], 9).await.unwrap_err().reason.status(), 413);
+        assert_eq!(of("br", vec![1], 9).await.unwrap_err().reason.status(), 415);
+    }
+}

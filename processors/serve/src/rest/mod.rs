@@ -1,0 +1,116 @@
+//! The protocols: one table of routes, each with who may use it.
+//!
+//! * `v2`: the Open Inference Protocol, with the extensions of Triton for tensors in binary, statistics and the repository of models.
+//! * `v1`: KServe's first protocol. * `mlflow`: that of MLflow's scoring servers. * `plain`: rows as JSON objects, in and out.
+
+mod body;
+mod mlflow;
+mod plain;
+mod table;
+mod v1;
+mod v2;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::http::Method;
+use axum::routing::{MethodFilter, MethodRouter, on};
+
+use crate::grpc;
+use crate::repository::Repository;
+
+/// What the Open Inference Protocol is served with besides itself.
+pub(crate) const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_repository", "statistics", "classification"];
+
+/// What requests are answered with.
+#[derive(Debug)]
+pub struct Serving {
+    /// The models.
+    pub repository: Arc<Repository>,
+    /// How many bytes a body may have, also without its compression.
+    pub max_body: usize,
+}
+
+/// A line of the table.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{name}` for what differs.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    /// What it is for, in a sentence.
+    pub summary: &'static str,
+    /// What answers it.
+    pub answering: MethodRouter<Arc<Serving>>,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Open,
+    /// Those who may have rows predicted, and look at models.
+    Predict,
+    /// Those who may say which models are served.
+    Manage,
+}
+
+/// All routes.
+pub fn routes() -> Vec<Route> {
+    [v2::routes(), grpc::routes(), v1::routes(), mlflow::routes(), plain::routes()].concat()
+}
+
+/// The page of all routes.
+pub fn page() -> String {
+    let mut page = "# Routes of models that are served\n\nMade from the table of routes in `processors/serve/src/rest`: a test compares, and \
+        `MILLSTREAM_UPDATE=1 cargo test -p millstream-serve` writes it anew. What they are for is in [SERVING.md](SERVING.md).\n\n\
+        | route | who may | |\n|---|---|---|\n"
+        .to_owned();
+    for Route { method, path, access, summary, .. } in routes() {
+        let access = match access {
+            Access::Open => "everybody",
+            Access::Predict => "viewers",
+            Access::Manage => "operators",
+        };
+        let _ = writeln!(page, "| `{method} {path}` | {access} | {summary} |");
+    }
+    page
+}
+
+impl Route {
+    fn get<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
+    where
+        H: axum::handler::Handler<T, Arc<Serving>>,
+        T: 'static,
+    {
+        Self { method: Method::GET, path, access, summary, answering: on(MethodFilter::GET, handler) }
+    }
+
+    pub(crate) fn post<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
+    where
+        H: axum::handler::Handler<T, Arc<Serving>>,
+        T: 'static,
+    {
+        Self { method: Method::POST, path, access, summary, answering: on(MethodFilter::POST, handler) }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_page_of_routes_is_up_to_date() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ROUTES.md");
+        if std::env::var_os("MILLSTREAM_UPDATE").is_some() {
+            std::fs::write(&path, page()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), page());
+        assert!(routes().iter().all(|route| route.summary.ends_with('.')));
+    }
+}

@@ -1,0 +1,100 @@
+//! Rows as JSON objects, in and out: `POST /api/v1/models/NAME/predict`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Access, Route, Serving, body, table, v2};
+use crate::refusal::{Reason, Refusal};
+
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/livez", Access::Open, "Whether the server answers.", v2::live),
+        Route::get("/readyz", Access::Open, "Whether all models are served that are to be.", v2::ready),
+        Route::post("/api/v1/models/{model}/predict", Access::Predict, "Predicts rows.", predict),
+    ]
+}
+
+/// Rows that are to be predicted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// Objects by the names of the features, or lists in their order. Other keys of objects are left alone.
+    rows: Vec<Value>,
+}
+
+/// By which version.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// A number, an alias, or `latest`.
+    version: Option<String>,
+}
+
+/// Predictions.
+#[derive(Debug, Serialize)]
+struct Answer {
+    model: String,
+    version: u64,
+    predictions: Vec<Value>,
+}
+
+async fn predict(
+    State(serving): State<Arc<Serving>>,
+    Path(model): Path<String>,
+    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Answer>, Problem> {
+    let Query(asked) = asked.map_err(|error| Refusal::wrong(error.body_text()))?;
+    let bytes = body::read(&headers, body, serving.max_body).await?;
+    let served = serving.repository.resolve(&model, asked.version.as_deref()).await?;
+    let request: Request = body::json(&bytes)?;
+    let predictions = served.answer(
+        |served| table::of_rows(served, "rows", &request.rows),
+        |served, tensors| Ok(table::records(served, &tensors)),
+    );
+    let predictions = predictions.await?;
+    Ok(Json(Answer { model, version: served.version, predictions }))
+}
+
+/// A refusal as the API says it.
+struct Problem(Refusal);
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Refusal { reason, message } = self.0;
+        let code = match reason {
+            Reason::Wrong | Reason::Slow => "bad-request",
+            Reason::NotFound => "not-found",
+            Reason::TooLarge => "too-large",
+            Reason::Unsupported => "wrong-content-type",
+            Reason::Overloaded | Reason::Unavailable => "unavailable",
+            Reason::Internal => "internal",
+        };
+        let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let problem = json!({
+            "type": format!("/problems/{code}"),
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": message,
+            "code": code,
+            "retryable": reason.status() >= 500,
+        });
+        let mut response = (status, Json(problem)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}

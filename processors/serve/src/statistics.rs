@@ -1,0 +1,79 @@
+//! What a version has done so far, counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration as Time, SystemTime, UNIX_EPOCH};
+
+/// How often something was done, and how long it took altogether.
+#[derive(Debug, Default)]
+pub struct Duration {
+    count: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Duration {
+    /// Counts once more.
+    pub fn add(&self, took: Time) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How often.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many nanoseconds.
+    pub fn nanos(&self) -> u64 {
+        self.nanos.load(Ordering::Relaxed)
+    }
+}
+
+/// The figures of a version.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Requests that were answered.
+    pub success: Duration,
+    /// Requests that were refused.
+    pub fail: Duration,
+    /// How long requests have waited for others.
+    pub queue: Duration,
+    /// Reading what was sent.
+    pub input: Duration,
+    /// Predicting.
+    pub infer: Duration,
+    /// Writing what is answered.
+    pub output: Duration,
+    rows: AtomicU64,
+    batches: AtomicU64,
+    last: AtomicU64,
+}
+
+impl Figures {
+    /// Counts a batch of rows.
+    pub fn predicted(&self, rows: usize) {
+        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a request was answered now.
+    #[expect(clippy::disallowed_methods, reason = "it is for people, and decides nothing")]
+    pub fn answered_now(&self) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many rows were predicted.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// In how many batches.
+    pub fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
+    }
+
+    /// When the last request was answered, in milliseconds since 1970; 0 if none was.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+}
