@@ -22,10 +22,15 @@ impl Plan {
             let name = |node: &str| format!("{DEAD_LETTERS}{node}");
             let renamed_from = node.renamed_from.as_deref().map(name);
             let output = output(&name(&node.name), path, file, options);
-            let output = output.map_err(|problem| match file.node(&node.name).is_some_and(Node::says_on_error) {
-                true => file.diagnose(&node.name, problem.into()),
-                false => file.diagnose_flow(problem.into()),
-            })?;
+            let is_said_there = file.node(&node.name).is_some_and(Node::says_on_error);
+            let diagnose = |problem: Problem| {
+                if is_said_there {
+                    file.diagnose(&node.name, problem.into())
+                } else {
+                    file.diagnose_flow(problem.into())
+                }
+            };
+            let output = output.map_err(diagnose)?;
             self.nodes.push(PlannedNode { renamed_from, ..output });
             self.connect(index, FAILED, (self.nodes.len() - 1, 0));
         }
