@@ -677,7 +677,7 @@ fn messages_of_protobuf_are_written_and_read_back() {
     assert_eq!(ran.json()["nodes"]["out"]["rows_failed"], 1, "{}", ran.stdout);
     let refused: String =
         site.workshop.list("refused").iter().map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
-    assert!(refused.contains("column `a`: 3000000000 is no int32"), "{refused}");
+    assert!(refused.contains("column `a`: 3000000000 is not an `int32`"), "{refused}");
     let value = |bytes: &Received| bytes.3.clone().unwrap();
     let written: Vec<_> = site.received().iter().map(value).collect();
     assert_eq!(

@@ -292,7 +292,7 @@ fn rows_that_protobuf_does_not_hold_are_refused() {
     assert_eq!(payloads, [b"\x08\x01", b"\x08\x02"]);
     let refused = site.workshop.list("refused");
     let refused: String = refused.iter().map(|name| site.workshop.read(&format!("refused/{name}"))).collect();
-    assert!(refused.contains("column `a`: 3000000000 is no int32"), "{refused}");
+    assert!(refused.contains("column `a`: 3000000000 is not an `int32`"), "{refused}");
 }
 
 #[test]

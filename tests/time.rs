@@ -55,6 +55,6 @@ fn rows_without_a_time_are_refused_at_their_positions_and_late_ones_leave_by_the
         refused.sort_by_key(|line| line.split(',').nth(4));
         assert_eq!(refused.len(), 2, "{refused:?}");
         assert!(refused[0].contains("event time `at` is null") && refused[0].contains(",1,"), "{refused:?}");
-        assert!(refused[1].contains("`three` is no int64") && refused[1].contains(",2,"), "{refused:?}");
+        assert!(refused[1].contains("`three` is not an `int64`") && refused[1].contains(",2,"), "{refused:?}");
     }
 }

@@ -118,6 +118,7 @@ fn asked(wrong: Diagnostic, arguments: &RunArguments) -> Diagnostic {
 struct Shown {
     flow: String,
     kinds: Vec<&'static str>,
+    hidden: Vec<bool>,
     places: Vec<Option<String>>,
     unread: Vec<Vec<String>>,
     rows: Option<u64>,
@@ -159,10 +160,11 @@ fn prepare(plan: Plan, arguments: &RunArguments) -> Result<(Shown, PreparedFlow)
         note!("warning: {}: {warning}", plan.flow);
     }
     let kinds = plan.nodes.iter().map(|node| node.kind).collect();
+    let hidden = plan.nodes.iter().map(|node| node.hidden).collect();
     let places = plan.nodes.iter().map(place).collect();
     let unread = plan.nodes.iter().map(unread_sides).collect();
     let (flow, rows, is_live) = (plan.flow.clone(), known_rows(&plan), !plan.is_finite());
-    let shown = Shown { flow, kinds, places, unread, rows, is_live };
+    let shown = Shown { flow, kinds, hidden, places, unread, rows, is_live };
     let (effects, notes) = arguments.state.effects(&plan).map_err(|error| FlowError { node: None, error })?;
     notes.iter().for_each(|line| note!("{line}"));
     Ok((shown, PreparedFlow::new(plan, effects)?))
@@ -204,7 +206,8 @@ async fn run_all(
     let is_durable = arguments.state.state.is_some();
     let mut controls = Vec::new();
     let mut flows = JoinSet::new();
-    for (number, (Shown { flow, kinds, places, unread, rows, is_live }, ready)) in ready.into_iter().enumerate() {
+    for (number, (Shown { flow, kinds, hidden, places, unread, rows, is_live }, ready)) in ready.into_iter().enumerate()
+    {
         let running = ready.start(data);
         let stats = running.stats();
         controls.push(running.control());
@@ -214,7 +217,7 @@ async fn run_all(
                 outcome = running.join() => outcome,
                 never = progress.draw() => match never {},
             };
-            (number, Ended { flow, kinds, places, unread, stats, outcome, is_durable })
+            (number, Ended { flow, kinds, hidden, places, unread, stats, outcome, is_durable })
         });
     }
     if interrupts.count > 0 {

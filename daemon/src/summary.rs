@@ -20,6 +20,8 @@ pub struct Ended {
     pub flow: String,
     /// Its nodes and their types, in the order of the counters.
     pub kinds: Vec<&'static str>,
+    /// Which of them no flow file names, such as outputs of dead letters.
+    pub hidden: Vec<bool>,
     /// Its counters and reports.
     pub stats: Arc<FlowStats>,
     /// How it ended.
@@ -243,7 +245,8 @@ fn node_table(flow: &Ended) -> Table {
     let this_run = is_resumed.then_some("of this run");
     let header = ["node", "type", "rows in"].into_iter().chain(this_run).chain(["rows out", "failed"]);
     let mut table = new_table(header);
-    for (node, kind) in flow.stats.nodes.iter().zip(&flow.kinds) {
+    let written = flow.stats.nodes.iter().zip(&flow.kinds).zip(&flow.hidden).filter(|(_, hidden)| !**hidden);
+    for ((node, kind), _) in written {
         let count = |rows: u64| Cell::new(HumanCount(rows)).set_alignment(CellAlignment::Right);
         let this_run = is_resumed.then(|| count(of_this_run(&node.rows_in, node.before().rows_in)));
         let first = [Cell::new(&node.name), Cell::new(kind), count(node.rows_in.load(Ordering::Relaxed))];

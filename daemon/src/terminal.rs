@@ -75,9 +75,12 @@ impl Write for Log {
     }
 }
 
-/// Has panics said as anything else is.
+/// Has panics said as anything else is, but for those that cost no more than a row.
 pub fn note_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        if millstream_core::will_survive() {
+            return;
+        }
         let backtrace = std::backtrace::Backtrace::capture();
         match backtrace.status() {
             std::backtrace::BacktraceStatus::Captured => note!("{panic}\n{backtrace}"),

@@ -7,7 +7,7 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options, nullif};
 use arrow::datatypes::{DataType, Field};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use millstream_core::{ColumnType, Problem, Result, canonical_floats, type_name};
+use millstream_core::{ColumnType, Problem, Result, canonical_floats, type_name, with_article};
 use millstream_formats::TextValues;
 
 use crate::refused::Refused;
@@ -77,7 +77,7 @@ impl Conversion {
         };
         refused.add_new_nulls(column, &converted, |row| {
             let text = shown(column, row);
-            format!("column `{}`: `{text}` is no {}", self.name, type_name(&self.to))
+            format!("column `{}`: `{text}` is not {}", self.name, with_article(&type_name(&self.to)))
         });
         Ok(converted)
     }

@@ -9,7 +9,7 @@ use millstream_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::hash::{hash_column, hash_columns, start};
+use crate::hash::{hash_column, hash_columns, seed, start};
 
 /// Distributes rows over several ports: in turn, or, with `keys`, such that rows with equal values always leave by the
 /// same port, in every run and on every machine.
@@ -21,6 +21,10 @@ pub struct DistributeSettings {
     ports: Vec<String>,
     /// The columns whose values decide.
     keys: Option<Vec<String>>,
+    /// With `keys`: another number gives another distribution; nodes with the same one distribute alike. Without it, the name of
+    /// the node decides, so that nodes that distribute by the same keys don't depend on each other; a node that is renamed then
+    /// distributes otherwise, unless `renamed_from` says its former name.
+    seed: Option<u64>,
     /// In turn: how many rows leave by a port before it is the next one's turn; 1 unless set.
     #[schemars(range(min = 1))]
     rows: Option<usize>,
@@ -33,7 +37,7 @@ keys = ["customer"]"#;
 }
 
 impl ProcessorSettings for DistributeSettings {
-    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+    fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let schema = &inputs[0].schema;
         let mut problems = Problems::new();
         for (place, name) in self.ports.iter().enumerate() {
@@ -46,7 +50,12 @@ impl ProcessorSettings for DistributeSettings {
                 let problem = Problem::new("rows go by keys or in turn, not both").at(["rows"]);
                 Err(problem.help("leave out `keys` or `rows`").into())
             }
-            (Some(keys), None) => hash_columns("keys", keys, schema).map(Rule::Keys),
+            (Some(keys), None) => hash_columns("keys", keys, schema)
+                .map(|columns| Rule::Keys { columns, start: start(Self::NAME, seed(self.seed, context)) }),
+            (None, _) if self.seed.is_some() => {
+                let problem = Problem::new("rows that leave in turn need no seed").at(["seed"]);
+                Err(problem.help("leave out `seed`, or set `keys`").into())
+            }
             (None, rows) => Ok(Rule::Turns { rows: rows.unwrap_or(1) as u64, row: 0 }),
         };
         let rule = rule.map_err(|found: Problems| problems.extend(found));
@@ -65,8 +74,8 @@ struct Distribute {
 
 /// What decides.
 enum Rule {
-    /// The hash of some columns.
-    Keys(Vec<usize>),
+    /// The hash of some columns, and what it starts as.
+    Keys { columns: Vec<usize>, start: u64 },
     /// So many rows to each port; `row` counts all rows.
     Turns { rows: u64, row: u64 },
 }
@@ -76,8 +85,8 @@ impl Distribute {
     fn ports_of(&mut self, batch: &RecordBatch) -> Vec<u64> {
         let ports = self.ports;
         match &mut self.rule {
-            Rule::Keys(columns) => {
-                let mut hashes = vec![start(DistributeSettings::NAME, 0); batch.num_rows()];
+            Rule::Keys { columns, start } => {
+                let mut hashes = vec![*start; batch.num_rows()];
                 columns.iter().for_each(|column| hash_column(&mut hashes, batch.column(*column)));
                 hashes.into_iter().map(|hash| hash % ports).collect()
             }

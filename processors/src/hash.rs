@@ -24,8 +24,14 @@ use arrow::array::types::{
 };
 use arrow::array::{Array, AsArray, PrimitiveArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use millstream_core::{Problem, Problems, canonical_float, require_column, type_name};
+use millstream_core::{PlanContext, Problem, Problems, canonical_float, require_column, type_name};
 use twox_hash::XxHash3_64;
+
+/// The seed of a node: the one that its settings say, else the XXH3 hash of its name, so that what one node chooses by some
+/// columns says nothing about what another one of its type chooses by them.
+pub fn seed(said: Option<u64>, context: &PlanContext) -> u64 {
+    said.unwrap_or_else(|| XxHash3_64::oneshot(context.choosing_name().as_bytes()))
+}
 
 /// What the hashes of rows start as, for a type of node with this name and a seed.
 ///

@@ -2,7 +2,7 @@
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
-use millstream_core::{ColumnType, Problem, type_name};
+use millstream_core::{ColumnType, Problem, type_name, with_article};
 use millstream_formats::TextValues;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -41,7 +41,8 @@ pub fn values<'a>(literals: impl IntoIterator<Item = &'a Literal>, field: &Field
         .ok_or_else(|| Problem::new(format!("`{}` is {kind}, which has no single values", field.name())))?;
     let mut refused = None;
     let values = reader.decode(texts.iter().map(|text| Some(text.as_str())), texts.len(), &mut |_, text| {
-        refused.get_or_insert_with(|| Problem::new(format!("`{text}` is no {kind}, as `{}` is", field.name())));
+        let problem = || Problem::new(format!("`{text}` is not {}, as `{}` is", with_article(&kind), field.name()));
+        refused.get_or_insert_with(problem);
     });
     refused.map_or(Ok(values), Err)
 }

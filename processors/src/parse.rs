@@ -205,7 +205,7 @@ mod tests {
             let failed: Vec<_> = driven.failed.iter().map(|row| (row.error.as_str(), row.row.as_str())).collect();
             let expected = [
                 ("the text does not match the pattern", r#"{"id":2,"line":"no"}"#),
-                ("column `n`: `999` is no int8", r#"{"id":4,"line":"c-999"}"#),
+                ("column `n`: `999` is not an `int8`", r#"{"id":4,"line":"c-999"}"#),
                 ("column `line` is null", r#"{"id":5}"#),
             ];
             assert_eq!(failed, expected);
@@ -222,7 +222,7 @@ mod tests {
         let csv = "column = 'c'\nformat = { type = 'csv', delimiter = ';' }\nschema = { a = 'int64', b = 'utf8?' }";
         let (rows, failed) = parsed(csv, "c:utf8\n 1;x\n 2;\n 3");
         assert_eq!(rows, "a:int64 b:utf8?\n1 x\n2 null\n");
-        assert_eq!(failed, ["expected 2 cells instead of 1"]);
+        assert_eq!(failed, ["expected 2 fields instead of 1"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use twox_hash::XxHash3_64;
 
-use crate::hash::{hash_column, hash_columns, start};
+use crate::hash::{hash_column, hash_columns, seed, start};
 use crate::rows::evenly;
 
 /// Lets some of the rows pass, chosen by chance, and the same ones in every run.
@@ -29,9 +29,10 @@ pub struct SampleSettings {
     /// How many rows are chosen of all.
     #[schemars(range(min = 1, max = 10_000_000))]
     rows: Option<usize>,
-    /// Another number chooses other rows, or other keys: of several samples by the same keys in a row, each needs its own.
-    #[serde(default)]
-    seed: u64,
+    /// Another number chooses other rows, or other keys; nodes with the same one choose the same. Without it, the name of the
+    /// node says what is chosen, so that samples by the same keys don't depend on each other; a node that is renamed then
+    /// chooses others, unless `renamed_from` says its former name.
+    seed: Option<u64>,
 }
 
 impl Kind for SampleSettings {
@@ -41,7 +42,7 @@ keys = ["customer"]"#;
 }
 
 impl ProcessorSettings for SampleSettings {
-    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+    fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let schema = &inputs[0].schema;
         let rule = match (self.share, &self.keys, self.rows) {
             (Some(share), None, None) => Rule::Rows(share.0),
@@ -58,7 +59,7 @@ impl ProcessorSettings for SampleSettings {
         };
         let ports = vec![PortPlan::main(schema.clone())];
         let uses = vec![Uses::passing_on(self.keys.iter().flatten().cloned())];
-        let sample = Sample { rule, seed: self.seed, row: 0 };
+        let sample = Sample { rule, seed: seed(self.seed, context), row: 0 };
         Ok(ProcessorPlan { ports, uses, fails: false, build: Box::new(|| Ok(Box::new(sample))) })
     }
 }
@@ -213,7 +214,7 @@ impl Reservoir {
 mod tests {
     use std::collections::BTreeSet;
 
-    use millstream_testkit::{drive, parse, table};
+    use millstream_testkit::{context, drive, drive_at, parse, table};
 
     use super::*;
 
@@ -273,6 +274,33 @@ mod tests {
         let part = drive(&split, &[("from", sampled)], 8192).ports["a"][0].clone();
         let (a, b) = count(&part, &distribute);
         assert!(a.abs_diff(b) < 150, "{a} and {b}");
+    }
+
+    #[test]
+    fn nodes_of_one_type_choose_by_the_same_key_as_if_they_knew_nothing_of_each_other() {
+        use crate::distribute::DistributeSettings;
+        use crate::split::SplitSettings;
+        let lines: String = (0..4000).map(|k| format!("\n {k}")).collect();
+        let all = table(&format!("k:int64{lines}"));
+        let sample = |seed| -> SampleSettings { parse(&format!("share = '50%'\nkeys = ['k']{seed}")) };
+        let split = |seed| -> SplitSettings { parse(&format!("by = ['k']\nparts = {{ a = 0.5, b = 0.5 }}{seed}")) };
+        let distribute = |seed| -> DistributeSettings { parse(&format!("ports = ['a', 'b']\nkeys = ['k']{seed}")) };
+        let chosen = |node: &str, renamed_from: Option<&str>, settings: &dyn ProcessorSettings, rows: &RecordBatch| {
+            let renamed_from = renamed_from.map(str::to_owned);
+            let context = PlanContext { node: node.to_owned(), renamed_from, ..context() };
+            let driven = drive_at(&context, settings, &[("from", rows.clone())], 8192);
+            driven.ports.get("main").or(driven.ports.get("a")).unwrap()[0].clone()
+        };
+        for seed in ["", "\nseed = 7"] {
+            let nodes: [&dyn ProcessorSettings; 3] = [&sample(seed), &split(seed), &distribute(seed)];
+            for settings in nodes {
+                let first = chosen("first", None, settings, &all);
+                let second = chosen("second", None, settings, &first).num_rows();
+                let is_about_half = second.abs_diff(first.num_rows() / 2) < 150;
+                assert_eq!(is_about_half, seed.is_empty(), "{second} of {}", first.num_rows());
+                assert_eq!(chosen("second", Some("first"), settings, &all), first);
+            }
+        }
     }
 
     #[test]

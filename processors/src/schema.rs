@@ -359,7 +359,11 @@ mod tests {
         assert_eq!(text, "t:int8 f:int64 n:timestamp?\n7 1 2020-09-13T12:26:40Z\n9 2 null\n");
         assert_eq!(
             failed,
-            ["column `t`: `x` is no int8", "column `f`: `1.5` is no int64", "column `t`: `300` is no int8"]
+            [
+                "column `t`: `x` is not an `int8`",
+                "column `f`: `1.5` is not an `int64`",
+                "column `t`: `300` is not an `int8`"
+            ]
         );
         let (text, failed) = changed("cast = { t = 'int64' }", "t:utf8?\n 1\n null");
         assert_eq!((text.as_str(), failed), ("t:int64\n1\n", vec!["column `t` is null".to_owned()]));
@@ -374,7 +378,7 @@ mod tests {
             "i:utf8 f:decimal(4,1) d:decimal(6,1) b:int8 day:timestamp\n1 0.5 1.2 1 2026-01-31T00:00:00Z\n"
         );
         let (_, failed) = changed("cast = { d = 'decimal(6,1)' }", "d:decimal(6,2)\n 1.25");
-        assert_eq!(failed, ["column `d`: `1.25` is no decimal(6,1)"]);
+        assert_eq!(failed, ["column `d`: `1.25` is not a `decimal(6,1)`"]);
     }
 
     #[test]
@@ -383,7 +387,7 @@ mod tests {
         let declared = "columns = { n = 'int64', id = 'int64', new = 'utf8?', country = 'utf8' }\ndefault = { country = 'AT', n = 0 }\n";
         let (text, failed) = changed(&format!("{declared}drift = 'coerce'"), rows);
         assert_eq!(text, "n:int64 id:int64 new:utf8? country:utf8\n2 1 null AT\n");
-        assert_eq!(failed, ["column `id`: `x` is no int64"]);
+        assert_eq!(failed, ["column `id`: `x` is not an `int64`"]);
         let (text, _) = changed(&format!("{declared}drift = 'evolve'"), rows);
         assert_eq!(text, "n:int64 id:int64 new:utf8? country:utf8 more:int64\n2 1 null AT 5\n");
         let same = "columns = { n = 'int64?', id = 'utf8', more = 'int64' }";
@@ -403,7 +407,7 @@ mod tests {
         assert_eq!(problem("drop = ['a']\ncast = { a = 'utf8' }"), "there is no column `a`");
         assert_eq!(problem("cast = { a = 'timestamp' }"), "`a` is int64, which may count anything");
         assert_eq!(problem("cast = { t = 'int64' }"), "timestamp can't become int64");
-        assert_eq!(problem("default = { a = 'x' }"), "`x` is no int64, as `a` is");
+        assert_eq!(problem("default = { a = 'x' }"), "`x` is not an `int64`, as `a` is");
         assert_eq!(problem("drift = 'coerce'"), "`drift` only means something with `columns`");
         let columns = "columns = { a = 'int32', c = 'utf8' }";
         assert_eq!(problem(columns), "`a` arrives as int64, not as int32");

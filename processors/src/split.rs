@@ -16,7 +16,7 @@ use millstream_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::hash::{hash_column, hash_columns};
+use crate::hash::{hash_column, hash_columns, seed};
 
 /// Shares may add up to this much more or less than 1.
 const TOLERANCE: f64 = 1e-9;
@@ -28,21 +28,23 @@ const TOLERANCE: f64 = 1e-9;
 /// every run and on every machine. Null is a value like others. With `before`, time decides: rows before `at` are in the
 /// first of two parts, all others in the second, and rows without a time leave by `failed`.
 ///
-/// Others can compute the part of a row. Its hash `h` starts as `seed`; for each column of `by` in turn, `h` becomes the
-/// XXH3 hash (64 bits) with seed `h` of a byte for the type and the value, little-endian: 0 for null, 1 and a byte for
-/// booleans, 2 and 8 bytes for integers of any width (3 if above the largest int64), 4 and a float64 for floats (-0.0 as 0.0,
-/// one NaN), 5, 16 bytes and the scale for decimals, 6 and UTF-8 for text, 7 and the bytes for binary, 8 and 8 bytes for the
-/// days of dates, 9 and 10 and 8 bytes for the microseconds of times and timestamps. The row is in the first part whose
-/// share, added to those before it, is greater than `floor(h / 2^11) / 2^53`.
+/// Others can compute the part of a row. Its hash `h` starts as `seed`, or, without one, as the XXH3 hash (64 bits, seed 0) of
+/// the node's name; for each column of `by` in turn, `h` becomes the XXH3 hash (64 bits) with seed `h` of a byte
+/// for the type and the value, little-endian: 0 for null, 1 and a byte for booleans, 2 and 8 bytes for integers of any width (3
+/// if above the largest int64), 4 and a float64 for floats (-0.0 as 0.0, one NaN), 5, 16 bytes and the scale for decimals, 6 and
+/// UTF-8 for text, 7 and the bytes for binary, 8 and 8 bytes for the days of dates, 9 and 10 and 8 bytes for the microseconds of
+/// times and timestamps. The row is in the first part whose share, added to those before it, is greater than
+/// `floor(h / 2^11) / 2^53`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitSettings {
     /// The columns whose values decide. A column that names the row, such as `id`, gives an even split; one that names a
     /// person keeps all rows of the person together.
     by: Option<Vec<String>>,
-    /// Another number gives another split by the same columns.
-    #[serde(default)]
-    seed: u64,
+    /// Another number gives another split by the same columns; nodes with the same one split alike. Without it, the name of the
+    /// node decides, so that splits by the same columns don't depend on each other; a node that is renamed then splits
+    /// otherwise, unless `renamed_from` says its former name.
+    seed: Option<u64>,
     /// The parts and their shares, which add up to 1: `{ train = 0.8, test = 0.2 }`. With `before`, two names are enough:
     /// `["train", "test"]`.
     parts: Parts,
@@ -77,11 +79,11 @@ parts = { train = 0.8, test = 0.2 }"#;
 }
 
 impl ProcessorSettings for SplitSettings {
-    fn plan(&self, _: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
+    fn plan(&self, context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let schema = inputs.first().map_or_else(|| Arc::new(Schema::empty()), |stream| stream.schema.clone());
         let mut problems = self.parts.problems(self.column.is_none());
         problems.extend(self.column_problem(&schema));
-        let rule = self.rule(&schema).map_err(|found| problems.extend(found));
+        let rule = self.rule(&schema, seed(self.seed, context)).map_err(|found| problems.extend(found));
         let (Ok(rule), true) = (rule, problems.is_empty()) else {
             return Err(problems);
         };
@@ -149,9 +151,9 @@ impl Parts {
 }
 
 impl SplitSettings {
-    fn rule(&self, schema: &Schema) -> Result<Rule, Problems> {
+    fn rule(&self, schema: &Schema, seed: u64) -> Result<Rule, Problems> {
         match (&self.by, &self.before) {
-            (Some(by), None) => self.hash_rule(by, schema),
+            (Some(by), None) => self.hash_rule(by, schema, seed),
             (None, Some(before)) => self.time_rule(before, schema),
             (None, None) => Err(Problem::new("nothing says how to split").help("set `by` or `before`").into()),
             (Some(_), Some(_)) => {
@@ -161,12 +163,12 @@ impl SplitSettings {
         }
     }
 
-    fn hash_rule(&self, by: &[String], schema: &Schema) -> Result<Rule, Problems> {
+    fn hash_rule(&self, by: &[String], schema: &Schema, seed: u64) -> Result<Rule, Problems> {
         let mut problems = Problems::new();
         let columns = hash_columns("by", by, schema).map_err(|found| problems.extend(found));
         let bounds = self.parts.bounds().map_err(|found| problems.extend(found));
         match (bounds, columns) {
-            (Ok(bounds), Ok(columns)) => Ok(Rule::Hash { columns, seed: self.seed, bounds }),
+            (Ok(bounds), Ok(columns)) => Ok(Rule::Hash { columns, seed, bounds }),
             _ => Err(problems),
         }
     }
@@ -227,7 +229,7 @@ fn has_time(field: &Field) -> Result<(), Problem> {
 fn micros(text: &str) -> Result<i64, Problem> {
     let utc: Tz = "UTC".parse().map_err(|error| Problem::new(format!("{error}")))?;
     let time = string_to_datetime(&utc, text).map_err(|_| {
-        Problem::new(format!("`{text}` is no time")).help("write `2026-01-01` or `2026-01-01T12:00:00Z`")
+        Problem::new(format!("`{text}` is not a time")).help("write `2026-01-01` or `2026-01-01T12:00:00Z`")
     })?;
     Ok(time.timestamp_micros())
 }
@@ -421,7 +423,7 @@ mod tests {
                 "there is already a column `id`",
                 "a split by time has 2 parts, and these are 3",
                 "`name` is utf8, not a time",
-                "`soon` is no time",
+                "`soon` is not a time",
             ]
         );
     }

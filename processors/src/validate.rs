@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(problem("rules.x = { column = 'c', min = 1 }"), "there is no column `c`");
         assert_eq!(problem("rules.x = { column = 'a' }"), "the rule says nothing");
         assert_eq!(problem("rules.x = { min = 1 }"), "the rule is about no column");
-        assert_eq!(problem("rules.x = { column = 'a', min = 'x' }"), "`x` is no int64, as `a` is");
+        assert_eq!(problem("rules.x = { column = 'a', min = 'x' }"), "`x` is not an `int64`, as `a` is");
         assert_eq!(problem("rules.x = { column = 'a', matches = 'x' }"), "`a` is int64, not a text");
         assert_eq!(problem("rules.x = { column = 'b', matches = '(' }"), "the pattern can't be used: unclosed group");
         assert_eq!(problem("rules.x = { column = 'a', length = { min = 1 } }"), "`a` is int64, which has no length");

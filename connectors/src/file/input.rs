@@ -24,7 +24,7 @@ use super::reads::reads;
 /// name theirs, of which those are left out whose types flows can't carry; for CSV, NDJSON and JSON they are declared in
 /// `schema`, or found by looking at the first rows of the first file: integers become `int64`, other numbers `float64`, `true`
 /// and `false` `boolean`, texts in ISO 8601 with a time and an offset `timestamp`, all else `utf8`, also numbers with a sign `+`
-/// or a zero in front; and every column may be null. Columns that no node uses are not decoded.
+/// or a zero in front, and integers that `int64` can't hold, of which `float64` would lose digits; and every column may be null. Columns that no node uses are not decoded.
 ///
 /// A row that can't be read leaves by the port `failed`, as it was read; the rows around it go on. Its position is its
 /// number in the file, counted from 0, and its partition the file's path. Of rows of more than 64 MiB the first bytes are shown.
@@ -37,7 +37,7 @@ use super::reads::reads;
 ///
 /// With `follow` the input is live: it reads what is there, then waits for lines that are appended and for new files that
 /// match `path`, until the flow is stopped. A line is read when its line break is there; with 64 MiB and none, or a quote that
-/// is not closed as soon as `max_cell` says, it fails. Files are looked at every 100 ms,
+/// is not closed as soon as `max_field` says, it fails. Files are looked at every 100 ms,
 /// and searched for every second. A file is known by what it is, not by its name: when it is renamed and a new one takes
 /// its place, as in the rotation of logs, it is read to its end, until nothing has come for a second, and only then the new
 /// one, which may be renamed in its turn meanwhile. A file that was emptied, or begins otherwise than before, is read again

@@ -157,7 +157,11 @@ impl ReadRecords for StreamReader {
 /// Rows that can't be read, of so many. None of them is taken: who sends them has them still, and can mend them.
 fn bad_rows(first: BadRow, bad: usize, rows: usize) -> Refused {
     let BadRow { position, error, .. } = first;
-    let others = if bad > 1 { format!(", as {} others of {rows} can't", bad - 1) } else { String::new() };
+    let others = match bad.saturating_sub(1) {
+        0 => String::new(),
+        1 => format!(", nor can 1 other of {rows}"),
+        others => format!(", nor can {others} others of {rows}"),
+    };
     let why = format!("row {position}, counted from 0, can't be read{others}: {error}; none was taken");
     Refused::Unreadable { row: Some(position), why }
 }

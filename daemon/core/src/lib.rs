@@ -46,6 +46,7 @@ mod registry;
 mod report;
 mod secret;
 mod state;
+mod survive;
 mod types;
 mod units;
 
@@ -84,7 +85,8 @@ pub use registry::{
 pub use report::{Baselines, ConfusionMatrix, Disturbance, Evaluation, Figures, Metrics, ModelReport, Report, TROUBLE};
 pub use secret::Secret;
 pub use state::{Barrier, Chunks, Part, Parts, Positions, Snapshot, State, Then};
-pub use types::{ColumnType, Columns, timestamp, type_name};
+pub use survive::{survive, will_survive};
+pub use types::{ColumnType, Columns, timestamp, type_name, with_article};
 pub use units::{ByteSize, Duration, Rate, Share};
 
 /// The name of a node's main port, the one that `from = "NAME"` means.

@@ -14,6 +14,8 @@ pub struct PlanContext {
     pub flow: String,
     /// The node's name.
     pub node: String,
+    /// What the node was called before, if the flow says so.
+    pub renamed_from: Option<String>,
     /// The folder of the flow file: paths of inputs are relative to it.
     pub flow_folder: PathBuf,
     /// The folder that paths of outputs and of the registry are relative to.
@@ -39,6 +41,12 @@ pub struct PlanContext {
 }
 
 impl PlanContext {
+    /// The name by which a node chooses rows that no other node of its type chooses alike: its former one for as long as the
+    /// flow names that, so that a node that is renamed goes on choosing the same.
+    pub fn choosing_name(&self) -> &str {
+        self.renamed_from.as_deref().unwrap_or(&self.node)
+    }
+
     /// A path of an input, as written in the flow file.
     pub fn input_path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.flow_folder.join(path)

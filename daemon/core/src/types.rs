@@ -110,6 +110,12 @@ pub fn type_name(data_type: &DataType) -> Cow<'static, str> {
     Cow::Owned(composed)
 }
 
+/// The name of a type with its article, as in "`x` is not an `int64`".
+pub fn with_article(type_name: &str) -> String {
+    let article = if type_name.starts_with("int") { "an" } else { "a" };
+    format!("{article} `{type_name}`")
+}
+
 fn field_type_name(field: &Field) -> String {
     let question = if field.is_nullable() { "?" } else { "" };
     format!("{}{question}", type_name(field.data_type()))

@@ -12,7 +12,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use millstream_core::{
     Batch, Collector, Delivery, FAILED, Input, MAIN, Origin, Output, PortRole, Problem, Progress, Result, known_names,
-    type_name,
+    type_name, with_article,
 };
 use tokio::runtime::Handle;
 
@@ -204,10 +204,10 @@ type Row = serde_json::Map<String, serde_json::Value>;
 
 /// What is wrong with a number that is no integer, where it should be one: it would lose its fraction.
 fn fraction(field: &Field, row: &Row) -> Option<Problem> {
-    let (name, kind) = (field.name(), type_name(field.data_type()));
+    let (name, kind) = (field.name(), with_article(&type_name(field.data_type())));
     let value = row.get(name).filter(|_| field.data_type().is_integer())?;
     let is_cut = value.as_f64()?.fract() != 0.0;
-    is_cut.then(|| Problem::new(format!("column `{name}`: `{value}` is no {kind}")).under(name.as_str()))
+    is_cut.then(|| Problem::new(format!("column `{name}`: `{value}` is not {kind}")).under(name.as_str()))
 }
 
 fn decode(schema: &SchemaRef, rows: &[Row]) -> Result<RecordBatch, ArrowError> {
@@ -223,11 +223,11 @@ fn wrong_value(schema: &SchemaRef, row: &Row) -> Option<Problem> {
         let value = row.get(field.name()).cloned().unwrap_or_default();
         let of_column = Row::from_iter([(field.name().clone(), value.clone())]);
         decode(&only, &[of_column]).err()?;
-        let (name, kind) = (field.name(), type_name(field.data_type()));
+        let (name, kind) = (field.name(), with_article(&type_name(field.data_type())));
         Some(match value {
             serde_json::Value::Null => Problem::new(format!("column `{name}` is missing or null")),
             value => {
-                let problem = Problem::new(format!("column `{name}`: `{value}` is no {kind}")).under(name.as_str());
+                let problem = Problem::new(format!("column `{name}`: `{value}` is not {kind}")).under(name.as_str());
                 Problem { help: how_written(field.data_type()), ..problem }
             }
         })
@@ -365,7 +365,7 @@ mod tests {
         let problem = batch_of(&schema, &rows(r#"[{"n": 1}, {"n": 36.5}]"#)).expect_err("it is no integer");
         assert_eq!(
             (problem.message.as_str(), problem.at),
-            ("column `n`: `36.5` is no int64", vec![1.into(), "n".into()])
+            ("column `n`: `36.5` is not an `int64`", vec![1.into(), "n".into()])
         );
         assert_eq!(batch_of(&schema, &rows(r#"[{"n": 2.0}, {}]"#)).expect("it fits").num_rows(), 2);
     }
@@ -384,7 +384,7 @@ mod tests {
         let schema = millstream_testkit::table("id:int64 day:date?").schema();
         let wrong = |json: &str| batch_of(&schema, &rows(json)).expect_err(json);
         let problem = wrong(r#"[{"id": 1}, {"id": 2, "day": "31.12.2025"}]"#);
-        assert_eq!(problem.message, "column `day`: `\"31.12.2025\"` is no date");
+        assert_eq!(problem.message, "column `day`: `\"31.12.2025\"` is not a `date`");
         assert_eq!(problem.at, [millstream_core::Step::from(1), millstream_core::Step::from("day")]);
         assert!(problem.help.is_some_and(|help| help.contains("`\"2026-01-31\"`")));
         assert_eq!(wrong(r#"[{"day": "2025-12-31"}]"#).message, "column `id` is missing or null");

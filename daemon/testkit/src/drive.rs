@@ -45,6 +45,7 @@ pub fn context() -> PlanContext {
     PlanContext {
         flow: "test".into(),
         node: "node".into(),
+        renamed_from: None,
         flow_folder: ".".into(),
         work_folder: ".".into(),
         registry: "models".into(),
@@ -84,9 +85,19 @@ pub(crate) enum Renewal {
 /// `inputs` are port names with their tables, in the order of the plan: `from` first. All is done a second time with a
 /// processor that is replaced after every batch by one that is restored from its snapshot, and must come to the same.
 pub fn drive(settings: &dyn ProcessorSettings, inputs: &[(&str, RecordBatch)], batch_rows: usize) -> Driven {
+    drive_at(&context(), settings, inputs, batch_rows)
+}
+
+/// [`drive`] of a processor that stands elsewhere than at [`context`].
+pub fn drive_at(
+    context: &PlanContext,
+    settings: &dyn ProcessorSettings,
+    inputs: &[(&str, RecordBatch)],
+    batch_rows: usize,
+) -> Driven {
     let streams: Vec<_> = inputs.iter().map(|(port, rows)| stream(port, rows.schema())).collect();
     both_ways(|renewal| {
-        let mut driver = Driver::new(&context(), settings, &streams, renewal);
+        let mut driver = Driver::new(context, settings, &streams, renewal);
         driver.pass(inputs, batch_rows);
         driver.ended(0);
         driver.end()

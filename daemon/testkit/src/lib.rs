@@ -29,7 +29,7 @@ pub use conformance::{
     Excuse, Given, InputSamples, Lacks, OutputSamples, Sample, Source, Target, check_examples, check_inputs,
     check_outputs, check_processors,
 };
-pub use drive::{Driven, Timing, batch, context, drive, drive_in_time, parse, stream};
+pub use drive::{Driven, Timing, batch, context, drive, drive_at, drive_in_time, parse, stream};
 pub use hostile::Hostile;
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, Received, Sent};

@@ -1,9 +1,8 @@
 //! Finds the bad rows of a batch that failed, by halving it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use millstream_core::survive;
 
 use crate::hidden::without_hidden;
 
@@ -57,7 +56,7 @@ impl Halves {
     /// Runs over the next rows.
     pub fn next<T>(&mut self, run: impl Fn(&RecordBatch) -> Result<T, String>) -> Option<Half<T>> {
         while let Some((start, rows)) = self.left.pop() {
-            match survive(|| run(&rows)) {
+            match survive(|| run(&rows)).unwrap_or_else(|| Err(OUT_OF_REACH.to_owned())) {
                 Ok(result) => return Some(Half::Good(start, result)),
                 Err(why) => match without_hidden(&rows) {
                     Some(seen) => self.left.push((start, seen)),
@@ -98,11 +97,8 @@ impl Halves {
     }
 }
 
-/// A panic in a function of DataFusion must cost its row only.
-fn survive<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err("the value is out of what the function can do".to_owned()))
-}
+/// What is said of a row at which a function of DataFusion panics.
+pub const OUT_OF_REACH: &str = "the value is out of what the function can do";
 
 /// One batch of several, so that a few bad rows do not leave many small batches; several where one would be too big.
 pub fn together(parts: Vec<RecordBatch>) -> Vec<RecordBatch> {

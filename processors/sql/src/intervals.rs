@@ -3,9 +3,12 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::compute::kernels::numeric::mul;
-use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
-use datafusion_common::{DFSchema, Result};
+use arrow::array::IntervalMonthDayNanoArray;
+use arrow::array::cast::AsArray;
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+};
+use datafusion_common::{DFSchema, Result, exec_err};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion_expr::{
     ColumnarValue, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -13,6 +16,32 @@ use datafusion_expr::{
 use datafusion_sql::sqlparser::ast::BinaryOperator;
 
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+
+/// An interval that is written with so many hours, minutes or seconds that their nanoseconds don't fit into one: with days
+/// instead, which in a flow have 24 hours. None for all others.
+pub fn in_days(written: &str) -> Option<String> {
+    const MOST_SECONDS: i128 = i64::MAX as i128 / 1_000_000_000;
+    let words: Vec<&str> = written.split_whitespace().collect();
+    let mut parts = Vec::new();
+    let mut seconds = 0;
+    for pair in words.chunks(2) {
+        let [number, unit] = pair else { return None };
+        let of_unit = match unit.to_lowercase().trim_end_matches('s') {
+            "hour" => 3600,
+            "minute" => 60,
+            "second" => 1,
+            _ => {
+                parts.push(pair.join(" "));
+                continue;
+            }
+        };
+        let number: i128 = number.parse().ok()?;
+        seconds += number.checked_mul(of_unit)?;
+        let (days, rest) = (number / (86_400 / of_unit), number % (86_400 / of_unit));
+        parts.push(format!("{days} days {rest} {unit}"));
+    }
+    (seconds.abs() > MOST_SECONDS).then(|| parts.join(" "))
+}
 
 /// Turns products of integers and intervals into calls of a function.
 #[derive(Debug)]
@@ -67,7 +96,31 @@ impl ScalarUDFImpl for Times {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        Ok(ColumnarValue::Array(Arc::new(mul(&arrays[0], &arrays[1])?)))
+        let (intervals, numbers) =
+            (arrays[0].as_primitive::<IntervalMonthDayNanoType>(), arrays[1].as_primitive::<Int64Type>());
+        let products: Result<IntervalMonthDayNanoArray> = intervals
+            .iter()
+            .zip(numbers)
+            .map(|pair| match pair {
+                (Some(interval), Some(number)) => times(interval, number).map(Some),
+                _ => Ok(None),
+            })
+            .collect();
+        Ok(ColumnarValue::Array(Arc::new(products?)))
+    }
+}
+
+/// An interval, so many times. Nanoseconds that are too many for an interval become days, which in a flow have 24 hours.
+fn times(interval: IntervalMonthDayNano, number: i64) -> Result<IntervalMonthDayNano> {
+    const DAY: i128 = 86_400_000_000_000;
+    let product = |part: i64| i128::from(part) * i128::from(number);
+    let nanos = product(interval.nanoseconds);
+    let (more_days, nanos) = if i64::try_from(nanos).is_ok() { (0, nanos) } else { (nanos / DAY, nanos % DAY) };
+    let months = i32::try_from(product(interval.months.into()));
+    let days = i32::try_from(product(interval.days.into()) + more_days);
+    match (months, days, i64::try_from(nanos)) {
+        (Ok(months), Ok(days), Ok(nanos)) => Ok(IntervalMonthDayNano::new(months, days, nanos)),
+        _ => exec_err!("{number} times an interval is longer than an interval can be"),
     }
 }
 
@@ -76,6 +129,25 @@ mod tests {
     use millstream_testkit::{drive, parse, table};
 
     use crate::sql::SqlSettings;
+
+    #[test]
+    fn intervals_may_be_longer_than_their_nanoseconds() {
+        let query = "SELECT at + n * interval '1 second' AS a, at - interval '1 second' * n AS b,
+            timestamp '2026-01-01' + interval '2700000 hours' AS c, at - interval '1 day 2700001 hours' AS d FROM input";
+        let settings: SqlSettings = parse(&format!("query = \"\"\"{query}\"\"\""));
+        let rows = table(
+            "n:int64? at:timestamp
+             10000000000 2026-01-31T00:00:00Z
+             null 2026-01-31T00:00:00Z
+             9223372036854775807 2026-01-31T00:00:00Z",
+        );
+        let driven = drive(&settings, &[("from", rows)], 8192);
+        // As by Python's `datetime` and `timedelta`.
+        let expected = "2342-12-21T17:46:40Z 1709-03-13T06:13:20Z 2334-01-07T00:00:00Z 1718-01-24T23:00:00Z\n\
+                        null null 2334-01-07T00:00:00Z 1718-01-24T23:00:00Z\n";
+        assert!(driven.text("main").ends_with(expected), "{}", driven.text("main"));
+        assert_eq!(driven.failed.len(), 1);
+    }
 
     #[test]
     fn integers_times_intervals() {

@@ -1,5 +1,5 @@
 //! Functions whose result a number or text in a row can make as long as it likes: a row that asks for too much fails, and rows
-//! that together do are computed one after the other.
+//! that together do are computed one after the other. A negative length or number of times is none.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
-use datafusion_common::{Result, exec_err};
+use datafusion_common::{Result, ScalarValue, exec_err};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use millstream_core::MAX_BATCH_BYTES;
 
@@ -66,7 +66,10 @@ pub fn limited(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
 impl Change for Limit {
     const SIMPLIFIED: bool = true;
 
-    fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, function: &ScalarUDF, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let (Self::Pad | Self::Resize, Some(length)) = (self, args.args.get_mut(1)) {
+            *length = at_least_zero(length)?;
+        }
         let given = args.args.iter().map(Argument::new).collect::<Result<Vec<_>>>()?;
         if self.is_modest(&given) {
             return function.invoke_with_args(args);
@@ -194,6 +197,23 @@ impl Argument {
     }
 }
 
+/// A length, or none instead of a negative one, of which DataFusion makes the largest number that there is.
+fn at_least_zero(length: &ColumnarValue) -> Result<ColumnarValue> {
+    Ok(match length {
+        ColumnarValue::Scalar(ScalarValue::Int64(Some(length))) => {
+            ColumnarValue::Scalar(ScalarValue::Int64(Some((*length).max(0))))
+        }
+        ColumnarValue::Array(lengths) if lengths.data_type() == &DataType::Int64 => {
+            let lengths = lengths.as_primitive::<Int64Type>();
+            if lengths.values().iter().all(|length| *length >= 0) {
+                return Ok(length.clone());
+            }
+            ColumnarValue::Array(Arc::new(lengths.unary::<_, Int64Type>(|length| length.max(0))))
+        }
+        other => other.clone(),
+    })
+}
+
 /// Integers as `int64`; dates and times as nanoseconds, so that they can be set against intervals.
 fn as_numbers(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(match values.data_type() {
@@ -228,6 +248,7 @@ fn size(values: &ArrayRef, row: usize) -> i128 {
 mod tests {
     use millstream_testkit::{drive, parse, table};
 
+    use crate::halve::OUT_OF_REACH;
     use crate::sql::SqlSettings;
 
     #[test]
@@ -257,6 +278,89 @@ mod tests {
                 assert_eq!(driven.failed.len(), 1, "{call}: {:?}", driven.failed);
                 assert!(driven.failed[0].row.contains("100000000000"), "{call}");
                 assert!(driven.failed[0].error.contains("for this row"), "{call}: {}", driven.failed[0].error);
+            }
+        }
+    }
+
+    #[test]
+    fn negative_lengths_are_none() {
+        let rows = table("n:int64 t:utf8\n -1 ab\n -9223372036854775808 ab\n 1 ab\n 0 ab");
+        for (call, expected) in [
+            ("lpad(t, n)", ["\"\"", "\"\"", "a", "\"\""]),
+            ("lpad('x', n)", ["\"\"", "\"\"", "x", "\"\""]),
+            ("rpad(t, n, 'xy')", ["\"\"", "\"\"", "a", "\"\""]),
+            ("lpad(t, CAST(n AS int64), 'é')", ["\"\"", "\"\"", "a", "\"\""]),
+            ("lpad(t, -3)", ["\"\""; 4]),
+            ("repeat(t, n)", ["\"\"", "\"\"", "ab", "\"\""]),
+            ("cardinality(array_resize([1, 2], n))", ["0", "0", "1", "0"]),
+            ("cardinality(array_repeat(t, n))", ["0", "0", "1", "0"]),
+        ] {
+            let settings: SqlSettings = parse(&format!("query = '''SELECT {call} AS r FROM input'''"));
+            for batch_rows in [1, 4] {
+                let driven = drive(&settings, &[("from", rows.clone())], batch_rows);
+                let text = driven.text("main");
+                assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), expected, "{call}: {:?}", driven.failed);
+            }
+        }
+    }
+
+    #[test]
+    fn no_count_makes_a_function_panic() {
+        let numbers = "-9223372036854775808 -2147483649 -2147483648 -2 -1 0 1 2 2147483648 9223372036854775807";
+        let lines: String = numbers.split(' ').map(|n| format!("\n {n} äbc 1.5")).collect();
+        let rows = table(&format!("n:int64 t:utf8 x:float64{lines}"));
+        for call in [
+            "array_element([1, 2], n)",
+            "array_length([1, 2], n)",
+            "array_remove_n([1, 1, 2], 1, n)",
+            "array_repeat(1, n)",
+            "array_replace_n([1, 1, 2], 1, 3, n)",
+            "array_resize([1], n)",
+            "array_slice([1, 2, 3], n, 2)",
+            "array_slice([1, 2, 3], 1, n)",
+            "array_slice([1, 2, 3], 1, 3, n)",
+            "chr(n)",
+            "factorial(n)",
+            "gcd(n, 6)",
+            "generate_series(n, 3)",
+            "generate_series(1, 3, n)",
+            "lcm(n, 6)",
+            "left(t, n)",
+            "lpad('x', n)",
+            "lpad(t, n, 'é')",
+            "n % -1",
+            "n / -1",
+            "n << n",
+            "n >> n",
+            "overlay(t PLACING 'x' FROM n)",
+            "overlay(t PLACING 'x' FROM 1 FOR n)",
+            "power(n, n)",
+            "range(n)",
+            "range(1, n)",
+            "regexp_count(t, 'b', n)",
+            "regexp_instr(t, 'b', n)",
+            "regexp_instr(t, 'b', 1, n)",
+            "repeat('x', n)",
+            "right(t, n)",
+            "round(x, CAST(n AS int))",
+            "rpad('x', n)",
+            "rpad(t, n, 'é')",
+            "split_part(t, 'b', n)",
+            "substr(t, n)",
+            "substr(t, 1, n)",
+            "substr(t, n, n)",
+            "substr_index(t, 'b', n)",
+            "to_hex(n)",
+            "trunc(x, n)",
+            "abs(n)",
+            "- n",
+        ] {
+            for text in ["t", "'äbc'"] {
+                let call = call.replace("(t", &format!("({text}"));
+                let settings: SqlSettings = parse(&format!("query = '''SELECT {call} AS r FROM input'''"));
+                let driven = drive(&settings, &[("from", rows.clone())], 8192);
+                let panics = driven.failed.iter().filter(|row| row.error.contains(OUT_OF_REACH));
+                assert_eq!(panics.map(|row| row.row.clone()).collect::<Vec<_>>(), [""; 0], "{call}");
             }
         }
     }

@@ -8,6 +8,8 @@ use datafusion_sql::sqlparser::ast::{
     Value, VisitMut, VisitorMut,
 };
 
+use crate::intervals::in_days;
+
 /// The most digits of a decimal.
 const MOST_DIGITS: usize = 38;
 
@@ -35,6 +37,14 @@ impl VisitorMut for FlowTypes {
                 }
             }
             Expr::Cast { data_type, .. } => in_flow_type(data_type),
+            Expr::Interval(interval) if interval.leading_field.is_none() => {
+                if let Expr::Value(value) = interval.value.as_mut()
+                    && let Value::SingleQuotedString(written) = &mut value.value
+                    && let Some(days) = in_days(written)
+                {
+                    *written = days;
+                }
+            }
             Expr::TypedString(text) => in_flow_type(&mut text.data_type),
             _ => {}
         }

@@ -9,13 +9,17 @@ use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 pub fn name_columns(tokens: &mut [TokenWithSpan], schema: &Schema) {
     let places: Vec<usize> =
         (0..tokens.len()).filter(|place| !matches!(tokens[*place].token, Token::Whitespace(_))).collect();
+    let calls = calls(tokens, &places);
     for (position, place) in places.iter().enumerate() {
         let neighbour = |distance: isize| {
             let place = position.checked_add_signed(distance).and_then(|position| places.get(position));
             place.map(|place| &tokens[*place].token)
         };
         let Token::Word(word) = &tokens[*place].token else { continue };
-        if is_word_of_sql(word) && schema.field_with_name(&word.value).is_ok() && is_value(word, neighbour) {
+        if is_word_of_sql(word)
+            && schema.field_with_name(&word.value).is_ok()
+            && is_value(word, calls[position], neighbour)
+        {
             // The parser refuses a column `from` without quotes, whatever it knows of it.
             let quote_style = (word.keyword == Keyword::FROM).then_some('"');
             let name = Word { value: word.value.clone(), quote_style, keyword: Keyword::NoKeyword };
@@ -23,6 +27,40 @@ pub fn name_columns(tokens: &mut [TokenWithSpan], schema: &Schema) {
         }
     }
 }
+
+/// The function in whose brackets each of these tokens stands, if it is one that has words of SQL between its arguments.
+fn calls(tokens: &[TokenWithSpan], places: &[usize]) -> Vec<Option<Keyword>> {
+    let mut open: Vec<Option<Keyword>> = Vec::new();
+    let mut before = None;
+    let within = |place: &usize| {
+        let token = &tokens[*place].token;
+        if matches!(token, Token::RParen) {
+            open.pop();
+        }
+        let call = open.last().copied().flatten();
+        if matches!(token, Token::LParen) {
+            open.push(before.filter(|word| WITH_WORDS.contains(word)));
+        }
+        before = match token {
+            Token::Word(word) => Some(word.keyword),
+            _ => None,
+        };
+        call
+    };
+    places.iter().map(within).collect()
+}
+
+/// `extract(day FROM at)`, `position('a' IN name)`, `overlay(name PLACING 'a' FROM 1 FOR 2)`.
+const WITH_WORDS: &[Keyword] = &[
+    Keyword::CEIL,
+    Keyword::EXTRACT,
+    Keyword::FLOOR,
+    Keyword::OVERLAY,
+    Keyword::POSITION,
+    Keyword::SUBSTR,
+    Keyword::SUBSTRING,
+    Keyword::TRIM,
+];
 
 /// The words that are columns of `schema` as well, and stand where they can't be meant.
 pub fn doubtful<'a>(tokens: &'a [TokenWithSpan], schema: &Schema) -> Option<&'a TokenWithSpan> {
@@ -34,7 +72,9 @@ fn is_word_of_sql(word: &Word) -> bool {
     word.quote_style.is_none() && word.keyword != Keyword::NoKeyword
 }
 
-fn is_value<'a>(word: &Word, neighbour: impl Fn(isize) -> Option<&'a Token>) -> bool {
+fn is_value<'a>(word: &Word, call: Option<Keyword>, neighbour: impl Fn(isize) -> Option<&'a Token>) -> bool {
+    const BETWEEN_ARGUMENTS: &[Keyword] = &[Keyword::FOR, Keyword::FROM, Keyword::IN, Keyword::PLACING];
+    let is_between = |token: &Token| call.is_some() && is_one_of(token, BETWEEN_ARGUMENTS);
     if matches!(neighbour(-1), Some(Token::Period)) {
         return true;
     }
@@ -46,12 +86,17 @@ fn is_value<'a>(word: &Word, neighbour: impl Fn(isize) -> Option<&'a Token>) -> 
         // `IS NOT NULL` and the like.
         (Some(before), _) if is(before, Keyword::NOT) => !neighbour(-2).is_some_and(|before| is(before, Keyword::IS)),
         (Some(Token::LParen), _) => !neighbour(-2).is_some_and(takes_words) || is_closed(neighbour(1)),
-        (Some(before), _) => comes_before_values(before),
+        // `IS DISTINCT FROM`.
+        (Some(before), _) if is(before, Keyword::FROM) && call.is_none() => {
+            neighbour(-2).is_some_and(|before| is(before, Keyword::DISTINCT))
+                && neighbour(-3).is_some_and(|before| is_one_of(before, &[Keyword::IS, Keyword::NOT]))
+        }
+        (Some(before), _) => comes_before_values(before) || is_between(before),
     };
     let ends = match (neighbour(1), word.keyword) {
         (Some(behind), Keyword::CASE) if is(behind, Keyword::WHEN) => false,
         (None, _) => true,
-        (Some(behind), _) => comes_behind_values(behind),
+        (Some(behind), _) => comes_behind_values(behind) || is_between(behind),
     };
     begins && ends
 }
@@ -78,12 +123,16 @@ fn comes_before_values(token: &Token) -> bool {
         Keyword::ILIKE,
         Keyword::LIKE,
         Keyword::OR,
+        Keyword::REGEXP,
+        Keyword::RLIKE,
         Keyword::SELECT,
         Keyword::THEN,
         Keyword::WHEN,
         Keyword::WHERE,
     ];
-    matches!(token, Token::Comma | Token::LParen | Token::LBracket) || is_operator(token) || is_one_of(token, WORDS)
+    matches!(token, Token::Colon | Token::Comma | Token::LBrace | Token::LBracket | Token::LParen)
+        || is_operator(token)
+        || is_one_of(token, WORDS)
 }
 
 fn comes_behind_values(token: &Token) -> bool {
@@ -101,6 +150,9 @@ fn comes_behind_values(token: &Token) -> bool {
         Keyword::LIKE,
         Keyword::NOT,
         Keyword::OR,
+        Keyword::REGEXP,
+        Keyword::RLIKE,
+        Keyword::SIMILAR,
         Keyword::THEN,
         Keyword::WHEN,
         Keyword::WHERE,
@@ -111,6 +163,7 @@ fn comes_behind_values(token: &Token) -> bool {
             | Token::RParen
             | Token::LBracket
             | Token::RBracket
+            | Token::RBrace
             | Token::Period
             | Token::DoubleColon
             | Token::SemiColon
@@ -144,6 +197,12 @@ fn is_operator(token: &Token) -> bool {
             | Token::Pipe
             | Token::Caret
             | Token::Tilde
+            | Token::TildeAsterisk
+            | Token::ExclamationMarkTilde
+            | Token::ExclamationMarkTildeAsterisk
+            | Token::AtArrow
+            | Token::ArrowAt
+            | Token::Sharp
             | Token::ShiftLeft
             | Token::ShiftRight
             | Token::Arrow
@@ -159,7 +218,7 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use datafusion_sql::sqlparser::keywords::ALL_KEYWORDS;
     use millstream_core::ProcessorSettings;
-    use millstream_testkit::{context, drive, parse, stream};
+    use millstream_testkit::{context, drive, parse, stream, table};
 
     use crate::sql::SqlSettings;
 
@@ -212,6 +271,83 @@ mod tests {
         ] {
             let driven = drive(&settings(query), &[("from", rows.clone())], 2);
             assert_eq!(driven.text("main"), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_expression_can_have_such_a_column() {
+        let columns = "user:utf8 case:utf8? interval:int64 date:timestamp";
+        let rows = table(&format!("{columns}\n abca abca 2 2026-03-04T05:06:07Z"));
+        for (expression, expected) in [
+            ("trim(BOTH 'a' FROM user)", "bc"),
+            ("trim(user FROM 'xabca')", "x"),
+            ("trim(LEADING 'a' FROM case)", "bca"),
+            ("trim(user)", "abca"),
+            ("position('b' IN user)", "2"),
+            ("position('b' IN case)", "2"),
+            ("position(user IN 'xabca')", "2"),
+            ("strpos(user, 'b')", "2"),
+            ("extract(year FROM date)", "2026"),
+            ("extract(day FROM date)", "4"),
+            ("overlay(user PLACING 'xy' FROM 2 FOR 2)", "axya"),
+            ("overlay('1234' PLACING user FROM interval)", "1abca"),
+            ("substring(user FROM 2 FOR 2)", "bc"),
+            ("substring(user FROM interval FOR interval)", "bc"),
+            ("substring(case, interval)", "bca"),
+            ("get_field({'k': user, 'l': case}, 'k')", "abca"),
+            ("get_field(named_struct('k', user), 'k')", "abca"),
+            ("[user, case][2]", "abca"),
+            ("user || case", "abcaabca"),
+            ("user IN ('x', user)", "true"),
+            ("user LIKE 'ab%'", "true"),
+            ("'abca' LIKE user", "true"),
+            ("user SIMILAR TO 'ab.*'", "true"),
+            ("user ~ 'b'", "true"),
+            ("user IS NOT DISTINCT FROM case", "true"),
+            ("user IS DISTINCT FROM case", "false"),
+            ("interval BETWEEN interval AND interval", "true"),
+            ("CASE user WHEN case THEN user ELSE case END", "abca"),
+            ("CASE WHEN user = case THEN user END", "abca"),
+            ("CAST(user AS text)", "abca"),
+            ("user::text", "abca"),
+            ("- interval", "-2"),
+            ("NOT user = case", "false"),
+            ("user IS NULL", "false"),
+            ("(user)", "abca"),
+            ("coalesce(user, case)", "abca"),
+            ("floor(interval)", "2.0"),
+            ("ceil(interval)", "2.0"),
+            ("date AT TIME ZONE 'UTC'", "2026-03-04T05:06:07Z"),
+            ("date_trunc('day', date)", "2026-03-04T00:00:00Z"),
+        ] {
+            let query = format!("SELECT {expression} AS x FROM input");
+            let driven = drive(&settings(&query), &[("from", rows.clone())], 8192);
+            assert_eq!(driven.text("main").lines().nth(1), Some(expected), "{expression}: {:?}", driven.failed);
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_column_and_no_function_is_said_to_be_no_column() {
+        let schema = table("users:utf8\n").schema();
+        for (query, message, help) in [
+            ("SELECT user AS x FROM input", "there is no column `user`", "did you mean `users`?"),
+            ("SELECT trim(BOTH 'a' FROM user) AS x FROM input", "there is no column `user`", "did you mean `users`?"),
+            ("SELECT session_user AS x FROM input", "there is no column `session_user`", "there is only `users`"),
+            ("SELEC users FROM input", "expected an SQL statement instead of `SELEC`", "did you mean `SELECT`?"),
+            ("users FROM input", "expected an SQL statement instead of `users`", "a query starts with SELECT or WITH"),
+        ] {
+            let problems = settings(query).plan(&context(), &[stream("from", schema.clone())]).unwrap_err();
+            assert_eq!((&*problems[0].message, problems[0].help.as_deref()), (message, Some(help)), "{query}");
+            assert!(problems[0].within.is_some(), "{query}");
+        }
+    }
+
+    #[test]
+    fn quotes_are_advised_for_the_word_at_the_place_only() {
+        let schema = table("name:utf8\n").schema();
+        for query in ["SELEC name FROM people", "SELECT name FROM input WHERE 1 1"] {
+            let problems = settings(query).plan(&context(), &[stream("from", schema.clone())]).unwrap_err();
+            assert!(!problems[0].help.as_deref().unwrap_or_default().contains("in quotes"), "{query}: {problems:?}");
         }
     }
 

@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, Select, SelectItem, Statement, Subscript, Value, VisitMut, VisitorMut,
+    AccessExpr, Expr, Function, FunctionArguments, Ident, ObjectNamePart, Select, SelectItem, Statement, Subscript,
+    Value, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::Token;
-use millstream_core::Problem;
+use millstream_core::{Problem, nearest};
 
+use crate::functions;
 use crate::text::{Text, within};
 use crate::words::sentence;
 
@@ -30,6 +32,7 @@ pub fn query(text: &Text) -> Result<Statement, Problem> {
         let problem = Problem::new(format!("`{word}` is no query")).help("a query starts with SELECT or WITH");
         return Err(within(problem, text.phrase(&[&word])));
     }
+    let _ = first.visit(&mut NameColumns { text });
     let _ = first.visit(&mut NameExpressions);
     Ok(first)
 }
@@ -37,7 +40,8 @@ pub fn query(text: &Text) -> Result<Statement, Problem> {
 /// Reads one expression, such as `amount > 10`. `what` says what it is, for people: "a condition".
 pub fn expression(text: &Text, what: &str) -> Result<Expr, Problem> {
     let mut parser = parser(text);
-    let expression = parser.parse_expr().map_err(|error| problem(error, text))?;
+    let mut expression = parser.parse_expr().map_err(|error| problem(error, text))?;
+    let _ = expression.visit(&mut NameColumns { text });
     let next = parser.next_token();
     match next.token {
         Token::EOF => Ok(expression),
@@ -59,12 +63,44 @@ fn problem(error: ParserError, text: &Text) -> Problem {
     };
     let place = text.told(&message).or_else(|| message.contains("EOF").then(|| text.end()));
     let message = message.split(" at Line: ").next().unwrap_or_default();
+    if let Some(found) = message.strip_prefix("Expected: an SQL statement, found: ") {
+        return within(no_query(found), place);
+    }
     let message = match message.strip_prefix("Expected: ").and_then(|rest| rest.split_once(", found: ")) {
         Some((expected, "EOF")) => format!("expected {expected} at the end"),
         Some((expected, found)) => format!("expected {expected} instead of `{found}`"),
         None => sentence(message),
     };
     within(Problem::new(message), place)
+}
+
+/// A text that does not begin as a query does.
+fn no_query(found: &str) -> Problem {
+    let help = match nearest(found, ["SELECT", "WITH"]) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "a query starts with SELECT or WITH".to_owned(),
+    };
+    Problem::new(format!("expected an SQL statement instead of `{found}`")).help(help)
+}
+
+/// Lets the words that the parser takes for calls without brackets, such as `user` and `current_date`, be columns: if there is a
+/// column of that name, or no such function.
+struct NameColumns<'a> {
+    text: &'a Text<'a>,
+}
+
+impl VisitorMut for NameColumns<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(Function { name, args: FunctionArguments::None, .. }) = expr
+            && let [ObjectNamePart::Identifier(word)] = name.0.as_slice()
+            && (self.text.has_column(&word.value) || functions::lookup(&word.value) == functions::Function::Unknown)
+        {
+            *expr = Expr::Identifier(word.clone());
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Gives every selected expression a name that people expect: `s.a` and `s['a']` are called `a`, and what is computed

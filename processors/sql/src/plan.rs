@@ -16,7 +16,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Expr as SyntaxExpr, Statement};
 
 use crate::literals::in_flow_types;
-use crate::rewrite::{as_flows_compute, decimals_meet_floats, lists_are_compared};
+use crate::rewrite::{as_flows_compute, lists_are_compared, unlike_types_meet};
 use crate::{functions, random};
 
 /// The name by which every query may call its stream.
@@ -72,7 +72,7 @@ impl<'a> Planner<'a> {
     /// Makes types agree and simplifies. Filters stay where they were written: a query may rely on them to keep
     /// bad rows from an expression behind.
     fn finish(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        let plan = decimals_meet_floats(lists_are_compared(plan)?)?;
+        let plan = unlike_types_meet(lists_are_compared(plan)?)?;
         let plan = Analyzer::new().execute_and_check(plan, &OPTIONS, |_, _| {})?;
         let plan = as_flows_compute(plan)?;
         let optimizer = Optimizer::with_rules(vec![

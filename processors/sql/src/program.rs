@@ -13,9 +13,10 @@ use datafusion_expr::{ColumnarValue, Expr, Filter, LogicalPlan, Projection, Tabl
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
-use millstream_core::MAX_BATCH_BYTES;
+use millstream_core::{MAX_BATCH_BYTES, survive};
 
 use crate::choice::as_choice;
+use crate::halve::OUT_OF_REACH;
 use crate::plan::OPTIONS;
 use crate::predicate::Predicate;
 use crate::unnest::{Spread, Unnest};
@@ -217,7 +218,8 @@ impl FilterStep {
     }
 
     fn run(&self, rows: RecordBatch) -> Result<RecordBatch, String> {
-        let mask = self.predicate.mask(&rows).map_err(|error| format!("in WHERE: {}", why(&error)))?;
+        let mask = survive(|| self.predicate.mask(&rows)).unwrap_or_else(|| exec_err!("{OUT_OF_REACH}"));
+        let mask = mask.map_err(|error| format!("in WHERE: {}", why(&error)))?;
         let passed = mask.true_count();
         let kept = self.keep.iter().map(|&column| rows.column(column));
         if passed == rows.num_rows() {
@@ -301,7 +303,8 @@ impl Project {
             columns.push(match output {
                 Output::Column(column) => rows.column(*column).clone(),
                 Output::Computed(expr) => {
-                    let computed = expr.evaluate(rows).and_then(|value| as_array(value, rows.num_rows()));
+                    let computed = survive(|| expr.evaluate(rows).and_then(|value| as_array(value, rows.num_rows())));
+                    let computed = computed.unwrap_or_else(|| exec_err!("{OUT_OF_REACH}"));
                     computed.map_err(|error| self.in_column(place, &why(&error)))?
                 }
             });

@@ -1,5 +1,6 @@
 //! Changes to a plan's expressions, by which they compute what flows promise and DataFusion does not: where decimals meet
-//! floats, how floats compare, that times have microseconds, and that what is never computed does not fail.
+//! floats, how floats compare, that times have microseconds, also where they meet dates and texts, and that what is never
+//! computed does not fail.
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -38,9 +39,13 @@ const INDIFFERENT: &[&str] = &[
     "trunc",
 ];
 
+/// Functions that compare their arguments, or give one of them.
+const OF_ALIKE: &[&str] = &["coalesce", "greatest", "ifnull", "least", "make_array", "nullif", "nvl", "nvl2"];
+
 /// Where floats and decimals come together, decimals become floats; DataFusion would compare both as decimals of 15 digits
-/// behind the point. A division of decimals gives a float, too. Before DataFusion makes types agree.
-pub fn decimals_meet_floats(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// behind the point. A division of decimals gives a float, too. Where timestamps meet dates and texts, these become timestamps;
+/// DataFusion would bring all to nanoseconds, which end in the year 2262. Before DataFusion makes types agree.
+pub fn unlike_types_meet(plan: LogicalPlan) -> Result<LogicalPlan> {
     each_node(plan, |expr, schema| expr.transform_up(|expr| meet(expr, schema)), |expr, _| Ok(expr))
 }
 
@@ -95,6 +100,12 @@ fn meet(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let times = types.iter().find(|of_child| matches!(of_child, DataType::Timestamp(_, _)));
     match expr {
         Expr::Case(case) => Ok(Transformed::yes(Expr::Case(case_agrees(case, schema)))),
+        // `AT TIME ZONE`; types that are written out have microseconds already.
+        Expr::Cast(Cast { expr, field })
+            if matches!(field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _)) =>
+        {
+            Ok(Transformed::yes(cast(*expr, in_micros(field.data_type()))))
+        }
         Expr::ScalarFunction(ScalarFunction { ref func, .. }) if OF_UNLIKE.contains(&func.name()) => {
             Ok(Transformed::no(expr))
         }
@@ -104,14 +115,10 @@ fn meet(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::BinaryExpr(_) | Expr::Between(_) | Expr::InList(_) | Expr::ScalarFunction(_) if has_floats => {
             floats_for_decimals(expr, schema)
         }
-        Expr::BinaryExpr(_) | Expr::Between(_) | Expr::InList(_) => match times {
-            Some(times) => times_for_dates(expr, times, schema),
-            None => Ok(Transformed::no(expr)),
-        },
-        Expr::ScalarFunction(ScalarFunction { ref func, .. }) => match times {
-            Some(times) => times_for_dates(expr, times, schema),
-            None if func.name() == "date_trunc" => {
-                times_for_dates(expr, &DataType::Timestamp(TimeUnit::Microsecond, None), schema)
+        Expr::BinaryExpr(_) | Expr::Between(_) | Expr::InList(_) | Expr::ScalarFunction(_) => match times {
+            Some(times) => as_times(expr, times, schema),
+            None if is_call_of(&expr, &["date_trunc"]) => {
+                as_times(expr, &DataType::Timestamp(TimeUnit::Microsecond, None), schema)
             }
             None => Ok(Transformed::no(expr)),
         },
@@ -119,14 +126,38 @@ fn meet(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-/// The expression over timestamps where it has dates; DataFusion would make nanoseconds of both.
-fn times_for_dates(expr: Expr, times: &DataType, schema: &DFSchema) -> Result<Transformed<Expr>> {
+/// The expression over timestamps where it has dates, or texts that stand for times.
+fn as_times(expr: Expr, times: &DataType, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let with_texts = match &expr {
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => COMPARISONS.contains(op),
+        Expr::ScalarFunction(_) => is_call_of(&expr, OF_ALIKE),
+        _ => true,
+    };
     expr.map_children(|child| {
         Ok(match child.get_type(schema) {
-            Ok(DataType::Date32) => Transformed::yes(cast(child, times.clone())),
+            Ok(of_it) if becomes_time(&of_it, with_texts) => Transformed::yes(cast(child, in_micros(times))),
             _ => Transformed::no(child),
         })
     })
+}
+
+const COMPARISONS: &[Operator] = &[
+    Operator::Eq,
+    Operator::NotEq,
+    Operator::Lt,
+    Operator::LtEq,
+    Operator::Gt,
+    Operator::GtEq,
+    Operator::IsDistinctFrom,
+    Operator::IsNotDistinctFrom,
+];
+
+fn is_call_of(expr: &Expr, functions: &[&str]) -> bool {
+    matches!(expr, Expr::ScalarFunction(ScalarFunction { func, .. }) if functions.contains(&func.name()))
+}
+
+fn becomes_time(data_type: &DataType, with_texts: bool) -> bool {
+    *data_type == DataType::Date32 || with_texts && data_type.is_string()
 }
 
 /// The types of an expression's children, as far as they are known.
@@ -166,9 +197,16 @@ fn case_agrees(case: Case, schema: &DFSchema) -> Case {
     Case { expr, when_then_expr, else_expr }
 }
 
-/// Decimals as floats, if there are floats among the expressions.
+/// Decimals as floats, if there are floats among the expressions; dates and texts as timestamps, if there are timestamps.
 fn agree(exprs: Vec<Expr>, schema: &DFSchema) -> Vec<Expr> {
     let types: Vec<Option<DataType>> = exprs.iter().map(|expr| expr.get_type(schema).ok()).collect();
+    if let Some(times) = types.iter().flatten().find(|of_it| matches!(of_it, DataType::Timestamp(_, _))) {
+        let as_time = |(expr, of_it): (Expr, &Option<DataType>)| match of_it {
+            Some(of_it) if becomes_time(of_it, true) => cast(expr, in_micros(times)),
+            _ => expr,
+        };
+        return exprs.into_iter().zip(&types).map(as_time).collect();
+    }
     if !types.iter().flatten().any(has_floats) {
         return exprs;
     }

@@ -18,6 +18,8 @@ const LONGEST: usize = 64 * 1024;
 pub struct Text<'a> {
     text: &'a str,
     tokens: Vec<TokenWithSpan>,
+    /// The columns that it is about, as far as they are known.
+    columns: BTreeSet<String>,
 }
 
 impl<'a> Text<'a> {
@@ -29,25 +31,45 @@ impl<'a> Text<'a> {
         let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(|error| {
             Problem::new(error.message.to_lowercase()).within(point(error.location.line, error.location.column))
         })?;
-        Ok(Self { text, tokens })
+        Ok(Self { text, tokens, columns: BTreeSet::new() })
     }
 
     /// The same text, in which bare words stand for the columns of `schema` wherever they can.
     pub fn over(text: &'a str, schema: &Schema) -> Result<Self, Problem> {
         let mut text = Self::new(text)?;
         names::name_columns(&mut text.tokens, schema);
+        text.columns = schema.fields().iter().map(|field| field.name().clone()).collect();
         Ok(text)
     }
 
-    /// A problem with the advice to put a column in quotes, if a word of SQL stands in the text that is a column as well.
+    /// Whether a column is called like that.
+    pub fn has_column(&self, name: &str) -> bool {
+        self.columns.contains(name)
+    }
+
+    /// A problem with the advice to put a column in quotes, if a word of SQL stands at its place, or right before, that is a
+    /// column as well.
     pub fn advising_quotes(&self, problem: Problem, schema: &Schema) -> Problem {
-        match names::doubtful(&self.tokens, schema) {
+        let near = problem.within.map_or(&[] as &[_], |place| self.up_to(place));
+        match names::doubtful(near, schema) {
             Some(word) if problem.help.is_none() => {
                 let word = word.token.to_string();
                 problem.help(format!("`{word}` is a word of SQL; the column is \"{word}\", in quotes"))
             }
             _ => problem,
         }
+    }
+
+    /// The last two tokens up to a place, that which stands there included, and what is between them.
+    fn up_to(&self, place: TextPlace) -> &[TokenWithSpan] {
+        let is_behind = |token: &&TokenWithSpan| {
+            (token.span.start.line as usize, token.span.start.column as usize) > (place.line, place.column)
+        };
+        let before = self.tokens.iter().take_while(|token| !is_behind(token)).count();
+        let is_word = |token: &TokenWithSpan| !matches!(token.token, Token::Whitespace(_));
+        let words = self.tokens[..before].iter().enumerate().filter(|(_, token)| is_word(token));
+        let first = words.rev().nth(1).map_or(0, |(first, _)| first);
+        &self.tokens[first..before]
     }
 
     /// The tokens, spaces and comments included.

@@ -7,7 +7,10 @@ use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, StringArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
-use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
+    TimestampMicrosecondType,
+};
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use datafusion_common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, Signature, TypeSignature};
@@ -187,20 +190,36 @@ impl Change for Bin {
     const SIMPLIFIED: bool = true;
 
     fn invoke(&self, function: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let (Some(stretch), Some(origin)) = (args.args.first().and_then(stretch), origin(args.args.get(2))) else {
+        let (Some(of_all), Some(origin)) = (args.args.first(), origin(args.args.get(2))) else {
             return binned_by_datafusion(function, args);
         };
         let values = args.args[1].to_array(args.number_rows)?;
         let Some(times) = values.as_primitive_opt::<TimestampMicrosecondType>() else {
             return binned_by_datafusion(function, args);
         };
-        let start = |time: i64| {
-            let into = (i128::from(time) - i128::from(origin)).rem_euclid(stretch.into());
-            i64::try_from(i128::from(time) - into).map_err(|_| too_far(time))
+        let binned: TimestampMicrosecondArray = match (of_all, stretch(of_all)) {
+            (_, Some(stretch)) => times.try_unary(|time| start(time, stretch, origin))?,
+            (ColumnarValue::Array(of_each), None) => {
+                let of_each = of_each.as_primitive::<IntervalMonthDayNanoType>();
+                let start = |(time, stretch): (Option<i64>, Option<IntervalMonthDayNano>)| match (time, stretch) {
+                    (Some(time), Some(stretch)) => match micros(stretch) {
+                        Some(stretch) => start(time, stretch, origin).map(Some),
+                        None => exec_err!("date_bin takes a stretch of days, hours or less that is longer than none"),
+                    },
+                    _ => Ok(None),
+                };
+                times.iter().zip(of_each).map(start).collect::<Result<_>>()?
+            }
+            (ColumnarValue::Scalar(_), None) => return binned_by_datafusion(function, args),
         };
-        let binned = times.try_unary::<_, TimestampMicrosecondType, _>(start)?;
         Ok(ColumnarValue::Array(Arc::new(binned.with_data_type(values.data_type().clone()))))
     }
+}
+
+/// The start of the stretch that a time is in.
+fn start(time: i64, stretch: i64, origin: i64) -> Result<i64> {
+    let into = (i128::from(time) - i128::from(origin)).rem_euclid(stretch.into());
+    i64::try_from(i128::from(time) - into).map_err(|_| too_far(time))
 }
 
 /// For other stretches, such as months, DataFusion wants the origin in nanoseconds.
@@ -215,7 +234,14 @@ fn binned_by_datafusion(function: &ScalarUDF, mut args: ScalarFunctionArgs) -> R
 
 /// The microseconds of a constant interval, if that is what it has.
 fn stretch(interval: &ColumnarValue) -> Option<i64> {
-    let ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(interval))) = interval else { return None };
+    match interval {
+        ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(interval))) => micros(*interval),
+        _ => None,
+    }
+}
+
+/// The microseconds of an interval without months that is longer than none.
+fn micros(interval: IntervalMonthDayNano) -> Option<i64> {
     if interval.months != 0 || interval.nanoseconds % 1000 != 0 {
         return None;
     }
@@ -328,6 +354,45 @@ mod tests {
     }
 
     #[test]
+    fn texts_beside_timestamps_reach_as_far_as_these() {
+        let rows = "ts:timestamp t:utf8? d:date\n 1500-02-03T04:05:06.789Z 1500-02-03T04:05:06.789Z 2500-01-01\n\
+                    2999-12-31T23:59:59.999999Z null 2500-01-01";
+        for (expression, expected) in [
+            ("ts < '9999-12-31'", ["true", "true"]),
+            ("'2300-01-01' > ts", ["true", "false"]),
+            ("ts >= '2300-01-01T00:00:00Z'", ["false", "true"]),
+            ("ts = t", ["true", "null"]),
+            ("ts IS NOT DISTINCT FROM t", ["true", "false"]),
+            ("ts BETWEEN '1400-01-01' AND '1600-01-01'", ["true", "false"]),
+            ("ts IN ('1500-02-03T04:05:06.789Z', '2026-01-01')", ["true", "false"]),
+            ("ts NOT IN (t, '2026-01-01')", ["false", "null"]),
+            ("CASE WHEN ts < '2300-01-01' THEN 'a' ELSE 'b' END", ["a", "b"]),
+            ("CASE ts WHEN '1500-02-03T04:05:06.789Z' THEN 'a' ELSE 'b' END", ["a", "b"]),
+            (
+                "CASE WHEN ts > '2300-01-01' THEN ts ELSE '2026-01-01' END",
+                ["2026-01-01T00:00:00Z", "2999-12-31T23:59:59.999999Z"],
+            ),
+            ("CASE WHEN ts < '2300-01-01' THEN ts ELSE d END", ["1500-02-03T04:05:06.789Z", "2500-01-01T00:00:00Z"]),
+            ("greatest(ts, '2026-01-01')", ["2026-01-01T00:00:00Z", "2999-12-31T23:59:59.999999Z"]),
+            ("least(ts, '2026-01-01')", ["1500-02-03T04:05:06.789Z", "2026-01-01T00:00:00Z"]),
+            ("nullif(ts, '1500-02-03T04:05:06.789Z')", ["null", "2999-12-31T23:59:59.999999Z"]),
+            ("ts AT TIME ZONE 'Etc/GMT-1'", ["1500-02-03T04:05:06.789Z", "2999-12-31T23:59:59.999999Z"]),
+            ("to_local_time(ts AT TIME ZONE 'Etc/GMT-1')", ["1500-02-03T05:05:06.789Z", "3000-01-01T00:59:59.999999Z"]),
+            ("date_trunc('hour', ts) = '1500-02-03T04:00:00Z'", ["true", "false"]),
+        ] {
+            let (text, failed) = run(&format!("SELECT {expression} AS x FROM input"), rows);
+            assert_eq!(failed, 0, "{expression}");
+            assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_time_costs_its_row() {
+        let rows = "ts:timestamp t:utf8\n 2026-01-01T00:00:00Z x\n 2026-01-01T00:00:00Z 2026-01-01";
+        assert_eq!(run("SELECT ts = t AS x FROM input", rows), ("x:boolean\ntrue\n".to_owned(), 1));
+    }
+
+    #[test]
     fn stretches_are_counted_from_their_origin() {
         let rows = "at:timestamp\n 1600-01-01T00:20:00Z\n 2600-06-01T10:59:59.999999Z";
         let (text, failed) = run(
@@ -341,6 +406,15 @@ mod tests {
         assert_eq!(run(months, rows_of_today), ("a:timestamp?\n2026-04-01T00:00:00Z\n".to_owned(), 0));
         let expected = "1600-01-01T00:15:00Z 1599-12-31T23:30:00Z\n2600-06-01T10:45:00Z 2600-06-01T10:30:00Z\n";
         assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn each_row_can_have_a_stretch_of_its_own() {
+        let rows = "at:timestamp n:int64?\n 2026-05-06T07:08:09Z 1\n 2026-05-06T07:08:09Z 6\n 2026-05-06T07:08:09Z null\n\
+                    2026-05-06T07:08:09Z 0";
+        let (text, failed) = run("SELECT date_bin(interval '1 hour' * n, at) AS a FROM input", rows);
+        assert_eq!(text, "a:timestamp?\n2026-05-06T07:00:00Z\n2026-05-06T06:00:00Z\nnull\n");
+        assert_eq!(failed, 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
-use millstream_core::{ColumnType, Columns, type_name};
+use millstream_core::{ColumnType, Columns, type_name, with_article};
 
 use super::defaults::encode;
 use super::schema::{AvroSchema, Field, Logical, NamedKind, Node};
@@ -236,7 +236,7 @@ impl<'a> Planner<'a> {
             fits |= step.is_some();
             steps.push(step.unwrap_or_else(|| {
                 let (found, wanted) = (self.writer.name(branch), type_name(&column.data_type));
-                Step::Refused(format!(": a value of the type {found} is no {wanted}"))
+                Step::Refused(format!(": a value of the type {found} is not {}", with_article(&wanted)))
             }));
         }
         if !fits && !branches.is_empty() {

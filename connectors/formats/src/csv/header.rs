@@ -2,6 +2,9 @@
 
 use millstream_core::{Columns, Error, Result, known_names};
 
+use super::CsvOptions;
+use crate::text::shorten;
+
 /// A column that may not be null has to be there.
 pub(super) fn require_columns(names: &[String], columns: &Columns, delimiter: u8) -> Result<()> {
     let missing = columns.0.iter().find(|(name, column)| !column.nullable && !names.contains(name));
@@ -40,7 +43,7 @@ const DELIMITERS: [u8; 4] = *b",;\t|";
 fn set_delimiter(delimiter: u8) -> String {
     let delimiter = delimiter.escape_ascii();
     format!(
-        "its cells seem to be separated by another character: set `format = {{ type = \"csv\", delimiter = \"{delimiter}\" }}`"
+        "its fields seem to be separated by another character: set `format = {{ type = \"csv\", delimiter = \"{delimiter}\" }}`"
     )
 }
 
@@ -49,6 +52,20 @@ pub(super) fn other_delimiter(text: &[u8], width: usize, delimiter: u8) -> Strin
     let cells = |other: u8| memchr::memchr_iter(other, text).count() + 1;
     let other = DELIMITERS.into_iter().find(|other| *other != delimiter && width > 1 && cells(*other) == width);
     other.map_or_else(String::new, |other| format!("; {}", set_delimiter(other)))
+}
+
+/// A header of one column in which something else stands between names, where nobody has said what does.
+pub(super) fn refuse_one_name(names: &[String], options: &CsvOptions) -> Result<()> {
+    let [name] = names else { return Ok(()) };
+    let other = DELIMITERS.into_iter().find(|other| *other != options.delimiter && name.contains(char::from(*other)));
+    match other.filter(|_| !options.delimiter_is_said) {
+        Some(other) => Err(Error::new(format!(
+            "the header has one column, `{}`; {}",
+            shorten(name).escape_default(),
+            set_delimiter(other)
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// One of the columns has to be there.

@@ -3,7 +3,7 @@
 use millstream_core::{Columns, Error, Result};
 
 use super::CsvOptions;
-use super::header::not_a_header;
+use super::header::{not_a_header, refuse_one_name};
 use super::records::{Piece, Records};
 use crate::Rows;
 use crate::infer::{self, Inferred};
@@ -18,6 +18,9 @@ pub(super) fn columns(window: Window, rows: usize, options: &CsvOptions, moments
     if options.header {
         let names = records.header()?.unwrap_or_default();
         advice = not_a_header(&names, true);
+        if advice.is_none() {
+            refuse_one_name(&names, options)?;
+        }
         kinds.extend(names.into_iter().map(|name| (name, Inferred::Nothing)));
     }
     for _ in 0..rows {

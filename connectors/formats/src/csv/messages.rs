@@ -38,7 +38,7 @@ impl CsvMessages {
         let splitter = Splitter {
             delimiter: options.delimiter,
             comment: None,
-            limit: options.max_cell,
+            limit: options.max_field,
             blank_is_record: columns.0.len() == 1,
         };
         let format = CsvFormat { options, encoding: TextEncoding::Utf8, moments };

@@ -27,7 +27,7 @@ use header::require_columns;
 use messages::CsvMessages;
 use reader::CsvReader;
 use records::Records;
-use split::CellLimit;
+use split::FieldLimit;
 use write::CsvWriting;
 
 pub(crate) const FORMAT: FormatKind = FormatKind {
@@ -65,7 +65,7 @@ struct ReadCsv {
     decimal_separator: Option<char>,
     /// How much a field in quotes may hold, by default `{ bytes = "1MiB", lines = 1000 }`. With more, its quote counts as one
     /// that was not closed: the row fails up to the end of the line in which the quote was opened, and reading goes on behind it.
-    max_cell: MaxCell,
+    max_field: MaxField,
     #[serde(flatten)]
     text: TextSettings,
 }
@@ -79,7 +79,7 @@ impl Default for ReadCsv {
             comment: None,
             skip_lines: 0,
             decimal_separator: None,
-            max_cell: MaxCell::default(),
+            max_field: MaxField::default(),
             text: TextSettings::default(),
         }
     }
@@ -88,16 +88,16 @@ impl Default for ReadCsv {
 /// How much a field in quotes may hold.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct MaxCell {
+struct MaxField {
     /// How many bytes.
     bytes: ByteSize,
     /// How many line breaks.
     lines: usize,
 }
 
-impl Default for MaxCell {
+impl Default for MaxField {
     fn default() -> Self {
-        let CellLimit { bytes, lines } = CellLimit::default();
+        let FieldLimit { bytes, lines } = FieldLimit::default();
         Self { bytes: ByteSize(bytes), lines }
     }
 }
@@ -156,8 +156,9 @@ impl Settings for ReadCsv {
         let options = CsvOptions {
             header: self.header,
             delimiter,
+            delimiter_is_said: self.delimiter.is_some(),
             decimal_separator: decimal_separator(self.decimal_separator, delimiter)?,
-            max_cell: CellLimit { bytes: self.max_cell.bytes.0, lines: self.max_cell.lines },
+            max_field: FieldLimit { bytes: self.max_field.bytes.0, lines: self.max_field.lines },
             skip_lines: self.skip_lines,
             comment: comment(self.comment)?,
             null_values: self.null_values,
@@ -177,7 +178,7 @@ impl Settings for ReadCsvMessages {
             delimiter,
             decimal_separator: decimal_separator(self.decimal_separator, delimiter)?,
             // A message ends by itself.
-            max_cell: CellLimit { bytes: usize::MAX, lines: usize::MAX },
+            max_field: FieldLimit { bytes: usize::MAX, lines: usize::MAX },
             null_values: self.null_values,
             ..CsvOptions::default()
         };
@@ -248,12 +249,14 @@ struct CsvOptions {
     header: bool,
     /// What separates cells.
     delimiter: u8,
+    /// Whether the settings say that, or it is the default.
+    delimiter_is_said: bool,
     /// What stands in numbers where others have a point.
     decimal_separator: Option<u8>,
     /// The cells that stand for null.
     null_values: Vec<String>,
     /// How much a cell in quotes may hold.
-    max_cell: CellLimit,
+    max_field: FieldLimit,
     /// How many lines at the beginning are passed over, before the header.
     skip_lines: usize,
     /// What a line begins with that is passed over.
@@ -265,9 +268,10 @@ impl Default for CsvOptions {
         Self {
             header: true,
             delimiter: b',',
+            delimiter_is_said: false,
             decimal_separator: None,
             null_values: vec![String::new()],
-            max_cell: CellLimit::default(),
+            max_field: FieldLimit::default(),
             skip_lines: 0,
             comment: None,
         }

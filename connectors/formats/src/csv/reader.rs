@@ -121,7 +121,7 @@ impl CsvReader {
                         let other =
                             other_delimiter(self.records.text(&place), self.form.width, self.form.options.delimiter);
                         let advice = self.form.advice.unwrap_or_default();
-                        (place, format!("expected {} cells instead of {width}{other}{advice}", self.form.width))
+                        (place, format!("expected {} fields instead of {width}{other}{advice}", self.form.width))
                     }
                 },
             };

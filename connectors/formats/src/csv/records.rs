@@ -36,7 +36,7 @@ pub(crate) enum Piece {
 
 impl Records {
     pub(crate) fn new(window: Window, options: &CsvOptions) -> Self {
-        let CsvOptions { delimiter, comment, max_cell: limit, skip_lines, .. } = *options;
+        let CsvOptions { delimiter, comment, max_field: limit, skip_lines, .. } = *options;
         let splitter = Splitter { delimiter, comment, limit, blank_is_record: false };
         Self { window, splitter, skip: skip_lines, seen: 0, tried: 0, cells: Cells::default() }
     }

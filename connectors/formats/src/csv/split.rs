@@ -9,14 +9,14 @@ use crate::part::Lookahead;
 
 /// How much a cell in quotes may hold: more is most likely a quote that was never closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CellLimit {
+pub(super) struct FieldLimit {
     /// How many bytes the cell may have.
     pub bytes: usize,
     /// How many line breaks the cell may have.
     pub lines: usize,
 }
 
-impl Default for CellLimit {
+impl Default for FieldLimit {
     fn default() -> Self {
         Self { bytes: 1 << 20, lines: 1000 }
     }
@@ -28,7 +28,7 @@ pub(crate) struct Splitter {
     pub delimiter: u8,
     /// What a line begins with that is no record.
     pub comment: Option<u8>,
-    pub limit: CellLimit,
+    pub limit: FieldLimit,
     /// Whether a line without anything is a record with one empty cell, instead of none.
     pub blank_is_record: bool,
 }
@@ -218,7 +218,7 @@ impl Splitter {
                 None if !is_end => return Quoted::Incomplete,
                 Some(b'"') => (from, has_quotes) = (end + 2, true),
                 Some(byte) if *byte != self.delimiter && !matches!(byte, b'\n' | b'\r') => {
-                    return Quoted::Broken("a quote is closed in the middle of a cell, or not at all".to_owned());
+                    return Quoted::Broken("a quote is closed in the middle of a field, or not at all".to_owned());
                 }
                 _ => {
                     if has_quotes {
@@ -234,10 +234,10 @@ impl Splitter {
 
     /// Why a cell is too long, if it is.
     fn exceeded(&self, cell: &[u8]) -> Option<String> {
-        let CellLimit { bytes, lines } = self.limit;
+        let FieldLimit { bytes, lines } = self.limit;
         let is_exceeded = cell.len() > bytes || (cell.len() > lines && memchr_iter(b'\n', cell).count() > lines);
         is_exceeded.then(|| {
-            format!("a quote is not closed within {bytes} bytes and {lines} line breaks, the setting `max_cell`")
+            format!("a quote is not closed within {bytes} bytes and {lines} line breaks, the setting `max_field`")
         })
     }
 }
@@ -257,7 +257,7 @@ fn line_end(text: &[u8], start: usize, is_end: bool) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const LIMIT: CellLimit = CellLimit { bytes: 20, lines: 2 };
+    const LIMIT: FieldLimit = FieldLimit { bytes: 20, lines: 2 };
 
     /// The cells of each record in brackets, and lines that are to blame in angle brackets. However the text is cut, the
     /// beginning of what is split must be the same.

@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, ArrowPrimitiveType, BooleanBufferBuilder, NullBufferBuilder};
 use arrow::datatypes::{BinaryType, DataType, Utf8Type};
 use arrow::error::ArrowError;
-use millstream_core::{ColumnType, type_name};
+use millstream_core::{ColumnType, type_name, with_article};
 
 use super::buffers::{Buffer, Bytes, Primitives};
 use super::nested::{List, Struct};
@@ -146,5 +146,5 @@ impl<B: Buffer> Values for Leaf<B> {
 pub(super) fn rejected(found: &str, data_type: &DataType) -> Box<Refusal> {
     let is_text = *data_type == DataType::Utf8;
     let advice = if is_text { "; a column of type `json` takes the text of any value" } else { "" };
-    Refusal::value(format!(": {found} is no {}{advice}", type_name(data_type)))
+    Refusal::value(format!(": {found} is not {}{advice}", with_article(&type_name(data_type))))
 }

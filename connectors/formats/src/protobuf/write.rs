@@ -7,7 +7,7 @@ use arrow::datatypes::{
     DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use millstream_core::{Error, Problem, type_name};
+use millstream_core::{Error, Problem, type_name, with_article};
 
 use super::descriptors::ScalarType;
 use super::plan::{FieldPlan, MessagePlan, Occurs, Step};
@@ -310,7 +310,7 @@ fn put_integer<'a>(of: ScalarType, get: impl Fn(usize) -> i128 + 'a) -> Option<P
     Some(Box::new(move |row, out| {
         let number = get(row);
         if !(least..=most).contains(&number) {
-            return Err(Refusal::value(format!(": {number} is no {}", of.name())));
+            return Err(Refusal::value(format!(": {number} is not {}", with_article(&of.name()))));
         }
         match of {
             ScalarType::SInt32 | ScalarType::SInt64 => put_zigzag(number as i64, out),

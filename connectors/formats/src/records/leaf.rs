@@ -11,7 +11,7 @@ use arrow::datatypes::{
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
-use millstream_core::{ColumnType, DAY_MICROS, type_name};
+use millstream_core::{ColumnType, DAY_MICROS, type_name, with_article};
 
 use super::scalar::{Scalar, micros};
 use crate::refusal::{Read, Refusal};
@@ -205,7 +205,7 @@ impl Leaf {
             return Refusal::value(": its bytes are no valid UTF-8");
         }
         let (text, name) = (String::from_utf8_lossy(&text), type_name(&self.data_type()));
-        Refusal::value(format!(": `{}` is no {name}", shorten(&text)))
+        Refusal::value(format!(": `{}` is not {}", shorten(&text), with_article(&name)))
     }
 
     pub(super) fn data_type(&self) -> DataType {

@@ -96,7 +96,7 @@ fn values_that_have_no_place_cost_their_message_only() {
     assert_eq!(
         errors,
         [
-            (1, "column `n`: `128` is no int8"),
+            (1, "column `n`: `128` is not an `int8`"),
             (2, "column `s`: its text is no valid UTF-8"),
             (4, "no valid Avro: it ends in the midst of a value"),
             (5, "no valid Avro: -5 is no length"),

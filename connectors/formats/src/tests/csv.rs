@@ -22,12 +22,12 @@ fn csv_bad_rows_at_every_place() {
     assert_eq!(text_of(&rows), "a:int64 b:int64\n1 2\n3 4\n9 10\n");
     assert_eq!(positions, [1, 3, 7]);
     let expected = [
-        (0, "x,1", "column `a`: `x` is no int64"),
-        (2, "2", "expected 2 cells instead of 1"),
-        (4, "4,5,6", "expected 2 cells instead of 3"),
-        (5, "\"5\r\n6\",7", "column `a`: `5\r\n6` is no int64"),
+        (0, "x,1", "column `a`: `x` is not an `int64`"),
+        (2, "2", "expected 2 fields instead of 1"),
+        (4, "4,5,6", "expected 2 fields instead of 3"),
+        (5, "\"5\r\n6\",7", "column `a`: `5\r\n6` is not an `int64`"),
         (6, "8,", "column `b` is null"),
-        (8, "last,11", "column `a`: `last` is no int64"),
+        (8, "last,11", "column `a`: `last` is not an `int64`"),
     ];
     assert_eq!(bad(&failed), expected);
 }
@@ -79,8 +79,8 @@ fn csv_a_quote_that_is_not_closed_costs_one_row() {
     let text: String = std::iter::once("a,b\n".to_owned()).chain((0..1000).map(row)).collect();
     let expected: Vec<u64> = (0..1000).filter(|n| *n != 10).collect();
     let check = |text: &str, error: &str, (bytes, lines): (usize, usize)| {
-        let max_cell = json!({ "bytes": format!("{bytes}B"), "lines": lines });
-        let decoder = decoder_of(json!({ "type": "csv", "max_cell": max_cell }), columns("a:int64;b:utf8"));
+        let max_field = json!({ "bytes": format!("{bytes}B"), "lines": lines });
+        let decoder = decoder_of(json!({ "type": "csv", "max_field": max_field }), columns("a:int64;b:utf8"));
         let (positions, rows, failed) = read(text.as_bytes(), &decoder);
         assert_eq!((&positions, rows.num_rows()), (&expected, 999));
         assert_eq!((bad(&failed), &*failed[0].error), (vec![(10, "10,\"x", error)], error));
@@ -89,18 +89,18 @@ fn csv_a_quote_that_is_not_closed_costs_one_row() {
     for limit in [(500, 999), (5000, 100)] {
         let (bytes, lines) = limit;
         let error =
-            format!("a quote is not closed within {bytes} bytes and {lines} line breaks, the setting `max_cell`");
+            format!("a quote is not closed within {bytes} bytes and {lines} line breaks, the setting `max_field`");
         check(&text, &error, limit);
     }
     let closed = text.replace("20,x", "20,\"x\"");
-    check(&closed, "a quote is closed in the middle of a cell, or not at all", (1 << 20, 1000));
+    check(&closed, "a quote is closed in the middle of a field, or not at all", (1 << 20, 1000));
 }
 
 #[test]
 fn csv_that_grows_does_not_wait_for_a_quote_for_ever() {
     let source = Growing::default();
     source.append(b"a,b\n1,\"x\n");
-    let format = json!({ "type": "csv", "max_cell": { "bytes": "100B", "lines": 3 } });
+    let format = json!({ "type": "csv", "max_field": { "bytes": "100B", "lines": 3 } });
     let decoder = Decoder { read_mode: ReadMode::Tailing, ..decoder_of(format, columns("a:int64;b:utf8")) };
     let mut reader = decoder.read(source.clone()).unwrap();
     let mut rows = Rows::default();
@@ -173,7 +173,7 @@ fn csv_numbers_may_have_a_comma() {
         "a:float64? b:decimal(12,2)? c:int64? d:utf8?\n1.5 -0.25 7 x,y.z\nnull null null null\n2000.0 3.00 4 5\n";
     assert_eq!(text_of(&rows), expected);
     let errors: Vec<_> = bad(&failed).iter().map(|(_, _, error)| error.to_string()).collect();
-    assert_eq!(errors, ["column `a`: `1.5` is no float64", "column `a`: `1.234,5` is no float64"]);
+    assert_eq!(errors, ["column `a`: `1.5` is not a `float64`", "column `a`: `1.234,5` is not a `float64`"]);
 }
 
 #[test]
@@ -189,5 +189,5 @@ fn csv_first_lines_that_are_no_header() {
     let why = error(text);
     assert!(why.contains("comment = \"#\" }` skips such lines"), "{why}");
     let (_, _, failed) = read(text.as_bytes(), &csv("# made by hand:utf8"));
-    assert!(bad(&failed)[0].2.starts_with("expected 1 cells instead of 2; the first line looks like a comment"));
+    assert!(bad(&failed)[0].2.starts_with("expected 1 fields instead of 2; the first line looks like a comment"));
 }

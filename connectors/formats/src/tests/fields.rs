@@ -100,7 +100,7 @@ fn texts_stand_for_null_and_for_times() {
     let (positions, rows, failed) = messages::read(format, columns("n:int64?;at:timestamp?"), &messages);
     assert_eq!(positions, [0, 1, 2]);
     assert_eq!(rows, "n:int64? at:timestamp?\nnull 2026-03-14T09:00:00Z\n1 null\nnull null\n");
-    assert!(failed[0].1.starts_with("column `at`: `x` is no timestamp in the format"), "{failed:?}");
+    assert!(failed[0].1.starts_with("column `at`: `x` is not a timestamp in the format"), "{failed:?}");
     assert_eq!(failed[1..], messages::refused(&[(4, "the message has no value")]));
 }
 
@@ -118,7 +118,7 @@ fn documents_of_xml_are_messages() {
     assert_eq!(positions, [0, 1]);
     let expected = "id:int64 price:decimal(6,2)? currency:utf8? note:utf8?\n7 1.50 EUR null\n8 2.00 null \"a & b\"\n";
     assert_eq!(rows, expected);
-    let expected = [(2, "column `id`: `x` is no int64"), (3, "the text is no XML: an element does not end")];
+    let expected = [(2, "column `id`: `x` is not an `int64`"), (3, "the text is no XML: an element does not end")];
     assert_eq!(failed, messages::refused(&expected));
 }
 

@@ -23,6 +23,23 @@ fn files_without_rows_keep_their_columns() {
 }
 
 #[test]
+fn a_header_of_one_column_that_looks_like_several_is_refused() {
+    let folder = Folder::new();
+    for (delimiter, shown) in [(";", ";"), ("\t", "\\t"), ("|", "|")] {
+        let path = folder.file("a.csv", format!("id{delimiter}name\n1{delimiter}Ada\n"));
+        let error = inspect(&path).unwrap_err().to_string();
+        let expected = format!(
+            "the header has one column, `id{shown}name`; its fields seem to be separated by another character: set \
+             `format = {{ type = \"csv\", delimiter = \"{shown}\" }}`"
+        );
+        assert!(error.ends_with(&expected), "{error}");
+    }
+    let path = folder.file("b.csv", "a;b\n1\n");
+    let format = decoder_of(json!({ "type": "csv", "delimiter": "," }), columns("x:utf8")).format;
+    assert_eq!(format.inspect(&path, None, 10).unwrap().columns.0[0].0, "a;b");
+}
+
+#[test]
 fn binary_files_say_how_many_rows_they_have() {
     let folder = Folder::new();
     for name in ["a.parquet", "a.arrow"] {

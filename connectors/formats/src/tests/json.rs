@@ -43,7 +43,7 @@ fn ndjson_bad_rows_at_every_place() {
     assert!(failed.iter().all(|(position, row, _)| lines[*position as usize] == *row), "{failed:?}");
     let errors: Vec<_> = failed.iter().map(|(_, _, error)| *error).collect();
     let expected = [
-        "column `a`: `1.5` is no int64",
+        "column `a`: `1.5` is not an `int64`",
         "no valid JSON: expected an object instead of `n`, at byte 1",
         "no valid JSON: the object is not closed",
         "no valid JSON: expected one object on the line",
@@ -52,7 +52,7 @@ fn ndjson_bad_rows_at_every_place() {
         "no valid JSON: expected an object instead of `6`, at byte 1",
         "column `a` is missing or null",
         "column `a` is missing or null",
-        "column `a`: an array is no int64",
+        "column `a`: an array is not an `int64`",
         "no valid JSON: an escape stands for no character, at byte 8",
     ];
     assert_eq!(errors, expected);
@@ -79,7 +79,7 @@ fn ndjson_binary_has_two_digits_a_byte() {
     let (_, rows, failed) = read(b"{\"b\":\"00fF\"}\n{\"b\":\"abc\"}\n{\"b\":\"\"}\n", &ndjson("b:binary"));
     assert_eq!(
         (text_of(&rows).as_str(), &*failed[0].error),
-        ("b:binary\n00ff\n\"\"\n", "column `b`: `abc` is no binary")
+        ("b:binary\n00ff\n\"\"\n", "column `b`: `abc` is not a `binary`")
     );
 }
 
@@ -139,8 +139,11 @@ fn ndjson_nested_columns() {
             .contains("\"[1, null]\" \"{at: 2026-01-31T12:00:00Z, n: [{x: 1}]}\" 2026-01-31\nnull null null\n")
     );
     let errors: Vec<_> = failed.iter().map(|row| row.error.as_str()).collect();
-    assert!(errors[0].starts_with("column `s.at`: `2026-01-31T12:00:00` is no timestamp with an offset"), "{errors:?}");
-    assert_eq!(errors[1..], ["column `l[0]`: `1.5` is no int32", "column `s.n[0]` is missing or null"]);
+    assert!(
+        errors[0].starts_with("column `s.at`: `2026-01-31T12:00:00` is not a timestamp with an offset"),
+        "{errors:?}"
+    );
+    assert_eq!(errors[1..], ["column `l[0]`: `1.5` is not an `int32`", "column `s.n[0]` is missing or null"]);
 }
 
 #[test]
@@ -237,5 +240,5 @@ fn any_value_can_be_kept_as_its_text() {
     );
     let (_, _, failed) = read(lines[0].as_bytes(), &ndjson("extra:utf8"));
     let advice = "a column of type `json` takes the text of any value";
-    assert_eq!(bad(&failed)[0].2, format!("column `extra`: an object is no utf8; {advice}"));
+    assert_eq!(bad(&failed)[0].2, format!("column `extra`: an object is not a `utf8`; {advice}"));
 }

@@ -112,14 +112,14 @@ fn values_of_other_types_are_named() {
     let errors: Vec<_> = failed.iter().map(|row| row.error.as_str()).collect();
     let expected = [
         "column `l[1][1]` is missing or null",
-        "column `l[0]`: `1` is no list<int8>",
-        "column `l`: an object is no list<list<int8>>",
-        "column `s`: an array is no { t = float64 }",
-        "column `s`: `x` is no { t = float64 }",
+        "column `l[0]`: `1` is not a `list<int8>`",
+        "column `l`: an object is not a `list<list<int8>>`",
+        "column `s`: an array is not a `{ t = float64 }`",
+        "column `s`: `x` is not a `{ t = float64 }`",
         "column `s.t` is missing or null",
-        "column `s.t`: an object is no float64",
-        "column `b`: `true` is no boolean",
-        "column `f`: `true` is no float64",
+        "column `s.t`: an object is not a `float64`",
+        "column `b`: `true` is not a `boolean`",
+        "column `f`: `true` is not a `float64`",
     ];
     assert_eq!(errors, expected);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
 use chrono::format::{Item, Numeric, Parsed, StrftimeItems, parse_and_remainder};
-use chrono::{DateTime, NaiveDate, TimeZone};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeZone};
 
 use super::moments::micros_of;
 
@@ -63,6 +63,16 @@ impl MomentFormat {
     pub(super) fn date(&self, text: &str) -> Option<i32> {
         let date = self.parse(text)?.to_naive_date().ok()?;
         i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok()
+    }
+
+    /// Whether a text in this format says how far from UTC it is.
+    pub(super) fn has_offset(&self) -> bool {
+        self.example().and_then(|text| self.parse(&text)).is_some_and(|parsed| parsed.to_datetime().is_ok())
+    }
+
+    /// The time on the clock that a text without an offset says.
+    pub(super) fn local(&self, text: &str) -> Option<NaiveDateTime> {
+        self.parse(text)?.to_naive_datetime_with_offset(0).ok()
     }
 
     /// Microseconds since 1970 of a timestamp; `zone` holds where that has no offset.

@@ -17,7 +17,7 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use millstream_core::{ColumnType, type_name};
+use millstream_core::{ColumnType, type_name, with_article};
 
 use cells::Cells;
 use format::MomentFormat;
@@ -137,18 +137,21 @@ impl TextColumn {
     }
 
     fn no_timestamp(&self, text: &str, shown: &str) -> String {
+        if let Some(why) = self.moments.wrong_local(text) {
+            return format!("`{shown}` {why}");
+        }
         let is_local = self.moments.timezone.is_none();
         match &self.moments.timestamp {
             Some(format) => {
                 let zone = if is_local { ", with an offset (`%z`) or a `timezone`" } else { "" };
-                format!("`{shown}` is no timestamp in the format `{format}`{zone}")
+                format!("`{shown}` is not a timestamp in the format `{format}`{zone}")
             }
             None if is_local && !has_offset(text) && begins_with_year(text) => format!(
-                "`{shown}` is no timestamp with an offset, such as `2026-01-31T12:00:00Z`, and `format` has no `timezone`"
+                "`{shown}` is not a timestamp with an offset, such as `2026-01-31T12:00:00Z`, and `format` has no `timezone`"
             ),
             None => {
                 let advice = "`timestamp_format` in `format` says how others are written";
-                format!("`{shown}` is no timestamp such as `2026-01-31T12:00:00Z`; {advice}")
+                format!("`{shown}` is not a timestamp such as `2026-01-31T12:00:00Z`; {advice}")
             }
         }
     }
@@ -157,17 +160,17 @@ impl TextColumn {
     pub(crate) fn complaint(&self, text: &str) -> String {
         let shown = shorten(text);
         match (&self.data_type, self.unit) {
-            (DataType::Timestamp(_, _), Some(_)) => format!("`{shown}` is no integer that stands for a timestamp"),
+            (DataType::Timestamp(_, _), Some(_)) => format!("`{shown}` is not an integer that stands for a timestamp"),
             (DataType::Date32, _) => match &self.moments.date {
-                Some(format) => format!("`{shown}` is no date in the format `{format}`"),
+                Some(format) => format!("`{shown}` is not a date in the format `{format}`"),
                 None => {
                     let advice = "`date_format` in `format` says how others are written";
-                    format!("`{shown}` is no date such as `2026-01-31`; {advice}")
+                    format!("`{shown}` is not a date such as `2026-01-31`; {advice}")
                 }
             },
             (DataType::Timestamp(_, _), None) => self.no_timestamp(text, &shown),
-            (DataType::Utf8, _) => format!("`{shown}` is no valid JSON"),
-            (other, _) => format!("`{shown}` is no {}", type_name(other)),
+            (DataType::Utf8, _) => format!("`{shown}` is not valid JSON"),
+            (other, _) => format!("`{shown}` is not {}", with_article(&type_name(other))),
         }
     }
 }

@@ -5,7 +5,7 @@
 use arrow::array::timezone::Tz;
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{Date32Type, Time64MicrosecondType, TimeUnit};
-use chrono::{DateTime, TimeZone, Timelike};
+use chrono::{DateTime, LocalResult, TimeZone, Timelike, Utc};
 use millstream_core::DAY_MICROS;
 
 use super::format::MomentFormat;
@@ -32,6 +32,25 @@ pub struct Moments {
 }
 
 impl Moments {
+    /// What is wrong with a time on the clocks of the time zone, if there was none such when they were put forward, or there were two
+    /// when they were put back.
+    pub(super) fn wrong_local(&self, text: &str) -> Option<&'static str> {
+        let local = match &self.timestamp {
+            Some(format) => format.local(text)?,
+            None if has_offset(text) => return None,
+            None => string_to_datetime(&Utc, text).ok()?.naive_utc(),
+        };
+        match self.timezone?.from_local_datetime(&local) {
+            LocalResult::Single(_) => None,
+            LocalResult::None => {
+                Some("does not exist in the `timezone` of `format`, whose clocks were put forward over it")
+            }
+            LocalResult::Ambiguous(..) => Some(
+                "exists twice in the `timezone` of `format`, whose clocks were put back; only an offset tells which it is",
+            ),
+        }
+    }
+
     /// Where timestamps are from, if that matters.
     fn zone(&self) -> Tz {
         self.timezone.unwrap_or_else(|| UTC.parse().expect("UTC is a time zone"))

@@ -46,11 +46,19 @@ impl MomentSettings {
         let format = |key: &'static str, of: fn(&str) -> Result<MomentFormat, String>, format: &Option<String>| {
             format.as_deref().map(of).transpose().map_err(|message| Problem::new(message).at([key]))
         };
-        Ok(Moments {
+        let moments = Moments {
             timezone: self.timezone.as_ref().map(parse).transpose()?,
             date: format("date_format", MomentFormat::of_dates, &self.date_format)?,
             timestamp: format("timestamp_format", MomentFormat::of_timestamps, &self.timestamp_format)?,
-        })
+        };
+        match &moments.timestamp {
+            Some(format) if moments.timezone.is_none() && !format.has_offset() => {
+                let problem = Problem::new(format!("`{format}` does not say how far from UTC a time is"));
+                let help = "say where the times are from, such as `timezone = \"Europe/Berlin\"`, or, if they have an offset, `%z`";
+                Err(problem.at(["timestamp_format"]).help(help))
+            }
+            _ => Ok(moments),
+        }
     }
 }
 
@@ -70,5 +78,11 @@ mod tests {
         assert!(problem.message.starts_with("`DD.MM.YYYY` does not say a date"), "{}", problem.message);
         assert_eq!(problem.at, [millstream_core::Step::from("date_format")]);
         assert!(settings(Some("Europe/Berlin"), "%d.%m.%Y", Some("%d.%m.%Y %H:%M")).moments().is_ok());
+        for with_offset in ["%d.%m.%Y %H:%M %z", "%s", "%Y-%m-%dT%H:%M:%S%:z"] {
+            assert!(settings(None, "%d.%m.%Y", Some(with_offset)).moments().is_ok(), "{with_offset}");
+        }
+        let problem = settings(None, "%d.%m.%Y", Some("%d.%m.%Y %H:%M")).moments().unwrap_err();
+        assert_eq!(problem.message, "`%d.%m.%Y %H:%M` does not say how far from UTC a time is");
+        assert_eq!(problem.at, [millstream_core::Step::from("timestamp_format")]);
     }
 }

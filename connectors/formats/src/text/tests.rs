@@ -123,7 +123,7 @@ fn timestamps_need_an_offset_or_a_time_zone() {
     let cells = ["2026-07-01T12:00:00Z", "2026-07-01 12:00:00+02:00", "2026-07-01T12:00:00", "2026-07-01"];
     let (values, refused) = decode("timestamp", None, &cells);
     assert_eq!(values, "2026-07-01T12:00:00Z 2026-07-01T10:00:00Z null null");
-    assert!(refused[0].contains("no timestamp with an offset"), "{refused:?}");
+    assert!(refused[0].contains("not a timestamp with an offset"), "{refused:?}");
     let (values, _) = decode("timestamp", Some("Europe/Berlin"), &cells);
     assert_eq!(values, "2026-07-01T12:00:00Z 2026-07-01T10:00:00Z 2026-07-01T10:00:00Z 2026-06-30T22:00:00Z");
 }
@@ -172,7 +172,7 @@ fn dates_and_timestamps_may_have_a_format() {
     let (values, refused) = decode_with(column("date", "%d.%m.%Y", None), &["31.01.2026", "2026-01-31", "31.02.2026"]);
     assert_eq!(
         (values.as_str(), refused[0].as_str()),
-        ("2026-01-31 null null", "`2026-01-31` is no date in the format `%d.%m.%Y`")
+        ("2026-01-31 null null", "`2026-01-31` is not a date in the format `%d.%m.%Y`")
     );
     let berlin = column("timestamp", "%d/%b/%Y %H:%M", Some("Europe/Berlin"));
     assert_eq!(decode_with(berlin, &["01/Jul/2026 12:00"]).0, "2026-07-01T10:00:00Z");
@@ -214,7 +214,7 @@ fn a_format_says_enough() {
 fn complaints_name_the_setting_that_helps() {
     let complaint = |kind: &str, cell: &str| decode(kind, None, &[cell]).1.remove(0);
     let expected =
-        "`28.12.2025` is no date such as `2026-01-31`; `date_format` in `format` says how others are written";
+        "`28.12.2025` is not a date such as `2026-01-31`; `date_format` in `format` says how others are written";
     assert_eq!(complaint("date", "28.12.2025"), expected);
     assert!(
         complaint("timestamp", "28.12.2025 10:00")
@@ -224,10 +224,31 @@ fn complaints_name_the_setting_that_helps() {
 }
 
 #[test]
+fn a_local_time_that_is_none_or_two_is_said_to_be_that() {
+    let berlin = "Europe/Berlin".parse().ok();
+    let of_format = |format: Option<&str>| Moments {
+        timezone: berlin,
+        timestamp: format.map(|format| MomentFormat::of_timestamps(format).unwrap()),
+        ..Moments::default()
+    };
+    for (format, none, twice) in [
+        (None, "2026-03-29T02:30:00", "2026-10-25T02:30:00"),
+        (Some("%d.%m.%Y %H:%M"), "29.03.2026 02:30", "25.10.2026 02:30"),
+    ] {
+        let column = || TextColumn::new(&ColumnType::parse("timestamp").unwrap(), &of_format(format));
+        let (values, refused) = decode_with(column(), &[none, twice]);
+        assert_eq!(values, "null null");
+        let zone = "in the `timezone` of `format`, whose clocks were put";
+        assert_eq!(refused[0], format!("`{none}` does not exist {zone} forward over it"));
+        assert_eq!(refused[1], format!("`{twice}` exists twice {zone} back; only an offset tells which it is"));
+    }
+}
+
+#[test]
 fn json_in_a_cell_has_to_be_valid() {
     let (values, refused) = decode("json", None, &["{\"a\":[1.50,null]}", " 7", "\"x\"", "x", "{\"a\":1} 2", ""]);
     assert_eq!(values, "{\"a\":[1.50,null]} \" 7\" \"x\" null null null");
-    assert_eq!(refused, ["`x` is no valid JSON", "`{\"a\":1} 2` is no valid JSON", "`` is no valid JSON"]);
+    assert_eq!(refused, ["`x` is not valid JSON", "`{\"a\":1} 2` is not valid JSON", "`` is not valid JSON"]);
 }
 
 #[test]

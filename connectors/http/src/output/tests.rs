@@ -125,7 +125,7 @@ fn rows_that_can_not_be_written_are_refused_before() {
     let message = format!("message = {{ type = 'protobuf', descriptors = '{types}', message = 'test.Inner' }}");
     let failed = Site::new(&server, &message).send(&table("a:int64\n1\n3000000000\n3")).unwrap();
     let errors: Vec<_> = failed.iter().map(|row| row.error.as_str()).collect();
-    assert_eq!(errors, ["column `a`: 3000000000 is no int32"]);
+    assert_eq!(errors, ["column `a`: 3000000000 is not an `int32`"]);
     let bodies: Vec<_> = server.asked().iter().map(|asked| asked.bytes.to_vec()).collect();
     assert_eq!(bodies, [b"\x08\x01", b"\x08\x03"]);
 }

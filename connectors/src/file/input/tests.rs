@@ -142,7 +142,7 @@ fn values_behind_the_sample_that_do_not_fit_fail() {
     let flow = Flow::new(&[("a.csv", "a\n1\n2.5\n3\n")]);
     assert_eq!(flow.read("path = \"a.csv\"").0[0].1, "a:float64?\n1.0\n2.5\n3.0\n");
     let (_, failed) = flow.read("path = \"a.csv\"\ninfer_rows = 1");
-    assert_eq!((failed.len(), failed[0].error.as_str()), (1, "column `a`: `2.5` is no int64"));
+    assert_eq!((failed.len(), failed[0].error.as_str()), (1, "column `a`: `2.5` is not an `int64`"));
 }
 
 #[test]

@@ -212,7 +212,7 @@ async fn rows_that_cannot_be_read_are_refused_at_the_door() {
     let unreadable = |row, why: &str| Refused::Unreadable { row, why: why.to_owned() };
     for (settings, bytes, refused) in [
         (csv, "a\n1\nbad\n3\nworse\n", {
-            let why = "row 1, counted from 0, can't be read, as 1 others of 4 can't: column `a`: `bad` is no int64; none was taken";
+            let why = "row 1, counted from 0, can't be read, nor can 1 other of 4: column `a`: `bad` is not an `int64`; none was taken";
             unreadable(Some(1), why)
         }),
         (csv, "b,c\n1,2\n", unreadable(None, "none of the columns is in the header, which has `b`, `c`")),

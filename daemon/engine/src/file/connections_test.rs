@@ -142,6 +142,7 @@ fn context() -> PlanContext {
     PlanContext {
         flow: "f".to_owned(),
         node: "orders".to_owned(),
+        renamed_from: None,
         flow_folder: "".into(),
         work_folder: "".into(),
         registry: "models".to_owned(),

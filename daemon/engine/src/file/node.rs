@@ -174,6 +174,15 @@ impl Node {
         }
     }
 
+    /// Whether the node itself says what becomes of the rows that it rejects.
+    pub fn says_on_error(&self) -> bool {
+        match &self.body {
+            Body::Input { common, .. } => common.on_error.is_some(),
+            Body::Processor { common, .. } => common.on_error.is_some(),
+            Body::Output { common, .. } => common.on_error.is_some(),
+        }
+    }
+
     /// What it was called before.
     pub fn renamed_from(&self) -> Option<&str> {
         match &self.body {

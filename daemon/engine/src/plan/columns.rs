@@ -283,10 +283,12 @@ fn plan_node(
 
 /// Where a node stands.
 pub fn context(file: &FlowFile, node: &str, options: &PlanOptions<'_>) -> PlanContext {
-    let role = file.node(node).map(Node::role);
+    let written = file.node(node);
+    let role = written.map(Node::role);
     PlanContext {
         flow: file.flow.name.clone(),
         node: node.to_owned(),
+        renamed_from: written.and_then(Node::renamed_from).map(str::to_owned),
         flow_folder: file.folder().to_owned(),
         work_folder: options.work_folder.clone(),
         registry: file.flow.registry.clone(),

@@ -7,7 +7,7 @@ use millstream_core::{FAILED, PortRole, Problem, Stream, failed_schema};
 
 use super::columns::context;
 use super::{InputPort, NeedsState, Plan, PlanOptions, PlannedBody, PlannedNode, Shape, identity};
-use crate::file::{Diagnostics, FlowFile, OnError};
+use crate::file::{Diagnostics, FlowFile, Node, OnError};
 
 /// What the names of these outputs begin with, before that of the node.
 pub const DEAD_LETTERS: &str = "dead_letter_";
@@ -22,7 +22,15 @@ impl Plan {
             let name = |node: &str| format!("{DEAD_LETTERS}{node}");
             let renamed_from = node.renamed_from.as_deref().map(name);
             let output = output(&name(&node.name), path, file, options);
-            let output = output.map_err(|problem| file.diagnose_flow(problem.into()))?;
+            let is_said_there = file.node(&node.name).is_some_and(Node::says_on_error);
+            let diagnose = |problem: Problem| {
+                if is_said_there {
+                    file.diagnose(&node.name, problem.into())
+                } else {
+                    file.diagnose_flow(problem.into())
+                }
+            };
+            let output = output.map_err(diagnose)?;
             self.nodes.push(PlannedNode { renamed_from, ..output });
             self.connect(index, FAILED, (self.nodes.len() - 1, 0));
         }
@@ -32,6 +40,11 @@ impl Plan {
 
 fn output(name: &str, path: &str, file: &FlowFile, options: &PlanOptions<'_>) -> Result<PlannedNode, Problem> {
     let at = |problem: Problem| Problem { at: vec!["on_error".into()], within: None, ..problem };
+    if path.contains("://") {
+        let problem = Problem::new(format!("dead letters are kept in a folder, and `{path}` is an address"));
+        let help = "name a folder of this machine; to send rejected rows elsewhere, let an output read the port `failed` of the node";
+        return Err(at(problem.help(help)));
+    }
     let (kind, settings) = options.registry.dead_letter_output(path).map_err(at)?;
     let input = Stream {
         port: "from".into(),

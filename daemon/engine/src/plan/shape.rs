@@ -59,12 +59,17 @@ impl Shape {
             for key in all(&kept.settings, &self.settings) {
                 words.extend(setting_difference(&key, kept.settings.get(&key), self.settings.get(&key)));
             }
+            // With other settings a node looks at other columns, of which nobody knows whether they came before.
+            let follows = !words.is_empty();
             let none = BTreeMap::new();
             let ports: BTreeSet<&String> = kept.columns.keys().chain(self.columns.keys()).collect();
             for port in ports {
                 let (kept, now) = (kept.columns.get(port).unwrap_or(&none), self.columns.get(port).unwrap_or(&none));
                 for name in all(kept, now) {
-                    words.extend(column_difference(&name, kept.get(&name), now.get(&name)));
+                    let (kept, now) = (kept.get(&name), now.get(&name));
+                    if !follows || kept.is_some() && now.is_some() {
+                        words.extend(column_difference(&name, kept, now));
+                    }
                 }
             }
         }
@@ -127,4 +132,32 @@ fn used<'a>(port: &'a InputPort, uses: &Uses) -> Vec<Column<'a>> {
 
 pub(super) fn short_hash(value: &impl ToString) -> String {
     blake3::hash(value.to_string().as_bytes()).to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_that_come_with_a_setting_are_not_said_to_be_new() {
+        let texts = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+        };
+        let shape = |keys: &str, columns: &[(&str, &str)]| Shape {
+            hash: String::new(),
+            settings: texts(&[("keys", keys)]),
+            columns: BTreeMap::from([("from".to_owned(), texts(columns))]),
+        };
+        let kept = shape("1", &[("id", "int64"), ("t", "utf8")]);
+        for (now, expected) in [
+            (shape("2", &[("id", "int64"), ("w", "int64")]), "the setting `keys` is another one"),
+            (
+                shape("2", &[("id", "utf8")]),
+                "the setting `keys` is another one, the column `id` was `int64` and is `utf8`",
+            ),
+            (shape("1", &[("id", "int64"), ("w", "int64")]), "the column `t` is gone, the column `w` is new"),
+        ] {
+            assert_eq!(now.differences(&kept), expected);
+        }
+    }
 }

@@ -136,7 +136,7 @@ async fn csv_begins_with_its_header_in_every_file() {
 #[tokio::test(start_paused = true)]
 async fn a_quote_that_is_not_closed_is_not_waited_for_without_end() {
     let mut followed = Followed::new(&format!(
-        "path = \"a.csv\"\nformat = {{ type = \"csv\", max_cell = {{ lines = 3 }} }}\n{NUMBERS}"
+        "path = \"a.csv\"\nformat = {{ type = \"csv\", max_field = {{ lines = 3 }} }}\n{NUMBERS}"
     ));
     followed.append("a.csv", "n,m\n1,a\n2,\"b\n3,c\n4,d\n");
     assert_eq!(followed.rows().await, rows([("a.csv", 0, "1")]));
