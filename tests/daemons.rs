@@ -92,6 +92,8 @@ pub struct Daemon {
     pub socket: std::path::PathBuf,
     /// The address that it listens on, if it does.
     pub address: String,
+    /// What it has logged between the one and the other.
+    pub earlier: Vec<String>,
 }
 
 /// An answer.
@@ -149,7 +151,7 @@ impl Daemon {
         daemon.socket = data.join("admin.sock");
         let line = daemon.wait_for("the administration listens on");
         daemon.address = line.split('`').nth(1).unwrap().to_owned();
-        daemon.wait_for("ready: ");
+        daemon.earlier = daemon.until("ready: ");
         daemon
     }
 
@@ -164,7 +166,7 @@ impl Daemon {
         let log = running.take_stderr();
         let (sender, lines) = channel();
         std::thread::spawn(move || log.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { running, lines, socket: workshop.path("admin.sock"), address: String::new() }
+        Self { running, lines, socket: workshop.path("admin.sock"), address: String::new(), earlier: Vec::new() }
     }
 
     /// One that dies at a crash point. It may have by now.
@@ -183,14 +185,16 @@ impl Daemon {
 
     /// Waits until it logs something.
     pub fn wait_for(&self, text: &str) -> String {
-        let mut seen = Vec::new();
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("`{text}` behind {seen:#?}"));
-            if line.contains(text) {
-                return line;
-            }
-            seen.push(line);
+        self.until(text).pop().unwrap_or_default()
+    }
+
+    /// What it logs until it logs something, and that as well.
+    fn until(&self, text: &str) -> Vec<String> {
+        let mut seen = Vec::<String>::new();
+        while !seen.last().is_some_and(|line| line.contains(text)) {
+            seen.push(self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("`{text}` behind {seen:#?}")));
         }
+        seen
     }
 
     /// Asks over the Unix socket.

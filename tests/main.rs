@@ -62,6 +62,7 @@ mod reference;
 mod registry;
 mod s3;
 mod secrets;
+mod serving;
 mod signals;
 #[cfg(any(
     feature = "git",

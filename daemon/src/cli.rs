@@ -12,7 +12,7 @@ use crate::flow_files::{FlowArguments, FlowsArguments};
 use crate::logging::{Level, LogSettings};
 use crate::terminal::say;
 use crate::{
-    audit, check, checkpoints, daemon, logging, lsp, models, new, predict, reference, remote, replay, run, token,
+    audit, check, checkpoints, daemon, logging, lsp, models, new, predict, reference, remote, replay, run, serve, token,
 };
 
 /// Streams of Arrow batches through flows that end in models that learn online.
@@ -92,6 +92,12 @@ pub enum Command {
     Operations(remote::OperationsCommand),
     /// Predict the rows that come as JSON lines on standard input, with a model of the registry.
     Predict(predict::PredictArguments),
+    /// Serve models of a registry over HTTP until Ctrl-C or SIGTERM: the Open Inference Protocol, KServe's and MLflow's, and rows as JSON objects at
+    /// `POST /api/v1/models/NAME/predict`. Aliases are followed: the champion answers from the moment on that there is another one.
+    ///
+    /// It listens to this machine only, and asks for a token of `millstream token create`, unless it is told otherwise.
+    #[command(verbatim_doc_comment)]
+    Serve(serve::ServeArguments),
     /// Say what a network with `device = "…"` would compute on here: `cpu`, or a CUDA device that works.
     Device {
         /// `auto`, `cpu`, or `cuda:0` for the first CUDA device.
@@ -116,7 +122,7 @@ pub enum Command {
 impl Command {
     /// Carries the command out.
     pub fn execute(self) -> Outcome {
-        if !matches!(self, Self::Daemon(_)) {
+        if !matches!(self, Self::Daemon(_) | Self::Serve(_)) {
             // What the engine and nodes say beside their results, such as that they wait for somebody.
             logging::start(&LogSettings { level: Level::Warn, ..LogSettings::default() }, false);
         }
@@ -142,6 +148,7 @@ impl Command {
             Self::Reload(arguments) => remote::reload(&arguments),
             Self::Operations(command) => remote::operations(command),
             Self::Predict(arguments) => predict::predict(arguments),
+            Self::Serve(arguments) => serve::serve(&arguments),
             Self::Lsp => lsp::lsp(),
             Self::Device { device } => {
                 say!("{}", device::find(device)?);

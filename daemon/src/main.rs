@@ -21,6 +21,7 @@ mod reference;
 mod remote;
 mod replay;
 mod run;
+mod serve;
 mod small_flow;
 mod state;
 mod summary;

@@ -5,7 +5,7 @@
 //! * [`logs`]: what was logged lately, and how much is. [`metrics`]: what Prometheus asks for.
 //! * [`problem`]: what an answer says that is no good one.
 //! * [`security`]: who may do what.
-//! * [`server`]: where requests come in.
+//! * [`server`]: where requests come in. [`serving`]: models that are served, behind the same gate.
 
 pub mod api;
 pub mod console;
@@ -16,6 +16,7 @@ pub mod problem;
 mod reload;
 pub mod security;
 pub mod server;
+pub mod serving;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_admin::security::Gate;
-use millstream_admin::server::Server;
+use millstream_admin::server::{ADMINISTRATION, Server};
 use millstream_admin::{Admin, NodeType, Reloads, Surroundings, api};
-use millstream_core::{Error, Result};
+use millstream_core::{Error, Result, ResultExt as _};
 use millstream_engine::file::Setting;
 use millstream_host::Host;
 use millstream_net::Tls;
+use millstream_serve::Repository;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
@@ -18,6 +19,7 @@ use tokio::time::sleep;
 use super::settings::DaemonSettings;
 use crate::logging::Logging;
 use crate::reference;
+use crate::serve::{Keys, Service, registry};
 
 /// How often it is written down when tokens were last used.
 const FLUSH: Duration = Duration::from_secs(300);
@@ -41,7 +43,7 @@ impl Administration {
     ) -> Result<Self> {
         let (data, listening) = (&settings.data, &settings.admin);
         let tls = listening.tls.load(data).map_err(|problem| Error::new(problem.to_string()))?;
-        let server = Server::bind(listening.address.0, tls, listening.socket(data)).await?;
+        let server = Server::bind(ADMINISTRATION, listening.address.0, tls, listening.socket(data)).await?;
         if let Some(address) = server.address() {
             tracing::info!("the administration listens on `{address}`");
         }
@@ -61,6 +63,20 @@ impl Administration {
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(api::router(admin.clone()), stopped));
         Ok(Self { admin, tls, stop, serving })
+    }
+
+    /// Serves models with the same tokens, if the settings say where: from now on, and each as soon as there is one.
+    pub async fn serve(&self, settings: &DaemonSettings) -> Result<Option<Service>> {
+        let serve = &settings.serve;
+        if serve.address.0.is_none() {
+            return Ok(None);
+        }
+        let references = serve.references().map_err(|problem| Error::new(problem.to_string()))?;
+        let repository = Repository::awaiting(registry(settings)?, &references, serve.batch.limits())?;
+        let first = repository.clone();
+        spawn_blocking(move || first.refresh_all()).await.doing(|| "reading models that are to be served")?;
+        let keys = Keys { tokens: self.admin.gate.tokens.clone(), audit: self.admin.gate.audit.clone() };
+        Service::start(settings, repository, keys).await.map(Some)
     }
 
     /// Whoever asks whether the daemon is ready is told that it is not any more.

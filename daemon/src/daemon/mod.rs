@@ -8,6 +8,7 @@ mod service_manager;
 mod settings;
 mod unused_doors;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,11 +25,12 @@ pub use self::config::{ConfigArguments, with_drop_ins};
 use self::launcher::FlowLauncher;
 use self::reload::Reloader;
 use self::service_manager::ServiceManager;
-use self::settings::DaemonSettings;
+pub use self::settings::DaemonSettings;
 use self::unused_doors::close_unused_doors;
 use crate::exit::{Exit, Outcome};
 use crate::interrupts::Interrupts;
 use crate::logging::{self, Logging};
+use crate::serve::Service;
 use crate::terminal::say;
 use crate::workplace::{control_runtime, data_runtime};
 
@@ -90,6 +92,7 @@ async fn serve(
     let (reloads, asked) = mpsc::channel(RELOADS);
     let shown = arguments.config.shown()?;
     let administration = Administration::start(settings, shown, host.clone(), logging, reloads).await?;
+    let serving = administration.serve(settings).await?;
     let folder = tokio::select! {
         folder = begin(settings, &host) => folder?,
         never = manager.take_time(|| "starting: reading flows".to_owned()) => match never {},
@@ -99,11 +102,19 @@ async fn serve(
     manager.ready(&ready);
     tracing::info!("ready: {ready}");
     let ballast = Ballast::new(settings.data.join(HOST).join(BALLAST), settings.ballast.0 as u64);
-    let reloader = Reloader { folder, arguments, settings, administration: &administration, last: None };
+    let reloader = Reloader {
+        folder,
+        arguments,
+        settings,
+        administration: &administration,
+        serving: serving.as_ref(),
+        last: None,
+    };
     tokio::select! {
         failed = reloader.run(asked) => match failed? {},
         never = manager.keep_alive() => match never {},
         never = administration.keep() => match never {},
+        never = keep(serving.as_ref()) => match never {},
         never = close_unused_doors(&host) => match never {},
         never = keep_budgets(settings.data.clone(), ballast, &host) => match never {},
         () = interrupts.next() => {}
@@ -112,11 +123,22 @@ async fn serve(
     manager.stopping();
     let end = async {
         stop(&host, settings.stop_within.0, interrupts).await;
+        if let Some(serving) = serving {
+            serving.end().await;
+        }
         administration.end().await;
     };
     tokio::select! {
         () = end => Ok(Exit::Done),
         never = manager.take_time(|| on_the_way(&host)) => match never {},
+    }
+}
+
+/// Follows the registry of models that are served, for as long as it is awaited.
+async fn keep(serving: Option<&Service>) -> Infallible {
+    match serving {
+        Some(serving) => serving.keep().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::DaemonArguments;
 use super::administration::Administration;
 use super::settings::DaemonSettings;
+use crate::serve::Service;
 
 /// Looks again at what a daemon goes by.
 pub struct Reloader<'a> {
@@ -22,6 +23,8 @@ pub struct Reloader<'a> {
     pub settings: &'a DaemonSettings,
     /// What has the certificate.
     pub administration: &'a Administration,
+    /// Models that are served, which have a certificate of their own.
+    pub serving: Option<&'a Service>,
     /// Why the folder could not be read last.
     pub last: Option<String>,
 }
@@ -46,7 +49,7 @@ impl Reloader<'_> {
     }
 
     async fn reload(&mut self) -> Reloaded {
-        let certificate = self.administration.refresh();
+        let certificate = self.administration.refresh() & self.serving.is_none_or(Service::refresh);
         let (flows, problem) = match self.scan().await {
             Ok(changes) => (changes, None),
             Err(problem) => (Vec::new(), Some(problem)),

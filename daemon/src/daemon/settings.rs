@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use millstream_admin::security::AdminSettings;
+use millstream_admin::security::{AdminSettings, ServeSettings};
 use millstream_core::{ByteSize, Duration, Problem, Problems};
 use millstream_engine::file::LimitSettings as OwnLimits;
 use millstream_host::{FlowLimits, RestartPolicy};
@@ -45,6 +45,8 @@ pub struct DaemonSettings {
     pub limits: LimitSettings,
     /// The administration: the API and the console.
     pub admin: AdminSettings,
+    /// Serving: models of the registry, over the protocols of inference.
+    pub serve: ServeSettings,
     /// What is logged, on standard error.
     pub log: LogSettings,
 }
@@ -91,6 +93,7 @@ impl Default for DaemonSettings {
             restart: RestartSettings::default(),
             limits: LimitSettings::default(),
             admin: AdminSettings::default(),
+            serve: ServeSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -124,7 +127,10 @@ impl Default for RestartSettings {
 impl DaemonSettings {
     /// What is wrong with them, so that the daemon must not run.
     pub fn problems(&self) -> Problems {
-        self.admin.problems(&self.data).into_iter().map(|problem: Problem| problem.under("admin")).collect()
+        let of_admin = self.admin.problems(&self.data).into_iter().map(|problem: Problem| problem.under("admin"));
+        let serve = Some(&self.serve).filter(|serve| serve.address.0.is_some());
+        let of_serve = serve.map(|serve| serve.problems(&self.data)).unwrap_or_default();
+        of_admin.chain(of_serve.into_iter().map(|problem: Problem| problem.under("serve"))).collect()
     }
 
     /// The folder of flows.

@@ -11,7 +11,7 @@ mod openapi;
 mod operations;
 mod parameters;
 mod plain;
-mod route;
+pub(crate) mod route;
 mod system;
 mod tap;
 mod views;

@@ -15,7 +15,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::PREFIX;
 use crate::Admin;
 use crate::problem::{Code, Problem, ProblemCode};
-use crate::security::{Arrival, Ending, Event, Principal, Role, require};
+use crate::security::{Arrival, Ending, Event, Gate, Principal, Role, require};
 
 /// What answers a route, apart from who may use it.
 type Answering = MethodRouter<Arc<Admin>>;
@@ -184,21 +184,24 @@ impl Route {
 
     /// What answers it, for those who may use it.
     pub fn answering(self, admin: Arc<Admin>) -> Answering {
-        let (role, audited) = (self.role, self.audited);
-        self.answering.layer(from_fn_with_state(Rules { admin, role, audited }, permit))
+        let (gate, role, audited) = (admin.gate.clone(), self.role, self.audited);
+        self.answering.layer(from_fn_with_state(Rules { gate, role, audited }, permit))
     }
 }
 
 /// Who may use a route, and whether that is written down.
 #[derive(Clone)]
-struct Rules {
-    admin: Arc<Admin>,
-    role: Option<Role>,
-    audited: bool,
+pub struct Rules {
+    /// Where it is written down.
+    pub gate: Arc<Gate>,
+    /// Of which role those are at least who may use it. None if everybody may.
+    pub role: Option<Role>,
+    /// Whether it is written down.
+    pub audited: bool,
 }
 
 /// Lets those use a route who may, and has it written down before they have their answer.
-async fn permit(State(rules): State<Rules>, parameters: RawPathParams, request: Request, next: Next) -> Response {
+pub async fn permit(State(rules): State<Rules>, parameters: RawPathParams, request: Request, next: Next) -> Response {
     let flow = parameters.iter().find(|(name, _)| *name == "flow").map(|(_, flow)| flow.to_owned());
     let principal = request.extensions().get::<Principal>().cloned();
     if let Some(role) = rules.role
@@ -209,12 +212,12 @@ async fn permit(State(rules): State<Rules>, parameters: RawPathParams, request: 
     if !rules.audited {
         return next.run(request).await;
     }
-    write_down(&rules.admin, principal.as_ref(), flow, request, next).await
+    write_down(&rules.gate, principal.as_ref(), flow, request, next).await
 }
 
 /// Answers a request between the two lines of the audit log that tell of it.
 async fn write_down(
-    admin: &Admin,
+    gate: &Gate,
     principal: Option<&Principal>,
     flow: Option<String>,
     request: Request,
@@ -225,7 +228,7 @@ async fn write_down(
         return Problem::new(&Code::UNAVAILABLE, "it is not known how the request came").into_response();
     };
     let event = Event { target: flow, ..Event::of(&arrival, principal, &parts) };
-    let begun = match admin.gate.audit.begin(event).await {
+    let begun = match gate.audit.begin(event).await {
         Ok(begun) => begun,
         Err(error) => {
             let why = format!("what is not written down is not done, and it can't be: {error}");

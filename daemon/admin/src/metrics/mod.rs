@@ -3,12 +3,14 @@
 mod flows;
 mod nodes;
 mod process;
+mod serving;
 mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use millstream_host::Host;
+use millstream_serve::Repository;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, prometheus_text};
 use prometheus_client::metrics::MetricType;
@@ -21,10 +23,19 @@ pub use table::{METRICS, Metric, page};
 /// What [`text`] is, for the header of an answer.
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
+/// All metrics of what is served and of this process.
+pub fn text_of_serving(repository: &Repository) -> String {
+    let mut samples = Samples::default();
+    process::collect(&mut samples);
+    serving::collect(repository, &mut samples);
+    samples.into_text()
+}
+
 /// All metrics of a host and of this process.
 pub fn text(host: &Host) -> String {
     let mut samples = Samples::default();
-    process::collect(host, &mut samples);
+    process::collect(&mut samples);
+    process::collect_disk(host, &mut samples);
     host.all().iter().for_each(|flow| flows::collect(&flow.status, &mut samples));
     samples.into_text()
 }

@@ -70,6 +70,11 @@ metrics! {
     MODEL_ROWS = gauge("millstream_model_rows", ["flow", "model"], "Rows that the model has learned since it began.");
     MODEL_VERSION = gauge("millstream_model_version", ["flow", "model"], "The version that was published last.");
     MODEL_METRIC = gauge("millstream_model_metric", ["flow", "model", "version", "of", "metric"], "How good the model is, by metric: `of` says of which predictions: those before `learning` each row, the `recent` of these, those of rows that were `held_out`, and those without any model, `persistence` and `majority`. The version is the one that was published last.");
+    SERVED_VERSION = gauge("millstream_serve_version", ["model", "version"], "1 for each version of a model that is served.");
+    SERVED_REQUESTS = counter("millstream_serve_requests_total", ["model", "version", "result"], "Requests for predictions by the version: `result` is `success` or `fail`.");
+    SERVED_ROWS = counter("millstream_serve_rows_total", ["model", "version"], "Rows that were predicted.");
+    SERVED_BATCHES = counter("millstream_serve_batches_total", ["model", "version"], "Requests for predictions that were computed; less than that where some were computed together.");
+    SERVED_SECONDS = counter("millstream_serve_seconds_total", ["model", "version", "stage"], "How long requests took, by `stage`: `queue`, `input`, `infer`, `output`; `request` is all of it, for those that were answered.");
     MEMORY = gauge("process_resident_memory_bytes", [], "Memory that the process holds in RAM.");
     CPU = counter("process_cpu_seconds_total", [], "How long processors have worked for the process.");
     OPEN_FILES = gauge("process_open_fds", [], "Files, connections and the like that the process has open.");

@@ -18,7 +18,7 @@ use super::refusal::Refusal;
 use super::requests::{Silent, bearer, check_content_type, check_host, check_site, cookie, is_safe, protect};
 use super::role::{FlowPatterns, Principal, Role};
 use super::sessions::{SessionCookie, Sessions, cookie_name};
-use super::settings::AdminSettings;
+use super::settings::{AdminSettings, ServeSettings};
 use super::tokens::TokenStore;
 
 /// How many times a minute, and at once, an address may say wrongly who it is, before it is no longer looked at what it says.
@@ -28,7 +28,7 @@ const FAILURES: f64 = 5.0;
 #[derive(Debug)]
 pub struct Gate {
     /// The tokens.
-    pub tokens: TokenStore,
+    pub tokens: Arc<TokenStore>,
     /// The sessions of the console.
     pub sessions: Sessions,
     /// What was done.
@@ -38,6 +38,10 @@ pub struct Gate {
     certificates: Vec<(String, Role)>,
     requests: Rates,
     failures: Rates,
+    /// Whether bodies are taken whatever they say they are.
+    takes_all_bodies: bool,
+    /// What those may do who say nothing of who they are.
+    everybody: Option<Role>,
 }
 
 impl Gate {
@@ -47,14 +51,32 @@ impl Gate {
     /// If the audit log can't be opened.
     pub fn open(settings: &AdminSettings, data: &Path) -> Result<Self> {
         Ok(Self {
-            tokens: TokenStore::new(data),
+            tokens: Arc::new(TokenStore::new(data)),
             sessions: Sessions::default(),
             audit: Audit::open(data)?,
             hosts: settings.hosts.clone(),
             certificates: settings.tls.roles.clone().into_iter().collect(),
             requests: Rates::new(settings.rate.0, settings.rate.0 * 2.0),
             failures: Rates::new(FAILURES / 60.0, FAILURES),
+            takes_all_bodies: false,
+            everybody: None,
         })
+    }
+
+    /// The gate of what is served besides, with the tokens of a daemon. Sessions are none of its: no page of a browser is served. Tensors come
+    /// in bodies that say nothing of what they are; a page of another site is known by `Origin`, which browsers send with all they send.
+    pub fn of_serving(settings: &ServeSettings, tokens: Arc<TokenStore>, audit: Arc<Audit>) -> Self {
+        Self {
+            tokens,
+            sessions: Sessions::default(),
+            audit,
+            hosts: settings.hosts.clone(),
+            certificates: settings.tls.roles.clone().into_iter().collect(),
+            requests: Rates::new(settings.rate.0, settings.rate.0 * 2.0),
+            failures: Rates::new(FAILURES / 60.0, FAILURES),
+            takes_all_bodies: true,
+            everybody: settings.without_token.then_some(Role::Viewer),
+        }
     }
 
     /// Looks at the head of a request, and says who asks. `None` if it does not say.
@@ -66,7 +88,7 @@ impl Gate {
             self.requests.take(ip).map_err(Refusal::TooMany)?;
         }
         check_host(parts, arrival, &self.hosts)?;
-        if !is_safe(&parts.method) {
+        if !self.takes_all_bodies && !is_safe(&parts.method) {
             check_content_type(parts)?;
         }
         if let Some(token) = bearer(&parts.headers)? {
@@ -80,7 +102,7 @@ impl Gate {
             return self.of_session(cookie);
         }
         check_site(parts, arrival, Silent::Allowed)?;
-        Ok(self.of_certificate(arrival))
+        Ok(self.of_certificate(arrival).or_else(|| self.everybody.map(|role| everything("anybody", role))))
     }
 
     /// Begins a session with a token. What it returns is the header `Set-Cookie`.

@@ -26,6 +26,6 @@ pub use peer::{Arrival, Peer, Process, listen};
 pub use refusal::Refusal;
 pub use role::{FlowPatterns, Principal, Role};
 pub use sessions::{SessionCookie, Sessions};
-pub use settings::{AdminSettings, AdminTls, OrOff};
+pub use settings::{AdminSettings, AdminTls, BatchSettings, OrOff, ServeSettings};
 pub use token_text::TokenText;
 pub use tokens::{NewToken, NotCreated, Token, TokenStore};

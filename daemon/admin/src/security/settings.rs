@@ -1,4 +1,4 @@
-//! The settings of the administration.
+//! The settings of the administration, and of what is served beside it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use axum::http::uri::Authority;
-use millstream_core::{Problem, Problems, Rate, Step};
+use millstream_core::{ByteSize, Duration, Error, Problem, Problems, Rate, Step};
+use millstream_models::registry::ModelReference;
 use millstream_net::{Clients, Tls, TlsFiles};
+use millstream_serve::BatchLimits;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
@@ -75,11 +77,121 @@ impl AdminSettings {
 
     /// What is wrong with them, so that the daemon must not start. Files are read; places begin at these settings.
     pub fn problems(&self, data: &Path) -> Problems {
+        Listening { address: self.address.0, hosts: &self.hosts, tls: &self.tls, table: "admin" }.problems(data)
+    }
+}
+
+/// What is served by a daemon, or by `millstream serve`: models of the registry, over the protocols of inference.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeSettings {
+    /// Where it is: an address of this machine and a port, or `"off"`. Others than this machine's own take TLS, and a token.
+    pub address: OrOff<SocketAddr>,
+    /// The models: `fraud` (its champion), `fraud@challenger`, `fraud@latest` or `fraud/3`. A daemon waits for those that there are not yet.
+    pub models: Vec<String>,
+    /// How often it is looked what aliases point at.
+    pub follow: Duration,
+    /// By which names clients reach it from other machines. Requests for other names are refused, but for those of this machine for itself and
+    /// the address that they have come to.
+    pub hosts: Vec<String>,
+    /// How many requests may come from an address, on average; twice as many as in a second may come at once.
+    pub rate: Rate,
+    /// How many connections there may be, also of one address.
+    #[schemars(range(min = 1, max = 65536))]
+    pub connections: u32,
+    /// Whether everybody who reaches it may have rows predicted, without a token. Saying which models are served always takes one.
+    pub without_token: bool,
+    /// How large the body of a request may be, also without its compression.
+    pub body: ByteSize,
+    /// What bounds the batches that requests are computed in which come at the same time.
+    pub batch: BatchSettings,
+    /// Encryption.
+    pub tls: AdminTls,
+}
+
+/// What bounds the batches that requests are computed in which come at the same time. Nobody waits for company.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchSettings {
+    /// How many rows of several requests are computed together at most.
+    #[schemars(range(min = 1))]
+    pub rows: usize,
+    /// How long computing them may take, by the batches before.
+    pub latency: Duration,
+    /// How many rows may wait. Requests behind these are refused.
+    pub waiting: usize,
+}
+
+impl Default for ServeSettings {
+    fn default() -> Self {
+        Self {
+            address: OrOff(None),
+            models: Vec::new(),
+            follow: Duration(std::time::Duration::from_secs(1)),
+            hosts: Vec::new(),
+            rate: Rate(100_000.0),
+            connections: 1024,
+            without_token: false,
+            body: ByteSize(64 << 20),
+            batch: BatchSettings::default(),
+            tls: AdminTls::default(),
+        }
+    }
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        let BatchLimits { rows, latency, waiting, .. } = BatchLimits::default();
+        Self { rows, latency: Duration(latency), waiting }
+    }
+}
+
+impl BatchSettings {
+    /// The same, for who computes.
+    pub fn limits(&self) -> BatchLimits {
+        BatchLimits { rows: self.rows, latency: self.latency.0, waiting: self.waiting, ..BatchLimits::default() }
+    }
+}
+
+impl ServeSettings {
+    /// The models that are to be served.
+    ///
+    /// # Errors
+    /// If one can't be read, at its place.
+    pub fn references(&self) -> Result<Vec<ModelReference>, Problem> {
+        let reference = |(at, text): (usize, &String)| {
+            let wrong =
+                |error: Error| Problem::new(error.to_string()).at([Step::Key("models".to_owned()), Step::Index(at)]);
+            ModelReference::parse(text).map_err(wrong)
+        };
+        self.models.iter().enumerate().map(reference).collect()
+    }
+
+    /// What is wrong with them, so that nothing must be served. Files are read; places begin at these settings.
+    pub fn problems(&self, data: &Path) -> Problems {
+        let models = self.references().err();
+        let own_address = self.address.0.filter(|address| !self.without_token || address.ip().is_loopback());
+        let listening = Listening { address: own_address, hosts: &self.hosts, tls: &self.tls, table: "serve" };
+        listening.problems(data).into_iter().chain(models).collect()
+    }
+}
+
+/// Where something listens, and to whom.
+struct Listening<'a> {
+    address: Option<SocketAddr>,
+    hosts: &'a [String],
+    tls: &'a AdminTls,
+    /// What its table of the settings is called.
+    table: &'static str,
+}
+
+impl Listening<'_> {
+    fn problems(&self, data: &Path) -> Problems {
         let mut problems: Problems = self.hosts.iter().enumerate().filter_map(wrong_host).collect();
         let tls = self.tls.load(data);
         let has_tls = !matches!(tls, Ok(None));
         problems.extend(tls.err().map(|problem| problem.under("tls")));
-        if let Some(address) = self.address.0.filter(|address| !address.ip().is_loopback()) {
+        if let Some(address) = self.address.filter(|address| !address.ip().is_loopback()) {
             problems.extend(self.open_problems(address, has_tls, data));
         }
         problems
@@ -90,10 +202,10 @@ impl AdminSettings {
         let at_address = |message: String, help: &str| Problem::new(message).at(["address"]).help(help);
         let mut problems = Problems::new();
         if !has_tls {
-            let help = "set `certificate` and `key` of `[admin.tls]`, or listen on `127.0.0.1`";
+            let help = format!("set `certificate` and `key` of `[{}.tls]`, or listen on `127.0.0.1`", self.table);
             problems.push(at_address(
                 format!("`{address}` can be reached by others, who could read tokens on their way"),
-                help,
+                &help,
             ));
         }
         match TokenStore::new(data).list() {

@@ -29,12 +29,6 @@ use tower::ServiceExt as _;
 use self::timely::TimelyBody;
 use crate::security::{Arrival, listen};
 
-/// How many connections there are at most; for one more, an idle one is closed.
-const CONNECTIONS: usize = 512;
-
-/// How many of them may be of one address.
-const OF_ONE: usize = 64;
-
 /// How long a client may take to send a header, and be silent between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -53,12 +47,27 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How often the files of TLS are read again.
 const FRESH: Duration = Duration::from_secs(3600);
 
-/// By which name a service manager has the listeners.
-pub const DOOR: &str = "admin";
+/// What listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// By which name a service manager has the listeners.
+    pub door: &'static str,
+    /// What it is for, for messages.
+    pub what: &'static str,
+    /// How many connections there are at most; for one more, an idle one is closed.
+    pub connections: usize,
+    /// How many of them may be of one address.
+    pub of_one: usize,
+}
 
-/// The listeners of the administration, which do not take connections yet.
+/// The administration.
+pub const ADMINISTRATION: Listening =
+    Listening { door: "admin", what: "the administration", connections: 512, of_one: 64 };
+
+/// Listeners, which do not take connections yet.
 #[derive(Debug)]
 pub struct Server {
+    listening: Listening,
     tcp: Option<Tcp>,
     tls: Option<Arc<Tls>>,
     unix: Option<Unix>,
@@ -87,19 +96,25 @@ impl Server {
     ///
     /// # Errors
     /// If an address or the place of the socket is taken, or can't be listened at.
-    pub async fn bind(address: Option<SocketAddr>, tls: Option<Tls>, socket: Option<PathBuf>) -> Result<Self> {
-        let mut server = Self { tcp: None, tls: tls.map(Arc::new), unix: None };
+    pub async fn bind(
+        listening: Listening,
+        address: Option<SocketAddr>,
+        tls: Option<Tls>,
+        socket: Option<PathBuf>,
+    ) -> Result<Self> {
+        let Listening { door: name, what, .. } = listening;
+        let mut server = Self { listening, tcp: None, tls: tls.map(Arc::new), unix: None };
         if let Some(address) = address {
-            let doing = || format!("listening on `{address}` for the administration");
-            let door = doors().open::<std::net::TcpListener>(DOOR, &address).doing(doing)?;
+            let doing = || format!("listening on `{address}` for {what}");
+            let door = doors().open::<std::net::TcpListener>(name, &address).doing(doing)?;
             door.set_nonblocking(true).doing(doing)?;
             let listener = TcpListener::from_std(door.try_clone().doing(doing)?).doing(doing)?;
             let address = listener.local_addr().doing(doing)?;
             server.tcp = Some(Tcp { listener, address, _door: door });
         }
         if let Some(path) = socket {
-            let doing = || format!("listening at `{}` for the administration", path.display());
-            let made = doors().unix(DOOR, &path);
+            let doing = || format!("listening at `{}` for {what}", path.display());
+            let made = doors().unix(name, &path);
             let is_own = made.is_none();
             let listener = made.map_or_else(|| listen(&path), from_manager).doing(doing)?;
             server.unix = Some(Unix { listener, path, is_own });
@@ -119,10 +134,10 @@ impl Server {
 
     /// Has requests answered until `stop` says so, and then those that have begun.
     pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) {
-        let Self { tcp, tls, unix } = self;
+        let Self { listening, tcp, tls, unix } = self;
         let fresh = tls.clone();
-        let over_tcp = take_tcp(tcp, tls, router.clone(), stop.clone());
-        let over_unix = take_unix(unix, router, stop);
+        let over_tcp = take_tcp(listening, tcp, tls, router.clone(), stop.clone());
+        let over_unix = take_unix(listening, unix, router, stop);
         tokio::select! {
             _ = async { tokio::join!(over_tcp, over_unix) } => {}
             never = keep_fresh(fresh) => match never {},
@@ -143,15 +158,21 @@ fn from_manager(listener: std::os::unix::net::UnixListener) -> io::Result<UnixLi
 }
 
 /// Takes connections over TCP.
-async fn take_tcp(tcp: Option<Tcp>, tls: Option<Arc<Tls>>, router: Router, mut stop: watch::Receiver<bool>) {
+async fn take_tcp(
+    listening: Listening,
+    tcp: Option<Tcp>,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     let Some(tcp) = tcp else { return };
     let mut connections = Connections::default();
     while let Some((stream, peer)) = next(|| tcp.listener.accept(), &mut stop).await {
         let from = peer.ip().to_canonical();
-        if !connections.make_room_for(from, OF_ONE) {
+        if !connections.make_room_for(from, listening.of_one) {
             continue;
         }
-        connections.make_room(CONNECTIONS).await;
+        connections.make_room(listening.connections).await;
         let local = stream.local_addr().unwrap_or(tcp.address);
         let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
         connections.serve(from, |activity| async move {
@@ -173,11 +194,11 @@ async fn serve_tcp(stream: TcpStream, arrival: Arrival, tls: Option<Arc<Tls>>, s
 }
 
 /// Takes connections over the Unix socket.
-async fn take_unix(unix: Option<Unix>, router: Router, mut stop: watch::Receiver<bool>) {
+async fn take_unix(listening: Listening, unix: Option<Unix>, router: Router, mut stop: watch::Receiver<bool>) {
     let Some(Unix { listener, path, is_own }) = unix else { return };
     let mut connections = Connections::default();
     while let Some((stream, _)) = next(|| listener.accept(), &mut stop).await {
-        connections.make_room(CONNECTIONS).await;
+        connections.make_room(listening.connections).await;
         let (router, path, stop) = (router.clone(), path.clone(), stop.clone());
         connections.serve(IpAddr::V4(Ipv4Addr::LOCALHOST), |activity| async move {
             serve_unix(stream, &path, Serving { router, activity, stop }).await;

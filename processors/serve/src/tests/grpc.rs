@@ -24,7 +24,7 @@ async fn call_with<A: Message + Default>(server: &Server, path: &str, message: &
     );
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap();
-    let status = body.trailers().and_then(|trailers| tonic::Status::from_header_map(trailers));
+    let status = body.trailers().and_then(tonic::Status::from_header_map);
     let status = status.or_else(|| tonic::Status::from_header_map(&parts.headers)).unwrap();
     match status.code() {
         Code::Ok => Ok(A::decode(&body.to_bytes()[5..]).unwrap()),

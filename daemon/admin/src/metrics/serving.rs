@@ -1,0 +1,33 @@
+//! Metrics of models that are served.
+
+use millstream_serve::{Repository, Served};
+
+use super::Samples;
+use super::table::{SERVED_BATCHES, SERVED_REQUESTS, SERVED_ROWS, SERVED_SECONDS, SERVED_VERSION};
+
+pub(super) fn collect(repository: &Repository, samples: &mut Samples) {
+    for model in repository.names() {
+        // One that was unloaded meanwhile has none.
+        let versions = repository.loaded(&model).unwrap_or_default();
+        versions.iter().for_each(|served| of_version(served, samples));
+    }
+}
+
+fn of_version(served: &Served, samples: &mut Samples) {
+    let (figures, model, version) = (&served.figures, served.model.as_str(), served.version.to_string());
+    samples.add(&SERVED_VERSION, [model, &version], 1.0);
+    for (result, requests) in [("success", &figures.success), ("fail", &figures.fail)] {
+        samples.add(&SERVED_REQUESTS, [model, &version, result], requests.count() as f64);
+    }
+    samples.add(&SERVED_ROWS, [model, &version], figures.rows() as f64);
+    samples.add(&SERVED_BATCHES, [model, &version], figures.batches() as f64);
+    for (stage, took) in [
+        ("request", &figures.success),
+        ("queue", &figures.queue),
+        ("input", &figures.input),
+        ("infer", &figures.infer),
+        ("output", &figures.output),
+    ] {
+        samples.add(&SERVED_SECONDS, [model, &version, stage], took.nanos() as f64 / 1e9);
+    }
+}

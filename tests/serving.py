@@ -1,0 +1,222 @@
+"""Asks a server of models by the clients of Triton, KServe or MLflow, as they come from PyPI. `tests/serving` starts the server.
+
+The first two bring the same messages of gRPC and can't be in one process."""
+
+import asyncio
+import json
+import sys
+import urllib.error
+import urllib.request
+
+import grpc
+import numpy as np
+import pandas as pd
+
+CLIENT, ADDRESS, TOKEN, OPEN_ADDRESS = sys.argv[1:]
+URL = f"http://{ADDRESS}"
+# Clients add what is theirs, so that each request gets its own.
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+
+ROWS = pd.DataFrame({"amount": [880.0, 20.0], "items": [1, 2], "country": ["FR", "DE"]})
+
+
+def plain(path, body):
+    """What the API of our own says."""
+    request = urllib.request.Request(URL + path, json.dumps(body).encode(), HEADERS | {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def expected(version="champion"):
+    """The predictions that every other protocol has to give as well."""
+    answer = plain(f"/api/v1/models/fraud/predict?version={version}", {"rows": ROWS.to_dict("records")})
+    return [row["prediction"] for row in answer["predictions"]], [row["probability"] for row in answer["predictions"]]
+
+
+def triton_inputs(triton, binary):
+    """One tensor a column."""
+    columns = [
+        ("amount", ROWS["amount"].to_numpy(np.float64), "FP64"),
+        ("items", ROWS["items"].to_numpy(np.int64), "INT64"),
+        ("country", ROWS["country"].to_numpy(np.object_), "BYTES"),
+    ]
+    inputs = []
+    for name, values, datatype in columns:
+        tensor = triton.InferInput(name, [len(values), 1], datatype)
+        tensor.set_data_from_numpy(values.reshape(-1, 1), binary_data=binary)
+        inputs.append(tensor)
+    return inputs
+
+
+def ask_triton():
+    import tritonclient.http as triton
+    from tritonclient.utils import InferenceServerException
+
+    client = triton.InferenceServerClient(ADDRESS)
+    assert client.is_server_live() and client.is_server_ready()
+    assert client.get_server_metadata(headers=dict(HEADERS))["name"] == "millstream"
+    assert client.is_model_ready("fraud", headers=dict(HEADERS)) and client.is_model_ready("fraud", "challenger", headers=dict(HEADERS))
+    assert not client.is_model_ready("none", headers=dict(HEADERS))
+    metadata = client.get_model_metadata("fraud", headers=dict(HEADERS))
+    assert [tensor["name"] for tensor in metadata["inputs"]] == ["amount", "items", "country"], metadata
+    assert client.get_model_config("fraud", headers=dict(HEADERS))["max_batch_size"] == 0
+
+    for version in ["", "2", "challenger", "latest"]:
+        classes, probabilities = expected(version or "champion")
+        for binary in [True, False]:
+            # By default everything comes back in binary.
+            for outputs in [None, [triton.InferRequestedOutput(name, binary_data=binary) for name in ["probability", "prediction"]]]:
+                answer = client.infer(
+                    "fraud", triton_inputs(triton, binary), model_version=version, outputs=outputs, request_id="7", headers=dict(HEADERS)
+                )
+                assert answer.as_numpy("prediction").tolist() == classes, answer.get_response()
+                assert answer.as_numpy("probability").tolist() == probabilities, answer.get_response()
+                assert answer.get_response()["id"] == "7"
+    for compression in ["gzip", "deflate"]:
+        answer = client.infer("fraud", triton_inputs(triton, True), request_compression_algorithm=compression, headers=dict(HEADERS))
+        assert answer.as_numpy("prediction").tolist() == expected()[0]
+
+    waiting = [client.async_infer("fraud", triton_inputs(triton, True), headers=dict(HEADERS)) for _ in range(20)]
+    assert all(one.get_result().as_numpy("probability").tolist() == expected()[1] for one in waiting)
+
+    statistics = client.get_inference_statistics("fraud", headers=dict(HEADERS))["model_stats"]
+    assert sum(version["inference_stats"]["success"]["count"] for version in statistics) > 30, statistics
+    index = client.get_model_repository_index(headers=dict(HEADERS))
+    assert {"name": "fraud", "version": "1", "state": "READY", "reason": ""} in index, index
+    client.unload_model("fraud", headers=dict(HEADERS))
+    assert not client.is_model_ready("fraud", headers=dict(HEADERS))
+    client.load_model("fraud", headers=dict(HEADERS))
+    assert client.is_model_ready("fraud", headers=dict(HEADERS))
+
+    for name, rows, why in [("amount", 3, "has 2 rows"), ("amuont", 2, "did you mean `amount`?")]:
+        tensor = triton.InferInput(name, [rows, 1], "FP64")
+        tensor.set_data_from_numpy(np.zeros((rows, 1)))
+        try:
+            client.infer("fraud", [tensor, *triton_inputs(triton, True)[1:]], headers=dict(HEADERS))
+            raise AssertionError(name)
+        except InferenceServerException as error:
+            assert error.status() == "400" and (why in error.message() or "has 3" in error.message()), error
+    try:
+        client.infer("fraud", triton_inputs(triton, True))
+        raise AssertionError("there was no token")
+    except InferenceServerException as error:
+        assert error.status() == "401" and "Authorization: Bearer TOKEN" in error.message(), error
+
+
+def ask_triton_over_grpc():
+    import tritonclient.grpc as triton
+    from tritonclient.utils import InferenceServerException
+
+    client = triton.InferenceServerClient(ADDRESS)
+    metadata = {"authorization": f"Bearer {TOKEN}"}
+    assert client.is_server_live() and client.is_server_ready()
+    assert client.get_server_metadata().name == "millstream"
+    assert client.is_model_ready("fraud", headers=metadata)
+    described = client.get_model_metadata("fraud", headers=metadata)
+    assert [tensor.name for tensor in described.inputs] == ["amount", "items", "country"], described
+    inputs = []
+    for tensor in [("amount", "FP64", np.float64), ("items", "INT64", np.int64), ("country", "BYTES", np.object_)]:
+        name, datatype, kind = tensor
+        inputs.append(triton.InferInput(name, [2, 1], datatype))
+        inputs[-1].set_data_from_numpy(ROWS[name].to_numpy(kind).reshape(-1, 1))
+    for version in ["", "2", "challenger", "latest"]:
+        classes, probabilities = expected(version or "champion")
+        for outputs in [None, [triton.InferRequestedOutput("probability"), triton.InferRequestedOutput("prediction")]]:
+            answer = client.infer("fraud", inputs, model_version=version, outputs=outputs, request_id="7", headers=metadata)
+            assert answer.as_numpy("prediction").tolist() == classes, answer.get_response()
+            assert answer.as_numpy("probability").tolist() == probabilities, answer.get_response()
+            assert answer.get_response().id == "7"
+    statistics = client.get_inference_statistics("fraud", headers=metadata)
+    assert sum(version.inference_stats.success.count for version in statistics.model_stats) > 8, statistics
+    assert any(model.name == "fraud" and model.state == "READY" for model in client.get_model_repository_index(headers=metadata).models)
+    client.unload_model("fraud", headers=metadata)
+    assert not client.is_model_ready("fraud", headers=metadata)
+    client.load_model("fraud", headers=metadata)
+    for wrong, headers, status, why in [
+        ("fruad", metadata, "NOT_FOUND", "did you mean `fraud`?"),
+        ("fraud", {}, "UNAUTHENTICATED", "Authorization: Bearer TOKEN"),
+    ]:
+        try:
+            client.infer(wrong, inputs, headers=headers)
+            raise AssertionError(wrong)
+        except InferenceServerException as error:
+            assert status in error.status() and why in error.message(), error
+    try:
+        client.infer("fraud", inputs[:2], headers=metadata)
+        raise AssertionError("a feature is missing")
+    except InferenceServerException as error:
+        assert "INVALID_ARGUMENT" in error.status() and "`country`" in error.message(), error
+
+    # The health service is asked by probes of Kubernetes; nothing of a field is sent for the server itself.
+    with grpc.insecure_channel(ADDRESS) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check", request_serializer=bytes, response_deserializer=bytes)
+        assert check(b"") == b"\x08\x01"
+
+
+async def ask_kserve():
+    from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+
+    classes, probabilities = expected()
+    columns = [("amount", "FP64"), ("items", "INT64"), ("country", "BYTES")]
+
+    two = InferenceRESTClient(RESTConfig(protocol="v2", verbose=False))
+    assert await two.is_server_live(URL) and await two.is_server_ready(URL)
+    assert await two.is_model_ready(URL, "fraud", headers=dict(HEADERS))
+    inputs = []
+    for name, datatype in columns:
+        tensor = InferInput(name, [2], datatype)
+        # It writes texts in JSON as they are given.
+        tensor.set_data_from_numpy(ROWS[name].to_numpy(np.object_ if datatype == "BYTES" else None), binary_data=datatype != "BYTES")
+        inputs.append(tensor)
+    answer = await two.infer(URL, InferRequest("fraud", inputs), model_name="fraud", headers=dict(HEADERS))
+    outputs = {output.name: output.as_numpy().tolist() for output in answer.outputs}
+    assert outputs == {"prediction": classes, "probability": probabilities}, outputs
+
+    over_grpc = InferenceGRPCClient(ADDRESS, verbose=False)
+    metadata = (("authorization", f"Bearer {TOKEN}"),)
+    assert await over_grpc.is_server_live() and await over_grpc.is_server_ready()
+    assert await over_grpc.is_model_ready("fraud", headers=metadata)
+    inputs = []
+    for name, datatype in columns:
+        inputs.append(InferInput(name, [2], datatype))
+        inputs[-1].set_data_from_numpy(ROWS[name].to_numpy(np.object_ if datatype == "BYTES" else None))
+    answer = await over_grpc.infer(InferRequest("fraud", inputs), headers=metadata)
+    outputs = {output.name: output.as_numpy().tolist() for output in answer.outputs}
+    assert outputs == {"prediction": classes, "probability": probabilities}, outputs
+
+    one = InferenceRESTClient(RESTConfig(protocol="v1", verbose=False))
+    assert await one.is_server_live(URL)
+    answer = await one.infer(URL, {"instances": ROWS.to_dict("records")}, model_name="fraud", headers=HEADERS)
+    assert [row["prediction"] for row in answer["predictions"]] == classes, answer
+
+
+def ask_mlflow():
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    # It knows no tokens.
+    client = ScoringServerClient("127.0.0.1", int(OPEN_ADDRESS.rsplit(":", 1)[1]))
+    client.wait_server_ready(timeout=30)
+    assert client.get_version()
+    classes, probabilities = expected()
+    answer = client.invoke(ROWS).get_predictions()
+    assert answer["prediction"].tolist() == classes and answer["probability"].tolist() == probabilities, answer
+    for body in [{"inputs": ROWS.to_dict("list")}, {"instances": ROWS.to_dict("records")}]:
+        assert client.invoke(json.dumps(body)).get_predictions()["prediction"].tolist() == classes
+
+
+def ask_metrics():
+    with urllib.request.urlopen(urllib.request.Request(URL + "/metrics", headers=HEADERS)) as answer:
+        text = answer.read().decode()
+    assert 'millstream_serve_requests_total{model="fraud",version="1",result="success"}' in text, text
+
+
+match CLIENT:
+    case "triton":
+        ask_triton()
+        ask_triton_over_grpc()
+        ask_metrics()
+    case "kserve":
+        asyncio.run(ask_kserve())
+    case "mlflow":
+        ask_mlflow()
+print(f"the clients of {CLIENT} understand the server, and get the same predictions")
