@@ -14,6 +14,7 @@ mod log;
 mod objects;
 #[cfg(feature = "object-store")]
 mod remote;
+pub mod simulation;
 
 use std::path::Path;
 
