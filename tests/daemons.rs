@@ -280,7 +280,9 @@ pub fn ask_at(socket: &Path, method: &str, path: &str, headers: &[(&str, &str)],
 
 /// The folders of flows and of what they read.
 fn make_folders(workshop: &Workshop) {
-    ["flows", "in"].map(|folder| std::fs::create_dir_all(workshop.path(folder)).unwrap());
+    for folder in ["flows", "in"] {
+        std::fs::create_dir_all(workshop.path(folder)).unwrap();
+    }
 }
 
 /// A request, and its answer, if there is one.

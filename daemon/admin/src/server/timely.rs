@@ -12,7 +12,7 @@ use millstream_net::Busy;
 use tokio::time::{Sleep, sleep};
 
 /// How long a body may take to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A body that fails if it takes too long to come.
 pub struct TimelyBody<B = Incoming> {
@@ -101,7 +101,7 @@ mod tests {
         });
         let begin = tokio::time::Instant::now();
         let error = TimelyBody::new(Body::from_stream(Box::pin(drops)), busy).collect().await.unwrap_err();
-        assert_eq!(error.to_string(), "the body was not there after 30 seconds");
+        assert_eq!(error.to_string(), "the body was not there after 60 seconds");
         assert!(begin.elapsed() <= BODY_TIMEOUT + BODY_TIMEOUT / 10);
         assert!(!activity.is_busy());
     }

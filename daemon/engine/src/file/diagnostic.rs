@@ -26,9 +26,9 @@ pub struct Place {
     pub line: usize,
     /// The column, from 1, in characters.
     pub column: usize,
-    /// How many characters are marked; at least 1.
+    /// How many characters are marked. None where the line is not shown, since it may hold a secret.
     pub length: usize,
-    /// The line itself, without its line break. Empty where it may hold a secret.
+    /// The line itself, without its line break.
     pub source_line: String,
 }
 
@@ -127,7 +127,9 @@ impl std::error::Error for Diagnostics {}
 impl Diagnostic {
     /// The same without the text of its line, which may hold a secret.
     pub fn without_line(mut self) -> Self {
-        self.place.iter_mut().for_each(|place| place.source_line.clear());
+        for place in &mut self.place {
+            (place.length, place.source_line) = (0, String::new());
+        }
         self
     }
 }
@@ -140,7 +142,7 @@ impl fmt::Display for Diagnostic {
             None => write!(f, "{path}: {message}")?,
         }
         match (place, help) {
-            (Some(place), _) if !place.source_line.is_empty() => {
+            (Some(place), _) if place.length > 0 => {
                 writeln!(f)?;
                 place.show(f, help.as_deref())
             }
