@@ -23,7 +23,7 @@ pub use changes::{
 };
 pub use journal::{Covers, Journal, JournalOptions, Page, Pages, PortRows, Refused, Source, Status};
 pub use lookup::{Answer, LookupSettings, LookupTable};
-pub use output::{Mark, OutputJob, OutputTable, Refusal, Session, TableSettings};
+pub use output::{Mark, OutputJob, OutputTable, PartRows, Refusal, Session, TableSettings};
 pub use query::{PageWriter, QueryJob, QuerySettings, QueryTable, Relation};
 
 /// Refuses a column of a type that a server does not have.

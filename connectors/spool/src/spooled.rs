@@ -166,6 +166,14 @@ pub struct PartReader<'a> {
     bytes: u64,
 }
 
+impl Iterator for PartReader<'_> {
+    type Item = Result<Piece>;
+
+    fn next(&mut self) -> Option<Result<Piece>> {
+        self.next_piece().transpose()
+    }
+}
+
 /// Rows of a part.
 #[derive(Debug)]
 pub struct Piece {

@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use crate::PartLimits;
 
-/// How large transactions are.
+/// How large transactions are. Where nothing is said, they have `ROWS` rows at most.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-pub struct TransactionSettings {
+pub struct TransactionSettings<const ROWS: u64 = 250_000> {
     /// How many rows a transaction has at most.
-    #[serde(default = "rows")]
+    #[serde(default = "rows::<ROWS>")]
     #[schemars(range(min = 1))]
     transaction_rows: u64,
     /// How many bytes of rows, as they are in memory, a transaction has at most.
@@ -19,15 +19,15 @@ pub struct TransactionSettings {
     transaction_bytes: ByteSize,
 }
 
-fn rows() -> u64 {
-    PartLimits::default().rows
+fn rows<const ROWS: u64>() -> u64 {
+    ROWS
 }
 
 fn bytes() -> ByteSize {
     ByteSize(PartLimits::default().bytes as usize)
 }
 
-impl TransactionSettings {
+impl<const ROWS: u64> TransactionSettings<ROWS> {
     /// What a transaction has at most.
     pub fn limits(self) -> PartLimits {
         PartLimits { rows: self.transaction_rows, bytes: self.transaction_bytes.0 as u64 }

@@ -59,6 +59,8 @@ pub enum Part {
     Later(Box<dyn FnOnce() -> Result<Vec<u8>> + Send>),
     /// Its bytes are those of the piece that has its name in the snapshot before.
     Kept,
+    /// There is no piece, only something to be done.
+    Work(Box<dyn FnOnce() -> Result<()> + Send>),
 }
 
 impl Parts {
@@ -133,6 +135,12 @@ impl Parts {
         self.0.push((name.into(), Part::Kept));
     }
 
+    /// Something that has to be done before the checkpoint may count, and leaves no piece, such as to wait until what was sent has arrived; it is
+    /// done later.
+    pub fn do_later(&mut self, work: impl FnOnce() -> Result<()> + Send + 'static) {
+        self.0.push((String::new(), Part::Work(Box::new(work))));
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -168,10 +176,11 @@ impl Parts {
                 Part::Later(make) => write(&name, make()?)?,
                 // So nothing is lost silently.
                 Part::Kept => kept(&name).ok_or_else(|| never_written(&name))?,
+                Part::Work(work) => return work().map(|()| None),
             };
-            Ok((name, written))
+            Ok(Some((name, written)))
         });
-        written.collect()
+        written.filter_map(Result::transpose).collect()
     }
 }
 
@@ -364,6 +373,19 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
+
+    #[test]
+    fn work_is_done_and_leaves_nothing() {
+        let (done, is_done) = std::sync::mpsc::channel();
+        let mut parts = Parts::default();
+        parts.do_later(move || done.send(()).doing(|| "telling"));
+        assert!(is_done.try_recv().is_err());
+        assert!(parts.into_state().expect("it works").is_empty());
+        assert!(is_done.try_recv().is_ok());
+        let mut parts = Parts::default();
+        parts.do_later(|| Err(Error::new("it does not work")));
+        assert_eq!(parts.into_state().expect_err("it does not").to_string(), "it does not work");
+    }
 
     #[test]
     fn what_was_kept_is_read() {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use millstream_core::{CommitContext, Committer, Error, ErrorClass, PendingCommit, Result, ResultExt as _, json_row};
 use millstream_spool::{PartReader, Piece, Spooled, Unnamed};
@@ -38,12 +39,41 @@ pub struct Mark {
 }
 
 /// The rows of one transaction.
+#[derive(Clone, Copy)]
 struct Part {
     /// How many rows of the stage lie before its end.
     until: u64,
     is_last: bool,
     /// How many of its rows the table has refused.
     refused: u64,
+}
+
+/// The rows of one transaction, batch by batch.
+pub struct PartRows<'a> {
+    parts: &'a mut (dyn Iterator<Item = Result<Piece>> + Send),
+    is_begun: bool,
+    /// The part, when all of it was read.
+    whole: Option<Part>,
+}
+
+impl Iterator for PartRows<'_> {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Result<RecordBatch>> {
+        if self.whole.is_some() {
+            return None;
+        }
+        self.is_begun = true;
+        let piece = self.parts.next().unwrap_or_else(|| Err(fewer_rows()));
+        Some(piece.map(|Piece { rows, until, ends_part, is_last }| {
+            self.whole = ends_part.then_some(Part { until, is_last, refused: 0 });
+            rows
+        }))
+    }
+}
+
+fn fewer_rows() -> Error {
+    Error::new("a stage has fewer rows than it says")
 }
 
 /// What a mark says of a stage.
@@ -138,7 +168,19 @@ impl<T: OutputTable> TableCommitter<T> {
             if at != Some(begun) {
                 parts = spooled.parts(begun, limits);
             }
-            let Part { until, is_last, refused } = self.write_part(session, &mut parts, of).await?;
+            let mut rows = PartRows { parts: &mut parts, is_begun: false, whole: None };
+            let is_written = session.write_at_once(&mut rows).await?;
+            let PartRows { is_begun, whole, .. } = rows;
+            let part = match whole.filter(|_| is_written) {
+                Some(part) => part,
+                None => {
+                    if is_begun {
+                        parts = spooled.parts(begun, limits);
+                    }
+                    self.write_part(session, &mut parts, of).await?
+                }
+            };
+            let Part { until, is_last, refused } = part;
             crash::point(written);
             let mark = Mark { generation: of.generation, checkpoint: of.checkpoint, rows: until };
             session.write_mark(of, mark).await?;
@@ -160,17 +202,21 @@ impl<T: OutputTable> TableCommitter<T> {
         of: &CommitContext,
     ) -> Result<Part> {
         let mut refused = 0;
-        while let Some(piece) = parts.next_piece()? {
-            let Piece { rows, until, ends_part, is_last } = piece;
-            for (row, why) in session.write(&rows).await? {
+        let mut next = parts.next();
+        loop {
+            let Piece { rows, until, ends_part, is_last } = next.transpose()?.ok_or_else(fewer_rows)?;
+            // While rows are written, those behind them are read.
+            let (refusals, read) =
+                tokio::join!(session.write(&rows), async { if ends_part { None } else { parts.next() } });
+            for (row, why) in refusals? {
                 self.refuse(session, of, &json_row(&rows, row)?, &why).await?;
                 refused += 1;
             }
             if ends_part {
                 return Ok(Part { until, is_last, refused });
             }
+            next = read;
         }
-        Err(Error::new("a stage has fewer rows than it says"))
     }
 
     async fn refuse(&self, session: &mut T::Session, of: &CommitContext, row: &str, why: &str) -> Result<()> {

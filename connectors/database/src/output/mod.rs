@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::CheckType;
-pub use committer::Mark;
+pub use committer::{Mark, PartRows};
 use writer::TableOutput;
 
 /// What is written to a table, and how.
@@ -158,6 +158,15 @@ pub trait Session: Send + Sync + 'static {
 
     /// Removes the mark, which nobody will ask for.
     async fn remove_mark(&mut self, of: &CommitContext) -> Result<()>;
+
+    /// Writes all rows of the transaction that is open at once, if the table takes them so. Whether they are there; if it does not take one of them, or
+    /// takes none so, none is.
+    ///
+    /// # Errors
+    /// If something else goes wrong, or the rows can't be read.
+    async fn write_at_once(&mut self, _rows: &mut PartRows<'_>) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Writes rows in the transaction that is open. Returns those that the table refuses, whenever they are written.
     ///

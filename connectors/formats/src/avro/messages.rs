@@ -278,6 +278,9 @@ impl ReadRecord for AvroReader {
     const NO_VALID: &'static str = NO_VALID;
 
     fn read(&mut self, message: &[u8], record: &mut Record, budget: &mut Budget) -> Read<()> {
+        if self.prefix.is_empty() {
+            return self.known.read(message, record, budget);
+        }
         match message.strip_prefix(&*self.prefix) {
             Some(bytes) => self.known.read(bytes, record, budget),
             None => Err(other_schema(message)),

@@ -41,9 +41,9 @@ fn value(step: &Step, schema: &AvroSchema, bytes: &mut Cursor, column: &mut Colu
         Step::Null => column.miss(),
         Step::Boolean => column.push(Scalar::Boolean(boolean(bytes)?)),
         Step::Int => column.push(Scalar::Integer(int(bytes)?.into())),
-        Step::Long => column.push(Scalar::Integer(bytes.zigzag()?)),
+        Step::Long => column.push_integer(bytes.zigzag()?),
         Step::Float => column.push(Scalar::Float(f32::from_le_bytes(bytes.array()?))),
-        Step::Double => column.push(Scalar::Double(f64::from_le_bytes(bytes.array()?))),
+        Step::Double => column.push_double(f64::from_le_bytes(bytes.array()?)),
         Step::Bytes => column.push(Scalar::Bytes(sized(bytes)?)),
         Step::String => column.push(Scalar::Text(text(bytes)?)),
         Step::Enum(symbols) => column.push(Scalar::Text(symbol(symbols, bytes)?)),
@@ -59,7 +59,7 @@ fn value(step: &Step, schema: &AvroSchema, bytes: &mut Cursor, column: &mut Colu
         Step::Date => column.push(Scalar::Date(int(bytes)?)),
         Step::TimeMillis => time(column, i64::from(int(bytes)?) * 1000),
         Step::TimeMicros => time(column, bytes.zigzag()?),
-        Step::Timestamp(unit) => column.push(timestamp(bytes, *unit)?),
+        Step::Timestamp(unit) => column.push_timestamp(timestamp(bytes, *unit)?),
         Step::Array(item) => {
             let mut index = 0;
             blocks(bytes, |bytes| {
@@ -219,12 +219,10 @@ pub(super) fn decimal(bytes: &mut Cursor, scale: i8, size: Option<usize>) -> Rea
     Ok(Scalar::Decimal(number, scale))
 }
 
-fn timestamp(bytes: &mut Cursor, unit: TimeUnit) -> Read<Scalar<'static>> {
+fn timestamp(bytes: &mut Cursor, unit: TimeUnit) -> Read<i64> {
     let number = bytes.zigzag()?;
-    let micros = crate::records::micros(number, unit);
-    micros
-        .map(Scalar::Timestamp)
-        .ok_or_else(|| Refusal::value(format!(": the timestamp {number} is out of range, which is 292,000 years")))
+    let out_of_range = || Refusal::value(format!(": the timestamp {number} is out of range, which is 292,000 years"));
+    crate::records::micros(number, unit).ok_or_else(out_of_range)
 }
 
 fn time(column: &mut Column, micros: i64) -> Read<()> {

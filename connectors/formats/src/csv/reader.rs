@@ -9,15 +9,18 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
 use arrow::datatypes::SchemaRef;
-use millstream_core::{ColumnType, Error, Result};
+use millstream_core::{ColumnType, Columns, Error, Result};
 
 use super::CsvOptions;
 use super::header::{not_a_header, other_delimiter, require_any_column, require_columns};
 use super::records::{Piece, Records};
+use super::split::Cells;
+use crate::lines::LineCount;
 use crate::part::read_all;
 use crate::read::{Decoder, Names};
 use crate::reader::{BatchReader, ReaderPosition};
 use crate::rows::NO_TEXT;
+use crate::spare::SpareText;
 use crate::text::{Moments, TextColumn, exchanged};
 use crate::window::{MAX_BATCH_BYTES, Window};
 use crate::{BadRow, Part, Rows};
@@ -35,7 +38,7 @@ pub(super) struct CsvReader {
 }
 
 /// A source's columns, and how its records are decoded to them; all parts of the source share it.
-struct Form {
+pub(super) struct Form {
     /// How many cells a record has.
     width: usize,
     /// What may be wrong with the header, where records are wider.
@@ -54,6 +57,69 @@ struct Column {
     text: TextColumn,
 }
 
+impl Form {
+    /// For records that have cells of these names.
+    pub(super) fn new(
+        names: &[String],
+        wanted: &Columns,
+        moments: &Moments,
+        options: CsvOptions,
+        batch_rows: usize,
+    ) -> Self {
+        let column = |(name, column): &(String, ColumnType)| Column {
+            name: name.clone(),
+            nullable: column.nullable,
+            cell: names.iter().position(|known| known == name),
+            text: TextColumn::new(column, moments),
+        };
+        Self {
+            width: names.len(),
+            advice: not_a_header(names, options.header),
+            columns: wanted.0.iter().map(column).collect(),
+            schema: wanted.schema(),
+            options,
+            batch_rows,
+        }
+    }
+
+    /// The columns of the batches.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// How many rows a batch has at most.
+    pub(super) fn batch_rows(&self) -> usize {
+        self.batch_rows
+    }
+
+    /// Why a record has not the cells that it should have, if it hasn't.
+    pub(super) fn misfit<'a>(&self, width: usize, record: impl FnOnce() -> &'a [u8]) -> Option<String> {
+        if width == self.width {
+            return None;
+        }
+        let other = other_delimiter(record(), self.width, self.options.delimiter);
+        let advice = self.advice.unwrap_or_default();
+        Some(format!("expected {} fields instead of {width}{other}{advice}", self.width))
+    }
+
+    /// Decodes records that were split before, each of which has the cells that it should have.
+    pub(super) fn decode(self: Arc<Self>, records: SplitRecords, out: &mut Rows) -> Result<()> {
+        let SplitRecords { text, cells, positions, places } = records;
+        let mut split = Records::behind_skipped(Window::whole(text, LineCount::default()), &self.options);
+        (split.seen, split.cells) = (split.window.bytes().len(), cells);
+        CsvReader { positions, places, ..CsvReader::at(0, split, self) }.finish_batch(out)
+    }
+}
+
+/// Records that have been split: the text that they are in, their cells, and for each its position, and where it is in the text.
+#[derive(Default)]
+pub(super) struct SplitRecords {
+    pub text: SpareText,
+    pub cells: Cells,
+    pub positions: Vec<u64>,
+    pub places: Vec<Range<usize>>,
+}
+
 impl CsvReader {
     /// Reads the columns that are wanted of those that the source has.
     pub(super) fn new(window: Window, decoder: &Decoder, moments: &Moments, options: CsvOptions) -> Result<Self> {
@@ -70,22 +136,7 @@ impl CsvReader {
         }
         let names = header.unwrap_or_else(declared);
         require_columns(&names, all, options.delimiter)?;
-        let advice = not_a_header(&names, options.header);
-        let column = |(name, column): &(String, ColumnType)| Column {
-            name: name.clone(),
-            nullable: column.nullable,
-            cell: names.iter().position(|known| known == name),
-            text: TextColumn::new(column, moments),
-        };
-        let form = Form {
-            width: names.len(),
-            advice,
-            columns: wanted.0.iter().map(column).collect(),
-            schema: wanted.schema(),
-            options,
-            batch_rows: decoder.batch_rows,
-        };
-        Ok(Self::at(0, records, form.into()))
+        Ok(Self::at(0, records, Form::new(&names, &wanted, moments, options, decoder.batch_rows).into()))
     }
 
     /// Reads records, the first of which has this position.
@@ -110,20 +161,17 @@ impl CsvReader {
                 }
                 Some(Piece::TooLong) => return Ok(()),
                 Some(Piece::Broken(place, why)) => (place, why),
-                Some(Piece::Record(place)) => match self.records.len() - kept {
-                    width if width == self.form.width => {
-                        self.positions.push(self.position);
-                        self.places.push(place);
-                        self.position += 1;
-                        continue;
+                Some(Piece::Record(place)) => {
+                    match self.form.misfit(self.records.len() - kept, || self.records.text(&place)) {
+                        Some(why) => (place, why),
+                        None => {
+                            self.positions.push(self.position);
+                            self.places.push(place);
+                            self.position += 1;
+                            continue;
+                        }
                     }
-                    width => {
-                        let other =
-                            other_delimiter(self.records.text(&place), self.form.width, self.form.options.delimiter);
-                        let advice = self.form.advice.unwrap_or_default();
-                        (place, format!("expected {} fields instead of {width}{other}{advice}", self.form.width))
-                    }
-                },
+                }
             };
             self.bad_starts.insert(self.position, place.start);
             out.failed.push(BadRow::new(self.position, error, self.records.text(&place)));

@@ -3,6 +3,8 @@
 //! It is not left to `csv-core`, which says neither where a quote was opened nor whether it was closed, takes anything behind
 //! a closing quote for a part of the cell, and passes over blank lines in silence.
 
+use std::ops::Range;
+
 use memchr::{memchr, memchr_iter, memchr2, memchr3};
 
 use crate::part::Lookahead;
@@ -41,12 +43,29 @@ pub(crate) struct Cells {
     unquoted: Vec<u8>,
 }
 
+/// Where a cell is. There are so many of them that they have to be small; texts are much shorter than 2 GiB.
 #[derive(Clone, Copy, Debug)]
 struct CellPlace {
-    start: usize,
-    end: usize,
-    /// Whether the cell lies in `unquoted` rather than in the text.
-    is_unquoted: bool,
+    start: u32,
+    /// With the highest bit set if the cell lies in `unquoted` rather than in the text.
+    end: u32,
+}
+
+impl CellPlace {
+    const UNQUOTED: u32 = 1 << 31;
+
+    fn new(start: usize, end: usize) -> Self {
+        debug_assert!(end < Self::UNQUOTED as usize);
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    fn is_unquoted(self) -> bool {
+        self.end & Self::UNQUOTED != 0
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..(self.end & !Self::UNQUOTED) as usize
+    }
 }
 
 /// What begins at a place in the text.
@@ -71,6 +90,16 @@ enum Quoted {
     Incomplete,
 }
 
+/// Where cells without quotes end.
+enum Plain {
+    /// At the end of the line.
+    Ended(usize),
+    /// Before a cell with quotes, which begins here.
+    Quote(usize),
+    /// Not in the text: the last one begins here.
+    Open(usize),
+}
+
 impl Cells {
     /// How many cells there are.
     pub(crate) fn len(&self) -> usize {
@@ -85,6 +114,11 @@ impl Cells {
         }
     }
 
+    /// With room for so many.
+    pub(crate) fn with_room(len: usize) -> Self {
+        Self { places: Vec::with_capacity(len), unquoted: Vec::new() }
+    }
+
     /// Keeps only the records that are to be kept; all have `width` cells.
     pub(crate) fn retain(&mut self, width: usize, is_kept: &[bool]) {
         let mut index = 0;
@@ -96,22 +130,22 @@ impl Cells {
 
     /// The bytes of a cell, out of the text that was split.
     pub(crate) fn get<'a>(&'a self, index: usize, text: &'a [u8]) -> &'a [u8] {
-        let CellPlace { start, end, is_unquoted } = self.places[index];
-        if is_unquoted { &self.unquoted[start..end] } else { &text[start..end] }
+        let place = self.places[index];
+        if place.is_unquoted() { &self.unquoted[place.range()] } else { &text[place.range()] }
     }
 
     /// A cell, out of a text all of which is valid.
     pub(crate) fn get_text<'a>(&'a self, index: usize, text: &'a str) -> &'a str {
-        let CellPlace { start, end, is_unquoted } = self.places[index];
-        if is_unquoted {
-            std::str::from_utf8(&self.unquoted[start..end]).unwrap_or_default()
+        let place = self.places[index];
+        if place.is_unquoted() {
+            std::str::from_utf8(&self.unquoted[place.range()]).unwrap_or_default()
         } else {
-            &text[start..end]
+            &text[place.range()]
         }
     }
 
     fn push(&mut self, start: usize, end: usize) {
-        self.places.push(CellPlace { start, end, is_unquoted: false });
+        self.places.push(CellPlace::new(start, end));
     }
 
     /// Adds a cell whose quotes are written twice.
@@ -122,7 +156,8 @@ impl Cells {
             cell = &cell[quote + 2..];
         }
         self.unquoted.extend_from_slice(cell);
-        self.places.push(CellPlace { start, end: self.unquoted.len(), is_unquoted: true });
+        let CellPlace { start, end } = CellPlace::new(start, self.unquoted.len());
+        self.places.push(CellPlace { start, end: end | CellPlace::UNQUOTED });
     }
 }
 
@@ -187,12 +222,18 @@ impl Splitter {
                     }
                 }
             } else {
-                match memchr3(self.delimiter, b'\n', b'\r', &text[at..]) {
-                    Some(length) => cells.push(at, at + length),
-                    None if is_end => cells.push(at, text.len()),
-                    None => return Split::Incomplete,
+                match self.plain(text, at, cells) {
+                    Plain::Quote(quote) => {
+                        at = quote;
+                        continue;
+                    }
+                    Plain::Ended(end) => end,
+                    Plain::Open(begun) if is_end => {
+                        cells.push(begun, text.len());
+                        text.len()
+                    }
+                    Plain::Open(_) => return Split::Incomplete,
                 }
-                cells.places.last().map_or(at, |cell| cell.end)
             };
             if text.get(end) == Some(&self.delimiter) {
                 at = end + 1;
@@ -200,6 +241,43 @@ impl Splitter {
             }
             return line_end(text, end, is_end).map_or(Split::Incomplete, |end| Split::Record(end - start));
         }
+    }
+
+    /// The cells without quotes from `at` on, up to the end of the line or to one with quotes. They are short, so that eight bytes are looked at together
+    /// rather than one cell after the other.
+    fn plain(&self, text: &[u8], at: usize, cells: &mut Cells) -> Plain {
+        let needles = [self.delimiter, b'\n', b'\r'].map(|byte| u64::from_le_bytes([byte; 8]));
+        let (mut begun, mut seen) = (at, at);
+        while let Some(bytes) = text.get(seen..).and_then(<[u8]>::first_chunk) {
+            let word = u64::from_le_bytes(*bytes);
+            let mut found = needles.iter().fold(0, |found, needle| found | zero_bytes(word ^ needle));
+            while found != 0 {
+                let end = seen + found.trailing_zeros() as usize / 8;
+                cells.push(begun, end);
+                if text[end] != self.delimiter {
+                    return Plain::Ended(end);
+                }
+                begun = end + 1;
+                if text.get(begun) == Some(&b'"') {
+                    return Plain::Quote(begun);
+                }
+                found &= found - 1;
+            }
+            seen += 8;
+        }
+        for (end, byte) in text.iter().enumerate().skip(seen) {
+            if *byte == self.delimiter {
+                cells.push(begun, end);
+                begun = end + 1;
+                if text.get(begun) == Some(&b'"') {
+                    return Plain::Quote(begun);
+                }
+            } else if matches!(byte, b'\n' | b'\r') {
+                cells.push(begun, end);
+                return Plain::Ended(end);
+            }
+        }
+        Plain::Open(begun)
     }
 
     /// The cell whose quote is opened at `start`.
@@ -240,6 +318,12 @@ impl Splitter {
             format!("a quote is not closed within {bytes} bytes and {lines} line breaks, the setting `max_field`")
         })
     }
+}
+
+/// The highest bit of each byte that is 0.
+fn zero_bytes(word: u64) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    !(((word & LOW) + LOW) | word | LOW)
 }
 
 /// The end of the line in which `start` is, behind its break; `None` if that is not there yet.
@@ -302,6 +386,17 @@ mod tests {
         assert_eq!(split("\"1\n2\r\n3\",4\n", false), "[1\n2\r\n3|4]");
         assert_eq!(split("#x,\"\n1,2\n#\n3,#4\n#", false), "[1|2][3|#4]");
         assert_eq!(split("\"\",\"\"\"\"\n,", false), "[|\"][|]");
+    }
+
+    #[test]
+    fn cells_of_any_length_are_found() {
+        for length in 0..20 {
+            let cell = "x".repeat(length);
+            let quoted = format!("\"{}\"", &cell[..length.min(18)]);
+            let text = format!("{cell},é{cell},,{cell}\r\n{cell},{quoted},{cell},\n");
+            let expected = format!("[{cell}|é{cell}||{cell}][{cell}|{}|{cell}|]", quoted.trim_matches('"'));
+            assert_eq!(split(&text, true), expected);
+        }
     }
 
     #[test]

@@ -81,9 +81,43 @@ impl Column {
     pub(crate) fn push(&mut self, value: Scalar) -> Read<()> {
         let Values::Leaf(leaf) = &mut self.values else { return Err(mismatch()) };
         leaf.push(value)?;
+        self.end_value();
+        Ok(())
+    }
+
+    /// The same of an integer; the type that most columns of such have is looked at first.
+    #[inline]
+    pub(crate) fn push_integer(&mut self, value: i64) -> Read<()> {
+        let Values::Leaf(Leaf::Int64(values)) = &mut self.values else { return self.push(Scalar::Integer(value)) };
+        values.push(value);
+        self.end_value();
+        Ok(())
+    }
+
+    /// The same of a floating-point number.
+    #[inline]
+    pub(crate) fn push_double(&mut self, value: f64) -> Read<()> {
+        let Values::Leaf(Leaf::Float64(values)) = &mut self.values else { return self.push(Scalar::Double(value)) };
+        values.push(value);
+        self.end_value();
+        Ok(())
+    }
+
+    /// The same of microseconds since 1970.
+    #[inline]
+    pub(crate) fn push_timestamp(&mut self, micros: i64) -> Read<()> {
+        let Values::Leaf(Leaf::Timestamp(values, _)) = &mut self.values else {
+            return self.push(Scalar::Timestamp(micros));
+        };
+        values.push(micros);
+        self.end_value();
+        Ok(())
+    }
+
+    #[inline]
+    fn end_value(&mut self) {
         self.nulls.append_non_null();
         self.rows += 1;
-        Ok(())
     }
 
     /// Appends the text that `write` appends.

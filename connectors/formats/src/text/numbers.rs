@@ -39,8 +39,29 @@ impl Float for Float32Type {
 
 /// A floating-point number. What is larger than any of them is none, unless the text says that it is infinite: `inf`.
 pub(crate) fn float<T: Float>(text: &str) -> Option<T::Native> {
+    if let Some(number) = plain::<T>(text) {
+        return Some(number);
+    }
     let has_digits = || text.bytes().any(|byte| byte.is_ascii_digit());
     T::parse(text).filter(|number| !(*number).into().is_infinite() || !has_digits())
+}
+
+/// The number of a text as most are: not many digits, with a point between two of them at most.
+fn plain<T: Float>(text: &str) -> Option<T::Native> {
+    /// So many digits are an integer of 64 bits, whichever they are.
+    const MOST: usize = 19;
+    let negative = text.starts_with('-');
+    let text = &text.as_bytes()[usize::from(negative)..];
+    let (mut digits, mut fraction) = (0_u64, 0);
+    for (index, byte) in text.iter().enumerate().take(MOST + 1) {
+        match byte {
+            b'0'..=b'9' => digits = digits.wrapping_mul(10).wrapping_add(u64::from(byte - b'0')),
+            b'.' if fraction == 0 && index > 0 && index + 1 < text.len() => fraction = text.len() - index - 1,
+            _ => return None,
+        }
+    }
+    let is_short = (1..=MOST).contains(&text.len());
+    is_short.then(|| T::of_digits(digits, fraction, negative)).flatten()
 }
 
 /// An integer; `2.0` and `1e3` are some, too.

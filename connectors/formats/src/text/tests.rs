@@ -40,6 +40,28 @@ fn numbers() {
 }
 
 #[test]
+fn plain_floats_are_read_as_any_others() {
+    let read = |text: &str| {
+        let parsed: Option<f64> = text.parse().ok();
+        let found = float::<arrow::datatypes::Float64Type>(text);
+        assert_eq!(found.map(f64::to_bits), parsed.map(f64::to_bits), "{text}");
+    };
+    let digits =
+        ["0", "7", "00", "12", "9007199254740992", "9007199254740993", "999999999999999999", "12345678901234567890"];
+    for text in digits {
+        for point in 1..text.len() {
+            read(&format!("{}.{}", &text[..point], &text[point..]));
+            read(&format!("-{}.{}", &text[..point], &text[point..]));
+        }
+        read(text);
+        read(&format!("-{text}"));
+    }
+    for text in ["", "-", ".", "-.", "1.2.3", "--1", "1-"] {
+        assert_eq!(float::<arrow::datatypes::Float64Type>(text), None, "{text}");
+    }
+}
+
+#[test]
 fn integers_keep_every_digit_also_with_a_point_or_an_exponent() {
     let cells =
         ["9007199254740993.0", "-9007199254740993.000", "92233720368547758.07e2", "10e-1", "1e-1", "0e999", "1e999"];

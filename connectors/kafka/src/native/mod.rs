@@ -1,13 +1,15 @@
 //! The calls of librdkafka that rdkafka has no safe ones for: many messages at once, in the memory in which they came; tokens; in `topics` the ids of
 //! topics, and the leader's epoch of a place, by which a broker tells whether the log was cut there; and in `producer` what has become of
-//! requests.
+//! requests, and in `deliveries` of messages.
 //!
 //! Everything here that is a pointer belongs to a client that the same value keeps alive.
 #![allow(unsafe_code)]
 
+mod deliveries;
 mod producer;
 mod topics;
 
+pub use deliveries::Deliveries;
 pub use producer::{Failure, Outgoing, Producer};
 pub use topics::{known_end, set_leader_epoch, topic_ids};
 

@@ -15,6 +15,8 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaType};
 
+use super::deliveries::{Deliveries, Stretch};
+
 const NO_ERROR: c::rd_kafka_resp_err_t = c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
 
 /// The requests by which something is written, by the numbers that Kafka gives them: `Produce`, `InitProducerId`, `AddPartitionsToTxn`,
@@ -53,15 +55,18 @@ pub struct Outgoing<'a> {
 pub struct Producer<C: ClientContext> {
     /// The topics that messages have gone to, which librdkafka would forget.
     topics: BTreeMap<String, NonNull<c::rd_kafka_topic_t>>,
-    /// The parts of a message, whose room is used again.
+    /// The parts of a message, and messages, whose room is used again.
     parts: Vec<c::rd_kafka_vu_t>,
+    messages: Vec<c::rd_kafka_message_t>,
     queue: NonNull<c::rd_kafka_queue_t>,
     client: Client<C>,
-    /// Behind the client, whose threads write to it until it is gone.
+    /// Behind the client, whose threads write to them until it is gone.
     has_lost: Arc<AtomicBool>,
+    /// Of messages that are under way, if they are counted. The last one is that of those which are sent now.
+    stretches: Vec<Arc<Stretch>>,
 }
 
-// SAFETY: all that it points to may be used by any thread, by one after the other; what `parts` points to is used during a call only.
+// SAFETY: all that it points to may be used by any thread, by one after the other; what `parts` and `messages` point to is used during a call only.
 unsafe impl<C: ClientContext> Send for Producer<C> {}
 
 impl<C: ClientContext> Producer<C> {
@@ -85,7 +90,29 @@ impl<C: ClientContext> Producer<C> {
         let client = Client::new(config, native, RDKafkaType::RD_KAFKA_PRODUCER, context)?;
         // SAFETY: the client lives. The call gives a reference that is ours to give back, never null.
         let queue = unsafe { NonNull::new_unchecked(c::rd_kafka_queue_get_main(client.native_ptr())) };
-        Ok(Self { topics: BTreeMap::new(), parts: Vec::new(), queue, client, has_lost })
+        let (topics, parts, messages, stretches) = Default::default();
+        Ok(Self { topics, parts, messages, queue, client, has_lost, stretches })
+    }
+
+    /// Counts from now on which messages are under way.
+    pub fn count(&mut self) {
+        self.stretches.push(Stretch::new());
+    }
+
+    /// All messages that were sent so far, if they are counted.
+    pub fn deliveries(&mut self) -> Deliveries {
+        if let Some(last) = self.stretches.last() {
+            last.take(NO_ERROR);
+        }
+        self.stretches.retain(|stretch| stretch.is_open());
+        let deliveries = Deliveries(self.stretches.clone());
+        self.count();
+        deliveries
+    }
+
+    /// What a message carries with it, by which it is counted.
+    fn opaque(&self) -> *mut c_void {
+        self.stretches.last().map_or(null_mut(), |stretch| Arc::as_ptr(stretch).cast_mut().cast())
     }
 
     /// The client, to ask brokers.
@@ -127,7 +154,7 @@ impl<C: ClientContext> Producer<C> {
     /// # Errors
     /// If it is not taken; `QueueFull` is for now.
     pub fn send(&mut self, topic: &str, message: &Outgoing<'_>) -> Result<(), Failure> {
-        let topic = self.topic(topic)?;
+        let (topic, opaque) = (self.topic(topic)?, self.opaque());
         let parts = &mut self.parts;
         let mut add = |vtype, u| parts.push(c::rd_kafka_vu_t { vtype, u });
         add(c::rd_kafka_vtype_t::RD_KAFKA_VTYPE_RKT, Value { rkt: topic.as_ptr() });
@@ -136,6 +163,7 @@ impl<C: ClientContext> Producer<C> {
         add(c::rd_kafka_vtype_t::RD_KAFKA_VTYPE_KEY, memory(message.key));
         add(c::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE, memory(message.value));
         add(c::rd_kafka_vtype_t::RD_KAFKA_VTYPE_TIMESTAMP, Value { i64_: message.time.unwrap_or(0) });
+        add(c::rd_kafka_vtype_t::RD_KAFKA_VTYPE_OPAQUE, Value { ptr: opaque });
         let names = message.headers.iter().map(|(name, _)| CString::new(*name));
         let names = names.collect::<Result<Vec<_>, _>>().map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
         for (name, (_, value)) in names.iter().zip(&message.headers) {
@@ -148,6 +176,43 @@ impl<C: ClientContext> Producer<C> {
         let error = unsafe { c::rd_kafka_produceva(self.client.native_ptr(), parts.as_ptr(), parts.len()) };
         parts.clear();
         self.done(error)
+    }
+
+    /// Hands messages over at once, which costs less than one after the other. None of them has headers, or a time of its own. How many are taken, and
+    /// why no more are.
+    pub fn send_all<'a>(
+        &mut self,
+        topic: &str,
+        messages: impl Iterator<Item = Outgoing<'a>>,
+    ) -> (usize, Result<(), Failure>) {
+        let (topic, _private) = match self.topic(topic) {
+            Ok(topic) => (topic, self.opaque()),
+            Err(failure) => return (0, Err(failure)),
+        };
+        self.messages.extend(messages.map(|Outgoing { key, value, partition, .. }| {
+            let ((payload, len), (key, key_len)) = (pointer(value), pointer(key));
+            c::rd_kafka_message_t {
+                err: NO_ERROR,
+                rkt: null_mut(),
+                partition: partition.unwrap_or(-1),
+                payload: payload.cast_mut(),
+                len,
+                key: key.cast_mut(),
+                key_len,
+                offset: 0,
+                _private,
+            }
+        }));
+        let flags = c::RD_KAFKA_MSG_F_COPY | c::RD_KAFKA_MSG_F_PARTITION;
+        let (at, count) = (self.messages.as_mut_ptr(), c_int::try_from(self.messages.len()).unwrap_or(c_int::MAX));
+        // SAFETY: the topic is one of the client's, which lives; and what the messages point to lives during the call, which copies it.
+        unsafe { c::rd_kafka_produce_batch(topic.as_ptr(), -1, flags, at, count) };
+        // Behind one for which there is no room, there is none for others.
+        let refused = self.messages.iter().position(|message| message.err != NO_ERROR);
+        let taken = refused.unwrap_or(self.messages.len());
+        let error = refused.map(|first| RDKafkaErrorCode::from(self.messages[first].err));
+        self.messages.clear();
+        (taken, error.map_or(Ok(()), |code| Err(self.failure(code.into()))))
     }
 
     /// A topic by its name.
@@ -212,10 +277,13 @@ impl<C: ClientContext> Producer<C> {
             c::rd_kafka_error_destroy(error.as_ptr());
             Failure { code: code.into(), said }
         };
-        match self.client.fatal_error().filter(|_| failure.code == RDKafkaErrorCode::Fatal) {
-            Some((code, said)) => Err(Failure { code, said }),
-            None => Err(failure),
-        }
+        Err(self.failure(failure))
+    }
+
+    /// What went wrong, which librdkafka says only once if it is for good.
+    fn failure(&self, failure: Failure) -> Failure {
+        let fatal = self.client.fatal_error().filter(|_| failure.code == RDKafkaErrorCode::Fatal);
+        fatal.map_or(failure, |(code, said)| Failure { code, said })
     }
 }
 
@@ -231,6 +299,7 @@ impl<C: ClientContext> Drop for Producer<C> {
             self.topics.values().for_each(|topic| c::rd_kafka_topic_destroy(topic.as_ptr()));
             c::rd_kafka_queue_destroy(self.queue.as_ptr());
         }
+        self.stretches.iter().for_each(|stretch| stretch.give_up());
     }
 }
 
@@ -266,7 +335,7 @@ fn log_level(level: c_int) -> RDKafkaLogLevel {
     }
 }
 
-/// Has `on_response` called, whenever a request has come to its end.
+/// Has `on_response` called whenever a request has come to its end, and the others when a message begins its way, and ends it.
 unsafe extern "C" fn on_new(
     client: *mut c::rd_kafka_t,
     _: *const c::rd_kafka_conf_t,
@@ -274,10 +343,47 @@ unsafe extern "C" fn on_new(
     _: *mut c_char,
     _: usize,
 ) -> c::rd_kafka_resp_err_t {
+    let name = INTERCEPTOR.as_ptr();
     // SAFETY: the client is being made.
-    unsafe {
-        c::rd_kafka_interceptor_add_on_response_received(client, INTERCEPTOR.as_ptr(), Some(on_response), has_lost)
+    let added = unsafe {
+        [
+            c::rd_kafka_interceptor_add_on_response_received(client, name, Some(on_response), has_lost),
+            c::rd_kafka_interceptor_add_on_send(client, name, Some(on_send), null_mut()),
+            c::rd_kafka_interceptor_add_on_acknowledgement(client, name, Some(on_acknowledgement), null_mut()),
+        ]
+    };
+    added.into_iter().find(|added| *added != NO_ERROR).unwrap_or(NO_ERROR)
+}
+
+/// A message begins its way. librdkafka calls this once for each that it takes, and `on_acknowledgement` once for each such.
+unsafe extern "C" fn on_send(
+    _: *mut c::rd_kafka_t,
+    message: *mut c::rd_kafka_message_t,
+    _: *mut c_void,
+) -> c::rd_kafka_resp_err_t {
+    // SAFETY: the message lives during the call. What it carries is null or a stretch, which lives until the client is gone, or all that were counted in it
+    // have ended their ways.
+    if let Some(stretch) = unsafe { (*message)._private.cast::<Stretch>().as_ref() } {
+        stretch.add();
     }
+    NO_ERROR
+}
+
+/// A message ends its way, whether it has arrived or not.
+unsafe extern "C" fn on_acknowledgement(
+    _: *mut c::rd_kafka_t,
+    message: *mut c::rd_kafka_message_t,
+    _: *mut c_void,
+) -> c::rd_kafka_resp_err_t {
+    // SAFETY: as in `on_send`. As soon as this message is counted no more, others may let the stretch go, so that it is kept until it has been told.
+    unsafe {
+        let (stretch, error) = ((*message)._private.cast::<Stretch>().cast_const(), (*message).err);
+        if !stretch.is_null() {
+            Arc::increment_strong_count(stretch);
+            Arc::from_raw(stretch).take(error);
+        }
+    }
+    NO_ERROR
 }
 
 /// Notes that a request was not answered. librdkafka calls this once for each time that it has sent one, with an error if the connection was lost

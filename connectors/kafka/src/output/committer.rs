@@ -11,20 +11,20 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use millstream_core::{CommitContext, Committer, Error, PendingCommit, Result, ResultExt};
 use millstream_spool::{Mark, Spooled, Standing, Unnamed};
 use millstream_store::crash;
 
-use super::Job;
 use super::limits::{Broker, TopicBook, ask, topics_of};
 use super::pieces::{AHEAD, EncodedPiece, PieceEncoder};
 use super::producer::{LetGo, Producer, SendError, WAIT};
 use super::progress::{lost, read_mark};
 use super::rows::{Prefixes, RowFormat};
 use super::writer::{PREFIXES, Sent};
+use super::{Job, QUEUE_KBYTES};
 use crate::native::Outgoing;
 
 /// How often another producer may take this one's place before that is waited for.
@@ -32,6 +32,14 @@ const FENCED: usize = 3;
 
 /// What a batch of messages has at most. Topics that take less get smaller ones.
 const BATCH_BYTES: usize = 1_000_000;
+
+/// So many batches of each partition may wait in librdkafka: one that is under way, one that follows it, and one that is filled meanwhile. With more, it
+/// would be busy with looking whether it can send them. All partitions together have no more than so many kilobytes.
+const BATCHES: usize = 3;
+const MOST_KBYTES: usize = 65_536;
+
+/// A transaction ends when it has been open for so long, long before brokers would end it.
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// Commits what the output has staged.
 pub struct KafkaCommitter {
@@ -117,6 +125,7 @@ impl KafkaCommitter {
         }
         let mut config = self.job.producer.clone();
         config.set("batch.size", batch_bytes.to_string());
+        config.set(QUEUE_KBYTES, queue_kbytes(self.book.extent()).to_string());
         let producer = Producer::new(&config)?;
         producer.connect(&self.job.progress_topic)?;
         producer.init().map_err(SendError::into_error)?;
@@ -260,11 +269,12 @@ impl Stage<'_> {
         pieces: &Receiver<Result<EncodedPiece>>,
         sent: &Sent,
     ) -> Result<Mark, SendError> {
+        let mut is_long = long_open();
         loop {
             let piece = pieces.recv().map_err(|_| Error::new("what makes messages of rows has ended"))??;
             producer.send_all(&piece.messages, patience())?;
             sent.add(piece.messages.len());
-            if piece.ends_part {
+            if piece.ends_part || is_long() {
                 return Ok(self.mark(piece.until, piece.is_last));
             }
         }
@@ -292,6 +302,19 @@ fn patience() -> impl FnMut() -> bool {
     move || Instant::now() > deadline
 }
 
+/// How many kilobytes of messages to so many partitions may wait, each of which may have so many bytes.
+fn queue_kbytes((partitions, message_bytes): (usize, usize)) -> usize {
+    let batches = BATCHES * partitions.max(1) * BATCH_BYTES.div_ceil(1024);
+    batches.min(MOST_KBYTES).max(message_bytes.div_ceil(1024))
+}
+
+/// Whether a transaction that begins now has been open for long.
+#[expect(clippy::disallowed_methods, reason = "brokers end transactions in real time")]
+fn long_open() -> impl FnMut() -> bool {
+    let end = Instant::now() + LONGEST;
+    move || Instant::now() > end
+}
+
 fn taken_over(job: &Job, by: &str) -> Error {
     Error::new(format!(
         "{by} has taken the output over, by what the topic `{}` says of `{}`: nothing more of this run is sent, and what is still to be \
@@ -317,5 +340,17 @@ impl Committer for KafkaCommitter {
 
     async fn committed(&mut self, pending: &PendingCommit) -> Result<()> {
         Spooled::of(pending, &self.unnamed)?.remove()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_has_room_in_the_queue() {
+        assert_eq!(queue_kbytes((1, 1 << 20)), 2931);
+        assert_eq!(queue_kbytes((100, 1 << 20)), MOST_KBYTES);
+        assert_eq!(queue_kbytes((1, 100 << 20)), 100 << 10);
     }
 }

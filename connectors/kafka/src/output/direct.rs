@@ -1,14 +1,16 @@
 //! Sends rows as they come, at least once: on a thread of its own, since librdkafka waits.
 
 use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
 
 use millstream_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use super::producer::{Producer, SendError};
+use super::producer::{Producer, SendError, undelivered};
 use super::rows::Encoded;
 use super::writer::Sent;
 use crate::client::ClientOptions;
+use crate::native::Deliveries;
 
 /// How many batches may wait for the thread.
 const WAITING: usize = 2;
@@ -18,8 +20,28 @@ pub struct Direct(mpsc::Sender<Request>);
 
 enum Request {
     Send(Box<Encoded>),
+    /// Tells of all that was sent so far.
+    Tell(std_mpsc::Sender<Result<Deliveries>>),
     /// Says when all that was sent has been delivered.
     Flush(oneshot::Sender<Result<()>>),
+}
+
+/// All rows that were sent up to a moment.
+pub struct SentRows(std_mpsc::Receiver<Result<Deliveries>>);
+
+impl SentRows {
+    /// Waits until all of them are delivered, however long brokers are away.
+    ///
+    /// # Errors
+    /// If a row can't be delivered.
+    pub fn wait(self) -> Result<()> {
+        let deliveries = self.0.recv().map_err(|_| gone())??;
+        deliveries.wait().map_err(|code| undelivered(code, "a row"))
+    }
+}
+
+fn gone() -> Error {
+    Error::new("what sends rows to Kafka has ended")
 }
 
 impl Direct {
@@ -28,7 +50,8 @@ impl Direct {
     /// # Errors
     /// If the client can't be made.
     pub fn start(config: &ClientOptions, sent: Arc<Sent>) -> Result<Self> {
-        let producer = Producer::new(config)?;
+        let mut producer = Producer::new(config)?;
+        producer.count();
         let (requests, received) = mpsc::channel(WAITING);
         let sender = Sender { producer, sent, requests: received, failed: None };
         std::thread::spawn(move || sender.run());
@@ -44,13 +67,19 @@ impl Direct {
         }
     }
 
+    /// All rows that were sent so far. Those that come next need not wait for them.
+    pub async fn sent(&self) -> Result<SentRows> {
+        let (tell, told) = std_mpsc::channel();
+        self.0.send(Request::Tell(tell)).await.map_err(|_| gone())?;
+        Ok(SentRows(told))
+    }
+
     /// Waits until all rows are delivered, however long brokers are away.
     ///
     /// # Errors
     /// If a row can't be delivered.
     pub async fn flush(&self) -> Result<()> {
         let (tell, told) = oneshot::channel();
-        let gone = || Error::new("what sends rows to Kafka has ended");
         self.0.send(Request::Flush(tell)).await.map_err(|_| gone())?;
         told.await.map_err(|_| gone())?
     }
@@ -71,6 +100,10 @@ impl Sender {
             match request {
                 Request::Send(_) if self.failed.is_some() => {}
                 Request::Send(rows) => self.failed = self.send(&rows).err().map(SendError::into_error),
+                Request::Tell(tell) => {
+                    let sent = self.failed.take().map_or_else(|| Ok(self.producer.deliveries()), Err);
+                    let _ = tell.send(sent);
+                }
                 Request::Flush(tell) => {
                     let requests = &self.requests;
                     let failed = self.failed.take();

@@ -72,6 +72,15 @@ impl TopicBook {
             .unwrap_or(DEFAULT_MESSAGE_BYTES)
     }
 
+    /// How many partitions all topics so far have together, and how large a message of one of them may be.
+    pub fn extent(&self) -> (usize, usize) {
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = book.values().filter_map(|known| known.limits.as_ref());
+        limits.fold((0, DEFAULT_MESSAGE_BYTES), |(partitions, bytes), limits| {
+            (partitions + usize::try_from(limits.partitions).unwrap_or_default(), bytes.max(limits.message_bytes))
+        })
+    }
+
     /// Asks brokers about topics that are not known yet, and creates those that are missing, if the flow says so.
     ///
     /// # Errors

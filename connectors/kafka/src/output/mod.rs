@@ -109,8 +109,11 @@ pub struct KafkaOutputSettings {
     /// `FLOW.NODE`.
     transactional_id: Option<String>,
     #[serde(flatten)]
-    transactions: TransactionSettings,
+    transactions: TransactionSettings<TRANSACTION_ROWS>,
 }
+
+/// How many rows a transaction has if nothing is said. To end one and begin another takes some hundredths of a second, whatever they have.
+const TRANSACTION_ROWS: u64 = 1_000_000;
 
 /// The column of the key, or the columns.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -182,16 +185,23 @@ const COMMON: &[(&str, &str)] = &[
     ("compression.type", "lz4"),
     // As Kafka's own clients choose, so that keys are where others look for them.
     ("partitioner", "murmur2_random"),
-    ("queue.buffering.max.kbytes", "65536"),
+    // An idempotent producer of librdkafka has one batch of a partition under way, and looks all the time whether it has arrived while another is due; so
+    // batches end by their bytes only.
+    ("batch.num.messages", "1000000"),
+    (QUEUE_KBYTES, "65536"),
     ("queue.buffering.max.messages", "500000"),
     // Messages that are too large are refused by what their topic allows.
     ("message.max.bytes", "1000000000"),
     ("delivery.report.only.error", "true"),
 ];
 
-/// A transaction of a process that is gone is aborted after a minute. A message has to be given up before.
+/// A transaction of a process that is gone is aborted after a minute. A message has to be given up before. None waits for long until others fill its batch,
+/// since a transaction ends with sending what waits.
 const TRANSACTIONS: &[(&str, &str)] =
-    &[("transaction.timeout.ms", "60000"), ("message.timeout.ms", "25000"), ("linger.ms", "5")];
+    &[("transaction.timeout.ms", "60000"), ("message.timeout.ms", "25000"), ("linger.ms", "100")];
+
+/// The setting that says how many kilobytes of messages may wait to be sent.
+const QUEUE_KBYTES: &str = "queue.buffering.max.kbytes";
 
 /// Brokers are waited for as long as it takes.
 const DIRECT: &[(&str, &str)] = &[("message.timeout.ms", "0"), ("linger.ms", "1")];

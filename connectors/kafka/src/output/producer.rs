@@ -9,7 +9,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::rows::Encoded;
 use crate::client::{ClientOptions, Watch};
-use crate::native::{self, Failure, Outgoing};
+use crate::native::{self, Deliveries, Failure, Outgoing};
 use crate::tokens::Admission;
 
 /// How long a call waits for brokers. Messages are given up before.
@@ -20,6 +20,9 @@ const FLUSH_POLL: Duration = Duration::from_millis(20);
 
 /// How long to wait for room before a message is offered again.
 const ROOM_POLL: Duration = Duration::from_millis(5);
+
+/// So many messages are handed over at once.
+const AT_ONCE: usize = 1024;
 
 /// How long a producer that is let go may hold up the end of the process.
 pub const LAST_MOMENT: Duration = Duration::from_secs(1);
@@ -77,6 +80,11 @@ fn of_class(code: Code, message: String) -> Error {
         )),
         _ => Error::transient(message),
     }
+}
+
+/// The error of messages that were not delivered.
+pub fn undelivered(code: Code, what: &str) -> Error {
+    of_class(code, format!("{what} was not delivered: {code}"))
 }
 
 impl Producer {
@@ -146,11 +154,43 @@ impl Producer {
 
     /// Sends rows, each as soon as there is room for it; brokers that are away are waited for until `gives_up` says so.
     pub fn send_all(&mut self, rows: &Encoded, mut gives_up: impl FnMut() -> bool) -> Result<(), SendError> {
+        if let Some(topic) = rows.plain_topic() {
+            return self.send_plain(topic, rows, gives_up);
+        }
         for row in 0..rows.len() {
             let topic = rows.topic(row).ok_or_else(|| Error::new("a row has no topic"))?;
             self.send(topic, &rows.message(row), &mut gives_up)?;
         }
         self.serve()
+    }
+
+    /// The same of rows that all go to one topic, and are nothing but key and value.
+    fn send_plain(&mut self, topic: &str, rows: &Encoded, mut gives_up: impl FnMut() -> bool) -> Result<(), SendError> {
+        let mut next = 0;
+        while next < rows.len() {
+            let Some(client) = &mut self.client else { unreachable!("it is taken only when it is dropped") };
+            let messages = (next..rows.len().min(next + AT_ONCE)).map(|row| rows.message(row));
+            let (taken, sent) = client.send_all(topic, messages);
+            next += taken;
+            match sent {
+                Ok(()) => {}
+                Err(failure) => self.await_room(topic, failure, &mut gives_up)?,
+            }
+        }
+        self.serve()
+    }
+
+    /// Waits for room after a message was not taken, if that is why.
+    fn await_room(&self, topic: &str, failure: Failure, gives_up: &mut impl FnMut() -> bool) -> Result<(), SendError> {
+        if failure.code != Code::QueueFull {
+            return Err(SendError::of(&format!("sending to the topic `{topic}`"), failure));
+        }
+        self.serve_for(ROOM_POLL)?;
+        if gives_up() {
+            let why = self.trouble().unwrap_or_else(|| "brokers take no messages".to_owned());
+            return Err(Error::transient(format!("sending to the topic `{topic}`: {why}")).into());
+        }
+        Ok(())
     }
 
     /// Sends a message as soon as there is room for it.
@@ -164,16 +204,20 @@ impl Producer {
             let Some(client) = &mut self.client else { unreachable!("it is taken only when it is dropped") };
             match client.send(topic, message) {
                 Ok(()) => return Ok(()),
-                Err(failure) if failure.code != Code::QueueFull => {
-                    return Err(SendError::of(&format!("sending to the topic `{topic}`"), failure));
-                }
-                Err(_) => self.serve_for(ROOM_POLL)?,
-            }
-            if gives_up() {
-                let why = self.trouble().unwrap_or_else(|| "brokers take no messages".to_owned());
-                return Err(Error::transient(format!("sending to the topic `{topic}`: {why}")).into());
+                Err(failure) => self.await_room(topic, failure, &mut gives_up)?,
             }
         }
+    }
+
+    /// Counts from now on which messages are under way.
+    pub fn count(&mut self) {
+        self.client.iter_mut().for_each(native::Producer::count);
+    }
+
+    /// All messages that were sent so far, if they are counted.
+    pub fn deliveries(&mut self) -> Deliveries {
+        let Some(client) = &mut self.client else { unreachable!("it is taken only when it is dropped") };
+        client.deliveries()
     }
 
     /// Takes note of what has become of messages, and sees that brokers know who connects. Never waits.
@@ -211,9 +255,7 @@ impl Producer {
         match &*self.failed.borrow() {
             None => Ok(()),
             Some((Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch, _)) => Err(SendError::Fenced),
-            Some((code, topic)) => {
-                Err(of_class(*code, format!("a message to the topic `{topic}` was not delivered: {code}")).into())
-            }
+            Some((code, topic)) => Err(undelivered(*code, &format!("a message to the topic `{topic}`")).into()),
         }
     }
 
@@ -263,10 +305,12 @@ impl Drop for LetGo {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use millstream_testkit::Kafka;
+    use millstream_testkit::{Kafka, table};
     use rdkafka::config::ClientConfig;
+    use serde_json::json;
 
     use super::*;
+    use crate::output::rows::{Layout, Prefixes, RowEncoder, RowFormat};
     use crate::output::{COMMON, TRANSACTIONS};
 
     /// A producer that has begun with transactions.
@@ -304,6 +348,56 @@ mod tests {
         drop(other);
         let values: Vec<_> = kafka.read("one").into_iter().map(|(_, _, _, value)| value.unwrap()).collect();
         assert_eq!(values, [b"0", b"1", b"2", b"3", b"4"]);
+    }
+
+    #[test]
+    fn rows_that_are_handed_over_together_keep_their_order_though_there_is_little_room() {
+        let Some(kafka) = Kafka::start() else { return };
+        kafka.create("many", 1, &[]);
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", kafka.brokers());
+        COMMON.iter().for_each(|(name, value)| _ = config.set(*name, *value));
+        config.set("queue.buffering.max.messages", "100");
+        let mut producer = Producer::new(&config.into()).unwrap();
+        let texts: Vec<_> = (0..5000).map(|number| number.to_string()).collect();
+        let rows = table(&format!("value:utf8\n{}", texts.join("\n")));
+        let layout = Layout { fixed_topic: Some("many".to_owned()), ..Layout::default() };
+        let format = serde_json::from_value(json!("raw")).unwrap();
+        let format = RowFormat::new(&format, None, &layout, &rows.schema(), &millstream_testkit::context()).unwrap();
+        let encoder = RowEncoder::new(&layout, &format, rows.schema(), &Prefixes::default());
+        producer.send_all(&encoder.unwrap().encode(&rows).unwrap(), || false).unwrap();
+        producer.flush(|| false).unwrap();
+        let values = kafka.read("many").into_iter().map(|(_, _, _, value)| String::from_utf8(value.unwrap()).unwrap());
+        assert_eq!(values.collect::<Vec<_>>(), texts);
+    }
+
+    #[test]
+    fn what_was_sent_is_waited_for_and_not_what_comes_behind_it() {
+        let Some(kafka) = Kafka::start() else { return };
+        kafka.create("counted", 1, &[]);
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", kafka.brokers());
+        COMMON.iter().for_each(|(name, value)| _ = config.set(*name, *value));
+        let mut producer = Producer::new(&config.into()).unwrap();
+        producer.count();
+        assert_eq!(producer.deliveries().wait(), Ok(()), "nothing was sent");
+        send(&mut producer, "counted", "first").unwrap();
+        let first = producer.deliveries();
+        first.wait().unwrap();
+        kafka.services().kill("kafka");
+        send(&mut producer, "counted", "second").unwrap();
+        let (second, third) = (producer.deliveries(), producer.deliveries());
+        drop(second);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| third.wait());
+            kafka.services().start_again("kafka");
+            assert_eq!(waiting.join().unwrap(), Ok(()));
+        });
+        kafka.services().kill("kafka");
+        send(&mut producer, "counted", "third").unwrap();
+        let lost = producer.deliveries();
+        drop(producer);
+        assert!(lost.wait().is_err());
     }
 
     #[test]

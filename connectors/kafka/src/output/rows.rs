@@ -339,6 +339,12 @@ impl Encoded {
         self.topic.as_deref().or_else(|| self.beside.topic(row))
     }
 
+    /// The topic of all of them, if they are nothing but key and value.
+    pub fn plain_topic(&self) -> Option<&str> {
+        let is_plain = self.beside.headers.is_none() && self.beside.times.is_none();
+        self.topic.as_deref().filter(|_| is_plain)
+    }
+
     /// One of them.
     pub fn message(&self, row: usize) -> Outgoing<'_> {
         let beside = &self.beside;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Barrier, Batch, Collector, Committer, Delivery, Error, Figures, Home, Output, Report, Result, Run, Snapshot,
+    Barrier, Batch, Collector, Committer, Delivery, Error, Figures, Home, Output, Report, Result, Run, Snapshot, Then,
 };
 use millstream_spool::{Spool, Unnamed};
 use serde_json::json;
@@ -129,7 +129,7 @@ impl Output for KafkaOutput {
         }
     }
 
-    async fn stage(&mut self, _: Barrier) -> Result<Snapshot> {
+    async fn stage(&mut self, barrier: Barrier) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         match self.running.as_mut().map(|running| (&mut running.way, &running.prefixes)) {
             Some((Way::Spool(spool, _), prefixes)) => {
@@ -137,6 +137,11 @@ impl Output for KafkaOutput {
                 if !snapshot.staged.is_empty() && *prefixes != Prefixes::default() {
                     snapshot.staged.put(PREFIXES, prefixes)?;
                 }
+            }
+            // Brokers take their time, in which more rows must not wait.
+            Some((Way::Direct(direct), _)) if barrier.then == Then::Continue => {
+                let sent = direct.sent().await?;
+                snapshot.state.do_later(|| sent.wait());
             }
             Some((Way::Direct(direct), _)) => direct.flush().await?,
             None => {}

@@ -39,27 +39,64 @@ pub async fn apply(
     connection: &mut Conn,
     rows: &RecordBatch,
 ) -> Result<Vec<Refusal>> {
-    let statements = Statements::new(of, target, rows)?;
+    let mut statements = Statements::new(of, target, rows)?;
     let mut refused = Vec::new();
-    for range in statements.ranges() {
-        // Halves of what is refused, until it is one row.
-        let mut left = vec![range];
-        while let Some(range) = left.pop() {
-            let Err(error) = connection.query_drop(statements.sql(range.clone())).await else { continue };
-            match &error {
-                mysql_async::Error::Server(of) if OF_ROWS.contains(&of.code) => match range.len() {
-                    0 | 1 => refused.push((range.start, of.message.clone())),
-                    rows => {
-                        let middle = range.start + rows / 2;
-                        left.push(middle..range.end);
-                        left.push(range.start..middle);
-                    }
-                },
-                _ => return Err(failed(format!("writing to {}", of.table.quoted()), error)),
-            }
+    let mut next = statements.next();
+    while let Some(Statement { range, sql }) = next {
+        // While the server is busy with one, the next is made.
+        let (done, following) = tokio::join!(connection.query_drop(sql), async { statements.next() });
+        next = following;
+        let Err(error) = done else { continue };
+        let why = of_row(of, error)?;
+        refused.extend(refuse(of, &statements, connection, range, why).await?);
+    }
+    Ok(refused)
+}
+
+/// Writes rows of which the table refuses one, by halves of what is refused until it is one row. Returns those that are.
+async fn refuse(
+    of: &MysqlTable,
+    statements: &Statements<'_>,
+    connection: &mut Conn,
+    range: Range<usize>,
+    why: String,
+) -> Result<Vec<Refusal>> {
+    let mut refused = Vec::new();
+    let mut left = vec![(range, Some(why))];
+    while let Some((range, known)) = left.pop() {
+        let why = match known {
+            Some(why) => why,
+            None => match connection.query_drop(statements.sql(&range)).await {
+                Ok(()) => continue,
+                Err(error) => of_row(of, error)?,
+            },
+        };
+        if range.len() <= 1 {
+            refused.push((range.start, why));
+        } else {
+            let middle = range.start + range.len() / 2;
+            left.push((middle..range.end, None));
+            left.push((range.start..middle, None));
         }
     }
     Ok(refused)
+}
+
+/// Why the table does not take a row.
+///
+/// # Errors
+/// If something else is wrong.
+fn of_row(of: &MysqlTable, error: mysql_async::Error) -> Result<String> {
+    match error {
+        mysql_async::Error::Server(said) if OF_ROWS.contains(&said.code) => Ok(said.message),
+        error => Err(failed(format!("writing to {}", of.table.quoted()), error)),
+    }
+}
+
+/// A statement for these rows.
+struct Statement {
+    range: Range<usize>,
+    sql: String,
 }
 
 /// The statements for a batch.
@@ -72,6 +109,10 @@ struct Statements<'a> {
     insert: String,
     update: String,
     delete: String,
+    /// The row that comes next.
+    next: usize,
+    /// How much the longest statement so far has.
+    room: usize,
 }
 
 impl<'a> Statements<'a> {
@@ -82,43 +123,48 @@ impl<'a> Statements<'a> {
         let key = list(&mut job.key.iter().map(|index| job.schema.field(*index).name().as_str()));
         let delete = format!("DELETE FROM {table} WHERE ({key}) IN (");
         let (values, keys) = (RowWriter::new(rows, &job.columns)?, RowWriter::new(rows, &job.key)?);
-        Ok(Self { rows, job, target, values, keys, insert, update: update(job, target), delete })
+        Ok(Self { rows, job, target, values, keys, insert, update: update(job, target), delete, next: 0, room: 0 })
     }
 
-    /// Rows that are done at once: those of one kind that follow each other, as many as a statement takes.
-    fn ranges(&self) -> Vec<Range<usize>> {
-        let mut ranges = Vec::new();
-        let (mut start, mut bytes, mut written) = (0, 0, String::new());
-        for row in 0..self.rows.num_rows() {
-            written.clear();
-            self.values.write(row, &mut written);
-            let is_other = row > start && self.job.is_delete(self.rows, row) != self.job.is_delete(self.rows, start);
-            let is_full = row - start == STATEMENT_ROWS || bytes + written.len() > self.target.statement_bytes;
-            if row > start && (is_other || is_full) {
-                ranges.push(start..row);
-                (start, bytes) = (row, 0);
+    /// What is done at once: rows of one kind that follow each other, as many as a statement takes.
+    fn next(&mut self) -> Option<Statement> {
+        let start = self.next;
+        let is_delete = |row| self.job.is_delete(self.rows, row);
+        let kind = (start < self.rows.num_rows()).then(|| is_delete(start))?;
+        let (mut sql, writer, end) = self.begin(kind);
+        let most = sql.len() + self.target.statement_bytes;
+        let mut row = start;
+        while row < self.rows.num_rows() && row - start < STATEMENT_ROWS && is_delete(row) == kind {
+            let before = sql.len();
+            writer.write_next(row > start, row, &mut sql);
+            if row > start && sql.len() > most {
+                sql.truncate(before);
+                break;
             }
-            bytes += written.len();
+            row += 1;
         }
-        if start < self.rows.num_rows() {
-            ranges.push(start..self.rows.num_rows());
-        }
-        ranges
+        sql.push_str(end);
+        self.next = row;
+        self.room = self.room.max(sql.len());
+        Some(Statement { range: start..row, sql })
     }
 
-    fn sql(&self, range: Range<usize>) -> String {
-        let (begin, writer, end) = if self.job.is_delete(self.rows, range.start) {
+    /// The beginning of a statement for rows of a kind, what writes them, and its end.
+    fn begin(&self, is_delete: bool) -> (String, &RowWriter<'a>, &str) {
+        let (begin, writer, end) = if is_delete {
             (&self.delete, &self.keys, ")")
         } else {
             (&self.insert, &self.values, self.update.as_str())
         };
-        let mut sql = begin.clone();
-        for row in range.clone() {
-            if row > range.start {
-                sql.push(',');
-            }
-            writer.write(row, &mut sql);
-        }
+        let mut sql = String::with_capacity(self.room);
+        sql.push_str(begin);
+        (sql, writer, end)
+    }
+
+    /// The statement for some of the rows that are done at once.
+    fn sql(&self, range: &Range<usize>) -> String {
+        let (mut sql, writer, end) = self.begin(self.job.is_delete(self.rows, range.start));
+        range.clone().for_each(|row| writer.write_next(row > range.start, row, &mut sql));
         sql.push_str(end);
         sql
     }

@@ -66,6 +66,14 @@ impl<'a> RowWriter<'a> {
         Ok(Self { columns })
     }
 
+    /// Appends a row of a list.
+    pub fn write_next(&self, follows: bool, row: usize, into: &mut String) {
+        if follows {
+            into.push(',');
+        }
+        self.write(row, into);
+    }
+
     /// Appends a row: `(1,'a',NULL)`.
     pub fn write(&self, row: usize, into: &mut String) {
         into.push('(');

@@ -1,6 +1,8 @@
 //! Rows in the binary form of `COPY`: <https://www.postgresql.org/docs/current/sql-copy.html> has the frame, and the source of each type's
 //! `_recv` function the values.
 
+use std::iter::once;
+
 use arrow::array::{Array, AsArray as _, RecordBatch};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type,
@@ -99,14 +101,27 @@ pub enum Destination {
     Beside,
 }
 
+/// What stands before rows, and behind them.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const END: [u8; 2] = (-1_i16).to_be_bytes();
+
+/// Batches in the form in which they are copied, piece by piece: with what stands before them and behind them.
+pub fn copied<'a>(
+    job: &'a OutputJob,
+    batches: impl Iterator<Item = Result<RecordBatch>> + 'a,
+    into: Destination,
+) -> impl Iterator<Item = Result<Vec<u8>>> + 'a {
+    let rows = batches.map(move |rows| rows.and_then(|rows| copied_rows(job, &rows, into)));
+    once(Ok(HEADER.to_vec())).chain(rows).chain(once(Ok(END.to_vec())))
+}
+
 /// The rows of a batch.
-pub fn copied(job: &OutputJob, rows: &RecordBatch, into: Destination) -> Result<Vec<u8>> {
+fn copied_rows(job: &OutputJob, rows: &RecordBatch, into: Destination) -> Result<Vec<u8>> {
     let writers = job.columns.iter().map(|index| Ok((column(rows.column(*index).as_ref())?, job.key.contains(index))));
     let writers = writers.collect::<Result<Vec<_>>>()?;
     let count = writers.len() + usize::from(into == Destination::Beside) + usize::from(job.op.is_some());
     let count = i16::try_from(count).map_err(|_| Error::new("PostgreSQL has no so many columns"))?;
-    let mut copied = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
-    copied.reserve(batch_bytes(rows) + rows.num_rows() * 4 * (writers.len() + 1));
+    let mut copied = Vec::with_capacity(batch_bytes(rows) + rows.num_rows() * 4 * (writers.len() + 1));
     for row in 0..rows.num_rows() {
         copied.extend(count.to_be_bytes());
         if into == Destination::Beside {
@@ -124,7 +139,6 @@ pub fn copied(job: &OutputJob, rows: &RecordBatch, into: Destination) -> Result<
             }
         }
     }
-    copied.extend((-1_i16).to_be_bytes());
     Ok(copied)
 }
 

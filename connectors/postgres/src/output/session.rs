@@ -1,5 +1,6 @@
 //! Transactions in which rows are written, with a mark of how far they have come.
 
+use std::iter::once;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::SinkExt as _;
 use millstream_core::{CommitContext, Error, Result};
-use millstream_database::{Mark, OutputJob, OutputTable, Refusal, Session};
+use millstream_database::{Mark, OutputJob, OutputTable, PartRows, Refusal, Session};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::ToSql;
 
@@ -47,11 +48,23 @@ impl PostgresSession {
         self.connection.execute(sql, values).await.map(drop).map_err(|error| failed(doing, error))
     }
 
-    /// Copies rows, by a statement that goes with their form.
-    async fn copy(&self, statement: &str, rows: Vec<u8>) -> Result<(), tokio_postgres::Error> {
-        let mut sink = pin!(self.connection.copy_in::<_, Bytes>(statement).await?);
-        sink.send(rows.into()).await?;
-        sink.finish().await.map(drop)
+    /// Copies rows, by a statement that goes with their form. What the server has to say against it is apart from what is wrong with reading them.
+    async fn copy(
+        &self,
+        statement: &str,
+        batches: &mut (dyn Iterator<Item = Result<RecordBatch>> + Send),
+        into: Destination,
+    ) -> Result<Result<(), tokio_postgres::Error>> {
+        let mut sink = pin!(match self.connection.copy_in::<_, Bytes>(statement).await {
+            Ok(sink) => sink,
+            Err(error) => return Ok(Err(error)),
+        });
+        for piece in copied(&self.table.job, batches, into) {
+            if let Err(error) = sink.send(piece?.into()).await {
+                return Ok(Err(error));
+            }
+        }
+        Ok(sink.finish().await.map(drop))
     }
 
     fn copying(&self, error: tokio_postgres::Error) -> Error {
@@ -59,11 +72,10 @@ impl PostgresSession {
     }
 
     /// Copies rows into the table itself, if that is possible. Whether they are there; if it does not take one of them, none is.
-    async fn try_copy_directly(&self, rows: &RecordBatch) -> Result<bool> {
+    async fn try_copy_directly(&self, batches: &mut (dyn Iterator<Item = Result<RecordBatch>> + Send)) -> Result<bool> {
         let Some(copy) = &self.statements.copy_directly else { return Ok(false) };
-        let copied = copied(&self.table.job, rows, Destination::Table)?;
         self.say(BEGIN).await?;
-        match self.copy(copy, copied).await {
+        match self.copy(copy, batches, Destination::Table).await? {
             Ok(()) => self.say(END).await.map(|()| true),
             Err(error) if is_of_row(&error) => self.say(TAKE_BACK).await.map(|()| false),
             Err(error) => Err(self.copying(error)),
@@ -76,8 +88,8 @@ impl PostgresSession {
             self.say(&self.statements.empty).await?;
         }
         self.has_rows = true;
-        let copied = copied(&self.table.job, rows, Destination::Beside)?;
-        self.copy(&self.statements.copy, copied).await.map_err(|error| self.copying(error))
+        let copied = self.copy(&self.statements.copy, &mut once(Ok(rows.clone())), Destination::Beside).await?;
+        copied.map_err(|error| self.copying(error))
     }
 
     /// Writes some of the copied rows. None if they are written; else why not, if that is because of a row.
@@ -203,8 +215,12 @@ impl Session for PostgresSession {
         self.execute(&doing, &delete, &[&of.flow, &of.node, &of.incarnation]).await
     }
 
+    async fn write_at_once(&mut self, rows: &mut PartRows<'_>) -> Result<bool> {
+        self.try_copy_directly(rows).await
+    }
+
     async fn write(&mut self, rows: &RecordBatch) -> Result<Vec<Refusal>> {
-        if self.try_copy_directly(rows).await? {
+        if self.try_copy_directly(&mut once(Ok(rows.clone()))).await? {
             return Ok(Vec::new());
         }
         self.copy_beside(rows).await?;
