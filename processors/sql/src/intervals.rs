@@ -21,26 +21,25 @@ const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 /// instead, which in a flow have 24 hours. None for all others.
 pub fn in_days(written: &str) -> Option<String> {
     const MOST_SECONDS: i128 = i64::MAX as i128 / 1_000_000_000;
+    const DAY: i128 = 86_400;
     let words: Vec<&str> = written.split_whitespace().collect();
-    let mut parts = Vec::new();
-    let mut seconds = 0;
+    let (mut others, mut days, mut seconds) = (Vec::new(), 0_i128, 0_i128);
     for pair in words.chunks(2) {
         let [number, unit] = pair else { return None };
-        let of_unit = match unit.to_lowercase().trim_end_matches('s') {
-            "hour" => 3600,
-            "minute" => 60,
-            "second" => 1,
-            _ => {
-                parts.push(pair.join(" "));
-                continue;
-            }
-        };
-        let number: i128 = number.parse().ok()?;
-        seconds += number.checked_mul(of_unit)?;
-        let (days, rest) = (number / (86_400 / of_unit), number % (86_400 / of_unit));
-        parts.push(format!("{days} days {rest} {unit}"));
+        let number = || number.parse::<i64>().ok().map(i128::from);
+        match unit.to_lowercase().trim_end_matches('s') {
+            "day" => days += number()?,
+            "hour" => seconds += number()? * 3600,
+            "minute" => seconds += number()? * 60,
+            "second" => seconds += number()?,
+            _ => others.push(pair.join(" ")),
+        }
     }
-    (seconds.abs() > MOST_SECONDS).then(|| parts.join(" "))
+    if seconds.abs() <= MOST_SECONDS {
+        return None;
+    }
+    others.push(format!("{} days {} seconds", days + seconds / DAY, seconds % DAY));
+    Some(others.join(" "))
 }
 
 /// Turns products of integers and intervals into calls of a function.
