@@ -127,7 +127,7 @@ impl std::error::Error for Diagnostics {}
 impl Diagnostic {
     /// The same without the text of its line, which may hold a secret.
     pub fn without_line(mut self) -> Self {
-        for place in &mut self.place {
+        if let Some(place) = &mut self.place {
             (place.length, place.source_line) = (0, String::new());
         }
         self
