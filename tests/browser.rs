@@ -1,5 +1,6 @@
 //! A browser that tests drive, by the protocol WebDriver of the W3C over HTTP.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
 use base64::Engine as _;
@@ -7,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use millstream_testkit::Services;
 use serde_json::{Value, json};
 
-use crate::daemons::{Answer, JSON, PATIENCE, exchange};
+use crate::daemons::PATIENCE;
 
 /// Under this name the protocol hands over an element of a page.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -122,17 +123,36 @@ impl Browser {
         value(self.ask("GET", path, ""), &json!(path))
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
-        let stream = TcpStream::connect(&self.driver).unwrap();
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(&self.driver).unwrap();
         stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
-        exchange(stream, &self.driver, method, path, &[JSON], body).expect("the driver answers")
+        let (driver, length) = (&self.driver, body.len());
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {driver}\r\ncontent-type: application/json\r\n");
+        write!(stream, "{head}content-length: {length}\r\n\r\n{body}").unwrap();
+        // The driver keeps the connection, so that the answer ends where its length says.
+        let mut answer = BufReader::new(stream);
+        let mut line = || {
+            let mut line = String::new();
+            answer.read_line(&mut line).unwrap();
+            line.trim_end().to_ascii_lowercase()
+        };
+        let status = line().split(' ').nth(1).unwrap().parse().unwrap();
+        let mut length = 0;
+        for field in std::iter::from_fn(|| Some(line()).filter(|line| !line.is_empty())) {
+            if let Some(said) = field.strip_prefix("content-length:") {
+                length = said.trim().parse().unwrap();
+            }
+        }
+        let mut bytes = vec![0; length];
+        answer.read_exact(&mut bytes).unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap())
     }
 }
 
 /// The value of an answer to what was asked.
-fn value(mut answer: Answer, asked: &Value) -> Value {
-    assert_eq!(answer.status, 200, "{asked:#}: {:#}", answer.body["value"]["message"]);
-    answer.body["value"].take()
+fn value((status, mut body): (u16, Value), asked: &Value) -> Value {
+    assert_eq!(status, 200, "{asked:#}: {:#}", body["value"]["message"]);
+    body["value"].take()
 }
 
 impl Drop for Browser {

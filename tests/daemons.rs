@@ -286,7 +286,7 @@ fn make_folders(workshop: &Workshop) {
 }
 
 /// A request, and its answer, if there is one.
-pub fn exchange(
+fn exchange(
     mut stream: impl std::io::Read + std::io::Write,
     host: &str,
     method: &str,
