@@ -85,7 +85,7 @@ impl Column {
         Ok(())
     }
 
-    /// The same of an integer; the type that most columns of such have is looked at first.
+    /// Appends an integer. The type that most columns of integers have is looked at first.
     #[inline]
     pub(crate) fn push_integer(&mut self, value: i64) -> Read<()> {
         let Values::Leaf(Leaf::Int64(values)) = &mut self.values else { return self.push(Scalar::Integer(value)) };
@@ -94,7 +94,7 @@ impl Column {
         Ok(())
     }
 
-    /// The same of a floating-point number.
+    /// Appends a floating-point number.
     #[inline]
     pub(crate) fn push_double(&mut self, value: f64) -> Read<()> {
         let Values::Leaf(Leaf::Float64(values)) = &mut self.values else { return self.push(Scalar::Double(value)) };
@@ -103,7 +103,7 @@ impl Column {
         Ok(())
     }
 
-    /// The same of microseconds since 1970.
+    /// Appends a time in microseconds since 1970.
     #[inline]
     pub(crate) fn push_timestamp(&mut self, micros: i64) -> Read<()> {
         let Values::Leaf(Leaf::Timestamp(values, _)) = &mut self.values else {
