@@ -1,12 +1,14 @@
 //! Edges: one bounded channel each, with limits in rows and bytes, and a count of what passes that anybody may read.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use millstream_core::{Batch, Canonical, Message, Result, batch_bytes};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// How much may wait on an edge. A batch over the limits passes alone.
+/// How much may wait on an edge. A batch over the limits passes alone. A slow reader has fewer rows waiting: as many as it takes in [`AHEAD`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Rows.
@@ -14,6 +16,13 @@ pub struct Limits {
     /// Bytes of these rows.
     pub bytes: usize,
 }
+
+/// How far the rows on an edge may be ahead of their reader. Barriers wait behind them, on each edge of their way, and so do checkpoints: this
+/// is what Flink calls buffer debloating.
+const AHEAD: Duration = Duration::from_secs(1);
+
+/// How long a reader is watched before its pace counts.
+const WATCHED: Duration = Duration::from_millis(200);
 
 /// The other side is gone: its node failed or the flow is being stopped.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +41,15 @@ pub struct Sender {
 pub struct Receiver {
     channel: async_channel::Receiver<SizedMessage>,
     queue: Arc<Queue>,
+    pace: Mutex<Pace>,
+}
+
+/// How fast a reader is that does not have to wait for rows.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    /// What it has taken since then, the last batch included.
+    rows: u64,
 }
 
 /// A message with its size, which is computed once.
@@ -56,6 +74,8 @@ pub struct Amount {
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
+    /// How many rows may wait at the pace of the reader.
+    rows_at_pace: AtomicUsize,
     entered: Counter,
     left: Counter,
     /// Whether nobody reads it any more.
@@ -75,7 +95,7 @@ pub fn edge(limits: Limits) -> (Sender, Receiver) {
     // The channel itself has no bound: the limits in rows and bytes are enforced before a message enters it.
     let (sender, receiver) = async_channel::unbounded();
     let queue = Arc::new(Queue::new(limits));
-    (Sender { channel: sender, queue: queue.clone(), columns: None }, Receiver { channel: receiver, queue })
+    (Sender { channel: sender, queue: queue.clone(), columns: None }, Receiver::new(receiver, queue))
 }
 
 impl Amount {
@@ -106,12 +126,13 @@ impl Counter {
 impl Queue {
     fn new(limits: Limits) -> Self {
         let (entered, left) = (Counter::default(), Counter::default());
-        Self { limits, entered, left, is_over: AtomicBool::new(false), space: Notify::new() }
+        let rows_at_pace = AtomicUsize::new(limits.rows);
+        Self { limits, rows_at_pace, entered, left, is_over: AtomicBool::new(false), space: Notify::new() }
     }
 
-    /// How much may wait.
+    /// How much may wait now.
     pub fn limits(&self) -> Limits {
-        self.limits
+        Limits { rows: self.rows_at_pace.load(Ordering::Relaxed), ..self.limits }
     }
 
     /// All that has entered.
@@ -151,12 +172,11 @@ impl Queue {
     }
 
     fn fits(&self, amount: Amount) -> bool {
-        let waiting = self.rows();
+        let (waiting, limits) = (self.rows(), self.limits());
         // Barriers and the end never wait: they have no size.
         amount.rows == 0
             || waiting == 0
-            || (waiting + amount.rows <= self.limits.rows as u64
-                && self.bytes() + amount.bytes <= self.limits.bytes as u64)
+            || (waiting + amount.rows <= limits.rows as u64 && self.bytes() + amount.bytes <= limits.bytes as u64)
     }
 }
 
@@ -214,15 +234,49 @@ impl Sender {
     }
 }
 
+impl Pace {
+    /// A batch is taken, with others behind it. Returns how many rows the reader takes in [`AHEAD`], when that has been seen.
+    fn take(&mut self, rows: u64) -> Option<usize> {
+        let now = Instant::now();
+        let time = now - self.since;
+        if time < WATCHED {
+            self.rows += rows;
+            return None;
+        }
+        let ahead = self.rows as f64 * AHEAD.as_secs_f64() / time.as_secs_f64();
+        *self = Self { since: now, rows };
+        Some(ahead as usize)
+    }
+}
+
 impl Receiver {
+    fn new(channel: async_channel::Receiver<SizedMessage>, queue: Arc<Queue>) -> Self {
+        Self { channel, queue, pace: Mutex::new(Pace { since: Instant::now(), rows: 0 }) }
+    }
+
     /// The next message. Cancel safe.
     pub async fn recv(&self) -> Result<Message, Closed> {
+        let has_to_wait = self.queue.rows() == 0;
         let sized = self.channel.recv().await.map_err(|_| Closed)?;
         if sized.amount.batches > 0 {
+            self.note_pace(sized.amount.rows, has_to_wait);
             self.queue.left.add(sized.amount);
             self.queue.space.notify_one();
         }
         Ok(sized.message)
+    }
+
+    /// Lets no more rows wait than the reader takes in [`AHEAD`], but as many as the flow allows when it was the one that had to wait.
+    fn note_pace(&self, rows: u64, had_to_wait: bool) {
+        let most = self.queue.limits.rows;
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = if had_to_wait {
+            *pace = Pace { since: Instant::now(), rows };
+            Some(most)
+        } else {
+            pace.take(rows).map(|ahead| ahead.clamp(1, most))
+        };
+        limit.into_iter().for_each(|rows| self.queue.rows_at_pace.store(rows, Ordering::Relaxed));
     }
 }
 
@@ -263,6 +317,33 @@ mod tests {
         assert!(!goes_through(&sender, rows(1)).await, "10 rows wait already");
         receiver.recv().await.expect("open");
         assert!(goes_through(&sender, rows(6)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_has_a_second_of_work_waiting() {
+        let (sender, receiver) = edge(Limits { rows: 1000, bytes: 1 << 20 });
+        let queue = sender.queue();
+        let mut sent = 0;
+        while goes_through(&sender, rows(10)).await {
+            sent += 1;
+        }
+        assert_eq!(sent, 100, "nobody knows yet how fast the reader is");
+        for _ in 0..sent {
+            receiver.recv().await.expect("open");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(queue.limits().rows, 200, "rows in a second");
+        let mut waiting = 0;
+        while goes_through(&sender, rows(10)).await {
+            waiting += 1;
+        }
+        assert_eq!(waiting, 20);
+        for _ in 0..waiting {
+            receiver.recv().await.expect("open");
+        }
+        let (taken, ()) = tokio::join!(receiver.recv(), async { sender.send(rows(10)).await.expect("open") });
+        taken.expect("open");
+        assert_eq!(queue.limits().rows, 1000, "the reader waits for rows");
     }
 
     #[tokio::test]

@@ -48,7 +48,8 @@ pub struct FlowSettings {
 pub struct EpochSettings {
     /// So many rows of an input make an epoch, rejected ones among them. By default 65536, or a quarter of the rows after which
     /// a node publishes a model, if that is less. Where inputs that end advance together in event time, so many rows of the
-    /// first that has them.
+    /// first that has them. Checkpoints of a flow whose inputs end lie where epochs end: with fewer rows they come
+    /// sooner where nodes are slow.
     #[schemars(range(min = 1))]
     pub rows: Option<usize>,
     /// Live inputs end an epoch after this time even with fewer rows.
@@ -112,7 +113,8 @@ pub enum ReplayLogRetention {
     Kept,
 }
 
-/// How much may wait between two nodes before the first one has to wait. A batch over the limit passes alone.
+/// How much may wait between two nodes before the first one has to wait. A batch over the limit passes alone. Where the second node is the slower one,
+/// no more rows wait than it takes in a second.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EdgeSettings {
