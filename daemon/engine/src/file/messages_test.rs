@@ -282,6 +282,11 @@ fn only_the_variant_that_is_meant_is_checked() {
         "features = []\nestimator = { type = \"linear\", learning_rate = 0 }",
         &["8:48: 0: processor `t`: expected more than 0, found 0"],
     );
+    for (text, form) in [("network", "write `{ type = \"network\" }`"), ("netwrok", "such as `{ type = \"linear\" }`")]
+    {
+        let expected = format!("8:13: \"{text}\": processor `t`: expected a table, found a string; {form}");
+        about(&format!("features = []\nestimator = \"{text}\""), &[&expected]);
+    }
     let listed = ["8:12: \"a\": processor `t`: expected a list or a table, found a string; write `[\"a\"]`"];
     about(&format!("{linear}features = \"a\""), &listed);
     about(

@@ -56,7 +56,19 @@ impl<'s> Walker<'s> {
         }
         let message = format!("expected {}, found {}", join_or(&choices), value.noun());
         let types: Json = variants.iter().flat_map(|variant| self.types(variant)).collect();
-        self.report(Problem { help: type_help(value, &types, &[]), ..Problem::new(message) });
+        let help = self.tagged_form(value, variants).or_else(|| type_help(value, &types, &[]));
+        self.report(Problem { help, ..Problem::new(message) });
+    }
+
+    /// How the table is written that a text seems to name: `{ type = "TEXT" }`.
+    fn tagged_form(&self, value: &Value, variants: &'s [Json]) -> Option<String> {
+        let ValueKind::String(text) = &value.kind else { return None };
+        let (tag, tagged) = self.tag(&variants.iter().collect::<Vec<_>>())?;
+        let form = |word: &str| format!("`{{ {tag} = {} }}`", Json::from(word));
+        match tagged.iter().find(|(word, _)| *word == text.as_str()) {
+            Some((word, _)) => Some(format!("write {}", form(word))),
+            None => Some(format!("such as {}", form(tagged.first()?.0))),
+        }
     }
 
     /// The types that the schema takes.
